@@ -1,0 +1,120 @@
+"""What can be set of a tokenizer, a model and a sampler: the only schema, frozen and strict. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from .schedule import ScaleSchedule
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Strict(BaseModel):
+    """A frozen settings object that refuses unknown keys and silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _check_patch_nums(value: tuple[int, ...]) -> tuple[int, ...]:
+    ScaleSchedule(value)
+    return value
+
+
+class _Scheduled(Strict):
+    patch_nums: tuple[int, ...] = Field(strict=False, description="side of each token grid, coarse to fine")
+
+    _patch_nums = field_validator("patch_nums")(_check_patch_nums)
+
+    @property
+    def schedule(self) -> ScaleSchedule:
+        return ScaleSchedule(self.patch_nums)
+
+
+class TokenizerConfig(_Scheduled):
+    """Sizes of the multi-scale VQ-VAE (VAR, arXiv 2404.02905, section 3.2; official: vae_ch160v4096z32)."""
+
+    image_size: Positive
+    in_channels: Literal[1, 3] = 3
+    codebook_size: Positive = Field(4096, ge=2, description="V")
+    codebook_dim: Positive = Field(32, description="C")
+    channels: Positive = Field(160, description="width of the first level; a multiple of norm_groups")
+    channel_multipliers: tuple[Positive, ...] = Field((1, 1, 2, 2, 4), strict=False, min_length=1)
+    num_res_blocks: Positive = 2
+    attention: bool = Field(True, description="self-attention in the last level and the middle")
+    norm_groups: Positive = 32
+    num_phi: Positive = Field(4, description="phi convolutions shared over the scales")
+    phi_ratio: Share = Field(0.5, description="share of the convolution in phi")
+    dropout: Share = 0.0
+
+    @property
+    def downsampling(self) -> int:
+        return 2 ** (len(self.channel_multipliers) - 1)
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> TokenizerConfig:
+        if self.image_size % self.downsampling:
+            raise ValueError(
+                f"image_size {self.image_size} is not a multiple of {self.downsampling}, "
+                f"the down-sampling of {len(self.channel_multipliers)} channel_multipliers"
+            )
+        latent = self.image_size // self.downsampling
+        if self.patch_nums[-1] != latent:
+            raise ValueError(
+                f"patch_nums {list(self.patch_nums)} must end at the latent size {latent} "
+                f"(image_size {self.image_size} / down-sampling {self.downsampling})"
+            )
+        if self.channels % self.norm_groups:
+            raise ValueError(f"channels {self.channels} is not a multiple of norm_groups {self.norm_groups}")
+        return self
+
+
+class ModelConfig(_Scheduled):
+    """Sizes of the scale transformer (VAR, arXiv 2404.02905, section 3.3), and its attention mask."""
+
+    codebook_size: Positive = Field(4096, ge=2, description="V")
+    codebook_dim: Positive = Field(32, description="C")
+    num_classes: int = Field(1000, ge=0, description="0: unconditional")
+    history: int | None = Field(
+        None, ge=0, description="scale k sees scales k-history...k; null: all (VAR), 0: its own (SDD)"
+    )
+    mask: str | None = Field(None, description="name of a mask_<name> in srdd/masks.py, instead of history")
+    depth: Positive = 16
+    width: Positive = 1024
+    heads: Positive = 16
+    mlp_ratio: float = Field(4.0, gt=0)
+    qk_norm: bool = Field(True, description="L2-normalised queries and keys with a learned scale per head")
+    shared_adaln: bool = Field(False, description="one AdaLN projection for all blocks, as in the depth-36 model")
+    class_dropout: Share = Field(0.1, description="share of training images that lose their class")
+    drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.0, description="stochastic depth of the last block")
+    init_gamma: float = Field(1e-5, ge=0, description="factor on the initial residual gates")
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> ModelConfig:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.mask is not None and self.history is not None:
+            raise ValueError(f"mask {self.mask!r} and history {self.history} exclude each other; remove one")
+        return self
+
+    @property
+    def conditional(self) -> bool:
+        return self.num_classes > 0
+
+    @property
+    def null_label(self) -> int:
+        """Row of the class embedding that means 'no class'."""
+        return self.num_classes
+
+
+class SamplerConfig(Strict):
+    """How tokens are drawn. cfg_scale is w in u + w (c - u): 1 switches guidance off; VAR's own t is w - 1."""
+
+    name: str = Field("var", description="name of a sample_<name> in srdd/sampling.py")
+    cfg_scale: float = Field(1.0, ge=1.0)
+    cfg_ramp: str = Field("linear", description="name of a ramp_<name> in srdd/guidance.py")
+    temperature: float = Field(1.0, gt=0.0)
+    top_k: int | None = Field(None, ge=1, description="draw among the k likeliest codes; null: all")
+    top_p: float = Field(1.0, gt=0.0, le=1.0, description="draw among the likeliest codes that hold this mass")

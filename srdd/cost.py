@@ -1,0 +1,45 @@
+"""What a sample costs, counted and not timed: network calls, tokens through the network, floating-point operations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from .config import ModelConfig, SamplerConfig
+from .guidance import guidance_weights, guided_scales
+from .model import ScaleTransformer
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of one image: nfe (network calls; a guided one counts two), token_evals (tokens through the network), flops."""
+
+    nfe: int
+    token_evals: int
+    flops: int
+    by_scale: tuple[tuple[int, int, int], ...]
+
+
+def sampling_cost(model: ModelConfig, sampler: SamplerConfig) -> Cost:
+    """Count what `sample_var` (VAR, arXiv 2404.02905) spends on one image, decoder excluded; a multiply-add is two flops.
+
+    Counted on the meta device, where torch's counter also sees fused attention.
+    """
+    schedule = model.schedule
+    with torch.device("meta"):
+        network = ScaleTransformer(model)
+    denoise = network.denoiser()
+    weights = guidance_weights(sampler.cfg_scale, sampler.cfg_ramp, schedule.num_scales)
+    doubled = guided_scales(weights, schedule, denoise.history)
+    labels = {n: torch.zeros(n, dtype=torch.long, device="meta") for n in (1, 2)}
+    rows = []
+    for k, length in enumerate(schedule.lengths):
+        batch = 2 if doubled[k] else 1
+        inputs_BlC = torch.empty(batch, length, model.codebook_dim, device="meta")
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            denoise(inputs_BlC, k, labels[batch])
+        rows.append((batch, batch * length, counter.get_total_flops()))
+    nfe, token_evals, flops = (sum(column) for column in zip(*rows))
+    return Cost(nfe, token_evals, flops, tuple(rows))

@@ -1,0 +1,66 @@
+"""Classifier-free guidance as a wrapper round `denoise`: u + w (c - u), with w ramped over the scales.
+
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import torch
+
+from .lookup import find
+from .schedule import ScaleSchedule
+
+Denoise = Callable[[torch.Tensor, int, torch.Tensor], torch.Tensor]
+
+
+def ramp_constant(cfg_scale: float, k: int, num_scales: int) -> float:
+    """The same w at every scale (classifier-free guidance, arXiv 2207.12598, equation 6)."""
+    return cfg_scale
+
+
+def ramp_linear(cfg_scale: float, k: int, num_scales: int) -> float:
+    """w grows from 1 at the first scale to cfg_scale at the last: VAR's `t = cfg * k/(K-1)` with w = 1 + t."""
+    return 1.0 + (cfg_scale - 1.0) * (k / (num_scales - 1) if num_scales > 1 else 1.0)
+
+
+def guidance_weights(cfg_scale: float, cfg_ramp: str, num_scales: int) -> list[float]:
+    """w of every scale under a named ramp (arXiv 2207.12598). Raises ValueError for cfg_scale < 1 or an unknown ramp."""
+    if cfg_scale < 1.0:
+        raise ValueError(f"cfg_scale {cfg_scale}: must be 1 (off) or more; VAR's own cfg t is w - 1")
+    ramp = find(sys.modules[__name__], "ramp", cfg_ramp)
+    return [ramp(cfg_scale, k, num_scales) for k in range(num_scales)]
+
+
+def guided_scales(weights: list[float], schedule: ScaleSchedule, history: int | None) -> list[bool]:
+    """At which scales the network must also run without class (arXiv 2207.12598): where w is not 1, and where a later
+    scale that needs it still attends to this one."""
+    K = schedule.num_scales
+    return [any(weights[j] != 1.0 and schedule.first_visible(j, history) <= k for j in range(k, K)) for k in range(K)]
+
+
+def guide(
+    denoise: Denoise, schedule: ScaleSchedule, cfg_scale: float, cfg_ramp: str, null_label: int, history: int | None = None
+) -> Denoise:
+    """Classifier-free guidance (arXiv 2207.12598, equation 6, as u + w (c - u)) in one doubled batch.
+
+    cfg_scale = 1 returns `denoise` itself: the same bits, one call. null_label: the row that means 'no class'.
+    """
+    weights = guidance_weights(cfg_scale, cfg_ramp, schedule.num_scales)
+    doubled = guided_scales(weights, schedule, history)
+    if not any(doubled):
+        return denoise
+    both: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def guided(inputs_BlC: torch.Tensor, k: int, labels_B: torch.Tensor) -> torch.Tensor:
+        if not doubled[k]:
+            return denoise(inputs_BlC, k, labels_B)
+        # one doubled label tensor per batch, kept with its source: a model recognises it by identity
+        if id(labels_B) not in both:
+            both[id(labels_B)] = labels_B, torch.cat((labels_B, torch.full_like(labels_B, null_label)))
+        cond_BlV, uncond_BlV = denoise(torch.cat((inputs_BlC, inputs_BlC)), k, both[id(labels_B)][1]).chunk(2)
+        return cond_BlV if weights[k] == 1.0 else uncond_BlV + weights[k] * (cond_BlV - uncond_BlV)
+
+    return guided

@@ -1,0 +1,32 @@
+"""From a name in a study to the function of that name: `mask_<name>`, `sample_<name>`, `ramp_<name>` and so on."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+
+
+def unknown(what: str, name: str, legal: Iterable[str]) -> str:
+    """One sentence that says which name is unknown, which one is nearest and which ones exist."""
+    legal = sorted(map(str, legal))
+    near = difflib.get_close_matches(str(name), legal, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown {what} {name!r}{hint} (there are: {', '.join(legal) or 'none'})"
+
+
+def find(module: ModuleType, prefix: str, name: str) -> Callable:
+    """The function `<prefix>_<name>` of a module. Raises ValueError that lists the names there are."""
+    function = getattr(module, f"{prefix}_{name}", None)
+    if not callable(function):
+        raise ValueError(unknown(prefix, name, names_in(Path(module.__file__), prefix)))
+    return function
+
+
+def names_in(path: Path, prefix: str) -> list[str]:
+    """Names that a source file defines under a prefix, read without importing it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return sorted(name.removeprefix(f"{prefix}_") for name in found if name.startswith(f"{prefix}_"))

@@ -1,0 +1,166 @@
+"""The scale transformer: class and coarser scales in, logits of each scale's tokens out.
+
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from . import masks
+from .config import ModelConfig
+from .lookup import find
+from .transformer import Block, ScaleCache, attend_by_scale, norm
+
+Modulation = tuple[list[tuple[torch.Tensor, ...]], tuple[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class ScaleTransformer(nn.Module):
+    """Next-scale prediction (VAR, arXiv 2404.02905, equation 5); with history 0 it is SDD (arXiv 2509.22636).
+
+    mask_LL: an explicit boolean mask; it takes the dense path. Without one, attention goes scale by scale.
+    """
+
+    def __init__(self, config: ModelConfig, mask_LL: torch.Tensor | None = None) -> None:
+        super().__init__()
+        self.config, self.schedule = config, config.schedule
+        D, L = config.width, self.schedule.seq_len
+        self.class_embedding = nn.Embedding(config.num_classes + 1, D)
+        self.start_position = nn.Parameter(torch.empty(self.schedule.lengths[0], D))
+        self.position = nn.Parameter(torch.empty(L, D))
+        self.level_embedding = nn.Embedding(self.schedule.num_scales, D)
+        self.input = nn.Linear(config.codebook_dim, D)
+        if config.shared_adaln:
+            self.shared_modulation = nn.Linear(D, 6 * D)
+        rates = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
+        self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
+        self.head_modulation = nn.Linear(D, 2 * D)
+        self.head = nn.Linear(D, config.codebook_size)
+        if config.mask is not None:
+            mask_LL = find(masks, "mask", config.mask)(self.schedule)
+        # not persistent: a mask is a setting, never a weight
+        self.register_buffer("mask_LL", mask_LL, persistent=False)
+        self.register_buffer("scale_L", masks.scale_of_token(self.schedule), persistent=False)
+
+    def init_weights(self, generator: torch.Generator) -> None:
+        """Draw every weight from one generator, as VAR does: std (1/(3D))^0.5, residual outputs and gates damped, head x 0.02."""
+        config, std = self.config, math.sqrt(1 / self.config.width / 3)
+
+        def draw(weight: torch.Tensor, factor: float = 1.0) -> None:
+            nn.init.trunc_normal_(weight, std=std, generator=generator)
+            with torch.no_grad():
+                weight.mul_(factor)
+
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.Embedding)):
+                draw(module.weight)
+                if getattr(module, "bias", None) is not None:
+                    nn.init.zeros_(module.bias)
+        draw(self.start_position)
+        draw(self.position)
+        residual = 1 / math.sqrt(2 * config.depth)
+        D = config.width
+        with torch.no_grad():
+            self.head.weight.mul_(0.02)
+            self.head_modulation.weight.mul_(0.5)
+            for block in self.blocks:
+                block.attention.out.weight.mul_(residual)
+                block.mlp_out.weight.mul_(residual)
+                if config.shared_adaln:
+                    nn.init.normal_(block.modulation_table, std=D**-0.5, generator=generator)
+                    block.modulation_table[:2].mul_(config.init_gamma)
+                    block.modulation_table[2:].mul_(0.5)
+                else:
+                    block.modulation.weight[: 2 * D].mul_(config.init_gamma)
+                    block.modulation.weight[2 * D :].mul_(0.5)
+
+    def modulate(self, labels_B: torch.Tensor) -> Modulation:
+        """All that depends on the class alone: modulations of blocks and head, and the start embedding (B, D).
+
+        labels_B: int64 in 0 ... num_classes, the last meaning no class.
+        """
+        condition_BD = self.class_embedding(labels_B)
+        shared = None
+        if self.config.shared_adaln:
+            shared = self.shared_modulation(F.silu(condition_BD)).unflatten(-1, (6, -1))
+        head = self.head_modulation(F.silu(condition_BD)).unflatten(-1, (2, -1)).unsqueeze(2).unbind(1)
+        return [block.modulate(condition_BD, shared) for block in self.blocks], head, condition_BD
+
+    def _embed(self, inputs_BlC: torch.Tensor, condition_BD: torch.Tensor, where: slice) -> torch.Tensor:
+        """Inputs of the tokens at `where` plus position and level; the first scale holds the start embedding instead."""
+        first = self.schedule.lengths[0]
+        place_lD = self.position[where] + self.level_embedding(self.scale_L[where])
+        start_BlD = condition_BD[:, None] + self.start_position
+        if where.stop <= first:
+            return start_BlD + place_lD
+        if where.start >= first:
+            return self.input(inputs_BlC) + place_lD
+        return torch.cat((start_BlD, self.input(inputs_BlC[:, first:])), 1) + place_lD
+
+    def _logits(self, x_BlD: torch.Tensor, head: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        gain, shift = head
+        return self.head(norm(x_BlD) * (gain + 1) + shift)
+
+    def forward(
+        self, inputs_BLC: torch.Tensor, labels_B: torch.Tensor, generator: torch.Generator | None = None
+    ) -> torch.Tensor:
+        """Teacher-forced logits_BLV of all scales at once (VAR, equation 5).
+
+        inputs_BLC: `Ladder.teacher_forced_inputs`; generator: for stochastic depth, only in training.
+        """
+
+        def attend(q, k, v, scale):
+            if self.mask_LL is not None:
+                return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask_LL, scale=scale)
+            return attend_by_scale(q, k, v, self.schedule, self.config.history, scale)
+
+        modulations, head, condition_BD = self.modulate(labels_B)
+        x_BLD = self._embed(inputs_BLC, condition_BD, slice(0, self.schedule.seq_len))
+        for block, modulation in zip(self.blocks, modulations):
+            x_BLD = block(x_BLD, modulation, attend, generator)
+        return self._logits(x_BLD, head)
+
+    def step(self, inputs_BlC: torch.Tensor, k: int, modulation: Modulation, cache: ScaleCache) -> torch.Tensor:
+        """Logits_BlV of one scale, given the cache of the scales before it (VAR, section 3.3)."""
+        modulations, head, condition_BD = modulation
+        where = self.schedule.slices[k]
+        x_BlD = self._embed(inputs_BlC, condition_BD, where)
+        rows = None if self.mask_LL is None else self.mask_LL[where, : where.stop]
+        cache.enter(k)
+        for i, block in enumerate(self.blocks):
+
+            def attend(q, key, value, scale, i=i):
+                key, value = cache.extend(i, key, value)
+                return F.scaled_dot_product_attention(q, key, value, attn_mask=rows, scale=scale)
+
+            x_BlD = block(x_BlD, modulations[i], attend)
+        return self._logits(x_BlD, head)
+
+    def denoiser(self) -> Denoiser:
+        """A fresh `denoise` for one batch of images."""
+        return Denoiser(self)
+
+
+class Denoiser:
+    """`denoise(inputs, k, labels) -> logits_BlV`: the only thing that a sampler knows of a model.
+
+    It owns the cache and the modulations of one batch; calling the same k again replaces that scale's cache entry.
+    """
+
+    def __init__(self, model: ScaleTransformer) -> None:
+        self.model = model
+        # an explicit mask may look back at any scale
+        history = None if model.mask_LL is not None else model.config.history
+        self.history = history
+        self.cache = ScaleCache(model.schedule, history, model.config.depth)
+        self._labels: torch.Tensor | None = None
+        self._modulation: Modulation | None = None
+
+    def __call__(self, inputs_BlC: torch.Tensor, k: int, labels_B: torch.Tensor) -> torch.Tensor:
+        if labels_B is not self._labels:  # identity: comparing values would make a GPU wait
+            self._labels, self._modulation = labels_B, self.model.modulate(labels_B)
+        return self.model.step(inputs_BlC, k, self._modulation, self.cache)

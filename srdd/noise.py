@@ -1,0 +1,38 @@
+"""Randomness by name: every generator is seeded from what it is for, so no order of execution can change a result.
+
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+
+
+def derive_seed(*parts: str | int) -> int:
+    """A 63-bit seed from named parts by sha256, so that seeds of different uses never collide (counterpart of EDM2's per-image seeds)."""
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator(*parts: str | int) -> torch.Generator:
+    """A CPU generator seeded by `derive_seed(*parts)` (per-image generators as in EDM2, arXiv 2312.02696)."""
+    return torch.Generator().manual_seed(derive_seed(*parts))
+
+
+class ImageNoise:
+    """One generator per image: what an image draws depends on its own seed, not on its batch (EDM2, arXiv 2312.02696).
+
+    seeds: one whole number per image. Numbers are drawn on the CPU and sent to `device` without waiting.
+    """
+
+    def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
+        self.generators = [generator("image", int(seed)) for seed in seeds]
+        self.device = torch.device(device)
+
+    def uniform(self, length: int) -> torch.Tensor:
+        """The next `length` numbers of every image, float64 in [0, 1) of shape (B, length)."""
+        rows = [torch.rand(length, generator=g, dtype=torch.float64) for g in self.generators]
+        return torch.stack(rows).to(self.device, non_blocking=True)

@@ -1,0 +1,120 @@
+"""Multi-scale residual vector quantisation: one recursion, `read_scale` and `add_scale`, for all that is done with scales.
+
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .schedule import ScaleSchedule
+
+
+class Quantizer(nn.Module):
+    """Codebook and the shared phi convolutions (VAR, arXiv 2404.02905, algorithms 1 and 2).
+
+    phi(x) = (1 - phi_ratio) x + phi_ratio conv3x3(x) repairs what up-sampling a coarse grid blurs.
+    """
+
+    def __init__(self, codebook_size: int, codebook_dim: int, num_phi: int = 4, phi_ratio: float = 0.5) -> None:
+        super().__init__()
+        self.phi_ratio = phi_ratio
+        self.codebook_VC = nn.Parameter(torch.empty(codebook_size, codebook_dim))
+        self.phi = nn.ModuleList(nn.Conv2d(codebook_dim, codebook_dim, 3, padding=1) for _ in range(num_phi))
+
+    def init_weights(self, generator: torch.Generator) -> None:
+        """Draw the codes from a normal distribution of std 0.5; the trainer replaces those that no latent comes near."""
+        nn.init.normal_(self.codebook_VC, std=0.5, generator=generator)
+
+    def apply_phi(self, x_BChw: torch.Tensor, k: int, num_scales: int) -> torch.Tensor:
+        """phi of scale k: the one whose tick in linspace(1/(3n), 1 - 1/(3n), n) is nearest to k/(K-1). Shape is kept."""
+        n = len(self.phi)
+        at = k / (num_scales - 1) if num_scales > 1 else 1.0
+        edge = 1 / (3 * n) if n == 4 else 1 / (2 * n)
+        ticks = [edge + i * (1 - 2 * edge) / (n - 1) for i in range(n)] if n > 1 else [0.5]
+        nearest = min(range(n), key=lambda i: abs(ticks[i] - at))
+        return (1 - self.phi_ratio) * x_BChw + self.phi_ratio * self.phi[nearest](x_BChw)
+
+    def nearest_code(self, x_BlC: torch.Tensor) -> torch.Tensor:
+        """Index of the nearest code by L2 (VQ-VAE, arXiv 1711.00937, equation 1). Returns int64 of shape (B, l)."""
+        x_NC = x_BlC.detach().reshape(-1, x_BlC.shape[-1])
+        codes_VC = self.codebook_VC.detach()
+        squared = x_NC.square().sum(1, keepdim=True) + codes_VC.square().sum(1)
+        return torch.addmm(squared, x_NC, codes_VC.T, alpha=-2).argmin(1).view(x_BlC.shape[:-1])
+
+    def embed(self, tokens_Bl: torch.Tensor) -> torch.Tensor:
+        """Codes of tokens (VQ-VAE, arXiv 1711.00937). Returns codes_BlC."""
+        return F.embedding(tokens_Bl, self.codebook_VC)
+
+    def at(self, schedule: ScaleSchedule) -> Ladder:
+        """This codebook used with one schedule; a quantizer serves every schedule that ends at its latent size."""
+        return Ladder(self, schedule)
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """A quantizer bound to a schedule: f_hat_0 = 0, f_hat_{k+1} = add_scale(f_hat_k, codes of scale k).
+
+    Encoding, teacher forcing, sampling and reconstruction are loops over `read_scale` and `add_scale`.
+    """
+
+    quantizer: Quantizer
+    schedule: ScaleSchedule
+
+    def read_scale(self, f_BChw: torch.Tensor, k: int) -> torch.Tensor:
+        """A latent state as scale k sees it: area-resized to its grid (VAR, algorithm 1, line 5). Returns (B, l, C)."""
+        side = self.schedule.patch_nums[k]
+        if side != f_BChw.shape[-1]:
+            f_BChw = F.interpolate(f_BChw, size=(side, side), mode="area")
+        return f_BChw.flatten(2).transpose(1, 2)
+
+    def add_scale(self, f_hat_BChw: torch.Tensor, codes_BlC: torch.Tensor, k: int) -> torch.Tensor:
+        """The state after scale k: codes up-sampled bicubically, passed through phi, added (VAR, algorithm 2). Shape is kept."""
+        side, size = self.schedule.patch_nums[k], self.schedule.latent_size
+        up_BChw = codes_BlC.transpose(1, 2).unflatten(2, (side, side))
+        if side != size:
+            up_BChw = F.interpolate(up_BChw, size=(size, size), mode="bicubic")
+        return f_hat_BChw + self.quantizer.apply_phi(up_BChw, k, self.schedule.num_scales)
+
+    def empty_state(self, batch: int, like: torch.Tensor | None = None) -> torch.Tensor:
+        """f_hat before the first scale: zeros of shape (B, C, h, w)."""
+        like = self.quantizer.codebook_VC if like is None else like
+        size = self.schedule.latent_size
+        return like.new_zeros(batch, self.quantizer.codebook_VC.shape[1], size, size)
+
+    def encode(self, latent_BChw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Residual quantisation of a latent, coarse to fine (VAR, algorithm 1). Returns tokens_BL and the last f_hat_BChw."""
+        f_hat_BChw, tokens = torch.zeros_like(latent_BChw), []
+        for k in range(self.schedule.num_scales):
+            tokens.append(self.quantizer.nearest_code(self.read_scale(latent_BChw - f_hat_BChw, k)))
+            f_hat_BChw = self.add_scale(f_hat_BChw, self.quantizer.embed(tokens[-1]), k)
+        return torch.cat(tokens, 1), f_hat_BChw
+
+    def states(self, tokens_BL: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The states f_hat_BChw after scale 0, 1, ... K-1 of given tokens (VAR, algorithm 2)."""
+        f_hat_BChw = self.empty_state(len(tokens_BL))
+        for k, piece in enumerate(self.schedule.slices):
+            f_hat_BChw = self.add_scale(f_hat_BChw, self.quantizer.embed(tokens_BL[:, piece]), k)
+            yield f_hat_BChw
+
+    def decode(self, tokens_BL: torch.Tensor) -> torch.Tensor:
+        """The last state f_hat_BChw of given tokens (VAR, algorithm 2)."""
+        *_, f_hat_BChw = self.states(tokens_BL)
+        return f_hat_BChw
+
+    def teacher_forced_inputs(self, tokens_BL: torch.Tensor) -> torch.Tensor:
+        """What every scale reads in training: read_scale of the state before it (VAR, section 3.2). Returns (B, L, C).
+
+        Scale 0 reads the empty state, zeros; the model puts its start embedding there.
+        """
+        inputs = [self.read_scale(self.empty_state(len(tokens_BL)), 0)]
+        last = self.schedule.num_scales - 1
+        for k, f_hat_BChw in enumerate(self.states(tokens_BL)):
+            if k < last:
+                inputs.append(self.read_scale(f_hat_BChw, k + 1))
+        return torch.cat(inputs, 1)

@@ -1,0 +1,67 @@
+"""The scale schedule: which grids a picture is written in, coarse to fine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+
+@dataclass(frozen=True)
+class ScaleSchedule:
+    """The K token grids of next-scale prediction (VAR, arXiv 2404.02905, section 3.2), coarse to fine.
+
+    patch_nums: side of each square grid in tokens; strictly growing, the last is the side of the latent.
+    Raises ValueError when the sides do not grow or are not positive integers.
+    """
+
+    patch_nums: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        sides = tuple(self.patch_nums)
+        object.__setattr__(self, "patch_nums", sides)
+        if not sides or any(isinstance(p, bool) or not isinstance(p, int) or p < 1 for p in sides):
+            raise ValueError(f"patch_nums {list(sides)}: give at least one side, each a whole number of 1 or more")
+        if any(b <= a for a, b in zip(sides, sides[1:])):
+            raise ValueError(f"patch_nums {list(sides)}: each side must be larger than the one before")
+
+    @property
+    def num_scales(self) -> int:
+        return len(self.patch_nums)
+
+    @property
+    def latent_size(self) -> int:
+        """Side of the finest grid, which is the side of the latent."""
+        return self.patch_nums[-1]
+
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of each scale."""
+        return tuple(p * p for p in self.patch_nums)
+
+    @cached_property
+    def seq_len(self) -> int:
+        """Tokens of all scales, L."""
+        return sum(self.lengths)
+
+    @cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each scale lies in the sequence of L tokens."""
+        ends = [sum(self.lengths[: k + 1]) for k in range(self.num_scales)]
+        return tuple(slice(end - length, end) for end, length in zip(ends, self.lengths))
+
+    def first_visible(self, k: int, history: int | None) -> int:
+        """Coarsest scale that the tokens of scale k attend to; history None means all (VAR), 0 its own only (SDD)."""
+        return 0 if history is None else max(0, k - history)
+
+    def key_slice(self, k: int, history: int | None) -> slice:
+        """Positions that the tokens of scale k attend to: scales k - history ... k."""
+        return slice(self.slices[self.first_visible(k, history)].start, self.slices[k].stop)
+
+    def attended_pairs(self, history: int | None) -> int:
+        """Query-key pairs that the mask `history` computes; 0.39 of VAR's at history 0 and the 256-px schedule."""
+        keys = (self.key_slice(k, history) for k in range(self.num_scales))
+        return sum(length * (key.stop - key.start) for length, key in zip(self.lengths, keys))
+
+    def is_subset_of(self, other: ScaleSchedule) -> bool:
+        """Whether every grid of this schedule is also one of `other`, and both end at the same latent."""
+        return set(self.patch_nums) <= set(other.patch_nums) and self.latent_size == other.latent_size

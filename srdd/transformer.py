@@ -1,0 +1,153 @@
+"""AdaLN transformer block and attention that goes scale by scale: exact, without a mask tensor and without wasted work.
+
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .config import ModelConfig
+from .schedule import ScaleSchedule
+
+
+class ScaleCache:
+    """Keys and values of the scales that later ones still attend to, in one preallocated buffer for each block.
+
+    Entering scale k drops what is older than k - history; calling k again replaces its entry. With history 0 nothing is
+    kept and nothing is allocated: this is where SDD (arXiv 2509.22636) saves VAR's memory.
+    """
+
+    def __init__(self, schedule: ScaleSchedule, history: int | None, depth: int) -> None:
+        self.schedule, self.history = schedule, history
+        spans = [schedule.key_slice(k, history) for k in range(schedule.num_scales)]
+        self.capacity = max(span.stop - span.start for span in spans)
+        self.buffers: list[torch.Tensor | None] = [None] * depth
+        self.start, self.k = 0, -1
+
+    def enter(self, k: int) -> None:
+        """Make room for scale k: once per scale, before the first block. Raises ValueError when a scale is skipped."""
+        if k not in (0, self.k, self.k + 1):
+            raise ValueError(f"scale {k} asked for after scale {self.k}: scales follow one another")
+        if k == 0:
+            self.start = 0
+        start = self.schedule.key_slice(k, self.history).start
+        if start > self.start:
+            kept = self.schedule.slices[k].start - start
+            for buffer in self.buffers:
+                if buffer is not None and kept:
+                    old = start - self.start
+                    # clone: source and target overlap
+                    buffer[..., :kept, :] = buffer[..., old : old + kept, :].clone()
+            self.start = start
+        self.k = k
+
+    def extend(self, block: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store scale k's own keys and values, (B, H, l, D/H), and return all that it attends to."""
+        if self.history == 0:
+            return key, value
+        B, H, length, dim = key.shape
+        if self.buffers[block] is None or self.buffers[block].shape[1] != B:
+            self.buffers[block] = key.new_empty(2, B, H, self.capacity, dim)
+        buffer = self.buffers[block]
+        begin = self.schedule.slices[self.k].start - self.start
+        buffer[0, :, :, begin : begin + length] = key
+        buffer[1, :, :, begin : begin + length] = value
+        return buffer[0, :, :, : begin + length], buffer[1, :, :, : begin + length]
+
+
+def attend_by_scale(
+    q_BHLd: torch.Tensor, k_BHLd: torch.Tensor, v_BHLd: torch.Tensor, schedule: ScaleSchedule, history: int | None, scale: float
+) -> torch.Tensor:
+    """Attention of all scales under the mask `history`, as one dense call per scale (VAR, arXiv 2404.02905, figure 4).
+
+    Equal to attention with `scale_mask(schedule, history)`; computes only the pairs that the mask keeps. Shapes are kept.
+    """
+    out = []
+    for k, rows in enumerate(schedule.slices):
+        keys = schedule.key_slice(k, history)
+        q, key, value = q_BHLd[:, :, rows], k_BHLd[:, :, keys], v_BHLd[:, :, keys]
+        out.append(F.scaled_dot_product_attention(q, key, value, scale=scale))
+    return torch.cat(out, 2)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with L2-normalised queries and keys and a learned scale per head (VAR, appendix)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads, self.qk_norm = config.heads, config.qk_norm
+        self.head_dim = config.width // config.heads
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(config.width))
+        self.v_bias = nn.Parameter(torch.zeros(config.width))
+        if config.qk_norm:
+            self.head_log_scale = nn.Parameter(torch.full((config.heads, 1, 1), math.log(4.0)))
+        self.out = nn.Linear(config.width, config.width)
+
+    def project(self, x_BLD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        # keys have no bias: it would shift all logits of a query alike
+        bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
+        qkv = F.linear(x_BLD, self.qkv.weight, bias).unflatten(-1, (3, self.heads, self.head_dim))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, L, D/H)
+        if self.qk_norm:
+            q = F.normalize(q, dim=-1) * self.head_log_scale.clamp(max=math.log(100.0)).exp()
+            k = F.normalize(k, dim=-1)
+        return q.to(v.dtype), k.to(v.dtype), v
+
+    @property
+    def logit_scale(self) -> float:
+        return 1.0 if self.qk_norm else self.head_dim**-0.5
+
+    def forward(self, x_BLD, attend) -> torch.Tensor:
+        """`attend(q, k, v, scale)` decides who sees whom."""
+        h_BHLd = attend(*self.project(x_BLD), self.logit_scale)
+        return self.out(h_BHLd.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Pre-norm attention and MLP whose gains, shifts and gates come from the class (AdaLN; VAR, section 3.3; DiT, 2212.09748)."""
+
+    def __init__(self, config: ModelConfig, drop_path: float) -> None:
+        super().__init__()
+        D = config.width
+        self.drop_path = drop_path
+        self.attention = Attention(config)
+        self.mlp_in = nn.Linear(D, round(D * config.mlp_ratio))
+        self.mlp_out = nn.Linear(round(D * config.mlp_ratio), D)
+        if config.shared_adaln:
+            self.modulation_table = nn.Parameter(torch.empty(6, D))
+        else:
+            self.modulation = nn.Linear(D, 6 * D)
+
+    def modulate(self, condition_BD: torch.Tensor, shared_B6D: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+        """Gates, gains and shifts of attention and MLP, each (B, 1, D); they depend on the class alone."""
+        if shared_B6D is None:
+            all_B6D = self.modulation(F.silu(condition_BD)).unflatten(-1, (6, -1))
+        else:
+            all_B6D = self.modulation_table + shared_B6D
+        return all_B6D.unsqueeze(2).unbind(1)
+
+    def forward(self, x_BLD, modulation, attend, generator: torch.Generator | None = None) -> torch.Tensor:
+        gate1, gate2, gain1, gain2, shift1, shift2 = modulation
+        h = self.attention(norm(x_BLD) * (gain1 + 1) + shift1, attend)
+        x_BLD = x_BLD + drop_path(h * gate1, self.drop_path, generator)
+        h = self.mlp_out(F.gelu(self.mlp_in(norm(x_BLD) * (gain2 + 1) + shift2), approximate="tanh"))
+        return x_BLD + drop_path(h * gate2, self.drop_path, generator)
+
+
+def norm(x_BLD: torch.Tensor) -> torch.Tensor:
+    """LayerNorm without learned parameters: AdaLN (DiT, arXiv 2212.09748) brings gain and shift. Shape is kept."""
+    return F.layer_norm(x_BLD, x_BLD.shape[-1:], eps=1e-6)
+
+
+def drop_path(x_BLD: torch.Tensor, rate: float, generator: torch.Generator | None) -> torch.Tensor:
+    """Stochastic depth (arXiv 1603.09382, equation 2): drop a residual branch per image; off without a generator."""
+    if generator is None or rate == 0.0:
+        return x_BLD
+    keep = torch.rand(len(x_BLD), 1, 1, generator=generator) >= rate
+    return x_BLD * (keep / (1 - rate)).to(x_BLD)
