@@ -60,6 +60,25 @@ class ScaleCache:
         return buffer[0, :, :, : begin + length], buffer[1, :, :, : begin + length]
 
 
+class _Spans(torch.autograd.Function):
+    """Overlapping stretches of a sequence. Autograd's own slicing pads every stretch's gradient with zeros to full length
+    before it adds them; here each is added where it belongs."""
+
+    @staticmethod
+    def forward(ctx, x_BHLd: torch.Tensor, spans: tuple[tuple[int, int], ...]) -> tuple[torch.Tensor, ...]:
+        ctx.spans, ctx.length = spans, x_BHLd.shape[2]
+        return tuple(x_BHLd[:, :, start:stop] for start, stop in spans)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        shape = list(grads[0].shape)
+        shape[2] = ctx.length
+        total = grads[0].new_zeros(shape)
+        for (start, stop), grad in zip(ctx.spans, grads):
+            total[:, :, start:stop] += grad
+        return total, None
+
+
 def attend_by_scale(
     q_BHLd: torch.Tensor, k_BHLd: torch.Tensor, v_BHLd: torch.Tensor, schedule: ScaleSchedule, history: int | None, scale: float
 ) -> torch.Tensor:
@@ -67,12 +86,15 @@ def attend_by_scale(
 
     Equal to attention with `scale_mask(schedule, history)`; computes only the pairs that the mask keeps. Shapes are kept.
     """
-    out = []
-    for k, rows in enumerate(schedule.slices):
-        keys = schedule.key_slice(k, history)
-        q, key, value = q_BHLd[:, :, rows], k_BHLd[:, :, keys], v_BHLd[:, :, keys]
-        out.append(F.scaled_dot_product_attention(q, key, value, scale=scale))
-    return torch.cat(out, 2)
+    lengths = schedule.lengths
+    if history == 0:
+        keys, values = k_BHLd.split(lengths, 2), v_BHLd.split(lengths, 2)
+    else:
+        slices = (schedule.key_slice(k, history) for k in range(schedule.num_scales))
+        spans = tuple((keys.start, keys.stop) for keys in slices)
+        keys, values = _Spans.apply(k_BHLd, spans), _Spans.apply(v_BHLd, spans)
+    calls = zip(q_BHLd.split(lengths, 2), keys, values)
+    return torch.cat([F.scaled_dot_product_attention(q, key, value, scale=scale) for q, key, value in calls], 2)
 
 
 class Attention(nn.Module):
