@@ -1,14 +1,17 @@
-"""Next-scale cross-entropy, as one number and scale by scale.
+"""Losses: of the scale transformer, as one number and scale by scale, and of the tokenizer.
 
 B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 
 from .schedule import ScaleSchedule
+from .tokenizer import Tokenizer
 
 
 def next_scale_cross_entropy(logits_BLV: torch.Tensor, tokens_BL: torch.Tensor) -> torch.Tensor:
@@ -24,3 +27,53 @@ def token_losses(logits_BLV: torch.Tensor, tokens_BL: torch.Tensor) -> torch.Ten
 def by_scale(values_BL: torch.Tensor, schedule: ScaleSchedule) -> torch.Tensor:
     """Mean over images and the tokens of each scale of a per-token quantity (VAR, section 3.2). Returns (K,)."""
     return torch.stack([values_BL[:, piece].double().mean() for piece in schedule.slices])
+
+
+@dataclass(frozen=True)
+class TokenizerLoss:
+    """Loss of one batch and what the trainer watches: residuals and tokens of each scale, detached."""
+
+    total: torch.Tensor
+    reconstruction: torch.Tensor
+    quantisation: torch.Tensor
+    residuals: list[torch.Tensor]
+    tokens: list[torch.Tensor]
+
+
+def usage_entropy(residual_BlC: torch.Tensor, codebook_VC: torch.Tensor) -> torch.Tensor:
+    """Entropy of the mean soft assignment to codes over log V (after MAGVIT-v2, arXiv 2310.05737, equation 4): 1 when all codes serve.
+
+    Assignments are softmax(-squared distance / its mean), so that no temperature has to be tuned to the size of the latent.
+    """
+    distance_NV = torch.cdist(residual_BlC.flatten(0, 1), codebook_VC).square()
+    share_V = (-distance_NV / distance_NV.detach().min(1).values.mean().clamp(min=1e-8)).softmax(1).mean(0)
+    return torch.special.entr(share_V).sum() / torch.log(torch.tensor(float(len(codebook_VC))))
+
+
+def tokenizer_loss(
+    tokenizer: Tokenizer, images: torch.Tensor, schedule: ScaleSchedule, commitment: float = 0.25, entropy: float = 0.0
+) -> TokenizerLoss:
+    """Reconstruction error plus, averaged over scales, ||f_hat - sg f||^2 + commitment ||sg f_hat - f||^2 (VQ-VAE, arXiv
+    1711.00937, equation 3, on VAR's accumulated f_hat), with a straight-through gradient to the encoder.
+
+    images: float in [-1, 1]. schedule: the scales of this step, a subset when scales are dropped.
+    """
+    latent_BChw = tokenizer.to_latent(images)
+    quantisation, spread, residuals, tokens = latent_BChw.new_zeros(()), latent_BChw.new_zeros(()), [], []
+    f_hat_BChw = latent_BChw
+    ladder = tokenizer.at(schedule)
+    before_BChw = torch.zeros_like(latent_BChw)
+    for k, (residual_BlC, tokens_Bl, f_hat_BChw) in enumerate(ladder.quantize(latent_BChw)):
+        quantisation = quantisation + F.mse_loss(f_hat_BChw, latent_BChw.detach())
+        quantisation = quantisation + commitment * F.mse_loss(latent_BChw, f_hat_BChw.detach())
+        if entropy:
+            live_BlC = ladder.read_scale(latent_BChw - before_BChw, k)
+            spread = spread + usage_entropy(live_BlC, tokenizer.quantizer.codebook_VC)
+        before_BChw = f_hat_BChw.detach()
+        residuals.append(residual_BlC)
+        tokens.append(tokens_Bl)
+    quantisation = quantisation / schedule.num_scales
+    straight_BChw = latent_BChw + (f_hat_BChw - latent_BChw).detach()
+    reconstruction = F.mse_loss(tokenizer.to_image(straight_BChw), images)
+    total = reconstruction + quantisation - entropy * spread / schedule.num_scales
+    return TokenizerLoss(total, reconstruction.detach(), quantisation.detach(), residuals, tokens)

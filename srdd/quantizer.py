@@ -87,13 +87,21 @@ class Ladder:
         size = self.schedule.latent_size
         return like.new_zeros(batch, self.quantizer.codebook_VC.shape[1], size, size)
 
-    def encode(self, latent_BChw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Residual quantisation of a latent, coarse to fine (VAR, algorithm 1). Returns tokens_BL and the last f_hat_BChw."""
-        f_hat_BChw, tokens = torch.zeros_like(latent_BChw), []
+    def quantize(self, latent_BChw: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Residual quantisation, coarse to fine (VAR, algorithm 1): yields what scale k reads of the rest (B, l, C), the
+        tokens_Bl nearest to it, and the state f_hat_BChw after it. No gradient flows into the latent."""
+        latent_BChw = latent_BChw.detach()
+        f_hat_BChw = torch.zeros_like(latent_BChw)
         for k in range(self.schedule.num_scales):
-            tokens.append(self.quantizer.nearest_code(self.read_scale(latent_BChw - f_hat_BChw, k)))
-            f_hat_BChw = self.add_scale(f_hat_BChw, self.quantizer.embed(tokens[-1]), k)
-        return torch.cat(tokens, 1), f_hat_BChw
+            residual_BlC = self.read_scale(latent_BChw - f_hat_BChw.detach(), k)
+            tokens_Bl = self.quantizer.nearest_code(residual_BlC)
+            f_hat_BChw = self.add_scale(f_hat_BChw, self.quantizer.embed(tokens_Bl), k)
+            yield residual_BlC, tokens_Bl, f_hat_BChw
+
+    def encode(self, latent_BChw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens and last state of a latent (VAR, algorithm 1). Returns tokens_BL and f_hat_BChw."""
+        _, tokens, states = zip(*self.quantize(latent_BChw))
+        return torch.cat(tokens, 1), states[-1]
 
     def states(self, tokens_BL: torch.Tensor) -> Iterator[torch.Tensor]:
         """The states f_hat_BChw after scale 0, 1, ... K-1 of given tokens (VAR, algorithm 2)."""

@@ -1,0 +1,1 @@
+"""The verbs of the benchmark: files in, files out."""

@@ -1,0 +1,82 @@
+"""Verb: tokens of every split under one schedule, once for all trainings, and what the tokenizer is worth there.
+
+Writes <split>_tokens.npy (int32, memory-mapped by its readers). Reports, on held-out pictures, the reconstruction error and, per
+scale, the codes in use and their perplexity; a collapsed scale is named.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from srdd.checkpoint import load_tokenizer
+from srdd.schedule import ScaleSchedule
+from srdd.tokenizer import Tokenizer
+
+from .datasets import SPLITS, Pictures, to_float
+from .prepare import open_split
+from .progress import track
+from .verb import Run, main
+
+BATCH = 256
+
+
+def usable_codes(codebook_size: int, tokens: int) -> int:
+    """Codes that a scale could use at all: no more than there are, or than there are tokens to use them."""
+    return min(codebook_size, tokens)
+
+
+@torch.no_grad()
+def encode_split(tokenizer: Tokenizer, schedule: ScaleSchedule, pictures: Pictures, path: Path, device: torch.device, label: str) -> float:
+    """Write the tokens of one split; returns its mean square reconstruction error on pictures in [-1, 1]."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    tokens_NL = np.lib.format.open_memmap(temporary, "w+", np.int32, (len(pictures), schedule.seq_len))
+    squared, ladder = 0.0, tokenizer.at(schedule)
+    chunks = [range(i, min(i + BATCH, len(pictures))) for i in range(0, len(pictures), BATCH)]
+    for chunk in track(chunks, label, len(chunks)):
+        images = to_float(pictures.read(chunk).to(device))
+        tokens_BL, f_hat_BChw = ladder.encode(tokenizer.to_latent(images))
+        error = tokenizer.to_image(f_hat_BChw).clamp(-1, 1) - images
+        squared += error.square().mean((1, 2, 3)).double().sum().item()
+        tokens_NL[chunk.start : chunk.stop] = tokens_BL.cpu().numpy()
+    tokens_NL.flush()
+    temporary.rename(path)
+    return squared / len(pictures)
+
+
+def open_tokens(folder: Path, split: str) -> np.ndarray:
+    """Tokens of a split, int32 of shape (N, L), mapped and not read."""
+    return np.load(folder / f"{split}_tokens.npy", mmap_mode="r")
+
+
+def work(run: Run) -> None:
+    schedule = ScaleSchedule(tuple(run.config["patch_nums"]))
+    tokenizer = load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors").to(run.device)
+    V = tokenizer.config.codebook_size
+    grid = ".".join(map(str, schedule.patch_nums))
+    names = {"tokenizer": run.inputs["tokenizer"].name, "model": grid}
+    for split in SPLITS:
+        pictures = open_split(run.inputs["data"], split)
+        path = run.out / f"{split}_tokens.npy"
+        error = encode_split(tokenizer, schedule, pictures, path, run.device, f"encode {split} {grid}")
+        run.add(f"reconstruction_mse_{split}", error, "mse", num_images=len(pictures), **names)
+    tokens_NL = open_tokens(run.out, "test")
+    for k, piece in enumerate(schedule.slices):
+        share_V = np.bincount(tokens_NL[:, piece].ravel(), minlength=V) / tokens_NL[:, piece].size
+        seen = share_V[share_V > 0]
+        perplexity = float(np.exp(-(seen * np.log(seen)).sum()))
+        usable = usable_codes(V, tokens_NL[:, piece].size)
+        here = {**names, "scale": k, "num_images": len(tokens_NL)}
+        run.add("codes_used", int(len(seen)), "codes", **here)
+        run.add("code_perplexity", perplexity, "codes", **here)
+        run.add("codes_usable", usable, "codes", **here)
+        run.add("scale_collapsed", int(perplexity <= usable / 4), "yes=1", **here)
+        if perplexity <= usable / 4:
+            run.say(f"scale {k} has collapsed: perplexity {perplexity:.1f} of {usable} codes that it could use")
+    run.say(f"schedule {grid}: held-out error {error:.4f}")
+
+
+if __name__ == "__main__":
+    main("encode", work, inputs=("data", "tokenizer"))

@@ -1,0 +1,128 @@
+"""The feature extractor of all scores: a classifier trained by the workflow, or Inception, behind torch-fidelity's interface."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from srdd.checkpoint import load_tensors, save_tensors
+from srdd.noise import generator
+
+from .config import FeaturesConfig
+from .datasets import to_float
+
+
+class Classifier(nn.Module):
+    """A small convolutional classifier; its features are the activations before the last layer."""
+
+    def __init__(self, config: FeaturesConfig, channels: int, image_size: int, num_classes: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        c_in, c_out, side = channels, config.channels, image_size
+        while side > 4:
+            layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.GroupNorm(8, c_out), nn.SiLU(), nn.AvgPool2d(2)]
+            c_in, c_out, side = c_out, min(2 * c_out, 256), side // 2
+        layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.GroupNorm(8, c_out), nn.SiLU()]
+        self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(c_out * side * side, config.dim), nn.SiLU())
+        self.head = nn.Linear(config.dim, num_classes)
+
+    def init_weights(self, seed: int) -> None:
+        source = generator("features", seed)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=source)
+                nn.init.zeros_(module.bias)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 pictures to features of shape (N, dim)."""
+        return self.trunk(to_float(images))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 pictures to logits of shape (N, num_classes)."""
+        return self.head(self.features(images))
+
+
+def save_classifier(path: Path, model: Classifier, shape: dict[str, int], config: FeaturesConfig) -> None:
+    """Write a classifier with its sizes."""
+    save_tensors(path, model.state_dict(), kind="features", shape=shape, config=config.model_dump())
+
+
+def load_classifier(path: Path) -> Classifier:
+    """Read a classifier, in evaluation mode. Raises ValueError for a damaged file."""
+    tensors, metadata = load_tensors(path)
+    model = Classifier(FeaturesConfig(**metadata["config"]), **metadata["shape"])
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def import_torchvision() -> None:
+    """Import torchvision where its compiled part does not fit this torch (a CPU build beside PyPI's wheel).
+
+    Nothing here uses its operators, but torch-fidelity imports it. A sound install is left alone.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "DEF")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _kept_alive.append(library)
+        import torchvision  # noqa: F401
+
+
+_kept_alive: list[Any] = []
+
+
+def register(name: str, classifier: Classifier) -> str:
+    """Make a classifier known to torch-fidelity as a feature extractor; returns the name to ask for."""
+    import_torchvision()
+    import torch_fidelity
+    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+    from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+
+    class Extractor(FeatureExtractorBase):
+        def __init__(self, name: str, features_list: list[str], **kwargs: Any) -> None:
+            super().__init__(name, features_list)
+            self.classifier = classifier
+
+        @staticmethod
+        def get_provided_features_list() -> tuple[str, ...]:
+            return ("features", "logits")
+
+        @staticmethod
+        def get_default_feature_layer_for_metric(metric: str) -> str:
+            return "logits" if metric == "isc" else "features"
+
+        @staticmethod
+        def can_be_compiled() -> bool:
+            return False
+
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            features = self.classifier.features(images)
+            found = {"features": features, "logits": self.classifier.head(features)}
+            return tuple(found[layer] for layer in self.features_list)  # its order comes from a set
+
+    FEATURE_EXTRACTORS_REGISTRY.pop(name, None)
+    torch_fidelity.register_feature_extractor(name, Extractor)
+    return name
+
+
+@torch.no_grad()
+def classify(classifier: Classifier, images: torch.Tensor, device: torch.device, batch_size: int = 512) -> torch.Tensor:
+    """Most likely class of each uint8 picture."""
+    parts = [classifier(part.to(device)).argmax(1).cpu() for part in images.split(batch_size)]
+    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.long)
+
+
+def loss(classifier: Classifier, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy with a little label smoothing: over-confident features make FID blind."""
+    return F.cross_entropy(classifier(images), labels, label_smoothing=0.05)

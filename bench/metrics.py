@@ -1,0 +1,2 @@
+def metric_fidelity(): pass
+def metric_class_agreement(): pass

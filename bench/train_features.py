@@ -1,0 +1,74 @@
+"""Verb: train the feature network of the scores on the training split (or check Inception's weights)."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .config import ConfigError, DatasetConfig, FeaturesConfig
+from .features import Classifier, classify, loss, save_classifier
+from .prepare import open_split
+from .progress import Progress
+from .training import batch_indices, check_finite, learning_rate
+from .verb import Run, main
+
+
+def check_file(path: str, sha256: str | None, key: str) -> Path:
+    """A file that must exist and, when a sum is given, have it: weights of others are read only after this."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ConfigError(f"{key}: no file at {file}")
+    if sha256 is not None:
+        with open(file, "rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != sha256:
+            raise ConfigError(f"{key}: {file} has sha256 {found}, {sha256} expected")
+    return file
+
+
+def work(run: Run) -> None:
+    config, data = run.settings("features", FeaturesConfig), run.settings("dataset", DatasetConfig)
+    if config.kind == "inception":
+        if config.weights is not None:
+            if config.sha256 is None:
+                raise ConfigError("features.sha256: is missing; weights given by path are checked before they are read")
+            check_file(config.weights, config.sha256, "features.weights")
+        if config.reference is not None:
+            with np.load(check_file(config.reference, None, "features.reference"), allow_pickle=False) as file:
+                if not {"mu", "sigma"} <= set(file.files):
+                    raise ConfigError(f"features.reference: {config.reference} holds {file.files}; mu and sigma are needed")
+        return
+    train, test = open_split(run.inputs["data"], "train"), open_split(run.inputs["data"], "test")
+    shape = {"channels": data.channels, "image_size": data.image_size, "num_classes": data.num_classes}
+    model = Classifier(config, **shape)
+    model.init_weights(config.seed)
+    model.to(run.device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.05)
+    progress = Progress(run.run_id, config.steps)
+    for step in range(config.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, config.steps, config.lr, 20, 0.0)
+        indices = batch_indices(len(train), config.batch_size, config.seed, step)
+        labels = torch.from_numpy(train.labels_N[indices]).to(run.device)
+        value = loss(model, train.read(indices).to(run.device), labels)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        progress.advance(note=f"loss {value.item():.3f}")
+        check_finite(value.item(), step)
+    progress.close()
+    model.eval()
+    for name, pictures in (("train", train), ("test", test)):
+        indices = range(min(len(pictures), 10_000))
+        found = classify(model, pictures.read(indices), run.device)
+        right = (found == torch.from_numpy(pictures.labels_N[: len(indices)])).double().mean().item()
+        run.add(f"class_accuracy_{name}_{config.name}", right, "share", num_images=len(indices))
+        run.say(f"{name} accuracy {right:.4f}")
+    save_classifier(run.out / "features.safetensors", model.cpu(), shape, config)
+
+
+if __name__ == "__main__":
+    main("train_features", work, inputs=("data",))

@@ -1,0 +1,165 @@
+"""Verb: train the multi-scale VQ-VAE, or take over the weights of one that exists.
+
+Reconstruction and commitment losses, restart of codes that nobody uses, averaged weights, random scale dropping: one tokenizer
+then serves every schedule that ends at its latent size. Writes tokenizer.safetensors; resumes from resume.safetensors.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from srdd.checkpoint import load_tokenizer, save_tokenizer
+from srdd.loss import tokenizer_loss
+from srdd.noise import derive_seed, generator
+from srdd.quantizer import Quantizer
+from srdd.schedule import ScaleSchedule
+from srdd.tokenizer import Tokenizer
+
+from .config import TokenizerSpec, TokenizerTraining
+from .datasets import to_float
+from .prepare import open_split
+from .progress import Progress
+from .train_features import check_file
+from .training import Average, Resume, batch_indices, check_finite, learning_rate, pack, unpack
+from .verb import Run, main
+
+
+def drop_scales(schedule: ScaleSchedule, share: float, source: torch.Generator) -> ScaleSchedule:
+    """The schedule of one step: with probability `share` each scale but the last stays with probability 1/2."""
+    coin = torch.rand(schedule.num_scales, generator=source).tolist()
+    if coin[-1] >= share:
+        return schedule
+    kept = [p for p, c in zip(schedule.patch_nums[:-1], coin) if c < 0.5]
+    return ScaleSchedule((*kept, schedule.latent_size))
+
+
+class CodeUse:
+    """Running share of each code at each grid size, and the restart of codes that none of them uses."""
+
+    def __init__(self, schedule: ScaleSchedule, codebook_size: int, device: torch.device) -> None:
+        self.sides = schedule.patch_nums
+        self.share_KV = torch.full((len(self.sides), codebook_size), 1 / codebook_size, device=device)
+
+    @torch.no_grad()
+    def count(self, schedule: ScaleSchedule, tokens: list[torch.Tensor]) -> None:
+        V = self.share_KV.shape[1]
+        for side, tokens_Bl in zip(schedule.patch_nums, tokens):
+            share_V = torch.bincount(tokens_Bl.flatten(), minlength=V) / tokens_Bl.numel()
+            self.share_KV[self.sides.index(side)].lerp_(share_V, 0.05)
+
+    def perplexity(self) -> list[float]:
+        """exp of the entropy of the codes in use, per scale."""
+        return torch.special.entr(self.share_KV).sum(1).exp().tolist()
+
+    @torch.no_grad()
+    def restart(self, quantizer: Quantizer, residuals: dict[int, torch.Tensor], share: float, source: torch.Generator) -> torch.Tensor:
+        """Put unused codes where latents are, first at the scales that use the fewest codes. Returns their indices."""
+        V = self.share_KV.shape[1]
+        dead = (self.share_KV.mean(0) < share / V).nonzero().flatten()
+        if not len(dead):
+            return dead
+        need = torch.tensor([V - perplexity for perplexity in self.perplexity()]).clamp(min=1e-3)
+        present = torch.tensor([side in residuals for side in self.sides])
+        rows = torch.multinomial(need * present, len(dead), replacement=True, generator=source).tolist()
+        for code, row in zip(dead.tolist(), rows):
+            pool_NC = residuals[self.sides[row]]
+            pick = int(torch.randint(len(pool_NC), (), generator=source))
+            quantizer.codebook_VC[code] = pool_NC[pick]
+        self.share_KV[:, dead] = 1 / V
+        return dead
+
+
+def load_external(run: Run, spec: TokenizerSpec) -> Tokenizer:
+    """A tokenizer from a path: our safetensors."""
+    path = check_file(spec.weights, spec.sha256, "tokenizer.weights")
+    return load_tokenizer(path, expect=spec.config)
+
+
+def work(run: Run) -> None:
+    spec = run.settings("tokenizer", TokenizerSpec)
+    if spec.weights is not None:
+        save_tokenizer(run.out / "tokenizer.safetensors", load_external(run, spec))
+        return
+    average = train(run, spec)
+    save_tokenizer(run.out / "tokenizer.safetensors", average.cpu())
+
+
+def train(run: Run, spec: TokenizerSpec) -> Tokenizer:
+    """Train and return the averaged tokenizer."""
+    config: TokenizerTraining = spec.training
+    data = open_split(run.inputs["data"], "train")
+    tokenizer = Tokenizer(spec.config)
+    tokenizer.init_weights(generator("tokenizer", config.seed))
+    tokenizer.to(run.device)
+    optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.99))
+    average = Average(tokenizer, config.ema_decay)
+    use = CodeUse(spec.config.schedule, spec.config.codebook_size, run.device)
+    resume, start, log = Resume(run.out / "resume.safetensors", run.config, run.source, config.save_every), 0, []
+    if found := resume.load(run.say):
+        tensors, state = found
+        unpack(tensors, tokenizer, optimizer, average)
+        use.share_KV.copy_(tensors["share_KV"])
+        start, log = state["step"], state["log"]
+        run.say(f"resumes at step {start}")
+    tokenizer.train()
+    progress = Progress(run.run_id, config.steps, start)
+    for step in range(start, config.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, config.steps, config.lr, config.warmup, 0.05)
+        images = to_float(data.read(batch_indices(len(data), config.batch_size, config.seed, step)).to(run.device))
+        source = generator("tokenizer step", config.seed, step)
+        torch.manual_seed(derive_seed("dropout", config.seed, step))  # the encoder's dropout has no generator of its own
+        schedule = drop_scales(spec.config.schedule, config.scale_drop, source)
+        losses = tokenizer_loss(tokenizer, images, schedule, config.commitment, config.entropy)
+        optimizer.zero_grad()
+        losses.total.backward()
+        torch.nn.utils.clip_grad_norm_(tokenizer.parameters(), config.clip)
+        optimizer.step()
+        value = losses.reconstruction.item()
+        check_finite(losses.total.item(), step)
+        use.count(schedule, losses.tokens)
+        # no restarts in the last fifth: averaged weights need still codes
+        if step % config.restart_every == 0 and step < 0.8 * config.steps:
+            residuals = {side: r.flatten(0, 1) for side, r in zip(schedule.patch_nums, losses.residuals)}
+            dead = use.restart(tokenizer.quantizer, residuals, config.restart_share, source)
+            forget(optimizer, tokenizer, average, dead)
+        average.update(tokenizer, step)
+        done = step + 1
+        if done % config.log_every == 0 or done == config.steps:
+            log.append([done, value, losses.quantisation.item(), *use.perplexity()])
+        if resume.due(done) and done < config.steps:
+            state = {**pack(tokenizer, optimizer, average), "share_KV": use.share_KV}
+            resume.save(state, step=done, log=log)
+        progress.advance(note=f"reconstruction {value:.4f}")
+    progress.close()
+    report(run, log)
+    tokenizer.load_state_dict(average.weights)
+    resume.remove()
+    return tokenizer.eval()
+
+
+def forget(optimizer: torch.optim.Optimizer, tokenizer: Tokenizer, average: Average, dead: torch.Tensor) -> None:
+    """A restarted code starts without momentum, and its average with it."""
+    codebook = tokenizer.quantizer.codebook_VC
+    average.weights["quantizer.codebook_VC"][dead] = codebook.detach()[dead]
+    for key, value in optimizer.state[codebook].items():
+        if key != "step":
+            value[dead] = 0
+
+
+def report(run: Run, log: list[list[float]]) -> None:
+    """Curves of the training; what held-out pictures say stands in the `encode` runs."""
+    names = {"tokenizer": run.run_id.split("/")[1]}
+    for step, reconstruction, quantisation, *perplexity in log:
+        run.add("tokenizer_loss_reconstruction", reconstruction, "mse", step=step, **names)
+        run.add("tokenizer_loss_quantisation", quantisation, "mse", step=step, **names)
+        for k, value in enumerate(perplexity):
+            run.add("code_perplexity_training", value, "codes", step=step, scale=k, **names)
+    if log and math.isfinite(log[-1][1]):
+        run.say(f"reconstruction error {log[-1][1]:.4f} (mean square, pictures in [-1, 1])")
+
+
+if __name__ == "__main__":
+    main("train_tokenizer", work, inputs=("data",))
