@@ -151,7 +151,8 @@ class SuiteEntry(Strict):
 class Suite(Strict):
     """One table or figure: a claim, variants, what is measured."""
 
-    claim: str
+    claim: str = Field(description="what is compared, in one sentence")
+    expect: str | None = Field(None, description="what the paper claims of it; null: the question is ours")
     measure: tuple[Literal["scores", "convergence", "latency"], ...] = Field(("scores",), strict=False, min_length=1)
     variants: dict[str, SuiteEntry] = Field(min_length=1)
     train_seeds: tuple[int, ...] | None = Field(None, strict=False, min_length=1)
@@ -342,12 +343,14 @@ def config_hash(data: Any) -> str:
 
 @dataclass(frozen=True)
 class Job:
-    """One run of one verb: what it is told (config) and the jobs whose folders it reads (inputs, by role)."""
+    """One run of one verb: what it is told (config), the jobs whose folders it reads (inputs, by role), and the names that its
+    numbers carry (identity, which follows from the config)."""
 
     stage: str
     config: dict[str, Any] = field(hash=False)
     inputs: dict[str, str] = field(hash=False)
     slug: str = ""
+    identity: dict[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def run_id(self) -> str:
@@ -376,9 +379,9 @@ class Plan:
         return sorted(self.suites[scope] if scope else self.jobs)
 
     def outputs_of(self, what: Literal["figures", "tables"], scope: str | None) -> list[str]:
-        """Names of the figures or tables of one suite, or of all, in the order of the study."""
-        suites = [self.study.suites[scope]] if scope else self.study.suites.values()
-        return list(dict.fromkeys(name for suite in suites for name in getattr(suite, what)))
+        """Names of the figures or tables of one suite, or of all, in the order of the study: <suite>_<name>."""
+        suites = [scope] if scope else list(self.study.suites)
+        return [f"{suite}_{name}" for suite in suites for name in getattr(self.study.suites[suite], what)]
 
 
 def _dump(model: BaseModel) -> dict:
@@ -471,6 +474,7 @@ def _add_scores(plan: Plan, suite: str, variant: Variant, seeds: tuple[int, ...]
         "encode", {**tokenizer.config, "patch_nums": patch_nums}, {"data": data.run_id, "tokenizer": tokenizer.run_id}, grid
     )
     evaluation = _dump(study.evaluation)
+    names = {key: identity[key] for key in ("tokenizer", "model", "sampler")}
     shared = {"data": data.run_id, "tokenizer": tokenizer.run_id, "features": features.run_id}
     baseline = Job(
         "baselines",
@@ -486,6 +490,7 @@ def _add_scores(plan: Plan, suite: str, variant: Variant, seeds: tuple[int, ...]
             {**_train_config(tokenizer, variant), "train_seed": seed},
             {"data": data.run_id, "tokenizer": tokenizer.run_id, "tokens": encoded.run_id},
             f"{model_slug(variant.model)}-s{seed}",
+            {key: names[key] for key in ("tokenizer", "model")},
         )
         sample = Job(
             "sample",
@@ -497,13 +502,14 @@ def _add_scores(plan: Plan, suite: str, variant: Variant, seeds: tuple[int, ...]
             },
             {"data": data.run_id, "tokenizer": tokenizer.run_id, "train": train.run_id},
             f"{model_slug(variant.model)}-s{seed}",
+            names,
         )
-        names = {key: identity[key] for key in ("tokenizer", "model", "sampler")}
         evaluate = Job(
             "evaluate",
-            {**sample.config, "features": _dump(study.features), "identity": names},
+            {**sample.config, "features": _dump(study.features)},
             {"data": data.run_id, "features": features.run_id, "sample": sample.run_id},
             f"{model_slug(variant.model)}-s{seed}",
+            names,
         )
         for job in (train, sample, evaluate):
             plan.add(suite, job)

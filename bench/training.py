@@ -7,7 +7,6 @@ exactly as if it had never stopped.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,6 @@ from srdd.checkpoint import load_tensors, save_tensors
 from srdd.noise import generator
 
 from .verb import Diverged
-
-SAVE_EVERY_S = 20.0
 
 
 def batch_indices(count: int, batch_size: int, seed: int, step: int) -> list[int]:
@@ -77,7 +74,6 @@ class Resume:
 
     def __init__(self, path: Path, config: dict[str, Any], source: str, save_every: int) -> None:
         self.path, self.config, self.source, self.save_every = path, config, source, save_every
-        self.saved = time.monotonic()
 
     def load(self, say) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Tensors and state of the last checkpoint, or None. One of other code or config is set aside, never mixed in."""
@@ -94,7 +90,7 @@ class Resume:
         return tensors, metadata["state"]
 
     def due(self, step: int) -> bool:
-        """Whether to save after this step: on a multiple of save_every, at most every 20 seconds but for the first."""
+        """Whether to save after this many steps."""
         return step % self.save_every == 0
 
     def save(self, tensors: dict[str, torch.Tensor], **state: Any) -> None:

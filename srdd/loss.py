@@ -45,9 +45,10 @@ def usage_entropy(residual_BlC: torch.Tensor, codebook_VC: torch.Tensor) -> torc
 
     Assignments are softmax(-squared distance / its mean), so that no temperature has to be tuned to the size of the latent.
     """
-    distance_NV = torch.cdist(residual_BlC.flatten(0, 1), codebook_VC).square()
+    x_NC = residual_BlC.flatten(0, 1)  # expanded squares: the gradient of a distance is no number where it is zero
+    distance_NV = (x_NC.square().sum(1, keepdim=True) + codebook_VC.square().sum(1) - 2 * x_NC @ codebook_VC.T).clamp(min=0)
     share_V = (-distance_NV / distance_NV.detach().min(1).values.mean().clamp(min=1e-8)).softmax(1).mean(0)
-    return torch.special.entr(share_V).sum() / torch.log(torch.tensor(float(len(codebook_VC))))
+    return -(share_V * (share_V + 1e-9).log()).sum() / torch.log(torch.tensor(float(len(codebook_VC))))
 
 
 def tokenizer_loss(

@@ -15,7 +15,7 @@ def scale_of_token(schedule: ScaleSchedule) -> torch.Tensor:
 
     Returns int64 of shape (L,).
     """
-    return torch.repeat_interleave(torch.arange(schedule.num_scales), torch.tensor(schedule.lengths))
+    return torch.tensor([k for k, length in enumerate(schedule.lengths) for _ in range(length)])
 
 
 def scale_mask(schedule: ScaleSchedule, history: int | None) -> torch.Tensor:

@@ -1,0 +1,186 @@
+"""Verb: time and peak memory of sampling, all variants in one process, rounds interleaved so that drift of the machine hits all alike.
+
+Weights are drawn, not trained: they do not change the time. Every repeat is kept; the decoder is timed apart. Memory is what tensors
+hold at their peak above the weights: counted by the GPU's allocator, or on the CPU tensor by tensor.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+import weakref
+from dataclasses import dataclass
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
+from srdd.cost import sampling_cost
+from srdd.guidance import guide
+from srdd.model import ScaleTransformer
+from srdd.noise import derive_seed, generator
+from srdd.sampling import generate
+from srdd.tokenizer import Tokenizer
+
+from .config import LatencyConfig
+from .progress import Progress
+from .verb import Run, _is_out_of_memory, main
+
+
+class TensorBytes(TorchDispatchMode):
+    """Counts the bytes of tensors that operations make and that still live; `peak` is the most so far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        given = {t.untyped_storage()._cdata for t in tree_iter((args, kwargs)) if isinstance(t, torch.Tensor)}
+        for tensor in tree_iter(out):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                if storage._cdata not in given and storage._cdata not in self.known:
+                    self._count(storage, storage.nbytes())
+        return out
+
+    def _count(self, storage: torch.UntypedStorage, size: int) -> None:
+        key = storage._cdata
+        self.known.add(key)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+
+        def forget() -> None:
+            self.known.discard(key)
+            self.live -= size
+
+        weakref.finalize(storage, forget)
+
+
+@dataclass
+class Contender:
+    """One variant, ready to be timed."""
+
+    name: str
+    identity: dict[str, str]
+    model: ScaleTransformer
+    tokenizer: Tokenizer
+    sampler: SamplerConfig
+
+    def draw(self, batch: int, device: torch.device) -> torch.Tensor:
+        """Tokens to state, without the decoder."""
+        labels_B = (torch.arange(batch) % max(1, self.model.config.num_classes)).to(device)
+        return generate(self.model, self.tokenizer.at(self.model.schedule), labels_B, range(batch), self.sampler)[1]
+
+
+def build(name: str, entry: dict, device: torch.device) -> Contender:
+    """A variant with drawn weights."""
+    model = ScaleTransformer(ModelConfig.model_validate_json(json.dumps(entry["model"])))
+    tokenizer = Tokenizer(TokenizerConfig.model_validate_json(json.dumps(entry["tokenizer"])))
+    for module in (model, tokenizer):
+        module.init_weights(generator("latency"))
+        module.eval().to(device)
+    return Contender(name, entry["identity"], model, tokenizer, SamplerConfig.model_validate_json(json.dumps(entry["sampler"])))
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the GPU: before the clock starts and before it is read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds(call, device: torch.device) -> float:
+    """Wall-clock time of one call, device waited for on both sides."""
+    synchronise(device)
+    began = time.perf_counter()
+    call()
+    synchronise(device)
+    return time.perf_counter() - began
+
+
+def peak_memory(call, device: torch.device) -> int:
+    """Most bytes that tensors hold at once during a call, beyond what was held before it."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        synchronise(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with TensorBytes() as counter:
+        call()
+    return counter.peak
+
+
+@torch.no_grad()
+def scale_seconds(contender: Contender, batch: int, device: torch.device) -> list[float]:
+    """Time of the network at each scale of one sample, guidance included."""
+    model, sampler, times = contender.model, contender.sampler, []
+    denoiser = model.denoiser()
+    denoise = guide(denoiser, model.schedule, sampler.cfg_scale, sampler.cfg_ramp, model.config.null_label, denoiser.history)
+    labels_B = torch.zeros(batch, dtype=torch.long, device=device)
+    for k, length in enumerate(model.schedule.lengths):
+        inputs_BlC = torch.zeros(batch, length, model.config.codebook_dim, device=device)
+        times.append(seconds(lambda: denoise(inputs_BlC, k, labels_B), device))  # noqa: B023 (called at once)
+    return times
+
+
+@torch.no_grad()
+def measure(run: Run, contender: Contender, batch: int, repeat: int) -> None:
+    """One repeat of one variant at one batch size."""
+    device = run.device
+    here = {**contender.identity, "num_images": batch, "repeat": repeat}
+    state: list[torch.Tensor] = []
+    run.add("latency_s", seconds(lambda: state.append(contender.draw(batch, device)), device), "s/batch", **here)
+    run.add("decoder_s", seconds(lambda: contender.tokenizer.to_image(state[0]), device), "s/batch", **here)
+    for k, value in enumerate(scale_seconds(contender, batch, device)):
+        run.add("latency_scale_s", value, "s/batch", scale=k, **here)
+
+
+def attempt(run: Run, contender: Contender, batch: int, call) -> bool:
+    """Whether a call fits into memory; one that does not is said and leaves no number."""
+    try:
+        call()
+        return True
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        run.say(f"{contender.name} at batch {batch}: out of memory")
+        run.add("latency_s", None, "s/batch", num_images=batch, **contender.identity)
+        return False
+
+
+@torch.no_grad()
+def work(run: Run) -> None:
+    config = run.settings("latency", LatencyConfig)
+    contenders = [build(name, entry, run.device) for name, entry in run.config["variants"].items()]
+    for contender in contenders:
+        cost = sampling_cost(contender.model.config, contender.sampler)
+        for name, value, unit in (("nfe", cost.nfe, "calls"), ("token_evals", cost.token_evals, "tokens"), ("flops", cost.flops, "flop")):
+            run.add(name, value, f"{unit}/image", **contender.identity)
+        weights = sum(p.numel() * p.element_size() for p in contender.model.parameters())
+        run.add("weights_bytes", weights, "bytes", **contender.identity)
+    fits = {}
+    for contender in contenders:
+        for batch in config.batch_sizes:
+            def probe(contender=contender, batch=batch):
+                for _ in range(config.warmup):
+                    contender.draw(batch, run.device)
+                peak = peak_memory(lambda: contender.draw(batch, run.device), run.device)
+                run.add("peak_memory_bytes", peak, "bytes", num_images=batch, **contender.identity)
+
+            fits[contender.name, batch] = attempt(run, contender, batch, probe)
+    progress = Progress(run.run_id, config.rounds, unit="round")
+    for repeat in range(config.rounds):
+        cells = [(contender, batch) for batch in config.batch_sizes for contender in contenders if fits[contender.name, batch]]
+        random.Random(derive_seed("round", repeat)).shuffle(cells)
+        for contender, batch in cells:
+            measure(run, contender, batch, repeat)
+        progress.advance()
+    progress.close()
+
+
+if __name__ == "__main__":
+    main("latency", work)

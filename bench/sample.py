@@ -1,0 +1,98 @@
+"""Verb: draw pictures from a trained model; picture i has seed i in every variant, so that comparisons are paired.
+
+Writes images.npy (uint8, shape (checkpoints, N, C, S, S)), labels.npy and steps.json (null: the kept weights); a figure strip
+of one picture growing through its scales (strip.npy); and reports what a picture costs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from srdd.checkpoint import load_model, load_tokenizer
+from srdd.config import SamplerConfig
+from srdd.cost import sampling_cost
+from srdd.model import ScaleTransformer
+from srdd.sampling import generate
+from srdd.tokenizer import Tokenizer
+
+from .config import ConfigError, EvaluationConfig
+from .datasets import to_uint8
+from .prepare import _save_array
+from .progress import Progress
+from .results import write_text
+from .train import model_identity, snapshot_path
+from .verb import Run, main
+
+STRIP = 10
+
+
+def labels_of(count: int, first: int, num_classes: int) -> torch.Tensor:
+    """Label of every picture: its seed modulo the number of classes, so that all classes are equally frequent; 0 without classes."""
+    return torch.arange(first, first + count) % max(1, num_classes)
+
+
+@torch.no_grad()
+def sample_into(images_NCHW: np.ndarray, model: ScaleTransformer, tokenizer: Tokenizer, sampler: SamplerConfig, first: int, batch: int, progress: Progress) -> torch.Tensor:
+    """Fill an array with pictures of consecutive seeds, batch by batch: never all in memory. Returns the first batch's tokens."""
+    ladder, device = tokenizer.at(model.schedule), model.position.device
+    labels_N = labels_of(len(images_NCHW), first, model.config.num_classes).to(device)
+    kept = None
+    for i in range(0, len(images_NCHW), batch):
+        labels_B = labels_N[i : i + batch]
+        tokens_BL, f_hat_BChw = generate(model, ladder, labels_B, range(first + i, first + i + len(labels_B)), sampler)
+        images_NCHW[i : i + len(labels_B)] = to_uint8(tokenizer.to_image(f_hat_BChw)).cpu().numpy()
+        kept = tokens_BL if kept is None else kept
+        progress.advance(len(labels_B))
+    return kept
+
+
+@torch.no_grad()
+def growth(tokenizer: Tokenizer, model: ScaleTransformer, tokens_BL: torch.Tensor) -> np.ndarray:
+    """The pictures after scale 0, 1, ... K-1: uint8 of shape (B, K, C, S, S)."""
+    states = tokenizer.at(model.schedule).states(tokens_BL)
+    return torch.stack([to_uint8(tokenizer.to_image(state)) for state in states], 1).cpu().numpy()
+
+
+def checkpoints(folder: Path, snapshots: bool) -> list[tuple[int | None, Path]]:
+    """The kept weights, or all snapshots in order of their step."""
+    if not snapshots:
+        return [(None, folder / "model.safetensors")]
+    found = sorted((folder / "snapshots").glob("step_*.safetensors"))
+    if not found:
+        raise ConfigError(f"{folder}/snapshots: holds no weights; train again")
+    return [(int(path.stem.removeprefix("step_")), path) for path in found]
+
+
+def work(run: Run) -> None:
+    sampler, evaluation = run.settings("sampler", SamplerConfig), run.settings("evaluation", EvaluationConfig)
+    tokenizer = load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors").to(run.device)
+    if run.device.type == "cuda":
+        tokenizer = tokenizer.to(memory_format=torch.channels_last)
+    weights = checkpoints(run.inputs["train"], run.config["snapshots"])
+    size, N = tokenizer.config, evaluation.num_images
+    temporary = run.out / f".images.{os.getpid()}.tmp"
+    shape = (len(weights), N, size.in_channels, size.image_size, size.image_size)
+    images = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+    progress = Progress(run.run_id, N * len(weights), unit="picture")
+    for row, (_, path) in enumerate(weights):
+        model = load_model(path).to(run.device)
+        tokens_BL = sample_into(images[row], model, tokenizer, sampler, evaluation.first_seed, evaluation.batch_size, progress)
+    progress.close()
+    images.flush()
+    temporary.rename(run.out / "images.npy")
+    _save_array(run.out / "labels.npy", labels_of(N, evaluation.first_seed, model.config.num_classes).numpy())
+    _save_array(run.out / "strip.npy", growth(tokenizer, model, tokens_BL[:STRIP]))
+    write_text(run.out / "steps.json", json.dumps([step for step, _ in weights]))
+    if not run.config["snapshots"]:
+        cost, identity = sampling_cost(model.config, sampler), model_identity(run)
+        for name, value, unit in (("nfe", cost.nfe, "calls"), ("token_evals", cost.token_evals, "tokens"), ("flops", cost.flops, "flop")):
+            run.add(name, value, f"{unit}/image", **identity)
+
+
+if __name__ == "__main__":
+    main("sample", work, inputs=("data", "tokenizer", "train"))

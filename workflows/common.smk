@@ -1,0 +1,95 @@
+# What all rules share: the study, the folders of its jobs, the hash of the code that a verb runs. Imports no torch.
+import json
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, workflow.basedir)
+from bench.config import ConfigError, load_study
+from bench.provenance import source_hash
+from bench.results import write_text
+
+BASE = Path(workflow.basedir)
+OPTIONS = {"device": ("auto", "cpu", "cuda"), "results": ("auto", "own", "published")}
+
+
+def stop(message):
+    """One line and out, before any work."""
+    sys.exit(f"error: {message}")
+
+
+def read_study():
+    """The one study of this run, and where it stands; `--configfile` replaces the default instead of adding to it."""
+    files = list(workflow.configfiles) or [BASE / "workflows/config/digits.yaml"]
+    if len(files) > 1:
+        stop(f"--configfile: {len(files)} studies given; run one at a time")
+    options = set(workflow.config_settings.config) if workflow.config_settings.config else set()
+    for key in options:
+        if key not in OPTIONS:
+            stop(f"--config {key}: unknown; settings of a study belong into its file (legal here: {', '.join(OPTIONS)})")
+    for key in options:
+        if config[key] not in OPTIONS[key]:
+            stop(f"--config {key}={config[key]}: not legal (there are: {', '.join(OPTIONS[key])})")
+    try:
+        return load_study(files[0])
+    except ConfigError as error:
+        stop(error)
+
+
+PLAN = read_study()
+STUDY = PLAN.study.study
+RESULTS = Path("results") / STUDY
+DEVICE = config.get("device", "auto")
+
+
+def folder(run_id):
+    return (RESULTS / run_id).as_posix()
+
+
+def write_configs():
+    """config.json of every job. Their folders are named by a hash of the content, so that a file, once written, is right."""
+    try:
+        for run_id, job in PLAN.jobs.items():
+            path = RESULTS / run_id / "config.json"
+            if not path.is_file():
+                about = {"study": STUDY, "run_id": run_id, "identity": job.identity, "inputs": job.inputs, "config": job.config}
+                write_text(path, json.dumps(about, indent=1) + "\n")
+    except OSError as error:
+        stop(f"{RESULTS}: cannot be written ({error}); change its rights or free some space")
+
+
+write_configs()
+
+
+wildcard_constraints:
+    job=r"[\w.\-]+",
+
+
+def job_of(stage):
+    """Input function: the row files of the jobs that a job of this stage reads."""
+
+    def rows(wildcards):
+        run_id = f"{stage}/{wildcards.job}"
+        if run_id not in PLAN.jobs:
+            raise ValueError(f"{run_id}: no job of this study")
+        return [f"{folder(needed)}/row.json" for needed in PLAN.jobs[run_id].inputs.values()]
+
+    return rows
+
+
+def command(verb, stage):
+    """Params function: the words of a verb's command line, all from checked names."""
+
+    def words(wildcards):
+        run_id = f"{stage}/{wildcards.job}"
+        job = PLAN.jobs[run_id]
+        inputs = " ".join(f"--{role} {folder(needed)}" for role, needed in job.inputs.items())
+        place = folder(run_id)
+        return f"{sys.executable} -m bench.{verb} {place}/config.json {place} {inputs} --device {DEVICE} --record"
+
+    return words
+
+
+def python_path():
+    """Verbs are found wherever snakemake is called from."""
+    return f"PYTHONPATH={workflow.basedir}"

@@ -1,0 +1,25 @@
+# Pictures from trained models.
+
+
+rule sample:
+    # pictures, image i with seed i
+    input:
+        job_of("sample"),
+    output:
+        row=f"{RESULTS}/sample/{{job}}/row.json",
+        metrics=f"{RESULTS}/sample/{{job}}/metrics.csv",
+    params:
+        command=command("sample", "sample"),
+        source=source_hash("bench.sample"),
+        path=python_path(),
+    log:
+        f"{RESULTS}/sample/{{job}}/log.txt",
+    benchmark:
+        f"{RESULTS}/sample/{{job}}/process.tsv"
+    threads: 1
+    resources:
+        gpu=1,
+    conda:
+        "../environment.yml"
+    shell:
+        "{params.path} {params.command} --threads {threads} 2>&1 | tee {log}"
