@@ -22,6 +22,7 @@ from srdd.lookup import names_in, unknown
 from srdd.schedule import ScaleSchedule
 
 ROOT = Path(__file__).resolve().parent.parent
+RESERVED = ("all", "figures", "tables", "report")
 SLUG = r"[a-z0-9][a-z0-9_]*"
 
 
@@ -156,6 +157,7 @@ class Suite(Strict):
     measure: tuple[Literal["scores", "convergence", "latency"], ...] = Field(("scores",), strict=False, min_length=1)
     variants: dict[str, SuiteEntry] = Field(min_length=1)
     train_seeds: tuple[int, ...] | None = Field(None, strict=False, min_length=1)
+    latency: LatencyConfig | None = Field(None, description="instead of the study's")
     figures: tuple[str, ...] = Field((), strict=False)
     tables: tuple[str, ...] = Field((), strict=False)
 
@@ -278,9 +280,13 @@ def resolve_variant(study: Study, suite: str, name: str) -> Variant:
         _set(settings, dotted, value, f"{at}.delta.")
     at += " (delta and base)."
     data, config = study.dataset, settings.setdefault("tokenizer", {})
+    timed_only = study.suites[suite].measure == ("latency",)  # no picture is read: other sizes may be timed
     if not isinstance(config, dict) or not isinstance(config.setdefault("config", {}), dict):
         raise ConfigError(f"{at}tokenizer: must hold keys")
-    _fill(config["config"], {"image_size": data.image_size, "in_channels": data.channels}, f"{at}tokenizer.config.", "dataset")
+    follows = {"image_size": data.image_size, "in_channels": data.channels}
+    if timed_only:
+        follows |= {key: value for key, value in config["config"].items() if key in follows}
+    _fill(config["config"], follows, f"{at}tokenizer.config.", "dataset")
     tokenizer = _validate(TokenizerSpec, config, f"{at}tokenizer.").config
     model = settings.setdefault("model", {})
     if not isinstance(model, dict):
@@ -288,7 +294,7 @@ def resolve_variant(study: Study, suite: str, name: str) -> Variant:
     follows = {"codebook_size": tokenizer.codebook_size, "codebook_dim": tokenizer.codebook_dim}
     _fill(model, follows, f"{at}model.", "tokenizer")
     model.setdefault("num_classes", data.num_classes)
-    if model["num_classes"] not in (0, data.num_classes):
+    if model["num_classes"] not in (0, data.num_classes) and not timed_only:
         raise ConfigError(
             f"{at}model.num_classes: {model['num_classes']} does not fit the dataset's {data.num_classes} "
             f"(legal: {data.num_classes}, or 0 for an unconditional model)"
@@ -420,6 +426,8 @@ def _check_names(study: Study) -> None:
     for name in study.evaluation.metrics:
         _known("evaluation.metrics", "bench/metrics.py", "metric", name)
     for suite_name, suite in study.suites.items():
+        if suite_name in RESERVED or suite_name.endswith("_job") or suite_name.startswith(("collect_", "figures_", "tables_")):
+            raise ConfigError(f"suites.{suite_name}: names a rule of the workflow already; choose another name")
         for name in suite.figures:
             _known(f"suites.{suite_name}.figures", "bench/figures.py", "figure", name)
         for name in suite.tables:
@@ -526,7 +534,7 @@ def _add_latency(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
             "model": _dump(variant.model),
             "sampler": _dump(variant.sampler),
         }
-    plan.add(suite, Job("latency", {"latency": _dump(plan.study.latency), "variants": entries}, {}, suite))
+    plan.add(suite, Job("latency", {"latency": _dump(plan.study.suites[suite].latency or plan.study.latency), "variants": entries}, {}, suite))
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 # Scores: of the variants, and of the two lines that they are read against.
 
 
-rule evaluate:
+rule evaluate_job:
     # scores of a variant's pictures
     input:
         job_of("evaluate"),
@@ -25,7 +25,7 @@ rule evaluate:
         "{params.path} {params.command} --threads {threads} 2>&1 | tee {log}"
 
 
-rule baselines:
+rule baselines_job:
     # floor and reconstruction
     input:
         job_of("baselines"),

@@ -1,7 +1,7 @@
 # Time and memory: alone on the machine, hence all threads.
 
 
-rule latency:
+rule latency_job:
     # all variants of a suite in one process
     input:
         job_of("latency"),

@@ -1,7 +1,7 @@
 # Data and everything that is trained once per study: the feature network, the tokenizer, the tokens of each schedule.
 
 
-rule prepare:
+rule prepare_job:
     # find the pictures, check each, split them
     input:
         job_of("prepare"),
@@ -25,7 +25,7 @@ rule prepare:
         "{params.path} {params.command} --threads {threads} 2>&1 | tee {log}"
 
 
-rule features:
+rule features_job:
     # the feature network of the scores
     input:
         job_of("features"),
@@ -49,7 +49,7 @@ rule features:
         "{params.path} {params.command} --threads {threads} 2>&1 | tee {log}"
 
 
-rule tokenizer:
+rule tokenizer_job:
     # the multi-scale VQ-VAE
     input:
         job_of("tokenizer"),
@@ -73,7 +73,7 @@ rule tokenizer:
         "{params.path} {params.command} --threads {threads} 2>&1 | tee {log}"
 
 
-rule encode:
+rule encode_job:
     # tokens of all splits under one schedule
     input:
         job_of("encode"),

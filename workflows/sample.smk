@@ -1,7 +1,7 @@
 # Pictures from trained models.
 
 
-rule sample:
+rule sample_job:
     # pictures, image i with seed i
     input:
         job_of("sample"),

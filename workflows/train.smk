@@ -1,7 +1,7 @@
 # Scale transformers: one job a variant and training seed.
 
 
-rule train:
+rule train_job:
     # a scale transformer; weights and checkpoints to resume from stay outside of output
     input:
         job_of("train"),
