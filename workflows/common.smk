@@ -40,6 +40,8 @@ PLAN = read_study()
 STUDY = PLAN.study.study
 RESULTS = Path("results") / STUDY
 DEVICE = config.get("device", "auto")
+# jobs that would use a GPU run one at a time where there is one, and as many as there are cores where there is none
+GPUS = 1 if DEVICE == "cuda" or (DEVICE == "auto" and Path("/dev/nvidia0").exists()) else 0
 
 
 def folder(run_id):

@@ -18,7 +18,7 @@ rule evaluate_job:
         f"{RESULTS}/evaluate/{{job}}/process.tsv"
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPUS,
     conda:
         "../environment.yml"
     shell:
@@ -42,7 +42,7 @@ rule baselines_job:
         f"{RESULTS}/baselines/{{job}}/process.tsv"
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPUS,
     conda:
         "../environment.yml"
     shell:

@@ -18,7 +18,7 @@ rule latency_job:
         f"{RESULTS}/latency/{{job}}/process.tsv"
     threads: workflow.cores
     resources:
-        gpu=1,
+        gpu=GPUS,
     conda:
         "../environment.yml"
     shell:

@@ -42,7 +42,7 @@ rule features_job:
         f"{RESULTS}/features/{{job}}/process.tsv"
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPUS,
     conda:
         "../environment.yml"
     shell:
@@ -66,7 +66,7 @@ rule tokenizer_job:
         f"{RESULTS}/tokenizer/{{job}}/process.tsv"
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPUS,
     conda:
         "../environment.yml"
     shell:
@@ -90,7 +90,7 @@ rule encode_job:
         f"{RESULTS}/encode/{{job}}/process.tsv"
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPUS,
     conda:
         "../environment.yml"
     shell:

@@ -18,7 +18,7 @@ rule sample_job:
         f"{RESULTS}/sample/{{job}}/process.tsv"
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPUS,
     conda:
         "../environment.yml"
     shell:

@@ -18,7 +18,7 @@ rule train_job:
         f"{RESULTS}/train/{{job}}/process.tsv"
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPUS,
     conda:
         "../environment.yml"
     shell:
