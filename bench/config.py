@@ -19,7 +19,6 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from srdd.config import ModelConfig, Positive, SamplerConfig, Share, Strict, TokenizerConfig
 from srdd.lookup import names_in, unknown
-from srdd.schedule import ScaleSchedule
 
 ROOT = Path(__file__).resolve().parent.parent
 RESERVED = ("all", "figures", "tables", "report")
@@ -411,7 +410,9 @@ def expand(study: Study) -> Plan:
             identity = _identity(study, variant)
             for other, known in plan.identities[suite_name].items():
                 if (known["model"], known["sampler"]) == (identity["model"], identity["sampler"]):
-                    raise ConfigError(f"suites.{suite_name}.variants.{name}: has the same settings as {other!r}; change or remove it")
+                    raise ConfigError(
+                        f"suites.{suite_name}.variants.{name}: has the same settings as {other!r}; change or remove it"
+                    )
             plan.identities[suite_name][name] = identity
             for measure in suite.measure:
                 if measure != "latency":
@@ -460,7 +461,9 @@ def _identity(study: Study, variant: Variant) -> dict[str, Any]:
     tokenizer = _tokenizer_job(study, variant)[1]
     model = config_hash(_train_config(tokenizer, variant))
     sampler = variant.sampler
+    sizes = config_hash({"tokenizer": _dump(variant.tokenizer.config), "model": _dump(variant.model)})
     return {
+        "timed": f"{model_slug(variant.model)}-{sizes}",  # the name in latency rows: time knows sizes, not training
         "tokenizer": tokenizer.run_id.split("/")[1],
         "model": f"{model_slug(variant.model)}-{model}",
         "sampler": f"{sampler.name}-w{sampler.cfg_scale:g}-{config_hash(_dump(sampler))}",
@@ -529,23 +532,28 @@ def _add_latency(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
     for name, variant in variants.items():
         identity = _identity(plan.study, variant)
         entries[name] = {
-            "identity": {key: identity[key] for key in ("tokenizer", "model", "sampler")},
+            "identity": {"model": identity["timed"], "sampler": identity["sampler"]},
             "tokenizer": _dump(variant.tokenizer.config),
             "model": _dump(variant.model),
             "sampler": _dump(variant.sampler),
         }
-    plan.add(suite, Job("latency", {"latency": _dump(plan.study.suites[suite].latency or plan.study.latency), "variants": entries}, {}, suite))
+    plan.add(
+        suite,
+        Job(
+            "latency", {"latency": _dump(plan.study.suites[suite].latency or plan.study.latency), "variants": entries}, {}, suite
+        ),
+    )
 
 
 def main() -> None:
-    """Say what a study would run: `python -m bench.config STUDY.yaml`."""
+    """Check a study and say what it would run: `python -m bench.config STUDY.yaml [--name]`."""
     import sys
 
     try:
         plan = load_study(sys.argv[1])
     except ConfigError as error:
         sys.exit(f"error: {error}")
-    print("\n".join(plan.jobs_of(None)))
+    print(plan.study.study if "--name" in sys.argv else "\n".join(plan.jobs_of(None)))
 
 
 if __name__ == "__main__":

@@ -105,7 +105,9 @@ def _share(data: bytes, salt: str) -> float:
     return int.from_bytes(hashlib.sha256(salt.encode() + data).digest()[:8], "big") / 2**64
 
 
-def split_arrays(images: np.ndarray, labels: np.ndarray, config: DatasetConfig, test: ArrayPictures | None = None) -> dict[str, Pictures]:
+def split_arrays(
+    images: np.ndarray, labels: np.ndarray, config: DatasetConfig, test: ArrayPictures | None = None
+) -> dict[str, Pictures]:
     """Split by a hash of each picture's pixels; a set with its own test part keeps it."""
     shares = np.array([[_share(image.tobytes(), salt) for salt in ("test", "val")] for image in images])
     held_out = np.zeros(len(images), bool) if test is not None else shares[:, 0] < config.test_share
@@ -149,7 +151,9 @@ def _fashion_file(name: str, config: DatasetConfig) -> bytes:
     if config.path is not None:
         folder = Path(config.path).expanduser()
         if not (folder / name).is_file():
-            raise ConfigError(f"dataset.path: {folder} holds no {name}; put Fashion-MNIST's four .gz files there, or leave path out")
+            raise ConfigError(
+                f"dataset.path: {folder} holds no {name}; put Fashion-MNIST's four .gz files there, or leave path out"
+            )
     else:
         folder = DEBIAN_FASHION if (DEBIAN_FASHION / name).is_file() else Path("data/fashion-mnist")
         if not (folder / name).is_file():
@@ -199,7 +203,9 @@ def load_image_folder(config: DatasetConfig) -> dict[str, Pictures]:
     held = next((root / name for name in ("val", "test") if own and (root / name).is_dir()), None)
     classes = sorted(p.name for p in (own or root).iterdir() if p.is_dir()) if config.num_classes else []
     if len(classes) != config.num_classes:
-        raise ConfigError(f"dataset.num_classes: {config.num_classes} does not fit the {len(classes)} class folders of {own or root}")
+        raise ConfigError(
+            f"dataset.num_classes: {config.num_classes} does not fit the {len(classes)} class folders of {own or root}"
+        )
     parts: dict[str, tuple[list[Path], list[int]]] = {split: ([], []) for split in SPLITS}
     for folder, split in ((own or root, None), *(((held, "test"),) if held else ())):
         for path, label in _walk(folder, classes):
@@ -209,7 +215,9 @@ def load_image_folder(config: DatasetConfig) -> dict[str, Pictures]:
     parts["train"] = tuple(part[: config.train_images] for part in parts["train"])
     for split, (paths, _) in parts.items():
         if not paths:
-            raise ConfigError(f"dataset.path: {root} gives no pictures for the split {split}; too few pictures or shares too small")
+            raise ConfigError(
+                f"dataset.path: {root} gives no pictures for the split {split}; too few pictures or shares too small"
+            )
     return {
         split: FilePictures(paths, np.array(labels, np.int64), config.image_size, config.channels)
         for split, (paths, labels) in parts.items()

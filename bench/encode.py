@@ -29,7 +29,9 @@ def usable_codes(codebook_size: int, tokens: int) -> int:
 
 
 @torch.no_grad()
-def encode_split(tokenizer: Tokenizer, schedule: ScaleSchedule, pictures: Pictures, path: Path, device: torch.device, label: str) -> float:
+def encode_split(
+    tokenizer: Tokenizer, schedule: ScaleSchedule, pictures: Pictures, path: Path, device: torch.device, label: str
+) -> float:
     """Write the tokens of one split; returns its mean square reconstruction error on pictures in [-1, 1]."""
     temporary = path.with_name(f".{path.name}.tmp")
     tokens_NL = np.lib.format.open_memmap(temporary, "w+", np.int32, (len(pictures), schedule.seq_len))

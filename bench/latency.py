@@ -158,13 +158,18 @@ def work(run: Run) -> None:
     contenders = [build(name, entry, run.device) for name, entry in run.config["variants"].items()]
     for contender in contenders:
         cost = sampling_cost(contender.model.config, contender.sampler)
-        for name, value, unit in (("nfe", cost.nfe, "calls"), ("token_evals", cost.token_evals, "tokens"), ("flops", cost.flops, "flop")):
+        for name, value, unit in (
+            ("nfe", cost.nfe, "calls"),
+            ("token_evals", cost.token_evals, "tokens"),
+            ("flops", cost.flops, "flop"),
+        ):
             run.add(name, value, f"{unit}/image", **contender.identity)
         weights = sum(p.numel() * p.element_size() for p in contender.model.parameters())
         run.add("weights_bytes", weights, "bytes", **contender.identity)
     fits = {}
     for contender in contenders:
         for batch in config.batch_sizes:
+
             def probe(contender=contender, batch=batch):
                 for _ in range(config.warmup):
                     contender.draw(batch, run.device)

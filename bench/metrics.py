@@ -125,7 +125,9 @@ def score(scored: Scored, names: tuple[str, ...]) -> dict[str, tuple[float, str]
     """Every asked-for metric as {name_extractor: (value, unit)}. Raises ValueError for fewer than 100 pictures on either side."""
     for what, pictures in (("generated", scored.generated), ("reference", scored.reference)):
         if len(pictures) < MIN_IMAGES:
-            raise ValueError(f"{len(pictures)} {what} pictures: a score needs {MIN_IMAGES} or more; raise num_images or the split's share")
+            raise ValueError(
+                f"{len(pictures)} {what} pictures: a score needs {MIN_IMAGES} or more; raise num_images or the split's share"
+            )
     found: dict[str, tuple[float, str]] = {}
     for name in names:
         for key, value in find(sys.modules[__name__], "metric", name)(scored).items():

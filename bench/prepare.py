@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from srdd.lookup import find
+
 from . import datasets
 from .config import ConfigError, DatasetConfig
 from .datasets import SPLITS, ArrayPictures, FilePictures, Pictures
 from .progress import track
 from .results import write_text
 from .verb import Run, main
-from srdd.lookup import find
 
 
 def load(config: DatasetConfig) -> dict[str, Pictures]:

@@ -25,7 +25,7 @@ from .datasets import to_uint8
 from .prepare import _save_array
 from .progress import Progress
 from .results import write_text
-from .train import model_identity, snapshot_path
+from .train import model_identity
 from .verb import Run, main
 
 STRIP = 10
@@ -37,7 +37,15 @@ def labels_of(count: int, first: int, num_classes: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def sample_into(images_NCHW: np.ndarray, model: ScaleTransformer, tokenizer: Tokenizer, sampler: SamplerConfig, first: int, batch: int, progress: Progress) -> torch.Tensor:
+def sample_into(
+    images_NCHW: np.ndarray,
+    model: ScaleTransformer,
+    tokenizer: Tokenizer,
+    sampler: SamplerConfig,
+    first: int,
+    batch: int,
+    progress: Progress,
+) -> torch.Tensor:
     """Fill an array with pictures of consecutive seeds, batch by batch: never all in memory. Returns the first batch's tokens."""
     ladder, device = tokenizer.at(model.schedule), model.position.device
     labels_N = labels_of(len(images_NCHW), first, model.config.num_classes).to(device)
@@ -90,7 +98,11 @@ def work(run: Run) -> None:
     write_text(run.out / "steps.json", json.dumps([step for step, _ in weights]))
     if not run.config["snapshots"]:
         cost, identity = sampling_cost(model.config, sampler), model_identity(run)
-        for name, value, unit in (("nfe", cost.nfe, "calls"), ("token_evals", cost.token_evals, "tokens"), ("flops", cost.flops, "flop")):
+        for name, value, unit in (
+            ("nfe", cost.nfe, "calls"),
+            ("token_evals", cost.token_evals, "tokens"),
+            ("flops", cost.flops, "flop"),
+        ):
             run.add(name, value, f"{unit}/image", **identity)
 
 

@@ -42,7 +42,9 @@ def parameter_groups(model: ScaleTransformer, weight_decay: float) -> list[dict[
 
 
 @torch.no_grad()
-def held_out(model: ScaleTransformer, ladder: Ladder, tokens_NL: np.ndarray, labels_N: np.ndarray, device) -> tuple[float, list, list]:
+def held_out(
+    model: ScaleTransformer, ladder: Ladder, tokens_NL: np.ndarray, labels_N: np.ndarray, device
+) -> tuple[float, list, list]:
     """Mean cross-entropy, and per scale cross-entropy and token accuracy, of a split. Classes are given, none dropped."""
     losses, hits = [], []
     for i in range(0, len(labels_N), EVAL_BATCH):

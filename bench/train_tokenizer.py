@@ -54,7 +54,9 @@ class CodeUse:
         return torch.special.entr(self.share_KV).sum(1).exp().tolist()
 
     @torch.no_grad()
-    def restart(self, quantizer: Quantizer, residuals: dict[int, torch.Tensor], share: float, source: torch.Generator) -> torch.Tensor:
+    def restart(
+        self, quantizer: Quantizer, residuals: dict[int, torch.Tensor], share: float, source: torch.Generator
+    ) -> torch.Tensor:
         """Put unused codes where latents are, first at the scales that use the fewest codes. Returns their indices."""
         V = self.share_KV.shape[1]
         dead = (self.share_KV.mean(0) < share / V).nonzero().flatten()

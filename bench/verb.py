@@ -17,7 +17,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +178,7 @@ def _run(run: Run, work: Callable[[Run], None], record: bool) -> int:
     run.out.mkdir(parents=True, exist_ok=True)
     if not os.access(run.out, os.W_OK):
         raise PermissionError(errno.EACCES, "no right to write", str(run.out))
-    started, began = datetime.now(timezone.utc), time.monotonic()
+    started, began = datetime.now(UTC), time.monotonic()
     status, reason = "ok", _upstream(run.inputs)
     if reason:
         status = "skipped"

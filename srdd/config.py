@@ -77,9 +77,7 @@ class ModelConfig(_Scheduled):
     codebook_size: Positive = Field(4096, ge=2, description="V")
     codebook_dim: Positive = Field(32, description="C")
     num_classes: int = Field(1000, ge=0, description="0: unconditional")
-    history: int | None = Field(
-        None, ge=0, description="scale k sees scales k-history...k; null: all (VAR), 0: its own (SDD)"
-    )
+    history: int | None = Field(None, ge=0, description="scale k sees scales k-history...k; null: all (VAR), 0: its own (SDD)")
     mask: str | None = Field(None, description="name of a mask_<name> in srdd/masks.py, instead of history")
     depth: Positive = 16
     width: Positive = 1024

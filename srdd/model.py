@@ -105,9 +105,7 @@ class ScaleTransformer(nn.Module):
         gain, shift = head
         return self.head(norm(x_BlD) * (gain + 1) + shift)
 
-    def forward(
-        self, inputs_BLC: torch.Tensor, labels_B: torch.Tensor, generator: torch.Generator | None = None
-    ) -> torch.Tensor:
+    def forward(self, inputs_BLC: torch.Tensor, labels_B: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         """Teacher-forced logits_BLV of all scales at once (VAR, equation 5).
 
         inputs_BLC: `Ladder.teacher_forced_inputs`; generator: for stochastic depth, only in training.

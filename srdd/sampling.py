@@ -79,8 +79,6 @@ def generate(
     if config.cfg_scale != 1.0 and not (model.config.conditional and model.config.class_dropout > 0):
         raise ValueError(f"cfg_scale {config.cfg_scale} needs a model trained with classes and class_dropout > 0")
     denoiser = model.denoiser()
-    guided = guide(
-        denoiser, model.schedule, config.cfg_scale, config.cfg_ramp, model.config.null_label, denoiser.history
-    )
+    guided = guide(denoiser, model.schedule, config.cfg_scale, config.cfg_ramp, model.config.null_label, denoiser.history)
     sampler = find(sys.modules[__name__], "sample", config.name)
     return sampler(guided, ladder, labels_B, ImageNoise(seeds, labels_B.device), config)

@@ -49,10 +49,10 @@ def folder(run_id):
 
 
 def write_configs():
-    """config.json of every job. Their folders are named by a hash of the content, so that a file, once written, is right."""
+    """The config of every job. Their names hold a hash of the content, so that a file, once written, is right."""
     try:
         for run_id, job in PLAN.jobs.items():
-            path = RESULTS / run_id / "config.json"
+            path = RESULTS / "configs" / f"{run_id}.json"
             if not path.is_file():
                 about = {"study": STUDY, "run_id": run_id, "identity": job.identity, "inputs": job.inputs, "config": job.config}
                 write_text(path, json.dumps(about, indent=1) + "\n")
@@ -87,7 +87,7 @@ def command(verb, stage):
         job = PLAN.jobs[run_id]
         inputs = " ".join(f"--{role} {folder(needed)}" for role, needed in job.inputs.items())
         place = folder(run_id)
-        return f"{sys.executable} -m bench.{verb} {place}/config.json {place} {inputs} --device {DEVICE} --record"
+        return f"{sys.executable} -m bench.{verb} {RESULTS}/configs/{run_id}.json {place} {inputs} --device {DEVICE} --record"
 
     return words
 

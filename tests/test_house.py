@@ -1,0 +1,112 @@
+"""The house rules as tests: dependency direction, no torch at parse time, no global randomness, references, pins."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench import provenance
+
+ROOT = Path(__file__).resolve().parent.parent
+LIBRARY = sorted((ROOT / "srdd").glob("*.py"))
+VERBS = [
+    "prepare", "train_features", "train_tokenizer", "encode", "train", "sample", "evaluate", "baselines", "latency", "collect",
+    "tables", "figures",
+]  # fmt: skip
+
+
+def names(tree: ast.AST) -> set[str]:
+    """Modules that a syntax tree imports."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
+def test_library_is_pure(path):
+    """Catches a library module that reaches back to the verbs, reads YAML, parses arguments, prints, pickles or evaluates text."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert not names(tree) & {"bench", "yaml", "argparse", "pickle", "snakemake", "pandas", "matplotlib"}
+    calls = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    assert not calls & {"print", "eval", "exec", "input"}
+    if path.stem != "checkpoint":
+        assert "open" not in calls
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
+def test_no_global_randomness_in_the_library(path):
+    """Catches a draw without a generator: it would make a picture depend on what ran before it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        name = node.func.attr
+        assert name not in {"manual_seed_all", "seed"}
+        if name in {"rand", "randn", "randint", "randperm", "multinomial", "normal_", "uniform_", "trunc_normal_", "bernoulli_"}:
+            given = {keyword.arg for keyword in node.keywords}
+            assert "generator" in given, f"{path.name}:{node.lineno} {name} draws without a generator"
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
+def test_public_functions_say_where_they_come_from(path):
+    """Catches a public function or class of the library without a docstring, or a file with no reference to a paper or to VAR."""
+    text = path.read_text(encoding="utf-8")
+    for node in ast.parse(text).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{path.name}:{node.lineno} {node.name} has no docstring"
+    if path.stem not in {"lookup", "__init__", "checkpoint", "masks"}:
+        assert "arXiv" in text or "VAR" in text
+
+
+def test_reading_a_study_imports_no_torch():
+    """Catches an import that would make every Snakemake job wait for torch before it can even be planned."""
+    code = (
+        "import sys; from bench.config import load_study; from bench.provenance import source_hash;"
+        "load_study('workflows/config/digits.yaml'); source_hash('bench.train');"
+        "heavy = {'torch', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_source_hash_covers_what_a_verb_imports(verb):
+    """Catches a module that a verb loads and its source hash does not see: an edit there would leave stale results."""
+    code = f"import sys, bench.{verb}; print(*[m for m in sys.modules if m.split('.')[0] in ('srdd', 'bench')])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= set(provenance.modules_of(f"bench.{verb}"))
+
+
+def test_source_hash_sees_code_and_not_prose():
+    """Catches a hash that retrains after a polished comment, or one that misses an edited line."""
+    code = 'def f(x):\n    """Twice."""\n    return 2 * x\n'
+    prose = '# why\ndef f(x):\n    """Two times x, said better."""\n\n    return 2 * x  # here\n'
+    assert provenance.code_digest(code) == provenance.code_digest(prose)
+    assert provenance.code_digest(code) != provenance.code_digest(code.replace("2 * x", "3 * x"))
+
+
+def test_conda_environment_installs_the_same_pins():
+    """Catches a package that conda users get and others do not."""
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    plain = [item for item in environment["dependencies"] if isinstance(item, str)]
+    assert {item.split("=")[0] for item in plain} == {"python", "pip"}
+    assert environment["dependencies"][-1] == {"pip": ["-r requirements.txt"]}
+    pins = (ROOT / "requirements.txt").read_text().split()
+    assert all("==" in pin for pin in pins)
+
+
+def test_run_needs_nothing_but_python():
+    """Catches an import in ./run that a fresh machine does not have."""
+    assert names(ast.parse((ROOT / "run").read_text())) <= set(sys.stdlib_module_names)
+
+
+def test_project_is_ruff_clean():
+    """Catches unused names, wrong imports and long lines before a reader does."""
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
