@@ -16,7 +16,7 @@ import torch
 
 from srdd.checkpoint import load_tokenizer, save_model
 from srdd.config import ModelConfig
-from srdd.loss import by_scale, next_scale_cross_entropy, token_losses
+from srdd.loss import by_scale, linear_cross_entropy, token_losses
 from srdd.model import ScaleTransformer
 from srdd.noise import derive_seed, generator
 from srdd.quantizer import Ladder
@@ -75,7 +75,7 @@ class Trainer:
         self.model = ScaleTransformer(self.model_config)
         self.model.init_weights(generator("model", self.seed))
         self.model.to(run.device)
-        self.forward = torch.compile(self.model) if self.config.compile else self.model
+        self.hidden = torch.compile(self.model.hidden) if self.config.compile else self.model.hidden
         groups = parameter_groups(self.model, self.config.weight_decay)
         betas = (self.config.beta1, self.config.beta2)
         self.optimizer = torch.optim.AdamW(groups, lr=self.config.lr, betas=betas, fused=True)
@@ -113,8 +113,8 @@ class Trainer:
         with torch.no_grad():
             inputs_BLC = self.ladder.teacher_forced_inputs(tokens_BL)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            logits_BLV = self.forward(inputs_BLC, labels_B.to(device, non_blocking=True), source)
-        loss = next_scale_cross_entropy(logits_BLV, tokens_BL)
+            hidden_BLD = self.hidden(inputs_BLC, labels_B.to(device, non_blocking=True), source)
+            loss = linear_cross_entropy(hidden_BLD, self.model.head, tokens_BL)
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)

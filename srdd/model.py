@@ -101,30 +101,30 @@ class ScaleTransformer(nn.Module):
             return self.input(inputs_BlC) + place_lD
         return torch.cat((start_BlD, self.input(inputs_BlC[:, first:])), 1) + place_lD
 
-    def _logits(self, x_BlD: torch.Tensor, head: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        gain, shift = head
-        return self.head(norm(x_BlD) * (gain + 1) + shift)
-
     def forward(self, inputs_BLC: torch.Tensor, labels_B: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         """Teacher-forced logits_BLV of all scales at once (VAR, equation 5).
 
         inputs_BLC: `Ladder.teacher_forced_inputs`; generator: for stochastic depth, only in training.
         """
+        return self.head(self.hidden(inputs_BLC, labels_B, generator))
+
+    def hidden(self, inputs_BLC: torch.Tensor, labels_B: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        """What the head reads, hidden_BLD, of all scales at once (VAR, section 3.3); arguments as of `forward`."""
 
         def attend(q, k, v, scale):
             if self.mask_LL is not None:
                 return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask_LL, scale=scale)
             return attend_by_scale(q, k, v, self.schedule, self.config.history, scale)
 
-        modulations, head, condition_BD = self.modulate(labels_B)
+        modulations, (gain, shift), condition_BD = self.modulate(labels_B)
         x_BLD = self._embed(inputs_BLC, condition_BD, slice(0, self.schedule.seq_len))
         for block, modulation in zip(self.blocks, modulations):
             x_BLD = block(x_BLD, modulation, attend, generator)
-        return self._logits(x_BLD, head)
+        return norm(x_BLD) * (gain + 1) + shift
 
     def step(self, inputs_BlC: torch.Tensor, k: int, modulation: Modulation, cache: ScaleCache) -> torch.Tensor:
         """Logits_BlV of one scale, given the cache of the scales before it (VAR, section 3.3)."""
-        modulations, head, condition_BD = modulation
+        modulations, (gain, shift), condition_BD = modulation
         where = self.schedule.slices[k]
         x_BlD = self._embed(inputs_BlC, condition_BD, where)
         rows = None if self.mask_LL is None else self.mask_LL[where, : where.stop]
@@ -136,7 +136,7 @@ class ScaleTransformer(nn.Module):
                 return F.scaled_dot_product_attention(q, key, value, attn_mask=rows, scale=scale)
 
             x_BlD = block(x_BlD, modulations[i], attend)
-        return self._logits(x_BlD, head)
+        return self.head(norm(x_BlD) * (gain + 1) + shift)
 
     def denoiser(self) -> Denoiser:
         """A fresh `denoise` for one batch of images."""

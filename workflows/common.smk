@@ -19,7 +19,7 @@ def stop(message):
 
 
 def read_study():
-    """The one study of this run, and where it stands; `--configfile` replaces the default instead of adding to it."""
+    """The one study of this run, file and plan; `--configfile` replaces the default instead of adding to it."""
     files = list(workflow.configfiles) or [BASE / "workflows/config/digits.yaml"]
     if len(files) > 1:
         stop(f"--configfile: {len(files)} studies given; run one at a time")
@@ -31,12 +31,12 @@ def read_study():
         if config[key] not in OPTIONS[key]:
             stop(f"--config {key}={config[key]}: not legal (there are: {', '.join(OPTIONS[key])})")
     try:
-        return load_study(files[0])
+        return files[0], load_study(files[0])
     except ConfigError as error:
         stop(error)
 
 
-PLAN = read_study()
+STUDY_FILE, PLAN = read_study()
 STUDY = PLAN.study.study
 RESULTS = Path("results") / STUDY
 DEVICE = config.get("device", "auto")

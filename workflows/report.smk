@@ -151,3 +151,25 @@ rule figures:
 rule tables:
     input:
         table_files(None),
+
+
+rule report:
+    # one HTML file with every figure, table and caption; a second snakemake reads what the first one made
+    input:
+        figure_files(None, own=True),
+        table_files(None, own=True),
+    output:
+        RESULTS / "report.html",
+    params:
+        path=python_path(),
+        python=sys.executable,
+        snakefile=workflow.main_snakefile,
+        study=STUDY_FILE,
+        targets=lambda wildcards, input: [str(path) for path in input],
+    log:
+        RESULTS / "logs" / "report.txt",
+    conda:
+        "../environment.yml"
+    shell:
+        "{params.path} {params.python} -m snakemake --snakefile {params.snakefile} --configfile {params.study} --config results=own "
+        "--nolock --cores 1 --report {output} {params.targets} > {log} 2>&1 || (tail -5 {log}; exit 1)"

@@ -1,0 +1,117 @@
+"""Speed as ratios in one run: our path against the plain dense one, round by round in turn. Not tests: nothing here can fail.
+
+    ./run test bench/benchmark_speed.py --benchmark-enable -s
+
+Setting: the 256-pixel schedule (680 tokens), width 256, 4 heads, batch 4, CPU float32 (or the GPU, where there is one).
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from srdd.config import ModelConfig
+from srdd.loss import linear_cross_entropy, next_scale_cross_entropy
+from srdd.masks import scale_mask
+from srdd.model import ScaleTransformer
+from srdd.noise import generator
+from srdd.schedule import ScaleSchedule
+from srdd.transformer import attend_by_scale
+
+SCHEDULE = ScaleSchedule((1, 2, 3, 4, 5, 6, 8, 10, 13, 16))
+BATCH, WIDTH, HEADS, DEPTH, V, C = 4, 256, 4, 4, 4096, 32
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+HISTORIES = [None, 0, 1]
+
+
+def timed(call) -> float:
+    """Seconds of one call, device waited for."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    call()
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def compare(benchmark, ours, plain, rounds: int, **info) -> None:
+    """Time both in turn; print the median of the paired ratios and keep it beside the benchmark's own numbers."""
+    pairs: list[list[float]] = []
+
+    def before():
+        pairs.append([timed(plain)])
+
+    def work():
+        pairs[-1].append(timed(ours))
+
+    for _ in range(2):
+        plain(), ours()
+    benchmark.pedantic(work, setup=before, rounds=rounds, iterations=1)
+    pairs = [pair for pair in pairs if len(pair) == 2]
+    ratio = statistics.median(b / a for a, b in pairs)
+    plain_s, ours_s = (statistics.median(column) for column in zip(*pairs))
+    threads = torch.get_num_threads()
+    info |= {
+        "ratio": round(ratio, 3),
+        "plain_s": plain_s,
+        "ours_s": ours_s,
+        "device": str(DEVICE),
+        "threads": threads,
+        "batch": BATCH,
+    }
+    benchmark.extra_info.update(info)
+    print(f"\n{info}")
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+def test_attention_by_scale_against_dense_mask(benchmark, history):
+    """Forward and backward of attention alone."""
+    mask_LL = scale_mask(SCHEDULE, history).to(DEVICE)
+    source = generator("benchmark")
+    shape = (BATCH, HEADS, SCHEDULE.seq_len, WIDTH // HEADS)
+    q, k, v, up = (torch.randn(shape, generator=source).to(DEVICE) for _ in range(4))
+    for tensor in (q, k, v):
+        tensor.requires_grad_()
+
+    def ours():
+        torch.autograd.grad(attend_by_scale(q, k, v, SCHEDULE, history, 1.0), (q, k, v), up)
+
+    def plain():
+        torch.autograd.grad(F.scaled_dot_product_attention(q, k, v, attn_mask=mask_LL, scale=1.0), (q, k, v), up)
+
+    compare(benchmark, ours, plain, rounds=30, what="attention", history=history)
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+def test_training_step_against_dense_mask(benchmark, history):
+    """A whole step: forward, loss, backward, AdamW."""
+    config = ModelConfig(
+        patch_nums=SCHEDULE.patch_nums, codebook_size=V, codebook_dim=C, history=history, depth=DEPTH, width=WIDTH, heads=HEADS
+    )
+    source = generator("benchmark")
+    inputs_BLC = torch.randn(BATCH, SCHEDULE.seq_len, C, generator=source).to(DEVICE)
+    labels_B = torch.arange(BATCH, device=DEVICE)
+    tokens_BL = torch.randint(V, (BATCH, SCHEDULE.seq_len), generator=source).to(DEVICE)
+
+    def step_of(mask_LL, loss_of):
+        model = ScaleTransformer(config, mask_LL)
+        model.init_weights(generator("benchmark model"))
+        model.to(DEVICE)
+        optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+
+        def step():
+            loss_of(model).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return step
+
+    ours = step_of(None, lambda model: linear_cross_entropy(model.hidden(inputs_BLC, labels_B), model.head, tokens_BL))
+    plain_loss = lambda model: next_scale_cross_entropy(model(inputs_BLC, labels_B), tokens_BL)  # noqa: E731
+    plain = step_of(scale_mask(SCHEDULE, history), plain_loss)
+    compare(benchmark, ours, plain, rounds=10, what="training step", history=history)

@@ -1,0 +1,145 @@
+"""Pictures: splits without leaks, folders as users have them, damaged files named."""
+
+import gzip
+import hashlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench import datasets
+from bench.config import ConfigError, DatasetConfig
+from bench.prepare import load
+
+
+def config(**changes) -> DatasetConfig:
+    return DatasetConfig(**{"name": "digits", "image_size": 8, "channels": 1, "num_classes": 10, **changes})
+
+
+def test_digits_splits_share_no_picture():
+    """Catches a held-out picture that is also trained on, and a split that changes from run to run."""
+    splits = load(config())
+    seen = {split: {hashlib.sha256(image.tobytes()).digest() for image in splits[split].images_NCHW} for split in splits}
+    assert not seen["train"] & seen["test"] and not seen["train"] & seen["val"] and not seen["val"] & seen["test"]
+    assert sum(len(splits[split]) for split in splits) == 1797
+    again = load(config())
+    assert all(np.array_equal(splits[s].images_NCHW, again[s].images_NCHW) for s in splits)
+    assert splits["train"].images_NCHW.max() == 255
+
+
+def test_fewer_training_pictures_leave_the_held_out_ones_alone():
+    """Catches a data-size sweep whose reference set moves with it."""
+    small, full = load(config(train_images=50)), load(config())
+    assert len(small["train"]) == 50
+    assert np.array_equal(small["test"].images_NCHW, full["test"].images_NCHW)
+
+
+@pytest.mark.parametrize("changes", [{"num_classes": 9}, {"num_classes": 11}, {"image_size": 4}])
+def test_digits_that_do_not_fit_the_config(changes):
+    """Catches a class count or size that fits only by accident."""
+    with pytest.raises(ConfigError, match=r"dataset\."):
+        load(config(**changes))
+
+
+def folder(tmp_path, classes=("cat", "dog"), count=30, size=(20, 14), parts=("",)):
+    """Noise pictures in class folders, one smooth gradient a class, so that crops can be told apart."""
+    rng = np.random.default_rng(0)
+    for part in parts:
+        for name in classes or ("",):
+            place = tmp_path / part / name
+            place.mkdir(parents=True, exist_ok=True)
+            for i in range(count):
+                Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(place / f"{i:03d}.png")
+    return tmp_path
+
+
+def test_class_folders(tmp_path):
+    """Catches labels that do not follow the sorted folder names, sizes that are not the config's, a picture on two sides."""
+    root = folder(tmp_path)
+    splits = load(config(name="image_folder", path=str(root), image_size=8, channels=3, num_classes=2, val_share=0.2))
+    paths = [path for pictures in splits.values() for path in pictures.paths]
+    assert len(paths) == len(set(paths)) == 60
+    for pictures in splits.values():
+        assert all((path.parent.name == "dog") == label for path, label in zip(pictures.paths, pictures.labels_N))
+    assert splits["train"].read([0, 1]).shape == (2, 3, 8, 8)
+
+
+def test_own_train_and_val_parts_are_kept(tmp_path):
+    """Catches an ImageNet-like folder whose validation part is mixed into the training."""
+    root = folder(tmp_path, parts=("train", "val"))
+    splits = load(config(name="image_folder", path=str(root), image_size=8, channels=3, num_classes=2, val_share=0.2))
+    assert all("/val/" in str(path) for path in splits["test"].paths)
+    assert len(splits["test"]) == 60
+    assert all("/train/" in str(path) for split in ("train", "val") for path in splits[split].paths)
+
+
+def test_flat_folder_has_no_classes(tmp_path):
+    """Catches FFHQ-like folders that need sub-folders to be read."""
+    root = folder(tmp_path, classes=())
+    splits = load(config(name="image_folder", path=str(root), image_size=8, channels=1, num_classes=0, val_share=0.2))
+    assert sum(map(len, splits.values())) == 30
+    assert set(splits["train"].labels_N) == {0}
+
+
+def test_crop_is_central_and_keeps_the_aspect(tmp_path):
+    """Catches a squeezed picture: VAR resizes the short side to 1.125 of the size and crops the middle."""
+    ramp = np.tile(np.linspace(0, 255, 64, dtype=np.uint8), (32, 1))
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    pixels = datasets.read_picture(tmp_path / "ramp.png", 16, 1)[0].astype(int)
+    # short side 32 -> 18, long side 64 -> 36: a pixel of the crop spans 64/36 of the original, 16 of them 28
+    assert 95 < pixels[0].mean() < 160
+    assert pixels[0, -1] - pixels[0, 0] == pytest.approx(255 * 15 / 36, abs=12)
+    crops = [datasets.read_picture(tmp_path / "ramp.png", 16, 1, crop_seed=seed).tobytes() for seed in (1, 1, 2, 3, 4)]
+    assert crops[0] == crops[1] and len(set(crops)) > 1
+
+
+def test_damaged_picture_is_named(tmp_path):
+    """Catches a truncated file that stops a training in the middle, or an error that does not say which file."""
+    root = folder(tmp_path)
+    whole = (root / "cat" / "003.png").read_bytes()
+    (root / "cat" / "003.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"003\.png: damaged picture"):
+        datasets.read_picture(root / "cat" / "003.png", 8, 3)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [({"path": None}, "dataset.path"), ({"path": "/no/such/folder"}, "no folder"), ({"num_classes": 3}, "3 does not fit the 2")],
+)
+def test_folder_errors(tmp_path, changes, words):
+    """Catches a missing folder or a wrong class count that shows only later."""
+    root = folder(tmp_path)
+    settings = {"name": "image_folder", "path": str(root), "image_size": 8, "channels": 3, "num_classes": 2, **changes}
+    with pytest.raises(ConfigError, match=words):
+        load(config(**settings))
+
+
+def idx(array: np.ndarray) -> bytes:
+    head = bytes([0, 0, 8, array.ndim]) + b"".join(int(n).to_bytes(4, "big") for n in array.shape)
+    return gzip.compress(head + array.astype(np.uint8).tobytes())
+
+
+def test_fashion_mnist_is_read_padded_and_checked(tmp_path, monkeypatch):
+    """Catches a wrong idx reader, a shifted border, and files that are not what they say."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for name in datasets.FASHION_FILES:
+        count = 120 if "train" in name else 30
+        arrays[name] = rng.integers(1, 255, (count, 28, 28)) if "images" in name else np.arange(count) % 10
+        (tmp_path / name).write_bytes(idx(arrays[name]))
+    settings = config(name="fashion_mnist", path=str(tmp_path), image_size=32, val_share=0.2)
+    with pytest.raises(ValueError, match="sha256"):
+        load(settings)
+    sums = {name: hashlib.sha256(gzip.decompress((tmp_path / name).read_bytes())).hexdigest() for name in arrays}
+    monkeypatch.setattr(datasets, "FASHION_FILES", sums)
+    splits = load(settings)
+    assert len(splits["test"]) == 30 and len(splits["train"]) + len(splits["val"]) == 120
+    image = splits["test"].images_NCHW[0, 0]
+    assert np.array_equal(image[2:-2, 2:-2], arrays["t10k-images-idx3-ubyte.gz"][0])
+    assert image[:2].sum() == image[-2:].sum() == image[:, :2].sum() == image[:, -2:].sum() == 0
+
+
+def test_fashion_mnist_missing_file(tmp_path):
+    """Catches a path without the files that ends in a download somewhere else."""
+    with pytest.raises(ConfigError, match="dataset.path"):
+        load(config(name="fashion_mnist", path=str(tmp_path), image_size=32))

@@ -1,0 +1,212 @@
+"""The verbs by hand, as processes: kill and resume, failures as rows, one-line errors."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.config import load_study
+
+ROOT = Path(__file__).resolve().parent.parent
+SMOKE = ROOT / "tests" / "studies" / "smoke.yaml"
+
+
+def start(verb, *words, **kwargs):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", f"bench.{verb}", *map(str, words), "--threads", "1", "--device", "cpu"]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)
+
+
+def call(verb, *words):
+    process = start(verb, *words)
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out + err
+
+
+class Bench:
+    """A folder with prepared data, a tokenizer, tokens, and configs of every job of the smoke study."""
+
+    def __init__(self, root):
+        self.root = root
+        self.plan = load_study(SMOKE)
+        for run_id, job in self.plan.jobs.items():
+            self.write(run_id, job.config)
+
+    def write(self, run_id, config):
+        job = self.plan.jobs[run_id]
+        path = self.root / "configs" / f"{run_id}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        about = {"study": "smoke", "run_id": run_id, "identity": job.identity, "inputs": job.inputs, "config": config}
+        path.write_text(json.dumps(about))
+        return path
+
+    def first(self, stage):
+        return next(run_id for run_id in self.plan.jobs if run_id.startswith(f"{stage}/"))
+
+    def words(self, stage, out=None, config=None):
+        run_id = self.first(stage)
+        inputs = [w for role, needed in self.plan.jobs[run_id].inputs.items() for w in (f"--{role}", self.root / needed)]
+        return [config or self.root / "configs" / f"{run_id}.json", out or self.root / run_id, *inputs]
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    """Everything that a training needs, made by the verbs themselves."""
+    bench = Bench(tmp_path_factory.mktemp("verbs"))
+    for verb, stage in (("prepare", "prepare"), ("train_tokenizer", "tokenizer"), ("encode", "encode")):
+        code, text = call(verb, *bench.words(stage))
+        assert code == 0, text
+    return bench
+
+
+def kill_after(process, appears, delay=0.0, timeout=120):
+    """SIGKILL as soon as a file exists."""
+    end = time.monotonic() + timeout
+    while not appears.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.parametrize("verb, stage, weights", [("train", "train", "model"), ("train_tokenizer", "tokenizer", "tokenizer")])
+def test_killed_training_resumes_bit_by_bit(ready, tmp_path, verb, stage, weights):
+    """Catches a checkpoint that forgets a part of the state: batches, noise, optimizer, averages, restarts, early stopping."""
+    run_id = ready.first(stage)
+    longer = json.loads((ready.root / "configs" / f"{run_id}.json").read_text())["config"]
+    part = longer["training"] if verb == "train" else longer["tokenizer"]["training"]
+    part["steps"] = 60
+    config = ready.write(run_id, longer)
+    code, text = call(verb, *ready.words(stage, tmp_path / "whole", config))
+    assert code == 0, text
+    process = start(verb, *ready.words(stage, tmp_path / "killed", config))
+    kill_after(process, tmp_path / "killed" / "resume.safetensors", delay=0.05)
+    assert not (tmp_path / "killed" / "row.json").exists(), "killed too late: the test proves nothing"
+    code, text = call(verb, *ready.words(stage, tmp_path / "killed", config))
+    ready.write(run_id, ready.plan.jobs[run_id].config)
+    assert code == 0 and "resumes at step" in text, text
+    name = f"{weights}.safetensors"
+    assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    rows = [
+        [line for line in (tmp_path / run / "metrics.csv").read_text().splitlines() if "train_seconds" not in line]
+        for run in ("whole", "killed")
+    ]
+    assert rows[0] == rows[1]
+    assert not (tmp_path / "killed" / "resume.safetensors").exists()
+
+
+def test_diverged_training_is_a_row_and_an_error(ready, tmp_path):
+    """Catches a NaN that ends as weights, as 0.0 or as a missing row."""
+    run_id = ready.first("train")
+    wild = json.loads((ready.root / "configs" / f"{run_id}.json").read_text())["config"]
+    wild["training"] |= {"lr": 1e30, "clip": 1e30, "warmup": 0}
+    config = ready.write(run_id, wild)
+    code, text = call("train", *ready.words("train", tmp_path / "by_hand", config))
+    assert code == 1
+    assert [line for line in text.splitlines() if line.startswith("error:") and "diverged" in line and "lr" in line]
+    code, text = call("train", *ready.words("train", tmp_path / "recorded", config), "--record")
+    ready.write(run_id, ready.plan.jobs[run_id].config)
+    assert code == 0
+    row = json.loads((tmp_path / "recorded" / "row.json").read_text())
+    assert row["status"] == "diverged" and "step" in row["reason"]
+    assert len((tmp_path / "recorded" / "metrics.csv").read_text().splitlines()) == 1
+    assert not (tmp_path / "recorded" / "model.safetensors").exists()
+    # what reads it is skipped and says why
+    words = ready.words("sample", tmp_path / "sample")
+    words[words.index("--train") + 1] = tmp_path / "recorded"
+    code, text = call("sample", *words, "--record")
+    row = json.loads((tmp_path / "sample" / "row.json").read_text())
+    assert code == 0 and row["status"] == "skipped" and "diverged" in row["reason"]
+
+
+def one_line_error(code, text):
+    errors = [line for line in text.splitlines() if line.startswith("error:")]
+    assert code != 0 and len(errors) == 1 and "Traceback" not in text, text
+    return errors[0]
+
+
+def test_truncated_and_foreign_checkpoints(ready, tmp_path):
+    """Catches a damaged tokenizer that is read as weights, and an error that hides the file."""
+    words = ready.words("train", tmp_path / "out")
+    folder = tmp_path / "tokenizer"
+    folder.mkdir()
+    whole = ready.root / ready.first("tokenizer")
+    (folder / "row.json").write_text((whole / "row.json").read_text())
+    (folder / "tokenizer.safetensors").write_bytes((whole / "tokenizer.safetensors").read_bytes()[:500])
+    words[words.index("--tokenizer") + 1] = folder
+    error = one_line_error(*call("train", *words))
+    assert "tokenizer.safetensors" in error and "truncated" in error
+
+
+def test_checkpoint_of_other_code_is_not_resumed(ready, tmp_path):
+    """Catches two versions of the code mixed in one training."""
+    process = start("train", *ready.words("train", tmp_path / "out"))
+    kill_after(process, tmp_path / "out" / "resume.safetensors")
+    from srdd.checkpoint import load_tensors, save_tensors
+
+    path = tmp_path / "out" / "resume.safetensors"
+    if path.exists():
+        tensors, metadata = load_tensors(path)
+        save_tensors(path, tensors, **{**metadata, "source": "0000000000"})
+    code, text = call("train", *ready.words("train", tmp_path / "out"))
+    assert code == 0 and "starts again" in text, text
+
+
+def test_bad_job_configs(ready, tmp_path):
+    """Catches a traceback where a hand-written config.json is wrong."""
+    bad = tmp_path / "bad.json"
+    bad.write_text("{")
+    assert "bad.json" in one_line_error(*call("prepare", bad, tmp_path / "out"))
+    about = json.loads((ready.root / "configs" / f"{ready.first('prepare')}.json").read_text())
+    about["config"]["dataset"]["image_size"] = "large"
+    bad.write_text(json.dumps(about))
+    error = one_line_error(*call("prepare", bad, tmp_path / "out"))
+    assert "image_size" in error and "large" in error
+    assert "no such file" in one_line_error(*call("prepare", tmp_path / "none.json", tmp_path / "out"))
+
+
+def test_output_that_cannot_be_written(ready, tmp_path):
+    """Catches work that starts before its folder is known to be writable."""
+    (tmp_path / "file").write_text("")
+    error = one_line_error(*call("prepare", ready.root / "configs" / f"{ready.first('prepare')}.json", tmp_path / "file" / "out"))
+    assert "file" in error
+
+
+def test_full_disk_is_said_with_a_remedy():
+    """Catches an errno where a person needs a sentence."""
+    from bench.verb import describe
+
+    assert "disk is full" in describe(OSError(28, "No space left on device", "results/x"))
+    assert "cannot be written" in describe(PermissionError(13, "Permission denied", "results/x"))
+
+
+def test_full_disk_in_the_middle_of_a_training(ready, tmp_path):
+    """Catches a traceback, a half-written checkpoint or lost earlier work when the disk is full: a file-size limit stands for it."""
+    import resource
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    process = start("train", *ready.words("train", tmp_path / "out"), preexec_fn=limit)
+    out, err = process.communicate(timeout=120)
+    one_line_error(process.returncode, out + err)
+    assert not list((tmp_path / "out").glob("*.safetensors")) and not list((tmp_path / "out").glob(".*tmp"))
+    code, text = call("train", *ready.words("train", tmp_path / "out"))
+    assert code == 0, text
+
+
+def test_gpu_that_is_not_there(ready, tmp_path):
+    """Catches a silent fall-back to the CPU when a GPU was asked for."""
+    words = [*map(str, ready.words("train", tmp_path / "out"))]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "bench.train", *words, "--device", "cuda"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert "--device cuda" in one_line_error(done.returncode, done.stderr)
