@@ -17,6 +17,7 @@ from .config import ModelConfig, TokenizerConfig
 from .model import ScaleTransformer
 from .tokenizer import Tokenizer
 
+METADATA = "srdd"
 Config = TypeVar("Config", bound=BaseModel)
 
 
@@ -25,7 +26,8 @@ def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], **metadata:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    text = {key: json.dumps(value, sort_keys=True) for key, value in metadata.items()}
+    # one entry: safetensors writes several in an order that differs from run to run
+    text = {METADATA: json.dumps(metadata, sort_keys=True)}
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, text)
         with open(temporary, "rb") as file:
@@ -44,7 +46,7 @@ def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, A
         raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, metadata
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: damaged or truncated checkpoint ({error}); delete it and train again") from None

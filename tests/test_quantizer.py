@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import numpy as np
 import torch
 import torch.nn.functional as F
 from hypothesis import given
@@ -29,8 +30,8 @@ def area(f_BChw, side):
 
 def phi_index(k, num_scales):
     """method.md: nearest tick of k/(K-1) in linspace(1/12, 11/12, 4)."""
-    ticks = torch.linspace(1 / 12, 11 / 12, 4, dtype=torch.float64)
-    return int((ticks - (k / (num_scales - 1) if num_scales > 1 else 1.0)).abs().argmin())
+    ticks = np.linspace(1 / 3 / 4, 1 - 1 / 3 / 4, 4)  # the public code's own expression: ties are decided by its rounding
+    return int(np.argmin(np.abs(ticks - (k / (num_scales - 1) if num_scales > 1 else 1.0))))
 
 
 def upsampled(quantizer, codes_BlC, k, schedule):
@@ -112,7 +113,7 @@ def test_phi_of_each_published_scale():
             conv.bias.fill_(i)
     x = torch.full((1, 1, 2, 2), 8.0)
     used = [quantizer.apply_phi(x, k, 10) for k in range(10)]
-    assert [int(2 * (y - 4).mean()) for y in used] == [0, 0, 0, 1, 1, 2, 2, 3, 3, 3]
+    assert [int(2 * (y - 4).mean()) for y in used] == [0, 0, 1, 1, 1, 2, 2, 3, 3, 3]
     assert torch.equal(Quantizer(2, 1, phi_ratio=0.0).apply_phi(x, 1, 10), x)
 
 

@@ -13,7 +13,7 @@ def row(**changes):
 
 def test_round_trip_is_stable_and_sorted(tmp_path):
     """Catches an order or a number format that makes two equal results differ as files."""
-    rows = [row(step=step, value=step / 3) for step in (100, 20, None)]
+    rows = [row(step=step, value=(step or 1) / 3) for step in (100, 20, None)]
     results.write_metrics(tmp_path / "a.csv", rows)
     results.write_metrics(tmp_path / "b.csv", rows[::-1])
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
