@@ -2,6 +2,8 @@
 
     ./run test bench/benchmark_speed.py --benchmark-enable -s
 
+Writes the ratios to results/benchmarks/speed_<device>.csv.
+
 Setting: the 256-pixel schedule (680 tokens), width 256, 4 heads, batch 4, CPU float32 (or the GPU, where there is one).
 """
 
@@ -9,11 +11,15 @@ from __future__ import annotations
 
 import statistics
 import time
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from bench.provenance import host_class
+from bench.results import write_rows
+from bench.verb import device_name
 from srdd.config import ModelConfig
 from srdd.loss import linear_cross_entropy, next_scale_cross_entropy
 from srdd.masks import scale_mask
@@ -39,7 +45,17 @@ def timed(call) -> float:
     return time.perf_counter() - began
 
 
-def compare(benchmark, ours, plain, rounds: int, **info) -> None:
+@pytest.fixture(scope="module")
+def rows():
+    """Ratios of this run, written at its end."""
+    found: list[dict] = []
+    yield found
+    if found:
+        columns = list(found[0])
+        write_rows(Path(f"results/benchmarks/speed_{DEVICE.type}.csv"), found, columns, ["what", "history"])
+
+
+def compare(benchmark, rows: list[dict], ours, plain, rounds: int, **info) -> None:
     """Time both in turn; print the median of the paired ratios and keep it beside the benchmark's own numbers."""
     pairs: list[list[float]] = []
 
@@ -69,7 +85,7 @@ def compare(benchmark, ours, plain, rounds: int, **info) -> None:
 
 
 @pytest.mark.parametrize("history", HISTORIES)
-def test_attention_by_scale_against_dense_mask(benchmark, history):
+def test_attention_by_scale_against_dense_mask(benchmark, rows, history):
     """Forward and backward of attention alone."""
     mask_LL = scale_mask(SCHEDULE, history).to(DEVICE)
     source = generator("benchmark")
@@ -84,11 +100,11 @@ def test_attention_by_scale_against_dense_mask(benchmark, history):
     def plain():
         torch.autograd.grad(F.scaled_dot_product_attention(q, k, v, attn_mask=mask_LL, scale=1.0), (q, k, v), up)
 
-    compare(benchmark, ours, plain, rounds=30, what="attention", history=history)
+    compare(benchmark, rows, ours, plain, rounds=30, what="attention", history=history)
 
 
 @pytest.mark.parametrize("history", HISTORIES)
-def test_training_step_against_dense_mask(benchmark, history):
+def test_training_step_against_dense_mask(benchmark, rows, history):
     """A whole step: forward, loss, backward, AdamW."""
     config = ModelConfig(
         patch_nums=SCHEDULE.patch_nums, codebook_size=V, codebook_dim=C, history=history, depth=DEPTH, width=WIDTH, heads=HEADS
@@ -114,4 +130,4 @@ def test_training_step_against_dense_mask(benchmark, history):
     ours = step_of(None, lambda model: linear_cross_entropy(model.hidden(inputs_BLC, labels_B), model.head, tokens_BL))
     plain_loss = lambda model: next_scale_cross_entropy(model(inputs_BLC, labels_B), tokens_BL)  # noqa: E731
     plain = step_of(scale_mask(SCHEDULE, history), plain_loss)
-    compare(benchmark, ours, plain, rounds=10, what="training step", history=history)
+    compare(benchmark, rows, ours, plain, rounds=10, what="training step", history=history)

@@ -1,7 +1,538 @@
-def figure_samples(): pass
-def figure_growth(): pass
-def figure_fid(): pass
-def figure_per_scale(): pass
-def figure_code_usage(): pass
-def figure_convergence(): pass
-def figure_latency(): pass
+"""Verb: the figures of a study, from metrics.csv, runs.csv and images.npz alone.
+
+    python -m bench.figures ORIGIN TARGET [names...]
+
+A figure is a function `figure_<name>(results, suite) -> (Figure, caption)`; it draws every variant that the suite has. A number that
+is missing is named in red with the status of its run, never drawn as 0.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from .analysis import (
+    Results,
+    batches,
+    claim,
+    estimate,
+    fid_verdict,
+    held_out,
+    latency_verdict,
+    machine,
+    made_by,
+    missing_words,
+    reach,
+    rst,
+    run_verb,
+    samplers,
+    seeds_words,
+    show,
+)
+from .results import write_text
+
+SINGLE, DOUBLE = 3.3, 6.8
+COLOURS = sns.color_palette("colorblind")
+# ten colours and nine markers: no two of the first ninety variants look alike
+MARKERS = "os^DvPX<>"
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+RED = "#c00000"
+STYLE = {
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "srdd",
+    "figure.constrained_layout.use": True,
+}
+
+
+# ---------------------------------------------------------------- parts
+
+
+def write_figure(stem: Path, figure: Figure, caption: str) -> None:
+    """<stem>.png, .svg and the caption as .rst; the same bytes for the same rows."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+        buffer = io.BytesIO()
+        with plt.rc_context(STYLE):
+            figure.savefig(buffer, format=ending, dpi=200, metadata=metadata)
+        temporary = stem.with_name(f".{stem.name}.{ending}.{os.getpid()}.tmp")
+        try:
+            temporary.write_bytes(buffer.getvalue())
+            os.replace(temporary, stem.with_name(f"{stem.name}.{ending}"))
+        finally:
+            temporary.unlink(missing_ok=True)
+    plt.close(figure)
+    write_text(stem.with_name(f"{stem.name}.rst"), caption + "\n")
+
+
+def look(i: int) -> dict[str, Any]:
+    """Colour, marker and line of the i-th variant."""
+    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "linestyle": LINES[i % len(LINES)]}
+
+
+def text(name: Any) -> str:
+    """A name from a study as matplotlib shows it: no formula, and never hidden from a legend."""
+    shown = str(name).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
+
+
+def canvas(width: float, height: float, rows: int = 1, columns: int = 1, **more: Any) -> tuple[Figure, np.ndarray]:
+    """A figure and its axes, always as a (rows, columns) array."""
+    with plt.rc_context(STYLE):
+        return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, **more)
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
+    """One legend for all panels, under them: it hides no data."""
+    found = dict(zip(*reversed(axes.get_legend_handles_labels())))
+    if found:
+        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=min(columns, len(found)), frameon=False)
+
+
+def note(figure: Figure, words: str) -> None:
+    """What is missing and why, in red above the panels."""
+    if words:
+        lines = textwrap.wrap(f"missing: {words}", int(figure.get_figwidth() * 21))
+        lines = lines[:4] + ["..."] * (len(lines) > 4)
+        figure.suptitle("\n".join(map(text, lines)), fontsize=6, color=RED)
+
+
+def blank(axes: Axes, words: str) -> None:
+    """Say in a panel why it holds no data."""
+    axes.text(0.5, 0.5, "\n".join(textwrap.wrap(words, 24)), transform=axes.transAxes, ha="center", va="center", color=RED, fontsize=7)
+
+
+def band(axes: Axes, rows: pd.DataFrame, x: str, label: str, style: dict[str, Any], along: str | None = None) -> None:
+    """Mean of `value` at each x as a line with its 95 % t-band; `along`: draw against the mean of that column instead."""
+    points = []
+    for place, part in rows.groupby(x):
+        found = estimate(part["value"])
+        if found is not None:
+            points.append((part[along].mean() if along else place, found))
+    xs = [place for place, _ in points]
+    axes.plot(xs, [found.mean for _, found in points], label=text(label), **style)
+    sure = [found.half is not None for _, found in points]
+    low, high = [found.low for _, found in points], [found.high for _, found in points]
+    axes.fill_between(xs, low, high, where=sure, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def side_ticks(axes: Axes, results: Results, suite: str) -> None:
+    """The x axis of scales: the side of each token grid that a variant of the suite has."""
+    sides = sorted({side for names in results.variants(suite).values() for side in names["patch_nums"]})
+    axes.xaxis.set_major_locator(FixedLocator(sides))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(sides[0] - 0.06 * (1 + sides[-1] - sides[0]), sides[-1] + 0.06 * (1 + sides[-1] - sides[0]))
+    axes.set_xlabel("grid side of the scale (tokens)")
+
+
+def plain_log(axis: Any) -> None:
+    """Write 0.5, 10 and 200 on a logarithmic axis, not powers."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    low, high = sorted(axis.get_view_interval())
+    if high / max(low, 1e-30) < 30:  # a narrow range has too few powers of ten to be read
+        ticks = [m * 10.0**e for e in range(-9, 10) for m in (1, 2, 3, 5) if low <= m * 10.0**e <= high]
+        axis.set_major_locator(FixedLocator(ticks))
+        axis.set_minor_locator(NullLocator())
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def _picture(image_CHW: np.ndarray) -> np.ndarray:
+    """uint8 picture as rows, columns, three colours."""
+    image = image_CHW.transpose(1, 2, 0)
+    return np.repeat(image, 3, 2) if image.shape[2] == 1 else image
+
+
+def mosaic(images: dict[tuple[int, int], np.ndarray], rows: int, columns: int) -> np.ndarray:
+    """Pictures by (row, column) on white, each with a gap of an eighth of its side."""
+    side = next(iter(images.values())).shape[-1]
+    pitch = side + max(1, side // 8)
+    found = np.full((rows * pitch, columns * pitch, 3), 255, np.uint8)
+    for (row, column), image in images.items():
+        found[row * pitch : row * pitch + side, column * pitch : column * pitch + side] = _picture(image)
+    return found[: rows * pitch - (pitch - side), : columns * pitch - (pitch - side)]
+
+
+def _place(axes: Axes, images: dict[tuple[int, int], np.ndarray], rows: int, columns: int) -> float:
+    """Draw a mosaic with nearest-neighbour enlargement; returns the pitch of its pictures in pixels."""
+    shown = mosaic(images, rows, columns)
+    axes.imshow(shown, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    side = next(iter(images.values())).shape[-1]
+    return side + max(1, side // 8)
+
+
+def _absent(axes: Axes, results: Results, suite: str, variant: str) -> None:
+    """A block without pictures says why."""
+    names, seeds = results.variants(suite)[variant], results.suite(suite)["train_seeds"]
+    axes.set(xticks=[], yticks=[])
+    blank(axes, results.why(names, seeds[0]))
+
+
+def figure_samples(results: Results, suite: str) -> tuple[Figure, str]:
+    """Generated pictures of every variant, same seeds and classes row by row, beside real held-out ones."""
+    classes = results.about["dataset"]["num_classes"]
+    rows = classes if 2 <= classes <= 10 else 10
+    runs = {variant: results.sample_run(variant, suite) for variant in results.variants(suite)}
+    blocks = {text(variant): results.images[f"{run}/images"] if run else None for variant, run in runs.items()}
+    if "real/images" in results.images:
+        blocks["real, held out"] = results.images["real/images"]
+    columns = max(1, min(40 // rows, int(DOUBLE / 0.28) // len(blocks)))
+    width = min(DOUBLE, 0.35 + 0.42 * columns * len(blocks))
+    height = 0.35 + rows * (width - 0.3) / len(blocks) / (columns + 0.4)
+    figure, axes = canvas(width, height, 1, len(blocks))
+    for i, (panel, (name, images), variant) in enumerate(zip(axes[0], blocks.items(), [*runs, None])):
+        panel.set_title("\n".join(textwrap.wrap(name, max(8, 5 * columns))))
+        if images is None:
+            _absent(panel, results, suite, variant)
+            continue
+        # picture i has class i modulo the number of classes: with `rows` classes a row holds one class
+        cells = {(j % rows, j // rows): image for j, image in enumerate(images[: rows * columns])}
+        pitch = _place(panel, cells, rows, columns)
+        if i == 0:
+            panel.set_yticks([(row + 0.45) * pitch for row in range(rows)], map(str, range(rows)))
+            panel.tick_params(length=0)
+            panel.set_ylabel("class" if rows == classes else "seed modulo 10")
+    caption = (
+        f"{claim(results, suite)} Pictures of each variant, the same seeds (0 to {rows * columns - 1}) row by row, one class a row, beside "
+        f"real pictures of {held_out(results)}, in the same order of classes; not chosen, first training seed with pictures, "
+        f"enlarged without smoothing. {samplers(results, suite)}"
+    )
+    return figure, caption
+
+
+def figure_growth(results: Results, suite: str) -> tuple[Figure, str]:
+    """A few pictures of every variant growing through their scales."""
+    variants, shown = results.variants(suite), 4
+    most = max(len(names["patch_nums"]) for names in variants.values())
+    per_line = max(1, min(len(variants), 24 // most))
+    lines = -(-len(variants) // per_line)
+    width = min(DOUBLE, 0.3 + 0.5 * most * per_line)
+    height = lines * (0.45 + shown * (width - 0.2) / per_line / (most + 0.4))
+    figure, axes = canvas(width, height, lines, per_line)
+    panels = iter(axes.flat)
+    for variant, panel in zip(variants, panels):
+        panel.set_title(text(variant), pad=12)
+        run, sides = results.sample_run(variant, suite), variants[variant]["patch_nums"]
+        strip = results.images.get(f"{run}/strip")
+        if strip is None:
+            _absent(panel, results, suite, variant)
+            continue
+        count = min(shown, len(strip))
+        cells = {(row, k): strip[row, k] for row in range(count) for k in range(len(sides))}
+        pitch = _place(panel, cells, count, len(sides))
+        marks = [f"{side}x{side}" if len(sides) <= 6 else str(side) for side in sides]
+        panel.set_xticks([(k + 0.45) * pitch for k in range(len(sides))], marks)
+        panel.tick_params(length=0, labeltop=True, labelbottom=False, pad=1)
+    for panel in panels:
+        panel.set_visible(False)
+    caption = (
+        f"{claim(results, suite)} The same pictures after each scale: the decoder's view of the accumulated latent state, columns by "
+        f"the grid side of the scale. Seeds 0 to {shown - 1}, first training seed with pictures, same seeds in every variant, "
+        f"enlarged without smoothing. {samplers(results, suite)}"
+    )
+    return figure, caption
+
+
+# ---------------------------------------------------------------- scores
+
+
+def _dots(axes: Axes, results: Results, suite: str, metric: str, shift: float, style: dict[str, Any], label: str | None) -> bool:
+    """Points per training seed, their mean and interval, for every variant; whether there was any."""
+    for i, variant in enumerate(results.variants(suite)):
+        values = results.of(variant, suite, metric)
+        found = estimate(values)
+        if found is None:
+            continue
+        mark = style or {key: value for key, value in look(i).items() if key != "linestyle"}
+        spots = i + shift - 0.12 + 0.05 * np.arange(len(values)) / max(1, len(values) - 1)
+        axes.scatter(spots, values, s=7, color=mark["color"], alpha=0.45, linewidth=0)
+        half = [[found.half]] * 2 if found.half is not None else None
+        axes.errorbar([i + shift], [found.mean], yerr=half, capsize=2.5, elinewidth=1, linestyle="none", label=label, **mark)
+        label = None
+    return bool(axes.collections)
+
+
+def _variant_axis(axes: Axes, results: Results, suite: str) -> None:
+    names = [text(name) for name in results.variants(suite)]
+    long = len(names) * max(map(len, names)) > 26
+    axes.set_xticks(range(len(names)), names, rotation=30 if long else 0, ha="right" if long else "center", rotation_mode="anchor")
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.set_xlabel("variant")
+
+
+def _lines(axes: Axes, results: Results, suite: str) -> None:
+    """Floor across the panel; reconstruction across it too, or a tick per variant where schedules or tokenizers differ."""
+    variants, x = list(results.variants(suite).values()), results.extractor
+    floors = {value for names in variants if (value := results.grid_value(names, f"floor_fid_{x}")) is not None}
+    for value in sorted(floors)[:1]:
+        axes.axhline(value, color="0.35", linestyle=":", linewidth=1, label="floor: real training pictures", zorder=0)
+    values = [results.grid_value(names, f"reconstruction_fid_{x}") for names in variants]
+    label = "reconstruction by the tokenizer"
+    if None not in values and len(set(values)) == 1:
+        axes.axhline(values[0], color="0.35", linestyle="--", linewidth=1, label=label, zorder=0)
+        return
+    for i, value in enumerate(values):
+        if value is not None:
+            axes.hlines(value, i - 0.35, i + 0.35, color="0.35", linestyle="--", linewidth=1, label=label, zorder=0)
+            label = None
+
+
+def figure_fid(results: Results, suite: str) -> tuple[Figure, str]:
+    """FID of every variant and training seed between floor and reconstruction; beside it class agreement, precision and recall."""
+    x, variants = results.extractor, results.variants(suite)
+    figure, axes = canvas(DOUBLE, 2.9, 1, 2, gridspec_kw={"width_ratios": [1.25, 1]})
+    left, right = axes[0]
+    if not _dots(left, results, suite, f"fid_{x}", 0, {}, None):
+        blank(left, "no variant has a score")
+    _lines(left, results, suite)
+    left.set_ylim(bottom=0)
+    for i, variant in enumerate(variants):
+        lost = results.missing(variant, suite, f"fid_{x}")
+        words = ", ".join(f"seed {seed} {why.split(' (')[0]}" for seed, why in lost.items())
+        if words:
+            left.text(i + 0.2, 0.02, words, transform=left.get_xaxis_transform(), rotation=90, color=RED, fontsize=6, va="bottom")
+    left.set_ylabel(f"{results.label('FID')}, N = {results.about['evaluation']['num_images']}")
+    shares = {"class agreement": "class_agreement", "precision": "precision", "recall": "recall"}
+    shares = {k: m for k, m in shares.items() if any(len(results.of(v, suite, f"{m}_{x}")) for v in variants)}
+    for j, (name, metric) in enumerate(shares.items()):
+        style = {"color": COLOURS[(7, 2, 4)[j]], "marker": "ph*"[j]}
+        shift = 0.26 * (j - (len(shares) - 1) / 2)
+        _dots(right, results, suite, f"{metric}_{x}", shift, style, name)
+    if not shares:
+        blank(right, "no share was scored")
+    right.set_ylabel(f"share ({x})")
+    for panel in (left, right):
+        _variant_axis(panel, results, suite)
+    handles = [dict(zip(*reversed(panel.get_legend_handles_labels()))) for panel in (left, right)]
+    found = handles[0] | handles[1]
+    if found:
+        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=5, frameon=False, columnspacing=1.2)
+    note(figure, missing_words(results, suite, f"fid_{x}"))
+    caption = (
+        f"{claim(results, suite)} Small points: one training each; symbols: mean, bars: interval. Dotted: floor, the score of as many real "
+        "training pictures; dashed: the same pictures through the tokenizer, under each variant's schedule. "
+        f"{made_by(results, suite)} {fid_verdict(results, suite)}"
+    )
+    return figure, caption
+
+
+# ---------------------------------------------------------------- scales
+
+
+def figure_per_scale(results: Results, suite: str) -> tuple[Figure, str]:
+    """Held-out cross-entropy and token accuracy at every scale, kept weights."""
+    figure, axes = canvas(DOUBLE, 2.6, 1, 2)
+    panels = {"loss_test_scale": "held-out loss (nats/token)", "token_accuracy_test_scale": "held-out token accuracy (share)"}
+    for panel, (metric, title) in zip(axes[0], panels.items()):
+        for i, (variant, names) in enumerate(results.variants(suite).items()):
+            rows = results.by_scale(variant, suite, metric)
+            if len(rows):
+                sides = rows["scale"].astype(int).map(dict(enumerate(names["patch_nums"])))
+                band(panel, rows.assign(side=sides), "side", variant, look(i))
+        if not panel.lines:
+            blank(panel, "no training has ended well")
+        panel.set_ylabel(title)
+        side_ticks(panel, results, suite)
+    legend_below(figure, axes[0, 0])
+    note(figure, missing_words(results, suite, "kept_step"))
+    caption = (
+        f"{claim(results, suite)} Teacher-forced cross-entropy and top-1 accuracy of the tokens of {held_out(results)}, scale by scale, at the "
+        f"step with the best validation loss. {seeds_words(results, suite)} {reach(results, suite)} Token losses of different "
+        "schedules are losses of different tokens."
+    )
+    return figure, " ".join(caption.split())
+
+
+def figure_code_usage(results: Results, suite: str) -> tuple[Figure, str]:
+    """Perplexity of the codes at every scale on held-out pictures; a collapsed scale in red."""
+    figure, axes = canvas(SINGLE, 2.7)
+    panel, quarters, lost = axes[0, 0], {}, []
+    for i, (grid, names) in enumerate(results.grids(suite).items()):
+        parts = {m: results.of_grid(names, m).set_index("scale")["value"] for m in ("code_perplexity", "codes_usable", "scale_collapsed")}
+        sides = [(k, side) for k, side in enumerate(names["patch_nums"]) if pd.notna(parts["code_perplexity"].get(float(k)))]
+        if not sides:
+            lost.append(f"{grid}: {results.why(names, None)}")
+            continue
+        values = [parts["code_perplexity"][k] for k, _ in sides]
+        panel.plot([side for _, side in sides], values, label=text(grid), alpha=0.9, **look(i))
+        quarters |= {side: parts["codes_usable"][k] / 4 for k, side in sides}
+        for (k, side), value in zip(sides, values):
+            if parts["scale_collapsed"].get(float(k)) == 1:
+                panel.plot([side], [value], "o", markersize=9, markerfacecolor="none", color=RED)
+                panel.annotate("collapsed", (side, value), (0, 7), textcoords="offset points", ha="center", color=RED, fontsize=7)
+    if quarters:
+        sides = sorted(quarters)
+        panel.plot(sides, [quarters[side] for side in sides], color="0.35", linestyle=":", linewidth=1, label="quarter of usable codes")
+        panel.set_ylim(0, max(panel.get_ylim()[1], 1.12 * max(line.get_ydata().max() for line in panel.lines)))
+    else:
+        blank(panel, "no tokenizer was read")
+    panel.set_ylabel("perplexity of the codes (codes)")
+    side_ticks(panel, results, suite)
+    legend_below(figure, panel, columns=2)
+    note(figure, "; ".join(lost))
+    tokenizers = ", ".join(sorted({names["tokenizer"] for names in results.variants(suite).values()}))
+    caption = (
+        f"{claim(results, suite)} Codes that tokenizer {tokenizers} uses at each scale on {held_out(results)}: exp of the entropy of their shares. "
+        "Dotted: a quarter of the codes that the scale could use; a scale at or below it has collapsed and is marked in red. "
+        "One tokenizer training, no interval."
+    )
+    return figure, caption
+
+
+# ---------------------------------------------------------------- convergence
+
+
+def _reached(results: Results, suite: str) -> str:
+    """Steps and seconds until the held-out loss that every training of the suite reaches."""
+    curves = {variant: results.snapshots(variant, suite, "loss_test") for variant in results.variants(suite)}
+    curves = {variant: rows for variant, rows in curves.items() if len(rows)}
+    if len(curves) < 2:
+        return ""
+    target = max(part["value"].min() for rows in curves.values() for _, part in rows.groupby("train_seed"))
+    words = []
+    for variant, rows in curves.items():
+        first = rows[rows["value"] <= target].sort_values("step").groupby("train_seed").first()
+        words.append(f"{rst(variant)} {first['step'].mean():.0f} steps and {show(first['seconds'].mean())} s")
+    return (
+        f"Looks until the held-out loss is {target:.3f} nats/token or less, which every training here reaches, mean over seeds: "
+        f"{'; '.join(words)}. No verdict is derived: no one number was named for the expectation."
+    )
+
+
+def figure_convergence(results: Results, suite: str) -> tuple[Figure, str]:
+    """Held-out loss and FID against step and against wall-clock."""
+    figure, axes = canvas(DOUBLE, 4.4, 2, 2, sharey="row")
+    fid = f"fid_{results.extractor}"
+    ways = (("step", None, "training step"), ("step", "seconds", "training time (s)"))
+    for row, (metric, title) in enumerate((("loss_test", "held-out loss (nats/token)"), (fid, results.label("FID")))):
+        for panel, (x, along, label) in zip(axes[row], ways):
+            for i, variant in enumerate(results.variants(suite)):
+                rows = results.snapshots(variant, suite, metric)
+                if len(rows):
+                    band(panel, rows, x, variant, look(i), along)
+            if not panel.lines:
+                blank(panel, f"no {title} along the training")
+            panel.set_xlabel(label)
+        axes[row, 0].set_ylabel(title)
+    means = [y for line in axes[1, 0].lines for y in line.get_ydata()]
+    floor = next((v for n in results.variants(suite).values() if (v := results.grid_value(n, f"floor_{fid}")) is not None), None)
+    if means:
+        low = min([*means, floor] if floor is not None and floor > 0 else means)
+        for panel in axes[1]:
+            if floor is not None and floor > 0:
+                panel.axhline(floor, color="0.35", linestyle=":", linewidth=1, label="floor: real training pictures", zorder=0)
+            panel.set_yscale("log")
+            panel.set_ylim(0.7 * max(low, 1e-6), 1.4 * max(means))
+            plain_log(panel.yaxis)
+    legend_below(figure, axes[1, 0] if means else axes[0, 0])
+    note(figure, missing_words(results, suite, "kept_step"))
+    caption = (
+        f"{claim(results, suite)} Averaged weights every few steps; lines: mean, bands: interval. Time is training alone, held-out looks and "
+        f"checkpoint scores left out; seconds of a step are the mean over seeds. Dotted: floor, as many real training pictures. "
+        f"{made_by(results, suite)} {_reached(results, suite)}"
+    )
+    return figure, caption
+
+
+# ---------------------------------------------------------------- latency
+
+
+def _against_batch(axes: Axes, rows: pd.DataFrame, variant: str, i: int) -> None:
+    """Every repeat as a faint point, the median as a line; a batch that did not fit is named."""
+    style, mine = look(i), rows[rows["variant"] == variant]
+    there = mine.dropna(subset=["value"])
+    if len(there):
+        axes.scatter(there["num_images"], there["value"], s=6, color=style["color"], alpha=0.3, linewidth=0)
+        middle = there.groupby("num_images")["value"].median()
+        axes.plot(middle.index, middle.to_numpy(), label=text(variant), **style)
+    for batch in sorted(mine.loc[mine["value"].isna(), "num_images"].unique()):
+        axes.text(
+            batch, 0.97 - 0.08 * i, "oom", transform=axes.get_xaxis_transform(), ha="center", va="top", color=style["color"], fontsize=6.5
+        )
+
+
+def _common_batch(results: Results, suite: str) -> int | None:
+    """The largest batch at which every variant was timed scale by scale."""
+    rows = results.latency(suite, "latency_scale_s").dropna(subset=["value"])
+    per_variant = [set(part["num_images"].astype(int)) for _, part in rows.groupby("variant")]
+    common = set.intersection(*per_variant) if len(per_variant) == len(results.variants(suite)) else set()
+    return max(common, default=None)
+
+
+def figure_latency(results: Results, suite: str) -> tuple[Figure, str]:
+    """Time per image and peak memory against batch size, and the network's time at every scale."""
+    figure, axes = canvas(DOUBLE, 2.6, 1, 3)
+    time, memory, scales = axes[0]
+    seconds, peak = results.latency(suite, "latency_s"), results.latency(suite, "peak_memory_bytes")
+    seconds["value"] *= 1e3 / seconds["num_images"]
+    peak["value"] /= 2**20
+    batch = _common_batch(results, suite)
+    parts = results.latency(suite, "latency_scale_s").dropna(subset=["value"])
+    parts = parts[parts["num_images"] == (batch or -1)]
+    for i, (variant, names) in enumerate(results.variants(suite).items()):
+        _against_batch(time, seconds, variant, i)
+        _against_batch(memory, peak, variant, i)
+        mine = parts[parts["variant"] == variant]
+        if len(mine):
+            sides = mine["scale"].astype(int).map(dict(enumerate(names["patch_nums"])))
+            scales.scatter(sides, mine["value"] * 1e3, s=6, color=look(i)["color"], alpha=0.3, linewidth=0)
+            middle = (mine["value"] * 1e3).groupby(sides).median()
+            scales.plot(middle.index, middle.to_numpy(), label=text(variant), **look(i))
+    for panel, label in ((time, "time per image (ms)"), (memory, "peak memory (MiB)"), (scales, f"network time (ms), batch {batch or '-'}")):
+        panel.set_ylabel(label)
+        if not panel.lines:
+            blank(panel, "no variant was timed")
+            continue
+        panel.set_yscale("log")
+        plain_log(panel.yaxis)
+    sizes = batches(results, suite)
+    for panel in (time, memory):
+        panel.set_xlabel("batch size (images)")
+        if sizes:
+            panel.set_xscale("log", base=2)
+            panel.set_xticks(sizes, map(str, sizes))
+            panel.xaxis.set_minor_locator(NullLocator())
+    side_ticks(scales, results, suite)
+    legend_below(figure, time)
+    run = results.latency_run(suite)
+    note(figure, f"the latency run is {run['status']} ({run['reason']})" if run is not None and run["status"] != "ok" else "")
+    caption = (
+        f"{claim(results, suite)} Faint points: every repeat; lines: median. Interleaved rounds in one process, warm-up excluded; time from the "
+        "first scale to the latent state, without the decoder; memory: bytes that tensors hold above the weights. Right: the network "
+        f"at each scale, guidance included. Weights are drawn, not trained. {samplers(results, suite)} {latency_verdict(results, suite)} "
+        f"{machine(results, suite)}"
+    )
+    return figure, " ".join(caption.split())
+
+
+if __name__ == "__main__":
+    run_verb("figures", sys.modules[__name__], write_figure)

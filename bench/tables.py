@@ -1,3 +1,245 @@
-def table_scores(): pass
-def table_tokenizer(): pass
-def table_latency(): pass
+"""Verb: the tables of a study, from metrics.csv and runs.csv alone.
+
+    python -m bench.tables ORIGIN TARGET [names...]
+
+A table is a function `table_<name>(results, suite) -> (DataFrame of cells, caption)`. A cell is the text that the .md shows and the
+numbers behind it, which the .csv gives each a column of its own. A number that is missing is `-`, with its status in the row.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from .analysis import (
+    Estimate,
+    Results,
+    batches,
+    claim,
+    fid_verdict,
+    held_out,
+    latency_verdict,
+    machine,
+    made_by,
+    ratio,
+    run_verb,
+    samplers,
+    show,
+    show_difference,
+    show_estimate,
+)
+from .results import write_text
+
+SCORES = {
+    "FID": "fid",
+    "KID": "kid",
+    "IS": "is",
+    "Precision": "precision",
+    "Recall": "recall",
+    "Class agreement": "class_agreement",
+}
+COSTS = {"NFE": ("nfe", 1), "Token evals": ("token_evals", 1), "MFLOP per image": ("flops", 1e6)}
+
+
+class Cell(str):
+    """What a table shows, and the numbers behind it by the ending of their csv column ('' for the column itself)."""
+
+    numbers: dict[str, float | None]
+
+    def __new__(cls, text: str, **numbers: float | None) -> Cell:
+        cell = super().__new__(cls, text)
+        cell.numbers = numbers
+        return cell
+
+
+def number(value: float | None, digits: int = 3) -> Cell:
+    """A cell of one number."""
+    whole = value is not None and math.isfinite(value) and float(value).is_integer()
+    return Cell(f"{int(value):,}" if whole else show(value, digits), value=value)
+
+
+def spread(found: Estimate | None, difference: bool = False) -> Cell:
+    """A cell of a mean and its interval."""
+    text = show_difference(found) if difference else show_estimate(found)
+    return Cell(text, mean=found and found.mean, half=found and found.half)
+
+
+def frame(rows: list[dict[str, str]]) -> pd.DataFrame:
+    """Rows as a table whose cells stay cells; a column that a row lacks is blank there."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return pd.DataFrame([[row.get(column, "") for column in columns] for row in rows], columns=columns, dtype=object)
+
+
+def plain(table: pd.DataFrame) -> pd.DataFrame:
+    """The csv of a table: a column of text stays, a column of numbers becomes one column for each of its numbers."""
+    found = {}
+    for column in table.columns:
+        cells = table[column].tolist()
+        endings = list(dict.fromkeys(key for cell in cells for key in getattr(cell, "numbers", {})))
+        if not endings:
+            found[column] = cells
+        for ending in endings:
+            name = column if ending == "value" else f"{column} {ending}"
+            found[name] = [getattr(cell, "numbers", {}).get(ending) for cell in cells]
+    return pd.DataFrame(found)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A pipe table."""
+    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def write_table(stem: Path, table: pd.DataFrame, caption: str) -> None:
+    """<stem>.csv with numbers, .md with what is shown, .rst with the caption."""
+    buffer = io.StringIO()
+    plain(table).to_csv(buffer, index=False, lineterminator="\n", float_format="%.6g")
+    write_text(stem.with_name(f"{stem.name}.csv"), buffer.getvalue())
+    write_text(stem.with_name(f"{stem.name}.md"), markdown(table) + "\n" + caption + "\n")
+    write_text(stem.with_name(f"{stem.name}.rst"), caption + "\n")
+
+
+# ---------------------------------------------------------------- scores
+
+
+def _score_row(results: Results, suite: str, variant: str) -> dict[str, str]:
+    """One variant: scores, paired difference, loss, cost, status."""
+    fid = f"fid_{results.extractor}"
+    first, total = next(iter(results.variants(suite))), len(results.suite(suite)["train_seeds"])
+    count = len(results.of(variant, suite, fid))
+    row: dict[str, str] = {"Variant": variant, "Seeds": Cell(f"{count} of {total}", value=count)}
+    for title, name in SCORES.items():
+        row[results.label(title)] = spread(results.score(variant, suite, name))
+    difference = Cell("first") if variant == first else spread(results.difference(variant, suite, fid), difference=True)
+    row[f"{results.label('FID')} minus {first}, paired"] = difference
+    row["Held-out loss (nats/token)"] = spread(results.estimate(variant, suite, "kept_loss_test"))
+    for title, (metric, unit) in COSTS.items():
+        found = results.estimate(variant, suite, metric)
+        row[title] = number(found and found.mean / unit)
+    missing = results.missing(variant, suite, fid)
+    row["Status"] = "; ".join(f"seed {seed}: {why}" for seed, why in missing.items()) or "ok"
+    return row
+
+
+def _line_row(results: Results, name: str, label: str, names: dict) -> dict[str, str]:
+    """What every score is read against: real training pictures, or pictures through the tokenizer."""
+    row: dict[str, str] = {"Variant": label}
+    values = {title: results.grid_value(names, f"{name}_{metric}_{results.extractor}") for title, metric in SCORES.items()}
+    row |= {results.label(title): number(value) for title, value in values.items()}
+    row["Status"] = "ok" if values["FID"] is not None else results.why(names, None)
+    return row
+
+
+def table_scores(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
+    """FID, KID, IS, precision, recall and class agreement of every variant, with floor and reconstruction below."""
+    rows = [_score_row(results, suite, variant) for variant in results.variants(suite)]
+    grids = results.grids(suite)
+    floors = {results.grid_value(names, f"floor_fid_{results.extractor}"): names for names in grids.values()}
+    names = floors[next((value for value in floors if value is not None), next(iter(floors)))]
+    rows.append(_line_row(results, "floor", "Floor: real training pictures", names))
+    rows += [_line_row(results, "reconstruction", f"Reconstruction, schedule {grid}", names) for grid, names in grids.items()]
+    table = frame(rows)
+    empty = [results.label(t) for t in SCORES if (table[results.label(t)] == "-").all() and t != "FID"]
+    counts = results.of_grid(names, f"floor_fid_{results.extractor}")["num_images"].dropna()
+    words = [
+        claim(results, suite),
+        made_by(results, suite),
+        f"Floor and reconstruction: {int(counts.iloc[0])} training pictures, as they are and through the tokenizer, against the "
+        "same reference; what a perfect generator and a perfect prior over these tokens score." if len(counts) else "",
+        "Held-out loss of the kept weights. Each variant's cost per picture includes guidance.",
+        fid_verdict(results, suite),
+    ]
+    return table.drop(columns=empty), " ".join(filter(None, words))
+
+
+# ---------------------------------------------------------------- tokenizer
+
+
+def _tokenizer_rows(results: Results, grid: str, names: dict) -> list[dict[str, str]]:
+    """A row for the whole schedule, then one for each scale."""
+    errors = {split: results.grid_value(names, f"reconstruction_mse_{split}") for split in ("train", "test")}
+    status = "ok" if errors["test"] is not None else results.why(names, None)
+    whole = {"Schedule": grid, "Scale": "all", "Grid": ""}
+    whole |= {f"Error {'held-out' if split == 'test' else split} (mse)": number(value) for split, value in errors.items()}
+    rows: list[dict[str, str]] = [whole]
+    parts = {m: results.of_grid(names, m).set_index("scale")["value"] for m in ("codes_used", "code_perplexity", "codes_usable", "scale_collapsed")}
+    for k, side in enumerate(names["patch_nums"]):
+        value = {metric: part.get(float(k)) for metric, part in parts.items()}
+        rows.append({
+            "Schedule": grid,
+            "Scale": Cell(str(k), value=k),
+            "Grid": f"{side}x{side}",
+            "Codes used": number(value["codes_used"]),
+            "Perplexity": number(value["code_perplexity"]),
+            "Codes usable": number(value["codes_usable"]),
+            "Collapsed": {1: "yes", 0: "no"}.get(value["scale_collapsed"], "-"),
+        })  # fmt: skip
+    return [{**row, "Status": status} for row in rows]
+
+
+def table_tokenizer(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
+    """Reconstruction error of each schedule, and the codes that each of its scales uses on held-out pictures."""
+    rows = [row for grid, names in results.grids(suite).items() for row in _tokenizer_rows(results, grid, names)]
+    tokenizers = sorted({names["tokenizer"] for names in results.variants(suite).values()})
+    caption = (
+        f"{claim(results, suite)} Tokenizer {', '.join(tokenizers)} under each schedule of the suite. Error: mean square, pictures "
+        f"in [-1, 1]. Codes: on {held_out(results)}; perplexity is exp of the entropy of the codes in use; a scale has "
+        "collapsed when that is a quarter or less of the codes that it could use. One tokenizer training, no interval."
+    )
+    return frame(rows), caption
+
+
+# ---------------------------------------------------------------- latency
+
+
+def _latency_row(results: Results, suite: str, variant: str, batch: int) -> dict[str, str]:
+    """One variant at one batch size."""
+    first = next(iter(results.variants(suite)))
+    times, decoder = (results.rounds(suite, metric, variant, batch) / batch * 1e3 for metric in ("latency_s", "decoder_s"))
+    peak = results.latency(suite, "peak_memory_bytes")
+    peak = peak.loc[(peak["variant"] == variant) & (peak["num_images"] == batch), "value"].dropna()
+    row: dict[str, str] = {"Variant": variant, "Batch": Cell(str(batch), value=batch), "Rounds": Cell(str(len(times)), value=len(times))}
+    row["Time per image (ms)"] = number(times.median())
+    low, high = times.quantile(0.25), times.quantile(0.75)
+    row["Quartiles (ms)"] = Cell(f"{show(low)} to {show(high)}" if len(times) else "-", low=low, high=high)
+    row["Decoder per image (ms)"] = number(decoder.median())
+    row["Peak memory (MiB)"] = number(peak.iloc[0] / 2**20 if len(peak) else None)
+    found, word = ratio(results, suite, variant, batch)
+    if variant == first:
+        row[f"Time / {first}"] = Cell("1")
+    elif found is None:
+        row[f"Time / {first}"] = Cell("-")
+    else:
+        centre, low, high = (math.exp(v) for v in (found.mean, found.low, found.high))
+        text = f"{centre:.3f} [{low:.3f}, {high:.3f}] {word}" if found.half is not None else f"{centre:.3f} (one round)"
+        row[f"Time / {first}"] = Cell(text, mean=centre, low=low, high=high)
+    for title, (metric, unit) in COSTS.items():
+        cost = results.latency(suite, metric)
+        cost = cost.loc[cost["variant"] == variant, "value"].dropna()
+        row[title] = number(cost.iloc[0] / unit if len(cost) else None)
+    row["Status"] = "ok" if len(times) else "oom"
+    return row
+
+
+def table_latency(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
+    """Time per image, decoder time and peak memory of every variant and batch size, and the ratio to the first variant."""
+    run, sizes = results.latency_run(suite), batches(results, suite)
+    rows = [_latency_row(results, suite, variant, batch) for batch in sizes for variant in results.variants(suite)]
+    if not rows:  # the whole run failed, or none was asked for
+        status = "not run" if run is None else f"{run['status']} ({run['reason']})"
+        rows = [{"Variant": variant, "Time per image (ms)": "-", "Status": status} for variant in results.variants(suite)]
+    caption = (
+        f"{claim(results, suite)} Median and quartiles over interleaved rounds in one process, warm-up excluded; tokens to latent "
+        "state, the decoder timed apart. Peak memory: bytes that tensors hold above the weights. Time ratio: geometric mean over "
+        f"paired rounds with 95 % t-interval. Weights are drawn, not trained. {samplers(results, suite)} "
+        f"{latency_verdict(results, suite)} {machine(results, suite)}"
+    )
+    return frame(rows), caption
+
+
+if __name__ == "__main__":
+    run_verb("tables", sys.modules[__name__], write_table)

@@ -15,6 +15,7 @@ from torch import nn
 
 from .config import ModelConfig, TokenizerConfig
 from .model import ScaleTransformer
+from .official import import_official as import_official  # the public place of the importer
 from .tokenizer import Tokenizer
 
 METADATA = "srdd"

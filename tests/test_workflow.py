@@ -35,13 +35,13 @@ def project(tmp_path_factory):
     for name in ("Snakefile", "environment.yml", "requirements.txt"):
         shutil.copy(ROOT / name, root / name)
     shutil.copy(ROOT / "tests" / "studies" / "smoke.yaml", root / "smoke.yaml")
-    code, text = snakemake(root, "--configfile", "smoke.yaml", "all", "report")
+    code, text = snakemake(root, "--configfile=smoke.yaml", "all", "report")
     assert code == 0, text
     return root
 
 
 def again(project, *words):
-    code, text = snakemake(project, "--configfile", "smoke.yaml", "-n", "all", *words)
+    code, text = snakemake(project, "--configfile=smoke.yaml", "-n", "all", *words)
     assert code == 0, text
     return planned(text)
 
@@ -115,7 +115,7 @@ def test_figures_and_tables_from_published_alone(project, tmp_path):
         shutil.copy(project / name, root / name)
     for name in ("metrics.csv", "runs.csv", "images.npz"):
         shutil.copy(project / "results" / "smoke" / name, published / name)
-    code, text = snakemake(root, "--configfile", "smoke.yaml", "figures", "tables")
+    code, text = snakemake(root, "--configfile=smoke.yaml", "figures", "tables")
     assert code == 0, text
     made = root / "results" / "smoke" / "from_published"
     for path in sorted((project / "results" / "smoke" / "tables").glob("*.md")):
@@ -128,7 +128,7 @@ def test_figures_and_tables_from_published_alone(project, tmp_path):
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_dry_run_of_every_study(path, tmp_path):
     """Catches a study that cannot even be planned."""
-    code, text = snakemake(ROOT, "--configfile", path, "--directory", tmp_path, "-n")
+    code, text = snakemake(ROOT, f"--configfile={path}", "--directory", tmp_path, "-n")
     assert code == 0, text
     assert planned(text).get("train_job", 0) > 0
 
@@ -147,7 +147,7 @@ def test_every_suite_is_a_target(tmp_path):
     "words, expected",
     [
         (("--config", "devise=cpu"), "devise"),
-        (("--configfile", "none.yaml"), "none.yaml"),
+        (("--configfile=none.yaml",), "none.yaml"),
     ],
 )
 def test_bad_command_lines(words, expected, tmp_path):

@@ -1,0 +1,466 @@
+"""What figures and tables share: the rows of a study by variant, intervals over training seeds, the rule of a verdict, captions.
+
+Reads metrics.csv, runs.csv and images.npz of a folder and nothing else, so that published results need no training. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+from srdd.lookup import find, unknown
+
+from .config import config_hash
+from .results import METRIC_COLUMNS, RUN_COLUMNS, read_rows
+
+CONFIDENCE = 0.95
+NUMBERS = ("train_seed", "seed_first", "seed_last", "num_images", "scale", "step", "repeat", "value")
+IDENTITY = ("tokenizer", "model", "sampler")
+# a missing score has its cause in the first of these that did not end well
+STAGES = ("tokenizer", "encode", "train", "sample", "evaluate")
+
+
+# ---------------------------------------------------------------- numbers
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with the half width of its 95 % t-interval; half is None for one value."""
+
+    mean: float
+    half: float | None
+    count: int
+
+    @property
+    def low(self) -> float:
+        return self.mean - (self.half or 0.0)
+
+    @property
+    def high(self) -> float:
+        return self.mean + (self.half or 0.0)
+
+
+def estimate(values: Iterable[float]) -> Estimate | None:
+    """Mean and t-interval (Student 1908) of the finite values; None when there is none."""
+    found = np.array([v for v in values if math.isfinite(v)], dtype=float)
+    if not len(found):
+        return None
+    half = None
+    if len(found) > 1:
+        half = float(student.ppf((1 + CONFIDENCE) / 2, len(found) - 1) * found.std(ddof=1) / math.sqrt(len(found)))
+    return Estimate(float(found.mean()), half, len(found))
+
+
+def paired(first: pd.Series, second: pd.Series) -> Estimate | None:
+    """Second minus first over the index values (training seeds, rounds) that both have."""
+    common = first.index.intersection(second.index)
+    return estimate(second[common].to_numpy() - first[common].to_numpy())
+
+
+def verdict(difference: Estimate | None, lower_is_claimed: bool = True) -> str:
+    """`yes` when the paired interval excludes 0 in the claimed direction, `no` in the other, else `not decided`."""
+    if difference is None or difference.half is None or difference.low <= 0 <= difference.high:
+        return "not decided"
+    return "yes" if (difference.high < 0) == lower_is_claimed else "no"
+
+
+def show(value: float | None, digits: int = 3) -> str:
+    """A number with so many significant digits; `-` for a missing one."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    if value == 0:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e9:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:,.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def _decimals(half: float) -> int:
+    """Decimals that show two digits of an uncertainty."""
+    return min(6, max(0, 1 - math.floor(math.log10(half))))
+
+
+def show_estimate(found: Estimate | None) -> str:
+    """`mean ± half`, the half width with two digits; a lone value says that it is one."""
+    if found is None:
+        return "-"
+    if found.half is None:
+        return f"{show(found.mean)} (one seed, no interval)"
+    if found.half == 0:
+        return show(found.mean)
+    places = _decimals(found.half)
+    return f"{found.mean:,.{places}f} ± {found.half:,.{places}f}"
+
+
+def show_difference(found: Estimate | None) -> str:
+    """`+mean [low, high]`."""
+    if found is None:
+        return "-"
+    if found.half is None:
+        return f"{found.mean:+.3g} (one seed, no interval)"
+    places = _decimals(found.half) if found.half else 3
+    return f"{found.mean:+.{places}f} [{found.low:+.{places}f}, {found.high:+.{places}f}]"
+
+
+# ---------------------------------------------------------------- results
+
+
+def _frame(rows: list[dict[str, str]], columns: list[str], numbers: Iterable[str]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=columns, dtype=object).replace("", None)
+    for column in numbers:
+        frame[column] = pd.to_numeric(frame[column])
+    return frame
+
+
+@dataclass
+class Results:
+    """The rows of a folder, asked by suite and variant."""
+
+    folder: Path
+    metrics: pd.DataFrame
+    runs: pd.DataFrame
+    about: dict[str, Any]
+
+    @classmethod
+    def load(cls, folder: Path) -> Results:
+        """Read a folder. Raises ValueError or OSError for one that holds no results of ours."""
+        metrics = _frame(read_rows(folder / "metrics.csv", METRIC_COLUMNS), METRIC_COLUMNS, NUMBERS)
+        runs = _frame(read_rows(folder / "runs.csv", RUN_COLUMNS), RUN_COLUMNS, ("wall_s", "peak_bytes"))
+        study = runs[runs["stage"] == "study"]
+        if len(study) != 1:
+            raise ValueError(f"{folder / 'runs.csv'}: holds {len(study)} rows of stage 'study', not one; collect again")
+        return cls(folder, metrics, runs, json.loads(study["config_json"].iloc[0]))
+
+    @cached_property
+    def images(self) -> dict[str, np.ndarray]:
+        """Pictures by key, read when first asked for."""
+        with np.load(self.folder / "images.npz") as found:
+            return {key: found[key] for key in found.files}
+
+    @property
+    def extractor(self) -> str:
+        return self.about["features"]["name"]
+
+    def label(self, name: str) -> str:
+        """A score's name with its extractor, such as FID (digits64)."""
+        return f"{name} ({self.extractor})"
+
+    def suite(self, suite: str) -> dict[str, Any]:
+        return self.about["suites"][suite]
+
+    def variants(self, suite: str) -> dict[str, dict[str, Any]]:
+        """Identity and settings of each variant, in the study's order."""
+        return self.about["suites"][suite]["variants"]
+
+    def select(self, variant: str, suite: str, metric: str) -> pd.DataFrame:
+        """Every row of a metric that belongs to a trained model of this variant."""
+        rows, names = self.metrics, self.variants(suite)[variant]
+        mine = (rows["metric"] == metric) & (rows["model"] == names["model"]) & (rows["tokenizer"] == names["tokenizer"])
+        mine &= rows["sampler"].isna() | (rows["sampler"] == names["sampler"])
+        return rows[mine & rows["train_seed"].isin(self.suite(suite)["train_seeds"])]
+
+    def of(self, variant: str, suite: str, metric: str) -> pd.Series:
+        """The final value of a metric by train_seed; seeds without a number are left out."""
+        rows = self.select(variant, suite, metric)
+        rows = rows[rows["step"].isna() & rows["scale"].isna() & rows["value"].notna()]
+        return rows.set_index(rows["train_seed"].astype(int))["value"]
+
+    def estimate(self, variant: str, suite: str, metric: str) -> Estimate | None:
+        return estimate(self.of(variant, suite, metric))
+
+    def score(self, variant: str, suite: str, name: str) -> Estimate | None:
+        """Mean and interval of fid, kid, is, precision, recall or class_agreement."""
+        return self.estimate(variant, suite, f"{name}_{self.extractor}")
+
+    def difference(self, variant: str, suite: str, metric: str) -> Estimate | None:
+        """Paired difference to the suite's first variant over common training seeds."""
+        first = next(iter(self.variants(suite)))
+        return paired(self.of(first, suite, metric), self.of(variant, suite, metric))
+
+    def snapshots(self, variant: str, suite: str, metric: str) -> pd.DataFrame:
+        """Values along the training: columns train_seed, step, value, seconds (interpolated between looks)."""
+        rows = self.select(variant, suite, metric).dropna(subset=["step", "value"])
+        rows, clock = rows[["train_seed", "step", "value"]].copy(), self.select(variant, suite, "train_seconds")
+        rows["seconds"] = np.nan
+        for seed, part in clock.sort_values("step").groupby("train_seed"):
+            here = rows["train_seed"] == seed
+            x, y = np.r_[0.0, part["step"]], np.r_[0.0, part["value"]]
+            rows.loc[here, "seconds"] = np.interp(rows.loc[here, "step"], x, y)
+        return rows
+
+    def by_scale(self, variant: str, suite: str, metric: str) -> pd.DataFrame:
+        """Values per scale of the kept weights: columns train_seed, scale, value."""
+        kept = self.of(variant, suite, "kept_step")
+        rows = self.select(variant, suite, metric).dropna(subset=["scale", "value"])
+        return rows[rows["step"] == rows["train_seed"].map(kept)][["train_seed", "scale", "value"]]
+
+    def of_grid(self, names: dict[str, Any], metric: str) -> pd.DataFrame:
+        """Rows of a tokenizer under the schedule of a variant: what encode and baselines report."""
+        rows, grid = self.metrics, ".".join(map(str, names["patch_nums"]))
+        return rows[(rows["metric"] == metric) & (rows["model"] == grid) & (rows["tokenizer"] == names["tokenizer"])]
+
+    def grid_value(self, names: dict[str, Any], metric: str) -> float | None:
+        """The one value of such a metric, such as floor_fid_digits64."""
+        found = self.of_grid(names, metric)["value"].dropna()
+        return float(found.iloc[0]) if len(found) else None
+
+    def grids(self, suite: str) -> dict[str, dict[str, Any]]:
+        """The different tokenizers and schedules of a suite: a label and the identity of one variant that uses it."""
+        found: dict[tuple, dict[str, Any]] = {}
+        for names in self.variants(suite).values():
+            found.setdefault((names["tokenizer"], tuple(names["patch_nums"])), names)
+        several = len({tokenizer for tokenizer, _ in found}) > 1
+        return {"-".join(map(str, grid)) + (f" ({tokenizer})" if several else ""): n for (tokenizer, grid), n in found.items()}
+
+    # ------------------------------------------------------------ runs
+
+    @cached_property
+    def jobs(self) -> pd.DataFrame:
+        """Runs with the names that their settings stand for: tokenizer, grid, model and sampler hash, train_seed, snapshots."""
+        found = []
+        for row in self.runs[self.runs["stage"].isin(STAGES)].to_dict("records"):
+            config = json.loads(row["config_json"] or "{}")
+            hashes = {
+                "tokenizer": ("dataset", "tokenizer"),
+                "model": ("dataset", "tokenizer", "model", "training"),
+            }  # as bench.config names them
+            named = {key: config_hash({p: config[p] for p in parts}) for key, parts in hashes.items() if set(parts) <= config.keys()}
+            sampler = config_hash(config["sampler"]) if "sampler" in config else None
+            grid = ".".join(map(str, config.get("patch_nums", ())))
+            more = {"train_seed": config.get("train_seed"), "snapshots": config.get("snapshots", False)}
+            keep = {key: row[key] for key in ("run_id", "stage", "status", "reason")}
+            found.append({"tokenizer": None, "model": None, **keep, **named, "sampler": sampler, "grid": grid, **more})
+        return pd.DataFrame(found, columns=["run_id", "stage", "status", "reason", *IDENTITY, "grid", "train_seed", "snapshots"])
+
+    def jobs_of(self, names: dict[str, Any], seed: int | None) -> pd.DataFrame:
+        """Runs behind a variant's number, in the order in which they read each other; seed None: those of its tokenizer."""
+        end = {key: names[key].rsplit("-", 1)[1] for key in IDENTITY}
+        jobs, grid = self.jobs, ".".join(map(str, names["patch_nums"]))
+        base = (jobs["tokenizer"] == end["tokenizer"]) & jobs["grid"].isin(["", grid])
+        mine = base & jobs["stage"].isin(["tokenizer", "encode"])
+        if seed is not None:
+            trained = base & (jobs["model"] == end["model"]) & (jobs["train_seed"] == seed)
+            mine |= trained & (jobs["sampler"].isna() | (jobs["sampler"] == end["sampler"]))
+        return jobs[mine].sort_values("stage", key=lambda s: s.map(STAGES.index), kind="stable")
+
+    def why(self, names: dict[str, Any], seed: int | None) -> str:
+        """Why a number is missing: status and reason of the first run that did not end well."""
+        jobs = self.jobs_of(names, seed)
+        bad = jobs[jobs["status"] != "ok"]
+        if len(bad):
+            row = bad.iloc[0]
+            return f"{row['status']} ({row['reason']})" if row["reason"] else str(row["status"])
+        return "no number" if len(jobs) else "not run"
+
+    def missing(self, variant: str, suite: str, metric: str) -> dict[int, str]:
+        """Training seeds of the suite without a final value of a metric, and why."""
+        there, names = self.of(variant, suite, metric).index, self.variants(suite)[variant]
+        return {seed: self.why(names, seed) for seed in self.suite(suite)["train_seeds"] if seed not in there}
+
+    def sample_run(self, variant: str, suite: str) -> str | None:
+        """run_id of the pictures of the first training seed that has some: of the kept weights, else of the last snapshot."""
+        for seed in self.suite(suite)["train_seeds"]:
+            jobs = self.jobs_of(self.variants(suite)[variant], seed)
+            for run_id in jobs[jobs["stage"] == "sample"].sort_values("snapshots")["run_id"]:
+                if f"{run_id}/images" in self.images:
+                    return run_id
+        return None
+
+    def latency_run(self, suite: str) -> pd.Series | None:
+        """The row of the run that timed this suite's variants."""
+        found = self.runs[self.runs["run_id"].str.startswith(f"latency/{suite}-")]
+        return found.iloc[-1] if len(found) else None
+
+    def latency(self, suite: str, metric: str) -> pd.DataFrame:
+        """Rows of the suite's latency run with a column `variant`; a value that did not fit into memory is missing."""
+        run, rows = self.latency_run(suite), self.metrics
+        rows = rows[(rows["run_id"] == (run["run_id"] if run is not None else "")) & (rows["metric"] == metric)].copy()
+        named = {(names["timed"], names["sampler"]): variant for variant, names in self.variants(suite).items()}
+        rows["variant"] = pd.Series([named.get(key) for key in zip(rows["model"], rows["sampler"])], index=rows.index, dtype=object)
+        return rows.dropna(subset=["variant"])
+
+    def rounds(self, suite: str, metric: str, variant: str, batch: int) -> pd.Series:
+        """Every repeat of one cell, by round."""
+        rows = self.latency(suite, metric)
+        rows = rows[(rows["variant"] == variant) & (rows["num_images"] == batch)].dropna(subset=["value", "repeat"])
+        return rows.set_index(rows["repeat"].astype(int))["value"]
+
+
+# ---------------------------------------------------------------- words of captions
+
+
+def rst(text: Any) -> str:
+    """Text from a study, harmless in reStructuredText and in a jinja2 template."""
+    text = " ".join(str(text).split()).translate(str.maketrans("{}", "()"))
+    return re.sub(r"([\\*`|]|_(?!\w))", r"\\\1", text)
+
+
+def sampler_words(settings: dict[str, Any]) -> str:
+    """A sampler's settings in the project's words."""
+    w, ramp = settings["cfg_scale"], settings["cfg_ramp"]
+    words = [f"sampler {settings['name']}"]
+    words.append("guidance off (w = 1)" if w == 1 else f"cfg_scale w = {w:g} in u + w (c - u) with ramp {ramp}")
+    words.append(f"top-k {settings['top_k'] or 'off'}, top-p {settings['top_p']:g}, temperature {settings['temperature']:g}")
+    known = {"name", "cfg_scale", "cfg_ramp", "top_k", "top_p", "temperature"}
+    return ", ".join(words + [f"{key} {value}" for key, value in settings.items() if key not in known])
+
+
+def samplers(results: Results, suite: str) -> str:
+    """One sentence for a sampler that all share, else one part a variant."""
+    words = {name: sampler_words(names["settings"]["sampler"]) for name, names in results.variants(suite).items()}
+    if len(set(words.values())) == 1:
+        return rst(f"All variants: {next(iter(words.values()))}.")
+    return rst("; ".join(f"{name}: {text}" for name, text in words.items()) + ".")
+
+
+def held_out(results: Results) -> str:
+    """The reference of every score, with its size where it is known."""
+    found = results.metrics.loc[results.metrics["metric"] == "num_test", "value"]
+    size = f" ({int(found.iloc[0])} pictures)" if len(found) else ""
+    if results.about["features"].get("reference"):
+        return "given statistics (features.reference of the study) for FID, else the held-out split" + size
+    return f"the held-out split{size}, never the training pictures"
+
+
+def seeds_words(results: Results, suite: str) -> str:
+    """How many trainings stand behind a mean."""
+    seeds = results.suite(suite)["train_seeds"]
+    if len(seeds) == 1:
+        return f"One training seed ({seeds[0]}), no interval."
+    return f"Mean and 95 % t-interval over the training seeds {', '.join(map(str, seeds))}."
+
+
+def made_by(results: Results, suite: str) -> str:
+    """How scores were made: N, extractor, reference, seeds, sampler."""
+    kind = {"trained": "a classifier trained on the training split", "inception": "Inception-v3"}[results.about["features"]["kind"]]
+    count = results.about["evaluation"]["num_images"]
+    return (
+        f"Scores: N = {count} generated pictures per training seed, picture i with seed i in every variant; extractor "
+        f"{results.extractor} ({kind}); reference: {held_out(results)}. {seeds_words(results, suite)} {samplers(results, suite)}"
+    )
+
+
+def claim(results: Results, suite: str) -> str:
+    """The suite's claim and what is expected of it."""
+    about = results.suite(suite)
+    text = f"{rst(about['claim']).rstrip('.')}."
+    return text + (f" Expected: {rst(about['expect']).rstrip('.')}." if about["expect"] else "")
+
+
+def fid_verdict(results: Results, suite: str) -> str:
+    """Whether the second variant has a lower FID than the first, by the rule on the paired interval."""
+    names = list(results.variants(suite))
+    if len(names) < 2:
+        return "One variant, nothing to compare."
+    found = results.difference(names[1], suite, f"fid_{results.extractor}")
+    first, second = rst(names[0]), rst(names[1])
+    if found is None:
+        return f"Verdict on {second} having a lower FID than {first}: not decided, no training seed has a score of both."
+    pairs = f"paired over {found.count} training seed{'s' if found.count > 1 else ''}"
+    return (
+        f"{results.label('FID')} of {second} minus {first}, {pairs}: {show_difference(found)}. Verdict on {second} having a lower "
+        f"FID than {first}: {verdict(found)} (yes or no when the 95 % t-interval excludes 0, else not decided)."
+    )
+
+
+def reach(results: Results, suite: str) -> str:
+    """What an attention history of one or more means in a deep network, for the variants that have one."""
+    words = []
+    for name, names in results.variants(suite).items():
+        h, depth, scales = names["history"], names["depth"], len(names["patch_nums"])
+        if h is not None and h >= 1:
+            words.append(f"{rst(name)} reaches min({h} x {depth}, {scales - 1}) = {min(h * depth, scales - 1)}")
+    if not words:
+        return ""
+    return f"History h reaches min(h x depth, K-1) earlier scales, hence h of 1 or more is not Markov: {'; '.join(words)}."
+
+
+def missing_words(results: Results, suite: str, metric: str) -> str:
+    """One line that names every variant and seed without a number, and why; empty when all are there."""
+    found = {name: results.missing(name, suite, metric) for name in results.variants(suite)}
+    return "; ".join(f"{name} seed {seed}: {why}" for name, seeds in found.items() for seed, why in seeds.items())
+
+
+def machine(results: Results, suite: str) -> str:
+    """Where the suite was timed."""
+    run = results.latency_run(suite)
+    if run is None:
+        return "Not timed: there is no latency run of this suite."
+    if run["status"] != "ok":
+        return rst(f"The latency run is {run['status']}: {run['reason']}.")
+    return rst(f"Machine: {run['device']}; {run['host_class']}; torch {run['torch']}.")
+
+
+def ratio(results: Results, suite: str, variant: str, batch: int) -> tuple[Estimate | None, str]:
+    """Log ratio of sampling time to the first variant over common rounds, and `faster`, `slower` or `not decided`."""
+    first = next(iter(results.variants(suite)))
+    logs = [np.log(results.rounds(suite, "latency_s", name, batch)) for name in (first, variant)]
+    found = paired(*logs)
+    return found, {"yes": "faster", "no": "slower"}.get(verdict(found), "not decided")
+
+
+def batches(results: Results, suite: str) -> list[int]:
+    """Batch sizes that were tried."""
+    return sorted(results.latency(suite, "latency_s")["num_images"].dropna().astype(int).unique().tolist())
+
+
+def latency_verdict(results: Results, suite: str) -> str:
+    """At which batch sizes the second variant is faster, and needs less memory, than the first."""
+    names = list(results.variants(suite))
+    if len(names) < 2 or not batches(results, suite):
+        return ""
+    first, second = names[:2]
+    peak = results.latency(suite, "peak_memory_bytes").set_index(["variant", "num_images"])["value"]
+    time: dict[str, list[int]] = {}
+    memory: dict[str, list[int]] = {}
+    for batch in batches(results, suite):
+        time.setdefault(ratio(results, suite, second, batch)[1], []).append(batch)
+        pair = [peak.get((name, float(batch)), math.nan) for name in (first, second)]
+        if all(map(math.isfinite, pair)):
+            word = "less" if pair[1] < pair[0] else "more" if pair[1] > pair[0] else "equal"
+            memory.setdefault(word, []).append(batch)
+    says = ["; ".join(f"{word} at batch {', '.join(map(str, sizes))}" for word, sizes in found.items()) for found in (time, memory)]
+    return (
+        f"{rst(second)} against {rst(first)}, time: {says[0]} (paired rounds, 95 % t-interval of the log ratio excludes 0, no "
+        f"correction for several batch sizes); peak memory: {says[1] or 'no number'}."
+    )
+
+
+# ---------------------------------------------------------------- the two verbs
+
+
+def run_verb(what: str, module: ModuleType, write: Callable[[Path, Any, str], None], argv: list[str] | None = None) -> None:
+    """`python -m bench.<what> ORIGIN TARGET [names...]`: make what the suites list, or only the named ones; errors are one line."""
+    parser = argparse.ArgumentParser(prog=f"python -m bench.{what}")
+    parser.add_argument("origin", type=Path, help="folder with metrics.csv, runs.csv and images.npz")
+    parser.add_argument("target", type=Path, help="folder to write to")
+    parser.add_argument("names", nargs="*", help="only these: <name> or <suite>_<name>")
+    options = parser.parse_args(argv)
+    try:
+        results = Results.load(options.origin)
+        wanted = [(f"{suite}_{name}", suite, name) for suite, about in results.about["suites"].items() for name in about[what]]
+        for name in options.names:
+            if legal := {legal for stem, _, short in wanted for legal in (stem, short)} - {name}:
+                if not any(name in (stem, short) for stem, _, short in wanted):
+                    raise ValueError(unknown(what.removesuffix("s"), name, legal))
+        for stem, suite, name in wanted:
+            if not options.names or {stem, name} & set(options.names):
+                content, caption = find(module, what.removesuffix("s"), name)(results, suite)
+                write(options.target / stem, content, caption)
+    except FileNotFoundError as error:
+        sys.exit(f"error: {error.filename}: no such file; run the study first, or collect its results")
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
