@@ -237,7 +237,9 @@ class Results:
                 "tokenizer": ("dataset", "tokenizer"),
                 "model": ("dataset", "tokenizer", "model", "training"),
             }  # as bench.config names them
-            named = {key: config_hash({p: config[p] for p in parts}) for key, parts in hashes.items() if set(parts) <= config.keys()}
+            named = {
+                key: config_hash({p: config[p] for p in parts}) for key, parts in hashes.items() if set(parts) <= config.keys()
+            }
             sampler = config_hash(config["sampler"]) if "sampler" in config else None
             grid = ".".join(map(str, config.get("patch_nums", ())))
             more = {"train_seed": config.get("train_seed"), "snapshots": config.get("snapshots", False)}
@@ -289,7 +291,9 @@ class Results:
         run, rows = self.latency_run(suite), self.metrics
         rows = rows[(rows["run_id"] == (run["run_id"] if run is not None else "")) & (rows["metric"] == metric)].copy()
         named = {(names["timed"], names["sampler"]): variant for variant, names in self.variants(suite).items()}
-        rows["variant"] = pd.Series([named.get(key) for key in zip(rows["model"], rows["sampler"])], index=rows.index, dtype=object)
+        rows["variant"] = pd.Series(
+            [named.get(key) for key in zip(rows["model"], rows["sampler"])], index=rows.index, dtype=object
+        )
         return rows.dropna(subset=["variant"])
 
     def rounds(self, suite: str, metric: str, variant: str, batch: int) -> pd.Series:
@@ -345,7 +349,9 @@ def seeds_words(results: Results, suite: str) -> str:
 
 def made_by(results: Results, suite: str) -> str:
     """How scores were made: N, extractor, reference, seeds, sampler."""
-    kind = {"trained": "a classifier trained on the training split", "inception": "Inception-v3"}[results.about["features"]["kind"]]
+    kind = {"trained": "a classifier trained on the training split", "inception": "Inception-v3"}[
+        results.about["features"]["kind"]
+    ]
     count = results.about["evaluation"]["num_images"]
     return (
         f"Scores: N = {count} generated pictures per training seed, picture i with seed i in every variant; extractor "
@@ -432,7 +438,9 @@ def latency_verdict(results: Results, suite: str) -> str:
         if all(map(math.isfinite, pair)):
             word = "less" if pair[1] < pair[0] else "more" if pair[1] > pair[0] else "equal"
             memory.setdefault(word, []).append(batch)
-    says = ["; ".join(f"{word} at batch {', '.join(map(str, sizes))}" for word, sizes in found.items()) for found in (time, memory)]
+    says = [
+        "; ".join(f"{word} at batch {', '.join(map(str, sizes))}" for word, sizes in found.items()) for found in (time, memory)
+    ]
     return (
         f"{rst(second)} against {rst(first)}, time: {says[0]} (paired rounds, 95 % t-interval of the log ratio excludes 0, no "
         f"correction for several batch sizes); peak memory: {says[1] or 'no number'}."

@@ -17,9 +17,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.provenance import host_class
 from bench.results import write_rows
-from bench.verb import device_name
 from srdd.config import ModelConfig
 from srdd.loss import linear_cross_entropy, next_scale_cross_entropy
 from srdd.masks import scale_mask

@@ -125,7 +125,9 @@ def note(figure: Figure, words: str) -> None:
 
 def blank(axes: Axes, words: str) -> None:
     """Say in a panel why it holds no data."""
-    axes.text(0.5, 0.5, "\n".join(textwrap.wrap(words, 24)), transform=axes.transAxes, ha="center", va="center", color=RED, fontsize=7)
+    axes.text(
+        0.5, 0.5, "\n".join(textwrap.wrap(words, 24)), transform=axes.transAxes, ha="center", va="center", color=RED, fontsize=7
+    )
 
 
 def band(axes: Axes, rows: pd.DataFrame, x: str, label: str, style: dict[str, Any], along: str | None = None) -> None:
@@ -284,7 +286,9 @@ def _dots(axes: Axes, results: Results, suite: str, metric: str, shift: float, s
 def _variant_axis(axes: Axes, results: Results, suite: str) -> None:
     names = [text(name) for name in results.variants(suite)]
     long = len(names) * max(map(len, names)) > 26
-    axes.set_xticks(range(len(names)), names, rotation=30 if long else 0, ha="right" if long else "center", rotation_mode="anchor")
+    axes.set_xticks(
+        range(len(names)), names, rotation=30 if long else 0, ha="right" if long else "center", rotation_mode="anchor"
+    )
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_xlabel("variant")
 
@@ -377,7 +381,10 @@ def figure_code_usage(results: Results, suite: str) -> tuple[Figure, str]:
     figure, axes = canvas(SINGLE, 2.7)
     panel, quarters, lost = axes[0, 0], {}, []
     for i, (grid, names) in enumerate(results.grids(suite).items()):
-        parts = {m: results.of_grid(names, m).set_index("scale")["value"] for m in ("code_perplexity", "codes_usable", "scale_collapsed")}
+        parts = {
+            m: results.of_grid(names, m).set_index("scale")["value"]
+            for m in ("code_perplexity", "codes_usable", "scale_collapsed")
+        }
         sides = [(k, side) for k, side in enumerate(names["patch_nums"]) if pd.notna(parts["code_perplexity"].get(float(k)))]
         if not sides:
             lost.append(f"{grid}: {results.why(names, None)}")
@@ -391,7 +398,9 @@ def figure_code_usage(results: Results, suite: str) -> tuple[Figure, str]:
                 panel.annotate("collapsed", (side, value), (0, 7), textcoords="offset points", ha="center", color=RED, fontsize=7)
     if quarters:
         sides = sorted(quarters)
-        panel.plot(sides, [quarters[side] for side in sides], color="0.35", linestyle=":", linewidth=1, label="quarter of usable codes")
+        panel.plot(
+            sides, [quarters[side] for side in sides], color="0.35", linestyle=":", linewidth=1, label="quarter of usable codes"
+        )
         panel.set_ylim(0, max(panel.get_ylim()[1], 1.12 * max(line.get_ydata().max() for line in panel.lines)))
     else:
         blank(panel, "no tokenizer was read")
@@ -476,7 +485,14 @@ def _against_batch(axes: Axes, rows: pd.DataFrame, variant: str, i: int) -> None
         axes.plot(middle.index, middle.to_numpy(), label=text(variant), **style)
     for batch in sorted(mine.loc[mine["value"].isna(), "num_images"].unique()):
         axes.text(
-            batch, 0.97 - 0.08 * i, "oom", transform=axes.get_xaxis_transform(), ha="center", va="top", color=style["color"], fontsize=6.5
+            batch,
+            0.97 - 0.08 * i,
+            "oom",
+            transform=axes.get_xaxis_transform(),
+            ha="center",
+            va="top",
+            color=style["color"],
+            fontsize=6.5,
         )
 
 
@@ -507,7 +523,11 @@ def figure_latency(results: Results, suite: str) -> tuple[Figure, str]:
             scales.scatter(sides, mine["value"] * 1e3, s=6, color=look(i)["color"], alpha=0.3, linewidth=0)
             middle = (mine["value"] * 1e3).groupby(sides).median()
             scales.plot(middle.index, middle.to_numpy(), label=text(variant), **look(i))
-    for panel, label in ((time, "time per image (ms)"), (memory, "peak memory (MiB)"), (scales, f"network time (ms), batch {batch or '-'}")):
+    for panel, label in (
+        (time, "time per image (ms)"),
+        (memory, "peak memory (MiB)"),
+        (scales, f"network time (ms), batch {batch or '-'}"),
+    ):
         panel.set_ylabel(label)
         if not panel.lines:
             blank(panel, "no variant was timed")

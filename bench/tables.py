@@ -149,7 +149,9 @@ def table_scores(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
         claim(results, suite),
         made_by(results, suite),
         f"Floor and reconstruction: {int(counts.iloc[0])} training pictures, as they are and through the tokenizer, against the "
-        "same reference; what a perfect generator and a perfect prior over these tokens score." if len(counts) else "",
+        "same reference; what a perfect generator and a perfect prior over these tokens score."
+        if len(counts)
+        else "",
         "Held-out loss of the kept weights. Each variant's cost per picture includes guidance.",
         fid_verdict(results, suite),
     ]
@@ -166,7 +168,10 @@ def _tokenizer_rows(results: Results, grid: str, names: dict) -> list[dict[str, 
     whole = {"Schedule": grid, "Scale": "all", "Grid": ""}
     whole |= {f"Error {'held-out' if split == 'test' else split} (mse)": number(value) for split, value in errors.items()}
     rows: list[dict[str, str]] = [whole]
-    parts = {m: results.of_grid(names, m).set_index("scale")["value"] for m in ("codes_used", "code_perplexity", "codes_usable", "scale_collapsed")}
+    parts = {
+        m: results.of_grid(names, m).set_index("scale")["value"]
+        for m in ("codes_used", "code_perplexity", "codes_usable", "scale_collapsed")
+    }
     for k, side in enumerate(names["patch_nums"]):
         value = {metric: part.get(float(k)) for metric, part in parts.items()}
         rows.append({
@@ -202,7 +207,11 @@ def _latency_row(results: Results, suite: str, variant: str, batch: int) -> dict
     times, decoder = (results.rounds(suite, metric, variant, batch) / batch * 1e3 for metric in ("latency_s", "decoder_s"))
     peak = results.latency(suite, "peak_memory_bytes")
     peak = peak.loc[(peak["variant"] == variant) & (peak["num_images"] == batch), "value"].dropna()
-    row: dict[str, str] = {"Variant": variant, "Batch": Cell(str(batch), value=batch), "Rounds": Cell(str(len(times)), value=len(times))}
+    row: dict[str, str] = {
+        "Variant": variant,
+        "Batch": Cell(str(batch), value=batch),
+        "Rounds": Cell(str(len(times)), value=len(times)),
+    }
     row["Time per image (ms)"] = number(times.median())
     low, high = times.quantile(0.25), times.quantile(0.75)
     row["Quartiles (ms)"] = Cell(f"{show(low)} to {show(high)}" if len(times) else "-", low=low, high=high)

@@ -145,7 +145,9 @@ def _tokenizer_keys(tokenizer: Tokenizer) -> dict[str, str]:
     for end in ("weight", "bias"):
         keys[f"pre_quant.{end}"], keys[f"post_quant.{end}"] = f"quant_conv.{end}", f"post_quant_conv.{end}"
         for i in range(len(tokenizer.quantizer.phi)):
-            keys[f"quantizer.phi.{i}.{end}"] = f"quantize.quant_resi.qresi_ls.{i}.{end}" if several else f"quantize.quant_resi.qresi.{end}"
+            keys[f"quantizer.phi.{i}.{end}"] = (
+                f"quantize.quant_resi.qresi_ls.{i}.{end}" if several else f"quantize.quant_resi.qresi.{end}"
+            )
     return keys
 
 

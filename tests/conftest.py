@@ -17,9 +17,7 @@ from srdd.quantizer import Quantizer  # noqa: E402
 from srdd.tokenizer import Tokenizer  # noqa: E402
 
 torch.set_num_threads(1)
-settings.register_profile(
-    "quick", deadline=None, max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("quick", deadline=None, max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("quick")
 
 

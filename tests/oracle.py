@@ -77,5 +77,7 @@ def chi_square(observed, probabilities):
     cells = [(o, e) for o, e in zip(observed[~small].tolist(), expected[~small].tolist())]
     if expected[small].sum() > 0:
         cells.append((float(observed[small].sum()), float(expected[small].sum())))
+    if len(cells) == 1:  # all mass in one cell, and all counts are there
+        return 1.0
     statistic = sum((o - e) ** 2 / e for o, e in cells)
     return float(stats.chi2.sf(statistic, len(cells) - 1))

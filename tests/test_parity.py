@@ -119,7 +119,11 @@ def test_sizes_and_schedule_are_read_from_the_shapes(official):
     about = ABOUT["config"]
     assert model.config.patch_nums == tuple(about["patch_nums"]) == schedule_of(states()[1])
     assert (model.config.depth, model.config.num_classes, model.config.codebook_size) == (about["depth"], 10, about["V"])
-    assert (tokenizer.config.codebook_dim, tokenizer.config.channels, tokenizer.config.image_size) == (about["Cvae"], about["ch"], 64)
+    assert (tokenizer.config.codebook_dim, tokenizer.config.channels, tokenizer.config.image_size) == (
+        about["Cvae"],
+        about["ch"],
+        64,
+    )
 
 
 @pytest.mark.parametrize("part, key", [(0, "decoder.conv_in.weight"), (1, "blocks.1.ffn.fc2.weight"), (1, "head.bias")])

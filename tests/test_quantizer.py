@@ -2,8 +2,8 @@
 
 import math
 
-import pytest
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given

@@ -49,15 +49,36 @@ def again(project, *words):
 def test_smoke_study_makes_everything(project):
     """Catches a verb, figure or table that only works by hand."""
     out = project / "results" / "smoke"
-    for name in ("main_samples", "main_growth", "main_fid", "main_per_scale", "main_code_usage", "convergence_convergence", "latency_latency"):
+    for name in (
+        "main_samples",
+        "main_growth",
+        "main_fid",
+        "main_per_scale",
+        "main_code_usage",
+        "convergence_convergence",
+        "latency_latency",
+    ):
         assert (out / "figures" / f"{name}.png").stat().st_size > 5_000
         assert (out / "figures" / f"{name}.svg").read_text().lstrip().startswith("<?xml")
     for name in ("main_scores", "main_tokenizer", "latency_latency"):
         assert "VAR" in (out / "tables" / f"{name}.md").read_text() or "tokenizer" in name
     rows = list(csv.DictReader(open(out / "metrics.csv")))
     names = {row["metric"] for row in rows}
-    assert {"fid_digits16", "kid_digits16", "is_digits16", "precision_digits16", "recall_digits16", "class_agreement_digits16"} <= names
-    assert {"floor_fid_digits16", "reconstruction_fid_digits16", "loss_test_scale", "code_perplexity", "peak_memory_bytes"} <= names
+    assert {
+        "fid_digits16",
+        "kid_digits16",
+        "is_digits16",
+        "precision_digits16",
+        "recall_digits16",
+        "class_agreement_digits16",
+    } <= names
+    assert {
+        "floor_fid_digits16",
+        "reconstruction_fid_digits16",
+        "loss_test_scale",
+        "code_perplexity",
+        "peak_memory_bytes",
+    } <= names
     assert not any(name in ("fid", "is", "kid") for name in names), "a score must carry its extractor"
     csv.field_size_limit(2**31 - 1)
     runs = list(csv.DictReader(open(out / "runs.csv")))

@@ -1,0 +1,161 @@
+"""Drawing, guidance, samplers, noise, cost: against enumeration and exact distributions."""
+
+import pytest
+import torch
+
+from oracle import FALSE_ALARM, Oracle, chi_square
+from srdd.config import SamplerConfig
+from srdd.cost import sampling_cost
+from srdd.guidance import guidance_weights, guide, guided_scales
+from srdd.noise import ImageNoise, derive_seed, generator
+from srdd.sampling import draw_tokens, generate, sample_var
+from srdd.schedule import ScaleSchedule
+
+N = 20_000
+
+
+def reference_distribution(logits, temperature, top_k, top_p):
+    """Top-k, then nucleus, from their definitions, one code at a time."""
+    p = (logits.double() / temperature).softmax(-1).tolist()
+    order = sorted(range(len(p)), key=lambda v: -p[v])[: top_k or len(p)]
+    total, kept, mass = sum(p[v] for v in order), [], 0.0
+    for v in order:
+        if kept and mass >= top_p:
+            break
+        kept.append(v)
+        mass += p[v] / total
+    out = [p[v] if v in kept else 0.0 for v in range(len(p))]
+    return [x / sum(out) for x in out]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "settings", [(1.0, None, 1.0), (0.7, None, 1.0), (1.0, 3, 1.0), (1.0, None, 0.8), (1.3, 5, 0.7), (1.0, 1, 1.0)]
+)
+def test_draw_frequencies(settings, dtype):
+    """Catches a biased draw, a wrong cut, a temperature that is off (a float32 Gumbel trick); false alarm 1e-4, seeds fixed."""
+    logits = 2 * torch.randn(8, generator=generator("draw"), dtype=torch.float64)
+    uniform = torch.rand(1, N, generator=generator("draw u"), dtype=torch.float64)
+    drawn = draw_tokens(logits.to(dtype).expand(1, N, 8), uniform, *settings)
+    counts = torch.bincount(drawn.flatten(), minlength=8)
+    assert chi_square(counts, reference_distribution(logits, *settings)) > FALSE_ALARM
+
+
+def test_draw_at_the_edges():
+    """Catches a code of probability 0 that is drawn at u = 0 or u near 1."""
+    logits = torch.tensor([[[-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf]]]).expand(1, 2, 5)
+    uniform = torch.tensor([[0.0, 1 - 2**-53]], dtype=torch.float64)
+    assert draw_tokens(logits, uniform).tolist() == [[1, 3]]
+
+
+@pytest.mark.parametrize("cfg_scale, ramp", [(1.0, "linear"), (2.0, "constant"), (3.0, "linear")])
+def test_sampler_has_the_exact_distribution(cfg_scale, ramp):
+    """Catches a wrong state, order, guidance or noise: sample_var against the enumerated joint; false alarm 1e-4, seeds fixed."""
+    oracle = Oracle()
+    config = SamplerConfig(cfg_scale=cfg_scale, cfg_ramp=ramp)
+    denoise = guide(oracle.denoise, oracle.schedule, cfg_scale, ramp, oracle.null_label)
+    labels = torch.ones(N, dtype=torch.long)
+    tokens_BL, _ = sample_var(denoise, oracle.ladder, labels, ImageNoise(range(N)), config)
+    counts = torch.bincount(oracle.index(tokens_BL), minlength=len(oracle.sequences()))
+    exact = oracle.joint(1, guidance_weights(cfg_scale, ramp, 2))
+    assert chi_square(counts, exact) > FALSE_ALARM
+    assert chi_square(counts, oracle.joint(0, (1.0, 1.0))) < FALSE_ALARM, "the test must be able to fail"
+
+
+def test_guidance_off_is_no_guidance():
+    """Catches a second call, or other bits, at cfg_scale 1."""
+    oracle = Oracle()
+    assert guide(oracle.denoise, oracle.schedule, 1.0, "linear", oracle.null_label) == oracle.denoise
+
+
+def test_guidance_is_vars_with_w_one_more_than_t():
+    """Catches a convention that is off by one: VAR's (1+t) c - t u with t = cfg k/(K-1)."""
+    oracle, cfg = Oracle(), 1.5
+    guided = guide(oracle.denoise, oracle.schedule, 1 + cfg, "linear", oracle.null_label)
+    labels = torch.tensor([0, 1])
+    for k, length in enumerate(oracle.schedule.lengths):
+        inputs = torch.randn(2, length, 2, generator=generator("g"), dtype=torch.float64)
+        c, u = oracle.denoise(inputs, k, labels), oracle.denoise(inputs, k, torch.full_like(labels, 2))
+        t = cfg * k
+        torch.testing.assert_close(guided(inputs, k, labels), (1 + t) * c - t * u)
+
+
+def test_where_guidance_costs_a_second_half():
+    """Catches a doubled batch that nobody needs, and a cache that lacks the half that a later scale attends to."""
+    schedule = ScaleSchedule((1, 2, 3, 4))
+    linear = guidance_weights(2.0, "linear", 4)
+    assert linear == [1.0, pytest.approx(4 / 3), pytest.approx(5 / 3), 2.0]
+    assert guided_scales(linear, schedule, 0) == [False, True, True, True]
+    assert guided_scales(linear, schedule, None) == [True] * 4
+    assert guided_scales([1.0, 1.0, 1.0, 2.0], schedule, 1) == [False, False, True, True]
+    with pytest.raises(ValueError, match=r"0\.5"):
+        guidance_weights(0.5, "linear", 4)
+    with pytest.raises(ValueError, match="linear"):
+        guidance_weights(2.0, "liner", 4)
+
+
+@pytest.mark.parametrize("history", [None, 0, 1])
+@torch.no_grad()
+def test_same_seed_same_picture_in_any_batch(make_model, make_ladder, history):
+    """Catches a picture that depends on its batch: size, order or neighbours."""
+    model, ladder = make_model(history=history), make_ladder(ScaleSchedule((1, 2, 3)))
+    config = SamplerConfig(cfg_scale=1.7, top_k=5, top_p=0.9)
+    labels = torch.arange(6) % 3
+    whole, _ = generate(model, ladder, labels, range(6), config)
+    assert len(set(map(tuple, whole.tolist()))) > 3
+    alone, _ = generate(model, ladder, labels[4:5], [4], config)
+    turned, _ = generate(model, ladder, labels.flip(0), range(5, -1, -1), config)
+    assert torch.equal(alone[0], whole[4]) and torch.equal(turned.flip(0), whole)
+
+
+@pytest.mark.parametrize("history", [None, 0, 1])
+@torch.no_grad()
+def test_guided_model_equals_two_separate_ones(make_model, make_ladder, history):
+    """Catches halves of the doubled batch that mix, or a skipped half that was needed."""
+    model, schedule = make_model(patch_nums=(1, 2, 3, 4), history=history), ScaleSchedule((1, 2, 3, 4))
+    labels = torch.tensor([0, 2])
+    denoiser = model.denoiser()
+    guided = guide(denoiser, schedule, 2.5, "linear", 3, denoiser.history)
+    cond, uncond = model.denoiser(), model.denoiser()
+    nobody = torch.full_like(labels, 3)
+    for k, w in enumerate(guidance_weights(2.5, "linear", 4)):
+        inputs = torch.randn(2, schedule.lengths[k], 4, generator=generator("x", k))
+        c, u = cond(inputs, k, labels), uncond(inputs, k, nobody)
+        torch.testing.assert_close(guided(inputs, k, labels), u + w * (c - u), rtol=1e-4, atol=1e-4)
+
+
+def test_generate_refuses_what_does_not_fit(make_model, make_ladder):
+    """Catches guidance of a model that never saw 'no class', and a seed too few."""
+    ladder, labels = make_ladder(ScaleSchedule((1, 2, 3))), torch.zeros(2, dtype=torch.long)
+    with pytest.raises(ValueError, match="class_dropout"):
+        generate(make_model(class_dropout=0.0), ladder, labels, [0, 1], SamplerConfig(cfg_scale=2.0))
+    with pytest.raises(ValueError, match="1 seeds for 2 labels"):
+        generate(make_model(), ladder, labels, [0], SamplerConfig())
+    with pytest.raises(ValueError, match="var"):
+        generate(make_model(), ladder, labels, [0, 1], SamplerConfig(name="vra"))
+
+
+def test_seeds_by_name():
+    """Catches a change of the seeds of every published picture, and parts that run together."""
+    assert derive_seed("image", 0) == derive_seed("image", 0) < 2**63
+    assert len({derive_seed("a", 1), derive_seed("a", "1"), derive_seed("a1"), derive_seed("a", 11), derive_seed("a", 1, 1)}) == 5
+    assert derive_seed("image", 0) == 7022910476704198728
+
+
+def test_cost_is_what_a_hand_counts(make_model):
+    """Catches flops that miss attention or the second half of guidance (fused attention counts 0 on a CPU)."""
+    D, V, C, depth, lengths = 16, 7, 4, 2, (1, 4, 9)
+    for history, doubled in ((0, (1, 2, 2)), (None, (2, 2, 2))):
+        cost = sampling_cost(make_model(history=history).config, SamplerConfig(cfg_scale=2.0))
+        assert (cost.nfe, cost.token_evals) == (sum(doubled), sum(b * n for b, n in zip(doubled, lengths)))
+        expected, seen = 0, 0
+        batches = set()
+        for k, (b, n) in enumerate(zip(doubled, lengths)):
+            seen = n if history == 0 else seen + n
+            token = depth * (12 * D * D) + D * V + (C * D if k else 0)
+            attention = depth * 2 * D * seen
+            expected += 2 * b * n * (token + attention)
+            if b not in batches:  # modulations: once per batch of labels, not per scale
+                batches.add(b)
+                expected += 2 * b * (depth * 6 * D * D + 2 * D * D)
+        assert cost.flops == expected
