@@ -117,7 +117,7 @@ def metric_class_agreement(scored: Scored) -> dict[str, float]:
     classifier = scored.extractor.classifier
     if classifier is None or scored.labels_N is None:
         return {}
-    found = classify(classifier, torch.from_numpy(np.asarray(scored.generated)), scored.extractor.device)
+    found = classify(classifier, torch.from_numpy(np.array(scored.generated)), scored.extractor.device)
     return {"class_agreement": (found.numpy() == scored.labels_N).mean().item()}
 
 
