@@ -110,3 +110,9 @@ def test_project_is_ruff_clean():
     """Catches unused names, wrong imports and long lines before a reader does."""
     done = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_readme_shows_the_published_table():
+    """Catches numbers in the README that no committed result stands behind."""
+    published = (ROOT / "results" / "digits" / "published" / "tables" / "main_scores.md").read_text(encoding="utf-8").strip()
+    assert published in (ROOT / "README.md").read_text(encoding="utf-8")
