@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from srdd.checkpoint import load_tokenizer
 from srdd.schedule import ScaleSchedule
+from srdd.tokenizer_checkpoint import load_tokenizer
 
 from .config import EvaluationConfig, FeaturesConfig
 from .datasets import to_uint8

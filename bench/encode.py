@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from srdd.checkpoint import load_tokenizer
 from srdd.schedule import ScaleSchedule
 from srdd.tokenizer import Tokenizer
+from srdd.tokenizer_checkpoint import load_tokenizer
 
 from .datasets import SPLITS, Pictures, to_float
 from .prepare import open_split

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from srdd.checkpoint import load_tensors, save_tensors
+from srdd.files import load_tensors, save_tensors
 from srdd.noise import generator
 
 from .config import FeaturesConfig

@@ -112,7 +112,9 @@ def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
     """One legend for all panels, under them: it hides no data."""
     found = dict(zip(*reversed(axes.get_legend_handles_labels())))
     if found:
-        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=min(columns, len(found)), frameon=False, fontsize=7)
+        figure.legend(
+            found.values(), found.keys(), loc="outside lower center", ncols=min(columns, len(found)), frameon=False, fontsize=7
+        )
 
 
 def note(figure: Figure, words: str) -> None:
@@ -339,7 +341,9 @@ def figure_fid(results: Results, suite: str) -> tuple[Figure, str]:
     handles = [dict(zip(*reversed(panel.get_legend_handles_labels()))) for panel in (left, right)]
     found = handles[0] | handles[1]
     if found:
-        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=3, frameon=False, columnspacing=1.2, fontsize=7)
+        figure.legend(
+            found.values(), found.keys(), loc="outside lower center", ncols=3, frameon=False, columnspacing=1.2, fontsize=7
+        )
     note(figure, missing_words(results, suite, f"fid_{x}"))
     caption = (
         f"{claim(results, suite)} Small points: one training each; symbols: mean, bars: interval. Dotted: floor, the score of as many real "

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-
 import numpy as np
 import torch
 
@@ -13,20 +10,7 @@ from .features import Classifier, classify, loss, save_classifier
 from .prepare import open_split
 from .progress import Progress
 from .training import batch_indices, check_finite, learning_rate
-from .verb import Run, main
-
-
-def check_file(path: str, sha256: str | None, key: str) -> Path:
-    """A file that must exist and, when a sum is given, have it: weights of others are read only after this."""
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise ConfigError(f"{key}: no file at {file}")
-    if sha256 is not None:
-        with open(file, "rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != sha256:
-            raise ConfigError(f"{key}: {file} has sha256 {found}, {sha256} expected")
-    return file
+from .verb import Run, check_file, main
 
 
 def work(run: Run) -> None:

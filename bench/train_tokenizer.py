@@ -10,20 +10,19 @@ import math
 
 import torch
 
-from srdd.checkpoint import load_tokenizer, save_tokenizer
 from srdd.loss import tokenizer_loss
 from srdd.noise import derive_seed, generator
 from srdd.quantizer import Quantizer
 from srdd.schedule import ScaleSchedule
 from srdd.tokenizer import Tokenizer
+from srdd.tokenizer_checkpoint import load_tokenizer, save_tokenizer
 
 from .config import TokenizerSpec, TokenizerTraining
 from .datasets import to_float
 from .prepare import open_split
 from .progress import Progress
-from .train_features import check_file
 from .training import Average, Resume, batch_indices, check_finite, learning_rate, pack, unpack
-from .verb import Run, main
+from .verb import Run, check_file, main
 
 
 def drop_scales(schedule: ScaleSchedule, share: float, source: torch.Generator) -> ScaleSchedule:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from srdd.checkpoint import load_tensors, save_tensors
+from srdd.files import load_tensors, save_tensors
 from srdd.noise import generator
 
 from .verb import Diverged

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import hashlib
 import json
 import math
 import os
@@ -101,6 +102,19 @@ def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def check_file(path: str, sha256: str | None, key: str) -> Path:
+    """A file that must exist and, when a sum is given, have it: weights of others are read only after this."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ConfigError(f"{key}: no file at {file}")
+    if sha256 is not None:
+        with open(file, "rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != sha256:
+            raise ConfigError(f"{key}: {file} has sha256 {found}, {sha256} expected")
+    return file
 
 
 def peak_bytes(device: torch.device) -> int:

@@ -36,7 +36,7 @@ def test_library_is_pure(path):
     assert not names(tree) & {"bench", "yaml", "argparse", "pickle", "snakemake", "pandas", "matplotlib"}
     calls = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
     assert not calls & {"print", "eval", "exec", "input"}
-    if path.stem != "checkpoint":
+    if path.stem != "files":
         assert "open" not in calls
 
 
@@ -60,7 +60,7 @@ def test_public_functions_say_where_they_come_from(path):
     for node in ast.parse(text).body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
             assert ast.get_docstring(node), f"{path.name}:{node.lineno} {node.name} has no docstring"
-    if path.stem not in {"lookup", "__init__", "checkpoint", "masks"}:
+    if path.stem not in {"lookup", "__init__", "checkpoint", "files", "masks", "tokenizer_checkpoint"}:
         assert "arXiv" in text or "VAR" in text
 
 

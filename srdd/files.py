@@ -1,0 +1,93 @@
+"""Tensors and modules as safetensors files with the config inside, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from pydantic import BaseModel
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+METADATA = "srdd"
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], **metadata: Any) -> None:
+    """Write named tensors and JSON metadata (safetensors format) to a temporary name, then rename: never half a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # one entry: safetensors writes several in an order that differs from run to run
+    text = {METADATA: json.dumps(metadata, sort_keys=True)}
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, text)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except SafetensorError as error:  # how a full disk shows
+        raise OSError(f"{path}: cannot be written ({error})") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read named tensors and their metadata (safetensors format). Raises FileNotFoundError, or ValueError for a damaged file."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: damaged or truncated checkpoint ({error}); delete it and train again") from None
+
+
+def check_config(path: str | Path, found: dict, wanted: BaseModel) -> None:
+    """Compare the config inside a checkpoint with the one asked for. Raises ValueError naming file, key and both values."""
+    expected = json.loads(wanted.model_dump_json())
+    for key in sorted(expected.keys() | found.keys()):
+        if expected.get(key) != found.get(key):
+            raise ValueError(
+                f"{path}: checkpoint of another config: {key} is {found.get(key)!r} in the file, {expected.get(key)!r} asked for"
+            )
+
+
+def save_module(path: str | Path, module: nn.Module, kind: str, extra: dict[str, Any]) -> None:
+    """Write a module with its config and a kind that its reader checks (safetensors)."""
+    config = json.loads(module.config.model_dump_json())
+    save_tensors(path, module.state_dict(), kind=kind, config=config, **extra)
+
+
+def load_module(
+    path: str | Path, kind: str, schema: type[Config], expect: Config | None
+) -> tuple[Config, dict[str, torch.Tensor]]:
+    """Config and tensors of a file of this kind. Raises ValueError for another kind, or another config than `expect`."""
+    tensors, metadata = load_tensors(path)
+    if metadata.get("kind") != kind:
+        raise ValueError(f"{path}: holds {metadata.get('kind', 'something without a kind')!r}, not a {kind}")
+    if expect is not None:
+        check_config(path, metadata["config"], expect)
+    return schema.model_validate_json(json.dumps(metadata["config"])), tensors
+
+
+def fill(module: nn.Module, tensors: dict[str, torch.Tensor], path: str | Path) -> nn.Module:
+    """Put tensors into a module. Raises ValueError naming missing, unknown and misshapen ones."""
+    wanted = module.state_dict()
+    problems = [f"missing {name}" for name in wanted.keys() - tensors.keys()]
+    problems += [f"unknown {name}" for name in tensors.keys() - wanted.keys()]
+    problems += [
+        f"{name} has shape {list(tensors[name].shape)}, not {list(wanted[name].shape)}"
+        for name in wanted.keys() & tensors.keys()
+        if wanted[name].shape != tensors[name].shape
+    ]
+    if problems:
+        shown = "; ".join(sorted(problems)[:3])
+        raise ValueError(f"{path}: weights do not fit: {shown}" + (f" and {len(problems) - 3} more" if len(problems) > 3 else ""))
+    module.load_state_dict(tensors)
+    return module
