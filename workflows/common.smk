@@ -1,6 +1,7 @@
 # What all rules share: the study, the folders of its jobs, the hash of the code that a verb runs. Imports no torch.
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -41,7 +42,7 @@ STUDY = PLAN.study.study
 RESULTS = Path("results") / STUDY
 DEVICE = config.get("device", "auto")
 # jobs that would use a GPU run one at a time where there is one, and as many as there are cores where there is none
-GPUS = 1 if DEVICE == "cuda" or (DEVICE == "auto" and Path("/dev/nvidia0").exists()) else 0
+GPUS = 1 if DEVICE == "cuda" or (DEVICE == "auto" and shutil.which("nvidia-smi")) else 0
 
 
 def folder(run_id):
@@ -95,3 +96,63 @@ def command(verb, stage):
 def python_path():
     """Verbs are found wherever snakemake is called from."""
     return f"PYTHONPATH={workflow.basedir}"
+
+
+PUBLISHED = RESULTS / "published"
+
+
+def place(suite):
+    """Where the results of a scope go."""
+    return RESULTS if suite is None else RESULTS / "suites" / suite
+
+
+def source_of(suite, own):
+    """Where figures and tables of a scope come from: this machine's runs, or the published CSVs alone."""
+    choice = config.get("results", "auto")
+    here = place(suite)
+    published = suite is None and not own and (PUBLISHED / "metrics.csv").is_file()
+    if choice == "published" and suite is None:
+        if not (PUBLISHED / "metrics.csv").is_file():
+            stop(f"--config results=published: {PUBLISHED} holds no metrics.csv")
+        return PUBLISHED
+    if choice == "auto" and published and not (here / "metrics.csv").is_file():
+        return PUBLISHED
+    return here
+
+
+def names_of(what, suite, endings, own):
+    folder = place(suite) if source_of(suite, own) != PUBLISHED else RESULTS / "from_published"
+    return [(folder / what / f"{name}.{ending}").as_posix() for name in PLAN.outputs_of(what, suite) for ending in endings]
+
+
+def figure_files(suite, own=False):
+    return names_of("figures", suite, ("png", "svg"), own)
+
+
+def table_files(suite, own=False):
+    return names_of("tables", suite, ("csv", "md"), own)
+
+
+def write_plan(suite):
+    """plan.json of a scope: what collect gathers, and what its figures call each variant. Written when it changes."""
+    path = place(suite) / "plan.json"
+    study = json.loads(PLAN.study.model_dump_json())
+    suites = [suite] if suite else list(PLAN.study.suites)
+    about = {
+        "study": STUDY,
+        "scope": suite,
+        "suites": {
+            name: {
+                **{key: study["suites"][name][key] for key in ("claim", "expect", "measure", "figures", "tables")},
+                "train_seeds": study["suites"][name]["train_seeds"] or study["train_seeds"],
+                "variants": PLAN.identities[name],
+            }
+            for name in suites
+        },
+        **{key: study[key] for key in ("evaluation", "features", "dataset", "train_seeds", "latency")},
+        "folders": {run_id: folder(run_id) for run_id in PLAN.jobs_of(suite)},
+    }
+    text = json.dumps(about, indent=1) + "\n"
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+    return path.as_posix()
