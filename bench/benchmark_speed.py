@@ -17,7 +17,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from bench.provenance import host_class
 from bench.results import write_rows
+from bench.verb import device_name
 from srdd.config import ModelConfig
 from srdd.loss import linear_cross_entropy, next_scale_cross_entropy
 from srdd.masks import scale_mask
@@ -67,17 +69,23 @@ def compare(benchmark, rows: list[dict], ours, plain, rounds: int, **info) -> No
         plain(), ours()
     benchmark.pedantic(work, setup=before, rounds=rounds, iterations=1)
     pairs = [pair for pair in pairs if len(pair) == 2]
-    ratio = statistics.median(b / a for a, b in pairs)
+    if not pairs:  # --benchmark-disable: run once, time nothing
+        return
+    ratios = sorted(b / a for a, b in pairs)
     plain_s, ours_s = (statistics.median(column) for column in zip(*pairs))
-    threads = torch.get_num_threads()
     info |= {
-        "ratio": round(ratio, 3),
+        "ratio": statistics.median(ratios),
+        "ratio_low": ratios[len(ratios) // 10],
+        "ratio_high": ratios[-1 - len(ratios) // 10],
         "plain_s": plain_s,
         "ours_s": ours_s,
-        "device": str(DEVICE),
-        "threads": threads,
+        "rounds": len(pairs),
         "batch": BATCH,
+        "device": device_name(DEVICE),
+        "host_class": host_class(),
+        "torch": torch.__version__,
     }
+    rows.append({key: "None" if value is None else value for key, value in info.items()})
     benchmark.extra_info.update(info)
     print(f"\n{info}")
 
