@@ -90,7 +90,7 @@ class TokenizerSpec(Strict):
 
     config: TokenizerConfig
     training: TokenizerTraining = TokenizerTraining()
-    weights: str | None = Field(None, description="path of a tokenizer of ours or of vae_ch160v4096z32.pth; null: train one")
+    weights: str | None = Field(None, description="path of a tokenizer.safetensors; null: train one")
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
 
 
