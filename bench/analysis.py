@@ -1,6 +1,6 @@
 """What figures and tables share: the rows of a study by variant, intervals over training seeds, the rule of a verdict, captions.
 
-Reads metrics.csv, runs.csv and images.npz of a folder and nothing else, so that published results need no training. Imports no torch.
+Reads metrics.csv, runs.csv and images.npz of a folder and nothing else: published results need no training. Imports no torch.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ NUMBERS = ("train_seed", "seed_first", "seed_last", "num_images", "scale", "step
 IDENTITY = ("tokenizer", "model", "sampler")
 # a missing score has its cause in the first of these that did not end well
 STAGES = ("tokenizer", "encode", "train", "sample", "evaluate")
+# settings whose hash ends the names that bench.config gives; they find the run of a number that is not there
+HASHED = {"tokenizer": ("dataset", "tokenizer"), "model": ("dataset", "tokenizer", "model", "training")}
+EXTRACTORS = {"trained": "a classifier trained on the training split", "inception": "Inception-v3"}
 
 
 # ---------------------------------------------------------------- numbers
@@ -233,12 +236,8 @@ class Results:
         found = []
         for row in self.runs[self.runs["stage"].isin(STAGES)].to_dict("records"):
             config = json.loads(row["config_json"] or "{}")
-            hashes = {
-                "tokenizer": ("dataset", "tokenizer"),
-                "model": ("dataset", "tokenizer", "model", "training"),
-            }  # as bench.config names them
             named = {
-                key: config_hash({p: config[p] for p in parts}) for key, parts in hashes.items() if set(parts) <= config.keys()
+                key: config_hash({p: config[p] for p in parts}) for key, parts in HASHED.items() if {*parts} <= config.keys()
             }
             sampler = config_hash(config["sampler"]) if "sampler" in config else None
             grid = ".".join(map(str, config.get("patch_nums", ())))
@@ -267,9 +266,10 @@ class Results:
             return f"{row['status']} ({row['reason']})" if row["reason"] else str(row["status"])
         return "no number" if len(jobs) else "not run"
 
-    def missing(self, variant: str, suite: str, metric: str) -> dict[int, str]:
-        """Training seeds of the suite without a final value of a metric, and why."""
-        there, names = self.of(variant, suite, metric).index, self.variants(suite)[variant]
+    def missing(self, variant: str, suite: str, metric: str, along: bool = False) -> dict[int, str]:
+        """Training seeds of the suite without a final value of a metric, or `along` the training without any, and why."""
+        names = self.variants(suite)[variant]
+        there = set(self.snapshots(variant, suite, metric)["train_seed"] if along else self.of(variant, suite, metric).index)
         return {seed: self.why(names, seed) for seed in self.suite(suite)["train_seeds"] if seed not in there}
 
     def sample_run(self, variant: str, suite: str) -> str | None:
@@ -291,9 +291,8 @@ class Results:
         run, rows = self.latency_run(suite), self.metrics
         rows = rows[(rows["run_id"] == (run["run_id"] if run is not None else "")) & (rows["metric"] == metric)].copy()
         named = {(names["timed"], names["sampler"]): variant for variant, names in self.variants(suite).items()}
-        rows["variant"] = pd.Series(
-            [named.get(key) for key in zip(rows["model"], rows["sampler"])], index=rows.index, dtype=object
-        )
+        found = [named.get(key) for key in zip(rows["model"], rows["sampler"])]
+        rows["variant"] = pd.Series(found, index=rows.index, dtype=object)
         return rows.dropna(subset=["variant"])
 
     def rounds(self, suite: str, metric: str, variant: str, batch: int) -> pd.Series:
@@ -336,7 +335,7 @@ def held_out(results: Results) -> str:
     size = f" ({int(found.iloc[0])} pictures)" if len(found) else ""
     if results.about["features"].get("reference"):
         return "given statistics (features.reference of the study) for FID, else the held-out split" + size
-    return f"the held-out split{size}, never the training pictures"
+    return f"the held-out split{size}"
 
 
 def seeds_words(results: Results, suite: str) -> str:
@@ -349,13 +348,12 @@ def seeds_words(results: Results, suite: str) -> str:
 
 def made_by(results: Results, suite: str) -> str:
     """How scores were made: N, extractor, reference, seeds, sampler."""
-    kind = {"trained": "a classifier trained on the training split", "inception": "Inception-v3"}[
-        results.about["features"]["kind"]
-    ]
+    kind = EXTRACTORS[results.about["features"]["kind"]]
     count = results.about["evaluation"]["num_images"]
     return (
         f"Scores: N = {count} generated pictures per training seed, picture i with seed i in every variant; extractor "
-        f"{results.extractor} ({kind}); reference: {held_out(results)}. {seeds_words(results, suite)} {samplers(results, suite)}"
+        f"{results.extractor} ({kind}); reference: {held_out(results)}, no training picture. "
+        f"{seeds_words(results, suite)} {samplers(results, suite)}"
     )
 
 
@@ -367,18 +365,18 @@ def claim(results: Results, suite: str) -> str:
 
 
 def fid_verdict(results: Results, suite: str) -> str:
-    """Whether the second variant has a lower FID than the first, by the rule on the paired interval."""
-    names = list(results.variants(suite))
-    if len(names) < 2:
+    """Paired FID differences to the first variant and, where a lower FID is expected, whether the second has one."""
+    first, *others = results.variants(suite)
+    if not others:
         return "One variant, nothing to compare."
-    found = results.difference(names[1], suite, f"fid_{results.extractor}")
-    first, second = rst(names[0]), rst(names[1])
-    if found is None:
-        return f"Verdict on {second} having a lower FID than {first}: not decided, no training seed has a score of both."
-    pairs = f"paired over {found.count} training seed{'s' if found.count > 1 else ''}"
+    found = {name: results.difference(name, suite, f"fid_{results.extractor}") for name in others}
+    shown = "; ".join(f"{rst(name)} {show_difference(value)}" for name, value in found.items())
+    words = f"{results.label('FID')} minus that of {rst(first)}, paired by training seed, 95 % t-interval: {shown}."
+    if "fid" not in (results.suite(suite)["expect"] or "").lower():
+        return words + " No FID is expected to be lower: no verdict."
     return (
-        f"{results.label('FID')} of {second} minus {first}, {pairs}: {show_difference(found)}. Verdict on {second} having a lower "
-        f"FID than {first}: {verdict(found)} (yes or no when the 95 % t-interval excludes 0, else not decided)."
+        f"{words} Verdict on {rst(others[0])} having a lower FID than {rst(first)}: {verdict(found[others[0]])} (yes or no when "
+        "the interval excludes 0, else not decided)."
     )
 
 
@@ -394,10 +392,16 @@ def reach(results: Results, suite: str) -> str:
     return f"History h reaches min(h x depth, K-1) earlier scales, hence h of 1 or more is not Markov: {'; '.join(words)}."
 
 
-def missing_words(results: Results, suite: str, metric: str) -> str:
+def by_reason(missing: dict[int, str]) -> str:
+    """Training seeds without a number, those with one reason together."""
+    seeds = {why: [str(seed) for seed, other in missing.items() if other == why] for why in missing.values()}
+    return ", ".join(f"seed{'s' * (len(found) > 1)} {', '.join(found)} {why}" for why, found in seeds.items())
+
+
+def missing_words(results: Results, suite: str, metric: str, along: bool = False) -> str:
     """One line that names every variant and seed without a number, and why; empty when all are there."""
-    found = {name: results.missing(name, suite, metric) for name in results.variants(suite)}
-    return "; ".join(f"{name} seed {seed}: {why}" for name, seeds in found.items() for seed, why in seeds.items())
+    found = {name: results.missing(name, suite, metric, along) for name in results.variants(suite)}
+    return "; ".join(f"{name}: {by_reason(seeds)}" for name, seeds in found.items() if seeds)
 
 
 def machine(results: Results, suite: str) -> str:
@@ -411,10 +415,12 @@ def machine(results: Results, suite: str) -> str:
 
 
 def ratio(results: Results, suite: str, variant: str, batch: int) -> tuple[Estimate | None, str]:
-    """Log ratio of sampling time to the first variant over common rounds, and `faster`, `slower` or `not decided`."""
+    """Log ratio of sampling time to the first variant over common rounds, and what that decides."""
     first = next(iter(results.variants(suite)))
     logs = [np.log(results.rounds(suite, "latency_s", name, batch)) for name in (first, variant)]
     found = paired(*logs)
+    if found is None:
+        return None, "not measured"
     return found, {"yes": "faster", "no": "slower"}.get(verdict(found), "not decided")
 
 
@@ -438,12 +444,12 @@ def latency_verdict(results: Results, suite: str) -> str:
         if all(map(math.isfinite, pair)):
             word = "less" if pair[1] < pair[0] else "more" if pair[1] > pair[0] else "equal"
             memory.setdefault(word, []).append(batch)
-    says = [
+    times, memories = (
         "; ".join(f"{word} at batch {', '.join(map(str, sizes))}" for word, sizes in found.items()) for found in (time, memory)
-    ]
+    )
     return (
-        f"{rst(second)} against {rst(first)}, time: {says[0]} (paired rounds, 95 % t-interval of the log ratio excludes 0, no "
-        f"correction for several batch sizes); peak memory: {says[1] or 'no number'}."
+        f"{rst(second)} against {rst(first)}, time: {times} (decided where the 95 % t-interval of the log ratio over paired "
+        f"rounds excludes 0; no correction for several batch sizes); peak memory: {memories or 'no number'}."
     )
 
 
@@ -451,7 +457,7 @@ def latency_verdict(results: Results, suite: str) -> str:
 
 
 def run_verb(what: str, module: ModuleType, write: Callable[[Path, Any, str], None], argv: list[str] | None = None) -> None:
-    """`python -m bench.<what> ORIGIN TARGET [names...]`: make what the suites list, or only the named ones; errors are one line."""
+    """`python -m bench.<what> ORIGIN TARGET [names...]`: make what the suites list, or what is named; an error is one line."""
     parser = argparse.ArgumentParser(prog=f"python -m bench.{what}")
     parser.add_argument("origin", type=Path, help="folder with metrics.csv, runs.csv and images.npz")
     parser.add_argument("target", type=Path, help="folder to write to")
@@ -460,10 +466,10 @@ def run_verb(what: str, module: ModuleType, write: Callable[[Path, Any, str], No
     try:
         results = Results.load(options.origin)
         wanted = [(f"{suite}_{name}", suite, name) for suite, about in results.about["suites"].items() for name in about[what]]
+        legal = {name for stem, _, short in wanted for name in (stem, short)}
         for name in options.names:
-            if legal := {legal for stem, _, short in wanted for legal in (stem, short)} - {name}:
-                if not any(name in (stem, short) for stem, _, short in wanted):
-                    raise ValueError(unknown(what.removesuffix("s"), name, legal))
+            if name not in legal:
+                raise ValueError(unknown(what.removesuffix("s"), name, legal))
         for stem, suite, name in wanted:
             if not options.names or {stem, name} & set(options.names):
                 content, caption = find(module, what.removesuffix("s"), name)(results, suite)

@@ -2,8 +2,8 @@
 
     python -m bench.figures ORIGIN TARGET [names...]
 
-A figure is a function `figure_<name>(results, suite) -> (Figure, caption)`; it draws every variant that the suite has. A number that
-is missing is named in red with the status of its run, never drawn as 0.
+A figure is a function `figure_<name>(results, suite) -> (Figure, caption)`; it draws every variant that the suite has. A number
+that is missing is named in red with the status of its run, never drawn as 0.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from .analysis import (
     Results,
     batches,
+    by_reason,
     claim,
     estimate,
     fid_verdict,
@@ -59,6 +60,7 @@ STYLE = {
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
     "legend.fontsize": 7,
+    "legend.handlelength": 3.2,  # long enough to tell dashes from dots
     "axes.linewidth": 0.6,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
@@ -69,6 +71,7 @@ STYLE = {
     "svg.hashsalt": "srdd",
     "figure.constrained_layout.use": True,
 }
+matplotlib.rcParams.update(STYLE)  # for all of this program: legends and titles read it when they are made
 
 
 # ---------------------------------------------------------------- parts
@@ -79,8 +82,7 @@ def write_figure(stem: Path, figure: Figure, caption: str) -> None:
     stem.parent.mkdir(parents=True, exist_ok=True)
     for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         buffer = io.BytesIO()
-        with plt.rc_context(STYLE):
-            figure.savefig(buffer, format=ending, dpi=200, metadata=metadata)
+        figure.savefig(buffer, format=ending, dpi=200, metadata=metadata)
         temporary = stem.with_name(f".{stem.name}.{ending}.{os.getpid()}.tmp")
         try:
             temporary.write_bytes(buffer.getvalue())
@@ -104,13 +106,15 @@ def text(name: Any) -> str:
 
 def canvas(width: float, height: float, rows: int = 1, columns: int = 1, **more: Any) -> tuple[Figure, np.ndarray]:
     """A figure and its axes, always as a (rows, columns) array."""
-    with plt.rc_context(STYLE):
-        return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, **more)
+    return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, **more)
 
 
-def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
+def legend_below(figure: Figure, columns: int = 4) -> None:
     """One legend for all panels, under them: it hides no data."""
-    found = dict(zip(*reversed(axes.get_legend_handles_labels())))
+    found: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels()):
+            found.setdefault(label, handle)
     if found:
         figure.legend(
             found.values(), found.keys(), loc="outside lower center", ncols=min(columns, len(found)), frameon=False, fontsize=7
@@ -125,11 +129,12 @@ def note(figure: Figure, words: str) -> None:
         figure.suptitle("\n".join(map(text, lines)), fontsize=6, color=RED)
 
 
-def blank(axes: Axes, words: str) -> None:
+def blank(axes: Axes, words: str, letters: int = 24) -> None:
     """Say in a panel why it holds no data."""
-    axes.text(
-        0.5, 0.5, "\n".join(textwrap.wrap(words, 24)), transform=axes.transAxes, ha="center", va="center", color=RED, fontsize=7
-    )
+    shown = "\n".join(map(text, textwrap.wrap(words, letters)))
+    said = axes.text(0.5, 0.5, shown, transform=axes.transAxes, ha="center", va="center", color=RED, fontsize=7)
+    said.set_in_layout(False)  # a long reason must not squeeze the panels
+    axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
 
 
 def band(axes: Axes, rows: pd.DataFrame, x: str, label: str, style: dict[str, Any], along: str | None = None) -> None:
@@ -159,10 +164,11 @@ def plain_log(axis: Any) -> None:
     """Write 0.5, 10 and 200 on a logarithmic axis, not powers."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     low, high = sorted(axis.get_view_interval())
-    if high / max(low, 1e-30) < 30:  # a narrow range has too few powers of ten to be read
+    if high < 30 * low:  # a narrow range has too few powers of ten to be read
         ticks = [m * 10.0**e for e in range(-9, 10) for m in (1, 2, 3, 5) if low <= m * 10.0**e <= high]
-        axis.set_major_locator(FixedLocator(ticks))
+        axis.set_major_locator(FixedLocator(ticks if high > 6 * low else MaxNLocator(5).tick_values(low, high)))
         axis.set_minor_locator(NullLocator())
+        axis.set_view_interval(low, high, ignore=True)
 
 
 # ---------------------------------------------------------------- pictures
@@ -197,8 +203,8 @@ def _place(axes: Axes, images: dict[tuple[int, int], np.ndarray], rows: int, col
 def _absent(axes: Axes, results: Results, suite: str, variant: str) -> None:
     """A block without pictures says why."""
     names, seeds = results.variants(suite)[variant], results.suite(suite)["train_seeds"]
-    axes.set(xticks=[], yticks=[])
-    blank(axes, results.why(names, seeds[0]))
+    axes.spines[:].set_visible(False)
+    blank(axes, results.why(names, seeds[0]), letters=14)
 
 
 def figure_samples(results: Results, suite: str) -> tuple[Figure, str]:
@@ -214,7 +220,7 @@ def figure_samples(results: Results, suite: str) -> tuple[Figure, str]:
     height = 0.35 + rows * (width - 0.3) / len(blocks) / (columns + 0.4)
     figure, axes = canvas(width, height, 1, len(blocks))
     for i, (panel, (name, images), variant) in enumerate(zip(axes[0], blocks.items(), [*runs, None])):
-        panel.set_title("\n".join(textwrap.wrap(name, max(8, 5 * columns))))
+        panel.set_title("\n".join(textwrap.wrap(name, max(6, int(14 * width / len(blocks))))))
         if images is None:
             _absent(panel, results, suite, variant)
             continue
@@ -226,8 +232,8 @@ def figure_samples(results: Results, suite: str) -> tuple[Figure, str]:
             panel.tick_params(length=0)
             panel.set_ylabel("class" if rows == classes else "seed modulo 10")
     caption = (
-        f"{claim(results, suite)} Pictures of each variant, the same seeds (0 to {rows * columns - 1}) row by row, one class a row, beside "
-        f"real pictures of {held_out(results)}, in the same order of classes; not chosen, first training seed with pictures, "
+        f"{claim(results, suite)} Pictures of each variant, the same {rows * columns} seeds in the same places, beside real "
+        f"pictures of {held_out(results)}, in the same order of classes; not chosen, first training seed with pictures, "
         f"enlarged without smoothing. {samplers(results, suite)}"
     )
     return figure, caption
@@ -244,7 +250,7 @@ def figure_growth(results: Results, suite: str) -> tuple[Figure, str]:
     figure, axes = canvas(width, height, lines, per_line)
     panels = iter(axes.flat)
     for variant, panel in zip(variants, panels):
-        panel.set_title(text(variant), pad=12)
+        panel.set_title(text("\n".join(textwrap.wrap(variant, int(14 * width / per_line)))), pad=12)
         run, sides = results.sample_run(variant, suite), variants[variant]["patch_nums"]
         strip = results.images.get(f"{run}/strip")
         if strip is None:
@@ -259,9 +265,9 @@ def figure_growth(results: Results, suite: str) -> tuple[Figure, str]:
     for panel in panels:
         panel.set_visible(False)
     caption = (
-        f"{claim(results, suite)} The same pictures after each scale: the decoder's view of the accumulated latent state, columns by "
-        f"the grid side of the scale. Seeds 0 to {shown - 1}, first training seed with pictures, same seeds in every variant, "
-        f"enlarged without smoothing. {samplers(results, suite)}"
+        f"{claim(results, suite)} The same pictures after each scale: what the decoder makes of the accumulated latent state; "
+        f"columns: grid side of the scale. The first {shown} seeds, the same in every variant, of the first training seed "
+        f"with pictures; enlarged without smoothing. {samplers(results, suite)}"
     )
     return figure, caption
 
@@ -286,11 +292,11 @@ def _dots(axes: Axes, results: Results, suite: str, metric: str, shift: float, s
 
 
 def _variant_axis(axes: Axes, results: Results, suite: str) -> None:
-    names = [text(name) for name in results.variants(suite)]
-    long = len(names) * max(map(len, names)) > 26
-    axes.set_xticks(
-        range(len(names)), names, rotation=30 if long else 0, ha="right" if long else "center", rotation_mode="anchor"
-    )
+    room = max(8, 28 // len(results.variants(suite)))
+    names = ["\n".join(map(text, textwrap.wrap(name, room))) for name in results.variants(suite)]
+    long = len(names) * max(len(line) for name in names for line in name.split("\n")) > 40
+    slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if long else {}
+    axes.set_xticks(range(len(names)), names, **slant)
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_xlabel("variant")
 
@@ -312,8 +318,15 @@ def _lines(axes: Axes, results: Results, suite: str) -> None:
             label = None
 
 
+def _count(results: Results, suite: str) -> str:
+    """How many pictures the floor was scored on, which a small training split may limit."""
+    names = next(iter(results.variants(suite).values()))
+    found = results.of_grid(names, f"floor_fid_{results.extractor}")["num_images"].dropna()
+    return f" (N = {int(found.iloc[0])})" if len(found) else ""
+
+
 def figure_fid(results: Results, suite: str) -> tuple[Figure, str]:
-    """FID of every variant and training seed between floor and reconstruction; beside it class agreement, precision and recall."""
+    """FID of every variant and training seed above floor and reconstruction; beside it class agreement, precision, recall."""
     x, variants = results.extractor, results.variants(suite)
     figure, axes = canvas(DOUBLE, 2.9, 1, 2, gridspec_kw={"width_ratios": [1.25, 1]})
     left, right = axes[0]
@@ -323,9 +336,10 @@ def figure_fid(results: Results, suite: str) -> tuple[Figure, str]:
     left.set_ylim(bottom=0)
     for i, variant in enumerate(variants):
         lost = results.missing(variant, suite, f"fid_{x}")
-        words = ", ".join(f"seed {seed} {why.split(' (')[0]}" for seed, why in lost.items())
-        if words:
-            left.text(i + 0.2, 0.02, words, transform=left.get_xaxis_transform(), rotation=90, color=RED, fontsize=6, va="bottom")
+        if lost:
+            words = by_reason({seed: why.split(" (")[0] for seed, why in lost.items()})
+            place = {"transform": left.get_xaxis_transform(), "rotation": 90, "va": "bottom", "in_layout": False}
+            left.text(i + 0.2, 0.02, text(words), color=RED, fontsize=6, **place)
     left.set_ylabel(f"{results.label('FID')}, N = {results.about['evaluation']['num_images']}")
     shares = {"class agreement": "class_agreement", "precision": "precision", "recall": "recall"}
     shares = {k: m for k, m in shares.items() if any(len(results.of(v, suite, f"{m}_{x}")) for v in variants)}
@@ -336,18 +350,14 @@ def figure_fid(results: Results, suite: str) -> tuple[Figure, str]:
     if not shares:
         blank(right, "no share was scored")
     right.set_ylabel(f"share ({x})")
+    right.set_ylim(top=min(1.03, right.get_ylim()[1]))
     for panel in (left, right):
         _variant_axis(panel, results, suite)
-    handles = [dict(zip(*reversed(panel.get_legend_handles_labels()))) for panel in (left, right)]
-    found = handles[0] | handles[1]
-    if found:
-        figure.legend(
-            found.values(), found.keys(), loc="outside lower center", ncols=3, frameon=False, columnspacing=1.2, fontsize=7
-        )
+    legend_below(figure, columns=3)
     note(figure, missing_words(results, suite, f"fid_{x}"))
     caption = (
-        f"{claim(results, suite)} Small points: one training each; symbols: mean, bars: interval. Dotted: floor, the score of as many real "
-        "training pictures; dashed: the same pictures through the tokenizer, under each variant's schedule. "
+        f"{claim(results, suite)} Small points: one training each; symbols: mean, bars: interval. Dotted: floor, real training "
+        f"pictures{_count(results, suite)}; dashed: the same pictures through the tokenizer, under each variant's schedule. "
         f"{made_by(results, suite)} {fid_verdict(results, suite)}"
     )
     return figure, caption
@@ -365,17 +375,19 @@ def figure_per_scale(results: Results, suite: str) -> tuple[Figure, str]:
             rows = results.by_scale(variant, suite, metric)
             if len(rows):
                 sides = rows["scale"].astype(int).map(dict(enumerate(names["patch_nums"])))
-                band(panel, rows.assign(side=sides), "side", variant, look(i))
+                spread = 0.05 * (i - (len(results.variants(suite)) - 1) / 2)  # equal values would hide each other
+                band(panel, rows.assign(side=sides + spread), "side", variant, look(i))
         if not panel.lines:
             blank(panel, "no training has ended well")
         panel.set_ylabel(title)
         side_ticks(panel, results, suite)
-    legend_below(figure, axes[0, 0])
+    legend_below(figure)
     note(figure, missing_words(results, suite, "kept_step"))
     caption = (
-        f"{claim(results, suite)} Teacher-forced cross-entropy and top-1 accuracy of the tokens of {held_out(results)}, scale by scale, at the "
-        f"step with the best validation loss. {seeds_words(results, suite)} {reach(results, suite)} Token losses of different "
-        "schedules are losses of different tokens."
+        f"{claim(results, suite)} Teacher-forced cross-entropy and top-1 accuracy of the tokens of {held_out(results)}, scale by "
+        "scale, at the step with the best validation loss; symbols of one scale stand side by side. Lines: mean, bands: "
+        f"interval. {seeds_words(results, suite)} {reach(results, suite)} Losses of different schedules are losses of different "
+        "tokens."
     )
     return figure, " ".join(caption.split())
 
@@ -385,10 +397,8 @@ def figure_code_usage(results: Results, suite: str) -> tuple[Figure, str]:
     figure, axes = canvas(SINGLE, 2.7)
     panel, quarters, lost = axes[0, 0], {}, []
     for i, (grid, names) in enumerate(results.grids(suite).items()):
-        parts = {
-            m: results.of_grid(names, m).set_index("scale")["value"]
-            for m in ("code_perplexity", "codes_usable", "scale_collapsed")
-        }
+        metrics = ("code_perplexity", "codes_usable", "scale_collapsed")
+        parts = {metric: results.of_grid(names, metric).set_index("scale")["value"] for metric in metrics}
         sides = [(k, side) for k, side in enumerate(names["patch_nums"]) if pd.notna(parts["code_perplexity"].get(float(k)))]
         if not sides:
             lost.append(f"{grid}: {results.why(names, None)}")
@@ -399,24 +409,31 @@ def figure_code_usage(results: Results, suite: str) -> tuple[Figure, str]:
         for (k, side), value in zip(sides, values):
             if parts["scale_collapsed"].get(float(k)) == 1:
                 panel.plot([side], [value], "o", markersize=9, markerfacecolor="none", color=RED)
-                panel.annotate("collapsed", (side, value), (0, 7), textcoords="offset points", ha="center", color=RED, fontsize=7)
+                right = {
+                    "textcoords": "offset points",
+                    "va": "center",
+                    "ha": "right" if side == names["patch_nums"][-1] else "left",
+                }
+                paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
+                offset = (-8 if right["ha"] == "right" else 8, 0)
+                panel.annotate("collapsed", (side, value), offset, color=RED, fontsize=7, bbox=paper, **right)
     if quarters:
         sides = sorted(quarters)
-        panel.plot(
-            sides, [quarters[side] for side in sides], color="0.35", linestyle=":", linewidth=1, label="quarter of usable codes"
-        )
-        panel.set_ylim(0, max(panel.get_ylim()[1], 1.12 * max(line.get_ydata().max() for line in panel.lines)))
+        line = [quarters[side] for side in sides]
+        panel.plot(sides, line, color="0.35", linestyle=":", linewidth=1, label="quarter of usable codes")
+        panel.set_ylim(0, 1.12 * max(np.max(line.get_ydata()) for line in panel.lines))
     else:
         blank(panel, "no tokenizer was read")
     panel.set_ylabel("perplexity of the codes (codes)")
     side_ticks(panel, results, suite)
-    legend_below(figure, panel, columns=2)
+    legend_below(figure, columns=2)
     note(figure, "; ".join(lost))
     tokenizers = ", ".join(sorted({names["tokenizer"] for names in results.variants(suite).values()}))
     caption = (
-        f"{claim(results, suite)} Codes that tokenizer {tokenizers} uses at each scale on {held_out(results)}: exp of the entropy of their shares. "
-        "Dotted: a quarter of the codes that the scale could use; a scale at or below it has collapsed and is marked in red. "
-        "One tokenizer training, no interval."
+        f"{claim(results, suite)} "
+        f"Codes that tokenizer {tokenizers} uses at each scale on {held_out(results)}: exp of the entropy "
+        "of their shares. Dotted: a quarter of the codes that the scale could use; a scale at or below it has collapsed and is "
+        "marked in red. One tokenizer training, no interval."
     )
     return figure, caption
 
@@ -466,12 +483,13 @@ def figure_convergence(results: Results, suite: str) -> tuple[Figure, str]:
             panel.set_yscale("log")
             panel.set_ylim(0.7 * max(low, 1e-6), 1.4 * max(means))
             plain_log(panel.yaxis)
-    legend_below(figure, axes[1, 0] if means else axes[0, 0])
-    note(figure, missing_words(results, suite, "kept_step"))
+    legend_below(figure)
+    lost = (missing_words(results, suite, "loss_test", along=True), missing_words(results, suite, fid, along=True))
+    note(figure, "; ".join(f"{what}, {words}" for what, words in zip(("loss", "FID"), lost) if words))
     caption = (
-        f"{claim(results, suite)} Averaged weights every few steps; lines: mean, bands: interval. Time is training alone, held-out looks and "
-        f"checkpoint scores left out; seconds of a step are the mean over seeds. Dotted: floor, as many real training pictures. "
-        f"{made_by(results, suite)} {_reached(results, suite)}"
+        f"{claim(results, suite)} Averaged weights every few steps; lines: mean, bands: interval. Time is training alone, "
+        f"without held-out looks; seconds of a step: mean over seeds. Dotted: floor, real training "
+        f"pictures{_count(results, suite)}. {made_by(results, suite)} {_reached(results, suite)}"
     )
     return figure, caption
 
@@ -479,7 +497,7 @@ def figure_convergence(results: Results, suite: str) -> tuple[Figure, str]:
 # ---------------------------------------------------------------- latency
 
 
-def _against_batch(axes: Axes, rows: pd.DataFrame, variant: str, i: int) -> None:
+def _against_batch(axes: Axes, rows: pd.DataFrame, lost: pd.Series, variant: str, i: int) -> None:
     """Every repeat as a faint point, the median as a line; a batch that did not fit is named."""
     style, mine = look(i), rows[rows["variant"] == variant]
     there = mine.dropna(subset=["value"])
@@ -487,17 +505,9 @@ def _against_batch(axes: Axes, rows: pd.DataFrame, variant: str, i: int) -> None
         axes.scatter(there["num_images"], there["value"], s=6, color=style["color"], alpha=0.3, linewidth=0)
         middle = there.groupby("num_images")["value"].median()
         axes.plot(middle.index, middle.to_numpy(), label=text(variant), **style)
-    for batch in sorted(mine.loc[mine["value"].isna(), "num_images"].unique()):
-        axes.text(
-            batch,
-            0.97 - 0.08 * i,
-            "oom",
-            transform=axes.get_xaxis_transform(),
-            ha="center",
-            va="top",
-            color=style["color"],
-            fontsize=6.5,
-        )
+    for batch in lost:
+        place = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "top", "fontsize": 6.5}
+        axes.text(batch, 0.98 - 0.08 * i, "oom", color=style["color"], **place)
 
 
 def _common_batch(results: Results, suite: str) -> int | None:
@@ -519,19 +529,17 @@ def figure_latency(results: Results, suite: str) -> tuple[Figure, str]:
     parts = results.latency(suite, "latency_scale_s").dropna(subset=["value"])
     parts = parts[parts["num_images"] == (batch or -1)]
     for i, (variant, names) in enumerate(results.variants(suite).items()):
-        _against_batch(time, seconds, variant, i)
-        _against_batch(memory, peak, variant, i)
+        lost = seconds.loc[(seconds["variant"] == variant) & seconds["value"].isna(), "num_images"]
+        _against_batch(time, seconds, lost, variant, i)
+        _against_batch(memory, peak, lost, variant, i)
         mine = parts[parts["variant"] == variant]
         if len(mine):
             sides = mine["scale"].astype(int).map(dict(enumerate(names["patch_nums"])))
             scales.scatter(sides, mine["value"] * 1e3, s=6, color=look(i)["color"], alpha=0.3, linewidth=0)
             middle = (mine["value"] * 1e3).groupby(sides).median()
             scales.plot(middle.index, middle.to_numpy(), label=text(variant), **look(i))
-    for panel, label in (
-        (time, "time per image (ms)"),
-        (memory, "peak memory (MiB)"),
-        (scales, f"network time (ms), batch {batch or '-'}"),
-    ):
+    labels = ("time per image (ms)", "peak memory (MiB)", f"network time (ms), batch {batch or '-'}")
+    for panel, label in zip(axes[0], labels):
         panel.set_ylabel(label)
         if not panel.lines:
             blank(panel, "no variant was timed")
@@ -546,14 +554,16 @@ def figure_latency(results: Results, suite: str) -> tuple[Figure, str]:
             panel.set_xticks(sizes, map(str, sizes))
             panel.xaxis.set_minor_locator(NullLocator())
     side_ticks(scales, results, suite)
-    legend_below(figure, time)
+    legend_below(figure)
     run = results.latency_run(suite)
-    note(figure, f"the latency run is {run['status']} ({run['reason']})" if run is not None and run["status"] != "ok" else "")
+    bad = run is not None and run["status"] != "ok"
+    note(figure, f"the latency run is {run['status']} ({run['reason']})" if bad else "")
     caption = (
-        f"{claim(results, suite)} Faint points: every repeat; lines: median. Interleaved rounds in one process, warm-up excluded; time from the "
-        "first scale to the latent state, without the decoder; memory: bytes that tensors hold above the weights. Right: the network "
-        f"at each scale, guidance included. Weights are drawn, not trained. {samplers(results, suite)} {latency_verdict(results, suite)} "
-        f"{machine(results, suite)}"
+        f"{claim(results, suite)} "
+        "Faint points: every repeat; lines: median. Interleaved rounds in one process, warm-up excluded; "
+        "time from the first scale to the latent state, without the decoder; memory: bytes that tensors hold above the weights. "
+        f"Right: the network at each scale, guidance included. Weights are drawn, not trained. {samplers(results, suite)} "
+        f"{latency_verdict(results, suite)} {machine(results, suite)}"
     )
     return figure, " ".join(caption.split())
 

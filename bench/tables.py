@@ -2,8 +2,8 @@
 
     python -m bench.tables ORIGIN TARGET [names...]
 
-A table is a function `table_<name>(results, suite) -> (DataFrame of cells, caption)`. A cell is the text that the .md shows and the
-numbers behind it, which the .csv gives each a column of its own. A number that is missing is `-`, with its status in the row.
+A table is a function `table_<name>(results, suite) -> (DataFrame of cells, caption)`. A cell is the text that the .md shows and
+the numbers behind it, which the .csv gives each a column of its own. A number that is missing is `-`, with its status in the row.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from .analysis import (
     Estimate,
     Results,
     batches,
+    by_reason,
     claim,
     fid_verdict,
     held_out,
@@ -120,8 +121,7 @@ def _score_row(results: Results, suite: str, variant: str) -> dict[str, str]:
     for title, (metric, unit) in COSTS.items():
         found = results.estimate(variant, suite, metric)
         row[title] = number(found and found.mean / unit)
-    missing = results.missing(variant, suite, fid)
-    row["Status"] = "; ".join(f"seed {seed}: {why}" for seed, why in missing.items()) or "ok"
+    row["Status"] = by_reason(results.missing(variant, suite, fid)) or "ok"
     return row
 
 
@@ -129,7 +129,7 @@ def _line_row(results: Results, name: str, label: str, names: dict) -> dict[str,
     """What every score is read against: real training pictures, or pictures through the tokenizer."""
     row: dict[str, str] = {"Variant": label}
     values = {title: results.grid_value(names, f"{name}_{metric}_{results.extractor}") for title, metric in SCORES.items()}
-    row |= {results.label(title): number(value) for title, value in values.items()}
+    row |= {results.label(title): Cell(number(value), mean=value) for title, value in values.items()}
     row["Status"] = "ok" if values["FID"] is not None else results.why(names, None)
     return row
 
@@ -165,13 +165,11 @@ def _tokenizer_rows(results: Results, grid: str, names: dict) -> list[dict[str, 
     """A row for the whole schedule, then one for each scale."""
     errors = {split: results.grid_value(names, f"reconstruction_mse_{split}") for split in ("train", "test")}
     status = "ok" if errors["test"] is not None else results.why(names, None)
-    whole = {"Schedule": grid, "Scale": "all", "Grid": ""}
-    whole |= {f"Error {'held-out' if split == 'test' else split} (mse)": number(value) for split, value in errors.items()}
-    rows: list[dict[str, str]] = [whole]
-    parts = {
-        m: results.of_grid(names, m).set_index("scale")["value"]
-        for m in ("codes_used", "code_perplexity", "codes_usable", "scale_collapsed")
-    }
+    head = {"Schedule": grid, "Scale": "all", "Grid": ""}
+    whole = {"Error train (mse)": number(errors["train"]), "Error held-out (mse)": number(errors["test"])}
+    rows: list[dict[str, str]] = [head | whole]
+    metrics = ("codes_used", "code_perplexity", "codes_usable", "scale_collapsed")
+    parts = {metric: results.of_grid(names, metric).set_index("scale")["value"] for metric in metrics}
     for k, side in enumerate(names["patch_nums"]):
         value = {metric: part.get(float(k)) for metric, part in parts.items()}
         rows.append({
@@ -183,7 +181,8 @@ def _tokenizer_rows(results: Results, grid: str, names: dict) -> list[dict[str, 
             "Codes usable": number(value["codes_usable"]),
             "Collapsed": {1: "yes", 0: "no"}.get(value["scale_collapsed"], "-"),
         })  # fmt: skip
-    return [{**row, "Status": status} for row in rows]
+    blank = {key: "" for key in (*rows[0], *rows[-1])}
+    return [{**blank, **row, "Status": status} for row in rows]
 
 
 def table_tokenizer(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
@@ -191,8 +190,8 @@ def table_tokenizer(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
     rows = [row for grid, names in results.grids(suite).items() for row in _tokenizer_rows(results, grid, names)]
     tokenizers = sorted({names["tokenizer"] for names in results.variants(suite).values()})
     caption = (
-        f"{claim(results, suite)} Tokenizer {', '.join(tokenizers)} under each schedule of the suite. Error: mean square, pictures "
-        f"in [-1, 1]. Codes: on {held_out(results)}; perplexity is exp of the entropy of the codes in use; a scale has "
+        f"{claim(results, suite)} Tokenizer {', '.join(tokenizers)} under each schedule of the suite. Error: mean square of "
+        f"pictures in [-1, 1]. Codes: on {held_out(results)}; perplexity is exp of the entropy of the codes in use; a scale has "
         "collapsed when that is a quarter or less of the codes that it could use. One tokenizer training, no interval."
     )
     return frame(rows), caption
@@ -207,21 +206,17 @@ def _latency_row(results: Results, suite: str, variant: str, batch: int) -> dict
     times, decoder = (results.rounds(suite, metric, variant, batch) / batch * 1e3 for metric in ("latency_s", "decoder_s"))
     peak = results.latency(suite, "peak_memory_bytes")
     peak = peak.loc[(peak["variant"] == variant) & (peak["num_images"] == batch), "value"].dropna()
-    row: dict[str, str] = {
-        "Variant": variant,
-        "Batch": Cell(str(batch), value=batch),
-        "Rounds": Cell(str(len(times)), value=len(times)),
-    }
+    row: dict[str, str] = {"Variant": variant, "Batch": number(batch), "Rounds": number(len(times))}
     row["Time per image (ms)"] = number(times.median())
     low, high = times.quantile(0.25), times.quantile(0.75)
     row["Quartiles (ms)"] = Cell(f"{show(low)} to {show(high)}" if len(times) else "-", low=low, high=high)
     row["Decoder per image (ms)"] = number(decoder.median())
     row["Peak memory (MiB)"] = number(peak.iloc[0] / 2**20 if len(peak) else None)
     found, word = ratio(results, suite, variant, batch)
-    if variant == first:
-        row[f"Time / {first}"] = Cell("1")
-    elif found is None:
+    if found is None:
         row[f"Time / {first}"] = Cell("-")
+    elif variant == first:
+        row[f"Time / {first}"] = Cell("1")
     else:
         centre, low, high = (math.exp(v) for v in (found.mean, found.low, found.high))
         text = f"{centre:.3f} [{low:.3f}, {high:.3f}] {word}" if found.half is not None else f"{centre:.3f} (one round)"
@@ -230,7 +225,7 @@ def _latency_row(results: Results, suite: str, variant: str, batch: int) -> dict
         cost = results.latency(suite, metric)
         cost = cost.loc[cost["variant"] == variant, "value"].dropna()
         row[title] = number(cost.iloc[0] / unit if len(cost) else None)
-    row["Status"] = "ok" if len(times) else "oom"
+    row["Status"] = "ok" if len(times) else "oom"  # a batch that does not fit is the one cell without rounds
     return row
 
 
@@ -242,9 +237,9 @@ def table_latency(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
         status = "not run" if run is None else f"{run['status']} ({run['reason']})"
         rows = [{"Variant": variant, "Time per image (ms)": "-", "Status": status} for variant in results.variants(suite)]
     caption = (
-        f"{claim(results, suite)} Median and quartiles over interleaved rounds in one process, warm-up excluded; tokens to latent "
-        "state, the decoder timed apart. Peak memory: bytes that tensors hold above the weights. Time ratio: geometric mean over "
-        f"paired rounds with 95 % t-interval. Weights are drawn, not trained. {samplers(results, suite)} "
+        f"{claim(results, suite)} Median and quartiles over interleaved rounds in one process, warm-up excluded; from the first "
+        "scale to the latent state, the decoder timed apart. Peak memory: bytes that tensors hold above the weights. Time ratio: "
+        f"geometric mean over paired rounds with 95 % t-interval. Weights are drawn, not trained. {samplers(results, suite)} "
         f"{latency_verdict(results, suite)} {machine(results, suite)}"
     )
     return frame(rows), caption
