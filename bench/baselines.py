@@ -37,7 +37,7 @@ def work(run: Run) -> None:
     count = min(evaluation.num_images, len(train))
     schedule = ScaleSchedule(tuple(run.config["patch_nums"]))
     tokenizer = load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors").to(run.device)
-    names = {"tokenizer": run.inputs["tokenizer"].name, "model": ".".join(map(str, schedule.patch_nums))}
+    names = {"tokenizer": run.inputs["tokenizer"].name, "model": schedule.name}
     labels_N = train.labels_N[:count] if run.config["dataset"]["num_classes"] else None
     pictures = {
         "floor": train.read(range(count)).numpy(),

@@ -10,13 +10,13 @@ Setting: the 256-pixel schedule (680 tokens), width 256, 4 heads, batch 4, CPU f
 from __future__ import annotations
 
 import statistics
-import time
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from bench.latency import seconds
 from bench.provenance import host_class
 from bench.results import write_rows
 from bench.verb import device_name
@@ -34,17 +34,6 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 HISTORIES = [None, 0, 1]
 
 
-def timed(call) -> float:
-    """Seconds of one call, device waited for."""
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
-    began = time.perf_counter()
-    call()
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
-
-
 @pytest.fixture(scope="module")
 def rows():
     """Ratios of this run, written at its end."""
@@ -60,10 +49,10 @@ def compare(benchmark, rows: list[dict], ours, plain, rounds: int, **info) -> No
     pairs: list[list[float]] = []
 
     def before():
-        pairs.append([timed(plain)])
+        pairs.append([seconds(plain, DEVICE)])
 
     def work():
-        pairs[-1].append(timed(ours))
+        pairs[-1].append(seconds(ours, DEVICE))
 
     for _ in range(2):
         plain(), ours()

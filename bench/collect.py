@@ -17,6 +17,7 @@ import numpy as np
 
 from . import provenance
 from .config import config_hash
+from .prepare import open_split, save_npz
 from .results import METRIC_COLUMNS, read_rows, write_metrics, write_runs
 from .verb import describe
 
@@ -62,8 +63,6 @@ def pictures(folders: dict[str, Path]) -> dict[str, np.ndarray]:
 
 def real_pictures(folder: Path) -> dict[str, np.ndarray]:
     """Held-out pictures, a few of each class in turn."""
-    from .prepare import open_split
-
     test = open_split(folder, "test")
     classes = int(test.labels_N.max()) + 1
     order = [np.flatnonzero(test.labels_N == label) for label in range(classes)]
@@ -73,8 +72,6 @@ def real_pictures(folder: Path) -> dict[str, np.ndarray]:
 
 def collect(plan_path: Path, out: Path) -> None:
     """Write metrics.csv, runs.csv and images.npz of one scope."""
-    from .prepare import save_npz
-
     plan = json.loads(plan_path.read_text(encoding="utf-8"))
     folders = {run_id: Path(folder) for run_id, folder in plan["folders"].items()}
     runs, metrics = [study_row(plan)], []

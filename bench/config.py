@@ -396,7 +396,7 @@ def _dump(model: BaseModel) -> dict:
 def model_slug(config: ModelConfig) -> str:
     """A readable part of a model's name: its mask and schedule."""
     mask = config.mask or f"h{'None' if config.history is None else config.history}"
-    return f"{mask}-{'.'.join(map(str, config.patch_nums))}"
+    return f"{mask}-{config.schedule.name}"
 
 
 def expand(study: Study) -> Plan:
@@ -480,7 +480,7 @@ def _add_scores(plan: Plan, suite: str, variant: Variant, seeds: tuple[int, ...]
     data, tokenizer = _tokenizer_job(study, variant)
     features = _features_job(study, data)
     patch_nums = list(variant.model.patch_nums)
-    grid = ".".join(map(str, patch_nums))
+    grid = variant.model.schedule.name
     encoded = Job(
         "encode", {**tokenizer.config, "patch_nums": patch_nums}, {"data": data.run_id, "tokenizer": tokenizer.run_id}, grid
     )

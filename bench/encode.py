@@ -18,6 +18,7 @@ from srdd.tokenizer_checkpoint import load_tokenizer
 from .datasets import SPLITS, Pictures, to_float
 from .prepare import open_split
 from .progress import track
+from .results import written_whole
 from .verb import Run, main
 
 BATCH = 256
@@ -33,18 +34,17 @@ def encode_split(
     tokenizer: Tokenizer, schedule: ScaleSchedule, pictures: Pictures, path: Path, device: torch.device, label: str
 ) -> float:
     """Write the tokens of one split; returns its mean square reconstruction error on pictures in [-1, 1]."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    tokens_NL = np.lib.format.open_memmap(temporary, "w+", np.int32, (len(pictures), schedule.seq_len))
     squared, ladder = 0.0, tokenizer.at(schedule)
     chunks = [range(i, min(i + BATCH, len(pictures))) for i in range(0, len(pictures), BATCH)]
-    for chunk in track(chunks, label, len(chunks)):
-        images = to_float(pictures.read(chunk).to(device))
-        tokens_BL, f_hat_BChw = ladder.encode(tokenizer.to_latent(images))
-        error = tokenizer.to_image(f_hat_BChw).clamp(-1, 1) - images
-        squared += error.square().mean((1, 2, 3)).double().sum().item()
-        tokens_NL[chunk.start : chunk.stop] = tokens_BL.cpu().numpy()
-    tokens_NL.flush()
-    temporary.rename(path)
+    with written_whole(path) as temporary:
+        tokens_NL = np.lib.format.open_memmap(temporary, "w+", np.int32, (len(pictures), schedule.seq_len))
+        for chunk in track(chunks, label, len(chunks)):
+            images = to_float(pictures.read(chunk).to(device))
+            tokens_BL, f_hat_BChw = ladder.encode(tokenizer.to_latent(images))
+            error = tokenizer.to_image(f_hat_BChw).clamp(-1, 1) - images
+            squared += error.square().mean((1, 2, 3)).double().sum().item()
+            tokens_NL[chunk.start : chunk.stop] = tokens_BL.cpu().numpy()
+        tokens_NL.flush()
     return squared / len(pictures)
 
 
@@ -57,7 +57,7 @@ def work(run: Run) -> None:
     schedule = ScaleSchedule(tuple(run.config["patch_nums"]))
     tokenizer = load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors").to(run.device)
     V = tokenizer.config.codebook_size
-    grid = ".".join(map(str, schedule.patch_nums))
+    grid = schedule.name
     names = {"tokenizer": run.inputs["tokenizer"].name, "model": grid}
     for split in SPLITS:
         pictures = open_split(run.inputs["data"], split)

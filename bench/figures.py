@@ -8,8 +8,6 @@ that is missing is named in red with the status of its run, never drawn as 0.
 
 from __future__ import annotations
 
-import io
-import os
 import sys
 import textwrap
 from pathlib import Path
@@ -45,7 +43,7 @@ from .analysis import (
     seeds_words,
     show,
 )
-from .results import write_text
+from .results import write_text, written_whole
 
 SINGLE, DOUBLE = 3.3, 6.8
 COLOURS = sns.color_palette("colorblind")
@@ -79,16 +77,9 @@ matplotlib.rcParams.update(STYLE)  # for all of this program: legends and titles
 
 def write_figure(stem: Path, figure: Figure, caption: str) -> None:
     """<stem>.png, .svg and the caption as .rst; the same bytes for the same rows."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
     for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=ending, dpi=200, metadata=metadata)
-        temporary = stem.with_name(f".{stem.name}.{ending}.{os.getpid()}.tmp")
-        try:
-            temporary.write_bytes(buffer.getvalue())
-            os.replace(temporary, stem.with_name(f"{stem.name}.{ending}"))
-        finally:
-            temporary.unlink(missing_ok=True)
+        with written_whole(stem.with_name(f"{stem.name}.{ending}")) as temporary:
+            figure.savefig(temporary, format=ending, dpi=200, metadata=metadata)
     plt.close(figure)
     write_text(stem.with_name(f"{stem.name}.rst"), caption + "\n")
 

@@ -26,7 +26,7 @@ from srdd.tokenizer import Tokenizer
 
 from .config import LatencyConfig
 from .progress import Progress
-from .verb import Run, _is_out_of_memory, main
+from .verb import Run, is_out_of_memory, main
 
 
 class TensorBytes(TorchDispatchMode):
@@ -145,7 +145,7 @@ def attempt(run: Run, contender: Contender, batch: int, call) -> bool:
         call()
         return True
     except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         run.say(f"{contender.name} at batch {batch}: out of memory")
         run.add("latency_s", None, "s/batch", num_images=batch, **contender.identity)
@@ -157,13 +157,7 @@ def work(run: Run) -> None:
     config = run.settings("latency", LatencyConfig)
     contenders = [build(name, entry, run.device) for name, entry in run.config["variants"].items()]
     for contender in contenders:
-        cost = sampling_cost(contender.model.config, contender.sampler)
-        for name, value, unit in (
-            ("nfe", cost.nfe, "calls"),
-            ("token_evals", cost.token_evals, "tokens"),
-            ("flops", cost.flops, "flop"),
-        ):
-            run.add(name, value, f"{unit}/image", **contender.identity)
+        run.add_cost(sampling_cost(contender.model.config, contender.sampler), **contender.identity)
         weights = sum(p.numel() * p.element_size() for p in contender.model.parameters())
         run.add("weights_bytes", weights, "bytes", **contender.identity)
     fits = {}

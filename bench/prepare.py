@@ -5,9 +5,7 @@ Writes data.json (what, how many), and per split images (.npy, uint8 NCHW, small
 
 from __future__ import annotations
 
-import io
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ from . import datasets
 from .config import ConfigError, DatasetConfig
 from .datasets import SPLITS, ArrayPictures, FilePictures, Pictures
 from .progress import track
-from .results import write_text
+from .results import write_text, written_whole
 from .verb import Run, main
 
 
@@ -42,14 +40,10 @@ def load(config: DatasetConfig) -> dict[str, Pictures]:
     return splits
 
 
-def _save_array(path: Path, array: np.ndarray) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            np.save(file, array)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def save_array(path: Path, array: np.ndarray) -> None:
+    """An .npy file, whole or not at all."""
+    with written_whole(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, array)
 
 
 def _check_files(pictures: FilePictures, split: str) -> None:
@@ -76,11 +70,11 @@ def work(run: Run) -> None:
     for split in SPLITS:
         pictures = splits[split]
         if isinstance(pictures, ArrayPictures):
-            _save_array(run.out / f"{split}_images.npy", np.ascontiguousarray(pictures.images_NCHW))
+            save_array(run.out / f"{split}_images.npy", np.ascontiguousarray(pictures.images_NCHW))
         else:
             _check_files(pictures, split)
             write_text(run.out / f"{split}_paths.json", json.dumps([str(path.resolve()) for path in pictures.paths]))
-        _save_array(run.out / f"{split}_labels.npy", pictures.labels_N)
+        save_array(run.out / f"{split}_labels.npy", pictures.labels_N)
         run.add(f"num_{split}", len(pictures), "images")
     about = {"kind": kind, "image_size": config.image_size, "channels": config.channels, "num_classes": config.num_classes}
     write_text(run.out / "data.json", json.dumps(about, indent=1))
@@ -88,15 +82,9 @@ def work(run: Run) -> None:
 
 
 def save_npz(path: Path, **arrays: np.ndarray) -> None:
-    """Compressed arrays, written to a temporary name and renamed."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Compressed arrays in one .npz file, whole or not at all."""
+    with written_whole(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 if __name__ == "__main__":

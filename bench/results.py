@@ -6,7 +6,8 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,24 @@ RUN_COLUMNS = [
 STATUSES = ("ok", "oom", "diverged", "skipped")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write to a temporary name in the same folder, then rename: a reader never sees half a file."""
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary name in the same folder to write to; renamed when all went well, removed when not: never half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with written_whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _text(value: Any) -> str:

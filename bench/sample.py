@@ -7,7 +7,6 @@ of one picture growing through its scales (strip.npy); and reports what a pictur
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +21,9 @@ from srdd.tokenizer import Tokenizer
 
 from .config import ConfigError, EvaluationConfig
 from .datasets import to_uint8
-from .prepare import _save_array
+from .prepare import save_array
 from .progress import Progress
-from .results import write_text
+from .results import write_text, written_whole
 from .train import model_identity
 from .verb import Run, main
 
@@ -83,27 +82,22 @@ def work(run: Run) -> None:
         tokenizer = tokenizer.to(memory_format=torch.channels_last)
     weights = checkpoints(run.inputs["train"], run.config["snapshots"])
     size, N = tokenizer.config, evaluation.num_images
-    temporary = run.out / f".images.{os.getpid()}.tmp"
     shape = (len(weights), N, size.in_channels, size.image_size, size.image_size)
-    images = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
     progress = Progress(run.run_id, N * len(weights), unit="picture")
-    for row, (_, path) in enumerate(weights):
-        model = load_model(path).to(run.device)
-        tokens_BL = sample_into(images[row], model, tokenizer, sampler, evaluation.first_seed, evaluation.batch_size, progress)
+    with written_whole(run.out / "images.npy") as temporary:
+        images = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+        for row, (_, path) in enumerate(weights):
+            model = load_model(path).to(run.device)
+            tokens_BL = sample_into(
+                images[row], model, tokenizer, sampler, evaluation.first_seed, evaluation.batch_size, progress
+            )
+        images.flush()
     progress.close()
-    images.flush()
-    temporary.rename(run.out / "images.npy")
-    _save_array(run.out / "labels.npy", labels_of(N, evaluation.first_seed, model.config.num_classes).numpy())
-    _save_array(run.out / "strip.npy", growth(tokenizer, model, tokens_BL[:STRIP]))
+    save_array(run.out / "labels.npy", labels_of(N, evaluation.first_seed, model.config.num_classes).numpy())
+    save_array(run.out / "strip.npy", growth(tokenizer, model, tokens_BL[:STRIP]))
     write_text(run.out / "steps.json", json.dumps([step for step, _ in weights]))
     if not run.config["snapshots"]:
-        cost, identity = sampling_cost(model.config, sampler), model_identity(run)
-        for name, value, unit in (
-            ("nfe", cost.nfe, "calls"),
-            ("token_evals", cost.token_evals, "tokens"),
-            ("flops", cost.flops, "flop"),
-        ):
-            run.add(name, value, f"{unit}/image", **identity)
+        run.add_cost(sampling_cost(model.config, sampler), **model_identity(run))
 
 
 if __name__ == "__main__":

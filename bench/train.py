@@ -18,7 +18,7 @@ from srdd.checkpoint import load_tokenizer, save_model
 from srdd.config import ModelConfig
 from srdd.loss import by_scale, linear_cross_entropy, token_losses
 from srdd.model import ScaleTransformer
-from srdd.noise import derive_seed, generator
+from srdd.noise import generator
 from srdd.quantizer import Ladder
 
 from .config import TrainingConfig
@@ -205,7 +205,6 @@ def model_identity(run: Run) -> dict[str, Any]:
 
 
 def work(run: Run) -> None:
-    torch.manual_seed(derive_seed("unused", run.config["train_seed"]))
     for old in (run.out / "snapshots").glob("step_*.safetensors"):
         if not (run.out / "resume.safetensors").is_file():
             old.unlink()  # of an earlier run of other code

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from pydantic import BaseModel, ValidationError
@@ -28,6 +28,14 @@ from pydantic import BaseModel, ValidationError
 from . import provenance
 from .config import ConfigError, config_hash
 from .results import write_metrics, write_text
+
+
+class Cost(Protocol):
+    """What `srdd.cost.sampling_cost` counts; named here so that verbs without a model need not load one."""
+
+    nfe: int
+    token_evals: int
+    flops: int
 
 
 class Diverged(ValueError):
@@ -66,6 +74,12 @@ class Run:
         row = {"study": self.study, "dataset": self.config.get("dataset", {}).get("name"), "run_id": self.run_id}
         self.metrics.append({**row, "metric": metric, "value": value, "unit": unit, **identity})
 
+    def add_cost(self, cost: Cost, **identity: Any) -> None:
+        """Report what a picture costs."""
+        self.add("nfe", cost.nfe, "calls/image", **identity)
+        self.add("token_evals", cost.token_evals, "tokens/image", **identity)
+        self.add("flops", cost.flops, "flop/image", **identity)
+
     def say(self, text: str) -> None:
         """One line for whoever watches."""
         print(f"[{self.run_id}] {text}", file=sys.stderr, flush=True)
@@ -98,7 +112,7 @@ def _upstream(inputs: dict[str, Path]) -> str | None:
     return None
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
@@ -202,7 +216,7 @@ def _run(run: Run, work: Callable[[Run], None], record: bool) -> int:
         except Diverged as error:
             status, reason = "diverged", str(error)
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             status, reason = "oom", " ".join(str(error).split())[:300] or "out of memory"
     if status != "ok":

@@ -76,6 +76,13 @@ def load_module(
     return schema.model_validate_json(json.dumps(metadata["config"])), tensors
 
 
+def refuse_misfits(what: str, problems: list[str]) -> None:
+    """Raises ValueError with the first three reasons why weights do not fit, and how many more there are; silent without any."""
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise ValueError(f"{what} do not fit: {'; '.join(problems[:3])}{more}")
+
+
 def fill(module: nn.Module, tensors: dict[str, torch.Tensor], path: str | Path) -> nn.Module:
     """Put tensors into a module. Raises ValueError naming missing, unknown and misshapen ones."""
     wanted = module.state_dict()
@@ -86,8 +93,6 @@ def fill(module: nn.Module, tensors: dict[str, torch.Tensor], path: str | Path) 
         for name in wanted.keys() & tensors.keys()
         if wanted[name].shape != tensors[name].shape
     ]
-    if problems:
-        shown = "; ".join(sorted(problems)[:3])
-        raise ValueError(f"{path}: weights do not fit: {shown}" + (f" and {len(problems) - 3} more" if len(problems) > 3 else ""))
+    refuse_misfits(f"{path}: weights", sorted(problems))
     module.load_state_dict(tensors)
     return module

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from .config import ModelConfig, SamplerConfig, TokenizerConfig
+from .files import refuse_misfits
 from .model import ScaleTransformer
 from .tokenizer import Downsample, ResBlock, SpatialAttention, Tokenizer, Upsample
 
@@ -200,9 +201,7 @@ def _take(module: nn.Module, keys: dict[str, str], state: State, what: str) -> N
     for ours, official in keys.items():
         if official in state and squeeze(state[official].shape) != squeeze(wanted[ours].shape):
             problems.append(f"{official} has shape {list(state[official].shape)}, {list(wanted[ours].shape)} expected")
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise ValueError(f"{what} weights do not fit: {'; '.join(problems[:3])}{more}")
+    refuse_misfits(f"{what} weights", problems)
     module.load_state_dict({ours: state[official].reshape(wanted[ours].shape) for ours, official in keys.items()}, strict=False)
 
 

@@ -29,6 +29,11 @@ class ScaleSchedule:
         return len(self.patch_nums)
 
     @property
+    def name(self) -> str:
+        """The schedule in names of runs and in rows, such as 1.2.3.4."""
+        return ".".join(map(str, self.patch_nums))
+
+    @property
     def latent_size(self) -> int:
         """Side of the finest grid, which is the side of the latent."""
         return self.patch_nums[-1]
