@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,12 @@ def pictures(folders: dict[str, Path]) -> dict[str, np.ndarray]:
 
 
 def real_pictures(folder: Path) -> dict[str, np.ndarray]:
-    """Held-out pictures, a few of each class in turn."""
+    """Held-out pictures, one of each class in turn, as long as every class has one left: picture i is of class i mod classes."""
     test = open_split(folder, "test")
     classes = int(test.labels_N.max()) + 1
     order = [np.flatnonzero(test.labels_N == label) for label in range(classes)]
-    picks = [int(order[i % classes][i // classes]) for i in range(GRID) if i // classes < len(order[i % classes])]
+    there = takewhile(lambda i: i // classes < len(order[i % classes]), range(GRID))
+    picks = [int(order[i % classes][i // classes]) for i in there]
     return {"real/images": test.read(picks).numpy()}
 
 

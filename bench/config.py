@@ -409,7 +409,8 @@ def expand(study: Study) -> Plan:
         for name, variant in variants.items():
             identity = _identity(study, variant)
             for other, known in plan.identities[suite_name].items():
-                if (known["model"], known["sampler"]) == (identity["model"], identity["sampler"]):
+                keys = ["model", *(["timed"] if "latency" in suite.measure else [])]  # time knows sizes, not training
+                if known["sampler"] == identity["sampler"] and any(known[key] == identity[key] for key in keys):
                     raise ConfigError(
                         f"suites.{suite_name}.variants.{name}: has the same settings as {other!r}; change or remove it"
                     )

@@ -56,6 +56,7 @@ BAD = {
     "width and heads": ({"bases/var/model/heads": 3}, ["width 16", "heads 3"]),
     "suite named as a rule": ({"suites/figures": {"claim": "x", "variants": {"a": {"base": "var"}}}}, ["suites.figures"]),
     "same settings twice": ({"suites/main/variants/twin": {"base": "var"}}, ["twin", "same settings", "VAR"]),
+    "timed twice": ({"suites/latency/variants/SDD/delta": {"training.steps": 13}}, ["latency", "SDD", "same settings", "VAR"]),
     "same seed twice": ({"train_seeds": [1, 1]}, ["train_seeds", "[1, 1]"]),
     "features without classes": ({"dataset/num_classes": 0}, ["features.kind", "inception"]),
     "missing key": ({"dataset": ...}, ["dataset", "missing"]),
