@@ -1,4 +1,5 @@
-"""The whole study as one graph: `snakemake` reproduces everything, `snakemake <suite>` one ablation, `snakemake figures` the figures."""
+"""The whole study as one graph: `snakemake` reproduces the core suites, `snakemake full` every suite, `snakemake <suite>` one ablation,
+`snakemake figures` the figures."""
 
 from snakemake.utils import min_version
 
@@ -6,11 +7,7 @@ min_version("9.0")
 
 
 include: "workflows/common.smk"
-include: "workflows/prepare.smk"
-include: "workflows/train.smk"
-include: "workflows/sample.smk"
-include: "workflows/evaluate.smk"
-include: "workflows/latency.smk"
+include: "workflows/jobs.smk"
 include: "workflows/report.smk"
 
 
@@ -19,3 +16,10 @@ rule all:
     input:
         figure_files(None, own=True),
         table_files(None, own=True),
+
+
+rule full:
+    # every suite of the study, core or not
+    input:
+        figure_files("full"),
+        table_files("full"),

@@ -30,9 +30,22 @@ CONFIDENCE = 0.95
 NUMBERS = ("train_seed", "seed_first", "seed_last", "num_images", "scale", "step", "repeat", "value")
 IDENTITY = ("tokenizer", "model", "sampler")
 # a missing score has its cause in the first of these that did not end well
-STAGES = ("tokenizer", "encode", "train", "sample", "evaluate")
+STAGES = (
+    "tokenizer",
+    "encode",
+    "train",
+    "distill",
+    "sample",
+    "evaluate",
+    "sweep",
+    "equivalence",
+    "snr",
+    "zero_shot",
+    "error_propagation",
+)
 # settings whose hash ends the names that bench.config gives; they find the run of a number that is not there
 HASHED = {"tokenizer": ("dataset", "tokenizer"), "model": ("dataset", "tokenizer", "model", "training")}
+OPTIONAL = ("distill",)  # part of a model's settings where it has one
 EXTRACTORS = {"trained": "a classifier trained on the training split", "inception": "Inception-v3"}
 
 
@@ -173,13 +186,30 @@ class Results:
         rows, names = self.metrics, self.variants(suite)[variant]
         mine = (rows["metric"] == metric) & (rows["model"] == names["model"]) & (rows["tokenizer"] == names["tokenizer"])
         mine &= rows["sampler"].isna() | (rows["sampler"] == names["sampler"])
+        mine &= rows["run_id"].isin(self.suite(suite)["runs"])  # another suite may have measured the same again
         return rows[mine & rows["train_seed"].isin(self.suite(suite)["train_seeds"])]
 
-    def of(self, variant: str, suite: str, metric: str) -> pd.Series:
-        """The final value of a metric by train_seed; seeds without a number are left out."""
+    def of(self, variant: str, suite: str, metric: str, seeds: tuple[int, int] | None = None) -> pd.Series:
+        """The final value of a metric by train_seed; seeds without a number are left out. seeds: the first and last sample seed of a
+        score, instead of all that the study draws."""
         rows = self.select(variant, suite, metric)
-        rows = rows[rows["step"].isna() & rows["scale"].isna() & rows["value"].notna()]
+        rows = rows[rows["step"].isna() & rows["scale"].isna() & rows["repeat"].isna() & rows["value"].notna()]
+        first, last = seeds or self.sample_seeds
+        rows = rows[rows["seed_first"].isna() | ((rows["seed_first"] == first) & (rows["seed_last"] == last))]
         return rows.set_index(rows["train_seed"].astype(int))["value"]
+
+    @property
+    def sample_seeds(self) -> tuple[int, int]:
+        """First and last seed of the generated pictures."""
+        first = self.about["evaluation"]["first_seed"]
+        return first, first + self.about["evaluation"]["num_images"] - 1
+
+    @property
+    def halves(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The sample seeds in two halves: a setting is tuned on the first and scored on the second."""
+        first, last = self.sample_seeds
+        middle = first + (last - first + 1) // 2
+        return (first, middle - 1), (middle, last)
 
     def estimate(self, variant: str, suite: str, metric: str) -> Estimate | None:
         return estimate(self.of(variant, suite, metric))
@@ -237,7 +267,9 @@ class Results:
         for row in self.runs[self.runs["stage"].isin(STAGES)].to_dict("records"):
             config = json.loads(row["config_json"] or "{}")
             named = {
-                key: config_hash({p: config[p] for p in parts}) for key, parts in HASHED.items() if {*parts} <= config.keys()
+                key: config_hash({p: config[p] for p in (*parts, *(OPTIONAL if "model" in parts else ())) if p in config})
+                for key, parts in HASHED.items()
+                if {*parts} <= config.keys()
             }
             sampler = config_hash(config["sampler"]) if "sampler" in config else None
             grid = ".".join(map(str, config.get("patch_nums", ())))

@@ -33,7 +33,8 @@ def read_run(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
 def study_row(plan: dict[str, Any]) -> dict[str, Any]:
     """A row for the study itself: its settings and which model, sampler and tokenizer each variant's name stands for."""
     about = {
-        key: plan[key] for key in ("study", "scope", "suites", "evaluation", "features", "dataset", "train_seeds", "latency")
+        key: plan[key]
+        for key in ("study", "scope", "reduced", "suites", "evaluation", "features", "dataset", "train_seeds", "latency")
     }
     commit, dirty = provenance.git_state()
     return {

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import json
 import re
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,11 +20,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from srdd.config import ModelConfig, Positive, SamplerConfig, Share, Strict, TokenizerConfig
+from srdd.config import Chance, ModelConfig, Positive, SamplerConfig, Share, Strict, TokenizerConfig, sampler_misfit
 from srdd.lookup import names_in, unknown
+from srdd.schedule import ScaleSchedule
 
 ROOT = Path(__file__).resolve().parent.parent
-RESERVED = ("all", "figures", "tables", "report")
+RESERVED = ("all", "full", "figures", "tables", "report", "report_full")
 SLUG = r"[a-z0-9][a-z0-9_]*"
 
 
@@ -111,8 +115,36 @@ class TrainingConfig(Strict):
     patience: Positive | None = Field(None, description="stop after so many looks without a better one; null: never")
     snapshot_every: Positive = Field(100, description="steps between the weights that the convergence figure scores")
     save_every: Positive = Field(50, description="steps between checkpoints to resume from")
+    corruption: str = Field(
+        "none", description="name of a corrupt_<name> in srdd/corruption.py: what befalls the tokens that are read"
+    )
+    eps: Share = Field(0.0, description="noise of the corruption; the loss is then the diffusion ELBO at this noise")
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
+
+    @model_validator(mode="after")
+    def _noise_has_a_kind(self) -> TrainingConfig:
+        if (self.corruption == "none") != (self.eps == 0):
+            raise ValueError(
+                f"corruption {self.corruption!r} with eps {self.eps}: noise needs both a corruption and eps > 0, or neither"
+            )
+        return self
+
+
+class SuiteEntry(Strict):
+    """One variant of a suite, a base and what it changes; or, with a grid, one variant for each combination of its values."""
+
+    base: str
+    delta: dict[str, Any] = {}
+    grid: dict[str, tuple[Any, ...]] = Field({}, strict=False, description="dotted key: values; every combination is a variant")
+
+
+class DistillConfig(Strict):
+    """How a model of fewer scales is made from a teacher (method of this project; the paper's is not public)."""
+
+    arm: str = Field(description="name of an arm_<name> in bench/distill.py")
+    teacher: SuiteEntry = Field(description="the teacher: a base and a delta")
+    num_samples: Positive = Field(2048, description="pictures of the teacher that the arm sequence learns from")
 
 
 class Variant(Strict):
@@ -122,6 +154,7 @@ class Variant(Strict):
     model: ModelConfig
     training: TrainingConfig = TrainingConfig()
     sampler: SamplerConfig = SamplerConfig()
+    distill: DistillConfig | None = None
 
 
 class EvaluationConfig(Strict):
@@ -141,11 +174,69 @@ class LatencyConfig(Strict):
     warmup: Positive = 1
 
 
-class SuiteEntry(Strict):
-    """One variant of a suite: a base and what it changes."""
+class SweepConfig(Strict):
+    """Many samplers of each trained model, sampled and scored by one job a model; also on each half of the sample seeds."""
 
-    base: str
-    delta: dict[str, Any] = {}
+    thresholds: tuple[Chance, ...] = Field((), strict=False, description="report the share of drawn tokens below each, per scale")
+
+
+class EquivalenceConfig(Strict):
+    """The diffusion ELBO of trained models against their cross-entropy."""
+
+    eps: tuple[Share, ...] = Field((0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7), strict=False, min_length=1)
+    corruptions: tuple[str, ...] = Field(("uniform", "absorb"), strict=False, min_length=1)
+    draws: Positive = Field(4, description="draws of the forward noise per picture")
+    num_images: Positive = Field(128, description="held-out pictures")
+
+
+class SnrConfig(Strict):
+    """Signal-to-noise ratio of the state after each scale."""
+
+    num_images: Positive = Field(512, description="held-out pictures, or all when there are fewer")
+
+
+Box = Annotated[tuple[float, float, float, float], Field(strict=False)]
+
+
+class ZeroShotConfig(Strict):
+    """In-painting, out-painting and super-resolution of held-out pictures. A box is (top, left, bottom, right) in shares of the side."""
+
+    inpaint: Box | None = (0.25, 0.25, 0.75, 0.75)
+    outpaint: Box | None = (0.25, 0.25, 0.75, 0.75)
+    super_resolution: bool = Field(True, description="keep the true tokens of the first m scales, for every m from 1 to K-1")
+    num_images: int = Field(1000, ge=100, description="held-out pictures, or all when there are fewer")
+
+    @model_validator(mode="after")
+    def _boxes_lie_inside(self) -> ZeroShotConfig:
+        for name in ("inpaint", "outpaint"):
+            box = getattr(self, name)
+            if box and not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
+                raise ValueError(f"{name} {list(box)}: not inside the picture; 0 <= top < bottom <= 1 and 0 <= left < right <= 1")
+            if box == (0.0, 0.0, 1.0, 1.0):
+                raise ValueError(f"{name} {list(box)}: is the whole picture; nothing is known, or nothing unknown")
+        return self
+
+
+class ErrorPropagationConfig(Strict):
+    """Share of the tokens of one scale that are replaced before the sampler goes on."""
+
+    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((0.05, 0.1, 0.25, 0.5, 1.0), strict=False, min_length=1)
+    num_images: int = Field(640, ge=100)
+
+
+class Claim(Strict):
+    """What a suite may confirm or refute, judged by a stated rule."""
+
+    text: str
+    origin: Literal["paper", "ours"] = "ours"
+    rule: str = Field("score", description="name of a judge_<name> in bench/analysis.py")
+    variant: str
+    against: str
+    metric: str = "fid"
+    better: Literal["lower", "higher"] = "lower"
+
+
+Measure = Literal["scores", "sweep", "convergence", "latency", "equivalence", "snr", "zero_shot", "error_propagation"]
 
 
 class Suite(Strict):
@@ -153,10 +244,17 @@ class Suite(Strict):
 
     claim: str = Field(description="what is compared, in one sentence")
     expect: str | None = Field(None, description="what the paper claims of it; null: the question is ours")
-    measure: tuple[Literal["scores", "convergence", "latency"], ...] = Field(("scores",), strict=False, min_length=1)
+    claims: tuple[Claim, ...] = Field((), strict=False, description="what is judged, for the table of claims")
+    core: bool = Field(True, description="part of the default run; else of `full`, or by its own target")
+    measure: tuple[Measure, ...] = Field(("scores",), strict=False, min_length=1)
     variants: dict[str, SuiteEntry] = Field(min_length=1)
     train_seeds: tuple[int, ...] | None = Field(None, strict=False, min_length=1)
     latency: LatencyConfig | None = Field(None, description="instead of the study's")
+    sweep: SweepConfig = SweepConfig()
+    equivalence: EquivalenceConfig = EquivalenceConfig()
+    snr: SnrConfig = SnrConfig()
+    zero_shot: ZeroShotConfig = ZeroShotConfig()
+    error_propagation: ErrorPropagationConfig = ErrorPropagationConfig()
     figures: tuple[str, ...] = Field((), strict=False)
     tables: tuple[str, ...] = Field((), strict=False)
 
@@ -165,6 +263,7 @@ class Study(Strict):
     """A study file."""
 
     study: str = Field(pattern=rf"^{SLUG}$")
+    reduced: str | None = Field(None, description="what was cut, said in every table and figure; null: nothing")
     dataset: DatasetConfig
     features: FeaturesConfig
     bases: dict[str, dict[str, Any]] = Field(min_length=1)
@@ -268,18 +367,37 @@ def _set(settings: dict, dotted: str, value: Any, prefix: str) -> None:
     node[last] = value
 
 
+def entries_of(suite: Suite) -> dict[str, tuple[str, SuiteEntry, dict[str, Any]]]:
+    """The variants of a suite by name, grids expanded: name of the entry, the entry with the grid's values in its delta, the values."""
+    found: dict[str, tuple[str, SuiteEntry, dict[str, Any]]] = {}
+    for name, entry in suite.variants.items():
+        for values in itertools.product(*entry.grid.values()):
+            chosen = dict(zip(entry.grid, values))
+            words = [f"{key.rsplit('.', 1)[-1]} {_word(value)}" for key, value in chosen.items()]
+            plain = SuiteEntry(base=entry.base, delta={**entry.delta, **chosen})
+            found[", ".join((name, *words))] = name, plain, chosen
+    return found
+
+
+def _word(value: Any) -> str:
+    return "-".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
 def resolve_variant(study: Study, suite: str, name: str) -> Variant:
     """Base plus delta, with what follows from dataset and tokenizer filled in, checked as a whole. Raises ConfigError."""
-    entry = study.suites[suite].variants[name]
-    at = f"suites.{suite}.variants.{name}"
+    entry = entries_of(study.suites[suite])[name][1]
+    timed_only = study.suites[suite].measure == ("latency",)  # no picture is read: other sizes may be timed
+    return _resolve(study, entry, f"suites.{suite}.variants.{name}", timed_only)
+
+
+def _resolve(study: Study, entry: SuiteEntry, at: str, timed_only: bool = False) -> Variant:
     if entry.base not in study.bases:
         raise ConfigError(f"{at}.base: " + unknown("base", entry.base, study.bases))
     settings = copy.deepcopy(study.bases[entry.base])
     for dotted, value in entry.delta.items():
-        _set(settings, dotted, value, f"{at}.delta.")
+        _set(settings, dotted, copy.deepcopy(value), f"{at}.delta.")
     at += " (delta and base)."
     data, config = study.dataset, settings.setdefault("tokenizer", {})
-    timed_only = study.suites[suite].measure == ("latency",)  # no picture is read: other sizes may be timed
     if not isinstance(config, dict) or not isinstance(config.setdefault("config", {}), dict):
         raise ConfigError(f"{at}tokenizer: must hold keys")
     follows = {"image_size": data.image_size, "in_channels": data.channels}
@@ -305,20 +423,53 @@ def resolve_variant(study: Study, suite: str, name: str) -> Variant:
             f"{at}model.patch_nums: {list(variant.model.patch_nums)} must end at the tokenizer's latent size "
             f"{tokenizer.schedule.latent_size}"
         )
-    sampler, m = variant.sampler, variant.model
-    if sampler.cfg_scale != 1.0 and not (m.conditional and m.class_dropout > 0):
-        raise ConfigError(
-            f"{at}sampler.cfg_scale: {sampler.cfg_scale} guides a model that has "
-            f"{'no class dropout' if m.conditional else 'no classes'}; set cfg_scale 1 or model.class_dropout > 0"
-        )
-    if sampler.top_k is not None and sampler.top_k > m.codebook_size:
-        raise ConfigError(f"{at}sampler.top_k: {sampler.top_k} is more than the {m.codebook_size} codes")
+    if problem := sampler_misfit(variant.sampler, variant.model):
+        raise ConfigError(f"{at}sampler.{problem}")
     for key, file, prefix, value in (
-        ("sampler.name", "srdd/sampling.py", "sample", sampler.name),
-        ("sampler.cfg_ramp", "srdd/guidance.py", "ramp", sampler.cfg_ramp),
-        ("model.mask", "srdd/masks.py", "mask", m.mask),
+        ("sampler.name", "srdd/sampling.py", "sample", variant.sampler.name),
+        ("sampler.select", "srdd/sampling.py", "select", variant.sampler.select),
+        ("sampler.cfg_ramp", "srdd/guidance.py", "ramp", variant.sampler.cfg_ramp),
+        ("model.mask", "srdd/masks.py", "mask", variant.model.mask),
+        ("training.corruption", "srdd/corruption.py", "corrupt", variant.training.corruption),
     ):
         _known(f"{at}{key}", file, prefix, value)
+    return _with_teacher(study, variant, at) if variant.distill else variant
+
+
+def _with_teacher(study: Study, variant: Variant, at: str) -> Variant:
+    """Check a distillation against its teacher. The arm `scratch`, the control, becomes a plain training whose tokens are those that
+    teacher and student see together."""
+    arms = [*names_in(ROOT / "bench/distill.py", "arm"), "scratch"]
+    if variant.distill.arm not in arms:
+        raise ConfigError(f"{at}distill.arm: " + unknown("arm", variant.distill.arm, arms))
+    distill, teacher = variant.distill, _resolve(study, variant.distill.teacher, f"{at}distill.teacher")
+    student, model = variant.model.schedule, teacher.model
+    if teacher.distill:
+        raise ConfigError(f"{at}distill.teacher: is distilled itself; name one that is trained")
+    if teacher.tokenizer != variant.tokenizer:
+        raise ConfigError(f"{at}distill.teacher: has another tokenizer; teacher and student must share one")
+    same = ("codebook_size", "num_classes", "depth", "width", "heads", "mlp_ratio", "qk_norm", "shared_adaln", "mask_prob")
+    for key in same if distill.arm != "scratch" else ():
+        if getattr(model, key) != getattr(variant.model, key):
+            raise ConfigError(
+                f"{at}distill.teacher: model.{key} is {getattr(model, key)}, the student's {getattr(variant.model, key)}; "
+                "a student starts from its teacher's weights and needs the same sizes"
+            )
+    if distill.arm == "logit" and not student.is_subset_of(model.schedule):
+        raise ConfigError(
+            f"{at}model.patch_nums: {list(student.patch_nums)} is no subset of the teacher's {list(model.patch_nums)}; "
+            "the arm logit needs the teacher's logits at every scale"
+        )
+    if distill.arm == "logit" and (model.history != 0 or model.mask):
+        raise ConfigError(
+            f"{at}distill.teacher: model.history is {model.history}; the arm logit reads the teacher at the student's state alone, "
+            "which only a Markov teacher (history 0) allows"
+        )
+    if distill.arm == "scratch":
+        seen = teacher.training.steps * teacher.training.batch_size * model.schedule.seq_len
+        more = round(seen / (variant.training.batch_size * student.seq_len))
+        longer = variant.training.model_copy(update={"steps": variant.training.steps + more})
+        variant = variant.model_copy(update={"training": longer, "distill": None})
     return variant
 
 
@@ -379,14 +530,17 @@ class Plan:
             self.suites[suite].add(run_id)
         return job.run_id
 
+    def suites_of(self, scope: str | None) -> list[str]:
+        """Names of the suites of a scope, in the order of the study: one, all ("full"), or those of the default run (None)."""
+        return [name for name, suite in self.study.suites.items() if scope in (name, "full") or (scope is None and suite.core)]
+
     def jobs_of(self, scope: str | None) -> list[str]:
-        """run_ids of one suite, or of all."""
-        return sorted(self.suites[scope] if scope else self.jobs)
+        """run_ids of a scope."""
+        return sorted(set().union(*(self.suites[name] for name in self.suites_of(scope))))
 
     def outputs_of(self, what: Literal["figures", "tables"], scope: str | None) -> list[str]:
-        """Names of the figures or tables of one suite, or of all, in the order of the study: <suite>_<name>."""
-        suites = [scope] if scope else list(self.study.suites)
-        return [f"{suite}_{name}" for suite in suites for name in getattr(self.study.suites[suite], what)]
+        """Names of the figures or tables of a scope, in the order of the study: <suite>_<name>."""
+        return [f"{suite}_{name}" for suite in self.suites_of(scope) for name in getattr(self.study.suites[suite], what)]
 
 
 def _dump(model: BaseModel) -> dict:
@@ -404,23 +558,33 @@ def expand(study: Study) -> Plan:
     plan = Plan(study)
     _check_names(study)
     for suite_name, suite in study.suites.items():
-        variants = {name: resolve_variant(study, suite_name, name) for name in suite.variants}
-        plan.identities[suite_name] = {}
-        for name, variant in variants.items():
-            identity = _identity(study, variant)
-            for other, known in plan.identities[suite_name].items():
-                keys = ["model", *(["timed"] if "latency" in suite.measure else [])]  # time knows sizes, not training
-                if known["sampler"] == identity["sampler"] and any(known[key] == identity[key] for key in keys):
-                    raise ConfigError(
-                        f"suites.{suite_name}.variants.{name}: has the same settings as {other!r}; change or remove it"
-                    )
-            plan.identities[suite_name][name] = identity
-            for measure in suite.measure:
-                if measure != "latency":
-                    _add_scores(plan, suite_name, variant, suite.train_seeds or study.train_seeds, measure)
-        if "latency" in suite.measure:
-            _add_latency(plan, suite_name, variants)
+        plan.suites[suite_name] = set()
+        variants: dict[str, Variant] = {}
+        known: dict[str, dict[str, Any]] = {}
+        for name, (group, _, values) in entries_of(suite).items():
+            variant = resolve_variant(study, suite_name, name)
+            identity = _identity(study, variant) | {"group": group, "grid": values}
+            twin = next((other for other, found in known.items() if _equal(found, identity, suite)), None)
+            if twin is not None and known[twin]["group"] == group and suite.variants[group].grid:
+                continue  # a grid meets itself where a value does not matter, such as the ramp at w = 1
+            if twin is not None:
+                raise ConfigError(f"suites.{suite_name}.variants.{name}: has the same settings as {twin!r}; change or remove it")
+            known[name], variants[name] = identity, variant
+        plan.identities[suite_name] = known
+        for claim in suite.claims:
+            for key in ("variant", "against"):
+                if getattr(claim, key) not in variants:
+                    raise ConfigError(f"suites.{suite_name}.claims.{key}: " + unknown("variant", getattr(claim, key), variants))
+            _known(f"suites.{suite_name}.claims.rule", "bench/analysis.py", "judge", claim.rule)
+        for measure in suite.measure:
+            globals()[f"_add_{measure}"](plan, suite_name, variants)
     return plan
+
+
+def _equal(known: dict[str, Any], identity: dict[str, Any], suite: Suite) -> bool:
+    """Whether two variants would give the same numbers: time knows sizes, not training."""
+    keys = ["model", *(["timed"] if "latency" in suite.measure else [])]
+    return known["sampler"] == identity["sampler"] and any(known[key] == identity[key] for key in keys)
 
 
 def _check_names(study: Study) -> None:
@@ -428,6 +592,10 @@ def _check_names(study: Study) -> None:
     for name in study.evaluation.metrics:
         _known("evaluation.metrics", "bench/metrics.py", "metric", name)
     for suite_name, suite in study.suites.items():
+        if {"scores", "sweep"} <= set(suite.measure):
+            raise ConfigError(f"suites.{suite_name}.measure: scores and sweep score the same variants; name one")
+        for name in suite.equivalence.corruptions:
+            _known(f"suites.{suite_name}.equivalence.corruptions", "srdd/corruption.py", "corrupt", name)
         if suite_name in RESERVED or suite_name.endswith("_job") or suite_name.startswith(("collect_", "figures_", "tables_")):
             raise ConfigError(f"suites.{suite_name}: names a rule of the workflow already; choose another name")
         for name in suite.figures:
@@ -453,77 +621,187 @@ def _features_job(study: Study, data: Job) -> Job:
     return Job("features", {**data.config, "features": _dump(study.features)}, {"data": data.run_id}, study.features.name)
 
 
-def _train_config(tokenizer: Job, variant: Variant) -> dict:
-    return {**tokenizer.config, "model": _dump(variant.model), "training": _dump(variant.training)}
+def _train_config(study: Study, tokenizer: Job, variant: Variant) -> dict:
+    config = {**tokenizer.config, "model": _dump(variant.model), "training": _dump(variant.training)}
+    if variant.distill is not None:
+        teacher = _teacher(study, variant)
+        parts = {key: _dump(getattr(teacher, key)) for key in ("model", "training", "sampler")}
+        config["distill"] = {"arm": variant.distill.arm, "num_samples": variant.distill.num_samples, "teacher": parts}
+    return config
+
+
+def _teacher(study: Study, variant: Variant) -> Variant:
+    return _resolve(study, variant.distill.teacher, "distill.teacher")
+
+
+def canonical_sampler(sampler: SamplerConfig) -> dict[str, Any]:
+    """A sampler's settings with those that cannot matter at their defaults, so that equal samplers have one name."""
+    found, default = _dump(sampler), _dump(SamplerConfig())
+    idle = {"cfg_ramp"} if sampler.cfg_scale == 1 else set()
+    if not sampler.refine_steps:
+        idle |= {"select", "resample_fraction", "commit_above", "entropy_bound"}
+        idle |= set() if sampler.sr_steps else {"p_resample", "refine_scales"}
+    uses = {"threshold": "p_resample", "lowest": "resample_fraction", "random": "resample_fraction"}
+    uses |= {"dynamic": "commit_above", "entropy": "entropy_bound"}
+    if sampler.refine_steps and sampler.select in uses:
+        idle |= set(uses.values()) - {uses[sampler.select]} - ({"p_resample"} if sampler.sr_steps else set())
+    return {key: default[key] if key in idle else value for key, value in found.items()}
 
 
 def _identity(study: Study, variant: Variant) -> dict[str, Any]:
     """The names under which a variant's numbers stand in metrics.csv."""
     tokenizer = _tokenizer_job(study, variant)[1]
-    model = config_hash(_train_config(tokenizer, variant))
+    model = config_hash(_train_config(study, tokenizer, variant))
     sampler = variant.sampler
     sizes = config_hash({"tokenizer": _dump(variant.tokenizer.config), "model": _dump(variant.model)})
     return {
         "timed": f"{model_slug(variant.model)}-{sizes}",  # the name in latency rows: time knows sizes, not training
         "tokenizer": tokenizer.run_id.split("/")[1],
         "model": f"{model_slug(variant.model)}-{model}",
-        "sampler": f"{sampler.name}-w{sampler.cfg_scale:g}-{config_hash(_dump(sampler))}",
+        "sampler": f"{sampler.name}-w{sampler.cfg_scale:g}-{config_hash(canonical_sampler(sampler))}",
         "history": variant.model.history,
         "mask": variant.model.mask,
         "depth": variant.model.depth,
         "patch_nums": list(variant.model.patch_nums),
-        "settings": {"sampler": _dump(sampler), "model": _dump(variant.model), "training": _dump(variant.training)},
+        "settings": {"sampler": canonical_sampler(sampler), "model": _dump(variant.model), "training": _dump(variant.training)},
     }
 
 
-def _add_scores(plan: Plan, suite: str, variant: Variant, seeds: tuple[int, ...], measure: str) -> None:
+@dataclass(frozen=True)
+class _Trained:
+    """The jobs behind one trained model: what it reads, and itself (stage train or distill)."""
+
+    data: Job
+    tokenizer: Job
+    features: Job
+    encoded: Job
+    train: Job
+    names: dict[str, str]
+    slug: str
+
+    def inputs(self, *roles: str) -> dict[str, str]:
+        jobs = {
+            "data": self.data,
+            "tokenizer": self.tokenizer,
+            "features": self.features,
+            "tokens": self.encoded,
+            "train": self.train,
+        }
+        return {role: jobs[role].run_id for role in roles}
+
+
+def _add_trained(plan: Plan, suite: str, variant: Variant, seed: int) -> _Trained:
+    """Everything up to a trained model, and the two lines that its scores are read against."""
     study, identity = plan.study, _identity(plan.study, variant)
     data, tokenizer = _tokenizer_job(study, variant)
     features = _features_job(study, data)
-    patch_nums = list(variant.model.patch_nums)
-    grid = variant.model.schedule.name
-    encoded = Job(
-        "encode", {**tokenizer.config, "patch_nums": patch_nums}, {"data": data.run_id, "tokenizer": tokenizer.run_id}, grid
-    )
-    evaluation = _dump(study.evaluation)
     names = {key: identity[key] for key in ("tokenizer", "model", "sampler")}
-    shared = {"data": data.run_id, "tokenizer": tokenizer.run_id, "features": features.run_id}
+    slug = f"{model_slug(variant.model)}-s{seed}"
+
+    def encode(schedule: ScaleSchedule) -> Job:
+        config = {**tokenizer.config, "patch_nums": list(schedule.patch_nums)}
+        return Job("encode", config, {"data": data.run_id, "tokenizer": tokenizer.run_id}, schedule.name)
+
+    encoded = encode(variant.model.schedule)
+    read = {"data": data.run_id, "tokenizer": tokenizer.run_id, "tokens": encoded.run_id}
     baseline = Job(
         "baselines",
-        {**encoded.config, "features": _dump(study.features), "evaluation": evaluation},
-        {**shared, "tokens": encoded.run_id},
-        grid,
+        {**encoded.config, "features": _dump(study.features), "evaluation": _dump(study.evaluation)},
+        {**read, "features": features.run_id},
+        variant.model.schedule.name,
     )
-    for job in (data, tokenizer, features, encoded, baseline):
+    stage = "train"
+    if variant.distill is not None:
+        stage, read = "distill", {**read, "teacher": _add_trained(plan, suite, _teacher(study, variant), seed).train.run_id}
+        slug = f"{variant.distill.arm}-{slug}"
+    train = Job(
+        stage,
+        {**_train_config(study, tokenizer, variant), "train_seed": seed},
+        read,
+        slug,
+        {key: names[key] for key in ("tokenizer", "model")},
+    )
+    for job in (data, tokenizer, features, encoded, baseline, train):
         plan.add(suite, job)
-    for seed in seeds:
-        train = Job(
-            "train",
-            {**_train_config(tokenizer, variant), "train_seed": seed},
-            {"data": data.run_id, "tokenizer": tokenizer.run_id, "tokens": encoded.run_id},
-            f"{model_slug(variant.model)}-s{seed}",
-            {key: names[key] for key in ("tokenizer", "model")},
-        )
-        sample = Job(
-            "sample",
-            {
-                **train.config,
-                "sampler": _dump(variant.sampler),
-                "evaluation": evaluation,
-                "snapshots": measure == "convergence",
-            },
-            {"data": data.run_id, "tokenizer": tokenizer.run_id, "train": train.run_id},
-            f"{model_slug(variant.model)}-s{seed}",
-            names,
-        )
-        evaluate = Job(
-            "evaluate",
-            {**sample.config, "features": _dump(study.features)},
-            {"data": data.run_id, "features": features.run_id, "sample": sample.run_id},
-            f"{model_slug(variant.model)}-s{seed}",
-            names,
-        )
-        for job in (train, sample, evaluate):
+    return _Trained(data, tokenizer, features, encoded, train, names, slug)
+
+
+def _trainings(plan: Plan, suite: str, variants: dict[str, Variant]) -> Iterator[tuple[Variant, _Trained]]:
+    """Every variant with every training seed of a suite."""
+    for variant in variants.values():
+        for seed in plan.study.suites[suite].train_seeds or plan.study.train_seeds:
+            yield variant, _add_trained(plan, suite, variant, seed)
+
+
+def _add_scores(plan: Plan, suite: str, variants: dict[str, Variant], snapshots: bool = False) -> None:
+    """Pictures, kept on disk, and their scores."""
+    for variant, made in _trainings(plan, suite, variants):
+        settings = {"sampler": canonical_sampler(variant.sampler), "evaluation": _dump(plan.study.evaluation)}
+        config = {**made.train.config, **settings, "snapshots": snapshots}
+        sample = Job("sample", config, made.inputs("data", "tokenizer", "train"), made.slug, made.names)
+        config = {**config, "features": _dump(plan.study.features)}
+        read = {**made.inputs("data", "features"), "sample": sample.run_id}
+        plan.add(suite, sample)
+        plan.add(suite, Job("evaluate", config, read, made.slug, made.names))
+
+
+def _add_convergence(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
+    """Scores of the weights along the training."""
+    _add_scores(plan, suite, variants, snapshots=True)
+
+
+def _add_sweep(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
+    """One job a trained model for all its samplers."""
+    models: dict[str, tuple[_Trained, list[dict[str, Any]]]] = {}
+    for variant, made in _trainings(plan, suite, variants):
+        entry = {"name": made.names["sampler"], "sampler": canonical_sampler(variant.sampler)}
+        models.setdefault(made.train.run_id, (made, []))[1].append(entry)
+    study, roles = plan.study, ("data", "tokenizer", "features", "tokens", "train")
+    shared = {"evaluation": _dump(study.evaluation), "features": _dump(study.features), "sweep": _dump(study.suites[suite].sweep)}
+    for made, samplers in models.values():
+        config = {**made.train.config, **shared, "samplers": samplers}
+        names = {key: made.names[key] for key in ("tokenizer", "model")}
+        plan.add(suite, Job("sweep", config, made.inputs(*roles), made.slug, names))
+
+
+def _add_probe(plan: Plan, suite: str, variants: dict[str, Variant], measure: str, sampled: bool) -> None:
+    """A job that asks one question of each trained model, with its sampler or without."""
+    study, roles = plan.study, ("data", "tokenizer", "tokens", "train", *(["features"] if sampled else []))
+    for variant, made in _trainings(plan, suite, variants):
+        config = {**made.train.config, measure: _dump(getattr(study.suites[suite], measure))}
+        if sampled:
+            config |= {"sampler": canonical_sampler(variant.sampler), "features": _dump(study.features)}
+            config |= {"evaluation": _dump(study.evaluation)}
+        names = {key: made.names[key] for key in ("tokenizer", "model", *(["sampler"] if sampled else []))}
+        plan.add(suite, Job(measure, config, made.inputs(*roles), made.slug, names))
+
+
+def _add_equivalence(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
+    """ELBO against cross-entropy."""
+    _add_probe(plan, suite, variants, "equivalence", sampled=False)
+
+
+def _add_zero_shot(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
+    """In-painting, out-painting, super-resolution."""
+    _add_probe(plan, suite, variants, "zero_shot", sampled=True)
+
+
+def _add_error_propagation(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
+    """Corrupted tokens of one scale, and what becomes of them."""
+    _add_probe(plan, suite, variants, "error_propagation", sampled=True)
+
+
+def _add_snr(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
+    """Signal-to-noise ratio along a tokenizer's scales: one job a tokenizer and schedule, no model."""
+    for variant in variants.values():
+        data, tokenizer = _tokenizer_job(plan.study, variant)
+        schedule = variant.model.schedule
+        config = {**tokenizer.config, "patch_nums": list(schedule.patch_nums), "snr": _dump(plan.study.suites[suite].snr)}
+        for job in (
+            data,
+            tokenizer,
+            Job("snr", config, {"data": data.run_id, "tokenizer": tokenizer.run_id}, schedule.name),
+        ):
             plan.add(suite, job)
 
 
@@ -536,7 +814,7 @@ def _add_latency(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
             "identity": {"model": identity["timed"], "sampler": identity["sampler"]},
             "tokenizer": _dump(variant.tokenizer.config),
             "model": _dump(variant.model),
-            "sampler": _dump(variant.sampler),
+            "sampler": canonical_sampler(variant.sampler),
         }
     plan.add(
         suite,
@@ -548,13 +826,11 @@ def _add_latency(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
 
 def main() -> None:
     """Check a study and say what it would run: `python -m bench.config STUDY.yaml [--name]`."""
-    import sys
-
     try:
         plan = load_study(sys.argv[1])
     except ConfigError as error:
         sys.exit(f"error: {error}")
-    print(plan.study.study if "--name" in sys.argv else "\n".join(plan.jobs_of(None)))
+    print(plan.study.study if "--name" in sys.argv else "\n".join(plan.jobs_of("full")))
 
 
 if __name__ == "__main__":

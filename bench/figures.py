@@ -10,19 +10,13 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from .analysis import (
     Results,
@@ -43,152 +37,25 @@ from .analysis import (
     seeds_words,
     show,
 )
-from .results import write_text, written_whole
-
-SINGLE, DOUBLE = 3.3, 6.8
-COLOURS = sns.color_palette("colorblind")
-# ten colours and nine markers: no two of the first ninety variants look alike
-MARKERS = "os^DvPX<>"
-LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-RED = "#c00000"
-STYLE = {
-    "font.size": 7.5,
-    "axes.titlesize": 8,
-    "axes.labelsize": 7.5,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.handlelength": 3.2,  # long enough to tell dashes from dots
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "lines.linewidth": 1.2,
-    "lines.markersize": 4,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "svg.hashsalt": "srdd",
-    "figure.constrained_layout.use": True,
-}
-matplotlib.rcParams.update(STYLE)  # for all of this program: legends and titles read it when they are made
-
-
-# ---------------------------------------------------------------- parts
-
-
-def write_figure(stem: Path, figure: Figure, caption: str) -> None:
-    """<stem>.png, .svg and the caption as .rst; the same bytes for the same rows."""
-    for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-        with written_whole(stem.with_name(f"{stem.name}.{ending}")) as temporary:
-            figure.savefig(temporary, format=ending, dpi=200, metadata=metadata)
-    plt.close(figure)
-    write_text(stem.with_name(f"{stem.name}.rst"), caption + "\n")
-
-
-def look(i: int) -> dict[str, Any]:
-    """Colour, marker and line of the i-th variant."""
-    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "linestyle": LINES[i % len(LINES)]}
-
-
-def text(name: Any) -> str:
-    """A name from a study as matplotlib shows it: no formula, and never hidden from a legend."""
-    shown = str(name).replace("$", r"\$")
-    return f" {shown}" if shown.startswith("_") else shown
-
-
-def canvas(width: float, height: float, rows: int = 1, columns: int = 1, **more: Any) -> tuple[Figure, np.ndarray]:
-    """A figure and its axes, always as a (rows, columns) array."""
-    return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, **more)
-
-
-def legend_below(figure: Figure, columns: int = 4) -> None:
-    """One legend for all panels, under them: it hides no data."""
-    found: dict[str, Any] = {}
-    for axes in figure.axes:
-        for handle, label in zip(*axes.get_legend_handles_labels()):
-            found.setdefault(label, handle)
-    if found:
-        figure.legend(
-            found.values(), found.keys(), loc="outside lower center", ncols=min(columns, len(found)), frameon=False, fontsize=7
-        )
-
-
-def note(figure: Figure, words: str) -> None:
-    """What is missing and why, in red above the panels."""
-    if words:
-        lines = textwrap.wrap(f"missing: {words}", int(figure.get_figwidth() * 21))
-        lines = lines[:4] + ["..."] * (len(lines) > 4)
-        figure.suptitle("\n".join(map(text, lines)), fontsize=6, color=RED)
-
-
-def blank(axes: Axes, words: str, letters: int = 24) -> None:
-    """Say in a panel why it holds no data."""
-    shown = "\n".join(map(text, textwrap.wrap(words, letters)))
-    said = axes.text(0.5, 0.5, shown, transform=axes.transAxes, ha="center", va="center", color=RED, fontsize=7)
-    said.set_in_layout(False)  # a long reason must not squeeze the panels
-    axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
-
-
-def band(axes: Axes, rows: pd.DataFrame, x: str, label: str, style: dict[str, Any], along: str | None = None) -> None:
-    """Mean of `value` at each x as a line with its 95 % t-band; `along`: draw against the mean of that column instead."""
-    points = []
-    for place, part in rows.groupby(x):
-        found = estimate(part["value"])
-        if found is not None:
-            points.append((part[along].mean() if along else place, found))
-    xs = [place for place, _ in points]
-    axes.plot(xs, [found.mean for _, found in points], label=text(label), **style)
-    sure = [found.half is not None for _, found in points]
-    low, high = [found.low for _, found in points], [found.high for _, found in points]
-    axes.fill_between(xs, low, high, where=sure, color=style["color"], alpha=0.15, linewidth=0)
-
-
-def side_ticks(axes: Axes, results: Results, suite: str) -> None:
-    """The x axis of scales: the side of each token grid that a variant of the suite has."""
-    sides = sorted({side for names in results.variants(suite).values() for side in names["patch_nums"]})
-    axes.xaxis.set_major_locator(FixedLocator(sides))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlim(sides[0] - 0.06 * (1 + sides[-1] - sides[0]), sides[-1] + 0.06 * (1 + sides[-1] - sides[0]))
-    axes.set_xlabel("grid side of the scale (tokens)")
-
-
-def plain_log(axis: Any) -> None:
-    """Write 0.5, 10 and 200 on a logarithmic axis, not powers."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    low, high = sorted(axis.get_view_interval())
-    if high < 30 * low:  # a narrow range has too few powers of ten to be read
-        ticks = [m * 10.0**e for e in range(-9, 10) for m in (1, 2, 3, 5) if low <= m * 10.0**e <= high]
-        axis.set_major_locator(FixedLocator(ticks if high > 6 * low else MaxNLocator(5).tick_values(low, high)))
-        axis.set_minor_locator(NullLocator())
-        axis.set_view_interval(low, high, ignore=True)
-
+from .drawing import (
+    COLOURS,
+    DOUBLE,
+    RED,
+    SINGLE,
+    band,
+    blank,
+    canvas,
+    legend_below,
+    look,
+    note,
+    place,
+    plain_log,
+    side_ticks,
+    text,
+    write_figure,
+)
 
 # ---------------------------------------------------------------- pictures
-
-
-def _picture(image_CHW: np.ndarray) -> np.ndarray:
-    """uint8 picture as rows, columns, three colours."""
-    image = image_CHW.transpose(1, 2, 0)
-    return np.repeat(image, 3, 2) if image.shape[2] == 1 else image
-
-
-def mosaic(images: dict[tuple[int, int], np.ndarray], rows: int, columns: int) -> np.ndarray:
-    """Pictures by (row, column) on white, each with a gap of an eighth of its side."""
-    side = next(iter(images.values())).shape[-1]
-    pitch = side + max(1, side // 8)
-    found = np.full((rows * pitch, columns * pitch, 3), 255, np.uint8)
-    for (row, column), image in images.items():
-        found[row * pitch : row * pitch + side, column * pitch : column * pitch + side] = _picture(image)
-    return found[: rows * pitch - (pitch - side), : columns * pitch - (pitch - side)]
-
-
-def _place(axes: Axes, images: dict[tuple[int, int], np.ndarray], rows: int, columns: int) -> float:
-    """Draw a mosaic with nearest-neighbour enlargement; returns the pitch of its pictures in pixels."""
-    shown = mosaic(images, rows, columns)
-    axes.imshow(shown, interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-    side = next(iter(images.values())).shape[-1]
-    return side + max(1, side // 8)
 
 
 def _absent(axes: Axes, results: Results, suite: str, variant: str) -> None:
@@ -217,7 +84,7 @@ def figure_samples(results: Results, suite: str) -> tuple[Figure, str]:
             continue
         # picture i has class i modulo the number of classes: with `rows` classes a row holds one class
         cells = {(j % rows, j // rows): image for j, image in enumerate(images[: rows * columns])}
-        pitch = _place(panel, cells, rows, columns)
+        pitch = place(panel, cells, rows, columns)
         if i == 0:
             panel.set_yticks([(row + 0.45) * pitch for row in range(rows)], map(str, range(rows)))
             panel.tick_params(length=0)
@@ -249,7 +116,7 @@ def figure_growth(results: Results, suite: str) -> tuple[Figure, str]:
             continue
         count = min(shown, len(strip))
         cells = {(row, k): strip[row, k] for row in range(count) for k in range(len(sides))}
-        pitch = _place(panel, cells, count, len(sides))
+        pitch = place(panel, cells, count, len(sides))
         marks = [f"{side}x{side}" if len(sides) <= 6 else str(side) for side in sides]
         panel.set_xticks([(k + 0.45) * pitch for k in range(len(sides))], marks)
         panel.tick_params(length=0, labeltop=True, labelbottom=False, pad=1)

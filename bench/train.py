@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from srdd import corruption
 from srdd.checkpoint import load_tokenizer, save_model
 from srdd.config import ModelConfig
+from srdd.corruption import mask_within_scales
+from srdd.lookup import find
 from srdd.loss import by_scale, linear_cross_entropy, token_losses
 from srdd.model import ScaleTransformer
 from srdd.noise import generator
@@ -110,17 +113,24 @@ class Trainer:
             labels_B = labels_B.masked_fill(dropped, self.model_config.null_label)
         device = self.run.device
         tokens_BL = torch.from_numpy(self.tokens["train"][indices].astype(np.int64)).to(device, non_blocking=True)
-        with torch.no_grad():
-            inputs_BLC = self.ladder.teacher_forced_inputs(tokens_BL)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            hidden_BLD = self.hidden(inputs_BLC, labels_B.to(device, non_blocking=True), source)
-            loss = linear_cross_entropy(hidden_BLD, self.model.head, tokens_BL)
+            loss = self.loss(tokens_BL, labels_B.to(device, non_blocking=True), source)
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self.optimizer.step()
         self.average.update(self.model, step)
         return loss.detach()
+
+    def loss(self, tokens_BL: torch.Tensor, labels_B: torch.Tensor, source: torch.Generator) -> torch.Tensor:
+        """Cross-entropy of clean tokens given the state of corrupted ones; with intra-scale masks, of the masked tokens."""
+        V, model = self.model_config.codebook_size, self.model_config
+        with torch.no_grad():
+            seen_BL = find(corruption, "corrupt", self.config.corruption)(tokens_BL, self.config.eps, V, source)
+            inputs_BLC = self.ladder.teacher_forced_inputs(seen_BL)
+        own_BL = mask_within_scales(tokens_BL, model.schedule, model.mask_prob, V, source) if model.mask_prob else None
+        hidden_BLD = self.hidden(inputs_BLC, labels_B, source, own_BL)
+        return linear_cross_entropy(hidden_BLD, self.model.head, tokens_BL, None if own_BL is None else own_BL == V)
 
     def averaged(self) -> ScaleTransformer:
         """The model with averaged weights, in evaluation mode."""

@@ -86,6 +86,9 @@ class ModelConfig(_Scheduled):
     qk_norm: bool = Field(True, description="L2-normalised queries and keys with a learned scale per head")
     shared_adaln: bool = Field(False, description="one AdaLN projection for all blocks, as in the depth-36 model")
     class_dropout: Share = Field(0.1, description="share of training images that lose their class")
+    mask_prob: Share = Field(
+        0.0, description="share of scales trained with some of their own tokens revealed; 0: cannot be refined"
+    )
     drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.0, description="stochastic depth of the last block")
     init_gamma: float = Field(1e-5, ge=0, description="factor on the initial residual gates")
 
@@ -107,8 +110,14 @@ class ModelConfig(_Scheduled):
         return self.num_classes
 
 
+Chance = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
 class SamplerConfig(Strict):
-    """How tokens are drawn. cfg_scale is w in u + w (c - u): 1 switches guidance off; VAR's own t is w - 1."""
+    """How tokens are drawn. cfg_scale is w in u + w (c - u): 1 switches guidance off; VAR's own t is w - 1.
+
+    sr_steps is simple resampling, refine_steps is mask resampling (SRDD, arXiv 2509.22636); both are 0 in VAR and SDD.
+    """
 
     name: str = Field("var", description="name of a sample_<name> in srdd/sampling.py")
     cfg_scale: float = Field(1.0, ge=1.0)
@@ -116,3 +125,47 @@ class SamplerConfig(Strict):
     temperature: float = Field(1.0, gt=0.0)
     top_k: int | None = Field(None, ge=1, description="draw among the k likeliest codes; null: all")
     top_p: float = Field(1.0, gt=0.0, le=1.0, description="draw among the likeliest codes that hold this mass")
+    sr_steps: int = Field(
+        0, ge=0, description="SR: redraws of the tokens below p_resample from the same distribution, no network call"
+    )
+    refine_steps: int = Field(0, ge=0, description="MR: passes after the first at every refined scale, one network call each")
+    select: str = Field(
+        "threshold", description="name of a select_<name> in srdd/sampling.py: which tokens a pass masks and redraws"
+    )
+    p_resample: Chance = Field(0.1, description="redraw tokens whose probability is below; for SR and for select threshold")
+    resample_fraction: float = Field(0.5, gt=0.0, le=1.0, description="share that is redrawn; for select lowest and random")
+    commit_above: Chance = Field(0.9, description="keep positions whose likeliest code has this probability; for select dynamic")
+    entropy_bound: float = Field(1.0, gt=0.0, description="nats that one pass may commit together; for select entropy")
+    refine_scales: tuple[int, ...] | None = Field(None, strict=False, description="scales k that SR and MR touch; null: all")
+
+    @model_validator(mode="after")
+    def _refinement_fits(self) -> SamplerConfig:
+        if self.name == "var" and (self.sr_steps or self.refine_steps):
+            raise ValueError(
+                f"sampler var draws every scale once: sr_steps {self.sr_steps} and refine_steps {self.refine_steps} need name srdd"
+            )
+        if self.refine_scales is not None and any(k < 0 for k in self.refine_scales):
+            raise ValueError(f"refine_scales {list(self.refine_scales)}: scales count from 0")
+        return self
+
+    def passes(self, k: int) -> int:
+        """Network passes at scale k."""
+        return 1 + (self.refine_steps if self.refines(k) else 0)
+
+    def refines(self, k: int) -> bool:
+        """Whether SR and MR touch scale k."""
+        return self.refine_scales is None or k in self.refine_scales
+
+
+def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
+    """Why a sampler cannot be used with a model, as `key value: reason`; None when it can (guidance: arXiv 2207.12598)."""
+    if sampler.cfg_scale != 1.0 and not (model.conditional and model.class_dropout > 0):
+        lacks = "no class dropout" if model.conditional else "no classes"
+        return f"cfg_scale {sampler.cfg_scale}: guides a model that has {lacks}; set cfg_scale 1 or train with class_dropout > 0"
+    if sampler.refine_steps and model.mask_prob == 0:
+        return f"refine_steps {sampler.refine_steps}: refines a model trained without masks; set refine_steps 0 or train with mask_prob > 0"
+    if sampler.top_k is not None and sampler.top_k > model.codebook_size:
+        return f"top_k {sampler.top_k}: is more than the {model.codebook_size} codes"
+    if sampler.refine_scales is not None and any(k >= model.schedule.num_scales for k in sampler.refine_scales):
+        return f"refine_scales {list(sampler.refine_scales)}: the schedule has scales 0 to {model.schedule.num_scales - 1}"
+    return None

@@ -23,7 +23,8 @@ class Cost:
 
 
 def sampling_cost(model: ModelConfig, sampler: SamplerConfig) -> Cost:
-    """Count what `sample_var` (VAR, arXiv 2404.02905) spends on one image, decoder excluded; a multiply-add is two flops.
+    """Count what a sampler (VAR, arXiv 2404.02905; SRDD, 2509.22636) spends on one image, decoder excluded; a multiply-add is two
+    flops. Every pass of a refined scale counts whole: a pass computes all tokens of its scale.
 
     Counted on the meta device, where torch's counter also sees fused attention.
     """
@@ -38,8 +39,10 @@ def sampling_cost(model: ModelConfig, sampler: SamplerConfig) -> Cost:
     for k, length in enumerate(schedule.lengths):
         batch = 2 if doubled[k] else 1
         inputs_BlC = torch.empty(batch, length, model.codebook_dim, device="meta")
+        passes = sampler.passes(k)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            denoise(inputs_BlC, k, labels[batch])
-        rows.append((batch, batch * length, counter.get_total_flops()))
+            for _ in range(passes):
+                denoise(inputs_BlC, k, labels[batch])
+        rows.append((batch * passes, batch * passes * length, counter.get_total_flops()))
     nfe, token_evals, flops = (sum(column) for column in zip(*rows))
     return Cost(nfe, token_evals, flops, tuple(rows))

@@ -13,7 +13,8 @@ import torch
 from .lookup import find
 from .schedule import ScaleSchedule
 
-Denoise = Callable[[torch.Tensor, int, torch.Tensor], torch.Tensor]
+# (inputs_BlC, k, labels_B) -> logits_BlV; a model trained with masks takes the scale's own tokens as a fourth argument
+Denoise = Callable[..., torch.Tensor]
 
 
 def ramp_constant(cfg_scale: float, k: int, num_scales: int) -> float:
@@ -54,13 +55,14 @@ def guide(
         return denoise
     both: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def guided(inputs_BlC: torch.Tensor, k: int, labels_B: torch.Tensor) -> torch.Tensor:
+    def guided(inputs_BlC: torch.Tensor, k: int, labels_B: torch.Tensor, *own: torch.Tensor) -> torch.Tensor:
         if not doubled[k]:
-            return denoise(inputs_BlC, k, labels_B)
+            return denoise(inputs_BlC, k, labels_B, *own)
         # one doubled label tensor per batch, kept with its source: a model recognises it by identity
         if id(labels_B) not in both:
             both[id(labels_B)] = labels_B, torch.cat((labels_B, torch.full_like(labels_B, null_label)))
-        cond_BlV, uncond_BlV = denoise(torch.cat((inputs_BlC, inputs_BlC)), k, both[id(labels_B)][1]).chunk(2)
+        own = [torch.cat((own_Bl, own_Bl)) for own_Bl in own]
+        cond_BlV, uncond_BlV = denoise(torch.cat((inputs_BlC, inputs_BlC)), k, both[id(labels_B)][1], *own).chunk(2)
         return cond_BlV if weights[k] == 1.0 else uncond_BlV + weights[k] * (cond_BlV - uncond_BlV)
 
     return guided

@@ -26,7 +26,8 @@ def find(module: ModuleType, prefix: str, name: str) -> Callable:
 
 
 def names_in(path: Path, prefix: str) -> list[str]:
-    """Names that a source file defines under a prefix, read without importing it."""
+    """Names that a source file defines, or imports from another, under a prefix; read without importing it."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    found += [alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
     return sorted(name.removeprefix(f"{prefix}_") for name in found if name.startswith(f"{prefix}_"))

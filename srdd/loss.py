@@ -26,7 +26,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ROWS = 512
 
     @staticmethod
-    def forward(ctx, hidden_ND, weight_VD, bias_V, tokens_N):
+    def forward(ctx, hidden_ND, weight_VD, bias_V, tokens_N, share_N):
         total = hidden_ND.new_zeros((), dtype=torch.float32)
         grad_ND, grad_VD = torch.empty_like(hidden_ND), torch.zeros_like(weight_VD, dtype=torch.float32)
         grad_V = torch.zeros_like(bias_V, dtype=torch.float32)
@@ -35,8 +35,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
             x_nD, token_n1 = hidden_ND[rows], tokens_N[rows, None]
             share_nV = torch.addmm(bias_V, x_nD, weight_VD.T).float()
             log_sum_n1 = share_nV.logsumexp(1, keepdim=True)
-            total += (log_sum_n1 - share_nV.gather(1, token_n1)).sum()
+            loss_n1 = log_sum_n1 - share_nV.gather(1, token_n1)
             share_nV.sub_(log_sum_n1).exp_().scatter_add_(1, token_n1, torch.full_like(log_sum_n1, -1.0))
+            if share_N is not None:
+                loss_n1 = loss_n1 * share_N[rows, None]
+                share_nV.mul_(share_N[rows, None])
+            total += loss_n1.sum()
             grad_V += share_nV.sum(0)
             share_nV = share_nV.to(x_nD.dtype)
             grad_ND[rows] = share_nV @ weight_VD
@@ -47,17 +51,27 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        return *(saved * (grad / ctx.count) for saved in ctx.saved_tensors), None
+        return *(saved * (grad / ctx.count) for saved in ctx.saved_tensors), None, None
 
 
-def linear_cross_entropy(hidden_BLD: torch.Tensor, head: torch.nn.Linear, tokens_BL: torch.Tensor) -> torch.Tensor:
-    """`next_scale_cross_entropy(head(hidden), tokens)` (VAR, equation 5) without ever holding all logits, in nats."""
+def linear_cross_entropy(
+    hidden_BLD: torch.Tensor, head: torch.nn.Linear, tokens_BL: torch.Tensor, counted_BL: torch.Tensor | None = None
+) -> torch.Tensor:
+    """`next_scale_cross_entropy(head(hidden), tokens)` (VAR, equation 5) without ever holding all logits, in nats.
+
+    counted_BL: bool, the tokens whose mean is taken (the masked ones: MaskGIT, arXiv 2202.04200, equation 1); None for all. The mean
+    of no token is 0.
+    """
     hidden_ND, weight_VD, bias_V = hidden_BLD.flatten(0, 1), head.weight, head.bias
     if torch.is_autocast_enabled(hidden_ND.device.type):
         dtype = torch.get_autocast_dtype(hidden_ND.device.type)
         hidden_ND, weight_VD, bias_V = hidden_ND.to(dtype), weight_VD.to(dtype), bias_V.to(dtype)
     with torch.autocast(hidden_ND.device.type, enabled=False):
-        return _LinearCrossEntropy.apply(hidden_ND, weight_VD, bias_V, tokens_BL.flatten())
+        share_N = None
+        if counted_BL is not None:  # a mean over some, as a weighted mean over all: no shape depends on the data
+            share_N = counted_BL.flatten().float()
+            share_N = share_N * (share_N.numel() / share_N.sum().clamp(min=1.0))
+        return _LinearCrossEntropy.apply(hidden_ND, weight_VD, bias_V, tokens_BL.flatten(), share_N)
 
 
 def token_losses(logits_BLV: torch.Tensor, tokens_BL: torch.Tensor) -> torch.Tensor:

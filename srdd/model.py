@@ -40,6 +40,8 @@ class ScaleTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
         self.head_modulation = nn.Linear(D, 2 * D)
         self.head = nn.Linear(D, config.codebook_size)
+        # the scale's own tokens, for intra-scale masks; the last row is [MASK]
+        self.own_embedding = nn.Embedding(config.codebook_size + 1, D) if config.mask_prob > 0 else None
         if config.mask is not None:
             mask_LL = find(masks, "mask", config.mask)(self.schedule)
         # not persistent: a mask is a setting, never a weight
@@ -56,12 +58,15 @@ class ScaleTransformer(nn.Module):
                 weight.mul_(factor)
 
         for module in self.modules():
-            if isinstance(module, (nn.Linear, nn.Embedding)):
+            if isinstance(module, (nn.Linear, nn.Embedding)) and module is not self.own_embedding:
                 draw(module.weight)
                 if getattr(module, "bias", None) is not None:
                     nn.init.zeros_(module.bias)
         draw(self.start_position)
         draw(self.position)
+        if self.own_embedding is not None:  # last, and [MASK] at 0: the other weights, and all masked, are as without it
+            draw(self.own_embedding.weight)
+            nn.init.zeros_(self.own_embedding.weight[-1])
         residual = 1 / math.sqrt(2 * config.depth)
         D = config.width
         with torch.no_grad():
@@ -90,10 +95,18 @@ class ScaleTransformer(nn.Module):
         head = self.head_modulation(F.silu(condition_BD)).unflatten(-1, (2, -1)).unsqueeze(2).unbind(1)
         return [block.modulate(condition_BD, shared) for block in self.blocks], head, condition_BD
 
-    def _embed(self, inputs_BlC: torch.Tensor, condition_BD: torch.Tensor, where: slice) -> torch.Tensor:
-        """Inputs of the tokens at `where` plus position and level; the first scale holds the start embedding instead."""
+    def _embed(
+        self, inputs_BlC: torch.Tensor, condition_BD: torch.Tensor, where: slice, own_Bl: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Inputs of the tokens at `where` plus position and level, and plus the scale's own tokens as far as they are revealed; the
+        first scale holds the start embedding instead of an input."""
         first = self.schedule.lengths[0]
         place_lD = self.position[where] + self.level_embedding(self.scale_L[where])
+        if self.own_embedding is not None:
+            own = self.own_embedding.weight[-1] if own_Bl is None else self.own_embedding(own_Bl)
+            place_lD = place_lD + own
+        elif own_Bl is not None:
+            raise ValueError("own tokens given to a model trained without masks; train it with mask_prob > 0")
         start_BlD = condition_BD[:, None] + self.start_position
         if where.stop <= first:
             return start_BlD + place_lD
@@ -101,14 +114,27 @@ class ScaleTransformer(nn.Module):
             return self.input(inputs_BlC) + place_lD
         return torch.cat((start_BlD, self.input(inputs_BlC[:, first:])), 1) + place_lD
 
-    def forward(self, inputs_BLC: torch.Tensor, labels_B: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        inputs_BLC: torch.Tensor,
+        labels_B: torch.Tensor,
+        generator: torch.Generator | None = None,
+        own_BL: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Teacher-forced logits_BLV of all scales at once (VAR, equation 5).
 
-        inputs_BLC: `Ladder.teacher_forced_inputs`; generator: for stochastic depth, only in training.
+        inputs_BLC: `Ladder.teacher_forced_inputs`; generator: for stochastic depth, only in training; own_BL: revealed tokens, V
+        where masked (SRDD, arXiv 2509.22636), None for all masked. Raises ValueError for own_BL where mask_prob is 0.
         """
-        return self.head(self.hidden(inputs_BLC, labels_B, generator))
+        return self.head(self.hidden(inputs_BLC, labels_B, generator, own_BL))
 
-    def hidden(self, inputs_BLC: torch.Tensor, labels_B: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    def hidden(
+        self,
+        inputs_BLC: torch.Tensor,
+        labels_B: torch.Tensor,
+        generator: torch.Generator | None = None,
+        own_BL: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """What the head reads, hidden_BLD, of all scales at once (VAR, section 3.3); arguments as of `forward`."""
 
         def attend(q, k, v, scale):
@@ -117,16 +143,23 @@ class ScaleTransformer(nn.Module):
             return attend_by_scale(q, k, v, self.schedule, self.config.history, scale)
 
         modulations, (gain, shift), condition_BD = self.modulate(labels_B)
-        x_BLD = self._embed(inputs_BLC, condition_BD, slice(0, self.schedule.seq_len))
+        x_BLD = self._embed(inputs_BLC, condition_BD, slice(0, self.schedule.seq_len), own_BL)
         for block, modulation in zip(self.blocks, modulations):
             x_BLD = block(x_BLD, modulation, attend, generator)
         return norm(x_BLD) * (gain + 1) + shift
 
-    def step(self, inputs_BlC: torch.Tensor, k: int, modulation: Modulation, cache: ScaleCache) -> torch.Tensor:
-        """Logits_BlV of one scale, given the cache of the scales before it (VAR, section 3.3)."""
+    def step(
+        self,
+        inputs_BlC: torch.Tensor,
+        k: int,
+        modulation: Modulation,
+        cache: ScaleCache,
+        own_Bl: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Logits_BlV of one scale, given the cache of the scales before it (VAR, section 3.3) and its own revealed tokens."""
         modulations, (gain, shift), condition_BD = modulation
         where = self.schedule.slices[k]
-        x_BlD = self._embed(inputs_BlC, condition_BD, where)
+        x_BlD = self._embed(inputs_BlC, condition_BD, where, own_Bl)
         rows = None if self.mask_LL is None else self.mask_LL[where, : where.stop]
         cache.enter(k)
         for i, block in enumerate(self.blocks):
@@ -144,9 +177,10 @@ class ScaleTransformer(nn.Module):
 
 
 class Denoiser:
-    """`denoise(inputs, k, labels) -> logits_BlV`: the only thing that a sampler knows of a model.
+    """`denoise(inputs, k, labels, own=None) -> logits_BlV`: the only thing that a sampler knows of a model.
 
-    It owns the cache and the modulations of one batch; calling the same k again replaces that scale's cache entry.
+    It owns the cache and the modulations of one batch; calling the same k again replaces that scale's cache entry. own: the scale's
+    revealed tokens, V where masked, for a model trained with masks; None: all masked.
     """
 
     def __init__(self, model: ScaleTransformer) -> None:
@@ -158,7 +192,9 @@ class Denoiser:
         self._labels: torch.Tensor | None = None
         self._modulation: Modulation | None = None
 
-    def __call__(self, inputs_BlC: torch.Tensor, k: int, labels_B: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self, inputs_BlC: torch.Tensor, k: int, labels_B: torch.Tensor, own_Bl: torch.Tensor | None = None
+    ) -> torch.Tensor:
         if labels_B is not self._labels:  # identity: comparing values would make a GPU wait
             self._labels, self._modulation = labels_B, self.model.modulate(labels_B)
-        return self.model.step(inputs_BlC, k, self._modulation, self.cache)
+        return self.model.step(inputs_BlC, k, self._modulation, self.cache, own_Bl)

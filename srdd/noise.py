@@ -23,16 +23,20 @@ def generator(*parts: str | int) -> torch.Generator:
 
 
 class ImageNoise:
-    """One generator per image: what an image draws depends on its own seed, not on its batch (EDM2, arXiv 2312.02696).
+    """One generator per image and use: what an image draws depends on its own seed, not on its batch (EDM2, arXiv 2312.02696).
 
-    seeds: one whole number per image. Numbers are drawn on the CPU and sent to `device` without waiting.
+    seeds: one whole number per image. Numbers are drawn on the CPU and sent to `device` without waiting. Uses have numbers of
+    their own, so that a refinement leaves the first draw of the next scale as it was.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
-        self.generators = [generator("image", int(seed)) for seed in seeds]
-        self.device = torch.device(device)
+        self.seeds, self.device = [int(seed) for seed in seeds], torch.device(device)
+        self.generators: dict[str, list[torch.Generator]] = {}
 
-    def uniform(self, length: int) -> torch.Tensor:
-        """The next `length` numbers of every image, float64 in [0, 1) of shape (B, length)."""
-        rows = [torch.rand(length, generator=g, dtype=torch.float64) for g in self.generators]
+    def uniform(self, length: int, use: str = "") -> torch.Tensor:
+        """The next `length` numbers of every image for a use, float64 in [0, 1) of shape (B, length)."""
+        if use not in self.generators:
+            name = (use,) if use else ()
+            self.generators[use] = [generator("image", seed, *name) for seed in self.seeds]
+        rows = [torch.rand(length, generator=g, dtype=torch.float64) for g in self.generators[use]]
         return torch.stack(rows).to(self.device, non_blocking=True)

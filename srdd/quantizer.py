@@ -56,6 +56,11 @@ class Quantizer(nn.Module):
         """Codes of tokens (VQ-VAE, arXiv 1711.00937). Returns codes_BlC."""
         return F.embedding(tokens_Bl, self.codebook_VC)
 
+    def embed_present(self, tokens_Bl: torch.Tensor) -> torch.Tensor:
+        """Codes of tokens, nothing for an absent one, which is V (absorbing state of D3PM, arXiv 2107.03006). Returns codes_BlC."""
+        V = len(self.codebook_VC)
+        return self.embed(tokens_Bl.clamp(max=V - 1)) * (tokens_Bl < V).unsqueeze(-1)
+
     def at(self, schedule: ScaleSchedule) -> Ladder:
         """This codebook used with one schedule; a quantizer serves every schedule that ends at its latent size."""
         return Ladder(self, schedule)
@@ -109,10 +114,10 @@ class Ladder:
         return torch.cat(tokens, 1), states[-1]
 
     def states(self, tokens_BL: torch.Tensor) -> Iterator[torch.Tensor]:
-        """The states f_hat_BChw after scale 0, 1, ... K-1 of given tokens (VAR, algorithm 2)."""
+        """The states f_hat_BChw after scale 0, 1, ... K-1 of given tokens (VAR, algorithm 2); token V is an absent one."""
         f_hat_BChw = self.empty_state(len(tokens_BL))
         for k, piece in enumerate(self.schedule.slices):
-            f_hat_BChw = self.add_scale(f_hat_BChw, self.quantizer.embed(tokens_BL[:, piece]), k)
+            f_hat_BChw = self.add_scale(f_hat_BChw, self.quantizer.embed_present(tokens_BL[:, piece]), k)
             yield f_hat_BChw
 
     def decode(self, tokens_BL: torch.Tensor) -> torch.Tensor:

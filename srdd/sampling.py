@@ -1,35 +1,73 @@
 """Samplers: loops over scales that know a `denoise` and a ladder, and nothing of networks.
 
 B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+M codes that a draw may take (V, or top_k)
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
-from .config import SamplerConfig
+from .config import SamplerConfig, sampler_misfit
 from .guidance import Denoise, guide
 from .lookup import find
 from .model import ScaleTransformer
 from .noise import ImageNoise
 from .quantizer import Ladder
 
+# ---------------------------------------------------------------- one draw
 
-def draw_tokens(
-    logits_BlV: torch.Tensor,
-    uniform_Bl: torch.Tensor,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float = 1.0,
-) -> torch.Tensor:
-    """Draw tokens by inverting the cumulative distribution at given uniform numbers; top-k first, then nucleus (arXiv 1904.09751).
 
-    Sums run in float64: a float32 Gumbel trick lowers the effective temperature (arXiv 2409.02908).
-    uniform_Bl: float64 in [0, 1). Returns tokens_Bl. Probability 0 is never drawn.
+@dataclass(frozen=True)
+class TokenDistribution:
+    """What tokens are drawn from, after temperature, top-k and nucleus (arXiv 1904.09751).
+
+    mass_BlM: float64, not normalised; order_BlM: the code of each place, None for all V codes in their own order.
     """
+
+    mass_BlM: torch.Tensor
+    order_BlM: torch.Tensor | None
+
+    def draw(self, uniform_Bl: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens by inverting the cumulative distribution at float64 numbers in [0, 1), and the probability of each.
+
+        Sums run in float64: a float32 Gumbel trick lowers the effective temperature (arXiv 2409.02908). Probability 0 is never
+        drawn. Returns tokens_Bl and probability_Bl.
+        """
+        mass_BlM = self.mass_BlM
+        cumulative = mass_BlM.cumsum(-1)
+        total = cumulative[..., -1:]
+        index = torch.searchsorted(cumulative, uniform_Bl.unsqueeze(-1) * total, right=True)
+        # rounding may put the target on the total itself: take the last code that has mass
+        last = (mass_BlM > 0).long().mul(torch.arange(mass_BlM.shape[-1], device=mass_BlM.device)).amax(-1, keepdim=True)
+        index = torch.minimum(index, last)
+        tokens = index if self.order_BlM is None else self.order_BlM.gather(-1, index)
+        return tokens.squeeze(-1), (mass_BlM.gather(-1, index) / total).squeeze(-1)
+
+    def probability(self, tokens_Bl: torch.Tensor) -> torch.Tensor:
+        """Probability of given tokens, 0 for one that was cut off (arXiv 1904.09751). Returns float64 (B, l)."""
+        share_BlM = self.mass_BlM / self.mass_BlM.sum(-1, keepdim=True)
+        if self.order_BlM is None:
+            return share_BlM.gather(-1, tokens_Bl.unsqueeze(-1)).squeeze(-1)
+        return (share_BlM * (self.order_BlM == tokens_Bl.unsqueeze(-1))).sum(-1)
+
+    def peak(self) -> torch.Tensor:
+        """Probability of the likeliest code (confidence of MaskGIT, arXiv 2202.04200). Returns float64 (B, l)."""
+        return self.mass_BlM.amax(-1) / self.mass_BlM.sum(-1)
+
+    def entropy(self) -> torch.Tensor:
+        """Entropy over the vocabulary in nats (arXiv 2505.24857, section 3). Returns float64 (B, l)."""
+        return torch.special.entr(self.mass_BlM / self.mass_BlM.sum(-1, keepdim=True)).sum(-1)
+
+
+def distribution(
+    logits_BlV: torch.Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0
+) -> TokenDistribution:
+    """The distribution that tokens are drawn from: temperature, then top-k, then nucleus (arXiv 1904.09751, section 3)."""
     logits_BlV = logits_BlV.double() / temperature
     order = None
     if top_k is not None and top_k < logits_BlV.shape[-1]:
@@ -40,45 +78,192 @@ def draw_tokens(
     if top_p < 1.0:
         # keep a code while the mass before it is under top_p: the likeliest always stays
         mass = mass * (mass.cumsum(-1) - mass < top_p)
-    cumulative = mass.cumsum(-1)
-    target = uniform_Bl.unsqueeze(-1) * cumulative[..., -1:]
-    index = torch.searchsorted(cumulative, target, right=True)
-    # rounding may put the target on the total itself: take the last code that has mass
-    last = (mass > 0).long().mul(torch.arange(mass.shape[-1], device=mass.device)).amax(-1, keepdim=True)
-    index = torch.minimum(index, last)
-    return (index if order is None else order.gather(-1, index)).squeeze(-1)
+    return TokenDistribution(mass, order)
+
+
+def draw_tokens(
+    logits_BlV: torch.Tensor,
+    uniform_Bl: torch.Tensor,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+) -> torch.Tensor:
+    """Draw tokens at given uniform numbers, float64 in [0, 1) (arXiv 1904.09751; `TokenDistribution.draw`). Returns tokens_Bl."""
+    return distribution(logits_BlV, temperature, top_k, top_p).draw(uniform_Bl)[0]
+
+
+# ---------------------------------------------------------------- tokens that are given
+
+
+@dataclass(frozen=True)
+class Known:
+    """Tokens that a sample must keep: ground truth in zero-shot tasks (VAR, arXiv 2404.02905, section 4.4), a corrupted prefix.
+
+    tokens_BL: int64; mask_BL: bool, where they hold.
+    """
+
+    tokens_BL: torch.Tensor
+    mask_BL: torch.Tensor
+
+    def put_into(self, tokens_Bl: torch.Tensor, where: slice) -> torch.Tensor:
+        """The tokens of a scale with the known ones in their places."""
+        return torch.where(self.mask_BL[:, where], self.tokens_BL[:, where], tokens_Bl)
+
+
+# ---------------------------------------------------------------- which tokens a further pass redraws
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The tokens of one scale as they stand, and what was known of each when it was drawn.
+
+    probability_Bl: of the token itself; peak_Bl: of the likeliest code; entropy_Bl: nats; open_Bl: positions not committed yet, all
+    but the known ones at first; fixed_Bl: known tokens, never redrawn.
+    """
+
+    tokens_Bl: torch.Tensor
+    probability_Bl: torch.Tensor
+    peak_Bl: torch.Tensor
+    entropy_Bl: torch.Tensor
+    open_Bl: torch.Tensor
+    fixed_Bl: torch.Tensor
+
+    def where(self, redraw_Bl: torch.Tensor, other: Drawn) -> Drawn:
+        """`other` where redrawn; the redrawn positions are the open ones now."""
+        pick = lambda name: torch.where(redraw_Bl, getattr(other, name), getattr(self, name))  # noqa: E731
+        changed = {name: pick(name) for name in ("tokens_Bl", "probability_Bl", "peak_Bl", "entropy_Bl")}
+        return replace(self, **changed, open_Bl=redraw_Bl)
+
+
+def _lowest(score_Bl: torch.Tensor, fraction: float, fixed_Bl: torch.Tensor) -> torch.Tensor:
+    """The ceil(fraction x free) free positions of each row with the lowest score; of equal ones the first."""
+    score_Bl = score_Bl.masked_fill(fixed_Bl, torch.inf)
+    rank_Bl = score_Bl.argsort(dim=-1, stable=True).argsort(dim=-1)
+    count_B1 = torch.ceil((~fixed_Bl).sum(-1, keepdim=True) * fraction - 1e-9)
+    return rank_Bl < count_B1
+
+
+def select_threshold(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
+    """Redraw tokens whose probability is below p_resample (mask resampling of SRDD, arXiv 2509.22636). Returns bool (B, l)."""
+    return (drawn.probability_Bl < config.p_resample) & ~drawn.fixed_Bl
+
+
+def select_lowest(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
+    """Redraw the least probable share resample_fraction, rounded up (MaskGIT, arXiv 2202.04200, section 3.2). Returns bool (B, l)."""
+    return _lowest(drawn.probability_Bl, config.resample_fraction, drawn.fixed_Bl)
+
+
+def select_random(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
+    """Redraw a random share resample_fraction, rounded up: blocked Gibbs sampling when one token is redrawn (remasking as in
+    ReMDM, arXiv 2503.00307). Returns bool (B, l)."""
+    return _lowest(uniform_Bl, config.resample_fraction, drawn.fixed_Bl)
+
+
+def select_dynamic(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
+    """Commit open positions whose likeliest code has probability commit_above or more, and always the surest one; redraw the other
+    open ones (confidence-aware decoding of Fast-dLLM, arXiv 2505.22618). Returns bool (B, l)."""
+    peak_Bl = drawn.peak_Bl.masked_fill(~drawn.open_Bl, -torch.inf)
+    surest_Bl = torch.zeros_like(drawn.open_Bl).scatter(-1, peak_Bl.argmax(-1, keepdim=True), True)
+    return drawn.open_Bl & ~surest_Bl & (drawn.peak_Bl < config.commit_above)
+
+
+def select_entropy(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
+    """Commit the largest prefix of open positions, surest first, whose entropies sum to entropy_bound or less, and always the surest
+    one; redraw the other open ones (entropy-bounded unmasking, arXiv 2505.24857). Returns bool (B, l)."""
+    peak_Bl = drawn.peak_Bl.masked_fill(~drawn.open_Bl, -torch.inf)
+    order_Bl = peak_Bl.argsort(dim=-1, descending=True, stable=True)
+    spent_Bl = drawn.entropy_Bl.masked_fill(~drawn.open_Bl, 0.0).gather(-1, order_Bl).cumsum(-1)
+    commit_Bl = spent_Bl <= config.entropy_bound
+    commit_Bl[..., 0] = True
+    return drawn.open_Bl & ~torch.zeros_like(commit_Bl).scatter(-1, order_Bl, commit_Bl)
+
+
+# ---------------------------------------------------------------- samplers
 
 
 def sample_var(
-    denoise: Denoise, ladder: Ladder, labels_B: torch.Tensor, noise: ImageNoise, config: SamplerConfig
+    denoise: Denoise, ladder: Ladder, labels_B: torch.Tensor, noise: ImageNoise, config: SamplerConfig, known: Known | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Coarse to fine, each scale drawn once (VAR, arXiv 2404.02905, section 3.2); with a model of history 0 this is SDD.
 
-    labels_B: int64. Returns tokens_BL and the final state f_hat_BChw.
+    labels_B: int64; known: tokens to keep. Returns tokens_BL and the final state f_hat_BChw.
     """
     f_hat_BChw, tokens = ladder.empty_state(len(labels_B)), []
-    for k, length in enumerate(ladder.schedule.lengths):
+    for k, where in enumerate(ladder.schedule.slices):
         logits_BlV = denoise(ladder.read_scale(f_hat_BChw, k), k, labels_B)
-        drawn = draw_tokens(logits_BlV, noise.uniform(length), config.temperature, config.top_k, config.top_p)
-        f_hat_BChw = ladder.add_scale(f_hat_BChw, ladder.quantizer.embed(drawn), k)
-        tokens.append(drawn)
+        uniform_Bl = noise.uniform(where.stop - where.start)
+        drawn_Bl = draw_tokens(logits_BlV, uniform_Bl, config.temperature, config.top_k, config.top_p)
+        drawn_Bl = drawn_Bl if known is None else known.put_into(drawn_Bl, where)
+        f_hat_BChw = ladder.add_scale(f_hat_BChw, ladder.quantizer.embed(drawn_Bl), k)
+        tokens.append(drawn_Bl)
     return torch.cat(tokens, 1), f_hat_BChw
+
+
+def sample_srdd(
+    denoise: Denoise, ladder: Ladder, labels_B: torch.Tensor, noise: ImageNoise, config: SamplerConfig, known: Known | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Coarse to fine with resampling inside a scale (SRDD, arXiv 2509.22636): SR redraws unlikely tokens from the same distribution
+    sr_steps times after every pass; MR masks what `select_<name>` names and calls the network again, refine_steps times.
+
+    With both at 0 it equals `sample_var` bit by bit. With refine_steps the network sees known tokens from the first pass on.
+    Arguments and results as of `sample_var`.
+    """
+    f_hat_BChw, tokens = ladder.empty_state(len(labels_B)), []
+    for k in range(ladder.schedule.num_scales):
+        inputs_BlC = ladder.read_scale(f_hat_BChw, k)
+        drawn_Bl = _draw_scale(denoise, inputs_BlC, k, labels_B, noise, config, known, ladder)
+        f_hat_BChw = ladder.add_scale(f_hat_BChw, ladder.quantizer.embed(drawn_Bl), k)
+        tokens.append(drawn_Bl)
+    return torch.cat(tokens, 1), f_hat_BChw
+
+
+def _draw_scale(denoise, inputs_BlC, k, labels_B, noise, config, known, ladder) -> torch.Tensor:
+    """Tokens of one scale after all its passes."""
+    where, V = ladder.schedule.slices[k], len(ladder.quantizer.codebook_VC)
+    masked_Bl = labels_B.new_full((len(labels_B), where.stop - where.start), V)
+    fixed_Bl = torch.zeros_like(masked_Bl, dtype=torch.bool) if known is None else known.mask_BL[:, where]
+    own = [known.put_into(masked_Bl, where)] if known is not None and config.refine_steps else []
+    drawn = _one_pass(denoise(inputs_BlC, k, labels_B, *own), k, noise, config, fixed_Bl, "")
+    if known is not None:
+        drawn = replace(drawn, tokens_Bl=known.put_into(drawn.tokens_Bl, where))
+    select = find(sys.modules[__name__], "select", config.select)
+    for _ in range(config.passes(k) - 1):
+        redraw_Bl = select(drawn, noise.uniform(masked_Bl.shape[1], "select"), config)
+        own_Bl = drawn.tokens_Bl.masked_fill(redraw_Bl, V)
+        drawn = drawn.where(redraw_Bl, _one_pass(denoise(inputs_BlC, k, labels_B, own_Bl), k, noise, config, fixed_Bl, "refine"))
+    return drawn.tokens_Bl
+
+
+def _one_pass(logits_BlV, k, noise, config, fixed_Bl, use) -> Drawn:
+    """Draw every token of a scale, and by SR the unlikely ones again from the same distribution."""
+    found, length = distribution(logits_BlV, config.temperature, config.top_k, config.top_p), logits_BlV.shape[1]
+    tokens_Bl, probability_Bl = found.draw(noise.uniform(length, use))
+    for _ in range(config.sr_steps if config.refines(k) else 0):
+        low_Bl = probability_Bl < config.p_resample
+        again_Bl, other_Bl = found.draw(noise.uniform(length, "sr"))
+        tokens_Bl, probability_Bl = torch.where(low_Bl, again_Bl, tokens_Bl), torch.where(low_Bl, other_Bl, probability_Bl)
+    return Drawn(tokens_Bl, probability_Bl, found.peak(), found.entropy(), ~fixed_Bl, fixed_Bl)
 
 
 @torch.no_grad()
 def generate(
-    model: ScaleTransformer, ladder: Ladder, labels_B: torch.Tensor, seeds: Sequence[int], config: SamplerConfig
+    model: ScaleTransformer,
+    ladder: Ladder,
+    labels_B: torch.Tensor,
+    seeds: Sequence[int],
+    config: SamplerConfig,
+    known: Known | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw one batch with the sampler that `config` names: guidance wrapped round a fresh denoiser (arXiv 2207.12598).
 
-    A picture depends on (weights, its seed, config) only. Returns tokens_BL and f_hat_BChw for `Tokenizer.to_image`.
-    Raises ValueError when config and model do not fit.
+    A picture depends on (weights, its seed, config, its known tokens) only. Returns tokens_BL and f_hat_BChw for
+    `Tokenizer.to_image`. Raises ValueError when config and model do not fit.
     """
     if len(seeds) != len(labels_B):
         raise ValueError(f"{len(seeds)} seeds for {len(labels_B)} labels: one seed for each image")
-    if config.cfg_scale != 1.0 and not (model.config.conditional and model.config.class_dropout > 0):
-        raise ValueError(f"cfg_scale {config.cfg_scale} needs a model trained with classes and class_dropout > 0")
+    if problem := sampler_misfit(config, model.config):
+        raise ValueError(problem)
     denoiser = model.denoiser()
     guided = guide(denoiser, model.schedule, config.cfg_scale, config.cfg_ramp, model.config.null_label, denoiser.history)
     sampler = find(sys.modules[__name__], "sample", config.name)
-    return sampler(guided, ladder, labels_B, ImageNoise(seeds, labels_B.device), config)
+    return sampler(guided, ladder, labels_B, ImageNoise(seeds, labels_B.device), config, known)

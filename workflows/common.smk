@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 from bench.config import ConfigError, load_study
 from bench.provenance import source_hash
-from bench.results import write_text
+from bench.results import RUN_COLUMNS, read_rows, write_text
 
 BASE = Path(workflow.basedir)
 OPTIONS = {"device": ("auto", "cpu", "cuda"), "results": ("auto", "own", "published")}
@@ -101,9 +101,9 @@ def python_path():
 PUBLISHED = RESULTS / "published"
 
 
-def place(suite):
-    """Where the results of a scope go."""
-    return RESULTS if suite is None else RESULTS / "suites" / suite
+def place(scope):
+    """Where the results of a scope go: the default run's, those of all suites, those of one."""
+    return {None: RESULTS, "full": RESULTS / "full"}.get(scope, RESULTS / "suites" / str(scope))
 
 
 def source_of(suite, own):
@@ -121,8 +121,10 @@ def source_of(suite, own):
 
 
 def names_of(what, suite, endings, own):
-    folder = place(suite) if source_of(suite, own) != PUBLISHED else RESULTS / "from_published"
-    return [(folder / what / f"{name}.{ending}").as_posix() for name in PLAN.outputs_of(what, suite) for ending in endings]
+    folder, names = place(suite), PLAN.outputs_of(what, suite)
+    if source_of(suite, own) == PUBLISHED:
+        folder, names = RESULTS / "from_published", published_outputs(what)
+    return [(folder / what / f"{name}.{ending}").as_posix() for name in names for ending in endings]
 
 
 def figure_files(suite, own=False):
@@ -133,26 +135,36 @@ def table_files(suite, own=False):
     return names_of("tables", suite, ("csv", "md"), own)
 
 
-def write_plan(suite):
+def write_plan(scope):
     """plan.json of a scope: what collect gathers, and what its figures call each variant. Written when it changes."""
-    path = place(suite) / "plan.json"
+    path = place(scope) / "plan.json"
     study = json.loads(PLAN.study.model_dump_json())
-    suites = [suite] if suite else list(PLAN.study.suites)
+    copied = ("claim", "expect", "claims", "measure", "figures", "tables", "sweep", "equivalence", "zero_shot", "error_propagation")
     about = {
         "study": STUDY,
-        "scope": suite,
+        "scope": scope,
         "suites": {
             name: {
-                **{key: study["suites"][name][key] for key in ("claim", "expect", "measure", "figures", "tables")},
+                **{key: study["suites"][name][key] for key in copied},
                 "train_seeds": study["suites"][name]["train_seeds"] or study["train_seeds"],
                 "variants": PLAN.identities[name],
+                "runs": PLAN.jobs_of(name),
             }
-            for name in suites
+            for name in PLAN.suites_of(scope)
         },
-        **{key: study[key] for key in ("evaluation", "features", "dataset", "train_seeds", "latency")},
-        "folders": {run_id: folder(run_id) for run_id in PLAN.jobs_of(suite)},
+        **{key: study[key] for key in ("reduced", "evaluation", "features", "dataset", "train_seeds", "latency")},
+        "folders": {run_id: folder(run_id) for run_id in PLAN.jobs_of(scope)},
     }
     text = json.dumps(about, indent=1) + "\n"
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)
     return path.as_posix()
+
+
+def published_outputs(what):
+    """Names of the figures or tables that the published rows can make: those of the suites that were published."""
+    if not (PUBLISHED / "runs.csv").is_file():
+        return []
+    study = next(row for row in read_rows(PUBLISHED / "runs.csv", RUN_COLUMNS) if row["stage"] == "study")
+    suites = json.loads(study["config_json"])["suites"]
+    return [f"{suite}_{name}" for suite, about in suites.items() for name in about[what]]

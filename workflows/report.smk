@@ -1,5 +1,5 @@
-# From rows to tables, figures and the report. Scope: the whole study, or one suite under results/<study>/suites/.
-for suite in (None, *PLAN.study.suites):
+# From rows to tables, figures and the report. Scope: the default run, all suites (full/), or one suite (suites/<suite>/).
+for suite in (None, "full", *PLAN.study.suites):
 
     rule:
         name:
@@ -25,16 +25,14 @@ for suite in (None, *PLAN.study.suites):
             "{params.path} {params.python} -m bench.collect {input.plan} {params.out} 2>&1 | tee {log}"
 
 
-SCOPES = [(None, place(None), place(None), "study")]
-SCOPES += [(suite, place(suite), place(suite), suite) for suite in PLAN.study.suites]
-SCOPES += [(None, PUBLISHED, RESULTS / "from_published", "published")]
+SCOPES = [(scope, place(scope), place(scope), scope or "study") for scope in (None, "full", *PLAN.study.suites)]
+SCOPES += [("published", PUBLISHED, RESULTS / "from_published", "published")]
 CATEGORY = {"figures": "Figures", "tables": "Tables"}
 
 for suite, origin, target, label in SCOPES:
-    if origin == PUBLISHED and not (PUBLISHED / "metrics.csv").is_file():
-        continue
     for what, endings in (("figures", ("png", "svg")), ("tables", ("csv", "md"))):
-        if not PLAN.outputs_of(what, suite):
+        names = published_outputs(what) if origin == PUBLISHED else PLAN.outputs_of(what, suite)
+        if not names:
             continue
 
         rule:
@@ -54,7 +52,7 @@ for suite, origin, target, label in SCOPES:
                     )
                     if ending in ("png", "csv")
                     else (target / what / f"{name}.{ending}").as_posix()
-                    for name in PLAN.outputs_of(what, suite)
+                    for name in names
                     for ending in endings
                 ],
             params:
@@ -93,23 +91,27 @@ rule tables:
         table_files(None),
 
 
-rule report:
-    # one HTML file with every figure, table and caption; a second snakemake reads what the first one made
-    input:
-        figure_files(None, own=True),
-        table_files(None, own=True),
-    output:
-        RESULTS / "report.html",
-    params:
-        path=python_path(),
-        python=sys.executable,
-        snakefile=workflow.main_snakefile,
-        study=STUDY_FILE,
-        targets=lambda wildcards, input: [str(path) for path in input],
-    log:
-        RESULTS / "logs" / "report.txt",
-    conda:
-        "../environment.yml"
-    shell:
-        "{params.path} {params.python} -m snakemake --snakefile {params.snakefile} --configfile {params.study} --config results=own "
-        "--nolock --cores 1 --report {output} {params.targets} > {log} 2>&1 || (tail -5 {log}; exit 1)"
+for scope, label in ((None, "report"), ("full", "report_full")):
+
+    rule:
+        # one HTML file with every figure, table and caption; a second snakemake reads what the first one made
+        name:
+            label
+        input:
+            figure_files(scope, own=True),
+            table_files(scope, own=True),
+        output:
+            place(scope) / "report.html",
+        params:
+            path=python_path(),
+            python=sys.executable,
+            snakefile=workflow.main_snakefile,
+            study=STUDY_FILE,
+            targets=lambda wildcards, input: [str(path) for path in input],
+        log:
+            place(scope) / "logs" / "report.txt",
+        conda:
+            "../environment.yml"
+        shell:
+            "{params.path} {params.python} -m snakemake --snakefile {params.snakefile} --configfile {params.study} --config results=own "
+            "--nolock --cores 1 --report {output} {params.targets} > {log} 2>&1 || (tail -5 {log}; exit 1)"

@@ -1,0 +1,1 @@
+"""Verb: error_propagation."""

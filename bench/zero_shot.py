@@ -1,0 +1,1 @@
+"""Verb: zero_shot."""
