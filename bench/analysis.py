@@ -181,6 +181,10 @@ class Results:
         """Identity and settings of each variant, in the study's order."""
         return self.about["suites"][suite]["variants"]
 
+    def sampler(self, variant: str, suite: str) -> dict[str, Any]:
+        """Settings of a variant's sampler."""
+        return self.variants(suite)[variant]["settings"]["sampler"]
+
     def select(self, variant: str, suite: str, metric: str) -> pd.DataFrame:
         """Every row of a metric that belongs to a trained model of this variant."""
         rows, names = self.metrics, self.variants(suite)[variant]
@@ -218,10 +222,22 @@ class Results:
         """Mean and interval of fid, kid, is, precision, recall or class_agreement."""
         return self.estimate(variant, suite, f"{name}_{self.extractor}")
 
-    def difference(self, variant: str, suite: str, metric: str) -> Estimate | None:
-        """Paired difference to the suite's first variant over common training seeds."""
-        first = next(iter(self.variants(suite)))
+    def difference(self, variant: str, suite: str, metric: str, against: str | None = None) -> Estimate | None:
+        """Paired difference to another variant, or the suite's first, over common training seeds."""
+        first = against or next(iter(self.variants(suite)))
         return paired(self.of(first, suite, metric), self.of(variant, suite, metric))
+
+    def groups(self, suite: str) -> dict[str, list[str]]:
+        """Names of the variants that one entry of the study stands for: a grid gives several."""
+        found: dict[str, list[str]] = {}
+        for name, names in self.variants(suite).items():
+            found.setdefault(names["group"], []).append(name)
+        return found
+
+    def tuned(self, group: str, suite: str, metric: str) -> str | None:
+        """The variant of a group with the lowest mean of a metric on the first half of the sample seeds; None without numbers."""
+        means = {name: estimate(self.of(name, suite, metric, self.halves[0])) for name in self.groups(suite)[group]}
+        return min((name for name, found in means.items() if found), key=lambda name: means[name].mean, default=None)
 
     def snapshots(self, variant: str, suite: str, metric: str) -> pd.DataFrame:
         """Values along the training: columns train_seed, step, value, seconds (interpolated between looks)."""
@@ -349,8 +365,21 @@ def sampler_words(settings: dict[str, Any]) -> str:
     words = [f"sampler {settings['name']}"]
     words.append("guidance off (w = 1)" if w == 1 else f"cfg_scale w = {w:g} in u + w (c - u) with ramp {ramp}")
     words.append(f"top-k {settings['top_k'] or 'off'}, top-p {settings['top_p']:g}, temperature {settings['temperature']:g}")
-    known = {"name", "cfg_scale", "cfg_ramp", "top_k", "top_p", "temperature"}
-    return ", ".join(words + [f"{key} {value}" for key, value in settings.items() if key not in known])
+    sr, mr, chance = settings["sr_steps"], settings["refine_steps"], f"p_resample {settings['p_resample']:g}"
+    words += [f"SR {sr} redraws below {chance}"] if sr else []
+    rule = {
+        "threshold": chance,
+        "lowest": f"fraction {settings['resample_fraction']:g}",
+        "random": f"fraction {settings['resample_fraction']:g}",
+        "dynamic": f"above {settings['commit_above']:g}",
+        "entropy": f"bound {settings['entropy_bound']:g} nats",
+    }
+    words += (
+        [f"MR {mr} further passes, select {settings['select']} ({rule.get(settings['select'], 'its own rule')})"] if mr else []
+    )
+    if (sr or mr) and settings["refine_scales"] is not None:
+        words.append(f"at scales {', '.join(map(str, settings['refine_scales']))}")
+    return ", ".join(words)
 
 
 def samplers(results: Results, suite: str) -> str:
@@ -378,38 +407,116 @@ def seeds_words(results: Results, suite: str) -> str:
     return f"Mean and 95 % t-interval over the training seeds {', '.join(map(str, seeds))}."
 
 
-def made_by(results: Results, suite: str) -> str:
-    """How scores were made: N, extractor, reference, seeds, sampler."""
+def reference_words(results: Results) -> str:
+    """How scores were made: N, extractor, reference."""
     kind = EXTRACTORS[results.about["features"]["kind"]]
     count = results.about["evaluation"]["num_images"]
     return (
         f"Scores: N = {count} generated pictures per training seed, picture i with seed i in every variant; extractor "
-        f"{results.extractor} ({kind}); reference: {held_out(results)}, no training picture. "
-        f"{seeds_words(results, suite)} {samplers(results, suite)}"
+        f"{results.extractor} ({kind}); reference: {held_out(results)}, no training picture."
     )
 
 
+def made_by(results: Results, suite: str, sampler: bool = True) -> str:
+    """How a suite's scores were made: N, extractor, reference, seeds and, where not the sampler is what varies, the sampler."""
+    words = samplers(results, suite) if sampler else ""
+    return f"{reference_words(results)} {seeds_words(results, suite)} {words}".strip()
+
+
 def claim(results: Results, suite: str) -> str:
-    """The suite's claim and what is expected of it."""
-    about = results.suite(suite)
-    text = f"{rst(about['claim']).rstrip('.')}."
-    return text + (f" Expected: {rst(about['expect']).rstrip('.')}." if about["expect"] else "")
+    """What the suite asks, what is expected of it, and how its claims were decided; a reduced study says so first."""
+    about, reduced = results.suite(suite), results.about.get("reduced")
+    words = [f"REDUCED STUDY: {rst(reduced).rstrip('.')}."] if reduced else []
+    words.append(f"{rst(about['claim']).rstrip('.')}.")
+    words += [f"Expected: {rst(about['expect']).rstrip('.')}."] if about["expect"] else []
+    for one in about["claims"]:
+        word, reason = judged(results, suite, one)
+        owner = "Claim of the paper" if one["origin"] == "paper" else "Claim"
+        words.append(f"{owner}: {rst(one['text']).rstrip('.')}: {word} ({rst(reason)}).")
+    return " ".join(words)
 
 
-def fid_verdict(results: Results, suite: str) -> str:
-    """Paired FID differences to the first variant and, where a lower FID is expected, whether the second has one."""
+# ---------------------------------------------------------------- verdicts
+
+
+def judged(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
+    """Whether a claim holds here, `yes`, `no` or `not decided`, by the rule `judge_<name>` that the study names, and why."""
+    return find(sys.modules[__name__], "judge", one["rule"])(results, suite, one)
+
+
+def judge_score(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
+    """By the 95 % t-interval of the paired difference of a score over training seeds."""
+    metric = f"{one['metric']}_{results.extractor}"
+    found = results.difference(one["variant"], suite, metric, one["against"])
+    reason = f"{metric} of {one['variant']} minus that of {one['against']}, paired by training seed: {show_difference(found)}"
+    return verdict(found, one["better"] == "lower"), reason
+
+
+def judge_tuned(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
+    """As judge_score, between groups, each at the setting that is best on the first half of the sample seeds; scored on the second."""
+    metric, second = f"{one['metric']}_{results.extractor}", results.halves[1]
+    best = [results.tuned(one[key], suite, metric) for key in ("against", "variant")]
+    if None in best:
+        return "not decided", "a group has no scores on halves"
+    found = paired(*(results.of(name, suite, metric, second) for name in best))
+    reason = f"{metric} of {best[1]} minus that of {best[0]}, each tuned on half of the sample seeds, on the other half"
+    return verdict(found, one["better"] == "lower"), f"{reason}: {show_difference(found)}"
+
+
+def judge_latency(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
+    """Yes when faster at every batch size by the interval of the log ratio over paired rounds, no when slower at every one."""
+    found = {batch: ratio(results, suite, one["variant"], batch, one["against"])[1] for batch in batches(results, suite)}
+    words = set(found.values())
+    word = {frozenset({"faster"}): "yes", frozenset({"slower"}): "no"}.get(frozenset(words), "not decided")
+    return word, "; ".join(
+        f"{what} at batch {', '.join(str(b) for b, w in found.items() if w == what)}" for what in sorted(words)
+    )
+
+
+def judge_memory(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
+    """Yes when peak memory is lower at every batch size, no when it is not lower at any; bytes are counted, not timed."""
+    peak = results.latency(suite, "peak_memory_bytes").set_index(["variant", "num_images"])["value"].dropna()
+    shares = {
+        batch: peak[one["variant"], batch] / peak[one["against"], batch]
+        for batch in map(float, batches(results, suite))
+        if {(one["variant"], batch), (one["against"], batch)} <= set(peak.index)
+    }
+    if not shares:
+        return "not decided", "no common batch size"
+    lower = [share < 1 for share in shares.values()]
+    word = "yes" if all(lower) else "no" if not any(lower) else "not decided"
+    return word, "peak memory ratio " + ", ".join(f"{share:.2f} at batch {batch:g}" for batch, share in shares.items())
+
+
+def judge_convergence(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
+    """By the interval of the paired difference of steps until the held-out loss that every training of the suite reaches."""
+    target, steps = steps_to_target(results, suite)
+    if target is None:
+        return "not decided", "no losses"
+    found = paired(steps[one["against"]]["step"], steps[one["variant"]]["step"])
+    reason = f"steps until held-out loss {target:.3f}, {one['variant']} minus {one['against']}: {show_difference(found)}"
+    return verdict(found), reason
+
+
+def steps_to_target(results: Results, suite: str) -> tuple[float | None, dict[str, pd.DataFrame]]:
+    """The lowest held-out loss that every training of a suite reaches, and by variant and training seed the step and second of it."""
+    curves = {variant: results.snapshots(variant, suite, "loss_test") for variant in results.variants(suite)}
+    best = [part["value"].min() for rows in curves.values() if len(rows) for _, part in rows.groupby("train_seed")]
+    if not best:
+        return None, {}
+    target = max(best)
+    reached = {variant: rows[rows["value"] <= target].sort_values("step") for variant, rows in curves.items()}
+    return target, {variant: rows.groupby("train_seed")[["step", "seconds"]].first() for variant, rows in reached.items()}
+
+
+def fid_differences(results: Results, suite: str) -> str:
+    """Paired FID differences to the first variant."""
     first, *others = results.variants(suite)
     if not others:
         return "One variant, nothing to compare."
     found = {name: results.difference(name, suite, f"fid_{results.extractor}") for name in others}
     shown = "; ".join(f"{rst(name)} {show_difference(value)}" for name, value in found.items())
-    words = f"{results.label('FID')} minus that of {rst(first)}, paired by training seed, 95 % t-interval: {shown}."
-    if "fid" not in (results.suite(suite)["expect"] or "").lower():
-        return words + " No FID is expected to be lower: no verdict."
-    return (
-        f"{words} Verdict on {rst(others[0])} having a lower FID than {rst(first)}: {verdict(found[others[0]])} (yes or no when "
-        "the interval excludes 0, else not decided)."
-    )
+    return f"{results.label('FID')} minus that of {rst(first)}, paired by training seed, 95 % t-interval: {shown}."
 
 
 def reach(results: Results, suite: str) -> str:
@@ -446,9 +553,9 @@ def machine(results: Results, suite: str) -> str:
     return rst(f"Machine: {run['device']}; {run['host_class']}; torch {run['torch']}.")
 
 
-def ratio(results: Results, suite: str, variant: str, batch: int) -> tuple[Estimate | None, str]:
-    """Log ratio of sampling time to the first variant over common rounds, and what that decides."""
-    first = next(iter(results.variants(suite)))
+def ratio(results: Results, suite: str, variant: str, batch: int, against: str | None = None) -> tuple[Estimate | None, str]:
+    """Log ratio of sampling time to another variant, or the first, over common rounds, and what that decides."""
+    first = against or next(iter(results.variants(suite)))
     logs = [np.log(results.rounds(suite, "latency_s", name, batch)) for name in (first, variant)]
     found = paired(*logs)
     if found is None:
@@ -488,7 +595,7 @@ def latency_verdict(results: Results, suite: str) -> str:
 # ---------------------------------------------------------------- the two verbs
 
 
-def run_verb(what: str, module: ModuleType, write: Callable[[Path, Any, str], None], argv: list[str] | None = None) -> None:
+def run_verb(what: str, module: ModuleType, write: Callable[[Path, Any, str, str], None], argv: list[str] | None = None) -> None:
     """`python -m bench.<what> ORIGIN TARGET [names...]`: make what the suites list, or what is named; an error is one line."""
     parser = argparse.ArgumentParser(prog=f"python -m bench.{what}")
     parser.add_argument("origin", type=Path, help="folder with metrics.csv, runs.csv and images.npz")
@@ -505,7 +612,7 @@ def run_verb(what: str, module: ModuleType, write: Callable[[Path, Any, str], No
         for stem, suite, name in wanted:
             if not options.names or {stem, name} & set(options.names):
                 content, caption = find(module, what.removesuffix("s"), name)(results, suite)
-                write(options.target / stem, content, caption)
+                write(options.target / stem, content, caption, results.about.get("reduced") or "")
     except FileNotFoundError as error:
         sys.exit(f"error: {error.filename}: no such file; run the study first, or collect its results")
     except (OSError, ValueError) as error:

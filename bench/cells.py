@@ -61,9 +61,11 @@ def markdown(table: pd.DataFrame) -> str:
     return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
-def write_table(stem: Path, table: pd.DataFrame, caption: str) -> None:
-    """<stem>.csv with numbers, .md with what is shown, .rst with the caption."""
+def write_table(stem: Path, table: pd.DataFrame, caption: str, reduced: str = "") -> None:
+    """<stem>.csv with numbers, .md with what is shown, .rst with the caption. A reduced study is marked in a column."""
     buffer = io.StringIO()
+    if reduced:
+        table = table.assign(Study="reduced, no claim")
     plain(table).to_csv(buffer, index=False, lineterminator="\n", float_format="%.6g")
     write_text(stem.with_name(f"{stem.name}.csv"), buffer.getvalue())
     write_text(stem.with_name(f"{stem.name}.md"), markdown(table) + "\n" + caption + "\n")

@@ -136,7 +136,9 @@ class SuiteEntry(Strict):
 
     base: str
     delta: dict[str, Any] = {}
-    grid: dict[str, tuple[Any, ...]] = Field({}, strict=False, description="dotted key: values; every combination is a variant")
+    grid: dict[str, Annotated[tuple[Any, ...], Field(strict=False, min_length=1)]] = Field(
+        {}, description="dotted key: values; every combination is a variant"
+    )
 
 
 class DistillConfig(Strict):
@@ -290,6 +292,8 @@ class _StrictLoader(yaml.SafeLoader):
 def _mapping(loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False) -> dict:
     seen = set()
     for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
         key = loader.construct_object(key_node, deep=deep)
         if key in seen:
             raise ConfigError(f"line {key_node.start_mark.line + 1}: {key!r} stands twice; give each a name of its own")
@@ -573,8 +577,8 @@ def expand(study: Study) -> Plan:
         plan.identities[suite_name] = known
         for claim in suite.claims:
             for key in ("variant", "against"):
-                if getattr(claim, key) not in variants:
-                    raise ConfigError(f"suites.{suite_name}.claims.{key}: " + unknown("variant", getattr(claim, key), variants))
+                if getattr(claim, key) not in (legal := {**variants, **suite.variants}):
+                    raise ConfigError(f"suites.{suite_name}.claims.{key}: " + unknown("variant", getattr(claim, key), legal))
             _known(f"suites.{suite_name}.claims.rule", "bench/analysis.py", "judge", claim.rule)
         for measure in suite.measure:
             globals()[f"_add_{measure}"](plan, suite_name, variants)

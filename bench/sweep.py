@@ -1,1 +1,106 @@
-"""Verb: sweep."""
+"""Verb: pictures and scores of many samplers of one trained model, in one process; the pictures are not kept.
+
+Every sampler draws the same seeds and is scored on all of them and on each half, so that a setting can be chosen on one half and
+scored on the other. Reports also, for samplers that draw each scale once, how probable the tokens are that they draw, per scale.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import torch
+
+from srdd.checkpoint import load_model, load_tokenizer
+from srdd.config import SamplerConfig
+from srdd.cost import sampling_cost
+from srdd.guidance import guidance_weights
+from srdd.model import ScaleTransformer
+from srdd.quantizer import Ladder
+from srdd.sampling import distribution
+
+from .config import EvaluationConfig, FeaturesConfig, SweepConfig
+from .metrics import MIN_IMAGES, Extractor, Scored, score
+from .prepare import open_split
+from .progress import Progress
+from .sample import labels_of, sample_into
+from .train import model_identity
+from .verb import Run, main
+
+QUANTILES = (0.1, 0.5, 0.9)
+
+
+@torch.no_grad()
+def drawn_probabilities(
+    model: ScaleTransformer, ladder: Ladder, tokens_BL: torch.Tensor, labels_B: torch.Tensor, sampler: SamplerConfig
+) -> list[torch.Tensor]:
+    """Probability of every token under the guided distribution that it was drawn from, by scale: (B, l) each.
+
+    Teacher-forced logits on drawn tokens are the logits of sampling, for every history.
+    """
+    inputs_BLC, schedule = ladder.teacher_forced_inputs(tokens_BL), model.schedule
+    cond_BLV = model(inputs_BLC, labels_B)
+    weights = guidance_weights(sampler.cfg_scale, sampler.cfg_ramp, schedule.num_scales)
+    guided = any(w != 1.0 for w in weights)
+    uncond_BLV = model(inputs_BLC, torch.full_like(labels_B, model.config.null_label)) if guided else cond_BLV
+    found = []
+    for w, piece in zip(weights, schedule.slices):
+        logits_BlV = uncond_BLV[:, piece] + w * (cond_BLV[:, piece] - uncond_BLV[:, piece])
+        taken = distribution(logits_BlV, sampler.temperature, sampler.top_k, sampler.top_p)
+        found.append(taken.probability(tokens_BL[:, piece]))
+    return found
+
+
+def parts_of(first: int, count: int) -> list[tuple[int, int]]:
+    """First seed and number of pictures of what is scored: all, and each half where halves are large enough for a score."""
+    half = count // 2
+    halves = [(first, half), (first + half, count - half)] if half >= MIN_IMAGES else []
+    return [(first, count), *halves]
+
+
+def report_probabilities(run: Run, shares: list[torch.Tensor], thresholds: tuple[float, ...], identity: dict) -> None:
+    """Quantiles of the drawn tokens' probabilities, and the share below each threshold, per scale."""
+    for k, share_Bl in enumerate(shares):
+        values = share_Bl.double().flatten().cpu()
+        for q in QUANTILES:
+            run.add(f"drawn_probability_q{100 * q:g}", torch.quantile(values, q).item(), "probability", scale=k, **identity)
+        for threshold in thresholds:
+            below = (values < threshold).double().mean().item()
+            run.add(f"drawn_below_{threshold:g}", below, "share", scale=k, **identity)
+
+
+def work(run: Run) -> None:
+    evaluation, sweep = run.settings("evaluation", EvaluationConfig), run.settings("sweep", SweepConfig)
+    extractor = Extractor(run.settings("features", FeaturesConfig), run.device, run.inputs["features"])
+    tokenizer = load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors").to(run.device)
+    model = load_model(run.inputs["train"] / "model.safetensors").to(run.device)
+    reference, N, first = open_split(run.inputs["data"], "test"), evaluation.num_images, evaluation.first_seed
+    labels_N = labels_of(N, first, model.config.num_classes)
+    asked_N = labels_N.numpy() if model.config.conditional else None
+    size, scratch = tokenizer.config, run.out / ".pictures.npy"
+    entries = run.config["samplers"]
+    progress = Progress(run.run_id, N * len(entries), unit="picture")
+    try:
+        images = np.lib.format.open_memmap(scratch, "w+", np.uint8, (N, size.in_channels, size.image_size, size.image_size))
+        for entry in entries:
+            sampler = SamplerConfig.model_validate_json(json.dumps(entry["sampler"]))
+            tokens_BL = sample_into(images, model, tokenizer, sampler, first, evaluation.batch_size, progress)
+            names = {**model_identity(run), "sampler": entry["name"]}
+            for start, count in parts_of(first, N):
+                rows = slice(start - first, start - first + count)
+                part = Scored(images[rows], None if asked_N is None else asked_N[rows], reference, extractor)
+                here = {**names, "seed_first": start, "seed_last": start + count - 1, "num_images": count}
+                for name, (value, unit) in score(part, evaluation.metrics).items():
+                    run.add(name, value, unit, **here)
+            run.add_cost(sampling_cost(model.config, sampler), **names)
+            if sweep.thresholds and not (sampler.refine_steps or sampler.sr_steps):
+                labels_B = labels_N[: len(tokens_BL)].to(run.device)
+                shares = drawn_probabilities(model, tokenizer.at(model.schedule), tokens_BL, labels_B, sampler)
+                report_probabilities(run, shares, sweep.thresholds, {**names, "num_images": len(tokens_BL)})
+    finally:
+        scratch.unlink(missing_ok=True)
+    progress.close()
+
+
+if __name__ == "__main__":
+    main("sweep", work, inputs=("data", "tokenizer", "features", "tokens", "train"))

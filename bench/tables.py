@@ -18,7 +18,7 @@ from .analysis import (
     batches,
     by_reason,
     claim,
-    fid_verdict,
+    fid_differences,
     held_out,
     latency_verdict,
     machine,
@@ -29,6 +29,7 @@ from .analysis import (
     show,
 )
 from .cells import Cell, frame, number, spread, write_table
+from .tables_sweep import table_claims, table_guidance, table_sampling_probability  # noqa: F401 (found by name)
 
 SCORES = {
     "FID": "fid",
@@ -90,7 +91,7 @@ def table_scores(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
         if len(counts)
         else "",
         "Held-out loss of the kept weights. Each variant's cost per picture includes guidance.",
-        fid_verdict(results, suite),
+        fid_differences(results, suite),
     ]
     return table.drop(columns=empty), " ".join(filter(None, words))
 

@@ -108,9 +108,10 @@ def test_suites_share_trainings():
     """Catches a model that is trained twice because two suites name it differently."""
     plan = load_study(ROOT / "workflows" / "config" / "digits.yaml")
     train = {suite: {run for run in runs if run.startswith("train/")} for suite, runs in plan.suites.items()}
-    assert train["main"] <= train["ablation_history"]
-    assert train["main"] == train["convergence"]
-    assert not train["latency"]
+    assert train["convergence"] == train["ablation_guidance"] == train["main"] & train["ablation_history"]
+    assert train["ablation_components"] | train["convergence"] == train["main"]
+    assert train["ablation_schedule"] < train["ablation_refinement"] and train["refinement_heat_maps"] < train["main"]
+    assert not train["latency"] and not train["main"] & train["main_unconditional"]
 
 
 def test_a_setting_changes_only_what_depends_on_it(tmp_path):

@@ -1,0 +1,236 @@
+"""Figures of many samplers: scores against guidance, against refinement steps and their cost, heat maps of mask resampling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+from .analysis import (
+    Estimate,
+    Results,
+    claim,
+    estimate,
+    machine,
+    made_by,
+    missing_words,
+    reference_words,
+    rst,
+    seeds_words,
+    show_estimate,
+)
+from .drawing import COLOURS, DOUBLE, LINES, MARKERS, blank, canvas, legend_below, look, note, plain_log, text
+
+
+def curve(axes, points: list[tuple[float, Estimate]], label: str, style: dict[str, Any]) -> None:
+    """Means over training seeds with their intervals, in order of x."""
+    points = sorted(points, key=lambda point: point[0])
+    xs, found = [x for x, _ in points], [value for _, value in points]
+    axes.plot(xs, [value.mean for value in found], label=text(label), **style)
+    sure = [value.half is not None for value in found]
+    low, high = [value.low for value in found], [value.high for value in found]
+    axes.fill_between(xs, low, high, where=sure, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def floor_line(axes, results: Results, suite: str, metric: str) -> None:
+    """What real training pictures score."""
+    names = next(iter(results.variants(suite).values()))
+    value = results.grid_value(names, f"floor_{metric}_{results.extractor}")
+    if value is not None:
+        axes.axhline(value, color="0.35", linestyle=":", linewidth=1, label="floor: real training pictures", zorder=0)
+
+
+# ---------------------------------------------------------------- guidance
+
+
+def tuned_words(results: Results, suite: str) -> str:
+    """The best guidance of every group on the first half of the sample seeds, and what it scores on the second half."""
+    metric, (first, second), words = f"fid_{results.extractor}", results.halves, []
+    for group in results.groups(suite):
+        best = results.tuned(group, suite, metric)
+        if best is None:
+            words.append(f"{rst(group)}: no scores on halves")
+            continue
+        settings = results.sampler(best, suite)
+        here = show_estimate(estimate(results.of(best, suite, metric, second)))
+        words.append(f"{rst(group)} at w = {settings['cfg_scale']:g} with ramp {settings['cfg_ramp']}: {here}")
+    count = first[1] - first[0] + 1
+    return (
+        f"Tuned: the lowest mean {results.label('FID')} on sample seeds {first[0]} to {first[1]}, scored on seeds {second[0]} to "
+        f"{second[1]} (N = {count} each, not comparable with other N): {'; '.join(words)}."
+    )
+
+
+def figure_guidance(results: Results, suite: str) -> tuple[Figure, str]:
+    """FID, IS, precision and recall against guidance w for both ramps; the setting tuned on half of the seeds is ringed."""
+    figure, axes = canvas(DOUBLE, 4.4, 2, 2)
+    titles = {"fid": "FID", "is": "IS", "precision": "precision (share)", "recall": "recall (share)"}
+    groups, best = results.groups(suite), {}
+    for group in groups:
+        best[group] = results.tuned(group, suite, f"fid_{results.extractor}")
+    for panel, (name, title) in zip(axes.flat, titles.items()):
+        metric = f"{name}_{results.extractor}"
+        for i, (group, members) in enumerate(groups.items()):
+            ramps = sorted(
+                {results.sampler(v, suite)["cfg_ramp"] for v in members if results.sampler(v, suite)["cfg_scale"] != 1}
+            )
+            for j, ramp in enumerate(ramps):
+                points = []
+                for variant in members:
+                    settings, found = results.sampler(variant, suite), results.estimate(variant, suite, metric)
+                    if found is not None and (
+                        settings["cfg_ramp"] == ramp or settings["cfg_scale"] == 1
+                    ):  # w = 1 is the start of every ramp
+                        points.append((settings["cfg_scale"], found))
+                        if variant == best[group]:
+                            panel.plot(
+                                [settings["cfg_scale"]], [found.mean], "o", markersize=9, markerfacecolor="none", color="black"
+                            )
+                if points:
+                    style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[j], "linestyle": LINES[j]}
+                    curve(panel, points, f"{group}, ramp {ramp}", style)
+        if not panel.lines:
+            blank(panel, "no variant has a score")
+        floor_line(panel, results, suite, name)
+        panel.set_ylabel(f"{title.split(' (')[0]} ({results.extractor})")
+        panel.set_xlabel("guidance w (1 = off)")
+        ticks = sorted({results.sampler(v, suite)["cfg_scale"] for v in results.variants(suite)})
+        panel.xaxis.set_major_locator(FixedLocator([w for w in ticks if float(w).is_integer()]))
+        if name == "fid" and panel.lines:
+            panel.set_yscale("log")
+            plain_log(panel.yaxis)
+    legend_below(figure, columns=3)
+    note(figure, missing_words(results, suite, f"fid_{results.extractor}"))
+    caption = (
+        f"{claim(results, suite)} w in u + w (c - u); VAR's own cfg is w - 1 at the last scale of the linear ramp. Lines: mean, bands: "
+        f"interval; rings: the setting with the lowest mean FID on half of the sample seeds. {tuned_words(results, suite)} "
+        f"{made_by(results, suite, sampler=False)}"
+    )
+    return figure, caption
+
+
+# ---------------------------------------------------------------- refinement
+
+
+def milliseconds(results: Results, suite: str, variant: str) -> tuple[float, int] | None:
+    """Median time per image at the largest batch size that was timed, and that size."""
+    rows = results.latency(suite, "latency_s")
+    rows = rows[rows["variant"] == variant].dropna(subset=["value"])
+    if not len(rows):
+        return None
+    batch = int(rows["num_images"].max())
+    return float(rows.loc[rows["num_images"] == batch, "value"].median() / batch * 1e3), batch
+
+
+def figure_refine_steps(results: Results, suite: str) -> tuple[Figure, str]:
+    """FID against passes per scale, tokens through the network and measured time, beside variants that draw each scale once."""
+    figure, axes = canvas(DOUBLE, 3.1, 1, 3, sharey=True)
+    metric, batch = f"fid_{results.extractor}", None
+    for i, (group, members) in enumerate(results.groups(suite).items()):
+        by_cost: list[list[tuple[float, Estimate]]] = [[], [], []]
+        for variant in members:
+            found, tokens = results.estimate(variant, suite, metric), results.estimate(variant, suite, "token_evals")
+            if found is None or tokens is None:
+                continue
+            by_cost[0].append((1 + results.sampler(variant, suite)["refine_steps"], found))
+            by_cost[1].append((tokens.mean, found))
+            timed = milliseconds(results, suite, variant)
+            if timed is not None:
+                by_cost[2].append((timed[0], found))
+                batch = timed[1]
+        for j, (panel, points) in enumerate(zip(axes[0], by_cost)):
+            if j == 0 and len({x for x, _ in points}) < len(points):
+                continue  # variants of one group that differ in something else than passes
+            if points:
+                curve(panel, points, group, look(i))
+    labels = (
+        "network passes per refined scale",
+        "tokens through the network per image",
+        f"time per image (ms), batch {batch or '-'}",
+    )
+    for panel, label in zip(axes[0], labels):
+        panel.set_xlabel(label)
+        if not panel.lines:
+            blank(panel, "no variant has a number")
+            continue
+        floor_line(panel, results, suite, "fid")
+        if panel is axes[0, 0]:
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        else:
+            panel.set_xscale("log", base=2)
+            plain_log(panel.xaxis)
+    axes[0, 0].set_ylabel(f"{results.label('FID')}, N = {results.about['evaluation']['num_images']}")
+    legend_below(figure, columns=4)
+    note(figure, missing_words(results, suite, metric))
+    caption = (
+        f"{claim(results, suite)} A pass computes every token of its scale; guided calls count two. Lines: mean, bands: interval. "
+        "Variants that differ in something else than passes appear in the middle and on the right only. Time: median over "
+        f"interleaved rounds, decoder excluded, drawn weights. {machine(results, suite)} {made_by(results, suite, sampler=False)}"
+    )
+    return figure, " ".join(caption.split())
+
+
+def _heat(results: Results, suite: str, members: list[str]) -> pd.DataFrame:
+    """Mean FID by p_resample (rows) and refine_steps (columns)."""
+    rows = []
+    for variant in members:
+        settings = results.sampler(variant, suite)
+        found = results.score(variant, suite, "fid")
+        rows.append(
+            {
+                "p_resample": settings["p_resample"],
+                "refine_steps": settings["refine_steps"],
+                "fid": np.nan if found is None else found.mean,
+            }
+        )
+    return (
+        pd.DataFrame(rows)
+        .pivot_table(index="p_resample", columns="refine_steps", values="fid", dropna=False)
+        .sort_index(ascending=False)
+    )
+
+
+def figure_heat_maps(results: Results, suite: str) -> tuple[Figure, str]:
+    """FID over p_resample and refine_steps, a panel for each group of the suite that sweeps both; one colour scale."""
+    maps = {}
+    for group, members in results.groups(suite).items():
+        if len(members) > 1 and all(results.sampler(v, suite)["refine_steps"] for v in members):
+            maps[group] = _heat(results, suite, members)
+    figure, axes = canvas(DOUBLE, 2.9, 1, max(1, len(maps)))
+    values = np.concatenate([m.to_numpy().ravel() for m in maps.values()]) if maps else np.array([])
+    values = values[np.isfinite(values)]
+    image = None
+    for panel, (group, found) in zip(axes[0], maps.items()):
+        if not len(values):
+            blank(panel, "no variant has a score")
+            continue
+        image = panel.imshow(found, cmap="cividis", vmin=values.min(), vmax=values.max(), aspect="auto")
+        middle = (values.min() + values.max()) / 2
+        for (row, column), value in np.ndenumerate(found.to_numpy()):
+            shown, colour = (f"{value:.2f}", "white" if value < middle else "black") if np.isfinite(value) else ("-", "#c00000")
+            panel.text(column, row, shown, ha="center", va="center", fontsize=6.5, color=colour)
+        panel.set_xticks(range(len(found.columns)), [f"{step:g}" for step in found.columns])
+        panel.set_yticks(range(len(found.index)), [f"{chance:g}" for chance in found.index])
+        panel.set_title(text(group))
+        panel.set_xlabel("refine_steps (passes after the first)")
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.spines[:].set_visible(False)
+    axes[0, 0].set_ylabel("p_resample (probability)")
+    if image is not None:
+        figure.colorbar(image, ax=list(axes[0]), label=results.label("FID"), shrink=0.9)
+    note(figure, missing_words(results, suite, f"fid_{results.extractor}"))
+    single = {group: members[0] for group, members in results.groups(suite).items() if len(members) == 1}
+    beside = [f"{rst(group)} {show_estimate(results.score(name, suite, 'fid'))}" for group, name in single.items()]
+    settings = {group: results.sampler(results.groups(suite)[group][0], suite) for group in maps}
+    guided = [f"{rst(group)}: w = {found['cfg_scale']:g}, ramp {found['cfg_ramp']}" for group, found in settings.items()]
+    caption = (
+        f"{claim(results, suite)} Mean over training seeds of the FID of mask resampling: tokens drawn with a probability below "
+        f"p_resample are masked and drawn again, refine_steps times. Guidance: {'; '.join(guided)}. A cfg of 3.5 or 5 in VAR's own "
+        "convention is w = 4.5 or 6 at the last scale of the linear ramp, in the convention u + w (c - u) it is w = 3.5 or 5; which "
+        f"one the paper means is not known. {'One pass: ' + '; '.join(beside) + '. ' if beside else ''}"
+        f"{reference_words(results)} {seeds_words(results, suite)}"
+    )
+    return figure, " ".join(caption.split())

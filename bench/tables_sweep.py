@@ -1,0 +1,77 @@
+"""Tables of many samplers: guidance tuned on one half of the seeds and scored on the other, and how probable drawn tokens are."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from .analysis import Results, claim, estimate, judged, paired, reference_words, seeds_words
+from .cells import Cell, frame, number, spread
+
+
+def table_guidance(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
+    """Every group at the guidance that is best on the first half of the sample seeds, scored on the second, and without guidance."""
+    metric, (first, second), rows = f"fid_{results.extractor}", results.halves, []
+    for group, members in results.groups(suite).items():
+        best = results.tuned(group, suite, metric)
+        off = next((v for v in members if results.sampler(v, suite)["cfg_scale"] == 1), None)
+        row: dict[str, str] = {"Group": group, "Settings tried": number(len(members))}
+        if best is None:
+            rows.append(row | {"Status": "no scores on halves"})
+            continue
+        settings = results.sampler(best, suite)
+        row |= {"Tuned w": number(settings["cfg_scale"]), "Ramp": settings["cfg_ramp"]}
+        for name in ("FID", "IS", "Precision", "Recall"):
+            key = f"{name.lower()}_{results.extractor}"
+            row[f"{results.label(name)} tuned, second half"] = spread(estimate(results.of(best, suite, key, second)))
+        row["FID on the first half"] = spread(estimate(results.of(best, suite, metric, first)))
+        if off is not None:
+            row["FID at w = 1, second half"] = spread(estimate(results.of(off, suite, metric, second)))
+            gain = paired(results.of(off, suite, metric, second), results.of(best, suite, metric, second))
+            row["Tuned minus w = 1, paired"] = spread(gain, difference=True)
+        rows.append(row | {"Status": "ok"})
+    caption = (
+        f"{claim(results, suite)} w and ramp with the lowest mean FID on sample seeds {first[0]} to {first[1]}, scored on seeds "
+        f"{second[0]} to {second[1]}: N = {second[1] - second[0] + 1} each, not comparable with scores of other N. "
+        f"{reference_words(results)} {seeds_words(results, suite)}"
+    )
+    return frame(rows), caption
+
+
+def table_sampling_probability(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
+    """Quantiles of the probability of drawn tokens, and the share below each threshold, per scale, for samplers of one pass."""
+    thresholds, rows = results.suite(suite)["sweep"]["thresholds"], []
+    columns = {f"q{q}": f"drawn_probability_q{q}" for q in (10, 50, 90)}
+    columns |= {f"Share below {p:g}": f"drawn_below_{p:g}" for p in thresholds}
+    for variant, names in results.variants(suite).items():
+        found = {title: results.select(variant, suite, metric) for title, metric in columns.items()}
+        if not any(len(part) for part in found.values()):
+            continue  # refined samplers draw a token more than once
+        for k, side in enumerate(names["patch_nums"]):
+            row: dict[str, str] = {"Variant": variant, "Scale": Cell(str(k), value=k), "Grid": f"{side}x{side}"}
+            for title, part in found.items():
+                row[title] = spread(estimate(part.loc[part["scale"] == k, "value"]))
+            rows.append(row)
+    counts = results.metrics.loc[results.metrics["metric"].str.startswith("drawn_below_"), "num_images"].dropna()
+    drawn = f"the first {int(counts.iloc[0])} generated pictures" if len(counts) else "generated pictures"
+    caption = (
+        f"{claim(results, suite)} Probability that a drawn token had under the guided distribution that it was drawn from, on "
+        f"{drawn} of each training seed: quantiles over tokens, and the share that a threshold of p_resample would redraw. "
+        f"{seeds_words(results, suite)}"
+    )
+    return frame(rows or [{"Variant": "none", "Status": "no sampler of one pass, or no thresholds"}]), caption
+
+
+def table_claims(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
+    """Every claim of every suite of these results, and whether it holds here."""
+    rows = []
+    for name, about in results.about["suites"].items():
+        for one in about["claims"]:
+            word, reason = judged(results, name, one)
+            rows.append({"Claim": one["text"], "Of": {"paper": "the paper", "ours": "us"}[one["origin"]], "Suite": name})
+            rows[-1] |= {"Holds here": word, "Because": reason}
+    caption = (
+        "What these results say of each claim. Scores: yes or no when the 95 % t-interval of the paired difference over training "
+        "seeds excludes 0, else not decided; no correction for several claims. Times: the interval of the log ratio over paired "
+        f"rounds, at every batch size. {reference_words(results)} No number of the SRDD paper is known to this study."
+    )
+    return frame(rows or [{"Claim": "none", "Holds here": "-"}]), caption
