@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -512,7 +513,7 @@ class Job:
     slug: str = ""
     identity: dict[str, str] = field(default_factory=dict, hash=False)
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         name = f"{self.slug}-" if self.slug else ""
         return f"{self.stage}/{name}{config_hash(self.config)}"

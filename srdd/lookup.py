@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -27,7 +28,14 @@ def find(module: ModuleType, prefix: str, name: str) -> Callable:
 
 def names_in(path: Path, prefix: str) -> list[str]:
     """Names that a source file defines, or imports from another, under a prefix; read without importing it."""
+    found = _names(path, path.stat().st_mtime_ns)
+    return sorted(name.removeprefix(f"{prefix}_") for name in found if name.startswith(f"{prefix}_"))
+
+
+@cache
+def _names(path: Path, changed: int) -> tuple[str, ...]:
+    """All names of a file of that age: a study asks for the same few hundreds of times."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     found += [alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
-    return sorted(name.removeprefix(f"{prefix}_") for name in found if name.startswith(f"{prefix}_"))
+    return tuple(found)
