@@ -54,6 +54,7 @@ from .drawing import (
     text,
     write_figure,
 )
+from .figures_diffusion import figure_equivalence, figure_snr  # noqa: F401
 
 # ---------------------------------------------------------------- pictures
 

@@ -29,6 +29,7 @@ from .analysis import (
     show,
 )
 from .cells import Cell, frame, number, spread, write_table
+from .tables_diffusion import table_equivalence  # noqa: F401
 
 SCORES = {
     "FID": "fid",
