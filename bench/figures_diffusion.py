@@ -16,7 +16,7 @@ from .drawing import COLOURS, DOUBLE, RED, SINGLE, band, blank, canvas, legend_b
 
 CORRUPTION_LINES = ("-", (0, (3, 1.5)), ":", "-.")
 # prefix of a metric: what stands beside its line, its colour
-PARTS = {"elbo": ("ELBO", "black"), "elbo_transition": ("transition", COLOURS[0]), "elbo_readout": ("read-out", COLOURS[1])}
+PARTS = {"elbo": ("ELBO", "black"), "elbo_transition": ("transition", COLOURS[9]), "elbo_readout": ("read-out", COLOURS[5])}
 SNR = {
     "latent": ("latent state", {"color": COLOURS[0], "marker": "o", "linestyle": "-"}),
     "pixel": ("decoded picture", {"color": COLOURS[1], "marker": "s", "linestyle": "-"}),
@@ -49,6 +49,11 @@ def _chain(results: Results, suite: str) -> str:
     return next((name for name, about in variants.items() if about["history"] == 0 and not about["mask"]), next(iter(variants)))
 
 
+def _strokes(corruptions: list[str]) -> str:
+    """Which line is which corruption."""
+    return ", ".join(f"{name} {word}" for name, word in zip(corruptions, ("solid", "dashed", "dotted", "dash-dotted")))
+
+
 def _draw_parts(axes: Axes, results: Results, suite: str, corruptions: list[str]) -> None:
     """ELBO, transition and read-out of one variant against the noise."""
     variant = _chain(results, suite)
@@ -60,12 +65,14 @@ def _draw_parts(axes: Axes, results: Results, suite: str, corruptions: list[str]
                 band(axes, rows, "eps", "", {"color": colour, "linestyle": line, "marker": "o", "markersize": 2.5})
                 ends.append(rows.loc[rows["eps"] == rows["eps"].max(), "value"].mean())
         if ends:
+            right = max(results.suite(suite)["equivalence"]["eps"])
             place = {"textcoords": "offset points", "va": "center", "fontsize": 7, "color": colour}
-            axes.annotate(name, (axes.dataLim.x1, float(np.mean(ends))), (5, 0), **place)
+            axes.annotate(name, (right, max(ends)), (4, 0), **place).set_in_layout(False)
+            axes.set_xlim(-0.04 * right, 1.32 * right)  # room for the words
     loss = results.estimate(variant, suite, "elbo_cross_entropy")
     if loss is not None:
         axes.axhline(loss.mean, color="0.35", linestyle=":", linewidth=1, label="cross-entropy in training", zorder=0)
-    axes.set_title(text(variant))
+    axes.set_title(text(f"{variant} ({_strokes(corruptions)})"))
     axes.set_ylabel("held-out (nats/token)")
 
 
@@ -76,13 +83,13 @@ def _draw_elbos(axes: Axes, results: Results, suite: str, corruptions: list[str]
             rows = _against_eps(results, variant, suite, "elbo", corruption)
             if len(rows):
                 band(axes, rows, "eps", "" if j else variant, {**look(i), "linestyle": line, "markersize": 2.5})
-    axes.set_title("every variant as a chain in f_hat")
+    axes.set_title("every variant, as a chain in f_hat")
     axes.set_ylabel("held-out ELBO (nats/token)")
 
 
-def _log_scales(axes: Axes, results: Results, suite: str, metrics: dict[str, Any], label: str, extreme: str) -> None:
+def _log_scales(axes: Axes, results: Results, suite: str, metrics: dict[str, dict], label: str, extreme: str) -> None:
     """Per scale and variant, each training seed as a faint point and their mean or max as a line, on a logarithmic axis whose lower edge
-    stands for exactly 0. metrics: name and line style."""
+    stands for exactly 0. metrics: name, and what differs from the variant's own style."""
     parts = {
         (i, variant, metric): _per_scale(results, variant, suite, metric)
         for i, variant in enumerate(results.variants(suite))
@@ -96,7 +103,7 @@ def _log_scales(axes: Axes, results: Results, suite: str, metrics: dict[str, Any
     for (i, variant, metric), rows in parts.items():
         sides = rows["scale"].astype(int).map(dict(enumerate(results.variants(suite)[variant]["patch_nums"])))
         shift = 0.04 * (i - (len(results.variants(suite)) - 1) / 2)  # equal values would hide each other
-        shown, style = rows["value"].clip(lower=floor), {**look(i), "linestyle": metrics[metric]}
+        shown, style = rows["value"].clip(lower=floor), {**look(i), "linestyle": "-", **metrics[metric]}
         axes.scatter(sides + shift, shown, s=6, color=style["color"], alpha=0.4, linewidth=0)
         middle = shown.groupby(sides + shift).agg(extreme)
         axes.plot(middle.index, middle.to_numpy(), label=text(variant), **style)
@@ -118,17 +125,16 @@ def figure_equivalence(results: Results, suite: str) -> tuple[Figure, str]:
     for panel in axes[0]:
         if not panel.lines:
             blank(panel, "no trained model was asked")
-        panel.set_xlabel("eps, noise of the forward process (share of tokens)")
-        panel.set_ylim(bottom=0)
-    parts.margins(x=0.2)
-    parts.set_xlim(left=-0.03)
-    _log_scales(gap, results, suite, {"elbo_relative_gap": "-"}, "|ELBO - loss| / loss, eps = 0 (share)", "max")
+        panel.set_xlabel("eps, noise on each token (probability)")
+    parts.set_ylim(bottom=0)
+    _log_scales(gap, results, suite, {"elbo_relative_gap": {}}, "|ELBO - loss| / loss, eps = 0 (share)", "max")
     if gap.lines:
-        gap.axhline(GAP_CLOSED, color=RED, linestyle=":", linewidth=1, zorder=0)
-        gap.annotate(
-            "held below 1e-10", (0.02, GAP_CLOSED), (0, 3), gap.get_yaxis_transform(), "offset points", color=RED, fontsize=7
-        )
-    lines = {"path_kl": "-", "path_kl_equal_state": (0, (3, 1.5))}
+        gap.axhline(GAP_CLOSED, color=RED, linestyle=":", linewidth=1, label=f"equal: at most {GAP_CLOSED:g}", zorder=0)
+        gap.set_ylim(top=max(gap.get_ylim()[1], 1e2 * GAP_CLOSED))
+    lines = {
+        "path_kl": {},
+        "path_kl_equal_state": {"linestyle": CORRUPTION_LINES[1], "markerfacecolor": "white", "clip_on": False},
+    }
     _log_scales(path, results, suite, lines, "KL of two token paths (nats/token)", "mean")
     for panel in axes[1]:
         side_ticks(panel, results, suite)
@@ -137,17 +143,16 @@ def figure_equivalence(results: Results, suite: str) -> tuple[Figure, str]:
     first = next(iter(results.variants(suite)))
     asked = results.select(first, suite, "elbo_cross_entropy")["num_images"].dropna()
     count = f"N = {int(asked.iloc[0])} pictures" if len(asked) else "pictures"
-    strokes = ", ".join(f"{name} {word}" for name, word in zip(corruptions, ("solid", "dashed", "dotted", "dash-dotted")))
     caption = (
-        f"{claim(results, suite)} All in float64 on the tokens of {count} of {held_out(results)}. Top: negative ELBO of the discrete "
-        f"diffusion on the token ladder against the noise eps on each token, {settings['draws']} draws of the noise per picture ({strokes}); "
-        f"left, {rst(_chain(results, suite))}: with its transition and read-out terms; dotted: its cross-entropy as in training. Every "
-        "scale reads the state f_hat alone. Bottom left: relative gap between ELBO and cross-entropy without noise, scale by scale; "
-        "line: the largest training seed; below the red line they are called equal. Bottom right, from the third scale on: KL between the model's "
-        "distributions on two token paths towards the same latent (path B takes the second nearest code at the first scale); "
-        "solid: each path with its own state; dashed: both with exactly the same state, 0 for a chain in f_hat; line: mean over seeds. Points: one training "
-        "each; symbols of one scale stand side by side; an exact 0 is drawn on the lower edge of its panel. Bands: interval. "
-        f"{seeds_words(results, suite)} {reach(results, suite)}"
+        f"{claim(results, suite)} All in float64 on the tokens of {count} of {held_out(results)}; every scale reads the state f_hat "
+        f"alone. Top: negative ELBO of the discrete diffusion on the token ladder against the noise on each token ({_strokes(corruptions)}), mean of "
+        f"{settings['draws']} draws of the noise per picture; left, {rst(_chain(results, suite))}: with its transition and read-out "
+        "terms; dotted: its cross-entropy as in training. Bottom left: relative gap between ELBO and cross-entropy without noise, "
+        "scale by scale, the largest training seed; at or below the red line they are equal. Bottom right, from the third scale on: KL of "
+        "the model's distributions on two token paths towards the same latent (path B takes the second nearest code at the first "
+        "scale), mean over seeds; filled: each path with its own state; hollow: both with exactly the same state, 0 for a chain in "
+        "f_hat. Faint points: one training each; symbols of one scale stand side by side; an exact 0 is drawn on the lower edge of "
+        f"its panel. Bands: interval. {seeds_words(results, suite)} {reach(results, suite)}"
     )
     return figure, " ".join(caption.split())
 
