@@ -139,7 +139,8 @@ def _lowest(score_Bl: torch.Tensor, fraction: float, fixed_Bl: torch.Tensor) -> 
     """The ceil(fraction x free) free positions of each row with the lowest score; of equal ones the first."""
     score_Bl = score_Bl.masked_fill(fixed_Bl, torch.inf)
     rank_Bl = score_Bl.argsort(dim=-1, stable=True).argsort(dim=-1)
-    count_B1 = torch.ceil((~fixed_Bl).sum(-1, keepdim=True) * fraction - 1e-9)
+    # float64: in float32, 0.15 of 100 is a little more than 15
+    count_B1 = torch.ceil((~fixed_Bl).sum(-1, keepdim=True).double() * fraction - 1e-9)
     return rank_Bl < count_B1
 
 
