@@ -136,7 +136,9 @@ class SuiteEntry(Strict):
 
     base: str
     delta: dict[str, Any] = {}
-    grid: dict[str, tuple[Any, ...]] = Field({}, strict=False, description="dotted key: values; every combination is a variant")
+    grid: dict[str, Annotated[tuple[Any, ...], Field(strict=False, min_length=1)]] = Field(
+        {}, description="dotted key: values; every combination is a variant"
+    )
 
 
 class DistillConfig(Strict):
