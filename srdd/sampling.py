@@ -264,6 +264,11 @@ def generate(
         raise ValueError(f"{len(seeds)} seeds for {len(labels_B)} labels: one seed for each image")
     if problem := sampler_misfit(config, model.config):
         raise ValueError(problem)
+    shape = (len(labels_B), model.schedule.seq_len)
+    if known is not None and not shape == known.tokens_BL.shape == known.mask_BL.shape:
+        raise ValueError(
+            f"known tokens {tuple(known.tokens_BL.shape)} and mask {tuple(known.mask_BL.shape)}: must be {shape}, a row per image"
+        )
     denoiser = model.denoiser()
     guided = guide(denoiser, model.schedule, config.cfg_scale, config.cfg_ramp, model.config.null_label, denoiser.history)
     sampler = find(sys.modules[__name__], "sample", config.name)
