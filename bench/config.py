@@ -377,7 +377,9 @@ def entries_of(suite: Suite) -> dict[str, tuple[str, SuiteEntry, dict[str, Any]]
             chosen = dict(zip(entry.grid, values))
             words = [f"{key.rsplit('.', 1)[-1]} {_word(value)}" for key, value in chosen.items()]
             plain = SuiteEntry(base=entry.base, delta={**entry.delta, **chosen})
-            found[", ".join((name, *words))] = name, plain, chosen
+            full = ", ".join((name, *words))
+            if found.setdefault(full, (name, plain, chosen)) != (name, plain, chosen):
+                raise ConfigError(f"variants.{full}: two different variants have this name; name one otherwise")
     return found
 
 
