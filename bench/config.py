@@ -148,6 +148,12 @@ class DistillConfig(Strict):
     teacher: SuiteEntry = Field(description="the teacher: a base and a delta")
     num_samples: Positive = Field(2048, description="pictures of the teacher that the arm sequence learns from")
 
+    @model_validator(mode="after")
+    def _teacher_is_one(self) -> DistillConfig:
+        if self.teacher.grid:
+            raise ValueError(f"teacher.grid {sorted(self.teacher.grid)}: a teacher is one variant; use delta")
+        return self
+
 
 class Variant(Strict):
     """The whole settings of one method: what a base holds."""
