@@ -13,7 +13,7 @@ from bench import provenance
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = sorted((ROOT / "srdd").glob("*.py"))
 VERBS = [
-    "prepare", "train_features", "train_tokenizer", "encode", "train", "sample", "evaluate", "baselines", "latency", "collect",
+    "prepare", "train_features", "train_tokenizer", "encode", "train", "distill", "sample", "evaluate", "baselines", "latency", "collect",
     "tables", "figures",
 ]  # fmt: skip
 
