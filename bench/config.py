@@ -617,8 +617,8 @@ def expand(study: Study) -> Plan:
 
 def _equal(known: dict[str, Any], identity: dict[str, Any], suite: Suite) -> bool:
     """Whether two variants would give the same numbers: time knows sizes, not training."""
-    keys = ["model", *(["timed"] if "latency" in suite.measure else [])]
-    return known["sampler"] == identity["sampler"] and any(known[key] == identity[key] for key in keys)
+    key = "timed" if suite.measure == ("latency",) else "model"
+    return known["sampler"] == identity["sampler"] and known[key] == identity[key]
 
 
 def _check_names(study: Study) -> None:
@@ -846,10 +846,14 @@ def _add_snr(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
 
 
 def _add_latency(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
-    """One job for all variants of the suite, so that its rounds interleave them. Weights do not change time: none are trained."""
-    entries = {}
+    """One job for all variants of the suite, so that its rounds interleave them. Weights do not change time: none are trained, and
+    variants that differ in training only are timed once."""
+    entries, timed = {}, set()
     for name, variant in variants.items():
         identity = _identity(plan.study, variant)
+        if (key := (identity["timed"], identity["sampler"])) in timed:
+            continue
+        timed.add(key)
         entries[name] = {
             "identity": {"model": identity["timed"], "sampler": identity["sampler"]},
             "tokenizer": _dump(variant.tokenizer.config),

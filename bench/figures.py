@@ -55,6 +55,7 @@ from .drawing import (
     text,
     write_figure,
 )
+from .figures_distill import figure_distillation  # noqa: F401 (found by name)
 from .figures_sweep import figure_guidance, figure_heat_maps, figure_refine_steps  # noqa: F401 (found by name)
 
 # ---------------------------------------------------------------- pictures
