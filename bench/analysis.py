@@ -337,13 +337,16 @@ class Results:
         return found.iloc[-1] if len(found) else None
 
     def latency(self, suite: str, metric: str) -> pd.DataFrame:
-        """Rows of the suite's latency run with a column `variant`; a value that did not fit into memory is missing."""
+        """Rows of the suite's latency run with a column `variant`, once for each that was timed by them: variants that differ in
+        training only share rows. A value that did not fit into memory is missing."""
         run, rows = self.latency_run(suite), self.metrics
         rows = rows[(rows["run_id"] == (run["run_id"] if run is not None else "")) & (rows["metric"] == metric)].copy()
-        named = {(names["timed"], names["sampler"]): variant for variant, names in self.variants(suite).items()}
+        named: dict[tuple, list[str]] = {}
+        for variant, names in self.variants(suite).items():
+            named.setdefault((names["timed"], names["sampler"]), []).append(variant)
         found = [named.get(key) for key in zip(rows["model"], rows["sampler"])]
         rows["variant"] = pd.Series(found, index=rows.index, dtype=object)
-        return rows.dropna(subset=["variant"])
+        return rows.dropna(subset=["variant"]).explode("variant", ignore_index=True)
 
     def rounds(self, suite: str, metric: str, variant: str, batch: int) -> pd.Series:
         """Every repeat of one cell, by round."""
@@ -436,6 +439,32 @@ def claim(results: Results, suite: str) -> str:
         owner = "Claim of the paper" if one["origin"] == "paper" else "Claim"
         words.append(f"{owner}: {rst(one['text']).rstrip('.')}: {word} ({rst(reason)}).")
     return " ".join(words)
+
+
+# ---------------------------------------------------------------- fewer scales than a teacher
+
+
+def full_schedules(results: Results, suite: str) -> list[str]:
+    """Variants that a suite names one by one: teachers, and whatever else the variants of its grids are read against."""
+    return [name for name, names in results.variants(suite).items() if not names["grid"]]
+
+
+def full_schedule_of(results: Results, suite: str, variant: str) -> str | None:
+    """The first of them with the same mask as a variant."""
+    variants = results.variants(suite)
+    same = lambda name: all(variants[name][key] == variants[variant][key] for key in ("history", "mask"))  # noqa: E731
+    return next((name for name in full_schedules(results, suite) if same(name)), None)
+
+
+def tokens_of(patch_nums: Iterable[int]) -> int:
+    """Tokens of a schedule: token_evals of one picture without guidance and refinement."""
+    return sum(side * side for side in patch_nums)
+
+
+def training_tokens(settings: dict[str, Any]) -> int:
+    """Tokens that a variant's training reads when no early stopping ends it, its teacher's included."""
+    parts = [settings, *([settings["distill"]["teacher"]] if "distill" in settings else [])]
+    return sum(p["training"]["steps"] * p["training"]["batch_size"] * tokens_of(p["model"]["patch_nums"]) for p in parts)
 
 
 # ---------------------------------------------------------------- verdicts

@@ -21,7 +21,18 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from srdd.config import Chance, ModelConfig, Positive, SamplerConfig, Share, Strict, TokenizerConfig, sampler_misfit
+from srdd.config import (
+    Chance,
+    ModelConfig,
+    Positive,
+    SamplerConfig,
+    Share,
+    Strict,
+    TokenizerConfig,
+    logit_teacher_misfit,
+    sampler_misfit,
+    teacher_misfit,
+)
 from srdd.lookup import names_in, unknown
 from srdd.schedule import ScaleSchedule
 
@@ -164,6 +175,22 @@ class Variant(Strict):
     training: TrainingConfig = TrainingConfig()
     sampler: SamplerConfig = SamplerConfig()
     distill: DistillConfig | None = None
+
+
+class TeacherSettings(Strict):
+    """The settings of a trained teacher."""
+
+    model: ModelConfig
+    training: TrainingConfig
+    sampler: SamplerConfig
+
+
+class DistillSettings(Strict):
+    """A distillation as its job reads it: the teacher in full."""
+
+    arm: str
+    num_samples: Positive
+    teacher: TeacherSettings
 
 
 class EvaluationConfig(Strict):
@@ -403,7 +430,7 @@ def resolve_variant(study: Study, suite: str, name: str) -> Variant:
     return _resolve(study, entry, f"suites.{suite}.variants.{name}", timed_only)
 
 
-def _resolve(study: Study, entry: SuiteEntry, at: str, timed_only: bool = False) -> Variant:
+def _resolve(study: Study, entry: SuiteEntry, at: str, timed_only: bool = False, is_teacher: bool = False) -> Variant:
     if entry.base not in study.bases:
         raise ConfigError(f"{at}.base: " + unknown("base", entry.base, study.bases))
     settings = copy.deepcopy(study.bases[entry.base])
@@ -446,44 +473,46 @@ def _resolve(study: Study, entry: SuiteEntry, at: str, timed_only: bool = False)
         ("training.corruption", "srdd/corruption.py", "corrupt", variant.training.corruption),
     ):
         _known(f"{at}{key}", file, prefix, value)
+    if variant.distill and is_teacher:  # also what ends a teacher that names itself
+        raise ConfigError(f"{at}distill: arm {variant.distill.arm!r} in a teacher; name one that is trained, without distill")
     return _with_teacher(study, variant, at) if variant.distill else variant
 
 
 def _with_teacher(study: Study, variant: Variant, at: str) -> Variant:
-    """Check a distillation against its teacher. The arm `scratch`, the control, becomes a plain training whose tokens are those that
-    teacher and student see together."""
-    arms = [*names_in(ROOT / "bench/distill.py", "arm"), "scratch"]
-    if variant.distill.arm not in arms:
-        raise ConfigError(f"{at}distill.arm: " + unknown("arm", variant.distill.arm, arms))
-    distill, teacher = variant.distill, _resolve(study, variant.distill.teacher, f"{at}distill.teacher")
-    student, model = variant.model.schedule, teacher.model
-    if teacher.distill:
-        raise ConfigError(f"{at}distill.teacher: is distilled itself; name one that is trained")
-    if teacher.tokenizer != variant.tokenizer:
-        raise ConfigError(f"{at}distill.teacher: has another tokenizer; teacher and student must share one")
-    same = ("codebook_size", "num_classes", "depth", "width", "heads", "mlp_ratio", "qk_norm", "shared_adaln", "mask_prob")
-    for key in same if distill.arm != "scratch" else ():
-        if getattr(model, key) != getattr(variant.model, key):
-            raise ConfigError(
-                f"{at}distill.teacher: model.{key} is {getattr(model, key)}, the student's {getattr(variant.model, key)}; "
-                "a student starts from its teacher's weights and needs the same sizes"
-            )
-    if distill.arm == "logit" and not student.is_subset_of(model.schedule):
+    """Check a distillation against its teacher. The arm `scratch`, the control, becomes a plain training that sees as many tokens as
+    teacher and student together."""
+    distill, arms = variant.distill, [*names_in(ROOT / "bench/distill.py", "arm"), "scratch"]
+    if distill.arm not in arms:
+        raise ConfigError(f"{at}distill.arm: " + unknown("arm", distill.arm, arms))
+    if distill.teacher.grid:
         raise ConfigError(
-            f"{at}model.patch_nums: {list(student.patch_nums)} is no subset of the teacher's {list(model.patch_nums)}; "
-            "the arm logit needs the teacher's logits at every scale"
+            f"{at}distill.teacher.grid: {list(distill.teacher.grid)}: a teacher is one model; put it into the delta"
         )
-    if distill.arm == "logit" and (model.history != 0 or model.mask):
+    teacher = _resolve(study, distill.teacher, f"{at}distill.teacher", is_teacher=True)
+    if difference := _first_difference(_dump(teacher.tokenizer), _dump(variant.tokenizer)):
+        key, old, new = difference
         raise ConfigError(
-            f"{at}distill.teacher: model.history is {model.history}; the arm logit reads the teacher at the student's state alone, "
-            "which only a Markov teacher (history 0) allows"
+            f"{at}distill.teacher: tokenizer.{key} is {old!r}, the student's {new!r}; both must share one tokenizer"
         )
     if distill.arm == "scratch":
-        seen = teacher.training.steps * teacher.training.batch_size * model.schedule.seq_len
-        more = round(seen / (variant.training.batch_size * student.seq_len))
+        seen = teacher.training.steps * teacher.training.batch_size * teacher.model.schedule.seq_len
+        more = round(seen / (variant.training.batch_size * variant.model.schedule.seq_len))
         longer = variant.training.model_copy(update={"steps": variant.training.steps + more})
-        variant = variant.model_copy(update={"training": longer, "distill": None})
+        return variant.model_copy(update={"training": longer, "distill": None})
+    problem = teacher_misfit(teacher.model, variant.model)
+    if not problem and distill.arm == "logit":
+        problem = logit_teacher_misfit(teacher.model, variant.model)
+    if problem:
+        raise ConfigError(f"{at}model.{problem} (distill.arm {distill.arm}, distill.teacher {distill.teacher.base!r})")
     return variant
+
+
+def _first_difference(old: Any, new: Any, at: str = "") -> tuple[str, Any, Any] | None:
+    """Where two settings differ first: dotted key and both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        parts = (_first_difference(old.get(key), new.get(key), f"{at}.{key}" if at else key) for key in old | new)
+        return next(filter(None, parts), None)
+    return None if old == new else (at, old, new)
 
 
 def _fill(node: dict, follows: dict[str, Any], at: str, source: str) -> None:
@@ -596,8 +625,8 @@ def expand(study: Study) -> Plan:
 
 def _equal(known: dict[str, Any], identity: dict[str, Any], suite: Suite) -> bool:
     """Whether two variants would give the same numbers: time knows sizes, not training."""
-    keys = ["model", *(["timed"] if "latency" in suite.measure else [])]
-    return known["sampler"] == identity["sampler"] and any(known[key] == identity[key] for key in keys)
+    key = "timed" if suite.measure == ("latency",) else "model"
+    return known["sampler"] == identity["sampler"] and known[key] == identity[key]
 
 
 def _check_names(study: Study) -> None:
@@ -637,9 +666,10 @@ def _features_job(study: Study, data: Job) -> Job:
 def _train_config(study: Study, tokenizer: Job, variant: Variant) -> dict:
     config = {**tokenizer.config, "model": _dump(variant.model), "training": _dump(variant.training)}
     if variant.distill is not None:
-        teacher = _teacher(study, variant)
-        parts = {key: _dump(getattr(teacher, key)) for key in ("model", "training", "sampler")}
-        config["distill"] = {"arm": variant.distill.arm, "num_samples": variant.distill.num_samples, "teacher": parts}
+        teacher, distill = _teacher(study, variant), variant.distill
+        sampler = SamplerConfig(**canonical_sampler(teacher.sampler))
+        parts = TeacherSettings(model=teacher.model, training=teacher.training, sampler=sampler)
+        config["distill"] = _dump(DistillSettings(arm=distill.arm, num_samples=distill.num_samples, teacher=parts))
     return config
 
 
@@ -664,8 +694,8 @@ def canonical_sampler(sampler: SamplerConfig) -> dict[str, Any]:
 def _identity(study: Study, variant: Variant) -> dict[str, Any]:
     """The names under which a variant's numbers stand in metrics.csv."""
     tokenizer = _tokenizer_job(study, variant)[1]
-    model = config_hash(_train_config(study, tokenizer, variant))
-    sampler = variant.sampler
+    trained = _train_config(study, tokenizer, variant)
+    model, sampler = config_hash(trained), variant.sampler
     sizes = config_hash({"tokenizer": _dump(variant.tokenizer.config), "model": _dump(variant.model)})
     return {
         "timed": f"{model_slug(variant.model)}-{sizes}",  # the name in latency rows: time knows sizes, not training
@@ -676,7 +706,12 @@ def _identity(study: Study, variant: Variant) -> dict[str, Any]:
         "mask": variant.model.mask,
         "depth": variant.model.depth,
         "patch_nums": list(variant.model.patch_nums),
-        "settings": {"sampler": canonical_sampler(sampler), "model": _dump(variant.model), "training": _dump(variant.training)},
+        "settings": {
+            "sampler": canonical_sampler(sampler),
+            "model": _dump(variant.model),
+            "training": _dump(variant.training),
+            **({"distill": trained["distill"]} if variant.distill else {}),
+        },
     }
 
 
@@ -819,10 +854,14 @@ def _add_snr(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
 
 
 def _add_latency(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
-    """One job for all variants of the suite, so that its rounds interleave them. Weights do not change time: none are trained."""
-    entries = {}
+    """One job for all variants of the suite, so that its rounds interleave them. Weights do not change time: none are trained, and
+    variants that differ in training only are timed once."""
+    entries, timed = {}, set()
     for name, variant in variants.items():
         identity = _identity(plan.study, variant)
+        if (key := (identity["timed"], identity["sampler"])) in timed:
+            continue
+        timed.add(key)
         entries[name] = {
             "identity": {"model": identity["timed"], "sampler": identity["sampler"]},
             "tokenizer": _dump(variant.tokenizer.config),

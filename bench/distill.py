@@ -1,1 +1,114 @@
-"""Verb: distill."""
+"""Verb: train a scale transformer of fewer scales that starts from a teacher's weights.
+
+Scale distillation is named by SRDD (arXiv 2509.22636), its algorithm is not public; the arms are this project's own. An arm is a
+function `arm_<name>(run) -> Trainer`; all share batches, held-out losses and early stopping of bench.train, and write what it writes.
+The held-out splits are real pictures in every arm.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import torch
+
+from srdd.checkpoint import load_model
+from srdd.config import SamplerConfig
+from srdd.distillation import distillation_loss, student_weights, teacher_logits
+from srdd.lookup import find
+from srdd.loss import next_scale_cross_entropy
+from srdd.model import ScaleTransformer
+from srdd.noise import derive_seed
+from srdd.quantizer import Ladder
+from srdd.sampling import generate
+
+from .config import DistillSettings
+from .progress import Progress
+from .sample import labels_of
+from .train import Trainer, carry_out
+from .verb import Run, main
+
+SAMPLE_BATCH = 256
+
+
+def sample_seeds(train_seed: int, count: int) -> list[int]:
+    """Seeds of the teacher's pictures: of one training alone, and none that an evaluation draws."""
+    return [derive_seed("distill sample", train_seed, i) for i in range(count)]
+
+
+def teacher_tokens(
+    teacher: ScaleTransformer, ladder: Ladder, sampler: SamplerConfig, seeds: list[int], label: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The teacher's own pictures re-encoded under the student's schedule: tokens, int32 of shape (N, L), and labels. ladder: the
+    student's. Both follow from seeds, so that a resumed run makes them again."""
+    device = teacher.position.device
+    labels_N = labels_of(len(seeds), 0, teacher.config.num_classes)
+    own = ladder.quantizer.at(teacher.schedule)
+    tokens_NL = np.empty((len(seeds), ladder.schedule.seq_len), np.int32)
+    progress = Progress(label, len(seeds), unit="picture")
+    for i in range(0, len(seeds), SAMPLE_BATCH):
+        labels_B = labels_N[i : i + SAMPLE_BATCH].to(device)
+        _, f_hat_BChw = generate(teacher, own, labels_B, seeds[i : i + SAMPLE_BATCH], sampler)
+        with torch.no_grad():
+            tokens_NL[i : i + len(labels_B)] = ladder.encode(f_hat_BChw)[0].cpu().numpy()
+        progress.advance(len(labels_B))
+    progress.close()
+    return tokens_NL, labels_N.numpy()
+
+
+class Student(Trainer):
+    """A training on real tokens that starts from a teacher's weights."""
+
+    def first_model(self) -> ScaleTransformer:
+        self.about: DistillSettings = self.run.settings("distill", DistillSettings)
+        path = self.run.inputs["teacher"] / "model.safetensors"
+        self.teacher = load_model(path, self.about.teacher.model).to(self.run.device)
+        self.teacher.requires_grad_(False)
+        model = ScaleTransformer(self.model_config)
+        model.load_state_dict(student_weights(self.teacher, self.model_config))
+        return model
+
+
+class SequenceStudent(Student):
+    """Trained on the teacher's own pictures instead of real ones."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        seeds = sample_seeds(self.seed, self.about.num_samples)
+        made = teacher_tokens(self.teacher, self.ladder, self.about.teacher.sampler, seeds, f"{run.run_id} teacher")
+        self.tokens["train"], self.labels["train"] = made
+
+
+class LogitStudent(Student):
+    """Trained to predict what the teacher predicts at the student's states."""
+
+    def loss(self, tokens_BL: torch.Tensor, labels_B: torch.Tensor, source: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """KL to the teacher, with the same classes dropped and all own tokens masked; and the cross-entropy of real tokens."""
+        inputs_BLC = self.inputs(tokens_BL, source)
+        logits_BLV = self.model.head(self.hidden(inputs_BLC, labels_B, source))
+        target_BLV = teacher_logits(self.teacher, self.model_config.schedule, inputs_BLC, labels_B)
+        return distillation_loss(logits_BLV, target_BLV), next_scale_cross_entropy(logits_BLV.detach(), tokens_BL)
+
+
+def arm_real(run: Run) -> Trainer:
+    """Fine-tune the teacher on real pictures, re-encoded with the reduced schedule."""
+    return Student(run)
+
+
+def arm_sequence(run: Run) -> Trainer:
+    """Sequence-level: train on the teacher's own pictures, re-encoded with the reduced schedule."""
+    return SequenceStudent(run)
+
+
+def arm_logit(run: Run) -> Trainer:
+    """Logit-level: match the teacher's distribution at every scale, the teacher asked at the student's own state."""
+    return LogitStudent(run)
+
+
+def work(run: Run) -> None:
+    arm = run.settings("distill", DistillSettings).arm
+    carry_out(run, find(sys.modules[__name__], "arm", arm))
+
+
+if __name__ == "__main__":
+    main("distill", work, inputs=("data", "tokenizer", "tokens", "teacher"))

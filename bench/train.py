@@ -8,6 +8,7 @@ Writes model.safetensors (the kept weights) and snapshots/step_<n>.safetensors; 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,7 @@ class Trainer:
         labels = {split: open_split(run.inputs["data"], split).labels_N for split in self.tokens}
         # an unconditional model knows one label only, "no class", which is row 0 of its embedding
         self.labels = labels if self.model_config.conditional else {s: np.zeros_like(x) for s, x in labels.items()}
-        self.model = ScaleTransformer(self.model_config)
-        self.model.init_weights(generator("model", self.seed))
-        self.model.to(run.device)
+        self.model = self.first_model().to(run.device)
         self.hidden = torch.compile(self.model.hidden) if self.config.compile else self.model.hidden
         groups = parameter_groups(self.model, self.config.weight_decay)
         betas = (self.config.beta1, self.config.beta2)
@@ -86,6 +85,12 @@ class Trainer:
         self.best = {name: value.clone() for name, value in self.average.weights.items()}
         self.state: dict[str, Any] = {"step": 0, "seconds": 0.0, "log": [], "best_step": 0, "best_loss": None, "looks_since": 0}
         self.resume = Resume(run.out / "resume.safetensors", run.config, run.source, self.config.save_every)
+
+    def first_model(self) -> ScaleTransformer:
+        """The model that training starts from."""
+        model = ScaleTransformer(self.model_config)
+        model.init_weights(generator("model", self.seed))
+        return model
 
     def restore(self) -> None:
         """Go on from the last checkpoint, if there is one of this code and config."""
@@ -101,7 +106,7 @@ class Trainer:
         self.resume.save(pack(self.model, self.optimizer, self.average) | best, **self.state)
 
     def step(self) -> torch.Tensor:
-        """One optimizer step; returns the loss of its batch."""
+        """One optimizer step; returns the cross-entropy of its batch."""
         config, step = self.config, self.state["step"]
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, config.steps, config.lr, config.warmup, config.final_lr)
@@ -114,23 +119,30 @@ class Trainer:
         device = self.run.device
         tokens_BL = torch.from_numpy(self.tokens["train"][indices].astype(np.int64)).to(device, non_blocking=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            loss = self.loss(tokens_BL, labels_B.to(device, non_blocking=True), source)
+            loss, shown = self.loss(tokens_BL, labels_B.to(device, non_blocking=True), source)
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self.optimizer.step()
         self.average.update(self.model, step)
-        return loss.detach()
+        return shown.detach()
 
-    def loss(self, tokens_BL: torch.Tensor, labels_B: torch.Tensor, source: torch.Generator) -> torch.Tensor:
-        """Cross-entropy of clean tokens given the state of corrupted ones; with intra-scale masks, of the masked tokens."""
+    @torch.no_grad()
+    def inputs(self, tokens_BL: torch.Tensor, source: torch.Generator) -> torch.Tensor:
+        """What the network reads: the states of corrupted tokens."""
+        corrupt = find(corruption, "corrupt", self.config.corruption)
+        seen_BL = corrupt(tokens_BL, self.config.eps, self.model_config.codebook_size, source)
+        return self.ladder.teacher_forced_inputs(seen_BL)
+
+    def loss(self, tokens_BL: torch.Tensor, labels_B: torch.Tensor, source: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is minimised, and the cross-entropy that is reported; here both are the cross-entropy of clean tokens given the state of
+        corrupted ones; with intra-scale masks, of the masked tokens."""
         V, model = self.model_config.codebook_size, self.model_config
-        with torch.no_grad():
-            seen_BL = find(corruption, "corrupt", self.config.corruption)(tokens_BL, self.config.eps, V, source)
-            inputs_BLC = self.ladder.teacher_forced_inputs(seen_BL)
+        inputs_BLC = self.inputs(tokens_BL, source)
         own_BL = mask_within_scales(tokens_BL, model.schedule, model.mask_prob, V, source) if model.mask_prob else None
         hidden_BLD = self.hidden(inputs_BLC, labels_B, source, own_BL)
-        return linear_cross_entropy(hidden_BLD, self.model.head, tokens_BL, None if own_BL is None else own_BL == V)
+        loss = linear_cross_entropy(hidden_BLD, self.model.head, tokens_BL, None if own_BL is None else own_BL == V)
+        return loss, loss
 
     def averaged(self) -> ScaleTransformer:
         """The model with averaged weights, in evaluation mode."""
@@ -214,17 +226,22 @@ def model_identity(run: Run) -> dict[str, Any]:
     return {**run.job["identity"], "train_seed": run.config["train_seed"]}
 
 
-def work(run: Run) -> None:
+def carry_out(run: Run, make: Callable[[Run], Trainer]) -> None:
+    """A whole training, from where it was interrupted: what every verb that trains a scale transformer does and writes."""
     for old in (run.out / "snapshots").glob("step_*.safetensors"):
         if not (run.out / "resume.safetensors").is_file():
             old.unlink()  # of an earlier run of other code
-    trainer = Trainer(run)
+    trainer = make(run)
     trainer.restore()
     trainer.loop()
     trainer.report()
     trainer.model.load_state_dict(trainer.best)
     save_model(run.out / "model.safetensors", trainer.model, step=trainer.state["best_step"])
     trainer.resume.remove()
+
+
+def work(run: Run) -> None:
+    carry_out(run, Trainer)
 
 
 if __name__ == "__main__":

@@ -157,6 +157,35 @@ class SamplerConfig(Strict):
         return self.refine_scales is None or k in self.refine_scales
 
 
+# what the shapes of a network's weights follow from, the schedule apart
+SIZES = ("codebook_size", "codebook_dim", "num_classes", "depth", "width", "heads", "mlp_ratio", "qk_norm", "shared_adaln")
+
+
+def teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
+    """Why a student cannot start from a teacher's weights (scale distillation of SRDD, arXiv 2509.22636), as `key value: reason`;
+    None when it can."""
+    for key in SIZES:
+        old, new = getattr(teacher, key), getattr(student, key)
+        if old != new:
+            return f"{key} {new}: the teacher's is {old}; a student starts from its teacher's weights and needs the same sizes"
+    if (teacher.mask_prob > 0) != (student.mask_prob > 0):
+        return f"mask_prob {student.mask_prob}: the teacher's is {teacher.mask_prob}; both must be 0, or both more"
+    return None
+
+
+def logit_teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
+    """Why a teacher has no logits for a student's states (scale distillation of SRDD, arXiv 2509.22636), as `key value: reason`; None
+    when it has."""
+    if teacher.history != 0 or teacher.mask:
+        key, value = ("mask", teacher.mask) if teacher.mask else ("history", teacher.history)
+        return f"{key} {value}: is the teacher's; only a Markov teacher (history 0) can be asked at the student's state alone"
+    if not student.schedule.is_subset_of(teacher.schedule):
+        return f"patch_nums {list(student.patch_nums)}: is no subset of the teacher's {list(teacher.patch_nums)}, which has no logits there"
+    if student.class_dropout > 0 and student.conditional and teacher.class_dropout == 0:
+        return f"class_dropout {student.class_dropout}: the teacher was trained without and knows no 'no class'; set it to 0"
+    return None
+
+
 def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
     """Why a sampler cannot be used with a model, as `key value: reason`; None when it can (guidance: arXiv 2207.12598)."""
     if sampler.cfg_scale != 1.0 and not (model.conditional and model.class_dropout > 0):

@@ -30,8 +30,9 @@ class ScaleCache:
         self.start, self.k = 0, -1
 
     def enter(self, k: int) -> None:
-        """Make room for scale k: once per scale, before the first block. Raises ValueError when a scale is skipped."""
-        if k not in (0, self.k, self.k + 1):
+        """Make room for scale k: once per scale, before the first block. Raises ValueError when a scale is skipped, unless history is
+        0: where nothing is kept, any scale may be asked for alone."""
+        if self.history != 0 and k not in (0, self.k, self.k + 1):
             raise ValueError(f"scale {k} asked for after scale {self.k}: scales follow one another")
         if k == 0:
             self.start = 0

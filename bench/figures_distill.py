@@ -1,0 +1,161 @@
+"""The figure of scale distillation: scores of students against their schedules, beside their teachers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .analysis import (
+    Results,
+    claim,
+    full_schedule_of,
+    full_schedules,
+    made_by,
+    missing_words,
+    rst,
+    tokens_of,
+    training_tokens,
+)
+from .drawing import COLOURS, DOUBLE, LINES, MARKERS, blank, canvas, legend_below, look, note, plain_log, text
+
+GREY = "0.35"
+
+
+def reduced_schedules(results: Results, suite: str) -> list[tuple[int, ...]]:
+    """Schedules of the suite's grids, in order of their tokens."""
+    found = {tuple(names["patch_nums"]) for names in results.variants(suite).values() if names["grid"]}
+    return sorted(found, key=lambda sides: (tokens_of(sides), sides))
+
+
+def group_looks(results: Results, suite: str) -> dict[str, dict[str, Any]]:
+    """A colour for each arm, a line and marker for each mask; where that would make two groups alike, a look for each group."""
+    variants, whole = results.variants(suite), full_schedules(results, suite)
+    firsts = {group: members[0] for group, members in results.groups(suite).items() if variants[members[0]]["grid"]}
+    arm_of = {group: variants[v]["settings"].get("distill", {}).get("arm", "") for group, v in firsts.items()}
+    base_of = {group: full_schedule_of(results, suite, v) for group, v in firsts.items()}
+    if len({(arm_of[group], base_of[group]) for group in firsts}) < len(firsts):
+        return {group: look(i) for i, group in enumerate(firsts)}
+    arms, found = list(dict.fromkeys(arm_of.values())), {}
+    for group in firsts:
+        line = (whole.index(base_of[group]) if base_of[group] else len(whole)) % len(LINES)
+        place = arms.index(arm_of[group])
+        found[group] = {
+            "color": COLOURS[place % len(COLOURS)],
+            "linestyle": LINES[line],
+            "marker": MARKERS[place % len(MARKERS)],
+            "markerfacecolor": COLOURS[place % len(COLOURS)] if line == 0 else "white",
+        }
+    return found
+
+
+def _students(axes: Axes, results: Results, suite: str, metric: str, schedules: list[tuple[int, ...]]) -> list[float]:
+    """Mean and interval of every group at every schedule, side by side; a missing one leaves a gap. Returns the means."""
+    variants, looks, means = results.variants(suite), group_looks(results, suite), []
+    for i, (group, style) in enumerate(looks.items()):
+        place = {tuple(variants[name]["patch_nums"]): name for name in results.groups(suite)[group]}
+        found = [results.estimate(place[s], suite, metric) if s in place else None for s in schedules]
+        xs = np.arange(len(schedules)) + 0.6 * ((i + 0.5) / len(looks) - 0.5)
+        ys = [value.mean if value else math.nan for value in found]
+        half = [value.half if value and value.half is not None else 0.0 for value in found]
+        if any(found):
+            axes.errorbar(xs, ys, yerr=half, label=text(group), elinewidth=0.8, capsize=1.5, linewidth=0.8, **_slim(style))
+            means += [value.mean for value in found if value]
+    return means
+
+
+def _slim(style: dict[str, Any]) -> dict[str, Any]:
+    return {**style, "markersize": 3.5, "markeredgewidth": 0.8}
+
+
+def _lines(axes: Axes, results: Results, suite: str, name: str, schedules: list[tuple[int, ...]]) -> list[float]:
+    """Scores of the full schedules across the panel with their intervals, real training pictures, and reconstructions."""
+    variants, drawn = results.variants(suite), []
+    for i, variant in enumerate(full_schedules(results, suite)):
+        found = results.score(variant, suite, name)
+        if found is None:
+            continue
+        grid = "-".join(map(str, variants[variant]["patch_nums"]))
+        style = {"color": ("black", "0.5")[i % 2], "linestyle": LINES[i % len(LINES)]}
+        axes.axhline(found.mean, label=text(f"{variant}, {grid}"), zorder=1, linewidth=1, **style)
+        if found.half is not None:
+            axes.axhspan(found.low, found.high, color=style["color"], alpha=0.1, linewidth=0, zorder=0)
+        drawn.append(found.mean)
+    floor = results.grid_value(next(iter(variants.values())), f"floor_{name}_{results.extractor}")
+    if floor is not None:
+        axes.axhline(floor, color=GREY, linestyle=":", linewidth=1, label="floor: real training pictures", zorder=0)
+        drawn.append(floor)
+    label = "reconstruction by the tokenizer"
+    for x, sides in enumerate(schedules):
+        names = next(names for names in variants.values() if tuple(names["patch_nums"]) == sides)
+        value = results.grid_value(names, f"reconstruction_{name}_{results.extractor}")
+        if value is not None:
+            axes.hlines(value, x - 0.38, x + 0.38, color=GREY, linestyle="-", linewidth=0.8, label=label, zorder=0)
+            label = None
+            drawn.append(value)
+    return drawn
+
+
+def arm_words(results: Results, suite: str) -> str:
+    """How each group was trained, and what its numbers must be read with."""
+    variants, words, begun = results.variants(suite), [], set()
+    for group, members in results.groups(suite).items():
+        settings = [variants[name]["settings"] for name in members]
+        steps = sorted({s["training"]["steps"] for s in settings})
+        span = f"{steps[0]} steps" if len(steps) == 1 else f"{steps[0]} to {steps[-1]} steps"
+        tokens = sorted(training_tokens(s) / 1e6 for s in settings)
+        many = f"{tokens[0]:.3g}" if f"{tokens[0]:.3g}" == f"{tokens[-1]:.3g}" else f"{tokens[0]:.3g} to {tokens[-1]:.3g}"
+        distill = settings[0].get("distill")
+        if distill is None:
+            words.append(f"{rst(group)}: from scratch, {span}, {many} million tokens read")
+            continue
+        made = f" on {distill['num_samples']} pictures of the teacher" if distill["arm"] == "sequence" else ""
+        words.append(
+            f"{rst(group)}: arm {rst(distill['arm'])}{made} from a trained teacher, {span}, {many} million tokens read with the teacher's"
+        )
+        teacher = distill["teacher"]["model"]["patch_nums"]
+        begun |= {
+            "-".join(map(str, variants[name]["patch_nums"]))
+            for name in members
+            if distill["arm"] == "logit" and variants[name]["patch_nums"][0] != teacher[0]
+        }
+    more = ""
+    if begun:
+        more = (
+            f" In the arm logit of {', '.join(sorted(begun))} the teacher is asked about an empty state at a scale where it never saw "
+            "one."
+        )
+    return f"{'; '.join(words)}.{more}"
+
+
+def figure_distillation(results: Results, suite: str) -> tuple[Figure, str]:
+    """FID and IS of every arm against reduced schedules in order of their tokens, between the full schedules and the floor."""
+    figure, axes = canvas(DOUBLE, 3.4, 1, 2)
+    schedules = reduced_schedules(results, suite)
+    for panel, (name, title) in zip(axes[0], (("fid", "FID"), ("is", "IS"))):
+        metric = f"{name}_{results.extractor}"
+        means = _students(panel, results, suite, metric, schedules)
+        if means:
+            drawn = [value for value in means + _lines(panel, results, suite, name, schedules) if value > 0]
+            if name == "fid" and max(drawn) > 8 * min(drawn):
+                panel.set_yscale("log")
+                plain_log(panel.yaxis)
+        else:
+            blank(panel, f"no student has a {title}")
+        marks = ["\n".join(("-".join(map(str, sides)), f"{tokens_of(sides)} tokens")) for sides in schedules]
+        panel.set_xticks(range(len(schedules)), marks)
+        panel.set_xlim(-0.5, max(0, len(schedules) - 1) + 0.5)
+        panel.set_xlabel("schedule of the student")
+        panel.set_ylabel(f"{results.label(title)}, N = {results.about['evaluation']['num_images']}")
+    legend_below(figure, columns=4)
+    note(figure, missing_words(results, suite, f"fid_{results.extractor}"))
+    caption = (
+        f"{claim(results, suite)} Schedules in order of the tokens that one pass without guidance computes. Symbols: mean, bars: "
+        "interval, a colour for each arm, side by side to be seen; lines across: the full schedules that the suite names, with "
+        "intervals; dotted: real training pictures; short lines: held in by the schedule itself, training pictures through the "
+        f"tokenizer. {arm_words(results, suite)} {made_by(results, suite)}"
+    )
+    return figure, " ".join(caption.split())
