@@ -3,7 +3,6 @@
 import math
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -212,9 +211,11 @@ def test_masks_leave_the_other_initial_weights_alone(changes):
 
 
 def trainer_of(model, ladder, mask_prob):
-    """What `Trainer.loss` reads of a trainer."""
-    config = model.config.model_copy(update={"mask_prob": mask_prob})
-    return SimpleNamespace(model=model, model_config=config, ladder=ladder, config=TrainingConfig(), hidden=model.hidden)
+    """A trainer with what its loss reads, and without a run."""
+    trainer = object.__new__(train.Trainer)
+    trainer.model, trainer.ladder, trainer.config, trainer.hidden = model, ladder, TrainingConfig(), model.hidden
+    trainer.model_config = model.config.model_copy(update={"mask_prob": mask_prob})
+    return trainer
 
 
 @pytest.mark.parametrize("history", HISTORIES)
@@ -232,7 +233,7 @@ def test_all_masked_is_the_model_without_masks(make_ladder, monkeypatch, history
         assert not torch.equal(masked(inputs_BLC, labels_B, own_BL=tokens_BL), expected)
     monkeypatch.setattr(train, "mask_within_scales", lambda tokens_BL, *_: hidden_BL)
     losses = [
-        train.Trainer.loss(trainer_of(model, ladder, mask_prob), tokens_BL, labels_B, generator("step"))
+        trainer_of(model, ladder, mask_prob).loss(tokens_BL, labels_B, generator("step"))[0]
         for model, mask_prob in ((plain, 0.0), (masked, 0.5))
     ]
     torch.testing.assert_close(*losses, rtol=1e-6, atol=0)
@@ -488,7 +489,7 @@ def test_training_loss_counts_the_masked_tokens(make_model, make_ladder):
     model, ladder = make_model(mask_prob=0.7), make_ladder(ScaleSchedule((1, 2, 3)))
     tokens_BL = torch.randint(7, (16, 14), generator=generator("tokens"))
     labels_B = torch.arange(16) % 3
-    loss = train.Trainer.loss(trainer_of(model, ladder, 0.7), tokens_BL, labels_B, generator("step"))
+    loss = trainer_of(model, ladder, 0.7).loss(tokens_BL, labels_B, generator("step"))[0]
     own_BL = mask_within_scales(tokens_BL, ladder.schedule, 0.7, 7, generator("step"))
     logits_BLV = model(ladder.teacher_forced_inputs(tokens_BL), labels_B, own_BL=own_BL)
     hidden_BL = own_BL == 7
@@ -510,7 +511,7 @@ def test_training_learns_to_use_revealed_tokens(make_ladder):
     for step in range(150):
         source = generator("pairs", step)
         tokens_BL = torch.randint(4, (128, 2), generator=source).repeat_interleave(2, 1)
-        loss = train.Trainer.loss(trainer, tokens_BL, labels_B, source)
+        loss = trainer.loss(tokens_BL, labels_B, source)[0]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
