@@ -120,7 +120,7 @@ def test_a_setting_changes_only_what_depends_on_it(tmp_path):
     stages = {run.split("/")[0] for run in before ^ guided}
     assert stages == {"sample", "evaluate", "latency"}
     longer = set(load_study(edited(tmp_path, **{"bases/var/training/steps": 13})).jobs)
-    assert {run.split("/")[0] for run in before ^ longer} == {"train", "sample", "evaluate"}
+    assert {run.split("/")[0] for run in before ^ longer} == {"train", "sample", "evaluate", "equivalence"}
     claim = set(load_study(edited(tmp_path, **{"suites/main/claim": "other words"})).jobs)
     assert claim == before
 
