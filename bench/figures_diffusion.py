@@ -101,6 +101,8 @@ def _log_scales(axes: Axes, results: Results, suite: str, metrics: dict[str, dic
         return
     floor = 10.0 ** (math.floor(math.log10(min(values[values > 0], default=1e-16))) - 1)
     for (i, variant, metric), rows in parts.items():
+        if not len(rows):
+            continue
         sides = rows["scale"].astype(int).map(dict(enumerate(results.variants(suite)[variant]["patch_nums"])))
         shift = 0.04 * (i - (len(results.variants(suite)) - 1) / 2)  # equal values would hide each other
         shown, style = rows["value"].clip(lower=floor), {**look(i), "linestyle": "-", **metrics[metric]}
@@ -209,8 +211,9 @@ def figure_snr(results: Results, suite: str) -> tuple[Figure, str]:
     legend_below(figure)
     note(figure, "; ".join(lost))
     caption = (
-        f"{claim(results, suite)} 10 log10 of |x|^2 / |x - x_k|^2 after scales 0 to k: x the encoder's latent and x_k the state f_hat, "
-        "or x the picture in [-1, 1] and x_k what the decoder makes of that state; mean and, as bands, 10 % to 90 % quantiles over "
+        f"{claim(results, suite)} 10 log10 of the power of x over that of x - x_k, after scales 0 to k: x the encoder's latent and "
+        "x_k the state f_hat, or x the picture in [-1, 1] and x_k what the decoder makes of that state; mean and, as bands, 10 % to 90 % "
+        "quantiles over "
         f"N = {', '.join(map(str, sorted(counts))) or 'no'} pictures of {held_out(results)}. Dashed and dotted: alpha_bar / (1 - alpha_bar) of "
         "DDPM's cosine and linear schedules at as many equally spaced times strictly between noise and data; the scales have no "
         "time of their own, so that only the direction can be compared, not the height. A bright or dark background is signal "

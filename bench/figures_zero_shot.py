@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
@@ -123,7 +122,7 @@ def figure_zero_shot_strips(results: Results, suite: str) -> tuple[Figure, str]:
     for panel, key in zip(axes[0], keys):
         strips = {v: results.images.get(f"{run}/{key}") for v, run in runs.items()}
         there = next((strip for strip in strips.values() if strip is not None), None)
-        panel.set_title(TASKS.get(key, f"m = {key.rsplit('_', 1)[1]}"))
+        panel.set_title(TASKS.get(key, f"m = {key.split('_')[-1]}"))
         if there is None:
             blank(panel, "no pictures")
             continue

@@ -39,7 +39,7 @@ def table_equivalence(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
     caption = (
         f"{claim(results, suite)} In float64 on the tokens of {count} of {held_out(results)}. Cross-entropy: teacher-forced, as in "
         "training. ELBO: of the discrete diffusion without noise, every scale from the state f_hat alone. Largest relative gap: "
-        "|ELBO - cross-entropy| / cross-entropy, over scales and training seeds; equal: at most 1e-10 in every seed. Path "
+        "of ELBO and cross-entropy, over scales and training seeds; equal: at most 1e-10 in every seed. Path "
         "columns, from the third scale on: two token paths towards the same latent, the relative distance of the states that they lead to, and "
         "KL of the model's distributions when each path has its own state, and when both have exactly the same. Above 0 there, "
         f"the conditional depends on the path and {rst('f_hat')} is no state of a chain. {seeds_words(results, suite)} {reach(results, suite)}"

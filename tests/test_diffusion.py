@@ -325,9 +325,9 @@ class Quick(Bench):
                 self.run(needed)
             config = json.loads(json.dumps(job.config))
             if run_id.startswith("tokenizer/"):
-                config["tokenizer"]["training"]["steps"] = 60
+                config["tokenizer"]["training"]["steps"] = 30
             if run_id.startswith("train/"):
-                config["training"] |= {"steps": 80, "lr": 2e-2, "eval_every": 80}
+                config["training"] |= {"steps": 60, "lr": 2e-2, "eval_every": 60}
             verb = {"tokenizer": "train_tokenizer"}.get(run_id.split("/")[0], run_id.split("/")[0])
             words = [w for role, needed in job.inputs.items() for w in (f"--{role}", str(self.root / needed))]
             argv = [str(self.write(run_id, config)), str(out), *words, "--device", "cpu", "--threads", "1"]
