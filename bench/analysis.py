@@ -79,6 +79,7 @@ def estimate(values: Iterable[float]) -> Estimate | None:
     half = None
     if len(found) > 1:
         half = float(student.ppf((1 + CONFIDENCE) / 2, len(found) - 1) * found.std(ddof=1) / math.sqrt(len(found)))
+        half = 0.0 if half < 1e-12 * abs(found.mean()) else half  # equal numbers, but for the rounding of their mean
     return Estimate(float(found.mean()), half, len(found))
 
 
@@ -118,7 +119,7 @@ def show_estimate(found: Estimate | None) -> str:
     if found.half is None:
         return f"{show(found.mean)} (one seed, no interval)"
     if found.half == 0:
-        return show(found.mean)
+        return f"{show(found.mean)} ± 0"
     places = _decimals(found.half)
     return f"{found.mean:,.{places}f} ± {found.half:,.{places}f}"
 
@@ -160,7 +161,14 @@ class Results:
         study = runs[runs["stage"] == "study"]
         if len(study) != 1:
             raise ValueError(f"{folder / 'runs.csv'}: holds {len(study)} rows of stage 'study', not one; collect again")
-        return cls(folder, metrics, runs, json.loads(study["config_json"].iloc[0]))
+        about = json.loads(study["config_json"].iloc[0])
+        if missing := {"suites", "reduced"} - about.keys() or {"runs", "claims"} - set.intersection(
+            *map(set, about["suites"].values())
+        ):
+            raise ValueError(
+                f"{folder / 'runs.csv'}: written by another version, without {sorted(missing)}; collect or publish again"
+            )
+        return cls(folder, metrics, runs, about)
 
     @cached_property
     def images(self) -> dict[str, np.ndarray]:

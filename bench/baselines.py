@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from srdd.noise import generator
 from srdd.schedule import ScaleSchedule
-from srdd.tokenizer_checkpoint import load_tokenizer
 
 from .config import EvaluationConfig, FeaturesConfig
 from .datasets import to_uint8
-from .encode import BATCH, open_tokens
+from .encode import BATCH, open_tokenizer, open_tokens
 from .metrics import Extractor, Scored, score
 from .prepare import open_split
 from .verb import Run, main
@@ -36,13 +36,16 @@ def work(run: Run) -> None:
     train, test = open_split(run.inputs["data"], "train"), open_split(run.inputs["data"], "test")
     count = min(evaluation.num_images, len(train))
     schedule = ScaleSchedule(tuple(run.config["patch_nums"]))
-    tokenizer = load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors").to(run.device)
+    tokenizer = open_tokenizer(run)
     names = {"tokenizer": run.inputs["tokenizer"].name, "model": schedule.name}
-    labels_N = train.labels_N[:count] if run.config["dataset"]["num_classes"] else None
+    # pictures of a folder come in order of their classes: take some of all
+    chosen = torch.randperm(len(train), generator=generator("baselines"))[:count].sort().values.numpy()
+    tokens_NL = open_tokens(run.inputs["tokens"], "train")[chosen]
     pictures = {
-        "floor": train.read(range(count)).numpy(),
-        "reconstruction": reconstruct(tokenizer, schedule, open_tokens(run.inputs["tokens"], "train")[:count], run.device),
+        "floor": train.read(chosen).numpy(),
+        "reconstruction": reconstruct(tokenizer, schedule, tokens_NL, run.device),
     }
+    labels_N = train.labels_N[chosen] if run.config["dataset"]["num_classes"] else None
     for line, images in pictures.items():
         found = score(Scored(images, labels_N, test, extractor), evaluation.metrics)
         for name, (value, unit) in found.items():

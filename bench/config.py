@@ -38,6 +38,7 @@ from srdd.schedule import ScaleSchedule
 
 ROOT = Path(__file__).resolve().parent.parent
 RESERVED = ("all", "full", "figures", "tables", "report", "report_full")
+CLASSES = {"digits": 10, "fashion_mnist": 10}  # of the sets that are known before they are read
 SLUG = r"[a-z0-9][a-z0-9_]*"
 
 
@@ -523,7 +524,23 @@ def _fill(node: dict, follows: dict[str, Any], at: str, source: str) -> None:
 
 def _known(at: str, file: str, prefix: str, value: str | None) -> None:
     if value is not None and value not in (names := names_in(ROOT / file, prefix)):
-        raise ConfigError(f"{at}: " + unknown(prefix, value, names))
+        raise ConfigError(f"{at}: {unknown('name', value, names)}; a name is a function {prefix}_<name> in {file}")
+
+
+def missing_files(study: Study) -> list[str]:
+    """What a study names and is not there, as `key: what is missing and what to do`: asked before the first job, not when planning."""
+    found, data, features = [], study.dataset, study.features
+    files = {"features.weights": features.weights, "features.reference": features.reference}
+    if data.path is not None and not Path(data.path).expanduser().is_dir():
+        found.append(f"dataset.path: no folder at {data.path}; put the pictures there or change the path")
+    for suite in study.suites:
+        for name in entries_of(study.suites[suite]):
+            weights = resolve_variant(study, suite, name).tokenizer.weights
+            files[f"suites.{suite}.variants.{name} (delta and base).tokenizer.weights"] = weights
+    for key, path in files.items():
+        if path is not None and not Path(path).expanduser().is_file():
+            found.append(f"{key}: no file at {path}; put it there or change the path")
+    return found
 
 
 # ---------------------------------------------------------------- jobs
@@ -645,6 +662,10 @@ def _check_names(study: Study) -> None:
         for name in suite.tables:
             _known(f"suites.{suite_name}.tables", "bench/tables.py", "table", name)
     features, data = study.features, study.dataset
+    if data.num_classes not in (CLASSES.get(data.name, data.num_classes), 0):
+        raise ConfigError(
+            f"dataset.num_classes: {data.num_classes} does not fit {data.name}, which has {CLASSES[data.name]} classes"
+        )
     if features.kind == "trained" and data.num_classes < 2:
         raise ConfigError(
             f"features.kind: 'trained' needs a dataset with classes, this has {data.num_classes}; use kind: inception"
@@ -877,11 +898,13 @@ def _add_latency(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
 
 
 def main() -> None:
-    """Check a study and say what it would run: `python -m bench.config STUDY.yaml [--name]`."""
+    """Check a study and say what it would run: `python -m bench.config STUDY.yaml [--name] [--files]`."""
     try:
         plan = load_study(sys.argv[1])
     except ConfigError as error:
         sys.exit(f"error: {error}")
+    if "--files" in sys.argv and (missing := missing_files(plan.study)):
+        sys.exit(f"error: {sys.argv[1]}: {missing[0]}")
     print(plan.study.study if "--name" in sys.argv else "\n".join(plan.jobs_of("full")))
 
 

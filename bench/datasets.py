@@ -212,7 +212,11 @@ def load_image_folder(config: DatasetConfig) -> dict[str, Pictures]:
             paths, labels = parts[split or _side(path.relative_to(root), config, held is None)]
             paths.append(path)
             labels.append(label)
-    parts["train"] = tuple(part[: config.train_images] for part in parts["train"])
+    if config.train_images is not None:  # some of every class: paths come in order of their classes
+        paths, labels = parts["train"]
+        order = sorted(range(len(paths)), key=lambda i: _share(paths[i].relative_to(root).as_posix().encode(), "train"))
+        chosen = sorted(order[: config.train_images])
+        parts["train"] = [paths[i] for i in chosen], [labels[i] for i in chosen]
     for split, (paths, _) in parts.items():
         if not paths:
             raise ConfigError(

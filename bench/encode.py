@@ -6,11 +6,13 @@ scale, the codes in use and their perplexity; a collapsed scale is named.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from srdd.config import TokenizerConfig
 from srdd.schedule import ScaleSchedule
 from srdd.tokenizer import Tokenizer
 from srdd.tokenizer_checkpoint import load_tokenizer
@@ -22,6 +24,12 @@ from .results import written_whole
 from .verb import Run, main
 
 BATCH = 256
+
+
+def open_tokenizer(run: Run) -> Tokenizer:
+    """The tokenizer that a run reads, on its device. Raises ValueError for one of another config."""
+    wanted = TokenizerConfig.model_validate_json(json.dumps(run.config["tokenizer"]["config"]))
+    return load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors", expect=wanted).to(run.device)
 
 
 def usable_codes(codebook_size: int, tokens: int) -> int:
@@ -55,7 +63,7 @@ def open_tokens(folder: Path, split: str) -> np.ndarray:
 
 def work(run: Run) -> None:
     schedule = ScaleSchedule(tuple(run.config["patch_nums"]))
-    tokenizer = load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors").to(run.device)
+    tokenizer = open_tokenizer(run)
     V = tokenizer.config.codebook_size
     grid = schedule.name
     names = {"tokenizer": run.inputs["tokenizer"].name, "model": grid}

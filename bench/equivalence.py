@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 
 from srdd import corruption
-from srdd.checkpoint import load_model, load_tokenizer
 from srdd.config import ModelConfig
 from srdd.diffusion import elbo_terms, kl_of_logits, markov_logits, markov_view, second_path
 from srdd.lookup import find
@@ -32,10 +31,10 @@ from srdd.tokenizer import Tokenizer
 
 from .config import EquivalenceConfig
 from .datasets import Pictures, to_float
-from .encode import open_tokens
+from .encode import open_tokenizer, open_tokens
 from .prepare import open_split
 from .progress import track
-from .train import model_identity
+from .train import model_identity, open_model
 from .verb import Run, main
 
 LOGITS = 2**24  # numbers in one batch of float64 logits: 128 MB
@@ -55,8 +54,8 @@ class Probe:
         self.settings: EquivalenceConfig = run.settings("equivalence", EquivalenceConfig)
         self.config: ModelConfig = run.settings("model", ModelConfig)
         device = run.device
-        self.model: ScaleTransformer = load_model(run.inputs["train"] / "model.safetensors", self.config).to(device).double()
-        self.tokenizer: Tokenizer = load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors").to(device).double()
+        self.model: ScaleTransformer = open_model(run, run.inputs["train"] / "model.safetensors").double()
+        self.tokenizer: Tokenizer = open_tokenizer(run).double()
         self.view = markov_view(self.model)
         self.ladder: Ladder = self.tokenizer.at(self.config.schedule)
         self.pictures: Pictures = open_split(run.inputs["data"], "test")

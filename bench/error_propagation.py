@@ -12,7 +12,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from srdd.checkpoint import load_model, load_tokenizer
 from srdd.config import SamplerConfig
 from srdd.quantizer import Ladder
 from srdd.sampling import generate
@@ -20,11 +19,12 @@ from srdd.zero_shot import corrupt_scale
 
 from .config import ErrorPropagationConfig, EvaluationConfig, FeaturesConfig
 from .datasets import to_uint8
+from .encode import open_tokenizer
 from .metrics import Extractor, Scored, score
 from .prepare import open_split
 from .progress import Progress
 from .sample import labels_of
-from .train import model_identity
+from .train import model_identity, open_model
 from .verb import Run, main
 
 
@@ -35,8 +35,8 @@ class Errors:
         self.settings: ErrorPropagationConfig = run.settings("error_propagation", ErrorPropagationConfig)
         self.sampler: SamplerConfig = run.settings("sampler", SamplerConfig)
         evaluation: EvaluationConfig = run.settings("evaluation", EvaluationConfig)
-        self.tokenizer = load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors").to(run.device)
-        self.model = load_model(run.inputs["train"] / "model.safetensors").to(run.device)
+        self.tokenizer = open_tokenizer(run)
+        self.model = open_model(run, run.inputs["train"] / "model.safetensors")
         self.ladder: Ladder = self.tokenizer.at(self.model.schedule)
         self.first, self.batch, self.count = evaluation.first_seed, evaluation.batch_size, self.settings.num_images
         self.labels_N = labels_of(self.count, self.first, self.model.config.num_classes)

@@ -8,7 +8,7 @@ that is missing is named in red with the status of its run, never drawn as 0.
 
 from __future__ import annotations
 
-import sys
+import importlib
 import textwrap
 from typing import Any
 
@@ -348,7 +348,8 @@ def figure_convergence(results: Results, suite: str) -> tuple[Figure, str]:
     note(figure, "; ".join(f"{what}, {words}" for what, words in zip(("loss", "FID"), lost) if words))
     caption = (
         f"{claim(results, suite)} Averaged weights every few steps; lines: mean, bands: interval. Time is training alone, "
-        f"without held-out looks; seconds of a step: mean over seeds. Dotted: floor, real training "
+        "without held-out looks, of trainings that shared the machine with other jobs: a record, no measurement of speed; seconds of a "
+        f"step: mean over seeds. Dotted: floor, real training "
         f"pictures{_count(results, suite)}. {made_by(results, suite)} {_reached(results, suite)}"
     )
     return figure, caption
@@ -429,4 +430,5 @@ def figure_latency(results: Results, suite: str) -> tuple[Figure, str]:
 
 
 if __name__ == "__main__":
-    run_verb("figures", sys.modules[__name__], write_figure)
+    # the module read to its end, so that a function may stand below this line too
+    run_verb("figures", importlib.import_module("bench.figures"), write_figure)

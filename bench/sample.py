@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from srdd.checkpoint import load_model, load_tokenizer
 from srdd.config import SamplerConfig
 from srdd.cost import sampling_cost
 from srdd.model import ScaleTransformer
@@ -21,10 +20,11 @@ from srdd.tokenizer import Tokenizer
 
 from .config import ConfigError, EvaluationConfig
 from .datasets import to_uint8
+from .encode import open_tokenizer
 from .prepare import save_array
 from .progress import Progress
 from .results import write_text, written_whole
-from .train import model_identity
+from .train import model_identity, open_model
 from .verb import Run, main
 
 STRIP = 10
@@ -77,7 +77,7 @@ def checkpoints(folder: Path, snapshots: bool) -> list[tuple[int | None, Path]]:
 
 def work(run: Run) -> None:
     sampler, evaluation = run.settings("sampler", SamplerConfig), run.settings("evaluation", EvaluationConfig)
-    tokenizer = load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors").to(run.device)
+    tokenizer = open_tokenizer(run)
     if run.device.type == "cuda":
         tokenizer = tokenizer.to(memory_format=torch.channels_last)
     weights = checkpoints(run.inputs["train"], run.config["snapshots"])
@@ -87,7 +87,7 @@ def work(run: Run) -> None:
     with written_whole(run.out / "images.npy") as temporary:
         images = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
         for row, (_, path) in enumerate(weights):
-            model = load_model(path).to(run.device)
+            model = open_model(run, path)
             tokens_BL = sample_into(
                 images[row], model, tokenizer, sampler, evaluation.first_seed, evaluation.batch_size, progress
             )

@@ -12,10 +12,10 @@ import torch
 from srdd.diffusion import snr_cosine, snr_db, snr_linear
 from srdd.schedule import ScaleSchedule
 from srdd.tokenizer import Tokenizer
-from srdd.tokenizer_checkpoint import load_tokenizer
 
 from .config import SnrConfig
 from .datasets import Pictures, to_float
+from .encode import open_tokenizer
 from .prepare import open_split
 from .progress import track
 from .verb import Run, main
@@ -41,7 +41,7 @@ def measure(tokenizer: Tokenizer, schedule: ScaleSchedule, pictures: Pictures, c
 
 def work(run: Run) -> None:
     schedule, settings = ScaleSchedule(tuple(run.config["patch_nums"])), run.settings("snr", SnrConfig)
-    tokenizer = load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors").to(run.device)
+    tokenizer = open_tokenizer(run)
     pictures = open_split(run.inputs["data"], "test")
     count = min(settings.num_images, len(pictures))
     names = {"tokenizer": run.inputs["tokenizer"].name, "model": schedule.name}

@@ -11,7 +11,6 @@ import json
 import numpy as np
 import torch
 
-from srdd.checkpoint import load_model, load_tokenizer
 from srdd.config import SamplerConfig
 from srdd.cost import sampling_cost
 from srdd.guidance import guidance_weights
@@ -20,11 +19,12 @@ from srdd.quantizer import Ladder
 from srdd.sampling import distribution
 
 from .config import EvaluationConfig, FeaturesConfig, SweepConfig
+from .encode import open_tokenizer
 from .metrics import MIN_IMAGES, Extractor, Scored, score
 from .prepare import open_split
 from .progress import Progress
 from .sample import labels_of, sample_into
-from .train import model_identity
+from .train import model_identity, open_model
 from .verb import Run, main
 
 QUANTILES = (0.1, 0.5, 0.9)
@@ -72,8 +72,8 @@ def report_probabilities(run: Run, shares: list[torch.Tensor], thresholds: tuple
 def work(run: Run) -> None:
     evaluation, sweep = run.settings("evaluation", EvaluationConfig), run.settings("sweep", SweepConfig)
     extractor = Extractor(run.settings("features", FeaturesConfig), run.device, run.inputs["features"])
-    tokenizer = load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors").to(run.device)
-    model = load_model(run.inputs["train"] / "model.safetensors").to(run.device)
+    tokenizer = open_tokenizer(run)
+    model = open_model(run, run.inputs["train"] / "model.safetensors")
     reference, N, first = open_split(run.inputs["data"], "test"), evaluation.num_images, evaluation.first_seed
     labels_N = labels_of(N, first, model.config.num_classes)
     asked_N = labels_N.numpy() if model.config.conditional else None

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from srdd import corruption
-from srdd.checkpoint import load_tokenizer, save_model
+from srdd.checkpoint import load_model, save_model
 from srdd.config import ModelConfig
 from srdd.corruption import mask_within_scales
 from srdd.lookup import find
@@ -26,7 +26,7 @@ from srdd.noise import generator
 from srdd.quantizer import Ladder
 
 from .config import TrainingConfig
-from .encode import open_tokens
+from .encode import open_tokenizer, open_tokens
 from .prepare import open_split
 from .progress import Progress
 from .training import Average, Resume, batch_indices, check_finite, learning_rate, pack, unpack
@@ -70,7 +70,7 @@ class Trainer:
         self.config: TrainingConfig = run.settings("training", TrainingConfig)
         self.model_config: ModelConfig = run.settings("model", ModelConfig)
         self.seed: int = run.config["train_seed"]
-        tokenizer = load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors").to(run.device)
+        tokenizer = open_tokenizer(run)
         self.ladder = tokenizer.at(self.model_config.schedule)
         self.tokens = {split: open_tokens(run.inputs["tokens"], split) for split in ("train", "val", "test")}
         labels = {split: open_split(run.inputs["data"], split).labels_N for split in self.tokens}
@@ -219,6 +219,11 @@ class Trainer:
 def snapshot_path(folder: Path, step: int) -> Path:
     """Where the averaged weights of a step lie."""
     return folder / "snapshots" / f"step_{step:07d}.safetensors"
+
+
+def open_model(run: Run, path: Path) -> ScaleTransformer:
+    """The trained model that a run reads, on its device. Raises ValueError for one of another config."""
+    return load_model(path, expect=run.settings("model", ModelConfig)).to(run.device)
 
 
 def model_identity(run: Run) -> dict[str, Any]:

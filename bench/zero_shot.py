@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from scipy.spatial.distance import cdist
 from skimage.metrics import structural_similarity
 
-from srdd.checkpoint import load_model, load_tokenizer
 from srdd.config import SamplerConfig
 from srdd.sampling import Known, generate
 from srdd.schedule import ScaleSchedule
@@ -27,11 +26,11 @@ from srdd.zero_shot import Box, box_mask, known_by_mask, known_scales
 
 from .config import ConfigError, EvaluationConfig, FeaturesConfig, ZeroShotConfig
 from .datasets import to_float, to_uint8
-from .encode import open_tokens
+from .encode import open_tokenizer, open_tokens
 from .metrics import MIN_IMAGES, Extractor, Scored, score
 from .prepare import open_split, save_npz
 from .progress import Progress
-from .train import model_identity
+from .train import model_identity, open_model
 from .verb import Run, main
 
 STRIP = 5
@@ -138,8 +137,8 @@ class Completion:
         self.settings: ZeroShotConfig = run.settings("zero_shot", ZeroShotConfig)
         self.sampler: SamplerConfig = run.settings("sampler", SamplerConfig)
         self.evaluation: EvaluationConfig = run.settings("evaluation", EvaluationConfig)
-        self.tokenizer = load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors").to(run.device)
-        self.model = load_model(run.inputs["train"] / "model.safetensors").to(run.device)
+        self.tokenizer = open_tokenizer(run)
+        self.model = open_model(run, run.inputs["train"] / "model.safetensors")
         self.extractor = Extractor(run.settings("features", FeaturesConfig), run.device, run.inputs["features"])
         self.reference = open_split(run.inputs["data"], "test")
         self.count = min(self.settings.num_images, len(self.reference))

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
-from bench.config import ConfigError, load_study
+from bench.config import ConfigError, load_study, missing_files
 from bench.provenance import source_hash
 from bench.results import RUN_COLUMNS, read_rows, write_text
 
@@ -62,6 +62,13 @@ def write_configs():
 
 
 write_configs()
+
+
+onstart:
+    # a plan needs no files, a run does: say what is missing before the first job
+    missing = missing_files(PLAN.study)
+    if missing:
+        stop(f"{STUDY_FILE}: {missing[0]}")
 
 
 wildcard_constraints:
