@@ -143,7 +143,7 @@ class JointOracle:
         quantizer = Quantizer(self.V, 2, num_phi=1, phi_ratio=0.0).double().requires_grad_(False)
         quantizer.codebook_VC.copy_(torch.randn(self.V, 2, generator=rng, dtype=torch.float64))
         self.ladder = quantizer.at(self.schedule)
-        self.conditional = cache(self.conditional)
+        self.conditional, self._law = cache(self.conditional), cache(self._law)
         self.logits = [self._logits(k) for k in range(2)]
 
     def conditional(self, k: int, before: int, own: tuple[int, ...]) -> list[list[float] | None]:
@@ -179,7 +179,10 @@ class JointOracle:
 
     def law(self, config, known: dict[int, int] | None = None) -> list[float]:
         """Probability of each of `sequences()` under the sampler srdd by its definition; known: place in the sequence -> token."""
-        known = known or {}
+        return self._law(config, tuple(sorted((known or {}).items())))
+
+    def _law(self, config, known: tuple[tuple[int, int], ...]) -> list[float]:
+        known = dict(known)
         coarse = self._scale_law(0, 0, config, {i: v for i, v in known.items() if i < 1})
         fine = {a: self._scale_law(1, a, config, {i - 1: v for i, v in known.items() if i >= 1}) for (a,) in coarse}
         return [coarse[(a,)] * fine[a][tuple(x)] if (a,) in coarse else 0.0 for a, *x in self.sequences()]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.config import ConfigError, load_study
+from bench.config import ConfigError, canonical_sampler, entries_of, load_study
+from srdd.config import SamplerConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE = ROOT / "tests" / "studies" / "smoke.yaml"
@@ -29,6 +30,22 @@ def edited(tmp_path, **changes):
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(data, sort_keys=False))
     return path
+
+
+def refined(mask_prob=None, **sampler):
+    """Changes that add a variant SRDD to the smoke study: two passes of MR, and what else is given."""
+    delta = {"sampler.name": "srdd", "sampler.refine_steps": 2, **{f"sampler.{key}": value for key, value in sampler.items()}}
+    delta |= {} if mask_prob is None else {"model.mask_prob": mask_prob}
+    return {"suites/main/variants/SRDD": {"base": "var", "delta": delta}}
+
+
+def claim(**keys):
+    return {"suites/main/claims": [{"text": "one is better", **keys}]}
+
+
+def grid(values):
+    """Changes that turn the variant SDD of the smoke study into a grid."""
+    return {"suites/main/variants/SDD": {"base": "var", "delta": {"model.history": 0}, "grid": values}}
 
 
 BAD = {
@@ -62,6 +79,59 @@ BAD = {
     "missing key": ({"dataset": ...}, ["dataset", "missing"]),
     "delta through a value": ({"suites/main/variants/SDD/delta": {"model.depth.x": 1}}, ["model.depth"]),
     "top_k above the codes": ({"bases/var/sampler/top_k": 17}, ["top_k", "17", "16"]),
+    "refined without masks": (refined(), ["SRDD (delta and base).sampler.refine_steps 2", "mask_prob > 0"]),
+    "VAR that refines": ({"bases/var/sampler/refine_steps": 2}, ["sampler var", "refine_steps 2", "name srdd"]),
+    "VAR that resamples": ({"bases/var/sampler/sr_steps": 3}, ["sampler var", "sr_steps 3", "name srdd"]),
+    "p_resample 0": (refined(mask_prob=0.5, p_resample=0), ["sampler.p_resample", "greater than 0", "got 0"]),
+    "p_resample 1": (refined(mask_prob=0.5, p_resample=1.0), ["sampler.p_resample", "less than 1", "got 1.0"]),
+    "p_resample above 1": (refined(mask_prob=0.5, p_resample=1.5), ["sampler.p_resample", "less than 1", "got 1.5"]),
+    "commit_above 1": (refined(mask_prob=0.5, commit_above=1.0), ["sampler.commit_above", "less than 1", "got 1.0"]),
+    "resample_fraction 0": (refined(mask_prob=0.5, resample_fraction=0.0), ["sampler.resample_fraction", "greater than 0"]),
+    "entropy_bound without end": (refined(mask_prob=0.5, entropy_bound=float("inf")), ["sampler.entropy_bound", "finite", "inf"]),
+    "negative steps": (refined(mask_prob=0.5, sr_steps=-1), ["sampler.sr_steps", "greater than or equal to 0", "-1"]),
+    "unknown rule": (
+        refined(mask_prob=0.5, select="treshold"),
+        ["sampler.select", "'treshold'", "did you mean 'threshold'", "entropy"],
+    ),
+    "scales beyond the last": (refined(mask_prob=0.5, refine_scales=[1, 3]), ["sampler.refine_scales [1, 3]", "0 to 2"]),
+    "scales below the first": (refined(mask_prob=0.5, refine_scales=[-1]), ["refine_scales [-1]", "from 0"]),
+    "mask_prob above 1": (refined(mask_prob=1.5), ["model.mask_prob", "less than or equal to 1", "1.5"]),
+    "corruption without noise": ({"bases/var/training/corruption": "uniform"}, ["training", "'uniform'", "eps 0.0", "both"]),
+    "noise without a corruption": ({"bases/var/training/eps": 0.1}, ["training", "'none'", "eps 0.1", "both"]),
+    "unknown corruption": (
+        {"bases/var/training/corruption": "unifrom", "bases/var/training/eps": 0.1},
+        ["training.corruption", "'unifrom'", "did you mean 'uniform'", "absorb"],
+    ),
+    "corruption of a probe": (
+        {"suites/main/equivalence": {"corruptions": ["absorbed"]}},
+        ["equivalence.corruptions", "'absorb'"],
+    ),
+    "sweep and scores": ({"suites/main/measure": ["scores", "sweep"]}, ["suites.main.measure", "scores and sweep", "name one"]),
+    "unknown measure": ({"suites/main/measure": ["score"]}, ["suites.main.measure", "'scores'", "'score'"]),
+    "claim of nobody": (claim(variant="SRDD", against="VAR"), ["suites.main.claims.variant", "'SRDD'", "'SDD'", "VAR"]),
+    "claim against nobody": (claim(variant="SDD", against="VRA"), ["suites.main.claims.against", "'VRA'", "'VAR'"]),
+    "claim by no rule": (claim(variant="SDD", against="VAR", rule="scorn"), ["suites.main.claims.rule", "unknown judge 'scorn'"]),
+    "box outside the picture": (
+        {"suites/main/zero_shot": {"inpaint": [0.25, 0.25, 1.5, 0.75]}},
+        ["zero_shot", "inpaint [0.25, 0.25, 1.5, 0.75]", "0 <= top < bottom <= 1"],
+    ),
+    "box upside down": ({"suites/main/zero_shot": {"outpaint": [0.75, 0.25, 0.25, 0.75]}}, ["outpaint [0.75, 0.25, 0.25, 0.75]"]),
+    "box of everything": ({"suites/main/zero_shot": {"inpaint": [0.0, 0.0, 1.0, 1.0]}}, ["inpaint", "whole picture"]),
+    "grid without values": (grid({"sampler.cfg_scale": []}), ["SDD.grid.sampler.cfg_scale", "at least 1"]),
+    "grid of one value": (grid({"sampler.cfg_scale": 2.0}), ["SDD.grid.sampler.cfg_scale", "tuple", "2.0"]),
+    "misspelt key in a grid": (grid({"model.histroy": [0, 1]}), ["SDD, histroy 0", "histroy", "history"]),
+    "wrong value in a grid": (grid({"sampler.cfg_scale": [2.0, 0.5]}), ["SDD, cfg_scale 0.5", "sampler.cfg_scale", "got 0.5"]),
+    "a name that a grid gives too": (
+        {
+            **grid({"sampler.cfg_scale": [2.0]}),
+            "suites/main/variants/SDD, cfg_scale 2.0": {"base": "var", "delta": {"model.depth": 1}},
+        },
+        ["variants.SDD, cfg_scale 2.0", "two different variants"],
+    ),
+    "teacher with a grid": (
+        {"bases/var/distill": {"arm": "scratch", "teacher": {"base": "var", "grid": {"model.depth": [1, 2]}}}},
+        ["distill", "teacher.grid ['model.depth']", "delta"],
+    ),
 }
 
 
@@ -137,3 +207,91 @@ def test_adding_a_variant_is_one_line(tmp_path):
     assert set(before.jobs) < set(after.jobs)
     assert sorted(run.split("/")[0] for run in new) == ["evaluate"] * 2 + ["sample"] * 2 + ["train"] * 2
     assert after.identities["main"]["mine"]["history"] == 1
+
+
+def test_the_refined_variant_itself_is_sound(tmp_path):
+    """Catches cases above that are refused for another reason than theirs."""
+    plan = load_study(edited(tmp_path, **refined(mask_prob=0.5, p_resample=0.3, refine_scales=[1, 2])))
+    assert set(plan.identities["main"]) == {"VAR", "SDD", "SRDD"}
+    plan = load_study(edited(tmp_path, **{"suites/main/measure": ["sweep"]}))
+    assert any(run.startswith("sweep/") for run in plan.suites["main"])
+    corrupted = {"bases/var/training/corruption": "uniform", "bases/var/training/eps": 0.1}
+    assert load_study(edited(tmp_path, **corrupted)).jobs
+
+
+def test_grid_is_every_combination_by_name(tmp_path):
+    """Catches a combination that is lost, named unclearly, or run with other values than its name says."""
+    plan = load_study(edited(tmp_path, **grid({"model.history": [0, 1], "sampler.cfg_scale": [2.0, 3.0]})))
+    names = ["SDD, history 0, cfg_scale 2.0", "SDD, history 0, cfg_scale 3.0", "SDD, history 1, cfg_scale 2.0"]
+    names.append("SDD, history 1, cfg_scale 3.0")
+    assert list(plan.identities["main"]) == ["VAR", *names]
+    for name in names:
+        found = plan.identities["main"][name]
+        history, w = found["grid"]["model.history"], found["grid"]["sampler.cfg_scale"]
+        assert name == f"SDD, history {history}, cfg_scale {w}" and found["group"] == "SDD"
+        assert found["history"] == history and found["settings"]["sampler"]["cfg_scale"] == w
+    trained = {run for run in plan.suites["main"] if run.startswith("train/")}
+    assert len(trained) == 3 * 2, "guidance must not train a model anew"
+    assert list(entries_of(plan.study.suites["main"])) == ["VAR", *names]
+
+
+def test_grid_meets_itself_silently(tmp_path):
+    """Catches a setting that is run twice under two names, or a grid refused because a value does not matter: the ramp at w = 1. Outside
+    of a grid, equal settings are an error."""
+    values = {"sampler.cfg_scale": [1.0, 2.0], "sampler.cfg_ramp": ["linear", "constant"]}
+    plan = load_study(edited(tmp_path, **grid(values)))
+    assert list(plan.identities["main"]) == [
+        "VAR",
+        "SDD, cfg_scale 1.0, cfg_ramp linear",
+        "SDD, cfg_scale 2.0, cfg_ramp linear",
+        "SDD, cfg_scale 2.0, cfg_ramp constant",
+    ]
+    twice = load_study(edited(tmp_path, **grid({"sampler.cfg_scale": [2.0, 2.0]})))
+    assert list(twice.identities["main"]) == ["VAR", "SDD, cfg_scale 2.0"]
+    for ramp in ("linear", "constant"):
+        alone = {"base": "var", "delta": {"model.history": 0, "sampler.cfg_scale": 1.0, "sampler.cfg_ramp": ramp}}
+        with pytest.raises(ConfigError, match="twin.*same settings as 'SDD, cfg_scale 1.0, cfg_ramp linear'"):
+            load_study(edited(tmp_path, **{**grid(values), "suites/main/variants/twin": alone}))
+
+
+SR, MR = {"sr_steps": 1}, {"refine_steps": 1}
+IDLE = {
+    "ramp at w 1": ({}, {"cfg_ramp": "constant"}),
+    "threshold without steps": ({}, {"p_resample": 0.3}),
+    "scales without steps": ({}, {"refine_scales": (0,)}),
+    "rule without MR": (SR, {"select": "lowest", "resample_fraction": 0.2, "commit_above": 0.5, "entropy_bound": 2.0}),
+    "fraction of a threshold": (MR, {"resample_fraction": 0.2, "commit_above": 0.5, "entropy_bound": 2.0}),
+    "threshold of lowest": ({**MR, "select": "lowest"}, {"p_resample": 0.3, "commit_above": 0.5, "entropy_bound": 2.0}),
+    "threshold of random": ({**MR, "select": "random"}, {"p_resample": 0.3, "commit_above": 0.5, "entropy_bound": 2.0}),
+    "threshold of dynamic": ({**MR, "select": "dynamic"}, {"p_resample": 0.3, "resample_fraction": 0.2, "entropy_bound": 2.0}),
+    "threshold of entropy": ({**MR, "select": "entropy"}, {"p_resample": 0.3, "resample_fraction": 0.2, "commit_above": 0.5}),
+}
+LIVE = {
+    "ramp": ({"cfg_scale": 2.0}, {"cfg_ramp": "constant"}),
+    "threshold of SR": (SR, {"p_resample": 0.3}),
+    "threshold of MR": (MR, {"p_resample": 0.3}),
+    "threshold of SR beside lowest": ({**SR, **MR, "select": "lowest"}, {"p_resample": 0.3}),
+    "fraction of lowest": ({**MR, "select": "lowest"}, {"resample_fraction": 0.2}),
+    "fraction of random": ({**MR, "select": "random"}, {"resample_fraction": 0.2}),
+    "bound of dynamic": ({**MR, "select": "dynamic"}, {"commit_above": 0.5}),
+    "bound of entropy": ({**MR, "select": "entropy"}, {"entropy_bound": 2.0}),
+    "rule": (MR, {"select": "lowest"}),
+    "scales of SR": (SR, {"refine_scales": (0,)}),
+    "scales of MR": (MR, {"refine_scales": (0,)}),
+    "steps": (MR, {"refine_steps": 2}),
+    "SR beside MR": (MR, SR),
+    "temperature": ({}, {"temperature": 0.9}),
+    "top-k": ({}, {"top_k": 3}),
+    "top-p": ({}, {"top_p": 0.9}),
+}
+
+
+@pytest.mark.parametrize("case", [*IDLE, *LIVE])
+def test_equal_samplers_have_one_name(case):
+    """Catches a setting that cannot matter but makes another job of it (work twice, a bogus comparison), and one that matters but
+    is dropped from the name (a stale result). The canonical settings must be legal and canonical themselves."""
+    base, change = (IDLE | LIVE)[case]
+    before, after = (canonical_sampler(SamplerConfig(name="srdd", **{**base, **more})) for more in ({}, change))
+    assert (before == after) == (case in IDLE)
+    for found in (before, after):
+        assert canonical_sampler(SamplerConfig(**found)) == found

@@ -507,15 +507,15 @@ def test_training_learns_to_use_revealed_tokens(make_ladder):
     model, ladder = ScaleTransformer(config), make_ladder(ScaleSchedule((2,)), codebook_size=4)
     model.init_weights(generator("pairs"))
     trainer, optimizer = trainer_of(model, ladder, 1.0), torch.optim.AdamW(model.parameters(), lr=1e-2)
-    labels_B = torch.zeros(128, dtype=torch.long)
-    for step in range(150):
+    labels_B = torch.zeros(64, dtype=torch.long)
+    for step in range(80):
         source = generator("pairs", step)
-        tokens_BL = torch.randint(4, (128, 2), generator=source).repeat_interleave(2, 1)
+        tokens_BL = torch.randint(4, (64, 2), generator=source).repeat_interleave(2, 1)
         loss = trainer.loss(tokens_BL, labels_B, source)[0]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    tokens_BL = torch.randint(4, (128, 2), generator=generator("pairs test")).repeat_interleave(2, 1)
+    tokens_BL = torch.randint(4, (64, 2), generator=generator("pairs test")).repeat_interleave(2, 1)
     inputs_BLC, own_BL = ladder.teacher_forced_inputs(tokens_BL), tokens_BL.clone()
     own_BL[:, [0, 3]] = 4
     with torch.no_grad():
@@ -589,7 +589,7 @@ def test_guided_refinement_equals_two_separate_models(make_model, history):
 # ---------------------------------------------------------------- cost
 
 
-@pytest.mark.parametrize("scales, passes", [(None, (4, 4, 4)), ((1, 2), (1, 4, 4)), ((0,), (4, 1, 1)), ((), (1, 1, 1))])
+@pytest.mark.parametrize("scales, passes", [(None, (4, 4, 4)), ((0, 2), (4, 1, 4))])
 def test_cost_of_refinement_is_what_a_hand_counts(model_config, scales, passes):
     """Catches a refinement that is free on paper: passes at each refined scale count whole, guided ones twice, SR not at all."""
     D, V, C, depth, lengths = 16, 7, 4, 2, (1, 4, 9)
@@ -613,7 +613,7 @@ def test_cost_of_refinement_is_what_a_hand_counts(model_config, scales, passes):
     {}, {"cfg_scale": 2.0}, {"refine_steps": 2}, {"refine_steps": 3, "cfg_scale": 2.0, "cfg_ramp": "constant", "refine_scales": (2,)},
     {"sr_steps": 4},
 ])  # fmt: skip
-@pytest.mark.parametrize("history", HISTORIES)
+@pytest.mark.parametrize("history", [None, 0])
 def test_cost_is_what_the_network_is_asked_for(make_model, make_ladder, monkeypatch, history, settings):
     """Catches a cost that is counted of other calls than those that a sampler makes."""
     calls, plain = [], model_module.Denoiser.__call__
