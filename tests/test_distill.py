@@ -218,7 +218,7 @@ BAD = {
     "unknown arm": ("SDD real", {"distill.arm": "reel"}, {}, ["distill.arm", "'reel'", "'real'", "scratch"]),
     "no subset": ("SDD logit", {}, {"model.patch_nums": [[1, 3, 4]]}, ["patch_nums [1, 3, 4]", "[1, 2, 4]", "logit"]),
     "VAR asked for logits": ("SDD logit", {"distill.teacher": {"base": "var"}}, {}, ["history None", "Markov", "logit"]),
-    "named mask asked for logits": (
+    "history 1 asked for logits": (
         "SDD logit",
         {"distill.teacher": {"base": "var", "delta": {"model.history": 1}}},
         {},
