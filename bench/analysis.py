@@ -46,6 +46,8 @@ STAGES = (
 # settings whose hash ends the names that bench.config gives; they find the run of a number that is not there
 HASHED = {"tokenizer": ("dataset", "tokenizer"), "model": ("dataset", "tokenizer", "model", "training")}
 OPTIONAL = ("distill",)  # part of a model's settings where it has one
+# a relative gap between ELBO and cross-entropy up to here is rounding in float64; one from there on is a difference
+GAP_CLOSED, GAP_OPEN = 1e-10, 1e-3
 EXTRACTORS = {"trained": "a classifier trained on the training split", "inception": "Inception-v3"}
 
 
@@ -201,6 +203,12 @@ class Results:
         first, last = seeds or self.sample_seeds
         rows = rows[rows["seed_first"].isna() | ((rows["seed_first"] == first) & (rows["seed_last"] == last))]
         return rows.set_index(rows["train_seed"].astype(int))["value"]
+
+    def at(self, variant: str, suite: str, metric: str, scale: int | None = None) -> Estimate | None:
+        """Mean and interval over training seeds of a metric at one scale, or of one without a scale, whatever pictures it is of."""
+        rows = self.select(variant, suite, metric)
+        here = rows["scale"].isna() if scale is None else rows["scale"] == scale
+        return estimate(rows.loc[here, "value"].dropna())
 
     @property
     def sample_seeds(self) -> tuple[int, int]:
@@ -497,9 +505,8 @@ def judge_latency(results: Results, suite: str, one: dict[str, Any]) -> tuple[st
     found = {batch: ratio(results, suite, one["variant"], batch, one["against"])[1] for batch in batches(results, suite)}
     words = set(found.values())
     word = {frozenset({"faster"}): "yes", frozenset({"slower"}): "no"}.get(frozenset(words), "not decided")
-    return word, "; ".join(
-        f"{what} at batch {', '.join(str(b) for b, w in found.items() if w == what)}" for what in sorted(words)
-    )
+    shown = [f"{what} at batch {', '.join(str(b) for b, w in found.items() if w == what)}" for what in sorted(words)]
+    return word, "; ".join(shown) or "nothing was timed"
 
 
 def judge_memory(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
@@ -619,6 +626,23 @@ def latency_verdict(results: Results, suite: str) -> str:
         f"{rst(second)} against {rst(first)}, time: {times} (decided where the 95 % t-interval of the log ratio over paired "
         f"rounds excludes 0; no correction for several batch sizes); peak memory: {memories or 'no number'}."
     )
+
+
+def judge_equal(results: Results, suite: str, claim: dict[str, Any]) -> tuple[str, str]:
+    """Two losses are equal: `yes` when the gap `metric` of every training seed is at most 1e-10 for the variant and above 1e-3 for
+    what it is held against, `no` when a seed is on the wrong side, `not decided` while one is missing. Returns word and reason."""
+    words, held = [], []
+    for key, closed in (("variant", True), ("against", False)):
+        name = claim[key]
+        found, missing = results.of(name, suite, claim["metric"]), results.missing(name, suite, claim["metric"])
+        if missing:
+            words.append(f"{name}: {by_reason(missing)}")
+            continue
+        held.append(bool((found <= GAP_CLOSED).all() if closed else (found > GAP_OPEN).all()))
+        rule = f"at most {GAP_CLOSED:g}" if closed else f"above {GAP_OPEN:g}"
+        words.append(f"{name}: {show(float(found.min()))} to {show(float(found.max()))} over {len(found)} seeds, needed {rule}")
+    word = "no" if not all(held) else "yes" if len(held) == 2 else "not decided"
+    return word, "; ".join(words)
 
 
 # ---------------------------------------------------------------- the two verbs

@@ -60,6 +60,9 @@ def pictures(folders: dict[str, Path]) -> dict[str, np.ndarray]:
             images = np.load(folder / "images.npy", mmap_mode="r")
             found[f"{run_id}/images"] = np.array(images[-1, :GRID])
             found[f"{run_id}/strip"] = np.load(folder / "strip.npy")
+        if stage == "zero_shot" and (folder / "strips.npz").is_file():
+            with np.load(folder / "strips.npz") as strips:
+                found |= {f"{run_id}/{task}": strips[task] for task in strips.files}
     return found
 
 

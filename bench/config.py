@@ -160,6 +160,12 @@ class DistillConfig(Strict):
     teacher: SuiteEntry = Field(description="the teacher: a base and a delta")
     num_samples: Positive = Field(2048, description="pictures of the teacher that the arm sequence learns from")
 
+    @model_validator(mode="after")
+    def _teacher_is_one(self) -> DistillConfig:
+        if self.teacher.grid:
+            raise ValueError(f"teacher.grid {sorted(self.teacher.grid)}: a teacher is one variant; use delta")
+        return self
+
 
 class Variant(Strict):
     """The whole settings of one method: what a base holds."""
@@ -407,7 +413,9 @@ def entries_of(suite: Suite) -> dict[str, tuple[str, SuiteEntry, dict[str, Any]]
             chosen = dict(zip(entry.grid, values))
             words = [f"{key.rsplit('.', 1)[-1]} {_word(value)}" for key, value in chosen.items()]
             plain = SuiteEntry(base=entry.base, delta={**entry.delta, **chosen})
-            found[", ".join((name, *words))] = name, plain, chosen
+            full = ", ".join((name, *words))
+            if found.setdefault(full, (name, plain, chosen)) != (name, plain, chosen):
+                raise ConfigError(f"variants.{full}: two different variants have this name; name one otherwise")
     return found
 
 

@@ -55,8 +55,10 @@ from .drawing import (
     text,
     write_figure,
 )
+from .figures_diffusion import figure_equivalence, figure_snr  # noqa: F401
 from .figures_distill import figure_distillation  # noqa: F401 (found by name)
 from .figures_sweep import figure_guidance, figure_heat_maps, figure_refine_steps  # noqa: F401 (found by name)
+from .figures_zero_shot import figure_error_propagation, figure_zero_shot, figure_zero_shot_strips  # noqa: F401 (found by name)
 
 # ---------------------------------------------------------------- pictures
 

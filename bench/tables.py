@@ -29,8 +29,10 @@ from .analysis import (
     show,
 )
 from .cells import Cell, frame, number, spread, write_table
+from .tables_diffusion import table_equivalence  # noqa: F401
 from .tables_distill import table_distillation  # noqa: F401 (found by name)
 from .tables_sweep import table_claims, table_guidance, table_sampling_probability  # noqa: F401 (found by name)
+from .tables_zero_shot import table_error_propagation, table_zero_shot  # noqa: F401 (found by name)
 
 SCORES = {
     "FID": "fid",

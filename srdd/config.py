@@ -13,9 +13,9 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Strict(BaseModel):
-    """A frozen settings object that refuses unknown keys and silent conversions."""
+    """A frozen settings object that refuses unknown keys, silent conversions, and numbers that JSON has no word for."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def _check_patch_nums(value: tuple[int, ...]) -> tuple[int, ...]:

@@ -64,9 +64,6 @@ class ScaleTransformer(nn.Module):
                     nn.init.zeros_(module.bias)
         draw(self.start_position)
         draw(self.position)
-        if self.own_embedding is not None:  # last, and [MASK] at 0: the other weights, and all masked, are as without it
-            draw(self.own_embedding.weight)
-            nn.init.zeros_(self.own_embedding.weight[-1])
         residual = 1 / math.sqrt(2 * config.depth)
         D = config.width
         with torch.no_grad():
@@ -82,6 +79,9 @@ class ScaleTransformer(nn.Module):
                 else:
                     block.modulation.weight[: 2 * D].mul_(config.init_gamma)
                     block.modulation.weight[2 * D :].mul_(0.5)
+        if self.own_embedding is not None:  # last, and [MASK] at 0: the other weights, and all masked, are as without it
+            draw(self.own_embedding.weight)
+            nn.init.zeros_(self.own_embedding.weight[-1])
 
     def modulate(self, labels_B: torch.Tensor) -> Modulation:
         """All that depends on the class alone: modulations of blocks and head, and the start embedding (B, D).

@@ -139,7 +139,8 @@ def _lowest(score_Bl: torch.Tensor, fraction: float, fixed_Bl: torch.Tensor) -> 
     """The ceil(fraction x free) free positions of each row with the lowest score; of equal ones the first."""
     score_Bl = score_Bl.masked_fill(fixed_Bl, torch.inf)
     rank_Bl = score_Bl.argsort(dim=-1, stable=True).argsort(dim=-1)
-    count_B1 = torch.ceil((~fixed_Bl).sum(-1, keepdim=True) * fraction - 1e-9)
+    # float64: in float32, 0.15 of 100 is a little more than 15
+    count_B1 = torch.ceil((~fixed_Bl).sum(-1, keepdim=True).double() * fraction - 1e-9)
     return rank_Bl < count_B1
 
 
@@ -263,6 +264,11 @@ def generate(
         raise ValueError(f"{len(seeds)} seeds for {len(labels_B)} labels: one seed for each image")
     if problem := sampler_misfit(config, model.config):
         raise ValueError(problem)
+    shape = (len(labels_B), model.schedule.seq_len)
+    if known is not None and not shape == known.tokens_BL.shape == known.mask_BL.shape:
+        raise ValueError(
+            f"known tokens {tuple(known.tokens_BL.shape)} and mask {tuple(known.mask_BL.shape)}: must be {shape}, a row per image"
+        )
     denoiser = model.denoiser()
     guided = guide(denoiser, model.schedule, config.cfg_scale, config.cfg_ramp, model.config.null_label, denoiser.history)
     sampler = find(sys.modules[__name__], "sample", config.name)

@@ -1,11 +1,17 @@
-"""A ladder so small that its joint distribution can be written down, and a chi-square test against it."""
+"""Ladders so small that the law of every sampler can be written down, and a chi-square test against it."""
 
 import itertools
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from functools import cache
+from typing import NamedTuple
 
 import torch
 from scipy import stats
 
-from srdd.noise import generator
+from srdd.noise import derive_seed, generator
 from srdd.quantizer import Quantizer
 from srdd.schedule import ScaleSchedule
 
@@ -66,6 +72,20 @@ class Oracle:
         return (tokens_BL * powers).sum(1)
 
 
+def reference_distribution(logits, temperature, top_k, top_p):
+    """Top-k, then nucleus, from their definitions, one code at a time."""
+    p = (logits.double() / temperature).softmax(-1).tolist()
+    order = sorted(range(len(p)), key=lambda v: -p[v])[: top_k or len(p)]
+    total, kept, mass = sum(p[v] for v in order), [], 0.0
+    for v in order:
+        if kept and mass >= top_p:
+            break
+        kept.append(v)
+        mass += p[v] / total
+    out = [p[v] if v in kept else 0.0 for v in range(len(p))]
+    return [x / sum(out) for x in out]
+
+
 def chi_square(observed, probabilities):
     """p-value of counts under probabilities; cells expected under 5 are pooled. A correct sampler is under FALSE_ALARM with
     that probability. A count where the probability is 0 gives 0."""
@@ -81,3 +101,201 @@ def chi_square(observed, probabilities):
         return 1.0
     statistic = sum((o - e) ** 2 / e for o, e in cells)
     return float(stats.chi2.sf(statistic, len(cells) - 1))
+
+
+# ---------------------------------------------------------------- tokens of one scale that depend on one another
+
+
+class Record(NamedTuple):
+    """One token as it stands, and what was known of it when it was drawn."""
+
+    token: int
+    probability: float
+    peak: float
+    entropy: float
+    open: bool
+
+
+State = tuple[Record, ...]
+
+
+class JointOracle:
+    """A joint distribution on the schedule (1, 2) whose four fine tokens depend on one another and on the coarse one.
+
+    `denoise` is the contract of samplers of a model trained with masks: exact log p(token i | revealed tokens, state). Where a token is
+    revealed it answers nonsense, which a correct sampler never reads. The tables and the laws below are plain Python.
+    """
+
+    schedule, V, null_label = ScaleSchedule((1, 2)), 3, 1
+
+    def __init__(self) -> None:
+        rng = generator("joint oracle")
+        ring = ((0, 1), (1, 3), (3, 2), (2, 0))  # neighbours on the grid: equal ones are likelier
+
+        def table(length: int) -> dict[tuple[int, ...], float]:
+            weights = {}
+            for x in itertools.product(range(self.V), repeat=length):
+                alike = sum(x[i] == x[j] for i, j in ring) if length == 4 else 0
+                weights[x] = math.exp(1.1 * alike + 0.6 * float(torch.randn((), generator=rng, dtype=torch.float64)))
+            return {x: weight / sum(weights.values()) for x, weight in weights.items()}
+
+        self.tables = [[table(1)], [table(4) for _ in range(self.V)]]
+        quantizer = Quantizer(self.V, 2, num_phi=1, phi_ratio=0.0).double().requires_grad_(False)
+        quantizer.codebook_VC.copy_(torch.randn(self.V, 2, generator=rng, dtype=torch.float64))
+        self.ladder = quantizer.at(self.schedule)
+        self.conditional = cache(self.conditional)
+        self.logits = [self._logits(k) for k in range(2)]
+
+    def conditional(self, k: int, before: int, own: tuple[int, ...]) -> list[list[float] | None]:
+        """p(token i | revealed own tokens, coarse token) by summation, for each masked i (own V); None for a revealed one."""
+        held = [(x, p) for x, p in self.tables[k][before].items() if all(o in (self.V, v) for o, v in zip(own, x))]
+        total = sum(p for _, p in held)
+        return [
+            [sum(p for x, p in held if x[i] == v) / total for v in range(self.V)] if own[i] == self.V else None
+            for i in range(len(own))
+        ]
+
+    def _logits(self, k: int) -> torch.Tensor:
+        """(coarse tokens, (V + 1)^l patterns of own tokens, l, V)."""
+        length, nonsense = self.schedule.lengths[k], [0.0, -30.0, -30.0]
+        patterns = list(itertools.product(range(self.V + 1), repeat=length))
+        found = [[self.conditional(k, a, own) for own in patterns] for a in range(len(self.tables[k]))]
+        log = [[[[math.log(q) for q in p] if p else nonsense for p in one] for one in many] for many in found]
+        return torch.tensor(log, dtype=torch.float64)
+
+    def denoise(self, inputs_BlC, k, labels_B, own_Bl=None):
+        own_Bl = labels_B.new_full(inputs_BlC.shape[:2], self.V) if own_Bl is None else own_Bl
+        place = (own_Bl * (self.V + 1) ** torch.arange(own_Bl.shape[1] - 1, -1, -1)).sum(1)
+        # one code is spread over the grid, and phi is the identity: the state is the code of the coarse token
+        coarse = self.ladder.quantizer.nearest_code(inputs_BlC)[:, 0] if k else torch.zeros_like(labels_B)
+        return self.logits[k][coarse, place]
+
+    def sequences(self) -> list[tuple[int, ...]]:
+        return list(itertools.product(range(self.V), repeat=5))
+
+    def joint(self) -> list[float]:
+        """Probability of each of `sequences()`."""
+        return [self.tables[0][0][(a,)] * self.tables[1][a][tuple(x)] for a, *x in self.sequences()]
+
+    def law(self, config, known: dict[int, int] | None = None) -> list[float]:
+        """Probability of each of `sequences()` under the sampler srdd by its definition; known: place in the sequence -> token."""
+        known = known or {}
+        coarse = self._scale_law(0, 0, config, {i: v for i, v in known.items() if i < 1})
+        fine = {a: self._scale_law(1, a, config, {i - 1: v for i, v in known.items() if i >= 1}) for (a,) in coarse}
+        return [coarse[(a,)] * fine[a][tuple(x)] if (a,) in coarse else 0.0 for a, *x in self.sequences()]
+
+    def _scale_law(self, k: int, before: int, config, fixed: dict[int, int]) -> dict[tuple[int, ...], float]:
+        """Law of one scale's tokens as a Markov chain over states: first pass, then select, mask, call, redraw."""
+        length, rule = self.schedule.lengths[k], RULES[config.select]
+        free = [i for i in range(length) if i not in fixed]
+        refined = config.refine_scales is None or k in config.refine_scales
+        sr_steps, refine_steps = (config.sr_steps, config.refine_steps) if refined else (0, 0)
+
+        def passed(state: State | None, redraw: set[int], own: tuple[int, ...]) -> Iterator[tuple[float, State]]:
+            conditional = self.conditional(k, before, own)
+            choices = []
+            for i in range(length):
+                if i in fixed:
+                    choices.append([(1.0, Record(fixed[i], 0.0, 0.0, 0.0, False))])
+                elif i in redraw:
+                    choices.append([(q, rule.keep(record)) for q, record in records(conditional[i], sr_steps, config.p_resample)])
+                else:
+                    choices.append([(1.0, state[i]._replace(open=False))])
+            for picked in itertools.product(*choices):
+                yield math.prod(q for q, _ in picked), tuple(record for _, record in picked)
+
+        masked = (self.V,) * length
+        # a sampler that refines shows the known tokens to the network from the first pass on; one that does not cannot
+        seen = tuple(fixed.get(i, self.V) for i in range(length)) if config.refine_steps else masked
+        law: dict[State, float] = defaultdict(float)
+        for q, state in passed(None, set(free), seen):
+            law[state] += q
+        for _ in range(refine_steps):
+            after: dict[State, float] = defaultdict(float)
+            for state, mass in law.items():
+                for share, redraw in rule.select(state, free, config):
+                    own = tuple(self.V if i in redraw else state[i].token for i in range(length))
+                    for q, found in passed(state, redraw, own):
+                        after[found] += mass * share * q
+            law = after
+        out: dict[tuple[int, ...], float] = defaultdict(float)
+        for state, mass in law.items():
+            out[tuple(record.token for record in state)] += mass
+        return out
+
+    def index(self, tokens_BL):
+        """Place of each row of tokens in `sequences()`."""
+        return (tokens_BL * self.V ** torch.arange(4, -1, -1)).sum(1)
+
+
+def records(p: list[float], sr_steps: int, p_resample: float) -> list[tuple[float, Record]]:
+    """Law of one token drawn from p, and by SR again while its probability is below p_resample, with what is recorded of it."""
+    law = dict(enumerate(p))
+    for _ in range(sr_steps):
+        low = sum(mass for v, mass in law.items() if p[v] < p_resample)
+        law = {v: (0.0 if p[v] < p_resample else mass) + low * p[v] for v, mass in law.items()}
+    entropy = -sum(q * math.log(q) for q in p)
+    return [(mass, Record(v, p[v], max(p), entropy, True)) for v, mass in law.items()]
+
+
+def _count(share: float, free: list[int]) -> int:
+    return math.ceil(Fraction(str(share)) * len(free))
+
+
+def by_threshold(state: State, free: list[int], config):
+    yield 1.0, {i for i in free if state[i].probability < config.p_resample}
+
+
+def by_lowest(state: State, free: list[int], config):
+    yield 1.0, set(sorted(free, key=lambda i: state[i].probability)[: _count(config.resample_fraction, free)])
+
+
+def by_random(state: State, free: list[int], config):
+    choices = list(itertools.combinations(free, _count(config.resample_fraction, free)))
+    yield from ((1 / len(choices), set(choice)) for choice in choices)
+
+
+def by_dynamic(state: State, free: list[int], config):
+    undecided = [i for i in free if state[i].open]
+    surest = max(undecided, key=lambda i: state[i].peak, default=None)
+    yield 1.0, {i for i in undecided if i != surest and not state[i].peak >= config.commit_above}
+
+
+def by_entropy(state: State, free: list[int], config):
+    undecided = sorted((i for i in free if state[i].open), key=lambda i: -state[i].peak)
+    sizes = [n for n in range(len(undecided) + 1) if sum(state[i].entropy for i in undecided[:n]) <= config.entropy_bound]
+    yield 1.0, set(undecided[max(1, max(sizes)) :])
+
+
+class Rule(NamedTuple):
+    """A selection rule by its definition: every set that it may redraw with its probability; and what of a record it reads, so
+    that states which it cannot tell apart are one."""
+
+    select: Callable
+    keep: Callable[[Record], Record]
+
+
+RULES = {
+    "threshold": Rule(by_threshold, lambda r: Record(r.token, r.probability, 0.0, 0.0, False)),
+    "lowest": Rule(by_lowest, lambda r: Record(r.token, r.probability, 0.0, 0.0, False)),
+    "random": Rule(by_random, lambda r: Record(r.token, 0.0, 0.0, 0.0, False)),
+    "dynamic": Rule(by_dynamic, lambda r: Record(r.token, 0.0, r.peak, 0.0, True)),
+    "entropy": Rule(by_entropy, lambda r: Record(r.token, 0.0, r.peak, r.entropy, True)),
+}
+
+
+class PooledNoise:
+    """Uniform numbers of a whole batch from one generator per use: what laws need is 20 000 pictures, not a seed for each."""
+
+    def __init__(self, name: str, batch: int) -> None:
+        self.name, self.batch, self.generators = name, batch, {}
+
+    def uniform(self, length: int, use: str = "") -> torch.Tensor:
+        if use not in self.generators:
+            self.generators[use] = torch.Generator().manual_seed(derive_seed("pooled", self.name, use))
+        return torch.rand(self.batch, length, generator=self.generators[use], dtype=torch.float64)
+
+
+def total_variation(p, q) -> float:
+    """Half the sum of |p - q|: the largest difference that any event can show."""
+    return 0.5 * sum(abs(a - b) for a, b in zip(p, q))

@@ -119,9 +119,10 @@ def test_a_setting_changes_only_what_depends_on_it(tmp_path):
     before = set(load_study(edited(tmp_path)).jobs)
     guided = set(load_study(edited(tmp_path, **{"bases/var/sampler/cfg_scale": 2.0})).jobs)
     stages = {run.split("/")[0] for run in before ^ guided}
-    assert stages == {"sample", "evaluate", "latency", "sweep"}
+    assert stages == {"sample", "evaluate", "latency", "sweep", "zero_shot", "error_propagation"}
     longer = set(load_study(edited(tmp_path, **{"bases/var/training/steps": 13})).jobs)
-    assert {run.split("/")[0] for run in before ^ longer} == {"train", "sample", "evaluate"}
+    stages = {run.split("/")[0] for run in before ^ longer}
+    assert stages == {"train", "sample", "evaluate", "sweep", "equivalence", "distill", "zero_shot", "error_propagation"}
     claim = set(load_study(edited(tmp_path, **{"suites/main/claim": "other words"})).jobs)
     assert claim == before
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from oracle import FALSE_ALARM, Oracle, chi_square
+from oracle import FALSE_ALARM, Oracle, chi_square, reference_distribution
 from srdd.config import SamplerConfig
 from srdd.cost import sampling_cost
 from srdd.guidance import guidance_weights, guide, guided_scales
@@ -12,20 +12,6 @@ from srdd.sampling import draw_tokens, generate, sample_var
 from srdd.schedule import ScaleSchedule
 
 N = 20_000
-
-
-def reference_distribution(logits, temperature, top_k, top_p):
-    """Top-k, then nucleus, from their definitions, one code at a time."""
-    p = (logits.double() / temperature).softmax(-1).tolist()
-    order = sorted(range(len(p)), key=lambda v: -p[v])[: top_k or len(p)]
-    total, kept, mass = sum(p[v] for v in order), [], 0.0
-    for v in order:
-        if kept and mass >= top_p:
-            break
-        kept.append(v)
-        mass += p[v] / total
-    out = [p[v] if v in kept else 0.0 for v in range(len(p))]
-    return [x / sum(out) for x in out]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

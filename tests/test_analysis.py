@@ -1,0 +1,222 @@
+"""From rows to words: which rows stand behind a number, intervals, verdicts, the tables and figures of sweeps."""
+
+import json
+import math
+
+import pytest
+
+from bench import analysis, figures_sweep, tables_sweep
+from bench.analysis import Results, estimate, judged, paired, verdict
+from bench.results import write_metrics, write_runs
+
+SAMPLER = {
+    "name": "var", "cfg_scale": 1.0, "cfg_ramp": "linear", "temperature": 1.0, "top_k": None, "top_p": 1.0, "sr_steps": 0,
+    "refine_steps": 0, "select": "threshold", "p_resample": 0.1, "resample_fraction": 0.5, "commit_above": 0.9,
+    "entropy_bound": 1.0, "refine_scales": None,
+}  # fmt: skip
+
+
+def variant(model, sampler, group=None, **settings):
+    return {
+        "timed": f"t-{model}", "tokenizer": "tok-0", "model": f"{model}-0", "sampler": f"{sampler}-0", "history": 0, "mask": None,
+        "depth": 2, "patch_nums": [1, 2], "settings": {"sampler": {**SAMPLER, **settings}}, "group": group or model, "grid": {},
+    }  # fmt: skip
+
+
+def claim_of(rule, variant, against, metric="fid", better="lower"):
+    return {
+        "text": "t",
+        "origin": "paper",
+        "rule": rule,
+        "variant": variant,
+        "against": against,
+        "metric": metric,
+        "better": better,
+    }
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Factory of results: variants, and numbers {(variant, metric, seeds or None): {train_seed: value}}."""
+
+    def build(variants, numbers, claims=(), extra=(), measure=("sweep",)):
+        suite = {
+            "claim": "what is asked", "expect": None, "claims": list(claims), "measure": list(measure), "figures": [], "tables": [],
+            "sweep": {"thresholds": [0.1]}, "train_seeds": [0, 1, 2], "variants": variants, "runs": ["sweep/a", "latency/s-1"],
+        }  # fmt: skip
+        about = {
+            "study": "x", "scope": None, "reduced": None, "suites": {"s": suite}, "train_seeds": [0, 1, 2], "latency": {},
+            "evaluation": {"num_images": 200, "first_seed": 0}, "features": {"kind": "trained", "name": "x8"},
+            "dataset": {"name": "d", "num_classes": 2},
+        }  # fmt: skip
+        rows = list(extra)
+        for (name, metric, seeds), values in numbers.items():
+            first, last = seeds or (0, 199)
+            for seed, value in values.items():
+                rows.append({
+                    "study": "x", "dataset": "d", **{key: variants[name][key] for key in ("tokenizer", "model", "sampler")},
+                    "train_seed": seed, "metric": metric, "value": value, "unit": "score", "run_id": "sweep/a", "seed_first": first,
+                    "seed_last": last, "num_images": last - first + 1,
+                })  # fmt: skip
+        write_metrics(tmp_path / "metrics.csv", rows)
+        runs = [{"run_id": "study/x", "stage": "study", "status": "ok", "config_json": json.dumps(about)}]
+        runs.append({"run_id": "latency/s-1", "stage": "latency", "status": "ok", "config_json": "{}", "device": "cpu"})
+        write_runs(tmp_path / "runs.csv", runs)
+        return Results.load(tmp_path)
+
+    return build
+
+
+def test_interval_is_students():
+    """Catches a normal interval, or a spread over n instead of n - 1: t(0.975, 2) = 4.3027 by the table."""
+    found = estimate([1.0, 2.0, 3.0])
+    assert found.mean == 2.0 and found.half == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
+    assert estimate([5.0]).half is None and estimate([]) is None
+
+
+@pytest.mark.parametrize(
+    "values, lower, word",
+    [
+        ({0: 0.91, 1: 1.9, 2: 2.89}, True, "yes"),
+        ({0: 1.11, 1: 2.1, 2: 3.09}, True, "no"),
+        ({0: 1.11, 1: 2.1, 2: 3.09}, False, "yes"),
+        ({0: 0.5, 1: 2.4, 2: 3.0}, True, "not decided"),
+        ({0: 0.5}, True, "not decided"),
+    ],
+)
+def test_verdict_follows_the_paired_interval(make, values, lower, word):
+    """Catches an unpaired comparison (the seeds differ by 1, the variants by 0.1), a wrong direction, a verdict from one seed."""
+    variants = {"a": variant("a", "p"), "b": variant("b", "p")}
+    results = make(variants, {("a", "fid_x8", None): {0: 1.0, 1: 2.0, 2: 3.0}, ("b", "fid_x8", None): values})
+    found = judged(results, "s", claim_of("score", "b", "a", better="lower" if lower else "higher"))[0]
+    assert found == word
+
+
+def test_tuning_and_scoring_use_different_pictures(make):
+    """Catches a setting that is chosen on the pictures that score it: the best on the first half is the worst on the second."""
+    halves, whole = ((0, 99), (100, 199)), None
+    variants = {name: variant("m", name, "m", cfg_scale=w) for name, w in (("lucky", 1.5), ("steady", 1.0))}
+    variants["other"] = variant("o", "lucky", "other")
+    numbers = {
+        ("lucky", "fid_x8", halves[0]): {0: 1.0, 1: 1.1, 2: 1.2},
+        ("lucky", "fid_x8", halves[1]): {0: 9.0, 1: 9.1, 2: 9.2},
+        ("lucky", "fid_x8", whole): {0: 5.0, 1: 5.0, 2: 5.0},
+        ("steady", "fid_x8", halves[0]): {0: 2.0, 1: 2.1, 2: 2.2},
+        ("steady", "fid_x8", halves[1]): {0: 2.0, 1: 2.1, 2: 2.2},
+        ("steady", "fid_x8", whole): {0: 2.0, 1: 2.1, 2: 2.2},
+        ("other", "fid_x8", halves[0]): {0: 3.0, 1: 3.1, 2: 3.2},
+        ("other", "fid_x8", halves[1]): {0: 3.0, 1: 3.1, 2: 3.21},
+    }
+    results = make(variants, numbers)
+    assert results.tuned("m", "s", "fid_x8") == "lucky"
+    word, reason = judged(results, "s", claim_of("tuned", "m", "other"))
+    assert word == "no" and "+5.99" in reason or "+6.0" in reason
+    table, caption = tables_sweep.table_guidance(results, "s")
+    row = table.set_index("Group").loc["m"]
+    assert row["FID (x8) tuned, second half"].numbers["mean"] == pytest.approx(9.1)
+    assert row["FID on the first half"].numbers["mean"] == pytest.approx(1.1)
+    assert row["Tuned minus w = 1, paired"].numbers["mean"] == pytest.approx(7.0)
+    assert "N = 100" in caption
+    assert estimate(results.of("lucky", "s", "fid_x8")).mean == 5.0, "a half must not count as a score of all"
+
+
+def test_numbers_of_another_suite_stay_out(make):
+    """Catches one sampler measured twice, by two suites, whose rows would mix."""
+    variants = {"a": variant("a", "p")}
+    names = {key: variants["a"][key] for key in ("tokenizer", "model", "sampler")}
+    twin = {"study": "x", "dataset": "d", **names, "train_seed": 0, "metric": "fid_x8", "value": 7.0, "unit": "score"}
+    twin |= {"run_id": "evaluate/other", "seed_first": 0, "seed_last": 199, "num_images": 200}
+    results = make(variants, {("a", "fid_x8", None): {0: 1.0, 1: 1.0, 2: 1.0}}, extra=[twin])
+    assert results.of("a", "s", "fid_x8").tolist() == [1.0, 1.0, 1.0]
+
+
+def latency_rows(variants, seconds, peaks):
+    rows = []
+    for name, by_batch in seconds.items():
+        names = {"study": "x", "model": variants[name]["timed"], "sampler": variants[name]["sampler"], "run_id": "latency/s-1"}
+        for batch, repeats in by_batch.items():
+            for repeat, value in enumerate(repeats):
+                rows.append({**names, "metric": "latency_s", "num_images": batch, "repeat": repeat, "value": value, "unit": "s"})
+            peak = {"metric": "peak_memory_bytes", "num_images": batch, "value": peaks[name][batch], "unit": "bytes"}
+            rows.append({**names, **peak})
+    return rows
+
+
+@pytest.mark.parametrize("second, word", [([1.0, 2.02, 3.9], "yes"), ([4.0, 8.1, 15.9], "no"), ([1.0, 8.0, 8.0], "not decided")])
+def test_speed_is_decided_at_every_batch_size(make, second, word):
+    """Catches a claim of speed from one batch size, or from unpaired rounds: times drift by 4, the ratio is steady."""
+    variants = {"a": variant("a", "p"), "b": variant("b", "p")}
+    first = [2.0, 4.0, 8.0]
+    seconds = {"a": {1: first, 8: first}, "b": {1: second, 8: second}}
+    peaks = {"a": {1: 100, 8: 800}, "b": {1: 50, 8: 900}}
+    results = make(variants, {}, extra=latency_rows(variants, seconds, peaks), measure=("latency",))
+    assert judged(results, "s", claim_of("latency", "b", "a"))[0] == word
+    word, reason = judged(results, "s", claim_of("memory", "b", "a"))
+    assert word == "not decided" and "0.50 at batch 1" in reason
+    assert judged(results, "s", claim_of("memory", "a", "a"))[0] == "no"
+
+
+def test_faster_at_one_batch_size_only_is_not_decided(make):
+    """Catches a claim that holds at a single batch size."""
+    variants = {"a": variant("a", "p"), "b": variant("b", "p")}
+    seconds = {"a": {1: [2.0, 2.1, 2.2], 8: [2.0, 2.1, 2.2]}, "b": {1: [1.0, 1.05, 1.1], 8: [4.0, 4.2, 4.4]}}
+    peaks = {name: {1: 1, 8: 1} for name in variants}
+    results = make(variants, {}, extra=latency_rows(variants, seconds, peaks), measure=("latency",))
+    assert judged(results, "s", claim_of("latency", "b", "a"))[0] == "not decided"
+
+
+def test_a_missing_score_is_named_and_never_zero(make):
+    """Catches a figure or table that draws a failed run as 0 or leaves it out."""
+    variants = {
+        "m 1": variant("m", "p", "m"),
+        "m 2": variant("m", "q", "m", refine_steps=2),
+        "m 3": variant("m", "r", "m", refine_steps=1),
+    }
+    results = make(
+        variants, {("m 2", "fid_x8", None): {0: 3.0, 1: 3.1, 2: 3.2}, ("m 2", "token_evals", None): {0: 10, 1: 10, 2: 10}}
+    )
+    for figure in (figures_sweep.figure_guidance, figures_sweep.figure_refine_steps, figures_sweep.figure_heat_maps):
+        drawn, caption = figure(results, "s")
+        assert "m 1" in drawn._suptitle.get_text() and "not run" in drawn._suptitle.get_text()
+        assert "what is asked" in caption
+        assert all(0.0 not in line.get_ydata() for axes in drawn.axes for line in axes.lines)
+    table, _ = tables_sweep.table_guidance(results, "s")
+    assert table["Status"].tolist() == ["no scores on halves"]
+
+
+def test_heat_map_puts_each_number_in_its_place(make):
+    """Catches rows and columns that are exchanged or turned over."""
+    grid = {(p, s): 10 * i + s for i, p in enumerate((0.1, 0.5)) for s in (1, 4)}
+    variants = {f"p {p} s {s}": variant("m", f"{p}{s}", "m", p_resample=p, refine_steps=s) for p, s in grid}
+    numbers = {(f"p {p} s {s}", "fid_x8", None): {0: value} for (p, s), value in grid.items()}
+    figure, _ = figures_sweep.figure_heat_maps(make(variants, numbers), "s")
+    panel = figure.axes[0]
+    shown = {(round(t.get_position()[1]), round(t.get_position()[0])): float(t.get_text()) for t in panel.texts}
+    assert [t.get_text() for t in panel.get_yticklabels()] == ["0.5", "0.1"]
+    assert [t.get_text() for t in panel.get_xticklabels()] == ["1", "4"]
+    assert shown == {(0, 0): 11, (0, 1): 14, (1, 0): 1, (1, 1): 4}
+
+
+def test_a_reduced_study_says_so(make, tmp_path):
+    """Catches a table or caption of a cut-down study that reads like the real one."""
+    results = make({"a": variant("a", "p")}, {})
+    assert "REDUCED" not in analysis.claim(results, "s")
+    results.about["reduced"] = "one seed"
+    assert analysis.claim(results, "s").startswith("REDUCED STUDY: one seed.")
+
+
+def test_every_rule_of_judgement_is_found_by_name(make):
+    """Catches a rule that no study can name, or one whose word is none of the three."""
+    results = make({"a": variant("a", "p"), "b": variant("b", "p")}, {})
+    for rule in [name.removeprefix("judge_") for name in dir(analysis) if name.startswith("judge_")]:
+        word, reason = judged(results, "s", claim_of(rule, "b", "a"))
+        assert word == "not decided" and reason, f"{rule} decides without a number"
+
+
+def test_verdict_and_pairing_alone():
+    """Catches a pairing by position: seeds that only one side has must not shift the others."""
+    import pandas as pd
+
+    found = paired(pd.Series({0: 1.0, 1: 2.0, 2: 3.0}), pd.Series({1: 2.5, 2: 3.6}))
+    assert found.mean == pytest.approx(0.55) and found.count == 2
+    assert verdict(None) == "not decided"
