@@ -155,7 +155,7 @@ def figure_distillation(results: Results, suite: str) -> tuple[Figure, str]:
     caption = (
         f"{claim(results, suite)} Schedules in order of the tokens that one pass without guidance computes. Symbols: mean, bars: "
         "interval, a colour for each arm, side by side to be seen; lines across: the full schedules that the suite names, with "
-        "intervals; dotted: real training pictures; short lines: held in by the schedule itself, training pictures through the "
-        f"tokenizer. {arm_words(results, suite)} {made_by(results, suite)}"
+        "intervals; dotted: real training pictures; short lines: training pictures through the tokenizer under that "
+        f"schedule. {arm_words(results, suite)} {made_by(results, suite)}"
     )
     return figure, " ".join(caption.split())
