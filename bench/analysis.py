@@ -443,11 +443,10 @@ def made_by(results: Results, suite: str, sampler: bool = True) -> str:
 
 
 def claim(results: Results, suite: str) -> str:
-    """What the suite asks, what is expected of it, and how its claims were decided; a reduced study says so first."""
+    """What the suite asks, and how its claims were decided; a reduced study says so first."""
     about, reduced = results.suite(suite), results.about.get("reduced")
     words = [f"REDUCED STUDY: {rst(reduced).rstrip('.')}."] if reduced else []
     words.append(f"{rst(about['claim']).rstrip('.')}.")
-    words += [f"Expected: {rst(about['expect']).rstrip('.')}."] if about["expect"] else []
     for one in about["claims"]:
         word, reason = judged(results, suite, one)
         owner = "Claim of the paper" if one["origin"] == "paper" else "Claim"

@@ -280,7 +280,6 @@ class Suite(Strict):
     """One table or figure: a claim, variants, what is measured."""
 
     claim: str = Field(description="what is compared, in one sentence")
-    expect: str | None = Field(None, description="what the paper claims of it; null: the question is ours")
     claims: tuple[Claim, ...] = Field((), strict=False, description="what is judged, for the table of claims")
     core: bool = Field(True, description="part of the default run; else of `full`, or by its own target")
     measure: tuple[Measure, ...] = Field(("scores",), strict=False, min_length=1)

@@ -41,7 +41,7 @@ def make(tmp_path):
 
     def build(variants, numbers, claims=(), extra=(), measure=("sweep",)):
         suite = {
-            "claim": "what is asked", "expect": None, "claims": list(claims), "measure": list(measure), "figures": [], "tables": [],
+            "claim": "what is asked", "claims": list(claims), "measure": list(measure), "figures": [], "tables": [],
             "sweep": {"thresholds": [0.1]}, "train_seeds": [0, 1, 2], "variants": variants, "runs": ["sweep/a", "latency/s-1"],
         }  # fmt: skip
         about = {
