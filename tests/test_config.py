@@ -110,7 +110,7 @@ BAD = {
     "unknown measure": ({"suites/main/measure": ["score"]}, ["suites.main.measure", "'scores'", "'score'"]),
     "claim of nobody": (claim(variant="SRDD", against="VAR"), ["suites.main.claims.variant", "'SRDD'", "'SDD'", "VAR"]),
     "claim against nobody": (claim(variant="SDD", against="VRA"), ["suites.main.claims.against", "'VRA'", "'VAR'"]),
-    "claim by no rule": (claim(variant="SDD", against="VAR", rule="scorn"), ["suites.main.claims.rule", "unknown judge 'scorn'"]),
+    "claim by no rule": (claim(variant="SDD", against="VAR", rule="scorn"), ["suites.main.claims.rule", "unknown name 'scorn'"]),
     "box outside the picture": (
         {"suites/main/zero_shot": {"inpaint": [0.25, 0.25, 1.5, 0.75]}},
         ["zero_shot", "inpaint [0.25, 0.25, 1.5, 0.75]", "0 <= top < bottom <= 1"],
