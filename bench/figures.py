@@ -54,6 +54,7 @@ from .drawing import (
     text,
     write_figure,
 )
+from .figures_zero_shot import figure_error_propagation, figure_zero_shot, figure_zero_shot_strips  # noqa: F401
 
 # ---------------------------------------------------------------- pictures
 

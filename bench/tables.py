@@ -29,6 +29,7 @@ from .analysis import (
     show,
 )
 from .cells import Cell, frame, number, spread, write_table
+from .tables_zero_shot import table_error_propagation, table_zero_shot  # noqa: F401
 
 SCORES = {
     "FID": "fid",

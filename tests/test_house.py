@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = sorted((ROOT / "srdd").glob("*.py"))
 VERBS = [
     "prepare", "train_features", "train_tokenizer", "encode", "train", "sample", "evaluate", "baselines", "latency", "collect",
-    "tables", "figures",
+    "tables", "figures", "zero_shot", "error_propagation",
 ]  # fmt: skip
 
 
