@@ -212,12 +212,6 @@ class Results:
         rows = rows[rows["seed_first"].isna() | ((rows["seed_first"] == first) & (rows["seed_last"] == last))]
         return rows.set_index(rows["train_seed"].astype(int))["value"]
 
-    def at(self, variant: str, suite: str, metric: str, scale: int | None = None) -> Estimate | None:
-        """Mean and interval over training seeds of a metric at one scale, or of one without a scale, whatever pictures it is of."""
-        rows = self.select(variant, suite, metric)
-        here = rows["scale"].isna() if scale is None else rows["scale"] == scale
-        return estimate(rows.loc[here, "value"].dropna())
-
     @property
     def sample_seeds(self) -> tuple[int, int]:
         """First and last seed of the generated pictures."""

@@ -52,7 +52,7 @@ def study_row(plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def pictures(folders: dict[str, Path]) -> dict[str, np.ndarray]:
-    """The first pictures of each sample run and its strip, by run_id; and as many real held-out ones."""
+    """The first pictures of each sample run and its strip, and the strips of zero-shot runs, by run_id."""
     found: dict[str, np.ndarray] = {}
     for run_id, folder in folders.items():
         stage = run_id.split("/")[0]
@@ -60,9 +60,9 @@ def pictures(folders: dict[str, Path]) -> dict[str, np.ndarray]:
             images = np.load(folder / "images.npy", mmap_mode="r")
             found[f"{run_id}/images"] = np.array(images[-1, :GRID])
             found[f"{run_id}/strip"] = np.load(folder / "strip.npy")
-        if stage == "zero_shot" and (folder / "strips.npz").is_file():
-            with np.load(folder / "strips.npz") as strips:
-                found |= {f"{run_id}/{task}": strips[task] for task in strips.files}
+        if stage == "zero_shot" and (folder / "strip.npz").is_file():
+            with np.load(folder / "strip.npz") as strip:
+                found |= {f"{run_id}/{name}": strip[name] for name in strip.files}
     return found
 
 

@@ -1,109 +1,153 @@
-"""Verb: corrupt a share of the tokens of one scale in a sample, let the sampler go on with the same random numbers, and see what
-becomes of the error.
+"""Verb: tokens of one scale are replaced by others, the sampler goes on, and the last latent is compared with that of the clean sample.
 
-For every scale s and share p: `drift_p<p>`, the relative distance of the final latent state to that of the clean sample;
-`drift_direct_p<p>`, the same if all later tokens had stayed as they were; their quotient `drift_ratio_p<p>` is below 1 where later
-scales repair and above 1 where they amplify. The scores of the corrupted set less those of the clean one, both against the held-out
-split, are `fid_change_p<p>_<extractor>`.
+All random numbers after the error are those of the clean sample. Position and code of an error depend on the picture's seed and the
+scale, not on the model, so that variants meet the same errors.
+
+drift_p<share>, scale s: mean of ||f - f'|| / ||f|| over pictures, f the last latent. direct_drift: the same if all later tokens stayed
+as they were, what the replaced tokens alone change. repair_ratio: drift over direct_drift, below 1 where later scales repair, above 1
+where they amplify. fid_change: FID with errors minus FID without, same seeds, N and reference.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from srdd.config import SamplerConfig
+from srdd.model import ScaleTransformer
 from srdd.quantizer import Ladder
 from srdd.sampling import generate
-from srdd.zero_shot import corrupt_scale
+from srdd.tokenizer import Tokenizer
+from srdd.zero_shot import known_prefix, replace_tokens, replaced_count
 
-from .config import ErrorPropagationConfig, EvaluationConfig, FeaturesConfig
+from .config import ConfigError, ErrorPropagationConfig, EvaluationConfig, FeaturesConfig
 from .datasets import to_uint8
 from .encode import open_tokenizer
-from .metrics import Extractor, Scored, score
+from .metrics import MIN_IMAGES, Extractor, Scored, score
 from .prepare import open_split
 from .progress import Progress
 from .sample import labels_of
 from .train import model_identity, open_model
 from .verb import Run, main
 
+CHANGES = ("fid", "class_agreement")
 
-class Errors:
-    """Clean samples of a model, and the same with errors put into one scale."""
 
-    def __init__(self, run: Run) -> None:
-        self.settings: ErrorPropagationConfig = run.settings("error_propagation", ErrorPropagationConfig)
-        self.sampler: SamplerConfig = run.settings("sampler", SamplerConfig)
-        evaluation: EvaluationConfig = run.settings("evaluation", EvaluationConfig)
-        self.tokenizer = open_tokenizer(run)
-        self.model = open_model(run, run.inputs["train"] / "model.safetensors")
-        self.ladder: Ladder = self.tokenizer.at(self.model.schedule)
-        self.first, self.batch, self.count = evaluation.first_seed, evaluation.batch_size, self.settings.num_images
-        self.labels_N = labels_of(self.count, self.first, self.model.config.num_classes)
-        self.device = run.device
+@dataclass(frozen=True)
+class Probe:
+    """A model with its sampler, asked for pictures of consecutive seeds, batch by batch."""
 
-    def batches(self) -> list[range]:
-        return [range(i, min(i + self.batch, self.count)) for i in range(0, self.count, self.batch)]
+    model: ScaleTransformer
+    tokenizer: Tokenizer
+    sampler: SamplerConfig
+    labels_N: torch.Tensor
+    first_seed: int
+    batch: int
 
-    def clean(self, rows: range) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens and final state of the pictures of these rows, as the sampler makes them."""
-        return generate(self.model, self.ladder, self.labels(rows), self.seeds(rows), self.sampler)
+    @property
+    def ladder(self) -> Ladder:
+        return self.tokenizer.at(self.model.schedule)
 
-    def labels(self, rows: range) -> torch.Tensor:
-        return self.labels_N[rows.start : rows.stop].to(self.device)
-
-    def seeds(self, rows: range) -> range:
-        return range(self.first + rows.start, self.first + rows.stop)
-
-    def wrong(self, rows: range, tokens_BL: torch.Tensor, k: int, share: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Final states after errors in scale k: with later scales drawn anew, and with later tokens as they were."""
-        schedule, V = self.ladder.schedule, self.model.config.codebook_size
-        known = corrupt_scale(schedule, tokens_BL, k, share, V, self.seeds(rows))
-        drawn_BChw = generate(self.model, self.ladder, self.labels(rows), self.seeds(rows), self.sampler, known)[1]
-        return drawn_BChw, self.ladder.decode(known.tokens_BL)
+    def seeds(self, where: slice = slice(None)) -> list[int]:
+        return list(range(self.first_seed, self.first_seed + len(self.labels_N)))[where]
 
     @torch.no_grad()
-    def pictures(self, f_hat_BChw: torch.Tensor) -> np.ndarray:
-        return to_uint8(self.tokenizer.to_image(f_hat_BChw)).cpu().numpy()
+    def go_on(self, tokens_NL: torch.Tensor | None = None, scales: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Samples that keep the first so many scales of given tokens: tokens_NL and the last states f_hat_NChw, on the CPU."""
+        device, tokens, states = self.model.position.device, [], []
+        for i in range(0, len(self.labels_N), self.batch):
+            here = slice(i, i + self.batch)
+            known = known_prefix(self.model.schedule, scales, tokens_NL[here].to(device)) if scales else None
+            found = generate(self.model, self.ladder, self.labels_N[here].to(device), self.seeds(here), self.sampler, known)
+            tokens.append(found[0].cpu())
+            states.append(found[1].cpu())
+        return torch.cat(tokens), torch.cat(states)
+
+    @torch.no_grad()
+    def states(self, tokens_NL: torch.Tensor) -> torch.Tensor:
+        """The last states f_hat_NChw of given tokens, on the CPU."""
+        device = self.model.position.device
+        return torch.cat([self.ladder.decode(part.to(device)).cpu() for part in tokens_NL.split(self.batch)])
+
+    @torch.no_grad()
+    def pictures(self, f_hat_NChw: torch.Tensor) -> np.ndarray:
+        """Decoded states, uint8."""
+        device = self.model.position.device
+        parts = [to_uint8(self.tokenizer.to_image(part.to(device))).cpu() for part in f_hat_NChw.split(self.batch)]
+        return torch.cat(parts).numpy()
 
 
-def distance(clean_BChw: torch.Tensor, other_BChw: torch.Tensor) -> torch.Tensor:
-    """||clean - other|| / ||clean|| of each picture."""
-    return (clean_BChw - other_BChw).flatten(1).norm(dim=1) / clean_BChw.flatten(1).norm(dim=1)
+def drift(f_NChw: torch.Tensor, other_NChw: torch.Tensor) -> torch.Tensor:
+    """||f - f'|| / ||f|| of each picture, over all cells and channels of its latent."""
+    return (f_NChw - other_NChw).flatten(1).double().norm(dim=1) / f_NChw.flatten(1).double().norm(dim=1)
 
 
-@torch.no_grad()
+def measure(
+    probe: Probe, tokens_NL: torch.Tensor, f_NChw: torch.Tensor, k: int, share: float
+) -> tuple[dict[str, tuple[float, str]], torch.Tensor]:
+    """Replace a share of scale k's tokens and go on: the three numbers of the latent, and the last states with errors."""
+    V = probe.tokenizer.config.codebook_size
+    wrong_NL = replace_tokens(tokens_NL, probe.model.schedule, k, share, probe.seeds(), V)
+    _, after_NChw = probe.go_on(wrong_NL, k + 1)
+    total = drift(f_NChw, after_NChw).mean().item()
+    direct = drift(f_NChw, probe.states(wrong_NL)).mean().item()
+    numbers = {"drift": (total, "share"), "direct_drift": (direct, "share")}
+    if direct > 0:
+        numbers["repair_ratio"] = (total / direct, "ratio")
+    return numbers, after_NChw
+
+
 def work(run: Run) -> None:
-    errors = Errors(run)
-    extractor = Extractor(run.settings("features", FeaturesConfig), run.device, run.inputs["features"])
-    reference, metrics = open_split(run.inputs["data"], "test"), run.settings("evaluation", EvaluationConfig).metrics
-    here = {**model_identity(run), "num_images": errors.count}
-    here |= {"seed_first": errors.first, "seed_last": errors.first + errors.count - 1}
-    asked_N = errors.labels_N.numpy() if errors.model.config.conditional else None
+    config, sampler = run.settings("error_propagation", ErrorPropagationConfig), run.settings("sampler", SamplerConfig)
+    evaluation, features = run.settings("evaluation", EvaluationConfig), run.settings("features", FeaturesConfig)
+    extractor = Extractor(features, run.device, run.inputs["features"])
+    test = open_split(run.inputs["data"], "test")
+    if len(test) < MIN_IMAGES:
+        raise ConfigError(f"dataset.test_share: leaves {len(test)} held-out pictures; scores need {MIN_IMAGES} or more, raise it")
+    tokenizer = open_tokenizer(run)
+    model = open_model(run, run.inputs["train"] / "model.safetensors")
+    N, schedule, classes = config.num_images, model.schedule, model.config.num_classes
+    labels_N = labels_of(N, evaluation.first_seed, classes)
+    probe = Probe(model, tokenizer, sampler, labels_N, evaluation.first_seed, evaluation.batch_size)
+    last_seed = evaluation.first_seed + N - 1
+    identity = {**model_identity(run), "seed_first": evaluation.first_seed, "seed_last": last_seed, "num_images": N}
 
-    def scores(parts: list[np.ndarray]) -> dict[str, tuple[float, str]]:
-        return score(Scored(np.concatenate(parts), asked_N, reference, extractor), metrics)
+    def scores(f_hat_NChw: torch.Tensor) -> dict[str, tuple[float, str]]:
+        scored = Scored(probe.pictures(f_hat_NChw), labels_N.numpy() if classes else None, test, extractor)
+        found = score(scored, evaluation.metrics)
+        return {name: found[key] for name in CHANGES if (key := f"{name}_{features.name}") in found}
 
-    clean = [errors.clean(rows) for rows in errors.batches()]
-    before = scores([errors.pictures(state) for _, state in clean])
-    cells = [(k, share) for k in range(errors.ladder.schedule.num_scales) for share in errors.settings.shares]
-    progress = Progress(run.run_id, errors.count * len(cells), unit="picture")
-    for k, share in cells:
-        drift, direct, images = [], [], []
-        for rows, (tokens_BL, state_BChw) in zip(errors.batches(), clean):
-            drawn_BChw, kept_BChw = errors.wrong(rows, tokens_BL, k, share)
-            drift.append(distance(state_BChw, drawn_BChw))
-            direct.append(distance(state_BChw, kept_BChw))
-            images.append(errors.pictures(drawn_BChw))
-            progress.advance(len(rows))
-        far, near = torch.cat(drift).double().mean().item(), torch.cat(direct).double().mean().item()
-        run.add(f"drift_p{share:g}", far, "share", scale=k, **here)
-        run.add(f"drift_direct_p{share:g}", near, "share", scale=k, **here)
-        run.add(f"drift_ratio_p{share:g}", far / near, "ratio", scale=k, **here)
-        for name, (value, unit) in scores(images).items():
-            metric, _, suffix = name.rpartition("_")
-            run.add(f"{metric}_change_p{share:g}_{suffix}", value - before[name][0], unit, scale=k, **here)
+    clean_NL, clean_NChw = probe.go_on()
+    clean_scores = scores(clean_NChw)
+    for name, (value, unit) in clean_scores.items():
+        run.add(f"clean_{name}_{features.name}", value, unit, **identity)
+    # how far apart two samples of one class are: a drift of this size leaves nothing of the clean picture
+    step = max(1, classes)
+    apart = drift(clean_NChw[:-step], clean_NChw[step:]).mean().item()
+    run.add("drift_unrelated", apart, "share", **identity)
+    counts = [{share: replaced_count(length, share) for share in config.shares} for length in schedule.lengths]
+    progress = Progress(run.run_id, sum(len(set(found.values())) for found in counts), unit="corruption")
+    for k, found in enumerate(counts):
+        # where a sampler masks and later scales look back at what was masked, a given prefix is not seen as a drawn one is: compare
+        # with the clean sample gone on from its own prefix, which else is the clean sample itself, bit by bit
+        tokens_NL, f_NChw = probe.go_on(clean_NL, k + 1)
+        before = clean_scores if torch.equal(tokens_NL, clean_NL) else scores(f_NChw)
+        by_count: dict[int, dict[str, tuple[float, str]]] = {}
+        for share, count in found.items():
+            if count not in by_count:  # on a small grid several shares are one count
+                numbers, after_NChw = measure(probe, tokens_NL, f_NChw, k, share)
+                named = {f"{name}_p{{share}}": number for name, number in numbers.items()}
+                for name, (value, unit) in scores(after_NChw).items():
+                    named[f"{name}_change_p{{share}}_{features.name}"] = value - before[name][0], unit
+                by_count[count] = named
+                progress.advance()
+            run.add(f"tokens_replaced_p{share:g}", count, "tokens", scale=k, **identity)
+            for name, (value, unit) in by_count[count].items():
+                run.add(name.format(share=f"{share:g}"), value, unit, scale=k, **identity)
     progress.close()
+    run.say(f"{N} pictures, {schedule.num_scales} scales; two samples of a class are {apart:.2f} apart")
 
 
 if __name__ == "__main__":

@@ -1,218 +1,234 @@
-"""Figures of tasks that nothing was trained for, and of errors that are put into a sample."""
+"""Figures of zero-shot tasks and of error propagation."""
 
 from __future__ import annotations
 
+import textwrap
+
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
-from .analysis import Estimate, Results, claim, held_out, rst, samplers, seeds_words
-from .drawing import COLOURS, DOUBLE, LINES, MARKERS, blank, canvas, legend_below, look, note, place, plain_log, text
+from .analysis import Results, claim, estimate, held_out, reach, samplers
+from .analysis_zero_shot import (
+    CEILING,
+    RIVAL_NAMES,
+    RIVALS,
+    TASKS,
+    along_scales,
+    at,
+    error_words,
+    lost_words,
+    one_value,
+    protocol,
+    rows_lost,
+    shares_shown,
+    strip_run,
+    tasks,
+    true_scales,
+    zero_shot_words,
+)
+from .drawing import COLOURS, DOUBLE, band, blank, canvas, legend_below, look, note, place, side_ticks, text
 
-TASKS = {"inpaint": "in-painting", "outpaint": "out-painting", "super_resolution": "super-resolution"}
-OPPONENT = {"inpaint": "fill", "outpaint": "fill", "super_resolution": "bicubic"}
-OPPONENTS = {"fill": "nearest-mean fill", "bicubic": "bicubic", "ceiling": "ceiling: all tokens true"}
+GREY = "0.35"
+LIKENESS = {"psnr": "PSNR (dB)", "ssim": "SSIM (1 = equal)"}
 
-
-def boxes_asked(results: Results, suite: str) -> list[str]:
-    """The tasks by box that a suite asked for."""
-    return [task for task in ("inpaint", "outpaint") if results.suite(suite)["zero_shot"][task]]
-
-
-def true_scales(results: Results, suite: str) -> list[int]:
-    """Every number of true scales that super-resolution was given."""
-    rows = results.metrics
-    mine = rows["run_id"].isin(results.suite(suite)["runs"]) & (rows["metric"] == "super_resolution_psnr_whole")
-    return sorted(rows.loc[mine, "scale"].dropna().astype(int).unique().tolist())
-
-
-def lacking(results: Results, suite: str, metric: str) -> str:
-    """Variants without any row of a metric, and why."""
-    seeds = results.suite(suite)["train_seeds"]
-    lost = [v for v in results.variants(suite) if not len(results.select(v, suite, metric).dropna(subset=["value"]))]
-    return "; ".join(f"{v}: {results.why(results.variants(suite)[v], seeds[0])}" for v in lost)
-
-
-def dot(axes: Axes, x: float, found: Estimate | None, label: str | None, style: dict) -> None:
-    """A mean with its interval."""
-    if found is not None:
-        half = None if found.half is None else [[found.half]] * 2
-        axes.errorbar([x], [found.mean], yerr=half, capsize=2.5, elinewidth=1, linestyle="none", label=label, **style)
+# ---------------------------------------------------------------- numbers of the tasks
 
 
-def _by_box(axes: Axes, results: Results, suite: str, what: str) -> None:
-    """Every variant, the opponent and the ceiling at every task by box."""
-    tasks, variants = boxes_asked(results, suite), list(results.variants(suite))
-    for i, task in enumerate(tasks):
-        for j, variant in enumerate(variants):
-            mark = {key: value for key, value in look(j).items() if key != "linestyle"}
-            shift = 0.16 * (j - (len(variants) - 1) / 2)
-            found = results.at(variant, suite, f"{task}_{what}_unknown")
-            dot(axes, i + shift, found, text(variant) if i == 0 else None, mark)
-        for n, opponent in enumerate(("fill", "ceiling")):
-            found = results.at(variants[0], suite, f"{opponent}_{task}_{what}_unknown")
-            if found is not None:
-                style = {"color": "0.35", "linestyle": ("--", ":")[n], "linewidth": 1, "zorder": 0}
-                axes.hlines(found.mean, i - 0.42, i + 0.42, label=OPPONENTS[opponent] if i == 0 else None, **style)
+def _variants_axis(axes: Axes, results: Results, suite: str) -> None:
+    names = ["\n".join(map(text, textwrap.wrap(name, 12))) for name in results.variants(suite)]
+    slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(names) > 4 else {}
+    axes.set_xticks(range(len(names)), names, **slant)
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    axes.set_xlabel("variant")
+
+
+def _level(axes: Axes, values: list[float | None], label: str, style: dict) -> None:
+    """A line that no training moves: across the panel, or a tick per variant where tokenizers or schedules differ."""
+    found = [value for value in values if value is not None]
+    if found and len(set(found)) == 1:
+        axes.axhline(found[0], label=label, linewidth=1, zorder=0, **style)
+        return
+    for i, value in enumerate(values):
+        if value is not None:
+            axes.hlines(value, i - 0.4, i + 0.4, label=label, linewidth=1, zorder=0, **style)
+
+
+def _box_panel(axes: Axes, results: Results, suite: str, task: str, measure: str) -> None:
+    """Every variant on the unknown region: a point a training, mean and interval; the fill and the ceiling as lines."""
+    metric, variants = f"{task}_{measure}_unknown", list(results.variants(suite))
+    for i, variant in enumerate(variants):
+        values = at(results, variant, suite, metric)
+        if (found := estimate(values)) is None:
+            continue
+        mark = {key: value for key, value in look(i).items() if key != "linestyle"}
+        spots = i - 0.18 + 0.04 * np.arange(len(values))
+        axes.scatter(spots, values, s=7, color=mark["color"], alpha=0.45, linewidth=0)
+        half = [[found.half]] * 2 if found.half is not None else None
+        axes.errorbar([i], [found.mean], yerr=half, capsize=2.5, elinewidth=1, linestyle="none", **mark)
+    if not axes.collections:
+        blank(axes, "no variant has a number")
+    for prefix, label, style in _lines_of(task):
+        _level(axes, [one_value(results, v, suite, f"{prefix}_{metric}") for v in variants], label, style)
+    _variants_axis(axes, results, suite)
+
+
+def _lines_of(task: str) -> list[tuple[str, str, dict]]:
+    rival = RIVALS[task]
+    colour = COLOURS[7] if rival == "bicubic" else COLOURS[5]
+    return [
+        (rival, RIVAL_NAMES[rival], {"color": colour, "linestyle": (0, (1, 1)) if rival == "bicubic" else "-."}),
+        ("ceiling", CEILING, {"color": GREY, "linestyle": "--"}),
+    ]
+
+
+def _scale_panel(axes: Axes, results: Results, suite: str, measure: str) -> None:
+    """The whole picture against how many scales are true."""
+    metric, variants = f"super_resolution_{measure}_whole", results.variants(suite)
+    for i, variant in enumerate(variants):
+        rows = along_scales(results, variant, suite, metric)
+        if len(rows):
+            band(axes, rows, "scale", variant, look(i))
     if not axes.lines:
         blank(axes, "no variant has a number")
-    axes.set_xticks(range(len(tasks)), [TASKS[task] for task in tasks])
-    axes.set_xlim(-0.6, max(1, len(tasks)) - 0.4)
+    (rival, label, style), (_, high, high_style) = _lines_of("super_resolution")
+    drawn: set[tuple] = set()
+    for variant in variants:
+        rows = along_scales(results, variant, suite, f"{rival}_{metric}").groupby("scale")["value"].first()
+        if len(rows) and tuple(rows) not in drawn:  # one line a schedule
+            drawn.add(tuple(rows))
+            axes.plot(rows.index, rows.to_numpy(), label=label, linewidth=1, marker="|", zorder=0, **style)
+    for value in sorted({v for n in variants if (v := one_value(results, n, suite, f"ceiling_{measure}_whole")) is not None}):
+        axes.axhline(value, label=high, linewidth=1, zorder=0, **high_style)
+    last = true_scales(results, suite)[-1:] or [1]
+    axes.set_xlim(0.8, last[0] + 0.2)
+    axes.xaxis.set_major_locator(MaxNLocator(min(8, last[0]), integer=True))
+    axes.set_xlabel("true scales m (scales)")
 
 
 def figure_zero_shot(results: Results, suite: str) -> tuple[Figure, str]:
-    """PSNR and SSIM of the unknown part, and PSNR of super-resolution against the number of true scales."""
-    figure, axes = canvas(DOUBLE, 2.8, 1, 3)
-    left, middle, right = axes[0]
-    _by_box(left, results, suite, "psnr")
-    _by_box(middle, results, suite, "ssim")
-    left.set_ylabel("PSNR of the unknown part (dB)")
-    middle.set_ylabel("SSIM of the unknown part (index)")
-    scales, variants = true_scales(results, suite), list(results.variants(suite))
-    for j, variant in enumerate(variants):
-        mark = {key: value for key, value in look(j).items() if key != "linestyle"}
-        points = [(m, results.at(variant, suite, "super_resolution_psnr_whole", m)) for m in scales]
-        for m, found in points:
-            dot(right, m + 0.08 * (j - (len(variants) - 1) / 2), found, None, mark)
-    for opponent, style in (("bicubic", LINES[2]), ("ceiling", LINES[3])):
-        points = [(m, results.at(variants[0], suite, f"{opponent}_super_resolution_psnr_whole", m)) for m in scales]
-        points = [(m, found.mean) for m, found in points if found]
-        label = OPPONENTS[opponent] if opponent == "bicubic" or not boxes_asked(results, suite) else None
-        if points:
-            right.plot(*zip(*points), color="0.35", linestyle=style, linewidth=1, label=label, zorder=0)
-    if not right.lines:
-        blank(right, "no super-resolution was asked for")
-    right.set_xlabel("true scales m that are kept")
-    right.set_ylabel("PSNR of the whole picture (dB)")
-    right.xaxis.set_major_locator(FixedLocator(scales or [0]))
-    right.xaxis.set_minor_locator(NullLocator())
+    """PSNR and SSIM of completed pictures, per task; opponents as lines, the tokenizer's ceiling dashed."""
+    asked = tasks(results, suite)
+    figure, axes = canvas(DOUBLE if len(asked) > 1 else DOUBLE / 2, 4.3, len(LIKENESS), len(asked))
+    for row, (measure, label) in zip(axes, LIKENESS.items()):
+        for panel, task in zip(row, asked):
+            if task == "super_resolution":
+                _scale_panel(panel, results, suite, measure)
+            else:
+                _box_panel(panel, results, suite, task, measure)
+            panel.set_ylabel(label)
+    for panel, task in zip(axes[0], asked):
+        panel.set_title(f"{TASKS[task]}, {'whole' if task == 'super_resolution' else 'unknown part'}")
     legend_below(figure, columns=3)
-    note(figure, lacking(results, suite, f"{(boxes_asked(results, suite) or ['super_resolution'])[0]}_psnr_whole"))
+    note(figure, rows_lost(results, suite))
     caption = (
-        f"{claim(results, suite)} Zero-shot completion of {asked(results, suite)}: at every scale the tokens whose resized mask exceeds "
-        "one half are the true ones, scales of three tokens or fewer are all true; super-resolution keeps the tokens of the first m "
-        "scales. Pictures are decoded whole, known pixels are not pasted. Symbols: mean, bars: interval. "
-        f"{boxes_words(results, suite)} {seeds_words(results, suite)} {samplers(results, suite)}"
+        f"{claim(results, suite)} Likeness of completed pictures to the held-out ones, mean over pictures; small points: one training "
+        "each, symbols and lines: mean, bars and bands: interval. Dashed: what the tokenizer makes of all true tokens, which no sampler "
+        f"can be expected to pass. Likeness rewards the average of all plausible answers; a sampler gives one of them. "
+        f"{protocol(results, suite)} PSNR of 8-bit pictures, an exact part counted as 58.9 dB; SSIM on the unknown part: mean of its map "
+        f"there. {zero_shot_words(results, suite)}"
     )
-    return figure, " ".join(caption.split())
+    return figure, caption
 
 
-def asked(results: Results, suite: str) -> str:
-    """How many pictures were completed."""
-    mine = results.metrics["run_id"].isin(results.suite(suite)["runs"])
-    counts = results.metrics.loc[mine & results.metrics["metric"].str.endswith("_psnr_whole"), "num_images"].dropna()
-    return f"{int(counts.iloc[0])} pictures of {held_out(results)}" if len(counts) else f"pictures of {held_out(results)}"
+# ---------------------------------------------------------------- strips
 
 
-def boxes_words(results: Results, suite: str) -> str:
-    """Where the boxes lie."""
-    about = results.suite(suite)["zero_shot"]
-    shown = [
-        f"{TASKS[task]} {'of' if task == 'inpaint' else 'round'} the box {about[task]}" for task in boxes_asked(results, suite)
-    ]
-    return f"{rst('; '.join(shown))} (top, left, bottom, right in shares of the side)." if shown else ""
+def _strip(axes: Axes, columns: dict[str, np.ndarray | None], rows: int) -> None:
+    """A panel of pictures, a column for each name; a name without pictures stays blank and is marked."""
+    cells = {(r, c): p for c, images in enumerate(columns.values()) if images is not None for r, p in enumerate(images[:rows])}
+    if not cells:
+        blank(axes, "no pictures")
+        axes.spines[:].set_visible(False)
+        return
+    pitch = place(axes, cells, rows, len(columns))
+    marks = [text(name) if images is not None else f"{text(name)}: missing" for name, images in columns.items()]
+    axes.set_xticks([(c + 0.45) * pitch for c in range(len(marks))], marks, rotation=35, ha="left", rotation_mode="anchor")
+    axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=1)
 
 
 def figure_zero_shot_strips(results: Results, suite: str) -> tuple[Figure, str]:
-    """The first held-out pictures: original, what is known, opponent, completion of every variant, ceiling; a panel for each task."""
-    variants, seed = list(results.variants(suite)), results.suite(suite)["train_seeds"][0]
-    runs = {v: _run_of(results, suite, v, seed) for v in variants}
-    keys = boxes_asked(results, suite) + [f"super_resolution_{m}" for m in true_scales(results, suite)]
-    figure, axes = canvas(DOUBLE, 1.5 + 0.62 * len(variants), 1, max(1, len(keys)))
-    for panel, key in zip(axes[0], keys):
-        strips = {v: results.images.get(f"{run}/{key}") for v, run in runs.items()}
-        there = next((strip for strip in strips.values() if strip is not None), None)
-        panel.set_title(TASKS.get(key, f"m = {key.split('_')[-1]}"))
-        if there is None:
-            blank(panel, "no pictures")
-            continue
-        count = min(4, len(there))
-        rows = ["original", "known", OPPONENTS[OPPONENT[key.rstrip("_0123456789")]]]
-        columns = [there[:count, 0], there[:count, 1], there[:count, 2]]
-        for variant, strip in strips.items():
-            rows.append(text(variant))
-            columns.append(None if strip is None else strip[:count, 3])
-        rows.append("ceiling")
-        columns.append(there[:count, 4])
-        cells = {(r, c): images[c] for r, images in enumerate(columns) if images is not None for c in range(count)}
-        pitch = place(panel, cells, len(rows), count)
-        if panel is axes[0, 0]:
-            panel.set_yticks([(r + 0.45) * pitch for r in range(len(rows))], [row.replace("nearest-mean ", "") for row in rows])
-            panel.tick_params(length=0)
-        elif "bicubic" in rows and key == f"super_resolution_{true_scales(results, suite)[0]}":
-            panel.set_yticks([2.45 * pitch], ["bicubic"])
-            panel.tick_params(length=0)
-    note(figure, lacking(results, suite, f"{(boxes_asked(results, suite) or ['super_resolution'])[0]}_psnr_whole"))
-    caption = (
-        f"{claim(results, suite)} The first held-out pictures, not chosen, training seed {seed}: original; what is known (grey: unknown; "
-        "super-resolution: what the m true scales decode to); nearest-mean fill or, for super-resolution, bicubic; the completion of "
-        f"every variant; the tokenizer's reconstruction from all true tokens. {boxes_words(results, suite)} {samplers(results, suite)}"
+    """A few held-out pictures through every task: as they are, what is known, the opponent, each variant, the ceiling."""
+    runs = {variant: strip_run(results, variant, suite) for variant in results.variants(suite)}
+    keys = [(task, TASKS[task]) for task in tasks(results, suite) if task != "super_resolution"]
+    if "super_resolution" in tasks(results, suite):
+        keys += [(f"super_resolution_{m}", f"super-resolution, m = {m}") for m in true_scales(results, suite)]
+    keys = [(key, title) for key, title in keys if any(f"{run}/{key}_input" in results.images for run in runs.values())]
+    shown, first = 4, next((run for run in runs.values() if run), None)
+    per_line = 2 if len(runs) <= 5 else 1
+    lines = max(1, -(-len(keys) // per_line))
+    width = (DOUBLE - 0.2) / per_line
+    height = lines * (0.5 + width * shown / (len(runs) + 4.5))
+    figure, axes = canvas(DOUBLE, height, lines, per_line)
+    panels = iter(axes.flat)
+    if first is None:
+        blank(next(panels), "no variant has pictures")
+    for (key, title), panel in zip(keys, panels):
+        owner = next(run for run in runs.values() if f"{run}/{key}_input" in results.images)
+        rival = RIVAL_NAMES[RIVALS[key.rstrip("_0123456789")]]
+        columns = {"original": results.images[f"{owner}/original"], "input": results.images[f"{owner}/{key}_input"]}
+        columns[rival.removesuffix(" fill")] = results.images[f"{owner}/{key}_rival"]
+        columns |= {variant: results.images.get(f"{run}/{key}_completed") for variant, run in runs.items()}
+        columns["all true"] = results.images[f"{owner}/ceiling"]
+        _strip(panel, columns, shown)
+        panel.set_ylabel(title)
+    for panel in panels:
+        panel.set_visible(False)
+    note(
+        figure,
+        "; ".join(f"{v}: no pictures, {results.why(results.variants(suite)[v], None)}" for v, run in runs.items() if not run),
     )
-    return figure, " ".join(caption.split())
-
-
-def _run_of(results: Results, suite: str, variant: str, seed: int) -> str | None:
-    """run_id of a variant's zero-shot job."""
-    rows = results.select(variant, suite, "inpaint_psnr_whole")
-    if not len(rows):
-        rows = results.select(variant, suite, "super_resolution_psnr_whole")
-    found = rows.loc[rows["train_seed"] == seed, "run_id"]
-    return found.iloc[0] if len(found) else None
+    caption = (
+        f"{claim(results, suite)} The first {shown} pictures of {held_out(results)}, not chosen, enlarged without smoothing. "
+        "Input: what is known, grey where it is not; for super-resolution the reduced picture that bicubic enlarges. All true: the "
+        f"tokenizer's reconstruction from all true tokens. {protocol(results, suite)} First training seed with pictures; picture i has "
+        f"sample seed i. {samplers(results, suite)}"
+    )
+    return figure, caption
 
 
 # ---------------------------------------------------------------- error propagation
 
 
 def figure_error_propagation(results: Results, suite: str) -> tuple[Figure, str]:
-    """Drift of the final state, its ratio to the direct error, and the change of FID, against the scale that was corrupted."""
-    figure, axes = canvas(DOUBLE, 2.9, 1, 3)
-    shares = results.suite(suite)["error_propagation"]["shares"]
-    shown = [shares[len(shares) // 2], shares[-1]] if len(shares) > 1 else list(shares)
-    kinds = {
-        "drift_p{}": "drift of the final state (share)",
-        "drift_ratio_p{}": "drift / direct error (ratio)",
-        f"fid_change_p{{}}_{results.extractor}": f"change of {results.label('FID')}",
+    """Drift of the last latent, drift over its direct part and change of FID against the scale that the errors are in."""
+    shares, x = shares_shown(results, suite), results.extractor
+    figure, axes = canvas(DOUBLE, 5.4, 3, len(shares), sharey="row", sharex=True)
+    ways = {
+        "drift_p{p:g}": "drift of the last latent\n(share of its norm)",
+        "repair_ratio_p{p:g}": "drift over its\ndirect part (ratio)",
+        "fid_change_p{p:g}_{x}": f"change of {results.label('FID')}",
     }
-    sides: set[int] = set()
-    for panel, (metric, label) in zip(axes[0], kinds.items()):
-        for i, (variant, names) in enumerate(results.variants(suite).items()):
-            sides |= set(names["patch_nums"])
-            for j, share in enumerate(shown):
-                found = [
-                    (side, results.at(variant, suite, metric.format(f"{share:g}"), k))
-                    for k, side in enumerate(names["patch_nums"])
-                ]
-                found = [(side, value) for side, value in found if value is not None]
-                if not found:
-                    continue
-                shift = 0.04 * (i - (len(results.variants(suite)) - 1) / 2)
-                xs, style = (
-                    [side + shift for side, _ in found],
-                    {"color": COLOURS[i], "marker": MARKERS[i], "linestyle": LINES[j]},
-                )
-                panel.plot(xs, [v.mean for _, v in found], label=text(f"{variant}, {100 * share:g} %"), **style)
-                half = [v.half or 0.0 for _, v in found]
-                panel.errorbar(
-                    xs, [v.mean for _, v in found], yerr=half, fmt="none", ecolor=COLOURS[i], elinewidth=0.8, capsize=1.5
-                )
-        if not panel.lines:
-            blank(panel, "no variant has a number")
-        panel.set_ylabel(label)
-        panel.set_xlabel("grid side of the corrupted scale (tokens)")
-        panel.xaxis.set_major_locator(FixedLocator(sorted(sides)))
-        panel.xaxis.set_minor_locator(NullLocator())
-    axes[0, 1].axhline(1.0, color="0.35", linestyle=":", linewidth=1, zorder=0)
-    if axes[0, 0].lines:
-        axes[0, 0].set_yscale("log")
-        plain_log(axes[0, 0].yaxis)
-    legend_below(figure, columns=4)
-    note(figure, lacking(results, suite, f"drift_p{shares[0]:g}"))
-    counts = results.metrics.loc[results.metrics["metric"].str.startswith("drift_p"), "num_images"].dropna()
+    variants = results.variants(suite)
+    for row, (metric, label) in zip(axes, ways.items()):
+        for panel, p in zip(row, shares):
+            for i, (variant, names) in enumerate(variants.items()):
+                rows = along_scales(results, variant, suite, metric.format(p=p, x=x))
+                if len(rows):
+                    sides = rows["scale"].astype(int).map(dict(enumerate(names["patch_nums"])))
+                    apart = 0.06 * (i - (len(variants) - 1) / 2)  # equal values would hide each other
+                    band(panel, rows.assign(side=sides + apart), "side", variant, look(i))
+            if not panel.lines:
+                blank(panel, "no number")
+            side_ticks(panel, results, suite)
+            panel.set_xlabel("")
+        row[0].set_ylabel(label)
+    far = [v for name in variants for v in at(results, name, suite, "drift_unrelated")]
+    for panel, p in zip(axes[0], shares):
+        panel.set_title(f"{100 * p:g} % of a scale replaced")
+        if far:
+            panel.axhline(np.mean(far), color=GREY, linestyle=":", linewidth=1, label="two samples of one class", zorder=0)
+        panel.set_ylim(bottom=0)
+    for panel in axes[1]:
+        panel.axhline(1, color=GREY, linestyle="--", linewidth=0.8, zorder=0, label="neither repaired nor amplified")
+    for panel in axes[2]:
+        panel.axhline(0, color=GREY, linewidth=0.6, zorder=0)
+        panel.set_xlabel("grid side of the scale with errors (tokens)")
+    legend_below(figure, columns=3)
+    note(figure, lost_words(results, suite, "drift_unrelated"))
     caption = (
-        f"{claim(results, suite)} A share of the tokens of one scale of a sample, at least one, is replaced by other codes; the sampler "
-        "goes on with the same random numbers. Left: relative distance of the final latent state to that of the clean sample. Middle: the "
-        "same over the distance if later tokens had stayed as they were; below 1 later scales repair, above 1 they amplify. Right: FID "
-        f"of the corrupted set minus that of the clean one, N = {int(counts.iloc[0]) if len(counts) else '-'} each. The same places and "
-        f"codes in every variant. Lines: mean, bars: interval. {seeds_words(results, suite)} {samplers(results, suite)}"
+        f"{claim(results, suite)} Lines: mean, bands: interval; symbols of one scale stand side by side. Dotted: the drift between two "
+        f"clean samples of one class, at which nothing of the picture is left. {error_words(results, suite)} {reach(results, suite)}"
     )
     return figure, " ".join(caption.split())

@@ -1,62 +1,127 @@
-"""Tables of tasks that nothing was trained for, and of errors that are put into a sample."""
+"""Tables of zero-shot tasks and of error propagation."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from .analysis import Results, claim, samplers, seeds_words
-from .cells import frame, number, spread
-from .figures_zero_shot import OPPONENT, OPPONENTS, TASKS, asked, boxes_asked, boxes_words, true_scales
+from .analysis import Results, by_reason, claim, estimate, paired, reach
+from .analysis_zero_shot import (
+    CEILING,
+    RIVAL_NAMES,
+    RIVALS,
+    TASKS,
+    at,
+    error_words,
+    extractor_words,
+    lost,
+    one_value,
+    protocol,
+    tasks,
+    true_scales,
+    zero_shot_words,
+)
+from .cells import Cell, frame, number, spread
+
+LIKENESS = {
+    "PSNR unknown (dB)": "psnr_unknown",
+    "SSIM unknown": "ssim_unknown",
+    "PSNR whole (dB)": "psnr_whole",
+    "SSIM whole": "ssim_whole",
+}
+SCORES = {"Class agreement": "class_agreement", "Feature distance": "feature_distance", "FID, completed": "fid"}
+
+
+def _columns(results: Results) -> dict[str, str]:
+    """Column title: ending of the metric."""
+    return LIKENESS | {results.label(title): f"{name}_{results.extractor}" for title, name in SCORES.items()}
+
+
+def _variant_row(results: Results, suite: str, variant: str, task: str, m: int | None) -> dict[str, str]:
+    """One variant at one task."""
+    row = {title: spread(estimate(at(results, variant, suite, f"{task}_{name}", m))) for title, name in _columns(results).items()}
+    main = f"{task}_psnr_{'whole' if m is not None else 'unknown'}"
+    if m is not None:
+        row |= {title: "" for title in LIKENESS if "unknown" in title}
+    first = next(iter(results.variants(suite)))
+    pair = (at(results, name, suite, main, m) for name in (first, variant))
+    row["PSNR minus the first, paired (dB)"] = Cell("first") if variant == first else spread(paired(*pair), difference=True)
+    return row | {"Status": by_reason(lost(results, suite, variant, main, m)) or "ok"}
+
+
+def _fixed_row(results: Results, suite: str, prefix: str, task: str, m: int | None) -> dict[str, str]:
+    """An opponent or the ceiling: the same for every training, taken from the first variant that has it."""
+    row: dict[str, str] = {}
+    for title, name in _columns(results).items():
+        if m is not None and "unknown" in title:
+            row[title] = ""
+            continue
+        metric, at_m = f"{prefix}_{task}_{name}", m
+        if prefix == "ceiling" and "unknown" not in name:
+            metric, at_m = f"ceiling_{name}", None
+        found = [v for variant in results.variants(suite) if (v := one_value(results, variant, suite, metric, at_m)) is not None]
+        row[title] = Cell(number(found[0] if found else None), mean=found[0] if found else None)
+    return row | {"Status": "ok" if any(cell not in ("-", "") for cell in row.values()) else "no number"}
 
 
 def table_zero_shot(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
-    """Every task: PSNR, SSIM, class agreement and FID of the completed set, for every variant, the opponent and the ceiling."""
-    rows, x, first = [], results.extractor, next(iter(results.variants(suite)))
-    tasks = [(task, None) for task in boxes_asked(results, suite)]
-    tasks += [("super_resolution", m) for m in true_scales(results, suite)]
-    for task, m in tasks:
-        makers = {variant: (variant, "") for variant in results.variants(suite)}
-        makers |= {OPPONENTS[key]: (first, f"{key}_") for key in (OPPONENT[task], "ceiling")}
-        for name, (variant, prefix) in makers.items():
-            found = lambda what, v=variant, p=prefix: spread(results.at(v, suite, f"{p}{task}_{what}", m))  # noqa: B023,E731
-            row = {"Task": TASKS[task] + (f", m = {m}" if m else ""), "Made by": name}
-            row |= {"PSNR unknown (dB)": "" if m else found("psnr_unknown"), "PSNR whole (dB)": found("psnr_whole")}
-            row |= {"SSIM unknown": "" if m else found("ssim_unknown"), "SSIM whole": found("ssim_whole")}
-            row[results.label("Class agreement")] = found(f"class_agreement_{x}")
-            row[f"{results.label('FID')} of the completed set"] = found(f"fid_{x}")
-            lost = not prefix and results.at(variant, suite, f"{task}_psnr_whole", m) is None
-            row["Status"] = (
-                results.why(results.variants(suite)[variant], results.suite(suite)["train_seeds"][0]) if lost else "ok"
-            )
-            rows.append(row)
+    """Likeness and scores of completed pictures for every task and variant, with the opponent and the ceiling below."""
+    rows = []
+    for task in tasks(results, suite):
+        for m in true_scales(results, suite) if task == "super_resolution" else [None]:
+            head = {"Task": TASKS[task] + (f", m = {m}" if m is not None else "")}
+            for variant, names in results.variants(suite).items():
+                if m is None or m < len(names["patch_nums"]):
+                    rows.append({**head, "Variant": variant, **_variant_row(results, suite, variant, task, m)})
+            rival = RIVALS[task]
+            rows.append({**head, "Variant": RIVAL_NAMES[rival], **_fixed_row(results, suite, rival, task, m)})
+            rows.append({**head, "Variant": CEILING, **_fixed_row(results, suite, "ceiling", task, m)})
+    table = frame(rows)
+    empty = [title for title in _columns(results) if table[title].isin(["-", ""]).all() and title not in LIKENESS]
+    several = len(results.grids(suite)) > 1
     caption = (
-        f"{claim(results, suite)} Completions of {asked(results, suite)}, decoded whole, known pixels not pasted. FID of a completed set "
-        "against the held-out split, whose pictures it completes: not comparable with FID of free generation. PSNR: mean over pictures, a "
-        "picture less than a quarter of a grey level off counts as that. Opponents and ceiling do not depend on the training seed. "
-        f"{boxes_words(results, suite)} {seeds_words(results, suite)} {samplers(results, suite)}"
+        f"{claim(results, suite)} {protocol(results, suite)} Feature distance: mean L2 distance between features of the completed "
+        "picture and of the true one. FID of the completed pictures against the split that they come from: they share known tokens "
+        "with the reference, so that it must not be compared with the FID of generated pictures. Opponents and reconstruction do not "
+        f"depend on the training, no interval{'; they are those of the first variant, schedules differ' if several else ''}. "
+        f"Scores: {extractor_words(results)}. {zero_shot_words(results, suite)}"
     )
-    return frame(rows or [{"Task": "none", "Status": "no number"}]), caption
+    return table.drop(columns=empty), caption
+
+
+def _error_rows(results: Results, suite: str, variant: str) -> list[dict[str, str]]:
+    """A row for each scale and number of wrong tokens; shares that are one number on a small grid share a row."""
+    rows, x = [], results.extractor
+    shares = sorted(results.suite(suite)["error_propagation"]["shares"])
+    for k, side in enumerate(results.variants(suite)[variant]["patch_nums"]):
+        counts = {share: one_value(results, variant, suite, f"tokens_replaced_p{share:g}", k) for share in shares}
+        for count in dict.fromkeys(counts.values()):
+            mine = [share for share in shares if counts[share] == count]
+            at_p = {
+                "Drift (share)": f"drift_p{mine[0]:g}",
+                "Direct drift (share)": f"direct_drift_p{mine[0]:g}",
+                "Drift over direct": f"repair_ratio_p{mine[0]:g}",
+                f"Change of {results.label('FID')}": f"fid_change_p{mine[0]:g}_{x}",
+                f"Change of {results.label('class agreement')}": f"class_agreement_change_p{mine[0]:g}_{x}",
+            }
+            row = {
+                "Variant": variant,
+                "Scale": Cell(f"{k} ({side}x{side})", value=k),
+                "Tokens replaced": number(count),
+                "Shares": ", ".join(f"{share:g}" for share in mine),
+            }
+            row |= {title: spread(estimate(at(results, variant, suite, metric, k))) for title, metric in at_p.items()}
+            rows.append(row | {"Status": by_reason(lost(results, suite, variant, f"drift_p{mine[0]:g}", k)) or "ok"})
+    return rows
 
 
 def table_error_propagation(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
-    """Drift, direct error, their ratio and the change of FID for every variant, corrupted scale and share."""
-    rows = []
-    for variant, names in results.variants(suite).items():
-        for k, side in enumerate(names["patch_nums"]):
-            for share in results.suite(suite)["error_propagation"]["shares"]:
-                p = f"p{share:g}"
-                row = {"Variant": variant, "Scale": number(k), "Grid": f"{side}x{side}", "Share corrupted": number(share)}
-                row["Drift"] = spread(results.at(variant, suite, f"drift_{p}", k))
-                row["Direct error"] = spread(results.at(variant, suite, f"drift_direct_{p}", k))
-                row["Drift / direct"] = spread(results.at(variant, suite, f"drift_ratio_{p}", k))
-                change = results.at(variant, suite, f"fid_change_{p}_{results.extractor}", k)
-                row[f"Change of {results.label('FID')}"] = spread(change, difference=True)
-                missing = results.at(variant, suite, f"drift_{p}", k) is None
-                row["Status"] = results.why(names, results.suite(suite)["train_seeds"][0]) if missing else "ok"
-                rows.append(row)
+    """Drift, its direct part, their ratio and the change of scores for every variant, scale and number of wrong tokens."""
+    table = frame([row for variant in results.variants(suite) for row in _error_rows(results, suite, variant)])
+    empty = [title for title in table.columns if title.startswith("Change") and (table[title] == "-").all()]
+    far = {name: estimate(at(results, name, suite, "drift_unrelated")) for name in results.variants(suite)}
+    apart = "; ".join(f"{name} {found.mean:.2f}" for name, found in far.items() if found)
     caption = (
-        f"{claim(results, suite)} Drift: relative distance of the final latent state to that of the clean sample, mean over pictures. "
-        "Direct error: the same if all later tokens had stayed as they were. A share of few tokens is at least one token. "
-        f"{seeds_words(results, suite)} {samplers(results, suite)}"
+        f"{claim(results, suite)} {error_words(results, suite)} Drift between two clean samples of one class, for comparison: "
+        f"{apart or 'no number'}. {reach(results, suite)}"
     )
-    return frame(rows), caption
+    return table.drop(columns=empty), " ".join(caption.split())

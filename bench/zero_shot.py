@@ -1,213 +1,263 @@
-"""Verb: in-painting, out-painting and super-resolution of held-out pictures by a model that was trained for none of them.
+"""Verb: in-painting, out-painting and super-resolution of held-out pictures, none of them trained for.
 
-Completions are decoded whole from their tokens; known pixels are not pasted over them, so that the tokenizer's own error counts, which
-the ceiling (all tokens true) shows. Rows: `<task>_<what>` for the model; `<opponent>_<task>_<what>` for what it is read against, where
-opponent is `fill` (nearest-mean fill, in- and out-painting), `bicubic` (super-resolution) or `ceiling`. For super-resolution the column
-`scale` holds m, the number of true scales. Scores of a completed set against the held-out split, whose pictures it completes, are not
-comparable with scores of free generation. Writes strips.npz: original, what is known, opponent, completion, ceiling.
+A task keeps some true tokens of a picture and lets the variant's own sampler draw the others; picture i has sample seed i. What is
+scored is the decoded picture as it is: known pixels are not pasted over it, so that seams count. The true tokens of a task come from
+the whole picture, as in VAR's protocol: the coarse ones know a little of what is hidden.
+
+Beside every task, in rows with a prefix: `nearest_fill_` and `bicubic_`, which know the known pixels alone, and `ceiling_`, the picture
+from all its true tokens. Writes strip.npz: a few pictures through every task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.spatial.distance import cdist
+from scipy import ndimage
 from skimage.metrics import structural_similarity
 
 from srdd.config import SamplerConfig
+from srdd.model import ScaleTransformer
 from srdd.sampling import Known, generate
 from srdd.schedule import ScaleSchedule
 from srdd.tokenizer import Tokenizer
-from srdd.zero_shot import Box, box_mask, known_by_mask, known_scales
+from srdd.zero_shot import box_mask, known_in_box, known_scales
 
+from .baselines import reconstruct
 from .config import ConfigError, EvaluationConfig, FeaturesConfig, ZeroShotConfig
-from .datasets import to_float, to_uint8
+from .datasets import to_uint8
 from .encode import open_tokenizer, open_tokens
 from .metrics import MIN_IMAGES, Extractor, Scored, score
 from .prepare import open_split, save_npz
-from .progress import Progress
+from .progress import track
 from .train import model_identity, open_model
 from .verb import Run, main
 
-STRIP = 5
+STRIP, STRIP_SCALES = 6, 4
+ROUNDING = 1 / 12  # mean square error of rounding to whole grey levels
+
+# ---------------------------------------------------------------- likeness
 
 
-@dataclass(frozen=True)
-class Task:
-    """A task on pictures of one size. known: the pixels that are given, None for super-resolution by `scales` true scales."""
+def psnr(true_NCHW: np.ndarray, found_NCHW: np.ndarray, region_hw: np.ndarray | None = None) -> np.ndarray:
+    """Peak signal-to-noise ratio in dB of each uint8 picture, over a region or whole.
 
-    name: str
-    opponent: str
-    known_hw: np.ndarray | None
-    scales: int | None
-    tokens: Callable[[torch.Tensor], Known]
+    An error below that of rounding to 8 bits cannot be told from none: it counts as 1/12, hence 58.9 dB at most and never infinity.
+    """
+    error_NCHW = true_NCHW.astype(np.float64) - found_NCHW
+    error_NCp = error_NCHW[:, :, np.ones(true_NCHW.shape[2:], bool) if region_hw is None else region_hw]
+    return 10 * np.log10(255**2 / np.maximum((error_NCp**2).mean((1, 2)), ROUNDING))
 
 
-def tasks_of(config: ZeroShotConfig, schedule: ScaleSchedule, size: int) -> list[Task]:
-    """The tasks that a suite asks for."""
+def window_side(side: int) -> int:
+    """Side of the windows of SSIM: 7 pixels as scikit-image has it, or the largest odd number up to half of a small picture, from 3."""
+    half = min(7, side // 2)
+    return max(3, half - 1 + half % 2)
+
+
+def ssim(true_NCHW: np.ndarray, found_NCHW: np.ndarray, region_hw: np.ndarray | None = None) -> np.ndarray:
+    """Structural similarity (Wang et al. 2004, by scikit-image) of each uint8 picture: its mean, or that of its map over a region."""
     found = []
-    for name, box in (("inpaint", config.inpaint), ("outpaint", config.outpaint)):
-        if box is not None:
-            found.append(_box_task(name, box, schedule, size))
-    if config.super_resolution:
-        for m in range(1, schedule.num_scales):
-            known = lambda tokens_BL, m=m: known_scales(schedule, m, tokens_BL)  # noqa: E731
-            found.append(Task("super_resolution", "bicubic", None, m, known))
-    return found
-
-
-def _box_task(name: str, box: Box, schedule: ScaleSchedule, size: int) -> Task:
-    """In-painting does not know the box, out-painting knows nothing else."""
-    given = lambda side: box_mask(box, side) if name == "outpaint" else ~box_mask(box, side)  # noqa: E731
-    known_hw = given(schedule.latent_size)
-    return Task(name, "fill", given(size).numpy(), None, lambda tokens_BL: known_by_mask(schedule, known_hw, tokens_BL))
+    for true_CHW, found_CHW in zip(true_NCHW, found_NCHW):
+        whole, map_CHW = structural_similarity(
+            true_CHW, found_CHW, win_size=window_side(true_CHW.shape[-1]), data_range=255, channel_axis=0, full=True
+        )
+        found.append(whole if region_hw is None else map_CHW[:, region_hw].mean())
+    return np.array(found)
 
 
 # ---------------------------------------------------------------- opponents
 
 
-def nearest_mean_fill(images_NCHW: np.ndarray, known_hw: np.ndarray) -> np.ndarray:
-    """Every unknown pixel as the mean of the known ones at its smallest distance."""
-    known, unknown = np.argwhere(known_hw), np.argwhere(~known_hw)
-    distance = cdist(unknown, known)
-    nearest = np.isclose(distance, distance.min(1, keepdims=True))
-    weights = nearest / nearest.sum(1, keepdims=True)
+def nearest_fill(images_NCHW: np.ndarray, unknown_hw: np.ndarray) -> np.ndarray:
+    """Give every unknown pixel the mean of the known pixels at its smallest Euclidean distance, rounded."""
+    known_2p = np.argwhere(~unknown_hw).T
+    squared_hw = np.rint(ndimage.distance_transform_edt(unknown_hw) ** 2).astype(int)
     filled = images_NCHW.copy()
-    values = images_NCHW[:, :, known_hw].astype(np.float64) @ weights.T
-    filled[:, :, ~known_hw] = np.rint(values).astype(np.uint8)
+    for row, column in np.argwhere(unknown_hw):
+        away_p = (known_2p[0] - row) ** 2 + (known_2p[1] - column) ** 2
+        rows, columns = known_2p[:, away_p == squared_hw[row, column]]
+        filled[:, :, row, column] = np.rint(images_NCHW[:, :, rows, columns].mean(-1))
     return filled
 
 
-def bicubic(images_NCHW: np.ndarray, schedule: ScaleSchedule, m: int) -> np.ndarray:
-    """Pictures area-reduced to as many pixels a side as the m-th grid spans, and bicubically enlarged again."""
-    size = images_NCHW.shape[-1]
-    small = max(1, round(size * schedule.patch_nums[m - 1] / schedule.latent_size))
-    reduced = F.interpolate(to_float(torch.from_numpy(images_NCHW)), size=(small, small), mode="area")
-    return to_uint8(F.interpolate(reduced, size=(size, size), mode="bicubic")).numpy()
+def reduced_side(schedule: ScaleSchedule, m: int, side: int) -> int:
+    """Side of the small picture that stands for the first m scales: as many pixels for a token as the finest grid has."""
+    return max(1, round(side * schedule.patch_nums[m - 1] / schedule.latent_size))
 
 
-def oppose(task: Task, images_NCHW: np.ndarray, schedule: ScaleSchedule) -> np.ndarray:
-    """What the task's opponent makes of the pictures."""
-    if task.known_hw is None:
-        return bicubic(images_NCHW, schedule, task.scales)
-    return nearest_mean_fill(images_NCHW, task.known_hw)
+def area_reduce(images_NCHW: np.ndarray, side: int) -> np.ndarray:
+    """Area-reduced pictures, uint8."""
+    small = F.interpolate(torch.from_numpy(images_NCHW).float(), size=(side, side), mode="area")
+    return small.round_().to(torch.uint8).numpy()
 
 
-def shown_input(task: Task, images_NCHW: np.ndarray, schedule: ScaleSchedule, tokenizer: Tokenizer, tokens_NL) -> np.ndarray:
-    """What a reader is shown as known: the pictures with grey for what is not, or what the true scales decode to."""
-    if task.known_hw is not None:
-        return np.where(task.known_hw, images_NCHW, np.uint8(128))
-    states = list(tokenizer.at(schedule).states(tokens_NL))
-    return to_uint8(tokenizer.to_image(states[task.scales - 1])).cpu().numpy()
+def enlarge(images_NCHW: np.ndarray, side: int, mode: str) -> np.ndarray:
+    """Pictures enlarged, bicubic or nearest, uint8."""
+    more = {} if mode == "nearest" else {"align_corners": False}
+    large = F.interpolate(torch.from_numpy(images_NCHW).float(), size=(side, side), mode=mode, **more)
+    return large.clamp_(0, 255).round_().to(torch.uint8).numpy()
 
 
-# ---------------------------------------------------------------- fidelity to the original
+# ---------------------------------------------------------------- tasks
 
 
-def similarity(one_CHW: np.ndarray, other_CHW: np.ndarray) -> np.ndarray:
-    """The map of structural similarity (Wang et al. 2004), mean over channels; windows of 7 pixels, or what fits."""
-    side = min(7, one_CHW.shape[-1] - (one_CHW.shape[-1] + 1) % 2)
-    found = structural_similarity(one_CHW, other_CHW, win_size=side, data_range=255, channel_axis=0, full=True)[1]
-    return found.mean(0)
+@dataclass(frozen=True)
+class Task:
+    """What is known of the pictures: their tokens, and for the opponent their pixels.
+
+    name: inpaint, outpaint or super_resolution; scale: m of super-resolution; region_hw: the unknown pixels, None where all are;
+    shown_NCHW: what is known as a picture; rival: name of the opponent; rival_NCHW: what it makes of it.
+    """
+
+    name: str
+    scale: int | None
+    known: Known
+    region_hw: np.ndarray | None
+    shown_NCHW: np.ndarray
+    rival: str
+    rival_NCHW: np.ndarray
+
+    @property
+    def key(self) -> str:
+        """The task in names of pictures, such as super_resolution_2."""
+        return self.name if self.scale is None else f"{self.name}_{self.scale}"
 
 
-def closeness(truth_NCHW: np.ndarray, made_NCHW: np.ndarray, region_hw: np.ndarray) -> dict[str, float]:
-    """PSNR in dB and SSIM over a region, mean over pictures; a picture without any error counts as 1/4 of a grey level off."""
-    error = (truth_NCHW.astype(np.float64) - made_NCHW)[:, :, region_hw]
-    mse_N = np.maximum(np.square(error).mean((1, 2)), 1 / 16)
-    maps = [similarity(one, other)[region_hw].mean() for one, other in zip(truth_NCHW, made_NCHW)]
-    return {"psnr": float((10 * np.log10(255**2 / mse_N)).mean()), "ssim": float(np.mean(maps))}
-
-
-UNITS = {"psnr": "dB", "ssim": "index"}
-
-
-# ---------------------------------------------------------------- the verb
-
-
-class Completion:
-    """A model, the held-out pictures it is asked to complete, and where the numbers go."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.settings: ZeroShotConfig = run.settings("zero_shot", ZeroShotConfig)
-        self.sampler: SamplerConfig = run.settings("sampler", SamplerConfig)
-        self.evaluation: EvaluationConfig = run.settings("evaluation", EvaluationConfig)
-        self.tokenizer = open_tokenizer(run)
-        self.model = open_model(run, run.inputs["train"] / "model.safetensors")
-        self.extractor = Extractor(run.settings("features", FeaturesConfig), run.device, run.inputs["features"])
-        self.reference = open_split(run.inputs["data"], "test")
-        self.count = min(self.settings.num_images, len(self.reference))
-        if self.count < MIN_IMAGES:
-            raise ConfigError(f"dataset.test_share: leaves {self.count} held-out pictures; a completed set needs {MIN_IMAGES}")
-        self.images = self.reference.read(range(self.count)).numpy()
-        self.tokens_NL = torch.from_numpy(open_tokens(run.inputs["tokens"], "test")[: self.count].astype(np.int64))
-        labels = torch.from_numpy(np.asarray(self.reference.labels_N[: self.count]).astype(np.int64))
-        self.labels_N = labels if self.model.config.conditional else torch.zeros_like(labels)
-        self.schedule, self.strips = self.model.schedule, {}
-
-    def batches(self) -> list[slice]:
-        size = self.evaluation.batch_size
-        return [slice(i, min(i + size, self.count)) for i in range(0, self.count, size)]
-
-    @torch.no_grad()
-    def decode(self, state_BChw: torch.Tensor) -> np.ndarray:
-        return to_uint8(self.tokenizer.to_image(state_BChw)).cpu().numpy()
-
-    def ceiling(self) -> np.ndarray:
-        """The pictures through the tokenizer: all tokens true."""
-        ladder, device = self.tokenizer.at(self.schedule), self.run.device
-        return np.concatenate([self.decode(ladder.decode(self.tokens_NL[rows].to(device))) for rows in self.batches()])
-
-    def complete(self, task: Task, progress: Progress) -> np.ndarray:
-        """The model's completions; picture i has seed first_seed + i."""
-        parts, device, first = [], self.run.device, self.evaluation.first_seed
-        for rows in self.batches():
-            known, labels_B = task.tokens(self.tokens_NL[rows].to(device)), self.labels_N[rows].to(device)
-            seeds = range(first + rows.start, first + rows.stop)
-            state_BChw = generate(self.model, self.tokenizer.at(self.schedule), labels_B, seeds, self.sampler, known)[1]
-            parts.append(self.decode(state_BChw))
-            progress.advance(len(labels_B))
-        return np.concatenate(parts)
-
-    def report(self, prefix: str, task: Task, made_NCHW: np.ndarray) -> None:
-        """Closeness to the originals and scores of a completed set."""
-        first = self.evaluation.first_seed
-        here = {**model_identity(self.run), "seed_first": first, "seed_last": first + self.count - 1, "num_images": self.count}
-        here["scale"] = task.scales
-        size = self.images.shape[-1]
-        regions = {"whole": np.ones((size, size), bool)} | ({"unknown": ~task.known_hw} if task.known_hw is not None else {})
-        for region, mask in regions.items():
-            for name, value in closeness(self.images, made_NCHW, mask).items():
-                self.run.add(f"{prefix}{task.name}_{name}_{region}", value, UNITS[name], **here)
-        asked_N = self.labels_N.numpy() if self.model.config.conditional else None
-        found = score(Scored(made_NCHW, asked_N, self.reference, self.extractor), self.evaluation.metrics)
-        for name, (value, unit) in found.items():
-            self.run.add(f"{prefix}{task.name}_{name}", value, unit, **here)
-
-    def keep_strip(self, task: Task, *rows: np.ndarray) -> None:
-        known = shown_input(task, self.images[:STRIP], self.schedule, self.tokenizer, self.tokens_NL[:STRIP].to(self.run.device))
-        name = task.name if task.scales is None else f"{task.name}_{task.scales}"
-        self.strips[name] = np.stack([self.images[:STRIP], known, *(row[:STRIP] for row in rows)], 1)
+def tasks_of(config: ZeroShotConfig, schedule: ScaleSchedule, tokens_NL: torch.Tensor, images_NCHW: np.ndarray) -> Iterator[Task]:
+    """The tasks that are asked for. Raises ConfigError for a box without a token of the finest grid, or with all."""
+    size, side = schedule.latent_size, images_NCHW.shape[-1]
+    unknown: dict[str, torch.Tensor] = {}
+    for name in ("inpaint", "outpaint"):
+        try:
+            if (box := getattr(config, name)) is not None:
+                unknown[name] = box_mask(box, size) ^ (name == "outpaint")
+        except ValueError as error:
+            raise ConfigError(f"zero_shot.{name}: {error}") from None
+    for name, unknown_hw in unknown.items():
+        # pixels of the unknown tokens: the latent is a whole number of times smaller than the picture
+        region_hw = unknown_hw.numpy().repeat(side // size, 0).repeat(side // size, 1)
+        shown_NCHW = np.where(region_hw, np.uint8(128), images_NCHW)
+        known = known_in_box(schedule, unknown_hw, tokens_NL)
+        yield Task(name, None, known, region_hw, shown_NCHW, "nearest_fill", nearest_fill(images_NCHW, region_hw))
+    for m in range(1, schedule.num_scales) if config.super_resolution else ():
+        small_NCHW = area_reduce(images_NCHW, reduced_side(schedule, m, side))
+        shown_NCHW, rival_NCHW = (enlarge(small_NCHW, side, mode) for mode in ("nearest", "bicubic"))
+        yield Task("super_resolution", m, known_scales(schedule, m, tokens_NL), None, shown_NCHW, "bicubic", rival_NCHW)
 
 
 @torch.no_grad()
+def complete(
+    model: ScaleTransformer,
+    tokenizer: Tokenizer,
+    sampler: SamplerConfig,
+    labels_N: torch.Tensor,
+    first_seed: int,
+    known: Known,
+    batch: int,
+) -> np.ndarray:
+    """Pictures drawn round known tokens, uint8; picture i has seed first_seed + i."""
+    ladder, device, parts = tokenizer.at(model.schedule), model.position.device, []
+    for i in range(0, len(labels_N), batch):
+        labels_B = labels_N[i : i + batch].to(device)
+        part = Known(known.tokens_BL[i : i + batch].to(device), known.mask_BL[i : i + batch].to(device))
+        seeds = range(first_seed + i, first_seed + i + len(labels_B))
+        _, f_hat_BChw = generate(model, ladder, labels_B, seeds, sampler, part)
+        parts.append(to_uint8(tokenizer.to_image(f_hat_BChw)).cpu().numpy())
+    return np.concatenate(parts)
+
+
+# ---------------------------------------------------------------- numbers
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """Compares pictures with the held-out ones that they should be; scores them as a set."""
+
+    images_NCHW: np.ndarray
+    labels_N: np.ndarray | None
+    reference: object
+    extractor: Extractor
+    metrics: tuple[str, ...]
+
+    @torch.no_grad()
+    def _features(self, images_NCHW: np.ndarray) -> torch.Tensor:
+        parts = torch.from_numpy(images_NCHW).split(512)
+        return torch.cat([self.extractor.classifier.features(part.to(self.extractor.device)).cpu() for part in parts])
+
+    @cached_property
+    def _true_features(self) -> torch.Tensor:
+        return self._features(self.images_NCHW)
+
+    def to(self, found_NCHW: np.ndarray, region_hw: np.ndarray | None) -> dict[str, tuple[float, str]]:
+        """Every number as {name: (value, unit)}: likeness on the unknown region and whole, scores of the set."""
+        regions = {"whole": None} if region_hw is None else {"unknown": region_hw, "whole": None}
+        numbers: dict[str, tuple[float, str]] = {}
+        for place, where in regions.items():
+            numbers[f"psnr_{place}"] = float(psnr(self.images_NCHW, found_NCHW, where).mean()), "dB"
+            numbers[f"ssim_{place}"] = float(ssim(self.images_NCHW, found_NCHW, where).mean()), "ssim"
+        if self.extractor.classifier is not None:
+            distance_N = (self._features(found_NCHW) - self._true_features).norm(dim=1)
+            numbers[f"feature_distance_{self.extractor.config.name}"] = float(distance_N.mean()), "L2"
+        return numbers | score(Scored(found_NCHW, self.labels_N, self.reference, self.extractor), self.metrics)
+
+
+def shown_scales(num_scales: int) -> list[int]:
+    """The m whose pictures are kept: at most four, spread from the first to the last."""
+    return sorted({int(m) for m in np.linspace(1, num_scales - 1, STRIP_SCALES).round()}) if num_scales > 1 else []
+
+
 def work(run: Run) -> None:
-    job = Completion(run)
-    tasks, ceiling = tasks_of(job.settings, job.schedule, job.images.shape[-1]), job.ceiling()
-    progress = Progress(run.run_id, job.count * len(tasks), unit="picture")
-    for task in tasks:
-        made, opponent = job.complete(task, progress), oppose(task, job.images, job.schedule)
-        job.report("", task, made)
-        job.report(f"{task.opponent}_", task, opponent)
-        job.report("ceiling_", task, ceiling)
-        job.keep_strip(task, opponent, made, ceiling)
-    progress.close()
-    save_npz(run.out / "strips.npz", **job.strips)
+    config, sampler = run.settings("zero_shot", ZeroShotConfig), run.settings("sampler", SamplerConfig)
+    evaluation = run.settings("evaluation", EvaluationConfig)
+    extractor = Extractor(run.settings("features", FeaturesConfig), run.device, run.inputs["features"])
+    test = open_split(run.inputs["data"], "test")
+    if len(test) < MIN_IMAGES:
+        raise ConfigError(
+            f"dataset.test_share: leaves {len(test)} held-out pictures; zero-shot scores need {MIN_IMAGES} or more, raise it"
+        )
+    count = min(config.num_images, len(test))
+    tokenizer = open_tokenizer(run)
+    model = open_model(run, run.inputs["train"] / "model.safetensors")
+    images_NCHW, classes = test.read(range(count)).numpy(), run.config["dataset"]["num_classes"]
+    labels_N = test.labels_N[:count] if classes else None
+    # an unconditional model has one label, 0
+    asked_N = torch.from_numpy(test.labels_N[:count]) if model.config.conditional else torch.zeros(count, dtype=torch.long)
+    stored_NL = open_tokens(run.inputs["tokens"], "test")[:count]
+    tokens_NL = torch.from_numpy(stored_NL.astype(np.int64))
+    ceiling_NCHW = reconstruct(tokenizer, model.schedule, stored_NL, run.device)
+    likeness = Likeness(images_NCHW, labels_N, test, extractor, evaluation.metrics)
+    first = evaluation.first_seed
+    identity = {**model_identity(run), "seed_first": first, "seed_last": first + count - 1, "num_images": count}
+    strip = {"original": images_NCHW[:STRIP], "ceiling": ceiling_NCHW[:STRIP]}
+
+    def report(prefix: str, numbers: dict[str, tuple[float, str]], scale: int | None) -> None:
+        for name, (value, unit) in numbers.items():
+            run.add(f"{prefix}_{name}", value, unit, scale=scale, **identity)
+
+    total = sum(box is not None for box in (config.inpaint, config.outpaint))
+    total += model.schedule.num_scales - 1 if config.super_resolution else 0
+    said = []
+    for task in track(tasks_of(config, model.schedule, tokens_NL, images_NCHW), run.run_id, total, "task"):
+        found_NCHW = complete(model, tokenizer, sampler, asked_N, first, task.known, evaluation.batch_size)
+        numbers = likeness.to(found_NCHW, task.region_hw)
+        report(task.name, numbers, task.scale)
+        report(f"{task.rival}_{task.name}", likeness.to(task.rival_NCHW, task.region_hw), task.scale)
+        if task.region_hw is not None:
+            for name, measure, unit in (("psnr", psnr, "dB"), ("ssim", ssim, "ssim")):
+                value = float(measure(images_NCHW, ceiling_NCHW, task.region_hw).mean())
+                report(f"ceiling_{task.name}", {f"{name}_unknown": (value, unit)}, None)
+        if task.scale is None or task.scale in shown_scales(model.schedule.num_scales):
+            parts = {"input": task.shown_NCHW, "rival": task.rival_NCHW, "completed": found_NCHW}
+            strip |= {f"{task.key}_{name}": images[:STRIP] for name, images in parts.items()}
+        said.append(f"{task.key} {next(iter(numbers.values()))[0]:.2f} dB")
+    report("ceiling", likeness.to(ceiling_NCHW, None), None)
+    save_npz(run.out / "strip.npz", **strip)
+    run.say(", ".join(said) + f" on what is unknown, {count} pictures")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which tokens a zero-shot task knows: in-painting and out-painting by a box, super-resolution by scales, a prefix gone wrong.
+"""Tokens that are given, not drawn: in-painting, out-painting, super-resolution, and a prefix with errors in it.
 
 B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
 """
@@ -14,60 +14,82 @@ from .noise import generator
 from .sampling import Known
 from .schedule import ScaleSchedule
 
-Box = tuple[float, float, float, float]
-ALWAYS_KNOWN = 3
+TRUE_UP_TO = 3  # scales of so many tokens or fewer are all ground truth
 
 
-def box_mask(box: Box, size: int) -> torch.Tensor:
-    """Cells of a square grid whose centre lies in a box (top, left, bottom, right), in shares of the side (VAR, arXiv 2404.02905,
-    section 4.4). Returns bool (size, size). Raises ValueError for a box that is empty or leaves the picture."""
+def box_mask(box: tuple[float, float, float, float], size: int) -> torch.Tensor:
+    """The cells of a grid inside a box, its edges rounded to whole cells (VAR's editing protocol, arXiv 2404.02905, section 4.4).
+
+    box: (top, left, bottom, right) in shares of the side. Returns bool of shape (size, size). Raises ValueError for a box outside of
+    the grid, and for one that holds no cell of it or all.
+    """
     top, left, bottom, right = box
     if not (0 <= top < bottom <= 1 and 0 <= left < right <= 1):
-        raise ValueError(f"box {list(box)}: not inside the picture; 0 <= top < bottom <= 1 and 0 <= left < right <= 1")
-    centre = (torch.arange(size, dtype=torch.float64) + 0.5) / size
-    rows, columns = (centre >= top) & (centre < bottom), (centre >= left) & (centre < right)
-    return rows[:, None] & columns[None, :]
+        raise ValueError(f"box {list(box)}: 0 <= top < bottom <= 1 and 0 <= left < right <= 1 must hold")
+    inside_hw = torch.zeros(size, size, dtype=torch.bool)
+    inside_hw[round(top * size) : round(bottom * size), round(left * size) : round(right * size)] = True
+    if inside_hw.all() or not inside_hw.any():
+        cells = "all cells" if inside_hw.any() else "no cell"
+        raise ValueError(f"box {list(box)}: holds {cells} of the {size}x{size} grid; move its edges")
+    return inside_hw
 
 
-def known_by_mask(schedule: ScaleSchedule, known_hw: torch.Tensor, tokens_BL: torch.Tensor) -> Known:
-    """The true tokens that in-painting and out-painting keep (VAR, arXiv 2404.02905, section 4.4): at every scale those where the
-    known part, resized bilinearly to its grid, exceeds one half; a scale of three tokens or fewer is known whole.
+def known_in_box(schedule: ScaleSchedule, unknown_hw: torch.Tensor, tokens_BL: torch.Tensor) -> Known:
+    """Ground truth where a scale's bilinear share of what is known exceeds 0.5, and at every scale of at most 3 tokens (VAR's editing
+    protocol, arXiv 2404.02905, section 4.4).
 
-    known_hw: bool on the finest grid; tokens_BL: the true tokens of the pictures.
+    unknown_hw: bool on the finest grid, the same for all pictures. Raises ValueError for a mask of another size.
     """
-    mask_11hw, parts = known_hw.to(torch.float32)[None, None], []
+    size = schedule.latent_size
+    if tuple(unknown_hw.shape) != (size, size):
+        raise ValueError(f"unknown_hw {tuple(unknown_hw.shape)}: must be the finest grid, {(size, size)}")
+    known_11hw = (~unknown_hw).float()[None, None]
+    parts = []
     for side, length in zip(schedule.patch_nums, schedule.lengths):
-        resized = F.interpolate(mask_11hw, size=(side, side), mode="bilinear", align_corners=False)
-        parts.append((resized > 0.5).flatten() if length > ALWAYS_KNOWN else torch.ones(length, dtype=torch.bool))
-    mask_L = torch.cat([part.to(tokens_BL.device) for part in parts])
-    return Known(tokens_BL, mask_L.expand(len(tokens_BL), -1))
+        share_11hw = F.interpolate(known_11hw, size=(side, side), mode="bilinear", align_corners=False)
+        parts.append((share_11hw > 0.5).flatten() | (length <= TRUE_UP_TO))
+    return Known(tokens_BL, torch.cat(parts).to(tokens_BL.device).expand_as(tokens_BL))
 
 
-def known_scales(schedule: ScaleSchedule, count: int, tokens_BL: torch.Tensor) -> Known:
-    """The true tokens of the first `count` scales: zero-shot super-resolution draws the rest (task: VAR, arXiv 2404.02905; protocol
-    ours). Raises ValueError for a count outside 1 ... K-1."""
-    last = schedule.num_scales - 1
-    if not 1 <= count <= last:
-        raise ValueError(f"known scales {count}: legal are 1 to {last}, since the schedule has {schedule.num_scales} scales")
-    mask_L = torch.arange(schedule.seq_len, device=tokens_BL.device) < schedule.slices[count - 1].stop
-    return Known(tokens_BL, mask_L.expand(len(tokens_BL), -1))
+def known_prefix(schedule: ScaleSchedule, count: int, tokens_BL: torch.Tensor) -> Known:
+    """All tokens of the first `count` scales (the coarse-to-fine order of VAR, arXiv 2404.02905, equation 5)."""
+    mask_L = torch.arange(schedule.seq_len, device=tokens_BL.device) < sum(schedule.lengths[:count])
+    return Known(tokens_BL, mask_L.expand_as(tokens_BL))
 
 
-def corrupt_scale(
-    schedule: ScaleSchedule, tokens_BL: torch.Tensor, k: int, share: float, codebook_size: int, seeds: Sequence[int]
-) -> Known:
-    """A prefix of scales 0 ... k whose scale k has a share of its tokens, at least one, replaced by other codes (error propagation of
-    coarse-to-fine generation; protocol ours). Which ones, and by what, follows from an image's seed, k and the share alone, so that
-    models are compared on the same errors.
+def known_scales(schedule: ScaleSchedule, m: int, tokens_BL: torch.Tensor) -> Known:
+    """Super-resolution: the true tokens of the first m scales are kept, the finer ones drawn (VAR, arXiv 2404.02905, equation 5).
+
+    Raises ValueError for an m that leaves nothing known or nothing to draw.
     """
-    where, wrong_BL = schedule.slices[k], tokens_BL.clone()
-    length = where.stop - where.start
-    count = max(1, round(share * length))
+    last = schedule.num_scales - 1
+    if not 1 <= m <= last:
+        legal = f"1 to {last}" if last else "none, there is one scale"
+        raise ValueError(f"m {m}: of {schedule.num_scales} scales the first m are kept and the others drawn (legal: {legal})")
+    return known_prefix(schedule, m, tokens_BL)
+
+
+def replaced_count(length: int, share: float) -> int:
+    """How many of `length` tokens a share is: rounded, at least one (corruption after D3PM, arXiv 2107.03006, but of exact count)."""
+    return max(1, round(share * length))
+
+
+def replace_tokens(
+    tokens_BL: torch.Tensor, schedule: ScaleSchedule, k: int, share: float, seeds: Sequence[int], codebook_size: int
+) -> torch.Tensor:
+    """Replace a share of scale k's tokens by other codes, each of them equally likely (uniform noise of D3PM, arXiv 2107.03006,
+    appendix A.2.1, conditioned on a change and on how many change).
+
+    seeds: one per picture. Positions depend on (seed, k) only, those of a smaller share are among those of a larger one. So do the
+    codes, except where the drawn one is the token that stands there: another one is then taken. Returns new tokens_BL.
+    """
+    where, length = schedule.slices[k], schedule.lengths[k]
+    count, new_BL = replaced_count(length, share), tokens_BL.clone()
     for row, seed in enumerate(seeds):
-        source = generator("corrupt scale", int(seed), k, f"{share:g}")
-        places = torch.randperm(length, generator=source)[:count].to(tokens_BL.device) + where.start
-        # an offset of 1 ... V-1 never gives the same code
-        offset = torch.randint(1, codebook_size, (count,), generator=source).to(tokens_BL.device)
-        wrong_BL[row, places] = (tokens_BL[row, places] + offset) % codebook_size
-    mask_L = torch.arange(schedule.seq_len, device=tokens_BL.device) < where.stop
-    return Known(wrong_BL, mask_L.expand(len(tokens_BL), -1))
+        rng = generator("replace", int(seed), k)
+        places_n = torch.randperm(length, generator=rng)[:count].to(tokens_BL.device) + where.start
+        drawn_n = torch.randint(codebook_size, (length,), generator=rng)[:count].to(tokens_BL.device)
+        shift_n = torch.randint(1, codebook_size, (length,), generator=rng)[:count].to(tokens_BL.device)
+        old_n = tokens_BL[row, places_n]
+        new_BL[row, places_n] = torch.where(drawn_n == old_n, (old_n + shift_n) % codebook_size, drawn_n)
+    return new_BL
