@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.config import ConfigError, canonical_sampler, entries_of, load_study
+from bench.config import ConfigError, canonical_sampler, entries_of, load_study, missing_files
 from srdd.config import SamplerConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -295,3 +295,18 @@ def test_equal_samplers_have_one_name(case):
     assert (before == after) == (case in IDLE)
     for found in (before, after):
         assert canonical_sampler(SamplerConfig(**found)) == found
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"dataset/path": "/nowhere/pictures"}, ["dataset.path", "/nowhere/pictures", "change the path"]),
+        ({"bases/var/tokenizer/weights": "/nowhere/t.safetensors"}, ["tokenizer.weights", "/nowhere/t.safetensors"]),
+    ],
+)
+def test_missing_files_are_named_before_any_job_and_not_when_planning(tmp_path, changes, words):
+    """Catches a run that starts, and trains for a while, before it asks for a file that is not there."""
+    plan = load_study(edited(tmp_path, **changes))
+    missing = missing_files(plan.study)
+    assert missing and all(word in missing[0] for word in words)
+    assert missing_files(load_study(edited(tmp_path)).study) == []

@@ -143,3 +143,14 @@ def test_fashion_mnist_missing_file(tmp_path):
     """Catches a path without the files that ends in a download somewhere else."""
     with pytest.raises(ConfigError, match="dataset.path"):
         load(config(name="fashion_mnist", path=str(tmp_path), image_size=32))
+
+
+def test_fewer_pictures_of_a_folder_are_of_all_classes(tmp_path):
+    """Catches a cut of the first paths, which are those of the first class."""
+    root = folder(tmp_path, classes=("a", "b", "c"), count=60)
+    parts = datasets.load_image_folder(
+        config(name="image_folder", path=str(root), image_size=8, channels=3, num_classes=3, train_images=40)
+    )
+    labels = parts["train"].labels_N
+    assert len(labels) == 40 and (np.bincount(labels, minlength=3) >= 5).all()
+    assert [path.parent.name for path in parts["train"].paths] == ["abc"[label] for label in labels]

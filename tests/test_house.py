@@ -107,6 +107,25 @@ def test_run_needs_nothing_but_python():
     assert names(ast.parse((ROOT / "run").read_text())) <= set(sys.stdlib_module_names)
 
 
+@pytest.mark.parametrize(
+    "command, works", [(["run", "snakemake"], False), (["-m", "snakemake"], True), (["-m", "other", "snakemake"], False)]
+)
+def test_a_lock_is_lifted_unless_a_snakemake_lives(tmp_path, command, works):
+    """Catches ./run that takes itself for a living snakemake and never lifts the lock of a killed one."""
+    for name in ("run", "snakemake.py", "other.py"):
+        (tmp_path / name).write_text("import time\nprint('up', flush=True)\ntime.sleep(60)\n")
+    source = (ROOT / "run").read_text(encoding="utf-8").rstrip().removesuffix("main()")
+    names = {"__file__": str(tmp_path / "run"), "__name__": "run"}
+    exec(compile(source, "run", "exec"), names)  # the program without its last line
+    process = subprocess.Popen([sys.executable, *command], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "up\n"
+        assert names["somebody_works_here"]() == works
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_project_is_ruff_clean():
     """Catches unused names, wrong imports and long lines before a reader does."""
     done = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT, capture_output=True, text=True)

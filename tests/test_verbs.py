@@ -145,6 +145,22 @@ def test_truncated_and_foreign_checkpoints(ready, tmp_path):
     assert "tokenizer.safetensors" in error and "truncated" in error
 
 
+def test_a_tokenizer_of_another_config_is_refused(ready, tmp_path):
+    """Catches weights of the right shapes and other settings that are read in silence."""
+    from srdd.checkpoint import load_tokenizer, save_tokenizer
+
+    whole, folder = ready.root / ready.first("tokenizer"), tmp_path / "tokenizer"
+    folder.mkdir()
+    (folder / "row.json").write_text((whole / "row.json").read_text())
+    tokenizer = load_tokenizer(whole / "tokenizer.safetensors")
+    tokenizer.config = tokenizer.config.model_copy(update={"phi_ratio": 0.25})
+    save_tokenizer(folder / "tokenizer.safetensors", tokenizer)
+    words = ready.words("encode", tmp_path / "out")
+    words[words.index("--tokenizer") + 1] = folder
+    error = one_line_error(*call("encode", *words))
+    assert "phi_ratio" in error and "0.25" in error
+
+
 def test_checkpoint_of_other_code_is_not_resumed(ready, tmp_path):
     """Catches two versions of the code mixed in one training."""
     process = start("train", *ready.words("train", tmp_path / "out"))

@@ -57,10 +57,13 @@ def test_smoke_study_makes_everything(project):
         "main_code_usage",
         "convergence_convergence",
         "latency_latency",
+        "guidance_guidance",
+        "equivalence_equivalence",
+        "snr_snr",
     ):
         assert (out / "figures" / f"{name}.png").stat().st_size > 5_000
         assert (out / "figures" / f"{name}.svg").read_text().lstrip().startswith("<?xml")
-    for name in ("main_scores", "main_tokenizer", "latency_latency"):
+    for name in ("main_scores", "main_tokenizer", "main_claims", "guidance_guidance", "equivalence_equivalence", "latency_latency"):
         assert "VAR" in (out / "tables" / f"{name}.md").read_text() or "tokenizer" in name
     rows = list(csv.DictReader(open(out / "metrics.csv")))
     names = {row["metric"] for row in rows}
