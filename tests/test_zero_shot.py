@@ -321,7 +321,7 @@ class Made:
     def collect(self, out):
         """metrics.csv, runs.csv, images.npz of both suites, as the workflow's plan asks for them."""
         study = json.loads(self.plan.study.model_dump_json())
-        keys = ("claim", "expect", "claims", "measure", "figures", "tables", "zero_shot", "error_propagation")
+        keys = ("claim", "claims", "claims", "measure", "figures", "tables", "zero_shot", "error_propagation")
         suites = {
             suite: {
                 **{key: study["suites"][suite][key] for key in keys},
