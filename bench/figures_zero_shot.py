@@ -151,6 +151,7 @@ def _strip(axes: Axes, columns: dict[str, np.ndarray | None], rows: int) -> None
 def figure_zero_shot_strips(results: Results, suite: str) -> tuple[Figure, str]:
     """A few held-out pictures through every task: as they are, what is known, the opponent, each variant, the ceiling."""
     runs = {variant: strip_run(results, variant, suite) for variant in results.variants(suite)}
+    seed = results.suite(suite)["train_seeds"][0]
     keys = [(task, TASKS[task]) for task in tasks(results, suite) if task != "super_resolution"]
     if "super_resolution" in tasks(results, suite):
         keys += [(f"super_resolution_{m}", f"super-resolution, m = {m}") for m in true_scales(results, suite)]
@@ -177,7 +178,7 @@ def figure_zero_shot_strips(results: Results, suite: str) -> tuple[Figure, str]:
         panel.set_visible(False)
     note(
         figure,
-        "; ".join(f"{v}: no pictures, {results.why(results.variants(suite)[v], None)}" for v, run in runs.items() if not run),
+        "; ".join(f"{v}: no pictures, {results.why(results.variants(suite)[v], seed)}" for v, run in runs.items() if not run),
     )
     caption = (
         f"{claim(results, suite)} The first {shown} pictures of {held_out(results)}, not chosen, enlarged without smoothing. "
