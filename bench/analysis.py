@@ -443,7 +443,7 @@ def claim(results: Results, suite: str) -> str:
     words.append(f"{rst(about['claim']).rstrip('.')}.")
     for one in about["claims"]:
         word, reason = judged(results, suite, one)
-        owner = "Claim of the paper" if one["origin"] == "paper" else "Claim"
+        owner = "Claim of the paper, in our words" if one["origin"] == "paper" else "Claim"
         words.append(f"{owner}: {rst(one['text']).rstrip('.')}: {word} ({rst(reason)}).")
     return " ".join(words)
 
