@@ -53,7 +53,7 @@ matplotlib.rcParams.update(STYLE)  # for all of this program: legends and titles
 def write_figure(stem: Path, figure: Figure, caption: str, reduced: str = "") -> None:
     """<stem>.png, .svg and the caption as .rst; the same bytes for the same rows. A reduced study is marked on the figure."""
     if reduced:
-        figure.text(0.995, 0.995, "reduced study, no claim", color=RED, fontsize=6, ha="right", va="top").set_in_layout(False)
+        figure.supxlabel("reduced study, no claim", color=RED, fontsize=6, x=0.99, ha="right")  # the layout makes room for it
     for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         with written_whole(stem.with_name(f"{stem.name}.{ending}")) as temporary:
             figure.savefig(temporary, format=ending, dpi=200, metadata=metadata)

@@ -225,7 +225,7 @@ def figure_error_propagation(results: Results, suite: str) -> tuple[Figure, str]
         panel.axhline(1, color=GREY, linestyle="--", linewidth=0.8, zorder=0, label="neither repaired nor amplified")
     for panel in axes[2]:
         panel.axhline(0, color=GREY, linewidth=0.6, zorder=0)
-        panel.set_xlabel("grid side of the scale with errors (tokens)")
+        panel.set_xlabel("grid side of the scale (tokens)")
     legend_below(figure, columns=3)
     note(figure, lost_words(results, suite, "drift_unrelated"))
     caption = (

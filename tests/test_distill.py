@@ -263,7 +263,7 @@ BAD = {
         "SDD real",
         {"distill.teacher": {"base": "var", "grid": {"model.history": [0, 1]}}},
         {},
-        ["distill.teacher", "grid", "model.history"],
+        ["distill", "teacher.grid", "model.history", "use delta"],
     ),
     "teacher of no base": ("SDD real", {"distill.teacher": {"base": "vra"}}, {}, ["distill.teacher", "'vra'", "'var'"]),
     "no pictures": ("SDD sequence", {"distill.num_samples": 0}, {}, ["distill.num_samples", "0"]),

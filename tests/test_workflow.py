@@ -1,29 +1,11 @@
-"""The workflow as a whole: dry runs, lint, the smoke study end to end, and what an edit reruns."""
+"""The workflow as a whole: the smoke study end to end, what an edit reruns, figures from published results alone."""
 
 import csv
-import os
-import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-STUDIES = sorted((ROOT / "workflows" / "config").glob("*.yaml"))
-
-
-def snakemake(project, *words, timeout=300):
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", "device=cpu", *map(str, words)]
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=timeout)
-    return done.returncode, done.stdout + done.stderr
-
-
-def planned(text):
-    """Rules and how often each would run, from a dry run's table."""
-    return {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", text, re.M) if name != "total"}
+from workflow import ROOT, planned, snakemake
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +45,14 @@ def test_smoke_study_makes_everything(project):
     ):
         assert (out / "figures" / f"{name}.png").stat().st_size > 5_000
         assert (out / "figures" / f"{name}.svg").read_text().lstrip().startswith("<?xml")
-    for name in ("main_scores", "main_tokenizer", "main_claims", "guidance_guidance", "equivalence_equivalence", "latency_latency"):
+    for name in (
+        "main_scores",
+        "main_tokenizer",
+        "main_claims",
+        "guidance_guidance",
+        "equivalence_equivalence",
+        "latency_latency",
+    ):
         assert "VAR" in (out / "tables" / f"{name}.md").read_text() or "tokenizer" in name
     rows = list(csv.DictReader(open(out / "metrics.csv")))
     names = {row["metric"] for row in rows}
@@ -147,43 +136,3 @@ def test_figures_and_tables_from_published_alone(project, tmp_path):
     for path in sorted((project / "results" / "smoke" / "figures").glob("*.svg")):
         assert (made / "figures" / path.name).read_bytes() == path.read_bytes()
     assert not (root / "results" / "smoke" / "train").exists()
-
-
-@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_dry_run_of_every_study(path, tmp_path):
-    """Catches a study that cannot even be planned."""
-    code, text = snakemake(ROOT, f"--configfile={path}", "--directory", tmp_path, "-n")
-    assert code == 0, text
-    assert planned(text).get("train_job", 0) > 0
-
-
-def test_every_suite_is_a_target(tmp_path):
-    """Catches a suite that cannot be asked for alone, or that trains more than it needs."""
-    counts = {}
-    expected = {"main": 9, "ablation_history": 12, "ablation_schedule": 12, "ablation_components": 6, "convergence": 6, "latency": 0}
-    for suite in expected:
-        code, text = snakemake(ROOT, "--directory", tmp_path, "-n", suite)
-        assert code == 0, text
-        counts[suite] = planned(text).get("train_job", 0)
-    assert counts == expected
-
-
-@pytest.mark.parametrize(
-    "words, expected",
-    [
-        (("--config", "devise=cpu"), "devise"),
-        (("--configfile=none.yaml",), "none.yaml"),
-    ],
-)
-def test_bad_command_lines(words, expected, tmp_path):
-    """Catches a misspelt option that is silently ignored."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    command = [sys.executable, "-m", "snakemake", "-n", "--directory", str(tmp_path), *words]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode != 0 and expected in done.stdout + done.stderr
-
-
-def test_lint(tmp_path):
-    """Catches a rule without a log or an environment: Snakemake's own lint must find nothing."""
-    code, text = snakemake(ROOT, "--directory", tmp_path, "--lint")
-    assert code == 0, text

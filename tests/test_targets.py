@@ -1,0 +1,58 @@
+"""Every study and suite as a target: dry runs, counts of trainings, lint, bad command lines. Nothing runs here."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from workflow import ROOT, planned, snakemake
+
+STUDIES = sorted((ROOT / "workflows" / "config").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_dry_run_of_every_study(path, tmp_path):
+    """Catches a study that cannot even be planned."""
+    code, text = snakemake(ROOT, f"--configfile={path}", "--directory", tmp_path, "-n")
+    assert code == 0, text
+    assert planned(text).get("train_job", 0) > 0
+
+
+def test_every_suite_is_a_target(tmp_path):
+    """Catches a suite that cannot be asked for alone, or that trains more than it needs."""
+    counts = {}
+    expected = {
+        "main": 9,
+        "ablation_history": 12,
+        "ablation_schedule": 12,
+        "ablation_components": 6,
+        "convergence": 6,
+        "latency": 0,
+    }
+    for suite in expected:
+        code, text = snakemake(ROOT, "--directory", tmp_path, "-n", suite)
+        assert code == 0, text
+        counts[suite] = planned(text).get("train_job", 0)
+    assert counts == expected
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (("--config", "devise=cpu"), "devise"),
+        (("--configfile=none.yaml",), "none.yaml"),
+    ],
+)
+def test_bad_command_lines(words, expected, tmp_path):
+    """Catches a misspelt option that is silently ignored."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, "-m", "snakemake", "-n", "--directory", str(tmp_path), *words]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0 and expected in done.stdout + done.stderr
+
+
+def test_lint(tmp_path):
+    """Catches a rule without a log or an environment: Snakemake's own lint must find nothing."""
+    code, text = snakemake(ROOT, "--directory", tmp_path, "--lint")
+    assert code == 0, text
