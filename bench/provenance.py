@@ -75,11 +75,17 @@ def code_digest(text: str) -> str:
 
 
 @cache
+def _module_digest(module: str) -> str:
+    """Digest of one module, once however many verbs run it: every job of a workflow asks for the hashes of all verbs."""
+    return code_digest(_path_of(module).read_text(encoding="utf-8"))
+
+
+@cache
 def source_hash(module: str) -> str:
     """Hash of the code that a verb runs: it changes when any module it imports changes in more than prose."""
     digest = hashlib.sha256()
     for name in modules_of(module):
-        digest.update(f"{name}={code_digest(_path_of(name).read_text(encoding='utf-8'))}\n".encode())
+        digest.update(f"{name}={_module_digest(name)}\n".encode())
     return digest.hexdigest()[:10]
 
 
