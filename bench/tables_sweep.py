@@ -67,7 +67,9 @@ def table_claims(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
     for name, about in results.about["suites"].items():
         for one in about["claims"]:
             word, reason = judged(results, name, one)
-            rows.append({"Claim": one["text"], "Of": {"paper": "the paper, in our words", "ours": "us"}[one["origin"]], "Suite": name})
+            rows.append(
+                {"Claim": one["text"], "Of": {"paper": "the paper, in our words", "ours": "us"}[one["origin"]], "Suite": name}
+            )
             rows[-1] |= {"Holds here": word, "Because": reason}
     caption = (
         "What these results say of each claim. Scores: yes or no when the 95 % t-interval of the paired difference over training "

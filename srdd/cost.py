@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from .config import ModelConfig, SamplerConfig
-from .guidance import guidance_weights, guided_scales
+from .guidance import guidance_weights, guide, guided_scales
 from .model import ScaleTransformer
 
 
@@ -31,18 +31,17 @@ def sampling_cost(model: ModelConfig, sampler: SamplerConfig) -> Cost:
     schedule = model.schedule
     with torch.device("meta"):
         network = ScaleTransformer(model)
-    denoise = network.denoiser()
+    denoiser = network.denoiser()
+    denoise = guide(denoiser, schedule, sampler.cfg_scale, sampler.cfg_ramp, model.null_label, denoiser.history)
     weights = guidance_weights(sampler.cfg_scale, sampler.cfg_ramp, schedule.num_scales)
-    doubled = guided_scales(weights, schedule, denoise.history)
-    labels = {n: torch.zeros(n, dtype=torch.long, device="meta") for n in (1, 2)}
-    rows = []
+    doubled = guided_scales(weights, schedule, denoiser.history)
+    label_B, rows = torch.zeros(1, dtype=torch.long, device="meta"), []
     for k, length in enumerate(schedule.lengths):
-        batch = 2 if doubled[k] else 1
-        inputs_BlC = torch.empty(batch, length, model.codebook_dim, device="meta")
-        passes = sampler.passes(k)
+        inputs_BlC = torch.empty(1, length, model.codebook_dim, device="meta")
+        calls = (2 if doubled[k] else 1) * sampler.passes(k)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            for _ in range(passes):
-                denoise(inputs_BlC, k, labels[batch])
-        rows.append((batch * passes, batch * passes * length, counter.get_total_flops()))
+            for _ in range(sampler.passes(k)):
+                denoise(inputs_BlC, k, label_B)
+        rows.append((calls, calls * length, counter.get_total_flops()))
     nfe, token_evals, flops = (sum(column) for column in zip(*rows))
     return Cost(nfe, token_evals, flops, tuple(rows))

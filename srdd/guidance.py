@@ -47,22 +47,27 @@ def guide(
 ) -> Denoise:
     """Classifier-free guidance (arXiv 2207.12598, equation 6, as u + w (c - u)) in one doubled batch.
 
-    cfg_scale = 1 returns `denoise` itself: the same bits, one call. null_label: the row that means 'no class'.
+    cfg_scale = 1 returns `denoise` itself: the same bits, one call. null_label: the row that means 'no class'. Where `denoise` has the
+    halves `hidden` and `head` of a network, guidance acts before the head: u + w (c - u) of two logits is the head, which is affine, of
+    u + w (c - u) of what it reads, so that the V logits of both halves are never made.
     """
     weights = guidance_weights(cfg_scale, cfg_ramp, schedule.num_scales)
     doubled = guided_scales(weights, schedule, history)
     if not any(doubled):
         return denoise
+    split = hasattr(denoise, "hidden")
+    body, head = (denoise.hidden, denoise.head) if split else (denoise, lambda logits_BlV: logits_BlV)
     both: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def guided(inputs_BlC: torch.Tensor, k: int, labels_B: torch.Tensor, *own: torch.Tensor) -> torch.Tensor:
-        if not doubled[k]:
-            return denoise(inputs_BlC, k, labels_B, *own)
         # one doubled label tensor per batch, kept with its source: a model recognises it by identity
         if id(labels_B) not in both:
             both[id(labels_B)] = labels_B, torch.cat((labels_B, torch.full_like(labels_B, null_label)))
+        labels_2B = both[id(labels_B)][1]
+        if not doubled[k]:
+            return head(body(inputs_BlC, k, labels_2B if split else labels_B, *own))
         own = [torch.cat((own_Bl, own_Bl)) for own_Bl in own]
-        cond_BlV, uncond_BlV = denoise(torch.cat((inputs_BlC, inputs_BlC)), k, both[id(labels_B)][1], *own).chunk(2)
-        return cond_BlV if weights[k] == 1.0 else uncond_BlV + weights[k] * (cond_BlV - uncond_BlV)
+        cond, uncond = body(torch.cat((inputs_BlC, inputs_BlC)), k, labels_2B, *own).chunk(2)
+        return head(cond if weights[k] == 1.0 else torch.lerp(uncond, cond, weights[k]))
 
     return guided

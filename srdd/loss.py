@@ -33,10 +33,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for begin in range(0, len(tokens_N), _LinearCrossEntropy.ROWS):
             rows = slice(begin, begin + _LinearCrossEntropy.ROWS)
             x_nD, token_n1 = hidden_ND[rows], tokens_N[rows, None]
-            share_nV = torch.addmm(bias_V, x_nD, weight_VD.T).float()
-            log_sum_n1 = share_nV.logsumexp(1, keepdim=True)
-            loss_n1 = log_sum_n1 - share_nV.gather(1, token_n1)
-            share_nV.sub_(log_sum_n1).exp_().scatter_add_(1, token_n1, torch.full_like(log_sum_n1, -1.0))
+            logits_nV = torch.addmm(bias_V, x_nD, weight_VD.T).float()
+            share_nV = logits_nV.softmax(1)
+            # log of the sum of exponentials, from the likeliest code: its share is never too small for a logarithm
+            log_sum_n1 = logits_nV.amax(1, keepdim=True) - share_nV.amax(1, keepdim=True).log()
+            loss_n1 = log_sum_n1 - logits_nV.gather(1, token_n1)
+            share_nV.scatter_add_(1, token_n1, torch.full_like(log_sum_n1, -1.0))
             if share_N is not None:
                 loss_n1 = loss_n1 * share_N[rows, None]
                 share_nV.mul_(share_N[rows, None])

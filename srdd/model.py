@@ -6,6 +6,7 @@ B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, 
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from .config import ModelConfig
 from .lookup import find
 from .transformer import Block, ScaleCache, attend_by_scale, norm
 
+HALVES = (torch.bfloat16, torch.float16)
 Modulation = tuple[list[tuple[torch.Tensor, ...]], tuple[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -47,6 +49,7 @@ class ScaleTransformer(nn.Module):
         # not persistent: a mask is a setting, never a weight
         self.register_buffer("mask_LL", mask_LL, persistent=False)
         self.register_buffer("scale_L", masks.scale_of_token(self.schedule), persistent=False)
+        self.cache_pool: dict | None = None  # of `compile_step`
 
     def init_weights(self, generator: torch.Generator) -> None:
         """Draw every weight from one generator, as VAR does: std (1/(3D))^0.5, residual outputs and gates damped, head x 0.02."""
@@ -95,13 +98,22 @@ class ScaleTransformer(nn.Module):
         head = self.head_modulation(F.silu(condition_BD)).unflatten(-1, (2, -1)).unsqueeze(2).unbind(1)
         return [block.modulate(condition_BD, shared) for block in self.blocks], head, condition_BD
 
+    def places(self) -> torch.Tensor:
+        """Position plus level of every token (VAR, section 3.3), place_LD: the same for all images, so a sampler asks once."""
+        return self.position + self.level_embedding(self.scale_L)
+
     def _embed(
-        self, inputs_BlC: torch.Tensor, condition_BD: torch.Tensor, where: slice, own_Bl: torch.Tensor | None
+        self,
+        inputs_BlC: torch.Tensor,
+        condition_BD: torch.Tensor,
+        where: slice,
+        place_LD: torch.Tensor,
+        own_Bl: torch.Tensor | None,
     ) -> torch.Tensor:
         """Inputs of the tokens at `where` plus position and level, and plus the scale's own tokens as far as they are revealed; the
         first scale holds the start embedding instead of an input."""
-        first = self.schedule.lengths[0]
-        place_lD = self.position[where] + self.level_embedding(self.scale_L[where])
+        first, place_lD = self.schedule.lengths[0], place_LD[where]
+        inputs_BlC = inputs_BlC.to(self.input.weight.dtype)
         if self.own_embedding is not None:
             own = self.own_embedding.weight[-1] if own_Bl is None else self.own_embedding(own_Bl)
             place_lD = place_lD + own
@@ -143,7 +155,7 @@ class ScaleTransformer(nn.Module):
             return attend_by_scale(q, k, v, self.schedule, self.config.history, scale)
 
         modulations, (gain, shift), condition_BD = self.modulate(labels_B)
-        x_BLD = self._embed(inputs_BLC, condition_BD, slice(0, self.schedule.seq_len), own_BL)
+        x_BLD = self._embed(inputs_BLC, condition_BD, slice(0, self.schedule.seq_len), self.places(), own_BL)
         for block, modulation in zip(self.blocks, modulations):
             x_BLD = block(x_BLD, modulation, attend, generator)
         return norm(x_BLD) * (gain + 1) + shift
@@ -153,15 +165,18 @@ class ScaleTransformer(nn.Module):
         inputs_BlC: torch.Tensor,
         k: int,
         modulation: Modulation,
+        place_LD: torch.Tensor,
         cache: ScaleCache,
         own_Bl: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Logits_BlV of one scale, given the cache of the scales before it (VAR, section 3.3) and its own revealed tokens."""
+        """What the head reads, hidden_BlD, of one scale, given the cache of the scales before it, entered at k (VAR, section 3.3), and
+        the scale's own revealed tokens. place_LD: `places()`."""
         modulations, (gain, shift), condition_BD = modulation
         where = self.schedule.slices[k]
-        x_BlD = self._embed(inputs_BlC, condition_BD, where, own_Bl)
+        x_BlD = self._embed(inputs_BlC, condition_BD, where, place_LD, own_Bl)
+        if x_BlD.dtype in HALVES:
+            x_BlD = x_BlD.float()  # residuals are summed in float32
         rows = None if self.mask_LL is None else self.mask_LL[where, : where.stop]
-        cache.enter(k)
         for i, block in enumerate(self.blocks):
 
             def attend(q, key, value, scale, i=i):
@@ -169,7 +184,22 @@ class ScaleTransformer(nn.Module):
                 return F.scaled_dot_product_attention(q, key, value, attn_mask=rows, scale=scale)
 
             x_BlD = block(x_BlD, modulations[i], attend)
-        return self.head(norm(x_BlD) * (gain + 1) + shift)
+        return norm(x_BlD) * (gain + 1) + shift
+
+    def compile_step(self, **options) -> None:
+        """Compile `step`: one graph without a break for each scale and batch size (VAR, section 3.3), on a GPU captured and replayed as one
+        CUDA graph; the same numbers up to rounding. options: of torch.compile. One batch is drawn at a time from then on."""
+        if self.position.is_cuda:
+            options = {"mode": "reduce-overhead", **options}
+        step = torch.compile(ScaleTransformer.step, dynamic=False, fullgraph=True, **options)
+
+        def compiled(*arguments):
+            # a graph for each scale, batch and model is what is wanted here, and more than Dynamo thinks reasonable
+            with torch._dynamo.config.patch(recompile_limit=10_000, accumulated_recompile_limit=10_000):
+                torch.compiler.cudagraph_mark_step_begin()
+                return step(self, *arguments)
+
+        self.step, self.cache_pool = compiled, {}
 
     def denoiser(self) -> Denoiser:
         """A fresh `denoise` for one batch of images."""
@@ -180,21 +210,51 @@ class Denoiser:
     """`denoise(inputs, k, labels, own=None) -> logits_BlV`: the only thing that a sampler knows of a model.
 
     It owns the cache and the modulations of one batch; calling the same k again replaces that scale's cache entry. own: the scale's
-    revealed tokens, V where masked, for a model trained with masks; None: all masked.
+    revealed tokens, V where masked, for a model trained with masks; None: all masked. Guidance uses its two halves, `hidden` and
+    `head`. A model with bfloat16 weights computes in bfloat16 and keeps its residual stream in float32.
     """
 
     def __init__(self, model: ScaleTransformer) -> None:
-        self.model = model
+        self.model, weight = model, model.head.weight
         # an explicit mask may look back at any scale
         history = None if model.mask_LL is not None else model.config.history
         self.history = history
-        self.cache = ScaleCache(model.schedule, history, model.config.depth)
+        self.cache = ScaleCache(model.schedule, history, model.config.depth, model.cache_pool)
+        self.place_LD = model.places()
+        self.half = weight.dtype if weight.dtype in HALVES else None
         self._labels: torch.Tensor | None = None
         self._modulation: Modulation | None = None
 
     def __call__(
         self, inputs_BlC: torch.Tensor, k: int, labels_B: torch.Tensor, own_Bl: torch.Tensor | None = None
     ) -> torch.Tensor:
-        if labels_B is not self._labels:  # identity: comparing values would make a GPU wait
-            self._labels, self._modulation = labels_B, self.model.modulate(labels_B)
-        return self.model.step(inputs_BlC, k, self._modulation, self.cache, own_Bl)
+        return self.head(self.hidden(inputs_BlC, k, labels_B, own_Bl))
+
+    def head(self, hidden_BlD: torch.Tensor) -> torch.Tensor:
+        """Logits_BlV of what `hidden` returns."""
+        with self._autocast(hidden_BlD):
+            return self.model.head(hidden_BlD)
+
+    def hidden(
+        self, inputs_BlC: torch.Tensor, k: int, labels_B: torch.Tensor, own_Bl: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """What the head reads of one scale, hidden_BlD. labels_B may go on beyond the inputs: guidance gives the labels of both its halves
+        even where only the first is run, so that the modulations, a third of VAR's weights, are read once per image."""
+        B, config = len(inputs_BlC), self.model.config
+        with self._autocast(inputs_BlC):
+            if labels_B is not self._labels:  # identity: comparing values would make a GPU wait
+                self._labels, self._modulation = labels_B, self.model.modulate(labels_B)
+            self.cache.enter(k, (B, config.heads, config.width // config.heads), self.model.head.weight)
+            return self.model.step(inputs_BlC, k, _first(self._modulation, B), self.place_LD, self.cache, own_Bl)
+
+    def _autocast(self, tensor: torch.Tensor):
+        """Products in the precision of half weights, sums and norms in float32."""
+        return nullcontext() if self.half is None else torch.autocast(tensor.device.type, self.half)
+
+
+def _first(modulation: Modulation, count: int) -> Modulation:
+    """Modulations of the first images of a batch."""
+    blocks, head, condition_BD = modulation
+    if len(condition_BD) == count:
+        return modulation
+    return [tuple(x[:count] for x in block) for block in blocks], tuple(x[:count] for x in head), condition_BD[:count]

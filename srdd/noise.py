@@ -39,4 +39,6 @@ class ImageNoise:
             name = (use,) if use else ()
             self.generators[use] = [generator("image", seed, *name) for seed in self.seeds]
         rows = [torch.rand(length, generator=g, dtype=torch.float64) for g in self.generators[use]]
-        return torch.stack(rows).to(self.device, non_blocking=True)
+        numbers = torch.stack(rows)
+        # from pinned memory the copy makes nobody wait
+        return (numbers.pin_memory() if self.device.type == "cuda" else numbers).to(self.device, non_blocking=True)

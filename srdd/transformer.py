@@ -22,39 +22,50 @@ class ScaleCache:
     kept and nothing is allocated: this is where SDD (arXiv 2509.22636) saves VAR's memory.
     """
 
-    def __init__(self, schedule: ScaleSchedule, history: int | None, depth: int) -> None:
+    def __init__(self, schedule: ScaleSchedule, history: int | None, depth: int, pool: dict | None = None) -> None:
+        """pool: buffers that outlive a batch, by shape, so that a captured CUDA graph finds them where they were; for one cache at a time."""
         self.schedule, self.history = schedule, history
         spans = [schedule.key_slice(k, history) for k in range(schedule.num_scales)]
         self.capacity = max(span.stop - span.start for span in spans)
-        self.buffers: list[torch.Tensor | None] = [None] * depth
+        self.depth, self.static = depth, pool is not None
+        self.pool: dict = {} if pool is None else pool
+        self.buffers: list[torch.Tensor] = []
         self.start, self.k = 0, -1
 
-    def enter(self, k: int) -> None:
-        """Make room for scale k: once per scale, before the first block. Raises ValueError when a scale is skipped, unless history is
-        0: where nothing is kept, any scale may be asked for alone."""
+    def enter(self, k: int, shape: tuple[int, int, int], like: torch.Tensor) -> None:
+        """Make room for scale k: once per scale, before the first block. shape: images, heads, width of a head; like: a tensor of the
+        keys' device and dtype. Raises ValueError when a scale is skipped, unless history is 0: where nothing is kept, any scale may be
+        asked for alone."""
         if self.history != 0 and k not in (0, self.k, self.k + 1):
             raise ValueError(f"scale {k} asked for after scale {self.k}: scales follow one another")
         if k == 0:
             self.start = 0
+        if self.history != 0:
+            self.buffers = self._buffers(shape, like)
         start = self.schedule.key_slice(k, self.history).start
         if start > self.start:
             kept = self.schedule.slices[k].start - start
             for buffer in self.buffers:
-                if buffer is not None and kept:
+                if kept:
                     old = start - self.start
                     # clone: source and target overlap
                     buffer[..., :kept, :] = buffer[..., old : old + kept, :].clone()
             self.start = start
         self.k = k
 
+    def _buffers(self, shape: tuple[int, int, int], like: torch.Tensor) -> list[torch.Tensor]:
+        B, H, dim = shape
+        if shape not in self.pool:
+            self.pool[shape] = [like.new_empty(2, B, H, self.capacity, dim) for _ in range(self.depth)]
+            for buffer in self.pool[shape] if self.static else ():
+                torch._dynamo.mark_static_address(buffer)
+        return self.pool[shape]
+
     def extend(self, block: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Store scale k's own keys and values, (B, H, l, D/H), and return all that it attends to."""
         if self.history == 0:
             return key, value
-        B, H, length, dim = key.shape
-        if self.buffers[block] is None or self.buffers[block].shape[1] != B:
-            self.buffers[block] = key.new_empty(2, B, H, self.capacity, dim)
-        buffer = self.buffers[block]
+        buffer, length = self.buffers[block], key.shape[2]
         begin = self.schedule.slices[self.k].start - self.start
         buffer[0, :, :, begin : begin + length] = key
         buffer[1, :, :, begin : begin + length] = value
@@ -98,6 +109,24 @@ def attend_by_scale(
     return torch.cat([F.scaled_dot_product_attention(q, key, value, scale=scale) for q, key, value in calls], 2)
 
 
+class _Unit(torch.autograd.Function):
+    """Vectors over their L2 norms. Autograd's own quotient keeps and reads three tensors of this size; the result alone is enough."""
+
+    @staticmethod
+    def forward(ctx, x_BHLd: torch.Tensor) -> torch.Tensor:
+        sums = torch.float32 if x_BHLd.dtype in (torch.bfloat16, torch.float16) else None
+        inverse_BHL1 = torch.linalg.vector_norm(x_BHLd, dim=-1, keepdim=True, dtype=sums).clamp_(min=1e-12).reciprocal_()
+        unit_BHLd = x_BHLd * inverse_BHL1
+        ctx.save_for_backward(unit_BHLd, inverse_BHL1)
+        return unit_BHLd
+
+    @staticmethod
+    def backward(ctx, grad_BHLd):
+        unit_BHLd, inverse_BHL1 = ctx.saved_tensors
+        along_BHL1 = (grad_BHLd * unit_BHLd).sum(-1, keepdim=True)
+        return torch.addcmul(grad_BHLd, unit_BHLd, along_BHL1, value=-1).mul_(inverse_BHL1)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with L2-normalised queries and keys and a learned scale per head (VAR, appendix)."""
 
@@ -118,8 +147,8 @@ class Attention(nn.Module):
         qkv = F.linear(x_BLD, self.qkv.weight, bias).unflatten(-1, (3, self.heads, self.head_dim))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, L, D/H)
         if self.qk_norm:
-            q = F.normalize(q, dim=-1) * self.head_log_scale.clamp(max=math.log(100.0)).exp()
-            k = F.normalize(k, dim=-1)
+            q = _Unit.apply(q) * self.head_log_scale.clamp(max=math.log(100.0)).exp()
+            k = _Unit.apply(k)
         return q.to(v.dtype), k.to(v.dtype), v
 
     @property
@@ -157,10 +186,10 @@ class Block(nn.Module):
 
     def forward(self, x_BLD, modulation, attend, generator: torch.Generator | None = None) -> torch.Tensor:
         gate1, gate2, gain1, gain2, shift1, shift2 = modulation
-        h = self.attention(norm(x_BLD) * (gain1 + 1) + shift1, attend)
-        x_BLD = x_BLD + drop_path(h * gate1, self.drop_path, generator)
-        h = self.mlp_out(F.gelu(self.mlp_in(norm(x_BLD) * (gain2 + 1) + shift2), approximate="tanh"))
-        return x_BLD + drop_path(h * gate2, self.drop_path, generator)
+        h = self.attention(torch.addcmul(shift1, norm(x_BLD), gain1 + 1), attend)
+        x_BLD = torch.addcmul(x_BLD, h, drop_path(gate1, self.drop_path, generator))
+        h = self.mlp_out(F.gelu(self.mlp_in(torch.addcmul(shift2, norm(x_BLD), gain2 + 1)), approximate="tanh"))
+        return torch.addcmul(x_BLD, h, drop_path(gate2, self.drop_path, generator))
 
 
 def norm(x_BLD: torch.Tensor) -> torch.Tensor:
@@ -168,9 +197,9 @@ def norm(x_BLD: torch.Tensor) -> torch.Tensor:
     return F.layer_norm(x_BLD, x_BLD.shape[-1:], eps=1e-6)
 
 
-def drop_path(x_BLD: torch.Tensor, rate: float, generator: torch.Generator | None) -> torch.Tensor:
-    """Stochastic depth (arXiv 1603.09382, equation 2): drop a residual branch per image; off without a generator."""
+def drop_path(gate_B1D: torch.Tensor, rate: float, generator: torch.Generator | None) -> torch.Tensor:
+    """Stochastic depth (arXiv 1603.09382, equation 2): close the gate of a residual branch per image; off without a generator."""
     if generator is None or rate == 0.0:
-        return x_BLD
-    keep = torch.rand(len(x_BLD), 1, 1, generator=generator) >= rate
-    return x_BLD * (keep / (1 - rate)).to(x_BLD)
+        return gate_B1D
+    keep = torch.rand(len(gate_B1D), 1, 1, generator=generator) >= rate
+    return gate_B1D * (keep / (1 - rate)).to(gate_B1D)

@@ -1,14 +1,18 @@
 """Drawing, guidance, samplers, noise, cost: against enumeration and exact distributions."""
 
+import shutil
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from oracle import FALSE_ALARM, Oracle, chi_square, reference_distribution
 from srdd.config import SamplerConfig
 from srdd.cost import sampling_cost
 from srdd.guidance import guidance_weights, guide, guided_scales
 from srdd.noise import ImageNoise, derive_seed, generator
-from srdd.sampling import draw_tokens, generate, sample_var
+from srdd.sampling import TokenDistribution, distribution, draw_tokens, generate, sample_var
 from srdd.schedule import ScaleSchedule
 
 N = 20_000
@@ -25,6 +29,41 @@ def test_draw_frequencies(settings, dtype):
     drawn = draw_tokens(logits.to(dtype).expand(1, N, 8), uniform, *settings)
     counts = torch.bincount(drawn.flatten(), minlength=8)
     assert chi_square(counts, reference_distribution(logits, *settings)) > FALSE_ALARM
+
+
+@given(
+    st.lists(st.integers(-6, 6), min_size=1, max_size=9),
+    st.sampled_from([0.5, 1.0, 2.0]),
+    st.integers(1, 9) | st.none(),
+    st.sampled_from([1e-9, 0.3, 0.8, 0.999, 1.0]),
+)
+def test_cuts_keep_what_their_definitions_keep(values, temperature, top_k, top_p):
+    """Catches a code too many or too few after top-k and nucleus, ties included: codes as likely as the last kept one stay (VAR), and
+    nothing less likely does. Against the definition, one code at a time; float32 and float64 alike."""
+    # neither sums of probabilities nor halves of them meet top_p exactly
+    logits = torch.tensor([values], dtype=torch.float64) * 0.731
+    exact = reference_distribution(logits[0], temperature, top_k, top_p)
+    least = min(v for v, p in zip(values, exact) if p > 0)
+    kept = torch.tensor([[v >= least for v in values]])
+    share = ((logits / temperature).softmax(-1) * kept)[0]
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        found = distribution(logits.to(dtype)[None], temperature, top_k, top_p)
+        assert torch.equal(found.mass_BlV[0] > 0, kept)
+        torch.testing.assert_close(found.shares()[0, 0], share / share.sum(), rtol=tolerance, atol=0)
+
+
+@pytest.mark.parametrize("settings", [(1.0, None, 1.0), (1.0, 900, 0.96), (1.0, 40, 1.0), (1.0, None, 0.5)])
+def test_draw_among_many_codes(settings):
+    """Catches a draw that is right for eight codes and wrong for VAR's 4096: chi-square; false alarm 1e-4, seeds fixed."""
+    logits = 3 * torch.randn(4096, generator=generator("many"))
+    uniform = torch.rand(1, N, generator=generator("many u"), dtype=torch.float64)
+    found = distribution(logits.expand(1, 1, 4096), *settings)
+    parts = uniform.split(N // 10, 1)
+    many = TokenDistribution(found.mass_BlV.expand(1, N // 10, 4096))
+    tokens, probability = (torch.cat(column, 1) for column in zip(*map(many.draw, parts)))
+    exact = torch.tensor(reference_distribution(logits, *settings), dtype=torch.float64)
+    assert chi_square(torch.bincount(tokens.flatten(), minlength=4096), exact) > FALSE_ALARM
+    torch.testing.assert_close(probability[0], exact[tokens[0]], rtol=1e-5, atol=0)
 
 
 def test_draw_at_the_edges():
@@ -110,6 +149,67 @@ def test_guided_model_equals_two_separate_ones(make_model, make_ladder, history)
         torch.testing.assert_close(guided(inputs, k, labels), u + w * (c - u), rtol=1e-4, atol=1e-4)
 
 
+@torch.no_grad()
+def test_modulations_are_read_once_for_an_image(make_model, make_ladder):
+    """Catches AdaLN, a third of VAR's weights, recomputed at each scale, or again when guidance sets in after the first scale."""
+    for history in (None, 0):
+        model, asked = make_model(history=history), []
+        whole = model.modulate
+        model.modulate = lambda labels_B, whole=whole, asked=asked: asked.append(len(labels_B)) or whole(labels_B)
+        ladder, labels = make_ladder(ScaleSchedule((1, 2, 3))), torch.arange(2)
+        generate(model, ladder, labels, range(2), SamplerConfig(cfg_scale=2.0))
+        assert asked == [4]
+
+
+STEPS = [(history, patch_nums) for history in (None, 0, 1, 2) for patch_nums in ((1, 2, 3), (2, 3, 5), (3,), (1, 4, 5, 6))]
+
+
+@pytest.mark.parametrize("history, patch_nums", STEPS)
+@torch.no_grad()
+def test_compiled_step_equals_eager(make_model, make_ladder, history, patch_nums):
+    """Catches a graph break, a graph of one scale or batch replayed for another, a cache that two batches share wrongly: for all
+    histories, odd schedules, batch 1 and 3, with guidance, twice in a row."""
+    config, ladder = SamplerConfig(cfg_scale=2.0, top_k=5), make_ladder(ScaleSchedule(patch_nums))
+    eager, model = (make_model(patch_nums=patch_nums, history=history) for _ in range(2))
+    model.compile_step(backend="aot_eager")
+    for batch in (3, 1, 3):
+        labels = torch.arange(batch)
+        wanted, found = (generate(one, ladder, labels, range(batch), config) for one in (eager, model))
+        assert torch.equal(wanted[0], found[0])
+        torch.testing.assert_close(wanted[1], found[1])
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+@torch.no_grad()
+def test_compiled_code_equals_eager(make_model):
+    """Catches generated code that computes something else; inductor, one scale of two, refined passes included."""
+    eager, model = (make_model(patch_nums=(1, 2), history=None, mask_prob=0.5) for _ in range(2))
+    model.compile_step()
+    labels, denoisers = torch.tensor([0, 2, 3]), [one.denoiser() for one in (eager, model)]
+    for k, length in enumerate((1, 4)):
+        inputs = torch.randn(3, length, 4, generator=generator("compiled", k))
+        own = torch.randint(8, (3, length), generator=generator("own", k))
+        for more in ((), (own,), (own.flip(1),)):
+            wanted, found = (denoise(inputs, k, labels, *more) for denoise in denoisers)
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("history", [None, 0])
+@torch.no_grad()
+def test_half_weights_stay_near_float32(make_model, history):
+    """Catches a residual stream, norm or sum that runs in bfloat16: logits within 3 % of their spread of float32's, which 8 bits of
+    mantissa in the products alone give; a stream in bfloat16 shows in the dtype of what the head reads."""
+    model, half = (make_model(patch_nums=(1, 2, 3), history=history, width=64, depth=4) for _ in range(2))
+    half.to(torch.bfloat16)
+    labels, wholes, halves = torch.arange(4), model.denoiser(), half.denoiser()
+    for k, length in enumerate((1, 4, 9)):
+        inputs = torch.randn(4, length, 4, generator=generator("half", k))
+        wanted, hidden = wholes(inputs, k, labels), halves.hidden(inputs, k, labels)
+        assert hidden.dtype == torch.float32
+        found = halves.head(hidden).float()
+        assert (found - wanted).square().mean().sqrt() < 0.03 * wanted.std()
+
+
 def test_generate_refuses_what_does_not_fit(make_model, make_ladder):
     """Catches guidance of a model that never saw 'no class', and a seed too few."""
     ladder, labels = make_ladder(ScaleSchedule((1, 2, 3))), torch.zeros(2, dtype=torch.long)
@@ -134,14 +234,11 @@ def test_cost_is_what_a_hand_counts(make_model):
     for history, doubled in ((0, (1, 2, 2)), (None, (2, 2, 2))):
         cost = sampling_cost(make_model(history=history).config, SamplerConfig(cfg_scale=2.0))
         assert (cost.nfe, cost.token_evals) == (sum(doubled), sum(b * n for b, n in zip(doubled, lengths)))
-        expected, seen = 0, 0
-        batches = set()
+        # modulations: of both halves, once per image
+        expected, seen = 2 * 2 * (depth * 6 * D * D + 2 * D * D), 0
         for k, (b, n) in enumerate(zip(doubled, lengths)):
             seen = n if history == 0 else seen + n
-            token = depth * (12 * D * D) + D * V + (C * D if k else 0)
+            token = depth * (12 * D * D) + (C * D if k else 0)
             attention = depth * 2 * D * seen
-            expected += 2 * b * n * (token + attention)
-            if b not in batches:  # modulations: once per batch of labels, not per scale
-                batches.add(b)
-                expected += 2 * b * (depth * 6 * D * D + 2 * D * D)
+            expected += 2 * n * (b * (token + attention) + D * V)  # the head: once, guidance comes before it
         assert cost.flops == expected
