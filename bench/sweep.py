@@ -84,7 +84,7 @@ def work(run: Run) -> None:
         images = np.lib.format.open_memmap(scratch, "w+", np.uint8, (N, size.in_channels, size.image_size, size.image_size))
         for entry in entries:
             sampler = SamplerConfig.model_validate_json(json.dumps(entry["sampler"]))
-            tokens_BL = sample_into(images, model, tokenizer, sampler, first, evaluation.batch_size, progress)
+            tokens_BL, _ = sample_into(images, model, tokenizer, sampler, first, evaluation.batch_size, progress)
             names = {**model_identity(run), "sampler": entry["name"]}
             for start, count in parts_of(first, N):
                 rows = slice(start - first, start - first + count)

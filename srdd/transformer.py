@@ -1,11 +1,13 @@
 """AdaLN transformer block and attention that goes scale by scale: exact, without a mask tensor and without wasted work.
 
 B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+E blocks
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -135,10 +137,9 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Pre-norm attention and MLP whose gains, shifts and gates come from the class (AdaLN; VAR, section 3.3; DiT, 2212.09748)."""
 
-    def __init__(self, config: ModelConfig, drop_path: float) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         D = config.width
-        self.drop_path = drop_path
         self.attention = Attention(config)
         self.mlp_in = nn.Linear(D, round(D * config.mlp_ratio))
         self.mlp_out = nn.Linear(round(D * config.mlp_ratio), D)
@@ -155,12 +156,13 @@ class Block(nn.Module):
             all_B6D = self.modulation_table + shared_B6D
         return all_B6D.unsqueeze(2).unbind(1)
 
-    def forward(self, x_BLD, modulation, attend, generator: torch.Generator | None = None) -> torch.Tensor:
+    def forward(self, x_BLD, modulation, attend, paths_2B: torch.Tensor | None = None) -> torch.Tensor:
+        """paths_2B: factors of the attention's and the MLP's branch for each image, from `draw_paths`; None: both whole."""
         gate1, gate2, gain1, gain2, shift1, shift2 = modulation
-        h = self.attention(norm(x_BLD) * (gain1 + 1) + shift1, attend)
-        x_BLD = x_BLD + drop_path(h * gate1, self.drop_path, generator)
-        h = self.mlp_out(F.gelu(self.mlp_in(norm(x_BLD) * (gain2 + 1) + shift2), approximate="tanh"))
-        return x_BLD + drop_path(h * gate2, self.drop_path, generator)
+        h = self.attention(norm(x_BLD) * (gain1 + 1) + shift1, attend) * gate1
+        x_BLD = x_BLD + (h if paths_2B is None else h * paths_2B[0, :, None, None].to(h))
+        h = self.mlp_out(F.gelu(self.mlp_in(norm(x_BLD) * (gain2 + 1) + shift2), approximate="tanh")) * gate2
+        return x_BLD + (h if paths_2B is None else h * paths_2B[1, :, None, None].to(h))
 
 
 def norm(x_BLD: torch.Tensor) -> torch.Tensor:
@@ -168,9 +170,11 @@ def norm(x_BLD: torch.Tensor) -> torch.Tensor:
     return F.layer_norm(x_BLD, x_BLD.shape[-1:], eps=1e-6)
 
 
-def drop_path(x_BLD: torch.Tensor, rate: float, generator: torch.Generator | None) -> torch.Tensor:
-    """Stochastic depth (arXiv 1603.09382, equation 2): drop a residual branch per image; off without a generator."""
-    if generator is None or rate == 0.0:
-        return x_BLD
-    keep = torch.rand(len(x_BLD), 1, 1, generator=generator) >= rate
-    return x_BLD * (keep / (1 - rate)).to(x_BLD)
+def draw_paths(rates: Sequence[float], batch: int, generator: torch.Generator) -> torch.Tensor:
+    """Stochastic depth (arXiv 1603.09382, equation 2): of each block a residual branch is dropped per image at the block's rate.
+
+    Returns float32 factors paths_E2B on the CPU: 0 where dropped, 1 / (1 - rate) where kept. Drawn before the network runs, so that a
+    recomputation sees the same, a part of a batch sees its part, and a compiled graph does not break.
+    """
+    draws = [torch.rand(2, batch, generator=generator) >= rate if rate else torch.ones(2, batch) for rate in rates]
+    return torch.stack([draw / (1 - rate) for draw, rate in zip(draws, rates)])
