@@ -150,7 +150,9 @@ class TrainingConfig(Strict):
     @model_validator(mode="after")
     def _micro_batches_are_equal(self) -> TrainingConfig:
         if self.batch_size % self.accumulate:
-            raise ValueError(f"accumulate {self.accumulate}: does not divide batch_size {self.batch_size} into equal micro-batches")
+            raise ValueError(
+                f"accumulate {self.accumulate}: does not divide batch_size {self.batch_size} into equal micro-batches"
+            )
         return self
 
     @model_validator(mode="after")

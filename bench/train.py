@@ -122,9 +122,7 @@ class Trainer:
             torch._dynamo.config.optimize_ddp = False
         # a schedule of one scale reads no state: its input layer gets no gradient
         unused = self.model_config.schedule.num_scales == 1
-        return DistributedDataParallel(
-            learner, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=unused
-        )
+        return DistributedDataParallel(learner, gradient_as_bucket_view=True, find_unused_parameters=unused)
 
     def restore(self) -> None:
         """Go on from the last checkpoint, if there is one of this code and config."""
@@ -136,7 +134,9 @@ class Trainer:
             self.run.say(f"resumes at step {self.state['step']}")
         steps = self.ranks.gather(torch.tensor(self.state["step"])).tolist()
         if len(set(steps)) > 1:
-            raise ValueError(f"{self.resume.path}: processes would go on from steps {steps}; all machines must see one results folder")
+            raise ValueError(
+                f"{self.resume.path}: processes would go on from steps {steps}; all machines must see one results folder"
+            )
 
     def save(self) -> None:
         """Write the checkpoint; the losses since the last look are those of all processes."""
@@ -186,7 +186,9 @@ class Trainer:
             with nullcontext() if last else self.learner.no_sync():
                 try:
                     loss, part = self.losses(self.learner, mine.part(slice(begin, begin + self.at_once)))
-                    (loss * self.ranks.world).backward()  # the processes' gradients are averaged, their losses are shares of a mean
+                    (
+                        loss * self.ranks.world
+                    ).backward()  # the processes' gradients are averaged, their losses are shares of a mean
                     shown = shown + part.detach()
                     continue
                 except (RuntimeError, MemoryError) as error:
@@ -205,7 +207,9 @@ class Trainer:
         """After a micro-batch that did not fit into memory: which accumulate would, found by trying."""
         self.optimizer.zero_grad()
         rows, parameters = self.at_once, list(self.model.parameters())
-        text = f"out of memory with {rows} images at once (batch_size {self.config.batch_size}, accumulate {self.config.accumulate})"
+        text = (
+            f"out of memory with {rows} images at once (batch_size {self.config.batch_size}, accumulate {self.config.accumulate})"
+        )
         for _ in range(TRIES):
             if rows % 2:
                 break

@@ -200,9 +200,8 @@ def main(
         sys.exit(_run(run, work, options.record))
     except (ValueError, OSError) as error:
         ranks.report()
-        print(f"error: {describe(error)}", file=sys.stderr, flush=True)
         ranks.end(1)
-        sys.exit(1)
+        sys.exit(f"error: {describe(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception:
