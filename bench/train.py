@@ -181,22 +181,20 @@ class Trainer:
         """Gradients of this process's images, micro-batch by micro-batch; between processes they are summed once, with the last.
         Raises MemoryError that names what would fit."""
         begins, shown = range(0, len(mine.labels_B), self.at_once), 0.0
-        for begin in begins:
-            last = begin == begins[-1] or self.ranks.world == 1
-            with nullcontext() if last else self.learner.no_sync():
-                try:
+        try:
+            for begin in begins:
+                more = self.ranks.world > 1 and begin != begins[-1]
+                with self.learner.no_sync() if more else nullcontext():
                     loss, part = self.losses(self.learner, mine.part(slice(begin, begin + self.at_once)))
-                    (
-                        loss * self.ranks.world
-                    ).backward()  # the processes' gradients are averaged, their losses are shares of a mean
+                    # the processes' gradients are averaged, and their losses are shares of one mean
+                    (loss * self.ranks.world).backward()
                     shown = shown + part.detach()
-                    continue
-                except (RuntimeError, MemoryError) as error:
-                    if not is_out_of_memory(error):
-                        raise
-            loss = part = None
-            raise MemoryError(self.what_fits(mine))
-        return shown
+            return shown
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        loss = part = None  # what holds the memory that was there
+        raise MemoryError(self.what_fits(mine))
 
     def losses(self, learner: Callable[[Batch], Any], part: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         device = self.run.device
