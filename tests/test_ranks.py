@@ -30,7 +30,17 @@ ROOT = Path(__file__).resolve().parent.parent
 WORK = {"prepare": prepare, "tokenizer": train_tokenizer, "encode": encode, "train": train, "sample": sample.work}
 # everything that is drawn at random in a step; and a clip that some gradients meet: AdamW alone would not see a factor on all of them
 MODEL = {"class_dropout": 0.3, "drop_path": 0.4, "mask_prob": 0.5}
-TRAINING = {"steps": 12, "batch_size": 16, "eval_every": 3, "save_every": 2, "corruption": "absorb", "eps": 0.1, "clip": 0.93, "lr": 5.0e-3, "warmup": 2}
+TRAINING = {
+    "steps": 12,
+    "batch_size": 16,
+    "eval_every": 3,
+    "save_every": 2,
+    "corruption": "absorb",
+    "eps": 0.1,
+    "clip": 0.93,
+    "lr": 5.0e-3,
+    "warmup": 2,
+}
 
 
 class Bench:
