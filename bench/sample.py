@@ -76,6 +76,13 @@ def sample_into(
     return torch.cat(kept), batch
 
 
+def smaller(run: Run, batch: int, fitted: int) -> int:
+    """The batch size to go on with; a smaller one is said."""
+    if fitted < batch:
+        run.say(f"batch_size {batch}: out of memory; {fitted} pictures at once fit, and are the same", all_ranks=True)
+    return fitted
+
+
 @contextmanager
 def filled_together(path: Path, shape: tuple[int, ...], ranks: Ranks) -> Iterator[np.ndarray]:
     """A new array of bytes on disk that the processes of one machine fill together; it gets its name when all have filled their part,
@@ -128,9 +135,7 @@ def work(run: Run) -> None:
         for row, (_, path) in enumerate(weights):
             model = open_model(run, path)
             tokens_BL, fitted = sample_into(images[row, mine], model, tokenizer, sampler, first, batch, progress)
-            if fitted < batch:
-                run.say(f"batch_size {batch}: out of memory; {fitted} pictures at once fit, and are the same", all_ranks=True)
-                batch = fitted
+            batch = smaller(run, batch, fitted)
     progress.close()
     smallest = int(run.ranks.gather(torch.tensor(batch)).min())
     if not run.ranks.first:
