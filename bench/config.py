@@ -115,7 +115,9 @@ class TrainingConfig(Strict):
     """How a scale transformer is trained (VAR, arXiv 2404.02905, section 4)."""
 
     steps: Positive = 400
-    batch_size: Positive = 64
+    batch_size: Positive = Field(64, description="images a step, of all processes and micro-batches together")
+    accumulate: Positive = Field(1, description="micro-batches a step: less memory, the same step")
+    checkpointing: bool = Field(False, description="compute each block again on the way back: less memory, the same step")
     lr: float = Field(1e-3, gt=0)
     final_lr: Share = Field(0.1, description="share of lr that is left at the last step; decay is linear")
     warmup: int = Field(20, ge=0)
@@ -134,6 +136,24 @@ class TrainingConfig(Strict):
     eps: Share = Field(0.0, description="noise of the corruption; the loss is then the diffusion ELBO at this noise")
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
+
+    def images_at_once(self, processes: int) -> int:
+        """Images of one process's micro-batch. Raises ConfigError where they are not a whole number."""
+        rows, rest = divmod(self.batch_size, self.accumulate * processes)
+        if rest:
+            raise ConfigError(
+                f"training.batch_size {self.batch_size}: cannot be shared among {processes} processes with accumulate "
+                f"{self.accumulate}; give a multiple of {self.accumulate * processes}"
+            )
+        return rows
+
+    @model_validator(mode="after")
+    def _micro_batches_are_equal(self) -> TrainingConfig:
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate {self.accumulate}: does not divide batch_size {self.batch_size} into equal micro-batches"
+            )
+        return self
 
     @model_validator(mode="after")
     def _noise_has_a_kind(self) -> TrainingConfig:

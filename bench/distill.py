@@ -8,6 +8,7 @@ The held-out splits are real pictures in every arm.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,8 +25,10 @@ from srdd.sampling import generate
 
 from .config import DistillSettings
 from .progress import Progress
+from .ranks import Ranks
 from .sample import labels_of
 from .train import Trainer, carry_out
+from .training import Batch
 from .verb import Run, main
 
 SAMPLE_BATCH = 256
@@ -37,23 +40,24 @@ def sample_seeds(train_seed: int, count: int) -> list[int]:
 
 
 def teacher_tokens(
-    teacher: ScaleTransformer, ladder: Ladder, sampler: SamplerConfig, seeds: list[int], label: str
+    teacher: ScaleTransformer, ladder: Ladder, sampler: SamplerConfig, seeds: list[int], label: str, ranks: Ranks
 ) -> tuple[np.ndarray, np.ndarray]:
     """The teacher's own pictures re-encoded under the student's schedule: tokens, int32 of shape (N, L), and labels. ladder: the
-    student's. Both follow from seeds, so that a resumed run makes them again."""
+    student's. Both follow from seeds, so that a resumed run makes them again. Processes share the pictures and each gets all."""
     device = teacher.position.device
     labels_N = labels_of(len(seeds), 0, teacher.config.num_classes)
     own = ladder.quantizer.at(teacher.schedule)
-    tokens_NL = np.empty((len(seeds), ladder.schedule.seq_len), np.int32)
-    progress = Progress(label, len(seeds), unit="picture")
-    for i in range(0, len(seeds), SAMPLE_BATCH):
-        labels_B = labels_N[i : i + SAMPLE_BATCH].to(device)
-        _, f_hat_BChw = generate(teacher, own, labels_B, seeds[i : i + SAMPLE_BATCH], sampler)
+    tokens_NL, mine = torch.zeros(len(seeds), ladder.schedule.seq_len, dtype=torch.int32), ranks.rows(len(seeds))
+    progress = Progress(label, mine.stop - mine.start, unit="picture", shown=ranks.first)
+    for i in range(mine.start, mine.stop, SAMPLE_BATCH):
+        rows = slice(i, min(i + SAMPLE_BATCH, mine.stop))
+        labels_B = labels_N[rows].to(device)
+        _, f_hat_BChw = generate(teacher, own, labels_B, seeds[rows], sampler)
         with torch.no_grad():
-            tokens_NL[i : i + len(labels_B)] = ladder.encode(f_hat_BChw)[0].cpu().numpy()
+            tokens_NL[rows] = ladder.encode(f_hat_BChw)[0].cpu().int()
         progress.advance(len(labels_B))
     progress.close()
-    return tokens_NL, labels_N.numpy()
+    return ranks.total(tokens_NL).int().numpy(), labels_N.numpy()
 
 
 class Student(Trainer):
@@ -75,19 +79,25 @@ class SequenceStudent(Student):
     def __init__(self, run: Run) -> None:
         super().__init__(run)
         seeds = sample_seeds(self.seed, self.about.num_samples)
-        made = teacher_tokens(self.teacher, self.ladder, self.about.teacher.sampler, seeds, f"{run.run_id} teacher")
+        made = teacher_tokens(self.teacher, self.ladder, self.about.teacher.sampler, seeds, f"{run.run_id} teacher", run.ranks)
         self.tokens["train"], self.labels["train"] = made
 
 
 class LogitStudent(Student):
     """Trained to predict what the teacher predicts at the student's states."""
 
-    def loss(self, tokens_BL: torch.Tensor, labels_B: torch.Tensor, source: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """KL to the teacher, with the same classes dropped and all own tokens masked; and the cross-entropy of real tokens."""
-        inputs_BLC = self.inputs(tokens_BL, source)
-        logits_BLV = self.model.head(self.hidden(inputs_BLC, labels_B, source))
-        target_BLV = teacher_logits(self.teacher, self.model_config.schedule, inputs_BLC, labels_B)
-        return distillation_loss(logits_BLV, target_BLV), next_scale_cross_entropy(logits_BLV.detach(), tokens_BL)
+    def draw(self, tokens_BL: torch.Tensor, labels_B: torch.Tensor, source: torch.Generator) -> Batch:
+        """All own tokens masked: the teacher is asked so."""
+        return replace(super().draw(tokens_BL, labels_B, source), own_BL=None)
+
+    def loss(self, part: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """KL to the teacher, with the same classes dropped, and the cross-entropy of real tokens, as shares of the batch's means."""
+        inputs_BLC, share = self.inputs(part), len(part.labels_B) / part.images
+        hidden_BLD = self.hidden(inputs_BLC, part.labels_B, part.paths_E2B, None, self.config.checkpointing)
+        logits_BLV = self.model.head(hidden_BLD)
+        target_BLV = teacher_logits(self.teacher, self.model_config.schedule, inputs_BLC, part.labels_B)
+        shown = next_scale_cross_entropy(logits_BLV.detach(), part.tokens_BL)
+        return distillation_loss(logits_BLV, target_BLV) * share, shown * share
 
 
 def arm_real(run: Run) -> Trainer:
@@ -111,4 +121,4 @@ def work(run: Run) -> None:
 
 
 if __name__ == "__main__":
-    main("distill", work, inputs=("data", "tokenizer", "tokens", "teacher"))
+    main("distill", work, inputs=("data", "tokenizer", "tokens", "teacher"), shared=True)

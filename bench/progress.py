@@ -27,18 +27,20 @@ def clock(seconds: float) -> str:
 class Progress:
     """Count up to `total` under a label."""
 
-    def __init__(self, label: str, total: int, done: int = 0, unit: str = "step") -> None:
+    def __init__(self, label: str, total: int, done: int = 0, unit: str = "step", shown: bool = True) -> None:
         self.label, self.total, self.done, self.first, self.unit = label, total, done, done, unit
-        self.began = self.shown = time.monotonic()
-        self.bar = tqdm(total=total, initial=done, desc=label, unit=unit, leave=False) if sys.stderr.isatty() else None
+        self.began = self.said = time.monotonic()
+        self.shown, self.bar = shown, None
+        if shown and sys.stderr.isatty():
+            self.bar = tqdm(total=total, initial=done, desc=label, unit=unit, leave=False)
 
     def advance(self, count: int = 1, note: str = "") -> None:
         self.done += count
         if self.bar is not None:
             self.bar.set_postfix_str(note, refresh=False)
             self.bar.update(count)
-        elif (now := time.monotonic()) - self.shown >= LINE_EVERY_S:
-            self.shown = now
+        elif self.shown and (now := time.monotonic()) - self.said >= LINE_EVERY_S:
+            self.said = now
             left = (now - self.began) / max(1, self.done - self.first) * (self.total - self.done)
             note = f", {note}" if note else ""
             print(f"[{self.label}] {self.unit} {self.done}/{self.total}{note}, {clock(left)} left", file=sys.stderr, flush=True)

@@ -1,12 +1,16 @@
 """Verb: draw pictures from a trained model; picture i has seed i in every variant, so that comparisons are paired.
 
 Writes images.npy (uint8, shape (checkpoints, N, C, S, S)), labels.npy and steps.json (null: the kept weights); a figure strip
-of one picture growing through its scales (strip.npy); and reports what a picture costs.
+of one picture growing through its scales (strip.npy); and reports what a picture costs. Several processes (torchrun) share the
+pictures. A batch that does not fit into memory is halved: a picture depends on its seed, not on its batch.
 """
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +27,10 @@ from .datasets import to_uint8
 from .encode import open_tokenizer
 from .prepare import save_array
 from .progress import Progress
-from .results import write_text, written_whole
+from .ranks import Ranks
+from .results import write_text
 from .train import model_identity, open_model
-from .verb import Run, main
+from .verb import Run, is_out_of_memory, main
 
 STRIP = 10
 
@@ -44,18 +49,58 @@ def sample_into(
     first: int,
     batch: int,
     progress: Progress,
-) -> torch.Tensor:
-    """Fill an array with pictures of consecutive seeds, batch by batch: never all in memory. Returns the first batch's tokens."""
+) -> tuple[torch.Tensor, int]:
+    """Fill an array with pictures of consecutive seeds, batch by batch: never all in memory. Returns the tokens of the first `batch`
+    pictures, and the batch size that fitted into memory."""
     ladder, device = tokenizer.at(model.schedule), model.position.device
     labels_N = labels_of(len(images_NCHW), first, model.config.num_classes).to(device)
-    kept = None
-    for i in range(0, len(images_NCHW), batch):
+    kept, asked, i = [], batch, 0
+    while i < len(images_NCHW):
         labels_B = labels_N[i : i + batch]
-        tokens_BL, f_hat_BChw = generate(model, ladder, labels_B, range(first + i, first + i + len(labels_B)), sampler)
-        images_NCHW[i : i + len(labels_B)] = to_uint8(tokenizer.to_image(f_hat_BChw)).cpu().numpy()
-        kept = tokens_BL if kept is None else kept
+        try:
+            tokens_BL, f_hat_BChw = generate(model, ladder, labels_B, range(first + i, first + i + len(labels_B)), sampler)
+            images_NCHW[i : i + len(labels_B)] = to_uint8(tokenizer.to_image(f_hat_BChw)).cpu().numpy()
+        except (RuntimeError, MemoryError) as error:
+            if len(labels_B) == 1 or not is_out_of_memory(error):
+                raise
+            tokens_BL = f_hat_BChw = None
+        if tokens_BL is None:  # outside of the handler, which holds what did not fit
+            batch = len(labels_B) // 2
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+            continue
+        if i < asked:
+            kept.append(tokens_BL[: asked - i])
         progress.advance(len(labels_B))
-    return kept
+        i += len(labels_B)
+    return torch.cat(kept), batch
+
+
+def smaller(run: Run, batch: int, fitted: int) -> int:
+    """The batch size to go on with; a smaller one is said."""
+    if fitted < batch:
+        run.say(f"batch_size {batch}: out of memory; {fitted} pictures at once fit, and are the same", all_ranks=True)
+    return fitted
+
+
+@contextmanager
+def filled_together(path: Path, shape: tuple[int, ...], ranks: Ranks) -> Iterator[np.ndarray]:
+    """A new array of bytes on disk that the processes of one machine fill together; it gets its name when all have filled their part,
+    and never when one has not."""
+    temporary = path.with_name(f".{path.name}.{int(ranks.gather(torch.tensor(os.getpid()))[0])}.tmp")
+    try:
+        if ranks.first:
+            np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+        ranks.wait()
+        array = np.lib.format.open_memmap(temporary, "r+")
+        yield array
+        array.flush()
+        ranks.wait()
+        if ranks.first:
+            os.replace(temporary, path)
+    finally:
+        if ranks.first:
+            temporary.unlink(missing_ok=True)
 
 
 @torch.no_grad()
@@ -83,22 +128,26 @@ def work(run: Run) -> None:
     weights = checkpoints(run.inputs["train"], run.config["snapshots"])
     size, N = tokenizer.config, evaluation.num_images
     shape = (len(weights), N, size.in_channels, size.image_size, size.image_size)
-    progress = Progress(run.run_id, N * len(weights), unit="picture")
-    with written_whole(run.out / "images.npy") as temporary:
-        images = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+    mine, batch = run.ranks.rows(N), evaluation.batch_size
+    first = evaluation.first_seed + mine.start
+    progress = Progress(run.run_id, (mine.stop - mine.start) * len(weights), unit="picture", shown=run.ranks.first)
+    with filled_together(run.out / "images.npy", shape, run.ranks) as images:
         for row, (_, path) in enumerate(weights):
             model = open_model(run, path)
-            tokens_BL = sample_into(
-                images[row], model, tokenizer, sampler, evaluation.first_seed, evaluation.batch_size, progress
-            )
-        images.flush()
+            tokens_BL, fitted = sample_into(images[row, mine], model, tokenizer, sampler, first, batch, progress)
+            batch = smaller(run, batch, fitted)
     progress.close()
+    smallest = int(run.ranks.gather(torch.tensor(batch)).min())
+    if not run.ranks.first:
+        return
     save_array(run.out / "labels.npy", labels_of(N, evaluation.first_seed, model.config.num_classes).numpy())
     save_array(run.out / "strip.npy", growth(tokenizer, model, tokens_BL[:STRIP]))
     write_text(run.out / "steps.json", json.dumps([step for step, _ in weights]))
     if not run.config["snapshots"]:
         run.add_cost(sampling_cost(model.config, sampler), **model_identity(run))
+    if smallest < evaluation.batch_size:
+        run.add("sample_batch_fitted", smallest, "pictures", **model_identity(run))
 
 
 if __name__ == "__main__":
-    main("sample", work, inputs=("data", "tokenizer", "train"))
+    main("sample", work, inputs=("data", "tokenizer", "train"), shared=True)

@@ -23,7 +23,7 @@ from .encode import open_tokenizer
 from .metrics import MIN_IMAGES, Extractor, Scored, score
 from .prepare import open_split
 from .progress import Progress
-from .sample import labels_of, sample_into
+from .sample import labels_of, sample_into, smaller
 from .train import model_identity, open_model
 from .verb import Run, main
 
@@ -78,13 +78,14 @@ def work(run: Run) -> None:
     labels_N = labels_of(N, first, model.config.num_classes)
     asked_N = labels_N.numpy() if model.config.conditional else None
     size, scratch = tokenizer.config, run.out / ".pictures.npy"
-    entries = run.config["samplers"]
+    entries, batch = run.config["samplers"], evaluation.batch_size
     progress = Progress(run.run_id, N * len(entries), unit="picture")
     try:
         images = np.lib.format.open_memmap(scratch, "w+", np.uint8, (N, size.in_channels, size.image_size, size.image_size))
         for entry in entries:
             sampler = SamplerConfig.model_validate_json(json.dumps(entry["sampler"]))
-            tokens_BL = sample_into(images, model, tokenizer, sampler, first, evaluation.batch_size, progress)
+            tokens_BL, fitted = sample_into(images, model, tokenizer, sampler, first, batch, progress)
+            batch = smaller(run, batch, fitted)
             names = {**model_identity(run), "sampler": entry["name"]}
             for start, count in parts_of(first, N):
                 rows = slice(start - first, start - first + count)

@@ -2,25 +2,28 @@
 
 Early stopping, the same for all methods: averaged weights are tried on the validation split every eval_every steps, the best are kept, and
 with `patience` the training ends after so many looks without a better one. The test split decides nothing.
-Writes model.safetensors (the kept weights) and snapshots/step_<n>.safetensors; resumes from resume.safetensors.
+Writes model.safetensors (the kept weights) and snapshots/step_<n>.safetensors; resumes from resume.safetensors. Several processes
+(torchrun) share each batch and each look; they take the same steps as one.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from srdd import corruption
 from srdd.checkpoint import load_model, save_model
 from srdd.config import ModelConfig
 from srdd.corruption import mask_within_scales
 from srdd.lookup import find
-from srdd.loss import by_scale, linear_cross_entropy, token_losses
+from srdd.loss import linear_cross_entropy, token_losses
 from srdd.model import ScaleTransformer
 from srdd.noise import generator
 from srdd.quantizer import Ladder
@@ -29,10 +32,12 @@ from .config import TrainingConfig
 from .encode import open_tokenizer, open_tokens
 from .prepare import open_split
 from .progress import Progress
-from .training import Average, Resume, batch_indices, check_finite, learning_rate, pack, unpack
-from .verb import Run, main
+from .ranks import Ranks
+from .training import Average, Batch, Resume, batch_indices, check_finite, learning_rate, pack, unpack
+from .verb import Run, is_out_of_memory, main
 
 EVAL_BATCH = 256
+TRIES = 5  # halvings of a micro-batch that does not fit, to say what would
 NO_DECAY = ("position", "level_embedding", "head_log_scale", "modulation_table")
 
 
@@ -47,19 +52,32 @@ def parameter_groups(model: ScaleTransformer, weight_decay: float) -> list[dict[
 
 @torch.no_grad()
 def held_out(
-    model: ScaleTransformer, ladder: Ladder, tokens_NL: np.ndarray, labels_N: np.ndarray, device
+    model: ScaleTransformer, ladder: Ladder, tokens_NL: np.ndarray, labels_N: np.ndarray, device: torch.device, ranks: Ranks
 ) -> tuple[float, list, list]:
-    """Mean cross-entropy, and per scale cross-entropy and token accuracy, of a split. Classes are given, none dropped."""
-    losses, hits = [], []
-    for i in range(0, len(labels_N), EVAL_BATCH):
-        tokens_BL = torch.from_numpy(tokens_NL[i : i + EVAL_BATCH].astype(np.int64)).to(device)
-        labels_B = torch.from_numpy(labels_N[i : i + EVAL_BATCH]).to(device)
-        logits_BLV = model(ladder.teacher_forced_inputs(tokens_BL), labels_B)
-        losses.append(token_losses(logits_BLV, tokens_BL))
-        hits.append((logits_BLV.argmax(-1) == tokens_BL).float())
-    losses_NL, hits_NL = torch.cat(losses), torch.cat(hits)
-    schedule = model.schedule
-    return losses_NL.double().mean().item(), by_scale(losses_NL, schedule).tolist(), by_scale(hits_NL, schedule).tolist()
+    """Mean cross-entropy, and per scale cross-entropy and token accuracy, of a split. Classes are given, none dropped. Processes share
+    the pictures."""
+    schedule, mine = model.schedule, ranks.rows(len(labels_N))
+    sums_2K = torch.zeros(2, schedule.num_scales, dtype=torch.float64, device=device)
+    for i in range(mine.start, mine.stop, EVAL_BATCH):
+        rows = slice(i, min(i + EVAL_BATCH, mine.stop))
+        tokens_BL = torch.from_numpy(tokens_NL[rows].astype(np.int64)).to(device)
+        logits_BLV = model(ladder.teacher_forced_inputs(tokens_BL), torch.from_numpy(labels_N[rows]).to(device))
+        found_2BL = torch.stack((token_losses(logits_BLV, tokens_BL), (logits_BLV.argmax(-1) == tokens_BL).float()))
+        sums_2K += torch.stack([found_2BL[..., piece].sum((1, 2), dtype=torch.float64) for piece in schedule.slices], 1)
+    sums_2K = ranks.total(sums_2K.cpu())
+    losses_K, hits_K = (sums_2K / (len(labels_N) * torch.tensor(schedule.lengths))).tolist()
+    return sums_2K[0].sum().item() / (len(labels_N) * schedule.seq_len), losses_K, hits_K
+
+
+class Learner(torch.nn.Module):
+    """A network whose call ends in the losses of a part of a batch: what DistributedDataParallel must see as one."""
+
+    def __init__(self, model: ScaleTransformer, loss: Callable[[Batch], tuple[torch.Tensor, torch.Tensor]]) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, part: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.loss(part)
 
 
 class Trainer:
@@ -67,7 +85,9 @@ class Trainer:
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        self.ranks = run.ranks
         self.config: TrainingConfig = run.settings("training", TrainingConfig)
+        self.at_once = self.config.images_at_once(self.ranks.world)
         self.model_config: ModelConfig = run.settings("model", ModelConfig)
         self.seed: int = run.config["train_seed"]
         tokenizer = open_tokenizer(run)
@@ -78,6 +98,7 @@ class Trainer:
         self.labels = labels if self.model_config.conditional else {s: np.zeros_like(x) for s, x in labels.items()}
         self.model = self.first_model().to(run.device)
         self.hidden = torch.compile(self.model.hidden) if self.config.compile else self.model.hidden
+        self.learner = self.shared(Learner(self.model, self.loss))
         groups = parameter_groups(self.model, self.config.weight_decay)
         betas = (self.config.beta1, self.config.beta2)
         self.optimizer = torch.optim.AdamW(groups, lr=self.config.lr, betas=betas, fused=True)
@@ -92,6 +113,17 @@ class Trainer:
         model.init_weights(generator("model", self.seed))
         return model
 
+    def shared(self, learner: Learner) -> torch.nn.Module:
+        """The learner as the processes train it together: gradients are summed while the backward pass still runs."""
+        if self.ranks.world == 1:
+            return learner
+        if self.config.compile and self.config.checkpointing:
+            # compiled graphs are split where gradients are sent, which one that computes its blocks again cannot be
+            torch._dynamo.config.optimize_ddp = False
+        # a schedule of one scale reads no state: its input layer gets no gradient
+        unused = self.model_config.schedule.num_scales == 1
+        return DistributedDataParallel(learner, gradient_as_bucket_view=True, find_unused_parameters=unused)
+
     def restore(self) -> None:
         """Go on from the last checkpoint, if there is one of this code and config."""
         if found := self.resume.load(self.run.say):
@@ -100,49 +132,111 @@ class Trainer:
             for name, value in self.best.items():
                 value.copy_(tensors[f"best.{name}"])
             self.run.say(f"resumes at step {self.state['step']}")
+        steps = self.ranks.gather(torch.tensor(self.state["step"])).tolist()
+        if len(set(steps)) > 1:
+            raise ValueError(
+                f"{self.resume.path}: processes would go on from steps {steps}; all machines must see one results folder"
+            )
 
     def save(self) -> None:
-        best = {f"best.{name}": value for name, value in self.best.items()}
-        self.resume.save(pack(self.model, self.optimizer, self.average) | best, **self.state)
+        """Write the checkpoint; the losses since the last look are those of all processes."""
+        self.state["recent"] = self.totals()
+        if self.ranks.first:
+            best = {f"best.{name}": value for name, value in self.best.items()}
+            self.resume.save(pack(self.model, self.optimizer, self.average) | best, **self.state)
 
     def step(self) -> torch.Tensor:
-        """One optimizer step; returns the cross-entropy of its batch."""
+        """One optimizer step; returns this process's part of the cross-entropy of its batch."""
         config, step = self.config, self.state["step"]
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, config.steps, config.lr, config.warmup, config.final_lr)
-        indices = np.array(batch_indices(len(self.labels["train"]), config.batch_size, self.seed, step))
+        batch = self.batch(step)
+        self.optimizer.zero_grad()
+        shown = self.accumulate(batch.part(self.ranks.rows(batch.images)))
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        self.optimizer.step()
+        self.average.update(self.model, step)
+        return shown
+
+    def batch(self, step: int) -> Batch:
+        """What all processes together learn from at a step: it follows from the seed and the number of the step."""
+        indices = np.array(batch_indices(len(self.labels["train"]), self.config.batch_size, self.seed, step))
         source = generator("train step", self.seed, step)
         labels_B = torch.from_numpy(self.labels["train"][indices])
         if self.model_config.conditional:
             dropped = torch.rand(len(labels_B), generator=source) < self.model_config.class_dropout
             labels_B = labels_B.masked_fill(dropped, self.model_config.null_label)
+        return self.draw(torch.from_numpy(self.tokens["train"][indices].astype(np.int64)), labels_B, source)
+
+    def draw(self, tokens_BL: torch.Tensor, labels_B: torch.Tensor, source: torch.Generator) -> Batch:
+        """The random numbers of a step: corruption, intra-scale masks, stochastic depth."""
+        model, V = self.model_config, self.model_config.codebook_size
+        seen_BL = find(corruption, "corrupt", self.config.corruption)(tokens_BL, self.config.eps, V, source)
+        own_BL = mask_within_scales(tokens_BL, model.schedule, model.mask_prob, V, source) if model.mask_prob else None
+        paths_E2B = self.model.draw_paths(len(labels_B), source)
+        counted = tokens_BL.numel() if own_BL is None else int((own_BL == V).sum())
+        return Batch(tokens_BL, labels_B, seen_BL, own_BL, paths_E2B, len(labels_B), counted)
+
+    def accumulate(self, mine: Batch) -> torch.Tensor:
+        """Gradients of this process's images, micro-batch by micro-batch; between processes they are summed once, with the last.
+        Raises MemoryError that names what would fit."""
+        begins, shown = range(0, len(mine.labels_B), self.at_once), 0.0
+        try:
+            for begin in begins:
+                more = self.ranks.world > 1 and begin != begins[-1]
+                with self.learner.no_sync() if more else nullcontext():
+                    loss, part = self.losses(self.learner, mine.part(slice(begin, begin + self.at_once)))
+                    # the processes' gradients are averaged, and their losses are shares of one mean
+                    (loss * self.ranks.world).backward()
+                    shown = shown + part.detach()
+            return shown
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        loss = part = None  # what holds the memory that was there
+        raise MemoryError(self.what_fits(mine))
+
+    def losses(self, learner: Callable[[Batch], Any], part: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         device = self.run.device
-        tokens_BL = torch.from_numpy(self.tokens["train"][indices].astype(np.int64)).to(device, non_blocking=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            loss, shown = self.loss(tokens_BL, labels_B.to(device, non_blocking=True), source)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            return learner(part.to(device))
+
+    def what_fits(self, mine: Batch) -> str:
+        """After a micro-batch that did not fit into memory: which accumulate would, found by trying."""
         self.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        self.optimizer.step()
-        self.average.update(self.model, step)
-        return shown.detach()
+        rows, parameters = self.at_once, list(self.model.parameters())
+        text = (
+            f"out of memory with {rows} images at once (batch_size {self.config.batch_size}, accumulate {self.config.accumulate})"
+        )
+        for _ in range(TRIES):
+            if rows % 2:
+                break
+            rows //= 2
+            if self.run.device.type == "cuda":
+                torch.cuda.empty_cache()
+            try:
+                # not backward(): that would talk to the other processes
+                torch.autograd.grad(self.losses(self.loss, mine.part(slice(rows)))[0], parameters, allow_unused=True)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            else:
+                return f"{text}; {rows} fit: set training.accumulate {self.config.accumulate * self.at_once // rows}"
+        return f"{text}, and with {rows}; set training.checkpointing or a larger training.accumulate"
+
+    def loss(self, part: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is minimised, and the cross-entropy that is reported, as shares of the whole batch's mean; here both are the
+        cross-entropy of clean tokens given the state of corrupted ones; with intra-scale masks, of the masked tokens."""
+        inputs_BLC = self.inputs(part)
+        hidden_BLD = self.hidden(inputs_BLC, part.labels_B, part.paths_E2B, part.own_BL, self.config.checkpointing)
+        hidden_BL = None if part.own_BL is None else part.own_BL == self.model_config.codebook_size
+        loss = linear_cross_entropy(hidden_BLD, self.model.head, part.tokens_BL, hidden_BL, part.counted)
+        return loss, loss
 
     @torch.no_grad()
-    def inputs(self, tokens_BL: torch.Tensor, source: torch.Generator) -> torch.Tensor:
+    def inputs(self, part: Batch) -> torch.Tensor:
         """What the network reads: the states of corrupted tokens."""
-        corrupt = find(corruption, "corrupt", self.config.corruption)
-        seen_BL = corrupt(tokens_BL, self.config.eps, self.model_config.codebook_size, source)
-        return self.ladder.teacher_forced_inputs(seen_BL)
-
-    def loss(self, tokens_BL: torch.Tensor, labels_B: torch.Tensor, source: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """What is minimised, and the cross-entropy that is reported; here both are the cross-entropy of clean tokens given the state of
-        corrupted ones; with intra-scale masks, of the masked tokens."""
-        V, model = self.model_config.codebook_size, self.model_config
-        inputs_BLC = self.inputs(tokens_BL, source)
-        own_BL = mask_within_scales(tokens_BL, model.schedule, model.mask_prob, V, source) if model.mask_prob else None
-        hidden_BLD = self.hidden(inputs_BLC, labels_B, source, own_BL)
-        loss = linear_cross_entropy(hidden_BLD, self.model.head, tokens_BL, None if own_BL is None else own_BL == V)
-        return loss, loss
+        return self.ladder.teacher_forced_inputs(part.seen_BL)
 
     def averaged(self) -> ScaleTransformer:
         """The model with averaged weights, in evaluation mode."""
@@ -152,8 +246,8 @@ class Trainer:
 
     def look(self, recent: list[float]) -> None:
         """Held-out losses now; keep the weights when the validation loss is the best so far."""
-        state, model = self.state, self.averaged()
-        losses = {s: held_out(model, self.ladder, self.tokens[s], self.labels[s], self.run.device) for s in ("val", "test")}
+        state, model, to = self.state, self.averaged(), (self.run.device, self.ranks)
+        losses = {s: held_out(model, self.ladder, self.tokens[s], self.labels[s], *to) for s in ("val", "test")}
         value = losses["val"][0]
         check_finite(value, state["step"])
         state["log"].append([state["step"], state["seconds"], sum(recent) / len(recent), value, *losses["test"]])
@@ -167,30 +261,34 @@ class Trainer:
         patience = self.config.patience
         return self.state["step"] >= self.config.steps or (patience is not None and self.state["looks_since"] >= patience)
 
+    def totals(self) -> list[float]:
+        """The losses of the steps since the last look, of the whole batches: the only place where a GPU is waited for."""
+        return self.ranks.total(torch.stack(self.recent).double().cpu()).tolist() if self.recent else []
+
     def loop(self) -> None:
         """Train until the steps are done or early stopping says so."""
-        config, state = self.config, self.state
+        config, state, first = self.config, self.state, self.ranks.first
         self.model.train()
-        progress = Progress(self.run.run_id, config.steps, state["step"])
-        # losses since the last look; those of before a kill come from the checkpoint
-        recent = [torch.tensor(value, device=self.run.device) for value in state.pop("recent", [])]
+        progress = Progress(self.run.run_id, config.steps, state["step"], shown=first)
+        # losses since the last look; those of before a kill come from the checkpoint, and count once
+        before = state.pop("recent", [])
+        self.recent = [torch.tensor(value if first else 0.0, device=self.run.device) for value in before]
         began = time.monotonic() - state["seconds"]
         while not self.stopped():
-            recent.append(self.step())
+            self.recent.append(self.step())
             state["step"] += 1
             done = state["step"]
             if done % config.eval_every == 0 or done == config.steps:
-                values = torch.stack(recent).tolist()  # the only place where a GPU is waited for
+                values = self.totals()
                 state["seconds"] = time.monotonic() - began
                 check_finite(sum(values), done)
                 self.look(values)
-                recent.clear()
+                self.recent.clear()
                 began = time.monotonic() - state["seconds"]  # looking is not training
-            if done % config.snapshot_every == 0 or done == config.steps:
+            if first and (done % config.snapshot_every == 0 or done == config.steps):
                 save_model(snapshot_path(self.run.out, done), self.averaged(), step=done)
             if self.resume.due(done) and done < config.steps:
                 state["seconds"] = time.monotonic() - began
-                state["recent"] = torch.stack(recent).tolist() if recent else []
                 self.save()
             progress.advance(note=f"validation loss {state['log'][-1][3]:.3f}" if state["log"] else "")
         progress.close()
@@ -233,12 +331,14 @@ def model_identity(run: Run) -> dict[str, Any]:
 
 def carry_out(run: Run, make: Callable[[Run], Trainer]) -> None:
     """A whole training, from where it was interrupted: what every verb that trains a scale transformer does and writes."""
-    for old in (run.out / "snapshots").glob("step_*.safetensors"):
-        if not (run.out / "resume.safetensors").is_file():
+    if run.ranks.first and not (run.out / "resume.safetensors").is_file():
+        for old in (run.out / "snapshots").glob("step_*.safetensors"):
             old.unlink()  # of an earlier run of other code
     trainer = make(run)
     trainer.restore()
     trainer.loop()
+    if not run.ranks.first:
+        return
     trainer.report()
     trainer.model.load_state_dict(trainer.best)
     save_model(run.out / "model.safetensors", trainer.model, step=trainer.state["best_step"])
@@ -250,4 +350,4 @@ def work(run: Run) -> None:
 
 
 if __name__ == "__main__":
-    main("train", work, inputs=("data", "tokenizer", "tokens"))
+    main("train", work, inputs=("data", "tokenizer", "tokens"), shared=True)

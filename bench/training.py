@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,43 @@ def _permutation(count: int, seed: int, epoch: int) -> list[int]:
             _permutations.clear()
         _permutations[key] = torch.randperm(count, generator=generator("epoch", seed, epoch)).tolist()
     return _permutations[key]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step learns from, or a part of it: every random number is drawn for the whole, so that neither micro-batches nor
+    processes change any.
+
+    seen_BL: corrupted tokens that are read; tokens_BL: clean ones that are predicted; own_BL: revealed ones of the same scale, V where
+    masked; paths_E2B: stochastic depth. images, counted: images and tokens whose losses the whole batch averages.
+    """
+
+    tokens_BL: torch.Tensor
+    labels_B: torch.Tensor
+    seen_BL: torch.Tensor
+    own_BL: torch.Tensor | None
+    paths_E2B: torch.Tensor | None
+    images: int
+    counted: int
+
+    def part(self, rows: slice) -> Batch:
+        """Some images of the batch."""
+        own_BL = None if self.own_BL is None else self.own_BL[rows]
+        paths_E2B = None if self.paths_E2B is None else self.paths_E2B[:, :, rows]
+        found = {"tokens_BL": self.tokens_BL[rows], "labels_B": self.labels_B[rows], "seen_BL": self.seen_BL[rows]}
+        return replace(self, **found, own_BL=own_BL, paths_E2B=paths_E2B)
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device. From pinned memory a copy to a GPU makes nobody wait: while the GPU works at this step, which
+        nothing here waits for, the next batch is already drawn."""
+
+        def send(x: torch.Tensor | None) -> torch.Tensor | None:
+            if x is None or device.type != "cuda":
+                return x if x is None else x.to(device)
+            return x.contiguous().pin_memory().to(device, non_blocking=True)
+
+        names = ("tokens_BL", "labels_B", "seen_BL", "own_BL", "paths_E2B")
+        return replace(self, **{name: send(getattr(self, name)) for name in names})
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int, final: float) -> float:

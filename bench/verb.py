@@ -4,6 +4,7 @@
 
 A verb writes its files into OUT, metrics.csv and, last, row.json. With --record a run that diverged or ran out of memory ends
 as a row with that status and exit 0, so that a workflow goes on; without, the exit status is 1. Errors of the user are never rows.
+Verbs that share their work among processes are started by `torchrun --nproc-per-node N -m bench.<verb> ...`, all else the same.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pydantic import BaseModel, ValidationError
 
 from . import provenance
 from .config import ConfigError, config_hash
+from .ranks import Ranks, join
 from .results import write_metrics, write_text
 
 
@@ -45,15 +47,16 @@ class Diverged(ValueError):
 class Run:
     """One run of a verb: its config, folders, device, and the numbers it reports."""
 
-    def __init__(self, verb: str, options: argparse.Namespace, inputs: Sequence[str]) -> None:
+    def __init__(self, verb: str, options: argparse.Namespace, inputs: Sequence[str], ranks: Ranks | None = None) -> None:
         self.verb, self.out = verb, options.out
+        self.ranks = ranks or Ranks()
         self.config_path = options.config
         self.job = _read_json(options.config)
         self.config: dict[str, Any] = self.job["config"]
         self.run_id: str = self.job["run_id"]
         self.study: str = self.job["study"]
         self.inputs = {name: getattr(options, name) for name in inputs}
-        self.device = choose_device(options.device)
+        self.device = choose_device(options.device, self.ranks)
         self.metrics: list[dict[str, Any]] = []
         self.source = provenance.source_hash(f"bench.{verb}")
 
@@ -80,18 +83,20 @@ class Run:
         self.add("token_evals", cost.token_evals, "tokens/image", **identity)
         self.add("flops", cost.flops, "flop/image", **identity)
 
-    def say(self, text: str) -> None:
-        """One line for whoever watches."""
-        print(f"[{self.run_id}] {text}", file=sys.stderr, flush=True)
+    def say(self, text: str, all_ranks: bool = False) -> None:
+        """One line for whoever watches; of several processes the first one says it, or each that has something of its own to say."""
+        if all_ranks or self.ranks.first:
+            rank = "" if self.ranks.first else f", process {self.ranks.rank}"
+            print(f"[{self.run_id}{rank}] {text}", file=sys.stderr, flush=True)
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, ranks: Ranks) -> torch.device:
     """auto takes a GPU when there is one. Raises ConfigError when one is asked for that is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device cuda: torch sees no GPU here; use cpu or auto")
-    return torch.device(name)
+    return ranks.device(name)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -155,7 +160,7 @@ def _finish(run: Run, status: str, reason: str | None, started: datetime, wall_s
         "commit": commit,
         "dirty": dirty,
         "torch": torch.__version__,
-        "device": device_name(run.device),
+        "device": (f"{run.ranks.world} x " if run.ranks.world > 1 else "") + device_name(run.device),
         "host_class": provenance.host_class(),
         "started_at": started.isoformat(timespec="seconds"),
         "wall_s": round(wall_s, 3),
@@ -178,17 +183,30 @@ def _parse(verb: str, inputs: Sequence[str], argv: Sequence[str] | None) -> argp
     return parser.parse_args(argv)
 
 
-def main(verb: str, work: Callable[[Run], None], inputs: Sequence[str] = (), argv: Sequence[str] | None = None) -> None:
-    """Run a verb and leave: exit status 0, or 1 with one line that says what is wrong and what to do."""
+def main(
+    verb: str, work: Callable[[Run], None], inputs: Sequence[str] = (), argv: Sequence[str] | None = None, shared: bool = False
+) -> None:
+    """Run a verb and leave: exit status 0, or 1 with one line that says what is wrong and what to do. shared: whether several
+    processes may do it together."""
     options = _parse(verb, inputs, argv)
     if options.threads:
         torch.set_num_threads(options.threads)
+    ranks = join()
     try:
-        sys.exit(_run(Run(verb, options, inputs), work, options.record))
+        if ranks.world > 1 and not shared:
+            raise ConfigError(f"bench.{verb}: is the work of one process; start it without torchrun")
+        run = Run(verb, options, inputs, ranks)
+        ranks.connect(run.device)
+        sys.exit(_run(run, work, options.record))
     except (ValueError, OSError) as error:
+        ranks.report()
+        ranks.end(1)
         sys.exit(f"error: {describe(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception:
+        ranks.report()
+        raise
 
 
 def describe(error: BaseException) -> str:
@@ -219,9 +237,18 @@ def _run(run: Run, work: Callable[[Run], None], record: bool) -> int:
             if not is_out_of_memory(error):
                 raise
             status, reason = "oom", " ".join(str(error).split())[:300] or "out of memory"
-    if status != "ok":
-        run.say(f"{status}: {reason}")
-        if not record and status != "skipped":
-            print(f"error: {run.run_id} {status}: {reason}", file=sys.stderr)
-    _finish(run, status, reason, started, time.monotonic() - began)
-    return 0 if record or status == "ok" else 1
+    wall_s = time.monotonic() - began
+    if status == "ok":
+        run.ranks.wait()
+        if run.ranks.first:
+            _finish(run, status, reason, started, wall_s)
+        run.ranks.close()
+        return 0
+    run.ranks.report()
+    run.say(f"{status}: {reason}", all_ranks=True)
+    if not record and status != "skipped":
+        print(f"error: {run.run_id} {status}: {reason}", file=sys.stderr, flush=True)
+    _finish(run, status, reason, started, wall_s)
+    code = 0 if record else 1
+    run.ranks.end(code)
+    return code

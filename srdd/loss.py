@@ -26,7 +26,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ROWS = 512
 
     @staticmethod
-    def forward(ctx, hidden_ND, weight_VD, bias_V, tokens_N, share_N):
+    def forward(ctx, hidden_ND, weight_VD, bias_V, tokens_N, share_N, count):
         total = hidden_ND.new_zeros((), dtype=torch.float32)
         grad_ND, grad_VD = torch.empty_like(hidden_ND), torch.zeros_like(weight_VD, dtype=torch.float32)
         grad_V = torch.zeros_like(bias_V, dtype=torch.float32)
@@ -48,32 +48,38 @@ class _LinearCrossEntropy(torch.autograd.Function):
             grad_ND[rows] = share_nV @ weight_VD
             grad_VD += share_nV.T @ x_nD
         ctx.save_for_backward(grad_ND, grad_VD.to(weight_VD.dtype), grad_V.to(bias_V.dtype))
-        ctx.count = len(tokens_N)
+        ctx.count = count
         return total / ctx.count
 
     @staticmethod
     def backward(ctx, grad):
-        return *(saved * (grad / ctx.count) for saved in ctx.saved_tensors), None, None
+        return *(saved * (grad / ctx.count) for saved in ctx.saved_tensors), None, None, None
 
 
 def linear_cross_entropy(
-    hidden_BLD: torch.Tensor, head: torch.nn.Linear, tokens_BL: torch.Tensor, counted_BL: torch.Tensor | None = None
+    hidden_BLD: torch.Tensor,
+    head: torch.nn.Linear,
+    tokens_BL: torch.Tensor,
+    counted_BL: torch.Tensor | None = None,
+    total: int | None = None,
 ) -> torch.Tensor:
     """`next_scale_cross_entropy(head(hidden), tokens)` (VAR, equation 5) without ever holding all logits, in nats.
 
     counted_BL: bool, the tokens whose mean is taken (the masked ones: MaskGIT, arXiv 2202.04200, equation 1); None for all. The mean
-    of no token is 0.
+    of no token is 0. total: the counted tokens of the whole batch where this is a part of it: what the parts return then sums to the
+    mean of the whole; None: these are all.
     """
     hidden_ND, weight_VD, bias_V = hidden_BLD.flatten(0, 1), head.weight, head.bias
     if torch.is_autocast_enabled(hidden_ND.device.type):
         dtype = torch.get_autocast_dtype(hidden_ND.device.type)
         hidden_ND, weight_VD, bias_V = hidden_ND.to(dtype), weight_VD.to(dtype), bias_V.to(dtype)
     with torch.autocast(hidden_ND.device.type, enabled=False):
-        share_N = None
+        share_N, count = None, tokens_BL.numel() if total is None else max(total, 1)
         if counted_BL is not None:  # a mean over some, as a weighted mean over all: no shape depends on the data
             share_N = counted_BL.flatten().float()
-            share_N = share_N * (share_N.numel() / share_N.sum().clamp(min=1.0))
-        return _LinearCrossEntropy.apply(hidden_ND, weight_VD, bias_V, tokens_BL.flatten(), share_N)
+            if total is None:
+                share_N = share_N * (count / share_N.sum().clamp(min=1.0))
+        return _LinearCrossEntropy.apply(hidden_ND, weight_VD, bias_V, tokens_BL.flatten(), share_N, count)
 
 
 def token_losses(logits_BLV: torch.Tensor, tokens_BL: torch.Tensor) -> torch.Tensor:

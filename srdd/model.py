@@ -1,6 +1,7 @@
 """The scale transformer: class and coarser scales in, logits of each scale's tokens out.
 
 B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+E blocks
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from contextlib import nullcontext
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from . import masks
 from .config import ModelConfig
 from .lookup import find
-from .transformer import Block, ScaleCache, attend_by_scale, norm
+from .transformer import Block, ScaleCache, attend_by_scale, draw_paths, norm
 
 HALVES = (torch.bfloat16, torch.float16)
 Modulation = tuple[list[tuple[torch.Tensor, ...]], tuple[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -38,8 +40,7 @@ class ScaleTransformer(nn.Module):
         self.input = nn.Linear(config.codebook_dim, D)
         if config.shared_adaln:
             self.shared_modulation = nn.Linear(D, 6 * D)
-        rates = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
-        self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.head_modulation = nn.Linear(D, 2 * D)
         self.head = nn.Linear(D, config.codebook_size)
         # the scale's own tokens, for intra-scale masks; the last row is [MASK]
@@ -126,28 +127,39 @@ class ScaleTransformer(nn.Module):
             return self.input(inputs_BlC) + place_lD
         return torch.cat((start_BlD, self.input(inputs_BlC[:, first:])), 1) + place_lD
 
+    def draw_paths(self, batch: int, generator: torch.Generator) -> torch.Tensor | None:
+        """Stochastic depth of one training step, paths_E2B for `hidden` (arXiv 1603.09382, section 3: rates grow linearly with depth);
+        None where nothing is ever dropped."""
+        config = self.config
+        rates = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
+        return draw_paths(rates, batch, generator) if any(rates) else None
+
     def forward(
         self,
         inputs_BLC: torch.Tensor,
         labels_B: torch.Tensor,
-        generator: torch.Generator | None = None,
+        paths_E2B: torch.Tensor | None = None,
         own_BL: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Teacher-forced logits_BLV of all scales at once (VAR, equation 5).
 
-        inputs_BLC: `Ladder.teacher_forced_inputs`; generator: for stochastic depth, only in training; own_BL: revealed tokens, V
+        inputs_BLC: `Ladder.teacher_forced_inputs`; paths_E2B: stochastic depth, only in training; own_BL: revealed tokens, V
         where masked (SRDD, arXiv 2509.22636), None for all masked. Raises ValueError for own_BL where mask_prob is 0.
         """
-        return self.head(self.hidden(inputs_BLC, labels_B, generator, own_BL))
+        return self.head(self.hidden(inputs_BLC, labels_B, paths_E2B, own_BL))
 
     def hidden(
         self,
         inputs_BLC: torch.Tensor,
         labels_B: torch.Tensor,
-        generator: torch.Generator | None = None,
+        paths_E2B: torch.Tensor | None = None,
         own_BL: torch.Tensor | None = None,
+        checkpointing: bool = False,
     ) -> torch.Tensor:
-        """What the head reads, hidden_BLD, of all scales at once (VAR, section 3.3); arguments as of `forward`."""
+        """What the head reads, hidden_BLD, of all scales at once (VAR, section 3.3); arguments as of `forward`.
+
+        checkpointing: keep only what enters a block and compute the block again on the way back (arXiv 1604.06174).
+        """
 
         def attend(q, k, v, scale):
             if self.mask_LL is not None:
@@ -156,8 +168,10 @@ class ScaleTransformer(nn.Module):
 
         modulations, (gain, shift), condition_BD = self.modulate(labels_B)
         x_BLD = self._embed(inputs_BLC, condition_BD, slice(0, self.schedule.seq_len), self.places(), own_BL)
-        for block, modulation in zip(self.blocks, modulations):
-            x_BLD = block(x_BLD, modulation, attend, generator)
+        for i, (block, modulation) in enumerate(zip(self.blocks, modulations)):
+            given = x_BLD, modulation, attend, None if paths_E2B is None else paths_E2B[i]
+            # a block draws nothing, so that no random state has to be kept
+            x_BLD = checkpoint(block, *given, use_reentrant=False, preserve_rng_state=False) if checkpointing else block(*given)
         return norm(x_BLD) * (gain + 1) + shift
 
     def step(

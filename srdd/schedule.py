@@ -23,6 +23,8 @@ class ScaleSchedule:
             raise ValueError(f"patch_nums {list(sides)}: give at least one side, each a whole number of 1 or more")
         if any(b <= a for a, b in zip(sides, sides[1:])):
             raise ValueError(f"patch_nums {list(sides)}: each side must be larger than the one before")
+        # cached from the start: a compiled graph breaks where it meets the lock of a property that is not
+        assert self.seq_len == self.slices[-1].stop
 
     @property
     def num_scales(self) -> int:

@@ -1,11 +1,13 @@
 """AdaLN transformer block and attention that goes scale by scale: exact, without a mask tensor and without wasted work.
 
 B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+E blocks
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -164,10 +166,9 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Pre-norm attention and MLP whose gains, shifts and gates come from the class (AdaLN; VAR, section 3.3; DiT, 2212.09748)."""
 
-    def __init__(self, config: ModelConfig, drop_path: float) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         D = config.width
-        self.drop_path = drop_path
         self.attention = Attention(config)
         self.mlp_in = nn.Linear(D, round(D * config.mlp_ratio))
         self.mlp_out = nn.Linear(round(D * config.mlp_ratio), D)
@@ -184,12 +185,15 @@ class Block(nn.Module):
             all_B6D = self.modulation_table + shared_B6D
         return all_B6D.unsqueeze(2).unbind(1)
 
-    def forward(self, x_BLD, modulation, attend, generator: torch.Generator | None = None) -> torch.Tensor:
+    def forward(self, x_BLD, modulation, attend, paths_2B: torch.Tensor | None = None) -> torch.Tensor:
+        """paths_2B: factors of the attention's and the MLP's branch for each image, from `draw_paths`; None: both whole."""
         gate1, gate2, gain1, gain2, shift1, shift2 = modulation
+        if paths_2B is not None:
+            gate1, gate2 = (gate * path[:, None, None].to(gate) for gate, path in zip((gate1, gate2), paths_2B))
         h = self.attention(torch.addcmul(shift1, norm(x_BLD), gain1 + 1), attend)
-        x_BLD = torch.addcmul(x_BLD, h, drop_path(gate1, self.drop_path, generator))
+        x_BLD = torch.addcmul(x_BLD, h, gate1)
         h = self.mlp_out(F.gelu(self.mlp_in(torch.addcmul(shift2, norm(x_BLD), gain2 + 1)), approximate="tanh"))
-        return torch.addcmul(x_BLD, h, drop_path(gate2, self.drop_path, generator))
+        return torch.addcmul(x_BLD, h, gate2)
 
 
 def norm(x_BLD: torch.Tensor) -> torch.Tensor:
@@ -197,9 +201,11 @@ def norm(x_BLD: torch.Tensor) -> torch.Tensor:
     return F.layer_norm(x_BLD, x_BLD.shape[-1:], eps=1e-6)
 
 
-def drop_path(gate_B1D: torch.Tensor, rate: float, generator: torch.Generator | None) -> torch.Tensor:
-    """Stochastic depth (arXiv 1603.09382, equation 2): close the gate of a residual branch per image; off without a generator."""
-    if generator is None or rate == 0.0:
-        return gate_B1D
-    keep = torch.rand(len(gate_B1D), 1, 1, generator=generator) >= rate
-    return gate_B1D * (keep / (1 - rate)).to(gate_B1D)
+def draw_paths(rates: Sequence[float], batch: int, generator: torch.Generator) -> torch.Tensor:
+    """Stochastic depth (arXiv 1603.09382, equation 2): of each block a residual branch is dropped per image at the block's rate.
+
+    Returns float32 factors paths_E2B on the CPU: 0 where dropped, 1 / (1 - rate) where kept. Drawn before the network runs, so that a
+    recomputation sees the same, a part of a batch sees its part, and a compiled graph does not break.
+    """
+    draws = [torch.rand(2, batch, generator=generator) >= rate if rate else torch.ones(2, batch) for rate in rates]
+    return torch.stack([draw / (1 - rate) for draw, rate in zip(draws, rates)])

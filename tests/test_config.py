@@ -96,6 +96,8 @@ BAD = {
     "scales beyond the last": (refined(mask_prob=0.5, refine_scales=[1, 3]), ["sampler.refine_scales [1, 3]", "0 to 2"]),
     "scales below the first": (refined(mask_prob=0.5, refine_scales=[-1]), ["refine_scales [-1]", "from 0"]),
     "mask_prob above 1": (refined(mask_prob=1.5), ["model.mask_prob", "less than or equal to 1", "1.5"]),
+    "micro-batches of other sizes": ({"bases/var/training/accumulate": 3}, ["training", "accumulate 3", "batch_size 16"]),
+    "no micro-batch": ({"bases/var/training/accumulate": 0}, ["training.accumulate", "greater than or equal to 1", "0"]),
     "corruption without noise": ({"bases/var/training/corruption": "uniform"}, ["training", "'uniform'", "eps 0.0", "both"]),
     "noise without a corruption": ({"bases/var/training/eps": 0.1}, ["training", "'none'", "eps 0.1", "both"]),
     "unknown corruption": (

@@ -15,7 +15,8 @@ from test_verbs import kill_after, start
 from bench import collect, figures, tables
 from bench.analysis import Results, training_tokens
 from bench.config import ConfigError, load_study
-from bench.distill import LogitStudent, SequenceStudent, Student, sample_seeds
+from bench.distill import LogitStudent, SequenceStudent, Student, sample_seeds, teacher_tokens
+from bench.ranks import Ranks
 from bench.verb import Run, main
 from srdd.checkpoint import load_model
 from srdd.config import ModelConfig
@@ -416,6 +417,29 @@ def test_the_teacher_stays_as_it_is(made, tmp_path):
     assert all(torch.equal(value, before[name]) for name, value in trainer.teacher.state_dict().items())
     assert not any(parameter.requires_grad or parameter.grad is not None for parameter in trainer.teacher.parameters())
     assert not torch.equal(trainer.model.head.weight, start["head.weight"])
+
+
+def test_parts_of_a_batch_add_up_to_its_losses(made, tmp_path):
+    """Catches a student whose micro-batches, or processes, weigh otherwise than its whole batch."""
+    trainer = LogitStudent(made.open(made.student("logit", "2.4"), tmp_path / "out"))
+    batch = trainer.batch(0)
+    parts = [trainer.loss(batch.part(slice(i, i + 4))) for i in range(0, 16, 4)]
+    for whole, shares in zip(trainer.loss(batch), zip(*parts)):
+        torch.testing.assert_close(sum(shares), whole)
+
+
+def test_processes_share_the_teachers_pictures(made, tmp_path):
+    """Catches a teacher's picture that two processes draw, or none, or one that is another's."""
+    trainer = SequenceStudent(made.open(made.student("sequence", "1.4"), tmp_path / "out"))
+    tokens, labels = trainer.tokens["train"], trainer.labels["train"]
+    found = []
+    for rank in range(3):
+        ranks = Ranks()
+        ranks.rank, ranks.world = rank, 3
+        sampler = trainer.about.teacher.sampler
+        found.append(teacher_tokens(trainer.teacher, trainer.ladder, sampler, sample_seeds(0, 40), "teacher", ranks))
+    assert np.array_equal(sum(part for part, _ in found), tokens) and all(part.any() for part, _ in found)
+    assert all(np.array_equal(part, labels) for _, part in found)
 
 
 def test_arm_real_starts_from_its_teacher(made, tmp_path):

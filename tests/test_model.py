@@ -119,9 +119,44 @@ def test_drop_path_comes_from_its_generator(make_model):
     """Catches stochastic depth that a resumed training would draw anew."""
     model = make_model(drop_path=0.5, depth=3)
     inputs, labels = inputs_for(model, 8)
-    runs = [model(inputs, labels, generator("drop", seed)) for seed in (1, 1, 2)]
+    runs = [model(inputs, labels, model.draw_paths(8, generator("drop", seed))) for seed in (1, 1, 2)]
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
     assert not torch.equal(model(inputs, labels), runs[0])
+
+
+@pytest.mark.parametrize("changes", [*({"history": history} for history in HISTORIES), {"mask_LL": True}], ids=str)
+def test_training_is_one_graph(make_model, changes):
+    """Catches a line that torch.compile cannot follow, with or without recomputed blocks: it would break the graph in silence and the
+    promised speed with it; and a recomputation that gives other gradients."""
+    mask_LL = scale_mask(ScaleSchedule((1, 2, 3)), 1) if changes.get("mask_LL") else None
+    history = changes.get("history")
+    model = make_model(mask_LL, history=history, depth=3, drop_path=0.5, mask_prob=0.5).train()
+    inputs, labels = inputs_for(model, 4)
+    own = torch.randint(8, (4, model.schedule.seq_len), generator=generator("own"))
+    paths = model.draw_paths(4, generator("paths"))
+    compiled = torch.compile(model.hidden, fullgraph=True, backend="eager")
+    found = []
+    for hidden, checkpointing in ((model.hidden, False), (model.hidden, True), (compiled, False), (compiled, True)):
+        model.zero_grad()
+        out = hidden(inputs, labels, paths, own, checkpointing)
+        (out * torch.randn(out.shape, generator=generator("up"))).sum().backward()
+        found.append([out, *(parameter.grad for name, parameter in model.named_parameters() if "head." not in name)])
+    torch._dynamo.reset()
+    for other in found[1:]:
+        for a, b in zip(found[0], other):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_paths_are_dropped_at_their_rates(make_model):
+    """Catches stochastic depth at the rate of another block, or kept branches that are not scaled up."""
+    model = make_model(drop_path=0.4, depth=3)
+    paths = model.draw_paths(4000, generator("rates"))
+    assert paths.shape == (3, 2, 4000) and paths[0].eq(1).all()
+    for i, rate in ((1, 0.2), (2, 0.4)):
+        for branch in paths[i]:
+            assert branch.unique().tolist() == pytest.approx([0, 1 / (1 - rate)])
+            assert (branch == 0).float().mean().item() == pytest.approx(rate, abs=0.04)  # 5 sigma
+    assert make_model(drop_path=0.0).draw_paths(4, generator("rates")) is None
 
 
 def test_scales_follow_one_another(make_model):

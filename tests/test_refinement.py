@@ -218,6 +218,11 @@ def trainer_of(model, ladder, mask_prob):
     return trainer
 
 
+def loss_of(trainer, tokens_BL, labels_B, name):
+    """The loss of a batch whose random numbers have a name."""
+    return trainer.loss(trainer.draw(tokens_BL, labels_B, generator(name)))[0]
+
+
 @pytest.mark.parametrize("history", HISTORIES)
 def test_all_masked_is_the_model_without_masks(make_ladder, monkeypatch, history):
     """Catches a [MASK] that is added in one path only, and a loss that counts otherwise when nothing is revealed."""
@@ -232,10 +237,7 @@ def test_all_masked_is_the_model_without_masks(make_ladder, monkeypatch, history
         assert torch.equal(masked(inputs_BLC, labels_B, own_BL=hidden_BL), expected)
         assert not torch.equal(masked(inputs_BLC, labels_B, own_BL=tokens_BL), expected)
     monkeypatch.setattr(train, "mask_within_scales", lambda tokens_BL, *_: hidden_BL)
-    losses = [
-        trainer_of(model, ladder, mask_prob).loss(tokens_BL, labels_B, generator("step"))[0]
-        for model, mask_prob in ((plain, 0.0), (masked, 0.5))
-    ]
+    losses = [loss_of(trainer_of(model, ladder, p), tokens_BL, labels_B, "step") for model, p in ((plain, 0.0), (masked, 0.5))]
     torch.testing.assert_close(*losses, rtol=1e-6, atol=0)
     grads = [torch.autograd.grad(loss, list(model.head.parameters())) for loss, model in zip(losses, (plain, masked))]
     for a, b in zip(*grads):
@@ -490,7 +492,7 @@ def test_training_loss_counts_the_masked_tokens(make_model, make_ladder):
     model, ladder = make_model(mask_prob=0.7), make_ladder(ScaleSchedule((1, 2, 3)))
     tokens_BL = torch.randint(7, (16, 14), generator=generator("tokens"))
     labels_B = torch.arange(16) % 3
-    loss = trainer_of(model, ladder, 0.7).loss(tokens_BL, labels_B, generator("step"))[0]
+    loss = loss_of(trainer_of(model, ladder, 0.7), tokens_BL, labels_B, "step")
     own_BL = mask_within_scales(tokens_BL, ladder.schedule, 0.7, 7, generator("step"))
     logits_BLV = model(ladder.teacher_forced_inputs(tokens_BL), labels_B, own_BL=own_BL)
     hidden_BL = own_BL == 7
@@ -512,7 +514,7 @@ def test_training_learns_to_use_revealed_tokens(make_ladder):
     for step in range(80):
         source = generator("pairs", step)
         tokens_BL = torch.randint(4, (64, 2), generator=source).repeat_interleave(2, 1)
-        loss = trainer.loss(tokens_BL, labels_B, source)[0]
+        loss = trainer.loss(trainer.draw(tokens_BL, labels_B, source))[0]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,6 +1,7 @@
 """Every study and suite as a target: dry runs, counts of trainings, lint, bad command lines. Nothing runs here."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -42,6 +43,9 @@ def test_every_suite_is_a_target(tmp_path):
     [
         (("--config", "devise=cpu"), "devise"),
         (("--configfile=none.yaml",), "none.yaml"),
+        (("--config", "processes=0"), "processes=0: not legal (there are: whole numbers from 1)"),
+        (("--config", "processes=two"), "processes=two: not legal"),
+        (("--config", "processes=7"), "batch_size 64: cannot be shared among 7 processes"),
     ],
 )
 def test_bad_command_lines(words, expected, tmp_path):
@@ -50,6 +54,20 @@ def test_bad_command_lines(words, expected, tmp_path):
     command = [sys.executable, "-m", "snakemake", "-n", "--directory", str(tmp_path), *words]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode != 0 and expected in done.stdout + done.stderr
+
+
+def test_processes_share_trainings_and_samples_alone(tmp_path):
+    """Catches a number of processes that renames a job, that reaches a verb of one process, or that takes one GPU for all of them."""
+    words = ("-n", "-p", "--quiet", "host", "--resources", "gpu=8", "--config", "processes=2", "device=cuda")
+    code, text = snakemake(ROOT, "--directory", tmp_path, *words, "--", "main", "latency")
+    assert code == 0, text
+    code, alone = snakemake(ROOT, "--directory", tmp_path, "-n", "-p", "--quiet", "host", "--", "main", "latency")
+    jobs = [sorted(re.findall(r"-m bench\.\w+ (\S+)", found)) for found in (text, alone)]
+    assert code == 0 and jobs[0] == jobs[1] and len(jobs[0]) > 20
+    for block in re.findall(r"^rule \w+_job:.*?^Shell command: .*?$", text, re.M | re.S):
+        verb, gpus, given = (re.search(p, block)[1] for p in (r"-m bench\.(\w+)", r"gpu=(\d)", r"--nproc-per-node (\d)"))
+        wanted = {"prepare": ("0", "1")}.get(verb, ("2", "2") if verb in ("train", "sample") else ("1", "1"))
+        assert (gpus, given) == wanted, block
 
 
 def test_lint(tmp_path):

@@ -81,8 +81,9 @@ def test_smoke_study_makes_everything(project):
 
 
 def test_nothing_changed_nothing_runs(project):
-    """Catches an output that looks stale at once."""
+    """Catches an output that looks stale at once, or to another number of processes, which give the same."""
     assert again(project) == {}
+    assert again(project, "--config", "device=cpu", "processes=2") == {}
 
 
 def test_a_comment_retrains_nothing_and_code_reruns_what_depends_on_it(project):

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
-from bench.config import ConfigError, load_study, missing_files
+from bench.config import ConfigError, TrainingConfig, load_study, missing_files
 from bench.provenance import source_hash
 from bench.results import RUN_COLUMNS, read_rows, write_text
 
 BASE = Path(workflow.basedir)
-OPTIONS = {"device": ("auto", "cpu", "cuda"), "results": ("auto", "own", "published")}
+OPTIONS = {"device": ("auto", "cpu", "cuda"), "results": ("auto", "own", "published"), "processes": range(1, 1025)}
 
 
 def stop(message):
@@ -30,7 +30,8 @@ def read_study():
             stop(f"--config {key}: unknown; settings of a study belong into its file (legal here: {', '.join(OPTIONS)})")
     for key in options:
         if config[key] not in OPTIONS[key]:
-            stop(f"--config {key}={config[key]}: not legal (there are: {', '.join(OPTIONS[key])})")
+            legal = "whole numbers from 1" if key == "processes" else ", ".join(OPTIONS[key])
+            stop(f"--config {key}={config[key]}: not legal (there are: {legal})")
     try:
         return files[0], load_study(files[0])
     except ConfigError as error:
@@ -43,6 +44,24 @@ RESULTS = Path("results") / STUDY
 DEVICE = config.get("device", "auto")
 # jobs that would use a GPU run one at a time where there is one, and as many as there are cores where there is none
 GPUS = 1 if DEVICE == "cuda" or (DEVICE == "auto" and shutil.which("nvidia-smi")) else 0
+
+
+# how many processes share a training or its samples: a fact of the machine, no part of a result or of its name
+PROCESSES = int(config.get("processes", 1))
+SHARED = ("train", "distill", "sample")
+
+
+def check_processes():
+    """Every batch must go into equal parts: said before any work."""
+    for run_id, job in PLAN.jobs.items():
+        if job.stage in ("train", "distill"):
+            try:
+                TrainingConfig.model_validate_json(json.dumps(job.config["training"])).images_at_once(PROCESSES)
+            except ConfigError as error:
+                stop(f"--config processes={PROCESSES}: {run_id}: {error}")
+
+
+check_processes()
 
 
 def folder(run_id):
@@ -95,7 +114,7 @@ def command(verb, stage):
         job = PLAN.jobs[run_id]
         inputs = " ".join(f"--{role} {folder(needed)}" for role, needed in job.inputs.items())
         place = folder(run_id)
-        return f"{sys.executable} -m bench.{verb} {RESULTS}/configs/{run_id}.json {place} {inputs} --device {DEVICE} --record"
+        return f"-m bench.{verb} {RESULTS}/configs/{run_id}.json {place} {inputs} --device {DEVICE} --record"
 
     return words
 

@@ -33,15 +33,19 @@ for stage, (verb, on_gpu) in VERBS.items():
             command=command(verb, stage),
             source=source_hash(f"bench.{verb}"),
             path=python_path(),
+            python=sys.executable,
         log:
             f"{RESULTS}/{stage}/{{job}}/log.txt",
         benchmark:
             f"{RESULTS}/{stage}/{{job}}/process.tsv"
         # times are taken alone on the machine, hence all threads
-        threads: workflow.cores if stage == "latency" else 1
+        threads: workflow.cores if stage == "latency" else PROCESSES if stage in SHARED else 1
+        # a resource, not a parameter: another number of processes makes no result stale
         resources:
-            gpu=GPUS if on_gpu else 0,
+            gpu=(GPUS if on_gpu else 0) * (PROCESSES if stage in SHARED else 1),
+            processes=PROCESSES if stage in SHARED else 1,
         conda:
             "../environment.yml"
         shell:
-            "{params.path} {params.command} --threads {threads} 2>&1 | tee {log}"
+            "{params.path} {params.python} $([ {resources.processes} = 1 ] || echo -m torch.distributed.run --standalone "
+            "--nproc-per-node {resources.processes}) {params.command} --threads $(({threads} / {resources.processes})) 2>&1 | tee {log}"
