@@ -669,8 +669,8 @@ def rates_words(results: Results, suite: str) -> str:
 
 def largest_words(results: Results, suite: str) -> str:
     """The largest measured batch that each variant had memory for; empty where a run does not say."""
-    rows = results.latency(suite, "largest_batch")
-    found = [f"{rst(v)} {'none' if math.isnan(b) else int(b)}" for v, b in zip(rows["variant"], rows["value"])]
+    largest = results.latency(suite, "largest_batch").set_index("variant")["value"]
+    found = [f"{rst(v)} {'none' if math.isnan(largest[v]) else int(largest[v])}" for v in results.variants(suite) if v in largest]
     return f"Largest measured batch that fits into memory: {', '.join(found)}." if found else ""
 
 
