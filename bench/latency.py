@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import random
 import weakref
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +20,7 @@ from srdd.cost import sampling_bytes, sampling_cost
 from srdd.guidance import guide
 from srdd.model import ScaleTransformer
 from srdd.noise import derive_seed, generator
+from srdd.quantizer import Ladder
 from srdd.sampling import generate
 from srdd.tokenizer import Tokenizer
 
@@ -72,20 +72,26 @@ class Contender:
     sampler: SamplerConfig
     dtype: torch.dtype = torch.float32
 
-    def precision(self, device: torch.device) -> AbstractContextManager:
-        """Where the network computes in its dtype: states and draws stay in float32 and float64."""
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
-
     def draw(self, batch: int, device: torch.device) -> torch.Tensor:
         """Tokens to state, without the decoder."""
         labels_B = (torch.arange(batch) % max(1, self.model.config.num_classes)).to(device)
-        with self.precision(device):
-            return generate(self.model, self.tokenizer.at(self.model.schedule), labels_B, range(batch), self.sampler)[1]
+        ladder = CastLadder(self.tokenizer.quantizer, self.model.schedule, self.dtype)
+        return generate(self.model, ladder, labels_B, range(batch), self.sampler)[1]
 
     def decode(self, state_BChw: torch.Tensor) -> torch.Tensor:
         """State to pictures."""
-        with self.precision(state_BChw.device):
+        with torch.autocast(state_BChw.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             return self.tokenizer.to_image(state_BChw)
+
+
+@dataclass(frozen=True)
+class CastLadder(Ladder):
+    """A ladder that gives the network its inputs in the network's dtype; the state stays in float32."""
+
+    dtype: torch.dtype
+
+    def read_scale(self, f_BChw: torch.Tensor, k: int) -> torch.Tensor:
+        return super().read_scale(f_BChw, k).to(self.dtype)
 
 
 def build(name: str, entry: dict, device: torch.device, config: LatencyConfig) -> Contender:
@@ -130,9 +136,8 @@ def scale_seconds(contender: Contender, batch: int, device: torch.device) -> lis
     denoise = guide(denoiser, model.schedule, sampler.cfg_scale, sampler.cfg_ramp, model.config.null_label, denoiser.history)
     labels_B = torch.zeros(batch, dtype=torch.long, device=device)
     for k, length in enumerate(model.schedule.lengths):
-        inputs_BlC = torch.zeros(batch, length, model.config.codebook_dim, device=device)
-        with contender.precision(device):
-            times.append(seconds(lambda: denoise(inputs_BlC, k, labels_B), device))  # noqa: B023 (called at once)
+        inputs_BlC = torch.zeros(batch, length, model.config.codebook_dim, device=device, dtype=contender.dtype)
+        times.append(seconds(lambda: denoise(inputs_BlC, k, labels_B), device))  # noqa: B023 (called at once)
     return times
 
 
