@@ -17,8 +17,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from bench.comparing import DEVICE, compare, interleaved, keep, kept_rows, rates
-from bench.floors import sampling_floors, synchronise
+from bench.comparing import DEVICE, Timed, compare, interleaved, keep, kept_rows
+from bench.floors import synchronise
 from bench.plain import plain_sample
 from srdd.config import ModelConfig, SamplerConfig
 from srdd.cost import sampling_bytes, sampling_cost
@@ -51,7 +51,7 @@ class ClockedLadder(Ladder):
 
 
 def paths(history: int | None):
-    """Ours and the plain way to draw one batch with the same weights, each a function of a ladder; quantizer; floors of the scales."""
+    """Ours and the plain way to draw one batch with the same weights, each a function of a ladder; quantizer; bytes and operations by scale."""
     config = ModelConfig(
         patch_nums=SCHEDULE.patch_nums, codebook_size=V, codebook_dim=C, history=history, depth=DEPTH, width=WIDTH, heads=HEADS
     )
@@ -62,24 +62,24 @@ def paths(history: int | None):
     labels_B, source = torch.arange(BATCH, device=DEVICE), torch.Generator(DEVICE)
     ours = lambda ladder: generate(model, ladder, labels_B, range(BATCH), SAMPLER)  # noqa: E731
     plain = lambda ladder: plain_sample(model, ladder, labels_B, SAMPLER, source.manual_seed(0))  # noqa: E731
-    floors = sampling_floors(rates(), sampling_cost(config, SAMPLER), sampling_bytes(config, SAMPLER, BATCH), BATCH)
-    return ours, plain, quantizer, floors
+    flops = [BATCH * flops for _, _, flops in sampling_cost(config, SAMPLER).by_scale]
+    return ours, plain, quantizer, list(zip(sampling_bytes(config, SAMPLER, BATCH), flops))
 
 
 @pytest.mark.parametrize("variant", HISTORIES)
 def test_sampling_against_plain(benchmark, rows, variant):
     """A whole sample: network, draws and ladder."""
-    ours, plain, quantizer, floors = paths(HISTORIES[variant])
+    ours, plain, quantizer, work = paths(HISTORIES[variant])
     ladder = quantizer.at(SCHEDULE)
     compare(
-        benchmark, rows, lambda: ours(ladder), lambda: plain(ladder), 15, floors, BATCH, variant=variant, scale="all", side="all"
+        benchmark, rows, lambda: ours(ladder), lambda: plain(ladder), 10, work, BATCH, variant=variant, scale="all", side="all"
     )
 
 
 @pytest.mark.parametrize("variant", HISTORIES)
 def test_scales_against_plain(benchmark, rows, variant):
     """Every scale inside whole samples, from the state that it reads to the state that it leaves."""
-    ours, plain, quantizer, floors = paths(HISTORIES[variant])
+    ours, plain, quantizer, work = paths(HISTORIES[variant])
 
     def by_scale(sample) -> list[float]:
         ladder = ClockedLadder(quantizer, SCHEDULE)
@@ -87,7 +87,7 @@ def test_scales_against_plain(benchmark, rows, variant):
         ladder.tick()
         return [end - begin for begin, end in pairwise(ladder.ticks)]
 
-    pairs = interleaved(benchmark, lambda: by_scale(ours), lambda: by_scale(plain), 15, clock=lambda call: call())
-    for k, side in enumerate(SCHEDULE.patch_nums):
-        here = [(a[k], b[k]) for a, b in pairs]
-        keep(rows, here, [floors[k]], BATCH, variant=variant, scale=k, side=side)
+    timed = interleaved(benchmark, lambda: by_scale(ours), lambda: by_scale(plain), 10, clock=lambda call: call())
+    for k, side in enumerate(SCHEDULE.patch_nums if timed else ()):
+        here = Timed([(a[k], b[k]) for a, b in timed.pairs], timed.rates)
+        keep(rows, here, [work[k]], BATCH, variant=variant, scale=k, side=side)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.comparing import DEVICE, compare, kept_rows, training_floor
+from bench.comparing import DEVICE, compare, kept_rows, training_work
 from srdd.config import ModelConfig
 from srdd.loss import linear_cross_entropy, next_scale_cross_entropy
 from srdd.masks import scale_mask
@@ -65,10 +65,9 @@ def test_training_step(benchmark, rows, variant, depth, patch_nums):
     ours = step_of(None, lambda model: linear_cross_entropy(model.hidden(inputs_BLC, labels_B), model.head, tokens_BL))
     plain_loss = lambda model: next_scale_cross_entropy(model(inputs_BLC, labels_B), tokens_BL)  # noqa: E731
     plain = step_of(scale_mask(config.schedule, config.history), plain_loss)
-    floor = training_floor(config, BATCH)
     with torch.device("meta"):
         weights = sum(weight.numel() for weight in ScaleTransformer(config).parameters())
     sizes = {"variant": variant, "depth": depth, "width": 64 * depth, "weights": weights, "tokens": L}
-    compare(benchmark, rows, ours, plain, 5, [floor], BATCH, **sizes)
+    compare(benchmark, rows, ours, plain, 5, [training_work(config, BATCH)], BATCH, **sizes)
     if not benchmark.disabled:
         rows[-1]["tokens_per_s"] = BATCH * L / rows[-1]["ours_s"]

@@ -13,8 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.comparing import DEVICE, compare, kept_rows, rates, training_floor
-from bench.floors import floor_of
+from bench.comparing import DEVICE, compare, kept_rows, training_work
 from srdd.config import ModelConfig
 from srdd.loss import linear_cross_entropy, next_scale_cross_entropy
 from srdd.masks import scale_mask
@@ -47,8 +46,8 @@ def test_attention_by_scale_against_dense_mask(benchmark, rows, history):
 
     # read q, k, v and the gradient, write three gradients; the backward pass computes at least twice what the forward pass does
     pairs = SCHEDULE.attended_pairs(history)
-    floor = floor_of(rates(), 7 * q.nbytes, 3 * 4 * BATCH * WIDTH * pairs)
-    compare(benchmark, rows, ours, plain, 30, [floor], BATCH, what="attention", history=str(history))
+    work = 7 * q.nbytes, 3 * 4 * BATCH * WIDTH * pairs
+    compare(benchmark, rows, ours, plain, 30, [work], BATCH, what="attention", history=str(history))
 
 
 @pytest.mark.parametrize("history", HISTORIES)
@@ -78,4 +77,4 @@ def test_training_step_against_dense_mask(benchmark, rows, history):
     ours = step_of(None, lambda model: linear_cross_entropy(model.hidden(inputs_BLC, labels_B), model.head, tokens_BL))
     plain_loss = lambda model: next_scale_cross_entropy(model(inputs_BLC, labels_B), tokens_BL)  # noqa: E731
     plain = step_of(scale_mask(SCHEDULE, history), plain_loss)
-    compare(benchmark, rows, ours, plain, 10, [training_floor(config, BATCH)], BATCH, what="training step", history=str(history))
+    compare(benchmark, rows, ours, plain, 10, [training_work(config, BATCH)], BATCH, what="training step", history=str(history))

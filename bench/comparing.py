@@ -1,14 +1,14 @@
 """What all benchmarks share: two paths timed in turn, the ratio with its spread, the floor beside both, one CSV a benchmark.
 
 A benchmark is a file `bench/benchmark_<name>.py`, run by `./run test bench/benchmark_<name>.py --benchmark-enable -s`; nothing in it can
-fail. Ratios below 1 mean that ours is faster.
+fail. Ratios below 1 mean that ours is faster. Floors are counted with the machine's rates in the fastest round of each benchmark.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from srdd.config import ModelConfig
 from srdd.model import ScaleTransformer
 
-from .floors import DTYPES, Floor, Rates, floor_of, measure_rates, seconds
+from .floors import Rates, best_rates, floor_of, measure_rates, seconds
 from .provenance import host_class
 from .results import write_rows
 from .verb import device_name
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 FOLDER = Path("results/benchmarks")
-
-
-@cache
-def rates(dtype: str = "float32") -> Rates:
-    """What this machine can do, measured once a program and said."""
-    found = measure_rates(DEVICE, DTYPES[dtype])
-    print(f"\ncopy {found.bandwidth / 1e9:.3g} GB/s, matmul {found.matmul / 1e9:.4g} GFLOP/s in {dtype}", end="")
-    return found
 
 
 def flops_of(call: Callable[[], object]) -> int:
@@ -43,15 +35,15 @@ def flops_of(call: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def training_floor(config: ModelConfig, batch: int) -> Floor:
-    """The least time of a training step: a backward pass computes twice what the forward pass does; AdamW reads and writes weights and
-    two moments."""
+def training_work(config: ModelConfig, batch: int) -> tuple[int, int]:
+    """Bytes and operations of a training step at least: a backward pass computes twice what the forward pass does; AdamW reads and
+    writes weights and two moments."""
     with torch.device("meta"):
         model = ScaleTransformer(config)
         inputs_BLC = torch.empty(batch, config.schedule.seq_len, config.codebook_dim)
         labels_B = torch.zeros(batch, dtype=torch.long)
     moved = 6 * sum(weight.nbytes for weight in model.parameters())
-    return floor_of(rates(), moved, 3 * flops_of(lambda: model(inputs_BLC, labels_B)))
+    return moved, 3 * flops_of(lambda: model(inputs_BLC, labels_B))
 
 
 def kept_rows(name: str, *key: str):
@@ -67,27 +59,36 @@ def kept_rows(name: str, *key: str):
     return rows
 
 
-def interleaved(benchmark, ours, plain, rounds: int, clock=None, warmup: int = 1) -> list[tuple[Any, Any]]:
-    """What a clock reads of (plain, ours), round by round in turn; nothing when benchmarks are disabled. clock: call -> seconds or a list
-    of them; plain None: ours alone."""
+@dataclass(frozen=True)
+class Timed:
+    """What a clock read of (plain, ours) in every round, and the machine's rates in the fastest one."""
+
+    pairs: Sequence[tuple[Any, Any]]
+    rates: Rates
+
+
+def interleaved(benchmark, ours, plain, rounds: int, clock=None) -> Timed | None:
+    """Time both round by round in turn, and rate the machine in each; None when benchmarks are disabled. clock: call -> seconds or a
+    list of them; plain None: ours alone."""
     clock = clock or (lambda call: seconds(call, DEVICE))
     found: list[list[Any]] = []
+    rates: list[Rates] = []
 
     def before():
+        if not benchmark.disabled:
+            rates.append(measure_rates(DEVICE, torch.float32, repeats=3))
         found.append([plain and clock(plain)])
 
-    for _ in range(0 if benchmark.disabled else warmup):
-        for call in filter(None, (plain, ours)):
-            call()
+    for call in () if benchmark.disabled else filter(None, (plain, ours)):
+        call()
     benchmark.pedantic(lambda: found[-1].append(clock(ours)), setup=before, rounds=rounds, iterations=1)
-    return [] if benchmark.disabled else [tuple(pair) for pair in found]
+    return None if benchmark.disabled else Timed([tuple(pair) for pair in found], best_rates(rates))
 
 
-def keep(rows: list[dict], pairs: Sequence[tuple[float | None, float]], floors: Sequence[Floor], batch: int, **info: Any) -> None:
-    """One row: medians, the ratio with the tenth and the ninetieth share of the paired rounds, floor and time over it. floors: of parts
-    that follow one another."""
-    if not pairs:
-        return
+def keep(rows: list[dict], timed: Timed, work: Sequence[tuple[float, float]], batch: int, **info: Any) -> None:
+    """One row: medians, the ratio with the tenth and the ninetieth share of the paired rounds, floor and time over it. work: bytes and
+    operations at least, of parts that follow one another."""
+    pairs, floors = timed.pairs, [floor_of(timed.rates, *part) for part in work]
     plain, ours = ([value for value in column if value is not None] for column in zip(*pairs))
     ratios = sorted(b / a for a, b in pairs if a is not None)
     least, edge = sum(floor.seconds for floor in floors), len(ratios) // 10
@@ -104,6 +105,8 @@ def keep(rows: list[dict], pairs: Sequence[tuple[float | None, float]], floors: 
         "floor_s": least,
         "plain_over_floor": plain_s / least if plain_s else None,
         "ours_over_floor": ours_s / least,
+        "copy_bandwidth": timed.rates.bandwidth,
+        "matmul_rate": timed.rates.matmul,
         "rounds": len(pairs),
         "batch": batch,
         "dtype": "float32",
@@ -128,9 +131,9 @@ def _said(row: dict[str, Any], info: dict[str, Any]) -> str:
 
 
 def compare(
-    benchmark, rows: list[dict], ours, plain, rounds: int, floors: Sequence[Floor], batch: int, warmup: int = 1, **info: Any
+    benchmark, rows: list[dict], ours, plain, rounds: int, work: Sequence[tuple[float, float]], batch: int, **info: Any
 ) -> None:
     """Time both in turn and keep the row, also beside the benchmark's own numbers."""
-    keep(rows, interleaved(benchmark, ours, plain, rounds, warmup=warmup), floors, batch, **info)
-    if rows and not benchmark.disabled:
+    if timed := interleaved(benchmark, ours, plain, rounds):
+        keep(rows, timed, work, batch, **info)
         benchmark.extra_info.update(rows[-1])

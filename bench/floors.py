@@ -77,9 +77,9 @@ def measure_rates(device: torch.device, dtype: torch.dtype, repeats: int = 7) ->
     return Rates(copy_bandwidth(device, repeats), matmul_rate(device, dtype, repeats))
 
 
-def median_rates(found: list[Rates]) -> Rates:
-    """The median of each rate."""
-    return Rates(statistics.median(r.bandwidth for r in found), statistics.median(r.matmul for r in found))
+def best_rates(found: list[Rates]) -> Rates:
+    """The fastest of each rate: a floor is a bound, and a busy moment of the machine must not lower it."""
+    return Rates(max(r.bandwidth for r in found), max(r.matmul for r in found))
 
 
 # ---------------------------------------------------------------- floors

@@ -25,7 +25,7 @@ from srdd.sampling import generate
 from srdd.tokenizer import Tokenizer
 
 from .config import ConfigError, LatencyConfig
-from .floors import DTYPES, Rates, measure_rates, median_rates, sampling_floors, seconds, synchronise
+from .floors import DTYPES, Rates, best_rates, measure_rates, sampling_floors, seconds, synchronise
 from .progress import Progress
 from .verb import Run, is_out_of_memory, main
 
@@ -215,7 +215,7 @@ def work(run: Run) -> None:
             measure(run, contender, batch, repeat)
         progress.advance()
     progress.close()
-    add_floors(run, contenders, config, median_rates(rates))
+    add_floors(run, contenders, config, best_rates(rates))
 
 
 if __name__ == "__main__":

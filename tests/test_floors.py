@@ -112,6 +112,12 @@ def test_a_floor_is_the_longer_of_two():
     assert [(f.memory_s, f.operations_s, f.seconds) for f in found] == [(2.0, 0.6, 2.0), (2.0, 8.0, 8.0)]
 
 
+def test_a_busy_round_lowers_no_floor():
+    """Catches a mean or median of rates: time over floor would fall below 1 because the machine was busy while it was rated."""
+    found = floors.best_rates([Rates(1.0, 9.0), Rates(3.0, 2.0), Rates(1.0, 2.0)])
+    assert found == Rates(3.0, 9.0)
+
+
 class _Cost:
     def __init__(self, by_scale):
         self.by_scale = by_scale
@@ -253,8 +259,8 @@ def with_floors(published):
     memory = times.assign(metric="floor_memory_scale_s", value=1e-3, repeat=np.nan)
     operations = times.assign(metric="floor_operations_scale_s", value=2e-3 * times["scale"], repeat=np.nan)
     rates = [
-        {"metric": name, "value": value, "repeat": r, "run_id": run}
-        for r in (0, 1)
+        {"metric": name, "value": value / (1 + r), "repeat": r, "run_id": run}
+        for r in (1, 0)
         for name, value in (("copy_bandwidth", 2e10), ("matmul_rate", 1.5e11))
     ]
     fits = times.drop_duplicates("model").assign(metric="largest_batch", value=64.0, repeat=np.nan, scale=np.nan)
