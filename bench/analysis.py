@@ -605,6 +605,75 @@ def batches(results: Results, suite: str) -> list[int]:
     return sorted(results.latency(suite, "latency_s")["num_images"].dropna().astype(int).unique().tolist())
 
 
+def common_batches(results: Results, suite: str) -> list[int]:
+    """Batch sizes at which every variant was timed scale by scale."""
+    rows = results.latency(suite, "latency_scale_s").dropna(subset=["value"])
+    found = [set(part["num_images"].astype(int)) for _, part in rows.groupby("variant")]
+    return sorted(set.intersection(*found)) if len(found) == len(results.variants(suite)) else []
+
+
+def floors(results: Results, suite: str) -> pd.DataFrame:
+    """Least seconds of each scale of a batch, columns variant, num_images, scale, memory, operations, floor (the longer of the two);
+    no rows where the run measured no floors."""
+    keys = ["variant", "num_images", "scale"]
+    names = ("memory", "operations")
+    found = {name: results.latency(suite, f"floor_{name}_scale_s").set_index(keys)["value"] for name in names}
+    table = pd.DataFrame(found).dropna()
+    return table.assign(floor=table.max(axis=1)).reset_index()
+
+
+def floor_s(results: Results, suite: str, variant: str, batch: int) -> float | None:
+    """Least seconds of a batch, whose scales follow one another; None where it was not measured."""
+    rows = floors(results, suite)
+    rows = rows[(rows["variant"] == variant) & (rows["num_images"] == batch)]
+    return float(rows["floor"].sum()) if len(rows) else None
+
+
+def over_floor(results: Results, suite: str, variant: str, batch: int) -> Estimate | None:
+    """Log ratio of the measured time of a batch to its floor over rounds; None where one of them is missing."""
+    least = floor_s(results, suite, variant, batch)
+    return least and estimate(np.log(results.rounds(suite, "latency_s", variant, batch) / least))
+
+
+def show_ratio(found: Estimate | None) -> str:
+    """The geometric mean behind a log ratio, and its interval."""
+    if found is None:
+        return "-"
+    centre, low, high = (show(math.exp(value)) for value in (found.mean, found.low, found.high))
+    return f"{centre} (one round)" if found.half is None else f"{centre} [{low}, {high}]"
+
+
+def precision(results: Results, suite: str) -> str:
+    """The dtype that the suite's networks were timed in."""
+    run = results.latency_run(suite)
+    config = json.loads(run["config_json"] or "{}") if run is not None else {}
+    return config.get("latency", {}).get("precision", "float32")
+
+
+def rates_words(results: Results, suite: str) -> str:
+    """What floors were counted with; empty where none were."""
+    run, rows = results.latency_run(suite), results.metrics
+    rows = rows[
+        (rows["run_id"] == (run["run_id"] if run is not None else "")) & rows["metric"].isin(["copy_bandwidth", "matmul_rate"])
+    ]
+    rates = rows.groupby("metric")["value"].max().dropna()
+    if len(rates) < 2:
+        return ""
+    return (
+        f"Floor of a scale: the longer of the bytes that it must move at least (weights once a pass, in {precision(results, suite)}; cached "
+        f"keys and values; logits) over the measured copy bandwidth, {show(rates['copy_bandwidth'] / 1e9)} GB/s, and its operations over "
+        f"the measured rate of a large matrix product, {show(rates['matmul_rate'] / 1e9)} GFLOP/s in {precision(results, suite)}; "
+        "both of the fastest round. Weights that stay in the caches may beat the memory floor."
+    )
+
+
+def largest_words(results: Results, suite: str) -> str:
+    """The largest measured batch that each variant had memory for; empty where a run does not say."""
+    largest = results.latency(suite, "largest_batch").set_index("variant")["value"]
+    found = [f"{rst(v)} {'none' if math.isnan(largest[v]) else int(largest[v])}" for v in results.variants(suite) if v in largest]
+    return f"Largest measured batch that fits into memory: {', '.join(found)}." if found else ""
+
+
 def latency_verdict(results: Results, suite: str) -> str:
     """At which batch sizes the second variant is faster, and needs less memory, than the first."""
     names = list(results.variants(suite))

@@ -2,24 +2,18 @@
 
     ./run test bench/benchmark_speed.py --benchmark-enable -s
 
-Writes the ratios to results/benchmarks/speed_<device>.csv.
+Writes the ratios, and the times over their floors, to results/benchmarks/speed_<device>.csv.
 
 Setting: the 256-pixel schedule (680 tokens), width 256, 4 heads, batch 4, CPU float32 (or the GPU, where there is one).
 """
 
 from __future__ import annotations
 
-import statistics
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.latency import seconds
-from bench.provenance import host_class
-from bench.results import write_rows
-from bench.verb import device_name
+from bench.comparing import DEVICE, compare, kept_rows, training_work
 from srdd.config import ModelConfig
 from srdd.loss import linear_cross_entropy, next_scale_cross_entropy
 from srdd.masks import scale_mask
@@ -30,53 +24,8 @@ from srdd.transformer import attend_by_scale
 
 SCHEDULE = ScaleSchedule((1, 2, 3, 4, 5, 6, 8, 10, 13, 16))
 BATCH, WIDTH, HEADS, DEPTH, V, C = 4, 256, 4, 4, 4096, 32
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 HISTORIES = [None, 0, 1]
-
-
-@pytest.fixture(scope="module")
-def rows():
-    """Ratios of this run, written at its end."""
-    found: list[dict] = []
-    yield found
-    if found:
-        columns = list(found[0])
-        write_rows(Path(f"results/benchmarks/speed_{DEVICE.type}.csv"), found, columns, ["what", "history"])
-
-
-def compare(benchmark, rows: list[dict], ours, plain, rounds: int, **info) -> None:
-    """Time both in turn; print the median of the paired ratios and keep it beside the benchmark's own numbers."""
-    pairs: list[list[float]] = []
-
-    def before():
-        pairs.append([seconds(plain, DEVICE)])
-
-    def work():
-        pairs[-1].append(seconds(ours, DEVICE))
-
-    for _ in range(2):
-        plain(), ours()
-    benchmark.pedantic(work, setup=before, rounds=rounds, iterations=1)
-    pairs = [pair for pair in pairs if len(pair) == 2]
-    if not pairs:  # --benchmark-disable: run once, time nothing
-        return
-    ratios = sorted(b / a for a, b in pairs)
-    plain_s, ours_s = (statistics.median(column) for column in zip(*pairs))
-    info |= {
-        "ratio": statistics.median(ratios),
-        "ratio_low": ratios[len(ratios) // 10],
-        "ratio_high": ratios[-1 - len(ratios) // 10],
-        "plain_s": plain_s,
-        "ours_s": ours_s,
-        "rounds": len(pairs),
-        "batch": BATCH,
-        "device": device_name(DEVICE),
-        "host_class": host_class(),
-        "torch": torch.__version__,
-    }
-    rows.append({key: "None" if value is None else value for key, value in info.items()})
-    benchmark.extra_info.update(info)
-    print(f"\n{info}")
+rows = kept_rows("speed", "what", "history")
 
 
 @pytest.mark.parametrize("history", HISTORIES)
@@ -95,7 +44,10 @@ def test_attention_by_scale_against_dense_mask(benchmark, rows, history):
     def plain():
         torch.autograd.grad(F.scaled_dot_product_attention(q, k, v, attn_mask=mask_LL, scale=1.0), (q, k, v), up)
 
-    compare(benchmark, rows, ours, plain, rounds=30, what="attention", history=history)
+    # read q, k, v and the gradient, write three gradients; the backward pass computes at least twice what the forward pass does
+    pairs = SCHEDULE.attended_pairs(history)
+    work = 7 * q.nbytes, 3 * 4 * BATCH * WIDTH * pairs
+    compare(benchmark, rows, ours, plain, 30, [work], BATCH, what="attention", history=str(history))
 
 
 @pytest.mark.parametrize("history", HISTORIES)
@@ -125,4 +77,4 @@ def test_training_step_against_dense_mask(benchmark, rows, history):
     ours = step_of(None, lambda model: linear_cross_entropy(model.hidden(inputs_BLC, labels_B), model.head, tokens_BL))
     plain_loss = lambda model: next_scale_cross_entropy(model(inputs_BLC, labels_B), tokens_BL)  # noqa: E731
     plain = step_of(scale_mask(SCHEDULE, history), plain_loss)
-    compare(benchmark, rows, ours, plain, rounds=10, what="training step", history=history)
+    compare(benchmark, rows, ours, plain, 10, [training_work(config, BATCH)], BATCH, what="training step", history=str(history))

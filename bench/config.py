@@ -229,6 +229,8 @@ class LatencyConfig(Strict):
     batch_sizes: tuple[Positive, ...] = Field((1, 2, 4, 8, 16, 32, 64), strict=False, min_length=1)
     rounds: int = Field(5, ge=2)
     warmup: Positive = 1
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = Field(False, description="compile what the model calls at each scale; warm-up is excluded")
 
 
 class SweepConfig(Strict):

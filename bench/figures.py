@@ -23,6 +23,7 @@ from .analysis import (
     batches,
     by_reason,
     claim,
+    common_batches,
     estimate,
     fid_differences,
     held_out,
@@ -57,6 +58,7 @@ from .drawing import (
 )
 from .figures_diffusion import figure_equivalence, figure_snr  # noqa: F401
 from .figures_distill import figure_distillation  # noqa: F401 (found by name)
+from .figures_floors import figure_floors  # noqa: F401
 from .figures_sweep import figure_guidance, figure_heat_maps, figure_refine_steps  # noqa: F401 (found by name)
 from .figures_zero_shot import figure_error_propagation, figure_zero_shot, figure_zero_shot_strips  # noqa: F401 (found by name)
 
@@ -371,14 +373,6 @@ def _against_batch(axes: Axes, rows: pd.DataFrame, lost: pd.Series, variant: str
         axes.text(batch, 0.98 - 0.08 * i, "oom", color=style["color"], **place)
 
 
-def _common_batch(results: Results, suite: str) -> int | None:
-    """The largest batch at which every variant was timed scale by scale."""
-    rows = results.latency(suite, "latency_scale_s").dropna(subset=["value"])
-    per_variant = [set(part["num_images"].astype(int)) for _, part in rows.groupby("variant")]
-    common = set.intersection(*per_variant) if len(per_variant) == len(results.variants(suite)) else set()
-    return max(common, default=None)
-
-
 def figure_latency(results: Results, suite: str) -> tuple[Figure, str]:
     """Time per image and peak memory against batch size, and the network's time at every scale."""
     figure, axes = canvas(DOUBLE, 2.6, 1, 3)
@@ -386,7 +380,7 @@ def figure_latency(results: Results, suite: str) -> tuple[Figure, str]:
     seconds, peak = results.latency(suite, "latency_s"), results.latency(suite, "peak_memory_bytes")
     seconds["value"] *= 1e3 / seconds["num_images"]
     peak["value"] /= 2**20
-    batch = _common_batch(results, suite)
+    batch = max(common_batches(results, suite), default=None)
     parts = results.latency(suite, "latency_scale_s").dropna(subset=["value"])
     parts = parts[parts["num_images"] == (batch or -1)]
     for i, (variant, names) in enumerate(results.variants(suite).items()):

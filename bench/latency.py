@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 import weakref
 from dataclasses import dataclass
 
@@ -17,14 +16,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
-from srdd.cost import sampling_cost
+from srdd.cost import sampling_bytes, sampling_cost
 from srdd.guidance import guide
 from srdd.model import ScaleTransformer
 from srdd.noise import derive_seed, generator
+from srdd.quantizer import Ladder
 from srdd.sampling import generate
 from srdd.tokenizer import Tokenizer
 
-from .config import LatencyConfig
+from .config import ConfigError, LatencyConfig
+from .floors import DTYPES, Rates, best_rates, measure_rates, sampling_floors, seconds, synchronise
 from .progress import Progress
 from .verb import Run, is_out_of_memory, main
 
@@ -69,36 +70,49 @@ class Contender:
     model: ScaleTransformer
     tokenizer: Tokenizer
     sampler: SamplerConfig
+    dtype: torch.dtype = torch.float32
 
     def draw(self, batch: int, device: torch.device) -> torch.Tensor:
         """Tokens to state, without the decoder."""
         labels_B = (torch.arange(batch) % max(1, self.model.config.num_classes)).to(device)
-        return generate(self.model, self.tokenizer.at(self.model.schedule), labels_B, range(batch), self.sampler)[1]
+        ladder = CastLadder(self.tokenizer.quantizer, self.model.schedule, self.dtype)
+        return generate(self.model, ladder, labels_B, range(batch), self.sampler)[1]
+
+    def decode(self, state_BChw: torch.Tensor) -> torch.Tensor:
+        """State to pictures."""
+        with torch.autocast(state_BChw.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            return self.tokenizer.to_image(state_BChw)
 
 
-def build(name: str, entry: dict, device: torch.device) -> Contender:
-    """A variant with drawn weights."""
+@dataclass(frozen=True)
+class CastLadder(Ladder):
+    """A ladder that gives the network its inputs in the network's dtype; the state stays in float32."""
+
+    dtype: torch.dtype
+
+    def read_scale(self, f_BChw: torch.Tensor, k: int) -> torch.Tensor:
+        return super().read_scale(f_BChw, k).to(self.dtype)
+
+
+def build(name: str, entry: dict, device: torch.device, config: LatencyConfig) -> Contender:
+    """A variant with drawn weights, the network's in the precision that is asked for, its step compiled where that is asked for."""
     model = ScaleTransformer(ModelConfig.model_validate_json(json.dumps(entry["model"])))
     tokenizer = Tokenizer(TokenizerConfig.model_validate_json(json.dumps(entry["tokenizer"])))
     for module in (model, tokenizer):
         module.init_weights(generator("latency"))
         module.eval().to(device)
-    return Contender(name, entry["identity"], model, tokenizer, SamplerConfig.model_validate_json(json.dumps(entry["sampler"])))
+    model.to(DTYPES[config.precision])
+    if config.compile:
+        compile_step(model)
+    sampler = SamplerConfig.model_validate_json(json.dumps(entry["sampler"]))
+    return Contender(name, entry["identity"], model, tokenizer, sampler, DTYPES[config.precision])
 
 
-def synchronise(device: torch.device) -> None:
-    """Wait for the GPU: before the clock starts and before it is read."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def seconds(call, device: torch.device) -> float:
-    """Wall-clock time of one call, device waited for on both sides."""
-    synchronise(device)
-    began = time.perf_counter()
-    call()
-    synchronise(device)
-    return time.perf_counter() - began
+def compile_step(model: ScaleTransformer) -> None:
+    """Compile what a model calls at each scale. Raises ConfigError for a model that cannot: the time of another program is no answer."""
+    if not hasattr(model, "compile_step"):
+        raise ConfigError("latency.compile: True: this model has no step that can be compiled; set it to false")
+    model.compile_step()
 
 
 def peak_memory(call, device: torch.device) -> int:
@@ -122,7 +136,7 @@ def scale_seconds(contender: Contender, batch: int, device: torch.device) -> lis
     denoise = guide(denoiser, model.schedule, sampler.cfg_scale, sampler.cfg_ramp, model.config.null_label, denoiser.history)
     labels_B = torch.zeros(batch, dtype=torch.long, device=device)
     for k, length in enumerate(model.schedule.lengths):
-        inputs_BlC = torch.zeros(batch, length, model.config.codebook_dim, device=device)
+        inputs_BlC = torch.zeros(batch, length, model.config.codebook_dim, device=device, dtype=contender.dtype)
         times.append(seconds(lambda: denoise(inputs_BlC, k, labels_B), device))  # noqa: B023 (called at once)
     return times
 
@@ -134,7 +148,7 @@ def measure(run: Run, contender: Contender, batch: int, repeat: int) -> None:
     here = {**contender.identity, "num_images": batch, "repeat": repeat}
     state: list[torch.Tensor] = []
     run.add("latency_s", seconds(lambda: state.append(contender.draw(batch, device)), device), "s/batch", **here)
-    run.add("decoder_s", seconds(lambda: contender.tokenizer.to_image(state[0]), device), "s/batch", **here)
+    run.add("decoder_s", seconds(lambda: contender.decode(state[0]), device), "s/batch", **here)
     for k, value in enumerate(scale_seconds(contender, batch, device)):
         run.add("latency_scale_s", value, "s/batch", scale=k, **here)
 
@@ -152,16 +166,31 @@ def attempt(run: Run, contender: Contender, batch: int, call) -> bool:
         return False
 
 
+def add_floors(run: Run, contenders: list[Contender], config: LatencyConfig, rates: Rates) -> None:
+    """The least time that this machine needs for each variant and batch, whole and scale by scale, also for one that did not fit."""
+    number_bytes = DTYPES[config.precision].itemsize
+    for contender in contenders:
+        cost = sampling_cost(contender.model.config, contender.sampler)
+        run.add_cost(cost, **contender.identity)
+        for batch in config.batch_sizes:
+            here = {**contender.identity, "num_images": batch}
+            moved = sampling_bytes(contender.model.config, contender.sampler, batch, number_bytes)
+            floors = sampling_floors(rates, cost, moved, batch)
+            run.add("floor_memory_s", sum(floor.memory_s for floor in floors), "s/batch", **here)
+            run.add("floor_operations_s", sum(floor.operations_s for floor in floors), "s/batch", **here)
+            for k, floor in enumerate(floors):
+                run.add("floor_memory_scale_s", floor.memory_s, "s/batch", scale=k, **here)
+                run.add("floor_operations_scale_s", floor.operations_s, "s/batch", scale=k, **here)
+
+
 @torch.no_grad()
 def work(run: Run) -> None:
     config = run.settings("latency", LatencyConfig)
-    contenders = [build(name, entry, run.device) for name, entry in run.config["variants"].items()]
-    for contender in contenders:
-        run.add_cost(sampling_cost(contender.model.config, contender.sampler), **contender.identity)
-        weights = sum(p.numel() * p.element_size() for p in contender.model.parameters())
-        run.add("weights_bytes", weights, "bytes", **contender.identity)
+    contenders = [build(name, entry, run.device, config) for name, entry in run.config["variants"].items()]
     fits = {}
     for contender in contenders:
+        weights = sum(p.numel() * p.element_size() for p in contender.model.parameters())
+        run.add("weights_bytes", weights, "bytes", **contender.identity)
         for batch in config.batch_sizes:
 
             def probe(contender=contender, batch=batch):
@@ -171,14 +200,22 @@ def work(run: Run) -> None:
                 run.add("peak_memory_bytes", peak, "bytes", num_images=batch, **contender.identity)
 
             fits[contender.name, batch] = attempt(run, contender, batch, probe)
+        largest = max((batch for batch in config.batch_sizes if fits[contender.name, batch]), default=None)
+        run.add("largest_batch", largest, "images", **contender.identity)
+    rates: list[Rates] = []
     progress = Progress(run.run_id, config.rounds, unit="round")
     for repeat in range(config.rounds):
+        # once a round, like all that is held against them
+        rates.append(measure_rates(run.device, DTYPES[config.precision], repeats=3))
+        run.add("copy_bandwidth", rates[-1].bandwidth, "bytes/s", repeat=repeat)
+        run.add("matmul_rate", rates[-1].matmul, "flop/s", repeat=repeat)
         cells = [(contender, batch) for batch in config.batch_sizes for contender in contenders if fits[contender.name, batch]]
         random.Random(derive_seed("round", repeat)).shuffle(cells)
         for contender, batch in cells:
             measure(run, contender, batch, repeat)
         progress.advance()
     progress.close()
+    add_floors(run, contenders, config, best_rates(rates))
 
 
 if __name__ == "__main__":

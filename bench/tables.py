@@ -19,14 +19,20 @@ from .analysis import (
     by_reason,
     claim,
     fid_differences,
+    floor_s,
+    floors,
     held_out,
+    largest_words,
     latency_verdict,
     machine,
     made_by,
+    over_floor,
+    rates_words,
     ratio,
     run_verb,
     samplers,
     show,
+    show_ratio,
 )
 from .cells import Cell, frame, number, spread, write_table
 from .tables_diffusion import table_equivalence  # noqa: F401
@@ -151,6 +157,10 @@ def _latency_row(results: Results, suite: str, variant: str, batch: int) -> dict
     row["Time per image (ms)"] = number(times.median())
     low, high = times.quantile(0.25), times.quantile(0.75)
     row["Quartiles (ms)"] = Cell(f"{show(low)} to {show(high)}" if len(times) else "-", low=low, high=high)
+    least, over = floor_s(results, suite, variant, batch), over_floor(results, suite, variant, batch)
+    row["Floor per image (ms)"] = number(least and least / batch * 1e3)
+    values = (math.exp(v) for v in (over.mean, over.low, over.high)) if over else ()
+    row["Time / floor"] = Cell(show_ratio(over), **dict(zip(("mean", "low", "high"), values)))
     row["Decoder per image (ms)"] = number(decoder.median())
     row["Peak memory (MiB)"] = number(peak.iloc[0] / 2**20 if len(peak) else None)
     found, word = ratio(results, suite, variant, batch)
@@ -177,13 +187,16 @@ def table_latency(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
     if not rows:  # the whole run failed, or none was asked for
         status = "not run" if run is None else f"{run['status']} ({run['reason']})"
         rows = [{"Variant": variant, "Time per image (ms)": "-", "Status": status} for variant in results.variants(suite)]
+    table = frame(rows)
+    if not len(floors(results, suite)):  # timed by an older version
+        table = table.drop(columns=["Floor per image (ms)", "Time / floor"], errors="ignore")
     caption = (
         f"{claim(results, suite)} Median and quartiles over interleaved rounds in one process, warm-up excluded; from the first "
         "scale to the latent state, the decoder timed apart. Peak memory: bytes that tensors hold above the weights. Time ratio: "
         f"geometric mean over paired rounds with 95 % t-interval. Weights are drawn, not trained. {samplers(results, suite)} "
-        f"{latency_verdict(results, suite)} {machine(results, suite)}"
+        f"{largest_words(results, suite)} {rates_words(results, suite)} {latency_verdict(results, suite)} {machine(results, suite)}"
     )
-    return frame(rows), caption
+    return table, " ".join(caption.split())
 
 
 if __name__ == "__main__":

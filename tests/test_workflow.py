@@ -39,6 +39,7 @@ def test_smoke_study_makes_everything(project):
         "main_code_usage",
         "convergence_convergence",
         "latency_latency",
+        "latency_floors",
         "guidance_guidance",
         "equivalence_equivalence",
         "snr_snr",
@@ -70,6 +71,8 @@ def test_smoke_study_makes_everything(project):
         "loss_test_scale",
         "code_perplexity",
         "peak_memory_bytes",
+        "floor_memory_scale_s",
+        "largest_batch",
     } <= names
     assert not any(name in ("fid", "is", "kid") for name in names), "a score must carry its extractor"
     csv.field_size_limit(2**31 - 1)

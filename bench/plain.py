@@ -1,0 +1,98 @@
+"""Sampling the plain way, for benchmarks to be held against: dense, and everything that a scale needs computed at that scale.
+
+Every scale computes the class's modulations again, adds up the positions and levels of all tokens, runs both halves of guidance to the
+logits, concatenates keys and values, hides what `history` forbids by a mask, and sorts all codes for top-k and nucleus. The weights are
+those of a `ScaleTransformer`, so that the logits are too.
+
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from srdd.config import SamplerConfig
+from srdd.masks import scale_mask
+from srdd.model import ScaleTransformer
+from srdd.quantizer import Ladder
+
+
+class PlainDenoiser:
+    """Guided logits of one batch, scale after scale (VAR, arXiv 2404.02905, section 3.2; guidance as u + w (c - u), w linear from 1 to
+    cfg_scale). Raises ValueError for settings of a model that it does not know."""
+
+    def __init__(self, model: ScaleTransformer, labels_B: torch.Tensor, cfg_scale: float) -> None:
+        config = model.config
+        if config.shared_adaln or config.mask_prob > 0 or config.mask is not None:
+            raise ValueError("the plain path knows no shared_adaln, mask_prob or mask")
+        self.model, self.cfg_scale = model, cfg_scale
+        self.labels_2B = torch.cat((labels_B, torch.full_like(labels_B, config.null_label)))
+        self.keys: list[torch.Tensor | None] = [None] * config.depth
+        self.values: list[torch.Tensor | None] = [None] * config.depth
+        self.mask_LL = None
+        if config.history is not None:
+            self.mask_LL = scale_mask(model.schedule, config.history).to(labels_B.device)
+
+    def __call__(self, inputs_BlC: torch.Tensor, k: int) -> torch.Tensor:
+        model, where = self.model, self.model.schedule.slices[k]
+        condition_BD = model.class_embedding(self.labels_2B)
+        place_LD = model.position + model.level_embedding(model.scale_L)
+        start_BlD = condition_BD[:, None] + model.start_position
+        x_BlD = (start_BlD if k == 0 else model.input(torch.cat((inputs_BlC, inputs_BlC)))) + place_LD[where]
+        rows = None if self.mask_LL is None else self.mask_LL[where, : where.stop]
+        for i, block in enumerate(model.blocks):
+            modulation = block.modulation(F.silu(condition_BD)).unflatten(-1, (6, -1)).unsqueeze(2).unbind(1)
+            gate1, gate2, gain1, gain2, shift1, shift2 = modulation
+            x_BlD = x_BlD + gate1 * self._attend(block.attention, i, _norm(x_BlD) * (1 + gain1) + shift1, rows)
+            h_BlD = block.mlp_in(_norm(x_BlD) * (1 + gain2) + shift2)
+            x_BlD = x_BlD + gate2 * block.mlp_out(F.gelu(h_BlD, approximate="tanh"))
+        gain, shift = model.head_modulation(F.silu(condition_BD)).unflatten(-1, (2, -1)).unsqueeze(2).unbind(1)
+        cond_BlV, uncond_BlV = model.head(_norm(x_BlD) * (1 + gain) + shift).chunk(2)
+        t = (self.cfg_scale - 1) * k / max(1, model.schedule.num_scales - 1)
+        return (1 + t) * cond_BlV - t * uncond_BlV
+
+    def _attend(self, attention, i: int, x_BlD: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+        """Attention of one block over all that was ever cached."""
+        bias = torch.cat((attention.q_bias, torch.zeros_like(attention.q_bias), attention.v_bias))
+        qkv = F.linear(x_BlD, attention.qkv.weight, bias).unflatten(-1, (3, attention.heads, attention.head_dim))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        scale = attention.head_dim**-0.5
+        if attention.qk_norm:
+            q = F.normalize(q, dim=-1) * attention.head_log_scale.clamp(max=math.log(100.0)).exp()
+            k, scale = F.normalize(k, dim=-1), 1.0
+        self.keys[i] = k if self.keys[i] is None else torch.cat((self.keys[i], k), 2)
+        self.values[i] = v if self.values[i] is None else torch.cat((self.values[i], v), 2)
+        h_BHld = F.scaled_dot_product_attention(q, self.keys[i], self.values[i], attn_mask=rows, scale=scale)
+        return attention.out(h_BHld.transpose(1, 2).flatten(2))
+
+
+def _norm(x_BlD: torch.Tensor) -> torch.Tensor:
+    return F.layer_norm(x_BlD, x_BlD.shape[-1:], eps=1e-6)
+
+
+def plain_probabilities(logits_BlV: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
+    """Probabilities of all codes after temperature, top-k and nucleus (arXiv 1904.09751), by sorting all of them in float32."""
+    sorted_BlV, order_BlV = (logits_BlV / config.temperature).sort(descending=True)
+    if config.top_k is not None:
+        sorted_BlV[..., config.top_k :] = -torch.inf
+    mass_BlV = sorted_BlV.softmax(-1)
+    mass_BlV = mass_BlV * (mass_BlV.cumsum(-1) - mass_BlV < config.top_p)
+    return torch.zeros_like(mass_BlV).scatter(-1, order_BlV, mass_BlV / mass_BlV.sum(-1, keepdim=True))
+
+
+@torch.no_grad()
+def plain_sample(
+    model: ScaleTransformer, ladder: Ladder, labels_B: torch.Tensor, config: SamplerConfig, source: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw one batch coarse to fine (VAR, arXiv 2404.02905, section 3.2) with one generator for all. Returns tokens_BL and f_hat_BChw."""
+    denoise, f_hat_BChw, tokens = PlainDenoiser(model, labels_B, config.cfg_scale), ladder.empty_state(len(labels_B)), []
+    for k in range(ladder.schedule.num_scales):
+        logits_BlV = denoise(ladder.read_scale(f_hat_BChw, k), k)
+        chances_NV = plain_probabilities(logits_BlV, config).flatten(0, 1)
+        tokens_Bl = torch.multinomial(chances_NV, 1, generator=source).view(logits_BlV.shape[:2])
+        f_hat_BChw = ladder.add_scale(f_hat_BChw, ladder.quantizer.embed(tokens_Bl), k)
+        tokens.append(tokens_Bl)
+    return torch.cat(tokens, 1), f_hat_BChw

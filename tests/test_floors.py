@@ -1,0 +1,314 @@
+"""What sampling must move and compute at least, the rates it is held against, and the rows, figure and table made of both."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from bench import analysis, figures, floors, latency, tables
+from bench.analysis import Results
+from bench.config import ConfigError
+from bench.floors import Rates
+from bench.results import METRIC_COLUMNS, read_rows
+from bench.verb import main
+from srdd.config import SamplerConfig
+from srdd.cost import _flops, sampling_bytes, sampling_cost
+
+ROOT = Path(__file__).resolve().parent.parent
+D, V, C, DEPTH, HEADS, LENGTHS = 16, 7, 4, 2, 2, (1, 4, 9)  # of the tiny model
+HIDDEN = 4 * D
+# qkv and its two biases, a scale per head, the projection out, the MLP
+BLOCK = (3 * D * D + 2 * D + HEADS) + (D * D + D) + (D * HIDDEN + HIDDEN) + (HIDDEN * D + D)
+ADALN = DEPTH * (6 * D * D + 6 * D) + 2 * D * D + 2 * D
+MODULATIONS = D + DEPTH * 6 * D + 2 * D  # a class row, and what follows from it
+
+
+# ---------------------------------------------------------------- bytes
+
+
+@pytest.mark.parametrize("history", [None, 0, 1])
+@pytest.mark.parametrize("guided", [False, True])
+def test_bytes_are_what_a_hand_counts(model_config, history, guided):
+    """Catches weights that are forgotten or read once an image, a modulation read at every scale, a cache that is not read or that is
+    written where nobody reads it, both halves' logits where one set is enough."""
+    for B in (1, 5):
+        found = sampling_bytes(model_config(history=history), SamplerConfig(cfg_scale=2.0 if guided else 1.0), B, number_bytes=2)
+        for k, length in enumerate(LENGTHS):
+            weights = DEPTH * BLOCK + D * V + V + length * D + D + (length * D if k == 0 else C * D + D)
+            doubled = 2 if guided and (history != 0 or k > 0) else 1
+            seen = {None: sum(LENGTHS[:k]), 0: 0, 1: LENGTHS[k - 1] if k else 0}[history]
+            kept = length if history != 0 and k < 2 else 0
+            cache = 2 * D * DEPTH * B * doubled * (seen + kept)
+            adaln = ADALN + (B + guided) * MODULATIONS if k == 0 else 0
+            assert found[k] == 2 * (weights + cache + adaln + B * length * V)
+
+
+@pytest.mark.parametrize("mask_prob", [0.0, 0.5])
+@pytest.mark.parametrize("shared_adaln", [False, True])
+def test_weights_read_are_those_with_a_gradient(make_model, shared_adaln, mask_prob):
+    """Catches a weight that the count leaves out or invents: whatever the network reads at a scale has a gradient."""
+    model = make_model(shared_adaln=shared_adaln, mask_prob=mask_prob, history=0)
+    one, two = (sampling_bytes(model.config, SamplerConfig(), B, number_bytes=1) for B in (1, 2))
+    denoise, labels_B = model.denoiser(), torch.tensor([0])
+    for k, length in enumerate(LENGTHS):
+        model.zero_grad(set_to_none=True)
+        denoise(torch.ones(1, length, C), k, labels_B).square().sum().backward(retain_graph=True)
+        found = 0
+        for name, weight in model.named_parameters():
+            table = name in ("position", "level_embedding.weight", "own_embedding.weight")
+            adaln = "modulation" in name
+            if weight.grad is None or name == "class_embedding.weight" or (adaln and k > 0):
+                continue  # a class row counts by image; modulations are kept from scale 0 on
+            found += D * int((weight.grad != 0).any(1).sum()) if table else weight.numel()
+        assert 2 * one[k] - two[k] == found, "what does not grow with the batch is what is read once"
+
+
+@given(
+    batch=st.integers(1, 64), more=st.integers(1, 64), history=st.sampled_from([None, 0, 1, 2]), w=st.sampled_from([1.0, 2.0]),
+    passes=st.integers(0, 3),
+)  # fmt: skip
+def test_bytes_grow_with_batch_history_and_passes(model_config, batch, more, history, w, passes):
+    """Catches a floor that falls where more is asked for."""
+    sampler = SamplerConfig(name="srdd", cfg_scale=w, refine_steps=passes)
+    found = sampling_bytes(model_config(history=history, mask_prob=0.5), sampler, batch)
+    larger = sampling_bytes(model_config(history=history, mask_prob=0.5), sampler, batch + more)
+    longer = sampling_bytes(model_config(history=None, mask_prob=0.5), sampler, batch)
+    again = sampling_bytes(
+        model_config(history=history, mask_prob=0.5), sampler.model_copy(update={"refine_steps": passes + 1}), batch
+    )
+    for a, b, c, d in zip(found, larger, longer, again):
+        assert a < b and a <= c and a < d and b * batch <= a * (batch + more)
+
+
+def test_histories_differ_by_attention_and_cache_alone(model_config):
+    """Catches an SDD whose floor is lower for another reason than its mask."""
+    every, own = model_config(history=None), model_config(history=0)
+    costs = [sampling_cost(config, SamplerConfig()) for config in (every, own)]
+    moved = [sampling_bytes(config, SamplerConfig(), 3, 4) for config in (every, own)]
+    for k, length in enumerate(LENGTHS):
+        seen = sum(LENGTHS[:k])
+        assert costs[0].by_scale[k][2] - costs[1].by_scale[k][2] == 2 * 2 * D * length * seen * DEPTH
+        assert moved[0][k] - moved[1][k] == 4 * 3 * 2 * D * DEPTH * (seen + (length if k < 2 else 0))
+
+
+@pytest.mark.parametrize("settings", [{}, {"cfg_scale": 2.0}, {"name": "srdd", "cfg_scale": 2.0, "refine_steps": 2}])
+@pytest.mark.parametrize("history", [None, 0])
+def test_operations_are_proportional_to_the_batch(model_config, history, settings):
+    """Catches a floor of a batch that is not that of its images: operations are counted for one image and multiplied."""
+    config, sampler = model_config(history=history, mask_prob=0.5), SamplerConfig(**settings)
+    assert _flops(config, sampler, 5) == [5 * flops for _, _, flops in sampling_cost(config, sampler).by_scale]
+
+
+def test_a_floor_is_the_longer_of_two():
+    """Catches bytes divided by the wrong rate, and floors that are added where both happen at once."""
+    found = floors.sampling_floors(Rates(bandwidth=10.0, matmul=100.0), _Cost(((1, 1, 30), (1, 4, 400))), (20, 20), batch=2)
+    assert [(f.memory_s, f.operations_s, f.seconds) for f in found] == [(2.0, 0.6, 2.0), (2.0, 8.0, 8.0)]
+
+
+def test_a_busy_round_lowers_no_floor():
+    """Catches a mean or median of rates: time over floor would fall below 1 because the machine was busy while it was rated."""
+    found = floors.best_rates([Rates(1.0, 9.0), Rates(3.0, 2.0), Rates(1.0, 2.0)])
+    assert found == Rates(3.0, 9.0)
+
+
+class _Cost:
+    def __init__(self, by_scale):
+        self.by_scale = by_scale
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Rates of small tensors: quick, and only good for tests."""
+    monkeypatch.setattr(floors, "COPIED_BYTES", {"cpu": 2**16})
+    monkeypatch.setattr(floors, "MATMUL_SIDE", {"cpu": 32})
+
+
+def test_rates_have_their_units(small, monkeypatch):
+    """Catches a copy that counts its bytes once, and a multiply-add that counts as one operation: the clock says half a second."""
+    called = []
+    monkeypatch.setattr(floors, "seconds", lambda call, device: called.append(call()) or 0.5)
+    cpu = torch.device("cpu")
+    assert floors.copy_bandwidth(cpu) == 2 * 2**16 / 0.5
+    assert floors.matmul_rate(cpu, torch.bfloat16) == 2 * 32**3 / 0.5
+    assert len(called) == 14
+
+
+# ---------------------------------------------------------------- the verb
+
+
+@pytest.fixture
+def timed(tmp_path, small, model_config, tokenizer_config, monkeypatch):
+    """Run the latency verb on two tiny variants; returns its metrics as a table."""
+    monkeypatch.setattr(latency, "measure_rates", lambda device, dtype, repeats: Rates(1e9, 1e10))
+
+    def run(**settings):
+        entries = {
+            name: {
+                "identity": {"model": name, "sampler": "s"},
+                "tokenizer": tokenizer_config(patch_nums=(1, 2, 3), image_size=6).model_dump(),
+                "model": model_config(history=history).model_dump(),
+                "sampler": SamplerConfig(cfg_scale=2.0).model_dump(),
+            }
+            for name, history in (("VAR", None), ("SDD", 0))
+        }
+        config = {"latency": {"batch_sizes": [1, 2], "rounds": 2, **settings}, "variants": entries}
+        (tmp_path / "config.json").write_text(json.dumps({"run_id": "latency/t-1", "study": "t", "config": config}))
+        with pytest.raises(SystemExit) as left:
+            main("latency", latency.work, argv=[str(tmp_path / "config.json"), str(tmp_path / "out"), "--device", "cpu"])
+        assert left.value.code == 0, left.value.code
+        return pd.DataFrame(read_rows(tmp_path / "out" / "metrics.csv", METRIC_COLUMNS)).replace("", None)
+
+    return run
+
+
+def values(rows, metric, **where):
+    rows = rows[rows["metric"] == metric]
+    for column, value in where.items():
+        rows = rows[rows[column] == value]
+    return rows["value"].astype(float).tolist()
+
+
+def test_latency_rows_hold_their_floors(timed, model_config):
+    """Catches a floor of another variant, batch or dtype, a whole that is not the sum of its scales, rates that are not kept."""
+    rows = timed()
+    assert len(values(rows, "copy_bandwidth")) == len(values(rows, "matmul_rate")) == 2  # rounds
+    sampler = SamplerConfig(cfg_scale=2.0)
+    for name, history in (("VAR", None), ("SDD", 0)):
+        config = model_config(history=history)
+        cost = sampling_cost(config, sampler)
+        for batch in (1, 2):
+            here = {"model": name, "num_images": str(batch)}
+            moved = sampling_bytes(config, sampler, batch, 4)
+            for k in range(3):
+                assert values(rows, "floor_memory_scale_s", scale=str(k), **here) == [pytest.approx(moved[k] / 1e9)]
+                computed = batch * cost.by_scale[k][2] / 1e10
+                assert values(rows, "floor_operations_scale_s", scale=str(k), **here) == [pytest.approx(computed)]
+            assert values(rows, "floor_memory_s", **here) == [pytest.approx(sum(moved) / 1e9)]
+            assert values(rows, "floor_operations_s", **here) == [pytest.approx(batch * cost.flops / 1e10)]
+        assert values(rows, "largest_batch", model=name) == [2]
+
+
+def test_latency_in_bfloat16(timed, model_config):
+    """Catches bfloat16 that is asked for and not used: weights take half the bytes, and so does the memory floor."""
+    rows = timed(precision="bfloat16")
+    weights = sum(p.numel() for p in latency.ScaleTransformer(model_config()).parameters())
+    assert values(rows, "weights_bytes", model="VAR") == [2 * weights]
+    moved = sampling_bytes(model_config(), SamplerConfig(cfg_scale=2.0), 2, 2)
+    assert values(rows, "floor_memory_s", model="VAR", num_images="2") == [pytest.approx(sum(moved) / 1e9)]
+    assert len(values(rows, "latency_s", model="VAR", num_images="2")) == 2
+
+
+def test_the_largest_batch_that_fits_is_named(timed, monkeypatch):
+    """Catches a reader left with 'oom' and no batch to use instead, and a floor that is missing for what did not fit."""
+    draw = latency.Contender.draw
+
+    def scarce(self, batch, device):
+        if batch > 1 or self.name == "VAR":
+            raise torch.OutOfMemoryError("out of memory")
+        return draw(self, batch, device)
+
+    monkeypatch.setattr(latency.Contender, "draw", scarce)
+    rows = timed()
+    assert values(rows, "largest_batch", model="SDD") == [1] and math.isnan(values(rows, "largest_batch", model="VAR")[0])
+    assert len(values(rows, "floor_memory_s")) == 4
+    assert all(math.isnan(v) for v in values(rows, "latency_s", num_images="2"))
+
+
+def test_compiling_what_cannot_be_compiled_is_refused():
+    """Catches the time of a program that was not compiled under the name of one that was."""
+    with pytest.raises(ConfigError, match="latency.compile: True"):
+        latency.compile_step(nn.Module())
+
+    class Compiled(nn.Module):
+        asked = 0
+
+        def compile_step(self):
+            self.asked += 1
+
+    model = Compiled()
+    latency.compile_step(model)
+    assert model.asked == 1
+
+
+# ---------------------------------------------------------------- figure and table
+
+FLOOR_ROWS = ("floor_memory", "floor_operations", "copy_bandwidth", "matmul_rate", "largest_batch")
+
+
+@pytest.fixture
+def published():
+    """The digits' published results as an older version wrote them, without floors."""
+    results = Results.load(ROOT / "results" / "digits" / "published")
+    results.metrics = results.metrics[~results.metrics["metric"].str.startswith(FLOOR_ROWS)].reset_index(drop=True)
+    return results
+
+
+@pytest.fixture
+def with_floors(published):
+    """The same with a floor beside each measured time: 1 ms a scale by memory, 2 ms times the scale's number by operations."""
+    rows = published.metrics
+    run = published.latency_run("latency")["run_id"]
+    times = rows[(rows["run_id"] == run) & (rows["metric"] == "latency_scale_s") & (rows["repeat"] == 0)]
+    memory = times.assign(metric="floor_memory_scale_s", value=1e-3, repeat=np.nan)
+    operations = times.assign(metric="floor_operations_scale_s", value=2e-3 * times["scale"], repeat=np.nan)
+    rates = [
+        {"metric": name, "value": value / (1 + r), "repeat": r, "run_id": run}
+        for r in (1, 0)
+        for name, value in (("copy_bandwidth", 2e10), ("matmul_rate", 1.5e11))
+    ]
+    fits = times.drop_duplicates("model").assign(metric="largest_batch", value=64.0, repeat=np.nan, scale=np.nan)
+    published.metrics = pd.concat([rows, memory, operations, fits, pd.DataFrame(rates)], ignore_index=True)
+    return published
+
+
+def test_time_over_floor_is_what_a_hand_divides(with_floors):
+    """Catches floors whose maximum is taken over the whole sample instead of scale by scale, and a ratio of other rounds."""
+    assert analysis.floor_s(with_floors, "latency", "VAR", 8) == pytest.approx(1e-3 + 2e-3 + 4e-3 + 6e-3)
+    logs = np.log(with_floors.rounds("latency", "latency_s", "VAR", 8) / 13e-3)
+    found = analysis.over_floor(with_floors, "latency", "VAR", 8)
+    assert found.mean == pytest.approx(logs.mean()) and found.count == len(logs) > 2 and found.half > 0
+    table, caption = tables.table_latency(with_floors, "latency")
+    row = table[(table["Variant"] == "VAR") & (table["Batch"] == "8")].iloc[0]
+    assert row["Floor per image (ms)"].numbers["value"] == pytest.approx(13 / 8)
+    assert row["Time / floor"].numbers["mean"] == pytest.approx(math.exp(found.mean))
+    assert row["Time / floor"].numbers["low"] < row["Time / floor"].numbers["mean"] < row["Time / floor"].numbers["high"]
+    assert "VAR 64, SDD 64" in caption and "20.0 GB/s" in caption and "150 GFLOP/s in float32" in caption
+
+
+def test_figure_labels_every_ratio_and_floor(with_floors):
+    """Catches a variant, batch or scale without its ratio, a floor that is not drawn, and a caption without machine or rates."""
+    figure, caption = figures.figure_floors(with_floors, "latency")
+    whole, small, large = figure.axes
+    sizes = analysis.batches(with_floors, "latency")
+    assert [len(panel.texts) for panel in figure.axes] == [2 * len(sizes), 2 * 4, 2 * 4]
+    middle = with_floors.rounds("latency", "latency_s", "VAR", sizes[0]).median()
+    assert whole.texts[0].get_text() == analysis.show(middle / 13e-3, 2)
+    assert whole.get_ylabel().endswith("(ms)") and "batch 1\n" in small.get_title() and "batch 64\n" in large.get_title()
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["VAR", "SDD", "memory floor", "operation floor"]
+    for words in ("float32", "threads", "20.0 GB/s", "150 GFLOP/s", "95 % t-interval: VAR", "at batch 64", "torch"):
+        assert words in caption
+
+
+def test_older_results_have_figures_and_tables_without_floors(published):
+    """Catches a new column or figure that makes what was published before unreadable, or an invented floor."""
+    figure, caption = figures.figure_floors(published, "latency")
+    assert "no floor" in caption
+    assert all(panel.texts[0].get_text().replace("\n", " ") == "no floor was measured" for panel in figure.axes)
+    table, caption = tables.table_latency(published, "latency")
+    assert not [column for column in table.columns if "loor" in column] and "floor" not in caption.lower()
+    assert analysis.over_floor(published, "latency", "VAR", 1) is None
+
+
+def test_a_suite_that_was_never_timed_has_a_figure(published):
+    """Catches a traceback where the latency run is missing."""
+    published.runs = published.runs[~published.runs["run_id"].str.startswith("latency/")]
+    figure, caption = figures.figure_floors(published, "latency")
+    assert "Not timed" in caption and len(figure.axes) == 3
