@@ -33,6 +33,7 @@ IDENTITY = ("tokenizer", "model", "sampler")
 STAGES = (
     "tokenizer",
     "encode",
+    "import_model",
     "train",
     "distill",
     "sample",
@@ -45,7 +46,7 @@ STAGES = (
 )
 # settings whose hash ends the names that bench.config gives; they find the run of a number that is not there
 HASHED = {"tokenizer": ("dataset", "tokenizer"), "model": ("dataset", "tokenizer", "model", "training")}
-OPTIONAL = ("distill",)  # part of a model's settings where it has one
+OPTIONAL = ("distill", "weights")  # part of a model's settings where it has one
 # a relative gap between ELBO and cross-entropy up to here is rounding in float64; one from there on is a difference
 GAP_CLOSED, GAP_OPEN = 1e-10, 1e-3
 EXTRACTORS = {"trained": "a classifier trained on the training split", "inception": "Inception-v3"}
@@ -311,7 +312,8 @@ class Results:
         base = (jobs["tokenizer"] == end["tokenizer"]) & jobs["grid"].isin(["", grid])
         mine = base & jobs["stage"].isin(["tokenizer", "encode"])
         if seed is not None:
-            trained = base & (jobs["model"] == end["model"]) & (jobs["train_seed"] == seed)
+            of_seed = (jobs["train_seed"] == seed) | (jobs["stage"] == "import_model")  # imported once for all seeds
+            trained = base & (jobs["model"] == end["model"]) & of_seed
             mine |= trained & (jobs["sampler"].isna() | (jobs["sampler"] == end["sampler"]))
         return jobs[mine].sort_values("stage", key=lambda s: s.map(STAGES.index), kind="stable")
 

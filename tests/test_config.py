@@ -307,6 +307,6 @@ def test_equal_samplers_have_one_name(case):
 def test_missing_files_are_named_before_any_job_and_not_when_planning(tmp_path, changes, words):
     """Catches a run that starts, and trains for a while, before it asks for a file that is not there."""
     plan = load_study(edited(tmp_path, **changes))
-    missing = missing_files(plan.study)
+    missing = missing_files(plan)
     assert missing and all(word in missing[0] for word in words)
-    assert missing_files(load_study(edited(tmp_path)).study) == []
+    assert missing_files(load_study(edited(tmp_path))) == []
