@@ -98,8 +98,11 @@ class FeaturesConfig(Strict):
     weights: str | None = Field(None, description="inception only: path of the weights; null: torch-fidelity downloads them")
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="inception only: checked before the file is read")
     reference: str | None = Field(
-        None, description="inception only: an .npz with mu and sigma to score FID against, instead of the test split"
+        None,
+        description="inception only: an .npz with mu and sigma to score FID against, and perhaps pictures arr_0 (uint8, NHWC) for KID, "
+        "precision and recall, instead of the test split",
     )
+    reference_sha256: Sha256 | None = Field(None, description="of reference; checked before it is read")
 
 
 class TokenizerTraining(Strict):
@@ -295,6 +298,15 @@ class Claim(Strict):
     better: Literal["lower", "higher"] = "lower"
 
 
+class Published(Strict):
+    """A number that others published, shown beside ours as theirs and compared with nothing: evaluators and settings differ."""
+
+    variant: str
+    metric: Literal["fid", "kid", "is", "precision", "recall"]
+    value: float
+    source: str = Field(min_length=1, description="who says so")
+
+
 Measure = Literal["scores", "sweep", "convergence", "latency", "equivalence", "snr", "zero_shot", "error_propagation"]
 
 
@@ -303,6 +315,9 @@ class Suite(Strict):
 
     claim: str = Field(description="what is compared, in one sentence")
     claims: tuple[Claim, ...] = Field((), strict=False, description="what is judged, for the table of claims")
+    published: tuple[Published, ...] = Field(
+        (), strict=False, description="what others printed, for a column of its own in `scores`"
+    )
     core: bool = Field(True, description="part of the default run; else of `full`, or by its own target")
     measure: tuple[Measure, ...] = Field(("scores",), strict=False, min_length=1)
     variants: dict[str, SuiteEntry] = Field(min_length=1)
@@ -706,6 +721,15 @@ def expand(study: Study) -> Plan:
                 raise ConfigError(f"suites.{suite_name}.variants.{name}: has the same settings as {twin!r}; change or remove it")
             known[name], variants[name] = identity, variant
         plan.identities[suite_name] = known
+        for number in suite.published:
+            if number.variant not in variants:
+                raise ConfigError(f"suites.{suite_name}.published.variant: " + unknown("variant", number.variant, variants))
+        if twice := [
+            n
+            for i, n in enumerate(suite.published)
+            if (n.variant, n.metric) in {(m.variant, m.metric) for m in suite.published[:i]}
+        ]:
+            raise ConfigError(f"suites.{suite_name}.published: {twice[0].metric} of {twice[0].variant!r} stands twice; keep one")
         for claim in suite.claims:
             for key in ("variant", "against"):
                 if getattr(claim, key) not in (legal := {**variants, **suite.variants}):

@@ -104,18 +104,21 @@ def arm_words(results: Results, suite: str) -> str:
     variants, words, begun = results.variants(suite), [], set()
     for group, members in results.groups(suite).items():
         settings = [variants[name]["settings"] for name in members]
+        if settings[0]["training"] is None:
+            words.append(f"{rst(group)}: imported weights, not trained here")
+            continue
         steps = sorted({s["training"]["steps"] for s in settings})
         span = f"{steps[0]} steps" if len(steps) == 1 else f"{steps[0]} to {steps[-1]} steps"
         tokens = sorted(training_tokens(s) / 1e6 for s in settings)
         many = f"{tokens[0]:.3g}" if f"{tokens[0]:.3g}" == f"{tokens[-1]:.3g}" else f"{tokens[0]:.3g} to {tokens[-1]:.3g}"
+        read = "tokens not counted" if math.isnan(tokens[0]) else f"{many} million tokens read"
         distill = settings[0].get("distill")
         if distill is None:
-            words.append(f"{rst(group)}: from scratch, {span}, {many} million tokens read")
+            words.append(f"{rst(group)}: from scratch, {span}, {read}")
             continue
+        kind = "an imported" if distill["teacher"]["training"] is None else "a trained"
         made = f" on {distill['num_samples']} pictures of the teacher" if distill["arm"] == "sequence" else ""
-        words.append(
-            f"{rst(group)}: arm {rst(distill['arm'])}{made} from a trained teacher, {span}, {many} million tokens read with the teacher's"
-        )
+        words.append(f"{rst(group)}: arm {rst(distill['arm'])}{made} from {kind} teacher, {span}, {read} with the teacher's")
         teacher = distill["teacher"]["model"]["patch_nums"]
         begun |= {
             "-".join(map(str, variants[name]["patch_nums"]))

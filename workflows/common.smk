@@ -147,7 +147,7 @@ def write_plan(scope):
     """plan.json of a scope: what collect gathers, and what its figures call each variant. Written when it changes."""
     path = place(scope) / "plan.json"
     study = json.loads(PLAN.study.model_dump_json())
-    copied = ("claim", "claims", "measure", "figures", "tables", "sweep", "equivalence", "zero_shot", "error_propagation")
+    copied = ("claim", "claims", "published", "measure", "figures", "tables", "sweep", "equivalence", "zero_shot", "error_propagation")
     about = {
         "study": STUDY,
         "scope": scope,
