@@ -92,6 +92,7 @@ def metric_fidelity(scored: Scored) -> dict[str, float]:
     extractor, reference = scored.extractor, scored.reference
     generated_ND, logits_NV = extractor.features(scored.generated)
     real_ND = extractor.reference_features(reference.pictures)
+    import_torchvision()
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
     from torch_fidelity.metric_isc import isc_features_to_metric
     from torch_fidelity.metric_kid import kid_features_to_metric

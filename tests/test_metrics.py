@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from bench import baselines
 from bench.config import ConfigError, FeaturesConfig
@@ -14,6 +13,7 @@ from bench.features import Classifier
 from bench.metrics import Extractor, Scored, score
 from bench.reference import Reference, StreamedPictures, open_reference, read_reference
 from srdd.schedule import ScaleSchedule
+from stub_inception import StubInception
 
 CPU, NAMES = torch.device("cpu"), ("fidelity", "class_agreement")
 
@@ -32,18 +32,6 @@ def trained(channels=3):
     model.init_weights(0)
     extractor.__dict__["classifier"] = model.eval()  # as if read from its file
     return extractor
-
-
-class StubInception(nn.Module):
-    """Two layers under Inception's names: block means of each colour."""
-
-    def convert_features_tuple_to_dict(self, features):
-        return dict(zip(("12", "logits_unbiased"), features))
-
-    def forward(self, images):
-        assert images.dtype == torch.uint8 and images.shape[1] == 3
-        blocks = nn.functional.avg_pool2d(images.float() / 255, 4).flatten(1)
-        return blocks, blocks[:, :5] * 9
 
 
 def inception(**settings):
