@@ -27,6 +27,7 @@ from srdd.config import ModelConfig
 from srdd.official import cfg_from_var
 from srdd.sampling import generate
 from stub_inception import DIM, StubInception
+from workflow import planned, snakemake
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "workflows" / "jobs.smk").read_text(encoding="utf-8")
@@ -212,6 +213,22 @@ def test_a_sum_that_is_not_filled_in_is_asked_for_before_any_job_and_not_when_pl
     assert missing_files(plan) == []
     plan = load_study(write_study(tmp_path / "s.yaml", places, VAR="/nowhere/c.pth"))
     assert "no file at /nowhere/c.pth" in missing_files(plan)[0]
+
+
+def test_the_workflow_imports_and_refuses_before_any_job(places, tmp_path):
+    """Catches a run that starts with weights whose sum is not filled in, a rule that does not find its file, or one that looks
+    where the file lay before it was moved."""
+    found = {}
+    for name, changes in {"blank": {"VAR_SUM": "null"}, "good": {}}.items():
+        path = write_study(tmp_path / f"{name}.yaml", places, **changes)
+        run_id = next(run for run in load_study(path).jobs if run.startswith("import_model/"))
+        row, config = f"results/official/{run_id}/row.json", tmp_path / f"results/official/configs/{run_id}.json"
+        config.parent.mkdir(parents=True, exist_ok=True)
+        config.write_text(json.dumps({"files": {"weights": "/where/it/lay/before.pth"}}))
+        found[name] = snakemake(ROOT, f"--configfile={path}", "--directory", tmp_path, "--", row)
+        assert (tmp_path / row).is_file() == (name != "blank")
+    assert found["blank"][0] != 0 and "needs its sha256" in found["blank"][1] and "import_model_job" in planned(found["blank"][1])
+    assert found["good"][0] == 0, found["good"][1]
 
 
 # ---------------------------------------------------------------- bad files
