@@ -111,14 +111,15 @@ def arm_words(results: Results, suite: str) -> str:
         span = f"{steps[0]} steps" if len(steps) == 1 else f"{steps[0]} to {steps[-1]} steps"
         tokens = sorted(training_tokens(s) / 1e6 for s in settings)
         many = f"{tokens[0]:.3g}" if f"{tokens[0]:.3g}" == f"{tokens[-1]:.3g}" else f"{tokens[0]:.3g} to {tokens[-1]:.3g}"
-        read = "tokens not counted" if math.isnan(tokens[0]) else f"{many} million tokens read"
         distill = settings[0].get("distill")
         if distill is None:
-            words.append(f"{rst(group)}: from scratch, {span}, {read}")
+            words.append(f"{rst(group)}: from scratch, {span}, {many} million tokens read")
             continue
-        kind = "an imported" if distill["teacher"]["training"] is None else "a trained"
+        kind, read = "a trained", f"{many} million tokens read with the teacher's"
+        if distill["teacher"]["training"] is None:
+            kind, read = "an imported", "how many tokens its teacher read is not known"
         made = f" on {distill['num_samples']} pictures of the teacher" if distill["arm"] == "sequence" else ""
-        words.append(f"{rst(group)}: arm {rst(distill['arm'])}{made} from {kind} teacher, {span}, {read} with the teacher's")
+        words.append(f"{rst(group)}: arm {rst(distill['arm'])}{made} from {kind} teacher, {span}, {read}")
         teacher = distill["teacher"]["model"]["patch_nums"]
         begun |= {
             "-".join(map(str, variants[name]["patch_nums"]))

@@ -7,6 +7,7 @@ ending of a file says its kind: .pth is official, .safetensors of this project.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import urllib.request
 from pathlib import Path
@@ -53,7 +54,7 @@ def download(address: str, sha256: str, target: Path, key: str) -> None:
                     summed.update(chunk)
                     progress.advance()
                 progress.close()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             if getattr(error, "filename", None) == str(temporary):  # our disk, not their server
                 raise
             raise ConfigError(

@@ -130,6 +130,9 @@ def take(module: nn.Module, keys: dict[str, str], state: State, what: str) -> No
     for ours, official in keys.items():
         if official in state and squeeze(state[official].shape) != squeeze(wanted[ours].shape):
             problems.append(f"{official} has shape {list(state[official].shape)}, {list(wanted[ours].shape)} expected")
+    used = {official: state[official] for official in keys.values() if official in state}
+    problems += [f"{key} holds {value.dtype}, no fractions" for key, value in used.items() if not value.is_floating_point()]
+    problems += [f"{key} holds a number that is not finite" for key, value in used.items() if not value.isfinite().all()]
     refuse_misfits(f"{what} weights", problems)
     module.load_state_dict({ours: state[official].reshape(wanted[ours].shape) for ours, official in keys.items()}, strict=False)
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from bench import metrics, tables, verb
+from bench import figures_distill, metrics, tables, verb
 from bench.analysis import Results
 from bench.collect import collect
 from bench.config import ConfigError, WeightsConfig, load_study, missing_files
@@ -176,6 +176,17 @@ def test_an_imported_model_is_scored_as_a_trained_one(suite):
     assert "SDD: imported" not in caption and "no training picture" not in caption
 
 
+def test_words_of_distillation_know_imported_teachers(suite):
+    """Catches a table or caption of students that counts the tokens of a teacher whose training nobody saw, or that needs them."""
+    results, _, _ = suite.tables()
+    words = figures_distill.arm_words(results, "official")
+    assert "VAR: imported weights, not trained here" in words
+    assert "SDD: arm real from an imported teacher, 2 steps, how many tokens its teacher read is not known" in words
+    table, _ = tables.table_distillation(results, "official")
+    assert table.set_index("Variant").loc["SDD", "Training steps"] == "2"
+    assert set(table.set_index("Variant").loc[["VAR", "SDD"], "Tokens read in training (million)"]) == {"-"}
+
+
 def test_no_place_of_a_file_is_published(suite, places):
     """Catches a path of this machine in the settings that a result is known by."""
     for stage in ("import_model", "tokenizer", "distill", "evaluate"):
@@ -294,13 +305,21 @@ def bad_files(root):
         "the other part": (saved(root / "vqvae.pth", states()[0]), ["vqvae.pth", "word_embed.weight is missing"]),
         "missing key": (saved(root / "less.pth", less), ["less.pth", "missing head.bias"]),
         "extra key": (saved(root / "more.pth", {**var, "stranger": torch.zeros(1)}), ["more.pth", "unknown stranger"]),
+        "whole numbers": (
+            saved(root / "whole.pth", {**var, "head.bias": var["head.bias"].long()}),
+            ["whole.pth", "head.bias holds torch.int64"],
+        ),
+        "not finite": (
+            saved(root / "nan.pth", {**var, "head.bias": var["head.bias"] / 0}),
+            ["nan.pth", "head.bias holds a number that is not finite"],
+        ),
         "misshapen": (saved(root / "short.pth", short), ["short.pth", "head.bias has shape [63]", "[64] expected"]),
     }
 
 
 BAD = [
     "truncated", "text", "empty", "objects", "list", "nested", "safetensors as pth", "pth as safetensors", "the other part", "missing key",
-    "extra key", "misshapen",
+    "extra key", "whole numbers", "not finite", "misshapen",
 ]  # fmt: skip
 
 
@@ -358,6 +377,17 @@ def test_weights_of_this_project_are_taken_too(places, tmp_path):
     save_model(tmp_path / "m.safetensors", import_model(states()[1], drop_path=0.0))
     assert Suite(tmp_path, plan).run(run_id) == 0
     assert load_model(tmp_path / run_id / "model.safetensors").config.drop_path == 0
+
+
+def test_an_older_file_of_torch_in_half_precision(tmp_path):
+    """Catches a file that cannot be mapped, or is not float32, and is refused or comes out otherwise than it says."""
+    from bench.import_official import read_pth
+
+    config = ModelConfig(patch_nums=(1, 3), codebook_size=5, codebook_dim=2, num_classes=7, depth=1, width=4, heads=1)
+    state = {key: value.half() if value.is_floating_point() else value for key, value in var_state(config).items()}
+    torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    model = read_pth(tmp_path / "old.pth", config)
+    assert torch.equal(model.head.weight, state["head.weight"].float()) and model.head.weight.dtype == torch.float32
 
 
 def test_a_shared_adaln_model_without_its_schedule(tmp_path):
