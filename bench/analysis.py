@@ -33,6 +33,7 @@ IDENTITY = ("tokenizer", "model", "sampler")
 STAGES = (
     "tokenizer",
     "encode",
+    "import_model",
     "train",
     "distill",
     "sample",
@@ -45,7 +46,7 @@ STAGES = (
 )
 # settings whose hash ends the names that bench.config gives; they find the run of a number that is not there
 HASHED = {"tokenizer": ("dataset", "tokenizer"), "model": ("dataset", "tokenizer", "model", "training")}
-OPTIONAL = ("distill",)  # part of a model's settings where it has one
+OPTIONAL = ("distill", "weights")  # part of a model's settings where it has one
 # a relative gap between ELBO and cross-entropy up to here is rounding in float64; one from there on is a difference
 GAP_CLOSED, GAP_OPEN = 1e-10, 1e-3
 EXTRACTORS = {"trained": "a classifier trained on the training split", "inception": "Inception-v3"}
@@ -311,7 +312,8 @@ class Results:
         base = (jobs["tokenizer"] == end["tokenizer"]) & jobs["grid"].isin(["", grid])
         mine = base & jobs["stage"].isin(["tokenizer", "encode"])
         if seed is not None:
-            trained = base & (jobs["model"] == end["model"]) & (jobs["train_seed"] == seed)
+            of_seed = (jobs["train_seed"] == seed) | (jobs["stage"] == "import_model")  # imported once for all seeds
+            trained = base & (jobs["model"] == end["model"]) & of_seed
             mine |= trained & (jobs["sampler"].isna() | (jobs["sampler"] == end["sampler"]))
         return jobs[mine].sort_values("stage", key=lambda s: s.map(STAGES.index), kind="stable")
 
@@ -404,12 +406,22 @@ def samplers(results: Results, suite: str) -> str:
 
 
 def held_out(results: Results) -> str:
-    """The reference of every score, with its size where it is known."""
+    """The held-out split, with its size where it is known."""
     found = results.metrics.loc[results.metrics["metric"] == "num_test", "value"]
     size = f" ({int(found.iloc[0])} pictures)" if len(found) else ""
-    if results.about["features"].get("reference"):
-        return "given statistics (features.reference of the study) for FID, else the held-out split" + size
     return f"the held-out split{size}"
+
+
+def held_against(results: Results) -> str:
+    """What generated pictures are compared with: held-out pictures, or what the study's file of statistics holds."""
+    given = results.about["features"].get("reference")
+    if not given:
+        return f"{held_out(results)}, no training picture"
+    found = results.metrics.loc[results.metrics["metric"] == "reference_images", "value"].dropna()
+    file = f"features.reference {rst(Path(given).name)}"
+    if len(found) and found.iloc[0]:
+        return f"{file}, its statistics for FID and its {int(found.iloc[0])} pictures for KID, precision and recall"
+    return f"the statistics of {file} for FID, {held_out(results)} for KID, precision and recall"
 
 
 def seeds_words(results: Results, suite: str) -> str:
@@ -426,14 +438,21 @@ def reference_words(results: Results) -> str:
     count = results.about["evaluation"]["num_images"]
     return (
         f"Scores: N = {count} generated pictures per training seed, picture i with seed i in every variant; extractor "
-        f"{results.extractor} ({kind}); reference: {held_out(results)}, no training picture."
+        f"{results.extractor} ({kind}); reference: {held_against(results)}."
     )
 
 
 def made_by(results: Results, suite: str, sampler: bool = True) -> str:
     """How a suite's scores were made: N, extractor, reference, seeds and, where not the sampler is what varies, the sampler."""
     words = samplers(results, suite) if sampler else ""
-    return f"{reference_words(results)} {seeds_words(results, suite)} {words}".strip()
+    return f"{reference_words(results)} {seeds_words(results, suite)} {imported_words(results, suite)}{words}".strip()
+
+
+def imported_words(results: Results, suite: str) -> str:
+    """Which variants were not trained here, and what their weights are known by."""
+    found = {name: names["settings"].get("weights") for name, names in results.variants(suite).items()}
+    known = {name: about["sha256"] or Path(about["file"]).name for name, about in found.items() if about}
+    return "".join(f"{rst(name)}: imported weights {rst(by[:12])}, not trained here. " for name, by in known.items())
 
 
 def claim(results: Results, suite: str) -> str:
@@ -468,9 +487,12 @@ def tokens_of(patch_nums: Iterable[int]) -> int:
     return sum(side * side for side in patch_nums)
 
 
-def training_tokens(settings: dict[str, Any]) -> int:
-    """Tokens that a variant's training reads when no early stopping ends it, its teacher's included."""
+def training_tokens(settings: dict[str, Any]) -> float:
+    """Tokens that a variant's training reads when no early stopping ends it, its teacher's included; nan where a part was imported and
+    nobody counted."""
     parts = [settings, *([settings["distill"]["teacher"]] if "distill" in settings else [])]
+    if any(part["training"] is None for part in parts):
+        return math.nan
     return sum(p["training"]["steps"] * p["training"]["batch_size"] * tokens_of(p["model"]["patch_nums"]) for p in parts)
 
 

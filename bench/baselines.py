@@ -6,6 +6,9 @@ same pictures through the tokenizer, what a perfect prior over its tokens scores
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
@@ -13,11 +16,26 @@ from srdd.noise import generator
 from srdd.schedule import ScaleSchedule
 
 from .config import EvaluationConfig, FeaturesConfig
-from .datasets import to_uint8
+from .datasets import Pictures, to_uint8
 from .encode import BATCH, open_tokenizer, open_tokens
 from .metrics import Extractor, Scored, score
 from .prepare import open_split
+from .reference import open_reference
 from .verb import Run, main
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """Pictures that are made when they are read, uint8: never all in memory."""
+
+    count: int
+    make: Callable[[Sequence[int]], torch.Tensor]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, rows: Sequence[int]) -> torch.Tensor:
+        return self.make(rows)
 
 
 @torch.no_grad()
@@ -30,10 +48,20 @@ def reconstruct(tokenizer, schedule: ScaleSchedule, tokens_NL: np.ndarray, devic
     return np.concatenate(parts)
 
 
+def some_of(pictures: Pictures, chosen_N: np.ndarray) -> Lazy:
+    """Chosen pictures of a split."""
+    return Lazy(len(chosen_N), lambda rows: pictures.read(chosen_N[rows]))
+
+
+def reconstruction(tokenizer, schedule: ScaleSchedule, tokens_NL: np.ndarray, device: torch.device) -> Lazy:
+    """Pictures of stored tokens."""
+    return Lazy(len(tokens_NL), lambda rows: torch.from_numpy(reconstruct(tokenizer, schedule, tokens_NL[rows], device)))
+
+
 def work(run: Run) -> None:
     evaluation = run.settings("evaluation", EvaluationConfig)
     extractor = Extractor(run.settings("features", FeaturesConfig), run.device, run.inputs["features"])
-    train, test = open_split(run.inputs["data"], "train"), open_split(run.inputs["data"], "test")
+    train, reference = open_split(run.inputs["data"], "train"), open_reference(extractor.config, run.inputs["data"])
     count = min(evaluation.num_images, len(train))
     schedule = ScaleSchedule(tuple(run.config["patch_nums"]))
     tokenizer = open_tokenizer(run)
@@ -42,12 +70,12 @@ def work(run: Run) -> None:
     chosen = torch.randperm(len(train), generator=generator("baselines"))[:count].sort().values.numpy()
     tokens_NL = open_tokens(run.inputs["tokens"], "train")[chosen]
     pictures = {
-        "floor": train.read(chosen).numpy(),
-        "reconstruction": reconstruct(tokenizer, schedule, tokens_NL, run.device),
+        "floor": some_of(train, chosen),
+        "reconstruction": reconstruction(tokenizer, schedule, tokens_NL, run.device),
     }
     labels_N = train.labels_N[chosen] if run.config["dataset"]["num_classes"] else None
     for line, images in pictures.items():
-        found = score(Scored(images, labels_N, test, extractor), evaluation.metrics)
+        found = score(Scored(images, labels_N, reference, extractor), evaluation.metrics)
         for name, (value, unit) in found.items():
             run.add(f"{line}_{name}", value, unit, num_images=count, **names)
         run.say(f"{line}: " + ", ".join(f"{name} {value:.3f}" for name, (value, _) in found.items()))

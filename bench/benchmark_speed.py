@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from bench.comparing import DEVICE, compare, kept_rows, training_work
+from bench.plain import plain_logits
 from srdd.config import ModelConfig
 from srdd.loss import linear_cross_entropy, next_scale_cross_entropy
 from srdd.masks import scale_mask
@@ -61,8 +62,8 @@ def test_training_step_against_dense_mask(benchmark, rows, history):
     labels_B = torch.arange(BATCH, device=DEVICE)
     tokens_BL = torch.randint(V, (BATCH, SCHEDULE.seq_len), generator=source).to(DEVICE)
 
-    def step_of(mask_LL, loss_of):
-        model = ScaleTransformer(config, mask_LL)
+    def step_of(loss_of):
+        model = ScaleTransformer(config)
         model.init_weights(generator("benchmark model"))
         model.to(DEVICE)
         optimizer = torch.optim.AdamW(model.parameters(), fused=True)
@@ -74,7 +75,7 @@ def test_training_step_against_dense_mask(benchmark, rows, history):
 
         return step
 
-    ours = step_of(None, lambda model: linear_cross_entropy(model.hidden(inputs_BLC, labels_B), model.head, tokens_BL))
-    plain_loss = lambda model: next_scale_cross_entropy(model(inputs_BLC, labels_B), tokens_BL)  # noqa: E731
-    plain = step_of(scale_mask(SCHEDULE, history), plain_loss)
+    mask_LL = scale_mask(SCHEDULE, history).to(DEVICE)
+    ours = step_of(lambda model: linear_cross_entropy(model.hidden(inputs_BLC, labels_B), model.head, tokens_BL))
+    plain = step_of(lambda model: next_scale_cross_entropy(plain_logits(model, inputs_BLC, labels_B, mask_LL), tokens_BL))
     compare(benchmark, rows, ours, plain, 10, [training_work(config, BATCH)], BATCH, what="training step", history=str(history))

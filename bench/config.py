@@ -12,14 +12,14 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from srdd.config import (
     Chance,
@@ -40,6 +40,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESERVED = ("all", "full", "figures", "tables", "report", "report_full")
 CLASSES = {"digits": 10, "fashion_mnist": 10}  # of the sets that are known before they are read
 SLUG = r"[a-z0-9][a-z0-9_]*"
+HUB = "hf://"  # a file of the Hugging Face hub: hf://OWNER/REPO/FILE
 
 
 class ConfigError(ValueError):
@@ -47,6 +48,25 @@ class ConfigError(ValueError):
 
 
 # ---------------------------------------------------------------- schema
+
+
+def _weights_file(value: str) -> str:
+    if value.startswith(HUB) and not re.fullmatch(HUB + r"[\w.-]+(/[\w.-]+){2,}", value):
+        raise ValueError("no file of the hub; write hf://OWNER/REPO/FILE")
+    if not value.endswith((".pth", ".safetensors")):
+        raise ValueError("neither .pth (official weights) nor .safetensors (weights of this project)")
+    return value
+
+
+WeightsFile = Annotated[str, AfterValidator(_weights_file)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class WeightsConfig(Strict):
+    """Weights that exist. A file with a sum is known by its sum, wherever it lies."""
+
+    file: WeightsFile = Field(description="an official .pth or a .safetensors of this project: a path, or hf://OWNER/REPO/FILE")
+    sha256: Sha256 | None = Field(None, description="needed for every .pth and for every file of the hub")
 
 
 class DatasetConfig(Strict):
@@ -78,8 +98,11 @@ class FeaturesConfig(Strict):
     weights: str | None = Field(None, description="inception only: path of the weights; null: torch-fidelity downloads them")
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="inception only: checked before the file is read")
     reference: str | None = Field(
-        None, description="inception only: an .npz with mu and sigma to score FID against, instead of the test split"
+        None,
+        description="inception only: an .npz with mu and sigma to score FID against, and perhaps pictures arr_0 (uint8, NHWC) for KID, "
+        "precision and recall, instead of the test split",
     )
+    reference_sha256: Sha256 | None = Field(None, description="of reference; checked before it is read")
 
 
 class TokenizerTraining(Strict):
@@ -107,8 +130,8 @@ class TokenizerSpec(Strict):
 
     config: TokenizerConfig
     training: TokenizerTraining = TokenizerTraining()
-    weights: str | None = Field(None, description="path of a tokenizer.safetensors; null: train one")
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    weights: WeightsFile | None = Field(None, description="a file as in `WeightsConfig`; null: train one")
+    sha256: Sha256 | None = None
 
 
 class TrainingConfig(Strict):
@@ -196,14 +219,16 @@ class Variant(Strict):
     training: TrainingConfig = TrainingConfig()
     sampler: SamplerConfig = SamplerConfig()
     distill: DistillConfig | None = None
+    weights: WeightsConfig | None = Field(None, description="of the model, which is then not trained; null: train it")
 
 
 class TeacherSettings(Strict):
-    """The settings of a trained teacher."""
+    """The settings of a teacher that was trained (training) or imported (weights)."""
 
     model: ModelConfig
-    training: TrainingConfig
+    training: TrainingConfig | None
     sampler: SamplerConfig
+    weights: WeightsConfig | None = None
 
 
 class DistillSettings(Strict):
@@ -295,6 +320,15 @@ class Claim(Strict):
     better: Literal["lower", "higher"] = "lower"
 
 
+class Published(Strict):
+    """A number that others published, shown beside ours as theirs and compared with nothing: evaluators and settings differ."""
+
+    variant: str
+    metric: Literal["fid", "kid", "is", "precision", "recall"]
+    value: float
+    source: str = Field(min_length=1, description="who says so")
+
+
 Measure = Literal["scores", "sweep", "convergence", "latency", "equivalence", "snr", "zero_shot", "error_propagation"]
 
 
@@ -303,6 +337,9 @@ class Suite(Strict):
 
     claim: str = Field(description="what is compared, in one sentence")
     claims: tuple[Claim, ...] = Field((), strict=False, description="what is judged, for the table of claims")
+    published: tuple[Published, ...] = Field(
+        (), strict=False, description="what others printed, for a column of its own in `scores`"
+    )
     core: bool = Field(True, description="part of the default run; else of `full`, or by its own target")
     measure: tuple[Measure, ...] = Field(("scores",), strict=False, min_length=1)
     variants: dict[str, SuiteEntry] = Field(min_length=1)
@@ -497,7 +534,16 @@ def _resolve(study: Study, entry: SuiteEntry, at: str, timed_only: bool = False,
         _known(f"{at}{key}", file, prefix, value)
     if variant.distill and is_teacher:  # also what ends a teacher that names itself
         raise ConfigError(f"{at}distill: arm {variant.distill.arm!r} in a teacher; name one that is trained, without distill")
-    return _with_teacher(study, variant, at) if variant.distill else variant
+    if variant.distill:
+        return _with_teacher(study, variant, at)
+    return _imported(variant, at) if variant.weights else variant
+
+
+def _imported(variant: Variant, at: str) -> Variant:
+    """A variant whose weights exist: nothing of its training matters."""
+    if variant.model.mask_prob and variant.weights.file.endswith(".pth"):
+        raise ConfigError(f"{at}model.mask_prob: {variant.model.mask_prob}: official weights know no masks; set it to 0")
+    return variant.model_copy(update={"training": None})
 
 
 def _with_teacher(study: Study, variant: Variant, at: str) -> Variant:
@@ -515,6 +561,16 @@ def _with_teacher(study: Study, variant: Variant, at: str) -> Variant:
         key, old, new = difference
         raise ConfigError(
             f"{at}distill.teacher: tokenizer.{key} is {old!r}, the student's {new!r}; both must share one tokenizer"
+        )
+    if variant.weights and variant.weights != teacher.weights:  # those of a base that is the teacher's too say nothing new
+        raise ConfigError(
+            f"{at}weights: {variant.weights.file!r} beside distill, which starts from the weights of {distill.teacher.base!r}; leave one out"
+        )
+    variant = variant.model_copy(update={"weights": None})
+    if distill.arm == "scratch" and teacher.weights:
+        raise ConfigError(
+            f"{at}distill.arm: 'scratch' sees as many tokens as its teacher, but {distill.teacher.base!r} is imported and nobody "
+            f"counted them; use a trained teacher or another arm ({', '.join(arms[:-1])})"
         )
     if distill.arm == "scratch":
         seen = teacher.training.steps * teacher.training.batch_size * teacher.model.schedule.seq_len
@@ -548,20 +604,43 @@ def _known(at: str, file: str, prefix: str, value: str | None) -> None:
         raise ConfigError(f"{at}: {unknown('name', value, names)}; a name is a function {prefix}_<name> in {file}")
 
 
-def missing_files(study: Study) -> list[str]:
-    """What a study names and is not there, as `key: what is missing and what to do`: asked before the first job, not when planning."""
+def missing_files(plan: Plan, run_ids: Iterable[str] | None = None) -> list[str]:
+    """What a study names and is not there, as `key: what is missing and what to do`: asked before the first job, not when planning.
+    run_ids: the jobs that will run and hence read weights; None: all."""
+    study, wanted = plan.study, set(plan.jobs if run_ids is None else run_ids)
     found, data, features = [], study.dataset, study.features
-    files = {"features.weights": features.weights, "features.reference": features.reference}
     if data.path is not None and not Path(data.path).expanduser().is_dir():
         found.append(f"dataset.path: no folder at {data.path}; put the pictures there or change the path")
-    for suite in study.suites:
-        for name in entries_of(study.suites[suite]):
-            weights = resolve_variant(study, suite, name).tokenizer.weights
-            files[f"suites.{suite}.variants.{name} (delta and base).tokenizer.weights"] = weights
-    for key, path in files.items():
+    for key, path in {"features.weights": features.weights, "features.reference": features.reference}.items():
         if path is not None and not Path(path).expanduser().is_file():
             found.append(f"{key}: no file at {path}; put it there or change the path")
+    for suite in study.suites:
+        for name in entries_of(study.suites[suite]):
+            at, variant = f"suites.{suite}.variants.{name} (delta and base).", resolve_variant(study, suite, name)
+            jobs = {at: [_tokenizer_job(study, variant)[1], *_import_jobs(study, variant)]}
+            if variant.distill:
+                jobs[f"{at}distill.teacher."] = _import_jobs(study, _teacher(study, variant))
+            for place, readers in jobs.items():
+                for job in readers:
+                    for key, weights in job.files.items() if job.run_id in wanted else ():
+                        found += [f"{place}{key}{problem}" for problem in _weights_problems(weights)]
     return found
+
+
+def _weights_problems(weights: WeightsConfig) -> Iterator[str]:
+    """Why weights cannot be read now, as the end of a key and a reason."""
+    local = not weights.file.startswith(HUB)
+    if local and not Path(weights.file).expanduser().is_file():
+        yield f": no file at {weights.file}; put it there or change the path"
+    if weights.sha256 is None and (problem := sum_needed(weights.file)):
+        yield f": {problem}"
+
+
+def sum_needed(file: str) -> str | None:
+    """Why a file without a sha256 is not read; None where it may be."""
+    if file.endswith(".pth") or file.startswith(HUB):
+        return f"{file} needs its sha256 beside it, as every .pth and every file of the hub; `sha256sum` of a copy that you trust gives it"
+    return None
 
 
 # ---------------------------------------------------------------- jobs
@@ -580,13 +659,20 @@ def config_hash(data: Any) -> str:
 @dataclass(frozen=True)
 class Job:
     """One run of one verb: what it is told (config), the jobs whose folders it reads (inputs, by role), and the names that its
-    numbers carry (identity, which follows from the config)."""
+    numbers carry (identity, which follows from the config). files: weights that it reads, by key; where they lie is no part of its name."""
 
     stage: str
     config: dict[str, Any] = field(hash=False)
     inputs: dict[str, str] = field(hash=False)
     slug: str = ""
     identity: dict[str, str] = field(default_factory=dict, hash=False)
+    files: dict[str, WeightsConfig] = field(default_factory=dict, hash=False)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What its verb reads."""
+        files = {"files": {key: weights.file for key, weights in self.files.items()}} if self.files else {}
+        return {"run_id": self.run_id, "identity": self.identity, "inputs": self.inputs, "config": self.config, **files}
 
     @cached_property
     def run_id(self) -> str:
@@ -623,8 +709,14 @@ class Plan:
         return [f"{suite}_{name}" for suite in self.suites_of(scope) for name in getattr(self.study.suites[suite], what)]
 
 
-def _dump(model: BaseModel) -> dict:
-    return json.loads(model.model_dump_json())
+def _dump(model: BaseModel | None) -> dict | None:
+    return None if model is None else json.loads(model.model_dump_json())
+
+
+def _by_sum(weights: WeightsConfig) -> WeightsConfig:
+    """Weights as a job's config names them: by their sum, where there is one, and not by their place."""
+    kind = "." + weights.file.rsplit(".", 1)[1]
+    return weights if weights.sha256 is None else weights.model_copy(update={"file": weights.sha256 + kind})
 
 
 def model_slug(config: ModelConfig) -> str:
@@ -651,6 +743,15 @@ def expand(study: Study) -> Plan:
                 raise ConfigError(f"suites.{suite_name}.variants.{name}: has the same settings as {twin!r}; change or remove it")
             known[name], variants[name] = identity, variant
         plan.identities[suite_name] = known
+        for number in suite.published:
+            if number.variant not in variants:
+                raise ConfigError(f"suites.{suite_name}.published.variant: " + unknown("variant", number.variant, variants))
+        if twice := [
+            n
+            for i, n in enumerate(suite.published)
+            if (n.variant, n.metric) in {(m.variant, m.metric) for m in suite.published[:i]}
+        ]:
+            raise ConfigError(f"suites.{suite_name}.published: {twice[0].metric} of {twice[0].variant!r} stands twice; keep one")
         for claim in suite.claims:
             for key in ("variant", "against"):
                 if getattr(claim, key) not in (legal := {**variants, **suite.variants}):
@@ -696,9 +797,21 @@ def _check_names(study: Study) -> None:
 
 
 def _tokenizer_job(study: Study, variant: Variant) -> tuple[Job, Job]:
-    data = Job("prepare", {"dataset": _dump(study.dataset)}, {}, study.dataset.name)
-    config = {**data.config, "tokenizer": _dump(variant.tokenizer)}
-    return data, Job("tokenizer", config, {"data": data.run_id}, f"v{variant.tokenizer.config.codebook_size}")
+    data, spec, files = Job("prepare", {"dataset": _dump(study.dataset)}, {}, study.dataset.name), variant.tokenizer, {}
+    if spec.weights:
+        files["tokenizer.weights"] = WeightsConfig(file=spec.weights, sha256=spec.sha256)
+        spec = spec.model_copy(update={"weights": _by_sum(files["tokenizer.weights"]).file})
+    config = {**data.config, "tokenizer": _dump(spec)}
+    return data, Job("tokenizer", config, {"data": data.run_id}, f"v{spec.config.codebook_size}", files=files)
+
+
+def _import_jobs(study: Study, variant: Variant) -> list[Job]:
+    """The job that imports a variant's model, once for all training seeds; none for a model that is trained."""
+    if variant.weights is None:
+        return []
+    config, identity = _train_config(study, _tokenizer_job(study, variant)[1], variant), _identity(study, variant)
+    names = {key: identity[key] for key in ("tokenizer", "model")}
+    return [Job("import_model", config, {}, model_slug(variant.model), names, {"weights": variant.weights})]
 
 
 def _features_job(study: Study, data: Job) -> Job:
@@ -710,8 +823,13 @@ def _train_config(study: Study, tokenizer: Job, variant: Variant) -> dict:
     if variant.distill is not None:
         teacher, distill = _teacher(study, variant), variant.distill
         sampler = SamplerConfig(**canonical_sampler(teacher.sampler))
-        parts = TeacherSettings(model=teacher.model, training=teacher.training, sampler=sampler)
+        weights = teacher.weights and _by_sum(teacher.weights)
+        parts = TeacherSettings(model=teacher.model, training=teacher.training, sampler=sampler, weights=weights)
         config["distill"] = _dump(DistillSettings(arm=distill.arm, num_samples=distill.num_samples, teacher=parts))
+        if weights is None:  # a trained teacher has no such key
+            del config["distill"]["teacher"]["weights"]
+    if variant.weights is not None:
+        config["weights"] = _dump(_by_sum(variant.weights))
     return config
 
 
@@ -752,14 +870,15 @@ def _identity(study: Study, variant: Variant) -> dict[str, Any]:
             "sampler": canonical_sampler(sampler),
             "model": _dump(variant.model),
             "training": _dump(variant.training),
-            **({"distill": trained["distill"]} if variant.distill else {}),
+            **{key: trained[key] for key in ("distill", "weights") if key in trained},
         },
     }
 
 
 @dataclass(frozen=True)
 class _Trained:
-    """The jobs behind one trained model: what it reads, and itself (stage train or distill)."""
+    """The jobs behind one trained model: what it reads, and itself (stage train, distill or import_model); the config that the
+    jobs behind it go on from."""
 
     data: Job
     tokenizer: Job
@@ -768,6 +887,7 @@ class _Trained:
     train: Job
     names: dict[str, str]
     slug: str
+    config: dict[str, Any]
 
     def inputs(self, *roles: str) -> dict[str, str]:
         jobs = {
@@ -804,22 +924,23 @@ def _add_trained(plan: Plan, suite: str, variant: Variant, seed: int) -> _Traine
     if variant.distill is not None:
         stage, read = "distill", {**read, "teacher": _add_trained(plan, suite, _teacher(study, variant), seed).train.run_id}
         slug = f"{variant.distill.arm}-{slug}"
-    train = Job(
-        stage,
-        {**_train_config(study, tokenizer, variant), "train_seed": seed},
-        read,
-        slug,
-        {key: names[key] for key in ("tokenizer", "model")},
-    )
+    config = {**_train_config(study, tokenizer, variant), "train_seed": seed}
+    trained = Job(stage, config, read, slug, {key: names[key] for key in ("tokenizer", "model")})
+    train = next(iter(_import_jobs(study, variant)), trained)
     for job in (data, tokenizer, features, encoded, baseline, train):
         plan.add(suite, job)
-    return _Trained(data, tokenizer, features, encoded, train, names, slug)
+    return _Trained(data, tokenizer, features, encoded, train, names, slug, config)
 
 
 def _trainings(plan: Plan, suite: str, variants: dict[str, Variant]) -> Iterator[tuple[Variant, _Trained]]:
     """Every variant with every training seed of a suite."""
-    for variant in variants.values():
-        for seed in plan.study.suites[suite].train_seeds or plan.study.train_seeds:
+    for name, variant in variants.items():
+        seeds = plan.study.suites[suite].train_seeds or plan.study.train_seeds
+        if variant.weights and len(seeds) > 1:
+            raise ConfigError(
+                f"suites.{suite}.train_seeds: {list(seeds)}: {name!r} is imported, one training that no seed changes; give the suite one seed"
+            )
+        for seed in seeds:
             yield variant, _add_trained(plan, suite, variant, seed)
 
 
@@ -827,7 +948,7 @@ def _add_scores(plan: Plan, suite: str, variants: dict[str, Variant], snapshots:
     """Pictures, kept on disk, and their scores."""
     for variant, made in _trainings(plan, suite, variants):
         settings = {"sampler": canonical_sampler(variant.sampler), "evaluation": _dump(plan.study.evaluation)}
-        config = {**made.train.config, **settings, "snapshots": snapshots}
+        config = {**made.config, **settings, "snapshots": snapshots}
         sample = Job("sample", config, made.inputs("data", "tokenizer", "train"), made.slug, made.names)
         config = {**config, "features": _dump(plan.study.features)}
         read = {**made.inputs("data", "features"), "sample": sample.run_id}
@@ -837,6 +958,11 @@ def _add_scores(plan: Plan, suite: str, variants: dict[str, Variant], snapshots:
 
 def _add_convergence(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
     """Scores of the weights along the training."""
+    for name, variant in variants.items():
+        if variant.weights:
+            raise ConfigError(
+                f"suites.{suite}.measure: convergence of {name!r}, which is imported: it has no weights along a training"
+            )
     _add_scores(plan, suite, variants, snapshots=True)
 
 
@@ -849,7 +975,7 @@ def _add_sweep(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
     study, roles = plan.study, ("data", "tokenizer", "features", "tokens", "train")
     shared = {"evaluation": _dump(study.evaluation), "features": _dump(study.features), "sweep": _dump(study.suites[suite].sweep)}
     for made, samplers in models.values():
-        config = {**made.train.config, **shared, "samplers": samplers}
+        config = {**made.config, **shared, "samplers": samplers}
         names = {key: made.names[key] for key in ("tokenizer", "model")}
         plan.add(suite, Job("sweep", config, made.inputs(*roles), made.slug, names))
 
@@ -858,7 +984,7 @@ def _add_probe(plan: Plan, suite: str, variants: dict[str, Variant], measure: st
     """A job that asks one question of each trained model, with its sampler or without."""
     study, roles = plan.study, ("data", "tokenizer", "tokens", "train", *(["features"] if sampled else []))
     for variant, made in _trainings(plan, suite, variants):
-        config = {**made.train.config, measure: _dump(getattr(study.suites[suite], measure))}
+        config = {**made.config, measure: _dump(getattr(study.suites[suite], measure))}
         if sampled:
             config |= {"sampler": canonical_sampler(variant.sampler), "features": _dump(study.features)}
             config |= {"evaluation": _dump(study.evaluation)}
@@ -919,12 +1045,13 @@ def _add_latency(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
 
 
 def main() -> None:
-    """Check a study and say what it would run: `python -m bench.config STUDY.yaml [--name] [--files]`."""
+    """Check a study and say what it would run: `python -m bench.config STUDY.yaml [full] [--name] [--files]`."""
     try:
         plan = load_study(sys.argv[1])
     except ConfigError as error:
         sys.exit(f"error: {error}")
-    if "--files" in sys.argv and (missing := missing_files(plan.study)):
+    scope = "full" if "full" in sys.argv else None
+    if "--files" in sys.argv and (missing := missing_files(plan, plan.jobs_of(scope))):
         sys.exit(f"error: {sys.argv[1]}: {missing[0]}")
     print(plan.study.study if "--name" in sys.argv else "\n".join(plan.jobs_of("full")))
 

@@ -26,8 +26,8 @@ from .config import ConfigError, ErrorPropagationConfig, EvaluationConfig, Featu
 from .datasets import to_uint8
 from .encode import open_tokenizer
 from .metrics import MIN_IMAGES, Extractor, Scored, score
-from .prepare import open_split
 from .progress import Progress
+from .reference import open_reference
 from .sample import labels_of
 from .train import model_identity, open_model
 from .verb import Run, main
@@ -103,9 +103,11 @@ def work(run: Run) -> None:
     config, sampler = run.settings("error_propagation", ErrorPropagationConfig), run.settings("sampler", SamplerConfig)
     evaluation, features = run.settings("evaluation", EvaluationConfig), run.settings("features", FeaturesConfig)
     extractor = Extractor(features, run.device, run.inputs["features"])
-    test = open_split(run.inputs["data"], "test")
-    if len(test) < MIN_IMAGES:
-        raise ConfigError(f"dataset.test_share: leaves {len(test)} held-out pictures; scores need {MIN_IMAGES} or more, raise it")
+    reference = open_reference(features, run.inputs["data"])
+    if len(reference.pictures) < MIN_IMAGES:
+        raise ConfigError(
+            f"dataset.test_share: leaves {len(reference.pictures)} held-out pictures; scores need {MIN_IMAGES} or more, raise it"
+        )
     tokenizer = open_tokenizer(run)
     model = open_model(run, run.inputs["train"] / "model.safetensors")
     N, schedule, classes = config.num_images, model.schedule, model.config.num_classes
@@ -115,7 +117,7 @@ def work(run: Run) -> None:
     identity = {**model_identity(run), "seed_first": evaluation.first_seed, "seed_last": last_seed, "num_images": N}
 
     def scores(f_hat_NChw: torch.Tensor) -> dict[str, tuple[float, str]]:
-        scored = Scored(probe.pictures(f_hat_NChw), labels_N.numpy() if classes else None, test, extractor)
+        scored = Scored(probe.pictures(f_hat_NChw), labels_N.numpy() if classes else None, reference, extractor)
         found = score(scored, evaluation.metrics)
         return {name: found[key] for name in CHANGES if (key := f"{name}_{features.name}") in found}
 

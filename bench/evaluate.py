@@ -1,4 +1,4 @@
-"""Verb: score generated pictures against the held-out split."""
+"""Verb: score generated pictures against the held-out split, or what the study names (features.reference)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from .config import EvaluationConfig, FeaturesConfig
 from .metrics import Extractor, Scored, score
-from .prepare import open_split
 from .progress import track
+from .reference import open_reference
 from .train import model_identity
 from .verb import Run, main
 
@@ -21,7 +21,7 @@ def work(run: Run) -> None:
     images = np.load(folder / "images.npy", mmap_mode="r")
     conditional = run.config["model"]["num_classes"] > 0
     labels_N = np.load(folder / "labels.npy") if conditional else None
-    reference = open_split(run.inputs["data"], "test")
+    reference = open_reference(extractor.config, run.inputs["data"])
     steps = json.loads((folder / "steps.json").read_text(encoding="utf-8"))
     first = evaluation.first_seed
     identity = {**model_identity(run), "seed_first": first, "seed_last": first + evaluation.num_images - 1}

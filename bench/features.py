@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -114,6 +116,16 @@ def register(name: str, classifier: Classifier) -> str:
     FEATURE_EXTRACTORS_REGISTRY.pop(name, None)
     torch_fidelity.register_feature_extractor(name, Extractor)
     return name
+
+
+def batches(pictures: object, size: int = 256) -> Iterator[torch.Tensor]:
+    """uint8 pictures (B, C, S, S) of an array, mapped or not, or of whatever can read some of its pictures."""
+    for i in range(0, len(pictures), size):
+        rows = range(i, min(i + size, len(pictures)))
+        if hasattr(pictures, "read"):
+            yield pictures.read(rows)
+        else:
+            yield torch.from_numpy(np.array(pictures[rows.start : rows.stop]))
 
 
 @torch.no_grad()

@@ -104,6 +104,9 @@ def arm_words(results: Results, suite: str) -> str:
     variants, words, begun = results.variants(suite), [], set()
     for group, members in results.groups(suite).items():
         settings = [variants[name]["settings"] for name in members]
+        if settings[0]["training"] is None:
+            words.append(f"{rst(group)}: imported weights, not trained here")
+            continue
         steps = sorted({s["training"]["steps"] for s in settings})
         span = f"{steps[0]} steps" if len(steps) == 1 else f"{steps[0]} to {steps[-1]} steps"
         tokens = sorted(training_tokens(s) / 1e6 for s in settings)
@@ -112,10 +115,11 @@ def arm_words(results: Results, suite: str) -> str:
         if distill is None:
             words.append(f"{rst(group)}: from scratch, {span}, {many} million tokens read")
             continue
+        kind, read = "a trained", f"{many} million tokens read with the teacher's"
+        if distill["teacher"]["training"] is None:
+            kind, read = "an imported", "how many tokens its teacher read is not known"
         made = f" on {distill['num_samples']} pictures of the teacher" if distill["arm"] == "sequence" else ""
-        words.append(
-            f"{rst(group)}: arm {rst(distill['arm'])}{made} from a trained teacher, {span}, {many} million tokens read with the teacher's"
-        )
+        words.append(f"{rst(group)}: arm {rst(distill['arm'])}{made} from {kind} teacher, {span}, {read}")
         teacher = distill["teacher"]["model"]["patch_nums"]
         begun |= {
             "-".join(map(str, variants[name]["patch_nums"]))

@@ -1,6 +1,7 @@
 """Scores of a set of pictures. A metric is a function `metric_<name>(Scored) -> {name: value}`; the extractor joins every name.
 
-FID, KID, IS, precision and recall come from torch-fidelity; the reference is the held-out split, never the training pictures.
+FID, KID, IS, precision and recall come from torch-fidelity; the reference is the held-out split, never the training pictures, or what
+the study names. Pictures are read batch by batch: 50 000 of 256 pixels need not fit into memory.
 """
 
 from __future__ import annotations
@@ -12,37 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from srdd.lookup import find
 
 from .config import FeaturesConfig
-from .features import Classifier, classify, import_torchvision, load_classifier, register
+from .features import Classifier, batches, classify, import_torchvision, load_classifier, register
+from .reference import Reference
 
 MIN_IMAGES = 100
 UNITS = {"precision": "share", "recall": "share", "class_agreement": "share"}
 
 
-class PictureSet(Dataset):
-    """uint8 pictures for torch-fidelity; grey ones are repeated to three channels where the extractor needs colour."""
-
-    def __init__(self, pictures, colour: bool) -> None:
-        self.pictures, self.colour = pictures, colour
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        if hasattr(self.pictures, "read"):
-            image = self.pictures.read([index])[0]
-        else:
-            image = torch.from_numpy(np.array(self.pictures[index]))
-        return image.expand(3, -1, -1) if self.colour and len(image) == 1 else image
-
-
 @dataclass(frozen=True)
 class Extractor:
-    """A feature extractor that torch-fidelity knows by `name`; the classifier behind it, when it is ours."""
+    """A feature extractor, as torch-fidelity knows it; the classifier behind it, when it is ours."""
 
     config: FeaturesConfig
     device: torch.device
@@ -54,54 +38,78 @@ class Extractor:
             return None
         return load_classifier(self.folder / "features.safetensors").to(self.device)
 
-    def options(self) -> dict:
-        """What torch-fidelity must be told to use it."""
-        if self.classifier is not None:
-            return {"feature_extractor": register(self.config.name, self.classifier)}
+    @cached_property
+    def layers(self) -> tuple[str, str]:
+        """Names of the layers of all distances, and of the inception score."""
+        return ("features", "logits") if self.classifier is not None else (str(self.config.dim), "logits_unbiased")
+
+    @cached_property
+    def network(self) -> torch.nn.Module:
+        """uint8 pictures to the two layers."""
+        name = "inception-v3-compat" if self.classifier is None else register(self.config.name, self.classifier)
         import_torchvision()
-        layer = str(self.config.dim)
-        layers = {f"feature_layer_{m}": layer for m in ("fid", "kid", "prc")}
-        return {
-            "feature_extractor": "inception-v3-compat",
-            "feature_extractor_weights_path": self.config.weights,
-            "feature_layer_isc": "logits_unbiased",
-            **layers,
-        }
+        from torch_fidelity.utils import create_feature_extractor
+
+        path, cuda = self.config.weights, self.device.type == "cuda"
+        return create_feature_extractor(name, list(self.layers), cuda, feature_extractor_weights_path=path, verbose=False)
+
+    @torch.no_grad()
+    def features(self, pictures: object) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both layers of all pictures, (N, dim) each, on the CPU; the pictures are read batch by batch. Grey ones are repeated to three
+        channels where the extractor needs colour."""
+        found = []
+        for images_BCHW in batches(pictures):
+            if self.classifier is None and images_BCHW.shape[1] == 1:
+                images_BCHW = images_BCHW.expand(-1, 3, -1, -1)
+            layers = self.network.convert_features_tuple_to_dict(self.network(images_BCHW.to(self.device)))
+            found.append([layers[name].cpu() for name in self.layers])
+        return tuple(torch.cat(parts) for parts in zip(*found))
+
+    @cached_property
+    def _known(self) -> dict[int, tuple[object, torch.Tensor]]:
+        return {}
+
+    def reference_features(self, pictures: object) -> torch.Tensor:
+        """The layer of all distances, computed once for all sets that are compared with these pictures."""
+        if id(pictures) not in self._known:
+            self._known[id(pictures)] = pictures, self.features(pictures)[0]  # kept alive, so that its id stays its own
+        return self._known[id(pictures)][1]
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What a metric may look at: generated pictures with the labels asked for, the held-out reference, the extractor."""
+    """What a metric may look at: generated pictures with the labels asked for, the reference, the extractor."""
 
     generated: np.ndarray | object
     labels_N: np.ndarray | None
-    reference: object
+    reference: Reference
     extractor: Extractor
 
 
 def metric_fidelity(scored: Scored) -> dict[str, float]:
-    """FID (arXiv 1706.08500), KID (1801.01401), IS (1606.03498), precision and recall (1904.06991), by torch-fidelity."""
-    options = scored.extractor.options()
-    from torch_fidelity import calculate_metrics
+    """FID (arXiv 1706.08500), KID (1801.01401), IS (1606.03498), precision and recall (1904.06991), by torch-fidelity. FID takes the
+    reference's statistics where it has some."""
+    extractor, reference = scored.extractor, scored.reference
+    generated_ND, logits_NV = extractor.features(scored.generated)
+    real_ND = extractor.reference_features(reference.pictures)
+    import_torchvision()
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+    from torch_fidelity.metric_isc import isc_features_to_metric
+    from torch_fidelity.metric_kid import kid_features_to_metric
+    from torch_fidelity.metric_prc import prc_features_to_metric
 
-    colour = scored.extractor.classifier is None
-    generated, reference = PictureSet(scored.generated, colour), PictureSet(scored.reference, colour)
-    subset = min(1000, len(generated), len(reference))
-    found = calculate_metrics(
-        input1=generated,
-        input2=reference,
-        cuda=scored.extractor.device.type == "cuda",
-        batch_size=256,
-        isc=True,
-        fid=True,
-        kid=True,
-        prc=True,
-        kid_subset_size=subset,
-        cache=False,  # its key knows nothing of the extractor's weights
-        save_cpu_ram=True,  # no worker processes
-        verbose=False,
-        **options,
-    )
+    ours, theirs = fid_features_to_statistics(generated_ND), reference.statistics
+    if theirs is None:
+        theirs = fid_features_to_statistics(real_ND)
+    else:  # given ones are float64
+        ours = {name: value.astype(np.float64) for name, value in ours.items()}
+    subset = min(1000, len(generated_ND), len(real_ND))
+    found = {
+        **fid_statistics_to_metric(ours, theirs, verbose=False),
+        **kid_features_to_metric(generated_ND, real_ND, kid_subset_size=subset, verbose=False),
+        **isc_features_to_metric(logits_NV),
+        **prc_features_to_metric(generated_ND, real_ND, save_cpu_ram=True, verbose=False),
+    }
     names = {
         "fid": "frechet_inception_distance",
         "kid": "kernel_inception_distance_mean",
@@ -117,13 +125,13 @@ def metric_class_agreement(scored: Scored) -> dict[str, float]:
     classifier = scored.extractor.classifier
     if classifier is None or scored.labels_N is None:
         return {}
-    found = classify(classifier, torch.from_numpy(np.array(scored.generated)), scored.extractor.device)
+    found = torch.cat([classify(classifier, part, scored.extractor.device) for part in batches(scored.generated)])
     return {"class_agreement": (found.numpy() == scored.labels_N).mean().item()}
 
 
 def score(scored: Scored, names: tuple[str, ...]) -> dict[str, tuple[float, str]]:
     """Every asked-for metric as {name_extractor: (value, unit)}. Raises ValueError for fewer than 100 pictures on either side."""
-    for what, pictures in (("generated", scored.generated), ("reference", scored.reference)):
+    for what, pictures in (("generated", scored.generated), ("reference", scored.reference.pictures)):
         if len(pictures) < MIN_IMAGES:
             raise ValueError(
                 f"{len(pictures)} {what} pictures: a score needs {MIN_IMAGES} or more; raise num_images or the split's share"

@@ -1,6 +1,6 @@
-"""Sampling the plain way, for benchmarks to be held against: dense, and everything that a scale needs computed at that scale.
+"""Training and sampling the plain way, for benchmarks to be held against: dense, and all that a scale needs computed at that scale.
 
-Every scale computes the class's modulations again, adds up the positions and levels of all tokens, runs both halves of guidance to the
+In sampling, every scale computes the class's modulations again, adds up the positions and levels of all tokens, runs both halves of guidance to the
 logits, concatenates keys and values, hides what `history` forbids by a mask, and sorts all codes for top-k and nucleus. The weights are
 those of a `ScaleTransformer`, so that the logits are too.
 
@@ -43,34 +43,52 @@ class PlainDenoiser:
         start_BlD = condition_BD[:, None] + model.start_position
         x_BlD = (start_BlD if k == 0 else model.input(torch.cat((inputs_BlC, inputs_BlC)))) + place_LD[where]
         rows = None if self.mask_LL is None else self.mask_LL[where, : where.stop]
-        for i, block in enumerate(model.blocks):
-            modulation = block.modulation(F.silu(condition_BD)).unflatten(-1, (6, -1)).unsqueeze(2).unbind(1)
-            gate1, gate2, gain1, gain2, shift1, shift2 = modulation
-            x_BlD = x_BlD + gate1 * self._attend(block.attention, i, _norm(x_BlD) * (1 + gain1) + shift1, rows)
-            h_BlD = block.mlp_in(_norm(x_BlD) * (1 + gain2) + shift2)
-            x_BlD = x_BlD + gate2 * block.mlp_out(F.gelu(h_BlD, approximate="tanh"))
-        gain, shift = model.head_modulation(F.silu(condition_BD)).unflatten(-1, (2, -1)).unsqueeze(2).unbind(1)
-        cond_BlV, uncond_BlV = model.head(_norm(x_BlD) * (1 + gain) + shift).chunk(2)
+        cond_BlV, uncond_BlV = _blocks(model, x_BlD, condition_BD, rows, self._cached).chunk(2)
         t = (self.cfg_scale - 1) * k / max(1, model.schedule.num_scales - 1)
         return (1 + t) * cond_BlV - t * uncond_BlV
 
-    def _attend(self, attention, i: int, x_BlD: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
-        """Attention of one block over all that was ever cached."""
-        bias = torch.cat((attention.q_bias, torch.zeros_like(attention.q_bias), attention.v_bias))
-        qkv = F.linear(x_BlD, attention.qkv.weight, bias).unflatten(-1, (3, attention.heads, attention.head_dim))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        scale = attention.head_dim**-0.5
-        if attention.qk_norm:
-            q = F.normalize(q, dim=-1) * attention.head_log_scale.clamp(max=math.log(100.0)).exp()
-            k, scale = F.normalize(k, dim=-1), 1.0
+    def _cached(self, i: int, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of one block, behind all that was ever cached."""
         self.keys[i] = k if self.keys[i] is None else torch.cat((self.keys[i], k), 2)
         self.values[i] = v if self.values[i] is None else torch.cat((self.values[i], v), 2)
-        h_BHld = F.scaled_dot_product_attention(q, self.keys[i], self.values[i], attn_mask=rows, scale=scale)
-        return attention.out(h_BHld.transpose(1, 2).flatten(2))
+        return self.keys[i], self.values[i]
+
+
+def _blocks(model: ScaleTransformer, x_BlD, condition_BD, mask, cached) -> torch.Tensor:
+    """Logits_BlV: all blocks, one operation after the other, and the head. cached(i, keys, values): what block i attends to."""
+    for i, block in enumerate(model.blocks):
+        modulation = block.modulation(F.silu(condition_BD)).unflatten(-1, (6, -1)).unsqueeze(2).unbind(1)
+        gate1, gate2, gain1, gain2, shift1, shift2 = modulation
+        x_BlD = x_BlD + gate1 * _attend(block.attention, i, _norm(x_BlD) * (1 + gain1) + shift1, mask, cached)
+        h_BlD = block.mlp_in(_norm(x_BlD) * (1 + gain2) + shift2)
+        x_BlD = x_BlD + gate2 * block.mlp_out(F.gelu(h_BlD, approximate="tanh"))
+    gain, shift = model.head_modulation(F.silu(condition_BD)).unflatten(-1, (2, -1)).unsqueeze(2).unbind(1)
+    return model.head(_norm(x_BlD) * (1 + gain) + shift)
+
+
+def _attend(attention, i: int, x_BlD: torch.Tensor, mask: torch.Tensor | None, cached) -> torch.Tensor:
+    bias = torch.cat((attention.q_bias, torch.zeros_like(attention.q_bias), attention.v_bias))
+    qkv = F.linear(x_BlD, attention.qkv.weight, bias).unflatten(-1, (3, attention.heads, attention.head_dim))
+    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    scale = attention.head_dim**-0.5
+    if attention.qk_norm:
+        q = F.normalize(q, dim=-1) * attention.head_log_scale.clamp(max=math.log(100.0)).exp()
+        k, scale = F.normalize(k, dim=-1), 1.0
+    k, v = cached(i, k, v)
+    h_BHld = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+    return attention.out(h_BHld.transpose(1, 2).flatten(2))
 
 
 def _norm(x_BlD: torch.Tensor) -> torch.Tensor:
     return F.layer_norm(x_BlD, x_BlD.shape[-1:], eps=1e-6)
+
+
+def plain_logits(model: ScaleTransformer, inputs_BLC: torch.Tensor, labels_B: torch.Tensor, mask_LL: torch.Tensor) -> torch.Tensor:
+    """Teacher-forced logits_BLV under a dense mask (VAR, arXiv 2404.02905, equation 5), as training the plain way computes them."""
+    condition_BD, first = model.class_embedding(labels_B), model.schedule.lengths[0]
+    x_BLD = torch.cat((condition_BD[:, None] + model.start_position, model.input(inputs_BLC[:, first:])), 1)
+    x_BLD = x_BLD + model.position + model.level_embedding(model.scale_L)
+    return _blocks(model, x_BLD, condition_BD, mask_LL, lambda i, k, v: (k, v))
 
 
 def plain_probabilities(logits_BlV: torch.Tensor, config: SamplerConfig) -> torch.Tensor:

@@ -21,8 +21,8 @@ from srdd.sampling import distribution
 from .config import EvaluationConfig, FeaturesConfig, SweepConfig
 from .encode import open_tokenizer
 from .metrics import MIN_IMAGES, Extractor, Scored, score
-from .prepare import open_split
 from .progress import Progress
+from .reference import open_reference
 from .sample import labels_of, sample_into, smaller
 from .train import model_identity, open_model
 from .verb import Run, main
@@ -74,7 +74,7 @@ def work(run: Run) -> None:
     extractor = Extractor(run.settings("features", FeaturesConfig), run.device, run.inputs["features"])
     tokenizer = open_tokenizer(run)
     model = open_model(run, run.inputs["train"] / "model.safetensors")
-    reference, N, first = open_split(run.inputs["data"], "test"), evaluation.num_images, evaluation.first_seed
+    reference, N, first = open_reference(extractor.config, run.inputs["data"]), evaluation.num_images, evaluation.first_seed
     labels_N = labels_of(N, first, model.config.num_classes)
     asked_N = labels_N.numpy() if model.config.conditional else None
     size, scratch = tokenizer.config, run.out / ".pictures.npy"

@@ -68,8 +68,20 @@ def _score_row(results: Results, suite: str, variant: str) -> dict[str, str]:
     for title, (metric, unit) in COSTS.items():
         found = results.estimate(variant, suite, metric)
         row[title] = number(found and found.mean / unit)
+    row |= _published_cells(results, suite, variant)
     row["Status"] = by_reason(results.missing(variant, suite, fid)) or "ok"
     return row
+
+
+def _published_cells(results: Results, suite: str, variant: str) -> dict[str, str]:
+    """What others printed, in columns of their own: their evaluator is not ours."""
+    titles, numbers = {name: title for title, name in SCORES.items()}, results.suite(suite).get("published", [])
+    row: dict[str, str] = {f"Published {titles[n['metric']]} (its own evaluator)": "" for n in numbers}
+    mine = (n for n in numbers if n["variant"] == variant)
+    return row | {
+        f"Published {titles[n['metric']]} (its own evaluator)": Cell(f"{n['value']:g} ({n['source']})", value=n["value"])
+        for n in mine
+    }
 
 
 def _line_row(results: Results, name: str, label: str, names: dict) -> dict[str, str]:
@@ -101,6 +113,9 @@ def table_scores(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
         else "",
         "Held-out loss of the kept weights. Each variant's cost per picture includes guidance.",
         fid_differences(results, suite),
+        "Published: as the source prints it, by its own evaluator and settings; never compared with ours."
+        if results.suite(suite).get("published")
+        else "",
     ]
     return table.drop(columns=empty), " ".join(filter(None, words))
 

@@ -50,7 +50,7 @@ def _student_row(results: Results, suite: str, variant: str) -> dict[str, str]:
     time, batch = _time(results, suite, variant)
     if "latency" in results.suite(suite)["measure"]:
         row["Time per image (ms)"], row["Batch"] = time, number(batch)
-    row["Training steps"] = number(settings["training"]["steps"])
+    row["Training steps"] = number(settings["training"] and settings["training"]["steps"])
     row["Tokens read in training (million)"] = number(training_tokens(settings) / 1e6)
     row["Status"] = by_reason(results.missing(variant, suite, fid)) or "ok"
     return row

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from .config import ConfigError, DatasetConfig, FeaturesConfig
 from .features import Classifier, classify, loss, save_classifier
 from .prepare import open_split
 from .progress import Progress
+from .reference import read_reference
 from .training import batch_indices, check_finite, learning_rate
 from .verb import Run, check_file, main
 
@@ -21,9 +21,8 @@ def work(run: Run) -> None:
                 raise ConfigError("features.sha256: is missing; weights given by path are checked before they are read")
             check_file(config.weights, config.sha256, "features.weights")
         if config.reference is not None:
-            with np.load(check_file(config.reference, None, "features.reference"), allow_pickle=False) as file:
-                if not {"mu", "sigma"} <= set(file.files):
-                    raise ConfigError(f"features.reference: {config.reference} holds {file.files}; mu and sigma are needed")
+            pictures = read_reference(config).pictures
+            run.add("reference_images", 0 if pictures is None else len(pictures), "images")
         return
     train, test = open_split(run.inputs["data"], "train"), open_split(run.inputs["data"], "test")
     shape = {"channels": data.channels, "image_size": data.image_size, "num_classes": data.num_classes}
@@ -47,7 +46,8 @@ def work(run: Run) -> None:
     model.eval()
     for name, pictures in (("train", train), ("test", test)):
         indices = range(min(len(pictures), 10_000))
-        found = classify(model, pictures.read(indices), run.device)
+        parts = (pictures.read(indices[i : i + 512]) for i in range(0, len(indices), 512))
+        found = torch.cat([classify(model, part, run.device) for part in parts])
         right = (found == torch.from_numpy(pictures.labels_N[: len(indices)])).double().mean().item()
         run.add(f"class_accuracy_{name}_{config.name}", right, "share", num_images=len(indices))
         run.say(f"{name} accuracy {right:.4f}")

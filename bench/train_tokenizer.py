@@ -6,23 +6,30 @@ then serves every schedule that ends at its latent size. Writes tokenizer.safete
 
 from __future__ import annotations
 
+import json
 import math
+import sys
+from pathlib import Path
 
 import torch
 
+from srdd.config import TokenizerConfig
+from srdd.files import check_config, load_foreign
 from srdd.loss import tokenizer_loss
 from srdd.noise import derive_seed, generator
+from srdd.official_tokenizer import import_tokenizer, tokenizer_config, untold
 from srdd.quantizer import Quantizer
 from srdd.schedule import ScaleSchedule
 from srdd.tokenizer import Tokenizer
 from srdd.tokenizer_checkpoint import load_tokenizer, save_tokenizer
 
-from .config import TokenizerSpec, TokenizerTraining
+from .config import TokenizerSpec, TokenizerTraining, WeightsConfig
 from .datasets import to_float
 from .prepare import open_split
 from .progress import Progress
 from .training import Average, Resume, batch_indices, check_finite, learning_rate, pack, unpack
-from .verb import Run, check_file, main
+from .verb import Run, main
+from .weights import read_weights
 
 
 def drop_scales(schedule: ScaleSchedule, share: float, source: torch.Generator) -> ScaleSchedule:
@@ -73,9 +80,21 @@ class CodeUse:
 
 
 def load_external(run: Run, spec: TokenizerSpec) -> Tokenizer:
-    """A tokenizer from a path: our safetensors."""
-    path = check_file(spec.weights, spec.sha256, "tokenizer.weights")
-    return load_tokenizer(path, expect=spec.config)
+    """A tokenizer that exists: an official .pth, or a safetensors of ours; compared with the study's sizes."""
+    weights = WeightsConfig(file=run.files.get("tokenizer.weights", spec.weights), sha256=spec.sha256)
+    return read_weights(weights, "tokenizer.weights", sys.modules[__name__], spec.config)
+
+
+def read_pth(path: Path, wanted: TokenizerConfig) -> Tokenizer:
+    """An official VQ-VAE (VAR, arXiv 2404.02905); what its shapes do not tell comes from the study."""
+    state, more = load_foreign(path), untold(wanted)
+    check_config(path, json.loads(tokenizer_config(state, wanted.patch_nums, **more).model_dump_json()), wanted)
+    return import_tokenizer(state, wanted.patch_nums, **more)
+
+
+def read_safetensors(path: Path, wanted: TokenizerConfig) -> Tokenizer:
+    """A tokenizer of this project."""
+    return load_tokenizer(path, expect=wanted)
 
 
 def work(run: Run) -> None:

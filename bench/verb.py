@@ -55,6 +55,7 @@ class Run:
         self.config: dict[str, Any] = self.job["config"]
         self.run_id: str = self.job["run_id"]
         self.study: str = self.job["study"]
+        self.files: dict[str, str] = self.job.get("files", {})  # where weights lie, which is no part of the config
         self.inputs = {name: getattr(options, name) for name in inputs}
         self.device = choose_device(options.device, self.ranks)
         self.metrics: list[dict[str, Any]] = []

@@ -34,6 +34,7 @@ from .encode import open_tokenizer, open_tokens
 from .metrics import MIN_IMAGES, Extractor, Scored, score
 from .prepare import open_split, save_npz
 from .progress import track
+from .reference import Reference
 from .train import model_identity, open_model
 from .verb import Run, main
 
@@ -203,7 +204,7 @@ class Likeness:
         if self.extractor.classifier is not None:
             distance_N = (self._features(found_NCHW) - self._true_features).norm(dim=1)
             numbers[f"feature_distance_{self.extractor.config.name}"] = float(distance_N.mean()), "L2"
-        return numbers | score(Scored(found_NCHW, self.labels_N, self.reference, self.extractor), self.metrics)
+        return numbers | score(Scored(found_NCHW, self.labels_N, Reference(self.reference), self.extractor), self.metrics)
 
 
 def shown_scales(num_scales: int) -> list[int]:

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from .config import ModelConfig
-from .files import fill, load_module, load_tensors, save_module, save_tensors
+from .files import fill, load_foreign, load_module, load_tensors, save_module, save_tensors
 from .model import ScaleTransformer
 from .official import import_official
 from .tokenizer_checkpoint import load_tokenizer, save_tokenizer
 
 __all__ = [
     "import_official",
+    "load_foreign",
     "load_model",
     "load_tensors",
     "load_tokenizer",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,7 +46,35 @@ def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, A
             metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, metadata
     except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: damaged or truncated checkpoint ({error}); delete it and train again") from None
+        raise ValueError(f"{path}: damaged or truncated checkpoint ({error}); remove it and make it again") from None
+
+
+def load_foreign(path: str | Path) -> dict[str, torch.Tensor]:
+    """Named tensors of a file of torch.save, such as the official VAR weights: tensors alone, objects are refused; mapped where the
+    format allows. Raises FileNotFoundError, or ValueError in one line for anything else than a flat dict of tensors."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file shows as almost anything
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path}: {_not_tensors(path)} ({reason[:200]})") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: holds a {type(found).__name__}, not named tensors")
+    if odd := [name for name, value in found.items() if not (isinstance(name, str) and isinstance(value, torch.Tensor))]:
+        raise ValueError(f"{path}: {odd[0]!r} is a {type(found[odd[0]]).__name__}, no tensor; a flat dict of tensors is read")
+    return found
+
+
+def _not_tensors(path: Path) -> str:
+    try:
+        with safe_open(path, framework="pt"):
+            return "holds safetensors, and its name says .pth"
+    except SafetensorError:
+        return "not readable as tensors alone: it is damaged, or holds objects, which are never loaded"
 
 
 def check_config(path: str | Path, found: dict, wanted: BaseModel) -> None:

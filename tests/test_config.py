@@ -48,6 +48,26 @@ def grid(values):
     return {"suites/main/variants/SDD": {"base": "var", "delta": {"model.history": 0}, "grid": values}}
 
 
+SUM = "a" * 64
+
+
+def imported(file="v.pth", sha256=SUM, suite="main", **more):
+    """Changes that give a variant of the smoke study weights that exist."""
+    entry = {"base": "var", "delta": {"weights": {"file": file, "sha256": sha256}, **more}}
+    return {f"suites/{suite}/variants/VAR": entry, f"suites/{suite}/train_seeds": [0]}
+
+
+def student_of(teacher, arm="real", **more):
+    """Changes that add a student of a teacher with such a delta."""
+    distill = {"arm": arm, "teacher": {"base": "var", "delta": teacher}}
+    return {"suites/main/variants/student": {"base": "var", "delta": {"distill": distill, **more}}}
+
+
+def published(**keys):
+    return {"suites/main/published": [{"variant": "VAR", "metric": "fid", "value": 1.0, "source": "somebody", **keys}]}
+
+
+WEIGHTS = {"weights": {"file": "v.pth", "sha256": SUM}}
 BAD = {
     "misspelt key": ({"evaluation/num_imges": 100}, ["evaluation.num_imges", "num_images"]),
     "misspelt key in a base": ({"bases/var/model/hisory": 1}, ["hisory", "history"]),
@@ -130,6 +150,34 @@ BAD = {
         },
         ["variants.SDD, cfg_scale 2.0", "two different variants"],
     ),
+    "weights of no kind": (imported("v.ckpt"), ["weights.file", "neither .pth", "'v.ckpt'"]),
+    "weights of no hub": (imported("hf://owner/v.pth"), ["weights.file", "hf://OWNER/REPO/FILE", "'hf://owner/v.pth'"]),
+    "weights with half a sum": (imported(sha256="abc"), ["weights.sha256", "'abc'"]),
+    "tokenizer of no kind": ({"bases/var/tokenizer/weights": "t.bin"}, ["tokenizer.weights", "neither .pth", "'t.bin'"]),
+    "official weights with masks": (imported(**{"model.mask_prob": 0.5}), ["VAR", "model.mask_prob", "0.5", "know no masks"]),
+    "imported for several seeds": (
+        {**imported(), "suites/main/train_seeds": [0, 1]},
+        ["suites.main.train_seeds", "[0, 1]", "'VAR' is imported", "one seed"],
+    ),
+    "convergence of imported weights": (imported(suite="convergence"), ["suites.convergence.measure", "'VAR'", "imported"]),
+    "as many tokens as nobody counted": (
+        student_of(WEIGHTS, "scratch"),
+        ["distill.arm", "'scratch'", "'var' is imported", "logit"],
+    ),
+    "other weights than the teacher's": (
+        student_of(WEIGHTS, **{"weights": {"file": "w.pth", "sha256": "b" * 64}}),
+        ["student", "weights: 'w.pth' beside distill", "leave one out"],
+    ),
+    "weights beside a trained teacher": (student_of({}, **WEIGHTS), ["student", "weights: 'v.pth' beside distill"]),
+    "student of other sizes than official": (student_of(WEIGHTS, **{"model.depth": 3}), ["model.depth 3", "the teacher's is 2"]),
+    "published of nobody": (published(variant="VRA"), ["suites.main.published.variant", "'VRA'", "'VAR'"]),
+    "published without a source": (published(source=""), ["suites.main.published", "source"]),
+    "published of no score": (published(metric="nfe"), ["suites.main.published", "metric", "'nfe'"]),
+    "published twice": (
+        {"suites/main/published": 2 * published()["suites/main/published"]},
+        ["suites.main.published", "fid of 'VAR' stands twice"],
+    ),
+    "reference without Inception": ({"features/reference": "r.npz"}, ["features.reference", "kind: inception"]),
     "teacher with a grid": (
         {"bases/var/distill": {"arm": "scratch", "teacher": {"base": "var", "grid": {"model.depth": [1, 2]}}}},
         ["distill", "teacher.grid ['model.depth']", "delta"],
@@ -309,6 +357,35 @@ def test_equal_samplers_have_one_name(case):
 def test_missing_files_are_named_before_any_job_and_not_when_planning(tmp_path, changes, words):
     """Catches a run that starts, and trains for a while, before it asks for a file that is not there."""
     plan = load_study(edited(tmp_path, **changes))
-    missing = missing_files(plan.study)
+    missing = missing_files(plan)
     assert missing and all(word in missing[0] for word in words)
-    assert missing_files(load_study(edited(tmp_path)).study) == []
+    assert missing_files(load_study(edited(tmp_path))) == []
+
+
+def test_imported_weights_are_one_job_and_no_training(tmp_path):
+    """Catches an imported model that is trained, or imported once for every seed of its students; or sound cases above that are refused
+    for another reason than theirs."""
+    before = load_study(edited(tmp_path))
+    plan = load_study(edited(tmp_path, **imported(), **student_of(WEIGHTS, **{"model.history": 0}), **published()))
+    new = sorted(run.split("/")[0] for run in plan.suites["main"] - set(before.jobs))
+    assert new == ["distill", "evaluate", "evaluate", "import_model", "sample", "sample"]
+    longer = load_study(edited(tmp_path, **imported(**{"training.steps": 99})))
+    assert [run for run in longer.jobs if run.startswith("import_model/")] == [
+        run for run in plan.jobs if run.startswith("import_model/")
+    ]
+    several = load_study(edited(tmp_path, **student_of(WEIGHTS)))
+    assert sum(run.startswith("import_model/") for run in several.jobs) == 1 and len(several.study.train_seeds) == 2
+    both = load_study(edited(tmp_path, **imported(), **student_of(WEIGHTS, **WEIGHTS)))
+    alone = load_study(edited(tmp_path, **imported(), **student_of(WEIGHTS)))
+    assert set(both.jobs) == set(alone.jobs), "weights of a base that is the teacher's too"
+
+
+@pytest.mark.parametrize("measure", ["sweep", "zero_shot", "error_propagation", "equivalence", "latency"])
+def test_all_but_convergence_can_be_asked_of_imported_weights(tmp_path, measure):
+    """Catches a measure whose jobs do not find the imported model; time needs no weights at all."""
+    plan = load_study(
+        edited(tmp_path, **imported(), **{"suites/main/measure": [measure], "suites/main/figures": [], "suites/main/tables": []})
+    )
+    jobs = [plan.jobs[run] for run in plan.suites["main"] if run.startswith(f"{measure}/")]
+    assert jobs and all(set(job.inputs.values()) <= plan.suites["main"] for job in jobs)
+    assert any(run.startswith("import_model/") for run in plan.suites["main"]) == (measure != "latency")

@@ -14,7 +14,7 @@ from bench import provenance
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = sorted((ROOT / "srdd").glob("*.py"))
 VERBS = [
-    "prepare", "train_features", "train_tokenizer", "encode", "train", "distill", "sample", "evaluate", "baselines", "sweep",
+    "prepare", "train_features", "train_tokenizer", "encode", "train", "import_official", "distill", "sample", "evaluate", "baselines", "sweep",
     "equivalence", "snr", "zero_shot", "error_propagation", "latency", "collect", "tables", "figures",
 ]  # fmt: skip
 

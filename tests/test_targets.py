@@ -38,6 +38,15 @@ def test_every_suite_is_a_target(tmp_path):
     assert counts == expected
 
 
+def test_official_weights_are_imported_once_each_and_not_trained(tmp_path):
+    """Catches a suite of public weights that trains a VAR, or that cannot be planned before its sums are filled in."""
+    study = ROOT / "workflows" / "config" / "imagenet256.yaml"
+    code, text = snakemake(ROOT, f"--configfile={study}", "--directory", tmp_path, "-n", "official")
+    assert code == 0, text
+    counts = planned(text)
+    assert (counts["import_model_job"], counts["distill_job"], counts["sample_job"]) == (4, 1, 5) and "train_job" not in counts
+
+
 @pytest.mark.parametrize(
     "words, expected",
     [

@@ -72,10 +72,10 @@ def write_configs():
     """The config of every job. Their names hold a hash of the content, so that a file, once written, is right."""
     try:
         for run_id, job in PLAN.jobs.items():
-            path = RESULTS / "configs" / f"{run_id}.json"
-            if not path.is_file():
-                about = {"study": STUDY, "run_id": run_id, "identity": job.identity, "inputs": job.inputs, "config": job.config}
-                write_text(path, json.dumps(about, indent=1) + "\n")
+            path, text = RESULTS / "configs" / f"{run_id}.json", json.dumps({"study": STUDY, **job.about}, indent=1) + "\n"
+            # where weights lie is no part of a name
+            if not path.is_file() or (job.files and path.read_text(encoding="utf-8") != text):
+                write_text(path, text)
     except OSError as error:
         stop(f"{RESULTS}: cannot be written ({error}); change its rights or free some space")
 
@@ -85,7 +85,8 @@ write_configs()
 
 onstart:
     # a plan needs no files, a run does: say what is missing before the first job
-    missing = missing_files(PLAN.study)
+    needed = [job for job in workflow.dag.needrun_jobs() if "job" in job.wildcards.keys()]
+    missing = missing_files(PLAN, [f"{job.rule.name.removesuffix('_job')}/{job.wildcards.job}" for job in needed])
     if missing:
         stop(f"{STUDY_FILE}: {missing[0]}")
 
@@ -165,7 +166,7 @@ def write_plan(scope):
     """plan.json of a scope: what collect gathers, and what its figures call each variant. Written when it changes."""
     path = place(scope) / "plan.json"
     study = json.loads(PLAN.study.model_dump_json())
-    copied = ("claim", "claims", "measure", "figures", "tables", "sweep", "equivalence", "zero_shot", "error_propagation")
+    copied = ("claim", "claims", "published", "measure", "figures", "tables", "sweep", "equivalence", "zero_shot", "error_propagation")
     about = {
         "study": STUDY,
         "scope": scope,

@@ -7,6 +7,7 @@ VERBS = {
     "tokenizer": ("train_tokenizer", True),  # the multi-scale VQ-VAE
     "encode": ("encode", True),  # tokens of all splits under one schedule
     "train": ("train", True),  # a scale transformer, one variant and training seed
+    "import_model": ("import_official", False),  # a scale transformer whose weights exist, such as an official VAR
     "distill": ("distill", True),  # one of fewer scales, from a teacher
     "sample": ("sample", True),  # pictures, image i with seed i
     "evaluate": ("evaluate", True),  # scores of a variant's pictures
