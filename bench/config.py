@@ -69,6 +69,9 @@ class WeightsConfig(Strict):
     sha256: Sha256 | None = Field(None, description="needed for every .pth and for every file of the hub")
 
 
+Precision = Literal["float32", "bfloat16"]
+
+
 class DatasetConfig(Strict):
     """Which pictures, and how they are split. Held-out pictures are never trained on."""
 
@@ -157,7 +160,7 @@ class TrainingConfig(Strict):
         "none", description="name of a corrupt_<name> in srdd/corruption.py: what befalls the tokens that are read"
     )
     eps: Share = Field(0.0, description="noise of the corruption; the loss is then the diffusion ELBO at this noise")
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     compile: bool = False
 
     def images_at_once(self, processes: int) -> int:
@@ -245,6 +248,10 @@ class EvaluationConfig(Strict):
     num_images: int = Field(1280, ge=100, description="generated pictures per score; fewer than 100 are refused")
     first_seed: int = Field(0, ge=0)
     batch_size: Positive = 256
+    precision: Precision = Field(
+        "float32", description="of the network when it samples; bfloat16: pictures may depend on their batch"
+    )
+    compile: bool = Field(False, description="compile what the model calls at each scale; pays for many pictures")
     metrics: tuple[str, ...] = Field(("fidelity", "class_agreement"), strict=False, min_length=1)
 
 
@@ -254,7 +261,7 @@ class LatencyConfig(Strict):
     batch_sizes: tuple[Positive, ...] = Field((1, 2, 4, 8, 16, 32, 64), strict=False, min_length=1)
     rounds: int = Field(5, ge=2)
     warmup: Positive = 1
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     compile: bool = Field(False, description="compile what the model calls at each scale; warm-up is excluded")
 
 

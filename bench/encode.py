@@ -29,7 +29,9 @@ BATCH = 256
 def open_tokenizer(run: Run) -> Tokenizer:
     """The tokenizer that a run reads, on its device. Raises ValueError for one of another config."""
     wanted = TokenizerConfig.model_validate_json(json.dumps(run.config["tokenizer"]["config"]))
-    return load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors", expect=wanted).to(run.device)
+    tokenizer = load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors", expect=wanted).to(run.device)
+    # the layout that a GPU's convolutions compute in
+    return tokenizer.to(memory_format=torch.channels_last) if run.device.type == "cuda" else tokenizer
 
 
 def usable_codes(codebook_size: int, tokens: int) -> int:

@@ -28,7 +28,7 @@ from .encode import open_tokenizer
 from .metrics import MIN_IMAGES, Extractor, Scored, score
 from .progress import Progress
 from .reference import open_reference
-from .sample import labels_of
+from .sample import labels_of, made_ready
 from .train import model_identity, open_model
 from .verb import Run, main
 
@@ -109,7 +109,7 @@ def work(run: Run) -> None:
             f"dataset.test_share: leaves {len(reference.pictures)} held-out pictures; scores need {MIN_IMAGES} or more, raise it"
         )
     tokenizer = open_tokenizer(run)
-    model = open_model(run, run.inputs["train"] / "model.safetensors")
+    model = made_ready(open_model(run, run.inputs["train"] / "model.safetensors"), evaluation)
     N, schedule, classes = config.num_images, model.schedule, model.config.num_classes
     labels_N = labels_of(N, evaluation.first_seed, classes)
     probe = Probe(model, tokenizer, sampler, labels_N, evaluation.first_seed, evaluation.batch_size)

@@ -20,13 +20,13 @@ from srdd.cost import sampling_bytes, sampling_cost
 from srdd.guidance import guide
 from srdd.model import ScaleTransformer
 from srdd.noise import derive_seed, generator
-from srdd.quantizer import Ladder
 from srdd.sampling import generate
 from srdd.tokenizer import Tokenizer
 
-from .config import ConfigError, LatencyConfig
+from .config import LatencyConfig
 from .floors import DTYPES, Rates, best_rates, measure_rates, sampling_floors, seconds, synchronise
 from .progress import Progress
+from .sample import made_ready
 from .verb import Run, is_out_of_memory, main
 
 
@@ -75,23 +75,12 @@ class Contender:
     def draw(self, batch: int, device: torch.device) -> torch.Tensor:
         """Tokens to state, without the decoder."""
         labels_B = (torch.arange(batch) % max(1, self.model.config.num_classes)).to(device)
-        ladder = CastLadder(self.tokenizer.quantizer, self.model.schedule, self.dtype)
-        return generate(self.model, ladder, labels_B, range(batch), self.sampler)[1]
+        return generate(self.model, self.tokenizer.at(self.model.schedule), labels_B, range(batch), self.sampler)[1]
 
     def decode(self, state_BChw: torch.Tensor) -> torch.Tensor:
         """State to pictures."""
         with torch.autocast(state_BChw.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             return self.tokenizer.to_image(state_BChw)
-
-
-@dataclass(frozen=True)
-class CastLadder(Ladder):
-    """A ladder that gives the network its inputs in the network's dtype; the state stays in float32."""
-
-    dtype: torch.dtype
-
-    def read_scale(self, f_BChw: torch.Tensor, k: int) -> torch.Tensor:
-        return super().read_scale(f_BChw, k).to(self.dtype)
 
 
 def build(name: str, entry: dict, device: torch.device, config: LatencyConfig) -> Contender:
@@ -101,18 +90,9 @@ def build(name: str, entry: dict, device: torch.device, config: LatencyConfig) -
     for module in (model, tokenizer):
         module.init_weights(generator("latency"))
         module.eval().to(device)
-    model.to(DTYPES[config.precision])
-    if config.compile:
-        compile_step(model)
+    made_ready(model, config)
     sampler = SamplerConfig.model_validate_json(json.dumps(entry["sampler"]))
     return Contender(name, entry["identity"], model, tokenizer, sampler, DTYPES[config.precision])
-
-
-def compile_step(model: ScaleTransformer) -> None:
-    """Compile what a model calls at each scale. Raises ConfigError for a model that cannot: the time of another program is no answer."""
-    if not hasattr(model, "compile_step"):
-        raise ConfigError("latency.compile: True: this model has no step that can be compiled; set it to false")
-    model.compile_step()
 
 
 def peak_memory(call, device: torch.device) -> int:
@@ -123,7 +103,8 @@ def peak_memory(call, device: torch.device) -> int:
         call()
         synchronise(device)
         return torch.cuda.max_memory_allocated(device) - before
-    with TensorBytes() as counter:
+    # a compiled program hides its tensors: on the CPU the same program is counted operation by operation
+    with torch.compiler.set_stance("force_eager"), TensorBytes() as counter:
         call()
     return counter.peak
 
@@ -136,7 +117,7 @@ def scale_seconds(contender: Contender, batch: int, device: torch.device) -> lis
     denoise = guide(denoiser, model.schedule, sampler.cfg_scale, sampler.cfg_ramp, model.config.null_label, denoiser.history)
     labels_B = torch.zeros(batch, dtype=torch.long, device=device)
     for k, length in enumerate(model.schedule.lengths):
-        inputs_BlC = torch.zeros(batch, length, model.config.codebook_dim, device=device, dtype=contender.dtype)
+        inputs_BlC = torch.zeros(batch, length, model.config.codebook_dim, device=device)
         times.append(seconds(lambda: denoise(inputs_BlC, k, labels_B), device))  # noqa: B023 (called at once)
     return times
 

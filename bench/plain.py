@@ -83,7 +83,9 @@ def _norm(x_BlD: torch.Tensor) -> torch.Tensor:
     return F.layer_norm(x_BlD, x_BlD.shape[-1:], eps=1e-6)
 
 
-def plain_logits(model: ScaleTransformer, inputs_BLC: torch.Tensor, labels_B: torch.Tensor, mask_LL: torch.Tensor) -> torch.Tensor:
+def plain_logits(
+    model: ScaleTransformer, inputs_BLC: torch.Tensor, labels_B: torch.Tensor, mask_LL: torch.Tensor
+) -> torch.Tensor:
     """Teacher-forced logits_BLV under a dense mask (VAR, arXiv 2404.02905, equation 5), as training the plain way computes them."""
     condition_BD, first = model.class_embedding(labels_B), model.schedule.lengths[0]
     x_BLD = torch.cat((condition_BD[:, None] + model.start_position, model.input(inputs_BLC[:, first:])), 1)

@@ -22,9 +22,10 @@ from srdd.model import ScaleTransformer
 from srdd.sampling import generate
 from srdd.tokenizer import Tokenizer
 
-from .config import ConfigError, EvaluationConfig
+from .config import ConfigError, EvaluationConfig, LatencyConfig
 from .datasets import to_uint8
 from .encode import open_tokenizer
+from .floors import DTYPES
 from .prepare import save_array
 from .progress import Progress
 from .ranks import Ranks
@@ -38,6 +39,14 @@ STRIP = 10
 def labels_of(count: int, first: int, num_classes: int) -> torch.Tensor:
     """Label of every picture: its seed modulo the number of classes, so that all classes are equally frequent; 0 without classes."""
     return torch.arange(first, first + count) % max(1, num_classes)
+
+
+def made_ready(model: ScaleTransformer, settings: EvaluationConfig | LatencyConfig) -> ScaleTransformer:
+    """A model as it samples: its weights in the precision asked for, its step compiled where that is asked for."""
+    model.to(DTYPES[settings.precision])
+    if settings.compile:
+        model.compile_step()
+    return model
 
 
 @torch.no_grad()
@@ -123,8 +132,6 @@ def checkpoints(folder: Path, snapshots: bool) -> list[tuple[int | None, Path]]:
 def work(run: Run) -> None:
     sampler, evaluation = run.settings("sampler", SamplerConfig), run.settings("evaluation", EvaluationConfig)
     tokenizer = open_tokenizer(run)
-    if run.device.type == "cuda":
-        tokenizer = tokenizer.to(memory_format=torch.channels_last)
     weights = checkpoints(run.inputs["train"], run.config["snapshots"])
     size, N = tokenizer.config, evaluation.num_images
     shape = (len(weights), N, size.in_channels, size.image_size, size.image_size)
@@ -133,7 +140,7 @@ def work(run: Run) -> None:
     progress = Progress(run.run_id, (mine.stop - mine.start) * len(weights), unit="picture", shown=run.ranks.first)
     with filled_together(run.out / "images.npy", shape, run.ranks) as images:
         for row, (_, path) in enumerate(weights):
-            model = open_model(run, path)
+            model = made_ready(open_model(run, path), evaluation)
             tokens_BL, fitted = sample_into(images[row, mine], model, tokenizer, sampler, first, batch, progress)
             batch = smaller(run, batch, fitted)
     progress.close()

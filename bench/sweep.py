@@ -23,7 +23,7 @@ from .encode import open_tokenizer
 from .metrics import MIN_IMAGES, Extractor, Scored, score
 from .progress import Progress
 from .reference import open_reference
-from .sample import labels_of, sample_into, smaller
+from .sample import labels_of, made_ready, sample_into, smaller
 from .train import model_identity, open_model
 from .verb import Run, main
 
@@ -73,7 +73,8 @@ def work(run: Run) -> None:
     evaluation, sweep = run.settings("evaluation", EvaluationConfig), run.settings("sweep", SweepConfig)
     extractor = Extractor(run.settings("features", FeaturesConfig), run.device, run.inputs["features"])
     tokenizer = open_tokenizer(run)
-    model = open_model(run, run.inputs["train"] / "model.safetensors")
+    path = run.inputs["train"] / "model.safetensors"
+    whole, model = open_model(run, path), made_ready(open_model(run, path), evaluation)
     reference, N, first = open_reference(extractor.config, run.inputs["data"]), evaluation.num_images, evaluation.first_seed
     labels_N = labels_of(N, first, model.config.num_classes)
     asked_N = labels_N.numpy() if model.config.conditional else None
@@ -96,7 +97,7 @@ def work(run: Run) -> None:
             run.add_cost(sampling_cost(model.config, sampler), **names)
             if sweep.thresholds and not (sampler.refine_steps or sampler.sr_steps):
                 labels_B = labels_N[: len(tokens_BL)].to(run.device)
-                shares = drawn_probabilities(model, tokenizer.at(model.schedule), tokens_BL, labels_B, sampler)
+                shares = drawn_probabilities(whole, tokenizer.at(model.schedule), tokens_BL, labels_B, sampler)
                 report_probabilities(run, shares, sweep.thresholds, {**names, "num_images": len(tokens_BL)})
     finally:
         scratch.unlink(missing_ok=True)

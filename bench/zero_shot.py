@@ -35,6 +35,7 @@ from .metrics import MIN_IMAGES, Extractor, Scored, score
 from .prepare import open_split, save_npz
 from .progress import track
 from .reference import Reference
+from .sample import made_ready
 from .train import model_identity, open_model
 from .verb import Run, main
 
@@ -223,7 +224,7 @@ def work(run: Run) -> None:
         )
     count = min(config.num_images, len(test))
     tokenizer = open_tokenizer(run)
-    model = open_model(run, run.inputs["train"] / "model.safetensors")
+    model = made_ready(open_model(run, run.inputs["train"] / "model.safetensors"), evaluation)
     images_NCHW, classes = test.read(range(count)).numpy(), run.config["dataset"]["num_classes"]
     labels_N = test.labels_N[:count] if classes else None
     # an unconditional model has one label, 0

@@ -10,11 +10,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
 from bench import analysis, figures, floors, latency, tables
 from bench.analysis import Results
-from bench.config import ConfigError
 from bench.floors import Rates
 from bench.results import METRIC_COLUMNS, read_rows
 from bench.verb import main
@@ -221,20 +219,16 @@ def test_the_largest_batch_that_fits_is_named(timed, monkeypatch):
     assert all(math.isnan(v) for v in values(rows, "latency_s", num_images="2"))
 
 
-def test_compiling_what_cannot_be_compiled_is_refused():
-    """Catches the time of a program that was not compiled under the name of one that was."""
-    with pytest.raises(ConfigError, match="latency.compile: True"):
-        latency.compile_step(nn.Module())
-
-    class Compiled(nn.Module):
-        asked = 0
-
-        def compile_step(self):
-            self.asked += 1
-
-    model = Compiled()
-    latency.compile_step(model)
-    assert model.asked == 1
+def test_latency_of_a_compiled_step(timed, monkeypatch):
+    """Catches the time of a program that was not compiled under the name of one that was, and a count of memory that cannot look into
+    a compiled one."""
+    compiled, whole = [], latency.ScaleTransformer.compile_step
+    monkeypatch.setattr(
+        latency.ScaleTransformer, "compile_step", lambda model: compiled.append(model) or whole(model, backend="aot_eager")
+    )
+    rows = timed(compile=True)
+    assert len(compiled) == 2
+    assert all(value > 0 for value in values(rows, "peak_memory_bytes") + values(rows, "latency_s"))
 
 
 # ---------------------------------------------------------------- figure and table

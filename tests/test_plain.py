@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from bench.plain import PlainDenoiser, plain_probabilities, plain_sample
+from bench.plain import PlainDenoiser, plain_logits, plain_probabilities, plain_sample
 from srdd.config import SamplerConfig
 from srdd.guidance import guide
+from srdd.masks import scale_mask
 from srdd.noise import generator
 from srdd.sampling import distribution
 from srdd.schedule import ScaleSchedule
@@ -24,6 +25,23 @@ def test_plain_logits_are_ours(make_model, history, qk_norm, w):
     for k, length in enumerate(model.schedule.lengths):
         inputs_BlC = torch.randn(2, length, 4, generator=generator("plain", k))
         torch.testing.assert_close(plain(inputs_BlC, k), ours(inputs_BlC, k, labels_B), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("history", [None, 0, 1])
+def test_plain_training_is_ours(make_model, history):
+    """Catches a plain training path that computes another loss or other gradients than ours."""
+    found = []
+    inputs_BLC, labels_B = torch.randn(2, 14, 4, generator=generator("plain step")), torch.tensor([0, 2])
+    for forward in (
+        lambda m: m(inputs_BLC, labels_B),
+        lambda m: plain_logits(m, inputs_BLC, labels_B, scale_mask(m.schedule, history)),
+    ):
+        model = make_model(history=history)
+        logits_BLV = forward(model)
+        logits_BLV.logsumexp(-1).sum().backward()
+        found.append([logits_BLV, *(weight.grad for weight in model.parameters())])
+    for ours, plain in zip(*found):
+        torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("top_k, top_p", [(None, 1.0), (5, 1.0), (None, 0.6), (5, 0.6)])
