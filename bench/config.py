@@ -360,6 +360,15 @@ class Suite(Strict):
     figures: tuple[str, ...] = Field((), strict=False)
     tables: tuple[str, ...] = Field((), strict=False)
 
+    @model_validator(mode="after")
+    def _published_once(self) -> Suite:
+        seen: set[tuple[str, str]] = set()
+        for number in self.published:
+            if (key := (number.variant, number.metric)) in seen:
+                raise ValueError(f"published: {number.metric} of {number.variant!r} stands twice; keep one")
+            seen.add(key)
+        return self
+
 
 class Study(Strict):
     """A study file."""
@@ -569,7 +578,8 @@ def _with_teacher(study: Study, variant: Variant, at: str) -> Variant:
         raise ConfigError(
             f"{at}distill.teacher: tokenizer.{key} is {old!r}, the student's {new!r}; both must share one tokenizer"
         )
-    if variant.weights and variant.weights != teacher.weights:  # those of a base that is the teacher's too say nothing new
+    # the weights of a base that is the teacher's too say nothing new
+    if variant.weights and (teacher.weights is None or _by_sum(variant.weights) != _by_sum(teacher.weights)):
         raise ConfigError(
             f"{at}weights: {variant.weights.file!r} beside distill, which starts from the weights of {distill.teacher.base!r}; leave one out"
         )
@@ -753,12 +763,6 @@ def expand(study: Study) -> Plan:
         for number in suite.published:
             if number.variant not in variants:
                 raise ConfigError(f"suites.{suite_name}.published.variant: " + unknown("variant", number.variant, variants))
-        if twice := [
-            n
-            for i, n in enumerate(suite.published)
-            if (n.variant, n.metric) in {(m.variant, m.metric) for m in suite.published[:i]}
-        ]:
-            raise ConfigError(f"suites.{suite_name}.published: {twice[0].metric} of {twice[0].variant!r} stands twice; keep one")
         for claim in suite.claims:
             for key in ("variant", "against"):
                 if getattr(claim, key) not in (legal := {**variants, **suite.variants}):

@@ -175,7 +175,7 @@ BAD = {
     "published of no score": (published(metric="nfe"), ["suites.main.published", "metric", "'nfe'"]),
     "published twice": (
         {"suites/main/published": 2 * published()["suites/main/published"]},
-        ["suites.main.published", "fid of 'VAR' stands twice"],
+        ["suites.main", "published: fid of 'VAR' stands twice"],
     ),
     "reference without Inception": ({"features/reference": "r.npz"}, ["features.reference", "kind: inception"]),
     "teacher with a grid": (

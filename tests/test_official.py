@@ -430,13 +430,16 @@ def hub(tmp_path, monkeypatch):
     server.server_close()
 
 
-def test_a_file_of_the_hub_is_downloaded_once(hub):
-    """Catches a download that is repeated, is not what the server gave, or leaves a temporary file."""
+def test_a_file_of_the_hub_is_downloaded_once(hub, monkeypatch):
+    """Catches a download that is repeated, is not what the server gave, or leaves a temporary file; a mirror may be a folder."""
     file, asked, cache = hub
     about = WeightsConfig(file="hf://owner/repo/w.pth", sha256=sum_of(file))
     for _ in range(2):
         assert fetch(about, "weights").read_bytes() == file.read_bytes()
     assert asked == ["/owner/repo/resolve/main/w.pth"] and len(list(cache.iterdir())) == 1
+    monkeypatch.setenv("HF_ENDPOINT", file.parents[4].as_uri())
+    monkeypatch.setenv("SRDD_CACHE", str(cache / "other"))
+    assert fetch(about, "weights").read_bytes() == file.read_bytes() and len(asked) == 1
 
 
 def test_bad_downloads_are_one_line_and_leave_nothing(hub, monkeypatch):
