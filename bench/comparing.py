@@ -1,7 +1,8 @@
 """What all benchmarks share: two paths timed in turn, the ratio with its spread, the floor beside both, one CSV a benchmark.
 
 A benchmark is a file `bench/benchmark_<name>.py`, run by `./run test bench/benchmark_<name>.py --benchmark-enable -s`; nothing in it can
-fail. Ratios below 1 mean that ours is faster. Floors are counted with the machine's rates in the fastest round of each benchmark.
+fail. Ratios below 1 mean that ours is faster. Floors are counted with the machine's rates, measured before and after each benchmark; the
+faster counts.
 """
 
 from __future__ import annotations
@@ -61,28 +62,26 @@ def kept_rows(name: str, *key: str):
 
 @dataclass(frozen=True)
 class Timed:
-    """What a clock read of (plain, ours) in every round, and the machine's rates in the fastest one."""
+    """What a clock read of (plain, ours) in every round, and the machine's rates, the faster of before and after."""
 
     pairs: Sequence[tuple[Any, Any]]
     rates: Rates
 
 
 def interleaved(benchmark, ours, plain, rounds: int, clock=None) -> Timed | None:
-    """Time both round by round in turn, and rate the machine in each; None when benchmarks are disabled. clock: call -> seconds or a
-    list of them; plain None: ours alone."""
+    """Time both round by round in turn, and rate the machine before and after; None when benchmarks are disabled. clock: call -> seconds
+    or a list of them; plain None: ours alone."""
     clock = clock or (lambda call: seconds(call, DEVICE))
     found: list[list[Any]] = []
-    rates: list[Rates] = []
-
-    def before():
-        if not benchmark.disabled:
-            rates.append(measure_rates(DEVICE, torch.float32, repeats=3))
-        found.append([plain and clock(plain)])
-
+    rates = [] if benchmark.disabled else [measure_rates(DEVICE, torch.float32)]
     for call in () if benchmark.disabled else filter(None, (plain, ours)):
         call()
-    benchmark.pedantic(lambda: found[-1].append(clock(ours)), setup=before, rounds=rounds, iterations=1)
-    return None if benchmark.disabled else Timed([tuple(pair) for pair in found], best_rates(rates))
+    run = lambda: found[-1].append(clock(ours))  # noqa: E731
+    benchmark.pedantic(run, setup=lambda: found.append([plain and clock(plain)]), rounds=rounds, iterations=1)
+    if benchmark.disabled:
+        return None
+    rates.append(measure_rates(DEVICE, torch.float32))
+    return Timed([tuple(pair) for pair in found], best_rates(rates))
 
 
 def keep(rows: list[dict], timed: Timed, work: Sequence[tuple[float, float]], batch: int, **info: Any) -> None:
