@@ -768,6 +768,10 @@ def expand(study: Study) -> Plan:
                 if getattr(claim, key) not in (legal := {**variants, **suite.variants}):
                     raise ConfigError(f"suites.{suite_name}.claims.{key}: " + unknown("variant", getattr(claim, key), legal))
             _known(f"suites.{suite_name}.claims.rule", "bench/analysis.py", "judge", claim.rule)
+            if (claim.rule, claim.metric) == ("tuned", "kid"):
+                raise ConfigError(
+                    f"suites.{suite_name}.claims.metric: 'kid' is not scored on halves of the seeds; rule tuned takes fid"
+                )
         for measure in suite.measure:
             globals()[f"_add_{measure}"](plan, suite_name, variants)
     return plan

@@ -78,12 +78,14 @@ class Extractor:
 
 @dataclass(frozen=True)
 class Scored:
-    """What a metric may look at: generated pictures with the labels asked for, the reference, the extractor."""
+    """What a metric may look at: generated pictures with the labels asked for, the reference, the extractor. kid False: a part of a
+    set, scored without KID, whose subsets take longer than all other scores together."""
 
     generated: np.ndarray | object
     labels_N: np.ndarray | None
     reference: Reference
     extractor: Extractor
+    kid: bool = True
 
 
 def metric_fidelity(scored: Scored) -> dict[str, float]:
@@ -106,7 +108,7 @@ def metric_fidelity(scored: Scored) -> dict[str, float]:
     subset = min(1000, len(generated_ND), len(real_ND))
     found = {
         **fid_statistics_to_metric(ours, theirs, verbose=False),
-        **kid_features_to_metric(generated_ND, real_ND, kid_subset_size=subset, verbose=False),
+        **(kid_features_to_metric(generated_ND, real_ND, kid_subset_size=subset, verbose=False) if scored.kid else {}),
         **isc_features_to_metric(logits_NV),
         **prc_features_to_metric(generated_ND, real_ND, save_cpu_ram=True, verbose=False),
     }
@@ -117,7 +119,7 @@ def metric_fidelity(scored: Scored) -> dict[str, float]:
         "precision": "precision",
         "recall": "recall",
     }
-    return {name: float(found[key]) for name, key in names.items()}
+    return {name: float(found[key]) for name, key in names.items() if key in found}
 
 
 def metric_class_agreement(scored: Scored) -> dict[str, float]:
