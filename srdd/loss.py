@@ -30,11 +30,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         total = hidden_ND.new_zeros((), dtype=torch.float32)
         grad_ND, grad_VD = torch.empty_like(hidden_ND), torch.zeros_like(weight_VD, dtype=torch.float32)
         grad_V = torch.zeros_like(bias_V, dtype=torch.float32)
+        # the same memory for every chunk: fresh pages cost more than what is computed in them
+        pages = hidden_ND.new_empty(min(len(hidden_ND), _LinearCrossEntropy.ROWS), len(weight_VD))
+        shares = torch.empty_like(pages, dtype=torch.float32)
         for begin in range(0, len(tokens_N), _LinearCrossEntropy.ROWS):
             rows = slice(begin, begin + _LinearCrossEntropy.ROWS)
             x_nD, token_n1 = hidden_ND[rows], tokens_N[rows, None]
-            logits_nV = torch.addmm(bias_V, x_nD, weight_VD.T).float()
-            share_nV = logits_nV.softmax(1)
+            logits_nV = torch.addmm(bias_V, x_nD, weight_VD.T, out=pages[: len(x_nD)]).float()
+            share_nV = torch.softmax(logits_nV, 1, out=shares[: len(x_nD)])
             # log of the sum of exponentials, from the likeliest code: its share is never too small for a logarithm
             log_sum_n1 = logits_nV.amax(1, keepdim=True) - share_nV.amax(1, keepdim=True).log()
             loss_n1 = log_sum_n1 - logits_nV.gather(1, token_n1)
@@ -45,8 +48,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
             total += loss_n1.sum()
             grad_V += share_nV.sum(0)
             share_nV = share_nV.to(x_nD.dtype)
-            grad_ND[rows] = share_nV @ weight_VD
-            grad_VD += share_nV.T @ x_nD
+            torch.mm(share_nV, weight_VD, out=grad_ND[rows])
+            if share_nV.dtype == torch.float32:
+                grad_VD.addmm_(share_nV.T, x_nD)
+            else:  # summed in float32
+                grad_VD += share_nV.T @ x_nD
         ctx.save_for_backward(grad_ND, grad_VD.to(weight_VD.dtype), grad_V.to(bias_V.dtype))
         ctx.count = count
         return total / ctx.count

@@ -111,7 +111,7 @@ def distribution(
     V = logits_BlV.shape[-1]
     mass_BlV = logits_BlV.softmax(-1)
     if top_p < 1.0 or (top_k or V) < V:
-        mass_BlV = mass_BlV * (logits_BlV >= least_kept(logits_BlV, min(top_k or V, V), top_p))
+        mass_BlV.masked_fill_(logits_BlV < least_kept(logits_BlV, min(top_k or V, V), top_p), 0.0)
     return TokenDistribution(mass_BlV)
 
 

@@ -79,17 +79,17 @@ class _Spans(torch.autograd.Function):
     before it adds them; here each is added where it belongs."""
 
     @staticmethod
-    def forward(ctx, x_BHLd: torch.Tensor, spans: tuple[tuple[int, int], ...]) -> tuple[torch.Tensor, ...]:
-        ctx.spans, ctx.length = spans, x_BHLd.shape[2]
-        return tuple(x_BHLd[:, :, start:stop] for start, stop in spans)
+    def forward(ctx, x_BLHd: torch.Tensor, spans: tuple[tuple[int, int], ...]) -> tuple[torch.Tensor, ...]:
+        ctx.spans, ctx.length = spans, x_BLHd.shape[1]
+        return tuple(x_BLHd[:, start:stop] for start, stop in spans)
 
     @staticmethod
     def backward(ctx, *grads):
         shape = list(grads[0].shape)
-        shape[2] = ctx.length
+        shape[1] = ctx.length
         total = grads[0].new_zeros(shape)
         for (start, stop), grad in zip(ctx.spans, grads):
-            total[:, :, start:stop] += grad
+            total[:, start:stop] += grad
         return total, None
 
 
@@ -101,14 +101,19 @@ def attend_by_scale(
     Equal to attention with `scale_mask(schedule, history)`; computes only the pairs that the mask keeps. Shapes are kept.
     """
     lengths = schedule.lengths
+    # tokens before heads, as memory has it: cutting and joining along tokens then moves whole rows
+    q_BLHd, k_BLHd, v_BLHd = (x.transpose(1, 2) for x in (q_BHLd, k_BHLd, v_BHLd))
     if history == 0:
-        keys, values = k_BHLd.split(lengths, 2), v_BHLd.split(lengths, 2)
+        keys, values = k_BLHd.split(lengths, 1), v_BLHd.split(lengths, 1)
     else:
         slices = (schedule.key_slice(k, history) for k in range(schedule.num_scales))
         spans = tuple((keys.start, keys.stop) for keys in slices)
-        keys, values = _Spans.apply(k_BHLd, spans), _Spans.apply(v_BHLd, spans)
-    calls = zip(q_BHLd.split(lengths, 2), keys, values)
-    return torch.cat([F.scaled_dot_product_attention(q, key, value, scale=scale) for q, key, value in calls], 2)
+        keys, values = _Spans.apply(k_BLHd, spans), _Spans.apply(v_BLHd, spans)
+    found = []
+    for scale_k in zip(q_BLHd.split(lengths, 1), keys, values):
+        q, key, value = (x.transpose(1, 2) for x in scale_k)
+        found.append(F.scaled_dot_product_attention(q, key, value, scale=scale).transpose(1, 2))
+    return torch.cat(found, 1).transpose(1, 2)
 
 
 class _Unit(torch.autograd.Function):
@@ -147,7 +152,7 @@ class Attention(nn.Module):
         # keys have no bias: it would shift all logits of a query alike
         bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
         qkv = F.linear(x_BLD, self.qkv.weight, bias).unflatten(-1, (3, self.heads, self.head_dim))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, L, D/H)
+        q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))  # each (B, H, L, D/H)
         if self.qk_norm:
             q = _Unit.apply(q) * self.head_log_scale.clamp(max=math.log(100.0)).exp()
             k = _Unit.apply(k)
