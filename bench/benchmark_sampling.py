@@ -10,6 +10,7 @@ top-k 900, top-p 0.96, float32. From the first scale to the latent state: the de
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -17,7 +18,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from bench.comparing import DEVICE, Timed, compare, interleaved, keep, kept_rows
+from bench.comparing import COMPILED, DEVICE, Timed, compare, interleaved, keep, kept_rows
 from bench.floors import synchronise
 from bench.plain import plain_sample
 from srdd.config import ModelConfig, SamplerConfig
@@ -50,7 +51,7 @@ class ClockedLadder(Ladder):
         self.ticks.append(time.perf_counter())
 
 
-def paths(history: int | None):
+def paths(history: int | None, compiled: bool = False):
     """Ours and the plain way to draw one batch with the same weights, each a function of a ladder; quantizer; bytes and operations by scale."""
     config = ModelConfig(
         patch_nums=SCHEDULE.patch_nums, codebook_size=V, codebook_dim=C, history=history, depth=DEPTH, width=WIDTH, heads=HEADS
@@ -59,21 +60,26 @@ def paths(history: int | None):
     for module in (model, quantizer):
         module.init_weights(generator("benchmark"))
         module.eval().to(DEVICE)
+    unchanged = copy.deepcopy(model)
+    if compiled:
+        model.compile_step()
     labels_B, source = torch.arange(BATCH, device=DEVICE), torch.Generator(DEVICE)
     ours = lambda ladder: generate(model, ladder, labels_B, range(BATCH), SAMPLER)  # noqa: E731
-    plain = lambda ladder: plain_sample(model, ladder, labels_B, SAMPLER, source.manual_seed(0))  # noqa: E731
+    plain = lambda ladder: plain_sample(unchanged, ladder, labels_B, SAMPLER, source.manual_seed(0))  # noqa: E731
     flops = [BATCH * flops for _, _, flops in sampling_cost(config, SAMPLER).by_scale]
     return ours, plain, quantizer, list(zip(sampling_bytes(config, SAMPLER, BATCH), flops))
 
 
+@pytest.mark.parametrize("compiled", COMPILED)
 @pytest.mark.parametrize("variant", HISTORIES)
-def test_sampling_against_plain(benchmark, rows, variant):
-    """A whole sample: network, draws and ladder."""
-    ours, plain, quantizer, work = paths(HISTORIES[variant])
-    ladder = quantizer.at(SCHEDULE)
-    compare(
-        benchmark, rows, lambda: ours(ladder), lambda: plain(ladder), 10, work, BATCH, variant=variant, scale="all", side="all"
+def test_sampling_against_plain(benchmark, rows, variant, compiled):
+    """A whole sample: network, draws and ladder; as it is, and with one compiled step for each scale."""
+    ours, plain, quantizer, work = paths(HISTORIES[variant], compiled)
+    ladder, names = (
+        quantizer.at(SCHEDULE),
+        {"variant": f"{variant}, compiled" if compiled else variant, "scale": "all", "side": "all"},
     )
+    compare(benchmark, rows, lambda: ours(ladder), lambda: plain(ladder), 10, work, BATCH, **names)
 
 
 @pytest.mark.parametrize("variant", HISTORIES)

@@ -13,7 +13,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.comparing import DEVICE, compare, kept_rows, training_work
+from bench.comparing import DEVICE, compare, kept_rows, training_step, training_work
+from bench.plain import plain_logits
 from srdd.config import ModelConfig
 from srdd.loss import linear_cross_entropy, next_scale_cross_entropy
 from srdd.masks import scale_mask
@@ -49,22 +50,11 @@ def test_training_step(benchmark, rows, variant, depth, patch_nums):
     labels_B = torch.arange(BATCH, device=DEVICE)
     tokens_BL = torch.randint(V, (BATCH, L), generator=source).to(DEVICE)
 
-    def step_of(mask_LL, loss_of):
-        model = ScaleTransformer(config, mask_LL)
-        model.init_weights(generator("benchmark model"))
-        model.to(DEVICE)
-        optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-
-        def step():
-            loss_of(model).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-
-        return step
-
-    ours = step_of(None, lambda model: linear_cross_entropy(model.hidden(inputs_BLC, labels_B), model.head, tokens_BL))
-    plain_loss = lambda model: next_scale_cross_entropy(model(inputs_BLC, labels_B), tokens_BL)  # noqa: E731
-    plain = step_of(scale_mask(config.schedule, config.history), plain_loss)
+    ours = training_step(config, lambda model: linear_cross_entropy(model.hidden(inputs_BLC, labels_B), model.head, tokens_BL))
+    mask_LL = scale_mask(config.schedule, config.history).to(DEVICE)
+    plain = training_step(
+        config, lambda model: next_scale_cross_entropy(plain_logits(model, inputs_BLC, labels_B, mask_LL), tokens_BL)
+    )
     with torch.device("meta"):
         weights = sum(weight.numel() for weight in ScaleTransformer(config).parameters())
     sizes = {"variant": variant, "depth": depth, "width": 64 * depth, "weights": weights, "tokens": L}

@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.comparing import DEVICE, compare, kept_rows, training_work
+from bench.comparing import COMPILED, DEVICE, compare, kept_rows, training_step, training_work
 from bench.plain import plain_logits
 from srdd.config import ModelConfig
 from srdd.loss import linear_cross_entropy, next_scale_cross_entropy
@@ -51,9 +51,10 @@ def test_attention_by_scale_against_dense_mask(benchmark, rows, history):
     compare(benchmark, rows, ours, plain, 30, [work], BATCH, what="attention", history=str(history))
 
 
+@pytest.mark.parametrize("compiled", COMPILED)
 @pytest.mark.parametrize("history", HISTORIES)
-def test_training_step_against_dense_mask(benchmark, rows, history):
-    """A whole step: forward, loss, backward, AdamW."""
+def test_training_step_against_dense_mask(benchmark, rows, history, compiled):
+    """A whole step: forward, loss, backward, AdamW; as it is, and with the network compiled."""
     config = ModelConfig(
         patch_nums=SCHEDULE.patch_nums, codebook_size=V, codebook_dim=C, history=history, depth=DEPTH, width=WIDTH, heads=HEADS
     )
@@ -62,20 +63,11 @@ def test_training_step_against_dense_mask(benchmark, rows, history):
     labels_B = torch.arange(BATCH, device=DEVICE)
     tokens_BL = torch.randint(V, (BATCH, SCHEDULE.seq_len), generator=source).to(DEVICE)
 
-    def step_of(loss_of):
-        model = ScaleTransformer(config)
-        model.init_weights(generator("benchmark model"))
-        model.to(DEVICE)
-        optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-
-        def step():
-            loss_of(model).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-
-        return step
-
     mask_LL = scale_mask(SCHEDULE, history).to(DEVICE)
-    ours = step_of(lambda model: linear_cross_entropy(model.hidden(inputs_BLC, labels_B), model.head, tokens_BL))
-    plain = step_of(lambda model: next_scale_cross_entropy(plain_logits(model, inputs_BLC, labels_B, mask_LL), tokens_BL))
-    compare(benchmark, rows, ours, plain, 10, [training_work(config, BATCH)], BATCH, what="training step", history=str(history))
+    hidden = torch.compile(ScaleTransformer.hidden) if compiled else ScaleTransformer.hidden
+    ours = training_step(config, lambda model: linear_cross_entropy(hidden(model, inputs_BLC, labels_B), model.head, tokens_BL))
+    plain = training_step(
+        config, lambda model: next_scale_cross_entropy(plain_logits(model, inputs_BLC, labels_B, mask_LL), tokens_BL)
+    )
+    what = "training step, compiled" if compiled else "training step"
+    compare(benchmark, rows, ours, plain, 10, [training_work(config, BATCH)], BATCH, what=what, history=str(history))

@@ -7,6 +7,7 @@ faster counts.
 
 from __future__ import annotations
 
+import shutil
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from srdd.config import ModelConfig
 from srdd.model import ScaleTransformer
+from srdd.noise import generator
 
 from .floors import Rates, best_rates, floor_of, measure_rates, seconds
 from .provenance import host_class
@@ -27,6 +29,8 @@ from .verb import device_name
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 FOLDER = Path("results/benchmarks")
+# torch.compile needs a C++ compiler on a CPU
+COMPILED = [False, True] if DEVICE.type == "cuda" or shutil.which("g++") else [False]
 
 
 def flops_of(call: Callable[[], object]) -> int:
@@ -45,6 +49,21 @@ def training_work(config: ModelConfig, batch: int) -> tuple[int, int]:
         labels_B = torch.zeros(batch, dtype=torch.long)
     moved = 6 * sum(weight.nbytes for weight in model.parameters())
     return moved, 3 * flops_of(lambda: model(inputs_BLC, labels_B))
+
+
+def training_step(config: ModelConfig, loss_of: Callable[[ScaleTransformer], torch.Tensor]) -> Callable[[], None]:
+    """A whole step of a fresh model: forward, loss, backward, AdamW."""
+    model = ScaleTransformer(config)
+    model.init_weights(generator("benchmark model"))
+    model.to(DEVICE)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+
+    def step() -> None:
+        loss_of(model).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
 
 
 def kept_rows(name: str, *key: str):

@@ -29,9 +29,13 @@ BATCH = 256
 def open_tokenizer(run: Run) -> Tokenizer:
     """The tokenizer that a run reads, on its device. Raises ValueError for one of another config."""
     wanted = TokenizerConfig.model_validate_json(json.dumps(run.config["tokenizer"]["config"]))
-    tokenizer = load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors", expect=wanted).to(run.device)
-    # the layout that a GPU's convolutions compute in
-    return tokenizer.to(memory_format=torch.channels_last) if run.device.type == "cuda" else tokenizer
+    return placed(load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors", expect=wanted), run.device)
+
+
+def placed(tokenizer: Tokenizer, device: torch.device) -> Tokenizer:
+    """A tokenizer on a device, in the layout that a GPU's convolutions compute in."""
+    tokenizer = tokenizer.to(device)
+    return tokenizer.to(memory_format=torch.channels_last) if device.type == "cuda" else tokenizer
 
 
 def usable_codes(codebook_size: int, tokens: int) -> int:

@@ -24,6 +24,7 @@ from srdd.sampling import generate
 from srdd.tokenizer import Tokenizer
 
 from .config import LatencyConfig
+from .encode import placed
 from .floors import DTYPES, Rates, best_rates, measure_rates, sampling_floors, seconds, synchronise
 from .progress import Progress
 from .sample import made_ready
@@ -91,22 +92,29 @@ def build(name: str, entry: dict, device: torch.device, config: LatencyConfig) -
         module.init_weights(generator("latency"))
         module.eval().to(device)
     made_ready(model, config)
+    tokenizer = placed(tokenizer, device)
     sampler = SamplerConfig.model_validate_json(json.dumps(entry["sampler"]))
     return Contender(name, entry["identity"], model, tokenizer, sampler, DTYPES[config.precision])
 
 
-def peak_memory(call, device: torch.device) -> int:
-    """Most bytes that tensors hold at once during a call, beyond what was held before it."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        call()
-        synchronise(device)
-        return torch.cuda.max_memory_allocated(device) - before
-    # a compiled program hides its tensors: on the CPU the same program is counted operation by operation
-    with torch.compiler.set_stance("force_eager"), TensorBytes() as counter:
-        call()
-    return counter.peak
+def peak_memory(contender: Contender, batch: int, device: torch.device) -> int:
+    """Most bytes that tensors hold at once during a draw, beyond what was held before it. A compiled program keeps caches between batches
+    and hides its tensors: the same program is counted operation by operation, with a cache of its own."""
+    model = contender.model
+    kept, model.cache_pool = model.cache_pool, None
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+                before = torch.cuda.memory_allocated(device)
+                contender.draw(batch, device)
+                synchronise(device)
+                return torch.cuda.max_memory_allocated(device) - before
+            with TensorBytes() as counter:
+                contender.draw(batch, device)
+            return counter.peak
+    finally:
+        model.cache_pool = kept
 
 
 @torch.no_grad()
@@ -117,7 +125,9 @@ def scale_seconds(contender: Contender, batch: int, device: torch.device) -> lis
     denoise = guide(denoiser, model.schedule, sampler.cfg_scale, sampler.cfg_ramp, model.config.null_label, denoiser.history)
     labels_B = torch.zeros(batch, dtype=torch.long, device=device)
     for k, length in enumerate(model.schedule.lengths):
-        inputs_BlC = torch.zeros(batch, length, model.config.codebook_dim, device=device)
+        inputs_BlC = torch.zeros(batch, model.config.codebook_dim, length, device=device).transpose(
+            1, 2
+        )  # as read_scale gives them
         times.append(seconds(lambda: denoise(inputs_BlC, k, labels_B), device))  # noqa: B023 (called at once)
     return times
 
@@ -175,9 +185,11 @@ def work(run: Run) -> None:
         for batch in config.batch_sizes:
 
             def probe(contender=contender, batch=batch):
-                for _ in range(config.warmup):
+                # a compiled step is captured at its second call
+                for _ in range(config.warmup + config.compile):
                     contender.draw(batch, run.device)
-                peak = peak_memory(lambda: contender.draw(batch, run.device), run.device)
+                    scale_seconds(contender, batch, run.device)
+                peak = peak_memory(contender, batch, run.device)
                 run.add("peak_memory_bytes", peak, "bytes", num_images=batch, **contender.identity)
 
             fits[contender.name, batch] = attempt(run, contender, batch, probe)

@@ -30,11 +30,15 @@ class StreamedPictures:
     shape: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.at = 0
+        self.at, self.archive = 0, None
         self._open()
 
     def _open(self) -> None:
-        self.stream = zipfile.ZipFile(self.path).open("arr_0.npy")
+        if self.archive is not None:
+            self.stream.close()
+            self.archive.close()
+        self.archive = zipfile.ZipFile(self.path)
+        self.stream = self.archive.open("arr_0.npy")
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         self.shape, column_major, dtype = read[np.lib.format.read_magic(self.stream)](self.stream)
         if dtype != np.uint8 or column_major or len(self.shape) != 4 or self.shape[3] != 3:

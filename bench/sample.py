@@ -63,7 +63,7 @@ def sample_into(
     pictures, and the batch size that fitted into memory."""
     ladder, device = tokenizer.at(model.schedule), model.position.device
     labels_N = labels_of(len(images_NCHW), first, model.config.num_classes).to(device)
-    kept, asked, i = [], batch, 0
+    kept, asked, i = [], max(batch, STRIP), 0
     while i < len(images_NCHW):
         labels_B = labels_N[i : i + batch]
         try:
@@ -75,6 +75,7 @@ def sample_into(
             tokens_BL = f_hat_BChw = None
         if tokens_BL is None:  # outside of the handler, which holds what did not fit
             batch = len(labels_B) // 2
+            model.free_compiled()
             if device.type == "cuda":
                 torch.cuda.empty_cache()
             continue

@@ -97,7 +97,10 @@ def work(run: Run) -> None:
             run.add_cost(sampling_cost(model.config, sampler), **names)
             if sweep.thresholds and not (sampler.refine_steps or sampler.sr_steps):
                 labels_B = labels_N[: len(tokens_BL)].to(run.device)
-                shares = drawn_probabilities(whole, tokenizer.at(model.schedule), tokens_BL, labels_B, sampler)
+                parts = [slice(i, i + batch) for i in range(0, len(tokens_BL), batch)]
+                ladder = tokenizer.at(model.schedule)
+                found = [drawn_probabilities(whole, ladder, tokens_BL[part], labels_B[part], sampler) for part in parts]
+                shares = [torch.cat(scale) for scale in zip(*found)]
                 report_probabilities(run, shares, sweep.thresholds, {**names, "num_images": len(tokens_BL)})
     finally:
         scratch.unlink(missing_ok=True)

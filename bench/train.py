@@ -36,7 +36,7 @@ from .ranks import Ranks
 from .training import Average, Batch, Resume, batch_indices, check_finite, learning_rate, pack, unpack
 from .verb import Run, is_out_of_memory, main
 
-EVAL_BATCH = 256
+EVAL_TOKENS = 2**15  # of one part of a look at held-out losses: its logits are held whole, 0.5 GB at 4 096 codes
 TRIES = 5  # halvings of a micro-batch that does not fit, to say what would
 NO_DECAY = ("position", "level_embedding", "head_log_scale", "modulation_table")
 
@@ -58,8 +58,9 @@ def held_out(
     the pictures."""
     schedule, mine = model.schedule, ranks.rows(len(labels_N))
     sums_2K = torch.zeros(2, schedule.num_scales, dtype=torch.float64, device=device)
-    for i in range(mine.start, mine.stop, EVAL_BATCH):
-        rows = slice(i, min(i + EVAL_BATCH, mine.stop))
+    batch = max(1, EVAL_TOKENS // schedule.seq_len)
+    for i in range(mine.start, mine.stop, batch):
+        rows = slice(i, min(i + batch, mine.stop))
         tokens_BL = torch.from_numpy(tokens_NL[rows].astype(np.int64)).to(device)
         logits_BLV = model(ladder.teacher_forced_inputs(tokens_BL), torch.from_numpy(labels_N[rows]).to(device))
         found_2BL = torch.stack((token_losses(logits_BLV, tokens_BL), (logits_BLV.argmax(-1) == tokens_BL).float()))
@@ -122,7 +123,9 @@ class Trainer:
             torch._dynamo.config.optimize_ddp = False
         # a schedule of one scale reads no state: its input layer gets no gradient
         unused = self.model_config.schedule.num_scales == 1
-        return DistributedDataParallel(learner, gradient_as_bucket_view=True, find_unused_parameters=unused)
+        return DistributedDataParallel(
+            learner, gradient_as_bucket_view=True, find_unused_parameters=unused, broadcast_buffers=False
+        )
 
     def restore(self) -> None:
         """Go on from the last checkpoint, if there is one of this code and config."""
@@ -132,6 +135,9 @@ class Trainer:
             for name, value in self.best.items():
                 value.copy_(tensors[f"best.{name}"])
             self.run.say(f"resumes at step {self.state['step']}")
+        elif self.ranks.first:
+            for old in (self.run.out / "snapshots").glob("step_*.safetensors"):
+                old.unlink()  # of an earlier run of other code
         steps = self.ranks.gather(torch.tensor(self.state["step"])).tolist()
         if len(set(steps)) > 1:
             raise ValueError(
@@ -331,9 +337,6 @@ def model_identity(run: Run) -> dict[str, Any]:
 
 def carry_out(run: Run, make: Callable[[Run], Trainer]) -> None:
     """A whole training, from where it was interrupted: what every verb that trains a scale transformer does and writes."""
-    if run.ranks.first and not (run.out / "resume.safetensors").is_file():
-        for old in (run.out / "snapshots").glob("step_*.safetensors"):
-            old.unlink()  # of an earlier run of other code
     trainer = make(run)
     trainer.restore()
     trainer.loop()

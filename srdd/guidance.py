@@ -36,10 +36,10 @@ def guidance_weights(cfg_scale: float, cfg_ramp: str, num_scales: int) -> list[f
 
 
 def guided_scales(weights: list[float], schedule: ScaleSchedule, history: int | None) -> list[bool]:
-    """At which scales the network must also run without class (arXiv 2207.12598): where w is not 1, and where a later
-    scale that needs it still attends to this one."""
-    K = schedule.num_scales
-    return [any(weights[j] != 1.0 and schedule.first_visible(j, history) <= k for j in range(k, K)) for k in range(K)]
+    """At which scales the network must also run without class (arXiv 2207.12598): where w is not 1; and at all scales as soon as one
+    does, where scales attend to earlier ones: the cache holds both halves or one."""
+    guided = [w != 1.0 for w in weights]
+    return guided if history == 0 else [any(guided)] * schedule.num_scales
 
 
 def guide(

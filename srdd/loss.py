@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 
 from .schedule import ScaleSchedule
 from .tokenizer import Tokenizer
@@ -58,6 +59,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return total / ctx.count
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         return *(saved * (grad / ctx.count) for saved in ctx.saved_tensors), None, None, None
 

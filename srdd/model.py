@@ -208,12 +208,19 @@ class ScaleTransformer(nn.Module):
         step = torch.compile(ScaleTransformer.step, dynamic=False, fullgraph=True, **options)
 
         def compiled(*arguments):
-            # a graph for each scale, batch and model is what is wanted here, and more than Dynamo thinks reasonable
+            # a graph for each scale and batch is what is wanted here, and more than Dynamo thinks reasonable
             with torch._dynamo.config.patch(recompile_limit=10_000, accumulated_recompile_limit=10_000):
                 torch.compiler.cudagraph_mark_step_begin()
                 return step(self, *arguments)
 
         self.step, self.cache_pool = compiled, {}
+
+    def free_compiled(self) -> None:
+        """Give back what a compiled step keeps between batches: caches of every batch size, and on a GPU the captured graphs."""
+        if self.cache_pool is not None:
+            self.cache_pool.clear()
+            if self.position.is_cuda:
+                torch._inductor.cudagraph_trees.reset_cudagraph_trees()
 
     def denoiser(self) -> Denoiser:
         """A fresh `denoise` for one batch of images."""

@@ -23,11 +23,12 @@ from .quantizer import Ladder
 
 
 def _invert(mass: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Place at which the sums of float64 masses pass a target, and the sum before it; a place without mass is never returned."""
+    """Place at which the sums of float64 masses pass a target, and the sum before it; a place without mass is not returned. Masses that
+    are no numbers give some place inside: on a GPU an index outside would end the process."""
     sums = mass.cumsum(-1)
-    place = torch.searchsorted(sums, target, right=True)
+    place = torch.searchsorted(sums, target.clamp(min=0.0), right=True)
     # rounding may put the target on the total itself: take the place at which the sum becomes whole
-    place = torch.minimum(place, torch.searchsorted(sums, sums[..., -1:].contiguous()))
+    place = torch.minimum(place, torch.searchsorted(sums, sums[..., -1:].contiguous())).clamp_(max=mass.shape[-1] - 1)
     return place, sums.gather(-1, place) - mass.gather(-1, place)
 
 
@@ -35,7 +36,8 @@ def _invert(mass: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, tor
 class TokenDistribution:
     """What tokens are drawn from, after temperature, top-k and nucleus (arXiv 1904.09751).
 
-    mass_BlV: not normalised, 0 for a code that was cut off, in the logits' own precision; every sum of it runs in float64.
+    mass_BlV: not normalised, 0 for a code that was cut off, in the logits' own precision; sums run in float64, but for those of 64 codes
+    in `draw`.
     """
 
     mass_BlV: torch.Tensor
@@ -43,8 +45,8 @@ class TokenDistribution:
     def draw(self, uniform_Bl: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens by inverting the cumulative distribution at float64 numbers in [0, 1), and the probability of each.
 
-        Sums run in float64: a float32 Gumbel trick lowers the effective temperature (arXiv 2409.02908). Probability 0 is never
-        drawn. Returns tokens_Bl and probability_Bl.
+        Sums run in float64 but inside a block: a float32 Gumbel trick lowers the effective temperature (arXiv 2409.02908). Probability 0
+        is never drawn. Returns tokens_Bl and probability_Bl.
         """
         V = self.mass_BlV.shape[-1]
         # two levels, first a block of codes and then one of its codes: the sums of 4 096 codes are never written down one by one

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from .config import ModelConfig
 from .schedule import ScaleSchedule
@@ -32,7 +33,7 @@ class ScaleCache:
         self.depth, self.static = depth, pool is not None
         self.pool: dict = {} if pool is None else pool
         self.buffers: list[torch.Tensor] = []
-        self.start, self.k = 0, -1
+        self.start, self.k, self.batch = 0, -1, 0
 
     def enter(self, k: int, shape: tuple[int, int, int], like: torch.Tensor) -> None:
         """Make room for scale k: once per scale, before the first block. shape: images, heads, width of a head; like: a tensor of the
@@ -41,8 +42,12 @@ class ScaleCache:
         if self.history != 0 and k not in (0, self.k, self.k + 1):
             raise ValueError(f"scale {k} asked for after scale {self.k}: scales follow one another")
         if k == 0:
-            self.start = 0
+            self.start, self.batch = 0, shape[0]
         if self.history != 0:
+            if shape[0] != self.batch:
+                raise ValueError(
+                    f"scale {k} asked for {shape[0]} images, the scales before it for {self.batch}: one batch a cache"
+                )
             self.buffers = self._buffers(shape, like)
         start = self.schedule.key_slice(k, self.history).start
         if start > self.start:
@@ -57,11 +62,12 @@ class ScaleCache:
 
     def _buffers(self, shape: tuple[int, int, int], like: torch.Tensor) -> list[torch.Tensor]:
         B, H, dim = shape
-        if shape not in self.pool:
-            self.pool[shape] = [like.new_empty(2, B, H, self.capacity, dim) for _ in range(self.depth)]
-            for buffer in self.pool[shape] if self.static else ():
+        key = shape, like.dtype, like.device
+        if key not in self.pool:
+            self.pool[key] = [like.new_empty(2, B, H, self.capacity, dim) for _ in range(self.depth)]
+            for buffer in self.pool[key] if self.static else ():
                 torch._dynamo.mark_static_address(buffer)
-        return self.pool[shape]
+        return self.pool[key]
 
     def extend(self, block: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Store scale k's own keys and values, (B, H, l, D/H), and return all that it attends to."""
@@ -117,7 +123,8 @@ def attend_by_scale(
 
 
 class _Unit(torch.autograd.Function):
-    """Vectors over their L2 norms. Autograd's own quotient keeps and reads three tensors of this size; the result alone is enough."""
+    """Vectors over their L2 norms, in float32 or finer. Autograd's own quotient keeps and reads three tensors of this size; the result
+    alone is enough for a first derivative."""
 
     @staticmethod
     def forward(ctx, x_BHLd: torch.Tensor) -> torch.Tensor:
@@ -128,6 +135,7 @@ class _Unit(torch.autograd.Function):
         return unit_BHLd
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad_BHLd):
         unit_BHLd, inverse_BHL1 = ctx.saved_tensors
         along_BHL1 = (grad_BHLd * unit_BHLd).sum(-1, keepdim=True)

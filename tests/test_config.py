@@ -359,6 +359,7 @@ def test_missing_files_are_named_before_any_job_and_not_when_planning(tmp_path, 
     plan = load_study(edited(tmp_path, **changes))
     missing = missing_files(plan)
     assert missing and all(word in missing[0] for word in words)
+    assert missing_files(plan, [run for run in plan.jobs if run.startswith("latency/")]) == [], "timing reads no file"
     assert missing_files(load_study(edited(tmp_path))) == []
 
 

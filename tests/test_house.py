@@ -107,6 +107,26 @@ def test_run_needs_nothing_but_python():
     assert names(ast.parse((ROOT / "run").read_text())) <= set(sys.stdlib_module_names)
 
 
+def the_run_program(folder):
+    """Names of ./run as if it lay in a folder: the program without its last line."""
+    source = (ROOT / "run").read_text(encoding="utf-8").rstrip().removesuffix("main()")
+    names = {"__file__": str(folder / "run"), "__name__": "run"}
+    exec(compile(source, "run", "exec"), names)
+    return names
+
+
+def test_run_tells_a_study_from_a_setting(tmp_path):
+    """Catches `--config processes=2` taken for the file of a study, and a study that is not seen behind one."""
+    names, file = the_run_program(tmp_path), tmp_path / "mine.yaml"
+    file.touch()
+    take, setting = names["take_config"], ["--config", "processes=2"]
+    assert take(setting) == (names["DEFAULT"], setting)
+    assert take(["full", *setting, "--config", str(file)]) == (file, ["full", *setting])
+    assert take([f"--config={file}", *setting]) == (file, setting)
+    with pytest.raises(SystemExit, match="other.yaml: no such file"):
+        take(["--config", "other.yaml"])
+
+
 @pytest.mark.parametrize(
     "command, works", [(["run", "snakemake"], False), (["-m", "snakemake"], True), (["-m", "other", "snakemake"], False)]
 )
@@ -114,9 +134,7 @@ def test_a_lock_is_lifted_unless_a_snakemake_lives(tmp_path, command, works):
     """Catches ./run that takes itself for a living snakemake and never lifts the lock of a killed one."""
     for name in ("run", "snakemake.py", "other.py"):
         (tmp_path / name).write_text("import time\nprint('up', flush=True)\ntime.sleep(60)\n")
-    source = (ROOT / "run").read_text(encoding="utf-8").rstrip().removesuffix("main()")
-    names = {"__file__": str(tmp_path / "run"), "__name__": "run"}
-    exec(compile(source, "run", "exec"), names)  # the program without its last line
+    names = the_run_program(tmp_path)
     process = subprocess.Popen([sys.executable, *command], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "up\n"

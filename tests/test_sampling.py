@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oracle import FALSE_ALARM, Oracle, chi_square, reference_distribution
+from srdd import guidance
 from srdd.config import SamplerConfig
 from srdd.cost import sampling_cost
 from srdd.guidance import guidance_weights, guide, guided_scales
@@ -71,6 +72,17 @@ def test_draw_at_the_edges():
     logits = torch.tensor([[[-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf]]]).expand(1, 2, 5)
     uniform = torch.tensor([[0.0, 1 - 2**-53]], dtype=torch.float64)
     assert draw_tokens(logits, uniform).tolist() == [[1, 3]]
+    # many codes of which few have mass, at numbers that lie on the sums themselves or one rounding beside them
+    logits = torch.full((1, 1, 256), -torch.inf)
+    logits[..., 3::67] = torch.randn(4, generator=generator("edges"))
+    found = distribution(logits)
+    sums = found.mass_BlV.double().cumsum(-1).unique()
+    on = torch.cat([(sums / sums[-1]).nextafter(torch.tensor(end, dtype=torch.float64)) for end in (0.0, 0.5, 1.0)]).clamp(
+        0, 1 - 2**-53
+    )
+    tokens, probability = TokenDistribution(found.mass_BlV.expand(1, len(on), 256)).draw(on[None])
+    assert ((tokens - 3) % 67 == 0).all() and (probability > 0).all()
+    assert draw_tokens(torch.full((1, 1, 128), torch.nan), torch.tensor([[0.5]], dtype=torch.float64)).max() < 128
 
 
 @pytest.mark.parametrize("cfg_scale, ramp", [(1.0, "linear"), (2.0, "constant"), (3.0, "linear")])
@@ -112,7 +124,9 @@ def test_where_guidance_costs_a_second_half():
     assert linear == [1.0, pytest.approx(4 / 3), pytest.approx(5 / 3), 2.0]
     assert guided_scales(linear, schedule, 0) == [False, True, True, True]
     assert guided_scales(linear, schedule, None) == [True] * 4
-    assert guided_scales([1.0, 1.0, 1.0, 2.0], schedule, 1) == [False, False, True, True]
+    assert guided_scales([1.0, 1.0, 2.0, 1.0], schedule, 0) == [False, False, True, False]
+    assert guided_scales([1.0, 1.0, 2.0, 1.0], schedule, 1) == [True] * 4
+    assert guided_scales([1.0] * 4, schedule, None) == [False] * 4
     with pytest.raises(ValueError, match=r"0\.5"):
         guidance_weights(0.5, "linear", 4)
     with pytest.raises(ValueError, match="linear"):
@@ -133,20 +147,42 @@ def test_same_seed_same_picture_in_any_batch(make_model, make_ladder, history):
     assert torch.equal(alone[0], whole[4]) and torch.equal(turned.flip(0), whole)
 
 
-@pytest.mark.parametrize("history", [None, 0, 1])
+# w of every scale: both ramps, and guidance that ends early, starts late, or pauses
+RAMPS = [
+    (1.0, 1.5, 2.0, 2.5),
+    (2.5, 2.5, 2.5, 2.5),
+    (1.0, 2.0, 1.0, 1.0),
+    (3.0, 1.0, 1.0, 1.0),
+    (1.0, 1.0, 2.0, 1.0),
+    (2.0, 1.0, 2.0, 1.0),
+]
+
+
+@pytest.mark.parametrize("ramp", RAMPS)
+@pytest.mark.parametrize("history", [None, 0, 1, 2])
 @torch.no_grad()
-def test_guided_model_equals_two_separate_ones(make_model, make_ladder, history):
-    """Catches halves of the doubled batch that mix, or a skipped half that was needed."""
+def test_guided_model_equals_two_separate_ones(make_model, monkeypatch, history, ramp):
+    """Catches halves of the doubled batch that mix, or a skipped half that a later scale needs."""
+    monkeypatch.setattr(guidance, "ramp_tried", lambda cfg_scale, k, num_scales: ramp[k], raising=False)
     model, schedule = make_model(patch_nums=(1, 2, 3, 4), history=history), ScaleSchedule((1, 2, 3, 4))
     labels = torch.tensor([0, 2])
     denoiser = model.denoiser()
-    guided = guide(denoiser, schedule, 2.5, "linear", 3, denoiser.history)
+    guided = guide(denoiser, schedule, 2.5, "tried", 3, denoiser.history)
     cond, uncond = model.denoiser(), model.denoiser()
     nobody = torch.full_like(labels, 3)
-    for k, w in enumerate(guidance_weights(2.5, "linear", 4)):
+    for k, w in enumerate(ramp):
         inputs = torch.randn(2, schedule.lengths[k], 4, generator=generator("x", k))
         c, u = cond(inputs, k, labels), uncond(inputs, k, nobody)
         torch.testing.assert_close(guided(inputs, k, labels), u + w * (c - u), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_cache_holds_one_batch(make_model):
+    """Catches keys of another batch, or of none, read for those of earlier scales."""
+    denoise, labels = make_model().denoiser(), torch.tensor([0, 2])
+    denoise(torch.zeros(2, 1, 4), 0, labels)
+    with pytest.raises(ValueError, match="1 images, the scales before it for 2"):
+        denoise(torch.zeros(1, 4, 4), 1, labels)
 
 
 @torch.no_grad()
