@@ -19,6 +19,7 @@ from bench.comparing import DEVICE, compare, flops_of, kept_rows
 from bench.config import FeaturesConfig
 from bench.features import Classifier, import_torchvision, save_classifier
 from bench.metrics import Extractor, Scored, metric_fidelity
+from bench.reference import Reference
 from srdd.noise import generator
 
 COUNT, SHAPE = 1000, {"channels": 1, "image_size": 32, "num_classes": 10}
@@ -82,7 +83,7 @@ def test_all_metrics_per_thousand_pictures(benchmark, rows, tmp_path):
     """FID, KID, IS, precision and recall of 1000 pictures against 1000, extraction included."""
     save_classifier(tmp_path / "features.safetensors", classifier(), SHAPE, CONFIG)
     extractor = Extractor(CONFIG, DEVICE, tmp_path)
-    scored = Scored(pictures("a").numpy(), None, pictures("b").numpy(), extractor)
+    scored = Scored(pictures("a").numpy(), None, Reference(pictures("b").numpy()), extractor)
     ours = lambda: metric_fidelity(scored)  # noqa: E731
     compare(
         benchmark,
