@@ -36,13 +36,12 @@ def read_safetensors(path: Path, wanted: ModelConfig) -> ScaleTransformer:
 
 
 def work(run: Run) -> None:
-    about = run.settings("weights", WeightsConfig)
-    weights = about.model_copy(update={"file": run.files.get("weights", about.file)})
-    model = read_weights(weights, "weights", sys.modules[__name__], run.settings("model", ModelConfig))
+    weights = run.settings("weights", WeightsConfig)
+    model = read_weights(run, "weights", weights, sys.modules[__name__], run.settings("model", ModelConfig))
     save_model(run.out / "model.safetensors", model, imported=weights.sha256)
     count = sum(parameter.numel() for parameter in model.parameters())
     run.add("parameters", count, "weights", **run.job["identity"])
-    run.say(f"imported {count / 1e6:.1f} million weights from {weights.file}")
+    run.say(f"imported {count / 1e6:.1f} million weights from {run.files.get('weights', weights.file)}")
 
 
 if __name__ == "__main__":

@@ -17,10 +17,9 @@ from torch.utils._pytree import tree_iter
 
 from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
 from srdd.cost import sampling_bytes, sampling_cost
-from srdd.guidance import guide
 from srdd.model import ScaleTransformer
 from srdd.noise import derive_seed, generator
-from srdd.sampling import generate
+from srdd.sampling import generate, guided_denoiser
 from srdd.tokenizer import Tokenizer
 
 from .config import LatencyConfig
@@ -90,9 +89,8 @@ def build(name: str, entry: dict, device: torch.device, config: LatencyConfig) -
     tokenizer = Tokenizer(TokenizerConfig.model_validate_json(json.dumps(entry["tokenizer"])))
     for module in (model, tokenizer):
         module.init_weights(generator("latency"))
-        module.eval().to(device)
-    made_ready(model, config)
-    tokenizer = placed(tokenizer, device)
+        module.eval()
+    model, tokenizer = made_ready(model.to(device), config), placed(tokenizer, device)
     sampler = SamplerConfig.model_validate_json(json.dumps(entry["sampler"]))
     return Contender(name, entry["identity"], model, tokenizer, sampler, DTYPES[config.precision])
 
@@ -120,14 +118,12 @@ def peak_memory(contender: Contender, batch: int, device: torch.device) -> int:
 @torch.no_grad()
 def scale_seconds(contender: Contender, batch: int, device: torch.device) -> list[float]:
     """Time of the network at each scale of one sample, guidance included."""
-    model, sampler, times = contender.model, contender.sampler, []
-    denoiser = model.denoiser()
-    denoise = guide(denoiser, model.schedule, sampler.cfg_scale, sampler.cfg_ramp, model.config.null_label, denoiser.history)
+    model, times = contender.model, []
+    denoise = guided_denoiser(model, contender.sampler)
     labels_B = torch.zeros(batch, dtype=torch.long, device=device)
     for k, length in enumerate(model.schedule.lengths):
-        inputs_BlC = torch.zeros(batch, model.config.codebook_dim, length, device=device).transpose(
-            1, 2
-        )  # as read_scale gives them
+        # in memory as read_scale gives them
+        inputs_BlC = torch.zeros(batch, model.config.codebook_dim, length, device=device).transpose(1, 2)
         times.append(seconds(lambda: denoise(inputs_BlC, k, labels_B), device))  # noqa: B023 (called at once)
     return times
 

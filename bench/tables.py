@@ -75,13 +75,13 @@ def _score_row(results: Results, suite: str, variant: str) -> dict[str, str]:
 
 def _published_cells(results: Results, suite: str, variant: str) -> dict[str, str]:
     """What others printed, in columns of their own: their evaluator is not ours."""
-    titles, numbers = {name: title for title, name in SCORES.items()}, results.suite(suite).get("published", [])
-    row: dict[str, str] = {f"Published {titles[n['metric']]} (its own evaluator)": "" for n in numbers}
-    mine = (n for n in numbers if n["variant"] == variant)
-    return row | {
-        f"Published {titles[n['metric']]} (its own evaluator)": Cell(f"{n['value']:g} ({n['source']})", value=n["value"])
-        for n in mine
-    }
+    titles, row = {name: title for title, name in SCORES.items()}, {}
+    for one in results.suite(suite).get("published", []):
+        column = f"Published {titles[one['metric']]} (its own evaluator)"
+        row.setdefault(column, "")
+        if one["variant"] == variant:
+            row[column] = Cell(f"{one['value']:g} ({one['source']})", value=one["value"])
+    return row
 
 
 def _line_row(results: Results, name: str, label: str, names: dict) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from .config import ConfigError, DatasetConfig, FeaturesConfig
-from .features import Classifier, classify, loss, save_classifier
+from .features import Classifier, batches, classify, loss, save_classifier
 from .prepare import open_split
 from .progress import Progress
 from .reference import read_reference
@@ -45,11 +45,10 @@ def work(run: Run) -> None:
     progress.close()
     model.eval()
     for name, pictures in (("train", train), ("test", test)):
-        indices = range(min(len(pictures), 10_000))
-        parts = (pictures.read(indices[i : i + 512]) for i in range(0, len(indices), 512))
-        found = torch.cat([classify(model, part, run.device) for part in parts])
-        right = (found == torch.from_numpy(pictures.labels_N[: len(indices)])).double().mean().item()
-        run.add(f"class_accuracy_{name}_{config.name}", right, "share", num_images=len(indices))
+        count = min(len(pictures), 10_000)
+        found = torch.cat([classify(model, part, run.device) for part in batches(pictures, 512, count)])
+        right = (found == torch.from_numpy(pictures.labels_N[:count])).double().mean().item()
+        run.add(f"class_accuracy_{name}_{config.name}", right, "share", num_images=count)
         run.say(f"{name} accuracy {right:.4f}")
     save_classifier(run.out / "features.safetensors", model.cpu(), shape, config)
 

@@ -81,8 +81,8 @@ class CodeUse:
 
 def load_external(run: Run, spec: TokenizerSpec) -> Tokenizer:
     """A tokenizer that exists: an official .pth, or a safetensors of ours; compared with the study's sizes."""
-    weights = WeightsConfig(file=run.files.get("tokenizer.weights", spec.weights), sha256=spec.sha256)
-    return read_weights(weights, "tokenizer.weights", sys.modules[__name__], spec.config)
+    weights = WeightsConfig(file=spec.weights, sha256=spec.sha256)
+    return read_weights(run, "tokenizer.weights", weights, sys.modules[__name__], spec.config)
 
 
 def read_pth(path: Path, wanted: TokenizerConfig) -> Tokenizer:

@@ -22,7 +22,7 @@ from srdd.lookup import find
 from .config import HUB, ConfigError, WeightsConfig, sum_needed
 from .progress import Progress
 from .results import written_whole
-from .verb import check_file
+from .verb import Run, check_file
 
 CHUNK = 1 << 20
 
@@ -80,9 +80,10 @@ def fetch(weights: WeightsConfig, key: str) -> Path:
         raise ConfigError(f"{error}; this copy in the cache is damaged: remove it, and it is downloaded again") from None
 
 
-def read_weights(weights: WeightsConfig, key: str, readers: ModuleType, wanted: BaseModel) -> nn.Module:
-    """A module from a file, by the function `read_<ending>(path, wanted)` of the module that knows its kind. Raises ConfigError, one
-    line that names the file and what does not fit."""
+def read_weights(run: Run, key: str, weights: WeightsConfig, readers: ModuleType, wanted: BaseModel) -> nn.Module:
+    """A module from a file, which lies where the run's job says now, by the function `read_<ending>(path, wanted)` of the module that
+    knows its kind. Raises ConfigError, one line that names the file and what does not fit."""
+    weights = weights.model_copy(update={"file": run.files.get(key, weights.file)})
     path = fetch(weights, key)
     try:
         return find(readers, "read", weights.file.rsplit(".", 1)[1])(path, wanted)

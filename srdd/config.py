@@ -30,6 +30,7 @@ class _Scheduled(Strict):
 
     @property
     def schedule(self) -> ScaleSchedule:
+        """patch_nums as a schedule (VAR, arXiv 2404.02905, section 3.2)."""
         return ScaleSchedule(self.patch_nums)
 
 
@@ -51,6 +52,7 @@ class TokenizerConfig(_Scheduled):
 
     @property
     def downsampling(self) -> int:
+        """Pixels along a side of the finest grid's tokens (VQGAN, arXiv 2012.09841): each level but one halves the side."""
         return 2 ** (len(self.channel_multipliers) - 1)
 
     @model_validator(mode="after")
@@ -102,6 +104,7 @@ class ModelConfig(_Scheduled):
 
     @property
     def conditional(self) -> bool:
+        """Whether the model knows classes (VAR, arXiv 2404.02905, section 3.3)."""
         return self.num_classes > 0
 
     @property

@@ -9,8 +9,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .config import ModelConfig, SamplerConfig
-from .guidance import guidance_weights, guide, guided_scales
+from .guidance import guidance_weights, guided_scales
 from .model import ScaleTransformer
+from .sampling import guided_denoiser
 
 
 @dataclass(frozen=True)
@@ -38,20 +39,14 @@ def sampling_cost(model: ModelConfig, sampler: SamplerConfig) -> Cost:
 def _doubled(model: ModelConfig, sampler: SamplerConfig) -> list[bool]:
     """At which scales the network also runs without class."""
     weights = guidance_weights(sampler.cfg_scale, sampler.cfg_ramp, model.schedule.num_scales)
-    return guided_scales(weights, model.schedule, _history(model))
-
-
-def _history(model: ModelConfig) -> int | None:
-    """How far the cache reaches: an explicit mask may look back at any scale."""
-    return None if model.mask is not None else model.history
+    return guided_scales(weights, model.history)
 
 
 def _flops(model: ModelConfig, sampler: SamplerConfig, batch: int) -> list[int]:
     """Operations of every scale, by torch's counter on the meta device, where it also sees fused attention."""
     with torch.device("meta"):
-        denoiser = ScaleTransformer(model).denoiser()
+        guided = guided_denoiser(ScaleTransformer(model), sampler)
         labels_B = torch.zeros(batch, dtype=torch.long)
-    guided = guide(denoiser, model.schedule, sampler.cfg_scale, sampler.cfg_ramp, model.null_label, denoiser.history)
     found = []
     for k, length in enumerate(model.schedule.lengths):
         inputs_BlC = torch.empty(batch, length, model.codebook_dim, device="meta")
@@ -72,7 +67,7 @@ def sampling_bytes(model: ModelConfig, sampler: SamplerConfig, batch: int, numbe
     """
     with torch.device("meta"):
         network = ScaleTransformer(model)
-    schedule, history, doubled = model.schedule, _history(model), _doubled(model, sampler)
+    schedule, history, doubled = model.schedule, model.history, _doubled(model, sampler)
     D, blocks = model.width, network.blocks
     core = _numbers(network.head) + sum(_numbers(b.attention) + _numbers(b.mlp_in) + _numbers(b.mlp_out) for b in blocks)
     adaln = [network.head_modulation, *([network.shared_modulation] if model.shared_adaln else [b.modulation for b in blocks])]

@@ -35,11 +35,11 @@ def guidance_weights(cfg_scale: float, cfg_ramp: str, num_scales: int) -> list[f
     return [ramp(cfg_scale, k, num_scales) for k in range(num_scales)]
 
 
-def guided_scales(weights: list[float], schedule: ScaleSchedule, history: int | None) -> list[bool]:
+def guided_scales(weights: list[float], history: int | None) -> list[bool]:
     """At which scales the network must also run without class (arXiv 2207.12598): where w is not 1; and at all scales as soon as one
     does, where scales attend to earlier ones: the cache holds both halves or one."""
     guided = [w != 1.0 for w in weights]
-    return guided if history == 0 else [any(guided)] * schedule.num_scales
+    return guided if history == 0 else [any(guided)] * len(guided)
 
 
 def guide(
@@ -52,7 +52,7 @@ def guide(
     u + w (c - u) of what it reads, so that the V logits of both halves are never made.
     """
     weights = guidance_weights(cfg_scale, cfg_ramp, schedule.num_scales)
-    doubled = guided_scales(weights, schedule, history)
+    doubled = guided_scales(weights, history)
     if not any(doubled):
         return denoise
     split = hasattr(denoise, "hidden")
@@ -60,6 +60,7 @@ def guide(
     both: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def guided(inputs_BlC: torch.Tensor, k: int, labels_B: torch.Tensor, *own: torch.Tensor) -> torch.Tensor:
+        """`denoise` under guidance (arXiv 2207.12598, equation 6): arguments and logits_BlV as of `denoise`."""
         # one doubled label tensor per batch, kept with its source: a model recognises it by identity
         if id(labels_B) not in both:
             both[id(labels_B)] = labels_B, torch.cat((labels_B, torch.full_like(labels_B, null_label)))

@@ -28,6 +28,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden_ND, weight_VD, bias_V, tokens_N, share_N, count):
+        """Sum of -log p over count (VAR, arXiv 2404.02905, equation 5), nats; share_N: weight of each token, None for 1."""
         total = hidden_ND.new_zeros((), dtype=torch.float32)
         grad_ND, grad_VD = torch.empty_like(hidden_ND), torch.zeros_like(weight_VD, dtype=torch.float32)
         grad_V = torch.zeros_like(bias_V, dtype=torch.float32)
@@ -61,6 +62,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
+        """The gradients that the way forward made, scaled."""
         return *(saved * (grad / ctx.count) for saved in ctx.saved_tensors), None, None, None
 
 

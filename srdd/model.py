@@ -17,9 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from . import masks
 from .config import ModelConfig
 from .lookup import find
-from .transformer import Block, ScaleCache, attend_by_scale, draw_paths, norm
+from .transformer import HALVES, Block, ScaleCache, attend_by_scale, draw_paths, norm
 
-HALVES = (torch.bfloat16, torch.float16)
 Modulation = tuple[list[tuple[torch.Tensor, ...]], tuple[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -208,6 +207,7 @@ class ScaleTransformer(nn.Module):
         step = torch.compile(ScaleTransformer.step, dynamic=False, fullgraph=True, **options)
 
         def compiled(*arguments):
+            """`step`, compiled; arguments and result as of `step`."""
             # a graph for each scale and batch is what is wanted here, and more than Dynamo thinks reasonable
             with torch._dynamo.config.patch(recompile_limit=10_000, accumulated_recompile_limit=10_000):
                 torch.compiler.cudagraph_mark_step_begin()

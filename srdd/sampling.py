@@ -260,11 +260,12 @@ def _draw_scale(denoise, inputs_BlC, k, labels_B, noise, config, known, ladder) 
     masked_Bl = labels_B.new_full((len(labels_B), where.stop - where.start), V)
     fixed_Bl = torch.zeros_like(masked_Bl, dtype=torch.bool) if known is None else known.mask_BL[:, where]
     own = [known.put_into(masked_Bl, where)] if known is not None and config.refine_steps else []
-    put = (lambda tokens_Bl: tokens_Bl) if known is None else (lambda tokens_Bl: known.put_into(tokens_Bl, where))
     found, tokens_Bl, probability_Bl = _one_pass(denoise(inputs_BlC, k, labels_B, *own), k, noise, config, "")
+    if known is not None:
+        tokens_Bl = known.put_into(tokens_Bl, where)
     if config.passes(k) == 1:
-        return put(tokens_Bl)
-    drawn = Drawn(put(tokens_Bl), probability_Bl, found.peak(), found.entropy(), ~fixed_Bl, fixed_Bl)
+        return tokens_Bl
+    drawn = Drawn(tokens_Bl, probability_Bl, found.peak(), found.entropy(), ~fixed_Bl, fixed_Bl)
     select = find(sys.modules[__name__], "select", config.select)
     for _ in range(config.passes(k) - 1):
         redraw_Bl = select(drawn, noise.uniform(masked_Bl.shape[1], "select"), config)
@@ -285,6 +286,12 @@ def _one_pass(logits_BlV, k, noise, config, use) -> tuple[TokenDistribution, tor
         again_Bl, other_Bl = found.draw(noise.uniform(length, "sr"))
         tokens_Bl, probability_Bl = torch.where(low_Bl, again_Bl, tokens_Bl), torch.where(low_Bl, other_Bl, probability_Bl)
     return found, tokens_Bl, probability_Bl
+
+
+def guided_denoiser(model: ScaleTransformer, config: SamplerConfig) -> Denoise:
+    """A fresh denoiser of a model for one batch, under a sampler's guidance (arXiv 2207.12598, equation 6)."""
+    denoiser = model.denoiser()
+    return guide(denoiser, model.schedule, config.cfg_scale, config.cfg_ramp, model.config.null_label, denoiser.history)
 
 
 @torch.no_grad()
@@ -310,7 +317,5 @@ def generate(
         raise ValueError(
             f"known tokens {tuple(known.tokens_BL.shape)} and mask {tuple(known.mask_BL.shape)}: must be {shape}, a row per image"
         )
-    denoiser = model.denoiser()
-    guided = guide(denoiser, model.schedule, config.cfg_scale, config.cfg_ramp, model.config.null_label, denoiser.history)
     sampler = find(sys.modules[__name__], "sample", config.name)
-    return sampler(guided, ladder, labels_B, ImageNoise(seeds, labels_B.device), config, known)
+    return sampler(guided_denoiser(model, config), ladder, labels_B, ImageNoise(seeds, labels_B.device), config, known)

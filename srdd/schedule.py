@@ -28,6 +28,7 @@ class ScaleSchedule:
 
     @property
     def num_scales(self) -> int:
+        """K (VAR, arXiv 2404.02905, section 3.2)."""
         return len(self.patch_nums)
 
     @property

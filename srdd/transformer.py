@@ -17,6 +17,8 @@ from torch.autograd.function import once_differentiable
 from .config import ModelConfig
 from .schedule import ScaleSchedule
 
+HALVES = (torch.bfloat16, torch.float16)
+
 
 class ScaleCache:
     """Keys and values of the scales that later ones still attend to, in one preallocated buffer for each block.
@@ -128,7 +130,7 @@ class _Unit(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x_BHLd: torch.Tensor) -> torch.Tensor:
-        sums = torch.float32 if x_BHLd.dtype in (torch.bfloat16, torch.float16) else None
+        sums = torch.float32 if x_BHLd.dtype in HALVES else None
         inverse_BHL1 = torch.linalg.vector_norm(x_BHLd, dim=-1, keepdim=True, dtype=sums).clamp_(min=1e-12).reciprocal_()
         unit_BHLd = x_BHLd * inverse_BHL1
         ctx.save_for_backward(unit_BHLd, inverse_BHL1)

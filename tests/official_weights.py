@@ -78,70 +78,67 @@ def var_state(config) -> dict[str, torch.Tensor]:
     return {key: weight("var", key, shape, config.patch_nums) for key, shape in var_shapes(config).items()}
 
 
+class Shapes(dict):
+    """Keys and shapes of an official VQ-VAE, layer by layer."""
+
+    def conv(self, name, c_in, c_out, side=3):
+        self.update({f"{name}.weight": [c_out, c_in, side, side], f"{name}.bias": [c_out]})
+
+    def norm(self, name, width):
+        self.update({f"{name}.weight": [width], f"{name}.bias": [width]})
+
+    def block(self, name, c_in, c_out):
+        self.norm(f"{name}.norm1", c_in)
+        self.conv(f"{name}.conv1", c_in, c_out)
+        self.norm(f"{name}.norm2", c_out)
+        self.conv(f"{name}.conv2", c_out, c_out)
+        if c_in != c_out:
+            self.conv(f"{name}.nin_shortcut", c_in, c_out, 1)
+
+    def attention(self, name, width):
+        self.norm(f"{name}.norm", width)
+        self.conv(f"{name}.qkv", width, 3 * width, 1)
+        self.conv(f"{name}.proj_out", width, width, 1)
+
+    def level(self, name, c_in, c_out, blocks, attention):
+        for j in range(blocks):
+            self.block(f"{name}.block.{j}", c_out if j else c_in, c_out)
+            if attention:
+                self.attention(f"{name}.attn.{j}", c_out)
+
+    def middle(self, name, width, attention):
+        self.block(f"{name}.block_1", width, width)
+        if attention:
+            self.attention(f"{name}.attn_1", width)
+        self.block(f"{name}.block_2", width, width)
+
+
 def vqvae_shapes(config) -> dict[str, list[int]]:
     """Keys and shapes of an official VQ-VAE of our TokenizerConfig, as the public code builds it."""
-    shapes: dict[str, list[int]] = {"quantize.embedding.weight": [config.codebook_size, config.codebook_dim]}
+    shapes, widths, C = Shapes(), [config.channels * m for m in config.channel_multipliers], config.codebook_dim
+    last, deepest, blocks = len(widths) - 1, widths[-1], config.num_res_blocks
+    shapes["quantize.embedding.weight"] = [config.codebook_size, C]
     shapes["quantize.ema_vocab_hit_SV"] = [config.schedule.num_scales, config.codebook_size]
-
-    def conv(name, c_in, c_out, side):
-        shapes.update({f"{name}.weight": [c_out, c_in, side, side], f"{name}.bias": [c_out]})
-
-    def norm(name, width):
-        shapes.update({f"{name}.weight": [width], f"{name}.bias": [width]})
-
-    def block(name, c_in, c_out):
-        norm(f"{name}.norm1", c_in)
-        conv(f"{name}.conv1", c_in, c_out, 3)
-        norm(f"{name}.norm2", c_out)
-        conv(f"{name}.conv2", c_out, c_out, 3)
-        if c_in != c_out:
-            conv(f"{name}.nin_shortcut", c_in, c_out, 1)
-
-    def attention(name, width):
-        norm(f"{name}.norm", width)
-        conv(f"{name}.qkv", width, 3 * width, 1)
-        conv(f"{name}.proj_out", width, width, 1)
-
-    def middle(part, width):
-        block(f"{part}.mid.block_1", width, width)
-        if config.attention:
-            attention(f"{part}.mid.attn_1", width)
-        block(f"{part}.mid.block_2", width, width)
-
-    widths, C, last = (
-        [config.channels * m for m in config.channel_multipliers],
-        config.codebook_dim,
-        len(config.channel_multipliers) - 1,
-    )
-    conv("encoder.conv_in", config.in_channels, config.channels, 3)
-    before = config.channels
-    for i, width in enumerate(widths):
-        for j in range(config.num_res_blocks):
-            block(f"encoder.down.{i}.block.{j}", before, width)
-            before = width
-            if config.attention and i == last:
-                attention(f"encoder.down.{i}.attn.{j}", width)
+    shapes.conv("encoder.conv_in", config.in_channels, config.channels)
+    for i, (c_in, width) in enumerate(zip([config.channels, *widths], widths)):
+        shapes.level(f"encoder.down.{i}", c_in, width, blocks, config.attention and i == last)
         if i != last:
-            conv(f"encoder.down.{i}.downsample.conv", width, width, 3)
-    middle("encoder", before)
-    norm("encoder.norm_out", before)
-    conv("encoder.conv_out", before, C, 3)
-    conv("decoder.conv_in", C, before, 3)
-    middle("decoder", before)
+            shapes.conv(f"encoder.down.{i}.downsample.conv", width, width)
+    shapes.middle("encoder.mid", deepest, config.attention)
+    shapes.norm("encoder.norm_out", deepest)
+    shapes.conv("encoder.conv_out", deepest, C)
+    shapes.conv("decoder.conv_in", C, deepest)
+    shapes.middle("decoder.mid", deepest, config.attention)
     for i in range(last, -1, -1):
-        for j in range(config.num_res_blocks + 1):
-            block(f"decoder.up.{i}.block.{j}", before, widths[i])
-            before = widths[i]
-            if config.attention and i == last:
-                attention(f"decoder.up.{i}.attn.{j}", before)
+        shapes.level(f"decoder.up.{i}", widths[min(i + 1, last)], widths[i], blocks + 1, config.attention and i == last)
         if i:
-            conv(f"decoder.up.{i}.upsample.conv", before, before, 3)
-    norm("decoder.norm_out", before)
-    conv("decoder.conv_out", before, config.in_channels, 3)
-    conv("quant_conv", C, C, 3)
-    conv("post_quant_conv", C, C, 3)
+            shapes.conv(f"decoder.up.{i}.upsample.conv", widths[i], widths[i])
+    shapes.norm("decoder.norm_out", widths[0])
+    shapes.conv("decoder.conv_out", widths[0], config.in_channels)
+    for name in ("quant_conv", "post_quant_conv"):
+        shapes.conv(name, C, C)
     for i in range(config.num_phi):
-        conv(f"quantize.quant_resi.qresi_ls.{i}" if config.num_phi > 1 else "quantize.quant_resi.qresi", C, C, 3)
+        shapes.conv(f"quantize.quant_resi.qresi_ls.{i}" if config.num_phi > 1 else "quantize.quant_resi.qresi", C, C)
     return shapes
 
 

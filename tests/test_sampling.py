@@ -119,14 +119,13 @@ def test_guidance_is_vars_with_w_one_more_than_t():
 
 def test_where_guidance_costs_a_second_half():
     """Catches a doubled batch that nobody needs, and a cache that lacks the half that a later scale attends to."""
-    schedule = ScaleSchedule((1, 2, 3, 4))
     linear = guidance_weights(2.0, "linear", 4)
     assert linear == [1.0, pytest.approx(4 / 3), pytest.approx(5 / 3), 2.0]
-    assert guided_scales(linear, schedule, 0) == [False, True, True, True]
-    assert guided_scales(linear, schedule, None) == [True] * 4
-    assert guided_scales([1.0, 1.0, 2.0, 1.0], schedule, 0) == [False, False, True, False]
-    assert guided_scales([1.0, 1.0, 2.0, 1.0], schedule, 1) == [True] * 4
-    assert guided_scales([1.0] * 4, schedule, None) == [False] * 4
+    assert guided_scales(linear, 0) == [False, True, True, True]
+    assert guided_scales(linear, None) == [True] * 4
+    assert guided_scales([1.0, 1.0, 2.0, 1.0], 0) == [False, False, True, False]
+    assert guided_scales([1.0, 1.0, 2.0, 1.0], 1) == [True] * 4
+    assert guided_scales([1.0] * 4, None) == [False] * 4
     with pytest.raises(ValueError, match=r"0\.5"):
         guidance_weights(0.5, "linear", 4)
     with pytest.raises(ValueError, match="linear"):
