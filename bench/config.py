@@ -13,13 +13,13 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, ValidationError, model_validator
 
 from srdd.config import (
     Chance,
@@ -36,15 +36,15 @@ from srdd.config import (
 from srdd.lookup import names_in, unknown
 from srdd.schedule import ScaleSchedule
 
+from .contents import Contents
+from .errors import ConfigError, place_of
+from .image_folder import suffixes_read
+
 ROOT = Path(__file__).resolve().parent.parent
 RESERVED = ("all", "full", "figures", "tables", "report", "report_full")
 CLASSES = {"digits": 10, "fashion_mnist": 10}  # of the sets that are known before they are read
 SLUG = r"[a-z0-9][a-z0-9_]*"
 HUB = "hf://"  # a file of the Hugging Face hub: hf://OWNER/REPO/FILE
-
-
-class ConfigError(ValueError):
-    """What is wrong with a study, in one line: file, key, value, remedy."""
 
 
 # ---------------------------------------------------------------- schema
@@ -58,6 +58,16 @@ def _weights_file(value: str) -> str:
     return value
 
 
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value.encode())
+    except re.error as error:
+        raise ValueError(f"no regular expression ({error})") from None
+    return value
+
+
+Level = Annotated[int, Field(ge=0, le=255)]
+Background = Level | Annotated[tuple[Level, Level, Level], Field(strict=False)]
 WeightsFile = Annotated[str, AfterValidator(_weights_file)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -77,12 +87,24 @@ class DatasetConfig(Strict):
 
     name: str = Field(description="name of a load_<name> in bench/datasets.py")
     path: str | None = Field(None, description="where the files lie; null: the loader's own places")
+    content: Sha256 | None = Field(
+        None, description="digest of the files at path, which is what they are known by; given: others are refused"
+    )
     image_size: Positive
     channels: Literal[1, 3]
     num_classes: int = Field(ge=0, description="0: no classes")
     val_share: float = Field(0.05, gt=0, lt=0.5, description="of the training pictures, for early stopping")
     test_share: float = Field(0.2, gt=0, lt=0.9, description="held out, where the set has no test part of its own")
-    train_images: Positive | None = Field(None, description="train on this many only; null: all")
+    train_images: Positive | None = Field(
+        None, description="train on this many only, chosen by hash, some of every class; null: all"
+    )
+    crop: bool = Field(True, description="resize to 1.125 of the size and cut out the middle, as VAR does; false: keep the borders")
+    background: Background = Field(255, description="what transparent pixels show: a grey level, or three colours")
+    group: Annotated[str, AfterValidator(_pattern)] | None = Field(
+        None,
+        description="regular expression on a file's path below the folder: images with one match (of the first bracket) stay on one "
+        "side of the split, such as the frames of a video; null: only exact copies do",
+    )
 
 
 class FeaturesConfig(Strict):
@@ -370,6 +392,10 @@ class Suite(Strict):
         return self
 
 
+class _Named(Strict):
+    study: str = Field(pattern=rf"^{SLUG}$")
+
+
 class Study(Strict):
     """A study file."""
 
@@ -382,6 +408,7 @@ class Study(Strict):
     evaluation: EvaluationConfig = EvaluationConfig()
     latency: LatencyConfig = LatencyConfig()
     suites: dict[Annotated[str, Field(pattern=rf"^{SLUG}$")], Suite] = Field(min_length=1)
+    _contents: Contents = PrivateAttr(default_factory=Contents)
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> Study:
@@ -461,11 +488,25 @@ def read_yaml(path: Path) -> dict:
     return data
 
 
-def load_study(path: str | Path) -> Plan:
-    """Read, check and expand a study. Raises ConfigError, one line that names file, key, value and what is legal."""
+def study_name(path: str | Path) -> str:
+    """The name of a study, which is that of its folder. Raises ConfigError."""
+    try:
+        name = read_yaml(Path(path)).get("study")
+        return _validate(_Named, {"study": name}).study
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def load_study(path: str | Path, contents: Contents | None = None) -> Plan:
+    """Read, check and expand a study. Raises ConfigError, one line that names file, key, value and what is legal.
+
+    contents: what is known of the files that it names; None: they are looked at.
+    """
     path = Path(path)
     try:
-        return expand(_validate(Study, read_yaml(path)))
+        study = _validate(Study, read_yaml(path))
+        study._contents = contents or Contents()
+        return expand(study)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
@@ -579,7 +620,9 @@ def _with_teacher(study: Study, variant: Variant, at: str) -> Variant:
             f"{at}distill.teacher: tokenizer.{key} is {old!r}, the student's {new!r}; both must share one tokenizer"
         )
     # the weights of a base that is the teacher's too say nothing new
-    if variant.weights and (teacher.weights is None or _by_sum(variant.weights) != _by_sum(teacher.weights)):
+    if variant.weights and (
+        teacher.weights is None or _by_sum(study, variant.weights) != _by_sum(study, teacher.weights)
+    ):
         raise ConfigError(
             f"{at}weights: {variant.weights.file!r} beside distill, which starts from the weights of {distill.teacher.base!r}; leave one out"
         )
@@ -627,10 +670,10 @@ def missing_files(plan: Plan, run_ids: Iterable[str] | None = None) -> list[str]
     study, wanted = plan.study, set(plan.jobs if run_ids is None else run_ids)
     found, data, features = [], study.dataset, study.features
     stages = {run_id.split("/")[0] for run_id in wanted}
-    if stages - {"latency"} and data.path is not None and not Path(data.path).expanduser().is_dir():
-        found.append(f"dataset.path: no folder at {data.path}; put the pictures there or change the path")
+    if stages - {"latency"} and data.path is not None and not place_of(data.path, "dataset.path").exists():
+        found.append(f"dataset.path: no folder at {data.path}; put the images there or change the path")
     for key, path in {"features.weights": features.weights, "features.reference": features.reference}.items():
-        if stages - {"latency"} and path is not None and not Path(path).expanduser().is_file():
+        if stages - {"latency"} and path is not None and not place_of(path, key).is_file():
             found.append(f"{key}: no file at {path}; put it there or change the path")
     for suite in study.suites:
         for name in entries_of(study.suites[suite]):
@@ -648,7 +691,7 @@ def missing_files(plan: Plan, run_ids: Iterable[str] | None = None) -> list[str]
 def _weights_problems(weights: WeightsConfig) -> Iterator[str]:
     """Why weights cannot be read now, as the end of a key and a reason."""
     local = not weights.file.startswith(HUB)
-    if local and not Path(weights.file).expanduser().is_file():
+    if local and not place_of(weights.file, "weights").is_file():
         yield f": no file at {weights.file}; put it there or change the path"
     if weights.sha256 is None and (problem := sum_needed(weights.file)):
         yield f": {problem}"
@@ -677,7 +720,8 @@ def config_hash(data: Any) -> str:
 @dataclass(frozen=True)
 class Job:
     """One run of one verb: what it is told (config), the jobs whose folders it reads (inputs, by role), and the names that its
-    numbers carry (identity, which follows from the config). files: weights that it reads, by key; where they lie is no part of its name."""
+    numbers carry (identity, which follows from the config). files: weights that it reads, by key; paths: other files of the study
+    that it reads, by key. Where they lie is no part of its name."""
 
     stage: str
     config: dict[str, Any] = field(hash=False)
@@ -685,12 +729,14 @@ class Job:
     slug: str = ""
     identity: dict[str, str] = field(default_factory=dict, hash=False)
     files: dict[str, WeightsConfig] = field(default_factory=dict, hash=False)
+    paths: dict[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def about(self) -> dict[str, Any]:
         """What its verb reads."""
-        files = {"files": {key: weights.file for key, weights in self.files.items()}} if self.files else {}
-        return {"run_id": self.run_id, "identity": self.identity, "inputs": self.inputs, "config": self.config, **files}
+        places = {key: weights.file for key, weights in self.files.items()} | self.paths
+        more = {"files": places} if places else {}
+        return {"run_id": self.run_id, "identity": self.identity, "inputs": self.inputs, "config": self.config, **more}
 
     @cached_property
     def run_id(self) -> str:
@@ -708,11 +754,23 @@ class Plan:
     identities: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def add(self, suite: str, job: Job) -> str:
-        self.jobs[job.run_id] = job
+        self.jobs[job.run_id] = replace(job, paths=paths_of(self.study, job.config))
         self.suites.setdefault(suite, set()).add(job.run_id)
         for run_id in job.inputs.values():
             self.suites[suite].add(run_id)
         return job.run_id
+
+    @property
+    def contents(self) -> dict[str, str]:
+        """What is known of the files that the study names, by path."""
+        return dict(self.study._contents.found)
+
+    def described(self) -> dict[str, Any]:
+        """The settings of the study with its files by content and name, and not by their place."""
+        study, features = self.study, features_config(self.study)
+        if study.features.reference is not None:
+            features["reference"] = Path(study.features.reference).name
+        return {**_dump(study), "dataset": data_config(study), "features": features}
 
     def suites_of(self, scope: str | None) -> list[str]:
         """Names of the suites of a scope, in the order of the study: one, all ("full"), or those of the default run (None)."""
@@ -727,14 +785,49 @@ class Plan:
         return [f"{suite}_{name}" for suite in self.suites_of(scope) for name in getattr(self.study.suites[suite], what)]
 
 
+def paths_of(study: Study, config: dict[str, Any]) -> dict[str, str]:
+    """Where the files lie that a job's config knows by their content, by dotted key."""
+    named = {
+        "dataset.path": study.dataset.path,
+        "features.weights": study.features.weights,
+        "features.reference": study.features.reference,
+    }
+    return {key: path for key, path in named.items() if path is not None and key.split(".")[0] in config}
+
+
+def data_config(study: Study) -> dict[str, Any]:
+    """The dataset as a job's config names it: by the content of its files, and not by their place. Raises ConfigError for files that
+    are not those that the study asks for."""
+    data, content = study.dataset, None
+    if data.path is not None:
+        content = study._contents.of(data.path, "dataset.path", suffixes_read(data.name))
+    if data.content and content and data.content != content:
+        raise ConfigError(f"dataset.content: {data.content} is asked for, the files at {data.path} are {content}")
+    return _dump(data.model_copy(update={"path": None, "content": content or data.content}))
+
+
+def features_config(study: Study) -> dict[str, Any]:
+    """The feature extractor as a job's config names it: its files by their sums, and not by their place."""
+    features, found = study.features, {}
+    if features.reference is not None:
+        known = features.reference_sha256 or study._contents.of(features.reference, "features.reference")
+        found |= {"reference": known or Path(features.reference).name, "reference_sha256": known}
+    if features.weights is not None:
+        found |= {"weights": features.sha256 or Path(features.weights).name}
+    return _dump(features.model_copy(update=found))
+
+
 def _dump(model: BaseModel | None) -> dict | None:
     return None if model is None else json.loads(model.model_dump_json())
 
 
-def _by_sum(weights: WeightsConfig) -> WeightsConfig:
-    """Weights as a job's config names them: by their sum, where there is one, and not by their place."""
-    kind = "." + weights.file.rsplit(".", 1)[1]
-    return weights if weights.sha256 is None else weights.model_copy(update={"file": weights.sha256 + kind})
+def _by_sum(study: Study, weights: WeightsConfig) -> WeightsConfig:
+    """Weights as a job's config names them: by their sum, the given one or that of the file, and not by their place."""
+    kind, known = "." + weights.file.rsplit(".", 1)[1], weights.sha256
+    if known is None and sum_needed(weights.file) is None:
+        known = study._contents.of(weights.file, "weights")
+    file = known + kind if known else weights.file.rsplit("/", 1)[-1]
+    return weights.model_copy(update={"file": file, "sha256": known})
 
 
 def model_slug(config: ModelConfig) -> str:
@@ -813,10 +906,11 @@ def _check_names(study: Study) -> None:
 
 
 def _tokenizer_job(study: Study, variant: Variant) -> tuple[Job, Job]:
-    data, spec, files = Job("prepare", {"dataset": _dump(study.dataset)}, {}, study.dataset.name), variant.tokenizer, {}
+    data, spec, files = Job("prepare", {"dataset": data_config(study)}, {}, study.dataset.name), variant.tokenizer, {}
     if spec.weights:
         files["tokenizer.weights"] = WeightsConfig(file=spec.weights, sha256=spec.sha256)
-        spec = spec.model_copy(update={"weights": _by_sum(files["tokenizer.weights"]).file})
+        known = _by_sum(study, files["tokenizer.weights"])
+        spec = spec.model_copy(update={"weights": known.file, "sha256": known.sha256})
     config = {**data.config, "tokenizer": _dump(spec)}
     return data, Job("tokenizer", config, {"data": data.run_id}, f"v{spec.config.codebook_size}", files=files)
 
@@ -831,7 +925,7 @@ def _import_jobs(study: Study, variant: Variant) -> list[Job]:
 
 
 def _features_job(study: Study, data: Job) -> Job:
-    return Job("features", {**data.config, "features": _dump(study.features)}, {"data": data.run_id}, study.features.name)
+    return Job("features", {**data.config, "features": features_config(study)}, {"data": data.run_id}, study.features.name)
 
 
 def _train_config(study: Study, tokenizer: Job, variant: Variant) -> dict:
@@ -839,13 +933,13 @@ def _train_config(study: Study, tokenizer: Job, variant: Variant) -> dict:
     if variant.distill is not None:
         teacher, distill = _teacher(study, variant), variant.distill
         sampler = SamplerConfig(**canonical_sampler(teacher.sampler))
-        weights = teacher.weights and _by_sum(teacher.weights)
+        weights = teacher.weights and _by_sum(study, teacher.weights)
         parts = TeacherSettings(model=teacher.model, training=teacher.training, sampler=sampler, weights=weights)
         config["distill"] = _dump(DistillSettings(arm=distill.arm, num_samples=distill.num_samples, teacher=parts))
         if weights is None:  # a trained teacher has no such key
             del config["distill"]["teacher"]["weights"]
     if variant.weights is not None:
-        config["weights"] = _dump(_by_sum(variant.weights))
+        config["weights"] = _dump(_by_sum(study, variant.weights))
     return config
 
 
@@ -932,7 +1026,7 @@ def _add_trained(plan: Plan, suite: str, variant: Variant, seed: int) -> _Traine
     read = {"data": data.run_id, "tokenizer": tokenizer.run_id, "tokens": encoded.run_id}
     baseline = Job(
         "baselines",
-        {**encoded.config, "features": _dump(study.features), "evaluation": _dump(study.evaluation)},
+        {**encoded.config, "features": features_config(study), "evaluation": _dump(study.evaluation)},
         {**read, "features": features.run_id},
         variant.model.schedule.name,
     )
@@ -966,7 +1060,7 @@ def _add_scores(plan: Plan, suite: str, variants: dict[str, Variant], snapshots:
         settings = {"sampler": canonical_sampler(variant.sampler), "evaluation": _dump(plan.study.evaluation)}
         config = {**made.config, **settings, "snapshots": snapshots}
         sample = Job("sample", config, made.inputs("data", "tokenizer", "train"), made.slug, made.names)
-        config = {**config, "features": _dump(plan.study.features)}
+        config = {**config, "features": features_config(plan.study)}
         read = {**made.inputs("data", "features"), "sample": sample.run_id}
         plan.add(suite, sample)
         plan.add(suite, Job("evaluate", config, read, made.slug, made.names))
@@ -989,7 +1083,7 @@ def _add_sweep(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
         entry = {"name": made.names["sampler"], "sampler": canonical_sampler(variant.sampler)}
         models.setdefault(made.train.run_id, (made, []))[1].append(entry)
     study, roles = plan.study, ("data", "tokenizer", "features", "tokens", "train")
-    shared = {"evaluation": _dump(study.evaluation), "features": _dump(study.features), "sweep": _dump(study.suites[suite].sweep)}
+    shared = {"evaluation": _dump(study.evaluation), "features": features_config(study), "sweep": _dump(study.suites[suite].sweep)}
     for made, samplers in models.values():
         config = {**made.config, **shared, "samplers": samplers}
         names = {key: made.names[key] for key in ("tokenizer", "model")}
@@ -1002,7 +1096,7 @@ def _add_probe(plan: Plan, suite: str, variants: dict[str, Variant], measure: st
     for variant, made in _trainings(plan, suite, variants):
         config = {**made.config, measure: _dump(getattr(study.suites[suite], measure))}
         if sampled:
-            config |= {"sampler": canonical_sampler(variant.sampler), "features": _dump(study.features)}
+            config |= {"sampler": canonical_sampler(variant.sampler), "features": features_config(study)}
             config |= {"evaluation": _dump(study.evaluation)}
         names = {key: made.names[key] for key in ("tokenizer", "model", *(["sampler"] if sampled else []))}
         plan.add(suite, Job(measure, config, made.inputs(*roles), made.slug, names))

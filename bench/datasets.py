@@ -1,8 +1,8 @@
-"""Pictures: where they lie, how they are split, how they are read. A dataset is a function `load_<name>`.
+"""Images: where they lie, how they are split, how they are read. A dataset is a function `load_<name>(config)`.
 
-The splits: `train` and `val` (for early stopping) are seen in training, `test` never. Where a set has no test part of its own, a
-picture's side is decided by a hash of its pixels (arrays) or of its relative path (folders): no seed, no order, and two
-equal pictures in an array always lie on the same side.
+It returns a dict of the splits `train`, `val` and `test` (uint8 images and integer labels), and perhaps the names of the `classes`.
+`train` and `val` (for early stopping) are seen in training, `test` never. Where a set has no test part of its own, an image's
+side follows from a hash of its content (bench/splits.py).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import urllib.request
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,12 +18,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from .config import ConfigError, DatasetConfig
+from .contents import sums_of
+from .errors import place_of, shown
+from .image_folder import ImageFolder, read_folder, skipped_words
+from .read_image import read_picture
+from .splits import array_keys, group_keys, joined, sides, some_of_all
 
 SPLITS = ("train", "val", "test")
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+FASHION_CLASSES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 FASHION_URL = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
 # sha256 of the unpacked files: two gzips of one file differ
@@ -50,22 +57,54 @@ class ArrayPictures:
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """Size, time and sha256 of each file when it was prepared."""
+
+    sizes_N: np.ndarray
+    times_N: np.ndarray
+    sums_N: np.ndarray
+
+    def check(self, i: int, path: Path) -> None:
+        """Raises ValueError for a file that is not what was prepared; one that only has another age is read to compare."""
+        try:
+            about = path.stat()
+            if (about.st_size, about.st_mtime_ns) == (self.sizes_N[i], self.times_N[i]):
+                return
+            same = hashlib.sha256(path.read_bytes()).digest() == self.sums_N[i].tobytes()
+        except OSError as error:
+            raise ValueError(f"{shown(path)}: cannot be read ({error.strerror}); put it back or run the study again") from None
+        if not same:
+            raise ValueError(f"{shown(path)}: has changed since it was prepared; run the study again, it prepares anew")
+
+
+@dataclass(frozen=True)
 class FilePictures:
-    """Pictures in files, decoded when they are read."""
+    """Images in files, decoded when they are read; crop and background as of `read_picture`."""
 
     paths: list[Path]
     labels_N: np.ndarray
     image_size: int
     channels: int
+    crop: bool = True
+    background: int | tuple[int, int, int] = 255
+    recorded: Recorded | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def read(self, indices: Sequence[int], crop_seed: int | None = None) -> torch.Tensor:
-        """uint8 of shape (len(indices), C, S, S); a crop seed gives every picture a random crop, none the centre."""
+        """uint8 of shape (len(indices), C, S, S); a crop seed gives every image a random crop, none the centre.
+
+        Raises ValueError naming a file that is damaged or is not what was prepared.
+        """
         with ThreadPoolExecutor() as pool:
-            rows = pool.map(lambda i: read_picture(self.paths[i], self.image_size, self.channels, crop_seed, i), indices)
+            rows = pool.map(lambda i: self._one(i, crop_seed), indices)
             return torch.from_numpy(np.stack(list(rows)))
+
+    def _one(self, i: int, crop_seed: int | None) -> np.ndarray:
+        if self.recorded is not None:
+            self.recorded.check(i, self.paths[i])
+        return read_picture(self.paths[i], self.image_size, self.channels, crop_seed, i, self.crop, self.background)
 
 
 Pictures = ArrayPictures | FilePictures
@@ -81,38 +120,14 @@ def to_uint8(images: torch.Tensor) -> torch.Tensor:
     return images.clamp(-1, 1).add(1).mul_(127.5).round_().to(torch.uint8)
 
 
-def read_picture(path: Path, size: int, channels: int, crop_seed: int | None = None, index: int = 0) -> np.ndarray:
-    """Decode, resize the short side to 1.125 x size (LANCZOS, as VAR does), crop. Raises ValueError naming a damaged file."""
-    try:
-        with Image.open(path) as file:
-            picture = file.convert("L" if channels == 1 else "RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: damaged picture ({error}); repair or remove it") from None
-    short = round(1.125 * size)
-    scale = short / min(picture.size)
-    width, height = (max(short, round(side * scale)) for side in picture.size)
-    picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-    if crop_seed is None:
-        left, top = (width - size) // 2, (height - size) // 2
-    else:
-        rng = np.random.default_rng((crop_seed, index))
-        left, top = int(rng.integers(width - size + 1)), int(rng.integers(height - size + 1))
-    pixels = np.asarray(picture.crop((left, top, left + size, top + size)), dtype=np.uint8)
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1).copy()
-
-
-def _share(data: bytes, salt: str) -> float:
-    return int.from_bytes(hashlib.sha256(salt.encode() + data).digest()[:8], "big") / 2**64
-
-
 def split_arrays(
     images: np.ndarray, labels: np.ndarray, config: DatasetConfig, test: ArrayPictures | None = None
 ) -> dict[str, Pictures]:
-    """Split by a hash of each picture's pixels; a set with its own test part keeps it."""
-    shares = np.array([[_share(image.tobytes(), salt) for salt in ("test", "val")] for image in images])
-    held_out = np.zeros(len(images), bool) if test is not None else shares[:, 0] < config.test_share
-    val = ~held_out & (shares[:, 1] < config.val_share)
-    train = np.flatnonzero(~held_out & ~val)[: config.train_images]
+    """Split by a hash of each image's pixels; a set with its own test part keeps it."""
+    keys, pixels = array_keys(images), (image.tobytes() for image in images)
+    side_N = np.array(sides(pixels, 0.0 if test is not None else config.test_share, config.val_share), dtype="<U5")
+    train, val, held_out = (np.flatnonzero(side_N == part) for part in SPLITS)
+    train = train[some_of_all([keys[i] for i in train], labels[train].tolist(), config.train_images)]
     parts = {"train": ArrayPictures(images[train], labels[train]), "val": ArrayPictures(images[val], labels[val])}
     return {**parts, "test": test or ArrayPictures(images[held_out], labels[held_out])}
 
@@ -121,7 +136,7 @@ def _pad_to(images: np.ndarray, size: int) -> np.ndarray:
     """Zero borders up to a square of `size`."""
     extra = size - images.shape[-1]
     if extra < 0:
-        raise ConfigError(f"dataset.image_size: {size} is smaller than the pictures' {images.shape[-1]}")
+        raise ConfigError(f"dataset.image_size: {size} is smaller than the images' {images.shape[-1]}")
     before = extra // 2
     return np.pad(images, ((0, 0), (0, 0), (before, extra - before), (before, extra - before)))
 
@@ -144,12 +159,12 @@ def load_fashion_mnist(config: DatasetConfig) -> dict[str, Pictures]:
     train_x, train_y, test_x, test_y = arrays.values()
     pad = lambda x: _pad_to(x[:, None], config.image_size)  # noqa: E731
     test = ArrayPictures(pad(test_x), test_y.astype(np.int64))
-    return split_arrays(pad(train_x), train_y.astype(np.int64), config, test)
+    return {**split_arrays(pad(train_x), train_y.astype(np.int64), config, test), "classes": list(FASHION_CLASSES)}
 
 
 def _fashion_file(name: str, config: DatasetConfig) -> bytes:
     if config.path is not None:
-        folder = Path(config.path).expanduser()
+        folder = place_of(config.path, "dataset.path")
         if not (folder / name).is_file():
             raise ConfigError(
                 f"dataset.path: {folder} holds no {name}; put Fashion-MNIST's four .gz files there, or leave path out"
@@ -189,57 +204,56 @@ def _read_idx(data: bytes) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
-def load_image_folder(config: DatasetConfig) -> dict[str, Pictures]:
-    """A folder of pictures: one sub-folder a class, or flat without classes (num_classes 0); resized and cropped as VAR does.
+def load_image_folder(config: DatasetConfig) -> dict[str, object]:
+    """A folder of images: one sub-folder a class, or any without classes (num_classes 0); resized and cropped as VAR does.
 
-    Fits ImageNet, MiniImageNet, SUN397, FFHQ, AFHQ. Folders named train and val (or test) are taken as the split.
+    Fits ImageNet, MiniImageNet, SUN397, FFHQ, AFHQ. Parts train, val (valid, validation) and test are taken as the split; else
+    the side follows from the content of each file.
     """
     if config.path is None:
-        raise ConfigError("dataset.path: is missing; image_folder needs the folder of the pictures")
-    root = Path(config.path).expanduser()
+        raise ConfigError("dataset.path: is missing; image_folder needs the folder of the images")
+    root = place_of(config.path, "dataset.path")
     if not root.is_dir():
-        raise ConfigError(f"dataset.path: no folder at {root}")
-    own = root / "train" if (root / "train").is_dir() else None
-    held = next((root / name for name in ("val", "test") if own and (root / name).is_dir()), None)
-    classes = sorted(p.name for p in (own or root).iterdir() if p.is_dir()) if config.num_classes else []
-    if len(classes) != config.num_classes:
-        raise ConfigError(
-            f"dataset.num_classes: {config.num_classes} does not fit the {len(classes)} class folders of {own or root}"
-        )
-    parts: dict[str, tuple[list[Path], list[int]]] = {split: ([], []) for split in SPLITS}
-    for folder, split in ((own or root, None), *(((held, "test"),) if held else ())):
-        for path, label in _walk(folder, classes):
-            paths, labels = parts[split or _side(path.relative_to(root), config, held is None)]
-            paths.append(path)
-            labels.append(label)
-    if config.train_images is not None:  # some of every class: paths come in order of their classes
-        paths, labels = parts["train"]
-        order = sorted(range(len(paths)), key=lambda i: _share(paths[i].relative_to(root).as_posix().encode(), "train"))
-        chosen = sorted(order[: config.train_images])
-        parts["train"] = [paths[i] for i in chosen], [labels[i] for i in chosen]
+        raise ConfigError(f"dataset.path: no folder at {shown(root)}")
+    folder = read_folder(root, config.num_classes)
+    parts = _split_folder(folder, config)
     for split, (paths, _) in parts.items():
         if not paths:
+            left_out = skipped_words(folder.skipped)
             raise ConfigError(
-                f"dataset.path: {root} gives no pictures for the split {split}; too few pictures or shares too small"
+                f"dataset.path: {shown(root)} gives no images for the split {split}; too few images or shares too small"
+                + (f" (left out: {left_out})" if left_out else "")
             )
-    return {
-        split: FilePictures(paths, np.array(labels, np.int64), config.image_size, config.channels)
-        for split, (paths, labels) in parts.items()
-    }
+    looks = (config.image_size, config.channels, config.crop, config.background)
+    found = {split: FilePictures(paths, np.array(labels, np.int64), *looks) for split, (paths, labels) in parts.items()}
+    notes = Counter(folder.skipped)
+    return {**found, "classes": folder.classes, "skipped": notes, "below": folder.below}
 
 
-def _walk(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
-    places = [(folder / name, label) for label, name in enumerate(classes)] or [(folder, 0)]
-    found = []
-    for place, label in places:
-        if not place.is_dir():
-            raise ConfigError(f"dataset.path: no class folder {place}")
-        found += [(path, label) for path in sorted(place.rglob("*")) if path.suffix.lower() in SUFFIXES]
-    return found
+def _split_folder(folder: ImageFolder, config: DatasetConfig) -> dict[str, tuple[list[Path], list[int]]]:
+    """The parts that a folder has; what is whole is split by content, and by group where the study names one."""
+    parts = {split: folder.parts.get(split, ([], [])) for split in SPLITS}
+    paths, labels = folder.parts.get("whole") or folder.parts["train"]
+    keys = _keys_of(folder.root, paths, config.group)
+    own_test, own_val = "test" in folder.parts, "val" in folder.parts
+    where = sides(keys, 0.0 if own_test else config.test_share, 0.0 if own_val else config.val_share)
+    for split in SPLITS:
+        mine = [i for i, side in enumerate(where) if side == split]
+        if split == "train":
+            chosen = some_of_all([keys[i] for i in mine], [labels[i] for i in mine], config.train_images)
+            mine = [mine[i] for i in chosen]
+        if split not in folder.parts or split == "train":
+            parts[split] = [paths[i] for i in mine], [labels[i] for i in mine]
+    return parts
 
 
-def _side(relative: Path, config: DatasetConfig, split_test: bool) -> str:
-    name = relative.as_posix().encode()
-    if split_test and _share(name, "test") < config.test_share:
-        return "test"
-    return "val" if _share(name, "val") < config.val_share else "train"
+def _keys_of(root: Path, paths: list[Path], group: str | None) -> list[bytes]:
+    """What each image is known by: its content, joined over groups."""
+    sums = sums_of(paths)
+    if group is None:
+        return sums
+    names = [path.relative_to(root).as_posix().encode("utf-8", "surrogateescape") for path in paths]
+    groups = group_keys(names, group)
+    if paths and not any(groups):
+        raise ConfigError(f"dataset.group: {group!r} finds nothing in any path, such as {shown(names[0])}")
+    return joined(sums, groups)

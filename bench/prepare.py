@@ -1,43 +1,65 @@
-"""Verb: find a dataset, check every picture, write down its split.
+"""Verb: find a dataset, check every image, write down its split.
 
-Writes data.json (what, how many), and per split images (.npy, uint8 NCHW, small sets) or paths (image folders).
+Writes data.json (what, how many, names of the classes), and per split labels and images (.npy, uint8 NCHW, small sets) or paths
+below the dataset's folder with size, time and sha256 of each file (image folders). What the files hold must be what the plan saw.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from srdd.lookup import find
 
 from . import datasets
+from .check_splits import check_splits
 from .config import ConfigError, DatasetConfig
-from .datasets import SPLITS, ArrayPictures, FilePictures, Pictures
+from .contents import content_of, stamp_of, sums_of
+from .datasets import SPLITS, ArrayPictures, FilePictures, Pictures, Recorded
+from .errors import place_of, shown
+from .image_folder import skipped_words, suffixes_read
 from .progress import track
 from .results import write_text, written_whole
+from .splits import array_keys, contradictions, copies
 from .verb import Run, main
+
+NAMED = 10  # classes whose counts are said one by one
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The splits of a dataset, the names of its classes, what was left out of its folder, images in sub-folders of a class."""
+
+    splits: dict[str, Pictures]
+    classes: list[str]
+    skipped: Counter[str] = field(default_factory=Counter)
+    below: int = 0
+
+
+def read_dataset(config: DatasetConfig) -> Dataset:
+    """A dataset, checked against the config. Raises ConfigError naming what does not fit."""
+    loader = find(datasets, "load", config.name)
+    try:
+        made = loader(config)
+    except (ConfigError, OSError):
+        raise
+    except ValueError as error:  # of a damaged file, in words
+        raise ValueError(" ".join(str(error).split())) from None
+    except Exception as error:  # of a loader of the user's own
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"bench/datasets.py: load_{config.name}: {text}") from None
+    splits, classes = check_splits(made, config)
+    return Dataset(splits, classes, made.get("skipped", Counter()), made.get("below", 0))
 
 
 def load(config: DatasetConfig) -> dict[str, Pictures]:
     """The splits of a dataset, checked against the config. Raises ConfigError naming what does not fit."""
-    splits = find(datasets, "load", config.name)(config)
-    for split, pictures in splits.items():
-        if not len(pictures):
-            raise ConfigError(f"dataset.{'val' if split == 'val' else 'test'}_share: leaves no picture for the split {split}")
-        if isinstance(pictures, ArrayPictures):
-            shape, wanted = pictures.images_NCHW.shape[1:], (config.channels, config.image_size, config.image_size)
-            if shape != wanted:
-                raise ConfigError(f"dataset.image_size, channels: pictures are {shape}, the config says {wanted}")
-        classes = int(pictures.labels_N.max()) + 1
-        if config.num_classes and classes > config.num_classes:
-            raise ConfigError(f"dataset.num_classes: {config.num_classes} does not fit the {classes} classes of {config.name}")
-    if config.num_classes:
-        classes = int(splits["train"].labels_N.max()) + 1
-        if classes != config.num_classes:
-            raise ConfigError(f"dataset.num_classes: {config.num_classes} does not fit the {classes} classes of {config.name}")
-    return splits
+    return read_dataset(config).splits
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
@@ -46,45 +68,146 @@ def save_array(path: Path, array: np.ndarray) -> None:
         np.save(file, array)
 
 
+def save_npz(path: Path, **arrays: np.ndarray) -> None:
+    """Compressed arrays in one .npz file, whole or not at all."""
+    with written_whole(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+# ---------------------------------------------------------------- what was read
+
+
 def _check_files(pictures: FilePictures, split: str) -> None:
-    """Decode every picture once: a damaged one is named now, not in the middle of a training."""
+    """Decode every image once: a damaged one is named now, not in the middle of a training."""
     chunks = [range(i, min(i + 64, len(pictures))) for i in range(0, len(pictures), 64)]
     for chunk in track(chunks, f"check {split}", len(chunks)):
         pictures.read(chunk)
 
 
+def _record(pictures: FilePictures) -> Recorded:
+    """Size, time and sum of each file, as they are now."""
+    stamps = [stamp_of(path) for path in pictures.paths]
+    sizes, times = zip(*stamps)
+    sums = np.frombuffer(b"".join(sums_of(pictures.paths)), np.uint8).reshape(-1, 32)
+    return Recorded(np.array(sizes, np.int64), np.array(times, np.int64), sums)
+
+
+def _below(path: Path, root: Path | None) -> str:
+    """A path as it is written down: below the dataset's folder, or whole where it lies elsewhere."""
+    whole = path.absolute()
+    return str(whole.relative_to(root)) if root is not None and whole.is_relative_to(root) else str(whole)
+
+
+def _save_split(out: Path, split: str, pictures: Pictures, root: Path | None) -> list[bytes]:
+    """Write one split; returns what each image is known by."""
+    save_array(out / f"{split}_labels.npy", np.asarray(pictures.labels_N, np.int64))
+    if isinstance(pictures, ArrayPictures):
+        save_array(out / f"{split}_images.npy", np.ascontiguousarray(pictures.images_NCHW))
+        return array_keys(pictures.images_NCHW)
+    recorded = _record(pictures)
+    _check_files(pictures, split)
+    write_text(out / f"{split}_paths.json", json.dumps([_below(path, root) for path in pictures.paths]))
+    save_npz(out / f"{split}_files.npz", sizes=recorded.sizes_N, times=recorded.times_N, sums=recorded.sums_N)
+    return [row.tobytes() for row in recorded.sums_N]
+
+
+def _place_now(folder: Path, about: dict[str, Any]) -> Path:
+    """Where the dataset's folder lies: as the newest plan says, beside the jobs' configs, or as it was prepared."""
+    config = folder.parents[1] / "configs" / folder.parent.name / f"{folder.name}.json"
+    if config.is_file():
+        job = json.loads(config.read_text(encoding="utf-8"))
+        path = job.get("files", {}).get("dataset.path") or job["config"]["dataset"].get("path")
+        if path is not None:
+            return place_of(path, "dataset.path").absolute()
+    return Path(about["root"])
+
+
 def open_split(folder: Path, split: str) -> Pictures:
-    """One split of prepared data; arrays are mapped, not read."""
+    """One split of prepared data; arrays are mapped, not read; files are compared with what was prepared when they are read."""
+    folder = Path(folder).absolute()
     about = json.loads((folder / "data.json").read_text(encoding="utf-8"))
     labels = np.load(folder / f"{split}_labels.npy")
     if about["kind"] == "arrays":
         return ArrayPictures(np.load(folder / f"{split}_images.npy", mmap_mode="r"), labels)
-    paths = [Path(line) for line in json.loads((folder / f"{split}_paths.json").read_text(encoding="utf-8"))]
-    return FilePictures(paths, labels, about["image_size"], about["channels"])
+    root = _place_now(folder, about)
+    names = json.loads((folder / f"{split}_paths.json").read_text(encoding="utf-8"))
+    with np.load(folder / f"{split}_files.npz") as files:
+        recorded = Recorded(files["sizes"], files["times"], files["sums"])
+    background = about["background"]
+    background = background if isinstance(background, int) else tuple(background)
+    looks = (about["image_size"], about["channels"], about["crop"], background)
+    return FilePictures([root / name for name in names], labels, *looks, recorded)
+
+
+# ---------------------------------------------------------------- words
+
+
+def summary(dataset: Dataset) -> str:
+    """One line: images by split, classes by name with their counts, what was left out and why."""
+    splits = dataset.splits
+    words = [", ".join(f"{len(splits[split])} {split}" for split in SPLITS) + " images"]
+    if dataset.classes:
+        counts = np.stack([np.bincount(splits[s].labels_N, minlength=len(dataset.classes)) for s in SPLITS], 1)
+        named = [f"{shown(name)} {'+'.join(map(str, row))}" for name, row in zip(dataset.classes[:NAMED], counts)]
+        if (more := len(dataset.classes) - NAMED) > 0:
+            named.append(f"and {more} more")
+        words.append(f"{len(dataset.classes)} classes (train+val+test): {', '.join(named)}")
+        if empty := [shown(name) for name, row in zip(dataset.classes, counts) if not row[2]]:
+            words.append(f"without a held-out image: {', '.join(empty[:NAMED])}")
+    if dataset.below:
+        words.append(f"{dataset.below} images lie in sub-folders of a class folder")
+    if any(dataset.skipped.values()):
+        words.append(f"left out: {skipped_words(dataset.skipped)}")
+    return "; ".join(words)
+
+
+def _report(run: Run, dataset: Dataset, keys: dict[str, list[bytes]]) -> None:
+    """Counts by split and class, and exact copies on both sides."""
+    for split in SPLITS:
+        labels = dataset.splits[split].labels_N
+        run.add(f"num_{split}", len(labels), "images")
+        for label, count in enumerate(np.bincount(labels, minlength=len(dataset.classes))[: len(dataset.classes)]):
+            run.add(f"num_{split}_class", int(count), "images", scale=label)
+    for split in ("val", "test"):
+        count = copies(keys[split], keys["train"])
+        run.add(f"{split}_copies_of_train", count, "images")
+        if count:
+            run.say(f"{count} of {len(keys[split])} {split} images are exact copies of training images")
+    labels = np.concatenate([dataset.splits[split].labels_N for split in SPLITS]).tolist()
+    if unclear := contradictions([key for split in SPLITS for key in keys[split]], labels):
+        run.say(f"{unclear} images stand under more than one class, as exact copies")
+
+
+def _check_content(config: DatasetConfig) -> None:
+    """Raises ConfigError where the files are not those that the plan saw."""
+    if config.path is None or config.content is None:
+        return
+    path = place_of(config.path, "dataset.path")
+    if content_of(path, suffixes_read(config.name)) != config.content:
+        raise ConfigError(
+            f"dataset.path: the files at {shown(path)} have changed since this run was planned; run the same command again"
+        )
 
 
 def work(run: Run) -> None:
     config = run.settings("dataset", DatasetConfig)
-    splits = load(config)
-    kind = "arrays" if isinstance(splits["train"], ArrayPictures) else "files"
-    for split in SPLITS:
-        pictures = splits[split]
-        if isinstance(pictures, ArrayPictures):
-            save_array(run.out / f"{split}_images.npy", np.ascontiguousarray(pictures.images_NCHW))
-        else:
-            _check_files(pictures, split)
-            write_text(run.out / f"{split}_paths.json", json.dumps([str(path.resolve()) for path in pictures.paths]))
-        save_array(run.out / f"{split}_labels.npy", pictures.labels_N)
-        run.add(f"num_{split}", len(pictures), "images")
-    about = {"kind": kind, "image_size": config.image_size, "channels": config.channels, "num_classes": config.num_classes}
+    dataset = read_dataset(config)
+    run.say(summary(dataset))
+    root = place_of(config.path, "dataset.path").absolute() if config.path is not None else None
+    keys = {split: _save_split(run.out, split, dataset.splits[split], root) for split in SPLITS}
+    _check_content(config)
+    _report(run, dataset, keys)
+    about = {
+        "kind": "arrays" if isinstance(dataset.splits["train"], ArrayPictures) else "files",
+        "image_size": config.image_size,
+        "channels": config.channels,
+        "num_classes": config.num_classes,
+        "classes": dataset.classes,
+        "root": str(root) if root is not None else "/",
+        "crop": config.crop,
+        "background": config.background,
+    }
     write_text(run.out / "data.json", json.dumps(about, indent=1))
-    run.say(", ".join(f"{len(splits[s])} {s}" for s in SPLITS) + " pictures")
-
-
-def save_npz(path: Path, **arrays: np.ndarray) -> None:
-    """Compressed arrays in one .npz file, whole or not at all."""
-    with written_whole(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from pydantic import BaseModel, ValidationError
 
 from . import provenance
 from .config import ConfigError, config_hash
+from .errors import place_of
 from .ranks import Ranks, join
 from .results import write_metrics, write_text
 
@@ -62,9 +63,10 @@ class Run:
         self.source = provenance.source_hash(f"bench.{verb}")
 
     def settings(self, key: str, schema: type[BaseModel]) -> Any:
-        """A part of the config as its schema. Raises ConfigError."""
+        """A part of the config as its schema, with the places where its files lie now. Raises ConfigError."""
+        here = {name.partition(".")[2]: path for name, path in self.files.items() if name.startswith(f"{key}.")}
         try:
-            return schema.model_validate_json(json.dumps(self.config[key]))
+            return schema.model_validate_json(json.dumps({**self.config[key], **here}))
         except KeyError:
             raise ConfigError(f"{self.config_path}: {key}: is missing") from None
         except ValidationError as error:
@@ -127,7 +129,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def check_file(path: str, sha256: str | None, key: str) -> Path:
     """A file that must exist and, when a sum is given, have it: weights of others are read only after this."""
-    file = Path(path).expanduser()
+    file = place_of(path, key)
     if not file.is_file():
         raise ConfigError(f"{key}: no file at {file}")
     if sha256 is not None:

@@ -20,16 +20,12 @@ from torch import nn
 from srdd.lookup import find
 
 from .config import HUB, ConfigError, WeightsConfig, sum_needed
+from .contents import cache_folder
 from .progress import Progress
 from .results import written_whole
 from .verb import Run, check_file
 
 CHUNK = 1 << 20
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept."""
-    return Path(os.environ.get("SRDD_CACHE") or "~/.cache/srdd").expanduser()
 
 
 def hub_address(file: str) -> str:

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
-from bench.config import ConfigError, TrainingConfig, load_study, missing_files
+from bench.config import ConfigError, TrainingConfig, load_study, missing_files, study_name
+from bench.contents import Contents
 from bench.provenance import source_hash
 from bench.results import RUN_COLUMNS, read_rows, write_text
 
@@ -33,9 +34,19 @@ def read_study():
             legal = "whole numbers from 1" if key == "processes" else ", ".join(OPTIONS[key])
             stop(f"--config {key}={config[key]}: not legal (there are: {legal})")
     try:
-        return files[0], load_study(files[0])
+        return files[0], load_study(files[0], known_contents(files[0]))
     except ConfigError as error:
         stop(error)
+
+
+def known_contents(file):
+    """What earlier plans found in the files that a study names; a job takes the word of the plan that started it."""
+    memory = Path("results") / study_name(file) / "configs" / "contents.json"
+    try:
+        known = json.loads(memory.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    return Contents(known, trusted=not workflow.is_main_process)
 
 
 STUDY_FILE, PLAN = read_study()
@@ -73,9 +84,11 @@ def write_configs():
     try:
         for run_id, job in PLAN.jobs.items():
             path, text = RESULTS / "configs" / f"{run_id}.json", json.dumps({"study": STUDY, **job.about}, indent=1) + "\n"
-            # where weights lie is no part of a name
-            if not path.is_file() or (job.files and path.read_text(encoding="utf-8") != text):
+            # where files lie is no part of a name
+            if not path.is_file() or path.read_text(encoding="utf-8") != text:
                 write_text(path, text)
+        if workflow.is_main_process and PLAN.contents:
+            write_text(RESULTS / "configs" / "contents.json", json.dumps(PLAN.contents, indent=1) + "\n")
     except OSError as error:
         stop(f"{RESULTS}: cannot be written ({error}); change its rights or free some space")
 
@@ -165,7 +178,7 @@ def table_files(suite, own=False):
 def write_plan(scope):
     """plan.json of a scope: what collect gathers, and what its figures call each variant. Written when it changes."""
     path = place(scope) / "plan.json"
-    study = json.loads(PLAN.study.model_dump_json())
+    study = PLAN.described()
     copied = ("claim", "claims", "published", "measure", "figures", "tables", "sweep", "equivalence", "zero_shot", "error_propagation")
     about = {
         "study": STUDY,

@@ -1,0 +1,28 @@
+"""The error of a user: one line that names file or key, value and remedy. Imports nothing of this project."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+class ConfigError(ValueError):
+    """What is wrong with a study, in one line: file, key, value, remedy."""
+
+
+def place_of(path: str | Path, key: str) -> Path:
+    """A path of a study with its `~` replaced. Raises ConfigError for a home that does not exist."""
+    if "\0" in str(path):
+        raise ConfigError(f"{key}: {str(path)!r} holds a null character, no path does")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        user = str(path).split("/", 1)[0]
+        why = "HOME is not set" if user == "~" else "a slash may be missing after ~"
+        raise ConfigError(f"{key}: {path}: no such home ({why}); write the whole path") from None
+
+
+def shown(name: str | bytes | Path) -> str:
+    """A name of a file for people: what is no UTF-8 is escaped, and so are line breaks."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text

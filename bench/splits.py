@@ -1,0 +1,97 @@
+"""Which image lies on which side: by content, so that no copy is on two sides, and so that every class is trained on.
+
+A side follows from a hash: no seed, no order. Images that belong together (equal content, or one group of `dataset.group`) move as one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from .errors import ConfigError
+
+Key = bytes
+
+
+def share_of(key: Key, salt: str) -> float:
+    """A number in [0, 1) that follows from a key."""
+    return int.from_bytes(hashlib.sha256(salt.encode() + key).digest()[:8], "big") / 2**64
+
+
+def group_keys(names: Sequence[bytes], pattern: str) -> list[Key | None]:
+    """What the pattern's first bracket, or the whole pattern, finds in each name; None where it finds nothing."""
+    expression = re.compile(pattern.encode())
+    hits = [expression.search(name) for name in names]
+    return [None if hit is None else b"group:" + (hit[1] if expression.groups else hit[0]) for hit in hits]
+
+
+def joined(keys: Sequence[Key], groups: Sequence[Key | None]) -> list[Key]:
+    """One key for all images that hang together by equal content or a common group, however long the chain."""
+    parent: dict[Key, Key] = {}
+
+    def root(key: Key) -> Key:
+        parent.setdefault(key, key)
+        while parent[key] != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    for key, group in zip(keys, groups):
+        if group is not None:
+            first, second = sorted((root(key), root(group)))
+            parent[second] = first
+    return [root(key) for key in keys]
+
+
+def sides(keys: Iterable[Key], test_share: float, val_share: float) -> list[str]:
+    """`test`, `val` or `train` for each key; test_share 0: a set with a test part of its own."""
+    found = []
+    for key in keys:
+        if share_of(key, "test") < test_share:
+            found.append("test")
+        else:
+            found.append("val" if share_of(key, "val") < val_share else "train")
+    return found
+
+
+def some_of_all(keys: Sequence[Key], labels: Sequence[int], count: int | None) -> list[int]:
+    """Indices of `count` images in their order, chosen by hash, at least one of each class that there is; all where count is None.
+
+    Raises ConfigError for a count below the number of classes.
+    """
+    if count is None or count >= len(keys):
+        return list(range(len(keys)))
+    classes = set(labels)
+    if count < len(classes):
+        raise ConfigError(f"dataset.train_images: {count} leaves some of the {len(classes)} classes without a training image")
+    order = sorted(range(len(keys)), key=lambda i: share_of(keys[i], "train"))
+    first: dict[int, int] = {}
+    for i in order:
+        first.setdefault(labels[i], i)
+    chosen = set(first.values())
+    for i in order:
+        if len(chosen) == count:
+            break
+        chosen.add(i)
+    return sorted(chosen)
+
+
+def copies(keys: Sequence[Key], of: Sequence[Key]) -> int:
+    """How many keys are also among others: exact copies on two sides."""
+    there = set(of)
+    return sum(key in there for key in keys)
+
+
+def contradictions(keys: Sequence[Key], labels: Sequence[int]) -> int:
+    """How many different contents stand under more than one label."""
+    pairs = Counter(key for key, _ in set(zip(keys, labels)))
+    return sum(count > 1 for count in pairs.values())
+
+
+def array_keys(images_NCHW: np.ndarray) -> list[Key]:
+    """A key of each image's pixels."""
+    return [hashlib.sha256(image.tobytes()).digest() for image in images_NCHW]
