@@ -96,12 +96,8 @@ def _sum_now(path: Path) -> bytes:
         return hashlib.file_digest(stream, "sha256").digest()
 
 
-def _key(path: Path) -> bytes:
-    return os.fsencode(os.path.realpath(path))
-
-
 class SumCache:
-    """Sums of files by real path, size and time, in one file of SQLite; one that cannot be used is as an empty one."""
+    """Sums of files by folder, name, size and time, in one file of SQLite; one that cannot be used is as an empty one."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or cache_folder() / "sums.sqlite"
@@ -110,19 +106,26 @@ class SumCache:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         base = sqlite3.connect(self.path, timeout=5)
         base.execute(
-            "create table if not exists sums (path blob primary key, size integer, time integer, sum blob)"
+            "create table if not exists sums (folder blob, name blob, size integer, time integer, sum blob, "
+            "primary key (folder, name)) without rowid"
         )
         return base
 
     def known(self, stamps: dict[Path, Stamp]) -> dict[Path, bytes]:
         """The sums of those files whose size and time are as they were."""
+        folders: dict[Path, list[Path]] = {}
+        for path in stamps:
+            folders.setdefault(path.parent, []).append(path)
         found = {}
         try:
             with closing(self._open()) as base:
-                for path, stamp in stamps.items():
-                    row = base.execute("select size, time, sum from sums where path = ?", (_key(path),)).fetchone()
-                    if row and (row[0], row[1]) == stamp and len(row[2]) == 32:
-                        found[path] = row[2]
+                for folder, paths in folders.items():
+                    rows = base.execute("select name, size, time, sum from sums where folder = ?", (_real(folder),))
+                    kept = {name: (size, time_ns, value) for name, size, time_ns, value in rows}
+                    for path in paths:
+                        size, time_ns, value = kept.get(os.fsencode(path.name), (None, None, b""))
+                        if (size, time_ns) == stamps[path] and len(value) == 32:
+                            found[path] = value
         except (sqlite3.Error, OSError):
             return {}
         return found
@@ -130,12 +133,23 @@ class SumCache:
     def keep(self, sums: dict[Path, bytes], stamps: dict[Path, Stamp]) -> None:
         """Remember sums, but for files so young that they may change unseen."""
         young = time.time_ns() - FRESH_NS
-        rows = [(_key(path), *stamps[path], value) for path, value in sums.items() if stamps[path][1] < young]
+        folders = {folder: _real(folder) for folder in {path.parent for path in sums}}
+        rows = [
+            (folders[path.parent], os.fsencode(path.name), *stamps[path], value)
+            for path, value in sums.items()
+            if stamps[path][1] < young
+        ]
+        if not rows:
+            return
         try:
             with closing(self._open()) as base, base:
-                base.executemany("insert or replace into sums values (?, ?, ?, ?)", rows)
+                base.executemany("insert or replace into sums values (?, ?, ?, ?, ?)", rows)
         except (sqlite3.Error, OSError):
             return
+
+
+def _real(folder: Path) -> bytes:
+    return os.fsencode(os.path.realpath(folder))
 
 
 def sums_of(paths: Sequence[Path], cache: SumCache | None = None) -> list[bytes]:

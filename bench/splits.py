@@ -25,8 +25,9 @@ def share_of(key: Key, salt: str) -> float:
 def group_keys(names: Sequence[bytes], pattern: str) -> list[Key | None]:
     """What the pattern's first bracket, or the whole pattern, finds in each name; None where it finds nothing."""
     expression = re.compile(pattern.encode())
-    hits = [expression.search(name) for name in names]
-    return [None if hit is None else b"group:" + (hit[1] if expression.groups else hit[0]) for hit in hits]
+    which = 1 if expression.groups else 0
+    found = [hit and hit[which] for hit in map(expression.search, names)]
+    return [None if part is None else b"group:" + part for part in found]
 
 
 def joined(keys: Sequence[Key], groups: Sequence[Key | None]) -> list[Key]:
