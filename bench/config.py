@@ -13,13 +13,13 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from srdd.config import (
     Chance,
@@ -66,8 +66,15 @@ def _pattern(value: str) -> str:
     return value
 
 
-Level = Annotated[int, Field(ge=0, le=255)]
-Background = Level | Annotated[tuple[Level, Level, Level], Field(strict=False)]
+def _background(value: Any) -> Any:
+    levels = value if isinstance(value, (list, tuple)) else [value]
+    whole = all(isinstance(level, int) and not isinstance(level, bool) for level in levels)
+    if len(levels) not in (1, 3) or not whole or not all(0 <= level <= 255 for level in levels):
+        raise ValueError("give a grey level from 0 to 255, or three of them for red, green and blue")
+    return levels[0] if len(levels) == 1 else tuple(levels)
+
+
+Background = Annotated[int | tuple[int, int, int], BeforeValidator(_background)]
 WeightsFile = Annotated[str, AfterValidator(_weights_file)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -86,7 +93,7 @@ class DatasetConfig(Strict):
     """Which pictures, and how they are split. Held-out pictures are never trained on."""
 
     name: str = Field(description="name of a load_<name> in bench/datasets.py")
-    path: str | None = Field(None, description="where the files lie; null: the loader's own places")
+    path: str | None = Field(None, min_length=1, description="where the files lie; null: the loader's own places")
     content: Sha256 | None = Field(
         None, description="digest of the files at path, which is what they are known by; given: others are refused"
     )
@@ -754,7 +761,8 @@ class Plan:
     identities: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def add(self, suite: str, job: Job) -> str:
-        self.jobs[job.run_id] = replace(job, paths=paths_of(self.study, job.config))
+        job.paths.update(paths_of(self.study, job.config))
+        self.jobs[job.run_id] = job
         self.suites.setdefault(suite, set()).add(job.run_id)
         for run_id in job.inputs.values():
             self.suites[suite].add(run_id)

@@ -375,6 +375,9 @@ def test_weights_of_this_project_are_taken_too(places, tmp_path):
     run_id = next(run for run in plan.jobs if run.startswith("import_model/"))
     assert Suite(tmp_path, plan).run(run_id) != 0, "its drop_path is another"
     save_model(tmp_path / "m.safetensors", import_model(states()[1], drop_path=0.0))
+    assert Suite(tmp_path, plan).run(run_id) != 0, "the file is not the one that was planned"
+    plan = load_study(tmp_path / "s.yaml")
+    run_id = next(run for run in plan.jobs if run.startswith("import_model/"))
     assert Suite(tmp_path, plan).run(run_id) == 0
     assert load_model(tmp_path / run_id / "model.safetensors").config.drop_path == 0
 
