@@ -16,6 +16,7 @@ from bench import collect, figures, tables
 from bench.analysis import Results, training_tokens
 from bench.config import ConfigError, load_study
 from bench.distill import LogitStudent, SequenceStudent, Student, sample_seeds, teacher_tokens
+from bench.labels import class_shares, labels_of
 from bench.ranks import Ranks
 from bench.verb import Run, main
 from srdd.checkpoint import load_model
@@ -360,7 +361,10 @@ def test_sequence_tokens_come_from_the_teacher(made, tmp_path):
     run_id = made.student("sequence", "1.4")
     trainer = SequenceStudent(made.open(run_id, tmp_path / "out"))
     tokens, labels = trainer.tokens["train"], trainer.labels["train"]
-    assert tokens.shape == (40, 17) and labels.tolist() == [i % 10 for i in range(40)]
+    assert tokens.shape == (40, 17) and labels.dtype == np.int64
+    data = made.root / made.plan.jobs[run_id].inputs["data"]
+    shares = class_shares(np.load(data / "train_labels.npy"), 10)
+    assert labels.tolist() == labels_of(range(40), shares, "training").tolist()
     teacher, ladder = trainer.teacher, trainer.ladder
     assert teacher.schedule.patch_nums == (1, 2, 4) and ladder.schedule.patch_nums == (1, 4)
     seeds = sample_seeds(0, 40)
@@ -432,14 +436,13 @@ def test_processes_share_the_teachers_pictures(made, tmp_path):
     """Catches a teacher's picture that two processes draw, or none, or one that is another's."""
     trainer = SequenceStudent(made.open(made.student("sequence", "1.4"), tmp_path / "out"))
     tokens, labels = trainer.tokens["train"], trainer.labels["train"]
-    found = []
+    found, asked = [], torch.from_numpy(labels)
     for rank in range(3):
         ranks = Ranks()
         ranks.rank, ranks.world = rank, 3
         sampler = trainer.about.teacher.sampler
-        found.append(teacher_tokens(trainer.teacher, trainer.ladder, sampler, sample_seeds(0, 40), "teacher", ranks))
-    assert np.array_equal(sum(part for part, _ in found), tokens) and all(part.any() for part, _ in found)
-    assert all(np.array_equal(part, labels) for _, part in found)
+        found.append(teacher_tokens(trainer.teacher, trainer.ladder, sampler, asked, sample_seeds(0, 40), "teacher", ranks))
+    assert np.array_equal(sum(found), tokens) and all(part.any() for part in found)
 
 
 def test_arm_real_starts_from_its_teacher(made, tmp_path):
