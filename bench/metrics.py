@@ -141,7 +141,7 @@ def metric_class_agreement(scored: Scored) -> dict[str, float]:
     return {"class_agreement": (found.numpy() == scored.labels_N).mean().item()}
 
 
-def _where(error: Exception, function: Callable) -> str:
+def _where(error: BaseException, function: Callable) -> str:
     """The line of a function that an error came through, for whoever wrote it."""
     file = function.__code__.co_filename if hasattr(function, "__code__") else None
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
@@ -166,9 +166,14 @@ def _problem(key: object, value: object, extractor: str) -> str | None:
     if key.startswith(BASELINES):
         return f"returns the name {key!r}; {' and '.join(BASELINES)} stand before the scores of the baselines, rename it"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        return f"returns {key}: {value!r} ({type(value).__name__}); a finite number is needed, such as float(...)"
-    if not math.isfinite(value):
-        return f"returns {key}: {value}; a finite number is needed, or leave the name out where it has no value"
+        shown = " ".join(repr(value).split())[:60]
+        return f"returns {key}: {shown} ({type(value).__name__}); a finite number is needed, such as float(...)"
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number that no float can hold
+        number = math.inf
+    if not math.isfinite(number):
+        return f"returns {key}: {number}; a finite number is needed, or leave the name out where it has no value"
     return None
 
 
@@ -178,7 +183,7 @@ def measured(name: str, scored: Scored) -> dict[str, float]:
     scored = replace(scored, generated=_read_only(scored.generated), labels_N=_read_only(scored.labels_N))
     try:
         found = function(scored)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
             raise
         words = " ".join(str(error).split())

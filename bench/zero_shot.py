@@ -206,7 +206,10 @@ class Likeness:
         if self.extractor.classifier is not None:
             distance_N = (self._features(found_NCHW) - self._true_features).norm(dim=1)
             numbers[f"feature_distance_{self.extractor.config.name}"] = float(distance_N.mean()), "L2"
-        return numbers | score(Scored(found_NCHW, self.labels_N, Reference(self.reference), self.extractor), self.metrics)
+        scores = score(Scored(found_NCHW, self.labels_N, Reference(self.reference), self.extractor), self.metrics)
+        if twice := sorted(numbers.keys() & scores.keys()):
+            raise ValueError(f"bench/metrics.py: a metric returns {twice[0]}, which bench/zero_shot.py measures itself; rename it")
+        return numbers | scores
 
 
 def shown_scales(num_scales: int) -> list[int]:

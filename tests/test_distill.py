@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import shutil
 from argparse import Namespace
 from pathlib import Path
 
@@ -372,8 +373,20 @@ def test_sequence_tokens_come_from_the_teacher(made, tmp_path):
     sampler = trainer.about.teacher.sampler
     assert sampler.cfg_scale == 1.5
     for i in (0, 17, 39):  # one by one: a picture depends on its seed, not on its batch
-        _, f_hat = generate(teacher, ladder.quantizer.at(teacher.schedule), torch.tensor([i % 10]), [seeds[i]], sampler)
+        _, f_hat = generate(teacher, ladder.quantizer.at(teacher.schedule), torch.from_numpy(labels[[i]]), [seeds[i]], sampler)
         assert ladder.encode(f_hat)[0][0].tolist() == tokens[i].tolist()
+
+
+def test_the_teachers_pictures_have_the_shares_of_the_training_split(made, tmp_path):
+    """Catches a student that learns every class equally often where its teacher did not."""
+    run_id = made.student("sequence", "1.4")
+    shutil.copytree(made.root / made.plan.jobs[run_id].inputs["data"], tmp_path / "data")
+    real = np.load(tmp_path / "data" / "train_labels.npy")
+    rare = np.where(np.arange(len(real)) % 20, 3, 7)
+    np.save(tmp_path / "data" / "train_labels.npy", rare)
+    labels = SequenceStudent(made.open(run_id, tmp_path / "out", data=tmp_path / "data")).labels["train"]
+    assert labels.tolist() == labels_of(range(40), class_shares(rare, 10), "training").tolist()
+    assert set(labels) == {3, 7} and 1 <= (labels == 7).sum() <= 3
 
 
 def shuffled(folder: Path, out: Path, splits) -> Path:
