@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_zero_shot import SMOKE, Made
 
-from bench import error_propagation, sweep, train_features
+from bench import error_propagation, metrics, sweep, train_features
 from bench.baselines import chosen_rows, drawn_rows, some_of
 from bench.config import ConfigError, EvaluationConfig, FeaturesConfig, load_study
 from bench.datasets import ArrayPictures
@@ -258,6 +258,16 @@ def test_error_propagation_asks_for_the_shares(skewed, tmp_path, monkeypatch):
     assert skewed.run(run_id, tmp_path / "out") == 0
     assert np.array_equal(seen[0].numpy(), skewed.asked(range(100)))
     assert "drift_unrelated" in (tmp_path / "out" / "metrics.csv").read_text()
+
+
+@pytest.mark.parametrize("start", ["baselines/1.2.4", "evaluate/hNone", "sweep/hNone", "error_propagation/hNone"])
+def test_a_broken_metric_ends_a_verb_with_one_line(skewed, tmp_path, monkeypatch, start):
+    """Catches an empty cell with status ok, and a traceback, in any verb that scores."""
+    monkeypatch.setattr(metrics, "metric_class_agreement", lambda scored: {"class_agreement": float("nan")})
+    error = skewed.run(skewed.named(start), tmp_path / "out")
+    assert isinstance(error, str) and "\n" not in error
+    assert error.startswith("error: bench/metrics.py: metric_class_agreement: returns class_agreement: nan")
+    assert not (tmp_path / "out" / "row.json").exists()
 
 
 @pytest.mark.parametrize("start", ["snr/1.2.4", "equivalence/hNone", "features/"])
