@@ -1,7 +1,8 @@
-"""Verb: the two lines that every score is read against, each of as many pictures as a variant has.
+"""Verb: the two lines that every score is read against, each of as many images as a variant has.
 
-Floor: real training pictures against the held-out ones, what a perfect generator of this size of sample scores. Reconstruction: the
-same pictures through the tokenizer, what a perfect prior over its tokens scores.
+Floor: real training images against the held-out ones, what a perfect generator of this size of sample scores. Reconstruction: the same
+images through the tokenizer, what a perfect prior over its tokens scores. Image i has the label that sample i is asked for.
+`floor_repeated`: how many training images stand there more than once, because too few have their label.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from srdd.schedule import ScaleSchedule
 from .config import EvaluationConfig, FeaturesConfig
 from .datasets import Pictures, to_uint8
 from .encode import BATCH, open_tokenizer, open_tokens
+from .labels import class_shares, labels_of, turns
 from .metrics import Extractor, Scored, score
 from .prepare import open_split
 from .reference import open_reference
@@ -58,22 +60,49 @@ def reconstruction(tokenizer, schedule: ScaleSchedule, tokens_NL: np.ndarray, de
     return Lazy(len(tokens_NL), lambda rows: torch.from_numpy(reconstruct(tokenizer, schedule, tokens_NL[rows], device)))
 
 
+def drawn_rows(train_N: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
+    """A training image for every label: none twice while its class has others left, then the same again from the start.
+
+    train_N: labels of the training split. Raises ValueError for a label that no training image has.
+    """
+    rows_N, turns_N = np.empty(len(labels_N), np.int64), turns(labels_N)
+    for label in np.unique(labels_N):
+        asked, there = labels_N == label, np.flatnonzero(train_N == label)
+        if not len(there):
+            raise ValueError(f"class {label}: the training split has no image of it; floor and reconstruction need one")
+        order = torch.randperm(len(there), generator=generator("baselines", int(label))).numpy()
+        rows_N[asked] = there[order[turns_N[asked] % len(there)]]
+    return rows_N
+
+
+def chosen_rows(train_N: np.ndarray, num_classes: int, evaluation: EvaluationConfig) -> np.ndarray:
+    """Rows of the training split that stand for the samples: as many, and of the same classes where there are classes."""
+    count = min(evaluation.num_images, len(train_N))
+    if not num_classes:
+        return torch.randperm(len(train_N), generator=generator("baselines"))[:count].sort().values.numpy()
+    seeds = range(evaluation.first_seed, evaluation.first_seed + count)
+    return drawn_rows(train_N, labels_of(seeds, class_shares(train_N, num_classes), evaluation.labels).numpy())
+
+
 def work(run: Run) -> None:
     evaluation = run.settings("evaluation", EvaluationConfig)
     extractor = Extractor(run.settings("features", FeaturesConfig), run.device, run.inputs["features"])
     train, reference = open_split(run.inputs["data"], "train"), open_reference(extractor.config, run.inputs["data"])
-    count = min(evaluation.num_images, len(train))
     schedule = ScaleSchedule(tuple(run.config["patch_nums"]))
     tokenizer = open_tokenizer(run)
     names = {"tokenizer": run.inputs["tokenizer"].name, "model": schedule.name}
-    # pictures of a folder come in order of their classes: take some of all
-    chosen = torch.randperm(len(train), generator=generator("baselines"))[:count].sort().values.numpy()
+    num_classes = run.config["dataset"]["num_classes"]
+    chosen = chosen_rows(train.labels_N, num_classes, evaluation)
+    count, repeated = len(chosen), int((np.bincount(chosen) > 1).sum())
+    run.add("floor_repeated", repeated, "images", num_images=count, **names)
+    if repeated:
+        run.say(f"{repeated} training images stand more than once among the {count} of the floor: too few have their label")
     tokens_NL = open_tokens(run.inputs["tokens"], "train")[chosen]
     pictures = {
         "floor": some_of(train, chosen),
         "reconstruction": reconstruction(tokenizer, schedule, tokens_NL, run.device),
     }
-    labels_N = train.labels_N[chosen] if run.config["dataset"]["num_classes"] else None
+    labels_N = train.labels_N[chosen] if num_classes else None
     for line, images in pictures.items():
         found = score(Scored(images, labels_N, reference, extractor), evaluation.metrics)
         for name, (value, unit) in found.items():

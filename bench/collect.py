@@ -10,14 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import provenance
-from .config import config_hash
+from .config import EvaluationConfig, config_hash
+from .labels import asked_labels, in_turn
 from .prepare import open_split, save_npz
 from .results import METRIC_COLUMNS, read_rows, write_metrics, write_runs
 from .verb import describe
@@ -51,14 +51,31 @@ def study_row(plan: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def pictures(folders: dict[str, Path]) -> dict[str, np.ndarray]:
-    """The first pictures of each sample run and its strip, and the strips of zero-shot runs, by run_id."""
+def study_labels(plan: dict[str, Any], folders: dict[str, Path]) -> np.ndarray | None:
+    """The label of each sample of the study, by its seed; None where the plan has no prepared images."""
+    data = next((folder for run_id, folder in folders.items() if run_id.startswith("prepare/")), None)
+    if data is None:
+        return None
+    evaluation = EvaluationConfig.model_validate_json(json.dumps(plan["evaluation"]))
+    seeds = range(evaluation.first_seed, evaluation.first_seed + evaluation.num_images)
+    return asked_labels(data, plan["dataset"]["num_classes"], seeds, evaluation.labels).numpy()
+
+
+def pictures(folders: dict[str, Path], labels_N: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Some images of each sample run with their labels, and its strip, and the strips of zero-shot runs, by run_id.
+
+    One image of each class in turn. labels_N: the study's label of each sample; None: those of the run. An image of an
+    unconditional variant stands where that of a conditional one with the same seed stands.
+    """
     found: dict[str, np.ndarray] = {}
     for run_id, folder in folders.items():
         stage = run_id.split("/")[0]
         if stage == "sample" and (folder / "images.npy").is_file() and (folder / "strip.npy").is_file():
             images = np.load(folder / "images.npy", mmap_mode="r")
-            found[f"{run_id}/images"] = np.array(images[-1, :GRID])
+            asked_N = np.load(folder / "labels.npy") if labels_N is None else labels_N
+            picks = in_turn(asked_N, GRID)
+            found[f"{run_id}/images"] = np.array(images[-1, picks])
+            found[f"{run_id}/labels"] = asked_N[picks]
             found[f"{run_id}/strip"] = np.load(folder / "strip.npy")
         if stage == "zero_shot" and (folder / "strip.npz").is_file():
             with np.load(folder / "strip.npz") as strip:
@@ -67,13 +84,14 @@ def pictures(folders: dict[str, Path]) -> dict[str, np.ndarray]:
 
 
 def real_pictures(folder: Path) -> dict[str, np.ndarray]:
-    """Held-out pictures, one of each class in turn, as long as every class has one left: picture i is of class i mod classes."""
+    """Held-out images with their labels, one of each class in turn; the names of the classes where they are known."""
     test = open_split(folder, "test")
-    classes = int(test.labels_N.max()) + 1
-    order = [np.flatnonzero(test.labels_N == label) for label in range(classes)]
-    there = takewhile(lambda i: i // classes < len(order[i % classes]), range(GRID))
-    picks = [int(order[i % classes][i // classes]) for i in there]
-    return {"real/images": test.read(picks).numpy()}
+    picks = in_turn(test.labels_N, GRID)
+    found = {"real/images": test.read(picks.tolist()).numpy(), "real/labels": np.asarray(test.labels_N)[picks]}
+    about = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    if names := about.get("classes"):
+        found["real/classes"] = np.array(names, dtype=np.str_)
+    return found
 
 
 def collect(plan_path: Path, out: Path) -> None:
@@ -85,7 +103,7 @@ def collect(plan_path: Path, out: Path) -> None:
         row, numbers = read_run(folder)
         runs.append(row)
         metrics += numbers
-    arrays = pictures(folders)
+    arrays = pictures(folders, study_labels(plan, folders))
     for run_id, folder in folders.items():
         if run_id.startswith("prepare/"):
             arrays |= real_pictures(folder)

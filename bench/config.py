@@ -276,6 +276,9 @@ class EvaluationConfig(Strict):
 
     num_images: int = Field(1280, ge=100, description="generated pictures per score; fewer than 100 are refused")
     first_seed: int = Field(0, ge=0)
+    labels: Literal["training", "balanced"] = Field(
+        "training", description="classes asked for: in the shares of the training split, or all equally often"
+    )
     batch_size: Positive = 256
     precision: Precision = Field(
         "float32", description="of the network when it samples; bfloat16: pictures may depend on their batch"

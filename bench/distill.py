@@ -2,7 +2,8 @@
 
 Scale distillation is named by SRDD (arXiv 2509.22636), its algorithm is not public; the arms are this project's own. An arm is a
 function `arm_<name>(run) -> Trainer`; all share batches, held-out losses and early stopping of bench.train, and write what it writes.
-The held-out splits are real pictures in every arm.
+The held-out splits are real pictures in every arm. A teacher's own pictures have classes in the shares of the training split, whatever
+`evaluation.labels` says: the student learns what a training on real pictures would learn.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from srdd.quantizer import Ladder
 from srdd.sampling import generate
 
 from .config import DistillSettings
+from .labels import asked_labels
 from .progress import Progress
 from .ranks import Ranks
-from .sample import labels_of
 from .train import Trainer, carry_out
 from .training import Batch
 from .verb import Run, main
@@ -40,12 +41,17 @@ def sample_seeds(train_seed: int, count: int) -> list[int]:
 
 
 def teacher_tokens(
-    teacher: ScaleTransformer, ladder: Ladder, sampler: SamplerConfig, seeds: list[int], label: str, ranks: Ranks
-) -> tuple[np.ndarray, np.ndarray]:
-    """The teacher's own pictures re-encoded under the student's schedule: tokens, int32 of shape (N, L), and labels. ladder: the
-    student's. Both follow from seeds, so that a resumed run makes them again. Processes share the pictures and each gets all."""
+    teacher: ScaleTransformer,
+    ladder: Ladder,
+    sampler: SamplerConfig,
+    labels_N: torch.Tensor,
+    seeds: list[int],
+    label: str,
+    ranks: Ranks,
+) -> np.ndarray:
+    """The teacher's own pictures of given labels, re-encoded under the student's schedule: tokens, int32 of shape (N, L). ladder: the
+    student's. They follow from seeds, so that a resumed run makes them again. Processes share the pictures and each gets all."""
     device = teacher.position.device
-    labels_N = labels_of(len(seeds), 0, teacher.config.num_classes)
     own = ladder.quantizer.at(teacher.schedule)
     tokens_NL, mine = torch.zeros(len(seeds), ladder.schedule.seq_len, dtype=torch.int32), ranks.rows(len(seeds))
     progress = Progress(label, mine.stop - mine.start, unit="picture", shown=ranks.first)
@@ -57,7 +63,7 @@ def teacher_tokens(
             tokens_NL[rows] = ladder.encode(f_hat_BChw)[0].cpu().int()
         progress.advance(len(labels_B))
     progress.close()
-    return ranks.total(tokens_NL).int().numpy(), labels_N.numpy()
+    return ranks.total(tokens_NL).int().numpy()
 
 
 class Student(Trainer):
@@ -78,9 +84,11 @@ class SequenceStudent(Student):
 
     def __init__(self, run: Run) -> None:
         super().__init__(run)
-        seeds = sample_seeds(self.seed, self.about.num_samples)
-        made = teacher_tokens(self.teacher, self.ladder, self.about.teacher.sampler, seeds, f"{run.run_id} teacher", run.ranks)
-        self.tokens["train"], self.labels["train"] = made
+        seeds, sampler = sample_seeds(self.seed, self.about.num_samples), self.about.teacher.sampler
+        classes, name = self.teacher.config.num_classes, f"{run.run_id} teacher"
+        labels_N = asked_labels(run.inputs["data"], classes, range(len(seeds)), "training")
+        self.tokens["train"] = teacher_tokens(self.teacher, self.ladder, sampler, labels_N, seeds, name, run.ranks)
+        self.labels["train"] = labels_N.numpy()
 
 
 class LogitStudent(Student):

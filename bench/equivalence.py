@@ -32,6 +32,7 @@ from srdd.tokenizer import Tokenizer
 from .config import EquivalenceConfig
 from .datasets import Pictures, to_float
 from .encode import open_tokenizer, open_tokens
+from .labels import in_shares
 from .prepare import open_split
 from .progress import track
 from .train import model_identity, open_model
@@ -59,11 +60,12 @@ class Probe:
         self.view = markov_view(self.model)
         self.ladder: Ladder = self.tokenizer.at(self.config.schedule)
         self.pictures: Pictures = open_split(run.inputs["data"], "test")
-        tokens_NL = open_tokens(run.inputs["tokens"], "test")[: self.settings.num_images]
+        self.rows_N = in_shares(self.pictures.labels_N, self.settings.num_images)
+        tokens_NL = open_tokens(run.inputs["tokens"], "test")[self.rows_N]
         self.tokens_NL = torch.from_numpy(tokens_NL.astype(np.int64))
         self.count, self.device = len(self.tokens_NL), device
         # an unconditional model knows one label only, row 0 of its embedding
-        labels_N = torch.from_numpy(np.asarray(self.pictures.labels_N[: self.count]).astype(np.int64))
+        labels_N = torch.from_numpy(np.asarray(self.pictures.labels_N)[self.rows_N].astype(np.int64))
         self.labels_N = labels_N if self.config.conditional else torch.zeros_like(labels_N)
         self.chunks = chunks(self.count, self.config)
 
@@ -93,7 +95,7 @@ class Probe:
         return torch.cat(transition), torch.cat(readout)
 
     def latent(self, rows: slice) -> torch.Tensor:
-        images = to_float(self.pictures.read(range(rows.start, rows.stop))).to(self.device).double()
+        images = to_float(self.pictures.read(self.rows_N[rows].tolist())).to(self.device).double()
         return self.tokenizer.to_latent(images)
 
     def two_paths(self) -> Iterator[tuple[str, int, torch.Tensor]]:

@@ -25,10 +25,11 @@ from srdd.zero_shot import known_prefix, replace_tokens, replaced_count
 from .config import ConfigError, ErrorPropagationConfig, EvaluationConfig, FeaturesConfig
 from .datasets import to_uint8
 from .encode import open_tokenizer
+from .labels import asked_labels, partners
 from .metrics import MIN_IMAGES, Extractor, Scored, score
 from .progress import Progress
 from .reference import open_reference
-from .sample import labels_of, made_ready
+from .sample import made_ready
 from .train import model_identity, open_model
 from .verb import Run, main
 
@@ -84,6 +85,16 @@ def drift(f_NChw: torch.Tensor, other_NChw: torch.Tensor) -> torch.Tensor:
     return (f_NChw - other_NChw).flatten(1).double().norm(dim=1) / f_NChw.flatten(1).double().norm(dim=1)
 
 
+def unrelated(f_NChw: torch.Tensor, labels_N: torch.Tensor) -> float | None:
+    """How far apart two samples of one class are: a drift of this size leaves nothing of the clean image.
+
+    The mean over images of classes that have two or more; None where no class has.
+    """
+    partners_N = torch.from_numpy(partners(labels_N.numpy()))
+    paired_N = torch.nonzero(partners_N >= 0).flatten()
+    return drift(f_NChw[paired_N], f_NChw[partners_N[paired_N]]).mean().item() if len(paired_N) else None
+
+
 def measure(
     probe: Probe, tokens_NL: torch.Tensor, f_NChw: torch.Tensor, k: int, share: float
 ) -> tuple[dict[str, tuple[float, str]], torch.Tensor]:
@@ -111,10 +122,10 @@ def work(run: Run) -> None:
     tokenizer = open_tokenizer(run)
     model = made_ready(open_model(run, run.inputs["train"] / "model.safetensors"), evaluation)
     N, schedule, classes = config.num_images, model.schedule, model.config.num_classes
-    labels_N = labels_of(N, evaluation.first_seed, classes)
-    probe = Probe(model, tokenizer, sampler, labels_N, evaluation.first_seed, evaluation.batch_size)
-    last_seed = evaluation.first_seed + N - 1
-    identity = {**model_identity(run), "seed_first": evaluation.first_seed, "seed_last": last_seed, "num_images": N}
+    first = evaluation.first_seed
+    labels_N = asked_labels(run.inputs["data"], classes, range(first, first + N), evaluation.labels)
+    probe = Probe(model, tokenizer, sampler, labels_N, first, evaluation.batch_size)
+    identity = {**model_identity(run), "seed_first": first, "seed_last": first + N - 1, "num_images": N}
 
     def scores(f_hat_NChw: torch.Tensor) -> dict[str, tuple[float, str]]:
         scored = Scored(probe.pictures(f_hat_NChw), labels_N.numpy() if classes else None, reference, extractor)
@@ -125,10 +136,9 @@ def work(run: Run) -> None:
     clean_scores = scores(clean_NChw)
     for name, (value, unit) in clean_scores.items():
         run.add(f"clean_{name}_{features.name}", value, unit, **identity)
-    # how far apart two samples of one class are: a drift of this size leaves nothing of the clean picture
-    step = max(1, classes)
-    apart = drift(clean_NChw[:-step], clean_NChw[step:]).mean().item()
-    run.add("drift_unrelated", apart, "share", **identity)
+    apart = unrelated(clean_NChw, labels_N)
+    if apart is not None:
+        run.add("drift_unrelated", apart, "share", **identity)
     counts = [{share: replaced_count(length, share) for share in config.shares} for length in schedule.lengths]
     progress = Progress(run.run_id, sum(len(set(found.values())) for found in counts), unit="corruption")
     for k, found in enumerate(counts):
@@ -149,7 +159,8 @@ def work(run: Run) -> None:
             for name, (value, unit) in by_count[count].items():
                 run.add(name.format(share=f"{share:g}"), value, unit, scale=k, **identity)
     progress.close()
-    run.say(f"{N} pictures, {schedule.num_scales} scales; two samples of a class are {apart:.2f} apart")
+    far = "no class has two samples" if apart is None else f"two samples of a class are {apart:.2f} apart"
+    run.say(f"{N} pictures, {schedule.num_scales} scales; {far}")
 
 
 if __name__ == "__main__":

@@ -118,11 +118,10 @@ def register(name: str, classifier: Classifier) -> str:
     return name
 
 
-def batches(pictures: object, size: int = 256, count: int | None = None) -> Iterator[torch.Tensor]:
-    """uint8 pictures (B, C, S, S) of an array, mapped or not, or of whatever can read some of its pictures; count: of the first ones."""
-    end = len(pictures) if count is None else count
-    for i in range(0, end, size):
-        rows = range(i, min(i + size, end))
+def batches(pictures: object, size: int = 256) -> Iterator[torch.Tensor]:
+    """uint8 pictures (B, C, S, S) of an array, mapped or not, or of whatever can read some of its pictures."""
+    for i in range(0, len(pictures), size):
+        rows = range(i, min(i + size, len(pictures)))
         if hasattr(pictures, "read"):
             yield pictures.read(rows)
         else:

@@ -1,13 +1,21 @@
 """Scores of a set of pictures. A metric is a function `metric_<name>(Scored) -> {name: value}`; the extractor joins every name.
 
+What a metric returns is checked where it is called: names of lower-case letters, digits and _, which no other metric returns; finite
+numbers. A name is left out where it has no value. What a metric looks at is read-only.
+
 FID, KID, IS, precision and recall come from torch-fidelity; the reference is the held-out split, never the training pictures, or what
 the study names. Pictures are read batch by batch: 50 000 of 256 pixels need not fit into memory.
 """
 
 from __future__ import annotations
 
+import math
+import numbers
+import re
 import sys
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,11 +24,13 @@ import torch
 
 from srdd.lookup import find
 
-from .config import FeaturesConfig
+from .config import SLUG, FeaturesConfig
 from .features import Classifier, batches, classify, import_torchvision, load_classifier, register
 from .reference import Reference
+from .verb import is_out_of_memory
 
 MIN_IMAGES = 100
+BASELINES = ("floor_", "reconstruction_")
 UNITS = {"precision": "share", "recall": "share", "class_agreement": "share"}
 
 
@@ -131,15 +141,77 @@ def metric_class_agreement(scored: Scored) -> dict[str, float]:
     return {"class_agreement": (found.numpy() == scored.labels_N).mean().item()}
 
 
+def _where(error: BaseException, function: Callable) -> str:
+    """The line of a function that an error came through, for whoever wrote it."""
+    file = function.__code__.co_filename if hasattr(function, "__code__") else None
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f" ({Path(file).name}, line {lines[-1]})" if lines else ""
+
+
+def _read_only(array: object) -> object:
+    """An array that refuses to be written to; all else as it is."""
+    if not isinstance(array, np.ndarray):
+        return array
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _problem(key: object, value: object, extractor: str) -> str | None:
+    """Why a metric may not return this name with this value; None where it may."""
+    if not isinstance(key, str) or not re.fullmatch(SLUG, key):
+        return f"returns the name {key!r}; a name has lower-case letters, digits and _, such as my_score"
+    if key == extractor or key.endswith(f"_{extractor}"):
+        return f"returns the name {key!r}; the extractor's name {extractor} is added here, leave it out"
+    if key.startswith(BASELINES):
+        return f"returns the name {key!r}; {' and '.join(BASELINES)} stand before the scores of the baselines, rename it"
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        shown = " ".join(repr(value).split())[:60]
+        return f"returns {key}: {shown} ({type(value).__name__}); a finite number is needed, such as float(...)"
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number that no float can hold
+        number = math.inf
+    if not math.isfinite(number):
+        return f"returns {key}: {number}; a finite number is needed, or leave the name out where it has no value"
+    return None
+
+
+def measured(name: str, scored: Scored) -> dict[str, float]:
+    """What one metric returns, checked. Raises ValueError, one line that names the function and what it must return."""
+    function, at = find(sys.modules[__name__], "metric", name), f"bench/metrics.py: metric_{name}:"
+    scored = replace(scored, generated=_read_only(scored.generated), labels_N=_read_only(scored.labels_N))
+    try:
+        found = function(scored)
+    except (Exception, SystemExit) as error:
+        if is_out_of_memory(error):
+            raise
+        words = " ".join(str(error).split())
+        raise ValueError(f"{at} raises {type(error).__name__}: {words}{_where(error, function)}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{at} returns {type(found).__name__}; a dict of names and finite numbers is needed")
+    for key, value in found.items():
+        if problem := _problem(key, value, scored.extractor.config.name):
+            raise ValueError(f"{at} {problem}")
+    return {key: float(value) for key, value in found.items()}
+
+
 def score(scored: Scored, names: tuple[str, ...]) -> dict[str, tuple[float, str]]:
-    """Every asked-for metric as {name_extractor: (value, unit)}. Raises ValueError for fewer than 100 pictures on either side."""
+    """Every asked-for metric as {name_extractor: (value, unit)}. Raises ValueError for fewer than 100 pictures on either side, and for a
+    metric that breaks its contract or returns what another one returns."""
     for what, pictures in (("generated", scored.generated), ("reference", scored.reference.pictures)):
         if len(pictures) < MIN_IMAGES:
             raise ValueError(
                 f"{len(pictures)} {what} pictures: a score needs {MIN_IMAGES} or more; raise num_images or the split's share"
             )
     found: dict[str, tuple[float, str]] = {}
-    for name in names:
-        for key, value in find(sys.modules[__name__], "metric", name)(scored).items():
+    owners: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        for key, value in measured(name, scored).items():
+            if key in owners:
+                raise ValueError(
+                    f"bench/metrics.py: metric_{name}: returns {key}, which metric_{owners[key]} returns too; rename one"
+                )
+            owners[key] = name
             found[f"{key}_{scored.extractor.config.name}"] = (value, UNITS.get(key, "score"))
     return found

@@ -26,6 +26,7 @@ from .config import ConfigError, EvaluationConfig, LatencyConfig
 from .datasets import to_uint8
 from .encode import open_tokenizer
 from .floors import DTYPES
+from .labels import asked_labels
 from .prepare import save_array
 from .progress import Progress
 from .ranks import Ranks
@@ -34,11 +35,6 @@ from .train import model_identity, open_model
 from .verb import Run, is_out_of_memory, main
 
 STRIP = 10
-
-
-def labels_of(count: int, first: int, num_classes: int) -> torch.Tensor:
-    """Label of every picture: its seed modulo the number of classes, so that all classes are equally frequent; 0 without classes."""
-    return torch.arange(first, first + count) % max(1, num_classes)
 
 
 def made_ready(model: ScaleTransformer, settings: EvaluationConfig | LatencyConfig) -> ScaleTransformer:
@@ -55,14 +51,15 @@ def sample_into(
     model: ScaleTransformer,
     tokenizer: Tokenizer,
     sampler: SamplerConfig,
+    labels_N: torch.Tensor,
     first: int,
     batch: int,
     progress: Progress,
 ) -> tuple[torch.Tensor, int]:
-    """Fill an array with pictures of consecutive seeds, batch by batch: never all in memory. Returns the tokens of the first `batch`
-    pictures, and the batch size that fitted into memory."""
+    """Fill an array with pictures of given labels and consecutive seeds, batch by batch: never all in memory. Returns the tokens of the
+    first `batch` pictures, and the batch size that fitted into memory."""
     ladder, device = tokenizer.at(model.schedule), model.position.device
-    labels_N = labels_of(len(images_NCHW), first, model.config.num_classes).to(device)
+    labels_N = labels_N.to(device)
     kept, asked, i = [], max(batch, STRIP), 0
     while i < len(images_NCHW):
         labels_B = labels_N[i : i + batch]
@@ -137,18 +134,22 @@ def work(run: Run) -> None:
     size, N = tokenizer.config, evaluation.num_images
     shape = (len(weights), N, size.in_channels, size.image_size, size.image_size)
     mine, batch = run.ranks.rows(N), evaluation.batch_size
-    first = evaluation.first_seed + mine.start
+    first = evaluation.first_seed
+    labels_N = asked_labels(run.inputs["data"], run.config["model"]["num_classes"], range(first, first + N), evaluation.labels)
     progress = Progress(run.run_id, (mine.stop - mine.start) * len(weights), unit="picture", shown=run.ranks.first)
     with filled_together(run.out / "images.npy", shape, run.ranks) as images:
         for row, (_, path) in enumerate(weights):
             model = made_ready(open_model(run, path), evaluation)
-            tokens_BL, fitted = sample_into(images[row, mine], model, tokenizer, sampler, first, batch, progress)
+            here = images[row, mine]
+            tokens_BL, fitted = sample_into(
+                here, model, tokenizer, sampler, labels_N[mine], first + mine.start, batch, progress
+            )
             batch = smaller(run, batch, fitted)
     progress.close()
     smallest = int(run.ranks.gather(torch.tensor(batch)).min())
     if not run.ranks.first:
         return
-    save_array(run.out / "labels.npy", labels_of(N, evaluation.first_seed, model.config.num_classes).numpy())
+    save_array(run.out / "labels.npy", labels_N.numpy())
     save_array(run.out / "strip.npy", growth(tokenizer, model, tokens_BL[:STRIP]))
     write_text(run.out / "steps.json", json.dumps([step for step, _ in weights]))
     if not run.config["snapshots"]:

@@ -7,6 +7,7 @@ the decoder makes of it against the picture in [-1, 1]; the mean, and with `_q10
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from srdd.diffusion import snr_cosine, snr_db, snr_linear
@@ -16,6 +17,7 @@ from srdd.tokenizer import Tokenizer
 from .config import SnrConfig
 from .datasets import Pictures, to_float
 from .encode import open_tokenizer
+from .labels import in_shares
 from .prepare import open_split
 from .progress import track
 from .verb import Run, main
@@ -25,10 +27,10 @@ QUANTILES = {"q10": 0.1, "q90": 0.9}
 
 
 @torch.no_grad()
-def measure(tokenizer: Tokenizer, schedule: ScaleSchedule, pictures: Pictures, count: int, device) -> dict[str, torch.Tensor]:
-    """SNR in dB of `latent` and `pixel`, each float64 (N, K)."""
+def measure(tokenizer: Tokenizer, schedule: ScaleSchedule, pictures: Pictures, chosen_N: np.ndarray, device) -> dict[str, torch.Tensor]:
+    """SNR in dB of `latent` and `pixel` of chosen pictures, each float64 (N, K)."""
     ladder, found = tokenizer.at(schedule), {"latent": [], "pixel": []}
-    batches = [range(i, min(i + BATCH, count)) for i in range(0, count, BATCH)]
+    batches = [chosen_N[i : i + BATCH].tolist() for i in range(0, len(chosen_N), BATCH)]
     for chunk in track(batches, f"snr {schedule.name}", len(batches)):
         images = to_float(pictures.read(chunk)).to(device)
         latent_BChw = tokenizer.to_latent(images)
@@ -43,14 +45,14 @@ def work(run: Run) -> None:
     schedule, settings = ScaleSchedule(tuple(run.config["patch_nums"])), run.settings("snr", SnrConfig)
     tokenizer = open_tokenizer(run)
     pictures = open_split(run.inputs["data"], "test")
-    count = min(settings.num_images, len(pictures))
+    chosen_N = in_shares(pictures.labels_N, settings.num_images)
     names = {"tokenizer": run.inputs["tokenizer"].name, "model": schedule.name}
-    found = measure(tokenizer, schedule, pictures, count, run.device)
+    found = measure(tokenizer, schedule, pictures, chosen_N, run.device)
     for name, values_NK in found.items():
         rows = {"": values_NK.mean(0)} | {f"_{end}": values_NK.quantile(share, 0) for end, share in QUANTILES.items()}
         for ending, values_K in rows.items():
             for k, value in enumerate(values_K.tolist()):
-                run.add(f"snr_{name}_db{ending}", value, "dB", scale=k, num_images=count, **names)
+                run.add(f"snr_{name}_db{ending}", value, "dB", scale=k, num_images=len(chosen_N), **names)
     for name, values_K in (("cosine", snr_cosine(schedule.num_scales)), ("linear", snr_linear(schedule.num_scales))):
         for k, value in enumerate(values_K.tolist()):
             run.add(f"snr_{name}_db", value, "dB", scale=k, **names)

@@ -20,10 +20,11 @@ from srdd.sampling import distribution
 
 from .config import EvaluationConfig, FeaturesConfig, SweepConfig
 from .encode import open_tokenizer
+from .labels import asked_labels
 from .metrics import MIN_IMAGES, Extractor, Scored, score
 from .progress import Progress
 from .reference import open_reference
-from .sample import labels_of, made_ready, sample_into, smaller
+from .sample import made_ready, sample_into, smaller
 from .train import model_identity, open_model
 from .verb import Run, main
 
@@ -76,7 +77,7 @@ def work(run: Run) -> None:
     path = run.inputs["train"] / "model.safetensors"
     whole, model = open_model(run, path), made_ready(open_model(run, path), evaluation)
     reference, N, first = open_reference(extractor.config, run.inputs["data"]), evaluation.num_images, evaluation.first_seed
-    labels_N = labels_of(N, first, model.config.num_classes)
+    labels_N = asked_labels(run.inputs["data"], model.config.num_classes, range(first, first + N), evaluation.labels)
     asked_N = labels_N.numpy() if model.config.conditional else None
     size, scratch = tokenizer.config, run.out / ".pictures.npy"
     entries, batch = run.config["samplers"], evaluation.batch_size
@@ -85,7 +86,7 @@ def work(run: Run) -> None:
         images = np.lib.format.open_memmap(scratch, "w+", np.uint8, (N, size.in_channels, size.image_size, size.image_size))
         for entry in entries:
             sampler = SamplerConfig.model_validate_json(json.dumps(entry["sampler"]))
-            tokens_BL, fitted = sample_into(images, model, tokenizer, sampler, first, batch, progress)
+            tokens_BL, fitted = sample_into(images, model, tokenizer, sampler, labels_N, first, batch, progress)
             batch = smaller(run, batch, fitted)
             names = {**model_identity(run), "sampler": entry["name"]}
             for start, count in parts_of(first, N):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from .config import ConfigError, DatasetConfig, FeaturesConfig
-from .features import Classifier, batches, classify, loss, save_classifier
+from .features import Classifier, classify, loss, save_classifier
+from .labels import in_shares
 from .prepare import open_split
 from .progress import Progress
 from .reference import read_reference
 from .training import batch_indices, check_finite, learning_rate
 from .verb import Run, check_file, main
+
+ACCURACY_IMAGES = 10_000
 
 
 def work(run: Run) -> None:
@@ -45,10 +49,11 @@ def work(run: Run) -> None:
     progress.close()
     model.eval()
     for name, pictures in (("train", train), ("test", test)):
-        count = min(len(pictures), 10_000)
-        found = torch.cat([classify(model, part, run.device) for part in batches(pictures, 512, count)])
-        right = (found == torch.from_numpy(pictures.labels_N[:count])).double().mean().item()
-        run.add(f"class_accuracy_{name}_{config.name}", right, "share", num_images=count)
+        chosen_N = in_shares(pictures.labels_N, ACCURACY_IMAGES)
+        parts = [chosen_N[i : i + 512] for i in range(0, len(chosen_N), 512)]
+        found = torch.cat([classify(model, pictures.read(part.tolist()), run.device) for part in parts])
+        right = (found == torch.from_numpy(np.asarray(pictures.labels_N)[chosen_N])).double().mean().item()
+        run.add(f"class_accuracy_{name}_{config.name}", right, "share", num_images=len(chosen_N))
         run.say(f"{name} accuracy {right:.4f}")
     save_classifier(run.out / "features.safetensors", model.cpu(), shape, config)
 

@@ -31,6 +31,7 @@ from .baselines import reconstruct
 from .config import ConfigError, EvaluationConfig, FeaturesConfig, ZeroShotConfig
 from .datasets import to_uint8
 from .encode import open_tokenizer, open_tokens
+from .labels import in_shares
 from .metrics import MIN_IMAGES, Extractor, Scored, score
 from .prepare import open_split, save_npz
 from .progress import track
@@ -205,7 +206,10 @@ class Likeness:
         if self.extractor.classifier is not None:
             distance_N = (self._features(found_NCHW) - self._true_features).norm(dim=1)
             numbers[f"feature_distance_{self.extractor.config.name}"] = float(distance_N.mean()), "L2"
-        return numbers | score(Scored(found_NCHW, self.labels_N, Reference(self.reference), self.extractor), self.metrics)
+        scores = score(Scored(found_NCHW, self.labels_N, Reference(self.reference), self.extractor), self.metrics)
+        if twice := sorted(numbers.keys() & scores.keys()):
+            raise ValueError(f"bench/metrics.py: a metric returns {twice[0]}, which bench/zero_shot.py measures itself; rename it")
+        return numbers | scores
 
 
 def shown_scales(num_scales: int) -> list[int]:
@@ -225,11 +229,12 @@ def work(run: Run) -> None:
     count = min(config.num_images, len(test))
     tokenizer = open_tokenizer(run)
     model = made_ready(open_model(run, run.inputs["train"] / "model.safetensors"), evaluation)
-    images_NCHW, classes = test.read(range(count)).numpy(), run.config["dataset"]["num_classes"]
-    labels_N = test.labels_N[:count] if classes else None
+    rows_N, classes = in_shares(test.labels_N, count), run.config["dataset"]["num_classes"]
+    images_NCHW, true_N = test.read(rows_N.tolist()).numpy(), np.asarray(test.labels_N)[rows_N]
+    labels_N = true_N if classes else None
     # an unconditional model has one label, 0
-    asked_N = torch.from_numpy(test.labels_N[:count]) if model.config.conditional else torch.zeros(count, dtype=torch.long)
-    stored_NL = open_tokens(run.inputs["tokens"], "test")[:count]
+    asked_N = torch.from_numpy(true_N) if model.config.conditional else torch.zeros(count, dtype=torch.long)
+    stored_NL = open_tokens(run.inputs["tokens"], "test")[rows_N]
     tokens_NL = torch.from_numpy(stored_NL.astype(np.int64))
     ceiling_NCHW = reconstruct(tokenizer, model.schedule, stored_NL, run.device)
     likeness = Likeness(images_NCHW, labels_N, test, extractor, evaluation.metrics)

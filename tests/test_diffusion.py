@@ -18,6 +18,7 @@ from test_verbs import ROOT, Bench
 
 from bench.analysis import judge_equal
 from bench.datasets import to_float
+from bench.labels import in_shares
 from bench.prepare import open_split
 from bench.verb import main
 from oracle import FALSE_ALARM, Oracle, chi_square
@@ -391,7 +392,8 @@ def test_snr_of_a_schedule(quick):
     # the last value, again from the tokenizer itself
     jobs = {run_id.split("/")[0]: run_id for run_id in quick.plan.jobs[quick.plan_id("snr/1.2.4")].inputs.values()}
     tokenizer = load_tokenizer(quick.root / jobs["tokenizer"] / "tokenizer.safetensors")
-    images = to_float(open_split(quick.root / jobs["prepare"], "test").read(range(40)))
+    test = open_split(quick.root / jobs["prepare"], "test")
+    images = to_float(test.read(in_shares(test.labels_N, 40)))
     with torch.no_grad():
         again = tokenizer.decode(tokenizer.encode(images))
     ratio = images.square().sum((1, 2, 3)) / (images - again).square().sum((1, 2, 3))

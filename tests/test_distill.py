@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import shutil
 from argparse import Namespace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from bench import collect, figures, tables
 from bench.analysis import Results, training_tokens
 from bench.config import ConfigError, load_study
 from bench.distill import LogitStudent, SequenceStudent, Student, sample_seeds, teacher_tokens
+from bench.labels import class_shares, labels_of
 from bench.ranks import Ranks
 from bench.verb import Run, main
 from srdd.checkpoint import load_model
@@ -360,7 +362,10 @@ def test_sequence_tokens_come_from_the_teacher(made, tmp_path):
     run_id = made.student("sequence", "1.4")
     trainer = SequenceStudent(made.open(run_id, tmp_path / "out"))
     tokens, labels = trainer.tokens["train"], trainer.labels["train"]
-    assert tokens.shape == (40, 17) and labels.tolist() == [i % 10 for i in range(40)]
+    assert tokens.shape == (40, 17) and labels.dtype == np.int64
+    data = made.root / made.plan.jobs[run_id].inputs["data"]
+    shares = class_shares(np.load(data / "train_labels.npy"), 10)
+    assert labels.tolist() == labels_of(range(40), shares, "training").tolist()
     teacher, ladder = trainer.teacher, trainer.ladder
     assert teacher.schedule.patch_nums == (1, 2, 4) and ladder.schedule.patch_nums == (1, 4)
     seeds = sample_seeds(0, 40)
@@ -368,8 +373,20 @@ def test_sequence_tokens_come_from_the_teacher(made, tmp_path):
     sampler = trainer.about.teacher.sampler
     assert sampler.cfg_scale == 1.5
     for i in (0, 17, 39):  # one by one: a picture depends on its seed, not on its batch
-        _, f_hat = generate(teacher, ladder.quantizer.at(teacher.schedule), torch.tensor([i % 10]), [seeds[i]], sampler)
+        _, f_hat = generate(teacher, ladder.quantizer.at(teacher.schedule), torch.from_numpy(labels[[i]]), [seeds[i]], sampler)
         assert ladder.encode(f_hat)[0][0].tolist() == tokens[i].tolist()
+
+
+def test_the_teachers_pictures_have_the_shares_of_the_training_split(made, tmp_path):
+    """Catches a student that learns every class equally often where its teacher did not."""
+    run_id = made.student("sequence", "1.4")
+    shutil.copytree(made.root / made.plan.jobs[run_id].inputs["data"], tmp_path / "data")
+    real = np.load(tmp_path / "data" / "train_labels.npy")
+    rare = np.where(np.arange(len(real)) % 20, 3, 7)
+    np.save(tmp_path / "data" / "train_labels.npy", rare)
+    labels = SequenceStudent(made.open(run_id, tmp_path / "out", data=tmp_path / "data")).labels["train"]
+    assert labels.tolist() == labels_of(range(40), class_shares(rare, 10), "training").tolist()
+    assert set(labels) == {3, 7} and 1 <= (labels == 7).sum() <= 3
 
 
 def shuffled(folder: Path, out: Path, splits) -> Path:
@@ -432,14 +449,13 @@ def test_processes_share_the_teachers_pictures(made, tmp_path):
     """Catches a teacher's picture that two processes draw, or none, or one that is another's."""
     trainer = SequenceStudent(made.open(made.student("sequence", "1.4"), tmp_path / "out"))
     tokens, labels = trainer.tokens["train"], trainer.labels["train"]
-    found = []
+    found, asked = [], torch.from_numpy(labels)
     for rank in range(3):
         ranks = Ranks()
         ranks.rank, ranks.world = rank, 3
         sampler = trainer.about.teacher.sampler
-        found.append(teacher_tokens(trainer.teacher, trainer.ladder, sampler, sample_seeds(0, 40), "teacher", ranks))
-    assert np.array_equal(sum(part for part, _ in found), tokens) and all(part.any() for part, _ in found)
-    assert all(np.array_equal(part, labels) for _, part in found)
+        found.append(teacher_tokens(trainer.teacher, trainer.ladder, sampler, asked, sample_seeds(0, 40), "teacher", ranks))
+    assert np.array_equal(sum(found), tokens) and all(part.any() for part in found)
 
 
 def test_arm_real_starts_from_its_teacher(made, tmp_path):

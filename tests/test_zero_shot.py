@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import torch
 import yaml
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from bench import analysis_zero_shot, collect, figures_zero_shot, tables_zero_shot
+from bench import analysis_zero_shot, collect, figures_zero_shot, tables_zero_shot, zero_shot
 from bench.analysis import Results
 from bench.config import ConfigError, ZeroShotConfig, load_study
 from bench.error_propagation import drift
@@ -368,6 +369,32 @@ def test_zero_shot_verb_reports_every_task(made):
     # the fill keeps known pixels: a quarter of the picture is wrong, hence the whole is 10 log10(4) dB better, but for the mean of logs
     whole, unknown = (float(first[f"nearest_fill_inpaint_psnr_{place}", ""]["value"]) for place in ("whole", "unknown"))
     assert whole - unknown == pytest.approx(10 * math.log10(4), abs=1e-6)
+
+
+def test_a_metric_of_ones_own_may_not_replace_a_likeness(monkeypatch):
+    """Catches a metric of the set that overwrites what the task itself measures under the same name."""
+    extractor = SimpleNamespace(classifier=None, config=SimpleNamespace(name="tiny6"))
+    images = np.random.default_rng(0).integers(0, 255, (2, 1, 8, 8), np.uint8)
+    monkeypatch.setattr(zero_shot, "score", lambda scored, names: {"psnr_whole": (1.0, "score")})
+    with pytest.raises(ValueError, match="a metric returns psnr_whole, which bench/zero_shot.py measures itself"):
+        zero_shot.Likeness(images, None, images, extractor, ("mine",)).to(images, None)
+
+
+def test_held_out_images_are_of_every_class(made, tmp_path, monkeypatch):
+    """Catches the first images of a folder, which are those of its first classes, taken for all of it."""
+    run_id = made.of("zero_shot")[0]
+    data = made.root / made.plan.jobs[run_id].inputs["data"]
+    shutil.copytree(data, tmp_path / "data")
+    labels = np.load(data / "test_labels.npy")
+    order = np.argsort(labels, kind="stable")
+    for name in ("images", "labels"):
+        np.save(tmp_path / "data" / f"test_{name}.npy", np.load(data / f"test_{name}.npy")[order])
+    seen = []
+    monkeypatch.setattr(zero_shot, "score", lambda scored, names: seen.append(scored.labels_N) or {})
+    assert made.run(run_id, tmp_path / "out", data=tmp_path / "data") == 0
+    shares = np.bincount(labels, minlength=10) / len(labels)
+    assert len(labels) > 300 and len(seen[0]) == 100
+    assert (np.abs(np.bincount(seen[0], minlength=10) - 100 * shares) < 1.01).all()
 
 
 def test_strips_show_what_each_task_knows(made):

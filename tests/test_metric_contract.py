@@ -1,0 +1,126 @@
+"""Metrics of one's own: what they may return and look at, checked where they are called."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bench import metrics
+from bench.config import FeaturesConfig
+from bench.features import Classifier
+from bench.metrics import Extractor, Scored, score
+from bench.reference import Reference
+
+
+def scored():
+    """120 grey images against 130 others, and a classifier at its first weights."""
+    config, rng = FeaturesConfig(name="tiny6", dim=6, channels=8), np.random.default_rng(0)
+    extractor = Extractor(config, torch.device("cpu"), Path("."))
+    model = Classifier(config, channels=1, image_size=8, num_classes=4)
+    model.init_weights(0)
+    extractor.__dict__["classifier"] = model.eval()  # as if read from its file
+    generated, real = (rng.integers(0, 200, (count, 1, 8, 8), np.uint8) for count in (120, 130))
+    return Scored(generated, np.arange(120) % 4, Reference(real), extractor)
+
+
+@pytest.fixture
+def mine(monkeypatch):
+    """Makes a metric of one's own and scores with it: mine(function, *other metrics)."""
+
+    def call(function, *others):
+        monkeypatch.setattr(metrics, "metric_mine", function, raising=False)
+        return score(scored(), (*others, "mine"))
+
+    return call
+
+
+NUMBERS = [0.5, 3, np.float32(0.25), np.int64(7), np.float64(-1.5)]
+
+
+@pytest.mark.parametrize("value", NUMBERS, ids=lambda value: type(value).__name__)
+def test_numbers_of_every_kind_are_taken(mine, value):
+    """Catches a contract that refuses numpy's numbers, or that changes a value."""
+    found = mine(lambda scored: {"mine": value, "mine_2": 1})
+    assert found == {"mine_tiny6": (float(value), "score"), "mine_2_tiny6": (1.0, "score")}
+    assert all(type(number) is float for number, _ in found.values())
+
+
+WRONG = {
+    "nothing": (None, "returns NoneType; a dict"),
+    "a number alone": (0.5, "returns float; a dict"),
+    "a pair": ((1.0, "share"), "returns tuple; a dict"),
+    "nan": ({"mine": float("nan")}, "returns mine: nan; a finite number"),
+    "infinity": ({"mine": np.float32(np.inf)}, "returns mine: inf; a finite number"),
+    "none": ({"mine": None}, "returns mine: None (NoneType)"),
+    "text": ({"mine": "0.5"}, "returns mine: '0.5' (str)"),
+    "yes": ({"mine": True}, "returns mine: True (bool)"),
+    "a tensor": ({"mine": torch.tensor(0.5)}, "(Tensor); a finite number is needed, such as float(...)"),
+    "an array": ({"mine": np.array([1.0, 2.0])}, "(ndarray)"),
+    "a complex number": ({"mine": 1 + 2j}, "(complex)"),
+    "too large for a float": ({"mine": 10**5000}, "returns mine: inf; a finite number"),
+    "a number as name": ({3: 0.5}, "returns the name 3"),
+    "capitals": ({"LPIPS": 0.5}, "returns the name 'LPIPS'"),
+    "a space": ({"my score": 0.5}, "returns the name 'my score'"),
+    "an empty name": ({"": 0.5}, "returns the name ''"),
+    "the extractor": ({"mine_tiny6": 0.5}, "the extractor's name tiny6 is added here"),
+    "the extractor alone": ({"tiny6": 0.5}, "the extractor's name tiny6 is added here"),
+    "a name of the baselines": ({"floor_mine": 0.5}, "returns the name 'floor_mine'"),
+}
+
+
+@pytest.mark.parametrize("found, said", WRONG.values(), ids=WRONG)
+def test_wrong_results_are_one_line_with_the_name(mine, found, said):
+    """Catches an empty cell with status ok, a number under a name that nobody reads, and an error that names no function."""
+    with pytest.raises(ValueError) as error:
+        mine(lambda scored: found)
+    text = str(error.value)
+    assert text.startswith("bench/metrics.py: metric_mine: ") and said in text and "\n" not in text
+
+
+def test_two_metrics_may_not_share_a_name(mine):
+    """Catches a metric of one's own that overwrites another's number in silence."""
+    with pytest.raises(ValueError, match="metric_mine: returns class_agreement, which metric_class_agreement returns too"):
+        mine(lambda scored: {"class_agreement": 1.0}, "class_agreement")
+    assert set(mine(lambda scored: {}, "class_agreement")) == {"class_agreement_tiny6"}
+
+
+def test_a_metric_that_fails_is_one_line(mine):
+    """Catches a traceback, and a line that does not say where to look."""
+
+    def failing(scored):
+        return {"mine": {}["far\naway"]}
+
+    with pytest.raises(ValueError) as error:
+        mine(failing)
+    line = failing.__code__.co_firstlineno + 1
+    assert str(error.value).startswith("bench/metrics.py: metric_mine: raises KeyError: ")
+    assert "\n" not in str(error.value) and f"({Path(__file__).name}, line {line})" in str(error.value)
+    with pytest.raises(ValueError, match="metric_mine: raises SystemExit: enough"):
+        mine(lambda scored: sys.exit("enough"))
+    with pytest.raises(ValueError, match="metric_mine: raises AttributeError: .*labels_n"):
+        mine(lambda scored: {"mine": scored.labels_n.mean()})
+
+
+def test_a_metric_that_needs_more_memory_is_no_mistake_of_its_author(mine):
+    """Catches memory that runs out told as a broken metric: such a run ends as a row with that status."""
+
+    def greedy(scored):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        mine(greedy)
+
+
+@pytest.mark.parametrize("what", ["generated", "labels_N"])
+def test_what_a_metric_sees_cannot_be_changed(mine, what):
+    """Catches a metric that changes the images or labels that the next metric scores."""
+
+    def careless(scored):
+        array = getattr(scored, what)
+        array[:] = 0
+        return {"mine": 0.0}
+
+    with pytest.raises(ValueError, match="metric_mine: raises ValueError: .*read-only"):
+        mine(careless)
