@@ -22,6 +22,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from srdd.config import (
+    SELECT_READS,
     Chance,
     ModelConfig,
     Positive,
@@ -33,7 +34,7 @@ from srdd.config import (
     sampler_misfit,
     teacher_misfit,
 )
-from srdd.lookup import names_in, unknown
+from srdd.lookup import is_own, names_in, unknown
 from srdd.schedule import ScaleSchedule
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -249,7 +250,9 @@ class EvaluationConfig(Strict):
     first_seed: int = Field(0, ge=0)
     batch_size: Positive = 256
     precision: Precision = Field(
-        "float32", description="of the network when it samples; bfloat16: pictures may depend on their batch"
+        "float32",
+        description="of the network when it samples; images depend on their batch by rounding: a few per cent in float32 at full size, "
+        "more in bfloat16",
     )
     compile: bool = Field(False, description="compile what the model calls at each scale; pays for many pictures")
     metrics: tuple[str, ...] = Field(("fidelity", "class_agreement"), strict=False, min_length=1)
@@ -856,14 +859,16 @@ def _teacher(study: Study, variant: Variant) -> Variant:
 def canonical_sampler(sampler: SamplerConfig) -> dict[str, Any]:
     """A sampler's settings with those that cannot matter at their defaults, so that equal samplers have one name."""
     found, default = _dump(sampler), _dump(SamplerConfig())
-    idle = {"cfg_ramp"} if sampler.cfg_scale == 1 else set()
+    # a function of the user's own may read any setting
+    if is_own("sample", sampler.name) or (sampler.refine_steps and is_own("select", sampler.select)):
+        return found
+    idle = {"cfg_ramp"} if sampler.cfg_scale == 1 else set()  # at 1 guidance is off and no ramp is asked
     if not sampler.refine_steps:
         idle |= {"select", "resample_fraction", "commit_above", "entropy_bound"}
         idle |= set() if sampler.sr_steps else {"p_resample", "refine_scales"}
-    uses = {"threshold": "p_resample", "lowest": "resample_fraction", "random": "resample_fraction"}
-    uses |= {"dynamic": "commit_above", "entropy": "entropy_bound"}
-    if sampler.refine_steps and sampler.select in uses:
-        idle |= set(uses.values()) - {uses[sampler.select]} - ({"p_resample"} if sampler.sr_steps else set())
+    else:
+        live = {SELECT_READS[sampler.select]} | ({"p_resample"} if sampler.sr_steps else set())
+        idle |= set(SELECT_READS.values()) - live
     return {key: default[key] if key in idle else value for key, value in found.items()}
 
 

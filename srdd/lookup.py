@@ -9,6 +9,32 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+# what comes with the project, by prefix; a function of any other name is a user's own, whose results are checked where it is called
+BUILT_IN = {
+    "mask": (),
+    "sample": ("var", "srdd"),
+    "select": ("threshold", "lowest", "random", "dynamic", "entropy"),
+    "ramp": ("constant", "linear"),
+    "corrupt": ("none", "uniform", "absorb"),
+}
+PLACES = {
+    "mask": "srdd/masks.py",
+    "sample": "srdd/sampling.py",
+    "select": "srdd/sampling.py",
+    "ramp": "srdd/guidance.py",
+    "corrupt": "srdd/corruption.py",
+}
+
+
+def is_own(prefix: str, name: str | None) -> bool:
+    """Whether a name means a function that a user added."""
+    return name is not None and name not in BUILT_IN[prefix]
+
+
+def function_name(prefix: str, name: str) -> str:
+    """File and function of a name, as an error begins with: srdd/masks.py: mask_<name>."""
+    return f"{PLACES[prefix]}: {prefix}_{name}"
+
 
 def unknown(what: str, name: str, legal: Iterable[str]) -> str:
     """One sentence that says which name is unknown, which one is nearest and which ones exist."""
