@@ -10,7 +10,9 @@ import copy
 import hashlib
 import itertools
 import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -620,7 +622,11 @@ def _fill(node: dict, follows: dict[str, Any], at: str, source: str) -> None:
 
 
 def _known(at: str, file: str, prefix: str, value: str | None) -> None:
-    if value is not None and value not in (names := names_in(ROOT / file, prefix)):
+    try:
+        names = names_in(ROOT / file, prefix)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if value is not None and value not in names:
         raise ConfigError(f"{at}: {unknown('name', value, names)}; a name is a function {prefix}_<name> in {file}")
 
 
@@ -646,6 +652,41 @@ def missing_files(plan: Plan, run_ids: Iterable[str] | None = None) -> list[str]
                     for key, weights in job.files.items() if job.run_id in wanted else ():
                         found += [f"{place}{key}{problem}" for problem in _weights_problems(weights)]
     return found
+
+
+def variants_and_teachers(study: Study, suite: str) -> Iterator[Variant]:
+    """Every variant of a suite, and the teachers of those that have one."""
+    for name in entries_of(study.suites[suite]):
+        variant = resolve_variant(study, suite, name)
+        yield variant
+        if variant.distill:
+            yield _teacher(study, variant)
+
+
+def _names_own(study: Study, suite: str) -> bool:
+    """Whether a suite names a mask, sampler, rule, ramp or corruption of the user's own."""
+    about = study.suites[suite]
+    names = [("corrupt", name) for name in about.equivalence.corruptions if "equivalence" in about.measure]
+    for variant in variants_and_teachers(study, suite):
+        model, sampler, training = variant.model, variant.sampler, variant.training
+        names += [("mask", model.mask), ("sample", sampler.name), ("select", sampler.select), ("ramp", sampler.cfg_ramp)]
+        names += [("corrupt", training.corruption)] if training else []
+    return any(is_own(*name) for name in names)
+
+
+def refused_function(path: str | Path, plan: Plan, run_ids: Iterable[str]) -> str | None:
+    """Why a function of the user's own cannot be used by the jobs that will run, in one line that names it: tried by another process,
+    since planning imports no torch; None where all can, or where there are none."""
+    wanted = set(run_ids)
+    suites = [name for name, jobs in plan.suites.items() if jobs & wanted and _names_own(plan.study, name)]
+    if not suites:
+        return None
+    words = [sys.executable, "-m", "bench.check", str(path), *suites]
+    done = subprocess.run(words, capture_output=True, text=True, errors="replace", env={**os.environ, "PYTHONPATH": str(ROOT)})
+    if done.returncode == 0:
+        return None
+    lines = done.stderr.strip().splitlines() or [f"bench.check ended with status {done.returncode}"]
+    return lines[-1].removeprefix("error: ")
 
 
 def _weights_problems(weights: WeightsConfig) -> Iterator[str]:
@@ -1074,6 +1115,8 @@ def main() -> None:
     scope = "full" if "full" in sys.argv else None
     if "--files" in sys.argv and (missing := missing_files(plan, plan.jobs_of(scope))):
         sys.exit(f"error: {sys.argv[1]}: {missing[0]}")
+    if "--files" in sys.argv and (problem := refused_function(sys.argv[1], plan, plan.jobs_of(scope))):
+        sys.exit(f"error: {problem}")
     print(plan.study.study if "--name" in sys.argv else "\n".join(plan.jobs_of("full")))
 
 

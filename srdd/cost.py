@@ -13,8 +13,8 @@ from .config import ModelConfig, SamplerConfig
 from .guidance import guidance_weights, guided_scales
 from .model import ScaleTransformer
 from .noise import generator
-from .quantizer import Quantizer
-from .sampling import Known, generate, guided_denoiser
+from .quantizer import Ladder, Quantizer
+from .sampling import generate, guided_denoiser
 from .watch import Calls
 
 Number = int | float  # a count of one image, or a mean where images differ
@@ -35,22 +35,28 @@ def _number(value: Fraction) -> Number:
     return value.numerator if value.denominator == 1 else float(value)
 
 
-def dry_run(model: ModelConfig, sampler: SamplerConfig, images: int = 2, known: Known | None = None) -> Calls:
-    """The calls of a sampler (VAR, arXiv 2404.02905; SRDD, 2509.22636; one's own), counted: it draws a few images from a tiny network
-    with the model's schedule, codes, classes and mask.
-
-    Where the number of calls depends on what is drawn, count them where images are really drawn, with `generate`.
-    """
+def tiny_network(model: ModelConfig) -> tuple[ScaleTransformer, Ladder]:
+    """A network of one narrow block with the schedule, codes, classes and mask of a model (VAR, arXiv 2404.02905), and a ladder for it:
+    a sampler meets the same shapes as with the model itself. Weights are drawn from a generator of their own."""
     tiny = model.model_copy(update={"depth": 1, "width": 4, "heads": 1, "mlp_ratio": 1.0})
-    with torch.random.fork_rng(devices=[]):  # counting moves no generator that another reads
+    with torch.random.fork_rng(devices=[]):  # moves no generator that another reads
         network, quantizer = ScaleTransformer(tiny), Quantizer(model.codebook_size, model.codebook_dim, num_phi=1)
     network.init_weights(generator("dry run"))
     quantizer.init_weights(generator("dry run", "codes"))
     nn.init.dirac_(quantizer.phi[0].weight)
     nn.init.zeros_(quantizer.phi[0].bias)
-    labels_B = torch.arange(images) % max(1, model.num_classes)
+    return network.eval(), quantizer.at(model.schedule)
+
+
+def dry_run(model: ModelConfig, sampler: SamplerConfig) -> Calls:
+    """The calls of a sampler (VAR, arXiv 2404.02905; SRDD, 2509.22636; one's own), counted: it draws two images from `tiny_network`.
+
+    Where the number of calls depends on what is drawn, count them where images are really drawn, with `generate`.
+    """
+    network, ladder = tiny_network(model)
+    labels_B = torch.arange(2) % max(1, model.num_classes)
     calls = Calls()
-    generate(network.eval(), quantizer.at(model.schedule), labels_B, range(images), sampler, known, calls)
+    generate(network, ladder, labels_B, range(2), sampler, calls=calls)
     return calls
 
 

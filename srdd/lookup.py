@@ -53,7 +53,8 @@ def find(module: ModuleType, prefix: str, name: str) -> Callable:
 
 
 def names_in(path: Path, prefix: str) -> list[str]:
-    """Names that a source file defines, or imports from another, under a prefix; read without importing it."""
+    """Names that a source file defines, or imports from another, under a prefix; read without importing it. Raises ValueError for a
+    file that is no Python."""
     found = _names(path, path.stat().st_mtime_ns)
     return sorted(name.removeprefix(f"{prefix}_") for name in found if name.startswith(f"{prefix}_"))
 
@@ -61,7 +62,10 @@ def names_in(path: Path, prefix: str) -> list[str]:
 @cache
 def _names(path: Path, changed: int) -> tuple[str, ...]:
     """All names of a file of that age: a study asks for the same few hundreds of times."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise ValueError(f"{path.parent.name}/{path.name}: line {error.lineno}: {error.msg}; Python cannot read it") from None
     found = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     found += [alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
     return tuple(found)
