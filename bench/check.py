@@ -1,7 +1,9 @@
-"""Functions of one's own that a study names, tried once before the first job: `python -m bench.check STUDY.yaml SUITE...`.
+"""Functions of one's own that a study names, tried once before the first job: `python -m
+bench.check STUDY.yaml SUITE...`.
 
-`bench.config` starts it, since planning imports no torch, and only for a study that names such functions. Says one line and ends with
-status 1 for a mask that leaks, a sampler that returns no tokens, and whatever else breaks a contract of srdd/contracts.py.
+`bench.config` starts it, since planning imports no torch, and only for a study that names such
+functions. Says one line and ends with status 1 for a mask that leaks, a sampler that returns no
+tokens, and whatever else breaks a contract of srdd/contracts.py.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ IMAGES = 2
 
 
 def tried(who: str, call: Callable[[], torch.Tensor]) -> torch.Tensor:
-    """What a function gives. Raises ConfigError that begins with its name, whatever it raises itself."""
+    """What a function gives. Raises ConfigError that begins with its name, whatever it raises
+    itself."""
     try:
         return call()
     except Exception as error:
@@ -37,19 +40,25 @@ def tried(who: str, call: Callable[[], torch.Tensor]) -> torch.Tensor:
         if isinstance(error, ValueError):
             raise ConfigError(words if words.startswith(who) else f"{who}: {words}") from None
         last = traceback.extract_tb(error.__traceback__)[-1]
-        raise ConfigError(f"{who}: {type(error).__name__}: {words} ({Path(last.filename).name}, line {last.lineno})") from None
+        raise ConfigError(
+            f"{who}: {type(error).__name__}: {words} ({Path(last.filename).name}, line "
+            f"{last.lineno})"
+        ) from None
 
 
 def twice(who: str, call: Callable[[], torch.Tensor]) -> torch.Tensor:
     """What a function gives, the same at a second call. Raises ConfigError."""
     first = tried(who, call)
     if not torch.equal(first, tried(who, call)):
-        raise ConfigError(f"{who}: gives something else each time; draw every random number from what it is given")
+        raise ConfigError(
+            f"{who}: gives something else each time; draw every random number from what it is given"
+        )
     return first
 
 
 def check_sampler(variant: Variant, with_known: bool) -> None:
-    """Draw two images from a tiny network with the variant's schedule, codes and classes; with known tokens where a measure has some."""
+    """Draw two images from a tiny network with the variant's schedule, codes and classes; with
+    known tokens where a measure has some."""
     sampler, schedule = variant.sampler, variant.model.schedule
     who = function_name("sample", sampler.name)
     if not is_own("sample", sampler.name):
@@ -68,7 +77,9 @@ def check_sampler(variant: Variant, with_known: bool) -> None:
 def check_corruption(name: str, eps: float, variant: Variant) -> None:
     """Corrupt a few tokens of the variant's schedule."""
     who, V = function_name("corrupt", name), variant.model.codebook_size
-    tokens_BL = torch.randint(V, (IMAGES, variant.model.schedule.seq_len), generator=generator("check"))
+    tokens_BL = torch.randint(
+        V, (IMAGES, variant.model.schedule.seq_len), generator=generator("check")
+    )
     twice(who, lambda: corrupted(name, tokens_BL, eps, V, generator("check", "noise")))
 
 
@@ -78,9 +89,11 @@ def check_variant(variant: Variant, suite: Suite) -> None:
     if is_own("mask", model.mask):
         tried(function_name("mask", model.mask), lambda: named_mask(model.mask, model.schedule))
     if is_own("ramp", sampler.cfg_ramp):
-        weights = lambda: guidance_weights(sampler.cfg_scale, sampler.cfg_ramp, model.schedule.num_scales)  # noqa: E731
-        tried(function_name("ramp", sampler.cfg_ramp), weights)
-    if is_own("sample", sampler.name) or (sampler.refine_steps and is_own("select", sampler.select)):
+        asked = sampler.cfg_scale, sampler.cfg_ramp, model.schedule.num_scales
+        tried(function_name("ramp", sampler.cfg_ramp), lambda: guidance_weights(*asked))
+    if is_own("sample", sampler.name) or (
+        sampler.refine_steps and is_own("select", sampler.select)
+    ):
         check_sampler(variant, bool({"zero_shot", "error_propagation"} & set(suite.measure)))
     if training is not None and is_own("corrupt", training.corruption):
         check_corruption(training.corruption, training.eps, variant)
@@ -101,7 +114,13 @@ def main() -> None:
             suite = study.suites[name]
             for variant in variants_and_teachers(study, name):
                 # many variants differ in what no such function sees
-                key = variant.model, variant.sampler, variant.training, suite.measure, suite.equivalence
+                key = (
+                    variant.model,
+                    variant.sampler,
+                    variant.training,
+                    suite.measure,
+                    suite.equivalence,
+                )
                 if key not in done:
                     check_variant(variant, suite)
                 done.add(key)

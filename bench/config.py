@@ -253,7 +253,8 @@ class EvaluationConfig(Strict):
     batch_size: Positive = 256
     precision: Precision = Field(
         "float32",
-        description="of the network when it samples; images depend on their batch by rounding: a few per cent in float32 at full size, "
+        description="of the network when it samples; images depend on their batch by rounding: a "
+        "few per cent in float32 at full size, "
         "more in bfloat16",
     )
     compile: bool = Field(False, description="compile what the model calls at each scale; pays for many pictures")
@@ -666,23 +667,30 @@ def variants_and_teachers(study: Study, suite: str) -> Iterator[Variant]:
 def _names_own(study: Study, suite: str) -> bool:
     """Whether a suite names a mask, sampler, rule, ramp or corruption of the user's own."""
     about = study.suites[suite]
-    names = [("corrupt", name) for name in about.equivalence.corruptions if "equivalence" in about.measure]
+    asked = about.equivalence.corruptions if "equivalence" in about.measure else ()
+    names = [("corrupt", name) for name in asked]
     for variant in variants_and_teachers(study, suite):
         model, sampler, training = variant.model, variant.sampler, variant.training
-        names += [("mask", model.mask), ("sample", sampler.name), ("select", sampler.select), ("ramp", sampler.cfg_ramp)]
+        names += [("mask", model.mask), ("ramp", sampler.cfg_ramp)]
+        names += [("sample", sampler.name), ("select", sampler.select)]
         names += [("corrupt", training.corruption)] if training else []
     return any(is_own(*name) for name in names)
 
 
 def refused_function(path: str | Path, plan: Plan, run_ids: Iterable[str]) -> str | None:
-    """Why a function of the user's own cannot be used by the jobs that will run, in one line that names it: tried by another process,
-    since planning imports no torch; None where all can, or where there are none."""
+    """Why a function of the user's own cannot be used by the jobs that will run, in one line that
+    names it: tried by another process, since planning imports no torch; None where all can, or
+    where there are none."""
     wanted = set(run_ids)
-    suites = [name for name, jobs in plan.suites.items() if jobs & wanted and _names_own(plan.study, name)]
+    suites = [name for name, jobs in plan.suites.items() if jobs & wanted]
+    suites = [name for name in suites if _names_own(plan.study, name)]
     if not suites:
         return None
     words = [sys.executable, "-m", "bench.check", str(path), *suites]
-    done = subprocess.run(words, capture_output=True, text=True, errors="replace", env={**os.environ, "PYTHONPATH": str(ROOT)})
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        words, capture_output=True, encoding="utf-8", errors="replace", env=environment
+    )
     if done.returncode == 0:
         return None
     lines = done.stderr.strip().splitlines() or [f"bench.check ended with status {done.returncode}"]
@@ -901,9 +909,11 @@ def canonical_sampler(sampler: SamplerConfig) -> dict[str, Any]:
     """A sampler's settings with those that cannot matter at their defaults, so that equal samplers have one name."""
     found, default = _dump(sampler), _dump(SamplerConfig())
     # a function of the user's own may read any setting
-    if is_own("sample", sampler.name) or (sampler.refine_steps and is_own("select", sampler.select)):
+    own_rule = sampler.refine_steps and is_own("select", sampler.select)
+    if own_rule or is_own("sample", sampler.name):
         return found
-    idle = {"cfg_ramp"} if sampler.cfg_scale == 1 else set()  # at 1 guidance is off and no ramp is asked
+    # at cfg_scale 1 guidance is off and no ramp is asked
+    idle = {"cfg_ramp"} if sampler.cfg_scale == 1 else set()
     if not sampler.refine_steps:
         idle |= {"select", "resample_fraction", "commit_above", "entropy_bound"}
         idle |= set() if sampler.sr_steps else {"p_resample", "refine_scales"}
@@ -1115,8 +1125,10 @@ def main() -> None:
     scope = "full" if "full" in sys.argv else None
     if "--files" in sys.argv and (missing := missing_files(plan, plan.jobs_of(scope))):
         sys.exit(f"error: {sys.argv[1]}: {missing[0]}")
-    if "--files" in sys.argv and (problem := refused_function(sys.argv[1], plan, plan.jobs_of(scope))):
-        sys.exit(f"error: {problem}")
+    if "--files" in sys.argv:
+        problem = refused_function(sys.argv[1], plan, plan.jobs_of(scope))
+        if problem:
+            sys.exit(f"error: {problem}")
     print(plan.study.study if "--name" in sys.argv else "\n".join(plan.jobs_of("full")))
 
 

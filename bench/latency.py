@@ -75,16 +75,18 @@ class Contender:
     calls: dict[int, Calls] = field(default_factory=dict)  # of the network, counted, by batch size
 
     def draw(self, batch: int, device: torch.device) -> torch.Tensor:
-        """Tokens to state, without the decoder. Every draw of a batch size is the same, and its calls are those of one."""
+        """Tokens to state, without the decoder. Every draw of a batch size is the same, and its
+        calls are those of one."""
         calls = Calls()
         labels_B = (torch.arange(batch) % max(1, self.model.config.num_classes)).to(device)
         ladder = self.tokenizer.at(self.model.schedule)
-        state_BChw = generate(self.model, ladder, labels_B, range(batch), self.sampler, calls=calls)[1]
+        drawn = generate(self.model, ladder, labels_B, range(batch), self.sampler, calls=calls)
         self.calls[batch] = calls
-        return state_BChw
+        return drawn[1]
 
     def counted(self, batch: int) -> Calls:
-        """Calls of the network for a batch; where it did not fit, those of the largest that did, or of a dry run."""
+        """Calls of the network for a batch; where it did not fit, those of the largest that did, or
+        of a dry run."""
         if not self.calls:
             return dry_run(self.model.config, self.sampler)
         return self.calls.get(batch, self.calls[max(self.calls)])
@@ -170,11 +172,17 @@ def add_floors(run: Run, contenders: list[Contender], config: LatencyConfig, rat
     number_bytes = DTYPES[config.precision].itemsize
     for contender in contenders:
         model, sampler = contender.model.config, contender.sampler
-        run.add_cost(sampling_cost(model, sampler, contender.counted(max(config.batch_sizes))), **contender.identity)
+        calls = contender.counted(max(config.batch_sizes))
+        cost = sampling_cost(model, sampler, calls)
+        run.add_cost(cost, **contender.identity)
+        # one for all batches, unless their images take other calls
+        costs = {calls.per_image(model.schedule.num_scales): cost}
         for batch in config.batch_sizes:
             here = {**contender.identity, "num_images": batch}
             calls = contender.counted(batch)
-            cost, moved = sampling_cost(model, sampler, calls), sampling_bytes(model, sampler, batch, number_bytes, calls)
+            if (key := calls.per_image(model.schedule.num_scales)) not in costs:
+                costs[key] = sampling_cost(model, sampler, calls)
+            cost, moved = costs[key], sampling_bytes(model, sampler, batch, number_bytes, calls)
             floors = sampling_floors(rates, cost, moved, batch)
             run.add("floor_memory_s", sum(floor.memory_s for floor in floors), "s/batch", **here)
             run.add("floor_operations_s", sum(floor.operations_s for floor in floors), "s/batch", **here)

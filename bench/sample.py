@@ -1,9 +1,11 @@
 """Verb: draw pictures from a trained model; picture i has seed i in every variant, so that comparisons are paired.
 
-Writes images.npy (uint8, shape (checkpoints, N, C, S, S)), labels.npy and steps.json (null: the kept weights); a figure strip
-of one picture growing through its scales (strip.npy); and reports what a picture costs. Several processes (torchrun) share the
-pictures. A batch that does not fit into memory is halved: the numbers that an image is drawn with follow from its seed, and the image
-itself from its batch only by rounding, which may flip a draw (3 of 64 images of a 256-pixel model in float32 on a CPU).
+Writes images.npy (uint8, shape (checkpoints, N, C, S, S)), labels.npy and steps.json (null: the
+kept weights); a figure strip of one picture growing through its scales (strip.npy); and reports
+what a picture costs. Several processes (torchrun) share the pictures. A batch that does not fit
+into memory is halved: the numbers that an image is drawn with follow from its seed, and the image
+itself from its batch only by rounding, which may flip a draw (3 of 64 images of a 256-pixel model
+in float32 on a CPU).
 """
 
 from __future__ import annotations
@@ -62,8 +64,9 @@ def sample_into(
     progress: Progress,
     calls: Calls | None = None,
 ) -> tuple[torch.Tensor, int]:
-    """Fill an array with pictures of consecutive seeds, batch by batch: never all in memory. calls: counts those of the network.
-    Returns the tokens of the first `batch` pictures, and the batch size that fitted into memory."""
+    """Fill an array with pictures of consecutive seeds, batch by batch: never all in memory. calls:
+    counts those of the network. Returns the tokens of the first `batch` pictures, and the batch
+    size that fitted into memory."""
     ladder, device = tokenizer.at(model.schedule), model.position.device
     labels_N = labels_of(len(images_NCHW), first, model.config.num_classes).to(device)
     kept, asked, i = [], max(batch, STRIP), 0
@@ -71,7 +74,7 @@ def sample_into(
         labels_B = labels_N[i : i + batch]
         try:
             counted, seeds = Calls(), range(first + i, first + i + len(labels_B))
-            tokens_BL, f_hat_BChw = generate(model, ladder, labels_B, seeds, sampler, calls=counted)
+            tokens_BL, f_hat_BChw = generate(model, ladder, labels_B, seeds, sampler, None, counted)
             images_NCHW[i : i + len(labels_B)] = to_uint8(tokenizer.to_image(f_hat_BChw)).cpu().numpy()
         except (RuntimeError, MemoryError) as error:
             if len(labels_B) == 1 or not is_out_of_memory(error):
@@ -95,7 +98,8 @@ def sample_into(
 def smaller(run: Run, batch: int, fitted: int) -> int:
     """The batch size to go on with; a smaller one is said."""
     if fitted < batch:
-        run.say(f"batch_size {batch}: out of memory; {fitted} images at once fit, and are the same up to rounding", all_ranks=True)
+        text = f"{fitted} pictures at once fit, and are the same up to rounding"
+        run.say(f"batch_size {batch}: out of memory; {text}", all_ranks=True)
     return fitted
 
 
@@ -149,7 +153,8 @@ def work(run: Run) -> None:
     with filled_together(run.out / "images.npy", shape, run.ranks) as images:
         for row, (_, path) in enumerate(weights):
             model = made_ready(open_model(run, path), evaluation)
-            tokens_BL, fitted = sample_into(images[row, mine], model, tokenizer, sampler, first, batch, progress, calls)
+            part, how = images[row, mine], (sampler, first, batch, progress, calls)
+            tokens_BL, fitted = sample_into(part, model, tokenizer, *how)
             batch = smaller(run, batch, fitted)
     progress.close()
     smallest = int(run.ranks.gather(torch.tensor(batch)).min())

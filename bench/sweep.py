@@ -1,8 +1,9 @@
 """Verb: pictures and scores of many samplers of one trained model, in one process; the pictures are not kept.
 
-Every sampler draws the same seeds and is scored on all of them and on each half, so that a setting can be chosen on one half and
-scored on the other. Reports also, for the samplers here where they draw each scale once, how probable the tokens are that they draw,
-per scale; a sampler of one's own may draw from another distribution.
+Every sampler draws the same seeds and is scored on all of them and on each half, so that a setting
+can be chosen on one half and scored on the other. Reports also, for the samplers here where they
+draw each scale once, how probable the tokens are that they draw, per scale; a sampler of one's own
+may draw from another distribution.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ def work(run: Run) -> None:
         for entry in entries:
             sampler = SamplerConfig.model_validate_json(json.dumps(entry["sampler"]))
             calls = Calls()
-            tokens_BL, fitted = sample_into(images, model, tokenizer, sampler, first, batch, progress, calls)
+            how = sampler, first, batch, progress, calls
+            tokens_BL, fitted = sample_into(images, model, tokenizer, *how)
             batch = smaller(run, batch, fitted)
             names = {**model_identity(run), "sampler": entry["name"]}
             for start, count in parts_of(first, N):

@@ -42,11 +42,12 @@ def drop_scales(schedule: ScaleSchedule, share: float, source: torch.Generator) 
 
 
 class CodeUse:
-    """Running share of each code at each grid size, and the restart of codes that none of them uses.
+    """Running share of each code at each grid size, and the restart of codes that none of them
+    uses.
 
-    share_KV: of the tokens seen, rows sum to 1. life_KV: the same with a mean share lent to every code, at the start and at its
-    restart; that fades as the share does, and gives the code time to be used before it counts as dead. seen_K: how often each grid
-    was counted.
+    share_KV: of the tokens seen, rows sum to 1. life_KV: the same with a mean share lent to every
+    code, at the start and at its restart; that fades as the share does, and gives the code time to
+    be used before it counts as dead. seen_K: how often each grid was counted.
     """
 
     RATE = 0.05
@@ -79,7 +80,8 @@ class CodeUse:
             self.share_KV[k].lerp_(share_V, max(self.RATE, 1 / int(self.seen_K[k])))
 
     def perplexity(self) -> list[float]:
-        """exp of the entropy of the codes in use, per scale: from 1 to the number of codes, which it is before the first token."""
+        """exp of the entropy of the codes in use, per scale: from 1 to the number of codes, which
+        it is before the first token."""
         share_KV = self.share_KV.double()
         share_KV = share_KV / share_KV.sum(1, keepdim=True)
         found_K = torch.special.entr(share_KV).sum(1).exp()

@@ -164,12 +164,13 @@ class SamplerConfig(Strict):
 
     @property
     def draws_once(self) -> bool:
-        """Whether each token is drawn once, from the distribution at its scale (VAR, arXiv 2404.02905): of a sampler of one's own
-        nobody knows."""
+        """Whether each token is drawn once, from the distribution at its scale (VAR, arXiv
+        2404.02905): of a sampler of one's own nobody knows."""
         return not is_own("sample", self.name) and not (self.refine_steps or self.sr_steps)
 
     def passes(self, k: int) -> int:
-        """Network passes of the samplers here at scale k; one of one's own makes as many as it likes (`watch.Calls`)."""
+        """Network passes of the samplers here at scale k; one of one's own makes as many as it
+        likes (`watch.Calls`)."""
         return 1 + (self.refine_steps if self.refines(k) else 0)
 
     def refines(self, k: int) -> bool:
@@ -211,7 +212,8 @@ def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
     if sampler.cfg_scale != 1.0 and not (model.conditional and model.class_dropout > 0):
         lacks = "no class dropout" if model.conditional else "no classes"
         return f"cfg_scale {sampler.cfg_scale}: guides a model that has {lacks}; set cfg_scale 1 or train with class_dropout > 0"
-    # a sampler of one's own may mean something else by refine_steps; the model itself refuses tokens that it cannot read
+    # a sampler of one's own may mean something else by refine_steps
+    # the model itself refuses tokens that it cannot read
     if not is_own("sample", sampler.name) and sampler.refine_steps and model.mask_prob == 0:
         return f"refine_steps {sampler.refine_steps}: refines a model trained without masks; set refine_steps 0 or train with mask_prob > 0"
     if sampler.top_k is not None and sampler.top_k > model.codebook_size:

@@ -17,14 +17,16 @@ from .schedule import ScaleSchedule
 def corrupted(
     name: str, tokens_BL: torch.Tensor, eps: float, codebook_size: int, generator: torch.Generator
 ) -> torch.Tensor:
-    """Tokens after the corruption of that name (D3PM, arXiv 2107.03006): int64 in 0 ... V, V a lost one. Shape is kept.
+    """Tokens after the corruption of that name (D3PM, arXiv 2107.03006): int64 in 0 ... V, V a lost
+    one. Shape is kept.
 
     Raises ValueError for an unknown name, or a function of one's own that returns anything else.
     """
     corrupt = find(sys.modules[__name__], "corrupt", name)
     if not is_own("corrupt", name):  # not checked: that would make a GPU wait at each step
         return corrupt(tokens_BL, eps, codebook_size, generator)
-    return ask_corrupt(corrupt, function_name("corrupt", name), tokens_BL, eps, codebook_size, generator)
+    who = function_name("corrupt", name)
+    return ask_corrupt(corrupt, who, tokens_BL, eps, codebook_size, generator)
 
 
 def corrupt_none(tokens_BL: torch.Tensor, eps: float, codebook_size: int, generator: torch.Generator) -> torch.Tensor:

@@ -29,9 +29,11 @@ def ramp_linear(cfg_scale: float, k: int, num_scales: int) -> float:
 
 
 def guidance_weights(cfg_scale: float, cfg_ramp: str, num_scales: int) -> list[float]:
-    """w of every scale under a named ramp (arXiv 2207.12598); at cfg_scale 1, which means no guidance, no ramp is asked.
+    """w of every scale under a named ramp (arXiv 2207.12598); at cfg_scale 1, which means no
+    guidance, no ramp is asked.
 
-    Raises ValueError for cfg_scale < 1, an unknown ramp, or one that gives no finite number of 0 or more.
+    Raises ValueError for cfg_scale < 1, an unknown ramp, or one that gives no finite number of 0 or
+    more.
     """
     if not cfg_scale >= 1.0:
         raise ValueError(f"cfg_scale {cfg_scale}: must be 1 (off) or more; VAR's own cfg t is w - 1")

@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-# what comes with the project, by prefix; a function of any other name is a user's own, whose results are checked where it is called
+# what comes with the project, by prefix
+# a function of any other name is a user's own: its results are checked where it is called
 BUILT_IN = {
     "mask": (),
     "sample": ("var", "srdd"),
@@ -53,8 +54,8 @@ def find(module: ModuleType, prefix: str, name: str) -> Callable:
 
 
 def names_in(path: Path, prefix: str) -> list[str]:
-    """Names that a source file defines, or imports from another, under a prefix; read without importing it. Raises ValueError for a
-    file that is no Python."""
+    """Names that a source file defines, or imports from another, under a prefix; read without
+    importing it. Raises ValueError for a file that is no Python."""
     found = _names(path, path.stat().st_mtime_ns)
     return sorted(name.removeprefix(f"{prefix}_") for name in found if name.startswith(f"{prefix}_"))
 
@@ -65,7 +66,8 @@ def _names(path: Path, changed: int) -> tuple[str, ...]:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
-        raise ValueError(f"{path.parent.name}/{path.name}: line {error.lineno}: {error.msg}; Python cannot read it") from None
+        place = f"{path.parent.name}/{path.name}: line {error.lineno}"
+        raise ValueError(f"{place}: {error.msg}; Python cannot read it") from None
     found = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     found += [alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
     return tuple(found)

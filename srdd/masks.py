@@ -33,8 +33,11 @@ def scale_mask(schedule: ScaleSchedule, history: int | None) -> torch.Tensor:
 
 
 def named_mask(name: str, schedule: ScaleSchedule) -> torch.Tensor:
-    """The mask of `mask_<name>`, a function of one's own: bool of shape (L, L) on the CPU, rows are queries, True may look.
+    """The mask of `mask_<name>`, a function of one's own: bool of shape (L, L) on the CPU, rows are
+    queries, True may look.
 
-    Raises ValueError for an unknown name, and for a mask that leaks, lets a token see nothing, or is no such tensor.
+    Raises ValueError for an unknown name, and for a mask that leaks, lets a token see nothing, or
+    is no such tensor.
     """
-    return ask_mask(find(sys.modules[__name__], "mask", name), schedule, function_name("mask", name))
+    mask = find(sys.modules[__name__], "mask", name)
+    return ask_mask(mask, schedule, function_name("mask", name))

@@ -25,8 +25,9 @@ Modulation = tuple[list[tuple[torch.Tensor, ...]], tuple[torch.Tensor, torch.Ten
 class ScaleTransformer(nn.Module):
     """Next-scale prediction (VAR, arXiv 2404.02905, equation 5); with history 0 it is SDD (arXiv 2509.22636).
 
-    mask_LL: an explicit boolean mask; it takes the dense path, and such a model is not saved. Without one, attention goes scale by
-    scale. Raises ValueError for a mask, explicit or named, that leaks or lets a token see nothing.
+    mask_LL: an explicit boolean mask; it takes the dense path, and such a model is not saved.
+    Without one, attention goes scale by scale. Raises ValueError for a mask, explicit or named,
+    that leaks or lets a token see nothing.
     """
 
     def __init__(self, config: ModelConfig, mask_LL: torch.Tensor | None = None) -> None:
@@ -47,7 +48,7 @@ class ScaleTransformer(nn.Module):
         self.own_embedding = nn.Embedding(config.codebook_size + 1, D) if config.mask_prob > 0 else None
         if config.mask is not None:
             if mask_LL is not None:
-                raise ValueError(f"mask_LL beside mask {config.mask!r}: a model has one mask; leave one out")
+                raise ValueError(f"mask_LL beside mask {config.mask!r}: leave one of them out")
             mask_LL = named_mask(config.mask, self.schedule).to(self.position.device)
         elif mask_LL is not None:
             mask_LL = check_mask(mask_LL, self.schedule, "mask_LL")

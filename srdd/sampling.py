@@ -114,9 +114,9 @@ def distribution(
 ) -> TokenDistribution:
     """The distribution that tokens are drawn from: temperature, then top-k, then nucleus (arXiv 1904.09751, section 3).
 
-    Nothing is sorted but the top_k largest logits, and these only for a nucleus; codes whose logits equal the last kept one stay too,
-    as in VAR. Raises ValueError for settings that are not legal. Logits are not looked at, which would make a GPU wait: `draw_tokens`
-    and `generate` do.
+    Nothing is sorted but the top_k largest logits, and these only for a nucleus; codes whose logits
+    equal the last kept one stay too, as in VAR. Raises ValueError for settings that are not legal.
+    Logits are not looked at, which would make a GPU wait: `draw_tokens` and `generate` do.
     """
     # written so that NaN is refused too
     if not 0 < temperature < math.inf:
@@ -143,19 +143,25 @@ def draw_tokens(
     top_k: int | None = None,
     top_p: float = 1.0,
 ) -> torch.Tensor:
-    """Draw tokens at given uniform numbers, float64 in [0, 1) (arXiv 1904.09751; `TokenDistribution.draw`). Returns tokens_Bl.
+    """Draw tokens at given uniform numbers, float64 in [0, 1) (arXiv 1904.09751;
+    `TokenDistribution.draw`). Returns tokens_Bl.
 
-    Raises ValueError for logits that are no distribution, numbers outside [0, 1), or settings that are not legal. A GPU is waited for:
-    the samplers here draw without, and `generate` checks a whole sample at once.
+    Raises ValueError for logits that are no distribution, numbers outside [0, 1), or settings that
+    are not legal. A GPU is waited for: the samplers here draw without, and `generate` checks a
+    whole sample at once.
     """
     if uniform_Bl.shape != logits_BlV.shape[:-1]:
-        raise ValueError(f"uniform numbers {tuple(uniform_Bl.shape)}: must be {tuple(logits_BlV.shape[:-1])}, one for each token")
+        raise ValueError(
+            f"uniform numbers {tuple(uniform_Bl.shape)}: must be {tuple(logits_BlV.shape[:-1])}, "
+            "one for each token"
+        )
     if not ((uniform_Bl >= 0) & (uniform_Bl < 1)).all():
         raise ValueError("uniform numbers: must be at least 0 and below 1")
     tokens_Bl, probability_Bl = distribution(logits_BlV, temperature, top_k, top_p).draw(uniform_Bl)
     if probability_Bl.isnan().any():
         raise ValueError(
-            f"logits: hold NaN or inf, are -inf at every code of a token, or are too large for temperature {temperature}"
+            f"logits: hold NaN or inf, are -inf at every code of a token, or are too large for "
+            f"temperature {temperature}"
         )
     return tokens_Bl
 
@@ -261,7 +267,8 @@ def sample_var(
     for k, where in enumerate(ladder.schedule.slices):
         logits_BlV = denoise(ladder.read_scale(f_hat_BChw, k), k, labels_B)
         uniform_Bl = noise.uniform(where.stop - where.start)
-        drawn_Bl, _ = distribution(logits_BlV, config.temperature, config.top_k, config.top_p).draw(uniform_Bl)
+        found = distribution(logits_BlV, config.temperature, config.top_k, config.top_p)
+        drawn_Bl, _ = found.draw(uniform_Bl)
         drawn_Bl = drawn_Bl if known is None else known.put_into(drawn_Bl, where)
         f_hat_BChw = ladder.add_scale(f_hat_BChw, ladder.quantizer.embed(drawn_Bl), k)
         tokens.append(drawn_Bl)
@@ -329,7 +336,11 @@ def guided_denoiser(model: ScaleTransformer, config: SamplerConfig) -> Denoise:
 
 
 def _check_request(
-    model: ScaleTransformer, ladder: Ladder, labels_B: torch.Tensor, config: SamplerConfig, known: Known | None
+    model: ScaleTransformer,
+    ladder: Ladder,
+    labels_B: torch.Tensor,
+    config: SamplerConfig,
+    known: Known | None,
 ) -> None:
     """What `generate` is asked for. Raises ValueError."""
     asked, sizes = model.config, ladder.quantizer.codebook_VC.shape
@@ -338,19 +349,23 @@ def _check_request(
         raise ValueError(problem)
     if ladder.schedule != model.schedule:
         raise ValueError(
-            f"ladder of patch_nums {list(ladder.schedule.patch_nums)}: the model's are {list(model.schedule.patch_nums)}; "
+            f"ladder of patch_nums {list(ladder.schedule.patch_nums)}: the model's are "
+            f"{list(model.schedule.patch_nums)}; "
             "take tokenizer.at(model.schedule)"
         )
     if sizes != (asked.codebook_size, asked.codebook_dim):
         raise ValueError(
-            f"ladder of {sizes[0]} codes of {sizes[1]} channels: the model's have {asked.codebook_size} of {asked.codebook_dim}; "
+            f"ladder of {sizes[0]} codes of {sizes[1]} channels: the model's have "
+            f"{asked.codebook_size} of {asked.codebook_dim}; "
             "take the tokenizer that the model was trained with"
         )
     places = {str(x.device) for x in (labels_B, model.position, ladder.quantizer.codebook_VC)}
     if len(places) > 1:
-        raise ValueError(f"labels, model and ladder lie on several devices ({', '.join(sorted(places))}); move them to one")
+        names = ", ".join(sorted(places))
+        raise ValueError(f"labels, model and ladder: lie on several devices ({names}); use one")
     if known is not None:
-        check_known(known.tokens_BL, known.mask_BL, (len(labels_B), model.schedule.seq_len), asked.codebook_size)
+        shape = len(labels_B), model.schedule.seq_len
+        check_known(known.tokens_BL, known.mask_BL, shape, asked.codebook_size)
 
 
 @torch.no_grad()
@@ -365,23 +380,26 @@ def generate(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw one batch with the sampler that `config` names: guidance wrapped round a fresh denoiser (arXiv 2207.12598).
 
-    labels_B: int64 in 0 ... num_classes - 1, 0 for a model without classes. The numbers that an image is drawn with follow from its
-    seed alone, so that an image depends on (weights, its seed, label, config, its known tokens) and, up to rounding, on nothing else:
-    sums of another batch size round otherwise, and a draw at the very edge of two codes may then flip (in float32 on a CPU a few
-    per cent of the images of a 256-pixel model). calls: counts the calls of the network. Returns tokens_BL and f_hat_BChw for
-    `Tokenizer.to_image`. Raises ValueError for what does not fit together, logits that are no numbers, and a sampler of one's own
-    that returns anything else.
+    labels_B: int64 in 0 ... num_classes - 1, 0 for a model without classes. The numbers that an
+    image is drawn with follow from its seed alone, so that an image depends on (weights, its seed,
+    label, config, its known tokens) and, up to rounding, on nothing else: sums of another batch
+    size round otherwise, and a draw at the very edge of two codes may then flip (in float32 on a
+    CPU a few per cent of the images of a 256-pixel model). calls: counts the calls of the network.
+    Returns tokens_BL and f_hat_BChw for `Tokenizer.to_image`. Raises ValueError for what does not
+    fit together, logits that are no numbers, and a sampler of one's own that returns anything else.
     """
     _check_request(model, ladder, labels_B, config, known)
     if len(seeds) != len(labels_B):
         raise ValueError(f"{len(seeds)} seeds for {len(labels_B)} labels: one seed for each image")
     noise = ImageNoise(whole_numbers(seeds, "seeds"), labels_B.device)
-    sampler, who = find(sys.modules[__name__], "sample", config.name), function_name("sample", config.name)
+    sampler = find(sys.modules[__name__], "sample", config.name)
+    who = function_name("sample", config.name)
     channels, V = model.config.codebook_dim, model.config.codebook_size
     denoise = Watched(guided_denoiser(model, config), model.schedule, channels, who)
     found = sampler(denoise, ladder, labels_B, noise, config, known)
     size = model.schedule.latent_size
-    shape, state_shape = (len(labels_B), model.schedule.seq_len), (len(labels_B), channels, size, size)
+    shape = len(labels_B), model.schedule.seq_len
+    state_shape = len(labels_B), channels, size, size
     tokens_BL, f_hat_BChw = check_drawn(found, shape, state_shape, who)
     denoise.check(config.temperature)
     refuse_drawn(drawn_faults(tokens_BL, f_hat_BChw, V, known).tolist(), V, who)
