@@ -10,7 +10,9 @@ import copy
 import hashlib
 import itertools
 import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from srdd.config import (
+    SELECT_READS,
     Chance,
     ModelConfig,
     Positive,
@@ -33,7 +36,7 @@ from srdd.config import (
     sampler_misfit,
     teacher_misfit,
 )
-from srdd.lookup import names_in, unknown
+from srdd.lookup import is_own, names_in, unknown
 from srdd.schedule import ScaleSchedule
 
 from .contents import Contents
@@ -281,7 +284,10 @@ class EvaluationConfig(Strict):
     )
     batch_size: Positive = 256
     precision: Precision = Field(
-        "float32", description="of the network when it samples; bfloat16: pictures may depend on their batch"
+        "float32",
+        description="of the network when it samples; images depend on their batch by rounding: a "
+        "few per cent in float32 at full size, "
+        "more in bfloat16",
     )
     compile: bool = Field(False, description="compile what the model calls at each scale; pays for many pictures")
     metrics: tuple[str, ...] = Field(("fidelity", "class_agreement"), strict=False, min_length=1)
@@ -670,7 +676,11 @@ def _fill(node: dict, follows: dict[str, Any], at: str, source: str) -> None:
 
 
 def _known(at: str, file: str, prefix: str, value: str | None) -> None:
-    if value is not None and value not in (names := names_in(ROOT / file, prefix)):
+    try:
+        names = names_in(ROOT / file, prefix)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if value is not None and value not in names:
         raise ConfigError(f"{at}: {unknown('name', value, names)}; a name is a function {prefix}_<name> in {file}")
 
 
@@ -696,6 +706,48 @@ def missing_files(plan: Plan, run_ids: Iterable[str] | None = None) -> list[str]
                     for key, weights in job.files.items() if job.run_id in wanted else ():
                         found += [f"{place}{key}{problem}" for problem in _weights_problems(weights)]
     return found
+
+
+def variants_and_teachers(study: Study, suite: str) -> Iterator[Variant]:
+    """Every variant of a suite, and the teachers of those that have one."""
+    for name in entries_of(study.suites[suite]):
+        variant = resolve_variant(study, suite, name)
+        yield variant
+        if variant.distill:
+            yield _teacher(study, variant)
+
+
+def _names_own(study: Study, suite: str) -> bool:
+    """Whether a suite names a mask, sampler, rule, ramp or corruption of the user's own."""
+    about = study.suites[suite]
+    asked = about.equivalence.corruptions if "equivalence" in about.measure else ()
+    names = [("corrupt", name) for name in asked]
+    for variant in variants_and_teachers(study, suite):
+        model, sampler, training = variant.model, variant.sampler, variant.training
+        names += [("mask", model.mask), ("ramp", sampler.cfg_ramp)]
+        names += [("sample", sampler.name), ("select", sampler.select)]
+        names += [("corrupt", training.corruption)] if training else []
+    return any(is_own(*name) for name in names)
+
+
+def refused_function(path: str | Path, plan: Plan, run_ids: Iterable[str]) -> str | None:
+    """Why a function of the user's own cannot be used by the jobs that will run, in one line that
+    names it: tried by another process, since planning imports no torch; None where all can, or
+    where there are none."""
+    wanted = set(run_ids)
+    suites = [name for name, jobs in plan.suites.items() if jobs & wanted]
+    suites = [name for name in suites if _names_own(plan.study, name)]
+    if not suites:
+        return None
+    words = [sys.executable, "-m", "bench.check", str(path), *suites]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        words, capture_output=True, encoding="utf-8", errors="replace", env=environment
+    )
+    if done.returncode == 0:
+        return None
+    lines = done.stderr.strip().splitlines() or [f"bench.check ended with status {done.returncode}"]
+    return lines[-1].removeprefix("error: ")
 
 
 def _weights_problems(weights: WeightsConfig) -> Iterator[str]:
@@ -961,14 +1013,18 @@ def _teacher(study: Study, variant: Variant) -> Variant:
 def canonical_sampler(sampler: SamplerConfig) -> dict[str, Any]:
     """A sampler's settings with those that cannot matter at their defaults, so that equal samplers have one name."""
     found, default = _dump(sampler), _dump(SamplerConfig())
+    # a function of the user's own may read any setting
+    own_rule = sampler.refine_steps and is_own("select", sampler.select)
+    if own_rule or is_own("sample", sampler.name):
+        return found
+    # at cfg_scale 1 guidance is off and no ramp is asked
     idle = {"cfg_ramp"} if sampler.cfg_scale == 1 else set()
     if not sampler.refine_steps:
         idle |= {"select", "resample_fraction", "commit_above", "entropy_bound"}
         idle |= set() if sampler.sr_steps else {"p_resample", "refine_scales"}
-    uses = {"threshold": "p_resample", "lowest": "resample_fraction", "random": "resample_fraction"}
-    uses |= {"dynamic": "commit_above", "entropy": "entropy_bound"}
-    if sampler.refine_steps and sampler.select in uses:
-        idle |= set(uses.values()) - {uses[sampler.select]} - ({"p_resample"} if sampler.sr_steps else set())
+    else:
+        live = {SELECT_READS[sampler.select]} | ({"p_resample"} if sampler.sr_steps else set())
+        idle |= set(SELECT_READS.values()) - live
     return {key: default[key] if key in idle else value for key, value in found.items()}
 
 
@@ -1174,6 +1230,10 @@ def main() -> None:
     scope = "full" if "full" in sys.argv else None
     if "--files" in sys.argv and (missing := missing_files(plan, plan.jobs_of(scope))):
         sys.exit(f"error: {sys.argv[1]}: {missing[0]}")
+    if "--files" in sys.argv:
+        problem = refused_function(sys.argv[1], plan, plan.jobs_of(scope))
+        if problem:
+            sys.exit(f"error: {problem}")
     print(plan.study.study if "--name" in sys.argv else "\n".join(plan.jobs_of("full")))
 
 

@@ -19,10 +19,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from srdd import corruption
 from srdd.config import ModelConfig
+from srdd.corruption import corrupted
 from srdd.diffusion import elbo_terms, kl_of_logits, markov_logits, markov_view, second_path
-from srdd.lookup import find
 from srdd.loss import by_scale
 from srdd.model import ScaleTransformer
 from srdd.noise import generator
@@ -84,7 +83,7 @@ class Probe:
     def terms(self, name: str, eps: float, draw: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Transition and read-out of each token for one draw of the noise, the same for every model."""
         source, V = generator("equivalence", name, f"{eps:g}", draw), self.config.codebook_size
-        noisy_NL = find(corruption, "corrupt", name)(self.tokens_NL, eps, V, source)
+        noisy_NL = corrupted(name, self.tokens_NL, eps, V, source)
         found = []
         for rows in self.chunks:
             noisy_BL, labels_B = self.batch(noisy_NL, rows)

@@ -9,18 +9,19 @@ from __future__ import annotations
 import json
 import random
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
-from srdd.cost import sampling_bytes, sampling_cost
+from srdd.cost import dry_run, sampling_bytes, sampling_cost
 from srdd.model import ScaleTransformer
 from srdd.noise import derive_seed, generator
 from srdd.sampling import generate, guided_denoiser
 from srdd.tokenizer import Tokenizer
+from srdd.watch import Calls
 
 from .config import LatencyConfig
 from .encode import placed
@@ -71,11 +72,24 @@ class Contender:
     tokenizer: Tokenizer
     sampler: SamplerConfig
     dtype: torch.dtype = torch.float32
+    calls: dict[int, Calls] = field(default_factory=dict)  # of the network, counted, by batch size
 
     def draw(self, batch: int, device: torch.device) -> torch.Tensor:
-        """Tokens to state, without the decoder."""
+        """Tokens to state, without the decoder. Every draw of a batch size is the same, and its
+        calls are those of one."""
+        calls = Calls()
         labels_B = (torch.arange(batch) % max(1, self.model.config.num_classes)).to(device)
-        return generate(self.model, self.tokenizer.at(self.model.schedule), labels_B, range(batch), self.sampler)[1]
+        ladder = self.tokenizer.at(self.model.schedule)
+        drawn = generate(self.model, ladder, labels_B, range(batch), self.sampler, calls=calls)
+        self.calls[batch] = calls
+        return drawn[1]
+
+    def counted(self, batch: int) -> Calls:
+        """Calls of the network for a batch; where it did not fit, those of the largest that did, or
+        of a dry run."""
+        if not self.calls:
+            return dry_run(self.model.config, self.sampler)
+        return self.calls.get(batch, self.calls[max(self.calls)])
 
     def decode(self, state_BChw: torch.Tensor) -> torch.Tensor:
         """State to pictures."""
@@ -157,11 +171,18 @@ def add_floors(run: Run, contenders: list[Contender], config: LatencyConfig, rat
     """The least time that this machine needs for each variant and batch, whole and scale by scale, also for one that did not fit."""
     number_bytes = DTYPES[config.precision].itemsize
     for contender in contenders:
-        cost = sampling_cost(contender.model.config, contender.sampler)
+        model, sampler = contender.model.config, contender.sampler
+        calls = contender.counted(max(config.batch_sizes))
+        cost = sampling_cost(model, sampler, calls)
         run.add_cost(cost, **contender.identity)
+        # one for all batches, unless their images take other calls
+        costs = {calls.per_image(model.schedule.num_scales): cost}
         for batch in config.batch_sizes:
             here = {**contender.identity, "num_images": batch}
-            moved = sampling_bytes(contender.model.config, contender.sampler, batch, number_bytes)
+            calls = contender.counted(batch)
+            if (key := calls.per_image(model.schedule.num_scales)) not in costs:
+                costs[key] = sampling_cost(model, sampler, calls)
+            cost, moved = costs[key], sampling_bytes(model, sampler, batch, number_bytes, calls)
             floors = sampling_floors(rates, cost, moved, batch)
             run.add("floor_memory_s", sum(floor.memory_s for floor in floors), "s/batch", **here)
             run.add("floor_operations_s", sum(floor.operations_s for floor in floors), "s/batch", **here)

@@ -1,8 +1,11 @@
 """Verb: draw pictures from a trained model; picture i has seed i in every variant, so that comparisons are paired.
 
-Writes images.npy (uint8, shape (checkpoints, N, C, S, S)), labels.npy and steps.json (null: the kept weights); a figure strip
-of one picture growing through its scales (strip.npy); and reports what a picture costs. Several processes (torchrun) share the
-pictures. A batch that does not fit into memory is halved: a picture depends on its seed, not on its batch.
+Writes images.npy (uint8, shape (checkpoints, N, C, S, S)), labels.npy and steps.json (null: the
+kept weights); a figure strip of one picture growing through its scales (strip.npy); and reports
+what a picture costs. Several processes (torchrun) share the pictures. A batch that does not fit
+into memory is halved: the numbers that an image is drawn with follow from its seed, and the image
+itself from its batch only by rounding, which may flip a draw (3 of 64 images of a 256-pixel model
+in float32 on a CPU).
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from srdd.cost import sampling_cost
 from srdd.model import ScaleTransformer
 from srdd.sampling import generate
 from srdd.tokenizer import Tokenizer
+from srdd.watch import Calls
 
 from .config import ConfigError, EvaluationConfig, LatencyConfig
 from .datasets import to_uint8
@@ -55,16 +59,20 @@ def sample_into(
     first: int,
     batch: int,
     progress: Progress,
+    calls: Calls | None = None,
 ) -> tuple[torch.Tensor, int]:
-    """Fill an array with pictures of given labels and consecutive seeds, batch by batch: never all in memory. Returns the tokens of the
-    first `batch` pictures, and the batch size that fitted into memory."""
+    """Fill an array with images of given labels and consecutive seeds, batch by batch: never all in memory.
+
+    calls: counts those of the network. Returns the tokens of the first `batch` images, and the batch size that fitted into memory.
+    """
     ladder, device = tokenizer.at(model.schedule), model.position.device
     labels_N = labels_N.to(device)
     kept, asked, i = [], max(batch, STRIP), 0
     while i < len(images_NCHW):
         labels_B = labels_N[i : i + batch]
         try:
-            tokens_BL, f_hat_BChw = generate(model, ladder, labels_B, range(first + i, first + i + len(labels_B)), sampler)
+            counted, seeds = Calls(), range(first + i, first + i + len(labels_B))
+            tokens_BL, f_hat_BChw = generate(model, ladder, labels_B, seeds, sampler, None, counted)
             images_NCHW[i : i + len(labels_B)] = to_uint8(tokenizer.to_image(f_hat_BChw)).cpu().numpy()
         except (RuntimeError, MemoryError) as error:
             if len(labels_B) == 1 or not is_out_of_memory(error):
@@ -76,6 +84,8 @@ def sample_into(
             if device.type == "cuda":
                 torch.cuda.empty_cache()
             continue
+        if calls is not None:  # of a batch that did not fit none count
+            calls.add(counted)
         if i < asked:
             kept.append(tokens_BL[: asked - i])
         progress.advance(len(labels_B))
@@ -86,7 +96,8 @@ def sample_into(
 def smaller(run: Run, batch: int, fitted: int) -> int:
     """The batch size to go on with; a smaller one is said."""
     if fitted < batch:
-        run.say(f"batch_size {batch}: out of memory; {fitted} pictures at once fit, and are the same", all_ranks=True)
+        text = f"{fitted} pictures at once fit, and are the same up to rounding"
+        run.say(f"batch_size {batch}: out of memory; {text}", all_ranks=True)
     return fitted
 
 
@@ -136,24 +147,24 @@ def work(run: Run) -> None:
     mine, batch = run.ranks.rows(N), evaluation.batch_size
     first = evaluation.first_seed
     labels_N = asked_labels(run.inputs["data"], run.config["model"]["num_classes"], range(first, first + N), evaluation.labels)
+    calls = Calls()
     progress = Progress(run.run_id, (mine.stop - mine.start) * len(weights), unit="picture", shown=run.ranks.first)
     with filled_together(run.out / "images.npy", shape, run.ranks) as images:
         for row, (_, path) in enumerate(weights):
             model = made_ready(open_model(run, path), evaluation)
-            here = images[row, mine]
-            tokens_BL, fitted = sample_into(
-                here, model, tokenizer, sampler, labels_N[mine], first + mine.start, batch, progress
-            )
+            part, how = images[row, mine], (labels_N[mine], first + mine.start, batch, progress, calls)
+            tokens_BL, fitted = sample_into(part, model, tokenizer, sampler, *how)
             batch = smaller(run, batch, fitted)
     progress.close()
     smallest = int(run.ranks.gather(torch.tensor(batch)).min())
+    counted = Calls.of_table(run.ranks.total(calls.table(model.schedule.num_scales)))
     if not run.ranks.first:
         return
     save_array(run.out / "labels.npy", labels_N.numpy())
     save_array(run.out / "strip.npy", growth(tokenizer, model, tokens_BL[:STRIP]))
     write_text(run.out / "steps.json", json.dumps([step for step, _ in weights]))
     if not run.config["snapshots"]:
-        run.add_cost(sampling_cost(model.config, sampler), **model_identity(run))
+        run.add_cost(sampling_cost(model.config, sampler, counted), **model_identity(run))
     if smallest < evaluation.batch_size:
         run.add("sample_batch_fitted", smallest, "pictures", **model_identity(run))
 

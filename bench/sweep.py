@@ -1,7 +1,9 @@
 """Verb: pictures and scores of many samplers of one trained model, in one process; the pictures are not kept.
 
-Every sampler draws the same seeds and is scored on all of them and on each half, so that a setting can be chosen on one half and
-scored on the other. Reports also, for samplers that draw each scale once, how probable the tokens are that they draw, per scale.
+Every sampler draws the same seeds and is scored on all of them and on each half, so that a setting
+can be chosen on one half and scored on the other. Reports also, for the samplers here where they
+draw each scale once, how probable the tokens are that they draw, per scale; a sampler of one's own
+may draw from another distribution.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from srdd.guidance import guidance_weights
 from srdd.model import ScaleTransformer
 from srdd.quantizer import Ladder
 from srdd.sampling import distribution
+from srdd.watch import Calls
 
 from .config import EvaluationConfig, FeaturesConfig, SweepConfig
 from .encode import open_tokenizer
@@ -86,7 +89,9 @@ def work(run: Run) -> None:
         images = np.lib.format.open_memmap(scratch, "w+", np.uint8, (N, size.in_channels, size.image_size, size.image_size))
         for entry in entries:
             sampler = SamplerConfig.model_validate_json(json.dumps(entry["sampler"]))
-            tokens_BL, fitted = sample_into(images, model, tokenizer, sampler, labels_N, first, batch, progress)
+            calls = Calls()
+            how = labels_N, first, batch, progress, calls
+            tokens_BL, fitted = sample_into(images, model, tokenizer, sampler, *how)
             batch = smaller(run, batch, fitted)
             names = {**model_identity(run), "sampler": entry["name"]}
             for start, count in parts_of(first, N):
@@ -95,8 +100,8 @@ def work(run: Run) -> None:
                 here = {**names, "seed_first": start, "seed_last": start + count - 1, "num_images": count}
                 for name, (value, unit) in score(part, evaluation.metrics).items():
                     run.add(name, value, unit, **here)
-            run.add_cost(sampling_cost(model.config, sampler), **names)
-            if sweep.thresholds and not (sampler.refine_steps or sampler.sr_steps):
+            run.add_cost(sampling_cost(model.config, sampler, calls), **names)
+            if sweep.thresholds and sampler.draws_once:
                 labels_B = labels_N[: len(tokens_BL)].to(run.device)
                 parts = [slice(i, i + batch) for i in range(0, len(tokens_BL), batch)]
                 ladder = tokenizer.at(model.schedule)

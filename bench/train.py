@@ -18,11 +18,9 @@ import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from srdd import corruption
 from srdd.checkpoint import load_model, save_model
 from srdd.config import ModelConfig
-from srdd.corruption import mask_within_scales
-from srdd.lookup import find
+from srdd.corruption import corrupted, mask_within_scales
 from srdd.loss import linear_cross_entropy, token_losses
 from srdd.model import ScaleTransformer
 from srdd.noise import generator
@@ -177,7 +175,7 @@ class Trainer:
     def draw(self, tokens_BL: torch.Tensor, labels_B: torch.Tensor, source: torch.Generator) -> Batch:
         """The random numbers of a step: corruption, intra-scale masks, stochastic depth."""
         model, V = self.model_config, self.model_config.codebook_size
-        seen_BL = find(corruption, "corrupt", self.config.corruption)(tokens_BL, self.config.eps, V, source)
+        seen_BL = corrupted(self.config.corruption, tokens_BL, self.config.eps, V, source)
         own_BL = mask_within_scales(tokens_BL, model.schedule, model.mask_prob, V, source) if model.mask_prob else None
         paths_E2B = self.model.draw_paths(len(labels_B), source)
         counted = tokens_BL.numel() if own_BL is None else int((own_BL == V).sum())

@@ -42,22 +42,50 @@ def drop_scales(schedule: ScaleSchedule, share: float, source: torch.Generator) 
 
 
 class CodeUse:
-    """Running share of each code at each grid size, and the restart of codes that none of them uses."""
+    """Running share of each code at each grid size, and the restart of codes that none of them
+    uses.
+
+    share_KV: of the tokens seen, rows sum to 1. life_KV: the same with a mean share lent to every
+    code, at the start and at its restart; that fades as the share does, and gives the code time to
+    be used before it counts as dead. seen_K: how often each grid was counted.
+    """
+
+    RATE = 0.05
 
     def __init__(self, schedule: ScaleSchedule, codebook_size: int, device: torch.device) -> None:
         self.sides = schedule.patch_nums
         self.share_KV = torch.full((len(self.sides), codebook_size), 1 / codebook_size, device=device)
+        self.life_KV = self.share_KV.clone()
+        self.seen_K = torch.zeros(len(self.sides), dtype=torch.int64)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint to resume from must hold."""
+        return {"share_KV": self.share_KV, "life_KV": self.life_KV, "seen_K": self.seen_K}
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Go on from what `state` gave."""
+        for name, value in self.state().items():
+            value.copy_(tensors[name])
 
     @torch.no_grad()
     def count(self, schedule: ScaleSchedule, tokens: list[torch.Tensor]) -> None:
+        """Add the tokens of one step, a tensor for each grid of its schedule."""
         V = self.share_KV.shape[1]
         for side, tokens_Bl in zip(schedule.patch_nums, tokens):
             share_V = torch.bincount(tokens_Bl.flatten(), minlength=V) / tokens_Bl.numel()
-            self.share_KV[self.sides.index(side)].lerp_(share_V, 0.05)
+            k = self.sides.index(side)
+            self.life_KV[k].lerp_(share_V, self.RATE)
+            self.seen_K[k] += 1
+            # the plain mean at first, so that the shares before the first token leave no trace
+            self.share_KV[k].lerp_(share_V, max(self.RATE, 1 / int(self.seen_K[k])))
 
     def perplexity(self) -> list[float]:
-        """exp of the entropy of the codes in use, per scale."""
-        return torch.special.entr(self.share_KV).sum(1).exp().tolist()
+        """exp of the entropy of the codes in use, per scale: from 1 to the number of codes, which
+        it is before the first token."""
+        share_KV = self.share_KV.double()
+        share_KV = share_KV / share_KV.sum(1, keepdim=True)
+        found_K = torch.special.entr(share_KV).sum(1).exp()
+        return found_K.clamp(1.0, share_KV.shape[1]).tolist()  # rounding alone may pass the bounds
 
     @torch.no_grad()
     def restart(
@@ -65,7 +93,7 @@ class CodeUse:
     ) -> torch.Tensor:
         """Put unused codes where latents are, first at the scales that use the fewest codes. Returns their indices."""
         V = self.share_KV.shape[1]
-        dead = (self.share_KV.mean(0) < share / V).nonzero().flatten()
+        dead = (self.life_KV.mean(0) < share / V).nonzero().flatten()
         if not len(dead):
             return dead
         need = torch.tensor([V - perplexity for perplexity in self.perplexity()]).clamp(min=1e-3)
@@ -75,7 +103,8 @@ class CodeUse:
             pool_NC = residuals[self.sides[row]]
             pick = int(torch.randint(len(pool_NC), (), generator=source))
             quantizer.codebook_VC[code] = pool_NC[pick]
-        self.share_KV[:, dead] = 1 / V
+        # nobody has used it yet: what is reported stays as it is
+        self.life_KV[:, dead] = 1 / V
         return dead
 
 
@@ -120,7 +149,7 @@ def train(run: Run, spec: TokenizerSpec) -> Tokenizer:
     if found := resume.load(run.say):
         tensors, state = found
         unpack(tensors, tokenizer, optimizer, average)
-        use.share_KV.copy_(tensors["share_KV"])
+        use.restore(tensors)
         start, log = state["step"], state["log"]
         run.say(f"resumes at step {start}")
     tokenizer.train()
@@ -150,8 +179,7 @@ def train(run: Run, spec: TokenizerSpec) -> Tokenizer:
         if done % config.log_every == 0 or done == config.steps:
             log.append([done, value, losses.quantisation.item(), *use.perplexity()])
         if resume.due(done) and done < config.steps:
-            state = {**pack(tokenizer, optimizer, average), "share_KV": use.share_KV}
-            resume.save(state, step=done, log=log)
+            resume.save({**pack(tokenizer, optimizer, average), **use.state()}, step=done, log=log)
         progress.advance(note=f"reconstruction {value:.4f}")
     progress.close()
     report(run, log)

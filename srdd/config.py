@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from .lookup import is_own
 from .schedule import ScaleSchedule
 
 Positive = Annotated[int, Field(ge=1)]
@@ -116,6 +117,16 @@ class ModelConfig(_Scheduled):
 Chance = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
+# the one setting that each rule of select_<name> here reads; a rule of one's own may read any
+SELECT_READS = {
+    "threshold": "p_resample",
+    "lowest": "resample_fraction",
+    "random": "resample_fraction",
+    "dynamic": "commit_above",
+    "entropy": "entropy_bound",
+}
+
+
 class SamplerConfig(Strict):
     """How tokens are drawn. cfg_scale is w in u + w (c - u): 1 switches guidance off; VAR's own t is w - 1.
 
@@ -151,8 +162,15 @@ class SamplerConfig(Strict):
             raise ValueError(f"refine_scales {list(self.refine_scales)}: scales count from 0")
         return self
 
+    @property
+    def draws_once(self) -> bool:
+        """Whether each token is drawn once, from the distribution at its scale (VAR, arXiv
+        2404.02905): of a sampler of one's own nobody knows."""
+        return not is_own("sample", self.name) and not (self.refine_steps or self.sr_steps)
+
     def passes(self, k: int) -> int:
-        """Network passes at scale k."""
+        """Network passes of the samplers here at scale k; one of one's own makes as many as it
+        likes (`watch.Calls`)."""
         return 1 + (self.refine_steps if self.refines(k) else 0)
 
     def refines(self, k: int) -> bool:
@@ -194,7 +212,9 @@ def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
     if sampler.cfg_scale != 1.0 and not (model.conditional and model.class_dropout > 0):
         lacks = "no class dropout" if model.conditional else "no classes"
         return f"cfg_scale {sampler.cfg_scale}: guides a model that has {lacks}; set cfg_scale 1 or train with class_dropout > 0"
-    if sampler.refine_steps and model.mask_prob == 0:
+    # a sampler of one's own may mean something else by refine_steps
+    # the model itself refuses tokens that it cannot read
+    if not is_own("sample", sampler.name) and sampler.refine_steps and model.mask_prob == 0:
         return f"refine_steps {sampler.refine_steps}: refines a model trained without masks; set refine_steps 0 or train with mask_prob > 0"
     if sampler.top_k is not None and sampler.top_k > model.codebook_size:
         return f"top_k {sampler.top_k}: is more than the {model.codebook_size} codes"

@@ -5,9 +5,28 @@ B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, 
 
 from __future__ import annotations
 
+import sys
+
 import torch
 
+from .contracts import ask_corrupt
+from .lookup import find, function_name, is_own
 from .schedule import ScaleSchedule
+
+
+def corrupted(
+    name: str, tokens_BL: torch.Tensor, eps: float, codebook_size: int, generator: torch.Generator
+) -> torch.Tensor:
+    """Tokens after the corruption of that name (D3PM, arXiv 2107.03006): int64 in 0 ... V, V a lost
+    one. Shape is kept.
+
+    Raises ValueError for an unknown name, or a function of one's own that returns anything else.
+    """
+    corrupt = find(sys.modules[__name__], "corrupt", name)
+    if not is_own("corrupt", name):  # not checked: that would make a GPU wait at each step
+        return corrupt(tokens_BL, eps, codebook_size, generator)
+    who = function_name("corrupt", name)
+    return ask_corrupt(corrupt, who, tokens_BL, eps, codebook_size, generator)
 
 
 def corrupt_none(tokens_BL: torch.Tensor, eps: float, codebook_size: int, generator: torch.Generator) -> torch.Tensor:

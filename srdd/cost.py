@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import nn
@@ -11,29 +13,73 @@ from torch.utils.flop_counter import FlopCounterMode
 from .config import ModelConfig, SamplerConfig
 from .guidance import guidance_weights, guided_scales
 from .model import ScaleTransformer
-from .sampling import guided_denoiser
+from .noise import generator
+from .quantizer import Ladder, Quantizer
+from .sampling import generate, guided_denoiser
+from .watch import Calls
+
+Number = int | float  # a count of one image, or a mean where images differ
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of one image: nfe (network calls; a guided one counts two), token_evals (tokens through the network), flops."""
+    """Cost of one image, a mean where images differ: nfe (network calls; a guided one counts two),
+    token_evals (tokens through the network), flops."""
 
-    nfe: int
-    token_evals: int
-    flops: int
-    by_scale: tuple[tuple[int, int, int], ...]
+    nfe: Number
+    token_evals: Number
+    flops: Number
+    by_scale: tuple[tuple[Number, Number, Number], ...]
 
 
-def sampling_cost(model: ModelConfig, sampler: SamplerConfig) -> Cost:
+def _number(value: Fraction) -> Number:
+    return value.numerator if value.denominator == 1 else float(value)
+
+
+def tiny_network(model: ModelConfig) -> tuple[ScaleTransformer, Ladder]:
+    """A network of one narrow block with the schedule, codes, classes and mask of a model (VAR,
+    arXiv 2404.02905), and a ladder for it: a sampler meets the same shapes as with the model
+    itself. Weights are drawn from a generator of their own."""
+    tiny = model.model_copy(update={"depth": 1, "width": 4, "heads": 1, "mlp_ratio": 1.0})
+    with torch.random.fork_rng(devices=[]):  # moves no generator that another reads
+        network = ScaleTransformer(tiny)
+        quantizer = Quantizer(model.codebook_size, model.codebook_dim, num_phi=1)
+    network.init_weights(generator("dry run"))
+    quantizer.init_weights(generator("dry run", "codes"))
+    nn.init.dirac_(quantizer.phi[0].weight)
+    nn.init.zeros_(quantizer.phi[0].bias)
+    return network.eval(), quantizer.at(model.schedule)
+
+
+def dry_run(model: ModelConfig, sampler: SamplerConfig) -> Calls:
+    """The calls of a sampler (VAR, arXiv 2404.02905; SRDD, 2509.22636; one's own), counted: it
+    draws two images from `tiny_network`.
+
+    Where the number of calls depends on what is drawn, count them where images are really drawn,
+    with `generate`.
+    """
+    network, ladder = tiny_network(model)
+    labels_B = torch.arange(2) % max(1, model.num_classes)
+    calls = Calls()
+    generate(network, ladder, labels_B, range(2), sampler, calls=calls)
+    return calls
+
+
+def sampling_cost(model: ModelConfig, sampler: SamplerConfig, calls: Calls | None = None) -> Cost:
     """Count what a sampler (VAR, arXiv 2404.02905; SRDD, 2509.22636) spends on one image, decoder excluded; a multiply-add is two
-    flops. Every pass of a refined scale counts whole: a pass computes all tokens of its scale."""
+    flops. Every call counts whole: it computes all tokens of its scale.
+
+    calls: those of the images that were drawn, counted by `generate`; None: of a `dry_run`.
+    """
+    calls = calls or dry_run(model, sampler)
     doubled = _doubled(model, sampler)
-    rows = []
-    for k, (length, flops) in enumerate(zip(model.schedule.lengths, _flops(model, sampler, batch=1))):
-        calls = sampler.passes(k) * (2 if doubled[k] else 1)
-        rows.append((calls, calls * length, flops))
-    nfe, token_evals, flops = (sum(column) for column in zip(*rows))
-    return Cost(nfe, token_evals, flops, tuple(rows))
+    passes = calls.per_image(model.schedule.num_scales)
+    flops_K, rows = _flops(model, sampler, 1, passes), []
+    for k, (length, flops) in enumerate(zip(model.schedule.lengths, flops_K)):
+        nfe = passes[k] * (2 if doubled[k] else 1)
+        rows.append((nfe, nfe * length, flops))
+    totals = [_number(sum(column)) for column in zip(*rows)]
+    return Cost(*totals, tuple(tuple(map(_number, row)) for row in rows))
 
 
 def _doubled(model: ModelConfig, sampler: SamplerConfig) -> list[bool]:
@@ -42,32 +88,54 @@ def _doubled(model: ModelConfig, sampler: SamplerConfig) -> list[bool]:
     return guided_scales(weights, model.history)
 
 
-def _flops(model: ModelConfig, sampler: SamplerConfig, batch: int) -> list[int]:
-    """Operations of every scale, by torch's counter on the meta device, where it also sees fused attention."""
+def _flops(
+    model: ModelConfig,
+    sampler: SamplerConfig,
+    batch: int,
+    passes: Sequence[Fraction] | None = None,
+) -> list[Fraction]:
+    """Operations of every scale, by torch's counter on the meta device, where it also sees fused
+    attention: of the first call, which at scale 0 also computes what follows from the class alone,
+    and of each further one."""
+    passes = passes or dry_run(model, sampler).per_image(model.schedule.num_scales)
     with torch.device("meta"):
         guided = guided_denoiser(ScaleTransformer(model), sampler)
         labels_B = torch.zeros(batch, dtype=torch.long)
     found = []
     for k, length in enumerate(model.schedule.lengths):
         inputs_BlC = torch.empty(batch, length, model.codebook_dim, device="meta")
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            for _ in range(sampler.passes(k)):
+        counts = []
+        for _ in range(2 if passes[k] != 1 else 1):
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
                 guided(inputs_BlC, k, labels_B)
-        found.append(counter.get_total_flops())
+            counts.append(counter.get_total_flops())
+        first, again = counts[0], counts[-1]
+        found.append(first + (passes[k] - 1) * again if passes[k] else Fraction(0))
     return found
 
 
-def sampling_bytes(model: ModelConfig, sampler: SamplerConfig, batch: int, number_bytes: int = 4) -> tuple[int, ...]:
-    """Bytes that every scale of a sampler (VAR, arXiv 2404.02905; SRDD, 2509.22636) must move between memory and processor at least,
-    for a whole batch, decoder excluded. number_bytes: of one weight, 4 in float32 and 2 in bfloat16.
+def sampling_bytes(
+    model: ModelConfig,
+    sampler: SamplerConfig,
+    batch: int,
+    number_bytes: int = 4,
+    calls: Calls | None = None,
+) -> tuple[Number, ...]:
+    """Bytes that every scale of a sampler (VAR, arXiv 2404.02905; SRDD, 2509.22636) must move
+    between memory and processor at least, for a whole batch, decoder excluded. number_bytes: of one
+    weight, 4 in float32 and 2 in bfloat16. calls: those of batches of this size, counted by
+    `generate`; None: of a `dry_run`.
 
-    Once a pass: the weights that it reads, the keys and values of earlier scales, an image's logits (guidance is linear: one set an image
-    is enough). Once a scale: its own keys and values, where a later scale reads them. Once a sample, at scale 0: all that follows from
-    the class alone (AdaLN). Activations inside a pass count nothing: a perfect program keeps them in its caches.
+    Once a call: the weights that it reads, the keys and values of earlier scales, an image's logits
+    (guidance is linear: one set an image is enough). Once a scale: its own keys and values, where a
+    later scale reads them. Once a sample, at scale 0: all that follows from the class alone
+    (AdaLN). Activations inside a pass count nothing: a perfect program keeps them in its caches.
     """
     with torch.device("meta"):
         network = ScaleTransformer(model)
     schedule, history, doubled = model.schedule, model.history, _doubled(model, sampler)
+    calls = calls or dry_run(model, sampler)
+    passes = calls.per_image(schedule.num_scales)
     D, blocks = model.width, network.blocks
     core = _numbers(network.head) + sum(_numbers(b.attention) + _numbers(b.mlp_in) + _numbers(b.mlp_out) for b in blocks)
     adaln = [network.head_modulation, *([network.shared_modulation] if model.shared_adaln else [b.modulation for b in blocks])]
@@ -77,13 +145,17 @@ def sampling_bytes(model: ModelConfig, sampler: SamplerConfig, batch: int, numbe
     found = []
     for k, length in enumerate(schedule.lengths):
         keys = schedule.key_slice(k, history)
-        pair = 2 * D * len(blocks) * batch * (2 if doubled[k] else 1)  # keys and values of one position
+        # keys and values of one position of one image
+        pair = 2 * D * len(blocks) * (2 if doubled[k] else 1)
         seen_later = any(schedule.first_visible(j, history) <= k for j in range(k + 1, schedule.num_scales))
         # positions and level; the start embedding or the input's projection; [MASK]
         embedding = (length + 1) * D + (length * D if k == 0 else _numbers(network.input)) + (D if model.mask_prob > 0 else 0)
-        once = (pair * length if seen_later else 0) + (sum(map(_numbers, adaln)) + tables + conditions if k == 0 else 0)
-        each = core + embedding + pair * (keys.stop - keys.start - length) + batch * length * model.codebook_size
-        found.append(number_bytes * (once + sampler.passes(k) * each))
+        once = batch * pair * length if seen_later else 0
+        once += sum(map(_numbers, adaln)) + tables + conditions if k == 0 else 0
+        an_image = pair * (keys.stop - keys.start - length) + length * model.codebook_size
+        times = Fraction(calls.calls.get(k, 0), calls.batches)
+        each = times * (core + embedding) + passes[k] * batch * an_image
+        found.append(_number(number_bytes * (once + each)))
     return tuple(found)
 
 

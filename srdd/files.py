@@ -49,6 +49,12 @@ def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, A
         raise ValueError(f"{path}: damaged or truncated checkpoint ({error}); remove it and make it again") from None
 
 
+def load_metadata(path: str | Path) -> dict[str, Any]:
+    """The JSON metadata of a file that `load_tensors` can read (safetensors format)."""
+    with safe_open(path, framework="pt") as file:
+        return json.loads((file.metadata() or {}).get(METADATA, "{}"))
+
+
 def load_foreign(path: str | Path) -> dict[str, torch.Tensor]:
     """Named tensors of a file of torch.save, such as the official VAR weights: tensors alone, objects are refused; mapped where the
     format allows. Raises FileNotFoundError, or ValueError in one line for anything else than a flat dict of tensors."""

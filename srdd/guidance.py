@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import torch
 
-from .lookup import find
+from .contracts import check_weight
+from .lookup import find, function_name
 from .schedule import ScaleSchedule
 
 # (inputs_BlC, k, labels_B) -> logits_BlV; a model trained with masks takes the scale's own tokens as a fourth argument
@@ -28,11 +29,19 @@ def ramp_linear(cfg_scale: float, k: int, num_scales: int) -> float:
 
 
 def guidance_weights(cfg_scale: float, cfg_ramp: str, num_scales: int) -> list[float]:
-    """w of every scale under a named ramp (arXiv 2207.12598). Raises ValueError for cfg_scale < 1 or an unknown ramp."""
-    if cfg_scale < 1.0:
+    """w of every scale under a named ramp (arXiv 2207.12598); at cfg_scale 1, which means no
+    guidance, no ramp is asked.
+
+    Raises ValueError for cfg_scale < 1, an unknown ramp, or one that gives no finite number of 0 or
+    more.
+    """
+    if not cfg_scale >= 1.0:
         raise ValueError(f"cfg_scale {cfg_scale}: must be 1 (off) or more; VAR's own cfg t is w - 1")
     ramp = find(sys.modules[__name__], "ramp", cfg_ramp)
-    return [ramp(cfg_scale, k, num_scales) for k in range(num_scales)]
+    if cfg_scale == 1.0:
+        return [1.0] * num_scales
+    who = function_name("ramp", cfg_ramp)
+    return [check_weight(ramp(cfg_scale, k, num_scales), k, who) for k in range(num_scales)]
 
 
 def guided_scales(weights: list[float], history: int | None) -> list[bool]:

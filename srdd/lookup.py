@@ -9,6 +9,33 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+# what comes with the project, by prefix
+# a function of any other name is a user's own: its results are checked where it is called
+BUILT_IN = {
+    "mask": (),
+    "sample": ("var", "srdd"),
+    "select": ("threshold", "lowest", "random", "dynamic", "entropy"),
+    "ramp": ("constant", "linear"),
+    "corrupt": ("none", "uniform", "absorb"),
+}
+PLACES = {
+    "mask": "srdd/masks.py",
+    "sample": "srdd/sampling.py",
+    "select": "srdd/sampling.py",
+    "ramp": "srdd/guidance.py",
+    "corrupt": "srdd/corruption.py",
+}
+
+
+def is_own(prefix: str, name: str | None) -> bool:
+    """Whether a name means a function that a user added."""
+    return name is not None and name not in BUILT_IN[prefix]
+
+
+def function_name(prefix: str, name: str) -> str:
+    """File and function of a name, as an error begins with: srdd/masks.py: mask_<name>."""
+    return f"{PLACES[prefix]}: {prefix}_{name}"
+
 
 def unknown(what: str, name: str, legal: Iterable[str]) -> str:
     """One sentence that says which name is unknown, which one is nearest and which ones exist."""
@@ -27,7 +54,8 @@ def find(module: ModuleType, prefix: str, name: str) -> Callable:
 
 
 def names_in(path: Path, prefix: str) -> list[str]:
-    """Names that a source file defines, or imports from another, under a prefix; read without importing it."""
+    """Names that a source file defines, or imports from another, under a prefix; read without
+    importing it. Raises ValueError for a file that is no Python."""
     found = _names(path, path.stat().st_mtime_ns)
     return sorted(name.removeprefix(f"{prefix}_") for name in found if name.startswith(f"{prefix}_"))
 
@@ -35,7 +63,11 @@ def names_in(path: Path, prefix: str) -> list[str]:
 @cache
 def _names(path: Path, changed: int) -> tuple[str, ...]:
     """All names of a file of that age: a study asks for the same few hundreds of times."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        place = f"{path.parent.name}/{path.name}: line {error.lineno}"
+        raise ValueError(f"{place}: {error.msg}; Python cannot read it") from None
     found = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     found += [alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
     return tuple(found)

@@ -5,8 +5,12 @@ B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, 
 
 from __future__ import annotations
 
+import sys
+
 import torch
 
+from .contracts import ask_mask
+from .lookup import find, function_name
 from .schedule import ScaleSchedule
 
 
@@ -26,3 +30,14 @@ def scale_mask(schedule: ScaleSchedule, history: int | None) -> torch.Tensor:
     scale = scale_of_token(schedule)
     distance = scale[:, None] - scale[None, :]
     return (distance >= 0) if history is None else (distance >= 0) & (distance <= history)
+
+
+def named_mask(name: str, schedule: ScaleSchedule) -> torch.Tensor:
+    """The mask of `mask_<name>`, a function of one's own: bool of shape (L, L) on the CPU, rows are
+    queries, True may look.
+
+    Raises ValueError for an unknown name, and for a mask that leaks, lets a token see nothing, or
+    is no such tensor.
+    """
+    mask = find(sys.modules[__name__], "mask", name)
+    return ask_mask(mask, schedule, function_name("mask", name))

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from . import masks
 from .config import ModelConfig
-from .lookup import find
+from .contracts import check_mask
+from .masks import named_mask, scale_of_token
 from .transformer import HALVES, Block, ScaleCache, attend_by_scale, draw_paths, norm
 
 Modulation = tuple[list[tuple[torch.Tensor, ...]], tuple[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -25,7 +25,9 @@ Modulation = tuple[list[tuple[torch.Tensor, ...]], tuple[torch.Tensor, torch.Ten
 class ScaleTransformer(nn.Module):
     """Next-scale prediction (VAR, arXiv 2404.02905, equation 5); with history 0 it is SDD (arXiv 2509.22636).
 
-    mask_LL: an explicit boolean mask; it takes the dense path. Without one, attention goes scale by scale.
+    mask_LL: an explicit boolean mask; it takes the dense path, and such a model is not saved.
+    Without one, attention goes scale by scale. Raises ValueError for a mask, explicit or named,
+    that leaks or lets a token see nothing.
     """
 
     def __init__(self, config: ModelConfig, mask_LL: torch.Tensor | None = None) -> None:
@@ -45,10 +47,14 @@ class ScaleTransformer(nn.Module):
         # the scale's own tokens, for intra-scale masks; the last row is [MASK]
         self.own_embedding = nn.Embedding(config.codebook_size + 1, D) if config.mask_prob > 0 else None
         if config.mask is not None:
-            mask_LL = find(masks, "mask", config.mask)(self.schedule)
+            if mask_LL is not None:
+                raise ValueError(f"mask_LL beside mask {config.mask!r}: leave one of them out")
+            mask_LL = named_mask(config.mask, self.schedule).to(self.position.device)
+        elif mask_LL is not None:
+            mask_LL = check_mask(mask_LL, self.schedule, "mask_LL")
         # not persistent: a mask is a setting, never a weight
         self.register_buffer("mask_LL", mask_LL, persistent=False)
-        self.register_buffer("scale_L", masks.scale_of_token(self.schedule), persistent=False)
+        self.register_buffer("scale_L", scale_of_token(self.schedule), persistent=False)
         self.cache_pool: dict | None = None  # of `compile_step`
 
     def init_weights(self, generator: torch.Generator) -> None:

@@ -23,7 +23,9 @@ def generator(*parts: str | int) -> torch.Generator:
 
 
 class ImageNoise:
-    """One generator per image and use: what an image draws depends on its own seed, not on its batch (EDM2, arXiv 2312.02696).
+    """One generator per image and use: the numbers that an image draws depend on its own seed, not
+    on its batch (EDM2, arXiv 2312.02696). The logits that they meet do depend on the batch, by
+    rounding; see `sampling.generate`.
 
     seeds: one whole number per image. Numbers are drawn on the CPU and sent to `device` without waiting. Uses have numbers of
     their own, so that a refinement leaves the first draw of the next scale as it was.

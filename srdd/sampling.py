@@ -5,6 +5,7 @@ B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, 
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,11 +14,21 @@ import numpy as np
 import torch
 
 from .config import SamplerConfig, sampler_misfit
+from .contracts import (
+    check_drawn,
+    check_known,
+    check_labels,
+    check_select,
+    drawn_faults,
+    refuse_drawn,
+    whole_numbers,
+)
 from .guidance import Denoise, guide
-from .lookup import find
+from .lookup import find, function_name, is_own
 from .model import ScaleTransformer
 from .noise import ImageNoise
 from .quantizer import Ladder
+from .watch import Calls, Watched
 
 # ---------------------------------------------------------------- one draw
 
@@ -103,9 +114,17 @@ def distribution(
 ) -> TokenDistribution:
     """The distribution that tokens are drawn from: temperature, then top-k, then nucleus (arXiv 1904.09751, section 3).
 
-    Nothing is sorted but the top_k largest logits, and these only for a nucleus; codes whose logits equal the last kept one stay too,
-    as in VAR.
+    Nothing is sorted but the top_k largest logits, and these only for a nucleus; codes whose logits
+    equal the last kept one stay too, as in VAR. Raises ValueError for settings that are not legal.
+    Logits are not looked at, which would make a GPU wait: `draw_tokens` and `generate` do.
     """
+    # written so that NaN is refused too
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature {temperature}: must be above 0 and finite")
+    if top_k is not None and not top_k >= 1:
+        raise ValueError(f"top_k {top_k}: must be 1 or more, or None for all codes")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p {top_p}: must be above 0 and at most 1")
     if logits_BlV.dtype not in (torch.float32, torch.float64):
         logits_BlV = logits_BlV.float()
     if temperature != 1.0:
@@ -124,8 +143,27 @@ def draw_tokens(
     top_k: int | None = None,
     top_p: float = 1.0,
 ) -> torch.Tensor:
-    """Draw tokens at given uniform numbers, float64 in [0, 1) (arXiv 1904.09751; `TokenDistribution.draw`). Returns tokens_Bl."""
-    return distribution(logits_BlV, temperature, top_k, top_p).draw(uniform_Bl)[0]
+    """Draw tokens at given uniform numbers, float64 in [0, 1) (arXiv 1904.09751;
+    `TokenDistribution.draw`). Returns tokens_Bl.
+
+    Raises ValueError for logits that are no distribution, numbers outside [0, 1), or settings that
+    are not legal. A GPU is waited for: the samplers here draw without, and `generate` checks a
+    whole sample at once.
+    """
+    if uniform_Bl.shape != logits_BlV.shape[:-1]:
+        raise ValueError(
+            f"uniform numbers {tuple(uniform_Bl.shape)}: must be {tuple(logits_BlV.shape[:-1])}, "
+            "one for each token"
+        )
+    if not ((uniform_Bl >= 0) & (uniform_Bl < 1)).all():
+        raise ValueError("uniform numbers: must be at least 0 and below 1")
+    tokens_Bl, probability_Bl = distribution(logits_BlV, temperature, top_k, top_p).draw(uniform_Bl)
+    if probability_Bl.isnan().any():
+        raise ValueError(
+            f"logits: hold NaN or inf, are -inf at every code of a token, or are too large for "
+            f"temperature {temperature}"
+        )
+    return tokens_Bl
 
 
 # ---------------------------------------------------------------- tokens that are given
@@ -229,7 +267,8 @@ def sample_var(
     for k, where in enumerate(ladder.schedule.slices):
         logits_BlV = denoise(ladder.read_scale(f_hat_BChw, k), k, labels_B)
         uniform_Bl = noise.uniform(where.stop - where.start)
-        drawn_Bl = draw_tokens(logits_BlV, uniform_Bl, config.temperature, config.top_k, config.top_p)
+        found = distribution(logits_BlV, config.temperature, config.top_k, config.top_p)
+        drawn_Bl, _ = found.draw(uniform_Bl)
         drawn_Bl = drawn_Bl if known is None else known.put_into(drawn_Bl, where)
         f_hat_BChw = ladder.add_scale(f_hat_BChw, ladder.quantizer.embed(drawn_Bl), k)
         tokens.append(drawn_Bl)
@@ -269,6 +308,8 @@ def _draw_scale(denoise, inputs_BlC, k, labels_B, noise, config, known, ladder) 
     select = find(sys.modules[__name__], "select", config.select)
     for _ in range(config.passes(k) - 1):
         redraw_Bl = select(drawn, noise.uniform(masked_Bl.shape[1], "select"), config)
+        if is_own("select", config.select):
+            check_select(redraw_Bl, fixed_Bl, function_name("select", config.select))
         own_Bl = drawn.tokens_Bl.masked_fill(redraw_Bl, V)
         found, tokens_Bl, probability_Bl = _one_pass(denoise(inputs_BlC, k, labels_B, own_Bl), k, noise, config, "refine")
         again = Drawn(tokens_Bl, probability_Bl, found.peak(), found.entropy(), redraw_Bl, fixed_Bl)
@@ -294,6 +335,39 @@ def guided_denoiser(model: ScaleTransformer, config: SamplerConfig) -> Denoise:
     return guide(denoiser, model.schedule, config.cfg_scale, config.cfg_ramp, model.config.null_label, denoiser.history)
 
 
+def _check_request(
+    model: ScaleTransformer,
+    ladder: Ladder,
+    labels_B: torch.Tensor,
+    config: SamplerConfig,
+    known: Known | None,
+) -> None:
+    """What `generate` is asked for. Raises ValueError."""
+    asked, sizes = model.config, ladder.quantizer.codebook_VC.shape
+    check_labels(labels_B, asked.num_classes)
+    if problem := sampler_misfit(config, asked):
+        raise ValueError(problem)
+    if ladder.schedule != model.schedule:
+        raise ValueError(
+            f"ladder of patch_nums {list(ladder.schedule.patch_nums)}: the model's are "
+            f"{list(model.schedule.patch_nums)}; "
+            "take tokenizer.at(model.schedule)"
+        )
+    if sizes != (asked.codebook_size, asked.codebook_dim):
+        raise ValueError(
+            f"ladder of {sizes[0]} codes of {sizes[1]} channels: the model's have "
+            f"{asked.codebook_size} of {asked.codebook_dim}; "
+            "take the tokenizer that the model was trained with"
+        )
+    places = {str(x.device) for x in (labels_B, model.position, ladder.quantizer.codebook_VC)}
+    if len(places) > 1:
+        names = ", ".join(sorted(places))
+        raise ValueError(f"labels, model and ladder: lie on several devices ({names}); use one")
+    if known is not None:
+        shape = len(labels_B), model.schedule.seq_len
+        check_known(known.tokens_BL, known.mask_BL, shape, asked.codebook_size)
+
+
 @torch.no_grad()
 def generate(
     model: ScaleTransformer,
@@ -302,20 +376,34 @@ def generate(
     seeds: Sequence[int],
     config: SamplerConfig,
     known: Known | None = None,
+    calls: Calls | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw one batch with the sampler that `config` names: guidance wrapped round a fresh denoiser (arXiv 2207.12598).
 
-    A picture depends on (weights, its seed, config, its known tokens) only. Returns tokens_BL and f_hat_BChw for
-    `Tokenizer.to_image`. Raises ValueError when config and model do not fit.
+    labels_B: int64 in 0 ... num_classes - 1, 0 for a model without classes. The numbers that an
+    image is drawn with follow from its seed alone, so that an image depends on (weights, its seed,
+    label, config, its known tokens) and, up to rounding, on nothing else: sums of another batch
+    size round otherwise, and a draw at the very edge of two codes may then flip (in float32 on a
+    CPU a few per cent of the images of a 256-pixel model). calls: counts the calls of the network.
+    Returns tokens_BL and f_hat_BChw for `Tokenizer.to_image`. Raises ValueError for what does not
+    fit together, logits that are no numbers, and a sampler of one's own that returns anything else.
     """
+    _check_request(model, ladder, labels_B, config, known)
     if len(seeds) != len(labels_B):
         raise ValueError(f"{len(seeds)} seeds for {len(labels_B)} labels: one seed for each image")
-    if problem := sampler_misfit(config, model.config):
-        raise ValueError(problem)
-    shape = (len(labels_B), model.schedule.seq_len)
-    if known is not None and not shape == known.tokens_BL.shape == known.mask_BL.shape:
-        raise ValueError(
-            f"known tokens {tuple(known.tokens_BL.shape)} and mask {tuple(known.mask_BL.shape)}: must be {shape}, a row per image"
-        )
+    noise = ImageNoise(whole_numbers(seeds, "seeds"), labels_B.device)
     sampler = find(sys.modules[__name__], "sample", config.name)
-    return sampler(guided_denoiser(model, config), ladder, labels_B, ImageNoise(seeds, labels_B.device), config, known)
+    who = function_name("sample", config.name)
+    channels, V = model.config.codebook_dim, model.config.codebook_size
+    denoise = Watched(guided_denoiser(model, config), model.schedule, channels, who)
+    found = sampler(denoise, ladder, labels_B, noise, config, known)
+    size = model.schedule.latent_size
+    shape = len(labels_B), model.schedule.seq_len
+    state_shape = len(labels_B), channels, size, size
+    tokens_BL, f_hat_BChw = check_drawn(found, shape, state_shape, who)
+    denoise.check(config.temperature)
+    refuse_drawn(drawn_faults(tokens_BL, f_hat_BChw, V, known).tolist(), V, who)
+    if calls is not None:
+        denoise.seen.batches, denoise.seen.images = 1, len(labels_B)
+        calls.add(denoise.seen)
+    return tokens_BL, f_hat_BChw

@@ -82,7 +82,9 @@ def test_draw_at_the_edges():
     )
     tokens, probability = TokenDistribution(found.mass_BlV.expand(1, len(on), 256)).draw(on[None])
     assert ((tokens - 3) % 67 == 0).all() and (probability > 0).all()
-    assert draw_tokens(torch.full((1, 1, 128), torch.nan), torch.tensor([[0.5]], dtype=torch.float64)).max() < 128
+    half = torch.tensor([[0.5]], dtype=torch.float64)
+    lost = distribution(torch.full((1, 1, 128), torch.nan)).draw(half)
+    assert lost[0].max() < 128 and lost[1].isnan().all()
 
 
 @pytest.mark.parametrize("cfg_scale, ramp", [(1.0, "linear"), (2.0, "constant"), (3.0, "linear")])

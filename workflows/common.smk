@@ -6,7 +6,14 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
-from bench.config import ConfigError, TrainingConfig, load_study, missing_files, study_name
+from bench.config import (
+    ConfigError,
+    TrainingConfig,
+    load_study,
+    missing_files,
+    refused_function,
+    study_name,
+)
 from bench.contents import Contents
 from bench.provenance import source_hash
 from bench.results import RUN_COLUMNS, read_rows, write_text
@@ -99,9 +106,12 @@ write_configs()
 onstart:
     # a plan needs no files, a run does: say what is missing before the first job
     needed = [job for job in workflow.dag.needrun_jobs() if "job" in job.wildcards.keys()]
-    missing = missing_files(PLAN, [f"{job.rule.name.removesuffix('_job')}/{job.wildcards.job}" for job in needed])
+    needed = [f"{job.rule.name.removesuffix('_job')}/{job.wildcards.job}" for job in needed]
+    missing = missing_files(PLAN, needed)
     if missing:
         stop(f"{STUDY_FILE}: {missing[0]}")
+    if problem := refused_function(STUDY_FILE, PLAN, needed):
+        stop(problem)
 
 
 wildcard_constraints:

@@ -1,0 +1,132 @@
+"""Functions of one's own that a study names, tried once before the first job: `python -m
+bench.check STUDY.yaml SUITE...`.
+
+`bench.config` starts it, since planning imports no torch, and only for a study that names such
+functions. Says one line and ends with status 1 for a mask that leaks, a sampler that returns no
+tokens, and whatever else breaks a contract of srdd/contracts.py.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from srdd import diffusion
+from srdd.corruption import corrupted
+from srdd.cost import tiny_network
+from srdd.guidance import guidance_weights
+from srdd.lookup import find, function_name, is_own
+from srdd.masks import named_mask
+from srdd.noise import generator
+from srdd.sampling import generate
+from srdd.zero_shot import known_prefix
+
+from .config import ConfigError, Suite, Variant, load_study, variants_and_teachers
+
+IMAGES = 2
+
+
+def tried(who: str, call: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """What a function gives. Raises ConfigError that begins with its name, whatever it raises
+    itself."""
+    try:
+        return call()
+    except Exception as error:
+        words = " ".join(str(error).split())
+        if isinstance(error, ValueError):
+            raise ConfigError(words if words.startswith(who) else f"{who}: {words}") from None
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise ConfigError(
+            f"{who}: {type(error).__name__}: {words} ({Path(last.filename).name}, line "
+            f"{last.lineno})"
+        ) from None
+
+
+def twice(who: str, call: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """What a function gives, the same at a second call. Raises ConfigError."""
+    first = tried(who, call)
+    if not torch.equal(first, tried(who, call)):
+        raise ConfigError(
+            f"{who}: gives something else each time; draw every random number from what it is given"
+        )
+    return first
+
+
+def check_sampler(variant: Variant, with_known: bool) -> None:
+    """Draw two images from a tiny network with the variant's schedule, codes and classes; with
+    known tokens where a measure has some."""
+    sampler, schedule = variant.sampler, variant.model.schedule
+    who = function_name("sample", sampler.name)
+    if not is_own("sample", sampler.name):
+        who = function_name("select", sampler.select)
+    network, ladder = tiny_network(variant.model)
+    labels_B = torch.arange(IMAGES) % max(1, variant.model.num_classes)
+
+    def draw(known=None):
+        return generate(network, ladder, labels_B, range(IMAGES), sampler, known)[0]
+
+    tokens_BL = twice(who, draw)
+    if with_known:
+        tried(who, lambda: draw(known_prefix(schedule, 1, tokens_BL)))
+
+
+def check_corruption(name: str, eps: float, variant: Variant) -> None:
+    """Corrupt a few tokens of the variant's schedule."""
+    who, V = function_name("corrupt", name), variant.model.codebook_size
+    tokens_BL = torch.randint(
+        V, (IMAGES, variant.model.schedule.seq_len), generator=generator("check")
+    )
+    twice(who, lambda: corrupted(name, tokens_BL, eps, V, generator("check", "noise")))
+
+
+def check_variant(variant: Variant, suite: Suite) -> None:
+    """Every function of one's own that a variant names, with the settings that it will have."""
+    model, sampler, training = variant.model, variant.sampler, variant.training
+    if is_own("mask", model.mask):
+        tried(function_name("mask", model.mask), lambda: named_mask(model.mask, model.schedule))
+    if is_own("ramp", sampler.cfg_ramp):
+        asked = sampler.cfg_scale, sampler.cfg_ramp, model.schedule.num_scales
+        tried(function_name("ramp", sampler.cfg_ramp), lambda: guidance_weights(*asked))
+    if is_own("sample", sampler.name) or (
+        sampler.refine_steps and is_own("select", sampler.select)
+    ):
+        check_sampler(variant, bool({"zero_shot", "error_propagation"} & set(suite.measure)))
+    if training is not None and is_own("corrupt", training.corruption):
+        check_corruption(training.corruption, training.eps, variant)
+    for name in suite.equivalence.corruptions if "equivalence" in suite.measure else ():
+        if is_own("corrupt", name):  # asked for its ELBO, which takes a terms_<name> as well
+            tried(function_name("corrupt", name), lambda name=name: find(diffusion, "terms", name))
+            for eps in suite.equivalence.eps:
+                check_corruption(name, eps, variant)
+
+
+def main() -> None:
+    """Check the functions that the named suites of a study use."""
+    path, *suites = sys.argv[1:]
+    done: set[tuple] = set()
+    try:
+        study = load_study(path).study
+        for name in suites:
+            suite = study.suites[name]
+            for variant in variants_and_teachers(study, name):
+                # many variants differ in what no such function sees
+                key = (
+                    variant.model,
+                    variant.sampler,
+                    variant.training,
+                    suite.measure,
+                    suite.equivalence,
+                )
+                if key not in done:
+                    check_variant(variant, suite)
+                done.add(key)
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

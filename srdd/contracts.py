@@ -1,0 +1,289 @@
+"""What a function of a user's own must return: one ValueError that names the function, before its
+result is used.
+
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from .schedule import ScaleSchedule
+
+
+def shape_of(value: Any) -> str:
+    """Kind, dtype and shape of what a function of VAR's sampler (arXiv 2404.02905) or another
+    returned, for an error."""
+    if not isinstance(value, torch.Tensor):
+        return type(value).__name__
+    return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+
+
+# ---------------------------------------------------------------- masks
+
+
+def check_mask(mask_LL: Any, schedule: ScaleSchedule, who: str) -> torch.Tensor:
+    """A mask that leaks nothing: a token sees none of a later scale, and at least one token (VAR,
+    arXiv 2404.02905, figure 4).
+
+    What a token of scale k must predict is in no input of scale k, so that inside its scale it may
+    see all tokens or some. Sampling applies the same rows as training. Raises ValueError that
+    begins with `who` for another dtype, shape or content.
+    """
+    L = schedule.seq_len
+    if (
+        not isinstance(mask_LL, torch.Tensor)
+        or mask_LL.dtype != torch.bool
+        or mask_LL.shape != (L, L)
+    ):
+        raise ValueError(
+            f"{who}: gives {shape_of(mask_LL)}; must be bool of shape {(L, L)}, True where the "
+            "row's token may look at the column's"
+        )
+    seen_LL = mask_LL.cpu()
+    scale_L = torch.tensor([k for k, length in enumerate(schedule.lengths) for _ in range(length)])
+    later_LL = seen_LL & (scale_L[None, :] > scale_L[:, None])
+    if later_LL.any():
+        query, key = later_LL.nonzero()[0].tolist()
+        raise ValueError(
+            f"{who}: lets token {query} of scale {scale_L[query]} look at token {key} of the "
+            f"later scale {scale_L[key]}, "
+            "which leaks what it must predict; True must mean `may look`, at the own and earlier "
+            "scales"
+        )
+    blind_L = ~seen_LL.any(1)
+    if blind_L.any():
+        query = int(blind_L.nonzero()[0])
+        raise ValueError(
+            f"{who}: lets token {query} of scale {scale_L[query]} look at nothing; give it at "
+            "least itself"
+        )
+    return mask_LL
+
+
+def ask_mask(mask: Callable, schedule: ScaleSchedule, who: str) -> torch.Tensor:
+    """The mask of a function (VAR, arXiv 2404.02905, figure 4), on the CPU, checked by
+    `check_mask`; the same whenever it is asked for.
+
+    Raises ValueError also where two calls differ: training and sampling would then see different
+    masks.
+    """
+    with torch.device(
+        "cpu"
+    ):  # a network that is only counted lives on the meta device, where nothing has a value
+        mask_LL = check_mask(mask(schedule), schedule, who)
+        if not torch.equal(mask_LL, mask(schedule)):
+            raise ValueError(
+                f"{who}: gives another mask each time; it must follow from the schedule alone"
+            )
+    return mask_LL
+
+
+# ---------------------------------------------------------------- guidance
+
+
+def check_weight(weight: Any, k: int, who: str) -> float:
+    """The guidance weight of a scale: a finite number of 0 or more (arXiv 2207.12598, equation 6,
+    as u + w (c - u))."""
+    try:
+        number = float(weight)
+    except (TypeError, ValueError, RuntimeError):
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(
+            f"{who}: gives {weight!r} at scale {k}; a weight must be a finite number of 0 or more "
+            "(0 no class, 1 no guidance)"
+        )
+    return number
+
+
+# ---------------------------------------------------------------- selection of tokens
+
+
+def check_select(redraw_Bl: Any, fixed_Bl: torch.Tensor, who: str) -> torch.Tensor:
+    """Which tokens a further pass redraws (mask resampling of SRDD, arXiv 2509.22636): bool (B, l),
+    never a known one."""
+    if (
+        not isinstance(redraw_Bl, torch.Tensor)
+        or redraw_Bl.dtype != torch.bool
+        or redraw_Bl.shape != fixed_Bl.shape
+    ):
+        raise ValueError(
+            f"{who}: gives {shape_of(redraw_Bl)}; must be bool of shape {tuple(fixed_Bl.shape)}, "
+            "True to redraw"
+        )
+    if (redraw_Bl & fixed_Bl).any():
+        raise ValueError(f"{who}: redraws known tokens; leave out drawn.fixed_Bl")
+    return redraw_Bl
+
+
+# ---------------------------------------------------------------- corruption
+
+
+def ask_corrupt(
+    corrupt: Callable,
+    who: str,
+    tokens_BL: torch.Tensor,
+    eps: float,
+    codebook_size: int,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Tokens after a corruption (D3PM, arXiv 2107.03006): int64 of the same shape in 0 ... V, V an
+    absorbed one; the tokens that are given, which are also what is to be predicted, stay as they
+    were. Raises ValueError that begins with `who`."""
+    before_BL = tokens_BL.clone()
+    seen_BL = corrupt(tokens_BL, eps, codebook_size, generator)
+    if (
+        not isinstance(seen_BL, torch.Tensor)
+        or seen_BL.dtype != torch.int64
+        or seen_BL.shape != before_BL.shape
+    ):
+        raise ValueError(
+            f"{who}: gives {shape_of(seen_BL)}; must be {shape_of(before_BL)}, as the tokens it "
+            "is given"
+        )
+    if not torch.equal(tokens_BL, before_BL):
+        raise ValueError(
+            f"{who}: changes the tokens that it is given, which are the targets too; return new "
+            "ones"
+        )
+    if seen_BL.numel() and (seen_BL.amin() < 0 or seen_BL.amax() > codebook_size):
+        raise ValueError(
+            f"{who}: gives tokens {int(seen_BL.amin())} ... {int(seen_BL.amax())}; must be 0 ... "
+            f"{codebook_size}, where "
+            f"{codebook_size} means a lost one"
+        )
+    return seen_BL
+
+
+# ---------------------------------------------------------------- what is asked of a sampler
+
+
+def whole_numbers(values: Any, what: str) -> list[int]:
+    """Seeds as whole numbers (per-image seeds of EDM2, arXiv 2312.02696). Raises ValueError for a
+    fraction, which would be cut off."""
+    try:
+        return [operator.index(value) for value in values]
+    except TypeError:
+        raise ValueError(f"{what} {values!r}: must be whole numbers, one for each image") from None
+
+
+def check_labels(labels_B: Any, num_classes: int) -> None:
+    """Labels of a batch (VAR, arXiv 2404.02905, section 3.3): integers of shape (B,) in 0 ...
+    num_classes - 1, 0 without classes.
+
+    "No class" is no label: guidance (arXiv 2207.12598) asks for it itself. Raises ValueError.
+    """
+    if (
+        not isinstance(labels_B, torch.Tensor)
+        or labels_B.ndim != 1
+        or labels_B.dtype not in (torch.int64, torch.int32)
+    ):
+        raise ValueError(
+            f"labels: {shape_of(labels_B)}: must be int64 of shape (B,), one label for each image"
+        )
+    if not len(labels_B):
+        raise ValueError("labels: none given; ask for at least one image")
+    least, most, last = int(labels_B.amin()), int(labels_B.amax()), max(1, num_classes) - 1
+    if least < 0 or most > last:
+        hint = (
+            f"{num_classes} classes, counted from 0"
+            if num_classes
+            else "the model knows no classes"
+        )
+        raise ValueError(
+            f"label {most if most > last else least}: must be 0 ... {last} ({hint}; `no class` is "
+            "no label)"
+        )
+
+
+def check_known(tokens_BL: Any, mask_BL: Any, shape: tuple[int, int], codebook_size: int) -> None:
+    """Tokens that a sample must keep (VAR, arXiv 2404.02905, section 4.4): int64 and bool of one
+    shape, codes where they hold.
+
+    Raises ValueError.
+    """
+    tensors = isinstance(tokens_BL, torch.Tensor) and isinstance(mask_BL, torch.Tensor)
+    if not tensors or not shape == tokens_BL.shape == mask_BL.shape:
+        found = [
+            str(tuple(x.shape)) if isinstance(x, torch.Tensor) else shape_of(x)
+            for x in (tokens_BL, mask_BL)
+        ]
+        raise ValueError(
+            f"known tokens {found[0]} and mask {found[1]}: must be {shape}, a row per image"
+        )
+    if tokens_BL.dtype != torch.int64 or mask_BL.dtype != torch.bool:
+        raise ValueError(
+            f"known tokens {tokens_BL.dtype} and mask {mask_BL.dtype}: must be torch.int64 and "
+            "torch.bool"
+        )
+    if (mask_BL & ((tokens_BL < 0) | (tokens_BL >= codebook_size))).any():
+        raise ValueError(
+            f"known tokens: must be codes, 0 ... {codebook_size - 1}, wherever their mask is True"
+        )
+
+
+# ---------------------------------------------------------------- what a sampler returns
+
+
+def check_drawn(
+    found: Any, shape: tuple[int, int], state_shape: tuple[int, ...], who: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Kinds and shapes of what a sampler of VAR (arXiv 2404.02905) or one's own returns: tokens_BL
+    int64 and f_hat_BChw of floats."""
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise ValueError(f"{who}: gives {shape_of(found)}; must be the pair tokens_BL, f_hat_BChw")
+    tokens_BL, f_hat_BChw = found
+    if (
+        not isinstance(tokens_BL, torch.Tensor)
+        or tokens_BL.dtype != torch.int64
+        or tokens_BL.shape != shape
+    ):
+        raise ValueError(
+            f"{who}: gives tokens {shape_of(tokens_BL)}; must be int64 of shape {shape}"
+        )
+    floats = isinstance(f_hat_BChw, torch.Tensor) and f_hat_BChw.is_floating_point()
+    if not floats or f_hat_BChw.shape != state_shape:
+        raise ValueError(
+            f"{who}: gives a state {shape_of(f_hat_BChw)}; must be floats of shape {state_shape}"
+        )
+    return tokens_BL, f_hat_BChw
+
+
+def drawn_faults(
+    tokens_BL: torch.Tensor, f_hat_BChw: torch.Tensor, codebook_size: int, known: Any | None
+) -> torch.Tensor:
+    """Whether a sample (VAR, arXiv 2404.02905) holds tokens that are no codes, lost known ones, or
+    a state that is not finite.
+
+    known: with tokens_BL and mask_BL, or None. Returns bool of shape (3,), on the sample's device:
+    nobody waits for it here.
+    """
+    no_code = ((tokens_BL < 0) | (tokens_BL >= codebook_size)).any()
+    lost = (
+        torch.zeros_like(no_code)
+        if known is None
+        else ((tokens_BL != known.tokens_BL) & known.mask_BL).any()
+    )
+    return torch.stack((no_code, lost, ~f_hat_BChw.isfinite().all()))
+
+
+def refuse_drawn(faults: list[bool], codebook_size: int, who: str) -> None:
+    """Raises ValueError for the first of `drawn_faults` (VAR, arXiv 2404.02905), naming the
+    sampler."""
+    no_code, lost, not_finite = faults
+    if no_code:
+        raise ValueError(
+            f"{who}: gives tokens that are no codes; must be 0 ... {codebook_size - 1}"
+        )
+    if lost:
+        raise ValueError(f"{who}: does not keep the known tokens; put them in with known.put_into")
+    if not_finite:
+        raise ValueError(
+            f"{who}: gives a state f_hat with NaN or inf; are the codebook and phi sound?"
+        )

@@ -1,0 +1,136 @@
+"""What a sampler asks of the network, watched: calls are counted, and logits that are no numbers
+are refused.
+
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import torch
+
+from .contracts import shape_of
+from .schedule import ScaleSchedule
+
+
+@dataclass
+class Calls:
+    """How often samplers (VAR, arXiv 2404.02905; SRDD, 2509.22636; one's own) asked for the logits
+    of each scale, in so many batches.
+
+    calls: times a batch, or a part of it, was asked for; rows: images in them. A guided call, which
+    runs the network for two halves, counts once here.
+    """
+
+    batches: int = 0
+    images: int = 0
+    calls: dict[int, int] = field(default_factory=dict)
+    rows: dict[int, int] = field(default_factory=dict)
+
+    def count(self, k: int, rows: int) -> None:
+        """One call at scale k, for so many images."""
+        self.calls[k] = self.calls.get(k, 0) + 1
+        self.rows[k] = self.rows.get(k, 0) + rows
+
+    def add(self, other: Calls) -> None:
+        """Count what another has counted too."""
+        self.batches, self.images = self.batches + other.batches, self.images + other.images
+        for mine, more in ((self.calls, other.calls), (self.rows, other.rows)):
+            for k, number in more.items():
+                mine[k] = mine.get(k, 0) + number
+
+    def per_image(self, num_scales: int) -> tuple[Fraction, ...]:
+        """Calls of one image at every scale, on average, exact."""
+        return tuple(Fraction(self.rows.get(k, 0), self.images) for k in range(num_scales))
+
+    def table(self, num_scales: int) -> torch.Tensor:
+        """All numbers as int64 of shape (2, K + 1), which processes can sum: batches and calls,
+        images and rows."""
+        rows = [[self.batches, *(self.calls.get(k, 0) for k in range(num_scales))]]
+        rows.append([self.images, *(self.rows.get(k, 0) for k in range(num_scales))])
+        return torch.tensor(rows)
+
+    @staticmethod
+    def of_table(table: torch.Tensor) -> Calls:
+        """What `table` was made of."""
+        (batches, *calls), (images, *rows) = table.long().tolist()
+        return Calls(batches, images, dict(enumerate(calls)), dict(enumerate(rows)))
+
+
+class Watched:
+    """A `denoise` for one batch that says what is wrong with a call or its logits, and counts it
+    (VAR, arXiv 2404.02905, section 3.2).
+
+    On a CPU logits that are no numbers are refused at once; on a GPU, which nobody should wait for
+    between scales, by `check`.
+    """
+
+    def __init__(
+        self, denoise: Callable[..., torch.Tensor], schedule: ScaleSchedule, channels: int, who: str
+    ) -> None:
+        self.denoise, self.schedule, self.channels, self.who = denoise, schedule, channels, who
+        self.seen = Calls()
+        self.peaks: list[tuple[int, torch.Tensor]] = []
+        self.double = False
+
+    def __call__(
+        self, inputs_BlC: torch.Tensor, k: int, labels_B: torch.Tensor, *own: torch.Tensor
+    ) -> torch.Tensor:
+        self._check_call(inputs_BlC, k, labels_B, own)
+        logits_BlV = self.denoise(inputs_BlC, k, labels_B, *own)
+        self.seen.count(k, len(inputs_BlC))
+        low, high = logits_BlV.aminmax()  # both are NaN where one logit is
+        self.peaks.append((k, torch.maximum(high, -low)))
+        self.double = logits_BlV.dtype == torch.float64
+        if logits_BlV.device.type == "cpu":
+            self._refuse(k, self.peaks[-1][1].item())
+        return logits_BlV
+
+    def _check_call(
+        self, inputs_BlC: torch.Tensor, k: int, labels_B: torch.Tensor, own: tuple
+    ) -> None:
+        K, B = self.schedule.num_scales, len(labels_B)
+        if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k < K:
+            raise ValueError(
+                f"{self.who}: asks for scale {k!r}; the schedule has scales 0 ... {K - 1}"
+            )
+        shape = (B, self.schedule.lengths[k], self.channels)
+        if not isinstance(inputs_BlC, torch.Tensor) or inputs_BlC.shape != shape:
+            raise ValueError(
+                f"{self.who}: asks scale {k} at inputs {shape_of(inputs_BlC)}; must be of shape "
+                f"{shape}"
+            )
+        for own_Bl in own:
+            if own_Bl is not None and (own_Bl.dtype != torch.int64 or own_Bl.shape != shape[:2]):
+                raise ValueError(
+                    f"{self.who}: reveals tokens {shape_of(own_Bl)} at scale {k}; must be int64 "
+                    f"of {shape[:2]}"
+                )
+
+    def _refuse(self, k: int, peak: float) -> None:
+        if not peak < float("inf"):
+            raise ValueError(
+                f"logits of scale {k} are no numbers: weights, codes or inputs hold NaN or inf, "
+                "or are too large for their precision; "
+                "load or train them again"
+            )
+
+    def check(self, temperature: float) -> None:
+        """After the sample: raises ValueError for logits that are no numbers, or that a temperature
+        makes too large."""
+        if not self.peaks:
+            return
+        peaks = torch.stack(
+            [peak for _, peak in self.peaks]
+        ).tolist()  # a GPU is waited for here, once
+        for (k, _), peak in zip(self.peaks, peaks):
+            self._refuse(k, peak)
+        largest = torch.finfo(torch.float64 if self.double else torch.float32).max
+        if max(1.0, *peaks) > temperature * largest:
+            raise ValueError(
+                f"temperature {temperature}: makes logits of up to {max(peaks):.3g} infinite; "
+                "raise it"
+            )

@@ -1,0 +1,176 @@
+"""A study whose functions of one's own break their contract is refused before any work."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from bench import check
+from bench.config import load_study, refused_function
+from srdd import corruption, guidance, masks, sampling
+from srdd.lookup import PLACES, names_in
+from srdd.masks import scale_mask
+
+ROOT = Path(__file__).resolve().parent.parent
+SMOKE = ROOT / "tests" / "studies" / "smoke.yaml"
+NAN = float("nan")
+
+
+def add(monkeypatch, module, prefix, function):
+    monkeypatch.setattr(module, f"{prefix}_mine", function, raising=False)
+
+
+def sampler_of(change):
+    """A sampler of one's own: VAR's, which may change what it returns."""
+    return lambda *asked: change(*sampling.sample_var(*asked))
+
+
+def study_with(tmp_path, measure="scores", **delta):
+    """The smoke study whose main suite has one variant with these settings."""
+    study = yaml.safe_load(SMOKE.read_text())
+    base = next(iter(study["bases"]))
+    suite = {
+        "claim": "mine",
+        "measure": [measure],
+        "variants": {"mine": {"base": base, "delta": delta}},
+    }
+    study["suites"] = {"main": suite}
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(study))
+    return path
+
+
+def checked(monkeypatch, path):
+    """What `python -m bench.check` says of a study, here, where the test's functions are."""
+    monkeypatch.setattr(sys, "argv", ["check", str(path), "main"])
+    try:
+        check.main()
+    except SystemExit as left:
+        return left.code
+    return None
+
+
+FIRST = {
+    "mask": (
+        masks,
+        "mask",
+        lambda s: ~scale_mask(s, None),
+        {"model.mask": "mine"},
+        "mask_mine: lets token 0",
+    ),
+    "sampler": (
+        sampling,
+        "sample",
+        sampler_of(lambda t, f: t),
+        {"sampler.name": "mine"},
+        "sample_mine: gives int64",
+    ),
+    "not even a sampler": (
+        sampling,
+        "sample",
+        lambda *a: [][0],
+        {"sampler.name": "mine"},
+        "sample_mine: IndexError: .*test_check.py",
+    ),
+    "chance": (
+        sampling,
+        "sample",
+        sampler_of(lambda t, f: ((torch.rand(t.shape) * 4).long(), f)),
+        {"sampler.name": "mine"},
+        "sample_mine: gives something else each time",
+    ),
+    "rule": (
+        sampling,
+        "select",
+        lambda d, u, c: u,
+        {
+            "sampler.name": "srdd",
+            "sampler.refine_steps": 1,
+            "sampler.select": "mine",
+            "model.mask_prob": 0.5,
+        },
+        "select_mine: gives float64",
+    ),
+    "ramp": (
+        guidance,
+        "ramp",
+        lambda w, k, K: NAN,
+        {"sampler.cfg_scale": 2.0, "sampler.cfg_ramp": "mine"},
+        "ramp_mine: gives nan",
+    ),
+    "corruption": (
+        corruption,
+        "corrupt",
+        lambda t, e, V, g: t.float(),
+        {"training.corruption": "mine", "training.eps": 0.1},
+        "corrupt_mine: gives float32",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FIRST)
+def test_a_study_is_refused_before_any_work(monkeypatch, tmp_path, case):
+    """Catches a function whose fault shows after hours of training: a check of the study names it
+    in one line."""
+    module, prefix, function, delta, words = FIRST[case]
+    path = study_with(tmp_path, **delta)
+    monkeypatch.setattr(
+        "bench.config.names_in", lambda file, prefix: [*names_in(file, prefix), "mine"]
+    )
+    add(monkeypatch, module, prefix, function)
+    found = checked(monkeypatch, path)
+    assert found.startswith(f"error: {PLACES[prefix]}: ") and "\n" not in found
+    assert re.search(words, found), found
+
+
+def test_known_tokens_are_tried_where_a_measure_has_some(monkeypatch, tmp_path):
+    """Catches a sampler that loses known tokens, found only after the model of a zero-shot suite is
+    trained."""
+
+    def ignores(denoise, ladder, labels_B, noise, config, known=None):
+        return (
+            sampling.sample_var(denoise, ladder, labels_B, noise, config)
+            if known is None
+            else _other(ladder, known)
+        )
+
+    def _other(ladder, known):
+        tokens_BL = (known.tokens_BL + 1) % len(ladder.quantizer.codebook_VC)
+        return tokens_BL, ladder.decode(tokens_BL)
+
+    monkeypatch.setattr(
+        "bench.config.names_in", lambda file, prefix: [*names_in(file, prefix), "mine"]
+    )
+    add(monkeypatch, sampling, "sample", ignores)
+    assert checked(monkeypatch, study_with(tmp_path, **{"sampler.name": "mine"})) is None
+    said = checked(monkeypatch, study_with(tmp_path, "zero_shot", **{"sampler.name": "mine"}))
+    assert "sample_mine: does not keep the known tokens" in said
+
+
+def test_torch_is_loaded_only_for_functions_of_ones_own(monkeypatch, tmp_path):
+    """Catches a plan that waits for torch without need, and one that starts jobs although the check
+    said no."""
+    asked = []
+
+    def run(words, **rest):
+        asked.append(words)
+        return type(
+            "Done",
+            (),
+            {"returncode": 1, "stderr": "noise\nerror: srdd/masks.py: mask_mine: leaks\n"},
+        )
+
+    monkeypatch.setattr("bench.config.subprocess.run", run)
+    plan = load_study(SMOKE)
+    assert refused_function(SMOKE, plan, plan.jobs) is None and not asked
+    monkeypatch.setattr(
+        "bench.config.names_in", lambda file, prefix: [*names_in(file, prefix), "mine"]
+    )
+    path = study_with(tmp_path, **{"model.mask": "mine"})
+    plan = load_study(path)
+    assert refused_function(path, plan, []) is None and not asked, "no job will run"
+    assert refused_function(path, plan, plan.jobs) == "srdd/masks.py: mask_mine: leaks"
+    assert asked[0][1:] == ["-m", "bench.check", str(path), "main"]

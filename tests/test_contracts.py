@@ -1,0 +1,326 @@
+"""Functions of one's own: what they return is checked once, where they are called, by one line that
+names the function."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.config import canonical_sampler
+from srdd import corruption, guidance, sampling
+from srdd.config import SELECT_READS, SamplerConfig
+from srdd.corruption import corrupted
+from srdd.guidance import guidance_weights
+from srdd.lookup import BUILT_IN, PLACES, is_own, names_in
+from srdd.noise import generator
+from srdd.sampling import Known, draw_tokens, generate
+from srdd.schedule import ScaleSchedule
+
+ROOT = Path(__file__).resolve().parent.parent
+SMOKE = ROOT / "tests" / "studies" / "smoke.yaml"
+SCHEDULE = ScaleSchedule((1, 2, 3))
+V, NAN = 7, float("nan")
+
+
+def add(monkeypatch, module, prefix, function):
+    monkeypatch.setattr(module, f"{prefix}_mine", function, raising=False)
+
+
+# ---------------------------------------------------------------- names
+
+
+def test_what_is_built_in_exists():
+    """Catches a name that is called built in, and so goes unchecked, but is none; and a function
+    that is called one's own."""
+    for prefix, names in BUILT_IN.items():
+        assert set(names) <= set(names_in(ROOT / PLACES[prefix], prefix))
+        assert (
+            not any(is_own(prefix, name) for name in names)
+            and is_own(prefix, "mine")
+            and not is_own(prefix, None)
+        )
+    assert set(SELECT_READS) == set(BUILT_IN["select"])
+
+
+def test_a_file_that_is_no_python_is_named(tmp_path):
+    """Catches the traceback of a planner that reads a user's half-written file."""
+    (tmp_path / "masks.py").write_text("def mask_a(schedule):\n    return (\n")
+    with pytest.raises(ValueError, match=r"masks.py: line 2: .*"):
+        names_in(tmp_path / "masks.py", "mask")
+
+
+# ---------------------------------------------------------------- ramps
+
+
+@pytest.mark.parametrize(
+    "value", [NAN, float("inf"), -0.5, None, "two", torch.ones(2), torch.tensor(NAN)]
+)
+def test_a_ramp_gives_numbers(monkeypatch, value):
+    """Catches a weight that makes every logit NaN, or that pushes away from the class."""
+    add(
+        monkeypatch,
+        guidance,
+        "ramp",
+        lambda cfg_scale, k, num_scales: cfg_scale if k < 2 else value,
+    )
+    with pytest.raises(
+        ValueError, match=r"^srdd/guidance.py: ramp_mine: gives .* at scale 2; .* 0 or more"
+    ):
+        guidance_weights(2.0, "mine", 3)
+
+
+def test_no_ramp_is_asked_where_guidance_is_off(monkeypatch):
+    """Catches a ramp that guides at cfg_scale 1, where a study calls the ramp idle and a model
+    without class dropout is let through."""
+    add(monkeypatch, guidance, "ramp", lambda cfg_scale, k, num_scales: 3.0)
+    assert guidance_weights(1.0, "mine", 3) == [1.0] * 3
+    assert guidance_weights(2.0, "mine", 3) == [3.0] * 3
+    with pytest.raises(ValueError, match="cfg_scale nan"):
+        guidance_weights(NAN, "linear", 3)
+
+
+# ---------------------------------------------------------------- corruption
+
+BROKEN_CORRUPTIONS = {
+    "dtype": (lambda t, eps, V, g: t.int(), "gives int32"),
+    "floats": (lambda t, eps, V, g: t.float(), "gives float32"),
+    "shape": (
+        lambda t, eps, V, g: t[:, :3],
+        r"gives int64 of shape \(2, 3\); must be int64 of shape \(2, 14\)",
+    ),
+    "above": (
+        lambda t, eps, V, g: torch.full_like(t, V + 1),
+        r"gives tokens 8 ... 8; must be 0 ... 7",
+    ),
+    "below": (lambda t, eps, V, g: torch.full_like(t, -1), r"gives tokens -1"),
+    "in place": (lambda t, eps, V, g: t.fill_(V), "changes the tokens that it is given"),
+    "nothing": (lambda t, eps, V, g: None, "gives NoneType"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_CORRUPTIONS)
+def test_a_corruption_gives_tokens(monkeypatch, case):
+    """Catches tokens that are silently nothing (above V) or an IndexError (below 0), and targets
+    that are corrupted with the inputs."""
+    function, words = BROKEN_CORRUPTIONS[case]
+    add(monkeypatch, corruption, "corrupt", function)
+    tokens_BL = torch.randint(V, (2, 14), generator=generator("tokens"))
+    with pytest.raises(ValueError, match=f"^srdd/corruption.py: corrupt_mine: {words}"):
+        corrupted("mine", tokens_BL, 0.5, V, generator("x"))
+
+
+@pytest.mark.parametrize("name", BUILT_IN["corrupt"])
+def test_a_corruption_by_name_is_the_function_itself(name):
+    """Catches a contract that changes what a function returns."""
+    tokens_BL = torch.randint(V, (2, 14), generator=generator("tokens"))
+    found = corrupted(name, tokens_BL, 0.5, V, generator("x"))
+    assert torch.equal(
+        found, getattr(corruption, f"corrupt_{name}")(tokens_BL, 0.5, V, generator("x"))
+    )
+
+
+# ---------------------------------------------------------------- rules and samplers
+
+BROKEN_RULES = {
+    "floats": (lambda d, u, c: u, "gives float64"),
+    "shape": (
+        lambda d, u, c: d.fixed_Bl[:1],
+        r"gives bool of shape \(1, 1\); must be bool of shape \(2, 1\)",
+    ),
+    "known": (lambda d, u, c: torch.ones_like(d.fixed_Bl), "redraws known tokens"),
+    "nothing": (lambda d, u, c: None, "gives NoneType"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_RULES)
+def test_a_rule_says_which_tokens(monkeypatch, make_model, make_ladder, case):
+    """Catches a rule that redraws what is known, or whose probabilities are taken for a mask."""
+    function, words = BROKEN_RULES[case]
+    add(monkeypatch, sampling, "select", function)
+    known = Known(torch.zeros(2, 14, dtype=torch.long), torch.arange(14).expand(2, 14) % 2 == 0)
+    config = SamplerConfig(name="srdd", refine_steps=1, select="mine")
+    with pytest.raises(ValueError, match=f"^srdd/sampling.py: select_mine: .*{words}"):
+        generate(
+            make_model(mask_prob=0.5),
+            make_ladder(SCHEDULE),
+            torch.tensor([0, 1]),
+            [0, 1],
+            config,
+            known,
+        )
+
+
+def sampler_of(change=lambda tokens, state: (tokens, state), calls=1):
+    """A sampler of one's own: VAR's, which calls so many times a scale and may change what it
+    returns."""
+
+    def sample(denoise, ladder, labels_B, noise, config, known=None):
+        f_hat_BChw, tokens = ladder.empty_state(len(labels_B)), []
+        for k, where in enumerate(ladder.schedule.slices):
+            for _ in range(calls):
+                logits_BlV = denoise(ladder.read_scale(f_hat_BChw, k), k, labels_B)
+            drawn_Bl = draw_tokens(
+                logits_BlV, noise.uniform(where.stop - where.start), config.temperature
+            )
+            drawn_Bl = drawn_Bl if known is None else known.put_into(drawn_Bl, where)
+            f_hat_BChw = ladder.add_scale(f_hat_BChw, ladder.quantizer.embed(drawn_Bl), k)
+            tokens.append(drawn_Bl)
+        return change(torch.cat(tokens, 1), f_hat_BChw)
+
+    return sample
+
+
+BROKEN_SAMPLERS = {
+    "tokens alone": (lambda t, f: t, "must be the pair"),
+    "int32": (lambda t, f: (t.int(), f), "gives tokens int32"),
+    "a scale less": (lambda t, f: (t[:, :5], f), r"gives tokens int64 of shape \(2, 5\)"),
+    "above": (lambda t, f: (t + V, f), "no codes; must be 0 ... 6"),
+    "below": (lambda t, f: (t - 8, f), "no codes"),
+    "state of another size": (
+        lambda t, f: (t, f[..., :2]),
+        r"gives a state float32 of shape \(2, 4, 3, 2\)",
+    ),
+    "state of integers": (lambda t, f: (t, f.long()), "gives a state int64"),
+    "state of NaN": (lambda t, f: (t, f / 0.0 * 0.0), "state f_hat with NaN"),
+    "known lost": (lambda t, f: ((t + 1) % V, f), "does not keep the known tokens"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_SAMPLERS)
+def test_a_sampler_gives_tokens_and_a_state(monkeypatch, make_model, make_ladder, case):
+    """Catches tokens of another kind, range or length, a state that is not one, and known tokens
+    that are lost."""
+    change, words = BROKEN_SAMPLERS[case]
+    add(monkeypatch, sampling, "sample", sampler_of(change))
+    known = Known(torch.zeros(2, 14, dtype=torch.long), torch.arange(14).expand(2, 14) < 5)
+    with pytest.raises(ValueError, match=f"^srdd/sampling.py: sample_mine: .*{words}"):
+        generate(
+            make_model(),
+            make_ladder(SCHEDULE),
+            torch.tensor([0, 1]),
+            [0, 1],
+            SamplerConfig(name="mine"),
+            known,
+        )
+
+
+@pytest.mark.parametrize(
+    "inputs, k, own",
+    [
+        ((2, 4, 4), 0, None),
+        ((1, 1, 4), 0, None),
+        ((2, 1, 3), 0, None),
+        ((2, 1, 4), 3, None),
+        ((2, 1, 4), -1, None),
+        ((2, 1, 4), 0, (2, 4)),
+    ],
+)
+def test_a_sampler_asks_for_what_there_is(monkeypatch, make_model, make_ladder, inputs, k, own):
+    """Catches inputs of another scale, batch or ladder that broadcasting would let through, and
+    tokens of another scale."""
+
+    def sample(denoise, ladder, labels_B, noise, config, known=None):
+        return denoise(
+            torch.zeros(inputs),
+            k,
+            labels_B,
+            *([] if own is None else [torch.zeros(own, dtype=torch.long)]),
+        )
+
+    add(monkeypatch, sampling, "sample", sample)
+    with pytest.raises(ValueError, match="^srdd/sampling.py: sample_mine: (asks|reveals)"):
+        generate(
+            make_model(mask_prob=0.5),
+            make_ladder(SCHEDULE),
+            torch.tensor([0, 1]),
+            [0, 1],
+            SamplerConfig(name="mine"),
+        )
+
+
+# ---------------------------------------------------------------- settings that are called idle
+
+OTHER = {
+    "cfg_ramp": "constant",
+    "p_resample": 0.5,
+    "resample_fraction": 0.9,
+    "commit_above": 0.6,
+    "entropy_bound": 0.2,
+    "select": "lowest",
+    "refine_scales": (0,),
+}
+
+
+@pytest.mark.parametrize("key", OTHER)
+def test_nothing_is_idle_for_functions_of_ones_own(key):
+    """Catches a setting that a sampler or rule of one's own reads and never gets: a grid of three
+    values that is one."""
+    plain = SamplerConfig(name="mine", **{key: OTHER[key]})
+    assert canonical_sampler(plain) == plain.model_dump(mode="json")
+    if key != "select":
+        rule = SamplerConfig(name="srdd", refine_steps=1, **{"select": "mine", key: OTHER[key]})
+        assert canonical_sampler(rule) == rule.model_dump(mode="json")
+
+
+@given(
+    st.sampled_from(["var", "srdd"]),
+    st.integers(0, 2),
+    st.integers(0, 1),
+    st.sampled_from(BUILT_IN["select"]),
+    st.sampled_from([None, (), (1,), (0, 2)]),
+    st.floats(0.05, 0.95),
+    st.floats(0.05, 1.0),
+    st.floats(0.05, 0.95),
+    st.floats(0.1, 3.0),
+    st.sampled_from([1.0, 2.0]),
+    st.sampled_from(BUILT_IN["ramp"]),
+)
+def test_what_is_called_idle_changes_no_bit(
+    make_model, make_ladder, name, mr, sr, select, scales, p, fraction, above, bound, w, ramp
+):
+    """Catches a setting that is called idle and is read: the images of the canonical settings are
+    those of the settings."""
+    config = SamplerConfig(
+        name=name,
+        refine_steps=mr if name == "srdd" else 0,
+        sr_steps=sr if name == "srdd" else 0,
+        select=select,
+        refine_scales=scales,
+        p_resample=p,
+        resample_fraction=fraction,
+        commit_above=above,
+        entropy_bound=bound,
+        cfg_scale=w,
+        cfg_ramp=ramp,
+    )
+    model, ladder, labels = make_model(mask_prob=0.5), make_ladder(SCHEDULE), torch.tensor([0, 1])
+    found = [
+        generate(model, ladder, labels, [3, 4], c)[0]
+        for c in (config, SamplerConfig(**canonical_sampler(config)))
+    ]
+    assert torch.equal(*found)
+
+
+class Spied:
+    """Settings that remember which of them were read."""
+
+    def __init__(self, config):
+        self.config, self.read = config, set()
+
+    def __getattr__(self, name):
+        self.read.add(name)
+        return getattr(self.config, name)
+
+
+@pytest.mark.parametrize("name", SELECT_READS)
+def test_a_rule_reads_what_the_table_says(name):
+    """Catches a rule that starts to read a setting which its jobs do not get."""
+    spied, fixed = Spied(SamplerConfig()), torch.zeros(2, 4, dtype=torch.bool)
+    numbers = torch.rand(2, 4, generator=generator("rule"))
+    drawn = sampling.Drawn(
+        torch.zeros(2, 4, dtype=torch.long), numbers, numbers, numbers, ~fixed, fixed
+    )
+    getattr(sampling, f"select_{name}")(drawn, numbers, spied)
+    assert spied.read == {SELECT_READS[name]}
