@@ -322,7 +322,7 @@ def _claim_problems(study: Study, one: Resolved) -> Iterator[str]:
         elif claim.rule in ("score", "tuned"):
             yield from _score_problems(study, claim)
         elif claim.rule == "equal" and claim.metric not in GAPS:
-            yield f"metric: " + unknown("gap", claim.metric, GAPS) + "; rule equal asks whether a gap is 0"
+            yield "metric: " + unknown("gap", claim.metric, GAPS) + "; rule equal asks whether a gap is 0"
         elif claim.rule in ("latency", "memory", "convergence") and "metric" in claim.model_fields_set:
             yield f"metric: {claim.metric!r}: rule {claim.rule} reads none; remove it"
         if claim.rule in ("score", "tuned", "latency", "memory", "equal", "convergence"):

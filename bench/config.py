@@ -397,7 +397,9 @@ class Claim(Strict):
     rule: str = Field("score", description="name of a judge_<name> in bench/analysis.py")
     variant: str
     against: str
-    metric: str = Field("fid", description="a score's name without its extractor; for rule equal a gap, such as elbo_relative_gap")
+    metric: str = Field(
+        "fid", description="a score's name without its extractor; for rule equal a gap, such as elbo_relative_gap"
+    )
     better: Literal["lower", "higher"] | None = Field(
         default_factory=lambda data: better(str(data.get("metric"))),
         description="what is claimed of the metric; follows from a known one, needed for one of your own",
@@ -815,7 +817,9 @@ def _check_run_ids(plan: Plan) -> None:
     """Names of jobs become names of folders, which file systems limit."""
     for run_id in plan.jobs:
         if len(name := run_id.split("/")[1].encode()) > 200:
-            raise ConfigError(f"{run_id[:60]}...: {len(name)} bytes are too long for the name of a folder; shorten schedule and names")
+            raise ConfigError(
+                f"{run_id[:60]}...: {len(name)} bytes are too long for the name of a folder; shorten schedule and names"
+            )
 
 
 def _equal(known: dict[str, Any], identity: dict[str, Any], suite: Suite) -> bool:

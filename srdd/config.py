@@ -93,7 +93,9 @@ class ModelConfig(_Scheduled):
     codebook_size: int = Field(4096, ge=2, le=2**24, description="V; one code alone says nothing")
     codebook_dim: Width = Field(32, description="C")
     num_classes: int = Field(1000, ge=0, le=10**6, description="0: unconditional")
-    history: int | None = Field(None, ge=0, le=1000, description="scale k sees scales k-history...k; null: all (VAR), 0: its own (SDD)")
+    history: int | None = Field(
+        None, ge=0, le=1000, description="scale k sees scales k-history...k; null: all (VAR), 0: its own (SDD)"
+    )
     mask: str | None = Field(None, description="name of a mask_<name> in srdd/masks.py, instead of history")
     depth: int = Field(16, ge=1, le=1000)
     width: Width = 1024
@@ -101,7 +103,9 @@ class ModelConfig(_Scheduled):
     mlp_ratio: float = Field(4.0, gt=0, le=1000)
     qk_norm: bool = Field(True, description="L2-normalised queries and keys with a learned scale per head")
     shared_adaln: bool = Field(False, description="one AdaLN projection for all blocks, as in the depth-36 model")
-    class_dropout: BelowOne = Field(0.1, description="share of training images that lose their class; at 1 no class would be learned")
+    class_dropout: BelowOne = Field(
+        0.1, description="share of training images that lose their class; at 1 no class would be learned"
+    )
     mask_prob: Share = Field(
         0.0, description="share of scales trained with some of their own tokens revealed; 0: cannot be refined"
     )
@@ -147,7 +151,9 @@ class SamplerConfig(Strict):
     sr_steps: int = Field(
         0, ge=0, le=10_000, description="SR: redraws of the tokens below p_resample from the same distribution, no network call"
     )
-    refine_steps: int = Field(0, ge=0, le=10_000, description="MR: passes after the first at every refined scale, one network call each")
+    refine_steps: int = Field(
+        0, ge=0, le=10_000, description="MR: passes after the first at every refined scale, one network call each"
+    )
     select: str = Field(
         "threshold", description="name of a select_<name> in srdd/sampling.py: which tokens a pass masks and redraws"
     )
@@ -166,8 +172,12 @@ class SamplerConfig(Strict):
         if self.refine_scales is not None and any(k < 0 for k in self.refine_scales):
             raise ValueError(f"refine_scales {list(self.refine_scales)}: scales count from 0")
         # equal samplers have one name: an order or a copy would make another of them, and none is no refinement
-        if self.refine_scales is not None and (not self.refine_scales or list(self.refine_scales) != sorted(set(self.refine_scales))):
-            raise ValueError(f"refine_scales {list(self.refine_scales)}: give one or more, each once, from coarse to fine; null: all")
+        if self.refine_scales is not None and (
+            not self.refine_scales or list(self.refine_scales) != sorted(set(self.refine_scales))
+        ):
+            raise ValueError(
+                f"refine_scales {list(self.refine_scales)}: give one or more, each once, from coarse to fine; null: all"
+            )
         return self
 
     def passes(self, k: int) -> int:
