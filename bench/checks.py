@@ -82,11 +82,15 @@ KNOWN_SETS = {"digits": (1797, None, 8, 1), "fashion_mnist": (60_000, 10_000, 28
 ONLY_TRAINED = ("channels", "steps", "batch_size", "lr", "seed")
 
 
-def problems(study: Study, suites: dict[str, Resolved]) -> Iterator[str]:
-    """Why a study cannot give what it asks for."""
+def early_problems(study: Study) -> Iterator[str]:
+    """Why a study cannot give what it asks for, whatever its variants are."""
     yield from _features_problems(study)
     yield from _dataset_problems(study)
     yield from _image_problems(study)
+
+
+def problems(study: Study, suites: dict[str, Resolved]) -> Iterator[str]:
+    """Why suites cannot give what they ask for."""
     for name, one in suites.items():
         for check in (_output_problems, _sampler_problems, _zero_shot_problems):
             yield from (f"suites.{name}.{problem}" for problem in check(one))

@@ -505,21 +505,23 @@ def _set(settings: dict, dotted: str, value: Any, prefix: str) -> None:
 MOST_VARIANTS = 1000  # of a suite
 
 
-def entries_of(suite: Suite) -> dict[str, tuple[str, SuiteEntry, dict[str, Any]]]:
+def entries_of(suite: Suite, at: str = "") -> dict[str, tuple[str, SuiteEntry, dict[str, Any]]]:
     """The variants of a suite by name, grids expanded: name of the entry, the entry with the grid's values in its delta, the values."""
     found: dict[str, tuple[str, SuiteEntry, dict[str, Any]]] = {}
-    if len(suite.variants) > MOST_VARIANTS:
-        raise ConfigError(f"variants: {len(suite.variants):,} are given; {MOST_VARIANTS} are the most")
+    counts = {name: math.prod(map(len, entry.grid.values())) for name, entry in suite.variants.items()}
+    if (count := sum(counts.values())) > MOST_VARIANTS:
+        most = max(counts, key=counts.get)
+        raise ConfigError(
+            f"{at}variants: {count:,} with their grids, of {most!r} alone {counts[most]:,}; {MOST_VARIANTS} a suite are the most"
+        )
     for name, entry in suite.variants.items():
-        if (count := math.prod(map(len, entry.grid.values()))) > MOST_VARIANTS:
-            raise ConfigError(f"variants.{name}.grid: gives {count:,} variants; {MOST_VARIANTS} are the most")
         for values in itertools.product(*entry.grid.values()):
             chosen = dict(zip(entry.grid, values))
             words = [f"{key.rsplit('.', 1)[-1]} {_word(value)}" for key, value in chosen.items()]
             plain = SuiteEntry(base=entry.base, delta={**entry.delta, **chosen})
             full = ", ".join((name, *words))
             if found.setdefault(full, (name, plain, chosen)) != (name, plain, chosen):
-                raise ConfigError(f"variants.{full}: two different variants have this name; name one otherwise")
+                raise ConfigError(f"{at}variants.{full}: two different variants have this name; name one otherwise")
     return found
 
 
@@ -777,13 +779,15 @@ def expand(study: Study) -> Plan:
     """Every job of a study, each once however many suites share it. Raises ConfigError for what does not fit together."""
     plan = Plan(study)
     _check_names(study)
+    for problem in checks.early_problems(study):
+        raise ConfigError(problem)
     resolved: dict[str, checks.Resolved] = {}
     for suite_name, suite in study.suites.items():
         plan.suites[suite_name] = set()
         variants: dict[str, Variant] = {}
         known: dict[str, dict[str, Any]] = {}
         timed_only = suite.measure == ("latency",)
-        for name, (group, entry, values) in entries_of(suite).items():
+        for name, (group, entry, values) in entries_of(suite, f"suites.{suite_name}.").items():
             variant = _resolve(study, entry, f"suites.{suite_name}.variants.{name}", timed_only)
             identity = _identity(study, variant) | {"group": group, "grid": values}
             twin = next((other for other, found in known.items() if _equal(found, identity, suite)), None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import stat
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,17 @@ MOST_SHOWN = 120  # characters of a refused value
 
 class _StrictLoader(yaml.SafeLoader):
     """Refuses a key that stands twice, and reads 1e-3 as the number that it is."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (yaml.YAMLError, ConfigError, RecursionError):
+            raise
+        except Exception as error:  # PyYAML's constructors let through whatever a bad value makes Python raise
+            kind = node.tag.rsplit(":", 1)[-1]
+            value = f"{shown(node.value)} is" if isinstance(node, yaml.ScalarNode) else "this is"
+            words = f" ({error})" if type(error) is ValueError else ""
+            raise ConfigError(f"line {node.start_mark.line + 1}: {value} no {kind}{words}; write a word in quotes") from None
 
 
 def _mapping(loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False) -> dict:
@@ -60,11 +72,11 @@ def one_line(text: str) -> str:
 def _text_of(path: Path) -> str:
     """The characters of a file. Raises ConfigError."""
     try:
-        if not path.exists():
-            raise ConfigError("no such file")
-        if not path.is_file():
+        if not stat.S_ISREG(path.stat().st_mode):
             raise ConfigError("is no file; give the YAML file of a study")
         return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError("no such file") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"not readable as YAML: no UTF-8 text at byte {error.start}; save it as UTF-8") from None
     except (OSError, ValueError) as error:
@@ -83,9 +95,8 @@ def read_yaml(path: Path) -> dict:
         raise
     except RecursionError:
         raise ConfigError(f"not readable as YAML: nested deeper than {MOST_LEVELS} levels") from None
-    except Exception as error:  # PyYAML's own constructors raise what they meet: KeyError, TypeError, ...
-        words = str(error) if isinstance(error, (yaml.YAMLError, ValueError)) else repr(error)
-        raise ConfigError(f"not readable as YAML: {words}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not readable as YAML: {error}") from None
     if not isinstance(data, dict):
         raise ConfigError("holds no settings: a study is a mapping of keys")
     _size(data, {}, 1)
