@@ -38,7 +38,7 @@ from srdd.config import (
 from srdd.lookup import names_in, unknown
 from srdd.schedule import ScaleSchedule
 
-from . import checks
+from . import checks, suite_checks
 from .checks import MIN_IMAGES
 from .errors import ConfigError
 from .scores import better
@@ -779,9 +779,9 @@ def expand(study: Study) -> Plan:
     """Every job of a study, each once however many suites share it. Raises ConfigError for what does not fit together."""
     plan = Plan(study)
     _check_names(study)
-    for problem in checks.early_problems(study):
+    for problem in checks.problems(study):
         raise ConfigError(problem)
-    resolved: dict[str, checks.Resolved] = {}
+    resolved: dict[str, suite_checks.Resolved] = {}
     for suite_name, suite in study.suites.items():
         plan.suites[suite_name] = set()
         variants: dict[str, Variant] = {}
@@ -798,7 +798,7 @@ def expand(study: Study) -> Plan:
             known[name], variants[name] = identity, variant
         plan.identities[suite_name] = known
         groups = {name: identity["group"] for name, identity in known.items()}
-        resolved[suite_name] = checks.Resolved(suite, variants, groups)
+        resolved[suite_name] = suite_checks.Resolved(suite, variants, groups)
         for number in suite.published:
             if number.variant not in variants:
                 raise ConfigError(f"suites.{suite_name}.published.variant: " + unknown("variant", number.variant, variants))
@@ -807,9 +807,9 @@ def expand(study: Study) -> Plan:
                 if getattr(claim, key) not in (legal := {**variants, **suite.variants}):
                     raise ConfigError(f"suites.{suite_name}.claims.{key}: " + unknown("variant", getattr(claim, key), legal))
             _known(f"suites.{suite_name}.claims.rule", "bench/analysis.py", "judge", claim.rule)
-    for problem in checks.problems(study, resolved):
+    for problem in suite_checks.problems(study, resolved):
         raise ConfigError(problem)
-    plan.warnings = list(dict.fromkeys(checks.cautions(study, resolved)))
+    plan.warnings = [*checks.cautions(study), *suite_checks.cautions(study, resolved)]
     for suite_name, one in resolved.items():
         for measure in one.suite.measure:
             globals()[f"_add_{measure}"](plan, suite_name, one.variants)

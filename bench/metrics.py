@@ -86,7 +86,9 @@ def _no_weights(path: str | None, error: Exception) -> str:
     """One line for Inception's weights that cannot be had."""
     words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     if path is not None:
-        return f"features.weights: {path} holds no weights of Inception-v3 as torch-fidelity reads them ({words}); give its own file"
+        return (
+            f"features.weights: {path} holds no weights of Inception-v3 as torch-fidelity reads them ({words}); give its own file"
+        )
     return (
         f"features.weights: null: torch-fidelity cannot download Inception's weights ({words}); fetch the file where there is a network, "
         "and give features.weights its path and features.sha256 its sum"

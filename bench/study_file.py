@@ -1,6 +1,7 @@
 """Reading a study's YAML strictly, and one line for whatever is wrong with it. Imports no torch.
 
-A YAML file may hold anything: other encodings, dates, aliases that grow without end, nesting without end. What a study
+A YAML file may hold anything: other encodings, dates, aliases that grow without end, nesting
+without end. What a study
 cannot mean is refused here, before any other code meets it.
 """
 
@@ -24,6 +25,7 @@ from .errors import ConfigError
 MOST_VALUES = 100_000  # of a study with its aliases written out
 MOST_LEVELS = 40
 MOST_SHOWN = 120  # characters of a refused value
+MOST_WORDS = 1500  # characters of a message
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -34,11 +36,15 @@ class _StrictLoader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except (yaml.YAMLError, ConfigError, RecursionError):
             raise
-        except Exception as error:  # PyYAML's constructors let through whatever a bad value makes Python raise
+        except (
+            Exception
+        ) as error:  # PyYAML's constructors let through whatever a bad value makes Python raise
             kind = node.tag.rsplit(":", 1)[-1]
             value = f"{shown(node.value)} is" if isinstance(node, yaml.ScalarNode) else "this is"
             words = f" ({error})" if type(error) is ValueError else ""
-            raise ConfigError(f"line {node.start_mark.line + 1}: {value} no {kind}{words}; write a word in quotes") from None
+            raise ConfigError(
+                f"line {node.start_mark.line + 1}: {value} no {kind}{words}; write a word in quotes"
+            ) from None
 
 
 def _mapping(loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False) -> dict:
@@ -59,14 +65,19 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False) 
 
 _StrictLoader.add_constructor("tag:yaml.org,2002:map", _mapping)
 _StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
 )
 
 
 def one_line(text: str) -> str:
-    """A message without line breaks and control characters."""
+    """A message without line breaks and control characters; a very long one is cut."""
     text = " ".join(text.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    text = text if len(text) <= MOST_WORDS else f"{text[: MOST_WORDS - 300]} ... {text[-200:]}"
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
 
 
 def _text_of(path: Path) -> str:
@@ -78,7 +89,9 @@ def _text_of(path: Path) -> str:
     except FileNotFoundError:
         raise ConfigError("no such file") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"not readable as YAML: no UTF-8 text at byte {error.start}; save it as UTF-8") from None
+        raise ConfigError(
+            f"not readable as YAML: no UTF-8 text at byte {error.start}; save it as UTF-8"
+        ) from None
     except (OSError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
@@ -94,7 +107,9 @@ def read_yaml(path: Path) -> dict:
     except ConfigError:
         raise
     except RecursionError:
-        raise ConfigError(f"not readable as YAML: nested deeper than {MOST_LEVELS} levels") from None
+        raise ConfigError(
+            f"not readable as YAML: nested deeper than {MOST_LEVELS} levels"
+        ) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"not readable as YAML: {error}") from None
     if not isinstance(data, dict):
@@ -106,32 +121,48 @@ def read_yaml(path: Path) -> dict:
 
 
 def _size(node: Any, known: dict[int, tuple[int, int] | None], level: int) -> tuple[int, int]:
-    """How many values and levels a node has with its aliases written out, each alias counted once. Raises ConfigError."""
+    """How many values and levels a node has with its aliases written out, each alias counted
+    once. Raises ConfigError."""
     if not isinstance(node, (dict, list)):
         return 1, 0
     if id(node) not in known:
         if level > MOST_LEVELS:
             raise ConfigError(f"nested deeper than {MOST_LEVELS} levels; no setting is")
         known[id(node)] = None
-        parts = [_size(part, known, level + 1) for part in (node.values() if isinstance(node, dict) else node)]
-        values, levels = 1 + sum(size for size, _ in parts), 1 + max((height for _, height in parts), default=0)
+        parts = [
+            _size(part, known, level + 1)
+            for part in (node.values() if isinstance(node, dict) else node)
+        ]
+        values, levels = (
+            1 + sum(size for size, _ in parts),
+            1 + max((height for _, height in parts), default=0),
+        )
         known[id(node)] = values, levels
     if known[id(node)] is None:
         raise ConfigError("holds an alias (*) that contains itself; write it out")
     values, levels = known[id(node)]
     if values > MOST_VALUES:
-        raise ConfigError(f"holds more than {MOST_VALUES:,} values with its aliases (*) written out; no study needs them")
+        raise ConfigError(
+            f"holds more than {MOST_VALUES:,} values with its aliases (*) written out; no study "
+            "needs them"
+        )
     if levels > MOST_LEVELS:
-        raise ConfigError(f"nested deeper than {MOST_LEVELS} levels with its aliases (*) written out; no setting is")
+        raise ConfigError(
+            f"nested deeper than {MOST_LEVELS} levels with its aliases (*) written out; no "
+            "setting is"
+        )
     return values, levels
 
 
 def _not_plain(node: Any, at: str) -> Iterator[str]:
-    """What no setting can be: a key that is no text, a date, binary data, a set, a number that is none."""
+    """What no setting can be: a key that is no text, a date, binary data, a set, a number that
+    is none."""
     if isinstance(node, dict):
         for key, part in node.items():
             if not isinstance(key, str):
                 yield f"{at}{shown(key)}: is no text but {_kind(key)}; write the key in quotes"
+            elif len(key) > 200:
+                yield f"{at}{shown(key)}: a name of {len(key):,} characters; 200 are the most"
             elif not key.strip() or not key.isprintable():
                 yield f"{at}{shown(key)}: an empty name or one with line breaks; write a word"
             else:
@@ -142,11 +173,20 @@ def _not_plain(node: Any, at: str) -> Iterator[str]:
     elif isinstance(node, float) and not math.isfinite(node):
         yield f"{at.rstrip('.')}: {node} is no finite number"
     elif not isinstance(node, (str, int, float, type(None))):
-        yield f"{at.rstrip('.')}: {shown(node)} is {_kind(node)}; write numbers and words, a word that looks otherwise in quotes"
+        yield (
+            f"{at.rstrip('.')}: {shown(node)} is {_kind(node)}; write numbers and words, a word "
+            "that looks otherwise in quotes"
+        )
 
 
 def _kind(value: Any) -> str:
-    names = {bool: "a truth value", int: "a whole number", float: "a number", type(None): "null", bytes: "binary data"}
+    names = {
+        bool: "a truth value",
+        int: "a whole number",
+        float: "a number",
+        type(None): "null",
+        bytes: "binary data",
+    }
     return names.get(type(value), f"a {type(value).__name__}")
 
 
@@ -163,7 +203,8 @@ def shown(value: Any) -> str:
 
 
 def explain(error: ValidationError, schema: type[BaseModel], prefix: str = "") -> str:
-    """The first validation error as `key: what is wrong`, with the nearest legal key for an unknown one."""
+    """The first validation error as `key: what is wrong`, with the nearest legal key for an
+    unknown one."""
     first = error.errors(include_url=False)[0]
     where = [str(part) for part in first["loc"] if part != "[key]"]
     key = prefix + ".".join(where)
@@ -173,7 +214,11 @@ def explain(error: ValidationError, schema: type[BaseModel], prefix: str = "") -
     if first["type"] == "missing":
         return f"{key}: is missing{more}"
     value, words = first.get("input"), first["msg"].removeprefix("Value error, ")
-    got = "" if isinstance(value, dict) and first["type"] == "value_error" else f", got {_shortly(value)}"
+    got = (
+        ""
+        if isinstance(value, dict) and first["type"] == "value_error"
+        else f", got {_shortly(value)}"
+    )
     return f"{key or prefix.rstrip('.')}: {words}{got}{more}".removeprefix(": ")
 
 

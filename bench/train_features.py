@@ -18,7 +18,6 @@ from .reference import StreamedPictures, open_reference
 from .training import batch_indices, check_finite, learning_rate
 from .verb import Run, check_file, main
 
-
 WARMUP = 20  # steps, or half of a short training, so that lr reaches its peak
 
 
