@@ -113,10 +113,11 @@ class FeaturesConfig(Strict):
     batch_size: Positive = 128
     lr: float = Field(2e-3, gt=0, le=100)
     seed: Seed = 0
-    weights: str | None = Field(None, description="inception only: path of the weights; null: torch-fidelity downloads them")
+    weights: str | None = Field(None, min_length=1, description="inception only: path of the weights; null: torch-fidelity downloads them")
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="inception only: checked before the file is read")
     reference: str | None = Field(
         None,
+        min_length=1,
         description="inception only: an .npz with mu and sigma to score FID against, and perhaps pictures arr_0 (uint8, NHWC) for KID, "
         "precision and recall, instead of the test split",
     )
@@ -427,7 +428,7 @@ Measure = Literal["scores", "sweep", "convergence", "latency", "equivalence", "s
 class Suite(Strict):
     """One table or figure: a claim, variants, what is measured."""
 
-    claim: str = Field(description="what is compared, in one sentence")
+    claim: str = Field(min_length=1, description="what is compared, in one sentence")
     claims: tuple[Claim, ...] = Field((), strict=False, description="what is judged, for the table of claims")
     published: tuple[Published, ...] = Field(
         (), strict=False, description="what others printed, for a column of its own in `scores`"

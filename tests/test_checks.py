@@ -13,6 +13,7 @@ from bench.config import ConfigError, FeaturesConfig, TokenizerTraining, Trainin
 from bench.scores import better
 from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
 from srdd.lookup import names_in
+from workflow import snakemake
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE, MAIN = "bases/var", "suites/main"
@@ -416,6 +417,13 @@ def test_said_before_any_work(tmp_path, case):
     plan = load_study(edited(tmp_path, **changes))
     assert any(all(word in line for word in words) for line in plan.warnings), plan.warnings
     assert len(plan.warnings) < 8, "once for all variants of which it is true"
+
+
+def test_the_workflow_says_warnings_once(tmp_path):
+    """Catches warnings that a run does not print, or prints for every job."""
+    path = edited(tmp_path, **SAID["a path that digits do not read"][0])
+    code, text = snakemake(ROOT, "--directory", tmp_path, "--configfile", path, "-n", "latency")
+    assert code == 0 and text.count("warning: ") == 1 and f"warning: {path}: dataset.path" in text
 
 
 def test_warnings_are_said_once_on_stderr(tmp_path):
