@@ -10,6 +10,7 @@ import copy
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import subprocess
@@ -20,16 +21,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from srdd.config import (
     SELECT_READS,
+    BelowOne,
     Chance,
     ModelConfig,
     Positive,
     SamplerConfig,
     Share,
+    Side,
     Strict,
     TokenizerConfig,
     logit_teacher_misfit,
@@ -39,9 +49,13 @@ from srdd.config import (
 from srdd.lookup import is_own, names_in, unknown
 from srdd.schedule import ScaleSchedule
 
+from . import checks, suite_checks
+from .checks import MIN_IMAGES
 from .contents import Contents
 from .errors import ConfigError, place_of
 from .image_folder import suffixes_read
+from .scores import better
+from .study_file import explain, one_line, read_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 RESERVED = ("all", "full", "figures", "tables", "report", "report_full")
@@ -78,6 +92,9 @@ def _background(value: Any) -> Any:
 
 
 Background = Annotated[int | tuple[int, int, int], BeforeValidator(_background)]
+# a seed stands in tables as a number and in the names of runs; larger ones would lose digits there
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Name = Annotated[str, Field(pattern=rf"^{SLUG}$", max_length=60)]  # part of the names of files
 WeightsFile = Annotated[str, AfterValidator(_weights_file)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -100,9 +117,9 @@ class DatasetConfig(Strict):
     content: Sha256 | None = Field(
         None, description="digest of the files at path, which is what they are known by; given: others are refused"
     )
-    image_size: Positive
+    image_size: Side
     channels: Literal[1, 3]
-    num_classes: int = Field(ge=0, description="0: no classes")
+    num_classes: int = Field(ge=0, le=10**6, description="0: no classes")
     val_share: float = Field(0.05, gt=0, lt=0.5, description="of the training pictures, for early stopping")
     test_share: float = Field(0.2, gt=0, lt=0.9, description="held out, where the set has no test part of its own")
     train_images: Positive | None = Field(
@@ -117,27 +134,60 @@ class DatasetConfig(Strict):
     )
 
 
+INCEPTION_DIMS = (64, 192, 768, 2048)  # layers of torch-fidelity's Inception-v3
+
+
 class FeaturesConfig(Strict):
     """The feature extractor of all scores. Its name is part of every metric's name."""
 
     kind: Literal["trained", "inception"] = Field(
         "trained", description="trained: a classifier of this study's training split; inception: Inception-v3 weights"
     )
-    name: str = Field(pattern=rf"^{SLUG}$", description="suffix of the metrics, such as digits64")
-    dim: Positive = 64
-    channels: Positive = 32
+    name: Name = Field(description="suffix of the metrics, such as digits64")
+    dim: int = Field(
+        default_factory=lambda data: 2048 if data.get("kind") == "inception" else 64,
+        ge=1,
+        le=2**16,
+        description="features of an image: 64 for kind trained; of kind inception 64, 192, 768 or, where none is given, 2048",
+    )
+    channels: int = Field(32, ge=8, le=2**16, multiple_of=8, description="of the first layer; a multiple of its 8 groups")
     steps: Positive = 500
     batch_size: Positive = 128
-    lr: float = Field(2e-3, gt=0)
-    seed: int = 0
-    weights: str | None = Field(None, description="inception only: path of the weights; null: torch-fidelity downloads them")
+    lr: float = Field(2e-3, gt=0, le=100)
+    seed: Seed = 0
+    weights: str | None = Field(None, min_length=1, description="inception only: path of the weights; null: torch-fidelity downloads them")
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="inception only: checked before the file is read")
     reference: str | None = Field(
         None,
+        min_length=1,
         description="inception only: an .npz with mu and sigma to score FID against, and perhaps pictures arr_0 (uint8, NHWC) for KID, "
         "precision and recall, instead of the test split",
     )
     reference_sha256: Sha256 | None = Field(None, description="of reference; checked before it is read")
+
+    @model_validator(mode="after")
+    def _inception_has_the_layer(self) -> FeaturesConfig:
+        if self.kind == "inception" and self.dim not in INCEPTION_DIMS:
+            raise ValueError(f"dim {self.dim}: Inception has layers of {', '.join(map(str, INCEPTION_DIMS))} features; take 2048")
+        return self
+
+
+def _warmup(usual: int) -> Any:
+    """Steps of warm-up: the usual number, and in a short training at most half of its steps, so that lr reaches its peak."""
+
+    def steps(data: dict[str, Any]) -> int:
+        return min(usual, data.get("steps", 2 * usual) // 2)
+
+    text = f"steps until lr is at its peak; where none are given {usual}, or half of the steps if that is less"
+    return Field(default_factory=steps, ge=0, le=10**9, description=text)
+
+
+def _check_warmup(training: TokenizerTraining | TrainingConfig) -> None:
+    if training.warmup >= training.steps:
+        raise ValueError(
+            f"warmup {training.warmup}: is not shorter than steps {training.steps}, lr would not reach its peak; "
+            f"give less than {training.steps}"
+        )
 
 
 class TokenizerTraining(Strict):
@@ -145,11 +195,11 @@ class TokenizerTraining(Strict):
 
     steps: Positive = 600
     batch_size: Positive = 128
-    lr: float = Field(3e-3, gt=0)
+    lr: float = Field(3e-3, gt=0, le=100)
     weight_decay: float = Field(0.0, ge=0)
-    warmup: int = Field(50, ge=0)
+    warmup: int = _warmup(50)
     clip: float = Field(1.0, gt=0)
-    ema_decay: float = Field(0.99, ge=0, lt=1)
+    ema_decay: BelowOne = 0.99
     commitment: float = Field(0.25, ge=0, description="weight of the commitment loss")
     entropy: float = Field(0.0, ge=0, description="weight of the usage entropy per scale; 0: off")
     scale_drop: Share = Field(0.5, description="share of steps that use a random subset of the scales")
@@ -157,7 +207,12 @@ class TokenizerTraining(Strict):
     restart_share: Share = Field(0.1, description="a code used less than this share of the mean use is restarted")
     log_every: Positive = 50
     save_every: Positive = 100
-    seed: int = 0
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> TokenizerTraining:
+        _check_warmup(self)
+        return self
 
 
 class TokenizerSpec(Strict):
@@ -176,14 +231,14 @@ class TrainingConfig(Strict):
     batch_size: Positive = Field(64, description="images a step, of all processes and micro-batches together")
     accumulate: Positive = Field(1, description="micro-batches a step: less memory, the same step")
     checkpointing: bool = Field(False, description="compute each block again on the way back: less memory, the same step")
-    lr: float = Field(1e-3, gt=0)
+    lr: float = Field(1e-3, gt=0, le=100)
     final_lr: Share = Field(0.1, description="share of lr that is left at the last step; decay is linear")
-    warmup: int = Field(20, ge=0)
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.95, ge=0, lt=1)
+    warmup: int = _warmup(20)
+    beta1: BelowOne = 0.9
+    beta2: BelowOne = 0.95
     weight_decay: float = Field(0.05, ge=0)
     clip: float = Field(2.0, gt=0)
-    ema_decay: float = Field(0.99, ge=0, lt=1)
+    ema_decay: BelowOne = 0.99
     eval_every: Positive = Field(50, description="steps between held-out losses; early stopping looks there")
     patience: Positive | None = Field(None, description="stop after so many looks without a better one; null: never")
     snapshot_every: Positive = Field(100, description="steps between the weights that the convergence figure scores")
@@ -211,6 +266,11 @@ class TrainingConfig(Strict):
             raise ValueError(
                 f"accumulate {self.accumulate}: does not divide batch_size {self.batch_size} into equal micro-batches"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> TrainingConfig:
+        _check_warmup(self)
         return self
 
     @model_validator(mode="after")
@@ -274,11 +334,24 @@ class DistillSettings(Strict):
     teacher: TeacherSettings
 
 
+def _once(*keys: str) -> Any:
+    """A validator that refuses a member that stands twice in one of these tuples: its rows would too."""
+
+    def check(self: BaseModel) -> BaseModel:
+        for key in keys:
+            names = [f"{value:g}" if isinstance(value, float) else str(value) for value in getattr(self, key) or ()]
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise ValueError(f"{key} {list(getattr(self, key))}: {twice[0]} stands twice; give each once")
+        return self
+
+    return model_validator(mode="after")(check)
+
+
 class EvaluationConfig(Strict):
     """How samples are scored; the same for every variant."""
 
-    num_images: int = Field(1280, ge=100, description="generated pictures per score; fewer than 100 are refused")
-    first_seed: int = Field(0, ge=0)
+    num_images: int = Field(1280, ge=MIN_IMAGES, le=10**7, description="generated images per score; fewer than 100 are refused")
+    first_seed: Seed = 0
     labels: Literal["training", "balanced"] = Field(
         "training", description="classes asked for: in the shares of the training split, or all equally often"
     )
@@ -292,21 +365,27 @@ class EvaluationConfig(Strict):
     compile: bool = Field(False, description="compile what the model calls at each scale; pays for many pictures")
     metrics: tuple[str, ...] = Field(("fidelity", "class_agreement"), strict=False, min_length=1)
 
+    _metrics_differ = _once("metrics")
+
 
 class LatencyConfig(Strict):
     """How time and memory are measured: interleaved rounds in one process."""
 
     batch_sizes: tuple[Positive, ...] = Field((1, 2, 4, 8, 16, 32, 64), strict=False, min_length=1)
-    rounds: int = Field(5, ge=2)
+    rounds: int = Field(5, ge=2, le=10**6)
     warmup: Positive = 1
     precision: Precision = "float32"
     compile: bool = Field(False, description="compile what the model calls at each scale; warm-up is excluded")
+
+    _batch_sizes_differ = _once("batch_sizes")
 
 
 class SweepConfig(Strict):
     """Many samplers of each trained model, sampled and scored by one job a model; also on each half of the sample seeds."""
 
     thresholds: tuple[Chance, ...] = Field((), strict=False, description="report the share of drawn tokens below each, per scale")
+
+    _thresholds_differ = _once("thresholds")
 
 
 class EquivalenceConfig(Strict):
@@ -316,6 +395,8 @@ class EquivalenceConfig(Strict):
     corruptions: tuple[str, ...] = Field(("uniform", "absorb"), strict=False, min_length=1)
     draws: Positive = Field(4, description="draws of the forward noise per picture")
     num_images: Positive = Field(128, description="held-out pictures")
+
+    _names_differ = _once("eps", "corruptions")
 
 
 class SnrConfig(Strict):
@@ -333,10 +414,12 @@ class ZeroShotConfig(Strict):
     inpaint: Box | None = (0.25, 0.25, 0.75, 0.75)
     outpaint: Box | None = (0.25, 0.25, 0.75, 0.75)
     super_resolution: bool = Field(True, description="keep the true tokens of the first m scales, for every m from 1 to K-1")
-    num_images: int = Field(1000, ge=100, description="held-out pictures, or all when there are fewer")
+    num_images: int = Field(1000, ge=MIN_IMAGES, le=10**7, description="held-out pictures, or all when there are fewer")
 
     @model_validator(mode="after")
     def _boxes_lie_inside(self) -> ZeroShotConfig:
+        if not (self.inpaint or self.outpaint or self.super_resolution):
+            raise ValueError("inpaint null, outpaint null, super_resolution false: no task is left; ask for one or more")
         for name in ("inpaint", "outpaint"):
             box = getattr(self, name)
             if box and not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
@@ -350,19 +433,32 @@ class ErrorPropagationConfig(Strict):
     """Share of the tokens of one scale that are replaced before the sampler goes on."""
 
     shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((0.05, 0.1, 0.25, 0.5, 1.0), strict=False, min_length=1)
-    num_images: int = Field(640, ge=100)
+    num_images: int = Field(640, ge=MIN_IMAGES, le=10**7)
+
+    _shares_differ = _once("shares")
 
 
 class Claim(Strict):
     """What a suite may confirm or refute, judged by a stated rule."""
 
-    text: str
+    text: str = Field(min_length=1)
     origin: Literal["paper", "ours"] = "ours"
     rule: str = Field("score", description="name of a judge_<name> in bench/analysis.py")
     variant: str
     against: str
-    metric: str = "fid"
-    better: Literal["lower", "higher"] = "lower"
+    metric: str = Field(
+        "fid", description="a score's name without its extractor; for rule equal a gap, such as elbo_relative_gap"
+    )
+    better: Literal["lower", "higher"] | None = Field(
+        default_factory=lambda data: better(str(data.get("metric"))),
+        description="what is claimed of the metric; follows from a known one, needed for one of your own",
+    )
+
+    @model_validator(mode="after")
+    def _two_are_compared(self) -> Claim:
+        if self.variant == self.against:
+            raise ValueError(f"variant {self.variant!r}: is compared with itself; name another one in against")
+        return self
 
 
 class Published(Strict):
@@ -380,7 +476,7 @@ Measure = Literal["scores", "sweep", "convergence", "latency", "equivalence", "s
 class Suite(Strict):
     """One table or figure: a claim, variants, what is measured."""
 
-    claim: str = Field(description="what is compared, in one sentence")
+    claim: str = Field(min_length=1, description="what is compared, in one sentence")
     claims: tuple[Claim, ...] = Field((), strict=False, description="what is judged, for the table of claims")
     published: tuple[Published, ...] = Field(
         (), strict=False, description="what others printed, for a column of its own in `scores`"
@@ -388,7 +484,7 @@ class Suite(Strict):
     core: bool = Field(True, description="part of the default run; else of `full`, or by its own target")
     measure: tuple[Measure, ...] = Field(("scores",), strict=False, min_length=1)
     variants: dict[str, SuiteEntry] = Field(min_length=1)
-    train_seeds: tuple[int, ...] | None = Field(None, strict=False, min_length=1)
+    train_seeds: tuple[Seed, ...] | None = Field(None, strict=False, min_length=1, max_length=1000)
     latency: LatencyConfig | None = Field(None, description="instead of the study's")
     sweep: SweepConfig = SweepConfig()
     equivalence: EquivalenceConfig = EquivalenceConfig()
@@ -397,6 +493,8 @@ class Suite(Strict):
     error_propagation: ErrorPropagationConfig = ErrorPropagationConfig()
     figures: tuple[str, ...] = Field((), strict=False)
     tables: tuple[str, ...] = Field((), strict=False)
+
+    _outputs_differ = _once("measure", "figures", "tables", "train_seeds")
 
     @model_validator(mode="after")
     def _published_once(self) -> Suite:
@@ -415,93 +513,28 @@ class _Named(Strict):
 class Study(Strict):
     """A study file."""
 
-    study: str = Field(pattern=rf"^{SLUG}$")
-    reduced: str | None = Field(None, description="what was cut, said in every table and figure; null: nothing")
+    study: Name
+    reduced: str | None = Field(None, min_length=1, description="what was cut, said in every table and figure; null: nothing")
     dataset: DatasetConfig
     features: FeaturesConfig
     bases: dict[str, dict[str, Any]] = Field(min_length=1)
-    train_seeds: tuple[int, ...] = Field((0, 1, 2), strict=False, min_length=1)
+    train_seeds: tuple[Seed, ...] = Field((0, 1, 2), strict=False, min_length=1, max_length=1000)
     evaluation: EvaluationConfig = EvaluationConfig()
     latency: LatencyConfig = LatencyConfig()
-    suites: dict[Annotated[str, Field(pattern=rf"^{SLUG}$")], Suite] = Field(min_length=1)
+    suites: dict[Name, Suite] = Field(min_length=1)
     _contents: Contents = PrivateAttr(default_factory=Contents)
 
-    @model_validator(mode="after")
-    def _seeds_differ(self) -> Study:
-        for seeds in (self.train_seeds, *(s.train_seeds for s in self.suites.values() if s.train_seeds)):
-            if len(set(seeds)) != len(seeds):
-                raise ValueError(f"train_seeds {list(seeds)}: each seed once")
-        return self
+    _seeds_differ = _once("train_seeds")
 
 
 # ---------------------------------------------------------------- loading
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice, and reads 1e-3 as the number that it is."""
-
-
-def _mapping(loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False) -> dict:
-    seen = set()
-    for key_node, _ in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":
-            continue
-        key = loader.construct_object(key_node, deep=deep)
-        if key in seen:
-            raise ConfigError(f"line {key_node.start_mark.line + 1}: {key!r} stands twice; give each a name of its own")
-        seen.add(key)
-    loader.flatten_mapping(node)  # YAML's own `<<` merging
-    return yaml.SafeLoader.construct_mapping(loader, node, deep)
-
-
-_StrictLoader.add_constructor("tag:yaml.org,2002:map", _mapping)
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def _explain(error: ValidationError, schema: type[BaseModel], prefix: str = "") -> str:
-    """The first validation error as `key: what is wrong`, with the nearest legal key for an unknown one."""
-    first = error.errors(include_url=False)[0]
-    where = [str(part) for part in first["loc"] if part != "[key]"]
-    key = prefix + ".".join(where)
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        return f"{key}: " + unknown("key", where[-1], _legal_keys(schema, where[:-1])) + more
-    if first["type"] == "missing":
-        return f"{key}: is missing{more}"
-    value = first.get("input")
-    shown = "" if isinstance(value, dict) else f", got {value!r}"
-    return f"{key or prefix.rstrip('.')}: {first['msg'].removeprefix('Value error, ')}{shown}{more}".removeprefix(": ")
-
-
-def _legal_keys(schema: Any, where: list[str]) -> list[str]:
-    for part in where:
-        if isinstance(schema, type) and issubclass(schema, BaseModel):
-            schema = schema.model_fields[part].annotation
-        else:  # dict[str, X]
-            schema = schema.__args__[-1]
-    return list(schema.model_fields)
 
 
 def _validate(schema: type[BaseModel], data: Any, prefix: str = "") -> Any:
     try:
         return schema.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(_explain(error, schema, prefix)) from None
-
-
-def read_yaml(path: Path) -> dict:
-    """A YAML file as a mapping, strictly. Raises ConfigError."""
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except FileNotFoundError:
-        raise ConfigError("no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not readable as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise ConfigError("holds no settings: a study is a mapping of keys")
-    return data
+        raise ConfigError(explain(error, schema, prefix)) from None
 
 
 def study_name(path: str | Path) -> str:
@@ -524,7 +557,7 @@ def load_study(path: str | Path, contents: Contents | None = None) -> Plan:
         study._contents = contents or Contents()
         return expand(study)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(one_line(f"{path}: {error}")) from None
 
 
 def _set(settings: dict, dotted: str, value: Any, prefix: str) -> None:
@@ -537,9 +570,18 @@ def _set(settings: dict, dotted: str, value: Any, prefix: str) -> None:
     node[last] = value
 
 
-def entries_of(suite: Suite) -> dict[str, tuple[str, SuiteEntry, dict[str, Any]]]:
+MOST_VARIANTS = 1000  # of a suite
+
+
+def entries_of(suite: Suite, at: str = "") -> dict[str, tuple[str, SuiteEntry, dict[str, Any]]]:
     """The variants of a suite by name, grids expanded: name of the entry, the entry with the grid's values in its delta, the values."""
     found: dict[str, tuple[str, SuiteEntry, dict[str, Any]]] = {}
+    counts = {name: math.prod(map(len, entry.grid.values())) for name, entry in suite.variants.items()}
+    if (count := sum(counts.values())) > MOST_VARIANTS:
+        most = max(counts, key=counts.get)
+        raise ConfigError(
+            f"{at}variants: {count:,} with their grids, of {most!r} alone {counts[most]:,}; {MOST_VARIANTS} a suite are the most"
+        )
     for name, entry in suite.variants.items():
         for values in itertools.product(*entry.grid.values()):
             chosen = dict(zip(entry.grid, values))
@@ -547,7 +589,7 @@ def entries_of(suite: Suite) -> dict[str, tuple[str, SuiteEntry, dict[str, Any]]
             plain = SuiteEntry(base=entry.base, delta={**entry.delta, **chosen})
             full = ", ".join((name, *words))
             if found.setdefault(full, (name, plain, chosen)) != (name, plain, chosen):
-                raise ConfigError(f"variants.{full}: two different variants have this name; name one otherwise")
+                raise ConfigError(f"{at}variants.{full}: two different variants have this name; name one otherwise")
     return found
 
 
@@ -814,6 +856,7 @@ class Plan:
     jobs: dict[str, Job] = field(default_factory=dict)
     suites: dict[str, set[str]] = field(default_factory=dict)
     identities: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)  # what is legal and hardly meant, to be said once before any work
 
     def add(self, suite: str, job: Job) -> str:
         job.paths.update(paths_of(self.study, job.config))
@@ -903,12 +946,16 @@ def expand(study: Study) -> Plan:
     """Every job of a study, each once however many suites share it. Raises ConfigError for what does not fit together."""
     plan = Plan(study)
     _check_names(study)
+    for problem in checks.problems(study):
+        raise ConfigError(problem)
+    resolved: dict[str, suite_checks.Resolved] = {}
     for suite_name, suite in study.suites.items():
         plan.suites[suite_name] = set()
         variants: dict[str, Variant] = {}
         known: dict[str, dict[str, Any]] = {}
-        for name, (group, _, values) in entries_of(suite).items():
-            variant = resolve_variant(study, suite_name, name)
+        timed_only = suite.measure == ("latency",)
+        for name, (group, entry, values) in entries_of(suite, f"suites.{suite_name}.").items():
+            variant = _resolve(study, entry, f"suites.{suite_name}.variants.{name}", timed_only)
             identity = _identity(study, variant) | {"group": group, "grid": values}
             twin = next((other for other, found in known.items() if _equal(found, identity, suite)), None)
             if twin is not None and known[twin]["group"] == group and suite.variants[group].grid:
@@ -917,6 +964,8 @@ def expand(study: Study) -> Plan:
                 raise ConfigError(f"suites.{suite_name}.variants.{name}: has the same settings as {twin!r}; change or remove it")
             known[name], variants[name] = identity, variant
         plan.identities[suite_name] = known
+        groups = {name: identity["group"] for name, identity in known.items()}
+        resolved[suite_name] = suite_checks.Resolved(suite, variants, groups)
         for number in suite.published:
             if number.variant not in variants:
                 raise ConfigError(f"suites.{suite_name}.published.variant: " + unknown("variant", number.variant, variants))
@@ -925,13 +974,23 @@ def expand(study: Study) -> Plan:
                 if getattr(claim, key) not in (legal := {**variants, **suite.variants}):
                     raise ConfigError(f"suites.{suite_name}.claims.{key}: " + unknown("variant", getattr(claim, key), legal))
             _known(f"suites.{suite_name}.claims.rule", "bench/analysis.py", "judge", claim.rule)
-            if (claim.rule, claim.metric) == ("tuned", "kid"):
-                raise ConfigError(
-                    f"suites.{suite_name}.claims.metric: 'kid' is not scored on halves of the seeds; rule tuned takes fid"
-                )
-        for measure in suite.measure:
-            globals()[f"_add_{measure}"](plan, suite_name, variants)
+    for problem in suite_checks.problems(study, resolved):
+        raise ConfigError(problem)
+    plan.warnings = [*checks.cautions(study), *suite_checks.cautions(study, resolved)]
+    for suite_name, one in resolved.items():
+        for measure in one.suite.measure:
+            globals()[f"_add_{measure}"](plan, suite_name, one.variants)
+    _check_run_ids(plan)
     return plan
+
+
+def _check_run_ids(plan: Plan) -> None:
+    """Names of jobs become names of folders, which file systems limit."""
+    for run_id in plan.jobs:
+        if len(name := run_id.split("/")[1].encode()) > 200:
+            raise ConfigError(
+                f"{run_id[:60]}...: {len(name)} bytes are too long for the name of a folder; shorten schedule and names"
+            )
 
 
 def _equal(known: dict[str, Any], identity: dict[str, Any], suite: Suite) -> bool:
@@ -1223,6 +1282,8 @@ def _add_latency(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
 
 def main() -> None:
     """Check a study and say what it would run: `python -m bench.config STUDY.yaml [full] [--name] [--files]`."""
+    if len(sys.argv) < 2:
+        sys.exit(f"error: no study given; {main.__doc__.split(': ', 1)[1]}")
     try:
         plan = load_study(sys.argv[1])
     except ConfigError as error:
@@ -1234,6 +1295,9 @@ def main() -> None:
         problem = refused_function(sys.argv[1], plan, plan.jobs_of(scope))
         if problem:
             sys.exit(f"error: {problem}")
+    if "--name" not in sys.argv:  # who asks for the name goes on to run the study, which says them
+        for warning in plan.warnings:
+            print(f"warning: {sys.argv[1]}: {warning}", file=sys.stderr)
     print(plan.study.study if "--name" in sys.argv else "\n".join(plan.jobs_of("full")))
 
 

@@ -24,12 +24,12 @@ import torch
 
 from srdd.lookup import find
 
-from .config import SLUG, FeaturesConfig
+from .checks import MIN_IMAGES
+from .config import SLUG, ConfigError, FeaturesConfig
 from .features import Classifier, batches, classify, import_torchvision, load_classifier, register
 from .reference import Reference
 from .verb import is_out_of_memory
 
-MIN_IMAGES = 100
 BASELINES = ("floor_", "reconstruction_")
 UNITS = {"precision": "share", "recall": "share", "class_agreement": "share"}
 
@@ -60,8 +60,13 @@ class Extractor:
         import_torchvision()
         from torch_fidelity.utils import create_feature_extractor
 
-        path, cuda = self.config.weights, self.device.type == "cuda"
-        return create_feature_extractor(name, list(self.layers), cuda, feature_extractor_weights_path=path, verbose=False)
+        path, cuda = self.config.weights and str(Path(self.config.weights).expanduser()), self.device.type == "cuda"
+        try:
+            return create_feature_extractor(name, list(self.layers), cuda, feature_extractor_weights_path=path, verbose=False)
+        except Exception as error:  # of urllib, pickle or load_state_dict: a download that fails, a file of something else
+            if self.classifier is not None or is_out_of_memory(error):
+                raise
+            raise ConfigError(_no_weights(path, error)) from error
 
     @torch.no_grad()
     def features(self, pictures: object) -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,6 +89,19 @@ class Extractor:
         if id(pictures) not in self._known:
             self._known[id(pictures)] = pictures, self.features(pictures)[0]  # kept alive, so that its id stays its own
         return self._known[id(pictures)][1]
+
+
+def _no_weights(path: str | None, error: Exception) -> str:
+    """One line for Inception's weights that cannot be had."""
+    words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    if path is not None:
+        return (
+            f"features.weights: {path} holds no weights of Inception-v3 as torch-fidelity reads them ({words}); give its own file"
+        )
+    return (
+        f"features.weights: null: torch-fidelity cannot download Inception's weights ({words}); fetch the file where there is a network, "
+        "and give features.weights its path and features.sha256 its sum"
+    )
 
 
 @dataclass(frozen=True)

@@ -1,32 +1,51 @@
-"""Verb: train the feature network of the scores on the training split (or check Inception's weights)."""
+"""Verb: train the feature network of the scores on the training split, or open Inception's weights and the reference.
+
+Whatever scores need and cannot have ends here, in one line, and not after the trainings.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
+from .checks import MIN_IMAGES
 from .config import ConfigError, DatasetConfig, FeaturesConfig
 from .features import Classifier, classify, loss, save_classifier
 from .labels import in_shares
+from .metrics import Extractor
 from .prepare import open_split
 from .progress import Progress
-from .reference import read_reference
+from .reference import StreamedPictures, open_reference
 from .training import batch_indices, check_finite, learning_rate
 from .verb import Run, check_file, main
 
 ACCURACY_IMAGES = 10_000
+WARMUP = 20  # steps, or half of a short training, so that lr reaches its peak
+
+
+def open_inception(run: Run, config: FeaturesConfig) -> None:
+    """Read the weights, look at two images with them, and read the reference. Raises ConfigError for what does not fit."""
+    if config.weights is not None:
+        if config.sha256 is None:
+            raise ConfigError("features.sha256: is missing; weights given by path are checked before they are read")
+        check_file(config.weights, config.sha256, "features.weights")
+    found = Extractor(config, run.device, run.out).features(np.zeros((2, 3, 32, 32), np.uint8))[0].shape[1]
+    if found != config.dim:
+        raise ConfigError(f"features.dim: {config.dim}: the layer of these weights has {found} features")
+    pictures = open_reference(config, run.inputs["data"]).pictures
+    if config.reference is not None:
+        given = len(pictures) if isinstance(pictures, StreamedPictures) else 0
+        run.add("reference_images", given, "images")
+    if len(pictures) < MIN_IMAGES:
+        raise ConfigError(
+            f"features.reference: {len(pictures)} images to score against, of the file or the test split; {MIN_IMAGES} or more are needed"
+        )
 
 
 def work(run: Run) -> None:
     config, data = run.settings("features", FeaturesConfig), run.settings("dataset", DatasetConfig)
     if config.kind == "inception":
-        if config.weights is not None:
-            if config.sha256 is None:
-                raise ConfigError("features.sha256: is missing; weights given by path are checked before they are read")
-            check_file(config.weights, config.sha256, "features.weights")
-        if config.reference is not None:
-            pictures = read_reference(config).pictures
-            run.add("reference_images", 0 if pictures is None else len(pictures), "images")
+        open_inception(run, config)
         return
     train, test = open_split(run.inputs["data"], "train"), open_split(run.inputs["data"], "test")
     shape = {"channels": data.channels, "image_size": data.image_size, "num_classes": data.num_classes}
@@ -37,7 +56,7 @@ def work(run: Run) -> None:
     progress = Progress(run.run_id, config.steps)
     for step in range(config.steps):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, config.steps, config.lr, 20, 0.0)
+            group["lr"] = learning_rate(step, config.steps, config.lr, min(WARMUP, config.steps // 2), 0.0)
         indices = batch_indices(len(train), config.batch_size, config.seed, step)
         labels = torch.from_numpy(train.labels_N[indices]).to(run.device)
         value = loss(model, train.read(indices).to(run.device), labels)

@@ -9,8 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from .lookup import is_own
 from .schedule import ScaleSchedule
 
-Positive = Annotated[int, Field(ge=1)]
+# an upper bound far above every use: a number beyond it is a slip, and would end in MemoryError hours later. A field with a bound of
+# its own says all of its bounds itself: those of an alias and of Field do not add up
+Positive = Annotated[int, Field(ge=1, le=10**9)]
+Side = Annotated[int, Field(ge=1, le=8192)]
+Width = Annotated[int, Field(ge=1, le=2**20)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]  # at 1 nothing would be left
 
 
 class Strict(BaseModel):
@@ -19,8 +24,15 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+MOST_SIDE = 1024  # tokens; 64 times the official 16
+
+
 def _check_patch_nums(value: tuple[int, ...]) -> tuple[int, ...]:
-    ScaleSchedule(value)
+    schedule = ScaleSchedule(value)
+    if schedule.latent_size > MOST_SIDE:
+        raise ValueError(f"side {schedule.latent_size}: a grid of more than {MOST_SIDE} x {MOST_SIDE} tokens is refused")
+    if len(schedule.name) > 160:
+        raise ValueError(f"{schedule.num_scales} scales: too many for the name of a file; give fewer")
     return value
 
 
@@ -38,18 +50,20 @@ class _Scheduled(Strict):
 class TokenizerConfig(_Scheduled):
     """Sizes of the multi-scale VQ-VAE (VAR, arXiv 2404.02905, section 3.2; official: vae_ch160v4096z32)."""
 
-    image_size: Positive
+    image_size: Side
     in_channels: Literal[1, 3] = 3
-    codebook_size: Positive = Field(4096, ge=2, description="V")
-    codebook_dim: Positive = Field(32, description="C")
-    channels: Positive = Field(160, description="width of the first level; a multiple of norm_groups")
-    channel_multipliers: tuple[Positive, ...] = Field((1, 1, 2, 2, 4), strict=False, min_length=1)
-    num_res_blocks: Positive = 2
+    codebook_size: int = Field(4096, ge=2, le=2**24, description="V; one code alone says nothing")
+    codebook_dim: Width = Field(32, description="C")
+    channels: Width = Field(160, description="width of the first level; a multiple of norm_groups")
+    channel_multipliers: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field(
+        (1, 1, 2, 2, 4), strict=False, min_length=1, max_length=14
+    )
+    num_res_blocks: int = Field(2, ge=1, le=1000)
     attention: bool = Field(True, description="self-attention in the last level and the middle")
-    norm_groups: Positive = 32
-    num_phi: Positive = Field(4, description="phi convolutions shared over the scales")
+    norm_groups: Width = 32
+    num_phi: int = Field(4, ge=1, le=1000, description="phi convolutions shared over the scales")
     phi_ratio: Share = Field(0.5, description="share of the convolution in phi")
-    dropout: Share = 0.0
+    dropout: BelowOne = 0.0
 
     @property
     def downsampling(self) -> int:
@@ -77,28 +91,34 @@ class TokenizerConfig(_Scheduled):
 class ModelConfig(_Scheduled):
     """Sizes of the scale transformer (VAR, arXiv 2404.02905, section 3.3), and its attention mask."""
 
-    codebook_size: Positive = Field(4096, ge=2, description="V")
-    codebook_dim: Positive = Field(32, description="C")
-    num_classes: int = Field(1000, ge=0, description="0: unconditional")
-    history: int | None = Field(None, ge=0, description="scale k sees scales k-history...k; null: all (VAR), 0: its own (SDD)")
+    codebook_size: int = Field(4096, ge=2, le=2**24, description="V; one code alone says nothing")
+    codebook_dim: Width = Field(32, description="C")
+    num_classes: int = Field(1000, ge=0, le=10**6, description="0: unconditional")
+    history: int | None = Field(
+        None, ge=0, le=1000, description="scale k sees scales k-history...k; null: all (VAR), 0: its own (SDD)"
+    )
     mask: str | None = Field(None, description="name of a mask_<name> in srdd/masks.py, instead of history")
-    depth: Positive = 16
-    width: Positive = 1024
-    heads: Positive = 16
-    mlp_ratio: float = Field(4.0, gt=0)
+    depth: int = Field(16, ge=1, le=1000)
+    width: Width = 1024
+    heads: Width = 16
+    mlp_ratio: float = Field(4.0, gt=0, le=1000)
     qk_norm: bool = Field(True, description="L2-normalised queries and keys with a learned scale per head")
     shared_adaln: bool = Field(False, description="one AdaLN projection for all blocks, as in the depth-36 model")
-    class_dropout: Share = Field(0.1, description="share of training images that lose their class")
+    class_dropout: BelowOne = Field(
+        0.1, description="share of training images that lose their class; at 1 no class would be learned"
+    )
     mask_prob: Share = Field(
         0.0, description="share of scales trained with some of their own tokens revealed; 0: cannot be refined"
     )
-    drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.0, description="stochastic depth of the last block")
-    init_gamma: float = Field(1e-5, ge=0, description="factor on the initial residual gates")
+    drop_path: BelowOne = Field(0.0, description="stochastic depth of the last block")
+    init_gamma: float = Field(1e-5, ge=0, le=1000, description="factor on the initial residual gates")
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> ModelConfig:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if round(self.width * self.mlp_ratio) < 1:
+            raise ValueError(f"mlp_ratio {self.mlp_ratio}: leaves no hidden unit at width {self.width}; give more")
         if self.mask is not None and self.history is not None:
             raise ValueError(f"mask {self.mask!r} and history {self.history} exclude each other; remove one")
         return self
@@ -134,22 +154,24 @@ class SamplerConfig(Strict):
     """
 
     name: str = Field("var", description="name of a sample_<name> in srdd/sampling.py")
-    cfg_scale: float = Field(1.0, ge=1.0)
+    cfg_scale: float = Field(1.0, ge=1.0, le=1000.0)
     cfg_ramp: str = Field("linear", description="name of a ramp_<name> in srdd/guidance.py")
-    temperature: float = Field(1.0, gt=0.0)
-    top_k: int | None = Field(None, ge=1, description="draw among the k likeliest codes; null: all")
+    temperature: float = Field(1.0, ge=0.001, le=1000.0)
+    top_k: int | None = Field(None, ge=1, le=2**24, description="draw among the k likeliest codes; null: all")
     top_p: float = Field(1.0, gt=0.0, le=1.0, description="draw among the likeliest codes that hold this mass")
     sr_steps: int = Field(
-        0, ge=0, description="SR: redraws of the tokens below p_resample from the same distribution, no network call"
+        0, ge=0, le=10_000, description="SR: redraws of the tokens below p_resample from the same distribution, no network call"
     )
-    refine_steps: int = Field(0, ge=0, description="MR: passes after the first at every refined scale, one network call each")
+    refine_steps: int = Field(
+        0, ge=0, le=10_000, description="MR: passes after the first at every refined scale, one network call each"
+    )
     select: str = Field(
         "threshold", description="name of a select_<name> in srdd/sampling.py: which tokens a pass masks and redraws"
     )
     p_resample: Chance = Field(0.1, description="redraw tokens whose probability is below; for SR and for select threshold")
     resample_fraction: float = Field(0.5, gt=0.0, le=1.0, description="share that is redrawn; for select lowest and random")
     commit_above: Chance = Field(0.9, description="keep positions whose likeliest code has this probability; for select dynamic")
-    entropy_bound: float = Field(1.0, gt=0.0, description="nats that one pass may commit together; for select entropy")
+    entropy_bound: float = Field(1.0, gt=0.0, le=1e9, description="nats that one pass may commit together; for select entropy")
     refine_scales: tuple[int, ...] | None = Field(None, strict=False, description="scales k that SR and MR touch; null: all")
 
     @model_validator(mode="after")
@@ -160,6 +182,13 @@ class SamplerConfig(Strict):
             )
         if self.refine_scales is not None and any(k < 0 for k in self.refine_scales):
             raise ValueError(f"refine_scales {list(self.refine_scales)}: scales count from 0")
+        # equal samplers have one name: an order or a copy would make another of them, and none is no refinement
+        if self.refine_scales is not None and (
+            not self.refine_scales or list(self.refine_scales) != sorted(set(self.refine_scales))
+        ):
+            raise ValueError(
+                f"refine_scales {list(self.refine_scales)}: give one or more, each once, from coarse to fine; null: all"
+            )
         return self
 
     @property

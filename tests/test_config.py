@@ -44,8 +44,12 @@ def claim(**keys):
 
 
 def grid(values):
-    """Changes that turn the variant SDD of the smoke study into a grid."""
-    return {"suites/main/variants/SDD": {"base": "var", "delta": {"model.history": 0}, "grid": values}}
+    """Changes that turn the variant SDD of the smoke study into a grid; the suite's claim is about SDD as one variant."""
+    return {"suites/main/variants/SDD": {"base": "var", "delta": {"model.history": 0}, "grid": values}, "suites/main/claims": []}
+
+
+# changes that leave of the suite main what any measure can feed
+BARE = {"suites/main/figures": [], "suites/main/tables": [], "suites/main/claims": []}
 
 
 SUM = "a" * 64
@@ -263,7 +267,7 @@ def test_the_refined_variant_itself_is_sound(tmp_path):
     """Catches cases above that are refused for another reason than theirs."""
     plan = load_study(edited(tmp_path, **refined(mask_prob=0.5, p_resample=0.3, refine_scales=[1, 2])))
     assert set(plan.identities["main"]) == {"VAR", "SDD", "SRDD"}
-    plan = load_study(edited(tmp_path, **{"suites/main/measure": ["sweep"]}))
+    plan = load_study(edited(tmp_path, **{"suites/main/measure": ["sweep"], "suites/main/figures": ["fid"]}))
     assert any(run.startswith("sweep/") for run in plan.suites["main"])
     corrupted = {"bases/var/training/corruption": "uniform", "bases/var/training/eps": 0.1}
     assert load_study(edited(tmp_path, **corrupted)).jobs
@@ -385,7 +389,7 @@ def test_imported_weights_are_one_job_and_no_training(tmp_path):
 def test_all_but_convergence_can_be_asked_of_imported_weights(tmp_path, measure):
     """Catches a measure whose jobs do not find the imported model; time needs no weights at all."""
     plan = load_study(
-        edited(tmp_path, **imported(), **{"suites/main/measure": [measure], "suites/main/figures": [], "suites/main/tables": []})
+        edited(tmp_path, **imported(), **BARE, **{"suites/main/measure": [measure]})
     )
     jobs = [plan.jobs[run] for run in plan.suites["main"] if run.startswith(f"{measure}/")]
     assert jobs and all(set(job.inputs.values()) <= plan.suites["main"] for job in jobs)

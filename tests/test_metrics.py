@@ -36,7 +36,7 @@ def trained(channels=3):
 
 def inception(**settings):
     """An extractor of the kind inception without its 90 MB."""
-    extractor = Extractor(FeaturesConfig(kind="inception", name="stub12", dim=12, **settings), CPU, Path("."))
+    extractor = Extractor(FeaturesConfig(kind="inception", name="stub64", dim=64, **settings), CPU, Path("."))
     extractor.__dict__["network"] = StubInception()
     return extractor
 
@@ -95,10 +95,10 @@ def test_a_given_reference_is_what_scores_are_held_against(held_out, with_pictur
     given, split = (
         numbers(generated, Reference(ArrayPictures(images, np.zeros(130))), extractor) for images in (real, pictures(2, shift=90))
     )
-    assert found["fid_stub12"] == pytest.approx(given["fid_stub12"], rel=1e-3) != pytest.approx(split["fid_stub12"], rel=0.1)
+    assert found["fid_stub64"] == pytest.approx(given["fid_stub64"], rel=1e-3) != pytest.approx(split["fid_stub64"], rel=0.1)
     others = [name for name in found if not name.startswith("fid")]
     assert [found[name] for name in others] == [(given if with_pictures else split)[name] for name in others]
-    assert given["kid_stub12"] != split["kid_stub12"]
+    assert given["kid_stub64"] != split["kid_stub64"]
 
 
 def test_the_floor_of_a_reference_is_zero_for_its_own_pictures(held_out):
@@ -106,18 +106,18 @@ def test_the_floor_of_a_reference_is_zero_for_its_own_pictures(held_out):
     real = reference_file(held_out / "ref.npz")
     extractor = inception(reference=str(held_out / "ref.npz"))
     found = numbers(real, open_reference(extractor.config, held_out), extractor)
-    assert abs(found["fid_stub12"]) < 1e-6 and found["precision_stub12"] == found["recall_stub12"] == 1
+    assert abs(found["fid_stub64"]) < 1e-6 and found["precision_stub64"] == found["recall_stub64"] == 1
 
 
 @pytest.mark.parametrize(
     "changes, words",
     [
         ({"sigma": None}, "sigma"),
-        ({"mu": np.zeros(7)}, "dim 12"),
-        ({"sigma": np.full((12, 12), np.nan)}, "finite"),
+        ({"mu": np.zeros(7)}, "dim 64"),
+        ({"sigma": np.full((64, 64), np.nan)}, "finite"),
         ({"arr_0": np.zeros((130, 8, 8, 3), np.float32)}, "uint8"),
         ({"arr_0": np.zeros((130, 3, 8, 8), np.uint8)}, "(N, S, S, 3)"),
-        ({"mu": np.array(["a"] * 12)}, "float"),
+        ({"mu": np.array(["a"] * 64)}, "float"),
     ],
 )
 def test_bad_references_are_one_line(tmp_path, changes, words):

@@ -166,7 +166,7 @@ def test_an_imported_model_is_scored_as_a_trained_one(suite):
         shown.loc["VAR", "Published FID (its own evaluator)"] == "1.25 (nobody)"
         and shown.loc["SDD", "Published FID (its own evaluator)"] == ""
     )
-    assert "1.25" not in shown.loc["VAR", "FID (stub12)"]
+    assert "1.25" not in shown.loc["VAR", "FID (stub64)"]
     for words in (
         "reference.npz, its statistics for FID and its 120 pictures",
         "VAR: imported weights",

@@ -41,9 +41,13 @@ def read_study():
             legal = "whole numbers from 1" if key == "processes" else ", ".join(OPTIONS[key])
             stop(f"--config {key}={config[key]}: not legal (there are: {legal})")
     try:
-        return files[0], load_study(files[0], known_contents(files[0]))
+        plan = load_study(files[0], known_contents(files[0]))
     except ConfigError as error:
         stop(error)
+    if workflow.is_main_process:  # jobs on other machines read the study again
+        for warning in plan.warnings:
+            print(f"warning: {files[0]}: {warning}", file=sys.stderr)
+    return files[0], plan
 
 
 def known_contents(file):

@@ -1,0 +1,254 @@
+"""Reading a study's YAML strictly, and one line for whatever is wrong with it. Imports no torch.
+
+A YAML file may hold anything: other encodings, dates, aliases that grow without end, nesting
+without end. What a study
+cannot mean is refused here, before any other code meets it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import stat
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from srdd.lookup import unknown
+
+from .errors import ConfigError
+
+MOST_VALUES = 100_000  # of a study with its aliases written out
+MOST_LEVELS = 40
+MOST_SHOWN = 120  # characters of a refused value
+MOST_WORDS = 1500  # characters of a message
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice, and reads 1e-3 as the number that it is."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (yaml.YAMLError, ConfigError, RecursionError):
+            raise
+        except (
+            Exception
+        ) as error:  # PyYAML's constructors let through whatever a bad value makes Python raise
+            kind = node.tag.rsplit(":", 1)[-1]
+            value = f"{shown(node.value)} is" if isinstance(node, yaml.ScalarNode) else "this is"
+            words = f" ({error})" if type(error) is ValueError else ""
+            raise ConfigError(
+                f"line {node.start_mark.line + 1}: {value} no {kind}{words}; write a word in quotes"
+            ) from None
+
+
+def _mapping(loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False) -> dict:
+    seen = set()
+    for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
+        at = f"line {key_node.start_mark.line + 1}"
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise ConfigError(f"{at}: a list or mapping as a key; a key is a word")
+        key = loader.construct_object(key_node, deep=deep)
+        if key in seen:
+            raise ConfigError(f"{at}: {key!r} stands twice; give each a name of its own")
+        seen.add(key)
+    loader.flatten_mapping(node)  # YAML's own `<<` merging
+    return yaml.SafeLoader.construct_mapping(loader, node, deep)
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:map", _mapping)
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def one_line(text: str) -> str:
+    """A message without line breaks and control characters; a very long one is cut."""
+    text = " ".join(text.split())
+    text = text if len(text) <= MOST_WORDS else f"{text[: MOST_WORDS - 300]} ... {text[-200:]}"
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
+def _text_of(path: Path) -> str:
+    """The characters of a file. Raises ConfigError."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ConfigError("is no file; give the YAML file of a study")
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError("no such file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"not readable as YAML: no UTF-8 text at byte {error.start}; save it as UTF-8"
+        ) from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"cannot be read ({reason}); change its rights or its path") from None
+
+
+def read_yaml(path: Path) -> dict:
+    """A YAML file as a mapping of plain values, strictly. Raises ConfigError."""
+    text = _text_of(path)
+    try:
+        data = yaml.load(text, Loader=_StrictLoader)
+    except ConfigError:
+        raise
+    except RecursionError:
+        raise ConfigError(
+            f"not readable as YAML: nested deeper than {MOST_LEVELS} levels"
+        ) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not readable as YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise ConfigError("holds no settings: a study is a mapping of keys")
+    _size(data, {}, 1)
+    for problem in _not_plain(data, ""):
+        raise ConfigError(problem)
+    return data
+
+
+def _size(node: Any, known: dict[int, tuple[int, int] | None], level: int) -> tuple[int, int]:
+    """How many values and levels a node has with its aliases written out, each alias counted
+    once. Raises ConfigError."""
+    if not isinstance(node, (dict, list)):
+        return 1, 0
+    if id(node) not in known:
+        if level > MOST_LEVELS:
+            raise ConfigError(f"nested deeper than {MOST_LEVELS} levels; no setting is")
+        known[id(node)] = None
+        parts = [
+            _size(part, known, level + 1)
+            for part in (node.values() if isinstance(node, dict) else node)
+        ]
+        values, levels = (
+            1 + sum(size for size, _ in parts),
+            1 + max((height for _, height in parts), default=0),
+        )
+        known[id(node)] = values, levels
+    if known[id(node)] is None:
+        raise ConfigError("holds an alias (*) that contains itself; write it out")
+    values, levels = known[id(node)]
+    if values > MOST_VALUES:
+        raise ConfigError(
+            f"holds more than {MOST_VALUES:,} values with its aliases (*) written out; no study "
+            "needs them"
+        )
+    if levels > MOST_LEVELS:
+        raise ConfigError(
+            f"nested deeper than {MOST_LEVELS} levels with its aliases (*) written out; no "
+            "setting is"
+        )
+    return values, levels
+
+
+def _not_plain(node: Any, at: str) -> Iterator[str]:
+    """What no setting can be: a key that is no text, a date, binary data, a set, a number that
+    is none."""
+    if isinstance(node, dict):
+        for key, part in node.items():
+            if not isinstance(key, str):
+                yield f"{at}{shown(key)}: is no text but {_kind(key)}; write the key in quotes"
+            elif len(key) > 200:
+                yield f"{at}{shown(key)}: a name of {len(key):,} characters; 200 are the most"
+            elif not key.strip() or not key.isprintable():
+                yield f"{at}{shown(key)}: an empty name or one with line breaks; write a word"
+            else:
+                yield from _not_plain(part, f"{at}{key}.")
+    elif isinstance(node, list):
+        for i, part in enumerate(node):
+            yield from _not_plain(part, f"{at}{i}.")
+    elif isinstance(node, float) and not math.isfinite(node):
+        yield f"{at.rstrip('.')}: {node} is no finite number"
+    elif not isinstance(node, (str, int, float, type(None))):
+        yield (
+            f"{at.rstrip('.')}: {shown(node)} is {_kind(node)}; write numbers and words, a word "
+            "that looks otherwise in quotes"
+        )
+
+
+def _kind(value: Any) -> str:
+    names = {
+        bool: "a truth value",
+        int: "a whole number",
+        float: "a number",
+        type(None): "null",
+        bytes: "binary data",
+    }
+    return names.get(type(value), f"a {type(value).__name__}")
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: a long one is cut."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more digits than Python writes
+        text = f"a number of {value.bit_length() * 3 // 10 + 1} digits"
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+
+
+# ---------------------------------------------------------------- errors of the schema
+
+
+def explain(error: ValidationError, schema: type[BaseModel], prefix: str = "") -> str:
+    """The first validation error as `key: what is wrong`, with the nearest legal key for an
+    unknown one."""
+    first = error.errors(include_url=False)[0]
+    where = [str(part) for part in first["loc"] if part != "[key]"]
+    key = prefix + ".".join(where)
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return f"{key}: " + unknown("key", where[-1], _legal_keys(schema, where[:-1])) + more
+    if first["type"] == "missing":
+        return f"{key}: is missing{more}"
+    value, words = first.get("input"), first["msg"].removeprefix("Value error, ")
+    got = (
+        ""
+        if isinstance(value, dict) and first["type"] == "value_error"
+        else f", got {_shortly(value)}"
+    )
+    return f"{key or prefix.rstrip('.')}: {words}{got}{more}".removeprefix(": ")
+
+
+def _shortly(value: Any) -> str:
+    """A refused value; of a mapping its keys alone."""
+    if isinstance(value, dict):
+        return f"a mapping of {shown(sorted(map(str, value)))}" if value else "an empty mapping"
+    return shown(value)
+
+
+def _parts(annotation: Any) -> list[Any]:
+    """What an annotation may stand for: members of a union, what is annotated."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [part for member in get_args(annotation) for part in _parts(member)]
+    if hasattr(annotation, "__metadata__"):
+        return _parts(get_args(annotation)[0])
+    return [annotation]
+
+
+def _legal_keys(schema: Any, where: list[str]) -> list[str]:
+    """Keys of the model at a place of a schema; none where there is no model."""
+    found = [schema]
+    for part in where:
+        inside = []
+        for each in found:
+            if isinstance(each, type) and issubclass(each, BaseModel):
+                if part in each.model_fields:
+                    inside += _parts(each.model_fields[part].annotation)
+            elif get_args(each):  # dict[str, X], tuple[X, ...]
+                inside += _parts([a for a in get_args(each) if a is not Ellipsis][-1])
+        found = inside
+    models = [each for each in found if isinstance(each, type) and issubclass(each, BaseModel)]
+    return [key for model in models for key in model.model_fields]

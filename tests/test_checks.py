@@ -1,0 +1,575 @@
+"""What a study asks for and cannot get is refused before any work; what it hardly means is said."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_config import BARE, edited, grid
+
+from bench import checks, suite_checks
+from bench.checks import enough_images, few_for_features, needs_of
+from bench.config import ConfigError, FeaturesConfig, TokenizerTraining, TrainingConfig, load_study
+from bench.scores import better
+from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
+from srdd.lookup import names_in
+from workflow import snakemake
+
+ROOT = Path(__file__).resolve().parent.parent
+BASE, MAIN = "bases/var", "suites/main"
+INCEPTION = {"kind": "inception", "name": "inception"}
+
+
+def measured(*measures, **keys):
+    """Changes of the suite main: other measures, and nothing that they cannot feed but what is
+    given."""
+    return {
+        **BARE,
+        f"{MAIN}/measure": list(measures),
+        **{f"{MAIN}/{key}": value for key, value in keys.items()},
+    }
+
+
+def claimed(**keys):
+    return {
+        f"{MAIN}/claims": [{"text": "one is better", "variant": "SDD", "against": "VAR", **keys}]
+    }
+
+
+MR = {"model.mask_prob": 0.5, "sampler.name": "srdd"}
+
+
+def resampled(values, **more):
+    """The suite main with a grid of mask resampling and a heat map."""
+    entry = {"base": "var", "delta": {**MR, **more}, "grid": values}
+    return measured("sweep", figures=["heat_maps"], variants={"VAR": {"base": "var"}, "MR": entry})
+
+
+BAD = {
+    # sizes that do not fit, and trainings that end before they begin
+    "one code": (
+        {f"{BASE}/tokenizer/config/codebook_size": 1},
+        ["tokenizer.config.codebook_size", "2", "got 1"],
+    ),
+    "one code of a model": ({f"{BASE}/model/codebook_size": 1}, ["model.codebook_size", "1", "16"]),
+    "side of a billion": (
+        {f"{BASE}/tokenizer/config/patch_nums": [1, 10**9]},
+        ["patch_nums", "1000000000", "1024"],
+    ),
+    "image of a billion": ({"dataset/image_size": 10**9}, ["dataset.image_size", "8192"]),
+    "no class learned": (
+        {f"{BASE}/model/class_dropout": 1.0},
+        ["model.class_dropout", "less than 1", "1.0"],
+    ),
+    "nothing left of a layer": (
+        {f"{BASE}/tokenizer/config/dropout": 1.0},
+        ["config.dropout", "less than 1"],
+    ),
+    "groups of the features": (
+        {"features/channels": 12},
+        ["features.channels", "multiple of 8", "12"],
+    ),
+    "groups of the tokenizer": (
+        {f"{BASE}/tokenizer/config/norm_groups": 3},
+        ["channels 8", "norm_groups 3"],
+    ),
+    "no hidden unit": ({f"{BASE}/model/mlp_ratio": 0.01}, ["mlp_ratio 0.01", "width 16"]),
+    "warm-up without end": (
+        {f"{BASE}/training/warmup": 500},
+        ["training", "warmup 500", "steps 12", "less than 12"],
+    ),
+    "warm-up to the last step": ({f"{BASE}/training/warmup": 12}, ["warmup 12", "steps 12"]),
+    "warm-up of a tokenizer": (
+        {f"{BASE}/tokenizer/training/warmup": 50},
+        ["tokenizer", "warmup 50", "steps 12"],
+    ),
+    "warm-up of a student": (
+        {f"{BASE}/training/warmup": 10},
+        ["distillation", "warmup 10", "steps 8"],
+    ),
+    "negative seed": ({"train_seeds": [-1]}, ["train_seeds.0", "greater than or equal to 0", "-1"]),
+    "seed that loses digits": ({"train_seeds": [2**53]}, ["train_seeds.0", "2147483647"]),
+    "first seed beyond": (
+        {"evaluation/first_seed": 10**30},
+        ["evaluation.first_seed", "2147483647"],
+    ),
+    "temperature of nothing": (
+        {f"{BASE}/sampler/temperature": 1e-300},
+        ["sampler.temperature", "0.001"],
+    ),
+    "no mass": ({f"{BASE}/sampler/top_p": 0.0}, ["sampler.top_p", "greater than 0"]),
+    "scales twice": (
+        {f"{BASE}/sampler/refine_scales": [1, 1]},
+        ["refine_scales [1, 1]", "each once"],
+    ),
+    "no scale": ({f"{BASE}/sampler/refine_scales": []}, ["refine_scales []", "one or more"]),
+    "batch size twice": (
+        {"latency/batch_sizes": [2, 2]},
+        ["latency", "batch_sizes [2, 2]", "stands twice"],
+    ),
+    "two thresholds of one name": (
+        {f"{MAIN}/sweep": {"thresholds": [0.1, 0.10000001]}},
+        ["sweep", "thresholds", "0.1 stands twice"],
+    ),
+    "figure twice": (
+        {f"{MAIN}/figures": ["fid", "fid"]},
+        ["suites.main", "figures", "fid stands twice"],
+    ),
+    "study with a path in its name": ({"study": "a/b"}, ["study", "'a/b'"]),
+    "suite of a long name": (
+        {"suites/" + "x" * 61: {"claim": "x", "variants": {"a": {"base": "var"}}}},
+        ["suites.xxx", "60"],
+    ),
+    "schedule of a long name": (
+        {f"{BASE}/tokenizer/config/patch_nums": list(range(1, 101)), "dataset/image_size": 200},
+        ["patch_nums", "100 scales", "fewer"],
+    ),
+    "variants without end": (
+        grid({f"sampler.{key}": list(range(2, 40)) for key in ("top_k", "cfg_scale")}),
+        ["1,44", "1000"],
+    ),
+    # claims
+    "metric misspelt": (
+        claimed(metric="recal"),
+        ["suites.main.claims.metric", "'recal'", "did you mean 'recall'"],
+    ),
+    "metric in capitals": (claimed(metric="FID"), ["claims.metric", "'FID'", "write 'fid'"]),
+    "metric with its extractor": (
+        claimed(metric="fid_digits16"),
+        ["claims.metric", "'fid_digits16'", "write 'fid'", "digits16"],
+    ),
+    "metric that is not measured": (
+        {**claimed(metric="class_agreement"), "evaluation/metrics": ["fidelity"]},
+        ["claims.metric", "'class_agreement'", "add class_agreement to evaluation.metrics"],
+    ),
+    "metric of another rule": (
+        claimed(metric="elbo_relative_gap"),
+        ["claims.metric", "elbo_relative_gap", "fid"],
+    ),
+    "better the wrong way": (
+        claimed(metric="is", better="lower"),
+        ["claims.better", "'lower'", "of is higher is better"],
+    ),
+    "worse claimed of fid": (
+        claimed(better="higher"),
+        ["claims.better", "'higher'", "of fid lower is better"],
+    ),
+    "with itself": (claimed(against="SDD"), ["claims", "'SDD'", "itself"]),
+    "time without latency": (
+        claimed(rule="latency"),
+        ["claims.rule", "'latency' needs measure latency", "scores"],
+    ),
+    "memory without latency": (
+        claimed(rule="memory"),
+        ["claims.rule", "'memory' needs measure latency"],
+    ),
+    "a gap without equivalence": (
+        claimed(rule="equal"),
+        ["claims.rule", "'equal' needs measure equivalence"],
+    ),
+    "tuned without halves": (claimed(rule="tuned"), ["claims.rule", "'tuned' needs measure sweep"]),
+    "score of times": (
+        measured("latency", **{"claims": claimed()[f"{MAIN}/claims"]}),
+        ["claims.rule", "'score'", "latency, memory"],
+    ),
+    "equal without a gap": (
+        {
+            "suites/equivalence/claims": [
+                {"text": "x", "rule": "equal", "variant": "SDD", "against": "VAR"}
+            ]
+        },
+        ["suites.equivalence.claims.metric", "'fid'", "elbo_relative_gap"],
+    ),
+    "a metric that no clock reads": (
+        {
+            "suites/latency/claims": [
+                {"text": "x", "rule": "latency", "variant": "SDD", "against": "VAR", "metric": "is"}
+            ]
+        },
+        ["suites.latency.claims.metric", "'is'", "reads none"],
+    ),
+    "halves of few images": (
+        {"evaluation/num_images": 199},
+        ["evaluation.num_images", "199", "200"],
+    ),
+    "a grid as one variant": (
+        {"suites/guidance/claims": [{"text": "x", "variant": "SDD", "against": "VAR"}]},
+        ["suites.guidance.claims.variant", "'SDD' is a grid", "SDD, cfg_scale 1.0"],
+    ),
+    "one variant, tuned": (
+        {
+            "suites/guidance/claims": [
+                {
+                    "text": "x",
+                    "rule": "tuned",
+                    "variant": "SDD, cfg_scale 2.0, cfg_ramp linear",
+                    "against": "VAR",
+                }
+            ]
+        },
+        ["suites.guidance.claims.variant", "rule tuned compares entries"],
+    ),
+    # features
+    "a layer that Inception lacks": (
+        {"features": {**INCEPTION, "dim": 100}},
+        ["features", "dim 100", "64, 192, 768, 2048"],
+    ),
+    "Inception is not trained": (
+        {"features": {**INCEPTION, "steps": 500}},
+        ["features.steps", "500", "kind: trained"],
+    ),
+    "weights without a sum": (
+        {"features": {**INCEPTION, "weights": "w.pth"}},
+        ["features.sha256", "missing"],
+    ),
+    "the sum of no weights": (
+        {"features": {**INCEPTION, "sha256": "a" * 64}},
+        ["features.sha256", "features.weights"],
+    ),
+    "classes that nobody knows": (
+        {"features": INCEPTION, **claimed(metric="class_agreement")},
+        ["claims.metric", "class_agreement", "kind trained"],
+    ),
+    # images
+    "few training images": ({"dataset/train_images": 60}, ["dataset.train_images", "60", "100"]),
+    "few held-out images": (
+        {"dataset/test_share": 0.03},
+        ["dataset.test_share", "test has 54 images and needs 100"],
+    ),
+    "digits in colour": ({"dataset/channels": 3}, ["dataset.channels", "3", "digits has 1"]),
+    "digits made smaller": ({"dataset/image_size": 4}, ["dataset.image_size", "4", "8 pixels"]),
+    "a folder without a path": ({"dataset/name": "image_folder"}, ["dataset.path", "missing"]),
+    # figures and tables
+    "convergence of one look": (
+        {f"{MAIN}/figures": ["convergence"]},
+        ["suites.main.figures", "'convergence' needs measure convergence", "samples"],
+    ),
+    "times of nothing": (
+        {f"{MAIN}/figures": ["floors"]},
+        ["figures", "'floors' needs measure latency"],
+    ),
+    "images that a sweep deletes": (
+        measured("sweep", figures=["samples"]),
+        ["figures", "'samples' needs measure scores or convergence", "fid"],
+    ),
+    "losses without a training": (
+        measured("latency", figures=["per_scale"]),
+        ["figures", "'per_scale' needs"],
+    ),
+    "codes without tokens": (
+        measured("snr", tables=["tokenizer"]),
+        ["tables", "'tokenizer' needs"],
+    ),
+    "scores of times": (
+        measured("latency", tables=["scores"]),
+        ["tables", "'scores' needs measure scores or sweep", "latency"],
+    ),
+    "halves of scores": (
+        {f"{MAIN}/tables": ["guidance"]},
+        ["tables", "'guidance' needs measure sweep"],
+    ),
+    "guidance that is off": (
+        {**measured("sweep", figures=["guidance"]), f"{BASE}/sampler/cfg_scale": 1.0},
+        ["suites.main.figures", "'guidance'", "cfg_scale above 1"],
+    ),
+    "students without a grid": (
+        measured("sweep", figures=["distillation"]),
+        ["figures", "'distillation'", "grid"],
+    ),
+    "no heat": (
+        measured("sweep", figures=["heat_maps"]),
+        ["figures", "'heat_maps'", "refine_steps"],
+    ),
+    "two variants in one cell": (
+        resampled({"sampler.refine_steps": [1, 2], "sampler.cfg_scale": [1.5, 2.0]}),
+        ["figures", "'heat_maps'", "'MR'", "share a cell"],
+    ),
+    "no thresholds": (
+        {"suites/refinement/sweep": {}},
+        ["suites.refinement.tables", "sweep.thresholds"],
+    ),
+    "losses of imported weights": (
+        {
+            f"{MAIN}/variants": {
+                "VAR": {"base": "var", "delta": {"weights": {"file": "v.pth", "sha256": "a" * 64}}}
+            },
+            f"{MAIN}/claims": [],
+            f"{MAIN}/train_seeds": [0],
+        },
+        ["suites.main.figures", "'per_scale'", "imported"],
+    ),
+    "FID that nobody takes": (
+        {"evaluation/metrics": ["class_agreement"]},
+        ["suites.main.figures", "'fid' shows FID", "fidelity"],
+    ),
+    "nothing is measured": (
+        {"features": INCEPTION, "evaluation/metrics": ["class_agreement"]},
+        ["evaluation.metrics", "class_agreement", "nothing is measured"],
+    ),
+    # tasks
+    "no task": (
+        {
+            "suites/zero_shot/zero_shot": {
+                "inpaint": None,
+                "outpaint": None,
+                "super_resolution": False,
+            }
+        },
+        ["zero_shot", "no task"],
+    ),
+    "a box without a token": (
+        {"suites/zero_shot/zero_shot": {"inpaint": [0.3, 0.3, 0.35, 0.35]}},
+        ["zero_shot.inpaint", "no token of the 4x4 grid"],
+    ),
+    "a box of all tokens": (
+        {"suites/zero_shot/zero_shot": {"outpaint": [0.0, 0.0, 0.99, 1.0]}},
+        ["zero_shot.outpaint", "all tokens"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_refused_before_any_work(tmp_path, case):
+    """Catches a setting that passes the check and fails, or gives a wrong or empty result, hours
+    later."""
+    changes, words = BAD[case]
+    path = edited(tmp_path, **changes)
+    with pytest.raises(ConfigError) as error:
+        load_study(path)
+    text = str(error.value)
+    assert text.isprintable() and text.startswith(f"{path}: "), text
+    for word in words:
+        assert word in text, text
+
+
+SAID = {
+    "a short warm-up": (
+        {f"{BASE}/training": {"steps": 12, "batch_size": 16}},
+        ["training.warmup", "6 instead of the usual 20", "more)"],
+    ),
+    "no path to drop": (
+        {
+            f"{MAIN}/variants/one": {
+                "base": "var",
+                "delta": {"model.depth": 1, "model.drop_path": 0.5},
+            }
+        },
+        ["suites.main.variants.one", "drop_path", "0.5", "depth 1"],
+    ),
+    "a history of all": (
+        {f"{MAIN}/variants/all": {"base": "var", "delta": {"model.history": 2}}},
+        ["suites.main.variants.all", "history: 2", "all 3 scales"],
+    ),
+    "no ELBO without noise": (
+        {"suites/equivalence/equivalence/eps": [0.2]},
+        ["suites.equivalence.equivalence.eps", "[0.2]", "has no 0"],
+    ),
+    "patience that never ends": (
+        {f"{BASE}/training/patience": 3},
+        ["training.patience", "3", "12 steps"],
+    ),
+    "one point of a curve": (
+        {f"{BASE}/training/snapshot_every": 12},
+        ["convergence", "snapshot_every", "12"],
+    ),
+    "fewer images than features": (
+        {"features/dim": 256},
+        ["evaluation.num_images", "200", "256 features"],
+    ),
+    "fewer tasks than features": (
+        {"features/dim": 101},
+        ["suites.zero_shot.zero_shot.num_images", "100", "101 features"],
+    ),
+    "few held-out images for many features": (
+        {"features/dim": 400},
+        ["dataset", "test 359", "400 features"],
+    ),
+    "a low layer of Inception": (
+        {"features": {**INCEPTION, "dim": 64}},
+        ["features.dim", "64", "2048"],
+    ),
+    "settings of another measure": (
+        {f"{MAIN}/zero_shot": {"num_images": 100}},
+        ["suites.main.zero_shot", "measure has no zero_shot"],
+    ),
+    "passes without times": (
+        measured("sweep", figures=["refine_steps"]),
+        ["suites.main.figures", "add latency"],
+    ),
+    "a path that digits do not read": (
+        {"dataset/path": "/data/digits"},
+        ["dataset.path", "/data/digits"],
+    ),
+    "numbers of others that are not shown": (
+        {
+            f"{MAIN}/published": [{"variant": "VAR", "metric": "fid", "value": 1.0, "source": "s"}],
+            f"{MAIN}/tables": [],
+        },
+        ["suites.main.published", "table scores"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_said_before_any_work(tmp_path, case):
+    """Catches a setting that silently does nothing, or makes a score mean less than it seems to."""
+    changes, words = SAID[case]
+    plan = load_study(edited(tmp_path, **changes))
+    assert any(all(word in line for word in words) for line in plan.warnings), plan.warnings
+    assert len(plan.warnings) < 8, "once for all variants of which it is true"
+
+
+def test_the_workflow_says_warnings_once(tmp_path):
+    """Catches warnings that a run does not print, or prints for every job."""
+    path = edited(tmp_path, **SAID["a path that digits do not read"][0])
+    code, text = snakemake(ROOT, "--directory", tmp_path, "--configfile", path, "-n", "latency")
+    assert code == 0 and text.count("warning: ") == 1 and f"warning: {path}: dataset.path" in text
+
+
+def test_warnings_are_said_once_on_stderr(tmp_path):
+    """Catches warnings that nobody sees, that spoil what other programs read, or that the shared
+    studies print."""
+    path = edited(tmp_path, **SAID["patience that never ends"][0])  # of 12 steps and of 8
+    command = [sys.executable, "-m", "bench.config", str(path)]
+    done, named = (
+        subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True)
+        for more in ([], ["--name"])
+    )
+    assert done.returncode == named.returncode == 0 and "warning" not in done.stdout
+    assert (
+        done.stderr.startswith(f"warning: {path}: suites.main.variants.VAR")
+        and done.stderr.count("\n") == 2
+    )
+    assert named.stdout == "smoke\n" and named.stderr == "", (
+        "who asks for the name runs the study, which says them"
+    )
+    for shared in (
+        *(ROOT / "workflows" / "config").glob("*.yaml"),
+        ROOT / "tests" / "studies" / "smoke.yaml",
+    ):
+        assert load_study(shared).warnings == []
+
+
+@pytest.mark.parametrize("training", [TrainingConfig, TokenizerTraining])
+def test_warm_up_reaches_its_peak(training):
+    """Catches a default warm-up longer than a short training, and one that changes the numbers
+    of a long one."""
+    usual = training().warmup
+    for steps in (1, 2, 12, 39, 2 * usual, 400, 10**6):
+        found = training(steps=steps).warmup
+        assert found == min(usual, steps // 2) and found < steps
+        assert training.model_validate_json(training(steps=steps).model_dump_json()).warmup == found
+    assert training(steps=100, warmup=99).warmup == 99
+
+
+def test_direction_follows_from_the_metric(tmp_path):
+    """Catches a claim of a score where more is better that is judged as if less were."""
+    for metric in ("fid", "kid", "is", "precision", "recall", "class_agreement"):
+        (found,) = (
+            load_study(edited(tmp_path, **claimed(metric=metric))).study.suites["main"].claims
+        )
+        assert found.better == better(metric)
+        load_study(edited(tmp_path, **claimed(metric=metric, better=better(metric))))
+
+
+def test_metrics_of_ones_own_may_give_any_name(tmp_path, monkeypatch):
+    """Catches a user's own metric refused in a claim, or a misspelt name taken for one without a
+    word."""
+    monkeypatch.setattr(
+        "bench.config.names_in", lambda path, prefix: [*names_in(path, prefix), "sharpness"]
+    )
+    own = {"evaluation/metrics": ["fidelity", "sharpness"]}
+    plan = load_study(edited(tmp_path, **own, **claimed(metric="edge_width", better="lower")))
+    assert any("'edge_width'" in line and "sharpness" in line for line in plan.warnings)
+    with pytest.raises(ConfigError, match="claims.better: is missing"):
+        load_study(edited(tmp_path, **own, **claimed(metric="edge_width")))
+    with pytest.raises(ConfigError, match="small letters"):
+        load_study(edited(tmp_path, **own, **claimed(metric="Edge", better="lower")))
+
+
+def test_every_figure_table_and_rule_has_its_needs():
+    """Catches a figure, table or rule that is added without saying what it reads, and a need of
+    one that is gone."""
+    for needs, file, prefix in (
+        (suite_checks.FIGURES, "figures.py", "figure"),
+        (suite_checks.TABLES, "tables.py", "table"),
+        (suite_checks.RULES, "analysis.py", "judge"),
+        (checks.RETURNS, "metrics.py", "metric"),
+    ):
+        assert sorted(needs) == names_in(ROOT / "bench" / file, prefix)
+
+
+def test_needs_of_a_study(tmp_path):
+    """Catches a prepare that asks for images which nothing reads, or for fewer than the scores
+    of the study need."""
+    whole = load_study(edited(tmp_path)).study
+    assert needs_of(whole) == {"train": 100, "val": 1, "test": 100}
+    timed = whole.model_copy(update={"suites": {"latency": whole.suites["latency"]}})
+    assert needs_of(timed) == {"train": 1, "val": 1, "test": 1}
+    given = FeaturesConfig(kind="inception", name="x", reference="r.npz")
+    scored = whole.model_copy(update={"features": given, "suites": {"main": whole.suites["main"]}})
+    assert needs_of(scored)["test"] == 1, (
+        "images may come with the reference; the features job looks"
+    )
+
+
+def test_enough_images():
+    """Catches a split that is too small for a score, or empty, and is found by the last job."""
+    needs = {"train": 100, "val": 1, "test": 100}
+    assert enough_images({"train": 100, "val": 1, "test": 100}, needs) is None
+    for counts, words in (
+        (
+            {"train": 60, "val": 4, "test": 16},
+            ["dataset.test_share", "test has 16", "train has 60"],
+        ),
+        ({"train": 100, "val": 0, "test": 100}, ["dataset.val_share", "val has 0"]),
+        (
+            {"train": 99, "val": 1, "test": 100},
+            ["dataset.train_images", "train has 99", "needs 100"],
+        ),
+        ({}, ["test has 0"]),
+    ):
+        assert all(word in enough_images(counts, needs) for word in words)
+    features = FeaturesConfig(name="x", dim=64)
+    assert few_for_features({"train": 64, "val": 1, "test": 64}, features) is None
+    assert "test 63" in few_for_features({"train": 64, "val": 1, "test": 63}, features)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ModelConfig(patch_nums=(1, 2), codebook_size=1),
+        lambda: TokenizerConfig(
+            patch_nums=(1, 4),
+            image_size=4,
+            channels=8,
+            norm_groups=4,
+            channel_multipliers=(1,),
+            codebook_size=1,
+        ),
+        lambda: ModelConfig(patch_nums=(1, 2), class_dropout=1.0),
+        lambda: ModelConfig(patch_nums=(1, 10**9)),
+        lambda: ModelConfig(patch_nums=(True, 2)),
+        lambda: ModelConfig(patch_nums=(1, 2.0)),
+        lambda: SamplerConfig(refine_scales=(2, 1)),
+        lambda: FeaturesConfig(name="x", channels=12),
+        lambda: FeaturesConfig(name="x\n"),
+        lambda: TrainingConfig(steps=12, warmup=500),
+        lambda: TrainingConfig(steps=1e3),
+        lambda: TrainingConfig(steps=True),
+    ],
+)
+def test_the_library_refuses_them_too(make):
+    """Catches a bound that only study files meet."""
+    with pytest.raises(ValueError):
+        make()
+
+
+def test_inception_has_2048_features_unless_told():
+    """Catches scores of another layer than everybody's FID, printed as Inception's."""
+    assert (
+        FeaturesConfig(kind="inception", name="x").dim == 2048
+        and FeaturesConfig(name="x").dim == 64
+    )
+    for dim in (64, 192, 768, 2048):
+        assert FeaturesConfig(kind="inception", name="x", dim=dim).dim == dim

@@ -1,0 +1,345 @@
+"""Study files that nobody would write by intention: whatever stands in one, it is a plan or one
+line, and quickly."""
+
+import copy
+import datetime
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.config import ConfigError, Plan, load_study, missing_files
+from bench.study_file import one_line
+
+ROOT = Path(__file__).resolve().parent.parent
+SMOKE = (ROOT / "tests" / "studies" / "smoke.yaml").read_text(encoding="utf-8")
+DATA = yaml.safe_load(SMOKE.replace("3e-3", "3.0e-3"))
+ODD = [
+    *(
+        None,
+        True,
+        False,
+        0,
+        1,
+        -1,
+        2,
+        3.5,
+        -0.0,
+        1e300,
+        float("nan"),
+        float("inf"),
+        10**30,
+        -(10**30),
+    ),
+    *(
+        2**31,
+        1e3,
+        0.1,
+        1.0,
+        "",
+        " ",
+        "a",
+        "1",
+        "1e3",
+        "var",
+        "VAR",
+        "fid",
+        "FID",
+        "scores",
+        "sweep",
+        "é",
+    ),
+    *(
+        "汉字",
+        "a/b",
+        "..",
+        "a\nb",
+        "\u2028",
+        "\x00",
+        "{x}",
+        "x" * 300,
+        "null",
+        [],
+        [[]],
+        [None],
+        [1, 2, 4],
+    ),
+    *(
+        [4, 2, 1],
+        [True],
+        [0.5],
+        [10**9],
+        {},
+        {"a": 1},
+        {"base": "var"},
+        {1: 2},
+        {"": 1},
+        {"a\nb": 1},
+    ),
+    *(datetime.date(2024, 1, 2), b"\xff\x00"),
+]
+
+
+def places(node, at=()):
+    """Every place of a nested study, the root apart."""
+    items = (
+        node.items()
+        if isinstance(node, dict)
+        else enumerate(node)
+        if isinstance(node, list)
+        else ()
+    )
+    for key, part in items:
+        yield (*at, key)
+        yield from places(part, (*at, key))
+
+
+PIECES = [
+    *(
+        "",
+        "\t",
+        "\n",
+        "- ",
+        ": ",
+        "? ",
+        "&a ",
+        "*a",
+        "<<: ",
+        "|",
+        ">",
+        "'",
+        '"',
+        "{",
+        "}",
+        "[",
+        "]",
+    ),
+    *(
+        "!!set ",
+        "!!binary ",
+        "!!python/name:os.system ",
+        "!!timestamp ",
+        "!!int ",
+        "!!map ",
+        "!!omap ",
+    ),
+    *("#", "%", "@", "`", "\x07", "\ufeff", "---\n", "...\n", "2024-13-45", "0x", "1:30", "~", "="),
+    "9" * 5000,
+]
+PLACES = list(places(DATA))
+values = st.one_of(
+    st.sampled_from(ODD),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.recursive(
+        st.sampled_from(ODD[:40]),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.text(max_size=4) | st.integers(), inner, max_size=3)
+        ),
+        max_leaves=8,
+    ),
+)
+KEYS = [
+    "delta",
+    "grid",
+    "distill",
+    "weights",
+    "claims",
+    "published",
+    "sweep",
+    "metric",
+    "rule",
+    "better",
+    "mask",
+    "history",
+    "patience",
+    "measure",
+]
+
+
+@st.composite
+def mutated(draw):
+    """The smoke study with one to three places replaced, removed, or given a key more."""
+    data = copy.deepcopy(DATA)
+    for _ in range(draw(st.integers(1, 3))):
+        *parents, last = draw(st.sampled_from(PLACES))
+        node = data
+        try:
+            for part in parents:
+                node = node[part]
+            how = draw(st.sampled_from(["replace", "replace", "remove", "add", "swap"]))
+            if how == "remove":
+                del node[last]
+            elif how == "add":
+                node[last][draw(st.sampled_from(KEYS) | st.text(max_size=6))] = draw(values)
+            elif how == "swap":
+                other = DATA
+                for part in draw(st.sampled_from(PLACES)):
+                    other = other[part]
+                node[last] = copy.deepcopy(other)
+            else:
+                node[last] = draw(values)
+        except (KeyError, IndexError, TypeError):
+            continue  # an earlier change took the place away
+    return data
+
+
+def is_plan_or_line(path):
+    """Load a study; what is wrong must be one line that names the file."""
+    try:
+        plan = load_study(path)
+        assert isinstance(plan, Plan)
+        # what the workflow goes on with
+        plan.study.model_dump_json()
+        missing_files(plan)
+        assert all(len(part.encode()) < 250 for run_id in plan.jobs for part in run_id.split("/"))
+        assert all(line.isprintable() for line in plan.warnings)
+    except ConfigError as error:
+        text = str(error)
+        assert text.startswith(one_line(f"{path}: ")) and len(text) < 2000
+        assert text.isprintable(), repr(text)
+        return text
+    return None
+
+
+@settings(max_examples=150)
+@given(data=mutated())
+def test_mutated_studies_are_a_plan_or_one_line(data, tmp_path_factory):
+    """Catches a traceback, or two lines, for a study with values of another kind, size or place,
+    with keys too few or too many."""
+    path = tmp_path_factory.getbasetemp() / "mutated.yaml"
+    path.write_text(yaml.dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    is_plan_or_line(path)
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_mutated_text_is_a_plan_or_one_line(tmp_path_factory, data):
+    """Catches a traceback for a file whose YAML is damaged: characters lost, repeated, replaced,
+    tabs, anchors, tags."""
+    text = SMOKE
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(text)))
+        piece = data.draw(st.sampled_from(PIECES))
+        text = text[:at] + piece + text[at + data.draw(st.sampled_from([0, 0, 1, 3, 30])) :]
+    path = tmp_path_factory.getbasetemp() / "text.yaml"
+    path.write_text(text, encoding="utf-8")
+    is_plan_or_line(path)
+
+
+def laughs(levels):
+    """An alias bomb: each list holds the one before nine times."""
+    lines = ["x0: &x0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"x{i + 1}: &x{i + 1} [{', '.join([f'*x{i}'] * 9)}]" for i in range(levels)]
+    return "\n".join(lines) + "\n" + SMOKE
+
+
+FILES = {
+    "empty": (b"", "holds no settings"),
+    "binary": (bytes(range(256)) * 9, "no UTF-8 text"),
+    "UTF-16": (SMOKE.encode("utf-16"), "no UTF-8 text at byte 0"),
+    "bomb of aliases": (laughs(30).encode(), "more than 100,000 values"),
+    "chain of aliases": (
+        "".join(f"x{i + 1}: &x{i + 1} [{f'*x{i}' if i else 1}]\n" for i in range(3000)).encode(),
+        "nested deeper",
+    ),
+    "alias of itself": (b"x: &x [*x]\n", "contains itself"),
+    "deep list": (b"a: " + b"[" * 5000, "nested deeper"),
+    "deep mapping": ("".join(" " * i + "a:\n" for i in range(60)).encode(), "nested deeper"),
+    "list as a key": (b"a: 1\n[1, 2]: 3\n", "line 2: a list or mapping as a key"),
+    "mapping as a key": (b"? {a: b}\n: 3\n", "line 1: a list or mapping as a key"),
+    "no such day": (b"a: 2024-13-45\n", "line 1: '2024-13-45' is no timestamp"),
+    "more digits than Python reads": (b"a: 1\nb: " + b"9" * 6000, "line 2"),
+    "no number": (b"a: !!int many\n", "line 1: 'many' is no int"),
+    "no truth value": (b"a: !!bool perhaps\n", "line 1: 'perhaps' is no bool"),
+    "no mapping": (b"a: !!map [1, 2]\n", "line 1"),
+    "code": (b"a: !!python/object/apply:os.system ['true']\n", "not readable as YAML"),
+    "word that is a truth value": (
+        SMOKE.replace("      VAR: {", "      no: {", 1).encode(),
+        "variants.False: is no text but a truth value",
+    ),
+    "name that is a number": (
+        SMOKE.replace("      VAR: {", "      1: {", 1).encode(),
+        "variants.1: is no text but a whole number",
+    ),
+    "date as a text": (
+        SMOKE.replace("VAR beside SDD", "2024-01-02").encode(),
+        "suites.main.claim: datetime.date(2024, 1, 2) is a date",
+    ),
+    "name of two lines": (
+        SMOKE.replace("      VAR: {", '      "V\\nR": {', 1).encode(),
+        "line breaks",
+    ),
+    "key of a student": (
+        SMOKE.replace(
+            "distill.arm: real,", "distill.arm: real, distill.num_sample: 3,", 1
+        ).encode(),
+        "distill.num_sample: unknown key 'num_sample'; did you mean 'num_samples'",
+    ),
+    "key of a claim": (
+        SMOKE.replace("origin: paper,", "orgin: paper,", 1).encode(),
+        "claims.0.orgin: unknown key 'orgin'; did you mean 'origin'",
+    ),
+    "key of a student's teacher": (
+        SMOKE.replace("distill.teacher: {base: var,", "distill.teacher: {bse: var,", 1).encode(),
+        "distill.teacher.b",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_files_that_are_no_study(tmp_path, case):
+    """Catches a traceback, two lines or a wait without end for a file of another kind, and a
+    message without its place."""
+    content, words = FILES[case]
+    path = tmp_path / "study.yaml"
+    path.write_bytes(content)
+    text = is_plan_or_line(path)
+    assert text and words in text, text
+
+
+def test_a_byte_order_mark_is_no_part_of_a_study(tmp_path):
+    """Catches a study refused that an editor saved as UTF-8 with a mark."""
+    path = tmp_path / "study.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + SMOKE.encode())
+    assert is_plan_or_line(path) is None
+
+
+def test_places_that_are_no_file(tmp_path, monkeypatch):
+    """Catches a traceback, or a wait without end, for a path that is a folder, a pipe, a loop of
+    links, or that nobody may read."""
+    os.mkfifo(tmp_path / "pipe.yaml")
+    os.symlink("loop.yaml", tmp_path / "loop.yaml")
+    (tmp_path / "closed.yaml").write_text(SMOKE)
+    for name, words in (
+        ("", "is no file"),
+        ("pipe.yaml", "is no file"),
+        ("loop.yaml", "cannot be read"),
+        ("a\0b", "null"),
+        ("none", "no such file"),
+    ):
+        assert words in is_plan_or_line(tmp_path / name)
+    monkeypatch.setattr(
+        Path,
+        "read_bytes",
+        lambda self: (_ for _ in ()).throw(PermissionError(13, "Permission denied")),
+    )
+    assert "cannot be read (Permission denied)" in is_plan_or_line(tmp_path / "closed.yaml")
+    monkeypatch.undo()
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.config", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        done.returncode == 1
+        and done.stderr == f"error: {tmp_path}: is no file; give the YAML file of a study\n"
+    )
