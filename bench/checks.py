@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .config import FeaturesConfig, Study
+    from .config import Study
 
 MIN_IMAGES = 100  # fewer say nothing: a score refuses them
 
@@ -75,16 +75,13 @@ def _features_cautions(study: Study) -> Iterator[str]:
     for key, count in sizes.items():
         if count < dim:
             yield (
-                f"{key}: {count}: {_too_few_for(features)}; give {dim + 1} or more, or a "
+                f"{key}: {count}: {_too_few_for(dim)}; give {dim + 1} or more, or a "
                 "smaller features.dim"
             )
 
 
-def _too_few_for(features: FeaturesConfig) -> str:
-    return (
-        f"fewer images than the {features.dim} features: their covariance is singular and FID "
-        "is biased"
-    )
+def _too_few_for(dim: int) -> str:
+    return f"fewer images than the {dim} features: their covariance is singular and FID is biased"
 
 
 # ---------------------------------------------------------------- images
@@ -104,13 +101,13 @@ def needs_of(study: Study) -> dict[str, int]:
     test = (
         MIN_IMAGES if trains and (not study.features.reference or measures & {"zero_shot"}) else 1
     )
-    return {"train": MIN_IMAGES if trains else 1, "val": 1, "test": test}
+    needs = {"train": MIN_IMAGES if trains else 1, "val": 1, "test": test}
+    return {**needs, "features": study.features.dim if trains else 1}
 
 
 def enough_images(counts: dict[str, int], needs: dict[str, int], about: str = "") -> str | None:
     """Why splits of so many images are too small, as `key: what and remedy`; None where they are
-    not. needs: of `needs_of`; about:
-    where the counts come from, for the line."""
+    not. needs: of `needs_of`; about: where the counts come from, for the line."""
     keys = {"test": "test_share", "val": "val_share", "train": "train_images"}
     short = [split for split in keys if counts.get(split, 0) < needs.get(split, 1)]
     if not short:
@@ -125,14 +122,12 @@ def enough_images(counts: dict[str, int], needs: dict[str, int], about: str = ""
     )
 
 
-def few_for_features(counts: dict[str, int], features: FeaturesConfig) -> str | None:
+def few_for_features(counts: dict[str, int], dim: int) -> str | None:
     """What to say of splits with fewer images than features; None where there is nothing to say."""
     small = [
-        f"{split} {counts[split]}"
-        for split in ("train", "test")
-        if counts.get(split, features.dim) < features.dim
+        f"{split} {counts[split]}" for split in ("train", "test") if counts.get(split, dim) < dim
     ]
-    return f"dataset: {', '.join(small)}: {_too_few_for(features)}" if small else None
+    return f"dataset: {', '.join(small)}: {_too_few_for(dim)}" if small else None
 
 
 def known_counts(study: Study) -> dict[str, int] | None:
@@ -204,7 +199,7 @@ def _dataset_cautions(study: Study) -> Iterator[str]:
             "of its own"
         )
     counts = known_counts(study)
-    if counts and scored(study) and (caution := few_for_features(counts, study.features)):
+    if counts and scored(study) and (caution := few_for_features(counts, study.features.dim)):
         yield caution
 
 

@@ -91,7 +91,8 @@ def _background(value: Any) -> Any:
     return levels[0] if len(levels) == 1 else tuple(levels)
 
 
-Background = Annotated[int | tuple[int, int, int], BeforeValidator(_background)]
+Level = Annotated[int, Field(ge=0, le=255)]
+Background = Annotated[Level | tuple[Level, Level, Level], BeforeValidator(_background)]
 # a seed stands in tables as a number and in the names of runs; larger ones would lose digits there
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Name = Annotated[str, Field(pattern=rf"^{SLUG}$", max_length=60)]  # part of the names of files
@@ -825,7 +826,7 @@ def config_hash(data: Any) -> str:
 class Job:
     """One run of one verb: what it is told (config), the jobs whose folders it reads (inputs, by role), and the names that its
     numbers carry (identity, which follows from the config). files: weights that it reads, by key; paths: other files of the study
-    that it reads, by key. Where they lie is no part of its name."""
+    that it reads, by key; needs: images that each split must have for what the study measures. None of these is part of its name."""
 
     stage: str
     config: dict[str, Any] = field(hash=False)
@@ -834,12 +835,14 @@ class Job:
     identity: dict[str, str] = field(default_factory=dict, hash=False)
     files: dict[str, WeightsConfig] = field(default_factory=dict, hash=False)
     paths: dict[str, str] = field(default_factory=dict, hash=False)
+    needs: dict[str, int] = field(default_factory=dict, hash=False)
 
     @property
     def about(self) -> dict[str, Any]:
         """What its verb reads."""
         places = {key: weights.file for key, weights in self.files.items()} | self.paths
-        more = {"files": places} if places else {}
+        more: dict[str, Any] = {"files": places} if places else {}
+        more |= {"needs": self.needs} if self.needs else {}
         return {"run_id": self.run_id, "identity": self.identity, "inputs": self.inputs, "config": self.config, **more}
 
     @cached_property
@@ -1028,7 +1031,8 @@ def _check_names(study: Study) -> None:
 
 
 def _tokenizer_job(study: Study, variant: Variant) -> tuple[Job, Job]:
-    data, spec, files = Job("prepare", {"dataset": data_config(study)}, {}, study.dataset.name), variant.tokenizer, {}
+    spec, files = variant.tokenizer, {}
+    data = Job("prepare", {"dataset": data_config(study)}, {}, study.dataset.name, needs=checks.needs_of(study))
     if spec.weights:
         files["tokenizer.weights"] = WeightsConfig(file=spec.weights, sha256=spec.sha256)
         known = _by_sum(study, files["tokenizer.weights"])

@@ -18,6 +18,7 @@ from srdd.lookup import find
 
 from . import datasets
 from .check_splits import check_splits
+from .checks import enough_images, few_for_features
 from .config import ConfigError, DatasetConfig
 from .contents import content_of, stamp_of, sums_of
 from .datasets import SPLITS, ArrayPictures, FilePictures, Pictures, Recorded
@@ -189,10 +190,21 @@ def _check_content(config: DatasetConfig) -> None:
         )
 
 
+def _check_counts(run: Run, counts: dict[str, int]) -> None:
+    """Raises ConfigError for splits too small for what the study measures: known now, and not after all trainings."""
+    needs = run.job.get("needs", {})
+    if problem := enough_images(counts, needs):
+        raise ConfigError(problem)
+    if caution := few_for_features(counts, needs.get("features", 1)):
+        run.say(f"warning: {caution}")
+
+
 def work(run: Run) -> None:
     config = run.settings("dataset", DatasetConfig)
     dataset = read_dataset(config)
     run.say(summary(dataset))
+    counts = {split: len(dataset.splits[split]) for split in SPLITS}
+    _check_counts(run, counts)
     root = place_of(config.path, "dataset.path").absolute() if config.path is not None else None
     keys = {split: _save_split(run.out, split, dataset.splits[split], root) for split in SPLITS}
     _check_content(config)
@@ -203,6 +215,7 @@ def work(run: Run) -> None:
         "channels": config.channels,
         "num_classes": config.num_classes,
         "classes": dataset.classes,
+        "counts": counts,
         "root": str(root) if root is not None else "/",
         "crop": config.crop,
         "background": config.background,

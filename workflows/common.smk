@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
+from bench.checks import enough_images
 from bench.config import (
     ConfigError,
     TrainingConfig,
@@ -105,6 +106,19 @@ def write_configs():
 
 
 write_configs()
+
+
+def check_prepared():
+    """A study that grew may need more images than what is prepared: said before any work."""
+    for run_id, job in PLAN.jobs.items():
+        about = RESULTS / run_id / "data.json"
+        if job.needs and about.is_file():
+            counts = json.loads(about.read_text(encoding="utf-8")).get("counts", {})
+            if counts and (problem := enough_images(counts, job.needs)):
+                stop(f"{STUDY_FILE}: {problem}")
+
+
+check_prepared()
 
 
 onstart:
