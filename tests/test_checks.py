@@ -503,9 +503,9 @@ def test_needs_of_a_study(tmp_path):
     """Catches a prepare that asks for images which nothing reads, or for fewer than the scores
     of the study need."""
     whole = load_study(edited(tmp_path)).study
-    assert needs_of(whole) == {"train": 100, "val": 1, "test": 100}
+    assert needs_of(whole) == {"train": 100, "val": 1, "test": 100, "features": 16}
     timed = whole.model_copy(update={"suites": {"latency": whole.suites["latency"]}})
-    assert needs_of(timed) == {"train": 1, "val": 1, "test": 1}
+    assert needs_of(timed) == {"train": 1, "val": 1, "test": 1, "features": 1}
     given = FeaturesConfig(kind="inception", name="x", reference="r.npz")
     scored = whole.model_copy(update={"features": given, "suites": {"main": whole.suites["main"]}})
     assert needs_of(scored)["test"] == 1, (
@@ -530,9 +530,8 @@ def test_enough_images():
         ({}, ["test has 0"]),
     ):
         assert all(word in enough_images(counts, needs) for word in words)
-    features = FeaturesConfig(name="x", dim=64)
-    assert few_for_features({"train": 64, "val": 1, "test": 64}, features) is None
-    assert "test 63" in few_for_features({"train": 64, "val": 1, "test": 63}, features)
+    assert few_for_features({"train": 64, "val": 1, "test": 64}, 64) is None
+    assert "test 63" in few_for_features({"train": 64, "val": 1, "test": 63}, 64)
 
 
 @pytest.mark.parametrize(

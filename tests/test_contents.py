@@ -228,7 +228,7 @@ def test_prepare_refuses_what_changed_after_planning(tmp_path):
 
 def test_changed_images_make_the_workflow_run_again(tmp_path):
     """Catches `Nothing to be done` after images were added, and a second table that mixes both."""
-    root, study = images(tmp_path / "my p", count=120), tmp_path / "study.yaml"
+    root, study = images(tmp_path / "my p", count=250), tmp_path / "study.yaml"
     study.write_text(STUDY.format(path=root, weights=""))
     job = next(name for name in load_study(study).jobs if name.startswith("prepare/"))
     row = f"results/folder/{job}/row.json"
