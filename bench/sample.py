@@ -4,8 +4,8 @@ Writes images.npy (uint8, shape (checkpoints, N, C, S, S)), labels.npy and steps
 kept weights); a figure strip of one picture growing through its scales (strip.npy); and reports
 what a picture costs. Several processes (torchrun) share the pictures. A batch that does not fit
 into memory is halved: the numbers that an image is drawn with follow from its seed, and the image
-itself from its batch only by rounding, which may flip a draw (3 of 64 images of a 256-pixel model
-in float32 on a CPU).
+itself from its batch only by rounding, which may flip a draw (3 of 64 images between batches of 16
+and 5, float32 on a CPU, a small network at the 256-pixel schedule).
 """
 
 from __future__ import annotations

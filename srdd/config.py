@@ -137,6 +137,8 @@ class ModelConfig(_Scheduled):
 Chance = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
+# logits of 1e8 over it are the largest that float32 holds
+COLDEST = 1e-30
 # the one setting that each rule of select_<name> here reads; a rule of one's own may read any
 SELECT_READS = {
     "threshold": "p_resample",
@@ -245,6 +247,11 @@ def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
     # the model itself refuses tokens that it cannot read
     if not is_own("sample", sampler.name) and sampler.refine_steps and model.mask_prob == 0:
         return f"refine_steps {sampler.refine_steps}: refines a model trained without masks; set refine_steps 0 or train with mask_prob > 0"
+    if sampler.temperature < COLDEST:
+        return (
+            f"temperature {sampler.temperature}: makes logits infinite; raise it to {COLDEST} or more, "
+            "or take top_k 1 for the likeliest code"
+        )
     if sampler.top_k is not None and sampler.top_k > model.codebook_size:
         return f"top_k {sampler.top_k}: is more than the {model.codebook_size} codes"
     if sampler.refine_scales is not None and any(k >= model.schedule.num_scales for k in sampler.refine_scales):

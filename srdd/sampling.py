@@ -395,13 +395,14 @@ def generate(
     sampler = find(sys.modules[__name__], "sample", config.name)
     who = function_name("sample", config.name)
     channels, V = model.config.codebook_dim, model.config.codebook_size
-    denoise = Watched(guided_denoiser(model, config), model.schedule, channels, who)
+    guided = guided_denoiser(model, config)
+    denoise = Watched(guided, model.schedule, channels, who, config.temperature)
     found = sampler(denoise, ladder, labels_B, noise, config, known)
     size = model.schedule.latent_size
     shape = len(labels_B), model.schedule.seq_len
     state_shape = len(labels_B), channels, size, size
     tokens_BL, f_hat_BChw = check_drawn(found, shape, state_shape, who)
-    denoise.check(config.temperature)
+    denoise.check()
     refuse_drawn(drawn_faults(tokens_BL, f_hat_BChw, V, known).tolist(), V, who)
     if calls is not None:
         denoise.seen.batches, denoise.seen.images = 1, len(labels_B)

@@ -174,3 +174,13 @@ def test_torch_is_loaded_only_for_functions_of_ones_own(monkeypatch, tmp_path):
     assert refused_function(path, plan, []) is None and not asked, "no job will run"
     assert refused_function(path, plan, plan.jobs) == "srdd/masks.py: mask_mine: leaks"
     assert asked[0][1:] == ["-m", "bench.check", str(path), "main"]
+
+
+def test_the_check_runs_where_snakemake_starts_it(monkeypatch, tmp_path):
+    """Catches a check that starts from the folder of the project alone, and one that never says no:
+    the process itself, started elsewhere, first with a sound study, then with one that is gone."""
+    plan = load_study(SMOKE)
+    monkeypatch.setattr("bench.config._names_own", lambda study, suite: True)
+    monkeypatch.chdir(tmp_path)
+    assert refused_function(SMOKE, plan, plan.jobs) is None
+    assert refused_function("gone.yaml", plan, plan.jobs) == "gone.yaml: no such file"
