@@ -324,7 +324,7 @@ class Claim(Strict):
     variant: str
     against: str
     metric: str = "fid"
-    better: Literal["lower", "higher"] = "lower"
+    better: Literal["lower", "higher"] | None = Field(None, description="null: as the metric points (bench/scores.py)")
 
 
 class Published(Strict):
