@@ -23,7 +23,9 @@ from scipy.stats import t as student
 from srdd.lookup import find, unknown
 
 from .analysis_words import (  # noqa: F401 (also taken from here)
-    EXTRACTORS,
+    bias_words,
+    extractor_kind,
+    floor_has_labels,
     held_against,
     held_out,
     imported_words,

@@ -44,23 +44,91 @@ def samplers(results: Results, suite: str) -> str:
     return rst("; ".join(f"{name}: {text}" for name, text in words.items()) + ".")
 
 
+def _count(results: Results, metric: str) -> int | None:
+    """A number that a job reported once of the data; None in rows of older versions."""
+    found = results.rows_of(metric)["value"].dropna()
+    return int(found.iloc[0]) if len(found) else None
+
+
+def copies(results: Results) -> int:
+    """How many held-out images are exact copies of training images; 0 where nobody counted."""
+    return _count(results, "test_copies_of_train") or 0
+
+
 def held_out(results: Results) -> str:
-    """The held-out split, with its size where it is known."""
-    found = results.rows_of("num_test")["value"].dropna()
-    size = f" ({int(found.iloc[0])} pictures)" if len(found) else ""
-    return f"the held-out split{size}"
+    """The held-out split, with its size where it is known, and how many of its images are training images too."""
+    size, same = _count(results, "num_test"), copies(results)
+    words = [f"{size} pictures"] if size is not None else []
+    if same:
+        words.append(f"{same} of them exact copies of training images")
+    return f"the held-out split ({', '.join(words)})" if words else "the held-out split"
 
 
 def held_against(results: Results) -> str:
     """What generated pictures are compared with: held-out pictures, or what the study's file of statistics holds."""
     given = results.about["features"].get("reference")
     if not given:
-        return f"{held_out(results)}, no training picture"
-    found = results.rows_of("reference_images")["value"].dropna()
+        return held_out(results) if copies(results) else f"{held_out(results)}, no training picture"
+    images = _count(results, "reference_images")
     file = f"features.reference {rst(Path(given).name)}"
-    if len(found) and found.iloc[0]:
-        return f"{file}, its statistics for FID and its {int(found.iloc[0])} pictures for KID, precision and recall"
+    if images:
+        return f"{file}, its statistics for FID and its {images} pictures for KID, precision and recall"
     return f"the statistics of {file} for FID, {held_out(results)} for KID, precision and recall"
+
+
+def extractor_kind(results: Results) -> str:
+    """What the feature extractor is; of Inception also which of its layers, which decides every distance."""
+    features = results.about["features"]
+    words = EXTRACTORS[features["kind"]]
+    return f"{words}, {features['dim']} dimensions" if features["kind"] == "inception" and features.get("dim") else words
+
+
+def bias_words(results: Results, count: int | None = None) -> str:
+    """Says which side of a score has fewer images than the features have dimensions; empty where none has. count: generated images,
+    instead of all that the study draws."""
+    features = results.about["features"]
+    dim, count = features.get("dim") or 0, count or results.about["evaluation"]["num_images"]
+    held = _count(results, "num_test") if not features.get("reference") else None
+    few = [f"N = {count}"] if count < dim else []
+    if held is not None and held < dim:
+        few.append(f"the number of held-out images, {held},")
+    if not few:
+        return ""
+    first = few[0][0].upper() + few[0][1:]
+    verb = "are" if len(few) > 1 else "is"
+    return f" {' and '.join([first, *few[1:]])} {verb} below the {dim} dimensions of the features: FID is dominated by bias."
+
+
+# ---------------------------------------------------------------- labels
+
+LABELS = {
+    "training": "drawn from its seed, in the shares of the training split",
+    "balanced": "every class equally often",
+    None: "its seed modulo classes, whatever the shares of the training split",
+}
+
+
+def with_classes(results: Results, suite: str) -> bool:
+    """Whether a variant of the suite is asked for classes."""
+    settings = [names["settings"].get("model") or {} for names in results.variants(suite).values()]
+    data = results.about["dataset"]["num_classes"]
+    return any(model.get("num_classes", data) for model in settings) and data > 1
+
+
+def labels_words(results: Results, suite: str) -> str:
+    """Which classes were asked for; empty where none were."""
+    if not with_classes(results, suite):
+        return ""
+    how = results.about["evaluation"].get("labels")
+    return f" Label of an image: {LABELS.get(how, rst(how))}."
+
+
+def floor_has_labels(results: Results, suite: str) -> bool:
+    """Whether the floor was drawn with the labels that the variants were asked for, so that a perfect generator scores it."""
+    return not with_classes(results, suite) or results.about["evaluation"].get("labels") is not None
+
+
+# ---------------------------------------------------------------- scores
 
 
 def seeds_words(results: Results, suite: str) -> str:
@@ -71,20 +139,20 @@ def seeds_words(results: Results, suite: str) -> str:
     return f"Mean and 95 % t-interval over the training seeds {', '.join(map(str, seeds))}."
 
 
-def reference_words(results: Results) -> str:
-    """How scores were made: N, extractor, reference."""
-    kind = EXTRACTORS[results.about["features"]["kind"]]
+def reference_words(results: Results, suite: str | None = None) -> str:
+    """How scores were made: N, extractor, reference, and the labels of a suite."""
     count = results.about["evaluation"]["num_images"]
+    labels = labels_words(results, suite) if suite else ""
     return (
         f"Scores: N = {count} generated pictures per training seed, picture i with seed i in every variant; extractor "
-        f"{results.extractor} ({kind}); reference: {held_against(results)}."
+        f"{results.extractor} ({extractor_kind(results)}); reference: {held_against(results)}.{bias_words(results)}{labels}"
     )
 
 
 def made_by(results: Results, suite: str, sampler: bool = True) -> str:
     """How a suite's scores were made: N, extractor, reference, seeds and, where not the sampler is what varies, the sampler."""
     words = samplers(results, suite) if sampler else ""
-    return f"{reference_words(results)} {seeds_words(results, suite)} {imported_words(results, suite)}{words}".strip()
+    return f"{reference_words(results, suite)} {seeds_words(results, suite)} {imported_words(results, suite)}{words}".strip()
 
 
 def imported_words(results: Results, suite: str) -> str:
