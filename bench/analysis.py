@@ -10,7 +10,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -198,6 +198,8 @@ class Results:
     metrics: pd.DataFrame
     runs: pd.DataFrame
     about: dict[str, Any]
+    # what was computed once, shared with the results of a few variants that `only` gives
+    known: dict[Any, Any] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path) -> Results:
@@ -222,24 +224,33 @@ class Results:
             folder, _frame(metrics, METRIC_COLUMNS, NUMBERS), _frame(runs, RUN_COLUMNS, ("wall_s", "peak_bytes")), about
         )
 
-    @cached_property
-    def images(self) -> dict[str, np.ndarray]:
-        """Images by key, read when first asked for. Raises ValueError for a damaged file or arrays that are no images."""
-        return read_images(self.folder / "images.npz")
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """A value that is computed when first asked for: figures of many variants ask for one thousands of times."""
+        if key not in self.known:
+            self.known[key] = make()
+        return self.known[key]
 
-    @cached_property
-    def by_metric(self) -> dict[str, pd.DataFrame]:
-        """The rows of each metric: a figure of many variants asks for one thousands of times."""
-        return dict(iter(self.metrics.groupby("metric", sort=False)))
+    def only(self, suite: str, names: Iterable[str]) -> Results:
+        """The same results with some variants of a suite alone."""
+        variants = self.variants(suite)
+        part = Record({**self.suite(suite), "variants": Record({name: variants[name] for name in names})})
+        about = Record({**self.about, "suites": Record({**self.about["suites"], suite: part})})
+        return Results(self.folder, self.metrics, self.runs, about, self.known)
+
+    @property
+    def images(self) -> dict[str, np.ndarray]:
+        """Images by key. Raises ValueError for a damaged file or arrays that are no images."""
+        return self.once("images", lambda: read_images(self.folder / "images.npz"))
+
+    def rows_of(self, metric: str) -> pd.DataFrame:
+        """Every row of a metric."""
+        found = self.once("by metric", lambda: dict(iter(self.metrics.groupby("metric", sort=False))))
+        return found.get(metric, self.metrics.iloc[:0])
 
     @cached_property
     def runs_of(self) -> dict[str, set[str]]:
         """Names of the runs that each suite lists."""
         return {name: set(suite["runs"]) for name, suite in self.about["suites"].items()}
-
-    def rows_of(self, metric: str) -> pd.DataFrame:
-        """Every row of a metric."""
-        return self.by_metric.get(metric, self.metrics.iloc[:0])
 
     @property
     def extractor(self) -> str:
@@ -261,21 +272,32 @@ class Results:
         return self.variants(suite)[variant]["settings"]["sampler"]
 
     def select(self, variant: str, suite: str, metric: str) -> pd.DataFrame:
-        """Every row of a metric that belongs to a trained model of this variant."""
-        rows, names = self.rows_of(metric), self.variants(suite)[variant]
-        mine = (rows["model"] == names["model"]) & (rows["tokenizer"] == names["tokenizer"])
-        mine &= rows["sampler"].isna() | (rows["sampler"] == names["sampler"])
+        """Every row of a metric that belongs to a trained model of this variant. Raises ValueError for a number with two values."""
+        return self.once(("select", variant, suite, metric), lambda: self._select(variant, suite, metric))
+
+    def _select(self, variant: str, suite: str, metric: str) -> pd.DataFrame:
+        keys = ["metric", "model", "tokenizer"]
+        places, names = self.once("places", lambda: self.metrics.groupby(keys).indices), self.variants(suite)[variant]
+        rows = self.metrics.iloc[places.get((metric, names["model"], names["tokenizer"]), [])]
+        mine = rows["sampler"].isna() | (rows["sampler"] == names["sampler"])
         mine &= rows["run_id"].isin(self.runs_of[suite])  # another suite may have measured the same again
         return one_each(rows[mine & rows["train_seed"].isin(self.suite(suite)["train_seeds"])], metric, variant)
 
     def of(self, variant: str, suite: str, metric: str, seeds: tuple[int, int] | None = None) -> pd.Series:
         """The final value of a metric by train_seed; seeds without a number are left out. seeds: the first and last sample seed of a
         score, instead of all that the study draws."""
+        first, last = seeds or self.sample_seeds
+        return self.once(("of", variant, suite, metric, first, last), lambda: self._of(variant, suite, metric, first, last))
+
+    def _of(self, variant: str, suite: str, metric: str, first: int, last: int) -> pd.Series:
         rows = self.select(variant, suite, metric)
         rows = rows[rows["step"].isna() & rows["scale"].isna() & rows["repeat"].isna() & rows["value"].notna()]
-        first, last = seeds or self.sample_seeds
         rows = rows[rows["seed_first"].isna() | ((rows["seed_first"] == first) & (rows["seed_last"] == last))]
-        return rows.set_index(rows["train_seed"].astype(int))["value"]
+        found = rows.set_index(rows["train_seed"].astype(int))["value"]
+        if not found.index.is_unique:
+            twice = found.index[found.index.duplicated()][0]
+            raise ValueError(f"{metric} of {variant}, train_seed {twice}: two values in these results; collect again")
+        return found
 
     @property
     def sample_seeds(self) -> tuple[int, int]:
@@ -356,8 +378,12 @@ class Results:
 
     # ------------------------------------------------------------ runs
 
-    @cached_property
+    @property
     def jobs(self) -> pd.DataFrame:
+        """Runs by what their settings stand for."""
+        return self.once("jobs", self._jobs)
+
+    def _jobs(self) -> pd.DataFrame:
         """Runs with the names that their settings stand for: tokenizer, grid, model and sampler hash, train_seed, snapshots."""
         found = []
         for row in self.runs[self.runs["stage"].isin(STAGES)].to_dict("records"):
@@ -420,6 +446,10 @@ class Results:
     def latency(self, suite: str, metric: str) -> pd.DataFrame:
         """Rows of the suite's latency run with a column `variant`, once for each that was timed by them: variants that differ in
         training only share rows. A value that did not fit into memory is missing."""
+        shown = tuple(self.variants(suite))
+        return self.once(("latency", suite, metric, shown), lambda: self._latency(suite, metric)).copy()
+
+    def _latency(self, suite: str, metric: str) -> pd.DataFrame:
         run, rows = self.latency_run(suite), self.rows_of(metric)
         rows = rows[rows["run_id"] == (run["run_id"] if run is not None else "")].copy()
         named: dict[tuple, list[str]] = {}
