@@ -34,6 +34,7 @@ from .analysis_words import (  # noqa: F401 (also taken from here)
     sampler_words,
     samplers,
     seeds_words,
+    with_classes,
 )
 from .config import config_hash
 from .escaping import rst, sentence

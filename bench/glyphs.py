@@ -12,7 +12,7 @@ from matplotlib.ft2font import FT2Font
 
 from .escaping import visible
 
-FIRST = "DejaVu Sans"  # comes with matplotlib: Latin, Greek, Cyrillic and more
+FIRST = "sans-serif"  # DejaVu Sans, which comes with matplotlib: Latin, Greek, Cyrillic and more
 # tried in this order for what the first one lacks, where they are installed
 OTHERS = (
     "Noto Sans",
@@ -50,7 +50,7 @@ def covered() -> frozenset[int]:
     """Code points that these families can draw."""
     found: set[int] = set()
     for name in families():
-        found |= FT2Font(font_manager.findfont(name)).get_charmap().keys()
+        found |= FT2Font(font_manager.findfont(font_manager.FontProperties(family=[name]))).get_charmap().keys()
     return frozenset(found)
 
 
@@ -68,14 +68,10 @@ def _unread(line: str) -> str:
 
 def text(name: Any) -> str:
     """A name from a study as matplotlib shows it: drawable, no formula, and never hidden from a legend."""
-    return _unread(drawable(name) or '""')
+    return _unread(drawable(name))
 
 
 def wrapped(name: Any, letters: int) -> str:
     """The same in lines of so many letters; nothing is left out."""
-    return "\n".join(map(_unread, textwrap.wrap(drawable(name), max(1, letters)) or ['""']))
+    return "\n".join(map(_unread, textwrap.wrap(drawable(name), max(1, letters))))
 
-
-def lines_of(name: Any, letters: int) -> int:
-    """How many lines `wrapped` makes of a name."""
-    return 1 + wrapped(name, letters).count("\n")

@@ -8,10 +8,12 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure, FigureBase
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from .analysis import Results
-from .drawing import canvas, legend_below, legend_height
+from .drawing import canvas, legend_below, legend_height, plain_log
 
 MOST = 12  # lines that one panel can hold: ten colours, nine markers
 # legend rows that the height of a figure has room for
@@ -20,11 +22,12 @@ ROOM = 0.6
 Draw = Callable[[np.ndarray, Results, str], None]
 
 
-def shares(names: Iterable[str], most: int) -> list[list[str]]:
-    """Names in as few parts as hold at most `most` each, of nearly equal length, in their order."""
-    names = list(names)
-    count = max(1, math.ceil(len(names) / most))
-    return [part.tolist() for part in np.array_split(np.array(names, dtype=object), count)]
+def shares(things: Iterable[Any], most: int) -> list[list[Any]]:
+    """Things in as few parts as hold at most `most` each, of nearly equal length, in their order."""
+    things = list(things)
+    count = max(1, math.ceil(len(things) / most))
+    ends = [round(i * len(things) / count) for i in range(count + 1)]
+    return [things[first:end] for first, end in zip(ends, ends[1:])]
 
 
 def by_variant(results: Results, suite: str, most: int = MOST) -> list[Results]:
@@ -44,6 +47,17 @@ def by_group(results: Results, suite: str, most: int = MOST, always: Iterable[st
         mine = always.union(*(groups[group] for group in part))
         found.append(results.only(suite, [name for name in results.variants(suite) if name in mine]))
     return found
+
+
+def by_grid(results: Results, suite: str, most: int = MOST) -> list[Results]:
+    """Results of a few tokenizers and schedules each."""
+    users: dict[tuple, list[str]] = {}
+    for name, names in results.variants(suite).items():
+        users.setdefault((names["tokenizer"], tuple(names["patch_nums"])), []).append(name)
+    parts = shares(users.values(), most)
+    if len(parts) == 1:
+        return [results]
+    return [results.only(suite, [name for names in part for name in names]) for part in parts]
 
 
 def sheet(
@@ -97,7 +111,15 @@ def even(pages: list[np.ndarray]) -> None:
     """The same limits for the same panel of every page: what lies higher is higher."""
     for place in np.ndindex(pages[0].shape):
         drawn = [axes[place] for axes in pages if axes[place].lines or axes[place].collections]
-        for name in ("xlim", "ylim"):
-            limits = [getattr(axes, f"get_{name}")() for axes in drawn]
+        for name in ("x", "y"):
+            limits = [getattr(axes, f"get_{name}lim")() for axes in drawn]
             for axes in drawn:
-                getattr(axes, f"set_{name}")(min(low for low, _ in limits), max(high for _, high in limits))
+                getattr(axes, f"set_{name}lim")(min(low for low, _ in limits), max(high for _, high in limits))
+                _new_ticks(getattr(axes, f"{name}axis"))
+
+
+def _new_ticks(axis: Axis) -> None:
+    """Ticks of a logarithmic axis in plain numbers, chosen for its new limits."""
+    if axis.get_scale() == "log" and isinstance(axis.get_major_formatter(), FuncFormatter):
+        axis.set_major_locator(LogLocator(base=axis.get_transform().base))
+        plain_log(axis)
