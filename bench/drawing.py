@@ -157,6 +157,11 @@ def band(axes: Axes, rows: pd.DataFrame, x: str, label: str, style: dict[str, An
     axes.fill_between(xs, low, high, where=sure, color=style["color"], alpha=0.15, linewidth=0)
 
 
+def apart(i: int, count: int, step: float) -> float:
+    """How far the i-th of so many variants stands beside its place: equal values would hide each other."""
+    return min(step, 0.3 / count) * (i - (count - 1) / 2)
+
+
 def side_ticks(axes: Axes, results: Results, suite: str) -> None:
     """The x axis of scales: the side of each token grid that a variant of the suite has."""
     sides = sorted({side for names in results.variants(suite).values() for side in names["patch_nums"]})

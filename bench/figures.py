@@ -38,6 +38,7 @@ from .drawing import (
     DOUBLE,
     RED,
     SINGLE,
+    apart,
     band,
     blank,
     look,
@@ -67,7 +68,7 @@ def _per_scale(axes: np.ndarray, results: Results, suite: str) -> None:
             rows = results.by_scale(variant, suite, metric)
             if len(rows):
                 sides = rows["scale"].astype(int).map(dict(enumerate(names["patch_nums"])))
-                spread = 0.05 * (i - (len(results.variants(suite)) - 1) / 2)  # equal values would hide each other
+                spread = apart(i, len(results.variants(suite)), 0.05)
                 band(panel, rows.assign(side=sides + spread), "side", variant, look(i))
         if not panel.lines:
             blank(panel, "no training has ended well")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -28,19 +26,33 @@ from .analysis_zero_shot import (
     true_scales,
     zero_shot_words,
 )
-from .drawing import COLOURS, DOUBLE, band, blank, canvas, legend_below, look, note, place, side_ticks, text
+from .drawing import COLOURS, DOUBLE, apart, band, blank, canvas, look, note, place, side_ticks, text, wrapped
+from .sheets import by_variant, sheet
 
 GREY = "0.35"
+MOST, COLUMNS = 8, 6  # variants of one page: as points, as columns of images
+LETTERS = 12  # of a line of a name
 LIKENESS = {"psnr": "PSNR (dB)", "ssim": "SSIM (1 = equal)"}
 
 # ---------------------------------------------------------------- numbers of the tasks
 
 
+def _crowded(results: Results, suite: str) -> bool:
+    """Whether names do not fit below a panel: a slanted one takes twice the height of its lines along the axis."""
+    names = [wrapped(name, LETTERS) for name in results.variants(suite)]
+    lines = max(1 + name.count("\n") for name in names)
+    return len(names) > 4 and 2 * 0.11 * lines > (DOUBLE / len(tasks(results, suite)) - 0.6) / len(names)
+
+
 def _variants_axis(axes: Axes, results: Results, suite: str) -> None:
-    names = ["\n".join(map(text, textwrap.wrap(name, 12))) for name in results.variants(suite)]
+    names = [wrapped(name, LETTERS) for name in results.variants(suite)]
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    if _crowded(results, suite):
+        axes.set_xticks(range(len(names)), [""] * len(names))
+        axes.set_xlabel("variant (symbols: below)")
+        return
     slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(names) > 4 else {}
     axes.set_xticks(range(len(names)), names, **slant)
-    axes.set_xlim(-0.6, len(names) - 0.4)
     axes.set_xlabel("variant")
 
 
@@ -66,7 +78,8 @@ def _box_panel(axes: Axes, results: Results, suite: str, task: str, measure: str
         spots = i - 0.18 + 0.04 * np.arange(len(values))
         axes.scatter(spots, values, s=7, color=mark["color"], alpha=0.45, linewidth=0)
         half = [[found.half]] * 2 if found.half is not None else None
-        axes.errorbar([i], [found.mean], yerr=half, capsize=2.5, elinewidth=1, linestyle="none", **mark)
+        label = text(variant) if _crowded(results, suite) else None
+        axes.errorbar([i], [found.mean], yerr=half, capsize=2.5, elinewidth=1, linestyle="none", label=label, **mark)
     if not axes.collections:
         blank(axes, "no variant has a number")
     for prefix, label, style in _lines_of(task):
@@ -107,10 +120,9 @@ def _scale_panel(axes: Axes, results: Results, suite: str, measure: str) -> None
     axes.set_xlabel("true scales m (scales)")
 
 
-def figure_zero_shot(results: Results, suite: str) -> tuple[Figure, str]:
-    """PSNR and SSIM of completed pictures, per task; opponents as lines, the tokenizer's ceiling dashed."""
+def _zero_shot(axes: np.ndarray, results: Results, suite: str) -> None:
+    """Likeness of a few variants at every task."""
     asked = tasks(results, suite)
-    figure, axes = canvas(DOUBLE if len(asked) > 1 else DOUBLE / 2, 4.3, len(LIKENESS), len(asked))
     for row, (measure, label) in zip(axes, LIKENESS.items()):
         for panel, task in zip(row, asked):
             if task == "super_resolution":
@@ -120,7 +132,13 @@ def figure_zero_shot(results: Results, suite: str) -> tuple[Figure, str]:
             panel.set_ylabel(label)
     for panel, task in zip(axes[0], asked):
         panel.set_title(f"{TASKS[task]}, {'whole' if task == 'super_resolution' else 'unknown part'}")
-    legend_below(figure, columns=3)
+
+
+def figure_zero_shot(results: Results, suite: str) -> tuple[Figure, str]:
+    """PSNR and SSIM of completed pictures, per task; opponents as lines, the tokenizer's ceiling dashed."""
+    asked = tasks(results, suite)
+    size = (DOUBLE if len(asked) > 1 else DOUBLE / 2, 4.3)
+    figure = sheet(by_variant(results, suite, MOST), suite, size, (len(LIKENESS), len(asked)), _zero_shot, columns=3)
     note(figure, rows_lost(results, suite))
     caption = (
         f"{claim(results, suite)} Likeness of completed pictures to the held-out ones, mean over pictures; small points: one training "
@@ -192,10 +210,9 @@ def figure_zero_shot_strips(results: Results, suite: str) -> tuple[Figure, str]:
 # ---------------------------------------------------------------- error propagation
 
 
-def figure_error_propagation(results: Results, suite: str) -> tuple[Figure, str]:
-    """Drift of the last latent, drift over its direct part and change of FID against the scale that the errors are in."""
+def _error_propagation(axes: np.ndarray, results: Results, suite: str) -> None:
+    """Drift, its ratio and the change of FID of a few variants."""
     shares, x = shares_shown(results, suite), results.extractor
-    figure, axes = canvas(DOUBLE, 5.4, 3, len(shares), sharey="row", sharex=True)
     ways = {
         "drift_p{p:g}": "drift of the last latent\n(share of its norm)",
         "repair_ratio_p{p:g}": "drift over its\ndirect part (ratio)",
@@ -208,8 +225,8 @@ def figure_error_propagation(results: Results, suite: str) -> tuple[Figure, str]
                 rows = along_scales(results, variant, suite, metric.format(p=p, x=x))
                 if len(rows):
                     sides = rows["scale"].astype(int).map(dict(enumerate(names["patch_nums"])))
-                    apart = 0.06 * (i - (len(variants) - 1) / 2)  # equal values would hide each other
-                    band(panel, rows.assign(side=sides + apart), "side", variant, look(i))
+                    shift = apart(i, len(variants), 0.06)
+                    band(panel, rows.assign(side=sides + shift), "side", variant, look(i))
             if not panel.lines:
                 blank(panel, "no number")
             side_ticks(panel, results, suite)
@@ -226,7 +243,13 @@ def figure_error_propagation(results: Results, suite: str) -> tuple[Figure, str]
     for panel in axes[2]:
         panel.axhline(0, color=GREY, linewidth=0.6, zorder=0)
         panel.set_xlabel("grid side of the scale (tokens)")
-    legend_below(figure, columns=3)
+
+
+def figure_error_propagation(results: Results, suite: str) -> tuple[Figure, str]:
+    """Drift of the last latent, drift over its direct part and change of FID against the scale that the errors are in."""
+    shape = (3, len(shares_shown(results, suite)))
+    shared = {"sharey": "row", "sharex": True}
+    figure = sheet(by_variant(results, suite), suite, (DOUBLE, 5.4), shape, _error_propagation, columns=3, **shared)
     note(figure, lost_words(results, suite, "drift_unrelated"))
     caption = (
         f"{claim(results, suite)} Lines: mean, bands: interval; symbols of one scale stand side by side. Dotted: the drift between two "
