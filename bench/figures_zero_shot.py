@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .analysis import Results, claim, estimate, held_out, reach, samplers
+from .analysis import Results, claim, estimate, reach
 from .analysis_zero_shot import (
     CEILING,
     RIVAL_NAMES,
@@ -21,16 +21,15 @@ from .analysis_zero_shot import (
     protocol,
     rows_lost,
     shares_shown,
-    strip_run,
     tasks,
     true_scales,
     zero_shot_words,
 )
-from .drawing import COLOURS, DOUBLE, apart, band, blank, canvas, look, note, place, side_ticks, text, wrapped
+from .drawing import COLOURS, DOUBLE, apart, band, blank, look, note, side_ticks, text, wrapped
 from .sheets import by_variant, sheet
 
 GREY = "0.35"
-MOST, COLUMNS = 8, 6  # variants of one page: as points, as columns of images
+MOST = 8  # variants of one page
 LETTERS = 12  # of a line of a name
 LIKENESS = {"psnr": "PSNR (dB)", "ssim": "SSIM (1 = equal)"}
 
@@ -146,63 +145,6 @@ def figure_zero_shot(results: Results, suite: str) -> tuple[Figure, str]:
         f"can be expected to pass. Likeness rewards the average of all plausible answers; a sampler gives one of them. "
         f"{protocol(results, suite)} PSNR of 8-bit pictures, an exact part counted as 58.9 dB; SSIM on the unknown part: mean of its map "
         f"there. {zero_shot_words(results, suite)}"
-    )
-    return figure, caption
-
-
-# ---------------------------------------------------------------- strips
-
-
-def _strip(axes: Axes, columns: dict[str, np.ndarray | None], rows: int) -> None:
-    """A panel of pictures, a column for each name; a name without pictures stays blank and is marked."""
-    cells = {(r, c): p for c, images in enumerate(columns.values()) if images is not None for r, p in enumerate(images[:rows])}
-    if not cells:
-        blank(axes, "no pictures")
-        axes.spines[:].set_visible(False)
-        return
-    pitch = place(axes, cells, rows, len(columns))
-    marks = [text(name) if images is not None else f"{text(name)}: missing" for name, images in columns.items()]
-    axes.set_xticks([(c + 0.45) * pitch for c in range(len(marks))], marks, rotation=35, ha="left", rotation_mode="anchor")
-    axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=1)
-
-
-def figure_zero_shot_strips(results: Results, suite: str) -> tuple[Figure, str]:
-    """A few held-out pictures through every task: as they are, what is known, the opponent, each variant, the ceiling."""
-    runs = {variant: strip_run(results, variant, suite) for variant in results.variants(suite)}
-    seed = results.suite(suite)["train_seeds"][0]
-    keys = [(task, TASKS[task]) for task in tasks(results, suite) if task != "super_resolution"]
-    if "super_resolution" in tasks(results, suite):
-        keys += [(f"super_resolution_{m}", f"super-resolution, m = {m}") for m in true_scales(results, suite)]
-    keys = [(key, title) for key, title in keys if any(f"{run}/{key}_input" in results.images for run in runs.values())]
-    shown, first = 4, next((run for run in runs.values() if run), None)
-    per_line = 2 if len(runs) <= 5 else 1
-    lines = max(1, -(-len(keys) // per_line))
-    width = (DOUBLE - 0.2) / per_line
-    height = lines * (0.5 + width * shown / (len(runs) + 4.5))
-    figure, axes = canvas(DOUBLE, height, lines, per_line)
-    panels = iter(axes.flat)
-    if first is None:
-        blank(next(panels), "no variant has pictures")
-    for (key, title), panel in zip(keys, panels):
-        owner = next(run for run in runs.values() if f"{run}/{key}_input" in results.images)
-        rival = RIVAL_NAMES[RIVALS[key.rstrip("_0123456789")]]
-        columns = {"original": results.images[f"{owner}/original"], "input": results.images[f"{owner}/{key}_input"]}
-        columns[rival.removesuffix(" fill")] = results.images[f"{owner}/{key}_rival"]
-        columns |= {variant: results.images.get(f"{run}/{key}_completed") for variant, run in runs.items()}
-        columns["all true"] = results.images[f"{owner}/ceiling"]
-        _strip(panel, columns, shown)
-        panel.set_ylabel(title)
-    for panel in panels:
-        panel.set_visible(False)
-    note(
-        figure,
-        "; ".join(f"{v}: no pictures, {results.why(results.variants(suite)[v], seed)}" for v, run in runs.items() if not run),
-    )
-    caption = (
-        f"{claim(results, suite)} The first {shown} pictures of {held_out(results)}, not chosen, enlarged without smoothing. "
-        "Input: what is known, grey where it is not; for super-resolution the reduced picture that bicubic enlarges. All true: the "
-        f"tokenizer's reconstruction from all true tokens. {protocol(results, suite)} First training seed with pictures; picture i has "
-        f"sample seed i. {samplers(results, suite)}"
     )
     return figure, caption
 
