@@ -116,7 +116,7 @@ def legend_height(figure: FigureBase, columns: int = 4) -> float:
     lines = [1 + label.count("\n") for label in found]
     rows = -(-len(lines) // max(1, columns))
     # a legend is filled column by column; a row is as high as its highest cell
-    return 0.14 * sum(max(lines[row::rows]) for row in range(rows))
+    return sum(0.05 + 0.115 * max(lines[row::rows]) for row in range(rows))
 
 
 def legend_below(figure: FigureBase, columns: int = 4) -> None:

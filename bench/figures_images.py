@@ -100,15 +100,17 @@ def figure_samples(results: Results, suite: str) -> tuple[Figure, str]:
     marks, kind, key = _rows(results, suite, blocks)
     rows, per_line = len(marks), min(len(blocks), MOST)
     columns = max(1, min(40 // rows, int(DOUBLE / 0.28) // per_line))
-    if len(blocks) <= MOST:
-        width = min(DOUBLE, 0.35 + 0.42 * columns * len(blocks))
+    width = min(DOUBLE, 0.35 + 0.42 * columns * len(blocks))
+    letters = max(6, int(14 * width / len(blocks)))
+    long = max(1 + wrapped(block.name, letters).count("\n") for block in blocks) > 3
+    if len(blocks) <= MOST and not long:
         height = 0.35 + rows * (width - 0.3) / len(blocks) / (columns + 0.4)
         figure, axes = canvas(width, height, 1, len(blocks))
         panels = list(axes[0])
         for panel, block in zip(panels, blocks):
-            panel.set_title(wrapped(block.name, max(6, int(14 * width / len(blocks)))))
+            panel.set_title(wrapped(block.name, letters))
     else:
-        figure, panels = tiles([block.name for block in blocks], MOST, _ratio(blocks, rows, columns))
+        figure, panels = tiles([block.name for block in blocks], max(per_line, 4), _ratio(blocks, rows, columns))
     for i, (panel, block) in enumerate(zip(panels, blocks)):
         cells = block.cells(rows, columns) if block.images is not None else {}
         if not cells:

@@ -16,8 +16,8 @@ from .analysis import Results
 from .drawing import canvas, legend_below, legend_height, plain_log
 
 MOST = 12  # lines that one panel can hold: ten colours, nine markers
-# inches of a legend that the height of a figure has room for, and that of a page of one
-ROOM, PAGE_ROOM = 0.6, 0.15
+# inches of a legend that squeeze no panel, and those of a legend that the height of a panel counts
+ROOM, COUNTED = 0.6, 0.15
 
 Draw = Callable[[np.ndarray, Results, str], None]
 
@@ -87,7 +87,7 @@ def sheet(
         axes = page.subplots(*shape, squeeze=False, **more)
         draw(axes, part, suite)
         legend_below(page, columns)
-        heights.append(height + extra(page, columns, PAGE_ROOM))
+        heights.append(height + legend_height(page, columns) - COUNTED)
         pages.append((page, axes))
     figure.set_figheight(sum(heights))
     pages[0][0]._subplotspec.get_gridspec().set_height_ratios(heights)
@@ -95,16 +95,11 @@ def sheet(
     return figure
 
 
-def extra(figure: FigureBase, columns: int, room: float = ROOM) -> float:
-    """Inches that the legend needs beyond the room that there is for it."""
-    return max(0.0, legend_height(figure, columns) - room)
-
-
 def grow(figure: Figure, columns: int) -> None:
     """Make a figure longer by what a long legend needs."""
-    more = extra(figure, columns)
-    if more:
-        figure.set_figheight(figure.get_figheight() + more)
+    needed = legend_height(figure, columns)
+    if needed > ROOM:
+        figure.set_figheight(figure.get_figheight() + needed - COUNTED)
 
 
 def even(pages: list[np.ndarray]) -> None:

@@ -24,7 +24,8 @@ def tiles(titles: list[str], per_line: int, ratio: float, above: float = 0.0) ->
     lines = [shown[i : i + per_line] for i in range(0, len(shown), per_line)]
     heads = [LINE * max(1 + title.count("\n") for title in line) + above + GAP for line in lines]
     height = sum(heads) + len(lines) * (panel * ratio + GAP) + 2 * GAP
-    figure = plt.figure(figsize=(DOUBLE, height), layout="none")
+    figure = plt.figure(figsize=(DOUBLE, height))
+    figure.set_layout_engine("none")
     found, top = [], height
     for line, head in zip(lines, heads):
         top -= head + panel * ratio + GAP
