@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from .analysis import Results, claim, held_out, rst, samplers, with_classes
 from .drawing import DOUBLE, blank, canvas, place, text, wrapped
-from .tiles import tiles
+from .tiles import LINE, tiles
 
 MOST = 8  # variants side by side
 LINES = 6  # of panels that the usual layout places in a moment
@@ -102,9 +102,9 @@ def figure_samples(results: Results, suite: str) -> tuple[Figure, str]:
     columns = max(1, min(40 // rows, int(DOUBLE / 0.28) // per_line))
     width = min(DOUBLE, 0.35 + 0.42 * columns * len(blocks))
     letters = max(6, int(14 * width / len(blocks)))
-    long = max(1 + wrapped(block.name, letters).count("\n") for block in blocks) > 3
-    if len(blocks) <= MOST and not long:
-        height = 0.35 + rows * (width - 0.3) / len(blocks) / (columns + 0.4)
+    height = 0.35 + rows * (width - 0.3) / len(blocks) / (columns + 0.4)
+    breaks = max(wrapped(block.name, letters).count("\n") for block in blocks)
+    if len(blocks) <= MOST and LINE * breaks < 0.1 * height:
         figure, axes = canvas(width, height, 1, len(blocks))
         panels = list(axes[0])
         for panel, block in zip(panels, blocks):

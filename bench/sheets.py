@@ -16,8 +16,8 @@ from .analysis import Results
 from .drawing import canvas, legend_below, legend_height, plain_log
 
 MOST = 12  # lines that one panel can hold: ten colours, nine markers
-# inches of a legend that squeeze no panel, and those of a legend that the height of a panel counts
-ROOM, COUNTED = 0.6, 0.15
+# share of the height that a legend may take before it squeezes the panels; inches of it that each height counts
+ROOM, COUNTED = 0.2, 0.15
 
 Draw = Callable[[np.ndarray, Results, str], None]
 
@@ -98,7 +98,7 @@ def sheet(
 def grow(figure: Figure, columns: int) -> None:
     """Make a figure longer by what a long legend needs."""
     needed = legend_height(figure, columns)
-    if needed > ROOM:
+    if needed > ROOM * figure.get_figheight():
         figure.set_figheight(figure.get_figheight() + needed - COUNTED)
 
 
