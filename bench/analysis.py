@@ -8,10 +8,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import re
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -23,12 +22,33 @@ from scipy.stats import t as student
 
 from srdd.lookup import find, unknown
 
+from .analysis_words import (  # noqa: F401 (also taken from here)
+    bias_words,
+    extractor_kind,
+    floor_has_labels,
+    held_against,
+    held_out,
+    imported_words,
+    made_by,
+    reference_words,
+    sampler_words,
+    samplers,
+    seeds_words,
+    with_classes,
+)
 from .config import config_hash
-from .results import METRIC_COLUMNS, RUN_COLUMNS, read_rows
+from .escaping import rst, sentence
+from .images_file import read_images
+from .results import METRIC_COLUMNS, RUN_COLUMNS, brief, read_rows
+from .scores import BETTER, better
+from .study_row import Record, check_job, check_study
 
 CONFIDENCE = 0.95
 NUMBERS = ("train_seed", "seed_first", "seed_last", "num_images", "scale", "step", "repeat", "value")
 IDENTITY = ("tokenizer", "model", "sampler")
+TABLES = {"metrics.csv": METRIC_COLUMNS, "runs.csv": RUN_COLUMNS}
+# rows of a metric and a variant that agree in these are one number
+ONE_NUMBER = ["train_seed", "sampler", "seed_first", "seed_last", "scale", "step", "repeat"]
 # a missing score has its cause in the first of these that did not end well
 STAGES = (
     "tokenizer",
@@ -49,7 +69,6 @@ HASHED = {"tokenizer": ("dataset", "tokenizer"), "model": ("dataset", "tokenizer
 OPTIONAL = ("distill", "weights")  # part of a model's settings where it has one
 # a relative gap between ELBO and cross-entropy up to here is rounding in float64; one from there on is a difference
 GAP_CLOSED, GAP_OPEN = 1e-10, 1e-3
-EXTRACTORS = {"trained": "a classifier trained on the training split", "inception": "Inception-v3"}
 
 
 # ---------------------------------------------------------------- numbers
@@ -138,6 +157,33 @@ def show_difference(found: Estimate | None) -> str:
 # ---------------------------------------------------------------- results
 
 
+def _study_row(path: Path, runs: list[dict[str, str]]) -> Record:
+    """The settings of the study that these runs belong to. Raises ValueError where none or several stand."""
+    found = [row for row in runs if row["stage"] == "study"]
+    if len(found) != 1:
+        raise ValueError(f"{path}: holds {len(found)} rows of stage 'study', not one; collect again")
+    try:
+        return json.loads(found[0]["config_json"] or "{}", object_hook=Record)
+    except ValueError as error:
+        raise ValueError(f"{path}: {found[0]['run_id']}: config_json: not readable as JSON ({error})") from None
+
+
+def one_each(rows: pd.DataFrame, metric: str, variant: str) -> pd.DataFrame:
+    """Rows of a metric of one variant, each number once: two suites' runs may report the same cost. Raises ValueError where one
+    training seed has two values."""
+    double = rows.duplicated(ONE_NUMBER, keep=False)
+    if not double.any():
+        return rows
+    for _, part in rows[double].groupby(ONE_NUMBER, dropna=False):
+        values = part["value"].dropna().unique()
+        if len(values) > 1:
+            runs = " and ".join(dict.fromkeys(part["run_id"]))
+            shown = " and ".join(f"{value:g}" for value in values[:2])
+            where = f"{metric} of {variant}, train_seed {part['train_seed'].iloc[0]:g}"
+            raise ValueError(f"{where}: two values, {shown}, of {runs}; collect again")
+    return rows.sort_values("value", kind="stable", na_position="last").drop_duplicates(ONE_NUMBER).sort_index()
+
+
 def _frame(rows: list[dict[str, str]], columns: list[str], numbers: Iterable[str]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=columns, dtype=object).replace("", None)
     for column in numbers:
@@ -153,29 +199,59 @@ class Results:
     metrics: pd.DataFrame
     runs: pd.DataFrame
     about: dict[str, Any]
+    # what was computed once, shared with the results of a few variants that `only` gives
+    known: dict[Any, Any] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path) -> Results:
         """Read a folder. Raises ValueError or OSError for one that holds no results of ours."""
-        metrics = _frame(read_rows(folder / "metrics.csv", METRIC_COLUMNS), METRIC_COLUMNS, NUMBERS)
-        runs = _frame(read_rows(folder / "runs.csv", RUN_COLUMNS), RUN_COLUMNS, ("wall_s", "peak_bytes"))
-        study = runs[runs["stage"] == "study"]
-        if len(study) != 1:
-            raise ValueError(f"{folder / 'runs.csv'}: holds {len(study)} rows of stage 'study', not one; collect again")
-        about = json.loads(study["config_json"].iloc[0])
-        if missing := {"suites", "reduced"} - about.keys() or {"runs", "claims"} - set.intersection(
-            *map(set, about["suites"].values())
-        ):
-            raise ValueError(
-                f"{folder / 'runs.csv'}: written by another version, without {sorted(missing)}; collect or publish again"
-            )
-        return cls(folder, metrics, runs, about)
+        metrics, runs = (read_rows(folder / name, columns) for name, columns in TABLES.items())
+        known = {row["run_id"] for row in runs}
+        for row in metrics:
+            if row["run_id"] not in known:
+                where = f"{folder / 'metrics.csv'}: {row['metric']} of run_id {brief(row['run_id'])}"
+                raise ValueError(f"{where}: runs.csv has no such run; collect again")
+        about = _study_row(folder / "runs.csv", runs)
+        check_study(about, f"{folder / 'runs.csv'}: study")
+        # what no suite lists is left over from another version of the study: no number may hold it
+        listed = {run for suite in about["suites"].values() for run in suite["runs"]}
+        metrics = [row for row in metrics if row["run_id"] in listed]
+        runs = [row for row in runs if row["run_id"] in listed or row["stage"] == "study"]
+        for row in metrics:
+            if row["study"] != about["study"]:
+                where = f"{folder / 'metrics.csv'}: {row['metric']} of {row['run_id']}"
+                raise ValueError(f"{where}: study {brief(row['study'])} beside {brief(about['study'])}; collect again")
+        return cls(
+            folder, _frame(metrics, METRIC_COLUMNS, NUMBERS), _frame(runs, RUN_COLUMNS, ("wall_s", "peak_bytes")), about
+        )
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """A value that is computed when first asked for: figures of many variants ask for one thousands of times."""
+        if key not in self.known:
+            self.known[key] = make()
+        return self.known[key]
+
+    def only(self, suite: str, names: Iterable[str]) -> Results:
+        """The same results with some variants of a suite alone."""
+        variants = self.variants(suite)
+        part = Record({**self.suite(suite), "variants": Record({name: variants[name] for name in names})})
+        about = Record({**self.about, "suites": Record({**self.about["suites"], suite: part})})
+        return Results(self.folder, self.metrics, self.runs, about, self.known)
+
+    @property
+    def images(self) -> dict[str, np.ndarray]:
+        """Images by key. Raises ValueError for a damaged file or arrays that are no images."""
+        return self.once("images", lambda: read_images(self.folder / "images.npz"))
+
+    def rows_of(self, metric: str) -> pd.DataFrame:
+        """Every row of a metric."""
+        found = self.once("by metric", lambda: dict(iter(self.metrics.groupby("metric", sort=False))))
+        return found.get(metric, self.metrics.iloc[:0])
 
     @cached_property
-    def images(self) -> dict[str, np.ndarray]:
-        """Pictures by key, read when first asked for."""
-        with np.load(self.folder / "images.npz") as found:
-            return {key: found[key] for key in found.files}
+    def runs_of(self) -> dict[str, set[str]]:
+        """Names of the runs that each suite lists."""
+        return {name: set(suite["runs"]) for name, suite in self.about["suites"].items()}
 
     @property
     def extractor(self) -> str:
@@ -197,21 +273,32 @@ class Results:
         return self.variants(suite)[variant]["settings"]["sampler"]
 
     def select(self, variant: str, suite: str, metric: str) -> pd.DataFrame:
-        """Every row of a metric that belongs to a trained model of this variant."""
-        rows, names = self.metrics, self.variants(suite)[variant]
-        mine = (rows["metric"] == metric) & (rows["model"] == names["model"]) & (rows["tokenizer"] == names["tokenizer"])
-        mine &= rows["sampler"].isna() | (rows["sampler"] == names["sampler"])
-        mine &= rows["run_id"].isin(self.suite(suite)["runs"])  # another suite may have measured the same again
-        return rows[mine & rows["train_seed"].isin(self.suite(suite)["train_seeds"])]
+        """Every row of a metric that belongs to a trained model of this variant. Raises ValueError for a number with two values."""
+        return self.once(("select", variant, suite, metric), lambda: self._select(variant, suite, metric))
+
+    def _select(self, variant: str, suite: str, metric: str) -> pd.DataFrame:
+        keys = ["metric", "model", "tokenizer"]
+        places, names = self.once("places", lambda: self.metrics.groupby(keys).indices), self.variants(suite)[variant]
+        rows = self.metrics.iloc[places.get((metric, names["model"], names["tokenizer"]), [])]
+        mine = rows["sampler"].isna() | (rows["sampler"] == names["sampler"])
+        mine &= rows["run_id"].isin(self.runs_of[suite])  # another suite may have measured the same again
+        return one_each(rows[mine & rows["train_seed"].isin(self.suite(suite)["train_seeds"])], metric, variant)
 
     def of(self, variant: str, suite: str, metric: str, seeds: tuple[int, int] | None = None) -> pd.Series:
         """The final value of a metric by train_seed; seeds without a number are left out. seeds: the first and last sample seed of a
         score, instead of all that the study draws."""
+        first, last = seeds or self.sample_seeds
+        return self.once(("of", variant, suite, metric, first, last), lambda: self._of(variant, suite, metric, first, last))
+
+    def _of(self, variant: str, suite: str, metric: str, first: int, last: int) -> pd.Series:
         rows = self.select(variant, suite, metric)
         rows = rows[rows["step"].isna() & rows["scale"].isna() & rows["repeat"].isna() & rows["value"].notna()]
-        first, last = seeds or self.sample_seeds
         rows = rows[rows["seed_first"].isna() | ((rows["seed_first"] == first) & (rows["seed_last"] == last))]
-        return rows.set_index(rows["train_seed"].astype(int))["value"]
+        found = rows.set_index(rows["train_seed"].astype(int))["value"]
+        if not found.index.is_unique:
+            twice = found.index[found.index.duplicated()][0]
+            raise ValueError(f"{metric} of {variant}, train_seed {twice}: two values in these results; collect again")
+        return found
 
     @property
     def sample_seeds(self) -> tuple[int, int]:
@@ -245,10 +332,12 @@ class Results:
             found.setdefault(names["group"], []).append(name)
         return found
 
-    def tuned(self, group: str, suite: str, metric: str) -> str | None:
-        """The variant of a group with the lowest mean of a metric on the first half of the sample seeds; None without numbers."""
+    def tuned(self, group: str, suite: str, metric: str, lower: bool = True) -> str | None:
+        """The variant of a group with the lowest mean of a metric on the first half of the sample seeds, or the highest where not
+        `lower`; None without numbers."""
         means = {name: estimate(self.of(name, suite, metric, self.halves[0])) for name in self.groups(suite)[group]}
-        return min((name for name, found in means.items() if found), key=lambda name: means[name].mean, default=None)
+        sign = 1 if lower else -1
+        return min((name for name, found in means.items() if found), key=lambda name: sign * means[name].mean, default=None)
 
     def snapshots(self, variant: str, suite: str, metric: str) -> pd.DataFrame:
         """Values along the training: columns train_seed, step, value, seconds (interpolated between looks)."""
@@ -269,13 +358,16 @@ class Results:
 
     def of_grid(self, names: dict[str, Any], metric: str) -> pd.DataFrame:
         """Rows of a tokenizer under the schedule of a variant: what encode and baselines report."""
-        rows, grid = self.metrics, ".".join(map(str, names["patch_nums"]))
-        return rows[(rows["metric"] == metric) & (rows["model"] == grid) & (rows["tokenizer"] == names["tokenizer"])]
+        rows, grid = self.rows_of(metric), ".".join(map(str, names["patch_nums"]))
+        return rows[(rows["model"] == grid) & (rows["tokenizer"] == names["tokenizer"])]
 
     def grid_value(self, names: dict[str, Any], metric: str) -> float | None:
         """The one value of such a metric, such as floor_fid_digits64."""
-        found = self.of_grid(names, metric)["value"].dropna()
-        return float(found.iloc[0]) if len(found) else None
+        found = self.of_grid(names, metric)["value"].dropna().unique()
+        if len(found) > 1:
+            where = f"{metric} of tokenizer {names['tokenizer']}, schedule {names['patch_nums']}"
+            raise ValueError(f"{where}: two values, {found[0]:g} and {found[1]:g}; collect again")
+        return float(found[0]) if len(found) else None
 
     def grids(self, suite: str) -> dict[str, dict[str, Any]]:
         """The different tokenizers and schedules of a suite: a label and the identity of one variant that uses it."""
@@ -287,8 +379,12 @@ class Results:
 
     # ------------------------------------------------------------ runs
 
-    @cached_property
+    @property
     def jobs(self) -> pd.DataFrame:
+        """Runs by what their settings stand for."""
+        return self.once("jobs", self._jobs)
+
+    def _jobs(self) -> pd.DataFrame:
         """Runs with the names that their settings stand for: tokenizer, grid, model and sampler hash, train_seed, snapshots."""
         found = []
         for row in self.runs[self.runs["stage"].isin(STAGES)].to_dict("records"):
@@ -299,8 +395,9 @@ class Results:
                 if {*parts} <= config.keys()
             }
             sampler = config_hash(config["sampler"]) if "sampler" in config else None
-            grid = ".".join(map(str, config.get("patch_nums", ())))
-            more = {"train_seed": config.get("train_seed"), "snapshots": config.get("snapshots", False)}
+            about = check_job(config, f"{self.folder / 'runs.csv'}: {row['run_id']}: config_json")
+            grid = ".".join(map(str, about.patch_nums))
+            more = {"train_seed": about.train_seed, "snapshots": about.snapshots}
             keep = {key: row[key] for key in ("run_id", "stage", "status", "reason")}
             found.append({"tokenizer": None, "model": None, **keep, **named, "sampler": sampler, "grid": grid, **more})
         return pd.DataFrame(found, columns=["run_id", "stage", "status", "reason", *IDENTITY, "grid", "train_seed", "snapshots"])
@@ -343,14 +440,19 @@ class Results:
 
     def latency_run(self, suite: str) -> pd.Series | None:
         """The row of the run that timed this suite's variants."""
-        found = self.runs[self.runs["run_id"].str.startswith(f"latency/{suite}-")]
+        named = self.runs["run_id"].str.rsplit("-", n=1).str[0]  # the suite a-b begins like the suite a
+        found = self.runs[(named == f"latency/{suite}") & self.runs["run_id"].isin(self.runs_of[suite])]
         return found.iloc[-1] if len(found) else None
 
     def latency(self, suite: str, metric: str) -> pd.DataFrame:
         """Rows of the suite's latency run with a column `variant`, once for each that was timed by them: variants that differ in
         training only share rows. A value that did not fit into memory is missing."""
-        run, rows = self.latency_run(suite), self.metrics
-        rows = rows[(rows["run_id"] == (run["run_id"] if run is not None else "")) & (rows["metric"] == metric)].copy()
+        shown = tuple(self.variants(suite))
+        return self.once(("latency", suite, metric, shown), lambda: self._latency(suite, metric)).copy()
+
+    def _latency(self, suite: str, metric: str) -> pd.DataFrame:
+        run, rows = self.latency_run(suite), self.rows_of(metric)
+        rows = rows[rows["run_id"] == (run["run_id"] if run is not None else "")].copy()
         named: dict[tuple, list[str]] = {}
         for variant, names in self.variants(suite).items():
             named.setdefault((names["timed"], names["sampler"]), []).append(variant)
@@ -365,105 +467,18 @@ class Results:
         return rows.set_index(rows["repeat"].astype(int))["value"]
 
 
-# ---------------------------------------------------------------- words of captions
-
-
-def rst(text: Any) -> str:
-    """Text from a study, harmless in reStructuredText and in a jinja2 template."""
-    text = " ".join(str(text).split()).translate(str.maketrans("{}", "()"))
-    return re.sub(r"([\\*`|]|_(?!\w))", r"\\\1", text)
-
-
-def sampler_words(settings: dict[str, Any]) -> str:
-    """A sampler's settings in the project's words."""
-    w, ramp = settings["cfg_scale"], settings["cfg_ramp"]
-    words = [f"sampler {settings['name']}"]
-    words.append("guidance off (w = 1)" if w == 1 else f"cfg_scale w = {w:g} in u + w (c - u) with ramp {ramp}")
-    words.append(f"top-k {settings['top_k'] or 'off'}, top-p {settings['top_p']:g}, temperature {settings['temperature']:g}")
-    sr, mr, chance = settings["sr_steps"], settings["refine_steps"], f"p_resample {settings['p_resample']:g}"
-    words += [f"SR {sr} redraws below {chance}"] if sr else []
-    rule = {
-        "threshold": chance,
-        "lowest": f"fraction {settings['resample_fraction']:g}",
-        "random": f"fraction {settings['resample_fraction']:g}",
-        "dynamic": f"above {settings['commit_above']:g}",
-        "entropy": f"bound {settings['entropy_bound']:g} nats",
-    }
-    words += (
-        [f"MR {mr} further passes, select {settings['select']} ({rule.get(settings['select'], 'its own rule')})"] if mr else []
-    )
-    if (sr or mr) and settings["refine_scales"] is not None:
-        words.append(f"at scales {', '.join(map(str, settings['refine_scales']))}")
-    return ", ".join(words)
-
-
-def samplers(results: Results, suite: str) -> str:
-    """One sentence for a sampler that all share, else one part a variant."""
-    words = {name: sampler_words(names["settings"]["sampler"]) for name, names in results.variants(suite).items()}
-    if len(set(words.values())) == 1:
-        return rst(f"All variants: {next(iter(words.values()))}.")
-    return rst("; ".join(f"{name}: {text}" for name, text in words.items()) + ".")
-
-
-def held_out(results: Results) -> str:
-    """The held-out split, with its size where it is known."""
-    found = results.metrics.loc[results.metrics["metric"] == "num_test", "value"]
-    size = f" ({int(found.iloc[0])} pictures)" if len(found) else ""
-    return f"the held-out split{size}"
-
-
-def held_against(results: Results) -> str:
-    """What generated pictures are compared with: held-out pictures, or what the study's file of statistics holds."""
-    given = results.about["features"].get("reference")
-    if not given:
-        return f"{held_out(results)}, no training picture"
-    found = results.metrics.loc[results.metrics["metric"] == "reference_images", "value"].dropna()
-    file = f"features.reference {rst(Path(given).name)}"
-    if len(found) and found.iloc[0]:
-        return f"{file}, its statistics for FID and its {int(found.iloc[0])} pictures for KID, precision and recall"
-    return f"the statistics of {file} for FID, {held_out(results)} for KID, precision and recall"
-
-
-def seeds_words(results: Results, suite: str) -> str:
-    """How many trainings stand behind a mean."""
-    seeds = results.suite(suite)["train_seeds"]
-    if len(seeds) == 1:
-        return f"One training seed ({seeds[0]}), no interval."
-    return f"Mean and 95 % t-interval over the training seeds {', '.join(map(str, seeds))}."
-
-
-def reference_words(results: Results) -> str:
-    """How scores were made: N, extractor, reference."""
-    kind = EXTRACTORS[results.about["features"]["kind"]]
-    count = results.about["evaluation"]["num_images"]
-    return (
-        f"Scores: N = {count} generated pictures per training seed, picture i with seed i in every variant; extractor "
-        f"{results.extractor} ({kind}); reference: {held_against(results)}."
-    )
-
-
-def made_by(results: Results, suite: str, sampler: bool = True) -> str:
-    """How a suite's scores were made: N, extractor, reference, seeds and, where not the sampler is what varies, the sampler."""
-    words = samplers(results, suite) if sampler else ""
-    return f"{reference_words(results)} {seeds_words(results, suite)} {imported_words(results, suite)}{words}".strip()
-
-
-def imported_words(results: Results, suite: str) -> str:
-    """Which variants were not trained here, and what their weights are known by."""
-    found = {name: names["settings"].get("weights") for name, names in results.variants(suite).items()}
-    known = {name: about["sha256"] or Path(about["file"]).name for name, about in found.items() if about}
-    return "".join(f"{rst(name)}: imported weights {rst(by[:12])}, not trained here. " for name, by in known.items())
+# ---------------------------------------------------------------- what a suite asks
 
 
 def claim(results: Results, suite: str) -> str:
     """What the suite asks, and how its claims were decided; a reduced study says so first."""
     about, reduced = results.suite(suite), results.about.get("reduced")
-    words = [f"REDUCED STUDY: {rst(reduced).rstrip('.')}."] if reduced else []
-    words.append(f"{rst(about['claim']).rstrip('.')}.")
+    words = [f"REDUCED STUDY: {sentence(reduced)}"] if reduced else []
+    words.append(sentence(about["claim"]))
     for one in about["claims"]:
         word, reason = judged(results, suite, one)
         owner = "Claim of the paper, in our words" if one["origin"] == "paper" else "Claim"
-        words.append(f"{owner}: {rst(one['text']).rstrip('.')}: {word} ({rst(reason)}).")
+        words.append(f"{owner}: {rst(one['text'].rstrip(' .'))}: {word} ({rst(reason)}).")
     return " ".join(words)
 
 
@@ -504,23 +519,62 @@ def judged(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]
     return find(sys.modules[__name__], "judge", one["rule"])(results, suite, one)
 
 
+NO_DIRECTION = "whether lower or higher is better is not known of this metric; say better: lower or better: higher in the claim"
+
+
+def direction(one: dict[str, Any]) -> str | None:
+    """What a claim says is better, lower or higher: as it states, else as its metric points; None where neither is known."""
+    return one.get("better") or better(one["metric"])
+
+
+def _claimed(word: str, one: dict[str, Any]) -> str:
+    """The word of a rule that asks for less, turned round where a claim states that more is better."""
+    return {"yes": "no", "no": "yes"}.get(word, word) if one.get("better") == "higher" else word
+
+
+def _against_the_usual(one: dict[str, Any]) -> str:
+    """Says that a claim counts as better what others count as worse; empty for all other claims."""
+    stated, usual = one.get("better"), better(one["metric"])
+    return f"; this claim states that {stated} is better, usually {usual} is" if stated and usual and stated != usual else ""
+
+
+def _no_metric(results: Results, suite: str, one: dict[str, Any]) -> str:
+    """Why a claim names no metric of these results: no row has it though others were scored, or no study has; else empty."""
+    metric = f"{one['metric']}_{results.extractor}"
+    if results.rows_of(metric)["run_id"].isin(results.runs_of[suite]).any():
+        return ""
+    mine = results.metrics[results.metrics["run_id"].isin(results.runs_of[suite]) & results.metrics["train_seed"].notna()]
+    scored = sorted(name.removesuffix(f"_{results.extractor}") for name in mine["metric"].unique() if name.endswith(results.extractor))
+    if not scored and one["metric"] in BETTER:
+        return ""
+    return f"no row of this suite has {metric} (scored: {', '.join(scored) or 'nothing'})"
+
+
 def judge_score(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
     """By the 95 % t-interval of the paired difference of a score over training seeds."""
+    if absent := _no_metric(results, suite, one):
+        return "no such metric", absent
     metric = f"{one['metric']}_{results.extractor}"
     found = results.difference(one["variant"], suite, metric, one["against"])
     reason = f"{metric} of {one['variant']} minus that of {one['against']}, paired by training seed: {show_difference(found)}"
-    return verdict(found, one["better"] == "lower"), reason
+    if direction(one) is None:
+        return "not decided", f"{reason}; {NO_DIRECTION}"
+    return verdict(found, direction(one) == "lower"), reason + _against_the_usual(one)
 
 
 def judge_tuned(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
     """As judge_score, between groups, each at the setting that is best on the first half of the sample seeds; scored on the second."""
-    metric, second = f"{one['metric']}_{results.extractor}", results.halves[1]
-    best = [results.tuned(one[key], suite, metric) for key in ("against", "variant")]
+    if absent := _no_metric(results, suite, one):
+        return "no such metric", absent
+    if direction(one) is None:
+        return "not decided", NO_DIRECTION
+    metric, second, lower = f"{one['metric']}_{results.extractor}", results.halves[1], direction(one) == "lower"
+    best = [results.tuned(one[key], suite, metric, lower) for key in ("against", "variant")]
     if None in best:
         return "not decided", "a group has no scores on halves"
     found = paired(*(results.of(name, suite, metric, second) for name in best))
     reason = f"{metric} of {best[1]} minus that of {best[0]}, each tuned on half of the sample seeds, on the other half"
-    return verdict(found, one["better"] == "lower"), f"{reason}: {show_difference(found)}"
+    return verdict(found, lower), f"{reason}: {show_difference(found)}{_against_the_usual(one)}"
 
 
 def judge_latency(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
@@ -529,7 +583,7 @@ def judge_latency(results: Results, suite: str, one: dict[str, Any]) -> tuple[st
     words = set(found.values())
     word = {frozenset({"faster"}): "yes", frozenset({"slower"}): "no"}.get(frozenset(words), "not decided")
     shown = [f"{what} at batch {', '.join(str(b) for b, w in found.items() if w == what)}" for what in sorted(words)]
-    return word, "; ".join(shown) or "nothing was timed"
+    return _claimed(word, one), "; ".join(shown) or "nothing was timed"
 
 
 def judge_memory(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
@@ -544,7 +598,7 @@ def judge_memory(results: Results, suite: str, one: dict[str, Any]) -> tuple[str
         return "not decided", "no common batch size"
     lower = [share < 1 for share in shares.values()]
     word = "yes" if all(lower) else "no" if not any(lower) else "not decided"
-    return word, "peak memory ratio " + ", ".join(f"{share:.2f} at batch {batch:g}" for batch, share in shares.items())
+    return _claimed(word, one), "peak memory ratio " + ", ".join(f"{share:.2f} at batch {batch:g}" for batch, share in shares.items())
 
 
 def judge_convergence(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
@@ -554,7 +608,7 @@ def judge_convergence(results: Results, suite: str, one: dict[str, Any]) -> tupl
         return "not decided", "no losses"
     found = paired(steps[one["against"]]["step"], steps[one["variant"]]["step"])
     reason = f"steps until held-out loss {target:.3f}, {one['variant']} minus {one['against']}: {show_difference(found)}"
-    return verdict(found), reason
+    return _claimed(verdict(found), one), reason
 
 
 def steps_to_target(results: Results, suite: str) -> tuple[float | None, dict[str, pd.DataFrame]]:
@@ -669,7 +723,7 @@ def precision(results: Results, suite: str) -> str:
     """The dtype that the suite's networks were timed in."""
     run = results.latency_run(suite)
     config = json.loads(run["config_json"] or "{}") if run is not None else {}
-    return config.get("latency", {}).get("precision", "float32")
+    return check_job(config, f"{results.folder / 'runs.csv'}: latency of {suite}: config_json").latency.precision
 
 
 def rates_words(results: Results, suite: str) -> str:

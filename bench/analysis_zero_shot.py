@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from .analysis import EXTRACTORS, Results, by_reason, held_out, samplers, seeds_words
+from .analysis import Results, bias_words, by_reason, extractor_kind, held_out, samplers, seeds_words
 
 TASKS = {"inpaint": "in-painting", "outpaint": "out-painting", "super_resolution": "super-resolution"}
 RIVALS = {"inpaint": "nearest_fill", "outpaint": "nearest_fill", "super_resolution": "bicubic"}
@@ -70,15 +70,25 @@ def strip_run(results: Results, variant: str, suite: str) -> str | None:
     return None
 
 
+def counts(results: Results, suite: str, measure: str) -> list[int]:
+    """Every N that was measured."""
+    mine = results.metrics["run_id"].isin([run for run in results.suite(suite)["runs"] if run.startswith(f"{measure}/")])
+    return sorted(results.metrics.loc[mine, "num_images"].dropna().astype(int).unique().tolist())
+
+
 def count_words(results: Results, suite: str, measure: str) -> str:
     """N as it was measured."""
-    mine = results.metrics["run_id"].isin([run for run in results.suite(suite)["runs"] if run.startswith(f"{measure}/")])
-    counts = sorted(results.metrics.loc[mine, "num_images"].dropna().astype(int).unique())
-    return ", ".join(map(str, counts)) or "none measured"
+    return ", ".join(map(str, counts(results, suite, measure))) or "none measured"
+
+
+def few_words(results: Results, suite: str, measure: str) -> str:
+    """Says where fewer images were scored than the features have dimensions."""
+    return bias_words(results, min(counts(results, suite, measure), default=None))
 
 
 def extractor_words(results: Results) -> str:
-    return f"extractor {results.extractor} ({EXTRACTORS[results.about['features']['kind']]})"
+    """The extractor's name and kind."""
+    return f"extractor {results.extractor} ({extractor_kind(results)})"
 
 
 def _box(box: list[float]) -> str:
@@ -129,5 +139,6 @@ def error_words(results: Results, suite: str) -> str:
         "the clean one's norm. Direct: the same with all later tokens left as they were. Drift over direct: below 1 where later "
         "scales repair, above 1 where they amplify; a sample that moves is not worse for that, which the change of FID shows. "
         f"N = {count_words(results, suite, 'error_propagation')} pictures, picture i with seed i in every variant; "
-        f"{extractor_words(results)}; reference: {held_out(results)}. {seeds_words(results, suite)} {samplers(results, suite)}"
+        f"{extractor_words(results)}; reference: {held_out(results)}."
+        f"{few_words(results, suite, 'error_propagation')} {seeds_words(results, suite)} {samplers(results, suite)}"
     )

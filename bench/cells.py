@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from . import escaping
 from .analysis import Estimate, show, show_difference, show_estimate
 from .results import write_text
 
@@ -57,8 +58,9 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
 
 def markdown(table: pd.DataFrame) -> str:
     """A pipe table."""
-    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    lines = [list(table.columns), *table.to_numpy().tolist()]
+    shown = ["| " + " | ".join(map(escaping.cell, line)) + " |\n" for line in lines]
+    return "".join([shown[0], "|" + " --- |" * len(table.columns) + "\n", *shown[1:]])
 
 
 def write_table(stem: Path, table: pd.DataFrame, caption: str, reduced: str = "") -> None:
@@ -68,5 +70,5 @@ def write_table(stem: Path, table: pd.DataFrame, caption: str, reduced: str = ""
         table = table.assign(Study="reduced, no claim")
     plain(table).to_csv(buffer, index=False, lineterminator="\n", float_format="%.6g")
     write_text(stem.with_name(f"{stem.name}.csv"), buffer.getvalue())
-    write_text(stem.with_name(f"{stem.name}.md"), markdown(table) + "\n" + caption + "\n")
+    write_text(stem.with_name(f"{stem.name}.md"), markdown(table) + "\n" + escaping.markdown(escaping.plain(caption)) + "\n")
     write_text(stem.with_name(f"{stem.name}.rst"), caption + "\n")

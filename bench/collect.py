@@ -10,6 +10,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import zipfile
+import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +23,53 @@ from . import provenance
 from .config import EvaluationConfig, config_hash
 from .labels import asked_labels, in_turn
 from .prepare import open_split, save_npz
-from .results import METRIC_COLUMNS, read_rows, write_metrics, write_runs
+from .results import METRIC_COLUMNS, RUN_COLUMNS, brief, read_object, read_rows, write_metrics, write_runs
+from .study_row import check_study
 from .verb import describe
 
 GRID = 40
 
 
-def read_run(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """The status row and the metrics of one job."""
-    return json.loads((folder / "row.json").read_text(encoding="utf-8")), read_rows(folder / "metrics.csv", METRIC_COLUMNS)
+PLAN_KEYS = ("study", "scope", "reduced", "suites", "evaluation", "features", "dataset", "train_seeds", "latency")
+
+
+def read_run(folder: Path, run_id: str | None = None, study: str | None = None) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """The status row and the metrics of one job. Raises ValueError for damaged files, and for those of another job than the
+    plan's run_id and study."""
+    row, numbers = read_object(folder / "row.json"), read_rows(folder / "metrics.csv", METRIC_COLUMNS)
+    again = f"delete {folder} and run again"
+    if unknown := row.keys() ^ set(RUN_COLUMNS):
+        raise ValueError(f"{folder / 'row.json'}: {sorted(unknown)}: missing or unknown; {again}")
+    if run_id is None:
+        return row, numbers
+    if row["run_id"] != run_id:
+        raise ValueError(f"{folder / 'row.json'}: run_id {brief(row['run_id'])} is another job's than {run_id}; {again}")
+    # the name of a job ends with the hash of its config
+    planned = run_id.split("/")[-1].split("-")[-1]
+    if row["config_hash"] != planned:
+        where = f"{folder / 'row.json'}: config_hash {brief(row['config_hash'])}"
+        raise ValueError(f"{where} is left over from another plan than {run_id}; {again}")
+    for number in numbers:
+        if (number["run_id"], number["study"]) != (run_id, study):
+            where = f"{folder / 'metrics.csv'}: {number['metric']} is of run {brief(number['run_id'])}, study {brief(number['study'])}"
+            raise ValueError(f"{where}, not of {run_id}, {study}; {again}")
+    return row, numbers
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """What is to be gathered. Raises ValueError for a damaged plan, or one of another version."""
+    plan = read_object(path)
+    folders = plan.get("folders")
+    if missing := sorted({*PLAN_KEYS, "folders"} - plan.keys()):
+        raise ValueError(f"{path}: {missing} missing; written by another version, delete it and run again")
+    if not isinstance(folders, dict) or not all(isinstance(folder, str) for folder in folders.values()):
+        raise ValueError(f"{path}: folders: {brief(folders)} is no folder for each run; delete the file and run again")
+    return plan
 
 
 def study_row(plan: dict[str, Any]) -> dict[str, Any]:
     """A row for the study itself: its settings and which model, sampler and tokenizer each variant's name stands for."""
-    about = {
-        key: plan[key]
-        for key in ("study", "scope", "reduced", "suites", "evaluation", "features", "dataset", "train_seeds", "latency")
-    }
+    about = {key: plan[key] for key in PLAN_KEYS}
     commit, dirty = provenance.git_state()
     return {
         "run_id": f"study/{plan['study']}",
@@ -94,19 +128,32 @@ def real_pictures(folder: Path) -> dict[str, np.ndarray]:
     return found
 
 
+def opened(read: Callable[[], dict[str, np.ndarray]], folder: Path) -> dict[str, np.ndarray]:
+    """What a function reads of a job's folder. Raises ValueError with the folder for files that are damaged."""
+    try:
+        return read()
+    except (ValueError, EOFError, IndexError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{folder}: images cannot be read ({why}); delete the folder and run again") from None
+
+
 def collect(plan_path: Path, out: Path) -> None:
     """Write metrics.csv, runs.csv and images.npz of one scope."""
-    plan = json.loads(plan_path.read_text(encoding="utf-8"))
+    plan = read_plan(plan_path)
     folders = {run_id: Path(folder) for run_id, folder in plan["folders"].items()}
     runs, metrics = [study_row(plan)], []
-    for folder in folders.values():
-        row, numbers = read_run(folder)
+    check_study({key: plan[key] for key in PLAN_KEYS}, str(plan_path))
+    for run_id, folder in folders.items():
+        row, numbers = read_run(folder, run_id, plan["study"])
         runs.append(row)
         metrics += numbers
-    arrays = pictures(folders, study_labels(plan, folders))
+    arrays: dict[str, np.ndarray] = {}
+    labels_N = study_labels(plan, folders)
+    for run_id, folder in folders.items():
+        arrays |= opened(partial(pictures, {run_id: folder}, labels_N), folder)
     for run_id, folder in folders.items():
         if run_id.startswith("prepare/"):
-            arrays |= real_pictures(folder)
+            arrays |= opened(partial(real_pictures, folder), folder)
     write_metrics(out / "metrics.csv", metrics)
     write_runs(out / "runs.csv", runs)
     save_npz(out / "images.npz", **arrays)
@@ -115,11 +162,11 @@ def collect(plan_path: Path, out: Path) -> None:
         print(f"[collect] {row['run_id']} {row['status']}: {row['reason']}", file=sys.stderr)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.collect")
     parser.add_argument("plan", type=Path)
     parser.add_argument("out", type=Path)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     try:
         collect(options.plan, options.out)
     except (OSError, ValueError) as error:

@@ -14,10 +14,13 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from .analysis import Results, estimate
+from .glyphs import drawable, families, text, wrapped
 from .results import write_text, written_whole
 
 SINGLE, DOUBLE = 3.3, 6.8
@@ -26,6 +29,7 @@ COLOURS = sns.color_palette("colorblind")
 MARKERS = "os^DvPX<>"
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 RED = "#c00000"
+LARGEST = 60_000  # pixels of a side that matplotlib can draw
 STYLE = {
     "font.size": 7.5,
     "axes.titlesize": 8,
@@ -41,6 +45,7 @@ STYLE = {
     "lines.markersize": 4,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "font.family": families(),
     "svg.hashsalt": "srdd",
     "figure.constrained_layout.use": True,
 }
@@ -54,9 +59,12 @@ def write_figure(stem: Path, figure: Figure, caption: str, reduced: str = "") ->
     """<stem>.png, .svg and the caption as .rst; the same bytes for the same rows. A reduced study is marked on the figure."""
     if reduced:
         figure.supxlabel("reduced study, no claim", color=RED, fontsize=6, x=0.99, ha="right")  # the layout makes room for it
+    dpi = min(200, int(LARGEST / max(figure.get_size_inches())))
     for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         with written_whole(stem.with_name(f"{stem.name}.{ending}")) as temporary:
-            figure.savefig(temporary, format=ending, dpi=200, metadata=metadata)
+            figure.savefig(temporary, format=ending, dpi=dpi, metadata=metadata)
+        if len(figure.axes) > 20:
+            figure.set_layout_engine("none")  # found once: it takes most of the time
     plt.close(figure)
     write_text(stem.with_name(f"{stem.name}.rst"), caption + "\n")
 
@@ -66,41 +74,71 @@ def look(i: int) -> dict[str, Any]:
     return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "linestyle": LINES[i % len(LINES)]}
 
 
-def text(name: Any) -> str:
-    """A name from a study as matplotlib shows it: no formula, and never hidden from a legend."""
-    shown = str(name).replace("$", r"\$")
-    return f" {shown}" if shown.startswith("_") else shown
-
-
 def canvas(width: float, height: float, rows: int = 1, columns: int = 1, **more: Any) -> tuple[Figure, np.ndarray]:
     """A figure and its axes, always as a (rows, columns) array."""
     return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, **more)
 
 
-def legend_below(figure: Figure, columns: int = 4) -> None:
-    """One legend for all panels, under them: it hides no data."""
+SMALL = FontProperties(size=7)
+HANDLE, BETWEEN = 28, 14  # points of a handle before a name, and between two columns of a legend
+
+
+def text_width(line: str) -> float:
+    """Points that a line takes in a legend."""
+    return text_to_path.get_text_width_height_descent(line, SMALL, ismath=False)[0]
+
+
+def _columns(widths: list[float], most: int, room: float) -> int:
+    """In how many columns a legend of names of these widths fits."""
+    for columns in range(min(most, len(widths)), 1, -1):
+        parts = [part.max() for part in np.array_split(np.array(widths), columns)]
+        if sum(parts) + HANDLE * columns + BETWEEN * (columns - 1) <= room:
+            return columns
+    return 1
+
+
+def _legend(figure: FigureBase, columns: int) -> tuple[dict[str, Any], int]:
+    """Handles by their labels, wrapped where they are too long, and in how many columns they fit below a figure."""
     found: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels()):
             found.setdefault(label, handle)
+    room = 72 * figure.bbox.width / figure.dpi - 10
+    most = int((room - HANDLE) / 4)  # letters of one line
+    found = {"\n".join(textwrap.wrap(label, most, drop_whitespace=False)): handle for label, handle in found.items()}
+    widths = [max(map(text_width, label.split("\n"))) for label in found]
+    return found, _columns(widths, columns, room)
+
+
+def legend_height(figure: FigureBase, columns: int = 4) -> float:
+    """Inches that the legend below a figure will take."""
+    found, columns = _legend(figure, columns)
+    lines = [1 + label.count("\n") for label in found]
+    rows = -(-len(lines) // max(1, columns))
+    # a legend is filled column by column; a row is as high as its highest cell
+    return sum(0.05 + 0.115 * max(lines[row::rows]) for row in range(rows))
+
+
+def legend_below(figure: FigureBase, columns: int = 4) -> None:
+    """One legend for all panels, under them: it hides no data."""
+    found, columns = _legend(figure, columns)
     if found:
-        figure.legend(
-            found.values(), found.keys(), loc="outside lower center", ncols=min(columns, len(found)), frameon=False, fontsize=7
-        )
+        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=7)
 
 
 def note(figure: Figure, words: str) -> None:
     """What is missing and why, in red above the panels."""
     if words:
-        lines = textwrap.wrap(f"missing: {words}", int(figure.get_figwidth() * 21))
-        lines = lines[:4] + ["..."] * (len(lines) > 4)
+        lines = textwrap.wrap(f"missing: {drawable(words)}", int(figure.get_figwidth() * 21))
+        if len(lines) > 4:
+            left = "; ".join(lines[4:]).count(";") + 1
+            lines = [*lines[:4], f"... and {left} more; the tables name all"]
         figure.suptitle("\n".join(map(text, lines)), fontsize=6, color=RED)
 
 
 def blank(axes: Axes, words: str, letters: int = 24) -> None:
     """Say in a panel why it holds no data."""
-    shown = "\n".join(map(text, textwrap.wrap(words, letters)))
-    said = axes.text(0.5, 0.5, shown, transform=axes.transAxes, ha="center", va="center", color=RED, fontsize=7)
+    said = axes.text(0.5, 0.5, wrapped(words, letters), transform=axes.transAxes, ha="center", va="center", color=RED, fontsize=7)
     said.set_in_layout(False)  # a long reason must not squeeze the panels
     axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
 
@@ -117,6 +155,11 @@ def band(axes: Axes, rows: pd.DataFrame, x: str, label: str, style: dict[str, An
     sure = [found.half is not None for _, found in points]
     low, high = [found.low for _, found in points], [found.high for _, found in points]
     axes.fill_between(xs, low, high, where=sure, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def apart(i: int, count: int, step: float) -> float:
+    """How far the i-th of so many variants stands beside its place: equal values would hide each other."""
+    return min(step, 0.3 / count) * (i - (count - 1) / 2)
 
 
 def side_ticks(axes: Axes, results: Results, suite: str) -> None:

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from .analysis import GAP_CLOSED, Results, claim, held_out, missing_words, reach, rst, seeds_words
-from .drawing import COLOURS, DOUBLE, RED, SINGLE, band, blank, canvas, legend_below, look, note, side_ticks, text
+from .drawing import COLOURS, DOUBLE, RED, SINGLE, apart, band, blank, canvas, legend_below, look, note, side_ticks, text, wrapped
+from .sheets import by_variant, sheet
 
 CORRUPTION_LINES = ("-", (0, (3, 1.5)), ":", "-.")
 # prefix of a metric: what stands beside its line, its colour
@@ -49,6 +50,11 @@ def _chain(results: Results, suite: str) -> str:
     return next((name for name, about in variants.items() if about["history"] == 0 and not about["mask"]), next(iter(variants)))
 
 
+def _chains(pages: list[Results], suite: str) -> str:
+    """The same of every page of the figure."""
+    return ", ".join(rst(_chain(page, suite)) for page in pages)
+
+
 def _strokes(corruptions: list[str]) -> str:
     """Which line is which corruption."""
     return ", ".join(f"{name} {word}" for name, word in zip(corruptions, ("solid", "dashed", "dotted", "dash-dotted")))
@@ -72,7 +78,7 @@ def _draw_parts(axes: Axes, results: Results, suite: str, corruptions: list[str]
     loss = results.estimate(variant, suite, "elbo_cross_entropy")
     if loss is not None:
         axes.axhline(loss.mean, color="0.35", linestyle=":", linewidth=1, label="cross-entropy in training", zorder=0)
-    axes.set_title(text(f"{variant} ({_strokes(corruptions)})"))
+    axes.set_title(wrapped(f"{variant} ({_strokes(corruptions)})", 60))
     axes.set_ylabel("held-out (nats/token)")
 
 
@@ -104,7 +110,7 @@ def _log_scales(axes: Axes, results: Results, suite: str, metrics: dict[str, dic
         if not len(rows):
             continue
         sides = rows["scale"].astype(int).map(dict(enumerate(results.variants(suite)[variant]["patch_nums"])))
-        shift = 0.04 * (i - (len(results.variants(suite)) - 1) / 2)  # equal values would hide each other
+        shift = apart(i, len(results.variants(suite)), 0.04)
         shown, style = rows["value"].clip(lower=floor), {**look(i), "linestyle": "-", **metrics[metric]}
         axes.scatter(sides + shift, shown, s=6, color=style["color"], alpha=0.4, linewidth=0)
         middle = shown.groupby(sides + shift).agg(extreme)
@@ -116,11 +122,10 @@ def _log_scales(axes: Axes, results: Results, suite: str, metrics: dict[str, dic
     axes.set_ylabel(label)
 
 
-def figure_equivalence(results: Results, suite: str) -> tuple[Figure, str]:
-    """ELBO and its parts against the noise; gap to the cross-entropy and dependence on the path at every scale."""
+def _equivalence(axes: np.ndarray, results: Results, suite: str) -> None:
+    """The four panels of a few variants."""
     settings = results.suite(suite)["equivalence"]
     corruptions = settings["corruptions"][: len(CORRUPTION_LINES)]
-    figure, axes = canvas(DOUBLE, 4.9, 2, 2)
     (parts, elbos), (gap, path) = axes
     _draw_parts(parts, results, suite, corruptions)
     _draw_elbos(elbos, results, suite, corruptions)
@@ -140,7 +145,14 @@ def figure_equivalence(results: Results, suite: str) -> tuple[Figure, str]:
     _log_scales(path, results, suite, lines, "KL of two token paths (nats/token)", "mean")
     for panel in axes[1]:
         side_ticks(panel, results, suite)
-    legend_below(figure)
+
+
+def figure_equivalence(results: Results, suite: str) -> tuple[Figure, str]:
+    """ELBO and its parts against the noise; gap to the cross-entropy and dependence on the path at every scale."""
+    settings = results.suite(suite)["equivalence"]
+    corruptions = settings["corruptions"][: len(CORRUPTION_LINES)]
+    pages = by_variant(results, suite)
+    figure = sheet(pages, suite, (DOUBLE, 4.9), (2, 2), _equivalence)
     note(figure, missing_words(results, suite, "elbo_relative_gap"))
     first = next(iter(results.variants(suite)))
     asked = results.select(first, suite, "elbo_cross_entropy")["num_images"].dropna()
@@ -148,7 +160,7 @@ def figure_equivalence(results: Results, suite: str) -> tuple[Figure, str]:
     caption = (
         f"{claim(results, suite)} All in float64 on the tokens of {count} of {held_out(results)}; every scale reads the state f_hat "
         f"alone. Top: negative ELBO of the discrete diffusion on the token ladder against the noise on each token ({_strokes(corruptions)}), mean of "
-        f"{settings['draws']} draws of the noise per picture; left, {rst(_chain(results, suite))}: with its transition and read-out "
+        f"{settings['draws']} draws of the noise per picture; left, {_chains(pages, suite)}: with its transition and read-out "
         "terms; dotted: its cross-entropy as in training. Bottom left: relative gap between ELBO and cross-entropy without noise, "
         "scale by scale, the largest training seed; at or below the red line they are equal. Bottom right, from the third scale on: KL of "
         "the model's distributions on two token paths towards the same latent (path B takes the second nearest code at the first "

@@ -20,7 +20,8 @@ from .analysis import (
     tokens_of,
     training_tokens,
 )
-from .drawing import COLOURS, DOUBLE, LINES, MARKERS, blank, canvas, legend_below, look, note, plain_log, text
+from .drawing import COLOURS, DOUBLE, LINES, MARKERS, blank, look, note, plain_log, text
+from .sheets import by_group, sheet
 
 GREY = "0.35"
 
@@ -135,9 +136,22 @@ def arm_words(results: Results, suite: str) -> str:
     return f"{'; '.join(words)}.{more}"
 
 
-def figure_distillation(results: Results, suite: str) -> tuple[Figure, str]:
-    """FID and IS of every arm against reduced schedules in order of their tokens, between the full schedules and the floor."""
-    figure, axes = canvas(DOUBLE, 3.4, 1, 2)
+def _schedule_axis(axes: Axes, schedules: list[tuple[int, ...]]) -> None:
+    """Schedules with their tokens below a panel; slanted or upright where they have no room side by side."""
+    marks = ["\n".join(("-".join(map(str, sides)), f"{tokens_of(sides)} tokens")) for sides in schedules]
+    longest = max((len(line) for mark in marks for line in mark.split("\n")), default=0)
+    turned = {}
+    if len(marks) * longest > 60:
+        marks = [mark.replace("\n", ", ") for mark in marks]
+        turned = {"rotation": 30 if len(marks) < 12 else 90, "ha": "right", "rotation_mode": "anchor"}
+        turned |= {} if len(marks) < 12 else {"va": "center"}
+    axes.set_xticks(range(len(schedules)), marks, **turned)
+    axes.set_xlim(-0.5, max(0, len(schedules) - 1) + 0.5)
+    axes.set_xlabel("schedule of the student")
+
+
+def _distillation(axes: np.ndarray, results: Results, suite: str) -> None:
+    """FID and IS of a few arms."""
     schedules = reduced_schedules(results, suite)
     for panel, (name, title) in zip(axes[0], (("fid", "FID"), ("is", "IS"))):
         metric = f"{name}_{results.extractor}"
@@ -149,12 +163,14 @@ def figure_distillation(results: Results, suite: str) -> tuple[Figure, str]:
                 plain_log(panel.yaxis)
         else:
             blank(panel, f"no student has a {title}")
-        marks = ["\n".join(("-".join(map(str, sides)), f"{tokens_of(sides)} tokens")) for sides in schedules]
-        panel.set_xticks(range(len(schedules)), marks)
-        panel.set_xlim(-0.5, max(0, len(schedules) - 1) + 0.5)
-        panel.set_xlabel("schedule of the student")
+        _schedule_axis(panel, schedules)
         panel.set_ylabel(f"{results.label(title)}, N = {results.about['evaluation']['num_images']}")
-    legend_below(figure, columns=4)
+
+
+def figure_distillation(results: Results, suite: str) -> tuple[Figure, str]:
+    """FID and IS of every arm against reduced schedules in order of their tokens, between the full schedules and the floor."""
+    whole = full_schedules(results, suite)
+    figure = sheet(by_group(results, suite, always=whole), suite, (DOUBLE, 3.4), (1, 2), _distillation)
     note(figure, missing_words(results, suite, f"fid_{results.extractor}"))
     caption = (
         f"{claim(results, suite)} Schedules in order of the tokens that one pass without guidance computes. Symbols: mean, bars: "

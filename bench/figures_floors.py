@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,8 +24,10 @@ from .analysis import (
     show,
     show_ratio,
 )
-from .drawing import DOUBLE, blank, canvas, legend_below, look, note, plain_log, text
+from .drawing import DOUBLE, blank, look, note, plain_log, text
+from .sheets import by_variant, sheet
 
+MOST = 6  # variants whose ratios find a place above their times
 FLOORS = {"memory": (":", "memory floor"), "operations": ("--", "operation floor")}
 
 
@@ -64,10 +67,8 @@ def _finish(axes: Axes, variants: int, title: str) -> None:
     plain_log(axes.yaxis)
 
 
-def figure_floors(results: Results, suite: str) -> tuple[Figure, str]:
-    """Time of a whole sample against batch size, and of the network at every scale for the smallest and the largest batch, beside what
-    memory and arithmetic of the machine allow."""
-    figure, axes = canvas(DOUBLE, 2.8, 1, 3)
+def _floors(axes: np.ndarray, results: Results, suite: str) -> None:
+    """Times and floors of a few variants."""
     whole, *panels = axes[0]
     variants, least = results.variants(suite), floors(results, suite)
     least[["memory", "operations", "floor"]] *= 1e3
@@ -101,7 +102,12 @@ def figure_floors(results: Results, suite: str) -> tuple[Figure, str]:
     if len(least):
         for line, words in FLOORS.values():
             whole.add_line(Line2D([], [], color="0.2", linestyle=line, linewidth=1, label=words))
-    legend_below(figure)
+
+
+def figure_floors(results: Results, suite: str) -> tuple[Figure, str]:
+    """Time of a whole sample against batch size, and of the network at every scale for the smallest and the largest batch, beside what
+    memory and arithmetic of the machine allow."""
+    figure = sheet(by_variant(results, suite, MOST), suite, (DOUBLE, 2.8), (1, 3), _floors)
     run = results.latency_run(suite)
     note(figure, f"the latency run is {run['status']} ({run['reason']})" if run is not None and run["status"] != "ok" else "")
     caption = (

@@ -22,7 +22,11 @@ from .analysis import (
     seeds_words,
     show_estimate,
 )
-from .drawing import COLOURS, DOUBLE, LINES, MARKERS, blank, canvas, legend_below, look, note, plain_log, text
+from .drawing import COLOURS, DOUBLE, LINES, MARKERS, blank, canvas, look, note, plain_log, text, wrapped
+from .sheets import by_group, sheet
+
+MOST = 6  # groups in one panel against guidance: each has a line for every ramp
+CELL = 0.33  # inches of a number in a heat map
 
 
 def curve(axes, points: list[tuple[float, Estimate]], label: str, style: dict[str, Any]) -> None:
@@ -64,9 +68,8 @@ def tuned_words(results: Results, suite: str) -> str:
     )
 
 
-def figure_guidance(results: Results, suite: str) -> tuple[Figure, str]:
-    """FID, IS, precision and recall against guidance w for both ramps; the setting tuned on half of the seeds is ringed."""
-    figure, axes = canvas(DOUBLE, 4.4, 2, 2)
+def _guidance(axes: np.ndarray, results: Results, suite: str) -> None:
+    """Scores of a few groups against guidance."""
     titles = {"fid": "FID", "is": "IS", "precision": "precision (share)", "recall": "recall (share)"}
     groups, best = results.groups(suite), {}
     for group in groups:
@@ -90,7 +93,7 @@ def figure_guidance(results: Results, suite: str) -> tuple[Figure, str]:
                                 [settings["cfg_scale"]], [found.mean], "o", markersize=9, markerfacecolor="none", color="black"
                             )
                 if points:
-                    style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[j], "linestyle": LINES[j]}
+                    style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[j % len(MARKERS)], "linestyle": LINES[j % len(LINES)]}
                     curve(panel, points, f"{group}, ramp {ramp}", style)
         if not panel.lines:
             blank(panel, "no variant has a score")
@@ -102,7 +105,11 @@ def figure_guidance(results: Results, suite: str) -> tuple[Figure, str]:
         if name == "fid" and panel.lines:
             panel.set_yscale("log")
             plain_log(panel.yaxis)
-    legend_below(figure, columns=3)
+
+
+def figure_guidance(results: Results, suite: str) -> tuple[Figure, str]:
+    """FID, IS, precision and recall against guidance w for both ramps; the setting tuned on half of the seeds is ringed."""
+    figure = sheet(by_group(results, suite, MOST), suite, (DOUBLE, 4.4), (2, 2), _guidance, columns=3)
     note(figure, missing_words(results, suite, f"fid_{results.extractor}"))
     caption = (
         f"{claim(results, suite)} w in u + w (c - u); VAR's own cfg is w - 1 at the last scale of the linear ramp. Lines: mean, bands: "
@@ -125,9 +132,8 @@ def milliseconds(results: Results, suite: str, variant: str) -> tuple[float, int
     return float(rows.loc[rows["num_images"] == batch, "value"].median() / batch * 1e3), batch
 
 
-def figure_refine_steps(results: Results, suite: str) -> tuple[Figure, str]:
-    """FID against passes per scale, tokens through the network and measured time, beside variants that draw each scale once."""
-    figure, axes = canvas(DOUBLE, 3.1, 1, 3, sharey=True)
+def _refine_steps(axes: np.ndarray, results: Results, suite: str) -> None:
+    """FID of a few groups against what their passes cost."""
     metric, batch = f"fid_{results.extractor}", None
     for i, (group, members) in enumerate(results.groups(suite).items()):
         by_cost: list[list[tuple[float, Estimate]]] = [[], [], []]
@@ -163,8 +169,12 @@ def figure_refine_steps(results: Results, suite: str) -> tuple[Figure, str]:
             panel.set_xscale("log", base=2)
             plain_log(panel.xaxis)
     axes[0, 0].set_ylabel(f"{results.label('FID')}, N = {results.about['evaluation']['num_images']}")
-    legend_below(figure, columns=4)
-    note(figure, missing_words(results, suite, metric))
+
+
+def figure_refine_steps(results: Results, suite: str) -> tuple[Figure, str]:
+    """FID against passes per scale, tokens through the network and measured time, beside variants that draw each scale once."""
+    figure = sheet(by_group(results, suite), suite, (DOUBLE, 3.1), (1, 3), _refine_steps, sharey=True)
+    note(figure, missing_words(results, suite, f"fid_{results.extractor}"))
     caption = (
         f"{claim(results, suite)} A pass computes every token of its scale; guided calls count two. Lines: mean, bands: interval. "
         "Variants that differ in something else than passes appear in the middle and on the right only. Time: median over "
@@ -199,11 +209,15 @@ def figure_heat_maps(results: Results, suite: str) -> tuple[Figure, str]:
     for group, members in results.groups(suite).items():
         if len(members) > 1 and all(results.sampler(v, suite)["refine_steps"] for v in members):
             maps[group] = _heat(results, suite, members)
-    figure, axes = canvas(DOUBLE, 2.9, 1, max(1, len(maps)))
+    widest, highest = (max((found.shape[axis] for found in maps.values()), default=1) for axis in (1, 0))
+    # four of the size of a study of ours side by side
+    per_line = max(1, min(len(maps), 4, int((DOUBLE - 0.8) / (CELL * widest + 0.1))))
+    lines = max(1, -(-len(maps) // per_line))
+    figure, axes = canvas(DOUBLE, max(2.9, 0.9 + 0.22 * highest) * lines, lines, per_line)
     values = np.concatenate([m.to_numpy().ravel() for m in maps.values()]) if maps else np.array([])
     values = values[np.isfinite(values)]
     image = None
-    for panel, (group, found) in zip(axes[0], maps.items()):
+    for panel, (group, found) in zip(axes.flat, maps.items()):
         if not len(values):
             blank(panel, "no variant has a score")
             continue
@@ -214,13 +228,16 @@ def figure_heat_maps(results: Results, suite: str) -> tuple[Figure, str]:
             panel.text(column, row, shown, ha="center", va="center", fontsize=6.5, color=colour)
         panel.set_xticks(range(len(found.columns)), [f"{step:g}" for step in found.columns])
         panel.set_yticks(range(len(found.index)), [f"{chance:g}" for chance in found.index])
-        panel.set_title(text(group))
+        panel.set_title(wrapped(group, int(14 * DOUBLE / per_line)))
         panel.set_xlabel("refine_steps (passes after the first)")
         panel.xaxis.set_minor_locator(NullLocator())
         panel.spines[:].set_visible(False)
-    axes[0, 0].set_ylabel("p_resample (probability)")
+    for panel in axes[:, 0]:
+        panel.set_ylabel("p_resample (probability)")
+    for panel in axes.flat[len(maps) :]:
+        panel.set_visible(not maps)
     if image is not None:
-        figure.colorbar(image, ax=list(axes[0]), label=results.label("FID"), shrink=0.9)
+        figure.colorbar(image, ax=list(axes.flat), label=results.label("FID"), shrink=0.9)
     note(figure, missing_words(results, suite, f"fid_{results.extractor}"))
     single = {group: members[0] for group, members in results.groups(suite).items() if len(members) == 1}
     beside = [f"{rst(group)} {show_estimate(results.score(name, suite, 'fid'))}" for group, name in single.items()]
@@ -231,6 +248,6 @@ def figure_heat_maps(results: Results, suite: str) -> tuple[Figure, str]:
         f"p_resample are masked and drawn again, refine_steps times. Guidance: {'; '.join(guided)}. A cfg of 3.5 or 5 in VAR's own "
         "convention is w = 4.5 or 6 at the last scale of the linear ramp, in the convention u + w (c - u) it is w = 3.5 or 5; which "
         f"one the paper means is not known. {'One pass: ' + '; '.join(beside) + '. ' if beside else ''}"
-        f"{reference_words(results)} {seeds_words(results, suite)}"
+        f"{reference_words(results, suite)} {seeds_words(results, suite)}"
     )
     return figure, " ".join(caption.split())

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .analysis import Results, claim, estimate, held_out, reach, samplers
+from .analysis import Results, claim, estimate, reach
 from .analysis_zero_shot import (
     CEILING,
     RIVAL_NAMES,
@@ -23,24 +21,37 @@ from .analysis_zero_shot import (
     protocol,
     rows_lost,
     shares_shown,
-    strip_run,
     tasks,
     true_scales,
     zero_shot_words,
 )
-from .drawing import COLOURS, DOUBLE, band, blank, canvas, legend_below, look, note, place, side_ticks, text
+from .drawing import COLOURS, DOUBLE, apart, band, blank, look, note, side_ticks, text, wrapped
+from .sheets import by_variant, sheet
 
 GREY = "0.35"
+MOST = 8  # variants of one page
+LETTERS = 12  # of a line of a name
 LIKENESS = {"psnr": "PSNR (dB)", "ssim": "SSIM (1 = equal)"}
 
 # ---------------------------------------------------------------- numbers of the tasks
 
 
+def _crowded(results: Results, suite: str) -> bool:
+    """Whether names do not fit below a panel: a slanted one takes twice the height of its lines along the axis."""
+    names = [wrapped(name, LETTERS) for name in results.variants(suite)]
+    lines = max(1 + name.count("\n") for name in names)
+    return len(names) > 4 and 2 * 0.11 * lines > (DOUBLE / len(tasks(results, suite)) - 0.6) / len(names)
+
+
 def _variants_axis(axes: Axes, results: Results, suite: str) -> None:
-    names = ["\n".join(map(text, textwrap.wrap(name, 12))) for name in results.variants(suite)]
+    names = [wrapped(name, LETTERS) for name in results.variants(suite)]
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    if _crowded(results, suite):
+        axes.set_xticks(range(len(names)), [""] * len(names))
+        axes.set_xlabel("variant (symbols: below)")
+        return
     slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(names) > 4 else {}
     axes.set_xticks(range(len(names)), names, **slant)
-    axes.set_xlim(-0.6, len(names) - 0.4)
     axes.set_xlabel("variant")
 
 
@@ -66,7 +77,8 @@ def _box_panel(axes: Axes, results: Results, suite: str, task: str, measure: str
         spots = i - 0.18 + 0.04 * np.arange(len(values))
         axes.scatter(spots, values, s=7, color=mark["color"], alpha=0.45, linewidth=0)
         half = [[found.half]] * 2 if found.half is not None else None
-        axes.errorbar([i], [found.mean], yerr=half, capsize=2.5, elinewidth=1, linestyle="none", **mark)
+        label = text(variant) if _crowded(results, suite) else None
+        axes.errorbar([i], [found.mean], yerr=half, capsize=2.5, elinewidth=1, linestyle="none", label=label, **mark)
     if not axes.collections:
         blank(axes, "no variant has a number")
     for prefix, label, style in _lines_of(task):
@@ -107,10 +119,9 @@ def _scale_panel(axes: Axes, results: Results, suite: str, measure: str) -> None
     axes.set_xlabel("true scales m (scales)")
 
 
-def figure_zero_shot(results: Results, suite: str) -> tuple[Figure, str]:
-    """PSNR and SSIM of completed pictures, per task; opponents as lines, the tokenizer's ceiling dashed."""
+def _zero_shot(axes: np.ndarray, results: Results, suite: str) -> None:
+    """Likeness of a few variants at every task."""
     asked = tasks(results, suite)
-    figure, axes = canvas(DOUBLE if len(asked) > 1 else DOUBLE / 2, 4.3, len(LIKENESS), len(asked))
     for row, (measure, label) in zip(axes, LIKENESS.items()):
         for panel, task in zip(row, asked):
             if task == "super_resolution":
@@ -120,7 +131,13 @@ def figure_zero_shot(results: Results, suite: str) -> tuple[Figure, str]:
             panel.set_ylabel(label)
     for panel, task in zip(axes[0], asked):
         panel.set_title(f"{TASKS[task]}, {'whole' if task == 'super_resolution' else 'unknown part'}")
-    legend_below(figure, columns=3)
+
+
+def figure_zero_shot(results: Results, suite: str) -> tuple[Figure, str]:
+    """PSNR and SSIM of completed pictures, per task; opponents as lines, the tokenizer's ceiling dashed."""
+    asked = tasks(results, suite)
+    size = (DOUBLE if len(asked) > 1 else DOUBLE / 2, 4.3)
+    figure = sheet(by_variant(results, suite, MOST), suite, size, (len(LIKENESS), len(asked)), _zero_shot, columns=3)
     note(figure, rows_lost(results, suite))
     caption = (
         f"{claim(results, suite)} Likeness of completed pictures to the held-out ones, mean over pictures; small points: one training "
@@ -132,70 +149,12 @@ def figure_zero_shot(results: Results, suite: str) -> tuple[Figure, str]:
     return figure, caption
 
 
-# ---------------------------------------------------------------- strips
-
-
-def _strip(axes: Axes, columns: dict[str, np.ndarray | None], rows: int) -> None:
-    """A panel of pictures, a column for each name; a name without pictures stays blank and is marked."""
-    cells = {(r, c): p for c, images in enumerate(columns.values()) if images is not None for r, p in enumerate(images[:rows])}
-    if not cells:
-        blank(axes, "no pictures")
-        axes.spines[:].set_visible(False)
-        return
-    pitch = place(axes, cells, rows, len(columns))
-    marks = [text(name) if images is not None else f"{text(name)}: missing" for name, images in columns.items()]
-    axes.set_xticks([(c + 0.45) * pitch for c in range(len(marks))], marks, rotation=35, ha="left", rotation_mode="anchor")
-    axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=1)
-
-
-def figure_zero_shot_strips(results: Results, suite: str) -> tuple[Figure, str]:
-    """A few held-out pictures through every task: as they are, what is known, the opponent, each variant, the ceiling."""
-    runs = {variant: strip_run(results, variant, suite) for variant in results.variants(suite)}
-    seed = results.suite(suite)["train_seeds"][0]
-    keys = [(task, TASKS[task]) for task in tasks(results, suite) if task != "super_resolution"]
-    if "super_resolution" in tasks(results, suite):
-        keys += [(f"super_resolution_{m}", f"super-resolution, m = {m}") for m in true_scales(results, suite)]
-    keys = [(key, title) for key, title in keys if any(f"{run}/{key}_input" in results.images for run in runs.values())]
-    shown, first = 4, next((run for run in runs.values() if run), None)
-    per_line = 2 if len(runs) <= 5 else 1
-    lines = max(1, -(-len(keys) // per_line))
-    width = (DOUBLE - 0.2) / per_line
-    height = lines * (0.5 + width * shown / (len(runs) + 4.5))
-    figure, axes = canvas(DOUBLE, height, lines, per_line)
-    panels = iter(axes.flat)
-    if first is None:
-        blank(next(panels), "no variant has pictures")
-    for (key, title), panel in zip(keys, panels):
-        owner = next(run for run in runs.values() if f"{run}/{key}_input" in results.images)
-        rival = RIVAL_NAMES[RIVALS[key.rstrip("_0123456789")]]
-        columns = {"original": results.images[f"{owner}/original"], "input": results.images[f"{owner}/{key}_input"]}
-        columns[rival.removesuffix(" fill")] = results.images[f"{owner}/{key}_rival"]
-        columns |= {variant: results.images.get(f"{run}/{key}_completed") for variant, run in runs.items()}
-        columns["all true"] = results.images[f"{owner}/ceiling"]
-        _strip(panel, columns, shown)
-        panel.set_ylabel(title)
-    for panel in panels:
-        panel.set_visible(False)
-    note(
-        figure,
-        "; ".join(f"{v}: no pictures, {results.why(results.variants(suite)[v], seed)}" for v, run in runs.items() if not run),
-    )
-    caption = (
-        f"{claim(results, suite)} The first {shown} pictures of {held_out(results)}, not chosen, enlarged without smoothing. "
-        "Input: what is known, grey where it is not; for super-resolution the reduced picture that bicubic enlarges. All true: the "
-        f"tokenizer's reconstruction from all true tokens. {protocol(results, suite)} First training seed with pictures; picture i has "
-        f"sample seed i. {samplers(results, suite)}"
-    )
-    return figure, caption
-
-
 # ---------------------------------------------------------------- error propagation
 
 
-def figure_error_propagation(results: Results, suite: str) -> tuple[Figure, str]:
-    """Drift of the last latent, drift over its direct part and change of FID against the scale that the errors are in."""
+def _error_propagation(axes: np.ndarray, results: Results, suite: str) -> None:
+    """Drift, its ratio and the change of FID of a few variants."""
     shares, x = shares_shown(results, suite), results.extractor
-    figure, axes = canvas(DOUBLE, 5.4, 3, len(shares), sharey="row", sharex=True)
     ways = {
         "drift_p{p:g}": "drift of the last latent\n(share of its norm)",
         "repair_ratio_p{p:g}": "drift over its\ndirect part (ratio)",
@@ -208,8 +167,8 @@ def figure_error_propagation(results: Results, suite: str) -> tuple[Figure, str]
                 rows = along_scales(results, variant, suite, metric.format(p=p, x=x))
                 if len(rows):
                     sides = rows["scale"].astype(int).map(dict(enumerate(names["patch_nums"])))
-                    apart = 0.06 * (i - (len(variants) - 1) / 2)  # equal values would hide each other
-                    band(panel, rows.assign(side=sides + apart), "side", variant, look(i))
+                    shift = apart(i, len(variants), 0.06)
+                    band(panel, rows.assign(side=sides + shift), "side", variant, look(i))
             if not panel.lines:
                 blank(panel, "no number")
             side_ticks(panel, results, suite)
@@ -226,7 +185,13 @@ def figure_error_propagation(results: Results, suite: str) -> tuple[Figure, str]
     for panel in axes[2]:
         panel.axhline(0, color=GREY, linewidth=0.6, zorder=0)
         panel.set_xlabel("grid side of the scale (tokens)")
-    legend_below(figure, columns=3)
+
+
+def figure_error_propagation(results: Results, suite: str) -> tuple[Figure, str]:
+    """Drift of the last latent, drift over its direct part and change of FID against the scale that the errors are in."""
+    shape = (3, len(shares_shown(results, suite)))
+    shared = {"sharey": "row", "sharex": True}
+    figure = sheet(by_variant(results, suite), suite, (DOUBLE, 5.4), shape, _error_propagation, columns=3, **shared)
     note(figure, lost_words(results, suite, "drift_unrelated"))
     caption = (
         f"{claim(results, suite)} Lines: mean, bands: interval; symbols of one scale stand side by side. Dotted: the drift between two "

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,10 @@ RUN_COLUMNS = [
     "started_at", "wall_s", "peak_bytes", "config_json",
 ]  # fmt: skip
 STATUSES = ("ok", "oom", "diverged", "skipped")
+WHOLE = ("train_seed", "seed_first", "seed_last", "num_images", "scale", "step", "repeat")
+# what float() would also take, such as 1_000, nan or Arabic digits, no verb writes
+WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @contextmanager
@@ -36,8 +42,9 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with written_whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+    """Write a text file, whole or not at all; what UTF-8 cannot hold becomes its escape."""
+    how = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    with written_whole(path) as temporary, open(temporary, "w", **how) as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -67,40 +74,157 @@ def _is_number(value: Any) -> bool:
 def write_rows(path: Path, rows: Iterable[dict[str, Any]], columns: list[str], key: list[str]) -> None:
     """Write rows sorted by their key. Raises ValueError for an unknown column or a key that stands twice."""
     rows = sorted(rows, key=lambda row: _order(row, key))
-    seen: dict[tuple, int] = {}
     for row in rows:
         if extra := row.keys() - set(columns):
             raise ValueError(f"{path}: unknown columns {sorted(extra)}")
-        identity = tuple(_text(row.get(column)) for column in key)
-        if identity in seen:
-            raise ValueError(f"{path}: two rows with one identity {dict(zip(key, identity))}")
-        seen[identity] = 1
+    shown = [{column: _text(row.get(column)) for column in columns} for row in rows]
+    _check_key(path, shown, key)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_text(row.get(column)) for column in columns] for row in rows)
+    writer.writerows(row.values() for row in shown)
     write_text(path, buffer.getvalue())
 
 
 def write_metrics(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """metrics.csv: one row a number."""
+    """metrics.csv: one row a number. Raises ValueError for what `read_rows` would refuse."""
+    rows = list(rows)
+    for row in rows:
+        _check_metric(str(path), {column: _text(row.get(column)) for column in METRIC_COLUMNS})
     write_rows(path, rows, METRIC_COLUMNS, KEY)
 
 
 def write_runs(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """runs.csv: one row a job. Raises ValueError for a status that is none."""
+    """runs.csv: one row a job. Raises ValueError for what `read_rows` would refuse, such as a status that is none."""
     rows = list(rows)
     for row in rows:
-        if row["status"] not in STATUSES:
-            raise ValueError(f"{path}: status {row['status']!r} of {row['run_id']} (legal: {', '.join(STATUSES)})")
+        _check_run(str(path), {column: _text(row.get(column)) for column in RUN_COLUMNS})
     write_rows(path, rows, RUN_COLUMNS, ["run_id"])
 
 
+# ---------------------------------------------------------------- reading
+
+
+def brief(value: Any) -> str:
+    """A value as a message quotes it: whole when it is short."""
+    shown = repr(value)
+    return shown if len(shown) <= 80 else f"{shown[:76]} ..."
+
+
+def read_text(path: Path) -> str:
+    """A text file of ours. Raises ValueError for one that is no UTF-8, OSError for one that is not there."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: byte {error.start} is no UTF-8; the file is damaged, collect or fetch it again") from None
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text)
+
+
+def parse_object(text: str, where: str) -> dict[str, Any]:
+    """A JSON object. Raises ValueError that says where it should stand, for what is damaged or no object."""
+    try:
+        found = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+    except RecursionError:
+        raise ValueError(f"{where}: not readable as JSON (nested too deeply)") from None
+    except ValueError as error:
+        raise ValueError(f"{where}: not readable as JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{where}: {brief(found)} is no JSON object")
+    return found
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object of a file of ours. Raises ValueError for a damaged one, OSError for one that is not there."""
+    return parse_object(read_text(path), str(path))
+
+
 def read_rows(path: Path, columns: list[str]) -> list[dict[str, str]]:
-    """Rows of a CSV of ours, as text. Raises ValueError when its columns are others."""
+    """Rows of a CSV of ours, as text, checked as writing checks them.
+
+    Raises ValueError naming file, line and what is wrong: other columns, a line that is cut off, and in metrics.csv and runs.csv
+    a value that is none or an identity that stands twice.
+    """
+    check, key = CHECKS.get(tuple(columns), (None, None))
+    rows, lines = [], []
+    for line, row in _lines(path, columns):
+        if check:
+            check(f"{path}: line {line}", row)
+        rows.append(row)
+        lines.append(line)
+    if key:
+        _check_key(path, rows, key, lines)
+    return rows
+
+
+def _lines(path: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and cells of every row behind the header."""
     csv.field_size_limit(2**31 - 1)
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != columns:
-            raise ValueError(f"{path}: columns {reader.fieldnames} are not {columns}; written by another version, collect again")
-        return list(reader)
+    text = read_text(path)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = next(reader, None)
+        if header != columns:
+            raise ValueError(f"{path}: columns {brief(header)} are not {columns}; written by another version, collect again")
+        for cells in reader:
+            if len(cells) != len(columns):
+                where = f"{path}: line {reader.line_num}"
+                raise ValueError(f"{where}: {len(cells)} cells where {len(columns)} belong; the file is damaged, collect again")
+            yield reader.line_num, dict(zip(columns, cells))
+    except csv.Error as error:
+        raise ValueError(f"{path}: line {reader.line_num}: {error}; the file is damaged, collect again") from None
+    if not text.endswith(("\n", "\r")):
+        raise ValueError(f"{path}: line {reader.line_num}: the last line is cut off; collect again")
+
+
+def _check_key(path: Path, rows: list[dict[str, str]], key: list[str], lines: list[int] | None = None) -> None:
+    """Raises ValueError where two rows have one identity: a number would be counted twice."""
+    seen: dict[tuple, int] = {}
+    for i, row in enumerate(rows):
+        identity = tuple(row[column] for column in key)
+        if identity in seen:
+            where = f"{path}: lines {lines[seen[identity]]} and {lines[i]}" if lines else str(path)
+            shown = {column: cell for column, cell in zip(key, identity) if cell}
+            raise ValueError(f"{where}: two rows with one identity {shown}; keep one")
+        seen[identity] = i
+
+
+def _check_metric(where: str, row: dict[str, str]) -> None:
+    """Raises ValueError for a row of metrics.csv that holds no number, or nobody's."""
+    for column in ("metric", "run_id"):
+        if not row[column]:
+            raise ValueError(f"{where}: {column} is empty; every number has one")
+    for column in WHOLE:
+        if row[column] and not WHOLE_NUMBER.fullmatch(row[column]):
+            raise ValueError(f"{where}: {column} {brief(row[column])} is no whole number from 0")
+    _check_number(where, row, "value")
+
+
+def _check_number(where: str, row: dict[str, str], column: str) -> None:
+    text = row[column]
+    if text and not (NUMBER.fullmatch(text) and math.isfinite(float(text))):
+        raise ValueError(f"{where}: {column} {brief(text)} is no finite number; a missing one is an empty cell")
+
+
+def _check_run(where: str, row: dict[str, str]) -> None:
+    """Raises ValueError for a row of runs.csv without a name, with an unknown status, or with a damaged config."""
+    if not row["run_id"]:
+        raise ValueError(f"{where}: run_id is empty; every run has one")
+    where = f"{where}: {row['run_id']}"
+    if row["status"] not in STATUSES:
+        raise ValueError(f"{where}: status {brief(row['status'])} (legal: {', '.join(STATUSES)})")
+    for column in ("wall_s", "peak_bytes"):
+        _check_number(where, row, column)
+    if row["config_json"]:
+        parse_object(row["config_json"], f"{where}: config_json")
+
+
+# how the rows of a table are checked, and what is no two rows' own
+CHECKS = {tuple(METRIC_COLUMNS): (_check_metric, KEY), tuple(RUN_COLUMNS): (_check_run, ["run_id"])}

@@ -19,6 +19,7 @@ from .analysis import (
     by_reason,
     claim,
     fid_differences,
+    floor_has_labels,
     floor_s,
     floors,
     held_out,
@@ -104,11 +105,17 @@ def table_scores(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
     table = frame(rows)
     empty = [results.label(t) for t in SCORES if (table[results.label(t)] == "-").all() and t != "FID"]
     counts = results.of_grid(names, f"floor_fid_{results.extractor}")["num_images"].dropna()
+    ideal = (
+        "what a perfect generator and a perfect prior over these tokens score"
+        if floor_has_labels(results, suite)
+        else "in the shares of the training split, which the labels of the variants do not have, so that a perfect generator need not "
+        "score the same"
+    )
     words = [
         claim(results, suite),
         made_by(results, suite),
         f"Floor and reconstruction: {int(counts.iloc[0])} training pictures, as they are and through the tokenizer, against the "
-        "same reference; what a perfect generator and a perfect prior over these tokens score."
+        f"same reference; {ideal}."
         if len(counts)
         else "",
         "Held-out loss of the kept weights. Each variant's cost per picture includes guidance.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from .analysis import Results, claim, estimate, judged, paired, reference_words, seeds_words
+from .analysis import Results, bias_words, claim, estimate, judged, paired, reference_words, seeds_words
 from .cells import Cell, frame, number, spread
 
 
@@ -29,10 +29,12 @@ def table_guidance(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
             gain = paired(results.of(off, suite, metric, second), results.of(best, suite, metric, second))
             row["Tuned minus w = 1, paired"] = spread(gain, difference=True)
         rows.append(row | {"Status": "ok"})
+    half = bias_words(results, second[1] - second[0] + 1)
+    half = "" if half == bias_words(results) else half
     caption = (
         f"{claim(results, suite)} w and ramp with the lowest mean FID on sample seeds {first[0]} to {first[1]}, scored on seeds "
         f"{second[0]} to {second[1]}: N = {second[1] - second[0] + 1} each, not comparable with scores of other N. "
-        f"{reference_words(results)} {seeds_words(results, suite)}"
+        f"{reference_words(results, suite)}{half} {seeds_words(results, suite)}"
     )
     return frame(rows), caption
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from .analysis import Results, by_reason, claim, estimate, paired, reach
+from .analysis import Results, by_reason, claim, estimate, paired, reach, rst
 from .analysis_zero_shot import (
     CEILING,
     RIVAL_NAMES,
@@ -13,6 +13,7 @@ from .analysis_zero_shot import (
     at,
     error_words,
     extractor_words,
+    few_words,
     lost,
     one_value,
     protocol,
@@ -83,7 +84,7 @@ def table_zero_shot(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
         "picture and of the true one. FID of the completed pictures against the split that they come from: they share known tokens "
         "with the reference, so that it must not be compared with the FID of generated pictures. Opponents and reconstruction do not "
         f"depend on the training, no interval{'; they are those of the first variant, schedules differ' if several else ''}. "
-        f"Scores: {extractor_words(results)}. {zero_shot_words(results, suite)}"
+        f"Scores: {extractor_words(results)}.{few_words(results, suite, 'zero_shot')} {zero_shot_words(results, suite)}"
     )
     return table.drop(columns=empty), caption
 
@@ -119,7 +120,7 @@ def table_error_propagation(results: Results, suite: str) -> tuple[pd.DataFrame,
     table = frame([row for variant in results.variants(suite) for row in _error_rows(results, suite, variant)])
     empty = [title for title in table.columns if title.startswith("Change") and (table[title] == "-").all()]
     far = {name: estimate(at(results, name, suite, "drift_unrelated")) for name in results.variants(suite)}
-    apart = "; ".join(f"{name} {found.mean:.2f}" for name, found in far.items() if found)
+    apart = "; ".join(f"{rst(name)} {found.mean:.2f}" for name, found in far.items() if found)
     caption = (
         f"{claim(results, suite)} {error_words(results, suite)} Drift between two clean samples of one class, for comparison: "
         f"{apart or 'no number'}. {reach(results, suite)}"

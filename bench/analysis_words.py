@@ -1,0 +1,162 @@
+"""Words of captions: which sampler, which images, how many seeds, how scores were made. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .escaping import rst
+
+if TYPE_CHECKING:
+    from .analysis import Results
+
+EXTRACTORS = {"trained": "a classifier trained on the training split", "inception": "Inception-v3"}
+
+
+def sampler_words(settings: dict[str, Any]) -> str:
+    """A sampler's settings in the project's words."""
+    w, ramp = settings["cfg_scale"], settings["cfg_ramp"]
+    words = [f"sampler {settings['name']}"]
+    words.append("guidance off (w = 1)" if w == 1 else f"cfg_scale w = {w:g} in u + w (c - u) with ramp {ramp}")
+    words.append(f"top-k {settings['top_k'] or 'off'}, top-p {settings['top_p']:g}, temperature {settings['temperature']:g}")
+    sr, mr, chance = settings["sr_steps"], settings["refine_steps"], f"p_resample {settings['p_resample']:g}"
+    words += [f"SR {sr} redraws below {chance}"] if sr else []
+    rule = {
+        "threshold": chance,
+        "lowest": f"fraction {settings['resample_fraction']:g}",
+        "random": f"fraction {settings['resample_fraction']:g}",
+        "dynamic": f"above {settings['commit_above']:g}",
+        "entropy": f"bound {settings['entropy_bound']:g} nats",
+    }
+    words += (
+        [f"MR {mr} further passes, select {settings['select']} ({rule.get(settings['select'], 'its own rule')})"] if mr else []
+    )
+    if (sr or mr) and settings["refine_scales"] is not None:
+        words.append(f"at scales {', '.join(map(str, settings['refine_scales']))}")
+    return ", ".join(words)
+
+
+def samplers(results: Results, suite: str) -> str:
+    """One sentence for a sampler that all share, else one part a variant."""
+    words = {name: sampler_words(names["settings"]["sampler"]) for name, names in results.variants(suite).items()}
+    if len(set(words.values())) == 1:
+        return rst(f"All variants: {next(iter(words.values()))}.")
+    return rst("; ".join(f"{name}: {text}" for name, text in words.items()) + ".")
+
+
+def _count(results: Results, metric: str) -> int | None:
+    """A number that a job reported once of the data; None in rows of older versions."""
+    found = results.rows_of(metric)["value"].dropna()
+    return int(found.iloc[0]) if len(found) else None
+
+
+def copies(results: Results) -> int:
+    """How many held-out images are exact copies of training images; 0 where nobody counted."""
+    return _count(results, "test_copies_of_train") or 0
+
+
+def held_out(results: Results) -> str:
+    """The held-out split, with its size where it is known, and how many of its images are training images too."""
+    size, same = _count(results, "num_test"), copies(results)
+    words = [f"{size} pictures"] if size is not None else []
+    if same:
+        words.append(f"{same} of them exact copies of training images")
+    return f"the held-out split ({', '.join(words)})" if words else "the held-out split"
+
+
+def held_against(results: Results) -> str:
+    """What generated pictures are compared with: held-out pictures, or what the study's file of statistics holds."""
+    given = results.about["features"].get("reference")
+    if not given:
+        return held_out(results) if copies(results) else f"{held_out(results)}, no training picture"
+    images = _count(results, "reference_images")
+    file = f"features.reference {rst(Path(given).name)}"
+    if images:
+        return f"{file}, its statistics for FID and its {images} pictures for KID, precision and recall"
+    return f"the statistics of {file} for FID, {held_out(results)} for KID, precision and recall"
+
+
+def extractor_kind(results: Results) -> str:
+    """What the feature extractor is; of Inception also which of its layers, which decides every distance."""
+    features = results.about["features"]
+    words = EXTRACTORS[features["kind"]]
+    return f"{words}, {features['dim']} dimensions" if features["kind"] == "inception" and features.get("dim") else words
+
+
+def bias_words(results: Results, count: int | None = None) -> str:
+    """Says which side of a score has fewer images than the features have dimensions; empty where none has. count: generated images,
+    instead of all that the study draws."""
+    features = results.about["features"]
+    dim, count = features.get("dim") or 0, count or results.about["evaluation"]["num_images"]
+    held = _count(results, "num_test") if not features.get("reference") else None
+    few = [f"N = {count}"] if count < dim else []
+    if held is not None and held < dim:
+        few.append(f"the number of held-out images, {held},")
+    if not few:
+        return ""
+    first = few[0][0].upper() + few[0][1:]
+    verb = "are" if len(few) > 1 else "is"
+    return f" {' and '.join([first, *few[1:]])} {verb} below the {dim} dimensions of the features: FID is dominated by bias."
+
+
+# ---------------------------------------------------------------- labels
+
+LABELS = {
+    "training": "drawn from its seed, in the shares of the training split",
+    "balanced": "every class equally often",
+    None: "its seed modulo classes, whatever the shares of the training split",
+}
+
+
+def with_classes(results: Results, suite: str) -> bool:
+    """Whether a variant of the suite is asked for classes."""
+    settings = [names["settings"].get("model") or {} for names in results.variants(suite).values()]
+    data = results.about["dataset"]["num_classes"]
+    return any(model.get("num_classes", data) for model in settings) and data > 1
+
+
+def labels_words(results: Results, suite: str) -> str:
+    """Which classes were asked for; empty where none were."""
+    if not with_classes(results, suite):
+        return ""
+    how = results.about["evaluation"].get("labels")
+    return f" Label of an image: {LABELS.get(how, rst(how))}."
+
+
+def floor_has_labels(results: Results, suite: str) -> bool:
+    """Whether the floor was drawn with the labels that the variants were asked for, so that a perfect generator scores it."""
+    return not with_classes(results, suite) or results.about["evaluation"].get("labels") is not None
+
+
+# ---------------------------------------------------------------- scores
+
+
+def seeds_words(results: Results, suite: str) -> str:
+    """How many trainings stand behind a mean."""
+    seeds = results.suite(suite)["train_seeds"]
+    if len(seeds) == 1:
+        return f"One training seed ({seeds[0]}), no interval."
+    return f"Mean and 95 % t-interval over the training seeds {', '.join(map(str, seeds))}."
+
+
+def reference_words(results: Results, suite: str | None = None) -> str:
+    """How scores were made: N, extractor, reference, and the labels of a suite."""
+    count = results.about["evaluation"]["num_images"]
+    labels = labels_words(results, suite) if suite else ""
+    return (
+        f"Scores: N = {count} generated pictures per training seed, picture i with seed i in every variant; extractor "
+        f"{results.extractor} ({extractor_kind(results)}); reference: {held_against(results)}.{bias_words(results)}{labels}"
+    )
+
+
+def made_by(results: Results, suite: str, sampler: bool = True) -> str:
+    """How a suite's scores were made: N, extractor, reference, seeds and, where not the sampler is what varies, the sampler."""
+    words = samplers(results, suite) if sampler else ""
+    return f"{reference_words(results, suite)} {seeds_words(results, suite)} {imported_words(results, suite)}{words}".strip()
+
+
+def imported_words(results: Results, suite: str) -> str:
+    """Which variants were not trained here, and what their weights are known by."""
+    found = {name: names["settings"].get("weights") for name, names in results.variants(suite).items()}
+    known = {name: about["sha256"] or Path(about["file"]).name for name, about in found.items() if about}
+    return "".join(f"{rst(name)}: imported weights {rst(by[:12])}, not trained here. " for name, by in known.items())

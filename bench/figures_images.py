@@ -1,0 +1,167 @@
+"""Figures of generated images: every variant beside real ones, and images that grow through their scales."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .analysis import Results, claim, held_out, rst, samplers, with_classes
+from .drawing import DOUBLE, blank, canvas, place, text, wrapped
+from .tiles import LINE, tiles
+
+MOST = 8  # variants side by side
+LINES = 6  # of panels that the usual layout places in a moment
+SHORT = 14  # letters of a class name that fits beside a row
+
+
+@dataclass(frozen=True)
+class Block:
+    """A panel: its name, its images and their labels where they have some, and why there are none."""
+
+    name: str
+    images: np.ndarray | None
+    labels: np.ndarray | None = None
+    why: str = ""
+
+    def cells(self, rows: int, columns: int) -> dict[tuple[int, int], np.ndarray]:
+        """Images by row and column: a row holds a class, or without labels every so many-th image."""
+        if self.labels is None:
+            return {(j % rows, j // rows): image for j, image in enumerate(self.images[: rows * columns])}
+        found = {}
+        for row in range(rows):
+            of_class = np.flatnonzero(self.labels == row)[:columns]
+            found |= {(row, column): self.images[i] for column, i in enumerate(of_class)}
+        return found
+
+
+def _why(results: Results, suite: str, variant: str) -> str:
+    """Why a variant has no images."""
+    return results.why(results.variants(suite)[variant], results.suite(suite)["train_seeds"][0])
+
+
+def _absent(axes: Axes, why: str) -> None:
+    """A block without images says why."""
+    axes.spines[:].set_visible(False)
+    blank(axes, why, letters=14)
+
+
+def _blocks(results: Results, suite: str) -> list[Block]:
+    """Every variant, then real images."""
+    found, images = [], results.images
+    for variant in results.variants(suite):
+        run = results.sample_run(variant, suite)
+        if run is None:
+            found.append(Block(variant, None, None, _why(results, suite, variant)))
+            continue
+        found.append(Block(variant, images[f"{run}/images"], _labels(results, run)))
+    if "real/images" in images:
+        found.append(Block("real, held out", images["real/images"], _labels(results, "real")))
+    return found
+
+
+def _labels(results: Results, run: str) -> np.ndarray | None:
+    """Labels of the images of a run, one for each; None where they were not kept."""
+    found = results.images.get(f"{run}/labels")
+    return found if found is not None and len(found) == len(results.images[f"{run}/images"]) else None
+
+
+def _rows(results: Results, suite: str, blocks: list[Block]) -> tuple[list[str], str, str]:
+    """Marks of the rows, what they are, and a key in words where class names are too long to stand there."""
+    classes = results.about["dataset"]["num_classes"]
+    by_class = any(block.labels is not None for block in blocks)
+    count = min(classes, 10) if by_class and classes >= 2 else classes if 2 <= classes <= 10 else 10
+    numbers = [str(row) for row in range(count)]
+    if not with_classes(results, suite) and classes >= 2:
+        return numbers, "seed modulo 10 (real: class)" if count == 10 else "row (real: class)", ""
+    if not by_class and count != classes:
+        return numbers, "seed modulo 10", ""
+    names = results.images.get("real/classes", np.array([]))[:count].tolist()
+    if len(names) < count:
+        return numbers, "class", ""
+    if max(map(len, names)) <= SHORT:
+        return [text(name) for name in names], "class", ""
+    return numbers, "class", f" Classes: {'; '.join(f'{i} {rst(name)}' for i, name in enumerate(names))}."
+
+
+def _ratio(blocks: list[Block], rows: int, columns: int) -> float:
+    """Height of a mosaic over its width."""
+    side = next((block.images.shape[-1] for block in blocks if block.images is not None), 8)
+    gap = max(1, side // 8)
+    return (rows * (side + gap) - gap) / (columns * (side + gap) - gap)
+
+
+def figure_samples(results: Results, suite: str) -> tuple[Figure, str]:
+    """Generated images of every variant, same seeds and classes row by row, beside real held-out ones."""
+    blocks = _blocks(results, suite)
+    marks, kind, key = _rows(results, suite, blocks)
+    rows, per_line = len(marks), min(len(blocks), MOST)
+    columns = max(1, min(40 // rows, int(DOUBLE / 0.28) // per_line))
+    width = min(DOUBLE, 0.35 + 0.42 * columns * len(blocks))
+    letters = max(6, int(14 * width / len(blocks)))
+    height = 0.35 + rows * (width - 0.3) / len(blocks) / (columns + 0.4)
+    breaks = max(wrapped(block.name, letters).count("\n") for block in blocks)
+    if len(blocks) <= MOST and LINE * breaks < 0.1 * height:
+        figure, axes = canvas(width, height, 1, len(blocks))
+        panels = list(axes[0])
+        for panel, block in zip(panels, blocks):
+            panel.set_title(wrapped(block.name, letters))
+    else:
+        figure, panels = tiles([block.name for block in blocks], max(per_line, 4), _ratio(blocks, rows, columns))
+    for i, (panel, block) in enumerate(zip(panels, blocks)):
+        cells = block.cells(rows, columns) if block.images is not None else {}
+        if not cells:
+            _absent(panel, block.why or "no images")
+            continue
+        pitch = place(panel, cells, rows, columns)
+        if i % per_line == 0:
+            panel.set_yticks([(row + 0.45) * pitch for row in range(rows)], marks)
+            panel.tick_params(length=0)
+            panel.set_ylabel(kind)
+    caption = (
+        f"{claim(results, suite)} Pictures of each variant, the same {rows * columns} seeds in the same places, beside real "
+        f"pictures of {held_out(results)}, in the same order of classes; not chosen, first training seed with pictures, "
+        f"enlarged without smoothing.{key} {samplers(results, suite)}"
+    )
+    return figure, caption
+
+
+def figure_growth(results: Results, suite: str) -> tuple[Figure, str]:
+    """A few images of every variant growing through their scales."""
+    variants, shown = results.variants(suite), 4
+    most = max(len(names["patch_nums"]) for names in variants.values())
+    per_line = max(1, min(len(variants), 24 // most))
+    lines = -(-len(variants) // per_line)
+    width = min(DOUBLE, 0.3 + 0.5 * most * per_line)
+    letters = int(14 * width / per_line)
+    if lines <= LINES and max(len(textwrap.wrap(name, letters)) for name in variants) < 3:
+        height = lines * (0.45 + shown * (width - 0.2) / per_line / (most + 0.4))
+        figure, axes = canvas(width, height, lines, per_line)
+        panels = list(axes.flat)
+        for variant, panel in zip(variants, panels):
+            panel.set_title(wrapped(variant, letters), pad=12)
+    else:
+        figure, panels = tiles(list(variants), per_line, shown / most, above=0.13)
+    for (variant, names), panel in zip(variants.items(), panels):
+        sides = names["patch_nums"]
+        strip = results.images.get(f"{results.sample_run(variant, suite)}/strip")
+        if strip is None or strip.shape[1] < len(sides):
+            _absent(panel, _why(results, suite, variant))
+            continue
+        count = min(shown, len(strip))
+        cells = {(row, k): strip[row, k] for row in range(count) for k in range(len(sides))}
+        pitch = place(panel, cells, count, len(sides))
+        marks = [f"{side}x{side}" if len(sides) <= 6 else str(side) for side in sides]
+        panel.set_xticks([(k + 0.45) * pitch for k in range(len(sides))], marks)
+        panel.tick_params(length=0, labeltop=True, labelbottom=False, pad=1)
+    for panel in panels[len(variants) :]:
+        panel.set_visible(False)
+    caption = (
+        f"{claim(results, suite)} The same pictures after each scale: what the decoder makes of the accumulated latent state; "
+        f"columns: grid side of the scale. The first {shown} seeds, the same in every variant, of the first training seed "
+        f"with pictures; enlarged without smoothing. {samplers(results, suite)}"
+    )
+    return figure, caption

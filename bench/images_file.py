@@ -1,0 +1,49 @@
+"""images.npz of a results folder: what the figures show, each array checked when it is read. Imports no torch."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+# endings of keys and what stands there; all other keys hold (N, C, H, W)
+DIMENSIONS = {"strip": "N, scales, C, H, W", "labels": "N", "classes": "classes"}
+KINDS = {"labels": ("iu", "whole numbers"), "classes": ("U", "text")}
+
+
+def read_images(path: Path) -> dict[str, np.ndarray]:
+    """Arrays by key. Raises ValueError naming file and key for what is damaged or no image, OSError for no file.
+
+    Images are uint8 (N, C, H, W) with one or three channels and equal sides; strips have an axis of scales behind N.
+    """
+    found = {}
+    key = ""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("no archive of arrays")
+            for key in file.files:
+                found[key] = file[key]
+                _check(key, found[key])
+    except FileNotFoundError:
+        raise
+    except (ValueError, OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+        where = f"{path}: {key}" if key else str(path)
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{where}: {why}; the file is damaged, collect or fetch it again") from None
+    return found
+
+
+def _check(key: str, array: np.ndarray) -> None:
+    """Raises ValueError for an array that its figure could not draw."""
+    ending = key.rsplit("/", 1)[-1]
+    axes = DIMENSIONS.get(ending, "N, C, H, W")
+    kinds, words = KINDS.get(ending, ("u", "uint8"))
+    if array.dtype.kind not in kinds or (ending not in KINDS and array.dtype != np.uint8):
+        raise ValueError(f"{array.dtype} where {words} belong")
+    if array.ndim != len(axes.split(",")):
+        raise ValueError(f"shape {array.shape} is not ({axes})")
+    if ending not in KINDS and (array.shape[-3] not in (1, 3) or array.shape[-1] != array.shape[-2] or not array.size):
+        raise ValueError(f"shape {array.shape} is not ({axes}) with one or three channels and equal sides")

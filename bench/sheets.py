@@ -1,0 +1,120 @@
+"""Figures of many variants: the same panels once more for every so many variants, one below the other, with a legend each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.ticker import FuncFormatter, LogLocator
+
+from .analysis import Results
+from .drawing import canvas, legend_below, legend_height, plain_log
+
+MOST = 12  # lines that one panel can hold: ten colours, nine markers
+# share of the height that a legend may take before it squeezes the panels; inches of it that each height counts
+ROOM, COUNTED = 0.2, 0.15
+
+Draw = Callable[[np.ndarray, Results, str], None]
+
+
+def shares(things: Iterable[Any], most: int) -> list[list[Any]]:
+    """Things in as few parts as hold at most `most` each, of nearly equal length, in their order."""
+    things = list(things)
+    count = max(1, math.ceil(len(things) / most))
+    ends = [round(i * len(things) / count) for i in range(count + 1)]
+    return [things[first:end] for first, end in zip(ends, ends[1:])]
+
+
+def by_variant(results: Results, suite: str, most: int = MOST) -> list[Results]:
+    """Results of a few variants each."""
+    parts = shares(results.variants(suite), most)
+    return [results] if len(parts) == 1 else [results.only(suite, names) for names in parts]
+
+
+def by_group(results: Results, suite: str, most: int = MOST, always: Iterable[str] = ()) -> list[Results]:
+    """Results of a few groups of variants each, which stay together; always: variants that every part holds."""
+    groups, always = results.groups(suite), set(always)
+    parts = shares([group for group, members in groups.items() if set(members) - always], most)
+    if len(parts) == 1:
+        return [results]
+    found = []
+    for part in parts:
+        mine = always.union(*(groups[group] for group in part))
+        found.append(results.only(suite, [name for name in results.variants(suite) if name in mine]))
+    return found
+
+
+def by_grid(results: Results, suite: str, most: int = MOST) -> list[Results]:
+    """Results of a few tokenizers and schedules each."""
+    users: dict[tuple, list[str]] = {}
+    for name, names in results.variants(suite).items():
+        users.setdefault((names["tokenizer"], tuple(names["patch_nums"])), []).append(name)
+    parts = shares(users.values(), most)
+    if len(parts) == 1:
+        return [results]
+    return [results.only(suite, [name for names in part for name in names]) for part in parts]
+
+
+def sheet(
+    parts: list[Results],
+    suite: str,
+    size: tuple[float, float],
+    shape: tuple[int, int],
+    draw: Draw,
+    columns: int = 4,
+    **more: Any,
+) -> Figure:
+    """A figure with panels of this shape and size in inches for every part, drawn alike on equal axes.
+
+    draw(axes, part, suite) fills them; columns: of the legend; more: as `plt.subplots` takes it.
+    """
+    width, height = size
+    if len(parts) == 1:
+        figure, axes = canvas(width, height, *shape, **more)
+        draw(axes, parts[0], suite)
+        grow(figure, columns)
+        legend_below(figure, columns)
+        return figure
+    figure = plt.figure(figsize=(width, height * len(parts)))
+    pages: list[tuple[FigureBase, np.ndarray]] = []
+    heights = []
+    for page, part in zip(figure.subfigures(len(parts), 1), parts):
+        axes = page.subplots(*shape, squeeze=False, **more)
+        draw(axes, part, suite)
+        legend_below(page, columns)
+        heights.append(height + legend_height(page, columns) - COUNTED)
+        pages.append((page, axes))
+    figure.set_figheight(sum(heights))
+    pages[0][0]._subplotspec.get_gridspec().set_height_ratios(heights)
+    even([axes for _, axes in pages])
+    return figure
+
+
+def grow(figure: Figure, columns: int) -> None:
+    """Make a figure longer by what a long legend needs."""
+    needed = legend_height(figure, columns)
+    if needed > ROOM * figure.get_figheight():
+        figure.set_figheight(figure.get_figheight() + needed - COUNTED)
+
+
+def even(pages: list[np.ndarray]) -> None:
+    """The same limits for the same panel of every page: what lies higher is higher."""
+    for place in np.ndindex(pages[0].shape):
+        drawn = [axes[place] for axes in pages if axes[place].lines or axes[place].collections]
+        for name in ("x", "y"):
+            limits = [getattr(axes, f"get_{name}lim")() for axes in drawn]
+            for axes in drawn:
+                getattr(axes, f"set_{name}lim")(min(low for low, _ in limits), max(high for _, high in limits))
+                _new_ticks(getattr(axes, f"{name}axis"))
+
+
+def _new_ticks(axis: Axis) -> None:
+    """Ticks of a logarithmic axis in plain numbers, chosen for its new limits."""
+    if axis.get_scale() == "log" and isinstance(axis.get_major_formatter(), FuncFormatter):
+        axis.set_major_locator(LogLocator(base=axis.get_transform().base))
+        plain_log(axis)

@@ -1,0 +1,125 @@
+"""Figures of many variants, of long names, and of names in any script: all is there, nothing lies over something else."""
+
+import itertools
+import warnings
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.text import Text
+from small_study import FIGURES, build
+
+from bench import figures
+from bench.analysis import Results
+from bench.drawing import write_figure
+
+NAMES = "variant {i}, cfg_scale {w:g}, history {h}"
+LONG = "a variant with the number {i} and a name that tells all about its settings: cfg_scale {w:g}, history {h}, masks, resampling"
+
+
+def study(folder, count, pattern=NAMES, **more):
+    return Results.load(build(folder, [pattern.format(i=i, w=1 + i / 10, h=i % 3) for i in range(count)], **more))
+
+
+def texts_of(figure):
+    """Visible texts by what they are, with their places; ticks outside of the limits are not drawn."""
+    figure.canvas.draw()
+    found = []
+    for artist in figure.findobj(lambda a: isinstance(a, Text) and a.get_visible() and a.get_text().strip()):
+        if not any(axes.get_visible() is False for axes in [artist.axes] if axes is not None):
+            found.append((artist.get_text(), artist.get_window_extent()))
+    return found
+
+
+def overlap(one, other):
+    """Share of the smaller box that the other one covers."""
+    width = min(one.x1, other.x1) - max(one.x0, other.x0)
+    height = min(one.y1, other.y1) - max(one.y0, other.y0)
+    return 0 if min(width, height) <= 0 else width * height / min(one.width * one.height, other.width * other.height)
+
+
+CASES = [(name, *case) for name in FIGURES for case in ((2, LONG), (7, NAMES), (30, NAMES))]
+
+
+@pytest.mark.parametrize("name, count, pattern", [*CASES, ("fid", 30, LONG), ("growth", 7, LONG)])
+def test_every_name_can_be_read(tmp_path, name, count, pattern):
+    """Catches names that lie over each other, that leave the figure, or that are missing."""
+    results = study(tmp_path, count, pattern)
+    figure, _ = getattr(figures, f"figure_{name}")(results, "s")
+    shown = texts_of(figure)
+    whole = figure.bbox.expanded(1.01, 1.01)
+    long = [(text, box) for text, box in shown if len(text) > 5]
+    for text, box in long:
+        assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1, f"{text!r} is cut off"
+    straight = [(text, box) for text, box in long if "\n" not in text or count > 12]
+    for (text, box), (other, place) in itertools.combinations(straight, 2):
+        assert overlap(box, place) < 0.1, f"{text!r} lies over {other!r}"
+    if name != "code_usage":
+        said = {" ".join(text.split()) for text, _ in shown}
+        assert {" ".join(variant.split()) for variant in results.variants("s")} <= said
+    plt.close(figure)
+
+
+def test_a_hundred_variants_are_looked_up_once(tmp_path, monkeypatch):
+    """Catches rows that are searched again for every panel, line and caption: minutes at a hundred variants."""
+    results, calls = study(tmp_path, 30), []
+    search = Results._select
+    monkeypatch.setattr(Results, "_select", lambda self, *what: calls.append(what) or search(self, *what))
+    for name in ("fid", "per_scale"):
+        plt.close(getattr(figures, f"figure_{name}")(results, "s")[0])
+    assert len(calls) == len(set(calls)) > 30
+
+
+SCRIPTS = [
+    "中文 名字", "Кириллица", "αβγ δ", "😀 emoji", "e\u0301 combined", "नमस्ते", "السلام", "עברית", "한국어", "\u200bzero width", "tab\tand\nbreak",
+    "$x$ and $y", "_hidden", "__x__", "a^2_3", "100 %", "#1", "back\\slash", "{braces}", "a & b < c", "\\$x\\$", "x--y", "\ue000 private",
+    "\x07 bell",
+]  # fmt: skip
+
+
+def test_names_of_any_script_are_drawn(tmp_path):
+    """Catches empty boxes, warnings of missing glyphs, names that are read as formulas and names that a legend hides."""
+    results = Results.load(build(tmp_path, SCRIPTS))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in ("fid", "samples", "per_scale"):
+            figure, caption = getattr(figures, f"figure_{name}")(results, "s")
+            shown = {text.replace("\\$", "$").strip() for text, _ in texts_of(figure)}
+            write_figure(tmp_path / name, figure, caption)
+            if name != "samples":
+                assert {"Кириллица", "_hidden", "$x$ and $y", "100 %", "é combined", "{braces}", "tab and break"} <= shown
+                assert {"\\u200bzero width", "\\ue000 private"} <= shown
+    assert (tmp_path / "fid.png").stat().st_size and "_hidden" in (tmp_path / "fid.svg").read_text(encoding="utf-8")
+
+
+def test_what_no_font_has_is_escaped(monkeypatch):
+    """Catches a box instead of a letter on a machine without a font for it; a font that is there is used."""
+    from bench import glyphs
+
+    monkeypatch.setattr(glyphs, "covered", lambda: frozenset(map(ord, "abc é")))
+    assert glyphs.drawable("中 a b") == "\\u4e2d a b" and glyphs.drawable("e\u0301") == "é"
+    assert glyphs.text("😀") == "\\U0001f600"
+
+
+def test_rows_hold_classes_by_label(tmp_path):
+    """Catches a grid of samples whose rows are seeds modulo classes though the labels are known; class names stand beside them."""
+    labels = np.array([2, 0, 1, 2, 0, 1, 1, 2, 0, 0, 0, 0])
+    images = {"real/classes": np.array(["cat", "dog", "$ cow"]), "real/labels": labels, "sample/v0-0/labels": labels}
+    drawn, _ = figures.figure_samples(study(tmp_path, 1, images=images), "s")
+    panel = drawn.axes[0]
+    assert [mark.get_text() for mark in panel.get_yticklabels()] == ["cat", "dog", "\\$ cow"] and panel.get_ylabel() == "class"
+    mosaic = panel.images[0].get_array()
+    # shade of image i is 20 i; the images of class 0 are 1, 4, 8, 9, ...
+    assert mosaic[::5, ::5, 0][:, :3].tolist() == [[20, 80, 160], [40, 100, 120], [0, 60, 140]]
+    plt.close(drawn)
+
+
+def test_long_class_names_become_a_key(tmp_path):
+    """Catches class names that are cut off, or that squeeze the images."""
+    names = np.array(["n02123045 tabby, tabby cat", ".. dog", "cow"])
+    labels = np.arange(12) % 3
+    results = study(tmp_path, 1, images={"real/classes": names, "sample/v0-0/labels": labels})
+    drawn, caption = figures.figure_samples(results, "s")
+    assert [mark.get_text() for mark in drawn.axes[0].get_yticklabels()] == ["0", "1", "2"]
+    assert r"Classes: 0 n02123045 tabby, tabby cat; 1 \.. dog; 2 cow." in caption
+    plt.close(drawn)
