@@ -17,8 +17,9 @@ OPTIONS = {"device": ("auto", "cpu", "cuda"), "results": ("auto", "own", "publis
 
 
 def stop(message):
-    """One line and out, before any work."""
-    sys.exit(f"error: {message}")
+    """One line and out, before any work; the exit status says that nothing needs to be added."""
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(2)
 
 
 def check_place():
