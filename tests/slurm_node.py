@@ -2,7 +2,7 @@
 
     python tests/slurm_node.py start FOLDER      prints the two variables that its users need
     python tests/slurm_node.py stop FOLDER
-    python tests/slurm_node.py smoke [words]     starts one, runs the smoke study on it, kills a job, resumes, compares, stops it
+    python tests/slurm_node.py smoke [words]     starts one, runs the smoke study on it, kills a job, resumes, stops it
 
 Needs Debian's slurmctld, slurmd, slurm-client and munge. The node claims one GPU, which is none: enough to see who asks for it.
 """
@@ -17,6 +17,8 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
+
+from workflow import clean_environment, copy_project
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
 SETTINGS = """ClusterName=one
@@ -53,8 +55,9 @@ PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 
 
 def missing() -> list[str]:
-    """Programs that are not installed; none of them is looked for where only root's path leads."""
-    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    """Programs that are not installed; the two of the node lie where a user's path may not lead."""
+    if "/usr/sbin" not in os.environ["PATH"].split(":"):
+        os.environ["PATH"] += ":/usr/sbin:/sbin"
     return [name for name in PROGRAMS if shutil.which(name) is None]
 
 
@@ -137,15 +140,57 @@ def jobs(users: dict[str, str]) -> list[dict[str, str]]:
     return [dict(word.partition("=")[::2] for word in line.split()) for line in listing.splitlines() if line.startswith("JobId")]
 
 
-if __name__ == "__main__":
-    if len(sys.argv) == 3 and sys.argv[1] in ("start", "stop"):
-        if missing():
-            sys.exit(f"error: not installed: {', '.join(missing())}; Debian: apt install slurmctld slurmd slurm-client munge")
-        place = Path(sys.argv[2]).absolute()
-        if sys.argv[1] == "stop":
-            stop(place)
-        else:
-            found = start(place)
-            print(f"export SLURM_CONF={found['SLURM_CONF']} PATH={found['PATH']}")
+def submit(project: Path, users: dict[str, str], *words: str) -> subprocess.Popen:
+    """Start `./run snakemake` with the project's SLURM profile, for a node as small as this one."""
+    command = [sys.executable, "run", "snakemake", *words, "--workflow-profile", "profiles/slurm", "--configfile", "smoke.yaml"]
+    small = ["slurm_partition=main", "runtime=10", "mem_mb=1500", "cpus_per_task=1"]
+    command += ["--default-resources", *small, "--latency-wait", "30", "--slurm-init-seconds-before-status-checks", "1"]
+    environment = {**clean_environment(), **users}
+    said = open(project / "said.txt", "ab")
+    return subprocess.Popen(command, cwd=project, env=environment, stdout=said, stderr=said)
+
+
+def cancel_a(rule: str, users: dict[str, str], process: subprocess.Popen) -> str:
+    """Wait until a job of a rule runs, and cancel it; returns its number. Raises RuntimeError when none ever ran."""
+    while process.poll() is None:
+        for job in jobs(users):
+            if job["Comment"].startswith(f"rule_{rule}") and job["JobState"] == "RUNNING":
+                subprocess.run(["scancel", job["JobId"]], env=users, check=True)
+                return job["JobId"]
+        time.sleep(0.3)
+    raise RuntimeError(f"no job of {rule} was seen")
+
+
+def smoke(project: Path, users: dict[str, str], *words: str, victim: str = "tokenizer_job") -> tuple[int, int, str]:
+    """Run targets of the smoke study on the cluster and cancel one job on the way, then run them again to their end.
+    Returns both exit statuses, and the number of the job that was cancelled."""
+    first = submit(project, users, *words)
+    number = cancel_a(victim, users, first)
+    status = first.wait()
+    return status, submit(project, users, *words).wait(), number
+
+
+def main() -> None:
+    if missing():
+        sys.exit(f"error: not installed: {', '.join(missing())}; Debian: apt install slurmctld slurmd slurm-client munge")
+    verb, words = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
+    if verb == "smoke":
+        with tempfile.TemporaryDirectory(prefix="on slurm ") as place, cluster() as users:
+            project = copy_project(Path(place) / "project")
+            first, second, number = smoke(project, users, *(words or ["all", "report"]))
+            print((project / "said.txt").read_text(errors="replace"))
+            for job in jobs(users):
+                print(job["JobId"], job["JobState"], job["Comment"], job.get("TresPerJob", "no GPU"))
+            print(f"job {number} cancelled: exit status {first}; resumed: exit status {second}")
+            sys.exit(second)
+    elif verb == "start" and len(words) == 1:
+        found = start(Path(words[0]).absolute())
+        print(f"export SLURM_CONF={found['SLURM_CONF']} PATH={found['PATH']}")
+    elif verb == "stop" and len(words) == 1:
+        stop(Path(words[0]).absolute())
     else:
         sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main()
