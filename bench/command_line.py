@@ -71,7 +71,7 @@ def take_group(
 
 def one_study(word: str, group: list[str]) -> bool:
     """The first word after --configfile is a study, and more only where they look like one."""
-    return not group or (word.endswith((".yaml", ".yml", ".json")) and Path(word).is_file())
+    return not group or (word.endswith((".yaml", ".yml")) and Path(word).is_file())
 
 
 def only_one(word: str, group: list[str]) -> bool:

@@ -62,7 +62,7 @@ def what_failed(place: Path, began: float, others: list[int]) -> list[str]:
         if "cannot be locked" in text:
             who = f" (process {others[0]})" if others else ""
             lines.append(f"error: another run{who} makes the same files in {place}; wait for it or stop it, then run this again")
-        if "Write-protected output files" in text:
+        if "Write-protected output files" in text and not lines:
             lines.append(f"error: {place / 'results'}: cannot be written; change its rights, then run the same command again")
     for pattern in ("*/*/*/log.txt", "*/logs/*.txt", "*/full/logs/*.txt", "*/suites/*/logs/*.txt"):
         for log in _written_since(place / "results", pattern, began):
@@ -72,10 +72,13 @@ def what_failed(place: Path, began: float, others: list[int]) -> list[str]:
 
 
 def _of_the_disk(place: Path) -> list[str]:
-    """A disk with no room left."""
-    folders = [folder for folder in (place / "results", place) if folder.is_dir()]
-    full = [folder for folder in folders if shutil.disk_usage(folder).free < 2**16]
-    return [f"error: {folder}: the disk is full; free some space and run the same command again, it resumes" for folder in full[:1]]
+    """A disk with no room left, or one that nobody may write to."""
+    for folder in (path for path in (place / "results", place) if path.is_dir()):
+        if not os.access(folder, os.W_OK):
+            return [f"error: {folder}: cannot be written; change its rights, then run the same command again"]
+        if shutil.disk_usage(folder).free < 2**16:
+            return [f"error: {folder}: the disk is full; free some space and run the same command again, it resumes"]
+    return []
 
 
 def _written_since(folder: Path, pattern: str, began: float) -> list[Path]:

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import slurm_node
+
 from workflow import copy_project, numbers, snakemake
 
 pytestmark = pytest.mark.skipif(

@@ -134,6 +134,8 @@ onstart:
         # snakemake writes the commands that it submits in Python's quotes, which a shell reads otherwise
         if on_cluster() and set(str(path)) & set("'\\"):
             stop(f"{path}: on a cluster, no folder of the project may have an apostrophe or a backslash in its name; rename or move it")
+    if not os.access(RESULTS, os.W_OK):
+        stop(f"{RESULTS}: cannot be written; change its rights, then run the same command again")
     # a plan needs no files, a run does: say what is missing before the first job
     needed = [job for job in workflow.dag.needrun_jobs() if "job" in job.wildcards.keys()]
     missing = missing_files(PLAN, [f"{job.rule.name.removesuffix('_job')}/{job.wildcards.job}" for job in needed])
