@@ -11,8 +11,9 @@ from bench.provenance import source_hash
 from bench.results import RUN_COLUMNS, read_rows, write_text
 
 BASE = Path(workflow.basedir)
-# read by shell commands as globals, which no job's record holds: another Python or another place makes nothing stale
-PYTHON = sys.executable
+# Paths, and not text, because Snakemake's record of a job's parameters leaves paths out: another Python, or another place of the
+# project, makes nothing stale
+PYTHON = Path(sys.executable)
 OPTIONS = {"device": ("auto", "cpu", "cuda"), "results": ("auto", "own", "published"), "processes": range(1, 1025)}
 
 
@@ -61,7 +62,7 @@ HAS_GPU = DEVICE == "cuda" or (DEVICE == "auto" and shutil.which("nvidia-smi") i
 def default_resource(name):
     """A resource that the profile gives to every job, or None."""
     given = workflow.resource_settings._parsed_default_resources
-    return given[name].value if given is not None and name in given else None
+    return given[name].raw if given is not None and name in given else None
 
 
 def on_cluster():
@@ -161,7 +162,7 @@ def job_of(stage):
 
 def command(verb, stage):
     """Params function: the words of a verb's command line, all from checked names. What may differ between two machines or two
-    calls is left to globals and resources: of all parts of a command, these are no reason to run a job again."""
+    calls stands in resources and in parameters that are Paths: these are no reason to run a job again."""
 
     def words(wildcards):
         run_id = f"{stage}/{wildcards.job}"

@@ -33,6 +33,8 @@ for stage, (verb, on_gpu) in VERBS.items():
         params:
             command=command(verb, stage),
             source=source_hash(f"bench.{verb}"),
+            base=BASE,
+            python=PYTHON,
         log:
             f"{RESULTS}/{stage}/{{job}}/log.txt",
         benchmark:
@@ -47,7 +49,7 @@ for stage, (verb, on_gpu) in VERBS.items():
             "../environment.yml"
         # every word that holds a path is quoted (:q); UTF-8 whatever the locale says
         shell:
-            "PYTHONUTF8=1 PYTHONPATH={BASE:q} {PYTHON:q} "
+            "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} "
             "$([ {resources.processes} = 1 ] || echo -m torch.distributed.run --standalone --nproc-per-node {resources.processes}) "
             "{params.command:q} --device {resources.device} --record --threads $(({threads} / {resources.processes})) "
             "2>&1 | tee {log:q}"

@@ -14,18 +14,19 @@ for suite in (None, "full", *PLAN.study.suites):
             images=place(suite) / "images.npz",
         params:
             source=source_hash("bench.collect"),
-            out=place(suite).as_posix(),
+            base=BASE,
+            python=PYTHON,
+            out=place(suite),
         log:
             place(suite) / "logs" / "collect.txt",
         conda:
             "../environment.yml"
         shell:
-            "PYTHONUTF8=1 PYTHONPATH={BASE:q} {PYTHON:q} -m bench.collect {input.plan:q} {params.out:q} 2>&1 | tee {log:q}"
+            "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m bench.collect {input.plan:q} {params.out:q} 2>&1 | tee {log:q}"
 
 
 # captions are made where results are, which is not where rules are read when snakemake is called with --directory
 WORK = Path.cwd()
-SNAKEFILE = workflow.main_snakefile
 SCOPES = [(scope, place(scope), place(scope), scope or "study") for scope in (None, "full", *PLAN.study.suites)]
 SCOPES += [("published", PUBLISHED, RESULTS / "from_published", "published")]
 CATEGORY = {"figures": "Figures", "tables": "Tables"}
@@ -58,15 +59,17 @@ for suite, origin, target, label in SCOPES:
                 ],
             params:
                 source=source_hash(f"bench.{what}"),
+                base=BASE,
+                python=PYTHON,
                 module=f"bench.{what}",
-                origin=origin.as_posix(),
-                target=(target / what).as_posix(),
+                origin=origin,
+                target=target / what,
             log:
                 target / "logs" / f"{what}.txt",
             conda:
                 "../environment.yml"
             shell:
-                "PYTHONUTF8=1 PYTHONPATH={BASE:q} {PYTHON:q} -m {params.module} {params.origin:q} {params.target:q} 2>&1 | tee {log:q}"
+                "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m {params.module} {params.origin:q} {params.target:q} 2>&1 | tee {log:q}"
 
 
 for suite in PLAN.study.suites:
@@ -101,10 +104,15 @@ for scope, label in ((None, "report"), ("full", "report_full")):
             table_files(scope, own=True),
         output:
             place(scope) / "report.html",
+        params:
+            base=BASE,
+            python=PYTHON,
+            snakefile=Path(workflow.main_snakefile),
+            study=Path(STUDY_FILE),
         log:
             place(scope) / "logs" / "report.txt",
         conda:
             "../environment.yml"
         shell:
-            "PYTHONUTF8=1 PYTHONPATH={BASE:q} {PYTHON:q} -m snakemake --snakefile {SNAKEFILE:q} --configfile={STUDY_FILE:q} "
+            "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m snakemake --snakefile {params.snakefile:q} --configfile={params.study:q} "
             "--config results=own --nolock --cores 1 --report {output:q} -- {input:q} > {log:q} 2>&1 || (tail -5 {log:q}; exit 1)"
