@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,22 +29,39 @@ def living_snakemake(place: Path) -> list[int]:
 
 
 @contextmanager
-def at_work(place: Path) -> Iterator[tuple[IO, bool]]:
-    """Hold a lock on a folder; yields its file and whether nobody else holds it.
-
-    Who inherits the file holds the lock too, and the system gives it up when the last holder dies, however it dies, also on
-    another machine of a shared disk. Raises OSError where the folder cannot be written."""
+def at_work(place: Path) -> Iterator[IO]:
+    """The file by which runs in a folder see each other: whoever inherits it holds what is locked by it, and the system gives
+    that up when the last holder dies, however it dies, also on another machine of a shared disk. Raises OSError where the folder
+    cannot be written."""
     folder = place / ".snakemake"
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "run.lock", "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            alone = True
-        except BlockingIOError:
-            alone = False
-        except OSError:
-            alone = True  # no locks on this disk: /proc alone tells
-        yield file, alone
+        yield file
+
+
+def somebody(place: Path, file: IO, patience_s: float = 5.0) -> list[int] | None:
+    """Process numbers of others that work in a folder, as far as they are known; None when nobody does.
+
+    A process that was killed holds its lock until the system has put it away: others are believed after some seconds only."""
+    end = time.monotonic() + patience_s
+    while True:
+        found = living_snakemake(place)
+        if not found and _alone(file):
+            return None
+        if time.monotonic() > end:
+            return found
+        time.sleep(0.1)
+
+
+def _alone(file: IO) -> bool:
+    """Whether nobody else holds the lock; where the disk knows none, what /proc shows has to do."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def share(file: IO) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -120,7 +121,8 @@ def test_the_command_of_the_readme_submits_jobs(tmp_path):
     words = ["snakemake", "--workflow-profile", "profiles/slurm", "--configfile", "workflows/config/fashion.yaml"]
     environment = {**clean_environment(), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
     called, sent = tmp_path / "called.txt", []
-    process = subprocess.Popen([sys.executable, "run", *words], cwd=project, env=environment, stderr=subprocess.PIPE, text=True)
+    pipe = {"stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "run", *words], cwd=project, env=environment, start_new_session=True, **pipe)
     try:
         for _ in range(600):
             sent = [line for line in called.read_text().splitlines() if line.startswith("sbatch")] if called.exists() else []
@@ -128,8 +130,8 @@ def test_the_command_of_the_readme_submits_jobs(tmp_path):
                 break
             time.sleep(0.1)
     finally:
-        process.terminate()
-    _, said = process.communicate(timeout=120)
+        os.killpg(process.pid, signal.SIGKILL)
+    _, said = process.communicate()
     assert len(sent) > 1, said
     assert {"--gpus=1" in line for line in sent if "latency_job" in line} == {True}, sent
     assert not any("--gpus" in line for line in sent if "prepare_job" in line), sent
