@@ -19,6 +19,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +28,7 @@ import torch
 from pydantic import BaseModel, ValidationError
 
 from . import provenance
+from .alone import alone
 from .config import ConfigError, config_hash
 from .errors import place_of
 from .ranks import Ranks, join
@@ -201,7 +203,9 @@ def main(
             raise ConfigError(f"bench.{verb}: is the work of one process; start it without torchrun")
         run = Run(verb, options, inputs, ranks)
         ranks.connect(run.device)
-        sys.exit(_run(run, work, options.record))
+        run.out.mkdir(parents=True, exist_ok=True)
+        with alone(run.out, run.say) if ranks.first else nullcontext():
+            sys.exit(_run(run, work, options.record))
     except (ValueError, OSError) as error:
         ranks.report()
         ranks.end(1)
@@ -225,7 +229,6 @@ def describe(error: BaseException) -> str:
 
 
 def _run(run: Run, work: Callable[[Run], None], record: bool) -> int:
-    run.out.mkdir(parents=True, exist_ok=True)
     if not os.access(run.out, os.W_OK):
         raise PermissionError(errno.EACCES, "no right to write", str(run.out))
     started, began = datetime.now(UTC), time.monotonic()

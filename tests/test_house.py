@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from bench import provenance
+from bench.command_line import DEFAULT, take_config
+from bench.failures import at_work, living_snakemake, somebody
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = sorted((ROOT / "srdd").glob("*.py"))
@@ -103,28 +105,25 @@ def test_conda_environment_installs_the_same_pins():
 
 
 def test_run_needs_nothing_but_python():
-    """Catches an import in ./run that a fresh machine does not have."""
-    assert names(ast.parse((ROOT / "run").read_text())) <= set(sys.stdlib_module_names)
-
-
-def the_run_program(folder):
-    """Names of ./run as if it lay in a folder: the program without its last line."""
-    source = (ROOT / "run").read_text(encoding="utf-8").rstrip().removesuffix("main()")
-    names = {"__file__": str(folder / "run"), "__name__": "run"}
-    exec(compile(source, "run", "exec"), names)
-    return names
+    """Catches an import in ./run, or in a module of this project that it reads, that a fresh machine does not have."""
+    tree = ast.parse((ROOT / "run").read_text(encoding="utf-8"))
+    own = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module.startswith("bench.")}
+    assert own and names(tree) <= {*sys.stdlib_module_names, "bench"}
+    for module in {needed for name in own for needed in provenance.modules_of(name)}:
+        path = ROOT.joinpath(*module.split("."))
+        text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
+        assert names(ast.parse(text)) <= set(sys.stdlib_module_names), module
 
 
 def test_run_tells_a_study_from_a_setting(tmp_path):
     """Catches `--config processes=2` taken for the file of a study, and a study that is not seen behind one."""
-    names, file = the_run_program(tmp_path), tmp_path / "mine.yaml"
+    file, setting = tmp_path / "mine.yaml", ["--config", "processes=2"]
     file.touch()
-    take, setting = names["take_config"], ["--config", "processes=2"]
-    assert take(setting) == (names["DEFAULT"], setting)
-    assert take(["full", *setting, "--config", str(file)]) == (file, ["full", *setting])
-    assert take([f"--config={file}", *setting]) == (file, setting)
+    assert take_config(setting) == (DEFAULT, setting)
+    assert take_config(["full", *setting, "--config", str(file)]) == (file, ["full", *setting])
+    assert take_config([f"--config={file}", *setting]) == (file, setting)
     with pytest.raises(SystemExit, match="other.yaml: no such file"):
-        take(["--config", "other.yaml"])
+        take_config(["--config", "other.yaml"])
 
 
 @pytest.mark.parametrize(
@@ -134,11 +133,12 @@ def test_a_lock_is_lifted_unless_a_snakemake_lives(tmp_path, command, works):
     """Catches ./run that takes itself for a living snakemake and never lifts the lock of a killed one."""
     for name in ("run", "snakemake.py", "other.py"):
         (tmp_path / name).write_text("import time\nprint('up', flush=True)\ntime.sleep(60)\n")
-    names = the_run_program(tmp_path)
     process = subprocess.Popen([sys.executable, *command], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "up\n"
-        assert names["somebody_works_here"]() == works
+        with at_work(tmp_path) as file:
+            assert living_snakemake(tmp_path) == ([process.pid] if works else [])
+            assert somebody(tmp_path, file, patience_s=0.2) == ([process.pid] if works else None)
     finally:
         process.kill()
         process.wait()

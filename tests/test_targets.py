@@ -2,12 +2,14 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
-from workflow import ROOT, planned, snakemake
+from workflow import ROOT, clean_environment, copy_project, planned, snakemake
 
 STUDIES = sorted((ROOT / "workflows" / "config").glob("*.yaml"))
 
@@ -77,6 +79,71 @@ def test_processes_share_trainings_and_samples_alone(tmp_path):
         verb, gpus, given = (re.search(p, block)[1] for p in (r"-m bench\.(\w+)", r"gpu=(\d)", r"--nproc-per-node (\d)"))
         wanted = {"prepare": ("0", "1")}.get(verb, ("2", "2") if verb in ("train", "sample") else ("1", "1"))
         assert (gpus, given) == wanted, block
+
+
+def asked_of_a_cluster(tmp_path, *words):
+    """(GPUs, device, threads) that the jobs of each verb would ask a cluster for, planned on a machine without a GPU."""
+    profile = ("--workflow-profile", ROOT / "profiles" / "slurm", "--cores", "8", "--config", *(words or ("device=auto",)))
+    code, text = snakemake(ROOT, "--directory", tmp_path, "-n", "-p", "--quiet", "host", *profile, "--", "main", "latency")
+    assert code == 0, text
+    found = {}
+    for block in re.findall(r"^rule \w+_job:.*?^Shell command: .*?$", text, re.M | re.S):
+        verb, gpus, device, threads = (re.search(p, block)[1] for p in (r"-m bench\.(\w+)", r"gpu=(\d)", r"--device (\w+)", r"\(\((\d+) /"))
+        found.setdefault(verb, set()).add((gpus, device, threads))
+    return found
+
+
+def test_a_cluster_is_asked_for_gpus_whatever_the_submitting_machine_has(tmp_path):
+    """Catches GPU jobs that are sent without a GPU from a login node that has none, and jobs of the CPU told to use one."""
+    asked = asked_of_a_cluster(tmp_path)
+    assert asked.pop("prepare") == {("0", "cpu", "1")}
+    assert asked.pop("latency") == {("1", "auto", "8")}, "times are taken with the threads that the profile gives to a job"
+    assert len(asked) > 5 and set().union(*asked.values()) == {("1", "auto", "1")}
+    asked = asked_of_a_cluster(tmp_path, "device=cuda", "processes=2")
+    assert asked.pop("prepare") == {("0", "cpu", "1")}
+    assert asked["train"] == asked["sample"] == {("2", "cuda", "2")} and asked["evaluate"] == {("1", "cuda", "1")}
+
+
+def test_a_cluster_without_gpus_is_asked_for_none(tmp_path):
+    """Catches jobs that wait for ever on a cluster that has no GPU, although the CPU was asked for."""
+    asked = asked_of_a_cluster(tmp_path, "device=cpu")
+    assert {(gpus, device) for jobs in asked.values() for gpus, device, _ in jobs} == {("0", "cpu")}
+
+
+def test_the_command_of_the_readme_submits_jobs(tmp_path):
+    """Catches a profile that only runs with more words than the README writes: threads that need --cores, which a cluster lacks."""
+    for name in ("sbatch", "squeue", "scontrol", "sinfo", "scancel"):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f'#!/bin/sh\necho "{name} $*" >> "{tmp_path}/called.txt"\necho refused >&2\nexit 1\n')
+        program.chmod(0o755)
+    project = copy_project(tmp_path / "project")
+    words = ["snakemake", "--workflow-profile", "profiles/slurm", "--configfile", "workflows/config/fashion.yaml"]
+    environment = {**clean_environment(), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    called, sent = tmp_path / "called.txt", []
+    pipe = {"stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "run", *words], cwd=project, env=environment, start_new_session=True, **pipe)
+    try:
+        for _ in range(600):
+            sent = [line for line in called.read_text().splitlines() if line.startswith("sbatch")] if called.exists() else []
+            if len(sent) > 1 or process.poll() is not None:
+                break
+            time.sleep(0.1)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+    _, said = process.communicate()
+    assert len(sent) > 1, said
+    assert {"--gpus=1" in line for line in sent if "latency_job" in line} == {True}, sent
+    assert not any("--gpus" in line for line in sent if "prepare_job" in line), sent
+
+
+def test_every_path_in_a_shell_command_is_quoted():
+    """Catches a word of a path that the shell reads: all but numbers and words of our own are formatted with :q."""
+    for path in (ROOT / "workflows").glob("*.smk"):
+        for command in re.findall(r"shell:\n((?:\s+\".*\"\n?)+)", path.read_text(encoding="utf-8")):
+            for field in re.findall(r"(?<!\{)\{([\w.]+)(:q)?\}", command):
+                own = field[0] in ("threads", "resources.processes", "resources.device", "params.module")
+                assert own or field[1], f"{path.name}: {{{field[0]}}} is not quoted"
 
 
 def test_lint(tmp_path):

@@ -2,28 +2,32 @@
 
 import csv
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from kill_at_random import kill_and_compare
 
-from workflow import ROOT, planned, snakemake
+from workflow import clean_environment, copy_project, planned, run, snakemake
+
+# every character that a shell, snakemake or a locale could read as something else
+PLACE = "My \"Projects\" & 'co' $HOME [a] Übung 東京 #1 50%25; `id` *"
+STUDY = "it's my $study & $(touch pwned) é.yaml"
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A copy of the code that may be edited, with the smoke study run to its end."""
-    root = tmp_path_factory.mktemp("project")
-    for name in ("srdd", "bench", "workflows", "profiles"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("Snakefile", "environment.yml", "requirements.txt"):
-        shutil.copy(ROOT / name, root / name)
-    shutil.copy(ROOT / "tests" / "studies" / "smoke.yaml", root / "smoke.yaml")
-    code, text = snakemake(root, "--configfile=smoke.yaml", "all", "report")
+    """A copy of the code that may be edited, in a folder that needs quotes, with the smoke study run to its end."""
+    root = copy_project(tmp_path_factory.mktemp("project") / PLACE)
+    shutil.copy(root / "smoke.yaml", root / STUDY)
+    code, text = snakemake(root, f"--configfile={STUDY}", "all", "report")
     assert code == 0, text
     return root
 
 
 def again(project, *words):
-    code, text = snakemake(project, "--configfile=smoke.yaml", "-n", "all", *words)
+    code, text = snakemake(project, f"--configfile={STUDY}", "-n", "all", *words)
     assert code == 0, text
     return planned(text)
 
@@ -79,6 +83,7 @@ def test_smoke_study_makes_everything(project):
     runs = list(csv.DictReader(open(out / "runs.csv")))
     assert {row["status"] for row in runs} == {"ok"}
     assert all(row["config_json"] and row["source_hash"] for row in runs)
+    assert not list(project.parent.rglob("pwned")), "a shell read a word of a path"
     report = (out / "report.html").read_text()
     assert "main_fid" in report and len(report) > 100_000
 
@@ -87,6 +92,64 @@ def test_nothing_changed_nothing_runs(project):
     """Catches an output that looks stale at once, or to another number of processes, which give the same."""
     assert again(project) == {}
     assert again(project, "--config", "device=cpu", "processes=2") == {}
+
+
+def test_another_place_python_or_device_reruns_nothing(project):
+    """Catches trainings thrown away because the project was moved, because another environment's Python runs it, or because
+    somebody names the device that was taken anyway."""
+    elsewhere = project.parent / "moved"
+    project.rename(elsewhere)
+    other = elsewhere / "other environment"
+    other.symlink_to(Path(sys.executable).parent.parent)
+    python = other / "bin" / Path(sys.executable).name
+    try:
+        for device in (), ("--config", "device=auto"), ("--config", "device=cpu", "processes=2"):
+            words = [python, "-m", "snakemake", "-n", "--cores", "1", f"--configfile={STUDY}", *device, "--", "all", "report"]
+            done = subprocess.run(words, cwd=elsewhere, env=clean_environment(), capture_output=True, text=True)
+            assert done.returncode == 0 and "Nothing to be done" in done.stdout + done.stderr, done.stdout + done.stderr
+    finally:
+        other.unlink()
+        elsewhere.rename(project)
+
+
+def test_a_terminal_that_knows_no_plus_minus_gets_the_tables_still(project):
+    """Catches an error after all work: a table with a sign that the locale lacks, a folder whose name it cannot write, no home."""
+    old = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "HOME": "/nonexistent"}
+    code, out, said = run(project, "reproduce", "--config", STUDY, **old)
+    assert code == 0 and "Traceback" not in said, said
+    assert "VAR | 2 of 2 | " in out and " ? " in out and out.rstrip().endswith("report.html")
+    code, out, said = run(project, "snakemake", "--configfile", STUDY, "all", "-n", **old)
+    assert code == 0 and "Nothing to be done" in said, said
+
+
+def test_leftovers_are_neither_listed_nor_published(project):
+    """Catches figures and tables of an older study file, made from older rows, that are published beside the new ones."""
+    out = project / "results" / "smoke"
+    named = {path.name for what in ("figures", "tables") for path in (out / what).iterdir()}
+    old = [out / "figures" / "main_old.png", out / "tables" / "main_old_scores.md", out / "tables" / "old_claims.md"]
+    for path in old:
+        path.write_text("made from older rows")
+    published = out / "published"
+    try:
+        for _ in range(2):  # the second time in the place of the first
+            code, text, said = run(project, "publish", "--config", STUDY)
+            assert code == 0, said
+            assert {path.name for what in ("figures", "tables") for path in (published / what).iterdir()} == named
+            (published / "notes.txt").write_text("somebody's own")
+        assert (published / "notes.txt").is_file() and not list(out.glob(".published*"))
+        code, text, said = run(project, "reproduce", "--config", STUDY)
+        assert code == 0 and "main_fid.png" in text and "old" not in text, text + said
+        assert all(path.is_file() for path in old), "what was computed is not deleted"
+    finally:
+        shutil.rmtree(published, ignore_errors=True)
+        for path in old:
+            path.unlink()
+
+
+def test_three_kills_change_no_number(project, tmp_path):
+    """Catches half a file that is taken for a whole one, a lock that stays, and a training that resumes from another state."""
+    kills, _, wrong = kill_and_compare(project, tmp_path, ["convergence"], kills=3, seed=20, longest=14)
+    assert kills == 3 and not wrong, wrong[:5]
 
 
 def test_a_comment_retrains_nothing_and_code_reruns_what_depends_on_it(project):
@@ -111,7 +174,7 @@ def test_a_comment_retrains_nothing_and_code_reruns_what_depends_on_it(project):
 
 def test_a_new_variant_leaves_the_baselines_alone(project):
     """Catches a study in which adding one line retrains what is there."""
-    path = project / "smoke.yaml"
+    path = project / STUDY
     text = path.read_text()
     line = "      SDD: {base: var, delta: {model.history: 0}}\n"
     path.write_text(text.replace(line, line + "      mine: {base: var, delta: {model.history: 1}}\n", 1))
@@ -128,11 +191,11 @@ def test_figures_and_tables_from_published_alone(project, tmp_path):
     published.mkdir(parents=True)
     for name in ("srdd", "bench", "workflows", "profiles"):
         shutil.copytree(project / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("Snakefile", "environment.yml", "smoke.yaml"):
+    for name in ("Snakefile", "environment.yml", STUDY):
         shutil.copy(project / name, root / name)
     for name in ("metrics.csv", "runs.csv", "images.npz"):
         shutil.copy(project / "results" / "smoke" / name, published / name)
-    code, text = snakemake(root, "--configfile=smoke.yaml", "figures", "tables")
+    code, text = snakemake(root, f"--configfile={STUDY}", "figures", "tables")
     assert code == 0, text
     made = root / "results" / "smoke" / "from_published"
     for path in sorted((project / "results" / "smoke" / "tables").glob("*.md")):

@@ -20,12 +20,26 @@ from bench.provenance import source_hash
 from bench.results import RUN_COLUMNS, read_rows, write_text
 
 BASE = Path(workflow.basedir)
+# Paths, and not text, because Snakemake's record of a job's parameters leaves paths out: another Python, or another place of the
+# project, makes nothing stale
+PYTHON = Path(sys.executable)
 OPTIONS = {"device": ("auto", "cpu", "cuda"), "results": ("auto", "own", "published"), "processes": range(1, 1025)}
 
 
 def stop(message):
-    """One line and out, before any work."""
-    sys.exit(f"error: {message}")
+    """One line and out, before any work; the exit status says that nothing needs to be added."""
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(2)
+
+
+def check_place():
+    """Python reads its search path as words between colons, snakemake reads braces as wildcards, and commands are lines."""
+    for path in (BASE, Path.cwd()):
+        if set(str(path)) & set(":{}\n\r"):
+            stop(f"{str(path)!r}: a project cannot lie in a folder whose name holds a colon, braces or a line break; rename or move it")
+
+
+check_place()
 
 
 def read_study():
@@ -65,8 +79,35 @@ STUDY_FILE, PLAN = read_study()
 STUDY = PLAN.study.study
 RESULTS = Path("results") / STUDY
 DEVICE = config.get("device", "auto")
-# jobs that would use a GPU run one at a time where there is one, and as many as there are cores where there is none
-GPUS = 1 if DEVICE == "cuda" or (DEVICE == "auto" and shutil.which("nvidia-smi")) else 0
+HAS_GPU = DEVICE == "cuda" or (DEVICE == "auto" and shutil.which("nvidia-smi") is not None)
+
+
+def default_resource(name):
+    """A resource that the profile gives to every job, or None."""
+    given = workflow.resource_settings._parsed_default_resources
+    return given[name].raw if given is not None and name in given else None
+
+
+def on_cluster():
+    """Whether jobs run on other machines than the one that plans them; known only once jobs are made.
+    A dry run sends nothing, but its profile tells where jobs would go."""
+    return workflow.remote_exec or workflow.non_local_exec or default_resource("slurm_partition") is not None
+
+
+def gpus(on_gpu, share):
+    """Resource function: GPUs of a job. Here, jobs that would use a GPU run one at a time where there is one, and as many as
+    there are cores where there is none. A cluster is asked for one whatever the submitting machine has."""
+
+    def number(wildcards):
+        wanted = DEVICE != "cpu" if on_cluster() else HAS_GPU
+        return share if on_gpu and wanted else 0
+
+    return number
+
+
+def all_threads(wildcards):
+    """Threads function: times are taken alone on the machine, or on all that a cluster's profile gives to a job."""
+    return int(default_resource("cpus_per_task") or 1) if on_cluster() else workflow.cores
 
 
 # how many processes share a training or its samples: a fact of the machine, no part of a result or of its name
@@ -91,8 +132,14 @@ def folder(run_id):
     return (RESULTS / run_id).as_posix()
 
 
+def unwritable(path, error):
+    return f"{path}: cannot be written ({error.strerror}); change its rights or free some space, then run the same command again"
+
+
 def write_configs():
     """The config of every job. Their names hold a hash of the content, so that a file, once written, is right."""
+    if not workflow.is_main_process:
+        return  # a job on another machine finds what the submitting one wrote
     try:
         for run_id, job in PLAN.jobs.items():
             path, text = RESULTS / "configs" / f"{run_id}.json", json.dumps({"study": STUDY, **job.about}, indent=1) + "\n"
@@ -102,7 +149,7 @@ def write_configs():
         if workflow.is_main_process and PLAN.contents:
             write_text(RESULTS / "configs" / "contents.json", json.dumps(PLAN.contents, indent=1) + "\n")
     except OSError as error:
-        stop(f"{RESULTS}: cannot be written ({error}); change its rights or free some space")
+        stop(unwritable(RESULTS, error))
 
 
 write_configs()
@@ -122,6 +169,12 @@ check_prepared()
 
 
 onstart:
+    for path in (BASE, Path.cwd(), PYTHON):
+        # snakemake writes the commands that it submits in Python's quotes, which a shell reads otherwise
+        if on_cluster() and set(str(path)) & set("'\\"):
+            stop(f"{path}: on a cluster, no folder of the project may have an apostrophe or a backslash in its name; rename or move it")
+    if not os.access(RESULTS, os.W_OK):
+        stop(f"{RESULTS}: cannot be written; change its rights, then run the same command again")
     # a plan needs no files, a run does: say what is missing before the first job
     needed = [job for job in workflow.dag.needrun_jobs() if "job" in job.wildcards.keys()]
     needed = [f"{job.rule.name.removesuffix('_job')}/{job.wildcards.job}" for job in needed]
@@ -149,21 +202,15 @@ def job_of(stage):
 
 
 def command(verb, stage):
-    """Params function: the words of a verb's command line, all from checked names."""
+    """Params function: the words of a verb's command line, all from checked names. What may differ between two machines or two
+    calls stands in resources and in parameters that are Paths: these are no reason to run a job again."""
 
     def words(wildcards):
         run_id = f"{stage}/{wildcards.job}"
-        job = PLAN.jobs[run_id]
-        inputs = " ".join(f"--{role} {folder(needed)}" for role, needed in job.inputs.items())
-        place = folder(run_id)
-        return f"-m bench.{verb} {RESULTS}/configs/{run_id}.json {place} {inputs} --device {DEVICE} --record"
+        inputs = [word for role, needed in PLAN.jobs[run_id].inputs.items() for word in (f"--{role}", folder(needed))]
+        return ["-m", f"bench.{verb}", f"{RESULTS}/configs/{run_id}.json", folder(run_id), *inputs]
 
     return words
-
-
-def python_path():
-    """Verbs are found wherever snakemake is called from."""
-    return f"PYTHONPATH={workflow.basedir}"
 
 
 PUBLISHED = RESULTS / "published"
@@ -224,8 +271,11 @@ def write_plan(scope):
         "folders": {run_id: folder(run_id) for run_id in PLAN.jobs_of(scope)},
     }
     text = json.dumps(about, indent=1) + "\n"
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        write_text(path, text)
+    try:
+        if workflow.is_main_process and (not path.is_file() or path.read_text(encoding="utf-8") != text):
+            write_text(path, text)
+    except OSError as error:
+        stop(unwritable(path, error))
     return path.as_posix()
 
 

@@ -33,20 +33,23 @@ for stage, (verb, on_gpu) in VERBS.items():
         params:
             command=command(verb, stage),
             source=source_hash(f"bench.{verb}"),
-            path=python_path(),
-            python=sys.executable,
+            base=BASE,
+            python=PYTHON,
         log:
             f"{RESULTS}/{stage}/{{job}}/log.txt",
         benchmark:
             f"{RESULTS}/{stage}/{{job}}/process.tsv"
-        # times are taken alone on the machine, hence all threads
-        threads: workflow.cores if stage == "latency" else PROCESSES if stage in SHARED else 1
-        # a resource, not a parameter: another number of processes makes no result stale
+        threads: all_threads if stage == "latency" else PROCESSES if stage in SHARED else 1
+        # resources, not parameters: another device or number of processes makes no result stale
         resources:
-            gpu=(GPUS if on_gpu else 0) * (PROCESSES if stage in SHARED else 1),
+            gpu=gpus(on_gpu, PROCESSES if stage in SHARED else 1),
             processes=PROCESSES if stage in SHARED else 1,
+            device=DEVICE if on_gpu else "cpu",
         conda:
             "../environment.yml"
+        # every word that holds a path is quoted (:q); UTF-8 whatever the locale says
         shell:
-            "{params.path} {params.python} $([ {resources.processes} = 1 ] || echo -m torch.distributed.run --standalone "
-            "--nproc-per-node {resources.processes}) {params.command} --threads $(({threads} / {resources.processes})) 2>&1 | tee {log}"
+            "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} "
+            "$([ {resources.processes} = 1 ] || echo -m torch.distributed.run --standalone --nproc-per-node {resources.processes}) "
+            "{params.command:q} --device {resources.device} --record --threads $(({threads} / {resources.processes})) "
+            "2>&1 | tee {log:q}"

@@ -14,17 +14,19 @@ for suite in (None, "full", *PLAN.study.suites):
             images=place(suite) / "images.npz",
         params:
             source=source_hash("bench.collect"),
-            path=python_path(),
-            python=sys.executable,
+            base=BASE,
+            python=PYTHON,
             out=place(suite),
         log:
             place(suite) / "logs" / "collect.txt",
         conda:
             "../environment.yml"
         shell:
-            "{params.path} {params.python} -m bench.collect {input.plan} {params.out} 2>&1 | tee {log}"
+            "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m bench.collect {input.plan:q} {params.out:q} 2>&1 | tee {log:q}"
 
 
+# captions are made where results are, which is not where rules are read when snakemake is called with --directory
+WORK = Path.cwd()
 SCOPES = [(scope, place(scope), place(scope), scope or "study") for scope in (None, "full", *PLAN.study.suites)]
 SCOPES += [("published", PUBLISHED, RESULTS / "from_published", "published")]
 CATEGORY = {"figures": "Figures", "tables": "Tables"}
@@ -46,7 +48,7 @@ for suite, origin, target, label in SCOPES:
                 [
                     report(
                         (target / what / f"{name}.{ending}").as_posix(),
-                        caption=(BASE / target / what / f"{name}.rst").as_posix(),
+                        caption=(WORK / target / what / f"{name}.rst").as_posix(),
                         category=CATEGORY[what],
                         labels={"item": name, "format": ending},
                     )
@@ -57,8 +59,8 @@ for suite, origin, target, label in SCOPES:
                 ],
             params:
                 source=source_hash(f"bench.{what}"),
-                path=python_path(),
-                python=sys.executable,
+                base=BASE,
+                python=PYTHON,
                 module=f"bench.{what}",
                 origin=origin,
                 target=target / what,
@@ -67,7 +69,7 @@ for suite, origin, target, label in SCOPES:
             conda:
                 "../environment.yml"
             shell:
-                "{params.path} {params.python} -m {params.module} {params.origin} {params.target} 2>&1 | tee {log}"
+                "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m {params.module} {params.origin:q} {params.target:q} 2>&1 | tee {log:q}"
 
 
 for suite in PLAN.study.suites:
@@ -103,15 +105,14 @@ for scope, label in ((None, "report"), ("full", "report_full")):
         output:
             place(scope) / "report.html",
         params:
-            path=python_path(),
-            python=sys.executable,
-            snakefile=workflow.main_snakefile,
-            study=STUDY_FILE,
-            targets=lambda wildcards, input: [str(path) for path in input],
+            base=BASE,
+            python=PYTHON,
+            snakefile=Path(workflow.main_snakefile),
+            study=Path(STUDY_FILE),
         log:
             place(scope) / "logs" / "report.txt",
         conda:
             "../environment.yml"
         shell:
-            "{params.path} {params.python} -m snakemake --snakefile {params.snakefile} --configfile {params.study} --config results=own "
-            "--nolock --cores 1 --report {output} {params.targets} > {log} 2>&1 || (tail -5 {log}; exit 1)"
+            "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m snakemake --snakefile {params.snakefile:q} --configfile={params.study:q} "
+            "--config results=own --nolock --cores 1 --report {output:q} -- {input:q} > {log:q} 2>&1 || (tail -5 {log:q}; exit 1)"

@@ -1,0 +1,44 @@
+"""One process at a time for the folder of a job. Imports no torch."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+
+@contextmanager
+def alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Wait until no other process works in a folder, and keep others out meanwhile.
+
+    A workflow that was killed may leave a job behind that still writes; the same job, started again, would write beside it. The
+    system gives the lock up when its holder dies. Where the disk knows no locks, or the folder cannot be written, nobody waits."""
+    try:
+        file = open(folder / ".lock", "a+", encoding="utf-8")
+    except OSError:
+        yield
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            say(f"process {file.read() or '?'} of an earlier run still works on this job; waiting until it ends")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            pass
+        _sign(file)
+        yield
+
+
+def _sign(file: TextIO) -> None:
+    """Leave the number of the holder for who waits; a full disk is no reason to stop here."""
+    try:
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+    except OSError:
+        pass

@@ -1,0 +1,265 @@
+"""`./run` itself: words in any order, from any folder; what it says when a disk is full, closed, or somebody else works there."""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.alone import alone
+from bench.command_line import DEFAULT, arranged, take_config
+from bench.publishing import ROWS, copy_whole, mend, outputs, to_publish
+from bench.results import RUN_COLUMNS, write_runs
+from workflow import ROOT, clean_environment, copy_project, run
+
+STUDY = ROOT / "workflows" / "config" / "fashion.yaml"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--configfile {} all",
+        "all --configfile {}",
+        "--configfile={} all",
+        "--configfiles {} all",
+        "--configfile {} -- all",
+        "all --configfile={}",
+    ],
+)
+def test_targets_may_stand_before_and_after_the_study(words):
+    """Catches a target that snakemake takes for another study, because its --configfile takes several words."""
+    found, place = arranged(words.format(STUDY).split())
+    assert place == ROOT and sorted(word for word in found if word != "--") == sorted(["all", f"--configfile={STUDY}"])
+    assert found.index("all") == 0 or found[found.index("all") - 1] == "--"
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["--config", "device=cpu", "all", "-n"], ["all", "-n", "--config", "device=cpu"]),
+        (["all", "--config", "device=cpu", "--config=processes=2"], ["all", "--config", "device=cpu", "processes=2"]),
+        (["-n", "all", "--configfile", str(STUDY), "report"], ["report", "all", "-n", f"--configfile={STUDY}"]),
+        (["--configfile", str(STUDY), "all", "--forcerun", "snr_job"], ["all", "--forcerun", "snr_job", f"--configfile={STUDY}"]),
+        (["--workflow-profile", "profiles/slurm", "all"], ["all", f"--workflow-profile={ROOT / 'profiles' / 'slurm'}"]),
+    ],
+)
+def test_options_of_several_words_take_no_target(words, expected):
+    """Catches a target that --config takes for a setting, and a profile that is looked for elsewhere."""
+    assert arranged(words)[0] == expected
+
+
+@given(st.lists(st.sampled_from(["all", "report", "snr"]), unique=True, max_size=3), st.permutations(["config", "configfile", "-n"]))
+def test_no_order_of_options_loses_a_word(targets, options):
+    """Catches an order of words in which one of them is lost or read as another."""
+    spelt = {"config": ["--config", "device=cpu"], "configfile": ["--configfile", str(STUDY)], "-n": ["-n"]}
+    words = [word for option in options for word in spelt[option]]
+    found, _ = arranged([*targets, *words])
+    assert found[: len(targets)] == targets
+    assert sorted(found[len(targets) :]) == sorted(["-n", f"--configfile={STUDY}", "--config", "device=cpu"])
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["--configfile", "nix.yaml"], "--configfile nix.yaml: no such file"),
+        (["--configfile"], "--configfile: nothing is given"),
+        (["--config"], "give key=value, such as device=cpu"),
+        (["--config", "all"], "give key=value, such as device=cpu"),
+        (["--configfile", str(STUDY), str(DEFAULT)], "2 studies given"),
+        (["--directory"], "give a folder"),
+    ],
+)
+def test_words_that_cannot_be_right_get_one_line(words, expected):
+    """Catches a traceback of snakemake's, or a whole usage text, for a file that is not there or a word that is missing."""
+    with pytest.raises(SystemExit) as stopped:
+        arranged(words)
+    assert expected in str(stopped.value) and "\n" not in str(stopped.value)
+
+
+def test_a_target_that_is_a_file_is_no_second_study(tmp_path, monkeypatch):
+    """Catches a result that, once it is there, can no longer be asked for after the study."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "row.json").write_text("{}")
+    assert arranged(["--configfile", str(STUDY), "row.json"])[0] == ["row.json", f"--configfile={STUDY}"]
+
+
+def test_studies_are_found_from_where_the_user_is(tmp_path, monkeypatch):
+    """Catches a relative study file that is looked for in the project only, and a name with an equals sign read as a setting."""
+    study = tmp_path / "my study=1 é.yaml"
+    shutil.copy(STUDY, study)
+    monkeypatch.chdir(tmp_path)
+    assert arranged(["--configfile", study.name])[0] == [f"--configfile={study}"]
+    assert take_config(["--config", study.name, "--config", "device=cpu"]) == (study, ["--config", "device=cpu"])
+    assert take_config(["--config=" + study.name]) == (study, [])
+    assert take_config(["--configfile", "workflows/config/fashion.yaml", "all"]) == (STUDY, ["all"])
+    assert take_config(["full"]) == (DEFAULT, ["full"])
+    with pytest.raises(SystemExit, match="2 studies"):
+        take_config(["--config", study.name, "--configfile", study.name])
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A folder of results as `./run` finds it, with leftovers of an older study file."""
+    folder = tmp_path / "results"
+    suites = {"main": {"figures": ["fid"], "tables": ["scores"], "runs": ["train/a"]}}
+    (folder / "figures").mkdir(parents=True)
+    (folder / "tables").mkdir()
+    (folder / "plan.json").write_text(json.dumps({"suites": suites}))
+    write_runs(folder / "runs.csv", [dict.fromkeys(RUN_COLUMNS, "") | {"run_id": "train/a", "status": "ok"}])
+    names = ["metrics.csv", "images.npz", *(f"figures/{name}.{end}" for name in ("main_fid", "main_old") for end in ("png", "svg", "rst"))]
+    for name in [*names, *(f"tables/{name}.{end}" for name in ("main_scores", "old_scores") for end in ("csv", "md", "rst"))]:
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_only_what_the_study_names_is_published_and_whole(finished):
+    """Catches leftovers among published files, somebody's notes that vanish, and a copy that is half of two studies."""
+    target = finished / "published"
+    copy_whole(finished, to_publish(finished), target)
+    (target / "notes").mkdir()
+    (finished / "metrics.csv").write_text("newer")
+    files = to_publish(finished)
+    assert outputs(finished, "figures") == ["main_fid"] and not any("old" in name for name in files)
+    with pytest.raises(OSError):
+        copy_whole(finished, [*files, "figures/none.png"], target)
+    assert (target / "metrics.csv").read_text() == "metrics.csv", "a copy that failed changed what was published"
+    copy_whole(finished, files, target)
+    assert {path.name for path in target.iterdir()} == {*ROWS, "figures", "tables", "notes"}
+    assert (target / "metrics.csv").read_text() == "newer" and not list(finished.glob(".published*"))
+    target.rename(finished / ".published.old")  # killed between the two renames
+    mend(target)
+    assert (target / "metrics.csv").read_text() == "newer"
+
+
+@pytest.mark.parametrize("lost", ["tables/main_scores.md", "images.npz", "figures/main_fid.rst"])
+def test_what_is_not_there_is_not_published(finished, lost):
+    """Catches a publishing that leaves out a table without a word."""
+    (finished / lost).unlink()
+    with pytest.raises(ValueError, match="is not there, nothing was published"):
+        to_publish(finished)
+
+
+def test_a_run_without_a_row_is_not_published(finished):
+    """Catches published rows of fewer runs than the study has."""
+    write_runs(finished / "runs.csv", [dict.fromkeys(RUN_COLUMNS, "") | {"run_id": "train/b", "status": "ok"}])
+    with pytest.raises(ValueError, match="no row of train/a"):
+        to_publish(finished)
+
+
+def test_one_process_at_a_time_in_the_folder_of_a_job(tmp_path):
+    """Catches a job that a killed workflow left behind, writing beside the same job started again."""
+    code = "import sys, time; from pathlib import Path; from bench.alone import alone\nwith alone(Path(sys.argv[1]), print):\n"
+    code += "    print('in', flush=True); time.sleep(60)"
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    first = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert first.stdout.readline() == "in\n"
+    said = []
+    began = time.monotonic()
+
+    def hear(text):
+        said.append(text)
+        first.kill()
+
+    with alone(tmp_path, hear):
+        assert said and str(first.pid) in said[0] and time.monotonic() - began < 30
+    first.wait()
+    with alone(tmp_path, pytest.fail), open(tmp_path / ".lock") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def small_disk(folder, size):
+    """Mount a disk of some size; skips where that needs rights that this user lacks."""
+    folder.mkdir(exist_ok=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")
+
+
+def only_line(said):
+    """The one line of an error, which must be the last that is said."""
+    lines = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and said.splitlines()[-1] == lines[0] and "Traceback" not in said, said
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    return copy_project(tmp_path_factory.mktemp("run") / "a b")
+
+
+def test_a_full_and_a_closed_disk_get_one_line_and_lose_nothing(copy):
+    """Catches a traceback for a full disk, at the start or in a job, and a run that does not go on when there is room again."""
+    results = copy / "results"
+    small_disk(results, "64k")
+    job = "results/smoke/prepare/digits-*/row.json"
+    try:
+        code, _, said = run(copy, "snakemake", "--configfile", "smoke.yaml", "snr")
+        assert code and "No space left on device" in only_line(said) and "free some space" in only_line(said)
+        subprocess.run(["mount", "-o", "remount,size=4m", results], check=True)
+        code, _, said = run(copy, "snakemake", "--configfile", "smoke.yaml", "-n", "snr")
+        assert code == 0, said
+        filler = results / "filler"
+        with pytest.raises(OSError), open(filler, "wb", buffering=0) as file:
+            while file.write(bytes(65536)):
+                pass
+        code, _, said = run(copy, "snakemake", "--configfile", "smoke.yaml", "snr")
+        assert code and "is full; free some space and run the same command again" in said.splitlines()[-1], said
+        assert not list(copy.glob(job))
+        filler.unlink()
+        subprocess.run(["mount", "-o", "remount,ro", results], check=True)
+        code, _, said = run(copy, "snakemake", "--configfile", "smoke.yaml", "snr")
+        assert code and "cannot be written" in said.splitlines()[-1] and "Traceback" not in said, said
+        subprocess.run(["mount", "-o", "remount,rw", results], check=True)
+        target = next((results / "smoke" / "configs" / "prepare").iterdir()).stem
+        code, _, said = run(copy, "snakemake", f"results/smoke/prepare/{target}/row.json", "--configfile", "smoke.yaml")
+        assert code == 0 and list(copy.glob(job)), said
+    finally:
+        subprocess.run(["umount", "-l", results], check=True)
+
+
+def test_a_second_run_at_the_same_time_gets_one_line_and_the_first_ends_well(copy):
+    """Catches a second run that unlocks the folder of a living one, or that leaves the user with snakemake's advice to do so."""
+    code, _, said = run(copy, "snakemake", "--configfile", "smoke.yaml", "-n", "snr")
+    assert code == 0, said
+    words = ["snakemake", "--configfile", "smoke.yaml", "snr"]
+    first = subprocess.Popen([sys.executable, "run", *words], cwd=copy, env=clean_environment(), stderr=subprocess.PIPE, text=True)
+    locks = copy / ".snakemake" / "locks"
+    while first.poll() is None and not (locks.is_dir() and any(locks.iterdir())):
+        time.sleep(0.05)
+    code, _, said = run(copy, *words)
+    assert code == 1 and "another run (process" in said.splitlines()[-1], said
+    assert first.wait() == 0, first.stderr.read()
+    # a lock that a killed run left is lifted
+    locks.mkdir(exist_ok=True)
+    (locks / "0.output.lock").write_text(next((copy / "results" / "smoke" / "snr").glob("*/row.json")).relative_to(copy).as_posix())
+    code, _, said = run(copy, *words, "--forcerun", "figures_snr")
+    assert code == 0, said
+
+
+def test_a_locale_without_utf8_runs_a_study_of_any_name(copy):
+    """Catches a folder or study whose name the locale cannot write, in `./run` and in snakemake under it."""
+    name = "Übung 東京 é.yaml"
+    shutil.copy(copy / "smoke.yaml", copy / name)
+    old = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    environment = {key: value for key, value in os.environ.items() if key != "HOME"}
+    code, _, said = run(copy, "snakemake", "--configfile", name, "snr", "-n", **old)
+    assert code == 0 and "Traceback" not in said, said
+    words = [sys.executable, "run", "reproduce", "-n", "--config", name]
+    done = subprocess.run(words, cwd=copy, env={**environment, **old}, capture_output=True)
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
+    done = subprocess.run([*words[:-1], b"caf\xe9.yaml"], cwd=copy, env={**environment, **old}, capture_output=True)
+    assert done.returncode == 1 and done.stderr.count(b"\n") == 1 and b"no such file" in done.stderr, done.stderr
+
+
+def test_a_folder_that_no_search_path_can_hold_is_refused(tmp_path):
+    """Catches a project below a name with a colon or braces, whose jobs would fail one after the other."""
+    for name in ("a:b", "a{b}"):
+        root = copy_project(tmp_path / name)
+        code, out, said = run(root, "snakemake", "-n", "snr")
+        assert code == 1 and "colon, braces" in only_line(said), said
