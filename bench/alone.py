@@ -15,7 +15,8 @@ def alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Wait until no other process works in a folder, and keep others out meanwhile.
 
     A workflow that was killed may leave a job behind that still writes; the same job, started again, would write beside it. The
-    system gives the lock up when its holder dies. Where the disk knows no locks, or the folder cannot be written, nobody waits."""
+    system gives the lock up when its holder dies. Where the disk knows no locks, or the folder cannot be written, nobody waits.
+    What a killed holder left half written is put away."""
     try:
         file = open(folder / ".lock", "a+", encoding="utf-8")
     except OSError:
@@ -31,6 +32,8 @@ def alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         except OSError:
             pass
         _sign(file)
+        for half in folder.glob(".*.tmp"):
+            half.unlink(missing_ok=True)
         yield
 
 

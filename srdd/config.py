@@ -249,8 +249,8 @@ def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
         return f"refine_steps {sampler.refine_steps}: refines a model trained without masks; set refine_steps 0 or train with mask_prob > 0"
     if sampler.temperature < COLDEST:
         return (
-            f"temperature {sampler.temperature}: makes logits infinite; raise it to {COLDEST} or more, "
-            "or take top_k 1 for the likeliest code"
+            f"temperature {sampler.temperature}: makes logits infinite; raise it to {COLDEST} or "
+            "more, or take top_k 1 for the likeliest code"
         )
     if sampler.top_k is not None and sampler.top_k > model.codebook_size:
         return f"top_k {sampler.top_k}: is more than the {model.codebook_size} codes"

@@ -169,6 +169,9 @@ def test_one_process_at_a_time_in_the_folder_of_a_job(tmp_path):
     with alone(tmp_path, hear):
         assert said and str(first.pid) in said[0] and time.monotonic() - began < 30
     first.wait()
+    (tmp_path / ".model.safetensors.7.tmp").write_text("half")
+    with alone(tmp_path, pytest.fail):
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
     with alone(tmp_path, pytest.fail), open(tmp_path / ".lock") as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

@@ -21,7 +21,7 @@ def project(tmp_path_factory):
     """A copy of the code that may be edited, in a folder that needs quotes, with the smoke study run to its end."""
     root = copy_project(tmp_path_factory.mktemp("project") / PLACE)
     shutil.copy(root / "smoke.yaml", root / STUDY)
-    code, text = snakemake(root, f"--configfile={STUDY}", "all", "report")
+    code, text = snakemake(root, f"--configfile={STUDY}", "all", "report", timeout=900)
     assert code == 0, text
     return root
 

@@ -46,7 +46,7 @@ def copy_project(root):
     return root
 
 
-def run(project, *words, folder=None, timeout=300, **variables):
+def run(project, *words, folder=None, timeout=600, **variables):
     """`./run` of a copy: exit status, what it printed, and what it said on the side."""
     command = [sys.executable, str(project / "run"), *map(str, words)]
     environment = {**clean_environment(), **variables}
