@@ -117,7 +117,10 @@ def usage_entropy(residual_BlC: torch.Tensor, codebook_VC: torch.Tensor) -> torc
     """Entropy of the mean soft assignment to codes over log V (after MAGVIT-v2, arXiv 2310.05737, equation 4): 1 when all codes serve.
 
     Assignments are softmax(-squared distance / its mean), so that no temperature has to be tuned to the size of the latent.
+    Raises ValueError for a single code, which has no entropy to compare with.
     """
+    if len(codebook_VC) < 2:
+        raise ValueError(f"codebook of {len(codebook_VC)} code: usage needs 2 or more")
     x_NC = residual_BlC.flatten(0, 1)  # expanded squares: the gradient of a distance is no number where it is zero
     distance_NV = (x_NC.square().sum(1, keepdim=True) + codebook_VC.square().sum(1) - 2 * x_NC @ codebook_VC.T).clamp(min=0)
     share_V = (-distance_NV / distance_NV.detach().min(1).values.mean().clamp(min=1e-8)).softmax(1).mean(0)

@@ -81,8 +81,11 @@ def replace_tokens(
     appendix A.2.1, conditioned on a change and on how many change).
 
     seeds: one per picture. Positions depend on (seed, k) only, those of a smaller share are among those of a larger one. So do the
-    codes, except where the drawn one is the token that stands there: another one is then taken. Returns new tokens_BL.
+    codes, except where the drawn one is the token that stands there: another one is then taken. Returns new tokens_BL. Raises
+    ValueError for a codebook without another code.
     """
+    if codebook_size < 2:
+        raise ValueError(f"codebook_size {codebook_size}: there is no other code to replace a token by")
     where, length = schedule.slices[k], schedule.lengths[k]
     count, new_BL = replaced_count(length, share), tokens_BL.clone()
     for row, seed in enumerate(seeds):

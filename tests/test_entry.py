@@ -17,10 +17,12 @@ from bench.verb import main
 from srdd import sampling
 from srdd.config import SamplerConfig
 from srdd.cost import dry_run, sampling_bytes, sampling_cost
+from srdd.loss import usage_entropy
 from srdd.noise import generator
 from srdd.sampling import Known, distribution, draw_tokens, generate
 from srdd.schedule import ScaleSchedule
 from srdd.watch import Calls, Watched
+from srdd.zero_shot import replace_tokens
 
 SCHEDULE = ScaleSchedule((1, 2, 3))
 ONE = torch.tensor([0])
@@ -386,3 +388,11 @@ def test_probabilities_of_draws_are_those_of_samplers_that_draw_once(own):
         and not SamplerConfig(name="srdd", refine_steps=1).draws_once
     )
     assert not SamplerConfig(name="thrice").draws_once
+
+
+def test_one_code_has_no_other():
+    """Catches a NaN or a RuntimeError of torch where a codebook of one code cannot do what is asked."""
+    with pytest.raises(ValueError, match="usage needs 2 or more"):
+        usage_entropy(torch.randn(2, 3, 4), torch.randn(1, 4))
+    with pytest.raises(ValueError, match="no other code"):
+        replace_tokens(torch.zeros(1, 5, dtype=torch.long), ScaleSchedule((1, 2)), 1, 0.5, [0], 1)
