@@ -154,7 +154,7 @@ class FeaturesConfig(Strict):
     channels: int = Field(32, ge=8, le=2**16, multiple_of=8, description="of the first layer; a multiple of its 8 groups")
     steps: Positive = 500
     batch_size: Positive = 128
-    lr: float = Field(2e-3, gt=0, le=100)
+    lr: float = Field(2e-3, gt=0)
     seed: Seed = 0
     weights: str | None = Field(None, min_length=1, description="inception only: path of the weights; null: torch-fidelity downloads them")
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="inception only: checked before the file is read")
@@ -196,7 +196,7 @@ class TokenizerTraining(Strict):
 
     steps: Positive = 600
     batch_size: Positive = 128
-    lr: float = Field(3e-3, gt=0, le=100)
+    lr: float = Field(3e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     warmup: int = _warmup(50)
     clip: float = Field(1.0, gt=0)
@@ -232,7 +232,7 @@ class TrainingConfig(Strict):
     batch_size: Positive = Field(64, description="images a step, of all processes and micro-batches together")
     accumulate: Positive = Field(1, description="micro-batches a step: less memory, the same step")
     checkpointing: bool = Field(False, description="compute each block again on the way back: less memory, the same step")
-    lr: float = Field(1e-3, gt=0, le=100)
+    lr: float = Field(1e-3, gt=0)
     final_lr: Share = Field(0.1, description="share of lr that is left at the last step; decay is linear")
     warmup: int = _warmup(20)
     beta1: BelowOne = 0.9

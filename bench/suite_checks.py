@@ -351,7 +351,9 @@ def _variant_cautions(variant: Variant, suite: Suite) -> Iterator[str]:
     trains, tokenizer = set(suite.measure) & set(TRAINED), variant.tokenizer
     if tokenizer.weights is None and set(suite.measure) != {"latency"}:
         yield from _warmup_cautions("tokenizer.training", tokenizer.training, 50)
-    model, training = variant.model, variant.training
+    model, training, sampler = variant.model, variant.training, variant.sampler
+    if sampler.refine_scales == () and (sampler.sr_steps or sampler.refine_steps):
+        yield "sampler.refine_scales: []: no scale is refined; null: all"
     if training is None or not trains:
         return
     yield from _warmup_cautions("training", training, 20)

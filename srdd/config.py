@@ -184,13 +184,10 @@ class SamplerConfig(Strict):
             )
         if self.refine_scales is not None and any(k < 0 for k in self.refine_scales):
             raise ValueError(f"refine_scales {list(self.refine_scales)}: scales count from 0")
-        # equal samplers have one name: an order or a copy would make another of them, and none is no refinement
-        if self.refine_scales is not None and (
-            not self.refine_scales or list(self.refine_scales) != sorted(set(self.refine_scales))
-        ):
-            raise ValueError(
-                f"refine_scales {list(self.refine_scales)}: give one or more, each once, from coarse to fine; null: all"
-            )
+        # equal samplers have one name: another order or a copy would make another of them
+        scales = list(self.refine_scales or ())
+        if scales != sorted(set(scales)):
+            raise ValueError(f"refine_scales {scales}: give each once, from coarse to fine; null: all")
         return self
 
     @property

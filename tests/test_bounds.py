@@ -22,11 +22,12 @@ FREE = {
     "value": "a number that others printed",
 }
 NO_UPPER = {
+    "lr",
     "clip",
     "weight_decay",
     "commitment",
     "entropy",
-}  # weights: a large one ends as status diverged
+}  # a large one ends as status diverged
 BOUNDS = (
     annotated_types.Ge,
     annotated_types.Gt,

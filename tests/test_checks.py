@@ -102,7 +102,6 @@ BAD = {
         {f"{BASE}/sampler/refine_scales": [1, 1]},
         ["refine_scales [1, 1]", "each once"],
     ),
-    "no scale": ({f"{BASE}/sampler/refine_scales": []}, ["refine_scales []", "one or more"]),
     "batch size twice": (
         {"latency/batch_sizes": [2, 2]},
         ["latency", "batch_sizes [2, 2]", "stands twice"],
@@ -355,6 +354,15 @@ SAID = {
             }
         },
         ["suites.main.variants.one", "drop_path", "0.5", "depth 1"],
+    ),
+    "no scale to refine": (
+        {
+            f"{MAIN}/variants/none": {
+                "base": "var",
+                "delta": {**MR, "sampler.refine_steps": 1, "sampler.refine_scales": []},
+            }
+        },
+        ["suites.main.variants.none", "refine_scales", "no scale is refined"],
     ),
     "a history of all": (
         {f"{MAIN}/variants/all": {"base": "var", "delta": {"model.history": 2}}},
