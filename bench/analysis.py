@@ -158,19 +158,24 @@ def show_difference(found: Estimate | None) -> str:
 
 
 def _study_row(path: Path, runs: list[dict[str, str]]) -> Record:
-    """The settings of the study that these runs belong to. Raises ValueError where none or several stand."""
+    """The settings of the study that these runs belong to. Raises ValueError where none or several
+    stand."""
     found = [row for row in runs if row["stage"] == "study"]
     if len(found) != 1:
-        raise ValueError(f"{path}: holds {len(found)} rows of stage 'study', not one; collect again")
+        raise ValueError(
+            f"{path}: holds {len(found)} rows of stage 'study', not one; collect again"
+        )
     try:
         return json.loads(found[0]["config_json"] or "{}", object_hook=Record)
     except ValueError as error:
-        raise ValueError(f"{path}: {found[0]['run_id']}: config_json: not readable as JSON ({error})") from None
+        raise ValueError(
+            f"{path}: {found[0]['run_id']}: config_json: not readable as JSON ({error})"
+        ) from None
 
 
 def one_each(rows: pd.DataFrame, metric: str, variant: str) -> pd.DataFrame:
-    """Rows of a metric of one variant, each number once: two suites' runs may report the same cost. Raises ValueError where one
-    training seed has two values."""
+    """Rows of a metric of one variant, each number once: two suites' runs may report the same cost.
+    Raises ValueError where one training seed has two values."""
     double = rows.duplicated(ONE_NUMBER, keep=False)
     if not double.any():
         return rows
@@ -181,7 +186,11 @@ def one_each(rows: pd.DataFrame, metric: str, variant: str) -> pd.DataFrame:
             shown = " and ".join(f"{value:g}" for value in values[:2])
             where = f"{metric} of {variant}, train_seed {part['train_seed'].iloc[0]:g}"
             raise ValueError(f"{where}: two values, {shown}, of {runs}; collect again")
-    return rows.sort_values("value", kind="stable", na_position="last").drop_duplicates(ONE_NUMBER).sort_index()
+    return (
+        rows.sort_values("value", kind="stable", na_position="last")
+        .drop_duplicates(ONE_NUMBER)
+        .sort_index()
+    )
 
 
 def _frame(rows: list[dict[str, str]], columns: list[str], numbers: Iterable[str]) -> pd.DataFrame:
@@ -209,7 +218,9 @@ class Results:
         known = {row["run_id"] for row in runs}
         for row in metrics:
             if row["run_id"] not in known:
-                where = f"{folder / 'metrics.csv'}: {row['metric']} of run_id {brief(row['run_id'])}"
+                where = (
+                    f"{folder / 'metrics.csv'}: {row['metric']} of run_id {brief(row['run_id'])}"
+                )
                 raise ValueError(f"{where}: runs.csv has no such run; collect again")
         about = _study_row(folder / "runs.csv", runs)
         check_study(about, f"{folder / 'runs.csv'}: study")
@@ -220,13 +231,19 @@ class Results:
         for row in metrics:
             if row["study"] != about["study"]:
                 where = f"{folder / 'metrics.csv'}: {row['metric']} of {row['run_id']}"
-                raise ValueError(f"{where}: study {brief(row['study'])} beside {brief(about['study'])}; collect again")
+                raise ValueError(
+                    f"{where}: study {brief(row['study'])} beside {brief(about['study'])}; collect again"
+                )
         return cls(
-            folder, _frame(metrics, METRIC_COLUMNS, NUMBERS), _frame(runs, RUN_COLUMNS, ("wall_s", "peak_bytes")), about
+            folder,
+            _frame(metrics, METRIC_COLUMNS, NUMBERS),
+            _frame(runs, RUN_COLUMNS, ("wall_s", "peak_bytes")),
+            about,
         )
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
-        """A value that is computed when first asked for: figures of many variants ask for one thousands of times."""
+        """A value that is computed when first asked for: figures of many variants ask for one
+        thousands of times."""
         if key not in self.known:
             self.known[key] = make()
         return self.known[key]
@@ -234,7 +251,9 @@ class Results:
     def only(self, suite: str, names: Iterable[str]) -> Results:
         """The same results with some variants of a suite alone."""
         variants = self.variants(suite)
-        part = Record({**self.suite(suite), "variants": Record({name: variants[name] for name in names})})
+        part = Record(
+            {**self.suite(suite), "variants": Record({name: variants[name] for name in names})}
+        )
         about = Record({**self.about, "suites": Record({**self.about["suites"], suite: part})})
         return Results(self.folder, self.metrics, self.runs, about, self.known)
 
@@ -245,7 +264,9 @@ class Results:
 
     def rows_of(self, metric: str) -> pd.DataFrame:
         """Every row of a metric."""
-        found = self.once("by metric", lambda: dict(iter(self.metrics.groupby("metric", sort=False))))
+        found = self.once(
+            "by metric", lambda: dict(iter(self.metrics.groupby("metric", sort=False)))
+        )
         return found.get(metric, self.metrics.iloc[:0])
 
     @cached_property
@@ -273,22 +294,32 @@ class Results:
         return self.variants(suite)[variant]["settings"]["sampler"]
 
     def select(self, variant: str, suite: str, metric: str) -> pd.DataFrame:
-        """Every row of a metric that belongs to a trained model of this variant. Raises ValueError for a number with two values."""
-        return self.once(("select", variant, suite, metric), lambda: self._select(variant, suite, metric))
+        """Every row of a metric that belongs to a trained model of this variant. Raises ValueError
+        for a number with two values."""
+        return self.once(
+            ("select", variant, suite, metric), lambda: self._select(variant, suite, metric)
+        )
 
     def _select(self, variant: str, suite: str, metric: str) -> pd.DataFrame:
         keys = ["metric", "model", "tokenizer"]
-        places, names = self.once("places", lambda: self.metrics.groupby(keys).indices), self.variants(suite)[variant]
+        places = self.once("places", lambda: self.metrics.groupby(keys).indices)
+        names = self.variants(suite)[variant]
         rows = self.metrics.iloc[places.get((metric, names["model"], names["tokenizer"]), [])]
         mine = rows["sampler"].isna() | (rows["sampler"] == names["sampler"])
-        mine &= rows["run_id"].isin(self.runs_of[suite])  # another suite may have measured the same again
-        return one_each(rows[mine & rows["train_seed"].isin(self.suite(suite)["train_seeds"])], metric, variant)
+        # another suite may have measured the same again
+        mine &= rows["run_id"].isin(self.runs_of[suite])
+        return one_each(
+            rows[mine & rows["train_seed"].isin(self.suite(suite)["train_seeds"])], metric, variant
+        )
 
     def of(self, variant: str, suite: str, metric: str, seeds: tuple[int, int] | None = None) -> pd.Series:
         """The final value of a metric by train_seed; seeds without a number are left out. seeds: the first and last sample seed of a
         score, instead of all that the study draws."""
         first, last = seeds or self.sample_seeds
-        return self.once(("of", variant, suite, metric, first, last), lambda: self._of(variant, suite, metric, first, last))
+        return self.once(
+            ("of", variant, suite, metric, first, last),
+            lambda: self._of(variant, suite, metric, first, last),
+        )
 
     def _of(self, variant: str, suite: str, metric: str, first: int, last: int) -> pd.Series:
         rows = self.select(variant, suite, metric)
@@ -297,7 +328,9 @@ class Results:
         found = rows.set_index(rows["train_seed"].astype(int))["value"]
         if not found.index.is_unique:
             twice = found.index[found.index.duplicated()][0]
-            raise ValueError(f"{metric} of {variant}, train_seed {twice}: two values in these results; collect again")
+            raise ValueError(
+                f"{metric} of {variant}, train_seed {twice}: two values in these results; collect again"
+            )
         return found
 
     @property
@@ -333,11 +366,16 @@ class Results:
         return found
 
     def tuned(self, group: str, suite: str, metric: str, lower: bool = True) -> str | None:
-        """The variant of a group with the lowest mean of a metric on the first half of the sample seeds, or the highest where not
+        """The variant of a group with the lowest mean of a metric on the first half of the sample
+        seeds, or the highest where not
         `lower`; None without numbers."""
         means = {name: estimate(self.of(name, suite, metric, self.halves[0])) for name in self.groups(suite)[group]}
         sign = 1 if lower else -1
-        return min((name for name, found in means.items() if found), key=lambda name: sign * means[name].mean, default=None)
+        return min(
+            (name for name, found in means.items() if found),
+            key=lambda name: sign * means[name].mean,
+            default=None,
+        )
 
     def snapshots(self, variant: str, suite: str, metric: str) -> pd.DataFrame:
         """Values along the training: columns train_seed, step, value, seconds (interpolated between looks)."""
@@ -440,15 +478,21 @@ class Results:
 
     def latency_run(self, suite: str) -> pd.Series | None:
         """The row of the run that timed this suite's variants."""
-        named = self.runs["run_id"].str.rsplit("-", n=1).str[0]  # the suite a-b begins like the suite a
-        found = self.runs[(named == f"latency/{suite}") & self.runs["run_id"].isin(self.runs_of[suite])]
+        named = (
+            self.runs["run_id"].str.rsplit("-", n=1).str[0]
+        )  # the suite a-b begins like the suite a
+        found = self.runs[
+            (named == f"latency/{suite}") & self.runs["run_id"].isin(self.runs_of[suite])
+        ]
         return found.iloc[-1] if len(found) else None
 
     def latency(self, suite: str, metric: str) -> pd.DataFrame:
         """Rows of the suite's latency run with a column `variant`, once for each that was timed by them: variants that differ in
         training only share rows. A value that did not fit into memory is missing."""
         shown = tuple(self.variants(suite))
-        return self.once(("latency", suite, metric, shown), lambda: self._latency(suite, metric)).copy()
+        return self.once(
+            ("latency", suite, metric, shown), lambda: self._latency(suite, metric)
+        ).copy()
 
     def _latency(self, suite: str, metric: str) -> pd.DataFrame:
         run, rows = self.latency_run(suite), self.rows_of(metric)
@@ -523,28 +567,42 @@ NO_DIRECTION = "whether lower or higher is better is not known of this metric; s
 
 
 def direction(one: dict[str, Any]) -> str | None:
-    """What a claim says is better, lower or higher: as it states, else as its metric points; None where neither is known."""
+    """What a claim says is better, lower or higher: as it states, else as its metric points; None
+    where neither is known."""
     return one.get("better") or better(one["metric"])
 
 
 def _claimed(word: str, one: dict[str, Any]) -> str:
-    """The word of a rule that asks for less, turned round where a claim states that more is better."""
+    """The word of a rule that asks for less, turned round where a claim states that more is
+    better."""
     return {"yes": "no", "no": "yes"}.get(word, word) if one.get("better") == "higher" else word
 
 
 def _against_the_usual(one: dict[str, Any]) -> str:
     """Says that a claim counts as better what others count as worse; empty for all other claims."""
     stated, usual = one.get("better"), better(one["metric"])
-    return f"; this claim states that {stated} is better, usually {usual} is" if stated and usual and stated != usual else ""
+    return (
+        f"; this claim states that {stated} is better, usually {usual} is"
+        if stated and usual and stated != usual
+        else ""
+    )
 
 
 def _no_metric(results: Results, suite: str, one: dict[str, Any]) -> str:
-    """Why a claim names no metric of these results: no row has it though others were scored, or no study has; else empty."""
+    """Why a claim names no metric of these results: no row has it though others were scored, or no
+    study has; else empty."""
     metric = f"{one['metric']}_{results.extractor}"
     if results.rows_of(metric)["run_id"].isin(results.runs_of[suite]).any():
         return ""
-    mine = results.metrics[results.metrics["run_id"].isin(results.runs_of[suite]) & results.metrics["train_seed"].notna()]
-    scored = sorted(name.removesuffix(f"_{results.extractor}") for name in mine["metric"].unique() if name.endswith(results.extractor))
+    mine = results.metrics[
+        results.metrics["run_id"].isin(results.runs_of[suite])
+        & results.metrics["train_seed"].notna()
+    ]
+    scored = sorted(
+        name.removesuffix(f"_{results.extractor}")
+        for name in mine["metric"].unique()
+        if name.endswith(results.extractor)
+    )
     if not scored and one["metric"] in BETTER:
         return ""
     return f"no row of this suite has {metric} (scored: {', '.join(scored) or 'nothing'})"
@@ -568,7 +626,11 @@ def judge_tuned(results: Results, suite: str, one: dict[str, Any]) -> tuple[str,
         return "no such metric", absent
     if direction(one) is None:
         return "not decided", NO_DIRECTION
-    metric, second, lower = f"{one['metric']}_{results.extractor}", results.halves[1], direction(one) == "lower"
+    metric, second, lower = (
+        f"{one['metric']}_{results.extractor}",
+        results.halves[1],
+        direction(one) == "lower",
+    )
     best = [results.tuned(one[key], suite, metric, lower) for key in ("against", "variant")]
     if None in best:
         return "not decided", "a group has no scores on halves"
@@ -598,7 +660,9 @@ def judge_memory(results: Results, suite: str, one: dict[str, Any]) -> tuple[str
         return "not decided", "no common batch size"
     lower = [share < 1 for share in shares.values()]
     word = "yes" if all(lower) else "no" if not any(lower) else "not decided"
-    return _claimed(word, one), "peak memory ratio " + ", ".join(f"{share:.2f} at batch {batch:g}" for batch, share in shares.items())
+    return _claimed(word, one), "peak memory ratio " + ", ".join(
+        f"{share:.2f} at batch {batch:g}" for batch, share in shares.items()
+    )
 
 
 def judge_convergence(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
@@ -723,7 +787,9 @@ def precision(results: Results, suite: str) -> str:
     """The dtype that the suite's networks were timed in."""
     run = results.latency_run(suite)
     config = json.loads(run["config_json"] or "{}") if run is not None else {}
-    return check_job(config, f"{results.folder / 'runs.csv'}: latency of {suite}: config_json").latency.precision
+    return check_job(
+        config, f"{results.folder / 'runs.csv'}: latency of {suite}: config_json"
+    ).latency.precision
 
 
 def rates_words(results: Results, suite: str) -> str:
