@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .escaping import rst
 
 if TYPE_CHECKING:
-    from .analysis import Results
+    from .loaded import Results
 
 EXTRACTORS = {"trained": "a classifier trained on the training split", "inception": "Inception-v3"}
 

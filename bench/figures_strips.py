@@ -43,25 +43,25 @@ def _strip(axes: Axes, columns: dict[str, np.ndarray | None], rows: int) -> None
     axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=1)
 
 
+def _shown(results: Results, suite: str, runs: dict[str, str | None]) -> list[tuple[str, str]]:
+    """Keys of the tasks that have images, and their titles."""
+    asked = tasks(results, suite)
+    keys = [(task, TASKS[task]) for task in asked if task != "super_resolution"]
+    if "super_resolution" in asked:
+        for m in true_scales(results, suite):
+            keys.append((f"super_resolution_{m}", f"super-resolution, m = {m}"))
+    there = results.images.keys()
+    return [(key, title) for key, title in keys if any(f"{run}/{key}_input" in there for run in runs.values())]
+
+
 def figure_zero_shot_strips(results: Results, suite: str) -> tuple[Figure, str]:
     """A few held-out pictures through every task: as they are, what is known, the opponent, each
     variant, the ceiling."""
     runs = {variant: strip_run(results, variant, suite) for variant in results.variants(suite)}
     seed = results.suite(suite)["train_seeds"][0]
-    keys = [(task, TASKS[task]) for task in tasks(results, suite) if task != "super_resolution"]
-    if "super_resolution" in tasks(results, suite):
-        keys += [
-            (f"super_resolution_{m}", f"super-resolution, m = {m}")
-            for m in true_scales(results, suite)
-        ]
-    keys = [
-        (key, title)
-        for key, title in keys
-        if any(f"{run}/{key}_input" in results.images for run in runs.values())
-    ]
     shown, first = 4, next((run for run in runs.values() if run), None)
     parts = shares(runs, MOST)
-    keys = [(key, title, part) for key, title in keys for part in parts]
+    keys = [(key, title, part) for key, title in _shown(results, suite, runs) for part in parts]
     most = max(map(len, parts))
     per_line = 2 if most <= 5 and len(parts) == 1 else 1
     lines = max(1, -(-len(keys) // per_line))

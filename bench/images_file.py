@@ -14,14 +14,24 @@ DIMENSIONS = {"strip": "N, scales, C, H, W", "labels": "N", "classes": "classes"
 KINDS = {"labels": ("iu", "whole numbers"), "classes": ("U", "text")}
 
 
-def read_images(path: Path) -> dict[str, np.ndarray]:
+class Images(dict):
+    """Arrays by key. Raises ValueError, not KeyError, for one that is not there."""
+
+    path: Path
+
+    def __missing__(self, key: str) -> np.ndarray:
+        raise ValueError(f"{self.path}: holds no {key}; collect again")
+
+
+def read_images(path: Path) -> Images:
     """Arrays by key. Raises ValueError naming file and key for what is damaged or no image, OSError
     for no file.
 
     Images are uint8 (N, C, H, W) with one or three channels and equal sides; strips have an axis of
     scales behind N.
     """
-    found = {}
+    found = Images()
+    found.path = path
     key = ""
     try:
         with np.load(path, allow_pickle=False) as file:
