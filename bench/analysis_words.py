@@ -1,4 +1,5 @@
-"""Words of captions: which sampler, which images, how many seeds, how scores were made. Imports no torch."""
+"""Words of captions: which sampler, which images, how many seeds, how scores were made. Imports no
+torch."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .escaping import rst
 
 if TYPE_CHECKING:
-    from .analysis import Results
+    from .loaded import Results
 
 EXTRACTORS = {"trained": "a classifier trained on the training split", "inception": "Inception-v3"}
 
@@ -17,9 +18,19 @@ def sampler_words(settings: dict[str, Any]) -> str:
     """A sampler's settings in the project's words."""
     w, ramp = settings["cfg_scale"], settings["cfg_ramp"]
     words = [f"sampler {settings['name']}"]
-    words.append("guidance off (w = 1)" if w == 1 else f"cfg_scale w = {w:g} in u + w (c - u) with ramp {ramp}")
-    words.append(f"top-k {settings['top_k'] or 'off'}, top-p {settings['top_p']:g}, temperature {settings['temperature']:g}")
-    sr, mr, chance = settings["sr_steps"], settings["refine_steps"], f"p_resample {settings['p_resample']:g}"
+    words.append(
+        "guidance off (w = 1)"
+        if w == 1
+        else f"cfg_scale w = {w:g} in u + w (c - u) with ramp {ramp}"
+    )
+    words.append(
+        f"top-k {settings['top_k'] or 'off'}, top-p {settings['top_p']:g}, temperature {settings['temperature']:g}"
+    )
+    sr, mr, chance = (
+        settings["sr_steps"],
+        settings["refine_steps"],
+        f"p_resample {settings['p_resample']:g}",
+    )
     words += [f"SR {sr} redraws below {chance}"] if sr else []
     rule = {
         "threshold": chance,
@@ -29,7 +40,11 @@ def sampler_words(settings: dict[str, Any]) -> str:
         "entropy": f"bound {settings['entropy_bound']:g} nats",
     }
     words += (
-        [f"MR {mr} further passes, select {settings['select']} ({rule.get(settings['select'], 'its own rule')})"] if mr else []
+        [
+            f"MR {mr} further passes, select {settings['select']} ({rule.get(settings['select'], 'its own rule')})"
+        ]
+        if mr
+        else []
     )
     if (sr or mr) and settings["refine_scales"] is not None:
         words.append(f"at scales {', '.join(map(str, settings['refine_scales']))}")
@@ -38,7 +53,10 @@ def sampler_words(settings: dict[str, Any]) -> str:
 
 def samplers(results: Results, suite: str) -> str:
     """One sentence for a sampler that all share, else one part a variant."""
-    words = {name: sampler_words(names["settings"]["sampler"]) for name, names in results.variants(suite).items()}
+    words = {
+        name: sampler_words(names["settings"]["sampler"])
+        for name, names in results.variants(suite).items()
+    }
     if len(set(words.values())) == 1:
         return rst(f"All variants: {next(iter(words.values()))}.")
     return rst("; ".join(f"{name}: {text}" for name, text in words.items()) + ".")
@@ -56,7 +74,8 @@ def copies(results: Results) -> int:
 
 
 def held_out(results: Results) -> str:
-    """The held-out split, with its size where it is known, and how many of its images are training images too."""
+    """The held-out split, with its size where it is known, and how many of its images are training
+    images too."""
     size, same = _count(results, "num_test"), copies(results)
     words = [f"{size} pictures"] if size is not None else []
     if same:
@@ -65,7 +84,8 @@ def held_out(results: Results) -> str:
 
 
 def held_against(results: Results) -> str:
-    """What generated pictures are compared with: held-out pictures, or what the study's file of statistics holds."""
+    """What generated pictures are compared with: held-out pictures, or what the study's file of
+    statistics holds."""
     given = results.about["features"].get("reference")
     if not given:
         return held_out(results) if copies(results) else f"{held_out(results)}, no training picture"
@@ -77,14 +97,20 @@ def held_against(results: Results) -> str:
 
 
 def extractor_kind(results: Results) -> str:
-    """What the feature extractor is; of Inception also which of its layers, which decides every distance."""
+    """What the feature extractor is; of Inception also which of its layers, which decides every
+    distance."""
     features = results.about["features"]
     words = EXTRACTORS[features["kind"]]
-    return f"{words}, {features['dim']} dimensions" if features["kind"] == "inception" and features.get("dim") else words
+    return (
+        f"{words}, {features['dim']} dimensions"
+        if features["kind"] == "inception" and features.get("dim")
+        else words
+    )
 
 
 def bias_words(results: Results, count: int | None = None) -> str:
-    """Says which side of a score has fewer images than the features have dimensions; empty where none has. count: generated images,
+    """Says which side of a score has fewer images than the features have dimensions; empty where
+    none has. count: generated images,
     instead of all that the study draws."""
     features = results.about["features"]
     dim, count = features.get("dim") or 0, count or results.about["evaluation"]["num_images"]
@@ -124,7 +150,8 @@ def labels_words(results: Results, suite: str) -> str:
 
 
 def floor_has_labels(results: Results, suite: str) -> bool:
-    """Whether the floor was drawn with the labels that the variants were asked for, so that a perfect generator scores it."""
+    """Whether the floor was drawn with the labels that the variants were asked for, so that a
+    perfect generator scores it."""
     return not with_classes(results, suite) or results.about["evaluation"].get("labels") is not None
 
 
@@ -150,13 +177,21 @@ def reference_words(results: Results, suite: str | None = None) -> str:
 
 
 def made_by(results: Results, suite: str, sampler: bool = True) -> str:
-    """How a suite's scores were made: N, extractor, reference, seeds and, where not the sampler is what varies, the sampler."""
+    """How a suite's scores were made: N, extractor, reference, seeds and, where not the sampler is
+    what varies, the sampler."""
     words = samplers(results, suite) if sampler else ""
     return f"{reference_words(results, suite)} {seeds_words(results, suite)} {imported_words(results, suite)}{words}".strip()
 
 
 def imported_words(results: Results, suite: str) -> str:
     """Which variants were not trained here, and what their weights are known by."""
-    found = {name: names["settings"].get("weights") for name, names in results.variants(suite).items()}
-    known = {name: about["sha256"] or Path(about["file"]).name for name, about in found.items() if about}
-    return "".join(f"{rst(name)}: imported weights {rst(by[:12])}, not trained here. " for name, by in known.items())
+    found = {
+        name: names["settings"].get("weights") for name, names in results.variants(suite).items()
+    }
+    known = {
+        name: about["sha256"] or Path(about["file"]).name for name, about in found.items() if about
+    }
+    return "".join(
+        f"{rst(name)}: imported weights {rst(by[:12])}, not trained here. "
+        for name, by in known.items()
+    )

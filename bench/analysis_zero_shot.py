@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from .analysis import Results, bias_words, by_reason, extractor_kind, held_out, samplers, seeds_words
+from .analysis import (
+    Results,
+    bias_words,
+    by_reason,
+    extractor_kind,
+    held_out,
+    samplers,
+    seeds_words,
+)
 
 TASKS = {"inpaint": "in-painting", "outpaint": "out-painting", "super_resolution": "super-resolution"}
 RIVALS = {"inpaint": "nearest_fill", "outpaint": "nearest_fill", "super_resolution": "bicubic"}
@@ -72,7 +80,9 @@ def strip_run(results: Results, variant: str, suite: str) -> str | None:
 
 def counts(results: Results, suite: str, measure: str) -> list[int]:
     """Every N that was measured."""
-    mine = results.metrics["run_id"].isin([run for run in results.suite(suite)["runs"] if run.startswith(f"{measure}/")])
+    mine = results.metrics["run_id"].isin(
+        [run for run in results.suite(suite)["runs"] if run.startswith(f"{measure}/")]
+    )
     return sorted(results.metrics.loc[mine, "num_images"].dropna().astype(int).unique().tolist())
 
 

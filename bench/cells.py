@@ -70,5 +70,8 @@ def write_table(stem: Path, table: pd.DataFrame, caption: str, reduced: str = ""
         table = table.assign(Study="reduced, no claim")
     plain(table).to_csv(buffer, index=False, lineterminator="\n", float_format="%.6g")
     write_text(stem.with_name(f"{stem.name}.csv"), buffer.getvalue())
-    write_text(stem.with_name(f"{stem.name}.md"), markdown(table) + "\n" + escaping.markdown(escaping.plain(caption)) + "\n")
+    write_text(
+        stem.with_name(f"{stem.name}.md"),
+        markdown(table) + "\n" + escaping.markdown(escaping.plain(caption)) + "\n",
+    )
     write_text(stem.with_name(f"{stem.name}.rst"), caption + "\n")

@@ -23,27 +23,53 @@ from . import provenance
 from .config import EvaluationConfig, config_hash
 from .labels import asked_labels, in_turn
 from .prepare import open_split, save_npz
-from .results import METRIC_COLUMNS, RUN_COLUMNS, brief, read_object, read_rows, write_metrics, write_runs
+from .results import (
+    METRIC_COLUMNS,
+    RUN_COLUMNS,
+    brief,
+    read_object,
+    read_rows,
+    write_metrics,
+    write_runs,
+)
 from .study_row import check_study
 from .verb import describe
 
 GRID = 40
 
 
-PLAN_KEYS = ("study", "scope", "reduced", "suites", "evaluation", "features", "dataset", "train_seeds", "latency")
+PLAN_KEYS = (
+    "study",
+    "scope",
+    "reduced",
+    "suites",
+    "evaluation",
+    "features",
+    "dataset",
+    "train_seeds",
+    "latency",
+)
 
 
-def read_run(folder: Path, run_id: str | None = None, study: str | None = None) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """The status row and the metrics of one job. Raises ValueError for damaged files, and for those of another job than the
+def read_run(
+    folder: Path, run_id: str | None = None, study: str | None = None
+) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """The status row and the metrics of one job. Raises ValueError for damaged files, and for those
+    of another job than the
     plan's run_id and study."""
-    row, numbers = read_object(folder / "row.json"), read_rows(folder / "metrics.csv", METRIC_COLUMNS)
+    row, numbers = (
+        read_object(folder / "row.json"),
+        read_rows(folder / "metrics.csv", METRIC_COLUMNS),
+    )
     again = f"delete {folder} and run again"
     if unknown := row.keys() ^ set(RUN_COLUMNS):
         raise ValueError(f"{folder / 'row.json'}: {sorted(unknown)}: missing or unknown; {again}")
     if run_id is None:
         return row, numbers
     if row["run_id"] != run_id:
-        raise ValueError(f"{folder / 'row.json'}: run_id {brief(row['run_id'])} is another job's than {run_id}; {again}")
+        raise ValueError(
+            f"{folder / 'row.json'}: run_id {brief(row['run_id'])} is another job's than {run_id}; {again}"
+        )
     # the name of a job ends with the hash of its config
     planned = run_id.split("/")[-1].split("-")[-1]
     if row["config_hash"] != planned:
@@ -61,9 +87,15 @@ def read_plan(path: Path) -> dict[str, Any]:
     plan = read_object(path)
     folders = plan.get("folders")
     if missing := sorted({*PLAN_KEYS, "folders"} - plan.keys()):
-        raise ValueError(f"{path}: {missing} missing; written by another version, delete it and run again")
-    if not isinstance(folders, dict) or not all(isinstance(folder, str) for folder in folders.values()):
-        raise ValueError(f"{path}: folders: {brief(folders)} is no folder for each run; delete the file and run again")
+        raise ValueError(
+            f"{path}: {missing} missing; written by another version, delete it and run again"
+        )
+    if not isinstance(folders, dict) or not all(
+        isinstance(folder, str) for folder in folders.values()
+    ):
+        raise ValueError(
+            f"{path}: folders: {brief(folders)} is no folder for each run; delete the file and run again"
+        )
     return plan
 
 
@@ -129,12 +161,15 @@ def real_pictures(folder: Path) -> dict[str, np.ndarray]:
 
 
 def opened(read: Callable[[], dict[str, np.ndarray]], folder: Path) -> dict[str, np.ndarray]:
-    """What a function reads of a job's folder. Raises ValueError with the folder for files that are damaged."""
+    """What a function reads of a job's folder. Raises ValueError with the folder for files that are
+    damaged."""
     try:
         return read()
     except (ValueError, EOFError, IndexError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         why = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{folder}: images cannot be read ({why}); delete the folder and run again") from None
+        raise ValueError(
+            f"{folder}: images cannot be read ({why}); delete the folder and run again"
+        ) from None
 
 
 def collect(plan_path: Path, out: Path) -> None:

@@ -98,14 +98,18 @@ def _columns(widths: list[float], most: int, room: float) -> int:
 
 
 def _legend(figure: FigureBase, columns: int) -> tuple[dict[str, Any], int]:
-    """Handles by their labels, wrapped where they are too long, and in how many columns they fit below a figure."""
+    """Handles by their labels, wrapped where they are too long, and in how many columns they fit
+    below a figure."""
     found: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels()):
             found.setdefault(label, handle)
     room = 72 * figure.bbox.width / figure.dpi - 10
     most = int((room - HANDLE) / 4)  # letters of one line
-    found = {"\n".join(textwrap.wrap(label, most, drop_whitespace=False)): handle for label, handle in found.items()}
+    found = {
+        "\n".join(textwrap.wrap(label, most, drop_whitespace=False)): handle
+        for label, handle in found.items()
+    }
     widths = [max(map(text_width, label.split("\n"))) for label in found]
     return found, _columns(widths, columns, room)
 
@@ -123,7 +127,14 @@ def legend_below(figure: FigureBase, columns: int = 4) -> None:
     """One legend for all panels, under them: it hides no data."""
     found, columns = _legend(figure, columns)
     if found:
-        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=7)
+        figure.legend(
+            found.values(),
+            found.keys(),
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+            fontsize=7,
+        )
 
 
 def note(figure: Figure, words: str) -> None:
@@ -138,7 +149,16 @@ def note(figure: Figure, words: str) -> None:
 
 def blank(axes: Axes, words: str, letters: int = 24) -> None:
     """Say in a panel why it holds no data."""
-    said = axes.text(0.5, 0.5, wrapped(words, letters), transform=axes.transAxes, ha="center", va="center", color=RED, fontsize=7)
+    said = axes.text(
+        0.5,
+        0.5,
+        wrapped(words, letters),
+        transform=axes.transAxes,
+        ha="center",
+        va="center",
+        color=RED,
+        fontsize=7,
+    )
     said.set_in_layout(False)  # a long reason must not squeeze the panels
     axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
 
@@ -158,7 +178,8 @@ def band(axes: Axes, rows: pd.DataFrame, x: str, label: str, style: dict[str, An
 
 
 def apart(i: int, count: int, step: float) -> float:
-    """How far the i-th of so many variants stands beside its place: equal values would hide each other."""
+    """How far the i-th of so many variants stands beside its place: equal values would hide each
+    other."""
     return min(step, 0.3 / count) * (i - (count - 1) / 2)
 
 

@@ -1,6 +1,8 @@
-"""Text from a study where markup is read: reStructuredText of captions, markdown of tables. It comes out as it was written.
+"""Text from a study where markup is read: reStructuredText of captions, markdown of tables. It
+comes out as it was written.
 
-Line breaks become blanks, and characters that nobody sees become their escapes. Imports nothing of the project.
+Line breaks become blanks, and characters that nobody sees become their escapes. Imports nothing of
+the project.
 """
 
 from __future__ import annotations
@@ -20,22 +22,29 @@ RST_INLINE = re.compile(
 )
 # what makes a list of a paragraph: 1. a) (iv) #.
 ENUMERATOR = re.compile(r"(\(?(?:[0-9]+|[a-zA-Z]|[ivxlcdmIVXLCDM]+|#))([.)])(?=\s|$)")
-MD_INLINE = re.compile(r"[\\*`|<~$]|&(?=#?\w+;)|_(?![^\W_])|(?<![^\W_])_|!(?=\[)|\](?=[(\[:])|(?<=https):(?=//)|(?<=http):(?=//)")
+MD_INLINE = re.compile(
+    r"[\\*`|<~$]|&(?=#?\w+;)|_(?![^\W_])|(?<![^\W_])_|!(?=\[)|\](?=[(\[:])|(?<=https):(?=//)|(?<=http):(?=//)"
+)
 MD_START = re.compile(r"[#>+\-=](?=[\s#>+\-=]|$)")
 MD_ENUMERATOR = re.compile(r"([0-9]{1,9})([.)])(?=\s|$)")
 
 
 def visible(text: Any) -> str:
-    """Text in one line; a character that is not seen, or that no file can hold, as its escape such as \\u200e."""
+    """Text in one line; a character that is not seen, or that no file can hold, as its escape such
+    as \\u200e."""
     shown = []
     for character in " ".join(str(text).split()):
-        hidden = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Cn", "Co") and character not in JOINERS
+        hidden = (
+            unicodedata.category(character) in ("Cc", "Cf", "Cs", "Cn", "Co")
+            and character not in JOINERS
+        )
         shown.append(character.encode("unicode_escape").decode() if hidden else character)
     return "".join(shown)
 
 
 def rst(text: Any) -> str:
-    """Text from a study, harmless in reStructuredText and in a jinja2 template, wherever it stands in a caption."""
+    """Text from a study, harmless in reStructuredText and in a jinja2 template, wherever it stands
+    in a caption."""
     shown = RST_INLINE.sub(r"\\\g<0>", visible(text))
     if ENUMERATOR.match(shown):
         return ENUMERATOR.sub(r"\1\\\2", shown, count=1)

@@ -128,8 +128,15 @@ def figure_code_usage(results: Results, suite: str) -> tuple[Figure, str]:
     """Perplexity of the codes at every scale on held-out pictures; a collapsed scale in red."""
     figure = sheet(by_grid(results, suite), suite, (SINGLE, 2.7), (1, 1), _code_usage, columns=2)
     grids = results.grids(suite).items()
-    lost = [grid for grid, names in grids if not len(results.of_grid(names, "code_perplexity")["value"].dropna())]
-    note(figure, "; ".join(f"{grid}: {results.why(results.grids(suite)[grid], None)}" for grid in lost))
+    lost = [
+        grid
+        for grid, names in grids
+        if not len(results.of_grid(names, "code_perplexity")["value"].dropna())
+    ]
+    note(
+        figure,
+        "; ".join(f"{grid}: {results.why(results.grids(suite)[grid], None)}" for grid in lost),
+    )
     tokenizers = ", ".join(sorted({names["tokenizer"] for names in results.variants(suite).values()}))
     caption = (
         f"{claim(results, suite)} "
@@ -186,7 +193,9 @@ def _convergence(axes: np.ndarray, results: Results, suite: str) -> None:
 def figure_convergence(results: Results, suite: str) -> tuple[Figure, str]:
     """Held-out loss and FID against step and against wall-clock."""
     fid = f"fid_{results.extractor}"
-    figure = sheet(by_variant(results, suite), suite, (DOUBLE, 4.4), (2, 2), _convergence, sharey="row")
+    figure = sheet(
+        by_variant(results, suite), suite, (DOUBLE, 4.4), (2, 2), _convergence, sharey="row"
+    )
     lost = (missing_words(results, suite, "loss_test", along=True), missing_words(results, suite, fid, along=True))
     note(figure, "; ".join(f"{what}, {words}" for what, words in zip(("loss", "FID"), lost) if words))
     caption = (

@@ -12,7 +12,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from .analysis import GAP_CLOSED, Results, claim, held_out, missing_words, reach, rst, seeds_words
-from .drawing import COLOURS, DOUBLE, RED, SINGLE, apart, band, blank, canvas, legend_below, look, note, side_ticks, text, wrapped
+from .drawing import (
+    COLOURS,
+    DOUBLE,
+    RED,
+    SINGLE,
+    apart,
+    band,
+    blank,
+    canvas,
+    legend_below,
+    look,
+    note,
+    side_ticks,
+    text,
+    wrapped,
+)
 from .sheets import by_variant, sheet
 
 CORRUPTION_LINES = ("-", (0, (3, 1.5)), ":", "-.")
@@ -148,7 +163,8 @@ def _equivalence(axes: np.ndarray, results: Results, suite: str) -> None:
 
 
 def figure_equivalence(results: Results, suite: str) -> tuple[Figure, str]:
-    """ELBO and its parts against the noise; gap to the cross-entropy and dependence on the path at every scale."""
+    """ELBO and its parts against the noise; gap to the cross-entropy and dependence on the path at
+    every scale."""
     settings = results.suite(suite)["equivalence"]
     corruptions = settings["corruptions"][: len(CORRUPTION_LINES)]
     pages = by_variant(results, suite)

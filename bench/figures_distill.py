@@ -137,13 +137,20 @@ def arm_words(results: Results, suite: str) -> str:
 
 
 def _schedule_axis(axes: Axes, schedules: list[tuple[int, ...]]) -> None:
-    """Schedules with their tokens below a panel; slanted or upright where they have no room side by side."""
-    marks = ["\n".join(("-".join(map(str, sides)), f"{tokens_of(sides)} tokens")) for sides in schedules]
+    """Schedules with their tokens below a panel; slanted or upright where they have no room side by
+    side."""
+    marks = [
+        "\n".join(("-".join(map(str, sides)), f"{tokens_of(sides)} tokens")) for sides in schedules
+    ]
     longest = max((len(line) for mark in marks for line in mark.split("\n")), default=0)
     turned = {}
     if len(marks) * longest > 60:
         marks = [mark.replace("\n", ", ") for mark in marks]
-        turned = {"rotation": 30 if len(marks) < 12 else 90, "ha": "right", "rotation_mode": "anchor"}
+        turned = {
+            "rotation": 30 if len(marks) < 12 else 90,
+            "ha": "right",
+            "rotation_mode": "anchor",
+        }
         turned |= {} if len(marks) < 12 else {"va": "center"}
     axes.set_xticks(range(len(schedules)), marks, **turned)
     axes.set_xlim(-0.5, max(0, len(schedules) - 1) + 0.5)
@@ -168,9 +175,12 @@ def _distillation(axes: np.ndarray, results: Results, suite: str) -> None:
 
 
 def figure_distillation(results: Results, suite: str) -> tuple[Figure, str]:
-    """FID and IS of every arm against reduced schedules in order of their tokens, between the full schedules and the floor."""
+    """FID and IS of every arm against reduced schedules in order of their tokens, between the full
+    schedules and the floor."""
     whole = full_schedules(results, suite)
-    figure = sheet(by_group(results, suite, always=whole), suite, (DOUBLE, 3.4), (1, 2), _distillation)
+    figure = sheet(
+        by_group(results, suite, always=whole), suite, (DOUBLE, 3.4), (1, 2), _distillation
+    )
     note(figure, missing_words(results, suite, f"fid_{results.extractor}"))
     caption = (
         f"{claim(results, suite)} Schedules in order of the tokens that one pass without guidance computes. Symbols: mean, bars: "

@@ -105,7 +105,8 @@ def _floors(axes: np.ndarray, results: Results, suite: str) -> None:
 
 
 def figure_floors(results: Results, suite: str) -> tuple[Figure, str]:
-    """Time of a whole sample against batch size, and of the network at every scale for the smallest and the largest batch, beside what
+    """Time of a whole sample against batch size, and of the network at every scale for the smallest
+    and the largest batch, beside what
     memory and arithmetic of the machine allow."""
     figure = sheet(by_variant(results, suite, MOST), suite, (DOUBLE, 2.8), (1, 3), _floors)
     run = results.latency_run(suite)

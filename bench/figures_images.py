@@ -1,4 +1,5 @@
-"""Figures of generated images: every variant beside real ones, and images that grow through their scales."""
+"""Figures of generated images: every variant beside real ones, and images that grow through their
+scales."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ SHORT = 14  # letters of a class name that fits beside a row
 
 @dataclass(frozen=True)
 class Block:
-    """A panel: its name, its images and their labels where they have some, and why there are none."""
+    """A panel: its name, its images and their labels where they have some, and why there are
+    none."""
 
     name: str
     images: np.ndarray | None
@@ -28,9 +30,13 @@ class Block:
     why: str = ""
 
     def cells(self, rows: int, columns: int) -> dict[tuple[int, int], np.ndarray]:
-        """Images by row and column: a row holds a class, or without labels every so many-th image."""
+        """Images by row and column: a row holds a class, or without labels every so many-th
+        image."""
         if self.labels is None:
-            return {(j % rows, j // rows): image for j, image in enumerate(self.images[: rows * columns])}
+            return {
+                (j % rows, j // rows): image
+                for j, image in enumerate(self.images[: rows * columns])
+            }
         found = {}
         for row in range(rows):
             of_class = np.flatnonzero(self.labels == row)[:columns]
@@ -66,11 +72,14 @@ def _blocks(results: Results, suite: str) -> list[Block]:
 def _labels(results: Results, run: str) -> np.ndarray | None:
     """Labels of the images of a run, one for each; None where they were not kept."""
     found = results.images.get(f"{run}/labels")
-    return found if found is not None and len(found) == len(results.images[f"{run}/images"]) else None
+    return (
+        found if found is not None and len(found) == len(results.images[f"{run}/images"]) else None
+    )
 
 
 def _rows(results: Results, suite: str, blocks: list[Block]) -> tuple[list[str], str, str]:
-    """Marks of the rows, what they are, and a key in words where class names are too long to stand there."""
+    """Marks of the rows, what they are, and a key in words where class names are too long to stand
+    there."""
     classes = results.about["dataset"]["num_classes"]
     by_class = any(block.labels is not None for block in blocks)
     count = min(classes, 10) if by_class and classes >= 2 else classes if 2 <= classes <= 10 else 10
@@ -84,7 +93,11 @@ def _rows(results: Results, suite: str, blocks: list[Block]) -> tuple[list[str],
         return numbers, "class", ""
     if max(map(len, names)) <= SHORT:
         return [text(name) for name in names], "class", ""
-    return numbers, "class", f" Classes: {'; '.join(f'{i} {rst(name)}' for i, name in enumerate(names))}."
+    return (
+        numbers,
+        "class",
+        f" Classes: {'; '.join(f'{i} {rst(name)}' for i, name in enumerate(names))}.",
+    )
 
 
 def _ratio(blocks: list[Block], rows: int, columns: int) -> float:
@@ -95,7 +108,8 @@ def _ratio(blocks: list[Block], rows: int, columns: int) -> float:
 
 
 def figure_samples(results: Results, suite: str) -> tuple[Figure, str]:
-    """Generated images of every variant, same seeds and classes row by row, beside real held-out ones."""
+    """Generated images of every variant, same seeds and classes row by row, beside real held-out
+    ones."""
     blocks = _blocks(results, suite)
     marks, kind, key = _rows(results, suite, blocks)
     rows, per_line = len(marks), min(len(blocks), MOST)
@@ -110,7 +124,9 @@ def figure_samples(results: Results, suite: str) -> tuple[Figure, str]:
         for panel, block in zip(panels, blocks):
             panel.set_title(wrapped(block.name, letters))
     else:
-        figure, panels = tiles([block.name for block in blocks], max(per_line, 4), _ratio(blocks, rows, columns))
+        figure, panels = tiles(
+            [block.name for block in blocks], max(per_line, 4), _ratio(blocks, rows, columns)
+        )
     for i, (panel, block) in enumerate(zip(panels, blocks)):
         cells = block.cells(rows, columns) if block.images is not None else {}
         if not cells:

@@ -1,4 +1,5 @@
-"""The figure of scores: every variant and training seed above what real images and reconstructions score."""
+"""The figure of scores: every variant and training seed above what real images and reconstructions
+score."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ STRIPE = "0.95"
 
 
 class Places:
-    """Where variants stand in a panel: side by side at 0, 1, 2, ..., or in rows, in inches from the top."""
+    """Where variants stand in a panel: side by side at 0, 1, 2, ..., or in rows, in inches from the
+    top."""
 
     def __init__(self, results: Results, suite: str) -> None:
         self.names = list(results.variants(suite))
@@ -28,11 +30,15 @@ class Places:
         longest = max(len(line) for mark in marks for line in mark.split("\n"))
         self.slanted = len(marks) * longest > 40
         lines = max(1 + mark.count("\n") for mark in marks)
-        # a slanted name takes twice the height of its lines along the axis; a panel has some three inches
+        # a slanted name takes twice the height of its lines along the axis; a panel has some three
+        # inches
         crowded = self.slanted and 2 * LINE * lines > 3.2 / len(marks)
         self.rows = len(marks) > MOST or crowded
         self.marks = [wrapped(name, LETTERS) for name in self.names] if self.rows else marks
-        self.sizes = [max(PITCH, 0.06 + LINE * (1 + mark.count("\n"))) if self.rows else 1.0 for mark in self.marks]
+        self.sizes = [
+            max(PITCH, 0.06 + LINE * (1 + mark.count("\n"))) if self.rows else 1.0
+            for mark in self.marks
+        ]
         ends = np.cumsum(self.sizes)
         self.spots = (ends - np.array(self.sizes) / 2 if self.rows else ends - 1).tolist()
         self.length = float(ends[-1])
@@ -55,9 +61,17 @@ class Places:
 
 
 def _dots(
-    axes: Axes, results: Results, suite: str, metric: str, places: Places, shift: float, style: dict[str, Any], label: str | None
+    axes: Axes,
+    results: Results,
+    suite: str,
+    metric: str,
+    places: Places,
+    shift: float,
+    style: dict[str, Any],
+    label: str | None,
 ) -> bool:
-    """Points per training seed, their mean and interval, for every variant; whether there was any."""
+    """Points per training seed, their mean and interval, for every variant; whether there was
+    any."""
     for i, variant in enumerate(places.names):
         values = results.of(variant, suite, metric)
         found = estimate(values)
@@ -65,7 +79,9 @@ def _dots(
             continue
         mark = style or {key: value for key, value in look(i).items() if key != "linestyle"}
         size, spot = places.sizes[i], places.spots[i]
-        spots = spot + size * (shift - 0.12 + 0.05 * np.arange(len(values)) / max(1, len(values) - 1))
+        spots = spot + size * (
+            shift - 0.12 + 0.05 * np.arange(len(values)) / max(1, len(values) - 1)
+        )
         half = [[found.half]] * 2 if found.half is not None else None
         middle = [spot + size * shift], [found.mean]
         ends = {"capsize": 2.5, "elinewidth": 1, "linestyle": "none", "label": label, **mark}
@@ -80,13 +96,25 @@ def _dots(
 
 
 def _lines(axes: Axes, results: Results, suite: str, places: Places) -> None:
-    """Floor across the panel; reconstruction across it too, or a tick per variant where schedules or tokenizers differ."""
+    """Floor across the panel; reconstruction across it too, or a tick per variant where schedules
+    or tokenizers differ."""
     variants, x = list(results.variants(suite).values()), results.extractor
     whole = axes.axvline if places.rows else axes.axhline
     part = axes.vlines if places.rows else axes.hlines
-    floors = {value for names in variants if (value := results.grid_value(names, f"floor_fid_{x}")) is not None}
+    floors = {
+        value
+        for names in variants
+        if (value := results.grid_value(names, f"floor_fid_{x}")) is not None
+    }
     for value in sorted(floors)[:1]:
-        whole(value, color="0.35", linestyle=":", linewidth=1, label="floor: real training pictures", zorder=0)
+        whole(
+            value,
+            color="0.35",
+            linestyle=":",
+            linewidth=1,
+            label="floor: real training pictures",
+            zorder=0,
+        )
     values = [results.grid_value(names, f"reconstruction_fid_{x}") for names in variants]
     label = "reconstruction by the tokenizer"
     if None not in values and len(set(values)) == 1:
@@ -115,14 +143,23 @@ def _name_lost(axes: Axes, results: Results, suite: str, places: Places) -> None
         words = text(by_reason({seed: why.split(" (")[0] for seed, why in lost.items()}))
         style = {"color": RED, "fontsize": 6, "in_layout": False}
         if places.rows:
-            axes.text(0.98, spot, words, transform=axes.get_yaxis_transform(), va="center", ha="right", **style)
+            axes.text(
+                0.98,
+                spot,
+                words,
+                transform=axes.get_yaxis_transform(),
+                va="center",
+                ha="right",
+                **style,
+            )
         else:
             place = {"transform": axes.get_xaxis_transform(), "rotation": 90, "va": "bottom"}
             axes.text(spot + 0.2, 0.02, words, **place, **style)
 
 
 def figure_fid(results: Results, suite: str) -> tuple[Figure, str]:
-    """FID of every variant and training seed above floor and reconstruction; beside it class agreement, precision, recall."""
+    """FID of every variant and training seed above floor and reconstruction; beside it class
+    agreement, precision, recall."""
     x, places = results.extractor, Places(results, suite)
     height = 1.1 + places.length if places.rows else 2.9
     ratios = {"width_ratios": [1.25, 1]}
@@ -136,7 +173,11 @@ def figure_fid(results: Results, suite: str) -> tuple[Figure, str]:
     _name_lost(left, results, suite, places)
     (left.set_xlabel if places.rows else left.set_ylabel)(score)
     variants = results.variants(suite)
-    shares = {k: m for k, m in SHARES.items() if any(len(results.of(v, suite, f"{m}_{x}")) for v in variants)}
+    shares = {
+        k: m
+        for k, m in SHARES.items()
+        if any(len(results.of(v, suite, f"{m}_{x}")) for v in variants)
+    }
     for j, (name, metric) in enumerate(shares.items()):
         style = {"color": COLOURS[(7, 2, 4)[j]], "marker": "ph*"[j]}
         shift = 0.26 * (j - (len(shares) - 1) / 2)

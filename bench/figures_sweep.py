@@ -22,7 +22,19 @@ from .analysis import (
     seeds_words,
     show_estimate,
 )
-from .drawing import COLOURS, DOUBLE, LINES, MARKERS, blank, canvas, look, note, plain_log, text, wrapped
+from .drawing import (
+    COLOURS,
+    DOUBLE,
+    LINES,
+    MARKERS,
+    blank,
+    canvas,
+    look,
+    note,
+    plain_log,
+    text,
+    wrapped,
+)
 from .sheets import by_group, sheet
 
 MOST = 6  # groups in one panel against guidance: each has a line for every ramp
@@ -93,7 +105,11 @@ def _guidance(axes: np.ndarray, results: Results, suite: str) -> None:
                                 [settings["cfg_scale"]], [found.mean], "o", markersize=9, markerfacecolor="none", color="black"
                             )
                 if points:
-                    style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[j % len(MARKERS)], "linestyle": LINES[j % len(LINES)]}
+                    style = {
+                        "color": COLOURS[i % len(COLOURS)],
+                        "marker": MARKERS[j % len(MARKERS)],
+                        "linestyle": LINES[j % len(LINES)],
+                    }
                     curve(panel, points, f"{group}, ramp {ramp}", style)
         if not panel.lines:
             blank(panel, "no variant has a score")
@@ -108,8 +124,11 @@ def _guidance(axes: np.ndarray, results: Results, suite: str) -> None:
 
 
 def figure_guidance(results: Results, suite: str) -> tuple[Figure, str]:
-    """FID, IS, precision and recall against guidance w for both ramps; the setting tuned on half of the seeds is ringed."""
-    figure = sheet(by_group(results, suite, MOST), suite, (DOUBLE, 4.4), (2, 2), _guidance, columns=3)
+    """FID, IS, precision and recall against guidance w for both ramps; the setting tuned on half of
+    the seeds is ringed."""
+    figure = sheet(
+        by_group(results, suite, MOST), suite, (DOUBLE, 4.4), (2, 2), _guidance, columns=3
+    )
     note(figure, missing_words(results, suite, f"fid_{results.extractor}"))
     caption = (
         f"{claim(results, suite)} w in u + w (c - u); VAR's own cfg is w - 1 at the last scale of the linear ramp. Lines: mean, bands: "
@@ -172,8 +191,11 @@ def _refine_steps(axes: np.ndarray, results: Results, suite: str) -> None:
 
 
 def figure_refine_steps(results: Results, suite: str) -> tuple[Figure, str]:
-    """FID against passes per scale, tokens through the network and measured time, beside variants that draw each scale once."""
-    figure = sheet(by_group(results, suite), suite, (DOUBLE, 3.1), (1, 3), _refine_steps, sharey=True)
+    """FID against passes per scale, tokens through the network and measured time, beside variants
+    that draw each scale once."""
+    figure = sheet(
+        by_group(results, suite), suite, (DOUBLE, 3.1), (1, 3), _refine_steps, sharey=True
+    )
     note(figure, missing_words(results, suite, f"fid_{results.extractor}"))
     caption = (
         f"{claim(results, suite)} A pass computes every token of its scale; guided calls count two. Lines: mean, bands: interval. "
@@ -209,7 +231,9 @@ def figure_heat_maps(results: Results, suite: str) -> tuple[Figure, str]:
     for group, members in results.groups(suite).items():
         if len(members) > 1 and all(results.sampler(v, suite)["refine_steps"] for v in members):
             maps[group] = _heat(results, suite, members)
-    widest, highest = (max((found.shape[axis] for found in maps.values()), default=1) for axis in (1, 0))
+    widest, highest = (
+        max((found.shape[axis] for found in maps.values()), default=1) for axis in (1, 0)
+    )
     # four of the size of a study of ours side by side
     per_line = max(1, min(len(maps), 4, int((DOUBLE - 0.8) / (CELL * widest + 0.1))))
     lines = max(1, -(-len(maps) // per_line))

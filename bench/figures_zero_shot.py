@@ -37,10 +37,13 @@ LIKENESS = {"psnr": "PSNR (dB)", "ssim": "SSIM (1 = equal)"}
 
 
 def _crowded(results: Results, suite: str) -> bool:
-    """Whether names do not fit below a panel: a slanted one takes twice the height of its lines along the axis."""
+    """Whether names do not fit below a panel: a slanted one takes twice the height of its lines
+    along the axis."""
     names = [wrapped(name, LETTERS) for name in results.variants(suite)]
     lines = max(1 + name.count("\n") for name in names)
-    return len(names) > 4 and 2 * 0.11 * lines > (DOUBLE / len(tasks(results, suite)) - 0.6) / len(names)
+    return len(names) > 4 and 2 * 0.11 * lines > (DOUBLE / len(tasks(results, suite)) - 0.6) / len(
+        names
+    )
 
 
 def _variants_axis(axes: Axes, results: Results, suite: str) -> None:
@@ -78,7 +81,16 @@ def _box_panel(axes: Axes, results: Results, suite: str, task: str, measure: str
         axes.scatter(spots, values, s=7, color=mark["color"], alpha=0.45, linewidth=0)
         half = [[found.half]] * 2 if found.half is not None else None
         label = text(variant) if _crowded(results, suite) else None
-        axes.errorbar([i], [found.mean], yerr=half, capsize=2.5, elinewidth=1, linestyle="none", label=label, **mark)
+        axes.errorbar(
+            [i],
+            [found.mean],
+            yerr=half,
+            capsize=2.5,
+            elinewidth=1,
+            linestyle="none",
+            label=label,
+            **mark,
+        )
     if not axes.collections:
         blank(axes, "no variant has a number")
     for prefix, label, style in _lines_of(task):
@@ -134,10 +146,18 @@ def _zero_shot(axes: np.ndarray, results: Results, suite: str) -> None:
 
 
 def figure_zero_shot(results: Results, suite: str) -> tuple[Figure, str]:
-    """PSNR and SSIM of completed pictures, per task; opponents as lines, the tokenizer's ceiling dashed."""
+    """PSNR and SSIM of completed pictures, per task; opponents as lines, the tokenizer's ceiling
+    dashed."""
     asked = tasks(results, suite)
     size = (DOUBLE if len(asked) > 1 else DOUBLE / 2, 4.3)
-    figure = sheet(by_variant(results, suite, MOST), suite, size, (len(LIKENESS), len(asked)), _zero_shot, columns=3)
+    figure = sheet(
+        by_variant(results, suite, MOST),
+        suite,
+        size,
+        (len(LIKENESS), len(asked)),
+        _zero_shot,
+        columns=3,
+    )
     note(figure, rows_lost(results, suite))
     caption = (
         f"{claim(results, suite)} Likeness of completed pictures to the held-out ones, mean over pictures; small points: one training "
@@ -188,10 +208,19 @@ def _error_propagation(axes: np.ndarray, results: Results, suite: str) -> None:
 
 
 def figure_error_propagation(results: Results, suite: str) -> tuple[Figure, str]:
-    """Drift of the last latent, drift over its direct part and change of FID against the scale that the errors are in."""
+    """Drift of the last latent, drift over its direct part and change of FID against the scale that
+    the errors are in."""
     shape = (3, len(shares_shown(results, suite)))
     shared = {"sharey": "row", "sharex": True}
-    figure = sheet(by_variant(results, suite), suite, (DOUBLE, 5.4), shape, _error_propagation, columns=3, **shared)
+    figure = sheet(
+        by_variant(results, suite),
+        suite,
+        (DOUBLE, 5.4),
+        shape,
+        _error_propagation,
+        columns=3,
+        **shared,
+    )
     note(figure, lost_words(results, suite, "drift_unrelated"))
     caption = (
         f"{claim(results, suite)} Lines: mean, bands: interval; symbols of one scale stand side by side. Dotted: the drift between two "

@@ -1,4 +1,5 @@
-"""Names in figures: which characters the fonts of this machine can draw, and what stands for those that they cannot."""
+"""Names in figures: which characters the fonts of this machine can draw, and what stands for those
+that they cannot."""
 
 from __future__ import annotations
 
@@ -50,12 +51,17 @@ def covered() -> frozenset[int]:
     """Code points that these families can draw."""
     found: set[int] = set()
     for name in families():
-        found |= FT2Font(font_manager.findfont(font_manager.FontProperties(family=[name]))).get_charmap().keys()
+        found |= (
+            FT2Font(font_manager.findfont(font_manager.FontProperties(family=[name])))
+            .get_charmap()
+            .keys()
+        )
     return frozenset(found)
 
 
 def drawable(text: Any) -> str:
-    """Text in one line of characters that can be drawn; the others as escapes such as \\u4e2d, never as empty boxes."""
+    """Text in one line of characters that can be drawn; the others as escapes such as \\u4e2d,
+    never as empty boxes."""
     shown = unicodedata.normalize("NFC", visible(text))
     return "".join(c if ord(c) in covered() else c.encode("unicode_escape").decode() for c in shown)
 
@@ -67,11 +73,11 @@ def _unread(line: str) -> str:
 
 
 def text(name: Any) -> str:
-    """A name from a study as matplotlib shows it: drawable, no formula, and never hidden from a legend."""
+    """A name from a study as matplotlib shows it: drawable, no formula, and never hidden from a
+    legend."""
     return _unread(drawable(name))
 
 
 def wrapped(name: Any, letters: int) -> str:
     """The same in lines of so many letters; nothing is left out."""
     return "\n".join(map(_unread, textwrap.wrap(drawable(name), max(1, letters))))
-

@@ -1,4 +1,5 @@
-"""images.npz of a results folder: what the figures show, each array checked when it is read. Imports no torch."""
+"""images.npz of a results folder: what the figures show, each array checked when it is read.
+Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,12 +14,24 @@ DIMENSIONS = {"strip": "N, scales, C, H, W", "labels": "N", "classes": "classes"
 KINDS = {"labels": ("iu", "whole numbers"), "classes": ("U", "text")}
 
 
-def read_images(path: Path) -> dict[str, np.ndarray]:
-    """Arrays by key. Raises ValueError naming file and key for what is damaged or no image, OSError for no file.
+class Images(dict):
+    """Arrays by key. Raises ValueError, not KeyError, for one that is not there."""
 
-    Images are uint8 (N, C, H, W) with one or three channels and equal sides; strips have an axis of scales behind N.
+    path: Path
+
+    def __missing__(self, key: str) -> np.ndarray:
+        raise ValueError(f"{self.path}: holds no {key}; collect again")
+
+
+def read_images(path: Path) -> Images:
+    """Arrays by key. Raises ValueError naming file and key for what is damaged or no image, OSError
+    for no file.
+
+    Images are uint8 (N, C, H, W) with one or three channels and equal sides; strips have an axis of
+    scales behind N.
     """
-    found = {}
+    found = Images()
+    found.path = path
     key = ""
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -29,10 +42,21 @@ def read_images(path: Path) -> dict[str, np.ndarray]:
                 _check(key, found[key])
     except FileNotFoundError:
         raise
-    except (ValueError, OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        KeyError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+        MemoryError,
+    ) as error:
         where = f"{path}: {key}" if key else str(path)
         why = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{where}: {why}; the file is damaged, collect or fetch it again") from None
+        raise ValueError(
+            f"{where}: {why}; the file is damaged, collect or fetch it again"
+        ) from None
     return found
 
 
@@ -45,5 +69,9 @@ def _check(key: str, array: np.ndarray) -> None:
         raise ValueError(f"{array.dtype} where {words} belong")
     if array.ndim != len(axes.split(",")):
         raise ValueError(f"shape {array.shape} is not ({axes})")
-    if ending not in KINDS and (array.shape[-3] not in (1, 3) or array.shape[-1] != array.shape[-2] or not array.size):
-        raise ValueError(f"shape {array.shape} is not ({axes}) with one or three channels and equal sides")
+    if ending not in KINDS and (
+        array.shape[-3] not in (1, 3) or array.shape[-1] != array.shape[-2] or not array.size
+    ):
+        raise ValueError(
+            f"shape {array.shape} is not ({axes}) with one or three channels and equal sides"
+        )

@@ -95,7 +95,8 @@ def write_metrics(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def write_runs(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """runs.csv: one row a job. Raises ValueError for what `read_rows` would refuse, such as a status that is none."""
+    """runs.csv: one row a job. Raises ValueError for what `read_rows` would refuse, such as a
+    status that is none."""
     rows = list(rows)
     for row in rows:
         _check_run(str(path), {column: _text(row.get(column)) for column in RUN_COLUMNS})
@@ -112,11 +113,14 @@ def brief(value: Any) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A text file of ours. Raises ValueError for one that is no UTF-8, OSError for one that is not there."""
+    """A text file of ours. Raises ValueError for one that is no UTF-8, OSError for one that is not
+    there."""
     try:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: byte {error.start} is no UTF-8; the file is damaged, collect or fetch it again") from None
+        raise ValueError(
+            f"{path}: byte {error.start} is no UTF-8; the file is damaged, collect or fetch it again"
+        ) from None
 
 
 def _no_number(name: str) -> float:
@@ -129,7 +133,8 @@ def _finite(text: str) -> float:
 
 
 def parse_object(text: str, where: str) -> dict[str, Any]:
-    """A JSON object. Raises ValueError that says where it should stand, for what is damaged or no object."""
+    """A JSON object. Raises ValueError that says where it should stand, for what is damaged or no
+    object."""
     try:
         found = json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except RecursionError:
@@ -142,14 +147,16 @@ def parse_object(text: str, where: str) -> dict[str, Any]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object of a file of ours. Raises ValueError for a damaged one, OSError for one that is not there."""
+    """The JSON object of a file of ours. Raises ValueError for a damaged one, OSError for one that
+    is not there."""
     return parse_object(read_text(path), str(path))
 
 
 def read_rows(path: Path, columns: list[str]) -> list[dict[str, str]]:
     """Rows of a CSV of ours, as text, checked as writing checks them.
 
-    Raises ValueError naming file, line and what is wrong: other columns, a line that is cut off, and in metrics.csv and runs.csv
+    Raises ValueError naming file, line and what is wrong: other columns, a line that is cut off,
+    and in metrics.csv and runs.csv
     a value that is none or an identity that stands twice.
     """
     check, key = CHECKS.get(tuple(columns), (None, None))
@@ -172,19 +179,27 @@ def _lines(path: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]
     try:
         header = next(reader, None)
         if header != columns:
-            raise ValueError(f"{path}: columns {brief(header)} are not {columns}; written by another version, collect again")
+            raise ValueError(
+                f"{path}: columns {brief(header)} are not {columns}; written by another version, collect again"
+            )
         for cells in reader:
             if len(cells) != len(columns):
                 where = f"{path}: line {reader.line_num}"
-                raise ValueError(f"{where}: {len(cells)} cells where {len(columns)} belong; the file is damaged, collect again")
+                raise ValueError(
+                    f"{where}: {len(cells)} cells where {len(columns)} belong; the file is damaged, collect again"
+                )
             yield reader.line_num, dict(zip(columns, cells))
     except csv.Error as error:
-        raise ValueError(f"{path}: line {reader.line_num}: {error}; the file is damaged, collect again") from None
+        raise ValueError(
+            f"{path}: line {reader.line_num}: {error}; the file is damaged, collect again"
+        ) from None
     if not text.endswith(("\n", "\r")):
         raise ValueError(f"{path}: line {reader.line_num}: the last line is cut off; collect again")
 
 
-def _check_key(path: Path, rows: list[dict[str, str]], key: list[str], lines: list[int] | None = None) -> None:
+def _check_key(
+    path: Path, rows: list[dict[str, str]], key: list[str], lines: list[int] | None = None
+) -> None:
     """Raises ValueError where two rows have one identity: a number would be counted twice."""
     seen: dict[tuple, int] = {}
     for i, row in enumerate(rows):
@@ -210,11 +225,14 @@ def _check_metric(where: str, row: dict[str, str]) -> None:
 def _check_number(where: str, row: dict[str, str], column: str) -> None:
     text = row[column]
     if text and not (NUMBER.fullmatch(text) and math.isfinite(float(text))):
-        raise ValueError(f"{where}: {column} {brief(text)} is no finite number; a missing one is an empty cell")
+        raise ValueError(
+            f"{where}: {column} {brief(text)} is no finite number; a missing one is an empty cell"
+        )
 
 
 def _check_run(where: str, row: dict[str, str]) -> None:
-    """Raises ValueError for a row of runs.csv without a name, with an unknown status, or with a damaged config."""
+    """Raises ValueError for a row of runs.csv without a name, with an unknown status, or with a
+    damaged config."""
     if not row["run_id"]:
         raise ValueError(f"{where}: run_id is empty; every run has one")
     where = f"{where}: {row['run_id']}"

@@ -1,4 +1,5 @@
-"""Which way a metric points: whether a lower or a higher value is better. Imports nothing of the project."""
+"""Which way a metric points: whether a lower or a higher value is better. Imports nothing of the
+project."""
 
 from __future__ import annotations
 
@@ -37,11 +38,14 @@ BETTER: dict[str, Literal["lower", "higher"]] = {
     "peak_memory_bytes": "lower",
 }
 # what is measured with it, and on what: no part of the direction
-WHAT = re.compile(r"^(nearest_fill_|bicubic_|ceiling_)?(inpaint_|outpaint_|super_resolution_|floor_|reconstruction_|clean_)?")
+WHAT = re.compile(
+    r"^(nearest_fill_|bicubic_|ceiling_)?(inpaint_|outpaint_|super_resolution_|floor_|reconstruction_|clean_)?"
+)
 WHERE = re.compile(r"(_whole|_unknown|_train|_val|_test)?(_scale)?$")
 
 
 def better(metric: str) -> Literal["lower", "higher"] | None:
-    """The direction of a metric named without its extractor, such as inpaint_psnr_whole; None where none is known."""
+    """The direction of a metric named without its extractor, such as inpaint_psnr_whole; None where
+    none is known."""
     names = (metric, WHERE.sub("", metric), WHAT.sub("", WHERE.sub("", metric)))
     return next((BETTER[name] for name in names if name in BETTER), None)

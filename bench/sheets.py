@@ -1,4 +1,5 @@
-"""Figures of many variants: the same panels once more for every so many variants, one below the other, with a legend each."""
+"""Figures of many variants: the same panels once more for every so many variants, one below the
+other, with a legend each."""
 
 from __future__ import annotations
 
@@ -16,14 +17,16 @@ from .analysis import Results
 from .drawing import canvas, legend_below, legend_height, plain_log
 
 MOST = 12  # lines that one panel can hold: ten colours, nine markers
-# share of the height that a legend may take before it squeezes the panels; inches of it that each height counts
+# share of the height that a legend may take before it squeezes the panels; inches of it that each
+# height counts
 ROOM, COUNTED = 0.2, 0.15
 
 Draw = Callable[[np.ndarray, Results, str], None]
 
 
 def shares(things: Iterable[Any], most: int) -> list[list[Any]]:
-    """Things in as few parts as hold at most `most` each, of nearly equal length, in their order."""
+    """Things in as few parts as hold at most `most` each, of nearly equal length, in their
+    order."""
     things = list(things)
     count = max(1, math.ceil(len(things) / most))
     ends = [round(i * len(things) / count) for i in range(count + 1)]
@@ -36,8 +39,11 @@ def by_variant(results: Results, suite: str, most: int = MOST) -> list[Results]:
     return [results] if len(parts) == 1 else [results.only(suite, names) for names in parts]
 
 
-def by_group(results: Results, suite: str, most: int = MOST, always: Iterable[str] = ()) -> list[Results]:
-    """Results of a few groups of variants each, which stay together; always: variants that every part holds."""
+def by_group(
+    results: Results, suite: str, most: int = MOST, always: Iterable[str] = ()
+) -> list[Results]:
+    """Results of a few groups of variants each, which stay together; always: variants that every
+    part holds."""
     groups, always = results.groups(suite), set(always)
     parts = shares([group for group, members in groups.items() if set(members) - always], most)
     if len(parts) == 1:
@@ -45,7 +51,9 @@ def by_group(results: Results, suite: str, most: int = MOST, always: Iterable[st
     found = []
     for part in parts:
         mine = always.union(*(groups[group] for group in part))
-        found.append(results.only(suite, [name for name in results.variants(suite) if name in mine]))
+        found.append(
+            results.only(suite, [name for name in results.variants(suite) if name in mine])
+        )
     return found
 
 
@@ -69,7 +77,8 @@ def sheet(
     columns: int = 4,
     **more: Any,
 ) -> Figure:
-    """A figure with panels of this shape and size in inches for every part, drawn alike on equal axes.
+    """A figure with panels of this shape and size in inches for every part, drawn alike on equal
+    axes.
 
     draw(axes, part, suite) fills them; columns: of the legend; more: as `plt.subplots` takes it.
     """
@@ -109,7 +118,9 @@ def even(pages: list[np.ndarray]) -> None:
         for name in ("x", "y"):
             limits = [getattr(axes, f"get_{name}lim")() for axes in drawn]
             for axes in drawn:
-                getattr(axes, f"set_{name}lim")(min(low for low, _ in limits), max(high for _, high in limits))
+                getattr(axes, f"set_{name}lim")(
+                    min(low for low, _ in limits), max(high for _, high in limits)
+                )
                 _new_ticks(getattr(axes, f"{name}axis"))
 
 

@@ -1,6 +1,8 @@
-"""The row of a study in runs.csv: what figures and tables expect there, checked when results are loaded. Imports no torch.
+"""The row of a study in runs.csv: what figures and tables expect there, checked when results are
+loaded. Imports no torch.
 
-A key that an older version did not write is looked for when a figure needs it: `Record` then says which one is missing.
+A key that an older version did not write is looked for when a figure needs it: `Record` then says
+which one is missing.
 """
 
 from __future__ import annotations
@@ -19,10 +21,13 @@ Number = Annotated[float, Field(allow_inf_nan=False, gt=-1e15, lt=1e15)]
 
 
 class Record(dict):
-    """A JSON object of the study's row. Raises ValueError, not KeyError, for a key that it lacks."""
+    """A JSON object of the study's row. Raises ValueError, not KeyError, for a key that it
+    lacks."""
 
     def __missing__(self, key: str) -> Any:
-        raise ValueError(f"the row of the study lacks {key!r}; written by another version or damaged, collect again")
+        raise ValueError(
+            f"the row of the study lacks {key!r}; written by another version or damaged, collect again"
+        )
 
 
 class Part(BaseModel):
@@ -198,7 +203,8 @@ def _checked(schema: type[Part], about: dict[str, Any], where: str) -> Part:
 
 
 def check_job(config: dict[str, Any], where: str) -> JobPart:
-    """What figures read of the config of a job. Raises ValueError that names the first thing that they could not."""
+    """What figures read of the config of a job. Raises ValueError that names the first thing that
+    they could not."""
     return _checked(JobPart, config, where)
 
 
@@ -210,4 +216,6 @@ def check_study(about: dict[str, Any], where: str) -> None:
         for one in [*part["claims"], *part.get("published", ())]:
             for key in ("variant", "against"):
                 if one.get(key, one["variant"]) not in named:
-                    raise ValueError(f"{where}: suites.{suite}: {key} {brief(one[key])} of a claim is no variant of the suite")
+                    raise ValueError(
+                        f"{where}: suites.{suite}: {key} {brief(one[key])} of a claim is no variant of the suite"
+                    )

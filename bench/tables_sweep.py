@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pandas as pd
 
-from .analysis import Results, bias_words, claim, estimate, judged, paired, reference_words, seeds_words
+from .analysis import (
+    Results,
+    bias_words,
+    claim,
+    estimate,
+    judged,
+    paired,
+    reference_words,
+    seeds_words,
+)
 from .cells import Cell, frame, number, spread
 
 

@@ -1,4 +1,5 @@
-"""Figures of many panels of images, laid out by hand: the usual layout of hundreds of panels takes minutes."""
+"""Figures of many panels of images, laid out by hand: the usual layout of hundreds of panels takes
+minutes."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ LEFT, GAP = 0.6, 0.1  # inches: for the names of rows, and between panels
 LINE = 0.13  # of a line of a title
 
 
-def tiles(titles: list[str], per_line: int, ratio: float, above: float = 0.0) -> tuple[Figure, list[Axes]]:
+def tiles(
+    titles: list[str], per_line: int, ratio: float, above: float = 0.0
+) -> tuple[Figure, list[Axes]]:
     """A figure with a panel for every title, so many side by side.
 
     ratio: height of a panel over its width; above: inches between a panel and its title.
@@ -30,7 +33,12 @@ def tiles(titles: list[str], per_line: int, ratio: float, above: float = 0.0) ->
     for line, head in zip(lines, heads):
         top -= head + panel * ratio + GAP
         for i, title in enumerate(line):
-            place = ((LEFT + i * wide) / DOUBLE, (top + GAP) / height, panel / DOUBLE, panel * ratio / height)
+            place = (
+                (LEFT + i * wide) / DOUBLE,
+                (top + GAP) / height,
+                panel / DOUBLE,
+                panel * ratio / height,
+            )
             axes = figure.add_axes(place)
             axes.set_title(title, fontsize=7, pad=3 + 72 * above)
             found.append(axes)

@@ -1,4 +1,5 @@
-"""A results folder of a small study as collect writes one: any variants, two training seeds, scores, losses, times and images."""
+"""A results folder of a small study as collect writes one: any variants, two training seeds,
+scores, losses, times and images."""
 
 import json
 
@@ -36,25 +37,66 @@ def rows_of(i, names, seed, run):
     """Metrics of one variant and training seed."""
     head = {"study": "x", "dataset": "d", "train_seed": seed, "run_id": run, "unit": "score"}
     head |= {key: names[key] for key in ("tokenizer", "model")}
-    scored = {**head, "sampler": names["sampler"], "seed_first": 0, "seed_last": 199, "num_images": 200}
-    scores = {"fid": 5 + 0.1 * i, "is": 2 + 0.1 * i, "precision": 0.5, "recall": 0.6, "class_agreement": 0.9}
-    rows = [{**scored, "metric": f"{name}_x8", "value": value + 0.01 * seed} for name, value in scores.items()]
+    scored = {
+        **head,
+        "sampler": names["sampler"],
+        "seed_first": 0,
+        "seed_last": 199,
+        "num_images": 200,
+    }
+    scores = {
+        "fid": 5 + 0.1 * i,
+        "is": 2 + 0.1 * i,
+        "precision": 0.5,
+        "recall": 0.6,
+        "class_agreement": 0.9,
+    }
+    rows = [
+        {**scored, "metric": f"{name}_x8", "value": value + 0.01 * seed}
+        for name, value in scores.items()
+    ]
     rows.append({**head, "metric": "kept_step", "value": 10})
     for k in range(len(SIDES)):
-        rows.append({**head, "metric": "loss_test_scale", "scale": k, "step": 10, "value": 2 + 0.1 * i + k})
-        rows.append({**head, "metric": "token_accuracy_test_scale", "scale": k, "step": 10, "value": 0.1 + 0.1 * k})
+        rows.append(
+            {**head, "metric": "loss_test_scale", "scale": k, "step": 10, "value": 2 + 0.1 * i + k}
+        )
+        rows.append(
+            {
+                **head,
+                "metric": "token_accuracy_test_scale",
+                "scale": k,
+                "step": 10,
+                "value": 0.1 + 0.1 * k,
+            }
+        )
     return rows
 
 
 def times_of(i, names):
     """Rows of a latency run for one variant."""
-    head = {"study": "x", "model": names["timed"], "sampler": names["sampler"], "run_id": "latency/s-1", "unit": "s"}
+    head = {
+        "study": "x",
+        "model": names["timed"],
+        "sampler": names["sampler"],
+        "run_id": "latency/s-1",
+        "unit": "s",
+    }
     rows = []
     for batch in (1, 8):
         for repeat in range(2):
             value = (1 + 0.1 * i) * batch * (1 + 0.01 * repeat)
-            rows.append({**head, "metric": "latency_s", "num_images": batch, "repeat": repeat, "value": value})
-        rows.append({**head, "metric": "peak_memory_bytes", "num_images": batch, "value": 100.0 * batch})
+            rows.append(
+                {
+                    **head,
+                    "metric": "latency_s",
+                    "num_images": batch,
+                    "repeat": repeat,
+                    "value": value,
+                }
+            )
+        rows.append(
+            {**head, "metric": "peak_memory_bytes", "num_images": batch, "value": 100.0 * batch}
+        )
     return rows
 
 
@@ -67,22 +109,43 @@ def shared_rows():
              for line in ("floor", "reconstruction")]  # fmt: skip
     for k in range(len(SIDES)):
         for metric, value in (("code_perplexity", 4), ("codes_usable", 8), ("scale_collapsed", 0)):
-            rows.append({**grid, "metric": metric, "scale": k, "value": value, "run_id": "encode/g-1"})
+            rows.append(
+                {**grid, "metric": metric, "scale": k, "value": value, "run_id": "encode/g-1"}
+            )
     return rows
 
 
-def build(folder, names, claims=(), tables=("scores",), figures=FIGURES, images=None, more=(), **about):
-    """Write metrics.csv, runs.csv and images.npz. images: arrays beside or instead of the usual ones; more: further rows;
+def build(
+    folder, names, claims=(), tables=("scores",), figures=FIGURES, images=None, more=(), **about
+):
+    """Write metrics.csv, runs.csv and images.npz. images: arrays beside or instead of the usual
+    ones; more: further rows;
     about: settings of the study's row to replace."""
     variants = {name: variant(i, name) for i, name in enumerate(names)}
-    rows, runs, arrays = shared_rows(), ["prepare/d-1", "baselines/g-1", "encode/g-1", "latency/s-1"], {}
-    found = [{"run_id": run, "stage": run.split("/")[0], "status": "ok", "config_json": "{}"} for run in runs]
+    rows, runs, arrays = (
+        shared_rows(),
+        ["prepare/d-1", "baselines/g-1", "encode/g-1", "latency/s-1"],
+        {},
+    )
+    found = [
+        {"run_id": run, "stage": run.split("/")[0], "status": "ok", "config_json": "{}"}
+        for run in runs
+    ]
     for i, (_, settings) in enumerate(variants.items()):
         rows += times_of(i, settings)
         for seed in SEEDS:
             run = f"sample/v{i}-{seed}"
-            config = config_of(i, sampler=settings["settings"]["sampler"], train_seed=seed, patch_nums=list(SIDES))
-            found.append({"run_id": run, "stage": "sample", "status": "ok", "config_json": json.dumps(config)})
+            config = config_of(
+                i, sampler=settings["settings"]["sampler"], train_seed=seed, patch_nums=list(SIDES)
+            )
+            found.append(
+                {
+                    "run_id": run,
+                    "stage": "sample",
+                    "status": "ok",
+                    "config_json": json.dumps(config),
+                }
+            )
             runs.append(run)
             rows += rows_of(i, settings, seed, run)
         shade = (np.arange(12) * 20)[:, None, None, None].astype(np.uint8)
@@ -99,7 +162,9 @@ def build(folder, names, claims=(), tables=("scores",), figures=FIGURES, images=
         "evaluation": {"num_images": 200, "first_seed": 0}, "features": {"kind": "trained", "name": "x8", "dim": 8},
         "dataset": {"name": "d", "num_classes": 3}, **about,
     }  # fmt: skip
-    found.append({"run_id": "study/x", "stage": "study", "status": "ok", "config_json": json.dumps(study)})
+    found.append(
+        {"run_id": "study/x", "stage": "study", "status": "ok", "config_json": json.dumps(study)}
+    )
     write_metrics(folder / "metrics.csv", [*rows, *more])
     write_runs(folder / "runs.csv", found)
     np.savez(folder / "images.npz", **{**arrays, **(images or {})})

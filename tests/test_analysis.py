@@ -61,7 +61,10 @@ def make(tmp_path):
         write_metrics(tmp_path / "metrics.csv", rows)
         runs = [{"run_id": "study/x", "stage": "study", "status": "ok", "config_json": json.dumps(about)}]
         runs.append({"run_id": "latency/s-1", "stage": "latency", "status": "ok", "config_json": "{}", "device": "cpu"})
-        runs += [{"run_id": run_id, "stage": run_id.split("/")[0], "status": "ok"} for run_id in ("sweep/a", "evaluate/other")]
+        runs += [
+            {"run_id": run_id, "stage": run_id.split("/")[0], "status": "ok"}
+            for run_id in ("sweep/a", "evaluate/other")
+        ]
         write_runs(tmp_path / "runs.csv", runs)
         return Results.load(tmp_path)
 

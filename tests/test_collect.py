@@ -58,7 +58,18 @@ def test_shown_samples_are_one_of_each_class_in_turn(tmp_path, counts):
         assert np.array_equal(found[f"sample/cond/{what}"], found[f"sample/uncond/{what}"])
 
 
-SUITES = {"s": {"claim": "c", "claims": [], "measure": [], "figures": [], "tables": [], "train_seeds": [0], "variants": {}, "runs": []}}
+SUITES = {
+    "s": {
+        "claim": "c",
+        "claims": [],
+        "measure": [],
+        "figures": [],
+        "tables": [],
+        "train_seeds": [0],
+        "variants": {},
+        "runs": [],
+    }
+}
 VARIANT = {
     "timed": "t-1", "tokenizer": "v-1", "model": "m-1", "sampler": "p-1", "history": 0, "mask": None, "depth": 1, "patch_nums": [1],
     "group": "a", "grid": {}, "settings": {"sampler": {
@@ -81,7 +92,11 @@ def job(tmp_path):
         "dataset": {"name": "d", "num_classes": 2}, "folders": {"evaluate/a-0123456789": str(folder)},
     }  # fmt: skip
     (tmp_path / "plan.json").write_text(json.dumps(plan))
-    row = dict.fromkeys(results.RUN_COLUMNS) | {"run_id": "evaluate/a-0123456789", "status": "ok", "config_hash": "0123456789"}
+    row = dict.fromkeys(results.RUN_COLUMNS) | {
+        "run_id": "evaluate/a-0123456789",
+        "status": "ok",
+        "config_hash": "0123456789",
+    }
     (folder / "row.json").write_text(json.dumps(row))
     number = {"study": "x", "metric": "fid_x8", "value": 1.0, "run_id": "evaluate/a-0123456789"}
     results.write_metrics(folder / "metrics.csv", [number])
@@ -119,11 +134,17 @@ def replaced(path, old, new):
         ("metrics.csv", "fid_x8", "fid_x8,", "line 2: 17 cells"),
         ("../../plan.json", '"reduced"', '"reduce"', "'reduced'"),
         ("../../plan.json", "{", "", "plan.json"),
-        ("../../plan.json", '"patch_nums": [1]', '"patch_nums": 1', "suites.s.variants.a.patch_nums"),
+        (
+            "../../plan.json",
+            '"patch_nums": [1]',
+            '"patch_nums": 1',
+            "suites.s.variants.a.patch_nums",
+        ),
     ],
 )
 def test_a_damaged_or_foreign_job_is_one_line(job, file, old, new, said):
-    """Catches rows of an older plan, of another study or of another job that are gathered as this one's."""
+    """Catches rows of an older plan, of another study or of another job that are gathered as this
+    one's."""
     assert collected(job) == "fine"
     replaced(job / file, old, new)
     assert said in collected(job)
@@ -133,7 +154,9 @@ def test_damaged_images_are_one_line(job):
     """Catches a traceback of numpy for an .npz that a full disk cut off."""
     root, folder = job.parent.parent, job.parent.parent / "zero_shot" / "a-0123456789"
     shutil.copytree(job, folder)
-    replaced(root / "plan.json", '"folders": {', f'"folders": {{"zero_shot/a-0123456789": "{folder}", ')
+    replaced(
+        root / "plan.json", '"folders": {', f'"folders": {{"zero_shot/a-0123456789": "{folder}", '
+    )
     for name in ("row.json", "metrics.csv"):
         replaced(folder / name, "evaluate/", "zero_shot/")
     np.savez(folder / "strip.npz", original=np.zeros((1, 1, 2, 2), np.uint8))

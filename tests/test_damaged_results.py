@@ -1,4 +1,5 @@
-"""Results that are damaged, edited or mixed: one line that says what is wrong, never a traceback and never a wrong number."""
+"""Results that are damaged, edited or mixed: one line that says what is wrong, never a traceback
+and never a wrong number."""
 
 import json
 import shutil
@@ -15,7 +16,15 @@ from bench import figures, results, tables
 from bench.analysis import Results, run_verb
 
 TABLES = ("scores", "tokenizer", "latency", "claims")
-CLAIM = {"text": "a wins", "origin": "ours", "rule": "score", "variant": "a", "against": "b", "metric": "fid", "better": None}
+CLAIM = {
+    "text": "a wins",
+    "origin": "ours",
+    "rule": "score",
+    "variant": "a",
+    "against": "b",
+    "metric": "fid",
+    "better": None,
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +45,12 @@ def said(folder, what="tables", module=tables, write=None):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            run_verb(what, module, write or (lambda *made: drawn.append(made)), [str(folder), str(folder / "out")])
+            run_verb(
+                what,
+                module,
+                write or (lambda *made: drawn.append(made)),
+                [str(folder), str(folder / "out")],
+            )
     except SystemExit as end:
         assert str(end).startswith("error: ") and "\n" not in str(end)
         return str(end)
@@ -75,7 +89,8 @@ def test_a_row_that_stands_twice_is_refused(folder):
 
 
 def test_two_runs_of_one_number_are_refused(folder):
-    """Catches the same score of another run that is averaged as a further seed; an equal number, such as a cost, is one number."""
+    """Catches the same score of another run that is averaged as a further seed; an equal number,
+    such as a cost, is one number."""
     path = folder / "metrics.csv"
     row = line_of(path, ",200,fid_x8,,,,5,")
     other = row.replace("sample/v0-0", "sample/v0-1")
@@ -86,14 +101,26 @@ def test_two_runs_of_one_number_are_refused(folder):
 
 
 def test_what_no_suite_lists_is_in_no_number(folder):
-    """Catches rows of a former version of the study, such as another floor, that are mixed into a table."""
+    """Catches rows of a former version of the study, such as another floor, that are mixed into a
+    table."""
     before = Results.load(folder)
     runs, metrics = folder / "runs.csv", folder / "metrics.csv"
-    runs.write_text(runs.read_text() + "baselines/old-9,baselines,ok" + "," * (len(results.RUN_COLUMNS) - 3) + "\n")
+    runs.write_text(
+        runs.read_text()
+        + "baselines/old-9,baselines,ok"
+        + "," * (len(results.RUN_COLUMNS) - 3)
+        + "\n"
+    )
     row = line_of(metrics, "floor_fid_x8")
-    metrics.write_text(metrics.read_text() + row.replace("baselines/g-1", "baselines/old-9").replace("1.5", "99") + "\n")
+    metrics.write_text(
+        metrics.read_text()
+        + row.replace("baselines/g-1", "baselines/old-9").replace("1.5", "99")
+        + "\n"
+    )
     after = Results.load(folder)
-    assert after.metrics.equals(before.metrics) and "baselines/old-9" not in set(after.runs["run_id"])
+    assert after.metrics.equals(before.metrics) and "baselines/old-9" not in set(
+        after.runs["run_id"]
+    )
     names = after.variants("s")["a"]
     assert after.grid_value(names, "floor_fid_x8") == 1.5
 
@@ -128,7 +155,8 @@ def test_what_no_suite_lists_is_in_no_number(folder):
     ],
 )  # fmt: skip
 def test_damage_is_one_line(folder, file, old, new, words):
-    """Catches a traceback, or a number that is read askew, for each way in which a table can be damaged."""
+    """Catches a traceback, or a number that is read askew, for each way in which a table can be
+    damaged."""
     edit(folder / file, old, new)
     assert words in said(folder)
 
@@ -148,12 +176,18 @@ def test_a_cut_off_file_is_one_line(folder):
 
 
 def test_damaged_images_are_one_line(folder):
-    """Catches a traceback of zipfile or numpy, pickled objects that are loaded, and arrays that are no images."""
+    """Catches a traceback of zipfile or numpy, pickled objects that are loaded, and arrays that are
+    no images."""
     path = folder / "images.npz"
     whole = path.read_bytes()
     with np.load(path) as found:
         arrays = dict(found)
-    for damaged in (b"", b"no archive", whole[: len(whole) // 2], whole.replace(b"\x93NUMPY", b"\x93NUMPI")):
+    for damaged in (
+        b"",
+        b"no archive",
+        whole[: len(whole) // 2],
+        whole.replace(b"\x93NUMPY", b"\x93NUMPI"),
+    ):
         path.write_bytes(damaged)
         assert str(path) in said(folder, "figures", figures)
     for key, array, words in (
@@ -166,18 +200,46 @@ def test_damaged_images_are_one_line(folder):
         assert words in line and key in line
 
 
-MARKS = st.sampled_from(["", ",", '"', "\n", "0", "-1", "1e308", "nan", "x", "[", "}", "null", "\x00", "é", "9" * 30, " ", "\\", "{}"])
+MARKS = st.sampled_from(
+    [
+        "",
+        ",",
+        '"',
+        "\n",
+        "0",
+        "-1",
+        "1e308",
+        "nan",
+        "x",
+        "[",
+        "}",
+        "null",
+        "\x00",
+        "é",
+        "9" * 30,
+        " ",
+        "\\",
+        "{}",
+    ]
+)
 
 
 @pytest.mark.parametrize("file", ["metrics.csv", "runs.csv"])
-@pytest.mark.parametrize("what, module, examples", [("tables", tables, 60), ("figures", figures, 12)])
+@pytest.mark.parametrize(
+    "what, module, examples", [("tables", tables, 60), ("figures", figures, 12)]
+)
 def test_no_edit_ends_in_a_traceback(made, tmp_path, file, what, module, examples):
-    """Catches any edit of a table, a character or a few exchanged for others, that ends in a traceback."""
+    """Catches any edit of a table, a character or a few exchanged for others, that ends in a
+    traceback."""
     text = (made / file).read_text(encoding="utf-8")
     folder = shutil.copytree(made, tmp_path / "results")
 
     @settings(max_examples=examples)
-    @given(st.lists(st.tuples(st.integers(0, len(text)), st.integers(0, 8), MARKS), min_size=1, max_size=2))
+    @given(
+        st.lists(
+            st.tuples(st.integers(0, len(text)), st.integers(0, 8), MARKS), min_size=1, max_size=2
+        )
+    )
     def tried(edits):
         changed = text
         for place, length, mark in edits:
@@ -188,12 +250,23 @@ def test_no_edit_ends_in_a_traceback(made, tmp_path, file, what, module, example
     tried()
 
 
-VALUES = st.none() | st.booleans() | st.integers(-2, 3) | st.just(1e308) | st.text("a_-/é$", max_size=3) | st.just([]) | st.just({})
+VALUES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 3)
+    | st.just(1e308)
+    | st.text("a_-/é$", max_size=3)
+    | st.just([])
+    | st.just({})
+)
 
 
-@pytest.mark.parametrize("what, module, examples", [("tables", tables, 60), ("figures", figures, 12)])
+@pytest.mark.parametrize(
+    "what, module, examples", [("tables", tables, 60), ("figures", figures, 12)]
+)
 def test_no_study_row_ends_in_a_traceback(made, tmp_path, what, module, examples):
-    """Catches a setting of the study's row that is missing or of another kind, and ends in a traceback."""
+    """Catches a setting of the study's row that is missing or of another kind, and ends in a
+    traceback."""
     rows = results.read_rows(made / "runs.csv", results.RUN_COLUMNS)
     study = next(row for row in rows if row["stage"] == "study")
     about = json.loads(study["config_json"])
@@ -212,7 +285,9 @@ def test_no_study_row_ends_in_a_traceback(made, tmp_path, what, module, examples
         else:
             part[path[-1]] = value
         row = {**study, "config_json": json.dumps(changed)}
-        results.write_runs(folder / "runs.csv", [row if other is study else other for other in rows])
+        results.write_runs(
+            folder / "runs.csv", [row if other is study else other for other in rows]
+        )
         said(folder, what, module)
 
     tried()
@@ -221,6 +296,12 @@ def test_no_study_row_ends_in_a_traceback(made, tmp_path, what, module, examples
 def paths_of(value, at=()):
     """Where every part of a JSON value stands."""
     yield at
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inside = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, part in inside:
         yield from paths_of(part, (*at, key))

@@ -29,7 +29,9 @@ NASTY = [
 def shown(caption):
     """A caption as the HTML report shows it, and what docutils complained of."""
     source = jinja2.Environment().from_string(caption + "\n").render()
-    parts = publish_parts(source, writer_name="html", settings_overrides={"report_level": 1, "warning_stream": False})
+    parts = publish_parts(
+        source, writer_name="html", settings_overrides={"report_level": 1, "warning_stream": False}
+    )
     body = parts["body"]
     assert body.count("<") == 2 and body.startswith("<p>"), body
     return " ".join(html.unescape(re.sub(r"<[^>]*>", "", body)).split())
@@ -37,15 +39,19 @@ def shown(caption):
 
 @pytest.mark.parametrize("text", NASTY)
 def test_nasty_text_comes_out_of_a_caption(text):
-    """Catches a claim that vanishes as a comment, or is rendered as a list, a title, a link or a formula."""
+    """Catches a claim that vanishes as a comment, or is rendered as a list, a title, a link or a
+    formula."""
     assert shown(escaping.rst(text)) == escaping.visible(text)
-    assert shown(f"{escaping.rst(text)} and {escaping.rst(text)}: {escaping.rst(text)}") == "{0} and {0}: {0}".format(
-        escaping.visible(text)
-    )
+    assert shown(
+        f"{escaping.rst(text)} and {escaping.rst(text)}: {escaping.rst(text)}"
+    ) == "{0} and {0}: {0}".format(escaping.visible(text))
     assert escaping.plain(escaping.rst(text)) == escaping.visible(text)
 
 
-@given(st.text(st.characters(codec=None), min_size=1) | st.text("\\*`_|:.-=+#{}%<>()[]1ai &@~\n", min_size=1, max_size=12))
+@given(
+    st.text(st.characters(codec=None), min_size=1)
+    | st.text("\\*`_|:.-=+#{}%<>()[]1ai &@~\n", min_size=1, max_size=12)
+)
 def test_any_text_comes_out_of_a_caption(text):
     """Catches markup that no list of examples names."""
     if escaping.visible(text):
@@ -54,7 +60,8 @@ def test_any_text_comes_out_of_a_caption(text):
 
 @given(st.text("\\*`_|:.-=1ai ?!", max_size=8))
 def test_a_sentence_has_one_full_stop(text):
-    """Catches a claim `1` whose full stop makes a list of the caption, and a stop cut off from its backslash."""
+    """Catches a claim `1` whose full stop makes a list of the caption, and a stop cut off from its
+    backslash."""
     assert shown(escaping.sentence(text)) == escaping.visible(text).rstrip(".") + "."
 
 

@@ -1,4 +1,5 @@
-"""Figures of many variants, of long names, and of names in any script: all is there, nothing lies over something else."""
+"""Figures of many variants, of long names, and of names in any script: all is there, nothing lies
+over something else."""
 
 import itertools
 import warnings
@@ -18,14 +19,19 @@ LONG = "a variant with the number {i} and a name that tells all about its settin
 
 
 def study(folder, count, pattern=NAMES, **more):
-    return Results.load(build(folder, [pattern.format(i=i, w=1 + i / 10, h=i % 3) for i in range(count)], **more))
+    return Results.load(
+        build(folder, [pattern.format(i=i, w=1 + i / 10, h=i % 3) for i in range(count)], **more)
+    )
 
 
 def texts_of(figure):
-    """Visible texts by what they are, with their places; ticks outside of the limits are not drawn."""
+    """Visible texts by what they are, with their places; ticks outside of the limits are not
+    drawn."""
     figure.canvas.draw()
     found = []
-    for artist in figure.findobj(lambda a: isinstance(a, Text) and a.get_visible() and a.get_text().strip()):
+    for artist in figure.findobj(
+        lambda a: isinstance(a, Text) and a.get_visible() and a.get_text().strip()
+    ):
         if not any(axes.get_visible() is False for axes in [artist.axes] if axes is not None):
             found.append((artist.get_text(), artist.get_window_extent()))
     return found
@@ -35,7 +41,11 @@ def overlap(one, other):
     """Share of the smaller box that the other one covers."""
     width = min(one.x1, other.x1) - max(one.x0, other.x0)
     height = min(one.y1, other.y1) - max(one.y0, other.y0)
-    return 0 if min(width, height) <= 0 else width * height / min(one.width * one.height, other.width * other.height)
+    return (
+        0
+        if min(width, height) <= 0
+        else width * height / min(one.width * one.height, other.width * other.height)
+    )
 
 
 CASES = [(name, *case) for name in FIGURES for case in ((2, LONG), (7, NAMES), (30, NAMES))]
@@ -50,7 +60,9 @@ def test_every_name_can_be_read(tmp_path, name, count, pattern):
     whole = figure.bbox.expanded(1.01, 1.01)
     long = [(text, box) for text, box in shown if len(text) > 5]
     for text, box in long:
-        assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1, f"{text!r} is cut off"
+        assert (
+            whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1
+        ), f"{text!r} is cut off"
     straight = [(text, box) for text, box in long if "\n" not in text or count > 12]
     for (text, box), (other, place) in itertools.combinations(straight, 2):
         assert overlap(box, place) < 0.1, f"{text!r} lies over {other!r}"
@@ -61,24 +73,29 @@ def test_every_name_can_be_read(tmp_path, name, count, pattern):
 
 
 def test_a_hundred_variants_are_looked_up_once(tmp_path, monkeypatch):
-    """Catches rows that are searched again for every panel, line and caption: minutes at a hundred variants."""
+    """Catches rows that are searched again for every panel, line and caption: minutes at a hundred
+    variants."""
     results, calls = study(tmp_path, 30), []
     search = Results._select
-    monkeypatch.setattr(Results, "_select", lambda self, *what: calls.append(what) or search(self, *what))
+    monkeypatch.setattr(
+        Results, "_select", lambda self, *what: calls.append(what) or search(self, *what)
+    )
     for name in ("fid", "per_scale"):
         plt.close(getattr(figures, f"figure_{name}")(results, "s")[0])
     assert len(calls) == len(set(calls)) > 30
 
 
 SCRIPTS = [
-    "中文 名字", "Кириллица", "αβγ δ", "😀 emoji", "e\u0301 combined", "नमस्ते", "السلام", "עברית", "한국어", "\u200bzero width", "tab\tand\nbreak",
-    "$x$ and $y", "_hidden", "__x__", "a^2_3", "100 %", "#1", "back\\slash", "{braces}", "a & b < c", "\\$x\\$", "x--y", "\ue000 private",
-    "\x07 bell",
+    "中文 名字", "Кириллица", "αβγ δ", "😀 emoji", "e\u0301 combined", "नमस्ते", "السلام", "עברית", "한국어",
+    "\u200bzero width", "tab\tand\nbreak",
+    "$x$ and $y", "_hidden", "__x__", "a^2_3", "100 %", "#1", "back\\slash", "{braces}", "a & b < c", "\\$x\\$", "x--y",
+    "\ue000 private", "\x07 bell",
 ]  # fmt: skip
 
 
 def test_names_of_any_script_are_drawn(tmp_path):
-    """Catches empty boxes, warnings of missing glyphs, names that are read as formulas and names that a legend hides."""
+    """Catches empty boxes, warnings of missing glyphs, names that are read as formulas and names
+    that a legend hides."""
     results = Results.load(build(tmp_path, SCRIPTS))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -87,13 +104,24 @@ def test_names_of_any_script_are_drawn(tmp_path):
             shown = {text.replace("\\$", "$").strip() for text, _ in texts_of(figure)}
             write_figure(tmp_path / name, figure, caption)
             if name != "samples":
-                assert {"Кириллица", "_hidden", "$x$ and $y", "100 %", "é combined", "{braces}", "tab and break"} <= shown
+                assert {
+                    "Кириллица",
+                    "_hidden",
+                    "$x$ and $y",
+                    "100 %",
+                    "é combined",
+                    "{braces}",
+                    "tab and break",
+                } <= shown
                 assert {"\\u200bzero width", "\\ue000 private"} <= shown
-    assert (tmp_path / "fid.png").stat().st_size and "_hidden" in (tmp_path / "fid.svg").read_text(encoding="utf-8")
+    assert (tmp_path / "fid.png").stat().st_size and "_hidden" in (tmp_path / "fid.svg").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_what_no_font_has_is_escaped(monkeypatch):
-    """Catches a box instead of a letter on a machine without a font for it; a font that is there is used."""
+    """Catches a box instead of a letter on a machine without a font for it; a font that is there is
+    used."""
     from bench import glyphs
 
     monkeypatch.setattr(glyphs, "covered", lambda: frozenset(map(ord, "abc é")))
@@ -102,12 +130,21 @@ def test_what_no_font_has_is_escaped(monkeypatch):
 
 
 def test_rows_hold_classes_by_label(tmp_path):
-    """Catches a grid of samples whose rows are seeds modulo classes though the labels are known; class names stand beside them."""
+    """Catches a grid of samples whose rows are seeds modulo classes though the labels are known;
+    class names stand beside them."""
     labels = np.array([2, 0, 1, 2, 0, 1, 1, 2, 0, 0, 0, 0])
-    images = {"real/classes": np.array(["cat", "dog", "$ cow"]), "real/labels": labels, "sample/v0-0/labels": labels}
+    images = {
+        "real/classes": np.array(["cat", "dog", "$ cow"]),
+        "real/labels": labels,
+        "sample/v0-0/labels": labels,
+    }
     drawn, _ = figures.figure_samples(study(tmp_path, 1, images=images), "s")
     panel = drawn.axes[0]
-    assert [mark.get_text() for mark in panel.get_yticklabels()] == ["cat", "dog", "\\$ cow"] and panel.get_ylabel() == "class"
+    assert [mark.get_text() for mark in panel.get_yticklabels()] == [
+        "cat",
+        "dog",
+        "\\$ cow",
+    ] and panel.get_ylabel() == "class"
     mosaic = panel.images[0].get_array()
     # shade of image i is 20 i; the images of class 0 are 1, 4, 8, 9, ...
     assert mosaic[::5, ::5, 0][:, :3].tolist() == [[20, 80, 160], [40, 100, 120], [0, 60, 140]]

@@ -1,0 +1,93 @@
+"""Means over training seeds with their intervals, paired differences, the rule of a verdict, and how they are written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with the half width of its 95 % t-interval; half is None for one value."""
+
+    mean: float
+    half: float | None
+    count: int
+
+    @property
+    def low(self) -> float:
+        return self.mean - (self.half or 0.0)
+
+    @property
+    def high(self) -> float:
+        return self.mean + (self.half or 0.0)
+
+
+def estimate(values: Iterable[float]) -> Estimate | None:
+    """Mean and t-interval (Student 1908) of the finite values; None when there is none."""
+    found = np.array([v for v in values if math.isfinite(v)], dtype=float)
+    if not len(found):
+        return None
+    half = None
+    if len(found) > 1:
+        half = float(student.ppf((1 + CONFIDENCE) / 2, len(found) - 1) * found.std(ddof=1) / math.sqrt(len(found)))
+        half = 0.0 if half < 1e-12 * abs(found.mean()) else half  # equal numbers, but for the rounding of their mean
+    return Estimate(float(found.mean()), half, len(found))
+
+
+def paired(first: pd.Series, second: pd.Series) -> Estimate | None:
+    """Second minus first over the index values (training seeds, rounds) that both have."""
+    common = first.index.intersection(second.index)
+    return estimate(second[common].to_numpy() - first[common].to_numpy())
+
+
+def verdict(difference: Estimate | None, lower_is_claimed: bool = True) -> str:
+    """`yes` when the paired interval excludes 0 in the claimed direction, `no` in the other, else `not decided`."""
+    if difference is None or difference.half is None or difference.low <= 0 <= difference.high:
+        return "not decided"
+    return "yes" if (difference.high < 0) == lower_is_claimed else "no"
+
+
+def show(value: float | None, digits: int = 3) -> str:
+    """A number with so many significant digits; `-` for a missing one."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    if value == 0:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e9:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:,.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def _decimals(half: float) -> int:
+    """Decimals that show two digits of an uncertainty."""
+    return min(6, max(0, 1 - math.floor(math.log10(half))))
+
+
+def show_estimate(found: Estimate | None) -> str:
+    """`mean ± half`, the half width with two digits; a lone value says that it is one."""
+    if found is None:
+        return "-"
+    if found.half is None:
+        return f"{show(found.mean)} (one seed, no interval)"
+    if found.half == 0:
+        return f"{show(found.mean)} ± 0"
+    places = _decimals(found.half)
+    return f"{found.mean:,.{places}f} ± {found.half:,.{places}f}"
+
+
+def show_difference(found: Estimate | None) -> str:
+    """`+mean [low, high]`."""
+    if found is None:
+        return "-"
+    if found.half is None:
+        return f"{found.mean:+.3g} (one seed, no interval)"
+    places = _decimals(found.half) if found.half else 3
+    return f"{found.mean:+.{places}f} [{found.low:+.{places}f}, {found.high:+.{places}f}]"
