@@ -150,8 +150,8 @@ def _sampler_problems(one: Resolved) -> Iterator[str]:
         )
     if "sampling_probability" in suite.tables and not suite.sweep.thresholds:
         yield "tables: 'sampling_probability' needs sweep.thresholds, such as [0.05, 0.1]"
-    if "sampling_probability" in suite.tables and all(
-        sampler.refine_steps or sampler.sr_steps for sampler in samplers
+    if "sampling_probability" in suite.tables and not any(
+        sampler.draws_once for sampler in samplers
     ):
         yield (
             "tables: 'sampling_probability' needs a variant that draws each token once "
