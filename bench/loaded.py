@@ -296,6 +296,15 @@ class Results:
             raise ValueError(f"{where}: two values, {found[0]:g} and {found[1]:g}; collect again")
         return float(found[0]) if len(found) else None
 
+    def grid_scales(self, names: dict[str, Any], metric: str) -> pd.Series:
+        """The one value of such a metric at every scale that has one. Raises ValueError for two."""
+        rows = self.of_grid(names, metric).dropna(subset=["scale", "value"])
+        several = rows.groupby("scale")["value"].nunique()
+        if (several > 1).any():
+            where = f"{metric} of tokenizer {names['tokenizer']}, schedule {names['patch_nums']}"
+            raise ValueError(f"{where}: two values at scale {several.idxmax():g}; collect again")
+        return rows.drop_duplicates("scale").set_index("scale")["value"]
+
     def grids(self, suite: str) -> dict[str, dict[str, Any]]:
         """The different tokenizers and schedules of a suite: a label and the identity of one variant that uses it."""
         found: dict[tuple, dict[str, Any]] = {}
@@ -386,6 +395,10 @@ class Results:
     def _latency(self, suite: str, metric: str) -> pd.DataFrame:
         run, rows = self.latency_run(suite), self.rows_of(metric)
         rows = rows[rows["run_id"] == (run["run_id"] if run is not None else "")].copy()
+        double = rows.duplicated(["model", "sampler", "num_images", "scale", "repeat"])
+        if double.any():
+            batch = rows.loc[double, "num_images"].iloc[0]
+            raise ValueError(f"{metric} of suite {suite}, batch {batch}: timed twice; collect again")
         named: dict[tuple, list[str]] = {}
         for variant, names in self.variants(suite).items():
             named.setdefault((names["timed"], names["sampler"]), []).append(variant)
