@@ -53,9 +53,12 @@ from .figures_distill import figure_distillation  # noqa: F401 (found by name)
 from .figures_floors import figure_floors  # noqa: F401
 from .figures_images import figure_growth, figure_samples  # noqa: F401
 from .figures_scores import figure_fid, floor_count  # noqa: F401
-from .figures_strips import figure_zero_shot_strips  # noqa: F401
 from .figures_sweep import figure_guidance, figure_heat_maps, figure_refine_steps  # noqa: F401 (found by name)
-from .figures_zero_shot import figure_error_propagation, figure_zero_shot  # noqa: F401 (found by name)
+from .figures_zero_shot import (  # noqa: F401 (found by name)
+    figure_error_propagation,
+    figure_zero_shot,
+    figure_zero_shot_strips,
+)
 from .sheets import by_grid, by_variant, sheet
 
 # ---------------------------------------------------------------- scales

@@ -133,6 +133,10 @@ class Results:
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """A value that is computed when first asked for: figures of many variants ask for one
         thousands of times."""
+        if self.known.get("rows") is not self.metrics:  # rows that were replaced are searched afresh
+            images = {name: self.known[name] for name in ("images",) if name in self.known}
+            self.known.clear()
+            self.known.update(images, rows=self.metrics)
         if key not in self.known:
             self.known[key] = make()
         return self.known[key]
@@ -144,7 +148,9 @@ class Results:
             {**self.suite(suite), "variants": Record({name: variants[name] for name in names})}
         )
         about = Record({**self.about, "suites": Record({**self.about["suites"], suite: part})})
-        return Results(self.folder, self.metrics, self.runs, about, self.known)
+        found = Results(self.folder, self.metrics, self.runs, about, self.known)
+        vars(found)["jobs"] = self.jobs
+        return found
 
     @property
     def images(self) -> dict[str, np.ndarray]:
@@ -315,12 +321,8 @@ class Results:
 
     # ------------------------------------------------------------ runs
 
-    @property
+    @cached_property
     def jobs(self) -> pd.DataFrame:
-        """Runs by what their settings stand for."""
-        return self.once("jobs", self._jobs)
-
-    def _jobs(self) -> pd.DataFrame:
         """Runs with the names that their settings stand for: tokenizer, grid, model and sampler hash, train_seed, snapshots."""
         found = []
         for row in self.runs[self.runs["stage"].isin(STAGES)].to_dict("records"):
