@@ -53,9 +53,12 @@ from .figures_distill import figure_distillation  # noqa: F401 (found by name)
 from .figures_floors import figure_floors  # noqa: F401
 from .figures_images import figure_growth, figure_samples  # noqa: F401
 from .figures_scores import figure_fid, floor_count  # noqa: F401
-from .figures_strips import figure_zero_shot_strips  # noqa: F401
 from .figures_sweep import figure_guidance, figure_heat_maps, figure_refine_steps  # noqa: F401 (found by name)
-from .figures_zero_shot import figure_error_propagation, figure_zero_shot  # noqa: F401 (found by name)
+from .figures_zero_shot import (  # noqa: F401 (found by name)
+    figure_error_propagation,
+    figure_zero_shot,
+    figure_zero_shot_strips,
+)
 from .sheets import by_grid, by_variant, sheet
 
 # ---------------------------------------------------------------- scales
@@ -95,13 +98,14 @@ def _code_usage(axes: np.ndarray, results: Results, suite: str) -> None:
     panel, quarters = axes[0, 0], {}
     for i, (grid, names) in enumerate(results.grids(suite).items()):
         metrics = ("code_perplexity", "codes_usable", "scale_collapsed")
-        parts = {metric: results.of_grid(names, metric).set_index("scale")["value"] for metric in metrics}
+        parts = {metric: results.grid_scales(names, metric) for metric in metrics}
         sides = [(k, side) for k, side in enumerate(names["patch_nums"]) if pd.notna(parts["code_perplexity"].get(float(k)))]
         if not sides:
             continue
         values = [parts["code_perplexity"][k] for k, _ in sides]
         panel.plot([side for _, side in sides], values, label=text(grid), alpha=0.9, **look(i))
-        quarters |= {side: parts["codes_usable"][k] / 4 for k, side in sides}
+        usable = parts["codes_usable"]
+        quarters |= {side: usable[k] / 4 for k, side in sides if k in usable}
         for (k, side), value in zip(sides, values):
             if parts["scale_collapsed"].get(float(k)) == 1:
                 panel.plot([side], [value], "o", markersize=9, markerfacecolor="none", color=RED)
@@ -118,7 +122,7 @@ def _code_usage(axes: np.ndarray, results: Results, suite: str) -> None:
         line = [quarters[side] for side in sides]
         panel.plot(sides, line, color="0.35", linestyle=":", linewidth=1, label="quarter of usable codes")
         panel.set_ylim(0, 1.12 * max(np.max(line.get_ydata()) for line in panel.lines))
-    else:
+    elif not panel.lines:
         blank(panel, "no tokenizer was read")
     panel.set_ylabel("perplexity of the codes (codes)")
     side_ticks(panel, results, suite)

@@ -133,6 +133,10 @@ class Results:
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """A value that is computed when first asked for: figures of many variants ask for one
         thousands of times."""
+        if self.known.get("rows") is not self.metrics:  # rows that were replaced are searched afresh
+            images = {name: self.known[name] for name in ("images",) if name in self.known}
+            self.known.clear()
+            self.known.update(images, rows=self.metrics)
         if key not in self.known:
             self.known[key] = make()
         return self.known[key]
@@ -144,7 +148,9 @@ class Results:
             {**self.suite(suite), "variants": Record({name: variants[name] for name in names})}
         )
         about = Record({**self.about, "suites": Record({**self.about["suites"], suite: part})})
-        return Results(self.folder, self.metrics, self.runs, about, self.known)
+        found = Results(self.folder, self.metrics, self.runs, about, self.known)
+        vars(found)["jobs"] = self.jobs
+        return found
 
     @property
     def images(self) -> dict[str, np.ndarray]:
@@ -296,6 +302,15 @@ class Results:
             raise ValueError(f"{where}: two values, {found[0]:g} and {found[1]:g}; collect again")
         return float(found[0]) if len(found) else None
 
+    def grid_scales(self, names: dict[str, Any], metric: str) -> pd.Series:
+        """The one value of such a metric at every scale that has one. Raises ValueError for two."""
+        rows = self.of_grid(names, metric).dropna(subset=["scale", "value"])
+        several = rows.groupby("scale")["value"].nunique()
+        if (several > 1).any():
+            where = f"{metric} of tokenizer {names['tokenizer']}, schedule {names['patch_nums']}"
+            raise ValueError(f"{where}: two values at scale {several.idxmax():g}; collect again")
+        return rows.drop_duplicates("scale").set_index("scale")["value"]
+
     def grids(self, suite: str) -> dict[str, dict[str, Any]]:
         """The different tokenizers and schedules of a suite: a label and the identity of one variant that uses it."""
         found: dict[tuple, dict[str, Any]] = {}
@@ -306,12 +321,8 @@ class Results:
 
     # ------------------------------------------------------------ runs
 
-    @property
+    @cached_property
     def jobs(self) -> pd.DataFrame:
-        """Runs by what their settings stand for."""
-        return self.once("jobs", self._jobs)
-
-    def _jobs(self) -> pd.DataFrame:
         """Runs with the names that their settings stand for: tokenizer, grid, model and sampler hash, train_seed, snapshots."""
         found = []
         for row in self.runs[self.runs["stage"].isin(STAGES)].to_dict("records"):
@@ -386,6 +397,10 @@ class Results:
     def _latency(self, suite: str, metric: str) -> pd.DataFrame:
         run, rows = self.latency_run(suite), self.rows_of(metric)
         rows = rows[rows["run_id"] == (run["run_id"] if run is not None else "")].copy()
+        double = rows.duplicated(["model", "sampler", "num_images", "scale", "repeat"])
+        if double.any():
+            batch = rows.loc[double, "num_images"].iloc[0]
+            raise ValueError(f"{metric} of suite {suite}, batch {batch}: timed twice; collect again")
         named: dict[tuple, list[str]] = {}
         for variant, names in self.variants(suite).items():
             named.setdefault((names["timed"], names["sampler"]), []).append(variant)

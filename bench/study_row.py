@@ -185,7 +185,7 @@ class JobPart(Part):
 class StudyPart(Part):
     study: str
     reduced: str | None
-    suites: dict[Name, SuitePart]
+    suites: dict[Name, SuitePart] = Field(min_length=1)
     evaluation: EvaluationPart
     features: FeaturesPart
     dataset: DatasetPart

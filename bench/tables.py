@@ -138,7 +138,7 @@ def _tokenizer_rows(results: Results, grid: str, names: dict) -> list[dict[str, 
     whole = {"Error train (mse)": number(errors["train"]), "Error held-out (mse)": number(errors["test"])}
     rows: list[dict[str, str]] = [head | whole]
     metrics = ("codes_used", "code_perplexity", "codes_usable", "scale_collapsed")
-    parts = {metric: results.of_grid(names, metric).set_index("scale")["value"] for metric in metrics}
+    parts = {metric: results.grid_scales(names, metric) for metric in metrics}
     for k, side in enumerate(names["patch_nums"]):
         value = {metric: part.get(float(k)) for metric, part in parts.items()}
         rows.append({

@@ -56,8 +56,7 @@ def said(folder, what="tables", module=tables, write=None):
         return str(end)
     finally:
         plt.close("all")
-    assert drawn
-    return "fine"
+    return "fine" if drawn else "nothing"
 
 
 def edit(path, old, new, count=1):
