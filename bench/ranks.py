@@ -103,7 +103,8 @@ class Ranks:
                     self._leave()
                 time.sleep(0.5)
         except RuntimeError:
-            os._exit(1)
+            if self.store is not None:  # else all work is done, and the first process has left with the store
+                os._exit(1)
 
 
 def join() -> Ranks:

@@ -205,7 +205,13 @@ def main(
         ranks.connect(run.device)
         run.out.mkdir(parents=True, exist_ok=True)
         with alone(run.out, run.say) if ranks.first else nullcontext():
-            sys.exit(_run(run, work, options.record))
+            code = _run(run, work, options.record)
+        if ranks.world > 1:
+            # threads of torch.distributed may abort a process that tears down its interpreter, after all work is done
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        sys.exit(code)
     except (ValueError, OSError) as error:
         ranks.report()
         ranks.end(1)

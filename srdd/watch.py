@@ -69,8 +69,6 @@ class Watched:
     between scales, by `check`. temperature: what the sampler will divide logits by.
     """
 
-    COLD = 1e-10  # only a temperature below it can make a sound network's logits infinite
-
     def __init__(
         self,
         denoise: Callable[..., torch.Tensor],
@@ -97,8 +95,8 @@ class Watched:
     def _look(self, logits_BlV: torch.Tensor) -> torch.Tensor:
         """A number that is finite where every logit is, also over the temperature."""
         double = torch.float64 if logits_BlV.dtype == torch.float64 else torch.float32
-        if self.temperature >= self.COLD:
-            return logits_BlV.sum(dtype=double)  # a third of the time of a maximum
+        if self.temperature >= 1.0:
+            return logits_BlV.sum(dtype=double)  # half of the time of a maximum
         low, high = logits_BlV.aminmax()
         # a division may be a product with 1 / temperature
         return torch.maximum(high, -low).to(double).clamp(min=1.0) / self.temperature
@@ -126,9 +124,10 @@ class Watched:
 
     def _refuse(self, k: int, look: float) -> None:
         if not math.isfinite(look):
-            if look > 0 and self.temperature < self.COLD:
+            if look > 0 and self.temperature < 1.0:
                 raise ValueError(
-                    f"temperature {self.temperature}: makes logits of scale {k} infinite; raise it"
+                    f"temperature {self.temperature}: makes logits of scale {k} infinite; raise "
+                    "it, or load or train weights of sound size"
                 )
             raise ValueError(
                 f"logits of scale {k} are no numbers: weights, codes or inputs hold NaN or inf, "

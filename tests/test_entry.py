@@ -155,13 +155,16 @@ def test_a_temperature_that_makes_logits_infinite(make_model, make_ladder, tempe
     """Catches a legal temperature at which every token is the last code; a small one that fits
     draws the likeliest."""
     model, ladder = make_model(), make_ladder(SCHEDULE)
+    with pytest.raises(ValueError, match="temperature"):
+        SamplerConfig(temperature=temperature)
+    unchecked = SamplerConfig().model_copy(update={"temperature": temperature})
     with pytest.raises(ValueError, match="temperature .* infinite; raise it"):
-        generate(model, ladder, ONE, [0], SamplerConfig(temperature=temperature))
-    with pytest.raises(ValueError, match="temperature 1e-30: makes logits of scale 0 infinite"):
+        generate(model, ladder, ONE, [0], unchecked)
+    with pytest.raises(ValueError, match="temperature 0.001: makes logits of scale 0 infinite; raise"):
         large = make_model()
-        large.head.weight.data *= 1e10
-        generate(large, ladder, ONE, [0], SamplerConfig(temperature=1e-30))
-    cold = generate(model, ladder, ONE, [0], SamplerConfig(temperature=1e-6))[0]
+        large.head.weight.data *= 1e36
+        generate(large, ladder, ONE, [0], SamplerConfig(temperature=0.001))
+    cold = generate(model, ladder, ONE, [0], SamplerConfig(temperature=0.001))[0]
     assert torch.equal(cold, generate(model, ladder, ONE, [0], SamplerConfig(top_k=1))[0])
 
 

@@ -50,7 +50,7 @@ class Bench:
         self.root = root
         changes = {f"bases/var/model/{key}": value for key, value in MODEL.items()}
         changes |= {f"bases/var/training/{key}": value for key, value in TRAINING.items()}
-        self.plan = load_study(edited(root, **changes, **{"evaluation/num_images": 101, "evaluation/batch_size": 40}))
+        self.plan = load_study(edited(root, **changes, **{"evaluation/num_images": 101, "evaluation/batch_size": 40, "suites/guidance": ...}))
         for stage in ("prepare", "tokenizer", "encode", "train", "sample"):
             for mark in ("hNone", "h0") if stage == "train" else ("",):
                 code, text = self.call(run_id := self.find(stage, mark), self.words(run_id))

@@ -166,7 +166,7 @@ def test_a_comment_retrains_nothing_and_code_reruns_what_depends_on_it(project):
     assert not {"prepare_job", "features_job", "tokenizer_job", "encode_job"} & set(rerun)
     path = project / "bench" / "metrics.py"
     text = path.read_text()
-    path.write_text(text.replace("MIN_IMAGES = 100", "MIN_IMAGES = 99"))
+    path.write_text(text.replace("subset = min(1000,", "subset = min(999,"))
     rerun = again(project)
     path.write_text(text)
     assert {"evaluate_job", "baselines_job"} <= set(rerun) and not {"train_job", "sample_job", "tokenizer_job"} & set(rerun)

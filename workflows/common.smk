@@ -283,6 +283,14 @@ def published_outputs(what):
     """Names of the figures or tables that the published rows can make: those of the suites that were published."""
     if not (PUBLISHED / "runs.csv").is_file():
         return []
-    study = next(row for row in read_rows(PUBLISHED / "runs.csv", RUN_COLUMNS) if row["stage"] == "study")
-    suites = json.loads(study["config_json"])["suites"]
+    try:
+        study = [row for row in read_rows(PUBLISHED / "runs.csv", RUN_COLUMNS) if row["stage"] == "study"]
+        suites = json.loads(study[0]["config_json"])["suites"]
+    except (ValueError, LookupError) as error:
+        line = " ".join(str(error).split())
+        if config.get("results") == "published":
+            stop(line)
+        if workflow.is_main_process and what == "figures":
+            print(f"warning: {line}; what is published is left out", file=sys.stderr)
+        return []
     return [f"{suite}_{name}" for suite, about in suites.items() for name in about[what]]
