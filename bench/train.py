@@ -19,6 +19,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from srdd.checkpoint import load_model, save_model
+from srdd.compiling import check_compiler
 from srdd.config import ModelConfig
 from srdd.corruption import corrupted, mask_within_scales
 from srdd.loss import linear_cross_entropy, token_losses
@@ -96,6 +97,8 @@ class Trainer:
         # an unconditional model knows one label only, "no class", which is row 0 of its embedding
         self.labels = labels if self.model_config.conditional else {s: np.zeros_like(x) for s, x in labels.items()}
         self.model = self.first_model().to(run.device)
+        if self.config.compile:
+            check_compiler(run.device)
         self.hidden = torch.compile(self.model.hidden) if self.config.compile else self.model.hidden
         self.learner = self.shared(Learner(self.model, self.loss))
         groups = parameter_groups(self.model, self.config.weight_decay)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from .compiling import check_compiler
 from .config import ModelConfig
 from .contracts import check_mask
 from .masks import named_mask, scale_of_token
@@ -208,6 +209,8 @@ class ScaleTransformer(nn.Module):
     def compile_step(self, **options) -> None:
         """Compile `step`: one graph without a break for each scale and batch size (VAR, section 3.3), on a GPU captured and replayed as one
         CUDA graph; the same numbers up to rounding. options: of torch.compile. One batch is drawn at a time from then on."""
+        if "backend" not in options:
+            check_compiler(self.position.device)
         if self.position.is_cuda:
             options = {"mode": "reduce-overhead", **options}
         step = torch.compile(ScaleTransformer.step, dynamic=False, fullgraph=True, **options)

@@ -34,7 +34,7 @@ STUDY = ROOT / "workflows" / "config" / "fashion.yaml"
 )
 def test_targets_may_stand_before_and_after_the_study(words):
     """Catches a target that snakemake takes for another study, because its --configfile takes several words."""
-    found, place = arranged(words.format(STUDY).split())
+    found, place = arranged([word.format(STUDY) for word in words.split()])
     assert place == ROOT and sorted(word for word in found if word != "--") == sorted(["all", f"--configfile={STUDY}"])
     assert found.index("all") == 0 or found[found.index("all") - 1] == "--"
 

@@ -217,6 +217,7 @@ def test_compiled_step_equals_eager(make_model, make_ladder, history, patch_nums
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+@pytest.mark.skipif(" " in torch.__file__, reason="torch.compile cannot work from a folder whose name holds a space")
 @torch.no_grad()
 def test_compiled_code_equals_eager(make_model):
     """Catches generated code that computes something else; inductor, one scale of two, refined passes included."""
@@ -279,3 +280,11 @@ def test_cost_is_what_a_hand_counts(make_model):
             attention = depth * 2 * D * seen
             expected += 2 * n * (b * (token + attention) + D * V)  # the head: once, guidance comes before it
         assert cost.flops == expected
+
+
+def test_a_compiler_that_cannot_work_is_refused(make_model, monkeypatch):
+    """Catches a thousand lines of a C++ compiler where torch lies below `My Projects`."""
+    monkeypatch.setattr(torch, "__file__", "/home/me/My Projects/.venv/torch/__init__.py")
+    with pytest.raises(ValueError, match="compile: torch's compiler cannot work from '/home/me/My Projects/"):
+        make_model().compile_step()
+    make_model().compile_step(backend="aot_eager")
