@@ -1,4 +1,4 @@
-"""Whether torch.compile can work here: its C++ compiler is given paths that a space tears apart (PyTorch 2, ASPLOS 2024)."""
+"""Whether torch.compile can work here, for VAR and all others: its C++ compiler is given paths that a space tears apart."""
 
 from __future__ import annotations
 
