@@ -1,6 +1,7 @@
 # What all rules share: the study, the folders of its jobs, the hash of the code that a verb runs. Imports no torch.
 import json
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -94,6 +95,15 @@ def on_cluster():
     return workflow.remote_exec or workflow.non_local_exec or default_resource("slurm_partition") is not None
 
 
+def quote_python():
+    """Snakemake writes the path of Python bare into the commands that it submits: one with a space would be two words there."""
+    sys.executable = shlex.quote(str(PYTHON))
+
+
+if workflow.remote_exec:  # a job on a node, which starts its step by another such command
+    quote_python()
+
+
 def gpus(on_gpu, share):
     """Resource function: GPUs of a job. Here, jobs that would use a GPU run one at a time where there is one, and as many as
     there are cores where there is none. A cluster is asked for one whatever the submitting machine has."""
@@ -173,6 +183,8 @@ onstart:
         # snakemake writes the commands that it submits in Python's quotes, which a shell reads otherwise
         if on_cluster() and set(str(path)) & set("'\\"):
             stop(f"{path}: on a cluster, no folder of the project may have an apostrophe or a backslash in its name; rename or move it")
+    if on_cluster():
+        quote_python()
     if not os.access(RESULTS, os.W_OK):
         stop(f"{RESULTS}: cannot be written; change its rights, then run the same command again")
     # a plan needs no files, a run does: say what is missing before the first job
