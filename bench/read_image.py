@@ -16,7 +16,7 @@ OPAQUE = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
 WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N")
 # what a PNG's transparent level is multiplied by when Pillow spreads its few bits over eight
-SPREAD = {"1": 255, "L;2": 85, "L;4": 17}
+SPREAD = {"L;2": 85, "L;4": 17}
 DEEP = ("RGB;16B",)  # of these Pillow keeps the upper byte of a pixel, and both of the transparent colour
 Background = int | tuple[int, int, int]
 
