@@ -77,7 +77,7 @@ def _weights_file(value: str) -> str:
 
 def _pattern(value: str) -> str:
     try:
-        re.compile(value.encode())
+        re.compile(value)
     except re.error as error:
         raise ValueError(f"no regular expression ({error})") from None
     return value

@@ -6,6 +6,7 @@ A side follows from a hash: no seed, no order. Images that belong together (equa
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,12 +23,12 @@ def share_of(key: Key, salt: str) -> float:
     return int.from_bytes(hashlib.sha256(salt.encode() + key).digest()[:8], "big") / 2**64
 
 
-def group_keys(names: Sequence[bytes], pattern: str) -> list[Key | None]:
-    """What the pattern's first bracket, or the whole pattern, finds in each name; None where it finds nothing."""
-    expression = re.compile(pattern.encode())
+def group_keys(names: Sequence[str], pattern: str) -> list[Key | None]:
+    """What the pattern's first bracket, or the whole pattern, finds in each name; None where it finds nothing, or an empty word."""
+    expression = re.compile(pattern)
     which = 1 if expression.groups else 0
     found = [hit and hit[which] for hit in map(expression.search, names)]
-    return [None if part is None else b"group:" + part for part in found]
+    return [b"group:" + os.fsencode(part) if part else None for part in found]
 
 
 def joined(keys: Sequence[Key], groups: Sequence[Key | None]) -> list[Key]:
