@@ -83,11 +83,14 @@ def save_npz(path: Path, **arrays: np.ndarray) -> None:
 # ---------------------------------------------------------------- what was read
 
 
-def _check_files(pictures: FilePictures, split: str) -> None:
-    """Decode every image once: a damaged one is named now, not in the middle of a training."""
+def _check_files(pictures: FilePictures, split: str) -> list[bytes]:
+    """Decode every image once: a damaged one is named now, not in the middle of a training. Returns a key of each one's pixels:
+    a copy that was saved anew has other bytes in its file."""
+    keys: list[bytes] = []
     chunks = [range(i, min(i + 64, len(pictures))) for i in range(0, len(pictures), 64)]
     for chunk in track(chunks, f"check {split}", len(chunks)):
-        pictures.read(chunk)
+        keys += array_keys(pictures.read(chunk).numpy())
+    return keys
 
 
 def _record(pictures: FilePictures) -> Recorded:
@@ -105,16 +108,16 @@ def _below(path: Path, root: Path | None) -> str:
 
 
 def _save_split(out: Path, split: str, pictures: Pictures, root: Path | None) -> list[bytes]:
-    """Write one split; returns what each image is known by."""
+    """Write one split; returns a key of the pixels of each image."""
     save_array(out / f"{split}_labels.npy", np.asarray(pictures.labels_N, np.int64))
     if isinstance(pictures, ArrayPictures):
         save_array(out / f"{split}_images.npy", np.ascontiguousarray(pictures.images_NCHW))
         return array_keys(pictures.images_NCHW)
     recorded = _record(pictures)
-    _check_files(pictures, split)
+    keys = _check_files(pictures, split)
     write_text(out / f"{split}_paths.json", json.dumps([_below(path, root) for path in pictures.paths]))
     save_npz(out / f"{split}_files.npz", sizes=recorded.sizes_N, times=recorded.times_N, sums=recorded.sums_N)
-    return [row.tobytes() for row in recorded.sums_N]
+    return keys
 
 
 def _place_now(folder: Path, about: dict[str, Any]) -> Path:
@@ -188,7 +191,7 @@ def _report(run: Run, dataset: Dataset, keys: dict[str, list[bytes]]) -> None:
         count = copies(keys[split], keys["train"])
         run.add(f"{split}_copies_of_train", count, "images")
         if count:
-            run.say(f"{count} of {len(keys[split])} {split} images are exact copies of training images")
+            run.say(f"{count} of {len(keys[split])} {split} images are exact copies of training images, pixel by pixel")
     labels = np.concatenate([dataset.splits[split].labels_N for split in SPLITS]).tolist()
     if unclear := contradictions([key for split in SPLITS for key in keys[split]], labels):
         run.say(f"{unclear} images stand under more than one class, as exact copies")

@@ -1,5 +1,6 @@
 """Folders as users have them: understood, or refused by name; copies on one side; every class trained on."""
 
+import json
 import os
 from collections import Counter
 
@@ -13,8 +14,10 @@ from bench import datasets
 from bench.config import ConfigError, DatasetConfig
 from bench.datasets import ArrayPictures, FilePictures
 from bench.image_folder import in_order, read_folder
-from bench.prepare import dim_words, load, read_dataset, summary
+from bench.prepare import dim_words, load, read_dataset, summary, work
+from bench.results import METRIC_COLUMNS, read_rows
 from bench.splits import copies, joined, some_of_all
+from bench.verb import main
 
 
 @pytest.fixture(autouse=True)
@@ -180,6 +183,23 @@ def test_an_own_part_with_copies_is_counted(tmp_path):
         put(tmp_path / place, 30)
     splits = load(config(tmp_path))
     assert copies(sums(splits["test"]), sums(splits["train"])) >= 40
+
+
+def test_copies_that_were_saved_anew_are_counted(tmp_path):
+    """Catches `no training picture` beside held-out images whose twin is trained on from a file of another format or with other notes."""
+    put(tmp_path / "d" / "a", 60)
+    put(tmp_path / "d" / "b", 60, seed=5)
+    for path in sorted((tmp_path / "d").glob("*/*.png")):
+        Image.open(path).save(path.with_suffix(".bmp"))
+    about = config(tmp_path / "d").model_dump(mode="json")
+    job = {"study": "s", "run_id": "prepare/x-1", "config": {"dataset": about}}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    with pytest.raises(SystemExit, match="0"):
+        main("prepare", work, argv=[str(tmp_path / "job.json"), str(tmp_path / "out"), "--device", "cpu"])
+    data = read_dataset(config(tmp_path / "d")).splits
+    known = {split: [pixels.tobytes() for pixels in data[split].read(range(len(data[split]))).numpy()] for split in data}
+    rows = {row["metric"]: row["value"] for row in read_rows(tmp_path / "out" / "metrics.csv", METRIC_COLUMNS)}
+    assert int(rows["test_copies_of_train"]) == copies(known["test"], known["train"]) > 10
 
 
 def test_groups_stay_on_one_side(tmp_path):
