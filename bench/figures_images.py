@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from .analysis import Results, claim, held_out, rst, samplers, with_classes
 from .drawing import DOUBLE, blank, canvas, place, text, wrapped
+from .glyphs import is_drawable
 from .tiles import LINE, tiles
 
 MOST = 8  # variants side by side
@@ -91,7 +92,8 @@ def _rows(results: Results, suite: str, blocks: list[Block]) -> tuple[list[str],
     names = results.images.get("real/classes", np.array([]))[:count].tolist()
     if len(names) < count:
         return numbers, "class", ""
-    if max(map(len, names)) <= SHORT:
+    # a name of which a machine's fonts can draw no letter would stand there as escapes
+    if all(len(name) <= SHORT and is_drawable(name) for name in names):
         return [text(name) for name in names], "class", ""
     return (
         numbers,
