@@ -24,7 +24,7 @@ from .contents import sums_of
 from .errors import place_of, shown
 from .image_folder import ImageFolder, read_folder, skipped_words
 from .read_image import read_picture
-from .splits import array_keys, group_keys, joined, sides, some_of_all
+from .splits import array_keys, group_keys, joined, sides, some_of_all, with_all_classes
 
 SPLITS = ("train", "val", "test")
 FASHION_CLASSES = (
@@ -125,7 +125,8 @@ def split_arrays(
 ) -> dict[str, Pictures]:
     """Split by a hash of each image's pixels; a set with its own test part keeps it."""
     keys, pixels = array_keys(images), (image.tobytes() for image in images)
-    side_N = np.array(sides(pixels, 0.0 if test is not None else config.test_share, config.val_share), dtype="<U5")
+    found = sides(pixels, 0.0 if test is not None else config.test_share, config.val_share)
+    side_N = np.array(with_all_classes(found, keys, np.asarray(labels).tolist()), dtype="<U5")
     train, val, held_out = (np.flatnonzero(side_N == part) for part in SPLITS)
     train = train[some_of_all([keys[i] for i in train], labels[train].tolist(), config.train_images)]
     parts = {"train": ArrayPictures(images[train], labels[train]), "val": ArrayPictures(images[val], labels[val])}
@@ -241,6 +242,7 @@ def _split_folder(
     keys = joined(sums_of(paths), [groups.get(path) for path in paths])
     own_test, own_val = "test" in folder.parts, "val" in folder.parts
     where = sides(keys, 0.0 if own_test else config.test_share, 0.0 if own_val else config.val_share)
+    where = with_all_classes(where, keys, labels)
     for split in SPLITS:
         mine = [i for i, side in enumerate(where) if side == split]
         if split == "train":

@@ -60,6 +60,27 @@ def sides(keys: Iterable[Key], test_share: float, val_share: float) -> list[str]
     return found
 
 
+def with_all_classes(where: Sequence[str], keys: Sequence[Key], labels: Sequence[int]) -> list[str]:
+    """Sides on which every class has a training image: of a class that is held out whole, one key moves, chosen by hash,
+    with all that has the same key."""
+    where = list(where)
+    lacking = set(labels) - {label for side, label in zip(where, labels) if side == "train"}
+    if not lacking:
+        return where
+    rows: dict[Key, list[int]] = {}
+    for i, key in enumerate(keys):
+        rows.setdefault(key, []).append(i)
+    of_class: dict[int, set[Key]] = {}
+    for key, label in zip(keys, labels):
+        if label in lacking:
+            of_class.setdefault(label, set()).add(key)
+    for label in sorted(of_class):
+        if not any(where[i] == "train" for key in of_class[label] for i in rows[key] if labels[i] == label):
+            for i in rows[max(of_class[label], key=lambda key: (share_of(key, "test"), key))]:
+                where[i] = "train"
+    return where
+
+
 def some_of_all(keys: Sequence[Key], labels: Sequence[int], count: int | None) -> list[int]:
     """Indices of `count` images in their order, chosen by hash, at least one of each class that there is; all where count is None.
 
