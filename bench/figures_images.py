@@ -102,6 +102,12 @@ def _rows(results: Results, suite: str, blocks: list[Block]) -> tuple[list[str],
     )
 
 
+def _of_classes(results: Results, rows: int, kind: str) -> str:
+    """Which classes have a row, where not all have one."""
+    classes = results.about["dataset"]["num_classes"]
+    return f", the first {rows} of {classes}" if kind == "class" and rows < classes else ""
+
+
 def _ratio(blocks: list[Block], rows: int, columns: int) -> float:
     """Height of a mosaic over its width."""
     side = next((block.images.shape[-1] for block in blocks if block.images is not None), 8)
@@ -129,8 +135,10 @@ def figure_samples(results: Results, suite: str) -> tuple[Figure, str]:
         figure, panels = tiles(
             [block.name for block in blocks], max(per_line, 4), _ratio(blocks, rows, columns)
         )
-    for i, (panel, block) in enumerate(zip(panels, blocks)):
-        cells = block.cells(rows, columns) if block.images is not None else {}
+    placed = [block.cells(rows, columns) if block.images is not None else {} for block in blocks]
+    # seeds of a rare class are fewer than columns
+    seeds = max(map(len, placed[: len(results.variants(suite))]), default=0)
+    for i, (panel, block, cells) in enumerate(zip(panels, blocks, placed)):
         if not cells:
             _absent(panel, block.why or "no images")
             continue
@@ -140,8 +148,9 @@ def figure_samples(results: Results, suite: str) -> tuple[Figure, str]:
             panel.tick_params(length=0)
             panel.set_ylabel(kind)
     caption = (
-        f"{claim(results, suite)} Pictures of each variant, the same {rows * columns} seeds in the same places, beside real "
-        f"pictures of {held_out(results)}, in the same order of classes; not chosen, first training seed with pictures, "
+        f"{claim(results, suite)} Pictures of each variant, the same {seeds} seeds in the same places, beside real "
+        f"pictures of {held_out(results)}, in the same order of classes"
+        f"{_of_classes(results, rows, kind)}; not chosen, first training seed with pictures, "
         f"enlarged without smoothing.{key} {samplers(results, suite)}"
     )
     return figure, caption
