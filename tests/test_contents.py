@@ -148,6 +148,18 @@ def test_a_reference_is_known_by_its_content(tmp_path):
     assert changed == {"features", "baselines", "evaluate"}
 
 
+def test_sets_with_sums_of_their_own_are_known_by_their_name(tmp_path):
+    """Catches Fashion-MNIST trained again because it lies in another folder, or because of a note beside its files."""
+
+    text, found = (ROOT / "workflows/config/fashion_reduced.yaml").read_text(), []
+    for place in ("", f"path: {tmp_path / 'fashion'}, ", "path: /nor/here, "):
+        (tmp_path / "study.yaml").write_text(text.replace("name: fashion_mnist, ", f"name: fashion_mnist, {place}"))
+        found.append(set(load_study(tmp_path / "study.yaml").jobs))
+        (tmp_path / "fashion").mkdir(exist_ok=True)
+        (tmp_path / "fashion" / f"note{len(found)}.txt").write_text("downloaded yesterday")
+    assert found[0] == found[1] == found[2]
+
+
 def test_a_content_that_is_asked_for_is_kept_to(tmp_path):
     """Catches a pinned dataset that is another one."""
     root = images(tmp_path / "p")
