@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from .config import ConfigError, DatasetConfig
 from .datasets import SPLITS, ArrayPictures, FilePictures, Pictures
-from .errors import shown
+from .errors import place_of, shown
 from .image_folder import listed
 
 WORDS = "{'train': ..., 'val': ..., 'test': ...}, each ArrayPictures or FilePictures"
+KEYS = (*SPLITS, "classes")
+NOTES = ("skipped", "below", "groups")  # of load_image_folder alone, for the one line that prepare says
+LOOKS = ("image_size", "channels", "crop", "background")
 
 
 def check_splits(made: object, config: DatasetConfig) -> tuple[dict[str, Pictures], list[str]]:
@@ -23,23 +28,51 @@ def check_splits(made: object, config: DatasetConfig) -> tuple[dict[str, Picture
     if not isinstance(made, dict) or not set(SPLITS) <= made.keys():
         there = sorted(map(str, made)) if isinstance(made, dict) else type(made).__name__
         refuse(f"returns {there}; it must return {WORDS}")
+    if odd := [key for key in made if key not in KEYS and not (key in NOTES and config.name == "image_folder")]:
+        refuse(f"returns also {listed(list(map(str, odd)))}, which nothing reads (legal: {', '.join(KEYS)})")
     splits = {split: made[split] for split in SPLITS}
     for split, pictures in splits.items():
         if not isinstance(pictures, (ArrayPictures, FilePictures)):
             refuse(f"{split} is {type(pictures).__name__}; it must return {WORDS}")
+        if type(pictures) not in (ArrayPictures, FilePictures):
+            refuse(f"{split} is {type(pictures).__name__}, whose own methods nothing calls; it must return {WORDS}")
         if isinstance(pictures, ArrayPictures):
             _check_images(pictures.images_NCHW, split, config, refuse)
+        else:
+            _check_files(pictures, split, config, refuse)
         _check_labels(pictures, split, config, refuse)
         if not len(pictures):
             key = "val" if split == "val" else "test"
             raise ConfigError(f"dataset.{key}_share: leaves no image for the split {split}")
     if len({type(pictures) for pictures in splits.values()}) > 1:
         refuse("returns arrays for one split and files for another; return one kind")
-    return splits, _classes(made.get("classes"), splits, config, refuse)
+    classes = _classes(made.get("classes"), splits, config, refuse)
+    if not config.num_classes:  # labels of a set that is used without them
+        splits = {split: replace(pictures, labels_N=np.zeros(len(pictures), np.int64)) for split, pictures in splits.items()}
+    return splits, classes
+
+
+def _check_files(pictures: FilePictures, split: str, config: DatasetConfig, refuse: Callable[[str], None]) -> None:
+    """Paths below the folder that the dataset is known by, to be read as the study says."""
+    if not isinstance(pictures.paths, (list, tuple)) or not all(isinstance(path, Path) for path in pictures.paths):
+        first = next(iter(pictures.paths), None) if isinstance(pictures.paths, (list, tuple)) else pictures.paths
+        refuse(f"{split} paths are {type(first).__name__}; return a list of pathlib.Path")
+    for key in LOOKS:
+        if (given := getattr(pictures, key)) != getattr(config, key):
+            refuse(f"{split} is FilePictures with {key} {given}, the study says {getattr(config, key)}; pass config.{key}")
+    root = None if config.path is None else place_of(config.path, "dataset.path").absolute()
+    for path in pictures.paths:
+        if root is None or not path.absolute().is_relative_to(root):
+            refuse(
+                f"{shown(path)} does not lie below dataset.path ({'null' if root is None else shown(root)}), "
+                "whose files are what a dataset is known by; set it to the folder that holds all images"
+            )
 
 
 def _check_images(images: object, split: str, config: DatasetConfig, refuse: Callable[[str], None]) -> None:
     """uint8 from 0 to 255, of the config's size and channels."""
+    if isinstance(images, np.ma.MaskedArray):
+        refuse(f"{split} images are a masked array; fill what is masked and return a numpy array of uint8")
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         kind = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
         refuse(f"{split} images are {kind}; return a numpy array of uint8 with values from 0 to 255")

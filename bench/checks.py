@@ -28,6 +28,7 @@ RETURNS = {
 # images of the sets that are known before they are read: train, test (None: a share of train),
 # side, channels
 KNOWN_SETS = {"digits": (1797, None, 8, 1), "fashion_mnist": (60_000, 10_000, 28, 1)}
+NOT_OF_ARRAYS = ("crop", "background", "group")  # settings that only files are read by
 ONLY_TRAINED = ("channels", "steps", "batch_size", "lr", "seed")
 
 
@@ -198,6 +199,9 @@ def _dataset_cautions(study: Study) -> Iterator[str]:
             f"dataset.test_share: {data.test_share}: is not read, fashion_mnist has a test part "
             "of its own"
         )
+    for key in NOT_OF_ARRAYS:
+        if data.name in KNOWN_SETS and key in data.model_fields_set:
+            yield f"dataset.{key}: {getattr(data, key)}: is not read, {data.name} is no folder of images"
     counts = known_counts(study)
     if counts and scored(study) and (caution := few_for_features(counts, study.features.dim)):
         yield caution

@@ -91,6 +91,12 @@ def stamp_of(path: Path) -> Stamp:
     return about.st_size, about.st_mtime_ns
 
 
+def _seen(path: Path) -> Stamp:
+    """Size and newest time of a file: that of its inode too, which a copy that keeps its age cannot set back."""
+    about = os.stat(path)
+    return about.st_size, max(about.st_mtime_ns, about.st_ctime_ns)
+
+
 def _sum_now(path: Path) -> bytes:
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()
@@ -157,7 +163,7 @@ def sums_of(paths: Sequence[Path], cache: SumCache | None = None) -> list[bytes]
     cache = cache or SumCache()
     path = None
     try:
-        stamps = {path: stamp_of(path) for path in paths}
+        stamps = {path: _seen(path) for path in paths}
         sums = cache.known(stamps)
         new = [path for path in stamps if path not in sums]
         if len(new) > MANY:

@@ -24,7 +24,7 @@ from .contents import sums_of
 from .errors import place_of, shown
 from .image_folder import ImageFolder, read_folder, skipped_words
 from .read_image import read_picture
-from .splits import array_keys, group_keys, joined, sides, some_of_all
+from .splits import array_keys, group_keys, joined, sides, some_of_all, with_all_classes
 
 SPLITS = ("train", "val", "test")
 FASHION_CLASSES = (
@@ -125,7 +125,8 @@ def split_arrays(
 ) -> dict[str, Pictures]:
     """Split by a hash of each image's pixels; a set with its own test part keeps it."""
     keys, pixels = array_keys(images), (image.tobytes() for image in images)
-    side_N = np.array(sides(pixels, 0.0 if test is not None else config.test_share, config.val_share), dtype="<U5")
+    found = sides(pixels, 0.0 if test is not None else config.test_share, config.val_share)
+    side_N = np.array(with_all_classes(found, keys, np.asarray(labels).tolist()), dtype="<U5")
     train, val, held_out = (np.flatnonzero(side_N == part) for part in SPLITS)
     train = train[some_of_all([keys[i] for i in train], labels[train].tolist(), config.train_images)]
     parts = {"train": ArrayPictures(images[train], labels[train]), "val": ArrayPictures(images[val], labels[val])}
@@ -216,27 +217,32 @@ def load_image_folder(config: DatasetConfig) -> dict[str, object]:
     if not root.is_dir():
         raise ConfigError(f"dataset.path: no folder at {shown(root)}")
     folder = read_folder(root, config.num_classes)
-    parts = _split_folder(folder, config)
+    groups = _groups_of(folder, config.group)
+    parts = _split_folder(folder, config, groups)
     for split, (paths, _) in parts.items():
         if not paths:
             left_out = skipped_words(folder.skipped)
             raise ConfigError(
                 f"dataset.path: {shown(root)} gives no images for the split {split}; too few images or shares too small"
+                + (f", or too few groups: dataset.group finds {_count(groups)}" if groups else "")
                 + (f" (left out: {left_out})" if left_out else "")
             )
     looks = (config.image_size, config.channels, config.crop, config.background)
     found = {split: FilePictures(paths, np.array(labels, np.int64), *looks) for split, (paths, labels) in parts.items()}
     notes = Counter(folder.skipped)
-    return {**found, "classes": folder.classes, "skipped": notes, "below": folder.below}
+    return {**found, "classes": folder.classes, "skipped": notes, "below": folder.below, "groups": _group_words(parts, groups)}
 
 
-def _split_folder(folder: ImageFolder, config: DatasetConfig) -> dict[str, tuple[list[Path], list[int]]]:
+def _split_folder(
+    folder: ImageFolder, config: DatasetConfig, groups: dict[Path, bytes]
+) -> dict[str, tuple[list[Path], list[int]]]:
     """The parts that a folder has; what is whole is split by content, and by group where the study names one."""
     parts = {split: folder.parts.get(split, ([], [])) for split in SPLITS}
     paths, labels = folder.parts.get("whole") or folder.parts["train"]
-    keys = _keys_of(folder.root, paths, config.group)
+    keys = joined(sums_of(paths), [groups.get(path) for path in paths])
     own_test, own_val = "test" in folder.parts, "val" in folder.parts
     where = sides(keys, 0.0 if own_test else config.test_share, 0.0 if own_val else config.val_share)
+    where = with_all_classes(where, keys, labels)
     for split in SPLITS:
         mine = [i for i, side in enumerate(where) if side == split]
         if split == "train":
@@ -247,13 +253,30 @@ def _split_folder(folder: ImageFolder, config: DatasetConfig) -> dict[str, tuple
     return parts
 
 
-def _keys_of(root: Path, paths: list[Path], group: str | None) -> list[bytes]:
-    """What each image is known by: its content, joined over groups."""
-    sums = sums_of(paths)
-    if group is None:
-        return sums
-    names = [path.relative_to(root).as_posix().encode("utf-8", "surrogateescape") for path in paths]
-    groups = group_keys(names, group)
-    if paths and not any(groups):
-        raise ConfigError(f"dataset.group: {group!r} finds nothing in any path, such as {shown(names[0])}")
-    return joined(sums, groups)
+def _groups_of(folder: ImageFolder, pattern: str | None) -> dict[Path, bytes]:
+    """The group of each image of a folder that is in one. Raises ConfigError for a pattern that finds none."""
+    if pattern is None:
+        return {}
+    paths = [path for found, _ in folder.parts.values() for path in found]
+    names = [path.relative_to(folder.root).as_posix() for path in paths]
+    found = {path: key for path, key in zip(paths, group_keys(names, pattern)) if key is not None}
+    if paths and not found:
+        raise ConfigError(f"dataset.group: {pattern!r} finds nothing in any path, such as {shown(names[0])}")
+    return found
+
+
+def _count(groups: dict[Path, bytes]) -> str:
+    return f"{len(set(groups.values()))} groups of {len(groups)} images"
+
+
+def _group_words(parts: dict[str, tuple[list[Path], list[int]]], groups: dict[Path, bytes]) -> str:
+    """How many groups there are, images in none, and images whose group is also trained on: parts of a folder's own stay as they are."""
+    if not groups:
+        return ""
+    words, trained = [_count(groups)], {groups.get(path) for path in parts["train"][0]} - {None}
+    if alone := sum(path not in groups for paths, _ in parts.values() for path in paths):
+        words.append(f"{alone} images in no group")
+    for split in ("val", "test"):
+        if torn := sum(groups.get(path) in trained for path in parts[split][0]):
+            words.append(f"{torn} {split} images of groups that are trained on (the folder's own parts are kept)")
+    return ", ".join(words)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from .analysis import Results, claim, held_out, rst, samplers, with_classes
 from .drawing import DOUBLE, blank, canvas, place, text, wrapped
+from .glyphs import is_drawable
 from .tiles import LINE, tiles
 
 MOST = 8  # variants side by side
@@ -91,13 +92,20 @@ def _rows(results: Results, suite: str, blocks: list[Block]) -> tuple[list[str],
     names = results.images.get("real/classes", np.array([]))[:count].tolist()
     if len(names) < count:
         return numbers, "class", ""
-    if max(map(len, names)) <= SHORT:
+    # a name of which a machine's fonts can draw no letter would stand there as escapes
+    if all(len(name) <= SHORT and is_drawable(name) for name in names):
         return [text(name) for name in names], "class", ""
     return (
         numbers,
         "class",
         f" Classes: {'; '.join(f'{i} {rst(name)}' for i, name in enumerate(names))}.",
     )
+
+
+def _of_classes(results: Results, rows: int, kind: str) -> str:
+    """Which classes have a row, where not all have one."""
+    classes = results.about["dataset"]["num_classes"]
+    return f", the first {rows} of {classes}" if kind == "class" and rows < classes else ""
 
 
 def _ratio(blocks: list[Block], rows: int, columns: int) -> float:
@@ -127,8 +135,10 @@ def figure_samples(results: Results, suite: str) -> tuple[Figure, str]:
         figure, panels = tiles(
             [block.name for block in blocks], max(per_line, 4), _ratio(blocks, rows, columns)
         )
-    for i, (panel, block) in enumerate(zip(panels, blocks)):
-        cells = block.cells(rows, columns) if block.images is not None else {}
+    placed = [block.cells(rows, columns) if block.images is not None else {} for block in blocks]
+    # seeds of a rare class are fewer than columns
+    seeds = max(map(len, placed[: len(results.variants(suite))]), default=0)
+    for i, (panel, block, cells) in enumerate(zip(panels, blocks, placed)):
         if not cells:
             _absent(panel, block.why or "no images")
             continue
@@ -138,8 +148,9 @@ def figure_samples(results: Results, suite: str) -> tuple[Figure, str]:
             panel.tick_params(length=0)
             panel.set_ylabel(kind)
     caption = (
-        f"{claim(results, suite)} Pictures of each variant, the same {rows * columns} seeds in the same places, beside real "
-        f"pictures of {held_out(results)}, in the same order of classes; not chosen, first training seed with pictures, "
+        f"{claim(results, suite)} Pictures of each variant, the same {seeds} seeds in the same places, beside real "
+        f"pictures of {held_out(results)}, in the same order of classes"
+        f"{_of_classes(results, rows, kind)}; not chosen, first training seed with pictures, "
         f"enlarged without smoothing.{key} {samplers(results, suite)}"
     )
     return figure, caption

@@ -66,6 +66,11 @@ def drawable(text: Any) -> str:
     return "".join(c if ord(c) in covered() else c.encode("unicode_escape").decode() for c in shown)
 
 
+def is_drawable(text: Any) -> bool:
+    """Whether these families can draw all of a text."""
+    return all(ord(c) in covered() for c in unicodedata.normalize("NFC", visible(text)))
+
+
 def _unread(line: str) -> str:
     """A line that matplotlib reads neither as a formula nor as a name to be hidden."""
     shown = line.replace("$", r"\$")

@@ -6,6 +6,7 @@ of val/ and test/, that one is held out, as for ImageNet. Anything else is refus
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 # what others call them: never the name of all classes
 OTHER_PARTS = ("training", "training_set", "train_set", "testing", "test_set", "val_set", "validation_set", "dev", "eval", "holdout")
+# train2017, seg_test and the like: names of parts where all names hold such a word, and not all the same
+PART_WORD = re.compile(r"(?<![a-z])(train|val|valid|validation|test)(?:ing)?(?![a-z])")
 NAMED = 8  # names that a message lists
 
 
@@ -106,6 +109,12 @@ def _holds_own_images(folder: Path) -> bool:
     return any(map(_is_read, children(folder, Counter())[1]))
 
 
+def _named_as_parts(folders: list[Path]) -> bool:
+    """Whether all folders are called after parts of a split, and not all after one."""
+    found = [PART_WORD.search(path.name.lower()) for path in folders]
+    return all(found) and len({PARTS[hit[1]] for hit in found}) > 1
+
+
 def _parts_of(root: Path, folders: list[Path], num_classes: int) -> dict[str, Path] | None:
     """Folders of the split by part; None where the root has none. Raises ConfigError for a split that is not understood."""
     named = [path for path in folders if path.name.lower() in PARTS]
@@ -114,10 +123,10 @@ def _parts_of(root: Path, folders: list[Path], num_classes: int) -> dict[str, Pa
     words = {*PARTS, *OTHER_PARTS}
     if not train or (num_classes and _holds_own_images(train[0]) and any(map(_holds_own_images, others))):
         # a class may be called train or test; all classes may not
-        if folders and all(path.name.lower() in words for path in folders):
+        if folders and (all(path.name.lower() in words for path in folders) or _named_as_parts(folders)):
             raise ConfigError(
-                f"dataset.path: {shown(root)} holds {listed([path.name for path in folders])}, which looks like a split without train; "
-                "call its parts train and test (or val), each with the class folders in it"
+                f"dataset.path: {shown(root)} holds {listed([path.name for path in folders])}, which looks like parts of a split; "
+                "call them train and test (or val), each with the class folders in it"
             )
         return None
     parts: dict[str, Path] = {}

@@ -29,17 +29,20 @@ from .results import write_text, written_whole
 from .splits import array_keys, contradictions, copies
 from .verb import Run, main
 
+LOADERS = ("digits", "fashion_mnist", "image_folder")  # of this project; an error of any other is told with its name
+DIM = 64  # a split that holds no brighter level was perhaps not scaled to 255
 NAMED = 10  # classes whose counts are said one by one
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The splits of a dataset, the names of its classes, what was left out of its folder, images in sub-folders of a class."""
+    """The splits of a dataset, names of its classes, what was left out of its folder, images in sub-folders of a class, its groups."""
 
     splits: dict[str, Pictures]
     classes: list[str]
     skipped: Counter[str] = field(default_factory=Counter)
     below: int = 0
+    groups: str = ""
 
 
 def read_dataset(config: DatasetConfig) -> Dataset:
@@ -47,15 +50,17 @@ def read_dataset(config: DatasetConfig) -> Dataset:
     loader = find(datasets, "load", config.name)
     try:
         made = loader(config)
-    except (ConfigError, OSError):
+    except ConfigError:
         raise
-    except ValueError as error:  # of a damaged file, in words
-        raise ValueError(" ".join(str(error).split())) from None
-    except Exception as error:  # of a loader of the user's own
+    except Exception as error:
+        if config.name in LOADERS and isinstance(error, OSError):
+            raise
+        if config.name in LOADERS and isinstance(error, ValueError):  # of a damaged file, in words
+            raise ValueError(" ".join(str(error).split())) from None
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"bench/datasets.py: load_{config.name}: {text}") from None
     splits, classes = check_splits(made, config)
-    return Dataset(splits, classes, made.get("skipped", Counter()), made.get("below", 0))
+    return Dataset(splits, classes, made.get("skipped", Counter()), made.get("below", 0), made.get("groups", ""))
 
 
 def load(config: DatasetConfig) -> dict[str, Pictures]:
@@ -78,11 +83,14 @@ def save_npz(path: Path, **arrays: np.ndarray) -> None:
 # ---------------------------------------------------------------- what was read
 
 
-def _check_files(pictures: FilePictures, split: str) -> None:
-    """Decode every image once: a damaged one is named now, not in the middle of a training."""
+def _check_files(pictures: FilePictures, split: str) -> list[bytes]:
+    """Decode every image once: a damaged one is named now, not in the middle of a training. Returns a key of each one's pixels:
+    a copy that was saved anew has other bytes in its file."""
+    keys: list[bytes] = []
     chunks = [range(i, min(i + 64, len(pictures))) for i in range(0, len(pictures), 64)]
     for chunk in track(chunks, f"check {split}", len(chunks)):
-        pictures.read(chunk)
+        keys += array_keys(pictures.read(chunk).numpy())
+    return keys
 
 
 def _record(pictures: FilePictures) -> Recorded:
@@ -100,16 +108,16 @@ def _below(path: Path, root: Path | None) -> str:
 
 
 def _save_split(out: Path, split: str, pictures: Pictures, root: Path | None) -> list[bytes]:
-    """Write one split; returns what each image is known by."""
+    """Write one split; returns a key of the pixels of each image."""
     save_array(out / f"{split}_labels.npy", np.asarray(pictures.labels_N, np.int64))
     if isinstance(pictures, ArrayPictures):
         save_array(out / f"{split}_images.npy", np.ascontiguousarray(pictures.images_NCHW))
         return array_keys(pictures.images_NCHW)
     recorded = _record(pictures)
-    _check_files(pictures, split)
+    keys = _check_files(pictures, split)
     write_text(out / f"{split}_paths.json", json.dumps([_below(path, root) for path in pictures.paths]))
     save_npz(out / f"{split}_files.npz", sizes=recorded.sizes_N, times=recorded.times_N, sums=recorded.sums_N)
-    return [row.tobytes() for row in recorded.sums_N]
+    return keys
 
 
 def _place_now(folder: Path, about: dict[str, Any]) -> Path:
@@ -157,9 +165,19 @@ def summary(dataset: Dataset) -> str:
             words.append(f"without a held-out image: {', '.join(empty[:NAMED])}")
     if dataset.below:
         words.append(f"{dataset.below} images lie in sub-folders of a class folder")
+    if dataset.groups:
+        words.append(dataset.groups)
     if any(dataset.skipped.values()):
         words.append(f"left out: {skipped_words(dataset.skipped)}")
     return "; ".join(words)
+
+
+def dim_words(dataset: Dataset, name: str) -> str | None:
+    """What to say of images in memory that are all dark, such as those of 16 levels; None where there is nothing to say."""
+    found = {split: pictures.images_NCHW.max() for split, pictures in dataset.splits.items() if isinstance(pictures, ArrayPictures)}
+    if dark := [f"{split} {most}" for split, most in found.items() if most < DIM]:
+        return f"brightest level of load_{name}: {', '.join(dark)} of 255; scale the images if that is not meant"
+    return None
 
 
 def _report(run: Run, dataset: Dataset, keys: dict[str, list[bytes]]) -> None:
@@ -173,7 +191,7 @@ def _report(run: Run, dataset: Dataset, keys: dict[str, list[bytes]]) -> None:
         count = copies(keys[split], keys["train"])
         run.add(f"{split}_copies_of_train", count, "images")
         if count:
-            run.say(f"{count} of {len(keys[split])} {split} images are exact copies of training images")
+            run.say(f"{count} of {len(keys[split])} {split} images are exact copies of training images, pixel by pixel")
     labels = np.concatenate([dataset.splits[split].labels_N for split in SPLITS]).tolist()
     if unclear := contradictions([key for split in SPLITS for key in keys[split]], labels):
         run.say(f"{unclear} images stand under more than one class, as exact copies")
@@ -203,6 +221,8 @@ def work(run: Run) -> None:
     config = run.settings("dataset", DatasetConfig)
     dataset = read_dataset(config)
     run.say(summary(dataset))
+    if caution := dim_words(dataset, config.name):
+        run.say(f"warning: {caution}")
     counts = {split: len(dataset.splits[split]) for split in SPLITS}
     _check_counts(run, counts)
     root = place_of(config.path, "dataset.path").absolute() if config.path is not None else None

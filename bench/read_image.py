@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,30 @@ MARGIN = 1.125
 OPAQUE = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
 WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N")
+# what a PNG's transparent level is multiplied by when Pillow spreads its few bits over eight
+SPREAD = {"L;2": 85, "L;4": 17}
+DEEP = ("RGB;16B",)  # of these Pillow keeps the upper byte of a pixel, and both of the transparent colour
 Background = int | tuple[int, int, int]
+
+# each names a file that is read all the same: a large photograph, or one whose notes are damaged
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+
+
+class UnknownMode(ValueError):
+    """A mode that has no agreed range."""
+
+
+def _mend_transparency(image: Image.Image) -> None:
+    """The transparent colour of a PNG in the levels of its pixels: Pillow leaves it as the file has it."""
+    hole, tile = image.info.get("transparency"), getattr(image, "tile", [])
+    packed = tile[0][3] if tile else None
+    if isinstance(packed, tuple):
+        packed = packed[0]
+    if isinstance(hole, int) and packed in SPREAD:
+        image.info["transparency"] = hole * SPREAD[packed]
+    if isinstance(hole, tuple) and packed in DEEP:
+        image.info["transparency"] = tuple(level >> 8 for level in hole)
 
 
 def _sixteen_bits(image: Image.Image, background: Background) -> Image.Image:
@@ -36,14 +60,18 @@ def _composited(image: Image.Image, background: Background) -> Image.Image:
 
 
 def to_eight_bits(image: Image.Image, background: Background) -> Image.Image:
-    """An opened image as L or RGB of 8 bits, upright. Raises ValueError for a mode that has no agreed range, such as floats."""
+    """An opened image as L or RGB of 8 bits, upright. Raises UnknownMode for one without an agreed range, such as floats."""
+    _mend_transparency(image)
     image = ImageOps.exif_transpose(image)
     if image.mode in SIXTEEN:
         return _sixteen_bits(image, background)
+    if image.mode == "1" and "transparency" in image.info:  # Pillow composites no single bits
+        hole, image = image.info["transparency"], image.convert("L")
+        image.info["transparency"] = hole
     if image.mode in WITH_ALPHA or (image.mode in OPAQUE and "transparency" in image.info):
         return _composited(image, background)
     if image.mode not in OPAQUE:
-        raise ValueError(
+        raise UnknownMode(
             f"mode {image.mode} is not read (there are: {', '.join((*OPAQUE, *WITH_ALPHA, 'I;16'))}); convert it to 8 bits"
         )
     return image
@@ -68,10 +96,13 @@ def read_picture(
         with Image.open(path) as file:
             image = to_eight_bits(file, background)
             image = image.convert("L" if channels == 1 else "RGB")
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{shown(path)}: damaged picture ({error}); repair or remove it") from None
-    except ValueError as error:
+    except UnknownMode as error:
         raise ValueError(f"{shown(path)}: {error}") from None
+    except Image.DecompressionBombError:
+        most = 2 * Image.MAX_IMAGE_PIXELS
+        raise ValueError(f"{shown(path)}: has more than {most} pixels, which is the most that is read; make it smaller") from None
+    except (OSError, SyntaxError, EOFError, ValueError) as error:
+        raise ValueError(f"{shown(path)}: damaged picture ({error}); repair or remove it") from None
     short = round(MARGIN * size) if crop else size
     scale = short / min(image.size)
     width, height = (max(short, round(side * scale)) for side in image.size)

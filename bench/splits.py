@@ -6,6 +6,7 @@ A side follows from a hash: no seed, no order. Images that belong together (equa
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,12 +23,12 @@ def share_of(key: Key, salt: str) -> float:
     return int.from_bytes(hashlib.sha256(salt.encode() + key).digest()[:8], "big") / 2**64
 
 
-def group_keys(names: Sequence[bytes], pattern: str) -> list[Key | None]:
-    """What the pattern's first bracket, or the whole pattern, finds in each name; None where it finds nothing."""
-    expression = re.compile(pattern.encode())
+def group_keys(names: Sequence[str], pattern: str) -> list[Key | None]:
+    """What the pattern's first bracket, or the whole pattern, finds in each name; None where it finds nothing, or an empty word."""
+    expression = re.compile(pattern)
     which = 1 if expression.groups else 0
     found = [hit and hit[which] for hit in map(expression.search, names)]
-    return [None if part is None else b"group:" + part for part in found]
+    return [b"group:" + os.fsencode(part) if part else None for part in found]
 
 
 def joined(keys: Sequence[Key], groups: Sequence[Key | None]) -> list[Key]:
@@ -57,6 +58,27 @@ def sides(keys: Iterable[Key], test_share: float, val_share: float) -> list[str]
         else:
             found.append("val" if share_of(key, "val") < val_share else "train")
     return found
+
+
+def with_all_classes(where: Sequence[str], keys: Sequence[Key], labels: Sequence[int]) -> list[str]:
+    """Sides on which every class has a training image: of a class that is held out whole, one key moves, chosen by hash,
+    with all that has the same key."""
+    where = list(where)
+    lacking = set(labels) - {label for side, label in zip(where, labels) if side == "train"}
+    if not lacking:
+        return where
+    rows: dict[Key, list[int]] = {}
+    for i, key in enumerate(keys):
+        rows.setdefault(key, []).append(i)
+    of_class: dict[int, set[Key]] = {}
+    for key, label in zip(keys, labels):
+        if label in lacking:
+            of_class.setdefault(label, set()).add(key)
+    for label in sorted(of_class):
+        if not any(where[i] == "train" for key in of_class[label] for i in rows[key] if labels[i] == label):
+            for i in rows[max(of_class[label], key=lambda key: (share_of(key, "test"), key))]:
+                where[i] = "train"
+    return where
 
 
 def some_of_all(keys: Sequence[Key], labels: Sequence[int], count: int | None) -> list[int]:

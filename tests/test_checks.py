@@ -408,6 +408,14 @@ SAID = {
         {"dataset/path": "/data/digits"},
         ["dataset.path", "/data/digits"],
     ),
+    "a group of images that lie in no files": (
+        {"dataset/group": "(a)"},
+        ["dataset.group", "(a)", "digits is no folder of images"],
+    ),
+    "borders of images that are not cut": (
+        {"dataset/crop": False},
+        ["dataset.crop", "False", "digits is no folder of images"],
+    ),
     "numbers of others that are not shown": (
         {
             f"{MAIN}/published": [{"variant": "VAR", "metric": "fid", "value": 1.0, "source": "s"}],

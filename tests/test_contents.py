@@ -148,6 +148,18 @@ def test_a_reference_is_known_by_its_content(tmp_path):
     assert changed == {"features", "baselines", "evaluate"}
 
 
+def test_sets_with_sums_of_their_own_are_known_by_their_name(tmp_path):
+    """Catches Fashion-MNIST trained again because it lies in another folder, or because of a note beside its files."""
+
+    text, found = (ROOT / "workflows/config/fashion_reduced.yaml").read_text(), []
+    for place in ("", f"path: {tmp_path / 'fashion'}, ", "path: /nor/here, "):
+        (tmp_path / "study.yaml").write_text(text.replace("name: fashion_mnist, ", f"name: fashion_mnist, {place}"))
+        found.append(set(load_study(tmp_path / "study.yaml").jobs))
+        (tmp_path / "fashion").mkdir(exist_ok=True)
+        (tmp_path / "fashion" / f"note{len(found)}.txt").write_text("downloaded yesterday")
+    assert found[0] == found[1] == found[2]
+
+
 def test_a_content_that_is_asked_for_is_kept_to(tmp_path):
     """Catches a pinned dataset that is another one."""
     root = images(tmp_path / "p")
@@ -163,8 +175,9 @@ def test_sums_are_read_once_and_again_when_a_file_changes(tmp_path, monkeypatch)
     file.write_bytes(b"one")
     old = 1_600_000_000_000_000_000
     os.utime(file, ns=(old, old))
-    first = sums_of([file], cache)
     with monkeypatch.context() as patch:
+        patch.setattr("bench.contents.FRESH_NS", 0)
+        first = sums_of([file], cache)
         patch.setattr("bench.contents._sum_now", lambda path: pytest.fail("read again"))
         assert sums_of([file], cache) == first
     file.write_bytes(b"two")
@@ -190,6 +203,18 @@ def prepared(tmp_path, root, out="results/s/prepare/x"):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     return done.returncode, done.stderr, tmp_path / out
+
+
+def test_a_replaced_file_of_the_same_size_and_age_is_read(tmp_path):
+    """Catches `cp -p`, `rsync -t` or `touch -r`: other content under the same name, size and time."""
+    path, cache = tmp_path / "a.png", SumCache(tmp_path / "sums.sqlite")
+    path.write_bytes(b"one")
+    os.utime(path, ns=(0, 10**18))
+    first = sums_of([path], cache)
+    cache.keep({path: first[0]}, {path: (3, 10**18)})  # as a cache that was written long after the file
+    path.write_bytes(b"two")
+    os.utime(path, ns=(0, 10**18))
+    assert sums_of([path], cache) != first
 
 
 def test_readers_refuse_images_that_changed_and_follow_those_that_moved(tmp_path):

@@ -151,6 +151,18 @@ def test_rows_hold_classes_by_label(tmp_path):
     plt.close(drawn)
 
 
+def test_the_caption_counts_the_seeds_that_are_shown(tmp_path):
+    """Catches `the same 40 seeds` beside a rare class of two, and classes without a row that nobody is told of."""
+    labels = np.array([0, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1])
+    images = {"real/labels": labels, "sample/v0-0/labels": labels}
+    results = study(tmp_path, 1, images=images)
+    for classes, shown, words in ((3, 12, "order of classes;"), (12, 4 + 2, "order of classes, the first 10 of 12;")):
+        results.about["dataset"]["num_classes"] = classes
+        drawn, caption = figures.figure_samples(results, "s")
+        assert f"the same {shown} seeds in the same places" in caption and words in caption
+        plt.close(drawn)
+
+
 def test_long_class_names_become_a_key(tmp_path):
     """Catches class names that are cut off, or that squeeze the images."""
     names = np.array(["n02123045 tabby, tabby cat", ".. dog", "cow"])
@@ -160,3 +172,18 @@ def test_long_class_names_become_a_key(tmp_path):
     assert [mark.get_text() for mark in drawn.axes[0].get_yticklabels()] == ["0", "1", "2"]
     assert r"Classes: 0 n02123045 tabby, tabby cat; 1 \.. dog; 2 cow." in caption
     plt.close(drawn)
+
+
+def test_class_names_that_no_font_draws_become_a_key(tmp_path, monkeypatch):
+    """Catches rows that are called \\u732b: the caption is text and holds the name itself; a decomposed accent is drawn."""
+    from bench import glyphs
+
+    monkeypatch.setattr(glyphs, "covered", lambda: frozenset(map(ord, "catdogn é0123")))
+    labels = np.arange(12) % 3
+    for third, marks in (("猫", ["0", "1", "2"]), ("cane\u0301", ["cat", "dog", "cané"])):
+        names = np.array(["cat", "dog", third])
+        results = study(tmp_path, 1, images={"real/classes": names, "sample/v0-0/labels": labels})
+        drawn, caption = figures.figure_samples(results, "s")
+        assert [mark.get_text() for mark in drawn.axes[0].get_yticklabels()] == marks
+        assert ("Classes: 0 cat; 1 dog; 2 猫." in caption) == (third == "猫")
+        plt.close(drawn)

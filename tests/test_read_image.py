@@ -1,8 +1,10 @@
 """One image, whatever mode it was written in: what a viewer shows, or a refusal by name."""
 
 import resource
+import struct
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -113,6 +115,7 @@ def test_a_thin_strip_takes_no_memory(tmp_path, shape):
     path = saved(tmp_path, Image.fromarray(np.zeros(shape, np.uint8)))
     code = f"""
 import resource
+import struct
 from pathlib import Path
 from bench.read_image import read_picture
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
@@ -139,3 +142,51 @@ def test_the_borders_can_be_kept(tmp_path):
     path = saved(tmp_path, Image.fromarray(image))
     assert np.array_equal(read(path, 32, crop=False)[0], image)
     assert read(path, 32)[0].max() < 130
+
+
+def packed_png(path, levels, bits, colour, hole):
+    """A PNG of few or many bits whose tRNS calls one colour transparent; levels of shape (side, values of a row)."""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    if bits == 16:
+        rows = [row.astype(">u2").tobytes() for row in levels]
+    else:
+        places = np.arange(bits - 1, -1, -1)
+        rows = [np.packbits((row[:, None] >> places) & 1).tobytes() for row in levels]
+    head = struct.pack(">IIBBBBB", len(levels), len(levels), bits, colour, 0, 0, 0)
+    body = zlib.compress(b"".join(b"\0" + row for row in rows))
+    parts = (b"IHDR", head), (b"tRNS", struct.pack(f">{len(hole)}H", *hole)), (b"IDAT", body), (b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+    return path
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_the_transparent_level_is_that_of_the_file(tmp_path, bits):
+    """Catches hidden pixels that show because Pillow spreads the bits of the pixels, and not those of the transparent level."""
+    most = 2**bits - 1
+    levels = np.full((16, 16), most)
+    levels[:, 8:] = 0
+    for hole, seen in ((most, 0), (0, 255)):
+        pixels = read(packed_png(tmp_path / "a.png", levels, bits, 0, (hole,)), background=100, crop=False)[0]
+        assert pixels[8, 1 if hole else -2] == 100 and pixels[8, -2 if hole else 1] == seen
+
+
+def test_a_transparent_colour_of_sixteen_bits_shows_the_background(tmp_path):
+    """Catches the sibling for colours: Pillow keeps one byte of the pixel and compares it with both."""
+    levels = np.zeros((16, 16, 3), int)
+    levels[:, :8] = (40000, 300, 65535)
+    path = packed_png(tmp_path / "a.png", levels.reshape(16, -1), 16, 2, (40000, 300, 65535))
+    pixels = read(path, channels=3, background=100, crop=False)
+    assert (pixels[:, 8, 1] == 100).all() and (pixels[:, 8, -2] == 0).all()
+
+
+def test_an_image_too_large_is_not_called_damaged(tmp_path, monkeypatch, recwarn):
+    """Catches a panorama called damaged, and the words of a warning about bombs for a photograph that is read."""
+    path = saved(tmp_path, Image.fromarray(RAMP))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600)
+    assert read(path).shape == (1, 16, 16)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match="a.png: has more than 200 pixels, which is the most that is read; make it smaller"):
+        read(path)
