@@ -58,7 +58,8 @@ from .scores import better
 from .study_file import explain, one_line, read_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-RESERVED = ("all", "full", "figures", "tables", "report", "report_full")
+RESERVED = ("all", "full", "figures", "tables", "report", "report_full")  # targets of every study
+SCOPES = ("study", "published")  # names of what is collected and drawn beside the suites
 CLASSES = {"digits": 10, "fashion_mnist": 10}  # of the sets that are known before they are read
 SLUG = r"[a-z0-9][a-z0-9_]*"
 HUB = "hf://"  # a file of the Hugging Face hub: hf://OWNER/REPO/FILE
@@ -1011,7 +1012,7 @@ def _check_names(study: Study) -> None:
             raise ConfigError(f"suites.{suite_name}.measure: scores and sweep score the same variants; name one")
         for name in suite.equivalence.corruptions:
             _known(f"suites.{suite_name}.equivalence.corruptions", "srdd/corruption.py", "corrupt", name)
-        if suite_name in RESERVED or suite_name.endswith("_job") or suite_name.startswith(("collect_", "figures_", "tables_")):
+        if suite_name in (*RESERVED, *SCOPES) or suite_name.endswith("_job") or suite_name.startswith(("collect_", "figures_", "tables_")):
             raise ConfigError(f"suites.{suite_name}: names a rule of the workflow already; choose another name")
         for name in suite.figures:
             _known(f"suites.{suite_name}.figures", "bench/figures.py", "figure", name)

@@ -73,6 +73,10 @@ def test_no_order_of_options_loses_a_word(targets, options):
         (["--config", "all"], "give key=value, such as device=cpu"),
         (["--configfile", str(STUDY), str(DEFAULT)], "2 studies given"),
         (["--directory"], "give a folder"),
+        (["--workflow-profile", "profiles/slurrm"], "profiles/slurrm: no folder with a config.yaml"),
+        (["--workflow-profile=profiles", "all"], "profiles: no folder with a config.yaml"),
+        ([str(STUDY), "-n"], f"{STUDY}: a study's file goes after --configfile"),
+        (["all", "-n", "workflows/config/fashion.yaml"], "fashion.yaml: a study's file goes after --configfile"),
     ],
 )
 def test_words_that_cannot_be_right_get_one_line(words, expected):
@@ -101,6 +105,15 @@ def test_studies_are_found_from_where_the_user_is(tmp_path, monkeypatch):
     assert take_config(["full"]) == (DEFAULT, ["full"])
     with pytest.raises(SystemExit, match="2 studies"):
         take_config(["--config", study.name, "--configfile", study.name])
+    with pytest.raises(SystemExit, match="a study's file goes after --config"):
+        take_config([study.name, "full"])
+
+
+def test_help_is_help_and_runs_nothing(tmp_path):
+    """Catches a question for help that is answered by snakemake's words and an error about files that are not there."""
+    for words in (["reproduce", "--help"], ["publish", "full", "-h"]):
+        code, out, said = run(copy_project(tmp_path / words[0]), *words)
+        assert code == 0 and out.startswith("Set everything up once") and not said
 
 
 @pytest.fixture

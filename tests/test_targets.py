@@ -67,6 +67,15 @@ def test_bad_command_lines(words, expected, tmp_path):
     assert done.returncode != 0 and expected in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("words, expected", [(["mian"], "did you mean 'main'"), (["all", "latency256px"], "did you mean 'latency_256px'")])
+def test_a_target_that_is_none_is_named_with_those_that_are(words, expected, tmp_path):
+    """Catches a misspelt suite that ends in snakemake's words and in advice to run the same again."""
+    command = [sys.executable, "-m", "snakemake", *words, "-n", "--directory", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode != 0 and last.startswith("error: ") and "digits.yaml" in last and expected in last
+
+
 def test_processes_share_trainings_and_samples_alone(tmp_path):
     """Catches a number of processes that renames a job, that reaches a verb of one process, or that takes one GPU for all of them."""
     words = ("-n", "-p", "--quiet", "host", "--resources", "gpu=8", "--config", "processes=2", "device=cuda")

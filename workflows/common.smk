@@ -1,6 +1,8 @@
 # What all rules share: the study, the folders of its jobs, the hash of the code that a verb runs. Imports no torch.
+import itertools
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 from bench.checks import enough_images
 from bench.config import (
+    RESERVED,
     ConfigError,
     TrainingConfig,
     load_study,
@@ -18,6 +21,7 @@ from bench.config import (
 from bench.contents import Contents
 from bench.provenance import source_hash
 from bench.results import RUN_COLUMNS, read_rows, write_text
+from srdd.lookup import unknown
 
 BASE = Path(workflow.basedir)
 # Paths, and not text, because Snakemake's record of a job's parameters leaves paths out: another Python, or another place of the
