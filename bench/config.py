@@ -55,7 +55,7 @@ from .contents import Contents
 from .errors import ConfigError, place_of
 from .image_folder import suffixes_read
 from .scores import better
-from .study_file import explain, one_line, read_yaml
+from .study_file import explain, one_line, read_yaml, shown
 
 ROOT = Path(__file__).resolve().parent.parent
 RESERVED = ("all", "full", "figures", "tables", "report", "report_full")  # targets of every study
@@ -471,6 +471,14 @@ class Published(Strict):
     value: float
     source: str = Field(min_length=1, description="who says so")
 
+    @model_validator(mode="after")
+    def _value_is_possible(self) -> Published:
+        least, most = {"fid": (0, math.inf), "is": (1, math.inf), "kid": (-math.inf, math.inf)}.get(self.metric, (0, 1))
+        if not least <= self.value <= most:
+            legal = f"{least} or more" if most == math.inf else f"a share from {least} to {most}"
+            raise ValueError(f"value {self.value:g}: is no {self.metric}, which is {legal}")
+        return self
+
 
 Measure = Literal["scores", "sweep", "convergence", "latency", "equivalence", "snr", "zero_shot", "error_propagation"]
 
@@ -572,6 +580,24 @@ def _set(settings: dict, dotted: str, value: Any, prefix: str) -> None:
     node[last] = value
 
 
+SECTIONS = ("tokenizer", "tokenizer.config", "tokenizer.training", "model", "training", "sampler")
+
+
+def _loses(settings: dict, dotted: str, value: Any, prefix: str) -> None:
+    """Raises ConfigError for a section given whole in a delta: what it leaves out would silently go
+    back to defaults."""
+    if dotted not in SECTIONS or not isinstance(value, dict):
+        return
+    here: Any = settings
+    for part in dotted.split("."):
+        here = here.get(part, {}) if isinstance(here, dict) else {}
+    if lost := sorted(set(here) - set(value) if isinstance(here, dict) else ()):
+        instead = ", ".join(f"{dotted}.{key}: {shown(part)}" for key, part in value.items())
+        raise ConfigError(
+            f"{prefix}{dotted}: would drop {', '.join(lost)} of the base; give dotted keys ({instead or f'{dotted}.<key>: value'})"
+        )
+
+
 MOST_VARIANTS = 1000  # of a suite
 
 
@@ -611,6 +637,7 @@ def _resolve(study: Study, entry: SuiteEntry, at: str, timed_only: bool = False,
         raise ConfigError(f"{at}.base: " + unknown("base", entry.base, study.bases))
     settings = copy.deepcopy(study.bases[entry.base])
     for dotted, value in entry.delta.items():
+        _loses(settings, dotted, value, f"{at}.delta.")
         _set(settings, dotted, copy.deepcopy(value), f"{at}.delta.")
     at += " (delta and base)."
     data, config = study.dataset, settings.setdefault("tokenizer", {})
@@ -980,12 +1007,23 @@ def expand(study: Study) -> Plan:
             _known(f"suites.{suite_name}.claims.rule", "bench/analysis.py", "judge", claim.rule)
     for problem in suite_checks.problems(study, resolved):
         raise ConfigError(problem)
-    plan.warnings = [*checks.cautions(study), *suite_checks.cautions(study, resolved)]
+    plan.warnings = [*_unused_bases(study), *checks.cautions(study), *suite_checks.cautions(study, resolved)]
     for suite_name, one in resolved.items():
         for measure in one.suite.measure:
             globals()[f"_add_{measure}"](plan, suite_name, one.variants)
     _check_run_ids(plan)
     return plan
+
+
+def _unused_bases(study: Study) -> Iterator[str]:
+    """Bases that no variant and no teacher names: nothing in them is read or checked."""
+    used = {entry.base for suite in study.suites.values() for entry in suite.variants.values()}
+    teachers = re.compile(r"'base': '([^']*)'")  # at any depth of a delta or of a base
+    for node in (study.bases, *(suite.variants for suite in study.suites.values())):
+        used |= set(teachers.findall(str(node)))
+    for name in study.bases:
+        if name not in used:
+            yield f"bases.{name}: is not read, no variant names it (in use: {', '.join(sorted(used & set(study.bases)))})"
 
 
 def _check_run_ids(plan: Plan) -> None:
@@ -1004,6 +1042,8 @@ def _equal(known: dict[str, Any], identity: dict[str, Any], suite: Suite) -> boo
 
 
 def _check_names(study: Study) -> None:
+    if study.study == "benchmarks":
+        raise ConfigError("study: 'benchmarks': results/benchmarks holds the times of bench/benchmark_*.py; choose another name")
     _known("dataset.name", "bench/datasets.py", "load", study.dataset.name)
     for name in study.evaluation.metrics:
         _known("evaluation.metrics", "bench/metrics.py", "metric", name)
