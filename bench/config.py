@@ -1325,6 +1325,16 @@ def _add_latency(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
     )
 
 
+def _nothing_to_make(plan: Plan, scope: str | None) -> str | None:
+    """Why a run of all that a scope holds would end at once without a number; None where it would not."""
+    if not plan.suites_of(scope):
+        names = ", ".join(plan.study.suites)
+        return f"suites: none is core ({names}); add the word full to run all, or ask for one with `./run snakemake`"
+    if not (plan.outputs_of("figures", scope) or plan.outputs_of("tables", scope)):
+        return "suites: none of these has figures or tables, nothing would run; give one tables, such as [scores]"
+    return None
+
+
 def main() -> None:
     """Check a study and say what it would run: `python -m bench.config STUDY.yaml [full] [--name] [--files]`."""
     if len(sys.argv) < 2:
@@ -1334,6 +1344,8 @@ def main() -> None:
     except ConfigError as error:
         sys.exit(f"error: {error}")
     scope = "full" if "full" in sys.argv else None
+    if "--name" in sys.argv and (problem := _nothing_to_make(plan, scope)):
+        sys.exit(f"error: {sys.argv[1]}: {problem}")
     if "--files" in sys.argv and (missing := missing_files(plan, plan.jobs_of(scope))):
         sys.exit(f"error: {sys.argv[1]}: {missing[0]}")
     if "--files" in sys.argv:
