@@ -116,11 +116,3 @@ for scope, label in ((None, "report"), ("full", "report_full")):
         shell:
             "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m snakemake --snakefile {params.snakefile:q} --configfile={params.study:q} "
             "--config results=own --nolock --cores 1 --report {output:q} -- {input:q} > {log:q} 2>&1 || (tail -5 {log:q}; exit 1)"
-
-
-def check_targets():
-    """A word that is no target: said with the names that are. `./run` puts targets in front, where no option can own them."""
-    words = sys.argv[3:] if sys.argv[1:2] == ["--snakefile"] else sys.argv[1:]
-    for name in itertools.takewhile(lambda word: not word.startswith("-"), words):
-        if re.fullmatch(r"\w+", name) and not workflow.is_rule(name) and not Path(name).exists():
-            stop(f"{STUDY_FILE}: {unknown('target', name, [*RESERVED, *PLAN.study.suites])}")
