@@ -23,3 +23,7 @@ rule full:
     input:
         figure_files("full"),
         table_files("full"),
+
+
+if workflow.is_main_process:
+    check_targets()

@@ -38,6 +38,26 @@ def find(option: str, name: str) -> Path:
     return file
 
 
+def find_profile(name: str) -> Path | str:
+    """A profile's folder: where the user is, or beside this program. Snakemake passes over one that
+    is not there, and would run here what was meant for a cluster."""
+    for folder in (Path(name).absolute(), ROOT / name):
+        if (folder / "config.yaml").is_file() or any(folder.glob("config.v*.yaml")):
+            return folder
+    if name == "none":  # snakemake's own word for no profile
+        return name
+    stop(f"--workflow-profile {name}: no folder with a config.yaml; {GIVE[PROFILE]}")
+
+
+def no_study_among(words: list[str], option: str) -> None:
+    """Stop where a study's file stands without its option, and would be a target that nobody makes."""
+    for before, word in zip(["", *words], words):
+        owned = before.startswith("-") and before not in DRY  # by an option that takes a word
+        if word.endswith((".yaml", ".yml")) and not word.startswith("-") and not owned:
+            if any(place.is_file() for place in (Path(word).absolute(), ROOT / word)):
+                stop(f"{word}: a study's file goes after {option}")
+
+
 def is_setting(word: str) -> bool:
     """key=value, as snakemake's --config takes it, and not a file whose name holds an equals sign."""
     return "=" in word and not word.startswith("-") and not Path(word).is_file()
@@ -93,12 +113,13 @@ def arranged(words: list[str]) -> tuple[list[str], Path]:
     targets += more
     if len(studies) > 1:
         stop(f"--configfile: {len(studies)} studies given; run one at a time")
+    no_study_among(targets, "--configfile")
+    no_study_among(words, "--configfile")
     place = Path(folders[-1]).absolute() if folders else ROOT
     place.mkdir(parents=True, exist_ok=True)
     profiles, more, words = take_group(words, PROFILE, only_one)
     targets += more
-    where = [Path(name).absolute() if Path(name).is_dir() else ROOT / name for name in profiles]
-    options = [f"--workflow-profile={folder if folder.is_dir() else name}" for folder, name in zip(where, profiles)]
+    options = [f"--workflow-profile={find_profile(name)}" for name in profiles]
     options += [f"--configfile={find('--configfile', name)}" for name in studies]
     options += ["--config", *settings] if settings else []
     # snakemake wants all targets in one place: in front, before any option that would take them for its own
@@ -124,4 +145,5 @@ def take_config(words: list[str]) -> tuple[Path, list[str]]:
         at += 1 if equals else 2
     if len(studies) > 1:
         stop(f"--config: {len(studies)} studies given; run one at a time")
+    no_study_among(rest, "--config")
     return (find("--config", studies[0]) if studies else DEFAULT), rest

@@ -55,10 +55,11 @@ from .contents import Contents
 from .errors import ConfigError, place_of
 from .image_folder import suffixes_read
 from .scores import better
-from .study_file import explain, one_line, read_yaml
+from .study_file import explain, one_line, read_yaml, shown
 
 ROOT = Path(__file__).resolve().parent.parent
-RESERVED = ("all", "full", "figures", "tables", "report", "report_full")
+RESERVED = ("all", "full", "figures", "tables", "report", "report_full")  # targets of every study
+SCOPES = ("study", "published")  # names of what is collected and drawn beside the suites
 CLASSES = {"digits": 10, "fashion_mnist": 10}  # of the sets that are known before they are read
 SLUG = r"[a-z0-9][a-z0-9_]*"
 HUB = "hf://"  # a file of the Hugging Face hub: hf://OWNER/REPO/FILE
@@ -470,6 +471,14 @@ class Published(Strict):
     value: float
     source: str = Field(min_length=1, description="who says so")
 
+    @model_validator(mode="after")
+    def _value_is_possible(self) -> Published:
+        least, most = {"fid": (0, math.inf), "is": (1, math.inf), "kid": (-math.inf, math.inf)}.get(self.metric, (0, 1))
+        if not least <= self.value <= most:
+            legal = f"{least} or more" if most == math.inf else f"a share from {least} to {most}"
+            raise ValueError(f"value {self.value:g}: is no {self.metric}, which is {legal}")
+        return self
+
 
 Measure = Literal["scores", "sweep", "convergence", "latency", "equivalence", "snr", "zero_shot", "error_propagation"]
 
@@ -571,6 +580,24 @@ def _set(settings: dict, dotted: str, value: Any, prefix: str) -> None:
     node[last] = value
 
 
+SECTIONS = ("tokenizer", "tokenizer.config", "tokenizer.training", "model", "training", "sampler")
+
+
+def _loses(settings: dict, dotted: str, value: Any, prefix: str) -> None:
+    """Raises ConfigError for a section given whole in a delta: what it leaves out would silently go
+    back to defaults."""
+    if dotted not in SECTIONS or not isinstance(value, dict):
+        return
+    here: Any = settings
+    for part in dotted.split("."):
+        here = here.get(part, {}) if isinstance(here, dict) else {}
+    if lost := sorted(set(here) - set(value) if isinstance(here, dict) else ()):
+        instead = ", ".join(f"{dotted}.{key}: {shown(part)}" for key, part in value.items())
+        raise ConfigError(
+            f"{prefix}{dotted}: would drop {', '.join(lost)} of the base; give dotted keys ({instead or f'{dotted}.<key>: value'})"
+        )
+
+
 MOST_VARIANTS = 1000  # of a suite
 
 
@@ -610,6 +637,7 @@ def _resolve(study: Study, entry: SuiteEntry, at: str, timed_only: bool = False,
         raise ConfigError(f"{at}.base: " + unknown("base", entry.base, study.bases))
     settings = copy.deepcopy(study.bases[entry.base])
     for dotted, value in entry.delta.items():
+        _loses(settings, dotted, value, f"{at}.delta.")
         _set(settings, dotted, copy.deepcopy(value), f"{at}.delta.")
     at += " (delta and base)."
     data, config = study.dataset, settings.setdefault("tokenizer", {})
@@ -980,12 +1008,23 @@ def expand(study: Study) -> Plan:
             _known(f"suites.{suite_name}.claims.rule", "bench/analysis.py", "judge", claim.rule)
     for problem in suite_checks.problems(study, resolved):
         raise ConfigError(problem)
-    plan.warnings = [*checks.cautions(study), *suite_checks.cautions(study, resolved)]
+    plan.warnings = [*_unused_bases(study), *checks.cautions(study), *suite_checks.cautions(study, resolved)]
     for suite_name, one in resolved.items():
         for measure in one.suite.measure:
             globals()[f"_add_{measure}"](plan, suite_name, one.variants)
     _check_run_ids(plan)
     return plan
+
+
+def _unused_bases(study: Study) -> Iterator[str]:
+    """Bases that no variant and no teacher names: nothing in them is read or checked."""
+    used = {entry.base for suite in study.suites.values() for entry in suite.variants.values()}
+    teachers = re.compile(r"'base': '([^']*)'")  # at any depth of a delta or of a base
+    for node in (study.bases, *(suite.variants for suite in study.suites.values())):
+        used |= set(teachers.findall(str(node)))
+    for name in study.bases:
+        if name not in used:
+            yield f"bases.{name}: is not read, no variant names it (in use: {', '.join(sorted(used & set(study.bases)))})"
 
 
 def _check_run_ids(plan: Plan) -> None:
@@ -1004,6 +1043,8 @@ def _equal(known: dict[str, Any], identity: dict[str, Any], suite: Suite) -> boo
 
 
 def _check_names(study: Study) -> None:
+    if study.study == "benchmarks":
+        raise ConfigError("study: 'benchmarks': results/benchmarks holds the times of bench/benchmark_*.py; choose another name")
     _known("dataset.name", "bench/datasets.py", "load", study.dataset.name)
     for name in study.evaluation.metrics:
         _known("evaluation.metrics", "bench/metrics.py", "metric", name)
@@ -1012,7 +1053,7 @@ def _check_names(study: Study) -> None:
             raise ConfigError(f"suites.{suite_name}.measure: scores and sweep score the same variants; name one")
         for name in suite.equivalence.corruptions:
             _known(f"suites.{suite_name}.equivalence.corruptions", "srdd/corruption.py", "corrupt", name)
-        if suite_name in RESERVED or suite_name.endswith("_job") or suite_name.startswith(("collect_", "figures_", "tables_")):
+        if suite_name in (*RESERVED, *SCOPES) or suite_name.endswith("_job") or suite_name.startswith(("collect_", "figures_", "tables_")):
             raise ConfigError(f"suites.{suite_name}: names a rule of the workflow already; choose another name")
         for name in suite.figures:
             _known(f"suites.{suite_name}.figures", "bench/figures.py", "figure", name)
@@ -1285,6 +1326,16 @@ def _add_latency(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
     )
 
 
+def _nothing_to_make(plan: Plan, scope: str | None) -> str | None:
+    """Why a run of all that a scope holds would end at once without a number; None where it would not."""
+    if not plan.suites_of(scope):
+        names = ", ".join(plan.study.suites)
+        return f"suites: none is core ({names}); add the word full to run all, or ask for one with `./run snakemake`"
+    if not (plan.outputs_of("figures", scope) or plan.outputs_of("tables", scope)):
+        return "suites: none of these has figures or tables, nothing would run; give one tables, such as [scores]"
+    return None
+
+
 def main() -> None:
     """Check a study and say what it would run: `python -m bench.config STUDY.yaml [full] [--name] [--files]`."""
     if len(sys.argv) < 2:
@@ -1294,6 +1345,8 @@ def main() -> None:
     except ConfigError as error:
         sys.exit(f"error: {error}")
     scope = "full" if "full" in sys.argv else None
+    if "--name" in sys.argv and (problem := _nothing_to_make(plan, scope)):
+        sys.exit(f"error: {sys.argv[1]}: {problem}")
     if "--files" in sys.argv and (missing := missing_files(plan, plan.jobs_of(scope))):
         sys.exit(f"error: {sys.argv[1]}: {missing[0]}")
     if "--files" in sys.argv:

@@ -21,7 +21,7 @@ def outputs(folder: Path, what: str) -> list[str]:
 def runs_of(folder: Path) -> list[dict[str, str]]:
     """The rows of runs.csv."""
     csv.field_size_limit(2**31 - 1)
-    with open(folder / "runs.csv", encoding="utf-8", newline="") as file:
+    with open(folder / "runs.csv", encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 

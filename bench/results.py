@@ -116,7 +116,7 @@ def read_text(path: Path) -> str:
     """A text file of ours. Raises ValueError for one that is no UTF-8, OSError for one that is not
     there."""
     try:
-        return path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8-sig")  # a mark that spreadsheets write is no text
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path}: byte {error.start} is no UTF-8; the file is damaged, collect or fetch it again"
@@ -171,6 +171,24 @@ def read_rows(path: Path, columns: list[str]) -> list[dict[str, str]]:
     return rows
 
 
+def _column_words(header: list[str] | None, columns: list[str]) -> str:
+    """What is wrong with the columns of a file, in words."""
+    found = header or []
+    if len(found) == 1 and found[0].count(";") == len(columns) - 1:
+        return f"columns {brief(header)} are parted by semicolons; save it with commas"
+    missing = [name for name in columns if name not in found]
+    unknown = [name for name in found if name not in columns]
+    reason = "; ".join(
+        f"{what}: {', '.join(map(repr, names))}"
+        for what, names in (("missing", missing), ("unknown", unknown))
+        if names
+    )
+    return (
+        f"columns {brief(header)} are not {columns} ({reason or 'twice, or in another order'}); "
+        "written by another version, collect again"
+    )
+
+
 def _lines(path: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and cells of every row behind the header."""
     csv.field_size_limit(2**31 - 1)
@@ -179,9 +197,7 @@ def _lines(path: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]
     try:
         header = next(reader, None)
         if header != columns:
-            raise ValueError(
-                f"{path}: columns {brief(header)} are not {columns}; written by another version, collect again"
-            )
+            raise ValueError(f"{path}: {_column_words(header, columns)}")
         for cells in reader:
             if len(cells) != len(columns):
                 where = f"{path}: line {reader.line_num}"

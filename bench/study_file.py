@@ -11,6 +11,7 @@ import math
 import re
 import stat
 import types
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
@@ -163,8 +164,11 @@ def _not_plain(node: Any, at: str) -> Iterator[str]:
                 yield f"{at}{shown(key)}: is no text but {_kind(key)}; write the key in quotes"
             elif len(key) > 200:
                 yield f"{at}{shown(key)}: a name of {len(key):,} characters; 200 are the most"
-            elif not key.strip() or not key.isprintable():
-                yield f"{at}{shown(key)}: an empty name or one with line breaks; write a word"
+            elif not key.strip() or not all(map(_visible, key)):
+                yield (
+                    f"{at}{shown(key)}: an empty name, or one with line breaks or characters "
+                    "that cannot be seen; write a word"
+                )
             else:
                 yield from _not_plain(part, f"{at}{key}.")
     elif isinstance(node, list):
@@ -177,6 +181,13 @@ def _not_plain(node: Any, at: str) -> Iterator[str]:
             f"{at.rstrip('.')}: {shown(node)} is {_kind(node)}; write numbers and words, a word "
             "that looks otherwise in quotes"
         )
+
+
+def _visible(character: str) -> bool:
+    """Whether a character may stand in a name: also the spaces of any script, and the joiners that
+    Persian, Indian scripts and emoji need."""
+    joins = character in "\u200c\u200d"
+    return character.isprintable() or joins or unicodedata.category(character) == "Zs"
 
 
 def _kind(value: Any) -> str:

@@ -195,6 +195,12 @@ def _suite_cautions(suite: Suite) -> Iterator[str]:
             and key not in suite.measure
         ):
             yield f"{key}: is not read, measure has no {key}"
+    for name, entry in suite.variants.items():
+        for key in sorted(set(entry.delta) & set(entry.grid)):
+            yield f"variants.{name}.delta.{key}: is not read, the grid has its values; keep one"
+    if suite.train_seeds is not None and set(suite.measure) <= {"latency", "snr"}:
+        measures = " and ".join(suite.measure)
+        yield f"train_seeds: {list(suite.train_seeds)}: is not read, {measures} trains no model"
     if "equivalence" in suite.tables and 0.0 not in suite.equivalence.eps:
         yield (
             f"equivalence.eps: {list(suite.equivalence.eps)}: has no 0, the table's column of "
@@ -219,6 +225,8 @@ def _claim_problems(study: Study, one: Resolved) -> Iterator[str]:
             )
         elif claim.rule in ("score", "tuned"):
             yield from _score_problems(study, claim)
+        elif claim.rule == "equal" and "better" in claim.model_fields_set:
+            yield f"better: {claim.better!r}: rule equal reads none; remove it"
         elif claim.rule == "equal" and claim.metric not in GAPS:
             yield (
                 "metric: "

@@ -188,6 +188,19 @@ def test_a_missing_score_is_named_and_never_zero(make):
     assert table["Status"].tolist() == ["no scores on halves"]
 
 
+def test_an_empty_panel_says_why_and_keeps_the_scale_of_the_others(make):
+    """Catches panels without one number on their shared axis, because the first of them is empty."""
+    variants = {f"p {p}": variant("m", f"{p}", "m", p_resample=p, refine_steps=1) for p in (0.1, 0.5)}
+    numbers = {(name, "fid_x8", None): {0: 3.0 + i} for i, name in enumerate(variants)}
+    numbers |= {(name, "token_evals", None): {0: 10.0 + i} for i, name in enumerate(variants)}
+    drawn, _ = figures_sweep.figure_refine_steps(make(variants, numbers), "s")
+    drawn.draw_without_rendering()
+    first, middle, _ = drawn.axes[:3]
+    assert middle.lines and not first.lines
+    assert any("more than" in words.get_text() for words in first.texts)
+    assert any(label.get_visible() and label.get_text() for label in first.get_yticklabels())
+
+
 def test_heat_map_puts_each_number_in_its_place(make):
     """Catches rows and columns that are exchanged or turned over."""
     grid = {(p, s): 10 * i + s for i, p in enumerate((0.1, 0.5)) for s in (1, 4)}

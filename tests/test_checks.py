@@ -305,6 +305,47 @@ BAD = {
         {"features": INCEPTION, "evaluation/metrics": ["class_agreement"]},
         ["evaluation.metrics", "class_agreement", "nothing is measured"],
     ),
+    # what a study would silently drop, and what no number can be
+    "a section that loses its base": (
+        {f"{MAIN}/variants/SDD/delta": {"model": {"history": 0}}},
+        ["suites.main.variants.SDD.delta.model", "would drop depth", "width", "model.history: 0"],
+    ),
+    "a tokenizer's section that loses its base": (
+        {f"{MAIN}/variants/SDD/delta": {"tokenizer.config": {"codebook_size": 8}}},
+        ["delta.tokenizer.config", "would drop", "channels", "tokenizer.config.codebook_size: 8"],
+    ),
+    "a published FID below 0": (
+        {f"{MAIN}/published": [{"variant": "VAR", "metric": "fid", "value": -1.0, "source": "s"}]},
+        ["published.0", "-1", "fid", "0 or more"],
+    ),
+    "a published precision in per cent": (
+        {
+            f"{MAIN}/published": [
+                {"variant": "VAR", "metric": "precision", "value": 83, "source": "s"}
+            ]
+        },
+        ["published.0", "83", "precision", "a share from 0 to 1"],
+    ),
+    "a direction that a gap has not": (
+        {
+            "suites/equivalence/claims": [
+                {
+                    "text": "t",
+                    "rule": "equal",
+                    "variant": "SDD",
+                    "against": "VAR",
+                    "metric": "elbo_relative_gap",
+                    "better": "higher",
+                }
+            ]
+        },
+        ["suites.equivalence.claims.better", "'higher'", "remove it"],
+    ),
+    "a study where times lie": ({"study": "benchmarks"}, ["study", "'benchmarks'", "another name"]),
+    "a name with what nobody sees": (
+        {f"{MAIN}/variants/VAR\u200b": {"base": "var", "delta": {"model.history": 1}}},
+        ["VAR\\u200b", "cannot be seen"],
+    ),
     # tasks
     "no task": (
         {
@@ -408,6 +449,7 @@ SAID = {
         {"dataset/path": "/data/digits"},
         ["dataset.path", "/data/digits"],
     ),
+<<<<<<< HEAD
     "a group of images that lie in no files": (
         {"dataset/group": "(a)"},
         ["dataset.group", "(a)", "digits is no folder of images"],
@@ -415,6 +457,22 @@ SAID = {
     "borders of images that are not cut": (
         {"dataset/crop": False},
         ["dataset.crop", "False", "digits is no folder of images"],
+=======
+    "a grid over its own delta": (
+        {
+            **grid({"sampler.cfg_scale": [1.0, 2.0]}),
+            f"{MAIN}/variants/SDD/delta": {"model.history": 0, "sampler.cfg_scale": 3.0},
+        },
+        ["suites.main.variants.SDD.delta.sampler.cfg_scale", "is not read", "grid"],
+    ),
+    "seeds that nothing trains with": (
+        {"suites/latency/train_seeds": [0, 1]},
+        ["suites.latency.train_seeds", "[0, 1]", "trains no model"],
+    ),
+    "a base that nobody reads": (
+        {"bases/vra": {"modle": {"depth": 3}}},
+        ["bases.vra", "is not read", "in use: var"],
+>>>>>>> mend-studies
     ),
     "numbers of others that are not shown": (
         {
@@ -433,6 +491,18 @@ def test_said_before_any_work(tmp_path, case):
     plan = load_study(edited(tmp_path, **changes))
     assert any(all(word in line for word in words) for line in plan.warnings), plan.warnings
     assert len(plan.warnings) < 8, "once for all variants of which it is true"
+
+
+def test_names_of_any_script_are_legal(tmp_path):
+    """Catches names that are refused for the joiners and spaces which their script needs, and a
+    whole section that drops nothing."""
+    base = {"base": "var", "delta": {"model.history": 1}}
+    for name in ("می\u200cخواهم", "\U0001f469\u200d\U0001f52c", "模型\u3000大", "10\u00a0%"):
+        plan = load_study(edited(tmp_path, **{f"{MAIN}/variants/{name}": base}))
+        assert name in plan.identities["main"]
+    whole = {"name": "var", "cfg_scale": 3.0}
+    plan = load_study(edited(tmp_path, **{f"{MAIN}/variants/SDD/delta": {"sampler": whole}}))
+    assert plan.identities["main"]["SDD"]["settings"]["sampler"]["cfg_scale"] == 3.0
 
 
 def test_the_workflow_says_warnings_once(tmp_path):

@@ -96,6 +96,8 @@ BAD = {
     "unknown mask": ({"bases/var/model/mask": "windows"}, ["model.mask", "windows"]),
     "width and heads": ({"bases/var/model/heads": 3}, ["width 16", "heads 3"]),
     "suite named as a rule": ({"suites/figures": {"claim": "x", "variants": {"a": {"base": "var"}}}}, ["suites.figures"]),
+    "suite named as what is collected": ({"suites/study": {"claim": "x", "variants": {"a": {"base": "var"}}}}, ["suites.study"]),
+    "suite named as what is published": ({"suites/published": {"claim": "x", "variants": {"a": {"base": "var"}}}}, ["suites.published"]),
     "same settings twice": ({"suites/main/variants/twin": {"base": "var"}}, ["twin", "same settings", "VAR"]),
     "timed twice": ({"suites/latency/variants/SDD/delta": {"training.steps": 13}}, ["latency", "SDD", "same settings", "VAR"]),
     "same seed twice": ({"train_seeds": [1, 1]}, ["train_seeds", "[1, 1]"]),

@@ -138,7 +138,8 @@ def test_what_no_suite_lists_is_in_no_number(folder):
         ("metrics.csv", ",fid_x8,", ",,", "metric is empty"),
         ("metrics.csv", "sample/v0-0", "sample/v9-0", "runs.csv has no such run"),
         ("metrics.csv", "\nx,", "\ny,", "study 'y' beside 'x'"),
-        ("metrics.csv", "study,dataset", "study,data", "columns"),
+        ("metrics.csv", "study,dataset", "study,data", "missing: 'dataset'; unknown: 'data'"),
+        ("metrics.csv", "study,dataset", "dataset,study", "in another order"),
         ("runs.csv", ",ok,", ",done,", "status 'done'"),
         ("runs.csv", "sample/v0-0", "sample/v0-1", "two rows with one identity"),
         ("runs.csv", "study/x,study", "study/x,other", "0 rows of stage 'study'"),
@@ -158,6 +159,18 @@ def test_damage_is_one_line(folder, file, old, new, words):
     damaged."""
     edit(folder / file, old, new)
     assert words in said(folder)
+
+
+def test_a_spreadsheet_may_save_the_rows_as_utf8_and_not_with_semicolons(folder):
+    """Catches rows that are refused for a byte order mark and other line ends, and a message that
+    lists all columns where the commas are what is missing."""
+    for name in ("metrics.csv", "runs.csv"):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(b"\xef\xbb\xbf" + whole.replace(b"\n", b"\r\n"))
+    assert said(folder) == "fine"
+    path = folder / "metrics.csv"
+    path.write_bytes(path.read_bytes().replace(b",", b";"))
+    assert "metrics.csv" in said(folder) and "semicolons" in said(folder)
 
 
 def test_a_cut_off_file_is_one_line(folder):

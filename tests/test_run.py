@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from bench.alone import alone
 from bench.command_line import DEFAULT, arranged, take_config
 from bench.publishing import ROWS, copy_whole, mend, outputs, to_publish
 from bench.results import RUN_COLUMNS, write_runs
-from workflow import ROOT, clean_environment, copy_project, run
+from workflow import ROOT, SMOKE, clean_environment, copy_project, run
 
 STUDY = ROOT / "workflows" / "config" / "fashion.yaml"
 
@@ -73,6 +74,10 @@ def test_no_order_of_options_loses_a_word(targets, options):
         (["--config", "all"], "give key=value, such as device=cpu"),
         (["--configfile", str(STUDY), str(DEFAULT)], "2 studies given"),
         (["--directory"], "give a folder"),
+        (["--workflow-profile", "profiles/slurrm"], "profiles/slurrm: no folder with a config.yaml"),
+        (["--workflow-profile=profiles", "all"], "profiles: no folder with a config.yaml"),
+        ([str(STUDY), "-n"], f"{STUDY}: a study's file goes after --configfile"),
+        (["all", "-n", "workflows/config/fashion.yaml"], "fashion.yaml: a study's file goes after --configfile"),
     ],
 )
 def test_words_that_cannot_be_right_get_one_line(words, expected):
@@ -101,6 +106,35 @@ def test_studies_are_found_from_where_the_user_is(tmp_path, monkeypatch):
     assert take_config(["full"]) == (DEFAULT, ["full"])
     with pytest.raises(SystemExit, match="2 studies"):
         take_config(["--config", study.name, "--configfile", study.name])
+    with pytest.raises(SystemExit, match="a study's file goes after --config"):
+        take_config([study.name, "full"])
+
+
+def test_help_is_help_and_runs_nothing(tmp_path):
+    """Catches a question for help that is answered by snakemake's words and an error about files that are not there."""
+    for words in (["reproduce", "--help"], ["publish", "full", "-h"]):
+        code, out, said = run(copy_project(tmp_path / words[0]), *words)
+        assert code == 0 and out.startswith("Set everything up once") and not said
+
+
+@pytest.mark.parametrize(
+    "change, words, said",
+    [
+        ({"core": False}, [], "suites: none is core (snr); add the word full"),
+        ({"figures": []}, ["full"], "suites: none of these has figures or tables"),
+        ({"core": False}, ["full"], ""),
+    ],
+)
+def test_a_study_that_would_make_nothing_says_so(tmp_path, change, words, said):
+    """Catches a run of everything that ends well without a number, or with an error about files that are not there."""
+    study = yaml.safe_load(SMOKE.read_text(encoding="utf-8"))
+    study["suites"] = {"snr": {**study["suites"]["snr"], **change}}
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(study), encoding="utf-8")
+    command = [sys.executable, "-m", "bench.config", str(path), "--name", *words]
+    done = subprocess.run(command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True)
+    assert (done.returncode != 0) == bool(said) and said in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert (done.stdout.strip() == "smoke") != bool(said)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,6 +66,27 @@ def test_bad_command_lines(words, expected, tmp_path):
     command = [sys.executable, "-m", "snakemake", "-n", "--directory", str(tmp_path), *words]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode != 0 and expected in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("words, expected", [(["mian"], "did you mean 'main'"), (["all", "latency256px"], "did you mean 'latency_256px'")])
+def test_a_target_that_is_none_is_named_with_those_that_are(words, expected, tmp_path):
+    """Catches a misspelt suite that ends in snakemake's words and in advice to run the same again."""
+    command = [sys.executable, "-m", "snakemake", *words, "-n", "--directory", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode != 0 and last.startswith("error: ") and "digits.yaml" in last and expected in last
+
+
+def test_two_studies_of_one_name_are_told(tmp_path):
+    """Catches a copied study that replaces the tables of its original because nobody changed its name; a moved one is the same."""
+    first, second, moved = (tmp_path / name for name in ("first.yaml", "sécond one.yaml", "moved.yaml"))
+    shutil.copy(ROOT / "workflows" / "config" / "latency_d16.yaml", first)
+    second.write_text(first.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+    said = [snakemake(ROOT, "--directory", tmp_path, f"--configfile={path}", "-n")[1] for path in (first, first, second)]
+    assert ["has this name too" in text for text in said] == [False, False, True]
+    assert f"{second}: study: 'latency_d16': {first} has" in said[2]
+    second.rename(moved)
+    assert "has this name too" not in snakemake(ROOT, "--directory", tmp_path, f"--configfile={moved}", "-n")[1]
 
 
 def test_processes_share_trainings_and_samples_alone(tmp_path):

@@ -1,7 +1,12 @@
 # What all rules share: the study, the folders of its jobs, the hash of the code that a verb runs. Imports no torch.
+import itertools
 import json
 import os
+<<<<<<< HEAD
 import shlex
+=======
+import re
+>>>>>>> mend-studies
 import shutil
 import sys
 from pathlib import Path
@@ -9,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 from bench.checks import enough_images
 from bench.config import (
+    RESERVED,
     ConfigError,
     TrainingConfig,
     load_study,
@@ -19,6 +25,7 @@ from bench.config import (
 from bench.contents import Contents
 from bench.provenance import source_hash
 from bench.results import RUN_COLUMNS, read_rows, write_text
+from srdd.lookup import unknown
 
 BASE = Path(workflow.basedir)
 # Paths, and not text, because Snakemake's record of a job's parameters leaves paths out: another Python, or another place of the
@@ -165,6 +172,26 @@ def write_configs():
 write_configs()
 
 
+def check_name():
+    """Two studies of one name share a folder, where the later one replaces the tables of the earlier: said, and run."""
+    memory, here = RESULTS / "configs" / "study_file.txt", Path(STUDY_FILE).absolute()
+    try:
+        before = Path(memory.read_text(encoding="utf-8").strip()) if memory.is_file() else None
+        if before == here:
+            return
+        other = before is not None and before.is_file() and before.read_bytes() != here.read_bytes()
+        if other and study_name(before) == STUDY:
+            print(f"warning: {here}: study: {STUDY!r}: {before} has this name too, and its tables and figures in {RESULTS} "
+                  "are replaced; give each study a name of its own", file=sys.stderr)
+        write_text(memory, f"{here}\n")
+    except (OSError, ValueError):
+        pass  # the other file is no study any more, or nothing can be read or written here: said elsewhere
+
+
+if workflow.is_main_process:
+    check_name()
+
+
 def check_prepared():
     """A study that grew may need more images than what is prepared: said before any work."""
     for run_id, job in PLAN.jobs.items():
@@ -185,6 +212,8 @@ onstart:
             stop(f"{path}: on a cluster, no folder of the project may have an apostrophe or a backslash in its name; rename or move it")
     if on_cluster():
         quote_python()
+    elif DEVICE == "cuda" and not (shutil.which("nvidia-smi") or any(Path("/dev").glob("nvidia[0-9]*"))):
+        stop("--config device=cuda: this machine shows no GPU (neither nvidia-smi nor /dev/nvidia0); use auto or cpu")
     if not os.access(RESULTS, os.W_OK):
         stop(f"{RESULTS}: cannot be written; change its rights, then run the same command again")
     # a plan needs no files, a run does: say what is missing before the first job
@@ -306,3 +335,11 @@ def published_outputs(what):
             print(f"warning: {line}; what is published is left out", file=sys.stderr)
         return []
     return [f"{suite}_{name}" for suite, about in suites.items() for name in about[what]]
+
+
+def check_targets():
+    """A word that is no target: said with the names that are. `./run` puts targets in front, where no option can own them."""
+    words = sys.argv[3:] if sys.argv[1:2] == ["--snakefile"] else sys.argv[1:]
+    for name in itertools.takewhile(lambda word: not word.startswith("-"), words):
+        if re.fullmatch(r"\w+", name) and not workflow.is_rule(name) and not Path(name).exists():
+            stop(f"{STUDY_FILE}: {unknown('target', name, [*RESERVED, *PLAN.study.suites])}")
