@@ -449,7 +449,6 @@ SAID = {
         {"dataset/path": "/data/digits"},
         ["dataset.path", "/data/digits"],
     ),
-<<<<<<< HEAD
     "a group of images that lie in no files": (
         {"dataset/group": "(a)"},
         ["dataset.group", "(a)", "digits is no folder of images"],
@@ -457,7 +456,7 @@ SAID = {
     "borders of images that are not cut": (
         {"dataset/crop": False},
         ["dataset.crop", "False", "digits is no folder of images"],
-=======
+    ),
     "a grid over its own delta": (
         {
             **grid({"sampler.cfg_scale": [1.0, 2.0]}),
@@ -472,7 +471,6 @@ SAID = {
     "a base that nobody reads": (
         {"bases/vra": {"modle": {"depth": 3}}},
         ["bases.vra", "is not read", "in use: var"],
->>>>>>> mend-studies
     ),
     "numbers of others that are not shown": (
         {

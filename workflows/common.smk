@@ -2,11 +2,8 @@
 import itertools
 import json
 import os
-<<<<<<< HEAD
-import shlex
-=======
 import re
->>>>>>> mend-studies
+import shlex
 import shutil
 import sys
 from pathlib import Path
