@@ -24,6 +24,28 @@ def shape_of(value: Any) -> str:
     return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
 
 
+class Untouched:
+    """Tensors that a function of one's own is given and must leave as they are: what it is asked
+    for, and what later images are drawn from (VAR, arXiv 2404.02905, or another sampler).
+
+    torch counts the changes of a tensor, so that nothing is copied and no GPU is waited for.
+    """
+
+    def __init__(self, **tensors: torch.Tensor) -> None:
+        # tensors of inference mode are not counted
+        self.tensors = {n: x for n, x in tensors.items() if not x.is_inference()}
+        self.before = {name: tensor._version for name, tensor in self.tensors.items()}
+
+    def check(self, who: str) -> None:
+        """Raises ValueError that begins with `who` for the first tensor that was changed."""
+        for name, tensor in self.tensors.items():
+            if tensor._version != self.before[name]:
+                raise ValueError(
+                    f"{who}: changes {name} in place, which others read too; work on a copy, such "
+                    "as that of .clone()"
+                )
+
+
 # ---------------------------------------------------------------- masks
 
 
@@ -81,7 +103,8 @@ def ask_mask(mask: Callable, schedule: ScaleSchedule, who: str) -> torch.Tensor:
             raise ValueError(
                 f"{who}: gives another mask each time; it must follow from the schedule alone"
             )
-    return mask_LL
+    # a mask made in inference mode cannot be trained with
+    return mask_LL.clone() if mask_LL.is_inference() else mask_LL
 
 
 # ---------------------------------------------------------------- guidance
@@ -90,10 +113,13 @@ def ask_mask(mask: Callable, schedule: ScaleSchedule, who: str) -> torch.Tensor:
 def check_weight(weight: Any, k: int, who: str) -> float:
     """The guidance weight of a scale: a finite number of 0 or more (arXiv 2207.12598, equation 6,
     as u + w (c - u))."""
-    try:
-        number = float(weight)
-    except (TypeError, ValueError, RuntimeError):
-        number = math.nan
+    number = math.nan
+    # True would pass as 1, which means no guidance
+    if "bool" not in str(getattr(weight, "dtype", type(weight))) and not isinstance(weight, str):
+        try:
+            number = float(weight)
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            pass
     if not (math.isfinite(number) and number >= 0):
         raise ValueError(
             f"{who}: gives {weight!r} at scale {k}; a weight must be a finite number of 0 or more "
