@@ -254,6 +254,38 @@ def check_known(tokens_BL: Any, mask_BL: Any, shape: tuple[int, int], codebook_s
         )
 
 
+# ---------------------------------------------------------------- what a tokenizer is given
+
+
+def check_images(images: Any, shape: tuple[int, int, int]) -> None:
+    """Images of a tokenizer (VAR, arXiv 2404.02905, algorithm 1): floats in [-1, 1] of shape
+    (B, channels, side, side). Raises ValueError."""
+    floats = isinstance(images, torch.Tensor) and images.is_floating_point()
+    if not floats or images.shape[1:] != shape:
+        raise ValueError(
+            f"images: {shape_of(images)}: must be floats in [-1, 1] of shape {('B', *shape)}"
+        )
+    # written so that NaN is refused too
+    if images.numel() and not images.abs().amax() <= 1.001:
+        low, high = images.amin().item(), images.amax().item()
+        raise ValueError(f"images: values {low:.4g} to {high:.4g}: must be in [-1, 1]")
+
+
+def check_tokens(tokens_BL: Any, length: int, codebook_size: int) -> None:
+    """Tokens of a tokenizer (VAR, arXiv 2404.02905, algorithm 2): int64 in 0 ... V of shape (B, L),
+    V an absent one. Raises ValueError."""
+    whole = isinstance(tokens_BL, torch.Tensor) and tokens_BL.dtype in (torch.int64, torch.int32)
+    if not whole or tokens_BL.ndim != 2 or tokens_BL.shape[1] != length:
+        raise ValueError(
+            f"tokens: {shape_of(tokens_BL)}: must be int64 of shape {('B', length)} for this schedule"
+        )
+    if tokens_BL.numel() and (tokens_BL.amin() < 0 or tokens_BL.amax() > codebook_size):
+        raise ValueError(
+            f"tokens: {int(tokens_BL.amin())} ... {int(tokens_BL.amax())}: must be codes, 0 ... "
+            f"{codebook_size - 1}, or {codebook_size} for an absent one"
+        )
+
+
 # ---------------------------------------------------------------- what a sampler returns
 
 

@@ -349,6 +349,11 @@ def _check_request(
     known: Known | None,
 ) -> None:
     """What `generate` is asked for. Raises ValueError."""
+    kinds = {"model": (model, ScaleTransformer), "ladder": (ladder, Ladder), "config": (config, SamplerConfig)}
+    kinds |= {} if known is None else {"known": (known, Known)}
+    for name, (given, kind) in kinds.items():
+        if not isinstance(given, kind):
+            raise ValueError(f"{name}: {type(given).__name__}: must be a {kind.__name__}")
     asked, sizes = model.config, ladder.quantizer.codebook_VC.shape
     check_labels(labels_B, asked.num_classes)
     if problem := sampler_misfit(config, asked):
@@ -395,9 +400,10 @@ def generate(
     fit together, logits that are no numbers, and a sampler of one's own that returns anything else.
     """
     _check_request(model, ladder, labels_B, config, known)
+    seeds = whole_numbers(seeds, "seeds")
     if len(seeds) != len(labels_B):
         raise ValueError(f"{len(seeds)} seeds for {len(labels_B)} labels: one seed for each image")
-    noise = ImageNoise(whole_numbers(seeds, "seeds"), labels_B.device)
+    noise = ImageNoise(seeds, labels_B.device)
     sampler = find(sys.modules[__name__], "sample", config.name)
     who = function_name("sample", config.name)
     channels, V = model.config.codebook_dim, model.config.codebook_size
