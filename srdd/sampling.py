@@ -409,11 +409,13 @@ def generate(
     channels, V = model.config.codebook_dim, model.config.codebook_size
     guided = guided_denoiser(model, config)
     history = None if model.mask_LL is not None else model.config.history
-    remembers = None if history == 0 else len(labels_B)
+    own = is_own("sample", config.name)
+    remembers = len(labels_B) if own and history != 0 else None
     denoise = Watched(guided, model.schedule, channels, who, config.temperature, remembers)
-    given = Untouched(labels_B=labels_B, **dict(ladder.quantizer.named_parameters()))
-    if known is not None:
-        given = Untouched(**given.tensors, tokens_BL=known.tokens_BL, mask_BL=known.mask_BL)
+    read = {"labels_B": labels_B, **dict(ladder.quantizer.named_parameters())} if own else {}
+    if own and known is not None:
+        read |= {"tokens_BL": known.tokens_BL, "mask_BL": known.mask_BL}
+    given = Untouched(**read)
     found = sampler(denoise, ladder, labels_B, noise, config, known)
     given.check(who)
     size = model.schedule.latent_size
