@@ -5,19 +5,16 @@ Reads metrics.csv, runs.csv and images.npz of a folder and nothing else: publish
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from srdd.lookup import find, unknown
+from srdd.lookup import find
 
 from .analysis_words import (  # noqa: F401 (also taken from here)
     bias_words,
@@ -36,6 +33,7 @@ from .analysis_words import (  # noqa: F401 (also taken from here)
 from .escaping import rst, sentence
 from .estimates import Estimate, estimate, paired, show, show_difference, show_estimate, verdict  # noqa: F401
 from .loaded import Results  # noqa: F401
+from .making import raised, run_verb  # noqa: F401
 from .results import brief  # noqa: F401
 from .scores import BETTER, better
 from .study_row import check_job
@@ -92,7 +90,17 @@ def training_tokens(settings: dict[str, Any]) -> float:
 
 def judged(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
     """Whether a claim holds here, `yes`, `no` or `not decided`, by the rule `judge_<name>` that the study names, and why."""
-    return find(sys.modules[__name__], "judge", one["rule"])(results, suite, one)
+    rule, who = one["rule"], f"bench/analysis.py: judge_{one['rule']}"
+    try:
+        found = find(sys.modules[__name__], "judge", rule)(results, suite, one)
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{who}: {raised(error)}") from error
+    pair = isinstance(found, tuple) and len(found) == 2
+    if not pair or not all(isinstance(word, str) for word in found):
+        raise ValueError(f"{who}: gives {found!r}; must be the pair of yes, no or not decided, and a reason")
+    return found
 
 
 NO_DIRECTION = "whether lower or higher is better is not known of this metric; say better: lower or better: higher in the claim"
@@ -387,30 +395,3 @@ def judge_equal(results: Results, suite: str, claim: dict[str, Any]) -> tuple[st
         words.append(f"{name}: {show(float(found.min()))} to {show(float(found.max()))} over {len(found)} seeds, needed {rule}")
     word = "no" if not all(held) else "yes" if len(held) == 2 else "not decided"
     return word, "; ".join(words)
-
-
-# ---------------------------------------------------------------- the two verbs
-
-
-def run_verb(what: str, module: ModuleType, write: Callable[[Path, Any, str, str], None], argv: list[str] | None = None) -> None:
-    """`python -m bench.<what> ORIGIN TARGET [names...]`: make what the suites list, or what is named; an error is one line."""
-    parser = argparse.ArgumentParser(prog=f"python -m bench.{what}")
-    parser.add_argument("origin", type=Path, help="folder with metrics.csv, runs.csv and images.npz")
-    parser.add_argument("target", type=Path, help="folder to write to")
-    parser.add_argument("names", nargs="*", help="only these: <name> or <suite>_<name>")
-    options = parser.parse_args(argv)
-    try:
-        results = Results.load(options.origin)
-        wanted = [(f"{suite}_{name}", suite, name) for suite, about in results.about["suites"].items() for name in about[what]]
-        legal = {name for stem, _, short in wanted for name in (stem, short)}
-        for name in options.names:
-            if name not in legal:
-                raise ValueError(unknown(what.removesuffix("s"), name, legal))
-        for stem, suite, name in wanted:
-            if not options.names or {stem, name} & set(options.names):
-                content, caption = find(module, what.removesuffix("s"), name)(results, suite)
-                write(options.target / stem, content, caption, results.about.get("reduced") or "")
-    except FileNotFoundError as error:
-        sys.exit(f"error: {error.filename}: no such file; run the study first, or collect its results")
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")

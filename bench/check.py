@@ -8,26 +8,31 @@ tokens, and whatever else breaks a contract of srdd/contracts.py.
 
 from __future__ import annotations
 
+import math
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 
 from srdd import diffusion
+from srdd.config import SamplerConfig
 from srdd.corruption import corrupted
 from srdd.cost import tiny_network
 from srdd.guidance import guidance_weights
 from srdd.lookup import find, function_name, is_own
 from srdd.masks import named_mask
 from srdd.noise import generator
+from srdd.quantizer import Ladder
 from srdd.sampling import generate
 from srdd.zero_shot import known_prefix
 
 from .config import ConfigError, Suite, Variant, load_study, variants_and_teachers
 
 IMAGES = 2
+HITS, MOST_IMAGES = 50, 4096  # of a corruption
 
 
 def tried(who: str, call: Callable[[], torch.Tensor]) -> torch.Tensor:
@@ -35,8 +40,11 @@ def tried(who: str, call: Callable[[], torch.Tensor]) -> torch.Tensor:
     itself."""
     try:
         return call()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         words = " ".join(str(error).split())
+        if isinstance(error, ValidationError):  # settings that were changed: many words
+            first = error.errors()[0]
+            words = f"{error.title}.{'.'.join(map(str, first['loc']))}: {first['msg']}"
         if isinstance(error, ValueError):
             raise ConfigError(words if words.startswith(who) else f"{who}: {words}") from None
         last = traceback.extract_tb(error.__traceback__)[-1]
@@ -60,26 +68,54 @@ def check_sampler(variant: Variant, with_known: bool) -> None:
     """Draw two images from a tiny network with the variant's schedule, codes and classes; with
     known tokens where a measure has some."""
     sampler, schedule = variant.sampler, variant.model.schedule
-    who = function_name("sample", sampler.name)
-    if not is_own("sample", sampler.name):
-        who = function_name("select", sampler.select)
+    who = whose(sampler)
     network, ladder = tiny_network(variant.model)
     labels_B = torch.arange(IMAGES) % max(1, variant.model.num_classes)
 
-    def draw(known=None):
-        return generate(network, ladder, labels_B, range(IMAGES), sampler, known)[0]
+    def draw(known=None, seeds=tuple(range(IMAGES))):
+        return generate(network, ladder, labels_B[list(seeds)], seeds, sampler, known)
 
-    tokens_BL = twice(who, draw)
+    tokens_BL = twice(who, lambda: draw()[0])
+    check_state(who, ladder, draw())
+    turned = tuple(reversed(range(IMAGES)))
+    if not torch.equal(tried(who, lambda: draw(seeds=turned)[0]), tokens_BL[list(turned)]):
+        raise ConfigError(
+            f"{who}: an image depends on its place in the batch; draw every random number of an "
+            "image from noise, which has a row for each"
+        )
     if with_known:
-        tried(who, lambda: draw(known_prefix(schedule, 1, tokens_BL)))
+        # codes that are not what it draws, so that one that is lost shows
+        other_BL = (tokens_BL + 1) % variant.model.codebook_size
+        check_state(who, ladder, tried(who, lambda: draw(known_prefix(schedule, 1, other_BL))))
+
+
+def whose(sampler: SamplerConfig) -> str:
+    """The function of one's own that a sampler's fault is laid to: itself, its rule or its ramp."""
+    if is_own("sample", sampler.name):
+        return function_name("sample", sampler.name)
+    if sampler.refine_steps and is_own("select", sampler.select):
+        return function_name("select", sampler.select)
+    return function_name("ramp", sampler.cfg_ramp)
+
+
+def check_state(who: str, ladder: Ladder, found: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """The state that a sampler returns is that of its tokens: images are made of the one, known
+    tokens and figures are read from the other. Raises ConfigError."""
+    tokens_BL, f_hat_BChw = found
+    if not torch.allclose(f_hat_BChw.float(), ladder.decode(tokens_BL), rtol=1e-3, atol=1e-3):
+        raise ConfigError(
+            f"{who}: gives a state that is not that of its tokens; add every scale's final tokens "
+            "to it with ladder.add_scale, or return ladder.decode(tokens_BL)"
+        )
 
 
 def check_corruption(name: str, eps: float, variant: Variant) -> None:
     """Corrupt a few tokens of the variant's schedule."""
     who, V = function_name("corrupt", name), variant.model.codebook_size
-    tokens_BL = torch.randint(
-        V, (IMAGES, variant.model.schedule.seq_len), generator=generator("check")
-    )
+    L = variant.model.schedule.seq_len
+    # enough tokens that a small eps hits some
+    images = min(MOST_IMAGES, max(IMAGES, math.ceil(HITS / (max(eps, 1e-6) * L))))
+    tokens_BL = torch.randint(V, (images, L), generator=generator("check"))
     twice(who, lambda: corrupted(name, tokens_BL, eps, V, generator("check", "noise")))
 
 
@@ -91,9 +127,9 @@ def check_variant(variant: Variant, suite: Suite) -> None:
     if is_own("ramp", sampler.cfg_ramp):
         asked = sampler.cfg_scale, sampler.cfg_ramp, model.schedule.num_scales
         tried(function_name("ramp", sampler.cfg_ramp), lambda: guidance_weights(*asked))
-    if is_own("sample", sampler.name) or (
-        sampler.refine_steps and is_own("select", sampler.select)
-    ):
+    guided = sampler.cfg_scale != 1 and is_own("ramp", sampler.cfg_ramp)
+    refined = sampler.refine_steps and is_own("select", sampler.select)
+    if is_own("sample", sampler.name) or refined or guided:
         check_sampler(variant, bool({"zero_shot", "error_propagation"} & set(suite.measure)))
     if training is not None and is_own("corrupt", training.corruption):
         check_corruption(training.corruption, training.eps, variant)

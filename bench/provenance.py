@@ -12,7 +12,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("srdd", "bench")
 
 
 def _path_of(module: str) -> Path | None:
@@ -39,8 +38,10 @@ def imports_of(module: str) -> frozenset[str]:
                 base = ".".join([*parents, *([base] if base else [])])
             found.add(base)
             found.update(f"{base}.{alias.name}" for alias in node.names)
-    found = {name for name in found if name.split(".")[0] in PACKAGES and _path_of(name)}
-    return frozenset(found | {name.split(".")[0] for name in found if "." in name})
+    # also files of one's own beside the packages, which a function may be imported from
+    found = {name for name in found if name and _path_of(name)}
+    parents = {name.rsplit(".", depth)[0] for name in found for depth in range(1, name.count(".") + 1)}
+    return frozenset(found | {name for name in parents if _path_of(name)})
 
 
 @cache

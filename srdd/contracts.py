@@ -24,6 +24,28 @@ def shape_of(value: Any) -> str:
     return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
 
 
+class Untouched:
+    """Tensors that a function of one's own is given and must leave as they are: what it is asked
+    for, and what later images are drawn from (VAR, arXiv 2404.02905, or another sampler).
+
+    torch counts the changes of a tensor, so that nothing is copied and no GPU is waited for.
+    """
+
+    def __init__(self, **tensors: torch.Tensor) -> None:
+        # tensors of inference mode are not counted
+        self.tensors = {n: x for n, x in tensors.items() if not x.is_inference()}
+        self.before = {name: tensor._version for name, tensor in self.tensors.items()}
+
+    def check(self, who: str) -> None:
+        """Raises ValueError that begins with `who` for the first tensor that was changed."""
+        for name, tensor in self.tensors.items():
+            if tensor._version != self.before[name]:
+                raise ValueError(
+                    f"{who}: changes {name} in place, which others read too; work on a copy, such "
+                    "as that of .clone()"
+                )
+
+
 # ---------------------------------------------------------------- masks
 
 
@@ -81,7 +103,8 @@ def ask_mask(mask: Callable, schedule: ScaleSchedule, who: str) -> torch.Tensor:
             raise ValueError(
                 f"{who}: gives another mask each time; it must follow from the schedule alone"
             )
-    return mask_LL
+    # a mask made in inference mode cannot be trained with
+    return mask_LL.clone() if mask_LL.is_inference() else mask_LL
 
 
 # ---------------------------------------------------------------- guidance
@@ -90,10 +113,13 @@ def ask_mask(mask: Callable, schedule: ScaleSchedule, who: str) -> torch.Tensor:
 def check_weight(weight: Any, k: int, who: str) -> float:
     """The guidance weight of a scale: a finite number of 0 or more (arXiv 2207.12598, equation 6,
     as u + w (c - u))."""
-    try:
-        number = float(weight)
-    except (TypeError, ValueError, RuntimeError):
-        number = math.nan
+    number = math.nan
+    # True would pass as 1, which means no guidance
+    if "bool" not in str(getattr(weight, "dtype", type(weight))) and not isinstance(weight, str):
+        try:
+            number = float(weight)
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            pass
     if not (math.isfinite(number) and number >= 0):
         raise ValueError(
             f"{who}: gives {weight!r} at scale {k}; a weight must be a finite number of 0 or more "
@@ -225,6 +251,38 @@ def check_known(tokens_BL: Any, mask_BL: Any, shape: tuple[int, int], codebook_s
     if (mask_BL & ((tokens_BL < 0) | (tokens_BL >= codebook_size))).any():
         raise ValueError(
             f"known tokens: must be codes, 0 ... {codebook_size - 1}, wherever their mask is True"
+        )
+
+
+# ---------------------------------------------------------------- what a tokenizer is given
+
+
+def check_images(images: Any, shape: tuple[int, int, int]) -> None:
+    """Images of a tokenizer (VAR, arXiv 2404.02905, algorithm 1): floats in [-1, 1] of shape
+    (B, channels, side, side). Raises ValueError."""
+    floats = isinstance(images, torch.Tensor) and images.is_floating_point()
+    if not floats or images.shape[1:] != shape:
+        raise ValueError(
+            f"images: {shape_of(images)}: must be floats in [-1, 1] of shape {('B', *shape)}"
+        )
+    # written so that NaN is refused too
+    if images.numel() and not images.abs().amax() <= 1.001:
+        low, high = images.amin().item(), images.amax().item()
+        raise ValueError(f"images: values {low:.4g} to {high:.4g}: must be in [-1, 1]")
+
+
+def check_tokens(tokens_BL: Any, length: int, codebook_size: int) -> None:
+    """Tokens of a tokenizer (VAR, arXiv 2404.02905, algorithm 2): int64 in 0 ... V of shape (B, L),
+    V an absent one. Raises ValueError."""
+    whole = isinstance(tokens_BL, torch.Tensor) and tokens_BL.dtype in (torch.int64, torch.int32)
+    if not whole or tokens_BL.ndim != 2 or tokens_BL.shape[1] != length:
+        raise ValueError(
+            f"tokens: {shape_of(tokens_BL)}: must be int64 of shape {('B', length)} for this schedule"
+        )
+    if tokens_BL.numel() and (tokens_BL.amin() < 0 or tokens_BL.amax() > codebook_size):
+        raise ValueError(
+            f"tokens: {int(tokens_BL.amin())} ... {int(tokens_BL.amax())}: must be codes, 0 ... "
+            f"{codebook_size - 1}, or {codebook_size} for an absent one"
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -104,11 +104,19 @@ def load_module(
 ) -> tuple[Config, dict[str, torch.Tensor]]:
     """Config and tensors of a file of this kind. Raises ValueError for another kind, or another config than `expect`."""
     tensors, metadata = load_tensors(path)
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("config", {}), dict):
+        raise ValueError(f"{path}: holds no settings of a {kind}; make it again")
     if metadata.get("kind") != kind:
         raise ValueError(f"{path}: holds {metadata.get('kind', 'something without a kind')!r}, not a {kind}")
+    found = metadata.get("config", {})
     if expect is not None:
-        check_config(path, metadata["config"], expect)
-    return schema.model_validate_json(json.dumps(metadata["config"])), tensors
+        check_config(path, found, expect)
+    try:
+        return schema.model_validate_json(json.dumps(found)), tensors
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, ("config", *first["loc"])))
+        raise ValueError(f"{path}: {where}: {first['msg']}") from None
 
 
 def refuse_misfits(what: str, problems: list[str]) -> None:
@@ -129,5 +137,12 @@ def fill(module: nn.Module, tensors: dict[str, torch.Tensor], path: str | Path) 
         if wanted[name].shape != tensors[name].shape
     ]
     refuse_misfits(f"{path}: weights", sorted(problems))
+    kinds = [f"{name} holds {tensors[name].dtype}" for name in wanted if not tensors[name].is_floating_point()]
+    refuse_misfits(f"{path}: weights", sorted(kinds))
+    if unsound := sorted(name for name in wanted if not tensors[name].isfinite().all()):
+        raise ValueError(
+            f"{path}: {unsound[0]} holds NaN or inf, as do {len(unsound)} of {len(wanted)} tensors; "
+            "remove it and make it again"
+        )
     module.load_state_dict(tensors)
     return module

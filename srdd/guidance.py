@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 
 from .contracts import check_weight
-from .lookup import find, function_name
+from .lookup import find, function_name, is_own
 from .schedule import ScaleSchedule
 
 # (inputs_BlC, k, labels_B) -> logits_BlV; a model trained with masks takes the scale's own tokens as a fourth argument
@@ -41,7 +41,14 @@ def guidance_weights(cfg_scale: float, cfg_ramp: str, num_scales: int) -> list[f
     if cfg_scale == 1.0:
         return [1.0] * num_scales
     who = function_name("ramp", cfg_ramp)
-    return [check_weight(ramp(cfg_scale, k, num_scales), k, who) for k in range(num_scales)]
+    scales = range(num_scales)
+    weights = [check_weight(ramp(cfg_scale, k, num_scales), k, who) for k in scales]
+    if is_own("ramp", cfg_ramp):
+        if weights != [check_weight(ramp(cfg_scale, k, num_scales), k, who) for k in scales]:
+            raise ValueError(
+                f"{who}: gives other weights each time; they must follow from its arguments"
+            )
+    return weights
 
 
 def guided_scales(weights: list[float], history: int | None) -> list[bool]:

@@ -53,8 +53,12 @@ def find(module: ModuleType, prefix: str, name: str) -> Callable:
     return function
 
 
+# what may stand behind `mask_mine = `: a lambda, functools.partial(...), another function
+FUNCTIONS = (ast.Lambda, ast.Call, ast.Name, ast.Attribute)
+
+
 def names_in(path: Path, prefix: str) -> list[str]:
-    """Names that a source file defines, or imports from another, under a prefix; read without
+    """Names that a source file defines, assigns or imports from another, under a prefix; read without
     importing it. Raises ValueError for a file that is no Python."""
     found = _names(path, path.stat().st_mtime_ns)
     return sorted(name.removeprefix(f"{prefix}_") for name in found if name.startswith(f"{prefix}_"))
@@ -69,5 +73,9 @@ def _names(path: Path, changed: int) -> tuple[str, ...]:
         place = f"{path.parent.name}/{path.name}: line {error.lineno}"
         raise ValueError(f"{place}: {error.msg}; Python cannot read it") from None
     found = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-    found += [alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            found += [alias.asname or alias.name for alias in node.names]
+        elif isinstance(node, ast.Assign) and isinstance(node.value, FUNCTIONS):
+            found += [target.id for target in node.targets if isinstance(target, ast.Name)]
     return tuple(found)

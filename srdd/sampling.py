@@ -15,6 +15,7 @@ import torch
 
 from .config import SamplerConfig, sampler_misfit
 from .contracts import (
+    Untouched,
     check_drawn,
     check_known,
     check_labels,
@@ -307,9 +308,14 @@ def _draw_scale(denoise, inputs_BlC, k, labels_B, noise, config, known, ladder) 
     drawn = Drawn(tokens_Bl, probability_Bl, found.peak(), found.entropy(), ~fixed_Bl, fixed_Bl)
     select = find(sys.modules[__name__], "select", config.select)
     for _ in range(config.passes(k) - 1):
-        redraw_Bl = select(drawn, noise.uniform(masked_Bl.shape[1], "select"), config)
+        uniform_Bl = noise.uniform(masked_Bl.shape[1], "select")
         if is_own("select", config.select):
-            check_select(redraw_Bl, fixed_Bl, function_name("select", config.select))
+            who, given = function_name("select", config.select), Untouched(**vars(drawn))
+            redraw_Bl = select(drawn, uniform_Bl, config)
+            given.check(who)
+            check_select(redraw_Bl, fixed_Bl, who)
+        else:
+            redraw_Bl = select(drawn, uniform_Bl, config)
         own_Bl = drawn.tokens_Bl.masked_fill(redraw_Bl, V)
         found, tokens_Bl, probability_Bl = _one_pass(denoise(inputs_BlC, k, labels_B, own_Bl), k, noise, config, "refine")
         again = Drawn(tokens_Bl, probability_Bl, found.peak(), found.entropy(), redraw_Bl, fixed_Bl)
@@ -343,6 +349,11 @@ def _check_request(
     known: Known | None,
 ) -> None:
     """What `generate` is asked for. Raises ValueError."""
+    kinds = {"model": (model, ScaleTransformer), "ladder": (ladder, Ladder), "config": (config, SamplerConfig)}
+    kinds |= {} if known is None else {"known": (known, Known)}
+    for name, (given, kind) in kinds.items():
+        if not isinstance(given, kind):
+            raise ValueError(f"{name}: {type(given).__name__}: must be a {kind.__name__}")
     asked, sizes = model.config, ladder.quantizer.codebook_VC.shape
     check_labels(labels_B, asked.num_classes)
     if problem := sampler_misfit(config, asked):
@@ -389,15 +400,24 @@ def generate(
     fit together, logits that are no numbers, and a sampler of one's own that returns anything else.
     """
     _check_request(model, ladder, labels_B, config, known)
+    seeds = whole_numbers(seeds, "seeds")
     if len(seeds) != len(labels_B):
         raise ValueError(f"{len(seeds)} seeds for {len(labels_B)} labels: one seed for each image")
-    noise = ImageNoise(whole_numbers(seeds, "seeds"), labels_B.device)
+    noise = ImageNoise(seeds, labels_B.device)
     sampler = find(sys.modules[__name__], "sample", config.name)
     who = function_name("sample", config.name)
     channels, V = model.config.codebook_dim, model.config.codebook_size
     guided = guided_denoiser(model, config)
-    denoise = Watched(guided, model.schedule, channels, who, config.temperature)
+    history = None if model.mask_LL is not None else model.config.history
+    own = is_own("sample", config.name)
+    remembers = len(labels_B) if own and history != 0 else None
+    denoise = Watched(guided, model.schedule, channels, who, config.temperature, remembers)
+    read = {"labels_B": labels_B, **dict(ladder.quantizer.named_parameters())} if own else {}
+    if own and known is not None:
+        read |= {"tokens_BL": known.tokens_BL, "mask_BL": known.mask_BL}
+    given = Untouched(**read)
     found = sampler(denoise, ladder, labels_B, noise, config, known)
+    given.check(who)
     size = model.schedule.latent_size
     shape = len(labels_B), model.schedule.seq_len
     state_shape = len(labels_B), channels, size, size

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .config import TokenizerConfig
+from .contracts import check_images, check_tokens
 from .quantizer import Ladder, Quantizer
 from .schedule import ScaleSchedule
 
@@ -147,9 +148,13 @@ class Tokenizer(nn.Module):
         return self.decoder(self.post_quant(f_hat_BChw))
 
     def encode(self, images: torch.Tensor, schedule: ScaleSchedule | None = None) -> torch.Tensor:
-        """Images in [-1, 1] to tokens_BL (VAR, algorithm 1)."""
-        return self.at(schedule or self.config.schedule).encode(self.to_latent(images))[0]
+        """Images in [-1, 1] to tokens_BL (VAR, algorithm 1). Raises ValueError for anything else."""
+        size = self.config
+        check_images(images, (size.in_channels, size.image_size, size.image_size))
+        return self.at(schedule or size.schedule).encode(self.to_latent(images))[0]
 
     def decode(self, tokens_BL: torch.Tensor, schedule: ScaleSchedule | None = None) -> torch.Tensor:
-        """tokens_BL to images in [-1, 1] (VAR, algorithm 2)."""
-        return self.to_image(self.at(schedule or self.config.schedule).decode(tokens_BL)).clamp(-1, 1)
+        """tokens_BL to images in [-1, 1] (VAR, algorithm 2); V is an absent token. Raises ValueError for others."""
+        schedule = schedule or self.config.schedule
+        check_tokens(tokens_BL, schedule.seq_len, self.config.codebook_size)
+        return self.to_image(self.at(schedule).decode(tokens_BL)).clamp(-1, 1)

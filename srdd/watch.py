@@ -7,6 +7,7 @@ B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -66,7 +67,8 @@ class Watched:
     (VAR, arXiv 2404.02905, section 3.2).
 
     On a CPU logits that are no numbers are refused at once; on a GPU, which nobody should wait for
-    between scales, by `check`. temperature: what the sampler will divide logits by.
+    between scales, by `check`. temperature: what the sampler will divide logits by. remembers: for
+    how many images the network keeps keys of earlier scales; None where it keeps none.
     """
 
     def __init__(
@@ -76,15 +78,24 @@ class Watched:
         channels: int,
         who: str,
         temperature: float = 1.0,
+        remembers: int | None = None,
     ) -> None:
         self.denoise, self.schedule, self.channels, self.who = denoise, schedule, channels, who
         self.temperature, self.seen = temperature, Calls()
+        self.remembers, self.labels_B = remembers, None
         self.looks: list[tuple[int, torch.Tensor]] = []
 
     def __call__(
-        self, inputs_BlC: torch.Tensor, k: int, labels_B: torch.Tensor, *own: torch.Tensor
+        self,
+        inputs_BlC: torch.Tensor,
+        k: int,
+        labels_B: torch.Tensor,
+        own_Bl: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        self._check_call(inputs_BlC, k, labels_B, own)
+        own = () if own_Bl is None else (own_Bl,)
+        k = self._check_call(inputs_BlC, k, labels_B, own)
+        if self.remembers is not None:
+            self._check_memory(k, labels_B)
         logits_BlV = self.denoise(inputs_BlC, k, labels_B, *own)
         self.seen.count(k, len(inputs_BlC))
         self.looks.append((k, self._look(logits_BlV)))
@@ -103,11 +114,17 @@ class Watched:
 
     def _check_call(
         self, inputs_BlC: torch.Tensor, k: int, labels_B: torch.Tensor, own: tuple
-    ) -> None:
+    ) -> int:
+        """Refuses a call that fits no scale; gives k as a whole number of Python."""
         K, B = self.schedule.num_scales, len(labels_B)
-        if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k < K:
+        asked = k
+        try:
+            k = -1 if isinstance(k, bool) else operator.index(k)
+        except TypeError:
+            k = -1
+        if not 0 <= k < K:
             raise ValueError(
-                f"{self.who}: asks for scale {k!r}; the schedule has scales 0 ... {K - 1}"
+                f"{self.who}: asks for scale {asked!r}; the schedule has scales 0 ... {K - 1}"
             )
         shape = (B, self.schedule.lengths[k], self.channels)
         if not isinstance(inputs_BlC, torch.Tensor) or inputs_BlC.shape != shape:
@@ -116,11 +133,31 @@ class Watched:
                 f"{shape}"
             )
         for own_Bl in own:
-            if own_Bl is not None and (own_Bl.dtype != torch.int64 or own_Bl.shape != shape[:2]):
+            tensor = isinstance(own_Bl, torch.Tensor) and own_Bl.dtype == torch.int64
+            if not tensor or own_Bl.shape != shape[:2]:
                 raise ValueError(
                     f"{self.who}: reveals tokens {shape_of(own_Bl)} at scale {k}; must be int64 "
                     f"of {shape[:2]}"
                 )
+        return k
+
+    def _check_memory(self, k: int, labels_B: torch.Tensor) -> None:
+        """Refuses what would mix the keys of earlier scales: they are those of the last call at
+        each scale."""
+        if len(labels_B) != self.remembers:
+            raise ValueError(
+                f"{self.who}: asks scale {k} for {len(labels_B)} of {self.remembers} images; the "
+                "network keeps keys of earlier scales for all of them at once, so ask for all "
+                "(with history 0 it keeps none)"
+            )
+        if self.labels_B is None:
+            self.labels_B = labels_B
+        if labels_B is not self.labels_B and not torch.equal(labels_B, self.labels_B):
+            raise ValueError(
+                f"{self.who}: asks scale {k} with other labels than before; the network keeps the "
+                "keys of the last call at each scale, so that both would be mixed: set cfg_scale "
+                "for guidance, or use a model of history 0, which keeps none"
+            )
 
     def _refuse(self, k: int, look: float) -> None:
         if not math.isfinite(look):

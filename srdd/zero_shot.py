@@ -34,6 +34,14 @@ def box_mask(box: tuple[float, float, float, float], size: int) -> torch.Tensor:
     return inside_hw
 
 
+def _check_length(schedule: ScaleSchedule, tokens_BL: torch.Tensor) -> None:
+    if tokens_BL.shape[1:] != (schedule.seq_len,):
+        raise ValueError(
+            f"tokens {tuple(tokens_BL.shape)}: must be ('B', {schedule.seq_len}) for patch_nums "
+            f"{list(schedule.patch_nums)}"
+        )
+
+
 def known_in_box(schedule: ScaleSchedule, unknown_hw: torch.Tensor, tokens_BL: torch.Tensor) -> Known:
     """Ground truth where a scale's bilinear share of what is known exceeds 0.5, and at every scale of at most 3 tokens (VAR's editing
     protocol, arXiv 2404.02905, section 4.4).
@@ -52,7 +60,11 @@ def known_in_box(schedule: ScaleSchedule, unknown_hw: torch.Tensor, tokens_BL: t
 
 
 def known_prefix(schedule: ScaleSchedule, count: int, tokens_BL: torch.Tensor) -> Known:
-    """All tokens of the first `count` scales (the coarse-to-fine order of VAR, arXiv 2404.02905, equation 5)."""
+    """All tokens of the first `count` scales (the coarse-to-fine order of VAR, arXiv 2404.02905, equation 5). Raises ValueError for a
+    count or tokens of another schedule."""
+    if not 0 <= count <= schedule.num_scales:
+        raise ValueError(f"count {count}: must be 0 ... {schedule.num_scales}, the scales there are")
+    _check_length(schedule, tokens_BL)
     mask_L = torch.arange(schedule.seq_len, device=tokens_BL.device) < sum(schedule.lengths[:count])
     return Known(tokens_BL, mask_L.expand_as(tokens_BL))
 
@@ -82,10 +94,17 @@ def replace_tokens(
 
     seeds: one per picture. Positions depend on (seed, k) only, those of a smaller share are among those of a larger one. So do the
     codes, except where the drawn one is the token that stands there: another one is then taken. Returns new tokens_BL. Raises
-    ValueError for a codebook without another code.
+    ValueError for a codebook without another code, and for a scale, share or number of seeds that do not fit.
     """
     if codebook_size < 2:
         raise ValueError(f"codebook_size {codebook_size}: there is no other code to replace a token by")
+    _check_length(schedule, tokens_BL)
+    if not 0 <= k < schedule.num_scales:
+        raise ValueError(f"k {k}: the schedule has scales 0 ... {schedule.num_scales - 1}")
+    if not 0 < share <= 1:
+        raise ValueError(f"share {share}: must be above 0 and at most 1")
+    if len(seeds) != len(tokens_BL):
+        raise ValueError(f"{len(seeds)} seeds for {len(tokens_BL)} images: one seed for each image")
     where, length = schedule.slices[k], schedule.lengths[k]
     count, new_BL = replaced_count(length, share), tokens_BL.clone()
     for row, seed in enumerate(seeds):

@@ -82,6 +82,43 @@ FIRST = {
         {"sampler.name": "mine"},
         "sample_mine: gives something else each time",
     ),
+    "place in the batch": (
+        sampling,
+        "sample",
+        lambda denoise, ladder, labels_B, noise, config, known=None: sampling.sample_var(
+            denoise, ladder, labels_B, sampling.ImageNoise(range(len(labels_B))), config, known
+        ),
+        {"sampler.name": "mine"},
+        "sample_mine: an image depends on its place in the batch",
+    ),
+    "state of other tokens": (
+        sampling,
+        "sample",
+        sampler_of(lambda t, f: (t, 0.5 * f)),
+        {"sampler.name": "mine"},
+        "sample_mine: gives a state that is not that of its tokens",
+    ),
+    "leaves": (
+        sampling,
+        "sample",
+        lambda *a: sys.exit(3),
+        {"sampler.name": "mine"},
+        "sample_mine: SystemExit: 3 .*test_check.py",
+    ),
+    "huge ramp": (
+        guidance,
+        "ramp",
+        lambda w, k, K: 1e300,
+        {"sampler.cfg_scale": 2.0, "sampler.cfg_ramp": "mine"},
+        "ramp_mine: ",
+    ),
+    "corruption of few": (
+        corruption,
+        "corrupt",
+        lambda t, e, V, g: t.masked_fill(torch.rand(t.shape, generator=g) < e, V + 1),
+        {"training.corruption": "mine", "training.eps": 0.001},
+        "corrupt_mine: gives tokens 0 ... 17",
+    ),
     "rule": (
         sampling,
         "select",

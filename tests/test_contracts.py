@@ -3,6 +3,7 @@ names the function."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -324,3 +325,105 @@ def test_a_rule_reads_what_the_table_says(name):
     )
     getattr(sampling, f"select_{name}")(drawn, numbers, spied)
     assert spied.read == {SELECT_READS[name]}
+
+
+# ---------------------------------------------------------------- what a function may do
+
+
+def drawn_by(monkeypatch, make_model, make_ladder, sampler, history=None, known=None, **more):
+    add(monkeypatch, sampling, "sample", sampler)
+    model = make_model(history=history, **more)
+    asked = model, make_ladder(SCHEDULE), torch.tensor([0, 1]), [0, 1], SamplerConfig(name="mine")
+    return generate(*asked, known)
+
+
+CHANGES = {
+    "labels_B": lambda ladder, labels_B, known: labels_B.fill_(0),
+    "codebook_VC": lambda ladder, labels_B, known: ladder.quantizer.codebook_VC.mul_(1.5),
+    "tokens_BL": lambda ladder, labels_B, known: known.tokens_BL.zero_(),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_sampler_leaves_what_it_is_given(monkeypatch, make_model, make_ladder, name):
+    """Catches labels, codes or known tokens that are changed for all later images and scores."""
+
+    def sample(denoise, ladder, labels_B, noise, config, known=None):
+        CHANGES[name](ladder, labels_B, known)
+        return sampling.sample_var(denoise, ladder, labels_B, noise, config, known)
+
+    known = Known(torch.ones(2, 14, dtype=torch.long), torch.zeros(2, 14, dtype=torch.bool))
+    with pytest.raises(ValueError, match=f"sample_mine: changes {name} in place"):
+        drawn_by(monkeypatch, make_model, make_ladder, sample, known=known)
+
+
+@pytest.mark.parametrize("name", ["tokens_Bl", "fixed_Bl"])
+def test_a_rule_leaves_what_it_is_given(monkeypatch, make_model, make_ladder, name):
+    """Catches a rule that frees known tokens before its result is held against them."""
+
+    def rule(drawn, uniform_Bl, config):
+        getattr(drawn, name).fill_(0)
+        return torch.ones_like(drawn.open_Bl)
+
+    add(monkeypatch, sampling, "select", rule)
+    config = SamplerConfig(name="srdd", refine_steps=1, select="mine")
+    asked = make_model(mask_prob=0.5), make_ladder(SCHEDULE), torch.tensor([0, 1]), [0, 1], config
+    with pytest.raises(ValueError, match=f"select_mine: changes {name} in place"):
+        generate(*asked)
+
+
+def test_keys_of_earlier_scales_are_not_mixed(monkeypatch, make_model, make_ladder):
+    """Catches a sampler that guides by two calls, or asks image by image, of a network that keeps
+    keys: the last call's keys would serve all. Where none are kept, both are legal."""
+
+    def two_calls(denoise, labels_B, inputs_BlC, k):
+        return denoise(inputs_BlC, k, labels_B) - denoise(inputs_BlC, k, torch.zeros_like(labels_B))
+
+    def one_by_one(denoise, labels_B, inputs_BlC, k):
+        rows = range(len(labels_B))
+        return torch.cat([denoise(inputs_BlC[i : i + 1], k, labels_B[i : i + 1]) for i in rows])
+
+    for ask, words in ((two_calls, "other labels than before"), (one_by_one, "for 1 of 2 images")):
+
+        def sample(denoise, ladder, labels_B, noise, config, known=None, ask=ask):
+            asked = lambda inputs_BlC, k, labels_B: ask(denoise, labels_B, inputs_BlC, k)  # noqa: E731
+            return sampling.sample_var(asked, ladder, labels_B, noise, config, known)
+
+        with pytest.raises(ValueError, match=f"sample_mine: asks scale 0 .*{words}"):
+            drawn_by(monkeypatch, make_model, make_ladder, sample)
+        drawn_by(monkeypatch, make_model, make_ladder, sample, history=0)
+
+
+def test_a_call_may_be_written_otherwise(monkeypatch, make_model, make_ladder):
+    """Catches a refusal of keywords, of no own tokens said in so many words, and of numpy's whole
+    numbers."""
+
+    def sample(denoise, ladder, labels_B, noise, config, known=None):
+        asked = lambda x, k, y: denoise(inputs_BlC=x, k=np.int64(k), labels_B=y, own_Bl=None)  # noqa: E731
+        return sampling.sample_var(asked, ladder, labels_B, noise, config, known)
+
+    found = drawn_by(monkeypatch, make_model, make_ladder, sample)[0]
+    assert torch.equal(found, drawn_by(monkeypatch, make_model, make_ladder, sampling.sample_var)[0])
+
+
+@pytest.mark.parametrize("value", [True, "2.0", np.bool_(True), torch.tensor(True)])
+def test_a_yes_is_no_weight(monkeypatch, value):
+    """Catches `k > 0` as a ramp, which would guide nowhere."""
+    add(monkeypatch, guidance, "ramp", lambda cfg_scale, k, num_scales: value)
+    with pytest.raises(ValueError, match="ramp_mine: gives .* at scale 0"):
+        guidance_weights(2.0, "mine", 3)
+
+
+def test_a_ramp_gives_the_same_weights_again(monkeypatch):
+    """Catches a ramp by chance: every batch would have another guidance."""
+    numbers = iter(range(1, 100))
+    add(monkeypatch, guidance, "ramp", lambda cfg_scale, k, num_scales: float(next(numbers)))
+    with pytest.raises(ValueError, match="ramp_mine: gives other weights each time"):
+        guidance_weights(2.0, "mine", 3)
+
+
+def test_what_is_assigned_is_a_function_too(tmp_path):
+    """Catches the refusal of a lambda, of functools.partial and of another name; a number is none."""
+    text = "mask_a = lambda s: s\nmask_b = partial(f, 1)\nmask_c = mask_a\nmask_d = m.f\nmask_e = 3\n"
+    (tmp_path / "masks.py").write_text(text)
+    assert names_in(tmp_path / "masks.py", "mask") == ["a", "b", "c", "d"]
