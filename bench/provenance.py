@@ -6,6 +6,7 @@ import ast
 import hashlib
 import os
 import platform
+import shutil
 import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -106,6 +107,11 @@ def git_state() -> tuple[str | None, bool | None]:
 def host_class() -> str:
     """What kind of machine this is: processor family and cores, never its name."""
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+
+
+def shows_gpu() -> bool:
+    """Whether this machine shows a GPU, without importing torch: by its tool, or as a container shows it."""
+    return shutil.which("nvidia-smi") is not None or any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 def torch_version() -> str | None:

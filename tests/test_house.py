@@ -1,6 +1,7 @@
 """The house rules as tests: dependency direction, no torch at parse time, no global randomness, references, pins."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -158,3 +159,18 @@ def test_readme_shows_the_published_tables():
     for study, name, shown in places:
         source = ROOT / "results" / study / "published" / "tables" / f"{name}.md"
         assert shown == source.read_text(encoding="utf-8").strip()
+
+
+def test_an_environment_is_made_anew_from_within_itself(tmp_path):
+    """Catches ./run called with .venv active after its pins changed: it removed its own Python and could make no other."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / ".venv")], check=True)
+    code = (
+        "import sys; from pathlib import Path; source = Path(sys.argv[1]).read_text(encoding='utf-8');"
+        "names = {'__file__': sys.argv[2], '__name__': 'run'};"
+        "exec(compile(source.rstrip().removesuffix('main()'), 'run', 'exec'), names);"
+        "names['make_venv'](); sys.exit(not names['PYTHON'].exists())"
+    )
+    python = tmp_path / ".venv" / "bin" / "python"
+    command = [python, "-c", code, ROOT / "run", tmp_path / "run"]
+    done = subprocess.run(list(map(str, command)), env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -20,7 +20,7 @@ from bench.config import (
     study_name,
 )
 from bench.contents import Contents
-from bench.provenance import source_hash
+from bench.provenance import shows_gpu, source_hash
 from bench.results import RUN_COLUMNS, read_rows, write_text
 from srdd.lookup import unknown
 
@@ -209,7 +209,7 @@ onstart:
             stop(f"{path}: on a cluster, no folder of the project may have an apostrophe or a backslash in its name; rename or move it")
     if on_cluster():
         quote_python()
-    elif DEVICE == "cuda" and not (shutil.which("nvidia-smi") or any(Path("/dev").glob("nvidia[0-9]*"))):
+    elif DEVICE == "cuda" and not shows_gpu():
         stop("--config device=cuda: this machine shows no GPU (neither nvidia-smi nor /dev/nvidia0); use auto or cpu")
     if not os.access(RESULTS, os.W_OK):
         stop(f"{RESULTS}: cannot be written; change its rights, then run the same command again")
