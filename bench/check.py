@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import math
 import sys
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from pydantic import ValidationError
@@ -30,6 +28,7 @@ from srdd.sampling import generate
 from srdd.zero_shot import known_prefix
 
 from .config import ConfigError, Suite, Variant, load_study, variants_and_teachers
+from .errors import line_of
 
 IMAGES = 2
 HITS, MOST_IMAGES = 50, 4096  # of a corruption
@@ -47,11 +46,7 @@ def tried(who: str, call: Callable[[], torch.Tensor]) -> torch.Tensor:
             words = f"{error.title}.{'.'.join(map(str, first['loc']))}: {first['msg']}"
         if isinstance(error, ValueError):
             raise ConfigError(words if words.startswith(who) else f"{who}: {words}") from None
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        raise ConfigError(
-            f"{who}: {type(error).__name__}: {words} ({Path(last.filename).name}, line "
-            f"{last.lineno})"
-        ) from None
+        raise ConfigError(f"{who}: {type(error).__name__}: {words} ({line_of(error)})") from None
 
 
 def twice(who: str, call: Callable[[], torch.Tensor]) -> torch.Tensor:

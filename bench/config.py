@@ -761,8 +761,10 @@ def missing_files(plan: Plan, run_ids: Iterable[str] | None = None) -> list[str]
     study, wanted = plan.study, set(plan.jobs if run_ids is None else run_ids)
     found, data, features = [], study.dataset, study.features
     stages = {run_id.split("/")[0] for run_id in wanted}
-    if stages - {"latency"} and data.path is not None and not place_of(data.path, "dataset.path").exists():
-        seen_from = "" if place_of(data.path, "dataset.path").is_absolute() else f", seen from {Path.cwd()}"
+    read = data.path is not None and stages - {"latency"}
+    root = place_of(data.path, "dataset.path") if read else None
+    if root is not None and not root.exists():
+        seen_from = "" if root.is_absolute() else f", seen from {Path.cwd()}"
         found.append(f"dataset.path: no folder at {data.path}{seen_from}; put the images there or change the path")
     for key, path in {"features.weights": features.weights, "features.reference": features.reference}.items():
         if stages - {"latency"} and path is not None and not place_of(path, key).is_file():

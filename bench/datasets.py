@@ -10,7 +10,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import urllib.request
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -229,8 +228,8 @@ def load_image_folder(config: DatasetConfig) -> dict[str, object]:
             )
     looks = (config.image_size, config.channels, config.crop, config.background)
     found = {split: FilePictures(paths, np.array(labels, np.int64), *looks) for split, (paths, labels) in parts.items()}
-    notes = Counter(folder.skipped)
-    return {**found, "classes": folder.classes, "skipped": notes, "below": folder.below, "groups": _group_words(parts, groups)}
+    notes = {"skipped": folder.skipped, "below": folder.below, "groups": _group_words(parts, groups)}
+    return {**found, "classes": folder.classes, **notes}
 
 
 def _split_folder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from pathlib import Path
 
 
@@ -20,6 +21,12 @@ def place_of(path: str | Path, key: str) -> Path:
         user = str(path).split("/", 1)[0]
         why = "HOME is not set" if user == "~" else "a slash may be missing after ~"
         raise ConfigError(f"{key}: {path}: no such home ({why}); write the whole path") from None
+
+
+def line_of(error: BaseException) -> str:
+    """Where an error was raised: file and line, for whoever wrote that function."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(last.filename).name}, line {last.lineno}"
 
 
 def shown(name: str | bytes | Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .prepare import open_split
+from .prepare import open_labels
 
 # 2**64 over the golden ratio, as a whole odd number: its multiples fill every interval evenly
 GOLDEN = 11400714819323198485
@@ -67,7 +67,7 @@ def asked_labels(data: Path, num_classes: int, seeds: Sequence[int], rule: str) 
     """
     if not num_classes:
         return labels_of(seeds, np.zeros(0, np.int64), rule)
-    return labels_of(seeds, class_shares(open_split(data, "train").labels_N, num_classes), rule)
+    return labels_of(seeds, class_shares(open_labels(data, "train"), num_classes), rule)
 
 
 def turns(labels_N: np.ndarray) -> np.ndarray:

@@ -13,14 +13,13 @@ from typing import Any
 
 from srdd.lookup import find, unknown
 
+from .errors import line_of
 from .loaded import Results
 
 
 def raised(error: BaseException) -> str:
     """What a function raised, in one line with its place."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(last.filename).name}, line {last.lineno}"
-    return f"raises {type(error).__name__}: {' '.join(str(error).split())} ({place})"
+    return f"raises {type(error).__name__}: {' '.join(str(error).split())} ({line_of(error)})"
 
 
 def _of_the_rows(error: BaseException) -> bool:

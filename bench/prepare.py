@@ -131,11 +131,16 @@ def _place_now(folder: Path, about: dict[str, Any]) -> Path:
     return Path(about["root"])
 
 
+def open_labels(folder: Path, split: str) -> np.ndarray:
+    """Labels of one split of prepared data, without its images."""
+    return np.load(folder / f"{split}_labels.npy")
+
+
 def open_split(folder: Path, split: str) -> Pictures:
     """One split of prepared data; arrays are mapped, not read; files are compared with what was prepared when they are read."""
     folder = Path(folder).absolute()
     about = json.loads((folder / "data.json").read_text(encoding="utf-8"))
-    labels = np.load(folder / f"{split}_labels.npy")
+    labels = open_labels(folder, split)
     if about["kind"] == "arrays":
         return ArrayPictures(np.load(folder / f"{split}_images.npy", mmap_mode="r"), labels)
     root = _place_now(folder, about)

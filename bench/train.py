@@ -29,7 +29,7 @@ from srdd.quantizer import Ladder
 
 from .config import TrainingConfig
 from .encode import open_tokenizer, open_tokens
-from .prepare import open_split
+from .prepare import open_labels
 from .progress import Progress
 from .ranks import Ranks
 from .training import Average, Batch, Resume, batch_indices, check_finite, learning_rate, pack, unpack
@@ -93,7 +93,7 @@ class Trainer:
         tokenizer = open_tokenizer(run)
         self.ladder = tokenizer.at(self.model_config.schedule)
         self.tokens = {split: open_tokens(run.inputs["tokens"], split) for split in ("train", "val", "test")}
-        labels = {split: open_split(run.inputs["data"], split).labels_N for split in self.tokens}
+        labels = {split: open_labels(run.inputs["data"], split) for split in self.tokens}
         # an unconditional model knows one label only, "no class", which is row 0 of its embedding
         self.labels = labels if self.model_config.conditional else {s: np.zeros_like(x) for s, x in labels.items()}
         self.model = self.first_model().to(run.device)

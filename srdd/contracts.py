@@ -24,6 +24,12 @@ def shape_of(value: Any) -> str:
     return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
 
 
+def fits(value: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> bool:
+    """Whether what a function of VAR's sampler (arXiv 2404.02905) or another returned is a tensor
+    of a dtype and shape."""
+    return isinstance(value, torch.Tensor) and value.dtype == dtype and value.shape == shape
+
+
 class Untouched:
     """Tensors that a function of one's own is given and must leave as they are: what it is asked
     for, and what later images are drawn from (VAR, arXiv 2404.02905, or another sampler).
@@ -58,11 +64,7 @@ def check_mask(mask_LL: Any, schedule: ScaleSchedule, who: str) -> torch.Tensor:
     begins with `who` for another dtype, shape or content.
     """
     L = schedule.seq_len
-    if (
-        not isinstance(mask_LL, torch.Tensor)
-        or mask_LL.dtype != torch.bool
-        or mask_LL.shape != (L, L)
-    ):
+    if not fits(mask_LL, torch.bool, (L, L)):
         raise ValueError(
             f"{who}: gives {shape_of(mask_LL)}; must be bool of shape {(L, L)}, True where the "
             "row's token may look at the column's"
@@ -134,11 +136,7 @@ def check_weight(weight: Any, k: int, who: str) -> float:
 def check_select(redraw_Bl: Any, fixed_Bl: torch.Tensor, who: str) -> torch.Tensor:
     """Which tokens a further pass redraws (mask resampling of SRDD, arXiv 2509.22636): bool (B, l),
     never a known one."""
-    if (
-        not isinstance(redraw_Bl, torch.Tensor)
-        or redraw_Bl.dtype != torch.bool
-        or redraw_Bl.shape != fixed_Bl.shape
-    ):
+    if not fits(redraw_Bl, torch.bool, fixed_Bl.shape):
         raise ValueError(
             f"{who}: gives {shape_of(redraw_Bl)}; must be bool of shape {tuple(fixed_Bl.shape)}, "
             "True to redraw"
@@ -164,11 +162,7 @@ def ask_corrupt(
     were. Raises ValueError that begins with `who`."""
     before_BL = tokens_BL.clone()
     seen_BL = corrupt(tokens_BL, eps, codebook_size, generator)
-    if (
-        not isinstance(seen_BL, torch.Tensor)
-        or seen_BL.dtype != torch.int64
-        or seen_BL.shape != before_BL.shape
-    ):
+    if not fits(seen_BL, torch.int64, before_BL.shape):
         raise ValueError(
             f"{who}: gives {shape_of(seen_BL)}; must be {shape_of(before_BL)}, as the tokens it "
             "is given"
@@ -297,11 +291,7 @@ def check_drawn(
     if not isinstance(found, tuple) or len(found) != 2:
         raise ValueError(f"{who}: gives {shape_of(found)}; must be the pair tokens_BL, f_hat_BChw")
     tokens_BL, f_hat_BChw = found
-    if (
-        not isinstance(tokens_BL, torch.Tensor)
-        or tokens_BL.dtype != torch.int64
-        or tokens_BL.shape != shape
-    ):
+    if not fits(tokens_BL, torch.int64, shape):
         raise ValueError(
             f"{who}: gives tokens {shape_of(tokens_BL)}; must be int64 of shape {shape}"
         )

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 import torch
 
-from .contracts import shape_of
+from .contracts import fits, shape_of
 from .schedule import ScaleSchedule
 
 
@@ -133,8 +133,7 @@ class Watched:
                 f"{shape}"
             )
         for own_Bl in own:
-            tensor = isinstance(own_Bl, torch.Tensor) and own_Bl.dtype == torch.int64
-            if not tensor or own_Bl.shape != shape[:2]:
+            if not fits(own_Bl, torch.int64, shape[:2]):
                 raise ValueError(
                     f"{self.who}: reveals tokens {shape_of(own_Bl)} at scale {k}; must be int64 "
                     f"of {shape[:2]}"

@@ -160,7 +160,7 @@ def write_configs():
             # where files lie is no part of a name
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
                 write_text(path, text)
-        if workflow.is_main_process and PLAN.contents:
+        if PLAN.contents:
             write_text(RESULTS / "configs" / "contents.json", json.dumps(PLAN.contents, indent=1) + "\n")
     except OSError as error:
         stop(unwritable(RESULTS, error))
