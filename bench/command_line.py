@@ -18,7 +18,6 @@ GIVE = {
     FOLDER: "give a folder",
     PROFILE: "give a profile's folder, such as profiles/slurm",
 }
-ROWS = ("metrics.csv", "runs.csv", "images.npz")
 
 
 def stop(message: object) -> None:
@@ -26,9 +25,14 @@ def stop(message: object) -> None:
     sys.exit(f"error: {message}")
 
 
+def places(name: str) -> tuple[Path, Path]:
+    """Where a name of the command line may lie: where the user is, or beside this program."""
+    return Path(name).absolute(), ROOT / name
+
+
 def find(option: str, name: str) -> Path:
-    """A file of the command line: where the user is, or beside this program."""
-    file = next((place for place in (Path(name).absolute(), ROOT / name) if place.is_file()), None)
+    """A file of the command line."""
+    file = next((place for place in places(name) if place.is_file()), None)
     if file is None:
         stop(f"{option} {name}: no such file")
     try:
@@ -41,7 +45,7 @@ def find(option: str, name: str) -> Path:
 def find_profile(name: str) -> Path | str:
     """A profile's folder: where the user is, or beside this program. Snakemake passes over one that
     is not there, and would run here what was meant for a cluster."""
-    for folder in (Path(name).absolute(), ROOT / name):
+    for folder in places(name):
         if (folder / "config.yaml").is_file() or any(folder.glob("config.v*.yaml")):
             return folder
     if name == "none":  # snakemake's own word for no profile
@@ -54,7 +58,7 @@ def no_study_among(words: list[str], option: str) -> None:
     for before, word in zip(["", *words], words):
         owned = before.startswith("-") and before not in DRY  # by an option that takes a word
         if word.endswith((".yaml", ".yml")) and not word.startswith("-") and not owned:
-            if any(place.is_file() for place in (Path(word).absolute(), ROOT / word)):
+            if any(place.is_file() for place in places(word)):
                 stop(f"{word}: a study's file goes after {option}")
 
 
