@@ -163,7 +163,37 @@ def seeds_words(results: Results, suite: str) -> str:
     seeds = results.suite(suite)["train_seeds"]
     if len(seeds) == 1:
         return f"One training seed ({seeds[0]}), no interval."
-    return f"Mean and 95 % t-interval over the training seeds {', '.join(map(str, seeds))}."
+    shown = f"Mean and 95 % t-interval over the training seeds {', '.join(map(str, seeds))}"
+    return f"{shown}{tokenizer_words(results, suite)}.{tuning_words(results, suite)}"
+
+
+def tuning_words(results: Results, suite: str) -> str:
+    """Where settings that were tuned come from; empty where none were."""
+    about = results.suite(suite)
+    other = about.get("tuned_on")
+    if not other:
+        return ""
+    seeds = (results.about["suites"].get(other) or {}).get("train_seeds", ())
+    on = f", on training seeds {', '.join(map(str, seeds))}" if seeds else ", on other training seeds"
+    return f" Settings were chosen by suite {other}{on}."
+
+
+def shares_tokenizer(results: Results, suite: str) -> bool:
+    """Whether all trainings of a suite read one tokenizer, so that their intervals are narrower
+    than those of the whole method."""
+    names = results.variants(suite).values()
+    rows = results.metrics[results.metrics["metric"] == "reconstruction_mse_test"]
+    mine = rows[rows["tokenizer"].isin({one["tokenizer"] for one in names})]
+    return results.about.get("tokenizer_seed") != "train_seed" or (
+        bool(len(mine)) and bool(mine["train_seed"].isna().any())
+    )
+
+
+def tokenizer_words(results: Results, suite: str) -> str:
+    """What intervals cover: the tokenizer too, or not."""
+    if shares_tokenizer(results, suite):
+        return ", conditional on the one tokenizer that all share"
+    return ", each with a tokenizer of its own"
 
 
 def reference_words(results: Results, suite: str | None = None) -> str:
@@ -171,9 +201,16 @@ def reference_words(results: Results, suite: str | None = None) -> str:
     count = results.about["evaluation"]["num_images"]
     labels = labels_words(results, suite) if suite else ""
     return (
-        f"Scores: N = {count} generated pictures per training seed, picture i with seed i in every variant; extractor "
+        f"Scores: N = {count} generated pictures per training seed, {_sample_words(results)}; extractor "
         f"{results.extractor} ({extractor_kind(results)}); reference: {held_against(results)}.{bias_words(results)}{labels}"
     )
+
+
+def _sample_words(results: Results) -> str:
+    """Which sample seeds a training draws."""
+    if results.about.get("tokenizer_seed") is None:
+        return "image i with sample seed i in every variant and training"
+    return "the same sample seeds in every variant, others in every training"
 
 
 def made_by(results: Results, suite: str, sampler: bool = True) -> str:

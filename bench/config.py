@@ -47,7 +47,6 @@ from srdd.config import (
     teacher_misfit,
 )
 from srdd.lookup import is_own, names_in, unknown
-from srdd.schedule import ScaleSchedule
 
 from . import checks, suite_checks
 from .checks import MIN_IMAGES
@@ -353,7 +352,7 @@ class EvaluationConfig(Strict):
     """How samples are scored; the same for every variant."""
 
     num_images: int = Field(1280, ge=MIN_IMAGES, le=10**7, description="generated images per score; fewer than 100 are refused")
-    first_seed: Seed = 0
+    first_seed: Seed = Field(0, description="sample seed of image 0 of training seed 0; training seed s begins s num_images later")
     labels: Literal["training", "balanced"] = Field(
         "training", description="classes asked for: in the shares of the training split, or all equally often"
     )
@@ -495,6 +494,9 @@ class Suite(Strict):
     measure: tuple[Measure, ...] = Field(("scores",), strict=False, min_length=1)
     variants: dict[str, SuiteEntry] = Field(min_length=1)
     train_seeds: tuple[Seed, ...] | None = Field(None, strict=False, min_length=1, max_length=1000)
+    tuned_on: Name | None = Field(
+        None, description="the suite whose scores chose settings of this one; its training seeds must be others"
+    )
     latency: LatencyConfig | None = Field(None, description="instead of the study's")
     sweep: SweepConfig = SweepConfig()
     equivalence: EquivalenceConfig = EquivalenceConfig()
@@ -529,6 +531,11 @@ class Study(Strict):
     features: FeaturesConfig
     bases: dict[str, dict[str, Any]] = Field(min_length=1)
     train_seeds: tuple[Seed, ...] = Field((0, 1, 2), strict=False, min_length=1, max_length=1000)
+    tokenizer_seed: Literal["train_seed", "shared"] = Field(
+        "train_seed",
+        description="train_seed: each training seed trains a tokenizer of its own; shared: one serves all, and "
+        "intervals are conditional on it",
+    )
     evaluation: EvaluationConfig = EvaluationConfig()
     latency: LatencyConfig = LatencyConfig()
     suites: dict[Name, Suite] = Field(min_length=1)
@@ -1075,15 +1082,32 @@ def _check_names(study: Study) -> None:
         raise ConfigError("features.weights and features.reference: only for kind: inception; remove them")
 
 
-def _tokenizer_job(study: Study, variant: Variant) -> tuple[Job, Job]:
+def tokenizer_seed(study: Study, variant: Variant, train_seed: int) -> int | None:
+    """The training seed that a variant's tokenizer is trained with; None where one tokenizer serves all: it is shared,
+    imported, or that of an imported model."""
+    own = study.tokenizer_seed == "train_seed" and not (variant.tokenizer.weights or _imports(study, variant))
+    return train_seed if own else None
+
+
+def _imports(study: Study, variant: Variant) -> bool:
+    """Whether a variant's weights, or its teacher's, exist already, and with them the tokenizer that they know."""
+    return variant.weights is not None or bool(variant.distill and _teacher(study, variant).weights)
+
+
+def _tokenizer_job(study: Study, variant: Variant, train_seed: int | None = None) -> tuple[Job, Job]:
+    """The jobs of images and tokenizer. train_seed None: the tokenizer whatever its seed, whose name stands in all rows."""
     spec, files = variant.tokenizer, {}
     data = Job("prepare", {"dataset": data_config(study)}, {}, study.dataset.name, needs=checks.needs_of(study))
     if spec.weights:
         files["tokenizer.weights"] = WeightsConfig(file=spec.weights, sha256=spec.sha256)
         known = _by_sum(study, files["tokenizer.weights"])
         spec = spec.model_copy(update={"weights": known.file, "sha256": known.sha256})
-    config = {**data.config, "tokenizer": _dump(spec)}
-    return data, Job("tokenizer", config, {"data": data.run_id}, f"v{spec.config.codebook_size}", files=files)
+    config, slug = {**data.config, "tokenizer": _dump(spec)}, f"v{spec.config.codebook_size}"
+    names = {"tokenizer": f"{slug}-{config_hash(config)}"}
+    seed = None if train_seed is None else tokenizer_seed(study, variant, train_seed)
+    if seed is not None:
+        config, slug = {**config, "tokenizer_seed": seed}, f"{slug}-s{seed}"
+    return data, Job("tokenizer", config, {"data": data.run_id}, slug, names, files=files)
 
 
 def _import_jobs(study: Study, variant: Variant) -> list[Job]:
@@ -1092,6 +1116,7 @@ def _import_jobs(study: Study, variant: Variant) -> list[Job]:
         return []
     config, identity = _train_config(study, _tokenizer_job(study, variant)[1], variant), _identity(study, variant)
     names = {key: identity[key] for key in ("tokenizer", "model")}
+    # weights that exist know one tokenizer, whatever the seed
     return [Job("import_model", config, {}, model_slug(variant.model), names, {"weights": variant.weights})]
 
 
@@ -1144,7 +1169,7 @@ def _identity(study: Study, variant: Variant) -> dict[str, Any]:
     sizes = config_hash({"tokenizer": _dump(variant.tokenizer.config), "model": _dump(variant.model)})
     return {
         "timed": f"{model_slug(variant.model)}-{sizes}",  # the name in latency rows: time knows sizes, not training
-        "tokenizer": tokenizer.run_id.split("/")[1],
+        "tokenizer": tokenizer.identity["tokenizer"],
         "model": f"{model_slug(variant.model)}-{model}",
         "sampler": f"{sampler.name}-w{sampler.cfg_scale:g}-{config_hash(canonical_sampler(sampler))}",
         "history": variant.model.history,
@@ -1188,22 +1213,22 @@ class _Trained:
 def _add_trained(plan: Plan, suite: str, variant: Variant, seed: int) -> _Trained:
     """Everything up to a trained model, and the two lines that its scores are read against."""
     study, identity = plan.study, _identity(plan.study, variant)
-    data, tokenizer = _tokenizer_job(study, variant)
+    data, tokenizer = _tokenizer_job(study, variant, seed)
     features = _features_job(study, data)
     names = {key: identity[key] for key in ("tokenizer", "model", "sampler")}
     slug = f"{model_slug(variant.model)}-s{seed}"
 
-    def encode(schedule: ScaleSchedule) -> Job:
-        config = {**tokenizer.config, "patch_nums": list(schedule.patch_nums)}
-        return Job("encode", config, {"data": data.run_id, "tokenizer": tokenizer.run_id}, schedule.name)
-
-    encoded = encode(variant.model.schedule)
+    schedule, own = variant.model.schedule, tokenizer.config.get("tokenizer_seed")
+    grid, family = schedule.name + ("" if own is None else f"-s{own}"), tokenizer.identity
+    config = {**tokenizer.config, "patch_nums": list(schedule.patch_nums)}
+    encoded = Job("encode", config, {"data": data.run_id, "tokenizer": tokenizer.run_id}, grid, family)
     read = {"data": data.run_id, "tokenizer": tokenizer.run_id, "tokens": encoded.run_id}
     baseline = Job(
         "baselines",
         {**encoded.config, "features": features_config(study), "evaluation": _dump(study.evaluation)},
         {**read, "features": features.run_id},
-        variant.model.schedule.name,
+        grid,
+        family,
     )
     stage = "train"
     if variant.distill is not None:
@@ -1293,15 +1318,16 @@ def _add_error_propagation(plan: Plan, suite: str, variants: dict[str, Variant])
 
 
 def _add_snr(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
-    """Signal-to-noise ratio along a tokenizer's scales: one job a tokenizer and schedule, no model."""
+    """Signal-to-noise ratio along the scales of the first training seed's tokenizer: one job a schedule, no model."""
+    first = (plan.study.suites[suite].train_seeds or plan.study.train_seeds)[0]
     for variant in variants.values():
-        data, tokenizer = _tokenizer_job(plan.study, variant)
+        data, tokenizer = _tokenizer_job(plan.study, variant, first)
         schedule = variant.model.schedule
         config = {**tokenizer.config, "patch_nums": list(schedule.patch_nums), "snr": _dump(plan.study.suites[suite].snr)}
         for job in (
             data,
             tokenizer,
-            Job("snr", config, {"data": data.run_id, "tokenizer": tokenizer.run_id}, schedule.name),
+            Job("snr", config, {"data": data.run_id, "tokenizer": tokenizer.run_id}, schedule.name, tokenizer.identity),
         ):
             plan.add(suite, job)
 
