@@ -248,6 +248,15 @@ class TrainingConfig(Strict):
         "none", description="name of a corrupt_<name> in srdd/corruption.py: what befalls the tokens that are read"
     )
     eps: Share = Field(0.0, description="noise of the corruption; the loss is then the diffusion ELBO at this noise")
+    mask_weight: str = Field(
+        "count",
+        description="name of a weigh_<name> in srdd/loss.py: what a masked token counts in the loss of a model with mask_prob > 0; "
+        "count: 1; elbo: the loss is the any-order bound",
+    )
+    mask_draws: Positive = Field(4, description="draws of masks per image in the held-out losses of a model with mask_prob > 0")
+    eval_images: Positive | None = Field(
+        None, description="test images, at most, of the losses along the training; null: all. The kept weights are tested on all"
+    )
     precision: Precision = "float32"
     compile: bool = False
 
@@ -681,13 +690,28 @@ def _resolve(study: Study, entry: SuiteEntry, at: str, timed_only: bool = False,
         ("sampler.cfg_ramp", "srdd/guidance.py", "ramp", variant.sampler.cfg_ramp),
         ("model.mask", "srdd/masks.py", "mask", variant.model.mask),
         ("training.corruption", "srdd/corruption.py", "corrupt", variant.training.corruption),
+        ("training.mask_weight", "srdd/loss.py", "weigh", variant.training.mask_weight),
     ):
         _known(f"{at}{key}", file, prefix, value)
+    _weighs_something(variant, at)
     if variant.distill and is_teacher:  # also what ends a teacher that names itself
         raise ConfigError(f"{at}distill: arm {variant.distill.arm!r} in a teacher; name one that is trained, without distill")
     if variant.distill:
         return _with_teacher(study, variant, at)
     return _imported(variant, at) if variant.weights else variant
+
+
+def _weighs_something(variant: Variant, at: str) -> None:
+    """Refuse weights of masked tokens where a training masks none."""
+    if (weight := variant.training.mask_weight) == "count":
+        return
+    problem = None
+    if variant.model.mask_prob == 0:
+        problem = "model.mask_prob is 0; set mask_weight count, or mask_prob more than 0"
+    elif variant.distill and variant.distill.arm == "logit":
+        problem = "distill.arm logit learns with all own tokens masked; set mask_weight count"
+    if problem:
+        raise ConfigError(f"{at}training.mask_weight: {weight!r} weighs masked tokens, but {problem}")
 
 
 def _imported(variant: Variant, at: str) -> Variant:
@@ -799,7 +823,7 @@ def variants_and_teachers(study: Study, suite: str) -> Iterator[Variant]:
 
 
 def _names_own(study: Study, suite: str) -> bool:
-    """Whether a suite names a mask, sampler, rule, ramp or corruption of the user's own."""
+    """Whether a suite names a mask, sampler, rule, ramp, corruption or weight of the user's own."""
     about = study.suites[suite]
     asked = about.equivalence.corruptions if "equivalence" in about.measure else ()
     names = [("corrupt", name) for name in asked]
@@ -807,7 +831,7 @@ def _names_own(study: Study, suite: str) -> bool:
         model, sampler, training = variant.model, variant.sampler, variant.training
         names += [("mask", model.mask), ("ramp", sampler.cfg_ramp)]
         names += [("sample", sampler.name), ("select", sampler.select)]
-        names += [("corrupt", training.corruption)] if training else []
+        names += [("corrupt", training.corruption), ("weigh", training.mask_weight)] if training else []
     return any(is_own(*name) for name in names)
 
 

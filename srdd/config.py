@@ -217,8 +217,12 @@ def teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
         old, new = getattr(teacher, key), getattr(student, key)
         if old != new:
             return f"{key} {new}: the teacher's is {old}; a student starts from its teacher's weights and needs the same sizes"
-    if (teacher.mask_prob > 0) != (student.mask_prob > 0):
-        return f"mask_prob {student.mask_prob}: the teacher's is {teacher.mask_prob}; both must be 0, or both more"
+    # the other way is legal: own embeddings of 0 are no embeddings
+    if teacher.mask_prob > 0 and student.mask_prob == 0:
+        return (
+            f"mask_prob {student.mask_prob}: the teacher's is {teacher.mask_prob}, and a student without masks has no "
+            "place for its embedding of own tokens; give more than 0, or a teacher with mask_prob 0"
+        )
     return None
 
 
@@ -228,6 +232,11 @@ def logit_teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | No
     if teacher.history != 0 or teacher.mask:
         key, value = ("mask", teacher.mask) if teacher.mask else ("history", teacher.history)
         return f"{key} {value}: is the teacher's; only a Markov teacher (history 0) can be asked at the student's state alone"
+    if student.mask_prob > 0 and teacher.mask_prob == 0:
+        return (
+            f"mask_prob {student.mask_prob}: the teacher's is {teacher.mask_prob}; its logits are asked for with all own "
+            "tokens masked, so the student's embedding of own tokens would stay 0; set it to 0, or take arm real or sequence"
+        )
     if not student.schedule.is_subset_of(teacher.schedule):
         return f"patch_nums {list(student.patch_nums)}: is no subset of the teacher's {list(teacher.patch_nums)}, which has no logits there"
     if student.class_dropout > 0 and student.conditional and teacher.class_dropout == 0:

@@ -181,6 +181,43 @@ def ask_corrupt(
     return seen_BL
 
 
+# ---------------------------------------------------------------- weights of masked tokens
+
+
+def ask_weigh(
+    weigh: Callable,
+    who: str,
+    own_BL: torch.Tensor,
+    schedule: ScaleSchedule,
+    codebook_size: int,
+    mask_prob: float,
+) -> torch.Tensor:
+    """Weight of each token in the loss of intra-scale masks (MaskGIT, arXiv 2202.04200, equation 1):
+    float32 of the shape of own_BL, finite, at least 0, and 0 where a token is revealed.
+
+    Raises ValueError that begins with `who`."""
+    before_BL = own_BL.clone()
+    share_BL = weigh(own_BL, schedule, codebook_size, mask_prob)
+    if not fits(share_BL, torch.float32, before_BL.shape):
+        raise ValueError(
+            f"{who}: gives {shape_of(share_BL)}; must be float32 of shape "
+            f"{tuple(before_BL.shape)}, a weight for each token"
+        )
+    if not torch.equal(own_BL, before_BL):
+        raise ValueError(
+            f"{who}: changes the own tokens that it is given, which the network reads; work on a copy"
+        )
+    # written so that NaN is refused too
+    if not (share_BL.isfinite() & (share_BL >= 0)).all():
+        raise ValueError(f"{who}: gives a weight that is negative or no number; must be 0 or more")
+    if share_BL[own_BL != codebook_size].any():
+        raise ValueError(
+            f"{who}: weighs a token that is revealed, whose loss says nothing; give 0 where own_BL "
+            f"is not {codebook_size}"
+        )
+    return share_BL
+
+
 # ---------------------------------------------------------------- what is asked of a sampler
 
 

@@ -17,6 +17,7 @@ BUILT_IN = {
     "select": ("threshold", "lowest", "random", "dynamic", "entropy"),
     "ramp": ("constant", "linear"),
     "corrupt": ("none", "uniform", "absorb"),
+    "weigh": ("count", "elbo"),
 }
 PLACES = {
     "mask": "srdd/masks.py",
@@ -24,6 +25,7 @@ PLACES = {
     "select": "srdd/sampling.py",
     "ramp": "srdd/guidance.py",
     "corrupt": "srdd/corruption.py",
+    "weigh": "srdd/loss.py",
 }
 
 
