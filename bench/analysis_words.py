@@ -6,6 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from srdd.config import CONFIDENCES
+
 from .escaping import rst
 
 if TYPE_CHECKING:
@@ -31,24 +33,38 @@ def sampler_words(settings: dict[str, Any]) -> str:
         settings["refine_steps"],
         f"p_resample {settings['p_resample']:g}",
     )
-    words += [f"SR {sr} redraws below {chance}"] if sr else []
-    rule = {
-        "threshold": chance,
-        "lowest": f"fraction {settings['resample_fraction']:g}",
-        "random": f"fraction {settings['resample_fraction']:g}",
-        "dynamic": f"above {settings['commit_above']:g}",
-        "entropy": f"bound {settings['entropy_bound']:g} nats",
-    }
-    words += (
-        [
-            f"MR {mr} further passes, select {settings['select']} ({rule.get(settings['select'], 'its own rule')})"
-        ]
-        if mr
-        else []
-    )
+    words += [f"SR {sr} redraws below {chance} (truncates)"] if sr else []
+    words += [f"MR {mr} further passes, {_rule_words(settings)}"] if mr else []
     if (sr or mr) and settings["refine_scales"] is not None:
         words.append(f"at scales {', '.join(map(str, settings['refine_scales']))}")
     return ", ".join(words)
+
+
+def _rule_words(settings: dict[str, Any]) -> str:
+    """A rule of mask resampling: what it goes by, and whether it bends the distribution of tokens."""
+    name, fraction = settings["select"], f"fraction {settings['resample_fraction']:g}"
+    bounds = {
+        "threshold": f"p_resample {settings['p_resample']:g}",
+        "lowest": fraction,
+        "random": fraction,
+        "static": "quota",
+        "sequential": "quota",
+        "shuffled": "quota",
+        "dynamic": f"above {settings['commit_above']:g}",
+        "entropy": f"bound {settings['entropy_bound']:g} nats",
+    }
+    if name not in bounds:
+        return f"select {name} (its own rule)"
+    words = [bounds[name]]
+    # rows of older versions have no confidence: the rule's own
+    by = (settings.get("confidence") or CONFIDENCES[name]) if name in CONFIDENCES else None
+    if by:
+        words.append(f"ranked by {by}")
+    if name == "threshold" or by == "drawn":
+        words.append("truncates")
+    elif by is None:
+        words.append("unbiased but for parallel draws")
+    return f"select {name} ({', '.join(words)})"
 
 
 def samplers(results: Results, suite: str) -> str:

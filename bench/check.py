@@ -87,11 +87,14 @@ def check_sampler(variant: Variant, with_known: bool) -> None:
 
 
 def whose(sampler: SamplerConfig) -> str:
-    """The function of one's own that a sampler's fault is laid to: itself, its rule or its ramp."""
+    """The function of one's own that a sampler's fault is laid to: itself, its rule, what the rule
+    ranks by, or its ramp."""
     if is_own("sample", sampler.name):
         return function_name("sample", sampler.name)
     if sampler.refine_steps and is_own("select", sampler.select):
         return function_name("select", sampler.select)
+    if sampler.refine_steps and is_own("confidence", sampler.confidence):
+        return function_name("confidence", sampler.confidence)
     return function_name("ramp", sampler.cfg_ramp)
 
 
@@ -136,7 +139,8 @@ def check_variant(variant: Variant, suite: Suite) -> None:
         asked = sampler.cfg_scale, sampler.cfg_ramp, model.schedule.num_scales
         tried(function_name("ramp", sampler.cfg_ramp), lambda: guidance_weights(*asked))
     guided = sampler.cfg_scale != 1 and is_own("ramp", sampler.cfg_ramp)
-    refined = sampler.refine_steps and is_own("select", sampler.select)
+    ranked = is_own("select", sampler.select) or is_own("confidence", sampler.confidence)
+    refined = sampler.refine_steps and ranked
     if is_own("sample", sampler.name) or refined or guided:
         check_sampler(variant, bool({"zero_shot", "error_propagation"} & set(suite.measure)))
     if training is not None and is_own("corrupt", training.corruption):

@@ -32,6 +32,7 @@ from pydantic import (
 )
 
 from srdd.config import (
+    CONFIDENCES,
     SELECT_READS,
     BelowOne,
     Chance,
@@ -687,6 +688,7 @@ def _resolve(study: Study, entry: SuiteEntry, at: str, timed_only: bool = False,
     for key, file, prefix, value in (
         ("sampler.name", "srdd/sampling.py", "sample", variant.sampler.name),
         ("sampler.select", "srdd/sampling.py", "select", variant.sampler.select),
+        ("sampler.confidence", "srdd/sampling.py", "confidence", variant.sampler.confidence),
         ("sampler.cfg_ramp", "srdd/guidance.py", "ramp", variant.sampler.cfg_ramp),
         ("model.mask", "srdd/masks.py", "mask", variant.model.mask),
         ("training.corruption", "srdd/corruption.py", "corrupt", variant.training.corruption),
@@ -832,6 +834,8 @@ def _names_own(study: Study, suite: str) -> bool:
         names += [("mask", model.mask), ("ramp", sampler.cfg_ramp)]
         names += [("sample", sampler.name), ("select", sampler.select)]
         names += [("corrupt", training.corruption), ("weigh", training.mask_weight)] if training else []
+        names += [("confidence", sampler.confidence)]
+        names += [("corrupt", training.corruption)] if training else []
     return any(is_own(*name) for name in names)
 
 
@@ -1177,11 +1181,13 @@ def canonical_sampler(sampler: SamplerConfig) -> dict[str, Any]:
     # at cfg_scale 1 guidance is off and no ramp is asked
     idle = {"cfg_ramp"} if sampler.cfg_scale == 1 else set()
     if not sampler.refine_steps:
-        idle |= {"select", "resample_fraction", "commit_above", "entropy_bound"}
+        idle |= {"select", "confidence", "resample_fraction", "commit_above", "entropy_bound"}
         idle |= set() if sampler.sr_steps else {"p_resample", "refine_scales"}
     else:
-        live = {SELECT_READS[sampler.select]} | ({"p_resample"} if sampler.sr_steps else set())
-        idle |= set(SELECT_READS.values()) - live
+        live = {*SELECT_READS[sampler.select]} | ({"p_resample"} if sampler.sr_steps else set())
+        # the rule's own confidence has two names: its own, and null
+        live -= {"confidence"} if sampler.confidence == CONFIDENCES.get(sampler.select) else set()
+        idle |= {key for keys in SELECT_READS.values() for key in keys} - live
     return {key: default[key] if key in idle else value for key, value in found.items()}
 
 

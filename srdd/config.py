@@ -139,14 +139,23 @@ Chance = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 # logits of 1e8 over it are the largest that float32 holds
 COLDEST = 1e-30
-# the one setting that each rule of select_<name> here reads; a rule of one's own may read any
-SELECT_READS = {
-    "threshold": "p_resample",
-    "lowest": "resample_fraction",
-    "random": "resample_fraction",
-    "dynamic": "commit_above",
-    "entropy": "entropy_bound",
+# the settings that each rule of select_<name> here reads; a rule of one's own may read any
+SELECT_READS: dict[str, tuple[str, ...]] = {
+    "threshold": ("p_resample",),
+    "lowest": ("resample_fraction", "confidence"),
+    "random": ("resample_fraction",),
+    "static": ("confidence",),
+    "sequential": (),
+    "shuffled": (),
+    "dynamic": ("commit_above", "confidence"),
+    "entropy": ("entropy_bound", "confidence"),
 }
+# what a rule that ranks positions ranks them by where `confidence` is null
+CONFIDENCES = {"lowest": "drawn", "static": "peak", "dynamic": "peak", "entropy": "peak"}
+# rules that commit a quota of positions at each pass, so that a scale of l tokens needs at most l passes
+COMMITTING = ("static", "sequential", "shuffled", "dynamic", "entropy")
+# rules that redraw as many tokens of a scale whatever was drawn: whether a pass is needed is known without a look at it
+COUNTED = ("lowest", "random", "static", "sequential", "shuffled")
 
 
 class SamplerConfig(Strict):
@@ -170,9 +179,14 @@ class SamplerConfig(Strict):
     select: str = Field(
         "threshold", description="name of a select_<name> in srdd/sampling.py: which tokens a pass masks and redraws"
     )
+    confidence: str | None = Field(
+        None,
+        description="name of a confidence_<name> in srdd/sampling.py that select lowest, static, dynamic and entropy rank by; "
+        "null: drawn for lowest, peak for the others",
+    )
     p_resample: Chance = Field(0.1, description="redraw tokens whose probability is below; for SR and for select threshold")
     resample_fraction: float = Field(0.5, gt=0.0, le=1.0, description="share that is redrawn; for select lowest and random")
-    commit_above: Chance = Field(0.9, description="keep positions whose likeliest code has this probability; for select dynamic")
+    commit_above: Chance = Field(0.9, description="keep positions whose confidence is at least this; for select dynamic")
     entropy_bound: float = Field(1.0, gt=0.0, le=1e9, description="nats that one pass may commit together; for select entropy")
     refine_scales: tuple[int, ...] | None = Field(None, strict=False, description="scales k that SR and MR touch; null: all")
 
@@ -196,10 +210,14 @@ class SamplerConfig(Strict):
         2404.02905): of a sampler of one's own nobody knows."""
         return not is_own("sample", self.name) and not (self.refine_steps or self.sr_steps)
 
-    def passes(self, k: int) -> int:
-        """Network passes of the samplers here at scale k; one of one's own makes as many as it
-        likes (`watch.Calls`)."""
-        return 1 + (self.refine_steps if self.refines(k) else 0)
+    def passes(self, k: int, length: int) -> int:
+        """Most network passes of the samplers here at scale k of so many tokens (SRDD, arXiv 2509.22636).
+
+        A rule that commits a quota needs no more passes than tokens. One of one's own makes as many
+        as it likes (`watch.Calls`).
+        """
+        most = 1 + (self.refine_steps if self.refines(k) else 0)
+        return min(most, length) if self.select in COMMITTING else most
 
     def refines(self, k: int) -> bool:
         """Whether SR and MR touch scale k."""
@@ -244,6 +262,23 @@ def logit_teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | No
     return None
 
 
+def _confidence_misfit(sampler: SamplerConfig) -> str | None:
+    """Why a sampler's confidence says nothing to its rule; what a function of one's own reads nobody knows."""
+    name, select = sampler.confidence, sampler.select
+    own = is_own("sample", sampler.name) or is_own("select", select)
+    if name is None or own or not sampler.refine_steps:
+        return None
+    if select not in CONFIDENCES:
+        ranking = ", ".join(CONFIDENCES)
+        return f"confidence {name!r}: select {select} ranks nothing; set confidence null, or one of select {ranking}"
+    if select == "dynamic" and name == "entropy":
+        return (
+            "confidence 'entropy': select dynamic compares it with commit_above, a probability, and entropy is none; "
+            "set confidence peak or drawn, or select static or entropy"
+        )
+    return None
+
+
 def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
     """Why a sampler cannot be used with a model, as `key value: reason`; None when it can (guidance: arXiv 2207.12598)."""
     if sampler.cfg_scale != 1.0 and not (model.conditional and model.class_dropout > 0):
@@ -253,6 +288,8 @@ def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
     # the model itself refuses tokens that it cannot read
     if not is_own("sample", sampler.name) and sampler.refine_steps and model.mask_prob == 0:
         return f"refine_steps {sampler.refine_steps}: refines a model trained without masks; set refine_steps 0 or train with mask_prob > 0"
+    if problem := _confidence_misfit(sampler):
+        return problem
     if sampler.temperature < COLDEST:
         return (
             f"temperature {sampler.temperature}: makes logits infinite; raise it to {COLDEST} or "

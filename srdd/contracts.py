@@ -146,6 +146,19 @@ def check_select(redraw_Bl: Any, fixed_Bl: torch.Tensor, who: str) -> torch.Tens
     return redraw_Bl
 
 
+def check_confidence(confidence_Bl: Any, shape: tuple[int, ...], who: str) -> torch.Tensor:
+    """How sure a pass is of each position (SDAR, arXiv 2510.06303): finite floats (B, l)."""
+    floats = isinstance(confidence_Bl, torch.Tensor) and confidence_Bl.is_floating_point()
+    if not floats or confidence_Bl.shape != shape:
+        raise ValueError(
+            f"{who}: gives {shape_of(confidence_Bl)}; must be floats of shape {tuple(shape)}, the "
+            "surest position the highest"
+        )
+    if not confidence_Bl.isfinite().all():
+        raise ValueError(f"{who}: gives NaN or inf; a confidence must be a finite number")
+    return confidence_Bl
+
+
 # ---------------------------------------------------------------- corruption
 
 
