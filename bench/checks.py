@@ -26,8 +26,8 @@ RETURNS = {
     "class_agreement": ("class_agreement",),
 }
 # images of the sets that are known before they are read: train, test (None: a share of train),
-# side, channels
-KNOWN_SETS = {"digits": (1797, None, 8, 1), "fashion_mnist": (60_000, 10_000, 28, 1)}
+# smallest side that the loader gives, channels
+KNOWN_SETS = {"digits": (1797, None, 8, 1), "fashion_mnist": (60_000, 10_000, 1, 1)}
 NOT_OF_ARRAYS = ("crop", "background", "group")  # settings that only files are read by
 ONLY_TRAINED = ("channels", "steps", "batch_size", "lr", "seed")
 
