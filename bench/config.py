@@ -835,7 +835,6 @@ def _names_own(study: Study, suite: str) -> bool:
         names += [("sample", sampler.name), ("select", sampler.select)]
         names += [("corrupt", training.corruption), ("weigh", training.mask_weight)] if training else []
         names += [("confidence", sampler.confidence)]
-        names += [("corrupt", training.corruption)] if training else []
     return any(is_own(*name) for name in names)
 
 
