@@ -141,7 +141,8 @@ def _sampler_problems(one: Resolved) -> Iterator[str]:
     suite, samplers = one.suite, [variant.sampler for variant in one.variants.values()]
     if "guidance" in suite.figures and all(sampler.cfg_scale == 1 for sampler in samplers):
         yield (
-            "figures: 'guidance' needs variants with sampler.cfg_scale above 1; add a grid of them"
+            "figures: 'guidance' needs variants with sampler.cfg_scale other than 1; add a grid of "
+            "them"
         )
     if "distillation" in suite.figures and not any(entry.grid for entry in suite.variants.values()):
         yield (

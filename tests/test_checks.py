@@ -269,7 +269,7 @@ BAD = {
     ),
     "guidance that is off": (
         {**measured("sweep", figures=["guidance"]), f"{BASE}/sampler/cfg_scale": 1.0},
-        ["suites.main.figures", "'guidance'", "cfg_scale above 1"],
+        ["suites.main.figures", "'guidance'", "cfg_scale other than 1"],
     ),
     "students without a grid": (
         measured("sweep", figures=["distillation"]),
