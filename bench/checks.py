@@ -93,6 +93,14 @@ def scored(study: Study) -> bool:
     return any({*SCORED, "convergence"} & set(suite.measure) for suite in study.suites.values())
 
 
+def tunes(study: Study) -> bool:
+    """Whether a setting is tuned on one half of the images and scored on the other."""
+    return any(
+        "guidance" in suite.tables or any(claim.rule == "tuned" for claim in suite.claims)
+        for suite in study.suites.values()
+    )
+
+
 def needs_of(study: Study) -> dict[str, int]:
     """Images that each split must have for what a study measures, at least 1: known before the
     first job, compared by `prepare`."""
@@ -102,6 +110,8 @@ def needs_of(study: Study) -> dict[str, int]:
     test = (
         MIN_IMAGES if trains and (not study.features.reference or measures & {"zero_shot"}) else 1
     )
+    if tunes(study) and not study.features.reference:
+        test = 2 * MIN_IMAGES  # a setting is tuned on one half of the reference, scored on the other
     needs = {"train": MIN_IMAGES if trains else 1, "val": 1, "test": test}
     return {**needs, "features": study.features.dim if trains else 1}
 
@@ -117,8 +127,9 @@ def enough_images(counts: dict[str, int], needs: dict[str, int], about: str = ""
         f"{split} has {counts.get(split, 0)} images and needs {needs.get(split, 1)}"
         for split in short
     )
+    halves = ", and in each half of a reference that tunes" if needs.get("test", 1) > MIN_IMAGES else ""
     return (
-        f"dataset.{keys[short[0]]}: {about}{words}: scores need {MIN_IMAGES} on every side; "
+        f"dataset.{keys[short[0]]}: {about}{words}: scores need {MIN_IMAGES} on every side{halves}; "
         "give more images or other shares"
     )
 
