@@ -6,6 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from srdd.config import CONFIDENCES
+
 from .escaping import rst
 
 if TYPE_CHECKING:
@@ -31,24 +33,38 @@ def sampler_words(settings: dict[str, Any]) -> str:
         settings["refine_steps"],
         f"p_resample {settings['p_resample']:g}",
     )
-    words += [f"SR {sr} redraws below {chance}"] if sr else []
-    rule = {
-        "threshold": chance,
-        "lowest": f"fraction {settings['resample_fraction']:g}",
-        "random": f"fraction {settings['resample_fraction']:g}",
-        "dynamic": f"above {settings['commit_above']:g}",
-        "entropy": f"bound {settings['entropy_bound']:g} nats",
-    }
-    words += (
-        [
-            f"MR {mr} further passes, select {settings['select']} ({rule.get(settings['select'], 'its own rule')})"
-        ]
-        if mr
-        else []
-    )
+    words += [f"SR {sr} redraws below {chance} (truncates)"] if sr else []
+    words += [f"MR {mr} further passes, {_rule_words(settings)}"] if mr else []
     if (sr or mr) and settings["refine_scales"] is not None:
         words.append(f"at scales {', '.join(map(str, settings['refine_scales']))}")
     return ", ".join(words)
+
+
+def _rule_words(settings: dict[str, Any]) -> str:
+    """A rule of mask resampling: what it goes by, and whether it bends the distribution of tokens."""
+    name, fraction = settings["select"], f"fraction {settings['resample_fraction']:g}"
+    bounds = {
+        "threshold": f"p_resample {settings['p_resample']:g}",
+        "lowest": fraction,
+        "random": fraction,
+        "static": "quota",
+        "sequential": "quota",
+        "shuffled": "quota",
+        "dynamic": f"above {settings['commit_above']:g}",
+        "entropy": f"bound {settings['entropy_bound']:g} nats",
+    }
+    if name not in bounds:
+        return f"select {name} (its own rule)"
+    words = [bounds[name]]
+    # rows of older versions have no confidence: the rule's own
+    by = (settings.get("confidence") or CONFIDENCES[name]) if name in CONFIDENCES else None
+    if by:
+        words.append(f"ranked by {by}")
+    if name == "threshold" or by == "drawn":
+        words.append("truncates")
+    elif by is None:
+        words.append("unbiased but for parallel draws")
+    return f"select {name} ({', '.join(words)})"
 
 
 def samplers(results: Results, suite: str) -> str:
@@ -163,7 +179,37 @@ def seeds_words(results: Results, suite: str) -> str:
     seeds = results.suite(suite)["train_seeds"]
     if len(seeds) == 1:
         return f"One training seed ({seeds[0]}), no interval."
-    return f"Mean and 95 % t-interval over the training seeds {', '.join(map(str, seeds))}."
+    shown = f"Mean and 95 % t-interval over the training seeds {', '.join(map(str, seeds))}"
+    return f"{shown}{tokenizer_words(results, suite)}.{tuning_words(results, suite)}"
+
+
+def tuning_words(results: Results, suite: str) -> str:
+    """Where settings that were tuned come from; empty where none were."""
+    about = results.suite(suite)
+    other = about.get("tuned_on")
+    if not other:
+        return ""
+    seeds = (results.about["suites"].get(other) or {}).get("train_seeds", ())
+    on = f", on training seeds {', '.join(map(str, seeds))}" if seeds else ", on other training seeds"
+    return f" Settings were chosen by suite {other}{on}."
+
+
+def shares_tokenizer(results: Results, suite: str) -> bool:
+    """Whether all trainings of a suite read one tokenizer, so that their intervals are narrower
+    than those of the whole method."""
+    names = results.variants(suite).values()
+    rows = results.metrics[results.metrics["metric"] == "reconstruction_mse_test"]
+    mine = rows[rows["tokenizer"].isin({one["tokenizer"] for one in names})]
+    return results.about.get("tokenizer_seed") != "train_seed" or (
+        bool(len(mine)) and bool(mine["train_seed"].isna().any())
+    )
+
+
+def tokenizer_words(results: Results, suite: str) -> str:
+    """What intervals cover: the tokenizer too, or not."""
+    if shares_tokenizer(results, suite):
+        return ", conditional on the one tokenizer that all share"
+    return ", each with a tokenizer of its own"
 
 
 def reference_words(results: Results, suite: str | None = None) -> str:
@@ -171,9 +217,16 @@ def reference_words(results: Results, suite: str | None = None) -> str:
     count = results.about["evaluation"]["num_images"]
     labels = labels_words(results, suite) if suite else ""
     return (
-        f"Scores: N = {count} generated pictures per training seed, picture i with seed i in every variant; extractor "
+        f"Scores: N = {count} generated pictures per training seed, {_sample_words(results)}; extractor "
         f"{results.extractor} ({extractor_kind(results)}); reference: {held_against(results)}.{bias_words(results)}{labels}"
     )
+
+
+def _sample_words(results: Results) -> str:
+    """Which sample seeds a training draws."""
+    if results.about.get("tokenizer_seed") is None:
+        return "image i with sample seed i in every variant and training"
+    return "the same sample seeds in every variant, others in every training"
 
 
 def made_by(results: Results, suite: str, sampler: bool = True) -> str:

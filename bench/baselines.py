@@ -18,8 +18,8 @@ from srdd.schedule import ScaleSchedule
 
 from .config import EvaluationConfig, FeaturesConfig
 from .datasets import Pictures, to_uint8
-from .encode import BATCH, open_tokenizer, open_tokens
-from .labels import class_shares, labels_of, turns
+from .encode import BATCH, open_tokenizer, open_tokens, tokenizer_identity
+from .labels import class_shares, first_sample, labels_of, turns
 from .metrics import Extractor, Scored, score
 from .prepare import open_split
 from .reference import open_reference
@@ -75,12 +75,13 @@ def drawn_rows(train_N: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
     return rows_N
 
 
-def chosen_rows(train_N: np.ndarray, num_classes: int, evaluation: EvaluationConfig) -> np.ndarray:
-    """Rows of the training split that stand for the samples: as many, and of the same classes where there are classes."""
+def chosen_rows(train_N: np.ndarray, num_classes: int, evaluation: EvaluationConfig, first: int) -> np.ndarray:
+    """Rows of the training split that stand for the samples from seed `first` on: as many, and of the same classes where there
+    are classes."""
     count = min(evaluation.num_images, len(train_N))
     if not num_classes:
         return torch.randperm(len(train_N), generator=generator("baselines"))[:count].sort().values.numpy()
-    seeds = range(evaluation.first_seed, evaluation.first_seed + count)
+    seeds = range(first, first + count)
     return drawn_rows(train_N, labels_of(seeds, class_shares(train_N, num_classes), evaluation.labels).numpy())
 
 
@@ -90,9 +91,9 @@ def work(run: Run) -> None:
     train, reference = open_split(run.inputs["data"], "train"), open_reference(extractor.config, run.inputs["data"])
     schedule = ScaleSchedule(tuple(run.config["patch_nums"]))
     tokenizer = open_tokenizer(run)
-    names = {"tokenizer": run.inputs["tokenizer"].name, "model": schedule.name}
+    names, first = {**tokenizer_identity(run), "model": schedule.name}, first_sample(evaluation, run.config.get("tokenizer_seed"))
     num_classes = run.config["dataset"]["num_classes"]
-    chosen = chosen_rows(train.labels_N, num_classes, evaluation)
+    chosen = chosen_rows(train.labels_N, num_classes, evaluation, first)
     count, repeated = len(chosen), int((np.bincount(chosen) > 1).sum())
     run.add("floor_repeated", repeated, "images", num_images=count, **names)
     if repeated:

@@ -17,10 +17,11 @@ from pydantic import ValidationError
 
 from srdd import diffusion
 from srdd.config import SamplerConfig
-from srdd.corruption import corrupted
+from srdd.corruption import corrupted, mask_within_scales
 from srdd.cost import tiny_network
 from srdd.guidance import guidance_weights
 from srdd.lookup import find, function_name, is_own
+from srdd.loss import mask_shares
 from srdd.masks import named_mask
 from srdd.noise import generator
 from srdd.quantizer import Ladder
@@ -32,6 +33,7 @@ from .errors import line_of
 
 IMAGES = 2
 HITS, MOST_IMAGES = 50, 4096  # of a corruption
+MASKED_IMAGES = 64  # enough for most numbers of hidden tokens at each scale
 
 
 def tried(who: str, call: Callable[[], torch.Tensor]) -> torch.Tensor:
@@ -85,11 +87,14 @@ def check_sampler(variant: Variant, with_known: bool) -> None:
 
 
 def whose(sampler: SamplerConfig) -> str:
-    """The function of one's own that a sampler's fault is laid to: itself, its rule or its ramp."""
+    """The function of one's own that a sampler's fault is laid to: itself, its rule, what the rule
+    ranks by, or its ramp."""
     if is_own("sample", sampler.name):
         return function_name("sample", sampler.name)
     if sampler.refine_steps and is_own("select", sampler.select):
         return function_name("select", sampler.select)
+    if sampler.refine_steps and is_own("confidence", sampler.confidence):
+        return function_name("confidence", sampler.confidence)
     return function_name("ramp", sampler.cfg_ramp)
 
 
@@ -114,6 +119,17 @@ def check_corruption(name: str, eps: float, variant: Variant) -> None:
     twice(who, lambda: corrupted(name, tokens_BL, eps, V, generator("check", "noise")))
 
 
+def check_weight(name: str, variant: Variant) -> None:
+    """Weigh the masked tokens of a batch of the variant's schedule."""
+    who, model = function_name("weigh", name), variant.model
+    V, schedule, masks = model.codebook_size, model.schedule, generator("check", "masks")
+    tokens_BL = torch.randint(V, (MASKED_IMAGES, schedule.seq_len), generator=generator("check"))
+    own_BL = mask_within_scales(tokens_BL, schedule, model.mask_prob, V, masks)
+    share_BL = twice(who, lambda: mask_shares(name, own_BL, schedule, V, model.mask_prob)[0])
+    if not share_BL.any():
+        raise ConfigError(f"{who}: gives 0 for every token; nothing would be learned")
+
+
 def check_variant(variant: Variant, suite: Suite) -> None:
     """Every function of one's own that a variant names, with the settings that it will have."""
     model, sampler, training = variant.model, variant.sampler, variant.training
@@ -123,11 +139,14 @@ def check_variant(variant: Variant, suite: Suite) -> None:
         asked = sampler.cfg_scale, sampler.cfg_ramp, model.schedule.num_scales
         tried(function_name("ramp", sampler.cfg_ramp), lambda: guidance_weights(*asked))
     guided = sampler.cfg_scale != 1 and is_own("ramp", sampler.cfg_ramp)
-    refined = sampler.refine_steps and is_own("select", sampler.select)
+    ranked = is_own("select", sampler.select) or is_own("confidence", sampler.confidence)
+    refined = sampler.refine_steps and ranked
     if is_own("sample", sampler.name) or refined or guided:
         check_sampler(variant, bool({"zero_shot", "error_propagation"} & set(suite.measure)))
     if training is not None and is_own("corrupt", training.corruption):
         check_corruption(training.corruption, training.eps, variant)
+    if training is not None and is_own("weigh", training.mask_weight):
+        check_weight(training.mask_weight, variant)
     for name in suite.equivalence.corruptions if "equivalence" in suite.measure else ():
         if is_own("corrupt", name):  # asked for its ELBO, which takes a terms_<name> as well
             tried(function_name("corrupt", name), lambda name=name: find(diffusion, "terms", name))

@@ -21,7 +21,7 @@ import numpy as np
 
 from . import provenance
 from .config import EvaluationConfig, config_hash
-from .labels import asked_labels, in_turn
+from .labels import asked_labels, first_sample, in_turn
 from .prepare import open_split, save_npz
 from .results import (
     METRIC_COLUMNS,
@@ -47,6 +47,7 @@ PLAN_KEYS = (
     "features",
     "dataset",
     "train_seeds",
+    "tokenizer_seed",
     "latency",
 )
 
@@ -117,13 +118,14 @@ def study_row(plan: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def study_labels(plan: dict[str, Any], folders: dict[str, Path]) -> np.ndarray | None:
-    """The label of each sample of the study, by its seed; None where the plan has no prepared images."""
+def study_labels(plan: dict[str, Any], folders: dict[str, Path], train_seed: int) -> np.ndarray | None:
+    """The label of each sample of a training seed; None where the plan has no prepared images."""
     data = next((folder for run_id, folder in folders.items() if run_id.startswith("prepare/")), None)
     if data is None:
         return None
     evaluation = EvaluationConfig.model_validate_json(json.dumps(plan["evaluation"]))
-    seeds = range(evaluation.first_seed, evaluation.first_seed + evaluation.num_images)
+    first = first_sample(evaluation, train_seed)
+    seeds = range(first, first + evaluation.num_images)
     return asked_labels(data, plan["dataset"]["num_classes"], seeds, evaluation.labels).numpy()
 
 
@@ -183,9 +185,12 @@ def collect(plan_path: Path, out: Path) -> None:
         runs.append(row)
         metrics += numbers
     arrays: dict[str, np.ndarray] = {}
-    labels_N = study_labels(plan, folders)
-    for run_id, folder in folders.items():
-        arrays |= opened(partial(pictures, {run_id: folder}, labels_N), folder)
+    labels: dict[int, np.ndarray | None] = {}
+    for row in runs[1:]:
+        run_id, seed = row["run_id"], json.loads(row["config_json"] or "{}").get("train_seed", 0)
+        if run_id.startswith("sample/") and seed not in labels:
+            labels[seed] = study_labels(plan, folders, seed)
+        arrays |= opened(partial(pictures, {run_id: folders[run_id]}, labels.get(seed)), folders[run_id])
     for run_id, folder in folders.items():
         if run_id.startswith("prepare/"):
             arrays |= opened(partial(real_pictures, folder), folder)

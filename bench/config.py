@@ -32,6 +32,7 @@ from pydantic import (
 )
 
 from srdd.config import (
+    CONFIDENCES,
     SELECT_READS,
     BelowOne,
     Chance,
@@ -47,7 +48,6 @@ from srdd.config import (
     teacher_misfit,
 )
 from srdd.lookup import is_own, names_in, unknown
-from srdd.schedule import ScaleSchedule
 
 from . import checks, suite_checks
 from .checks import MIN_IMAGES
@@ -249,6 +249,15 @@ class TrainingConfig(Strict):
         "none", description="name of a corrupt_<name> in srdd/corruption.py: what befalls the tokens that are read"
     )
     eps: Share = Field(0.0, description="noise of the corruption; the loss is then the diffusion ELBO at this noise")
+    mask_weight: str = Field(
+        "count",
+        description="name of a weigh_<name> in srdd/loss.py: what a masked token counts in the loss of a model with mask_prob > 0; "
+        "count: 1; elbo: the loss is the any-order bound",
+    )
+    mask_draws: Positive = Field(4, description="draws of masks per image in the held-out losses of a model with mask_prob > 0")
+    eval_images: Positive | None = Field(
+        None, description="test images, at most, of the losses along the training; null: all. The kept weights are tested on all"
+    )
     precision: Precision = "float32"
     compile: bool = False
 
@@ -353,7 +362,7 @@ class EvaluationConfig(Strict):
     """How samples are scored; the same for every variant."""
 
     num_images: int = Field(1280, ge=MIN_IMAGES, le=10**7, description="generated images per score; fewer than 100 are refused")
-    first_seed: Seed = 0
+    first_seed: Seed = Field(0, description="sample seed of image 0 of training seed 0; training seed s begins s num_images later")
     labels: Literal["training", "balanced"] = Field(
         "training", description="classes asked for: in the shares of the training split, or all equally often"
     )
@@ -522,6 +531,9 @@ class Suite(Strict):
     measure: tuple[Measure, ...] = Field(("scores",), strict=False, min_length=1)
     variants: dict[str, SuiteEntry] = Field(min_length=1)
     train_seeds: tuple[Seed, ...] | None = Field(None, strict=False, min_length=1, max_length=1000)
+    tuned_on: Name | None = Field(
+        None, description="the suite whose scores chose settings of this one; its training seeds must be others"
+    )
     latency: LatencyConfig | None = Field(None, description="instead of the study's")
     sweep: SweepConfig = SweepConfig()
     equivalence: EquivalenceConfig = EquivalenceConfig()
@@ -556,6 +568,11 @@ class Study(Strict):
     features: FeaturesConfig
     bases: dict[str, dict[str, Any]] = Field(min_length=1)
     train_seeds: tuple[Seed, ...] = Field((0, 1, 2), strict=False, min_length=1, max_length=1000)
+    tokenizer_seed: Literal["train_seed", "shared"] = Field(
+        "train_seed",
+        description="train_seed: each training seed trains a tokenizer of its own; shared: one serves all, and "
+        "intervals are conditional on it",
+    )
     evaluation: EvaluationConfig = EvaluationConfig()
     latency: LatencyConfig = LatencyConfig()
     suites: dict[Name, Suite] = Field(min_length=1)
@@ -698,16 +715,32 @@ def _resolve(study: Study, entry: SuiteEntry, at: str, timed_only: bool = False,
     for key, file, prefix, value in (
         ("sampler.name", "srdd/sampling.py", "sample", variant.sampler.name),
         ("sampler.select", "srdd/sampling.py", "select", variant.sampler.select),
+        ("sampler.confidence", "srdd/sampling.py", "confidence", variant.sampler.confidence),
         ("sampler.cfg_ramp", "srdd/guidance.py", "ramp", variant.sampler.cfg_ramp),
         ("model.mask", "srdd/masks.py", "mask", variant.model.mask),
         ("training.corruption", "srdd/corruption.py", "corrupt", variant.training.corruption),
+        ("training.mask_weight", "srdd/loss.py", "weigh", variant.training.mask_weight),
     ):
         _known(f"{at}{key}", file, prefix, value)
+    _weighs_something(variant, at)
     if variant.distill and is_teacher:  # also what ends a teacher that names itself
         raise ConfigError(f"{at}distill: arm {variant.distill.arm!r} in a teacher; name one that is trained, without distill")
     if variant.distill:
         return _with_teacher(study, variant, at)
     return _imported(variant, at) if variant.weights else variant
+
+
+def _weighs_something(variant: Variant, at: str) -> None:
+    """Refuse weights of masked tokens where a training masks none."""
+    if (weight := variant.training.mask_weight) == "count":
+        return
+    problem = None
+    if variant.model.mask_prob == 0:
+        problem = "model.mask_prob is 0; set mask_weight count, or mask_prob more than 0"
+    elif variant.distill and variant.distill.arm == "logit":
+        problem = "distill.arm logit learns with all own tokens masked; set mask_weight count"
+    if problem:
+        raise ConfigError(f"{at}training.mask_weight: {weight!r} weighs masked tokens, but {problem}")
 
 
 def _imported(variant: Variant, at: str) -> Variant:
@@ -819,7 +852,7 @@ def variants_and_teachers(study: Study, suite: str) -> Iterator[Variant]:
 
 
 def _names_own(study: Study, suite: str) -> bool:
-    """Whether a suite names a mask, sampler, rule, ramp or corruption of the user's own."""
+    """Whether a suite names a mask, sampler, rule, ramp, corruption or weight of the user's own."""
     about = study.suites[suite]
     asked = about.equivalence.corruptions if "equivalence" in about.measure else ()
     names = [("corrupt", name) for name in asked]
@@ -827,7 +860,8 @@ def _names_own(study: Study, suite: str) -> bool:
         model, sampler, training = variant.model, variant.sampler, variant.training
         names += [("mask", model.mask), ("ramp", sampler.cfg_ramp)]
         names += [("sample", sampler.name), ("select", sampler.select)]
-        names += [("corrupt", training.corruption)] if training else []
+        names += [("corrupt", training.corruption), ("weigh", training.mask_weight)] if training else []
+        names += [("confidence", sampler.confidence)]
     return any(is_own(*name) for name in names)
 
 
@@ -1102,15 +1136,32 @@ def _check_names(study: Study) -> None:
         raise ConfigError("features.weights and features.reference: only for kind: inception; remove them")
 
 
-def _tokenizer_job(study: Study, variant: Variant) -> tuple[Job, Job]:
+def tokenizer_seed(study: Study, variant: Variant, train_seed: int) -> int | None:
+    """The training seed that a variant's tokenizer is trained with; None where one tokenizer serves all: it is shared,
+    imported, or that of an imported model."""
+    own = study.tokenizer_seed == "train_seed" and not (variant.tokenizer.weights or _imports(study, variant))
+    return train_seed if own else None
+
+
+def _imports(study: Study, variant: Variant) -> bool:
+    """Whether a variant's weights, or its teacher's, exist already, and with them the tokenizer that they know."""
+    return variant.weights is not None or bool(variant.distill and _teacher(study, variant).weights)
+
+
+def _tokenizer_job(study: Study, variant: Variant, train_seed: int | None = None) -> tuple[Job, Job]:
+    """The jobs of images and tokenizer. train_seed None: the tokenizer whatever its seed, whose name stands in all rows."""
     spec, files = variant.tokenizer, {}
     data = Job("prepare", {"dataset": data_config(study)}, {}, study.dataset.name, needs=checks.needs_of(study))
     if spec.weights:
         files["tokenizer.weights"] = WeightsConfig(file=spec.weights, sha256=spec.sha256)
         known = _by_sum(study, files["tokenizer.weights"])
         spec = spec.model_copy(update={"weights": known.file, "sha256": known.sha256})
-    config = {**data.config, "tokenizer": _dump(spec)}
-    return data, Job("tokenizer", config, {"data": data.run_id}, f"v{spec.config.codebook_size}", files=files)
+    config, slug = {**data.config, "tokenizer": _dump(spec)}, f"v{spec.config.codebook_size}"
+    names = {"tokenizer": f"{slug}-{config_hash(config)}"}
+    seed = None if train_seed is None else tokenizer_seed(study, variant, train_seed)
+    if seed is not None:
+        config, slug = {**config, "tokenizer_seed": seed}, f"{slug}-s{seed}"
+    return data, Job("tokenizer", config, {"data": data.run_id}, slug, names, files=files)
 
 
 def _import_jobs(study: Study, variant: Variant) -> list[Job]:
@@ -1119,6 +1170,7 @@ def _import_jobs(study: Study, variant: Variant) -> list[Job]:
         return []
     config, identity = _train_config(study, _tokenizer_job(study, variant)[1], variant), _identity(study, variant)
     names = {key: identity[key] for key in ("tokenizer", "model")}
+    # weights that exist know one tokenizer, whatever the seed
     return [Job("import_model", config, {}, model_slug(variant.model), names, {"weights": variant.weights})]
 
 
@@ -1155,11 +1207,13 @@ def canonical_sampler(sampler: SamplerConfig) -> dict[str, Any]:
     # at cfg_scale 1 guidance is off and no ramp is asked
     idle = {"cfg_ramp"} if sampler.cfg_scale == 1 else set()
     if not sampler.refine_steps:
-        idle |= {"select", "resample_fraction", "commit_above", "entropy_bound"}
+        idle |= {"select", "confidence", "resample_fraction", "commit_above", "entropy_bound"}
         idle |= set() if sampler.sr_steps else {"p_resample", "refine_scales"}
     else:
-        live = {SELECT_READS[sampler.select]} | ({"p_resample"} if sampler.sr_steps else set())
-        idle |= set(SELECT_READS.values()) - live
+        live = {*SELECT_READS[sampler.select]} | ({"p_resample"} if sampler.sr_steps else set())
+        # the rule's own confidence has two names: its own, and null
+        live -= {"confidence"} if sampler.confidence == CONFIDENCES.get(sampler.select) else set()
+        idle |= {key for keys in SELECT_READS.values() for key in keys} - live
     return {key: default[key] if key in idle else value for key, value in found.items()}
 
 
@@ -1171,7 +1225,7 @@ def _identity(study: Study, variant: Variant) -> dict[str, Any]:
     sizes = config_hash({"tokenizer": _dump(variant.tokenizer.config), "model": _dump(variant.model)})
     return {
         "timed": f"{model_slug(variant.model)}-{sizes}",  # the name in latency rows: time knows sizes, not training
-        "tokenizer": tokenizer.run_id.split("/")[1],
+        "tokenizer": tokenizer.identity["tokenizer"],
         "model": f"{model_slug(variant.model)}-{model}",
         "sampler": f"{sampler.name}-w{sampler.cfg_scale:g}-{config_hash(canonical_sampler(sampler))}",
         "history": variant.model.history,
@@ -1215,22 +1269,22 @@ class _Trained:
 def _add_trained(plan: Plan, suite: str, variant: Variant, seed: int) -> _Trained:
     """Everything up to a trained model, and the two lines that its scores are read against."""
     study, identity = plan.study, _identity(plan.study, variant)
-    data, tokenizer = _tokenizer_job(study, variant)
+    data, tokenizer = _tokenizer_job(study, variant, seed)
     features = _features_job(study, data)
     names = {key: identity[key] for key in ("tokenizer", "model", "sampler")}
     slug = f"{model_slug(variant.model)}-s{seed}"
 
-    def encode(schedule: ScaleSchedule) -> Job:
-        config = {**tokenizer.config, "patch_nums": list(schedule.patch_nums)}
-        return Job("encode", config, {"data": data.run_id, "tokenizer": tokenizer.run_id}, schedule.name)
-
-    encoded = encode(variant.model.schedule)
+    schedule, own = variant.model.schedule, tokenizer.config.get("tokenizer_seed")
+    grid, family = schedule.name + ("" if own is None else f"-s{own}"), tokenizer.identity
+    config = {**tokenizer.config, "patch_nums": list(schedule.patch_nums)}
+    encoded = Job("encode", config, {"data": data.run_id, "tokenizer": tokenizer.run_id}, grid, family)
     read = {"data": data.run_id, "tokenizer": tokenizer.run_id, "tokens": encoded.run_id}
     baseline = Job(
         "baselines",
         {**encoded.config, "features": features_config(study), "evaluation": _dump(study.evaluation)},
         {**read, "features": features.run_id},
-        variant.model.schedule.name,
+        grid,
+        family,
     )
     stage = "train"
     if variant.distill is not None:
@@ -1320,15 +1374,16 @@ def _add_error_propagation(plan: Plan, suite: str, variants: dict[str, Variant])
 
 
 def _add_snr(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
-    """Signal-to-noise ratio along a tokenizer's scales: one job a tokenizer and schedule, no model."""
+    """Signal-to-noise ratio along the scales of the first training seed's tokenizer: one job a schedule, no model."""
+    first = (plan.study.suites[suite].train_seeds or plan.study.train_seeds)[0]
     for variant in variants.values():
-        data, tokenizer = _tokenizer_job(plan.study, variant)
+        data, tokenizer = _tokenizer_job(plan.study, variant, first)
         schedule = variant.model.schedule
         config = {**tokenizer.config, "patch_nums": list(schedule.patch_nums), "snr": _dump(plan.study.suites[suite].snr)}
         for job in (
             data,
             tokenizer,
-            Job("snr", config, {"data": data.run_id, "tokenizer": tokenizer.run_id}, schedule.name),
+            Job("snr", config, {"data": data.run_id, "tokenizer": tokenizer.run_id}, schedule.name, tokenizer.identity),
         ):
             plan.add(suite, job)
 

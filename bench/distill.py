@@ -94,6 +94,8 @@ class SequenceStudent(Student):
 class LogitStudent(Student):
     """Trained to predict what the teacher predicts at the student's states."""
 
+    masked = False  # in training: it is selected by the one-pass loss
+
     def draw(self, tokens_BL: torch.Tensor, labels_B: torch.Tensor, source: torch.Generator) -> Batch:
         """All own tokens masked: the teacher is asked so."""
         return replace(super().draw(tokens_BL, labels_B, source), own_BL=None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,12 @@ def open_tokenizer(run: Run) -> Tokenizer:
     """The tokenizer that a run reads, on its device. Raises ValueError for one of another config."""
     wanted = TokenizerConfig.model_validate_json(json.dumps(run.config["tokenizer"]["config"]))
     return placed(load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors", expect=wanted), run.device)
+
+
+def tokenizer_identity(run: Run) -> dict[str, Any]:
+    """The columns of metrics.csv that name a tokenizer: its settings, and the training seed that it is of; none where it
+    serves all."""
+    return {**run.job["identity"], "train_seed": run.config.get("tokenizer_seed")}
 
 
 def placed(tokenizer: Tokenizer, device: torch.device) -> Tokenizer:
@@ -72,7 +79,7 @@ def work(run: Run) -> None:
     tokenizer = open_tokenizer(run)
     V = tokenizer.config.codebook_size
     grid = schedule.name
-    names = {"tokenizer": run.inputs["tokenizer"].name, "model": grid}
+    names = {**tokenizer_identity(run), "model": grid}
     for split in SPLITS:
         pictures = open_split(run.inputs["data"], split)
         path = run.out / f"{split}_tokens.npy"

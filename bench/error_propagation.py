@@ -25,7 +25,7 @@ from srdd.zero_shot import known_prefix, replace_tokens, replaced_count
 from .config import ConfigError, ErrorPropagationConfig, EvaluationConfig, FeaturesConfig
 from .datasets import to_uint8
 from .encode import open_tokenizer
-from .labels import asked_labels, partners
+from .labels import asked_labels, first_sample, partners
 from .metrics import MIN_IMAGES, Extractor, Scored, score
 from .progress import Progress
 from .reference import open_reference
@@ -122,7 +122,7 @@ def work(run: Run) -> None:
     tokenizer = open_tokenizer(run)
     model = made_ready(open_model(run, run.inputs["train"] / "model.safetensors"), evaluation)
     N, schedule, classes = config.num_images, model.schedule, model.config.num_classes
-    first = evaluation.first_seed
+    first = first_sample(evaluation, run.config["train_seed"])
     labels_N = asked_labels(run.inputs["data"], classes, range(first, first + N), evaluation.labels)
     probe = Probe(model, tokenizer, sampler, labels_N, first, evaluation.batch_size)
     identity = {**model_identity(run), "seed_first": first, "seed_last": first + N - 1, "num_images": N}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .config import ConfigError, EvaluationConfig, FeaturesConfig
-from .labels import asked_labels
+from .labels import asked_labels, first_sample
 from .metrics import Extractor, Scored, score
 from .progress import track
 from .reference import open_reference
@@ -40,7 +40,7 @@ def open_samples(folder: Path, asked_N: np.ndarray) -> tuple[np.ndarray, list[in
 def work(run: Run) -> None:
     evaluation = run.settings("evaluation", EvaluationConfig)
     extractor = Extractor(run.settings("features", FeaturesConfig), run.device, run.inputs["features"])
-    first, num_classes = evaluation.first_seed, run.config["model"]["num_classes"]
+    first, num_classes = first_sample(evaluation, run.config["train_seed"]), run.config["model"]["num_classes"]
     seeds = range(first, first + evaluation.num_images)
     asked_N = asked_labels(run.inputs["data"], num_classes, seeds, evaluation.labels).numpy()
     images, steps = open_samples(run.inputs["sample"], asked_N)

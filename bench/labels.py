@@ -12,11 +12,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .config import EvaluationConfig
 from .prepare import open_labels
 
 # 2**64 over the golden ratio, as a whole odd number: its multiples fill every interval evenly
 GOLDEN = 11400714819323198485
 WORD = 2**64
+
+
+def first_sample(evaluation: EvaluationConfig, train_seed: int | None) -> int:
+    """The sample seed of the first image of a training: trainings share none, or their scores would vary less than they do.
+
+    train_seed: None for what belongs to no training, which takes those of training seed 0.
+    """
+    return evaluation.first_seed + (train_seed or 0) * evaluation.num_images
 
 
 def class_shares(labels_N: np.ndarray, num_classes: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Verb: time and peak memory of sampling, all variants in one process, rounds interleaved so that drift of the machine hits all alike.
 
-Weights are drawn, not trained: they do not change the time. Every repeat is kept; the decoder is timed apart.
+Weights are drawn, not trained: they do not change the time of a network call. They may change how many calls a rule that exits early
+makes; nfe counts those that were timed. Every repeat is kept; the decoder is timed apart.
 
 A batch size is timed until the 95 % t-interval of each variant's paired log ratio to the first variant is `width` wide or less:
 `rounds` at least, `max_rounds` at most. The width says when to stop, never the sign. What is sure is timed no more; `rounds` is

@@ -89,6 +89,15 @@ def _frame(rows: list[dict[str, str]], columns: list[str], numbers: Iterable[str
     return frame
 
 
+def _within_training(rows: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
+    """Rows with sample seeds counted from those of training seed 0: each training draws seeds of its own. Older results
+    have the same for all."""
+    if about.get("tokenizer_seed") is None:
+        return rows
+    begin = rows["train_seed"].fillna(0) * about["evaluation"]["num_images"]
+    return rows.assign(**{key: rows[key] - begin for key in ("seed_first", "seed_last")})
+
+
 @dataclass
 class Results:
     """The rows of a folder, asked by suite and variant."""
@@ -125,7 +134,7 @@ class Results:
                 )
         return cls(
             folder,
-            _frame(metrics, METRIC_COLUMNS, NUMBERS),
+            _within_training(_frame(metrics, METRIC_COLUMNS, NUMBERS), about),
             _frame(runs, RUN_COLUMNS, ("wall_s", "peak_bytes")),
             about,
         )
@@ -230,7 +239,7 @@ class Results:
 
     @property
     def sample_seeds(self) -> tuple[int, int]:
-        """First and last seed of the generated pictures."""
+        """First and last seed of the generated images of training seed 0; those of others begin later."""
         first = self.about["evaluation"]["first_seed"]
         return first, first + self.about["evaluation"]["num_images"] - 1
 
@@ -294,22 +303,50 @@ class Results:
         rows, grid = self.rows_of(metric), ".".join(map(str, names["patch_nums"]))
         return rows[(rows["model"] == grid) & (rows["tokenizer"] == names["tokenizer"])]
 
-    def grid_value(self, names: dict[str, Any], metric: str) -> float | None:
-        """The one value of such a metric, such as floor_fid_digits64."""
-        found = self.of_grid(names, metric)["value"].dropna().unique()
-        if len(found) > 1:
-            where = f"{metric} of tokenizer {names['tokenizer']}, schedule {names['patch_nums']}"
-            raise ValueError(f"{where}: two values, {found[0]:g} and {found[1]:g}; collect again")
-        return float(found[0]) if len(found) else None
+    def grid_estimate(
+        self, names: dict[str, Any], metric: str, suite: str | None = None
+    ) -> Estimate | None:
+        """Mean and interval of such a metric, such as floor_fid_digits64, over the training seeds
+        that have a tokenizer of their own, of one suite or all; one number where one serves all."""
+        return estimate(self.grid_seeds(names, metric, suite))
+
+    def grid_seeds(
+        self, names: dict[str, Any], metric: str, suite: str | None = None
+    ) -> pd.Series:
+        """The values of such a metric by training seed, -1 for a tokenizer that serves all.
+        Raises ValueError for two values of one seed."""
+        rows = self.of_grid(names, metric)
+        rows = rows[rows["value"].notna() & rows["scale"].isna()]
+        if suite is not None:
+            seeds = rows["train_seed"]
+            rows = rows[seeds.isna() | seeds.isin(self.suite(suite)["train_seeds"])]
+        return self._one_a_seed(rows, names, metric)
+
+    def grid_value(
+        self, names: dict[str, Any], metric: str, suite: str | None = None
+    ) -> float | None:
+        """The mean of `grid_estimate`."""
+        found = self.grid_estimate(names, metric, suite)
+        return found.mean if found else None
 
     def grid_scales(self, names: dict[str, Any], metric: str) -> pd.Series:
-        """The one value of such a metric at every scale that has one. Raises ValueError for two."""
+        """The mean of such a metric over the tokenizers at every scale that has one. Raises
+        ValueError for two values of one tokenizer."""
         rows = self.of_grid(names, metric).dropna(subset=["scale", "value"])
-        several = rows.groupby("scale")["value"].nunique()
-        if (several > 1).any():
+        found = {k: self._one_a_seed(part, names, metric).mean() for k, part in rows.groupby("scale")}
+        return pd.Series(found, dtype=float)
+
+    def _one_a_seed(self, rows: pd.DataFrame, names: dict[str, Any], metric: str) -> pd.Series:
+        rows = rows.assign(seed=rows["train_seed"].fillna(-1).astype(int))
+        rows = rows.drop_duplicates(["seed", "value"])
+        if rows["seed"].duplicated().any():
+            twice = rows.loc[rows["seed"].duplicated(), "seed"].iloc[0]
+            values = rows.loc[rows["seed"] == twice, "value"]
             where = f"{metric} of tokenizer {names['tokenizer']}, schedule {names['patch_nums']}"
-            raise ValueError(f"{where}: two values at scale {several.idxmax():g}; collect again")
-        return rows.drop_duplicates("scale").set_index("scale")["value"]
+            raise ValueError(
+                f"{where}: two values, {values.iloc[0]:g} and {values.iloc[1]:g}; collect again"
+            )
+        return rows.set_index("seed")["value"]
 
     def grids(self, suite: str) -> dict[str, dict[str, Any]]:
         """The different tokenizers and schedules of a suite: a label and the identity of one variant that uses it."""
@@ -335,7 +372,8 @@ class Results:
             sampler = config_hash(config["sampler"]) if "sampler" in config else None
             about = check_job(config, f"{self.folder / 'runs.csv'}: {row['run_id']}: config_json")
             grid = ".".join(map(str, about.patch_nums))
-            more = {"train_seed": about.train_seed, "snapshots": about.snapshots}
+            seed = about.tokenizer_seed if about.train_seed is None else about.train_seed
+            more = {"train_seed": seed, "snapshots": about.snapshots}
             keep = {key: row[key] for key in ("run_id", "stage", "status", "reason")}
             found.append({"tokenizer": None, "model": None, **keep, **named, "sampler": sampler, "grid": grid, **more})
         return pd.DataFrame(found, columns=["run_id", "stage", "status", "reason", *IDENTITY, "grid", "train_seed", "snapshots"])
@@ -345,9 +383,10 @@ class Results:
         end = {key: names[key].rsplit("-", 1)[1] for key in IDENTITY}
         jobs, grid = self.jobs, ".".join(map(str, names["patch_nums"]))
         base = (jobs["tokenizer"] == end["tokenizer"]) & jobs["grid"].isin(["", grid])
-        mine = base & jobs["stage"].isin(["tokenizer", "encode"])
+        # what has no training seed serves all of them
+        of_seed = jobs["train_seed"].isna() | (jobs["train_seed"] == seed) if seed is not None else True
+        mine = base & jobs["stage"].isin(["tokenizer", "encode"]) & of_seed
         if seed is not None:
-            of_seed = (jobs["train_seed"] == seed) | (jobs["stage"] == "import_model")  # imported once for all seeds
             trained = base & (jobs["model"] == end["model"]) & of_seed
             mine |= trained & (jobs["sampler"].isna() | (jobs["sampler"] == end["sampler"]))
         return jobs[mine].sort_values("stage", key=lambda s: s.map(STAGES.index), kind="stable")

@@ -30,7 +30,7 @@ from .config import ConfigError, EvaluationConfig, LatencyConfig
 from .datasets import to_uint8
 from .encode import open_tokenizer
 from .floors import DTYPES
-from .labels import asked_labels
+from .labels import asked_labels, first_sample
 from .prepare import save_array
 from .progress import Progress
 from .ranks import Ranks
@@ -145,7 +145,7 @@ def work(run: Run) -> None:
     size, N = tokenizer.config, evaluation.num_images
     shape = (len(weights), N, size.in_channels, size.image_size, size.image_size)
     mine, batch = run.ranks.rows(N), evaluation.batch_size
-    first = evaluation.first_seed
+    first = first_sample(evaluation, run.config["train_seed"])
     labels_N = asked_labels(run.inputs["data"], run.config["model"]["num_classes"], range(first, first + N), evaluation.labels)
     calls = Calls()
     progress = Progress(run.run_id, (mine.stop - mine.start) * len(weights), unit="picture", shown=run.ranks.first)

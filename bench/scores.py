@@ -30,6 +30,8 @@ BETTER: dict[str, Literal["lower", "higher"]] = {
     # what a sample costs
     "nfe": "lower",
     "token_evals": "lower",
+    "passes_used": "lower",
+    "tokens_per_forward": "higher",
     "flops": "lower",
     "parameters": "lower",
     "latency_s": "lower",

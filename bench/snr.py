@@ -16,7 +16,7 @@ from srdd.tokenizer import Tokenizer
 
 from .config import SnrConfig
 from .datasets import Pictures, to_float
-from .encode import open_tokenizer
+from .encode import open_tokenizer, tokenizer_identity
 from .labels import in_shares
 from .prepare import open_split
 from .progress import track
@@ -46,7 +46,7 @@ def work(run: Run) -> None:
     tokenizer = open_tokenizer(run)
     pictures = open_split(run.inputs["data"], "test")
     chosen_N = in_shares(pictures.labels_N, settings.num_images)
-    names = {"tokenizer": run.inputs["tokenizer"].name, "model": schedule.name}
+    names = {**tokenizer_identity(run), "model": schedule.name}
     found = measure(tokenizer, schedule, pictures, chosen_N, run.device)
     for name, values_NK in found.items():
         rows = {"": values_NK.mean(0)} | {f"_{end}": values_NK.quantile(share, 0) for end, share in QUANTILES.items()}

@@ -44,6 +44,7 @@ class SamplerPart(Part):
     sr_steps: Count
     refine_steps: Count
     select: str
+    confidence: str | None = None  # older rows have none
     p_resample: Number
     resample_fraction: Number
     commit_above: Number
@@ -147,6 +148,7 @@ class SuitePart(Part):
     zero_shot: ZeroShotPart | None = None
     error_propagation: SharesPart | None = None
     train_seeds: list[Count] = Field(min_length=1)
+    tuned_on: str | None = None
     variants: dict[str, VariantPart] = Field(min_length=1)
     runs: list[str]
 
@@ -178,6 +180,7 @@ class JobPart(Part):
 
     patch_nums: list[Side] = []
     train_seed: Count | None = None
+    tokenizer_seed: Count | None = None
     snapshots: bool = False
     latency: LatencyPart = LatencyPart()
 
@@ -189,6 +192,7 @@ class StudyPart(Part):
     evaluation: EvaluationPart
     features: FeaturesPart
     dataset: DatasetPart
+    tokenizer_seed: Literal["train_seed", "shared"] | None = None
 
 
 def _checked(schema: type[Part], about: dict[str, Any], where: str) -> Part:

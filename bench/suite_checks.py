@@ -81,9 +81,28 @@ class Resolved:
 def problems(study: Study, suites: dict[str, Resolved]) -> Iterator[str]:
     """Why suites cannot give what they ask for."""
     for name, one in suites.items():
-        found = (*_output_problems(study, one), *_sampler_problems(one), *_zero_shot_problems(one))
+        found = (*_tuning_problems(study, name), *_output_problems(study, one), *_sampler_problems(one), *_zero_shot_problems(one))
         yield from (f"suites.{name}.{problem}" for problem in found)
         yield from (f"suites.{name}.claims.{problem}" for problem in _claim_problems(study, one))
+
+
+def _tuning_problems(study: Study, name: str) -> Iterator[str]:
+    """A setting that is scored on the training seeds that chose it: its score would be too good."""
+    suite = study.suites[name]
+    if suite.tuned_on is None:
+        return
+    others = [other for other in study.suites if other != name]
+    if suite.tuned_on not in others:
+        yield "tuned_on: " + unknown("suite", suite.tuned_on, others)
+        return
+    tuned, mine = (
+        set(one.train_seeds or study.train_seeds) for one in (study.suites[suite.tuned_on], suite)
+    )
+    if both := sorted(tuned & mine):
+        yield (
+            f"tuned_on: {suite.tuned_on!r} chose settings on training seeds {sorted(tuned)}, this suite scores "
+            f"them on {sorted(mine)}; seed {both[0]} would score what it has chosen, give other train_seeds"
+        )
 
 
 def cautions(study: Study, suites: dict[str, Resolved]) -> Iterator[str]:

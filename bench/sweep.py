@@ -25,7 +25,7 @@ from srdd.watch import Calls
 
 from .config import EvaluationConfig, FeaturesConfig, SweepConfig
 from .encode import open_tokenizer
-from .labels import asked_labels
+from .labels import asked_labels, first_sample
 from .metrics import MIN_IMAGES, Extractor, Scored, score
 from .progress import Progress
 from .reference import Reference, halves, open_reference
@@ -84,7 +84,8 @@ def work(run: Run) -> None:
     tokenizer = open_tokenizer(run)
     path = run.inputs["train"] / "model.safetensors"
     whole, model = open_model(run, path), made_ready(open_model(run, path), evaluation)
-    reference, N, first = open_reference(extractor.config, run.inputs["data"]), evaluation.num_images, evaluation.first_seed
+    reference, N = open_reference(extractor.config, run.inputs["data"]), evaluation.num_images
+    first = first_sample(evaluation, run.config["train_seed"])
     labels_N = asked_labels(run.inputs["data"], model.config.num_classes, range(first, first + N), evaluation.labels)
     asked_N = labels_N.numpy() if model.config.conditional else None
     size, scratch = tokenizer.config, run.out / ".pictures.npy"

@@ -2,6 +2,12 @@
 
 Early stopping, the same for all methods: averaged weights are tried on the validation split every eval_every steps, the best are kept, and
 with `patience` the training ends after so many looks without a better one. The test split decides nothing.
+The loss that selects is the one that is trained for, on the validation split; `kept_loss_val` is its value for the kept weights:
+- without intra-scale masks, and in the arm logit, the one-pass loss `loss_val`;
+- with masks and mask_weight elbo, (1 - q) times `loss_val` plus q times the any-order bound `loss_val_any_order`, q the mask_prob;
+- with another mask_weight, the weighted loss of masked tokens under mask_draws fixed draws of masks for each image.
+The kept weights of a model with masks have their any-order bound measured on all test images, `loss_test_any_order`;
+`intra_scale_gain` is their one-pass loss minus it, what own tokens can at most buy. `kept_at_end` is 1 where the last step is kept.
 Writes model.safetensors (the kept weights) and snapshots/step_<n>.safetensors; resumes from resume.safetensors. Several processes
 (torchrun) share each batch and each look; they take the same steps as one.
 """
@@ -9,7 +15,7 @@ Writes model.safetensors (the kept weights) and snapshots/step_<n>.safetensors; 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,13 +28,14 @@ from srdd.checkpoint import load_model, save_model
 from srdd.compiling import check_compiler
 from srdd.config import ModelConfig
 from srdd.corruption import corrupted, mask_within_scales
-from srdd.loss import linear_cross_entropy, token_losses
+from srdd.loss import any_order_masks, any_order_shares, linear_cross_entropy, mask_shares, token_losses
 from srdd.model import ScaleTransformer
 from srdd.noise import generator
 from srdd.quantizer import Ladder
 
 from .config import TrainingConfig
 from .encode import open_tokenizer, open_tokens
+from .labels import in_shares
 from .prepare import open_labels
 from .progress import Progress
 from .ranks import Ranks
@@ -49,24 +56,109 @@ def parameter_groups(model: ScaleTransformer, weight_decay: float) -> list[dict[
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 
+def looked_at(
+    model: ScaleTransformer,
+    ladder: Ladder,
+    tokens_NL: np.ndarray,
+    labels_N: np.ndarray,
+    device: torch.device,
+    ranks: Ranks,
+    hidden_NL: torch.Tensor | None = None,
+) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+    """Rows, logits_BLV and tokens_BL of this process's part of a split, batch by batch. hidden_NL: own tokens that are masked; None: all."""
+    mine, batch, V = ranks.rows(len(labels_N)), max(1, EVAL_TOKENS // model.schedule.seq_len), model.config.codebook_size
+    for i in range(mine.start, mine.stop, batch):
+        rows = slice(i, min(i + batch, mine.stop))
+        tokens_BL = torch.from_numpy(tokens_NL[rows].astype(np.int64)).to(device)
+        own_BL = None if hidden_NL is None else tokens_BL.masked_fill(hidden_NL[rows].to(device), V)
+        labels_B = torch.from_numpy(labels_N[rows]).to(device)
+        yield rows, model(ladder.teacher_forced_inputs(tokens_BL), labels_B, own_BL=own_BL), tokens_BL
+
+
 @torch.no_grad()
 def held_out(
     model: ScaleTransformer, ladder: Ladder, tokens_NL: np.ndarray, labels_N: np.ndarray, device: torch.device, ranks: Ranks
 ) -> tuple[float, list, list]:
     """Mean cross-entropy, and per scale cross-entropy and token accuracy, of a split. Classes are given, none dropped. Processes share
     the pictures."""
-    schedule, mine = model.schedule, ranks.rows(len(labels_N))
+    schedule = model.schedule
     sums_2K = torch.zeros(2, schedule.num_scales, dtype=torch.float64, device=device)
-    batch = max(1, EVAL_TOKENS // schedule.seq_len)
-    for i in range(mine.start, mine.stop, batch):
-        rows = slice(i, min(i + batch, mine.stop))
-        tokens_BL = torch.from_numpy(tokens_NL[rows].astype(np.int64)).to(device)
-        logits_BLV = model(ladder.teacher_forced_inputs(tokens_BL), torch.from_numpy(labels_N[rows]).to(device))
+    for _, logits_BLV, tokens_BL in looked_at(model, ladder, tokens_NL, labels_N, device, ranks):
         found_2BL = torch.stack((token_losses(logits_BLV, tokens_BL), (logits_BLV.argmax(-1) == tokens_BL).float()))
         sums_2K += torch.stack([found_2BL[..., piece].sum((1, 2), dtype=torch.float64) for piece in schedule.slices], 1)
     sums_2K = ranks.total(sums_2K.cpu())
     losses_K, hits_K = (sums_2K / (len(labels_N) * torch.tensor(schedule.lengths))).tolist()
     return sums_2K[0].sum().item() / (len(labels_N) * schedule.seq_len), losses_K, hits_K
+
+
+@torch.no_grad()
+def masked_sums(
+    model: ScaleTransformer,
+    ladder: Ladder,
+    tokens_NL: np.ndarray,
+    labels_N: np.ndarray,
+    hidden_NL: torch.Tensor,
+    share_NL: torch.Tensor,
+    device: torch.device,
+    ranks: Ranks,
+) -> torch.Tensor:
+    """Sum over a split of weight times -log p of each token, per scale, float64 (K,); own tokens are revealed except hidden ones."""
+    pieces = model.schedule.slices
+    sums_K = torch.zeros(len(pieces), dtype=torch.float64, device=device)
+    for rows, logits_BLV, tokens_BL in looked_at(model, ladder, tokens_NL, labels_N, device, ranks, hidden_NL):
+        weighted_BL = token_losses(logits_BLV, tokens_BL) * share_NL[rows].to(device)
+        sums_K += torch.stack([weighted_BL[:, piece].sum(dtype=torch.float64) for piece in pieces])
+    return ranks.total(sums_K.cpu())
+
+
+def any_order_loss(
+    model: ScaleTransformer,
+    ladder: Ladder,
+    tokens_NL: np.ndarray,
+    labels_N: np.ndarray,
+    split: str,
+    draws: int,
+    device: torch.device,
+    ranks: Ranks,
+) -> tuple[float, list[float]]:
+    """The any-order bound on -log p of a split's tokens (ARDM, arXiv 2110.02037, equation 5, inside each scale), nats a token, and
+    per scale.
+
+    Of a scale's l tokens m are hidden, uniform in 1 ... l, and weigh l/m. draws: of masks for each image; they follow from split,
+    draw, schedule and number of images, so that all models see the same. Processes share the images.
+    """
+    schedule, N = model.schedule, len(labels_N)
+    sums_K = torch.zeros(schedule.num_scales, dtype=torch.float64)
+    for draw in range(draws):
+        hidden_NL = any_order_masks(schedule, N, generator("any order", split, draw))
+        share_NL = any_order_shares(hidden_NL, schedule)
+        sums_K += masked_sums(model, ladder, tokens_NL, labels_N, hidden_NL, share_NL, device, ranks)
+    losses_K = sums_K / (draws * N * torch.tensor(schedule.lengths))
+    return sums_K.sum().item() / (draws * N * schedule.seq_len), losses_K.tolist()
+
+
+def drawn_loss(
+    model: ScaleTransformer,
+    ladder: Ladder,
+    tokens_NL: np.ndarray,
+    labels_N: np.ndarray,
+    weight: str,
+    split: str,
+    draws: int,
+    device: torch.device,
+    ranks: Ranks,
+) -> float:
+    """The loss of a training with masks (MaskGIT, arXiv 2202.04200, equation 1, with weights) on a split, nats a token: masks as in a
+    step, but fixed, `draws` for each image."""
+    schedule, V, mask_prob = model.schedule, model.config.codebook_size, model.config.mask_prob
+    found = total = 0.0
+    for draw in range(draws):
+        tokens = torch.from_numpy(tokens_NL.astype(np.int64))
+        own_NL = mask_within_scales(tokens, schedule, mask_prob, V, generator("held-out masks", split, draw))
+        share_NL, count = mask_shares(weight, own_NL, schedule, V, mask_prob)
+        sums_K = masked_sums(model, ladder, tokens_NL, labels_N, own_NL == V, share_NL, device, ranks)
+        found, total = found + sums_K.sum().item(), total + count
+    return found / (total or 1.0)
 
 
 class Learner(torch.nn.Module):
@@ -96,6 +188,9 @@ class Trainer:
         labels = {split: open_labels(run.inputs["data"], split) for split in self.tokens}
         # an unconditional model knows one label only, "no class", which is row 0 of its embedding
         self.labels = labels if self.model_config.conditional else {s: np.zeros_like(x) for s, x in labels.items()}
+        few = self.config.eval_images
+        # of the losses along the training; None: all test images
+        self.seen_rows = None if few is None or few >= len(labels["test"]) else in_shares(labels["test"], few)
         self.model = self.first_model().to(run.device)
         if self.config.compile:
             check_compiler(run.device)
@@ -108,6 +203,11 @@ class Trainer:
         self.best = {name: value.clone() for name, value in self.average.weights.items()}
         self.state: dict[str, Any] = {"step": 0, "seconds": 0.0, "log": [], "best_step": 0, "best_loss": None, "looks_since": 0}
         self.resume = Resume(run.out / "resume.safetensors", run.config, run.source, self.config.save_every)
+
+    @property
+    def masked(self) -> bool:
+        """Whether it is trained, and hence selected, with own tokens hidden and revealed."""
+        return self.model_config.mask_prob > 0
 
     def first_model(self) -> ScaleTransformer:
         """The model that training starts from."""
@@ -179,10 +279,12 @@ class Trainer:
         """The random numbers of a step: corruption, intra-scale masks, stochastic depth."""
         model, V = self.model_config, self.model_config.codebook_size
         seen_BL = corrupted(self.config.corruption, tokens_BL, self.config.eps, V, source)
-        own_BL = mask_within_scales(tokens_BL, model.schedule, model.mask_prob, V, source) if model.mask_prob else None
+        own_BL, share_BL, counted = None, None, tokens_BL.numel()
+        if model.mask_prob:
+            own_BL = mask_within_scales(tokens_BL, model.schedule, model.mask_prob, V, source)
+            share_BL, counted = mask_shares(self.config.mask_weight, own_BL, model.schedule, V, model.mask_prob)
         paths_E2B = self.model.draw_paths(len(labels_B), source)
-        counted = tokens_BL.numel() if own_BL is None else int((own_BL == V).sum())
-        return Batch(tokens_BL, labels_B, seen_BL, own_BL, paths_E2B, len(labels_B), counted)
+        return Batch(tokens_BL, labels_B, seen_BL, own_BL, share_BL, paths_E2B, len(labels_B), counted)
 
     def accumulate(self, mine: Batch) -> torch.Tensor:
         """Gradients of this process's images, micro-batch by micro-batch; between processes they are summed once, with the last.
@@ -233,11 +335,10 @@ class Trainer:
 
     def loss(self, part: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """What is minimised, and the cross-entropy that is reported, as shares of the whole batch's mean; here both are the
-        cross-entropy of clean tokens given the state of corrupted ones; with intra-scale masks, of the masked tokens."""
+        cross-entropy of clean tokens given the state of corrupted ones; with intra-scale masks, of the masked tokens, weighted."""
         inputs_BLC = self.inputs(part)
         hidden_BLD = self.hidden(inputs_BLC, part.labels_B, part.paths_E2B, part.own_BL, self.config.checkpointing)
-        hidden_BL = None if part.own_BL is None else part.own_BL == self.model_config.codebook_size
-        loss = linear_cross_entropy(hidden_BLD, self.model.head, part.tokens_BL, hidden_BL, part.counted)
+        loss = linear_cross_entropy(hidden_BLD, self.model.head, part.tokens_BL, part.share_BL, part.counted)
         return loss, loss
 
     @torch.no_grad()
@@ -252,17 +353,45 @@ class Trainer:
         return model.eval()
 
     def look(self, recent: list[float]) -> None:
-        """Held-out losses now; keep the weights when the validation loss is the best so far."""
-        state, model, to = self.state, self.averaged(), (self.run.device, self.ranks)
-        losses = {s: held_out(model, self.ladder, self.tokens[s], self.labels[s], *to) for s in ("val", "test")}
-        value = losses["val"][0]
+        """Held-out losses now; keep the weights when the loss that selects is the best so far."""
+        state, model, rows = self.state, self.averaged(), self.seen_rows
+        tests = self.split("test") if rows is None else tuple(x[rows] for x in self.split("test"))
+        to = (self.run.device, self.ranks)
+        val, test = held_out(model, self.ladder, *self.split("val"), *to), held_out(model, self.ladder, *tests, *to)
+        value, bound = self.selecting(model, val[0])
         check_finite(value, state["step"])
-        state["log"].append([state["step"], state["seconds"], sum(recent) / len(recent), value, *losses["test"]])
+        state["log"].append([state["step"], state["seconds"], sum(recent) / len(recent), val[0], *test, bound])
         state["looks_since"] += 1
         if state["best_loss"] is None or value < state["best_loss"]:
             state.update(best_loss=value, best_step=state["step"], looks_since=0)
             for name, weights in self.average.weights.items():
                 self.best[name].copy_(weights)
+
+    def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens and labels of a split."""
+        return self.tokens[name], self.labels[name]
+
+    def selecting(self, model: ScaleTransformer, one_pass: float) -> tuple[float, float | None]:
+        """The validation loss that decides which weights are kept, and the any-order bound where it is a part of it."""
+        if not self.masked:
+            return one_pass, None
+        config, val, to = self.config, self.split("val"), (self.run.device, self.ranks)
+        if config.mask_weight == "elbo":
+            bound, q = any_order_loss(model, self.ladder, *val, "val", config.mask_draws, *to)[0], self.model_config.mask_prob
+            return (1 - q) * one_pass + q * bound, bound
+        return drawn_loss(model, self.ladder, *val, config.mask_weight, "val", config.mask_draws, *to), None
+
+    def take_best(self) -> None:
+        """The kept weights into the model, with their losses on the whole test split: `self.kept`. Every process takes part."""
+        self.model.load_state_dict(self.best)
+        model, to = self.model.eval(), (self.run.device, self.ranks)
+        one_pass, per_scale = next(row[4:6] for row in self.state["log"] if row[0] == self.state["best_step"])
+        if self.seen_rows is not None:
+            one_pass, per_scale, _ = held_out(model, self.ladder, *self.split("test"), *to)
+        self.kept = {"one_pass": (one_pass, per_scale)}
+        if self.model_config.mask_prob:
+            draws = self.config.mask_draws
+            self.kept["any_order"] = any_order_loss(model, self.ladder, *self.split("test"), "test", draws, *to)
 
     def stopped(self) -> bool:
         patience = self.config.patience
@@ -303,22 +432,34 @@ class Trainer:
     def report(self) -> None:
         run, config = self.run, self.config
         identity = model_identity(run)
-        for step, seconds, train, val, test, losses, hits in self.state["log"]:
+        for step, seconds, train, val, test, losses, hits, bound in self.state["log"]:
             here = {**identity, "step": step}
             run.add("loss_train", train, "nats/token", **here)
             run.add("loss_val", val, "nats/token", **here)
+            if bound is not None:
+                run.add("loss_val_any_order", bound, "nats/token", **here)
             run.add("loss_test", test, "nats/token", **here)
             run.add("train_seconds", seconds, "s", **here)
             run.add("images_seen", step * config.batch_size, "images", **here)
             for k, (loss, hit) in enumerate(zip(losses, hits)):
                 run.add("loss_test_scale", loss, "nats/token", scale=k, **here)
                 run.add("token_accuracy_test_scale", hit, "share", scale=k, **here)
-        kept = next(row for row in self.state["log"] if row[0] == self.state["best_step"])
-        run.add("kept_step", self.state["best_step"], "steps", **identity)
+        state, (loss, losses) = self.state, self.kept["one_pass"]
+        kept = next(row for row in state["log"] if row[0] == state["best_step"])
+        run.add("kept_step", state["best_step"], "steps", **identity)
+        run.add("kept_at_end", int(state["best_step"] == state["step"]), "share", **identity)
         run.add("kept_loss_train", kept[2], "nats/token", **identity)
-        run.add("kept_loss_test", kept[4], "nats/token", **identity)
+        run.add("kept_loss_val", state["best_loss"], "nats/token", **identity)
+        run.add("kept_loss_test", loss, "nats/token", **identity)
+        if "any_order" in self.kept:
+            bound, bounds = self.kept["any_order"]
+            run.add("loss_test_any_order", bound, "nats/token", **identity)
+            run.add("intra_scale_gain", loss - bound, "nats/token", **identity)
+            for k, (one_pass, bound) in enumerate(zip(losses, bounds)):
+                run.add("loss_test_any_order_scale", bound, "nats/token", scale=k, **identity)
+                run.add("intra_scale_gain_scale", one_pass - bound, "nats/token", scale=k, **identity)
         run.add("parameters", sum(p.numel() for p in self.model.parameters()), "weights", **identity)
-        run.say(f"kept step {self.state['best_step']}: held-out loss {kept[4]:.4f} nats a token")
+        run.say(f"kept step {state['best_step']}: held-out loss {loss:.4f} nats a token")
 
 
 def snapshot_path(folder: Path, step: int) -> Path:
@@ -341,10 +482,10 @@ def carry_out(run: Run, make: Callable[[Run], Trainer]) -> None:
     trainer = make(run)
     trainer.restore()
     trainer.loop()
+    trainer.take_best()
     if not run.ranks.first:
         return
     trainer.report()
-    trainer.model.load_state_dict(trainer.best)
     save_model(run.out / "model.safetensors", trainer.model, step=trainer.state["best_step"])
     trainer.resume.remove()
 

@@ -25,6 +25,7 @@ from srdd.tokenizer_checkpoint import load_tokenizer, save_tokenizer
 
 from .config import TokenizerSpec, TokenizerTraining, WeightsConfig
 from .datasets import to_float
+from .encode import tokenizer_identity
 from .prepare import open_split
 from .progress import Progress
 from .training import Average, Resume, batch_indices, check_finite, learning_rate, pack, unpack
@@ -135,12 +136,18 @@ def work(run: Run) -> None:
     save_tokenizer(run.out / "tokenizer.safetensors", average.cpu())
 
 
+def seed_of(config: TokenizerTraining, train_seed: int | None) -> int:
+    """What the randomness of a training follows from: its own seed, and the training seed that it belongs to, if any."""
+    return config.seed if train_seed is None else derive_seed("tokenizer", config.seed, train_seed)
+
+
 def train(run: Run, spec: TokenizerSpec) -> Tokenizer:
     """Train and return the averaged tokenizer."""
     config: TokenizerTraining = spec.training
+    seed = seed_of(config, run.config.get("tokenizer_seed"))
     data = open_split(run.inputs["data"], "train")
     tokenizer = Tokenizer(spec.config)
-    tokenizer.init_weights(generator("tokenizer", config.seed))
+    tokenizer.init_weights(generator("tokenizer", seed))
     tokenizer.to(run.device)
     optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.99))
     average = Average(tokenizer, config.ema_decay)
@@ -157,9 +164,9 @@ def train(run: Run, spec: TokenizerSpec) -> Tokenizer:
     for step in range(start, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config.steps, config.lr, config.warmup, 0.05)
-        images = to_float(data.read(batch_indices(len(data), config.batch_size, config.seed, step)).to(run.device))
-        source = generator("tokenizer step", config.seed, step)
-        torch.manual_seed(derive_seed("dropout", config.seed, step))  # the encoder's dropout has no generator of its own
+        images = to_float(data.read(batch_indices(len(data), config.batch_size, seed, step)).to(run.device))
+        source = generator("tokenizer step", seed, step)
+        torch.manual_seed(derive_seed("dropout", seed, step))  # the encoder's dropout has no generator of its own
         schedule = drop_scales(spec.config.schedule, config.scale_drop, source)
         losses = tokenizer_loss(tokenizer, images, schedule, config.commitment, config.entropy)
         optimizer.zero_grad()
@@ -199,7 +206,7 @@ def forget(optimizer: torch.optim.Optimizer, tokenizer: Tokenizer, average: Aver
 
 def report(run: Run, log: list[list[float]]) -> None:
     """Curves of the training; what held-out pictures say stands in the `encode` runs."""
-    names = {"tokenizer": run.run_id.split("/")[1]}
+    names = tokenizer_identity(run)
     for step, reconstruction, quantisation, *perplexity in log:
         run.add("tokenizer_loss_reconstruction", reconstruction, "mse", step=step, **names)
         run.add("tokenizer_loss_quantisation", quantisation, "mse", step=step, **names)

@@ -49,23 +49,26 @@ class Batch:
     processes change any.
 
     seen_BL: corrupted tokens that are read; tokens_BL: clean ones that are predicted; own_BL: revealed ones of the same scale, V where
-    masked; paths_E2B: stochastic depth. images, counted: images and tokens whose losses the whole batch averages.
+    masked; share_BL: what each token counts, None for 1; paths_E2B: stochastic depth. images, counted: images of the whole batch, and
+    what its weighted sum of losses is divided by.
     """
 
     tokens_BL: torch.Tensor
     labels_B: torch.Tensor
     seen_BL: torch.Tensor
     own_BL: torch.Tensor | None
+    share_BL: torch.Tensor | None
     paths_E2B: torch.Tensor | None
     images: int
-    counted: int
+    counted: float
 
     def part(self, rows: slice) -> Batch:
         """Some images of the batch."""
         own_BL = None if self.own_BL is None else self.own_BL[rows]
+        share_BL = None if self.share_BL is None else self.share_BL[rows]
         paths_E2B = None if self.paths_E2B is None else self.paths_E2B[:, :, rows]
         found = {"tokens_BL": self.tokens_BL[rows], "labels_B": self.labels_B[rows], "seen_BL": self.seen_BL[rows]}
-        return replace(self, **found, own_BL=own_BL, paths_E2B=paths_E2B)
+        return replace(self, **found, own_BL=own_BL, share_BL=share_BL, paths_E2B=paths_E2B)
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device. From pinned memory a copy to a GPU makes nobody wait: while the GPU works at this step, which
@@ -76,7 +79,7 @@ class Batch:
                 return x if x is None else x.to(device)
             return x.contiguous().pin_memory().to(device, non_blocking=True)
 
-        names = ("tokens_BL", "labels_B", "seen_BL", "own_BL", "paths_E2B")
+        names = ("tokens_BL", "labels_B", "seen_BL", "own_BL", "share_BL", "paths_E2B")
         return replace(self, **{name: send(getattr(self, name)) for name in names})
 
 

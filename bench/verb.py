@@ -38,9 +38,11 @@ from .results import write_metrics, write_text
 class Cost(Protocol):
     """What `srdd.cost.sampling_cost` counts; named here so that verbs without a model need not load one."""
 
-    nfe: int
-    token_evals: int
-    flops: int
+    nfe: float
+    token_evals: float
+    flops: float
+    passes: Sequence[float]
+    tokens_per_forward: float | None
 
 
 class Diverged(ValueError):
@@ -83,10 +85,15 @@ class Run:
         self.metrics.append({**row, "metric": metric, "value": value, "unit": unit, **identity})
 
     def add_cost(self, cost: Cost, **identity: Any) -> None:
-        """Report what a picture costs."""
+        """Report what a picture costs. A call that a batch leaves out is left out for all of its images: batches of another size may
+        cost otherwise. The passes of each scale are said where there is more than one."""
         self.add("nfe", cost.nfe, "calls/image", **identity)
         self.add("token_evals", cost.token_evals, "tokens/image", **identity)
         self.add("flops", cost.flops, "flop/image", **identity)
+        self.add("tokens_per_forward", cost.tokens_per_forward, "tokens/pass", **identity)
+        if any(passes != 1 for passes in cost.passes):
+            for k, passes in enumerate(cost.passes):
+                self.add("passes_used", passes, "passes/image", scale=k, **identity)
 
     def say(self, text: str, all_ranks: bool = False) -> None:
         """One line for whoever watches; of several processes the first one says it, or each that has something of its own to say."""

@@ -31,7 +31,7 @@ from .baselines import reconstruct
 from .config import ConfigError, EvaluationConfig, FeaturesConfig, ZeroShotConfig
 from .datasets import to_uint8
 from .encode import open_tokenizer, open_tokens
-from .labels import in_shares
+from .labels import first_sample, in_shares
 from .metrics import MIN_IMAGES, Extractor, Scored, score
 from .prepare import open_split, save_npz
 from .progress import track
@@ -238,7 +238,7 @@ def work(run: Run) -> None:
     tokens_NL = torch.from_numpy(stored_NL.astype(np.int64))
     ceiling_NCHW = reconstruct(tokenizer, model.schedule, stored_NL, run.device)
     likeness = Likeness(images_NCHW, labels_N, test, extractor, evaluation.metrics)
-    first = evaluation.first_seed
+    first = first_sample(evaluation, run.config["train_seed"])
     identity = {**model_identity(run), "seed_first": first, "seed_last": first + count - 1, "num_images": count}
     strip = {"original": images_NCHW[:STRIP], "ceiling": ceiling_NCHW[:STRIP]}
 

@@ -139,14 +139,23 @@ Chance = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 # logits of 1e8 over it are the largest that float32 holds
 COLDEST = 1e-30
-# the one setting that each rule of select_<name> here reads; a rule of one's own may read any
-SELECT_READS = {
-    "threshold": "p_resample",
-    "lowest": "resample_fraction",
-    "random": "resample_fraction",
-    "dynamic": "commit_above",
-    "entropy": "entropy_bound",
+# the settings that each rule of select_<name> here reads; a rule of one's own may read any
+SELECT_READS: dict[str, tuple[str, ...]] = {
+    "threshold": ("p_resample",),
+    "lowest": ("resample_fraction", "confidence"),
+    "random": ("resample_fraction",),
+    "static": ("confidence",),
+    "sequential": (),
+    "shuffled": (),
+    "dynamic": ("commit_above", "confidence"),
+    "entropy": ("entropy_bound", "confidence"),
 }
+# what a rule that ranks positions ranks them by where `confidence` is null
+CONFIDENCES = {"lowest": "drawn", "static": "peak", "dynamic": "peak", "entropy": "peak"}
+# rules that commit a quota of positions at each pass, so that a scale of l tokens needs at most l passes
+COMMITTING = ("static", "sequential", "shuffled", "dynamic", "entropy")
+# rules that redraw as many tokens of a scale whatever was drawn: whether a pass is needed is known without a look at it
+COUNTED = ("lowest", "random", "static", "sequential", "shuffled")
 
 
 class SamplerConfig(Strict):
@@ -171,9 +180,14 @@ class SamplerConfig(Strict):
     select: str = Field(
         "threshold", description="name of a select_<name> in srdd/sampling.py: which tokens a pass masks and redraws"
     )
+    confidence: str | None = Field(
+        None,
+        description="name of a confidence_<name> in srdd/sampling.py that select lowest, static, dynamic and entropy rank by; "
+        "null: drawn for lowest, peak for the others",
+    )
     p_resample: Chance = Field(0.1, description="redraw tokens whose probability is below; for SR and for select threshold")
     resample_fraction: float = Field(0.5, gt=0.0, le=1.0, description="share that is redrawn; for select lowest and random")
-    commit_above: Chance = Field(0.9, description="keep positions whose likeliest code has this probability; for select dynamic")
+    commit_above: Chance = Field(0.9, description="keep positions whose confidence is at least this; for select dynamic")
     entropy_bound: float = Field(1.0, gt=0.0, le=1e9, description="nats that one pass may commit together; for select entropy")
     refine_scales: tuple[int, ...] | None = Field(None, strict=False, description="scales k that SR and MR touch; null: all")
 
@@ -197,10 +211,14 @@ class SamplerConfig(Strict):
         2404.02905): of a sampler of one's own nobody knows."""
         return not is_own("sample", self.name) and not (self.refine_steps or self.sr_steps)
 
-    def passes(self, k: int) -> int:
-        """Network passes of the samplers here at scale k; one of one's own makes as many as it
-        likes (`watch.Calls`)."""
-        return 1 + (self.refine_steps if self.refines(k) else 0)
+    def passes(self, k: int, length: int) -> int:
+        """Most network passes of the samplers here at scale k of so many tokens (SRDD, arXiv 2509.22636).
+
+        A rule that commits a quota needs no more passes than tokens. One of one's own makes as many
+        as it likes (`watch.Calls`).
+        """
+        most = 1 + (self.refine_steps if self.refines(k) else 0)
+        return min(most, length) if self.select in COMMITTING else most
 
     def refines(self, k: int) -> bool:
         """Whether SR and MR touch scale k."""
@@ -218,8 +236,12 @@ def teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
         old, new = getattr(teacher, key), getattr(student, key)
         if old != new:
             return f"{key} {new}: the teacher's is {old}; a student starts from its teacher's weights and needs the same sizes"
-    if (teacher.mask_prob > 0) != (student.mask_prob > 0):
-        return f"mask_prob {student.mask_prob}: the teacher's is {teacher.mask_prob}; both must be 0, or both more"
+    # the other way is legal: own embeddings of 0 are no embeddings
+    if teacher.mask_prob > 0 and student.mask_prob == 0:
+        return (
+            f"mask_prob {student.mask_prob}: the teacher's is {teacher.mask_prob}, and a student without masks has no "
+            "place for its embedding of own tokens; give more than 0, or a teacher with mask_prob 0"
+        )
     return None
 
 
@@ -229,10 +251,32 @@ def logit_teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | No
     if teacher.history != 0 or teacher.mask:
         key, value = ("mask", teacher.mask) if teacher.mask else ("history", teacher.history)
         return f"{key} {value}: is the teacher's; only a Markov teacher (history 0) can be asked at the student's state alone"
+    if student.mask_prob > 0 and teacher.mask_prob == 0:
+        return (
+            f"mask_prob {student.mask_prob}: the teacher's is {teacher.mask_prob}; its logits are asked for with all own "
+            "tokens masked, so the student's embedding of own tokens would stay 0; set it to 0, or take arm real or sequence"
+        )
     if not student.schedule.is_subset_of(teacher.schedule):
         return f"patch_nums {list(student.patch_nums)}: is no subset of the teacher's {list(teacher.patch_nums)}, which has no logits there"
     if student.class_dropout > 0 and student.conditional and teacher.class_dropout == 0:
         return f"class_dropout {student.class_dropout}: the teacher was trained without and knows no 'no class'; set it to 0"
+    return None
+
+
+def _confidence_misfit(sampler: SamplerConfig) -> str | None:
+    """Why a sampler's confidence says nothing to its rule; what a function of one's own reads nobody knows."""
+    name, select = sampler.confidence, sampler.select
+    own = is_own("sample", sampler.name) or is_own("select", select)
+    if name is None or own or not sampler.refine_steps:
+        return None
+    if select not in CONFIDENCES:
+        ranking = ", ".join(CONFIDENCES)
+        return f"confidence {name!r}: select {select} ranks nothing; set confidence null, or one of select {ranking}"
+    if select == "dynamic" and name == "entropy":
+        return (
+            "confidence 'entropy': select dynamic compares it with commit_above, a probability, and entropy is none; "
+            "set confidence peak or drawn, or select static or entropy"
+        )
     return None
 
 
@@ -245,6 +289,8 @@ def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
     # the model itself refuses tokens that it cannot read
     if not is_own("sample", sampler.name) and sampler.refine_steps and model.mask_prob == 0:
         return f"refine_steps {sampler.refine_steps}: refines a model trained without masks; set refine_steps 0 or train with mask_prob > 0"
+    if problem := _confidence_misfit(sampler):
+        return problem
     if sampler.temperature < COLDEST:
         return (
             f"temperature {sampler.temperature}: makes logits infinite; raise it to {COLDEST} or "

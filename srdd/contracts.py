@@ -146,6 +146,19 @@ def check_select(redraw_Bl: Any, fixed_Bl: torch.Tensor, who: str) -> torch.Tens
     return redraw_Bl
 
 
+def check_confidence(confidence_Bl: Any, shape: tuple[int, ...], who: str) -> torch.Tensor:
+    """How sure a pass is of each position (SDAR, arXiv 2510.06303): finite floats (B, l)."""
+    floats = isinstance(confidence_Bl, torch.Tensor) and confidence_Bl.is_floating_point()
+    if not floats or confidence_Bl.shape != shape:
+        raise ValueError(
+            f"{who}: gives {shape_of(confidence_Bl)}; must be floats of shape {tuple(shape)}, the "
+            "surest position the highest"
+        )
+    if not confidence_Bl.isfinite().all():
+        raise ValueError(f"{who}: gives NaN or inf; a confidence must be a finite number")
+    return confidence_Bl
+
+
 # ---------------------------------------------------------------- corruption
 
 
@@ -179,6 +192,43 @@ def ask_corrupt(
             f"{codebook_size} means a lost one"
         )
     return seen_BL
+
+
+# ---------------------------------------------------------------- weights of masked tokens
+
+
+def ask_weigh(
+    weigh: Callable,
+    who: str,
+    own_BL: torch.Tensor,
+    schedule: ScaleSchedule,
+    codebook_size: int,
+    mask_prob: float,
+) -> torch.Tensor:
+    """Weight of each token in the loss of intra-scale masks (MaskGIT, arXiv 2202.04200, equation 1):
+    float32 of the shape of own_BL, finite, at least 0, and 0 where a token is revealed.
+
+    Raises ValueError that begins with `who`."""
+    before_BL = own_BL.clone()
+    share_BL = weigh(own_BL, schedule, codebook_size, mask_prob)
+    if not fits(share_BL, torch.float32, before_BL.shape):
+        raise ValueError(
+            f"{who}: gives {shape_of(share_BL)}; must be float32 of shape "
+            f"{tuple(before_BL.shape)}, a weight for each token"
+        )
+    if not torch.equal(own_BL, before_BL):
+        raise ValueError(
+            f"{who}: changes the own tokens that it is given, which the network reads; work on a copy"
+        )
+    # written so that NaN is refused too
+    if not (share_BL.isfinite() & (share_BL >= 0)).all():
+        raise ValueError(f"{who}: gives a weight that is negative or no number; must be 0 or more")
+    if share_BL[own_BL != codebook_size].any():
+        raise ValueError(
+            f"{who}: weighs a token that is revealed, whose loss says nothing; give 0 where own_BL "
+            f"is not {codebook_size}"
+        )
+    return share_BL
 
 
 # ---------------------------------------------------------------- what is asked of a sampler

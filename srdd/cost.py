@@ -24,12 +24,18 @@ Number = int | float  # a count of one image, or a mean where images differ
 @dataclass(frozen=True)
 class Cost:
     """Cost of one image, a mean where images differ: nfe (network calls; a guided one counts two),
-    token_evals (tokens through the network), flops."""
+    token_evals (tokens through the network), flops, and by_scale all three.
+
+    passes: calls of each scale, a guided one counted once. tokens_per_forward: tokens of an image
+    over all of its passes (TPF of SDAR, arXiv 2510.06303).
+    """
 
     nfe: Number
     token_evals: Number
     flops: Number
     by_scale: tuple[tuple[Number, Number, Number], ...]
+    passes: tuple[Number, ...]
+    tokens_per_forward: Number | None
 
 
 def _number(value: Fraction) -> Number:
@@ -55,13 +61,13 @@ def dry_run(model: ModelConfig, sampler: SamplerConfig) -> Calls:
     """The calls of a sampler (VAR, arXiv 2404.02905; SRDD, 2509.22636; one's own), counted: it
     draws two images from `tiny_network`.
 
-    Where the number of calls depends on what is drawn, count them where images are really drawn,
-    with `generate`.
+    These are the most that the samplers here make: none is left out. Where their number depends on
+    what is drawn, count them where images are really drawn, with `generate`.
     """
     network, ladder = tiny_network(model)
     labels_B = torch.arange(2) % max(1, model.num_classes)
     calls = Calls()
-    generate(network, ladder, labels_B, range(2), sampler, calls=calls)
+    generate(network, ladder, labels_B, range(2), sampler, calls=calls, early_exit=False)
     return calls
 
 
@@ -79,7 +85,10 @@ def sampling_cost(model: ModelConfig, sampler: SamplerConfig, calls: Calls | Non
         nfe = passes[k] * (2 if doubled[k] else 1)
         rows.append((nfe, nfe * length, flops))
     totals = [_number(sum(column)) for column in zip(*rows)]
-    return Cost(*totals, tuple(tuple(map(_number, row)) for row in rows))
+    by_scale = tuple(tuple(map(_number, row)) for row in rows)
+    made = sum(passes)  # a sampler of one's own may never ask the network
+    per_pass = float(model.schedule.seq_len / made) if made else None
+    return Cost(*totals, by_scale, tuple(map(_number, passes)), per_pass)
 
 
 def _doubled(model: ModelConfig, sampler: SamplerConfig) -> list[bool]:

@@ -40,7 +40,8 @@ def student_weights(teacher: ScaleTransformer, config: ModelConfig) -> dict[str,
     Every tensor is the teacher's. Positions and level of a scale are those of the teacher's scale of the same side; a side that the
     teacher lacks takes the nearest grid, resized bilinearly, and its level. The start embedding is the teacher's where both begin at
     one scale; a student that begins at a later scale of the teacher starts with what that scale adds to its positions when it reads
-    an empty state: the bias of the input. On the teacher's own schedule nothing changes. Raises ValueError for other sizes.
+    an empty state: the bias of the input. On the teacher's own schedule nothing changes. A student with intra-scale masks of a teacher
+    without starts with own embeddings of 0: whatever is revealed, it is its teacher. Raises ValueError for other sizes.
     """
     if problem := teacher_misfit(teacher.config, config):
         raise ValueError(problem)
@@ -54,6 +55,8 @@ def student_weights(teacher: ScaleTransformer, config: ModelConfig) -> dict[str,
         weights["start_position"] = _regrid(teacher.start_position, new.patch_nums[0]).contiguous().clone()
     else:
         weights["start_position"] = teacher.input.bias.expand(new.lengths[0], -1).clone()
+    if config.mask_prob > 0 and teacher.own_embedding is None:
+        weights["own_embedding.weight"] = teacher.position.new_zeros(config.codebook_size + 1, config.width)
     return weights
 
 

@@ -14,16 +14,22 @@ from types import ModuleType
 BUILT_IN = {
     "mask": (),
     "sample": ("var", "srdd"),
-    "select": ("threshold", "lowest", "random", "dynamic", "entropy"),
+    "select": (
+        "threshold", "lowest", "random", "static", "sequential", "shuffled", "dynamic", "entropy"
+    ),
+    "confidence": ("peak", "drawn", "entropy"),
     "ramp": ("constant", "linear"),
     "corrupt": ("none", "uniform", "absorb"),
+    "weigh": ("count", "elbo"),
 }
 PLACES = {
     "mask": "srdd/masks.py",
     "sample": "srdd/sampling.py",
     "select": "srdd/sampling.py",
+    "confidence": "srdd/sampling.py",
     "ramp": "srdd/guidance.py",
     "corrupt": "srdd/corruption.py",
+    "weigh": "srdd/loss.py",
 }
 
 

@@ -5,12 +5,15 @@ B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, 
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
+from .contracts import ask_weigh
+from .lookup import find, function_name, is_own
 from .schedule import ScaleSchedule
 from .tokenizer import Tokenizer
 
@@ -70,26 +73,95 @@ def linear_cross_entropy(
     hidden_BLD: torch.Tensor,
     head: torch.nn.Linear,
     tokens_BL: torch.Tensor,
-    counted_BL: torch.Tensor | None = None,
-    total: int | None = None,
+    share_BL: torch.Tensor | None = None,
+    total: float | None = None,
 ) -> torch.Tensor:
     """`next_scale_cross_entropy(head(hidden), tokens)` (VAR, equation 5) without ever holding all logits, in nats.
 
-    counted_BL: bool, the tokens whose mean is taken (the masked ones: MaskGIT, arXiv 2202.04200, equation 1); None for all. The mean
-    of no token is 0. total: the counted tokens of the whole batch where this is a part of it: what the parts return then sums to the
-    mean of the whole; None: these are all.
+    share_BL: weight of each token in the mean, or bool, the tokens whose mean is taken (the masked ones: MaskGIT, arXiv 2202.04200,
+    equation 1); None for all. The mean of no token is 0. total: what the weighted sum is divided by, the weights of the whole batch
+    where this is a part of it: what the parts return then sums to the mean of the whole; None: the sum of these weights.
     """
     hidden_ND, weight_VD, bias_V = hidden_BLD.flatten(0, 1), head.weight, head.bias
     if torch.is_autocast_enabled(hidden_ND.device.type):
         dtype = torch.get_autocast_dtype(hidden_ND.device.type)
         hidden_ND, weight_VD, bias_V = hidden_ND.to(dtype), weight_VD.to(dtype), bias_V.to(dtype)
     with torch.autocast(hidden_ND.device.type, enabled=False):
-        share_N, count = None, tokens_BL.numel() if total is None else max(total, 1)
-        if counted_BL is not None:  # a mean over some, as a weighted mean over all: no shape depends on the data
-            share_N = counted_BL.flatten().float()
+        share_N, count = None, tokens_BL.numel() if total is None else total or 1  # 0: no token counts
+        if share_BL is not None:  # a mean over some, as a weighted mean over all: no shape depends on the data
+            share_N = share_BL.flatten().float()
             if total is None:
-                share_N = share_N * (count / share_N.sum().clamp(min=1.0))
+                weight = share_N.sum()
+                share_N = share_N * (count / weight.masked_fill(weight == 0, 1.0))
         return _LinearCrossEntropy.apply(hidden_ND, weight_VD, bias_V, tokens_BL.flatten(), share_N, count)
+
+
+# ---------------------------------------------------------------- weights of masked tokens
+
+
+def hidden_counts(hidden_BL: torch.Tensor, schedule: ScaleSchedule) -> torch.Tensor:
+    """How many tokens are hidden at each token's scale: m of ARDM (arXiv 2110.02037, equation 5), int64 (B, L)."""
+    counts = [hidden_BL[:, piece].sum(1, keepdim=True).expand(-1, n) for piece, n in zip(schedule.slices, schedule.lengths)]
+    return torch.cat(counts, 1)
+
+
+def weigh_count(own_BL: torch.Tensor, schedule: ScaleSchedule, codebook_size: int, mask_prob: float) -> torch.Tensor:
+    """1 for every masked token (MaskGIT, arXiv 2202.04200, equation 1). own_BL: V where masked; returns float32 (B, L)."""
+    return (own_BL == codebook_size).float()
+
+
+def weigh_elbo(own_BL: torch.Tensor, schedule: ScaleSchedule, codebook_size: int, mask_prob: float) -> torch.Tensor:
+    """(l + 1)/m for each of the m masked of a scale's l tokens (SDAR's 1/p, arXiv 2510.06303, with p integrated out), float32 (B, L).
+
+    `mask_within_scales` with mask_prob 1 gives m uniform in 0 ... l. The weighted sum over all tokens then has the any-order bound
+    of `any_order_shares` as its mean. mask_prob q < 1 adds draws with m = l, one in 1 - q: weighed so that the mean is (1 - q) times
+    the one-pass loss plus q times the bound. The weight of every token is 1 on average.
+    """
+    hidden_BL = own_BL == codebook_size
+    m_BL, l_L = hidden_counts(hidden_BL, schedule), torch.tensor(schedule.lengths, device=own_BL.device)
+    l_L = l_L.repeat_interleave(l_L).float()
+    # how often m is l: wanted (1 - q) + q/l, drawn (1 - q) + q/(l + 1)
+    whole_L = (1 - mask_prob + mask_prob / l_L) / (1 - mask_prob + mask_prob / (l_L + 1))
+    share_BL = torch.where(m_BL == l_L, whole_L, (l_L + 1) / m_BL.clamp(min=1))
+    return share_BL * hidden_BL
+
+
+def mask_shares(
+    name: str, own_BL: torch.Tensor, schedule: ScaleSchedule, codebook_size: int, mask_prob: float
+) -> tuple[torch.Tensor, float]:
+    """Weight of each token, float32 (B, L), by `weigh_<name>`, and what the weighted sum of losses is divided by (MaskGIT, arXiv
+    2202.04200, equation 1; SDAR, arXiv 2510.06303).
+
+    own_BL: the whole batch, V where masked. Divided by the sum of the weights: a weighted mean. The weights of `elbo` are 1 on
+    average, so that it is divided by the number of tokens: nothing else gives the bound on average at every batch size. Raises
+    ValueError for an unknown name, or a function of one's own that returns anything else.
+    """
+    weigh, asked = find(sys.modules[__name__], "weigh", name), (own_BL, schedule, codebook_size, mask_prob)
+    share_BL = ask_weigh(weigh, function_name("weigh", name), *asked) if is_own("weigh", name) else weigh(*asked)
+    return share_BL, float(own_BL.numel()) if name == "elbo" else share_BL.sum(dtype=torch.float64).item()
+
+
+def any_order_masks(schedule: ScaleSchedule, count: int, generator: torch.Generator) -> torch.Tensor:
+    """Tokens to hide for the any-order bound (ARDM, arXiv 2110.02037, equation 5), bool (count, L).
+
+    At every scale of l tokens m of them, a random set; m is uniform in 1 ... l for each image and stratified over the images.
+    """
+    masks = []
+    for length in schedule.lengths:
+        place_N = torch.randperm(count, generator=generator).double() + torch.rand(1, generator=generator).double()
+        m_N1 = 1 + (place_N * length / max(1, count)).long().clamp(max=length - 1)[:, None]
+        masks.append(torch.rand(count, length, generator=generator).argsort(1).argsort(1) < m_N1)
+    return torch.cat(masks, 1)
+
+
+def any_order_shares(hidden_BL: torch.Tensor, schedule: ScaleSchedule) -> torch.Tensor:
+    """Weights l/m of hidden tokens, 0 of others (ARDM, arXiv 2110.02037, equation 5): with m uniform in 1 ... l the mean over a scale's
+    tokens of weight times -log p is on average at least its exact -log p, per token. Returns float32 (B, L)."""
+    l_L = torch.tensor(schedule.lengths, device=hidden_BL.device)
+    return l_L.repeat_interleave(l_L) / hidden_counts(hidden_BL, schedule).clamp(min=1) * hidden_BL
+
+
+# ---------------------------------------------------------------- token by token
 
 
 def token_losses(logits_BLV: torch.Tensor, tokens_BL: torch.Tensor) -> torch.Tensor:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from .config import SamplerConfig, sampler_misfit
+from .config import CONFIDENCES, COUNTED, SamplerConfig, sampler_misfit
 from .contracts import (
     Untouched,
+    check_confidence,
     check_drawn,
     check_known,
     check_labels,
@@ -193,7 +194,8 @@ class Drawn:
     """The tokens of one scale as they stand, and what was known of each when it was drawn.
 
     probability_Bl: of the token itself; peak_Bl: of the likeliest code; entropy_Bl: nats; open_Bl: positions not committed yet, all
-    but the known ones at first; fixed_Bl: known tokens, never redrawn.
+    but the known ones at first; fixed_Bl: known tokens, never redrawn; passes_left: passes of the scale that can still commit
+    positions, the one just made included: T after the first of T.
     """
 
     tokens_Bl: torch.Tensor
@@ -202,31 +204,94 @@ class Drawn:
     entropy_Bl: torch.Tensor
     open_Bl: torch.Tensor
     fixed_Bl: torch.Tensor
+    passes_left: int
+
+    def quota(self) -> torch.Tensor:
+        """How many open positions must be committed now so that all are after the last pass (SDAR, arXiv 2510.06303): open over
+        passes_left, rounded up. Returns int64 (B, 1)."""
+        return (self.open_Bl.sum(-1, keepdim=True) + self.passes_left - 1) // self.passes_left
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All that a rule (SRDD, arXiv 2509.22636) must leave as it is, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+
+    def passed(self, redraw_Bl: torch.Tensor) -> Drawn:
+        """The same tokens one pass later (SDAR, arXiv 2510.06303), with other open positions."""
+        return replace(self, open_Bl=redraw_Bl, passes_left=self.passes_left - 1)
 
     def where(self, redraw_Bl: torch.Tensor, other: Drawn) -> Drawn:
         """`other` where redrawn; the redrawn positions are the open ones now."""
         pick = lambda name: torch.where(redraw_Bl, getattr(other, name), getattr(self, name))  # noqa: E731
         changed = {name: pick(name) for name in ("tokens_Bl", "probability_Bl", "peak_Bl", "entropy_Bl")}
-        return replace(self, **changed, open_Bl=redraw_Bl)
+        return replace(self.passed(redraw_Bl), **changed)
+
+
+# ---------------------------------------------------------------- how sure a pass is of a position
+
+
+def confidence_peak(drawn: Drawn) -> torch.Tensor:
+    """Probability of the likeliest code (arXiv 2505.22618): says nothing of the token that was drawn, so that a rule that ranks by it
+    favours no value. Returns float64 (B, l)."""
+    return drawn.peak_Bl
+
+
+def confidence_drawn(drawn: Drawn) -> torch.Tensor:
+    """Probability of the token that was drawn (MaskGIT, arXiv 2202.04200, section 3.2; SDAR, 2510.06303): a rule that ranks by it keeps
+    likely values, which truncates the distribution. Returns float64 (B, l)."""
+    return drawn.probability_Bl
+
+
+def confidence_entropy(drawn: Drawn) -> torch.Tensor:
+    """Negative entropy in nats (arXiv 2505.24857, section 3): blind to the token that was drawn, as `confidence_peak`. Returns
+    float64 (B, l)."""
+    return -drawn.entropy_Bl
+
+
+def _confidence(drawn: Drawn, config: SamplerConfig, rule: str) -> torch.Tensor:
+    """What a rule ranks positions by: `confidence_<name>` of the settings, or the rule's own."""
+    name = config.confidence or CONFIDENCES[rule]
+    confidence = find(sys.modules[__name__], "confidence", name)
+    if not is_own("confidence", name):
+        return confidence(drawn)
+    who, given = function_name("confidence", name), Untouched(**drawn.tensors())
+    found_Bl = confidence(drawn)
+    given.check(who)
+    return check_confidence(found_Bl, drawn.open_Bl.shape, who)
+
+
+# ---------------------------------------------------------------- rules
+
+
+def _rank(score_Bl: torch.Tensor, among_Bl: torch.Tensor) -> torch.Tensor:
+    """Place of each position among some of its row, the lowest score first and of equal ones the first; all others come behind."""
+    score_Bl = score_Bl.masked_fill(~among_Bl, torch.inf)
+    return score_Bl.argsort(dim=-1, stable=True).argsort(dim=-1)
 
 
 def _lowest(score_Bl: torch.Tensor, fraction: float, fixed_Bl: torch.Tensor) -> torch.Tensor:
     """The ceil(fraction x free) free positions of each row with the lowest score; of equal ones the first."""
-    score_Bl = score_Bl.masked_fill(fixed_Bl, torch.inf)
-    rank_Bl = score_Bl.argsort(dim=-1, stable=True).argsort(dim=-1)
     # float64: in float32, 0.15 of 100 is a little more than 15
     count_B1 = torch.ceil((~fixed_Bl).sum(-1, keepdim=True).double() * fraction - 1e-9)
-    return rank_Bl < count_B1
+    return _rank(score_Bl, ~fixed_Bl) < count_B1
+
+
+def _behind_quota(score_Bl: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+    """The open positions that are left when each row commits its quota, the lowest scores first."""
+    return drawn.open_Bl & (_rank(score_Bl, drawn.open_Bl) >= drawn.quota())
 
 
 def select_threshold(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
-    """Redraw tokens whose probability is below p_resample (mask resampling of SRDD, arXiv 2509.22636). Returns bool (B, l)."""
+    """Redraw tokens whose probability is below p_resample (mask resampling of SRDD, arXiv 2509.22636). Returns bool (B, l).
+
+    It keeps what came out likely, so it truncates the distribution, even where tokens are
+    independent and however exact the network: more passes do not mend that.
+    """
     return (drawn.probability_Bl < config.p_resample) & ~drawn.fixed_Bl
 
 
 def select_lowest(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
-    """Redraw the least probable share resample_fraction, rounded up (MaskGIT, arXiv 2202.04200, section 3.2). Returns bool (B, l)."""
-    return _lowest(drawn.probability_Bl, config.resample_fraction, drawn.fixed_Bl)
+    """Redraw the least confident share resample_fraction, rounded up (MaskGIT, arXiv 2202.04200, section 3.2). Returns bool (B, l)."""
+    return _lowest(_confidence(drawn, config, "lowest"), config.resample_fraction, drawn.fixed_Bl)
 
 
 def select_random(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
@@ -235,23 +300,40 @@ def select_random(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig)
     return _lowest(uniform_Bl, config.resample_fraction, drawn.fixed_Bl)
 
 
+def select_static(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
+    """Commit the quota of most confident open positions and redraw the other open ones (low-confidence static decoding of SDAR, arXiv
+    2510.06303). Returns bool (B, l)."""
+    return _behind_quota(-_confidence(drawn, config, "static"), drawn)
+
+
+def select_sequential(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
+    """Commit the quota of first open positions in raster order and redraw the other open ones (sequential decoding of SDAR, arXiv
+    2510.06303). Exact where each pass commits one token. Returns bool (B, l)."""
+    place_l = torch.arange(drawn.open_Bl.shape[1], device=drawn.open_Bl.device, dtype=torch.float64)
+    return _behind_quota(place_l.expand(drawn.open_Bl.shape), drawn)
+
+
+def select_shuffled(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
+    """Commit a quota of open positions by chance and redraw the other open ones: any-order ancestral sampling (ARDM, arXiv 2110.02037,
+    algorithm 1). Exact where each pass commits one token. Returns bool (B, l)."""
+    return _behind_quota(uniform_Bl, drawn)
+
+
 def select_dynamic(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
-    """Commit open positions whose likeliest code has probability commit_above or more, and always the surest one; redraw the other
-    open ones (confidence-aware decoding of Fast-dLLM, arXiv 2505.22618). Returns bool (B, l)."""
-    peak_Bl = drawn.peak_Bl.masked_fill(~drawn.open_Bl, -torch.inf)
-    surest_Bl = torch.zeros_like(drawn.open_Bl).scatter(-1, peak_Bl.argmax(-1, keepdim=True), True)
-    return drawn.open_Bl & ~surest_Bl & (drawn.peak_Bl < config.commit_above)
+    """Commit open positions of confidence commit_above or more, and at least the quota of surest ones; redraw the other open ones
+    (Fast-dLLM, arXiv 2505.22618; with a quota SDAR, 2510.06303). Returns bool (B, l)."""
+    confidence_Bl = _confidence(drawn, config, "dynamic")
+    return _behind_quota(-confidence_Bl, drawn) & (confidence_Bl < config.commit_above)
 
 
 def select_entropy(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
-    """Commit the largest prefix of open positions, surest first, whose entropies sum to entropy_bound or less, and always the surest
-    one; redraw the other open ones (entropy-bounded unmasking, arXiv 2505.24857). Returns bool (B, l)."""
-    peak_Bl = drawn.peak_Bl.masked_fill(~drawn.open_Bl, -torch.inf)
-    order_Bl = peak_Bl.argsort(dim=-1, descending=True, stable=True)
+    """Commit the longest run of open positions, surest first, whose entropies sum to entropy_bound or less, and at least the quota;
+    redraw the other open ones (entropy-bounded unmasking, arXiv 2505.24857). Returns bool (B, l)."""
+    rank_Bl = _rank(-_confidence(drawn, config, "entropy"), drawn.open_Bl)
+    order_Bl = rank_Bl.argsort(dim=-1)
     spent_Bl = drawn.entropy_Bl.masked_fill(~drawn.open_Bl, 0.0).gather(-1, order_Bl).cumsum(-1)
-    commit_Bl = spent_Bl <= config.entropy_bound
-    commit_Bl[..., 0] = True
-    return drawn.open_Bl & ~torch.zeros_like(commit_Bl).scatter(-1, order_Bl, commit_Bl)
+    beyond_Bl = (spent_Bl > config.entropy_bound).gather(-1, rank_Bl)
+    return drawn.open_Bl & beyond_Bl & (rank_Bl >= drawn.quota())
 
 
 # ---------------------------------------------------------------- samplers
@@ -282,6 +364,7 @@ def sample_srdd(
     """Coarse to fine with resampling inside a scale (SRDD, arXiv 2509.22636): SR redraws unlikely tokens from the same distribution
     sr_steps times after every pass; MR masks what `select_<name>` names and calls the network again, refine_steps times.
 
+    A pass that redraws no token of the batch calls no network where `denoise.history` is 0: no scale then reads another's keys.
     With both at 0 it equals `sample_var` bit by bit. With refine_steps the network sees known tokens from the first pass on.
     Arguments and results as of `sample_var`.
     """
@@ -303,24 +386,40 @@ def _draw_scale(denoise, inputs_BlC, k, labels_B, noise, config, known, ladder) 
     found, tokens_Bl, probability_Bl = _one_pass(denoise(inputs_BlC, k, labels_B, *own), k, noise, config, "")
     if known is not None:
         tokens_Bl = known.put_into(tokens_Bl, where)
-    if config.passes(k) == 1:
+    length = masked_Bl.shape[1]
+    passes = config.passes(k, length)
+    if passes == 1:
         return tokens_Bl
-    drawn = Drawn(tokens_Bl, probability_Bl, found.peak(), found.entropy(), ~fixed_Bl, fixed_Bl)
+    drawn = Drawn(tokens_Bl, probability_Bl, found.peak(), found.entropy(), ~fixed_Bl, fixed_Bl, passes)
     select = find(sys.modules[__name__], "select", config.select)
-    for _ in range(config.passes(k) - 1):
-        uniform_Bl = noise.uniform(masked_Bl.shape[1], "select")
+    # Only without keys in a cache may a call be left out: later scales would read those of the call before, and whether it is left out
+    # depends on the batch. A look at what is redrawn makes a GPU wait: not for rules that always redraw something.
+    looks = getattr(denoise, "history", None) == 0 and (known is not None or config.select not in COUNTED)
+    for _ in range(passes - 1):
+        uniform_Bl = noise.uniform(length, "select")
         if is_own("select", config.select):
-            who, given = function_name("select", config.select), Untouched(**vars(drawn))
+            who, given = function_name("select", config.select), Untouched(**drawn.tensors())
             redraw_Bl = select(drawn, uniform_Bl, config)
             given.check(who)
             check_select(redraw_Bl, fixed_Bl, who)
         else:
             redraw_Bl = select(drawn, uniform_Bl, config)
+        if looks and not redraw_Bl.any():
+            _leave_out(noise, length, k, config)
+            drawn = drawn.passed(redraw_Bl)
+            continue
         own_Bl = drawn.tokens_Bl.masked_fill(redraw_Bl, V)
         found, tokens_Bl, probability_Bl = _one_pass(denoise(inputs_BlC, k, labels_B, own_Bl), k, noise, config, "refine")
-        again = Drawn(tokens_Bl, probability_Bl, found.peak(), found.entropy(), redraw_Bl, fixed_Bl)
+        again = replace(drawn, tokens_Bl=tokens_Bl, probability_Bl=probability_Bl, peak_Bl=found.peak(), entropy_Bl=found.entropy())
         drawn = drawn.where(redraw_Bl, again)
     return drawn.tokens_Bl
+
+
+def _leave_out(noise, length, k, config) -> None:
+    """Draw the numbers of a pass that is not made: an image's later scales must not depend on its batch."""
+    noise.uniform(length, "refine")
+    for _ in range(config.sr_steps if config.refines(k) else 0):
+        noise.uniform(length, "sr")
 
 
 def _one_pass(logits_BlV, k, noise, config, use) -> tuple[TokenDistribution, torch.Tensor, torch.Tensor]:
@@ -388,6 +487,7 @@ def generate(
     config: SamplerConfig,
     known: Known | None = None,
     calls: Calls | None = None,
+    early_exit: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw one batch with the sampler that `config` names: guidance wrapped round a fresh denoiser (arXiv 2207.12598).
 
@@ -396,6 +496,8 @@ def generate(
     label, config, its known tokens) and, up to rounding, on nothing else: sums of another batch
     size round otherwise, and a draw at the very edge of two codes may then flip (in float32 on a
     CPU a few per cent of the images of a 256-pixel model). calls: counts the calls of the network.
+    early_exit: leave out a call that would redraw nothing, which changes no image; only models of
+    history 0 allow it, since later scales of others read what that call would leave in the cache.
     Returns tokens_BL and f_hat_BChw for `Tokenizer.to_image`. Raises ValueError for what does not
     fit together, logits that are no numbers, and a sampler of one's own that returns anything else.
     """
@@ -412,6 +514,7 @@ def generate(
     own = is_own("sample", config.name)
     remembers = len(labels_B) if own and history != 0 else None
     denoise = Watched(guided, model.schedule, channels, who, config.temperature, remembers)
+    denoise.history = history if early_exit else None
     read = {"labels_B": labels_B, **dict(ladder.quantizer.named_parameters())} if own else {}
     if own and known is not None:
         read |= {"tokens_BL": known.tokens_BL, "mask_BL": known.mask_BL}

@@ -83,6 +83,8 @@ class Watched:
         self.denoise, self.schedule, self.channels, self.who = denoise, schedule, channels, who
         self.temperature, self.seen = temperature, Calls()
         self.remembers, self.labels_B = remembers, None
+        # how far back scales look; 0 tells a sampler that a call which draws nothing may be left out
+        self.history: int | None = None
         self.looks: list[tuple[int, torch.Tensor]] = []
 
     def __call__(

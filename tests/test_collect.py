@@ -47,7 +47,7 @@ def test_shown_samples_are_one_of_each_class_in_turn(tmp_path, counts):
         folders[name].mkdir(parents=True)
         for file, array in (("images", images), ("labels", labels), ("strip", images[:, :2])):
             np.save(folders[name] / f"{file}.npy", array)
-    found = collect.pictures(folders, collect.study_labels(plan, folders))
+    found = collect.pictures(folders, collect.study_labels(plan, folders, 0))
     shown = found["sample/cond/labels"]
     present = [label for label in range(len(counts)) if (asked == label).any()]
     assert len(shown) == collect.GRID and shown[: len(present)].tolist() == present
@@ -87,7 +87,8 @@ def job(tmp_path):
     folder = tmp_path / "evaluate" / "a-0123456789"
     folder.mkdir(parents=True)
     plan = {
-        "study": "x", "scope": None, "reduced": None, "suites": {"s": suite}, "train_seeds": [0], "latency": {},
+        "study": "x", "scope": None, "reduced": None, "suites": {"s": suite}, "train_seeds": [0],
+        "tokenizer_seed": "train_seed", "latency": {},
         "evaluation": {"num_images": 100, "first_seed": 0}, "features": {"kind": "trained", "name": "x8"},
         "dataset": {"name": "d", "num_classes": 2}, "folders": {"evaluate/a-0123456789": str(folder)},
     }  # fmt: skip

@@ -119,24 +119,62 @@ def idx(array: np.ndarray) -> bytes:
     return gzip.compress(head + array.astype(np.uint8).tobytes())
 
 
+def garments(tmp_path, count: dict[str, int]) -> dict[str, np.ndarray]:
+    """Fashion-MNIST's four files with noise in them."""
+    rng, arrays = np.random.default_rng(0), {}
+    for name in datasets.FASHION_FILES:
+        N = count["train" if "train" in name else "t10k"]
+        arrays[name] = rng.integers(1, 255, (N, 28, 28)) if "images" in name else np.arange(N) % 10
+        (tmp_path / name).write_bytes(idx(arrays[name]))
+    return arrays
+
+
+def sums_of(tmp_path) -> dict[str, str]:
+    files = datasets.FASHION_FILES
+    return {name: hashlib.sha256(gzip.decompress((tmp_path / name).read_bytes())).hexdigest() for name in files}
+
+
 def test_fashion_mnist_is_read_padded_and_checked(tmp_path, monkeypatch):
     """Catches a wrong idx reader, a shifted border, and files that are not what they say."""
-    rng = np.random.default_rng(0)
-    arrays = {}
-    for name in datasets.FASHION_FILES:
-        count = 120 if "train" in name else 30
-        arrays[name] = rng.integers(1, 255, (count, 28, 28)) if "images" in name else np.arange(count) % 10
-        (tmp_path / name).write_bytes(idx(arrays[name]))
+    arrays = garments(tmp_path, {"train": 120, "t10k": 30})
     settings = config(name="fashion_mnist", path=str(tmp_path), image_size=32, val_share=0.2)
     with pytest.raises(ValueError, match="sha256"):
         load(settings)
-    sums = {name: hashlib.sha256(gzip.decompress((tmp_path / name).read_bytes())).hexdigest() for name in arrays}
-    monkeypatch.setattr(datasets, "FASHION_FILES", sums)
+    monkeypatch.setattr(datasets, "FASHION_FILES", sums_of(tmp_path))
     splits = load(settings)
     assert len(splits["test"]) == 30 and len(splits["train"]) + len(splits["val"]) == 120
     image = splits["test"].images_NCHW[0, 0]
     assert np.array_equal(image[2:-2, 2:-2], arrays["t10k-images-idx3-ubyte.gz"][0])
     assert image[:2].sum() == image[-2:].sum() == image[:, :2].sum() == image[:, -2:].sum() == 0
+
+
+@pytest.mark.parametrize("size", [1, 5, 8, 27, 28])
+def test_fashion_mnist_is_reduced_by_area(tmp_path, monkeypatch, size):
+    """Catches a resampling that skips or smooths, a shifted grid, a mean that is cut instead of rounded, labels out of step."""
+    arrays = garments(tmp_path, {"train": 120, "t10k": 30})
+    monkeypatch.setattr(datasets, "FASHION_FILES", sums_of(tmp_path))
+    splits = load(config(name="fashion_mnist", path=str(tmp_path), image_size=size, val_share=0.2))
+    held_out = arrays["t10k-images-idx3-ubyte.gz"]
+    # every pixel in size x size equal parts, so that a new pixel is a block of 28 x 28 of them
+    parts = held_out.repeat(size, 1).repeat(size, 2).reshape(30, size, 28, size, 28)
+    exact = np.floor(parts.mean((2, 4)) + 0.5)
+    assert np.array_equal(splits["test"].images_NCHW[:, 0], exact)
+    assert np.array_equal(splits["test"].labels_N, arrays["t10k-labels-idx1-ubyte.gz"])
+    assert len(splits["train"]) + len(splits["val"]) == 120
+
+
+def test_garments_that_become_equal_stay_on_one_side(tmp_path, monkeypatch):
+    """Catches sides that follow from the pixels before the reduction: the model would be selected by what it is trained on."""
+    arrays = garments(tmp_path, {"train": 120, "t10k": 30})
+    name = "train-images-idx3-ubyte.gz"
+    images = np.tile(arrays[name][:1], (120, 1, 1))
+    images[np.arange(120), 0, np.arange(120) % 28] ^= 1  # nothing that a mean over 7 x 7 pixels shows
+    images[60:] = arrays[name][60:]
+    (tmp_path / name).write_bytes(idx(images))
+    monkeypatch.setattr(datasets, "FASHION_FILES", sums_of(tmp_path))
+    splits = load(config(name="fashion_mnist", path=str(tmp_path), image_size=4, val_share=0.4))
+    seen = {split: {image.tobytes() for image in splits[split].images_NCHW} for split in ("train", "val")}
+    assert not seen["train"] & seen["val"] and len(seen["train"] | seen["val"]) < 120
 
 
 def test_fashion_mnist_missing_file(tmp_path):

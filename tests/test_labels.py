@@ -109,7 +109,7 @@ def test_the_floor_is_what_real_images_of_the_labels_score(rule):
     """Catches a floor of other classes than the samples: nothing could score what it says a perfect generator scores."""
     train, test = two_classes((1710, 90), 0), two_classes((475, 25), 1)
     evaluation = EvaluationConfig(num_images=1000, labels=rule)
-    floor = chosen_rows(train.labels_N, 2, evaluation)
+    floor = chosen_rows(train.labels_N, 2, evaluation, 0)
     asked = labels_of(range(1000), class_shares(train.labels_N, 2), rule).numpy()
     assert np.array_equal(train.labels_N[floor], asked)
     rng = np.random.default_rng(2)
@@ -119,7 +119,7 @@ def test_the_floor_is_what_real_images_of_the_labels_score(rule):
     value = fid_of(train, floor, test)
     assert min(found) - 2 * noise <= value <= max(found) + 2 * noise
     if rule == "training":  # the other rule's floor is far away, so that the line above means something
-        other = chosen_rows(train.labels_N, 2, evaluation.model_copy(update={"labels": "balanced"}))
+        other = chosen_rows(train.labels_N, 2, evaluation.model_copy(update={"labels": "balanced"}), 0)
         assert fid_of(train, other, test) > 5 * max(found)
 
 
@@ -132,9 +132,9 @@ def test_floor_repeats_only_what_a_class_lacks():
     assert np.array_equal(rows, drawn_rows(train, train[rows]))
     with pytest.raises(ValueError, match="class 2: the training split has no image"):
         drawn_rows(train, np.array([0, 2]))
-    whole = chosen_rows(np.zeros(300, np.int64), 0, EvaluationConfig(num_images=200))
+    whole = chosen_rows(np.zeros(300, np.int64), 0, EvaluationConfig(num_images=200), 0)
     assert len(set(whole)) == 200 == len(whole)
-    assert len(chosen_rows(train, 2, EvaluationConfig(num_images=200))) == 53
+    assert len(chosen_rows(train, 2, EvaluationConfig(num_images=200), 0)) == 53
 
 
 # ---------------------------------------------------------------- samples of one class
@@ -230,7 +230,7 @@ def test_baselines_say_what_they_repeat(skewed):
     assert skewed.run(run_id) == 0
     rows, train = skewed.rows(run_id), np.load(skewed.data / "train_labels.npy")
     evaluation = EvaluationConfig(**skewed.plan.jobs[run_id].config["evaluation"])
-    chosen = chosen_rows(train, 10, evaluation)
+    chosen = chosen_rows(train, 10, evaluation, 0)
     repeated = len([row for row in set(chosen) if (chosen == row).sum() > 1])
     assert rows["floor_repeated", ""]["value"] == str(repeated) and rows["floor_repeated", ""]["unit"] == "images"
     assert rows["floor_fid_digits16", ""]["num_images"] == str(len(train)) and ("reconstruction_fid_digits16", "") in rows

@@ -292,7 +292,7 @@ def write_plan(scope):
     """plan.json of a scope: what collect gathers, and what its figures call each variant. Written when it changes."""
     path = place(scope) / "plan.json"
     study = PLAN.described()
-    copied = ("claim", "claims", "published", "measure", "figures", "tables", "sweep", "equivalence", "zero_shot", "error_propagation")
+    copied = ("claim", "claims", "published", "measure", "figures", "tables", "sweep", "equivalence", "zero_shot", "error_propagation", "tuned_on")
     about = {
         "study": STUDY,
         "scope": scope,
@@ -305,7 +305,7 @@ def write_plan(scope):
             }
             for name in PLAN.suites_of(scope)
         },
-        **{key: study[key] for key in ("reduced", "evaluation", "features", "dataset", "train_seeds", "latency")},
+        **{key: study[key] for key in ("reduced", "evaluation", "features", "dataset", "train_seeds", "tokenizer_seed", "latency")},
         "folders": {run_id: folder(run_id) for run_id in PLAN.jobs_of(scope)},
     }
     text = json.dumps(about, indent=1) + "\n"

@@ -1,0 +1,110 @@
+"""What training seeds change: tokenizer, weights and samples; and what intervals then cover."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_study import GRID, TOKENIZER, build
+from test_config import SMOKE, edited
+
+from bench.analysis_words import seeds_words
+from bench.config import ConfigError, EvaluationConfig, TokenizerTraining, load_study
+from bench.labels import first_sample
+from bench.loaded import Results
+from bench.train_tokenizer import seed_of
+
+
+def of_stage(plan, stage):
+    return [job for run_id, job in plan.jobs.items() if run_id.startswith(f"{stage}/")]
+
+
+def test_each_training_seed_has_a_tokenizer_that_its_jobs_read():
+    """Catches intervals of one tokenizer given out as those of the method."""
+    plan = load_study(SMOKE)
+    assert sorted(job.config["tokenizer_seed"] for job in of_stage(plan, "tokenizer")) == [0, 1]
+    assert len({job.identity["tokenizer"] for job in of_stage(plan, "tokenizer")}) == 1
+    for stage in ("train", "sample", "evaluate"):
+        for job in of_stage(plan, stage):
+            assert job.config["tokenizer_seed"] == job.config["train_seed"]
+    for job in of_stage(plan, "train"):
+        for role in ("tokenizer", "tokens"):
+            read = plan.jobs[job.inputs[role]]
+            assert read.config["tokenizer_seed"] == job.config["train_seed"]
+
+
+def test_a_shared_tokenizer_is_one_job_and_no_result_is_mixed_with_the_others(tmp_path):
+    """Catches weights of another tokenizer taken for those of the shared one."""
+    own, shared = load_study(SMOKE), load_study(edited(tmp_path, tokenizer_seed="shared"))
+    assert len(of_stage(shared, "tokenizer")) == 1
+    assert not {*shared.jobs} & {j.run_id for s in ("tokenizer", "train") for j in of_stage(own, s)}
+
+
+def test_the_seed_of_a_tokenizer_follows_from_both_of_its_seeds():
+    """Catches training seeds that all train one tokenizer under another name."""
+    mine, other = TokenizerTraining(seed=0), TokenizerTraining(seed=1)
+    seeds = [seed_of(config, seed) for config in (mine, other) for seed in (None, 0, 1, 2)]
+    assert len(set(seeds)) == 8 and seeds[0] == 0 and seeds[4] == 1
+
+
+@pytest.mark.parametrize("num_images, first", [(100, 0), (1280, 7)])
+def test_no_two_trainings_draw_one_sample_seed(num_images, first):
+    """Catches samples that all trainings share, whose noise an interval over trainings lacks."""
+    evaluation = EvaluationConfig(num_images=num_images, first_seed=first)
+    begins = [first_sample(evaluation, seed) for seed in (0, 1, 5)]
+    assert begins[0] == first == first_sample(evaluation, None)
+    assert all(np.diff(begins) >= num_images)
+
+
+def test_sample_seeds_that_no_table_can_show_are_refused(tmp_path):
+    """Catches a seed that a float rounds to that of another training."""
+    evaluation = {"num_images": 10**7, "metrics": ["fidelity"], "batch_size": 100}
+    with pytest.raises(ConfigError, match="train_seeds: 2147483647: .* give a seed below 900,719,925"):
+        load_study(edited(tmp_path, train_seeds=[0, 2**31 - 1], evaluation=evaluation))
+    load_study(edited(tmp_path, train_seeds=[0, 9 * 10**8], evaluation=evaluation))
+
+
+def test_a_setting_is_not_scored_on_the_seeds_that_tuned_it(tmp_path):
+    """Catches the best of many settings scored by the numbers that made it the best."""
+    words = {"suites/main/tuned_on": "guidance", "suites/guidance/train_seeds": [1, 5]}
+    with pytest.raises(ConfigError, match=r"main.tuned_on: 'guidance' .*\[1, 5\].*\[0, 1\]; seed 1"):
+        load_study(edited(tmp_path, **words))
+    load_study(edited(tmp_path, **{**words, "suites/guidance/train_seeds": [5, 6]}))
+    with pytest.raises(ConfigError, match="tuned_on: .*tune"):
+        load_study(edited(tmp_path, **{"suites/main/tuned_on": "tune"}))
+
+
+@pytest.mark.parametrize(
+    "seeds, words",
+    [("train_seed", "each with a tokenizer of its own"), ("shared", "conditional on the one")],
+)
+def test_captions_say_what_intervals_cover(tmp_path, seeds, words):
+    """Catches an interval of one tokenizer that is read as one over tokenizers."""
+    results = Results.load(build(tmp_path, ["a"], tokenizer_seed=seeds))
+    assert words in seeds_words(results, "s")
+
+
+def test_scores_of_each_training_are_those_of_its_own_sample_seeds(tmp_path):
+    """Catches a training whose scores are missing, or another part of its images taken for all."""
+    results = Results.load(build(tmp_path, ["a"], tokenizer_seed="train_seed"))
+    assert results.of("a", "s", "fid_x8").index.tolist() == [0], "seed 1 drew seeds 200 to 399"
+    path = tmp_path / "metrics.csv"
+    rows = pd.read_csv(path, dtype=str)
+    second = (rows["train_seed"] == "1") & rows["seed_first"].notna()
+    rows.loc[second, ["seed_first", "seed_last"]] = ["200", "399"]
+    rows.to_csv(path, index=False)
+    assert Results.load(tmp_path).of("a", "s", "fid_x8").index.tolist() == [0, 1]
+
+
+def test_floors_of_several_tokenizers_are_a_mean_and_two_of_one_are_refused(tmp_path):
+    """Catches the floor of one tokenizer drawn for all, and one tokenizer with two floors."""
+    about = {"study": "x", "metric": "floor_fid_x8", "unit": "score", "run_id": "baselines/g-1"}
+    grid = {**about, "tokenizer": TOKENIZER, "model": GRID}
+    more = [{**grid, "train_seed": seed, "value": value} for seed, value in ((0, 2.5), (1, 3.5))]
+    results = Results.load(build(tmp_path, ["a"], more=more))
+    found = results.grid_estimate(results.variants("s")["a"], "floor_fid_x8")
+    assert (found.mean, found.count) == (pytest.approx(2.5), 3)  # 1.5 of no seed, 2.5, 3.5
+    more.append({**grid, "train_seed": 1, "value": 3.0, "num_images": 7})
+    results = Results.load(build(tmp_path, ["a"], more=more))
+    with pytest.raises(ValueError, match="two values, 3.5 and 3"):
+        results.grid_value(results.variants("s")["a"], "floor_fid_x8")
