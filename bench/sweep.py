@@ -96,7 +96,7 @@ def work(run: Run) -> None:
             names = {**model_identity(run), "sampler": entry["name"]}
             for start, count in parts_of(first, N):
                 rows = slice(start - first, start - first + count)
-                part = Scored(images[rows], None if asked_N is None else asked_N[rows], reference, extractor, kid=count == N)
+                part = Scored(images[rows], None if asked_N is None else asked_N[rows], reference, extractor)
                 here = {**names, "seed_first": start, "seed_last": start + count - 1, "num_images": count}
                 for name, (value, unit) in score(part, evaluation.metrics).items():
                     run.add(name, value, unit, **here)
