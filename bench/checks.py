@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from .scores import EVALUATORS
+
 if TYPE_CHECKING:
     from .config import Study
 
@@ -20,11 +22,17 @@ MIN_IMAGES = 100  # fewer say nothing: a score refuses them
 
 SCORED = ("scores", "sweep")
 TRAINED = ("scores", "sweep", "convergence", "equivalence", "zero_shot", "error_propagation")
-# names that the metrics of bench/metrics.py return, without the extractor
+# names of the scores that the metrics of bench/metrics.py give, without the extractor
 RETURNS = {
     "fidelity": ("fid", "kid", "is", "precision", "recall"),
     "class_agreement": ("class_agreement",),
+    "density_coverage": ("density", "coverage"),
+    "classification_accuracy": ("cas",),
+    "pixels": ("fid_pixels", "variance_pixels"),
 }
+NEED_CLASSES = ("class_agreement", "cas")
+# scores that take a training of their own: of final samples alone, in no sweep
+COSTLY = ("cas",)
 # images of the sets that are known before they are read: train, test (None: a share of train),
 # smallest side that the loader gives, channels
 KNOWN_SETS = {"digits": (1797, None, 8, 1), "fashion_mnist": (60_000, 10_000, 1, 1)}
@@ -51,6 +59,12 @@ def cautions(study: Study) -> Iterator[str]:
 
 def _features_problems(study: Study) -> Iterator[str]:
     features = study.features
+    for metric, evaluator in EVALUATORS.items():
+        if features.name == evaluator:
+            yield (
+                f"features.name: {features.name}: is the evaluator of metric {metric}; take "
+                "another name"
+            )
     if features.kind == "inception":
         for key in ONLY_TRAINED:
             if key in features.model_fields_set:
@@ -173,9 +187,8 @@ def _image_problems(study: Study) -> Iterator[str]:
         study
     ) == ([], []):
         yield (
-            f"evaluation.metrics: {', '.join(study.evaluation.metrics)}: needs classes and "
-            "features of kind trained, nothing is measured; "
-            "add fidelity"
+            f"evaluation.metrics: {', '.join(study.evaluation.metrics)}: needs classes, and "
+            "class_agreement features of kind trained; nothing is measured; add fidelity"
         )
     halves = [name for name, suite in study.suites.items() if "guidance" in suite.tables]
     if halves and study.evaluation.num_images < 2 * MIN_IMAGES:
@@ -239,6 +252,8 @@ def legal_metrics(study: Study) -> tuple[list[str], list[str]]:
     data, features = study.dataset, study.features
     own = [name for name in study.evaluation.metrics if name not in RETURNS]
     found = [key for name in study.evaluation.metrics for key in RETURNS.get(name, ())]
-    if features.kind == "inception" or data.num_classes == 0:  # nobody knows classes
+    if data.num_classes == 0:
+        found = [name for name in found if name not in NEED_CLASSES]
+    elif features.kind == "inception":  # it knows other classes
         found = [name for name in found if name != "class_agreement"]
     return found, own

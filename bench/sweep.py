@@ -104,7 +104,7 @@ def work(run: Run) -> None:
             names = {**model_identity(run), "sampler": entry["name"]}
             for start, count, held in parts:
                 rows = slice(start - first, start - first + count)
-                part = Scored(images[rows], None if asked_N is None else asked_N[rows], held, extractor, kid=count == N)
+                part = Scored(images[rows], None if asked_N is None else asked_N[rows], held, extractor)
                 here = {**names, "seed_first": start, "seed_last": start + count - 1, "num_images": count}
                 if count < N:
                     run.add("half_reference_images", len(held.pictures), "images", **here)

@@ -100,7 +100,7 @@ def fid_of(pictures, rows, reference):
     model = Classifier(config, channels=1, image_size=8, num_classes=2)
     model.init_weights(0)
     extractor.__dict__["classifier"] = model.eval()  # as if read from its file
-    scored = Scored(some_of(pictures, rows), pictures.labels_N[rows], Reference(reference), extractor, kid=False)
+    scored = Scored(some_of(pictures, rows), pictures.labels_N[rows], Reference(reference), extractor)
     return score(scored, ("fidelity",))["fid_two6"][0]
 
 
