@@ -35,7 +35,7 @@ from .estimates import Estimate, estimate, paired, show, show_difference, show_e
 from .loaded import Results  # noqa: F401
 from .making import raised, run_verb  # noqa: F401
 from .results import brief  # noqa: F401
-from .scores import BETTER, better
+from .scores import BETTER, bare_name, better
 from .study_row import check_job
 
 # a relative gap between ELBO and cross-entropy up to here is rounding in float64; one from there on is a difference
@@ -131,18 +131,15 @@ def _against_the_usual(one: dict[str, Any]) -> str:
 def _no_metric(results: Results, suite: str, one: dict[str, Any]) -> str:
     """Why a claim names no metric of these results: no row has it though others were scored, or no
     study has; else empty."""
-    metric = f"{one['metric']}_{results.extractor}"
+    metric = results.score_name(one["metric"])
     if results.rows_of(metric)["run_id"].isin(results.runs_of[suite]).any():
         return ""
     mine = results.metrics[
         results.metrics["run_id"].isin(results.runs_of[suite])
         & results.metrics["train_seed"].notna()
     ]
-    scored = sorted(
-        name.removesuffix(f"_{results.extractor}")
-        for name in mine["metric"].unique()
-        if name.endswith(results.extractor)
-    )
+    names = (bare_name(metric, results.extractor) for metric in mine["metric"].unique())
+    scored = sorted(filter(None, names))
     if not scored and one["metric"] in BETTER:
         return ""
     return f"no row of this suite has {metric} (scored: {', '.join(scored) or 'nothing'})"
@@ -152,7 +149,7 @@ def judge_score(results: Results, suite: str, one: dict[str, Any]) -> tuple[str,
     """By the 95 % t-interval of the paired difference of a score over training seeds."""
     if absent := _no_metric(results, suite, one):
         return "no such metric", absent
-    metric = f"{one['metric']}_{results.extractor}"
+    metric = results.score_name(one["metric"])
     found = results.difference(one["variant"], suite, metric, one["against"])
     reason = f"{metric} of {one['variant']} minus that of {one['against']}, paired by training seed: {show_difference(found)}"
     if direction(one) is None:
@@ -167,7 +164,7 @@ def judge_tuned(results: Results, suite: str, one: dict[str, Any]) -> tuple[str,
     if direction(one) is None:
         return "not decided", NO_DIRECTION
     metric, second, lower = (
-        f"{one['metric']}_{results.extractor}",
+        results.score_name(one["metric"]),
         results.halves[1],
         direction(one) == "lower",
     )

@@ -2,7 +2,8 @@
 
 Floor: real training images against the held-out ones, what a perfect generator of this size of sample scores. Reconstruction: the same
 images through the tokenizer, what a perfect prior over its tokens scores. Image i has the label that sample i is asked for.
-`floor_repeated`: how many training images stand there more than once, because too few have their label.
+`floor_repeated`: how many training images stand there more than once, because too few have their label. `reference_is`: IS of the
+reference itself, since a generator may exceed real images in it and is then farther from them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .config import EvaluationConfig, FeaturesConfig
 from .datasets import Pictures, to_uint8
 from .encode import BATCH, open_tokenizer, open_tokens, tokenizer_identity
 from .labels import class_shares, first_sample, labels_of, turns
-from .metrics import Extractor, Scored, score
+from .metrics import Extractor, Scored, inception_score, score
 from .prepare import open_split
 from .reference import open_reference
 from .verb import Run, main
@@ -104,8 +105,13 @@ def work(run: Run) -> None:
         "reconstruction": reconstruction(tokenizer, schedule, tokens_NL, run.device),
     }
     labels_N = train.labels_N[chosen] if num_classes else None
+    if "fidelity" in evaluation.metrics:
+        value = inception_score(extractor.of_reference(reference.pictures)[1])
+        count_real = len(reference.pictures)
+        run.add(f"reference_is_{extractor.config.name}", value, "score", num_images=count_real, **names)
     for line, images in pictures.items():
-        found = score(Scored(images, labels_N, reference, extractor), evaluation.metrics)
+        scored = Scored(images, labels_N, reference, extractor, costly=True)
+        found = score(scored, evaluation.metrics)
         for name, (value, unit) in found.items():
             run.add(f"{line}_{name}", value, unit, num_images=count, **names)
         run.say(f"{line}: " + ", ".join(f"{name} {value:.3f}" for name, (value, _) in found.items()))

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from .scores import EVALUATORS
+
 if TYPE_CHECKING:
     from .config import Study
 
@@ -20,11 +22,17 @@ MIN_IMAGES = 100  # fewer say nothing: a score refuses them
 
 SCORED = ("scores", "sweep")
 TRAINED = ("scores", "sweep", "convergence", "equivalence", "zero_shot", "error_propagation")
-# names that the metrics of bench/metrics.py return, without the extractor
+# names of the scores that the metrics of bench/metrics.py give, without the extractor
 RETURNS = {
     "fidelity": ("fid", "kid", "is", "precision", "recall"),
     "class_agreement": ("class_agreement",),
+    "density_coverage": ("density", "coverage"),
+    "classification_accuracy": ("cas",),
+    "pixels": ("fid_pixels", "variance_pixels"),
 }
+NEED_CLASSES = ("class_agreement", "cas")
+# scores that take a training of their own: of final samples alone, in no sweep
+COSTLY = ("cas",)
 # images of the sets that are known before they are read: train, test (None: a share of train),
 # smallest side that the loader gives, channels
 KNOWN_SETS = {"digits": (1797, None, 8, 1), "fashion_mnist": (60_000, 10_000, 1, 1)}
@@ -51,6 +59,12 @@ def cautions(study: Study) -> Iterator[str]:
 
 def _features_problems(study: Study) -> Iterator[str]:
     features = study.features
+    for metric, evaluator in EVALUATORS.items():
+        if features.name == evaluator:
+            yield (
+                f"features.name: {features.name}: is the evaluator of metric {metric}; take "
+                "another name"
+            )
     if features.kind == "inception":
         for key in ONLY_TRAINED:
             if key in features.model_fields_set:
@@ -94,6 +108,14 @@ def scored(study: Study) -> bool:
     return any({*SCORED, "convergence"} & set(suite.measure) for suite in study.suites.values())
 
 
+def tunes(study: Study) -> bool:
+    """Whether a setting is tuned on one half of the images and scored on the other."""
+    return any(
+        "guidance" in suite.tables or any(claim.rule == "tuned" for claim in suite.claims)
+        for suite in study.suites.values()
+    )
+
+
 def needs_of(study: Study) -> dict[str, int]:
     """Images that each split must have for what a study measures, at least 1: known before the
     first job, compared by `prepare`."""
@@ -103,6 +125,8 @@ def needs_of(study: Study) -> dict[str, int]:
     test = (
         MIN_IMAGES if trains and (not study.features.reference or measures & {"zero_shot"}) else 1
     )
+    if tunes(study) and not study.features.reference:
+        test = 2 * MIN_IMAGES  # a setting is tuned on one half of the reference, scored on the other
     needs = {"train": MIN_IMAGES if trains else 1, "val": 1, "test": test}
     return {**needs, "features": study.features.dim if trains else 1}
 
@@ -118,8 +142,9 @@ def enough_images(counts: dict[str, int], needs: dict[str, int], about: str = ""
         f"{split} has {counts.get(split, 0)} images and needs {needs.get(split, 1)}"
         for split in short
     )
+    halves = ", and in each half of a reference that tunes" if needs.get("test", 1) > MIN_IMAGES else ""
     return (
-        f"dataset.{keys[short[0]]}: {about}{words}: scores need {MIN_IMAGES} on every side; "
+        f"dataset.{keys[short[0]]}: {about}{words}: scores need {MIN_IMAGES} on every side{halves}; "
         "give more images or other shares"
     )
 
@@ -162,9 +187,8 @@ def _image_problems(study: Study) -> Iterator[str]:
         study
     ) == ([], []):
         yield (
-            f"evaluation.metrics: {', '.join(study.evaluation.metrics)}: needs classes and "
-            "features of kind trained, nothing is measured; "
-            "add fidelity"
+            f"evaluation.metrics: {', '.join(study.evaluation.metrics)}: needs classes, and "
+            "class_agreement features of kind trained; nothing is measured; add fidelity"
         )
     halves = [name for name, suite in study.suites.items() if "guidance" in suite.tables]
     if halves and study.evaluation.num_images < 2 * MIN_IMAGES:
@@ -228,6 +252,8 @@ def legal_metrics(study: Study) -> tuple[list[str], list[str]]:
     data, features = study.dataset, study.features
     own = [name for name in study.evaluation.metrics if name not in RETURNS]
     found = [key for name in study.evaluation.metrics for key in RETURNS.get(name, ())]
-    if features.kind == "inception" or data.num_classes == 0:  # nobody knows classes
+    if data.num_classes == 0:
+        found = [name for name in found if name not in NEED_CLASSES]
+    elif features.kind == "inception":  # it knows other classes
         found = [name for name in found if name != "class_agreement"]
     return found, own

@@ -379,14 +379,41 @@ class EvaluationConfig(Strict):
     _metrics_differ = _once("metrics")
 
 
+def _most_rounds(data: dict[str, Any]) -> int:
+    """The usual limit, and never fewer rounds than are asked for at least."""
+    return max(40, data.get("rounds", 0))
+
+
 class LatencyConfig(Strict):
-    """How time and memory are measured: interleaved rounds in one process."""
+    """How time and memory are measured: interleaved rounds in one process, until ratios are sure."""
 
     batch_sizes: tuple[Positive, ...] = Field((1, 2, 4, 8, 16, 32, 64), strict=False, min_length=1)
-    rounds: int = Field(5, ge=2, le=10**6)
+    rounds: int = Field(5, ge=2, le=10**6, description="of every variant and batch size, at least")
+    max_rounds: int = Field(
+        default_factory=_most_rounds,
+        ge=2,
+        le=10**6,
+        description="at most; where none are given 40, or rounds if that is more",
+    )
+    width: float = Field(
+        0.05,
+        gt=0,
+        le=1e6,
+        description="rounds go on until the 95 % t-interval of the log ratio to the first variant's "
+        "time is this wide or less",
+    )
     warmup: Positive = 1
     precision: Precision = "float32"
     compile: bool = Field(False, description="compile what the model calls at each scale; warm-up is excluded")
+
+    @model_validator(mode="after")
+    def _rounds_have_an_end(self) -> LatencyConfig:
+        if self.max_rounds < self.rounds:
+            raise ValueError(
+                f"max_rounds {self.max_rounds}: is less than rounds {self.rounds}; give {self.rounds} "
+                "or more"
+            )
+        return self
 
     _batch_sizes_differ = _once("batch_sizes")
 

@@ -48,7 +48,8 @@ def work(run: Run) -> None:
     reference = open_reference(extractor.config, run.inputs["data"])
     identity = {**model_identity(run), "seed_first": first, "seed_last": seeds[-1]}
     for row, step in enumerate(track(steps, run.run_id, len(steps), "checkpoint")):
-        found = score(Scored(images[row], labels_N, reference, extractor), evaluation.metrics)
+        scored = Scored(images[row], labels_N, reference, extractor, costly=step is None)
+        found = score(scored, evaluation.metrics)
         for name, (value, unit) in found.items():
             run.add(name, value, unit, step=step, num_images=images.shape[1], **identity)
     if steps == [None]:

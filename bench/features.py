@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from srdd.noise import generator
 
 from .config import FeaturesConfig
 from .datasets import to_float
+from .training import batch_indices, check_finite, learning_rate
+
+WARMUP = 20  # steps, or half of a short training, so that lr reaches its peak
 
 
 class Classifier(nn.Module):
@@ -128,6 +131,13 @@ def batches(pictures: object, size: int = 256) -> Iterator[torch.Tensor]:
             yield torch.from_numpy(np.array(pictures[rows.start : rows.stop]))
 
 
+def _some(pictures: object, rows: Sequence[int]) -> torch.Tensor:
+    """Chosen uint8 pictures (B, C, S, S), in any order, of what `batches` reads."""
+    if hasattr(pictures, "read"):
+        return pictures.read(rows)
+    return torch.from_numpy(np.asarray(pictures[np.asarray(rows)]))
+
+
 @torch.no_grad()
 def classify(classifier: Classifier, images: torch.Tensor, device: torch.device, batch_size: int = 512) -> torch.Tensor:
     """Most likely class of each uint8 picture."""
@@ -138,3 +148,38 @@ def classify(classifier: Classifier, images: torch.Tensor, device: torch.device,
 def loss(classifier: Classifier, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Cross-entropy with a little label smoothing: over-confident features make FID blind."""
     return F.cross_entropy(classifier(images), labels, label_smoothing=0.05)
+
+
+@torch.enable_grad()
+def train_classifier(
+    config: FeaturesConfig,
+    shape: dict[str, int],
+    pictures: object,
+    labels_N: np.ndarray,
+    seed: int,
+    device: torch.device,
+    after: Callable[[float], None] = lambda value: None,
+) -> Classifier:
+    """A classifier trained on pictures with these labels, on the device, in evaluation mode.
+
+    shape: channels, image_size and num_classes; pictures: what `batches` reads; seed: of the first
+    weights and of the batches; after: told the loss of each step. Raises Diverged for a loss that
+    is no number.
+    """
+    model = Classifier(config, **shape)
+    model.init_weights(seed)
+    model.to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.05)
+    warmup = min(WARMUP, config.steps // 2)
+    for step in range(config.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, config.steps, config.lr, warmup, 0.0)
+        indices = batch_indices(len(pictures), config.batch_size, seed, step)
+        labels = torch.from_numpy(labels_N[indices]).to(device)
+        value = loss(model, _some(pictures, indices).to(device), labels)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        after(value.item())
+        check_finite(value.item(), step)
+    return model.eval()

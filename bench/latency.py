@@ -1,17 +1,29 @@
 """Verb: time and peak memory of sampling, all variants in one process, rounds interleaved so that drift of the machine hits all alike.
 
 Weights are drawn, not trained: they do not change the time of a network call. They may change how many calls a rule that exits early
-makes; nfe counts those that were timed. Every repeat is kept; the decoder is timed apart. Memory is what tensors
-hold at their peak above the weights: counted by the GPU's allocator, or on the CPU tensor by tensor.
+makes; nfe counts those that were timed. Every repeat is kept; the decoder is timed apart.
+
+A batch size is timed until the 95 % t-interval of each variant's paired log ratio to the first variant is `width` wide or less:
+`rounds` at least, `max_rounds` at most. The width says when to stop, never the sign. What is sure is timed no more; `rounds` is
+reported for every variant and batch size.
+
+Memory, counted by the GPU's allocator, or on the CPU tensor by tensor, in rows apart: `peak_memory_bytes`, what tensors of a draw
+hold at their peak above the weights (the sampler's working memory); `weights_bytes` and `tokenizer_bytes`, the weights of network and
+tokenizer; `decoder_peak_bytes`, the same peak of decoding; `pipeline_peak_bytes`, of the whole: all weights, and the larger of the
+sampler's peak and the decoder's with the tokens and the state that live beside it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import random
 import weakref
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import pandas as pd
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
@@ -26,6 +38,7 @@ from srdd.watch import Calls
 
 from .config import LatencyConfig
 from .encode import placed
+from .estimates import paired
 from .floors import DTYPES, Rates, best_rates, measure_rates, sampling_floors, seconds, synchronise
 from .progress import Progress
 from .sample import made_ready
@@ -75,15 +88,15 @@ class Contender:
     dtype: torch.dtype = torch.float32
     calls: dict[int, Calls] = field(default_factory=dict)  # of the network, counted, by batch size
 
-    def draw(self, batch: int, device: torch.device) -> torch.Tensor:
-        """Tokens to state, without the decoder. Every draw of a batch size is the same, and its
+    def draw(self, batch: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens and their state, without the decoder. Every draw of a batch size is the same, and its
         calls are those of one."""
         calls = Calls()
         labels_B = (torch.arange(batch) % max(1, self.model.config.num_classes)).to(device)
         ladder = self.tokenizer.at(self.model.schedule)
         drawn = generate(self.model, ladder, labels_B, range(batch), self.sampler, calls=calls)
         self.calls[batch] = calls
-        return drawn[1]
+        return drawn
 
     def counted(self, batch: int) -> Calls:
         """Calls of the network for a batch; where it did not fit, those of the largest that did, or
@@ -110,24 +123,41 @@ def build(name: str, entry: dict, device: torch.device, config: LatencyConfig) -
     return Contender(name, entry["identity"], model, tokenizer, sampler, DTYPES[config.precision])
 
 
-def peak_memory(contender: Contender, batch: int, device: torch.device) -> int:
-    """Most bytes that tensors hold at once during a draw, beyond what was held before it. A compiled program keeps caches between batches
-    and hides its tensors: the same program is counted operation by operation, with a cache of its own."""
-    model = contender.model
+def peak_of(call: Callable[[], object], device: torch.device) -> int:
+    """Most bytes that tensors hold at once during a call, beyond what was held before it."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        synchronise(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with TensorBytes() as counter:
+        call()
+    return counter.peak
+
+
+def bytes_of(module: torch.nn.Module) -> int:
+    """Bytes of a module's parameters."""
+    return sum(p.numel() * p.element_size() for p in module.parameters())
+
+
+def add_memory(run: Run, contender: Contender, batch: int) -> None:
+    """Rows of the sampler's, the decoder's and the whole pipeline's peak. A compiled program keeps caches between batches and hides its
+    tensors: the same program is counted operation by operation, with a cache of its own."""
+    model, drawn = contender.model, []
     kept, model.cache_pool = model.cache_pool, None
     try:
         with torch.compiler.set_stance("force_eager"):
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(device)
-                before = torch.cuda.memory_allocated(device)
-                contender.draw(batch, device)
-                synchronise(device)
-                return torch.cuda.max_memory_allocated(device) - before
-            with TensorBytes() as counter:
-                contender.draw(batch, device)
-            return counter.peak
+            sampler = peak_of(lambda: drawn.append(contender.draw(batch, run.device)), run.device)
+            decoder = peak_of(lambda: contender.decode(drawn[0][1]), run.device)
     finally:
         model.cache_pool = kept
+    alive = sum(tensor.nbytes for tensor in drawn[0])
+    pipeline = bytes_of(model) + bytes_of(contender.tokenizer) + max(sampler, decoder + alive)
+    here = {**contender.identity, "num_images": batch}
+    run.add("peak_memory_bytes", sampler, "bytes", **here)
+    run.add("decoder_peak_bytes", decoder, "bytes", **here)
+    run.add("pipeline_peak_bytes", pipeline, "bytes", **here)
 
 
 @torch.no_grad()
@@ -144,15 +174,17 @@ def scale_seconds(contender: Contender, batch: int, device: torch.device) -> lis
 
 
 @torch.no_grad()
-def measure(run: Run, contender: Contender, batch: int, repeat: int) -> None:
-    """One repeat of one variant at one batch size."""
+def measure(run: Run, contender: Contender, batch: int, repeat: int) -> float:
+    """One repeat of one variant at one batch size; returns the seconds of the draw."""
     device = run.device
     here = {**contender.identity, "num_images": batch, "repeat": repeat}
-    state: list[torch.Tensor] = []
-    run.add("latency_s", seconds(lambda: state.append(contender.draw(batch, device)), device), "s/batch", **here)
-    run.add("decoder_s", seconds(lambda: contender.decode(state[0]), device), "s/batch", **here)
+    drawn: list[tuple[torch.Tensor, torch.Tensor]] = []
+    found = seconds(lambda: drawn.append(contender.draw(batch, device)), device)
+    run.add("latency_s", found, "s/batch", **here)
+    run.add("decoder_s", seconds(lambda: contender.decode(drawn[0][1]), device), "s/batch", **here)
     for k, value in enumerate(scale_seconds(contender, batch, device)):
         run.add("latency_scale_s", value, "s/batch", scale=k, **here)
+    return found
 
 
 def attempt(run: Run, contender: Contender, batch: int, call) -> bool:
@@ -166,6 +198,36 @@ def attempt(run: Run, contender: Contender, batch: int, call) -> bool:
         run.say(f"{contender.name} at batch {batch}: out of memory")
         run.add("latency_s", None, "s/batch", num_images=batch, **contender.identity)
         return False
+
+
+class Rounds:
+    """Which variants and batch sizes are timed in the next round, by the seconds of all rounds so far."""
+
+    def __init__(self, fits: dict[tuple[str, int], bool], first: str, config: LatencyConfig) -> None:
+        self.fits, self.first, self.config = fits, first, config
+        self.times: dict[tuple[str, int], list[float]] = defaultdict(list)
+
+    def unsure(self, name: str, batch: int) -> bool:
+        """Whether the ratio to the first variant is not yet as narrow as is asked for; a variant without one to be held against is sure
+        after the least number of rounds."""
+        pair = [self.times[key] for key in ((self.first, batch), (name, batch))]
+        if name == self.first or not all(pair):
+            return False
+        # both were timed in the same rounds, one after the other
+        found = paired(*(pd.Series([math.log(value) for value in values]) for values in pair))
+        return 2 * found.half > self.config.width
+
+    def wanted(self, repeat: int) -> list[tuple[str, int]]:
+        """Cells of the round number `repeat`; none when all are sure, or the limit is reached."""
+        cells = [key for key, there in self.fits.items() if there]
+        if repeat < self.config.rounds:
+            return cells
+        if repeat >= self.config.max_rounds:
+            return []
+        again = [key for key in cells if self.unsure(*key)]
+        # each is held against the first variant in the same round
+        also = {batch for _, batch in again}
+        return [key for key in cells if key in again or (key[0] == self.first and key[1] in also)]
 
 
 def add_floors(run: Run, contenders: list[Contender], config: LatencyConfig, rates: Rates) -> None:
@@ -198,8 +260,8 @@ def work(run: Run) -> None:
     contenders = [build(name, entry, run.device, config) for name, entry in run.config["variants"].items()]
     fits = {}
     for contender in contenders:
-        weights = sum(p.numel() * p.element_size() for p in contender.model.parameters())
-        run.add("weights_bytes", weights, "bytes", **contender.identity)
+        run.add("weights_bytes", bytes_of(contender.model), "bytes", **contender.identity)
+        run.add("tokenizer_bytes", bytes_of(contender.tokenizer), "bytes", **contender.identity)
         for batch in config.batch_sizes:
 
             def probe(contender=contender, batch=batch):
@@ -207,25 +269,29 @@ def work(run: Run) -> None:
                 for _ in range(config.warmup + config.compile):
                     contender.draw(batch, run.device)
                     scale_seconds(contender, batch, run.device)
-                peak = peak_memory(contender, batch, run.device)
-                run.add("peak_memory_bytes", peak, "bytes", num_images=batch, **contender.identity)
+                add_memory(run, contender, batch)
 
             fits[contender.name, batch] = attempt(run, contender, batch, probe)
         largest = max((batch for batch in config.batch_sizes if fits[contender.name, batch]), default=None)
         run.add("largest_batch", largest, "images", **contender.identity)
     rates: list[Rates] = []
-    progress = Progress(run.run_id, config.rounds, unit="round")
-    for repeat in range(config.rounds):
-        # once a round, like all that is held against them
+    rounds, named = Rounds(fits, contenders[0].name, config), {c.name: c for c in contenders}
+    progress = Progress(run.run_id, config.max_rounds, unit="round")
+    # rated once a round, like all that is held against the rates; also where nothing fitted
+    for repeat in range(config.max_rounds):
+        cells = rounds.wanted(repeat)
+        if repeat >= config.rounds and not cells:
+            break
         rates.append(measure_rates(run.device, DTYPES[config.precision], repeats=3))
         run.add("copy_bandwidth", rates[-1].bandwidth, "bytes/s", repeat=repeat)
         run.add("matmul_rate", rates[-1].matmul, "flop/s", repeat=repeat)
-        cells = [(contender, batch) for batch in config.batch_sizes for contender in contenders if fits[contender.name, batch]]
         random.Random(derive_seed("round", repeat)).shuffle(cells)
-        for contender, batch in cells:
-            measure(run, contender, batch, repeat)
-        progress.advance()
+        for name, batch in cells:
+            rounds.times[name, batch].append(measure(run, named[name], batch, repeat))
+        progress.advance(note=f"{len(cells)} of {len(fits)} cells")
     progress.close()
+    for (name, batch), values in rounds.times.items():
+        run.add("rounds", len(values), "rounds", num_images=batch, **named[name].identity)
     add_floors(run, contenders, config, best_rates(rates))
 
 

@@ -19,6 +19,7 @@ from .config import config_hash
 from .estimates import Estimate, estimate, paired
 from .images_file import read_images
 from .results import METRIC_COLUMNS, RUN_COLUMNS, brief, read_rows
+from .scores import score_name
 from .study_row import Record, check_job, check_study
 
 NUMBERS = ("train_seed", "seed_first", "seed_last", "num_images", "scale", "step", "repeat", "value")
@@ -182,6 +183,11 @@ class Results:
     def extractor(self) -> str:
         return self.about["features"]["name"]
 
+    def score_name(self, name: str) -> str:
+        """The metric of a score as claims and tables call it: fid with the extractor's name behind
+        it, fid_pixels as it is."""
+        return score_name(name, self.extractor)
+
     def label(self, name: str) -> str:
         """A score's name with its extractor, such as FID (digits64)."""
         return f"{name} ({self.extractor})"
@@ -254,8 +260,8 @@ class Results:
         return estimate(self.of(variant, suite, metric))
 
     def score(self, variant: str, suite: str, name: str) -> Estimate | None:
-        """Mean and interval of fid, kid, is, precision, recall or class_agreement."""
-        return self.estimate(variant, suite, f"{name}_{self.extractor}")
+        """Mean and interval of fid, kid, is, density, fid_pixels or another score."""
+        return self.estimate(variant, suite, self.score_name(name))
 
     def difference(self, variant: str, suite: str, metric: str, against: str | None = None) -> Estimate | None:
         """Paired difference to another variant, or the suite's first, over common training seeds."""

@@ -1,10 +1,11 @@
-"""Scores of a set of pictures. A metric is a function `metric_<name>(Scored) -> {name: value}`; the extractor joins every name.
+"""Scores of a set of pictures. A metric is a function `metric_<name>(Scored) -> {name: value}`; its evaluator joins every name.
 
 What a metric returns is checked where it is called: names of lower-case letters, digits and _, which no other metric returns; finite
-numbers. A name is left out where it has no value. What a metric looks at is read-only.
+numbers. A name is left out where it has no value. What a metric looks at is read-only. The evaluator is the extractor, but for
+metrics that EVALUATORS of bench/scores.py names.
 
-FID, KID, IS, precision and recall come from torch-fidelity; the reference is the held-out split, never the training pictures, or what
-the study names. Pictures are read batch by batch: 50 000 of 256 pixels need not fit into memory.
+FID, IS, precision and recall come from torch-fidelity, KID too where all pairs are too many; the reference is the held-out split,
+never the training pictures, or what the study names. Pictures are read batch by batch: 50 000 of 256 pixels need not fit into memory.
 """
 
 from __future__ import annotations
@@ -23,15 +24,43 @@ import numpy as np
 import torch
 
 from srdd.lookup import find
+from srdd.noise import derive_seed
 
 from .checks import MIN_IMAGES
 from .config import SLUG, ConfigError, FeaturesConfig
-from .features import Classifier, batches, classify, import_torchvision, load_classifier, register
+from .features import (
+    Classifier,
+    batches,
+    classify,
+    import_torchvision,
+    load_classifier,
+    register,
+    train_classifier,
+)
 from .reference import Reference
+from .scores import EVALUATORS, kid_is_exact
+from .set_distances import (
+    density_coverage,
+    frechet,
+    kernel_between,
+    kernel_within,
+    pixel_moments,
+    root,
+    squared_radii,
+)
 from .verb import is_out_of_memory
 
-BASELINES = ("floor_", "reconstruction_")
-UNITS = {"precision": "share", "recall": "share", "class_agreement": "share"}
+BASELINES = ("floor_", "reconstruction_", "reference_")
+# by name, with the evaluator where that is not the extractor; all others: score
+UNITS = {
+    "precision": "share",
+    "recall": "share",
+    "class_agreement": "share",
+    "density": "ratio",
+    "coverage": "share",
+    "cas": "share",
+    "variance_pixels": "squared intensity",  # of intensities in [-1, 1]
+}
 
 
 @dataclass(frozen=True)
@@ -81,14 +110,19 @@ class Extractor:
         return tuple(torch.cat(parts) for parts in zip(*found))
 
     @cached_property
-    def _known(self) -> dict[int, tuple[object, torch.Tensor]]:
+    def _known(self) -> dict[tuple[str, int], tuple[object, object]]:
         return {}
 
-    def reference_features(self, pictures: object) -> torch.Tensor:
-        """The layer of all distances, computed once for all sets that are compared with these pictures."""
-        if id(pictures) not in self._known:
-            self._known[id(pictures)] = pictures, self.features(pictures)[0]  # kept alive, so that its id stays its own
-        return self._known[id(pictures)][1]
+    def once(self, what: str, pictures: object, make: Callable[[], object]) -> object:
+        """What is computed of a reference's pictures, once for all sets that are compared with it."""
+        key = what, id(pictures)
+        if key not in self._known:
+            self._known[key] = pictures, make()  # kept alive, so that its id stays its own
+        return self._known[key][1]
+
+    def of_reference(self, pictures: object) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both layers of a reference's pictures, computed once."""
+        return self.once("layers", pictures, lambda: self.features(pictures))
 
 
 def _no_weights(path: str | None, error: Exception) -> str:
@@ -106,26 +140,58 @@ def _no_weights(path: str | None, error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Scored:
-    """What a metric may look at: generated pictures with the labels asked for, the reference, the extractor. kid False: a part of a
-    set, scored without KID, whose subsets take longer than all other scores together."""
+    """What a metric may look at: generated pictures with the labels asked for, the reference, the extractor. costly: also what takes
+    a training of its own; so for final samples and their baselines, not for the many sets of sweeps, tasks and checkpoints."""
 
     generated: np.ndarray | object
     labels_N: np.ndarray | None
     reference: Reference
     extractor: Extractor
-    kid: bool = True
+    costly: bool = False
+
+    @cached_property
+    def layers(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both layers of the generated pictures, computed once for all metrics; none may change them."""
+        return self.extractor.features(self.generated)
+
+    @property
+    def exact(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features of reference and generated pictures for distances block by block: float64, on the device."""
+        real_ND, generated_MD = self.extractor.of_reference(self.reference.pictures)[0], self.layers[0]
+        return tuple(features.to(self.extractor.device).double() for features in (real_ND, generated_MD))
+
+
+def inception_score(logits_NV: torch.Tensor) -> float:
+    """IS (arXiv 1606.03498), by torch-fidelity."""
+    import_torchvision()
+    from torch_fidelity.metric_isc import isc_features_to_metric
+
+    return float(isc_features_to_metric(logits_NV)["inception_score_mean"])
+
+
+def _kid(scored: Scored) -> float:
+    """KID (arXiv 1801.01401): all pairs, or torch-fidelity's mean over subsets where those are too many."""
+    pictures = scored.reference.pictures
+    generated_ND, real_ND = scored.layers[0], scored.extractor.of_reference(pictures)[0]
+    if kid_is_exact(len(generated_ND), len(real_ND), generated_ND.shape[1]):
+        real_ND, generated_ND = scored.exact
+        within = scored.extractor.once("kernel", pictures, lambda: kernel_within(real_ND))
+        return kernel_within(generated_ND) + within - 2 * kernel_between(generated_ND, real_ND)
+    from torch_fidelity.metric_kid import kid_features_to_metric
+
+    subset = min(1000, len(generated_ND), len(real_ND))
+    found = kid_features_to_metric(generated_ND, real_ND, kid_subset_size=subset, verbose=False)
+    return float(found["kernel_inception_distance_mean"])
 
 
 def metric_fidelity(scored: Scored) -> dict[str, float]:
-    """FID (arXiv 1706.08500), KID (1801.01401), IS (1606.03498), precision and recall (1904.06991), by torch-fidelity. FID takes the
-    reference's statistics where it has some."""
-    extractor, reference = scored.extractor, scored.reference
-    generated_ND, logits_NV = extractor.features(scored.generated)
-    real_ND = extractor.reference_features(reference.pictures)
+    """FID (arXiv 1706.08500), KID (1801.01401), IS (1606.03498), precision and recall (1904.06991). FID takes the reference's
+    statistics where it has some. KID: all pairs where `kid_is_exact`; all else by torch-fidelity."""
+    reference = scored.reference
+    generated_ND, logits_NV = scored.layers
+    real_ND = scored.extractor.of_reference(reference.pictures)[0]
     import_torchvision()
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
-    from torch_fidelity.metric_isc import isc_features_to_metric
-    from torch_fidelity.metric_kid import kid_features_to_metric
     from torch_fidelity.metric_prc import prc_features_to_metric
 
     ours, theirs = fid_features_to_statistics(generated_ND), reference.statistics
@@ -133,30 +199,78 @@ def metric_fidelity(scored: Scored) -> dict[str, float]:
         theirs = fid_features_to_statistics(real_ND)
     else:  # given ones are float64
         ours = {name: value.astype(np.float64) for name, value in ours.items()}
-    subset = min(1000, len(generated_ND), len(real_ND))
-    found = {
-        **fid_statistics_to_metric(ours, theirs, verbose=False),
-        **(kid_features_to_metric(generated_ND, real_ND, kid_subset_size=subset, verbose=False) if scored.kid else {}),
-        **isc_features_to_metric(logits_NV),
-        **prc_features_to_metric(generated_ND, real_ND, save_cpu_ram=True, verbose=False),
+    distance = fid_statistics_to_metric(ours, theirs, verbose=False)
+    shares = prc_features_to_metric(generated_ND, real_ND, save_cpu_ram=True, verbose=False)
+    return {
+        "fid": float(distance["frechet_inception_distance"]),
+        "kid": _kid(scored),
+        "is": inception_score(logits_NV),
+        "precision": float(shares["precision"]),
+        "recall": float(shares["recall"]),
     }
-    names = {
-        "fid": "frechet_inception_distance",
-        "kid": "kernel_inception_distance_mean",
-        "is": "inception_score_mean",
-        "precision": "precision",
-        "recall": "recall",
-    }
-    return {name: float(found[key]) for name, key in names.items() if key in found}
 
 
 def metric_class_agreement(scored: Scored) -> dict[str, float]:
     """Share of generated pictures that the classifier takes for the class that was asked for; nothing without classes."""
-    classifier = scored.extractor.classifier
-    if classifier is None or scored.labels_N is None:
+    if scored.extractor.classifier is None or scored.labels_N is None:
         return {}
-    found = torch.cat([classify(classifier, part, scored.extractor.device) for part in batches(scored.generated)])
-    return {"class_agreement": (found.numpy() == scored.labels_N).mean().item()}
+    found_N = scored.layers[1].argmax(1).numpy()
+    return {"class_agreement": (found_N == scored.labels_N).mean().item()}
+
+
+def metric_density_coverage(scored: Scored) -> dict[str, float]:
+    """Density and coverage (arXiv 2002.09797, eqs. 4 and 5) with k = 5, of the extractor's features. Density: share of k, 1 for real
+    pictures on average, may exceed 1."""
+    real_ND, generated_MD = scored.exact
+    pictures = scored.reference.pictures
+    radii_N = scored.extractor.once("radii", pictures, lambda: squared_radii(real_ND))
+    density, coverage = density_coverage(real_ND, radii_N, generated_MD)
+    return {"density": density, "coverage": coverage}
+
+
+def metric_classification_accuracy(scored: Scored) -> dict[str, float]:
+    """Classification accuracy score (arXiv 1905.10887, section 3): share of the reference that a classifier, trained on the generated
+    pictures with the labels asked for, gives its label.
+
+    Architecture and training are the extractor's; beside Inception those that `features` of kind trained has where nothing is set.
+    Weights and batches have a seed of their own, the same for all sets. Nothing where not `costly`, without labels asked for, or
+    against the pictures of a given file, which have none.
+    """
+    labels_N, real = scored.labels_N, scored.reference.pictures
+    real_N = getattr(real, "labels_N", None)
+    if not scored.costly or labels_N is None or real_N is None:
+        return {}
+    config, device = scored.extractor.config, scored.extractor.device
+    if config.kind == "inception":
+        config = FeaturesConfig(name=config.name, seed=config.seed)
+    _, channels, image_size, _ = next(batches(scored.generated)).shape
+    classes = 1 + int(max(np.max(labels_N), np.max(real_N)))
+    shape = {"channels": channels, "image_size": image_size, "num_classes": classes}
+    seed = derive_seed("classification accuracy score", config.seed)
+    model = train_classifier(config, shape, scored.generated, labels_N, seed, device)
+    found_N = torch.cat([classify(model, part, device) for part in batches(real)]).numpy()
+    return {"cas": (found_N == np.asarray(real_N)).mean().item()}
+
+
+def metric_pixels(scored: Scored) -> dict[str, float]:
+    """FID's formula (arXiv 1706.08500, eq. 6) on pixels in [-1, 1], a second evaluator that no network stands behind, and the variance
+    of pixels inside classes.
+
+    Pictures of more than 32 x 32 x 3 numbers are reduced to 16 x 16 by area first. fid: nothing where the reference's pictures have
+    another shape then. variance: mean over classes, in the shares of the labels asked for, of the trace of the covariance inside a
+    class over the numbers of a picture; all are one class without labels. Neither higher nor lower is better: near that of real
+    pictures of the same labels is.
+    """
+    labels_N = None if scored.labels_N is None else torch.from_numpy(np.array(scored.labels_N)).long()
+    ours, real = pixel_moments(scored.generated, labels_N), scored.reference.pictures
+
+    def known() -> tuple:
+        moments = pixel_moments(real)
+        return moments, root(moments.covariance_DD)
+
+    theirs, root_DD = scored.extractor.once("pixels", real, known)
+    found = {"variance": ours.variance}
+    return {"fid": frechet(ours, theirs, root_DD), **found} if ours.shape == theirs.shape else found
 
 
 def _where(error: BaseException, function: Callable) -> str:
@@ -181,6 +295,8 @@ def _problem(key: object, value: object, extractor: str) -> str | None:
         return f"returns the name {key!r}; a name has lower-case letters, digits and _, such as my_score"
     if key == extractor or key.endswith(f"_{extractor}"):
         return f"returns the name {key!r}; the extractor's name {extractor} is added here, leave it out"
+    if other := [name for name in EVALUATORS.values() if f"_{key}".endswith(f"_{name}")]:
+        return f"returns the name {key!r}; {other[0]} is the name of another evaluator, rename it"
     if key.startswith(BASELINES):
         return f"returns the name {key!r}; {' and '.join(BASELINES)} stand before the scores of the baselines, rename it"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
@@ -198,7 +314,6 @@ def _problem(key: object, value: object, extractor: str) -> str | None:
 def measured(name: str, scored: Scored) -> dict[str, float]:
     """What one metric returns, checked. Raises ValueError, one line that names the function and what it must return."""
     function, at = find(sys.modules[__name__], "metric", name), f"bench/metrics.py: metric_{name}:"
-    scored = replace(scored, generated=_read_only(scored.generated), labels_N=_read_only(scored.labels_N))
     try:
         found = function(scored)
     except (Exception, SystemExit) as error:
@@ -215,21 +330,24 @@ def measured(name: str, scored: Scored) -> dict[str, float]:
 
 
 def score(scored: Scored, names: tuple[str, ...]) -> dict[str, tuple[float, str]]:
-    """Every asked-for metric as {name_extractor: (value, unit)}. Raises ValueError for fewer than 100 pictures on either side, and for a
+    """Every asked-for metric as {name_evaluator: (value, unit)}. Raises ValueError for fewer than 100 pictures on either side, and for a
     metric that breaks its contract or returns what another one returns."""
     for what, pictures in (("generated", scored.generated), ("reference", scored.reference.pictures)):
         if len(pictures) < MIN_IMAGES:
             raise ValueError(
                 f"{len(pictures)} {what} pictures: a score needs {MIN_IMAGES} or more; raise num_images or the split's share"
             )
+    scored = replace(scored, generated=_read_only(scored.generated), labels_N=_read_only(scored.labels_N))
     found: dict[str, tuple[float, str]] = {}
     owners: dict[str, str] = {}
     for name in dict.fromkeys(names):
+        evaluator = EVALUATORS.get(name, scored.extractor.config.name)
         for key, value in measured(name, scored).items():
-            if key in owners:
+            whole = f"{key}_{evaluator}"
+            if whole in owners:
                 raise ValueError(
-                    f"bench/metrics.py: metric_{name}: returns {key}, which metric_{owners[key]} returns too; rename one"
+                    f"bench/metrics.py: metric_{name}: returns {key}, which metric_{owners[whole]} returns too; rename one"
                 )
-            owners[key] = name
-            found[f"{key}_{scored.extractor.config.name}"] = (value, UNITS.get(key, "score"))
+            owners[whole] = name
+            found[whole] = (value, UNITS.get(whole, UNITS.get(key, "score")))
     return found

@@ -15,6 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from srdd.noise import generator
+
+from .checks import MIN_IMAGES
 from .config import ConfigError, FeaturesConfig
 from .prepare import open_split
 from .verb import check_file
@@ -92,3 +95,48 @@ def open_reference(config: FeaturesConfig, data: Path) -> Reference:
     """What a study's scores are held against; held-out pictures where the given file has none. data: the folder of the pictures."""
     given = read_reference(config) if config.reference is not None else Reference(None)
     return given if given.pictures is not None else Reference(open_split(data, "test"), given.statistics)
+
+
+# ---------------------------------------------------------------- halves
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Some images of a split with their labels, read from it when they are asked for."""
+
+    pictures: object
+    rows_N: np.ndarray
+
+    @property
+    def labels_N(self) -> np.ndarray:
+        return np.asarray(self.pictures.labels_N)[self.rows_N]
+
+    def __len__(self) -> int:
+        return len(self.rows_N)
+
+    def read(self, indices: Sequence[int]) -> torch.Tensor:
+        """As the split's own `read`, of the chosen images by their place among them."""
+        return self.pictures.read(self.rows_N[np.asarray(indices, np.int64)].tolist())
+
+
+def half_rows(labels_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of two halves of a split, ascending, by chance but always the same: every class to within
+    one image, no image in both."""
+    labels_N = np.asarray(labels_N)
+    mixed = torch.randperm(len(labels_N), generator=generator("reference halves")).numpy()
+    order = mixed[np.argsort(labels_N[mixed], kind="stable")]
+    return np.sort(order[0::2]), np.sort(order[1::2])
+
+
+def halves(reference: Reference) -> tuple[Reference, Reference] | None:
+    """A reference in two halves, so that a setting is tuned on one and scored on the other; None where
+    a half would be too small for a score.
+
+    A file of statistics cannot be taken apart: both halves are then the whole, and captions say so.
+    """
+    if reference.statistics is not None:
+        return reference, reference
+    rows = half_rows(reference.pictures.labels_N)
+    if min(map(len, rows)) < MIN_IMAGES:
+        return None
+    return tuple(Reference(Chosen(reference.pictures, half)) for half in rows)

@@ -1,5 +1,5 @@
-"""Which way a metric points: whether a lower or a higher value is better. Imports nothing of the
-project."""
+"""What the scores are called and which way they point, and whether KID takes all pairs. Imports
+nothing of the project, and no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ BETTER: dict[str, Literal["lower", "higher"]] = {
     "precision": "higher",
     "recall": "higher",
     "class_agreement": "higher",
+    "density": "higher",
+    "coverage": "higher",
+    "cas": "higher",
     "feature_distance": "lower",
+    # of pixels; their variance has no direction, near that of real images is best
+    "fid_pixels": "lower",
     # likeness of completed images
     "psnr": "higher",
     "ssim": "higher",
@@ -41,7 +46,7 @@ BETTER: dict[str, Literal["lower", "higher"]] = {
 }
 # what is measured with it, and on what: no part of the direction
 WHAT = re.compile(
-    r"^(nearest_fill_|bicubic_|ceiling_)?(inpaint_|outpaint_|super_resolution_|floor_|reconstruction_|clean_)?"
+    r"^(nearest_fill_|bicubic_|ceiling_)?(inpaint_|outpaint_|super_resolution_|floor_|reconstruction_|reference_|clean_)?"
 )
 WHERE = re.compile(r"(_whole|_unknown|_train|_val|_test)?(_scale)?$")
 
@@ -51,3 +56,33 @@ def better(metric: str) -> Literal["lower", "higher"] | None:
     none is known."""
     names = (metric, WHERE.sub("", metric), WHAT.sub("", WHERE.sub("", metric)))
     return next((BETTER[name] for name in names if name in BETTER), None)
+
+
+# metrics of bench/metrics.py that another evaluator than the extractor stands behind, and its name
+EVALUATORS = {"pixels": "pixels"}
+
+
+def score_name(name: str, extractor: str) -> str:
+    """The whole name of a score as claims and tables call it: fid is fid_digits64, and fid_pixels,
+    which names its evaluator, stays."""
+    own = tuple(f"_{evaluator}" for evaluator in EVALUATORS.values())
+    return name if name.endswith(own) else f"{name}_{extractor}"
+
+
+def bare_name(metric: str, extractor: str) -> str | None:
+    """The name by which claims call a score: the reverse of `score_name`; None for what is none."""
+    if metric.endswith(f"_{extractor}"):
+        return metric.removesuffix(f"_{extractor}")
+    return metric if score_name(metric, extractor) == metric else None
+
+
+ALL_PAIRS = 5e11  # products and kernels that one thread computes in about 20 s
+
+
+def kid_is_exact(n: int, m: int, dim: int) -> bool:
+    """Whether KID of n and m images with so many features is taken over all pairs, and not as the
+    mean over 100 random subsets of at most 1000 images (arXiv 1801.01401, section 4).
+
+    A kernel costs as much as about 128 features.
+    """
+    return (n + m) ** 2 / 2 * (dim + 128) <= ALL_PAIRS

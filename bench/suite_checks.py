@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from srdd.lookup import unknown
 
-from .checks import MIN_IMAGES, RETURNS, SCORED, TRAINED, legal_metrics
+from .checks import COSTLY, MIN_IMAGES, RETURNS, SCORED, TRAINED, legal_metrics
 from .scores import better
 
 if TYPE_CHECKING:
@@ -160,7 +160,8 @@ def _sampler_problems(one: Resolved) -> Iterator[str]:
     suite, samplers = one.suite, [variant.sampler for variant in one.variants.values()]
     if "guidance" in suite.figures and all(sampler.cfg_scale == 1 for sampler in samplers):
         yield (
-            "figures: 'guidance' needs variants with sampler.cfg_scale above 1; add a grid of them"
+            "figures: 'guidance' needs variants with sampler.cfg_scale other than 1; add a grid of "
+            "them"
         )
     if "distillation" in suite.figures and not any(entry.grid for entry in suite.variants.values()):
         yield (
@@ -243,7 +244,7 @@ def _claim_problems(study: Study, one: Resolved) -> Iterator[str]:
                 f"(rules that fit: {', '.join(fitting(RULES, suite.measure)) or 'none'})"
             )
         elif claim.rule in ("score", "tuned"):
-            yield from _score_problems(study, claim)
+            yield from _score_problems(study, suite, claim)
         elif claim.rule == "equal" and "better" in claim.model_fields_set:
             yield f"better: {claim.better!r}: rule equal reads none; remove it"
         elif claim.rule == "equal" and claim.metric not in GAPS:
@@ -261,11 +262,12 @@ def _claim_problems(study: Study, one: Resolved) -> Iterator[str]:
             yield from _side_problems(one, claim)
 
 
-def _score_problems(study: Study, claim: Claim) -> Iterator[str]:
+def _score_problems(study: Study, suite: Suite, claim: Claim) -> Iterator[str]:
     """A metric that is not measured, or is claimed the wrong way round."""
     legal, own = legal_metrics(study)
-    if claim.rule == "tuned":  # parts of the seeds are scored without it
-        legal = [name for name in legal if name != "kid"]
+    swept = claim.rule == "tuned" or "scores" not in suite.measure
+    if swept:
+        legal = [name for name in legal if name not in COSTLY]
     suffix, name = f"_{study.features.name}", claim.metric
     bare = name.lower().removesuffix(suffix)
     if name.endswith(suffix) or not re.fullmatch(r"[a-z0-9_]+", name):
@@ -275,12 +277,14 @@ def _score_problems(study: Study, claim: Claim) -> Iterator[str]:
             f"{study.features.name} (legal: {', '.join(legal)})"
         )
         return
-    if name not in legal and (not own or (claim.rule == "tuned" and name == "kid")):
+    if name not in legal and (not own or (swept and name in COSTLY)):
         reason = (
-            "; not scored on halves of the seeds" if name == "kid" else _not_measured(study, name)
+            "; of final samples alone, by measure scores and rule score"
+            if name in COSTLY and name in legal_metrics(study)[0]
+            else _not_measured(study, name)
         )
         yield f"metric: {unknown('metric', name, legal)}{reason}"
-    elif name in legal and claim.better != better(name):
+    elif name in legal and better(name) is not None and claim.better != better(name):
         yield (
             f"better: {claim.better!r}: of {name} {better(name)} is better; turn the claim "
             "round, or leave better out"
@@ -302,7 +306,7 @@ def _not_measured(study: Study, name: str) -> str:
         return ""
     if maker not in study.evaluation.metrics:
         return f"; add {maker} to evaluation.metrics"
-    return "; it needs classes and features of kind trained"
+    return "; it needs classes" + (", and features of kind trained" if name not in COSTLY else "")
 
 
 def _side_problems(one: Resolved, claim: Claim) -> Iterator[str]:

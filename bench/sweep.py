@@ -1,7 +1,9 @@
 """Verb: pictures and scores of many samplers of one trained model, in one process; the pictures are not kept.
 
-Every sampler draws the same seeds and is scored on all of them and on each half, so that a setting
-can be chosen on one half and scored on the other. Reports also, for the samplers here where they
+Every sampler draws the same seeds and is scored on all of them, against the whole reference, and on
+each half, against a half of the reference of its own, so that a setting can be chosen on one half
+and scored on the other: images that chose it score nothing. `half_reference_images` says how many
+reference images a half was held against. Reports also, for the samplers here where they
 draw each scale once, how probable the tokens are that they draw, per scale; a sampler of one's own
 may draw from another distribution.
 """
@@ -26,7 +28,7 @@ from .encode import open_tokenizer
 from .labels import asked_labels, first_sample
 from .metrics import MIN_IMAGES, Extractor, Scored, score
 from .progress import Progress
-from .reference import open_reference
+from .reference import Reference, halves, open_reference
 from .sample import made_ready, sample_into, smaller
 from .train import model_identity, open_model
 from .verb import Run, main
@@ -55,11 +57,14 @@ def drawn_probabilities(
     return found
 
 
-def parts_of(first: int, count: int) -> list[tuple[int, int]]:
-    """First seed and number of pictures of what is scored: all, and each half where halves are large enough for a score."""
-    half = count // 2
-    halves = [(first, half), (first + half, count - half)] if half >= MIN_IMAGES else []
-    return [(first, count), *halves]
+def parts_of(first: int, count: int, reference: Reference) -> list[tuple[int, int, Reference]]:
+    """First seed, number of images and reference of what is scored: all, and each half where both
+    sides of it are large enough for a score."""
+    half, references = count // 2, halves(reference)
+    whole = [(first, count, reference)]
+    if half < MIN_IMAGES or references is None:
+        return whole
+    return [*whole, (first, half, references[0]), (first + half, count - half, references[1])]
 
 
 def report_probabilities(run: Run, shares: list[torch.Tensor], thresholds: tuple[float, ...], identity: dict) -> None:
@@ -85,6 +90,8 @@ def work(run: Run) -> None:
     asked_N = labels_N.numpy() if model.config.conditional else None
     size, scratch = tokenizer.config, run.out / ".pictures.npy"
     entries, batch = run.config["samplers"], evaluation.batch_size
+    # made once: the features of a reference are known by its images, and kept for all samplers
+    parts = parts_of(first, N, reference)
     progress = Progress(run.run_id, N * len(entries), unit="picture")
     try:
         images = np.lib.format.open_memmap(scratch, "w+", np.uint8, (N, size.in_channels, size.image_size, size.image_size))
@@ -95,18 +102,20 @@ def work(run: Run) -> None:
             tokens_BL, fitted = sample_into(images, model, tokenizer, sampler, *how)
             batch = smaller(run, batch, fitted)
             names = {**model_identity(run), "sampler": entry["name"]}
-            for start, count in parts_of(first, N):
+            for start, count, held in parts:
                 rows = slice(start - first, start - first + count)
-                part = Scored(images[rows], None if asked_N is None else asked_N[rows], reference, extractor, kid=count == N)
+                part = Scored(images[rows], None if asked_N is None else asked_N[rows], held, extractor)
                 here = {**names, "seed_first": start, "seed_last": start + count - 1, "num_images": count}
+                if count < N:
+                    run.add("half_reference_images", len(held.pictures), "images", **here)
                 for name, (value, unit) in score(part, evaluation.metrics).items():
                     run.add(name, value, unit, **here)
             run.add_cost(sampling_cost(model.config, sampler, calls), **names)
             if sweep.thresholds and sampler.draws_once:
                 labels_B = labels_N[: len(tokens_BL)].to(run.device)
-                parts = [slice(i, i + batch) for i in range(0, len(tokens_BL), batch)]
+                batches = [slice(i, i + batch) for i in range(0, len(tokens_BL), batch)]
                 ladder = tokenizer.at(model.schedule)
-                found = [drawn_probabilities(whole, ladder, tokens_BL[part], labels_B[part], sampler) for part in parts]
+                found = [drawn_probabilities(whole, ladder, tokens_BL[part], labels_B[part], sampler) for part in batches]
                 shares = [torch.cat(scale) for scale in zip(*found)]
                 report_probabilities(run, shares, sweep.thresholds, {**names, "num_images": len(tokens_BL)})
     finally:

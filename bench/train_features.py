@@ -10,17 +10,15 @@ import torch
 
 from .checks import MIN_IMAGES
 from .config import ConfigError, DatasetConfig, FeaturesConfig
-from .features import Classifier, classify, loss, save_classifier
+from .features import classify, save_classifier, train_classifier
 from .labels import in_shares
 from .metrics import Extractor
 from .prepare import open_split
 from .progress import Progress
 from .reference import StreamedPictures, open_reference
-from .training import batch_indices, check_finite, learning_rate
 from .verb import Run, check_file, main
 
 ACCURACY_IMAGES = 10_000
-WARMUP = 20  # steps, or half of a short training, so that lr reaches its peak
 
 
 def open_inception(run: Run, config: FeaturesConfig) -> None:
@@ -49,24 +47,17 @@ def work(run: Run) -> None:
         return
     train, test = open_split(run.inputs["data"], "train"), open_split(run.inputs["data"], "test")
     shape = {"channels": data.channels, "image_size": data.image_size, "num_classes": data.num_classes}
-    model = Classifier(config, **shape)
-    model.init_weights(config.seed)
-    model.to(run.device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.05)
     progress = Progress(run.run_id, config.steps)
-    for step in range(config.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, config.steps, config.lr, min(WARMUP, config.steps // 2), 0.0)
-        indices = batch_indices(len(train), config.batch_size, config.seed, step)
-        labels = torch.from_numpy(train.labels_N[indices]).to(run.device)
-        value = loss(model, train.read(indices).to(run.device), labels)
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        progress.advance(note=f"loss {value.item():.3f}")
-        check_finite(value.item(), step)
+    model = train_classifier(
+        config,
+        shape,
+        train,
+        train.labels_N,
+        config.seed,
+        run.device,
+        lambda value: progress.advance(note=f"loss {value:.3f}"),
+    )
     progress.close()
-    model.eval()
     for name, pictures in (("train", train), ("test", test)):
         chosen_N = in_shares(pictures.labels_N, ACCURACY_IMAGES)
         parts = [chosen_N[i : i + 512] for i in range(0, len(chosen_N), 512)]

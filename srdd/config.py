@@ -159,13 +159,14 @@ COUNTED = ("lowest", "random", "static", "sequential", "shuffled")
 
 
 class SamplerConfig(Strict):
-    """How tokens are drawn. cfg_scale is w in u + w (c - u): 1 switches guidance off; VAR's own t is w - 1.
+    """How tokens are drawn. cfg_scale is w in u + w (c - u): 1 switches guidance off, below 1 it leans towards no class; VAR's own t
+    is w - 1.
 
     sr_steps is simple resampling, refine_steps is mask resampling (SRDD, arXiv 2509.22636); both are 0 in VAR and SDD.
     """
 
     name: str = Field("var", description="name of a sample_<name> in srdd/sampling.py")
-    cfg_scale: float = Field(1.0, ge=1.0, le=1000.0)
+    cfg_scale: float = Field(1.0, ge=0.0, le=1000.0)
     cfg_ramp: str = Field("linear", description="name of a ramp_<name> in srdd/guidance.py")
     temperature: float = Field(1.0, ge=0.001, le=1000.0)
     top_k: int | None = Field(None, ge=1, le=2**24, description="draw among the k likeliest codes; null: all")

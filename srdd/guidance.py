@@ -32,11 +32,13 @@ def guidance_weights(cfg_scale: float, cfg_ramp: str, num_scales: int) -> list[f
     """w of every scale under a named ramp (arXiv 2207.12598); at cfg_scale 1, which means no
     guidance, no ramp is asked.
 
-    Raises ValueError for cfg_scale < 1, an unknown ramp, or one that gives no finite number of 0 or
+    Raises ValueError for cfg_scale < 0, an unknown ramp, or one that gives no finite number of 0 or
     more.
     """
-    if not cfg_scale >= 1.0:
-        raise ValueError(f"cfg_scale {cfg_scale}: must be 1 (off) or more; VAR's own cfg t is w - 1")
+    if not cfg_scale >= 0.0:
+        raise ValueError(
+            f"cfg_scale {cfg_scale}: must be 0 (no class) or more, 1 is off; VAR's own cfg t is w - 1"
+        )
     ramp = find(sys.modules[__name__], "ramp", cfg_ramp)
     if cfg_scale == 1.0:
         return [1.0] * num_scales
@@ -52,10 +54,13 @@ def guidance_weights(cfg_scale: float, cfg_ramp: str, num_scales: int) -> list[f
 
 
 def guided_scales(weights: list[float], history: int | None) -> list[bool]:
-    """At which scales the network must also run without class (arXiv 2207.12598): where w is not 1; and at all scales as soon as one
-    does, where scales attend to earlier ones: the cache holds both halves or one."""
-    guided = [w != 1.0 for w in weights]
-    return guided if history == 0 else [any(guided)] * len(guided)
+    """At which scales the network must run both with and without class (arXiv 2207.12598): where w
+    is neither 1 nor 0. Where scales attend to earlier ones, at all scales or none: the cache holds
+    both halves or one, and one half alone is enough only where w is 1 everywhere or 0 everywhere."""
+    if history == 0:
+        return [w not in (0.0, 1.0) for w in weights]
+    alone = set(weights) in ({0.0}, {1.0})
+    return [not alone] * len(weights)
 
 
 def guide(
@@ -63,25 +68,28 @@ def guide(
 ) -> Denoise:
     """Classifier-free guidance (arXiv 2207.12598, equation 6, as u + w (c - u)) in one doubled batch.
 
-    cfg_scale = 1 returns `denoise` itself: the same bits, one call. null_label: the row that means 'no class'. Where `denoise` has the
+    cfg_scale = 1 returns `denoise` itself: the same bits, one call; w = 0 asks without class alone, one call too. null_label: the row that means 'no class'. Where `denoise` has the
     halves `hidden` and `head` of a network, guidance acts before the head: u + w (c - u) of two logits is the head, which is affine, of
     u + w (c - u) of what it reads, so that the V logits of both halves are never made.
     """
     weights = guidance_weights(cfg_scale, cfg_ramp, schedule.num_scales)
     doubled = guided_scales(weights, history)
-    if not any(doubled):
+    if set(weights) == {1.0}:
         return denoise
     split = hasattr(denoise, "hidden")
     body, head = (denoise.hidden, denoise.head) if split else (denoise, lambda logits_BlV: logits_BlV)
-    both: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+    both: dict[int, tuple[torch.Tensor, ...]] = {}
 
     def guided(inputs_BlC: torch.Tensor, k: int, labels_B: torch.Tensor, *own: torch.Tensor) -> torch.Tensor:
         """`denoise` under guidance (arXiv 2207.12598, equation 6): arguments and logits_BlV as of `denoise`."""
         # one doubled label tensor per batch, kept with its source: a model recognises it by identity
         if id(labels_B) not in both:
-            both[id(labels_B)] = labels_B, torch.cat((labels_B, torch.full_like(labels_B, null_label)))
-        labels_2B = both[id(labels_B)][1]
+            null_B = torch.full_like(labels_B, null_label)
+            both[id(labels_B)] = labels_B, torch.cat((labels_B, null_B)), null_B
+        _, labels_2B, null_B = both[id(labels_B)]
         if not doubled[k]:
+            if weights[k] == 0.0:
+                return head(body(inputs_BlC, k, null_B, *own))
             return head(body(inputs_BlC, k, labels_2B if split else labels_B, *own))
         own = [torch.cat((own_Bl, own_Bl)) for own_Bl in own]
         cond, uncond = body(torch.cat((inputs_BlC, inputs_BlC)), k, labels_2B, *own).chunk(2)

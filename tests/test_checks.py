@@ -233,7 +233,7 @@ BAD = {
     "few training images": ({"dataset/train_images": 60}, ["dataset.train_images", "60", "100"]),
     "few held-out images": (
         {"dataset/test_share": 0.03},
-        ["dataset.test_share", "test has 54 images and needs 100"],
+        ["dataset.test_share", "test has 54 images and needs 200", "in each half of a reference that tunes"],
     ),
     "digits in colour": ({"dataset/channels": 3}, ["dataset.channels", "3", "digits has 1"]),
     "digits made smaller": ({"dataset/image_size": 4}, ["dataset.image_size", "4", "8 pixels"]),
@@ -269,7 +269,7 @@ BAD = {
     ),
     "guidance that is off": (
         {**measured("sweep", figures=["guidance"]), f"{BASE}/sampler/cfg_scale": 1.0},
-        ["suites.main.figures", "'guidance'", "cfg_scale above 1"],
+        ["suites.main.figures", "'guidance'", "cfg_scale other than 1"],
     ),
     "students without a grid": (
         measured("sweep", figures=["distillation"]),
@@ -587,7 +587,10 @@ def test_needs_of_a_study(tmp_path):
     """Catches a prepare that asks for images which nothing reads, or for fewer than the scores
     of the study need."""
     whole = load_study(edited(tmp_path)).study
-    assert needs_of(whole) == {"train": 100, "val": 1, "test": 100, "features": 16}
+    # tunes guidance: each half of the reference must be large enough for a score
+    assert needs_of(whole) == {"train": 100, "val": 1, "test": 200, "features": 16}
+    main = whole.model_copy(update={"suites": {"main": whole.suites["main"]}})
+    assert needs_of(main) == {"train": 100, "val": 1, "test": 100, "features": 16}
     timed = whole.model_copy(update={"suites": {"latency": whole.suites["latency"]}})
     assert needs_of(timed) == {"train": 1, "val": 1, "test": 1, "features": 1}
     given = FeaturesConfig(kind="inception", name="x", reference="r.npz")

@@ -82,7 +82,7 @@ BAD = {
     "schedule does not grow": ({"bases/var/model/patch_nums": [1, 3, 2, 4]}, ["patch_nums", "[1, 3, 2, 4]", "larger"]),
     "schedule does not end at the latent": ({"bases/var/model/patch_nums": [1, 2, 3]}, ["patch_nums", "[1, 2, 3]", "4"]),
     "tokenizer schedule does not end": ({"bases/var/tokenizer/config/patch_nums": [1, 2]}, ["patch_nums", "latent size 4"]),
-    "cfg_scale below 1": ({"bases/var/sampler/cfg_scale": 0.5}, ["cfg_scale", "0.5", "1"]),
+    "cfg_scale below 0": ({"bases/var/sampler/cfg_scale": -0.5}, ["cfg_scale", "-0.5", "0"]),
     "guidance without class dropout": ({"bases/var/model/class_dropout": 0.0}, ["cfg_scale", "class_dropout"]),
     "missing base": ({"suites/main/variants/SDD/base": "vra"}, ["SDD.base", "'vra'", "'var'"]),
     "class count": ({"bases/var/model/num_classes": 7}, ["num_classes", "7", "10"]),
@@ -148,7 +148,7 @@ BAD = {
     "grid without values": (grid({"sampler.cfg_scale": []}), ["SDD.grid.sampler.cfg_scale", "at least 1"]),
     "grid of one value": (grid({"sampler.cfg_scale": 2.0}), ["SDD.grid.sampler.cfg_scale", "tuple", "2.0"]),
     "misspelt key in a grid": (grid({"model.histroy": [0, 1]}), ["SDD, histroy 0", "histroy", "history"]),
-    "wrong value in a grid": (grid({"sampler.cfg_scale": [2.0, 0.5]}), ["SDD, cfg_scale 0.5", "sampler.cfg_scale", "got 0.5"]),
+    "wrong value in a grid": (grid({"sampler.cfg_scale": [2.0, -0.5]}), ["SDD, cfg_scale -0.5", "sampler.cfg_scale", "got -0.5"]),
     "a name that a grid gives too": (
         {
             **grid({"sampler.cfg_scale": [2.0]}),

@@ -1,5 +1,6 @@
 """What sampling must move and compute at least, the rates it is held against, and the rows, figure and table made of both."""
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from bench import analysis, figures, floors, latency, tables
 from bench.analysis import Results
+from bench.config import LatencyConfig
 from bench.floors import Rates
 from bench.results import METRIC_COLUMNS, read_rows
 from bench.verb import main
@@ -156,7 +158,8 @@ def timed(tmp_path, small, model_config, tokenizer_config, monkeypatch):
             }
             for name, history in (("VAR", None), ("SDD", 0))
         }
-        config = {"latency": {"batch_sizes": [1, 2], "rounds": 2, **settings}, "variants": entries}
+        settings = {"batch_sizes": [1, 2], "rounds": 2, "max_rounds": 2, **settings}
+        config = {"latency": settings, "variants": entries}
         (tmp_path / "config.json").write_text(json.dumps({"run_id": "latency/t-1", "study": "t", "config": config}))
         with pytest.raises(SystemExit) as left:
             main("latency", latency.work, argv=[str(tmp_path / "config.json"), str(tmp_path / "out"), "--device", "cpu"])
@@ -217,6 +220,60 @@ def test_the_largest_batch_that_fits_is_named(timed, monkeypatch):
     assert values(rows, "largest_batch", model="SDD") == [1] and math.isnan(values(rows, "largest_batch", model="VAR")[0])
     assert len(values(rows, "floor_memory_s")) == 4
     assert all(math.isnan(v) for v in values(rows, "latency_s", num_images="2"))
+
+
+def test_rounds_end_where_the_ratio_is_sure():
+    """Catches rounds that stop at the first sign they like, small batches that are timed on for the
+    sake of large ones, a partner that is no longer timed, and no end."""
+    config = LatencyConfig(batch_sizes=(1, 8), rounds=3, max_rounds=9)
+    cells = [(name, batch) for name in ("VAR", "SDD", "SRDD") for batch in (1, 8)]
+    rounds = latency.Rounds({key: key != ("SRDD", 8) for key in cells}, "VAR", config)
+    assert rounds.wanted(0) == rounds.wanted(2) == cells[:5], "what did not fit is not timed"
+    drift = [1.0, 4.0, 2.0]  # of the machine; ratios know nothing of it
+    for repeat, slow in enumerate(drift):
+        for key in cells[:5]:
+            rounds.times[key].append(slow * (2.0 if key[0] == "SDD" else 1.0))
+    assert rounds.wanted(3) == [], "all ratios are equal round by round"
+    rounds.times["SDD", 8][0] *= 1.01  # its interval is 0.028 wide in the logarithm
+    assert rounds.wanted(3) == []
+    rounds.times["SDD", 8][0] *= 1.01
+    assert rounds.wanted(3) == [("VAR", 8), ("SDD", 8)]
+    rounds.times["SRDD", 1][0] *= 1.5
+    assert rounds.wanted(3) == [("VAR", 1), ("VAR", 8), ("SDD", 8), ("SRDD", 1)]
+    assert rounds.wanted(9) == [], "the limit"
+
+
+def test_rounds_are_reported(timed, monkeypatch):
+    """Catches rounds beyond the limit, and a cell whose number of rounds nobody can read."""
+    times = itertools.count(1)
+    monkeypatch.setattr(latency, "seconds", lambda call, device: (call(), 1.0 + next(times) % 7)[1])
+    rows = timed(max_rounds=4)
+    assert values(rows, "rounds") == [4.0] * 4 and len(values(rows, "latency_s")) == 16
+    with pytest.raises(ValueError, match="max_rounds 2: is less than rounds 3"):
+        LatencyConfig(rounds=3, max_rounds=2)
+    assert LatencyConfig(rounds=50).max_rounds == 50
+
+
+def test_memory_stands_in_rows_apart(timed, tokenizer_config):
+    """Catches a sampler's working memory that is given out as that of the pipeline, which needs the
+    weights and the decoder too."""
+    rows = timed()
+    for name in ("VAR", "SDD"):
+        weights, tokenizer = (
+            values(rows, f"{what}_bytes", model=name)[0] for what in ("weights", "tokenizer")
+        )
+        for batch in (1, 2):
+            here = {"model": name, "num_images": str(batch)}
+            sampler, decoder, whole = (
+                values(rows, f"{what}_bytes", **here)[0]
+                for what in ("peak_memory", "decoder_peak", "pipeline_peak")
+            )
+            tokens, state = 8 * (1 + 4 + 9), 4 * 4 * 3 * 3  # int64; float32, C x h x w
+            assert whole == weights + tokenizer + max(sampler, decoder + batch * (tokens + state))
+            one = values(rows, "decoder_peak_bytes", model=name, num_images="1")[0]
+            assert decoder == batch * one > 0
+    whole = latency.Tokenizer(tokenizer_config(patch_nums=(1, 2, 3), image_size=6))
+    assert tokenizer == 4 * sum(p.numel() for p in whole.parameters())
 
 
 def test_latency_of_a_compiled_step(timed, monkeypatch):

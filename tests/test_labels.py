@@ -19,7 +19,7 @@ from bench.evaluate import open_samples
 from bench.features import Classifier
 from bench.labels import GOLDEN, asked_labels, class_shares, in_shares, in_turn, labels_of, partners
 from bench.metrics import Extractor, Scored, score
-from bench.reference import Reference
+from bench.reference import Reference, half_rows, halves
 
 SHARES = st.lists(st.integers(0, 10**6), min_size=1, max_size=12).filter(any)
 
@@ -100,7 +100,7 @@ def fid_of(pictures, rows, reference):
     model = Classifier(config, channels=1, image_size=8, num_classes=2)
     model.init_weights(0)
     extractor.__dict__["classifier"] = model.eval()  # as if read from its file
-    scored = Scored(some_of(pictures, rows), pictures.labels_N[rows], Reference(reference), extractor, kid=False)
+    scored = Scored(some_of(pictures, rows), pictures.labels_N[rows], Reference(reference), extractor)
     return score(scored, ("fidelity",))["fid_two6"][0]
 
 
@@ -238,15 +238,50 @@ def test_baselines_say_what_they_repeat(skewed):
 
 
 def test_halves_of_a_sweep_have_the_shares(skewed, tmp_path, monkeypatch):
-    """Catches a half that is tuned on other classes than the half that it is scored on."""
-    seen = []
-    monkeypatch.setattr(sweep, "score", lambda scored, names: seen.append(scored.labels_N) or {})
+    """Catches a half that is tuned on other classes than the half that it is scored on, or on the
+    same images of the reference."""
+    seen, held = [], []
+    monkeypatch.setattr(
+        sweep,
+        "score",
+        lambda scored, names: (
+            held.append(scored.reference.pictures) or seen.append(scored.labels_N) or {}
+        ),
+    )
     assert skewed.run(skewed.named("sweep/hNone"), tmp_path / "out") == 0
+    whole, *halves = held[:3]
+    rows = [set(half.rows_N.tolist()) for half in halves]
+    assert not rows[0] & rows[1] and rows[0] | rows[1] == set(range(len(whole)))
+    assert all(held[i] is held[i % 3] for i in range(len(held))), "features are kept by object"
+    text = (tmp_path / "out" / "metrics.csv").read_text()
+    for start, half in zip((0, 100), halves):
+        assert f",{start},{start + 99},100,half_reference_images,,,,{len(half)}," in text
     assert [len(labels) for labels in seen[:3]] == [200, 100, 100] and len(seen) % 3 == 0
     for start, labels in zip((0, 0, 100), seen[:3]):
         assert np.array_equal(labels, skewed.asked(range(start, start + len(labels))))
         wanted = len(labels) * skewed.shares / skewed.shares.sum()
         assert (np.abs(counts_of(labels, 10) - wanted) < 3).all()
+
+
+def test_a_reference_in_halves():
+    """Catches a class that only one half has, halves of neighbours in a sorted folder, other halves
+    next time, and a half too small for a score."""
+    labels = np.repeat([2, 0, 1], [150, 5, 61])
+    first, second = half_rows(labels)
+    assert sorted([*first, *second]) == list(range(216)) and len(first) == len(second) == 108
+    assert (np.abs(counts_of(labels[first], 3) - counts_of(labels[second], 3)) <= 1).all()
+    assert not np.array_equal(first, np.arange(0, 216, 2)) and (np.diff(first) > 0).all()
+    assert np.array_equal(half_rows(labels)[0], first)
+    images = np.arange(216, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 2, 2), np.uint8)
+    pair = halves(Reference(ArrayPictures(images, labels)))
+    assert [part.pictures.read([0, 7])[:, 0, 0, 0].tolist() for part in pair] == [
+        [first[0], first[7]],
+        [second[0], second[7]],
+    ]
+    assert np.array_equal(pair[1].pictures.labels_N, labels[second])
+    assert halves(Reference(ArrayPictures(images[:199], labels[:199]))) is None
+    given = Reference(ArrayPictures(images, labels), {"mu": np.zeros(2), "sigma": np.eye(2)})
+    assert halves(given) == (given, given), "statistics of a file cannot be taken apart"
 
 
 def test_error_propagation_asks_for_the_shares(skewed, tmp_path, monkeypatch):

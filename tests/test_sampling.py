@@ -87,7 +87,10 @@ def test_draw_at_the_edges():
     assert lost[0].max() < 128 and lost[1].isnan().all()
 
 
-@pytest.mark.parametrize("cfg_scale, ramp", [(1.0, "linear"), (2.0, "constant"), (3.0, "linear")])
+@pytest.mark.parametrize(
+    "cfg_scale, ramp",
+    [(1.0, "linear"), (2.0, "constant"), (3.0, "linear"), (0.0, "constant"), (0.4, "linear")],
+)
 def test_sampler_has_the_exact_distribution(cfg_scale, ramp):
     """Catches a wrong state, order, guidance or noise: sample_var against the enumerated joint; false alarm 1e-4, seeds fixed."""
     oracle = Oracle()
@@ -127,9 +130,12 @@ def test_where_guidance_costs_a_second_half():
     assert guided_scales(linear, None) == [True] * 4
     assert guided_scales([1.0, 1.0, 2.0, 1.0], 0) == [False, False, True, False]
     assert guided_scales([1.0, 1.0, 2.0, 1.0], 1) == [True] * 4
-    assert guided_scales([1.0] * 4, None) == [False] * 4
-    with pytest.raises(ValueError, match=r"0\.5"):
-        guidance_weights(0.5, "linear", 4)
+    assert guided_scales([1.0] * 4, None) == guided_scales([0.0] * 4, None) == [False] * 4
+    assert guided_scales([1.0, 0.5, 0.0, 2.0], 0) == [False, True, False, True]
+    assert guided_scales([1.0, 1.0, 0.0, 0.0], 1) == [True] * 4, "a later scale attends to both halves"
+    assert guidance_weights(0.5, "linear", 3) == [1.0, 0.75, 0.5]
+    with pytest.raises(ValueError, match=r"-0\.5"):
+        guidance_weights(-0.5, "linear", 4)
     with pytest.raises(ValueError, match="linear"):
         guidance_weights(2.0, "liner", 4)
 
@@ -156,6 +162,8 @@ RAMPS = [
     (3.0, 1.0, 1.0, 1.0),
     (1.0, 1.0, 2.0, 1.0),
     (2.0, 1.0, 2.0, 1.0),
+    (0.0, 0.0, 0.0, 0.0),
+    (1.0, 0.5, 0.0, 2.0),
 ]
 
 
@@ -280,6 +288,12 @@ def test_cost_is_what_a_hand_counts(make_model):
             attention = depth * 2 * D * seen
             expected += 2 * n * (b * (token + attention) + D * V)  # the head: once, guidance comes before it
         assert cost.flops == expected
+    for history in (0, None):  # w = 0 runs one half alone, w below 1 both
+        config = make_model(history=history).config
+        alone = sampling_cost(config, SamplerConfig(cfg_scale=0.0, cfg_ramp="constant"))
+        assert (alone.nfe, alone.token_evals) == (3, sum(lengths))
+        half = sampling_cost(config, SamplerConfig(cfg_scale=0.5, cfg_ramp="constant"))
+        assert (half.nfe, half.token_evals) == (6, 2 * sum(lengths))
 
 
 def test_a_compiler_that_cannot_work_is_refused(make_model, monkeypatch):

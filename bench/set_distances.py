@@ -1,0 +1,160 @@
+"""Distances between two sets of feature vectors or images, block by block: no N x M matrix is ever
+whole in memory. All in float64.
+
+N real or first images, M generated or second ones, D numbers of each, Y classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from .datasets import to_float
+from .features import batches
+
+BLOCK = 2**23  # numbers of a block of distances: 64 MiB
+NEIGHBOURS = 5  # k of density and coverage, as their paper recommends
+MOST_PIXELS = 32 * 32 * 3  # numbers of an image whose covariance is taken as it is
+REDUCED = 16  # side of larger images, by area
+
+
+def _blocks(count: int, width: int) -> Iterator[slice]:
+    rows = max(1, BLOCK // max(1, width))
+    return (slice(i, min(i + rows, count)) for i in range(0, count, rows))
+
+
+# ---------------------------------------------------------------- KID
+
+
+def _cubic(x_ND: torch.Tensor, y_MD: torch.Tensor) -> torch.Tensor:
+    """KID's kernel of all pairs, (x . y / D + 1)^3."""
+    return (x_ND @ y_MD.T).div_(x_ND.shape[1]).add_(1).pow_(3)
+
+
+def kernel_within(x_ND: torch.Tensor) -> float:
+    """Mean of KID's kernel over all pairs of different images of one set (arXiv 1801.01401, eq. 4).
+    x_ND: float64, two rows or more."""
+    count, total = len(x_ND), 0.0
+    for rows in _blocks(count, count):  # the kernel is symmetric: only pairs from the diagonal on
+        block = _cubic(x_ND[rows], x_ND[rows.start :])
+        square = block[:, : len(block)]
+        total += 2 * block.sum().item() - square.sum().item() - square.diagonal().sum().item()
+    return total / (count * (count - 1))
+
+
+def kernel_between(x_ND: torch.Tensor, y_MD: torch.Tensor) -> float:
+    """Mean of KID's kernel over all pairs of two sets (arXiv 1801.01401, eq. 4). Both float64."""
+    total = sum(_cubic(x_ND[rows], y_MD).sum().item() for rows in _blocks(len(x_ND), len(y_MD)))
+    return total / (len(x_ND) * len(y_MD))
+
+
+# ---------------------------------------------------------------- density and coverage
+
+
+def _squared_distances(x_ND: torch.Tensor, y_MD: torch.Tensor) -> torch.Tensor:
+    found = (x_ND @ y_MD.T).mul_(-2)
+    return found.add_(x_ND.square().sum(1)[:, None]).add_(y_MD.square().sum(1))
+
+
+def squared_radii(x_ND: torch.Tensor, k: int = NEIGHBOURS) -> torch.Tensor:
+    """Squared distance of every real image to its k-th nearest other one (arXiv 2002.09797, NND_k).
+    x_ND: float64 with more than k rows; float64 of shape (N,)."""
+    found = []
+    for rows in _blocks(len(x_ND), len(x_ND)):
+        block = _squared_distances(x_ND[rows], x_ND)
+        block[:, rows].fill_diagonal_(torch.inf)  # an image is no neighbour of itself
+        found.append(block.topk(k, 1, largest=False).values[:, -1])
+    return torch.cat(found)
+
+
+def density_coverage(
+    x_ND: torch.Tensor, radii_N: torch.Tensor, y_MD: torch.Tensor, k: int = NEIGHBOURS
+) -> tuple[float, float]:
+    """Density and coverage of generated images (arXiv 2002.09797, eqs. 4 and 5).
+
+    x_ND: real; radii_N: their `squared_radii`; y_MD: generated; all float64. Density: balls of real
+    images that hold a generated one, over k; 1 on average for real ones, and may exceed 1.
+    Coverage: share of real images whose ball holds a generated one. A ball is open, as in the
+    authors' code.
+    """
+    inside, covered = 0, 0
+    for rows in _blocks(len(x_ND), len(y_MD)):
+        within = _squared_distances(x_ND[rows], y_MD) < radii_N[rows, None]
+        inside += within.sum().item()
+        covered += within.any(1).sum().item()
+    return inside / (k * len(y_MD)), covered / len(x_ND)
+
+
+# ---------------------------------------------------------------- pixels
+
+
+@dataclass(frozen=True)
+class PixelMoments:
+    """Mean and covariance of a set's pixels in [-1, 1], and their variance inside classes."""
+
+    shape: tuple[int, ...]
+    mean_D: torch.Tensor
+    covariance_DD: torch.Tensor
+    variance: float
+
+
+def _pixels(images_BCHW: torch.Tensor) -> torch.Tensor:
+    """uint8 images as float64 in [-1, 1], reduced by area where they are large."""
+    found = to_float(images_BCHW).double()
+    if found[0].numel() > MOST_PIXELS and max(found.shape[2:]) > REDUCED:
+        found = F.adaptive_avg_pool2d(found, REDUCED)
+    return found
+
+
+def pixel_moments(pictures: object, labels_N: torch.Tensor | None = None) -> PixelMoments:
+    """Mean and covariance of pixels for FID's formula (arXiv 1706.08500, eq. 6), read batch by batch.
+
+    pictures: uint8 (N, C, S, S); labels_N: int64, or None for one class. Pixels are in [-1, 1].
+    Images of more than 32 x 32 x 3 numbers are reduced to 16 x 16 by area: a covariance has the
+    square of as many. variance: trace of the covariance inside a class over D, averaged over the
+    classes in their shares of the labels; a class of one image counts for nothing.
+    """
+    labels_N = torch.zeros(len(pictures), dtype=torch.long) if labels_N is None else labels_N
+    classes, places_N = labels_N.unique(return_inverse=True)
+    counts_Y = torch.bincount(places_N).double()
+    sums_YD, squares_Y, products_DD, at = None, torch.zeros(len(classes)).double(), 0.0, 0
+    for images_BCHW in batches(pictures):
+        pixels_BCHW = _pixels(images_BCHW)
+        shape, x_BD = tuple(pixels_BCHW.shape[1:]), pixels_BCHW.flatten(1)
+        if sums_YD is None:
+            sums_YD = x_BD.new_zeros(len(classes), x_BD.shape[1])
+        places_B = places_N[at : at + len(x_BD)]
+        at += len(x_BD)
+        sums_YD.index_add_(0, places_B, x_BD)
+        squares_Y.index_add_(0, places_B, x_BD.square().sum(1))
+        products_DD = products_DD + x_BD.T @ x_BD
+    N, D = len(labels_N), sums_YD.shape[1]
+    mean_D = sums_YD.sum(0) / N
+    covariance_DD = (products_DD - N * torch.outer(mean_D, mean_D)) / (N - 1)
+    several = counts_Y > 1
+    inside_Y = squares_Y - sums_YD.square().sum(1) / counts_Y
+    per_class = inside_Y[several] / (counts_Y[several] - 1) / D
+    shares = counts_Y[several] / counts_Y[several].sum()
+    variance = (shares * per_class).sum().item() if several.any() else 0.0
+    return PixelMoments(shape, mean_D, covariance_DD, variance)
+
+
+def root(covariance_DD: torch.Tensor) -> torch.Tensor:
+    """Symmetric square root of a covariance, whose eigenvalues below 0 are rounding."""
+    values_D, vectors_DD = torch.linalg.eigh(covariance_DD)
+    return (vectors_DD * values_D.clamp(min=0).sqrt()) @ vectors_DD.T
+
+
+def frechet(ours: PixelMoments, theirs: PixelMoments, root_DD: torch.Tensor) -> float:
+    """Fréchet distance of two sets' pixels (arXiv 1706.08500, eq. 6), in squared units of pixels.
+
+    root_DD: `root` of their covariance. The trace of the root of a product of two covariances is
+    that of a symmetric matrix, whose eigenvalues cost a tenth of a general one's.
+    """
+    values_D = torch.linalg.eigvalsh(root_DD @ ours.covariance_DD @ root_DD)
+    traces = ours.covariance_DD.trace() + theirs.covariance_DD.trace()
+    apart = (ours.mean_D - theirs.mean_D).square().sum()
+    return (apart + traces - 2 * values_D.clamp(min=0).sqrt().sum()).item()
