@@ -258,6 +258,8 @@ def logit_teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | No
         )
     if not student.schedule.is_subset_of(teacher.schedule):
         return f"patch_nums {list(student.patch_nums)}: is no subset of the teacher's {list(teacher.patch_nums)}, which has no logits there"
+    """Why a teacher has no logits for a student (scale distillation of SRDD, arXiv 2509.22636), as `key value: reason`; None when it
+    has."""
     if student.class_dropout > 0 and student.conditional and teacher.class_dropout == 0:
         return f"class_dropout {student.class_dropout}: the teacher was trained without and knows no 'no class'; set it to 0"
     return None
