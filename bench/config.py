@@ -1084,7 +1084,9 @@ def expand(study: Study) -> Plan:
             twin = next((other for other, found in known.items() if _equal(found, identity, suite)), None)
             if twin is not None and known[twin]["group"] == group and suite.variants[group].grid:
                 continue  # a grid meets itself where a value does not matter, such as the ramp at w = 1
-            if twin is not None:
+            # two grids may meet where each has its setting off: each is read, and tuned, as a whole
+            both = twin is not None and suite.variants[group].grid and suite.variants[known[twin]["group"]].grid
+            if twin is not None and not both:
                 raise ConfigError(f"suites.{suite_name}.variants.{name}: has the same settings as {twin!r}; change or remove it")
             known[name], variants[name] = identity, variant
         plan.identities[suite_name] = known
@@ -1367,7 +1369,8 @@ def _add_sweep(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
     models: dict[str, tuple[_Trained, list[dict[str, Any]]]] = {}
     for variant, made in _trainings(plan, suite, variants):
         entry = {"name": made.names["sampler"], "sampler": canonical_sampler(variant.sampler)}
-        models.setdefault(made.train.run_id, (made, []))[1].append(entry)
+        entries = models.setdefault(made.train.run_id, (made, []))[1]
+        entries += [entry] if entry not in entries else []
     study, roles = plan.study, ("data", "tokenizer", "features", "tokens", "train")
     shared = {"evaluation": _dump(study.evaluation), "features": features_config(study), "sweep": _dump(study.suites[suite].sweep)}
     for made, samplers in models.values():
