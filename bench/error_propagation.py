@@ -5,7 +5,7 @@ scale, not on the model, so that variants meet the same errors.
 
 drift_p<share>, scale s: mean of ||f - f'|| / ||f|| over pictures, f the last latent. direct_drift: the same if all later tokens stayed
 as they were, what the replaced tokens alone change. repair_ratio: drift over direct_drift, below 1 where later scales repair, above 1
-where they amplify. fid_change: FID with errors minus FID without, same seeds, N and reference.
+where they amplify. fid_change: FID with errors minus FID without, same seeds, N and reference; so for the other scores of CHANGES.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ from .sample import made_ready
 from .train import model_identity, open_model
 from .verb import Run, main
 
-CHANGES = ("fid", "class_agreement")
+# scores whose change is measured where the study has them, and whether the extractor ends their
+# name: FID alone rewards noise
+CHANGES = {"fid": True, "class_agreement": True, "coverage": True, "fid_pixels": False}
 
 
 @dataclass(frozen=True)
@@ -127,15 +129,17 @@ def work(run: Run) -> None:
     probe = Probe(model, tokenizer, sampler, labels_N, first, evaluation.batch_size)
     identity = {**model_identity(run), "seed_first": first, "seed_last": first + N - 1, "num_images": N}
 
+    ends = {name: f"_{features.name}" if ended else "" for name, ended in CHANGES.items()}
+
     def scores(f_hat_NChw: torch.Tensor) -> dict[str, tuple[float, str]]:
         scored = Scored(probe.pictures(f_hat_NChw), labels_N.numpy() if classes else None, reference, extractor)
         found = score(scored, evaluation.metrics)
-        return {name: found[key] for name in CHANGES if (key := f"{name}_{features.name}") in found}
+        return {name: found[name + end] for name, end in ends.items() if name + end in found}
 
     clean_NL, clean_NChw = probe.go_on()
     clean_scores = scores(clean_NChw)
     for name, (value, unit) in clean_scores.items():
-        run.add(f"clean_{name}_{features.name}", value, unit, **identity)
+        run.add(f"clean_{name}{ends[name]}", value, unit, **identity)
     apart = unrelated(clean_NChw, labels_N)
     if apart is not None:
         run.add("drift_unrelated", apart, "share", **identity)
@@ -152,7 +156,7 @@ def work(run: Run) -> None:
                 numbers, after_NChw = measure(probe, tokens_NL, f_NChw, k, share)
                 named = {f"{name}_p{{share}}": number for name, number in numbers.items()}
                 for name, (value, unit) in scores(after_NChw).items():
-                    named[f"{name}_change_p{{share}}_{features.name}"] = value - before[name][0], unit
+                    named[f"{name}_change_p{{share}}{ends[name]}"] = value - before[name][0], unit
                 by_count[count] = named
                 progress.advance()
             run.add(f"tokens_replaced_p{share:g}", count, "tokens", scale=k, **identity)

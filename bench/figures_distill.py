@@ -20,6 +20,7 @@ from .analysis import (
     tokens_of,
     training_tokens,
 )
+from .config import SHARPENING
 from .drawing import COLOURS, DOUBLE, LINES, MARKERS, blank, look, note, plain_log, text
 from .sheets import by_group, sheet
 
@@ -102,7 +103,7 @@ def _lines(axes: Axes, results: Results, suite: str, name: str, schedules: list[
 
 def arm_words(results: Results, suite: str) -> str:
     """How each group was trained, and what its numbers must be read with."""
-    variants, words, begun = results.variants(suite), [], set()
+    variants, words, begun, logit = results.variants(suite), [], set(), False
     for group, members in results.groups(suite).items():
         settings = [variants[name]["settings"] for name in members]
         if settings[0]["training"] is None:
@@ -119,21 +120,32 @@ def arm_words(results: Results, suite: str) -> str:
         kind, read = "a trained", f"{many} million tokens read with the teacher's"
         if distill["teacher"]["training"] is None:
             kind, read = "an imported", "how many tokens its teacher read is not known"
-        made = f" on {distill['num_samples']} pictures of the teacher" if distill["arm"] == "sequence" else ""
+        made = ""
+        if distill["arm"] == "sequence":
+            made = f" on {distill['num_samples']} pictures of the teacher, drawn {_sharpened(distill['teacher']['sampler'])},"
         words.append(f"{rst(group)}: arm {rst(distill['arm'])}{made} from {kind} teacher, {span}, {read}")
         teacher = distill["teacher"]["model"]["patch_nums"]
+        logit = logit or distill["arm"] == "logit"
         begun |= {
             "-".join(map(str, variants[name]["patch_nums"]))
             for name in members
             if distill["arm"] == "logit" and variants[name]["patch_nums"][0] != teacher[0]
         }
     more = ""
-    if begun:
+    if logit:
         more = (
-            f" In the arm logit of {', '.join(sorted(begun))} the teacher is asked about an empty state at a scale where it never saw "
-            "one."
+            " Arm logit: KL to the teacher at the scales that both schedules begin with; beyond the first omitted scale "
+            "a token encodes another residual, so the teacher's continuation of the image is re-encoded and learnt."
         )
+    if begun:
+        more += f" Students of {', '.join(sorted(begun))} share no first scale: they learn from continuations alone."
     return f"{'; '.join(words)}.{more}"
+
+
+def _sharpened(sampler: dict[str, Any]) -> str:
+    """How a teacher's samples differ from the distribution that it learnt."""
+    found = [f"{key} {sampler[key]:g}" for key, off in SHARPENING.items() if sampler[key] != off]
+    return f"with {', '.join(found)}" if found else "without guidance"
 
 
 def _schedule_axis(axes: Axes, schedules: list[tuple[int, ...]]) -> None:

@@ -273,7 +273,8 @@ def figure_heat_maps(results: Results, suite: str) -> tuple[Figure, str]:
         f"{claim(results, suite)} Mean over training seeds of the FID of mask resampling: tokens drawn with a probability below "
         f"p_resample are masked and drawn again, refine_steps times. Guidance: {'; '.join(guided)}. A cfg of 3.5 or 5 in VAR's own "
         "convention is w = 4.5 or 6 at the last scale of the linear ramp, in the convention u + w (c - u) it is w = 3.5 or 5; which "
-        f"one the paper means is not known. {'One pass: ' + '; '.join(beside) + '. ' if beside else ''}"
+        "one the paper means was not seen by us, who saw only the beginning of its text. "
+        f"{'One pass: ' + '; '.join(beside) + '. ' if beside else ''}"
         f"{reference_words(results, suite)} {seeds_words(results, suite)}"
     )
     return figure, " ".join(caption.split())

@@ -63,6 +63,7 @@ class ModelPart(Part):
 
 class TeacherPart(Part):
     model: ModelPart
+    sampler: SamplerPart
     training: TrainingPart | None
 
 

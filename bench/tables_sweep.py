@@ -85,6 +85,7 @@ def table_claims(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
     caption = (
         "What these results say of each claim. Scores: yes or no when the 95 % t-interval of the paired difference over training "
         "seeds excludes 0, else not decided; no correction for several claims. Times: the interval of the log ratio over paired "
-        f"rounds, at every batch size. {reference_words(results)} No number of the SRDD paper is known to this study."
+        f"rounds, at every batch size. {reference_words(results)} Of the SRDD paper only the "
+        "beginning of the text was seen by us, and none of its numbers."
     )
     return frame(rows or [{"Claim": "none", "Holds here": "-"}]), caption

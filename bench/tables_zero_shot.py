@@ -103,6 +103,8 @@ def _error_rows(results: Results, suite: str, variant: str) -> list[dict[str, st
                 "Drift over direct": f"repair_ratio_p{mine[0]:g}",
                 f"Change of {results.label('FID')}": f"fid_change_p{mine[0]:g}_{x}",
                 f"Change of {results.label('class agreement')}": f"class_agreement_change_p{mine[0]:g}_{x}",
+                f"Change of {results.label('coverage')}": f"coverage_change_p{mine[0]:g}_{x}",
+                "Change of FID (pixels)": f"fid_pixels_change_p{mine[0]:g}",
             }
             row = {
                 "Variant": variant,

@@ -69,7 +69,3 @@ class ScaleSchedule:
         """Query-key pairs that the mask `history` computes; 0.39 of VAR's at history 0 and the 256-px schedule."""
         keys = (self.key_slice(k, history) for k in range(self.num_scales))
         return sum(length * (key.stop - key.start) for length, key in zip(self.lengths, keys))
-
-    def is_subset_of(self, other: ScaleSchedule) -> bool:
-        """Whether every grid of this schedule is also one of `other`, and both end at the same latent."""
-        return set(self.patch_nums) <= set(other.patch_nums) and self.latent_size == other.latent_size

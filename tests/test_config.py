@@ -245,8 +245,14 @@ def test_a_setting_changes_only_what_depends_on_it(tmp_path):
     before = set(load_study(edited(tmp_path)).jobs)
     guided = set(load_study(edited(tmp_path, **{"bases/var/sampler/cfg_scale": 2.0})).jobs)
     stages = {run.split("/")[0] for run in before ^ guided}
-    # a distillation may learn from its teacher's samples
-    assert stages == {"sample", "evaluate", "latency", "sweep", "zero_shot", "error_propagation", "distill"}
+    # a student learns from samples that are drawn without guidance
+    assert stages == {"sample", "evaluate", "latency", "sweep", "zero_shot", "error_propagation"}
+    place = "suites/distillation/variants/SDD sequence/delta"
+    plain = {f"{place}/sampler.cfg_scale": 1.0, f"{place}/distill.guided": True}
+    before_it, after = (
+        set(load_study(edited(tmp_path, **plain, **{"bases/var/sampler/cfg_scale": scale})).jobs) for scale in (1.5, 2.0)
+    )
+    assert "distill" in {run.split("/")[0] for run in before_it ^ after}, "but where it is told to learn from guided ones"
     longer = set(load_study(edited(tmp_path, **{"bases/var/training/steps": 13})).jobs)
     stages = {run.split("/")[0] for run in before ^ longer}
     assert stages == {"train", "sample", "evaluate", "sweep", "equivalence", "distill", "zero_shot", "error_propagation"}

@@ -539,6 +539,21 @@ def test_parts_of_a_batch_add_up_to_its_losses(made, tmp_path):
         torch.testing.assert_close(sum(shares), whole)
 
 
+def test_logit_batches_continue_real_images(made, tmp_path):
+    """Catches tokens beyond the shared scale that are real, frozen, or others after a resume; a shared one that is not real; a
+    process that asks the teacher for the images of another."""
+    trainer = LogitStudent(made.open(made.student("logit", "1.4"), tmp_path / "out"))
+    rows = torch.from_numpy(trainer.tokens["train"][:16].astype(np.int64))
+    draw = lambda step: trainer.draw(rows, torch.arange(16) % 11, generator("test", step)).tokens_BL  # noqa: E731
+    first, again, other = draw(0), draw(0), draw(1)
+    assert torch.equal(first, again) and (first[:, 0] == rows[:, 0]).all() and (other[:, 0] == rows[:, 0]).all()
+    assert not (first == rows).all(1).any() and not (first == other).all(1).any()
+    trainer.ranks = Ranks()
+    trainer.ranks.rank, trainer.ranks.world = 1, 2
+    half = draw(0)
+    assert torch.equal(half[8:], first[8:]) and torch.equal(half[:8], rows[:8])
+
+
 def test_processes_share_the_teachers_pictures(made, tmp_path):
     """Catches a teacher's picture that two processes draw, or none, or one that is another's."""
     trainer = SequenceStudent(made.open(made.student("sequence", "1.4"), tmp_path / "out"))
@@ -652,4 +667,5 @@ def test_figure_shows_every_arm_and_says_what_is_missing(results):
     sequence = next(c for c in left.containers if c.get_label() == "SDD sequence").lines[0].get_ydata()
     assert math.isfinite(sequence[0]) and math.isnan(sequence[1]), "a schedule without a variant is a gap"
     assert right.get_ylabel().startswith("IS (digits16)")
-    assert "empty state" in caption and "40 pictures of the teacher" in caption and "N = 100" in caption
+    assert "40 pictures of the teacher, drawn without guidance" in caption and "N = 100" in caption
+    assert "Students of 2-4 share no first scale" in caption and "KL to the teacher at the scales" in caption

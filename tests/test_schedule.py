@@ -57,11 +57,3 @@ def test_a_list_makes_the_same_schedule():
     """Catches a schedule from YAML (a list) that is unequal to, or hashes apart from, the same one written as a tuple."""
     assert ScaleSchedule([1, 2, 4]) == ScaleSchedule((1, 2, 4))
     assert hash(ScaleSchedule([1, 2, 4])) == hash(ScaleSchedule((1, 2, 4)))
-
-
-def test_subset_of_another_schedule():
-    """Catches distillation accepting a reduced schedule that has a foreign grid or another latent size."""
-    full = ScaleSchedule((1, 2, 3, 4))
-    assert ScaleSchedule((1, 3, 4)).is_subset_of(full) and full.is_subset_of(full)
-    assert not ScaleSchedule((1, 2, 3)).is_subset_of(full)  # ends at another latent
-    assert not ScaleSchedule((1, 4)).is_subset_of(ScaleSchedule((2, 3, 4)))

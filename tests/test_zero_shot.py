@@ -16,10 +16,11 @@ import torch
 import yaml
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from bench import analysis_zero_shot, collect, figures_zero_shot, tables_zero_shot, zero_shot
+from bench import analysis_zero_shot, collect, error_propagation, figures_zero_shot, tables_zero_shot, zero_shot
 from bench.analysis import Results
 from bench.config import ConfigError, ZeroShotConfig, load_study
 from bench.error_propagation import drift
+from bench.metrics import score
 from bench.results import METRIC_COLUMNS, read_rows
 from bench.verb import main
 from bench.zero_shot import area_reduce, enlarge, nearest_fill, psnr, reduced_side, ssim, tasks_of, window_side
@@ -431,6 +432,24 @@ def test_error_propagation_verb(made):
         assert ("clean_fid_digits16", "") in rows
 
 
+def test_every_score_that_is_measured_has_its_change(made, tmp_path, monkeypatch):
+    """Catches a FID whose fall is read without what falls beside it, and a name with the wrong ending."""
+    levels = []
+
+    def with_more(scored, metrics):
+        levels.append(scored.generated.mean() / 255)
+        return {**score(scored, metrics), "coverage_digits16": (levels[-1], "share"), "fid_pixels": (3 * levels[-1], "distance")}
+
+    monkeypatch.setattr(error_propagation, "score", with_more)
+    run_id = next(run for run in made.of("error_propagation") if "hNone" in run)
+    assert made.run(run_id, tmp_path / "out") == 0
+    rows = {(row["metric"], row["scale"]): row for row in read_rows(tmp_path / "out" / "metrics.csv", METRIC_COLUMNS)}
+    change = float(rows["coverage_change_p1_digits16", "2"]["value"])
+    assert change == pytest.approx(levels[-1] - levels[0]) and change != 0
+    assert float(rows["fid_pixels_change_p1", "2"]["value"]) == pytest.approx(3 * change)
+    assert {("clean_fid_pixels", ""), ("clean_coverage_digits16", "")} <= rows.keys()
+
+
 @pytest.mark.parametrize("stage", ["zero_shot", "error_propagation"])
 def test_too_few_held_out_pictures_are_one_line(made, tmp_path, stage):
     """Catches a FID of a handful of pictures, and an error that does not name the setting."""
@@ -475,6 +494,8 @@ def test_figures_and_tables_show_what_was_measured(made, tmp_path):
     table, caption = tables_zero_shot.table_error_propagation(results, "error_propagation")
     assert (table["Status"] == "ok").all() and table["Tokens replaced"].tolist() == ["1", "1", "4", "2", "16"] * 2
     assert table["Shares"].tolist()[0] == "0.1, 1" and "N = 100" in caption
+    assert "FID rewards the noise" in caption and "Change of FID (digits16)" in table.columns
+    assert not any("coverage" in title or "pixels" in title for title in table.columns), "not measured, so no column"
     figures = {
         name: getattr(figures_zero_shot, f"figure_{name}")(results, suite)
         for suite, name in (
