@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import train
+from bench.analysis_words import sampler_words
 from bench.config import TrainingConfig
+from bench.verb import Run
 from oracle import (
     FALSE_ALARM,
     RULES,
@@ -514,12 +517,25 @@ def test_an_exit_changes_no_image(make_model, make_ladder, name, sr_steps):
     config = srdd(select=name, refine_steps=4, sr_steps=sr_steps, **EXITS.get(name, {}))
     whole, _ = calls_of(model, ladder, config, [*range(64)])
     every, most = calls_of(model, ladder, config, [*range(64)], early_exit=False)
-    assert torch.equal(whole, every) and most == {k: config.passes(k, l) for k, l in enumerate((1, 4, 9))}
+    assert torch.equal(whole, every) and most == {k: config.passes(k, n) for k, n in enumerate((1, 4, 9))}
     alone = [calls_of(model, ladder, config, [i]) for i in range(64)]
     assert torch.equal(torch.cat([tokens for tokens, _ in alone]), whole)
     assert all(n <= most[k] for _, calls in alone for k, n in calls.items())
     kinds = {tuple(calls.items()) for _, calls in alone}
     assert (len(kinds) > 1) == (name not in COUNTED), "images must exit at other passes, or the test shows nothing"
+
+
+def test_a_rule_goes_on_after_a_call_that_was_left_out(make_model, make_ladder, monkeypatch):
+    """Catches an exit that ends a scale for a rule that would redraw later, or that hides from it which pass it is."""
+    model, ladder = make_model(history=0, mask_prob=0.5), make_ladder(ScaleSchedule((1, 2, 3)))
+    late = lambda drawn, uniform_Bl, config: ~drawn.fixed_Bl & (drawn.passes_left == 2)  # noqa: E731
+    monkeypatch.setattr(sampling, "select_late", late, raising=False)
+    config = srdd(select="late", refine_steps=3)
+    found, calls = calls_of(model, ladder, config, [*range(8)])
+    every, most = calls_of(model, ladder, config, [*range(8)], early_exit=False)
+    assert torch.equal(found, every) and (calls, most) == ({0: 2, 1: 2, 2: 2}, {0: 4, 1: 4, 2: 4})
+    plain, _ = generate(model, ladder, torch.arange(8) % 3, range(8), SamplerConfig())
+    assert not torch.equal(found, plain)
 
 
 @pytest.mark.parametrize("history", [None, 1])
@@ -556,6 +572,16 @@ def test_cost_shows_the_calls_that_were_made(make_model, make_ladder):
     assert used.passes == pytest.approx([calls.calls[k] / 16 for k in range(3)]) and used.passes[0] == 1
     assert used.nfe == pytest.approx(1 + 2 * sum(used.passes[1:])) and used.nfe < most.nfe and used.flops < most.flops
     assert used.tokens_per_forward == pytest.approx(14 * 16 / sum(calls.calls.values()))
+    rows = []
+    run = SimpleNamespace(add=lambda name, value, unit, scale=None: rows.append((name, value, unit, scale)))
+    Run.add_cost(run, used)
+    assert ("tokens_per_forward", used.tokens_per_forward, "tokens/pass", None) in rows
+    assert [row for row in rows if row[0] == "passes_used"] == [
+        ("passes_used", passes, "passes/image", k) for k, passes in enumerate(used.passes)
+    ]
+    rows.clear()
+    Run.add_cost(run, sampling_cost(model.config, SamplerConfig()))
+    assert [name for name, *_ in rows] == ["nfe", "token_evals", "flops", "tokens_per_forward"]
     one_by_one = sampling_cost(model.config, srdd(select="sequential", refine_steps=8))
     assert (one_by_one.passes, one_by_one.tokens_per_forward) == ((1, 4, 9), 1.0)
 
@@ -783,6 +809,23 @@ def test_cost_is_what_the_network_is_asked_for(make_model, make_ladder, monkeypa
     measured = sum(b for b, _ in calls), sum(b * length for b, length in calls)
     cost = sampling_cost(model.config, sampler, seen)
     assert (cost.nfe, cost.token_evals) == measured
+
+
+# ---------------------------------------------------------------- what captions say
+
+
+@pytest.mark.parametrize("name", SELECTS)
+def test_captions_say_which_rules_bend_the_distribution(name):
+    """Catches a figure of a rule that keeps likely values and does not say so, and the reverse: held against the rule's own law."""
+    oracle = JointOracle(independent=True)
+    for confidence in (None, *(["peak", "drawn"] if name in CONFIDENCES else [])):
+        config = srdd(refine_steps=2, select=name, confidence=confidence, p_resample=0.4, commit_above=0.5)
+        words, bent = sampler_words(config.model_dump(mode="json")), total_variation(oracle.law(config), oracle.joint()) > 1e-9
+        assert f"select {name} (" in words and ("truncates" in words) == bent
+        assert ("ranked by" in words) == (name in CONFIDENCES)
+        assert ("unbiased" in words) == (not bent and name not in CONFIDENCES)
+    assert "truncates" in sampler_words(srdd(sr_steps=1).model_dump(mode="json"))
+    assert "truncates" not in sampler_words(srdd().model_dump(mode="json"))
 
 
 # ---------------------------------------------------------------- what is refused
