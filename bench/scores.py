@@ -26,6 +26,8 @@ BETTER: dict[str, Literal["lower", "higher"]] = {
     # trained networks
     "loss": "lower",
     "kept_loss": "lower",
+    "loss_val_any_order": "lower",
+    "loss_test_any_order": "lower",
     "token_accuracy": "higher",
     "class_accuracy": "higher",
     "reconstruction_mse": "lower",

@@ -10,7 +10,7 @@ import yaml
 
 from bench import check
 from bench.config import load_study, refused_function
-from srdd import corruption, guidance, masks, sampling
+from srdd import corruption, guidance, loss, masks, sampling
 from srdd.lookup import PLACES, names_in
 from srdd.masks import scale_mask
 
@@ -163,6 +163,20 @@ FIRST = {
         lambda w, k, K: NAN,
         {"sampler.cfg_scale": 2.0, "sampler.cfg_ramp": "mine"},
         "ramp_mine: gives nan",
+    ),
+    "weight": (
+        loss,
+        "weigh",
+        lambda own, s, V, q: torch.ones(own.shape),
+        {"training.mask_weight": "mine", "model.mask_prob": 0.5},
+        "weigh_mine: weighs a token that is revealed",
+    ),
+    "weight of nothing": (
+        loss,
+        "weigh",
+        lambda own, s, V, q: torch.zeros(own.shape),
+        {"training.mask_weight": "mine", "model.mask_prob": 0.5},
+        "weigh_mine: gives 0 for every token",
     ),
     "corruption": (
         corruption,

@@ -130,6 +130,12 @@ BAD = {
         {"bases/var/training/corruption": "unifrom", "bases/var/training/eps": 0.1},
         ["training.corruption", "'unifrom'", "did you mean 'uniform'", "absorb"],
     ),
+    "weights of masked tokens without masks": (
+        {"bases/var/training/mask_weight": "elbo"},
+        ["training.mask_weight", "'elbo'", "model.mask_prob is 0", "count"],
+    ),
+    "unknown weight": ({"bases/var/training/mask_weight": "elb"}, ["training.mask_weight", "'elb'", "did you mean 'elbo'", "count"]),
+    "no test image": ({"bases/var/training/eval_images": 0}, ["training.eval_images", "greater than or equal to 1", "0"]),
     "corruption of a probe": (
         {"suites/main/equivalence": {"corruptions": ["absorbed"]}},
         ["equivalence.corruptions", "'absorb'"],

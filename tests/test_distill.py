@@ -59,6 +59,19 @@ def test_the_full_schedule_changes_nothing(make_model, make_ladder, changes):
     assert torch.equal(student(inputs, labels), teacher(inputs, labels))
 
 
+def test_a_student_with_masks_starts_as_its_teacher_without(make_model, make_ladder):
+    """Catches own embeddings that are drawn: at step 0 the student is its teacher bit by bit, whatever own tokens it is shown."""
+    teacher = make_model(history=0)
+    student = student_of(teacher, mask_prob=1.0)
+    tokens, inputs, labels = states(make_ladder(teacher.schedule))
+    for own in (None, tokens, tokens.masked_fill(torch.rand(tokens.shape, generator=generator("own")) < 0.5, 7)):
+        assert torch.equal(student(inputs, labels, own_BL=own), teacher(inputs, labels))
+    student.own_embedding.weight.data += 1.0  # the test of the test: the embedding is read
+    assert not torch.equal(student(inputs, labels, own_BL=tokens), teacher(inputs, labels))
+    with pytest.raises(ValueError, match="mask_prob 0.0: the teacher's is 1.0.*no place for its embedding"):
+        student_weights(student, teacher.config)
+
+
 def test_nothing_to_learn_on_the_full_schedule(make_model, make_ladder):
     """Catches a KL between different things: classes, scales, own tokens or the class-free row of teacher and student."""
     teacher = make_model(history=0, mask_prob=0.5)
@@ -119,7 +132,7 @@ def test_a_missing_side_is_resized_from_the_nearest(make_model):
 def test_other_sizes_are_refused(make_model):
     """Catches weights of another network that are cut to fit."""
     teacher = make_model(history=0)
-    for changes, words in (({"width": 32}, "width 32"), ({"mask_prob": 0.5}, "mask_prob 0.5"), ({"depth": 3}, "depth 3")):
+    for changes, words in (({"width": 32}, "width 32"), ({"depth": 3}, "depth 3")):
         with pytest.raises(ValueError, match=words):
             student_weights(teacher, teacher.config.model_copy(update=changes))
 
@@ -315,6 +328,17 @@ BAD = {
         {"distill.teacher": {"base": "var", "delta": {"model.mask_prob": 0.5}}},
         {},
         ["mask_prob 0.0", "0.5"],
+    ),
+    "logits for a student with masks": ("SDD logit", {"model.mask_prob": 0.5}, {}, ["model.mask_prob 0.5", "all own tokens masked", "real"]),
+    "weights of no masks": (
+        "SDD logit",
+        {
+            "distill.teacher": {"base": "var", "delta": {"model.history": 0, "model.mask_prob": 0.5}},
+            "model.mask_prob": 0.5,
+            "training.mask_weight": "elbo",
+        },
+        {},
+        ["training.mask_weight", "'elbo'", "arm logit", "set mask_weight count"],
     ),
     "teacher without class dropout": (
         "SDD logit",

@@ -144,11 +144,12 @@ def steps(trainer, count=5):
 # ---------------------------------------------------------------- one process
 
 
-@pytest.mark.parametrize("mark", ["hNone", "h0"])
-def test_micro_batches_take_the_same_steps(bench, tmp_path, mark):
+@pytest.mark.parametrize("mark, weight", [("hNone", "count"), ("h0", "count"), ("h0", "elbo")])
+def test_micro_batches_take_the_same_steps(bench, tmp_path, mark, weight):
     """Catches random numbers that are drawn anew for each micro-batch, and masked tokens that count otherwise where a part of the
-    batch has more of them than another."""
-    whole, parts = bench.trainer(mark, tmp_path / "one"), bench.trainer(mark, tmp_path / "four", accumulate=4)
+    batch has more of them, or of heavier ones, than another."""
+    whole = bench.trainer(mark, tmp_path / "one", mask_weight=weight)
+    parts = bench.trainer(mark, tmp_path / "four", mask_weight=weight, accumulate=4)
     assert steps(whole) == pytest.approx(steps(parts), rel=1e-5)
     for a, b in zip(whole.model.parameters(), parts.model.parameters()):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
