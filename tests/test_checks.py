@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -228,6 +229,36 @@ BAD = {
     "classes that nobody knows": (
         {"features": INCEPTION, **claimed(metric="class_agreement")},
         ["claims.metric", "class_agreement", "kind trained"],
+    ),
+    "a score of final samples alone, tuned": (
+        {
+            "suites/guidance/claims": [
+                {
+                    "text": "x",
+                    "rule": "tuned",
+                    "variant": "SDD",
+                    "against": "VAR",
+                    "metric": "cas",
+                }
+            ]
+        },
+        ["claims.metric", "'cas'", "final samples alone"],
+    ),
+    "a score of final samples alone, of a sweep": (
+        {**measured("sweep"), **claimed(metric="cas")},
+        ["claims.metric", "'cas'", "measure scores"],
+    ),
+    "a score that is not asked for": (
+        {"evaluation/metrics": ["fidelity"], **claimed(metric="fid_pixels")},
+        ["claims.metric", "'fid_pixels'", "add pixels to evaluation.metrics"],
+    ),
+    "a score that has no direction": (
+        claimed(metric="variance_pixels"),
+        ["claims.better", "'variance_pixels'"],
+    ),
+    "an extractor called like an evaluator": (
+        {"features/name": "pixels"},
+        ["features.name", "pixels", "another name"],
     ),
     # images
     "few training images": ({"dataset/train_images": 60}, ["dataset.train_images", "60", "100"]),
@@ -548,12 +579,28 @@ def test_warm_up_reaches_its_peak(training):
 
 def test_direction_follows_from_the_metric(tmp_path):
     """Catches a claim of a score where more is better that is judged as if less were."""
-    for metric in ("fid", "kid", "is", "precision", "recall", "class_agreement"):
+    for metric in (name for name in chain(*checks.RETURNS.values()) if name != "variance_pixels"):
         (found,) = (
             load_study(edited(tmp_path, **claimed(metric=metric))).study.suites["main"].claims
         )
         assert found.better == better(metric)
         load_study(edited(tmp_path, **claimed(metric=metric, better=better(metric))))
+    for way in ("lower", "higher"):  # of one without a direction either may be claimed
+        load_study(edited(tmp_path, **claimed(metric="variance_pixels", better=way)))
+
+
+def test_scores_of_classes_need_classes(tmp_path):
+    """Catches a claim of a score that a study without classes, or with Inception, cannot have."""
+    study = load_study(edited(tmp_path)).study
+    foreign = FeaturesConfig(kind="inception", name="x")
+    blind = study.dataset.model_copy(update={"num_classes": 0})
+    for changes, gone in (
+        ({}, set()),
+        ({"features": foreign}, {"class_agreement"}),
+        ({"dataset": blind, "features": foreign}, {"class_agreement", "cas"}),
+    ):
+        legal, own = checks.legal_metrics(study.model_copy(update=changes))
+        assert set(chain(*checks.RETURNS.values())) - set(legal) == gone and own == []
 
 
 def test_metrics_of_ones_own_may_give_any_name(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench import train_features
+from bench import features, train_features
 from bench.config import ConfigError, DatasetConfig, FeaturesConfig
 from bench.datasets import ArrayPictures
 from bench.features import import_torchvision
@@ -145,9 +145,9 @@ def reference(folder, count):
 def test_warm_up_of_the_classifier_reaches_its_peak(monkeypatch, job, steps):
     """Catches a fixed warm-up that is longer than a short training."""
     asked = []
-    monkeypatch.setattr(train_features, "learning_rate", lambda *words: asked.append(words) or 1e-3)
+    monkeypatch.setattr(features, "learning_rate", lambda *words: asked.append(words) or 1e-3)
     monkeypatch.setattr(
-        train_features,
+        features,
         "check_finite",
         lambda value, step: steps == 400 and step == 1 and fails(StopIteration())(),
     )

@@ -1,5 +1,6 @@
 """Which classes are asked for: the rule itself, and every verb that draws images or compares with them."""
 
+import csv
 import json
 import shutil
 from fractions import Fraction
@@ -16,7 +17,7 @@ from bench.baselines import chosen_rows, drawn_rows, some_of
 from bench.config import ConfigError, EvaluationConfig, FeaturesConfig, load_study
 from bench.datasets import ArrayPictures
 from bench.evaluate import open_samples
-from bench.features import Classifier
+from bench.features import Classifier, load_classifier
 from bench.labels import GOLDEN, asked_labels, class_shares, in_shares, in_turn, labels_of, partners
 from bench.metrics import Extractor, Scored, score
 from bench.reference import Reference, half_rows, halves
@@ -234,7 +235,36 @@ def test_baselines_say_what_they_repeat(skewed):
     repeated = len([row for row in set(chosen) if (chosen == row).sum() > 1])
     assert rows["floor_repeated", ""]["value"] == str(repeated) and rows["floor_repeated", ""]["unit"] == "images"
     assert rows["floor_fid_digits16", ""]["num_images"] == str(len(train)) and ("reconstruction_fid_digits16", "") in rows
+    for line in ("floor", "reconstruction"):
+        for name in ("cas_digits16", "fid_pixels", "variance_pixels", "coverage_digits16"):
+            assert (f"{line}_{name}", "") in rows
     assert np.array_equal(train[chosen], skewed.asked(range(len(train))))
+
+
+def test_the_reference_has_an_inception_score(skewed, tmp_path):
+    """Catches the IS of other images than those that scores are held against, or of none."""
+    run_id = skewed.named("baselines/1.2.4")
+    assert skewed.run(run_id, tmp_path / "out") == 0
+    row = next(
+        row
+        for row in csv.DictReader((tmp_path / "out" / "metrics.csv").open(encoding="utf-8"))
+        if row["metric"] == "reference_is_digits16"
+    )
+    classifier = load_classifier(skewed.root / skewed.named("features/") / "features.safetensors")
+    test = np.load(skewed.data / "test_images.npy")
+    with torch.no_grad():
+        logits = classifier(torch.from_numpy(test))
+    assert row["num_images"] == str(len(test)) and row["model"] == "1.2.4"
+    assert float(row["value"]) == pytest.approx(metrics.inception_score(logits), rel=1e-5)
+
+
+def test_what_takes_a_training_is_scored_once(skewed, tmp_path):
+    """Catches a classifier trained for every set of a sweep, or for none of the final samples."""
+    for start, there in (("evaluate/hNone", True), ("sweep/hNone", False)):
+        out = tmp_path / start.split("/")[0]
+        assert skewed.run(skewed.named(start), out) == 0
+        text = (out / "metrics.csv").read_text(encoding="utf-8")
+        assert "kid_digits16" in text and ("cas_digits16" in text) == there
 
 
 def test_halves_of_a_sweep_have_the_shares(skewed, tmp_path, monkeypatch):

@@ -66,6 +66,7 @@ WRONG = {
     "an empty name": ({"": 0.5}, "returns the name ''"),
     "the extractor": ({"mine_tiny6": 0.5}, "the extractor's name tiny6 is added here"),
     "the extractor alone": ({"tiny6": 0.5}, "the extractor's name tiny6 is added here"),
+    "another evaluator": ({"hot_pixels": 0.5}, "pixels is the name of another evaluator"),
     "a name of the baselines": ({"floor_mine": 0.5}, "returns the name 'floor_mine'"),
 }
 

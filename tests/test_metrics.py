@@ -1,4 +1,5 @@
-"""Scores: the same numbers as torch-fidelity's own, against the held-out pictures or a given file, read batch by batch."""
+"""Scores: the same numbers as torch-fidelity's own, or as their formulas, against the held-out
+images or a given file, read batch by batch."""
 
 from pathlib import Path
 
@@ -6,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from bench import baselines
+from bench import baselines, metrics, set_distances
+from bench.checks import RETURNS
 from bench.config import ConfigError, FeaturesConfig
 from bench.datasets import ArrayPictures
 from bench.features import Classifier
-from bench.metrics import Extractor, Scored, score
+from bench.metrics import UNITS, Extractor, Scored, score
 from bench.reference import Reference, StreamedPictures, open_reference, read_reference
+from bench.scores import bare_name, kid_is_exact, score_name
 from srdd.schedule import ScaleSchedule
 from stub_inception import StubInception
 
@@ -53,8 +56,9 @@ def reference_file(path, seed=1, with_pictures=True, **changes):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_scores_are_those_of_torch_fidelity(channels):
+def test_scores_are_those_of_torch_fidelity(channels, monkeypatch):
     """Catches a score that is not what torch-fidelity itself gives: order of the sets, layers, subsets, splits, seeds."""
+    monkeypatch.setattr(metrics, "kid_is_exact", lambda *sizes: False)  # as of sets too large
     generated, real, extractor = pictures(0, channels=channels), pictures(1, 150, channels), trained(channels)
     found = score(Scored(generated, np.arange(130) % 4, Reference(ArrayPictures(real, np.zeros(150))), extractor), NAMES)
     from torch_fidelity import calculate_metrics
@@ -71,6 +75,203 @@ def test_scores_are_those_of_torch_fidelity(channels):
     assert found["is_tiny6"][0] == theirs["inception_score_mean"]
     assert (found["precision_tiny6"][0], found["recall_tiny6"][0]) == (theirs["precision"], theirs["recall"])
     assert found["class_agreement_tiny6"][1] == "share"
+
+
+# ---------------------------------------------------------------- all pairs
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of a few rows, so that sets of a hundred have many and an uneven last one."""
+    monkeypatch.setattr(set_distances, "BLOCK", 900)
+
+
+def layers(generated, real, extractor):
+    return [extractor.features(images)[0].double().numpy() for images in (generated, real)]
+
+
+def test_kid_takes_all_pairs(small_blocks):
+    """Catches pairs that are counted twice or left out at the border of blocks, an image compared
+    with itself, and sets that are weighted by each other's number."""
+    generated, real, extractor = pictures(0), pictures(1, 150, shift=30), trained()
+    found = numbers(generated, Reference(real), extractor)["kid_tiny6"]
+    x, y = layers(generated, real, extractor)
+    xx, yy, xy = ((a @ b.T / 6 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+    pairs = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (xx, yy)]
+    assert found == pytest.approx(sum(pairs) - 2 * xy.mean(), rel=1e-9)
+    from torch_fidelity.metric_kid import kid_features_to_metric
+
+    two = [torch.from_numpy(features[:130]) for features in (x, y)]
+    whole = kid_features_to_metric(*two, kid_subsets=1, kid_subset_size=130, verbose=False)
+    ours = numbers(generated, Reference(real[:130]), extractor)["kid_tiny6"]
+    assert ours == pytest.approx(whole["kernel_inception_distance_mean"], rel=1e-9)
+
+
+def test_large_sets_keep_their_subsets():
+    """Catches hours of pairs, and sets of the studies here that lose the exact number."""
+    assert kid_is_exact(10_000, 10_000, 64) and kid_is_exact(50_000, 10_000, 64)
+    assert not kid_is_exact(50_000, 50_000, 2048) and not kid_is_exact(10**6, 10_000, 64)
+
+
+# ---------------------------------------------------------------- density and coverage
+
+
+@pytest.mark.parametrize("shift", [0, 30])
+def test_density_and_coverage_are_their_formulas(small_blocks, shift):
+    """Catches balls round the wrong set, an image that is its own neighbour, another k, and rows
+    that a block leaves out."""
+    generated, real, extractor = pictures(0, shift=shift), pictures(1, 150), trained()
+    found = score(Scored(generated, None, Reference(real), extractor), ("density_coverage",))
+    x, y = layers(generated, real, extractor)
+    between = np.linalg.norm(y[:, None] - y[None], axis=2)
+    radii = np.sort(between, axis=1)[:, 5]  # the first is the image itself
+    inside = np.linalg.norm(y[:, None] - x[None], axis=2) < radii[:, None]
+    share = inside.sum() / (5 * len(x))
+    assert found["density_tiny6"] == (pytest.approx(share, rel=1e-12), "ratio")
+    assert found["coverage_tiny6"] == (pytest.approx(inside.any(1).mean(), rel=1e-12), "share")
+    assert 0 < found["coverage_tiny6"][0] < 1
+
+
+def test_one_image_again_and_again_covers_little():
+    """Catches a coverage that a generator of one good image pleases, as it pleases precision."""
+    real, extractor = pictures(1, 150), trained()
+    scored = Scored(np.repeat(real[:1], 130, 0), None, Reference(real), extractor)
+    found = score(scored, ("fidelity", "density_coverage"))
+    assert found["precision_tiny6"][0] == 1 and found["coverage_tiny6"][0] < 0.2
+
+
+# ---------------------------------------------------------------- classification accuracy score
+
+
+def by_brightness(count, seed, channels=1):
+    """Dark and bright noise: the label is how bright an image is."""
+    labels = np.arange(count) % 2
+    images = pictures(seed, count, channels) // 2 + 120 * labels[:, None, None, None]
+    return images.astype(np.uint8), labels
+
+
+@pytest.mark.parametrize("kind", ["trained", "inception"])
+def test_the_accuracy_is_of_what_the_generated_images_teach(monkeypatch, kind):
+    """Catches a classifier that is trained on the reference, told other labels than those asked
+    for, or that changes from one call to the next."""
+    extractor = {"trained": lambda: trained(1), "inception": inception}[kind]()
+    short = {"steps": 25, "batch_size": 32}
+    object.__setattr__(extractor, "config", extractor.config.model_copy(update=short))
+    monkeypatch.setattr(metrics, "FeaturesConfig", lambda **more: FeaturesConfig(**more, **short))
+    images, labels = by_brightness(140, 0)
+    real, truth = by_brightness(120, 1)
+    name = f"cas_{extractor.config.name}"
+
+    def of(asked):
+        scored = Scored(images, asked, Reference(ArrayPictures(real, truth)), extractor, True)
+        return score(scored, ("classification_accuracy",))[name]
+
+    assert of(labels) == (1.0, "share") == of(labels)
+    assert of(1 - labels) == (0.0, "share")
+
+
+def test_no_accuracy_where_there_is_none_to_have():
+    """Catches a training for each of a sweep's sets, and an error where no labels are known."""
+    images, labels = by_brightness(140, 0)
+    known = Reference(ArrayPictures(images, labels))
+    for asked, reference, costly in (
+        (labels, known, False),
+        (None, known, True),
+        (labels, Reference(images), True),
+    ):
+        scored = Scored(images, asked, reference, trained(1), costly=costly)
+        assert score(scored, ("classification_accuracy",)) == {}
+
+
+def test_the_accuracy_has_a_seed_of_its_own(monkeypatch):
+    """Catches the extractor's own first weights and batches: both would err on the same images."""
+    seen = []
+    real = metrics.train_classifier
+    heard = lambda *words: seen.append(words[4]) or real(*words)  # noqa: E731
+    monkeypatch.setattr(metrics, "train_classifier", heard)
+    images, labels = by_brightness(140, 0)
+    for seed in (0, 1):
+        extractor = trained(1)
+        changes = {"steps": 1, "seed": seed}
+        object.__setattr__(extractor, "config", extractor.config.model_copy(update=changes))
+        known = Reference(ArrayPictures(images, labels))
+        score(Scored(images, labels, known, extractor, True), ("classification_accuracy",))
+    assert len({*seen, 0, 1}) == 4
+
+
+# ---------------------------------------------------------------- pixels
+
+
+def pixel_scores(generated, labels, real):
+    extractor = trained(generated.shape[1])
+    return score(Scored(generated, labels, Reference(real), extractor), ("pixels",))
+
+
+@pytest.mark.parametrize("channels, count", [(1, 300), (3, 130)])
+def test_pixels_have_a_distance_of_their_own(channels, count):
+    """Catches another scale than [-1, 1], a covariance that is divided wrongly, also of fewer
+    images than pixels, and the extractor's name behind it."""
+    generated, real = pictures(0, count, channels), pictures(1, 150, channels, shift=30)
+    import torch_fidelity.metric_fid as theirs
+
+    flat = [torch.from_numpy(x.reshape(len(x), -1) / 127.5 - 1) for x in (generated, real)]
+    wanted = theirs.fid_statistics_to_metric(
+        *(theirs.fid_features_to_statistics(x) for x in flat), verbose=False
+    )["frechet_inception_distance"]
+    found = pixel_scores(generated, None, real)
+    assert found["fid_pixels"] == (pytest.approx(wanted, rel=1e-5), "score")
+    assert set(found) == {"fid_pixels", "variance_pixels"}
+
+
+def test_variance_is_inside_classes():
+    """Catches the variance between classes, classes that all count the same, and a class of one
+    image that counts as one without variance."""
+    images = pictures(0, 301, 1)
+    labels = np.r_[np.zeros(200, int), np.full(100, 7), [3]]
+    images[labels == 7] = images[labels == 7] // 3 + 150
+    flat = images.reshape(301, -1) / 127.5 - 1
+    parts = [flat[labels == y].var(0, ddof=1).mean() for y in (0, 7)]
+    found = pixel_scores(images, labels, images)["variance_pixels"]
+    wanted = (200 * parts[0] + 100 * parts[1]) / 300
+    assert found == (pytest.approx(wanted, rel=1e-6), "squared intensity")
+    whole = pixel_scores(images, None, images)["variance_pixels"][0]
+    assert whole == pytest.approx(flat.var(0, ddof=1).mean(), rel=1e-6) and whole > 1.2 * wanted
+
+
+def test_large_images_are_reduced_first():
+    """Catches a covariance of 4096 numbers an image, and a reduction that is no mean over areas."""
+    rng = np.random.default_rng(0)
+    large = rng.integers(0, 256, (120, 1, 64, 64)).astype(np.uint8)
+    small = large.reshape(120, 1, 16, 4, 16, 4).mean((3, 5)).reshape(120, -1) / 127.5 - 1
+    moments = set_distances.pixel_moments(large)
+    assert moments.shape == (1, 16, 16)
+    assert np.allclose(moments.covariance_DD, np.cov(small, rowvar=False), rtol=1e-4, atol=1e-7)
+    assert set_distances.pixel_moments(pictures(0, 100, 3)).shape == (3, 8, 8)
+
+
+def test_a_reference_of_another_shape_has_no_distance_of_pixels():
+    """Catches grey images against a given file of colour: an error after all trainings."""
+    assert set(pixel_scores(pictures(0, channels=1), None, pictures(1))) == {"variance_pixels"}
+
+
+# ---------------------------------------------------------------- names
+
+
+def test_metrics_give_what_a_study_may_name():
+    """Catches a claim of a score that no metric gives, a score that no claim can name, and a unit
+    of neither."""
+    images, labels = by_brightness(140, 0)
+    extractor = trained(1)
+    short = extractor.config.model_copy(update={"steps": 1})
+    object.__setattr__(extractor, "config", short)
+    scored = Scored(images, labels, Reference(ArrayPictures(images, labels)), extractor, True)
+    given = set()
+    for metric, names in RETURNS.items():
+        found = score(scored, (metric,))
+        assert list(found) == [score_name(name, "tiny6") for name in names], metric
+        assert [bare_name(whole, "tiny6") for whole in found] == list(names)
+        given |= set(names)
+    assert set(UNITS) <= given and bare_name("kept_loss_test", "tiny6") is None
 
 
 @pytest.fixture
