@@ -13,7 +13,9 @@ from .analysis import (
     Estimate,
     Results,
     claim,
+    edges,
     estimate,
+    half_words,
     machine,
     made_by,
     missing_words,
@@ -72,11 +74,15 @@ def tuned_words(results: Results, suite: str) -> str:
             continue
         settings = results.sampler(best, suite)
         here = show_estimate(estimate(results.of(best, suite, metric, second)))
-        words.append(f"{rst(group)} at w = {settings['cfg_scale']:g} with ramp {settings['cfg_ramp']}: {here}")
+        edge = edges(results, suite, group, best)
+        words.append(
+            f"{rst(group)} at w = {settings['cfg_scale']:g} with ramp {settings['cfg_ramp']}"
+            f"{f', {edge}' if edge else ''}: {here}"
+        )
     count = first[1] - first[0] + 1
     return (
-        f"Tuned: the lowest mean {results.label('FID')} on sample seeds {first[0]} to {first[1]}, scored on seeds {second[0]} to "
-        f"{second[1]} (N = {count} each, not comparable with other N): {'; '.join(words)}."
+        f"Tuned: the lowest mean {results.label('FID')} on {half_words(results, suite)}: sample seeds {first[0]} to {first[1]}, scored "
+        f"on seeds {second[0]} to {second[1]} (N = {count} each, not comparable with other N): {'; '.join(words)}."
     )
 
 
