@@ -73,11 +73,12 @@ def claim(results: Results, suite: str) -> str:
         found = judged(results, suite, one)
         owner = "Claim of the paper, in our words" if one["origin"] == "paper" else "Claim"
         corrected = after_holm(results, suite, one, found)
-        both = f"{found[0]}, after Holm {corrected}" if corrected else found[0]
+        # what is not decided alone is not decided among others
+        both = f"{found[0]}, after Holm {corrected}" if corrected and found[0] in ("yes", "no") else found[0]
         words.append(f"{owner}: {rst(one['text'].rstrip(' .'))}: {both} ({rst(found[1])}).")
     if any(one["rule"] in ("score", "tuned") and one["metric"] in ("fid", "kid") for one in about["claims"]):
         words.append(NOISE)
-    return " ".join(filter(None, [*words, gain_words(results, suite)]))
+    return " ".join(filter(None, [*words, rst(gain_words(results, suite))]))
 
 
 # ---------------------------------------------------------------- fewer scales than a teacher
@@ -313,7 +314,11 @@ def judge_tuned(results: Results, suite: str, one: dict[str, Any]) -> tuple[str,
     if None in best:
         return "not decided", "a group has no scores on halves"
     found = paired(*(results.of(name, suite, metric, second) for name in best))
-    reason = f"{metric} of {best[1]} minus that of {best[0]}, each tuned on {half_words(results, suite)}: {show_difference(found)}"
+    halves = half_words(results, suite)
+    reason = (
+        f"{metric} of {best[1]} minus that of {best[0]}, each tuned on half of the sample seeds, on the other half{halves}: "
+        f"{show_difference(found)}"
+    )
     for key, name in zip(("against", "variant"), best):
         if words := edges(results, suite, one[key], name):
             reason += f"; {name} is {words}"
@@ -321,13 +326,11 @@ def judge_tuned(results: Results, suite: str, one: dict[str, Any]) -> tuple[str,
 
 
 def half_words(results: Results, suite: str) -> str:
-    """On which halves settings are tuned and scored."""
+    """What halves of sample seeds are held against, as the end of a clause."""
     rows = results.rows_of("half_reference_images")
-    if not len(rows[rows["run_id"].isin(results.runs_of[suite])]):  # of an older version
-        return "half of the sample seeds, on the other half"
-    whole = results.about["features"].get("reference")
-    held = "against the whole reference, a file" if whole else "each against half of the reference"
-    return f"half of the sample seeds, on the other half, {held}"
+    apart = rows["run_id"].isin(results.runs_of[suite]).any()  # not in rows of older versions
+    whole = results.about["features"].get("reference")  # a file of statistics cannot be halved
+    return ", each against its own half of the reference" if apart and not whole else ", both against the whole reference"
 
 
 def judge_latency(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
@@ -366,7 +369,7 @@ def judge_memory(results: Results, suite: str, one: dict[str, Any]) -> tuple[str
         metric, what = MEMORY[name]
         shares = memory_ratios(results, suite, metric, one["variant"], one["against"])
         shown = ", ".join(f"{share:.2f} at batch {batch:g}" for batch, share in shares.items())
-        words.append(f"{what}: ratio {shown}" if shares else f"{what}: no common batch size")
+        words.append(f"{what}: ratio {shown}" if shares else f"{what}: not measured at a common batch size")
         if name == asked and shares:
             lower = [share < 1 for share in shares.values()]
             word = "yes" if all(lower) else "no" if not any(lower) else "not decided"

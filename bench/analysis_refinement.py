@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from srdd.config import CONFIDENCES
 
-from .escaping import rst
 from .estimates import Estimate, show_difference
 
 if TYPE_CHECKING:
@@ -32,12 +31,12 @@ def helps(gain: Estimate) -> bool:
 
 def _together(found: dict[str, list[str]]) -> list[str]:
     """One part for all variants of which the same is true."""
-    return [f"{rst(', '.join(dict.fromkeys(names)))}: {words}" for words, names in found.items()]
+    return [f"{', '.join(dict.fromkeys(names))}: {words}" for words, names in found.items()]
 
 
 def gain_words(results: Results, suite: str, only: Iterable[str] | None = None) -> str:
     """For the refined variants of a suite, or some of them: whether their models gain from own tokens, so that refinement can help,
-    and whether their rule truncates; empty where none is refined."""
+    and whether their rule truncates; plain text, empty where none is refined."""
     gains: dict[str, list[str]] = {}
     cut = []
     for name, about in results.variants(suite).items():
@@ -58,5 +57,5 @@ def gain_words(results: Results, suite: str, only: Iterable[str] | None = None) 
         gains.setdefault(words, []).append(about["group"])
     found = _together(gains)
     if cut:
-        found.append(f"{rst(', '.join(dict.fromkeys(cut)))}: truncates, improbable tokens are redrawn")
+        found.append(f"{', '.join(dict.fromkeys(cut))}: truncates, improbable tokens are redrawn")
     return f"{'; '.join(found)}." if found else ""

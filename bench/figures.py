@@ -9,6 +9,8 @@ that is missing is named in red with the status of its run, never drawn as 0.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -179,8 +181,8 @@ def _reached(results: Results, suite: str) -> str:
     )
 
 
-def _convergence(axes: np.ndarray, results: Results, suite: str) -> None:
-    """Loss and FID of every variant against step and time."""
+def _convergence(axes: np.ndarray, results: Results, suite: str, targets: Iterable[float]) -> None:
+    """Loss and FID of every variant against step and time. targets: losses of the whole suite, of which these may be a few variants."""
     fid = f"fid_{results.extractor}"
     ways = (("step", None, "training step"), ("step", "seconds", "training time (s)"))
     for row, (metric, title) in enumerate((("loss_test", "held-out loss (nats/token)"), (fid, results.label("FID")))):
@@ -193,7 +195,7 @@ def _convergence(axes: np.ndarray, results: Results, suite: str) -> None:
                 blank(panel, f"no {title} along the training")
             panel.set_xlabel(label)
         axes[row, 0].set_ylabel(title)
-    for target in steps_to_targets(results, suite):
+    for target in targets:
         for panel in axes[0]:
             panel.axhline(target, color="0.6", linestyle="-", linewidth=0.5, zorder=0)
     means = [y for line in axes[1, 0].lines for y in line.get_ydata()]
@@ -211,9 +213,8 @@ def _convergence(axes: np.ndarray, results: Results, suite: str) -> None:
 def figure_convergence(results: Results, suite: str) -> tuple[Figure, str]:
     """Held-out loss and FID against step and against wall-clock."""
     fid = f"fid_{results.extractor}"
-    figure = sheet(
-        by_variant(results, suite), suite, (DOUBLE, 4.4), (2, 2), _convergence, sharey="row"
-    )
+    draw = partial(_convergence, targets=list(steps_to_targets(results, suite)))
+    figure = sheet(by_variant(results, suite), suite, (DOUBLE, 4.4), (2, 2), draw, sharey="row")
     lost = (missing_words(results, suite, "loss_test", along=True), missing_words(results, suite, fid, along=True))
     note(figure, "; ".join(f"{what}, {words}" for what, words in zip(("loss", "FID"), lost) if words))
     caption = (

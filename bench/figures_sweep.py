@@ -81,8 +81,8 @@ def tuned_words(results: Results, suite: str) -> str:
         )
     count = first[1] - first[0] + 1
     return (
-        f"Tuned: the lowest mean {results.label('FID')} on {half_words(results, suite)}: sample seeds {first[0]} to {first[1]}, scored "
-        f"on seeds {second[0]} to {second[1]} (N = {count} each, not comparable with other N): {'; '.join(words)}."
+        f"Tuned: the lowest mean {results.label('FID')} on sample seeds {first[0]} to {first[1]}, scored on seeds {second[0]} to "
+        f"{second[1]}{half_words(results, suite)} (N = {count} each, not comparable with other N): {'; '.join(words)}."
     )
 
 

@@ -58,8 +58,8 @@ def table_guidance(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
     half = bias_words(results, second[1] - second[0] + 1)
     half = "" if half == bias_words(results) else half
     caption = (
-        f"{claim(results, suite)} w and ramp with the lowest mean FID, tuned on {half_words(results, suite)}: sample seeds {first[0]} to "
-        f"{first[1]}, scored on seeds {second[0]} to {second[1]}, N = {second[1] - second[0] + 1} each, not comparable with scores of "
+        f"{claim(results, suite)} w and ramp with the lowest mean FID on sample seeds {first[0]} to {first[1]}, scored on seeds "
+        f"{second[0]} to {second[1]}{half_words(results, suite)}: N = {second[1] - second[0] + 1} each, not comparable with scores of "
         f"other N. {edge_words(results, suite)} {reference_words(results, suite)}{half} {seeds_words(results, suite)}"
     )
     return frame(rows), " ".join(caption.split())
