@@ -41,6 +41,7 @@ from .analysis import (
     verdict,
 )
 from .cells import Cell, frame, number, spread, write_table
+from .scores import kid_is_exact
 from .tables_diffusion import table_equivalence  # noqa: F401
 from .tables_distill import table_distillation  # noqa: F401 (found by name)
 from .tables_sweep import table_claims, table_guidance, table_sampling_probability  # noqa: F401 (found by name)
@@ -190,6 +191,7 @@ def table_scores(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
         f"same reference; {ideal}."
         if len(counts)
         else "",
+        _kid_words(results, suite),
         "Losses and costs: table costs." if apart else COST_WORDS,
         "Verdict: of the paired difference in FID; after Holm: of all rows of this table together, 5 %.",
         "Published: as the source prints it, by its own evaluator and settings; never compared with ours."
@@ -197,6 +199,18 @@ def table_scores(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
         else "",
     ]
     return _without_numbers(table, optional), " ".join(filter(None, words))
+
+
+def _kid_words(results: Results, suite: str) -> str:
+    """Whether KID takes all pairs; empty where it was not measured, or the sizes are not known."""
+    rows, features = results.rows_of(results.score_name("kid")), results.about["features"]
+    held = results.rows_of("num_test")["value"].dropna()
+    if not rows["run_id"].isin(results.runs_of[suite]).any() or not len(held) or not features.get("dim"):
+        return ""
+    if features.get("reference") or not len(results.rows_of("reference_is_" + results.extractor)):
+        return ""  # of a file with images of its own, or of an older version
+    exact = kid_is_exact(results.about["evaluation"]["num_images"], int(held.iloc[0]), features["dim"])
+    return "KID: over all pairs." if exact else "KID: mean over 100 random subsets."
 
 
 COST_WORDS = "Held-out loss of the kept weights. Each variant's cost per picture includes guidance."

@@ -189,7 +189,11 @@ def test_a_higher_is_may_be_farther_from_real_images(tmp_path):
     assert "b's 2.11 is farther from real images than a's 2.01" in reason
     assert judged(results, "s", asked("nearer", metric="is"))[0] == "no"
     assert judged(results, "s", asked("nearer", "a", "b", metric="is"))[0] == "yes"
-    table, _ = table_scores(results, "s")
+    assert "KID" not in table_scores(results, "s")[1].split("Scores:")[1], "none was measured"
+    scored = results.metrics[results.metrics["metric"] == "is_x8"]
+    results.metrics = pd.concat([results.metrics, scored.assign(metric="kid_x8")], ignore_index=True)
+    table, caption = table_scores(results, "s")
+    assert "KID: over all pairs." in caption
     assert table.set_index("Variant").loc["Held-out images themselves", "IS (x8)"] == "1.50"
     results = real(made(tmp_path / "above"), floor=9.0)
     reason = judged(results, "s", asked(metric="is"))[1]
