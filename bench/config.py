@@ -303,12 +303,22 @@ class SuiteEntry(Strict):
     )
 
 
+# what makes samples sharper than the distribution that was learnt, and where each is off
+SHARPENING = {"cfg_scale": 1.0, "temperature": 1.0, "top_k": None, "top_p": 1.0}
+
+
 class DistillConfig(Strict):
-    """How a model of fewer scales is made from a teacher (method of this project; the paper's is not public)."""
+    """How a model of fewer scales is made from a teacher, a method of this project: only the
+    beginning of the paper's text was seen by us."""
 
     arm: str = Field(description="name of an arm_<name> in bench/distill.py")
     teacher: SuiteEntry = Field(description="the teacher: a base and a delta")
     num_samples: Positive = Field(2048, description="pictures of the teacher that the arm sequence learns from")
+    guided: bool = Field(
+        False,
+        description="arm sequence: true: the teacher draws with its guidance, temperature, top-k and "
+        "top-p, and the student must be scored without; false: from the distribution that it learnt",
+    )
 
     @model_validator(mode="after")
     def _teacher_is_one(self) -> DistillConfig:
@@ -763,6 +773,8 @@ def _with_teacher(study: Study, variant: Variant, at: str) -> Variant:
             f"{at}distill.teacher.grid: {list(distill.teacher.grid)}: a teacher is one model; put it into the delta"
         )
     teacher = _resolve(study, distill.teacher, f"{at}distill.teacher", is_teacher=True)
+    if distill.guided:
+        _check_guided(variant, teacher, at)
     if difference := _first_difference(_dump(teacher.tokenizer), _dump(variant.tokenizer)):
         key, old, new = difference
         raise ConfigError(
@@ -792,6 +804,22 @@ def _with_teacher(study: Study, variant: Variant, at: str) -> Variant:
     if problem:
         raise ConfigError(f"{at}model.{problem} (distill.arm {distill.arm}, distill.teacher {distill.teacher.base!r})")
     return variant
+
+
+def _check_guided(variant: Variant, teacher: Variant, at: str) -> None:
+    """A student of a teacher that draws as its sampler says is not sharpened once more."""
+    if variant.distill.arm in ("real", "logit", "scratch"):
+        raise ConfigError(
+            f"{at}distill.guided: True: arm {variant.distill.arm!r} learns from no guided samples; "
+            "leave it out, or use arm 'sequence'"
+        )
+    for key, off in SHARPENING.items():
+        taught, asked = getattr(teacher.sampler, key), getattr(variant.sampler, key)
+        if taught != off and asked != off:
+            raise ConfigError(
+                f"{at}sampler.{key}: {asked}: a student of guided samples is scored with {key} {off!r}, "
+                f"its teacher drew them with {taught}; set it so, or distill.guided to false"
+            )
 
 
 def _first_difference(old: Any, new: Any, at: str = "") -> tuple[str, Any, Any] | None:
@@ -1058,7 +1086,9 @@ def expand(study: Study) -> Plan:
             twin = next((other for other, found in known.items() if _equal(found, identity, suite)), None)
             if twin is not None and known[twin]["group"] == group and suite.variants[group].grid:
                 continue  # a grid meets itself where a value does not matter, such as the ramp at w = 1
-            if twin is not None:
+            # two grids may meet where each has its setting off: each is read, and tuned, as a whole
+            both = twin is not None and suite.variants[group].grid and suite.variants[known[twin]["group"]].grid
+            if twin is not None and not both:
                 raise ConfigError(f"suites.{suite_name}.variants.{name}: has the same settings as {twin!r}; change or remove it")
             known[name], variants[name] = identity, variant
         plan.identities[suite_name] = known
@@ -1184,7 +1214,9 @@ def _train_config(study: Study, tokenizer: Job, variant: Variant) -> dict:
     config = {**tokenizer.config, "model": _dump(variant.model), "training": _dump(variant.training)}
     if variant.distill is not None:
         teacher, distill = _teacher(study, variant), variant.distill
-        sampler = SamplerConfig(**canonical_sampler(teacher.sampler))
+        # an unguided teacher has a plain sampler in the job: no other key says so
+        drawn = teacher.sampler if distill.guided else teacher.sampler.model_copy(update=SHARPENING)
+        sampler = SamplerConfig(**canonical_sampler(drawn))
         weights = teacher.weights and _by_sum(study, teacher.weights)
         parts = TeacherSettings(model=teacher.model, training=teacher.training, sampler=sampler, weights=weights)
         config["distill"] = _dump(DistillSettings(arm=distill.arm, num_samples=distill.num_samples, teacher=parts))
@@ -1339,7 +1371,8 @@ def _add_sweep(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
     models: dict[str, tuple[_Trained, list[dict[str, Any]]]] = {}
     for variant, made in _trainings(plan, suite, variants):
         entry = {"name": made.names["sampler"], "sampler": canonical_sampler(variant.sampler)}
-        models.setdefault(made.train.run_id, (made, []))[1].append(entry)
+        entries = models.setdefault(made.train.run_id, (made, []))[1]
+        entries += [entry] if entry not in entries else []
     study, roles = plan.study, ("data", "tokenizer", "features", "tokens", "train")
     shared = {"evaluation": _dump(study.evaluation), "features": features_config(study), "sweep": _dump(study.suites[suite].sweep)}
     for made, samplers in models.values():

@@ -1,8 +1,9 @@
 """Verb: train a scale transformer of fewer scales that starts from a teacher's weights.
 
-Scale distillation is named by SRDD (arXiv 2509.22636), its algorithm is not public; the arms are this project's own. An arm is a
-function `arm_<name>(run) -> Trainer`; all share batches, held-out losses and early stopping of bench.train, and write what it writes.
-The held-out splits are real pictures in every arm. A teacher's own pictures have classes in the shares of the training split, whatever
+Scale distillation is named by SRDD (arXiv 2509.22636). Only the beginning of the paper's text was seen by us, so the arms are this
+project's own. An arm is a function `arm_<name>(run) -> Trainer`; all share batches, held-out losses and early stopping of bench.train, and write
+what it writes.
+The held-out splits are real images in every arm. A teacher's own images have classes in the shares of the training split, whatever
 `evaluation.labels` says: the student learns what a training on real pictures would learn.
 """
 
@@ -16,11 +17,11 @@ import torch
 
 from srdd.checkpoint import load_model
 from srdd.config import SamplerConfig
-from srdd.distillation import distillation_loss, student_weights, teacher_logits
+from srdd.distillation import continued, distillation_loss, shared_logits, shared_scales, student_weights
 from srdd.lookup import find
 from srdd.loss import next_scale_cross_entropy
 from srdd.model import ScaleTransformer
-from srdd.noise import derive_seed
+from srdd.noise import ImageNoise, derive_seed
 from srdd.quantizer import Ladder
 from srdd.sampling import generate
 
@@ -92,26 +93,43 @@ class SequenceStudent(Student):
 
 
 class LogitStudent(Student):
-    """Trained to predict what the teacher predicts at the student's states."""
+    """Trained to predict what the teacher predicts where their tokens are one variable, and on what the teacher draws beyond."""
 
     masked = False  # in training: it is selected by the one-pass loss
 
     def draw(self, tokens_BL: torch.Tensor, labels_B: torch.Tensor, source: torch.Generator) -> Batch:
-        """All own tokens masked: the teacher is asked so."""
+        """Real tokens of the shared scales, then the teacher's, drawn anew at every step; all own tokens masked: the teacher is asked
+        so. A process asks for its own images alone."""
+        seeds = torch.randint(2**62, (len(labels_B),), generator=source).tolist()
+        own, device, tokens_BL = self.ladder.quantizer.at(self.teacher.schedule), self.run.device, tokens_BL.clone()
+        mine = self.ranks.rows(len(labels_B))
+        for i in range(mine.start, mine.stop, self.at_once):
+            rows = slice(i, min(i + self.at_once, mine.stop))
+            asked = self.teacher.denoiser(), own, self.ladder, tokens_BL[rows].to(device), labels_B[rows].to(device)
+            tokens_BL[rows] = continued(*asked, ImageNoise(seeds[rows], device)).cpu()
         return replace(super().draw(tokens_BL, labels_B, source), own_BL=None)
 
     def loss(self, part: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """KL to the teacher, with the same classes dropped, and the cross-entropy of real tokens, as shares of the batch's means."""
+        """KL to the teacher at the shared scales, cross-entropy of its tokens beyond, with the same classes dropped; and the
+        cross-entropy of all these tokens. Both as shares of the batch's means."""
         inputs_BLC, share = self.inputs(part), len(part.labels_B) / part.images
         hidden_BLD = self.hidden(inputs_BLC, part.labels_B, part.paths_E2B, None, self.config.checkpointing)
         logits_BLV = self.model.head(hidden_BLD)
-        target_BLV = teacher_logits(self.teacher, self.model_config.schedule, inputs_BLC, part.labels_B)
         shown = next_scale_cross_entropy(logits_BLV.detach(), part.tokens_BL)
-        return distillation_loss(logits_BLV, target_BLV) * share, shown * share
+        schedule, loss = self.model_config.schedule, 0.0
+        count = shared_scales(self.ladder.quantizer.at(self.teacher.schedule), self.ladder)
+        length, L = sum(schedule.lengths[:count]), schedule.seq_len
+        if count:  # at states of clean tokens: those may be corrupted that the student reads
+            target_BlV = shared_logits(self.teacher.denoiser(), self.ladder, part.tokens_BL, part.labels_B, count)
+            loss = loss + distillation_loss(logits_BLV[:, :length], target_BlV) * (length / L)
+        if length < L:
+            drawn = next_scale_cross_entropy(logits_BLV[:, length:], part.tokens_BL[:, length:])
+            loss = loss + drawn * (1 - length / L)
+        return loss * share, shown * share
 
 
 def arm_real(run: Run) -> Trainer:
-    """Fine-tune the teacher on real pictures, re-encoded with the reduced schedule."""
+    """Fine-tune the teacher on real images, re-encoded with the reduced schedule."""
     return Student(run)
 
 
@@ -121,7 +139,8 @@ def arm_sequence(run: Run) -> Trainer:
 
 
 def arm_logit(run: Run) -> Trainer:
-    """Logit-level: match the teacher's distribution at every scale, the teacher asked at the student's own state."""
+    """Logit-level: match the teacher's distribution at the scales that both schedules begin with; beyond the first omitted one the
+    teacher's tokens are another variable, so its own continuation of the image is re-encoded instead."""
     return LogitStudent(run)
 
 

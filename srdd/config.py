@@ -246,18 +246,13 @@ def teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
 
 
 def logit_teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
-    """Why a teacher has no logits for a student's states (scale distillation of SRDD, arXiv 2509.22636), as `key value: reason`; None
-    when it has."""
-    if teacher.history != 0 or teacher.mask:
-        key, value = ("mask", teacher.mask) if teacher.mask else ("history", teacher.history)
-        return f"{key} {value}: is the teacher's; only a Markov teacher (history 0) can be asked at the student's state alone"
+    """Why a teacher has no logits for a student (scale distillation of SRDD, arXiv 2509.22636), as `key value: reason`; None when it
+    has."""
     if student.mask_prob > 0 and teacher.mask_prob == 0:
         return (
             f"mask_prob {student.mask_prob}: the teacher's is {teacher.mask_prob}; its logits are asked for with all own "
             "tokens masked, so the student's embedding of own tokens would stay 0; set it to 0, or take arm real or sequence"
         )
-    if not student.schedule.is_subset_of(teacher.schedule):
-        return f"patch_nums {list(student.patch_nums)}: is no subset of the teacher's {list(teacher.patch_nums)}, which has no logits there"
     if student.class_dropout > 0 and student.conditional and teacher.class_dropout == 0:
         return f"class_dropout {student.class_dropout}: the teacher was trained without and knows no 'no class'; set it to 0"
     return None

@@ -1,6 +1,7 @@
 """Scale distillation: a network of fewer scales that starts from one of more, and the loss that ties the two.
 
-SRDD (arXiv 2509.22636) distils SDD after reducing the scales and does not publish how; what stands here is this project's own.
+SRDD (arXiv 2509.22636) distils SDD after reducing the scales. Only the beginning of the paper's text was seen by us, so what stands
+here is this project's own.
 
 B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
 """
@@ -10,8 +11,12 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from .config import ModelConfig, logit_teacher_misfit, teacher_misfit
+from .config import ModelConfig, SamplerConfig, teacher_misfit
+from .guidance import Denoise
 from .model import ScaleTransformer
+from .noise import ImageNoise
+from .quantizer import Ladder
+from .sampling import Known, sample_var
 from .schedule import ScaleSchedule
 
 # ---------------------------------------------------------------- where a student starts
@@ -60,27 +65,74 @@ def student_weights(teacher: ScaleTransformer, config: ModelConfig) -> dict[str,
     return weights
 
 
-# ---------------------------------------------------------------- the logits of a teacher
+# ---------------------------------------------------------------- what a teacher knows of a student's tokens
+
+
+def shared_scales(teacher: Ladder, student: Ladder) -> int:
+    """How many scales both ladders begin with alike, so that a token of either is the same variable (scale distillation of SRDD, arXiv
+    2509.22636).
+
+    A token of scale k encodes the residual after the state of all earlier scales. So the sides up to k and the phi of the
+    scales before k must be equal. After an omitted scale no token is the teacher's, whatever its side.
+    """
+    old, new, count = teacher.schedule, student.schedule, 0
+    phi_of = student.quantizer.phi_of
+    for k, sides in enumerate(zip(old.patch_nums, new.patch_nums)):
+        if len(set(sides)) > 1:
+            break
+        count += 1
+        if phi_of(k, old.num_scales) != phi_of(k, new.num_scales):
+            break
+    return count
 
 
 @torch.no_grad()
-def teacher_logits(
-    teacher: ScaleTransformer, schedule: ScaleSchedule, inputs_BLC: torch.Tensor, labels_B: torch.Tensor
+def shared_logits(
+    denoise: Denoise, ladder: Ladder, tokens_BL: torch.Tensor, labels_B: torch.Tensor, count: int
 ) -> torch.Tensor:
-    """Logits_BLV of a Markov teacher at the student's states, at its own scales of the same sides (scale distillation of SRDD, arXiv
+    """Logits_BlV of a teacher at the first `count` scales, where its states are the student's (scale distillation of SRDD, arXiv
     2509.22636); every own token masked, no gradient.
 
-    Scale by scale through the teacher's denoiser: at history 0 a scale needs no other, so the teacher computes the student's tokens
-    and none of the scales that the student lacks. A student that begins at a later scale asks the teacher about the empty state,
-    which the teacher never saw there. inputs_BLC: `Ladder.teacher_forced_inputs` of the student's ladder. Raises ValueError for a
-    teacher that is not Markov or lacks a side.
+    denoise: a fresh one of the teacher; ladder and tokens_BL: the student's; count: of `shared_scales`, 1 or more.
     """
-    student = teacher.config.model_copy(update={"patch_nums": schedule.patch_nums})
-    if problem := logit_teacher_misfit(teacher.config, student):
-        raise ValueError(problem)
-    denoise, scale_of_side = teacher.denoiser(), {side: k for k, side in enumerate(teacher.schedule.patch_nums)}
-    asked = zip(schedule.patch_nums, schedule.slices)
-    return torch.cat([denoise(inputs_BLC[:, piece], scale_of_side[side], labels_B) for side, piece in asked], 1)
+    f_hat_BChw, logits = ladder.empty_state(len(tokens_BL)), []
+    for k, piece in enumerate(ladder.schedule.slices[:count]):
+        logits.append(denoise(ladder.read_scale(f_hat_BChw, k), k, labels_B))
+        f_hat_BChw = ladder.add_scale(f_hat_BChw, ladder.quantizer.embed(tokens_BL[:, piece]), k)
+    return torch.cat(logits, 1)
+
+
+@torch.no_grad()
+def continued(
+    denoise: Denoise,
+    teacher: Ladder,
+    student: Ladder,
+    tokens_BL: torch.Tensor,
+    labels_B: torch.Tensor,
+    noise: ImageNoise,
+) -> torch.Tensor:
+    """The student's tokens of what a teacher makes of an image's first scales (scale distillation of SRDD, arXiv 2509.22636). Returns
+    tokens_BL.
+
+    The shared scales stay as they are. From there the teacher draws its own later scales, omitted ones too, without guidance.
+    The last state is encoded under the student's schedule, its shared tokens given. So all later tokens are one joint sample:
+    a student of a perfect teacher learns the law of its own ladder. denoise: a fresh one of the teacher; noise: one seed per image.
+    """
+    count, new = shared_scales(teacher, student), student.schedule
+    if count == new.num_scales:
+        return tokens_BL
+    length = sum(new.lengths[:count])
+    whole_BL = tokens_BL.new_zeros(len(tokens_BL), teacher.schedule.seq_len)
+    whole_BL[:, :length] = tokens_BL[:, :length]
+    given_BL = torch.zeros_like(whole_BL, dtype=torch.bool)
+    given_BL[:, :length] = True
+    _, f_BChw = sample_var(denoise, teacher, labels_B, noise, SamplerConfig(), Known(whole_BL, given_BL))
+    f_hat_BChw, found = student.empty_state(len(tokens_BL)), []
+    for k, piece in enumerate(new.slices):
+        rest_BlC = student.read_scale(f_BChw - f_hat_BChw, k)
+        found.append(tokens_BL[:, piece] if k < count else student.quantizer.nearest_code(rest_BlC))
+        f_hat_BChw = student.add_scale(f_hat_BChw, student.quantizer.embed(found[-1]), k)
+    return torch.cat(found, 1)
 
 
 def distillation_loss(student_BLV: torch.Tensor, teacher_BLV: torch.Tensor) -> torch.Tensor:

@@ -31,18 +31,23 @@ class Quantizer(nn.Module):
         """Draw the codes from a normal distribution of std 0.5; the trainer replaces those that no latent comes near."""
         nn.init.normal_(self.codebook_VC, std=0.5, generator=generator)
 
-    def apply_phi(self, x_BChw: torch.Tensor, k: int, num_scales: int) -> torch.Tensor:
-        """phi of scale k: the one whose tick is nearest to k/(K-1) among n from 1/(3n) to 1 - 1/(3n) (VAR, arXiv 2404.02905).
+    def phi_of(self, k: int, num_scales: int) -> int:
+        """Which phi scale k of K uses: the one whose tick is nearest to k/(K-1) among n from 1/(3n) to 1 - 1/(3n) (VAR, arXiv
+        2404.02905).
 
         At ten scales two of them lie exactly between two ticks, and rounding decides: the sums below round as the official weights
-        were trained with. Shape is kept.
+        were trained with.
         """
         n = len(self.phi)
         at = k / (num_scales - 1) if num_scales > 1 else 1.0
         edge = 1 / 3 / n if n == 4 else 1 / 2 / n
         step = (1 - edge - edge) / max(1, n - 1)
         ticks = [edge + i * step for i in range(n - 1)] + [1 - edge]
-        nearest = min(range(n), key=lambda i: abs(ticks[i] - at))
+        return min(range(n), key=lambda i: abs(ticks[i] - at))
+
+    def apply_phi(self, x_BChw: torch.Tensor, k: int, num_scales: int) -> torch.Tensor:
+        """phi of scale k of K (VAR, arXiv 2404.02905, algorithm 2). Shape is kept."""
+        nearest = self.phi_of(k, num_scales)
         return (1 - self.phi_ratio) * x_BChw + self.phi_ratio * self.phi[nearest](x_BChw)
 
     def nearest_code(self, x_BlC: torch.Tensor) -> torch.Tensor:

@@ -123,12 +123,13 @@ class JointOracle:
     """A joint distribution on the schedule (1, 2) whose four fine tokens depend on one another and on the coarse one.
 
     `denoise` is the contract of samplers of a model trained with masks: exact log p(token i | revealed tokens, state). Where a token is
-    revealed it answers nonsense, which a correct sampler never reads. The tables and the laws below are plain Python.
+    revealed it answers nonsense, which a correct sampler never reads. The tables and the laws below are plain Python. independent: the
+    same marginals, and no token that says anything of another.
     """
 
     schedule, V, null_label = ScaleSchedule((1, 2)), 3, 1
 
-    def __init__(self) -> None:
+    def __init__(self, independent: bool = False) -> None:
         rng = generator("joint oracle")
         ring = ((0, 1), (1, 3), (3, 2), (2, 0))  # neighbours on the grid: equal ones are likelier
 
@@ -137,7 +138,11 @@ class JointOracle:
             for x in itertools.product(range(self.V), repeat=length):
                 alike = sum(x[i] == x[j] for i, j in ring) if length == 4 else 0
                 weights[x] = math.exp(1.1 * alike + 0.6 * float(torch.randn((), generator=rng, dtype=torch.float64)))
-            return {x: weight / sum(weights.values()) for x, weight in weights.items()}
+            total = sum(weights.values())
+            share = lambda i, v: sum(weight for x, weight in weights.items() if x[i] == v) / total  # noqa: E731
+            if independent:
+                return {x: math.prod(share(i, v) for i, v in enumerate(x)) for x in weights}
+            return {x: weight / total for x, weight in weights.items()}
 
         self.tables = [[table(1)], [table(4) for _ in range(self.V)]]
         quantizer = Quantizer(self.V, 2, num_phi=1, phi_ratio=0.0).double().requires_grad_(False)
@@ -201,7 +206,7 @@ class JointOracle:
                 if i in fixed:
                     choices.append([(1.0, Record(fixed[i], 0.0, 0.0, 0.0, False))])
                 elif i in redraw:
-                    choices.append([(q, rule.keep(record)) for q, record in records(conditional[i], sr_steps, config.p_resample)])
+                    choices.append([(q, rule.keep(record, config)) for q, record in records(conditional[i], sr_steps, config.p_resample)])
                 else:
                     choices.append([(1.0, state[i]._replace(open=False))])
             for picked in itertools.product(*choices):
@@ -213,10 +218,10 @@ class JointOracle:
         law: dict[State, float] = defaultdict(float)
         for q, state in passed(None, set(free), seen):
             law[state] += q
-        for _ in range(refine_steps):
+        for n in range(refine_steps):
             after: dict[State, float] = defaultdict(float)
             for state, mass in law.items():
-                for share, redraw in rule.select(state, free, config):
+                for share, redraw in rule.select(state, free, config, 1 + refine_steps - n):
                     own = tuple(self.V if i in redraw else state[i].token for i in range(length))
                     for q, found in passed(state, redraw, own):
                         after[found] += mass * share * q
@@ -245,29 +250,63 @@ def _count(share: float, free: list[int]) -> int:
     return math.ceil(Fraction(str(share)) * len(free))
 
 
-def by_threshold(state: State, free: list[int], config):
+def surety(record: Record, config, rule: str) -> float:
+    """What a rule ranks a position by."""
+    name = config.confidence or {"lowest": "drawn"}.get(rule, "peak")
+    return {"peak": record.peak, "drawn": record.probability, "entropy": -record.entropy}[name]
+
+
+def undecided(state: State, free: list[int], passes_left: int) -> tuple[list[int], int]:
+    """Open positions, and how many of them must be committed: SDAR's table for what is left, the remainder first."""
+    left = [i for i in free if state[i].open]
+    return left, quotas(len(left), passes_left)[0]
+
+
+def quotas(length: int, passes: int) -> list[int]:
+    """How many of a block's tokens each pass commits (SDAR, arXiv 2510.06303): length // passes, the remainder one each to the first."""
+    return [length // passes + (i < length % passes) for i in range(passes)]
+
+
+def by_threshold(state: State, free: list[int], config, passes_left: int):
     yield 1.0, {i for i in free if state[i].probability < config.p_resample}
 
 
-def by_lowest(state: State, free: list[int], config):
-    yield 1.0, set(sorted(free, key=lambda i: state[i].probability)[: _count(config.resample_fraction, free)])
+def by_lowest(state: State, free: list[int], config, passes_left: int):
+    yield 1.0, set(sorted(free, key=lambda i: surety(state[i], config, "lowest"))[: _count(config.resample_fraction, free)])
 
 
-def by_random(state: State, free: list[int], config):
+def by_random(state: State, free: list[int], config, passes_left: int):
     choices = list(itertools.combinations(free, _count(config.resample_fraction, free)))
     yield from ((1 / len(choices), set(choice)) for choice in choices)
 
 
-def by_dynamic(state: State, free: list[int], config):
-    undecided = [i for i in free if state[i].open]
-    surest = max(undecided, key=lambda i: state[i].peak, default=None)
-    yield 1.0, {i for i in undecided if i != surest and not state[i].peak >= config.commit_above}
+def by_static(state: State, free: list[int], config, passes_left: int):
+    left, quota = undecided(state, free, passes_left)
+    yield 1.0, set(sorted(left, key=lambda i: -surety(state[i], config, "static"))[quota:])
 
 
-def by_entropy(state: State, free: list[int], config):
-    undecided = sorted((i for i in free if state[i].open), key=lambda i: -state[i].peak)
-    sizes = [n for n in range(len(undecided) + 1) if sum(state[i].entropy for i in undecided[:n]) <= config.entropy_bound]
-    yield 1.0, set(undecided[max(1, max(sizes)) :])
+def by_sequential(state: State, free: list[int], config, passes_left: int):
+    left, quota = undecided(state, free, passes_left)
+    yield 1.0, set(left[quota:])
+
+
+def by_shuffled(state: State, free: list[int], config, passes_left: int):
+    left, quota = undecided(state, free, passes_left)
+    choices = list(itertools.combinations(left, len(left) - quota))
+    yield from ((1 / len(choices), set(choice)) for choice in choices)
+
+
+def by_dynamic(state: State, free: list[int], config, passes_left: int):
+    left, quota = undecided(state, free, passes_left)
+    behind = sorted(left, key=lambda i: -surety(state[i], config, "dynamic"))[quota:]
+    yield 1.0, {i for i in behind if not surety(state[i], config, "dynamic") >= config.commit_above}
+
+
+def by_entropy(state: State, free: list[int], config, passes_left: int):
+    left, quota = undecided(state, free, passes_left)
+    left = sorted(left, key=lambda i: -surety(state[i], config, "entropy"))
+    sizes = [n for n in range(len(left) + 1) if sum(state[i].entropy for i in left[:n]) <= config.entropy_bound]
+    yield 1.0, set(left[max(quota, max(sizes)) :])
 
 
 class Rule(NamedTuple):
@@ -275,15 +314,36 @@ class Rule(NamedTuple):
     that states which it cannot tell apart are one."""
 
     select: Callable
-    keep: Callable[[Record], Record]
+    keep: Callable[[Record, object], Record]
+
+
+def ranked(rule: str, reads_open: bool, reads_entropy: bool = False) -> Callable[[Record, object], Record]:
+    """What a rule that ranks positions reads of a record, under the confidence of its settings."""
+
+    def keep(record: Record, config) -> Record:
+        name = config.confidence or {"lowest": "drawn"}.get(rule, "peak")
+        read = {"drawn": "probability"}.get(name, name)
+        values = {key: getattr(record, key) if key == read else 0.0 for key in ("probability", "peak", "entropy")}
+        values |= {"entropy": record.entropy} if reads_entropy else {}
+        return Record(record.token, **values, open=reads_open)
+
+    return keep
+
+
+def blind(reads_open: bool) -> Callable[[Record, object], Record]:
+    """What a rule reads that ranks nothing: which positions are open, if that."""
+    return lambda record, config: Record(record.token, 0.0, 0.0, 0.0, reads_open)
 
 
 RULES = {
-    "threshold": Rule(by_threshold, lambda r: Record(r.token, r.probability, 0.0, 0.0, False)),
-    "lowest": Rule(by_lowest, lambda r: Record(r.token, r.probability, 0.0, 0.0, False)),
-    "random": Rule(by_random, lambda r: Record(r.token, 0.0, 0.0, 0.0, False)),
-    "dynamic": Rule(by_dynamic, lambda r: Record(r.token, 0.0, r.peak, 0.0, True)),
-    "entropy": Rule(by_entropy, lambda r: Record(r.token, 0.0, r.peak, r.entropy, True)),
+    "threshold": Rule(by_threshold, lambda record, config: Record(record.token, record.probability, 0.0, 0.0, False)),
+    "lowest": Rule(by_lowest, ranked("lowest", False)),
+    "random": Rule(by_random, blind(False)),
+    "static": Rule(by_static, ranked("static", True)),
+    "sequential": Rule(by_sequential, blind(True)),
+    "shuffled": Rule(by_shuffled, blind(True)),
+    "dynamic": Rule(by_dynamic, ranked("dynamic", True)),
+    "entropy": Rule(by_entropy, ranked("entropy", True, reads_entropy=True)),
 }
 
 

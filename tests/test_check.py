@@ -131,6 +131,32 @@ FIRST = {
         },
         "select_mine: gives float64",
     ),
+    "confidence": (
+        sampling,
+        "confidence",
+        lambda d: d.tokens_Bl,
+        {
+            "sampler.name": "srdd",
+            "sampler.refine_steps": 1,
+            "sampler.select": "static",
+            "sampler.confidence": "mine",
+            "model.mask_prob": 0.5,
+        },
+        "confidence_mine: gives int64",
+    ),
+    "confidence of a batch": (
+        sampling,
+        "confidence",
+        lambda d: d.peak_Bl * torch.arange(len(d.peak_Bl)).double()[:, None].sub(0.5).sign(),
+        {
+            "sampler.name": "srdd",
+            "sampler.refine_steps": 1,
+            "sampler.select": "static",
+            "sampler.confidence": "mine",
+            "model.mask_prob": 0.5,
+        },
+        "confidence_mine: an image depends on its place in the batch",
+    ),
     "ramp": (
         guidance,
         "ramp",

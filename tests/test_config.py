@@ -320,6 +320,13 @@ IDLE = {
     "threshold of lowest": ({**MR, "select": "lowest"}, {"p_resample": 0.3, "commit_above": 0.5, "entropy_bound": 2.0}),
     "threshold of random": ({**MR, "select": "random"}, {"p_resample": 0.3, "commit_above": 0.5, "entropy_bound": 2.0}),
     "threshold of dynamic": ({**MR, "select": "dynamic"}, {"p_resample": 0.3, "resample_fraction": 0.2, "entropy_bound": 2.0}),
+    "confidence without MR": (SR, {"confidence": "peak"}),
+    "all bounds of shuffled": (
+        {**MR, "select": "shuffled"},
+        {"p_resample": 0.3, "resample_fraction": 0.2, "commit_above": 0.5, "entropy_bound": 2.0},
+    ),
+    "the rule's own confidence": ({**MR, "select": "static"}, {"confidence": "peak"}),
+    "the own confidence of lowest": ({**MR, "select": "lowest"}, {"confidence": "drawn"}),
     "threshold of entropy": ({**MR, "select": "entropy"}, {"p_resample": 0.3, "resample_fraction": 0.2, "commit_above": 0.5}),
 }
 LIVE = {
@@ -332,6 +339,8 @@ LIVE = {
     "bound of dynamic": ({**MR, "select": "dynamic"}, {"commit_above": 0.5}),
     "bound of entropy": ({**MR, "select": "entropy"}, {"entropy_bound": 2.0}),
     "rule": (MR, {"select": "lowest"}),
+    "confidence of static": ({**MR, "select": "static"}, {"confidence": "drawn"}),
+    "confidence of lowest": ({**MR, "select": "lowest"}, {"confidence": "peak"}),
     "scales of SR": (SR, {"refine_scales": (0,)}),
     "scales of MR": (MR, {"refine_scales": (0,)}),
     "steps": (MR, {"refine_steps": 2}),

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bench.config import canonical_sampler
 from srdd import corruption, guidance, sampling
-from srdd.config import SELECT_READS, SamplerConfig
+from srdd.config import SELECT_READS, SamplerConfig, sampler_misfit
 from srdd.corruption import corrupted
 from srdd.guidance import guidance_weights
 from srdd.lookup import BUILT_IN, PLACES, is_own, names_in
@@ -153,6 +153,41 @@ def test_a_rule_says_which_tokens(monkeypatch, make_model, make_ladder, case):
         )
 
 
+BROKEN_CONFIDENCES = {
+    "no tensor": (lambda drawn: 0.5, "gives float; must be floats of shape"),
+    "whole numbers": (lambda drawn: drawn.tokens_Bl, "gives int64"),
+    "one an image": (lambda drawn: drawn.peak_Bl.amax(-1), r"must be floats of shape \(2, 1\)"),
+    "logarithm of 0": (lambda drawn: (drawn.peak_Bl - drawn.peak_Bl).log(), "gives NaN or inf"),
+    "in place": (lambda drawn: drawn.peak_Bl.neg_(), "changes peak_Bl in place"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_CONFIDENCES)
+def test_a_confidence_ranks_every_position(monkeypatch, make_model, make_ladder, case):
+    """Catches a confidence that ranks images, or has no value, and a rule that then commits by the
+    order of NaN."""
+    function, words = BROKEN_CONFIDENCES[case]
+    add(monkeypatch, sampling, "confidence", function)
+    settings = {"select": "lowest", "confidence": "mine"}
+    config = SamplerConfig(name="srdd", refine_steps=1, **settings)
+    asked = make_model(mask_prob=0.5), make_ladder(SCHEDULE), torch.tensor([0, 1]), [0, 1], config
+    with pytest.raises(ValueError, match=f"^srdd/sampling.py: confidence_mine: .*{words}"):
+        generate(*asked)
+
+
+def test_a_confidence_of_ones_own_is_what_a_rule_ranks_by(monkeypatch, make_model, make_ladder):
+    """Catches a name that is looked up and not used: the peak under another name, and its
+    opposite."""
+    model, ladder, labels = make_model(mask_prob=0.5), make_ladder(SCHEDULE), torch.tensor([0, 1])
+    config = SamplerConfig(name="srdd", refine_steps=2, select="static")
+    plain, _ = generate(model, ladder, labels, [0, 1], config)
+    mine = config.model_copy(update={"confidence": "mine"})
+    for sign in (1, -1):
+        add(monkeypatch, sampling, "confidence", lambda drawn, sign=sign: sign * drawn.peak_Bl)
+        found, _ = generate(model, ladder, labels, [0, 1], mine)
+        assert torch.equal(found, plain) == (sign == 1)
+
+
 def sampler_of(change=lambda tokens, state: (tokens, state), calls=1):
     """A sampler of one's own: VAR's, which calls so many times a scale and may change what it
     returns."""
@@ -250,6 +285,7 @@ OTHER = {
     "commit_above": 0.6,
     "entropy_bound": 0.2,
     "select": "lowest",
+    "confidence": "drawn",
     "refine_scales": (0,),
 }
 
@@ -277,9 +313,10 @@ def test_nothing_is_idle_for_functions_of_ones_own(key):
     st.floats(0.1, 3.0),
     st.sampled_from([1.0, 2.0]),
     st.sampled_from(BUILT_IN["ramp"]),
+    st.sampled_from([None, *BUILT_IN["confidence"]]),
 )
 def test_what_is_called_idle_changes_no_bit(
-    make_model, make_ladder, name, mr, sr, select, scales, p, fraction, above, bound, w, ramp
+    make_model, make_ladder, name, mr, sr, select, scales, p, fraction, above, bound, w, ramp, by
 ):
     """Catches a setting that is called idle and is read: the images of the canonical settings are
     those of the settings."""
@@ -295,7 +332,9 @@ def test_what_is_called_idle_changes_no_bit(
         entropy_bound=bound,
         cfg_scale=w,
         cfg_ramp=ramp,
+        confidence=by,
     )
+    assume(sampler_misfit(config, make_model(mask_prob=0.5).config) is None)
     model, ladder, labels = make_model(mask_prob=0.5), make_ladder(SCHEDULE), torch.tensor([0, 1])
     found = [
         generate(model, ladder, labels, [3, 4], c)[0]
@@ -321,10 +360,10 @@ def test_a_rule_reads_what_the_table_says(name):
     spied, fixed = Spied(SamplerConfig()), torch.zeros(2, 4, dtype=torch.bool)
     numbers = torch.rand(2, 4, generator=generator("rule"))
     drawn = sampling.Drawn(
-        torch.zeros(2, 4, dtype=torch.long), numbers, numbers, numbers, ~fixed, fixed
+        torch.zeros(2, 4, dtype=torch.long), numbers, numbers, numbers, ~fixed, fixed, 2
     )
     getattr(sampling, f"select_{name}")(drawn, numbers, spied)
-    assert spied.read == {SELECT_READS[name]}
+    assert spied.read == {*SELECT_READS[name]}
 
 
 # ---------------------------------------------------------------- what a function may do

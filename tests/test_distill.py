@@ -1,6 +1,7 @@
 """Scale distillation: where a student starts, what it learns from, what is refused, and what its figure and table show."""
 
 import importlib
+import itertools
 import json
 import math
 import shutil
@@ -22,9 +23,9 @@ from bench.ranks import Ranks
 from bench.verb import Run, main
 from srdd.checkpoint import load_model
 from srdd.config import ModelConfig
-from srdd.distillation import distillation_loss, nearest_scales, student_weights, teacher_logits
+from srdd.distillation import continued, distillation_loss, nearest_scales, shared_logits, shared_scales, student_weights
 from srdd.model import ScaleTransformer
-from srdd.noise import generator
+from srdd.noise import ImageNoise, generator
 from srdd.sampling import generate
 from srdd.schedule import ScaleSchedule
 
@@ -61,11 +62,11 @@ def test_the_full_schedule_changes_nothing(make_model, make_ladder, changes):
 def test_nothing_to_learn_on_the_full_schedule(make_model, make_ladder):
     """Catches a KL between different things: classes, scales, own tokens or the class-free row of teacher and student."""
     teacher = make_model(history=0, mask_prob=0.5)
-    student = student_of(teacher)
-    tokens, inputs, labels = states(make_ladder(teacher.schedule))
+    student, ladder = student_of(teacher), make_ladder(teacher.schedule)
+    tokens, inputs, labels = states(ladder)
     labels[0] = teacher.config.null_label
     logits = student(inputs, labels)
-    kl = distillation_loss(logits, teacher_logits(teacher, teacher.schedule, inputs, labels))
+    kl = distillation_loss(logits, shared_logits(teacher.denoiser(), ladder, tokens, labels, 3))
     entropy = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens.flatten())
     sizes = []
     for loss in (kl, entropy):
@@ -123,35 +124,113 @@ def test_other_sizes_are_refused(make_model):
             student_weights(teacher, teacher.config.model_copy(update=changes))
 
 
-# ---------------------------------------------------------------- the logits of a teacher
+# ---------------------------------------------------------------- what a teacher knows of a student's tokens
 
 
-@pytest.mark.parametrize("sides", [(1, 2, 3), (1, 3), (2, 3), (3,)])
+class Toy:
+    """Images of 1-2-4 tokens that are enumerated, and their perfect teacher.
+
+    Codes of three sizes, one for each scale; phi does nothing. In a scale some tokens are free, by a chance that depends on
+    the first token; the others are fixed. So tokens of a scale are independent given the state, and the teacher's law is exact.
+    """
+
+    def __init__(self, make_ladder):
+        self.teacher = make_ladder(ScaleSchedule((1, 2, 4)), codebook_size=6, codebook_dim=1, phi_ratio=0.0)
+        with torch.no_grad():
+            self.teacher.quantizer.codebook_VC.copy_(torch.tensor([8.0, -8, 2, -2, 0.25, -0.25])[:, None])
+        rows, weights = [], []
+        for first, free in itertools.product(range(2), itertools.product(range(2), repeat=4)):
+            tokens = torch.tensor([first, *[2] * 4, *[4] * 16])
+            tokens[torch.tensor([1, 4, 5, 11])] += torch.tensor(free)
+            chances = (0.3, 0.6, 0.2, 0.7) if first else (0.8, 0.4, 0.5, 0.1)
+            rows.append(tokens)
+            weights.append((0.7, 0.3)[first] * math.prod(p if x else 1 - p for p, x in zip(chances, free)))
+        self.tokens_NL, self.weight_N = torch.stack(rows), torch.tensor(weights, dtype=torch.float64)
+        with torch.no_grad():
+            self.f_NChw = self.teacher.decode(self.tokens_NL)
+            assert torch.equal(self.teacher.encode(self.f_NChw)[0], self.tokens_NL), "an image has one row of tokens"
+            self.inputs_NLC = self.teacher.teacher_forced_inputs(self.tokens_NL)
+
+    def at(self, sides):
+        return self.teacher.quantizer.at(ScaleSchedule(sides))
+
+    def denoise(self, inputs_BlC, k, labels_B):
+        """The true chances of the tokens of scale k among the images whose state is nearest to what is read."""
+        where = self.teacher.schedule.slices[k]
+        apart_BN = torch.cdist(inputs_BlC.flatten(1), self.inputs_NLC[:, where].flatten(1))
+        same_BN = (apart_BN < apart_BN.amin(1, keepdim=True) + 1e-4).double() * self.weight_N
+        hits_NlV = torch.nn.functional.one_hot(self.tokens_NL[:, where], 6).double()
+        return torch.einsum("bn,nlv->blv", same_BN / same_BN.sum(1, keepdim=True), hits_NlV).log()
+
+
+def laws(ladder, tokens_BL, weight_B, target_BLV):
+    """What the least loss makes of a student: at each of its states the mean target, by (scale, tokens up to there)."""
+    found = {}
+    for where in ladder.schedule.slices:
+        before = [tuple(row) for row in tokens_BL[:, : where.start].tolist()]
+        for seen in set(before):
+            here = torch.tensor([row == seen for row in before]).double() * weight_B
+            found[where.start, seen] = torch.einsum("b,blv->lv", here / here.sum(), target_BLV[:, where])
+    return found
+
+
+def farthest(one, other):
+    """The largest total variation of a token between two sets of laws."""
+    assert one.keys() == other.keys()
+    return max((one[key] - other[key]).abs().sum(-1).max().item() / 2 for key in one)
+
+
+@pytest.mark.parametrize("sides", [(1, 2, 4), (1, 4), (2, 4), (4,)], ids=str)
 @torch.no_grad()
-def test_the_teacher_is_asked_at_the_students_state(make_model, make_ladder, sides):
-    """Catches a teacher that reads another scale, its own state or the scales that the student lacks: its logits are those of its whole
-    sequence with only the shared scales filled, whatever stands in the others."""
-    teacher = make_model(history=0)
-    schedule = ScaleSchedule(sides)
-    _, inputs, labels = states(make_ladder(schedule))
-    found = teacher_logits(teacher, schedule, inputs, labels)
-    whole = torch.full((len(labels), teacher.schedule.seq_len, teacher.config.codebook_dim), 9.0)
-    places = [teacher.schedule.slices[teacher.schedule.patch_nums.index(side)] for side in sides]
-    for where, piece in zip(places, schedule.slices):
-        whole[:, where] = inputs[:, piece]
-    logits = teacher(whole, labels)
-    torch.testing.assert_close(found, torch.cat([logits[:, where] for where in places], 1))
+def test_a_perfect_teacher_gives_a_perfect_student(make_ladder, sides):
+    """Catches a target that is another variable than the student's token, as the teacher's own token after an omitted scale is, and a
+    continuation that forgets the image, its class, or that one joint sample fills all later scales."""
+    toy, N = Toy(make_ladder), 20_000
+    ladder, V = toy.at(sides), 6
+    one_hot = lambda tokens: torch.nn.functional.one_hot(tokens, V).double()  # noqa: E731
+    real_NL = ladder.encode(toy.f_NChw)[0]
+    truth = laws(ladder, real_NL, toy.weight_N, one_hot(real_NL))
+
+    rows = torch.multinomial(toy.weight_N, N, replacement=True, generator=generator("toy"))
+    tokens_BL, labels_B, noise = real_NL[rows], torch.zeros(N, dtype=torch.int64), ImageNoise(range(N))
+    drawn_BL = continued(toy.denoise, toy.teacher, ladder, tokens_BL, labels_B, noise)
+    target_BLV, count = one_hot(drawn_BL), shared_scales(toy.teacher, ladder)
+    length = sum(ladder.schedule.lengths[:count])
+    assert torch.equal(drawn_BL[:, :length], tokens_BL[:, :length])
+    if count:
+        shared_BlV = shared_logits(toy.denoise, ladder, drawn_BL, labels_B, count)
+        target_BLV[:, :length] = shared_BlV.softmax(-1)
+    assert farthest(laws(ladder, drawn_BL, torch.ones(N).double(), target_BLV), truth) < 0.02
+
+    # the teacher asked at the student's states, at its own scales of the same sides: exact only where no scale is left out
+    asked = zip(sides, ladder.schedule.slices)
+    inputs_NLC, k_of = ladder.teacher_forced_inputs(real_NL), {side: k for k, side in enumerate((1, 2, 4))}
+    zeros = torch.zeros(len(real_NL), dtype=torch.int64)
+    own = [toy.denoise(inputs_NLC[:, piece], k_of[side], zeros).softmax(-1) for side, piece in asked]
+    wrong = farthest(laws(ladder, real_NL, toy.weight_N, torch.cat(own, 1)), truth)
+    assert wrong < 1e-5 if sides == (1, 2, 4) else wrong > 0.5
 
 
-def test_a_teacher_that_cannot_be_asked_is_refused(make_model, make_ladder):
-    """Catches logits of a teacher whose answer depends on scales that it is not shown, or that has no such scale."""
-    schedule = ScaleSchedule((1, 3))
-    _, inputs, labels = states(make_ladder(schedule))
-    for history in (None, 1):
-        with pytest.raises(ValueError, match=f"history {history}"):
-            teacher_logits(make_model(history=history), schedule, inputs, labels)
-    with pytest.raises(ValueError, match="no subset"):
-        teacher_logits(make_model(history=0, patch_nums=(1, 2, 3)), ScaleSchedule((1, 2)), inputs[:, :5], labels)
+def test_shared_scales_end_before_the_first_difference(make_ladder):
+    """Catches scales that are matched by side after one that is omitted, and states that differ since another phi follows."""
+    ladder = make_ladder(ScaleSchedule((1, 2, 3, 4, 5, 6, 8)))
+    count = lambda *sides: shared_scales(ladder, ladder.quantizer.at(ScaleSchedule(sides)))  # noqa: E731
+    assert [count(1, 2, 3, 4, 5, 6, 8), count(1, 3, 4, 5, 6, 8), count(2, 3, 8), count(8)] == [7, 1, 0, 0]
+    # 1/6 and 1/3 of the way are nearest to different phi: tokens of side 2 agree, the states after them do not
+    assert ladder.quantizer.phi_of(1, 7) != ladder.quantizer.phi_of(1, 4)
+    assert count(1, 2, 3, 8) == 2
+
+
+@pytest.mark.parametrize("history", [0, None])
+@torch.no_grad()
+def test_shared_logits_are_those_of_the_whole_sequence(make_model, make_ladder, history):
+    """Catches a teacher that is asked at another scale or state, or that forgets what it has seen."""
+    teacher = make_model(history=history)
+    whole, ladder = make_ladder(teacher.schedule), make_ladder(ScaleSchedule((1, 2, 3)))
+    tokens, inputs, labels = states(whole)
+    labels[0] = teacher.config.null_label
+    found = shared_logits(teacher.denoiser(), ladder, tokens, labels, 2)
+    torch.testing.assert_close(found, teacher(inputs, labels)[:, :5])
 
 
 def test_kl_in_closed_form():
@@ -219,14 +298,6 @@ def test_a_student_reads_the_teacher_of_its_own_seed(tmp_path):
 PLACE = "suites/distillation/variants"
 BAD = {
     "unknown arm": ("SDD real", {"distill.arm": "reel"}, {}, ["distill.arm", "'reel'", "'real'", "scratch"]),
-    "no subset": ("SDD logit", {}, {"model.patch_nums": [[1, 3, 4]]}, ["patch_nums [1, 3, 4]", "[1, 2, 4]", "logit"]),
-    "VAR asked for logits": ("SDD logit", {"distill.teacher": {"base": "var"}}, {}, ["history None", "Markov", "logit"]),
-    "history 1 asked for logits": (
-        "SDD logit",
-        {"distill.teacher": {"base": "var", "delta": {"model.history": 1}}},
-        {},
-        ["history 1", "Markov"],
-    ),
     "another tokenizer": (
         "SDD real",
         {"distill.teacher": {"base": "var", "delta": {"tokenizer.training.steps": 13}}},
@@ -269,6 +340,29 @@ BAD = {
         ["distill", "teacher.grid", "model.history", "use delta"],
     ),
     "teacher of no base": ("SDD real", {"distill.teacher": {"base": "vra"}}, {}, ["distill.teacher", "'vra'", "'var'"]),
+    "guided twice": (
+        "SDD sequence",
+        {"distill.guided": True},
+        {},
+        ["sampler.cfg_scale: 1.5", "is scored with cfg_scale 1.0", "distill.guided"],
+    ),
+    "cut off twice": (
+        "SDD sequence",
+        {
+            "distill.guided": True,
+            "sampler.cfg_scale": 1.0,
+            "sampler.top_p": 0.9,
+            "distill.teacher": {"base": "var", "delta": {"model.history": 0, "sampler.top_p": 0.8}},
+        },
+        {},
+        ["sampler.top_p: 0.9", "top_p 1.0", "drew them with 0.8"],
+    ),
+    "guided and real": (
+        "SDD real",
+        {"distill.guided": True},
+        {},
+        ["distill.guided: True", "'real'", "'sequence'"],
+    ),
     "no pictures": ("SDD sequence", {"distill.num_samples": 0}, {}, ["distill.num_samples", "0"]),
 }
 
@@ -371,7 +465,7 @@ def test_sequence_tokens_come_from_the_teacher(made, tmp_path):
     seeds = sample_seeds(0, 40)
     assert not set(seeds) & set(range(10**6)) and seeds != sample_seeds(1, 40)
     sampler = trainer.about.teacher.sampler
-    assert sampler.cfg_scale == 1.5
+    assert sampler.cfg_scale == 1.0, "the student is guided when it is scored, its teacher must not be too"
     for i in (0, 17, 39):  # one by one: a picture depends on its seed, not on its batch
         _, f_hat = generate(teacher, ladder.quantizer.at(teacher.schedule), torch.from_numpy(labels[[i]]), [seeds[i]], sampler)
         assert ladder.encode(f_hat)[0][0].tolist() == tokens[i].tolist()

@@ -323,8 +323,8 @@ def test_calls_that_depend_on_what_is_drawn_are_a_mean(own, make_model, make_lad
 def test_counted_calls_of_the_samplers_here_are_those_of_their_settings(
     make_model, make_ladder, batch, passes, scales, w, history
 ):
-    """Catches a count that differs with the batch, and published costs that change: calls are
-    refine_steps + 1 at refined scales."""
+    """Catches a count that differs with the batch where no call may be left out, and a dry run that
+    is not the most: calls are refine_steps + 1 at refined scales."""
     config = SamplerConfig(name="srdd", refine_steps=passes, refine_scales=scales, cfg_scale=w)
     model, calls = make_model(mask_prob=0.5, history=history), Calls()
     for first in (0, batch):
@@ -336,8 +336,12 @@ def test_counted_calls_of_the_samplers_here_are_those_of_their_settings(
             config,
             calls=calls,
         )
-    assert [calls.rows[k] / calls.images for k in range(3)] == [config.passes(k) for k in range(3)]
-    assert dry_run(model.config, config).per_image(3) == calls.per_image(3)
+    most = dry_run(model.config, config)
+    assert list(most.per_image(3)) == [config.passes(k, n) for k, n in enumerate((1, 4, 9))]
+    if history == 0:  # an early exit makes fewer
+        assert all(a <= b for a, b in zip(calls.per_image(3), most.per_image(3)))
+        return
+    assert most.per_image(3) == calls.per_image(3)
     assert sampling_bytes(model.config, config, batch, 4, calls) == sampling_bytes(
         model.config, config, batch
     )

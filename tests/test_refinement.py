@@ -1,6 +1,7 @@
 """Refinement inside a scale: exact laws of SR and of every MR rule, reductions, masks in model, loss and cost."""
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,13 +19,14 @@ from oracle import (
     PooledNoise,
     Record,
     chi_square,
+    quotas,
     records,
     reference_distribution,
     total_variation,
 )
 from srdd import model as model_module
 from srdd import sampling
-from srdd.config import ModelConfig, SamplerConfig
+from srdd.config import COMMITTING, CONFIDENCES, COUNTED, SELECT_READS, ModelConfig, SamplerConfig, sampler_misfit
 from srdd.corruption import mask_within_scales
 from srdd.cost import sampling_cost
 from srdd.guidance import guidance_weights, guide
@@ -34,6 +36,7 @@ from srdd.model import ScaleTransformer
 from srdd.noise import ImageNoise, generator
 from srdd.sampling import Drawn, Known, distribution, generate, sample_srdd, sample_var
 from srdd.schedule import ScaleSchedule
+from srdd.watch import Calls
 
 N = 20_000
 SELECTS = names_in(Path(sampling.__file__), "select")
@@ -59,18 +62,33 @@ def oracle():
 # what samples must be distributed as, and how far that is from the truth: settings -> total variation to the joint.
 # - One pass draws every token from its marginal, as VAR does: what tokens know of one another inside a scale is lost.
 # - SR gives unlikely tokens less than their share, so it moves away from the truth even where tokens are independent.
-# - Rules that look at the token that was drawn (threshold, lowest) keep what came out likely: they sharpen. Threshold ends
-#   further from the truth than one pass; lowest gains more from conditioning than it loses by keeping.
-# - Rules that do not look at it (random, dynamic, entropy) err only by drawing several tokens of one pass independently.
+# - Rules that look at the token that was drawn (threshold, and by confidence `drawn` all that rank) keep what came out likely: they
+#   sharpen. Threshold ends further from the truth than one pass; lowest and static gain a little more from conditioning than they lose.
+# - Rules that do not look at it err only by drawing several tokens of one pass independently. Those with a quota are exact as soon
+#   as each pass commits one token.
 LAWS = {
     "one pass": (srdd(), 0.396021),
     "sr": (srdd(sr_steps=2, p_resample=0.3), 0.510610),
     "sr, 8 steps": (srdd(sr_steps=8, p_resample=0.3), 0.531560),
     "threshold": (srdd(refine_steps=2, select="threshold", p_resample=0.4), 0.550277),
     "lowest": (srdd(refine_steps=2, select="lowest", resample_fraction=0.5), 0.298547),
+    "lowest by peak": (srdd(refine_steps=2, select="lowest", resample_fraction=0.5, confidence="peak"), 0.161087),
+    "static": (srdd(refine_steps=1, select="static"), 0.204743),
+    "static, 3 passes": (srdd(refine_steps=2, select="static"), 0.146414),
+    "static by drawn": (srdd(refine_steps=2, select="static", confidence="drawn"), 0.378941),
+    "static by drawn, 4 passes": (srdd(refine_steps=3, select="static", confidence="drawn"), 0.411352),
+    "sequential": (srdd(refine_steps=1, select="sequential"), 0.259198),
+    "sequential, 3 passes": (srdd(refine_steps=2, select="sequential"), 0.204601),
+    "sequential, 4 passes": (srdd(refine_steps=3, select="sequential"), 0.0),
+    "shuffled": (srdd(refine_steps=1, select="shuffled"), 0.174064),
+    "shuffled, 3 passes": (srdd(refine_steps=2, select="shuffled"), 0.094668),
+    "shuffled, 4 passes": (srdd(refine_steps=3, select="shuffled"), 0.0),
+    "shuffled, 6 passes": (srdd(refine_steps=5, select="shuffled"), 0.0),
     "random": (srdd(refine_steps=2, select="random", resample_fraction=0.5), 0.136653),
-    "dynamic": (srdd(refine_steps=2, select="dynamic", commit_above=0.5), 0.230895),
-    "entropy": (srdd(refine_steps=2, select="entropy", entropy_bound=2.0), 0.156363),
+    "dynamic": (srdd(refine_steps=2, select="dynamic", commit_above=0.5), 0.185891),
+    "dynamic by drawn": (srdd(refine_steps=2, select="dynamic", commit_above=0.5, confidence="drawn"), 0.380878),
+    "entropy": (srdd(refine_steps=2, select="entropy", entropy_bound=2.0), 0.196697),
+    "entropy by drawn": (srdd(refine_steps=2, select="entropy", entropy_bound=2.0, confidence="drawn"), 0.372259),
     "threshold and sr": (srdd(refine_steps=1, sr_steps=1, p_resample=0.4), 0.641567),
     "first scale alone": (srdd(refine_steps=2, select="lowest", refine_scales=(0,)), 0.396021),
 }
@@ -96,7 +114,7 @@ def test_sampler_has_the_exact_law(oracle, name):
     law, counts = oracle.law(config), counts_of(oracle, name, config)
     assert sum(law) == pytest.approx(1.0, abs=1e-12)
     assert chi_square(counts, law) > FALSE_ALARM
-    assert chi_square(counts, oracle.joint()) < FALSE_ALARM, "the test must be able to fail"
+    assert distance == 0 or chi_square(counts, oracle.joint()) < FALSE_ALARM, "the test must be able to fail"
     for other, (elsewhere, _) in LAWS.items():
         if total_variation(law, oracle.law(elsewhere)) > 0.05:
             assert chi_square(counts, oracle.law(elsewhere)) < FALSE_ALARM, f"the law of {other!r} must not fit as well"
@@ -114,8 +132,37 @@ def test_exact_law_around_known_tokens(oracle, name):
 
 
 def test_every_rule_has_a_law():
-    """Catches a selection rule without a definition in the oracle: add its set of choices to RULES and a line to LAWS."""
-    assert set(SELECTS) == set(RULES) == {config.select for config, _ in LAWS.values() if config.refine_steps}
+    """Catches a selection rule without a definition in the oracle: add its set of choices to RULES and a line to LAWS; and a rule that
+    can rank by the drawn token and whose bias nobody has pinned."""
+    refined = [config for config, _ in LAWS.values() if config.refine_steps]
+    assert set(SELECTS) == set(RULES) == {config.select for config in refined}
+    by_drawn = {config.select for config in refined if (config.confidence or CONFIDENCES.get(config.select)) == "drawn"}
+    assert by_drawn == set(CONFIDENCES) == {name for name, read in SELECT_READS.items() if "confidence" in read}
+
+
+@pytest.mark.parametrize("name", SELECTS)
+def test_what_looks_at_the_drawn_token_is_biased_even_where_tokens_are_independent(name):
+    """Catches a rule said to be blind to what was drawn that is not: where tokens say nothing of one another it leaves their product
+    alone at every number of passes. Ranked by the drawn token, or cut at its probability, the product is bent."""
+    oracle = JointOracle(independent=True)
+    for passes in (1, 2, 3, 4, 5):
+        settings = {"refine_steps": passes - 1, "select": name, "p_resample": 0.4, "commit_above": 0.5, "entropy_bound": 2.0}
+        distance = lambda **more: total_variation(oracle.law(srdd(**settings, **more)), oracle.joint())  # noqa: B023, E731
+        blind = {"peak": distance(confidence="peak")} if name in CONFIDENCES else {} if name == "threshold" else {"rule": distance()}
+        blind |= {"entropy": distance(confidence="entropy")} if name in ("static", "lowest", "entropy") else {}
+        assert all(value < 1e-12 for value in blind.values()), (passes, blind)
+        if name == "threshold" or name in CONFIDENCES:
+            bent = distance(confidence="drawn") if name in CONFIDENCES else distance()
+            assert (bent > 0.05) == (passes > 1), passes
+
+
+@pytest.mark.parametrize("select, confidence", [("shuffled", None), ("static", "peak"), ("static", "drawn")])
+def test_the_sampler_has_the_law_of_independent_tokens(select, confidence):
+    """Catches a sampler that ranks by the drawn token under another name: 20 000 samples of independent tokens, not the oracle alone."""
+    oracle, config = JointOracle(independent=True), srdd(refine_steps=2, select=select, confidence=confidence)
+    counts = counts_of(oracle, f"independent {select} {confidence}", config)
+    assert chi_square(counts, oracle.law(config)) > FALSE_ALARM
+    assert (chi_square(counts, oracle.joint()) > FALSE_ALARM) == (confidence != "drawn")
 
 
 def test_sr_by_its_closed_form():
@@ -160,13 +207,16 @@ def test_one_pass_is_the_product_of_marginals(oracle):
     assert total_variation(expected, oracle.joint()) > 0.3
 
 
-@pytest.mark.parametrize("settings", [{"select": "dynamic", "commit_above": 0.999}, {"select": "entropy", "entropy_bound": 1e-9}])
+@pytest.mark.parametrize("settings", [
+    {"select": "dynamic", "commit_above": 0.999}, {"select": "entropy", "entropy_bound": 1e-9}, {"select": "static"},
+    {"select": "static", "confidence": "entropy"}, {"select": "sequential"}, {"select": "shuffled"},
+])  # fmt: skip
 def test_committing_one_token_a_pass_is_exact(oracle, settings):
     """Catches a committed token that moves again, or a commitment that depends on what was drawn: one token a pass, in an order
     that looks at confidences alone, is the chain rule, and gives the true joint."""
     config = srdd(refine_steps=3, **settings)
     assert total_variation(oracle.law(config), oracle.joint()) < 1e-12
-    counts = counts_of(oracle, f"one by one {settings['select']}", config)
+    counts = counts_of(oracle, f"one by one {settings}", config)
     assert chi_square(counts, oracle.joint()) > FALSE_ALARM > chi_square(counts, oracle.law(srdd()))
 
 
@@ -181,8 +231,9 @@ def test_srdd_without_steps_is_var(make_model, make_ladder, history, mask_prob, 
     model, ladder = make_model(history=history, mask_prob=mask_prob), make_ladder(ScaleSchedule((1, 2, 3)))
     labels = torch.arange(8) % 3
     plain = generate(model, ladder, labels, range(8), SamplerConfig(**cuts))
-    for more in ({}, {"refine_steps": 2, "sr_steps": 1, "refine_scales": ()}):
-        if mask_prob or not more:
+    never = {"refine_steps": 2, "sr_steps": 1, "refine_scales": ()}
+    for more in ({}, *({"select": name} for name in SELECTS), *({**never, "select": name} for name in SELECTS)):
+        if mask_prob or "refine_steps" not in more:
             ours = generate(model, ladder, labels, range(8), srdd(**cuts, **more))
             assert all(torch.equal(a, b) for a, b in zip(plain, ours)), more
     if mask_prob:
@@ -315,8 +366,11 @@ def scales_as_drawn(draw):
     floats = lambda values: torch.tensor(rows(values), dtype=torch.float64)  # noqa: E731
     fixed_Bl = torch.tensor(rows(st.booleans()))
     tokens_Bl, open_Bl = torch.tensor(rows(st.integers(0, 6))), torch.tensor(rows(st.booleans())) & ~fixed_Bl
-    drawn = Drawn(tokens_Bl, floats(levels), floats(levels), floats(st.sampled_from([0.0, 0.2, 0.7, 1.9])), open_Bl, fixed_Bl)
-    return drawn, floats(levels) * 0.999
+    entropy_Bl = floats(st.sampled_from([0.0, 0.2, 0.7, 1.9]))
+    drawn = Drawn(tokens_Bl, floats(levels), floats(levels), entropy_Bl, open_Bl, fixed_Bl, draw(st.integers(1, 10)))
+    # numbers of a stream are never equal
+    uniform_Bl = torch.tensor([draw(st.permutations(range(length))) for _ in range(B)], dtype=torch.float64) / length
+    return drawn, uniform_Bl
 
 
 # half of the time a number that confidences take too: bounds are met exactly
@@ -324,7 +378,13 @@ hundredths = st.sampled_from([0.1, 0.25, 0.5, 0.75, 0.9]) | st.integers(1, 99).m
 
 
 def row_of(drawn, i):
-    return Drawn(*(getattr(drawn, name)[i : i + 1] for name in drawn.__dataclass_fields__))
+    return replace(drawn, **{name: tensor[i : i + 1] for name, tensor in drawn.tensors().items()})
+
+
+def ranks(name):
+    """Every legal confidence of a rule."""
+    legal = [None, *(["peak", "drawn", "entropy"] if name in CONFIDENCES else [])]
+    return st.sampled_from([kind for kind in legal if (name, kind) != ("dynamic", "entropy")])
 
 
 @pytest.mark.parametrize("name", SELECTS)
@@ -341,17 +401,18 @@ def test_rules_in_general(name, case, value):
 
 
 @pytest.mark.parametrize("name", SELECTS)
-@given(case=scales_as_drawn(), value=hundredths)
-def test_rules_by_their_definition(name, case, value):
+@given(case=scales_as_drawn(), value=hundredths, data=st.data())
+def test_rules_by_their_definition(name, case, value, data):
     """Catches a wrong bound, a wrong order, a tie that goes astray: row by row against the plain rules of the oracle."""
     drawn, uniform_Bl = case
-    config = srdd(p_resample=value, resample_fraction=value, commit_above=value, entropy_bound=3 * value)
+    confidence = data.draw(ranks(name))
+    config = srdd(p_resample=value, resample_fraction=value, commit_above=value, entropy_bound=3 * value, confidence=confidence)
     redraw_Bl = select(name)(drawn, uniform_Bl, config)
     columns = (drawn.tokens_Bl, drawn.probability_Bl, drawn.peak_Bl, drawn.entropy_Bl, drawn.open_Bl)
     for i, found in enumerate(redraw_Bl.tolist()):
         state = tuple(Record(*values) for values in zip(*(column[i].tolist() for column in columns)))
         free = (~drawn.fixed_Bl[i]).nonzero().flatten().tolist()
-        legal = [chosen for _, chosen in RULES[name].select(state, free, config)]
+        legal = [chosen for _, chosen in RULES[name].select(state, free, config, drawn.passes_left)]
         assert {j for j, redraw in enumerate(found) if redraw} in legal
 
 
@@ -361,7 +422,7 @@ def test_redrawn_counts_are_exact(name):
     (float32 makes 16 of 0.15 x 100)."""
     fixed_Bl = torch.arange(256) >= torch.arange(257)[:, None]  # row n has n free tokens
     score_Bl = torch.rand(257, 256, generator=generator("score"), dtype=torch.float64)
-    drawn = Drawn(score_Bl.long(), score_Bl, score_Bl, score_Bl, ~fixed_Bl, fixed_Bl)
+    drawn = Drawn(score_Bl.long(), score_Bl, score_Bl, score_Bl, ~fixed_Bl, fixed_Bl, 1)
     for share in (*range(1, 100, 7), 15, 30, 54, 60, 100):
         redraw_Bl = select(name)(drawn, score_Bl, srdd(resample_fraction=share / 100))
         assert redraw_Bl.sum(1).tolist() == [math.ceil(Fraction(share, 100) * n) for n in range(257)], share
@@ -380,30 +441,123 @@ def test_rules_are_monotone(name, setting, more, case, a, b):
     assert not (few_Bl & ~many_Bl).any()
 
 
-@pytest.mark.parametrize("name", ["dynamic", "entropy"])
+@pytest.mark.parametrize("name", COMMITTING)
 @given(case=scales_as_drawn(), value=hundredths)
-def test_committing_rules_always_go_on(name, case, value):
-    """Catches a rule that never ends, or reopens: every call commits an open token of each row that has one, so that as many passes
-    as tokens always commit all."""
+def test_committing_rules_always_end(name, case, value):
+    """Catches a rule that never ends, or reopens what is committed: every call commits the quota or more of each row, so that T passes
+    always commit all, however few."""
     drawn, uniform_Bl = case
     config = srdd(commit_above=value, entropy_bound=value / 10)
-    for _ in range(drawn.tokens_Bl.shape[1]):
-        redraw_Bl = select(name)(drawn, uniform_Bl, config)
+    for passes_left in range(drawn.passes_left, 0, -1):
+        assert drawn.passes_left == passes_left
+        redraw_Bl, open_B = select(name)(drawn, uniform_Bl, config), drawn.open_Bl.sum(1)
         assert not (redraw_Bl & ~drawn.open_Bl).any()
-        assert torch.equal((drawn.open_Bl & ~redraw_Bl).any(1), drawn.open_Bl.any(1))
+        committed_B = (drawn.open_Bl & ~redraw_Bl).sum(1)
+        assert all(n >= quotas(int(free), passes_left)[0] for n, free in zip(committed_B.tolist(), open_B.tolist()))
         drawn = drawn.where(redraw_Bl, drawn)
     assert not drawn.open_Bl.any()
 
 
+@pytest.mark.parametrize("name", ["static", "sequential", "shuffled"])
+def test_quota_is_the_published_table(name):
+    """Catches a quota that rounds otherwise, reopens, or leaves tokens over: SDAR's table for every l and T up to 20."""
+    for length in range(1, 21):
+        score_Bl = torch.rand(1, length, generator=generator("quota", length), dtype=torch.float64)
+        for passes in range(1, 21):
+            open_Bl = torch.ones(1, length, dtype=torch.bool)
+            drawn = Drawn(open_Bl.long(), score_Bl, score_Bl, score_Bl, open_Bl, ~open_Bl, passes)
+            committed = []
+            for _ in range(passes):
+                redraw_Bl = select(name)(drawn, score_Bl, srdd())
+                assert not (redraw_Bl & ~drawn.open_Bl).any()
+                committed.append(int(drawn.open_Bl.sum() - redraw_Bl.sum()))
+                drawn = drawn.passed(redraw_Bl)
+            assert committed == quotas(length, passes) and sum(committed) == length
+
+
 def test_redrawn_tokens_bring_their_records():
     """Catches a refinement that judges new tokens by the probability, peak or entropy of the old ones, or touches what is kept."""
-    old = Drawn(*(torch.full((1, 3), float(i)) for i in range(4)), torch.tensor([[True, True, False]]), torch.zeros(1, 3).bool())
-    new = Drawn(*(torch.full((1, 3), 10.0 + i) for i in range(4)), torch.ones(1, 3).bool(), torch.zeros(1, 3).bool())
+    old = Drawn(*(torch.full((1, 3), float(i)) for i in range(4)), torch.tensor([[True, True, False]]), torch.zeros(1, 3).bool(), 3)
+    new = Drawn(*(torch.full((1, 3), 10.0 + i) for i in range(4)), torch.ones(1, 3).bool(), torch.zeros(1, 3).bool(), 9)
     redraw_Bl = torch.tensor([[True, False, False]])
     found = old.where(redraw_Bl, new)
     for i, name in enumerate(("tokens_Bl", "probability_Bl", "peak_Bl", "entropy_Bl")):
         assert getattr(found, name).tolist() == [[10.0 + i, float(i), float(i)]]
     assert torch.equal(found.open_Bl, redraw_Bl) and torch.equal(found.fixed_Bl, old.fixed_Bl)
+    assert found.passes_left == 2
+
+
+# ---------------------------------------------------------------- early exit
+
+
+# each leaves out calls for some batches of the tiny model and makes them for others
+EXITS = {
+    "threshold": {"p_resample": 0.1},
+    "dynamic": {"commit_above": 0.3},
+    "entropy": {"entropy_bound": 5.0},
+}
+
+
+def calls_of(model, ladder, config, rows, known=None, **more):
+    """Tokens of some images, and how often each scale was asked for."""
+    calls, labels_B = Calls(), torch.tensor(rows) % 3
+    tokens_BL, _ = generate(model, ladder, labels_B, rows, config, known, calls, **more)
+    return tokens_BL, calls.calls
+
+
+@pytest.mark.parametrize("sr_steps", [0, 1])
+@pytest.mark.parametrize("name", SELECTS)
+def test_an_exit_changes_no_image(make_model, make_ladder, name, sr_steps):
+    """Catches random numbers of a call that was left out which later scales then draw, so that an image depends on its batch; and an
+    exit that never happens."""
+    model, ladder = make_model(history=0, mask_prob=0.5), make_ladder(ScaleSchedule((1, 2, 3)))
+    config = srdd(select=name, refine_steps=4, sr_steps=sr_steps, **EXITS.get(name, {}))
+    whole, _ = calls_of(model, ladder, config, [*range(64)])
+    every, most = calls_of(model, ladder, config, [*range(64)], early_exit=False)
+    assert torch.equal(whole, every) and most == {k: config.passes(k, l) for k, l in enumerate((1, 4, 9))}
+    alone = [calls_of(model, ladder, config, [i]) for i in range(64)]
+    assert torch.equal(torch.cat([tokens for tokens, _ in alone]), whole)
+    assert all(n <= most[k] for _, calls in alone for k, n in calls.items())
+    kinds = {tuple(calls.items()) for _, calls in alone}
+    assert (len(kinds) > 1) == (name not in COUNTED), "images must exit at other passes, or the test shows nothing"
+
+
+@pytest.mark.parametrize("history", [None, 1])
+def test_no_exit_where_later_scales_read_this_one(make_model, make_ladder, history):
+    """Catches a call that is left out although it would have changed the keys that later scales read: images would depend on their batch.
+    A quota still needs no more passes than tokens, whatever is drawn."""
+    model, ladder = make_model(history=history, mask_prob=0.5), make_ladder(ScaleSchedule((1, 2, 3)))
+    for name in SELECTS:
+        config = srdd(select=name, refine_steps=4, **EXITS.get(name, {}))
+        whole, most = calls_of(model, ladder, config, [*range(16)])
+        assert most == ({0: 1, 1: 4, 2: 5} if name in COMMITTING else dict.fromkeys(range(3), 5))
+        alone = [calls_of(model, ladder, config, [i]) for i in range(16)]
+        assert torch.equal(torch.cat([tokens for tokens, _ in alone]), whole) and all(calls == most for _, calls in alone)
+
+
+@pytest.mark.parametrize("name", SELECTS)
+def test_a_scale_that_is_known_is_asked_once(make_model, make_ladder, name):
+    """Catches calls for scales of which every token is given, and known tokens among those that a quota counts."""
+    model, ladder = make_model(history=0, mask_prob=0.5), make_ladder(ScaleSchedule((1, 2, 3)))
+    known_BL = torch.arange(14).expand(2, 14) < 5  # scales 0 and 1
+    known = Known(torch.zeros(2, 14, dtype=torch.long), known_BL)
+    _, calls = calls_of(model, ladder, srdd(select=name, refine_steps=2, p_resample=0.9), [0, 1], known)
+    assert calls == {0: 1, 1: 1, 2: 3}
+
+
+def test_cost_shows_the_calls_that_were_made(make_model, make_ladder):
+    """Catches the most calls reported of images that took fewer; tokens a forward pass counts those that were made."""
+    model, ladder = make_model(history=0, mask_prob=0.5), make_ladder(ScaleSchedule((1, 2, 3)))
+    config, calls = srdd(select="dynamic", refine_steps=4, cfg_scale=2.0, **EXITS["dynamic"]), Calls()
+    for i in range(16):
+        generate(model, ladder, torch.tensor([i % 3]), [i], config, calls=calls)
+    most, used = sampling_cost(model.config, config), sampling_cost(model.config, config, calls)
+    assert most.passes == (1, 4, 5) and most.tokens_per_forward == 14 / 10 and most.nfe == 1 + 2 * 9
+    assert used.passes == pytest.approx([calls.calls[k] / 16 for k in range(3)]) and used.passes[0] == 1
+    assert used.nfe == pytest.approx(1 + 2 * sum(used.passes[1:])) and used.nfe < most.nfe and used.flops < most.flops
+    assert used.tokens_per_forward == pytest.approx(14 * 16 / sum(calls.calls.values()))
+    one_by_one = sampling_cost(model.config, srdd(select="sequential", refine_steps=8))
+    assert (one_by_one.passes, one_by_one.tokens_per_forward) == ((1, 4, 9), 1.0)
 
 
 # ---------------------------------------------------------------- the distribution of one draw
@@ -624,14 +778,27 @@ def test_cost_is_what_the_network_is_asked_for(make_model, make_ladder, monkeypa
         return plain(self, inputs_BlC, *rest)
 
     monkeypatch.setattr(model_module.Denoiser, "hidden", counted)
-    model, sampler = make_model(history=history, mask_prob=0.5), srdd(**settings)
-    generate(model, make_ladder(ScaleSchedule((1, 2, 3))), torch.tensor([1]), [0], sampler)
+    model, sampler, seen = make_model(history=history, mask_prob=0.5), srdd(**settings), Calls()
+    generate(model, make_ladder(ScaleSchedule((1, 2, 3))), torch.tensor([1]), [0], sampler, calls=seen)
     measured = sum(b for b, _ in calls), sum(b * length for b, length in calls)
-    cost = sampling_cost(model.config, sampler)
+    cost = sampling_cost(model.config, sampler, seen)
     assert (cost.nfe, cost.token_evals) == measured
 
 
 # ---------------------------------------------------------------- what is refused
+
+
+def test_a_confidence_that_no_rule_reads_is_refused(model_config):
+    """Catches a setting that is silently without effect: a grid of two confidences that is one sampler twice."""
+    model = model_config(mask_prob=0.5)
+    misfit = lambda **settings: sampler_misfit(srdd(refine_steps=1, **settings), model)  # noqa: E731
+    for name in SELECTS:
+        for confidence in ("peak", "drawn"):
+            problem = misfit(select=name, confidence=confidence)
+            assert (problem is None) == (name in CONFIDENCES), (name, problem)
+            assert problem is None or all(word in problem for word in (f"confidence '{confidence}'", name, "null", *CONFIDENCES))
+    assert "commit_above" in misfit(select="dynamic", confidence="entropy") and misfit(select="static", confidence="entropy") is None
+    assert misfit(select="mine", confidence="peak") is None, "a rule of one's own may read it"
 
 
 def test_generate_refuses_refinement_that_does_not_fit(make_model, make_ladder):
@@ -642,6 +809,8 @@ def test_generate_refuses_refinement_that_does_not_fit(make_model, make_ladder):
     model = make_model(mask_prob=0.5)
     with pytest.raises(ValueError, match=r"'treshold'; did you mean 'threshold'"):
         generate(model, ladder, labels, [0, 1], srdd(refine_steps=2, select="treshold"))
+    with pytest.raises(ValueError, match=r"'peek'; did you mean 'peak'"):
+        generate(model, ladder, labels, [0, 1], srdd(refine_steps=2, select="static", confidence="peek"))
     with pytest.raises(ValueError, match=r"refine_scales \[1, 3\].* 0 to 2"):
         generate(model, ladder, labels, [0, 1], srdd(refine_steps=2, refine_scales=(1, 3)))
     for shape in ((2, 15), (1, 14), (2, 9)):
