@@ -285,16 +285,33 @@ def judge_nearer(results: Results, suite: str, one: dict[str, Any]) -> tuple[str
     return decided(found, True, reason)
 
 
-def edges(results: Results, suite: str, group: str, best: str) -> str:
-    """Settings of a tuned variant that lie at the edge of what its group tried, where the best may lie beyond; empty where none do."""
+SHORT = {"cfg_scale": "w", "cfg_ramp": "ramp", "top_p": "top-p", "top_k": "top-k"}
+
+
+def varied(results: Results, suite: str, group: str) -> dict[str, list[Any]]:
+    """Settings of the sampler in which the variants of a group differ: the different values of each."""
     members = [results.sampler(name, suite) for name in results.groups(suite)[group]]
+    found = {key: list({json.dumps(one[key]): one[key] for one in members}.values()) for key in members[0]}
+    return {key: values for key, values in found.items() if len(values) > 1}
+
+
+def tuned_to(results: Results, suite: str, group: str, best: str) -> str:
+    """What a group was tuned to, in the settings that it tried, such as w 1.5, ramp linear."""
+    mine = results.sampler(best, suite)
+    words = [(SHORT.get(key, key), mine[key]) for key in varied(results, suite, group)]
+    return ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in words) or "-"
+
+
+def edges(results: Results, suite: str, group: str, best: str) -> str:
+    """Settings of a tuned variant at the edge of what its group tried, where the best may lie beyond; empty
+    where none are."""
     mine, found = results.sampler(best, suite), []
-    for key, value in mine.items():
-        tried = sorted({one[key] for one in members if isinstance(one[key], (int, float))})
+    for key, values in varied(results, suite, group).items():
+        tried = sorted(value for value in values if isinstance(value, (int, float)))
         # nothing lies beyond a legal limit
         legal = {"cfg_scale": 0.0, "top_p": 1.0}.get(key)
-        if len(tried) > 1 and value in (tried[0], tried[-1]) and value != legal:
-            found.append(f"{'w' if key == 'cfg_scale' else key} = {value:g} of {tried[0]:g} to {tried[-1]:g}")
+        if len(tried) > 1 and mine[key] in (tried[0], tried[-1]) and mine[key] != legal:
+            found.append(f"{SHORT.get(key, key)} = {mine[key]:g} of {tried[0]:g} to {tried[-1]:g}")
     return f"at the edge of what was tried ({', '.join(found)})" if found else ""
 
 

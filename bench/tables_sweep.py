@@ -19,6 +19,7 @@ from .analysis import (
     reference_words,
     rst,
     seeds_words,
+    tuned_to,
 )
 from .cells import Cell, frame, number, spread
 
@@ -33,18 +34,26 @@ def edge_words(results: Results, suite: str) -> str:
     return f"{'; '.join(found)}: the best may lie beyond." if found else ""
 
 
+def _unguided(results: Results, suite: str, variant: str, best: str) -> bool:
+    """Whether a variant is the best one of its group without guidance, all else equal."""
+    mine, other = (
+        {key: value for key, value in results.sampler(name, suite).items() if key != "cfg_ramp"}
+        for name in (variant, best)
+    )
+    return mine == {**other, "cfg_scale": 1.0}
+
+
 def table_guidance(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
-    """Every group at the guidance that is best on the first half of the sample seeds, scored on the second, and without guidance."""
+    """Every group at the setting that is best on the first half of the sample seeds, scored on the second, and without guidance."""
     metric, (first, second), rows = f"fid_{results.extractor}", results.halves, []
     for group, members in results.groups(suite).items():
         best = results.tuned(group, suite, metric)
-        off = next((v for v in members if results.sampler(v, suite)["cfg_scale"] == 1), None)
+        off = next((v for v in members if best and _unguided(results, suite, v, best)), None)
         row: dict[str, str] = {"Group": group, "Settings tried": number(len(members))}
         if best is None:
             rows.append(row | {"Status": "no scores on halves"})
             continue
-        settings = results.sampler(best, suite)
-        row |= {"Tuned w": number(settings["cfg_scale"]), "Ramp": settings["cfg_ramp"]}
+        row["Tuned"] = tuned_to(results, suite, group, best)
         row["At an edge"] = "yes" if edges(results, suite, group, best) else "no"
         for name in ("FID", "IS", "Precision", "Recall"):
             key = f"{name.lower()}_{results.extractor}"
@@ -58,7 +67,7 @@ def table_guidance(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
     half = bias_words(results, second[1] - second[0] + 1)
     half = "" if half == bias_words(results) else half
     caption = (
-        f"{claim(results, suite)} w and ramp with the lowest mean FID on sample seeds {first[0]} to {first[1]}, scored on seeds "
+        f"{claim(results, suite)} Tuned: the setting with the lowest mean FID on sample seeds {first[0]} to {first[1]}, scored on seeds "
         f"{second[0]} to {second[1]}{half_words(results, suite)}: N = {second[1] - second[0] + 1} each, not comparable with scores of "
         f"other N. {edge_words(results, suite)} {reference_words(results, suite)}{half} {seeds_words(results, suite)}"
     )

@@ -13,7 +13,7 @@ from bench.analysis_refinement import gain_words
 from bench.analysis_training import crossing, kept_words, steps_to_targets, targets
 from bench.config import Claim
 from bench.tables import table_costs, table_latency, table_scores
-from bench.tables_sweep import table_claims
+from bench.tables_sweep import table_claims, table_guidance
 
 
 def asked(rule="score", variant="b", against="a", **more):
@@ -234,6 +234,31 @@ def test_an_optimum_at_the_edge_is_said(tmp_path):
     assert edges(results, "s", "g", "w 2") == "" and "w = 3" in edges(results, "s", "g", "w 3")
     settings[0]["cfg_scale"] = 0.0
     assert edges(results, "s", "g", "w 1") == "", "below 0 is not legal"
+
+
+def test_tuned_settings_are_named_as_the_group_varies_them(tmp_path):
+    """Catches guidance shown of a group that tunes a temperature, and another temperature called the same without guidance."""
+    results = made(tmp_path, names=("a", "b", "c", "d"))
+    for name, settings in (
+        ("a", {"temperature": 0.7}),
+        ("b", {"temperature": 0.9}),
+        ("c", {"cfg_scale": 2.0, "refine_steps": 3}),
+        ("d", {"refine_steps": 1}),
+    ):
+        results.sampler(name, "s").update(settings)
+    results.groups = lambda suite: {"soft": ["a", "b"], "guided": ["c", "d"]}
+    halves = results.halves
+    results.once("rows", lambda: None)
+    for name in "abcd":
+        score = results.of(name, "s", "fid_x8")
+        results.known |= {("of", name, "s", "fid_x8", *half): score for half in halves}
+    table, _ = table_guidance(results, "s")
+    table = table.set_index("Group")
+    assert table.loc["soft", "Tuned"] == "temperature 0.7"
+    assert table.loc["guided", "Tuned"] == "w 2, refine_steps 3", "c scores lower than d"
+    assert table.loc["guided", "At an edge"] == "yes"
+    assert table.loc["soft", "Tuned minus w = 1, paired"].numbers["mean"] == 0, "it is itself without guidance"
+    assert table.loc["guided", "Tuned minus w = 1, paired"] == "", "d refines less"
 
 
 # ---------------------------------------------------------------- refinement
