@@ -64,8 +64,8 @@ NOISE = (
 
 
 def claim(results: Results, suite: str) -> str:
-    """What the suite asks, how its claims were decided, plain and after Holm's correction, and what its refinement can do; a reduced
-    study says so first."""
+    """What the suite asks, how its claims were decided, plain and after Holm's correction, and what
+    its refinement can do; a reduced study says so first."""
     about, reduced = results.suite(suite), results.about.get("reduced")
     words = [f"REDUCED STUDY: {sentence(reduced)}"] if reduced else []
     words.append(sentence(about["claim"]))
@@ -114,7 +114,8 @@ def training_tokens(settings: dict[str, Any]) -> float:
 
 
 class Verdict(tuple):
-    """What a rule finds, the pair (word, reason), and as `p` the p-value that the word follows from; None where it follows from none."""
+    """What a rule finds, the pair (word, reason), and as `p` the p-value that the word follows
+    from; None where it follows from none."""
 
     p: float | None
 
@@ -125,8 +126,9 @@ class Verdict(tuple):
 
 
 def judged(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
-    """Whether a claim holds here, `yes`, `no` or `not decided`, by the rule `judge_<name>` that the study names, and why. A rule of
-    one's own returns this pair, or a `Verdict` whose p-value Holm's correction counts."""
+    """Whether a claim holds here, `yes`, `no` or `not decided`, by the rule `judge_<name>` that the
+    study names, and why. A rule of one's own returns this pair, or a `Verdict` whose p-value Holm's
+    correction counts."""
     rule, who = one["rule"], f"bench/analysis.py: judge_{one['rule']}"
     try:
         found = find(sys.modules[__name__], "judge", rule)(results, suite, one)
@@ -141,7 +143,8 @@ def judged(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]
 
 
 def _p_values(results: Results) -> dict[tuple[str, str], float]:
-    """The p-value of every claim of the study that has one, by suite and the claim's own settings."""
+    """The p-value of every claim of the study that has one, by suite and the claim's own settings.
+    """
 
     def collect() -> dict[tuple[str, str], float]:
         found = {}
@@ -159,8 +162,8 @@ def _p_values(results: Results) -> dict[tuple[str, str], float]:
 
 
 def after_holm(results: Results, suite: str, one: dict[str, Any], found: tuple[str, str]) -> str | None:
-    """A claim's word when all claims of the study are tested together (Holm 1979, 5 %); None for one without a p-value, such as bytes
-    that were counted."""
+    """A claim's word when all claims of the study are tested together (Holm 1979, 5 %); None for
+    one without a p-value, such as bytes that were counted."""
     p, key = _p_values(results), (suite, json.dumps(one, sort_keys=True))
     if key not in p:
         return None
@@ -175,8 +178,8 @@ def decided(found: Estimate | None, lower: bool, reason: str) -> Verdict:
 
 
 def decided_together(found: dict[Any, Estimate | None], lower: bool = True) -> tuple[str, float | None]:
-    """`yes` where every one of several differences decides so, `no` where every one decides the contrary; p-value: the largest of
-    them, 1 where they point both ways."""
+    """`yes` where every one of several differences decides so, `no` where every one decides the
+    contrary; p-value: the largest of them, 1 where they point both ways."""
     words = {verdict(one, lower) for one in found.values()}
     word = words.pop() if len(words) == 1 else "not decided"
     p = [one.p for one in found.values() if one is not None]
@@ -229,14 +232,16 @@ def _no_metric(results: Results, suite: str, one: dict[str, Any]) -> str:
 
 
 def real_scores(results: Results, suite: str, variant: str, metric: str) -> tuple[float | None, float | None]:
-    """What training images, and what the held-out images themselves, score; None where nobody measured it."""
+    """What training images, and what the held-out images themselves, score; None where nobody
+    measured it."""
     names, score = results.variants(suite)[variant], results.score_name(metric)
     train, held = (results.grid_value(names, f"{line}_{score}", suite) for line in ("floor", "reference"))
     return train, held
 
 
 def _real_words(results: Results, suite: str, one: dict[str, Any]) -> str:
-    """Of IS: what real images score, and whether the side with more is farther from them; empty for other scores."""
+    """Of IS: what real images score, and whether the side with more is farther from them; empty for
+    other scores."""
     if one["metric"] != "is":
         return ""
     train, held = real_scores(results, suite, one["variant"], "is")
@@ -267,8 +272,9 @@ def judge_score(results: Results, suite: str, one: dict[str, Any]) -> tuple[str,
 
 
 def judge_nearer(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
-    """Yes when the distance of a score to that of real held-out images, or of training images where nobody scored those, is smaller, by
-    the 95 % t-interval of the paired difference over training seeds."""
+    """Yes when the distance of a score to that of real held-out images, or of training images where
+    nobody scored those, is smaller, by the 95 % t-interval of the paired difference over training
+    seeds."""
     if absent := _no_metric(results, suite, one):
         return "no such metric", absent
     metric = results.score_name(one["metric"])
@@ -289,7 +295,8 @@ SHORT = {"cfg_scale": "w", "cfg_ramp": "ramp", "top_p": "top-p", "top_k": "top-k
 
 
 def varied(results: Results, suite: str, group: str) -> dict[str, list[Any]]:
-    """Settings of the sampler in which the variants of a group differ: the different values of each."""
+    """Settings of the sampler in which the variants of a group differ: the different values of
+    each."""
     members = [results.sampler(name, suite) for name in results.groups(suite)[group]]
     found = {key: list({json.dumps(one[key]): one[key] for one in members}.values()) for key in members[0]}
     return {key: values for key, values in found.items() if len(values) > 1}
@@ -303,8 +310,8 @@ def tuned_to(results: Results, suite: str, group: str, best: str) -> str:
 
 
 def edges(results: Results, suite: str, group: str, best: str) -> str:
-    """Settings of a tuned variant at the edge of what its group tried, where the best may lie beyond; empty
-    where none are."""
+    """Settings of a tuned variant at the edge of what its group tried, where the best may lie
+    beyond; empty where none are."""
     mine, found = results.sampler(best, suite), []
     for key, values in varied(results, suite, group).items():
         tried = sorted(value for value in values if isinstance(value, (int, float)))
@@ -316,8 +323,8 @@ def edges(results: Results, suite: str, group: str, best: str) -> str:
 
 
 def judge_tuned(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
-    """As judge_score, between groups, each at the setting that is best on the first half of sample seeds and reference; scored on the
-    second."""
+    """As judge_score, between groups, each at the setting that is best on the first half of sample
+    seeds and reference; scored on the second."""
     if absent := _no_metric(results, suite, one):
         return "no such metric", absent
     if direction(one) is None:
@@ -378,8 +385,9 @@ MEMORY = {
 
 
 def judge_memory(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
-    """Yes when the sampler's peak of working memory is lower at every batch size, no when it is not lower at any; with `metric:
-    pipeline` the same of the whole pipeline's. Bytes are counted, not timed. The reason says both."""
+    """Yes when the sampler's peak of working memory is lower at every batch size, no when it is not
+    lower at any; with `metric: pipeline` the same of the whole pipeline's. Bytes are counted, not
+    timed. The reason says both."""
     asked = "pipeline" if one["metric"] == "pipeline" else "sampler"
     words, word = [], "not decided"
     for name in sorted(MEMORY, key=lambda name: name != asked):
@@ -394,8 +402,9 @@ def judge_memory(results: Results, suite: str, one: dict[str, Any]) -> tuple[str
 
 
 def judge_convergence(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
-    """Yes when the paired interval of the steps until a held-out loss lies below 0 at every target, no when above 0 at every one; losses
-    are interpolated between looks, targets follow from all trainings of the suite (`bench/analysis_training.py`)."""
+    """Yes when the paired interval of the steps until a held-out loss lies below 0 at every target,
+    no when above 0 at every one; losses are interpolated between looks, targets follow from all
+    trainings of the suite (`bench/analysis_training.py`)."""
     found = {
         target: paired(*(rows[name]["step"] for name in (one["against"], one["variant"])))
         for target, rows in steps_to_targets(results, suite).items()
@@ -587,9 +596,11 @@ def latency_verdict(results: Results, suite: str) -> str:
 
 
 def judge_equal(results: Results, suite: str, claim: dict[str, Any]) -> tuple[str, str]:
-    """A gap is closed for one model and open for another: `yes` when `metric` of every training seed is at most 1e-10 for the variant
-    and above 1e-3 for what it is held against, `no` when a seed is on the wrong side, `not decided` while one is missing or there are
-    fewer than three. ELBO and cross-entropy of a chain are equal by an identity; what can fail is `path_kl_equal_state`."""
+    """A gap is closed for one model and open for another: `yes` when `metric` of every training
+    seed is at most 1e-10 for the variant and above 1e-3 for what it is held against, `no` when a
+    seed is on the wrong side, `not decided` while one is missing or there are fewer than three.
+    ELBO and cross-entropy of a chain are equal by an identity; what can fail is
+    `path_kl_equal_state`."""
     words, held, fewest = [], [], FEWEST
     for key, closed in (("variant", True), ("against", False)):
         name = claim[key]

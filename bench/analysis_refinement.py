@@ -1,5 +1,5 @@
-"""What a model's own tokens are worth to it, and which rules of refinement truncate: said wherever a suite refines. Imports no
-torch."""
+"""What a model's own tokens are worth to it, and which rules of refinement truncate: said wherever
+a suite refines. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ if TYPE_CHECKING:
 
 
 def truncates(sampler: dict[str, Any]) -> bool:
-    """Whether a sampler of ours draws improbable tokens again, and so cuts off the tail of their distribution as top-p does: SR, and
-    rules of mask resampling that go by the probability of the token that was drawn."""
+    """Whether a sampler of ours draws improbable tokens again, and so cuts off the tail of their
+    distribution as top-p does: SR, and rules of mask resampling that go by the probability of the
+    token that was drawn."""
     if sampler["name"] != "srdd":
         return False
     rule = sampler["select"]
     by = (sampler.get("confidence") or CONFIDENCES.get(rule)) if rule in CONFIDENCES else None
-    return bool(sampler["sr_steps"] or (sampler["refine_steps"] and (rule == "threshold" or by == "drawn")))
+    return bool(
+        sampler["sr_steps"] or (sampler["refine_steps"] and (rule == "threshold" or by == "drawn"))
+    )
 
 
 def helps(gain: Estimate) -> bool:
-    """Whether own tokens are worth something: the interval of the gain lies above 0, or the one value does."""
+    """Whether own tokens are worth something: the interval of the gain lies above 0, or the one
+    value does."""
     return (gain.mean if gain.half is None else gain.low) > 0
 
 
@@ -35,8 +39,9 @@ def _together(found: dict[str, list[str]]) -> list[str]:
 
 
 def gain_words(results: Results, suite: str, only: Iterable[str] | None = None) -> str:
-    """For the refined variants of a suite, or some of them: whether their models gain from own tokens, so that refinement can help,
-    and whether their rule truncates; plain text, empty where none is refined."""
+    """For the refined variants of a suite, or some of them: whether their models gain from own
+    tokens, so that refinement can help, and whether their rule truncates; plain text, empty where
+    none is refined."""
     gains: dict[str, list[str]] = {}
     cut = []
     for name, about in results.variants(suite).items():

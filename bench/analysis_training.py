@@ -15,8 +15,8 @@ ABOVE = (0.02, 0.05, 0.1, 0.2)  # nats a token over a loss that every training r
 
 
 def crossing(steps: np.ndarray, losses: np.ndarray, target: float) -> float | None:
-    """The step, a fraction, at which a loss first reaches a target, on the straight line between two looks; None where it never
-    does, or had before the first look."""
+    """The step, a fraction, at which a loss first reaches a target, on the straight line between
+    two looks; None where it never does, or had before the first look."""
     below = np.flatnonzero(losses <= target)
     if not len(below) or below[0] == 0:
         return None
@@ -26,8 +26,9 @@ def crossing(steps: np.ndarray, losses: np.ndarray, target: float) -> float | No
 
 
 def targets(curves: list[pd.DataFrame]) -> list[float]:
-    """Losses that every training passes between two of its looks: the worst of their best losses, rounded up to 0.01, plus 0.02,
-    0.05, 0.1 and 0.2 nats a token. They follow from the curves alone, and none lies above the first look of a training."""
+    """Losses that every training passes between two of its looks: the worst of their best losses,
+    rounded up to 0.01, plus 0.02, 0.05, 0.1 and 0.2 nats a token. They follow from the curves
+    alone, and none lies above the first look of a training."""
     if not curves:
         return []
     worst = math.ceil(100 * max(curve["value"].min() for curve in curves) - 1e-9) / 100
@@ -36,8 +37,9 @@ def targets(curves: list[pd.DataFrame]) -> list[float]:
 
 
 def steps_to_targets(results: Results, suite: str) -> dict[float, dict[str, pd.DataFrame]]:
-    """Step and second at which every training reaches each target, interpolated between looks at the held-out one-pass loss: by
-    target and variant a table with index train_seed and columns step, seconds."""
+    """Step and second at which every training reaches each target, interpolated between looks at
+    the held-out one-pass loss: by target and variant a table with index train_seed and columns
+    step, seconds."""
     curves = {
         (variant, int(seed)): part.sort_values("step")
         for variant in results.variants(suite)
@@ -59,7 +61,8 @@ def steps_to_targets(results: Results, suite: str) -> dict[float, dict[str, pd.D
 
 
 def kept_words(results: Results, suite: str) -> str:
-    """How many trainings keep the weights of their last step; where all do, early stopping decides nothing."""
+    """How many trainings keep the weights of their last step; where all do, early stopping decides
+    nothing."""
     last = []
     for variant in results.variants(suite):
         told, kept = (results.of(variant, suite, name) for name in ("kept_at_end", "kept_step"))

@@ -1,5 +1,5 @@
-"""Means over training seeds with their intervals, paired differences, the rule of a verdict, its correction for several, and how
-they are written."""
+"""Means over training seeds with their intervals, paired differences, the rule of a verdict, its
+correction for several, and how they are written."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class Estimate:
 
     @property
     def p(self) -> float | None:
-        """Two-sided p-value of a mean of 0, by the t-test that the interval comes from (Student 1908); None for one value."""
+        """Two-sided p-value of a mean of 0, by the t-test that the interval comes from (Student
+        1908); None for one value."""
         if self.half is None:
             return None
         if self.half == 0:
@@ -69,7 +70,8 @@ def verdict(difference: Estimate | None, lower_is_claimed: bool = True) -> str:
 
 
 def holm(p: Mapping[Any, float]) -> set[Any]:
-    """Which of several hypotheses fall when all of them together are to be wrong in at most 5 % of studies: Holm's step-down (1979).
+    """Which of several hypotheses fall when all of them together are to be wrong in at most 5 % of
+    studies: Holm's step-down (1979).
 
     p: p-values by any key.
     """

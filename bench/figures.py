@@ -161,8 +161,8 @@ def figure_code_usage(results: Results, suite: str) -> tuple[Figure, str]:
 
 
 def _reached(results: Results, suite: str) -> str:
-    """Steps and seconds until the held-out losses that every training of the suite passes, and paired differences to the first
-    variant."""
+    """Steps and seconds until the held-out losses that every training of the suite passes, and
+    paired differences to the first variant."""
     first, *others = results.variants(suite)
     words = []
     for target, rows in steps_to_targets(results, suite).items():
@@ -182,7 +182,8 @@ def _reached(results: Results, suite: str) -> str:
 
 
 def _convergence(axes: np.ndarray, results: Results, suite: str, targets: Iterable[float]) -> None:
-    """Loss and FID of every variant against step and time. targets: losses of the whole suite, of which these may be a few variants."""
+    """Loss and FID of every variant against step and time. targets: losses of the whole suite, of
+    which these may be a few variants."""
     fid = f"fid_{results.extractor}"
     ways = (("step", None, "training step"), ("step", "seconds", "training time (s)"))
     for row, (metric, title) in enumerate((("loss_test", "held-out loss (nats/token)"), (fid, results.label("FID")))):

@@ -142,7 +142,8 @@ def figure_guidance(results: Results, suite: str) -> tuple[Figure, str]:
     note(figure, missing_words(results, suite, f"fid_{results.extractor}"))
     caption = (
         f"{claim(results, suite)} w in u + w (c - u); VAR's own cfg is w - 1 at the last scale of the linear ramp. Lines: mean, bands: "
-        f"interval; rings: the setting with the lowest mean FID on half of the sample seeds; level lines: of groups without guidance. {tuned_words(results, suite)} "
+        f"interval; rings: the setting with the lowest mean FID on half of the sample seeds; level lines: of groups "
+        f"without guidance. {tuned_words(results, suite)} "
         f"{made_by(results, suite, sampler=False)}"
     )
     return figure, caption

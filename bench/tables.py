@@ -94,8 +94,8 @@ def _cost_columns(results: Results, suite: str, variant: str) -> dict[str, str]:
 
 
 def _verdicts(results: Results, suite: str) -> dict[str, dict[str, str]]:
-    """FID of every variant minus that of the first: the difference, what it decides, and what it decides when all rows of the table
-    are tested together."""
+    """FID of every variant minus that of the first: the difference, what it decides, and what it
+    decides when all rows of the table are tested together."""
     first, *others = results.variants(suite)
     fid, title = f"fid_{results.extractor}", f"{results.label('FID')} minus {next(iter(results.variants(suite)))}, paired"
     found = {name: results.difference(name, suite, fid) for name in others}
@@ -129,8 +129,8 @@ def _published_cells(results: Results, suite: str, variant: str) -> dict[str, st
 
 
 def _line_row(results: Results, suite: str, name: str, label: str, names: dict) -> dict[str, str]:
-    """What every score is read against: real images, or images through the tokenizer, with an interval where each training seed has a
-    tokenizer of its own."""
+    """What every score is read against: real images, or images through the tokenizer, with an
+    interval where each training seed has a tokenizer of its own."""
     row: dict[str, str] = {"Variant": label}
     for title, metric in SCORES.items():
         found = results.grid_estimate(names, f"{name}_{results.score_name(metric)}", suite)
@@ -159,8 +159,8 @@ def _without_numbers(table: pd.DataFrame, titles: list[str]) -> pd.DataFrame:
 
 
 def table_scores(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
-    """Every score of every variant, what FID decides against the first one, and, unless the suite has table costs, losses and costs;
-    floor and reconstruction below."""
+    """Every score of every variant, what FID decides against the first one, and, unless the suite
+    has table costs, losses and costs; floor and reconstruction below."""
     differences, apart = _verdicts(results, suite), "costs" in results.suite(suite)["tables"]
     rows = []
     for variant in results.variants(suite):
@@ -217,7 +217,8 @@ COST_WORDS = "Held-out loss of the kept weights. Each variant's cost per picture
 
 
 def table_costs(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
-    """Losses of every variant's kept weights, what own tokens gain, and what a picture costs: what stands beside the scores."""
+    """Losses of every variant's kept weights, what own tokens gain, and what a picture costs: what
+    stands beside the scores."""
     rows = []
     for variant in results.variants(suite):
         row = _start_row(results, suite, variant) | _cost_columns(results, suite, variant)

@@ -25,7 +25,8 @@ from .cells import Cell, frame, number, spread
 
 
 def edge_words(results: Results, suite: str) -> str:
-    """Which groups are at their best at the edge of what was tried, where the best may lie beyond; empty where none is."""
+    """Which groups are at their best at the edge of what was tried, where the best may lie beyond;
+    empty where none is."""
     metric, found = results.score_name("fid"), []
     for group in results.groups(suite):
         best = results.tuned(group, suite, metric)
@@ -44,7 +45,8 @@ def _unguided(results: Results, suite: str, variant: str, best: str) -> bool:
 
 
 def table_guidance(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
-    """Every group at the setting that is best on the first half of the sample seeds, scored on the second, and without guidance."""
+    """Every group at the setting that is best on the first half of the sample seeds, scored on the
+    second, and without guidance."""
     metric, (first, second), rows = f"fid_{results.extractor}", results.halves, []
     for group, members in results.groups(suite).items():
         best = results.tuned(group, suite, metric)
@@ -105,7 +107,8 @@ def _sides(results: Results, suite: str, one: dict) -> list[str]:
 
 
 def table_claims(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
-    """Every claim of every suite of these results, whether it holds here, and whether it does when all are tested together."""
+    """Every claim of every suite of these results, whether it holds here, and whether it does when
+    all are tested together."""
     rows, seeds = [], set()
     for name, about in results.about["suites"].items():
         for one in about["claims"]:

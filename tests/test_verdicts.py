@@ -1,5 +1,6 @@
-"""Verdicts from numbers made by hand: p-values and Holm's correction, fixed targets of a loss, real images beside a score, memory of a
-whole pipeline, the edge of what was tuned, and what refinement can do."""
+"""Verdicts from numbers made by hand: p-values and Holm's correction, fixed targets of a loss, real
+images beside a score, memory of a whole pipeline, the edge of what was tuned, and what refinement
+can do."""
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,8 @@ def asked(rule="score", variant="b", against="a", **more):
 
 
 def made(tmp_path, rows=(), names=("a", "b"), claims=(), **more):
-    """Results of a small study with further rows: (variant, training seed or None, metric, value, other columns)."""
+    """Results of a small study with further rows: (variant, training seed or None, metric, value,
+    other columns)."""
     bare = Results.load(build(tmp_path / "bare", list(names))).variants("s")
     extra = []
     for variant, seed, metric, value, columns in rows:
@@ -40,7 +42,8 @@ def made(tmp_path, rows=(), names=("a", "b"), claims=(), **more):
 
 
 def test_p_is_that_of_the_t_test():
-    """Catches a one-sided p, a normal distribution, and an interval that excludes 0 at another p than 0.05."""
+    """Catches a one-sided p, a normal distribution, and an interval that excludes 0 at another p
+    than 0.05."""
     values = [0.3, 0.5, 0.1, 0.4]
     assert estimate(values).p == pytest.approx(ttest_1samp(values, 0).pvalue)
     assert estimate([1.0]).p is None and estimate([2.0, 2.0]).p == 0 and estimate([0.0, 0.0]).p == 1
@@ -55,24 +58,37 @@ def test_holm_by_hand():
 
 
 def test_words_stand_beside_each_other(tmp_path, monkeypatch):
-    """Catches a correction over one suite's or one rule's claims alone, a claim without a test that is corrected, and an own rule that
-    no longer works."""
-    monkeypatch.setattr(analysis, "judge_mine", lambda results, suite, one: ("yes", "I say so"), raising=False)
+    """Catches a correction over one suite's or one rule's claims alone, a claim without a test that
+    is corrected, and an own rule that no longer works."""
+    monkeypatch.setattr(
+        analysis, "judge_mine", lambda results, suite, one: ("yes", "I say so"), raising=False
+    )
     many = [asked(metric="recall", variant=v, against=w) for v, w in (("b", "a"), ("a", "b"))]
     claims = [asked(), *many, asked("latency"), asked("mine"), asked("memory")]
     results = made(tmp_path, claims=claims)
     spread = {0: 5.0, 1: 5.5, 2: 5.2}
     for i, shift in enumerate((0.0, 0.1)):  # paired: 0.10, 0.12, 0.12, a p of about 0.003
         rows = results.metrics
-        mine = (rows["metric"] == "fid_x8") & (rows["model"] == results.variants("s")["ab"[i]]["model"])
+        mine = (rows["metric"] == "fid_x8") & (
+            rows["model"] == results.variants("s")["ab"[i]]["model"]
+        )
         seeds = rows.loc[mine, "train_seed"]
         rows.loc[mine, "value"] = [spread[s] + shift + 0.01 * i * (s % 2 + s) for s in seeds]
     results.metrics = results.metrics.copy()
     table, caption = table_claims(results, "s")
     assert table["Holds here"].tolist() == ["no", "not decided", "not decided", "no", "yes", "no"]
-    assert table["After Holm"].tolist() == ["no", "not decided", "not decided", "no", "no p-value", "no p-value"]
+    assert table["After Holm"].tolist() == [
+        "no",
+        "not decided",
+        "not decided",
+        "no",
+        "no p-value",
+        "no p-value",
+    ]
     p = judged(results, "s", claims[0]).p
-    assert 0.05 / 4 > p > 0.05 / 40, "four claims have a p-value here; with forty it would not stand"
+    assert 0.05 / 4 > p > 0.05 / 40, (
+        "four claims have a p-value here; with forty it would not stand"
+    )
     about = results.about["suites"]["s"]
     about["claims"] = [{**one, "text": f"{i} {one['text']}"} for i in range(13) for one in claims]
     results.metrics = results.metrics.copy()
@@ -123,9 +139,12 @@ def losses(variant, curves):
 
 
 def test_fewer_steps_are_seen_between_looks(tmp_path):
-    """Catches a verdict that the grid of looks decides: both reach every loss at the same look, b 4 to 12 steps before a."""
+    """Catches a verdict that the grid of looks decides: both reach every loss at the same look, b 4
+    to 12 steps before a."""
     slow = {seed: [4.0 + 0.01 * seed, 3.0, 2.5, 2.4] for seed in SEEDS}
-    fast = {seed: [value - 0.1 - 0.02 * (seed == 1) for value in curve] for seed, curve in slow.items()}
+    fast = {
+        seed: [value - 0.1 - 0.02 * (seed == 1) for value in curve] for seed, curve in slow.items()
+    }
     results = made(tmp_path, losses("a", slow) + losses("b", fast))
     found = steps_to_targets(results, "s")
     assert list(found) == [2.42, 2.45, 2.5, 2.6]
@@ -133,7 +152,11 @@ def test_fewer_steps_are_seen_between_looks(tmp_path):
     assert at["a"]["step"].tolist() == [pytest.approx(80 + 40 * 0.8)] * 3
     assert at["b"]["step"][0] == pytest.approx(80 + 40 * (2.9 - 2.6) / 0.5)
     word, reason = judged(results, "s", asked("convergence"))
-    assert word == "yes" and "-8.5 [" in reason and all(f"at {target:.2f}" in reason for target in found)
+    assert (
+        word == "yes"
+        and "-8.5 [" in reason
+        and all(f"at {target:.2f}" in reason for target in found)
+    )
     assert judged(results, "s", asked("convergence", "a", "b"))[0] == "no"
     assert judged(results, "s", asked("convergence", better="higher"))[0] == "no"
     figure, caption = figures.figure_convergence(results, "s")
@@ -162,7 +185,9 @@ def test_early_stopping_that_never_acted_is_called_inert(tmp_path):
     told = [("b", seed, "kept_at_end", 1.0, {}) for seed in SEEDS]
     results = made(tmp_path / "told", told)
     results.suite("s")["variants"].pop("a")
-    assert kept_words(results, "s").endswith("3 of 3 trainings keep the weights of their last step: early stopping is inert here.")
+    assert kept_words(results, "s").endswith(
+        "3 of 3 trainings keep the weights of their last step: early stopping is inert here."
+    )
 
 
 # ---------------------------------------------------------------- real images, memory, edges
@@ -171,7 +196,11 @@ def test_early_stopping_that_never_acted_is_called_inert(tmp_path):
 def real(results, floor=None, reference=None):
     """Results with the IS of training and of held-out images."""
     names = next(iter(results.variants("s").values()))
-    head = {"model": ".".join(map(str, names["patch_nums"])), "tokenizer": names["tokenizer"], "run_id": "baselines/g-1"}
+    head = {
+        "model": ".".join(map(str, names["patch_nums"])),
+        "tokenizer": names["tokenizer"],
+        "run_id": "baselines/g-1",
+    }
     rows = [
         {**head, "metric": f"{line}_is_x8", "value": value}
         for line, value in (("floor", floor), ("reference", reference))
@@ -182,7 +211,8 @@ def real(results, floor=None, reference=None):
 
 
 def test_a_higher_is_may_be_farther_from_real_images(tmp_path):
-    """Catches an IS above that of real images that is sold as a gain without a word: a has about 2.01, b 2.11."""
+    """Catches an IS above that of real images that is sold as a gain without a word: a has about
+    2.01, b 2.11."""
     results = real(made(tmp_path), floor=1.9, reference=1.5)
     word, reason = judged(results, "s", asked(metric="is"))
     assert word == "yes" and "real images: 1.90 train, 1.50 held out" in reason
@@ -191,7 +221,9 @@ def test_a_higher_is_may_be_farther_from_real_images(tmp_path):
     assert judged(results, "s", asked("nearer", "a", "b", metric="is"))[0] == "yes"
     assert "KID" not in table_scores(results, "s")[1].split("Scores:")[1], "none was measured"
     scored = results.metrics[results.metrics["metric"] == "is_x8"]
-    results.metrics = pd.concat([results.metrics, scored.assign(metric="kid_x8")], ignore_index=True)
+    results.metrics = pd.concat(
+        [results.metrics, scored.assign(metric="kid_x8")], ignore_index=True
+    )
     table, caption = table_scores(results, "s")
     assert "KID: over all pairs." in caption
     assert table.set_index("Variant").loc["Held-out images themselves", "IS (x8)"] == "1.50"
@@ -203,7 +235,8 @@ def test_a_higher_is_may_be_farther_from_real_images(tmp_path):
 
 
 def test_memory_of_the_whole_pipeline_is_said(tmp_path):
-    """Catches a sampler's memory alone where weights and decoder decide, and a claim on the pipeline that reads the sampler's."""
+    """Catches a sampler's memory alone where weights and decoder decide, and a claim on the
+    pipeline that reads the sampler's."""
     rows = [
         (name, None, "pipeline_peak_bytes", value, {"num_images": batch})
         for name, value in (("a", 1000.0), ("b", 980.0))
@@ -212,8 +245,13 @@ def test_memory_of_the_whole_pipeline_is_said(tmp_path):
     rows += [(name, None, "weights_bytes", 900.0 * 2**20, {}) for name in ("a", "b")]
     results = made(tmp_path, rows)
     word, reason = judged(results, "s", asked("memory"))
-    assert word == "no" and reason.startswith("peak working memory of the sampler: ratio 1.00 at batch 1")
-    assert "whole pipeline, weights and decoder included: ratio 0.98 at batch 1, 0.98 at batch 8" in reason
+    assert word == "no" and reason.startswith(
+        "peak working memory of the sampler: ratio 1.00 at batch 1"
+    )
+    assert (
+        "whole pipeline, weights and decoder included: ratio 0.98 at batch 1, 0.98 at batch 8"
+        in reason
+    )
     word, reason = judged(results, "s", asked("memory", metric="pipeline"))
     assert word == "yes" and reason.startswith("peak of the whole pipeline")
     table, caption = table_latency(results, "s")
@@ -224,7 +262,8 @@ def test_memory_of_the_whole_pipeline_is_said(tmp_path):
 
 
 def test_an_optimum_at_the_edge_is_said(tmp_path):
-    """Catches the best of a grid whose best value is its first or last, and an edge beyond which nothing is legal."""
+    """Catches the best of a grid whose best value is its first or last, and an edge beyond which
+    nothing is legal."""
     results = made(tmp_path, names=("w 1", "w 2", "w 3"))
     settings = [names["settings"]["sampler"] for names in results.variants("s").values()]
     for w, one in zip((1.0, 2.0, 3.0), settings):
@@ -237,7 +276,8 @@ def test_an_optimum_at_the_edge_is_said(tmp_path):
 
 
 def test_tuned_settings_are_named_as_the_group_varies_them(tmp_path):
-    """Catches guidance shown of a group that tunes a temperature, and another temperature called the same without guidance."""
+    """Catches guidance shown of a group that tunes a temperature, and another temperature called
+    the same without guidance."""
     results = made(tmp_path, names=("a", "b", "c", "d"))
     for name, settings in (
         ("a", {"temperature": 0.7}),
@@ -257,7 +297,9 @@ def test_tuned_settings_are_named_as_the_group_varies_them(tmp_path):
     assert table.loc["soft", "Tuned"] == "temperature 0.7"
     assert table.loc["guided", "Tuned"] == "w 2, refine_steps 3", "c scores lower than d"
     assert table.loc["guided", "At an edge"] == "yes"
-    assert table.loc["soft", "Tuned minus w = 1, paired"].numbers["mean"] == 0, "it is itself without guidance"
+    assert table.loc["soft", "Tuned minus w = 1, paired"].numbers["mean"] == 0, (
+        "it is itself without guidance"
+    )
     assert table.loc["guided", "Tuned minus w = 1, paired"] == "", "d refines less"
 
 
@@ -267,7 +309,10 @@ def test_tuned_settings_are_named_as_the_group_varies_them(tmp_path):
 @pytest.mark.parametrize(
     "gains, words",
     [
-        ([0.04, 0.05, 0.06], "own tokens gain +0.050 [+0.025, +0.075] nats a token: refinement can help"),
+        (
+            [0.04, 0.05, 0.06],
+            "own tokens gain +0.050 [+0.025, +0.075] nats a token: refinement can help",
+        ),
         ([-0.02, 0.05, 0.06], "refinement cannot help"),
         ([-0.04, -0.05, -0.06], "refinement cannot help"),
         ([0.05], "+0.05 (one seed, no interval) nats a token: refinement can help"),
@@ -276,13 +321,19 @@ def test_tuned_settings_are_named_as_the_group_varies_them(tmp_path):
     ],
 )
 def test_captions_say_what_own_tokens_are_worth(tmp_path, gains, words):
-    """Catches a figure, table or claim of a refined variant that does not say whether refinement can help its model."""
+    """Catches a figure, table or claim of a refined variant that does not say whether refinement
+    can help its model."""
     rows = [("b", seed, "intra_scale_gain", gain, {}) for seed, gain in enumerate(gains)]
     results = made(tmp_path, rows, claims=[asked()])
     sampler = results.sampler("b", "s")
     sampler |= {"name": "srdd", "refine_steps": 3, "select": "shuffled"}
     found = gain_words(results, "s")
-    assert found.startswith("b: ") and words in found and "truncates" not in found and "a:" not in found
+    assert (
+        found.startswith("b: ")
+        and words in found
+        and "truncates" not in found
+        and "a:" not in found
+    )
     assert found in claim(results, "s") and found in table_scores(results, "s")[1]
     assert found in table_claims(results, "s")[0]["Because"][0]
     assert "nats a token" in found or not gains
@@ -301,7 +352,8 @@ def test_captions_say_what_own_tokens_are_worth(tmp_path, gains, words):
     ],
 )  # fmt: skip
 def test_rules_that_truncate_say_so(tmp_path, settings, cuts):
-    """Catches threshold resampling, which draws as top-p does, beside unbiased rules without a word."""
+    """Catches threshold resampling, which draws as top-p does, beside unbiased rules without a
+    word."""
     results = made(tmp_path)
     results.sampler("b", "s").update({"name": "srdd", **settings})
     assert ("b: truncates" in gain_words(results, "s")) == cuts
@@ -311,8 +363,8 @@ def test_rules_that_truncate_say_so(tmp_path, settings, cuts):
 
 
 def test_scores_and_costs(tmp_path):
-    """Catches a column without a number, a score under another evaluator's name, costs that vanish where no table of them is asked
-    for, and Holm over another family than the table's rows."""
+    """Catches a column without a number, a score under another evaluator's name, costs that vanish
+    where no table of them is asked for, and Holm over another family than the table's rows."""
     rows = [("b", seed, "loss_test_any_order", 2.5, {}) for seed in SEEDS]
     scored = {"seed_first": 0, "seed_last": 199, "num_images": 200}
     rows += [("b", seed, "fid_pixels", 7.0, scored) for seed in SEEDS]
@@ -322,7 +374,9 @@ def test_scores_and_costs(tmp_path):
     rows = results.metrics
     mine = (rows["metric"] == "fid_x8") & (rows["model"] == results.variants("s")["c"]["model"])
     # a paired difference of 0.2, 0.3, 0.45 to a: p of about 0.05
-    results.metrics.loc[mine, "value"] = [5.0 + 0.01 * seed + add for seed, add in zip(rows.loc[mine, "train_seed"], (0.2, 0.3, 0.45))]
+    results.metrics.loc[mine, "value"] = [
+        5.0 + 0.01 * seed + add for seed, add in zip(rows.loc[mine, "train_seed"], (0.2, 0.3, 0.45))
+    ]
     results.metrics = results.metrics.copy()
     table, caption = table_scores(results, "s")
     by = table.set_index("Variant")
@@ -337,4 +391,6 @@ def test_scores_and_costs(tmp_path):
     table, caption = table_scores(results, "s")
     assert "NFE" not in table and "Losses and costs: table costs." in caption
     table, _ = table_costs(results, "s")
-    assert table["Any-order bound (nats/token)"].tolist() == ["-", "2.50 ± 0", "-"] and "NFE" in table
+    assert (
+        table["Any-order bound (nats/token)"].tolist() == ["-", "2.50 ± 0", "-"] and "NFE" in table
+    )
