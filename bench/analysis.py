@@ -16,6 +16,8 @@ import pandas as pd
 
 from srdd.lookup import find
 
+from .analysis_refinement import gain_words
+from .analysis_training import kept_words, steps_to_targets  # noqa: F401 (also taken from here)
 from .analysis_words import (  # noqa: F401 (also taken from here)
     bias_words,
     extractor_kind,
@@ -31,7 +33,17 @@ from .analysis_words import (  # noqa: F401 (also taken from here)
     with_classes,
 )
 from .escaping import rst, sentence
-from .estimates import Estimate, estimate, paired, show, show_difference, show_estimate, verdict  # noqa: F401
+from .estimates import (  # noqa: F401
+    FEWEST,
+    Estimate,
+    estimate,
+    holm,
+    paired,
+    show,
+    show_difference,
+    show_estimate,
+    verdict,
+)
 from .loaded import Results  # noqa: F401
 from .making import raised, run_verb  # noqa: F401
 from .results import brief  # noqa: F401
@@ -40,20 +52,33 @@ from .study_row import check_job
 
 # a relative gap between ELBO and cross-entropy up to here is rounding in float64; one from there on is a difference
 GAP_CLOSED, GAP_OPEN = 1e-10, 1e-3
+# gaps that are 0 for every Markov hierarchy without noise, whatever it has learned
+IDENTITIES = ("elbo_relative_gap", "elbo_token_gap")
 
 # ---------------------------------------------------------------- what a suite asks
 
 
+NOISE = (
+    "FID and KID can fall when noise is added to samples that vary too little: read them beside coverage, class agreement and CAS."
+)
+
+
 def claim(results: Results, suite: str) -> str:
-    """What the suite asks, and how its claims were decided; a reduced study says so first."""
+    """What the suite asks, how its claims were decided, plain and after Holm's correction, and what
+    its refinement can do; a reduced study says so first."""
     about, reduced = results.suite(suite), results.about.get("reduced")
     words = [f"REDUCED STUDY: {sentence(reduced)}"] if reduced else []
     words.append(sentence(about["claim"]))
     for one in about["claims"]:
-        word, reason = judged(results, suite, one)
+        found = judged(results, suite, one)
         owner = "Claim of the paper, in our words" if one["origin"] == "paper" else "Claim"
-        words.append(f"{owner}: {rst(one['text'].rstrip(' .'))}: {word} ({rst(reason)}).")
-    return " ".join(words)
+        corrected = after_holm(results, suite, one, found)
+        # what is not decided alone is not decided among others
+        both = f"{found[0]}, after Holm {corrected}" if corrected and found[0] in ("yes", "no") else found[0]
+        words.append(f"{owner}: {rst(one['text'].rstrip(' .'))}: {both} ({rst(found[1])}).")
+    if any(one["rule"] in ("score", "tuned") and one["metric"] in ("fid", "kid") for one in about["claims"]):
+        words.append(NOISE)
+    return " ".join(filter(None, [*words, rst(gain_words(results, suite))]))
 
 
 # ---------------------------------------------------------------- fewer scales than a teacher
@@ -88,8 +113,22 @@ def training_tokens(settings: dict[str, Any]) -> float:
 # ---------------------------------------------------------------- verdicts
 
 
+class Verdict(tuple):
+    """What a rule finds, the pair (word, reason), and as `p` the p-value that the word follows
+    from; None where it follows from none."""
+
+    p: float | None
+
+    def __new__(cls, word: str, reason: str, p: float | None = None) -> Verdict:
+        made = super().__new__(cls, (word, reason))
+        made.p = p
+        return made
+
+
 def judged(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
-    """Whether a claim holds here, `yes`, `no` or `not decided`, by the rule `judge_<name>` that the study names, and why."""
+    """Whether a claim holds here, `yes`, `no` or `not decided`, by the rule `judge_<name>` that the
+    study names, and why. A rule of one's own returns this pair, or a `Verdict` whose p-value Holm's
+    correction counts."""
     rule, who = one["rule"], f"bench/analysis.py: judge_{one['rule']}"
     try:
         found = find(sys.modules[__name__], "judge", rule)(results, suite, one)
@@ -101,6 +140,53 @@ def judged(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]
     if not pair or not all(isinstance(word, str) for word in found):
         raise ValueError(f"{who}: gives {found!r}; must be the pair of yes, no or not decided, and a reason")
     return found
+
+
+def _p_values(results: Results) -> dict[tuple[str, str], float]:
+    """The p-value of every claim of the study that has one, by suite and the claim's own settings.
+    """
+
+    def collect() -> dict[tuple[str, str], float]:
+        found = {}
+        for suite, about in results.about["suites"].items():
+            for one in about["claims"]:
+                try:
+                    p = getattr(judged(results, suite, one), "p", None)
+                except ValueError:  # said where the claim itself is shown
+                    p = None
+                if p is not None:
+                    found[suite, json.dumps(one, sort_keys=True)] = p
+        return found
+
+    return results.once("p-values", collect)
+
+
+def after_holm(results: Results, suite: str, one: dict[str, Any], found: tuple[str, str]) -> str | None:
+    """A claim's word when all claims of the study are tested together (Holm 1979, 5 %); None for
+    one without a p-value, such as bytes that were counted."""
+    p, key = _p_values(results), (suite, json.dumps(one, sort_keys=True))
+    if key not in p:
+        return None
+    return found[0] if key in holm(p) else "not decided"
+
+
+def decided(found: Estimate | None, lower: bool, reason: str) -> Verdict:
+    """The verdict on a paired difference over training seeds, of which there must be three."""
+    if found is not None and found.count < FEWEST:
+        return Verdict("not decided", f"{reason}; fewer than three training seeds")
+    return Verdict(verdict(found, lower), reason, found and found.p)
+
+
+def decided_together(found: dict[Any, Estimate | None], lower: bool = True) -> tuple[str, float | None]:
+    """`yes` where every one of several differences decides so, `no` where every one decides the
+    contrary; p-value: the largest of them, 1 where they point both ways."""
+    words = {verdict(one, lower) for one in found.values()}
+    word = words.pop() if len(words) == 1 else "not decided"
+    p = [one.p for one in found.values() if one is not None]
+    if not found or len(p) < len(found) or None in p:
+        return word, None
+    same = len({one.mean > 0 for one in found.values()}) == 1
+    return word, max(p) if same else 1.0
 
 
 NO_DIRECTION = "whether lower or higher is better is not known of this metric; say better: lower or better: higher in the claim"
@@ -145,6 +231,33 @@ def _no_metric(results: Results, suite: str, one: dict[str, Any]) -> str:
     return f"no row of this suite has {metric} (scored: {', '.join(scored) or 'nothing'})"
 
 
+def real_scores(results: Results, suite: str, variant: str, metric: str) -> tuple[float | None, float | None]:
+    """What training images, and what the held-out images themselves, score; None where nobody
+    measured it."""
+    names, score = results.variants(suite)[variant], results.score_name(metric)
+    train, held = (results.grid_value(names, f"{line}_{score}", suite) for line in ("floor", "reference"))
+    return train, held
+
+
+def _real_words(results: Results, suite: str, one: dict[str, Any]) -> str:
+    """Of IS: what real images score, and whether the side with more is farther from them; empty for
+    other scores."""
+    if one["metric"] != "is":
+        return ""
+    train, held = real_scores(results, suite, one["variant"], "is")
+    parts = [f"{show(value)} {name}" for value, name in ((train, "train"), (held, "held out")) if value is not None]
+    real = train if held is None else held
+    sides = {key: results.score(one[key], suite, "is") for key in ("variant", "against")}
+    if real is None or None in sides.values():
+        return f"; real images: {', '.join(parts)}" if parts else ""
+    words = f"; real images: {', '.join(parts)}"
+    more, less = sorted(sides, key=lambda key: -sides[key].mean)
+    if abs(sides[more].mean - real) > abs(sides[less].mean - real):
+        shown = [f"{one[key]}'s {show(sides[key].mean)}" for key in (more, less)]
+        words += f"; {shown[0]} is farther from real images than {shown[1]}"
+    return words
+
+
 def judge_score(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
     """By the 95 % t-interval of the paired difference of a score over training seeds."""
     if absent := _no_metric(results, suite, one):
@@ -152,13 +265,66 @@ def judge_score(results: Results, suite: str, one: dict[str, Any]) -> tuple[str,
     metric = results.score_name(one["metric"])
     found = results.difference(one["variant"], suite, metric, one["against"])
     reason = f"{metric} of {one['variant']} minus that of {one['against']}, paired by training seed: {show_difference(found)}"
+    reason += _real_words(results, suite, one)
     if direction(one) is None:
         return "not decided", f"{reason}; {NO_DIRECTION}"
-    return verdict(found, direction(one) == "lower"), reason + _against_the_usual(one)
+    return decided(found, direction(one) == "lower", reason + _against_the_usual(one))
+
+
+def judge_nearer(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
+    """Yes when the distance of a score to that of real held-out images, or of training images where
+    nobody scored those, is smaller, by the 95 % t-interval of the paired difference over training
+    seeds."""
+    if absent := _no_metric(results, suite, one):
+        return "no such metric", absent
+    metric = results.score_name(one["metric"])
+    train, held = real_scores(results, suite, one["variant"], one["metric"])
+    real, which = (held, "held-out") if held is not None else (train, "training")
+    if real is None:
+        return "not decided", f"{metric} of real images was not measured"
+    first, second = ((results.of(one[key], suite, metric) - real).abs() for key in ("against", "variant"))
+    found = paired(first, second)
+    reason = (
+        f"distance of {metric} to the {show(real)} of real {which} images, {one['variant']} minus {one['against']}, paired by "
+        f"training seed: {show_difference(found)}"
+    )
+    return decided(found, True, reason)
+
+
+SHORT = {"cfg_scale": "w", "cfg_ramp": "ramp", "top_p": "top-p", "top_k": "top-k"}
+
+
+def varied(results: Results, suite: str, group: str) -> dict[str, list[Any]]:
+    """Settings of the sampler in which the variants of a group differ: the different values of
+    each."""
+    members = [results.sampler(name, suite) for name in results.groups(suite)[group]]
+    found = {key: list({json.dumps(one[key]): one[key] for one in members}.values()) for key in members[0]}
+    return {key: values for key, values in found.items() if len(values) > 1}
+
+
+def tuned_to(results: Results, suite: str, group: str, best: str) -> str:
+    """What a group was tuned to, in the settings that it tried, such as w 1.5, ramp linear."""
+    mine = results.sampler(best, suite)
+    words = [(SHORT.get(key, key), mine[key]) for key in varied(results, suite, group)]
+    return ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in words) or "-"
+
+
+def edges(results: Results, suite: str, group: str, best: str) -> str:
+    """Settings of a tuned variant at the edge of what its group tried, where the best may lie
+    beyond; empty where none are."""
+    mine, found = results.sampler(best, suite), []
+    for key, values in varied(results, suite, group).items():
+        tried = sorted(value for value in values if isinstance(value, (int, float)))
+        # nothing lies beyond a legal limit
+        legal = {"cfg_scale": 0.0, "top_p": 1.0}.get(key)
+        if len(tried) > 1 and mine[key] in (tried[0], tried[-1]) and mine[key] != legal:
+            found.append(f"{SHORT.get(key, key)} = {mine[key]:g} of {tried[0]:g} to {tried[-1]:g}")
+    return f"at the edge of what was tried ({', '.join(found)})" if found else ""
 
 
 def judge_tuned(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
-    """As judge_score, between groups, each at the setting that is best on the first half of the sample seeds; scored on the second."""
+    """As judge_score, between groups, each at the setting that is best on the first half of sample
+    seeds and reference; scored on the second."""
     if absent := _no_metric(results, suite, one):
         return "no such metric", absent
     if direction(one) is None:
@@ -172,55 +338,86 @@ def judge_tuned(results: Results, suite: str, one: dict[str, Any]) -> tuple[str,
     if None in best:
         return "not decided", "a group has no scores on halves"
     found = paired(*(results.of(name, suite, metric, second) for name in best))
-    reason = f"{metric} of {best[1]} minus that of {best[0]}, each tuned on half of the sample seeds, on the other half"
-    return verdict(found, lower), f"{reason}: {show_difference(found)}{_against_the_usual(one)}"
+    halves = half_words(results, suite)
+    reason = (
+        f"{metric} of {best[1]} minus that of {best[0]}, each tuned on half of the sample seeds, on the other half{halves}: "
+        f"{show_difference(found)}"
+    )
+    for key, name in zip(("against", "variant"), best):
+        if words := edges(results, suite, one[key], name):
+            reason += f"; {name} is {words}"
+    return decided(found, lower, reason + _against_the_usual(one))
+
+
+def half_words(results: Results, suite: str) -> str:
+    """What halves of sample seeds are held against, as the end of a clause."""
+    rows = results.rows_of("half_reference_images")
+    apart = rows["run_id"].isin(results.runs_of[suite]).any()  # not in rows of older versions
+    whole = results.about["features"].get("reference")  # a file of statistics cannot be halved
+    return ", each against its own half of the reference" if apart and not whole else ", both against the whole reference"
 
 
 def judge_latency(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
     """Yes when faster at every batch size by the interval of the log ratio over paired rounds, no when slower at every one."""
-    found = {batch: ratio(results, suite, one["variant"], batch, one["against"])[1] for batch in batches(results, suite)}
-    words = set(found.values())
-    word = {frozenset({"faster"}): "yes", frozenset({"slower"}): "no"}.get(frozenset(words), "not decided")
-    shown = [f"{what} at batch {', '.join(str(b) for b, w in found.items() if w == what)}" for what in sorted(words)]
-    return _claimed(word, one), "; ".join(shown) or "nothing was timed"
+    found = {batch: ratio(results, suite, one["variant"], batch, one["against"]) for batch in batches(results, suite)}
+    word, p = decided_together({batch: logs for batch, (logs, _) in found.items()})
+    shown = []
+    for what in sorted({said for _, said in found.values()}):
+        mine = [f"{b} ({show(math.exp(logs.mean))})" if logs else str(b) for b, (logs, said) in found.items() if said == what]
+        shown.append(f"{what} at batch {', '.join(mine)}")
+    return Verdict(_claimed(word, one), "; ".join(shown) or "nothing was timed", p)
+
+
+def memory_ratios(results: Results, suite: str, metric: str, variant: str, against: str) -> dict[int, float]:
+    """Bytes of a variant over those of another, by batch size that both have."""
+    found = results.latency(suite, metric).set_index(["variant", "num_images"])["value"].dropna()
+    return {
+        batch: found[variant, batch] / found[against, batch]
+        for batch in map(float, batches(results, suite))
+        if {(variant, batch), (against, batch)} <= set(found.index)
+    }
+
+
+MEMORY = {
+    "sampler": ("peak_memory_bytes", "peak working memory of the sampler"),
+    "pipeline": ("pipeline_peak_bytes", "peak of the whole pipeline, weights and decoder included"),
+}
 
 
 def judge_memory(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
-    """Yes when peak memory is lower at every batch size, no when it is not lower at any; bytes are counted, not timed."""
-    peak = results.latency(suite, "peak_memory_bytes").set_index(["variant", "num_images"])["value"].dropna()
-    shares = {
-        batch: peak[one["variant"], batch] / peak[one["against"], batch]
-        for batch in map(float, batches(results, suite))
-        if {(one["variant"], batch), (one["against"], batch)} <= set(peak.index)
-    }
-    if not shares:
-        return "not decided", "no common batch size"
-    lower = [share < 1 for share in shares.values()]
-    word = "yes" if all(lower) else "no" if not any(lower) else "not decided"
-    return _claimed(word, one), "peak memory ratio " + ", ".join(
-        f"{share:.2f} at batch {batch:g}" for batch, share in shares.items()
-    )
+    """Yes when the sampler's peak of working memory is lower at every batch size, no when it is not
+    lower at any; with `metric: pipeline` the same of the whole pipeline's. Bytes are counted, not
+    timed. The reason says both."""
+    asked = "pipeline" if one["metric"] == "pipeline" else "sampler"
+    words, word = [], "not decided"
+    for name in sorted(MEMORY, key=lambda name: name != asked):
+        metric, what = MEMORY[name]
+        shares = memory_ratios(results, suite, metric, one["variant"], one["against"])
+        shown = ", ".join(f"{share:.2f} at batch {batch:g}" for batch, share in shares.items())
+        words.append(f"{what}: ratio {shown}" if shares else f"{what}: not measured at a common batch size")
+        if name == asked and shares:
+            lower = [share < 1 for share in shares.values()]
+            word = "yes" if all(lower) else "no" if not any(lower) else "not decided"
+    return _claimed(word, one), "; ".join(words)
 
 
 def judge_convergence(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
-    """By the interval of the paired difference of steps until the held-out loss that every training of the suite reaches."""
-    target, steps = steps_to_target(results, suite)
-    if target is None:
-        return "not decided", "no losses"
-    found = paired(steps[one["against"]]["step"], steps[one["variant"]]["step"])
-    reason = f"steps until held-out loss {target:.3f}, {one['variant']} minus {one['against']}: {show_difference(found)}"
-    return _claimed(verdict(found), one), reason
-
-
-def steps_to_target(results: Results, suite: str) -> tuple[float | None, dict[str, pd.DataFrame]]:
-    """The lowest held-out loss that every training of a suite reaches, and by variant and training seed the step and second of it."""
-    curves = {variant: results.snapshots(variant, suite, "loss_test") for variant in results.variants(suite)}
-    best = [part["value"].min() for rows in curves.values() if len(rows) for _, part in rows.groupby("train_seed")]
-    if not best:
-        return None, {}
-    target = max(best)
-    reached = {variant: rows[rows["value"] <= target].sort_values("step") for variant, rows in curves.items()}
-    return target, {variant: rows.groupby("train_seed")[["step", "seconds"]].first() for variant, rows in reached.items()}
+    """Yes when the paired interval of the steps until a held-out loss lies below 0 at every target,
+    no when above 0 at every one; losses are interpolated between looks, targets follow from all
+    trainings of the suite (`bench/analysis_training.py`)."""
+    found = {
+        target: paired(*(rows[name]["step"] for name in (one["against"], one["variant"])))
+        for target, rows in steps_to_targets(results, suite).items()
+        if {one["variant"], one["against"]} <= rows.keys()
+    }
+    if not found:
+        return "not decided", "no held-out loss that every training passes between two looks"
+    shown = "; ".join(f"{show_difference(steps)} at {target:.2f}" for target, steps in found.items())
+    reason = f"steps until a held-out loss, {one['variant']} minus {one['against']}, paired by training seed: {shown}"
+    if any(steps is None or steps.count < FEWEST for steps in found.values()):
+        return "not decided", f"{reason}; fewer than three training seeds"
+    word, p = decided_together(found)
+    return Verdict(_claimed(word, one), reason, p)
 
 
 def fid_differences(results: Results, suite: str) -> str:
@@ -329,6 +526,24 @@ def precision(results: Results, suite: str) -> str:
     ).latency.precision
 
 
+def rounds_words(results: Results, suite: str) -> str:
+    """How many rounds stand behind a time, and what ended them."""
+    rows = results.latency(suite, "latency_s").dropna(subset=["value", "repeat"])
+    counts = rows.groupby(["variant", "num_images"]).size()
+    if not len(counts):
+        return ""
+    low, high = counts.min(), counts.max()
+    words = f"Rounds: {low}" if low == high else f"Rounds: {low} to {high}"
+    run = results.latency_run(suite)
+    asked = json.loads(run["config_json"] or "{}").get("latency", {})
+    if not {"width", "max_rounds"} <= asked.keys():  # of an older version
+        return f"{words}."
+    first = next(iter(results.variants(suite)))
+    return (
+        f"{words}, until the interval of the log ratio to {rst(first)} is at most {asked['width']:g} wide, {asked['max_rounds']} at most."
+    )
+
+
 def rates_words(results: Results, suite: str) -> str:
     """What floors were counted with; empty where none were."""
     run, rows = results.latency_run(suite), results.metrics
@@ -368,27 +583,39 @@ def latency_verdict(results: Results, suite: str) -> str:
         if all(map(math.isfinite, pair)):
             word = "less" if pair[1] < pair[0] else "more" if pair[1] > pair[0] else "equal"
             memory.setdefault(word, []).append(batch)
+    whole = memory_ratios(results, suite, "pipeline_peak_bytes", second, first)
+    pipeline = ", ".join(f"{share:.2f} at batch {batch:g}" for batch, share in whole.items())
     times, memories = (
         "; ".join(f"{word} at batch {', '.join(map(str, sizes))}" for word, sizes in found.items()) for found in (time, memory)
     )
     return (
         f"{rst(second)} against {rst(first)}, time: {times} (decided where the 95 % t-interval of the log ratio over paired "
-        f"rounds excludes 0; no correction for several batch sizes); peak memory: {memories or 'no number'}."
+        f"rounds excludes 0; no correction for several batch sizes); working memory of the sampler: {memories or 'no number'}; whole "
+        f"pipeline, ratio: {pipeline or 'not measured'}."
     )
 
 
 def judge_equal(results: Results, suite: str, claim: dict[str, Any]) -> tuple[str, str]:
-    """Two losses are equal: `yes` when the gap `metric` of every training seed is at most 1e-10 for the variant and above 1e-3 for
-    what it is held against, `no` when a seed is on the wrong side, `not decided` while one is missing. Returns word and reason."""
-    words, held = [], []
+    """A gap is closed for one model and open for another: `yes` when `metric` of every training
+    seed is at most 1e-10 for the variant and above 1e-3 for what it is held against, `no` when a
+    seed is on the wrong side, `not decided` while one is missing or there are fewer than three.
+    ELBO and cross-entropy of a chain are equal by an identity; what can fail is
+    `path_kl_equal_state`."""
+    words, held, fewest = [], [], FEWEST
     for key, closed in (("variant", True), ("against", False)):
         name = claim[key]
         found, missing = results.of(name, suite, claim["metric"]), results.missing(name, suite, claim["metric"])
         if missing:
             words.append(f"{name}: {by_reason(missing)}")
             continue
+        fewest = min(fewest, len(found))
         held.append(bool((found <= GAP_CLOSED).all() if closed else (found > GAP_OPEN).all()))
         rule = f"at most {GAP_CLOSED:g}" if closed else f"above {GAP_OPEN:g}"
         words.append(f"{name}: {show(float(found.min()))} to {show(float(found.max()))} over {len(found)} seeds, needed {rule}")
     word = "no" if not all(held) else "yes" if len(held) == 2 else "not decided"
+    if fewest < FEWEST:
+        word = "not decided"
+        words.append("fewer than three training seeds")
+    if claim["metric"] in IDENTITIES:
+        words.append("the equality of a chain is an identity, true of any Markov hierarchy without noise")
     return word, "; ".join(words)

@@ -68,14 +68,17 @@ def _rule_words(settings: dict[str, Any]) -> str:
 
 
 def samplers(results: Results, suite: str) -> str:
-    """One sentence for a sampler that all share, else one part a variant."""
+    """One sentence for a sampler that all share, else one part for all variants of one sampler."""
     words = {
         name: sampler_words(names["settings"]["sampler"])
         for name, names in results.variants(suite).items()
     }
     if len(set(words.values())) == 1:
         return rst(f"All variants: {next(iter(words.values()))}.")
-    return rst("; ".join(f"{name}: {text}" for name, text in words.items()) + ".")
+    users: dict[str, list[str]] = {}
+    for name, text in words.items():
+        users.setdefault(text, []).append(name)
+    return rst("; ".join(f"{', '.join(names)}: {text}" for text, names in users.items()) + ".")
 
 
 def _count(results: Results, metric: str) -> int | None:

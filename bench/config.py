@@ -495,7 +495,9 @@ class Claim(Strict):
     variant: str
     against: str
     metric: str = Field(
-        "fid", description="a score's name without its extractor; for rule equal a gap, such as elbo_relative_gap"
+        "fid",
+        description="a score's name without its extractor; for rule equal a gap, such as path_kl_equal_state; for rule memory "
+        "pipeline, or none for the sampler's working memory",
     )
     better: Literal["lower", "higher"] | None = Field(
         default_factory=lambda data: better(str(data.get("metric"))),

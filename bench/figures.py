@@ -9,6 +9,8 @@ that is missing is named in red with the status of its run, never drawn as 0.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -22,17 +24,21 @@ from .analysis import (
     claim,
     common_batches,
     held_out,
+    kept_words,
     latency_verdict,
     machine,
     made_by,
     missing_words,
+    paired,
     reach,
+    rounds_words,
     rst,
     run_verb,
     samplers,
     seeds_words,
     show,
-    steps_to_target,
+    show_difference,
+    steps_to_targets,
 )
 from .drawing import (
     DOUBLE,
@@ -155,21 +161,29 @@ def figure_code_usage(results: Results, suite: str) -> tuple[Figure, str]:
 
 
 def _reached(results: Results, suite: str) -> str:
-    """Steps and seconds until the held-out loss that every training of the suite reaches."""
-    target, steps = steps_to_target(results, suite)
-    if target is None or len(steps) < 2:
+    """Steps and seconds until the held-out losses that every training of the suite passes, and
+    paired differences to the first variant."""
+    first, *others = results.variants(suite)
+    words = []
+    for target, rows in steps_to_targets(results, suite).items():
+        parts = [
+            f"{rst(v)} {rows[v]['step'].mean():.0f} steps and {show(rows[v]['seconds'].mean())} s"
+            + (f" ({show_difference(paired(rows[first]['step'], rows[v]['step']))})" if v in others and first in rows else "")
+            for v in results.variants(suite)
+            if v in rows
+        ]
+        words.append(f"{target:.2f}: {', '.join(parts)}")
+    if not words or not others:
         return ""
-    words = [
-        f"{rst(v)} {rows['step'].mean():.0f} steps and {show(rows['seconds'].mean())} s" for v, rows in steps.items() if len(rows)
-    ]
     return (
-        f"Looks until the held-out loss is {target:.3f} nats/token or less, which every training here reaches, mean over seeds: "
-        f"{'; '.join(words)}."
+        "Until a held-out loss (grey lines; chosen where every training passes; interpolated between looks), mean over seeds, in "
+        f"brackets steps minus those of {rst(first)}, paired: {'; '.join(words)}."
     )
 
 
-def _convergence(axes: np.ndarray, results: Results, suite: str) -> None:
-    """Loss and FID of every variant against step and time."""
+def _convergence(axes: np.ndarray, results: Results, suite: str, targets: Iterable[float]) -> None:
+    """Loss and FID of every variant against step and time. targets: losses of the whole suite, of
+    which these may be a few variants."""
     fid = f"fid_{results.extractor}"
     ways = (("step", None, "training step"), ("step", "seconds", "training time (s)"))
     for row, (metric, title) in enumerate((("loss_test", "held-out loss (nats/token)"), (fid, results.label("FID")))):
@@ -182,6 +196,9 @@ def _convergence(axes: np.ndarray, results: Results, suite: str) -> None:
                 blank(panel, f"no {title} along the training")
             panel.set_xlabel(label)
         axes[row, 0].set_ylabel(title)
+    for target in targets:
+        for panel in axes[0]:
+            panel.axhline(target, color="0.6", linestyle="-", linewidth=0.5, zorder=0)
     means = [y for line in axes[1, 0].lines for y in line.get_ydata()]
     floor = next((v for n in results.variants(suite).values() if (v := results.grid_value(n, f"floor_{fid}")) is not None), None)
     if means:
@@ -197,18 +214,17 @@ def _convergence(axes: np.ndarray, results: Results, suite: str) -> None:
 def figure_convergence(results: Results, suite: str) -> tuple[Figure, str]:
     """Held-out loss and FID against step and against wall-clock."""
     fid = f"fid_{results.extractor}"
-    figure = sheet(
-        by_variant(results, suite), suite, (DOUBLE, 4.4), (2, 2), _convergence, sharey="row"
-    )
+    draw = partial(_convergence, targets=list(steps_to_targets(results, suite)))
+    figure = sheet(by_variant(results, suite), suite, (DOUBLE, 4.4), (2, 2), draw, sharey="row")
     lost = (missing_words(results, suite, "loss_test", along=True), missing_words(results, suite, fid, along=True))
     note(figure, "; ".join(f"{what}, {words}" for what, words in zip(("loss", "FID"), lost) if words))
     caption = (
         f"{claim(results, suite)} Averaged weights every few steps; lines: mean, bands: interval. Time is training alone, "
         "without held-out looks, of trainings that shared the machine with other jobs: a record, no measurement of speed; seconds of a "
         f"step: mean over seeds. Dotted: floor, real training "
-        f"pictures{floor_count(results, suite)}. {made_by(results, suite)} {_reached(results, suite)}"
+        f"pictures{floor_count(results, suite)}. {_reached(results, suite)} {kept_words(results, suite)} {made_by(results, suite)}"
     )
-    return figure, caption
+    return figure, " ".join(caption.split())
 
 
 # ---------------------------------------------------------------- latency
@@ -246,7 +262,7 @@ def _latency(axes: np.ndarray, results: Results, suite: str) -> None:
             scales.scatter(sides, mine["value"] * 1e3, s=6, color=look(i)["color"], alpha=0.3, linewidth=0)
             middle = (mine["value"] * 1e3).groupby(sides).median()
             scales.plot(middle.index, middle.to_numpy(), label=text(variant), **look(i))
-    labels = ("time per image (ms)", "peak memory (MiB)", f"network time (ms), batch {batch or '-'}")
+    labels = ("time per image (ms)", "working memory (MiB)", f"network time (ms), batch {batch or '-'}")
     for panel, label in zip(axes[0], labels):
         panel.set_ylabel(label)
         if not panel.lines:
@@ -272,8 +288,9 @@ def figure_latency(results: Results, suite: str) -> tuple[Figure, str]:
     note(figure, f"the latency run is {run['status']} ({run['reason']})" if bad else "")
     caption = (
         f"{claim(results, suite)} "
-        "Faint points: every repeat; lines: median. Interleaved rounds in one process, warm-up excluded; "
-        "time from the first scale to the latent state, without the decoder; memory: bytes that tensors hold above the weights. "
+        f"Faint points: every repeat; lines: median. Interleaved rounds in one process, warm-up excluded. {rounds_words(results, suite)} "
+        "Time from the first scale to the latent state, without the decoder; working memory: bytes that the sampler's tensors hold above "
+        "the weights, at their peak. "
         f"Right: the network at each scale, guidance included. Weights are drawn, not trained. {samplers(results, suite)} "
         f"{latency_verdict(results, suite)} {machine(results, suite)}"
     )

@@ -13,7 +13,9 @@ from .analysis import (
     Estimate,
     Results,
     claim,
+    edges,
     estimate,
+    half_words,
     machine,
     made_by,
     missing_words,
@@ -21,6 +23,7 @@ from .analysis import (
     rst,
     seeds_words,
     show_estimate,
+    tuned_to,
 )
 from .drawing import (
     COLOURS,
@@ -70,13 +73,15 @@ def tuned_words(results: Results, suite: str) -> str:
         if best is None:
             words.append(f"{rst(group)}: no scores on halves")
             continue
-        settings = results.sampler(best, suite)
         here = show_estimate(estimate(results.of(best, suite, metric, second)))
-        words.append(f"{rst(group)} at w = {settings['cfg_scale']:g} with ramp {settings['cfg_ramp']}: {here}")
+        edge = edges(results, suite, group, best)
+        words.append(
+            f"{rst(group)} at {rst(tuned_to(results, suite, group, best))}{f', {edge}' if edge else ''}: {here}"
+        )
     count = first[1] - first[0] + 1
     return (
         f"Tuned: the lowest mean {results.label('FID')} on sample seeds {first[0]} to {first[1]}, scored on seeds {second[0]} to "
-        f"{second[1]} (N = {count} each, not comparable with other N): {'; '.join(words)}."
+        f"{second[1]}{half_words(results, suite)} (N = {count} each, not comparable with other N): {'; '.join(words)}."
     )
 
 
@@ -111,6 +116,11 @@ def _guidance(axes: np.ndarray, results: Results, suite: str) -> None:
                         "linestyle": LINES[j % len(LINES)],
                     }
                     curve(panel, points, f"{group}, ramp {ramp}", style)
+            if not ramps and best[group] and len(members) > 1:  # tuned in something else than guidance
+                found = results.estimate(best[group], suite, metric)
+                if found is not None:
+                    look_of = {"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i % len(LINES)]}
+                    panel.axhline(found.mean, label=text(f"{group}, tuned, w = 1"), linewidth=1, **look_of)
         if not panel.lines:
             blank(panel, "no variant has a score")
         floor_line(panel, results, suite, name)
@@ -132,7 +142,8 @@ def figure_guidance(results: Results, suite: str) -> tuple[Figure, str]:
     note(figure, missing_words(results, suite, f"fid_{results.extractor}"))
     caption = (
         f"{claim(results, suite)} w in u + w (c - u); VAR's own cfg is w - 1 at the last scale of the linear ramp. Lines: mean, bands: "
-        f"interval; rings: the setting with the lowest mean FID on half of the sample seeds. {tuned_words(results, suite)} "
+        f"interval; rings: the setting with the lowest mean FID on half of the sample seeds; level lines: of groups "
+        f"without guidance. {tuned_words(results, suite)} "
         f"{made_by(results, suite, sampler=False)}"
     )
     return figure, caption

@@ -1,16 +1,21 @@
-"""Verb: time and peak memory of sampling, all variants in one process, rounds interleaved so that drift of the machine hits all alike.
+"""Verb: time and peak memory of sampling, all variants in one process, rounds interleaved so that
+drift of the machine hits all alike.
 
-Weights are drawn, not trained: they do not change the time of a network call. They may change how many calls a rule that exits early
-makes; nfe counts those that were timed. Every repeat is kept; the decoder is timed apart.
+Weights are drawn, not trained: they do not change the time of a network call. They may change how
+many calls a rule that exits early makes; nfe counts those that were timed. Every repeat is kept;
+the decoder is timed apart.
 
-A batch size is timed until the 95 % t-interval of each variant's paired log ratio to the first variant is `width` wide or less:
-`rounds` at least, `max_rounds` at most. The width says when to stop, never the sign. What is sure is timed no more; `rounds` is
-reported for every variant and batch size.
+A batch size is timed until the 95 % t-interval of each variant's paired log ratio to the first
+variant is `width` wide or less: `rounds` at least, `max_rounds` at most. The width says when to
+stop, never the sign. What is sure is timed no more; `rounds` is reported for every variant and
+batch size.
 
-Memory, counted by the GPU's allocator, or on the CPU tensor by tensor, in rows apart: `peak_memory_bytes`, what tensors of a draw
-hold at their peak above the weights (the sampler's working memory); `weights_bytes` and `tokenizer_bytes`, the weights of network and
-tokenizer; `decoder_peak_bytes`, the same peak of decoding; `pipeline_peak_bytes`, of the whole: all weights, and the larger of the
-sampler's peak and the decoder's with the tokens and the state that live beside it.
+Memory, counted by the GPU's allocator, or on the CPU tensor by tensor, in rows apart:
+`peak_memory_bytes`, what tensors of a draw hold at their peak above the weights (the sampler's
+working memory); `weights_bytes` and `tokenizer_bytes`, the weights of network and tokenizer;
+`decoder_peak_bytes`, the same peak of decoding; `pipeline_peak_bytes`, of the whole: all weights,
+and the larger of the sampler's peak and the decoder's with the tokens and the state that live
+beside it.
 """
 
 from __future__ import annotations
@@ -89,8 +94,8 @@ class Contender:
     calls: dict[int, Calls] = field(default_factory=dict)  # of the network, counted, by batch size
 
     def draw(self, batch: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens and their state, without the decoder. Every draw of a batch size is the same, and its
-        calls are those of one."""
+        """Tokens and their state, without the decoder. Every draw of a batch size is the same, and
+        its calls are those of one."""
         calls = Calls()
         labels_B = (torch.arange(batch) % max(1, self.model.config.num_classes)).to(device)
         ladder = self.tokenizer.at(self.model.schedule)
@@ -142,8 +147,9 @@ def bytes_of(module: torch.nn.Module) -> int:
 
 
 def add_memory(run: Run, contender: Contender, batch: int) -> None:
-    """Rows of the sampler's, the decoder's and the whole pipeline's peak. A compiled program keeps caches between batches and hides its
-    tensors: the same program is counted operation by operation, with a cache of its own."""
+    """Rows of the sampler's, the decoder's and the whole pipeline's peak. A compiled program keeps
+    caches between batches and hides its tensors: the same program is counted operation by
+    operation, with a cache of its own."""
     model, drawn = contender.model, []
     kept, model.cache_pool = model.cache_pool, None
     try:
@@ -201,15 +207,16 @@ def attempt(run: Run, contender: Contender, batch: int, call) -> bool:
 
 
 class Rounds:
-    """Which variants and batch sizes are timed in the next round, by the seconds of all rounds so far."""
+    """Which variants and batch sizes are timed in the next round, by the seconds of all rounds so
+    far."""
 
     def __init__(self, fits: dict[tuple[str, int], bool], first: str, config: LatencyConfig) -> None:
         self.fits, self.first, self.config = fits, first, config
         self.times: dict[tuple[str, int], list[float]] = defaultdict(list)
 
     def unsure(self, name: str, batch: int) -> bool:
-        """Whether the ratio to the first variant is not yet as narrow as is asked for; a variant without one to be held against is sure
-        after the least number of rounds."""
+        """Whether the ratio to the first variant is not yet as narrow as is asked for; a variant
+        without one to be held against is sure after the least number of rounds."""
         pair = [self.times[key] for key in ((self.first, batch), (name, batch))]
         if name == self.first or not all(pair):
             return False

@@ -120,8 +120,8 @@ class Chosen:
 
 
 def half_rows(labels_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of two halves of a split, ascending, by chance but always the same: every class to within
-    one image, no image in both."""
+    """Rows of two halves of a split, ascending, by chance but always the same: every class to
+    within one image, no image in both."""
     labels_N = np.asarray(labels_N)
     mixed = torch.randperm(len(labels_N), generator=generator("reference halves")).numpy()
     order = mixed[np.argsort(labels_N[mixed], kind="stable")]
@@ -129,8 +129,8 @@ def half_rows(labels_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def halves(reference: Reference) -> tuple[Reference, Reference] | None:
-    """A reference in two halves, so that a setting is tuned on one and scored on the other; None where
-    a half would be too small for a score.
+    """A reference in two halves, so that a setting is tuned on one and scored on the other; None
+    where a half would be too small for a score.
 
     A file of statistics cannot be taken apart: both halves are then the whole, and captions say so.
     """

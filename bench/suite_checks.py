@@ -43,6 +43,7 @@ FIGURES = {
 }
 TABLES = {
     "scores": SCORED,
+    "costs": SCORED,
     "tokenizer": TRAINED,
     "latency": ("latency",),
     "equivalence": ("equivalence",),
@@ -55,6 +56,7 @@ TABLES = {
 }
 RULES = {
     "score": SCORED,
+    "nearer": SCORED,
     "tuned": ("sweep",),
     "latency": ("latency",),
     "memory": ("latency",),
@@ -243,7 +245,7 @@ def _claim_problems(study: Study, one: Resolved) -> Iterator[str]:
                 f"{', '.join(suite.measure)} "
                 f"(rules that fit: {', '.join(fitting(RULES, suite.measure)) or 'none'})"
             )
-        elif claim.rule in ("score", "tuned"):
+        elif claim.rule in ("score", "tuned", "nearer"):
             yield from _score_problems(study, suite, claim)
         elif claim.rule == "equal" and "better" in claim.model_fields_set:
             yield f"better: {claim.better!r}: rule equal reads none; remove it"
@@ -253,12 +255,15 @@ def _claim_problems(study: Study, one: Resolved) -> Iterator[str]:
                 + unknown("gap", claim.metric, GAPS)
                 + "; rule equal asks whether a gap is 0"
             )
-        elif (
-            claim.rule in ("latency", "memory", "convergence")
-            and "metric" in claim.model_fields_set
-        ):
+        elif claim.rule == "memory" and "metric" in claim.model_fields_set:
+            if claim.metric != "pipeline":
+                yield (
+                    f"metric: {claim.metric!r}: rule memory reads 'pipeline' alone, the peak of weights, "
+                    "sampler and decoder; leave it out for the sampler's working memory"
+                )
+        elif claim.rule in ("latency", "convergence") and "metric" in claim.model_fields_set:
             yield f"metric: {claim.metric!r}: rule {claim.rule} reads none; remove it"
-        if claim.rule in ("score", "tuned", "latency", "memory", "equal", "convergence"):
+        if claim.rule in ("score", "tuned", "nearer", "latency", "memory", "equal", "convergence"):
             yield from _side_problems(one, claim)
 
 
@@ -289,7 +294,9 @@ def _score_problems(study: Study, suite: Suite, claim: Claim) -> Iterator[str]:
             f"better: {claim.better!r}: of {name} {better(name)} is better; turn the claim "
             "round, or leave better out"
         )
-    elif claim.better is None:
+    elif claim.rule == "nearer" and "better" in claim.model_fields_set:
+        yield f"better: {claim.better!r}: rule nearer reads none, near to real images is best; remove it"
+    elif claim.better is None and claim.rule != "nearer":
         yield f"better: is missing; whether lower or higher is better is not known of {name!r}"
     if claim.rule == "tuned" and study.evaluation.num_images < 2 * MIN_IMAGES:
         yield (

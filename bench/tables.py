@@ -14,15 +14,17 @@ import math
 import pandas as pd
 
 from .analysis import (
+    FEWEST,
+    NOISE,
     Results,
     batches,
     by_reason,
     claim,
-    fid_differences,
     floor_has_labels,
     floor_s,
     floors,
     held_out,
+    holm,
     largest_words,
     latency_verdict,
     machine,
@@ -30,101 +32,204 @@ from .analysis import (
     over_floor,
     rates_words,
     ratio,
+    rounds_words,
     run_verb,
     samplers,
+    seeds_words,
     show,
     show_ratio,
+    verdict,
 )
 from .cells import Cell, frame, number, spread, write_table
+from .scores import kid_is_exact
 from .tables_diffusion import table_equivalence  # noqa: F401
 from .tables_distill import table_distillation  # noqa: F401 (found by name)
 from .tables_sweep import table_claims, table_guidance, table_sampling_probability  # noqa: F401 (found by name)
 from .tables_zero_shot import table_error_propagation, table_zero_shot  # noqa: F401 (found by name)
 
+# title and name of a score; the evaluator's name stands in the title's brackets
 SCORES = {
     "FID": "fid",
-    "KID": "kid",
-    "IS": "is",
+    "FID (pixels)": "fid_pixels",
+    "Density": "density",
+    "Coverage": "coverage",
     "Precision": "precision",
     "Recall": "recall",
     "Class agreement": "class_agreement",
+    "CAS": "cas",
+    "IS": "is",
+    "KID": "kid",
+    "Variance within classes (pixels)": "variance_pixels",
 }
+PUBLISHED = {"fid": "FID", "kid": "KID", "is": "IS", "precision": "Precision", "recall": "Recall"}
 COSTS = {"NFE": ("nfe", 1), "Token evals": ("token_evals", 1), "MFLOP per image": ("flops", 1e6)}
+LOSSES = {
+    "Held-out loss (nats/token)": "kept_loss_test",
+    "Any-order bound (nats/token)": "loss_test_any_order",
+    "Intra-scale gain (nats/token)": "intra_scale_gain",
+}
+
+
+def titled(results: Results, title: str) -> str:
+    """A column's title: with the extractor, unless it names another evaluator or none is asked."""
+    return title if title.endswith("(pixels)") or title == "CAS" else results.label(title)
 
 
 # ---------------------------------------------------------------- scores
 
 
-def _score_row(results: Results, suite: str, variant: str) -> dict[str, str]:
-    """One variant: scores, paired difference, loss, cost, status."""
-    fid = f"fid_{results.extractor}"
-    first, total = next(iter(results.variants(suite))), len(results.suite(suite)["train_seeds"])
-    count = len(results.of(variant, suite, fid))
-    row: dict[str, str] = {"Variant": variant, "Seeds": Cell(f"{count} of {total}", value=count)}
-    for title, name in SCORES.items():
-        row[results.label(title)] = spread(results.score(variant, suite, name))
-    difference = Cell("first") if variant == first else spread(results.difference(variant, suite, fid), difference=True)
-    row[f"{results.label('FID')} minus {first}, paired"] = difference
-    row["Held-out loss (nats/token)"] = spread(results.estimate(variant, suite, "kept_loss_test"))
+def _start_row(results: Results, suite: str, variant: str) -> dict[str, str]:
+    """The first columns of a variant's row."""
+    count, total = len(results.of(variant, suite, f"fid_{results.extractor}")), len(results.suite(suite)["train_seeds"])
+    return {"Variant": variant, "Seeds": Cell(f"{count} of {total}", value=count)}
+
+
+def _cost_columns(results: Results, suite: str, variant: str) -> dict[str, str]:
+    """Losses of the kept weights, what own tokens gain, and what a picture costs."""
+    row: dict[str, str] = {title: spread(results.estimate(variant, suite, metric)) for title, metric in LOSSES.items()}
     for title, (metric, unit) in COSTS.items():
         found = results.estimate(variant, suite, metric)
         row[title] = number(found and found.mean / unit)
-    row |= _published_cells(results, suite, variant)
-    row["Status"] = by_reason(results.missing(variant, suite, fid)) or "ok"
+    return row
+
+
+def _verdicts(results: Results, suite: str) -> dict[str, dict[str, str]]:
+    """FID of every variant minus that of the first: the difference, what it decides, and what it
+    decides when all rows of the table are tested together."""
+    first, *others = results.variants(suite)
+    fid, title = f"fid_{results.extractor}", f"{results.label('FID')} minus {next(iter(results.variants(suite)))}, paired"
+    found = {name: results.difference(name, suite, fid) for name in others}
+    sure = {name: one for name, one in found.items() if one is not None and one.count >= FEWEST}
+    kept = holm({name: one.p for name, one in sure.items()})
+    rows = {first: {title: Cell("first"), "Verdict": "", "After Holm": ""}}
+    for name, one in found.items():
+        word = {"yes": "lower", "no": "higher"}.get(verdict(sure.get(name)), "not decided")
+        held = word if name in kept else "not decided"
+        rows[name] = {title: spread(one, difference=True), "Verdict": word, "After Holm": held}
+    return rows
+
+
+def _score_row(results: Results, suite: str, variant: str) -> dict[str, str]:
+    """One variant: scores, then what others printed, and status; difference and costs join them."""
+    row = _start_row(results, suite, variant)
+    for title, name in SCORES.items():
+        row[titled(results, title)] = spread(results.score(variant, suite, name))
     return row
 
 
 def _published_cells(results: Results, suite: str, variant: str) -> dict[str, str]:
     """What others printed, in columns of their own: their evaluator is not ours."""
-    titles, row = {name: title for title, name in SCORES.items()}, {}
+    row: dict[str, str] = {}
     for one in results.suite(suite).get("published", []):
-        column = f"Published {titles[one['metric']]} (its own evaluator)"
+        column = f"Published {PUBLISHED[one['metric']]} (its own evaluator)"
         row.setdefault(column, "")
         if one["variant"] == variant:
             row[column] = Cell(f"{one['value']:g} ({one['source']})", value=one["value"])
     return row
 
 
-def _line_row(results: Results, name: str, label: str, names: dict) -> dict[str, str]:
-    """What every score is read against: real training pictures, or pictures through the tokenizer."""
+def _line_row(results: Results, suite: str, name: str, label: str, names: dict) -> dict[str, str]:
+    """What every score is read against: real images, or images through the tokenizer, with an
+    interval where each training seed has a tokenizer of its own."""
     row: dict[str, str] = {"Variant": label}
-    values = {title: results.grid_value(names, f"{name}_{metric}_{results.extractor}") for title, metric in SCORES.items()}
-    row |= {results.label(title): Cell(number(value), mean=value) for title, value in values.items()}
-    row["Status"] = "ok" if values["FID"] is not None else results.why(names, None)
+    for title, metric in SCORES.items():
+        found = results.grid_estimate(names, f"{name}_{results.score_name(metric)}", suite)
+        alone = found is None or not found.half  # one tokenizer for all, or images that no tokenizer touches
+        row[titled(results, title)] = Cell(number(found and found.mean), mean=found and found.mean) if alone else spread(found)
+    row["Status"] = "ok" if row[results.label("FID")] != "-" else results.why(names, None)
     return row
 
 
-def table_scores(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
-    """FID, KID, IS, precision, recall and class agreement of every variant, with floor and reconstruction below."""
-    rows = [_score_row(results, suite, variant) for variant in results.variants(suite)]
+def _lines(results: Results, suite: str) -> tuple[list[dict[str, str]], dict]:
+    """Rows of floor, held-out images and reconstructions, and the identity of the floor's grid."""
     grids = results.grids(suite)
-    floors = {results.grid_value(names, f"floor_fid_{results.extractor}"): names for names in grids.values()}
+    floors = {results.grid_value(names, f"floor_fid_{results.extractor}", suite): names for names in grids.values()}
     names = floors[next((value for value in floors if value is not None), next(iter(floors)))]
-    rows.append(_line_row(results, "floor", "Floor: real training pictures", names))
-    rows += [_line_row(results, "reconstruction", f"Reconstruction, schedule {grid}", names) for grid, names in grids.items()]
-    table = frame(rows)
-    empty = [results.label(t) for t in SCORES if (table[results.label(t)] == "-").all() and t != "FID"]
-    counts = results.of_grid(names, f"floor_fid_{results.extractor}")["num_images"].dropna()
+    rows = [_line_row(results, suite, "floor", "Floor: real training pictures", names)]
+    held = _line_row(results, suite, "reference", "Held-out images themselves", names)
+    if set(held.values()) - {"-", held["Variant"], held["Status"]}:  # none in results of older versions
+        rows.append({**held, "Status": "ok"})
+    rows += [_line_row(results, suite, "reconstruction", f"Reconstruction, schedule {grid}", of) for grid, of in grids.items()]
+    return rows, names
+
+
+def _without_numbers(table: pd.DataFrame, titles: list[str]) -> pd.DataFrame:
+    """The table without those columns that no row has a number in."""
+    return table.drop(columns=[title for title in titles if title in table and table[title].isin(["-", ""]).all()])
+
+
+def table_scores(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
+    """Every score of every variant, what FID decides against the first one, and, unless the suite
+    has table costs, losses and costs; floor and reconstruction below."""
+    differences, apart = _verdicts(results, suite), "costs" in results.suite(suite)["tables"]
+    rows = []
+    for variant in results.variants(suite):
+        row = _score_row(results, suite, variant) | differences[variant]
+        row |= {} if apart else _cost_columns(results, suite, variant)
+        row |= _published_cells(results, suite, variant)
+        rows.append(row | {"Status": by_reason(results.missing(variant, suite, f"fid_{results.extractor}")) or "ok"})
+    lines, names = _lines(results, suite)
+    table = frame([*rows, *lines])
+    fid = results.label("FID")
+    optional = [title for name in SCORES if (title := titled(results, name)) != fid]
+    optional += [title for title in LOSSES if title != "Held-out loss (nats/token)"]
+    if len(results.variants(suite)) == 1:
+        optional += ["Verdict", "After Holm"]
+    counts = results.of_grid(names, f"floor_{results.score_name('fid')}")["num_images"].dropna()
     ideal = (
         "what a perfect generator and a perfect prior over these tokens score"
         if floor_has_labels(results, suite)
         else "in the shares of the training split, which the labels of the variants do not have, so that a perfect generator need not "
         "score the same"
     )
+    start = claim(results, suite)
     words = [
-        claim(results, suite),
+        start,
+        "" if NOISE in start else NOISE,
         made_by(results, suite),
         f"Floor and reconstruction: {int(counts.iloc[0])} training pictures, as they are and through the tokenizer, against the "
         f"same reference; {ideal}."
         if len(counts)
         else "",
-        "Held-out loss of the kept weights. Each variant's cost per picture includes guidance.",
-        fid_differences(results, suite),
+        _kid_words(results, suite),
+        "Losses and costs: table costs." if apart else COST_WORDS,
+        "Verdict: of the paired difference in FID; after Holm: of all rows of this table together, 5 %.",
         "Published: as the source prints it, by its own evaluator and settings; never compared with ours."
         if results.suite(suite).get("published")
         else "",
     ]
-    return table.drop(columns=empty), " ".join(filter(None, words))
+    return _without_numbers(table, optional), " ".join(filter(None, words))
+
+
+def _kid_words(results: Results, suite: str) -> str:
+    """Whether KID takes all pairs; empty where it was not measured, or the sizes are not known."""
+    rows, features = results.rows_of(results.score_name("kid")), results.about["features"]
+    held = results.rows_of("num_test")["value"].dropna()
+    if not rows["run_id"].isin(results.runs_of[suite]).any() or not len(held) or not features.get("dim"):
+        return ""
+    if features.get("reference") or not len(results.rows_of("reference_is_" + results.extractor)):
+        return ""  # of a file with images of its own, or of an older version
+    exact = kid_is_exact(results.about["evaluation"]["num_images"], int(held.iloc[0]), features["dim"])
+    return "KID: over all pairs." if exact else "KID: mean over 100 random subsets."
+
+
+COST_WORDS = "Held-out loss of the kept weights. Each variant's cost per picture includes guidance."
+
+
+def table_costs(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
+    """Losses of every variant's kept weights, what own tokens gain, and what a picture costs: what
+    stands beside the scores."""
+    rows = []
+    for variant in results.variants(suite):
+        row = _start_row(results, suite, variant) | _cost_columns(results, suite, variant)
+        row["Status"] = by_reason(results.missing(variant, suite, "kept_loss_test")) or "ok"
+        rows.append(row)
+    caption = (
+        f"{claim(results, suite)} {COST_WORDS} Any-order bound: of masked models, whose tokens may be drawn in any order; intra-scale "
+        f"gain: the one-pass loss minus it, above 0 where own tokens are worth something. {seeds_words(results, suite)} "
+        f"{samplers(results, suite)}"
+    )
+    return _without_numbers(frame(rows), list(LOSSES)), " ".join(caption.split())
 
 
 # ---------------------------------------------------------------- tokenizer
@@ -169,12 +274,27 @@ def table_tokenizer(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
 # ---------------------------------------------------------------- latency
 
 
+MEMORY = {
+    "Working memory (MiB)": "peak_memory_bytes",
+    "Weights (MiB)": "weights_bytes",
+    "Tokenizer (MiB)": "tokenizer_bytes",
+    "Decoder, peak (MiB)": "decoder_peak_bytes",
+    "Pipeline, peak (MiB)": "pipeline_peak_bytes",
+}
+
+
+def _bytes(results: Results, suite: str, metric: str, variant: str, batch: int) -> float | None:
+    """MiB of a variant, at a batch size where the metric has one."""
+    rows = results.latency(suite, metric)
+    mine = (rows["variant"] == variant) & (rows["num_images"].isna() | (rows["num_images"] == batch))
+    found = rows.loc[mine, "value"].dropna()
+    return found.iloc[0] / 2**20 if len(found) else None
+
+
 def _latency_row(results: Results, suite: str, variant: str, batch: int) -> dict[str, str]:
     """One variant at one batch size."""
     first = next(iter(results.variants(suite)))
     times, decoder = (results.rounds(suite, metric, variant, batch) / batch * 1e3 for metric in ("latency_s", "decoder_s"))
-    peak = results.latency(suite, "peak_memory_bytes")
-    peak = peak.loc[(peak["variant"] == variant) & (peak["num_images"] == batch), "value"].dropna()
     row: dict[str, str] = {"Variant": variant, "Batch": number(batch), "Rounds": number(len(times))}
     row["Time per image (ms)"] = number(times.median())
     low, high = times.quantile(0.25), times.quantile(0.75)
@@ -184,7 +304,8 @@ def _latency_row(results: Results, suite: str, variant: str, batch: int) -> dict
     values = (math.exp(v) for v in (over.mean, over.low, over.high)) if over else ()
     row["Time / floor"] = Cell(show_ratio(over), **dict(zip(("mean", "low", "high"), values)))
     row["Decoder per image (ms)"] = number(decoder.median())
-    row["Peak memory (MiB)"] = number(peak.iloc[0] / 2**20 if len(peak) else None)
+    for title, metric in MEMORY.items():
+        row[title] = number(_bytes(results, suite, metric, variant, batch))
     found, word = ratio(results, suite, variant, batch)
     if found is None:
         row[f"Time / {first}"] = Cell("-")
@@ -212,10 +333,13 @@ def table_latency(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
     table = frame(rows)
     if not len(floors(results, suite)):  # timed by an older version
         table = table.drop(columns=["Floor per image (ms)", "Time / floor"], errors="ignore")
+    table = _without_numbers(table, [title for title in MEMORY if title != "Working memory (MiB)"])
     caption = (
         f"{claim(results, suite)} Median and quartiles over interleaved rounds in one process, warm-up excluded; from the first "
-        "scale to the latent state, the decoder timed apart. Peak memory: bytes that tensors hold above the weights. Time ratio: "
-        f"geometric mean over paired rounds with 95 % t-interval. Weights are drawn, not trained. {samplers(results, suite)} "
+        f"scale to the latent state, the decoder timed apart. {rounds_words(results, suite)} Working memory: the most bytes that "
+        "the sampler's tensors hold above the weights; decoder: the same of decoding; pipeline: weights and tokenizer, and the larger of "
+        f"the two with what lives beside it. Time ratio: geometric mean over paired rounds with 95 % t-interval. Weights are drawn, not "
+        f"trained. {samplers(results, suite)} "
         f"{largest_words(results, suite)} {rates_words(results, suite)} {latency_verdict(results, suite)} {machine(results, suite)}"
     )
     return table, " ".join(caption.split())

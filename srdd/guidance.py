@@ -68,9 +68,11 @@ def guide(
 ) -> Denoise:
     """Classifier-free guidance (arXiv 2207.12598, equation 6, as u + w (c - u)) in one doubled batch.
 
-    cfg_scale = 1 returns `denoise` itself: the same bits, one call; w = 0 asks without class alone, one call too. null_label: the row that means 'no class'. Where `denoise` has the
-    halves `hidden` and `head` of a network, guidance acts before the head: u + w (c - u) of two logits is the head, which is affine, of
-    u + w (c - u) of what it reads, so that the V logits of both halves are never made.
+    cfg_scale = 1 returns `denoise` itself: the same bits, one call. Where w is 0, `denoise` is asked
+    without class alone, one call too. null_label: the row that means 'no class'. Where `denoise` has
+    the halves `hidden` and `head` of a network, guidance acts before the head: u + w (c - u) of two
+    logits is the head, which is affine, of u + w (c - u) of what it reads, so that the V logits of
+    both halves are never made.
     """
     weights = guidance_weights(cfg_scale, cfg_ramp, schedule.num_scales)
     doubled = guided_scales(weights, history)

@@ -1,4 +1,4 @@
-"""A results folder of a small study as collect writes one: any variants, two training seeds,
+"""A results folder of a small study as collect writes one: any variants, three training seeds,
 scores, losses, times and images."""
 
 import json
@@ -8,7 +8,7 @@ import numpy as np
 from bench.config import config_hash
 from bench.results import write_metrics, write_runs
 
-SEEDS, SIDES = (0, 1), (1, 2, 4)
+SEEDS, SIDES = (0, 1, 2), (1, 2, 4)
 SAMPLER = {
     "name": "var", "cfg_scale": 1.0, "cfg_ramp": "linear", "temperature": 1.0, "top_k": None, "top_p": 1.0, "sr_steps": 0,
     "refine_steps": 0, "select": "threshold", "p_resample": 0.1, "resample_fraction": 0.5, "commit_above": 0.9,

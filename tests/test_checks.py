@@ -188,6 +188,22 @@ BAD = {
         },
         ["suites.latency.claims.metric", "'is'", "reads none"],
     ),
+    "memory of a score": (
+        {
+            "suites/latency/claims": [
+                {"text": "x", "rule": "memory", "variant": "SDD", "against": "VAR", "metric": "is"}
+            ]
+        },
+        ["suites.latency.claims.metric", "'is'", "'pipeline' alone"],
+    ),
+    "near in a direction": (
+        claimed(rule="nearer", metric="is", better="higher"),
+        ["claims.better", "'higher'", "rule nearer reads none"],
+    ),
+    "near without scores": (
+        measured("latency", **{"claims": claimed(rule="nearer", metric="is")[f"{MAIN}/claims"]}),
+        ["claims.rule", "'nearer'", "latency, memory"],
+    ),
     "halves of few images": (
         {"evaluation/num_images": 199},
         ["evaluation.num_images", "199", "200"],
@@ -628,6 +644,20 @@ def test_every_figure_table_and_rule_has_its_needs():
         (checks.RETURNS, "metrics.py", "metric"),
     ):
         assert sorted(needs) == names_in(ROOT / "bench" / file, prefix)
+
+
+def test_rules_beside_scores_are_legal(tmp_path):
+    """Catches a claim on the whole pipeline, or on nearness to real images, that no study can make."""
+    memory = {"text": "x", "rule": "memory", "variant": "SDD", "against": "VAR", "metric": "pipeline"}
+    plan = load_study(
+        edited(
+            tmp_path,
+            **{"suites/latency/claims": [memory]},
+            **claimed(rule="nearer", metric="is"),
+        )
+    )
+    assert plan.study.suites["latency"].claims[0].metric == "pipeline"
+    assert plan.study.suites["main"].claims[0].rule == "nearer"
 
 
 def test_needs_of_a_study(tmp_path):

@@ -403,9 +403,10 @@ def test_snr_of_a_schedule(quick):
 @pytest.mark.parametrize(
     "gaps, missing, word",
     [
-        ({"SDD": [1e-16, 0.0], "VAR": [0.1, 0.2]}, {}, "yes"),
-        ({"SDD": [1e-16, 1e-9], "VAR": [0.1, 0.2]}, {}, "no"),
-        ({"SDD": [1e-16, 0.0], "VAR": [0.1, 1e-4]}, {}, "no"),
+        ({"SDD": [1e-16, 0.0, 0.0], "VAR": [0.1, 0.2, 0.2]}, {}, "yes"),
+        ({"SDD": [1e-16, 0.0, 1e-9], "VAR": [0.1, 0.2, 0.2]}, {}, "no"),
+        ({"SDD": [1e-16, 0.0, 0.0], "VAR": [0.1, 1e-4, 0.2]}, {}, "no"),
+        ({"SDD": [1e-16, 0.0], "VAR": [0.1, 0.2]}, {}, "not decided"),
         ({"SDD": [1e-16], "VAR": [0.1, 0.2]}, {"SDD": {1: "oom"}}, "not decided"),
         ({"SDD": [1e-16, 0.0], "VAR": []}, {"VAR": {0: "not run", 1: "not run"}}, "not decided"),
     ],

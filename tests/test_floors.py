@@ -230,7 +230,7 @@ def test_rounds_end_where_the_ratio_is_sure():
     rounds = latency.Rounds({key: key != ("SRDD", 8) for key in cells}, "VAR", config)
     assert rounds.wanted(0) == rounds.wanted(2) == cells[:5], "what did not fit is not timed"
     drift = [1.0, 4.0, 2.0]  # of the machine; ratios know nothing of it
-    for repeat, slow in enumerate(drift):
+    for slow in drift:
         for key in cells[:5]:
             rounds.times[key].append(slow * (2.0 if key[0] == "SDD" else 1.0))
     assert rounds.wanted(3) == [], "all ratios are equal round by round"

@@ -1,0 +1,396 @@
+"""Verdicts from numbers made by hand: p-values and Holm's correction, fixed targets of a loss, real
+images beside a score, memory of a whole pipeline, the edge of what was tuned, and what refinement
+can do."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import ttest_1samp
+from small_study import SEEDS, build
+
+from bench import analysis, figures
+from bench.analysis import Estimate, Results, claim, edges, estimate, holm, judged
+from bench.analysis_refinement import gain_words
+from bench.analysis_training import crossing, kept_words, steps_to_targets, targets
+from bench.config import Claim
+from bench.tables import table_costs, table_latency, table_scores
+from bench.tables_sweep import table_claims, table_guidance
+
+
+def asked(rule="score", variant="b", against="a", **more):
+    return Claim(text="b beats a", rule=rule, variant=variant, against=against, **more).model_dump()
+
+
+def made(tmp_path, rows=(), names=("a", "b"), claims=(), **more):
+    """Results of a small study with further rows: (variant, training seed or None, metric, value,
+    other columns)."""
+    bare = Results.load(build(tmp_path / "bare", list(names))).variants("s")
+    extra = []
+    for variant, seed, metric, value, columns in rows:
+        about = bare[variant]
+        head = {"study": "x", "metric": metric, "value": value, "unit": "score"}
+        if seed is None:
+            head |= {"model": about["timed"], "sampler": about["sampler"], "run_id": "latency/s-1"}
+        else:
+            head |= {key: about[key] for key in ("tokenizer", "model")}
+            head |= {"train_seed": seed, "run_id": f"sample/v{list(names).index(variant)}-{seed}"}
+        extra.append({**head, **columns})
+    return Results.load(build(tmp_path / "full", list(names), claims=claims, more=extra, **more))
+
+
+# ---------------------------------------------------------------- tests of hypotheses
+
+
+def test_p_is_that_of_the_t_test():
+    """Catches a one-sided p, a normal distribution, and an interval that excludes 0 at another p
+    than 0.05."""
+    values = [0.3, 0.5, 0.1, 0.4]
+    assert estimate(values).p == pytest.approx(ttest_1samp(values, 0).pvalue)
+    assert estimate([1.0]).p is None and estimate([2.0, 2.0]).p == 0 and estimate([0.0, 0.0]).p == 1
+    assert Estimate(1.0, 1.0, 5).p == pytest.approx(0.05)
+
+
+def test_holm_by_hand():
+    """Catches Bonferroni, which keeps one here, and a step-up, which would keep all but the last."""
+    assert holm({"a": 0.01, "b": 0.02, "c": 0.9}) == {"a", "b"}
+    assert holm({"a": 0.01, "b": 0.03, "c": 0.04, "d": 0.049}) == {"a"}
+    assert holm({"a": 0.02, "b": 0.026}) == {"a"} | {"b"} and holm({}) == set()
+
+
+def test_words_stand_beside_each_other(tmp_path, monkeypatch):
+    """Catches a correction over one suite's or one rule's claims alone, a claim without a test that
+    is corrected, and an own rule that no longer works."""
+    monkeypatch.setattr(
+        analysis, "judge_mine", lambda results, suite, one: ("yes", "I say so"), raising=False
+    )
+    many = [asked(metric="recall", variant=v, against=w) for v, w in (("b", "a"), ("a", "b"))]
+    claims = [asked(), *many, asked("latency"), asked("mine"), asked("memory")]
+    results = made(tmp_path, claims=claims)
+    spread = {0: 5.0, 1: 5.5, 2: 5.2}
+    for i, shift in enumerate((0.0, 0.1)):  # paired: 0.10, 0.12, 0.12, a p of about 0.003
+        rows = results.metrics
+        mine = (rows["metric"] == "fid_x8") & (
+            rows["model"] == results.variants("s")["ab"[i]]["model"]
+        )
+        seeds = rows.loc[mine, "train_seed"]
+        rows.loc[mine, "value"] = [spread[s] + shift + 0.01 * i * (s % 2 + s) for s in seeds]
+    results.metrics = results.metrics.copy()
+    table, caption = table_claims(results, "s")
+    assert table["Holds here"].tolist() == ["no", "not decided", "not decided", "no", "yes", "no"]
+    assert table["After Holm"].tolist() == [
+        "no",
+        "not decided",
+        "not decided",
+        "no",
+        "no p-value",
+        "no p-value",
+    ]
+    p = judged(results, "s", claims[0]).p
+    assert 0.05 / 4 > p > 0.05 / 40, (
+        "four claims have a p-value here; with forty it would not stand"
+    )
+    about = results.about["suites"]["s"]
+    about["claims"] = [{**one, "text": f"{i} {one['text']}"} for i in range(13) for one in claims]
+    results.metrics = results.metrics.copy()
+    table, _ = table_claims(results, "s")
+    assert table["Holds here"][0] == "no" and table["After Holm"][0] == "not decided"
+    assert "0 b beats a: no, after Holm not decided (fid_x8" in claim(results, "s")
+
+
+def test_two_seeds_give_no_verdict(tmp_path):
+    """Catches a verdict from two trainings, whose interval decides by luck alone."""
+    results = made(tmp_path, claims=[asked()])
+    assert judged(results, "s", asked())[0] == "no"
+    results.suite("s")["train_seeds"] = [0, 1]
+    results.metrics = results.metrics.copy()
+    for one in (asked(), asked("nearer", metric="is")):
+        word, reason = judged(results, "s", one)
+        assert word == "not decided"
+    assert "fewer than three training seeds" in judged(results, "s", asked())[1]
+    table, _ = table_scores(results, "s")
+    assert table["Verdict"].tolist()[:2] == ["", "not decided"]
+    assert "Fewer than three training seeds: no verdict" in table_claims(results, "s")[1]
+
+
+# ---------------------------------------------------------------- convergence
+
+
+def test_a_crossing_lies_between_two_looks():
+    """Catches the first look at or below a target, and a crossing that was before the first one."""
+    steps, losses = np.array([40, 80, 120, 160]), np.array([4.0, 3.0, 3.1, 2.0])
+    assert crossing(steps, losses, 3.5) == 60 and crossing(steps, losses, 3.0) == 80
+    assert crossing(steps, losses, 2.55) == pytest.approx(140)
+    assert crossing(steps, losses, 1.9) is None and crossing(steps, losses, 4.0) is None
+
+
+def test_targets_are_losses_that_all_pass():
+    """Catches a target that one training never reaches, or has passed before its first look."""
+    curves = [pd.DataFrame({"value": values}) for values in ([3.10, 2.6, 2.503], [4.0, 2.4])]
+    assert targets(curves) == [2.53, 2.56, 2.61, 2.71]
+    assert targets([pd.DataFrame({"value": [2.6, 2.5]})]) == [2.52, 2.55] and targets([]) == []
+
+
+def losses(variant, curves):
+    return [
+        (variant, seed, "loss_test", value, {"step": 40 * (i + 1)})
+        for seed, curve in curves.items()
+        for i, value in enumerate(curve)
+    ]
+
+
+def test_fewer_steps_are_seen_between_looks(tmp_path):
+    """Catches a verdict that the grid of looks decides: both reach every loss at the same look, b 4
+    to 12 steps before a."""
+    slow = {seed: [4.0 + 0.01 * seed, 3.0, 2.5, 2.4] for seed in SEEDS}
+    fast = {
+        seed: [value - 0.1 - 0.02 * (seed == 1) for value in curve] for seed, curve in slow.items()
+    }
+    results = made(tmp_path, losses("a", slow) + losses("b", fast))
+    found = steps_to_targets(results, "s")
+    assert list(found) == [2.42, 2.45, 2.5, 2.6]
+    at = found[2.6]
+    assert at["a"]["step"].tolist() == [pytest.approx(80 + 40 * 0.8)] * 3
+    assert at["b"]["step"][0] == pytest.approx(80 + 40 * (2.9 - 2.6) / 0.5)
+    word, reason = judged(results, "s", asked("convergence"))
+    assert (
+        word == "yes"
+        and "-8.5 [" in reason
+        and all(f"at {target:.2f}" in reason for target in found)
+    )
+    assert judged(results, "s", asked("convergence", "a", "b"))[0] == "no"
+    assert judged(results, "s", asked("convergence", better="higher"))[0] == "no"
+    figure, caption = figures.figure_convergence(results, "s")
+    assert "2.60: a 112 steps" in caption and "-8.5 [" in caption
+    grey = [line for line in figure.axes[0].lines if len(set(line.get_ydata())) == 1]
+    assert [line.get_ydata()[0] for line in grey] == list(found)
+
+
+def test_one_target_that_is_not_sure_decides_nothing(tmp_path):
+    """Catches a claim confirmed by the target that suits it: b is ahead early and level at the end."""
+    slow = {seed: [4.0, 3.0, 2.5, 2.4] for seed in SEEDS}
+    fast = {seed: [4.0, 2.6, 2.48 + 0.02 * seed, 2.39 + 0.01 * seed] for seed in SEEDS}
+    results = made(tmp_path, losses("a", slow) + losses("b", fast))
+    word, reason = judged(results, "s", asked("convergence"))
+    assert word == "not decided" and reason.count("[") == 4
+
+
+def test_early_stopping_that_never_acted_is_called_inert(tmp_path):
+    """Catches a figure of trainings that all end too early, given out as selected."""
+    curves = losses("a", {seed: [4.0, 3.0] for seed in SEEDS})
+    results = made(tmp_path, curves)
+    assert kept_words(results, "s") == "0 of 6 trainings keep the weights of their last step."
+    rows = results.metrics
+    results.metrics = rows.assign(value=rows["value"].mask(rows["metric"] == "kept_step", 80.0))
+    assert "3 of 6" in kept_words(results, "s")
+    told = [("b", seed, "kept_at_end", 1.0, {}) for seed in SEEDS]
+    results = made(tmp_path / "told", told)
+    results.suite("s")["variants"].pop("a")
+    assert kept_words(results, "s").endswith(
+        "3 of 3 trainings keep the weights of their last step: early stopping is inert here."
+    )
+
+
+# ---------------------------------------------------------------- real images, memory, edges
+
+
+def real(results, floor=None, reference=None):
+    """Results with the IS of training and of held-out images."""
+    names = next(iter(results.variants("s").values()))
+    head = {
+        "model": ".".join(map(str, names["patch_nums"])),
+        "tokenizer": names["tokenizer"],
+        "run_id": "baselines/g-1",
+    }
+    rows = [
+        {**head, "metric": f"{line}_is_x8", "value": value}
+        for line, value in (("floor", floor), ("reference", reference))
+        if value is not None
+    ]
+    results.metrics = pd.concat([results.metrics, pd.DataFrame(rows)], ignore_index=True)
+    return results
+
+
+def test_a_higher_is_may_be_farther_from_real_images(tmp_path):
+    """Catches an IS above that of real images that is sold as a gain without a word: a has about
+    2.01, b 2.11."""
+    results = real(made(tmp_path), floor=1.9, reference=1.5)
+    word, reason = judged(results, "s", asked(metric="is"))
+    assert word == "yes" and "real images: 1.90 train, 1.50 held out" in reason
+    assert "b's 2.11 is farther from real images than a's 2.01" in reason
+    assert judged(results, "s", asked("nearer", metric="is"))[0] == "no"
+    assert judged(results, "s", asked("nearer", "a", "b", metric="is"))[0] == "yes"
+    assert "KID" not in table_scores(results, "s")[1].split("Scores:")[1], "none was measured"
+    scored = results.metrics[results.metrics["metric"] == "is_x8"]
+    results.metrics = pd.concat(
+        [results.metrics, scored.assign(metric="kid_x8")], ignore_index=True
+    )
+    table, caption = table_scores(results, "s")
+    assert "KID: over all pairs." in caption
+    assert table.set_index("Variant").loc["Held-out images themselves", "IS (x8)"] == "1.50"
+    results = real(made(tmp_path / "above"), floor=9.0)
+    reason = judged(results, "s", asked(metric="is"))[1]
+    assert "real images: 9.00 train" in reason and "farther" not in reason
+    word, reason = judged(results, "s", asked("nearer", metric="is"))
+    assert word == "yes" and "real training images" in reason
+
+
+def test_memory_of_the_whole_pipeline_is_said(tmp_path):
+    """Catches a sampler's memory alone where weights and decoder decide, and a claim on the
+    pipeline that reads the sampler's."""
+    rows = [
+        (name, None, "pipeline_peak_bytes", value, {"num_images": batch})
+        for name, value in (("a", 1000.0), ("b", 980.0))
+        for batch in (1, 8)
+    ]
+    rows += [(name, None, "weights_bytes", 900.0 * 2**20, {}) for name in ("a", "b")]
+    results = made(tmp_path, rows)
+    word, reason = judged(results, "s", asked("memory"))
+    assert word == "no" and reason.startswith(
+        "peak working memory of the sampler: ratio 1.00 at batch 1"
+    )
+    assert (
+        "whole pipeline, weights and decoder included: ratio 0.98 at batch 1, 0.98 at batch 8"
+        in reason
+    )
+    word, reason = judged(results, "s", asked("memory", metric="pipeline"))
+    assert word == "yes" and reason.startswith("peak of the whole pipeline")
+    table, caption = table_latency(results, "s")
+    assert table["Weights (MiB)"].tolist() == ["900"] * 4 and "Decoder, peak (MiB)" not in table
+    found = [cell.numbers["value"] for cell in table["Pipeline, peak (MiB)"]]
+    assert found == [value / 2**20 for value in (1000, 980, 1000, 980)]
+    assert "Rounds: 2." in caption and "whole pipeline, ratio: 0.98 at batch 1" in caption
+
+
+def test_an_optimum_at_the_edge_is_said(tmp_path):
+    """Catches the best of a grid whose best value is its first or last, and an edge beyond which
+    nothing is legal."""
+    results = made(tmp_path, names=("w 1", "w 2", "w 3"))
+    settings = [names["settings"]["sampler"] for names in results.variants("s").values()]
+    for w, one in zip((1.0, 2.0, 3.0), settings):
+        one["cfg_scale"] = w
+    results.groups = lambda suite: {"g": ["w 1", "w 2", "w 3"]}
+    assert edges(results, "s", "g", "w 1") == "at the edge of what was tried (w = 1 of 1 to 3)"
+    assert edges(results, "s", "g", "w 2") == "" and "w = 3" in edges(results, "s", "g", "w 3")
+    settings[0]["cfg_scale"] = 0.0
+    assert edges(results, "s", "g", "w 1") == "", "below 0 is not legal"
+
+
+def test_tuned_settings_are_named_as_the_group_varies_them(tmp_path):
+    """Catches guidance shown of a group that tunes a temperature, and another temperature called
+    the same without guidance."""
+    results = made(tmp_path, names=("a", "b", "c", "d"))
+    for name, settings in (
+        ("a", {"temperature": 0.7}),
+        ("b", {"temperature": 0.9}),
+        ("c", {"cfg_scale": 2.0, "refine_steps": 3}),
+        ("d", {"refine_steps": 1}),
+    ):
+        results.sampler(name, "s").update(settings)
+    results.groups = lambda suite: {"soft": ["a", "b"], "guided": ["c", "d"]}
+    halves = results.halves
+    results.once("rows", lambda: None)
+    for name in "abcd":
+        score = results.of(name, "s", "fid_x8")
+        results.known |= {("of", name, "s", "fid_x8", *half): score for half in halves}
+    table, _ = table_guidance(results, "s")
+    table = table.set_index("Group")
+    assert table.loc["soft", "Tuned"] == "temperature 0.7"
+    assert table.loc["guided", "Tuned"] == "w 2, refine_steps 3", "c scores lower than d"
+    assert table.loc["guided", "At an edge"] == "yes"
+    assert table.loc["soft", "Tuned minus w = 1, paired"].numbers["mean"] == 0, (
+        "it is itself without guidance"
+    )
+    assert table.loc["guided", "Tuned minus w = 1, paired"] == "", "d refines less"
+
+
+# ---------------------------------------------------------------- refinement
+
+
+@pytest.mark.parametrize(
+    "gains, words",
+    [
+        (
+            [0.04, 0.05, 0.06],
+            "own tokens gain +0.050 [+0.025, +0.075] nats a token: refinement can help",
+        ),
+        ([-0.02, 0.05, 0.06], "refinement cannot help"),
+        ([-0.04, -0.05, -0.06], "refinement cannot help"),
+        ([0.05], "+0.05 (one seed, no interval) nats a token: refinement can help"),
+        ([0.0], "refinement cannot help"),
+        ([], "what own tokens gain was not measured"),
+    ],
+)
+def test_captions_say_what_own_tokens_are_worth(tmp_path, gains, words):
+    """Catches a figure, table or claim of a refined variant that does not say whether refinement
+    can help its model."""
+    rows = [("b", seed, "intra_scale_gain", gain, {}) for seed, gain in enumerate(gains)]
+    results = made(tmp_path, rows, claims=[asked()])
+    sampler = results.sampler("b", "s")
+    sampler |= {"name": "srdd", "refine_steps": 3, "select": "shuffled"}
+    found = gain_words(results, "s")
+    assert (
+        found.startswith("b: ")
+        and words in found
+        and "truncates" not in found
+        and "a:" not in found
+    )
+    assert found in claim(results, "s") and found in table_scores(results, "s")[1]
+    assert found in table_claims(results, "s")[0]["Because"][0]
+    assert "nats a token" in found or not gains
+    sampler["refine_steps"] = 0
+    assert gain_words(results, "s") == ""
+
+
+@pytest.mark.parametrize(
+    "settings, cuts",
+    [
+        ({"sr_steps": 1}, True), ({"refine_steps": 1, "select": "threshold"}, True), ({"refine_steps": 1, "select": "lowest"}, True),
+        ({"refine_steps": 1, "select": "lowest", "confidence": "peak"}, False), ({"refine_steps": 1, "select": "random"}, False),
+        ({"refine_steps": 1, "select": "static"}, False), ({"refine_steps": 1, "select": "static", "confidence": "drawn"}, True),
+        ({"refine_steps": 1, "select": "mine"}, False), ({"select": "threshold"}, False),
+        ({"sr_steps": 1, "name": "mine"}, False),
+    ],
+)  # fmt: skip
+def test_rules_that_truncate_say_so(tmp_path, settings, cuts):
+    """Catches threshold resampling, which draws as top-p does, beside unbiased rules without a
+    word."""
+    results = made(tmp_path)
+    results.sampler("b", "s").update({"name": "srdd", **settings})
+    assert ("b: truncates" in gain_words(results, "s")) == cuts
+
+
+# ---------------------------------------------------------------- the main tables
+
+
+def test_scores_and_costs(tmp_path):
+    """Catches a column without a number, a score under another evaluator's name, costs that vanish
+    where no table of them is asked for, and Holm over another family than the table's rows."""
+    rows = [("b", seed, "loss_test_any_order", 2.5, {}) for seed in SEEDS]
+    scored = {"seed_first": 0, "seed_last": 199, "num_images": 200}
+    rows += [("b", seed, "fid_pixels", 7.0, scored) for seed in SEEDS]
+    results = made(tmp_path, rows, names=("a", "b", "c"))
+    names = {name: about["sampler"] for name, about in results.variants("s").items()}
+    results.metrics.loc[results.metrics["metric"] == "fid_pixels", "sampler"] = names["b"]
+    rows = results.metrics
+    mine = (rows["metric"] == "fid_x8") & (rows["model"] == results.variants("s")["c"]["model"])
+    # a paired difference of 0.2, 0.3, 0.45 to a: p of about 0.05
+    results.metrics.loc[mine, "value"] = [
+        5.0 + 0.01 * seed + add for seed, add in zip(rows.loc[mine, "train_seed"], (0.2, 0.3, 0.45))
+    ]
+    results.metrics = results.metrics.copy()
+    table, caption = table_scores(results, "s")
+    by = table.set_index("Variant")
+    assert by.loc["b", "FID (pixels)"] == "7.00 ± 0" and by.loc["a", "FID (pixels)"] == "-"
+    assert not {"CAS", "Density (x8)", "Intra-scale gain (nats/token)"} & set(table.columns)
+    assert by.loc["b", "Any-order bound (nats/token)"] == "2.50 ± 0" and "NFE" in table
+    assert by.loc[["a", "b", "c"], "Verdict"].tolist() == ["", "higher", "higher"]
+    p = results.difference("c", "s", "fid_x8").p
+    assert 0.04 < p < 0.05, "alone it is decided; the second of two tests may have 0.05"
+    assert by.loc["c", "After Holm"] == "higher" and by.loc["b", "After Holm"] == "higher"
+    results.suite("s")["tables"] = ["scores", "costs"]
+    table, caption = table_scores(results, "s")
+    assert "NFE" not in table and "Losses and costs: table costs." in caption
+    table, _ = table_costs(results, "s")
+    assert (
+        table["Any-order bound (nats/token)"].tolist() == ["-", "2.50 ± 0", "-"] and "NFE" in table
+    )
