@@ -30,6 +30,8 @@ from .analysis_words import (  # noqa: F401 (also taken from here)
     sampler_words,
     samplers,
     seeds_words,
+    shares_tokenizer,
+    tokenizers_words,
     with_classes,
 )
 from .escaping import rst, sentence

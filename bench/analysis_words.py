@@ -186,6 +186,14 @@ def seeds_words(results: Results, suite: str) -> str:
     return f"{shown}{tokenizer_words(results, suite)}.{tuning_words(results, suite)}"
 
 
+def tokenizers_words(results: Results, suite: str) -> str:
+    """How many trainings of a tokenizer stand behind a number of tokenizers."""
+    if shares_tokenizer(results, suite):
+        return "One tokenizer training, no interval."
+    seeds = ", ".join(map(str, results.suite(suite)["train_seeds"]))
+    return f"Means over the tokenizers of the training seeds {seeds}."
+
+
 def tuning_words(results: Results, suite: str) -> str:
     """Where settings that were tuned come from; empty where none were."""
     about = results.suite(suite)

@@ -39,6 +39,7 @@ from .analysis import (
     show,
     show_difference,
     steps_to_targets,
+    tokenizers_words,
 )
 from .drawing import (
     DOUBLE,
@@ -104,7 +105,7 @@ def _code_usage(axes: np.ndarray, results: Results, suite: str) -> None:
     panel, quarters = axes[0, 0], {}
     for i, (grid, names) in enumerate(results.grids(suite).items()):
         metrics = ("code_perplexity", "codes_usable", "scale_collapsed")
-        parts = {metric: results.grid_scales(names, metric) for metric in metrics}
+        parts = {metric: results.grid_scales(names, metric, suite) for metric in metrics}
         sides = [(k, side) for k, side in enumerate(names["patch_nums"]) if pd.notna(parts["code_perplexity"].get(float(k)))]
         if not sides:
             continue
@@ -113,7 +114,7 @@ def _code_usage(axes: np.ndarray, results: Results, suite: str) -> None:
         usable = parts["codes_usable"]
         quarters |= {side: usable[k] / 4 for k, side in sides if k in usable}
         for (k, side), value in zip(sides, values):
-            if parts["scale_collapsed"].get(float(k)) == 1:
+            if parts["scale_collapsed"].get(float(k), 0) > 0:  # of any training seed
                 panel.plot([side], [value], "o", markersize=9, markerfacecolor="none", color=RED)
                 right = {
                     "textcoords": "offset points",
@@ -152,7 +153,7 @@ def figure_code_usage(results: Results, suite: str) -> tuple[Figure, str]:
         f"{claim(results, suite)} "
         f"Codes that tokenizer {tokenizers} uses at each scale on {held_out(results)}: exp of the entropy "
         "of their shares. Dotted: a quarter of the codes that the scale could use; a scale at or below it has collapsed and is "
-        "marked in red. One tokenizer training, no interval."
+        f"marked in red, also where it is one tokenizer's of several. {tokenizers_words(results, suite)}"
     )
     return figure, caption
 
@@ -200,7 +201,7 @@ def _convergence(axes: np.ndarray, results: Results, suite: str, targets: Iterab
         for panel in axes[0]:
             panel.axhline(target, color="0.6", linestyle="-", linewidth=0.5, zorder=0)
     means = [y for line in axes[1, 0].lines for y in line.get_ydata()]
-    floor = next((v for n in results.variants(suite).values() if (v := results.grid_value(n, f"floor_{fid}")) is not None), None)
+    floor = next((v for n in results.variants(suite).values() if (v := results.grid_value(n, f"floor_{fid}", suite)) is not None), None)
     if means:
         low = min([*means, floor] if floor is not None and floor > 0 else means)
         for panel in axes[1]:

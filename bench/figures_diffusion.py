@@ -11,7 +11,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
-from .analysis import GAP_CLOSED, Results, claim, held_out, missing_words, reach, rst, seeds_words
+from .analysis import (
+    GAP_CLOSED,
+    Results,
+    claim,
+    held_out,
+    missing_words,
+    reach,
+    rst,
+    seeds_words,
+    shares_tokenizer,
+)
 from .drawing import (
     COLOURS,
     DOUBLE,
@@ -239,6 +249,7 @@ def figure_snr(results: Results, suite: str) -> tuple[Figure, str]:
         panel.set_ylabel("signal-to-noise ratio (dB)")
     legend_below(figure)
     note(figure, "; ".join(lost))
+    seed = "" if shares_tokenizer(results, suite) else f", that of training seed {results.suite(suite)['train_seeds'][0]}"
     caption = (
         f"{claim(results, suite)} 10 log10 of the power of x over that of x - x_k, after scales 0 to k: x the encoder's latent and "
         "x_k the state f_hat, or x the picture in [-1, 1] and x_k what the decoder makes of that state; mean and, as bands, 10 % to 90 % "
@@ -246,6 +257,6 @@ def figure_snr(results: Results, suite: str) -> tuple[Figure, str]:
         f"N = {', '.join(map(str, sorted(counts))) or 'no'} pictures of {held_out(results)}. Dashed and dotted: alpha_bar / (1 - alpha_bar) of "
         "DDPM's cosine and linear schedules at as many equally spaced times strictly between noise and data; the scales have no "
         "time of their own, so that only the direction can be compared, not the height. A bright or dark background is signal "
-        "too. One tokenizer training, no interval over seeds."
+        f"too. One tokenizer training{seed}, no interval over seeds."
     )
     return figure, " ".join(caption.split())

@@ -86,14 +86,14 @@ def _lines(axes: Axes, results: Results, suite: str, name: str, schedules: list[
         if found.half is not None:
             axes.axhspan(found.low, found.high, color=style["color"], alpha=0.1, linewidth=0, zorder=0)
         drawn.append(found.mean)
-    floor = results.grid_value(next(iter(variants.values())), f"floor_{name}_{results.extractor}")
+    floor = results.grid_value(next(iter(variants.values())), f"floor_{name}_{results.extractor}", suite)
     if floor is not None:
         axes.axhline(floor, color=GREY, linestyle=":", linewidth=1, label="floor: real training pictures", zorder=0)
         drawn.append(floor)
     label = "reconstruction by the tokenizer"
     for x, sides in enumerate(schedules):
         names = next(names for names in variants.values() if tuple(names["patch_nums"]) == sides)
-        value = results.grid_value(names, f"reconstruction_{name}_{results.extractor}")
+        value = results.grid_value(names, f"reconstruction_{name}_{results.extractor}", suite)
         if value is not None:
             axes.hlines(value, x - 0.38, x + 0.38, color=GREY, linestyle="-", linewidth=0.8, label=label, zorder=0)
             label = None

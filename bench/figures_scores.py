@@ -104,7 +104,7 @@ def _lines(axes: Axes, results: Results, suite: str, places: Places) -> None:
     floors = {
         value
         for names in variants
-        if (value := results.grid_value(names, f"floor_fid_{x}")) is not None
+        if (value := results.grid_value(names, f"floor_fid_{x}", suite)) is not None
     }
     for value in sorted(floors)[:1]:
         whole(
@@ -115,7 +115,7 @@ def _lines(axes: Axes, results: Results, suite: str, places: Places) -> None:
             label="floor: real training pictures",
             zorder=0,
         )
-    values = [results.grid_value(names, f"reconstruction_fid_{x}") for names in variants]
+    values = [results.grid_value(names, f"reconstruction_fid_{x}", suite) for names in variants]
     label = "reconstruction by the tokenizer"
     if None not in values and len(set(values)) == 1:
         whole(values[0], color="0.35", linestyle="--", linewidth=1, label=label, zorder=0)

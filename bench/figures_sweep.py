@@ -57,7 +57,7 @@ def curve(axes, points: list[tuple[float, Estimate]], label: str, style: dict[st
 def floor_line(axes, results: Results, suite: str, metric: str) -> None:
     """What real training pictures score."""
     names = next(iter(results.variants(suite).values()))
-    value = results.grid_value(names, f"floor_{metric}_{results.extractor}")
+    value = results.grid_value(names, f"floor_{metric}_{results.extractor}", suite)
     if value is not None:
         axes.axhline(value, color="0.35", linestyle=":", linewidth=1, label="floor: real training pictures", zorder=0)
 

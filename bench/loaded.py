@@ -322,11 +322,15 @@ class Results:
         """The values of such a metric by training seed, -1 for a tokenizer that serves all.
         Raises ValueError for two values of one seed."""
         rows = self.of_grid(names, metric)
-        rows = rows[rows["value"].notna() & rows["scale"].isna()]
-        if suite is not None:
-            seeds = rows["train_seed"]
-            rows = rows[seeds.isna() | seeds.isin(self.suite(suite)["train_seeds"])]
+        rows = self._of_suite(rows[rows["value"].notna() & rows["scale"].isna()], suite)
         return self._one_a_seed(rows, names, metric)
+
+    def _of_suite(self, rows: pd.DataFrame, suite: str | None) -> pd.DataFrame:
+        """Rows of the training seeds of a suite, or of none in particular; None: all."""
+        if suite is None:
+            return rows
+        seeds = rows["train_seed"]
+        return rows[seeds.isna() | seeds.isin(self.suite(suite)["train_seeds"])]
 
     def grid_value(
         self, names: dict[str, Any], metric: str, suite: str | None = None
@@ -335,10 +339,12 @@ class Results:
         found = self.grid_estimate(names, metric, suite)
         return found.mean if found else None
 
-    def grid_scales(self, names: dict[str, Any], metric: str) -> pd.Series:
+    def grid_scales(
+        self, names: dict[str, Any], metric: str, suite: str | None = None
+    ) -> pd.Series:
         """The mean of such a metric over the tokenizers at every scale that has one. Raises
         ValueError for two values of one tokenizer."""
-        rows = self.of_grid(names, metric).dropna(subset=["scale", "value"])
+        rows = self._of_suite(self.of_grid(names, metric).dropna(subset=["scale", "value"]), suite)
         found = {k: self._one_a_seed(part, names, metric).mean() for k, part in rows.groupby("scale")}
         return pd.Series(found, dtype=float)
 

@@ -38,6 +38,7 @@ from .analysis import (
     seeds_words,
     show,
     show_ratio,
+    tokenizers_words,
     verdict,
 )
 from .cells import Cell, frame, number, spread, write_table
@@ -235,15 +236,16 @@ def table_costs(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
 # ---------------------------------------------------------------- tokenizer
 
 
-def _tokenizer_rows(results: Results, grid: str, names: dict) -> list[dict[str, str]]:
+def _tokenizer_rows(results: Results, suite: str, grid: str, names: dict) -> list[dict[str, str]]:
     """A row for the whole schedule, then one for each scale."""
-    errors = {split: results.grid_value(names, f"reconstruction_mse_{split}") for split in ("train", "test")}
+    errors = {split: results.grid_estimate(names, f"reconstruction_mse_{split}", suite) for split in ("train", "test")}
+    show_error = lambda found: spread(found) if found and found.count > 1 else number(found and found.mean)  # noqa: E731
     status = "ok" if errors["test"] is not None else results.why(names, None)
     head = {"Schedule": grid, "Scale": "all", "Grid": ""}
-    whole = {"Error train (mse)": number(errors["train"]), "Error held-out (mse)": number(errors["test"])}
+    whole = {"Error train (mse)": show_error(errors["train"]), "Error held-out (mse)": show_error(errors["test"])}
     rows: list[dict[str, str]] = [head | whole]
     metrics = ("codes_used", "code_perplexity", "codes_usable", "scale_collapsed")
-    parts = {metric: results.grid_scales(names, metric) for metric in metrics}
+    parts = {metric: results.grid_scales(names, metric, suite) for metric in metrics}
     for k, side in enumerate(names["patch_nums"]):
         value = {metric: part.get(float(k)) for metric, part in parts.items()}
         rows.append({
@@ -253,20 +255,25 @@ def _tokenizer_rows(results: Results, grid: str, names: dict) -> list[dict[str, 
             "Codes used": number(value["codes_used"]),
             "Perplexity": number(value["code_perplexity"]),
             "Codes usable": number(value["codes_usable"]),
-            "Collapsed": {1: "yes", 0: "no"}.get(value["scale_collapsed"], "-"),
+            "Collapsed": _collapsed(value["scale_collapsed"]),
         })  # fmt: skip
     blank = {key: "" for key in (*rows[0], *rows[-1])}
     return [{**blank, **row, "Status": status} for row in rows]
 
 
+def _collapsed(share: float | None) -> str:
+    """Whether a scale has collapsed, for some of several tokenizers perhaps."""
+    return "-" if share is None else {1.0: "yes", 0.0: "no"}.get(float(share), f"{share:.0%} of the tokenizers")
+
+
 def table_tokenizer(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
     """Reconstruction error of each schedule, and the codes that each of its scales uses on held-out pictures."""
-    rows = [row for grid, names in results.grids(suite).items() for row in _tokenizer_rows(results, grid, names)]
+    rows = [row for grid, names in results.grids(suite).items() for row in _tokenizer_rows(results, suite, grid, names)]
     tokenizers = sorted({names["tokenizer"] for names in results.variants(suite).values()})
     caption = (
         f"{claim(results, suite)} Tokenizer {', '.join(tokenizers)} under each schedule of the suite. Error: mean square of "
         f"pictures in [-1, 1]. Codes: on {held_out(results)}; perplexity is exp of the entropy of the codes in use; a scale has "
-        "collapsed when that is a quarter or less of the codes that it could use. One tokenizer training, no interval."
+        f"collapsed when that is a quarter or less of the codes that it could use. {tokenizers_words(results, suite)}"
     )
     return frame(rows), caption
 

@@ -56,11 +56,11 @@ def _student_row(results: Results, suite: str, variant: str) -> dict[str, str]:
     return row
 
 
-def _line_row(results: Results, label: str, name: str, grid: str, names: dict) -> dict[str, str]:
+def _line_row(results: Results, suite: str, label: str, name: str, grid: str, names: dict) -> dict[str, str]:
     """What every score is read against."""
     row: dict[str, str] = {"Variant": label, "Schedule": grid}
     for title in ("FID", "IS"):
-        value = results.grid_value(names, f"{name}_{title.lower()}_{results.extractor}")
+        value = results.grid_value(names, f"{name}_{title.lower()}_{results.extractor}", suite)
         row[results.label(title)] = Cell(number(value), mean=value)
     missing = row[results.label("FID")] == "-"
     return row | {"Status": results.why(names, None) if missing else "ok"}
@@ -75,8 +75,8 @@ def table_distillation(results: Results, suite: str) -> tuple[pd.DataFrame, str]
         order += sorted(students, key=lambda name: (-tokens_of(variants[name]["patch_nums"]), variants[name]["patch_nums"]))
     rows = [_student_row(results, suite, variant) for variant in order]
     grids = sorted(results.grids(suite).items(), key=lambda item: -tokens_of(item[1]["patch_nums"]))
-    rows.append(_line_row(results, "Floor: real training pictures", "floor", "", grids[0][1]))
-    rows += [_line_row(results, "Reconstruction", "reconstruction", grid, names) for grid, names in grids]
+    rows.append(_line_row(results, suite, "Floor: real training pictures", "floor", "", grids[0][1]))
+    rows += [_line_row(results, suite, "Reconstruction", "reconstruction", grid, names) for grid, names in grids]
     caption = [
         claim(results, suite),
         "Difference: to the variant with the same mask that the suite names with its full schedule, paired by training seed, 95 % "
