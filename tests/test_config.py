@@ -241,7 +241,8 @@ def test_suites_share_trainings():
     plan = load_study(ROOT / "workflows" / "config" / "digits.yaml")
     train = {suite: {run for run in runs if run.startswith("train/")} for suite, runs in plan.suites.items()}
     assert train["convergence"] == train["ablation_guidance"] == train["main"] & train["ablation_history"]
-    assert train["ablation_components"] | train["convergence"] == train["main"]
+    # main trains some for longer too
+    assert train["ablation_components"] | train["convergence"] < train["main"]
     assert train["ablation_schedule"] < train["ablation_refinement"] and train["refinement_heat_maps"] < train["main"]
     assert not train["latency"] and not train["main"] & train["main_unconditional"]
 

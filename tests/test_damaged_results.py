@@ -73,7 +73,7 @@ def line_of(path, word):
 def test_a_whole_folder_is_read(made):
     """Catches checks that refuse what collect writes."""
     assert said(made) == "fine" and said(made, "figures", figures) == "fine"
-    assert len(Results.load(made).of("a", "s", "fid_x8")) == 2
+    assert len(Results.load(made).of("a", "s", "fid_x8")) == 3
 
 
 def test_a_row_that_stands_twice_is_refused(folder):
@@ -94,7 +94,7 @@ def test_two_runs_of_one_number_are_refused(folder):
     row = line_of(path, ",200,fid_x8,,,,5,")
     other = row.replace("sample/v0-0", "sample/v0-1")
     path.write_text(path.read_text() + other + "\n")
-    assert said(folder) == "fine" and len(Results.load(folder).of("a", "s", "fid_x8")) == 2
+    assert said(folder) == "fine" and len(Results.load(folder).of("a", "s", "fid_x8")) == 3
     edit(path, other, other.replace(",5,", ",5.5,"))
     assert "fid_x8 of a, train_seed 0: two values" in said(folder)
 

@@ -639,7 +639,7 @@ def results(made):
         "scope": "distillation",
         "suites": {"distillation": {**about, "runs": sorted(made.plan.suites["distillation"])}},
         "folders": {run_id: str(made.root / run_id) for run_id in made.plan.suites["distillation"]},
-        **{key: study[key] for key in ("study", "reduced", "evaluation", "features", "dataset", "train_seeds", "latency")},
+        **{key: study[key] for key in ("study", "reduced", "evaluation", "features", "dataset", "train_seeds", "tokenizer_seed", "latency")},
     }
     (made.root / "plan.json").write_text(json.dumps(plan))
     collect.collect(made.root / "plan.json", made.root / "collected")

@@ -107,7 +107,7 @@ class Suite:
         study, plan = json.loads(self.plan.study.model_dump_json()), self.plan
         suite = {**study["suites"]["official"], "train_seeds": [0], "variants": plan.identities["official"]}
         about = {"study": "official", "scope": None, "suites": {"official": {**suite, "runs": plan.jobs_of("official")}}}
-        about |= {key: study[key] for key in ("reduced", "evaluation", "features", "dataset", "train_seeds", "latency")}
+        about |= {key: study[key] for key in ("reduced", "evaluation", "features", "dataset", "train_seeds", "tokenizer_seed", "latency")}
         (self.root / "plan.json").write_text(json.dumps({**about, "folders": {run: str(self.root / run) for run in plan.jobs}}))
         collect(self.root / "plan.json", self.root / "all")
         results = Results.load(self.root / "all")

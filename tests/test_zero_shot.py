@@ -333,7 +333,7 @@ class Made:
             }
             for suite in self.suites
         }
-        shared = {key: study[key] for key in ("reduced", "evaluation", "features", "dataset", "train_seeds", "latency")}
+        shared = {key: study[key] for key in ("reduced", "evaluation", "features", "dataset", "train_seeds", "tokenizer_seed", "latency")}
         plan = {"study": "smoke", "scope": None, "suites": suites, **shared}
         out.mkdir(exist_ok=True)
         (out / "plan.json").write_text(json.dumps({**plan, "folders": {run: str(path) for run, path in self.folders.items()}}))
