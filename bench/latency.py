@@ -1,8 +1,10 @@
-"""Verb: time and peak memory of sampling, all variants in one process, rounds interleaved so that drift of the machine hits all alike.
+"""Verb: time and peak memory of sampling, all variants in one process, rounds interleaved so that
+drift of the machine hits all alike.
 
-Weights are drawn, not trained: they do not change the time of a network call. They may change how many calls a rule that exits early
-makes; nfe counts those that were timed. Every repeat is kept; the decoder is timed apart. Memory is what tensors
-hold at their peak above the weights: counted by the GPU's allocator, or on the CPU tensor by tensor.
+Weights are drawn, not trained: they do not change the time of a network call. They may change how
+many calls a rule that exits early makes; nfe counts those that were timed. Every repeat is kept;
+the decoder is timed apart. Memory is what tensors hold at their peak above the weights: counted by
+the GPU's allocator, or on the CPU tensor by tensor.
 """
 
 from __future__ import annotations
