@@ -41,7 +41,8 @@ def sampler_words(settings: dict[str, Any]) -> str:
 
 
 def _rule_words(settings: dict[str, Any]) -> str:
-    """A rule of mask resampling: what it goes by, and whether it bends the distribution of tokens."""
+    """A rule of mask resampling: what it goes by, and whether it bends the distribution of
+    tokens."""
     name, fraction = settings["select"], f"fraction {settings['resample_fraction']:g}"
     bounds = {
         "threshold": f"p_resample {settings['p_resample']:g}",

@@ -44,7 +44,7 @@ class SamplerPart(Part):
     sr_steps: Count
     refine_steps: Count
     select: str
-    confidence: str | None = None  # older rows have none
+    confidence: str | None = None  # rows of older versions have none
     p_resample: Number
     resample_fraction: Number
     commit_above: Number

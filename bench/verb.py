@@ -85,8 +85,9 @@ class Run:
         self.metrics.append({**row, "metric": metric, "value": value, "unit": unit, **identity})
 
     def add_cost(self, cost: Cost, **identity: Any) -> None:
-        """Report what a picture costs. A call that a batch leaves out is left out for all of its images: batches of another size may
-        cost otherwise. The passes of each scale are said where there is more than one."""
+        """Report what a picture costs. A call that a batch leaves out is left out for all of its
+        images: batches of another size may cost otherwise. The passes of each scale are said where
+        there is more than one."""
         self.add("nfe", cost.nfe, "calls/image", **identity)
         self.add("token_evals", cost.token_evals, "tokens/image", **identity)
         self.add("flops", cost.flops, "flop/image", **identity)

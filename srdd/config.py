@@ -152,9 +152,9 @@ SELECT_READS: dict[str, tuple[str, ...]] = {
 }
 # what a rule that ranks positions ranks them by where `confidence` is null
 CONFIDENCES = {"lowest": "drawn", "static": "peak", "dynamic": "peak", "entropy": "peak"}
-# rules that commit a quota of positions at each pass, so that a scale of l tokens needs at most l passes
+# rules that commit a quota of positions at each pass: a scale of l tokens needs at most l passes
 COMMITTING = ("static", "sequential", "shuffled", "dynamic", "entropy")
-# rules that redraw as many tokens of a scale whatever was drawn: whether a pass is needed is known without a look at it
+# rules that redraw as many tokens whatever was drawn: no look is needed to know that there are some
 COUNTED = ("lowest", "random", "static", "sequential", "shuffled")
 
 
@@ -182,12 +182,14 @@ class SamplerConfig(Strict):
     )
     confidence: str | None = Field(
         None,
-        description="name of a confidence_<name> in srdd/sampling.py that select lowest, static, dynamic and entropy rank by; "
-        "null: drawn for lowest, peak for the others",
+        description="name of a confidence_<name> in srdd/sampling.py that select lowest, static, "
+        "dynamic and entropy rank by; null: drawn for lowest, peak for the others",
     )
     p_resample: Chance = Field(0.1, description="redraw tokens whose probability is below; for SR and for select threshold")
     resample_fraction: float = Field(0.5, gt=0.0, le=1.0, description="share that is redrawn; for select lowest and random")
-    commit_above: Chance = Field(0.9, description="keep positions whose confidence is at least this; for select dynamic")
+    commit_above: Chance = Field(
+        0.9, description="keep positions whose confidence is at least this; for select dynamic"
+    )
     entropy_bound: float = Field(1.0, gt=0.0, le=1e9, description="nats that one pass may commit together; for select entropy")
     refine_scales: tuple[int, ...] | None = Field(None, strict=False, description="scales k that SR and MR touch; null: all")
 
@@ -212,7 +214,8 @@ class SamplerConfig(Strict):
         return not is_own("sample", self.name) and not (self.refine_steps or self.sr_steps)
 
     def passes(self, k: int, length: int) -> int:
-        """Most network passes of the samplers here at scale k of so many tokens (SRDD, arXiv 2509.22636).
+        """Most network passes of the samplers here at scale k of so many tokens (SRDD, arXiv
+        2509.22636).
 
         A rule that commits a quota needs no more passes than tokens. One of one's own makes as many
         as it likes (`watch.Calls`).
@@ -259,18 +262,22 @@ def logit_teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | No
 
 
 def _confidence_misfit(sampler: SamplerConfig) -> str | None:
-    """Why a sampler's confidence says nothing to its rule; what a function of one's own reads nobody knows."""
+    """Why a sampler's confidence says nothing to its rule; what a function of one's own reads
+    nobody knows."""
     name, select = sampler.confidence, sampler.select
     own = is_own("sample", sampler.name) or is_own("select", select)
     if name is None or own or not sampler.refine_steps:
         return None
     if select not in CONFIDENCES:
         ranking = ", ".join(CONFIDENCES)
-        return f"confidence {name!r}: select {select} ranks nothing; set confidence null, or one of select {ranking}"
+        return (
+            f"confidence {name!r}: select {select} ranks nothing; set confidence null, or one of "
+            f"select {ranking}"
+        )
     if select == "dynamic" and name == "entropy":
         return (
-            "confidence 'entropy': select dynamic compares it with commit_above, a probability, and entropy is none; "
-            "set confidence peak or drawn, or select static or entropy"
+            "confidence 'entropy': select dynamic compares it with commit_above, a probability, and "
+            "entropy is none; set confidence peak or drawn, or select static or entropy"
         )
     return None
 

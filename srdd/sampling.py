@@ -193,9 +193,10 @@ class Known:
 class Drawn:
     """The tokens of one scale as they stand, and what was known of each when it was drawn.
 
-    probability_Bl: of the token itself; peak_Bl: of the likeliest code; entropy_Bl: nats; open_Bl: positions not committed yet, all
-    but the known ones at first; fixed_Bl: known tokens, never redrawn; passes_left: passes of the scale that can still commit
-    positions, the one just made included: T after the first of T.
+    probability_Bl: of the token itself; peak_Bl: of the likeliest code; entropy_Bl: nats; open_Bl:
+    positions not committed yet, all but the known ones at first; fixed_Bl: known tokens, never
+    redrawn; passes_left: passes of the scale that can still commit positions, the one just made
+    included: T after the first of T.
     """
 
     tokens_Bl: torch.Tensor
@@ -207,13 +208,15 @@ class Drawn:
     passes_left: int
 
     def quota(self) -> torch.Tensor:
-        """How many open positions must be committed now so that all are after the last pass (SDAR, arXiv 2510.06303): open over
-        passes_left, rounded up. Returns int64 (B, 1)."""
+        """How many open positions must be committed now so that all are after the last pass (SDAR,
+        arXiv 2510.06303): open over passes_left, rounded up. Returns int64 (B, 1)."""
         return (self.open_Bl.sum(-1, keepdim=True) + self.passes_left - 1) // self.passes_left
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """All that a rule (SRDD, arXiv 2509.22636) must leave as it is, by name."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        return {
+            name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)
+        }
 
     def passed(self, redraw_Bl: torch.Tensor) -> Drawn:
         """The same tokens one pass later (SDAR, arXiv 2510.06303), with other open positions."""
@@ -230,20 +233,21 @@ class Drawn:
 
 
 def confidence_peak(drawn: Drawn) -> torch.Tensor:
-    """Probability of the likeliest code (arXiv 2505.22618): says nothing of the token that was drawn, so that a rule that ranks by it
-    favours no value. Returns float64 (B, l)."""
+    """Probability of the likeliest code (arXiv 2505.22618): says nothing of the token that was
+    drawn, so that a rule that ranks by it favours no value. Returns float64 (B, l)."""
     return drawn.peak_Bl
 
 
 def confidence_drawn(drawn: Drawn) -> torch.Tensor:
-    """Probability of the token that was drawn (MaskGIT, arXiv 2202.04200, section 3.2; SDAR, 2510.06303): a rule that ranks by it keeps
-    likely values, which truncates the distribution. Returns float64 (B, l)."""
+    """Probability of the token that was drawn (MaskGIT, arXiv 2202.04200, section 3.2; SDAR,
+    2510.06303): a rule that ranks by it keeps likely values, which truncates the distribution.
+    Returns float64 (B, l)."""
     return drawn.probability_Bl
 
 
 def confidence_entropy(drawn: Drawn) -> torch.Tensor:
-    """Negative entropy in nats (arXiv 2505.24857, section 3): blind to the token that was drawn, as `confidence_peak`. Returns
-    float64 (B, l)."""
+    """Negative entropy in nats (arXiv 2505.24857, section 3): blind to the token that was drawn, as
+    `confidence_peak`. Returns float64 (B, l)."""
     return -drawn.entropy_Bl
 
 
@@ -263,7 +267,8 @@ def _confidence(drawn: Drawn, config: SamplerConfig, rule: str) -> torch.Tensor:
 
 
 def _rank(score_Bl: torch.Tensor, among_Bl: torch.Tensor) -> torch.Tensor:
-    """Place of each position among some of its row, the lowest score first and of equal ones the first; all others come behind."""
+    """Place of each position among some of its row, the lowest score first and of equal ones the
+    first; all others come behind."""
     score_Bl = score_Bl.masked_fill(~among_Bl, torch.inf)
     return score_Bl.argsort(dim=-1, stable=True).argsort(dim=-1)
 
@@ -281,7 +286,8 @@ def _behind_quota(score_Bl: torch.Tensor, drawn: Drawn) -> torch.Tensor:
 
 
 def select_threshold(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
-    """Redraw tokens whose probability is below p_resample (mask resampling of SRDD, arXiv 2509.22636). Returns bool (B, l).
+    """Redraw tokens whose probability is below p_resample (mask resampling of SRDD, arXiv
+    2509.22636). Returns bool (B, l).
 
     It keeps what came out likely, so it truncates the distribution, even where tokens are
     independent and however exact the network: more passes do not mend that.
@@ -290,7 +296,8 @@ def select_threshold(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConf
 
 
 def select_lowest(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
-    """Redraw the least confident share resample_fraction, rounded up (MaskGIT, arXiv 2202.04200, section 3.2). Returns bool (B, l)."""
+    """Redraw the least confident share resample_fraction, rounded up (MaskGIT, arXiv 2202.04200,
+    section 3.2). Returns bool (B, l)."""
     return _lowest(_confidence(drawn, config, "lowest"), config.resample_fraction, drawn.fixed_Bl)
 
 
@@ -301,34 +308,40 @@ def select_random(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig)
 
 
 def select_static(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
-    """Commit the quota of most confident open positions and redraw the other open ones (low-confidence static decoding of SDAR, arXiv
-    2510.06303). Returns bool (B, l)."""
+    """Commit the quota of most confident open positions and redraw the other open ones
+    (low-confidence static decoding of SDAR, arXiv 2510.06303). Returns bool (B, l)."""
     return _behind_quota(-_confidence(drawn, config, "static"), drawn)
 
 
-def select_sequential(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
-    """Commit the quota of first open positions in raster order and redraw the other open ones (sequential decoding of SDAR, arXiv
-    2510.06303). Exact where each pass commits one token. Returns bool (B, l)."""
+def select_sequential(
+    drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig
+) -> torch.Tensor:
+    """Commit the quota of first open positions in raster order and redraw the other open ones
+    (sequential decoding of SDAR, arXiv 2510.06303). Exact where each pass commits one token.
+    Returns bool (B, l)."""
     place_l = torch.arange(drawn.open_Bl.shape[1], device=drawn.open_Bl.device, dtype=torch.float64)
     return _behind_quota(place_l.expand(drawn.open_Bl.shape), drawn)
 
 
 def select_shuffled(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
-    """Commit a quota of open positions by chance and redraw the other open ones: any-order ancestral sampling (ARDM, arXiv 2110.02037,
-    algorithm 1). Exact where each pass commits one token. Returns bool (B, l)."""
+    """Commit a quota of open positions by chance and redraw the other open ones: any-order
+    ancestral sampling (ARDM, arXiv 2110.02037, algorithm 1). Exact where each pass commits one
+    token. Returns bool (B, l)."""
     return _behind_quota(uniform_Bl, drawn)
 
 
 def select_dynamic(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
-    """Commit open positions of confidence commit_above or more, and at least the quota of surest ones; redraw the other open ones
-    (Fast-dLLM, arXiv 2505.22618; with a quota SDAR, 2510.06303). Returns bool (B, l)."""
+    """Commit open positions of confidence commit_above or more, and at least the quota of surest
+    ones; redraw the other open ones (Fast-dLLM, arXiv 2505.22618; with a quota SDAR, 2510.06303).
+    Returns bool (B, l)."""
     confidence_Bl = _confidence(drawn, config, "dynamic")
     return _behind_quota(-confidence_Bl, drawn) & (confidence_Bl < config.commit_above)
 
 
 def select_entropy(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
-    """Commit the longest run of open positions, surest first, whose entropies sum to entropy_bound or less, and at least the quota;
-    redraw the other open ones (entropy-bounded unmasking, arXiv 2505.24857). Returns bool (B, l)."""
+    """Commit the longest run of open positions, surest first, whose entropies sum to entropy_bound
+    or less, and at least the quota; redraw the other open ones (entropy-bounded unmasking, arXiv
+    2505.24857). Returns bool (B, l)."""
     rank_Bl = _rank(-_confidence(drawn, config, "entropy"), drawn.open_Bl)
     order_Bl = rank_Bl.argsort(dim=-1)
     spent_Bl = drawn.entropy_Bl.masked_fill(~drawn.open_Bl, 0.0).gather(-1, order_Bl).cumsum(-1)
@@ -361,12 +374,14 @@ def sample_var(
 def sample_srdd(
     denoise: Denoise, ladder: Ladder, labels_B: torch.Tensor, noise: ImageNoise, config: SamplerConfig, known: Known | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Coarse to fine with resampling inside a scale (SRDD, arXiv 2509.22636): SR redraws unlikely tokens from the same distribution
-    sr_steps times after every pass; MR masks what `select_<name>` names and calls the network again, refine_steps times.
+    """Coarse to fine with resampling inside a scale (SRDD, arXiv 2509.22636): SR redraws unlikely
+    tokens from the same distribution sr_steps times after every pass; MR masks what `select_<name>`
+    names and calls the network again, refine_steps times.
 
-    A pass that redraws no token of the batch calls no network where `denoise.history` is 0: no scale then reads another's keys.
-    With both at 0 it equals `sample_var` bit by bit. With refine_steps the network sees known tokens from the first pass on.
-    Arguments and results as of `sample_var`.
+    A pass that redraws no token of the batch calls no network where `denoise.history` is 0: no
+    scale then reads another's keys. With both at 0 it equals `sample_var` bit by bit. With
+    refine_steps the network sees known tokens from the first pass on. Arguments and results as of
+    `sample_var`.
     """
     f_hat_BChw, tokens = ladder.empty_state(len(labels_B)), []
     for k in range(ladder.schedule.num_scales):
@@ -390,11 +405,15 @@ def _draw_scale(denoise, inputs_BlC, k, labels_B, noise, config, known, ladder) 
     passes = config.passes(k, length)
     if passes == 1:
         return tokens_Bl
-    drawn = Drawn(tokens_Bl, probability_Bl, found.peak(), found.entropy(), ~fixed_Bl, fixed_Bl, passes)
+    drawn = Drawn(
+        tokens_Bl, probability_Bl, found.peak(), found.entropy(), ~fixed_Bl, fixed_Bl, passes
+    )
     select = find(sys.modules[__name__], "select", config.select)
-    # Only without keys in a cache may a call be left out: later scales would read those of the call before, and whether it is left out
-    # depends on the batch. A look at what is redrawn makes a GPU wait: not for rules that always redraw something.
-    looks = getattr(denoise, "history", None) == 0 and (known is not None or config.select not in COUNTED)
+    # A call may be left out only where no later scale reads its keys: whether it is left out
+    # depends on the batch. A look at what is redrawn makes a GPU wait, so only some rules take one.
+    looks = getattr(denoise, "history", None) == 0 and (
+        known is not None or config.select not in COUNTED
+    )
     for _ in range(passes - 1):
         uniform_Bl = noise.uniform(length, "select")
         if is_own("select", config.select):
@@ -410,13 +429,20 @@ def _draw_scale(denoise, inputs_BlC, k, labels_B, noise, config, known, ladder) 
             continue
         own_Bl = drawn.tokens_Bl.masked_fill(redraw_Bl, V)
         found, tokens_Bl, probability_Bl = _one_pass(denoise(inputs_BlC, k, labels_B, own_Bl), k, noise, config, "refine")
-        again = replace(drawn, tokens_Bl=tokens_Bl, probability_Bl=probability_Bl, peak_Bl=found.peak(), entropy_Bl=found.entropy())
+        again = replace(
+            drawn,
+            tokens_Bl=tokens_Bl,
+            probability_Bl=probability_Bl,
+            peak_Bl=found.peak(),
+            entropy_Bl=found.entropy(),
+        )
         drawn = drawn.where(redraw_Bl, again)
     return drawn.tokens_Bl
 
 
 def _leave_out(noise, length, k, config) -> None:
-    """Draw the numbers of a pass that is not made: an image's later scales must not depend on its batch."""
+    """Draw the numbers of a pass that is not made: an image's later scales must not depend on its
+    batch."""
     noise.uniform(length, "refine")
     for _ in range(config.sr_steps if config.refines(k) else 0):
         noise.uniform(length, "sr")

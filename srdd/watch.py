@@ -83,7 +83,7 @@ class Watched:
         self.denoise, self.schedule, self.channels, self.who = denoise, schedule, channels, who
         self.temperature, self.seen = temperature, Calls()
         self.remembers, self.labels_B = remembers, None
-        # how far back scales look; 0 tells a sampler that a call which draws nothing may be left out
+        # how far back scales look; at 0 a sampler may leave out a call that would draw nothing
         self.history: int | None = None
         self.looks: list[tuple[int, torch.Tensor]] = []
 

@@ -120,11 +120,13 @@ State = tuple[Record, ...]
 
 
 class JointOracle:
-    """A joint distribution on the schedule (1, 2) whose four fine tokens depend on one another and on the coarse one.
+    """A joint distribution on the schedule (1, 2) whose four fine tokens depend on one another and
+    on the coarse one.
 
-    `denoise` is the contract of samplers of a model trained with masks: exact log p(token i | revealed tokens, state). Where a token is
-    revealed it answers nonsense, which a correct sampler never reads. The tables and the laws below are plain Python. independent: the
-    same marginals, and no token that says anything of another.
+    `denoise` is the contract of samplers of a model trained with masks: exact log p(token i |
+    revealed tokens, state). Where a token is revealed it answers nonsense, which a correct sampler
+    never reads. The tables and the laws below are plain Python. independent: the same marginals,
+    and no token that says anything of another.
     """
 
     schedule, V, null_label = ScaleSchedule((1, 2)), 3, 1
@@ -206,7 +208,12 @@ class JointOracle:
                 if i in fixed:
                     choices.append([(1.0, Record(fixed[i], 0.0, 0.0, 0.0, False))])
                 elif i in redraw:
-                    choices.append([(q, rule.keep(record, config)) for q, record in records(conditional[i], sr_steps, config.p_resample)])
+                    choices.append(
+                        [
+                            (q, rule.keep(record, config))
+                            for q, record in records(conditional[i], sr_steps, config.p_resample)
+                        ]
+                    )
                 else:
                     choices.append([(1.0, state[i]._replace(open=False))])
             for picked in itertools.product(*choices):
@@ -257,13 +264,15 @@ def surety(record: Record, config, rule: str) -> float:
 
 
 def undecided(state: State, free: list[int], passes_left: int) -> tuple[list[int], int]:
-    """Open positions, and how many of them must be committed: SDAR's table for what is left, the remainder first."""
+    """Open positions, and how many of them must be committed: SDAR's table for what is left, the
+    remainder first."""
     left = [i for i in free if state[i].open]
     return left, quotas(len(left), passes_left)[0]
 
 
 def quotas(length: int, passes: int) -> list[int]:
-    """How many of a block's tokens each pass commits (SDAR, arXiv 2510.06303): length // passes, the remainder one each to the first."""
+    """How many of a block's tokens each pass commits (SDAR, arXiv 2510.06303): length // passes,
+    the remainder one each to the first."""
     return [length // passes + (i < length % passes) for i in range(passes)]
 
 
@@ -272,7 +281,14 @@ def by_threshold(state: State, free: list[int], config, passes_left: int):
 
 
 def by_lowest(state: State, free: list[int], config, passes_left: int):
-    yield 1.0, set(sorted(free, key=lambda i: surety(state[i], config, "lowest"))[: _count(config.resample_fraction, free)])
+    yield (
+        1.0,
+        set(
+            sorted(free, key=lambda i: surety(state[i], config, "lowest"))[
+                : _count(config.resample_fraction, free)
+            ]
+        ),
+    )
 
 
 def by_random(state: State, free: list[int], config, passes_left: int):
@@ -305,7 +321,11 @@ def by_dynamic(state: State, free: list[int], config, passes_left: int):
 def by_entropy(state: State, free: list[int], config, passes_left: int):
     left, quota = undecided(state, free, passes_left)
     left = sorted(left, key=lambda i: -surety(state[i], config, "entropy"))
-    sizes = [n for n in range(len(left) + 1) if sum(state[i].entropy for i in left[:n]) <= config.entropy_bound]
+    sizes = [
+        n
+        for n in range(len(left) + 1)
+        if sum(state[i].entropy for i in left[:n]) <= config.entropy_bound
+    ]
     yield 1.0, set(left[max(quota, max(sizes)) :])
 
 
@@ -317,13 +337,18 @@ class Rule(NamedTuple):
     keep: Callable[[Record, object], Record]
 
 
-def ranked(rule: str, reads_open: bool, reads_entropy: bool = False) -> Callable[[Record, object], Record]:
+def ranked(
+    rule: str, reads_open: bool, reads_entropy: bool = False
+) -> Callable[[Record, object], Record]:
     """What a rule that ranks positions reads of a record, under the confidence of its settings."""
 
     def keep(record: Record, config) -> Record:
         name = config.confidence or {"lowest": "drawn"}.get(rule, "peak")
         read = {"drawn": "probability"}.get(name, name)
-        values = {key: getattr(record, key) if key == read else 0.0 for key in ("probability", "peak", "entropy")}
+        values = {
+            key: getattr(record, key) if key == read else 0.0
+            for key in ("probability", "peak", "entropy")
+        }
         values |= {"entropy": record.entropy} if reads_entropy else {}
         return Record(record.token, **values, open=reads_open)
 
@@ -336,7 +361,10 @@ def blind(reads_open: bool) -> Callable[[Record, object], Record]:
 
 
 RULES = {
-    "threshold": Rule(by_threshold, lambda record, config: Record(record.token, record.probability, 0.0, 0.0, False)),
+    "threshold": Rule(
+        by_threshold,
+        lambda record, config: Record(record.token, record.probability, 0.0, 0.0, False),
+    ),
     "lowest": Rule(by_lowest, ranked("lowest", False)),
     "random": Rule(by_random, blind(False)),
     "static": Rule(by_static, ranked("static", True)),

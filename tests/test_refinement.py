@@ -29,7 +29,15 @@ from oracle import (
 )
 from srdd import model as model_module
 from srdd import sampling
-from srdd.config import COMMITTING, CONFIDENCES, COUNTED, SELECT_READS, ModelConfig, SamplerConfig, sampler_misfit
+from srdd.config import (
+    COMMITTING,
+    CONFIDENCES,
+    COUNTED,
+    SELECT_READS,
+    ModelConfig,
+    SamplerConfig,
+    sampler_misfit,
+)
 from srdd.corruption import mask_within_scales
 from srdd.cost import sampling_cost
 from srdd.guidance import guidance_weights, guide
@@ -65,21 +73,28 @@ def oracle():
 # what samples must be distributed as, and how far that is from the truth: settings -> total variation to the joint.
 # - One pass draws every token from its marginal, as VAR does: what tokens know of one another inside a scale is lost.
 # - SR gives unlikely tokens less than their share, so it moves away from the truth even where tokens are independent.
-# - Rules that look at the token that was drawn (threshold, and by confidence `drawn` all that rank) keep what came out likely: they
-#   sharpen. Threshold ends further from the truth than one pass; lowest and static gain a little more from conditioning than they lose.
-# - Rules that do not look at it err only by drawing several tokens of one pass independently. Those with a quota are exact as soon
-#   as each pass commits one token.
+# - Rules that look at the token that was drawn (threshold, and by confidence `drawn` all that rank)
+#   keep what came out likely: they sharpen. Threshold ends further from the truth than one pass;
+#   of static four passes are worse than three.
+# - Rules that do not look at it err only by drawing several tokens of one pass independently. Those
+#   with a quota are exact as soon as each pass commits one token.
 LAWS = {
     "one pass": (srdd(), 0.396021),
     "sr": (srdd(sr_steps=2, p_resample=0.3), 0.510610),
     "sr, 8 steps": (srdd(sr_steps=8, p_resample=0.3), 0.531560),
     "threshold": (srdd(refine_steps=2, select="threshold", p_resample=0.4), 0.550277),
     "lowest": (srdd(refine_steps=2, select="lowest", resample_fraction=0.5), 0.298547),
-    "lowest by peak": (srdd(refine_steps=2, select="lowest", resample_fraction=0.5, confidence="peak"), 0.161087),
+    "lowest by peak": (
+        srdd(refine_steps=2, select="lowest", resample_fraction=0.5, confidence="peak"),
+        0.161087,
+    ),
     "static": (srdd(refine_steps=1, select="static"), 0.204743),
     "static, 3 passes": (srdd(refine_steps=2, select="static"), 0.146414),
     "static by drawn": (srdd(refine_steps=2, select="static", confidence="drawn"), 0.378941),
-    "static by drawn, 4 passes": (srdd(refine_steps=3, select="static", confidence="drawn"), 0.411352),
+    "static by drawn, 4 passes": (
+        srdd(refine_steps=3, select="static", confidence="drawn"),
+        0.411352,
+    ),
     "sequential": (srdd(refine_steps=1, select="sequential"), 0.259198),
     "sequential, 3 passes": (srdd(refine_steps=2, select="sequential"), 0.204601),
     "sequential, 4 passes": (srdd(refine_steps=3, select="sequential"), 0.0),
@@ -89,9 +104,15 @@ LAWS = {
     "shuffled, 6 passes": (srdd(refine_steps=5, select="shuffled"), 0.0),
     "random": (srdd(refine_steps=2, select="random", resample_fraction=0.5), 0.136653),
     "dynamic": (srdd(refine_steps=2, select="dynamic", commit_above=0.5), 0.185891),
-    "dynamic by drawn": (srdd(refine_steps=2, select="dynamic", commit_above=0.5, confidence="drawn"), 0.380878),
+    "dynamic by drawn": (
+        srdd(refine_steps=2, select="dynamic", commit_above=0.5, confidence="drawn"),
+        0.380878,
+    ),
     "entropy": (srdd(refine_steps=2, select="entropy", entropy_bound=2.0), 0.196697),
-    "entropy by drawn": (srdd(refine_steps=2, select="entropy", entropy_bound=2.0, confidence="drawn"), 0.372259),
+    "entropy by drawn": (
+        srdd(refine_steps=2, select="entropy", entropy_bound=2.0, confidence="drawn"),
+        0.372259,
+    ),
     "threshold and sr": (srdd(refine_steps=1, sr_steps=1, p_resample=0.4), 0.641567),
     "first scale alone": (srdd(refine_steps=2, select="lowest", refine_scales=(0,)), 0.396021),
 }
@@ -117,7 +138,9 @@ def test_sampler_has_the_exact_law(oracle, name):
     law, counts = oracle.law(config), counts_of(oracle, name, config)
     assert sum(law) == pytest.approx(1.0, abs=1e-12)
     assert chi_square(counts, law) > FALSE_ALARM
-    assert distance == 0 or chi_square(counts, oracle.joint()) < FALSE_ALARM, "the test must be able to fail"
+    assert distance == 0 or chi_square(counts, oracle.joint()) < FALSE_ALARM, (
+        "the test must be able to fail"
+    )
     for other, (elsewhere, _) in LAWS.items():
         if total_variation(law, oracle.law(elsewhere)) > 0.05:
             assert chi_square(counts, oracle.law(elsewhere)) < FALSE_ALARM, f"the law of {other!r} must not fit as well"
@@ -135,34 +158,56 @@ def test_exact_law_around_known_tokens(oracle, name):
 
 
 def test_every_rule_has_a_law():
-    """Catches a selection rule without a definition in the oracle: add its set of choices to RULES and a line to LAWS; and a rule that
-    can rank by the drawn token and whose bias nobody has pinned."""
+    """Catches a selection rule without a definition in the oracle: add its set of choices to RULES
+    and a line to LAWS; and a rule that can rank by the drawn token and whose bias nobody has
+    pinned."""
     refined = [config for config, _ in LAWS.values() if config.refine_steps]
     assert set(SELECTS) == set(RULES) == {config.select for config in refined}
-    by_drawn = {config.select for config in refined if (config.confidence or CONFIDENCES.get(config.select)) == "drawn"}
-    assert by_drawn == set(CONFIDENCES) == {name for name, read in SELECT_READS.items() if "confidence" in read}
+    by_drawn = {
+        config.select
+        for config in refined
+        if (config.confidence or CONFIDENCES.get(config.select)) == "drawn"
+    }
+    assert (
+        by_drawn
+        == set(CONFIDENCES)
+        == {name for name, read in SELECT_READS.items() if "confidence" in read}
+    )
 
 
 @pytest.mark.parametrize("name", SELECTS)
 def test_what_looks_at_the_drawn_token_is_biased_even_where_tokens_are_independent(name):
-    """Catches a rule said to be blind to what was drawn that is not: where tokens say nothing of one another it leaves their product
-    alone at every number of passes. Ranked by the drawn token, or cut at its probability, the product is bent."""
+    """Catches a rule said to be blind to what was drawn that is not: where tokens say nothing of
+    one another it leaves their product alone at every number of passes. Ranked by the drawn token,
+    or cut at its probability, the product is bent."""
     oracle = JointOracle(independent=True)
+
+    def distance(passes, **more):
+        bounds = {"p_resample": 0.4, "commit_above": 0.5, "entropy_bound": 2.0}
+        law = oracle.law(srdd(refine_steps=passes - 1, select=name, **bounds, **more))
+        return total_variation(law, oracle.joint())
+
+    # what the rule may rank by and stay blind to the drawn token
+    legal = [{"confidence": "peak"}] if name in CONFIDENCES else [{}] if name != "threshold" else []
+    legal += [{"confidence": "entropy"}] if name in ("static", "lowest", "entropy") else []
     for passes in (1, 2, 3, 4, 5):
-        settings = {"refine_steps": passes - 1, "select": name, "p_resample": 0.4, "commit_above": 0.5, "entropy_bound": 2.0}
-        distance = lambda **more: total_variation(oracle.law(srdd(**settings, **more)), oracle.joint())  # noqa: B023, E731
-        blind = {"peak": distance(confidence="peak")} if name in CONFIDENCES else {} if name == "threshold" else {"rule": distance()}
-        blind |= {"entropy": distance(confidence="entropy")} if name in ("static", "lowest", "entropy") else {}
-        assert all(value < 1e-12 for value in blind.values()), (passes, blind)
+        blind = [distance(passes, **more) for more in legal]
+        assert all(value < 1e-12 for value in blind), (passes, blind)
         if name == "threshold" or name in CONFIDENCES:
-            bent = distance(confidence="drawn") if name in CONFIDENCES else distance()
-            assert (bent > 0.05) == (passes > 1), passes
+            by = {"confidence": "drawn"} if name in CONFIDENCES else {}
+            assert (distance(passes, **by) > 0.05) == (passes > 1), passes
 
 
-@pytest.mark.parametrize("select, confidence", [("shuffled", None), ("static", "peak"), ("static", "drawn")])
+@pytest.mark.parametrize(
+    "select, confidence", [("shuffled", None), ("static", "peak"), ("static", "drawn")]
+)
 def test_the_sampler_has_the_law_of_independent_tokens(select, confidence):
-    """Catches a sampler that ranks by the drawn token under another name: 20 000 samples of independent tokens, not the oracle alone."""
-    oracle, config = JointOracle(independent=True), srdd(refine_steps=2, select=select, confidence=confidence)
+    """Catches a sampler that ranks by the drawn token under another name: 20 000 samples of
+    independent tokens, not the oracle alone."""
+    oracle, config = (
+        JointOracle(independent=True),
+        srdd(refine_steps=2, select=select, confidence=confidence),
+    )
     counts = counts_of(oracle, f"independent {select} {confidence}", config)
     assert chi_square(counts, oracle.law(config)) > FALSE_ALARM
     assert (chi_square(counts, oracle.joint()) > FALSE_ALARM) == (confidence != "drawn")
@@ -235,7 +280,11 @@ def test_srdd_without_steps_is_var(make_model, make_ladder, history, mask_prob, 
     labels = torch.arange(8) % 3
     plain = generate(model, ladder, labels, range(8), SamplerConfig(**cuts))
     never = {"refine_steps": 2, "sr_steps": 1, "refine_scales": ()}
-    for more in ({}, *({"select": name} for name in SELECTS), *({**never, "select": name} for name in SELECTS)):
+    for more in (
+        {},
+        *({"select": name} for name in SELECTS),
+        *({**never, "select": name} for name in SELECTS),
+    ):
         if mask_prob or "refine_steps" not in more:
             ours = generate(model, ladder, labels, range(8), srdd(**cuts, **more))
             assert all(torch.equal(a, b) for a, b in zip(plain, ours)), more
@@ -370,9 +419,20 @@ def scales_as_drawn(draw):
     fixed_Bl = torch.tensor(rows(st.booleans()))
     tokens_Bl, open_Bl = torch.tensor(rows(st.integers(0, 6))), torch.tensor(rows(st.booleans())) & ~fixed_Bl
     entropy_Bl = floats(st.sampled_from([0.0, 0.2, 0.7, 1.9]))
-    drawn = Drawn(tokens_Bl, floats(levels), floats(levels), entropy_Bl, open_Bl, fixed_Bl, draw(st.integers(1, 10)))
+    drawn = Drawn(
+        tokens_Bl,
+        floats(levels),
+        floats(levels),
+        entropy_Bl,
+        open_Bl,
+        fixed_Bl,
+        draw(st.integers(1, 10)),
+    )
     # numbers of a stream are never equal
-    uniform_Bl = torch.tensor([draw(st.permutations(range(length))) for _ in range(B)], dtype=torch.float64) / length
+    uniform_Bl = (
+        torch.tensor([draw(st.permutations(range(length))) for _ in range(B)], dtype=torch.float64)
+        / length
+    )
     return drawn, uniform_Bl
 
 
@@ -409,7 +469,13 @@ def test_rules_by_their_definition(name, case, value, data):
     """Catches a wrong bound, a wrong order, a tie that goes astray: row by row against the plain rules of the oracle."""
     drawn, uniform_Bl = case
     confidence = data.draw(ranks(name))
-    config = srdd(p_resample=value, resample_fraction=value, commit_above=value, entropy_bound=3 * value, confidence=confidence)
+    config = srdd(
+        p_resample=value,
+        resample_fraction=value,
+        commit_above=value,
+        entropy_bound=3 * value,
+        confidence=confidence,
+    )
     redraw_Bl = select(name)(drawn, uniform_Bl, config)
     columns = (drawn.tokens_Bl, drawn.probability_Bl, drawn.peak_Bl, drawn.entropy_Bl, drawn.open_Bl)
     for i, found in enumerate(redraw_Bl.tolist()):
@@ -447,8 +513,8 @@ def test_rules_are_monotone(name, setting, more, case, a, b):
 @pytest.mark.parametrize("name", COMMITTING)
 @given(case=scales_as_drawn(), value=hundredths)
 def test_committing_rules_always_end(name, case, value):
-    """Catches a rule that never ends, or reopens what is committed: every call commits the quota or more of each row, so that T passes
-    always commit all, however few."""
+    """Catches a rule that never ends, or reopens what is committed: every call commits the quota or
+    more of each row, so that T passes always commit all, however few."""
     drawn, uniform_Bl = case
     config = srdd(commit_above=value, entropy_bound=value / 10)
     for passes_left in range(drawn.passes_left, 0, -1):
@@ -456,14 +522,18 @@ def test_committing_rules_always_end(name, case, value):
         redraw_Bl, open_B = select(name)(drawn, uniform_Bl, config), drawn.open_Bl.sum(1)
         assert not (redraw_Bl & ~drawn.open_Bl).any()
         committed_B = (drawn.open_Bl & ~redraw_Bl).sum(1)
-        assert all(n >= quotas(int(free), passes_left)[0] for n, free in zip(committed_B.tolist(), open_B.tolist()))
+        assert all(
+            n >= quotas(int(free), passes_left)[0]
+            for n, free in zip(committed_B.tolist(), open_B.tolist())
+        )
         drawn = drawn.where(redraw_Bl, drawn)
     assert not drawn.open_Bl.any()
 
 
 @pytest.mark.parametrize("name", ["static", "sequential", "shuffled"])
 def test_quota_is_the_published_table(name):
-    """Catches a quota that rounds otherwise, reopens, or leaves tokens over: SDAR's table for every l and T up to 20."""
+    """Catches a quota that rounds otherwise, reopens, or leaves tokens over: SDAR's table for every
+    l and T up to 20."""
     for length in range(1, 21):
         score_Bl = torch.rand(1, length, generator=generator("quota", length), dtype=torch.float64)
         for passes in range(1, 21):
@@ -480,8 +550,18 @@ def test_quota_is_the_published_table(name):
 
 def test_redrawn_tokens_bring_their_records():
     """Catches a refinement that judges new tokens by the probability, peak or entropy of the old ones, or touches what is kept."""
-    old = Drawn(*(torch.full((1, 3), float(i)) for i in range(4)), torch.tensor([[True, True, False]]), torch.zeros(1, 3).bool(), 3)
-    new = Drawn(*(torch.full((1, 3), 10.0 + i) for i in range(4)), torch.ones(1, 3).bool(), torch.zeros(1, 3).bool(), 9)
+    old = Drawn(
+        *(torch.full((1, 3), float(i)) for i in range(4)),
+        torch.tensor([[True, True, False]]),
+        torch.zeros(1, 3).bool(),
+        3,
+    )
+    new = Drawn(
+        *(torch.full((1, 3), 10.0 + i) for i in range(4)),
+        torch.ones(1, 3).bool(),
+        torch.zeros(1, 3).bool(),
+        9,
+    )
     redraw_Bl = torch.tensor([[True, False, False]])
     found = old.where(redraw_Bl, new)
     for i, name in enumerate(("tokens_Bl", "probability_Bl", "peak_Bl", "entropy_Bl")):
@@ -511,22 +591,27 @@ def calls_of(model, ladder, config, rows, known=None, **more):
 @pytest.mark.parametrize("sr_steps", [0, 1])
 @pytest.mark.parametrize("name", SELECTS)
 def test_an_exit_changes_no_image(make_model, make_ladder, name, sr_steps):
-    """Catches random numbers of a call that was left out which later scales then draw, so that an image depends on its batch; and an
-    exit that never happens."""
+    """Catches random numbers of a call that was left out which later scales then draw, so that an
+    image depends on its batch; and an exit that never happens."""
     model, ladder = make_model(history=0, mask_prob=0.5), make_ladder(ScaleSchedule((1, 2, 3)))
     config = srdd(select=name, refine_steps=4, sr_steps=sr_steps, **EXITS.get(name, {}))
     whole, _ = calls_of(model, ladder, config, [*range(64)])
     every, most = calls_of(model, ladder, config, [*range(64)], early_exit=False)
-    assert torch.equal(whole, every) and most == {k: config.passes(k, n) for k, n in enumerate((1, 4, 9))}
+    assert torch.equal(whole, every) and most == {
+        k: config.passes(k, n) for k, n in enumerate((1, 4, 9))
+    }
     alone = [calls_of(model, ladder, config, [i]) for i in range(64)]
     assert torch.equal(torch.cat([tokens for tokens, _ in alone]), whole)
     assert all(n <= most[k] for _, calls in alone for k, n in calls.items())
     kinds = {tuple(calls.items()) for _, calls in alone}
-    assert (len(kinds) > 1) == (name not in COUNTED), "images must exit at other passes, or the test shows nothing"
+    assert (len(kinds) > 1) == (name not in COUNTED), (
+        "images must exit at other passes, or the test shows nothing"
+    )
 
 
 def test_a_rule_goes_on_after_a_call_that_was_left_out(make_model, make_ladder, monkeypatch):
-    """Catches an exit that ends a scale for a rule that would redraw later, or that hides from it which pass it is."""
+    """Catches an exit that ends a scale for a rule that would redraw later, or that hides from it
+    which pass it is."""
     model, ladder = make_model(history=0, mask_prob=0.5), make_ladder(ScaleSchedule((1, 2, 3)))
     late = lambda drawn, uniform_Bl, config: ~drawn.fixed_Bl & (drawn.passes_left == 2)  # noqa: E731
     monkeypatch.setattr(sampling, "select_late", late, raising=False)
@@ -540,40 +625,62 @@ def test_a_rule_goes_on_after_a_call_that_was_left_out(make_model, make_ladder, 
 
 @pytest.mark.parametrize("history", [None, 1])
 def test_no_exit_where_later_scales_read_this_one(make_model, make_ladder, history):
-    """Catches a call that is left out although it would have changed the keys that later scales read: images would depend on their batch.
-    A quota still needs no more passes than tokens, whatever is drawn."""
-    model, ladder = make_model(history=history, mask_prob=0.5), make_ladder(ScaleSchedule((1, 2, 3)))
+    """Catches a call that is left out although it would have changed the keys that later scales
+    read: images would depend on their batch. A quota still needs no more passes than tokens,
+    whatever is drawn."""
+    model, ladder = (
+        make_model(history=history, mask_prob=0.5),
+        make_ladder(ScaleSchedule((1, 2, 3))),
+    )
     for name in SELECTS:
         config = srdd(select=name, refine_steps=4, **EXITS.get(name, {}))
         whole, most = calls_of(model, ladder, config, [*range(16)])
         assert most == ({0: 1, 1: 4, 2: 5} if name in COMMITTING else dict.fromkeys(range(3), 5))
         alone = [calls_of(model, ladder, config, [i]) for i in range(16)]
-        assert torch.equal(torch.cat([tokens for tokens, _ in alone]), whole) and all(calls == most for _, calls in alone)
+        assert torch.equal(torch.cat([tokens for tokens, _ in alone]), whole) and all(
+            calls == most for _, calls in alone
+        )
 
 
 @pytest.mark.parametrize("name", SELECTS)
 def test_a_scale_that_is_known_is_asked_once(make_model, make_ladder, name):
-    """Catches calls for scales of which every token is given, and known tokens among those that a quota counts."""
+    """Catches calls for scales of which every token is given, and known tokens among those that a
+    quota counts."""
     model, ladder = make_model(history=0, mask_prob=0.5), make_ladder(ScaleSchedule((1, 2, 3)))
     known_BL = torch.arange(14).expand(2, 14) < 5  # scales 0 and 1
     known = Known(torch.zeros(2, 14, dtype=torch.long), known_BL)
-    _, calls = calls_of(model, ladder, srdd(select=name, refine_steps=2, p_resample=0.9), [0, 1], known)
+    _, calls = calls_of(
+        model, ladder, srdd(select=name, refine_steps=2, p_resample=0.9), [0, 1], known
+    )
     assert calls == {0: 1, 1: 1, 2: 3}
 
 
 def test_cost_shows_the_calls_that_were_made(make_model, make_ladder):
-    """Catches the most calls reported of images that took fewer; tokens a forward pass counts those that were made."""
+    """Catches the most calls reported of images that took fewer; tokens a forward pass counts those
+    that were made."""
     model, ladder = make_model(history=0, mask_prob=0.5), make_ladder(ScaleSchedule((1, 2, 3)))
-    config, calls = srdd(select="dynamic", refine_steps=4, cfg_scale=2.0, **EXITS["dynamic"]), Calls()
+    config, calls = (
+        srdd(select="dynamic", refine_steps=4, cfg_scale=2.0, **EXITS["dynamic"]),
+        Calls(),
+    )
     for i in range(16):
         generate(model, ladder, torch.tensor([i % 3]), [i], config, calls=calls)
     most, used = sampling_cost(model.config, config), sampling_cost(model.config, config, calls)
     assert most.passes == (1, 4, 5) and most.tokens_per_forward == 14 / 10 and most.nfe == 1 + 2 * 9
-    assert used.passes == pytest.approx([calls.calls[k] / 16 for k in range(3)]) and used.passes[0] == 1
-    assert used.nfe == pytest.approx(1 + 2 * sum(used.passes[1:])) and used.nfe < most.nfe and used.flops < most.flops
+    assert (
+        used.passes == pytest.approx([calls.calls[k] / 16 for k in range(3)])
+        and used.passes[0] == 1
+    )
+    assert (
+        used.nfe == pytest.approx(1 + 2 * sum(used.passes[1:]))
+        and used.nfe < most.nfe
+        and used.flops < most.flops
+    )
     assert used.tokens_per_forward == pytest.approx(14 * 16 / sum(calls.calls.values()))
     rows = []
-    run = SimpleNamespace(add=lambda name, value, unit, scale=None: rows.append((name, value, unit, scale)))
+    run = SimpleNamespace(
+        add=lambda name, value, unit, scale=None: rows.append((name, value, unit, scale))
+    )
     Run.add_cost(run, used)
     assert ("tokens_per_forward", used.tokens_per_forward, "tokens/pass", None) in rows
     assert [row for row in rows if row[0] == "passes_used"] == [
@@ -805,7 +912,9 @@ def test_cost_is_what_the_network_is_asked_for(make_model, make_ladder, monkeypa
 
     monkeypatch.setattr(model_module.Denoiser, "hidden", counted)
     model, sampler, seen = make_model(history=history, mask_prob=0.5), srdd(**settings), Calls()
-    generate(model, make_ladder(ScaleSchedule((1, 2, 3))), torch.tensor([1]), [0], sampler, calls=seen)
+    generate(
+        model, make_ladder(ScaleSchedule((1, 2, 3))), torch.tensor([1]), [0], sampler, calls=seen
+    )
     measured = sum(b for b, _ in calls), sum(b * length for b, length in calls)
     cost = sampling_cost(model.config, sampler, seen)
     assert (cost.nfe, cost.token_evals) == measured
@@ -816,11 +925,17 @@ def test_cost_is_what_the_network_is_asked_for(make_model, make_ladder, monkeypa
 
 @pytest.mark.parametrize("name", SELECTS)
 def test_captions_say_which_rules_bend_the_distribution(name):
-    """Catches a figure of a rule that keeps likely values and does not say so, and the reverse: held against the rule's own law."""
+    """Catches a figure of a rule that keeps likely values and does not say so, and the reverse:
+    held against the rule's own law."""
     oracle = JointOracle(independent=True)
     for confidence in (None, *(["peak", "drawn"] if name in CONFIDENCES else [])):
-        config = srdd(refine_steps=2, select=name, confidence=confidence, p_resample=0.4, commit_above=0.5)
-        words, bent = sampler_words(config.model_dump(mode="json")), total_variation(oracle.law(config), oracle.joint()) > 1e-9
+        config = srdd(
+            refine_steps=2, select=name, confidence=confidence, p_resample=0.4, commit_above=0.5
+        )
+        words, bent = (
+            sampler_words(config.model_dump(mode="json")),
+            total_variation(oracle.law(config), oracle.joint()) > 1e-9,
+        )
         assert f"select {name} (" in words and ("truncates" in words) == bent
         assert ("ranked by" in words) == (name in CONFIDENCES)
         assert ("unbiased" in words) == (not bent and name not in CONFIDENCES)
@@ -832,15 +947,22 @@ def test_captions_say_which_rules_bend_the_distribution(name):
 
 
 def test_a_confidence_that_no_rule_reads_is_refused(model_config):
-    """Catches a setting that is silently without effect: a grid of two confidences that is one sampler twice."""
+    """Catches a setting that is silently without effect: a grid of two confidences that is one
+    sampler twice."""
     model = model_config(mask_prob=0.5)
     misfit = lambda **settings: sampler_misfit(srdd(refine_steps=1, **settings), model)  # noqa: E731
     for name in SELECTS:
         for confidence in ("peak", "drawn"):
             problem = misfit(select=name, confidence=confidence)
             assert (problem is None) == (name in CONFIDENCES), (name, problem)
-            assert problem is None or all(word in problem for word in (f"confidence '{confidence}'", name, "null", *CONFIDENCES))
-    assert "commit_above" in misfit(select="dynamic", confidence="entropy") and misfit(select="static", confidence="entropy") is None
+            assert problem is None or all(
+                word in problem
+                for word in (f"confidence '{confidence}'", name, "null", *CONFIDENCES)
+            )
+    assert (
+        "commit_above" in misfit(select="dynamic", confidence="entropy")
+        and misfit(select="static", confidence="entropy") is None
+    )
     assert misfit(select="mine", confidence="peak") is None, "a rule of one's own may read it"
 
 
@@ -853,7 +975,9 @@ def test_generate_refuses_refinement_that_does_not_fit(make_model, make_ladder):
     with pytest.raises(ValueError, match=r"'treshold'; did you mean 'threshold'"):
         generate(model, ladder, labels, [0, 1], srdd(refine_steps=2, select="treshold"))
     with pytest.raises(ValueError, match=r"'peek'; did you mean 'peak'"):
-        generate(model, ladder, labels, [0, 1], srdd(refine_steps=2, select="static", confidence="peek"))
+        generate(
+            model, ladder, labels, [0, 1], srdd(refine_steps=2, select="static", confidence="peek")
+        )
     with pytest.raises(ValueError, match=r"refine_scales \[1, 3\].* 0 to 2"):
         generate(model, ladder, labels, [0, 1], srdd(refine_steps=2, refine_scales=(1, 3)))
     for shape in ((2, 15), (1, 14), (2, 9)):
