@@ -1,14 +1,18 @@
-"""Scoring: feature extraction, the Fréchet distance, and all of torch-fidelity's metrics, beside the floor. Not tests.
+"""Scoring: feature extraction, the Fréchet distance, KID, density and coverage, and all of `fidelity`, beside the floor. Not tests.
 
     ./run test bench/benchmark_metrics.py --benchmark-enable -s
 
 Prints, and writes to results/benchmarks/metrics_<device>.csv, times, ratios, floors and times over them. Plain is: for features batches
-of 50 pictures, as public evaluators take by default; for the distance the square root of a matrix (scipy), as the first public code does.
+of 50 pictures, as public evaluators take by default; for the distance the square root of a matrix (scipy), as the first public code does;
+for KID torch-fidelity's 100 subsets of 1000; for density and coverage whole matrices of distances.
 
-Setting: 1000 grey pictures of 32x32, the study's own classifier with 64 features; Fréchet distance also with 512.
+Setting: 1000 grey pictures of 32x32, the study's own classifier with 64 features; Fréchet distance also with 512; KID, density and
+coverage of 4000 against 4000.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +21,15 @@ from scipy.linalg import sqrtm
 
 from bench.comparing import DEVICE, compare, flops_of, kept_rows
 from bench.config import FeaturesConfig
-from bench.features import Classifier, import_torchvision, save_classifier
+from bench.features import Classifier, import_torchvision
 from bench.metrics import Extractor, Scored, metric_fidelity
 from bench.reference import Reference
+from bench.set_distances import (
+    density_coverage,
+    kernel_between,
+    kernel_within,
+    squared_radii,
+)
 from srdd.noise import generator
 
 COUNT, SHAPE = 1000, {"channels": 1, "image_size": 32, "num_classes": 10}
@@ -79,12 +89,15 @@ def test_frechet_distance(benchmark, rows, dim):
     compare(benchmark, rows, ours, plain, 5, [work], 1, what="frechet distance", features=dim)
 
 
-def test_all_metrics_per_thousand_pictures(benchmark, rows, tmp_path):
+def test_all_metrics_per_thousand_pictures(benchmark, rows):
     """FID, KID, IS, precision and recall of 1000 pictures against 1000, extraction included."""
-    save_classifier(tmp_path / "features.safetensors", classifier(), SHAPE, CONFIG)
-    extractor = Extractor(CONFIG, DEVICE, tmp_path)
-    scored = Scored(pictures("a").numpy(), None, Reference(pictures("b").numpy()), extractor)
-    ours = lambda: metric_fidelity(scored)  # noqa: E731
+    generated, real, network = pictures("a").numpy(), pictures("b").numpy(), classifier().to(DEVICE)
+
+    def ours():
+        extractor = Extractor(CONFIG, DEVICE, Path("."))  # a new one: it keeps what it has extracted
+        extractor.__dict__["classifier"] = network
+        return metric_fidelity(Scored(generated, None, Reference(real), extractor))
+
     compare(
         benchmark,
         rows,
@@ -93,6 +106,45 @@ def test_all_metrics_per_thousand_pictures(benchmark, rows, tmp_path):
         3,
         [extraction(), extraction()],
         COUNT,
-        what="torch-fidelity, all metrics",
+        what="fidelity, all scores",
         features=CONFIG.dim,
     )
+
+
+def feature_sets(count: int = 4000) -> list[torch.Tensor]:
+    """Two sets of features, float64."""
+    names = ("generated", "real")
+    return [
+        torch.randn(count, CONFIG.dim, generator=generator("benchmark", name)).double().to(DEVICE)
+        for name in names
+    ]
+
+
+def test_kernel_distance(benchmark, rows):
+    """KID over all pairs, block by block, against 100 subsets."""
+    import_torchvision()
+    from torch_fidelity.metric_kid import kid_features_to_metric
+
+    x, y = feature_sets()
+    few = [features.float() for features in (x, y)]
+    ours = lambda: kernel_within(x) + kernel_within(y) - 2 * kernel_between(x, y)  # noqa: E731
+    plain = lambda: kid_features_to_metric(*few, kid_subset_size=1000, verbose=False)  # noqa: E731
+    # every pair once: a product of two rows, and three operations of the kernel
+    work = x.nbytes + y.nbytes, (len(x) + len(y)) ** 2 // 2 * (2 * CONFIG.dim + 3)
+    compare(benchmark, rows, ours, plain, 3, [work], len(x), what="kid", features=CONFIG.dim)
+
+
+def test_density_and_coverage(benchmark, rows):
+    """Block by block against whole matrices of distances."""
+    x, y = feature_sets()
+
+    def plain():
+        radii_N = torch.cdist(x, x).kthvalue(6, 1).values
+        inside_NM = torch.cdist(x, y) < radii_N[:, None]
+        return inside_NM.sum().item() / (5 * len(y)), inside_NM.any(1).double().mean().item()
+
+    ours = lambda: density_coverage(x, squared_radii(x), y)  # noqa: E731
+    assert np.allclose(ours(), plain())
+    work = x.nbytes + y.nbytes, 2 * len(x) * (len(x) + len(y)) * CONFIG.dim
+    about = {"what": "density and coverage", "features": CONFIG.dim}
+    compare(benchmark, rows, ours, plain, 3, [work], len(x), **about)

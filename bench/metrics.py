@@ -177,6 +177,7 @@ def _kid(scored: Scored) -> float:
         real_ND, generated_ND = scored.exact
         within = scored.extractor.once("kernel", pictures, lambda: kernel_within(real_ND))
         return kernel_within(generated_ND) + within - 2 * kernel_between(generated_ND, real_ND)
+    import_torchvision()
     from torch_fidelity.metric_kid import kid_features_to_metric
 
     subset = min(1000, len(generated_ND), len(real_ND))
@@ -219,7 +220,7 @@ def metric_class_agreement(scored: Scored) -> dict[str, float]:
 
 
 def metric_density_coverage(scored: Scored) -> dict[str, float]:
-    """Density and coverage (arXiv 2002.09797, eqs. 4 and 5) with k = 5, of the extractor's features. Density: share of k, 1 for real
+    """Density and coverage (arXiv 2002.09797) with k = 5, of the extractor's features. Density: share of k, 1 for real
     pictures on average, may exceed 1."""
     real_ND, generated_MD = scored.exact
     pictures = scored.reference.pictures
@@ -229,7 +230,7 @@ def metric_density_coverage(scored: Scored) -> dict[str, float]:
 
 
 def metric_classification_accuracy(scored: Scored) -> dict[str, float]:
-    """Classification accuracy score (arXiv 1905.10887, section 3): share of the reference that a classifier, trained on the generated
+    """Classification accuracy score (arXiv 1905.10887): share of the reference that a classifier, trained on the generated
     pictures with the labels asked for, gives its label.
 
     Architecture and training are the extractor's; beside Inception those that `features` of kind trained has where nothing is set.
@@ -253,7 +254,7 @@ def metric_classification_accuracy(scored: Scored) -> dict[str, float]:
 
 
 def metric_pixels(scored: Scored) -> dict[str, float]:
-    """FID's formula (arXiv 1706.08500, eq. 6) on pixels in [-1, 1], a second evaluator that no network stands behind, and the variance
+    """FID's formula (arXiv 1706.08500) on pixels in [-1, 1], a second evaluator that no network stands behind, and the variance
     of pixels inside classes.
 
     Pictures of more than 32 x 32 x 3 numbers are reduced to 16 x 16 by area first. fid: nothing where the reference's pictures have

@@ -83,7 +83,7 @@ ALL_PAIRS = 5e11  # products and kernels that one thread computes in about 20 s
 
 def kid_is_exact(n: int, m: int, dim: int) -> bool:
     """Whether KID of n and m images with so many features is taken over all pairs, and not as the
-    mean over 100 random subsets of at most 1000 images (arXiv 1801.01401, section 4).
+    mean over 100 random subsets of at most 1000 images (arXiv 1801.01401).
 
     A kernel costs as much as about 128 features.
     """

@@ -35,8 +35,8 @@ def _cubic(x_ND: torch.Tensor, y_MD: torch.Tensor) -> torch.Tensor:
 
 
 def kernel_within(x_ND: torch.Tensor) -> float:
-    """Mean of KID's kernel over all pairs of different images of one set (arXiv 1801.01401, eq. 4).
-    x_ND: float64, two rows or more."""
+    """Mean of KID's kernel over all pairs of different images of one set, as the unbiased MMD takes it
+    (arXiv 1801.01401). x_ND: float64, two rows or more."""
     count, total = len(x_ND), 0.0
     for rows in _blocks(count, count):  # the kernel is symmetric: only pairs from the diagonal on
         block = _cubic(x_ND[rows], x_ND[rows.start :])
@@ -46,7 +46,7 @@ def kernel_within(x_ND: torch.Tensor) -> float:
 
 
 def kernel_between(x_ND: torch.Tensor, y_MD: torch.Tensor) -> float:
-    """Mean of KID's kernel over all pairs of two sets (arXiv 1801.01401, eq. 4). Both float64."""
+    """Mean of KID's kernel over all pairs of two sets (arXiv 1801.01401). Both float64."""
     total = sum(_cubic(x_ND[rows], y_MD).sum().item() for rows in _blocks(len(x_ND), len(y_MD)))
     return total / (len(x_ND) * len(y_MD))
 
@@ -73,7 +73,8 @@ def squared_radii(x_ND: torch.Tensor, k: int = NEIGHBOURS) -> torch.Tensor:
 def density_coverage(
     x_ND: torch.Tensor, radii_N: torch.Tensor, y_MD: torch.Tensor, k: int = NEIGHBOURS
 ) -> tuple[float, float]:
-    """Density and coverage of generated images (arXiv 2002.09797, eqs. 4 and 5).
+    """Density and coverage of generated images (arXiv 2002.09797): of all pairs, the share
+    of k whose generated image lies in the real one's ball; and the share of balls with one inside.
 
     x_ND: real; radii_N: their `squared_radii`; y_MD: generated; all float64. Density: balls of real
     images that hold a generated one, over k; 1 on average for real ones, and may exceed 1.
@@ -110,7 +111,7 @@ def _pixels(images_BCHW: torch.Tensor) -> torch.Tensor:
 
 
 def pixel_moments(pictures: object, labels_N: torch.Tensor | None = None) -> PixelMoments:
-    """Mean and covariance of pixels for FID's formula (arXiv 1706.08500, eq. 6), read batch by batch.
+    """Mean and covariance of pixels for FID's formula (arXiv 1706.08500), read batch by batch.
 
     pictures: uint8 (N, C, S, S); labels_N: int64, or None for one class. Pixels are in [-1, 1].
     Images of more than 32 x 32 x 3 numbers are reduced to 16 x 16 by area: a covariance has the
@@ -149,7 +150,7 @@ def root(covariance_DD: torch.Tensor) -> torch.Tensor:
 
 
 def frechet(ours: PixelMoments, theirs: PixelMoments, root_DD: torch.Tensor) -> float:
-    """Fréchet distance of two sets' pixels (arXiv 1706.08500, eq. 6), in squared units of pixels.
+    """Fréchet distance of two sets' pixels (arXiv 1706.08500), in squared units of pixels.
 
     root_DD: `root` of their covariance. The trace of the root of a product of two covariances is
     that of a symmetric matrix, whose eigenvalues cost a tenth of a general one's.
