@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 EXTRACTORS = {"trained": "a classifier trained on the training split", "inception": "Inception-v3"}
 
 
+MOST_SAMPLERS = 6  # described one by one in a caption
+
+
 def sampler_words(settings: dict[str, Any]) -> str:
     """A sampler's settings in the project's words."""
     w, ramp = settings["cfg_scale"], settings["cfg_ramp"]
@@ -79,7 +82,17 @@ def samplers(results: Results, suite: str) -> str:
     users: dict[str, list[str]] = {}
     for name, text in words.items():
         users.setdefault(text, []).append(name)
+    if len(users) > MOST_SAMPLERS:
+        return _in_common(list(users))
     return rst("; ".join(f"{', '.join(names)}: {text}" for text, names in users.items()) + ".")
+
+
+def _in_common(words: list[str]) -> str:
+    """What many samplers share: what differs stands in the names of the variants."""
+    parts = [text.split(", ") for text in words]
+    shared = [part for part in parts[0] if all(part in other for other in parts)]
+    start = f"All samplers: {', '.join(shared)}; e" if shared else "E"
+    return rst(f"{start}lse as the names of the variants say, in full in runs.csv.")
 
 
 def _count(results: Results, metric: str) -> int | None:

@@ -8,7 +8,7 @@ import pytest
 from small_study import GRID, TOKENIZER, build
 from test_config import SMOKE, edited
 
-from bench.analysis_words import seeds_words
+from bench.analysis_words import samplers, seeds_words
 from bench.config import ConfigError, EvaluationConfig, TokenizerTraining, load_study
 from bench.labels import first_sample
 from bench.loaded import Results
@@ -108,3 +108,14 @@ def test_floors_of_several_tokenizers_are_a_mean_and_two_of_one_are_refused(tmp_
     results = Results.load(build(tmp_path, ["a"], more=more))
     with pytest.raises(ValueError, match="two values, 3.5 and 3"):
         results.grid_value(results.variants("s")["a"], "floor_fid_x8")
+
+
+def test_a_caption_does_not_list_the_samplers_of_a_sweep(tmp_path):
+    """Catches a caption of a thousand words: what differs already stands in the variants' names."""
+    results = Results.load(build(tmp_path, [f"w {i}" for i in range(9)]))
+    assert "All variants" in samplers(results, "s")
+    for i, names in enumerate(results.variants("s").values()):
+        names["settings"]["sampler"]["cfg_scale"] = 1.5 + i
+    few, many = samplers(results.only("s", ["w 0", "w 1"]), "s"), samplers(results, "s")
+    assert "w = 1.5" in few and "w = 2.5" in few
+    assert "w = 1.5" not in many and "temperature 1" in many and "names of the variants" in many
