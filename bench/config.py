@@ -429,8 +429,9 @@ class LatencyConfig(Strict):
 
 
 class SweepConfig(Strict):
-    """Many samplers of each trained model, sampled and scored by one job a model; also on each half of the sample seeds."""
+    """Many samplers of each trained model, sampled and scored by one job a model."""
 
+    halves: bool = Field(True, description="score each half of the sample seeds too, which tuning needs; false: half of the time")
     thresholds: tuple[Chance, ...] = Field((), strict=False, description="report the share of drawn tokens below each, per scale")
 
     _thresholds_differ = _once("thresholds")

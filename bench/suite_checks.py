@@ -148,6 +148,11 @@ def _output_problems(study: Study, one: Resolved) -> Iterator[str]:
                     f"{', '.join(suite.measure)} "
                     f"({what} that fit: {', '.join(fitting(needs, suite.measure)) or 'none'})"
                 )
+    if not suite.sweep.halves:
+        tuned = [f"{what}: 'guidance'" for what in ("figures", "tables") if "guidance" in getattr(suite, what)]
+        tuned += ["claims: rule 'tuned'" for claim in suite.claims if claim.rule == "tuned"]
+        if tuned:
+            yield f"sweep.halves: False: {tuned[0]} tunes on one half and scores on the other; set it to true"
     if "per_scale" in suite.figures and all(
         variant.training is None for variant in one.variants.values()
     ):

@@ -91,7 +91,7 @@ def work(run: Run) -> None:
     size, scratch = tokenizer.config, run.out / ".pictures.npy"
     entries, batch = run.config["samplers"], evaluation.batch_size
     # made once: the features of a reference are known by its images, and kept for all samplers
-    parts = parts_of(first, N, reference)
+    parts = parts_of(first, N, reference)[: 3 if sweep.halves else 1]
     progress = Progress(run.run_id, N * len(entries), unit="picture")
     try:
         images = np.lib.format.open_memmap(scratch, "w+", np.uint8, (N, size.in_channels, size.image_size, size.image_size))

@@ -204,6 +204,10 @@ BAD = {
         measured("latency", **{"claims": claimed(rule="nearer", metric="is")[f"{MAIN}/claims"]}),
         ["claims.rule", "'nearer'", "latency, memory"],
     ),
+    "tuning without halves": (
+        {"suites/guidance/sweep": {"halves": False}},
+        ["suites.guidance.sweep.halves", "False", "guidance", "true"],
+    ),
     "halves of few images": (
         {"evaluation/num_images": 199},
         ["evaluation.num_images", "199", "200"],
