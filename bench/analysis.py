@@ -27,6 +27,7 @@ from .analysis_words import (  # noqa: F401 (also taken from here)
     imported_words,
     made_by,
     reference_words,
+    sample_words,
     sampler_words,
     samplers,
     seeds_words,

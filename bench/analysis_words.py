@@ -258,12 +258,12 @@ def reference_words(results: Results, suite: str | None = None) -> str:
     count = results.about["evaluation"]["num_images"]
     labels = labels_words(results, suite) if suite else ""
     return (
-        f"Scores: N = {count} generated pictures per training seed, {_sample_words(results)}; extractor "
+        f"Scores: N = {count} generated pictures per training seed, {sample_words(results)}; extractor "
         f"{results.extractor} ({extractor_kind(results)}); reference: {held_against(results)}.{bias_words(results)}{labels}"
     )
 
 
-def _sample_words(results: Results) -> str:
+def sample_words(results: Results) -> str:
     """Which sample seeds a training draws."""
     if results.about.get("tokenizer_seed") is None:
         return "image i with sample seed i in every variant and training"

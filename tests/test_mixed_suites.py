@@ -6,7 +6,10 @@ from small_study import GRID, SEEDS, build, variant
 
 from bench.analysis import Results, edges, gain_words, samplers
 from bench.analysis_words import seeds_words, shares_tokenizer, tokenizers_words
+from bench.analysis_zero_shot import error_words, level, zero_shot_words
+from bench.figures_images import _same
 from bench.tables_sweep import table_guidance
+from bench.tables_zero_shot import _fixed_row
 
 REFINED = {"name": "srdd", "refine_steps": 2, "select": "shuffled"}
 
@@ -84,7 +87,7 @@ def test_a_setting_does_not_win_by_the_seeds_that_it_lacks(tmp_path):
     """Catches means over other training seeds: b is worse wherever both have a score."""
     rows = [half(0, seed, 5.0 + seed) for seed in SEEDS] + [half(1, 0, 5.5)]
     results = Results.load(build(tmp_path, ["a", "b"], more=rows))
-    for i, names in enumerate(results.variants("s").values()):
+    for names in results.variants("s").values():
         names["group"] = "g"
     assert results.tuned("g", "s", "fid_x8") == "a"  # 5 against 5.5, not 6 against 5.5
 
@@ -155,3 +158,31 @@ def test_parts_of_a_rule_are_not_shared_without_the_rule(tmp_path):
     words = samplers(loaded(tmp_path, changed), "s").split(";")[0]
     assert "MR 2 further passes" in words
     assert words.count("(") == words.count(")") and "ranked" not in words and not words.endswith(" 2")
+
+
+# ---------------------------------------------------------------- zero-shot tasks, images
+
+
+def test_the_ceiling_of_several_tokenizers_is_a_mean(tmp_path):
+    """Catches the first tokenizer's reconstruction where each training seed has one of its own."""
+    rows = [row(0, seed, "ceiling_psnr_whole", 20.0 + seed) for seed in SEEDS]
+    rows += [row(0, seed, "nearest_fill_inpaint_psnr_whole", 0.1) for seed in SEEDS]
+    results = Results.load(build(tmp_path, ["a", "b"], more=rows))
+    assert level(results, "a", "s", "ceiling_psnr_whole") == 21.0
+    assert level(results, "a", "s", "nearest_fill_inpaint_psnr_whole") == 0.1
+    ceiling, fill = (_fixed_row(results, "s", prefix, "inpaint", None) for prefix in ("ceiling", "nearest_fill"))
+    assert ceiling["PSNR whole (dB)"] == "21.0 ± 2.5" and fill["PSNR whole (dB)"] == "0.100"
+
+
+@pytest.mark.parametrize("mode, said", [("train_seed", "others in every training"), (None, "sample seed i")])
+def test_captions_know_that_each_training_has_sample_seeds_of_its_own(tmp_path, mode, said):
+    """Catches `picture i has sample seed i` of trainings that begin at num_images times their seed."""
+    shape = {"inpaint": None, "outpaint": None, "super_resolution": True}
+    results = Results.load(build(tmp_path, ["a", "b"], tokenizer_seed=mode))
+    results.suite("s").update(zero_shot=shape, error_propagation={"shares": [0.1]})
+    assert said in zero_shot_words(results, "s") and said in error_words(results, "s")
+    assert _same(results, "s", "alike") == "alike"
+    images = {key: value for key, value in results.images.items() if not key.startswith("sample/v1-0")}
+    images |= {"sample/v1-1/images": images["sample/v0-0/images"]}
+    results.known["images"] = images
+    assert (_same(results, "s", "alike") == "alike") == (mode is None)
