@@ -27,6 +27,7 @@ from .analysis_words import (  # noqa: F401 (also taken from here)
     imported_words,
     made_by,
     reference_words,
+    sample_words,
     sampler_words,
     samplers,
     seeds_words,
@@ -293,6 +294,17 @@ def judge_nearer(results: Results, suite: str, one: dict[str, Any]) -> tuple[str
     return decided(found, True, reason)
 
 
+# legal limits of a sampler's settings: nothing lies beyond
+LIMITS = {
+    "cfg_scale": (0.0,),
+    "top_k": (1,),
+    "top_p": (1.0,),
+    "sr_steps": (0,),
+    "refine_steps": (0,),
+    "p_resample": (0.0, 1.0),
+    "commit_above": (0.0, 1.0),
+    "resample_fraction": (1.0,),
+}
 SHORT = {"cfg_scale": "w", "cfg_ramp": "ramp", "top_p": "top-p", "top_k": "top-k"}
 
 
@@ -316,10 +328,11 @@ def edges(results: Results, suite: str, group: str, best: str) -> str:
     beyond; empty where none are."""
     mine, found = results.sampler(best, suite), []
     for key, values in varied(results, suite, group).items():
-        tried = sorted(value for value in values if isinstance(value, (int, float)))
-        # nothing lies beyond a legal limit
-        legal = {"cfg_scale": 0.0, "top_p": 1.0}.get(key)
-        if len(tried) > 1 and mine[key] in (tried[0], tried[-1]) and mine[key] != legal:
+        # null is all codes, more than any number of them
+        numbers = [math.inf if key == "top_k" and value is None else value for value in values]
+        tried = sorted(value for value in numbers if isinstance(value, (int, float)))
+        at_edge = len(tried) > 1 and mine[key] in (tried[0], tried[-1])
+        if at_edge and mine[key] not in LIMITS.get(key, ()):
             found.append(f"{SHORT.get(key, key)} = {mine[key]:g} of {tried[0]:g} to {tried[-1]:g}")
     return f"at the edge of what was tried ({', '.join(found)})" if found else ""
 
@@ -340,9 +353,9 @@ def judge_tuned(results: Results, suite: str, one: dict[str, Any]) -> tuple[str,
     if None in best:
         return "not decided", "a group has no scores on halves"
     found = paired(*(results.of(name, suite, metric, second) for name in best))
-    halves = half_words(results, suite)
+    halves = half_words(results, suite).rsplit(", ", 1)[-1]
     reason = (
-        f"{metric} of {best[1]} minus that of {best[0]}, each tuned on half of the sample seeds, on the other half{halves}: "
+        f"{metric} of {best[1]} minus that of {best[0]}, each tuned on half of the sample seeds, on the other half, {halves}: "
         f"{show_difference(found)}"
     )
     for key, name in zip(("against", "variant"), best):
@@ -352,11 +365,15 @@ def judge_tuned(results: Results, suite: str, one: dict[str, Any]) -> tuple[str,
 
 
 def half_words(results: Results, suite: str) -> str:
-    """What halves of sample seeds are held against, as the end of a clause."""
+    """Where halves of sample seeds are counted from, and what they are held against, as the end of
+    a clause."""
+    # each training draws seeds of its own; in older results the same
+    counted = "" if results.about.get("tokenizer_seed") is None else ", counted from the first of each training"
     rows = results.rows_of("half_reference_images")
     apart = rows["run_id"].isin(results.runs_of[suite]).any()  # not in rows of older versions
     whole = results.about["features"].get("reference")  # a file of statistics cannot be halved
-    return ", each against its own half of the reference" if apart and not whole else ", both against the whole reference"
+    against = "each against its own half of the reference" if apart and not whole else "both against the whole reference"
+    return f"{counted}, {against}"
 
 
 def judge_latency(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:

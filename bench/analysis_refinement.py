@@ -33,9 +33,11 @@ def helps(gain: Estimate) -> bool:
     return (gain.mean if gain.half is None else gain.low) > 0
 
 
-def _together(found: dict[str, list[str]]) -> list[str]:
-    """One part for all variants of which the same is true."""
-    return [f"{', '.join(dict.fromkeys(names))}: {words}" for words, names in found.items()]
+def _called(names: list[str], groups: dict[str, list[str]]) -> str:
+    """Variants in a sentence: a group by its name where it speaks of all of its members."""
+    owner = {name: group for group, members in groups.items() for name in members}
+    whole = {group for group, members in groups.items() if set(members) <= set(names)}
+    return ", ".join(dict.fromkeys(owner[n] if owner[n] in whole else n for n in names))
 
 
 def gain_words(results: Results, suite: str, only: Iterable[str] | None = None) -> str:
@@ -49,9 +51,10 @@ def gain_words(results: Results, suite: str, only: Iterable[str] | None = None) 
         if only is not None and name not in only:
             continue
         if truncates(sampler):
-            cut.append(about["group"])
-        # a suite that times alone trains no model
-        if not sampler["refine_steps"] or not len(results.of(name, suite, "kept_step")):
+            cut.append(name)
+        # a suite that times alone trains no model; an imported one was never measured
+        there = about["settings"].get("weights") or len(results.of(name, suite, "kept_step"))
+        if not sampler["refine_steps"] or not there:
             continue
         gain = results.estimate(name, suite, "intra_scale_gain")
         if gain is None:
@@ -59,8 +62,15 @@ def gain_words(results: Results, suite: str, only: Iterable[str] | None = None) 
         else:
             can = "can help" if helps(gain) else "cannot help"
             words = f"own tokens gain {show_difference(gain)} nats a token: refinement {can}"
-        gains.setdefault(words, []).append(about["group"])
-    found = _together(gains)
+        gains.setdefault(words, []).append(name)
+    refined, groups = {name for names in gains.values() for name in names}, results.groups(suite)
+    mine = {group: [n for n in members if n in refined] for group, members in groups.items()}
+    found = [f"{_called(names, mine)}: {words}" for words, names in gains.items()]
     if cut:
-        found.append(f"{', '.join(dict.fromkeys(cut))}: truncates, improbable tokens are redrawn")
+        # among those that refine or resample: one pass truncates nothing
+        may = {
+            group: [n for n in members if n in refined or n in cut]
+            for group, members in groups.items()
+        }
+        found.append(f"{_called(cut, may)}: truncates, improbable tokens are redrawn")
     return f"{'; '.join(found)}." if found else ""

@@ -21,6 +21,11 @@ MOST_SAMPLERS = 6  # described one by one in a caption
 
 def sampler_words(settings: dict[str, Any]) -> str:
     """A sampler's settings in the project's words."""
+    return ", ".join(_sampler_parts(settings))
+
+
+def _sampler_parts(settings: dict[str, Any]) -> list[str]:
+    """The same part by part."""
     w, ramp = settings["cfg_scale"], settings["cfg_ramp"]
     words = [f"sampler {settings['name']}"]
     words.append(
@@ -28,19 +33,18 @@ def sampler_words(settings: dict[str, Any]) -> str:
         if w == 1
         else f"cfg_scale w = {w:g} in u + w (c - u) with ramp {ramp}"
     )
-    words.append(
-        f"top-k {settings['top_k'] or 'off'}, top-p {settings['top_p']:g}, temperature {settings['temperature']:g}"
-    )
+    words.append(f"top-k {settings['top_k'] or 'off'}")
+    words += [f"top-p {settings['top_p']:g}", f"temperature {settings['temperature']:g}"]
     sr, mr, chance = (
         settings["sr_steps"],
         settings["refine_steps"],
         f"p_resample {settings['p_resample']:g}",
     )
     words += [f"SR {sr} redraws below {chance} (truncates)"] if sr else []
-    words += [f"MR {mr} further passes, {_rule_words(settings)}"] if mr else []
+    words += [f"MR {mr} further passes", _rule_words(settings)] if mr else []
     if (sr or mr) and settings["refine_scales"] is not None:
         words.append(f"at scales {', '.join(map(str, settings['refine_scales']))}")
-    return ", ".join(words)
+    return words
 
 
 def _rule_words(settings: dict[str, Any]) -> str:
@@ -83,13 +87,12 @@ def samplers(results: Results, suite: str) -> str:
     for name, text in words.items():
         users.setdefault(text, []).append(name)
     if len(users) > MOST_SAMPLERS:
-        return _in_common(list(users))
+        return _in_common([_sampler_parts(names["settings"]["sampler"]) for names in results.variants(suite).values()])
     return rst("; ".join(f"{', '.join(names)}: {text}" for text, names in users.items()) + ".")
 
 
-def _in_common(words: list[str]) -> str:
+def _in_common(parts: list[list[str]]) -> str:
     """What many samplers share: what differs stands in the names of the variants."""
-    parts = [text.split(", ") for text in words]
     shared = [part for part in parts[0] if all(part in other for other in parts)]
     start = f"All samplers: {', '.join(shared)}; e" if shared else "E"
     return rst(f"{start}lse as the names of the variants say, in full in runs.csv.")
@@ -141,13 +144,13 @@ def extractor_kind(results: Results) -> str:
     )
 
 
-def bias_words(results: Results, count: int | None = None) -> str:
+def bias_words(results: Results, count: int | None = None, held: int | None = None) -> str:
     """Says which side of a score has fewer images than the features have dimensions; empty where
-    none has. count: generated images,
-    instead of all that the study draws."""
+    none has. count: generated images, instead of all that the study draws; held: those that they
+    are held against, instead of all."""
     features = results.about["features"]
     dim, count = features.get("dim") or 0, count or results.about["evaluation"]["num_images"]
-    held = _count(results, "num_test") if not features.get("reference") else None
+    held = (held or _count(results, "num_test")) if not features.get("reference") else None
     few = [f"N = {count}"] if count < dim else []
     if held is not None and held < dim:
         few.append(f"the number of held-out images, {held},")
@@ -195,17 +198,18 @@ def seeds_words(results: Results, suite: str) -> str:
     """How many trainings stand behind a mean."""
     seeds = results.suite(suite)["train_seeds"]
     if len(seeds) == 1:
-        return f"One training seed ({seeds[0]}), no interval."
+        return f"One training seed ({seeds[0]}), no interval.{tuning_words(results, suite)}"
     shown = f"Mean and 95 % t-interval over the training seeds {', '.join(map(str, seeds))}"
     return f"{shown}{tokenizer_words(results, suite)}.{tuning_words(results, suite)}"
 
 
 def tokenizers_words(results: Results, suite: str) -> str:
     """How many trainings of a tokenizer stand behind a number of tokenizers."""
-    if shares_tokenizer(results, suite):
+    seeds, some = results.suite(suite)["train_seeds"], _shared(results, suite)
+    if shares_tokenizer(results, suite) or len(seeds) == 1:
         return "One tokenizer training, no interval."
-    seeds = ", ".join(map(str, results.suite(suite)["train_seeds"]))
-    return f"Means over the tokenizers of the training seeds {seeds}."
+    but = f"; of {_listed(some)} one tokenizer, no interval" if some else ""
+    return f"Means over the tokenizers of the training seeds {', '.join(map(str, seeds))}{but}."
 
 
 def tuning_words(results: Results, suite: str) -> str:
@@ -219,22 +223,34 @@ def tuning_words(results: Results, suite: str) -> str:
     return f" Settings were chosen by suite {other}{on}."
 
 
+def _shared(results: Results, suite: str) -> list[str]:
+    """Variants whose trainings all read one tokenizer, such as an imported one."""
+    variants = results.variants(suite)
+    if results.about.get("tokenizer_seed") != "train_seed":
+        return list(variants)
+    rows = results.rows_of("reconstruction_mse_test")
+    one = set(rows.loc[rows["train_seed"].isna(), "tokenizer"])
+    return [name for name, names in variants.items() if names["tokenizer"] in one]
+
+
 def shares_tokenizer(results: Results, suite: str) -> bool:
-    """Whether all trainings of a suite read one tokenizer, so that their intervals are narrower
-    than those of the whole method."""
-    names = results.variants(suite).values()
-    rows = results.metrics[results.metrics["metric"] == "reconstruction_mse_test"]
-    mine = rows[rows["tokenizer"].isin({one["tokenizer"] for one in names})]
-    return results.about.get("tokenizer_seed") != "train_seed" or (
-        bool(len(mine)) and bool(mine["train_seed"].isna().any())
-    )
+    """Whether every variant of a suite has one tokenizer for all of its trainings, so that
+    intervals are narrower than those of the whole method."""
+    return len(_shared(results, suite)) == len(results.variants(suite))
+
+
+def _listed(names: list[str]) -> str:
+    return rst(", ".join(names))
 
 
 def tokenizer_words(results: Results, suite: str) -> str:
     """What intervals cover: the tokenizer too, or not."""
     if shares_tokenizer(results, suite):
-        return ", conditional on the one tokenizer that all share"
-    return ", each with a tokenizer of its own"
+        several = len({names["tokenizer"] for names in results.variants(suite).values()}) > 1
+        return f", conditional on the one tokenizer that all {'trainings of a variant ' if several else ''}share"
+    some = _shared(results, suite)
+    but = f", but for {_listed(some)}: conditional on the one tokenizer that its trainings share"
+    return f", each with a tokenizer of its own{but if some else ''}"
 
 
 def reference_words(results: Results, suite: str | None = None) -> str:
@@ -242,12 +258,12 @@ def reference_words(results: Results, suite: str | None = None) -> str:
     count = results.about["evaluation"]["num_images"]
     labels = labels_words(results, suite) if suite else ""
     return (
-        f"Scores: N = {count} generated pictures per training seed, {_sample_words(results)}; extractor "
+        f"Scores: N = {count} generated pictures per training seed, {sample_words(results)}; extractor "
         f"{results.extractor} ({extractor_kind(results)}); reference: {held_against(results)}.{bias_words(results)}{labels}"
     )
 
 
-def _sample_words(results: Results) -> str:
+def sample_words(results: Results) -> str:
     """Which sample seeds a training draws."""
     if results.about.get("tokenizer_seed") is None:
         return "image i with sample seed i in every variant and training"

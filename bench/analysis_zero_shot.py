@@ -11,6 +11,7 @@ from .analysis import (
     by_reason,
     extractor_kind,
     held_out,
+    sample_words,
     samplers,
     seeds_words,
 )
@@ -38,6 +39,16 @@ def one_value(results: Results, variant: str, suite: str, metric: str, scale: in
     """The value of a metric that does not depend on the training, such as an opponent's."""
     found = at(results, variant, suite, metric, scale)
     return float(found.iloc[0]) if len(found) else None
+
+
+def level(results: Results, variant: str, suite: str, metric: str) -> float | None:
+    """The value of an opponent or, the mean over tokenizers where training seeds have their own, of
+    the ceiling."""
+    found = at(results, variant, suite, metric)
+    if not len(found):
+        return None
+    # a mean of equal numbers may round to another one
+    return float(found.iloc[0] if found.nunique() == 1 else found.mean())
 
 
 def tasks(results: Results, suite: str) -> list[str]:
@@ -129,8 +140,8 @@ def protocol(results: Results, suite: str) -> str:
 def zero_shot_words(results: Results, suite: str) -> str:
     """N, seeds, interval, sampler: how the numbers were made."""
     return (
-        f"N = {count_words(results, suite, 'zero_shot')} pictures of {held_out(results)}, with their true classes; picture i has "
-        f"sample seed i in every variant. {seeds_words(results, suite)} {samplers(results, suite)}"
+        f"N = {count_words(results, suite, 'zero_shot')} pictures of {held_out(results)}, with their true classes; "
+        f"{sample_words(results)}. {seeds_words(results, suite)} {samplers(results, suite)}"
     )
 
 
@@ -150,7 +161,7 @@ def error_words(results: Results, suite: str) -> str:
         "scales repair, above 1 where they amplify; a sample that moves is not worse for that. "
         "Wrong tokens can lower FID: images drawn in one pass vary less than real ones, and FID rewards the noise. "
         "Whether images got worse is seen in class agreement and coverage, where the study measures them. "
-        f"N = {count_words(results, suite, 'error_propagation')} pictures, picture i with seed i in every variant; "
+        f"N = {count_words(results, suite, 'error_propagation')} pictures, {sample_words(results)}; "
         f"{extractor_words(results)}; reference: {held_out(results)}."
         f"{few_words(results, suite, 'error_propagation')} {seeds_words(results, suite)} {samplers(results, suite)}"
     )

@@ -115,6 +115,14 @@ def _ratio(blocks: list[Block], rows: int, columns: int) -> float:
     return (rows * (side + gap) - gap) / (columns * (side + gap) - gap)
 
 
+def _same(results: Results, suite: str, words: str) -> str:
+    """The words where all variants show images of one training seed; each has sample seeds of its own, but in older results."""
+    runs = {results.sample_run(variant, suite) for variant in results.variants(suite)}
+    seeds = results.jobs.loc[results.jobs["run_id"].isin(runs), "train_seed"]
+    alike = results.about.get("tokenizer_seed") is None or seeds.nunique() <= 1
+    return words if alike else "of different training seeds, hence of different sample seeds"
+
+
 def figure_samples(results: Results, suite: str) -> tuple[Figure, str]:
     """Generated images of every variant, same seeds and classes row by row, beside real held-out
     ones."""
@@ -148,7 +156,7 @@ def figure_samples(results: Results, suite: str) -> tuple[Figure, str]:
             panel.tick_params(length=0)
             panel.set_ylabel(kind)
     caption = (
-        f"{claim(results, suite)} Pictures of each variant, the same {seeds} seeds in the same places, beside real "
+        f"{claim(results, suite)} Pictures of each variant, {_same(results, suite, f'the same {seeds} seeds in the same places')}, beside real "
         f"pictures of {held_out(results)}, in the same order of classes"
         f"{_of_classes(results, rows, kind)}; not chosen, first training seed with pictures, "
         f"enlarged without smoothing.{key} {samplers(results, suite)}"
@@ -188,7 +196,7 @@ def figure_growth(results: Results, suite: str) -> tuple[Figure, str]:
         panel.set_visible(False)
     caption = (
         f"{claim(results, suite)} The same pictures after each scale: what the decoder makes of the accumulated latent state; "
-        f"columns: grid side of the scale. The first {shown} seeds, the same in every variant, of the first training seed "
+        f"columns: grid side of the scale. The first {shown} seeds, {_same(results, suite, 'the same in every variant')}, of the first training seed "
         f"with pictures; enlarged without smoothing. {samplers(results, suite)}"
     )
     return figure, caption

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .analysis import Results, claim, estimate, held_out, reach, samplers
+from .analysis import Results, claim, estimate, held_out, reach, sample_words, samplers
 from .analysis_zero_shot import (
     CEILING,
     RIVAL_NAMES,
@@ -16,8 +16,8 @@ from .analysis_zero_shot import (
     along_scales,
     at,
     error_words,
+    level,
     lost_words,
-    one_value,
     protocol,
     rows_lost,
     shares_shown,
@@ -96,7 +96,7 @@ def _box_panel(axes: Axes, results: Results, suite: str, task: str, measure: str
     if not axes.collections:
         blank(axes, "no variant has a number")
     for prefix, label, style in _lines_of(task):
-        _level(axes, [one_value(results, v, suite, f"{prefix}_{metric}") for v in variants], label, style)
+        _level(axes, [level(results, v, suite, f"{prefix}_{metric}") for v in variants], label, style)
     _variants_axis(axes, results, suite)
 
 
@@ -125,7 +125,7 @@ def _scale_panel(axes: Axes, results: Results, suite: str, measure: str) -> None
         if len(rows) and tuple(rows) not in drawn:  # one line a schedule
             drawn.add(tuple(rows))
             axes.plot(rows.index, rows.to_numpy(), label=label, linewidth=1, marker="|", zorder=0, **style)
-    for value in sorted({v for n in variants if (v := one_value(results, n, suite, f"ceiling_{measure}_whole")) is not None}):
+    for value in sorted({v for n in variants if (v := level(results, n, suite, f"ceiling_{measure}_whole")) is not None}):
         axes.axhline(value, label=high, linewidth=1, zorder=0, **high_style)
     last = true_scales(results, suite)[-1:] or [1]
     axes.set_xlim(0.8, last[0] + 0.2)
@@ -262,8 +262,8 @@ def figure_zero_shot_strips(results: Results, suite: str) -> tuple[Figure, str]:
     caption = (
         f"{claim(results, suite)} The first {shown} pictures of {held_out(results)}, not chosen, enlarged without smoothing. "
         "Input: what is known, grey where it is not; for super-resolution the reduced picture that bicubic enlarges. All true: the "
-        f"tokenizer's reconstruction from all true tokens. {protocol(results, suite)} First training seed with pictures; picture i has "
-        f"sample seed i. {samplers(results, suite)}"
+        f"tokenizer's reconstruction from all true tokens. {protocol(results, suite)} First training seed with pictures; "
+        f"{sample_words(results)}. {samplers(results, suite)}"
     )
     return figure, caption
 

@@ -277,15 +277,16 @@ class Results:
 
     def tuned(self, group: str, suite: str, metric: str, lower: bool = True) -> str | None:
         """The variant of a group with the lowest mean of a metric on the first half of the sample
-        seeds, or the highest where not
-        `lower`; None without numbers."""
-        means = {name: estimate(self.of(name, suite, metric, self.halves[0])) for name in self.groups(suite)[group]}
+        seeds, or the highest where not `lower`; None without numbers. Means are over the training
+        seeds that all variants with a number have, else a variant wins by the seeds that it lacks;
+        None too where there is no such seed."""
+        found = {name: self.of(name, suite, metric, self.halves[0]) for name in self.groups(suite)[group]}
+        found = {name: values for name, values in found.items() if len(values)}
+        common = sorted(set.intersection(*(set(values.index) for values in found.values()))) if found else []
+        if not common:
+            return None
         sign = 1 if lower else -1
-        return min(
-            (name for name, found in means.items() if found),
-            key=lambda name: sign * means[name].mean,
-            default=None,
-        )
+        return min(found, key=lambda name: sign * found[name][common].mean())
 
     def snapshots(self, variant: str, suite: str, metric: str) -> pd.DataFrame:
         """Values along the training: columns train_seed, step, value, seconds (interpolated between looks)."""

@@ -97,6 +97,8 @@ def _tuning_problems(study: Study, name: str) -> Iterator[str]:
     if suite.tuned_on not in others:
         yield "tuned_on: " + unknown("suite", suite.tuned_on, others)
         return
+    if not set(study.suites[suite.tuned_on].measure) & set(SCORED):
+        yield f"tuned_on: {suite.tuned_on!r} scores no setting, it measures {', '.join(study.suites[suite.tuned_on].measure)}"
     tuned, mine = (
         set(one.train_seeds or study.train_seeds) for one in (study.suites[suite.tuned_on], suite)
     )

@@ -66,7 +66,8 @@ def table_guidance(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
             gain = paired(results.of(off, suite, metric, second), results.of(best, suite, metric, second))
             row["Tuned minus w = 1, paired"] = spread(gain, difference=True)
         rows.append(row | {"Status": "ok"})
-    half = bias_words(results, second[1] - second[0] + 1)
+    held = results.rows_of("half_reference_images")["value"].dropna()
+    half = bias_words(results, second[1] - second[0] + 1, int(held.min()) if len(held) else None)
     half = "" if half == bias_words(results) else half
     caption = (
         f"{claim(results, suite)} Tuned: the setting with the lowest mean FID on sample seeds {first[0]} to {first[1]}, scored on seeds "

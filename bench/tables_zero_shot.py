@@ -50,7 +50,8 @@ def _variant_row(results: Results, suite: str, variant: str, task: str, m: int |
 
 
 def _fixed_row(results: Results, suite: str, prefix: str, task: str, m: int | None) -> dict[str, str]:
-    """An opponent or the ceiling: the same for every training, taken from the first variant that has it."""
+    """An opponent, the same for every training, or the ceiling, which has an interval where each training seed has a tokenizer
+    of its own; taken from the first variant that has it."""
     row: dict[str, str] = {}
     for title, name in _columns(results).items():
         if m is not None and "unknown" in title:
@@ -59,8 +60,10 @@ def _fixed_row(results: Results, suite: str, prefix: str, task: str, m: int | No
         metric, at_m = f"{prefix}_{task}_{name}", m
         if prefix == "ceiling" and "unknown" not in name:
             metric, at_m = f"ceiling_{name}", None
-        found = [v for variant in results.variants(suite) if (v := one_value(results, variant, suite, metric, at_m)) is not None]
-        row[title] = Cell(number(found[0] if found else None), mean=found[0] if found else None)
+        values = (at(results, variant, suite, metric, at_m) for variant in results.variants(suite))
+        found = estimate(next((value for value in values if len(value)), []))
+        alone = found is None or not found.half
+        row[title] = Cell(number(found and found.mean), mean=found and found.mean) if alone else spread(found)
     return row | {"Status": "ok" if any(cell not in ("-", "") for cell in row.values()) else "no number"}
 
 
@@ -82,8 +85,9 @@ def table_zero_shot(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
     caption = (
         f"{claim(results, suite)} {protocol(results, suite)} Feature distance: mean L2 distance between features of the completed "
         "picture and of the true one. FID of the completed pictures against the split that they come from: they share known tokens "
-        "with the reference, so that it must not be compared with the FID of generated pictures. Opponents and reconstruction do not "
-        f"depend on the training, no interval{'; they are those of the first variant, schedules differ' if several else ''}. "
+        "with the reference, so that it must not be compared with the FID of generated pictures. Opponents do not depend on the "
+        "training, no interval, reconstruction on the tokenizer alone"
+        f"{'; they are those of the first variant, schedules differ' if several else ''}. "
         f"Scores: {extractor_words(results)}.{few_words(results, suite, 'zero_shot')} {zero_shot_words(results, suite)}"
     )
     return table.drop(columns=empty), caption

@@ -72,6 +72,9 @@ def test_a_setting_is_not_scored_on_the_seeds_that_tuned_it(tmp_path):
     load_study(edited(tmp_path, **{**words, "suites/guidance/train_seeds": [5, 6]}))
     with pytest.raises(ConfigError, match="tuned_on: .*tune"):
         load_study(edited(tmp_path, **{"suites/main/tuned_on": "tune"}))
+    only_timed = {**words, "suites/main/tuned_on": "latency", "suites/latency/train_seeds": [5, 6]}
+    with pytest.raises(ConfigError, match="main.tuned_on: 'latency' scores no setting, it measures latency"):
+        load_study(edited(tmp_path, **only_timed))
 
 
 @pytest.mark.parametrize(
