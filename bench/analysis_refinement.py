@@ -43,6 +43,7 @@ def gain_words(results: Results, suite: str, only: Iterable[str] | None = None) 
     tokens, so that refinement can help, and whether their rule truncates; plain text, empty where
     none is refined."""
     gains: dict[str, list[str]] = {}
+    owner: dict[str, str] = {}
     cut = []
     for name, about in results.variants(suite).items():
         sampler = about["settings"]["sampler"]
@@ -59,7 +60,13 @@ def gain_words(results: Results, suite: str, only: Iterable[str] | None = None) 
         else:
             can = "can help" if helps(gain) else "cannot help"
             words = f"own tokens gain {show_difference(gain)} nats a token: refinement {can}"
-        gains.setdefault(words, []).append(about["group"])
+        gains.setdefault(words, []).append(name)
+        owner[name] = about["group"]
+    # of a grid whose models differ in it each variant is named, else the grid
+    said = {name: [words for words, names in gains.items() if name in names][0] for name in owner}
+    whole = {group: {said[name] for name in owner if owner[name] == group} for group in owner.values()}
+    for names in gains.values():
+        names[:] = [owner[name] if len(whole[owner[name]]) == 1 else name for name in names]
     found = _together(gains)
     if cut:
         found.append(f"{', '.join(dict.fromkeys(cut))}: truncates, improbable tokens are redrawn")

@@ -337,6 +337,16 @@ def test_captions_say_what_own_tokens_are_worth(tmp_path, gains, words):
     assert found in claim(results, "s") and found in table_scores(results, "s")[1]
     assert found in table_claims(results, "s")[0]["Because"][0]
     assert "nats a token" in found or not gains
+    for names in results.variants("s").values():  # two models of one grid
+        names["group"] = "MR"
+    assert gain_words(results, "s").startswith("MR: ")
+    more = [*rows, *(("a", seed, "intra_scale_gain", -0.5, {}) for seed in range(3))]
+    both = made(tmp_path, more, claims=[asked()])
+    for name, names in both.variants("s").items():
+        names["group"] = "MR"
+        both.sampler(name, "s").update(sampler)
+    found = gain_words(both, "s")
+    assert not gains or ("a: own" in found and "b: own" in found and "MR" not in found)
     sampler["refine_steps"] = 0
     assert gain_words(results, "s") == ""
 
