@@ -102,12 +102,14 @@ def _apart_from_guidance(results: Results, suite: str, members: list[str]) -> di
         for key in settings[members[0]]
         if key not in guidance and len({str(one[key]) for one in settings.values()}) > 1
     ]
-    models = [results.variants(suite)[name]["model"] for name in members]
-    for name, model in zip(members, models):
+    for name in members:
         words = [f"{key} {settings[name][key]}" for key in keys]
-        if len(set(models)) > 1:
-            grid = results.variants(suite)[name]["grid"].items()
-            words += [f"{k.rsplit('.', 1)[-1]} {v}" for k, v in grid if not k.startswith("sampler.")]
+        grid = results.variants(suite)[name]["grid"]  # of several models: what its grid gave each
+        words += [
+            f"{key.rsplit('.', 1)[-1]} {'-'.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"
+            for key, value in grid.items()
+            if not key.startswith("sampler.")
+        ]
         found.setdefault(", ".join(words), []).append(name)
     return found
 
