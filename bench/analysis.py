@@ -79,9 +79,18 @@ def claim(results: Results, suite: str) -> str:
         # what is not decided alone is not decided among others
         both = f"{found[0]}, after Holm {corrected}" if corrected and found[0] in ("yes", "no") else found[0]
         words.append(f"{owner}: {rst(one['text'].rstrip(' .'))}: {both} ({rst(found[1])}).")
-    if any(one["rule"] in ("score", "tuned") and one["metric"] in ("fid", "kid") for one in about["claims"]):
+    if _claims_fid(about):
         words.append(NOISE)
     return " ".join(filter(None, [*words, rst(gain_words(results, suite))]))
+
+
+def _claims_fid(about: dict[str, Any]) -> bool:
+    return any(one["rule"] in ("score", "tuned") and one["metric"] in ("fid", "kid") for one in about["claims"])
+
+
+def noise_words(results: Results, suite: str) -> str:
+    """What a low FID may mean, for what ranks by it; empty where `claim` says so already."""
+    return "" if _claims_fid(results.suite(suite)) else NOISE
 
 
 # ---------------------------------------------------------------- fewer scales than a teacher
@@ -439,11 +448,16 @@ def judge_convergence(results: Results, suite: str, one: dict[str, Any]) -> tupl
     return Verdict(_claimed(word, one), reason, p)
 
 
+MOST_DIFFERENCES = 12  # listed one by one in a caption
+
+
 def fid_differences(results: Results, suite: str) -> str:
     """Paired FID differences to the first variant."""
     first, *others = results.variants(suite)
     if not others:
         return "One variant, nothing to compare."
+    if len(others) > MOST_DIFFERENCES and "scores" in results.suite(suite)["tables"]:
+        return f"Differences to {rst(first)}, paired by training seed: in table scores."
     found = {name: results.difference(name, suite, f"fid_{results.extractor}") for name in others}
     shown = "; ".join(f"{rst(name)} {show_difference(value)}" for name, value in found.items())
     return f"{results.label('FID')} minus that of {rst(first)}, paired by training seed, 95 % t-interval: {shown}."

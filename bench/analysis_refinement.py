@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from srdd.config import CONFIDENCES
 
-from .estimates import Estimate, show_difference
+from .estimates import FEWEST, Estimate, show_difference
 
 if TYPE_CHECKING:
     from .loaded import Results
@@ -27,10 +27,14 @@ def truncates(sampler: dict[str, Any]) -> bool:
     )
 
 
-def helps(gain: Estimate) -> bool:
-    """Whether own tokens are worth something: the interval of the gain lies above 0, or the one
-    value does."""
-    return (gain.mean if gain.half is None else gain.low) > 0
+def _what_it_does(gain: Estimate) -> str:
+    """What a gain says of refinement: it can help where the interval lies above 0. Fewer than
+    three trainings decide nothing but what is not above 0 anyway."""
+    if (gain.mean if gain.half is None else gain.low) <= 0:
+        return "refinement cannot help"
+    if gain.count < FEWEST:
+        return "fewer than three training seeds, whether refinement can help is not decided"
+    return "refinement can help"
 
 
 def _called(names: list[str], groups: dict[str, list[str]]) -> str:
@@ -60,8 +64,8 @@ def gain_words(results: Results, suite: str, only: Iterable[str] | None = None) 
         if gain is None:
             words = "what own tokens gain was not measured"
         else:
-            can = "can help" if helps(gain) else "cannot help"
-            words = f"own tokens gain {show_difference(gain)} nats a token: refinement {can}"
+            worth = f"own tokens gain {show_difference(gain)} nats a token"
+            words = f"{worth}: {_what_it_does(gain)}"
         gains.setdefault(words, []).append(name)
     refined, groups = {name for names in gains.values() for name in names}, results.groups(suite)
     mine = {group: [n for n in members if n in refined] for group, members in groups.items()}

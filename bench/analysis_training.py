@@ -64,7 +64,9 @@ def kept_words(results: Results, suite: str) -> str:
     """How many trainings keep the weights of their last step; where all do, early stopping decides
     nothing."""
     last = []
-    for variant in results.variants(suite):
+    # several samplers of one model are one training
+    models = {(one["tokenizer"], one["model"]): name for name, one in results.variants(suite).items()}
+    for variant in models.values():
         told, kept = (results.of(variant, suite, name) for name in ("kept_at_end", "kept_step"))
         steps = results.snapshots(variant, suite, "loss_test").groupby("train_seed")["step"].max()
         # rows of older versions do not say it

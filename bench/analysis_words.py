@@ -3,6 +3,7 @@ torch."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ def sampler_words(settings: dict[str, Any]) -> str:
 
 
 def _sampler_parts(settings: dict[str, Any]) -> list[str]:
-    """The same part by part."""
+    """The same, one part for each setting."""
     w, ramp = settings["cfg_scale"], settings["cfg_ramp"]
     words = [f"sampler {settings['name']}"]
     words.append(
@@ -33,15 +34,15 @@ def _sampler_parts(settings: dict[str, Any]) -> list[str]:
         if w == 1
         else f"cfg_scale w = {w:g} in u + w (c - u) with ramp {ramp}"
     )
-    words.append(f"top-k {settings['top_k'] or 'off'}")
-    words += [f"top-p {settings['top_p']:g}", f"temperature {settings['temperature']:g}"]
+    words += [f"top-k {settings['top_k'] or 'off'}", f"top-p {settings['top_p']:g}"]
+    words.append(f"temperature {settings['temperature']:g}")
     sr, mr, chance = (
         settings["sr_steps"],
         settings["refine_steps"],
         f"p_resample {settings['p_resample']:g}",
     )
     words += [f"SR {sr} redraws below {chance} (truncates)"] if sr else []
-    words += [f"MR {mr} further passes", _rule_words(settings)] if mr else []
+    words += [f"MR {mr} further {'pass' if mr == 1 else 'passes'}", _rule_words(settings)] if mr else []
     if (sr or mr) and settings["refine_scales"] is not None:
         words.append(f"at scales {', '.join(map(str, settings['refine_scales']))}")
     return words
@@ -76,26 +77,31 @@ def _rule_words(settings: dict[str, Any]) -> str:
 
 
 def samplers(results: Results, suite: str) -> str:
-    """One sentence for a sampler that all share, else one part for all variants of one sampler."""
-    words = {
-        name: sampler_words(names["settings"]["sampler"])
-        for name, names in results.variants(suite).items()
-    }
-    if len(set(words.values())) == 1:
-        return rst(f"All variants: {next(iter(words.values()))}.")
+    """One sentence for a sampler that all share; else what all share, and the rest of each: of many
+    samplers by the entry of the suite that they come from."""
+    variants = results.variants(suite)
+    parts = {name: _sampler_parts(names["settings"]["sampler"]) for name, names in variants.items()}
+    if len({tuple(found) for found in parts.values()}) == 1:
+        return rst(f"All variants: {', '.join(next(iter(parts.values())))}.")
+    many = len({tuple(found) for found in parts.values()}) > MOST_SAMPLERS
+    shared = _common(parts.values())
+    owners = results.groups(suite) if many else {name: [name] for name in parts}
     users: dict[str, list[str]] = {}
-    for name, text in words.items():
-        users.setdefault(text, []).append(name)
-    if len(users) > MOST_SAMPLERS:
-        return _in_common([_sampler_parts(names["settings"]["sampler"]) for names in results.variants(suite).values()])
-    return rst("; ".join(f"{', '.join(names)}: {text}" for text, names in users.items()) + ".")
+    for owner, members in owners.items():
+        own = [part for part in _common(parts[name] for name in members) if part not in shared]
+        users.setdefault(", ".join(own), []).append(owner)
+    words = [f"All samplers: {', '.join(shared)}"] if shared else []
+    if not many or len(users) < len(parts):  # of entries without grids the names have to say it
+        words += [f"{', '.join(names)}: {text}" for text, names in users.items() if text]
+    words += ["else as the names of the variants say, in full in runs.csv"] if many else []
+    found = "; ".join(words)
+    return rst(f"{found[0].upper()}{found[1:]}.")
 
 
-def _in_common(parts: list[list[str]]) -> str:
-    """What many samplers share: what differs stands in the names of the variants."""
-    shared = [part for part in parts[0] if all(part in other for other in parts)]
-    start = f"All samplers: {', '.join(shared)}; e" if shared else "E"
-    return rst(f"{start}lse as the names of the variants say, in full in runs.csv.")
+def _common(samplers: Iterable[list[str]]) -> list[str]:
+    """Parts that several samplers share."""
+    first, *others = samplers
+    return [part for part in first if all(part in other for other in others)]
 
 
 def _count(results: Results, metric: str) -> int | None:

@@ -304,7 +304,7 @@ class SuiteEntry(Strict):
 
 
 # what makes samples sharper than the distribution that was learnt, and where each is off
-SHARPENING = {"cfg_scale": 1.0, "temperature": 1.0, "top_k": None, "top_p": 1.0}
+SHARPENING = {"cfg_scale": 1.0, "temperature": 1.0, "top_k": None, "top_p": 1.0, "sr_steps": 0}
 
 
 class DistillConfig(Strict):
@@ -316,8 +316,8 @@ class DistillConfig(Strict):
     num_samples: Positive = Field(2048, description="pictures of the teacher that the arm sequence learns from")
     guided: bool = Field(
         False,
-        description="arm sequence: true: the teacher draws with its guidance, temperature, top-k and "
-        "top-p, and the student must be scored without; false: from the distribution that it learnt",
+        description="arm sequence: true: the teacher draws with its guidance, temperature, top-k, "
+        "top-p and redraws of improbable tokens, and the student must be scored without; false: from the distribution that it learnt",
     )
 
     @model_validator(mode="after")
@@ -1216,7 +1216,7 @@ def _train_config(study: Study, tokenizer: Job, variant: Variant) -> dict:
     if variant.distill is not None:
         teacher, distill = _teacher(study, variant), variant.distill
         # an unguided teacher has a plain sampler in the job: no other key says so
-        drawn = teacher.sampler if distill.guided else teacher.sampler.model_copy(update=SHARPENING)
+        drawn = teacher.sampler if distill.guided else _unsharpened(teacher.sampler)
         sampler = SamplerConfig(**canonical_sampler(drawn))
         weights = teacher.weights and _by_sum(study, teacher.weights)
         parts = TeacherSettings(model=teacher.model, training=teacher.training, sampler=sampler, weights=weights)
@@ -1226,6 +1226,14 @@ def _train_config(study: Study, tokenizer: Job, variant: Variant) -> dict:
     if variant.weights is not None:
         config["weights"] = _dump(_by_sum(study, variant.weights))
     return config
+
+
+def _unsharpened(sampler: SamplerConfig) -> SamplerConfig:
+    """A sampler without what makes samples sharper than the distribution that was learnt: also
+    without refinement by rules that redraw improbable tokens, which truncates."""
+    ranks = sampler.confidence or CONFIDENCES.get(sampler.select)
+    cuts = sampler.select == "threshold" or (sampler.select in CONFIDENCES and ranks == "drawn")
+    return sampler.model_copy(update=SHARPENING | ({"refine_steps": 0} if cuts else {}))
 
 
 def _teacher(study: Study, variant: Variant) -> Variant:

@@ -9,11 +9,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .analysis import Results, by_reason, claim, estimate, fid_differences, made_by, missing_words
+from .analysis import Results, by_reason, claim, estimate, fid_differences, made_by, missing_words, noise_words
 from .drawing import COLOURS, DOUBLE, RED, blank, canvas, legend_below, look, note, text, wrapped
 
 MOST = 12  # variants side by side; more stand below one another
-SHARES = {"class agreement": "class_agreement", "precision": "precision", "recall": "recall"}
+SHARES = {
+    "class agreement": "class_agreement",
+    "CAS": "cas",
+    "precision": "precision",
+    "recall": "recall",
+    "coverage": "coverage",
+}
 LETTERS = 40  # of a name beside its row
 PITCH, LINE = 0.2, 0.11  # inches: of a row at least, and of a line of its name
 STRIPE = "0.95"
@@ -159,7 +165,7 @@ def _name_lost(axes: Axes, results: Results, suite: str, places: Places) -> None
 
 def figure_fid(results: Results, suite: str) -> tuple[Figure, str]:
     """FID of every variant and training seed above floor and reconstruction; beside it class
-    agreement, precision, recall."""
+    agreement, CAS, precision, recall, coverage."""
     x, places = results.extractor, Places(results, suite)
     height = 1.1 + places.length if places.rows else 2.9
     ratios = {"width_ratios": [1.25, 1]}
@@ -173,23 +179,27 @@ def figure_fid(results: Results, suite: str) -> tuple[Figure, str]:
     _name_lost(left, results, suite, places)
     (left.set_xlabel if places.rows else left.set_ylabel)(score)
     variants = results.variants(suite)
+    scores = {name: results.score_name(metric) for name, metric in SHARES.items()}
     shares = {
-        k: m
-        for k, m in SHARES.items()
-        if any(len(results.of(v, suite, f"{m}_{x}")) for v in variants)
+        name: score
+        for name, score in scores.items()
+        if any(len(results.of(v, suite, score)) for v in variants)
     }
+    looks = dict(zip(SHARES, zip((7, 5, 2, 4, 0), "psh*D")))
     for j, (name, metric) in enumerate(shares.items()):
-        style = {"color": COLOURS[(7, 2, 4)[j]], "marker": "ph*"[j]}
-        shift = 0.26 * (j - (len(shares) - 1) / 2)
-        _dots(right, results, suite, f"{metric}_{x}", places, shift, style, name)
+        style = {"color": COLOURS[looks[name][0]], "marker": looks[name][1]}
+        shift = min(0.26, 0.8 / len(shares)) * (j - (len(shares) - 1) / 2)
+        _dots(right, results, suite, metric, places, shift, style, name)
     if not shares:
         blank(right, "no share was scored")
     if places.rows:
         right.set_xlabel(f"share ({x})")
-        right.set_xlim(right=min(1.03, right.get_xlim()[1]))
+        low, high = right.get_xlim()
+        right.set_xlim(max(-0.03, low), min(1.03, high))  # an interval may pass what a share can be
     else:
         right.set_ylabel(f"share ({x})")
-        right.set_ylim(top=min(1.03, right.get_ylim()[1]))
+        low, high = right.get_ylim()
+        right.set_ylim(max(-0.03, low), min(1.03, high))
     for panel in (left, right):
         places.label(panel)
     legend_below(figure, columns=3)
@@ -197,6 +207,6 @@ def figure_fid(results: Results, suite: str) -> tuple[Figure, str]:
     caption = (
         f"{claim(results, suite)} Small points: one training each; symbols: mean, bars: interval. Dotted: floor, real training "
         f"pictures{floor_count(results, suite)}; dashed: the same pictures through the tokenizer, under each variant's schedule. "
-        f"{made_by(results, suite)} {fid_differences(results, suite)}"
+        f"{noise_words(results, suite)} {made_by(results, suite)} {fid_differences(results, suite)}"
     )
-    return figure, caption
+    return figure, " ".join(caption.split())

@@ -19,6 +19,7 @@ from .analysis import (
     machine,
     made_by,
     missing_words,
+    noise_words,
     reference_words,
     rst,
     seeds_words,
@@ -45,9 +46,15 @@ CELL = 0.33  # inches of a number in a heat map
 
 
 def curve(axes, points: list[tuple[float, Estimate]], label: str, style: dict[str, Any]) -> None:
-    """Means over training seeds with their intervals, in order of x."""
+    """Means over training seeds with their intervals, in order of x: a line and a band; bars where
+    points are no function of x, or one point alone, of which a band would show nothing."""
     points = sorted(points, key=lambda point: point[0])
     xs, found = [x for x, _ in points], [value for _, value in points]
+    if len(set(xs)) < max(2, len(xs)):
+        half = [value.half or 0 for value in found]
+        marks = {**style, "linestyle": "none", "elinewidth": 0.8, "capsize": 1.5}
+        axes.errorbar(xs, [value.mean for value in found], yerr=half, label=text(label), **marks)
+        return
     axes.plot(xs, [value.mean for value in found], label=text(label), **style)
     sure = [value.half is not None for value in found]
     low, high = [value.low for value in found], [value.high for value in found]
@@ -75,14 +82,36 @@ def tuned_words(results: Results, suite: str) -> str:
             continue
         here = show_estimate(estimate(results.of(best, suite, metric, second)))
         edge = edges(results, suite, group, best)
-        words.append(
-            f"{rst(group)} at {rst(tuned_to(results, suite, group, best))}{f', {edge}' if edge else ''}: {here}"
-        )
+        chosen = tuned_to(results, suite, group, best)
+        at = "" if chosen == "-" else f" at {rst(chosen)}"  # of one setting nothing is chosen
+        words.append(f"{rst(group)}{at}{f', {edge}' if edge else ''}: {here}")
     count = first[1] - first[0] + 1
     return (
         f"Tuned: the lowest mean {results.label('FID')} on sample seeds {first[0]} to {first[1]}, scored on seeds {second[0]} to "
         f"{second[1]}{half_words(results, suite)} (N = {count} each, not comparable with other N): {'; '.join(words)}."
     )
+
+
+def _apart_from_guidance(results: Results, suite: str, members: list[str]) -> dict[str, list[str]]:
+    """Members of a group that differ in guidance alone, by what else they are set to: one line
+    each."""
+    guidance, found = ("cfg_scale", "cfg_ramp"), {}
+    settings = {name: results.sampler(name, suite) for name in members}
+    keys = [
+        key
+        for key in settings[members[0]]
+        if key not in guidance and len({str(one[key]) for one in settings.values()}) > 1
+    ]
+    for name in members:
+        words = [f"{key} {settings[name][key]}" for key in keys]
+        grid = results.variants(suite)[name]["grid"]  # of several models: what its grid gave each
+        words += [
+            f"{key.rsplit('.', 1)[-1]} {'-'.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"
+            for key, value in grid.items()
+            if not key.startswith("sampler.")
+        ]
+        found.setdefault(", ".join(words), []).append(name)
+    return found
 
 
 def _guidance(axes: np.ndarray, results: Results, suite: str) -> None:
@@ -97,9 +126,11 @@ def _guidance(axes: np.ndarray, results: Results, suite: str) -> None:
             ramps = sorted(
                 {results.sampler(v, suite)["cfg_ramp"] for v in members if results.sampler(v, suite)["cfg_scale"] != 1}
             )
-            for j, ramp in enumerate(ramps):
+            others = _apart_from_guidance(results, suite, members)
+            lines = [(ramp, words, mine) for words, mine in others.items() for ramp in ramps]
+            for j, (ramp, words, mine) in enumerate(lines):
                 points = []
-                for variant in members:
+                for variant in mine:
                     settings, found = results.sampler(variant, suite), results.estimate(variant, suite, metric)
                     if found is not None and (
                         settings["cfg_ramp"] == ramp or settings["cfg_scale"] == 1
@@ -115,7 +146,7 @@ def _guidance(axes: np.ndarray, results: Results, suite: str) -> None:
                         "marker": MARKERS[j % len(MARKERS)],
                         "linestyle": LINES[j % len(LINES)],
                     }
-                    curve(panel, points, f"{group}, ramp {ramp}", style)
+                    curve(panel, points, ", ".join(filter(None, (group, words, f"ramp {ramp}"))), style)
             if not ramps and best[group] and len(members) > 1:  # tuned in something else than guidance
                 found = results.estimate(best[group], suite, metric)
                 if found is not None:
@@ -127,7 +158,9 @@ def _guidance(axes: np.ndarray, results: Results, suite: str) -> None:
         panel.set_ylabel(f"{title.split(' (')[0]} ({results.extractor})")
         panel.set_xlabel("guidance w (1 = off)")
         ticks = sorted({results.sampler(v, suite)["cfg_scale"] for v in results.variants(suite)})
-        panel.xaxis.set_major_locator(FixedLocator([w for w in ticks if float(w).is_integer()]))
+        whole = [w for w in ticks if float(w).is_integer()]
+        few = MaxNLocator(nbins=6, steps=[1, 2, 5, 10])  # where few of those tried are whole numbers
+        panel.xaxis.set_major_locator(FixedLocator(whole) if len(whole) > 2 else few)
         if name == "fid" and panel.lines:
             panel.set_yscale("log")
             plain_log(panel.yaxis)
@@ -143,10 +176,10 @@ def figure_guidance(results: Results, suite: str) -> tuple[Figure, str]:
     caption = (
         f"{claim(results, suite)} w in u + w (c - u); VAR's own cfg is w - 1 at the last scale of the linear ramp. Lines: mean, bands: "
         f"interval; rings: the setting with the lowest mean FID on half of the sample seeds; level lines: of groups "
-        f"without guidance. {tuned_words(results, suite)} "
+        f"without guidance. {noise_words(results, suite)} {tuned_words(results, suite)} "
         f"{made_by(results, suite, sampler=False)}"
     )
-    return figure, caption
+    return figure, " ".join(caption.split())
 
 
 # ---------------------------------------------------------------- refinement
@@ -196,6 +229,9 @@ def _refine_steps(axes: np.ndarray, results: Results, suite: str) -> None:
             continue
         floor_line(panel, results, suite, "fid")
         if panel is axes[0, 0]:
+            low, high = panel.get_xlim()
+            if high - low < 2:  # too narrow for two whole numbers
+                panel.set_xlim((low + high) / 2 - 1.2, (low + high) / 2 + 1.2)
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         else:
             panel.set_xscale("log", base=2)
@@ -211,7 +247,8 @@ def figure_refine_steps(results: Results, suite: str) -> tuple[Figure, str]:
     )
     note(figure, missing_words(results, suite, f"fid_{results.extractor}"))
     caption = (
-        f"{claim(results, suite)} A pass computes every token of its scale; guided calls count two. Lines: mean, bands: interval. "
+        f"{claim(results, suite)} A pass computes every token of its scale; guided calls count two. Lines and symbols: mean, bands and "
+        "bars: interval. "
         "Variants that differ in something else than passes appear in the middle and on the right only. Time: median over "
         f"interleaved rounds, decoder excluded, drawn weights. {machine(results, suite)} {made_by(results, suite, sampler=False)}"
     )

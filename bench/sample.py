@@ -1,4 +1,4 @@
-"""Verb: draw pictures from a trained model; picture i has seed i in every variant, so that comparisons are paired.
+"""Verb: draw images from a trained model; image i of a training has one seed in every variant, so that comparisons are paired.
 
 Writes images.npy (uint8, shape (checkpoints, N, C, S, S)), labels.npy and steps.json (null: the
 kept weights); a figure strip of one picture growing through its scales (strip.npy); and reports

@@ -216,10 +216,12 @@ def shown(value: Any) -> str:
 def explain(error: ValidationError, schema: type[BaseModel], prefix: str = "") -> str:
     """The first validation error as `key: what is wrong`, with the nearest legal key for an
     unknown one."""
-    first = error.errors(include_url=False)[0]
+    # a default that follows from a refused setting is no error of its own
+    errors = [one for one in error.errors(include_url=False) if one["type"] != "default_factory_not_called"]
+    first = errors[0]
     where = [str(part) for part in first["loc"] if part != "[key]"]
     key = prefix + ".".join(where)
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     if first["type"] == "extra_forbidden":
         return f"{key}: " + unknown("key", where[-1], _legal_keys(schema, where[:-1])) + more
     if first["type"] == "missing":

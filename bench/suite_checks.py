@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from srdd.lookup import unknown
 
-from .checks import COSTLY, MIN_IMAGES, RETURNS, SCORED, TRAINED, legal_metrics
+from .checks import COSTLY, MIN_IMAGES, NEED_CLASSES, RETURNS, SCORED, TRAINED, legal_metrics
 from .scores import better
 
 if TYPE_CHECKING:
@@ -98,15 +98,25 @@ def _tuning_problems(study: Study, name: str) -> Iterator[str]:
         yield "tuned_on: " + unknown("suite", suite.tuned_on, others)
         return
     if not set(study.suites[suite.tuned_on].measure) & set(SCORED):
-        yield f"tuned_on: {suite.tuned_on!r} scores no setting, it measures {', '.join(study.suites[suite.tuned_on].measure)}"
-    tuned, mine = (
-        set(one.train_seeds or study.train_seeds) for one in (study.suites[suite.tuned_on], suite)
-    )
-    if both := sorted(tuned & mine):
+        measures = ", ".join(study.suites[suite.tuned_on].measure)
         yield (
-            f"tuned_on: {suite.tuned_on!r} chose settings on training seeds {sorted(tuned)}, this suite scores "
-            f"them on {sorted(mine)}; seed {both[0]} would score what it has chosen, give other train_seeds"
+            f"tuned_on: {suite.tuned_on!r} measures {measures}, which scores nothing and chooses no setting; name a "
+            f"suite that measures {' or '.join(SCORED)}"
         )
+    mine, seen, other = set(suite.train_seeds or study.train_seeds), [name], suite.tuned_on
+    while other in study.suites:  # what chose the settings of the suite that chose, and so on
+        if other in seen:
+            yield f"tuned_on: {suite.tuned_on!r} is itself tuned on {other!r}, in a circle; one of them chooses first"
+            return
+        tuned = set(study.suites[other].train_seeds or study.train_seeds)
+        if both := sorted(tuned & mine):
+            yield (
+                f"tuned_on: {other!r} chose settings on training seeds {sorted(tuned)}, this suite scores "
+                f"them on {sorted(mine)}; seed {both[0]} would score what it has chosen, give other train_seeds"
+            )
+            return
+        seen.append(other)
+        other = study.suites[other].tuned_on
 
 
 def cautions(study: Study, suites: dict[str, Resolved]) -> Iterator[str]:
@@ -339,6 +349,10 @@ def _side_problems(one: Resolved, claim: Claim) -> Iterator[str]:
                 f"{key}: {name!r} is one variant of a grid; rule tuned compares entries "
                 f"({_some(suite.variants)})"
             )
+        mine = [full for full in variants if name in (full, one.groups[full])]
+        scored = claim.rule in ("score", "tuned", "nearer") and claim.metric in NEED_CLASSES
+        if scored and any(variants[full].model.num_classes == 0 for full in mine):
+            yield f"{key}: {name!r} has no classes and no {claim.metric}; claim another metric"
         if claim.rule == "convergence" and name in variants and variants[name].training is None:
             yield f"{key}: {name!r} is imported, no training is compared; use another rule"
 
@@ -402,6 +416,11 @@ def _variant_cautions(variant: Variant, suite: Suite) -> Iterator[str]:
     if training is None or not trains:
         return
     yield from _warmup_cautions("training", training, 20)
+    if model.mask_prob == 0 and "mask_draws" in training.model_fields_set:
+        yield (
+            f"training.mask_draws: {training.mask_draws}: is not read, model.mask_prob is 0; the same training "
+            "under another name"
+        )
     last = model.schedule.num_scales - 1
     if model.history is not None and 1 <= last <= model.history:
         yield (

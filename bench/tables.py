@@ -25,6 +25,7 @@ from .analysis import (
     floors,
     held_out,
     holm,
+    kept_words,
     largest_words,
     latency_verdict,
     machine,
@@ -227,8 +228,8 @@ def table_costs(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
         rows.append(row)
     caption = (
         f"{claim(results, suite)} {COST_WORDS} Any-order bound: of masked models, whose tokens may be drawn in any order; intra-scale "
-        f"gain: the one-pass loss minus it, above 0 where own tokens are worth something. {seeds_words(results, suite)} "
-        f"{samplers(results, suite)}"
+        f"gain: the one-pass loss minus it, above 0 where own tokens are worth something. "
+        f"{kept_words(results, suite)} {seeds_words(results, suite)} {samplers(results, suite)}"
     )
     return _without_numbers(frame(rows), list(LOSSES)), " ".join(caption.split())
 

@@ -15,6 +15,7 @@ from .analysis import (
     gain_words,
     half_words,
     judged,
+    noise_words,
     paired,
     reference_words,
     rst,
@@ -72,7 +73,7 @@ def table_guidance(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
     caption = (
         f"{claim(results, suite)} Tuned: the setting with the lowest mean FID on sample seeds {first[0]} to {first[1]}, scored on seeds "
         f"{second[0]} to {second[1]}{half_words(results, suite)}: N = {second[1] - second[0] + 1} each, not comparable with scores of "
-        f"other N. {edge_words(results, suite)} {reference_words(results, suite)}{half} {seeds_words(results, suite)}"
+        f"other N. {noise_words(results, suite)} {edge_words(results, suite)} {reference_words(results, suite)}{half} {seeds_words(results, suite)}"
     )
     return frame(rows), " ".join(caption.split())
 

@@ -201,6 +201,32 @@ def test_an_empty_panel_says_why_and_keeps_the_scale_of_the_others(make):
     assert any(label.get_visible() and label.get_text() for label in first.get_yticklabels())
 
 
+def test_a_line_against_guidance_differs_in_guidance_alone(make):
+    """Catches a line that goes up and down at one w, because its group varies passes too; and an
+    axis without a second number, because few of the w tried are whole."""
+    grid = [(w, s) for w in (0.8, 1.0, 1.2) for s in (1, 3)]
+    variants = {f"{w} {s}": variant("m", f"{w}{s}", "m", cfg_scale=w, refine_steps=s) for w, s in grid}
+    numbers = {(f"{w} {s}", "fid_x8", None): {0: w + s, 1: w + s + 0.1} for w, s in grid}
+    drawn, _ = figures_sweep.figure_guidance(make(variants, numbers), "s")
+    lines = {line.get_label(): list(line.get_xdata()) for line in drawn.axes[0].lines}
+    for steps in (1, 3):
+        assert lines[f"m, refine_steps {steps}, ramp linear"] == [0.8, 1.0, 1.2]
+    low, high = drawn.axes[0].get_xlim()
+    assert sum(low <= w <= high for w in drawn.axes[0].get_xticks()) > 2
+
+
+def test_one_point_shows_its_interval_and_stands_at_a_whole_number_of_passes(make):
+    """Catches a band of one point, which shows nothing, and ticks at 2.84 passes."""
+    variants = {"a": variant("m", "a", "m", refine_steps=2)}
+    scores = {0: 3.0, 1: 3.2, 2: 3.4}
+    numbers = {("a", "fid_x8", None): scores, ("a", "token_evals", None): dict.fromkeys(scores, 10)}
+    drawn, _ = figures_sweep.figure_refine_steps(make(variants, numbers), "s")
+    panel = drawn.axes[0]
+    ends = panel.containers[0].lines[2][0].get_segments()[0]
+    assert ends[1][1] - ends[0][1] == pytest.approx(2 * 0.4968, rel=1e-3)  # t(2) 4.303 x 0.2 / sqrt 3
+    assert all(float(tick).is_integer() for tick in panel.get_xticks())
+
+
 def test_heat_map_puts_each_number_in_its_place(make):
     """Catches rows and columns that are exchanged or turned over."""
     grid = {(p, s): 10 * i + s for i, p in enumerate((0.1, 0.5)) for s in (1, 4)}

@@ -740,3 +740,28 @@ def test_inception_has_2048_features_unless_told():
     )
     for dim in (64, 192, 768, 2048):
         assert FeaturesConfig(kind="inception", name="x", dim=dim).dim == dim
+
+
+@pytest.mark.parametrize("metric", ["cas", "class_agreement"])
+def test_a_score_of_classes_is_not_claimed_of_a_variant_without(tmp_path, metric):
+    """Catches a claim that no run can ever decide."""
+    guided = {"model.num_classes": 0, "sampler.cfg_scale": 1.0}
+    blind = {f"{MAIN}/variants/SDD": {"base": "var", "delta": guided}, **claimed(metric=metric)}
+    with pytest.raises(ConfigError, match=f"claims.variant: 'SDD' has no classes and no {metric}"):
+        load_study(edited(tmp_path, **blind))
+    load_study(edited(tmp_path, **{**blind, **claimed(metric="fid")}))
+
+
+def test_draws_of_masks_without_masks_are_said(tmp_path):
+    """Catches the same training twice under two names, since a setting is not read."""
+    delta = {"model.history": 0, "training.mask_draws": 8}
+    for masks, said in ((0.0, True), (0.5, False)):
+        entry = {"base": "var", "delta": {**delta, "model.mask_prob": masks}}
+        plan = load_study(edited(tmp_path, **{f"{MAIN}/variants/SDD": entry}))
+        assert any("mask_draws: 8: is not read" in words for words in plan.warnings) == said
+
+
+def test_a_default_that_follows_is_no_error_of_its_own(tmp_path):
+    """Catches a second error that nobody made: max_rounds follows from rounds."""
+    with pytest.raises(ConfigError, match=r"latency.rounds: .*got 1$"):
+        load_study(edited(tmp_path, **{"latency/rounds": 1}))

@@ -16,13 +16,13 @@ from test_verbs import kill_after, start
 
 from bench import collect, figures, tables
 from bench.analysis import Results, training_tokens
-from bench.config import ConfigError, load_study
+from bench.config import ConfigError, _unsharpened, load_study
 from bench.distill import LogitStudent, SequenceStudent, Student, sample_seeds, teacher_tokens
 from bench.labels import class_shares, labels_of
 from bench.ranks import Ranks
 from bench.verb import Run, main
 from srdd.checkpoint import load_model
-from srdd.config import ModelConfig
+from srdd.config import ModelConfig, SamplerConfig
 from srdd.distillation import continued, distillation_loss, nearest_scales, shared_logits, shared_scales, student_weights
 from srdd.model import ScaleTransformer
 from srdd.noise import ImageNoise, generator
@@ -693,3 +693,13 @@ def test_figure_shows_every_arm_and_says_what_is_missing(results):
     assert right.get_ylabel().startswith("IS (digits16)")
     assert "40 pictures of the teacher, drawn without guidance" in caption and "N = 100" in caption
     assert "Students of 2-4 share no first scale" in caption and "KL to the teacher at the scales" in caption
+
+
+@pytest.mark.parametrize("more", [{"sr_steps": 2}, {"refine_steps": 1}, {"refine_steps": 1, "select": "lowest"}])
+def test_a_teacher_that_truncates_draws_what_it_learnt(more):
+    """Catches a student taught from truncated samples where its study says unguided."""
+    sampler = SamplerConfig(name="srdd", cfg_scale=2.0, **more)
+    found = _unsharpened(sampler)
+    assert (found.cfg_scale, found.sr_steps, found.refine_steps) == (1.0, 0, 0)
+    unbiased = SamplerConfig(name="srdd", refine_steps=3, select="shuffled")
+    assert _unsharpened(unbiased) == unbiased

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from small_study import GRID, TOKENIZER, build
 from test_config import SMOKE, edited
 
@@ -73,7 +74,7 @@ def test_a_setting_is_not_scored_on_the_seeds_that_tuned_it(tmp_path):
     with pytest.raises(ConfigError, match="tuned_on: .*tune"):
         load_study(edited(tmp_path, **{"suites/main/tuned_on": "tune"}))
     only_timed = {**words, "suites/main/tuned_on": "latency", "suites/latency/train_seeds": [5, 6]}
-    with pytest.raises(ConfigError, match="main.tuned_on: 'latency' scores no setting, it measures latency"):
+    with pytest.raises(ConfigError, match="main.tuned_on: 'latency' measures latency, which scores nothing"):
         load_study(edited(tmp_path, **only_timed))
 
 
@@ -122,3 +123,32 @@ def test_a_caption_does_not_list_the_samplers_of_a_sweep(tmp_path):
     few, many = samplers(results.only("s", ["w 0", "w 1"]), "s"), samplers(results, "s")
     assert "w = 1.5" in few and "w = 2.5" in few
     assert "w = 1.5" not in many and "temperature 1" in many and "names of the variants" in many
+
+
+def test_a_caption_says_what_the_entries_of_a_sweep_share(tmp_path):
+    """Catches a rule of refinement that neither caption nor names of variants say, and parts of a
+    rule cut at the commas in its brackets."""
+    results = Results.load(build(tmp_path, [f"{i}" for i in range(9)]))
+    for i, names in enumerate(results.variants("s").values()):
+        names["group"] = "SRDD" if i < 5 else "SDD"
+        more = {"name": "srdd", "refine_steps": 1 + i, "select": "static"} if i < 5 else {"top_p": 0.1 * i}
+        names["settings"]["sampler"] |= more
+    found = samplers(results, "s")
+    assert "SRDD: sampler srdd, top-p 1, select static (quota, ranked by peak)" in found
+    assert "SDD: sampler var" in found and "further" not in found and "All samplers: guidance off" in found
+    assert len(found) < 400
+
+
+def test_who_chose_must_have_scored_and_not_be_chosen_for(tmp_path):
+    """Catches tuning by a suite that scores nothing, in a circle, or on seeds of who chose first."""
+    words = {"suites/main/tuned_on": "latency", "suites/latency/train_seeds": [7]}
+    with pytest.raises(ConfigError, match="tuned_on: 'latency' measures latency, which scores nothing"):
+        load_study(edited(tmp_path, **words))
+    words = {"suites/main/tuned_on": "guidance", "suites/guidance/train_seeds": [7]}
+    load_study(edited(tmp_path, **words))
+    with pytest.raises(ConfigError, match="in a circle"):
+        load_study(edited(tmp_path, **words, **{"suites/guidance/tuned_on": "main"}))
+    guidance = yaml.safe_load(SMOKE.read_text())["suites"]["guidance"]
+    words |= {"suites/guidance/tuned_on": "first", "suites/first": {**guidance, "train_seeds": [1]}}
+    with pytest.raises(ConfigError, match=r"tuned_on: 'first' chose settings on training seeds \[1\]"):
+        load_study(edited(tmp_path, **words))

@@ -182,6 +182,9 @@ def test_early_stopping_that_never_acted_is_called_inert(tmp_path):
     rows = results.metrics
     results.metrics = rows.assign(value=rows["value"].mask(rows["metric"] == "kept_step", 80.0))
     assert "3 of 6" in kept_words(results, "s")
+    b = results.suite("s")["variants"]["b"]  # another sampler of the same model is no other training
+    results.suite("s")["variants"]["b again"] = {**b, "sampler": "s-other"}
+    assert "3 of 6" in kept_words(results, "s") and "3 of 6" in table_costs(results, "s")[1]
     told = [("b", seed, "kept_at_end", 1.0, {}) for seed in SEEDS]
     results = made(tmp_path / "told", told)
     results.suite("s")["variants"].pop("a")
@@ -315,7 +318,7 @@ def test_tuned_settings_are_named_as_the_group_varies_them(tmp_path):
         ),
         ([-0.02, 0.05, 0.06], "refinement cannot help"),
         ([-0.04, -0.05, -0.06], "refinement cannot help"),
-        ([0.05], "+0.05 (one seed, no interval) nats a token: refinement can help"),
+        ([0.05], "+0.05 (one seed, no interval) nats a token: fewer than three training seeds, whether"),
         ([0.0], "refinement cannot help"),
         ([], "what own tokens gain was not measured"),
     ],
@@ -337,6 +340,16 @@ def test_captions_say_what_own_tokens_are_worth(tmp_path, gains, words):
     assert found in claim(results, "s") and found in table_scores(results, "s")[1]
     assert found in table_claims(results, "s")[0]["Because"][0]
     assert "nats a token" in found or not gains
+    for names in results.variants("s").values():  # two models of one grid
+        names["group"] = "MR"
+    assert gain_words(results, "s").startswith("MR: ")
+    more = [*rows, *(("a", seed, "intra_scale_gain", -0.5, {}) for seed in range(3))]
+    both = made(tmp_path, more, claims=[asked()])
+    for name, names in both.variants("s").items():
+        names["group"] = "MR"
+        both.sampler(name, "s").update(sampler)
+    found = gain_words(both, "s")
+    assert not gains or ("a: own" in found and "b: own" in found and "MR" not in found)
     sampler["refine_steps"] = 0
     assert gain_words(results, "s") == ""
 
