@@ -243,7 +243,9 @@ def test_suites_share_trainings():
     assert train["convergence"] == train["ablation_guidance"] == train["main"] & train["ablation_history"]
     # main trains some for longer too
     assert train["ablation_components"] | train["convergence"] < train["main"]
-    assert train["ablation_schedule"] < train["ablation_refinement"] and train["refinement_heat_maps"] < train["main"]
+    # one more schedule, of three training seeds
+    assert len(train["ablation_schedule"] - train["ablation_refinement"]) == 3
+    assert train["refinement_heat_maps"] < train["main"]
     assert not train["latency"] and not train["main"] & train["main_unconditional"]
 
 
