@@ -71,15 +71,25 @@ from .sheets import by_grid, by_variant, sheet
 # ---------------------------------------------------------------- scales
 
 
+def one_a_model(results: Results, suite: str) -> dict[str, list[str]]:
+    """The first variant of each trained model, and the others, which differ in their sampler alone."""
+    found: dict[str, list[str]] = {}
+    first: dict[str, str] = {}
+    for variant, names in results.variants(suite).items():
+        found.setdefault(first.setdefault(names["model"], variant), []).append(variant)
+    return {variant: members[1:] for variant, members in found.items()}
+
+
 def _per_scale(axes: np.ndarray, results: Results, suite: str) -> None:
     """Loss and accuracy of every variant against the scale."""
     panels = {"loss_test_scale": "held-out loss (nats/token)", "token_accuracy_test_scale": "held-out token accuracy (share)"}
     for panel, (metric, title) in zip(axes[0], panels.items()):
-        for i, (variant, names) in enumerate(results.variants(suite).items()):
-            rows = results.by_scale(variant, suite, metric)
+        models = one_a_model(results, suite)
+        for i, variant in enumerate(models):
+            rows, names = results.by_scale(variant, suite, metric), results.variants(suite)[variant]
             if len(rows):
                 sides = rows["scale"].astype(int).map(dict(enumerate(names["patch_nums"])))
-                spread = apart(i, len(results.variants(suite)), 0.05)
+                spread = apart(i, len(models), 0.05)
                 band(panel, rows.assign(side=sides + spread), "side", variant, look(i))
         if not panel.lines:
             blank(panel, "no training has ended well")
@@ -91,10 +101,12 @@ def figure_per_scale(results: Results, suite: str) -> tuple[Figure, str]:
     """Held-out cross-entropy and token accuracy at every scale, kept weights."""
     figure = sheet(by_variant(results, suite), suite, (DOUBLE, 2.6), (1, 2), _per_scale)
     note(figure, missing_words(results, suite, "kept_step"))
+    same = [f"{rst(one)} stands for {rst(', '.join(others))}" for one, others in one_a_model(results, suite).items() if others]
+    shared = f"One curve a trained model: {'; '.join(same)}. " if same else ""
     caption = (
         f"{claim(results, suite)} Teacher-forced cross-entropy and top-1 accuracy of the tokens of {held_out(results)}, scale by "
         "scale, at the step with the best validation loss; symbols of one scale stand side by side. Lines: mean, bands: "
-        f"interval. {seeds_words(results, suite)} {reach(results, suite)} Losses of different schedules are losses of different "
+        f"interval. {shared}{seeds_words(results, suite)} {reach(results, suite)} Losses of different schedules are losses of different "
         "tokens."
     )
     return figure, " ".join(caption.split())

@@ -59,6 +59,9 @@ def covered() -> frozenset[int]:
     return frozenset(found)
 
 
+WORD = 12  # letters of a word that is not broken between lines
+
+
 def drawable(text: Any) -> str:
     """Text in one line of characters that can be drawn; the others as escapes such as \\u4e2d,
     never as empty boxes."""
@@ -84,5 +87,7 @@ def text(name: Any) -> str:
 
 
 def wrapped(name: Any, letters: int) -> str:
-    """The same in lines of so many letters; nothing is left out."""
-    return "\n".join(map(_unread, textwrap.wrap(drawable(name), max(1, letters))))
+    """The same in lines of so many letters; nothing is left out, and no word of usual length broken."""
+    shown = drawable(name)
+    longest = max((len(word) for word in shown.split()), default=1)
+    return "\n".join(map(_unread, textwrap.wrap(shown, max(1, letters, min(longest, WORD)))))
