@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from .loaded import Results
 
 
+CAN_HELP = "refinement can help"
+
+
 def truncates(sampler: dict[str, Any]) -> bool:
     """Whether a sampler of ours draws improbable tokens again, and so cuts off the tail of their
     distribution as top-p does: SR, and rules of mask resampling that go by the probability of the
@@ -34,7 +37,7 @@ def _what_it_does(gain: Estimate) -> str:
         return "refinement cannot help"
     if gain.count < FEWEST:
         return "fewer than three training seeds, whether refinement can help is not decided"
-    return "refinement can help"
+    return CAN_HELP
 
 
 def _called(names: list[str], groups: dict[str, list[str]]) -> str:
@@ -44,10 +47,12 @@ def _called(names: list[str], groups: dict[str, list[str]]) -> str:
     return ", ".join(dict.fromkeys(owner[n] if owner[n] in whole else n for n in names))
 
 
-def gain_words(results: Results, suite: str, only: Iterable[str] | None = None) -> str:
+def gain_words(
+    results: Results, suite: str, only: Iterable[str] | None = None, doubts: bool = False
+) -> str:
     """For the refined variants of a suite, or some of them: whether their models gain from own
     tokens, so that refinement can help, and whether their rule truncates; plain text, empty where
-    none is refined."""
+    none is refined. doubts: nothing of those that can be helped."""
     gains: dict[str, list[str]] = {}
     cut = []
     for name, about in results.variants(suite).items():
@@ -66,7 +71,8 @@ def gain_words(results: Results, suite: str, only: Iterable[str] | None = None) 
         else:
             worth = f"own tokens gain {show_difference(gain)} nats a token"
             words = f"{worth}: {_what_it_does(gain)}"
-        gains.setdefault(words, []).append(name)
+        if not (doubts and words.endswith(CAN_HELP)):
+            gains.setdefault(words, []).append(name)
     refined, groups = {name for names in gains.values() for name in names}, results.groups(suite)
     mine = {group: [n for n in members if n in refined] for group, members in groups.items()}
     found = [f"{_called(names, mine)}: {words}" for words, names in gains.items()]

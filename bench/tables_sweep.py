@@ -115,7 +115,7 @@ def table_claims(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
     for name, about in results.about["suites"].items():
         for one in about["claims"]:
             found = judged(results, name, one)
-            words = gain_words(results, name, _sides(results, name, one))
+            words = gain_words(results, name, _sides(results, name, one), doubts=True)
             rows.append(
                 {"Claim": one["text"], "Of": {"paper": "the paper, in our words", "ours": "us"}[one["origin"]], "Suite": name}
             )

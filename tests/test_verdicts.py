@@ -338,7 +338,9 @@ def test_captions_say_what_own_tokens_are_worth(tmp_path, gains, words):
         and "a:" not in found
     )
     assert found in claim(results, "s") and found in table_scores(results, "s")[1]
-    assert found in table_claims(results, "s")[0]["Because"][0]
+    because = table_claims(results, "s")[0]["Because"][0]
+    # of a model that can be helped the caption alone speaks
+    assert "nats a token" not in because if found.endswith("refinement can help.") else found in because
     assert "nats a token" in found or not gains
     for names in results.variants("s").values():  # two models of one grid
         names["group"] = "MR"
