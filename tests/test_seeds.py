@@ -9,6 +9,7 @@ import yaml
 from small_study import GRID, TOKENIZER, build
 from test_config import SMOKE, edited
 
+from bench.analysis import claim
 from bench.analysis_words import samplers, seeds_words
 from bench.config import ConfigError, EvaluationConfig, TokenizerTraining, load_study
 from bench.labels import first_sample
@@ -152,3 +153,14 @@ def test_who_chose_must_have_scored_and_not_be_chosen_for(tmp_path):
     words |= {"suites/guidance/tuned_on": "first", "suites/first": {**guidance, "train_seeds": [1]}}
     with pytest.raises(ConfigError, match=r"tuned_on: 'first' chose settings on training seeds \[1\]"):
         load_study(edited(tmp_path, **words))
+
+
+def test_captions_leave_the_reasons_of_claims_to_their_table(tmp_path):
+    """Catches every caption of a study repeating what one table says, and one that says nothing."""
+    asked = {"text": "b beats a", "origin": "ours", "rule": "score", "variant": "b", "against": "a", "metric": "fid", "better": "lower"}
+    with_table = Results.load(build(tmp_path / "t", ["a", "b"], claims=[asked], tables=["claims"]))
+    alone = Results.load(build(tmp_path / "a", ["a", "b"], claims=[asked]))
+    short, long = claim(with_table, "s"), claim(alone, "s")
+    assert "b beats a: no" in short and "b beats a: no" in long
+    assert "paired by training seed" in long and "paired by training seed" not in short
+    assert "table claims" in short
