@@ -74,7 +74,7 @@ def claim(results: Results, suite: str) -> str:
     words.append(sentence(about["claim"]))
     # a table of claims gives the reasons once for all captions
     listed = any("claims" in other["tables"] for other in results.about["suites"].values())
-    decided = []
+    verdicts = []
     for one in about["claims"]:
         found = judged(results, suite, one)
         owner = "Claim of the paper, in our words" if one["origin"] == "paper" else "Claim"
@@ -82,11 +82,11 @@ def claim(results: Results, suite: str) -> str:
         # what is not decided alone is not decided among others
         both = f"{found[0]}, after Holm {corrected}" if corrected and found[0] in ("yes", "no") else found[0]
         if listed:
-            decided.append(f"{rst(one['text'].rstrip(' .'))}: {both}")
+            verdicts.append(f"{rst(one['text'].rstrip(' .'))}: {both}")
         else:
             words.append(f"{owner}: {rst(one['text'].rstrip(' .'))}: {both} ({rst(found[1])}).")
-    if decided:
-        words.append(f"Claims, with their reasons in table claims: {'; '.join(decided)}.")
+    if verdicts:
+        words.append(f"Claims, with their reasons in table claims: {'; '.join(verdicts)}.")
     if _claims_fid(about):
         words.append(NOISE)
     return " ".join(filter(None, [*words, rst(gain_words(results, suite))]))

@@ -17,17 +17,25 @@ if TYPE_CHECKING:
 CAN_HELP = "refinement can help"
 
 
+def ranked_by(sampler: dict[str, Any]) -> str | None:
+    """The confidence that a sampler's rule of mask resampling ranks positions by; None for one that
+    ranks none. Rows of older versions have no such setting: then it is the rule's own."""
+    rule = sampler["select"]
+    return (sampler.get("confidence") or CONFIDENCES[rule]) if rule in CONFIDENCES else None
+
+
+def rule_truncates(sampler: dict[str, Any]) -> bool:
+    """Whether a sampler's rule of mask resampling goes by the probability of the drawn token."""
+    return sampler["select"] == "threshold" or ranked_by(sampler) == "drawn"
+
+
 def truncates(sampler: dict[str, Any]) -> bool:
     """Whether a sampler of ours draws improbable tokens again, and so cuts off the tail of their
     distribution as top-p does: SR, and rules of mask resampling that go by the probability of the
     token that was drawn."""
     if sampler["name"] != "srdd":
         return False
-    rule = sampler["select"]
-    by = (sampler.get("confidence") or CONFIDENCES.get(rule)) if rule in CONFIDENCES else None
-    return bool(
-        sampler["sr_steps"] or (sampler["refine_steps"] and (rule == "threshold" or by == "drawn"))
-    )
+    return bool(sampler["sr_steps"] or (sampler["refine_steps"] and rule_truncates(sampler)))
 
 
 def _what_it_does(gain: Estimate) -> str:

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srdd.config import CONFIDENCES
-
+from .analysis_refinement import ranked_by, rule_truncates
 from .escaping import rst
 
 if TYPE_CHECKING:
@@ -64,12 +63,10 @@ def _rule_words(settings: dict[str, Any]) -> str:
     }
     if name not in bounds:
         return f"select {name} (its own rule)"
-    words = [bounds[name]]
-    # rows of older versions have no confidence: the rule's own
-    by = (settings.get("confidence") or CONFIDENCES[name]) if name in CONFIDENCES else None
+    words, by = [bounds[name]], ranked_by(settings)
     if by:
         words.append(f"ranked by {by}")
-    if name == "threshold" or by == "drawn":
+    if rule_truncates(settings):
         words.append("truncates")
     elif by is None:
         words.append("unbiased but for parallel draws")

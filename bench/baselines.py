@@ -18,12 +18,12 @@ from srdd.noise import generator
 from srdd.schedule import ScaleSchedule
 
 from .config import EvaluationConfig, FeaturesConfig
-from .datasets import Pictures, to_uint8
+from .datasets import to_uint8
 from .encode import BATCH, open_tokenizer, open_tokens, tokenizer_identity
 from .labels import class_shares, first_sample, labels_of, turns
 from .metrics import Extractor, Scored, inception_score, score
 from .prepare import open_split
-from .reference import open_reference
+from .reference import Chosen, open_reference
 from .verb import Run, main
 
 
@@ -49,11 +49,6 @@ def reconstruct(tokenizer, schedule: ScaleSchedule, tokens_NL: np.ndarray, devic
         tokens_BL = torch.from_numpy(tokens_NL[i : i + BATCH].astype(np.int64)).to(device)
         parts.append(to_uint8(tokenizer.decode(tokens_BL, schedule)).cpu().numpy())
     return np.concatenate(parts)
-
-
-def some_of(pictures: Pictures, chosen_N: np.ndarray) -> Lazy:
-    """Chosen pictures of a split."""
-    return Lazy(len(chosen_N), lambda rows: pictures.read(chosen_N[rows]))
 
 
 def reconstruction(tokenizer, schedule: ScaleSchedule, tokens_NL: np.ndarray, device: torch.device) -> Lazy:
@@ -101,7 +96,7 @@ def work(run: Run) -> None:
         run.say(f"{repeated} training images stand more than once among the {count} of the floor: too few have their label")
     tokens_NL = open_tokens(run.inputs["tokens"], "train")[chosen]
     pictures = {
-        "floor": some_of(train, chosen),
+        "floor": Chosen(train, chosen),
         "reconstruction": reconstruction(tokenizer, schedule, tokens_NL, run.device),
     }
     labels_N = train.labels_N[chosen] if num_classes else None

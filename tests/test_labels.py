@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from test_zero_shot import SMOKE, Made
 
 from bench import error_propagation, metrics, sweep, train_features
-from bench.baselines import chosen_rows, drawn_rows, some_of
+from bench.baselines import chosen_rows, drawn_rows
 from bench.config import ConfigError, EvaluationConfig, FeaturesConfig, load_study
 from bench.datasets import ArrayPictures
 from bench.evaluate import open_samples
 from bench.features import Classifier, load_classifier
 from bench.labels import GOLDEN, asked_labels, class_shares, in_shares, in_turn, labels_of, partners
 from bench.metrics import Extractor, Scored, score
-from bench.reference import Reference, half_rows, halves
+from bench.reference import Chosen, Reference, half_rows, halves
 
 SHARES = st.lists(st.integers(0, 10**6), min_size=1, max_size=12).filter(any)
 
@@ -101,7 +101,7 @@ def fid_of(pictures, rows, reference):
     model = Classifier(config, channels=1, image_size=8, num_classes=2)
     model.init_weights(0)
     extractor.__dict__["classifier"] = model.eval()  # as if read from its file
-    scored = Scored(some_of(pictures, rows), pictures.labels_N[rows], Reference(reference), extractor)
+    scored = Scored(Chosen(pictures, rows), pictures.labels_N[rows], Reference(reference), extractor)
     return score(scored, ("fidelity",))["fid_two6"][0]
 
 

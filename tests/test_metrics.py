@@ -13,7 +13,7 @@ from bench.config import ConfigError, FeaturesConfig
 from bench.datasets import ArrayPictures
 from bench.features import Classifier
 from bench.metrics import UNITS, Extractor, Scored, score
-from bench.reference import Reference, StreamedPictures, open_reference, read_reference
+from bench.reference import Chosen, Reference, StreamedPictures, open_reference, read_reference
 from bench.scores import bare_name, kid_is_exact, score_name
 from srdd.schedule import ScaleSchedule
 from stub_inception import StubInception
@@ -406,5 +406,5 @@ def test_floor_and_reconstruction_are_never_all_in_memory(make_tokenizer):
     train = Counting(pictures(0, 600))
     train.read = lambda rows: (most.append(len(rows)), torch.from_numpy(train.images[rows]))[1]
     chosen = np.arange(0, 600, 2)
-    assert np.array_equal(torch.cat(list(batches(baselines.some_of(train, chosen)))).numpy(), train.images[chosen])
+    assert np.array_equal(torch.cat(list(batches(Chosen(train, chosen)))).numpy(), train.images[chosen])
     assert max(most) == 256
