@@ -5,8 +5,8 @@ import json
 
 import numpy as np
 
-from bench.config import config_hash
-from bench.results import write_metrics, write_runs
+from bench.runtime.rows import write_metrics, write_runs
+from bench.study.names import config_hash
 
 SEEDS, SIDES = (0, 1, 2), (1, 2, 4)
 SAMPLER = {

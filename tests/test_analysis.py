@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from bench import analysis, figures_sweep, tables_sweep
-from bench.analysis import Results, estimate, judged, paired, verdict
-from bench.results import write_metrics, write_runs
+from bench.report import analysis, figures_sweep, tables_sweep
+from bench.report.analysis import Results, estimate, judged, paired, verdict
+from bench.runtime.rows import write_metrics, write_runs
 
 SAMPLER = {
     "name": "var", "cfg_scale": 1.0, "cfg_ramp": "linear", "temperature": 1.0, "top_k": None, "top_p": 1.0, "sr_steps": 0,

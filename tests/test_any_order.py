@@ -12,8 +12,8 @@ import torch
 from test_ranks import Bench
 from test_refinement import trainer_of
 
-from bench.ranks import Ranks
-from bench.train import any_order_loss, drawn_loss, held_out
+from bench.pipeline.train import any_order_loss, drawn_loss, held_out
+from bench.runtime.ranks import Ranks
 from srdd.contracts import ask_weigh
 from srdd.corruption import mask_within_scales
 from srdd.loss import (
@@ -306,7 +306,7 @@ def test_a_masked_model_is_selected_by_the_loss_that_it_is_trained_for(bench, tm
 def test_the_bound_decides_what_is_kept_and_when_to_stop(bench, tmp_path, monkeypatch):
     """Catches a bound that is measured and not used: it is made to rise after the second look while the one-pass loss still falls."""
     bounds = iter([9.0, 5.0, 7.0, 8.0])
-    measure = "bench.train.any_order_loss"
+    measure = "bench.pipeline.train.any_order_loss"
     monkeypatch.setattr(measure, lambda *asked: (next(bounds), []) if asked[4] == "val" else any_order_loss(*asked))
     rows = rows_of(bench, tmp_path, "rises", mask_weight="elbo", lr=0.01, steps=40, eval_every=4, patience=2)
     val = along(rows, "loss_val")

@@ -9,10 +9,11 @@ import annotated_types
 import pytest
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-import bench.config
+import bench.study.schema
+import bench.study.settings
 import srdd.config
 
-MODULES = (srdd.config, bench.config)
+MODULES = (srdd.config, bench.study.settings, bench.study.schema)
 # numbers without a bound here, and why
 FREE = {
     "patch_nums": "ScaleSchedule and _check_patch_nums refuse what is below 1 or above MOST_SIDE",

@@ -8,8 +8,9 @@ import pytest
 import torch
 import yaml
 
-from bench import check
-from bench.config import load_study, refused_function
+from bench.pipeline import check
+from bench.study.before import refused_function
+from bench.study.plan import load_study
 from srdd import corruption, guidance, loss, masks, sampling
 from srdd.lookup import PLACES, names_in
 from srdd.masks import scale_mask
@@ -44,7 +45,7 @@ def study_with(tmp_path, measure="scores", **delta):
 
 
 def checked(monkeypatch, path):
-    """What `python -m bench.check` says of a study, here, where the test's functions are."""
+    """What `python -m bench check` says of a study, here, where the test's functions are."""
     monkeypatch.setattr(sys, "argv", ["check", str(path), "main"])
     try:
         check.main()
@@ -195,7 +196,7 @@ def test_a_study_is_refused_before_any_work(monkeypatch, tmp_path, case):
     module, prefix, function, delta, words = FIRST[case]
     path = study_with(tmp_path, **delta)
     monkeypatch.setattr(
-        "bench.config.names_in", lambda file, prefix: [*names_in(file, prefix), "mine"]
+        "bench.study.resolve.names_in", lambda file, prefix: [*names_in(file, prefix), "mine"]
     )
     add(monkeypatch, module, prefix, function)
     found = checked(monkeypatch, path)
@@ -219,7 +220,7 @@ def test_known_tokens_are_tried_where_a_measure_has_some(monkeypatch, tmp_path):
         return tokens_BL, ladder.decode(tokens_BL)
 
     monkeypatch.setattr(
-        "bench.config.names_in", lambda file, prefix: [*names_in(file, prefix), "mine"]
+        "bench.study.resolve.names_in", lambda file, prefix: [*names_in(file, prefix), "mine"]
     )
     add(monkeypatch, sampling, "sample", ignores)
     assert checked(monkeypatch, study_with(tmp_path, **{"sampler.name": "mine"})) is None
@@ -240,24 +241,24 @@ def test_torch_is_loaded_only_for_functions_of_ones_own(monkeypatch, tmp_path):
             {"returncode": 1, "stderr": "noise\nerror: srdd/masks.py: mask_mine: leaks\n"},
         )
 
-    monkeypatch.setattr("bench.config.subprocess.run", run)
+    monkeypatch.setattr("bench.study.before.subprocess.run", run)
     plan = load_study(SMOKE)
     assert refused_function(SMOKE, plan, plan.jobs) is None and not asked
     monkeypatch.setattr(
-        "bench.config.names_in", lambda file, prefix: [*names_in(file, prefix), "mine"]
+        "bench.study.resolve.names_in", lambda file, prefix: [*names_in(file, prefix), "mine"]
     )
     path = study_with(tmp_path, **{"model.mask": "mine"})
     plan = load_study(path)
     assert refused_function(path, plan, []) is None and not asked, "no job will run"
     assert refused_function(path, plan, plan.jobs) == "srdd/masks.py: mask_mine: leaks"
-    assert asked[0][1:] == ["-m", "bench.check", str(path), "main"]
+    assert asked[0][1:] == ["-m", "bench", "check", str(path), "main"]
 
 
 def test_the_check_runs_where_snakemake_starts_it(monkeypatch, tmp_path):
     """Catches a check that starts from the folder of the project alone, and one that never says no:
     the process itself, started elsewhere, first with a sound study, then with one that is gone."""
     plan = load_study(SMOKE)
-    monkeypatch.setattr("bench.config._names_own", lambda study, suite: True)
+    monkeypatch.setattr("bench.study.before.names_own", lambda study, suite: True)
     monkeypatch.chdir(tmp_path)
     assert refused_function(SMOKE, plan, plan.jobs) is None
     assert refused_function("gone.yaml", plan, plan.jobs) == "gone.yaml: no such file"

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from test_config import BARE, edited, grid
 
-from bench import checks, suite_checks
-from bench.checks import enough_images, few_for_features, needs_of
-from bench.config import ConfigError, FeaturesConfig, TokenizerTraining, TrainingConfig, load_study
-from bench.scores import better
+from bench.study import checks, suite_checks
+from bench.study.checks import enough_images, few_for_features, needs_of
+from bench.study.errors import ConfigError
+from bench.study.plan import load_study
+from bench.study.scores import better
+from bench.study.settings import FeaturesConfig, TokenizerTraining, TrainingConfig
 from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
 from srdd.lookup import names_in
 from workflow import snakemake
@@ -565,7 +567,7 @@ def test_warnings_are_said_once_on_stderr(tmp_path):
     """Catches warnings that nobody sees, that spoil what other programs read, or that the shared
     studies print."""
     path = edited(tmp_path, **SAID["patience that never ends"][0])  # of 12 steps and of 8
-    command = [sys.executable, "-m", "bench.config", str(path)]
+    command = [sys.executable, "-m", "bench", "plan", str(path)]
     done, named = (
         subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True)
         for more in ([], ["--name"])
@@ -627,7 +629,7 @@ def test_metrics_of_ones_own_may_give_any_name(tmp_path, monkeypatch):
     """Catches a user's own metric refused in a claim, or a misspelt name taken for one without a
     word."""
     monkeypatch.setattr(
-        "bench.config.names_in", lambda path, prefix: [*names_in(path, prefix), "sharpness"]
+        "bench.study.resolve.names_in", lambda path, prefix: [*names_in(path, prefix), "sharpness"]
     )
     own = {"evaluation/metrics": ["fidelity", "sharpness"]}
     plan = load_study(edited(tmp_path, **own, **claimed(metric="edge_width", better="lower")))

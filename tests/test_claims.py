@@ -3,12 +3,12 @@
 import pytest
 from small_study import build
 
-from bench import tables_sweep
-from bench.analysis import Results, direction, judged
-from bench.analysis_words import reference_words
-from bench.config import Claim
-from bench.scores import BETTER, better
-from bench.tables import table_scores
+from bench.report import tables_sweep
+from bench.report.analysis import Results, direction, judged
+from bench.report.tables import table_scores
+from bench.report.words import reference_words
+from bench.study.schema import Claim
+from bench.study.scores import BETTER, better
 
 
 def claim(metric="fid", stated=None, rule="score", variant="b", against="a"):

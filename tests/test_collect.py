@@ -6,9 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from bench import collect, results
-from bench.datasets import ArrayPictures
-from bench.labels import labels_of
+from bench.pipeline import collect
+from bench.pipeline.datasets import ArrayPictures
+from bench.pipeline.labels import labels_of
+from bench.runtime import rows as results
 
 
 def test_real_pictures_keep_the_order_of_classes(monkeypatch, tmp_path):

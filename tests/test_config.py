@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.config import ConfigError, canonical_sampler, entries_of, load_study, missing_files
+from bench.study.before import missing_files
+from bench.study.errors import ConfigError
+from bench.study.names import canonical_sampler
+from bench.study.plan import load_study
+from bench.study.resolve import entries_of
 from srdd.config import SamplerConfig
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from bench import prepare
-from bench.config import ConfigError, load_study
-from bench.contents import Contents, SumCache, content_of, file_sum, sums_of
+from bench.pipeline import prepare
+from bench.study.contents import Contents, SumCache, content_of, file_sum, sums_of
+from bench.study.errors import ConfigError
+from bench.study.plan import load_study
 from workflow import ROOT, planned, snakemake
 
 STUDY = """
@@ -176,15 +177,15 @@ def test_sums_are_read_once_and_again_when_a_file_changes(tmp_path, monkeypatch)
     old = 1_600_000_000_000_000_000
     os.utime(file, ns=(old, old))
     with monkeypatch.context() as patch:
-        patch.setattr("bench.contents.FRESH_NS", 0)
+        patch.setattr("bench.study.contents.FRESH_NS", 0)
         first = sums_of([file], cache)
-        patch.setattr("bench.contents._sum_now", lambda path: pytest.fail("read again"))
+        patch.setattr("bench.study.contents._sum_now", lambda path: pytest.fail("read again"))
         assert sums_of([file], cache) == first
     file.write_bytes(b"two")
     assert sums_of([file], cache) != first
     # so young that it may still change within one tick of the clock: never kept
     with monkeypatch.context() as patch:
-        patch.setattr("bench.contents._sum_now", lambda path: b"read again".ljust(32))
+        patch.setattr("bench.study.contents._sum_now", lambda path: b"read again".ljust(32))
         assert sums_of([file], cache) == [b"read again".ljust(32)]
     (tmp_path / "sums.sqlite").write_bytes(b"no database at all, but long enough to be looked at as one" * 40)
     assert sums_of([file], cache) == [bytes.fromhex(file_sum(file))]
@@ -199,7 +200,7 @@ def prepared(tmp_path, root, out="results/s/prepare/x"):
     place = tmp_path / "results/s/configs/prepare/x.json"
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(json.dumps({**job, "files": {"dataset.path": str(root)}}))
-    command = [sys.executable, "-m", "bench.prepare", str(place), str(tmp_path / out), "--device", "cpu"]
+    command = [sys.executable, "-m", "bench", "prepare", str(place), str(tmp_path / out), "--device", "cpu"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     return done.returncode, done.stderr, tmp_path / out

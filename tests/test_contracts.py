@@ -9,7 +9,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bench.config import canonical_sampler
+from bench.study.names import canonical_sampler
 from srdd import corruption, guidance, sampling
 from srdd.config import SELECT_READS, SamplerConfig, sampler_misfit
 from srdd.corruption import corrupted

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_study import build
 
-from bench import figures, results, tables
-from bench.analysis import Results, run_verb
+from bench.report import figures, tables
+from bench.report.analysis import Results, run_verb
+from bench.runtime import rows as results
 
 TABLES = ("scores", "tokenizer", "latency", "claims")
 CLAIM = {

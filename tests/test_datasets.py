@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench import datasets
-from bench.config import ConfigError, DatasetConfig
-from bench.prepare import load
+from bench.pipeline import datasets
+from bench.pipeline.prepare import load
+from bench.study.errors import ConfigError
+from bench.study.settings import DatasetConfig
 
 
 def config(**changes) -> DatasetConfig:

@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_verbs import ROOT, Bench
 
-from bench.analysis import judge_equal
-from bench.datasets import to_float
-from bench.labels import in_shares
-from bench.prepare import open_split
-from bench.verb import main
+from bench.pipeline.datasets import to_float
+from bench.pipeline.labels import in_shares
+from bench.pipeline.prepare import open_split
+from bench.report.analysis import judge_equal
+from bench.runtime.verb import main
+from bench.runtime.verbs import verbs
 from oracle import FALSE_ALARM, Oracle, chi_square
 from srdd import corruption, diffusion
 from srdd.lookup import find, names_in
@@ -333,7 +334,7 @@ class Quick(Bench):
             words = [w for role, needed in job.inputs.items() for w in (f"--{role}", str(self.root / needed))]
             argv = [str(self.write(run_id, config)), str(out), *words, "--device", "cpu", "--threads", "1"]
             with pytest.raises(SystemExit) as end:
-                main(verb, importlib.import_module(f"bench.{verb}").work, tuple(job.inputs), argv)
+                main(verb, importlib.import_module(verbs()[verb].module).work, tuple(job.inputs), argv)
             assert end.value.code == 0
         rows = csv.DictReader((out / "metrics.csv").read_text().splitlines())
         return {(row["metric"], int(row["scale"]) if row["scale"] else None): row for row in rows}

@@ -14,13 +14,23 @@ import torch
 from test_config import edited
 from test_verbs import kill_after, start
 
-from bench import collect, figures, tables
-from bench.analysis import Results, training_tokens
-from bench.config import ConfigError, _unsharpened, load_study
-from bench.distill import LogitStudent, SequenceStudent, Student, sample_seeds, teacher_tokens
-from bench.labels import class_shares, labels_of
-from bench.ranks import Ranks
-from bench.verb import Run, main
+from bench.pipeline import collect
+from bench.pipeline.distill import (
+    LogitStudent,
+    SequenceStudent,
+    Student,
+    sample_seeds,
+    teacher_tokens,
+)
+from bench.pipeline.labels import class_shares, labels_of
+from bench.report import figures, tables
+from bench.report.analysis import Results, training_tokens
+from bench.runtime.ranks import Ranks
+from bench.runtime.verb import Run, main
+from bench.runtime.verbs import stages, verbs
+from bench.study.errors import ConfigError
+from bench.study.names import unsharpened
+from bench.study.plan import load_study
 from srdd.checkpoint import load_model
 from srdd.config import ModelConfig, SamplerConfig
 from srdd.distillation import continued, distillation_loss, nearest_scales, shared_logits, shared_scales, student_weights
@@ -29,7 +39,6 @@ from srdd.noise import ImageNoise, generator
 from srdd.sampling import generate
 from srdd.schedule import ScaleSchedule
 
-VERBS = {"tokenizer": "train_tokenizer", "features": "train_features"}
 TEACHER = {"base": "var", "delta": {"model.history": 0}}
 
 
@@ -452,10 +461,10 @@ class Made:
 
     def call(self, run_id, words=None, *more):
         job = self.plan.jobs[run_id]
-        verb = VERBS.get(job.stage, job.stage)
+        verb = stages()[job.stage].name
         words = [*(words or self.words(run_id)), "--threads", "1", "--device", "cpu", "--record", *more]
         with pytest.raises(SystemExit) as left:
-            main(verb, importlib.import_module(f"bench.{verb}").work, tuple(job.inputs), [*map(str, words)])
+            main(verb, importlib.import_module(verbs()[verb].module).work, tuple(job.inputs), [*map(str, words)])
         return left.value.code
 
     def student(self, arm, sides):
@@ -699,7 +708,7 @@ def test_figure_shows_every_arm_and_says_what_is_missing(results):
 def test_a_teacher_that_truncates_draws_what_it_learnt(more):
     """Catches a student taught from truncated samples where its study says unguided."""
     sampler = SamplerConfig(name="srdd", cfg_scale=2.0, **more)
-    found = _unsharpened(sampler)
+    found = unsharpened(sampler)
     assert (found.cfg_scale, found.sr_steps, found.refine_steps) == (1.0, 0, 0)
     unbiased = SamplerConfig(name="srdd", refine_steps=3, select="shuffled")
-    assert _unsharpened(unbiased) == unbiased
+    assert unsharpened(unbiased) == unbiased

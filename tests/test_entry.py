@@ -10,10 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import floors, latency
-from bench.floors import Rates
-from bench.results import METRIC_COLUMNS, read_rows
-from bench.verb import main
+from bench.experiments.latency import verb as latency
+from bench.pipeline import floors
+from bench.pipeline.floors import Rates
+from bench.runtime.rows import METRIC_COLUMNS, read_rows
+from bench.runtime.verb import main
 from srdd import sampling
 from srdd.config import SamplerConfig
 from srdd.cost import dry_run, sampling_bytes, sampling_cost

@@ -9,8 +9,8 @@ from docutils.core import publish_parts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import escaping
-from bench.cells import frame, write_table
+from bench.report.cells import frame, write_table
+from bench.study import escaping
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*writer:")
 

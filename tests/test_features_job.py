@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from bench import features, train_features
-from bench.config import ConfigError, DatasetConfig, FeaturesConfig
-from bench.datasets import ArrayPictures
-from bench.features import import_torchvision
+from bench.pipeline import features, train_features
+from bench.pipeline.datasets import ArrayPictures
+from bench.pipeline.features import import_torchvision
+from bench.study.errors import ConfigError
+from bench.study.settings import DatasetConfig, FeaturesConfig
 from stub_inception import DIM, StubInception
 
 DATA = DatasetConfig(name="digits", image_size=8, channels=1, num_classes=10)
@@ -27,7 +28,7 @@ def job(tmp_path, monkeypatch):
             name: ArrayPictures(np.zeros((held_out, 1, 8, 8), np.uint8), np.arange(held_out) % 10)
             for name in ("train", "test")
         }
-        for module in ("bench.train_features", "bench.reference"):
+        for module in ("bench.pipeline.train_features", "bench.pipeline.reference"):
             monkeypatch.setattr(f"{module}.open_split", lambda folder, split: splits[split])
         found = {}
         here = SimpleNamespace(

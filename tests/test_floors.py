@@ -12,12 +12,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import analysis, figures, floors, latency, tables
-from bench.analysis import Results
-from bench.config import LatencyConfig
-from bench.floors import Rates
-from bench.results import METRIC_COLUMNS, read_rows
-from bench.verb import main
+from bench.experiments.latency import verb as latency
+from bench.pipeline import floors
+from bench.pipeline.floors import Rates
+from bench.report import analysis, figures, tables
+from bench.report.analysis import Results
+from bench.runtime.rows import METRIC_COLUMNS, read_rows
+from bench.runtime.verb import main
+from bench.study.schema import LatencyConfig
 from srdd.config import SamplerConfig
 from srdd.cost import _flops, sampling_bytes, sampling_cost
 

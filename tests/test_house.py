@@ -10,16 +10,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench import provenance
-from bench.command_line import DEFAULT, take_config
-from bench.failures import at_work, living_snakemake, somebody
+from bench.runtime import provenance
+from bench.runtime.command_line import DEFAULT, take_config
+from bench.runtime.failures import at_work, living_snakemake, somebody
+from bench.runtime.verbs import PROGRAMS, verbs
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = sorted((ROOT / "srdd").glob("*.py"))
-VERBS = [
-    "prepare", "train_features", "train_tokenizer", "encode", "train", "import_official", "distill", "sample", "evaluate", "baselines", "sweep",
-    "equivalence", "snr", "zero_shot", "error_propagation", "latency", "collect", "tables", "figures",
-]  # fmt: skip
+MODULES = [*PROGRAMS.values(), *(verb.module for verb in verbs().values())]
 
 
 def names(tree: ast.AST) -> set[str]:
@@ -71,20 +69,20 @@ def test_public_functions_say_where_they_come_from(path):
 def test_reading_a_study_imports_no_torch():
     """Catches an import that would make every Snakemake job wait for torch before it can even be planned."""
     code = (
-        "import sys; from bench.config import load_study; from bench.provenance import source_hash;"
-        "load_study('workflows/config/digits.yaml'); source_hash('bench.train');"
+        "import sys; from bench.study.plan import load_study; from bench.runtime.provenance import source_hash;"
+        "load_study('workflows/config/digits.yaml'); source_hash('bench.pipeline.train');"
         "heavy = {'torch', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_source_hash_covers_what_a_verb_imports(verb):
+@pytest.mark.parametrize("module", MODULES)
+def test_source_hash_covers_what_a_verb_imports(module):
     """Catches a module that a verb loads and its source hash does not see: an edit there would leave stale results."""
-    code = f"import sys, bench.{verb}; print(*[m for m in sys.modules if m.split('.')[0] in ('srdd', 'bench')])"
+    code = f"import sys, {module}; print(*[m for m in sys.modules if m.split('.')[0] in ('srdd', 'bench')])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) <= set(provenance.modules_of(f"bench.{verb}"))
+    assert set(done.stdout.split()) <= set(provenance.modules_of(module))
 
 
 def test_source_hash_sees_code_and_not_prose():

@@ -10,15 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bench import datasets
-from bench.config import ConfigError, DatasetConfig
-from bench.datasets import SPLITS as SIDES
-from bench.datasets import ArrayPictures, FilePictures, split_arrays
-from bench.image_folder import in_order, read_folder
-from bench.prepare import dim_words, load, read_dataset, summary, work
-from bench.results import METRIC_COLUMNS, read_rows
-from bench.splits import copies, joined, some_of_all, with_all_classes
-from bench.verb import main
+from bench.pipeline import datasets
+from bench.pipeline.datasets import SPLITS as SIDES
+from bench.pipeline.datasets import ArrayPictures, FilePictures, split_arrays
+from bench.pipeline.image_folder import in_order, read_folder
+from bench.pipeline.prepare import dim_words, load, read_dataset, summary, work
+from bench.pipeline.splits import copies, joined, some_of_all, with_all_classes
+from bench.runtime.rows import METRIC_COLUMNS, read_rows
+from bench.runtime.verb import main
+from bench.study.errors import ConfigError
+from bench.study.settings import DatasetConfig
 
 
 @pytest.fixture(autouse=True)

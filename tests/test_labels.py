@@ -12,15 +12,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_zero_shot import SMOKE, Made
 
-from bench import error_propagation, metrics, sweep, train_features
-from bench.baselines import chosen_rows, drawn_rows
-from bench.config import ConfigError, EvaluationConfig, FeaturesConfig, load_study
-from bench.datasets import ArrayPictures
-from bench.evaluate import open_samples
-from bench.features import Classifier, load_classifier
-from bench.labels import GOLDEN, asked_labels, class_shares, in_shares, in_turn, labels_of, partners
-from bench.metrics import Extractor, Scored, score
-from bench.reference import Chosen, Reference, half_rows, halves
+from bench.experiments.error_propagation import verb as error_propagation
+from bench.experiments.sweep import verb as sweep
+from bench.pipeline import metrics, train_features
+from bench.pipeline.baselines import chosen_rows, drawn_rows
+from bench.pipeline.datasets import ArrayPictures
+from bench.pipeline.evaluate import open_samples
+from bench.pipeline.features import Classifier, load_classifier
+from bench.pipeline.labels import (
+    GOLDEN,
+    asked_labels,
+    class_shares,
+    in_shares,
+    in_turn,
+    labels_of,
+    partners,
+)
+from bench.pipeline.metrics import Extractor, Scored, score
+from bench.pipeline.reference import Chosen, Reference, half_rows, halves
+from bench.study.errors import ConfigError
+from bench.study.plan import load_study
+from bench.study.settings import EvaluationConfig, FeaturesConfig
 
 SHARES = st.lists(st.integers(0, 10**6), min_size=1, max_size=12).filter(any)
 
@@ -331,7 +343,7 @@ def test_a_broken_metric_ends_a_verb_with_one_line(skewed, tmp_path, monkeypatch
     monkeypatch.setattr(metrics, "metric_class_agreement", lambda scored: {"class_agreement": float("nan")})
     error = skewed.run(skewed.named(start), tmp_path / "out")
     assert isinstance(error, str) and "\n" not in error
-    assert error.startswith("error: bench/metrics.py: metric_class_agreement: returns class_agreement: nan")
+    assert error.startswith("error: bench/pipeline/metrics.py: metric_class_agreement: returns class_agreement: nan")
     assert not (tmp_path / "out" / "row.json").exists()
 
 

@@ -10,9 +10,9 @@ import pytest
 from matplotlib.text import Text
 from small_study import FIGURES, build
 
-from bench import figures
-from bench.analysis import Results
-from bench.drawing import write_figure
+from bench.report import figures
+from bench.report.analysis import Results
+from bench.report.drawing import write_figure
 
 NAMES = "variant {i}, cfg_scale {w:g}, history {h}"
 LONG = "a variant with the number {i} and a name that tells all about its settings: cfg_scale {w:g}, history {h}, masks, resampling"
@@ -122,7 +122,7 @@ def test_names_of_any_script_are_drawn(tmp_path):
 def test_what_no_font_has_is_escaped(monkeypatch):
     """Catches a box instead of a letter on a machine without a font for it; a font that is there is
     used."""
-    from bench import glyphs
+    from bench.report import glyphs
 
     monkeypatch.setattr(glyphs, "covered", lambda: frozenset(map(ord, "abc é")))
     assert glyphs.drawable("中 a b") == "\\u4e2d a b" and glyphs.drawable("e\u0301") == "é"
@@ -176,7 +176,7 @@ def test_long_class_names_become_a_key(tmp_path):
 
 def test_class_names_that_no_font_draws_become_a_key(tmp_path, monkeypatch):
     """Catches rows that are called \\u732b: the caption is text and holds the name itself; a decomposed accent is drawn."""
-    from bench import glyphs
+    from bench.report import glyphs
 
     monkeypatch.setattr(glyphs, "covered", lambda: frozenset(map(ord, "catdogn é0123")))
     labels = np.arange(12) % 3

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from bench import metrics
-from bench.config import FeaturesConfig
-from bench.features import Classifier
-from bench.metrics import Extractor, Scored, score
-from bench.reference import Reference
+from bench.pipeline import metrics
+from bench.pipeline.features import Classifier
+from bench.pipeline.metrics import Extractor, Scored, score
+from bench.pipeline.reference import Reference
+from bench.study.settings import FeaturesConfig
 
 
 def scored():
@@ -77,7 +77,7 @@ def test_wrong_results_are_one_line_with_the_name(mine, found, said):
     with pytest.raises(ValueError) as error:
         mine(lambda scored: found)
     text = str(error.value)
-    assert text.startswith("bench/metrics.py: metric_mine: ") and said in text and "\n" not in text
+    assert text.startswith("bench/pipeline/metrics.py: metric_mine: ") and said in text and "\n" not in text
 
 
 def test_two_metrics_may_not_share_a_name(mine):
@@ -96,7 +96,7 @@ def test_a_metric_that_fails_is_one_line(mine):
     with pytest.raises(ValueError) as error:
         mine(failing)
     line = failing.__code__.co_firstlineno + 1
-    assert str(error.value).startswith("bench/metrics.py: metric_mine: raises KeyError: ")
+    assert str(error.value).startswith("bench/pipeline/metrics.py: metric_mine: raises KeyError: ")
     assert "\n" not in str(error.value) and f"({Path(__file__).name}, line {line})" in str(error.value)
     with pytest.raises(ValueError, match="metric_mine: raises SystemExit: enough"):
         mine(lambda scored: sys.exit("enough"))

@@ -7,14 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from bench import baselines, metrics, set_distances
-from bench.checks import RETURNS
-from bench.config import ConfigError, FeaturesConfig
-from bench.datasets import ArrayPictures
-from bench.features import Classifier
-from bench.metrics import UNITS, Extractor, Scored, score
-from bench.reference import Chosen, Reference, StreamedPictures, open_reference, read_reference
-from bench.scores import bare_name, kid_is_exact, score_name
+from bench.pipeline import baselines, metrics, set_distances
+from bench.pipeline.datasets import ArrayPictures
+from bench.pipeline.features import Classifier
+from bench.pipeline.metrics import UNITS, Extractor, Scored, score
+from bench.pipeline.reference import (
+    Chosen,
+    Reference,
+    StreamedPictures,
+    open_reference,
+    read_reference,
+)
+from bench.study.checks import RETURNS
+from bench.study.errors import ConfigError
+from bench.study.scores import bare_name, kid_is_exact, score_name
+from bench.study.settings import FeaturesConfig
 from srdd.schedule import ScaleSchedule
 from stub_inception import StubInception
 
@@ -385,7 +392,7 @@ def test_pictures_of_a_reference_are_streamed(tmp_path):
 
 def test_floor_and_reconstruction_are_never_all_in_memory(make_tokenizer):
     """Catches training pictures that are all read, or all decoded, before they are scored."""
-    from bench.metrics import batches
+    from bench.pipeline.metrics import batches
 
     tokenizer, most = make_tokenizer(), []
     real = reconstruct = baselines.reconstruct

@@ -4,12 +4,12 @@ some is not said of all."""
 import pytest
 from small_study import GRID, SEEDS, build, variant
 
-from bench.analysis import Results, edges, gain_words, samplers
-from bench.analysis_words import seeds_words, shares_tokenizer, tokenizers_words
-from bench.analysis_zero_shot import error_words, level, zero_shot_words
-from bench.figures_images import _same
-from bench.tables_sweep import table_guidance
-from bench.tables_zero_shot import _fixed_row
+from bench.report.analysis import Results, edges, gain_words, samplers
+from bench.report.analysis_zero_shot import error_words, level, zero_shot_words
+from bench.report.figures_images import _same
+from bench.report.tables_sweep import table_guidance
+from bench.report.tables_zero_shot import _fixed_row
+from bench.report.words import seeds_words, shares_tokenizer, tokenizers_words
 
 REFINED = {"name": "srdd", "refine_steps": 2, "select": "shuffled"}
 

@@ -1,12 +1,10 @@
 """Official weights through the whole suite: one study, from .pth files to a table; what bad files and bad entries get."""
 
-import ast
 import functools
 import hashlib
 import http.server
 import importlib
 import json
-import re
 import threading
 from pathlib import Path
 
@@ -16,11 +14,17 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from bench import figures_distill, metrics, tables, verb
-from bench.analysis import Results
-from bench.collect import collect
-from bench.config import ConfigError, WeightsConfig, load_study, missing_files
-from bench.weights import fetch
+from bench.pipeline import metrics
+from bench.pipeline.collect import collect
+from bench.pipeline.weights import fetch
+from bench.report import figures_distill, tables
+from bench.report.analysis import Results
+from bench.runtime import verb
+from bench.runtime.verbs import stages
+from bench.study.before import missing_files
+from bench.study.errors import ConfigError
+from bench.study.plan import load_study
+from bench.study.settings import WeightsConfig
 from official_weights import ABOUT, PARITY, states, var_state
 from srdd.checkpoint import load_model, load_tokenizer, save_model
 from srdd.config import ModelConfig
@@ -31,7 +35,6 @@ from workflow import planned, snakemake
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "workflows" / "jobs.smk").read_text(encoding="utf-8")
-VERBS = ast.literal_eval(re.search(r"VERBS = (\{.*?\n\})", TEXT, re.DOTALL)[1])
 
 
 def sum_of(path):
@@ -78,11 +81,11 @@ class Suite:
         config = self.root / "configs" / f"{run_id}.json"
         config.parent.mkdir(parents=True, exist_ok=True)
         config.write_text(json.dumps({"study": "official", **job.about}))
-        module = importlib.import_module(f"bench.{VERBS[job.stage][0]}")
+        module = importlib.import_module(stages()[job.stage].module)
         words = [str(w) for role, needed in job.inputs.items() for w in (f"--{role}", self.root / needed)]
         with pytest.raises(SystemExit) as end:
             verb.main(
-                VERBS[job.stage][0],
+                stages()[job.stage].name,
                 module.work,
                 tuple(job.inputs),
                 [str(config), str(self.root / run_id), "--device", "cpu", *words],
@@ -384,7 +387,7 @@ def test_weights_of_this_project_are_taken_too(places, tmp_path):
 
 def test_an_older_file_of_torch_in_half_precision(tmp_path):
     """Catches a file that cannot be mapped, or is not float32, and is refused or comes out otherwise than it says."""
-    from bench.import_official import read_pth
+    from bench.pipeline.import_official import read_pth
 
     config = ModelConfig(patch_nums=(1, 3), codebook_size=5, codebook_dim=2, num_classes=7, depth=1, width=4, heads=1)
     state = {key: value.half() if value.is_floating_point() else value for key, value in var_state(config).items()}
@@ -395,7 +398,7 @@ def test_an_older_file_of_torch_in_half_precision(tmp_path):
 
 def test_a_shared_adaln_model_without_its_schedule(tmp_path):
     """Catches an import verb that only knows the files of depth 16: var_d36-s shares its AdaLN; a file may lack lvl_1L."""
-    from bench.import_official import read_pth
+    from bench.pipeline.import_official import read_pth
 
     config = ModelConfig(
         patch_nums=(1, 3), codebook_size=5, codebook_dim=2, num_classes=7, depth=1, width=4, heads=1, shared_adaln=True, history=0

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from small_study import build
 
-from bench import analysis, figures, tables
-from bench.analysis import run_verb
-from bench.cells import write_table
+from bench.report import analysis, figures, tables
+from bench.report.analysis import run_verb
+from bench.report.cells import write_table
 
 CLAIM = {"text": "t", "variant": "a", "against": "b", "metric": "fid", "rule": "mine", "origin": "ours", "better": "lower"}  # fmt: skip
 
@@ -47,7 +47,7 @@ def test_a_broken_table_is_one_line_after_all_others(monkeypatch, folder, tmp_pa
     function, words = BROKEN[case]
     monkeypatch.setattr(tables, "table_mine", function, raising=False)
     found = said(folder, tmp_path, "tables", tables, write_table)
-    assert found.startswith("error: bench/tables.py: table_mine: ") and "\n" not in found
+    assert found.startswith("error: bench/report/tables.py: table_mine: ") and "\n" not in found
     assert words in found
     assert (tmp_path / "s_scores.md").is_file() and not (tmp_path / "s_mine.md").exists()
 
@@ -57,7 +57,7 @@ def test_a_broken_figure_is_one_line(monkeypatch, folder, tmp_path, value):
     """Catches a figure that is none, written as something else or in a traceback."""
     monkeypatch.setattr(figures, "figure_mine", lambda r, s: value, raising=False)
     found = said(folder, tmp_path, "figures", figures, lambda *made: None)
-    assert found.startswith("error: bench/figures.py: figure_mine: gives ") and "\n" not in found
+    assert found.startswith("error: bench/report/figures.py: figure_mine: gives ") and "\n" not in found
 
 
 @pytest.mark.parametrize(
@@ -73,4 +73,4 @@ def test_a_broken_rule_is_named(monkeypatch, tmp_path, rule, words):
     monkeypatch.setattr(analysis, "judge_mine", rule, raising=False)
     folder = build(tmp_path / "made", ["a", "b"], claims=[CLAIM], tables=["scores"])
     found = said(folder, tmp_path, "tables", tables, write_table)
-    assert "bench/analysis.py: judge_mine: " in found and words in found and "\n" not in found
+    assert "bench/report/analysis.py: judge_mine: " in found and words in found and "\n" not in found

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.plain import PlainDenoiser, plain_logits, plain_probabilities, plain_sample
+from bench.speed.plain import PlainDenoiser, plain_logits, plain_probabilities, plain_sample
 from srdd.config import SamplerConfig
 from srdd.guidance import guide
 from srdd.masks import scale_mask

@@ -15,15 +15,17 @@ import pytest
 import torch
 from test_config import edited
 
-from bench import sample, verb
-from bench.config import ConfigError, load_study
-from bench.encode import work as encode
-from bench.prepare import work as prepare
-from bench.ranks import Ranks
-from bench.train import Trainer
-from bench.train import work as train
-from bench.train_tokenizer import work as train_tokenizer
-from bench.verb import Run, main
+from bench.pipeline import sample
+from bench.pipeline.encode import work as encode
+from bench.pipeline.prepare import work as prepare
+from bench.pipeline.train import Trainer
+from bench.pipeline.train import work as train
+from bench.pipeline.train_tokenizer import work as train_tokenizer
+from bench.runtime import verb
+from bench.runtime.ranks import Ranks
+from bench.runtime.verb import Run, main
+from bench.study.errors import ConfigError
+from bench.study.plan import load_study
 from srdd.checkpoint import load_tensors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -285,7 +287,7 @@ def test_two_processes_take_the_same_steps(bench, tmp_path):
     a look at a part of the held-out pictures."""
     run_id = bench.find("train", "hNone")
     config = bench.config(run_id, "accumulate", accumulate=2)
-    code, text = finish(torchrun("-m", "bench.train", *bench.words(run_id, tmp_path / "two", config)))
+    code, text = finish(torchrun("-m", "bench", "train", *bench.words(run_id, tmp_path / "two", config)))
     assert code == 0, text
     close(tmp_path / "two", bench.root / run_id)
     assert json.loads((tmp_path / "two" / "row.json").read_text())["device"].startswith("2 x cpu")
@@ -311,7 +313,7 @@ def test_two_killed_processes_resume(bench, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=30)  # its processes hold the pipe: this ends when they do
     assert not (out / "row.json").exists(), "killed too late: the test proves nothing"
-    code, text = finish(torchrun("-m", "bench.train", *words))
+    code, text = finish(torchrun("-m", "bench", "train", *words))
     assert code == 0 and text.count("resumes at step") == 1, text
     close(out, bench.root / run_id)
 
@@ -339,7 +341,7 @@ def test_a_process_that_fails_ends_all(bench, tmp_path):
 def test_two_processes_draw_the_same_pictures(bench, tmp_path):
     """Catches a process that draws another's pictures, leaves a gap, or draws by its own batch instead of by seed."""
     run_id = bench.find("sample")
-    code, text = finish(torchrun("-m", "bench.sample", *bench.words(run_id, tmp_path / "two")))
+    code, text = finish(torchrun("-m", "bench", "sample", *bench.words(run_id, tmp_path / "two")))
     assert code == 0, text
     same_pictures(tmp_path / "two", bench.root / run_id)
     assert len(np.load(tmp_path / "two" / "images.npy")[0]) == 101

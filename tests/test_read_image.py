@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.read_image import read_picture
+from bench.pipeline.read_image import read_picture
 from workflow import ROOT
 
 RAMP = np.tile(np.linspace(0, 255, 32).round().astype(np.uint8), (32, 1))
@@ -92,7 +92,7 @@ def test_other_modes_are_refused_by_name(tmp_path, mode):
     image = Image.fromarray((RAMP / 255).astype(np.float32)) if mode == "F" else Image.new(mode, (20, 20))
     path = saved(tmp_path, image, "a.tif") if mode != "HSV" else None
     if path is None:
-        from bench.read_image import to_eight_bits
+        from bench.pipeline.read_image import to_eight_bits
 
         with pytest.raises(ValueError, match="mode HSV is not read"):
             to_eight_bits(image, 0)

@@ -11,10 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import train
-from bench.analysis_words import sampler_words
-from bench.config import TrainingConfig
-from bench.verb import Run
+from bench.pipeline import train
+from bench.report.words import sampler_words
+from bench.runtime.verb import Run
+from bench.study.settings import TrainingConfig
 from oracle import (
     FALSE_ALARM,
     RULES,

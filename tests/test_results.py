@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from bench import results
+from bench.runtime import rows as results
 
 
 def row(**changes):

@@ -13,10 +13,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.alone import alone
-from bench.command_line import DEFAULT, arranged, take_config
-from bench.publishing import ROWS, copy_whole, mend, outputs, to_publish
-from bench.results import RUN_COLUMNS, write_runs
+from bench.runtime.alone import alone
+from bench.runtime.command_line import DEFAULT, arranged, take_config
+from bench.runtime.publishing import ROWS, copy_whole, mend, outputs, to_publish
+from bench.runtime.rows import RUN_COLUMNS, write_runs
 from workflow import ROOT, SMOKE, clean_environment, copy_project, run
 
 STUDY = ROOT / "workflows" / "config" / "fashion.yaml"
@@ -131,7 +131,7 @@ def test_a_study_that_would_make_nothing_says_so(tmp_path, change, words, said):
     study["suites"] = {"snr": {**study["suites"]["snr"], **change}}
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(study), encoding="utf-8")
-    command = [sys.executable, "-m", "bench.config", str(path), "--name", *words]
+    command = [sys.executable, "-m", "bench", "plan", str(path), "--name", *words]
     done = subprocess.run(command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True)
     assert (done.returncode != 0) == bool(said) and said in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert (done.stdout.strip() == "smoke") != bool(said)

@@ -9,12 +9,14 @@ import yaml
 from small_study import GRID, TOKENIZER, build
 from test_config import SMOKE, edited
 
-from bench.analysis import claim
-from bench.analysis_words import samplers, seeds_words
-from bench.config import ConfigError, EvaluationConfig, TokenizerTraining, load_study
-from bench.labels import first_sample
-from bench.loaded import Results
-from bench.train_tokenizer import seed_of
+from bench.pipeline.labels import first_sample
+from bench.pipeline.train_tokenizer import seed_of
+from bench.report.analysis import claim
+from bench.report.results import Results
+from bench.report.words import samplers, seeds_words
+from bench.study.errors import ConfigError
+from bench.study.plan import load_study
+from bench.study.settings import EvaluationConfig, TokenizerTraining
 
 
 def of_stage(plan, stage):

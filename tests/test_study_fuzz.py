@@ -13,8 +13,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.config import ConfigError, Plan, load_study, missing_files
-from bench.study_file import one_line
+from bench.study.before import missing_files
+from bench.study.errors import ConfigError
+from bench.study.jobs import Plan
+from bench.study.plan import load_study
+from bench.study.study_file import one_line
 
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE = (ROOT / "tests" / "studies" / "smoke.yaml").read_text(encoding="utf-8")
@@ -334,7 +337,7 @@ def test_places_that_are_no_file(tmp_path, monkeypatch):
     assert "cannot be read (Permission denied)" in is_plan_or_line(tmp_path / "closed.yaml")
     monkeypatch.undo()
     done = subprocess.run(
-        [sys.executable, "-m", "bench.config", str(tmp_path)],
+        [sys.executable, "-m", "bench", "plan", str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.config import load_study
+from bench.study.plan import load_study
 
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE = ROOT / "tests" / "studies" / "smoke.yaml"
@@ -18,7 +18,7 @@ SMOKE = ROOT / "tests" / "studies" / "smoke.yaml"
 
 def start(verb, *words, **kwargs):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", f"bench.{verb}", *map(str, words), "--threads", "1", "--device", "cpu"]
+    command = [sys.executable, "-m", "bench", verb, *map(str, words), "--threads", "1", "--device", "cpu"]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)
 
 
@@ -197,7 +197,7 @@ def test_output_that_cannot_be_written(ready, tmp_path):
 
 def test_full_disk_is_said_with_a_remedy():
     """Catches an errno where a person needs a sentence."""
-    from bench.verb import describe
+    from bench.runtime.verb import describe
 
     assert "disk is full" in describe(OSError(28, "No space left on device", "results/x"))
     assert "cannot be written" in describe(PermissionError(13, "Permission denied", "results/x"))
@@ -223,6 +223,6 @@ def test_gpu_that_is_not_there(ready, tmp_path):
     """Catches a silent fall-back to the CPU when a GPU was asked for."""
     words = [*map(str, ready.words("train", tmp_path / "out"))]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "bench.train", *words, "--device", "cuda"]
+    command = [sys.executable, "-m", "bench", "train", *words, "--device", "cuda"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert "--device cuda" in one_line_error(done.returncode, done.stderr)

@@ -8,13 +8,13 @@ import pytest
 from scipy.stats import ttest_1samp
 from small_study import SEEDS, build
 
-from bench import analysis, figures
-from bench.analysis import Estimate, Results, claim, edges, estimate, holm, judged
-from bench.analysis_refinement import gain_words
-from bench.analysis_training import crossing, kept_words, steps_to_targets, targets
-from bench.config import Claim
-from bench.tables import table_costs, table_latency, table_scores
-from bench.tables_sweep import table_claims, table_guidance
+from bench.report import analysis, figures
+from bench.report.analysis import Estimate, Results, claim, edges, estimate, holm, judged
+from bench.report.gain import gain_words
+from bench.report.tables import table_costs, table_latency, table_scores
+from bench.report.tables_sweep import table_claims, table_guidance
+from bench.report.trainings import crossing, kept_words, steps_to_targets, targets
+from bench.study.schema import Claim
 
 
 def asked(rule="score", variant="b", against="a", **more):

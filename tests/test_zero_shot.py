@@ -16,14 +16,29 @@ import torch
 import yaml
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from bench import analysis_zero_shot, collect, error_propagation, figures_zero_shot, tables_zero_shot, zero_shot
-from bench.analysis import Results
-from bench.config import ConfigError, ZeroShotConfig, load_study
-from bench.error_propagation import drift
-from bench.metrics import score
-from bench.results import METRIC_COLUMNS, read_rows
-from bench.verb import main
-from bench.zero_shot import area_reduce, enlarge, nearest_fill, psnr, reduced_side, ssim, tasks_of, window_side
+from bench.experiments.error_propagation import verb as error_propagation
+from bench.experiments.error_propagation.verb import drift
+from bench.experiments.zero_shot import verb as zero_shot
+from bench.experiments.zero_shot.verb import (
+    area_reduce,
+    enlarge,
+    nearest_fill,
+    psnr,
+    reduced_side,
+    ssim,
+    tasks_of,
+    window_side,
+)
+from bench.pipeline import collect
+from bench.pipeline.metrics import score
+from bench.report import analysis_zero_shot, figures_zero_shot, tables_zero_shot
+from bench.report.analysis import Results
+from bench.runtime.rows import METRIC_COLUMNS, read_rows
+from bench.runtime.verb import main
+from bench.runtime.verbs import stages
+from bench.study.errors import ConfigError
+from bench.study.plan import load_study
+from bench.study.schema import ZeroShotConfig
 from oracle import FALSE_ALARM, chi_square
 from srdd import sampling
 from srdd.config import SamplerConfig
@@ -281,9 +296,6 @@ def test_drift_by_hand():
 
 # ---------------------------------------------------------------- the verbs
 
-MODULES = {"features": "train_features", "tokenizer": "train_tokenizer"}
-
-
 class Made:
     """The smoke study's two suites in a folder: every job once, what comes before the tested verbs in this process."""
 
@@ -308,9 +320,9 @@ class Made:
     def run(self, run_id, out=None, **inputs):
         """What the verb exits with."""
         stage = run_id.split("/")[0]
-        module = importlib.import_module(f"bench.{MODULES.get(stage, stage)}")
+        module = importlib.import_module(stages()[stage].module)
         with pytest.raises(SystemExit) as left:
-            main(MODULES.get(stage, stage), module.work, tuple(self.plan.jobs[run_id].inputs), self.words(run_id, out, **inputs))
+            main(stages()[stage].name, module.work, tuple(self.plan.jobs[run_id].inputs), self.words(run_id, out, **inputs))
         return left.value.code
 
     def of(self, stage):
@@ -377,7 +389,7 @@ def test_a_metric_of_ones_own_may_not_replace_a_likeness(monkeypatch):
     extractor = SimpleNamespace(classifier=None, config=SimpleNamespace(name="tiny6"))
     images = np.random.default_rng(0).integers(0, 255, (2, 1, 8, 8), np.uint8)
     monkeypatch.setattr(zero_shot, "score", lambda scored, names: {"psnr_whole": (1.0, "score")})
-    with pytest.raises(ValueError, match="a metric returns psnr_whole, which bench/zero_shot.py measures itself"):
+    with pytest.raises(ValueError, match="a metric returns psnr_whole, which bench/experiments/zero_shot/verb.py measures itself"):
         zero_shot.Likeness(images, None, images, extractor, ("mine",)).to(images, None)
 
 
@@ -468,7 +480,7 @@ def test_verbs_run_by_hand(made, tmp_path, stage):
     """Catches a command line that lacks an input, and numbers that are not the same when the job runs again."""
     run_id = made.of(stage)[0]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", f"bench.{stage}", *made.words(run_id, tmp_path / "out")]
+    command = [sys.executable, "-m", "bench", stage, *made.words(run_id, tmp_path / "out")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "metrics.csv").read_bytes() == (made.folders[run_id] / "metrics.csv").read_bytes()

@@ -9,19 +9,15 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
-from bench.checks import enough_images
-from bench.config import (
-    RESERVED,
-    ConfigError,
-    TrainingConfig,
-    load_study,
-    missing_files,
-    refused_function,
-    study_name,
-)
-from bench.contents import Contents
-from bench.provenance import shows_gpu, source_hash
-from bench.results import RUN_COLUMNS, read_rows, write_text
+from bench.study.checks import enough_images
+from bench.study.before import missing_files, refused_function
+from bench.study.errors import ConfigError
+from bench.study.plan import load_study, study_name
+from bench.study.schema import RESERVED
+from bench.study.settings import TrainingConfig
+from bench.study.contents import Contents
+from bench.runtime.provenance import shows_gpu, source_hash
+from bench.runtime.rows import RUN_COLUMNS, read_rows, write_text
 from srdd.lookup import unknown
 
 BASE = Path(workflow.basedir)
@@ -126,7 +122,6 @@ def all_threads(wildcards):
 
 # how many processes share a training or its samples: a fact of the machine, no part of a result or of its name
 PROCESSES = int(config.get("processes", 1))
-SHARED = ("train", "distill", "sample")
 
 
 def check_processes():
@@ -246,7 +241,7 @@ def command(verb, stage):
     def words(wildcards):
         run_id = f"{stage}/{wildcards.job}"
         inputs = [word for role, needed in PLAN.jobs[run_id].inputs.items() for word in (f"--{role}", folder(needed))]
-        return ["-m", f"bench.{verb}", f"{RESULTS}/configs/{run_id}.json", folder(run_id), *inputs]
+        return ["-m", "bench", verb, f"{RESULTS}/configs/{run_id}.json", folder(run_id), *inputs]
 
     return words
 

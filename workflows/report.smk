@@ -13,7 +13,7 @@ for suite in (None, "full", *PLAN.study.suites):
             runs=place(suite) / "runs.csv",
             images=place(suite) / "images.npz",
         params:
-            source=source_hash("bench.collect"),
+            source=source_hash("bench.pipeline.collect"),
             base=BASE,
             python=PYTHON,
             out=place(suite),
@@ -22,7 +22,7 @@ for suite in (None, "full", *PLAN.study.suites):
         conda:
             "../environment.yml"
         shell:
-            "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m bench.collect {input.plan:q} {params.out:q} 2>&1 | tee {log:q}"
+            "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m bench collect {input.plan:q} {params.out:q} 2>&1 | tee {log:q}"
 
 
 # captions are made where results are, which is not where rules are read when snakemake is called with --directory
@@ -58,10 +58,10 @@ for suite, origin, target, label in SCOPES:
                     for ending in endings
                 ],
             params:
-                source=source_hash(f"bench.{what}"),
+                source=source_hash(f"bench.report.{what}"),
                 base=BASE,
                 python=PYTHON,
-                module=f"bench.{what}",
+                what=what,
                 origin=origin,
                 target=target / what,
             log:
@@ -69,7 +69,7 @@ for suite, origin, target, label in SCOPES:
             conda:
                 "../environment.yml"
             shell:
-                "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m {params.module} {params.origin:q} {params.target:q} 2>&1 | tee {log:q}"
+                "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m bench {params.what} {params.origin:q} {params.target:q} 2>&1 | tee {log:q}"
 
 
 for suite in PLAN.study.suites:

@@ -1,0 +1,1 @@
+"""One room a question: its plan, its verb, what it shows."""

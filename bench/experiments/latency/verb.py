@@ -1,0 +1,312 @@
+"""Verb: time and peak memory of sampling, all variants in one process, rounds interleaved so that
+drift of the machine hits all alike.
+
+Weights are drawn, not trained: they do not change the time of a network call. They may change how
+many calls a rule that exits early makes; nfe counts those that were timed. Every repeat is kept;
+the decoder is timed apart.
+
+A batch size is timed until the 95 % t-interval of each variant's paired log ratio to the first
+variant is `width` wide or less: `rounds` at least, `max_rounds` at most. The width says when to
+stop, never the sign. What is sure is timed no more; `rounds` is reported for every variant and
+batch size.
+
+Memory, counted by the GPU's allocator, or on the CPU tensor by tensor, in rows apart:
+`peak_memory_bytes`, what tensors of a draw hold at their peak above the weights (the sampler's
+working memory); `weights_bytes` and `tokenizer_bytes`, the weights of network and tokenizer;
+`decoder_peak_bytes`, the same peak of decoding; `pipeline_peak_bytes`, of the whole: all weights,
+and the larger of the sampler's peak and the decoder's with the tokens and the state that live
+beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import weakref
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pandas as pd
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
+from srdd.cost import dry_run, sampling_bytes, sampling_cost
+from srdd.model import ScaleTransformer
+from srdd.noise import derive_seed, generator
+from srdd.sampling import generate, guided_denoiser
+from srdd.tokenizer import Tokenizer
+from srdd.watch import Calls
+
+from ...pipeline.encode import placed
+from ...pipeline.floors import (
+    DTYPES,
+    Rates,
+    best_rates,
+    measure_rates,
+    sampling_floors,
+    seconds,
+    synchronise,
+)
+from ...pipeline.sample import made_ready
+from ...report.estimate import paired
+from ...runtime.progress import Progress
+from ...runtime.verb import Run, is_out_of_memory
+from ...study.schema import LatencyConfig
+
+ALONE = True  # times are taken alone on the machine
+
+
+class TensorBytes(TorchDispatchMode):
+    """Counts the bytes of tensors that operations make and that still live; `peak` is the most so far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        given = {t.untyped_storage()._cdata for t in tree_iter((args, kwargs)) if isinstance(t, torch.Tensor)}
+        for tensor in tree_iter(out):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                if storage._cdata not in given and storage._cdata not in self.known:
+                    self._count(storage, storage.nbytes())
+        return out
+
+    def _count(self, storage: torch.UntypedStorage, size: int) -> None:
+        key = storage._cdata
+        self.known.add(key)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+
+        def forget() -> None:
+            self.known.discard(key)
+            self.live -= size
+
+        weakref.finalize(storage, forget)
+
+
+@dataclass
+class Contender:
+    """One variant, ready to be timed."""
+
+    name: str
+    identity: dict[str, str]
+    model: ScaleTransformer
+    tokenizer: Tokenizer
+    sampler: SamplerConfig
+    dtype: torch.dtype = torch.float32
+    calls: dict[int, Calls] = field(default_factory=dict)  # of the network, counted, by batch size
+
+    def draw(self, batch: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens and their state, without the decoder. Every draw of a batch size is the same, and
+        its calls are those of one."""
+        calls = Calls()
+        labels_B = (torch.arange(batch) % max(1, self.model.config.num_classes)).to(device)
+        ladder = self.tokenizer.at(self.model.schedule)
+        drawn = generate(self.model, ladder, labels_B, range(batch), self.sampler, calls=calls)
+        self.calls[batch] = calls
+        return drawn
+
+    def counted(self, batch: int) -> Calls:
+        """Calls of the network for a batch; where it did not fit, those of the largest that did, or
+        of a dry run."""
+        if not self.calls:
+            return dry_run(self.model.config, self.sampler)
+        return self.calls.get(batch, self.calls[max(self.calls)])
+
+    def decode(self, state_BChw: torch.Tensor) -> torch.Tensor:
+        """State to pictures."""
+        with torch.autocast(state_BChw.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            return self.tokenizer.to_image(state_BChw)
+
+
+def build(name: str, entry: dict, device: torch.device, config: LatencyConfig) -> Contender:
+    """A variant with drawn weights, the network's in the precision that is asked for, its step compiled where that is asked for."""
+    model = ScaleTransformer(ModelConfig.model_validate_json(json.dumps(entry["model"])))
+    tokenizer = Tokenizer(TokenizerConfig.model_validate_json(json.dumps(entry["tokenizer"])))
+    for module in (model, tokenizer):
+        module.init_weights(generator("latency"))
+        module.eval()
+    model, tokenizer = made_ready(model.to(device), config), placed(tokenizer, device)
+    sampler = SamplerConfig.model_validate_json(json.dumps(entry["sampler"]))
+    return Contender(name, entry["identity"], model, tokenizer, sampler, DTYPES[config.precision])
+
+
+def peak_of(call: Callable[[], object], device: torch.device) -> int:
+    """Most bytes that tensors hold at once during a call, beyond what was held before it."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        synchronise(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with TensorBytes() as counter:
+        call()
+    return counter.peak
+
+
+def bytes_of(module: torch.nn.Module) -> int:
+    """Bytes of a module's parameters."""
+    return sum(p.numel() * p.element_size() for p in module.parameters())
+
+
+def add_memory(run: Run, contender: Contender, batch: int) -> None:
+    """Rows of the sampler's, the decoder's and the whole pipeline's peak. A compiled program keeps
+    caches between batches and hides its tensors: the same program is counted operation by
+    operation, with a cache of its own."""
+    model, drawn = contender.model, []
+    kept, model.cache_pool = model.cache_pool, None
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            sampler = peak_of(lambda: drawn.append(contender.draw(batch, run.device)), run.device)
+            decoder = peak_of(lambda: contender.decode(drawn[0][1]), run.device)
+    finally:
+        model.cache_pool = kept
+    alive = sum(tensor.nbytes for tensor in drawn[0])
+    pipeline = bytes_of(model) + bytes_of(contender.tokenizer) + max(sampler, decoder + alive)
+    here = {**contender.identity, "num_images": batch}
+    run.add("peak_memory_bytes", sampler, "bytes", **here)
+    run.add("decoder_peak_bytes", decoder, "bytes", **here)
+    run.add("pipeline_peak_bytes", pipeline, "bytes", **here)
+
+
+@torch.no_grad()
+def scale_seconds(contender: Contender, batch: int, device: torch.device) -> list[float]:
+    """Time of the network at each scale of one sample, guidance included."""
+    model, times = contender.model, []
+    denoise = guided_denoiser(model, contender.sampler)
+    labels_B = torch.zeros(batch, dtype=torch.long, device=device)
+    for k, length in enumerate(model.schedule.lengths):
+        # in memory as read_scale gives them
+        inputs_BlC = torch.zeros(batch, model.config.codebook_dim, length, device=device).transpose(1, 2)
+        times.append(seconds(lambda: denoise(inputs_BlC, k, labels_B), device))  # noqa: B023 (called at once)
+    return times
+
+
+@torch.no_grad()
+def measure(run: Run, contender: Contender, batch: int, repeat: int) -> float:
+    """One repeat of one variant at one batch size; returns the seconds of the draw."""
+    device = run.device
+    here = {**contender.identity, "num_images": batch, "repeat": repeat}
+    drawn: list[tuple[torch.Tensor, torch.Tensor]] = []
+    found = seconds(lambda: drawn.append(contender.draw(batch, device)), device)
+    run.add("latency_s", found, "s/batch", **here)
+    run.add("decoder_s", seconds(lambda: contender.decode(drawn[0][1]), device), "s/batch", **here)
+    for k, value in enumerate(scale_seconds(contender, batch, device)):
+        run.add("latency_scale_s", value, "s/batch", scale=k, **here)
+    return found
+
+
+def attempt(run: Run, contender: Contender, batch: int, call) -> bool:
+    """Whether a call fits into memory; one that does not is said and leaves no number."""
+    try:
+        call()
+        return True
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        run.say(f"{contender.name} at batch {batch}: out of memory")
+        run.add("latency_s", None, "s/batch", num_images=batch, **contender.identity)
+        return False
+
+
+class Rounds:
+    """Which variants and batch sizes are timed in the next round, by the seconds of all rounds so
+    far."""
+
+    def __init__(self, fits: dict[tuple[str, int], bool], first: str, config: LatencyConfig) -> None:
+        self.fits, self.first, self.config = fits, first, config
+        self.times: dict[tuple[str, int], list[float]] = defaultdict(list)
+
+    def unsure(self, name: str, batch: int) -> bool:
+        """Whether the ratio to the first variant is not yet as narrow as is asked for; a variant
+        without one to be held against is sure after the least number of rounds."""
+        pair = [self.times[key] for key in ((self.first, batch), (name, batch))]
+        if name == self.first or not all(pair):
+            return False
+        # both were timed in the same rounds, one after the other
+        found = paired(*(pd.Series([math.log(value) for value in values]) for values in pair))
+        return 2 * found.half > self.config.width
+
+    def wanted(self, repeat: int) -> list[tuple[str, int]]:
+        """Cells of the round number `repeat`; none when all are sure, or the limit is reached."""
+        cells = [key for key, there in self.fits.items() if there]
+        if repeat < self.config.rounds:
+            return cells
+        if repeat >= self.config.max_rounds:
+            return []
+        again = [key for key in cells if self.unsure(*key)]
+        # each is held against the first variant in the same round
+        also = {batch for _, batch in again}
+        return [key for key in cells if key in again or (key[0] == self.first and key[1] in also)]
+
+
+def add_floors(run: Run, contenders: list[Contender], config: LatencyConfig, rates: Rates) -> None:
+    """The least time that this machine needs for each variant and batch, whole and scale by scale, also for one that did not fit."""
+    number_bytes = DTYPES[config.precision].itemsize
+    for contender in contenders:
+        model, sampler = contender.model.config, contender.sampler
+        calls = contender.counted(max(config.batch_sizes))
+        cost = sampling_cost(model, sampler, calls)
+        run.add_cost(cost, **contender.identity)
+        # one for all batches, unless their images take other calls
+        costs = {calls.per_image(model.schedule.num_scales): cost}
+        for batch in config.batch_sizes:
+            here = {**contender.identity, "num_images": batch}
+            calls = contender.counted(batch)
+            if (key := calls.per_image(model.schedule.num_scales)) not in costs:
+                costs[key] = sampling_cost(model, sampler, calls)
+            cost, moved = costs[key], sampling_bytes(model, sampler, batch, number_bytes, calls)
+            floors = sampling_floors(rates, cost, moved, batch)
+            run.add("floor_memory_s", sum(floor.memory_s for floor in floors), "s/batch", **here)
+            run.add("floor_operations_s", sum(floor.operations_s for floor in floors), "s/batch", **here)
+            for k, floor in enumerate(floors):
+                run.add("floor_memory_scale_s", floor.memory_s, "s/batch", scale=k, **here)
+                run.add("floor_operations_scale_s", floor.operations_s, "s/batch", scale=k, **here)
+
+
+@torch.no_grad()
+def work(run: Run) -> None:
+    config = run.settings("latency", LatencyConfig)
+    contenders = [build(name, entry, run.device, config) for name, entry in run.config["variants"].items()]
+    fits = {}
+    for contender in contenders:
+        run.add("weights_bytes", bytes_of(contender.model), "bytes", **contender.identity)
+        run.add("tokenizer_bytes", bytes_of(contender.tokenizer), "bytes", **contender.identity)
+        for batch in config.batch_sizes:
+
+            def probe(contender=contender, batch=batch):
+                # a compiled step is captured at its second call
+                for _ in range(config.warmup + config.compile):
+                    contender.draw(batch, run.device)
+                    scale_seconds(contender, batch, run.device)
+                add_memory(run, contender, batch)
+
+            fits[contender.name, batch] = attempt(run, contender, batch, probe)
+        largest = max((batch for batch in config.batch_sizes if fits[contender.name, batch]), default=None)
+        run.add("largest_batch", largest, "images", **contender.identity)
+    rates: list[Rates] = []
+    rounds, named = Rounds(fits, contenders[0].name, config), {c.name: c for c in contenders}
+    progress = Progress(run.run_id, config.max_rounds, unit="round")
+    # rated once a round, like all that is held against the rates; also where nothing fitted
+    for repeat in range(config.max_rounds):
+        cells = rounds.wanted(repeat)
+        if repeat >= config.rounds and not cells:
+            break
+        rates.append(measure_rates(run.device, DTYPES[config.precision], repeats=3))
+        run.add("copy_bandwidth", rates[-1].bandwidth, "bytes/s", repeat=repeat)
+        run.add("matmul_rate", rates[-1].matmul, "flop/s", repeat=repeat)
+        random.Random(derive_seed("round", repeat)).shuffle(cells)
+        for name, batch in cells:
+            rounds.times[name, batch].append(measure(run, named[name], batch, repeat))
+        progress.advance(note=f"{len(cells)} of {len(fits)} cells")
+    progress.close()
+    for (name, batch), values in rounds.times.items():
+        run.add("rounds", len(values), "rounds", num_images=batch, **named[name].identity)
+    add_floors(run, contenders, config, best_rates(rates))

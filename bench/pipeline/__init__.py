@@ -1,0 +1,1 @@
+"""The verbs that every study runs: images, tokenizer, models, samples, scores."""

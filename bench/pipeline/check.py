@@ -1,0 +1,180 @@
+"""Functions of one's own that a study names, tried once before the first job: `python -m
+bench.check STUDY.yaml SUITE...`.
+
+`bench.study.before` starts it, since planning imports no torch, and only for a study that names such
+functions. Says one line and ends with status 1 for a mask that leaks, a sampler that returns no
+tokens, and whatever else breaks a contract of srdd/contracts.py.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+
+import torch
+from pydantic import ValidationError
+
+from srdd import diffusion
+from srdd.config import SamplerConfig
+from srdd.corruption import corrupted, mask_within_scales
+from srdd.cost import tiny_network
+from srdd.guidance import guidance_weights
+from srdd.lookup import find, function_name, is_own
+from srdd.loss import mask_shares
+from srdd.masks import named_mask
+from srdd.noise import generator
+from srdd.quantizer import Ladder
+from srdd.sampling import generate
+from srdd.zero_shot import known_prefix
+
+from ..study.errors import ConfigError, line_of
+from ..study.plan import load_study
+from ..study.resolve import variants_and_teachers
+from ..study.schema import Suite, Variant
+
+IMAGES = 2
+HITS, MOST_IMAGES = 50, 4096  # of a corruption
+MASKED_IMAGES = 64  # enough for most numbers of hidden tokens at each scale
+
+
+def tried(who: str, call: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """What a function gives. Raises ConfigError that begins with its name, whatever it raises
+    itself."""
+    try:
+        return call()
+    except (Exception, SystemExit) as error:
+        words = " ".join(str(error).split())
+        if isinstance(error, ValidationError):  # settings that were changed: many words
+            first = error.errors()[0]
+            words = f"{error.title}.{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        if isinstance(error, ValueError):
+            raise ConfigError(words if words.startswith(who) else f"{who}: {words}") from None
+        raise ConfigError(f"{who}: {type(error).__name__}: {words} ({line_of(error)})") from None
+
+
+def twice(who: str, call: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """What a function gives, the same at a second call. Raises ConfigError."""
+    first = tried(who, call)
+    if not torch.equal(first, tried(who, call)):
+        raise ConfigError(
+            f"{who}: gives something else each time; draw every random number from what it is given"
+        )
+    return first
+
+
+def check_sampler(variant: Variant, with_known: bool) -> None:
+    """Draw two images from a tiny network with the variant's schedule, codes and classes; with
+    known tokens where a measure has some."""
+    sampler, schedule = variant.sampler, variant.model.schedule
+    who = whose(sampler)
+    network, ladder = tiny_network(variant.model)
+    labels_B = torch.arange(IMAGES) % max(1, variant.model.num_classes)
+
+    def draw(known=None, seeds=tuple(range(IMAGES))):
+        return generate(network, ladder, labels_B[list(seeds)], seeds, sampler, known)
+
+    tokens_BL = twice(who, lambda: draw()[0])
+    check_state(who, ladder, draw())
+    turned = tuple(reversed(range(IMAGES)))
+    if not torch.equal(tried(who, lambda: draw(seeds=turned)[0]), tokens_BL[list(turned)]):
+        raise ConfigError(
+            f"{who}: an image depends on its place in the batch; draw every random number of an "
+            "image from noise, which has a row for each"
+        )
+    if with_known:
+        # codes that are not what it draws, so that one that is lost shows
+        other_BL = (tokens_BL + 1) % variant.model.codebook_size
+        check_state(who, ladder, tried(who, lambda: draw(known_prefix(schedule, 1, other_BL))))
+
+
+def whose(sampler: SamplerConfig) -> str:
+    """The function of one's own that a sampler's fault is laid to: itself, its rule, what the rule
+    ranks by, or its ramp."""
+    if is_own("sample", sampler.name):
+        return function_name("sample", sampler.name)
+    if sampler.refine_steps and is_own("select", sampler.select):
+        return function_name("select", sampler.select)
+    if sampler.refine_steps and is_own("confidence", sampler.confidence):
+        return function_name("confidence", sampler.confidence)
+    return function_name("ramp", sampler.cfg_ramp)
+
+
+def check_state(who: str, ladder: Ladder, found: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """The state that a sampler returns is that of its tokens: images are made of the one, known
+    tokens and figures are read from the other. Raises ConfigError."""
+    tokens_BL, f_hat_BChw = found
+    if not torch.allclose(f_hat_BChw.float(), ladder.decode(tokens_BL), rtol=1e-3, atol=1e-3):
+        raise ConfigError(
+            f"{who}: gives a state that is not that of its tokens; add every scale's final tokens "
+            "to it with ladder.add_scale, or return ladder.decode(tokens_BL)"
+        )
+
+
+def check_corruption(name: str, eps: float, variant: Variant) -> None:
+    """Corrupt a few tokens of the variant's schedule."""
+    who, V = function_name("corrupt", name), variant.model.codebook_size
+    L = variant.model.schedule.seq_len
+    # enough tokens that a small eps hits some
+    images = min(MOST_IMAGES, max(IMAGES, math.ceil(HITS / (max(eps, 1e-6) * L))))
+    tokens_BL = torch.randint(V, (images, L), generator=generator("check"))
+    twice(who, lambda: corrupted(name, tokens_BL, eps, V, generator("check", "noise")))
+
+
+def check_weight(name: str, variant: Variant) -> None:
+    """Weigh the masked tokens of a batch of the variant's schedule."""
+    who, model = function_name("weigh", name), variant.model
+    V, schedule, masks = model.codebook_size, model.schedule, generator("check", "masks")
+    tokens_BL = torch.randint(V, (MASKED_IMAGES, schedule.seq_len), generator=generator("check"))
+    own_BL = mask_within_scales(tokens_BL, schedule, model.mask_prob, V, masks)
+    share_BL = twice(who, lambda: mask_shares(name, own_BL, schedule, V, model.mask_prob)[0])
+    if not share_BL.any():
+        raise ConfigError(f"{who}: gives 0 for every token; nothing would be learned")
+
+
+def check_variant(variant: Variant, suite: Suite) -> None:
+    """Every function of one's own that a variant names, with the settings that it will have."""
+    model, sampler, training = variant.model, variant.sampler, variant.training
+    if is_own("mask", model.mask):
+        tried(function_name("mask", model.mask), lambda: named_mask(model.mask, model.schedule))
+    if is_own("ramp", sampler.cfg_ramp):
+        asked = sampler.cfg_scale, sampler.cfg_ramp, model.schedule.num_scales
+        tried(function_name("ramp", sampler.cfg_ramp), lambda: guidance_weights(*asked))
+    guided = sampler.cfg_scale != 1 and is_own("ramp", sampler.cfg_ramp)
+    ranked = is_own("select", sampler.select) or is_own("confidence", sampler.confidence)
+    refined = sampler.refine_steps and ranked
+    if is_own("sample", sampler.name) or refined or guided:
+        check_sampler(variant, bool({"zero_shot", "error_propagation"} & set(suite.measure)))
+    if training is not None and is_own("corrupt", training.corruption):
+        check_corruption(training.corruption, training.eps, variant)
+    if training is not None and is_own("weigh", training.mask_weight):
+        check_weight(training.mask_weight, variant)
+    for name in suite.equivalence.corruptions if "equivalence" in suite.measure else ():
+        if is_own("corrupt", name):  # asked for its ELBO, which takes a terms_<name> as well
+            tried(function_name("corrupt", name), lambda name=name: find(diffusion, "terms", name))
+            for eps in suite.equivalence.eps:
+                check_corruption(name, eps, variant)
+
+
+def main() -> None:
+    """Check the functions that the named suites of a study use."""
+    path, *suites = sys.argv[1:]
+    done: set[tuple] = set()
+    try:
+        study = load_study(path).study
+        for name in suites:
+            suite = study.suites[name]
+            for variant in variants_and_teachers(study, name):
+                # many variants differ in what no such function sees
+                key = (
+                    variant.model,
+                    variant.sampler,
+                    variant.training,
+                    suite.measure,
+                    suite.equivalence,
+                )
+                if key not in done:
+                    check_variant(variant, suite)
+                done.add(key)
+    except ConfigError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,214 @@
+"""Verb: gather the rows of many jobs into metrics.csv and runs.csv, and the pictures that the figures show into images.npz.
+
+    python -m bench collect PLAN.json OUT
+
+PLAN.json names the study, the scope and the folders. A run that did not end well is a row with its status.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..runtime import provenance
+from ..runtime.rows import (
+    METRIC_COLUMNS,
+    RUN_COLUMNS,
+    brief,
+    read_object,
+    read_rows,
+    write_metrics,
+    write_runs,
+)
+from ..runtime.study_row import check_study
+from ..runtime.verb import describe
+from ..study.names import config_hash
+from ..study.settings import EvaluationConfig
+from .labels import asked_labels, first_sample, in_turn
+from .prepare import open_split, save_npz
+
+GRID = 40
+
+
+PLAN_KEYS = (
+    "study",
+    "scope",
+    "reduced",
+    "suites",
+    "evaluation",
+    "features",
+    "dataset",
+    "train_seeds",
+    "tokenizer_seed",
+    "latency",
+)
+
+
+def read_run(
+    folder: Path, run_id: str | None = None, study: str | None = None
+) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """The status row and the metrics of one job. Raises ValueError for damaged files, and for those
+    of another job than the
+    plan's run_id and study."""
+    row, numbers = (
+        read_object(folder / "row.json"),
+        read_rows(folder / "metrics.csv", METRIC_COLUMNS),
+    )
+    again = f"delete {folder} and run again"
+    if unknown := row.keys() ^ set(RUN_COLUMNS):
+        raise ValueError(f"{folder / 'row.json'}: {sorted(unknown)}: missing or unknown; {again}")
+    if run_id is None:
+        return row, numbers
+    if row["run_id"] != run_id:
+        raise ValueError(
+            f"{folder / 'row.json'}: run_id {brief(row['run_id'])} is another job's than {run_id}; {again}"
+        )
+    # the name of a job ends with the hash of its config
+    planned = run_id.split("/")[-1].split("-")[-1]
+    if row["config_hash"] != planned:
+        where = f"{folder / 'row.json'}: config_hash {brief(row['config_hash'])}"
+        raise ValueError(f"{where} is left over from another plan than {run_id}; {again}")
+    for number in numbers:
+        if (number["run_id"], number["study"]) != (run_id, study):
+            where = f"{folder / 'metrics.csv'}: {number['metric']} is of run {brief(number['run_id'])}, study {brief(number['study'])}"
+            raise ValueError(f"{where}, not of {run_id}, {study}; {again}")
+    return row, numbers
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """What is to be gathered. Raises ValueError for a damaged plan, or one of another version."""
+    plan = read_object(path)
+    folders = plan.get("folders")
+    if missing := sorted({*PLAN_KEYS, "folders"} - plan.keys()):
+        raise ValueError(
+            f"{path}: {missing} missing; written by another version, delete it and run again"
+        )
+    if not isinstance(folders, dict) or not all(
+        isinstance(folder, str) for folder in folders.values()
+    ):
+        raise ValueError(
+            f"{path}: folders: {brief(folders)} is no folder for each run; delete the file and run again"
+        )
+    return plan
+
+
+def study_row(plan: dict[str, Any]) -> dict[str, Any]:
+    """A row for the study itself: its settings and which model, sampler and tokenizer each variant's name stands for."""
+    about = {key: plan[key] for key in PLAN_KEYS}
+    commit, dirty = provenance.git_state()
+    return {
+        "run_id": f"study/{plan['study']}",
+        "stage": "study",
+        "status": "ok",
+        "config_hash": config_hash(about),
+        "source_hash": provenance.source_hash("bench.pipeline.collect"),
+        "commit": commit,
+        "dirty": dirty,
+        "torch": provenance.torch_version(),
+        "host_class": provenance.host_class(),
+        "config_json": json.dumps(about, sort_keys=False),
+    }
+
+
+def study_labels(plan: dict[str, Any], folders: dict[str, Path], train_seed: int) -> np.ndarray | None:
+    """The label of each sample of a training seed; None where the plan has no prepared images."""
+    data = next((folder for run_id, folder in folders.items() if run_id.startswith("prepare/")), None)
+    if data is None:
+        return None
+    evaluation = EvaluationConfig.model_validate_json(json.dumps(plan["evaluation"]))
+    first = first_sample(evaluation, train_seed)
+    seeds = range(first, first + evaluation.num_images)
+    return asked_labels(data, plan["dataset"]["num_classes"], seeds, evaluation.labels).numpy()
+
+
+def pictures(folders: dict[str, Path], labels_N: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Some images of each sample run with their labels, and its strip, and the strips of zero-shot runs, by run_id.
+
+    One image of each class in turn. labels_N: the study's label of each sample; None: those of the run. An image of an
+    unconditional variant stands where that of a conditional one with the same seed stands.
+    """
+    found: dict[str, np.ndarray] = {}
+    for run_id, folder in folders.items():
+        stage = run_id.split("/")[0]
+        if stage == "sample" and (folder / "images.npy").is_file() and (folder / "strip.npy").is_file():
+            images = np.load(folder / "images.npy", mmap_mode="r")
+            asked_N = np.load(folder / "labels.npy") if labels_N is None else labels_N
+            picks = in_turn(asked_N, GRID)
+            found[f"{run_id}/images"] = np.array(images[-1, picks])
+            found[f"{run_id}/labels"] = asked_N[picks]
+            found[f"{run_id}/strip"] = np.load(folder / "strip.npy")
+        if stage == "zero_shot" and (folder / "strip.npz").is_file():
+            with np.load(folder / "strip.npz") as strip:
+                found |= {f"{run_id}/{name}": strip[name] for name in strip.files}
+    return found
+
+
+def real_pictures(folder: Path) -> dict[str, np.ndarray]:
+    """Held-out images with their labels, one of each class in turn; the names of the classes where they are known."""
+    test = open_split(folder, "test")
+    picks = in_turn(test.labels_N, GRID)
+    found = {"real/images": test.read(picks.tolist()).numpy(), "real/labels": np.asarray(test.labels_N)[picks]}
+    about = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    if names := about.get("classes"):
+        found["real/classes"] = np.array(names, dtype=np.str_)
+    return found
+
+
+def opened(read: Callable[[], dict[str, np.ndarray]], folder: Path) -> dict[str, np.ndarray]:
+    """What a function reads of a job's folder. Raises ValueError with the folder for files that are
+    damaged."""
+    try:
+        return read()
+    except (ValueError, EOFError, IndexError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"{folder}: images cannot be read ({why}); delete the folder and run again"
+        ) from None
+
+
+def collect(plan_path: Path, out: Path) -> None:
+    """Write metrics.csv, runs.csv and images.npz of one scope."""
+    plan = read_plan(plan_path)
+    folders = {run_id: Path(folder) for run_id, folder in plan["folders"].items()}
+    runs, metrics = [study_row(plan)], []
+    check_study({key: plan[key] for key in PLAN_KEYS}, str(plan_path))
+    for run_id, folder in folders.items():
+        row, numbers = read_run(folder, run_id, plan["study"])
+        runs.append(row)
+        metrics += numbers
+    arrays: dict[str, np.ndarray] = {}
+    labels: dict[int, np.ndarray | None] = {}
+    for row in runs[1:]:
+        run_id, seed = row["run_id"], json.loads(row["config_json"] or "{}").get("train_seed", 0)
+        if run_id.startswith("sample/") and seed not in labels:
+            labels[seed] = study_labels(plan, folders, seed)
+        arrays |= opened(partial(pictures, {run_id: folders[run_id]}, labels.get(seed)), folders[run_id])
+    for run_id, folder in folders.items():
+        if run_id.startswith("prepare/"):
+            arrays |= opened(partial(real_pictures, folder), folder)
+    write_metrics(out / "metrics.csv", metrics)
+    write_runs(out / "runs.csv", runs)
+    save_npz(out / "images.npz", **arrays)
+    bad = [row for row in runs if row["status"] not in ("ok", "skipped")]
+    for row in bad:
+        print(f"[collect] {row['run_id']} {row['status']}: {row['reason']}", file=sys.stderr)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench collect")
+    parser.add_argument("plan", type=Path)
+    parser.add_argument("out", type=Path)
+    options = parser.parse_args(argv)
+    try:
+        collect(options.plan, options.out)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {describe(error)}")

@@ -1,0 +1,185 @@
+"""The feature extractor of all scores: a classifier trained by the workflow, or Inception, behind torch-fidelity's interface."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from srdd.files import load_tensors, save_tensors
+from srdd.noise import generator
+
+from ..study.settings import FeaturesConfig
+from .datasets import to_float
+from .training import batch_indices, check_finite, learning_rate
+
+WARMUP = 20  # steps, or half of a short training, so that lr reaches its peak
+
+
+class Classifier(nn.Module):
+    """A small convolutional classifier; its features are the activations before the last layer."""
+
+    def __init__(self, config: FeaturesConfig, channels: int, image_size: int, num_classes: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        c_in, c_out, side = channels, config.channels, image_size
+        while side > 4:
+            layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.GroupNorm(8, c_out), nn.SiLU(), nn.AvgPool2d(2)]
+            c_in, c_out, side = c_out, min(2 * c_out, 256), side // 2
+        layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.GroupNorm(8, c_out), nn.SiLU()]
+        self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(c_out * side * side, config.dim), nn.SiLU())
+        self.head = nn.Linear(config.dim, num_classes)
+
+    def init_weights(self, seed: int) -> None:
+        source = generator("features", seed)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=source)
+                nn.init.zeros_(module.bias)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 pictures to features of shape (N, dim)."""
+        return self.trunk(to_float(images))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 pictures to logits of shape (N, num_classes)."""
+        return self.head(self.features(images))
+
+
+def save_classifier(path: Path, model: Classifier, shape: dict[str, int], config: FeaturesConfig) -> None:
+    """Write a classifier with its sizes."""
+    save_tensors(path, model.state_dict(), kind="features", shape=shape, config=config.model_dump())
+
+
+def load_classifier(path: Path) -> Classifier:
+    """Read a classifier, in evaluation mode. Raises ValueError for a damaged file."""
+    tensors, metadata = load_tensors(path)
+    model = Classifier(FeaturesConfig(**metadata["config"]), **metadata["shape"])
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def import_torchvision() -> None:
+    """Import torchvision where its compiled part does not fit this torch (a CPU build beside PyPI's wheel).
+
+    Nothing here uses its operators, but torch-fidelity imports it. A sound install is left alone.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "DEF")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _kept_alive.append(library)
+        import torchvision  # noqa: F401
+
+
+_kept_alive: list[Any] = []
+
+
+def register(name: str, classifier: Classifier) -> str:
+    """Make a classifier known to torch-fidelity as a feature extractor; returns the name to ask for."""
+    import_torchvision()
+    import torch_fidelity
+    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+    from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+
+    class Extractor(FeatureExtractorBase):
+        def __init__(self, name: str, features_list: list[str], **kwargs: Any) -> None:
+            super().__init__(name, features_list)
+            self.classifier = classifier
+
+        @staticmethod
+        def get_provided_features_list() -> tuple[str, ...]:
+            return ("features", "logits")
+
+        @staticmethod
+        def get_default_feature_layer_for_metric(metric: str) -> str:
+            return "logits" if metric == "isc" else "features"
+
+        @staticmethod
+        def can_be_compiled() -> bool:
+            return False
+
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            features = self.classifier.features(images)
+            found = {"features": features, "logits": self.classifier.head(features)}
+            return tuple(found[layer] for layer in self.features_list)  # its order comes from a set
+
+    FEATURE_EXTRACTORS_REGISTRY.pop(name, None)
+    torch_fidelity.register_feature_extractor(name, Extractor)
+    return name
+
+
+def batches(pictures: object, size: int = 256) -> Iterator[torch.Tensor]:
+    """uint8 pictures (B, C, S, S) of an array, mapped or not, or of whatever can read some of its pictures."""
+    for i in range(0, len(pictures), size):
+        rows = range(i, min(i + size, len(pictures)))
+        if hasattr(pictures, "read"):
+            yield pictures.read(rows)
+        else:
+            yield torch.from_numpy(np.array(pictures[rows.start : rows.stop]))
+
+
+def _some(pictures: object, rows: Sequence[int]) -> torch.Tensor:
+    """Chosen uint8 pictures (B, C, S, S), in any order, of what `batches` reads."""
+    if hasattr(pictures, "read"):
+        return pictures.read(rows)
+    return torch.from_numpy(np.asarray(pictures[np.asarray(rows)]))
+
+
+@torch.no_grad()
+def classify(classifier: Classifier, images: torch.Tensor, device: torch.device, batch_size: int = 512) -> torch.Tensor:
+    """Most likely class of each uint8 picture."""
+    parts = [classifier(part.to(device)).argmax(1).cpu() for part in images.split(batch_size)]
+    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.long)
+
+
+def loss(classifier: Classifier, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy with a little label smoothing: over-confident features make FID blind."""
+    return F.cross_entropy(classifier(images), labels, label_smoothing=0.05)
+
+
+@torch.enable_grad()
+def train_classifier(
+    config: FeaturesConfig,
+    shape: dict[str, int],
+    pictures: object,
+    labels_N: np.ndarray,
+    seed: int,
+    device: torch.device,
+    after: Callable[[float], None] = lambda value: None,
+) -> Classifier:
+    """A classifier trained on pictures with these labels, on the device, in evaluation mode.
+
+    shape: channels, image_size and num_classes; pictures: what `batches` reads; seed: of the first
+    weights and of the batches; after: told the loss of each step. Raises Diverged for a loss that
+    is no number.
+    """
+    model = Classifier(config, **shape)
+    model.init_weights(seed)
+    model.to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.05)
+    warmup = min(WARMUP, config.steps // 2)
+    for step in range(config.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, config.steps, config.lr, warmup, 0.0)
+        indices = batch_indices(len(pictures), config.batch_size, seed, step)
+        labels = torch.from_numpy(labels_N[indices]).to(device)
+        value = loss(model, _some(pictures, indices).to(device), labels)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        after(value.item())
+        check_finite(value.item(), step)
+    return model.eval()

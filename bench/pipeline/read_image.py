@@ -1,0 +1,123 @@
+"""One image file as an array of 8-bit pixels, whatever mode it was written in."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..study.errors import shown
+
+# 1.125 of the size before the crop, as VAR prepares its images (arXiv 2404.02905)
+MARGIN = 1.125
+OPAQUE = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
+WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
+SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N")
+# what a PNG's transparent level is multiplied by when Pillow spreads its few bits over eight
+SPREAD = {"L;2": 85, "L;4": 17}
+DEEP = ("RGB;16B",)  # of these Pillow keeps the upper byte of a pixel, and both of the transparent colour
+Background = int | tuple[int, int, int]
+
+# each names a file that is read all the same: a large photograph, or one whose notes are damaged
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+
+
+class UnknownMode(ValueError):
+    """A mode that has no agreed range."""
+
+
+def _mend_transparency(image: Image.Image) -> None:
+    """The transparent colour of a PNG in the levels of its pixels: Pillow leaves it as the file has it."""
+    hole, tile = image.info.get("transparency"), getattr(image, "tile", [])
+    packed = tile[0][3] if tile else None
+    if isinstance(packed, tuple):
+        packed = packed[0]
+    if isinstance(hole, int) and packed in SPREAD:
+        image.info["transparency"] = hole * SPREAD[packed]
+    if isinstance(hole, tuple) and packed in DEEP:
+        image.info["transparency"] = tuple(level >> 8 for level in hole)
+
+
+def _sixteen_bits(image: Image.Image, background: Background) -> Image.Image:
+    """16-bit grey scaled to 8 bits, 65535 to 255; the level that a PNG calls transparent becomes background."""
+    levels = np.asarray(image).astype(np.uint16)
+    grey = Image.fromarray(np.rint(levels / 257.0).astype(np.uint8))
+    hole = image.info.get("transparency")
+    if not isinstance(hole, int):
+        return grey
+    alpha = Image.fromarray(np.where(levels == hole, 0, 255).astype(np.uint8))
+    return _composited(Image.merge("LA", (grey, alpha)), background)
+
+
+def _composited(image: Image.Image, background: Background) -> Image.Image:
+    """What is transparent shows the background."""
+    colour = (background,) * 3 if isinstance(background, int) else tuple(background)
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, (*colour, 255)), image).convert("RGB")
+
+
+def to_eight_bits(image: Image.Image, background: Background) -> Image.Image:
+    """An opened image as L or RGB of 8 bits, upright. Raises UnknownMode for one without an agreed range, such as floats."""
+    _mend_transparency(image)
+    image = ImageOps.exif_transpose(image)
+    if image.mode in SIXTEEN:
+        return _sixteen_bits(image, background)
+    if image.mode == "1" and "transparency" in image.info:  # Pillow composites no single bits
+        hole, image = image.info["transparency"], image.convert("L")
+        image.info["transparency"] = hole
+    if image.mode in WITH_ALPHA or (image.mode in OPAQUE and "transparency" in image.info):
+        return _composited(image, background)
+    if image.mode not in OPAQUE:
+        raise UnknownMode(
+            f"mode {image.mode} is not read (there are: {', '.join((*OPAQUE, *WITH_ALPHA, 'I;16'))}); convert it to 8 bits"
+        )
+    return image
+
+
+def read_picture(
+    path: Path,
+    size: int,
+    channels: int,
+    crop_seed: int | None = None,
+    index: int = 0,
+    crop: bool = True,
+    background: Background = 255,
+) -> np.ndarray:
+    """Decode, turn upright, resize the short side (LANCZOS), cut out a square: uint8 of shape (channels, size, size).
+
+    crop: the short side becomes 1.125 x size before the cut, as VAR does; else size itself. crop_seed: a random place instead of
+    the centre. background: what shows through alpha, a grey level or three. Of an animation the first frame is read.
+    Raises ValueError naming a damaged file, and a mode that is not read.
+    """
+    try:
+        with Image.open(path) as file:
+            image = to_eight_bits(file, background)
+            image = image.convert("L" if channels == 1 else "RGB")
+    except UnknownMode as error:
+        raise ValueError(f"{shown(path)}: {error}") from None
+    except Image.DecompressionBombError:
+        most = 2 * Image.MAX_IMAGE_PIXELS
+        raise ValueError(f"{shown(path)}: has more than {most} pixels, which is the most that is read; make it smaller") from None
+    except (OSError, SyntaxError, EOFError, ValueError) as error:
+        raise ValueError(f"{shown(path)}: damaged picture ({error}); repair or remove it") from None
+    short = round(MARGIN * size) if crop else size
+    scale = short / min(image.size)
+    width, height = (max(short, round(side * scale)) for side in image.size)
+    if crop_seed is None:
+        left, top = (width - size) // 2, (height - size) // 2
+    else:
+        rng = np.random.default_rng((crop_seed, index))
+        left, top = int(rng.integers(width - size + 1)), int(rng.integers(height - size + 1))
+    # only what the cut needs is resized: a thin strip would otherwise grow to gigabytes
+    across, down = image.width / width, image.height / height
+    box = (
+        left * across,
+        top * down,
+        min((left + size) * across, image.width),
+        min((top + size) * down, image.height),
+    )
+    pixels = np.asarray(image.resize((size, size), Image.Resampling.LANCZOS, box=box), dtype=np.uint8)
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1).copy()

@@ -1,0 +1,232 @@
+"""What all figures share: style, axes, legends, notes on what is missing, mosaics of pictures. Figures themselves: bench/report/figures*.py."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from ..runtime.rows import write_text, written_whole
+from .analysis import Results, estimate
+from .glyphs import drawable, families, text, wrapped
+
+SINGLE, DOUBLE = 3.3, 6.8
+COLOURS = sns.color_palette("colorblind")
+# ten colours and nine markers: no two of the first ninety variants look alike
+MARKERS = "os^DvPX<>"
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+RED = "#c00000"
+LARGEST = 60_000  # pixels of a side that matplotlib can draw
+STYLE = {
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.handlelength": 3.2,  # long enough to tell dashes from dots
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.family": families(),
+    "svg.hashsalt": "srdd",
+    "figure.constrained_layout.use": True,
+}
+matplotlib.rcParams.update(STYLE)  # for all of this program: legends and titles read it when they are made
+
+
+# ---------------------------------------------------------------- parts
+
+
+def write_figure(stem: Path, figure: Figure, caption: str, reduced: str = "") -> None:
+    """<stem>.png, .svg and the caption as .rst; the same bytes for the same rows. A reduced study is marked on the figure."""
+    if reduced:
+        figure.supxlabel("reduced study, no claim", color=RED, fontsize=6, x=0.99, ha="right")  # the layout makes room for it
+    dpi = min(200, int(LARGEST / max(figure.get_size_inches())))
+    for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+        with written_whole(stem.with_name(f"{stem.name}.{ending}")) as temporary:
+            figure.savefig(temporary, format=ending, dpi=dpi, metadata=metadata)
+        if len(figure.axes) > 20:
+            figure.set_layout_engine("none")  # found once: it takes most of the time
+    plt.close(figure)
+    write_text(stem.with_name(f"{stem.name}.rst"), caption + "\n")
+
+
+def look(i: int) -> dict[str, Any]:
+    """Colour, marker and line of the i-th variant."""
+    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "linestyle": LINES[i % len(LINES)]}
+
+
+def canvas(width: float, height: float, rows: int = 1, columns: int = 1, **more: Any) -> tuple[Figure, np.ndarray]:
+    """A figure and its axes, always as a (rows, columns) array."""
+    return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, **more)
+
+
+SMALL = FontProperties(size=7)
+HANDLE, BETWEEN = 28, 14  # points of a handle before a name, and between two columns of a legend
+
+
+def text_width(line: str) -> float:
+    """Points that a line takes in a legend."""
+    return text_to_path.get_text_width_height_descent(line, SMALL, ismath=False)[0]
+
+
+def _columns(widths: list[float], most: int, room: float) -> int:
+    """In how many columns a legend of names of these widths fits."""
+    for columns in range(min(most, len(widths)), 1, -1):
+        parts = [part.max() for part in np.array_split(np.array(widths), columns)]
+        if sum(parts) + HANDLE * columns + BETWEEN * (columns - 1) <= room:
+            return columns
+    return 1
+
+
+def _legend(figure: FigureBase, columns: int) -> tuple[dict[str, Any], int]:
+    """Handles by their labels, wrapped where they are too long, and in how many columns they fit
+    below a figure."""
+    found: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels()):
+            found.setdefault(label, handle)
+    room = 72 * figure.bbox.width / figure.dpi - 10
+    most = int((room - HANDLE) / 4)  # letters of one line
+    found = {
+        "\n".join(textwrap.wrap(label, most, drop_whitespace=False)): handle
+        for label, handle in found.items()
+    }
+    widths = [max(map(text_width, label.split("\n"))) for label in found]
+    return found, _columns(widths, columns, room)
+
+
+def legend_height(figure: FigureBase, columns: int = 4) -> float:
+    """Inches that the legend below a figure will take."""
+    found, columns = _legend(figure, columns)
+    lines = [1 + label.count("\n") for label in found]
+    rows = -(-len(lines) // max(1, columns))
+    # a legend is filled column by column; a row is as high as its highest cell
+    return sum(0.05 + 0.115 * max(lines[row::rows]) for row in range(rows))
+
+
+def legend_below(figure: FigureBase, columns: int = 4) -> None:
+    """One legend for all panels, under them: it hides no data."""
+    found, columns = _legend(figure, columns)
+    if found:
+        figure.legend(
+            found.values(),
+            found.keys(),
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+            fontsize=7,
+        )
+
+
+def note(figure: Figure, words: str) -> None:
+    """What is missing and why, in red above the panels."""
+    if words:
+        lines = textwrap.wrap(f"missing: {drawable(words)}", int(figure.get_figwidth() * 21))
+        if len(lines) > 4:
+            left = "; ".join(lines[4:]).count(";") + 1
+            lines = [*lines[:4], f"... and {left} more; the tables name all"]
+        figure.suptitle("\n".join(map(text, lines)), fontsize=6, color=RED)
+
+
+def blank(axes: Axes, words: str, letters: int = 24) -> None:
+    """Say in a panel why it holds no data."""
+    said = axes.text(
+        0.5,
+        0.5,
+        wrapped(words, letters),
+        transform=axes.transAxes,
+        ha="center",
+        va="center",
+        color=RED,
+        fontsize=7,
+    )
+    said.set_in_layout(False)  # a long reason must not squeeze the panels
+    axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
+
+
+def band(axes: Axes, rows: pd.DataFrame, x: str, label: str, style: dict[str, Any], along: str | None = None) -> None:
+    """Mean of `value` at each x as a line with its 95 % t-band; `along`: draw against the mean of that column instead."""
+    points = []
+    for place, part in rows.groupby(x):
+        found = estimate(part["value"])
+        if found is not None:
+            points.append((part[along].mean() if along else place, found))
+    xs = [place for place, _ in points]
+    axes.plot(xs, [found.mean for _, found in points], label=text(label), **style)
+    sure = [found.half is not None for _, found in points]
+    low, high = [found.low for _, found in points], [found.high for _, found in points]
+    axes.fill_between(xs, low, high, where=sure, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def apart(i: int, count: int, step: float) -> float:
+    """How far the i-th of so many variants stands beside its place: equal values would hide each
+    other."""
+    return min(step, 0.3 / count) * (i - (count - 1) / 2)
+
+
+def side_ticks(axes: Axes, results: Results, suite: str) -> None:
+    """The x axis of scales: the side of each token grid that a variant of the suite has."""
+    sides = sorted({side for names in results.variants(suite).values() for side in names["patch_nums"]})
+    axes.xaxis.set_major_locator(FixedLocator(sides))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(sides[0] - 0.06 * (1 + sides[-1] - sides[0]), sides[-1] + 0.06 * (1 + sides[-1] - sides[0]))
+    axes.set_xlabel("grid side of the scale (tokens)")
+
+
+def plain_log(axis: Any) -> None:
+    """Write 0.5, 10 and 200 on a logarithmic axis, not powers."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    low, high = sorted(axis.get_view_interval())
+    if high < 30 * low:  # a narrow range has too few powers of ten to be read
+        ticks = [m * 10.0**e for e in range(-9, 10) for m in (1, 2, 3, 5) if low <= m * 10.0**e <= high]
+        axis.set_major_locator(FixedLocator(ticks if high > 6 * low else MaxNLocator(5).tick_values(low, high)))
+        axis.set_minor_locator(NullLocator())
+        axis.set_view_interval(low, high, ignore=True)
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def picture(image_CHW: np.ndarray) -> np.ndarray:
+    """uint8 picture as rows, columns, three colours."""
+    image = image_CHW.transpose(1, 2, 0)
+    return np.repeat(image, 3, 2) if image.shape[2] == 1 else image
+
+
+def mosaic(images: dict[tuple[int, int], np.ndarray], rows: int, columns: int) -> np.ndarray:
+    """Pictures by (row, column) on white, each with a gap of an eighth of its side."""
+    side = next(iter(images.values())).shape[-1]
+    pitch = side + max(1, side // 8)
+    found = np.full((rows * pitch, columns * pitch, 3), 255, np.uint8)
+    for (row, column), image in images.items():
+        found[row * pitch : row * pitch + side, column * pitch : column * pitch + side] = picture(image)
+    return found[: rows * pitch - (pitch - side), : columns * pitch - (pitch - side)]
+
+
+def place(axes: Axes, images: dict[tuple[int, int], np.ndarray], rows: int, columns: int) -> float:
+    """Draw a mosaic with nearest-neighbour enlargement; returns the pitch of its pictures in pixels."""
+    shown = mosaic(images, rows, columns)
+    axes.imshow(shown, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    side = next(iter(images.values())).shape[-1]
+    return side + max(1, side // 8)

@@ -1,0 +1,203 @@
+"""The figure of scale distillation: scores of students against their schedules, beside their teachers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..study.schema import SHARPENING
+from .analysis import (
+    Results,
+    claim,
+    full_schedule_of,
+    full_schedules,
+    made_by,
+    missing_words,
+    rst,
+    tokens_of,
+    training_tokens,
+)
+from .drawing import COLOURS, DOUBLE, LINES, MARKERS, blank, look, note, plain_log, text
+from .sheets import by_group, sheet
+
+GREY = "0.35"
+
+
+def reduced_schedules(results: Results, suite: str) -> list[tuple[int, ...]]:
+    """Schedules of the suite's grids, in order of their tokens."""
+    found = {tuple(names["patch_nums"]) for names in results.variants(suite).values() if names["grid"]}
+    return sorted(found, key=lambda sides: (tokens_of(sides), sides))
+
+
+def group_looks(results: Results, suite: str) -> dict[str, dict[str, Any]]:
+    """A colour for each arm, a line and marker for each mask; where that would make two groups alike, a look for each group."""
+    variants, whole = results.variants(suite), full_schedules(results, suite)
+    firsts = {group: members[0] for group, members in results.groups(suite).items() if variants[members[0]]["grid"]}
+    arm_of = {group: variants[v]["settings"].get("distill", {}).get("arm", "") for group, v in firsts.items()}
+    base_of = {group: full_schedule_of(results, suite, v) for group, v in firsts.items()}
+    if len({(arm_of[group], base_of[group]) for group in firsts}) < len(firsts):
+        return {group: look(i) for i, group in enumerate(firsts)}
+    arms, found = list(dict.fromkeys(arm_of.values())), {}
+    for group in firsts:
+        line = (whole.index(base_of[group]) if base_of[group] else len(whole)) % len(LINES)
+        place = arms.index(arm_of[group])
+        found[group] = {
+            "color": COLOURS[place % len(COLOURS)],
+            "linestyle": LINES[line],
+            "marker": MARKERS[place % len(MARKERS)],
+            "markerfacecolor": COLOURS[place % len(COLOURS)] if line == 0 else "white",
+        }
+    return found
+
+
+def _students(axes: Axes, results: Results, suite: str, metric: str, schedules: list[tuple[int, ...]]) -> list[float]:
+    """Mean and interval of every group at every schedule, side by side; a missing one leaves a gap. Returns the means."""
+    variants, looks, means = results.variants(suite), group_looks(results, suite), []
+    for i, (group, style) in enumerate(looks.items()):
+        place = {tuple(variants[name]["patch_nums"]): name for name in results.groups(suite)[group]}
+        found = [results.estimate(place[s], suite, metric) if s in place else None for s in schedules]
+        xs = np.arange(len(schedules)) + 0.6 * ((i + 0.5) / len(looks) - 0.5)
+        ys = [value.mean if value else math.nan for value in found]
+        half = [value.half if value and value.half is not None else 0.0 for value in found]
+        if any(found):
+            axes.errorbar(xs, ys, yerr=half, label=text(group), elinewidth=0.8, capsize=1.5, linewidth=0.8, **_slim(style))
+            means += [value.mean for value in found if value]
+    return means
+
+
+def _slim(style: dict[str, Any]) -> dict[str, Any]:
+    return {**style, "markersize": 3.5, "markeredgewidth": 0.8}
+
+
+def _lines(axes: Axes, results: Results, suite: str, name: str, schedules: list[tuple[int, ...]]) -> list[float]:
+    """Scores of the full schedules across the panel with their intervals, real training pictures, and reconstructions."""
+    variants, drawn = results.variants(suite), []
+    for i, variant in enumerate(full_schedules(results, suite)):
+        found = results.score(variant, suite, name)
+        if found is None:
+            continue
+        grid = "-".join(map(str, variants[variant]["patch_nums"]))
+        style = {"color": ("black", "0.5")[i % 2], "linestyle": LINES[i % len(LINES)]}
+        axes.axhline(found.mean, label=text(f"{variant}, {grid}"), zorder=1, linewidth=1, **style)
+        if found.half is not None:
+            axes.axhspan(found.low, found.high, color=style["color"], alpha=0.1, linewidth=0, zorder=0)
+        drawn.append(found.mean)
+    floor = results.grid_value(next(iter(variants.values())), f"floor_{name}_{results.extractor}", suite)
+    if floor is not None:
+        axes.axhline(floor, color=GREY, linestyle=":", linewidth=1, label="floor: real training pictures", zorder=0)
+        drawn.append(floor)
+    label = "reconstruction by the tokenizer"
+    for x, sides in enumerate(schedules):
+        names = next(names for names in variants.values() if tuple(names["patch_nums"]) == sides)
+        value = results.grid_value(names, f"reconstruction_{name}_{results.extractor}", suite)
+        if value is not None:
+            axes.hlines(value, x - 0.38, x + 0.38, color=GREY, linestyle="-", linewidth=0.8, label=label, zorder=0)
+            label = None
+            drawn.append(value)
+    return drawn
+
+
+def arm_words(results: Results, suite: str) -> str:
+    """How each group was trained, and what its numbers must be read with."""
+    variants, words, begun, logit = results.variants(suite), [], set(), False
+    for group, members in results.groups(suite).items():
+        settings = [variants[name]["settings"] for name in members]
+        if settings[0]["training"] is None:
+            words.append(f"{rst(group)}: imported weights, not trained here")
+            continue
+        steps = sorted({s["training"]["steps"] for s in settings})
+        span = f"{steps[0]} steps" if len(steps) == 1 else f"{steps[0]} to {steps[-1]} steps"
+        tokens = sorted(training_tokens(s) / 1e6 for s in settings)
+        many = f"{tokens[0]:.3g}" if f"{tokens[0]:.3g}" == f"{tokens[-1]:.3g}" else f"{tokens[0]:.3g} to {tokens[-1]:.3g}"
+        distill = settings[0].get("distill")
+        if distill is None:
+            words.append(f"{rst(group)}: from scratch, {span}, {many} million tokens read")
+            continue
+        kind, read = "a trained", f"{many} million tokens read with the teacher's"
+        if distill["teacher"]["training"] is None:
+            kind, read = "an imported", "how many tokens its teacher read is not known"
+        made = ""
+        if distill["arm"] == "sequence":
+            made = f" on {distill['num_samples']} pictures of the teacher, drawn {_sharpened(distill['teacher']['sampler'])},"
+        words.append(f"{rst(group)}: arm {rst(distill['arm'])}{made} from {kind} teacher, {span}, {read}")
+        teacher = distill["teacher"]["model"]["patch_nums"]
+        logit = logit or distill["arm"] == "logit"
+        begun |= {
+            "-".join(map(str, variants[name]["patch_nums"]))
+            for name in members
+            if distill["arm"] == "logit" and variants[name]["patch_nums"][0] != teacher[0]
+        }
+    more = ""
+    if logit:
+        more = (
+            " Arm logit: KL to the teacher at the scales that both schedules begin with; beyond the first omitted scale "
+            "a token encodes another residual, so the teacher's continuation of the image is re-encoded and learnt."
+        )
+    if begun:
+        more += f" Students of {', '.join(sorted(begun))} share no first scale: they learn from continuations alone."
+    return f"{'; '.join(words)}.{more}"
+
+
+def _sharpened(sampler: dict[str, Any]) -> str:
+    """How a teacher's samples differ from the distribution that it learnt."""
+    found = [f"{key} {sampler[key]:g}" for key, off in SHARPENING.items() if sampler[key] != off]
+    return f"with {', '.join(found)}" if found else "without guidance"
+
+
+def _schedule_axis(axes: Axes, schedules: list[tuple[int, ...]]) -> None:
+    """Schedules with their tokens below a panel; slanted or upright where they have no room side by
+    side."""
+    marks = [
+        "\n".join(("-".join(map(str, sides)), f"{tokens_of(sides)} tokens")) for sides in schedules
+    ]
+    longest = max((len(line) for mark in marks for line in mark.split("\n")), default=0)
+    turned = {}
+    if len(marks) * longest > 60:
+        marks = [mark.replace("\n", ", ") for mark in marks]
+        turned = {
+            "rotation": 30 if len(marks) < 12 else 90,
+            "ha": "right",
+            "rotation_mode": "anchor",
+        }
+        turned |= {} if len(marks) < 12 else {"va": "center"}
+    axes.set_xticks(range(len(schedules)), marks, **turned)
+    axes.set_xlim(-0.5, max(0, len(schedules) - 1) + 0.5)
+    axes.set_xlabel("schedule of the student")
+
+
+def _distillation(axes: np.ndarray, results: Results, suite: str) -> None:
+    """FID and IS of a few arms."""
+    schedules = reduced_schedules(results, suite)
+    for panel, (name, title) in zip(axes[0], (("fid", "FID"), ("is", "IS"))):
+        metric = f"{name}_{results.extractor}"
+        means = _students(panel, results, suite, metric, schedules)
+        if means:
+            drawn = [value for value in means + _lines(panel, results, suite, name, schedules) if value > 0]
+            if name == "fid" and max(drawn) > 8 * min(drawn):
+                panel.set_yscale("log")
+                plain_log(panel.yaxis)
+        else:
+            blank(panel, f"no student has a {title}")
+        _schedule_axis(panel, schedules)
+        panel.set_ylabel(f"{results.label(title)}, N = {results.about['evaluation']['num_images']}")
+
+
+def figure_distillation(results: Results, suite: str) -> tuple[Figure, str]:
+    """FID and IS of every arm against reduced schedules in order of their tokens, between the full
+    schedules and the floor."""
+    whole = full_schedules(results, suite)
+    figure = sheet(
+        by_group(results, suite, always=whole), suite, (DOUBLE, 3.4), (1, 2), _distillation
+    )
+    note(figure, missing_words(results, suite, f"fid_{results.extractor}"))
+    caption = (
+        f"{claim(results, suite)} Schedules in order of the tokens that one pass without guidance computes. Symbols: mean, bars: "
+        "interval, a colour for each arm, side by side to be seen; lines across: the full schedules that the suite names, with "
+        "intervals; dotted: real training pictures; short lines: training pictures through the tokenizer under that "
+        f"schedule. {arm_words(results, suite)} {made_by(results, suite)}"
+    )
+    return figure, " ".join(caption.split())

@@ -1,0 +1,77 @@
+"""How soon trainings reach a loss, and what early stopping did. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from .results import Results
+
+ABOVE = (0.02, 0.05, 0.1, 0.2)  # nats a token over a loss that every training reaches
+
+
+def crossing(steps: np.ndarray, losses: np.ndarray, target: float) -> float | None:
+    """The step, a fraction, at which a loss first reaches a target, on the straight line between
+    two looks; None where it never does, or had before the first look."""
+    below = np.flatnonzero(losses <= target)
+    if not len(below) or below[0] == 0:
+        return None
+    i = below[0]
+    share = (losses[i - 1] - target) / (losses[i - 1] - losses[i])
+    return float(steps[i - 1] + share * (steps[i] - steps[i - 1]))
+
+
+def targets(curves: list[pd.DataFrame]) -> list[float]:
+    """Losses that every training passes between two of its looks: the worst of their best losses,
+    rounded up to 0.01, plus 0.02, 0.05, 0.1 and 0.2 nats a token. They follow from the curves
+    alone, and none lies above the first look of a training."""
+    if not curves:
+        return []
+    worst = math.ceil(100 * max(curve["value"].min() for curve in curves) - 1e-9) / 100
+    first = min(curve["value"].iloc[0] for curve in curves)
+    return [target for add in ABOVE if (target := round(worst + add, 2)) < first]
+
+
+def steps_to_targets(results: Results, suite: str) -> dict[float, dict[str, pd.DataFrame]]:
+    """Step and second at which every training reaches each target, interpolated between looks at
+    the held-out one-pass loss: by target and variant a table with index train_seed and columns
+    step, seconds."""
+    curves = {
+        (variant, int(seed)): part.sort_values("step")
+        for variant in results.variants(suite)
+        for seed, part in results.snapshots(variant, suite, "loss_test").groupby("train_seed")
+    }
+    found: dict[float, dict[str, pd.DataFrame]] = {}
+    for target in targets(list(curves.values())):
+        rows: dict[str, dict[int, tuple[float, float]]] = {}
+        for (variant, seed), curve in curves.items():
+            step = crossing(curve["step"].to_numpy(), curve["value"].to_numpy(), target)
+            if step is not None:
+                second = float(np.interp(step, curve["step"], curve["seconds"]))
+                rows.setdefault(variant, {})[seed] = step, second
+        found[target] = {
+            variant: pd.DataFrame.from_dict(mine, orient="index", columns=["step", "seconds"])
+            for variant, mine in rows.items()
+        }
+    return found
+
+
+def kept_words(results: Results, suite: str) -> str:
+    """How many trainings keep the weights of their last step; where all do, early stopping decides
+    nothing."""
+    last = []
+    # several samplers of one model are one training
+    models = {(one["tokenizer"], one["model"]): name for name, one in results.variants(suite).items()}
+    for variant in models.values():
+        told, kept = (results.of(variant, suite, name) for name in ("kept_at_end", "kept_step"))
+        steps = results.snapshots(variant, suite, "loss_test").groupby("train_seed")["step"].max()
+        # rows of older versions do not say it
+        last += [bool(told[s]) if s in told else kept[s] == steps.get(s) for s in kept.index]
+    if not last:
+        return ""
+    words = f"{sum(last)} of {len(last)} trainings keep the weights of their last step"
+    return f"{words}: early stopping is inert here." if all(last) else f"{words}."

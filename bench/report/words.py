@@ -1,0 +1,294 @@
+"""Words of captions: which sampler, which images, how many seeds, how scores were made. Imports no
+torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..study.escaping import rst
+from .gain import ranked_by, rule_truncates
+
+if TYPE_CHECKING:
+    from .results import Results
+
+EXTRACTORS = {"trained": "a classifier trained on the training split", "inception": "Inception-v3"}
+
+
+MOST_SAMPLERS = 6  # described one by one in a caption
+
+
+def sampler_words(settings: dict[str, Any]) -> str:
+    """A sampler's settings in the project's words."""
+    return ", ".join(_sampler_parts(settings))
+
+
+def _sampler_parts(settings: dict[str, Any]) -> list[str]:
+    """The same, one part for each setting."""
+    w, ramp = settings["cfg_scale"], settings["cfg_ramp"]
+    words = [f"sampler {settings['name']}"]
+    words.append(
+        "guidance off (w = 1)"
+        if w == 1
+        else f"cfg_scale w = {w:g} in u + w (c - u) with ramp {ramp}"
+    )
+    words += [f"top-k {settings['top_k'] or 'off'}", f"top-p {settings['top_p']:g}"]
+    words.append(f"temperature {settings['temperature']:g}")
+    sr, mr, chance = (
+        settings["sr_steps"],
+        settings["refine_steps"],
+        f"p_resample {settings['p_resample']:g}",
+    )
+    words += [f"SR {sr} redraws below {chance} (truncates)"] if sr else []
+    words += [f"MR {mr} further {'pass' if mr == 1 else 'passes'}", _rule_words(settings)] if mr else []
+    if (sr or mr) and settings["refine_scales"] is not None:
+        words.append(f"at scales {', '.join(map(str, settings['refine_scales']))}")
+    return words
+
+
+def _rule_words(settings: dict[str, Any]) -> str:
+    """A rule of mask resampling: what it goes by, and whether it bends the distribution of
+    tokens."""
+    name, fraction = settings["select"], f"fraction {settings['resample_fraction']:g}"
+    bounds = {
+        "threshold": f"p_resample {settings['p_resample']:g}",
+        "lowest": fraction,
+        "random": fraction,
+        "static": "quota",
+        "sequential": "quota",
+        "shuffled": "quota",
+        "dynamic": f"above {settings['commit_above']:g}",
+        "entropy": f"bound {settings['entropy_bound']:g} nats",
+    }
+    if name not in bounds:
+        return f"select {name} (its own rule)"
+    words, by = [bounds[name]], ranked_by(settings)
+    if by:
+        words.append(f"ranked by {by}")
+    if rule_truncates(settings):
+        words.append("truncates")
+    elif by is None:
+        words.append("unbiased but for parallel draws")
+    return f"select {name} ({', '.join(words)})"
+
+
+def samplers(results: Results, suite: str) -> str:
+    """One sentence for a sampler that all share; else what all share, and the rest of each: of many
+    samplers by the entry of the suite that they come from."""
+    variants = results.variants(suite)
+    parts = {name: _sampler_parts(names["settings"]["sampler"]) for name, names in variants.items()}
+    if len({tuple(found) for found in parts.values()}) == 1:
+        return rst(f"All variants: {', '.join(next(iter(parts.values())))}.")
+    many = len({tuple(found) for found in parts.values()}) > MOST_SAMPLERS
+    shared = _common(parts.values())
+    owners = results.groups(suite) if many else {name: [name] for name in parts}
+    users: dict[str, list[str]] = {}
+    for owner, members in owners.items():
+        own = [part for part in _common(parts[name] for name in members) if part not in shared]
+        users.setdefault(", ".join(own), []).append(owner)
+    words = [f"All samplers: {', '.join(shared)}"] if shared else []
+    if not many or len(users) < len(parts):  # of entries without grids the names have to say it
+        words += [f"{', '.join(names)}: {text}" for text, names in users.items() if text]
+    words += ["else as the names of the variants say, in full in runs.csv"] if many else []
+    found = "; ".join(words)
+    return rst(f"{found[0].upper()}{found[1:]}.")
+
+
+def _common(samplers: Iterable[list[str]]) -> list[str]:
+    """Parts that several samplers share."""
+    first, *others = samplers
+    return [part for part in first if all(part in other for other in others)]
+
+
+def _count(results: Results, metric: str) -> int | None:
+    """A number that a job reported once of the data; None in rows of older versions."""
+    found = results.rows_of(metric)["value"].dropna()
+    return int(found.iloc[0]) if len(found) else None
+
+
+def copies(results: Results) -> int:
+    """How many held-out images are exact copies of training images; 0 where nobody counted."""
+    return _count(results, "test_copies_of_train") or 0
+
+
+def held_out(results: Results) -> str:
+    """The held-out split, with its size where it is known, and how many of its images are training
+    images too."""
+    size, same = _count(results, "num_test"), copies(results)
+    words = [f"{size} pictures"] if size is not None else []
+    if same:
+        words.append(f"{same} of them exact copies of training images")
+    return f"the held-out split ({', '.join(words)})" if words else "the held-out split"
+
+
+def held_against(results: Results) -> str:
+    """What generated pictures are compared with: held-out pictures, or what the study's file of
+    statistics holds."""
+    given = results.about["features"].get("reference")
+    if not given:
+        return held_out(results) if copies(results) else f"{held_out(results)}, no training picture"
+    images = _count(results, "reference_images")
+    file = f"features.reference {rst(Path(given).name)}"
+    if images:
+        return f"{file}, its statistics for FID and its {images} pictures for KID, precision and recall"
+    return f"the statistics of {file} for FID, {held_out(results)} for KID, precision and recall"
+
+
+def extractor_kind(results: Results) -> str:
+    """What the feature extractor is; of Inception also which of its layers, which decides every
+    distance."""
+    features = results.about["features"]
+    words = EXTRACTORS[features["kind"]]
+    return (
+        f"{words}, {features['dim']} dimensions"
+        if features["kind"] == "inception" and features.get("dim")
+        else words
+    )
+
+
+def bias_words(results: Results, count: int | None = None, held: int | None = None) -> str:
+    """Says which side of a score has fewer images than the features have dimensions; empty where
+    none has. count: generated images, instead of all that the study draws; held: those that they
+    are held against, instead of all."""
+    features = results.about["features"]
+    dim, count = features.get("dim") or 0, count or results.about["evaluation"]["num_images"]
+    held = (held or _count(results, "num_test")) if not features.get("reference") else None
+    few = [f"N = {count}"] if count < dim else []
+    if held is not None and held < dim:
+        few.append(f"the number of held-out images, {held},")
+    if not few:
+        return ""
+    first = few[0][0].upper() + few[0][1:]
+    verb = "are" if len(few) > 1 else "is"
+    return f" {' and '.join([first, *few[1:]])} {verb} below the {dim} dimensions of the features: FID is dominated by bias."
+
+
+# ---------------------------------------------------------------- labels
+
+LABELS = {
+    "training": "drawn from its seed, in the shares of the training split",
+    "balanced": "every class equally often",
+    None: "its seed modulo classes, whatever the shares of the training split",
+}
+
+
+def with_classes(results: Results, suite: str) -> bool:
+    """Whether a variant of the suite is asked for classes."""
+    settings = [names["settings"].get("model") or {} for names in results.variants(suite).values()]
+    data = results.about["dataset"]["num_classes"]
+    return any(model.get("num_classes", data) for model in settings) and data > 1
+
+
+def labels_words(results: Results, suite: str) -> str:
+    """Which classes were asked for; empty where none were."""
+    if not with_classes(results, suite):
+        return ""
+    how = results.about["evaluation"].get("labels")
+    return f" Label of an image: {LABELS.get(how, rst(how))}."
+
+
+def floor_has_labels(results: Results, suite: str) -> bool:
+    """Whether the floor was drawn with the labels that the variants were asked for, so that a
+    perfect generator scores it."""
+    return not with_classes(results, suite) or results.about["evaluation"].get("labels") is not None
+
+
+# ---------------------------------------------------------------- scores
+
+
+def seeds_words(results: Results, suite: str) -> str:
+    """How many trainings stand behind a mean."""
+    seeds = results.suite(suite)["train_seeds"]
+    if len(seeds) == 1:
+        return f"One training seed ({seeds[0]}), no interval.{tuning_words(results, suite)}"
+    shown = f"Mean and 95 % t-interval over the training seeds {', '.join(map(str, seeds))}"
+    return f"{shown}{tokenizer_words(results, suite)}.{tuning_words(results, suite)}"
+
+
+def tokenizers_words(results: Results, suite: str) -> str:
+    """How many trainings of a tokenizer stand behind a number of tokenizers."""
+    seeds, some = results.suite(suite)["train_seeds"], _shared(results, suite)
+    if shares_tokenizer(results, suite) or len(seeds) == 1:
+        return "One tokenizer training, no interval."
+    but = f"; of {_listed(some)} one tokenizer, no interval" if some else ""
+    return f"Means over the tokenizers of the training seeds {', '.join(map(str, seeds))}{but}."
+
+
+def tuning_words(results: Results, suite: str) -> str:
+    """Where settings that were tuned come from; empty where none were."""
+    about = results.suite(suite)
+    other = about.get("tuned_on")
+    if not other:
+        return ""
+    seeds = (results.about["suites"].get(other) or {}).get("train_seeds", ())
+    on = f", on training seeds {', '.join(map(str, seeds))}" if seeds else ", on other training seeds"
+    return f" Settings were chosen by suite {other}{on}."
+
+
+def _shared(results: Results, suite: str) -> list[str]:
+    """Variants whose trainings all read one tokenizer, such as an imported one."""
+    variants = results.variants(suite)
+    if results.about.get("tokenizer_seed") != "train_seed":
+        return list(variants)
+    rows = results.rows_of("reconstruction_mse_test")
+    one = set(rows.loc[rows["train_seed"].isna(), "tokenizer"])
+    return [name for name, names in variants.items() if names["tokenizer"] in one]
+
+
+def shares_tokenizer(results: Results, suite: str) -> bool:
+    """Whether every variant of a suite has one tokenizer for all of its trainings, so that
+    intervals are narrower than those of the whole method."""
+    return len(_shared(results, suite)) == len(results.variants(suite))
+
+
+def _listed(names: list[str]) -> str:
+    return rst(", ".join(names))
+
+
+def tokenizer_words(results: Results, suite: str) -> str:
+    """What intervals cover: the tokenizer too, or not."""
+    if shares_tokenizer(results, suite):
+        several = len({names["tokenizer"] for names in results.variants(suite).values()}) > 1
+        return f", conditional on the one tokenizer that all {'trainings of a variant ' if several else ''}share"
+    some = _shared(results, suite)
+    but = f", but for {_listed(some)}: conditional on the one tokenizer that its trainings share"
+    return f", each with a tokenizer of its own{but if some else ''}"
+
+
+def reference_words(results: Results, suite: str | None = None) -> str:
+    """How scores were made: N, extractor, reference, and the labels of a suite."""
+    count = results.about["evaluation"]["num_images"]
+    labels = labels_words(results, suite) if suite else ""
+    return (
+        f"Scores: N = {count} generated pictures per training seed, {sample_words(results)}; extractor "
+        f"{results.extractor} ({extractor_kind(results)}); reference: {held_against(results)}.{bias_words(results)}{labels}"
+    )
+
+
+def sample_words(results: Results) -> str:
+    """Which sample seeds a training draws."""
+    if results.about.get("tokenizer_seed") is None:
+        return "image i with sample seed i in every variant and training"
+    return "the same sample seeds in every variant, others in every training"
+
+
+def made_by(results: Results, suite: str, sampler: bool = True) -> str:
+    """How a suite's scores were made: N, extractor, reference, seeds and, where not the sampler is
+    what varies, the sampler."""
+    words = samplers(results, suite) if sampler else ""
+    return f"{reference_words(results, suite)} {seeds_words(results, suite)} {imported_words(results, suite)}{words}".strip()
+
+
+def imported_words(results: Results, suite: str) -> str:
+    """Which variants were not trained here, and what their weights are known by."""
+    found = {
+        name: names["settings"].get("weights") for name, names in results.variants(suite).items()
+    }
+    known = {
+        name: about["sha256"] or Path(about["file"]).name for name, about in found.items() if about
+    }
+    return "".join(
+        f"{rst(name)}: imported weights {rst(by[:12])}, not trained here. "
+        for name, by in known.items()
+    )

@@ -1,0 +1,1 @@
+"""What every verb shares: command line, rows, processes, provenance."""

@@ -1,0 +1,226 @@
+"""The row of a study in runs.csv: what figures and tables expect there, checked when results are
+loaded. Imports no torch.
+
+A key that an older version did not write is looked for when a figure needs it: `Record` then says
+which one is missing.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..study.settings import SLUG
+from .rows import brief
+
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Side = Annotated[int, Field(ge=1, lt=2**20)]
+Name = Annotated[str, Field(pattern=rf"^{SLUG}$")]
+Number = Annotated[float, Field(allow_inf_nan=False, gt=-1e15, lt=1e15)]
+
+
+class Record(dict):
+    """A JSON object of the study's row. Raises ValueError, not KeyError, for a key that it
+    lacks."""
+
+    def __missing__(self, key: str) -> Any:
+        raise ValueError(
+            f"the row of the study lacks {key!r}; written by another version or damaged, collect again"
+        )
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class SamplerPart(Part):
+    name: str
+    cfg_scale: Number
+    cfg_ramp: str
+    temperature: Number
+    top_k: Count | None
+    top_p: Number
+    sr_steps: Count
+    refine_steps: Count
+    select: str
+    confidence: str | None = None  # rows of older versions have none
+    p_resample: Number
+    resample_fraction: Number
+    commit_above: Number
+    entropy_bound: Number
+    refine_scales: list[Count] | None
+
+
+class TrainingPart(Part):
+    steps: Count
+    batch_size: Count
+
+
+class ModelPart(Part):
+    patch_nums: list[Side] = Field(min_length=1)
+
+
+class TeacherPart(Part):
+    model: ModelPart
+    sampler: SamplerPart
+    training: TrainingPart | None
+
+
+class DistillPart(Part):
+    arm: str
+    num_samples: Count
+    teacher: TeacherPart
+
+
+class WeightsPart(Part):
+    file: str
+    sha256: str | None
+
+
+class SettingsPart(Part):
+    sampler: SamplerPart
+    model: ModelPart | None = None
+    training: TrainingPart | None = None
+    distill: DistillPart | None = None
+    weights: WeightsPart | None = None
+
+
+class VariantPart(Part):
+    timed: str
+    tokenizer: str = Field(pattern="-")  # a name and the hash of its settings
+    model: str = Field(pattern="-")
+    sampler: str = Field(pattern="-")
+    history: Count | None
+    mask: str | None
+    depth: Count
+    patch_nums: list[Side] = Field(min_length=1)
+    settings: SettingsPart
+    group: str
+    grid: dict[str, Any]
+
+
+class ClaimPart(Part):
+    text: str
+    origin: Literal["paper", "ours"]
+    rule: str
+    variant: str
+    against: str
+    metric: str
+    better: Literal["lower", "higher"] | None = None
+
+
+class PublishedPart(Part):
+    variant: str
+    metric: Literal["fid", "kid", "is", "precision", "recall"]
+    value: Number
+    source: str
+
+
+class SweepPart(Part):
+    thresholds: list[Number] = []
+
+
+class EquivalencePart(Part):
+    corruptions: list[str] = Field(min_length=1)
+    eps: list[Number] = Field(min_length=1)
+    draws: Count
+
+
+class ZeroShotPart(Part):
+    inpaint: Annotated[list[Number], Field(min_length=4, max_length=4)] | None
+    outpaint: Annotated[list[Number], Field(min_length=4, max_length=4)] | None
+    super_resolution: bool
+
+
+class SharesPart(Part):
+    shares: list[Number] = Field(min_length=1)
+
+
+class SuitePart(Part):
+    claim: str
+    claims: list[ClaimPart]
+    published: list[PublishedPart] = []
+    measure: list[str]
+    figures: list[str]
+    tables: list[str]
+    sweep: SweepPart | None = None
+    equivalence: EquivalencePart | None = None
+    zero_shot: ZeroShotPart | None = None
+    error_propagation: SharesPart | None = None
+    train_seeds: list[Count] = Field(min_length=1)
+    tuned_on: str | None = None
+    variants: dict[str, VariantPart] = Field(min_length=1)
+    runs: list[str]
+
+
+class EvaluationPart(Part):
+    num_images: Side
+    first_seed: Count
+    labels: str | None = None
+
+
+class FeaturesPart(Part):
+    kind: Literal["trained", "inception"]
+    name: Name
+    dim: Side | None = None
+    reference: str | None = None
+
+
+class DatasetPart(Part):
+    name: str
+    num_classes: Count
+
+
+class LatencyPart(Part):
+    precision: str = "float32"
+
+
+class JobPart(Part):
+    """What figures read of the config of a job."""
+
+    patch_nums: list[Side] = []
+    train_seed: Count | None = None
+    tokenizer_seed: Count | None = None
+    snapshots: bool = False
+    latency: LatencyPart = LatencyPart()
+
+
+class StudyPart(Part):
+    study: str
+    reduced: str | None
+    suites: dict[Name, SuitePart] = Field(min_length=1)
+    evaluation: EvaluationPart
+    features: FeaturesPart
+    dataset: DatasetPart
+    tokenizer_seed: Literal["train_seed", "shared"] | None = None
+
+
+def _checked(schema: type[Part], about: dict[str, Any], where: str) -> Part:
+    try:
+        return schema.model_validate(about)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        found = "" if first["type"] == "missing" else f", got {brief(first['input'])}"
+        words = f"{first['msg']}{found}; written by another version or damaged, collect again"
+        raise ValueError(f"{where}: {key}: {words}") from None
+
+
+def check_job(config: dict[str, Any], where: str) -> JobPart:
+    """What figures read of the config of a job. Raises ValueError that names the first thing that
+    they could not."""
+    return _checked(JobPart, config, where)
+
+
+def check_study(about: dict[str, Any], where: str) -> None:
+    """Raises ValueError that names the first thing in a study's row that no figure could read."""
+    _checked(StudyPart, about, where)
+    for suite, part in about["suites"].items():
+        named = {names["group"] for names in part["variants"].values()} | part["variants"].keys()
+        for one in [*part["claims"], *part.get("published", ())]:
+            for key in ("variant", "against"):
+                if one.get(key, one["variant"]) not in named:
+                    raise ValueError(
+                        f"{where}: suites.{suite}: {key} {brief(one[key])} of a claim is no variant of the suite"
+                    )

@@ -1,0 +1,276 @@
+"""What all verbs share: the command line, one-line errors, the status row, the metrics file.
+
+    python -m bench VERB CONFIG.json OUT [--<input> FOLDER ...] [--device auto|cpu|cuda] [--threads N] [--record]
+
+A verb writes its files into OUT, metrics.csv and, last, row.json. With --record a run that diverged or ran out of memory ends
+as a row with that status and exit 0, so that a workflow goes on; without, the exit status is 1. Errors of the user are never rows.
+Verbs that share their work among processes are started by `torchrun --nproc-per-node N -m bench VERB ...`, all else the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import hashlib
+import json
+import math
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from pydantic import BaseModel, ValidationError
+
+from ..study.errors import ConfigError, place_of
+from ..study.names import config_hash
+from . import provenance
+from .alone import alone
+from .ranks import Ranks, join
+from .rows import write_metrics, write_text
+from .verbs import verbs
+
+
+class Cost(Protocol):
+    """What `srdd.cost.sampling_cost` counts; named here so that verbs without a model need not load one."""
+
+    nfe: float
+    token_evals: float
+    flops: float
+    passes: Sequence[float]
+    tokens_per_forward: float | None
+
+
+class Diverged(ValueError):
+    """A training whose loss is no number any more."""
+
+
+class Run:
+    """One run of a verb: its config, folders, device, and the numbers it reports."""
+
+    def __init__(self, verb: str, options: argparse.Namespace, inputs: Sequence[str], ranks: Ranks | None = None) -> None:
+        self.verb, self.out = verb, options.out
+        self.ranks = ranks or Ranks()
+        self.config_path = options.config
+        self.job = _read_json(options.config)
+        self.config: dict[str, Any] = self.job["config"]
+        self.run_id: str = self.job["run_id"]
+        self.study: str = self.job["study"]
+        self.files: dict[str, str] = self.job.get("files", {})  # where weights lie, which is no part of the config
+        self.inputs = {name: getattr(options, name) for name in inputs}
+        self.device = choose_device(options.device, self.ranks)
+        self.metrics: list[dict[str, Any]] = []
+        self.source = provenance.source_hash(verbs()[verb].module)
+
+    def settings(self, key: str, schema: type[BaseModel]) -> Any:
+        """A part of the config as its schema, with the places where its files lie now. Raises ConfigError."""
+        here = {name.partition(".")[2]: path for name, path in self.files.items() if name.startswith(f"{key}.")}
+        try:
+            return schema.model_validate_json(json.dumps({**self.config[key], **here}))
+        except KeyError:
+            raise ConfigError(f"{self.config_path}: {key}: is missing") from None
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, (key, *first["loc"])))
+            raise ConfigError(f"{self.config_path}: {where}: {first['msg']}, got {first.get('input')!r}") from None
+
+    def add(self, metric: str, value: float | int | None, unit: str, **identity: Any) -> None:
+        """Report one number. A value that is no finite number is reported as missing."""
+        value = None if value is None or not math.isfinite(value) else value
+        row = {"study": self.study, "dataset": self.config.get("dataset", {}).get("name"), "run_id": self.run_id}
+        self.metrics.append({**row, "metric": metric, "value": value, "unit": unit, **identity})
+
+    def add_cost(self, cost: Cost, **identity: Any) -> None:
+        """Report what a picture costs. A call that a batch leaves out is left out for all of its
+        images: batches of another size may cost otherwise. The passes of each scale are said where
+        there is more than one."""
+        self.add("nfe", cost.nfe, "calls/image", **identity)
+        self.add("token_evals", cost.token_evals, "tokens/image", **identity)
+        self.add("flops", cost.flops, "flop/image", **identity)
+        self.add("tokens_per_forward", cost.tokens_per_forward, "tokens/pass", **identity)
+        if any(passes != 1 for passes in cost.passes):
+            for k, passes in enumerate(cost.passes):
+                self.add("passes_used", passes, "passes/image", scale=k, **identity)
+
+    def say(self, text: str, all_ranks: bool = False) -> None:
+        """One line for whoever watches; of several processes the first one says it, or each that has something of its own to say."""
+        if all_ranks or self.ranks.first:
+            rank = "" if self.ranks.first else f", process {self.ranks.rank}"
+            print(f"[{self.run_id}{rank}] {text}", file=sys.stderr, flush=True)
+
+
+def choose_device(name: str, ranks: Ranks) -> torch.device:
+    """auto takes a GPU when there is one. Raises ConfigError when one is asked for that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: torch sees no GPU here; use cpu or auto")
+    return ranks.device(name)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}: not readable as JSON ({error})") from None
+
+
+def _upstream(inputs: dict[str, Path]) -> str | None:
+    """Why this run cannot be: an input that did not end well."""
+    for folder in inputs.values():
+        row = _read_json(folder / "row.json")
+        if row["status"] != "ok":
+            return f"{row['run_id']} is {row['status']}"
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    words = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def check_file(path: str, sha256: str | None, key: str) -> Path:
+    """A file that must exist and, when a sum is given, have it: weights of others are read only after this."""
+    file = place_of(path, key)
+    if not file.is_file():
+        raise ConfigError(f"{key}: no file at {file}")
+    if sha256 is not None:
+        with open(file, "rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != sha256:
+            raise ConfigError(f"{key}: {file} has sha256 {found}, {sha256} expected")
+    return file
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Largest memory so far: of the GPU's allocator, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def device_name(device: torch.device) -> str:
+    """What stands in the device column."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+
+
+def _finish(run: Run, status: str, reason: str | None, started: datetime, wall_s: float) -> None:
+    commit, dirty = provenance.git_state()
+    row = {
+        "run_id": run.run_id,
+        "stage": run.run_id.split("/")[0],
+        "status": status,
+        "reason": reason,
+        "config_hash": config_hash(run.config),
+        "source_hash": run.source,
+        "commit": commit,
+        "dirty": dirty,
+        "torch": torch.__version__,
+        "device": (f"{run.ranks.world} x " if run.ranks.world > 1 else "") + device_name(run.device),
+        "host_class": provenance.host_class(),
+        "started_at": started.isoformat(timespec="seconds"),
+        "wall_s": round(wall_s, 3),
+        "peak_bytes": peak_bytes(run.device),
+        "config_json": json.dumps(run.config, sort_keys=True),
+    }
+    write_metrics(run.out / "metrics.csv", run.metrics if status == "ok" else [])
+    write_text(run.out / "row.json", json.dumps(row, indent=1, sort_keys=True) + "\n")
+
+
+def _parse(verb: str, inputs: Sequence[str], argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"python -m bench {verb}")
+    parser.add_argument("config", type=Path, help="config.json of the job")
+    parser.add_argument("out", type=Path, help="folder to write to")
+    for name in inputs:
+        parser.add_argument(f"--{name}", type=Path, required=True, help=f"folder of the {name} that is read")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--threads", type=int, default=None, help="threads of torch")
+    parser.add_argument("--record", action="store_true", help="end a diverged run as a row with its status, exit 0")
+    return parser.parse_args(argv)
+
+
+def main(
+    verb: str, work: Callable[[Run], None], inputs: Sequence[str] = (), argv: Sequence[str] | None = None, shared: bool = False
+) -> None:
+    """Run a verb and leave: exit status 0, or 1 with one line that says what is wrong and what to do. shared: whether several
+    processes may do it together."""
+    options = _parse(verb, inputs, argv)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    ranks = join()
+    try:
+        if ranks.world > 1 and not shared:
+            raise ConfigError(f"bench {verb}: is the work of one process; start it without torchrun")
+        run = Run(verb, options, inputs, ranks)
+        ranks.connect(run.device)
+        run.out.mkdir(parents=True, exist_ok=True)
+        with alone(run.out, run.say) if ranks.first else nullcontext():
+            code = _run(run, work, options.record)
+        if ranks.world > 1:
+            # threads of torch.distributed may abort a process that tears down its interpreter, after all work is done
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        sys.exit(code)
+    except (ValueError, OSError) as error:
+        ranks.report()
+        ranks.end(1)
+        sys.exit(f"error: {describe(error)}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception:
+        ranks.report()
+        raise
+
+
+def describe(error: BaseException) -> str:
+    """One line, with a remedy for what a full or closed disk says."""
+    text = " ".join(str(error).split())
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
+        return f"{text}: the disk is full; free some space and run the same command again, it resumes"
+    if number in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return f"{text}: cannot be written; give another results folder or change its rights"
+    return text
+
+
+def _run(run: Run, work: Callable[[Run], None], record: bool) -> int:
+    if not os.access(run.out, os.W_OK):
+        raise PermissionError(errno.EACCES, "no right to write", str(run.out))
+    started, began = datetime.now(UTC), time.monotonic()
+    status, reason = "ok", _upstream(run.inputs)
+    if reason:
+        status = "skipped"
+    else:
+        try:
+            work(run)
+        except Diverged as error:
+            status, reason = "diverged", str(error)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            status, reason = "oom", " ".join(str(error).split())[:300] or "out of memory"
+    wall_s = time.monotonic() - began
+    if status == "ok":
+        run.ranks.wait()
+        if run.ranks.first:
+            _finish(run, status, reason, started, wall_s)
+        run.ranks.close()
+        return 0
+    run.ranks.report()
+    run.say(f"{status}: {reason}", all_ranks=True)
+    if not record and status != "skipped":
+        print(f"error: {run.run_id} {status}: {reason}", file=sys.stderr, flush=True)
+    _finish(run, status, reason, started, wall_s)
+    code = 0 if record else 1
+    run.ranks.end(code)
+    return code

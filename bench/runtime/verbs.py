@@ -1,0 +1,83 @@
+"""The verbs: modules with a function `work`, found by being there. Imports no torch, runs no module.
+
+A module says at its top what a job of it needs: `STAGE`, the name of its folder of results where it is not the module's; `INPUTS`, the
+jobs that it reads, by role; `GPU = False`; `SHARED = True`, where several processes may do it together; `ALONE = True`, where nothing
+else may run beside it.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+BENCH = Path(__file__).resolve().parent.parent
+# programs with a command line of their own
+PROGRAMS = {
+    "plan": "bench.study.before",
+    "check": "bench.pipeline.check",
+    "collect": "bench.pipeline.collect",
+    "figures": "bench.report.figures",
+    "tables": "bench.report.tables",
+}
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What a job of a verb needs."""
+
+    name: str
+    module: str
+    about: str
+    stage: str
+    inputs: tuple[str, ...] = ()
+    gpu: bool = True
+    shared: bool = False
+    alone: bool = False
+
+
+def _constants(tree: ast.Module) -> dict[str, Any]:
+    """The literals that a module assigns at its top, by name."""
+    values = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            try:
+                values[node.targets[0].id] = ast.literal_eval(node.value)
+            except ValueError:
+                continue
+    return values
+
+
+def _read(name: str, path: Path) -> Verb | None:
+    """The verb of a file; None for a file without a function `work`."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if not any(isinstance(node, ast.FunctionDef) and node.name == "work" for node in tree.body):
+        return None
+    says = _constants(tree)
+    about = (ast.get_docstring(tree) or "").partition("\n")[0].removeprefix("Verb: ")
+    return Verb(
+        name,
+        ".".join(("bench", *path.relative_to(BENCH).with_suffix("").parts)),
+        about,
+        says.get("STAGE", name),
+        tuple(says.get("INPUTS", ())),
+        says.get("GPU", True),
+        says.get("SHARED", False),
+        says.get("ALONE", False),
+    )
+
+
+@cache
+def verbs() -> dict[str, Verb]:
+    """All verbs by name: those of bench/pipeline, and one of each room that has work of its own."""
+    files = {path.stem: path for path in sorted((BENCH / "pipeline").glob("*.py"))}
+    files |= {path.parent.name: path for path in sorted((BENCH / "experiments").glob("*/verb.py"))}
+    read = (_read(name, path) for name, path in files.items())
+    return {verb.name: verb for verb in read if verb is not None}
+
+
+def stages() -> dict[str, Verb]:
+    """All verbs by the name of their folder of results."""
+    return {verb.stage: verb for verb in verbs().values()}

@@ -1,0 +1,1 @@
+"""Paired timings of our path and a plain one."""

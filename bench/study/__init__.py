@@ -1,0 +1,1 @@
+"""The study: schema, variants, plan, names. Imports no torch."""

@@ -1,0 +1,259 @@
+"""What a study's data, features and scores must be for each other, found before any work.
+Imports no torch.
+
+Each check yields one line, `key: what is wrong and what to do`. Problems are refused; cautions
+are said and the study runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from .scores import EVALUATORS
+
+if TYPE_CHECKING:
+    from .schema import Study
+
+MIN_IMAGES = 100  # fewer say nothing: a score refuses them
+
+
+# ---------------------------------------------------------------- what reads which numbers
+
+SCORED = ("scores", "sweep")
+TRAINED = ("scores", "sweep", "convergence", "equivalence", "zero_shot", "error_propagation")
+# names of the scores that the metrics of bench/pipeline/metrics.py give, without the extractor
+RETURNS = {
+    "fidelity": ("fid", "kid", "is", "precision", "recall"),
+    "class_agreement": ("class_agreement",),
+    "density_coverage": ("density", "coverage"),
+    "classification_accuracy": ("cas",),
+    "pixels": ("fid_pixels", "variance_pixels"),
+}
+NEED_CLASSES = ("class_agreement", "cas")
+# scores that take a training of their own: of final samples alone, in no sweep
+COSTLY = ("cas",)
+# images of the sets that are known before they are read: train, test (None: a share of train),
+# smallest side that the loader gives, channels
+KNOWN_SETS = {"digits": (1797, None, 8, 1), "fashion_mnist": (60_000, 10_000, 1, 1)}
+NOT_OF_ARRAYS = ("crop", "background", "group")  # settings that only files are read by
+ONLY_TRAINED = ("channels", "steps", "batch_size", "lr", "seed")
+
+
+def problems(study: Study) -> Iterator[str]:
+    """Why a study cannot give what it asks for, whatever its variants are."""
+    yield from _features_problems(study)
+    yield from _dataset_problems(study)
+    yield from _image_problems(study)
+    yield from _seed_problems(study)
+
+
+def cautions(study: Study) -> Iterator[str]:
+    """What a study may ask for and hardly means."""
+    yield from _features_cautions(study)
+    yield from _dataset_cautions(study)
+
+
+# ---------------------------------------------------------------- features
+
+
+def _features_problems(study: Study) -> Iterator[str]:
+    features = study.features
+    for metric, evaluator in EVALUATORS.items():
+        if features.name == evaluator:
+            yield (
+                f"features.name: {features.name}: is the evaluator of metric {metric}; take "
+                "another name"
+            )
+    if features.kind == "inception":
+        for key in ONLY_TRAINED:
+            if key in features.model_fields_set:
+                yield f"features.{key}: {getattr(features, key)}: only for kind: trained; remove it"
+    if features.weights is not None and features.sha256 is None:
+        yield "features.sha256: is missing; weights given by path are checked before they are read"
+    for key, owner in {"sha256": "weights", "reference_sha256": "reference"}.items():
+        if getattr(features, key) is not None and getattr(features, owner) is None:
+            yield f"features.{key}: is the sum of no file; give features.{owner}, or remove it"
+
+
+def _features_cautions(study: Study) -> Iterator[str]:
+    features, dim = study.features, study.features.dim
+    if features.kind == "inception" and dim != 2048:
+        yield (
+            f"features.dim: {dim}: a layer of Inception-v3 below the one that FID is published "
+            "for, 2048; not comparable with others"
+        )
+    sizes = {"evaluation.num_images": study.evaluation.num_images} if scored(study) else {}
+    for name, suite in study.suites.items():
+        for key in ("zero_shot", "error_propagation"):
+            if key in suite.measure:
+                sizes[f"suites.{name}.{key}.num_images"] = getattr(suite, key).num_images
+    for key, count in sizes.items():
+        if count < dim:
+            yield (
+                f"{key}: {count}: {_too_few_for(dim)}; give {dim + 1} or more, or a "
+                "smaller features.dim"
+            )
+
+
+def _too_few_for(dim: int) -> str:
+    return f"fewer images than the {dim} features: their covariance is singular and FID is biased"
+
+
+# ---------------------------------------------------------------- images
+
+
+def scored(study: Study) -> bool:
+    """Whether any suite generates images of which scores are taken."""
+    return any({*SCORED, "convergence"} & set(suite.measure) for suite in study.suites.values())
+
+
+def tunes(study: Study) -> bool:
+    """Whether a setting is tuned on one half of the images and scored on the other."""
+    return any(
+        "guidance" in suite.tables or any(claim.rule == "tuned" for claim in suite.claims)
+        for suite in study.suites.values()
+    )
+
+
+def needs_of(study: Study) -> dict[str, int]:
+    """Images that each split must have for what a study measures, at least 1: known before the
+    first job, compared by `prepare`."""
+    measures = {measure for suite in study.suites.values() for measure in suite.measure}
+    trains = bool(measures & set(TRAINED))
+    # the test split is the reference of all scores, but where a file with images of its own is
+    test = (
+        MIN_IMAGES if trains and (not study.features.reference or measures & {"zero_shot"}) else 1
+    )
+    if tunes(study) and not study.features.reference:
+        test = 2 * MIN_IMAGES  # a setting is tuned on one half of the reference, scored on the other
+    needs = {"train": MIN_IMAGES if trains else 1, "val": 1, "test": test}
+    return {**needs, "features": study.features.dim if trains else 1}
+
+
+def enough_images(counts: dict[str, int], needs: dict[str, int], about: str = "") -> str | None:
+    """Why splits of so many images are too small, as `key: what and remedy`; None where they are
+    not. needs: of `needs_of`; about: where the counts come from, for the line."""
+    keys = {"test": "test_share", "val": "val_share", "train": "train_images"}
+    short = [split for split in keys if counts.get(split, 0) < needs.get(split, 1)]
+    if not short:
+        return None
+    words = ", ".join(
+        f"{split} has {counts.get(split, 0)} images and needs {needs.get(split, 1)}"
+        for split in short
+    )
+    halves = ", and in each half of a reference that tunes" if needs.get("test", 1) > MIN_IMAGES else ""
+    return (
+        f"dataset.{keys[short[0]]}: {about}{words}: scores need {MIN_IMAGES} on every side{halves}; "
+        "give more images or other shares"
+    )
+
+
+def few_for_features(counts: dict[str, int], dim: int) -> str | None:
+    """What to say of splits with fewer images than features; None where there is nothing to say."""
+    small = [
+        f"{split} {counts[split]}" for split in ("train", "test") if counts.get(split, dim) < dim
+    ]
+    return f"dataset: {', '.join(small)}: {_too_few_for(dim)}" if small else None
+
+
+def known_counts(study: Study) -> dict[str, int] | None:
+    """Images of each split of a set whose size is known, up to the chance of its hash; None for
+    other sets."""
+    data = study.dataset
+    if data.name not in KNOWN_SETS:
+        return None
+    whole, test, _, _ = KNOWN_SETS[data.name]
+    if test is None:
+        test = whole * data.test_share
+        whole -= test
+    train = whole * (1 - data.val_share)
+    if data.train_images is not None:
+        train = min(train, data.train_images)
+    return {"train": round(train), "val": round(whole * data.val_share), "test": round(test)}
+
+
+def _image_problems(study: Study) -> Iterator[str]:
+    counts, needs = known_counts(study), needs_of(study)
+    if study.dataset.train_images is not None and study.dataset.train_images < needs["train"]:
+        yield (
+            f"dataset.train_images: {study.dataset.train_images}: the baseline of every score "
+            f"takes {needs['train']} training images "
+            "or more; raise it"
+        )
+    if counts and (problem := enough_images(counts, needs, f"of {study.dataset.name} about: ")):
+        yield problem
+    if any(set(suite.measure) & set(TRAINED) for suite in study.suites.values()) and legal_metrics(
+        study
+    ) == ([], []):
+        yield (
+            f"evaluation.metrics: {', '.join(study.evaluation.metrics)}: needs classes, and "
+            "class_agreement features of kind trained; nothing is measured; add fidelity"
+        )
+    halves = [name for name, suite in study.suites.items() if "guidance" in suite.tables]
+    if halves and study.evaluation.num_images < 2 * MIN_IMAGES:
+        yield (
+            f"evaluation.num_images: {study.evaluation.num_images}: table guidance of "
+            f"{halves[0]!r} tunes on one half and scores on the "
+            f"other; give {2 * MIN_IMAGES} or more"
+        )
+
+
+def _seed_problems(study: Study) -> Iterator[str]:
+    """Sample seeds that a table could not show digit by digit."""
+    seeds = [*study.train_seeds, *(s for suite in study.suites.values() for s in suite.train_seeds or ())]
+    last = study.evaluation.first_seed + (max(seeds) + 1) * study.evaluation.num_images
+    if last >= 2**53:
+        yield (
+            f"train_seeds: {max(seeds)}: with {study.evaluation.num_images} images a training its sample seeds pass 2**53; "
+            f"give a seed below {2**53 // study.evaluation.num_images:,}"
+        )
+
+
+def _dataset_problems(study: Study) -> Iterator[str]:
+    data = study.dataset
+    if data.name in KNOWN_SETS:
+        _, _, side, channels = KNOWN_SETS[data.name]
+        if data.channels != channels:
+            yield f"dataset.channels: {data.channels}: {data.name} has {channels}"
+        if data.image_size < side and data.name != "fashion_mnist":  # which is reduced by area
+            yield (
+                f"dataset.image_size: {data.image_size}: is smaller than the {side} pixels of "
+                f"{data.name}; give {side} or more"
+            )
+    reads = any(suite.measure != ("latency",) for suite in study.suites.values())
+    if data.name == "image_folder" and data.path is None and reads:
+        yield "dataset.path: is missing; image_folder needs the folder of the images"
+
+
+def _dataset_cautions(study: Study) -> Iterator[str]:
+    data = study.dataset
+    if data.name == "digits" and data.path is not None:
+        yield f"dataset.path: {data.path}: is not read, digits come with scikit-learn"
+    if data.name == "fashion_mnist" and "test_share" in data.model_fields_set:
+        yield (
+            f"dataset.test_share: {data.test_share}: is not read, fashion_mnist has a test part "
+            "of its own"
+        )
+    for key in NOT_OF_ARRAYS:
+        if data.name in KNOWN_SETS and key in data.model_fields_set:
+            yield f"dataset.{key}: {getattr(data, key)}: is not read, {data.name} is no folder of images"
+    counts = known_counts(study)
+    if counts and scored(study) and (caution := few_for_features(counts, study.features.dim)):
+        yield caution
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def legal_metrics(study: Study) -> tuple[list[str], list[str]]:
+    """Names of the scores that a study's metrics give, and its metrics that are not known here:
+    those may give any name."""
+    data, features = study.dataset, study.features
+    own = [name for name in study.evaluation.metrics if name not in RETURNS]
+    found = [key for name in study.evaluation.metrics for key in RETURNS.get(name, ())]
+    if data.num_classes == 0:
+        found = [name for name in found if name not in NEED_CLASSES]
+    elif features.kind == "inception":  # it knows other classes
+        found = [name for name in found if name != "class_agreement"]
+    return found, own

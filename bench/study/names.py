@@ -1,0 +1,116 @@
+"""Names: hashes of configs, and files by their content. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from srdd.config import CONFIDENCES, SELECT_READS, ModelConfig, SamplerConfig
+from srdd.lookup import is_own
+
+from ..pipeline.image_folder import suffixes_read
+from . import checks
+from .errors import ConfigError
+from .schema import SHARPENING, Study
+from .settings import HUB, WeightsConfig
+
+
+def sum_needed(file: str) -> str | None:
+    """Why a file without a sha256 is not read; None where it may be."""
+    if file.endswith(".pth") or file.startswith(HUB):
+        return f"{file} needs its sha256 beside it, as every .pth and every file of the hub; `sha256sum` of a copy that you trust gives it"
+    return None
+
+
+def canonical(data: Any) -> str:
+    """JSON with sorted keys: the text that is hashed."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def config_hash(data: Any) -> str:
+    """The first 10 hex digits of the sha256 of the canonical JSON."""
+    return hashlib.sha256(canonical(data).encode()).hexdigest()[:10]
+
+
+def paths_of(study: Study, config: dict[str, Any]) -> dict[str, str]:
+    """Where the files lie that a job's config knows by their content, by dotted key."""
+    named = {
+        "dataset.path": study.dataset.path,
+        "features.weights": study.features.weights,
+        "features.reference": study.features.reference,
+    }
+    return {key: path for key, path in named.items() if path is not None and key.split(".")[0] in config}
+
+
+def data_config(study: Study) -> dict[str, Any]:
+    """The dataset as a job's config names it: by the content of its files, and not by their place. Raises ConfigError for files that
+    are not those that the study asks for."""
+    data, content = study.dataset, None
+    known = data.name in checks.KNOWN_SETS and data.content is None  # the loader has sums of its own
+    if data.path is not None and not known:
+        content = study._contents.of(data.path, "dataset.path", suffixes_read(data.name))
+    if data.content and content and data.content != content:
+        raise ConfigError(f"dataset.content: {data.content} is asked for, the files at {data.path} are {content}")
+    return dump(data.model_copy(update={"path": None, "content": content or data.content}))
+
+
+def features_config(study: Study) -> dict[str, Any]:
+    """The feature extractor as a job's config names it: its files by their sums, and not by their place."""
+    features, found = study.features, {}
+    if features.reference is not None:
+        known = features.reference_sha256 or study._contents.of(features.reference, "features.reference")
+        found |= {"reference": known or Path(features.reference).name, "reference_sha256": known}
+    if features.weights is not None:
+        found |= {"weights": features.sha256 or Path(features.weights).name}
+    return dump(features.model_copy(update=found))
+
+
+def dump(model: BaseModel | None) -> dict | None:
+    return None if model is None else json.loads(model.model_dump_json())
+
+
+def by_sum(study: Study, weights: WeightsConfig) -> WeightsConfig:
+    """Weights as a job's config names them: by their sum, the given one or that of the file, and not by their place."""
+    kind, known = "." + weights.file.rsplit(".", 1)[1], weights.sha256
+    if known is None and sum_needed(weights.file) is None:
+        known = study._contents.of(weights.file, "weights")
+    file = known + kind if known else weights.file.rsplit("/", 1)[-1]
+    return weights.model_copy(update={"file": file, "sha256": known})
+
+
+def model_slug(config: ModelConfig) -> str:
+    """A readable part of a model's name: its mask and schedule."""
+    mask = config.mask or f"h{'None' if config.history is None else config.history}"
+    return f"{mask}-{config.schedule.name}"
+
+
+def unsharpened(sampler: SamplerConfig) -> SamplerConfig:
+    """A sampler without what makes samples sharper than the distribution that was learnt: also
+    without refinement by rules that redraw improbable tokens, which truncates."""
+    ranks = sampler.confidence or CONFIDENCES.get(sampler.select)
+    cuts = sampler.select == "threshold" or (sampler.select in CONFIDENCES and ranks == "drawn")
+    return sampler.model_copy(update=SHARPENING | ({"refine_steps": 0} if cuts else {}))
+
+
+def canonical_sampler(sampler: SamplerConfig) -> dict[str, Any]:
+    """A sampler's settings with those that cannot matter at their defaults, so that equal samplers have one name."""
+    found, default = dump(sampler), dump(SamplerConfig())
+    # a function of the user's own may read any setting
+    own_rule = sampler.refine_steps and is_own("select", sampler.select)
+    if own_rule or is_own("sample", sampler.name):
+        return found
+    # at cfg_scale 1 guidance is off and no ramp is asked
+    idle = {"cfg_ramp"} if sampler.cfg_scale == 1 else set()
+    if not sampler.refine_steps:
+        idle |= {"select", "confidence", "resample_fraction", "commit_above", "entropy_bound"}
+        idle |= set() if sampler.sr_steps else {"p_resample", "refine_scales"}
+    else:
+        live = {*SELECT_READS[sampler.select]} | ({"p_resample"} if sampler.sr_steps else set())
+        # the rule's own confidence has two names: its own, and null
+        live -= {"confidence"} if sampler.confidence == CONFIDENCES.get(sampler.select) else set()
+        idle |= {key for keys in SELECT_READS.values() for key in keys} - live
+    return {key: default[key] if key in idle else value for key, value in found.items()}
