@@ -6,7 +6,9 @@ import math
 import pytest
 
 from bench.report import analysis, figures_sweep, tables_sweep
-from bench.report.analysis import Results, estimate, judged, paired, verdict
+from bench.report.results import Results
+from bench.report.estimate import estimate, paired, verdict
+from bench.report.claims import judged
 from bench.runtime.rows import write_metrics, write_runs
 
 SAMPLER = {

@@ -4,8 +4,9 @@ import pytest
 from small_study import build
 
 from bench.report import tables_sweep
-from bench.report.analysis import Results, direction, judged
-from bench.report.tables import table_scores
+from bench.report.results import Results
+from bench.report.claims import direction, judged
+from bench.experiments.scores.show import table_scores
 from bench.report.words import reference_words
 from bench.study.schema import Claim
 from bench.study.scores import BETTER, better

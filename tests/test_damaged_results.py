@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from small_study import build
 
 from bench.report import figures, tables
-from bench.report.analysis import Results, run_verb
+from bench.report.results import Results
+from bench.report.making import run_verb
 from bench.runtime import rows as results
 
 TABLES = ("scores", "tokenizer", "latency", "claims")

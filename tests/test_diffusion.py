@@ -19,7 +19,7 @@ from test_verbs import ROOT, Bench
 from bench.pipeline.datasets import to_float
 from bench.pipeline.labels import in_shares
 from bench.pipeline.prepare import open_split
-from bench.report.analysis import judge_equal
+from bench.experiments.equivalence.show import judge_equal
 from bench.runtime.verb import main
 from bench.runtime.verbs import verbs
 from oracle import FALSE_ALARM, Oracle, chi_square

@@ -24,7 +24,8 @@ from bench.pipeline.distill import (
 )
 from bench.pipeline.labels import class_shares, labels_of
 from bench.report import figures, tables
-from bench.report.analysis import Results, training_tokens
+from bench.report.results import Results
+from bench.experiments.distillation.show import training_tokens
 from bench.runtime.ranks import Ranks
 from bench.runtime.verb import Run, main
 from bench.runtime.verbs import stages, verbs

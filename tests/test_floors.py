@@ -16,10 +16,10 @@ from bench.experiments.latency import verb as latency
 from bench.pipeline import floors
 from bench.pipeline.floors import Rates
 from bench.report import analysis, figures, tables
-from bench.report.analysis import Results
+from bench.report.results import Results
 from bench.runtime.rows import METRIC_COLUMNS, read_rows
 from bench.runtime.verb import main
-from bench.study.schema import LatencyConfig
+from bench.experiments.latency.plan import Settings as LatencyConfig
 from srdd.config import SamplerConfig
 from srdd.cost import _flops, sampling_bytes, sampling_cost
 

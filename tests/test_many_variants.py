@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from small_study import FIGURES, build
 
 from bench.report import figures
-from bench.report.analysis import Results
+from bench.report.results import Results
 from bench.report.drawing import write_figure
 
 NAMES = "variant {i}, cfg_scale {w:g}, history {h}"

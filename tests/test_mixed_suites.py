@@ -4,11 +4,15 @@ some is not said of all."""
 import pytest
 from small_study import GRID, SEEDS, build, variant
 
-from bench.report.analysis import Results, edges, gain_words, samplers
-from bench.report.analysis_zero_shot import error_words, level, zero_shot_words
-from bench.report.figures_images import _same
-from bench.report.tables_sweep import table_guidance
-from bench.report.tables_zero_shot import _fixed_row
+from bench.report.results import Results
+from bench.report.tuning import edges
+from bench.report.gain import gain_words
+from bench.report.words import samplers
+from bench.experiments.error_propagation.show import error_words
+from bench.experiments.zero_shot.show import level, zero_shot_words
+from bench.experiments.samples.show import _same
+from bench.experiments.guidance.show import table_guidance
+from bench.experiments.zero_shot.show import _fixed_row
 from bench.report.words import seeds_words, shares_tokenizer, tokenizers_words
 
 REFINED = {"name": "srdd", "refine_steps": 2, "select": "shuffled"}

@@ -18,7 +18,7 @@ from bench.pipeline import metrics
 from bench.pipeline.collect import collect
 from bench.pipeline.weights import fetch
 from bench.report import figures_distill, tables
-from bench.report.analysis import Results
+from bench.report.results import Results
 from bench.runtime import verb
 from bench.runtime.verbs import stages
 from bench.study.before import missing_files

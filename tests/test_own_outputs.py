@@ -8,7 +8,7 @@ import pytest
 from small_study import build
 
 from bench.report import analysis, figures, tables
-from bench.report.analysis import run_verb
+from bench.report.making import run_verb
 from bench.report.cells import write_table
 
 CLAIM = {"text": "t", "variant": "a", "against": "b", "metric": "fid", "rule": "mine", "origin": "ours", "better": "lower"}  # fmt: skip

@@ -11,7 +11,7 @@ from test_config import SMOKE, edited
 
 from bench.pipeline.labels import first_sample
 from bench.pipeline.train_tokenizer import seed_of
-from bench.report.analysis import claim
+from bench.report.claims import claim
 from bench.report.results import Results
 from bench.report.words import samplers, seeds_words
 from bench.study.errors import ConfigError

@@ -9,10 +9,15 @@ from scipy.stats import ttest_1samp
 from small_study import SEEDS, build
 
 from bench.report import analysis, figures
-from bench.report.analysis import Estimate, Results, claim, edges, estimate, holm, judged
+from bench.report.estimate import Estimate, estimate, holm
+from bench.report.results import Results
+from bench.report.claims import claim, judged
+from bench.report.tuning import edges
 from bench.report.gain import gain_words
-from bench.report.tables import table_costs, table_latency, table_scores
-from bench.report.tables_sweep import table_claims, table_guidance
+from bench.experiments.scores.show import table_costs, table_scores
+from bench.experiments.latency.show import table_latency
+from bench.experiments.claims.show import table_claims
+from bench.experiments.guidance.show import table_guidance
 from bench.report.trainings import crossing, kept_words, steps_to_targets, targets
 from bench.study.schema import Claim
 

@@ -32,13 +32,13 @@ from bench.experiments.zero_shot.verb import (
 from bench.pipeline import collect
 from bench.pipeline.metrics import score
 from bench.report import analysis_zero_shot, figures_zero_shot, tables_zero_shot
-from bench.report.analysis import Results
+from bench.report.results import Results
 from bench.runtime.rows import METRIC_COLUMNS, read_rows
 from bench.runtime.verb import main
 from bench.runtime.verbs import stages
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
-from bench.study.schema import ZeroShotConfig
+from bench.experiments.zero_shot.plan import Settings as ZeroShotConfig
 from oracle import FALSE_ALARM, chi_square
 from srdd import sampling
 from srdd.config import SamplerConfig

@@ -287,20 +287,21 @@ def write_plan(scope):
     """plan.json of a scope: what collect gathers, and what its figures call each variant. Written when it changes."""
     path = place(scope) / "plan.json"
     study = PLAN.described()
-    copied = ("claim", "claims", "published", "measure", "figures", "tables", "sweep", "equivalence", "zero_shot", "error_propagation", "tuned_on")
+    copied = ("claim", "claims", "published", "measure", "figures", "tables", "tuned_on")
     about = {
         "study": STUDY,
         "scope": scope,
         "suites": {
             name: {
                 **{key: study["suites"][name][key] for key in copied},
+                **PLAN.told_of(name),
                 "train_seeds": study["suites"][name]["train_seeds"] or study["train_seeds"],
                 "variants": PLAN.identities[name],
                 "runs": PLAN.jobs_of(name),
             }
             for name in PLAN.suites_of(scope)
         },
-        **{key: study[key] for key in ("reduced", "evaluation", "features", "dataset", "train_seeds", "tokenizer_seed", "latency")},
+        **{key: study[key] for key in ("reduced", "evaluation", "features", "dataset", "train_seeds", "tokenizer_seed")},
         "folders": {run_id: folder(run_id) for run_id in PLAN.jobs_of(scope)},
     }
     text = json.dumps(about, indent=1) + "\n"

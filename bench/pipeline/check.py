@@ -28,10 +28,11 @@ from srdd.quantizer import Ladder
 from srdd.sampling import generate
 from srdd.zero_shot import known_prefix
 
+from ..study import rooms
 from ..study.errors import ConfigError, line_of
 from ..study.plan import load_study
 from ..study.resolve import variants_and_teachers
-from ..study.schema import Suite, Variant
+from ..study.schema import Study, Suite, Variant
 
 IMAGES = 2
 HITS, MOST_IMAGES = 50, 4096  # of a corruption
@@ -132,7 +133,7 @@ def check_weight(name: str, variant: Variant) -> None:
         raise ConfigError(f"{who}: gives 0 for every token; nothing would be learned")
 
 
-def check_variant(variant: Variant, suite: Suite) -> None:
+def check_variant(variant: Variant, suite: Suite, elbos: tuple[tuple[str, float], ...] = ()) -> None:
     """Every function of one's own that a variant names, with the settings that it will have."""
     model, sampler, training = variant.model, variant.sampler, variant.training
     if is_own("mask", model.mask):
@@ -144,16 +145,24 @@ def check_variant(variant: Variant, suite: Suite) -> None:
     ranked = is_own("select", sampler.select) or is_own("confidence", sampler.confidence)
     refined = sampler.refine_steps and ranked
     if is_own("sample", sampler.name) or refined or guided:
-        check_sampler(variant, bool({"zero_shot", "error_propagation"} & set(suite.measure)))
+        check_sampler(variant, bool(set(rooms.which("KNOWN_TOKENS")) & set(suite.measure)))
     if training is not None and is_own("corrupt", training.corruption):
         check_corruption(training.corruption, training.eps, variant)
     if training is not None and is_own("weigh", training.mask_weight):
         check_weight(training.mask_weight, variant)
-    for name in suite.equivalence.corruptions if "equivalence" in suite.measure else ():
+    for name, eps in elbos:
         if is_own("corrupt", name):  # asked for its ELBO, which takes a terms_<name> as well
             tried(function_name("corrupt", name), lambda name=name: find(diffusion, "terms", name))
-            for eps in suite.equivalence.eps:
-                check_corruption(name, eps, variant)
+            check_corruption(name, eps, variant)
+
+
+def elbos_of(study: Study, suite: str) -> tuple[tuple[str, float], ...]:
+    """Corruptions whose ELBO a suite asks for, each with a noise."""
+    asked: list[tuple[str, float]] = []
+    for room in study.suites[suite].measure:
+        if hook := rooms.says(room, "elbos"):
+            asked += hook(study.told(suite, room))
+    return tuple(asked)
 
 
 def main() -> None:
@@ -163,7 +172,7 @@ def main() -> None:
     try:
         study = load_study(path).study
         for name in suites:
-            suite = study.suites[name]
+            suite, elbos = study.suites[name], elbos_of(study, name)
             for variant in variants_and_teachers(study, name):
                 # many variants differ in what no such function sees
                 key = (
@@ -171,10 +180,10 @@ def main() -> None:
                     variant.sampler,
                     variant.training,
                     suite.measure,
-                    suite.equivalence,
+                    elbos,
                 )
                 if key not in done:
-                    check_variant(variant, suite)
+                    check_variant(variant, suite, elbos)
                 done.add(key)
     except ConfigError as error:
         sys.exit(f"error: {error}")

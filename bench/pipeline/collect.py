@@ -49,7 +49,6 @@ PLAN_KEYS = (
     "dataset",
     "train_seeds",
     "tokenizer_seed",
-    "latency",
 )
 
 

@@ -111,7 +111,7 @@ class Extractor:
         return tuple(torch.cat(parts) for parts in zip(*found))
 
     @cached_property
-    def check_known(self) -> dict[tuple[str, int], tuple[object, object]]:
+    def _known(self) -> dict[tuple[str, int], tuple[object, object]]:
         return {}
 
     def once(self, what: str, pictures: object, make: Callable[[], object]) -> object:

@@ -75,3 +75,11 @@ def write_table(stem: Path, table: pd.DataFrame, caption: str, reduced: str = ""
         markdown(table) + "\n" + escaping.markdown(escaping.plain(caption)) + "\n",
     )
     write_text(stem.with_name(f"{stem.name}.rst"), caption + "\n")
+
+
+COSTS = {"NFE": ("nfe", 1), "Token evals": ("token_evals", 1), "MFLOP per image": ("flops", 1e6)}
+
+
+def without_numbers(table: pd.DataFrame, titles: list[str]) -> pd.DataFrame:
+    """The table without those columns that no row has a number in."""
+    return table.drop(columns=[title for title in titles if title in table and table[title].isin(["-", ""]).all()])

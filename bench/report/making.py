@@ -8,11 +8,11 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from srdd.lookup import find, unknown
+from srdd.lookup import unknown
 
+from ..study import rooms
 from ..study.errors import line_of
 from .results import Results
 
@@ -28,18 +28,16 @@ def _of_the_rows(error: BaseException) -> bool:
         return False
     last = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
     bench = Path(__file__).parent.parent
-    return last.is_relative_to(bench) and last.name not in ("figures.py", "tables.py")
+    return last.is_relative_to(bench) and last.name != "show.py"
 
 
-def _make(
-    what: str, module: ModuleType, stem: Path, name: str, results: Results, suite: str, write: Callable
-) -> None:
+def _make(what: str, stem: Path, name: str, results: Results, suite: str, write: Callable) -> None:
     """Draw one figure or table and write it. Raises Unmade, one line that names its function, for one
     that raises or gives something else."""
-    who = f"bench/report/{what}.py: {what.removesuffix('s')}_{name}"
+    who = rooms.place_of_function(what, name)
     kind = "Figure" if what == "figures" else "DataFrame"
     try:
-        found = find(module, what.removesuffix("s"), name)(results, suite)
+        found = rooms.function_of(what, name)(results, suite)
         pair = isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], str)
         # by name, so that tables load no matplotlib
         if not pair or kind not in {one.__name__ for one in type(found[0]).__mro__}:
@@ -59,7 +57,7 @@ class Unmade(Exception):
     """A figure or table whose function breaks its contract."""
 
 
-def run_verb(what: str, module: ModuleType, write: Callable[[Path, Any, str, str], None], argv: list[str] | None = None) -> None:
+def run_verb(what: str, write: Callable[[Path, Any, str, str], None], argv: list[str] | None = None) -> None:
     """`python -m bench <what> ORIGIN TARGET [names...]`: make what the suites list, or what is named; an error is one line."""
     parser = argparse.ArgumentParser(prog=f"python -m bench {what}")
     parser.add_argument("origin", type=Path, help="folder with metrics.csv, runs.csv and images.npz")
@@ -77,7 +75,7 @@ def run_verb(what: str, module: ModuleType, write: Callable[[Path, Any, str, str
         for stem, suite, name in wanted:
             if not options.names or {stem, name} & set(options.names):
                 try:
-                    _make(what, module, options.target / stem, name, results, suite, write)
+                    _make(what, options.target / stem, name, results, suite, write)
                 except Unmade as error:  # all others first
                     unmade.append(f"error: {error}")
         if unmade:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from srdd.lookup import is_own
 
+from . import rooms
 from .chain import import_jobs, tokenizer_job
 from .errors import ConfigError, place_of
 from .jobs import Plan
 from .names import sum_needed
-from .plan import load_study
+from .plan import functions_of, load_study
 from .resolve import ROOT, entries_of, resolve_variant, teacher_of, variants_and_teachers
 from .schema import Study
 from .settings import HUB, WeightsConfig
@@ -26,13 +27,13 @@ def missing_files(plan: Plan, run_ids: Iterable[str] | None = None) -> list[str]
     study, wanted = plan.study, set(plan.jobs if run_ids is None else run_ids)
     found, data, features = [], study.dataset, study.features
     stages = {run_id.split("/")[0] for run_id in wanted}
-    read = data.path is not None and stages - {"latency"}
+    read = data.path is not None and stages - set(rooms.which("SIZES_ONLY"))
     root = place_of(data.path, "dataset.path") if read else None
     if root is not None and not root.exists():
         seen_from = "" if root.is_absolute() else f", seen from {Path.cwd()}"
         found.append(f"dataset.path: no folder at {data.path}{seen_from}; put the images there or change the path")
     for key, path in {"features.weights": features.weights, "features.reference": features.reference}.items():
-        if stages - {"latency"} and path is not None and not place_of(path, key).is_file():
+        if stages - set(rooms.which("SIZES_ONLY")) and path is not None and not place_of(path, key).is_file():
             found.append(f"{key}: no file at {path}; put it there or change the path")
     for suite in study.suites:
         for name in entries_of(study.suites[suite]):
@@ -49,9 +50,7 @@ def missing_files(plan: Plan, run_ids: Iterable[str] | None = None) -> list[str]
 
 def names_own(study: Study, suite: str) -> bool:
     """Whether a suite names a mask, sampler, rule, ramp, corruption or weight of the user's own."""
-    about = study.suites[suite]
-    asked = about.equivalence.corruptions if "equivalence" in about.measure else ()
-    names = [("corrupt", name) for name in asked]
+    names = [(prefix, name) for _, prefix, name in functions_of(study, suite)]
     for variant in variants_and_teachers(study, suite):
         model, sampler, training = variant.model, variant.sampler, variant.training
         names += [("mask", model.mask), ("ramp", sampler.cfg_ramp)]

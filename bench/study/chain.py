@@ -167,3 +167,27 @@ def trainings(plan: Plan, suite: str, variants: dict[str, Variant]) -> Iterator[
             )
         for seed in seeds:
             yield variant, add_trained(plan, suite, variant, seed)
+
+
+def score_jobs(plan: Plan, suite: str, variants: dict[str, Variant], snapshots: bool = False) -> None:
+    """Pictures, kept on disk, and their scores."""
+    for variant, made in trainings(plan, suite, variants):
+        settings = {"sampler": canonical_sampler(variant.sampler), "evaluation": dump(plan.study.evaluation)}
+        config = {**made.config, **settings, "snapshots": snapshots}
+        sample = Job("sample", config, made.inputs("data", "tokenizer", "train"), made.slug, made.names)
+        config = {**config, "features": features_config(plan.study)}
+        read = {**made.inputs("data", "features"), "sample": sample.run_id}
+        plan.add(suite, sample)
+        plan.add(suite, Job("evaluate", config, read, made.slug, made.names))
+
+
+def add_probe(plan: Plan, suite: str, variants: dict[str, Variant], measure: str, sampled: bool) -> None:
+    """A job that asks one question of each trained model, with its sampler or without."""
+    study, roles = plan.study, ("data", "tokenizer", "tokens", "train", *(["features"] if sampled else []))
+    for variant, made in trainings(plan, suite, variants):
+        config = {**made.config, measure: dump(study.told(suite, measure))}
+        if sampled:
+            config |= {"sampler": canonical_sampler(variant.sampler), "features": features_config(study)}
+            config |= {"evaluation": dump(study.evaluation)}
+        names = {key: made.names[key] for key in ("tokenizer", "model", *(["sampler"] if sampled else []))}
+        plan.add(suite, Job(measure, config, made.inputs(*roles), made.slug, names))

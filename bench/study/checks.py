@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from . import rooms
 from .scores import EVALUATORS
 
 if TYPE_CHECKING:
-    from .schema import Study
+    from .schema import Study, Suite
 
 MIN_IMAGES = 100  # fewer say nothing: a score refuses them
 
 
 # ---------------------------------------------------------------- what reads which numbers
 
-SCORED = ("scores", "sweep")
-TRAINED = ("scores", "sweep", "convergence", "equivalence", "zero_shot", "error_propagation")
 # names of the scores that the metrics of bench/pipeline/metrics.py give, without the extractor
 RETURNS = {
     "fidelity": ("fid", "kid", "is", "precision", "recall"),
@@ -85,9 +84,8 @@ def _features_cautions(study: Study) -> Iterator[str]:
         )
     sizes = {"evaluation.num_images": study.evaluation.num_images} if scored(study) else {}
     for name, suite in study.suites.items():
-        for key in ("zero_shot", "error_propagation"):
-            if key in suite.measure:
-                sizes[f"suites.{name}.{key}.num_images"] = getattr(suite, key).num_images
+        for room in set(rooms.which("EVALUATES")) & set(suite.measure):
+            sizes[f"suites.{name}.{room}.num_images"] = study.told(name, room).num_images
     for key, count in sizes.items():
         if count < dim:
             yield (
@@ -105,25 +103,33 @@ def _too_few_for(dim: int) -> str:
 
 def scored(study: Study) -> bool:
     """Whether any suite generates images of which scores are taken."""
-    return any({*SCORED, "convergence"} & set(suite.measure) for suite in study.suites.values())
+    return any(set(rooms.which("DRAWS")) & set(suite.measure) for suite in study.suites.values())
 
 
 def tunes(study: Study) -> bool:
     """Whether a setting is tuned on one half of the images and scored on the other."""
-    return any(
-        "guidance" in suite.tables or any(claim.rule == "tuned" for claim in suite.claims)
-        for suite in study.suites.values()
-    )
+    return any(any(tuning(suite)) for suite in study.suites.values())
+
+
+def tuning(suite: Suite) -> Iterator[str]:
+    """What of a suite tunes on one half of the images and scores on the other, as a message says it."""
+    for what in ("figures", "tables"):
+        for name in rooms.listed(what, "HALVES"):
+            if name in getattr(suite, what):
+                yield f"{what}: {name!r}"
+    for claim in suite.claims:
+        if claim.rule in rooms.listed("rule", "HALVES"):
+            yield f"claims: rule {claim.rule!r}"
 
 
 def needs_of(study: Study) -> dict[str, int]:
     """Images that each split must have for what a study measures, at least 1: known before the
     first job, compared by `prepare`."""
     measures = {measure for suite in study.suites.values() for measure in suite.measure}
-    trains = bool(measures & set(TRAINED))
+    trains = bool(measures & set(rooms.which("TRAINS")))
     # the test split is the reference of all scores, but where a file with images of its own is
     test = (
-        MIN_IMAGES if trains and (not study.features.reference or measures & {"zero_shot"}) else 1
+        MIN_IMAGES if trains and (not study.features.reference or measures & set(rooms.which("READS_TEST"))) else 1
     )
     if tunes(study) and not study.features.reference:
         test = 2 * MIN_IMAGES  # a setting is tuned on one half of the reference, scored on the other
@@ -183,7 +189,7 @@ def _image_problems(study: Study) -> Iterator[str]:
         )
     if counts and (problem := enough_images(counts, needs, f"of {study.dataset.name} about: ")):
         yield problem
-    if any(set(suite.measure) & set(TRAINED) for suite in study.suites.values()) and legal_metrics(
+    if any(set(suite.measure) & set(rooms.which("TRAINS")) for suite in study.suites.values()) and legal_metrics(
         study
     ) == ([], []):
         yield (
@@ -221,7 +227,7 @@ def _dataset_problems(study: Study) -> Iterator[str]:
                 f"dataset.image_size: {data.image_size}: is smaller than the {side} pixels of "
                 f"{data.name}; give {side} or more"
             )
-    reads = any(suite.measure != ("latency",) for suite in study.suites.values())
+    reads = any(not suite.sizes_only for suite in study.suites.values())
     if data.name == "image_folder" and data.path is None and reads:
         yield "dataset.path: is missing; image_folder needs the folder of the images"
 

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from srdd.lookup import unknown
+from srdd.lookup import PLACES, unknown
 
-from . import checks, rooms_jobs, suite_checks
+from . import checks, rooms, suite_checks
 from .chain import identity_of
 from .contents import Contents
 from .errors import ConfigError
 from .jobs import Plan
 from .resolve import check_known, entries_of, resolve, validated
-from .schema import CLASSES, RESERVED, SCOPES, Named, Study, Suite, Variant
+from .schema import CLASSES, RESERVED, SCOPES, Named, Study, Suite, Variant, study_schema
 from .study_file import one_line, read_yaml
 
 
@@ -35,7 +35,7 @@ def load_study(path: str | Path, contents: Contents | None = None) -> Plan:
     """
     path = Path(path)
     try:
-        study = validated(Study, read_yaml(path))
+        study = validated(study_schema(), read_yaml(path))
         study._contents = contents or Contents()
         return expand(study)
     except ConfigError as error:
@@ -57,7 +57,7 @@ def expand(study: Study) -> Plan:
         plan.suites[suite_name] = set()
         variants: dict[str, Variant] = {}
         known: dict[str, dict[str, Any]] = {}
-        timed_only = suite.measure == ("latency",)
+        timed_only = suite.sizes_only
         for name, (group, entry, values) in entries_of(suite, f"suites.{suite_name}.").items():
             variant = resolve(study, entry, f"suites.{suite_name}.variants.{name}", timed_only)
             identity = identity_of(study, variant) | {"group": group, "grid": values}
@@ -71,7 +71,7 @@ def expand(study: Study) -> Plan:
             known[name], variants[name] = identity, variant
         plan.identities[suite_name] = known
         groups = {name: identity["group"] for name, identity in known.items()}
-        resolved[suite_name] = suite_checks.Resolved(suite, variants, groups)
+        resolved[suite_name] = suite_checks.Resolved(suite_name, suite, variants, groups)
         for number in suite.published:
             if number.variant not in variants:
                 raise ConfigError(f"suites.{suite_name}.published.variant: " + unknown("variant", number.variant, variants))
@@ -79,13 +79,13 @@ def expand(study: Study) -> Plan:
             for key in ("variant", "against"):
                 if getattr(claim, key) not in (legal := {**variants, **suite.variants}):
                     raise ConfigError(f"suites.{suite_name}.claims.{key}: " + unknown("variant", getattr(claim, key), legal))
-            check_known(f"suites.{suite_name}.claims.rule", "bench/report/analysis.py", "judge", claim.rule)
+            check_shown(f"suites.{suite_name}.claims.rule", "rule", claim.rule)
     for problem in suite_checks.problems(study, resolved):
         raise ConfigError(problem)
     plan.warnings = [*_unused_bases(study), *checks.cautions(study), *suite_checks.cautions(study, resolved)]
     for suite_name, one in resolved.items():
         for measure in one.suite.measure:
-            getattr(rooms_jobs, f"add_{measure}")(plan, suite_name, one.variants)
+            rooms.plan_of(measure).jobs(plan, suite_name, one.variants)
     _check_run_ids(plan)
     return plan
 
@@ -112,8 +112,23 @@ def _check_run_ids(plan: Plan) -> None:
 
 def _equal(known: dict[str, Any], identity: dict[str, Any], suite: Suite) -> bool:
     """Whether two variants would give the same numbers: time knows sizes, not training."""
-    key = "timed" if suite.measure == ("latency",) else "model"
+    key = "timed" if suite.sizes_only else "model"
     return known["sampler"] == identity["sampler"] and known[key] == identity[key]
+
+
+def functions_of(study: Study, suite: str) -> Iterator[tuple[str, str, str]]:
+    """Functions that the settings of a suite's measures name: key, prefix, name."""
+    for room in study.suites[suite].measure:
+        if named := rooms.says(room, "functions"):
+            yield from named(study.told(suite, room))
+
+
+def check_shown(at: str, what: str, name: str) -> None:
+    """Refuse a figure, table or rule that no room shows."""
+    if name not in rooms.shows(what):
+        prefix = rooms.PREFIXES[what]
+        words = unknown("name", name, rooms.shows(what))
+        raise ConfigError(f"{at}: {words}; a name is a function {prefix}_<name> in bench/experiments/<room>/show.py")
 
 
 def _check_names(study: Study) -> None:
@@ -125,14 +140,13 @@ def _check_names(study: Study) -> None:
     for suite_name, suite in study.suites.items():
         if {"scores", "sweep"} <= set(suite.measure):
             raise ConfigError(f"suites.{suite_name}.measure: scores and sweep score the same variants; name one")
-        for name in suite.equivalence.corruptions:
-            check_known(f"suites.{suite_name}.equivalence.corruptions", "srdd/corruption.py", "corrupt", name)
+        for key, prefix, name in functions_of(study, suite_name):
+            check_known(f"suites.{suite_name}.{key}", PLACES[prefix], prefix, name)
         if suite_name in (*RESERVED, *SCOPES) or suite_name.endswith("_job") or suite_name.startswith(("collect_", "figures_", "tables_")):
             raise ConfigError(f"suites.{suite_name}: names a rule of the workflow already; choose another name")
-        for name in suite.figures:
-            check_known(f"suites.{suite_name}.figures", "bench/report/figures.py", "figure", name)
-        for name in suite.tables:
-            check_known(f"suites.{suite_name}.tables", "bench/report/tables.py", "table", name)
+        for what in ("figures", "tables"):
+            for name in getattr(suite, what):
+                check_shown(f"suites.{suite_name}.{what}", what, name)
     features, data = study.features, study.dataset
     if data.num_classes not in (CLASSES.get(data.name, data.num_classes), 0):
         raise ConfigError(

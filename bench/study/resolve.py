@@ -88,7 +88,7 @@ def _word(value: Any) -> str:
 def resolve_variant(study: Study, suite: str, name: str) -> Variant:
     """Base plus delta, with what follows from dataset and tokenizer filled in, checked as a whole. Raises ConfigError."""
     entry = entries_of(study.suites[suite])[name][1]
-    timed_only = study.suites[suite].measure == ("latency",)  # no picture is read: other sizes may be timed
+    timed_only = study.suites[suite].sizes_only
     return resolve(study, entry, f"suites.{suite}.variants.{name}", timed_only)
 
 

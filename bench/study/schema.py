@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, create_model, field_validator, model_validator
 
-from srdd.config import Chance, ModelConfig, Positive, SamplerConfig, Share, Strict
+from srdd.config import ModelConfig, Positive, SamplerConfig, Strict
+from srdd.lookup import unknown
 
-from .checks import MIN_IMAGES
+from . import rooms
 from .contents import Contents
 from .scores import better
 from .settings import (
@@ -18,7 +20,6 @@ from .settings import (
     EvaluationConfig,
     FeaturesConfig,
     Name,
-    Precision,
     Seed,
     TokenizerSpec,
     TrainingConfig,
@@ -97,102 +98,20 @@ class DistillSettings(Strict):
     teacher: TeacherSettings
 
 
-def _most_rounds(data: dict[str, Any]) -> int:
-    """The usual limit, and never fewer rounds than are asked for at least."""
-    return max(40, data.get("rounds", 0))
 
 
-class LatencyConfig(Strict):
-    """How time and memory are measured: interleaved rounds in one process, until ratios are sure."""
-
-    batch_sizes: tuple[Positive, ...] = Field((1, 2, 4, 8, 16, 32, 64), strict=False, min_length=1)
-    rounds: int = Field(5, ge=2, le=10**6, description="of every variant and batch size, at least")
-    max_rounds: int = Field(
-        default_factory=_most_rounds,
-        ge=2,
-        le=10**6,
-        description="at most; where none are given 40, or rounds if that is more",
-    )
-    width: float = Field(
-        0.05,
-        gt=0,
-        le=1e6,
-        description="rounds go on until the 95 % t-interval of the log ratio to the first variant's "
-        "time is this wide or less",
-    )
-    warmup: Positive = 1
-    precision: Precision = "float32"
-    compile: bool = Field(False, description="compile what the model calls at each scale; warm-up is excluded")
-
-    @model_validator(mode="after")
-    def _rounds_have_an_end(self) -> LatencyConfig:
-        if self.max_rounds < self.rounds:
-            raise ValueError(
-                f"max_rounds {self.max_rounds}: is less than rounds {self.rounds}; give {self.rounds} "
-                "or more"
-            )
-        return self
-
-    _batch_sizes_differ = once_each("batch_sizes")
 
 
-class SweepConfig(Strict):
-    """Many samplers of each trained model, sampled and scored by one job a model."""
-
-    halves: bool = Field(True, description="score each half of the sample seeds too, which tuning needs; false: half of the time")
-    thresholds: tuple[Chance, ...] = Field((), strict=False, description="report the share of drawn tokens below each, per scale")
-
-    _thresholds_differ = once_each("thresholds")
 
 
-class EquivalenceConfig(Strict):
-    """The diffusion ELBO of trained models against their cross-entropy."""
-
-    eps: tuple[Share, ...] = Field((0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7), strict=False, min_length=1)
-    corruptions: tuple[str, ...] = Field(("uniform", "absorb"), strict=False, min_length=1)
-    draws: Positive = Field(4, description="draws of the forward noise per picture")
-    num_images: Positive = Field(128, description="held-out pictures")
-
-    _names_differ = once_each("eps", "corruptions")
 
 
-class SnrConfig(Strict):
-    """Signal-to-noise ratio of the state after each scale."""
-
-    num_images: Positive = Field(512, description="held-out pictures, or all when there are fewer")
 
 
-Box = Annotated[tuple[float, float, float, float], Field(strict=False)]
 
 
-class ZeroShotConfig(Strict):
-    """In-painting, out-painting and super-resolution of held-out pictures. A box is (top, left, bottom, right) in shares of the side."""
-
-    inpaint: Box | None = (0.25, 0.25, 0.75, 0.75)
-    outpaint: Box | None = (0.25, 0.25, 0.75, 0.75)
-    super_resolution: bool = Field(True, description="keep the true tokens of the first m scales, for every m from 1 to K-1")
-    num_images: int = Field(1000, ge=MIN_IMAGES, le=10**7, description="held-out pictures, or all when there are fewer")
-
-    @model_validator(mode="after")
-    def _boxes_lie_inside(self) -> ZeroShotConfig:
-        if not (self.inpaint or self.outpaint or self.super_resolution):
-            raise ValueError("inpaint null, outpaint null, super_resolution false: no task is left; ask for one or more")
-        for name in ("inpaint", "outpaint"):
-            box = getattr(self, name)
-            if box and not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
-                raise ValueError(f"{name} {list(box)}: not inside the picture; 0 <= top < bottom <= 1 and 0 <= left < right <= 1")
-            if box == (0.0, 0.0, 1.0, 1.0):
-                raise ValueError(f"{name} {list(box)}: is the whole picture; nothing is known, or nothing unknown")
-        return self
 
 
-class ErrorPropagationConfig(Strict):
-    """Share of the tokens of one scale that are replaced before the sampler goes on."""
-
-    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((0.05, 0.1, 0.25, 0.5, 1.0), strict=False, min_length=1)
-    num_images: int = Field(640, ge=MIN_IMAGES, le=10**7)
-
-    _shares_differ = once_each("shares")
 
 
 class Claim(Strict):
@@ -237,7 +156,6 @@ class Published(Strict):
         return self
 
 
-Measure = Literal["scores", "sweep", "convergence", "latency", "equivalence", "snr", "zero_shot", "error_propagation"]
 
 
 class Suite(Strict):
@@ -249,22 +167,31 @@ class Suite(Strict):
         (), strict=False, description="what others printed, for a column of its own in `scores`"
     )
     core: bool = Field(True, description="part of the default run; else of `full`, or by its own target")
-    measure: tuple[Measure, ...] = Field(("scores",), strict=False, min_length=1)
+    measure: tuple[str, ...] = Field(
+        ("scores",), strict=False, min_length=1, description="rooms of bench/experiments that ask something of the variants"
+    )
     variants: dict[str, SuiteEntry] = Field(min_length=1)
     train_seeds: tuple[Seed, ...] | None = Field(None, strict=False, min_length=1, max_length=1000)
     tuned_on: Name | None = Field(
         None, description="the suite whose scores chose settings of this one; its training seeds must be others"
     )
-    latency: LatencyConfig | None = Field(None, description="instead of the study's")
-    sweep: SweepConfig = SweepConfig()
-    equivalence: EquivalenceConfig = EquivalenceConfig()
-    snr: SnrConfig = SnrConfig()
-    zero_shot: ZeroShotConfig = ZeroShotConfig()
-    error_propagation: ErrorPropagationConfig = ErrorPropagationConfig()
     figures: tuple[str, ...] = Field((), strict=False)
     tables: tuple[str, ...] = Field((), strict=False)
 
     _outputs_differ = once_each("measure", "figures", "tables", "train_seeds")
+
+    @field_validator("measure")
+    @classmethod
+    def _measures_exist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in rooms.measures():
+                raise ValueError(unknown("measure", name, rooms.measures()))
+        return value
+
+    @property
+    def sizes_only(self) -> bool:
+        """Whether no image and no weights are read: other sizes than the data's may be timed."""
+        return set(self.measure) <= set(rooms.which("SIZES_ONLY"))
 
     @model_validator(mode="after")
     def _published_once(self) -> Suite:
@@ -295,8 +222,29 @@ class Study(Strict):
         "intervals are conditional on it",
     )
     evaluation: EvaluationConfig = EvaluationConfig()
-    latency: LatencyConfig = LatencyConfig()
     suites: dict[Name, Suite] = Field(min_length=1)
     _contents: Contents = PrivateAttr(default_factory=Contents)
 
     _seeds_differ = once_each("train_seeds")
+
+    def told(self, suite: str, room: str) -> Any:
+        """What a room is told in a suite: the suite's settings, else the study's, else the defaults."""
+        own = getattr(self.suites[suite], room, None) or getattr(self, room, None)
+        return own or rooms.with_settings()[room]()
+
+
+def _room_fields(whose: str) -> dict[str, Any]:
+    """A field for the settings of every room, none given."""
+    about = {room: (settings.__doc__ or "").partition("\n")[0] for room, settings in rooms.with_settings().items()}
+    return {
+        room: (settings | None, Field(None, description=f"{about[room]} Null: {whose}"))
+        for room, settings in rooms.with_settings().items()
+    }
+
+
+@cache
+def study_schema() -> type[Study]:
+    """The schema of a study file, with a key for the settings of every room: in a suite, and in the study for all suites."""
+    suite = create_model("Suite", __base__=Suite, __doc__=Suite.__doc__, **_room_fields("the study's"))
+    suites = (dict[Name, suite], Field(min_length=1))
+    return create_model("Study", __base__=Study, __doc__=Study.__doc__, suites=suites, **_room_fields("the defaults"))

@@ -8,74 +8,27 @@ Imports no torch.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from srdd.lookup import unknown
 
-from .checks import COSTLY, MIN_IMAGES, NEED_CLASSES, RETURNS, SCORED, TRAINED, legal_metrics
+from . import rooms
+from .checks import COSTLY, NEED_CLASSES, RETURNS, legal_metrics, tuning
 from .scores import better
 
 if TYPE_CHECKING:
     from .schema import Claim, Study, Suite, Variant
     from .settings import TokenizerTraining, TrainingConfig
 
-# measures, one of which a figure needs; a figure of one's own has no entry and may read anything
-FIGURES = {
-    "samples": ("scores", "convergence"),
-    "growth": ("scores", "convergence"),
-    "fid": SCORED,
-    "per_scale": TRAINED,
-    "code_usage": TRAINED,
-    "convergence": ("convergence",),
-    "latency": ("latency",),
-    "floors": ("latency",),
-    "equivalence": ("equivalence",),
-    "snr": ("snr",),
-    "guidance": SCORED,
-    "refine_steps": SCORED,
-    "heat_maps": SCORED,
-    "distillation": SCORED,
-    "zero_shot": ("zero_shot",),
-    "zero_shot_strips": ("zero_shot",),
-    "error_propagation": ("error_propagation",),
-}
-TABLES = {
-    "scores": SCORED,
-    "costs": SCORED,
-    "tokenizer": TRAINED,
-    "latency": ("latency",),
-    "equivalence": ("equivalence",),
-    "guidance": ("sweep",),
-    "sampling_probability": ("sweep",),
-    "claims": (),  # of all suites
-    "distillation": SCORED,
-    "zero_shot": ("zero_shot",),
-    "error_propagation": ("error_propagation",),
-}
-RULES = {
-    "score": SCORED,
-    "nearer": SCORED,
-    "tuned": ("sweep",),
-    "latency": ("latency",),
-    "memory": ("latency",),
-    "convergence": TRAINED,
-    "equal": ("equivalence",),
-}
-READ_FID = {
-    "figures": ("fid", "guidance", "refine_steps", "heat_maps", "distillation"),
-    "tables": ("scores", "guidance", "distillation"),
-}
-# gaps that are 0 where two losses are equal
-GAPS = ("elbo_relative_gap", "elbo_token_gap", "path_kl", "path_kl_equal_state")
-
-
 @dataclass(frozen=True)
 class Resolved:
     """A suite with its variants in full, and the name of the entry that each one comes from."""
 
+    name: str
     suite: Suite
     variants: dict[str, Variant]
     groups: dict[str, str]
@@ -84,9 +37,17 @@ class Resolved:
 def problems(study: Study, suites: dict[str, Resolved]) -> Iterator[str]:
     """Why suites cannot give what they ask for."""
     for name, one in suites.items():
-        found = (*_tuning_problems(study, name), *_output_problems(study, one), *_sampler_problems(one), *_zero_shot_problems(one))
-        yield from (f"suites.{name}.{problem}" for problem in found)
+        of_rooms = (says(study, one) for says in _hooks("problems"))
+        lines = (*_tuning_problems(study, name), *_output_problems(study, one), *itertools.chain(*of_rooms))
+        yield from (f"suites.{name}.{line}" for line in lines)
         yield from (f"suites.{name}.claims.{problem}" for problem in _claim_problems(study, one))
+
+
+def _hooks(name: str) -> Iterator[Callable[..., Iterator[str]]]:
+    """The functions of a name that rooms' plans have."""
+    for room in rooms.names():
+        if hook := rooms.says(room, name):
+            yield hook
 
 
 def _tuning_problems(study: Study, name: str) -> Iterator[str]:
@@ -98,11 +59,11 @@ def _tuning_problems(study: Study, name: str) -> Iterator[str]:
     if suite.tuned_on not in others:
         yield "tuned_on: " + unknown("suite", suite.tuned_on, others)
         return
-    if not set(study.suites[suite.tuned_on].measure) & set(SCORED):
+    if not set(study.suites[suite.tuned_on].measure) & set(rooms.which("SCORES")):
         measures = ", ".join(study.suites[suite.tuned_on].measure)
         yield (
             f"tuned_on: {suite.tuned_on!r} measures {measures}, which scores nothing and chooses no setting; name a "
-            f"suite that measures {' or '.join(SCORED)}"
+            f"suite that measures {' or '.join(rooms.which('SCORES'))}"
         )
     mine, seen, other = set(suite.train_seeds or study.train_seeds), [name], suite.tuned_on
     while other in study.suites:  # what chose the settings of the suite that chose, and so on
@@ -124,7 +85,9 @@ def cautions(study: Study, suites: dict[str, Resolved]) -> Iterator[str]:
     """What suites may ask for and hardly mean; once for all variants of which it is true."""
     places: dict[str, list[str]] = {}
     for name, one in suites.items():
-        yield from (f"suites.{name}.{caution}" for caution in _suite_cautions(one.suite))
+        of_rooms = (says(study, one) for says in _hooks("cautions"))
+        lines = (*_suite_cautions(one.suite), *itertools.chain(*of_rooms))
+        yield from (f"suites.{name}.{line}" for line in lines)
         yield from (
             f"suites.{name}.claims.{caution}" for caution in _claim_cautions(study, one.suite)
         )
@@ -139,113 +102,48 @@ def cautions(study: Study, suites: dict[str, Resolved]) -> Iterator[str]:
 # ---------------------------------------------------------------- figures and tables
 
 
-def fitting(needs: dict[str, tuple[str, ...]], measures: Iterable[str]) -> list[str]:
-    """Names of the figures, tables or rules that some measures can feed."""
-    return sorted(
-        name for name, any_of in needs.items() if not any_of or set(any_of) & set(measures)
+def fitting(what: str, measured: Iterable[str]) -> str:
+    """Names of the figures, tables or rules that some measures can feed, in one phrase."""
+    fit = sorted(name for name in rooms.shows(what) if not rooms.unfit(what, name, measured))
+    return ", ".join(fit) or "none"
+
+
+def _unfit(what: str, name: str, suite: Suite) -> str | None:
+    """Why a figure, table or rule has nothing to read in a suite; None where it has."""
+    asked = rooms.unfit(what, name, suite.measure)
+    if not asked:
+        return None
+    kind = f"{what}s" if what == "rule" else what
+    return (
+        f"{what}: {name!r} needs measure {' or '.join(asked)}, this suite has "
+        f"{', '.join(suite.measure)} ({kind} that fit: {fitting(what, suite.measure)})"
     )
 
 
 def _output_problems(study: Study, one: Resolved) -> Iterator[str]:
     suite = one.suite
-    if "fidelity" not in study.evaluation.metrics and not legal_metrics(study)[1]:
-        for what, readers in READ_FID.items():
-            for name in set(readers) & set(getattr(suite, what)):
-                yield f"{what}: {name!r} shows FID; add fidelity to evaluation.metrics"
-    for what, needs in (("figures", FIGURES), ("tables", TABLES)):
+    no_fid = "fidelity" not in study.evaluation.metrics and not legal_metrics(study)[1]
+    for what in ("figures", "tables"):
         for name in getattr(suite, what):
-            any_of = needs.get(name, ())
-            if any_of and not set(any_of) & set(suite.measure):
-                yield (
-                    f"{what}: {name!r} needs measure {' or '.join(any_of)}, this suite has "
-                    f"{', '.join(suite.measure)} "
-                    f"({what} that fit: {', '.join(fitting(needs, suite.measure)) or 'none'})"
-                )
-    if not suite.sweep.halves:
-        tuned = [f"{what}: 'guidance'" for what in ("figures", "tables") if "guidance" in getattr(suite, what)]
-        tuned += ["claims: rule 'tuned'" for claim in suite.claims if claim.rule == "tuned"]
-        if tuned:
-            yield f"sweep.halves: False: {tuned[0]} tunes on one half and scores on the other; set it to true"
-    if "per_scale" in suite.figures and all(
-        variant.training is None for variant in one.variants.values()
-    ):
-        yield (
-            "figures: 'per_scale' needs losses of a training, every variant here is imported; "
-            "remove it"
-        )
-
-
-def _sampler_problems(one: Resolved) -> Iterator[str]:
-    """Figures and tables that need samplers which differ in a certain way."""
-    suite, samplers = one.suite, [variant.sampler for variant in one.variants.values()]
-    if "guidance" in suite.figures and all(sampler.cfg_scale == 1 for sampler in samplers):
-        yield (
-            "figures: 'guidance' needs variants with sampler.cfg_scale other than 1; add a grid of "
-            "them"
-        )
-    if "distillation" in suite.figures and not any(entry.grid for entry in suite.variants.values()):
-        yield (
-            "figures: 'distillation' shows the variants of grids; give one a grid of "
-            "model.patch_nums"
-        )
-    if "sampling_probability" in suite.tables and not suite.sweep.thresholds:
-        yield "tables: 'sampling_probability' needs sweep.thresholds, such as [0.05, 0.1]"
-    if "sampling_probability" in suite.tables and not any(
-        sampler.draws_once for sampler in samplers
-    ):
-        yield (
-            "tables: 'sampling_probability' needs a variant that draws each token once "
-            "(sr_steps 0, refine_steps 0)"
-        )
-    if "heat_maps" in suite.figures:
-        yield from _heat_map_problems(one)
-
-
-def _heat_map_problems(one: Resolved) -> Iterator[str]:
-    """A heat map is a group whose variants differ in p_resample and refine_steps alone: else
-    several would share a cell."""
-    maps = 0
-    for name, entry in one.suite.variants.items():
-        mine = [
-            variant.sampler for full, variant in one.variants.items() if one.groups[full] == name
-        ]
-        if len(mine) < 2 or not all(sampler.refine_steps for sampler in mine):
-            continue
-        maps += 1
-        if len({(sampler.p_resample, sampler.refine_steps) for sampler in mine}) < len(mine):
-            yield (
-                f"figures: 'heat_maps': variants of {name!r} differ in more than "
-                "sampler.p_resample and sampler.refine_steps "
-                f"(grid: {', '.join(entry.grid)}) and would share a cell; give each its own entry"
-            )
-    if not maps:
-        yield (
-            "figures: 'heat_maps' needs a grid of sampler.p_resample and sampler.refine_steps, "
-            "each 1 or more; add one"
-        )
+            if no_fid and name in rooms.listed(what, "SHOWS_FID"):
+                yield f"{what}: {name!r} shows FID; add fidelity to evaluation.metrics"
+            if problem := _unfit(what, name, suite):
+                yield problem
+    tuned = list(tuning(suite))
+    if tuned and not study.told(one.name, "sweep").halves:
+        yield f"sweep.halves: False: {tuned[0]} tunes on one half and scores on the other; set it to true"
 
 
 def _suite_cautions(suite: Suite) -> Iterator[str]:
-    if "refine_steps" in suite.figures and "latency" not in suite.measure:
-        yield "figures: 'refine_steps': its panel of times stays empty; add latency to measure"
-    for key in ("sweep", "equivalence", "snr", "zero_shot", "error_propagation", "latency"):
-        if (
-            key in suite.model_fields_set
-            and getattr(suite, key) is not None
-            and key not in suite.measure
-        ):
-            yield f"{key}: is not read, measure has no {key}"
+    for room in rooms.with_settings():
+        if getattr(suite, room, None) is not None and room not in suite.measure:
+            yield f"{room}: is not read, measure has no {room}"
     for name, entry in suite.variants.items():
         for key in sorted(set(entry.delta) & set(entry.grid)):
             yield f"variants.{name}.delta.{key}: is not read, the grid has its values; keep one"
-    if suite.train_seeds is not None and set(suite.measure) <= {"latency", "snr"}:
+    if suite.train_seeds is not None and not set(suite.measure) & set(rooms.which("TRAINS")):
         measures = " and ".join(suite.measure)
         yield f"train_seeds: {list(suite.train_seeds)}: is not read, {measures} trains no model"
-    if "equivalence" in suite.tables and 0.0 not in suite.equivalence.eps:
-        yield (
-            f"equivalence.eps: {list(suite.equivalence.eps)}: has no 0, the table's column of "
-            "the ELBO without noise stays empty"
-        )
     if suite.published and "scores" not in suite.tables:
         yield "published: is shown by the table scores alone, which this suite has not"
 
@@ -254,41 +152,18 @@ def _suite_cautions(suite: Suite) -> Iterator[str]:
 
 
 def _claim_problems(study: Study, one: Resolved) -> Iterator[str]:
-    suite = one.suite
-    for claim in suite.claims:
-        any_of = RULES.get(claim.rule, ())
-        if any_of and not set(any_of) & set(suite.measure):
-            yield (
-                f"rule: {claim.rule!r} needs measure {' or '.join(any_of)}, this suite has "
-                f"{', '.join(suite.measure)} "
-                f"(rules that fit: {', '.join(fitting(RULES, suite.measure)) or 'none'})"
-            )
-        elif claim.rule in ("score", "tuned", "nearer"):
-            yield from _score_problems(study, suite, claim)
-        elif claim.rule == "equal" and "better" in claim.model_fields_set:
-            yield f"better: {claim.better!r}: rule equal reads none; remove it"
-        elif claim.rule == "equal" and claim.metric not in GAPS:
-            yield (
-                "metric: "
-                + unknown("gap", claim.metric, GAPS)
-                + "; rule equal asks whether a gap is 0"
-            )
-        elif claim.rule == "memory" and "metric" in claim.model_fields_set:
-            if claim.metric != "pipeline":
-                yield (
-                    f"metric: {claim.metric!r}: rule memory reads 'pipeline' alone, the peak of weights, "
-                    "sampler and decoder; leave it out for the sampler's working memory"
-                )
-        elif claim.rule in ("latency", "convergence") and "metric" in claim.model_fields_set:
-            yield f"metric: {claim.metric!r}: rule {claim.rule} reads none; remove it"
-        if claim.rule in ("score", "tuned", "nearer", "latency", "memory", "equal", "convergence"):
-            yield from _side_problems(one, claim)
+    for claim in one.suite.claims:
+        if problem := _unfit("rule", claim.rule, one.suite):
+            yield problem
+        room = rooms.shows("rule")[claim.rule]
+        says = rooms.says(room, "rule_problems")
+        yield from says(study, one, claim) if says else ()
 
 
-def _score_problems(study: Study, suite: Suite, claim: Claim) -> Iterator[str]:
+def score_problems(study: Study, suite: Suite, claim: Claim, swept: bool = False) -> Iterator[str]:
     """A metric that is not measured, or is claimed the wrong way round."""
     legal, own = legal_metrics(study)
-    swept = claim.rule == "tuned" or "scores" not in suite.measure
+    swept = swept or "scores" not in suite.measure
     if swept:
         legal = [name for name in legal if name not in COSTLY]
     suffix, name = f"_{study.features.name}", claim.metric
@@ -316,12 +191,6 @@ def _score_problems(study: Study, suite: Suite, claim: Claim) -> Iterator[str]:
         yield f"better: {claim.better!r}: rule nearer reads none, near to real images is best; remove it"
     elif claim.better is None and claim.rule != "nearer":
         yield f"better: is missing; whether lower or higher is better is not known of {name!r}"
-    if claim.rule == "tuned" and study.evaluation.num_images < 2 * MIN_IMAGES:
-        yield (
-            "rule: 'tuned' tunes on one half of the images and scores on the other; raise "
-            "evaluation.num_images from "
-            f"{study.evaluation.num_images} to {2 * MIN_IMAGES} or more"
-        )
 
 
 def _not_measured(study: Study, name: str) -> str:
@@ -334,31 +203,29 @@ def _not_measured(study: Study, name: str) -> str:
     return "; it needs classes" + (", and features of kind trained" if name not in COSTLY else "")
 
 
-def _side_problems(one: Resolved, claim: Claim) -> Iterator[str]:
+def side_problems(one: Resolved, claim: Claim, grids: bool = False) -> Iterator[str]:
     """Sides of a claim that a rule cannot read: a grid has no number of its own, but where it is
-    tuned."""
+    tuned (grids)."""
     suite, variants = one.suite, one.variants
     for key in ("variant", "against"):
         name = getattr(claim, key)
-        if claim.rule != "tuned" and name not in variants and name in suite.variants:
+        if not grids and name not in variants and name in suite.variants:
             yield (
                 f"{key}: {name!r} is a grid; name one of its variants "
-                f"({_some(v for v in variants if one.groups[v] == name)})"
+                f"({some(v for v in variants if one.groups[v] == name)})"
             )
-        if claim.rule == "tuned" and name not in suite.variants:
+        if grids and name not in suite.variants:
             yield (
-                f"{key}: {name!r} is one variant of a grid; rule tuned compares entries "
-                f"({_some(suite.variants)})"
+                f"{key}: {name!r} is one variant of a grid; rule {claim.rule} compares entries "
+                f"({some(suite.variants)})"
             )
         mine = [full for full in variants if name in (full, one.groups[full])]
-        scored = claim.rule in ("score", "tuned", "nearer") and claim.metric in NEED_CLASSES
-        if scored and any(variants[full].model.num_classes == 0 for full in mine):
+        if claim.metric in NEED_CLASSES and any(variants[full].model.num_classes == 0 for full in mine):
             yield f"{key}: {name!r} has no classes and no {claim.metric}; claim another metric"
-        if claim.rule == "convergence" and name in variants and variants[name].training is None:
-            yield f"{key}: {name!r} is imported, no training is compared; use another rule"
 
 
-def _some(names: Iterable[str]) -> str:
+def some(names: Iterable[str]) -> str:
+    """A few names, and whether there are more."""
     names = list(names)
     return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
 
@@ -376,40 +243,10 @@ def _claim_cautions(study: Study, suite: Suite) -> Iterator[str]:
 # ---------------------------------------------------------------- tasks and trainings
 
 
-def _zero_shot_problems(one: Resolved) -> Iterator[str]:
-    """Boxes without a token of the finest grid, or with all: known from the sizes alone."""
-    suite, variants = one.suite, one.variants
-    if "zero_shot" not in suite.measure:
-        return
-    for name, variant in variants.items():
-        if variant.tokenizer.config.image_size < 3:
-            yield (
-                f"measure: zero_shot needs images of 3 pixels or more, {name!r} has "
-                f"{variant.tokenizer.config.image_size}"
-            )
-        for task in ("inpaint", "outpaint"):
-            box, size = getattr(suite.zero_shot, task), variant.model.schedule.latent_size
-            if box is None:
-                continue
-            top, left, bottom, right = (round(share * size) for share in box)
-            cells = (bottom - top) * (right - left)
-            if cells in (0, size * size):
-                held = "no token" if not cells else "all tokens"
-                yield (
-                    f"zero_shot.{task}: {list(box)}: holds {held} of the {size}x{size} grid of "
-                    f"{name!r}; move its edges"
-                )
-    if not (suite.zero_shot.inpaint or suite.zero_shot.outpaint):
-        if all(variant.model.schedule.num_scales == 1 for variant in variants.values()):
-            yield (
-                "zero_shot.super_resolution: needs a schedule of 2 scales or more, or another task"
-            )
-
-
 def _variant_cautions(variant: Variant, suite: Suite) -> Iterator[str]:
     """Settings of a training that do not do what they say."""
-    trains, tokenizer = set(suite.measure) & set(TRAINED), variant.tokenizer
-    if tokenizer.weights is None and set(suite.measure) != {"latency"}:
+    trains, tokenizer = set(suite.measure) & set(rooms.which("TRAINS")), variant.tokenizer
+    if tokenizer.weights is None and not suite.sizes_only:
         yield from _warmup_cautions("tokenizer.training", tokenizer.training, 50)
     model, training, sampler = variant.model, variant.training, variant.sampler
     if sampler.refine_scales == () and (sampler.sr_steps or sampler.refine_steps):
@@ -441,11 +278,6 @@ def _variant_cautions(variant: Variant, suite: Suite) -> Iterator[str]:
             f"training.patience: {training.patience}: never ends a training of {training.steps} "
             "steps that looks every "
             f"{training.eval_every}"
-        )
-    if "convergence" in suite.measure and training.snapshot_every >= training.steps:
-        yield (
-            f"training.snapshot_every: {training.snapshot_every}: gives one point along "
-            f"{training.steps} steps, no curve; give less"
         )
 
 

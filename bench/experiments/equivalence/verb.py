@@ -35,7 +35,7 @@ from ...pipeline.prepare import open_split
 from ...pipeline.train import model_identity, open_model
 from ...runtime.progress import track
 from ...runtime.verb import Run
-from ...study.schema import EquivalenceConfig
+from .plan import Settings
 
 INPUTS = ("data", "tokenizer", "tokens", "train")
 
@@ -53,7 +53,7 @@ class Probe:
     """A trained model in float64, its Markov view, and the held-out pictures that it is asked about."""
 
     def __init__(self, run: Run) -> None:
-        self.settings: EquivalenceConfig = run.settings("equivalence", EquivalenceConfig)
+        self.settings: Settings = run.settings("equivalence", Settings)
         self.config: ModelConfig = run.settings("model", ModelConfig)
         device = run.device
         self.model: ScaleTransformer = open_model(run, run.inputs["train"] / "model.safetensors").double()

@@ -32,8 +32,8 @@ from ...pipeline.train import model_identity, open_model
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
 from ...study.errors import ConfigError
-from ...study.schema import ErrorPropagationConfig
 from ...study.settings import EvaluationConfig, FeaturesConfig
+from .plan import Settings
 
 INPUTS = ("data", "tokenizer", "tokens", "train", "features")
 
@@ -117,7 +117,7 @@ def measure(
 
 
 def work(run: Run) -> None:
-    config, sampler = run.settings("error_propagation", ErrorPropagationConfig), run.settings("sampler", SamplerConfig)
+    config, sampler = run.settings("error_propagation", Settings), run.settings("sampler", SamplerConfig)
     evaluation, features = run.settings("evaluation", EvaluationConfig), run.settings("features", FeaturesConfig)
     extractor = Extractor(features, run.device, run.inputs["features"])
     reference = open_reference(features, run.inputs["data"])

@@ -55,7 +55,7 @@ from ...pipeline.sample import made_ready
 from ...report.estimate import paired
 from ...runtime.progress import Progress
 from ...runtime.verb import Run, is_out_of_memory
-from ...study.schema import LatencyConfig
+from .plan import Settings
 
 ALONE = True  # times are taken alone on the machine
 
@@ -126,7 +126,7 @@ class Contender:
             return self.tokenizer.to_image(state_BChw)
 
 
-def build(name: str, entry: dict, device: torch.device, config: LatencyConfig) -> Contender:
+def build(name: str, entry: dict, device: torch.device, config: Settings) -> Contender:
     """A variant with drawn weights, the network's in the precision that is asked for, its step compiled where that is asked for."""
     model = ScaleTransformer(ModelConfig.model_validate_json(json.dumps(entry["model"])))
     tokenizer = Tokenizer(TokenizerConfig.model_validate_json(json.dumps(entry["tokenizer"])))
@@ -220,7 +220,7 @@ class Rounds:
     """Which variants and batch sizes are timed in the next round, by the seconds of all rounds so
     far."""
 
-    def __init__(self, fits: dict[tuple[str, int], bool], first: str, config: LatencyConfig) -> None:
+    def __init__(self, fits: dict[tuple[str, int], bool], first: str, config: Settings) -> None:
         self.fits, self.first, self.config = fits, first, config
         self.times: dict[tuple[str, int], list[float]] = defaultdict(list)
 
@@ -247,7 +247,7 @@ class Rounds:
         return [key for key in cells if key in again or (key[0] == self.first and key[1] in also)]
 
 
-def add_floors(run: Run, contenders: list[Contender], config: LatencyConfig, rates: Rates) -> None:
+def add_floors(run: Run, contenders: list[Contender], config: Settings, rates: Rates) -> None:
     """The least time that this machine needs for each variant and batch, whole and scale by scale, also for one that did not fit."""
     number_bytes = DTYPES[config.precision].itemsize
     for contender in contenders:
@@ -273,7 +273,7 @@ def add_floors(run: Run, contenders: list[Contender], config: LatencyConfig, rat
 
 @torch.no_grad()
 def work(run: Run) -> None:
-    config = run.settings("latency", LatencyConfig)
+    config = run.settings("latency", Settings)
     contenders = [build(name, entry, run.device, config) for name, entry in run.config["variants"].items()]
     fits = {}
     for contender in contenders:

@@ -20,7 +20,7 @@ from ...pipeline.labels import in_shares
 from ...pipeline.prepare import open_split
 from ...runtime.progress import track
 from ...runtime.verb import Run
-from ...study.schema import SnrConfig
+from .plan import Settings
 
 INPUTS = ("data", "tokenizer")
 
@@ -44,7 +44,7 @@ def measure(tokenizer: Tokenizer, schedule: ScaleSchedule, pictures: Pictures, c
 
 
 def work(run: Run) -> None:
-    schedule, settings = ScaleSchedule(tuple(run.config["patch_nums"])), run.settings("snr", SnrConfig)
+    schedule, settings = ScaleSchedule(tuple(run.config["patch_nums"])), run.settings("snr", Settings)
     tokenizer = open_tokenizer(run)
     pictures = open_split(run.inputs["data"], "test")
     chosen_N = in_shares(pictures.labels_N, settings.num_images)

@@ -31,8 +31,8 @@ from ...pipeline.sample import made_ready, sample_into, smaller
 from ...pipeline.train import model_identity, open_model
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
-from ...study.schema import SweepConfig
 from ...study.settings import EvaluationConfig, FeaturesConfig
+from .plan import Settings
 
 INPUTS = ("data", "tokenizer", "features", "tokens", "train")
 
@@ -82,7 +82,7 @@ def report_probabilities(run: Run, shares: list[torch.Tensor], thresholds: tuple
 
 
 def work(run: Run) -> None:
-    evaluation, sweep = run.settings("evaluation", EvaluationConfig), run.settings("sweep", SweepConfig)
+    evaluation, sweep = run.settings("evaluation", EvaluationConfig), run.settings("sweep", Settings)
     extractor = Extractor(run.settings("features", FeaturesConfig), run.device, run.inputs["features"])
     tokenizer = open_tokenizer(run)
     path = run.inputs["train"] / "model.safetensors"

@@ -39,8 +39,8 @@ from ...pipeline.train import model_identity, open_model
 from ...runtime.progress import track
 from ...runtime.verb import Run
 from ...study.errors import ConfigError
-from ...study.schema import ZeroShotConfig
 from ...study.settings import EvaluationConfig, FeaturesConfig
+from .plan import Settings
 
 INPUTS = ("data", "tokenizer", "tokens", "train", "features")
 
@@ -135,7 +135,7 @@ class Task:
         return self.name if self.scale is None else f"{self.name}_{self.scale}"
 
 
-def tasks_of(config: ZeroShotConfig, schedule: ScaleSchedule, tokens_NL: torch.Tensor, images_NCHW: np.ndarray) -> Iterator[Task]:
+def tasks_of(config: Settings, schedule: ScaleSchedule, tokens_NL: torch.Tensor, images_NCHW: np.ndarray) -> Iterator[Task]:
     """The tasks that are asked for. Raises ConfigError for a box without a token of the finest grid, or with all."""
     size, side = schedule.latent_size, images_NCHW.shape[-1]
     unknown: dict[str, torch.Tensor] = {}
@@ -222,7 +222,7 @@ def shown_scales(num_scales: int) -> list[int]:
 
 
 def work(run: Run) -> None:
-    config, sampler = run.settings("zero_shot", ZeroShotConfig), run.settings("sampler", SamplerConfig)
+    config, sampler = run.settings("zero_shot", Settings), run.settings("sampler", SamplerConfig)
     evaluation = run.settings("evaluation", EvaluationConfig)
     extractor = Extractor(run.settings("features", FeaturesConfig), run.device, run.inputs["features"])
     test = open_split(run.inputs["data"], "test")

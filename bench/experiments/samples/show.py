@@ -1,5 +1,4 @@
-"""Figures of generated images: every variant beside real ones, and images that grow through their
-scales."""
+"""TODO"""
 
 from __future__ import annotations
 
@@ -10,13 +9,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .analysis import Results, claim, held_out, rst, samplers, with_classes
-from .drawing import DOUBLE, blank, canvas, place, text, wrapped
-from .glyphs import is_drawable
-from .tiles import LINE, tiles
+from ...report.claims import claim
+from ...report.drawing import DOUBLE, blank, canvas, place, text, wrapped
+from ...report.glyphs import is_drawable
+from ...report.results import Results
+from ...report.tiles import LINE, tiles
+from ...report.words import held_out, samplers, with_classes
+from ...study.escaping import rst
 
 MOST = 8  # variants side by side
+
+
 LINES = 6  # of panels that the usual layout places in a moment
+
+
 SHORT = 14  # letters of a class name that fits beside a row
 
 

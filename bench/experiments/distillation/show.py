@@ -1,28 +1,27 @@
-"""The figure of scale distillation: scores of students against their schedules, beside their teachers."""
+"""TODO"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..study.schema import SHARPENING
-from .analysis import (
-    Results,
-    claim,
-    full_schedule_of,
-    full_schedules,
-    made_by,
-    missing_words,
-    rst,
-    tokens_of,
-    training_tokens,
-)
-from .drawing import COLOURS, DOUBLE, LINES, MARKERS, blank, look, note, plain_log, text
-from .sheets import by_group, sheet
+from ...report.absent import by_reason, missing_words
+from ...report.cells import Cell, frame, number, spread
+from ...report.claims import claim
+from ...report.drawing import COLOURS, DOUBLE, LINES, MARKERS, blank, look, note, plain_log, text
+from ...report.estimate import show
+from ...report.results import Results
+from ...report.sheets import by_group, sheet
+from ...report.timing import batches, machine
+from ...report.words import made_by
+from ...study.escaping import rst
+from ...study.schema import SHARPENING
 
 GREY = "0.35"
 
@@ -201,3 +200,102 @@ def figure_distillation(results: Results, suite: str) -> tuple[Figure, str]:
         f"schedule. {arm_words(results, suite)} {made_by(results, suite)}"
     )
     return figure, " ".join(caption.split())
+
+
+COSTS = {"NFE": ("nfe", 1), "Token evals": ("token_evals", 1), "MFLOP per image": ("flops", 1e6)}
+
+
+def _time(results: Results, suite: str, variant: str) -> tuple[Cell, int | None]:
+    """Median time per image in ms at the largest batch that was timed, and that batch."""
+    sizes = [size for size in batches(results, suite) if len(results.rounds(suite, "latency_s", variant, size))]
+    if not sizes:
+        return Cell("-"), None
+    value = float(results.rounds(suite, "latency_s", variant, sizes[-1]).median()) / sizes[-1] * 1e3
+    return Cell(show(value), value=value), sizes[-1]
+
+
+def _student_row(results: Results, suite: str, variant: str) -> dict[str, str]:
+    """One variant: scores, paired difference to the full schedule of its mask, cost, training, status."""
+    names, fid = results.variants(suite)[variant], f"fid_{results.extractor}"
+    whole = full_schedule_of(results, suite, variant)
+    settings, count = names["settings"], len(results.of(variant, suite, fid))
+    row: dict[str, str] = {"Variant": names["group"], "Schedule": "-".join(map(str, names["patch_nums"]))}
+    row["Seeds"] = Cell(f"{count} of {len(results.suite(suite)['train_seeds'])}", value=count)
+    for title in ("FID", "IS"):
+        row[results.label(title)] = spread(results.score(variant, suite, title.lower()))
+    minus = Cell("full") if variant == whole else Cell("-") if whole is None else None
+    if minus is None:
+        minus = spread(results.difference(variant, suite, fid, whole), difference=True)
+    row[f"{results.label('FID')} minus full schedule, paired"] = minus
+    for title, (metric, unit) in COSTS.items():
+        found = results.estimate(variant, suite, metric)
+        row[title] = number(found and found.mean / unit)
+    time, batch = _time(results, suite, variant)
+    if "latency" in results.suite(suite)["measure"]:
+        row["Time per image (ms)"], row["Batch"] = time, number(batch)
+    row["Training steps"] = number(settings["training"] and settings["training"]["steps"])
+    row["Tokens read in training (million)"] = number(training_tokens(settings) / 1e6)
+    row["Status"] = by_reason(results.missing(variant, suite, fid)) or "ok"
+    return row
+
+
+def _line_row(results: Results, suite: str, label: str, name: str, grid: str, names: dict) -> dict[str, str]:
+    """What every score is read against."""
+    row: dict[str, str] = {"Variant": label, "Schedule": grid}
+    for title in ("FID", "IS"):
+        value = results.grid_value(names, f"{name}_{title.lower()}_{results.extractor}", suite)
+        row[results.label(title)] = Cell(number(value), mean=value)
+    missing = row[results.label("FID")] == "-"
+    return row | {"Status": results.why(names, None) if missing else "ok"}
+
+
+def table_distillation(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
+    """Scores, cost and training of the full schedules, then of every arm by schedule; floor and reconstructions below."""
+    variants, whole = results.variants(suite), full_schedules(results, suite)
+    order = [*whole]
+    for members in results.groups(suite).values():
+        students = [name for name in members if name not in whole]
+        order += sorted(students, key=lambda name: (-tokens_of(variants[name]["patch_nums"]), variants[name]["patch_nums"]))
+    rows = [_student_row(results, suite, variant) for variant in order]
+    grids = sorted(results.grids(suite).items(), key=lambda item: -tokens_of(item[1]["patch_nums"]))
+    rows.append(_line_row(results, suite, "Floor: real training pictures", "floor", "", grids[0][1]))
+    rows += [_line_row(results, suite, "Reconstruction", "reconstruction", grid, names) for grid, names in grids]
+    caption = [
+        claim(results, suite),
+        "Difference: to the variant with the same mask that the suite names with its full schedule, paired by training seed, 95 % "
+        "t-interval. NFE, token evals and MFLOP are counted, guidance included, decoder excluded. Tokens read in training: steps x "
+        "batch x tokens of the schedule, the teacher's included; the teacher's own forward passes and sampling are not.",
+        made_by(results, suite),
+    ]
+    if "latency" in results.suite(suite)["measure"]:
+        caption.append(
+            "Time: median over interleaved rounds, decoder excluded, drawn weights; variants of the same sizes were timed once. "
+            + machine(results, suite)
+        )
+    return frame(rows), " ".join(" ".join(caption).split())
+
+
+def full_schedules(results: Results, suite: str) -> list[str]:
+    """Variants that a suite names one by one: teachers, and whatever else the variants of its grids are read against."""
+    return [name for name, names in results.variants(suite).items() if not names["grid"]]
+
+
+def full_schedule_of(results: Results, suite: str, variant: str) -> str | None:
+    """The first of them with the same mask as a variant."""
+    variants = results.variants(suite)
+    same = lambda name: all(variants[name][key] == variants[variant][key] for key in ("history", "mask"))  # noqa: E731
+    return next((name for name in full_schedules(results, suite) if same(name)), None)
+
+
+def tokens_of(patch_nums: Iterable[int]) -> int:
+    """Tokens of a schedule: token_evals of one picture without guidance and refinement."""
+    return sum(side * side for side in patch_nums)
+
+
+def training_tokens(settings: dict[str, Any]) -> float:
+    """Tokens that a variant's training reads when no early stopping ends it, its teacher's included; nan where a part was imported and
+    nobody counted."""
+    parts = [settings, *([settings["distill"]["teacher"]] if "distill" in settings else [])]
+    if any(part["training"] is None for part in parts):
+        return math.nan
+    return sum(p["training"]["steps"] * p["training"]["batch_size"] * tokens_of(p["model"]["patch_nums"]) for p in parts)

@@ -1,4 +1,4 @@
-"""Figures of VAR as a discrete diffusion: the ELBO against the cross-entropy, and the signal-to-noise ratio along the scales."""
+"""TODO"""
 
 from __future__ import annotations
 
@@ -9,49 +9,23 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
-from .analysis import (
-    GAP_CLOSED,
-    Results,
-    claim,
-    held_out,
-    missing_words,
-    reach,
-    rst,
-    seeds_words,
-    shares_tokenizer,
-)
-from .drawing import (
-    COLOURS,
-    DOUBLE,
-    RED,
-    SINGLE,
-    apart,
-    band,
-    blank,
-    canvas,
-    legend_below,
-    look,
-    note,
-    side_ticks,
-    text,
-    wrapped,
-)
-from .sheets import by_variant, sheet
+from ...report.absent import by_reason, missing_words, reach
+from ...report.cells import Cell, frame, number, spread
+from ...report.claims import claim
+from ...report.drawing import COLOURS, DOUBLE, RED, apart, band, blank, look, note, side_ticks, text, wrapped
+from ...report.estimate import FEWEST, show
+from ...report.results import Results
+from ...report.sheets import by_variant, sheet
+from ...report.words import held_out, seeds_words
+from ...study.escaping import rst
 
 CORRUPTION_LINES = ("-", (0, (3, 1.5)), ":", "-.")
+
+
 # prefix of a metric: what stands beside its line, its colour
 PARTS = {"elbo": ("ELBO", "black"), "elbo_transition": ("transition", COLOURS[9]), "elbo_readout": ("read-out", COLOURS[5])}
-SNR = {
-    "latent": ("latent state", {"color": COLOURS[0], "marker": "o", "linestyle": "-"}),
-    "pixel": ("decoded picture", {"color": COLOURS[1], "marker": "s", "linestyle": "-"}),
-    "cosine": ("DDPM, cosine", {"color": COLOURS[2], "marker": "^", "linestyle": "--"}),
-    "linear": ("DDPM, linear", {"color": COLOURS[4], "marker": "D", "linestyle": ":"}),
-}
-
-
-# ---------------------------------------------------------------- equivalence
 
 
 def _per_scale(results: Results, variant: str, suite: str, metric: str) -> pd.DataFrame:
@@ -198,65 +172,85 @@ def figure_equivalence(results: Results, suite: str) -> tuple[Figure, str]:
     return figure, " ".join(caption.split())
 
 
-# ---------------------------------------------------------------- signal-to-noise ratio
+def _largest(results: Results, variant: str, suite: str, metric: str) -> float | None:
+    """The largest value over the training seeds."""
+    found = results.of(variant, suite, metric)
+    return float(found.max()) if len(found) else None
 
 
-def _snr_rows(results: Results, suite: str, names: dict[str, Any], metric: str) -> pd.Series:
-    """Value in dB by scale."""
-    rows = results.of_grid(names, metric)
-    rows = rows[rows["run_id"].isin(results.suite(suite)["runs"])].dropna(subset=["scale", "value"])
-    return rows.set_index(rows["scale"].astype(int))["value"].sort_index()
+def _closed(gap: float | None, missing: bool) -> str:
+    """Whether a gap is 0 up to rounding in every training seed."""
+    return "-" if gap is None else "not decided" if missing else "yes" if gap <= GAP_CLOSED else "no"
 
 
-def _why_no_snr(results: Results, suite: str, names: dict[str, Any]) -> str:
-    """Status of the run that should have measured a schedule."""
-    jobs, grid = results.jobs, ".".join(map(str, names["patch_nums"]))
-    mine = jobs[(jobs["stage"] == "snr") & (jobs["grid"] == grid) & jobs["run_id"].isin(results.suite(suite)["runs"])]
-    if not len(mine):
-        return results.why(names, None)
-    row = mine.iloc[0]
-    return f"{row['status']} ({row['reason']})" if row["reason"] else f"{row['status']}, no number"
+def _equivalence_row(results: Results, suite: str, variant: str) -> dict[str, str]:
+    seeds = results.suite(suite)["train_seeds"]
+    gap, missing = _largest(results, variant, suite, "elbo_relative_gap"), results.missing(variant, suite, "elbo_relative_gap")
+    ending = f"{results.suite(suite)['equivalence']['corruptions'][0]}_eps0"
+    row: dict[str, str] = {"Variant": variant, "Seeds": Cell(f"{len(seeds) - len(missing)} of {len(seeds)}")}
+    row["Cross-entropy (nats/token)"] = spread(results.estimate(variant, suite, "elbo_cross_entropy"))
+    row["ELBO at eps 0 (nats/token)"] = spread(results.estimate(variant, suite, f"elbo_{ending}"))
+    row["Largest relative gap"] = number(gap)
+    row["Distance of the two states"] = spread(results.estimate(variant, suite, "path_distance"))
+    row["Path KL, own states (nats/token)"] = spread(results.estimate(variant, suite, "path_kl"))
+    row["Path KL, equal state (nats/token)"] = spread(results.estimate(variant, suite, "path_kl_equal_state"))
+    row["Equal (an identity of chains)"] = _closed(gap, bool(missing))
+    apart = _largest(results, variant, suite, "path_kl_equal_state")
+    row["Chain in f_hat"] = _closed(apart, bool(results.missing(variant, suite, "path_kl_equal_state")))
+    row["Status"] = by_reason(missing) or "ok"
+    return row
 
 
-def figure_snr(results: Results, suite: str) -> tuple[Figure, str]:
-    """Signal-to-noise ratio after each scale, in the latent and in pixels, beside two diffusion schedules."""
-    grids = results.grids(suite)
-    columns = min(3, len(grids))
-    rows, lost, counts = -(-len(grids) // columns), [], set()
-    figure, axes = canvas(SINGLE if columns == 1 else DOUBLE, 0.5 + 2.2 * rows, rows, columns, sharey=True)
-    panels = iter(axes.flat)
-    for (grid, names), panel in zip(grids.items(), panels):
-        panel.set_title(text(f"schedule {grid}"))
-        for name, (label, style) in SNR.items():
-            values = _snr_rows(results, suite, names, f"snr_{name}_db")
-            if not len(values):
-                continue
-            panel.plot(values.index, values.to_numpy(), label=label, **style)
-            low, high = (_snr_rows(results, suite, names, f"snr_{name}_db_{end}") for end in ("q10", "q90"))
-            if len(low) and low.index.equals(high.index):
-                panel.fill_between(low.index, low, high, color=style["color"], alpha=0.15, linewidth=0)
-        if not panel.lines:
-            lost.append(f"{grid}: {_why_no_snr(results, suite, names)}")
-            blank(panel, lost[-1])
-        counts |= set(results.of_grid(names, "snr_latent_db")["num_images"].dropna().astype(int))
-        panel.xaxis.set_major_locator(FixedLocator(range(len(names["patch_nums"]))))
-        panel.set_xticklabels([f"{side}x{side}" if len(names["patch_nums"]) < 6 else str(side) for side in names["patch_nums"]])
-        panel.set_xlim(-0.3, len(names["patch_nums"]) - 0.7)
-        panel.set_xlabel("scale, coarse to fine (grid side, tokens)")
-    for panel in panels:
-        panel.set_visible(False)
-    for panel in axes[:, 0]:
-        panel.set_ylabel("signal-to-noise ratio (dB)")
-    legend_below(figure)
-    note(figure, "; ".join(lost))
-    seed = "" if shares_tokenizer(results, suite) else f", that of training seed {results.suite(suite)['train_seeds'][0]}"
+def table_equivalence(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
+    """Cross-entropy, ELBO without noise, the gap between them and the dependence on the path, for every variant."""
+    rows = [_equivalence_row(results, suite, variant) for variant in results.variants(suite)]
+    first = next(iter(results.variants(suite)))
+    asked = results.select(first, suite, "elbo_cross_entropy")["num_images"].dropna()
+    count = f"{int(asked.iloc[0])} pictures" if len(asked) else "pictures"
     caption = (
-        f"{claim(results, suite)} 10 log10 of the power of x over that of x - x_k, after scales 0 to k: x the encoder's latent and "
-        "x_k the state f_hat, or x the picture in [-1, 1] and x_k what the decoder makes of that state; mean and, as bands, 10 % to 90 % "
-        "quantiles over "
-        f"N = {', '.join(map(str, sorted(counts))) or 'no'} pictures of {held_out(results)}. Dashed and dotted: alpha_bar / (1 - alpha_bar) of "
-        "DDPM's cosine and linear schedules at as many equally spaced times strictly between noise and data; the scales have no "
-        "time of their own, so that only the direction can be compared, not the height. A bright or dark background is signal "
-        f"too. One tokenizer training{seed}, no interval over seeds."
+        f"{claim(results, suite)} In float64 on the tokens of {count} of {held_out(results)}. Cross-entropy: teacher-forced, as in "
+        "training. ELBO: of the discrete diffusion without noise, every scale from the state f_hat alone. Largest relative gap: "
+        "of ELBO and cross-entropy, over scales and training seeds; equal: at most 1e-10 in every seed. For a chain the equality is an "
+        "identity, true of any Markov hierarchy without noise; what could fail, and makes it one, is the last path column: 0. Path "
+        "columns, from the third scale on: two token paths towards the same latent, the relative distance of the states that they lead to, and "
+        "KL of the model's distributions when each path has its own state, and when both have exactly the same. Above 0 there, "
+        f"the conditional depends on the path and {rst('f_hat')} is no state of a chain. {seeds_words(results, suite)} {reach(results, suite)}"
     )
-    return figure, " ".join(caption.split())
+    return frame(rows), " ".join(caption.split())
+
+
+# a relative gap between ELBO and cross-entropy up to here is rounding in float64; one from there on is a difference
+GAP_CLOSED = 1e-10
+
+
+GAP_OPEN = 1e-3
+
+
+# gaps that are 0 for every Markov hierarchy without noise, whatever it has learned
+IDENTITIES = ("elbo_relative_gap", "elbo_token_gap")
+
+
+def judge_equal(results: Results, suite: str, claim: dict[str, Any]) -> tuple[str, str]:
+    """A gap is closed for one model and open for another: `yes` when `metric` of every training
+    seed is at most 1e-10 for the variant and above 1e-3 for what it is held against, `no` when a
+    seed is on the wrong side, `not decided` while one is missing or there are fewer than three.
+    ELBO and cross-entropy of a chain are equal by an identity; what can fail is
+    `path_kl_equal_state`."""
+    words, held, fewest = [], [], FEWEST
+    for key, closed in (("variant", True), ("against", False)):
+        name = claim[key]
+        found, missing = results.of(name, suite, claim["metric"]), results.missing(name, suite, claim["metric"])
+        if missing:
+            words.append(f"{name}: {by_reason(missing)}")
+            continue
+        fewest = min(fewest, len(found))
+        held.append(bool((found <= GAP_CLOSED).all() if closed else (found > GAP_OPEN).all()))
+        rule = f"at most {GAP_CLOSED:g}" if closed else f"above {GAP_OPEN:g}"
+        words.append(f"{name}: {show(float(found.min()))} to {show(float(found.max()))} over {len(found)} seeds, needed {rule}")
+    word = "no" if not all(held) else "yes" if len(held) == 2 else "not decided"
+    if fewest < FEWEST:
+        word = "not decided"
+        words.append("fewer than three training seeds")
+    if claim["metric"] in IDENTITIES:
+        words.append("the equality of a chain is an identity, true of any Markov hierarchy without noise")
+    return word, "; ".join(words)

@@ -1,54 +1,32 @@
-"""Figures of zero-shot tasks and of error propagation."""
+"""TODO"""
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .analysis import Results, claim, estimate, held_out, reach, sample_words, samplers
-from .analysis_zero_shot import (
-    CEILING,
-    RIVAL_NAMES,
-    RIVALS,
-    TASKS,
-    along_scales,
-    at,
-    error_words,
-    level,
-    lost_words,
-    protocol,
-    rows_lost,
-    shares_shown,
-    strip_run,
-    tasks,
-    true_scales,
-    zero_shot_words,
-)
-from .drawing import (
-    COLOURS,
-    DOUBLE,
-    apart,
-    band,
-    blank,
-    canvas,
-    look,
-    note,
-    place,
-    side_ticks,
-    text,
-    wrapped,
-)
-from .sheets import by_variant, sheet
-from .sheets import shares as parts_of
+from ...report.absent import by_reason
+from ...report.cells import Cell, frame, number, spread
+from ...report.claims import claim
+from ...report.completion import along_scales, at, count_words, extractor_words, few_words, lost, lost_words
+from ...report.curves import GREY
+from ...report.drawing import COLOURS, DOUBLE, band, blank, canvas, look, note, place, text, wrapped
+from ...report.estimate import estimate, paired
+from ...report.results import Results
+from ...report.sheets import by_variant, sheet
+from ...report.sheets import shares as parts_of
+from ...report.words import held_out, sample_words, samplers, seeds_words
 
-GREY = "0.35"
 MOST = 8  # variants of one page
-LETTERS = 12  # of a line of a name
-LIKENESS = {"psnr": "PSNR (dB)", "ssim": "SSIM (1 = equal)"}
 
-# ---------------------------------------------------------------- numbers of the tasks
+
+LETTERS = 12  # of a line of a name
+
+
+LIKENESS = {"psnr": "PSNR (dB)", "ssim": "SSIM (1 = equal)"}
 
 
 def _crowded(results: Results, suite: str) -> bool:
@@ -184,9 +162,9 @@ def figure_zero_shot(results: Results, suite: str) -> tuple[Figure, str]:
     return figure, caption
 
 
-# ---------------------------------------------------------------- strips
-
 COLUMNS = 7  # variants side by side
+
+
 ABOVE = 16  # of a line above a column
 
 
@@ -281,61 +259,154 @@ def figure_zero_shot_strips(results: Results, suite: str) -> tuple[Figure, str]:
     return figure, caption
 
 
-# ---------------------------------------------------------------- error propagation
+LIKENESS_NAMES = {
+    "PSNR unknown (dB)": "psnr_unknown",
+    "SSIM unknown": "ssim_unknown",
+    "PSNR whole (dB)": "psnr_whole",
+    "SSIM whole": "ssim_whole",
+}
 
 
-def _error_propagation(axes: np.ndarray, results: Results, suite: str) -> None:
-    """Drift, its ratio and the change of FID of a few variants."""
-    shares, x = shares_shown(results, suite), results.extractor
-    ways = {
-        "drift_p{p:g}": "drift of the last latent\n(share of its norm)",
-        "repair_ratio_p{p:g}": "drift over its\ndirect part (ratio)",
-        "fid_change_p{p:g}_{x}": f"change of {results.label('FID')}",
-    }
-    variants = results.variants(suite)
-    for row, (metric, label) in zip(axes, ways.items()):
-        for panel, p in zip(row, shares):
-            for i, (variant, names) in enumerate(variants.items()):
-                rows = along_scales(results, variant, suite, metric.format(p=p, x=x))
-                if len(rows):
-                    sides = rows["scale"].astype(int).map(dict(enumerate(names["patch_nums"])))
-                    shift = apart(i, len(variants), 0.06)
-                    band(panel, rows.assign(side=sides + shift), "side", variant, look(i))
-            if not panel.lines:
-                blank(panel, "no number")
-            side_ticks(panel, results, suite)
-            panel.set_xlabel("")
-        row[0].set_ylabel(label)
-    far = [v for name in variants for v in at(results, name, suite, "drift_unrelated")]
-    for panel, p in zip(axes[0], shares):
-        panel.set_title(f"{100 * p:g} % of a scale replaced")
-        if far:
-            panel.axhline(np.mean(far), color=GREY, linestyle=":", linewidth=1, label="two samples of one class", zorder=0)
-        panel.set_ylim(bottom=0)
-    for panel in axes[1]:
-        panel.axhline(1, color=GREY, linestyle="--", linewidth=0.8, zorder=0, label="neither repaired nor amplified")
-    for panel in axes[2]:
-        panel.axhline(0, color=GREY, linewidth=0.6, zorder=0)
-        panel.set_xlabel("grid side of the scale (tokens)")
+SCORES = {"Class agreement": "class_agreement", "Feature distance": "feature_distance", "FID, completed": "fid"}
 
 
-def figure_error_propagation(results: Results, suite: str) -> tuple[Figure, str]:
-    """Drift of the last latent, drift over its direct part and change of FID against the scale that
-    the errors are in."""
-    shape = (3, len(shares_shown(results, suite)))
-    shared = {"sharey": "row", "sharex": True}
-    figure = sheet(
-        by_variant(results, suite),
-        suite,
-        (DOUBLE, 5.4),
-        shape,
-        _error_propagation,
-        columns=3,
-        **shared,
-    )
-    note(figure, lost_words(results, suite, "drift_unrelated"))
+def _columns(results: Results) -> dict[str, str]:
+    """Column title: ending of the metric."""
+    return LIKENESS_NAMES | {results.label(title): f"{name}_{results.extractor}" for title, name in SCORES.items()}
+
+
+def _variant_row(results: Results, suite: str, variant: str, task: str, m: int | None) -> dict[str, str]:
+    """One variant at one task."""
+    row = {title: spread(estimate(at(results, variant, suite, f"{task}_{name}", m))) for title, name in _columns(results).items()}
+    main = f"{task}_psnr_{'whole' if m is not None else 'unknown'}"
+    if m is not None:
+        row |= {title: "" for title in LIKENESS_NAMES if "unknown" in title}
+    first = next(iter(results.variants(suite)))
+    pair = (at(results, name, suite, main, m) for name in (first, variant))
+    row["PSNR minus the first, paired (dB)"] = Cell("first") if variant == first else spread(paired(*pair), difference=True)
+    return row | {"Status": by_reason(lost(results, suite, variant, main, m)) or "ok"}
+
+
+def _fixed_row(results: Results, suite: str, prefix: str, task: str, m: int | None) -> dict[str, str]:
+    """An opponent, the same for every training, or the ceiling, which has an interval where each training seed has a tokenizer
+    of its own; taken from the first variant that has it."""
+    row: dict[str, str] = {}
+    for title, name in _columns(results).items():
+        if m is not None and "unknown" in title:
+            row[title] = ""
+            continue
+        metric, at_m = f"{prefix}_{task}_{name}", m
+        if prefix == "ceiling" and "unknown" not in name:
+            metric, at_m = f"ceiling_{name}", None
+        values = (at(results, variant, suite, metric, at_m) for variant in results.variants(suite))
+        found = estimate(next((value for value in values if len(value)), []))
+        alone = found is None or not found.half
+        row[title] = Cell(number(found and found.mean), mean=found and found.mean) if alone else spread(found)
+    return row | {"Status": "ok" if any(cell not in ("-", "") for cell in row.values()) else "no number"}
+
+
+def table_zero_shot(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
+    """Likeness and scores of completed pictures for every task and variant, with the opponent and the ceiling below."""
+    rows = []
+    for task in tasks(results, suite):
+        for m in true_scales(results, suite) if task == "super_resolution" else [None]:
+            head = {"Task": TASKS[task] + (f", m = {m}" if m is not None else "")}
+            for variant, names in results.variants(suite).items():
+                if m is None or m < len(names["patch_nums"]):
+                    rows.append({**head, "Variant": variant, **_variant_row(results, suite, variant, task, m)})
+            rival = RIVALS[task]
+            rows.append({**head, "Variant": RIVAL_NAMES[rival], **_fixed_row(results, suite, rival, task, m)})
+            rows.append({**head, "Variant": CEILING, **_fixed_row(results, suite, "ceiling", task, m)})
+    table = frame(rows)
+    empty = [title for title in _columns(results) if table[title].isin(["-", ""]).all() and title not in LIKENESS_NAMES]
+    several = len(results.grids(suite)) > 1
     caption = (
-        f"{claim(results, suite)} Lines: mean, bands: interval; symbols of one scale stand side by side. Dotted: the drift between two "
-        f"clean samples of one class, at which nothing of the picture is left. {error_words(results, suite)} {reach(results, suite)}"
+        f"{claim(results, suite)} {protocol(results, suite)} Feature distance: mean L2 distance between features of the completed "
+        "picture and of the true one. FID of the completed pictures against the split that they come from: they share known tokens "
+        "with the reference, so that it must not be compared with the FID of generated pictures. Opponents do not depend on the "
+        "training, no interval, reconstruction on the tokenizer alone"
+        f"{'; they are those of the first variant, schedules differ' if several else ''}. "
+        f"Scores: {extractor_words(results)}.{few_words(results, suite, 'zero_shot')} {zero_shot_words(results, suite)}"
     )
-    return figure, " ".join(caption.split())
+    return table.drop(columns=empty), caption
+
+
+TASKS = {"inpaint": "in-painting", "outpaint": "out-painting", "super_resolution": "super-resolution"}
+
+
+RIVALS = {"inpaint": "nearest_fill", "outpaint": "nearest_fill", "super_resolution": "bicubic"}
+
+
+RIVAL_NAMES = {"nearest_fill": "nearest-mean fill", "bicubic": "bicubic"}
+
+
+CEILING = "reconstruction from all true tokens"
+
+
+def level(results: Results, variant: str, suite: str, metric: str) -> float | None:
+    """The value of an opponent or, the mean over tokenizers where training seeds have their own, of
+    the ceiling."""
+    found = at(results, variant, suite, metric)
+    if not len(found):
+        return None
+    # a mean of equal numbers may round to another one
+    return float(found.iloc[0] if found.nunique() == 1 else found.mean())
+
+
+def tasks(results: Results, suite: str) -> list[str]:
+    """The tasks that the suite asks for."""
+    return [name for name in TASKS if results.suite(suite)["zero_shot"][name]]
+
+
+def true_scales(results: Results, suite: str) -> list[int]:
+    """Every m of super-resolution that a variant of the suite can have."""
+    return list(range(1, max(len(names["patch_nums"]) for names in results.variants(suite).values())))
+
+
+def rows_lost(results: Results, suite: str) -> str:
+    """The same for the first number of the first task."""
+    task = tasks(results, suite)[0]
+    return lost_words(results, suite, f"{task}_psnr_whole", 1 if task == "super_resolution" else None)
+
+
+def strip_run(results: Results, variant: str, suite: str) -> str | None:
+    """run_id of the zero-shot pictures of the first training seed that has some."""
+    for seed in results.suite(suite)["train_seeds"]:
+        jobs = results.jobs_of(results.variants(suite)[variant], seed)
+        for run_id in jobs.loc[jobs["stage"] == "zero_shot", "run_id"]:
+            if run_id in results.suite(suite)["runs"] and f"{run_id}/original" in results.images:
+                return run_id
+    return None
+
+
+def _box(box: list[float]) -> str:
+    return f"({', '.join(f'{share:g}' for share in box)})"
+
+
+def protocol(results: Results, suite: str) -> str:
+    """How the tasks are set, in sentences of a caption."""
+    about, words = results.suite(suite)["zero_shot"], []
+    boxes = [f"{TASKS[name]} {_box(about[name])}" for name in ("inpaint", "outpaint") if about[name]]
+    if boxes:
+        words.append(
+            f"Boxes as (top, left, bottom, right) in shares of the side: {', '.join(boxes)}; in-painting hides the box, "
+            "out-painting all else. A scale keeps the true tokens where the bilinear share of what is known exceeds 0.5, and "
+            "all of them if it has at most 3 tokens (VAR's protocol); true tokens come from the whole picture, so that the coarse ones "
+            "know a little of what is hidden, which the fill does not. Nearest-mean fill: the mean of the known pixels at the "
+            "smallest distance; it keeps every known pixel exactly, which a decoded picture cannot, so that the unknown part decides."
+        )
+    if about["super_resolution"]:
+        words.append(
+            "Super-resolution keeps the true tokens of the first m scales; bicubic enlarges the picture reduced to the share of "
+            "its side that the m-th grid has of the last one."
+        )
+    words.append("Completed pictures are scored as decoded: no known pixel is pasted over them.")
+    return " ".join(words)
+
+
+def zero_shot_words(results: Results, suite: str) -> str:
+    """N, seeds, interval, sampler: how the numbers were made."""
+    return (
+        f"N = {count_words(results, suite, 'zero_shot')} pictures of {held_out(results)}, with their true classes; "
+        f"{sample_words(results)}. {seeds_words(results, suite)} {samplers(results, suite)}"
+    )

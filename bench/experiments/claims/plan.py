@@ -1,0 +1,5 @@
+"""TODO"""
+
+from __future__ import annotations
+
+NEEDS: dict[str, tuple[str, ...]] = {"table_claims": ()}

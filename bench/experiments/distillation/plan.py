@@ -1,0 +1,17 @@
+"""TODO"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...study.schema import Study
+from ...study.suite_checks import Resolved
+
+NEEDS = {"figure_distillation": "scored", "table_distillation": "scored"}
+SHOWS_FID = ("figure_distillation", "table_distillation")
+
+
+def problems(study: Study, one: Resolved) -> Iterator[str]:
+    """Students stand in grids."""
+    if "distillation" in one.suite.figures and not any(entry.grid for entry in one.suite.variants.values()):
+        yield "figures: 'distillation' shows the variants of grids; give one a grid of model.patch_nums"

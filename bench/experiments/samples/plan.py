@@ -1,0 +1,5 @@
+"""TODO"""
+
+from __future__ import annotations
+
+NEEDS = {name: ("scores", "convergence") for name in ("figure_samples", "figure_growth")}

@@ -1,0 +1,171 @@
+"""TODO"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ..study import rooms
+from ..study.escaping import rst, sentence
+from ..study.scores import BETTER, bare_name, better
+from .estimate import FEWEST, Estimate, holm, verdict
+from .gain import gain_words
+from .making import raised
+from .results import Results
+
+NOISE = (
+    "FID and KID can fall when noise is added to samples that vary too little: read them beside coverage, class agreement and CAS."
+)
+
+
+def claim(results: Results, suite: str) -> str:
+    """What the suite asks, how its claims were decided, plain and after Holm's correction, and what
+    its refinement can do; a reduced study says so first."""
+    about, reduced = results.suite(suite), results.about.get("reduced")
+    words = [f"REDUCED STUDY: {sentence(reduced)}"] if reduced else []
+    words.append(sentence(about["claim"]))
+    # a table of claims gives the reasons once for all captions
+    listed = any("claims" in other["tables"] for other in results.about["suites"].values())
+    verdicts = []
+    for one in about["claims"]:
+        found = judged(results, suite, one)
+        owner = "Claim of the paper, in our words" if one["origin"] == "paper" else "Claim"
+        corrected = after_holm(results, suite, one, found)
+        # what is not decided alone is not decided among others
+        both = f"{found[0]}, after Holm {corrected}" if corrected and found[0] in ("yes", "no") else found[0]
+        if listed:
+            verdicts.append(f"{rst(one['text'].rstrip(' .'))}: {both}")
+        else:
+            words.append(f"{owner}: {rst(one['text'].rstrip(' .'))}: {both} ({rst(found[1])}).")
+    if verdicts:
+        words.append(f"Claims, with their reasons in table claims: {'; '.join(verdicts)}.")
+    if _claims_fid(about):
+        words.append(NOISE)
+    return " ".join(filter(None, [*words, rst(gain_words(results, suite))]))
+
+
+def _claims_fid(about: dict[str, Any]) -> bool:
+    return any(one["rule"] in ("score", "tuned") and one["metric"] in ("fid", "kid") for one in about["claims"])
+
+
+def noise_words(results: Results, suite: str) -> str:
+    """What a low FID may mean, for what ranks by it; empty where `claim` says so already."""
+    return "" if _claims_fid(results.suite(suite)) else NOISE
+
+
+class Verdict(tuple):
+    """What a rule finds, the pair (word, reason), and as `p` the p-value that the word follows
+    from; None where it follows from none."""
+
+    p: float | None
+
+    def __new__(cls, word: str, reason: str, p: float | None = None) -> Verdict:
+        made = super().__new__(cls, (word, reason))
+        made.p = p
+        return made
+
+
+def judged(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
+    """Whether a claim holds here, `yes`, `no` or `not decided`, by the rule `judge_<name>` that the
+    study names, and why. A rule of one's own returns this pair, or a `Verdict` whose p-value Holm's
+    correction counts."""
+    rule, who = one["rule"], rooms.place_of_function("rule", one["rule"])
+    try:
+        found = rooms.function_of("rule", rule)(results, suite, one)
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{who}: {raised(error)}") from error
+    pair = isinstance(found, tuple) and len(found) == 2
+    if not pair or not all(isinstance(word, str) for word in found):
+        raise ValueError(f"{who}: gives {found!r}; must be the pair of yes, no or not decided, and a reason")
+    return found
+
+
+def _p_values(results: Results) -> dict[tuple[str, str], float]:
+    """The p-value of every claim of the study that has one, by suite and the claim's own settings.
+    """
+
+    def collect() -> dict[tuple[str, str], float]:
+        found = {}
+        for suite, about in results.about["suites"].items():
+            for one in about["claims"]:
+                try:
+                    p = getattr(judged(results, suite, one), "p", None)
+                except ValueError:  # said where the claim itself is shown
+                    p = None
+                if p is not None:
+                    found[suite, json.dumps(one, sort_keys=True)] = p
+        return found
+
+    return results.once("p-values", collect)
+
+
+def after_holm(results: Results, suite: str, one: dict[str, Any], found: tuple[str, str]) -> str | None:
+    """A claim's word when all claims of the study are tested together (Holm 1979, 5 %); None for
+    one without a p-value, such as bytes that were counted."""
+    p, key = _p_values(results), (suite, json.dumps(one, sort_keys=True))
+    if key not in p:
+        return None
+    return found[0] if key in holm(p) else "not decided"
+
+
+def decided(found: Estimate | None, lower: bool, reason: str) -> Verdict:
+    """The verdict on a paired difference over training seeds, of which there must be three."""
+    if found is not None and found.count < FEWEST:
+        return Verdict("not decided", f"{reason}; fewer than three training seeds")
+    return Verdict(verdict(found, lower), reason, found and found.p)
+
+
+def decided_together(found: dict[Any, Estimate | None], lower: bool = True) -> tuple[str, float | None]:
+    """`yes` where every one of several differences decides so, `no` where every one decides the
+    contrary; p-value: the largest of them, 1 where they point both ways."""
+    words = {verdict(one, lower) for one in found.values()}
+    word = words.pop() if len(words) == 1 else "not decided"
+    p = [one.p for one in found.values() if one is not None]
+    if not found or len(p) < len(found) or None in p:
+        return word, None
+    same = len({one.mean > 0 for one in found.values()}) == 1
+    return word, max(p) if same else 1.0
+
+
+NO_DIRECTION = "whether lower or higher is better is not known of this metric; say better: lower or better: higher in the claim"
+
+
+def direction(one: dict[str, Any]) -> str | None:
+    """What a claim says is better, lower or higher: as it states, else as its metric points; None
+    where neither is known."""
+    return one.get("better") or better(one["metric"])
+
+
+def claimed(word: str, one: dict[str, Any]) -> str:
+    """The word of a rule that asks for less, turned round where a claim states that more is
+    better."""
+    return {"yes": "no", "no": "yes"}.get(word, word) if one.get("better") == "higher" else word
+
+
+def against_the_usual(one: dict[str, Any]) -> str:
+    """Says that a claim counts as better what others count as worse; empty for all other claims."""
+    stated, usual = one.get("better"), better(one["metric"])
+    return (
+        f"; this claim states that {stated} is better, usually {usual} is"
+        if stated and usual and stated != usual
+        else ""
+    )
+
+
+def no_metric(results: Results, suite: str, one: dict[str, Any]) -> str:
+    """Why a claim names no metric of these results: no row has it though others were scored, or no
+    study has; else empty."""
+    metric = results.score_name(one["metric"])
+    if results.rows_of(metric)["run_id"].isin(results.runs_of[suite]).any():
+        return ""
+    mine = results.metrics[
+        results.metrics["run_id"].isin(results.runs_of[suite])
+        & results.metrics["train_seed"].notna()
+    ]
+    names = (bare_name(metric, results.extractor) for metric in mine["metric"].unique())
+    scored = sorted(filter(None, names))
+    if not scored and one["metric"] in BETTER:
+        return ""
+    return f"no row of this suite has {metric} (scored: {', '.join(scored) or 'nothing'})"

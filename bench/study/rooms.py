@@ -1,0 +1,138 @@
+"""The rooms: what a study can ask, each a folder of bench/experiments, found by being there.
+
+A room holds all that one question needs, and nothing outside names it:
+
+    __init__.py  the question, its paper, one paragraph
+    plan.py      what a suite may set and which jobs that means; no torch
+    verb.py      `work(run)`, where the question takes work of its own; torch
+    show.py      figure_<name>, table_<name>, judge_<name>; no torch
+
+What `plan.py` may say, all of it optional:
+
+    Settings                     the room's settings in a suite, under the name of the room
+    jobs(plan, suite, variants)  makes the room a measure: adds its jobs to the plan
+    SCORES, TRAINS, DRAWS        whether these jobs score samples of every variant, train models, draw images
+    SIZES_ONLY                   whether they read no image and no weights, sizes alone
+    NEEDS                        what a figure, table or rule reads: measures, or `scored`, `trained`; the room's own if left out
+    SHOWS_FID, HALVES            names of those that show FID, and that tune on one half of the samples and score on the other
+    problems(study, one)         why a suite cannot give what it asks of this room, each a line `key: what and remedy`
+    cautions(study, one)         what is legal and hardly meant
+    rule_problems(study, one, claim)  the same of a claim that one of the room's rules judges
+    functions(settings)          functions that its settings name: key, prefix, name
+    elbos(settings)              corruptions whose ELBO is asked for, each with a noise
+    EVALUATES, READS_TEST        whether it scores images of its own with the extractor, and reads held-out images
+    KNOWN_TOKENS                 whether samplers are handed tokens that are known
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from srdd.lookup import names_in, unknown
+
+from .errors import ConfigError
+
+FOLDER = Path(__file__).resolve().parent.parent / "experiments"
+PREFIXES = {"figures": "figure", "tables": "table", "rule": "judge"}
+
+
+def names() -> list[str]:
+    """Names of the rooms, those of folders that Python can import."""
+    return sorted(path.parent.name for path in FOLDER.glob("*/__init__.py"))
+
+
+@cache
+def plan_of(room: str) -> ModuleType | None:
+    """The module plan.py of a room; None for a room without one."""
+    if not (FOLDER / room / "plan.py").is_file():
+        return None
+    try:
+        return importlib.import_module(f"bench.experiments.{room}.plan")
+    except SyntaxError as error:
+        place = f"bench/experiments/{room}/plan.py: line {error.lineno}"
+        raise ConfigError(f"{place}: {error.msg}; Python cannot read it") from None
+
+
+def says(room: str, what: str, default: Any = None) -> Any:
+    """What the plan of a room says under a name."""
+    return getattr(plan_of(room), what, default)
+
+
+def measures() -> list[str]:
+    """Rooms that a suite can name in `measure`."""
+    return [room for room in names() if callable(says(room, "jobs"))]
+
+
+def which(flag: str) -> tuple[str, ...]:
+    """Measures whose plan says a flag, such as SCORES."""
+    return tuple(room for room in measures() if says(room, flag, False))
+
+
+def with_settings() -> dict[str, type]:
+    """The settings that each room adds to a suite, by room."""
+    found = {room: says(room, "Settings") for room in names()}
+    return {room: settings for room, settings in found.items() if settings is not None}
+
+
+@cache
+def shows(what: str) -> dict[str, str]:
+    """The room of each figure, table or rule (`figures`, `tables`, `rule`), by name. Raises ConfigError for a
+    name that two rooms have."""
+    prefix, owners = PREFIXES[what], {}
+    for room in names():
+        path = FOLDER / room / "show.py"
+        for name in names_in(path, prefix) if path.is_file() else ():
+            if name in owners:
+                raise ConfigError(
+                    f"bench/experiments/{room}/show.py: {prefix}_{name}: the room {owners[name]!r} has one "
+                    "of this name; rename one"
+                )
+            owners[name] = room
+    return owners
+
+
+def needs(what: str, name: str) -> tuple[str, ...]:
+    """The measures, one of which a figure, table or rule needs; empty: any."""
+    room = shows(what)[name]
+    asked = says(room, "NEEDS", {}).get(f"{PREFIXES[what]}_{name}", room)
+    asked = (asked,) if isinstance(asked, str) else asked
+    known, found = measures(), []
+    for word in asked:
+        found += {"scored": which("SCORES"), "trained": which("TRAINS")}.get(word, [word])
+    return tuple(word for word in found if word in known)
+
+
+def listed(what: str, flag: str) -> list[str]:
+    """Names of the figures, tables or rules that their rooms list under a flag, such as SHOWS_FID."""
+    prefix = PREFIXES[what]
+    return [
+        name for name, room in shows(what).items() if f"{prefix}_{name}" in says(room, flag, ())
+    ]
+
+
+def function_of(what: str, name: str) -> Any:
+    """The function behind a figure, table or rule. Raises ValueError for an unknown one."""
+    owners = shows(what)
+    if name not in owners:
+        raise ValueError(unknown(PREFIXES[what], name, owners))
+    module = importlib.import_module(f"bench.experiments.{owners[name]}.show")
+    return getattr(module, f"{PREFIXES[what]}_{name}")
+
+
+def place_of_function(what: str, name: str) -> str:
+    """File and name of such a function, as an error begins with."""
+    room = shows(what).get(name, "*")
+    return f"bench/experiments/{room}/show.py: {PREFIXES[what]}_{name}"
+
+
+def unfit(what: str, name: str, measured: Iterable[str]) -> tuple[str, ...]:
+    """The measures that a figure, table or rule needs, of which a suite has none; empty where it has one."""
+    asked = needs(what, name)
+    return () if not asked or set(asked) & set(measured) else asked
