@@ -5,11 +5,14 @@ import math
 
 import pytest
 
-from bench.report import analysis, figures_sweep, tables_sweep
-from bench.report.results import Results
+from bench.experiments.guidance import show as guidance
+from bench.experiments.refinement import show as refinement
+from bench.report.claims import claim, judged
 from bench.report.estimate import estimate, paired, verdict
-from bench.report.claims import judged
+from bench.report.results import Results
+from bench.report.view import View
 from bench.runtime.rows import write_metrics, write_runs
+from bench.study import rooms
 
 SAMPLER = {
     "name": "var", "cfg_scale": 1.0, "cfg_ramp": "linear", "temperature": 1.0, "top_k": None, "top_p": 1.0, "sr_steps": 0,
@@ -94,7 +97,7 @@ def test_verdict_follows_the_paired_interval(make, values, lower, word):
     """Catches an unpaired comparison (the seeds differ by 1, the variants by 0.1), a wrong direction, a verdict from one seed."""
     variants = {"a": variant("a", "p"), "b": variant("b", "p")}
     results = make(variants, {("a", "fid_x8", None): {0: 1.0, 1: 2.0, 2: 3.0}, ("b", "fid_x8", None): values})
-    found = judged(results, "s", claim_of("score", "b", "a", better="lower" if lower else "higher"))[0]
+    found = judged(View(results, "s"), claim_of("score", "b", "a", better="lower" if lower else "higher"))[0]
     assert found == word
 
 
@@ -115,9 +118,9 @@ def test_tuning_and_scoring_use_different_pictures(make):
     }
     results = make(variants, numbers)
     assert results.tuned("m", "s", "fid_x8") == "lucky"
-    word, reason = judged(results, "s", claim_of("tuned", "m", "other"))
+    word, reason = judged(View(results, "s"), claim_of("tuned", "m", "other"))
     assert word == "no" and "+5.99" in reason or "+6.0" in reason
-    table, caption = tables_sweep.table_guidance(results, "s")
+    table, caption = guidance.table_guidance(View(results, "s"))
     row = table.set_index("Group").loc["m"]
     assert row["FID (x8) tuned, second half"].numbers["mean"] == pytest.approx(9.1)
     assert row["FID on the first half"].numbers["mean"] == pytest.approx(1.1)
@@ -156,10 +159,10 @@ def test_speed_is_decided_at_every_batch_size(make, second, word):
     seconds = {"a": {1: first, 8: first}, "b": {1: second, 8: second}}
     peaks = {"a": {1: 100, 8: 800}, "b": {1: 50, 8: 900}}
     results = make(variants, {}, extra=latency_rows(variants, seconds, peaks), measure=("latency",))
-    assert judged(results, "s", claim_of("latency", "b", "a"))[0] == word
-    word, reason = judged(results, "s", claim_of("memory", "b", "a"))
+    assert judged(View(results, "s"), claim_of("latency", "b", "a"))[0] == word
+    word, reason = judged(View(results, "s"), claim_of("memory", "b", "a"))
     assert word == "not decided" and "0.50 at batch 1" in reason
-    assert judged(results, "s", claim_of("memory", "a", "a"))[0] == "no"
+    assert judged(View(results, "s"), claim_of("memory", "a", "a"))[0] == "no"
 
 
 def test_faster_at_one_batch_size_only_is_not_decided(make):
@@ -168,7 +171,7 @@ def test_faster_at_one_batch_size_only_is_not_decided(make):
     seconds = {"a": {1: [2.0, 2.1, 2.2], 8: [2.0, 2.1, 2.2]}, "b": {1: [1.0, 1.05, 1.1], 8: [4.0, 4.2, 4.4]}}
     peaks = {name: {1: 1, 8: 1} for name in variants}
     results = make(variants, {}, extra=latency_rows(variants, seconds, peaks), measure=("latency",))
-    assert judged(results, "s", claim_of("latency", "b", "a"))[0] == "not decided"
+    assert judged(View(results, "s"), claim_of("latency", "b", "a"))[0] == "not decided"
 
 
 def test_a_missing_score_is_named_and_never_zero(make):
@@ -181,12 +184,12 @@ def test_a_missing_score_is_named_and_never_zero(make):
     results = make(
         variants, {("m 2", "fid_x8", None): {0: 3.0, 1: 3.1, 2: 3.2}, ("m 2", "token_evals", None): {0: 10, 1: 10, 2: 10}}
     )
-    for figure in (figures_sweep.figure_guidance, figures_sweep.figure_refine_steps, figures_sweep.figure_heat_maps):
+    for figure in (guidance.figure_guidance, refinement.figure_refine_steps, refinement.figure_heat_maps):
         drawn, caption = figure(results, "s")
         assert "m 1" in drawn._suptitle.get_text() and "not run" in drawn._suptitle.get_text()
         assert "what is asked" in caption
         assert all(0.0 not in line.get_ydata() for axes in drawn.axes for line in axes.lines)
-    table, _ = tables_sweep.table_guidance(results, "s")
+    table, _ = guidance.table_guidance(View(results, "s"))
     assert table["Status"].tolist() == ["no scores on halves"]
 
 
@@ -195,7 +198,7 @@ def test_an_empty_panel_says_why_and_keeps_the_scale_of_the_others(make):
     variants = {f"p {p}": variant("m", f"{p}", "m", p_resample=p, refine_steps=1) for p in (0.1, 0.5)}
     numbers = {(name, "fid_x8", None): {0: 3.0 + i} for i, name in enumerate(variants)}
     numbers |= {(name, "token_evals", None): {0: 10.0 + i} for i, name in enumerate(variants)}
-    drawn, _ = figures_sweep.figure_refine_steps(make(variants, numbers), "s")
+    drawn, _ = refinement.figure_refine_steps(View(make(variants, numbers), "s"))
     drawn.draw_without_rendering()
     first, middle, _ = drawn.axes[:3]
     assert middle.lines and not first.lines
@@ -209,7 +212,7 @@ def test_a_line_against_guidance_differs_in_guidance_alone(make):
     grid = [(w, s) for w in (0.8, 1.0, 1.2) for s in (1, 3)]
     variants = {f"{w} {s}": variant("m", f"{w}{s}", "m", cfg_scale=w, refine_steps=s) for w, s in grid}
     numbers = {(f"{w} {s}", "fid_x8", None): {0: w + s, 1: w + s + 0.1} for w, s in grid}
-    drawn, _ = figures_sweep.figure_guidance(make(variants, numbers), "s")
+    drawn, _ = guidance.figure_guidance(View(make(variants, numbers), "s"))
     lines = {line.get_label(): list(line.get_xdata()) for line in drawn.axes[0].lines}
     for steps in (1, 3):
         assert lines[f"m, refine_steps {steps}, ramp linear"] == [0.8, 1.0, 1.2]
@@ -222,7 +225,7 @@ def test_one_point_shows_its_interval_and_stands_at_a_whole_number_of_passes(mak
     variants = {"a": variant("m", "a", "m", refine_steps=2)}
     scores = {0: 3.0, 1: 3.2, 2: 3.4}
     numbers = {("a", "fid_x8", None): scores, ("a", "token_evals", None): dict.fromkeys(scores, 10)}
-    drawn, _ = figures_sweep.figure_refine_steps(make(variants, numbers), "s")
+    drawn, _ = refinement.figure_refine_steps(View(make(variants, numbers), "s"))
     panel = drawn.axes[0]
     ends = panel.containers[0].lines[2][0].get_segments()[0]
     assert ends[1][1] - ends[0][1] == pytest.approx(2 * 0.4968, rel=1e-3)  # t(2) 4.303 x 0.2 / sqrt 3
@@ -234,7 +237,7 @@ def test_heat_map_puts_each_number_in_its_place(make):
     grid = {(p, s): 10 * i + s for i, p in enumerate((0.1, 0.5)) for s in (1, 4)}
     variants = {f"p {p} s {s}": variant("m", f"{p}{s}", "m", p_resample=p, refine_steps=s) for p, s in grid}
     numbers = {(f"p {p} s {s}", "fid_x8", None): {0: value} for (p, s), value in grid.items()}
-    figure, _ = figures_sweep.figure_heat_maps(make(variants, numbers), "s")
+    figure, _ = refinement.figure_heat_maps(View(make(variants, numbers), "s"))
     panel = figure.axes[0]
     shown = {(round(t.get_position()[1]), round(t.get_position()[0])): float(t.get_text()) for t in panel.texts}
     assert [t.get_text() for t in panel.get_yticklabels()] == ["0.5", "0.1"]
@@ -245,16 +248,16 @@ def test_heat_map_puts_each_number_in_its_place(make):
 def test_a_reduced_study_says_so(make, tmp_path):
     """Catches a table or caption of a cut-down study that reads like the real one."""
     results = make({"a": variant("a", "p")}, {})
-    assert "REDUCED" not in analysis.claim(results, "s")
+    assert "REDUCED" not in claim(View(results, "s"))
     results.about["reduced"] = "one seed"
-    assert analysis.claim(results, "s").startswith("REDUCED STUDY: one seed.")
+    assert claim(View(results, "s")).startswith("REDUCED STUDY: one seed.")
 
 
 def test_every_rule_of_judgement_is_found_by_name(make):
     """Catches a rule that no study can name, or one whose word is none of the three."""
     results = make({"a": variant("a", "p"), "b": variant("b", "p")}, {})
-    for rule in [name.removeprefix("judge_") for name in dir(analysis) if name.startswith("judge_")]:
-        word, reason = judged(results, "s", claim_of(rule, "b", "a"))
+    for rule in rooms.shows("rule"):
+        word, reason = judged(View(results, "s"), claim_of(rule, "b", "a"))
         assert word == "not decided" and reason, f"{rule} decides without a number"
 
 

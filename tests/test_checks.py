@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_config import BARE, edited, grid
 
-from bench.study import checks, suite_checks
+from bench.study import checks, rooms
 from bench.study.checks import enough_images, few_for_features, needs_of
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
@@ -640,16 +640,20 @@ def test_metrics_of_ones_own_may_give_any_name(tmp_path, monkeypatch):
         load_study(edited(tmp_path, **own, **claimed(metric="Edge", better="lower")))
 
 
-def test_every_figure_table_and_rule_has_its_needs():
-    """Catches a figure, table or rule that is added without saying what it reads, and a need of
-    one that is gone."""
-    for needs, file, prefix in (
-        (suite_checks.FIGURES, "figures.py", "figure"),
-        (suite_checks.TABLES, "tables.py", "table"),
-        (suite_checks.RULES, "analysis.py", "judge"),
-        (checks.RETURNS, "metrics.py", "metric"),
-    ):
-        assert sorted(needs) == names_in(ROOT / "bench" / file, prefix)
+def test_every_metric_says_what_it_returns():
+    """Catches a metric that is added without the names that it returns, and one that is gone."""
+    assert sorted(checks.RETURNS) == names_in(ROOT / "bench/pipeline/metrics.py", "metric")
+
+
+@pytest.mark.parametrize("room", rooms.names())
+def test_what_a_room_says_is_there(room):
+    """Catches a need, or a flag, of a figure, table or rule that the room does not show."""
+    shown = {f"{rooms.PREFIXES[what]}_{name}" for what in rooms.PREFIXES for name, owner in rooms.shows(what).items() if owner == room}
+    for what in ("NEEDS", "SHOWS_FID", "HALVES"):
+        assert set(rooms.says(room, what, ())) <= shown
+    for what in rooms.PREFIXES:
+        for name, owner in rooms.shows(what).items():
+            assert owner != room or set(rooms.needs(what, name)) <= set(rooms.measures())
 
 
 def test_rules_beside_scores_are_legal(tmp_path):

@@ -3,10 +3,11 @@
 import pytest
 from small_study import build
 
-from bench.report import tables_sweep
-from bench.report.results import Results
-from bench.report.claims import direction, judged
+from bench.experiments.claims.show import table_claims
 from bench.experiments.scores.show import table_scores
+from bench.report.claims import direction, judged
+from bench.report.results import Results
+from bench.report.view import View
 from bench.report.words import reference_words
 from bench.study.schema import Claim
 from bench.study.scores import BETTER, better
@@ -33,14 +34,14 @@ def results(tmp_path_factory):
 )  # fmt: skip
 def test_a_claim_points_as_its_metric_does(results, metric, stated, word):
     """Catches `no` for an IS that is higher, because lower was taken to be better for every metric."""
-    found, reason = judged(results, "s", claim(metric, stated))
+    found, reason = judged(View(results, "s"), claim(metric, stated))
     assert found == word
     assert ("states that" in reason) == ((metric, stated) in {("is", "lower"), ("fid", "higher")})
 
 
 def test_a_claim_of_an_older_version_keeps_its_direction(results):
     """Catches a published verdict that changes its meaning: its row says lower, and the reason says that this is unusual."""
-    assert judged(results, "s", {**claim("is"), "better": "lower"})[0] == "no"
+    assert judged(View(results, "s"), {**claim("is"), "better": "lower"})[0] == "no"
     older = claim("is")
     del older["better"]
     assert direction(older) == "higher"
@@ -50,7 +51,7 @@ def test_a_claim_of_an_older_version_keeps_its_direction(results):
 @pytest.mark.parametrize("rule", ["score", "tuned"])
 def test_a_metric_that_no_row_has_is_no_metric(results, rule, metric):
     """Catches `not decided` for a misspelt metric, as if more seeds could decide it."""
-    word, reason = judged(results, "s", claim(metric, "higher", rule))
+    word, reason = judged(View(results, "s"), claim(metric, "higher", rule))
     assert word == "no such metric" and f"{metric}_x8" in reason and "recall" in reason
 
 
@@ -60,8 +61,8 @@ def test_a_metric_without_scores_yet_is_not_decided(tmp_path):
     lines = (folder / "metrics.csv").read_text().split("\n")
     (folder / "metrics.csv").write_text("\n".join(line for line in lines if ",0,199," not in line))
     found = Results.load(folder)
-    assert judged(found, "s", claim("fid"))[0] == "not decided"
-    assert judged(found, "s", claim("recal"))[0] == "no such metric"
+    assert judged(View(found, "s"), claim("fid"))[0] == "not decided"
+    assert judged(View(found, "s"), claim("recal"))[0] == "no such metric"
 
 
 def test_a_direction_that_nobody_knows_is_asked_for(tmp_path):
@@ -75,18 +76,18 @@ def test_a_direction_that_nobody_knows_is_asked_for(tmp_path):
         for i, (name, value) in enumerate((("a", 1.0), ("b", 2.0))) for seed in (0, 1, 2)
     ]  # fmt: skip
     found = Results.load(build(tmp_path / "more", ["a", "b"], more=more))
-    word, reason = judged(found, "s", claim("charm"))
+    word, reason = judged(View(found, "s"), claim("charm"))
     assert word == "not decided" and "say better: lower or better: higher" in reason
     assert (
-        judged(found, "s", claim("charm", "higher"))[0] == "yes"
-        and judged(found, "s", claim("charm", "lower"))[0] == "no"
+        judged(View(found, "s"), claim("charm", "higher"))[0] == "yes"
+        and judged(View(found, "s"), claim("charm", "lower"))[0] == "no"
     )
 
 
 def test_rules_of_time_and_memory_hear_a_stated_direction(results):
     """Catches `better: higher` of a claim about time that is silently read as lower."""
     words = {
-        stated: judged(results, "s", claim(stated=stated, rule="latency"))[0]
+        stated: judged(View(results, "s"), claim(stated=stated, rule="latency"))[0]
         for stated in (None, "lower", "higher")
     }
     assert words == {None: "no", "lower": "no", "higher": "yes"}
@@ -130,9 +131,9 @@ def test_claims_that_are_markup_stay_in_the_caption(tmp_path):
     }
     found = Results.load(build(tmp_path, ["a", "b"], claims=[{**about, "better": None}]))
     found.suite("s")["claim"] = "1"
-    caption = table_scores(found, "s")[1]
+    caption = table_scores(View(found, "s"))[1]
     assert caption.startswith("1\\. ") and r"Claim: \.. b beats a: yes" in caption
-    assert tables_sweep.table_claims(found, "s")[0]["Claim"].tolist() == [".. b beats a"]
+    assert table_claims(View(found, "s"))[0]["Claim"].tolist() == [".. b beats a"]
 
 
 # ---------------------------------------------------------------- captions
@@ -140,7 +141,7 @@ def test_claims_that_are_markup_stay_in_the_caption(tmp_path):
 
 def words_of(tmp_path, more=(), **about):
     found = Results.load(build(tmp_path, ["a"], more=more, **about))
-    return reference_words(found, "s"), table_scores(found, "s")[1]
+    return reference_words(View(found, "s")), table_scores(View(found, "s"))[1]
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_study import build
 
-from bench.report import figures, tables
-from bench.report.results import Results
 from bench.report.making import run_verb
+from bench.report.results import Results
 from bench.runtime import rows as results
 
 TABLES = ("scores", "tokenizer", "latency", "claims")
@@ -41,7 +40,7 @@ def folder(made, tmp_path):
     return shutil.copytree(made, tmp_path / "results")
 
 
-def said(folder, what="tables", module=tables, write=None):
+def said(folder, what="tables", write=None):
     """How the verb ends: `fine`, or its one line."""
     drawn = []
     try:
@@ -49,7 +48,6 @@ def said(folder, what="tables", module=tables, write=None):
             warnings.simplefilter("ignore")
             run_verb(
                 what,
-                module,
                 write or (lambda *made: drawn.append(made)),
                 [str(folder), str(folder / "out")],
             )
@@ -74,7 +72,7 @@ def line_of(path, word):
 
 def test_a_whole_folder_is_read(made):
     """Catches checks that refuse what collect writes."""
-    assert said(made) == "fine" and said(made, "figures", figures) == "fine"
+    assert said(made) == "fine" and said(made, "figures") == "fine"
     assert len(Results.load(made).of("a", "s", "fid_x8")) == 3
 
 
@@ -203,14 +201,14 @@ def test_damaged_images_are_one_line(folder):
         whole.replace(b"\x93NUMPY", b"\x93NUMPI"),
     ):
         path.write_bytes(damaged)
-        assert str(path) in said(folder, "figures", figures)
+        assert str(path) in said(folder, "figures")
     for key, array, words in (
         ("real/images", np.array([{}], dtype=object), "allow_pickle"), ("real/images", np.zeros((2, 1, 4, 4)), "float64 where uint8"),
         ("real/images", np.zeros((2, 4, 4), np.uint8), "shape (2, 4, 4)"), ("real/images", np.zeros((2, 2, 4, 4), np.uint8), "channels"),
         ("sample/v0-0/strip", np.zeros((2, 1, 4, 4), np.uint8), "scales"), ("real/classes", np.arange(3), "text"),
     ):  # fmt: skip
         np.savez(path, **{**arrays, key: array})
-        line = said(folder, "figures", figures)
+        line = said(folder, "figures")
         assert words in line and key in line
 
 
@@ -240,9 +238,9 @@ MARKS = st.sampled_from(
 
 @pytest.mark.parametrize("file", ["metrics.csv", "runs.csv"])
 @pytest.mark.parametrize(
-    "what, module, examples", [("tables", tables, 60), ("figures", figures, 12)]
+    "what, examples", [("tables", 60), ("figures", 12)]
 )
-def test_no_edit_ends_in_a_traceback(made, tmp_path, file, what, module, examples):
+def test_no_edit_ends_in_a_traceback(made, tmp_path, file, what, examples):
     """Catches any edit of a table, a character or a few exchanged for others, that ends in a
     traceback."""
     text = (made / file).read_text(encoding="utf-8")
@@ -259,7 +257,7 @@ def test_no_edit_ends_in_a_traceback(made, tmp_path, file, what, module, example
         for place, length, mark in edits:
             changed = changed[:place] + mark + changed[place + length :]
         (folder / file).write_text(changed, encoding="utf-8")
-        said(folder, what, module)
+        said(folder, what)
 
     tried()
 
@@ -276,9 +274,9 @@ VALUES = (
 
 
 @pytest.mark.parametrize(
-    "what, module, examples", [("tables", tables, 60), ("figures", figures, 12)]
+    "what, examples", [("tables", 60), ("figures", 12)]
 )
-def test_no_study_row_ends_in_a_traceback(made, tmp_path, what, module, examples):
+def test_no_study_row_ends_in_a_traceback(made, tmp_path, what, examples):
     """Catches a setting of the study's row that is missing or of another kind, and ends in a
     traceback."""
     rows = results.read_rows(made / "runs.csv", results.RUN_COLUMNS)
@@ -302,7 +300,7 @@ def test_no_study_row_ends_in_a_traceback(made, tmp_path, what, module, examples
         results.write_runs(
             folder / "runs.csv", [row if other is study else other for other in rows]
         )
-        said(folder, what, module)
+        said(folder, what)
 
     tried()
 

@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_verbs import ROOT, Bench
 
+from bench.experiments.equivalence.show import judge_equal
 from bench.pipeline.datasets import to_float
 from bench.pipeline.labels import in_shares
 from bench.pipeline.prepare import open_split
-from bench.experiments.equivalence.show import judge_equal
+from bench.report.view import View
 from bench.runtime.verb import main
 from bench.runtime.verbs import verbs
 from oracle import FALSE_ALARM, Oracle, chi_square
@@ -418,6 +419,6 @@ def test_rule_of_equality(gaps, missing, word):
         of=lambda variant, suite, metric: pd.Series(gaps[variant], dtype=float),
         missing=lambda variant, suite, metric: missing.get(variant, {}),
     )
-    found, reason = judge_equal(results, "equivalence", {"variant": "SDD", "against": "VAR", "metric": "elbo_relative_gap"})
+    found, reason = judge_equal(View(results, "equivalence"), {"variant": "SDD", "against": "VAR", "metric": "elbo_relative_gap"})
     assert found == word and "SDD" in reason and "VAR" in reason
     assert all(why in reason for seeds in missing.values() for why in seeds.values())

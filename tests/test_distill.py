@@ -14,6 +14,7 @@ import torch
 from test_config import edited
 from test_verbs import kill_after, start
 
+from bench.experiments.distillation.show import training_tokens
 from bench.pipeline import collect
 from bench.pipeline.distill import (
     LogitStudent,
@@ -23,12 +24,12 @@ from bench.pipeline.distill import (
     teacher_tokens,
 )
 from bench.pipeline.labels import class_shares, labels_of
-from bench.report import figures, tables
 from bench.report.results import Results
-from bench.experiments.distillation.show import training_tokens
+from bench.report.view import View
 from bench.runtime.ranks import Ranks
 from bench.runtime.verb import Run, main
 from bench.runtime.verbs import stages, verbs
+from bench.study import rooms
 from bench.study.errors import ConfigError
 from bench.study.names import unsharpened
 from bench.study.plan import load_study
@@ -670,7 +671,7 @@ def test_missing_numbers_have_the_status_of_the_distillation(results):
 
 def test_table_names_every_student(results):
     """Catches a student that is left out, a failed one that reads as 0, and cost or difference of another variant."""
-    table, caption = tables.table_distillation(results, "distillation")
+    table, caption = rooms.function_of("tables", "distillation")(View(results, "distillation"))
     rows = {(row["Variant"], row["Schedule"]): row for row in table.to_dict("records")}
     assert len(rows) == len(results.variants("distillation")) + 1 + 3  # floor, reconstruction of 1-2-4, 1-4, 2-4
     lost, kept, full = rows["VAR real", "1-4"], rows["SDD logit", "1-4"], rows["SDD", "1-2-4"]
@@ -688,7 +689,7 @@ def test_table_names_every_student(results):
 
 def test_figure_shows_every_arm_and_says_what_is_missing(results):
     """Catches an arm, teacher or floor that is not drawn, and a missing number that is drawn as 0."""
-    figure, caption = figures.figure_distillation(results, "distillation")
+    figure, caption = rooms.function_of("figures", "distillation")(View(results, "distillation"))
     left, right = figure.axes
     labels = left.get_legend_handles_labels()[1]
     assert {"SDD real", "SDD sequence", "SDD logit", "SDD scratch", "SDD, 1-2-4", "VAR, 1-2-4"} <= set(labels)

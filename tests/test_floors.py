@@ -13,13 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.experiments.latency import verb as latency
+from bench.experiments.latency.plan import Settings as LatencyConfig
+from bench.experiments.latency.show import floor_s, over_floor
 from bench.pipeline import floors
 from bench.pipeline.floors import Rates
-from bench.report import analysis, figures, tables
+from bench.report.estimate import show
 from bench.report.results import Results
+from bench.report.timing import batches
+from bench.report.view import View
 from bench.runtime.rows import METRIC_COLUMNS, read_rows
 from bench.runtime.verb import main
-from bench.experiments.latency.plan import Settings as LatencyConfig
+from bench.study import rooms
 from srdd.config import SamplerConfig
 from srdd.cost import _flops, sampling_bytes, sampling_cost
 
@@ -328,11 +332,11 @@ def with_floors(published):
 
 def test_time_over_floor_is_what_a_hand_divides(with_floors):
     """Catches floors whose maximum is taken over the whole sample instead of scale by scale, and a ratio of other rounds."""
-    assert analysis.floor_s(with_floors, "latency", "VAR", 16) == pytest.approx(1e-3 + 2e-3 + 4e-3 + 6e-3)
+    assert floor_s(View(with_floors, "latency"), "VAR", 16) == pytest.approx(1e-3 + 2e-3 + 4e-3 + 6e-3)
     logs = np.log(with_floors.rounds("latency", "latency_s", "VAR", 16) / 13e-3)
-    found = analysis.over_floor(with_floors, "latency", "VAR", 16)
+    found = over_floor(View(with_floors, "latency"), "VAR", 16)
     assert found.mean == pytest.approx(logs.mean()) and found.count == len(logs) > 2 and found.half > 0
-    table, caption = tables.table_latency(with_floors, "latency")
+    table, caption = rooms.function_of("tables", "latency")(View(with_floors, "latency"))
     row = table[(table["Variant"] == "VAR") & (table["Batch"] == "16")].iloc[0]
     assert row["Floor per image (ms)"].numbers["value"] == pytest.approx(13 / 16)
     assert row["Time / floor"].numbers["mean"] == pytest.approx(math.exp(found.mean))
@@ -342,12 +346,12 @@ def test_time_over_floor_is_what_a_hand_divides(with_floors):
 
 def test_figure_labels_every_ratio_and_floor(with_floors):
     """Catches a variant, batch or scale without its ratio, a floor that is not drawn, and a caption without machine or rates."""
-    figure, caption = figures.figure_floors(with_floors, "latency")
+    figure, caption = rooms.function_of("figures", "floors")(View(with_floors, "latency"))
     whole, small, large = figure.axes
-    sizes = analysis.batches(with_floors, "latency")
+    sizes = batches(View(with_floors, "latency"))
     assert [len(panel.texts) for panel in figure.axes] == [2 * len(sizes), 2 * 4, 2 * 4]
     middle = with_floors.rounds("latency", "latency_s", "VAR", sizes[0]).median()
-    assert whole.texts[0].get_text() == analysis.show(middle / 13e-3, 2)
+    assert whole.texts[0].get_text() == show(middle / 13e-3, 2)
     assert whole.get_ylabel().endswith("(ms)") and "batch 1\n" in small.get_title() and "batch 64\n" in large.get_title()
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["VAR", "SDD", "memory floor", "operation floor"]
@@ -357,16 +361,16 @@ def test_figure_labels_every_ratio_and_floor(with_floors):
 
 def test_older_results_have_figures_and_tables_without_floors(published):
     """Catches a new column or figure that makes what was published before unreadable, or an invented floor."""
-    figure, caption = figures.figure_floors(published, "latency")
+    figure, caption = rooms.function_of("figures", "floors")(View(published, "latency"))
     assert "no floor" in caption
     assert all(panel.texts[0].get_text().replace("\n", " ") == "no floor was measured" for panel in figure.axes)
-    table, caption = tables.table_latency(published, "latency")
+    table, caption = rooms.function_of("tables", "latency")(View(published, "latency"))
     assert not [column for column in table.columns if "loor" in column] and "floor" not in caption.lower()
-    assert analysis.over_floor(published, "latency", "VAR", 1) is None
+    assert over_floor(View(published, "latency"), "VAR", 1) is None
 
 
 def test_a_suite_that_was_never_timed_has_a_figure(published):
     """Catches a traceback where the latency run is missing."""
     published.runs = published.runs[~published.runs["run_id"].str.startswith("latency/")]
-    figure, caption = figures.figure_floors(published, "latency")
+    figure, caption = rooms.function_of("figures", "floors")(View(published, "latency"))
     assert "Not timed" in caption and len(figure.axes) == 3

@@ -11,8 +11,10 @@ from matplotlib.text import Text
 from small_study import FIGURES, build
 
 from bench.report import figures
-from bench.report.results import Results
 from bench.report.drawing import write_figure
+from bench.report.results import Results
+from bench.report.view import View
+from bench.study import rooms
 
 NAMES = "variant {i}, cfg_scale {w:g}, history {h}"
 LONG = "a variant with the number {i} and a name that tells all about its settings: cfg_scale {w:g}, history {h}, masks, resampling"
@@ -138,7 +140,7 @@ def test_rows_hold_classes_by_label(tmp_path):
         "real/labels": labels,
         "sample/v0-0/labels": labels,
     }
-    drawn, _ = figures.figure_samples(study(tmp_path, 1, images=images), "s")
+    drawn, _ = rooms.function_of("figures", "samples")(View(study(tmp_path, 1, images=images), "s"))
     panel = drawn.axes[0]
     assert [mark.get_text() for mark in panel.get_yticklabels()] == [
         "cat",
@@ -158,7 +160,7 @@ def test_the_caption_counts_the_seeds_that_are_shown(tmp_path):
     results = study(tmp_path, 1, images=images)
     for classes, shown, words in ((3, 12, "order of classes;"), (12, 4 + 2, "order of classes, the first 10 of 12;")):
         results.about["dataset"]["num_classes"] = classes
-        drawn, caption = figures.figure_samples(results, "s")
+        drawn, caption = rooms.function_of("figures", "samples")(View(results, "s"))
         assert f"the same {shown} seeds in the same places" in caption and words in caption
         plt.close(drawn)
 
@@ -168,7 +170,7 @@ def test_long_class_names_become_a_key(tmp_path):
     names = np.array(["n02123045 tabby, tabby cat", ".. dog", "cow"])
     labels = np.arange(12) % 3
     results = study(tmp_path, 1, images={"real/classes": names, "sample/v0-0/labels": labels})
-    drawn, caption = figures.figure_samples(results, "s")
+    drawn, caption = rooms.function_of("figures", "samples")(View(results, "s"))
     assert [mark.get_text() for mark in drawn.axes[0].get_yticklabels()] == ["0", "1", "2"]
     assert r"Classes: 0 n02123045 tabby, tabby cat; 1 \.. dog; 2 cow." in caption
     plt.close(drawn)
@@ -183,7 +185,7 @@ def test_class_names_that_no_font_draws_become_a_key(tmp_path, monkeypatch):
     for third, marks in (("猫", ["0", "1", "2"]), ("cane\u0301", ["cat", "dog", "cané"])):
         names = np.array(["cat", "dog", third])
         results = study(tmp_path, 1, images={"real/classes": names, "sample/v0-0/labels": labels})
-        drawn, caption = figures.figure_samples(results, "s")
+        drawn, caption = rooms.function_of("figures", "samples")(View(results, "s"))
         assert [mark.get_text() for mark in drawn.axes[0].get_yticklabels()] == marks
         assert ("Classes: 0 cat; 1 dog; 2 猫." in caption) == (third == "猫")
         plt.close(drawn)

@@ -4,16 +4,15 @@ some is not said of all."""
 import pytest
 from small_study import GRID, SEEDS, build, variant
 
+from bench.experiments.error_propagation.show import error_words
+from bench.experiments.guidance.show import table_guidance
+from bench.experiments.samples.show import _same
+from bench.experiments.zero_shot.show import _fixed_row, level, zero_shot_words
+from bench.report.gain import gain_words
 from bench.report.results import Results
 from bench.report.tuning import edges
-from bench.report.gain import gain_words
-from bench.report.words import samplers
-from bench.experiments.error_propagation.show import error_words
-from bench.experiments.zero_shot.show import level, zero_shot_words
-from bench.experiments.samples.show import _same
-from bench.experiments.guidance.show import table_guidance
-from bench.experiments.zero_shot.show import _fixed_row
-from bench.report.words import seeds_words, shares_tokenizer, tokenizers_words
+from bench.report.view import View
+from bench.report.words import samplers, seeds_words, shares_tokenizer, tokenizers_words
 
 REFINED = {"name": "srdd", "refine_steps": 2, "select": "shuffled"}
 
@@ -44,15 +43,15 @@ def half(i, seed, value, sampler=None, first=0, metric="fid_x8"):
 def test_a_group_whose_rules_differ_does_not_truncate_as_a_whole(tmp_path):
     """Catches a grid over select that said of its unbiased rules that they truncate."""
     rules = {"a": {**REFINED, "select": "threshold"}, "b": REFINED, "off": {}}
-    assert "; a: truncates" in gain_words(loaded(tmp_path, rules), "s")
+    assert "; a: truncates" in gain_words(View(loaded(tmp_path, rules), "s"))
     both = {name: {**REFINED, "select": "threshold"} for name in rules} | {"off": {}}
-    assert "; g: truncates" in gain_words(loaded(tmp_path, both), "s")
+    assert "; g: truncates" in gain_words(View(loaded(tmp_path, both), "s"))
 
 
 def test_a_group_of_several_models_has_no_gain_of_its_own(tmp_path):
     """Catches `g: refinement cannot help; g: refinement can help` of a grid over models."""
     rows = [row(i, seed, "intra_scale_gain", (-0.1, 0.1)[i] + 0.01 * seed) for i in (0, 1) for seed in SEEDS]
-    words = gain_words(loaded(tmp_path, {"a": REFINED, "b": REFINED}, rows), "s")
+    words = gain_words(View(loaded(tmp_path, {"a": REFINED, "b": REFINED}, rows), "s"))
     assert words.startswith("a: own tokens gain -0.090") and "; b: own tokens gain +0.110" in words
 
 
@@ -60,9 +59,9 @@ def test_nobody_measured_what_an_imported_model_gains(tmp_path):
     """Catches silence about refinement of imported weights, which have no training to report it."""
     results = loaded(tmp_path, {"a": REFINED})
     results.metrics = results.metrics[results.metrics["metric"] != "kept_step"]
-    assert gain_words(results, "s") == ""
+    assert gain_words(View(results, "s")) == ""
     results.variants("s")["a"]["settings"]["weights"] = {"file": "w", "sha256": None}
-    assert gain_words(results, "s") == "g: what own tokens gain was not measured."
+    assert gain_words(View(results, "s")) == "g: what own tokens gain was not measured."
 
 
 # ---------------------------------------------------------------- tuned settings
@@ -84,7 +83,7 @@ def test_nothing_lies_beyond_a_legal_limit(tmp_path, key, values, best, edge):
     """Catches `the best may lie beyond` of no refinement at all, and of 50 codes where all were tried."""
     results = loaded(tmp_path, {f"v{i}": {key: value} for i, value in enumerate(values)})
     index = values.index(best) if best in values else best
-    assert bool(edges(results, "s", "g", f"v{index}")) == edge
+    assert bool(edges(View(results, "s"), "g", f"v{index}")) == edge
 
 
 def test_a_setting_does_not_win_by_the_seeds_that_it_lacks(tmp_path):
@@ -112,7 +111,7 @@ def test_halves_of_the_reference_may_be_smaller_than_the_features(tmp_path):
     features = {"kind": "trained", "name": "x8", "dim": 180}
     results = loaded(tmp_path, {"a": {}}, rows, features=features, tokenizer_seed="train_seed")
     assert mine <= results.runs_of["s"]
-    caption = table_guidance(results, "s")[1]
+    caption = table_guidance(View(results, "s"))[1]
     assert "held-out images, 150, are below the 180 dimensions" in caption
     assert "seeds 100 to 199, counted from the first of each training, each against its own half" in caption
 
@@ -134,11 +133,11 @@ def mixed(folder, **about):
 def test_one_imported_tokenizer_does_not_make_all_intervals_conditional(tmp_path):
     """Catches `the one tokenizer that all share` where most variants train one for each seed."""
     results = mixed(tmp_path, tokenizer_seed="train_seed")
-    assert not shares_tokenizer(results, "s")
-    assert "each with a tokenizer of its own, but for b: conditional" in seeds_words(results, "s")
-    assert tokenizers_words(results, "s").endswith("0, 1, 2; of b one tokenizer, no interval.")
+    assert not shares_tokenizer(View(results, "s"))
+    assert "each with a tokenizer of its own, but for b: conditional" in seeds_words(View(results, "s"))
+    assert tokenizers_words(View(results, "s")).endswith("0, 1, 2; of b one tokenizer, no interval.")
     alone = results.only("s", ["b"])
-    assert shares_tokenizer(alone, "s") and "conditional on the one" in seeds_words(alone, "s")
+    assert shares_tokenizer(View(alone, "s")) and "conditional on the one" in seeds_words(View(alone, "s"))
 
 
 def test_one_seed_says_where_its_settings_come_from(tmp_path):
@@ -146,8 +145,8 @@ def test_one_seed_says_where_its_settings_come_from(tmp_path):
     tokenizer."""
     results = mixed(tmp_path, tokenizer_seed="train_seed")
     results.suite("s").update(train_seeds=[5], tuned_on="other")
-    assert "Settings were chosen by suite other" in seeds_words(results, "s")
-    assert tokenizers_words(results, "s") == "One tokenizer training, no interval."
+    assert "Settings were chosen by suite other" in seeds_words(View(results, "s"))
+    assert tokenizers_words(View(results, "s")) == "One tokenizer training, no interval."
 
 
 def test_parts_of_a_rule_are_not_shared_without_the_rule(tmp_path):
@@ -159,7 +158,7 @@ def test_parts_of_a_rule_are_not_shared_without_the_rule(tmp_path):
         for _ in range(2)
     ]
     changed = {f"v{i}": rule | {"top_p": 1 - 0.1 * i} for i, rule in enumerate(2 * rules)}
-    words = samplers(loaded(tmp_path, changed), "s").split(";")[0]
+    words = samplers(View(loaded(tmp_path, changed), "s")).split(";")[0]
     assert "MR 2 further passes" in words
     assert words.count("(") == words.count(")") and "ranked" not in words and not words.endswith(" 2")
 
@@ -172,9 +171,9 @@ def test_the_ceiling_of_several_tokenizers_is_a_mean(tmp_path):
     rows = [row(0, seed, "ceiling_psnr_whole", 20.0 + seed) for seed in SEEDS]
     rows += [row(0, seed, "nearest_fill_inpaint_psnr_whole", 0.1) for seed in SEEDS]
     results = Results.load(build(tmp_path, ["a", "b"], more=rows))
-    assert level(results, "a", "s", "ceiling_psnr_whole") == 21.0
-    assert level(results, "a", "s", "nearest_fill_inpaint_psnr_whole") == 0.1
-    ceiling, fill = (_fixed_row(results, "s", prefix, "inpaint", None) for prefix in ("ceiling", "nearest_fill"))
+    assert level(View(results, "s"), "a", "ceiling_psnr_whole") == 21.0
+    assert level(View(results, "s"), "a", "nearest_fill_inpaint_psnr_whole") == 0.1
+    ceiling, fill = (_fixed_row(View(results, "s"), prefix, "inpaint", None) for prefix in ("ceiling", "nearest_fill"))
     assert ceiling["PSNR whole (dB)"] == "21.0 ± 2.5" and fill["PSNR whole (dB)"] == "0.100"
 
 
@@ -184,9 +183,9 @@ def test_captions_know_that_each_training_has_sample_seeds_of_its_own(tmp_path, 
     shape = {"inpaint": None, "outpaint": None, "super_resolution": True}
     results = Results.load(build(tmp_path, ["a", "b"], tokenizer_seed=mode))
     results.suite("s").update(zero_shot=shape, error_propagation={"shares": [0.1]})
-    assert said in zero_shot_words(results, "s") and said in error_words(results, "s")
-    assert _same(results, "s", "alike") == "alike"
+    assert said in zero_shot_words(View(results, "s")) and said in error_words(View(results, "s"))
+    assert _same(View(results, "s"), "alike") == "alike"
     images = {key: value for key, value in results.images.items() if not key.startswith("sample/v1-0")}
     images |= {"sample/v1-1/images": images["sample/v0-0/images"]}
     results.known["images"] = images
-    assert (_same(results, "s", "alike") == "alike") == (mode is None)
+    assert (_same(View(results, "s"), "alike") == "alike") == (mode is None)

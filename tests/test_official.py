@@ -14,13 +14,15 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from bench.experiments.distillation.show import arm_words
 from bench.pipeline import metrics
 from bench.pipeline.collect import collect
 from bench.pipeline.weights import fetch
-from bench.report import figures_distill, tables
 from bench.report.results import Results
+from bench.report.view import View
 from bench.runtime import verb
 from bench.runtime.verbs import stages
+from bench.study import rooms
 from bench.study.before import missing_files
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
@@ -114,7 +116,7 @@ class Suite:
         (self.root / "plan.json").write_text(json.dumps({**about, "folders": {run: str(self.root / run) for run in plan.jobs}}))
         collect(self.root / "plan.json", self.root / "all")
         results = Results.load(self.root / "all")
-        return results, *tables.table_scores(results, "official")
+        return results, *rooms.function_of("tables", "scores")(View(results, "official"))
 
 
 @pytest.fixture(scope="module")
@@ -182,10 +184,10 @@ def test_an_imported_model_is_scored_as_a_trained_one(suite):
 def test_words_of_distillation_know_imported_teachers(suite):
     """Catches a table or caption of students that counts the tokens of a teacher whose training nobody saw, or that needs them."""
     results, _, _ = suite.tables()
-    words = figures_distill.arm_words(results, "official")
+    words = arm_words(View(results, "official"))
     assert "VAR: imported weights, not trained here" in words
     assert "SDD: arm real from an imported teacher, 2 steps, how many tokens its teacher read is not known" in words
-    table, _ = tables.table_distillation(results, "official")
+    table, _ = rooms.function_of("tables", "distillation")(View(results, "official"))
     assert table.set_index("Variant").loc["SDD", "Training steps"] == "2"
     assert set(table.set_index("Variant").loc[["VAR", "SDD"], "Tokens read in training (million)"]) == {"-"}
 

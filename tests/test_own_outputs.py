@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from small_study import build
 
-from bench.report import analysis, figures, tables
-from bench.report.making import run_verb
+from bench.experiments.scores import show as scores
 from bench.report.cells import write_table
+from bench.report.making import run_verb
+from bench.study import rooms
 
 CLAIM = {"text": "t", "variant": "a", "against": "b", "metric": "fid", "rule": "mine", "origin": "ours", "better": "lower"}  # fmt: skip
 
@@ -21,9 +22,17 @@ def folder(tmp_path_factory):
     )
 
 
-def said(folder, target, what, module, write):
+def add(monkeypatch, what, function):
+    """A function of one's own, `mine`, in the room of scores."""
+    shows, prefix = rooms.shows, rooms.PREFIXES[what]
+    monkeypatch.setattr(scores, f"{prefix}_mine", function, raising=False)
+    owners = lambda kind: {**shows(kind), **({"mine": "scores"} if kind == what else {})}  # noqa: E731
+    monkeypatch.setattr(rooms, "shows", owners)
+
+
+def said(folder, target, what, write):
     try:
-        run_verb(what, module, write, [str(folder), str(target)])
+        run_verb(what, write, [str(folder), str(target)])
     except SystemExit as end:
         return str(end)
     finally:
@@ -32,12 +41,12 @@ def said(folder, target, what, module, write):
 
 
 BROKEN = {
-    "raises": (lambda r, s: {}["fid"], r"raises KeyError: 'fid' (test_own_outputs.py, line "),
-    "nothing": (lambda r, s: None, "gives NoneType; must be the pair of a DataFrame"),
-    "no caption": (lambda r, s: pd.DataFrame(), "gives DataFrame; must be the pair"),
-    "a list": (lambda r, s: ([1], "words"), "gives (list, str); must be the pair"),
-    "leaves": (lambda r, s: sys.exit("bye"), "raises SystemExit: bye"),
-    "no words": (lambda r, s: (pd.DataFrame(), None), "gives (DataFrame, NoneType)"),
+    "raises": (lambda view: {}["fid"], r"raises KeyError: 'fid' (test_own_outputs.py, line "),
+    "nothing": (lambda view: None, "gives NoneType; must be the pair of a DataFrame"),
+    "no caption": (lambda view: pd.DataFrame(), "gives DataFrame; must be the pair"),
+    "a list": (lambda view: ([1], "words"), "gives (list, str); must be the pair"),
+    "leaves": (lambda view: sys.exit("bye"), "raises SystemExit: bye"),
+    "no words": (lambda view: (pd.DataFrame(), None), "gives (DataFrame, NoneType)"),
 }
 
 
@@ -45,9 +54,9 @@ BROKEN = {
 def test_a_broken_table_is_one_line_after_all_others(monkeypatch, folder, tmp_path, case):
     """Catches a traceback, and a table that is lost because the one before it is broken."""
     function, words = BROKEN[case]
-    monkeypatch.setattr(tables, "table_mine", function, raising=False)
-    found = said(folder, tmp_path, "tables", tables, write_table)
-    assert found.startswith("error: bench/report/tables.py: table_mine: ") and "\n" not in found
+    add(monkeypatch, "tables", function)
+    found = said(folder, tmp_path, "tables", write_table)
+    assert found.startswith("error: bench/experiments/scores/show.py: table_mine: ") and "\n" not in found
     assert words in found
     assert (tmp_path / "s_scores.md").is_file() and not (tmp_path / "s_mine.md").exists()
 
@@ -55,22 +64,22 @@ def test_a_broken_table_is_one_line_after_all_others(monkeypatch, folder, tmp_pa
 @pytest.mark.parametrize("value", [(plt.Axes, "words"), "words", ([], "")])
 def test_a_broken_figure_is_one_line(monkeypatch, folder, tmp_path, value):
     """Catches a figure that is none, written as something else or in a traceback."""
-    monkeypatch.setattr(figures, "figure_mine", lambda r, s: value, raising=False)
-    found = said(folder, tmp_path, "figures", figures, lambda *made: None)
-    assert found.startswith("error: bench/report/figures.py: figure_mine: gives ") and "\n" not in found
+    add(monkeypatch, "figures", lambda view: value)
+    found = said(folder, tmp_path, "figures", lambda *made: None)
+    assert found.startswith("error: bench/experiments/scores/show.py: figure_mine: gives ") and "\n" not in found
 
 
 @pytest.mark.parametrize(
     "rule, words",
     [
-        (lambda r, s, c: True, "gives True; must be the pair"),
-        (lambda r, s, c: (True, "why"), "must be the pair"),
-        (lambda r, s, c: 1 / 0, "raises ZeroDivisionError"),
+        (lambda view, claim: True, "gives True; must be the pair"),
+        (lambda view, claim: (True, "why"), "must be the pair"),
+        (lambda view, claim: 1 / 0, "raises ZeroDivisionError"),
     ],
 )
 def test_a_broken_rule_is_named(monkeypatch, tmp_path, rule, words):
     """Catches a verdict that is no word, printed as one."""
-    monkeypatch.setattr(analysis, "judge_mine", rule, raising=False)
+    add(monkeypatch, "rule", rule)
     folder = build(tmp_path / "made", ["a", "b"], claims=[CLAIM], tables=["scores"])
-    found = said(folder, tmp_path, "tables", tables, write_table)
-    assert "bench/report/analysis.py: judge_mine: " in found and words in found and "\n" not in found
+    found = said(folder, tmp_path, "tables", write_table)
+    assert "bench/experiments/scores/show.py: judge_mine: " in found and words in found and "\n" not in found

@@ -300,7 +300,7 @@ def test_two_killed_processes_resume(bench, tmp_path):
     run_id = bench.find("train", "h0")
     slow = tmp_path / "slow.py"
     slow.write_text(
-        "import time\nfrom bench import train\nfrom bench.verb import main\nstep = train.Trainer.step\n"
+        "import time\nfrom bench.pipeline import train\nfrom bench.runtime.verb import main\nstep = train.Trainer.step\n"
         "train.Trainer.step = lambda trainer: (time.sleep(0.2 if trainer.state['step'] > 3 else 0), step(trainer))[1]\n"
         "main('train', train.work, inputs=('data', 'tokenizer', 'tokens'), shared=True)\n"
     )
@@ -323,7 +323,7 @@ def test_a_process_that_fails_ends_all(bench, tmp_path):
     run_id = bench.find("train", "h0")
     script = tmp_path / "small.py"
     script.write_text(
-        "import torch\nfrom bench import train\nfrom bench.verb import main\nloss = train.Trainer.loss\n"
+        "import torch\nfrom bench.pipeline import train\nfrom bench.runtime.verb import main\nloss = train.Trainer.loss\n"
         "def limited(trainer, part):\n"
         "    if trainer.ranks.rank == 1 and trainer.state['step'] == 2 and len(part.labels_B) > 3:\n"
         "        raise torch.OutOfMemoryError('CUDA out of memory.')\n"

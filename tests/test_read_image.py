@@ -117,7 +117,7 @@ def test_a_thin_strip_takes_no_memory(tmp_path, shape):
 import resource
 import struct
 from pathlib import Path
-from bench.read_image import read_picture
+from bench.pipeline.read_image import read_picture
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
 print(read_picture(Path({str(path)!r}), 512, 3).shape)
 """

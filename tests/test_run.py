@@ -188,7 +188,7 @@ def test_a_run_without_a_row_is_not_published(finished):
 
 def test_one_process_at_a_time_in_the_folder_of_a_job(tmp_path):
     """Catches a job that a killed workflow left behind, writing beside the same job started again."""
-    code = "import sys, time; from pathlib import Path; from bench.alone import alone\nwith alone(Path(sys.argv[1]), print):\n"
+    code = "import sys, time; from pathlib import Path; from bench.runtime.alone import alone\nwith alone(Path(sys.argv[1]), print):\n"
     code += "    print('in', flush=True); time.sleep(60)"
     words = [sys.executable, "-c", code, str(tmp_path)]
     first = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)

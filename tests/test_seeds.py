@@ -13,6 +13,7 @@ from bench.pipeline.labels import first_sample
 from bench.pipeline.train_tokenizer import seed_of
 from bench.report.claims import claim
 from bench.report.results import Results
+from bench.report.view import View
 from bench.report.words import samplers, seeds_words
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
@@ -88,7 +89,7 @@ def test_a_setting_is_not_scored_on_the_seeds_that_tuned_it(tmp_path):
 def test_captions_say_what_intervals_cover(tmp_path, seeds, words):
     """Catches an interval of one tokenizer that is read as one over tokenizers."""
     results = Results.load(build(tmp_path, ["a"], tokenizer_seed=seeds))
-    assert words in seeds_words(results, "s")
+    assert words in seeds_words(View(results, "s"))
 
 
 def test_scores_of_each_training_are_those_of_its_own_sample_seeds(tmp_path):
@@ -120,10 +121,10 @@ def test_floors_of_several_tokenizers_are_a_mean_and_two_of_one_are_refused(tmp_
 def test_a_caption_does_not_list_the_samplers_of_a_sweep(tmp_path):
     """Catches a caption of a thousand words: what differs already stands in the variants' names."""
     results = Results.load(build(tmp_path, [f"w {i}" for i in range(9)]))
-    assert "All variants" in samplers(results, "s")
+    assert "All variants" in samplers(View(results, "s"))
     for i, names in enumerate(results.variants("s").values()):
         names["settings"]["sampler"]["cfg_scale"] = 1.5 + i
-    few, many = samplers(results.only("s", ["w 0", "w 1"]), "s"), samplers(results, "s")
+    few, many = samplers(View(results.only("s", ["w 0", "w 1"]), "s")), samplers(View(results, "s"))
     assert "w = 1.5" in few and "w = 2.5" in few
     assert "w = 1.5" not in many and "temperature 1" in many and "names of the variants" in many
 
@@ -136,7 +137,7 @@ def test_a_caption_says_what_the_entries_of_a_sweep_share(tmp_path):
         names["group"] = "SRDD" if i < 5 else "SDD"
         more = {"name": "srdd", "refine_steps": 1 + i, "select": "static"} if i < 5 else {"top_p": 0.1 * i}
         names["settings"]["sampler"] |= more
-    found = samplers(results, "s")
+    found = samplers(View(results, "s"))
     assert "SRDD: sampler srdd, top-p 1, select static (quota, ranked by peak)" in found
     assert "SDD: sampler var" in found and "further" not in found and "All samplers: guidance off" in found
     assert len(found) < 400
@@ -162,7 +163,7 @@ def test_captions_leave_the_reasons_of_claims_to_their_table(tmp_path):
     asked = {"text": "b beats a", "origin": "ours", "rule": "score", "variant": "b", "against": "a", "metric": "fid", "better": "lower"}
     with_table = Results.load(build(tmp_path / "t", ["a", "b"], claims=[asked], tables=["claims"]))
     alone = Results.load(build(tmp_path / "a", ["a", "b"], claims=[asked]))
-    short, long = claim(with_table, "s"), claim(alone, "s")
+    short, long = claim(View(with_table, "s")), claim(View(alone, "s"))
     assert "b beats a: no" in short and "b beats a: no" in long
     assert "paired by training seed" in long and "paired by training seed" not in short
     assert "table claims" in short

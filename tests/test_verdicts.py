@@ -8,17 +8,19 @@ import pytest
 from scipy.stats import ttest_1samp
 from small_study import SEEDS, build
 
-from bench.report import analysis, figures
-from bench.report.estimate import Estimate, estimate, holm
-from bench.report.results import Results
-from bench.report.claims import claim, judged
-from bench.report.tuning import edges
-from bench.report.gain import gain_words
-from bench.experiments.scores.show import table_costs, table_scores
-from bench.experiments.latency.show import table_latency
 from bench.experiments.claims.show import table_claims
 from bench.experiments.guidance.show import table_guidance
+from bench.experiments.latency.show import table_latency
+from bench.experiments.scores.show import table_costs, table_scores
+from bench.report import analysis
+from bench.report.claims import claim, judged
+from bench.report.estimate import Estimate, estimate, holm
+from bench.report.gain import gain_words
+from bench.report.results import Results
 from bench.report.trainings import crossing, kept_words, steps_to_targets, targets
+from bench.report.tuning import edges
+from bench.report.view import View
+from bench.study import rooms
 from bench.study.schema import Claim
 
 
@@ -80,7 +82,7 @@ def test_words_stand_beside_each_other(tmp_path, monkeypatch):
         seeds = rows.loc[mine, "train_seed"]
         rows.loc[mine, "value"] = [spread[s] + shift + 0.01 * i * (s % 2 + s) for s in seeds]
     results.metrics = results.metrics.copy()
-    table, caption = table_claims(results, "s")
+    table, caption = table_claims(View(results, "s"))
     assert table["Holds here"].tolist() == ["no", "not decided", "not decided", "no", "yes", "no"]
     assert table["After Holm"].tolist() == [
         "no",
@@ -90,31 +92,31 @@ def test_words_stand_beside_each_other(tmp_path, monkeypatch):
         "no p-value",
         "no p-value",
     ]
-    p = judged(results, "s", claims[0]).p
+    p = judged(View(results, "s"), claims[0]).p
     assert 0.05 / 4 > p > 0.05 / 40, (
         "four claims have a p-value here; with forty it would not stand"
     )
     about = results.about["suites"]["s"]
     about["claims"] = [{**one, "text": f"{i} {one['text']}"} for i in range(13) for one in claims]
     results.metrics = results.metrics.copy()
-    table, _ = table_claims(results, "s")
+    table, _ = table_claims(View(results, "s"))
     assert table["Holds here"][0] == "no" and table["After Holm"][0] == "not decided"
-    assert "0 b beats a: no, after Holm not decided (fid_x8" in claim(results, "s")
+    assert "0 b beats a: no, after Holm not decided (fid_x8" in claim(View(results, "s"))
 
 
 def test_two_seeds_give_no_verdict(tmp_path):
     """Catches a verdict from two trainings, whose interval decides by luck alone."""
     results = made(tmp_path, claims=[asked()])
-    assert judged(results, "s", asked())[0] == "no"
+    assert judged(View(results, "s"), asked())[0] == "no"
     results.suite("s")["train_seeds"] = [0, 1]
     results.metrics = results.metrics.copy()
     for one in (asked(), asked("nearer", metric="is")):
-        word, reason = judged(results, "s", one)
+        word, reason = judged(View(results, "s"), one)
         assert word == "not decided"
-    assert "fewer than three training seeds" in judged(results, "s", asked())[1]
-    table, _ = table_scores(results, "s")
+    assert "fewer than three training seeds" in judged(View(results, "s"), asked())[1]
+    table, _ = table_scores(View(results, "s"))
     assert table["Verdict"].tolist()[:2] == ["", "not decided"]
-    assert "Fewer than three training seeds: no verdict" in table_claims(results, "s")[1]
+    assert "Fewer than three training seeds: no verdict" in table_claims(View(results, "s"))[1]
 
 
 # ---------------------------------------------------------------- convergence
@@ -151,20 +153,20 @@ def test_fewer_steps_are_seen_between_looks(tmp_path):
         seed: [value - 0.1 - 0.02 * (seed == 1) for value in curve] for seed, curve in slow.items()
     }
     results = made(tmp_path, losses("a", slow) + losses("b", fast))
-    found = steps_to_targets(results, "s")
+    found = steps_to_targets(View(results, "s"))
     assert list(found) == [2.42, 2.45, 2.5, 2.6]
     at = found[2.6]
     assert at["a"]["step"].tolist() == [pytest.approx(80 + 40 * 0.8)] * 3
     assert at["b"]["step"][0] == pytest.approx(80 + 40 * (2.9 - 2.6) / 0.5)
-    word, reason = judged(results, "s", asked("convergence"))
+    word, reason = judged(View(results, "s"), asked("convergence"))
     assert (
         word == "yes"
         and "-8.5 [" in reason
         and all(f"at {target:.2f}" in reason for target in found)
     )
-    assert judged(results, "s", asked("convergence", "a", "b"))[0] == "no"
-    assert judged(results, "s", asked("convergence", better="higher"))[0] == "no"
-    figure, caption = figures.figure_convergence(results, "s")
+    assert judged(View(results, "s"), asked("convergence", "a", "b"))[0] == "no"
+    assert judged(View(results, "s"), asked("convergence", better="higher"))[0] == "no"
+    figure, caption = rooms.function_of("figures", "convergence")(View(results, "s"))
     assert "2.60: a 112 steps" in caption and "-8.5 [" in caption
     grey = [line for line in figure.axes[0].lines if len(set(line.get_ydata())) == 1]
     assert [line.get_ydata()[0] for line in grey] == list(found)
@@ -175,7 +177,7 @@ def test_one_target_that_is_not_sure_decides_nothing(tmp_path):
     slow = {seed: [4.0, 3.0, 2.5, 2.4] for seed in SEEDS}
     fast = {seed: [4.0, 2.6, 2.48 + 0.02 * seed, 2.39 + 0.01 * seed] for seed in SEEDS}
     results = made(tmp_path, losses("a", slow) + losses("b", fast))
-    word, reason = judged(results, "s", asked("convergence"))
+    word, reason = judged(View(results, "s"), asked("convergence"))
     assert word == "not decided" and reason.count("[") == 4
 
 
@@ -183,17 +185,17 @@ def test_early_stopping_that_never_acted_is_called_inert(tmp_path):
     """Catches a figure of trainings that all end too early, given out as selected."""
     curves = losses("a", {seed: [4.0, 3.0] for seed in SEEDS})
     results = made(tmp_path, curves)
-    assert kept_words(results, "s") == "0 of 6 trainings keep the weights of their last step."
+    assert kept_words(View(results, "s")) == "0 of 6 trainings keep the weights of their last step."
     rows = results.metrics
     results.metrics = rows.assign(value=rows["value"].mask(rows["metric"] == "kept_step", 80.0))
-    assert "3 of 6" in kept_words(results, "s")
+    assert "3 of 6" in kept_words(View(results, "s"))
     b = results.suite("s")["variants"]["b"]  # another sampler of the same model is no other training
     results.suite("s")["variants"]["b again"] = {**b, "sampler": "s-other"}
-    assert "3 of 6" in kept_words(results, "s") and "3 of 6" in table_costs(results, "s")[1]
+    assert "3 of 6" in kept_words(View(results, "s")) and "3 of 6" in table_costs(View(results, "s"))[1]
     told = [("b", seed, "kept_at_end", 1.0, {}) for seed in SEEDS]
     results = made(tmp_path / "told", told)
     results.suite("s")["variants"].pop("a")
-    assert kept_words(results, "s").endswith(
+    assert kept_words(View(results, "s")).endswith(
         "3 of 3 trainings keep the weights of their last step: early stopping is inert here."
     )
 
@@ -222,23 +224,23 @@ def test_a_higher_is_may_be_farther_from_real_images(tmp_path):
     """Catches an IS above that of real images that is sold as a gain without a word: a has about
     2.01, b 2.11."""
     results = real(made(tmp_path), floor=1.9, reference=1.5)
-    word, reason = judged(results, "s", asked(metric="is"))
+    word, reason = judged(View(results, "s"), asked(metric="is"))
     assert word == "yes" and "real images: 1.90 train, 1.50 held out" in reason
     assert "b's 2.11 is farther from real images than a's 2.01" in reason
-    assert judged(results, "s", asked("nearer", metric="is"))[0] == "no"
-    assert judged(results, "s", asked("nearer", "a", "b", metric="is"))[0] == "yes"
-    assert "KID" not in table_scores(results, "s")[1].split("Scores:")[1], "none was measured"
+    assert judged(View(results, "s"), asked("nearer", metric="is"))[0] == "no"
+    assert judged(View(results, "s"), asked("nearer", "a", "b", metric="is"))[0] == "yes"
+    assert "KID" not in table_scores(View(results, "s"))[1].split("Scores:")[1], "none was measured"
     scored = results.metrics[results.metrics["metric"] == "is_x8"]
     results.metrics = pd.concat(
         [results.metrics, scored.assign(metric="kid_x8")], ignore_index=True
     )
-    table, caption = table_scores(results, "s")
+    table, caption = table_scores(View(results, "s"))
     assert "KID: over all pairs." in caption
     assert table.set_index("Variant").loc["Held-out images themselves", "IS (x8)"] == "1.50"
     results = real(made(tmp_path / "above"), floor=9.0)
-    reason = judged(results, "s", asked(metric="is"))[1]
+    reason = judged(View(results, "s"), asked(metric="is"))[1]
     assert "real images: 9.00 train" in reason and "farther" not in reason
-    word, reason = judged(results, "s", asked("nearer", metric="is"))
+    word, reason = judged(View(results, "s"), asked("nearer", metric="is"))
     assert word == "yes" and "real training images" in reason
 
 
@@ -252,7 +254,7 @@ def test_memory_of_the_whole_pipeline_is_said(tmp_path):
     ]
     rows += [(name, None, "weights_bytes", 900.0 * 2**20, {}) for name in ("a", "b")]
     results = made(tmp_path, rows)
-    word, reason = judged(results, "s", asked("memory"))
+    word, reason = judged(View(results, "s"), asked("memory"))
     assert word == "no" and reason.startswith(
         "peak working memory of the sampler: ratio 1.00 at batch 1"
     )
@@ -260,9 +262,9 @@ def test_memory_of_the_whole_pipeline_is_said(tmp_path):
         "whole pipeline, weights and decoder included: ratio 0.98 at batch 1, 0.98 at batch 8"
         in reason
     )
-    word, reason = judged(results, "s", asked("memory", metric="pipeline"))
+    word, reason = judged(View(results, "s"), asked("memory", metric="pipeline"))
     assert word == "yes" and reason.startswith("peak of the whole pipeline")
-    table, caption = table_latency(results, "s")
+    table, caption = table_latency(View(results, "s"))
     assert table["Weights (MiB)"].tolist() == ["900"] * 4 and "Decoder, peak (MiB)" not in table
     found = [cell.numbers["value"] for cell in table["Pipeline, peak (MiB)"]]
     assert found == [value / 2**20 for value in (1000, 980, 1000, 980)]
@@ -277,10 +279,10 @@ def test_an_optimum_at_the_edge_is_said(tmp_path):
     for w, one in zip((1.0, 2.0, 3.0), settings):
         one["cfg_scale"] = w
     results.groups = lambda suite: {"g": ["w 1", "w 2", "w 3"]}
-    assert edges(results, "s", "g", "w 1") == "at the edge of what was tried (w = 1 of 1 to 3)"
-    assert edges(results, "s", "g", "w 2") == "" and "w = 3" in edges(results, "s", "g", "w 3")
+    assert edges(View(results, "s"), "g", "w 1") == "at the edge of what was tried (w = 1 of 1 to 3)"
+    assert edges(View(results, "s"), "g", "w 2") == "" and "w = 3" in edges(View(results, "s"), "g", "w 3")
     settings[0]["cfg_scale"] = 0.0
-    assert edges(results, "s", "g", "w 1") == "", "below 0 is not legal"
+    assert edges(View(results, "s"), "g", "w 1") == "", "below 0 is not legal"
 
 
 def test_tuned_settings_are_named_as_the_group_varies_them(tmp_path):
@@ -300,7 +302,7 @@ def test_tuned_settings_are_named_as_the_group_varies_them(tmp_path):
     for name in "abcd":
         score = results.of(name, "s", "fid_x8")
         results.known |= {("of", name, "s", "fid_x8", *half): score for half in halves}
-    table, _ = table_guidance(results, "s")
+    table, _ = table_guidance(View(results, "s"))
     table = table.set_index("Group")
     assert table.loc["soft", "Tuned"] == "temperature 0.7"
     assert table.loc["guided", "Tuned"] == "w 2, refine_steps 3", "c scores lower than d"
@@ -335,30 +337,30 @@ def test_captions_say_what_own_tokens_are_worth(tmp_path, gains, words):
     results = made(tmp_path, rows, claims=[asked()])
     sampler = results.sampler("b", "s")
     sampler |= {"name": "srdd", "refine_steps": 3, "select": "shuffled"}
-    found = gain_words(results, "s")
+    found = gain_words(View(results, "s"))
     assert (
         found.startswith("b: ")
         and words in found
         and "truncates" not in found
         and "a:" not in found
     )
-    assert found in claim(results, "s") and found in table_scores(results, "s")[1]
-    because = table_claims(results, "s")[0]["Because"][0]
+    assert found in claim(View(results, "s")) and found in table_scores(View(results, "s"))[1]
+    because = table_claims(View(results, "s"))[0]["Because"][0]
     # of a model that can be helped the caption alone speaks
     assert "nats a token" not in because if found.endswith("refinement can help.") else found in because
     assert "nats a token" in found or not gains
     for names in results.variants("s").values():  # two models of one grid
         names["group"] = "MR"
-    assert gain_words(results, "s").startswith("MR: ")
+    assert gain_words(View(results, "s")).startswith("MR: ")
     more = [*rows, *(("a", seed, "intra_scale_gain", -0.5, {}) for seed in range(3))]
     both = made(tmp_path, more, claims=[asked()])
     for name, names in both.variants("s").items():
         names["group"] = "MR"
         both.sampler(name, "s").update(sampler)
-    found = gain_words(both, "s")
+    found = gain_words(View(both, "s"))
     assert not gains or ("a: own" in found and "b: own" in found and "MR" not in found)
     sampler["refine_steps"] = 0
-    assert gain_words(results, "s") == ""
+    assert gain_words(View(results, "s")) == ""
 
 
 @pytest.mark.parametrize(
@@ -376,7 +378,7 @@ def test_rules_that_truncate_say_so(tmp_path, settings, cuts):
     word."""
     results = made(tmp_path)
     results.sampler("b", "s").update({"name": "srdd", **settings})
-    assert ("b: truncates" in gain_words(results, "s")) == cuts
+    assert ("b: truncates" in gain_words(View(results, "s"))) == cuts
 
 
 # ---------------------------------------------------------------- the main tables
@@ -398,7 +400,7 @@ def test_scores_and_costs(tmp_path):
         5.0 + 0.01 * seed + add for seed, add in zip(rows.loc[mine, "train_seed"], (0.2, 0.3, 0.45))
     ]
     results.metrics = results.metrics.copy()
-    table, caption = table_scores(results, "s")
+    table, caption = table_scores(View(results, "s"))
     by = table.set_index("Variant")
     assert by.loc["b", "FID (pixels)"] == "7.00 ± 0" and by.loc["a", "FID (pixels)"] == "-"
     assert not {"CAS", "Density (x8)", "Intra-scale gain (nats/token)"} & set(table.columns)
@@ -408,9 +410,9 @@ def test_scores_and_costs(tmp_path):
     assert 0.04 < p < 0.05, "alone it is decided; the second of two tests may have 0.05"
     assert by.loc["c", "After Holm"] == "higher" and by.loc["b", "After Holm"] == "higher"
     results.suite("s")["tables"] = ["scores", "costs"]
-    table, caption = table_scores(results, "s")
+    table, caption = table_scores(View(results, "s"))
     assert "NFE" not in table and "Losses and costs: table costs." in caption
-    table, _ = table_costs(results, "s")
+    table, _ = table_costs(View(results, "s"))
     assert (
         table["Any-order bound (nats/token)"].tolist() == ["-", "2.50 ± 0", "-"] and "NFE" in table
     )

@@ -16,9 +16,12 @@ import torch
 import yaml
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from bench.experiments.error_propagation import show as errors_show
 from bench.experiments.error_propagation import verb as error_propagation
 from bench.experiments.error_propagation.verb import drift
+from bench.experiments.zero_shot import show as zero_shot_show
 from bench.experiments.zero_shot import verb as zero_shot
+from bench.experiments.zero_shot.plan import Settings as ZeroShotConfig
 from bench.experiments.zero_shot.verb import (
     area_reduce,
     enlarge,
@@ -31,14 +34,15 @@ from bench.experiments.zero_shot.verb import (
 )
 from bench.pipeline import collect
 from bench.pipeline.metrics import score
-from bench.report import analysis_zero_shot, figures_zero_shot, tables_zero_shot
+from bench.report.completion import along_scales
 from bench.report.results import Results
+from bench.report.view import View
 from bench.runtime.rows import METRIC_COLUMNS, read_rows
 from bench.runtime.verb import main
 from bench.runtime.verbs import stages
+from bench.study import rooms
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
-from bench.experiments.zero_shot.plan import Settings as ZeroShotConfig
 from oracle import FALSE_ALARM, chi_square
 from srdd import sampling
 from srdd.config import SamplerConfig
@@ -496,20 +500,20 @@ def words_of(figure):
 def test_figures_and_tables_show_what_was_measured(made, tmp_path):
     """Catches a number that does not reach its table, a panel without a unit, and a caption without N, extractor or seeds."""
     results = made.collect(tmp_path)
-    table, caption = tables_zero_shot.table_zero_shot(results, "zero_shot")
+    table, caption = zero_shot_show.table_zero_shot(View(results, "zero_shot"))
     assert (table["Status"] == "ok").all() and len(table) == 4 * 4
     run_id = next(run for run in made.of("zero_shot") if "hNone" in run)
     value = float(made.rows(run_id)["outpaint_psnr_unknown", ""]["value"])
     cell = table[(table["Task"] == "out-painting") & (table["Variant"] == "VAR")]["PSNR unknown (dB)"].iloc[0]
     assert cell.numbers["mean"] == pytest.approx(value)
     assert "must not be compared" in caption and "N = 100" in caption and "digits16" in caption and "seed (0)" in caption
-    table, caption = tables_zero_shot.table_error_propagation(results, "error_propagation")
+    table, caption = errors_show.table_error_propagation(View(results, "error_propagation"))
     assert (table["Status"] == "ok").all() and table["Tokens replaced"].tolist() == ["1", "1", "4", "2", "16"] * 2
     assert table["Shares"].tolist()[0] == "0.1, 1" and "N = 100" in caption
     assert "FID rewards the noise" in caption and "Change of FID (digits16)" in table.columns
     assert sum("coverage" in title or "pixels" in title for title in table.columns) == 2
     figures = {
-        name: getattr(figures_zero_shot, f"figure_{name}")(results, suite)
+        name: rooms.function_of("figures", name)(View(results, suite))
         for suite, name in (
             ("zero_shot", "zero_shot"),
             ("zero_shot", "zero_shot_strips"),
@@ -537,10 +541,10 @@ def test_missing_numbers_are_named(made, tmp_path):
         for key in [key for key in results.images if key.startswith(run_id)]:
             del results.images[key]
         variant = next(name for name, names in results.variants(suite).items() if names["history"] == 0)
-        table, _ = getattr(tables_zero_shot, f"table_{suite}")(results, suite)
+        table, _ = rooms.function_of("tables", suite)(View(results, suite))
         mine = table[table["Variant"] == variant]
         assert len(mine) and all("oom (not enough of it)" in status for status in mine["Status"])
-        assert "oom" in words_of(getattr(figures_zero_shot, f"figure_{suite}")(results, suite)[0])
-        assert not len(analysis_zero_shot.along_scales(results, variant, suite, "super_resolution_psnr_whole"))
-    strips, _ = figures_zero_shot.figure_zero_shot_strips(results, "zero_shot")
+        assert "oom" in words_of(rooms.function_of("figures", suite)(View(results, suite))[0])
+        assert not len(along_scales(View(results, suite), variant, "super_resolution_psnr_whole"))
+    strips, _ = zero_shot_show.figure_zero_shot_strips(View(results, "zero_shot"))
     assert "SRDD: missing" in words_of(strips) and "oom" in words_of(strips)

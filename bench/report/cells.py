@@ -1,4 +1,4 @@
-"""What all tables share: cells that are text with numbers behind it, and the files a table becomes. Tables: bench/report/tables*.py."""
+"""What all tables share: cells that are text with numbers behind it, and the files a table becomes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pandas as pd
 
 from ..runtime.rows import write_text
 from ..study import escaping
-from .analysis import Estimate, show, show_difference, show_estimate
+from .caption import Caption
+from .estimate import Estimate, show, show_difference, show_estimate
 
 
 class Cell(str):
@@ -63,7 +64,7 @@ def markdown(table: pd.DataFrame) -> str:
     return "".join([shown[0], "|" + " --- |" * len(table.columns) + "\n", *shown[1:]])
 
 
-def write_table(stem: Path, table: pd.DataFrame, caption: str, reduced: str = "") -> None:
+def write_table(stem: Path, table: pd.DataFrame, caption: Caption, reduced: str = "") -> None:
     """<stem>.csv with numbers, .md with what is shown, .rst with the caption. A reduced study is marked in a column."""
     buffer = io.StringIO()
     if reduced:
@@ -72,9 +73,9 @@ def write_table(stem: Path, table: pd.DataFrame, caption: str, reduced: str = ""
     write_text(stem.with_name(f"{stem.name}.csv"), buffer.getvalue())
     write_text(
         stem.with_name(f"{stem.name}.md"),
-        markdown(table) + "\n" + escaping.markdown(escaping.plain(caption)) + "\n",
+        markdown(table) + "\n" + escaping.markdown(escaping.plain(caption.whole)) + "\n",
     )
-    write_text(stem.with_name(f"{stem.name}.rst"), caption + "\n")
+    write_text(stem.with_name(f"{stem.name}.rst"), caption.whole + "\n")
 
 
 COSTS = {"NFE": ("nfe", 1), "Token evals": ("token_evals", 1), "MFLOP per image": ("flops", 1e6)}

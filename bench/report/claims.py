@@ -1,4 +1,4 @@
-"""TODO"""
+"""What a suite claims, how its rules decide it, plain and after Holm's correction. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from .estimate import FEWEST, Estimate, holm, verdict
 from .gain import gain_words
 from .making import raised
 from .results import Results
+from .view import View
 
 NOISE = (
     "FID and KID can fall when noise is added to samples that vary too little: read them beside coverage, class agreement and CAS."
 )
 
 
-def claim(results: Results, suite: str) -> str:
+def claim(view: View) -> str:
     """What the suite asks, how its claims were decided, plain and after Holm's correction, and what
     its refinement can do; a reduced study says so first."""
-    about, reduced = results.suite(suite), results.about.get("reduced")
+    about, reduced = view.about, view.results.about.get("reduced")
     words = [f"REDUCED STUDY: {sentence(reduced)}"] if reduced else []
     words.append(sentence(about["claim"]))
     # a table of claims gives the reasons once for all captions
-    listed = any("claims" in other["tables"] for other in results.about["suites"].values())
+    listed = any("claims" in other["tables"] for other in view.results.about["suites"].values())
     verdicts = []
     for one in about["claims"]:
-        found = judged(results, suite, one)
+        found = judged(view, one)
         owner = "Claim of the paper, in our words" if one["origin"] == "paper" else "Claim"
-        corrected = after_holm(results, suite, one, found)
+        corrected = after_holm(view, one, found)
         # what is not decided alone is not decided among others
         both = f"{found[0]}, after Holm {corrected}" if corrected and found[0] in ("yes", "no") else found[0]
         if listed:
@@ -41,16 +42,16 @@ def claim(results: Results, suite: str) -> str:
         words.append(f"Claims, with their reasons in table claims: {'; '.join(verdicts)}.")
     if _claims_fid(about):
         words.append(NOISE)
-    return " ".join(filter(None, [*words, rst(gain_words(results, suite))]))
+    return " ".join(filter(None, [*words, rst(gain_words(view))]))
 
 
 def _claims_fid(about: dict[str, Any]) -> bool:
     return any(one["rule"] in ("score", "tuned") and one["metric"] in ("fid", "kid") for one in about["claims"])
 
 
-def noise_words(results: Results, suite: str) -> str:
+def noise_words(view: View) -> str:
     """What a low FID may mean, for what ranks by it; empty where `claim` says so already."""
-    return "" if _claims_fid(results.suite(suite)) else NOISE
+    return "" if _claims_fid(view.about) else NOISE
 
 
 class Verdict(tuple):
@@ -65,13 +66,13 @@ class Verdict(tuple):
         return made
 
 
-def judged(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
+def judged(view: View, one: dict[str, Any]) -> tuple[str, str]:
     """Whether a claim holds here, `yes`, `no` or `not decided`, by the rule `judge_<name>` that the
     study names, and why. A rule of one's own returns this pair, or a `Verdict` whose p-value Holm's
     correction counts."""
     rule, who = one["rule"], rooms.place_of_function("rule", one["rule"])
     try:
-        found = rooms.function_of("rule", rule)(results, suite, one)
+        found = rooms.function_of("rule", rule)(view, one)
     except (ValueError, MemoryError):
         raise
     except Exception as error:
@@ -91,7 +92,7 @@ def _p_values(results: Results) -> dict[tuple[str, str], float]:
         for suite, about in results.about["suites"].items():
             for one in about["claims"]:
                 try:
-                    p = getattr(judged(results, suite, one), "p", None)
+                    p = getattr(judged(View(results, suite), one), "p", None)
                 except ValueError:  # said where the claim itself is shown
                     p = None
                 if p is not None:
@@ -101,10 +102,10 @@ def _p_values(results: Results) -> dict[tuple[str, str], float]:
     return results.once("p-values", collect)
 
 
-def after_holm(results: Results, suite: str, one: dict[str, Any], found: tuple[str, str]) -> str | None:
+def after_holm(view: View, one: dict[str, Any], found: tuple[str, str]) -> str | None:
     """A claim's word when all claims of the study are tested together (Holm 1979, 5 %); None for
     one without a p-value, such as bytes that were counted."""
-    p, key = _p_values(results), (suite, json.dumps(one, sort_keys=True))
+    p, key = _p_values(view.results), (view.suite, json.dumps(one, sort_keys=True))
     if key not in p:
         return None
     return found[0] if key in holm(p) else "not decided"
@@ -154,17 +155,17 @@ def against_the_usual(one: dict[str, Any]) -> str:
     )
 
 
-def no_metric(results: Results, suite: str, one: dict[str, Any]) -> str:
+def no_metric(view: View, one: dict[str, Any]) -> str:
     """Why a claim names no metric of these results: no row has it though others were scored, or no
     study has; else empty."""
-    metric = results.score_name(one["metric"])
-    if results.rows_of(metric)["run_id"].isin(results.runs_of[suite]).any():
+    metric = view.results.score_name(one["metric"])
+    if view.results.rows_of(metric)["run_id"].isin(view.results.runs_of[view.suite]).any():
         return ""
-    mine = results.metrics[
-        results.metrics["run_id"].isin(results.runs_of[suite])
-        & results.metrics["train_seed"].notna()
+    mine = view.results.metrics[
+        view.results.metrics["run_id"].isin(view.results.runs_of[view.suite])
+        & view.results.metrics["train_seed"].notna()
     ]
-    names = (bare_name(metric, results.extractor) for metric in mine["metric"].unique())
+    names = (bare_name(metric, view.results.extractor) for metric in mine["metric"].unique())
     scored = sorted(filter(None, names))
     if not scored and one["metric"] in BETTER:
         return ""

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Curves and lines that several figures draw. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 from .drawing import text
 from .estimate import Estimate
-from .results import Results
+from .view import View
 
 
-def floor_count(results: Results, suite: str) -> str:
+def floor_count(view: View) -> str:
     """How many images the floor was scored on, which a small training split may limit."""
-    names = next(iter(results.variants(suite).values()))
-    found = results.of_grid(names, f"floor_fid_{results.extractor}")["num_images"].dropna()
+    names = next(iter(view.variants.values()))
+    found = view.results.of_grid(names, f"floor_fid_{view.results.extractor}")["num_images"].dropna()
     return f" (N = {int(found.iloc[0])})" if len(found) else ""
 
 
@@ -32,10 +32,10 @@ def curve(axes, points: list[tuple[float, Estimate]], label: str, style: dict[st
     axes.fill_between(xs, low, high, where=sure, color=style["color"], alpha=0.15, linewidth=0)
 
 
-def floor_line(axes, results: Results, suite: str, metric: str) -> None:
+def floor_line(axes, view: View, metric: str) -> None:
     """What real training pictures score."""
-    names = next(iter(results.variants(suite).values()))
-    value = results.grid_value(names, f"floor_{metric}_{results.extractor}", suite)
+    names = next(iter(view.variants.values()))
+    value = view.grid_value(names, f"floor_{metric}_{view.results.extractor}")
     if value is not None:
         axes.axhline(value, color="0.35", linestyle=":", linewidth=1, label="floor: real training pictures", zorder=0)
 

@@ -1,4 +1,4 @@
-"""What all figures share: style, axes, legends, notes on what is missing, mosaics of pictures. Figures themselves: bench/report/figures*.py."""
+"""What all figures share: style, axes, legends, notes on what is missing, mosaics of pictures."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from ..runtime.rows import write_text, written_whole
-from .analysis import Results, estimate
+from .caption import Caption
+from .estimate import estimate
 from .glyphs import drawable, families, text, wrapped
+from .view import View
 
 SINGLE, DOUBLE = 3.3, 6.8
 COLOURS = sns.color_palette("colorblind")
@@ -55,7 +57,7 @@ matplotlib.rcParams.update(STYLE)  # for all of this program: legends and titles
 # ---------------------------------------------------------------- parts
 
 
-def write_figure(stem: Path, figure: Figure, caption: str, reduced: str = "") -> None:
+def write_figure(stem: Path, figure: Figure, caption: Caption, reduced: str = "") -> None:
     """<stem>.png, .svg and the caption as .rst; the same bytes for the same rows. A reduced study is marked on the figure."""
     if reduced:
         figure.supxlabel("reduced study, no claim", color=RED, fontsize=6, x=0.99, ha="right")  # the layout makes room for it
@@ -66,7 +68,7 @@ def write_figure(stem: Path, figure: Figure, caption: str, reduced: str = "") ->
         if len(figure.axes) > 20:
             figure.set_layout_engine("none")  # found once: it takes most of the time
     plt.close(figure)
-    write_text(stem.with_name(f"{stem.name}.rst"), caption + "\n")
+    write_text(stem.with_name(f"{stem.name}.rst"), caption.whole + "\n")
 
 
 def look(i: int) -> dict[str, Any]:
@@ -183,9 +185,9 @@ def apart(i: int, count: int, step: float) -> float:
     return min(step, 0.3 / count) * (i - (count - 1) / 2)
 
 
-def side_ticks(axes: Axes, results: Results, suite: str) -> None:
+def side_ticks(axes: Axes, view: View) -> None:
     """The x axis of scales: the side of each token grid that a variant of the suite has."""
-    sides = sorted({side for names in results.variants(suite).values() for side in names["patch_nums"]})
+    sides = sorted({side for names in view.variants.values() for side in names["patch_nums"]})
     axes.xaxis.set_major_locator(FixedLocator(sides))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(sides[0] - 0.06 * (1 + sides[-1] - sides[0]), sides[-1] + 0.06 * (1 + sides[-1] - sides[0]))

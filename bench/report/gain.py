@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from srdd.config import CONFIDENCES
 
 from .estimate import FEWEST, Estimate, show_difference
+from .view import View
 
 if TYPE_CHECKING:
-    from .results import Results
+    pass
 
 
 CAN_HELP = "refinement can help"
@@ -56,24 +57,24 @@ def _called(names: list[str], groups: dict[str, list[str]]) -> str:
 
 
 def gain_words(
-    results: Results, suite: str, only: Iterable[str] | None = None, doubts: bool = False
+    view: View, only: Iterable[str] | None = None, doubts: bool = False
 ) -> str:
     """For the refined variants of a suite, or some of them: whether their models gain from own
     tokens, so that refinement can help, and whether their rule truncates; plain text, empty where
     none is refined. doubts: nothing of those that can be helped."""
     gains: dict[str, list[str]] = {}
     cut = []
-    for name, about in results.variants(suite).items():
+    for name, about in view.variants.items():
         sampler = about["settings"]["sampler"]
         if only is not None and name not in only:
             continue
         if truncates(sampler):
             cut.append(name)
         # a suite that times alone trains no model; an imported one was never measured
-        there = about["settings"].get("weights") or len(results.of(name, suite, "kept_step"))
+        there = about["settings"].get("weights") or len(view.of(name, "kept_step"))
         if not sampler["refine_steps"] or not there:
             continue
-        gain = results.estimate(name, suite, "intra_scale_gain")
+        gain = view.estimate(name, "intra_scale_gain")
         if gain is None:
             words = "what own tokens gain was not measured"
         else:
@@ -81,7 +82,7 @@ def gain_words(
             words = f"{worth}: {_what_it_does(gain)}"
         if not (doubts and words.endswith(CAN_HELP)):
             gains.setdefault(words, []).append(name)
-    refined, groups = {name for names in gains.values() for name in names}, results.groups(suite)
+    refined, groups = {name for names in gains.values() for name in names}, view.groups()
     mine = {group: [n for n in members if n in refined] for group, members in groups.items()}
     found = [f"{_called(names, mine)}: {words}" for words, names in gains.items()]
     if cut:

@@ -14,7 +14,9 @@ from srdd.lookup import unknown
 
 from ..study import rooms
 from ..study.errors import line_of
+from .caption import Caption
 from .results import Results
+from .view import View
 
 
 def raised(error: BaseException) -> str:
@@ -31,20 +33,20 @@ def _of_the_rows(error: BaseException) -> bool:
     return last.is_relative_to(bench) and last.name != "show.py"
 
 
-def _make(what: str, stem: Path, name: str, results: Results, suite: str, write: Callable) -> None:
+def _make(what: str, stem: Path, name: str, view: View, write: Callable) -> None:
     """Draw one figure or table and write it. Raises Unmade, one line that names its function, for one
     that raises or gives something else."""
     who = rooms.place_of_function(what, name)
     kind = "Figure" if what == "figures" else "DataFrame"
     try:
-        found = rooms.function_of(what, name)(results, suite)
-        pair = isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], str)
+        found = rooms.function_of(what, name)(view)
+        pair = isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], (str, Caption))
         # by name, so that tables load no matplotlib
         if not pair or kind not in {one.__name__ for one in type(found[0]).__mro__}:
             words = ", ".join(type(one).__name__ for one in found) if isinstance(found, tuple) else ""
             shown = f"({words})" if isinstance(found, tuple) else type(found).__name__
             raise Unmade(f"{who}: gives {shown}; must be the pair of a {kind} and a caption")
-        write(stem, *found, results.about.get("reduced") or "")
+        write(stem, found[0], Caption.of(found[1]), view.results.about.get("reduced") or "")
     except (Unmade, MemoryError):
         raise
     except (Exception, SystemExit) as error:
@@ -75,7 +77,7 @@ def run_verb(what: str, write: Callable[[Path, Any, str, str], None], argv: list
         for stem, suite, name in wanted:
             if not options.names or {stem, name} & set(options.names):
                 try:
-                    _make(what, options.target / stem, name, results, suite, write)
+                    _make(what, options.target / stem, name, View(results, suite), write)
                 except Unmade as error:  # all others first
                     unmade.append(f"error: {error}")
         if unmade:

@@ -13,15 +13,15 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from .analysis import Results
 from .drawing import canvas, legend_below, legend_height, plain_log
+from .view import View
 
 MOST = 12  # lines that one panel can hold: ten colours, nine markers
 # share of the height that a legend may take before it squeezes the panels; inches of it that each
 # height counts
 ROOM, COUNTED = 0.2, 0.15
 
-Draw = Callable[[np.ndarray, Results, str], None]
+Draw = Callable[[np.ndarray, View], None]
 
 
 def shares(things: Iterable[Any], most: int) -> list[list[Any]]:
@@ -33,44 +33,43 @@ def shares(things: Iterable[Any], most: int) -> list[list[Any]]:
     return [things[first:end] for first, end in zip(ends, ends[1:])]
 
 
-def by_variant(results: Results, suite: str, most: int = MOST) -> list[Results]:
+def by_variant(view: View, most: int = MOST) -> list[View]:
     """Results of a few variants each."""
-    parts = shares(results.variants(suite), most)
-    return [results] if len(parts) == 1 else [results.only(suite, names) for names in parts]
+    parts = shares(view.variants, most)
+    return [view] if len(parts) == 1 else [view.only(names) for names in parts]
 
 
 def by_group(
-    results: Results, suite: str, most: int = MOST, always: Iterable[str] = ()
-) -> list[Results]:
+    view: View, most: int = MOST, always: Iterable[str] = ()
+) -> list[View]:
     """Results of a few groups of variants each, which stay together; always: variants that every
     part holds."""
-    groups, always = results.groups(suite), set(always)
+    groups, always = view.groups(), set(always)
     parts = shares([group for group, members in groups.items() if set(members) - always], most)
     if len(parts) == 1:
-        return [results]
+        return [view]
     found = []
     for part in parts:
         mine = always.union(*(groups[group] for group in part))
         found.append(
-            results.only(suite, [name for name in results.variants(suite) if name in mine])
+            view.only([name for name in view.variants if name in mine])
         )
     return found
 
 
-def by_grid(results: Results, suite: str, most: int = MOST) -> list[Results]:
+def by_grid(view: View, most: int = MOST) -> list[View]:
     """Results of a few tokenizers and schedules each."""
     users: dict[tuple, list[str]] = {}
-    for name, names in results.variants(suite).items():
+    for name, names in view.variants.items():
         users.setdefault((names["tokenizer"], tuple(names["patch_nums"])), []).append(name)
     parts = shares(users.values(), most)
     if len(parts) == 1:
-        return [results]
-    return [results.only(suite, [name for names in part for name in names]) for part in parts]
+        return [view]
+    return [view.only([name for names in part for name in names]) for part in parts]
 
 
 def sheet(
-    parts: list[Results],
-    suite: str,
+    parts: list[View],
     size: tuple[float, float],
     shape: tuple[int, int],
     draw: Draw,
@@ -80,12 +79,12 @@ def sheet(
     """A figure with panels of this shape and size in inches for every part, drawn alike on equal
     axes.
 
-    draw(axes, part, suite) fills them; columns: of the legend; more: as `plt.subplots` takes it.
+    draw(axes, part) fills them; columns: of the legend; more: as `plt.subplots` takes it.
     """
     width, height = size
     if len(parts) == 1:
         figure, axes = canvas(width, height, *shape, **more)
-        draw(axes, parts[0], suite)
+        draw(axes, parts[0])
         grow(figure, columns)
         legend_below(figure, columns)
         return figure
@@ -94,7 +93,7 @@ def sheet(
     heights = []
     for page, part in zip(figure.subfigures(len(parts), 1), parts):
         axes = page.subplots(*shape, squeeze=False, **more)
-        draw(axes, part, suite)
+        draw(axes, part)
         legend_below(page, columns)
         heights.append(height + legend_height(page, columns) - COUNTED)
         pages.append((page, axes))

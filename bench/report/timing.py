@@ -1,16 +1,16 @@
-"""TODO"""
+"""Times and floors of a suite that was timed. Imports no torch."""
 
 from __future__ import annotations
 
 import pandas as pd
 
 from ..study.escaping import rst
-from .results import Results
+from .view import View
 
 
-def machine(results: Results, suite: str) -> str:
+def machine(view: View) -> str:
     """Where the suite was timed."""
-    run = results.latency_run(suite)
+    run = view.latency_run()
     if run is None:
         return "Not timed: there is no latency run of this suite."
     if run["status"] != "ok":
@@ -18,16 +18,16 @@ def machine(results: Results, suite: str) -> str:
     return rst(f"Machine: {run['device']}; {run['host_class']}; torch {run['torch']}.")
 
 
-def batches(results: Results, suite: str) -> list[int]:
+def batches(view: View) -> list[int]:
     """Batch sizes that were tried."""
-    return sorted(results.latency(suite, "latency_s")["num_images"].dropna().astype(int).unique().tolist())
+    return sorted(view.latency("latency_s")["num_images"].dropna().astype(int).unique().tolist())
 
 
-def floors(results: Results, suite: str) -> pd.DataFrame:
+def floors(view: View) -> pd.DataFrame:
     """Least seconds of each scale of a batch, columns variant, num_images, scale, memory, operations, floor (the longer of the two);
     no rows where the run measured no floors."""
     keys = ["variant", "num_images", "scale"]
     names = ("memory", "operations")
-    found = {name: results.latency(suite, f"floor_{name}_scale_s").set_index(keys)["value"] for name in names}
+    found = {name: view.latency(f"floor_{name}_scale_s").set_index(keys)["value"] for name in names}
     table = pd.DataFrame(found).dropna()
     return table.assign(floor=table.max(axis=1)).reset_index()

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from .view import View
+
 if TYPE_CHECKING:
-    from .results import Results
+    pass
 
 ABOVE = (0.02, 0.05, 0.1, 0.2)  # nats a token over a loss that every training reaches
 
@@ -36,14 +38,14 @@ def targets(curves: list[pd.DataFrame]) -> list[float]:
     return [target for add in ABOVE if (target := round(worst + add, 2)) < first]
 
 
-def steps_to_targets(results: Results, suite: str) -> dict[float, dict[str, pd.DataFrame]]:
+def steps_to_targets(view: View) -> dict[float, dict[str, pd.DataFrame]]:
     """Step and second at which every training reaches each target, interpolated between looks at
     the held-out one-pass loss: by target and variant a table with index train_seed and columns
     step, seconds."""
     curves = {
         (variant, int(seed)): part.sort_values("step")
-        for variant in results.variants(suite)
-        for seed, part in results.snapshots(variant, suite, "loss_test").groupby("train_seed")
+        for variant in view.variants
+        for seed, part in view.snapshots(variant, "loss_test").groupby("train_seed")
     }
     found: dict[float, dict[str, pd.DataFrame]] = {}
     for target in targets(list(curves.values())):
@@ -60,15 +62,15 @@ def steps_to_targets(results: Results, suite: str) -> dict[float, dict[str, pd.D
     return found
 
 
-def kept_words(results: Results, suite: str) -> str:
+def kept_words(view: View) -> str:
     """How many trainings keep the weights of their last step; where all do, early stopping decides
     nothing."""
     last = []
     # several samplers of one model are one training
-    models = {(one["tokenizer"], one["model"]): name for name, one in results.variants(suite).items()}
+    models = {(one["tokenizer"], one["model"]): name for name, one in view.variants.items()}
     for variant in models.values():
-        told, kept = (results.of(variant, suite, name) for name in ("kept_at_end", "kept_step"))
-        steps = results.snapshots(variant, suite, "loss_test").groupby("train_seed")["step"].max()
+        told, kept = (view.of(variant, name) for name in ("kept_at_end", "kept_step"))
+        steps = view.snapshots(variant, "loss_test").groupby("train_seed")["step"].max()
         # rows of older versions do not say it
         last += [bool(told[s]) if s in told else kept[s] == steps.get(s) for s in kept.index]
     if not last:

@@ -1,4 +1,4 @@
-"""TODO"""
+"""What groups of variants tried, and what they were tuned to. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any
 
-from .results import Results
+from .view import View
 
 # legal limits of a sampler's settings: nothing lies beyond
 LIMITS = {
@@ -24,19 +24,19 @@ LIMITS = {
 SHORT = {"cfg_scale": "w", "cfg_ramp": "ramp", "top_p": "top-p", "top_k": "top-k"}
 
 
-def varied(results: Results, suite: str, group: str) -> dict[str, list[Any]]:
+def varied(view: View, group: str) -> dict[str, list[Any]]:
     """Settings of the sampler in which the variants of a group differ: the different values of
     each."""
-    members = [results.sampler(name, suite) for name in results.groups(suite)[group]]
+    members = [view.sampler(name) for name in view.groups()[group]]
     found = {key: list({json.dumps(one[key]): one[key] for one in members}.values()) for key in members[0]}
     return {key: values for key, values in found.items() if len(values) > 1}
 
 
-def edges(results: Results, suite: str, group: str, best: str) -> str:
+def edges(view: View, group: str, best: str) -> str:
     """Settings of a tuned variant at the edge of what its group tried, where the best may lie
     beyond; empty where none are."""
-    mine, found = results.sampler(best, suite), []
-    for key, values in varied(results, suite, group).items():
+    mine, found = view.sampler(best), []
+    for key, values in varied(view, group).items():
         # null is all codes, more than any number of them
         numbers = [math.inf if key == "top_k" and value is None else value for value in values]
         tried = sorted(value for value in numbers if isinstance(value, (int, float)))
@@ -46,13 +46,13 @@ def edges(results: Results, suite: str, group: str, best: str) -> str:
     return f"at the edge of what was tried ({', '.join(found)})" if found else ""
 
 
-def half_words(results: Results, suite: str) -> str:
+def half_words(view: View) -> str:
     """Where halves of sample seeds are counted from, and what they are held against, as the end of
     a clause."""
     # each training draws seeds of its own; in older results the same
-    counted = "" if results.about.get("tokenizer_seed") is None else ", counted from the first of each training"
-    rows = results.rows_of("half_reference_images")
-    apart = rows["run_id"].isin(results.runs_of[suite]).any()  # not in rows of older versions
-    whole = results.about["features"].get("reference")  # a file of statistics cannot be halved
+    counted = "" if view.results.about.get("tokenizer_seed") is None else ", counted from the first of each training"
+    rows = view.results.rows_of("half_reference_images")
+    apart = rows["run_id"].isin(view.results.runs_of[view.suite]).any()  # not in rows of older versions
+    whole = view.results.about["features"].get("reference")  # a file of statistics cannot be halved
     against = "each against its own half of the reference" if apart and not whole else "both against the whole reference"
     return f"{counted}, {against}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..study.escaping import rst
 from .gain import ranked_by, rule_truncates
+from .view import View
 
 if TYPE_CHECKING:
     from .results import Results
@@ -73,16 +74,16 @@ def _rule_words(settings: dict[str, Any]) -> str:
     return f"select {name} ({', '.join(words)})"
 
 
-def samplers(results: Results, suite: str) -> str:
+def samplers(view: View) -> str:
     """One sentence for a sampler that all share; else what all share, and the rest of each: of many
     samplers by the entry of the suite that they come from."""
-    variants = results.variants(suite)
+    variants = view.variants
     parts = {name: _sampler_parts(names["settings"]["sampler"]) for name, names in variants.items()}
     if len({tuple(found) for found in parts.values()}) == 1:
         return rst(f"All variants: {', '.join(next(iter(parts.values())))}.")
     many = len({tuple(found) for found in parts.values()}) > MOST_SAMPLERS
     shared = _common(parts.values())
-    owners = results.groups(suite) if many else {name: [name] for name in parts}
+    owners = view.groups() if many else {name: [name] for name in parts}
     users: dict[str, list[str]] = {}
     for owner, members in owners.items():
         own = [part for part in _common(parts[name] for name in members) if part not in shared]
@@ -173,96 +174,96 @@ LABELS = {
 }
 
 
-def with_classes(results: Results, suite: str) -> bool:
+def with_classes(view: View) -> bool:
     """Whether a variant of the suite is asked for classes."""
-    settings = [names["settings"].get("model") or {} for names in results.variants(suite).values()]
-    data = results.about["dataset"]["num_classes"]
+    settings = [names["settings"].get("model") or {} for names in view.variants.values()]
+    data = view.results.about["dataset"]["num_classes"]
     return any(model.get("num_classes", data) for model in settings) and data > 1
 
 
-def labels_words(results: Results, suite: str) -> str:
+def labels_words(view: View) -> str:
     """Which classes were asked for; empty where none were."""
-    if not with_classes(results, suite):
+    if not with_classes(view):
         return ""
-    how = results.about["evaluation"].get("labels")
+    how = view.results.about["evaluation"].get("labels")
     return f" Label of an image: {LABELS.get(how, rst(how))}."
 
 
-def floor_has_labels(results: Results, suite: str) -> bool:
+def floor_has_labels(view: View) -> bool:
     """Whether the floor was drawn with the labels that the variants were asked for, so that a
     perfect generator scores it."""
-    return not with_classes(results, suite) or results.about["evaluation"].get("labels") is not None
+    return not with_classes(view) or view.results.about["evaluation"].get("labels") is not None
 
 
 # ---------------------------------------------------------------- scores
 
 
-def seeds_words(results: Results, suite: str) -> str:
+def seeds_words(view: View) -> str:
     """How many trainings stand behind a mean."""
-    seeds = results.suite(suite)["train_seeds"]
+    seeds = view.about["train_seeds"]
     if len(seeds) == 1:
-        return f"One training seed ({seeds[0]}), no interval.{tuning_words(results, suite)}"
+        return f"One training seed ({seeds[0]}), no interval.{tuning_words(view)}"
     shown = f"Mean and 95 % t-interval over the training seeds {', '.join(map(str, seeds))}"
-    return f"{shown}{tokenizer_words(results, suite)}.{tuning_words(results, suite)}"
+    return f"{shown}{tokenizer_words(view)}.{tuning_words(view)}"
 
 
-def tokenizers_words(results: Results, suite: str) -> str:
+def tokenizers_words(view: View) -> str:
     """How many trainings of a tokenizer stand behind a number of tokenizers."""
-    seeds, some = results.suite(suite)["train_seeds"], _shared(results, suite)
-    if shares_tokenizer(results, suite) or len(seeds) == 1:
+    seeds, some = view.about["train_seeds"], _shared(view)
+    if shares_tokenizer(view) or len(seeds) == 1:
         return "One tokenizer training, no interval."
     but = f"; of {_listed(some)} one tokenizer, no interval" if some else ""
     return f"Means over the tokenizers of the training seeds {', '.join(map(str, seeds))}{but}."
 
 
-def tuning_words(results: Results, suite: str) -> str:
+def tuning_words(view: View) -> str:
     """Where settings that were tuned come from; empty where none were."""
-    about = results.suite(suite)
+    about = view.about
     other = about.get("tuned_on")
     if not other:
         return ""
-    seeds = (results.about["suites"].get(other) or {}).get("train_seeds", ())
+    seeds = (view.results.about["suites"].get(other) or {}).get("train_seeds", ())
     on = f", on training seeds {', '.join(map(str, seeds))}" if seeds else ", on other training seeds"
     return f" Settings were chosen by suite {other}{on}."
 
 
-def _shared(results: Results, suite: str) -> list[str]:
+def _shared(view: View) -> list[str]:
     """Variants whose trainings all read one tokenizer, such as an imported one."""
-    variants = results.variants(suite)
-    if results.about.get("tokenizer_seed") != "train_seed":
+    variants = view.variants
+    if view.results.about.get("tokenizer_seed") != "train_seed":
         return list(variants)
-    rows = results.rows_of("reconstruction_mse_test")
+    rows = view.results.rows_of("reconstruction_mse_test")
     one = set(rows.loc[rows["train_seed"].isna(), "tokenizer"])
     return [name for name, names in variants.items() if names["tokenizer"] in one]
 
 
-def shares_tokenizer(results: Results, suite: str) -> bool:
+def shares_tokenizer(view: View) -> bool:
     """Whether every variant of a suite has one tokenizer for all of its trainings, so that
     intervals are narrower than those of the whole method."""
-    return len(_shared(results, suite)) == len(results.variants(suite))
+    return len(_shared(view)) == len(view.variants)
 
 
 def _listed(names: list[str]) -> str:
     return rst(", ".join(names))
 
 
-def tokenizer_words(results: Results, suite: str) -> str:
+def tokenizer_words(view: View) -> str:
     """What intervals cover: the tokenizer too, or not."""
-    if shares_tokenizer(results, suite):
-        several = len({names["tokenizer"] for names in results.variants(suite).values()}) > 1
+    if shares_tokenizer(view):
+        several = len({names["tokenizer"] for names in view.variants.values()}) > 1
         return f", conditional on the one tokenizer that all {'trainings of a variant ' if several else ''}share"
-    some = _shared(results, suite)
+    some = _shared(view)
     but = f", but for {_listed(some)}: conditional on the one tokenizer that its trainings share"
     return f", each with a tokenizer of its own{but if some else ''}"
 
 
-def reference_words(results: Results, suite: str | None = None) -> str:
+def reference_words(view: View = None) -> str:
     """How scores were made: N, extractor, reference, and the labels of a suite."""
-    count = results.about["evaluation"]["num_images"]
-    labels = labels_words(results, suite) if suite else ""
+    count = view.results.about["evaluation"]["num_images"]
+    labels = labels_words(view) if view.suite else ""
     return (
-        f"Scores: N = {count} generated pictures per training seed, {sample_words(results)}; extractor "
-        f"{results.extractor} ({extractor_kind(results)}); reference: {held_against(results)}.{bias_words(results)}{labels}"
+        f"Scores: N = {count} generated pictures per training seed, {sample_words(view.results)}; extractor "
+        f"{view.results.extractor} ({extractor_kind(view.results)}); reference: {held_against(view.results)}.{bias_words(view.results)}{labels}"
     )
 
 
@@ -273,17 +274,17 @@ def sample_words(results: Results) -> str:
     return "the same sample seeds in every variant, others in every training"
 
 
-def made_by(results: Results, suite: str, sampler: bool = True) -> str:
+def made_by(view: View, sampler: bool = True) -> str:
     """How a suite's scores were made: N, extractor, reference, seeds and, where not the sampler is
     what varies, the sampler."""
-    words = samplers(results, suite) if sampler else ""
-    return f"{reference_words(results, suite)} {seeds_words(results, suite)} {imported_words(results, suite)}{words}".strip()
+    words = samplers(view) if sampler else ""
+    return f"{reference_words(view)} {seeds_words(view)} {imported_words(view)}{words}".strip()
 
 
-def imported_words(results: Results, suite: str) -> str:
+def imported_words(view: View) -> str:
     """Which variants were not trained here, and what their weights are known by."""
     found = {
-        name: names["settings"].get("weights") for name, names in results.variants(suite).items()
+        name: names["settings"].get("weights") for name, names in view.variants.items()
     }
     known = {
         name: about["sha256"] or Path(about["file"]).name for name, about in found.items() if about

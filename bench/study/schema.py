@@ -119,7 +119,7 @@ class Claim(Strict):
 
     text: str = Field(min_length=1)
     origin: Literal["paper", "ours"] = "ours"
-    rule: str = Field("score", description="name of a judge_<name> in bench/report/analysis.py")
+    rule: str = Field("score", description="name of a judge_<name> in the show.py of a room")
     variant: str
     against: str
     metric: str = Field(

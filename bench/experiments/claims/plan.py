@@ -1,4 +1,4 @@
-"""TODO"""
+"""Claims: their table reads all suites."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Fewer scales than a teacher: what its figure and table read."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""What becomes of tokens of one scale that are wrong: does the sampler mend or spread them?"""

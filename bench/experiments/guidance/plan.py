@@ -1,4 +1,4 @@
-"""TODO"""
+"""Guidance: what its figure and table read."""
 
 from __future__ import annotations
 

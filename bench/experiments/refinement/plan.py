@@ -1,4 +1,4 @@
-"""TODO"""
+"""Refinement inside a scale: what its figures read."""
 
 from __future__ import annotations
 

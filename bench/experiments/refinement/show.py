@@ -1,4 +1,4 @@
-"""TODO"""
+"""FID against further passes, and heat maps of threshold and passes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ...report.claims import claim
 from ...report.curves import curve, floor_line
 from ...report.drawing import DOUBLE, blank, canvas, look, note, plain_log, wrapped
 from ...report.estimate import Estimate, show_estimate
-from ...report.results import Results
 from ...report.sheets import by_group, sheet
 from ...report.timing import machine
+from ...report.view import View
 from ...report.words import made_by, reference_words, seeds_words
 from ...study.escaping import rst
 
 CELL = 0.33  # inches of a number in a heat map
 
 
-def milliseconds(results: Results, suite: str, variant: str) -> tuple[float, int] | None:
+def milliseconds(view: View, variant: str) -> tuple[float, int] | None:
     """Median time per image at the largest batch size that was timed, and that size."""
-    rows = results.latency(suite, "latency_s")
+    rows = view.latency("latency_s")
     rows = rows[rows["variant"] == variant].dropna(subset=["value"])
     if not len(rows):
         return None
@@ -31,18 +31,18 @@ def milliseconds(results: Results, suite: str, variant: str) -> tuple[float, int
     return float(rows.loc[rows["num_images"] == batch, "value"].median() / batch * 1e3), batch
 
 
-def _refine_steps(axes: np.ndarray, results: Results, suite: str) -> None:
+def _refine_steps(axes: np.ndarray, view: View) -> None:
     """FID of a few groups against what their passes cost."""
-    metric, batch = f"fid_{results.extractor}", None
-    for i, (group, members) in enumerate(results.groups(suite).items()):
+    metric, batch = f"fid_{view.results.extractor}", None
+    for i, (group, members) in enumerate(view.groups().items()):
         by_cost: list[list[tuple[float, Estimate]]] = [[], [], []]
         for variant in members:
-            found, tokens = results.estimate(variant, suite, metric), results.estimate(variant, suite, "token_evals")
+            found, tokens = view.estimate(variant, metric), view.estimate(variant, "token_evals")
             if found is None or tokens is None:
                 continue
-            by_cost[0].append((1 + results.sampler(variant, suite)["refine_steps"], found))
+            by_cost[0].append((1 + view.sampler(variant)["refine_steps"], found))
             by_cost[1].append((tokens.mean, found))
-            timed = milliseconds(results, suite, variant)
+            timed = milliseconds(view, variant)
             if timed is not None:
                 by_cost[2].append((timed[0], found))
                 batch = timed[1]
@@ -63,7 +63,7 @@ def _refine_steps(axes: np.ndarray, results: Results, suite: str) -> None:
             blank(panel, "each group differs in more than passes" if found else "no variant has a number")
             panel.tick_params(left=found, labelleft=found)  # the other panels share this scale
             continue
-        floor_line(panel, results, suite, "fid")
+        floor_line(panel, view, "fid")
         if panel is axes[0, 0]:
             low, high = panel.get_xlim()
             if high - low < 2:  # too narrow for two whole numbers
@@ -72,31 +72,31 @@ def _refine_steps(axes: np.ndarray, results: Results, suite: str) -> None:
         else:
             panel.set_xscale("log", base=2)
             plain_log(panel.xaxis)
-    axes[0, 0].set_ylabel(f"{results.label('FID')}, N = {results.about['evaluation']['num_images']}")
+    axes[0, 0].set_ylabel(f"{view.results.label('FID')}, N = {view.results.about['evaluation']['num_images']}")
 
 
-def figure_refine_steps(results: Results, suite: str) -> tuple[Figure, str]:
+def figure_refine_steps(view: View) -> tuple[Figure, str]:
     """FID against passes per scale, tokens through the network and measured time, beside variants
     that draw each scale once."""
     figure = sheet(
-        by_group(results, suite), suite, (DOUBLE, 3.1), (1, 3), _refine_steps, sharey=True
+        by_group(view), (DOUBLE, 3.1), (1, 3), _refine_steps, sharey=True
     )
-    note(figure, missing_words(results, suite, f"fid_{results.extractor}"))
+    note(figure, missing_words(view, f"fid_{view.results.extractor}"))
     caption = (
-        f"{claim(results, suite)} A pass computes every token of its scale; guided calls count two. Lines and symbols: mean, bands and "
+        f"{claim(view)} A pass computes every token of its scale; guided calls count two. Lines and symbols: mean, bands and "
         "bars: interval. "
         "Variants that differ in something else than passes appear in the middle and on the right only. Time: median over "
-        f"interleaved rounds, decoder excluded, drawn weights. {machine(results, suite)} {made_by(results, suite, sampler=False)}"
+        f"interleaved rounds, decoder excluded, drawn weights. {machine(view)} {made_by(view, sampler=False)}"
     )
     return figure, " ".join(caption.split())
 
 
-def _heat(results: Results, suite: str, members: list[str]) -> pd.DataFrame:
+def _heat(view: View, members: list[str]) -> pd.DataFrame:
     """Mean FID by p_resample (rows) and refine_steps (columns)."""
     rows = []
     for variant in members:
-        settings = results.sampler(variant, suite)
-        found = results.score(variant, suite, "fid")
+        settings = view.sampler(variant)
+        found = view.score(variant, "fid")
         rows.append(
             {
                 "p_resample": settings["p_resample"],
@@ -111,12 +111,12 @@ def _heat(results: Results, suite: str, members: list[str]) -> pd.DataFrame:
     )
 
 
-def figure_heat_maps(results: Results, suite: str) -> tuple[Figure, str]:
+def figure_heat_maps(view: View) -> tuple[Figure, str]:
     """FID over p_resample and refine_steps, a panel for each group of the suite that sweeps both; one colour scale."""
     maps = {}
-    for group, members in results.groups(suite).items():
-        if len(members) > 1 and all(results.sampler(v, suite)["refine_steps"] for v in members):
-            maps[group] = _heat(results, suite, members)
+    for group, members in view.groups().items():
+        if len(members) > 1 and all(view.sampler(v)["refine_steps"] for v in members):
+            maps[group] = _heat(view, members)
     widest, highest = (
         max((found.shape[axis] for found in maps.values()), default=1) for axis in (1, 0)
     )
@@ -147,18 +147,18 @@ def figure_heat_maps(results: Results, suite: str) -> tuple[Figure, str]:
     for panel in axes.flat[len(maps) :]:
         panel.set_visible(not maps)
     if image is not None:
-        figure.colorbar(image, ax=list(axes.flat), label=results.label("FID"), shrink=0.9)
-    note(figure, missing_words(results, suite, f"fid_{results.extractor}"))
-    single = {group: members[0] for group, members in results.groups(suite).items() if len(members) == 1}
-    beside = [f"{rst(group)} {show_estimate(results.score(name, suite, 'fid'))}" for group, name in single.items()]
-    settings = {group: results.sampler(results.groups(suite)[group][0], suite) for group in maps}
+        figure.colorbar(image, ax=list(axes.flat), label=view.results.label("FID"), shrink=0.9)
+    note(figure, missing_words(view, f"fid_{view.results.extractor}"))
+    single = {group: members[0] for group, members in view.groups().items() if len(members) == 1}
+    beside = [f"{rst(group)} {show_estimate(view.score(name, 'fid'))}" for group, name in single.items()]
+    settings = {group: view.sampler(view.groups()[group][0]) for group in maps}
     guided = [f"{rst(group)}: w = {found['cfg_scale']:g}, ramp {found['cfg_ramp']}" for group, found in settings.items()]
     caption = (
-        f"{claim(results, suite)} Mean over training seeds of the FID of mask resampling: tokens drawn with a probability below "
+        f"{claim(view)} Mean over training seeds of the FID of mask resampling: tokens drawn with a probability below "
         f"p_resample are masked and drawn again, refine_steps times. Guidance: {'; '.join(guided)}. A cfg of 3.5 or 5 in VAR's own "
         "convention is w = 4.5 or 6 at the last scale of the linear ramp, in the convention u + w (c - u) it is w = 3.5 or 5; which "
         "one the paper means was not seen by us, who saw only the beginning of its text. "
         f"{'One pass: ' + '; '.join(beside) + '. ' if beside else ''}"
-        f"{reference_words(results, suite)} {seeds_words(results, suite)}"
+        f"{reference_words(view)} {seeds_words(view)}"
     )
     return figure, " ".join(caption.split())

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Sample images: what their figures read."""
 
 from __future__ import annotations
 

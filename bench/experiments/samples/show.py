@@ -1,4 +1,4 @@
-"""TODO"""
+"""Samples of every variant beside real images, and how an image grows scale by scale."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ...report.drawing import DOUBLE, blank, canvas, place, text, wrapped
 from ...report.glyphs import is_drawable
 from ...report.results import Results
 from ...report.tiles import LINE, tiles
+from ...report.view import View
 from ...report.words import held_out, samplers, with_classes
 from ...study.escaping import rst
 
@@ -51,9 +52,9 @@ class Block:
         return found
 
 
-def _why(results: Results, suite: str, variant: str) -> str:
+def _why(view: View, variant: str) -> str:
     """Why a variant has no images."""
-    return results.why(results.variants(suite)[variant], results.suite(suite)["train_seeds"][0])
+    return view.results.why(view.variants[variant], view.about["train_seeds"][0])
 
 
 def _absent(axes: Axes, why: str) -> None:
@@ -62,17 +63,17 @@ def _absent(axes: Axes, why: str) -> None:
     blank(axes, why, letters=14)
 
 
-def _blocks(results: Results, suite: str) -> list[Block]:
+def _blocks(view: View) -> list[Block]:
     """Every variant, then real images."""
-    found, images = [], results.images
-    for variant in results.variants(suite):
-        run = results.sample_run(variant, suite)
+    found, images = [], view.results.images
+    for variant in view.variants:
+        run = view.sample_run(variant)
         if run is None:
-            found.append(Block(variant, None, None, _why(results, suite, variant)))
+            found.append(Block(variant, None, None, _why(view, variant)))
             continue
-        found.append(Block(variant, images[f"{run}/images"], _labels(results, run)))
+        found.append(Block(variant, images[f"{run}/images"], _labels(view.results, run)))
     if "real/images" in images:
-        found.append(Block("real, held out", images["real/images"], _labels(results, "real")))
+        found.append(Block("real, held out", images["real/images"], _labels(view.results, "real")))
     return found
 
 
@@ -84,18 +85,18 @@ def _labels(results: Results, run: str) -> np.ndarray | None:
     )
 
 
-def _rows(results: Results, suite: str, blocks: list[Block]) -> tuple[list[str], str, str]:
+def _rows(view: View, blocks: list[Block]) -> tuple[list[str], str, str]:
     """Marks of the rows, what they are, and a key in words where class names are too long to stand
     there."""
-    classes = results.about["dataset"]["num_classes"]
+    classes = view.results.about["dataset"]["num_classes"]
     by_class = any(block.labels is not None for block in blocks)
     count = min(classes, 10) if by_class and classes >= 2 else classes if 2 <= classes <= 10 else 10
     numbers = [str(row) for row in range(count)]
-    if not with_classes(results, suite) and classes >= 2:
+    if not with_classes(view) and classes >= 2:
         return numbers, "seed modulo 10 (real: class)" if count == 10 else "row (real: class)", ""
     if not by_class and count != classes:
         return numbers, "seed modulo 10", ""
-    names = results.images.get("real/classes", np.array([]))[:count].tolist()
+    names = view.results.images.get("real/classes", np.array([]))[:count].tolist()
     if len(names) < count:
         return numbers, "class", ""
     # a name of which a machine's fonts can draw no letter would stand there as escapes
@@ -121,19 +122,19 @@ def _ratio(blocks: list[Block], rows: int, columns: int) -> float:
     return (rows * (side + gap) - gap) / (columns * (side + gap) - gap)
 
 
-def _same(results: Results, suite: str, words: str) -> str:
+def _same(view: View, words: str) -> str:
     """The words where all variants show images of one training seed; each has sample seeds of its own, but in older results."""
-    runs = {results.sample_run(variant, suite) for variant in results.variants(suite)}
-    seeds = results.jobs.loc[results.jobs["run_id"].isin(runs), "train_seed"]
-    alike = results.about.get("tokenizer_seed") is None or seeds.nunique() <= 1
+    runs = {view.sample_run(variant) for variant in view.variants}
+    seeds = view.results.jobs.loc[view.results.jobs["run_id"].isin(runs), "train_seed"]
+    alike = view.results.about.get("tokenizer_seed") is None or seeds.nunique() <= 1
     return words if alike else "of different training seeds, hence of different sample seeds"
 
 
-def figure_samples(results: Results, suite: str) -> tuple[Figure, str]:
+def figure_samples(view: View) -> tuple[Figure, str]:
     """Generated images of every variant, same seeds and classes row by row, beside real held-out
     ones."""
-    blocks = _blocks(results, suite)
-    marks, kind, key = _rows(results, suite, blocks)
+    blocks = _blocks(view)
+    marks, kind, key = _rows(view, blocks)
     rows, per_line = len(marks), min(len(blocks), MOST)
     columns = max(1, min(40 // rows, int(DOUBLE / 0.28) // per_line))
     width = min(DOUBLE, 0.35 + 0.42 * columns * len(blocks))
@@ -151,7 +152,7 @@ def figure_samples(results: Results, suite: str) -> tuple[Figure, str]:
         )
     placed = [block.cells(rows, columns) if block.images is not None else {} for block in blocks]
     # seeds of a rare class are fewer than columns
-    seeds = max(map(len, placed[: len(results.variants(suite))]), default=0)
+    seeds = max(map(len, placed[: len(view.variants)]), default=0)
     for i, (panel, block, cells) in enumerate(zip(panels, blocks, placed)):
         if not cells:
             _absent(panel, block.why or "no images")
@@ -162,17 +163,17 @@ def figure_samples(results: Results, suite: str) -> tuple[Figure, str]:
             panel.tick_params(length=0)
             panel.set_ylabel(kind)
     caption = (
-        f"{claim(results, suite)} Pictures of each variant, {_same(results, suite, f'the same {seeds} seeds in the same places')}, beside real "
-        f"pictures of {held_out(results)}, in the same order of classes"
-        f"{_of_classes(results, rows, kind)}; not chosen, first training seed with pictures, "
-        f"enlarged without smoothing.{key} {samplers(results, suite)}"
+        f"{claim(view)} Pictures of each variant, {_same(view, f'the same {seeds} seeds in the same places')}, beside real "
+        f"pictures of {held_out(view.results)}, in the same order of classes"
+        f"{_of_classes(view.results, rows, kind)}; not chosen, first training seed with pictures, "
+        f"enlarged without smoothing.{key} {samplers(view)}"
     )
     return figure, caption
 
 
-def figure_growth(results: Results, suite: str) -> tuple[Figure, str]:
+def figure_growth(view: View) -> tuple[Figure, str]:
     """A few images of every variant growing through their scales."""
-    variants, shown = results.variants(suite), 4
+    variants, shown = view.variants, 4
     most = max(len(names["patch_nums"]) for names in variants.values())
     per_line = max(1, min(len(variants), 24 // most))
     lines = -(-len(variants) // per_line)
@@ -188,9 +189,9 @@ def figure_growth(results: Results, suite: str) -> tuple[Figure, str]:
         figure, panels = tiles(list(variants), per_line, shown / most, above=0.13)
     for (variant, names), panel in zip(variants.items(), panels):
         sides = names["patch_nums"]
-        strip = results.images.get(f"{results.sample_run(variant, suite)}/strip")
+        strip = view.results.images.get(f"{view.sample_run(variant)}/strip")
         if strip is None or strip.shape[1] < len(sides):
-            _absent(panel, _why(results, suite, variant))
+            _absent(panel, _why(view, variant))
             continue
         count = min(shown, len(strip))
         cells = {(row, k): strip[row, k] for row in range(count) for k in range(len(sides))}
@@ -201,8 +202,8 @@ def figure_growth(results: Results, suite: str) -> tuple[Figure, str]:
     for panel in panels[len(variants) :]:
         panel.set_visible(False)
     caption = (
-        f"{claim(results, suite)} The same pictures after each scale: what the decoder makes of the accumulated latent state; "
-        f"columns: grid side of the scale. The first {shown} seeds, {_same(results, suite, 'the same in every variant')}, of the first training seed "
-        f"with pictures; enlarged without smoothing. {samplers(results, suite)}"
+        f"{claim(view)} The same pictures after each scale: what the decoder makes of the accumulated latent state; "
+        f"columns: grid side of the scale. The first {shown} seeds, {_same(view, 'the same in every variant')}, of the first training seed "
+        f"with pictures; enlarged without smoothing. {samplers(view)}"
     )
     return figure, caption

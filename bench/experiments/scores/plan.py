@@ -1,4 +1,4 @@
-"""Samples of every variant, kept, and their scores."""
+"""Samples of every variant, kept, and their scores: the jobs, and what the figures, tables and rules read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Scores of every variant beside floor and reconstruction, and the rules that compare them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ...report.drawing import COLOURS, DOUBLE, RED, blank, canvas, legend_below,
 from ...report.estimate import FEWEST, estimate, holm, paired, show, show_difference, verdict
 from ...report.results import Results
 from ...report.trainings import kept_words
+from ...report.view import View
 from ...report.words import floor_has_labels, made_by, samplers, seeds_words
 from ...study.escaping import rst
 from ...study.scores import kid_is_exact
@@ -49,8 +50,8 @@ class Places:
     """Where variants stand in a panel: side by side at 0, 1, 2, ..., or in rows, in inches from the
     top."""
 
-    def __init__(self, results: Results, suite: str) -> None:
-        self.names = list(results.variants(suite))
+    def __init__(self, view: View) -> None:
+        self.names = list(view.variants)
         room = max(8, 28 // len(self.names))
         marks = [wrapped(name, room) for name in self.names]
         longest = max(len(line) for mark in marks for line in mark.split("\n"))
@@ -88,8 +89,7 @@ class Places:
 
 def _dots(
     axes: Axes,
-    results: Results,
-    suite: str,
+    view: View,
     metric: str,
     places: Places,
     shift: float,
@@ -99,7 +99,7 @@ def _dots(
     """Points per training seed, their mean and interval, for every variant; whether there was
     any."""
     for i, variant in enumerate(places.names):
-        values = results.of(variant, suite, metric)
+        values = view.of(variant, metric)
         found = estimate(values)
         if found is None:
             continue
@@ -121,16 +121,16 @@ def _dots(
     return bool(axes.collections)
 
 
-def _lines(axes: Axes, results: Results, suite: str, places: Places) -> None:
+def _lines(axes: Axes, view: View, places: Places) -> None:
     """Floor across the panel; reconstruction across it too, or a tick per variant where schedules
     or tokenizers differ."""
-    variants, x = list(results.variants(suite).values()), results.extractor
+    variants, x = list(view.variants.values()), view.results.extractor
     whole = axes.axvline if places.rows else axes.axhline
     part = axes.vlines if places.rows else axes.hlines
     floors = {
         value
         for names in variants
-        if (value := results.grid_value(names, f"floor_fid_{x}", suite)) is not None
+        if (value := view.grid_value(names, f"floor_fid_{x}")) is not None
     }
     for value in sorted(floors)[:1]:
         whole(
@@ -141,7 +141,7 @@ def _lines(axes: Axes, results: Results, suite: str, places: Places) -> None:
             label="floor: real training pictures",
             zorder=0,
         )
-    values = [results.grid_value(names, f"reconstruction_fid_{x}", suite) for names in variants]
+    values = [view.grid_value(names, f"reconstruction_fid_{x}") for names in variants]
     label = "reconstruction by the tokenizer"
     if None not in values and len(set(values)) == 1:
         whole(values[0], color="0.35", linestyle="--", linewidth=1, label=label, zorder=0)
@@ -153,10 +153,10 @@ def _lines(axes: Axes, results: Results, suite: str, places: Places) -> None:
             label = None
 
 
-def _name_lost(axes: Axes, results: Results, suite: str, places: Places) -> None:
+def _name_lost(axes: Axes, view: View, places: Places) -> None:
     """Write beside a variant which of its scores are missing, and why."""
     for variant, spot in zip(places.names, places.spots):
-        lost = results.missing(variant, suite, f"fid_{results.extractor}")
+        lost = view.missing(variant, f"fid_{view.results.extractor}")
         if not lost:
             continue
         words = text(by_reason({seed: why.split(" (")[0] for seed, why in lost.items()}))
@@ -176,33 +176,33 @@ def _name_lost(axes: Axes, results: Results, suite: str, places: Places) -> None
             axes.text(spot + 0.2, 0.02, words, **place, **style)
 
 
-def figure_fid(results: Results, suite: str) -> tuple[Figure, str]:
+def figure_fid(view: View) -> tuple[Figure, str]:
     """FID of every variant and training seed above floor and reconstruction; beside it class
     agreement, CAS, precision, recall, coverage."""
-    x, places = results.extractor, Places(results, suite)
+    x, places = view.results.extractor, Places(view)
     height = 1.1 + places.length if places.rows else 2.9
     ratios = {"width_ratios": [1.25, 1]}
     figure, axes = canvas(DOUBLE, height, 1, 2, gridspec_kw=ratios, sharey=places.rows)
     left, right = axes[0]
-    score = f"{results.label('FID')}, N = {results.about['evaluation']['num_images']}"
-    if not _dots(left, results, suite, f"fid_{x}", places, 0, {}, None):
+    score = f"{view.results.label('FID')}, N = {view.results.about['evaluation']['num_images']}"
+    if not _dots(left, view, f"fid_{x}", places, 0, {}, None):
         blank(left, "no variant has a score")
-    _lines(left, results, suite, places)
+    _lines(left, view, places)
     (left.set_xlim if places.rows else left.set_ylim)(0)
-    _name_lost(left, results, suite, places)
+    _name_lost(left, view, places)
     (left.set_xlabel if places.rows else left.set_ylabel)(score)
-    variants = results.variants(suite)
-    scores = {name: results.score_name(metric) for name, metric in SHARES.items()}
+    variants = view.variants
+    scores = {name: view.results.score_name(metric) for name, metric in SHARES.items()}
     shares = {
         name: score
         for name, score in scores.items()
-        if any(len(results.of(v, suite, score)) for v in variants)
+        if any(len(view.of(v, score)) for v in variants)
     }
     looks = dict(zip(SHARES, zip((7, 5, 2, 4, 0), "psh*D")))
     for j, (name, metric) in enumerate(shares.items()):
         style = {"color": COLOURS[looks[name][0]], "marker": looks[name][1]}
         shift = min(0.26, 0.8 / len(shares)) * (j - (len(shares) - 1) / 2)
-        _dots(right, results, suite, metric, places, shift, style, name)
+        _dots(right, view, metric, places, shift, style, name)
     if not shares:
         blank(right, "no share was scored")
     if places.rows:
@@ -216,11 +216,11 @@ def figure_fid(results: Results, suite: str) -> tuple[Figure, str]:
     for panel in (left, right):
         places.label(panel)
     legend_below(figure, columns=3)
-    note(figure, missing_words(results, suite, f"fid_{x}"))
+    note(figure, missing_words(view, f"fid_{x}"))
     caption = (
-        f"{claim(results, suite)} Small points: one training each; symbols: mean, bars: interval. Dotted: floor, real training "
-        f"pictures{floor_count(results, suite)}; dashed: the same pictures through the tokenizer, under each variant's schedule. "
-        f"{noise_words(results, suite)} {made_by(results, suite)} {fid_differences(results, suite)}"
+        f"{claim(view)} Small points: one training each; symbols: mean, bars: interval. Dotted: floor, real training "
+        f"pictures{floor_count(view)}; dashed: the same pictures through the tokenizer, under each variant's schedule. "
+        f"{noise_words(view)} {made_by(view)} {fid_differences(view)}"
     )
     return figure, " ".join(caption.split())
 
@@ -256,27 +256,27 @@ def titled(results: Results, title: str) -> str:
     return title if title.endswith("(pixels)") or title == "CAS" else results.label(title)
 
 
-def _start_row(results: Results, suite: str, variant: str) -> dict[str, str]:
+def _start_row(view: View, variant: str) -> dict[str, str]:
     """The first columns of a variant's row."""
-    count, total = len(results.of(variant, suite, f"fid_{results.extractor}")), len(results.suite(suite)["train_seeds"])
+    count, total = len(view.of(variant, f"fid_{view.results.extractor}")), len(view.about["train_seeds"])
     return {"Variant": variant, "Seeds": Cell(f"{count} of {total}", value=count)}
 
 
-def _cost_columns(results: Results, suite: str, variant: str) -> dict[str, str]:
+def _cost_columns(view: View, variant: str) -> dict[str, str]:
     """Losses of the kept weights, what own tokens gain, and what a picture costs."""
-    row: dict[str, str] = {title: spread(results.estimate(variant, suite, metric)) for title, metric in LOSSES.items()}
+    row: dict[str, str] = {title: spread(view.estimate(variant, metric)) for title, metric in LOSSES.items()}
     for title, (metric, unit) in COSTS.items():
-        found = results.estimate(variant, suite, metric)
+        found = view.estimate(variant, metric)
         row[title] = number(found and found.mean / unit)
     return row
 
 
-def _verdicts(results: Results, suite: str) -> dict[str, dict[str, str]]:
+def _verdicts(view: View) -> dict[str, dict[str, str]]:
     """FID of every variant minus that of the first: the difference, what it decides, and what it
     decides when all rows of the table are tested together."""
-    first, *others = results.variants(suite)
-    fid, title = f"fid_{results.extractor}", f"{results.label('FID')} minus {next(iter(results.variants(suite)))}, paired"
-    found = {name: results.difference(name, suite, fid) for name in others}
+    first, *others = view.variants
+    fid, title = f"fid_{view.results.extractor}", f"{view.results.label('FID')} minus {next(iter(view.variants))}, paired"
+    found = {name: view.difference(name, fid) for name in others}
     sure = {name: one for name, one in found.items() if one is not None and one.count >= FEWEST}
     kept = holm({name: one.p for name, one in sure.items()})
     rows = {first: {title: Cell("first"), "Verdict": "", "After Holm": ""}}
@@ -287,18 +287,18 @@ def _verdicts(results: Results, suite: str) -> dict[str, dict[str, str]]:
     return rows
 
 
-def _score_row(results: Results, suite: str, variant: str) -> dict[str, str]:
+def _score_row(view: View, variant: str) -> dict[str, str]:
     """One variant: scores, then what others printed, and status; difference and costs join them."""
-    row = _start_row(results, suite, variant)
+    row = _start_row(view, variant)
     for title, name in SCORES.items():
-        row[titled(results, title)] = spread(results.score(variant, suite, name))
+        row[titled(view.results, title)] = spread(view.score(variant, name))
     return row
 
 
-def _published_cells(results: Results, suite: str, variant: str) -> dict[str, str]:
+def _published_cells(view: View, variant: str) -> dict[str, str]:
     """What others printed, in columns of their own: their evaluator is not ours."""
     row: dict[str, str] = {}
-    for one in results.suite(suite).get("published", []):
+    for one in view.about.get("published", []):
         column = f"Published {PUBLISHED[one['metric']]} (its own evaluator)"
         row.setdefault(column, "")
         if one["variant"] == variant:
@@ -306,122 +306,122 @@ def _published_cells(results: Results, suite: str, variant: str) -> dict[str, st
     return row
 
 
-def _line_row(results: Results, suite: str, name: str, label: str, names: dict) -> dict[str, str]:
+def _line_row(view: View, name: str, label: str, names: dict) -> dict[str, str]:
     """What every score is read against: real images, or images through the tokenizer, with an
     interval where each training seed has a tokenizer of its own."""
     row: dict[str, str] = {"Variant": label}
     for title, metric in SCORES.items():
-        found = results.grid_estimate(names, f"{name}_{results.score_name(metric)}", suite)
+        found = view.grid_estimate(names, f"{name}_{view.results.score_name(metric)}")
         alone = found is None or not found.half  # one tokenizer for all, or images that no tokenizer touches
-        row[titled(results, title)] = Cell(number(found and found.mean), mean=found and found.mean) if alone else spread(found)
-    row["Status"] = "ok" if row[results.label("FID")] != "-" else results.why(names, None)
+        row[titled(view.results, title)] = Cell(number(found and found.mean), mean=found and found.mean) if alone else spread(found)
+    row["Status"] = "ok" if row[view.results.label("FID")] != "-" else view.results.why(names, None)
     return row
 
 
-def _line_rows(results: Results, suite: str) -> tuple[list[dict[str, str]], dict]:
+def _line_rows(view: View) -> tuple[list[dict[str, str]], dict]:
     """Rows of floor, held-out images and reconstructions, and the identity of the floor's grid."""
-    grids = results.grids(suite)
-    floors = {results.grid_value(names, f"floor_fid_{results.extractor}", suite): names for names in grids.values()}
+    grids = view.grids()
+    floors = {view.grid_value(names, f"floor_fid_{view.results.extractor}"): names for names in grids.values()}
     names = floors[next((value for value in floors if value is not None), next(iter(floors)))]
-    rows = [_line_row(results, suite, "floor", "Floor: real training pictures", names)]
-    held = _line_row(results, suite, "reference", "Held-out images themselves", names)
+    rows = [_line_row(view, "floor", "Floor: real training pictures", names)]
+    held = _line_row(view, "reference", "Held-out images themselves", names)
     if set(held.values()) - {"-", held["Variant"], held["Status"]}:  # none in results of older versions
         rows.append({**held, "Status": "ok"})
-    rows += [_line_row(results, suite, "reconstruction", f"Reconstruction, schedule {grid}", of) for grid, of in grids.items()]
+    rows += [_line_row(view, "reconstruction", f"Reconstruction, schedule {grid}", of) for grid, of in grids.items()]
     return rows, names
 
 
-def table_scores(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
+def table_scores(view: View) -> tuple[pd.DataFrame, str]:
     """Every score of every variant, what FID decides against the first one, and, unless the suite
     has table costs, losses and costs; floor and reconstruction below."""
-    differences, apart = _verdicts(results, suite), "costs" in results.suite(suite)["tables"]
+    differences, apart = _verdicts(view), "costs" in view.about["tables"]
     rows = []
-    for variant in results.variants(suite):
-        row = _score_row(results, suite, variant) | differences[variant]
-        row |= {} if apart else _cost_columns(results, suite, variant)
-        row |= _published_cells(results, suite, variant)
-        rows.append(row | {"Status": by_reason(results.missing(variant, suite, f"fid_{results.extractor}")) or "ok"})
-    lines, names = _line_rows(results, suite)
+    for variant in view.variants:
+        row = _score_row(view, variant) | differences[variant]
+        row |= {} if apart else _cost_columns(view, variant)
+        row |= _published_cells(view, variant)
+        rows.append(row | {"Status": by_reason(view.missing(variant, f"fid_{view.results.extractor}")) or "ok"})
+    lines, names = _line_rows(view)
     table = frame([*rows, *lines])
-    fid = results.label("FID")
-    optional = [title for name in SCORES if (title := titled(results, name)) != fid]
+    fid = view.results.label("FID")
+    optional = [title for name in SCORES if (title := titled(view.results, name)) != fid]
     optional += [title for title in LOSSES if title != "Held-out loss (nats/token)"]
-    if len(results.variants(suite)) == 1:
+    if len(view.variants) == 1:
         optional += ["Verdict", "After Holm"]
-    counts = results.of_grid(names, f"floor_{results.score_name('fid')}")["num_images"].dropna()
+    counts = view.results.of_grid(names, f"floor_{view.results.score_name('fid')}")["num_images"].dropna()
     ideal = (
         "what a perfect generator and a perfect prior over these tokens score"
-        if floor_has_labels(results, suite)
+        if floor_has_labels(view)
         else "in the shares of the training split, which the labels of the variants do not have, so that a perfect generator need not "
         "score the same"
     )
-    start = claim(results, suite)
+    start = claim(view)
     words = [
         start,
         "" if NOISE in start else NOISE,
-        made_by(results, suite),
+        made_by(view),
         f"Floor and reconstruction: {int(counts.iloc[0])} training pictures, as they are and through the tokenizer, against the "
         f"same reference; {ideal}."
         if len(counts)
         else "",
-        _kid_words(results, suite),
+        _kid_words(view),
         "Losses and costs: table costs." if apart else COST_WORDS,
         "Verdict: of the paired difference in FID; after Holm: of all rows of this table together, 5 %.",
         "Published: as the source prints it, by its own evaluator and settings; never compared with ours."
-        if results.suite(suite).get("published")
+        if view.about.get("published")
         else "",
     ]
     return without_numbers(table, optional), " ".join(filter(None, words))
 
 
-def _kid_words(results: Results, suite: str) -> str:
+def _kid_words(view: View) -> str:
     """Whether KID takes all pairs; empty where it was not measured, or the sizes are not known."""
-    rows, features = results.rows_of(results.score_name("kid")), results.about["features"]
-    held = results.rows_of("num_test")["value"].dropna()
-    if not rows["run_id"].isin(results.runs_of[suite]).any() or not len(held) or not features.get("dim"):
+    rows, features = view.results.rows_of(view.results.score_name("kid")), view.results.about["features"]
+    held = view.results.rows_of("num_test")["value"].dropna()
+    if not rows["run_id"].isin(view.results.runs_of[view.suite]).any() or not len(held) or not features.get("dim"):
         return ""
-    if features.get("reference") or not len(results.rows_of("reference_is_" + results.extractor)):
+    if features.get("reference") or not len(view.results.rows_of("reference_is_" + view.results.extractor)):
         return ""  # of a file with images of its own, or of an older version
-    exact = kid_is_exact(results.about["evaluation"]["num_images"], int(held.iloc[0]), features["dim"])
+    exact = kid_is_exact(view.results.about["evaluation"]["num_images"], int(held.iloc[0]), features["dim"])
     return "KID: over all pairs." if exact else "KID: mean over 100 random subsets."
 
 
 COST_WORDS = "Held-out loss of the kept weights. Each variant's cost per picture includes guidance."
 
 
-def table_costs(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
+def table_costs(view: View) -> tuple[pd.DataFrame, str]:
     """Losses of every variant's kept weights, what own tokens gain, and what a picture costs: what
     stands beside the scores."""
     rows = []
-    for variant in results.variants(suite):
-        row = _start_row(results, suite, variant) | _cost_columns(results, suite, variant)
-        row["Status"] = by_reason(results.missing(variant, suite, "kept_loss_test")) or "ok"
+    for variant in view.variants:
+        row = _start_row(view, variant) | _cost_columns(view, variant)
+        row["Status"] = by_reason(view.missing(variant, "kept_loss_test")) or "ok"
         rows.append(row)
     caption = (
-        f"{claim(results, suite)} {COST_WORDS} Any-order bound: of masked models, whose tokens may be drawn in any order; intra-scale "
+        f"{claim(view)} {COST_WORDS} Any-order bound: of masked models, whose tokens may be drawn in any order; intra-scale "
         f"gain: the one-pass loss minus it, above 0 where own tokens are worth something. "
-        f"{kept_words(results, suite)} {seeds_words(results, suite)} {samplers(results, suite)}"
+        f"{kept_words(view)} {seeds_words(view)} {samplers(view)}"
     )
     return without_numbers(frame(rows), list(LOSSES)), " ".join(caption.split())
 
 
-def real_scores(results: Results, suite: str, variant: str, metric: str) -> tuple[float | None, float | None]:
+def real_scores(view: View, variant: str, metric: str) -> tuple[float | None, float | None]:
     """What training images, and what the held-out images themselves, score; None where nobody
     measured it."""
-    names, score = results.variants(suite)[variant], results.score_name(metric)
-    train, held = (results.grid_value(names, f"{line}_{score}", suite) for line in ("floor", "reference"))
+    names, score = view.variants[variant], view.results.score_name(metric)
+    train, held = (view.grid_value(names, f"{line}_{score}") for line in ("floor", "reference"))
     return train, held
 
 
-def _real_words(results: Results, suite: str, one: dict[str, Any]) -> str:
+def _real_words(view: View, one: dict[str, Any]) -> str:
     """Of IS: what real images score, and whether the side with more is farther from them; empty for
     other scores."""
     if one["metric"] != "is":
         return ""
-    train, held = real_scores(results, suite, one["variant"], "is")
+    train, held = real_scores(view, one["variant"], "is")
     parts = [f"{show(value)} {name}" for value, name in ((train, "train"), (held, "held out")) if value is not None]
     real = train if held is None else held
-    sides = {key: results.score(one[key], suite, "is") for key in ("variant", "against")}
+    sides = {key: view.score(one[key], "is") for key in ("variant", "against")}
     if real is None or None in sides.values():
         return f"; real images: {', '.join(parts)}" if parts else ""
     words = f"; real images: {', '.join(parts)}"
@@ -432,31 +432,31 @@ def _real_words(results: Results, suite: str, one: dict[str, Any]) -> str:
     return words
 
 
-def judge_score(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
+def judge_score(view: View, one: dict[str, Any]) -> tuple[str, str]:
     """By the 95 % t-interval of the paired difference of a score over training seeds."""
-    if absent := no_metric(results, suite, one):
+    if absent := no_metric(view, one):
         return "no such metric", absent
-    metric = results.score_name(one["metric"])
-    found = results.difference(one["variant"], suite, metric, one["against"])
+    metric = view.results.score_name(one["metric"])
+    found = view.difference(one["variant"], metric, one["against"])
     reason = f"{metric} of {one['variant']} minus that of {one['against']}, paired by training seed: {show_difference(found)}"
-    reason += _real_words(results, suite, one)
+    reason += _real_words(view, one)
     if direction(one) is None:
         return "not decided", f"{reason}; {NO_DIRECTION}"
     return decided(found, direction(one) == "lower", reason + against_the_usual(one))
 
 
-def judge_nearer(results: Results, suite: str, one: dict[str, Any]) -> tuple[str, str]:
+def judge_nearer(view: View, one: dict[str, Any]) -> tuple[str, str]:
     """Yes when the distance of a score to that of real held-out images, or of training images where
     nobody scored those, is smaller, by the 95 % t-interval of the paired difference over training
     seeds."""
-    if absent := no_metric(results, suite, one):
+    if absent := no_metric(view, one):
         return "no such metric", absent
-    metric = results.score_name(one["metric"])
-    train, held = real_scores(results, suite, one["variant"], one["metric"])
+    metric = view.results.score_name(one["metric"])
+    train, held = real_scores(view, one["variant"], one["metric"])
     real, which = (held, "held-out") if held is not None else (train, "training")
     if real is None:
         return "not decided", f"{metric} of real images was not measured"
-    first, second = ((results.of(one[key], suite, metric) - real).abs() for key in ("against", "variant"))
+    first, second = ((view.of(one[key], metric) - real).abs() for key in ("against", "variant"))
     found = paired(first, second)
     reason = (
         f"distance of {metric} to the {show(real)} of real {which} images, {one['variant']} minus {one['against']}, paired by "
@@ -468,13 +468,13 @@ def judge_nearer(results: Results, suite: str, one: dict[str, Any]) -> tuple[str
 MOST_DIFFERENCES = 12  # listed one by one in a caption
 
 
-def fid_differences(results: Results, suite: str) -> str:
+def fid_differences(view: View) -> str:
     """Paired FID differences to the first variant."""
-    first, *others = results.variants(suite)
+    first, *others = view.variants
     if not others:
         return "One variant, nothing to compare."
-    if len(others) > MOST_DIFFERENCES and "scores" in results.suite(suite)["tables"]:
+    if len(others) > MOST_DIFFERENCES and "scores" in view.about["tables"]:
         return f"Differences to {rst(first)}, paired by training seed: in table scores."
-    found = {name: results.difference(name, suite, f"fid_{results.extractor}") for name in others}
+    found = {name: view.difference(name, f"fid_{view.results.extractor}") for name in others}
     shown = "; ".join(f"{rst(name)} {show_difference(value)}" for name, value in found.items())
-    return f"{results.label('FID')} minus that of {rst(first)}, paired by training seed, 95 % t-interval: {shown}."
+    return f"{view.results.label('FID')} minus that of {rst(first)}, paired by training seed, 95 % t-interval: {shown}."

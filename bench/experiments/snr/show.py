@@ -1,4 +1,4 @@
-"""TODO"""
+"""Signal-to-noise ratio after each scale beside two diffusion schedules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator
 
 from ...report.claims import claim
 from ...report.drawing import COLOURS, DOUBLE, SINGLE, blank, canvas, legend_below, note, text
-from ...report.results import Results
+from ...report.view import View
 from ...report.words import held_out, shares_tokenizer
 
 SNR = {
@@ -21,26 +21,26 @@ SNR = {
 }
 
 
-def _snr_rows(results: Results, suite: str, names: dict[str, Any], metric: str) -> pd.Series:
+def _snr_rows(view: View, names: dict[str, Any], metric: str) -> pd.Series:
     """Value in dB by scale."""
-    rows = results.of_grid(names, metric)
-    rows = rows[rows["run_id"].isin(results.suite(suite)["runs"])].dropna(subset=["scale", "value"])
+    rows = view.results.of_grid(names, metric)
+    rows = rows[rows["run_id"].isin(view.about["runs"])].dropna(subset=["scale", "value"])
     return rows.set_index(rows["scale"].astype(int))["value"].sort_index()
 
 
-def _why_no_snr(results: Results, suite: str, names: dict[str, Any]) -> str:
+def _why_no_snr(view: View, names: dict[str, Any]) -> str:
     """Status of the run that should have measured a schedule."""
-    jobs, grid = results.jobs, ".".join(map(str, names["patch_nums"]))
-    mine = jobs[(jobs["stage"] == "snr") & (jobs["grid"] == grid) & jobs["run_id"].isin(results.suite(suite)["runs"])]
+    jobs, grid = view.results.jobs, ".".join(map(str, names["patch_nums"]))
+    mine = jobs[(jobs["stage"] == "snr") & (jobs["grid"] == grid) & jobs["run_id"].isin(view.about["runs"])]
     if not len(mine):
-        return results.why(names, None)
+        return view.results.why(names, None)
     row = mine.iloc[0]
     return f"{row['status']} ({row['reason']})" if row["reason"] else f"{row['status']}, no number"
 
 
-def figure_snr(results: Results, suite: str) -> tuple[Figure, str]:
+def figure_snr(view: View) -> tuple[Figure, str]:
     """Signal-to-noise ratio after each scale, in the latent and in pixels, beside two diffusion schedules."""
-    grids = results.grids(suite)
+    grids = view.grids()
     columns = min(3, len(grids))
     rows, lost, counts = -(-len(grids) // columns), [], set()
     figure, axes = canvas(SINGLE if columns == 1 else DOUBLE, 0.5 + 2.2 * rows, rows, columns, sharey=True)
@@ -48,17 +48,17 @@ def figure_snr(results: Results, suite: str) -> tuple[Figure, str]:
     for (grid, names), panel in zip(grids.items(), panels):
         panel.set_title(text(f"schedule {grid}"))
         for name, (label, style) in SNR.items():
-            values = _snr_rows(results, suite, names, f"snr_{name}_db")
+            values = _snr_rows(view, names, f"snr_{name}_db")
             if not len(values):
                 continue
             panel.plot(values.index, values.to_numpy(), label=label, **style)
-            low, high = (_snr_rows(results, suite, names, f"snr_{name}_db_{end}") for end in ("q10", "q90"))
+            low, high = (_snr_rows(view, names, f"snr_{name}_db_{end}") for end in ("q10", "q90"))
             if len(low) and low.index.equals(high.index):
                 panel.fill_between(low.index, low, high, color=style["color"], alpha=0.15, linewidth=0)
         if not panel.lines:
-            lost.append(f"{grid}: {_why_no_snr(results, suite, names)}")
+            lost.append(f"{grid}: {_why_no_snr(view, names)}")
             blank(panel, lost[-1])
-        counts |= set(results.of_grid(names, "snr_latent_db")["num_images"].dropna().astype(int))
+        counts |= set(view.results.of_grid(names, "snr_latent_db")["num_images"].dropna().astype(int))
         panel.xaxis.set_major_locator(FixedLocator(range(len(names["patch_nums"]))))
         panel.set_xticklabels([f"{side}x{side}" if len(names["patch_nums"]) < 6 else str(side) for side in names["patch_nums"]])
         panel.set_xlim(-0.3, len(names["patch_nums"]) - 0.7)
@@ -69,12 +69,12 @@ def figure_snr(results: Results, suite: str) -> tuple[Figure, str]:
         panel.set_ylabel("signal-to-noise ratio (dB)")
     legend_below(figure)
     note(figure, "; ".join(lost))
-    seed = "" if shares_tokenizer(results, suite) else f", that of training seed {results.suite(suite)['train_seeds'][0]}"
+    seed = "" if shares_tokenizer(view) else f", that of training seed {view.about['train_seeds'][0]}"
     caption = (
-        f"{claim(results, suite)} 10 log10 of the power of x over that of x - x_k, after scales 0 to k: x the encoder's latent and "
+        f"{claim(view)} 10 log10 of the power of x over that of x - x_k, after scales 0 to k: x the encoder's latent and "
         "x_k the state f_hat, or x the picture in [-1, 1] and x_k what the decoder makes of that state; mean and, as bands, 10 % to 90 % "
         "quantiles over "
-        f"N = {', '.join(map(str, sorted(counts))) or 'no'} pictures of {held_out(results)}. Dashed and dotted: alpha_bar / (1 - alpha_bar) of "
+        f"N = {', '.join(map(str, sorted(counts))) or 'no'} pictures of {held_out(view.results)}. Dashed and dotted: alpha_bar / (1 - alpha_bar) of "
         "DDPM's cosine and linear schedules at as many equally spaced times strictly between noise and data; the scales have no "
         "time of their own, so that only the direction can be compared, not the height. A bright or dark background is signal "
         f"too. One tokenizer training{seed}, no interval over seeds."

@@ -1,4 +1,4 @@
-"""Many samplers of each trained model."""
+"""Many samplers of each trained model, sampled and scored by one job."""
 
 from __future__ import annotations
 

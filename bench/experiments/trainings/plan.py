@@ -1,4 +1,4 @@
-"""TODO"""
+"""Losses and codes along the scales: what their figures and table read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Likeness of completed images, and strips of them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ...report.estimate import estimate, paired
 from ...report.results import Results
 from ...report.sheets import by_variant, sheet
 from ...report.sheets import shares as parts_of
+from ...report.view import View
 from ...report.words import held_out, sample_words, samplers, seeds_words
 
 MOST = 8  # variants of one page
@@ -29,20 +30,20 @@ LETTERS = 12  # of a line of a name
 LIKENESS = {"psnr": "PSNR (dB)", "ssim": "SSIM (1 = equal)"}
 
 
-def _crowded(results: Results, suite: str) -> bool:
+def _crowded(view: View) -> bool:
     """Whether names do not fit below a panel: a slanted one takes twice the height of its lines
     along the axis."""
-    names = [wrapped(name, LETTERS) for name in results.variants(suite)]
+    names = [wrapped(name, LETTERS) for name in view.variants]
     lines = max(1 + name.count("\n") for name in names)
-    return len(names) > 4 and 2 * 0.11 * lines > (DOUBLE / len(tasks(results, suite)) - 0.6) / len(
+    return len(names) > 4 and 2 * 0.11 * lines > (DOUBLE / len(tasks(view)) - 0.6) / len(
         names
     )
 
 
-def _variants_axis(axes: Axes, results: Results, suite: str) -> None:
-    names = [wrapped(name, LETTERS) for name in results.variants(suite)]
+def _variants_axis(axes: Axes, view: View) -> None:
+    names = [wrapped(name, LETTERS) for name in view.variants]
     axes.set_xlim(-0.6, len(names) - 0.4)
-    if _crowded(results, suite):
+    if _crowded(view):
         axes.set_xticks(range(len(names)), [""] * len(names))
         axes.set_xlabel("variant (symbols: below)")
         return
@@ -62,18 +63,18 @@ def _level(axes: Axes, values: list[float | None], label: str, style: dict) -> N
             axes.hlines(value, i - 0.4, i + 0.4, label=label, linewidth=1, zorder=0, **style)
 
 
-def _box_panel(axes: Axes, results: Results, suite: str, task: str, measure: str) -> None:
+def _box_panel(axes: Axes, view: View, task: str, measure: str) -> None:
     """Every variant on the unknown region: a point a training, mean and interval; the fill and the ceiling as lines."""
-    metric, variants = f"{task}_{measure}_unknown", list(results.variants(suite))
+    metric, variants = f"{task}_{measure}_unknown", list(view.variants)
     for i, variant in enumerate(variants):
-        values = at(results, variant, suite, metric)
+        values = at(view, variant, metric)
         if (found := estimate(values)) is None:
             continue
         mark = {key: value for key, value in look(i).items() if key != "linestyle"}
         spots = i - 0.18 + 0.04 * np.arange(len(values))
         axes.scatter(spots, values, s=7, color=mark["color"], alpha=0.45, linewidth=0)
         half = [[found.half]] * 2 if found.half is not None else None
-        label = text(variant) if _crowded(results, suite) else None
+        label = text(variant) if _crowded(view) else None
         axes.errorbar(
             [i],
             [found.mean],
@@ -87,8 +88,8 @@ def _box_panel(axes: Axes, results: Results, suite: str, task: str, measure: str
     if not axes.collections:
         blank(axes, "no variant has a number")
     for prefix, label, style in _lines_of(task):
-        _level(axes, [level(results, v, suite, f"{prefix}_{metric}") for v in variants], label, style)
-    _variants_axis(axes, results, suite)
+        _level(axes, [level(view, v, f"{prefix}_{metric}") for v in variants], label, style)
+    _variants_axis(axes, view)
 
 
 def _lines_of(task: str) -> list[tuple[str, str, dict]]:
@@ -100,11 +101,11 @@ def _lines_of(task: str) -> list[tuple[str, str, dict]]:
     ]
 
 
-def _scale_panel(axes: Axes, results: Results, suite: str, measure: str) -> None:
+def _scale_panel(axes: Axes, view: View, measure: str) -> None:
     """The whole picture against how many scales are true."""
-    metric, variants = f"super_resolution_{measure}_whole", results.variants(suite)
+    metric, variants = f"super_resolution_{measure}_whole", view.variants
     for i, variant in enumerate(variants):
-        rows = along_scales(results, variant, suite, metric)
+        rows = along_scales(view, variant, metric)
         if len(rows):
             band(axes, rows, "scale", variant, look(i))
     if not axes.lines:
@@ -112,52 +113,51 @@ def _scale_panel(axes: Axes, results: Results, suite: str, measure: str) -> None
     (rival, label, style), (_, high, high_style) = _lines_of("super_resolution")
     drawn: set[tuple] = set()
     for variant in variants:
-        rows = along_scales(results, variant, suite, f"{rival}_{metric}").groupby("scale")["value"].first()
+        rows = along_scales(view, variant, f"{rival}_{metric}").groupby("scale")["value"].first()
         if len(rows) and tuple(rows) not in drawn:  # one line a schedule
             drawn.add(tuple(rows))
             axes.plot(rows.index, rows.to_numpy(), label=label, linewidth=1, marker="|", zorder=0, **style)
-    for value in sorted({v for n in variants if (v := level(results, n, suite, f"ceiling_{measure}_whole")) is not None}):
+    for value in sorted({v for n in variants if (v := level(view, n, f"ceiling_{measure}_whole")) is not None}):
         axes.axhline(value, label=high, linewidth=1, zorder=0, **high_style)
-    last = true_scales(results, suite)[-1:] or [1]
+    last = true_scales(view)[-1:] or [1]
     axes.set_xlim(0.8, last[0] + 0.2)
     axes.xaxis.set_major_locator(MaxNLocator(min(8, last[0]), integer=True))
     axes.set_xlabel("true scales m (scales)")
 
 
-def _zero_shot(axes: np.ndarray, results: Results, suite: str) -> None:
+def _zero_shot(axes: np.ndarray, view: View) -> None:
     """Likeness of a few variants at every task."""
-    asked = tasks(results, suite)
+    asked = tasks(view)
     for row, (measure, label) in zip(axes, LIKENESS.items()):
         for panel, task in zip(row, asked):
             if task == "super_resolution":
-                _scale_panel(panel, results, suite, measure)
+                _scale_panel(panel, view, measure)
             else:
-                _box_panel(panel, results, suite, task, measure)
+                _box_panel(panel, view, task, measure)
             panel.set_ylabel(label)
     for panel, task in zip(axes[0], asked):
         panel.set_title(f"{TASKS[task]}, {'whole' if task == 'super_resolution' else 'unknown part'}")
 
 
-def figure_zero_shot(results: Results, suite: str) -> tuple[Figure, str]:
+def figure_zero_shot(view: View) -> tuple[Figure, str]:
     """PSNR and SSIM of completed pictures, per task; opponents as lines, the tokenizer's ceiling
     dashed."""
-    asked = tasks(results, suite)
+    asked = tasks(view)
     size = (DOUBLE if len(asked) > 1 else DOUBLE / 2, 4.3)
     figure = sheet(
-        by_variant(results, suite, MOST),
-        suite,
+        by_variant(view, MOST),
         size,
         (len(LIKENESS), len(asked)),
         _zero_shot,
         columns=3,
     )
-    note(figure, rows_lost(results, suite))
+    note(figure, rows_lost(view))
     caption = (
-        f"{claim(results, suite)} Likeness of completed pictures to the held-out ones, mean over pictures; small points: one training "
+        f"{claim(view)} Likeness of completed pictures to the held-out ones, mean over pictures; small points: one training "
         "each, symbols and lines: mean, bars and bands: interval. Dashed: what the tokenizer makes of all true tokens, which no sampler "
         f"can be expected to pass. Likeness rewards the average of all plausible answers; a sampler gives one of them. "
-        f"{protocol(results, suite)} PSNR of 8-bit pictures, an exact part counted as 58.9 dB; SSIM on the unknown part: mean of its map "
-        f"there. {zero_shot_words(results, suite)}"
+        f"{protocol(view)} PSNR of 8-bit pictures, an exact part counted as 58.9 dB; SSIM on the unknown part: mean of its map "
+        f"there. {zero_shot_words(view)}"
     )
     return figure, caption
 
@@ -195,25 +195,25 @@ def _strip(axes: Axes, columns: dict[str, np.ndarray | None], rows: int) -> None
     axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=1)
 
 
-def _shown(results: Results, suite: str, runs: dict[str, str | None]) -> list[tuple[str, str]]:
+def _shown(view: View, runs: dict[str, str | None]) -> list[tuple[str, str]]:
     """Keys of the tasks that have images, and their titles."""
-    asked = tasks(results, suite)
+    asked = tasks(view)
     keys = [(task, TASKS[task]) for task in asked if task != "super_resolution"]
     if "super_resolution" in asked:
-        for m in true_scales(results, suite):
+        for m in true_scales(view):
             keys.append((f"super_resolution_{m}", f"super-resolution, m = {m}"))
-    there = results.images.keys()
+    there = view.results.images.keys()
     return [(key, title) for key, title in keys if any(f"{run}/{key}_input" in there for run in runs.values())]
 
 
-def figure_zero_shot_strips(results: Results, suite: str) -> tuple[Figure, str]:
+def figure_zero_shot_strips(view: View) -> tuple[Figure, str]:
     """A few held-out pictures through every task: as they are, what is known, the opponent, each
     variant, the ceiling."""
-    runs = {variant: strip_run(results, variant, suite) for variant in results.variants(suite)}
-    seed = results.suite(suite)["train_seeds"][0]
+    runs = {variant: strip_run(view, variant) for variant in view.variants}
+    seed = view.about["train_seeds"][0]
     shown, first = 4, next((run for run in runs.values() if run), None)
     parts = parts_of(runs, COLUMNS)
-    keys = [(key, title, part) for key, title in _shown(results, suite, runs) for part in parts]
+    keys = [(key, title, part) for key, title in _shown(view, runs) for part in parts]
     most = max(map(len, parts))
     per_line = 2 if most <= 5 and len(parts) == 1 else 1
     lines = max(1, -(-len(keys) // per_line))
@@ -227,17 +227,17 @@ def figure_zero_shot_strips(results: Results, suite: str) -> tuple[Figure, str]:
     if first is None:
         blank(next(panels), "no variant has pictures")
     for (key, title, part), panel in zip(keys, panels):
-        owner = next(run for run in runs.values() if f"{run}/{key}_input" in results.images)
+        owner = next(run for run in runs.values() if f"{run}/{key}_input" in view.results.images)
         rival = RIVAL_NAMES[RIVALS[key.rstrip("_0123456789")]]
         columns = {
-            "original": results.images[f"{owner}/original"],
-            "input": results.images[f"{owner}/{key}_input"],
+            "original": view.results.images[f"{owner}/original"],
+            "input": view.results.images[f"{owner}/{key}_input"],
         }
-        columns[rival.removesuffix(" fill")] = results.images[f"{owner}/{key}_rival"]
+        columns[rival.removesuffix(" fill")] = view.results.images[f"{owner}/{key}_rival"]
         columns |= {
-            variant: results.images.get(f"{runs[variant]}/{key}_completed") for variant in part
+            variant: view.results.images.get(f"{runs[variant]}/{key}_completed") for variant in part
         }
-        columns["all true"] = results.images[f"{owner}/ceiling"]
+        columns["all true"] = view.results.images[f"{owner}/ceiling"]
         _strip(panel, columns, shown)
         panel.set_ylabel(title)
     for panel in panels:
@@ -245,16 +245,16 @@ def figure_zero_shot_strips(results: Results, suite: str) -> tuple[Figure, str]:
     note(
         figure,
         "; ".join(
-            f"{v}: no pictures, {results.why(results.variants(suite)[v], seed)}"
+            f"{v}: no pictures, {view.results.why(view.variants[v], seed)}"
             for v, run in runs.items()
             if not run
         ),
     )
     caption = (
-        f"{claim(results, suite)} The first {shown} pictures of {held_out(results)}, not chosen, enlarged without smoothing. "
+        f"{claim(view)} The first {shown} pictures of {held_out(view.results)}, not chosen, enlarged without smoothing. "
         "Input: what is known, grey where it is not; for super-resolution the reduced picture that bicubic enlarges. All true: the "
-        f"tokenizer's reconstruction from all true tokens. {protocol(results, suite)} First training seed with pictures; "
-        f"{sample_words(results)}. {samplers(results, suite)}"
+        f"tokenizer's reconstruction from all true tokens. {protocol(view)} First training seed with pictures; "
+        f"{sample_words(view.results)}. {samplers(view)}"
     )
     return figure, caption
 
@@ -275,58 +275,58 @@ def _columns(results: Results) -> dict[str, str]:
     return LIKENESS_NAMES | {results.label(title): f"{name}_{results.extractor}" for title, name in SCORES.items()}
 
 
-def _variant_row(results: Results, suite: str, variant: str, task: str, m: int | None) -> dict[str, str]:
+def _variant_row(view: View, variant: str, task: str, m: int | None) -> dict[str, str]:
     """One variant at one task."""
-    row = {title: spread(estimate(at(results, variant, suite, f"{task}_{name}", m))) for title, name in _columns(results).items()}
+    row = {title: spread(estimate(at(view, variant, f"{task}_{name}", m))) for title, name in _columns(view.results).items()}
     main = f"{task}_psnr_{'whole' if m is not None else 'unknown'}"
     if m is not None:
         row |= {title: "" for title in LIKENESS_NAMES if "unknown" in title}
-    first = next(iter(results.variants(suite)))
-    pair = (at(results, name, suite, main, m) for name in (first, variant))
+    first = next(iter(view.variants))
+    pair = (at(view, name, main, m) for name in (first, variant))
     row["PSNR minus the first, paired (dB)"] = Cell("first") if variant == first else spread(paired(*pair), difference=True)
-    return row | {"Status": by_reason(lost(results, suite, variant, main, m)) or "ok"}
+    return row | {"Status": by_reason(lost(view, variant, main, m)) or "ok"}
 
 
-def _fixed_row(results: Results, suite: str, prefix: str, task: str, m: int | None) -> dict[str, str]:
+def _fixed_row(view: View, prefix: str, task: str, m: int | None) -> dict[str, str]:
     """An opponent, the same for every training, or the ceiling, which has an interval where each training seed has a tokenizer
     of its own; taken from the first variant that has it."""
     row: dict[str, str] = {}
-    for title, name in _columns(results).items():
+    for title, name in _columns(view.results).items():
         if m is not None and "unknown" in title:
             row[title] = ""
             continue
         metric, at_m = f"{prefix}_{task}_{name}", m
         if prefix == "ceiling" and "unknown" not in name:
             metric, at_m = f"ceiling_{name}", None
-        values = (at(results, variant, suite, metric, at_m) for variant in results.variants(suite))
+        values = (at(view, variant, metric, at_m) for variant in view.variants)
         found = estimate(next((value for value in values if len(value)), []))
         alone = found is None or not found.half
         row[title] = Cell(number(found and found.mean), mean=found and found.mean) if alone else spread(found)
     return row | {"Status": "ok" if any(cell not in ("-", "") for cell in row.values()) else "no number"}
 
 
-def table_zero_shot(results: Results, suite: str) -> tuple[pd.DataFrame, str]:
+def table_zero_shot(view: View) -> tuple[pd.DataFrame, str]:
     """Likeness and scores of completed pictures for every task and variant, with the opponent and the ceiling below."""
     rows = []
-    for task in tasks(results, suite):
-        for m in true_scales(results, suite) if task == "super_resolution" else [None]:
+    for task in tasks(view):
+        for m in true_scales(view) if task == "super_resolution" else [None]:
             head = {"Task": TASKS[task] + (f", m = {m}" if m is not None else "")}
-            for variant, names in results.variants(suite).items():
+            for variant, names in view.variants.items():
                 if m is None or m < len(names["patch_nums"]):
-                    rows.append({**head, "Variant": variant, **_variant_row(results, suite, variant, task, m)})
+                    rows.append({**head, "Variant": variant, **_variant_row(view, variant, task, m)})
             rival = RIVALS[task]
-            rows.append({**head, "Variant": RIVAL_NAMES[rival], **_fixed_row(results, suite, rival, task, m)})
-            rows.append({**head, "Variant": CEILING, **_fixed_row(results, suite, "ceiling", task, m)})
+            rows.append({**head, "Variant": RIVAL_NAMES[rival], **_fixed_row(view, rival, task, m)})
+            rows.append({**head, "Variant": CEILING, **_fixed_row(view, "ceiling", task, m)})
     table = frame(rows)
-    empty = [title for title in _columns(results) if table[title].isin(["-", ""]).all() and title not in LIKENESS_NAMES]
-    several = len(results.grids(suite)) > 1
+    empty = [title for title in _columns(view.results) if table[title].isin(["-", ""]).all() and title not in LIKENESS_NAMES]
+    several = len(view.grids()) > 1
     caption = (
-        f"{claim(results, suite)} {protocol(results, suite)} Feature distance: mean L2 distance between features of the completed "
+        f"{claim(view)} {protocol(view)} Feature distance: mean L2 distance between features of the completed "
         "picture and of the true one. FID of the completed pictures against the split that they come from: they share known tokens "
         "with the reference, so that it must not be compared with the FID of generated pictures. Opponents do not depend on the "
         "training, no interval, reconstruction on the tokenizer alone"
         f"{'; they are those of the first variant, schedules differ' if several else ''}. "
-        f"Scores: {extractor_words(results)}.{few_words(results, suite, 'zero_shot')} {zero_shot_words(results, suite)}"
+        f"Scores: {extractor_words(view.results)}.{few_words(view, 'zero_shot')} {zero_shot_words(view)}"
     )
     return table.drop(columns=empty), caption
 
@@ -343,38 +343,38 @@ RIVAL_NAMES = {"nearest_fill": "nearest-mean fill", "bicubic": "bicubic"}
 CEILING = "reconstruction from all true tokens"
 
 
-def level(results: Results, variant: str, suite: str, metric: str) -> float | None:
+def level(view: View, variant: str, metric: str) -> float | None:
     """The value of an opponent or, the mean over tokenizers where training seeds have their own, of
     the ceiling."""
-    found = at(results, variant, suite, metric)
+    found = at(view, variant, metric)
     if not len(found):
         return None
     # a mean of equal numbers may round to another one
     return float(found.iloc[0] if found.nunique() == 1 else found.mean())
 
 
-def tasks(results: Results, suite: str) -> list[str]:
+def tasks(view: View) -> list[str]:
     """The tasks that the suite asks for."""
-    return [name for name in TASKS if results.suite(suite)["zero_shot"][name]]
+    return [name for name in TASKS if view.about["zero_shot"][name]]
 
 
-def true_scales(results: Results, suite: str) -> list[int]:
+def true_scales(view: View) -> list[int]:
     """Every m of super-resolution that a variant of the suite can have."""
-    return list(range(1, max(len(names["patch_nums"]) for names in results.variants(suite).values())))
+    return list(range(1, max(len(names["patch_nums"]) for names in view.variants.values())))
 
 
-def rows_lost(results: Results, suite: str) -> str:
+def rows_lost(view: View) -> str:
     """The same for the first number of the first task."""
-    task = tasks(results, suite)[0]
-    return lost_words(results, suite, f"{task}_psnr_whole", 1 if task == "super_resolution" else None)
+    task = tasks(view)[0]
+    return lost_words(view, f"{task}_psnr_whole", 1 if task == "super_resolution" else None)
 
 
-def strip_run(results: Results, variant: str, suite: str) -> str | None:
+def strip_run(view: View, variant: str) -> str | None:
     """run_id of the zero-shot pictures of the first training seed that has some."""
-    for seed in results.suite(suite)["train_seeds"]:
-        jobs = results.jobs_of(results.variants(suite)[variant], seed)
+    for seed in view.about["train_seeds"]:
+        jobs = view.results.jobs_of(view.variants[variant], seed)
         for run_id in jobs.loc[jobs["stage"] == "zero_shot", "run_id"]:
-            if run_id in results.suite(suite)["runs"] and f"{run_id}/original" in results.images:
+            if run_id in view.about["runs"] and f"{run_id}/original" in view.results.images:
                 return run_id
     return None
 
@@ -383,9 +383,9 @@ def _box(box: list[float]) -> str:
     return f"({', '.join(f'{share:g}' for share in box)})"
 
 
-def protocol(results: Results, suite: str) -> str:
+def protocol(view: View) -> str:
     """How the tasks are set, in sentences of a caption."""
-    about, words = results.suite(suite)["zero_shot"], []
+    about, words = view.about["zero_shot"], []
     boxes = [f"{TASKS[name]} {_box(about[name])}" for name in ("inpaint", "outpaint") if about[name]]
     if boxes:
         words.append(
@@ -404,9 +404,9 @@ def protocol(results: Results, suite: str) -> str:
     return " ".join(words)
 
 
-def zero_shot_words(results: Results, suite: str) -> str:
+def zero_shot_words(view: View) -> str:
     """N, seeds, interval, sampler: how the numbers were made."""
     return (
-        f"N = {count_words(results, suite, 'zero_shot')} pictures of {held_out(results)}, with their true classes; "
-        f"{sample_words(results)}. {seeds_words(results, suite)} {samplers(results, suite)}"
+        f"N = {count_words(view, 'zero_shot')} pictures of {held_out(view.results)}, with their true classes; "
+        f"{sample_words(view.results)}. {seeds_words(view)} {samplers(view)}"
     )

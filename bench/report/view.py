@@ -1,0 +1,99 @@
+"""The results of one suite, as figures, tables and rules ask for them. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from .estimate import Estimate
+from .results import Results
+
+
+@dataclass(frozen=True)
+class View:
+    """Results and the suite that is shown of them: every question of `Results` with the suite filled in."""
+
+    results: Results
+    suite: str
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the suite asks: claim, measure, variants, what its rooms were told."""
+        return self.results.suite(self.suite)
+
+    @property
+    def variants(self) -> dict[str, dict[str, Any]]:
+        """Identity and settings of each variant, in the study's order."""
+        return self.results.variants(self.suite)
+
+    @property
+    def runs(self) -> set[str]:
+        """Names of the runs that the suite lists."""
+        return self.results.runs_of[self.suite]
+
+    def only(self, names: Iterable[str]) -> View:
+        """The same with some variants alone."""
+        return View(self.results.only(self.suite, names), self.suite)
+
+    def sampler(self, variant: str) -> dict[str, Any]:
+        return self.results.sampler(variant, self.suite)
+
+    def select(self, variant: str, metric: str) -> pd.DataFrame:
+        return self.results.select(variant, self.suite, metric)
+
+    def of(self, variant: str, metric: str, seeds: tuple[int, int] | None = None) -> pd.Series:
+        return self.results.of(variant, self.suite, metric, seeds)
+
+    def estimate(self, variant: str, metric: str) -> Estimate | None:
+        return self.results.estimate(variant, self.suite, metric)
+
+    def score(self, variant: str, name: str) -> Estimate | None:
+        return self.results.score(variant, self.suite, name)
+
+    def difference(self, variant: str, metric: str, against: str | None = None) -> Estimate | None:
+        return self.results.difference(variant, self.suite, metric, against)
+
+    def groups(self) -> dict[str, list[str]]:
+        return self.results.groups(self.suite)
+
+    def tuned(self, group: str, metric: str, lower: bool = True) -> str | None:
+        return self.results.tuned(group, self.suite, metric, lower)
+
+    def snapshots(self, variant: str, metric: str) -> pd.DataFrame:
+        return self.results.snapshots(variant, self.suite, metric)
+
+    def by_scale(self, variant: str, metric: str) -> pd.DataFrame:
+        return self.results.by_scale(variant, self.suite, metric)
+
+    def grid_estimate(self, names: dict[str, Any], metric: str) -> Estimate | None:
+        return self.results.grid_estimate(names, metric, self.suite)
+
+    def grid_seeds(self, names: dict[str, Any], metric: str) -> pd.Series:
+        return self.results.grid_seeds(names, metric, self.suite)
+
+    def grid_value(self, names: dict[str, Any], metric: str) -> float | None:
+        return self.results.grid_value(names, metric, self.suite)
+
+    def grid_scales(self, names: dict[str, Any], metric: str) -> pd.Series:
+        return self.results.grid_scales(names, metric, self.suite)
+
+    def grids(self) -> dict[str, dict[str, Any]]:
+        return self.results.grids(self.suite)
+
+    def missing(self, variant: str, metric: str, along: bool = False) -> dict[int, str]:
+        return self.results.missing(variant, self.suite, metric, along)
+
+    def sample_run(self, variant: str) -> str | None:
+        return self.results.sample_run(variant, self.suite)
+
+    def latency_run(self) -> pd.Series | None:
+        return self.results.latency_run(self.suite)
+
+    def latency(self, metric: str) -> pd.DataFrame:
+        return self.results.latency(self.suite, metric)
+
+    def rounds(self, metric: str, variant: str, batch: int) -> pd.Series:
+        return self.results.rounds(self.suite, metric, variant, batch)
