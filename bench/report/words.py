@@ -257,13 +257,13 @@ def tokenizer_words(view: View) -> str:
     return f", each with a tokenizer of its own{but if some else ''}"
 
 
-def reference_words(view: View = None) -> str:
+def reference_words(results: Results, view: View | None = None) -> str:
     """How scores were made: N, extractor, reference, and the labels of a suite."""
-    count = view.results.about["evaluation"]["num_images"]
-    labels = labels_words(view) if view.suite else ""
+    count = results.about["evaluation"]["num_images"]
+    labels = labels_words(view) if view else ""
     return (
-        f"Scores: N = {count} generated pictures per training seed, {sample_words(view.results)}; extractor "
-        f"{view.results.extractor} ({extractor_kind(view.results)}); reference: {held_against(view.results)}.{bias_words(view.results)}{labels}"
+        f"Scores: N = {count} generated pictures per training seed, {sample_words(results)}; extractor "
+        f"{results.extractor} ({extractor_kind(results)}); reference: {held_against(results)}.{bias_words(results)}{labels}"
     )
 
 
@@ -278,7 +278,7 @@ def made_by(view: View, sampler: bool = True) -> str:
     """How a suite's scores were made: N, extractor, reference, seeds and, where not the sampler is
     what varies, the sampler."""
     words = samplers(view) if sampler else ""
-    return f"{reference_words(view)} {seeds_words(view)} {imported_words(view)}{words}".strip()
+    return f"{reference_words(view.results, view)} {seeds_words(view)} {imported_words(view)}{words}".strip()
 
 
 def imported_words(view: View) -> str:

@@ -180,7 +180,7 @@ def table_guidance(view: View) -> tuple[pd.DataFrame, str]:
     caption = (
         f"{claim(view)} Tuned: the setting with the lowest mean FID on sample seeds {first[0]} to {first[1]}, scored on seeds "
         f"{second[0]} to {second[1]}{half_words(view)}: N = {second[1] - second[0] + 1} each, not comparable with scores of "
-        f"other N. {noise_words(view)} {edge_words(view)} {reference_words(view)}{half} {seeds_words(view)}"
+        f"other N. {noise_words(view)} {edge_words(view)} {reference_words(view.results, view)}{half} {seeds_words(view)}"
     )
     return frame(rows), " ".join(caption.split())
 

@@ -159,6 +159,6 @@ def figure_heat_maps(view: View) -> tuple[Figure, str]:
         "convention is w = 4.5 or 6 at the last scale of the linear ramp, in the convention u + w (c - u) it is w = 3.5 or 5; which "
         "one the paper means was not seen by us, who saw only the beginning of its text. "
         f"{'One pass: ' + '; '.join(beside) + '. ' if beside else ''}"
-        f"{reference_words(view)} {seeds_words(view)}"
+        f"{reference_words(view.results, view)} {seeds_words(view)}"
     )
     return figure, " ".join(caption.split())

@@ -212,7 +212,7 @@ class Likeness:
             numbers[f"feature_distance_{self.extractor.config.name}"] = float(distance_N.mean()), "L2"
         scores = score(Scored(found_NCHW, self.labels_N, Reference(self.reference), self.extractor), self.metrics)
         if twice := sorted(numbers.keys() & scores.keys()):
-            raise ValueError(f"bench/pipeline/metrics.py: a metric returns {twice[0]}, which bench/experiments/zero_shot/verb.py measures itself; rename it")
+            raise ValueError(f"bench/pipeline/metrics.py: a metric returns {twice[0]}, which zero_shot measures itself; rename it")
         return numbers | scores
 
 
