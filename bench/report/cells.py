@@ -64,7 +64,7 @@ def markdown(table: pd.DataFrame) -> str:
     return "".join([shown[0], "|" + " --- |" * len(table.columns) + "\n", *shown[1:]])
 
 
-def write_table(stem: Path, table: pd.DataFrame, caption: Caption, reduced: str = "") -> None:
+def write_table(stem: Path, table: pd.DataFrame, caption: Caption | str, reduced: str = "") -> None:
     """<stem>.csv with numbers, .md with what is shown, .rst with the caption. A reduced study is marked in a column."""
     buffer = io.StringIO()
     if reduced:
@@ -73,9 +73,9 @@ def write_table(stem: Path, table: pd.DataFrame, caption: Caption, reduced: str 
     write_text(stem.with_name(f"{stem.name}.csv"), buffer.getvalue())
     write_text(
         stem.with_name(f"{stem.name}.md"),
-        markdown(table) + "\n" + escaping.markdown(escaping.plain(caption.whole)) + "\n",
+        markdown(table) + "\n" + escaping.markdown(escaping.plain(Caption.of(caption).whole)) + "\n",
     )
-    write_text(stem.with_name(f"{stem.name}.rst"), caption.whole + "\n")
+    write_text(stem.with_name(f"{stem.name}.rst"), Caption.of(caption).whole + "\n")
 
 
 COSTS = {"NFE": ("nfe", 1), "Token evals": ("token_evals", 1), "MFLOP per image": ("flops", 1e6)}
