@@ -43,9 +43,10 @@ FOLDER = Path(__file__).resolve().parent.parent / "experiments"
 PREFIXES = {"figures": "figure", "tables": "table", "rule": "judge"}
 
 
-def names() -> list[str]:
+@cache
+def names() -> tuple[str, ...]:
     """Names of the rooms, those of folders that Python can import."""
-    return sorted(path.parent.name for path in FOLDER.glob("*/__init__.py"))
+    return tuple(sorted(path.parent.name for path in FOLDER.glob("*/__init__.py")))
 
 
 @cache
@@ -65,11 +66,13 @@ def says(room: str, what: str, default: Any = None) -> Any:
     return getattr(plan_of(room), what, default)
 
 
-def measures() -> list[str]:
+@cache
+def measures() -> tuple[str, ...]:
     """Rooms that a suite can name in `measure`."""
-    return [room for room in names() if callable(says(room, "jobs"))]
+    return tuple(room for room in names() if callable(says(room, "jobs")))
 
 
+@cache
 def which(flag: str) -> tuple[str, ...]:
     """Measures whose plan says a flag, such as SCORES."""
     return tuple(room for room in measures() if says(room, flag, False))

@@ -12,7 +12,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from srdd.lookup import unknown
 
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A suite with its variants in full, and the name of the entry that each one comes from."""
+    """A suite with its variants in full, and of each the name of the entry that it comes from and the values of its grid."""
 
     name: str
     suite: Suite
     variants: dict[str, Variant]
     groups: dict[str, str]
+    grids: dict[str, dict[str, Any]]
 
 
 def problems(study: Study, suites: dict[str, Resolved]) -> Iterator[str]:
