@@ -113,24 +113,35 @@ def nothing_to_make(plan: Plan, scope: str | None) -> str | None:
     return None
 
 
+USAGE = "`python -m bench plan STUDY.yaml [full] [--name] [--files]`"
+
+
 def main() -> None:
     """Check a study and say what it would run: `python -m bench plan STUDY.yaml [full] [--name] [--files]`."""
     if len(sys.argv) < 2:
-        sys.exit(f"error: no study given; {main.__doc__.split(': ', 1)[1]}")
+        sys.exit(f"error: no study given; {USAGE}")
+    path, scope = sys.argv[1], "full" if "full" in sys.argv else None
     try:
-        plan = load_study(sys.argv[1])
+        plan = load_study(path)
     except ConfigError as error:
         sys.exit(f"error: {error}")
-    scope = "full" if "full" in sys.argv else None
-    if "--name" in sys.argv and (problem := nothing_to_make(plan, scope)):
-        sys.exit(f"error: {sys.argv[1]}: {problem}")
-    if "--files" in sys.argv and (missing := missing_files(plan, plan.jobs_of(scope))):
-        sys.exit(f"error: {sys.argv[1]}: {missing[0]}")
+    if "--name" in sys.argv:
+        _stop_for(path, nothing_to_make(plan, scope))
     if "--files" in sys.argv:
-        problem = refused_function(sys.argv[1], plan, plan.jobs_of(scope))
+        run_ids = plan.jobs_of(scope)
+        _stop_for(path, next(iter(missing_files(plan, run_ids)), None))
+        problem = refused_function(path, plan, run_ids)
         if problem:
             sys.exit(f"error: {problem}")
-    if "--name" not in sys.argv:  # who asks for the name goes on to run the study, which says them
-        for warning in plan.warnings:
-            print(f"warning: {sys.argv[1]}: {warning}", file=sys.stderr)
-    print(plan.study.study if "--name" in sys.argv else "\n".join(plan.jobs_of("full")))
+    if "--name" in sys.argv:
+        print(plan.study.study)
+        return
+    for warning in plan.warnings:  # who asks for the name goes on to run the study, which says them
+        print(f"warning: {path}: {warning}", file=sys.stderr)
+    print("\n".join(plan.jobs_of("full")))
+
+
+def _stop_for(path: str, problem: str | None) -> None:
+    """End with what is wrong with a study, if anything is."""
+    if problem:
+        sys.exit(f"error: {path}: {problem}")

@@ -66,12 +66,13 @@ def _tuning_problems(study: Study, name: str) -> Iterator[str]:
             f"tuned_on: {suite.tuned_on!r} measures {measures}, which scores nothing and chooses no setting; name a "
             f"suite that measures {' or '.join(rooms.which('SCORES'))}"
         )
-    mine, seen, other = set(suite.train_seeds or study.train_seeds), [name], suite.tuned_on
-    while other in study.suites:  # what chose the settings of the suite that chose, and so on
+    mine, seen = set(study.seeds_of(name)), [name]
+    other: str | None = suite.tuned_on
+    while other is not None and other in study.suites:  # what chose the settings of the suite that chose, and so on
         if other in seen:
             yield f"tuned_on: {suite.tuned_on!r} is itself tuned on {other!r}, in a circle; one of them chooses first"
             return
-        tuned = set(study.suites[other].train_seeds or study.train_seeds)
+        tuned = set(study.seeds_of(other))
         if both := sorted(tuned & mine):
             yield (
                 f"tuned_on: {other!r} chose settings on training seeds {sorted(tuned)}, this suite scores "
