@@ -1,9 +1,10 @@
-"""The golden file of the smoke study: every number of it, so that a refactoring which changes one is seen.
+"""The golden file of the smoke study: a refactoring that changes one of its numbers is seen.
 
     python tests/golden_smoke.py [PROJECT]
 
-rewrites tests/golden/smoke.csv, for a change on purpose, and prints what differs from the old one. PROJECT: a copy of
-this project in which `snakemake --configfile smoke.yaml collect_full` has ended; without one, the study is run first.
+rewrites tests/golden/smoke.csv, for a change on purpose, and prints what differs from before.
+PROJECT: a copy of this project in which `snakemake --configfile smoke.yaml collect_full` has ended;
+without one, the study is run first.
 """
 
 import csv
@@ -20,12 +21,14 @@ LOSSES = (1e-3, 1e-5)
 SCORES = (2e-2, 5e-3)  # of drawn samples: rounding may turn a token, and one image of 200 with it
 EXACT = (2e-6, 0.0)  # counts, and means of counts to six digits
 TOLERANCES = {
-    **dict.fromkeys(["nats", "nats/token", "mse", "L2", "dB", "ssim", "codes", "probability"], LOSSES),
+    **dict.fromkeys(
+        ["nats", "nats/token", "mse", "L2", "dB", "ssim", "codes", "probability"], LOSSES
+    ),
     **dict.fromkeys(["score", "share", "ratio", "squared intensity"], SCORES),
 }
 
 
-def text(value):
+def written(value):
     """Six digits, or all of a whole number; nothing for a missing one."""
     if value is None:
         return ""
@@ -34,10 +37,12 @@ def text(value):
 
 def write_golden(numbers):
     """One sorted row a number."""
-    lines = [[*key, text(value), unit] for key, (value, unit) in numbers.items()]
+    lines = [[*key, written(value), unit] for key, (value, unit) in numbers.items()]
     lines = sorted(["" if cell is None else str(cell) for cell in line] for line in lines)
     with open(GOLDEN, "w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([[*NAMED, *COUNTED, "value", "unit"], *lines])
+        csv.writer(file, lineterminator="\n").writerows(
+            [[*NAMED, *COUNTED, "value", "unit"], *lines]
+        )
 
 
 def read_golden():
@@ -64,8 +69,10 @@ def differences(expected, numbers):
     """A line for each number that is missing, new or another one."""
     lines = [f"missing: {key}: {expected[key]}" for key in expected if key not in numbers]
     lines += [f"new: {key}: {numbers[key]}" for key in numbers if key not in expected]
-    both = [key for key in expected if key in numbers]
-    return lines + [f"{key}: {numbers[key]}, was {expected[key]}" for key in both if not agree(expected[key], numbers[key])]
+    for key in expected.keys() & numbers.keys():
+        if not agree(expected[key], numbers[key]):
+            lines.append(f"{key}: {numbers[key]}, was {expected[key]}")
+    return sorted(lines)
 
 
 def run_study(folder):

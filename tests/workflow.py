@@ -74,7 +74,7 @@ def numbers(project):
 
 
 def owners(results):
-    """The variants that a row belongs to: {(run_id, model, sampler or None): {(suite, variant), ...}}."""
+    """The variants of a row: {(run_id, model, sampler or None): {(suite, variant), ...}}."""
     variants = {}
     for suite in results.about["suites"]:
         for variant, names in results.variants(suite).items():
@@ -86,21 +86,23 @@ def owners(results):
 
 
 def shared_by_variants(row):
-    """Suite and variant of a number that is no variant's own: its schedule, or what comes before there is one."""
+    """Suite and variant of a number that no variant owns: its schedule, or what comes before it."""
     if row["model"] is None:
         return "", "tokenizer" if row["tokenizer"] else "dataset"
     if not re.fullmatch(r"\d+(\.\d+)*", row["model"]):
-        raise ValueError(f"{row['metric']} of {row['run_id']}: no variant has the model {row['model']}")
+        where = f"{row['metric']} of {row['run_id']}"
+        raise ValueError(f"{where}: no variant has the model {row['model']}")
     return "", row["model"]
 
 
 def study_numbers(folder):
-    """Every number of collected results, without times and memory: {(suite, variant, metric, *COUNTED): (value or None, unit)}.
+    """Every number of collected results, without times and memory.
 
-    No key holds a run's name or a hash, so that it outlives a refactoring; of the tests of golden numbers, only this function
-    knows how results are read. Raises ValueError for a key with two values.
+    Returns {(suite, variant, metric, *COUNTED): (value or None, unit)}. No key holds a run's name
+    or a hash, so that it outlives a refactoring. Of the tests of golden numbers, only this function
+    and the two above know how results are read. Raises ValueError for a key with two values.
     """
-    from bench.loaded import Results  # programs that import this file for other things have no bench on their path
+    from bench.loaded import Results  # programs that import this file may lack bench on their path
 
     results = Results.load(folder)
     variants, numbers_of_study = owners(results), {}
@@ -110,7 +112,8 @@ def study_numbers(folder):
             continue
         counted = [None if row[name] is None else int(row[name]) for name in COUNTED]
         number = row["value"], row["unit"]
-        for suite, variant in variants.get((row["run_id"], row["model"], row["sampler"])) or [shared_by_variants(row)]:
+        identity = row["run_id"], row["model"], row["sampler"]
+        for suite, variant in variants.get(identity) or [shared_by_variants(row)]:
             key = (suite, variant, row["metric"], *counted)
             if numbers_of_study.setdefault(key, number) != number:
                 raise ValueError(f"{key}: two values, {numbers_of_study[key]} and {number}")
