@@ -16,15 +16,17 @@ from workflow import COUNTED, ROOT, copy_project, snakemake, study_numbers
 
 GOLDEN = ROOT / "tests" / "golden" / "smoke.csv"
 NAMED = ["suite", "variant", "metric"]
-# relative and absolute, for the rounding of another CPU; six digits of the file are within them
-LOSSES = (1e-3, 1e-5)
-SCORES = (2e-2, 5e-3)  # of drawn samples: rounding may turn a token, and one image of 200 with it
+# Relative and absolute, for the rounding of another CPU. Without AVX, losses move by 3e-6 of their
+# value at most, scores by 2e-4 or 3e-5, and no token turns. Scores leave room for some tokens that
+# do, as a share for one image of 200. On one machine all six digits agree: git diff shows it.
 EXACT = (2e-6, 0.0)  # counts, and means of counts to six digits
+SMOOTH = ["nats", "nats/token", "mse", "L2", "ssim", "codes", "probability"]
 TOLERANCES = {
-    **dict.fromkeys(
-        ["nats", "nats/token", "mse", "L2", "dB", "ssim", "codes", "probability"], LOSSES
-    ),
-    **dict.fromkeys(["score", "share", "ratio", "squared intensity"], SCORES),
+    **dict.fromkeys(SMOOTH, (1e-4, 1e-6)),
+    **dict.fromkeys(["ratio", "squared intensity"], (2e-2, 1e-6)),
+    "dB": (1e-4, 1e-4),
+    "score": (2e-2, 1e-3),
+    "share": (2e-2, 6e-3),
 }
 
 
