@@ -17,7 +17,7 @@ from workflow import COUNTED, ROOT, copy_project, snakemake, study_numbers
 GOLDEN = ROOT / "tests" / "golden" / "smoke.csv"
 NAMED = ["suite", "variant", "metric"]
 # Relative and absolute, for the rounding of another CPU. Without AVX, losses move by 3e-6 of their
-# value, scores by 2e-4 of it or by 3e-5, and no token turns. Scores leave room for a few tokens that
+# value, scores by 2e-4 of it or by 3e-5, and no token turns. Scores leave room for some tokens that
 # do, as a share for one image of 200. On one machine all six digits agree: git diff shows it.
 EXACT = (2e-6, 0.0)  # counts, and means of counts to six digits
 SMOOTH = ["nats", "nats/token", "mse", "L2", "ssim", "codes", "probability"]
