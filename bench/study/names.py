@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from pydantic import BaseModel
 
@@ -60,7 +60,8 @@ def data_config(study: Study) -> dict[str, Any]:
 
 def features_config(study: Study) -> dict[str, Any]:
     """The feature extractor as a job's config names it: its files by their sums, and not by their place."""
-    features, found = study.features, {}
+    features = study.features
+    found: dict[str, Any] = {}
     if features.reference is not None:
         known = features.reference_sha256 or study._contents.of(features.reference, "features.reference")
         found |= {"reference": known or Path(features.reference).name, "reference_sha256": known}
@@ -69,7 +70,11 @@ def features_config(study: Study) -> dict[str, Any]:
     return dump(features.model_copy(update=found))
 
 
-def dump(model: BaseModel | None) -> dict | None:
+@overload
+def dump(model: None) -> None: ...
+@overload
+def dump(model: BaseModel) -> dict[str, Any]: ...
+def dump(model: BaseModel | None) -> dict[str, Any] | None:
     return None if model is None else json.loads(model.model_dump_json())
 
 

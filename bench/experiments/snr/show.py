@@ -30,11 +30,10 @@ def _snr_rows(view: View, names: dict[str, Any], metric: str) -> pd.Series:
 
 def _why_no_snr(view: View, names: dict[str, Any]) -> str:
     """Status of the run that should have measured a schedule."""
-    jobs, grid = view.results.jobs, ".".join(map(str, names["patch_nums"]))
-    mine = jobs[(jobs["stage"] == "snr") & (jobs["grid"] == grid) & jobs["run_id"].isin(view.about["runs"])]
-    if not len(mine):
+    runs = view.results.runs_behind(names, "snr")
+    if not len(runs):
         return view.results.why(names, None)
-    row = mine.iloc[0]
+    row = runs.iloc[0]
     return f"{row['status']} ({row['reason']})" if row["reason"] else f"{row['status']}, no number"
 
 
