@@ -207,7 +207,26 @@ class Named(Strict):
     study: str = Field(pattern=rf"^{SLUG}$")
 
 
-class Study(Strict):
+class Composition(Strict):
+    """Which other files a study is made of."""
+
+    like: str | None = Field(
+        None,
+        min_length=1,
+        exclude=True,
+        description="the study that this one starts from: a name in workflows/config, or a path",
+    )
+    take: tuple[Name, ...] | None = Field(
+        None,
+        strict=False,
+        exclude=True,
+        description="suites of workflows/config/suites, or of the study that this one is like, in order; null: all of that study",
+    )
+
+    _suites_differ = once_each("take")
+
+
+class Study(Composition):
     """A study file."""
 
     study: Name
