@@ -12,6 +12,7 @@ sys.path.insert(0, workflow.basedir)
 from bench.study.checks import enough_images
 from bench.study.before import missing_files, refused_function
 from bench.study.errors import ConfigError
+from bench.study.load import same_settings
 from bench.study.plan import load_study, study_name
 from bench.study.schema import RESERVED
 from bench.study.settings import TrainingConfig
@@ -145,6 +146,11 @@ def unwritable(path, error):
     return f"{path}: cannot be written ({error.strerror}); change its rights or free some space, then run the same command again"
 
 
+def about_study():
+    """What stands in front of the report: the study, and the files that it was read from."""
+    return f"Study ``{STUDY}``, read from\n\n" + "".join(f"- ``{name}``\n" for name in PLAN.files)
+
+
 def write_configs():
     """The config of every job. Their names hold a hash of the content, so that a file, once written, is right."""
     if not workflow.is_main_process:
@@ -155,6 +161,9 @@ def write_configs():
             # where files lie is no part of a name
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
                 write_text(path, text)
+        about = RESULTS / "configs" / "about.rst"
+        if not about.is_file() or about.read_text(encoding="utf-8") != about_study():
+            write_text(about, about_study())
         if PLAN.contents:
             write_text(RESULTS / "configs" / "contents.json", json.dumps(PLAN.contents, indent=1) + "\n")
     except OSError as error:
@@ -171,7 +180,7 @@ def check_name():
         before = Path(memory.read_text(encoding="utf-8").strip()) if memory.is_file() else None
         if before == here:
             return
-        other = before is not None and before.is_file() and before.read_bytes() != here.read_bytes()
+        other = before is not None and before.is_file() and not same_settings(before, here)
         if other and study_name(before) == STUDY:
             print(f"warning: {here}: study: {STUDY!r}: {before} has this name too, and its tables and figures in {RESULTS} "
                   "are replaced; give each study a name of its own", file=sys.stderr)
@@ -291,6 +300,7 @@ def write_plan(scope):
     about = {
         "study": STUDY,
         "scope": scope,
+        "files": PLAN.files,
         "suites": {
             name: {
                 **{key: study["suites"][name][key] for key in copied},
