@@ -10,7 +10,9 @@ from .errors import ConfigError
 LEVELS = "channel_multipliers"
 
 
-def fitted(whole: dict[str, Any], own: dict[str, Any], parent: dict[str, Any], name: str) -> list[str]:
+def fitted(
+    whole: dict[str, Any], own: dict[str, Any], parent: dict[str, Any], name: str
+) -> list[str]:
     """Give the tokenizers of another study as many levels as images of this size need, so that
     their grids stay what they are: each level but one halves the side. Changes `whole`.
 
@@ -33,8 +35,10 @@ def fitted(whole: dict[str, Any], own: dict[str, Any], parent: dict[str, Any], n
         return []
     levels = next(iter(lines.values()))
     return [
-        f"dataset.image_size: {side}: {name} has {before} pixels, so the tokenizers of {', '.join(lines)} get "
-        f"{len(levels)} levels ({LEVELS} {levels}); give tokenizer.config.{LEVELS} in bases for others"
+        f"dataset.image_size: {side}: {name} has {before} pixels, so the tokenizers of "
+        f"{', '.join(lines)} get "
+        f"{len(levels)} levels ({LEVELS} {levels}); give tokenizer.config.{LEVELS} in bases for "
+        f"others"
     ]
 
 
@@ -67,7 +71,8 @@ def _levels(config: dict[str, Any], side: int, base: str, name: str) -> list[int
     if rest or ratio & (ratio - 1):
         sizes = ", ".join(str(latent * 2**power) for power in range(1, 6))
         raise ConfigError(
-            f"dataset.image_size: {side}: does not halve to the {latent}x{latent} tokens of base {base!r} of {name}; "
+            f"dataset.image_size: {side}: does not halve to the {latent}x{latent} tokens of base "
+            f"{base!r} of {name}; "
             f"take {sizes}, or give patch_nums and {LEVELS} in tokenizer.config of every base"
         )
     count = ratio.bit_length()

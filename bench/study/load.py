@@ -2,13 +2,13 @@
 torch.
 
     like: fashion_reduced     start from another study: a name in workflows/config, or a path
-    take: [main, latency]     suites/<name>.yaml, one suite a file; or a suite of the study that it is like
+    take: [main, latency]     suites/<name>.yaml, one suite a file; or suites of that study
     suites:
       main: {core: false}     a suite that is taken: what changes in it
       mine: {...}             any other: a whole suite of its own
 
-Mappings merge deeply, lists and values replace; null removes a variant. `dataset` and `take` replace
-whole. An error names the file that holds the wrong key.
+Mappings merge deeply, lists and values replace; null removes a variant. `dataset` and `take`
+replace whole. An error names the file that holds the wrong key.
 """
 
 from __future__ import annotations
@@ -129,12 +129,15 @@ def _parent(path: Path, like: str, above: tuple[Path, ...]) -> Composed:
     if Path(os.path.realpath(place)) in studies:
         raise ConfigError(f"like: {like!r}: a study that starts from this one; name another")
     if len(studies) == MOST_STUDIES:
-        raise ConfigError(f"like: {like!r}: {MOST_STUDIES} studies in a row are the most; write more out")
+        raise ConfigError(
+            f"like: {like!r}: {MOST_STUDIES} studies in a row are the most; write more out"
+        )
     return compose(place, studies)
 
 
 def _place_of_study(path: Path, like: str) -> Path:
-    """The file of a study by its name in workflows/config, or by a path from the file that says it."""
+    """The file of a study by its name in workflows/config, or by a path from the file that says
+    it."""
     if like.endswith(ENDINGS) or "/" in like:
         place = path.parent / place_of(like, "like")
         if not place.is_file():
@@ -148,7 +151,11 @@ def _place_of_study(path: Path, like: str) -> Path:
 
 def _settings(data: dict[str, Any], parent: Composed | None) -> tuple[dict[str, Any], list[str]]:
     """A study's settings but its suites, over those of its parent, and what to say of them."""
-    own = {key: value for key, value in data.items() if key not in ("suites", *Composition.model_fields)}
+    own = {
+        key: value
+        for key, value in data.items()
+        if key not in ("suites", *Composition.model_fields)
+    }
     if parent is None:
         return own, []
     below = {key: value for key, value in parent.data.items() if key not in ("study", "suites")}
@@ -174,11 +181,13 @@ def _check_own_data(own: dict[str, Any], below: dict[str, Any], parent: Composed
     features, name = own.get("features"), below.get("study", parent.path.stem)
     if not isinstance(features, dict) or "name" not in features:
         raise ConfigError(
-            f"features.name: is missing; with a dataset of its own a study names its own extractor, not that of {name}"
+            f"features.name: is missing; with a dataset of its own a study names its own "
+            f"extractor, not that of {name}"
         )
     if below.get("reduced") is not None and "reduced" not in own:
         raise ConfigError(
-            f"reduced: is missing; that of {name} speaks of its own dataset: say what is cut here, or null"
+            f"reduced: is missing; that of {name} speaks of its own dataset: say what is cut "
+            f"here, or null"
         )
 
 
@@ -209,7 +218,10 @@ def _suites(
         suites[name] = changed(suites[name], suite, f"suites.{name}.") if name in suites else suite
     if not suites:
         legal = ", ".join(sorted(_suite_names(path)))
-        raise ConfigError(f"suites: is missing; take some, such as take: [main] (there are: {legal}), or give your own")
+        raise ConfigError(
+            f"suites: is missing; take some, such as take: [main] (there are: {legal}), or give "
+            f"your own"
+        )
     return suites, layers
 
 
@@ -242,7 +254,8 @@ def _check_whole(path: Path, name: str, suite: Any) -> None:
         return
     if missing := [key for key in ("claim", "variants") if key not in suite]:
         raise ConfigError(
-            f"suites.{name}: lacks {' and '.join(missing)}; to change the suite of that name, add {name} to take"
+            f"suites.{name}: lacks {' and '.join(missing)}; to change the suite of that name, add "
+            f"{name} to take"
         )
 
 
