@@ -27,8 +27,8 @@ class Settings(Strict):
 
     eps: tuple[Share, ...] = Field((0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7), strict=False, min_length=1)
     corruptions: tuple[str, ...] = Field(("uniform", "absorb"), strict=False, min_length=1)
-    draws: Positive = Field(4, description="draws of the forward noise per picture")
-    num_images: Positive = Field(128, description="held-out pictures")
+    draws: Positive = Field(4, description="draws of the forward noise an image")
+    num_images: Positive = Field(128, description="held-out images")
 
     _names_differ = once_each("eps", "corruptions")
 
