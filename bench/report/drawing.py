@@ -68,7 +68,7 @@ def write_figure(stem: Path, figure: Figure, caption: Caption, reduced: str = ""
         if len(figure.axes) > 20:
             figure.set_layout_engine("none")  # found once: it takes most of the time
     plt.close(figure)
-    write_text(stem.with_name(f"{stem.name}.rst"), caption.whole + "\n")
+    write_text(stem.with_name(f"{stem.name}.rst"), Caption.of(caption).rst())
 
 
 def look(i: int) -> dict[str, Any]:
