@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 import bench.study.schema
 import bench.study.settings
 import srdd.config
+from bench.study import rooms
 
 MODULES = (srdd.config, bench.study.settings, bench.study.schema)
 # numbers without a bound here, and why
@@ -39,10 +40,12 @@ BOUNDS = (
 
 
 def models():
+    """Every class of settings and its name; those of a room by the room's name."""
+    yield from rooms.with_settings().items()
     for module in MODULES:
         for _, model in inspect.getmembers(module, inspect.isclass):
             if issubclass(model, BaseModel) and model.__module__ == module.__name__:
-                yield model
+                yield model.__name__, model
 
 
 def leaves(annotation: Any, metadata: tuple = ()):
@@ -64,8 +67,8 @@ def leaves(annotation: Any, metadata: tuple = ()):
 
 
 NUMBERS = [
-    (f"{model.__name__}.{name}", kind, bounds)
-    for model in models()
+    (f"{owner}.{name}", kind, bounds)
+    for owner, model in models()
     for name, field in model.model_fields.items()
     for kind, bounds in leaves(field.annotation, tuple(field.metadata))
 ]
@@ -79,9 +82,9 @@ def test_the_walk_sees_the_schema():
         "TokenizerConfig.codebook_size",
         "ModelConfig.class_dropout",
         "Study.train_seeds",
-        "LatencyConfig.batch_sizes",
+        "latency.batch_sizes",
     } <= names
-    assert {"ErrorPropagationConfig.shares", "SamplerConfig.top_k", "ModelConfig.history"} <= names
+    assert {"error_propagation.shares", "SamplerConfig.top_k", "ModelConfig.history"} <= names
 
 
 @pytest.mark.parametrize("name, kind, bounds", NUMBERS, ids=[name for name, _, _ in NUMBERS])

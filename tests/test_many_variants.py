@@ -10,7 +10,6 @@ import pytest
 from matplotlib.text import Text
 from small_study import FIGURES, build
 
-from bench.report import figures
 from bench.report.drawing import write_figure
 from bench.report.results import Results
 from bench.report.view import View
@@ -57,7 +56,7 @@ CASES = [(name, *case) for name in FIGURES for case in ((2, LONG), (7, NAMES), (
 def test_every_name_can_be_read(tmp_path, name, count, pattern):
     """Catches names that lie over each other, that leave the figure, or that are missing."""
     results = study(tmp_path, count, pattern)
-    figure, _ = getattr(figures, f"figure_{name}")(results, "s")
+    figure, _ = rooms.function_of("figures", name)(View(results, "s"))
     shown = texts_of(figure)
     whole = figure.bbox.expanded(1.01, 1.01)
     long = [(text, box) for text, box in shown if len(text) > 5]
@@ -83,7 +82,7 @@ def test_a_hundred_variants_are_looked_up_once(tmp_path, monkeypatch):
         Results, "_select", lambda self, *what: calls.append(what) or search(self, *what)
     )
     for name in ("fid", "per_scale"):
-        plt.close(getattr(figures, f"figure_{name}")(results, "s")[0])
+        plt.close(rooms.function_of("figures", name)(View(results, "s"))[0])
     assert len(calls) == len(set(calls)) > 30
 
 
@@ -102,7 +101,7 @@ def test_names_of_any_script_are_drawn(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for name in ("fid", "samples", "per_scale"):
-            figure, caption = getattr(figures, f"figure_{name}")(results, "s")
+            figure, caption = rooms.function_of("figures", name)(View(results, "s"))
             shown = {text.replace("\\$", "$").strip() for text, _ in texts_of(figure)}
             write_figure(tmp_path / name, figure, caption)
             if name != "samples":

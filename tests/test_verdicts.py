@@ -11,8 +11,8 @@ from small_study import SEEDS, build
 from bench.experiments.claims.show import table_claims
 from bench.experiments.guidance.show import table_guidance
 from bench.experiments.latency.show import table_latency
+from bench.experiments.scores import show as scores
 from bench.experiments.scores.show import table_costs, table_scores
-from bench.report import analysis
 from bench.report.claims import claim, judged
 from bench.report.estimate import Estimate, estimate, holm
 from bench.report.gain import gain_words
@@ -67,9 +67,9 @@ def test_holm_by_hand():
 def test_words_stand_beside_each_other(tmp_path, monkeypatch):
     """Catches a correction over one suite's or one rule's claims alone, a claim without a test that
     is corrected, and an own rule that no longer works."""
-    monkeypatch.setattr(
-        analysis, "judge_mine", lambda results, suite, one: ("yes", "I say so"), raising=False
-    )
+    rules = rooms.shows("rule") | {"mine": "scores"}
+    monkeypatch.setattr(scores, "judge_mine", lambda view, claim: ("yes", "I say so"), raising=False)
+    monkeypatch.setattr(rooms, "shows", lambda what: rules)
     many = [asked(metric="recall", variant=v, against=w) for v, w in (("b", "a"), ("a", "b"))]
     claims = [asked(), *many, asked("latency"), asked("mine"), asked("memory")]
     results = made(tmp_path, claims=claims)

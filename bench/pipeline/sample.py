@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -31,7 +32,6 @@ from ..runtime.ranks import Ranks
 from ..runtime.rows import write_text
 from ..runtime.verb import Run, is_out_of_memory
 from ..study.errors import ConfigError
-from ..study.schema import LatencyConfig
 from ..study.settings import EvaluationConfig
 from .datasets import to_uint8
 from .encode import open_tokenizer
@@ -46,7 +46,14 @@ SHARED = True
 STRIP = 10
 
 
-def made_ready(model: ScaleTransformer, settings: EvaluationConfig | LatencyConfig) -> ScaleTransformer:
+class Ready(Protocol):
+    """Settings of how a network runs when it samples."""
+
+    precision: str
+    compile: bool
+
+
+def made_ready(model: ScaleTransformer, settings: Ready) -> ScaleTransformer:
     """A model as it samples: its weights in the precision asked for, its step compiled where that is asked for."""
     model.to(DTYPES[settings.precision])
     if settings.compile:

@@ -32,8 +32,8 @@ class Places:
         marks = [wrapped(name, room) for name in self.names]
         self.slanted = self._touch(marks)
         lines = max(1 + mark.count("\n") for mark in marks)
-        # a slanted name takes twice the height of its lines along the axis
-        crowded = self.slanted and 2 * LINE * lines > 3.2 / len(marks)
+        # slanted by 45 degrees, a line of a name takes 1.4 times its height along the axis
+        crowded = self.slanted and 1.5 * LINE * lines > PANEL / len(marks)
         self.rows = len(marks) > MOST or crowded
         self.marks = [wrapped(name, LETTERS) for name in self.names] if self.rows else marks
         self.sizes = [self._size(mark) for mark in self.marks]
@@ -54,7 +54,7 @@ class Places:
     def label(self, axes: Axes) -> None:
         """Write the names on the axis."""
         if not self.rows:
-            slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+            slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
             axes.set_xticks(range(len(self.marks)), self.marks, **(slant if self.slanted else {}))
             axes.set_xlim(-0.5, len(self.marks) - 0.5)
             axes.set_xlabel("variant")
