@@ -197,8 +197,8 @@ GROWN = 4  # images of a variant that are shown after each scale
 def _growth_panels(view: View, most: int) -> tuple[Figure, list[Axes]]:
     """A titled panel for every variant, for so many scales at most."""
     names = list(view.variants)
-    per_line = max(1, min(len(names), 24 // most))
-    lines = -(-len(names) // per_line)
+    lines = -(-len(names) // max(1, 24 // most))
+    per_line = -(-len(names) // lines)  # lines of nearly equal length
     width = min(DOUBLE, 0.3 + 0.5 * most * per_line)
     letters = int(14 * width / per_line)
     if lines > LINES or max(len(textwrap.wrap(name, letters)) for name in names) >= 3:

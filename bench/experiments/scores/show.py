@@ -91,9 +91,8 @@ def figure_fid(view: View) -> tuple[Figure, Caption]:
     """FID of every variant and training seed above floor and reconstruction; beside it class
     agreement, CAS, precision, recall, coverage."""
     places = Places(view)
-    height = 1.1 + places.length if places.rows else 2.9
     ratios = {"width_ratios": [1.25, 1]}
-    figure, axes = canvas(DOUBLE, height, 1, 2, gridspec_kw=ratios, sharey=places.rows)
+    figure, axes = canvas(DOUBLE, places.height, 1, 2, gridspec_kw=ratios, sharey=places.rows)
     _fid_panel(axes[0, 0], view, places)
     _share_panel(axes[0, 1], view, places)
     for panel in axes[0]:
