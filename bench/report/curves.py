@@ -45,4 +45,3 @@ def floor_line(axes, view: View, metric: str) -> None:
     value = view.grid_value(names, f"floor_{metric}_{view.results.extractor}")
     if value is not None:
         axes.axhline(value, **FLOOR_LINE)
-

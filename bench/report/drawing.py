@@ -59,8 +59,8 @@ matplotlib.rcParams.update(STYLE)
 
 
 def write_figure(stem: Path, figure: Figure, caption: Caption | str, reduced: str = "") -> None:
-    """<stem>.png, .svg and the caption as .rst; the same bytes for the same rows. A reduced study is
-    marked on the figure."""
+    """<stem>.png, .svg and the caption as .rst; the same bytes for the same rows. A reduced study
+    is marked on the figure."""
     if reduced:
         _mark_reduced(figure)
     dpi = min(200, int(LARGEST / max(figure.get_size_inches())))
@@ -270,10 +270,9 @@ def mosaic(images: dict[tuple[int, int], np.ndarray], rows: int, columns: int) -
     return canvas[: rows * pitch - gap, : columns * pitch - gap]
 
 
-def place(
-    axes: Axes, images: dict[tuple[int, int], np.ndarray], rows: int, columns: int
-) -> float:
-    """Draw a mosaic with nearest-neighbour enlargement; returns the pitch of its images in pixels."""
+def place(axes: Axes, images: dict[tuple[int, int], np.ndarray], rows: int, columns: int) -> float:
+    """Draw a mosaic with nearest-neighbour enlargement; returns the pitch of its images in
+    pixels."""
     axes.imshow(mosaic(images, rows, columns), interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)

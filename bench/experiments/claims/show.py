@@ -48,8 +48,8 @@ def table_claims(view: View) -> tuple[pd.DataFrame, Caption]:
         seeds |= {len(about["train_seeds"])} if about["claims"] else set()
     text = (
         "What these results say of each claim: yes or no where the 95 % interval of the difference "
-        "that it names excludes 0, else not decided. After Holm: the same when all claims are tested "
-        "together at 5 %."
+        "that it names excludes 0, else not decided. After Holm: the same when all claims are "
+        "tested together at 5 %."
     )
     few = "Fewer than three training seeds: no verdict."
     details = (
@@ -60,7 +60,8 @@ def table_claims(view: View) -> tuple[pd.DataFrame, Caption]:
         "After Holm: of all claims with a p-value of a t-test; bytes and identities have none.",
         NOISE,
         *reference_details(view.results),
-        "Of the SRDD paper only the beginning of the text was seen by us; no number of it stands here.",
+        "Of the SRDD paper only the beginning of the text was seen by us; "
+        "no number of it stands here.",
     )
     none = {"Claim": "none", "Holds here": "-", "After Holm": "-"}
     return frame(rows or [none]), Caption(text, details)

@@ -103,15 +103,15 @@ def figure_convergence(view: View) -> tuple[Figure, Caption]:
     }
     note(figure, "; ".join(f"{what}, {words}" for what, words in lost.items() if words))
     text = (
-        "Held-out loss (above) and FID (below) of averaged weights along the training, against steps "
-        "and against seconds. Lines: mean, bands: 95 % t-interval over training seeds. Dotted: floor, "
-        "real training images; grey: losses that every training passes."
+        "Held-out loss (above) and FID (below) of averaged weights along the training, against "
+        "steps and against seconds. Lines: mean, bands: 95 % t-interval over training seeds. "
+        "Dotted: floor, real training images; grey: losses that every training passes."
     )
     details = (
         *claim_details(view),
         "At steps that only some trainings reach, means are over those.",
-        "Time is training alone, without evaluation, of trainings that shared the machine with other "
-        "jobs: a record, no measurement of speed; seconds of a step: mean over seeds.",
+        "Time is training alone, without evaluation, of trainings that shared the machine with "
+        "other jobs: a record, no measurement of speed; seconds of a step: mean over seeds.",
         f"Floor: real training images{floor_count(view)}.",
         *_reached(view),
         kept_words(view),
@@ -132,7 +132,9 @@ def judge_convergence(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     }
     if not saved:
         return "not decided", "no held-out loss that every training passes between two evaluations"
-    shown = "; ".join(f"{show_difference(steps)} at {target:.2f}" for target, steps in saved.items())
+    shown = "; ".join(
+        f"{show_difference(steps)} at {target:.2f}" for target, steps in saved.items()
+    )
     what = f"steps until a held-out loss, {variant} minus {against}, paired by training seed"
     reason = f"{what}: {shown}"
     if any(steps is None or steps.count < FEWEST for steps in saved.values()):

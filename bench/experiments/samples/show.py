@@ -182,8 +182,8 @@ def figure_samples(view: View) -> tuple[Figure, Caption]:
     )
     details = (
         *claim_details(view),
-        f"Images of each variant: {_same(view, f'the same {seeds} seeds in the same places')}, of the "
-        "first training seed with images.",
+        f"Images of each variant: {_same(view, f'the same {seeds} seeds in the same places')}, of "
+        "the first training seed with images.",
         f"Real images: of {held_out(view.results)}{_of_classes(view.results, count, rows.kind)}.",
         rows.key,
         samplers(view),
@@ -231,13 +231,13 @@ def figure_growth(view: View) -> tuple[Figure, Caption]:
         panel.set_xticks([(k + 0.45) * pitch for k in range(len(sides))], marks)
         panel.tick_params(length=0, labeltop=True, labelbottom=False, pad=1)
     caption = (
-        "Each row one image after each scale: what the decoder makes of the accumulated latent state. "
-        "Columns: grid side of the scale. Not chosen; enlarged without smoothing."
+        "Each row one image after each scale: what the decoder makes of the accumulated latent "
+        "state. Columns: grid side of the scale. Not chosen; enlarged without smoothing."
     )
     details = (
         *claim_details(view),
-        f"The first {GROWN} seeds, {_same(view, 'the same in every variant')}, of the first training "
-        "seed with images.",
+        f"The first {GROWN} seeds, {_same(view, 'the same in every variant')}, of the first "
+        "training seed with images.",
         samplers(view),
     )
     return figure, Caption(caption, details)

@@ -1,4 +1,5 @@
-"""Panels with one place for each variant: points of its trainings, mean, interval, and baselines."""
+"""Panels with one place for each variant: points of its trainings, mean, interval, and
+baselines."""
 
 from __future__ import annotations
 
