@@ -185,7 +185,7 @@ def test_a_missing_score_is_named_and_never_zero(make):
         variants, {("m 2", "fid_x8", None): {0: 3.0, 1: 3.1, 2: 3.2}, ("m 2", "token_evals", None): {0: 10, 1: 10, 2: 10}}
     )
     for figure in (guidance.figure_guidance, refinement.figure_refine_steps, refinement.figure_heat_maps):
-        drawn, caption = figure(results, "s")
+        drawn, caption = figure(View(results, "s"))
         assert "m 1" in drawn._suptitle.get_text() and "not run" in drawn._suptitle.get_text()
         assert "what is asked" in caption
         assert all(0.0 not in line.get_ydata() for axes in drawn.axes for line in axes.lines)

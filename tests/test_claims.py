@@ -141,7 +141,7 @@ def test_claims_that_are_markup_stay_in_the_caption(tmp_path):
 
 def words_of(tmp_path, more=(), **about):
     found = Results.load(build(tmp_path, ["a"], more=more, **about))
-    return reference_words(View(found, "s")), table_scores(View(found, "s"))[1]
+    return reference_words(found, View(found, "s")), table_scores(View(found, "s"))[1]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from small_study import SEEDS, build
 from bench.experiments.claims.show import table_claims
 from bench.experiments.guidance.show import table_guidance
 from bench.experiments.latency.show import table_latency
+from bench.experiments.scores import show as scores
 from bench.experiments.scores.show import table_costs, table_scores
 from bench.report.claims import claim, judged
 from bench.report.estimate import Estimate, estimate, holm

@@ -14,44 +14,48 @@ from .making import raised
 from .results import Results
 from .view import View
 
+# a detail of whatever ranks by FID; a caption that has it twice shows it once
 NOISE = (
-    "FID and KID can fall when noise is added to samples that vary too little: read them beside coverage, class agreement and CAS."
+    "FID and KID can fall when noise is added to samples that vary too little: "
+    "read them beside coverage, class agreement and CAS."
 )
 
 
-def claim(view: View) -> str:
-    """What the suite asks, how its claims were decided, plain and after Holm's correction, and what
-    its refinement can do; a reduced study says so first."""
+def claim_details(view: View) -> tuple[str, ...]:
+    """Details of a caption: what the suite asks, how its claims were decided, plain and after Holm's
+    correction, and what its refinement can do; a reduced study says so first."""
     about, reduced = view.about, view.results.about.get("reduced")
-    words = [f"REDUCED STUDY: {sentence(reduced)}"] if reduced else []
-    words.append(sentence(about["claim"]))
-    # a table of claims gives the reasons once for all captions
+    return (
+        f"REDUCED STUDY: {sentence(reduced)}" if reduced else "",
+        sentence(about["claim"]),
+        *_verdict_details(view),
+        NOISE if _claims_fid(about) else "",
+        rst(gain_words(view)),
+    )
+
+
+def _verdict_details(view: View) -> list[str]:
+    """A detail for each claim; one for all where a table of claims gives the reasons once for all
+    captions of the study."""
     listed = any("claims" in other["tables"] for other in view.results.about["suites"].values())
-    verdicts = []
-    for one in about["claims"]:
-        found = judged(view, one)
-        owner = "Claim of the paper, in our words" if one["origin"] == "paper" else "Claim"
-        corrected = after_holm(view, one, found)
+    details, verdicts = [], []
+    for asked in view.about["claims"]:
+        judgement = judged(view, asked)
+        word, reason = judgement
+        corrected, text = after_holm(view, asked, judgement), rst(asked["text"].rstrip(" ."))
         # what is not decided alone is not decided among others
-        both = f"{found[0]}, after Holm {corrected}" if corrected and found[0] in ("yes", "no") else found[0]
-        if listed:
-            verdicts.append(f"{rst(one['text'].rstrip(' .'))}: {both}")
-        else:
-            words.append(f"{owner}: {rst(one['text'].rstrip(' .'))}: {both} ({rst(found[1])}).")
-    if verdicts:
-        words.append(f"Claims, with their reasons in table claims: {'; '.join(verdicts)}.")
-    if _claims_fid(about):
-        words.append(NOISE)
-    return " ".join(filter(None, [*words, rst(gain_words(view))]))
+        both = f"{word}, after Holm {corrected}" if corrected and word in ("yes", "no") else word
+        verdicts.append(f"{text}: {both}")
+        owner = "Claim of the paper, in our words" if asked["origin"] == "paper" else "Claim"
+        details.append(f"{owner}: {text}: {both} ({rst(reason)}).")
+    if listed and verdicts:
+        return [f"Claims, with their reasons in table claims: {'; '.join(verdicts)}."]
+    return details
 
 
 def _claims_fid(about: dict[str, Any]) -> bool:
-    return any(one["rule"] in ("score", "tuned") and one["metric"] in ("fid", "kid") for one in about["claims"])
-
-
-def noise_words(view: View) -> str:
-    """What a low FID may mean, for what ranks by it; empty where `claim` says so already."""
-    return "" if _claims_fid(view.about) else NOISE
+    rules = ("score", "tuned")
+    return any(a["rule"] in rules and a["metric"] in ("fid", "kid") for a in about["claims"])
 
 
 class Verdict(tuple):
@@ -170,3 +174,16 @@ def no_metric(view: View, one: dict[str, Any]) -> str:
     if not scored and one["metric"] in BETTER:
         return ""
     return f"no row of this suite has {metric} (scored: {', '.join(scored) or 'nothing'})"
+
+
+# ---------------------------------------------------------------- until every room gives details
+
+
+def claim(view: View) -> str:
+    """The details of `claim_details` in one string."""
+    return " ".join(filter(None, claim_details(view)))
+
+
+def noise_words(view: View) -> str:
+    """NOISE, where `claim` does not say it."""
+    return "" if _claims_fid(view.about) else NOISE

@@ -57,7 +57,7 @@ matplotlib.rcParams.update(STYLE)  # for all of this program: legends and titles
 # ---------------------------------------------------------------- parts
 
 
-def write_figure(stem: Path, figure: Figure, caption: Caption | str, reduced: str = "") -> None:
+def write_figure(stem: Path, figure: Figure, caption: Caption, reduced: str = "") -> None:
     """<stem>.png, .svg and the caption as .rst; the same bytes for the same rows. A reduced study is marked on the figure."""
     if reduced:
         figure.supxlabel("reduced study, no claim", color=RED, fontsize=6, x=0.99, ha="right")  # the layout makes room for it
@@ -68,7 +68,7 @@ def write_figure(stem: Path, figure: Figure, caption: Caption | str, reduced: st
         if len(figure.axes) > 20:
             figure.set_layout_engine("none")  # found once: it takes most of the time
     plt.close(figure)
-    write_text(stem.with_name(f"{stem.name}.rst"), Caption.of(caption).whole + "\n")
+    write_text(stem.with_name(f"{stem.name}.rst"), Caption.of(caption).rst())
 
 
 def look(i: int) -> dict[str, Any]:

@@ -117,9 +117,11 @@ def _equal(known: dict[str, Any], identity: dict[str, Any], suite: Suite) -> boo
 
 
 def functions_of(study: Study, suite: str) -> Iterator[tuple[str, str, str]]:
-    """Functions that the settings of a suite's measures name: key, prefix, name."""
-    for room in study.suites[suite].measure:
-        if named := rooms.says(room, "functions"):
+    """Functions that the settings of a suite name, measured or not: key, prefix, name."""
+    about = study.suites[suite]
+    for room in rooms.with_settings():
+        named = rooms.says(room, "functions")
+        if named and (room in about.measure or getattr(about, room, None) is not None):
             yield from named(study.told(suite, room))
 
 
