@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from ..runtime.rows import write_text, written_whole
 from .caption import Caption
@@ -197,12 +197,18 @@ def side_ticks(axes: Axes, view: View) -> None:
 def plain_log(axis: Any) -> None:
     """Write 0.5, 10 and 200 on a logarithmic axis, not powers."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
     low, high = sorted(axis.get_view_interval())
-    if high < 30 * low:  # a narrow range has too few powers of ten to be read
-        ticks = [m * 10.0**e for e in range(-9, 10) for m in (1, 2, 3, 5) if low <= m * 10.0**e <= high]
-        axis.set_major_locator(FixedLocator(ticks if high > 6 * low else MaxNLocator(5).tick_values(low, high)))
+    if high > 300 * low:
+        return  # powers are enough
+    narrow = high < 30 * low
+    steps = (1, 2, 3, 5) if narrow else (1, 3)
+    decades = [10.0**e for e in range(-9, 10)]
+    ticks = [step * decade for decade in decades for step in steps if low <= step * decade <= high]
+    axis.set_major_locator(FixedLocator(ticks if high > 6 * low else MaxNLocator(5).tick_values(low, high)))
+    if narrow:
         axis.set_minor_locator(NullLocator())
-        axis.set_view_interval(low, high, ignore=True)
+    axis.set_view_interval(low, high, ignore=True)
 
 
 # ---------------------------------------------------------------- pictures

@@ -22,7 +22,11 @@ from ...report.tuning import edges, half_words
 from ...report.view import View
 from ...report.words import seeds_details
 
-QUANTILES = {"q10": "drawn_probability_q10", "q50": "drawn_probability_q50", "q90": "drawn_probability_q90"}
+QUANTILES = {
+    "10 % quantile": "drawn_probability_q10",
+    "Median": "drawn_probability_q50",
+    "90 % quantile": "drawn_probability_q90",
+}
 
 
 def _probability_rows(view: View, variant: str, metrics: dict[str, str]) -> list[dict[str, str]]:
@@ -69,7 +73,7 @@ def table_sampling_probability(view: View) -> tuple[pd.DataFrame, Caption]:
         "below such a p_resample would draw again."
     )
     details = (*claim_details(view), _drawn_words(view), *seeds_details(view))
-    table = shown(frame(rows), "Variant", "Grid", "q50", *list(shares)[:4], "Status")
+    table = shown(frame(rows), "Variant", "Grid", "Median", *list(shares)[:4], "Status")
     return table, Caption(text, details)
 
 
