@@ -17,8 +17,8 @@ def tokens_of(patch_nums: Iterable[int]) -> int:
 
 
 def training_tokens(settings: dict[str, Any]) -> float:
-    """Tokens that a variant's training reads when no early stopping ends it, its teacher's included;
-    nan where a part was imported and nobody counted."""
+    """Tokens that a variant's training reads when no early stopping ends it, its teacher's
+    included; nan where a part was imported and nobody counted."""
     parts = [settings, *([settings["distill"]["teacher"]] if "distill" in settings else [])]
     if any(part["training"] is None for part in parts):
         return math.nan
@@ -82,7 +82,9 @@ def _group_words(group: str, settings: list[dict[str, Any]]) -> str:
     if distill["arm"] == "sequence":
         drawn = _sharpened(teacher["sampler"])
         images = f" on {distill['num_samples']} images of the teacher, drawn {drawn},"
-    return f"{rst(group)}: arm {rst(distill['arm'])}{images} from {kind} teacher, {span}, {millions}."
+    return (
+        f"{rst(group)}: arm {rst(distill['arm'])}{images} from {kind} teacher, {span}, {millions}."
+    )
 
 
 def _without_first_scale(view: View) -> list[str]:
@@ -106,12 +108,14 @@ def arm_details(view: View) -> tuple[str, ...]:
         arms.add(settings[0].get("distill", {}).get("arm"))
     if "logit" in arms:
         details.append(
-            "Arm logit: KL to the teacher at the scales that both schedules begin with; beyond the "
-            "first omitted scale a token encodes another residual, so the teacher's continuation of the "
-            "image is re-encoded and learnt."
+            "Arm logit: KL to the teacher at the scales that both schedules begin with; beyond "
+            "the first omitted scale a token encodes another residual, so the teacher's "
+            "continuation of the image is re-encoded and learnt."
         )
     alone = _without_first_scale(view)
     if alone:
         students = ", ".join(alone)
-        details.append(f"Students of {students} share no first scale: they learn from continuations alone.")
+        details.append(
+            f"Students of {students} share no first scale: they learn from continuations alone."
+        )
     return tuple(details)

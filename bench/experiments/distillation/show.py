@@ -34,8 +34,8 @@ from .arms import (
 
 
 def group_looks(view: View) -> dict[str, dict[str, Any]]:
-    """A colour for each arm, a line and marker for each mask; where that would make two groups alike,
-    a look for each group."""
+    """A colour for each arm, a line and marker for each mask; where that would make two groups
+    alike, a look for each group."""
     variants, whole = view.variants, full_schedules(view)
     arm_of, base_of = {}, {}
     for group, (first, *_) in view.groups().items():
@@ -58,9 +58,7 @@ def group_looks(view: View) -> dict[str, dict[str, Any]]:
     return looks
 
 
-def _students(
-    axes: Axes, view: View, metric: str, schedules: list[tuple[int, ...]]
-) -> list[float]:
+def _students(axes: Axes, view: View, metric: str, schedules: list[tuple[int, ...]]) -> list[float]:
     """Mean and interval of every group at every schedule, side by side; a missing one leaves a gap.
     Returns the means."""
     looks, means = group_looks(view), []
@@ -160,8 +158,9 @@ def figure_distillation(view: View) -> tuple[Figure, Caption]:
     note(figure, missing_words(view, f"fid_{view.results.extractor}"))
     caption = (
         "FID and IS of students against their schedule, ordered by tokens. Symbols: mean, bars: "
-        "interval, a colour for each arm, side by side to be seen. Lines across: full schedules with "
-        "intervals. Dotted: real training images; short lines: training images through the tokenizer."
+        "interval, a colour for each arm, side by side to be seen. Lines across: full schedules "
+        "with intervals. Dotted: real training images; short lines: training images through the "
+        "tokenizer."
     )
     details = (
         *claim_details(view),
@@ -240,8 +239,8 @@ def _time_words(view: View) -> tuple[str, ...]:
     if "latency" not in view.about["measure"]:
         return ()
     return (
-        "Time: median over interleaved rounds, decoder excluded, drawn weights; variants of the same "
-        "sizes were timed once.",
+        "Time: median over interleaved rounds, decoder excluded, drawn weights; variants of the "
+        "same sizes were timed once.",
         machine(view),
     )
 
@@ -256,15 +255,15 @@ def table_distillation(view: View) -> tuple[pd.DataFrame, Caption]:
         rows.append(_line_row(view, "Reconstruction", "reconstruction", schedule, names))
     fid = view.results.label("FID")
     caption = (
-        "Full schedules, then students of each arm from many tokens to few; below, what real training "
-        "images score and the same through the tokenizer. Difference: to the full schedule of the same "
-        "mask, paired by training seed, 95 % t-interval."
+        "Full schedules, then students of each arm from many tokens to few; below, what real "
+        "training images score and the same through the tokenizer. Difference: to the full "
+        "schedule of the same mask, paired by training seed, 95 % t-interval."
     )
     details = (
         *claim_details(view),
         "NFE, token evals and MFLOP are counted, guidance included, decoder excluded.",
-        "Tokens read in training: steps x batch x tokens of the schedule, the teacher's included; the "
-        "teacher's own forward passes and sampling are not.",
+        "Tokens read in training: steps x batch x tokens of the schedule, the teacher's "
+        "included; the teacher's own forward passes and sampling are not.",
         *arm_details(view),
         *score_details(view),
         *_time_words(view),

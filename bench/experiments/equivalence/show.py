@@ -16,6 +16,7 @@ from ...report.absent import by_reason, missing_words, reach
 from ...report.caption import Caption
 from ...report.cells import Cell, frame, number, shown, spread, unwell
 from ...report.claims import claim_details
+from ...report.curves import GREY
 from ...report.drawing import (
     COLOURS,
     DOUBLE,
@@ -92,7 +93,7 @@ def _strokes(view: View) -> str:
 
 
 def _draw_part(axes: Axes, view: View, prefix: str, right: float) -> None:
-    """One term against the noise, a line for each corruption; its name stands at their right end."""
+    """One term against the noise, a line for each corruption; its name at the right end."""
     variant, (name, colour) = _chain(view), PARTS[prefix]
     ends = []
     for corruption, line in zip(_corruptions(view), CORRUPTION_LINES):
@@ -114,7 +115,7 @@ def _draw_parts(axes: Axes, view: View) -> None:
         _draw_part(axes, view, prefix, right)
     loss = view.estimate(variant, "elbo_cross_entropy")
     if loss is not None:
-        style = {"color": "0.35", "linestyle": ":", "linewidth": 1, "zorder": 0}
+        style = {"color": GREY, "linestyle": ":", "linewidth": 1, "zorder": 0}
         axes.axhline(loss.mean, label="cross-entropy in training", **style)
     axes.set_title(wrapped(f"{variant} ({_strokes(view)})", 60))
     axes.set_ylabel("held-out (nats/token)")
@@ -135,8 +136,8 @@ def _draw_elbos(axes: Axes, view: View) -> None:
 def _log_scales(
     axes: Axes, view: View, metrics: dict[str, dict], label: str, extreme: str
 ) -> float | None:
-    """Per scale and variant, each training seed as a faint point and their mean or max as a line, on a
-    logarithmic axis. Returns where an exact 0 is drawn; None where nothing is.
+    """Per scale and variant, each training seed as a faint point and their mean or max as a line,
+    on a logarithmic axis. Returns where an exact 0 is drawn; None where nothing is.
 
     metrics: name, and what differs from the variant's own style.
     """
@@ -188,14 +189,14 @@ def _draw_gap(axes: Axes, view: View) -> None:
 
 def _draw_paths(axes: Axes, view: View) -> None:
     """How far two paths to one state differ, each with its own state and both with the same."""
-    hollow = {"linestyle": CORRUPTION_LINES[1], "markerfacecolor": "white", "clip_on": False}
-    lines = {"path_kl": {}, "path_kl_equal_state": hollow}
+    hollow = {"linestyle": CORRUPTION_LINES[1], "markerfacecolor": "white"}
+    lines = {"path_kl": {}, "path_kl_equal_state": {**hollow, "clip_on": False}}
     zero = _log_scales(axes, view, lines, "KL of two token paths (nats/token)", "mean")
     if zero is not None:
         _ticks_above_zero(axes, zero)
-        names = ("each path with its own state", "both paths with one state")
-        for name, style in zip(names, ({"linestyle": "-"}, hollow)):
-            axes.add_line(Line2D([], [], color="0.35", marker="o", label=name, **style))
+        styles = {"each path with its own state": {}, "both paths with one state": hollow}
+        for name, style in styles.items():
+            axes.add_line(Line2D([], [], color=GREY, marker="o", label=name, **style))
 
 
 def _equivalence(axes: np.ndarray, view: View) -> None:
@@ -223,9 +224,9 @@ def _tokens_words(view: View) -> str:
 
 
 PATHS = (
-    "Two token paths towards the same latent, from the third scale on: path B takes the second nearest "
-    "code at the first scale. With exactly the same state a chain in f_hat gives a KL of 0; this is what "
-    "could fail."
+    "Two token paths towards the same latent, from the third scale on: path B takes the second "
+    "nearest code at the first scale. With exactly the same state a chain in f_hat gives a KL of "
+    "0; this is what could fail."
 )
 
 
@@ -236,18 +237,19 @@ def figure_equivalence(view: View) -> tuple[Figure, Caption]:
     figure = sheet(pages, (DOUBLE, 4.9), (2, 2), _equivalence)
     note(figure, missing_words(view, "elbo_relative_gap"))
     caption = (
-        "Top: negative ELBO of the discrete diffusion on the token ladder against the noise, left with "
-        "its transition and read-out terms. Bottom left: its relative gap to the cross-entropy, largest "
-        "training seed. Bottom right: KL of the model's distributions on two token paths, mean. Faint "
-        "points: one training each."
+        "Top: negative ELBO of the discrete diffusion on the token ladder against the noise, "
+        "left with its transition and read-out terms. Bottom left: its relative gap to the "
+        "cross-entropy, largest training seed. Bottom right: KL of the model's distributions on "
+        "two token paths, mean. Faint points: one training each."
     )
     details = (
         *claim_details(view),
         f"{_tokens_words(view)} Every scale reads the state f_hat alone.",
         f"Top: mean of {draws} draws of the noise per image ({_strokes(view)}); left: "
-        f"{', '.join(rst(_chain(page)) for page in pages)}; dotted: its cross-entropy as in training.",
-        "Gap: without noise; at or below the red line the two are equal, for a chain in f_hat by an "
-        "identity, true of any Markov hierarchy without noise.",
+        f"{', '.join(rst(_chain(page)) for page in pages)}; dotted: its cross-entropy as in "
+        "training.",
+        "Gap: without noise; at or below the red line the two are equal, for a chain in f_hat by "
+        "an identity, true of any Markov hierarchy without noise.",
         PATHS,
         "Symbols of one scale stand side by side; an exact 0 is drawn at the tick 0.",
         "Bands: interval.",
@@ -305,17 +307,18 @@ def table_equivalence(view: View) -> tuple[pd.DataFrame, Caption]:
     every variant (SRDD, arXiv 2509.22636; D3PM, arXiv 2107.03006, equation 1)."""
     table = frame([_equivalence_row(view, variant) for variant in view.variants])
     caption = (
-        "Training cross-entropy beside the ELBO of the discrete diffusion without noise, and the largest "
-        "relative gap over scales and training seeds. Path KL: of the model's distributions on two token "
-        "paths with exactly the same state; above 0 the conditional depends on the path and f_hat is no "
-        "state of a chain."
+        "Training cross-entropy beside the ELBO of the discrete diffusion without noise, and the "
+        "largest relative gap over scales and training seeds. Path KL: of the model's "
+        "distributions on two token paths with exactly the same state; above 0 the conditional "
+        "depends on the path and f_hat is no state of a chain."
     )
     details = (
         *claim_details(view),
         _tokens_words(view),
-        "Cross-entropy: teacher-forced, as in training. ELBO: every scale from the state f_hat alone.",
-        "Equal: a gap of at most 1e-10 in every seed. For a chain the equality is an identity, true of "
-        "any Markov hierarchy without noise.",
+        "Cross-entropy: teacher-forced, as in training. ELBO: every scale from the state f_hat "
+        "alone.",
+        "Equal: a gap of at most 1e-10 in every seed. For a chain the equality is an identity, "
+        "true of any Markov hierarchy without noise.",
         PATHS,
         "Distance: the relative distance of the states that the two paths lead to.",
         *seeds_details(view),
@@ -330,9 +333,9 @@ def table_equivalence(view: View) -> tuple[pd.DataFrame, Caption]:
 
 
 def judge_equal(view: View, claim: dict[str, Any]) -> tuple[str, str]:
-    """A gap is closed for one model and open for another: `yes` when `metric` of every training seed
-    is at most 1e-10 for the variant and above 1e-3 for what it is held against, `no` when a seed is on
-    the wrong side, `not decided` while one is missing or there are fewer than three.
+    """A gap is closed for one model and open for another: `yes` when `metric` of every training
+    seed is at most 1e-10 for the variant and above 1e-3 for what it is held against, `no` when a
+    seed is on the wrong side, `not decided` while one is missing or there are fewer than three.
 
     ELBO and cross-entropy of a chain are equal by an identity; what can fail is
     `path_kl_equal_state`.

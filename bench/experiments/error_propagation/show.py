@@ -87,9 +87,10 @@ def figure_error_propagation(view: View) -> tuple[Figure, Caption]:
     figure = sheet(pages, (DOUBLE, 5.4), shape, _error_propagation, columns=3, **shared)
     note(figure, lost_words(view, "drift_unrelated"))
     caption = (
-        "What becomes of tokens that are replaced at one scale: drift of the last latent, drift over its "
-        "direct part, change of FID. Lines: mean, bands: interval; symbols of one scale stand side by "
-        "side. Dotted: two clean samples of one class, at which nothing of the image is left."
+        "What becomes of tokens that are replaced at one scale: drift of the last latent, drift "
+        "over its direct part, change of FID. Lines: mean, bands: interval; symbols of one scale "
+        "stand side by side. Dotted: two clean samples of one class, at which nothing of the "
+        "image is left."
     )
     return figure, Caption(caption, (*claim_details(view), *error_details(view), reach(view)))
 
@@ -144,7 +145,8 @@ def _unrelated_words(view: View) -> str:
         drift = estimate(at(view, name, "drift_unrelated"))
         if drift:
             words.append(f"{rst(name)} {drift.mean:.2f}")
-    return f"Drift between two clean samples of one class, for comparison: {'; '.join(words) or 'no number'}."
+    drifts = "; ".join(words) or "no number"
+    return f"Drift between two clean samples of one class, for comparison: {drifts}."
 
 
 def _table(view: View) -> pd.DataFrame:
@@ -160,16 +162,18 @@ def _table(view: View) -> pd.DataFrame:
     agreement = f"Change of {view.results.label('class agreement')}"
     last = "Status" if unwell(table) else agreement
     columns = ["Variant", "Scale", "Tokens replaced", "Drift (share)", "Drift over direct"]
-    return shown(table.drop(columns=empty), *columns, f"Change of {view.results.label('FID')}", last)
+    return shown(
+        table.drop(columns=empty), *columns, f"Change of {view.results.label('FID')}", last
+    )
 
 
 def table_error_propagation(view: View) -> tuple[pd.DataFrame, Caption]:
-    """Drift, its direct part, their ratio and the change of scores for every variant, scale and number
-    of wrong tokens."""
+    """Drift, its direct part, their ratio and the change of scores for every variant, scale and
+    number of wrong tokens."""
     caption = (
-        "Drift of the last latent after so many tokens of a scale were replaced, and drift over its "
-        "direct part: below 1 where later scales repair, above 1 where they amplify. Change of scores: "
-        "with errors minus without, same seeds."
+        "Drift of the last latent after so many tokens of a scale were replaced, and drift over "
+        "its direct part: below 1 where later scales repair, above 1 where they amplify. Change "
+        "of scores: with errors minus without, same seeds."
     )
     details = (*claim_details(view), *error_details(view), _unrelated_words(view), reach(view))
     return _table(view), Caption(caption, details)
@@ -181,16 +185,18 @@ def table_error_propagation(view: View) -> tuple[pd.DataFrame, Caption]:
 def error_details(view: View) -> tuple[str, ...]:
     """Details of a caption: how the numbers of error propagation were made."""
     return (
-        "Errors: so many of the tokens of one scale, at least one, are replaced by other codes, each "
-        "equally likely. Position and code depend on the image's seed and the scale alone, the same in "
-        "every variant; the sampler goes on with the random numbers of the clean sample.",
-        "Drift: mean over images of the distance between the last latents with and without errors, as a "
-        "share of the clean one's norm. Direct: the same with all later tokens left as they were.",
-        "Drift over direct: below 1 where later scales repair, above 1 where they amplify; a sample that "
-        "moves is not worse for that.",
-        "Wrong tokens can lower FID: images drawn in one pass vary less than real ones, and FID rewards "
-        "the noise. Whether images got worse is seen in class agreement and coverage, where the study "
-        "measures them.",
+        "Errors: so many of the tokens of one scale, at least one, are replaced by other codes, "
+        "each equally likely. Position and code depend on the image's seed and the scale alone, "
+        "the same in every variant; the sampler goes on with the random numbers of the clean "
+        "sample.",
+        "Drift: mean over images of the distance between the last latents with and without "
+        "errors, as a share of the clean one's norm. Direct: the same with all later tokens left "
+        "as they were.",
+        "Drift over direct: below 1 where later scales repair, above 1 where they amplify; a "
+        "sample that moves is not worse for that.",
+        "Wrong tokens can lower FID: images drawn in one pass vary less than real ones, and FID "
+        "rewards the noise. Whether images got worse is seen in class agreement and coverage, "
+        "where the study measures them.",
         f"N = {count_words(view, 'error_propagation')} images, {sample_words(view.results)}; "
         f"{extractor_words(view.results)}; reference: {held_out(view.results)}.",
         few_words(view, "error_propagation"),

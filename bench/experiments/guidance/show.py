@@ -117,7 +117,11 @@ def _draw_group(axes: Axes, view: View, group: str, i: int, metric: str) -> None
     """The i-th group: a line for each ramp and whatever else its members are set to, with the tuned
     setting ringed; a level line for a group that was tuned in something else than guidance."""
     members, best = view.groups()[group], view.tuned(group, f"fid_{view.results.extractor}")
-    ramps, alike, colour = _ramps(view, members), _apart_from_guidance(view, members), COLOURS[i % len(COLOURS)]
+    ramps, alike, colour = (
+        _ramps(view, members),
+        _apart_from_guidance(view, members),
+        COLOURS[i % len(COLOURS)],
+    )
     lines = [(ramp, words) for words in alike for ramp in ramps]
     for j, (ramp, words) in enumerate(lines):
         points = _ramp_points(view, alike[words], ramp, metric)
@@ -148,7 +152,9 @@ def _guidance(axes: np.ndarray, view: View) -> None:
         panel.set_xlabel("guidance w (1 = off)")
         scales = sorted({view.sampler(variant)["cfg_scale"] for variant in view.variants})
         whole = [w for w in scales if float(w).is_integer()]
-        few = MaxNLocator(nbins=6, steps=[1, 2, 5, 10])  # where few of those tried are whole numbers
+        few = MaxNLocator(
+            nbins=6, steps=[1, 2, 5, 10]
+        )  # where few of those tried are whole numbers
         panel.xaxis.set_major_locator(FixedLocator(whole) if len(whole) > 2 else few)
         if name == "fid" and panel.lines:
             panel.set_yscale("log")
@@ -236,9 +242,9 @@ def table_guidance(view: View) -> tuple[pd.DataFrame, Caption]:
     label = f"{view.results.label('FID')} tuned, second half"
     off, gain = "FID at w = 1, second half", "Tuned minus w = 1, paired"
     caption = (
-        "Every group at the setting with the lowest mean FID on the first half of the sample seeds, "
-        "scored on the second half, and the same setting at w = 1. Difference: paired by training "
-        "seed. At an edge: a better setting may lie beyond what was tried."
+        "Every group at the setting with the lowest mean FID on the first half of the sample "
+        "seeds, scored on the second half, and the same setting at w = 1. Difference: paired by "
+        "training seed. At an edge: a better setting may lie beyond what was tried."
     )
     details = (
         *claim_details(view),

@@ -114,15 +114,15 @@ def figure_latency(view: View) -> tuple[Figure, Caption]:
     figure = sheet(by_variant(view), (DOUBLE, 2.6), (1, 3), _latency)
     note(figure, failed_words(view))
     caption = (
-        "Time per image and working memory against batch size; right, the time of the network alone "
-        "against the scale, at the largest batch that all variants share. Faint points: every round; "
-        "lines: median; all axes of times and bytes are logarithmic."
+        "Time per image and working memory against batch size; right, the time of the network "
+        "alone against the scale, at the largest batch that all variants share. Faint points: "
+        "every round; lines: median; all axes of times and bytes are logarithmic."
     )
     details = (
         *claim_details(view),
         f"Interleaved rounds in one process, warm-up excluded. {rounds_words(view)}",
-        "Time: from the first scale to the latent state, without the decoder; of the network: guidance "
-        "included.",
+        "Time: from the first scale to the latent state, without the decoder; of the network: "
+        "guidance included.",
         "Working memory: bytes that the sampler's tensors hold above the weights, at their peak.",
         NOT_TRAINED,
         samplers(view),
@@ -185,7 +185,13 @@ def _whole_sample(axes: Axes, view: View) -> None:
     for i, variant in enumerate(view.variants):
         rows, bounds = times[times["variant"] == variant], least[least["variant"] == variant]
         if len(bounds):
-            _points(axes, rows.assign(x=rows["num_images"]), bounds.assign(x=bounds["num_images"]), variant, i)
+            _points(
+                axes,
+                rows.assign(x=rows["num_images"]),
+                bounds.assign(x=bounds["num_images"]),
+                variant,
+                i,
+            )
     axes.set(xlabel="batch size (images)", ylabel="time of the batch (ms)")
     if axes.lines:
         _batch_axis(axes, batches(view))
@@ -240,8 +246,8 @@ def figure_floors(view: View) -> tuple[Figure, Caption]:
     )
     details = (
         *claim_details(view),
-        "Left: from the first scale to the latent state, draws included, decoder excluded, against the "
-        "sum of its scales' floors.",
+        "Left: from the first scale to the latent state, draws included, decoder excluded, "
+        "against the sum of its scales' floors.",
         f"Right: the network alone, guidance included, {precision(view)}.",
         *rates_details(view),
         over_floor_words(view),
@@ -338,20 +344,20 @@ def _latency_table(view: View) -> pd.DataFrame:
 
 
 def table_latency(view: View) -> tuple[pd.DataFrame, Caption]:
-    """Time per image, decoder time and peak memory of every variant and batch size, and the ratio to
-    the first variant."""
+    """Time per image, decoder time and peak memory of every variant and batch size, and the ratio
+    to the first variant."""
     caption = (
-        "Median time per image from the first scale to the latent state, and the most bytes of the "
-        "sampler's tensors above the weights. Ratio to the first variant: geometric mean over paired "
-        "rounds with 95 % t-interval, and what it decides."
+        "Median time per image from the first scale to the latent state, and the most bytes of "
+        "the sampler's tensors above the weights. Ratio to the first variant: geometric mean "
+        "over paired rounds with 95 % t-interval, and what it decides."
     )
     details = (
         *claim_details(view),
-        "Median and quartiles over interleaved rounds in one process, warm-up excluded; the decoder is "
-        "timed apart.",
+        "Median and quartiles over interleaved rounds in one process, warm-up excluded; the "
+        "decoder is timed apart.",
         rounds_words(view),
-        "Working memory: the most bytes that the sampler's tensors hold above the weights; decoder: the "
-        "same of decoding.",
+        "Working memory: the most bytes that the sampler's tensors hold above the weights; "
+        "decoder: the same of decoding.",
         "Pipeline: weights and tokenizer, and the larger of the two with what lives beside it.",
         NOT_TRAINED,
         samplers(view),
@@ -367,8 +373,8 @@ def table_latency(view: View) -> tuple[pd.DataFrame, Caption]:
 
 
 def judge_latency(view: View, claim: dict[str, Any]) -> tuple[str, str]:
-    """Yes when faster at every batch size by the interval of the log ratio over paired rounds, no when
-    slower at every one."""
+    """Yes when faster at every batch size by the interval of the log ratio over paired rounds, no
+    when slower at every one."""
     ratios, shown_by_word = {}, {}
     for batch in batches(view):
         log_ratio, word = ratio(view, claim["variant"], batch, claim["against"])
@@ -376,7 +382,9 @@ def judge_latency(view: View, claim: dict[str, Any]) -> tuple[str, str]:
         words = f"{batch} ({show(math.exp(log_ratio.mean))})" if log_ratio else str(batch)
         shown_by_word.setdefault(word, []).append(words)
     verdict, p = decided_together(ratios)
-    reason = "; ".join(f"{word} at batch {', '.join(shown_by_word[word])}" for word in sorted(shown_by_word))
+    reason = "; ".join(
+        f"{word} at batch {', '.join(shown_by_word[word])}" for word in sorted(shown_by_word)
+    )
     return Verdict(claimed(verdict, claim), reason or "nothing was timed", p)
 
 
@@ -398,7 +406,9 @@ def judge_memory(view: View, claim: dict[str, Any]) -> tuple[str, str]:
         metric, what = PEAKS[name]
         shares = memory_ratios(view, metric, claim["variant"], claim["against"])
         ratios = ", ".join(f"{share:.2f} at batch {batch:g}" for batch, share in shares.items())
-        words.append(f"{what}: {f'ratio {ratios}' if shares else 'not measured at a common batch size'}")
+        words.append(
+            f"{what}: {f'ratio {ratios}' if shares else 'not measured at a common batch size'}"
+        )
         if name == asked and shares:
             lower = [share < 1 for share in shares.values()]
             verdict = "yes" if all(lower) else "no" if not any(lower) else "not decided"

@@ -17,8 +17,8 @@ WORDS = {"yes": "faster", "no": "slower"}  # of a verdict on time
 def ratio(
     view: View, variant: str, batch: int, against: str | None = None
 ) -> tuple[Estimate | None, str]:
-    """Log ratio of sampling time to another variant, or the first, over common rounds, and what that
-    decides."""
+    """Log ratio of sampling time to another variant, or the first, over common rounds, and what
+    that decides."""
     first = against or next(iter(view.variants))
     logs = [np.log(view.rounds("latency_s", name, batch)) for name in (first, variant)]
     difference = paired(*logs)

@@ -65,8 +65,8 @@ def rates_details(view: View) -> tuple[str, ...]:
     dtype = precision(view)
     return (
         "Floor of a scale: the longer of its memory floor and its operation floor.",
-        f"Memory floor: the bytes that a scale must move at least (weights once a pass, in {dtype}; "
-        "cached keys and values; logits) over the measured copy bandwidth, "
+        "Memory floor: the bytes that a scale must move at least (weights once a pass, in "
+        f"{dtype}; cached keys and values; logits) over the measured copy bandwidth, "
         f"{show(rates['copy_bandwidth'])} GB/s.",
         "Operation floor: its operations over the measured rate of a large matrix product, "
         f"{show(rates['matmul_rate'])} GFLOP/s in {dtype}.",
@@ -95,7 +95,7 @@ def over_floor_words(view: View) -> str:
 
 
 def largest_words(view: View) -> str:
-    """The largest measured batch that each variant had memory for; empty where a run does not say."""
+    """The largest measured batch that each variant had memory for; empty where a run says none."""
     largest = view.latency("largest_batch").set_index("variant")["value"]
     words = []
     for variant in view.variants:
@@ -129,8 +129,8 @@ def verdict_details(view: View) -> tuple[str, ...]:
     pipeline = ", ".join(f"{share:.2f} at batch {batch:g}" for batch, share in whole.items())
     pair = f"{rst(second)} against {rst(first)}"
     return (
-        f"{pair}, time: {_at_batches(time)} (decided where the 95 % t-interval of the log ratio over "
-        "paired rounds excludes 0; no correction for several batch sizes).",
+        f"{pair}, time: {_at_batches(time)} (decided where the 95 % t-interval of the log ratio "
+        "over paired rounds excludes 0; no correction for several batch sizes).",
         f"{pair}, working memory of the sampler: {_at_batches(memory) or 'no number'}.",
         f"{pair}, whole pipeline, ratio: {pipeline or 'not measured'}.",
     )

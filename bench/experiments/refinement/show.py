@@ -37,8 +37,8 @@ def milliseconds(view: View, variant: str) -> tuple[float, int] | None:
 
 
 def _costs(view: View, variant: str) -> tuple[float | None, ...]:
-    """What a variant costs, an x for each panel: passes per refined scale, tokens through the network
-    per image, milliseconds per image."""
+    """What a variant costs, an x for each panel: passes per refined scale, tokens through the
+    network per image, milliseconds per image."""
     tokens, timed = view.estimate(variant, "token_evals"), milliseconds(view, variant)
     passes = 1 + view.sampler(variant)["refine_steps"]
     return passes, tokens and tokens.mean, timed and timed[0]
@@ -82,7 +82,10 @@ def _refine_steps(axes: np.ndarray, view: View) -> None:
     for panel in panels:
         if not panel.lines:
             differ = panel is panels[0] and any(other.lines for other in panels)
-            blank(panel, "each group differs in more than passes" if differ else "no variant has a number")
+            blank(
+                panel,
+                "each group differs in more than passes" if differ else "no variant has a number",
+            )
             panel.tick_params(left=differ, labelleft=differ)  # the other panels share this scale
             continue
         floor_line(panel, view, "fid")
@@ -178,16 +181,16 @@ def _heat_details(view: View, maps: dict[str, pd.DataFrame]) -> tuple[str, ...]:
             single.append(f"{rst(group)} {show_estimate(view.score(members[0], 'fid'))}")
     return (
         f"Guidance: {'; '.join(guided)}.",
-        "A cfg of 3.5 or 5 in VAR's own convention is w = 4.5 or 6 at the last scale of the linear "
-        "ramp, in the convention u + w (c - u) it is w = 3.5 or 5; which one the paper means was not "
-        "seen by us, who saw only the beginning of its text.",
+        "A cfg of 3.5 or 5 in VAR's own convention is w = 4.5 or 6 at the last scale of the "
+        "linear ramp, in the convention u + w (c - u) it is w = 3.5 or 5; which one the paper "
+        "means was not seen by us, who saw only the beginning of its text.",
         f"One pass: {'; '.join(single)}." if single else "",
     )
 
 
 def figure_heat_maps(view: View) -> tuple[Figure, Caption]:
-    """FID over p_resample and refine_steps, a panel for each group of the suite that sweeps both; one
-    colour scale (SRDD, arXiv 2509.22636)."""
+    """FID over p_resample and refine_steps, a panel for each group of the suite that sweeps both;
+    one colour scale (SRDD, arXiv 2509.22636)."""
     maps = _heat_maps(view)
     figure, axes = _heat_sheet(maps)
     values = np.concatenate([[], *(heat.to_numpy().ravel() for heat in maps.values())])

@@ -90,19 +90,22 @@ def figure_snr(view: View) -> tuple[Figure, Caption]:
     legend_below(figure)
     note(figure, "; ".join(lost))
     caption = (
-        "Signal-to-noise ratio after each scale, of the latent state and of the image decoded from it: "
-        "mean over held-out images, bands from the 10 % to the 90 % quantile. Dashed and dotted: two "
-        "schedules of DDPM, of which only the direction can be compared, not the height."
+        "Signal-to-noise ratio after each scale, of the latent state and of the image decoded "
+        "from it: mean over held-out images, bands from the 10 % to the 90 % quantile. Dashed "
+        "and dotted: two schedules of DDPM, of which only the direction can be compared, not the "
+        "height."
     )
-    seed = "" if shares_tokenizer(view) else f", that of training seed {view.about['train_seeds'][0]}"
+    seed = (
+        "" if shares_tokenizer(view) else f", that of training seed {view.about['train_seeds'][0]}"
+    )
     details = (
         *claim_details(view),
-        "Ratio: 10 log10 of the power of x over that of x - x_k, after scales 0 to k. Latent: x the "
-        "encoder's latent and x_k the state f_hat; image: x the image in [-1, 1] and x_k what the "
-        "decoder makes of that state.",
+        "Ratio: 10 log10 of the power of x over that of x - x_k, after scales 0 to k. Latent: x "
+        "the encoder's latent and x_k the state f_hat; image: x the image in [-1, 1] and x_k "
+        "what the decoder makes of that state.",
         f"N = {_counts(view)} images of {held_out(view.results)}.",
-        "DDPM: alpha_bar / (1 - alpha_bar) of its cosine and linear schedules at as many equally spaced "
-        "times strictly between noise and data; the scales have no time of their own.",
+        "DDPM: alpha_bar / (1 - alpha_bar) of its cosine and linear schedules at as many equally "
+        "spaced times strictly between noise and data; the scales have no time of their own.",
         "A bright or dark background is signal too.",
         f"One tokenizer training{seed}, no interval over seeds.",
     )

@@ -56,8 +56,8 @@ LIKENESS = {"psnr": "PSNR (dB)", "ssim": "SSIM (1 = equal)"}
 
 
 def _crowded(view: View) -> bool:
-    """Whether names do not fit below a panel: a slanted one takes twice the height of its lines along
-    the axis."""
+    """Whether names do not fit below a panel: a slanted one takes twice the height of its lines
+    along the axis."""
     names = [wrapped(name, LETTERS) for name in view.variants]
     lines = max(1 + name.count("\n") for name in names)
     room = (DOUBLE / len(tasks(view)) - 0.6) / len(names)
@@ -132,7 +132,15 @@ def _baseline_by_scale(axes: Axes, view: View, metric: str) -> None:
         values = rows.groupby("scale")["value"].first()
         if len(values) and tuple(values) not in drawn:
             drawn.add(tuple(values))
-            axes.plot(values.index, values.to_numpy(), label=label, linewidth=1, marker="|", zorder=0, **style)
+            axes.plot(
+                values.index,
+                values.to_numpy(),
+                label=label,
+                linewidth=1,
+                marker="|",
+                zorder=0,
+                **style,
+            )
 
 
 def _scale_panel(axes: Axes, view: View, measure: str) -> None:
@@ -178,16 +186,17 @@ def figure_zero_shot(view: View) -> tuple[Figure, Caption]:
     figure = sheet(by_variant(view, MOST), size, shape, _zero_shot, columns=3)
     note(figure, rows_lost(view))
     caption = (
-        "Likeness of completed images to the held-out ones, mean over images. Small points: one training "
-        "each; symbols and lines: mean, bars and bands: interval. Dotted and dash-dotted: baselines. "
-        "Dashed: what the tokenizer makes of all true tokens, which no sampler can be expected to pass."
+        "Likeness of completed images to the held-out ones, mean over images. Small points: one "
+        "training each; symbols and lines: mean, bars and bands: interval. Dotted and "
+        "dash-dotted: baselines. Dashed: what the tokenizer makes of all true tokens, which no "
+        "sampler can be expected to pass."
     )
     details = (
         *claim_details(view),
         "Likeness rewards the average of all plausible answers; a sampler gives one of them.",
         *protocol_details(view),
-        "PSNR of 8-bit images, an exact part counted as 58.9 dB; SSIM on the unknown part: mean of its "
-        "map there.",
+        "PSNR of 8-bit images, an exact part counted as 58.9 dB; SSIM on the unknown part: mean "
+        "of its map there.",
         *run_details(view),
     )
     return figure, Caption(caption, details)
@@ -201,7 +210,7 @@ ABOVE = 16  # letters of a line above a column
 
 
 def _strip(axes: Axes, columns: dict[str, np.ndarray | None]) -> None:
-    """A panel of images, a column for each name; a name without images stays blank and is marked."""
+    """A panel of images, a column for each name; a name without images is marked."""
     cells = {}
     for column, images in enumerate(columns.values()):
         for row, image in enumerate(() if images is None else images[:SHOWN]):
@@ -283,12 +292,14 @@ def figure_zero_shot_strips(view: View) -> tuple[Figure, Caption]:
     seed, missing = view.about["train_seeds"][0], []
     for variant, run in runs.items():
         if not run:
-            missing.append(f"{variant}: no images, {view.results.why(view.variants[variant], seed)}")
+            missing.append(
+                f"{variant}: no images, {view.results.why(view.variants[variant], seed)}"
+            )
     note(figure, "; ".join(missing))
     caption = (
-        f"The first {SHOWN} held-out images, not chosen, through every task. Input: what is known, grey "
-        "where it is not; for super-resolution the reduced image that bicubic enlarges. All true: the "
-        "tokenizer's reconstruction from all true tokens."
+        f"The first {SHOWN} held-out images, not chosen, through every task. Input: what is "
+        "known, grey where it is not; for super-resolution the reduced image that bicubic "
+        "enlarges. All true: the tokenizer's reconstruction from all true tokens."
     )
     details = (
         *claim_details(view),
@@ -352,7 +363,9 @@ def _fixed_row(view: View, prefix: str, task: str, m: int | None) -> dict[str, s
         values = (at(view, variant, metric, scale) for variant in view.variants)
         mean = estimate(next((value for value in values if len(value)), []))
         alone = mean is None or not mean.half
-        row[title] = Cell(number(mean and mean.mean), mean=mean and mean.mean) if alone else spread(mean)
+        row[title] = (
+            Cell(number(mean and mean.mean), mean=mean and mean.mean) if alone else spread(mean)
+        )
     measured = any(cell not in ("-", "") for cell in row.values())
     return row | {"Status": "ok" if measured else "no number"}
 
@@ -365,7 +378,9 @@ def _task_rows(view: View, task: str, m: int | None) -> list[dict[str, str]]:
         if m is None or m < len(names["patch_nums"]):
             rows.append({**head, "Variant": variant, **_variant_row(view, variant, task, m)})
     baseline = BASELINES[task]
-    rows.append({**head, "Variant": BASELINE_NAMES[baseline], **_fixed_row(view, baseline, task, m)})
+    rows.append(
+        {**head, "Variant": BASELINE_NAMES[baseline], **_fixed_row(view, baseline, task, m)}
+    )
     rows.append({**head, "Variant": CEILING, **_fixed_row(view, "ceiling", task, m)})
     return rows
 
@@ -390,19 +405,23 @@ def table_zero_shot(view: View) -> tuple[pd.DataFrame, Caption]:
     """Likeness and scores of completed images for every task and variant, with the baseline and the
     ceiling below (VAR, arXiv 2404.02905)."""
     caption = (
-        "PSNR of completed images to the true ones, on the unknown part and whole, and how many are "
-        "still of the class that was asked for. Below each task its baseline and what the tokenizer makes "
-        "of all true tokens. Difference: paired by training seed."
+        "PSNR of completed images to the true ones, on the unknown part and whole, and how many "
+        "are still of the class that was asked for. Below each task its baseline and what the "
+        "tokenizer makes of all true tokens. Difference: paired by training seed."
     )
-    of_first = "they are those of the first variant, schedules differ" if len(view.grids()) > 1 else ""
+    of_first = (
+        "they are those of the first variant, schedules differ" if len(view.grids()) > 1 else ""
+    )
     details = (
         *claim_details(view),
         *protocol_details(view),
-        "Feature distance: mean L2 distance between features of the completed image and of the true one.",
-        "FID of the completed images against the split that they come from: they share known tokens with "
-        "the reference, so that it must not be compared with the FID of generated images.",
-        "Baselines do not depend on the training, no interval, reconstruction on the tokenizer alone"
-        f"{'; ' if of_first else ''}{of_first}.",
+        "Feature distance: mean L2 distance between features of the completed image and of the "
+        "true one.",
+        "FID of the completed images against the split that they come from: they share known "
+        "tokens with the reference, so that it must not be compared with the FID of generated "
+        "images.",
+        "Baselines do not depend on the training, no interval, reconstruction on the tokenizer "
+        f"alone{'; ' if of_first else ''}{of_first}.",
         f"Scores: {extractor_words(view.results)}.",
         few_words(view, "zero_shot"),
         *run_details(view),
