@@ -131,7 +131,9 @@ def test_a_room_says_its_question(room):
 @pytest.mark.parametrize("room", rooms.names())
 def test_needs_name_what_is_there(room):
     """Catches a figure that needs a measure that was renamed, and needs of a figure that is none."""
-    known = {f"{prefix}_{name}" for what, prefix in rooms.PREFIXES.items() for name in rooms.shows(what)}
+    known = {
+        f"{prefix}_{name}" for what, prefix in rooms.PREFIXES.items() for name in rooms.shows(what)
+    }
     words = {"scored", "trained", *rooms.measures()}
     for name, needs in rooms.says(room, "NEEDS", {}).items():
         assert name in known, name

@@ -232,15 +232,16 @@ def plain_log(axis: Any) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())  # else 6x10^0 beside 10
     low, high = sorted(axis.get_view_interval())
-    if high >= 30 * low:
-        return
-    # a narrow range has too few powers of ten to be read
+    if high > 300 * low:
+        return  # powers of ten are enough to be read
+    steps = (1, 2, 3, 5) if high < 30 * low else (1, 3)
     ticks = MaxNLocator(5).tick_values(low, high)
     if high > 6 * low:
-        fractions = [m * 10.0**e for e in range(-9, 10) for m in (1, 2, 3, 5)]
+        fractions = [step * 10.0**e for e in range(-9, 10) for step in steps]
         ticks = [tick for tick in fractions if low <= tick <= high]
     axis.set_major_locator(FixedLocator(ticks))
-    axis.set_minor_locator(NullLocator())
+    if high < 30 * low:
+        axis.set_minor_locator(NullLocator())
     axis.set_view_interval(low, high, ignore=True)
 
 
