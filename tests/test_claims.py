@@ -8,7 +8,7 @@ from bench.experiments.scores.show import table_scores
 from bench.report.claims import direction, judged
 from bench.report.results import Results
 from bench.report.view import View
-from bench.report.words import reference_words
+from bench.report.words import reference_details
 from bench.study.schema import Claim
 from bench.study.scores import BETTER, better
 
@@ -141,7 +141,8 @@ def test_claims_that_are_markup_stay_in_the_caption(tmp_path):
 
 def words_of(tmp_path, more=(), **about):
     found = Results.load(build(tmp_path, ["a"], more=more, **about))
-    return reference_words(found, View(found, "s")), table_scores(View(found, "s"))[1]
+    reference = " ".join(reference_details(found, View(found, "s")))
+    return reference, table_scores(View(found, "s"))[1]
 
 
 @pytest.mark.parametrize(

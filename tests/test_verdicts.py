@@ -13,7 +13,7 @@ from bench.experiments.guidance.show import table_guidance
 from bench.experiments.latency.show import table_latency
 from bench.experiments.scores import show as scores
 from bench.experiments.scores.show import table_costs, table_scores
-from bench.report.claims import claim, judged
+from bench.report.claims import claim_details, judged
 from bench.report.estimate import Estimate, estimate, holm
 from bench.report.gain import gain_words
 from bench.report.results import Results
@@ -101,7 +101,7 @@ def test_words_stand_beside_each_other(tmp_path, monkeypatch):
     results.metrics = results.metrics.copy()
     table, _ = table_claims(View(results, "s"))
     assert table["Holds here"][0] == "no" and table["After Holm"][0] == "not decided"
-    assert "0 b beats a: no, after Holm not decided (fid_x8" in claim(View(results, "s"))
+    assert "0 b beats a: no, after Holm not decided (fid_x8" in " ".join(claim_details(View(results, "s")))
 
 
 def test_two_seeds_give_no_verdict(tmp_path):
@@ -344,7 +344,7 @@ def test_captions_say_what_own_tokens_are_worth(tmp_path, gains, words):
         and "truncates" not in found
         and "a:" not in found
     )
-    assert found in claim(View(results, "s")) and found in table_scores(View(results, "s"))[1]
+    assert found in " ".join(claim_details(View(results, "s"))) and found in table_scores(View(results, "s"))[1]
     because = table_claims(View(results, "s"))[0]["Because"][0]
     # of a model that can be helped the caption alone speaks
     assert "nats a token" not in because if found.endswith("refinement can help.") else found in because

@@ -188,16 +188,3 @@ def no_metric(view: View, claim: dict[str, Any]) -> str:
     if not scored and claim["metric"] in BETTER:
         return ""
     return f"no row of this suite has {metric} (scored: {', '.join(scored) or 'nothing'})"
-
-
-# ---------------------------------------------------------------- until every room gives details
-
-
-def claim(view: View) -> str:
-    """The details of `claim_details` in one string."""
-    return " ".join(filter(None, claim_details(view)))
-
-
-def noise_words(view: View) -> str:
-    """NOISE, where `claim` does not say it."""
-    return "" if _claims_fid(view.about) else NOISE

@@ -306,21 +306,3 @@ def imported_details(view: View) -> tuple[str, ...]:
             known_by = (about["sha256"] or Path(about["file"]).name)[:12]
             details.append(f"{rst(name)}: imported weights {rst(known_by)}, not trained here.")
     return tuple(details)
-
-
-# ---------------------------------------------------------------- until every room gives details
-
-
-def reference_words(results: Results, view: View | None = None) -> str:
-    """The details of `reference_details` in one string."""
-    return " ".join(filter(None, reference_details(results, view)))
-
-
-def seeds_words(view: View) -> str:
-    """The details of `seeds_details` in one string."""
-    return " ".join(filter(None, seeds_details(view)))
-
-
-def made_by(view: View, sampler: bool = True) -> str:
-    """The details of `score_details` in one string."""
-    return " ".join(filter(None, score_details(view, sampler)))
