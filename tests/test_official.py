@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from bench.experiments.distillation.show import arm_words
+from bench.experiments.distillation.arms import arm_details
 from bench.pipeline import metrics
 from bench.pipeline.collect import collect
 from bench.pipeline.weights import fetch
@@ -178,13 +178,13 @@ def test_an_imported_model_is_scored_as_a_trained_one(suite):
         "never compared with ours",
     ):
         assert words in caption
-    assert "SDD: imported" not in caption and "no training picture" not in caption
+    assert "SDD: imported" not in caption and "no training image" not in caption
 
 
 def test_words_of_distillation_know_imported_teachers(suite):
     """Catches a table or caption of students that counts the tokens of a teacher whose training nobody saw, or that needs them."""
     results, _, _ = suite.tables()
-    words = arm_words(View(results, "official"))
+    words = " ".join(arm_details(View(results, "official")))
     assert "VAR: imported weights, not trained here" in words
     assert "SDD: arm real from an imported teacher, 2 steps, how many tokens its teacher read is not known" in words
     table, _ = rooms.function_of("tables", "distillation")(View(results, "official"))
