@@ -178,11 +178,11 @@ class SamplerConfig(Strict):
         0, ge=0, le=10_000, description="MR: passes after the first at every refined scale, one network call each"
     )
     select: str = Field(
-        "threshold", description="name of a select_<name> in srdd/sampling.py: which tokens a pass masks and redraws"
+        "threshold", description="name of a select_<name> in srdd/select.py: which tokens a pass masks and redraws"
     )
     confidence: str | None = Field(
         None,
-        description="name of a confidence_<name> in srdd/sampling.py that select lowest, static, "
+        description="name of a confidence_<name> in srdd/select.py that select lowest, static, "
         "dynamic and entropy rank by; null: drawn for lowest, peak for the others",
     )
     p_resample: Chance = Field(0.1, description="redraw tokens whose probability is below; for SR and for select threshold")

@@ -25,8 +25,8 @@ BUILT_IN = {
 PLACES = {
     "mask": "srdd/masks.py",
     "sample": "srdd/sampling.py",
-    "select": "srdd/sampling.py",
-    "confidence": "srdd/sampling.py",
+    "select": "srdd/select.py",
+    "confidence": "srdd/select.py",
     "ramp": "srdd/guidance.py",
     "corrupt": "srdd/corruption.py",
     "weigh": "srdd/loss.py",

@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from .attention import HALVES, ScaleCache, attend_by_scale
 from .compiling import check_compiler
 from .config import ModelConfig
 from .contracts import check_mask
 from .masks import named_mask, scale_of_token
-from .transformer import HALVES, Block, ScaleCache, attend_by_scale, draw_paths, norm
+from .transformer import Block, draw_paths, norm
 
 Modulation = tuple[list[tuple[torch.Tensor, ...]], tuple[torch.Tensor, torch.Tensor], torch.Tensor]
 

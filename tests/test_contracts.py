@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from bench.study.names import canonical_sampler
 from srdd import corruption, guidance, sampling
+from srdd import select as rules
 from srdd.config import SELECT_READS, SamplerConfig, sampler_misfit
 from srdd.corruption import corrupted
+from srdd.draw import draw_tokens
 from srdd.guidance import guidance_weights
 from srdd.lookup import BUILT_IN, PLACES, is_own, names_in
 from srdd.noise import generator
-from srdd.sampling import Known, draw_tokens, generate
+from srdd.sampling import Known, generate
 from srdd.schedule import ScaleSchedule
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -139,10 +141,10 @@ BROKEN_RULES = {
 def test_a_rule_says_which_tokens(monkeypatch, make_model, make_ladder, case):
     """Catches a rule that redraws what is known, or whose probabilities are taken for a mask."""
     function, words = BROKEN_RULES[case]
-    add(monkeypatch, sampling, "select", function)
+    add(monkeypatch, rules, "select", function)
     known = Known(torch.zeros(2, 14, dtype=torch.long), torch.arange(14).expand(2, 14) % 2 == 0)
     config = SamplerConfig(name="srdd", refine_steps=1, select="mine")
-    with pytest.raises(ValueError, match=f"^srdd/sampling.py: select_mine: .*{words}"):
+    with pytest.raises(ValueError, match=f"^srdd/select.py: select_mine: .*{words}"):
         generate(
             make_model(mask_prob=0.5),
             make_ladder(SCHEDULE),
@@ -167,11 +169,11 @@ def test_a_confidence_ranks_every_position(monkeypatch, make_model, make_ladder,
     """Catches a confidence that ranks images, or has no value, and a rule that then commits by the
     order of NaN."""
     function, words = BROKEN_CONFIDENCES[case]
-    add(monkeypatch, sampling, "confidence", function)
+    add(monkeypatch, rules, "confidence", function)
     settings = {"select": "lowest", "confidence": "mine"}
     config = SamplerConfig(name="srdd", refine_steps=1, **settings)
     asked = make_model(mask_prob=0.5), make_ladder(SCHEDULE), torch.tensor([0, 1]), [0, 1], config
-    with pytest.raises(ValueError, match=f"^srdd/sampling.py: confidence_mine: .*{words}"):
+    with pytest.raises(ValueError, match=f"^srdd/select.py: confidence_mine: .*{words}"):
         generate(*asked)
 
 
@@ -183,7 +185,7 @@ def test_a_confidence_of_ones_own_is_what_a_rule_ranks_by(monkeypatch, make_mode
     plain, _ = generate(model, ladder, labels, [0, 1], config)
     mine = config.model_copy(update={"confidence": "mine"})
     for sign in (1, -1):
-        add(monkeypatch, sampling, "confidence", lambda drawn, sign=sign: sign * drawn.peak_Bl)
+        add(monkeypatch, rules, "confidence", lambda drawn, sign=sign: sign * drawn.peak_Bl)
         found, _ = generate(model, ladder, labels, [0, 1], mine)
         assert torch.equal(found, plain) == (sign == 1)
 
@@ -359,10 +361,10 @@ def test_a_rule_reads_what_the_table_says(name):
     """Catches a rule that starts to read a setting which its jobs do not get."""
     spied, fixed = Spied(SamplerConfig()), torch.zeros(2, 4, dtype=torch.bool)
     numbers = torch.rand(2, 4, generator=generator("rule"))
-    drawn = sampling.Drawn(
+    drawn = rules.Drawn(
         torch.zeros(2, 4, dtype=torch.long), numbers, numbers, numbers, ~fixed, fixed, 2
     )
-    getattr(sampling, f"select_{name}")(drawn, numbers, spied)
+    getattr(rules, f"select_{name}")(drawn, numbers, spied)
     assert spied.read == {*SELECT_READS[name]}
 
 
@@ -404,7 +406,7 @@ def test_a_rule_leaves_what_it_is_given(monkeypatch, make_model, make_ladder, na
         getattr(drawn, name).fill_(0)
         return torch.ones_like(drawn.open_Bl)
 
-    add(monkeypatch, sampling, "select", rule)
+    add(monkeypatch, rules, "select", rule)
     config = SamplerConfig(name="srdd", refine_steps=1, select="mine")
     asked = make_model(mask_prob=0.5), make_ladder(SCHEDULE), torch.tensor([0, 1]), [0, 1], config
     with pytest.raises(ValueError, match=f"select_mine: changes {name} in place"):

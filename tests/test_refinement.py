@@ -28,7 +28,7 @@ from oracle import (
     total_variation,
 )
 from srdd import model as model_module
-from srdd import sampling
+from srdd import select as rules
 from srdd.config import (
     COMMITTING,
     CONFIDENCES,
@@ -40,17 +40,19 @@ from srdd.config import (
 )
 from srdd.corruption import mask_within_scales
 from srdd.cost import sampling_cost
+from srdd.draw import distribution
 from srdd.guidance import guidance_weights, guide
 from srdd.lookup import names_in
 from srdd.loss import linear_cross_entropy, next_scale_cross_entropy
 from srdd.model import ScaleTransformer
 from srdd.noise import ImageNoise, generator
-from srdd.sampling import Drawn, Known, distribution, generate, sample_srdd, sample_var
+from srdd.sampling import Known, _Scale, generate, sample_srdd, sample_var
 from srdd.schedule import ScaleSchedule
+from srdd.select import Drawn
 from srdd.watch import Calls
 
 N = 20_000
-SELECTS = names_in(Path(sampling.__file__), "select")
+SELECTS = names_in(Path(rules.__file__), "select")
 HISTORIES = [None, 0, 1]
 
 
@@ -59,7 +61,7 @@ def srdd(**settings):
 
 
 def select(name):
-    return getattr(sampling, f"select_{name}")
+    return getattr(rules, f"select_{name}")
 
 
 # ---------------------------------------------------------------- exact laws
@@ -224,7 +226,10 @@ def test_sr_by_its_closed_form():
         assert [mass for mass, _ in records(p, n, tau)] == pytest.approx(closed, abs=1e-15)
         assert total_variation(closed, p) == pytest.approx(s - s ** (n + 1), abs=1e-15)
         noise = PooledNoise(f"sr {n}", 1)
-        _, tokens_Bl, probability_Bl = sampling._one_pass(logits, 0, noise, srdd(sr_steps=n, p_resample=tau), "")
+        config, nobody = srdd(sr_steps=n, p_resample=tau), torch.zeros(1, dtype=torch.long)
+        scale = _Scale(lambda *asked: logits, torch.zeros(1, N, 1), 0, nobody, noise, config)
+        drawn = scale.pass_over("")
+        tokens_Bl, probability_Bl = drawn.tokens_Bl, drawn.probability_Bl
         counts = torch.bincount(tokens_Bl[0], minlength=4)
         assert chi_square(counts, closed) > FALSE_ALARM
         assert n == 0 or chi_square(counts, p) < FALSE_ALARM, "the test must be able to fail"
@@ -614,7 +619,7 @@ def test_a_rule_goes_on_after_a_call_that_was_left_out(make_model, make_ladder, 
     which pass it is."""
     model, ladder = make_model(history=0, mask_prob=0.5), make_ladder(ScaleSchedule((1, 2, 3)))
     late = lambda drawn, uniform_Bl, config: ~drawn.fixed_Bl & (drawn.passes_left == 2)  # noqa: E731
-    monkeypatch.setattr(sampling, "select_late", late, raising=False)
+    monkeypatch.setattr(rules, "select_late", late, raising=False)
     config = srdd(select="late", refine_steps=3)
     found, calls = calls_of(model, ladder, config, [*range(8)])
     every, most = calls_of(model, ladder, config, [*range(8)], early_exit=False)

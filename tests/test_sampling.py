@@ -11,9 +11,10 @@ from oracle import FALSE_ALARM, Oracle, chi_square, reference_distribution
 from srdd import guidance
 from srdd.config import SamplerConfig
 from srdd.cost import sampling_cost
+from srdd.draw import TokenDistribution, distribution, draw_tokens
 from srdd.guidance import guidance_weights, guide, guided_scales
 from srdd.noise import ImageNoise, derive_seed, generator
-from srdd.sampling import TokenDistribution, distribution, draw_tokens, generate, sample_var
+from srdd.sampling import generate, sample_var
 from srdd.schedule import ScaleSchedule
 
 N = 20_000

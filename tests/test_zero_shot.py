@@ -45,6 +45,7 @@ from bench.study.errors import ConfigError
 from bench.study.plan import load_study
 from oracle import FALSE_ALARM, chi_square
 from srdd import sampling
+from srdd import select as rules
 from srdd.config import SamplerConfig
 from srdd.lookup import names_in
 from srdd.noise import generator
@@ -60,7 +61,7 @@ SAMPLERS = [SamplerConfig(name="var", cfg_scale=1.7)] + [
     SamplerConfig(name=name, cfg_scale=1.7, sr_steps=1, refine_steps=2, select=select, p_resample=0.4)
     for name in names_in(Path(sampling.__file__), "sample")
     if name != "var"
-    for select in names_in(Path(sampling.__file__), "select")
+    for select in names_in(Path(rules.__file__), "select")
 ]
 
 
