@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -50,6 +50,36 @@ class Untouched:
                     f"{who}: changes {name} in place, which others read too; work on a copy, such "
                     "as that of .clone()"
                 )
+
+
+# ---------------------------------------------------------------- what a sampler knows of a network
+
+
+class Denoise(Protocol):
+    """All that a sampler knows of a network (next-scale prediction, VAR, arXiv 2404.02905, equation
+    5): logits_BlV of scale k, from what it reads of the state and the labels of its images.
+
+    own_Bl: the scale's revealed tokens, V where masked, for a model trained with masks.
+    """
+
+    def __call__(
+        self, inputs_BlC: torch.Tensor, k: int, labels_B: torch.Tensor, own_Bl: torch.Tensor = ..., /
+    ) -> torch.Tensor: ...
+
+
+class Halves(Denoise, Protocol):
+    """A `denoise` as its two halves, which guidance (arXiv 2207.12598) acts between: head(hidden(...))
+    are its logits, and `head` is affine.
+
+    labels_B of `hidden` may go on beyond the inputs: those of the first images count. A network
+    computes what follows from the class once a batch: it knows labels again by identity.
+    """
+
+    def hidden(
+        self, inputs_BlC: torch.Tensor, k: int, labels_B: torch.Tensor, own_Bl: torch.Tensor = ..., /
+    ) -> torch.Tensor: ...
+
+    def head(self, hidden_BlD: torch.Tensor, /) -> torch.Tensor: ...
 
 
 # ---------------------------------------------------------------- masks

@@ -15,7 +15,7 @@ import sys
 
 import torch
 
-from .guidance import Denoise
+from .contracts import Denoise
 from .lookup import find
 from .model import ScaleTransformer
 from .quantizer import Ladder

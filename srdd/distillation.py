@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from .config import ModelConfig, SamplerConfig, teacher_misfit
-from .guidance import Denoise
+from .contracts import Denoise
 from .model import ScaleTransformer
 from .noise import ImageNoise
 from .quantizer import Ladder

@@ -13,6 +13,7 @@ import torch
 
 from .config import COUNTED, SamplerConfig, sampler_misfit
 from .contracts import (
+    Denoise,
     Untouched,
     check_drawn,
     check_known,
@@ -22,7 +23,7 @@ from .contracts import (
     whole_numbers,
 )
 from .draw import TokenDistribution, distribution
-from .guidance import Denoise, guide
+from .guidance import guide
 from .lookup import find, function_name, is_own
 from .model import ScaleTransformer
 from .noise import ImageNoise

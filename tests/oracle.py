@@ -40,9 +40,16 @@ class Oracle:
         self.ladder = quantizer.at(self.schedule)
         self.calls = []
 
-    def denoise(self, inputs_BlC, k, labels_B):
+    def hidden(self, inputs_BlC, k, labels_B):
+        """The half that guidance asks: the logits themselves, of the first labels."""
+        labels_B = labels_B[: len(inputs_BlC)]
         self.calls.append((k, len(labels_B)))
         return inputs_BlC @ self.weight_kCV[k] + self.bias_klV[k] + self.label_yV[labels_B][:, None]
+
+    def head(self, hidden_BlV):
+        return hidden_BlV
+
+    denoise = __call__ = hidden
 
     def conditional(self, state_C, k, label, weights):
         """Probabilities (l, V) under guidance weights of both scales, from the definition u + w (c - u)."""
