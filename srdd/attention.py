@@ -1,6 +1,7 @@
 """Attention that goes scale by scale: exact, without a mask tensor and without wasted work.
 
-B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h
+w latent grid
 """
 
 from __future__ import annotations
@@ -19,14 +20,19 @@ HALVES = (torch.bfloat16, torch.float16)
 
 
 class ScaleCache:
-    """Keys and values of the scales that later ones still attend to, in one preallocated buffer for each block.
+    """Keys and values of the scales that later ones still attend to, in one preallocated buffer for
+    each block.
 
-    Entering scale k drops what is older than k - history; calling k again replaces its entry. With history 0 nothing is
-    kept and nothing is allocated: this is where SDD (arXiv 2509.22636) saves VAR's memory.
+    Entering scale k drops what is older than k - history; calling k again replaces its entry. With
+    history 0 nothing is kept and nothing is allocated: this is where SDD (arXiv 2509.22636) saves
+    VAR's memory.
     """
 
-    def __init__(self, schedule: ScaleSchedule, history: int | None, depth: int, pool: dict | None = None) -> None:
-        """pool: buffers that outlive a batch, by shape, so that a captured CUDA graph finds them where they were; for one cache at a time."""
+    def __init__(
+        self, schedule: ScaleSchedule, history: int | None, depth: int, pool: dict | None = None
+    ) -> None:
+        """pool: buffers that outlive a batch, by shape, so that a captured CUDA graph finds them
+        where they were; for one cache at a time."""
         self.schedule, self.history = schedule, history
         spans = [schedule.key_slice(k, history) for k in range(schedule.num_scales)]
         self.capacity = max(span.stop - span.start for span in spans)
@@ -36,9 +42,10 @@ class ScaleCache:
         self.start, self.k, self.batch = 0, -1, 0
 
     def enter(self, k: int, shape: tuple[int, int, int], like: torch.Tensor) -> None:
-        """Make room for scale k: once per scale, before the first block. shape: images, heads, width of a head; like: a tensor of the
-        keys' device and dtype. Raises ValueError when a scale is skipped, unless history is 0: where nothing is kept, any scale may be
-        asked for alone."""
+        """Make room for scale k: once per scale, before the first block. shape: images, heads,
+        width of a head; like: a tensor of the keys' device and dtype. Raises ValueError when a
+        scale is skipped, unless history is 0: where nothing is kept, any scale may be asked for
+        alone."""
         if self.history != 0 and k not in (0, self.k, self.k + 1):
             raise ValueError(f"scale {k} asked for after scale {self.k}: scales follow one another")
         if k == 0:
@@ -46,7 +53,8 @@ class ScaleCache:
         if self.history != 0:
             if shape[0] != self.batch:
                 raise ValueError(
-                    f"scale {k} asked for {shape[0]} images, the scales before it for {self.batch}: one batch a cache"
+                    f"scale {k} asked for {shape[0]} images, the scales before it for "
+                    f"{self.batch}: one batch a cache"
                 )
             self.buffers = self._buffers(shape, like)
         start = self.schedule.key_slice(k, self.history).start
@@ -64,13 +72,18 @@ class ScaleCache:
         B, H, dim = shape
         key = shape, like.dtype, like.device
         if key not in self.pool:
-            self.pool[key] = [like.new_empty(2, B, H, self.capacity, dim) for _ in range(self.depth)]
+            self.pool[key] = [
+                like.new_empty(2, B, H, self.capacity, dim) for _ in range(self.depth)
+            ]
             for buffer in self.pool[key] if self.static else ():
                 torch._dynamo.mark_static_address(buffer)
         return self.pool[key]
 
-    def extend(self, block: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store scale k's own keys and values, (B, H, l, D/H), and return all that it attends to."""
+    def extend(
+        self, block: int, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store scale k's own keys and values, (B, H, l, D/H), and return all that it attends
+        to."""
         if self.history == 0:
             return key, value
         buffer, length = self.buffers[block], key.shape[2]
@@ -81,11 +94,13 @@ class ScaleCache:
 
 
 class _Spans(torch.autograd.Function):
-    """Overlapping stretches of a sequence. Autograd's own slicing pads every stretch's gradient with zeros to full length
-    before it adds them; here each is added where it belongs."""
+    """Overlapping stretches of a sequence. Autograd's own slicing pads every stretch's gradient
+    with zeros to full length before it adds them; here each is added where it belongs."""
 
     @staticmethod
-    def forward(ctx, x_BLHd: torch.Tensor, spans: tuple[tuple[int, int], ...]) -> tuple[torch.Tensor, ...]:
+    def forward(
+        ctx, x_BLHd: torch.Tensor, spans: tuple[tuple[int, int], ...]
+    ) -> tuple[torch.Tensor, ...]:
         ctx.spans, ctx.length = spans, x_BLHd.shape[1]
         return tuple(x_BLHd[:, start:stop] for start, stop in spans)
 
@@ -100,11 +115,18 @@ class _Spans(torch.autograd.Function):
 
 
 def attend_by_scale(
-    q_BHLd: torch.Tensor, k_BHLd: torch.Tensor, v_BHLd: torch.Tensor, schedule: ScaleSchedule, history: int | None, scale: float
+    q_BHLd: torch.Tensor,
+    k_BHLd: torch.Tensor,
+    v_BHLd: torch.Tensor,
+    schedule: ScaleSchedule,
+    history: int | None,
+    scale: float,
 ) -> torch.Tensor:
-    """Attention of all scales under the mask `history`, as one dense call per scale (VAR, arXiv 2404.02905, figure 4).
+    """Attention of all scales under the mask `history`, as one dense call per scale (VAR, arXiv
+    2404.02905, figure 4).
 
-    Equal to attention with `scale_mask(schedule, history)`; computes only the pairs that the mask keeps. Shapes are kept.
+    Equal to attention with `scale_mask(schedule, history)`; computes only the pairs that the mask
+    keeps. Shapes are kept.
     """
     lengths = schedule.lengths
     # tokens before heads, as memory has it: cutting and joining along tokens then moves whole rows
@@ -123,13 +145,17 @@ def attend_by_scale(
 
 
 class _Unit(torch.autograd.Function):
-    """Vectors over their L2 norms, in float32 or finer. Autograd's own quotient keeps and reads three tensors of this size; the result
-    alone is enough for a first derivative."""
+    """Vectors over their L2 norms, in float32 or finer. Autograd's own quotient keeps and reads
+    three tensors of this size; the result alone is enough for a first derivative."""
 
     @staticmethod
     def forward(ctx, x_BHLd: torch.Tensor) -> torch.Tensor:
         sums = torch.float32 if x_BHLd.dtype in HALVES else None
-        inverse_BHL1 = torch.linalg.vector_norm(x_BHLd, dim=-1, keepdim=True, dtype=sums).clamp_(min=1e-12).reciprocal_()
+        inverse_BHL1 = (
+            torch.linalg.vector_norm(x_BHLd, dim=-1, keepdim=True, dtype=sums)
+            .clamp_(min=1e-12)
+            .reciprocal_()
+        )
         unit_BHLd = x_BHLd * inverse_BHL1
         ctx.save_for_backward(unit_BHLd, inverse_BHL1)
         return unit_BHLd
@@ -143,7 +169,8 @@ class _Unit(torch.autograd.Function):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with L2-normalised queries and keys and a learned scale per head (VAR, appendix)."""
+    """Multi-head self-attention with L2-normalised queries and keys and a learned scale per head
+    (VAR, appendix)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

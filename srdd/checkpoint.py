@@ -1,4 +1,5 @@
-"""Weights on disk: safetensors with the config inside; the public place of everything that reads or writes weights."""
+"""Weights on disk: safetensors with the config inside; the public place of everything that reads or
+writes weights."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """What a function of a user's own must return: one ValueError that names the function, before its
 result is used.
 
-B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h
+w latent grid
 """
 
 from __future__ import annotations
@@ -63,20 +64,31 @@ class Denoise(Protocol):
     """
 
     def __call__(
-        self, inputs_BlC: torch.Tensor, k: int, labels_B: torch.Tensor, own_Bl: torch.Tensor = ..., /
+        self,
+        inputs_BlC: torch.Tensor,
+        k: int,
+        labels_B: torch.Tensor,
+        own_Bl: torch.Tensor = ...,
+        /,
     ) -> torch.Tensor: ...
 
 
 class Halves(Denoise, Protocol):
-    """A `denoise` as its two halves, which guidance (arXiv 2207.12598) acts between: head(hidden(...))
-    are its logits, and `head` is affine.
+    """A `denoise` as its two halves, which guidance (arXiv 2207.12598) acts between:
+    head(hidden(...)) are its logits, and `head` is affine.
 
     labels_B of `hidden` may go on beyond the inputs: those of the first images count. A network
     computes what follows from the class once a batch: it knows labels again by identity.
+
     """
 
     def hidden(
-        self, inputs_BlC: torch.Tensor, k: int, labels_B: torch.Tensor, own_Bl: torch.Tensor = ..., /
+        self,
+        inputs_BlC: torch.Tensor,
+        k: int,
+        labels_B: torch.Tensor,
+        own_Bl: torch.Tensor = ...,
+        /,
     ) -> torch.Tensor: ...
 
     def head(self, hidden_BlD: torch.Tensor, /) -> torch.Tensor: ...
@@ -235,8 +247,8 @@ def ask_weigh(
     codebook_size: int,
     mask_prob: float,
 ) -> torch.Tensor:
-    """Weight of each token in the loss of intra-scale masks (MaskGIT, arXiv 2202.04200, equation 1):
-    float32 of the shape of own_BL, finite, at least 0, and 0 where a token is revealed.
+    """Weight of each token in the loss of intra-scale masks (MaskGIT, arXiv 2202.04200, equation
+    1): float32 of the shape of own_BL, finite, at least 0, and 0 where a token is revealed.
 
     Raises ValueError that begins with `who`."""
     before_BL = own_BL.clone()
@@ -248,7 +260,8 @@ def ask_weigh(
         )
     if not torch.equal(own_BL, before_BL):
         raise ValueError(
-            f"{who}: changes the own tokens that it is given, which the network reads; work on a copy"
+            f"{who}: changes the own tokens that it is given, which the network reads; work on a "
+            "copy"
         )
     # written so that NaN is refused too
     if not (share_BL.isfinite() & (share_BL >= 0)).all():
@@ -351,7 +364,8 @@ def check_tokens(tokens_BL: Any, length: int, codebook_size: int) -> None:
     whole = isinstance(tokens_BL, torch.Tensor) and tokens_BL.dtype in (torch.int64, torch.int32)
     if not whole or tokens_BL.ndim != 2 or tokens_BL.shape[1] != length:
         raise ValueError(
-            f"tokens: {shape_of(tokens_BL)}: must be int64 of shape {('B', length)} for this schedule"
+            f"tokens: {shape_of(tokens_BL)}: must be int64 of shape {('B', length)} for this "
+            "schedule"
         )
     if tokens_BL.numel() and (tokens_BL.amin() < 0 or tokens_BL.amax() > codebook_size):
         raise ValueError(

@@ -1,4 +1,5 @@
-"""What a sample costs, counted and not timed: network calls, tokens through the network, floating-point operations, bytes moved."""
+"""What a sample costs, counted and not timed: network calls, tokens through the network,
+floating-point operations, bytes moved."""
 
 from __future__ import annotations
 
@@ -72,10 +73,12 @@ def dry_run(model: ModelConfig, sampler: SamplerConfig) -> Calls:
 
 
 def sampling_cost(model: ModelConfig, sampler: SamplerConfig, calls: Calls | None = None) -> Cost:
-    """Count what a sampler (VAR, arXiv 2404.02905; SRDD, 2509.22636) spends on one image, decoder excluded; a multiply-add is two
-    flops. Every call counts whole: it computes all tokens of its scale.
+    """Count what a sampler (VAR, arXiv 2404.02905; SRDD, 2509.22636) spends on one image, decoder
+    excluded; a multiply-add is two flops. Every call counts whole: it computes all tokens of its
+    scale.
 
     calls: those of the images that were drawn, counted by `generate`; None: of a `dry_run`.
+
     """
     calls = calls or dry_run(model, sampler)
     doubled = _doubled(model, sampler)
@@ -146,8 +149,13 @@ def sampling_bytes(
     calls = calls or dry_run(model, sampler)
     passes = calls.per_image(schedule.num_scales)
     D, blocks = model.width, network.blocks
-    core = _numbers(network.head) + sum(_numbers(b.attention) + _numbers(b.mlp_in) + _numbers(b.mlp_out) for b in blocks)
-    adaln = [network.head_modulation, *([network.shared_modulation] if model.shared_adaln else [b.modulation for b in blocks])]
+    core = _numbers(network.head) + sum(
+        _numbers(b.attention) + _numbers(b.mlp_in) + _numbers(b.mlp_out) for b in blocks
+    )
+    adaln = [
+        network.head_modulation,
+        *([network.shared_modulation] if model.shared_adaln else [b.modulation for b in blocks]),
+    ]
     tables = 6 * D * len(blocks) if model.shared_adaln else 0
     # a class row in, its modulations out; one more for 'no class'
     conditions = (batch + any(doubled)) * (D + sum(linear.out_features for linear in adaln))
@@ -156,9 +164,15 @@ def sampling_bytes(
         keys = schedule.key_slice(k, history)
         # keys and values of one position of one image
         pair = 2 * D * len(blocks) * (2 if doubled[k] else 1)
-        seen_later = any(schedule.first_visible(j, history) <= k for j in range(k + 1, schedule.num_scales))
+        seen_later = any(
+            schedule.first_visible(j, history) <= k for j in range(k + 1, schedule.num_scales)
+        )
         # positions and level; the start embedding or the input's projection; [MASK]
-        embedding = (length + 1) * D + (length * D if k == 0 else _numbers(network.input)) + (D if model.mask_prob > 0 else 0)
+        embedding = (
+            (length + 1) * D
+            + (length * D if k == 0 else _numbers(network.input))
+            + (D if model.mask_prob > 0 else 0)
+        )
         once = batch * pair * length if seen_later else 0
         once += sum(map(_numbers, adaln)) + tables + conditions if k == 0 else 0
         an_image = pair * (keys.stop - keys.start - length) + length * model.codebook_size

@@ -1,4 +1,5 @@
-"""Drawing tokens from logits: temperature, top-k and nucleus, then the inverse of the cumulative distribution.
+"""Drawing tokens from logits: temperature, top-k and nucleus, then the inverse of the cumulative
+distribution.
 
 B batch, l tokens of one scale, V codebook; N blocks of n codes
 """
@@ -13,12 +14,15 @@ import torch
 
 
 def _invert(mass: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Place at which the sums of float64 masses pass a target, and the sum before it; a place without mass is not returned. Masses that
-    are no numbers give some place inside: on a GPU an index outside would end the process."""
+    """Place at which the sums of float64 masses pass a target, and the sum before it; a place
+    without mass is not returned. Masses that are no numbers give some place inside: on a GPU an
+    index outside would end the process."""
     sums = mass.cumsum(-1)
     place = torch.searchsorted(sums, target.clamp(min=0.0), right=True)
     # rounding may put the target on the total itself: take the place at which the sum becomes whole
-    place = torch.minimum(place, torch.searchsorted(sums, sums[..., -1:].contiguous())).clamp_(max=mass.shape[-1] - 1)
+    place = torch.minimum(place, torch.searchsorted(sums, sums[..., -1:].contiguous())).clamp_(
+        max=mass.shape[-1] - 1
+    )
     return place, sums.gather(-1, place) - mass.gather(-1, place)
 
 
@@ -26,20 +30,23 @@ def _invert(mass: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, tor
 class TokenDistribution:
     """What tokens are drawn from, after temperature, top-k and nucleus (arXiv 1904.09751).
 
-    mass_BlV: not normalised, 0 for a code that was cut off, in the logits' own precision; sums run in float64, but for those of 64 codes
-    in `draw`.
+    mass_BlV: not normalised, 0 for a code that was cut off, in the logits' own precision; sums run
+    in float64, but for those of 64 codes in `draw`.
     """
 
     mass_BlV: torch.Tensor
 
     def draw(self, uniform_Bl: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens by inverting the cumulative distribution at float64 numbers in [0, 1), and the probability of each.
+        """Tokens by inverting the cumulative distribution at float64 numbers in [0, 1), and the
+        probability of each.
 
-        Sums run in float64 but inside a block: a float32 Gumbel trick lowers the effective temperature (arXiv 2409.02908). Probability 0
-        is never drawn. Returns tokens_Bl and probability_Bl.
+        Sums run in float64 but inside a block: a float32 Gumbel trick lowers the effective
+        temperature (arXiv 2409.02908). Probability 0 is never drawn. Returns tokens_Bl and
+        probability_Bl.
         """
         V = self.mass_BlV.shape[-1]
-        # two levels, first a block of codes and then one of its codes: the sums of 4 096 codes are never written down one by one
+        # two levels, first a block of codes and then one of its codes: the sums of 4 096 codes are
+        # never written down one by one
         block = 64 if V % 64 == 0 else V
         mass_BlNn = self.mass_BlV.unflatten(-1, (-1, block))
         blocks_BlN = mass_BlNn.sum(-1).double()
@@ -56,30 +63,37 @@ class TokenDistribution:
         return self.mass_BlV / self.mass_BlV.sum(-1, keepdim=True, dtype=torch.float64)
 
     def probability(self, tokens_Bl: torch.Tensor) -> torch.Tensor:
-        """Probability of given tokens, 0 for one that was cut off (arXiv 1904.09751). Returns float64 (B, l)."""
+        """Probability of given tokens, 0 for one that was cut off (arXiv 1904.09751). Returns
+        float64 (B, l)."""
         total_Bl = self.mass_BlV.sum(-1, dtype=torch.float64)
         return self.mass_BlV.gather(-1, tokens_Bl.unsqueeze(-1)).squeeze(-1) / total_Bl
 
     def peak(self) -> torch.Tensor:
-        """Probability of the likeliest code (confidence of MaskGIT, arXiv 2202.04200). Returns float64 (B, l)."""
+        """Probability of the likeliest code (confidence of MaskGIT, arXiv 2202.04200). Returns
+        float64 (B, l)."""
         return self.mass_BlV.amax(-1) / self.mass_BlV.sum(-1, dtype=torch.float64)
 
     def entropy(self) -> torch.Tensor:
-        """Entropy over the vocabulary in nats (arXiv 2505.24857, section 3). Returns float64 (B, l)."""
+        """Entropy over the vocabulary in nats (arXiv 2505.24857, section 3). Returns float64 (B,
+        l)."""
         return torch.special.entr(self.shares()).sum(-1)
 
 
 def _descending(values: torch.Tensor) -> torch.Tensor:
-    """Values of the last axis, the largest first; on a CPU by numpy, whose sort uses vector instructions: less than half of torch's time."""
+    """Values of the last axis, the largest first; on a CPU by numpy, whose sort uses vector
+    instructions: less than half of torch's time."""
     if values.device.type == "cpu":
         return torch.from_numpy(np.sort(values.detach().numpy(), -1)).flip(-1)
     return values.sort(descending=True).values
 
 
 def least_kept(logits_BlV: torch.Tensor, top_k: int, top_p: float = 1.0) -> torch.Tensor:
-    """The smallest logit among the top_k likeliest codes that the nucleus keeps: a code stays while the mass before it is under top_p,
-    the likeliest always (arXiv 1904.09751, section 3). Returns (B, l, 1)."""
-    largest_Blk = logits_BlV if top_k == logits_BlV.shape[-1] else logits_BlV.topk(top_k, sorted=False).values
+    """The smallest logit among the top_k likeliest codes that the nucleus keeps: a code stays while
+    the mass before it is under top_p, the likeliest always (arXiv 1904.09751, section 3). Returns
+    (B, l, 1)."""
+    largest_Blk = (
+        logits_BlV if top_k == logits_BlV.shape[-1] else logits_BlV.topk(top_k, sorted=False).values
+    )
     if top_p == 1.0:
         return largest_Blk.amin(-1, keepdim=True)
     largest_Blk = _descending(largest_Blk)
@@ -91,11 +105,13 @@ def least_kept(logits_BlV: torch.Tensor, top_k: int, top_p: float = 1.0) -> torc
 def distribution(
     logits_BlV: torch.Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0
 ) -> TokenDistribution:
-    """The distribution that tokens are drawn from: temperature, then top-k, then nucleus (arXiv 1904.09751, section 3).
+    """The distribution that tokens are drawn from: temperature, then top-k, then nucleus (arXiv
+    1904.09751, section 3).
 
     Nothing is sorted but the top_k largest logits, and these only for a nucleus; codes whose logits
     equal the last kept one stay too, as in VAR. Raises ValueError for settings that are not legal.
     Logits are not looked at, which would make a GPU wait: `draw_tokens` and `generate` do.
+
     """
     # written so that NaN is refused too
     if not 0 < temperature < math.inf:

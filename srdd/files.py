@@ -19,14 +19,19 @@ Config = TypeVar("Config", bound=BaseModel)
 
 
 def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], **metadata: Any) -> None:
-    """Write named tensors and JSON metadata (safetensors format) to a temporary name, then rename: never half a file."""
+    """Write named tensors and JSON metadata (safetensors format) to a temporary name, then rename:
+    never half a file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     # one entry: safetensors writes several in an order that differs from run to run
     text = {METADATA: json.dumps(metadata, sort_keys=True)}
     try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, text)
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            temporary,
+            text,
+        )
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -37,7 +42,8 @@ def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], **metadata:
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Read named tensors and their metadata (safetensors format). Raises FileNotFoundError, or ValueError for a damaged file."""
+    """Read named tensors and their metadata (safetensors format). Raises FileNotFoundError, or
+    ValueError for a damaged file."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
@@ -46,7 +52,9 @@ def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, A
             metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, metadata
     except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: damaged or truncated checkpoint ({error}); remove it and make it again") from None
+        raise ValueError(
+            f"{path}: damaged or truncated checkpoint ({error}); remove it and make it again"
+        ) from None
 
 
 def load_metadata(path: str | Path) -> dict[str, Any]:
@@ -56,13 +64,16 @@ def load_metadata(path: str | Path) -> dict[str, Any]:
 
 
 def load_foreign(path: str | Path) -> dict[str, torch.Tensor]:
-    """Named tensors of a file of torch.save, such as the official VAR weights: tensors alone, objects are refused; mapped where the
-    format allows. Raises FileNotFoundError, or ValueError in one line for anything else than a flat dict of tensors."""
+    """Named tensors of a file of torch.save, such as the official VAR weights: tensors alone,
+    objects are refused; mapped where the format allows. Raises FileNotFoundError, or ValueError in
+    one line for anything else than a flat dict of tensors."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        found = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
     except (OSError, MemoryError):
         raise
     except Exception as error:  # a damaged file shows as almost anything
@@ -70,8 +81,15 @@ def load_foreign(path: str | Path) -> dict[str, torch.Tensor]:
         raise ValueError(f"{path}: {_not_tensors(path)} ({reason[:200]})") from None
     if not isinstance(found, dict):
         raise ValueError(f"{path}: holds a {type(found).__name__}, not named tensors")
-    if odd := [name for name, value in found.items() if not (isinstance(name, str) and isinstance(value, torch.Tensor))]:
-        raise ValueError(f"{path}: {odd[0]!r} is a {type(found[odd[0]]).__name__}, no tensor; a flat dict of tensors is read")
+    if odd := [
+        name
+        for name, value in found.items()
+        if not (isinstance(name, str) and isinstance(value, torch.Tensor))
+    ]:
+        raise ValueError(
+            f"{path}: {odd[0]!r} is a {type(found[odd[0]]).__name__}, no tensor; a flat dict of "
+            "tensors is read"
+        )
     return found
 
 
@@ -80,16 +98,20 @@ def _not_tensors(path: Path) -> str:
         with safe_open(path, framework="pt"):
             return "holds safetensors, and its name says .pth"
     except SafetensorError:
-        return "not readable as tensors alone: it is damaged, or holds objects, which are never loaded"
+        return (
+            "not readable as tensors alone: it is damaged, or holds objects, which are never loaded"
+        )
 
 
 def check_config(path: str | Path, found: dict, wanted: BaseModel) -> None:
-    """Compare the config inside a checkpoint with the one asked for. Raises ValueError naming file, key and both values."""
+    """Compare the config inside a checkpoint with the one asked for. Raises ValueError naming file,
+    key and both values."""
     expected = json.loads(wanted.model_dump_json())
     for key in sorted(expected.keys() | found.keys()):
         if expected.get(key) != found.get(key):
             raise ValueError(
-                f"{path}: checkpoint of another config: {key} is {found.get(key)!r} in the file, {expected.get(key)!r} asked for"
+                f"{path}: checkpoint of another config: {key} is {found.get(key)!r} in the file, "
+                f"{expected.get(key)!r} asked for"
             )
 
 
@@ -102,12 +124,15 @@ def save_module(path: str | Path, module: nn.Module, kind: str, extra: dict[str,
 def load_module(
     path: str | Path, kind: str, schema: type[Config], expect: Config | None
 ) -> tuple[Config, dict[str, torch.Tensor]]:
-    """Config and tensors of a file of this kind. Raises ValueError for another kind, or another config than `expect`."""
+    """Config and tensors of a file of this kind. Raises ValueError for another kind, or another
+    config than `expect`."""
     tensors, metadata = load_tensors(path)
     if not isinstance(metadata, dict) or not isinstance(metadata.get("config", {}), dict):
         raise ValueError(f"{path}: holds no settings of a {kind}; make it again")
     if metadata.get("kind") != kind:
-        raise ValueError(f"{path}: holds {metadata.get('kind', 'something without a kind')!r}, not a {kind}")
+        raise ValueError(
+            f"{path}: holds {metadata.get('kind', 'something without a kind')!r}, not a {kind}"
+        )
     found = metadata.get("config", {})
     if expect is not None:
         check_config(path, found, expect)
@@ -120,7 +145,8 @@ def load_module(
 
 
 def refuse_misfits(what: str, problems: list[str]) -> None:
-    """Raises ValueError with the first three reasons why weights do not fit, and how many more there are; silent without any."""
+    """Raises ValueError with the first three reasons why weights do not fit, and how many more
+    there are; silent without any."""
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise ValueError(f"{what} do not fit: {'; '.join(problems[:3])}{more}")
@@ -137,11 +163,16 @@ def fill(module: nn.Module, tensors: dict[str, torch.Tensor], path: str | Path) 
         if wanted[name].shape != tensors[name].shape
     ]
     refuse_misfits(f"{path}: weights", sorted(problems))
-    kinds = [f"{name} holds {tensors[name].dtype}" for name in wanted if not tensors[name].is_floating_point()]
+    kinds = [
+        f"{name} holds {tensors[name].dtype}"
+        for name in wanted
+        if not tensors[name].is_floating_point()
+    ]
     refuse_misfits(f"{path}: weights", sorted(kinds))
     if unsound := sorted(name for name in wanted if not tensors[name].isfinite().all()):
         raise ValueError(
-            f"{path}: {unsound[0]} holds NaN or inf, as do {len(unsound)} of {len(wanted)} tensors; "
+            f"{path}: {unsound[0]} holds NaN or inf, as do {len(unsound)} of {len(wanted)} "
+            "tensors; "
             "remove it and make it again"
         )
     module.load_state_dict(tensors)

@@ -1,6 +1,8 @@
-"""Classifier-free guidance as a wrapper round `denoise`: u + w (c - u), with w ramped over the scales.
+"""Classifier-free guidance as a wrapper round `denoise`: u + w (c - u), with w ramped over the
+scales.
 
-B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h
+w latent grid
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ def ramp_constant(cfg_scale: float, k: int, num_scales: int) -> float:
 
 
 def ramp_linear(cfg_scale: float, k: int, num_scales: int) -> float:
-    """w grows from 1 at the first scale to cfg_scale at the last: VAR's `t = cfg * k/(K-1)` with w = 1 + t."""
+    """w grows from 1 at the first scale to cfg_scale at the last: VAR's `t = cfg * k/(K-1)` with w
+    = 1 + t."""
     return 1.0 + (cfg_scale - 1.0) * (k / (num_scales - 1) if num_scales > 1 else 1.0)
 
 
@@ -33,7 +36,8 @@ def guidance_weights(cfg_scale: float, cfg_ramp: str, num_scales: int) -> list[f
     """
     if not cfg_scale >= 0.0:
         raise ValueError(
-            f"cfg_scale {cfg_scale}: must be 0 (no class) or more, 1 is off; VAR's own cfg t is w - 1"
+            f"cfg_scale {cfg_scale}: must be 0 (no class) or more, 1 is off; VAR's own cfg t is w "
+            "- 1"
         )
     ramp = find(sys.modules[__name__], "ramp", cfg_ramp)
     if cfg_scale == 1.0:
@@ -52,7 +56,8 @@ def guidance_weights(cfg_scale: float, cfg_ramp: str, num_scales: int) -> list[f
 def guided_scales(weights: list[float], history: int | None) -> list[bool]:
     """At which scales the network must run both with and without class (arXiv 2207.12598): where w
     is neither 1 nor 0. Where scales attend to earlier ones, at all scales or none: the cache holds
-    both halves or one, and one half alone is enough only where w is 1 everywhere or 0 everywhere."""
+    both halves or one, and one half alone is enough only where w is 1 everywhere or 0
+    everywhere."""
     if history == 0:
         return [w not in (0.0, 1.0) for w in weights]
     alone = set(weights) in ({0.0}, {1.0})
@@ -67,12 +72,14 @@ def guide(
     null_label: int,
     history: int | None = None,
 ) -> Denoise:
-    """Classifier-free guidance (arXiv 2207.12598, equation 6, as u + w (c - u)) in one doubled batch.
+    """Classifier-free guidance (arXiv 2207.12598, equation 6, as u + w (c - u)) in one doubled
+    batch.
 
     cfg_scale = 1 returns the network itself: the same bits, one call. Where w is 0, it is asked
     without class alone, one call too. null_label: the row that means 'no class'. Guidance acts
     before the head: u + w (c - u) of two logits is the head, which is affine, of u + w (c - u) of
     what it reads, so that the V logits of both halves are never made.
+
     """
     weights = guidance_weights(cfg_scale, cfg_ramp, schedule.num_scales)
     if set(weights) == {1.0}:

@@ -1,4 +1,5 @@
-"""From a name in a study to the function of that name: `mask_<name>`, `sample_<name>`, `ramp_<name>` and so on."""
+"""From a name in a study to the function of that name: `mask_<name>`, `sample_<name>`,
+`ramp_<name>` and so on."""
 
 from __future__ import annotations
 
@@ -15,7 +16,14 @@ BUILT_IN = {
     "mask": (),
     "sample": ("var", "srdd"),
     "select": (
-        "threshold", "lowest", "random", "static", "sequential", "shuffled", "dynamic", "entropy"
+        "threshold",
+        "lowest",
+        "random",
+        "static",
+        "sequential",
+        "shuffled",
+        "dynamic",
+        "entropy",
     ),
     "confidence": ("peak", "drawn", "entropy"),
     "ramp": ("constant", "linear"),
@@ -52,7 +60,8 @@ def unknown(what: str, name: str, legal: Iterable[str]) -> str:
 
 
 def find(module: ModuleType, prefix: str, name: str) -> Callable:
-    """The function `<prefix>_<name>` of a module. Raises ValueError that lists the names there are."""
+    """The function `<prefix>_<name>` of a module. Raises ValueError that lists the names there
+    are."""
     function = getattr(module, f"{prefix}_{name}", None)
     if not callable(function):
         raise ValueError(unknown(prefix, name, names_in(Path(module.__file__), prefix)))
@@ -64,10 +73,12 @@ FUNCTIONS = (ast.Lambda, ast.Call, ast.Name, ast.Attribute)
 
 
 def names_in(path: Path, prefix: str) -> list[str]:
-    """Names that a source file defines, assigns or imports from another, under a prefix; read without
-    importing it. Raises ValueError for a file that is no Python."""
+    """Names that a source file defines, assigns or imports from another, under a prefix; read
+    without importing it. Raises ValueError for a file that is no Python."""
     found = _names(path, path.stat().st_mtime_ns)
-    return sorted(name.removeprefix(f"{prefix}_") for name in found if name.startswith(f"{prefix}_"))
+    return sorted(
+        name.removeprefix(f"{prefix}_") for name in found if name.startswith(f"{prefix}_")
+    )
 
 
 @cache

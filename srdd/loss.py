@@ -1,6 +1,7 @@
 """Losses: of the scale transformer, as one number and scale by scale, and of the tokenizer.
 
-B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h
+w latent grid
 """
 
 from __future__ import annotations
@@ -19,21 +20,27 @@ from .tokenizer import Tokenizer
 
 
 def next_scale_cross_entropy(logits_BLV: torch.Tensor, tokens_BL: torch.Tensor) -> torch.Tensor:
-    """Mean of -log p(token) over images and the tokens of all scales (VAR, arXiv 2404.02905, equation 5), in nats."""
+    """Mean of -log p(token) over images and the tokens of all scales (VAR, arXiv 2404.02905,
+    equation 5), in nats."""
     return F.cross_entropy(logits_BLV.flatten(0, 1).float(), tokens_BL.flatten())
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Head and cross-entropy in one, rows in chunks: the logits of all tokens (44 MB at V = 4096, L = 680, batch 4) and two more
-    tensors of their size are never held. The gradient is made on the way forward, while a chunk's probabilities are in the cache."""
+    """Head and cross-entropy in one, rows in chunks: the logits of all tokens (44 MB at V = 4096, L
+    = 680, batch 4) and two more tensors of their size are never held. The gradient is made on the
+    way forward, while a chunk's probabilities are in the cache."""
 
     ROWS = 512
 
     @staticmethod
     def forward(ctx, hidden_ND, weight_VD, bias_V, tokens_N, share_N, count):
-        """Sum of -log p over count (VAR, arXiv 2404.02905, equation 5), nats; share_N: weight of each token, None for 1."""
+        """Sum of -log p over count (VAR, arXiv 2404.02905, equation 5), nats; share_N: weight of
+        each token, None for 1."""
         total = hidden_ND.new_zeros((), dtype=torch.float32)
-        grad_ND, grad_VD = torch.empty_like(hidden_ND), torch.zeros_like(weight_VD, dtype=torch.float32)
+        grad_ND, grad_VD = (
+            torch.empty_like(hidden_ND),
+            torch.zeros_like(weight_VD, dtype=torch.float32),
+        )
         grad_V = torch.zeros_like(bias_V, dtype=torch.float32)
         # the same memory for every chunk: fresh pages cost more than what is computed in them
         pages = hidden_ND.new_empty(min(len(hidden_ND), _LinearCrossEntropy.ROWS), len(weight_VD))
@@ -43,7 +50,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             x_nD, token_n1 = hidden_ND[rows], tokens_N[rows, None]
             logits_nV = torch.addmm(bias_V, x_nD, weight_VD.T, out=pages[: len(x_nD)]).float()
             share_nV = torch.softmax(logits_nV, 1, out=shares[: len(x_nD)])
-            # log of the sum of exponentials, from the likeliest code: its share is never too small for a logarithm
+            # log of the sum of exponentials, from the likeliest code: its share is never too small
+            # for a logarithm
             log_sum_n1 = logits_nV.amax(1, keepdim=True) - share_nV.amax(1, keepdim=True).log()
             loss_n1 = log_sum_n1 - logits_nV.gather(1, token_n1)
             share_nV.scatter_add_(1, token_n1, torch.full_like(log_sum_n1, -1.0))
@@ -76,49 +84,72 @@ def linear_cross_entropy(
     share_BL: torch.Tensor | None = None,
     total: float | None = None,
 ) -> torch.Tensor:
-    """`next_scale_cross_entropy(head(hidden), tokens)` (VAR, equation 5) without ever holding all logits, in nats.
+    """`next_scale_cross_entropy(head(hidden), tokens)` (VAR, equation 5) without ever holding all
+    logits, in nats.
 
-    share_BL: weight of each token in the mean, or bool, the tokens whose mean is taken (the masked ones: MaskGIT, arXiv 2202.04200,
-    equation 1); None for all. The mean of no token is 0. total: what the weighted sum is divided by, the weights of the whole batch
-    where this is a part of it: what the parts return then sums to the mean of the whole; None: the sum of these weights.
+    share_BL: weight of each token in the mean, or bool, the tokens whose mean is taken (the masked
+    ones: MaskGIT, arXiv 2202.04200, equation 1); None for all. The mean of no token is 0. total:
+    what the weighted sum is divided by, the weights of the whole batch where this is a part of it:
+    what the parts return then sums to the mean of the whole; None: the sum of these weights.
     """
     hidden_ND, weight_VD, bias_V = hidden_BLD.flatten(0, 1), head.weight, head.bias
     if torch.is_autocast_enabled(hidden_ND.device.type):
         dtype = torch.get_autocast_dtype(hidden_ND.device.type)
         hidden_ND, weight_VD, bias_V = hidden_ND.to(dtype), weight_VD.to(dtype), bias_V.to(dtype)
     with torch.autocast(hidden_ND.device.type, enabled=False):
-        share_N, count = None, tokens_BL.numel() if total is None else total or 1  # 0: no token counts
-        if share_BL is not None:  # a mean over some, as a weighted mean over all: no shape depends on the data
+        share_N, count = (
+            None,
+            tokens_BL.numel() if total is None else total or 1,
+        )  # 0: no token counts
+        if (
+            share_BL is not None
+        ):  # a mean over some, as a weighted mean over all: no shape depends on the data
             share_N = share_BL.flatten().float()
             if total is None:
                 weight = share_N.sum()
                 share_N = share_N * (count / weight.masked_fill(weight == 0, 1.0))
-        return _LinearCrossEntropy.apply(hidden_ND, weight_VD, bias_V, tokens_BL.flatten(), share_N, count)
+        return _LinearCrossEntropy.apply(
+            hidden_ND, weight_VD, bias_V, tokens_BL.flatten(), share_N, count
+        )
 
 
 # ---------------------------------------------------------------- weights of masked tokens
 
 
 def hidden_counts(hidden_BL: torch.Tensor, schedule: ScaleSchedule) -> torch.Tensor:
-    """How many tokens are hidden at each token's scale: m of ARDM (arXiv 2110.02037, equation 5), int64 (B, L)."""
-    counts = [hidden_BL[:, piece].sum(1, keepdim=True).expand(-1, n) for piece, n in zip(schedule.slices, schedule.lengths)]
+    """How many tokens are hidden at each token's scale: m of ARDM (arXiv 2110.02037, equation 5),
+    int64 (B, L)."""
+    counts = [
+        hidden_BL[:, piece].sum(1, keepdim=True).expand(-1, n)
+        for piece, n in zip(schedule.slices, schedule.lengths)
+    ]
     return torch.cat(counts, 1)
 
 
-def weigh_count(own_BL: torch.Tensor, schedule: ScaleSchedule, codebook_size: int, mask_prob: float) -> torch.Tensor:
-    """1 for every masked token (MaskGIT, arXiv 2202.04200, equation 1). own_BL: V where masked; returns float32 (B, L)."""
+def weigh_count(
+    own_BL: torch.Tensor, schedule: ScaleSchedule, codebook_size: int, mask_prob: float
+) -> torch.Tensor:
+    """1 for every masked token (MaskGIT, arXiv 2202.04200, equation 1). own_BL: V where masked;
+    returns float32 (B, L)."""
     return (own_BL == codebook_size).float()
 
 
-def weigh_elbo(own_BL: torch.Tensor, schedule: ScaleSchedule, codebook_size: int, mask_prob: float) -> torch.Tensor:
-    """(l + 1)/m for each of the m masked of a scale's l tokens (SDAR's 1/p, arXiv 2510.06303, with p integrated out), float32 (B, L).
+def weigh_elbo(
+    own_BL: torch.Tensor, schedule: ScaleSchedule, codebook_size: int, mask_prob: float
+) -> torch.Tensor:
+    """(l + 1)/m for each of the m masked of a scale's l tokens (SDAR's 1/p, arXiv 2510.06303, with
+    p integrated out), float32 (B, L).
 
-    `mask_within_scales` with mask_prob 1 gives m uniform in 0 ... l. The weighted sum over all tokens then has the any-order bound
-    of `any_order_shares` as its mean. mask_prob q < 1 adds draws with m = l, one in 1 - q: weighed so that the mean is (1 - q) times
-    the one-pass loss plus q times the bound. The weight of every token is 1 on average.
+    `mask_within_scales` with mask_prob 1 gives m uniform in 0 ... l. The weighted sum over all
+    tokens then has the any-order bound of `any_order_shares` as its mean. mask_prob q < 1 adds
+    draws with m = l, one in 1 - q: weighed so that the mean is (1 - q) times the one-pass loss plus
+    q times the bound. The weight of every token is 1 on average.
     """
     hidden_BL = own_BL == codebook_size
-    m_BL, l_L = hidden_counts(hidden_BL, schedule), torch.tensor(schedule.lengths, device=own_BL.device)
+    m_BL, l_L = (
+        hidden_counts(hidden_BL, schedule),
+        torch.tensor(schedule.lengths, device=own_BL.device),
+    )
     l_L = l_L.repeat_interleave(l_L).float()
     # how often m is l: wanted (1 - q) + q/l, drawn (1 - q) + q/(l + 1)
     whole_L = (1 - mask_prob + mask_prob / l_L) / (1 - mask_prob + mask_prob / (l_L + 1))
@@ -129,34 +160,51 @@ def weigh_elbo(own_BL: torch.Tensor, schedule: ScaleSchedule, codebook_size: int
 def mask_shares(
     name: str, own_BL: torch.Tensor, schedule: ScaleSchedule, codebook_size: int, mask_prob: float
 ) -> tuple[torch.Tensor, float]:
-    """Weight of each token, float32 (B, L), by `weigh_<name>`, and what the weighted sum of losses is divided by (MaskGIT, arXiv
-    2202.04200, equation 1; SDAR, arXiv 2510.06303).
+    """Weight of each token, float32 (B, L), by `weigh_<name>`, and what the weighted sum of losses
+    is divided by (MaskGIT, arXiv 2202.04200, equation 1; SDAR, arXiv 2510.06303).
 
-    own_BL: the whole batch, V where masked. Divided by the sum of the weights: a weighted mean. The weights of `elbo` are 1 on
-    average, so that it is divided by the number of tokens: nothing else gives the bound on average at every batch size. Raises
-    ValueError for an unknown name, or a function of one's own that returns anything else.
+    own_BL: the whole batch, V where masked. Divided by the sum of the weights: a weighted mean. The
+    weights of `elbo` are 1 on average, so that it is divided by the number of tokens: nothing else
+    gives the bound on average at every batch size. Raises ValueError for an unknown name, or a
+    function of one's own that returns anything else.
     """
-    weigh, asked = find(sys.modules[__name__], "weigh", name), (own_BL, schedule, codebook_size, mask_prob)
-    share_BL = ask_weigh(weigh, function_name("weigh", name), *asked) if is_own("weigh", name) else weigh(*asked)
-    return share_BL, float(own_BL.numel()) if name == "elbo" else share_BL.sum(dtype=torch.float64).item()
+    weigh, asked = (
+        find(sys.modules[__name__], "weigh", name),
+        (own_BL, schedule, codebook_size, mask_prob),
+    )
+    share_BL = (
+        ask_weigh(weigh, function_name("weigh", name), *asked)
+        if is_own("weigh", name)
+        else weigh(*asked)
+    )
+    return share_BL, float(own_BL.numel()) if name == "elbo" else share_BL.sum(
+        dtype=torch.float64
+    ).item()
 
 
-def any_order_masks(schedule: ScaleSchedule, count: int, generator: torch.Generator) -> torch.Tensor:
+def any_order_masks(
+    schedule: ScaleSchedule, count: int, generator: torch.Generator
+) -> torch.Tensor:
     """Tokens to hide for the any-order bound (ARDM, arXiv 2110.02037, equation 5), bool (count, L).
 
-    At every scale of l tokens m of them, a random set; m is uniform in 1 ... l for each image and stratified over the images.
+    At every scale of l tokens m of them, a random set; m is uniform in 1 ... l for each image and
+    stratified over the images.
     """
     masks = []
     for length in schedule.lengths:
-        place_N = torch.randperm(count, generator=generator).double() + torch.rand(1, generator=generator).double()
+        place_N = (
+            torch.randperm(count, generator=generator).double()
+            + torch.rand(1, generator=generator).double()
+        )
         m_N1 = 1 + (place_N * length / max(1, count)).long().clamp(max=length - 1)[:, None]
         masks.append(torch.rand(count, length, generator=generator).argsort(1).argsort(1) < m_N1)
     return torch.cat(masks, 1)
 
 
 def any_order_shares(hidden_BL: torch.Tensor, schedule: ScaleSchedule) -> torch.Tensor:
-    """Weights l/m of hidden tokens, 0 of others (ARDM, arXiv 2110.02037, equation 5): with m uniform in 1 ... l the mean over a scale's
-    tokens of weight times -log p is on average at least its exact -log p, per token. Returns float32 (B, L)."""
+    """Weights l/m of hidden tokens, 0 of others (ARDM, arXiv 2110.02037, equation 5): with m
+    uniform in 1 ... l the mean over a scale's tokens of weight times -log p is on average at least
+    its exact -log p, per token. Returns float32 (B, L)."""
     l_L = torch.tensor(schedule.lengths, device=hidden_BL.device)
     return l_L.repeat_interleave(l_L) / hidden_counts(hidden_BL, schedule).clamp(min=1) * hidden_BL
 
@@ -166,17 +214,21 @@ def any_order_shares(hidden_BL: torch.Tensor, schedule: ScaleSchedule) -> torch.
 
 def token_losses(logits_BLV: torch.Tensor, tokens_BL: torch.Tensor) -> torch.Tensor:
     """-log p(token) of each token (VAR, equation 5), in nats. Returns (B, L)."""
-    return F.cross_entropy(logits_BLV.flatten(0, 1).float(), tokens_BL.flatten(), reduction="none").view_as(tokens_BL)
+    return F.cross_entropy(
+        logits_BLV.flatten(0, 1).float(), tokens_BL.flatten(), reduction="none"
+    ).view_as(tokens_BL)
 
 
 def by_scale(values_BL: torch.Tensor, schedule: ScaleSchedule) -> torch.Tensor:
-    """Mean over images and the tokens of each scale of a per-token quantity (VAR, section 3.2). Returns (K,)."""
+    """Mean over images and the tokens of each scale of a per-token quantity (VAR, section 3.2).
+    Returns (K,)."""
     return torch.stack([values_BL[:, piece].double().mean() for piece in schedule.slices])
 
 
 @dataclass(frozen=True)
 class TokenizerLoss:
-    """Loss of one batch and what the trainer watches: residuals and tokens of each scale, detached."""
+    """Loss of one batch and what the trainer watches: residuals and tokens of each scale,
+    detached."""
 
     total: torch.Tensor
     reconstruction: torch.Tensor
@@ -186,29 +238,52 @@ class TokenizerLoss:
 
 
 def usage_entropy(residual_BlC: torch.Tensor, codebook_VC: torch.Tensor) -> torch.Tensor:
-    """Entropy of the mean soft assignment to codes over log V (after MAGVIT-v2, arXiv 2310.05737, equation 4): 1 when all codes serve.
+    """Entropy of the mean soft assignment to codes over log V (after MAGVIT-v2, arXiv 2310.05737,
+    equation 4): 1 when all codes serve.
 
-    Assignments are softmax(-squared distance / its mean), so that no temperature has to be tuned to the size of the latent.
-    Raises ValueError for a single code, which has no entropy to compare with.
+    Assignments are softmax(-squared distance / its mean), so that no temperature has to be tuned to
+    the size of the latent. Raises ValueError for a single code, which has no entropy to compare
+    with.
     """
     if len(codebook_VC) < 2:
         raise ValueError(f"codebook of {len(codebook_VC)} code: usage needs 2 or more")
-    x_NC = residual_BlC.flatten(0, 1)  # expanded squares: the gradient of a distance is no number where it is zero
-    distance_NV = (x_NC.square().sum(1, keepdim=True) + codebook_VC.square().sum(1) - 2 * x_NC @ codebook_VC.T).clamp(min=0)
-    share_V = (-distance_NV / distance_NV.detach().min(1).values.mean().clamp(min=1e-8)).softmax(1).mean(0)
-    return -(share_V * (share_V + 1e-9).log()).sum() / torch.log(torch.tensor(float(len(codebook_VC))))
+    x_NC = residual_BlC.flatten(
+        0, 1
+    )  # expanded squares: the gradient of a distance is no number where it is zero
+    distance_NV = (
+        x_NC.square().sum(1, keepdim=True) + codebook_VC.square().sum(1) - 2 * x_NC @ codebook_VC.T
+    ).clamp(min=0)
+    share_V = (
+        (-distance_NV / distance_NV.detach().min(1).values.mean().clamp(min=1e-8))
+        .softmax(1)
+        .mean(0)
+    )
+    return -(share_V * (share_V + 1e-9).log()).sum() / torch.log(
+        torch.tensor(float(len(codebook_VC)))
+    )
 
 
 def tokenizer_loss(
-    tokenizer: Tokenizer, images: torch.Tensor, schedule: ScaleSchedule, commitment: float = 0.25, entropy: float = 0.0
+    tokenizer: Tokenizer,
+    images: torch.Tensor,
+    schedule: ScaleSchedule,
+    commitment: float = 0.25,
+    entropy: float = 0.0,
 ) -> TokenizerLoss:
-    """Reconstruction error plus, averaged over scales, ||f_hat - sg f||^2 + commitment ||sg f_hat - f||^2 (VQ-VAE, arXiv
-    1711.00937, equation 3, on VAR's accumulated f_hat), with a straight-through gradient to the encoder.
+    """Reconstruction error plus, averaged over scales, ||f_hat - sg f||^2 + commitment ||sg f_hat -
+    f||^2 (VQ-VAE, arXiv 1711.00937, equation 3, on VAR's accumulated f_hat), with a
+    straight-through gradient to the encoder.
 
     images: float in [-1, 1]. schedule: the scales of this step, a subset when scales are dropped.
+
     """
     latent_BChw = tokenizer.to_latent(images)
-    quantisation, spread, residuals, tokens = latent_BChw.new_zeros(()), latent_BChw.new_zeros(()), [], []
+    quantisation, spread, residuals, tokens = (
+        latent_BChw.new_zeros(()),
+        latent_BChw.new_zeros(()),
+        [],
+        [],
+    )
     f_hat_BChw = latent_BChw
     ladder = tokenizer.at(schedule)
     before_BChw = torch.zeros_like(latent_BChw)

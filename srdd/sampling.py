@@ -1,6 +1,7 @@
 """Samplers: loops over scales that know a `denoise` and a ladder, and nothing of networks.
 
-B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h
+w latent grid
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ from .watch import Calls, Watched
 
 @dataclass(frozen=True)
 class Known:
-    """Tokens that a sample must keep: ground truth in zero-shot tasks (VAR, arXiv 2404.02905, section 4.4), a corrupted prefix.
+    """Tokens that a sample must keep: ground truth in zero-shot tasks (VAR, arXiv 2404.02905,
+    section 4.4), a corrupted prefix.
 
     tokens_BL: int64; mask_BL: bool, where they hold.
+
     """
 
     tokens_BL: torch.Tensor
@@ -57,11 +60,18 @@ def _distribution(logits_BlV: torch.Tensor, config: SamplerConfig) -> TokenDistr
 
 
 def sample_var(
-    denoise: Denoise, ladder: Ladder, labels_B: torch.Tensor, noise: ImageNoise, config: SamplerConfig, known: Known | None = None
+    denoise: Denoise,
+    ladder: Ladder,
+    labels_B: torch.Tensor,
+    noise: ImageNoise,
+    config: SamplerConfig,
+    known: Known | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Coarse to fine, each scale drawn once (VAR, arXiv 2404.02905, section 3.2); with a model of history 0 this is SDD.
+    """Coarse to fine, each scale drawn once (VAR, arXiv 2404.02905, section 3.2); with a model of
+    history 0 this is SDD.
 
     labels_B: int64; known: tokens to keep. Returns tokens_BL and the final state f_hat_BChw.
+
     """
     f_hat_BChw, tokens = ladder.empty_state(len(labels_B)), []
     for k, where in enumerate(ladder.schedule.slices):
@@ -75,7 +85,12 @@ def sample_var(
 
 
 def sample_srdd(
-    denoise: Denoise, ladder: Ladder, labels_B: torch.Tensor, noise: ImageNoise, config: SamplerConfig, known: Known | None = None
+    denoise: Denoise,
+    ladder: Ladder,
+    labels_B: torch.Tensor,
+    noise: ImageNoise,
+    config: SamplerConfig,
+    known: Known | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Coarse to fine with resampling inside a scale (SRDD, arXiv 2509.22636): SR redraws unlikely
     tokens from the same distribution sr_steps times after every pass; MR masks what `select_<name>`
@@ -169,9 +184,17 @@ def _draw_scale(scale: _Scale, known: Known | None, where: slice, V: int) -> tor
 
 
 def guided_denoiser(model: ScaleTransformer, config: SamplerConfig) -> Denoise:
-    """A fresh denoiser of a model for one batch, under a sampler's guidance (arXiv 2207.12598, equation 6)."""
+    """A fresh denoiser of a model for one batch, under a sampler's guidance (arXiv 2207.12598,
+    equation 6)."""
     denoiser = model.denoiser()
-    return guide(denoiser, model.schedule, config.cfg_scale, config.cfg_ramp, model.config.null_label, denoiser.history)
+    return guide(
+        denoiser,
+        model.schedule,
+        config.cfg_scale,
+        config.cfg_ramp,
+        model.config.null_label,
+        denoiser.history,
+    )
 
 
 def _check_request(
@@ -182,7 +205,11 @@ def _check_request(
     known: Known | None,
 ) -> None:
     """What `generate` is asked for. Raises ValueError."""
-    kinds = {"model": (model, ScaleTransformer), "ladder": (ladder, Ladder), "config": (config, SamplerConfig)}
+    kinds = {
+        "model": (model, ScaleTransformer),
+        "ladder": (ladder, Ladder),
+        "config": (config, SamplerConfig),
+    }
     kinds |= {} if known is None else {"known": (known, Known)}
     for name, (given, kind) in kinds.items():
         if not isinstance(given, kind):
@@ -223,7 +250,8 @@ def generate(
     calls: Calls | None = None,
     early_exit: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw one batch with the sampler that `config` names: guidance wrapped round a fresh denoiser (arXiv 2207.12598).
+    """Draw one batch with the sampler that `config` names: guidance wrapped round a fresh denoiser
+    (arXiv 2207.12598).
 
     labels_B: int64 in 0 ... num_classes - 1, 0 for a model without classes. The numbers that an
     image is drawn with follow from its seed alone, so that an image depends on (weights, its seed,
@@ -234,6 +262,7 @@ def generate(
     history 0 allow it, since later scales of others read what that call would leave in the cache.
     Returns tokens_BL and f_hat_BChw for `Tokenizer.to_image`. Raises ValueError for what does not
     fit together, logits that are no numbers, and a sampler of one's own that returns anything else.
+
     """
     _check_request(model, ladder, labels_B, config, known)
     seeds = whole_numbers(seeds, "seeds")

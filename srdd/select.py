@@ -1,4 +1,5 @@
-"""Which tokens a further pass masks and redraws: `select_<name>`, and `confidence_<name>` that some of them rank by.
+"""Which tokens a further pass masks and redraws: `select_<name>`, and `confidence_<name>` that some
+of them rank by.
 
 B batch, l tokens of one scale
 """
@@ -15,7 +16,7 @@ from .contracts import Untouched, check_confidence, check_select
 from .draw import TokenDistribution
 from .lookup import find, function_name, is_own
 
-# ---------------------------------------------------------------- which tokens a further pass redraws
+# -------------------------------------------------------------- which tokens a further pass redraws
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,8 @@ def _rank(score_Bl: torch.Tensor, among_Bl: torch.Tensor) -> torch.Tensor:
 
 
 def _lowest(score_Bl: torch.Tensor, fraction: float, fixed_Bl: torch.Tensor) -> torch.Tensor:
-    """The ceil(fraction x free) free positions of each row with the lowest score; of equal ones the first."""
+    """The ceil(fraction x free) free positions of each row with the lowest score; of equal ones the
+    first."""
     # float64: in float32, 0.15 of 100 is a little more than 15
     count_B1 = torch.ceil((~fixed_Bl).sum(-1, keepdim=True).double() * fraction - 1e-9)
     return _rank(score_Bl, ~fixed_Bl) < count_B1
@@ -168,8 +170,8 @@ def select_lowest(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig)
 
 
 def select_random(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
-    """Redraw a random share resample_fraction, rounded up: blocked Gibbs sampling when one token is redrawn (remasking as in
-    ReMDM, arXiv 2503.00307). Returns bool (B, l)."""
+    """Redraw a random share resample_fraction, rounded up: blocked Gibbs sampling when one token is
+    redrawn (remasking as in ReMDM, arXiv 2503.00307). Returns bool (B, l)."""
     return _lowest(uniform_Bl, config.resample_fraction, drawn.fixed_Bl)
 
 

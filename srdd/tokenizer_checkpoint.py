@@ -16,6 +16,7 @@ def save_tokenizer(path: str | Path, tokenizer: Tokenizer, **extra: Any) -> None
 
 
 def load_tokenizer(path: str | Path, expect: TokenizerConfig | None = None) -> Tokenizer:
-    """Read a tokenizer (VAR's VQ-VAE, arXiv 2404.02905), in evaluation mode. Raises ValueError when damaged or not as expected."""
+    """Read a tokenizer (VAR's VQ-VAE, arXiv 2404.02905), in evaluation mode. Raises ValueError when
+    damaged or not as expected."""
     config, tensors = load_module(path, "tokenizer", TokenizerConfig, expect)
     return fill(Tokenizer(config), tensors, path).eval()

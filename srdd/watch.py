@@ -1,7 +1,8 @@
 """What a sampler asks of the network, watched: calls are counted, and logits that are no numbers
 are refused.
 
-B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h
+w latent grid
 """
 
 from __future__ import annotations
