@@ -7,6 +7,8 @@ w latent grid
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,10 @@ from .config import ModelConfig
 from .schedule import ScaleSchedule
 
 HALVES = (torch.bfloat16, torch.float16)
+# buffers of a cache, one for each block, by shape of the keys, dtype and device
+Pool = dict[tuple[tuple[int, int, int], torch.dtype, torch.device], list[torch.Tensor]]
+# (q, k, v, scale) -> what each query reads: who sees whom
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
 
 
 class ScaleCache:
@@ -29,7 +35,7 @@ class ScaleCache:
     """
 
     def __init__(
-        self, schedule: ScaleSchedule, history: int | None, depth: int, pool: dict | None = None
+        self, schedule: ScaleSchedule, history: int | None, depth: int, pool: Pool | None = None
     ) -> None:
         """pool: buffers that outlive a batch, by shape, so that a captured CUDA graph finds them
         where they were; for one cache at a time."""
@@ -37,7 +43,7 @@ class ScaleCache:
         spans = [schedule.key_slice(k, history) for k in range(schedule.num_scales)]
         self.capacity = max(span.stop - span.start for span in spans)
         self.depth, self.static = depth, pool is not None
-        self.pool: dict = {} if pool is None else pool
+        self.pool: Pool = {} if pool is None else pool
         self.buffers: list[torch.Tensor] = []
         self.start, self.k, self.batch = 0, -1, 0
 
@@ -99,13 +105,13 @@ class _Spans(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, x_BLHd: torch.Tensor, spans: tuple[tuple[int, int], ...]
+        ctx: Any, x_BLHd: torch.Tensor, spans: tuple[tuple[int, int], ...]
     ) -> tuple[torch.Tensor, ...]:
         ctx.spans, ctx.length = spans, x_BLHd.shape[1]
         return tuple(x_BLHd[:, start:stop] for start, stop in spans)
 
     @staticmethod
-    def backward(ctx, *grads):
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
         shape = list(grads[0].shape)
         shape[1] = ctx.length
         total = grads[0].new_zeros(shape)
@@ -136,12 +142,13 @@ def attend_by_scale(
     else:
         slices = (schedule.key_slice(k, history) for k in range(schedule.num_scales))
         spans = tuple((keys.start, keys.stop) for keys in slices)
-        keys, values = _Spans.apply(k_BLHd, spans), _Spans.apply(v_BLHd, spans)
-    found = []
+        keys = _Spans.apply(k_BLHd, spans)  # type: ignore[no-untyped-call]
+        values = _Spans.apply(v_BLHd, spans)  # type: ignore[no-untyped-call]
+    heads = []
     for scale_k in zip(q_BLHd.split(lengths, 1), keys, values):
         q, key, value = (x.transpose(1, 2) for x in scale_k)
-        found.append(F.scaled_dot_product_attention(q, key, value, scale=scale).transpose(1, 2))
-    return torch.cat(found, 1).transpose(1, 2)
+        heads.append(F.scaled_dot_product_attention(q, key, value, scale=scale).transpose(1, 2))
+    return torch.cat(heads, 1).transpose(1, 2)
 
 
 class _Unit(torch.autograd.Function):
@@ -149,20 +156,20 @@ class _Unit(torch.autograd.Function):
     three tensors of this size; the result alone is enough for a first derivative."""
 
     @staticmethod
-    def forward(ctx, x_BHLd: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, x_BHLd: torch.Tensor) -> torch.Tensor:
         sums = torch.float32 if x_BHLd.dtype in HALVES else None
         inverse_BHL1 = (
             torch.linalg.vector_norm(x_BHLd, dim=-1, keepdim=True, dtype=sums)
             .clamp_(min=1e-12)
             .reciprocal_()
         )
-        unit_BHLd = x_BHLd * inverse_BHL1
+        unit_BHLd: torch.Tensor = x_BHLd * inverse_BHL1
         ctx.save_for_backward(unit_BHLd, inverse_BHL1)
         return unit_BHLd
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_BHLd):
+    def backward(ctx: Any, grad_BHLd: torch.Tensor) -> torch.Tensor:
         unit_BHLd, inverse_BHL1 = ctx.saved_tensors
         along_BHL1 = (grad_BHLd * unit_BHLd).sum(-1, keepdim=True)
         return torch.addcmul(grad_BHLd, unit_BHLd, along_BHL1, value=-1).mul_(inverse_BHL1)
@@ -189,15 +196,16 @@ class Attention(nn.Module):
         qkv = F.linear(x_BLD, self.qkv.weight, bias).unflatten(-1, (3, self.heads, self.head_dim))
         q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))  # each (B, H, L, D/H)
         if self.qk_norm:
-            q = _Unit.apply(q) * self.head_log_scale.clamp(max=math.log(100.0)).exp()
-            k = _Unit.apply(k)
+            q_unit, k = _Unit.apply(q), _Unit.apply(k)  # type: ignore[no-untyped-call]
+            q = q_unit * self.head_log_scale.clamp(max=math.log(100.0)).exp()
         return q.to(v.dtype), k.to(v.dtype), v
 
     @property
     def logit_scale(self) -> float:
         return 1.0 if self.qk_norm else self.head_dim**-0.5
 
-    def forward(self, x_BLD, attend) -> torch.Tensor:
+    def forward(self, x_BLD: torch.Tensor, attend: Attend) -> torch.Tensor:
         """`attend(q, k, v, scale)` decides who sees whom."""
         h_BHLd = attend(*self.project(x_BLD), self.logit_scale)
-        return self.out(h_BHLd.transpose(1, 2).flatten(2))
+        out_BLD: torch.Tensor = self.out(h_BHLd.transpose(1, 2).flatten(2))
+        return out_BLD

@@ -13,7 +13,6 @@ def check_compiler(device: torch.device) -> None:
     2, ASPLOS 2024).
 
     Raises ValueError, one line with the folder and what to do.
-
     """
     place = Path(torch.__file__).resolve().parent
     if device.type == "cpu" and any(letter.isspace() for letter in str(place)):

@@ -80,7 +80,7 @@ class TokenizerConfig(_Scheduled):
     def downsampling(self) -> int:
         """Pixels along a side of the finest grid's tokens (VQGAN, arXiv 2012.09841): each level but
         one halves the side."""
-        return 2 ** (len(self.channel_multipliers) - 1)
+        return 1 << (len(self.channel_multipliers) - 1)
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> TokenizerConfig:

@@ -26,7 +26,8 @@ def corrupted(
     """
     corrupt = find(sys.modules[__name__], "corrupt", name)
     if not is_own("corrupt", name):  # not checked: that would make a GPU wait at each step
-        return corrupt(tokens_BL, eps, codebook_size, generator)
+        corrupted_BL: torch.Tensor = corrupt(tokens_BL, eps, codebook_size, generator)
+        return corrupted_BL
     who = function_name("corrupt", name)
     return ask_corrupt(corrupt, who, tokens_BL, eps, codebook_size, generator)
 
@@ -46,7 +47,6 @@ def corrupt_uniform(
     anew with probability eps.
 
     Shape is kept; numbers come from a CPU generator, whatever the device of the tokens.
-
     """
     hit = torch.rand(tokens_BL.shape, generator=generator) < eps
     other = torch.randint(codebook_size, tokens_BL.shape, generator=generator)
@@ -60,7 +60,6 @@ def corrupt_absorb(
     with probability eps.
 
     A lost token is V, which adds nothing to the latent state. Shape is kept.
-
     """
     hit = torch.rand(tokens_BL.shape, generator=generator) < eps
     return tokens_BL.masked_fill(hit.to(tokens_BL.device), codebook_size)

@@ -55,7 +55,8 @@ def transition_matrix(codebook_size: int, eps: float, corruption: str) -> torch.
     name or an eps outside [0, 1].
     """
     _check_eps(eps)
-    return find(sys.modules[__name__], "matrix", corruption)(codebook_size, eps)
+    Q_VS: torch.Tensor = find(sys.modules[__name__], "matrix", corruption)(codebook_size, eps)
+    return Q_VS
 
 
 def removal_matrix(states: int) -> torch.Tensor:
@@ -143,9 +144,10 @@ def elbo_terms(
     ValueError for an unknown corruption or an eps outside [0, 1].
     """
     _check_eps(eps)
-    return find(sys.modules[__name__], "terms", corruption)(
-        logits_BLV.double().log_softmax(-1), tokens_BL, eps
-    )
+    terms = find(sys.modules[__name__], "terms", corruption)
+    log_p_BLV = logits_BLV.double().log_softmax(-1)
+    transition_BL, readout_BL = terms(log_p_BLV, tokens_BL, eps)
+    return transition_BL, readout_BL
 
 
 def _own(values_BLV: torch.Tensor, tokens_BL: torch.Tensor) -> torch.Tensor:
@@ -191,11 +193,8 @@ def second_path(
     """Another path of tokens towards the same latent: at scale `at` the nearest code that is not
     the given token, then residual quantisation of what is left (VAR, arXiv 2404.02905, algorithm
     1). Returns tokens_BL; scales before `at` keep theirs."""
-    codes_VC, f_hat_BChw, found = (
-        ladder.quantizer.codebook_VC,
-        ladder.empty_state(len(tokens_BL)),
-        [],
-    )
+    codes_VC, f_hat_BChw = ladder.quantizer.codebook_VC, ladder.empty_state(len(tokens_BL))
+    other = []
     for k, where in enumerate(ladder.schedule.slices):
         residual_BlC = ladder.read_scale(latent_BChw - f_hat_BChw, k)
         if k < at:
@@ -208,8 +207,8 @@ def second_path(
         else:
             tokens_Bl = ladder.quantizer.nearest_code(residual_BlC)
         f_hat_BChw = ladder.add_scale(f_hat_BChw, ladder.quantizer.embed(tokens_Bl), k)
-        found.append(tokens_Bl)
-    return torch.cat(found, 1)
+        other.append(tokens_Bl)
+    return torch.cat(other, 1)
 
 
 def kl_of_logits(first_BlV: torch.Tensor, second_BlV: torch.Tensor) -> torch.Tensor:
@@ -242,10 +241,14 @@ def _db_of_alpha_bar(alpha_bar_K: torch.Tensor) -> torch.Tensor:
 def snr_cosine(num_scales: int) -> torch.Tensor:
     """SNR of the cosine schedule (arXiv 2102.09672, equation 17, s = 0.008) at times k/(K + 1),
     noisy to clean. Returns float64 (K,) in dB."""
-    shape = lambda t: torch.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2  # noqa: E731
-    return _db_of_alpha_bar(
-        shape(_interior(num_scales)) / shape(torch.zeros((), dtype=torch.float64))
-    )
+
+    def f(t: torch.Tensor) -> torch.Tensor:
+        """cos^2((t + s) / (1 + s) pi / 2)."""
+        return torch.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    # equation 17: alpha_bar(t) = f(t) / f(0)
+    alpha_bar_K = f(_interior(num_scales)) / f(torch.zeros((), dtype=torch.float64))
+    return _db_of_alpha_bar(alpha_bar_K)
 
 
 def snr_linear(num_scales: int) -> torch.Tensor:

@@ -151,12 +151,13 @@ def continued(
     _, f_BChw = sample_var(
         denoise, teacher, labels_B, noise, SamplerConfig(), Known(whole_BL, given_BL)
     )
-    f_hat_BChw, found = student.empty_state(len(tokens_BL)), []
+    f_hat_BChw, tokens = student.empty_state(len(tokens_BL)), []
     for k, piece in enumerate(new.slices):
         rest_BlC = student.read_scale(f_BChw - f_hat_BChw, k)
-        found.append(tokens_BL[:, piece] if k < count else student.quantizer.nearest_code(rest_BlC))
-        f_hat_BChw = student.add_scale(f_hat_BChw, student.quantizer.embed(found[-1]), k)
-    return torch.cat(found, 1)
+        own_Bl = tokens_BL[:, piece] if k < count else student.quantizer.nearest_code(rest_BlC)
+        f_hat_BChw = student.add_scale(f_hat_BChw, student.quantizer.embed(own_Bl), k)
+        tokens.append(own_Bl)
+    return torch.cat(tokens, 1)
 
 
 def distillation_loss(student_BLV: torch.Tensor, teacher_BLV: torch.Tensor) -> torch.Tensor:
@@ -164,7 +165,6 @@ def distillation_loss(student_BLV: torch.Tensor, teacher_BLV: torch.Tensor) -> t
     1503.02531, at temperature 1).
 
     No gradient flows into the teacher's logits.
-
     """
     target_BLV = teacher_BLV.detach().float().log_softmax(-1)
     return (

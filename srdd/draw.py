@@ -60,7 +60,8 @@ class TokenDistribution:
 
     def shares(self) -> torch.Tensor:
         """Probability of every code (arXiv 1904.09751). Returns float64 (B, l, V)."""
-        return self.mass_BlV / self.mass_BlV.sum(-1, keepdim=True, dtype=torch.float64)
+        total_Bl1 = self.mass_BlV.sum(-1, keepdim=True, dtype=torch.float64)
+        return self.mass_BlV / total_Bl1
 
     def probability(self, tokens_Bl: torch.Tensor) -> torch.Tensor:
         """Probability of given tokens, 0 for one that was cut off (arXiv 1904.09751). Returns
@@ -76,7 +77,8 @@ class TokenDistribution:
     def entropy(self) -> torch.Tensor:
         """Entropy over the vocabulary in nats (arXiv 2505.24857, section 3). Returns float64 (B,
         l)."""
-        return torch.special.entr(self.shares()).sum(-1)
+        entropy_Bl: torch.Tensor = torch.special.entr(self.shares()).sum(-1)  # 0 log 0 is 0
+        return entropy_Bl
 
 
 def _descending(values: torch.Tensor) -> torch.Tensor:
@@ -111,7 +113,6 @@ def distribution(
     Nothing is sorted but the top_k largest logits, and these only for a nucleus; codes whose logits
     equal the last kept one stay too, as in VAR. Raises ValueError for settings that are not legal.
     Logits are not looked at, which would make a GPU wait: `draw_tokens` and `generate` do.
-
     """
     # written so that NaN is refused too
     if not 0 < temperature < math.inf:

@@ -1,4 +1,8 @@
-"""Tensors and modules as safetensors files with the config inside, written whole or not at all."""
+"""Tensors and modules as safetensors files with the config inside, written whole or not at all.
+
+Apart from checkpoint.py, which imports the model: features and tokens are files too, and whoever
+reads them alone must not be made again when the model's code changes.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from torch import nn
 
 METADATA = "srdd"
 Config = TypeVar("Config", bound=BaseModel)
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], **metadata: Any) -> None:
@@ -60,7 +65,8 @@ def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, A
 def load_metadata(path: str | Path) -> dict[str, Any]:
     """The JSON metadata of a file that `load_tensors` can read (safetensors format)."""
     with safe_open(path, framework="pt") as file:
-        return json.loads((file.metadata() or {}).get(METADATA, "{}"))
+        metadata: dict[str, Any] = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+        return metadata
 
 
 def load_foreign(path: str | Path) -> dict[str, torch.Tensor]:
@@ -71,7 +77,7 @@ def load_foreign(path: str | Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        found = torch.load(
+        state = torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
     except (OSError, MemoryError):
@@ -79,18 +85,15 @@ def load_foreign(path: str | Path) -> dict[str, torch.Tensor]:
     except Exception as error:  # a damaged file shows as almost anything
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path}: {_not_tensors(path)} ({reason[:200]})") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: holds a {type(found).__name__}, not named tensors")
-    if odd := [
-        name
-        for name, value in found.items()
-        if not (isinstance(name, str) and isinstance(value, torch.Tensor))
-    ]:
-        raise ValueError(
-            f"{path}: {odd[0]!r} is a {type(found[odd[0]]).__name__}, no tensor; a flat dict of "
-            "tensors is read"
-        )
-    return found
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: holds a {type(state).__name__}, not named tensors")
+    for name, value in state.items():
+        if not (isinstance(name, str) and isinstance(value, torch.Tensor)):
+            raise ValueError(
+                f"{path}: {name!r} is a {type(value).__name__}, no tensor; a flat dict of "
+                "tensors is read"
+            )
+    return state
 
 
 def _not_tensors(path: Path) -> str:
@@ -103,22 +106,24 @@ def _not_tensors(path: Path) -> str:
         )
 
 
-def check_config(path: str | Path, found: dict, wanted: BaseModel) -> None:
+def check_config(path: str | Path, saved: dict[str, Any], wanted: BaseModel) -> None:
     """Compare the config inside a checkpoint with the one asked for. Raises ValueError naming file,
     key and both values."""
     expected = json.loads(wanted.model_dump_json())
-    for key in sorted(expected.keys() | found.keys()):
-        if expected.get(key) != found.get(key):
+    for key in sorted(expected.keys() | saved.keys()):
+        if expected.get(key) != saved.get(key):
             raise ValueError(
-                f"{path}: checkpoint of another config: {key} is {found.get(key)!r} in the file, "
+                f"{path}: checkpoint of another config: {key} is {saved.get(key)!r} in the file, "
                 f"{expected.get(key)!r} asked for"
             )
 
 
-def save_module(path: str | Path, module: nn.Module, kind: str, extra: dict[str, Any]) -> None:
+def save_module(
+    path: str | Path, module: nn.Module, config: BaseModel, kind: str, extra: dict[str, Any]
+) -> None:
     """Write a module with its config and a kind that its reader checks (safetensors)."""
-    config = json.loads(module.config.model_dump_json())
-    save_tensors(path, module.state_dict(), kind=kind, config=config, **extra)
+    settings = json.loads(config.model_dump_json())
+    save_tensors(path, module.state_dict(), kind=kind, config=settings, **extra)
 
 
 def load_module(
@@ -133,11 +138,11 @@ def load_module(
         raise ValueError(
             f"{path}: holds {metadata.get('kind', 'something without a kind')!r}, not a {kind}"
         )
-    found = metadata.get("config", {})
+    saved = metadata.get("config", {})
     if expect is not None:
-        check_config(path, found, expect)
+        check_config(path, saved, expect)
     try:
-        return schema.model_validate_json(json.dumps(found)), tensors
+        return schema.model_validate_json(json.dumps(saved)), tensors
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, ("config", *first["loc"])))
@@ -152,7 +157,7 @@ def refuse_misfits(what: str, problems: list[str]) -> None:
         raise ValueError(f"{what} do not fit: {'; '.join(problems[:3])}{more}")
 
 
-def fill(module: nn.Module, tensors: dict[str, torch.Tensor], path: str | Path) -> nn.Module:
+def fill(module: Module, tensors: dict[str, torch.Tensor], path: str | Path) -> Module:
     """Put tensors into a module. Raises ValueError naming missing, unknown and misshapen ones."""
     wanted = module.state_dict()
     problems = [f"missing {name}" for name in wanted.keys() - tensors.keys()]

@@ -79,7 +79,6 @@ def guide(
     without class alone, one call too. null_label: the row that means 'no class'. Guidance acts
     before the head: u + w (c - u) of two logits is the head, which is affine, of u + w (c - u) of
     what it reads, so that the V logits of both halves are never made.
-
     """
     weights = guidance_weights(cfg_scale, cfg_ramp, schedule.num_scales)
     if set(weights) == {1.0}:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 # what comes with the project, by prefix
 # a function of any other name is a user's own: its results are checked where it is called
@@ -59,11 +60,12 @@ def unknown(what: str, name: str, legal: Iterable[str]) -> str:
     return f"unknown {what} {name!r}{hint} (there are: {', '.join(legal) or 'none'})"
 
 
-def find(module: ModuleType, prefix: str, name: str) -> Callable:
+def find(module: ModuleType, prefix: str, name: str) -> Callable[..., Any]:
     """The function `<prefix>_<name>` of a module. Raises ValueError that lists the names there
     are."""
-    function = getattr(module, f"{prefix}_{name}", None)
+    function: Callable[..., Any] | None = getattr(module, f"{prefix}_{name}", None)
     if not callable(function):
+        assert module.__file__
         raise ValueError(unknown(prefix, name, names_in(Path(module.__file__), prefix)))
     return function
 
@@ -75,10 +77,8 @@ FUNCTIONS = (ast.Lambda, ast.Call, ast.Name, ast.Attribute)
 def names_in(path: Path, prefix: str) -> list[str]:
     """Names that a source file defines, assigns or imports from another, under a prefix; read
     without importing it. Raises ValueError for a file that is no Python."""
-    found = _names(path, path.stat().st_mtime_ns)
-    return sorted(
-        name.removeprefix(f"{prefix}_") for name in found if name.startswith(f"{prefix}_")
-    )
+    names, start = _names(path, path.stat().st_mtime_ns), f"{prefix}_"
+    return sorted(name.removeprefix(start) for name in names if name.startswith(start))
 
 
 @cache
@@ -89,10 +89,10 @@ def _names(path: Path, changed: int) -> tuple[str, ...]:
     except SyntaxError as error:
         place = f"{path.parent.name}/{path.name}: line {error.lineno}"
         raise ValueError(f"{place}: {error.msg}; Python cannot read it") from None
-    found = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     for node in tree.body:
         if isinstance(node, ast.ImportFrom):
-            found += [alias.asname or alias.name for alias in node.names]
+            names += [alias.asname or alias.name for alias in node.names]
         elif isinstance(node, ast.Assign) and isinstance(node.value, FUNCTIONS):
-            found += [target.id for target in node.targets if isinstance(target, ast.Name)]
-    return tuple(found)
+            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return tuple(names)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,14 +34,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ROWS = 512
 
     @staticmethod
-    def forward(ctx, hidden_ND, weight_VD, bias_V, tokens_N, share_N, count):
+    def forward(
+        ctx: Any,
+        hidden_ND: torch.Tensor,
+        weight_VD: torch.Tensor,
+        bias_V: torch.Tensor,
+        tokens_N: torch.Tensor,
+        share_N: torch.Tensor | None,
+        count: float,
+    ) -> torch.Tensor:
         """Sum of -log p over count (VAR, arXiv 2404.02905, equation 5), nats; share_N: weight of
         each token, None for 1."""
         total = hidden_ND.new_zeros((), dtype=torch.float32)
-        grad_ND, grad_VD = (
-            torch.empty_like(hidden_ND),
-            torch.zeros_like(weight_VD, dtype=torch.float32),
-        )
+        grad_ND = torch.empty_like(hidden_ND)
+        grad_VD = torch.zeros_like(weight_VD, dtype=torch.float32)
         grad_V = torch.zeros_like(bias_V, dtype=torch.float32)
         # the same memory for every chunk: fresh pages cost more than what is computed in them
         pages = hidden_ND.new_empty(min(len(hidden_ND), _LinearCrossEntropy.ROWS), len(weight_VD))
@@ -68,11 +75,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 grad_VD += share_nV.T @ x_nD
         ctx.save_for_backward(grad_ND, grad_VD.to(weight_VD.dtype), grad_V.to(bias_V.dtype))
         ctx.count = count
-        return total / ctx.count
+        return total / count
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """The gradients that the way forward made, scaled."""
         return *(saved * (grad / ctx.count) for saved in ctx.saved_tensors), None, None, None
 
@@ -92,25 +99,24 @@ def linear_cross_entropy(
     what the weighted sum is divided by, the weights of the whole batch where this is a part of it:
     what the parts return then sums to the mean of the whole; None: the sum of these weights.
     """
-    hidden_ND, weight_VD, bias_V = hidden_BLD.flatten(0, 1), head.weight, head.bias
+    hidden_ND = hidden_BLD.flatten(0, 1)
+    weight_VD: torch.Tensor = head.weight
+    bias_V: torch.Tensor = head.bias
     if torch.is_autocast_enabled(hidden_ND.device.type):
         dtype = torch.get_autocast_dtype(hidden_ND.device.type)
         hidden_ND, weight_VD, bias_V = hidden_ND.to(dtype), weight_VD.to(dtype), bias_V.to(dtype)
     with torch.autocast(hidden_ND.device.type, enabled=False):
-        share_N, count = (
-            None,
-            tokens_BL.numel() if total is None else total or 1,
-        )  # 0: no token counts
-        if (
-            share_BL is not None
-        ):  # a mean over some, as a weighted mean over all: no shape depends on the data
+        # total 0: no token counts, and the sum that is divided is 0
+        count, share_N = tokens_BL.numel() if total is None else total or 1, None
+        if share_BL is not None:
+            # a mean over some, as a weighted mean over all: no shape depends on the data
             share_N = share_BL.flatten().float()
             if total is None:
                 weight = share_N.sum()
                 share_N = share_N * (count / weight.masked_fill(weight == 0, 1.0))
-        return _LinearCrossEntropy.apply(
-            hidden_ND, weight_VD, bias_V, tokens_BL.flatten(), share_N, count
-        )
+        given = hidden_ND, weight_VD, bias_V, tokens_BL.flatten(), share_N, count
+        loss: torch.Tensor = _LinearCrossEntropy.apply(*given)  # type: ignore[no-untyped-call]
+        return loss
 
 
 # ---------------------------------------------------------------- weights of masked tokens
@@ -275,7 +281,6 @@ def tokenizer_loss(
     straight-through gradient to the encoder.
 
     images: float in [-1, 1]. schedule: the scales of this step, a subset when scales are dropped.
-
     """
     latent_BChw = tokenizer.to_latent(images)
     quantisation, spread, residuals, tokens = (

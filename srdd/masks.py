@@ -21,7 +21,6 @@ def scale_of_token(schedule: ScaleSchedule) -> torch.Tensor:
     4).
 
     Returns int64 of shape (L,).
-
     """
     return torch.tensor([k for k, length in enumerate(schedule.lengths) for _ in range(length)])
 

@@ -8,14 +8,16 @@ E blocks
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import HALVES, ScaleCache, attend_by_scale
+from .attention import HALVES, Pool, ScaleCache, attend_by_scale
 from .compiling import check_compiler
 from .config import ModelConfig
 from .contracts import check_mask
@@ -32,12 +34,16 @@ class ScaleTransformer(nn.Module):
     mask_LL: an explicit boolean mask; it takes the dense path, and such a model is not saved.
     Without one, attention goes scale by scale. Raises ValueError for a mask, explicit or named,
     that leaks or lets a token see nothing.
-
     """
+
+    mask_LL: torch.Tensor | None
+    scale_L: torch.Tensor
+    blocks: Sequence[Block]
 
     def __init__(self, config: ModelConfig, mask_LL: torch.Tensor | None = None) -> None:
         super().__init__()
         self.config, self.schedule = config, config.schedule
+        self.cache_pool: Pool | None = None  # of `compile_step`
         D, L = config.width, self.schedule.seq_len
         self.class_embedding = nn.Embedding(config.num_classes + 1, D)
         self.start_position = nn.Parameter(torch.empty(self.schedule.lengths[0], D))
@@ -46,7 +52,7 @@ class ScaleTransformer(nn.Module):
         self.input = nn.Linear(config.codebook_dim, D)
         if config.shared_adaln:
             self.shared_modulation = nn.Linear(D, 6 * D)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))  # type: ignore[assignment]
         self.head_modulation = nn.Linear(D, 2 * D)
         self.head = nn.Linear(D, config.codebook_size)
         # the scale's own tokens, for intra-scale masks; the last row is [MASK]
@@ -62,7 +68,6 @@ class ScaleTransformer(nn.Module):
         # not persistent: a mask is a setting, never a weight
         self.register_buffer("mask_LL", mask_LL, persistent=False)
         self.register_buffer("scale_L", scale_of_token(self.schedule), persistent=False)
-        self.cache_pool: dict | None = None  # of `compile_step`
 
     def init_weights(self, generator: torch.Generator) -> None:
         """Draw every weight from one generator, as VAR does: std (1/(3D))^0.5, residual outputs and
@@ -77,7 +82,7 @@ class ScaleTransformer(nn.Module):
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Embedding)) and module is not self.own_embedding:
                 draw(module.weight)
-                if getattr(module, "bias", None) is not None:
+                if isinstance(module, nn.Linear) and module.bias is not None:
                     nn.init.zeros_(module.bias)
         draw(self.start_position)
         draw(self.position)
@@ -96,9 +101,8 @@ class ScaleTransformer(nn.Module):
                 else:
                     block.modulation.weight[: 2 * D].mul_(config.init_gamma)
                     block.modulation.weight[2 * D :].mul_(0.5)
-        if (
-            self.own_embedding is not None
-        ):  # last, and [MASK] at 0: the other weights, and all masked, are as without it
+        # last, and [MASK] at 0: the other weights, and all masked, are as without it
+        if self.own_embedding is not None:
             draw(self.own_embedding.weight)
             nn.init.zeros_(self.own_embedding.weight[-1])
 
@@ -107,7 +111,6 @@ class ScaleTransformer(nn.Module):
         embedding (B, D).
 
         labels_B: int64 in 0 ... num_classes, the last meaning no class.
-
         """
         condition_BD = self.class_embedding(labels_B)
         shared = None
@@ -121,7 +124,8 @@ class ScaleTransformer(nn.Module):
     def places(self) -> torch.Tensor:
         """Position plus level of every token (VAR, section 3.3), place_LD: the same for all images,
         so a sampler asks once."""
-        return self.position + self.level_embedding(self.scale_L)
+        level_LD: torch.Tensor = self.level_embedding(self.scale_L)
+        return self.position + level_LD
 
     def _embed(
         self,
@@ -147,7 +151,8 @@ class ScaleTransformer(nn.Module):
         if where.stop <= first:
             return start_BlD + place_lD
         if where.start >= first:
-            return self.input(inputs_BlC) + place_lD
+            input_BlD: torch.Tensor = self.input(inputs_BlC)
+            return input_BlD + place_lD
         return torch.cat((start_BlD, self.input(inputs_BlC[:, first:])), 1) + place_lD
 
     def draw_paths(self, batch: int, generator: torch.Generator) -> torch.Tensor | None:
@@ -170,7 +175,8 @@ class ScaleTransformer(nn.Module):
         own_BL: revealed tokens, V where masked (SRDD, arXiv 2509.22636), None for all masked.
         Raises ValueError for own_BL where mask_prob is 0.
         """
-        return self.head(self.hidden(inputs_BLC, labels_B, paths_E2B, own_BL))
+        logits_BLV: torch.Tensor = self.head(self.hidden(inputs_BLC, labels_B, paths_E2B, own_BL))
+        return logits_BLV
 
     def hidden(
         self,
@@ -187,7 +193,7 @@ class ScaleTransformer(nn.Module):
         (arXiv 1604.06174).
         """
 
-        def attend(q, k, v, scale):
+        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
             if self.mask_LL is not None:
                 return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask_LL, scale=scale)
             return attend_by_scale(q, k, v, self.schedule, self.config.history, scale)
@@ -199,11 +205,10 @@ class ScaleTransformer(nn.Module):
         for i, (block, modulation) in enumerate(zip(self.blocks, modulations)):
             given = x_BLD, modulation, attend, None if paths_E2B is None else paths_E2B[i]
             # a block draws nothing, so that no random state has to be kept
-            x_BLD = (
-                checkpoint(block, *given, use_reentrant=False, preserve_rng_state=False)
-                if checkpointing
-                else block(*given)
-            )
+            if checkpointing:
+                x_BLD = checkpoint(block, *given, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x_BLD = block(*given)
         return norm(x_BLD) * (gain + 1) + shift
 
     def step(
@@ -226,14 +231,16 @@ class ScaleTransformer(nn.Module):
         rows = None if self.mask_LL is None else self.mask_LL[where, : where.stop]
         for i, block in enumerate(self.blocks):
 
-            def attend(q, key, value, scale, i=i):
+            def attend(
+                q: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, i: int = i
+            ) -> torch.Tensor:
                 key, value = cache.extend(i, key, value)
                 return F.scaled_dot_product_attention(q, key, value, attn_mask=rows, scale=scale)
 
             x_BlD = block(x_BlD, modulations[i], attend)
         return norm(x_BlD) * (gain + 1) + shift
 
-    def compile_step(self, **options) -> None:
+    def compile_step(self, **options: Any) -> None:
         """Compile `step`: one graph without a break for each scale and batch size (VAR, section
         3.3), on a GPU captured and replayed as one CUDA graph; the same numbers up to rounding.
         options: of torch.compile. One batch is drawn at a time from then on."""
@@ -243,7 +250,7 @@ class ScaleTransformer(nn.Module):
             options = {"mode": "reduce-overhead", **options}
         step = torch.compile(ScaleTransformer.step, dynamic=False, fullgraph=True, **options)
 
-        def compiled(*arguments):
+        def compiled(*arguments: Any) -> torch.Tensor:
             """`step`, compiled; arguments and result as of `step`."""
             # a graph for each scale and batch is what is wanted here, and more than Dynamo thinks
             # reasonable
@@ -253,7 +260,8 @@ class ScaleTransformer(nn.Module):
                 torch.compiler.cudagraph_mark_step_begin()
                 return step(self, *arguments)
 
-        self.step, self.cache_pool = compiled, {}
+        self.step = compiled  # type: ignore[method-assign, assignment]
+        self.cache_pool = {}
 
     def free_compiled(self) -> None:
         """Give back what a compiled step keeps between batches: caches of every batch size, and on
@@ -286,8 +294,7 @@ class Denoiser:
         self.cache = ScaleCache(model.schedule, history, model.config.depth, model.cache_pool)
         self.place_LD = model.places()
         self.half = weight.dtype if weight.dtype in HALVES else None
-        self._labels: torch.Tensor | None = None
-        self._modulation: Modulation | None = None
+        self._bound: tuple[torch.Tensor, Modulation] | None = None
 
     def __call__(
         self,
@@ -301,7 +308,8 @@ class Denoiser:
     def head(self, hidden_BlD: torch.Tensor) -> torch.Tensor:
         """Logits_BlV of what `hidden` returns."""
         with self._autocast(hidden_BlD):
-            return self.model.head(hidden_BlD)
+            logits_BlV: torch.Tensor = self.model.head(hidden_BlD)
+            return logits_BlV
 
     def hidden(
         self,
@@ -315,16 +323,19 @@ class Denoiser:
         modulations, a third of VAR's weights, are read once per image."""
         B, config = len(inputs_BlC), self.model.config
         with self._autocast(inputs_BlC):
-            if labels_B is not self._labels:  # identity: comparing values would make a GPU wait
-                self._labels, self._modulation = labels_B, self.model.modulate(labels_B)
-            self.cache.enter(
-                k, (B, config.heads, config.width // config.heads), self.model.head.weight
-            )
-            return self.model.step(
-                inputs_BlC, k, _first(self._modulation, B), self.place_LD, self.cache, own_Bl
-            )
+            modulation = _first(self._modulation(labels_B), B)
+            shape = B, config.heads, config.width // config.heads
+            self.cache.enter(k, shape, self.model.head.weight)
+            return self.model.step(inputs_BlC, k, modulation, self.place_LD, self.cache, own_Bl)
 
-    def _autocast(self, tensor: torch.Tensor):
+    def _modulation(self, labels_B: torch.Tensor) -> Modulation:
+        """What follows from the class alone, computed once a batch."""
+        # identity: comparing values would make a GPU wait
+        if self._bound is None or self._bound[0] is not labels_B:
+            self._bound = labels_B, self.model.modulate(labels_B)
+        return self._bound[1]
+
+    def _autocast(self, tensor: torch.Tensor) -> AbstractContextManager[Any]:
         """Products in the precision of half weights, sums and norms in float32."""
         return nullcontext() if self.half is None else torch.autocast(tensor.device.type, self.half)
 
@@ -336,6 +347,6 @@ def _first(modulation: Modulation, count: int) -> Modulation:
         return modulation
     return (
         [tuple(x[:count] for x in block) for block in blocks],
-        tuple(x[:count] for x in head),
+        (head[0][:count], head[1][:count]),
         condition_BD[:count],
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 from .config import ModelConfig, SamplerConfig
 from .model import ScaleTransformer
@@ -42,12 +43,11 @@ def cfg_to_var(config: SamplerConfig) -> dict[str, float]:
     }
 
 
-def model_config(state: State, patch_nums: tuple[int, ...], **changes) -> ModelConfig:
+def model_config(state: State, patch_nums: tuple[int, ...], **changes: Any) -> ModelConfig:
     """Sizes of an official VAR transformer (arXiv 2404.02905), read from its shapes. Raises
     ValueError naming a missing key.
 
     changes: settings that no shape tells, such as history or class_dropout.
-
     """
     D, C = need(state, "word_embed.weight", "VAR", 2)
     depth = count(state, r"blocks\.(\d+)\.attn\.")
@@ -75,7 +75,6 @@ def schedule_of(state: State) -> tuple[int, ...]:
     tokens.
 
     Raises ValueError when the file does not hold it, or holds no squares: then give patch_nums.
-
     """
     if "lvl_1L" not in state:
         raise ValueError(
@@ -138,7 +137,7 @@ def _model_keys(model: ScaleTransformer) -> dict[str, str]:
 
 
 def import_model(
-    state: State, patch_nums: tuple[int, ...] | None = None, **changes
+    state: State, patch_nums: tuple[int, ...] | None = None, **changes: Any
 ) -> ScaleTransformer:
     """An official VAR transformer (arXiv 2404.02905) as our model, in evaluation mode; history=0
     makes it an SDD to fine-tune."""

@@ -31,8 +31,8 @@ NO_WEIGHTS = {"lvl_1L", "attn_bias_for_masking", "quantize.ema_vocab_hit_SV"}
 def count(state: State, pattern: str) -> int:
     """How many numbers fill the pattern's one group in the keys of an official file (VAR, arXiv
     2404.02905)."""
-    found = {int(match[1]) for key in state if (match := re.match(pattern, key))}
-    return len(found)
+    matches = (re.match(pattern, key) for key in state)
+    return len({int(match[1]) for match in matches if match})
 
 
 def need(state: State, key: str, what: str, ndim: int) -> torch.Size:
@@ -51,18 +51,16 @@ def untold(config: TokenizerConfig | ModelConfig) -> dict[str, Any]:
     """Settings of a config that no shape in an official file tells (VAR, arXiv 2404.02905): the
     `changes` of an import."""
     told = set(TOKENIZER_TOLD if isinstance(config, TokenizerConfig) else SIZES)
-    told -= (
-        set() if getattr(config, "qk_norm", True) else {"heads"}
-    )  # one learned scale for each head tells their number
+    if not getattr(config, "qk_norm", True):
+        told -= {"heads"}  # the learned scales of heads would tell their number
     return {key: value for key, value in config if key not in told | {"patch_nums"}}
 
 
-def tokenizer_config(state: State, patch_nums: tuple[int, ...], **changes) -> TokenizerConfig:
+def tokenizer_config(state: State, patch_nums: tuple[int, ...], **changes: Any) -> TokenizerConfig:
     """Sizes of an official VQ-VAE (VAR, arXiv 2404.02905), read from its shapes. Raises ValueError
     naming a missing key.
 
     changes: settings that no shape tells, such as norm_groups or dropout.
-
     """
     channels, in_channels, *_ = need(state, "encoder.conv_in.weight", "VQ-VAE", 4)
     V, C = need(state, "quantize.embedding.weight", "VQ-VAE", 2)
@@ -126,10 +124,8 @@ def _tokenizer_keys(tokenizer: Tokenizer) -> dict[str, str]:
                 keys[f"{kind}.{i}.{key}"] = f"{kind}.{name}.{official}"
     several = len(tokenizer.quantizer.phi) > 1
     for end in ("weight", "bias"):
-        keys[f"pre_quant.{end}"], keys[f"post_quant.{end}"] = (
-            f"quant_conv.{end}",
-            f"post_quant_conv.{end}",
-        )
+        keys[f"pre_quant.{end}"] = f"quant_conv.{end}"
+        keys[f"post_quant.{end}"] = f"post_quant_conv.{end}"
         for i in range(len(tokenizer.quantizer.phi)):
             keys[f"quantizer.phi.{i}.{end}"] = (
                 f"quantize.quant_resi.qresi_ls.{i}.{end}"
@@ -137,6 +133,10 @@ def _tokenizer_keys(tokenizer: Tokenizer) -> dict[str, str]:
                 else f"quantize.quant_resi.qresi.{end}"
             )
     return keys
+
+
+def _squeezed(tensor: torch.Tensor) -> list[int]:
+    return [side for side in tensor.shape if side != 1]
 
 
 def take(module: nn.Module, keys: dict[str, str], state: State, what: str) -> None:
@@ -148,9 +148,8 @@ def take(module: nn.Module, keys: dict[str, str], state: State, what: str) -> No
     } - set(keys.values())
     problems = [f"missing {official}" for official in keys.values() if official not in state]
     problems += [f"unknown {key}" for key in sorted(extra)]
-    squeeze = lambda shape: [side for side in shape if side != 1]  # noqa: E731
     for ours, official in keys.items():
-        if official in state and squeeze(state[official].shape) != squeeze(wanted[ours].shape):
+        if official in state and _squeezed(state[official]) != _squeezed(wanted[ours]):
             problems.append(
                 f"{official} has shape {list(state[official].shape)}, {list(wanted[ours].shape)} "
                 "expected"
@@ -173,7 +172,7 @@ def take(module: nn.Module, keys: dict[str, str], state: State, what: str) -> No
     )
 
 
-def import_tokenizer(state: State, patch_nums: tuple[int, ...], **changes) -> Tokenizer:
+def import_tokenizer(state: State, patch_nums: tuple[int, ...], **changes: Any) -> Tokenizer:
     """An official VQ-VAE (VAR, arXiv 2404.02905) as our tokenizer, in evaluation mode. Raises
     ValueError naming what does not fit."""
     tokenizer = Tokenizer(tokenizer_config(state, patch_nums, **changes))

@@ -7,7 +7,7 @@ w latent grid
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +29,7 @@ class Quantizer(nn.Module):
         super().__init__()
         self.phi_ratio = phi_ratio
         self.codebook_VC = nn.Parameter(torch.empty(codebook_size, codebook_dim))
-        self.phi = nn.ModuleList(
+        self.phi: Sequence[nn.Conv2d] = nn.ModuleList(  # type: ignore[assignment]
             nn.Conv2d(codebook_dim, codebook_dim, 3, padding=1) for _ in range(num_phi)
         )
 
@@ -54,8 +54,8 @@ class Quantizer(nn.Module):
 
     def apply_phi(self, x_BChw: torch.Tensor, k: int, num_scales: int) -> torch.Tensor:
         """phi of scale k of K (VAR, arXiv 2404.02905, algorithm 2). Shape is kept."""
-        nearest = self.phi_of(k, num_scales)
-        return (1 - self.phi_ratio) * x_BChw + self.phi_ratio * self.phi[nearest](x_BChw)
+        convolved_BChw: torch.Tensor = self.phi[self.phi_of(k, num_scales)](x_BChw)
+        return (1 - self.phi_ratio) * x_BChw + self.phi_ratio * convolved_BChw
 
     def nearest_code(self, x_BlC: torch.Tensor) -> torch.Tensor:
         """Index of the nearest code by L2 (VQ-VAE, arXiv 1711.00937, equation 1). Returns int64 of
@@ -156,7 +156,6 @@ class Ladder:
         Returns (B, L, C).
 
         Scale 0 reads the empty state, zeros; the model puts its start embedding there.
-
         """
         inputs = [self.read_scale(self.empty_state(len(tokens_BL)), 0)]
         last = self.schedule.num_scales - 1

@@ -41,7 +41,6 @@ class Known:
     section 4.4), a corrupted prefix.
 
     tokens_BL: int64; mask_BL: bool, where they hold.
-
     """
 
     tokens_BL: torch.Tensor
@@ -71,7 +70,6 @@ def sample_var(
     history 0 this is SDD.
 
     labels_B: int64; known: tokens to keep. Returns tokens_BL and the final state f_hat_BChw.
-
     """
     f_hat_BChw, tokens = ladder.empty_state(len(labels_B)), []
     for k, where in enumerate(ladder.schedule.slices):
@@ -262,7 +260,6 @@ def generate(
     history 0 allow it, since later scales of others read what that call would leave in the cache.
     Returns tokens_BL and f_hat_BChw for `Tokenizer.to_image`. Raises ValueError for what does not
     fit together, logits that are no numbers, and a sampler of one's own that returns anything else.
-
     """
     _check_request(model, ladder, labels_B, config, known)
     seeds = whole_numbers(seeds, "seeds")

@@ -107,10 +107,10 @@ def _confidence(drawn: Drawn, config: SamplerConfig, rule: str) -> torch.Tensor:
     """What a rule ranks positions by: `confidence_<name>` of the settings, or the rule's own."""
     name = config.confidence or CONFIDENCES[rule]
     confidence = find(sys.modules[__name__], "confidence", name)
-    if not is_own("confidence", name):
-        return confidence(drawn)
     who, given = function_name("confidence", name), Untouched(**drawn.tensors())
-    confidence_Bl = confidence(drawn)
+    confidence_Bl: torch.Tensor = confidence(drawn)
+    if not is_own("confidence", name):
+        return confidence_Bl
     given.check(who)
     return check_confidence(confidence_Bl, drawn.open_Bl.shape, who)
 
@@ -125,10 +125,10 @@ def redraws(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> to
     Raises ValueError for an unknown rule, or one that returns anything else or changes what it is
     given."""
     select = find(sys.modules[__name__], "select", config.select)
-    if not is_own("select", config.select):
-        return select(drawn, uniform_Bl, config)
     who, given = function_name("select", config.select), Untouched(**drawn.tensors())
-    redraw_Bl = select(drawn, uniform_Bl, config)
+    redraw_Bl: torch.Tensor = select(drawn, uniform_Bl, config)
+    if not is_own("select", config.select):
+        return redraw_Bl
     given.check(who)
     return check_select(redraw_Bl, drawn.fixed_Bl, who)
 

@@ -30,7 +30,9 @@ class ResBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
-        return self.shortcut(x) + self.conv2(self.dropout(F.silu(self.norm2(h))))
+        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        out: torch.Tensor = self.shortcut(x) + h
+        return out
 
 
 class SpatialAttention(nn.Module):
@@ -45,7 +47,8 @@ class SpatialAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, -1)
         h = F.scaled_dot_product_attention(q, k, v).squeeze(1).transpose(1, 2)
-        return x + self.out(h.unflatten(2, x.shape[2:]))
+        out: torch.Tensor = self.out(h.unflatten(2, x.shape[2:]))
+        return x + out
 
 
 class Downsample(nn.Module):
@@ -57,7 +60,8 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
+        halved: torch.Tensor = self.conv(F.pad(x, (0, 1, 0, 1)))
+        return halved
 
 
 class Upsample(nn.Module):
@@ -68,7 +72,8 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        doubled: torch.Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return doubled
 
 
 def _level(
@@ -139,6 +144,7 @@ class Tokenizer(nn.Module):
             if isinstance(module, nn.Conv2d):
                 bound = module.weight[0].numel() ** -0.5
                 nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+                assert module.bias is not None
                 nn.init.zeros_(module.bias)
         self.quantizer.init_weights(generator)
 
@@ -154,12 +160,14 @@ class Tokenizer(nn.Module):
 
     def to_latent(self, images: torch.Tensor) -> torch.Tensor:
         """Encoder (VAR, section 3.2): images in [-1, 1] to latent_BChw."""
-        return self.pre_quant(self.encoder(images))
+        latent_BChw: torch.Tensor = self.pre_quant(self.encoder(images))
+        return latent_BChw
 
     def to_image(self, f_hat_BChw: torch.Tensor) -> torch.Tensor:
         """Decoder (VAR, section 3.2): a state f_hat_BChw to images, not clamped; [-1, 1] is the
         legal range."""
-        return self.decoder(self.post_quant(f_hat_BChw))
+        images: torch.Tensor = self.decoder(self.post_quant(f_hat_BChw))
+        return images
 
     def encode(self, images: torch.Tensor, schedule: ScaleSchedule | None = None) -> torch.Tensor:
         """Images in [-1, 1] to tokens_BL (VAR, algorithm 1). Raises ValueError for anything

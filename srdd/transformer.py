@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .attention import Attention
+from .attention import Attend, Attention
 from .config import ModelConfig
 
 
@@ -41,10 +41,15 @@ class Block(nn.Module):
             all_B6D = self.modulation(F.silu(condition_BD)).unflatten(-1, (6, -1))
         else:
             all_B6D = self.modulation_table + shared_B6D
-        return all_B6D.unsqueeze(2).unbind(1)
+        parts: tuple[torch.Tensor, ...] = all_B6D.unsqueeze(2).unbind(1)
+        return parts
 
     def forward(
-        self, x_BLD, modulation, attend, paths_2B: torch.Tensor | None = None
+        self,
+        x_BLD: torch.Tensor,
+        modulation: tuple[torch.Tensor, ...],
+        attend: Attend,
+        paths_2B: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """paths_2B: factors of the attention's and the MLP's branch for each image, from
         `draw_paths`; None: both whole."""

@@ -92,7 +92,6 @@ def known_scales(schedule: ScaleSchedule, m: int, tokens_BL: torch.Tensor) -> Kn
     arXiv 2404.02905, equation 5).
 
     Raises ValueError for an m that leaves nothing known or nothing to draw.
-
     """
     last = schedule.num_scales - 1
     if not 1 <= m <= last:
