@@ -54,7 +54,7 @@ class ScaleCache:
         alone."""
         if self.history != 0 and k not in (0, self.k, self.k + 1):
             raise ValueError(f"scale {k} asked for after scale {self.k}: scales follow one another")
-        if k == 0:
+        if k == 0:  # a new sample
             self.start, self.batch = 0, shape[0]
         if self.history != 0:
             if shape[0] != self.batch:
@@ -63,6 +63,7 @@ class ScaleCache:
                     f"{self.batch}: one batch a cache"
                 )
             self.buffers = self._buffers(shape, like)
+        # only scales k - history ... k are seen from now on: slide the rest out
         start = self.schedule.key_slice(k, self.history).start
         if start > self.start:
             kept = self.schedule.slices[k].start - start
@@ -114,6 +115,7 @@ class _Spans(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
         shape = list(grads[0].shape)
         shape[1] = ctx.length
+        # keys of a scale are read by several: gradients of overlapping stretches add up
         total = grads[0].new_zeros(shape)
         for (start, stop), grad in zip(ctx.spans, grads):
             total[:, start:stop] += grad
@@ -144,6 +146,7 @@ def attend_by_scale(
         spans = tuple((keys.start, keys.stop) for keys in slices)
         keys = _Spans.apply(k_BLHd, spans)  # type: ignore[no-untyped-call]
         values = _Spans.apply(v_BLHd, spans)  # type: ignore[no-untyped-call]
+    # softmax(q k^T scale) v of each scale over its own span of keys: no pair is masked out
     heads = []
     for scale_k in zip(q_BLHd.split(lengths, 1), keys, values):
         q, key, value = (x.transpose(1, 2) for x in scale_k)
@@ -171,6 +174,7 @@ class _Unit(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_BHLd: torch.Tensor) -> torch.Tensor:
         unit_BHLd, inverse_BHL1 = ctx.saved_tensors
+        # y = x/|x|: dx = (dy - y (y.dy)) / |x|
         along_BHL1 = (grad_BHLd * unit_BHLd).sum(-1, keepdim=True)
         return torch.addcmul(grad_BHLd, unit_BHLd, along_BHL1, value=-1).mul_(inverse_BHL1)
 

@@ -142,9 +142,8 @@ def ask_mask(mask: Callable[..., Any], schedule: ScaleSchedule, who: str) -> tor
     Raises ValueError also where two calls differ: training and sampling would then see different
     masks.
     """
-    with torch.device(
-        "cpu"
-    ):  # a network that is only counted lives on the meta device, where nothing has a value
+    # a network that is only counted lives on the meta device, where nothing has a value
+    with torch.device("cpu"):
         mask_LL = check_mask(mask(schedule), schedule, who)
         if not torch.equal(mask_LL, mask(schedule)):
             raise ValueError(

@@ -78,6 +78,7 @@ def posterior(
     plus S. Raises ValueError where x_t cannot follow from x_0. With `removal_matrix` it is row x_0
     of Qbar_{t-1}: what is removed says nothing of what it was.
     """
+    # q(x_{t-1} | x_0) q(x_t | x_{t-1}), for each x_{t-1}
     joint = before_VS[x0] * step_SR.T[xt]
     total = joint.sum(-1, keepdim=True)
     if not (total > 0).all():
@@ -103,6 +104,7 @@ def terms_absorb(
     """A kept token costs -log p(a) in the transition, a lost one in the read-out (D3PM, arXiv
     2107.03006, appendix A.3)."""
     loss_BL = -_own(log_p_BLV, tokens_BL)
+    # KL = (1 - eps) [log(1 - eps) - log((1 - eps) p(a))]; "lost" has probability eps in both
     return (1 - eps) * loss_BL, eps * loss_BL
 
 
@@ -116,19 +118,17 @@ def terms_uniform(
     own, other = 1 - eps + eps / V, eps / V
     if other == 0.0:
         return terms_none(log_p_BLV, tokens_BL, eps)
-    log_z_BLV = torch.logaddexp(
-        log_p_BLV + (math.log1p(-eps) if eps < 1 else -math.inf),
-        log_p_BLV.new_tensor(math.log(other)),
-    )
+    # log p(z) = log((1 - eps) p(a = z) + eps/V), never through a probability that underflows
+    log_kept = math.log1p(-eps) if eps < 1 else -math.inf
+    log_z_BLV = torch.logaddexp(log_p_BLV + log_kept, log_p_BLV.new_tensor(math.log(other)))
     log_a_BL, log_za_BL = _own(log_p_BLV, tokens_BL), _own(log_z_BLV, tokens_BL)
     rest_BL = log_z_BLV.sum(-1) - log_za_BL  # of log p(z) over the z that are not a
-    transition_BL = own * (math.log(own) - log_za_BL) + other * (
-        (V - 1) * math.log(other) - rest_BL
-    )
+    # sum_z Q[a, z] (log Q[a, z] - log p(z)), z = a and the V - 1 others apart
+    elsewhere_BL = (V - 1) * math.log(other) - rest_BL
+    transition_BL = own * (math.log(own) - log_za_BL) + other * elsewhere_BL
     # log p(a | z) = log p(a) + log Q[a, z] - log p(z)
-    readout_BL = own * (log_za_BL - log_a_BL - math.log(own)) + other * (
-        rest_BL - (V - 1) * (log_a_BL + math.log(other))
-    )
+    elsewhere_BL = rest_BL - (V - 1) * (log_a_BL + math.log(other))
+    readout_BL = own * (log_za_BL - log_a_BL - math.log(own)) + other * elsewhere_BL
     return transition_BL, readout_BL
 
 
@@ -200,6 +200,7 @@ def second_path(
         if k < at:
             tokens_Bl = tokens_BL[:, where]
         elif k == at:
+            # the nearest code but one: the given token is out of the running
             distance_BlV = (residual_BlC.unsqueeze(2) - codes_VC).square().sum(-1)
             tokens_Bl = distance_BlV.scatter(
                 -1, tokens_BL[:, where].unsqueeze(-1), math.inf
@@ -254,6 +255,7 @@ def snr_cosine(num_scales: int) -> torch.Tensor:
 def snr_linear(num_scales: int) -> torch.Tensor:
     """SNR of the linear schedule (DDPM, arXiv 2006.11239, section 4: 1 000 betas from 1e-4 to 0.02)
     at the steps nearest to times k/(K + 1), noisy to clean. Returns float64 (K,) in dB."""
+    # alpha_bar_t = prod_{s <= t} (1 - beta_s), SNR = alpha_bar / (1 - alpha_bar)
     alpha_bar_T = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0)
     step_K = (_interior(num_scales) * 1000).round().long().clamp(1, 1000)
     return _db_of_alpha_bar(alpha_bar_T[step_K - 1])

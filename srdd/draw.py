@@ -18,11 +18,11 @@ def _invert(mass: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, tor
     without mass is not returned. Masses that are no numbers give some place inside: on a GPU an
     index outside would end the process."""
     sums = mass.cumsum(-1)
+    # right=True: the first place whose sum is above the target, so that mass 0 is stepped over
     place = torch.searchsorted(sums, target.clamp(min=0.0), right=True)
     # rounding may put the target on the total itself: take the place at which the sum becomes whole
-    place = torch.minimum(place, torch.searchsorted(sums, sums[..., -1:].contiguous())).clamp_(
-        max=mass.shape[-1] - 1
-    )
+    whole = torch.searchsorted(sums, sums[..., -1:].contiguous())
+    place = torch.minimum(place, whole).clamp_(max=mass.shape[-1] - 1)
     return place, sums.gather(-1, place) - mass.gather(-1, place)
 
 
@@ -50,10 +50,12 @@ class TokenDistribution:
         block = 64 if V % 64 == 0 else V
         mass_BlNn = self.mass_BlV.unflatten(-1, (-1, block))
         blocks_BlN = mass_BlNn.sum(-1).double()
+        # u times the total, never mass over the total: no division rounds 4 096 times
         total_Bl1 = blocks_BlN.sum(-1, keepdim=True)
         which_Bl1, before_Bl1 = _invert(blocks_BlN, uniform_Bl.unsqueeze(-1) * total_Bl1)
         chosen = which_Bl1.unsqueeze(-1).expand(*which_Bl1.shape, block)
         inside_Bln = mass_BlNn.gather(-2, chosen).squeeze(-2).double()
+        # what is left of the target inside the block: u total - mass of the blocks before it
         place_Bl1, _ = _invert(inside_Bln, uniform_Bl.unsqueeze(-1) * total_Bl1 - before_Bl1)
         probability_Bl1 = inside_Bln.gather(-1, place_Bl1) / total_Bl1
         return (which_Bl1 * block + place_Bl1).squeeze(-1), probability_Bl1.squeeze(-1)
@@ -93,13 +95,15 @@ def least_kept(logits_BlV: torch.Tensor, top_k: int, top_p: float = 1.0) -> torc
     """The smallest logit among the top_k likeliest codes that the nucleus keeps: a code stays while
     the mass before it is under top_p, the likeliest always (arXiv 1904.09751, section 3). Returns
     (B, l, 1)."""
-    largest_Blk = (
-        logits_BlV if top_k == logits_BlV.shape[-1] else logits_BlV.topk(top_k, sorted=False).values
-    )
+    largest_Blk = logits_BlV
+    if top_k < logits_BlV.shape[-1]:
+        largest_Blk = logits_BlV.topk(top_k, sorted=False).values
     if top_p == 1.0:
         return largest_Blk.amin(-1, keepdim=True)
     largest_Blk = _descending(largest_Blk)
+    # shares of the top_k alone: top-k first, then nucleus
     mass_Blk = largest_Blk.softmax(-1)
+    # mass before a code, its own not counted: the code that crosses top_p stays
     kept_Bl1 = (mass_Blk.cumsum(-1, dtype=torch.float64) - mass_Blk < top_p).sum(-1, keepdim=True)
     return largest_Blk.gather(-1, kept_Bl1.clamp(min=1) - 1)
 
@@ -128,6 +132,7 @@ def distribution(
     V = logits_BlV.shape[-1]
     mass_BlV = logits_BlV.softmax(-1)
     if top_p < 1.0 or (top_k or V) < V:
+        # by logit, not by index: codes that tie with the last kept one stay
         mass_BlV.masked_fill_(logits_BlV < least_kept(logits_BlV, min(top_k or V, V), top_p), 0.0)
     return TokenDistribution(mass_BlV)
 

@@ -24,6 +24,7 @@ def ramp_constant(cfg_scale: float, k: int, num_scales: int) -> float:
 def ramp_linear(cfg_scale: float, k: int, num_scales: int) -> float:
     """w grows from 1 at the first scale to cfg_scale at the last: VAR's `t = cfg * k/(K-1)` with w
     = 1 + t."""
+    # (1 + t) c - t u = u + (1 + t) (c - u), so w = 1 + t
     return 1.0 + (cfg_scale - 1.0) * (k / (num_scales - 1) if num_scales > 1 else 1.0)
 
 
@@ -58,8 +59,9 @@ def guided_scales(weights: list[float], history: int | None) -> list[bool]:
     is neither 1 nor 0. Where scales attend to earlier ones, at all scales or none: the cache holds
     both halves or one, and one half alone is enough only where w is 1 everywhere or 0
     everywhere."""
-    if history == 0:
+    if history == 0:  # nothing is cached: each scale decides alone
         return [w not in (0.0, 1.0) for w in weights]
+    # keys of c cannot stand in for those of u: what is cached must be the half that is asked
     alone = set(weights) in ({0.0}, {1.0})
     return [not alone] * len(weights)
 

@@ -60,7 +60,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
             # log of the sum of exponentials, from the likeliest code: its share is never too small
             # for a logarithm
             log_sum_n1 = logits_nV.amax(1, keepdim=True) - share_nV.amax(1, keepdim=True).log()
+            # -log p(a) = log sum_v exp(z_v) - z_a
             loss_n1 = log_sum_n1 - logits_nV.gather(1, token_n1)
+            # d loss / d z = p - one_hot(a)
             share_nV.scatter_add_(1, token_n1, torch.full_like(log_sum_n1, -1.0))
             if share_N is not None:
                 loss_n1 = loss_n1 * share_N[rows, None]
@@ -68,10 +70,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
             total += loss_n1.sum()
             grad_V += share_nV.sum(0)
             share_nV = share_nV.to(x_nD.dtype)
+            # z = W x + b: d/dx = (p - e) W, d/dW = (p - e)^T x, d/db = sum (p - e)
             torch.mm(share_nV, weight_VD, out=grad_ND[rows])
             if share_nV.dtype == torch.float32:
                 grad_VD.addmm_(share_nV.T, x_nD)
-            else:  # summed in float32
+            else:  # of half precision: summed in float32
                 grad_VD += share_nV.T @ x_nD
         ctx.save_for_backward(grad_ND, grad_VD.to(weight_VD.dtype), grad_V.to(bias_V.dtype))
         ctx.count = count
@@ -152,11 +155,9 @@ def weigh_elbo(
     q times the bound. The weight of every token is 1 on average.
     """
     hidden_BL = own_BL == codebook_size
-    m_BL, l_L = (
-        hidden_counts(hidden_BL, schedule),
-        torch.tensor(schedule.lengths, device=own_BL.device),
-    )
-    l_L = l_L.repeat_interleave(l_L).float()
+    m_BL = hidden_counts(hidden_BL, schedule)
+    lengths_K = torch.tensor(schedule.lengths, device=own_BL.device)
+    l_L = lengths_K.repeat_interleave(lengths_K).float()
     # how often m is l: wanted (1 - q) + q/l, drawn (1 - q) + q/(l + 1)
     whole_L = (1 - mask_prob + mask_prob / l_L) / (1 - mask_prob + mask_prob / (l_L + 1))
     share_BL = torch.where(m_BL == l_L, whole_L, (l_L + 1) / m_BL.clamp(min=1))
@@ -174,18 +175,16 @@ def mask_shares(
     gives the bound on average at every batch size. Raises ValueError for an unknown name, or a
     function of one's own that returns anything else.
     """
-    weigh, asked = (
-        find(sys.modules[__name__], "weigh", name),
-        (own_BL, schedule, codebook_size, mask_prob),
-    )
-    share_BL = (
-        ask_weigh(weigh, function_name("weigh", name), *asked)
-        if is_own("weigh", name)
-        else weigh(*asked)
-    )
-    return share_BL, float(own_BL.numel()) if name == "elbo" else share_BL.sum(
-        dtype=torch.float64
-    ).item()
+    weigh = find(sys.modules[__name__], "weigh", name)
+    asked = own_BL, schedule, codebook_size, mask_prob
+    if is_own("weigh", name):
+        share_BL = ask_weigh(weigh, function_name("weigh", name), *asked)
+    else:
+        share_BL = weigh(*asked)
+    if name == "elbo":
+        # a ratio of two random sums would be a biased estimate of the bound
+        return share_BL, float(own_BL.numel())
+    return share_BL, share_BL.sum(dtype=torch.float64).item()
 
 
 def any_order_masks(
@@ -198,11 +197,11 @@ def any_order_masks(
     """
     masks = []
     for length in schedule.lengths:
-        place_N = (
-            torch.randperm(count, generator=generator).double()
-            + torch.rand(1, generator=generator).double()
-        )
+        order_N = torch.randperm(count, generator=generator).double()
+        # one shared offset in [0, 1): places are stratified over the images and each is uniform
+        place_N = order_N + torch.rand(1, generator=generator).double()
         m_N1 = 1 + (place_N * length / max(1, count)).long().clamp(max=length - 1)[:, None]
+        # ranks of random numbers below m: a random set of m tokens
         masks.append(torch.rand(count, length, generator=generator).argsort(1).argsort(1) < m_N1)
     return torch.cat(masks, 1)
 
@@ -220,9 +219,8 @@ def any_order_shares(hidden_BL: torch.Tensor, schedule: ScaleSchedule) -> torch.
 
 def token_losses(logits_BLV: torch.Tensor, tokens_BL: torch.Tensor) -> torch.Tensor:
     """-log p(token) of each token (VAR, equation 5), in nats. Returns (B, L)."""
-    return F.cross_entropy(
-        logits_BLV.flatten(0, 1).float(), tokens_BL.flatten(), reduction="none"
-    ).view_as(tokens_BL)
+    logits_NV = logits_BLV.flatten(0, 1).float()
+    return F.cross_entropy(logits_NV, tokens_BL.flatten(), reduction="none").view_as(tokens_BL)
 
 
 def by_scale(values_BL: torch.Tensor, schedule: ScaleSchedule) -> torch.Tensor:
@@ -253,20 +251,15 @@ def usage_entropy(residual_BlC: torch.Tensor, codebook_VC: torch.Tensor) -> torc
     """
     if len(codebook_VC) < 2:
         raise ValueError(f"codebook of {len(codebook_VC)} code: usage needs 2 or more")
-    x_NC = residual_BlC.flatten(
-        0, 1
-    )  # expanded squares: the gradient of a distance is no number where it is zero
-    distance_NV = (
-        x_NC.square().sum(1, keepdim=True) + codebook_VC.square().sum(1) - 2 * x_NC @ codebook_VC.T
-    ).clamp(min=0)
-    share_V = (
-        (-distance_NV / distance_NV.detach().min(1).values.mean().clamp(min=1e-8))
-        .softmax(1)
-        .mean(0)
-    )
-    return -(share_V * (share_V + 1e-9).log()).sum() / torch.log(
-        torch.tensor(float(len(codebook_VC)))
-    )
+    x_NC = residual_BlC.flatten(0, 1)
+    # |x - e|^2 expanded: the gradient of a distance is no number where it is zero
+    squares_NV = x_NC.square().sum(1, keepdim=True) + codebook_VC.square().sum(1)
+    distance_NV = (squares_NV - 2 * x_NC @ codebook_VC.T).clamp(min=0)
+    # the mean distance to the nearest code is the temperature; no gradient may shrink it
+    scale = distance_NV.detach().min(1).values.mean().clamp(min=1e-8)
+    share_V = (-distance_NV / scale).softmax(1).mean(0)
+    entropy = -(share_V * (share_V + 1e-9).log()).sum()
+    return entropy / torch.log(torch.tensor(float(len(codebook_VC))))
 
 
 def tokenizer_loss(
@@ -283,25 +276,24 @@ def tokenizer_loss(
     images: float in [-1, 1]. schedule: the scales of this step, a subset when scales are dropped.
     """
     latent_BChw = tokenizer.to_latent(images)
-    quantisation, spread, residuals, tokens = (
-        latent_BChw.new_zeros(()),
-        latent_BChw.new_zeros(()),
-        [],
-        [],
-    )
+    quantisation, spread = latent_BChw.new_zeros(()), latent_BChw.new_zeros(())
+    residuals, tokens = [], []
     f_hat_BChw = latent_BChw
     ladder = tokenizer.at(schedule)
     before_BChw = torch.zeros_like(latent_BChw)
     for k, (residual_BlC, tokens_Bl, f_hat_BChw) in enumerate(ladder.quantize(latent_BChw)):
+        # ||f_hat - sg f||^2 moves codes and phi, ||sg f_hat - f||^2 the encoder
         quantisation = quantisation + F.mse_loss(f_hat_BChw, latent_BChw.detach())
         quantisation = quantisation + commitment * F.mse_loss(latent_BChw, f_hat_BChw.detach())
         if entropy:
+            # the residual once more, with a gradient: that of `quantize` is cut off
             live_BlC = ladder.read_scale(latent_BChw - before_BChw, k)
             spread = spread + usage_entropy(live_BlC, tokenizer.quantizer.codebook_VC)
         before_BChw = f_hat_BChw.detach()
         residuals.append(residual_BlC)
         tokens.append(tokens_Bl)
     quantisation = quantisation / schedule.num_scales
+    # straight-through: forward f_hat, backward as if it were f (VQ-VAE, section 3.2)
     straight_BChw = latent_BChw + (f_hat_BChw - latent_BChw).detach()
     reconstruction = F.mse_loss(tokenizer.to_image(straight_BChw), images)
     total = reconstruction + quantisation - entropy * spread / schedule.num_scales

@@ -52,7 +52,8 @@ class ScaleTransformer(nn.Module):
         self.input = nn.Linear(config.codebook_dim, D)
         if config.shared_adaln:
             self.shared_modulation = nn.Linear(D, 6 * D)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))  # type: ignore[assignment]
+        blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.blocks = blocks  # type: ignore[assignment]
         self.head_modulation = nn.Linear(D, 2 * D)
         self.head = nn.Linear(D, config.codebook_size)
         # the scale's own tokens, for intra-scale masks; the last row is [MASK]
@@ -345,8 +346,10 @@ def _first(modulation: Modulation, count: int) -> Modulation:
     blocks, head, condition_BD = modulation
     if len(condition_BD) == count:
         return modulation
-    return (
-        [tuple(x[:count] for x in block) for block in blocks],
-        (head[0][:count], head[1][:count]),
-        condition_BD[:count],
-    )
+    gain, shift = head
+    first = [_cut(block, count) for block in blocks]
+    return first, (gain[:count], shift[:count]), condition_BD[:count]
+
+
+def _cut(parts: tuple[torch.Tensor, ...], count: int) -> tuple[torch.Tensor, ...]:
+    return tuple(part[:count] for part in parts)

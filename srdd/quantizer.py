@@ -47,6 +47,7 @@ class Quantizer(nn.Module):
         """
         n = len(self.phi)
         at = k / (num_scales - 1) if num_scales > 1 else 1.0
+        # np.linspace(1/3/n, 1 - 1/3/n, n) of the public code, which has 1/2/n for other n than 4
         edge = 1 / 3 / n if n == 4 else 1 / 2 / n
         step = (1 - edge - edge) / max(1, n - 1)
         ticks = [edge + i * step for i in range(n - 1)] + [1 - edge]
@@ -55,6 +56,7 @@ class Quantizer(nn.Module):
     def apply_phi(self, x_BChw: torch.Tensor, k: int, num_scales: int) -> torch.Tensor:
         """phi of scale k of K (VAR, arXiv 2404.02905, algorithm 2). Shape is kept."""
         convolved_BChw: torch.Tensor = self.phi[self.phi_of(k, num_scales)](x_BChw)
+        # phi(x) = (1 - r) x + r conv(x)
         return (1 - self.phi_ratio) * x_BChw + self.phi_ratio * convolved_BChw
 
     def nearest_code(self, x_BlC: torch.Tensor) -> torch.Tensor:
@@ -62,6 +64,7 @@ class Quantizer(nn.Module):
         shape (B, l)."""
         x_NC = x_BlC.detach().reshape(-1, x_BlC.shape[-1])
         codes_VC = self.codebook_VC.detach()
+        # argmin |x - e|^2 = |x|^2 + |e|^2 - 2 x.e, in one product
         squared = x_NC.square().sum(1, keepdim=True) + codes_VC.square().sum(1)
         return torch.addmm(squared, x_NC, codes_VC.T, alpha=-2).argmin(1).view(x_BlC.shape[:-1])
 
@@ -97,6 +100,7 @@ class Ladder:
         """A latent state as scale k sees it: area-resized to its grid (VAR, algorithm 1, line 5).
         Returns (B, l, C)."""
         side = self.schedule.patch_nums[k]
+        # area at the last scale would be the identity, at some cost
         if side != f_BChw.shape[-1]:
             f_BChw = F.interpolate(f_BChw, size=(side, side), mode="area")
         return f_BChw.flatten(2).transpose(1, 2)
@@ -108,6 +112,7 @@ class Ladder:
         up_BChw = codes_BlC.transpose(1, 2).unflatten(2, (side, side))
         if side != size:
             up_BChw = F.interpolate(up_BChw, size=(size, size), mode="bicubic")
+        # f_hat_{k+1} = f_hat_k + phi_k(up(codes))
         return f_hat_BChw + self.quantizer.apply_phi(up_BChw, k, self.schedule.num_scales)
 
     def empty_state(self, batch: int, like: torch.Tensor | None = None) -> torch.Tensor:
@@ -125,6 +130,7 @@ class Ladder:
         latent_BChw = latent_BChw.detach()
         f_hat_BChw = torch.zeros_like(latent_BChw)
         for k in range(self.schedule.num_scales):
+            # what the scales so far left over; the codes get their gradient through f_hat alone
             residual_BlC = self.read_scale(latent_BChw - f_hat_BChw.detach(), k)
             tokens_Bl = self.quantizer.nearest_code(residual_BlC)
             f_hat_BChw = self.add_scale(f_hat_BChw, self.quantizer.embed(tokens_Bl), k)
@@ -141,9 +147,8 @@ class Ladder:
         V is an absent one."""
         f_hat_BChw = self.empty_state(len(tokens_BL))
         for k, piece in enumerate(self.schedule.slices):
-            f_hat_BChw = self.add_scale(
-                f_hat_BChw, self.quantizer.embed_present(tokens_BL[:, piece]), k
-            )
+            codes_BlC = self.quantizer.embed_present(tokens_BL[:, piece])
+            f_hat_BChw = self.add_scale(f_hat_BChw, codes_BlC, k)
             yield f_hat_BChw
 
     def decode(self, tokens_BL: torch.Tensor) -> torch.Tensor:
@@ -160,6 +165,6 @@ class Ladder:
         inputs = [self.read_scale(self.empty_state(len(tokens_BL)), 0)]
         last = self.schedule.num_scales - 1
         for k, f_hat_BChw in enumerate(self.states(tokens_BL)):
-            if k < last:
+            if k < last:  # nothing reads the state after the last scale
                 inputs.append(self.read_scale(f_hat_BChw, k + 1))
         return torch.cat(inputs, 1)

@@ -71,11 +71,13 @@ def sample_var(
 
     labels_B: int64; known: tokens to keep. Returns tokens_BL and the final state f_hat_BChw.
     """
+    # f_hat_0 = 0, f_hat_{k+1} = f_hat_k + phi_k(up(codes of scale k)): the state that k + 1 reads
     f_hat_BChw, tokens = ladder.empty_state(len(labels_B)), []
     for k, where in enumerate(ladder.schedule.slices):
         logits_BlV = denoise(ladder.read_scale(f_hat_BChw, k), k, labels_B)
         uniform_Bl = noise.uniform(where.stop - where.start)
         drawn_Bl, _ = _distribution(logits_BlV, config).draw(uniform_Bl)
+        # numbers are drawn for known tokens too: later draws must not depend on how many there are
         drawn_Bl = drawn_Bl if known is None else known.put_into(drawn_Bl, where)
         f_hat_BChw = ladder.add_scale(f_hat_BChw, ladder.quantizer.embed(drawn_Bl), k)
         tokens.append(drawn_Bl)

@@ -137,6 +137,7 @@ def _rank(score_Bl: torch.Tensor, among_Bl: torch.Tensor) -> torch.Tensor:
     """Place of each position among some of its row, the lowest score first and of equal ones the
     first; all others come behind."""
     score_Bl = score_Bl.masked_fill(~among_Bl, torch.inf)
+    # argsort twice: the rank of each; stable: of equal scores the first
     return score_Bl.argsort(dim=-1, stable=True).argsort(dim=-1)
 
 
@@ -150,6 +151,7 @@ def _lowest(score_Bl: torch.Tensor, fraction: float, fixed_Bl: torch.Tensor) -> 
 
 def _behind_quota(score_Bl: torch.Tensor, drawn: Drawn) -> torch.Tensor:
     """The open positions that are left when each row commits its quota, the lowest scores first."""
+    # committed: rank < quota; whatever is not open was committed before and stays
     return drawn.open_Bl & (_rank(score_Bl, drawn.open_Bl) >= drawn.quota())
 
 
@@ -160,6 +162,7 @@ def select_threshold(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConf
     It keeps what came out likely, so it truncates the distribution, even where tokens are
     independent and however exact the network: more passes do not mend that.
     """
+    # looks at the drawn token itself: the kept ones are no sample of p any more
     return (drawn.probability_Bl < config.p_resample) & ~drawn.fixed_Bl
 
 
@@ -187,6 +190,7 @@ def select_sequential(
     """Commit the quota of first open positions in raster order and redraw the other open ones
     (sequential decoding of SDAR, arXiv 2510.06303). Exact where each pass commits one token.
     Returns bool (B, l)."""
+    # exact where one token is committed a pass: p(a_1) p(a_2 | a_1) ... p(a_l | a_<l)
     place_l = torch.arange(drawn.open_Bl.shape[1], device=drawn.open_Bl.device, dtype=torch.float64)
     return _behind_quota(place_l.expand(drawn.open_Bl.shape), drawn)
 
@@ -195,6 +199,7 @@ def select_shuffled(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfi
     """Commit a quota of open positions by chance and redraw the other open ones: any-order
     ancestral sampling (ARDM, arXiv 2110.02037, algorithm 1). Exact where each pass commits one
     token. Returns bool (B, l)."""
+    # a uniform order says nothing of what was drawn: exact as above, in a random order
     return _behind_quota(uniform_Bl, drawn)
 
 
@@ -203,6 +208,7 @@ def select_dynamic(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig
     ones; redraw the other open ones (Fast-dLLM, arXiv 2505.22618; with a quota SDAR, 2510.06303).
     Returns bool (B, l)."""
     confidence_Bl = _confidence(drawn, config, "dynamic")
+    # committed: in the quota, or confident enough
     return _behind_quota(-confidence_Bl, drawn) & (confidence_Bl < config.commit_above)
 
 
@@ -212,6 +218,7 @@ def select_entropy(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig
     2505.24857). Returns bool (B, l)."""
     rank_Bl = _rank(-_confidence(drawn, config, "entropy"), drawn.open_Bl)
     order_Bl = rank_Bl.argsort(dim=-1)
+    # the sum of entropies bounds the joint entropy, and so what they could tell of one another
     spent_Bl = drawn.entropy_Bl.masked_fill(~drawn.open_Bl, 0.0).gather(-1, order_Bl).cumsum(-1)
     beyond_Bl = (spent_Bl > config.entropy_bound).gather(-1, rank_Bl)
     return drawn.open_Bl & beyond_Bl & (rank_Bl >= drawn.quota())

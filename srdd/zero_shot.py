@@ -32,9 +32,9 @@ def box_mask(box: tuple[float, float, float, float], size: int) -> torch.Tensor:
             f"box {list(box)}: 0 <= top < bottom <= 1 and 0 <= left < right <= 1 must hold"
         )
     inside_hw = torch.zeros(size, size, dtype=torch.bool)
-    inside_hw[
-        round(top * size) : round(bottom * size), round(left * size) : round(right * size)
-    ] = True
+    rows = slice(round(top * size), round(bottom * size))
+    columns = slice(round(left * size), round(right * size))
+    inside_hw[rows, columns] = True
     if inside_hw.all() or not inside_hw.any():
         cells = "all cells" if inside_hw.any() else "no cell"
         raise ValueError(
