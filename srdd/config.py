@@ -3,11 +3,23 @@ Imports no torch."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
-from .lookup import is_own
+from .lookup import Knob, function_name, is_own, knobs_of, unknown
 from .schedule import ScaleSchedule
 
 # an upper bound far above every use: a number beyond it is a slip, and would end in MemoryError
@@ -170,23 +182,114 @@ class ModelConfig(_Scheduled):
 
 
 Chance = Annotated[float, Field(gt=0.0, lt=1.0)]
+SomeShare = Annotated[float, Field(gt=0.0, le=1.0)]
+Nats = Annotated[float, Field(gt=0.0, le=1e9)]
+
+
+class Names:
+    """Mark of a setting that names a function: `<prefix>_<value>` in the file of its prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+
+
+def _no_entropy(name: str) -> str:
+    if name == "entropy":
+        raise ValueError("entropy is no probability; give peak or drawn")
+    return name
+
+
+Confidence = Annotated[str, Names("confidence")]
+# one that is compared with a probability
+ChanceConfidence = Annotated[str, Names("confidence"), AfterValidator(_no_entropy)]
+# what a knob of a rule may be annotated with
+KINDS: dict[str, Any] = {
+    "Chance": Chance,
+    "ChanceConfidence": ChanceConfidence,
+    "Confidence": Confidence,
+    "Nats": Nats,
+    "Positive": Positive,
+    "Share": Share,
+    "SomeShare": SomeShare,
+    "bool": bool,
+    "float": float,
+    "int": int,
+    "str": str,
+}
+
+
+class Rule(Strict):
+    """The rule that says which tokens a further pass redraws (mask resampling of SRDD, arXiv
+    2509.22636), and what is set of it: a subclass has a field for each knob of `select_<name>`."""
+
+    model_config = ConfigDict(validate_default=True)
+
+    name: str
+
+    def knobs(self) -> dict[str, Any]:
+        """What is set of the rule, by the names of its keyword-only parameters."""
+        return {key: getattr(self, key) for key in type(self).model_fields if key != "name"}
+
+    def functions(self) -> list[tuple[str, str]]:
+        """Prefix and name of each function that the rule calls by name, its own first."""
+        fields = type(self).model_fields.items()
+        marks = [(key, mark) for key, field in fields for mark in field.metadata]
+        named = [(mark.prefix, getattr(self, key)) for key, mark in marks if _is_mark(mark)]
+        return [("select", self.name), *named]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # the class of a rule is made, not written: it cannot be found by its name
+        return rule_of, (self.model_dump(),)
+
+
+def _is_mark(mark: Any) -> bool:
+    return isinstance(mark, Names)
+
+
+RULES = Path(__file__).with_name("select.py")
+
+
+def rule_of(value: Any) -> Any:
+    """A rule of `select_<name>` from its name, or a mapping of `name` and its knobs (mask
+    resampling of SRDD, arXiv 2509.22636).
+
+    The knobs are the keyword-only parameters of the function, read without importing it. Raises
+    ValueError for an unknown knob, saying which there are, and pydantic's error for a bad value.
+    """
+    if isinstance(value, Rule):
+        return value
+    settings = {"name": value} if isinstance(value, str) else value
+    if not isinstance(settings, dict) or not isinstance(settings.get("name"), str):
+        raise ValueError("give the name of a select_<name>, or a mapping of name and its settings")
+    name = settings["name"]
+    knobs = knobs_of(RULES, f"select_{name}")
+    for key in settings:
+        if key != "name" and key not in knobs:
+            raise ValueError(unknown(f"setting of select {name}", key, knobs))
+    return _rule_class(name, tuple(knobs.items())).model_validate(settings)
+
+
+@cache
+def _rule_class(name: str, knobs: tuple[tuple[str, Knob], ...]) -> type[Rule]:
+    fields: dict[str, Any] = {}
+    for key, knob in knobs:
+        if knob.kind not in KINDS:
+            who = f"{function_name('select', name)}: {key}"
+            raise ValueError(f"{who}: {unknown('kind of setting', knob.kind, KINDS)}")
+        fields[key] = KINDS[knob.kind], knob.default
+    return create_model(f"select_{name}", __base__=Rule, **fields)
+
+
+def _default_rule() -> Rule:
+    try:
+        rule: Rule = rule_of("threshold")
+    except ValueError:  # a half-written file: who names a rule is told of it, and who imports not
+        rule = Rule(name="threshold")
+    return rule
 
 
 # logits of 1e8 over it are the largest that float32 holds
 COLDEST = 1e-30
-# the settings that each rule of select_<name> here reads; a rule of one's own may read any
-SELECT_READS: dict[str, tuple[str, ...]] = {
-    "threshold": ("p_resample",),
-    "lowest": ("resample_fraction", "confidence"),
-    "random": ("resample_fraction",),
-    "static": ("confidence",),
-    "sequential": (),
-    "shuffled": (),
-    "dynamic": ("commit_above", "confidence"),
-    "entropy": ("entropy_bound", "confidence"),
-}
-# what a rule that ranks positions ranks them by where `confidence` is null
-CONFIDENCES = {"lowest": "drawn", "static": "peak", "dynamic": "peak", "entropy": "peak"}
 # rules that commit a quota of positions at each pass: a scale of l tokens needs at most l passes
 COMMITTING = ("static", "sequential", "shuffled", "dynamic", "entropy")
 # rules that redraw as many tokens whatever was drawn: no look is needed to know that there are some
@@ -224,30 +327,14 @@ class SamplerConfig(Strict):
         le=10_000,
         description="MR: passes after the first at every refined scale, one network call each",
     )
-    select: str = Field(
-        "threshold",
-        description="name of a select_<name> in srdd/select.py: which tokens a pass masks and "
-        "redraws",
-    )
-    confidence: str | None = Field(
-        None,
-        description="name of a confidence_<name> in srdd/select.py that select lowest, static, "
-        "dynamic and entropy rank by; null: drawn for lowest, peak for the others",
-    )
     p_resample: Chance = Field(
-        0.1, description="redraw tokens whose probability is below; for SR and for select threshold"
+        0.1,
+        description="SR: redraw tokens whose probability is below; select threshold has its own",
     )
-    resample_fraction: float = Field(
-        0.5, gt=0.0, le=1.0, description="share that is redrawn; for select lowest and random"
-    )
-    commit_above: Chance = Field(
-        0.9, description="keep positions whose confidence is at least this; for select dynamic"
-    )
-    entropy_bound: float = Field(
-        1.0,
-        gt=0.0,
-        le=1e9,
-        description="nats that one pass may commit together; for select entropy",
+    select: Annotated[SerializeAsAny[Rule], BeforeValidator(rule_of)] = Field(
+        _default_rule(),
+        description="MR: which tokens a pass masks and redraws, a select_<name> in srdd/select.py: "
+        "its name, or {name: threshold, p_resample: 0.1} with the settings that it takes",
     )
     refine_scales: tuple[int, ...] | None = Field(
         None, strict=False, description="scales k that SR and MR touch; null: all"
@@ -270,6 +357,11 @@ class SamplerConfig(Strict):
             )
         return self
 
+    def functions(self) -> list[tuple[str, str]]:
+        """Prefix and name of each function that these settings name (VAR, arXiv 2404.02905; SRDD,
+        2509.22636)."""
+        return [("sample", self.name), ("ramp", self.cfg_ramp), *self.select.functions()]
+
     @property
     def draws_once(self) -> bool:
         """Whether each token is drawn once, from the distribution at its scale (VAR, arXiv
@@ -284,7 +376,7 @@ class SamplerConfig(Strict):
         as it likes (`watch.Calls`).
         """
         most = 1 + (self.refine_steps if self.refines(k) else 0)
-        return min(most, length) if self.select in COMMITTING else most
+        return min(most, length) if self.select.name in COMMITTING else most
 
     def refines(self, k: int) -> bool:
         """Whether SR and MR touch scale k."""
@@ -343,28 +435,6 @@ def logit_teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | No
     return None
 
 
-def _confidence_misfit(sampler: SamplerConfig) -> str | None:
-    """Why a sampler's confidence says nothing to its rule; what a function of one's own reads
-    nobody knows."""
-    name, select = sampler.confidence, sampler.select
-    own = is_own("sample", sampler.name) or is_own("select", select)
-    if name is None or own or not sampler.refine_steps:
-        return None
-    if select not in CONFIDENCES:
-        ranking = ", ".join(CONFIDENCES)
-        return (
-            f"confidence {name!r}: select {select} ranks nothing; set confidence null, or one of "
-            f"select {ranking}"
-        )
-    if select == "dynamic" and name == "entropy":
-        return (
-            "confidence 'entropy': select dynamic compares it with commit_above, a probability, "
-            "and "
-            "entropy is none; set confidence peak or drawn, or select static or entropy"
-        )
-    return None
-
-
 def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
     """Why a sampler cannot be used with a model, as `key value: reason`; None when it can
     (guidance: arXiv 2207.12598)."""
@@ -381,8 +451,6 @@ def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
             f"refine_steps {sampler.refine_steps}: refines a model trained without masks; set "
             "refine_steps 0 or train with mask_prob > 0"
         )
-    if problem := _confidence_misfit(sampler):
-        return problem
     if sampler.temperature < COLDEST:
         return (
             f"temperature {sampler.temperature}: makes logits infinite; raise it to {COLDEST} or "

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 # what comes with the project, by prefix
 # a function of any other name is a user's own: its results are checked where it is called
@@ -70,6 +70,45 @@ def find(module: ModuleType, prefix: str, name: str) -> Callable[..., Any]:
     return function
 
 
+class Knob(NamedTuple):
+    """A keyword-only parameter of a function that a study names, as its source has it: the name of
+    its kind, and its default."""
+
+    kind: str
+    default: Any
+
+
+def knobs_of(path: Path, function: str) -> dict[str, Knob]:
+    """What a study may set of a function of a source file: its keyword-only parameters; read
+    without importing it. Empty for a function that is not defined there.
+
+    Raises ValueError for a knob without a kind, or without a default that is written out.
+    """
+    nodes = [
+        node
+        for node in _tree(path, path.stat().st_mtime_ns).body
+        if isinstance(node, ast.FunctionDef) and node.name == function
+    ]
+    if not nodes:
+        return {}
+    arguments = nodes[-1].args
+    who = f"{path.parent.name}/{path.name}: {function}"
+    pairs = zip(arguments.kwonlyargs, arguments.kw_defaults)
+    return {argument.arg: _knob(who, argument, default) for argument, default in pairs}
+
+
+def _knob(who: str, argument: ast.arg, default: ast.expr | None) -> Knob:
+    if argument.annotation is None or default is None:
+        raise ValueError(f"{who}: {argument.arg}: write it as `{argument.arg}: Kind = default`")
+    try:
+        return Knob(ast.unparse(argument.annotation), ast.literal_eval(default))
+    except ValueError:
+        written = ast.unparse(default)
+        raise ValueError(
+            f"{who}: {argument.arg}: the default {written!r} is no number, word or list of them"
+        ) from None
+
+
 # what may stand behind `mask_mine = `: a lambda, functools.partial(...), another function
 FUNCTIONS = (ast.Lambda, ast.Call, ast.Name, ast.Attribute)
 
@@ -82,13 +121,19 @@ def names_in(path: Path, prefix: str) -> list[str]:
 
 
 @cache
-def _names(path: Path, changed: int) -> tuple[str, ...]:
-    """All names of a file of that age: a study asks for the same few hundreds of times."""
+def _tree(path: Path, changed: int) -> ast.Module:
+    """A file of that age: a study asks for the same few hundreds of times."""
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        return ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
         place = f"{path.parent.name}/{path.name}: line {error.lineno}"
         raise ValueError(f"{place}: {error.msg}; Python cannot read it") from None
+
+
+@cache
+def _names(path: Path, changed: int) -> tuple[str, ...]:
+    """All names of a file of that age."""
+    tree = _tree(path, changed)
     names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     for node in tree.body:
         if isinstance(node, ast.ImportFrom):

@@ -169,7 +169,7 @@ def _draw_scale(scale: _Scale, known: Known | None, where: slice, V: int) -> tor
     # A call may be left out only where no later scale reads its keys: whether it is left out
     # depends on the batch. A look at what is redrawn makes a GPU wait, so only some rules take one.
     markov = getattr(scale.denoise, "history", None) == 0
-    looks = markov and (known is not None or config.select not in COUNTED)
+    looks = markov and (known is not None or config.select.name not in COUNTED)
     drawn = Drawn.after(first, fixed_Bl, passes)
     for _ in range(passes - 1):
         redraw_Bl = redraws(drawn, scale.noise.uniform(scale.length, "select"), config)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .config import CONFIDENCES, SamplerConfig
+from .config import Chance, ChanceConfidence, Confidence, Nats, SamplerConfig, SomeShare
 from .contracts import Untouched, check_confidence, check_select
 from .draw import TokenDistribution
 from .lookup import find, function_name, is_own
@@ -103,9 +103,9 @@ def confidence_entropy(drawn: Drawn) -> torch.Tensor:
     return -drawn.entropy_Bl
 
 
-def _confidence(drawn: Drawn, config: SamplerConfig, rule: str) -> torch.Tensor:
-    """What a rule ranks positions by: `confidence_<name>` of the settings, or the rule's own."""
-    name = config.confidence or CONFIDENCES[rule]
+def confidence_of(drawn: Drawn, name: str) -> torch.Tensor:
+    """What a rule ranks positions by (SDAR, arXiv 2510.06303): `confidence_<name>`, float64 (B, l);
+    one of one's own is checked. Raises ValueError."""
     confidence = find(sys.modules[__name__], "confidence", name)
     who, given = function_name("confidence", name), Untouched(**drawn.tensors())
     confidence_Bl: torch.Tensor = confidence(drawn)
@@ -116,6 +116,9 @@ def _confidence(drawn: Drawn, config: SamplerConfig, rule: str) -> torch.Tensor:
 
 
 # ---------------------------------------------------------------- rules
+#
+# What can be set of a rule are its keyword-only parameters, `knob: Kind = default`: the kinds are
+# those of `config.KINDS`, and a study sets them in `sampler.select`.
 
 
 def redraws(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
@@ -124,10 +127,10 @@ def redraws(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> to
 
     Raises ValueError for an unknown rule, or one that returns anything else or changes what it is
     given."""
-    select = find(sys.modules[__name__], "select", config.select)
-    who, given = function_name("select", config.select), Untouched(**drawn.tensors())
-    redraw_Bl: torch.Tensor = select(drawn, uniform_Bl, config)
-    if not is_own("select", config.select):
+    select = find(sys.modules[__name__], "select", config.select.name)
+    who, given = function_name("select", config.select.name), Untouched(**drawn.tensors())
+    redraw_Bl: torch.Tensor = select(drawn, uniform_Bl, config, **config.select.knobs())
+    if not is_own("select", config.select.name):
         return redraw_Bl
     given.check(who)
     return check_select(redraw_Bl, drawn.fixed_Bl, who)
@@ -155,7 +158,9 @@ def _behind_quota(score_Bl: torch.Tensor, drawn: Drawn) -> torch.Tensor:
     return drawn.open_Bl & (_rank(score_Bl, drawn.open_Bl) >= drawn.quota())
 
 
-def select_threshold(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
+def select_threshold(
+    drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig, *, p_resample: Chance = 0.1
+) -> torch.Tensor:
     """Redraw tokens whose probability is below p_resample (mask resampling of SRDD, arXiv
     2509.22636). Returns bool (B, l).
 
@@ -163,25 +168,44 @@ def select_threshold(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConf
     independent and however exact the network: more passes do not mend that.
     """
     # looks at the drawn token itself: the kept ones are no sample of p any more
-    return (drawn.probability_Bl < config.p_resample) & ~drawn.fixed_Bl
+    return (drawn.probability_Bl < p_resample) & ~drawn.fixed_Bl
 
 
-def select_lowest(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
+def select_lowest(
+    drawn: Drawn,
+    uniform_Bl: torch.Tensor,
+    config: SamplerConfig,
+    *,
+    resample_fraction: SomeShare = 0.5,
+    confidence: Confidence = "drawn",
+) -> torch.Tensor:
     """Redraw the least confident share resample_fraction, rounded up (MaskGIT, arXiv 2202.04200,
     section 3.2). Returns bool (B, l)."""
-    return _lowest(_confidence(drawn, config, "lowest"), config.resample_fraction, drawn.fixed_Bl)
+    return _lowest(confidence_of(drawn, confidence), resample_fraction, drawn.fixed_Bl)
 
 
-def select_random(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
+def select_random(
+    drawn: Drawn,
+    uniform_Bl: torch.Tensor,
+    config: SamplerConfig,
+    *,
+    resample_fraction: SomeShare = 0.5,
+) -> torch.Tensor:
     """Redraw a random share resample_fraction, rounded up: blocked Gibbs sampling when one token is
     redrawn (remasking as in ReMDM, arXiv 2503.00307). Returns bool (B, l)."""
-    return _lowest(uniform_Bl, config.resample_fraction, drawn.fixed_Bl)
+    return _lowest(uniform_Bl, resample_fraction, drawn.fixed_Bl)
 
 
-def select_static(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
+def select_static(
+    drawn: Drawn,
+    uniform_Bl: torch.Tensor,
+    config: SamplerConfig,
+    *,
+    confidence: Confidence = "peak",
+) -> torch.Tensor:
     """Commit the quota of most confident open positions and redraw the other open ones
     (low-confidence static decoding of SDAR, arXiv 2510.06303). Returns bool (B, l)."""
-    return _behind_quota(-_confidence(drawn, config, "static"), drawn)
+    return _behind_quota(-confidence_of(drawn, confidence), drawn)
 
 
 def select_sequential(
@@ -203,22 +227,36 @@ def select_shuffled(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfi
     return _behind_quota(uniform_Bl, drawn)
 
 
-def select_dynamic(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
+def select_dynamic(
+    drawn: Drawn,
+    uniform_Bl: torch.Tensor,
+    config: SamplerConfig,
+    *,
+    commit_above: Chance = 0.9,
+    confidence: ChanceConfidence = "peak",
+) -> torch.Tensor:
     """Commit open positions of confidence commit_above or more, and at least the quota of surest
     ones; redraw the other open ones (Fast-dLLM, arXiv 2505.22618; with a quota SDAR, 2510.06303).
     Returns bool (B, l)."""
-    confidence_Bl = _confidence(drawn, config, "dynamic")
+    confidence_Bl = confidence_of(drawn, confidence)
     # committed: in the quota, or confident enough
-    return _behind_quota(-confidence_Bl, drawn) & (confidence_Bl < config.commit_above)
+    return _behind_quota(-confidence_Bl, drawn) & (confidence_Bl < commit_above)
 
 
-def select_entropy(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:
+def select_entropy(
+    drawn: Drawn,
+    uniform_Bl: torch.Tensor,
+    config: SamplerConfig,
+    *,
+    entropy_bound: Nats = 1.0,
+    confidence: Confidence = "peak",
+) -> torch.Tensor:
     """Commit the longest run of open positions, surest first, whose entropies sum to entropy_bound
     or less, and at least the quota; redraw the other open ones (entropy-bounded unmasking, arXiv
     2505.24857). Returns bool (B, l)."""
-    rank_Bl = _rank(-_confidence(drawn, config, "entropy"), drawn.open_Bl)
+    rank_Bl = _rank(-confidence_of(drawn, confidence), drawn.open_Bl)
     order_Bl = rank_Bl.argsort(dim=-1)
     # the sum of entropies bounds the joint entropy, and so what they could tell of one another
     spent_Bl = drawn.entropy_Bl.masked_fill(~drawn.open_Bl, 0.0).gather(-1, order_Bl).cumsum(-1)
-    beyond_Bl = (spent_Bl > config.entropy_bound).gather(-1, rank_Bl)
+    beyond_Bl = (spent_Bl > entropy_bound).gather(-1, rank_Bl)
     return drawn.open_Bl & beyond_Bl & (rank_Bl >= drawn.quota())

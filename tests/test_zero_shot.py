@@ -73,7 +73,7 @@ def tokens_like(schedule, batch=5, codebook_size=7, name="tokens"):
 
 
 @pytest.mark.parametrize("history", [None, 0])
-@pytest.mark.parametrize("config", SAMPLERS, ids=lambda config: f"{config.name}-{config.select}")
+@pytest.mark.parametrize("config", SAMPLERS, ids=lambda config: f"{config.name}-{config.select.name}")
 def test_every_sampler_keeps_known_tokens(make_model, make_ladder, config, history):
     """Catches a sampler, a redraw or a selection rule that touches a given token, a state that does not follow from the tokens, and a
     mask that makes everything known."""
