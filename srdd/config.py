@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from .lookup import Knob, function_name, is_own, knobs_of, unknown
+from .lookup import Knob, function_name, is_own, knobs_of, names_in, unknown
 from .schedule import ScaleSchedule
 
 # an upper bound far above every use: a number beyond it is a slip, and would end in MemoryError
@@ -230,22 +230,20 @@ class Rule(Strict):
         """What is set of the rule, by the names of its keyword-only parameters."""
         return {key: getattr(self, key) for key in type(self).model_fields if key != "name"}
 
-    def functions(self) -> list[tuple[str, str]]:
-        """Prefix and name of each function that the rule calls by name, its own first."""
+    def functions(self) -> dict[str, tuple[str, str]]:
+        """Prefix and name of each function that the rule calls by name, by the knob that says
+        so."""
         fields = type(self).model_fields.items()
         marks = [(key, mark) for key, field in fields for mark in field.metadata]
-        named = [(mark.prefix, getattr(self, key)) for key, mark in marks if _is_mark(mark)]
-        return [("select", self.name), *named]
+        named = [(key, mark.prefix) for key, mark in marks if isinstance(mark, Names)]
+        return {key: (prefix, getattr(self, key)) for key, prefix in named}
 
     def __reduce__(self) -> tuple[Any, ...]:
         # the class of a rule is made, not written: it cannot be found by its name
         return rule_of, (self.model_dump(),)
 
 
-def _is_mark(mark: Any) -> bool:
-    return isinstance(mark, Names)
-
-
+DEFAULT_RULE = "threshold"
 RULES = Path(__file__).with_name("select.py")
 
 
@@ -259,12 +257,18 @@ def rule_of(value: Any) -> Any:
     if isinstance(value, Rule):
         return value
     settings = {"name": value} if isinstance(value, str) else value
-    if not isinstance(settings, dict) or not isinstance(settings.get("name"), str):
+    if isinstance(settings, dict):
+        settings = {"name": DEFAULT_RULE, **settings}
+    if not isinstance(settings, dict) or not isinstance(settings["name"], str):
         raise ValueError("give the name of a select_<name>, or a mapping of name and its settings")
     name = settings["name"]
     knobs = knobs_of(RULES, f"select_{name}")
     for key in settings:
         if key != "name" and key not in knobs:
+            # of a misspelt rule the name is what is wrong
+            names = names_in(RULES, "select")
+            if name not in names:
+                raise ValueError(unknown("name", name, names))
             raise ValueError(unknown(f"setting of select {name}", key, knobs))
     return _rule_class(name, tuple(knobs.items())).model_validate(settings)
 
@@ -282,9 +286,9 @@ def _rule_class(name: str, knobs: tuple[tuple[str, Knob], ...]) -> type[Rule]:
 
 def _default_rule() -> Rule:
     try:
-        rule: Rule = rule_of("threshold")
+        rule: Rule = rule_of(DEFAULT_RULE)
     except ValueError:  # a half-written file: who names a rule is told of it, and who imports not
-        rule = Rule(name="threshold")
+        rule = Rule(name=DEFAULT_RULE)
     return rule
 
 
@@ -357,10 +361,12 @@ class SamplerConfig(Strict):
             )
         return self
 
-    def functions(self) -> list[tuple[str, str]]:
+    def functions(self) -> dict[str, tuple[str, str]]:
         """Prefix and name of each function that these settings name (VAR, arXiv 2404.02905; SRDD,
-        2509.22636)."""
-        return [("sample", self.name), ("ramp", self.cfg_ramp), *self.select.functions()]
+        2509.22636), by the key that says so."""
+        own = {"name": ("sample", self.name), "cfg_ramp": ("ramp", self.cfg_ramp)}
+        rule = {f"select.{key}": function for key, function in self.select.functions().items()}
+        return {**own, "select": ("select", self.select.name), **rule}
 
     @property
     def draws_once(self) -> bool:

@@ -140,8 +140,7 @@ FIRST = {
         {
             "sampler.name": "srdd",
             "sampler.refine_steps": 1,
-            "sampler.select": "static",
-            "sampler.confidence": "mine",
+            "sampler.select": {"name": "static", "confidence": "mine"},
             "model.mask_prob": 0.5,
         },
         "confidence_mine: gives int64",
@@ -153,8 +152,7 @@ FIRST = {
         {
             "sampler.name": "srdd",
             "sampler.refine_steps": 1,
-            "sampler.select": "static",
-            "sampler.confidence": "mine",
+            "sampler.select": {"name": "static", "confidence": "mine"},
             "model.mask_prob": 0.5,
         },
         "confidence_mine: an image depends on its place in the batch",

@@ -21,6 +21,7 @@ from ..runtime.study_row import Record, check_job, check_study
 from ..study.names import config_hash
 from ..study.scores import score_name
 from .estimate import Estimate, estimate, paired
+from .older import study_from_older
 
 NUMBERS = ("train_seed", "seed_first", "seed_last", "num_images", "scale", "step", "repeat", "value")
 IDENTITY = ("tokenizer", "model", "sampler")
@@ -122,6 +123,7 @@ class Results:
                 )
                 raise ValueError(f"{where}: runs.csv has no such run; collect again")
         about = _study_row(folder / "runs.csv", runs)
+        study_from_older(about)
         check_study(about, f"{folder / 'runs.csv'}: study")
         # what no suite lists is left over from another version of the study: no number may hold it
         listed = {run for suite in about["suites"].values() for run in suite["runs"]}

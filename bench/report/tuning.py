@@ -27,22 +27,44 @@ SHORT = {"cfg_scale": "w", "cfg_ramp": "ramp", "top_p": "top-p", "top_k": "top-k
 def varied(view: View, group: str) -> dict[str, list[Any]]:
     """Settings of the sampler in which the variants of a group differ: the different values of
     each."""
-    members = [view.sampler(name) for name in view.groups()[group]]
-    found = {key: list({json.dumps(one[key]): one[key] for one in members}.values()) for key in members[0]}
-    return {key: values for key, values in found.items() if len(values) > 1}
+    return differing([flat(view.sampler(name)) for name in view.groups()[group]])
+
+
+def flat(sampler: dict[str, Any]) -> dict[str, Any]:
+    """A sampler's settings with those of its rule beside them, as select.p_resample."""
+    rule = dict(sampler["select"])
+    name = rule.pop("name")
+    return {**sampler, "select": name, **{f"select.{key}": value for key, value in rule.items()}}
+
+
+def differing(members: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Flat settings in which samplers differ: the different values of each, of those that have
+    it."""
+    values_of = {}
+    keys = dict.fromkeys(key for one in members for key in one)
+    for key in keys:
+        values = {json.dumps(one[key]): one[key] for one in members if key in one}
+        if len(values) > 1:
+            values_of[key] = list(values.values())
+    return values_of
+
+
+def short(key: str) -> str:
+    """A setting of a sampler in few letters."""
+    return SHORT.get(key, key.rsplit(".", 1)[-1])
 
 
 def edges(view: View, group: str, best: str) -> str:
     """Settings of a tuned variant at the edge of what its group tried, where the best may lie
     beyond; empty where none are."""
-    mine, found = view.sampler(best), []
+    mine, found = flat(view.sampler(best)), []
     for key, values in varied(view, group).items():
         # null is all codes, more than any number of them
         numbers = [math.inf if key == "top_k" and value is None else value for value in values]
         tried = sorted(value for value in numbers if isinstance(value, (int, float)))
-        at_edge = len(tried) > 1 and mine[key] in (tried[0], tried[-1])
-        if at_edge and mine[key] not in LIMITS.get(key, ()):
-            found.append(f"{SHORT.get(key, key)} = {mine[key]:g} of {tried[0]:g} to {tried[-1]:g}")
+        at_edge = len(tried) > 1 and mine.get(key) in (tried[0], tried[-1])
+        if at_edge and mine[key] not in LIMITS.get(key.removeprefix("select."), ()):
+            found.append(f"{short(key)} = {mine[key]:g} of {tried[0]:g} to {tried[-1]:g}")
     return f"at the edge of what was tried ({', '.join(found)})" if found else ""
 
 

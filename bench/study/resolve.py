@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from srdd.config import logit_teacher_misfit, sampler_misfit, teacher_misfit
-from srdd.lookup import names_in, unknown
+from srdd.lookup import PLACES, names_in, unknown
 
 from .errors import ConfigError
 from .names import by_sum, dump
@@ -30,10 +30,16 @@ def validated(schema: type[BaseModel], data: Any, prefix: str = "") -> Any:
         raise ConfigError(explain(error, schema, prefix)) from None
 
 
+# where a word stands for a mapping of that name alone
+BY_NAME = ("sampler.select",)
+
+
 def _set(settings: dict, dotted: str, value: Any, prefix: str) -> None:
     *parents, last = dotted.split(".")
     node = settings
     for i, part in enumerate(parents):
+        if ".".join(parents[: i + 1]) in BY_NAME and isinstance(node.get(part), str):
+            node[part] = {"name": node[part]}
         if not isinstance(node.setdefault(part, {}), dict):
             raise ConfigError(f"{prefix}{dotted}: {'.'.join(parents[: i + 1])} holds a value, not further keys")
         node = node[part]
@@ -82,6 +88,8 @@ def entries_of(suite: Suite, at: str = "") -> dict[str, tuple[str, SuiteEntry, d
 
 
 def _word(value: Any) -> str:
+    if isinstance(value, dict):  # a rule with its settings
+        return " ".join(str(part) for item in value.items() for part in item if part != "name")
     return "-".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
@@ -96,7 +104,8 @@ def resolve(study: Study, entry: SuiteEntry, at: str, timed_only: bool = False, 
     if entry.base not in study.bases:
         raise ConfigError(f"{at}.base: " + unknown("base", entry.base, study.bases))
     settings = copy.deepcopy(study.bases[entry.base])
-    for dotted, value in entry.delta.items():
+    # a section or rule given whole first, then what is changed in it, in whatever order they stand
+    for dotted, value in sorted(entry.delta.items(), key=lambda item: item[0].count(".")):
         _loses(settings, dotted, value, f"{at}.delta.")
         _set(settings, dotted, copy.deepcopy(value), f"{at}.delta.")
     at += " (delta and base)."
@@ -128,16 +137,12 @@ def resolve(study: Study, entry: SuiteEntry, at: str, timed_only: bool = False, 
         )
     if problem := sampler_misfit(variant.sampler, variant.model):
         raise ConfigError(f"{at}sampler.{problem}")
-    for key, file, prefix, value in (
-        ("sampler.name", "srdd/sampling.py", "sample", variant.sampler.name),
-        ("sampler.select", "srdd/sampling.py", "select", variant.sampler.select),
-        ("sampler.confidence", "srdd/sampling.py", "confidence", variant.sampler.confidence),
-        ("sampler.cfg_ramp", "srdd/guidance.py", "ramp", variant.sampler.cfg_ramp),
-        ("model.mask", "srdd/masks.py", "mask", variant.model.mask),
-        ("training.corruption", "srdd/corruption.py", "corrupt", variant.training.corruption),
-        ("training.mask_weight", "srdd/loss.py", "weigh", variant.training.mask_weight),
-    ):
-        check_known(f"{at}{key}", file, prefix, value)
+    named = {f"sampler.{key}": function for key, function in variant.sampler.functions().items()}
+    named["model.mask"] = "mask", variant.model.mask
+    named["training.corruption"] = "corrupt", variant.training.corruption
+    named["training.mask_weight"] = "weigh", variant.training.mask_weight
+    for key, (prefix, value) in named.items():
+        check_known(f"{at}{key}", PLACES[prefix], prefix, value)
     _weighs_something(variant, at)
     if variant.distill and is_teacher:  # also what ends a teacher that names itself
         raise ConfigError(f"{at}distill: arm {variant.distill.arm!r} in a teacher; name one that is trained, without distill")

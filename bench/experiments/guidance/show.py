@@ -14,7 +14,7 @@ from ...report.curves import curve, floor_line
 from ...report.drawing import COLOURS, DOUBLE, LINES, MARKERS, blank, note, plain_log, text
 from ...report.estimate import estimate, paired, show_estimate
 from ...report.sheets import by_group, sheet
-from ...report.tuning import SHORT, edges, half_words, varied
+from ...report.tuning import differing, edges, flat, half_words, short, varied
 from ...report.view import View
 from ...report.words import bias_words, made_by, reference_words, seeds_words
 from ...study.escaping import rst
@@ -46,14 +46,11 @@ def _apart_from_guidance(view: View, members: list[str]) -> dict[str, list[str]]
     """Members of a group that differ in guidance alone, by what else they are set to: one line
     each."""
     guidance, found = ("cfg_scale", "cfg_ramp"), {}
-    settings = {name: view.sampler(name) for name in members}
-    keys = [
-        key
-        for key in settings[members[0]]
-        if key not in guidance and len({str(one[key]) for one in settings.values()}) > 1
-    ]
+    settings = {name: flat(view.sampler(name)) for name in members}
+    keys = [key for key in differing(list(settings.values())) if key not in guidance]
     for name in members:
-        words = [f"{key} {settings[name][key]}" for key in keys]
+        own = settings[name]
+        words = [f"{short(key)} {own[key]}" for key in keys if key in own]
         grid = view.variants[name]["grid"]  # of several models: what its grid gave each
         words += [
             f"{key.rsplit('.', 1)[-1]} {'-'.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"
@@ -187,6 +184,6 @@ def table_guidance(view: View) -> tuple[pd.DataFrame, str]:
 
 def tuned_to(view: View, group: str, best: str) -> str:
     """What a group was tuned to, in the settings that it tried, such as w 1.5, ramp linear."""
-    mine = view.sampler(best)
-    words = [(SHORT.get(key, key), mine[key]) for key in varied(view, group)]
+    mine = flat(view.sampler(best))
+    words = [(short(key), mine[key]) for key in varied(view, group) if key in mine]
     return ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in words) or "-"

@@ -99,7 +99,7 @@ def _heat(view: View, members: list[str]) -> pd.DataFrame:
         found = view.score(variant, "fid")
         rows.append(
             {
-                "p_resample": settings["p_resample"],
+                "p_resample": settings["select"]["p_resample"],
                 "refine_steps": settings["refine_steps"],
                 "fid": np.nan if found is None else found.mean,
             }
@@ -115,7 +115,9 @@ def figure_heat_maps(view: View) -> tuple[Figure, str]:
     """FID over p_resample and refine_steps, a panel for each group of the suite that sweeps both; one colour scale."""
     maps = {}
     for group, members in view.groups().items():
-        if len(members) > 1 and all(view.sampler(v)["refine_steps"] for v in members):
+        samplers = [view.sampler(variant) for variant in members]
+        swept = all(one["refine_steps"] and "p_resample" in one["select"] for one in samplers)
+        if len(members) > 1 and swept:
             maps[group] = _heat(view, members)
     widest, highest = (
         max((found.shape[axis] for found in maps.values()), default=1) for axis in (1, 0)
