@@ -179,7 +179,8 @@ def _draw_scale(scale: _Scale, known: Known | None, where: slice, V: int) -> tor
             continue
         # what is kept is revealed, what is redrawn is masked: p(redrawn | state, kept)
         own_Bl = drawn.tokens_Bl.masked_fill(redraw_Bl, V)
-        drawn = drawn.where(redraw_Bl, scale.pass_over("refine", own_Bl))
+        later = Drawn.after(scale.pass_over("refine", own_Bl), fixed_Bl, drawn.passes_left)
+        drawn = drawn.where(redraw_Bl, later)
     return drawn.tokens_Bl
 
 

@@ -63,21 +63,22 @@ class Drawn:
         return replace(self, open_Bl=redraw_Bl, passes_left=self.passes_left - 1)
 
     @classmethod
-    def after(cls, first: Pass, fixed_Bl: torch.Tensor, passes: int) -> Drawn:
-        """A scale after the first of so many passes (SDAR, arXiv 2510.06303)."""
-        peak_Bl, entropy_Bl = first.source.peak(), first.source.entropy()
+    def after(cls, one: Pass, fixed_Bl: torch.Tensor, passes: int) -> Drawn:
+        """What a pass drew of a scale whose tokens are all open, with so many passes left (SDAR,
+        arXiv 2510.06303)."""
+        peak_Bl, entropy_Bl = one.source.peak(), one.source.entropy()
         return cls(
-            first.tokens_Bl, first.probability_Bl, peak_Bl, entropy_Bl, ~fixed_Bl, fixed_Bl, passes
+            one.tokens_Bl, one.probability_Bl, peak_Bl, entropy_Bl, ~fixed_Bl, fixed_Bl, passes
         )
 
-    def where(self, redraw_Bl: torch.Tensor, later: Pass) -> Drawn:
+    def where(self, redraw_Bl: torch.Tensor, later: Drawn) -> Drawn:
         """A later pass where redrawn; the redrawn positions are the open ones now."""
         return replace(
             self.passed(redraw_Bl),
             tokens_Bl=torch.where(redraw_Bl, later.tokens_Bl, self.tokens_Bl),
             probability_Bl=torch.where(redraw_Bl, later.probability_Bl, self.probability_Bl),
-            peak_Bl=torch.where(redraw_Bl, later.source.peak(), self.peak_Bl),
-            entropy_Bl=torch.where(redraw_Bl, later.source.entropy(), self.entropy_Bl),
+            peak_Bl=torch.where(redraw_Bl, later.peak_Bl, self.peak_Bl),
+            entropy_Bl=torch.where(redraw_Bl, later.entropy_Bl, self.entropy_Bl),
         )
 
 
