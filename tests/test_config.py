@@ -43,6 +43,11 @@ def refined(mask_prob=None, **sampler):
     return {"suites/main/variants/SRDD": {"base": "var", "delta": delta}}
 
 
+def ruled(name, **knobs):
+    """The same, refined by a rule with some of its settings."""
+    return refined(mask_prob=0.5, select={"name": name, **knobs})
+
+
 def claim(**keys):
     return {"suites/main/claims": [{"text": "one is better", **keys}]}
 
@@ -115,13 +120,13 @@ BAD = {
     "p_resample 0": (refined(mask_prob=0.5, p_resample=0), ["sampler.p_resample", "greater than 0", "got 0"]),
     "p_resample 1": (refined(mask_prob=0.5, p_resample=1.0), ["sampler.p_resample", "less than 1", "got 1.0"]),
     "p_resample above 1": (refined(mask_prob=0.5, p_resample=1.5), ["sampler.p_resample", "less than 1", "got 1.5"]),
-    "commit_above 1": (refined(mask_prob=0.5, select={"name": "dynamic", "commit_above": 1.0}), ["sampler.select.commit_above", "less than 1", "got 1.0"]),
-    "resample_fraction 0": (refined(mask_prob=0.5, select={"name": "lowest", "resample_fraction": 0.0}), ["sampler.select.resample_fraction", "greater than 0"]),
-    "entropy_bound without end": (refined(mask_prob=0.5, select={"name": "entropy", "entropy_bound": float("inf")}), ["sampler.select.entropy_bound", "finite", "inf"]),
+    "commit_above 1": (ruled("dynamic", commit_above=1.0), ["sampler.select.commit_above", "less than 1", "got 1.0"]),
+    "resample_fraction 0": (ruled("lowest", resample_fraction=0.0), ["sampler.select.resample_fraction", "greater than 0"]),
+    "entropy_bound without end": (ruled("entropy", entropy_bound=float("inf")), ["sampler.select.entropy_bound", "finite", "inf"]),
     "negative steps": (refined(mask_prob=0.5, sr_steps=-1), ["sampler.sr_steps", "greater than or equal to 0", "-1"]),
-    "p_resample of a rule": (refined(mask_prob=0.5, select={"name": "threshold", "p_resample": 2.0}), ["sampler.select.p_resample", "less than 1"]),
+    "p_resample of a rule": (ruled("threshold", p_resample=2.0), ["sampler.select.p_resample", "less than 1"]),
     "misspelt setting of a rule": (
-        refined(mask_prob=0.5, select={"name": "threshold", "p_resmple": 0.2}),
+        ruled("threshold", p_resmple=0.2),
         ["sampler.select", "unknown setting of select threshold 'p_resmple'", "did you mean 'p_resample'"],
     ),
     "setting of another rule": (
@@ -129,11 +134,11 @@ BAD = {
         ["sampler.select", "unknown setting of select shuffled 'p_resample' (there are: none)"],
     ),
     "setting of an unknown rule": (
-        refined(mask_prob=0.5, select={"name": "treshold", "p_resample": 0.2}),
+        ruled("treshold", p_resample=0.2),
         ["sampler.select", "'treshold'", "did you mean 'threshold'"],
     ),
     "unknown confidence": (
-        refined(mask_prob=0.5, select={"name": "static", "confidence": "peek"}),
+        ruled("static", confidence="peek"),
         ["sampler.select.confidence", "'peek'", "did you mean 'peak'"],
     ),
     "no rule": (refined(mask_prob=0.5, select=3), ["sampler.select", "name of a select_<name>", "3"]),
