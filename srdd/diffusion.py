@@ -1,7 +1,7 @@
 """The token ladder as a discrete diffusion: transition matrices, posterior, the terms of the ELBO,
 signal-to-noise ratios.
 
-The forward process of a picture with tokens a_0 ... a_{K-1}: each token is corrupted alone, z ~
+The forward process of an image with tokens a_0 ... a_{K-1}: each token is corrupted alone, z ~
 Q(eps)[a], then the finest scale that is left is removed, step by step (the degradation M(n) of
 SRDD, arXiv 2509.22636). The state that scale k is drawn from is z_0 ... z_{k-1}, of which a Markov
 model reads f_hat alone. Derivation, conditions and limits: docs/equivalence.md.
@@ -223,7 +223,7 @@ def kl_of_logits(first_BlV: torch.Tensor, second_BlV: torch.Tensor) -> torch.Ten
 
 
 def snr_db(x: torch.Tensor, x_k: torch.Tensor) -> torch.Tensor:
-    """10 log10(||x||^2 / ||x - x_k||^2) of each picture: the ratio that rises through the scales
+    """10 log10(||x||^2 / ||x - x_k||^2) of each image: the ratio that rises through the scales
     (SRDD, arXiv 2509.22636; definition ours). x, x_k: (B, ...). Returns float64 (B,) in dB,
     infinite where x_k is x."""
     x, x_k = x.double().flatten(1), x_k.double().flatten(1)

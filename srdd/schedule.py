@@ -1,4 +1,4 @@
-"""The scale schedule: which grids a picture is written in, coarse to fine."""
+"""The scale schedule: which grids an image is written in, coarse to fine."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def known_in_box(
     """Ground truth where a scale's bilinear share of what is known exceeds 0.5, and at every scale
     of at most 3 tokens (VAR's editing protocol, arXiv 2404.02905, section 4.4).
 
-    unknown_hw: bool on the finest grid, the same for all pictures. Raises ValueError for a mask of
+    unknown_hw: bool on the finest grid, the same for all images. Raises ValueError for a mask of
     another size.
     """
     size = schedule.latent_size
@@ -121,7 +121,7 @@ def replace_tokens(
     noise of D3PM, arXiv 2107.03006, appendix A.2.1, conditioned on a change and on how many
     change).
 
-    seeds: one per picture. Positions depend on (seed, k) only, those of a smaller share are among
+    seeds: one per image. Positions depend on (seed, k) only, those of a smaller share are among
     those of a larger one. So do the codes, except where the drawn one is the token that stands
     there: another one is then taken. Returns new tokens_BL. Raises ValueError for a codebook
     without another code, and for a scale, share or number of seeds that do not fit.
