@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit  # scipy.stats takes half a second to import
 
 CONFIDENCE = 0.95
 FEWEST = 3  # training seeds of a verdict: two have an interval that hardly ever decides, and then by luck
@@ -40,8 +40,8 @@ class Estimate:
             return None
         if self.half == 0:
             return float(self.mean == 0)
-        error = self.half / student.ppf((1 + CONFIDENCE) / 2, self.count - 1)
-        return float(2 * student.sf(abs(self.mean) / error, self.count - 1))
+        error = self.half / stdtrit(self.count - 1, (1 + CONFIDENCE) / 2)
+        return float(2 * stdtr(self.count - 1, -abs(self.mean) / error))
 
 
 def estimate(values: Iterable[float]) -> Estimate | None:
@@ -51,7 +51,7 @@ def estimate(values: Iterable[float]) -> Estimate | None:
         return None
     half = None
     if len(found) > 1:
-        half = float(student.ppf((1 + CONFIDENCE) / 2, len(found) - 1) * found.std(ddof=1) / math.sqrt(len(found)))
+        half = float(stdtrit(len(found) - 1, (1 + CONFIDENCE) / 2) * found.std(ddof=1) / math.sqrt(len(found)))
         half = 0.0 if half < 1e-12 * abs(found.mean()) else half  # equal numbers, but for the rounding of their mean
     return Estimate(float(found.mean()), half, len(found))
 

@@ -31,6 +31,7 @@ from ..study.errors import ConfigError, place_of
 from ..study.names import config_hash
 from . import provenance
 from .alone import alone
+from .quick_start import spare_compiler
 from .ranks import Ranks, join
 from .rows import write_metrics, write_text
 from .verbs import verbs
@@ -206,6 +207,7 @@ def main(
     options = _parse(verb, inputs, argv)
     if options.threads:
         torch.set_num_threads(options.threads)
+    spare_compiler()
     ranks = join()
     try:
         if ranks.world > 1 and not shared:
