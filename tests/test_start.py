@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -66,3 +68,58 @@ def test_torch_fidelity_comes_without_torchvision():
     )
     # means differ by 0.25 in each of 3, covariances are S and 4 S of trace 0.75: 3 / 16 + 3 / 4
     assert python(words).split() == ["0.9375", "False", "4"]
+
+
+HEAVY = (
+    "torch", "torch._dynamo", "torchvision", "torch_fidelity", "scipy.stats", "sklearn", "pandas", "matplotlib", "seaborn", "skimage",
+    "snakemake", "huggingface_hub", "pooch", "requests",
+)  # fmt: skip
+# what a program or a verb needs at its start, beside what all may
+NEEDS = {
+    "bench.study.plan": set(),
+    "bench.runtime.publishing": set(),
+    "bench.pipeline.collect": set(),
+    "bench.pipeline.prepare": set(),
+    "bench.report.tables": {"pandas"},
+    "bench.report.figures": {"pandas", "matplotlib"},
+    "bench.pipeline.train": {"torch"},
+    "bench.pipeline.evaluate": {"torch"},
+    "bench.pipeline.import_official": {"torch"},
+    "bench.experiments.sweep.verb": {"torch"},
+    "bench.experiments.zero_shot.verb": {"torch", "skimage"},
+}
+
+
+@pytest.mark.parametrize("module", NEEDS)
+def test_nothing_heavy_is_imported_before_it_is_used(module):
+    """Catches an import at the top of a module that makes every job of a study start later."""
+    loaded = python(f"import sys, {module}; print(*({set(HEAVY)!r} & sys.modules.keys()))")
+    assert set(loaded.split()) == NEEDS[module]
+
+
+def test_all_verbs_but_two_import_torch_alone():
+    """Catches a verb that a later import makes heavy: all in one process."""
+    found = python(
+        "import sys, importlib; from bench.runtime.verbs import verbs\n"
+        "[importlib.import_module(verb.module) for name, verb in verbs().items() if name not in ('latency', 'zero_shot')]\n"
+        f"print(*({set(HEAVY)!r} & sys.modules.keys()))"
+    )
+    assert found == "torch"
+
+
+def test_a_wrong_word_is_said_before_torch_is_imported(tmp_path):
+    """Catches a command line that is read seconds after it was given."""
+    (tmp_path / "job.json").write_text("{")
+    lines = {
+        ("nothing.json",): "error: nothing.json: no such file",
+        (str(tmp_path / "job.json"),): f"error: {tmp_path / 'job.json'}: not readable as JSON",
+    }
+    for words, line in lines.items():
+        code = (
+            "import sys, runpy\n"
+            f"sys.argv = ['bench', 'prepare', *{words!r}, 'out']\n"
+            "try: runpy.run_module('bench', run_name='__main__')\n"
+            "except SystemExit as end: print(end, 'torch' in sys.modules)"
+        )
+        said = python(code)
+        assert said.startswith(line) and said.endswith("False")

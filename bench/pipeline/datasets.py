@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from ..study.contents import cache_folder, sums_of
 from ..study.errors import ConfigError, place_of, shown
@@ -24,6 +24,9 @@ from ..study.settings import DatasetConfig
 from .image_folder import ImageFolder, read_folder, skipped_words
 from .read_image import read_picture
 from .splits import array_keys, group_keys, joined, sides, some_of_all, with_all_classes
+
+if TYPE_CHECKING:
+    import torch
 
 SPLITS = ("train", "val", "test")
 FASHION_CLASSES = (
@@ -59,7 +62,11 @@ class ArrayPictures:
 
     def read(self, indices: Sequence[int], crop_seed: int | None = None) -> torch.Tensor:
         """uint8 of shape (len(indices), C, S, S)."""
-        return torch.from_numpy(self.images_NCHW[np.asarray(indices)].copy())
+        return _tensor(self.array(indices))
+
+    def array(self, indices: Sequence[int]) -> np.ndarray:
+        """The same without torch."""
+        return self.images_NCHW[np.asarray(indices)].copy()
 
 
 @dataclass(frozen=True)
@@ -103,9 +110,13 @@ class FilePictures:
 
         Raises ValueError naming a file that is damaged or is not what was prepared.
         """
+        return _tensor(self.array(indices, crop_seed))
+
+    def array(self, indices: Sequence[int], crop_seed: int | None = None) -> np.ndarray:
+        """The same without torch."""
         with ThreadPoolExecutor() as pool:
             rows = pool.map(lambda i: self._one(i, crop_seed), indices)
-            return torch.from_numpy(np.stack(list(rows)))
+            return np.stack(list(rows))
 
     def _one(self, i: int, crop_seed: int | None) -> np.ndarray:
         if self.recorded is not None:
@@ -116,6 +127,12 @@ class FilePictures:
 Pictures = ArrayPictures | FilePictures
 
 
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    import torch  # not needed to prepare and to collect
+
+    return torch.from_numpy(array)
+
+
 def to_float(images: torch.Tensor) -> torch.Tensor:
     """uint8 to float in [-1, 1]."""
     return images.float().div_(127.5).sub_(1)
@@ -123,7 +140,7 @@ def to_float(images: torch.Tensor) -> torch.Tensor:
 
 def to_uint8(images: torch.Tensor) -> torch.Tensor:
     """Float in [-1, 1] to uint8, rounded."""
-    return images.clamp(-1, 1).add(1).mul_(127.5).round_().to(torch.uint8)
+    return images.clamp(-1, 1).add(1).mul_(127.5).round_().byte()
 
 
 def split_arrays(
