@@ -28,6 +28,9 @@ for scope in ALL_SCOPES:
             "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m bench collect {input.plan:q} {params.out:q} 2>&1 | tee {log:q}"
 
 
+report: (Path.cwd() / RESULTS / "configs" / "about.rst").as_posix()
+
+
 # captions are made where results are, which is not where rules are read when snakemake is called with --directory
 WORK = Path.cwd()
 DRAWN = [(scope, SCOPES.place(scope), SCOPES.place(scope), scope or "study") for scope in ALL_SCOPES]

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..runtime import provenance
+from ..runtime.command import describe
 from ..runtime.rows import (
     METRIC_COLUMNS,
     RUN_COLUMNS,
@@ -32,10 +33,9 @@ from ..runtime.rows import (
 )
 from ..runtime.study_row import check_sides, check_study, check_variant
 from ..runtime.variants_file import NAME, write_variants
-from ..runtime.verb import describe
 from ..study.names import config_hash
 from ..study.settings import EvaluationConfig
-from .labels import asked_labels, first_sample, in_turn
+from .labels import asked_array, first_sample, in_turn
 from .prepare import open_split, save_npz
 
 GRID = 40
@@ -149,7 +149,7 @@ def study_labels(plan: dict[str, Any], folders: dict[str, Path], train_seed: int
     evaluation = EvaluationConfig.model_validate_json(json.dumps(plan["evaluation"]))
     first = first_sample(evaluation, train_seed)
     seeds = range(first, first + evaluation.num_images)
-    return asked_labels(data, plan["dataset"]["num_classes"], seeds, evaluation.labels).numpy()
+    return asked_array(data, plan["dataset"]["num_classes"], seeds, evaluation.labels)
 
 
 def pictures(folders: dict[str, Path], labels_N: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -178,7 +178,7 @@ def real_pictures(folder: Path) -> dict[str, np.ndarray]:
     """Held-out images with their labels, one of each class in turn; the names of the classes where they are known."""
     test = open_split(folder, "test")
     picks = in_turn(test.labels_N, GRID)
-    found = {"real/images": test.read(picks.tolist()).numpy(), "real/labels": np.asarray(test.labels_N)[picks]}
+    found = {"real/images": test.array(picks.tolist()), "real/labels": np.asarray(test.labels_N)[picks]}
     about = json.loads((folder / "data.json").read_text(encoding="utf-8"))
     if names := about.get("classes"):
         found["real/classes"] = np.array(names, dtype=np.str_)

@@ -36,6 +36,10 @@ class Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
+class RulePart(Part):
+    name: str
+
+
 class SamplerPart(Part):
     name: str
     cfg_scale: Number
@@ -45,12 +49,8 @@ class SamplerPart(Part):
     top_p: Number
     sr_steps: Count
     refine_steps: Count
-    select: str
-    confidence: str | None = None  # rows of older versions have none
     p_resample: Number
-    resample_fraction: Number
-    commit_above: Number
-    entropy_bound: Number
+    select: RulePart
     refine_scales: list[Count] | None
 
 

@@ -66,10 +66,8 @@ def names_own(study: Study, suite: str) -> bool:
     names: list[tuple[str, str | None]] = [(prefix, name) for _, prefix, name in functions_of(study, suite)]
     for variant in variants_and_teachers(study, suite):
         model, sampler, training = variant.model, variant.sampler, variant.training
-        names += [("mask", model.mask), ("ramp", sampler.cfg_ramp)]
-        names += [("sample", sampler.name), ("select", sampler.select)]
+        names += [("mask", model.mask), *sampler.functions().values()]
         names += [("corrupt", training.corruption), ("weigh", training.mask_weight)] if training else []
-        names += [("confidence", sampler.confidence)]
     return any(is_own(*name) for name in names)
 
 

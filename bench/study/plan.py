@@ -14,6 +14,7 @@ from .chain import identity_of
 from .contents import Contents
 from .errors import ConfigError
 from .jobs import Plan
+from .load import compose
 from .resolve import check_known, entries_of, resolve_variant, validated
 from .schema import CLASSES, RESERVED, SCOPES, Named, Study, Suite, study_schema
 from .study_file import one_line, read_yaml
@@ -33,13 +34,16 @@ def load_study(path: str | Path, contents: Contents | None = None) -> Plan:
 
     contents: what is known of the files that it names; None: they are looked at.
     """
-    path = Path(path)
+    composed = compose(path)
     try:
-        study = validated(study_schema(), read_yaml(path))
+        study = validated(study_schema(), composed.data)
         study._contents = contents or Contents()
-        return expand(study)
+        plan = expand(study)
     except ConfigError as error:
-        raise ConfigError(one_line(f"{path}: {error}")) from None
+        raise ConfigError(one_line(composed.placed(str(error)))) from None
+    plan.files = composed.files
+    plan.warnings[:0] = composed.notes
+    return plan
 
 
 
@@ -142,11 +146,12 @@ def _check_run_ids(plan: Plan) -> None:
 
 
 def functions_of(study: Study, suite: str) -> Iterator[tuple[str, str, str]]:
-    """Functions that the settings of a suite's measures name: key, prefix, name."""
-    for room in study.suites[suite].measure:
-        functions = rooms.says(room, "functions")
-        if functions:
-            yield from functions(study.told(suite, room))
+    """Functions that the settings of a suite name, measured or not: key, prefix, name."""
+    about = study.suites[suite]
+    for room in rooms.with_settings():
+        named = rooms.says(room, "functions")
+        if named and (room in about.measure or getattr(about, room, None) is not None):
+            yield from named(study.told(suite, room))
 
 
 def check_shown(at: str, what: str, name: str) -> None:

@@ -78,6 +78,9 @@ def _grid_words(grid: dict[str, Any]) -> Iterator[str]:
 
 
 def _word(value: Any) -> str:
+    if isinstance(value, dict):  # a rule with its settings
+        parts = itertools.chain.from_iterable(value.items())
+        return " ".join(str(part) for part in parts if part != "name")
     return "-".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
@@ -140,16 +143,23 @@ def _base_and_delta(study: Study, entry: SuiteEntry, at: str) -> dict[str, Any]:
     if entry.base not in study.bases:
         raise ConfigError(f"{at}.base: " + unknown("base", entry.base, study.bases))
     settings = copy.deepcopy(study.bases[entry.base])
-    for dotted, value in entry.delta.items():
+    # a section or rule given whole first, then what is changed in it, in whatever order they stand
+    for dotted, value in sorted(entry.delta.items(), key=lambda item: item[0].count(".")):
         _check_whole_section(settings, dotted, value, f"{at}.delta.")
         _set(settings, dotted, copy.deepcopy(value), f"{at}.delta.")
     return settings
+
+
+# where a word stands for a mapping of that name alone
+BY_NAME = ("sampler.select",)
 
 
 def _set(settings: dict[str, Any], dotted: str, value: Any, prefix: str) -> None:
     *parents, last = dotted.split(".")
     node = settings
     for i, part in enumerate(parents):
+        if ".".join(parents[: i + 1]) in BY_NAME and isinstance(node.get(part), str):
+            node[part] = {"name": node[part]}
         if not isinstance(node.setdefault(part, {}), dict):
             raise ConfigError(f"{prefix}{dotted}: {'.'.join(parents[: i + 1])} holds a value, not further keys")
         node = node[part]
@@ -227,16 +237,12 @@ def _check_fit(variant: Variant, at: str) -> None:
 def _check_functions(variant: Variant, at: str) -> None:
     """Refuse names of functions that are not there."""
     training = variant.training
-    named = (
-        ("sampler.name", "sample", variant.sampler.name),
-        ("sampler.select", "select", variant.sampler.select),
-        ("sampler.confidence", "confidence", variant.sampler.confidence),
-        ("sampler.cfg_ramp", "ramp", variant.sampler.cfg_ramp),
-        ("model.mask", "mask", variant.model.mask),
-        ("training.corruption", "corrupt", training.corruption if training else None),
-        ("training.mask_weight", "weigh", training.mask_weight if training else None),
-    )
-    for key, prefix, name in named:
+    named = {f"sampler.{key}": pair for key, pair in variant.sampler.functions().items()}
+    named["model.mask"] = "mask", variant.model.mask
+    if training:
+        named["training.corruption"] = "corrupt", training.corruption
+        named["training.mask_weight"] = "weigh", training.mask_weight
+    for key, (prefix, name) in named.items():
         check_known(f"{at}{key}", PLACES[prefix], prefix, name)
 
 

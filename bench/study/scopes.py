@@ -15,6 +15,7 @@ from .checks import enough_images
 from .contents import Contents
 from .errors import ConfigError
 from .jobs import Plan
+from .load import same_settings
 from .plan import study_name
 from .variants import variants_of
 
@@ -107,6 +108,7 @@ class Scopes:
         about = {
             "study": self.study,
             "scope": scope,
+            "files": self.plan.files,
             "suites": {name: self._suite(name, study) for name in self.plan.suites_of(scope)},
             **{key: study[key] for key in OF_STUDY},
             "folders": {run_id: self.folder(run_id) for run_id in run_ids},
@@ -123,12 +125,18 @@ class Scopes:
             "runs": self.plan.jobs_of(name),
         }
 
+    def about_study(self) -> str:
+        """What stands in front of the report: the study, and the files that it was read from."""
+        files = "".join(f"- ``{name}``\n" for name in self.plan.files)
+        return f"Study ``{self.study}``, read from\n\n{files}"
+
     def configs(self) -> Iterator[tuple[Path, str]]:
         """The config of every job, and what is known of the files that the study names: path and text. The name of a config holds a
         hash of its content, so that a file, once written, is right but for the places of files."""
         folder = self.results / "configs"
         for run_id, job in self.plan.jobs.items():
             yield folder / f"{run_id}.json", json.dumps({"study": self.study, **job.about}, indent=1) + "\n"
+        yield folder / "about.rst", self.about_study()
         if self.plan.contents:
             yield folder / "contents.json", json.dumps(self.plan.contents, indent=1) + "\n"
 
@@ -145,7 +153,7 @@ class Scopes:
         if not self.file_memory.is_file():
             return None
         before, file = Path(self.file_memory.read_text(encoding="utf-8").strip()), file.absolute()
-        if before == file or not before.is_file() or before.read_bytes() == file.read_bytes():
+        if before == file or not before.is_file() or same_settings(before, file):
             return None
         if study_name(before) != self.study:
             return None
