@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.report.older import sampler_from_older, study_from_older
 from srdd import lookup
 from srdd.config import SamplerConfig
 
@@ -129,48 +128,3 @@ def test_a_setting_needs_a_kind_and_a_default(tmp_path, monkeypatch, parameter, 
 def test_a_function_that_is_not_there_has_no_settings(tmp_path):
     (tmp_path / "select.py").write_text("from other import select_mine\n")
     assert lookup.knobs_of(tmp_path / "select.py", "select_mine") == {}
-
-
-# ---------------------------------------------------------------- rows of older versions
-
-OLDER = {
-    "name": "srdd", "cfg_scale": 1.0, "cfg_ramp": "linear", "temperature": 1.0, "top_k": None, "top_p": 1.0, "sr_steps": 0,
-    "refine_steps": 2, "select": "threshold", "confidence": None, "p_resample": 0.3, "resample_fraction": 0.4,
-    "commit_above": 0.8, "entropy_bound": 2.0, "refine_scales": None,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "older, p_resample, rule",
-    [
-        ({}, 0.1, {"name": "threshold", "p_resample": 0.3}),
-        ({"sr_steps": 1}, 0.3, {"name": "threshold", "p_resample": 0.3}),
-        ({"select": "lowest"}, 0.1, {"name": "lowest", "resample_fraction": 0.4, "confidence": "drawn"}),
-        ({"select": "random"}, 0.1, {"name": "random", "resample_fraction": 0.4}),
-        ({"select": "static"}, 0.1, {"name": "static", "confidence": "peak"}),
-        ({"select": "static", "confidence": "drawn"}, 0.1, {"name": "static", "confidence": "drawn"}),
-        ({"select": "shuffled", "sr_steps": 1}, 0.3, {"name": "shuffled"}),
-        ({"select": "dynamic"}, 0.1, {"name": "dynamic", "commit_above": 0.8, "confidence": "peak"}),
-        ({"select": "entropy"}, 0.1, {"name": "entropy", "entropy_bound": 2.0, "confidence": "peak"}),
-        ({"select": "mine"}, 0.1, {"name": "mine"}),
-    ],
-)
-def test_settings_of_older_rows_mean_the_same(older, p_resample, rule):
-    """Catches a published sampler that is described by settings that it did not have."""
-    found = sampler_from_older({**OLDER, **older})
-    assert found["select"] == rule and found["p_resample"] == p_resample
-    assert SamplerConfig(**found).model_dump(mode="json") == found
-    assert sampler_from_older(found) == found
-
-
-def test_rows_before_confidences_are_read(tmp_path):
-    """Catches a KeyError of published rows that are older still, and a teacher that is left out."""
-    old = {key: value for key, value in OLDER.items() if key != "confidence"}
-    teacher = {"teacher": {"sampler": old}}
-    settings = {"sampler": {**old, "select": "lowest"}, "distill": teacher}
-    about = {"suites": {"s": {"variants": {"a": {"sampler": "p-1", "settings": settings}}}}}
-    study_from_older(about)
-    assert settings["sampler"]["select"]["confidence"] == "drawn"
-    assert teacher["teacher"]["sampler"]["select"] == {"name": "threshold", "p_resample": 0.3}
-    damaged = {"suites": [1, {"sampler": 3}], "sampler": {"select": "static"}}
-    study_from_older(damaged)

@@ -21,7 +21,6 @@ from ..runtime.study_row import Record, check_job, check_sides, check_study
 from ..runtime.variants_file import NAME, Variants, read_variants
 from ..study.scores import score_name
 from .estimate import Estimate, estimate, paired
-from .older import study_from_older
 
 NUMBERS = ("train_seed", "seed_first", "seed_last", "num_images", "scale", "step", "repeat", "value")
 TABLES = {"metrics.csv": METRIC_COLUMNS, "runs.csv": RUN_COLUMNS}
@@ -115,7 +114,6 @@ class Results:
         metrics, runs = (read_rows(folder / name, columns) for name, columns in TABLES.items())
         _check_run_ids(folder, metrics, runs)
         about = _study_row(folder / "runs.csv", runs)
-        study_from_older(about)
         check_study(about, f"{folder / 'runs.csv'}: study")
         _check_studies(folder, metrics, about["study"])
         run_ids = {row["run_id"] for row in runs}
