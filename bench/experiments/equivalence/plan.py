@@ -26,9 +26,17 @@ class Settings(Strict):
     """The diffusion ELBO of trained models against their cross-entropy."""
 
     eps: tuple[Share, ...] = Field(
-        (0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7), strict=False, min_length=1
+        (0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7),
+        strict=False,
+        min_length=1,
+        description="noises of a corruption",
     )
-    corruptions: tuple[str, ...] = Field(("uniform", "absorb"), strict=False, min_length=1)
+    corruptions: tuple[str, ...] = Field(
+        ("uniform", "absorb"),
+        strict=False,
+        min_length=1,
+        description="names of corrupt_<name> in srdd/corruption.py",
+    )
     draws: Positive = Field(4, description="draws of the forward noise an image")
     num_images: Positive = Field(128, description="held-out images")
 
