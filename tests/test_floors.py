@@ -214,14 +214,14 @@ def test_latency_in_bfloat16(timed, model_config):
 
 def test_the_largest_batch_that_fits_is_named(timed, monkeypatch):
     """Catches a reader left with 'oom' and no batch to use instead, and a floor that is missing for what did not fit."""
-    draw = latency.Contender.draw
+    draw = latency.TimedVariant.draw
 
     def scarce(self, batch, device):
         if batch > 1 or self.name == "VAR":
             raise torch.OutOfMemoryError("out of memory")
         return draw(self, batch, device)
 
-    monkeypatch.setattr(latency.Contender, "draw", scarce)
+    monkeypatch.setattr(latency.TimedVariant, "draw", scarce)
     rows = timed()
     assert values(rows, "largest_batch", model="SDD") == [1] and math.isnan(values(rows, "largest_batch", model="VAR")[0])
     assert len(values(rows, "floor_memory_s")) == 4

@@ -66,7 +66,8 @@ def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
     entries, timed = {}, set()
     for name, variant in variants.items():
         identity = identity_of(plan.study, variant)
-        if (key := (identity["timed"], identity["sampler"])) in timed:
+        key = identity["timed"], identity["sampler"]
+        if key in timed:
             continue
         timed.add(key)
         entries[name] = {
@@ -75,18 +76,11 @@ def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
             "model": dump(variant.model),
             "sampler": canonical_sampler(variant.sampler),
         }
-    plan.add(
-        suite,
-        Job(
-            "latency",
-            {"latency": dump(plan.study.told(suite, "latency")), "variants": entries},
-            {},
-            suite,
-        ),
-    )
+    config = {"latency": dump(plan.study.told(suite, "latency")), "variants": entries}
+    plan.add(suite, Job("latency", config, {}, suite))
 
 
-def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
+def rule_problems(study: Study, resolved: Resolved, claim: Claim) -> Iterator[str]:
     """Metrics that the rules do not read, and sides that are grids."""
     if claim.rule == "memory" and claim.metric != "pipeline" and "metric" in claim.model_fields_set:
         yield (
@@ -95,4 +89,4 @@ def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
         )
     if claim.rule != "memory" and "metric" in claim.model_fields_set:
         yield f"metric: {claim.metric!r}: rule {claim.rule} reads none; remove it"
-    yield from side_problems(one, claim)
+    yield from side_problems(resolved, claim)
