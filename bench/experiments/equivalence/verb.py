@@ -54,7 +54,7 @@ def chunks(count: int, config: ModelConfig) -> list[slice]:
 
 
 class Probe:
-    """A trained model in float64, its Markov view, and the held-out images that it is asked about."""
+    """A trained model in float64, its Markov view, and the held-out images it is asked about."""
 
     def __init__(self, run: Run) -> None:
         self.settings: Settings = run.settings("equivalence", Settings)

@@ -186,7 +186,7 @@ class Errors:
         }
 
     def report_clean(self, f_hat_NChw: torch.Tensor) -> tuple[dict, float | None]:
-        """Scores of samples without errors, and how far apart two of one class are: returns both."""
+        """Scores of samples without errors, how far apart two of one class are; returns both."""
         clean_scores = self.scores(f_hat_NChw)
         for name, (value, unit) in clean_scores.items():
             self.add(f"clean_{name}{self.ends[name]}", value, unit)

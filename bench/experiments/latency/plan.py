@@ -25,7 +25,7 @@ def _most_rounds(data: dict[str, Any]) -> int:
 
 
 class Settings(Strict):
-    """How time and memory are measured: interleaved rounds in one process, until ratios are sure."""
+    """How time and memory are measured: interleaved rounds of one process until ratios are sure."""
 
     batch_sizes: tuple[Positive, ...] = Field((1, 2, 4, 8, 16, 32, 64), strict=False, min_length=1)
     rounds: int = Field(5, ge=2, le=10**6, description="of every variant and batch size, at least")
@@ -39,8 +39,8 @@ class Settings(Strict):
         0.05,
         gt=0,
         le=1e6,
-        description="rounds go on until the 95 % t-interval of the log ratio to the first variant's "
-        "time is this wide or less",
+        description="rounds go on until the 95 % t-interval of the log ratio to the first "
+        "variant's time is this wide or less",
     )
     warmup: Positive = 1
     precision: Precision = "float32"

@@ -311,7 +311,7 @@ def warmed_up(run: Run, variant: TimedVariant, batch: int, config: Settings) -> 
 def what_fits(
     run: Run, variants: list[TimedVariant], config: Settings
 ) -> dict[tuple[str, int], bool]:
-    """Whether each variant and batch size fits; reports the bytes of weights and the largest batch."""
+    """Whether each variant and batch size fits; reports bytes of weights and the largest batch."""
     fits = {}
     for variant in variants:
         run.add("weights_bytes", bytes_of(variant.model), "bytes", **variant.identity)

@@ -81,7 +81,7 @@ def parts_of(first: int, count: int, reference: Reference) -> list[tuple[int, in
 def report_probabilities(
     run: Run, shares: list[torch.Tensor], thresholds: tuple[float, ...], identity: dict
 ) -> None:
-    """Quantiles of the drawn tokens' probabilities, and the share below each threshold, per scale."""
+    """Quantiles of the probabilities of drawn tokens, and the share below each threshold."""
     for k, share_Bl in enumerate(shares):
         values = share_Bl.double().flatten().cpu()
         where = {"scale": k, **identity}
@@ -94,7 +94,7 @@ def report_probabilities(
 
 
 class Sweep:
-    """A trained model, the images that it is asked for, and what its samplers are scored against."""
+    """A trained model, the images asked for, and what its samplers are scored against."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
