@@ -7,7 +7,7 @@ import pytest
 
 from bench.experiments.guidance import show as guidance
 from bench.experiments.refinement import show as refinement
-from bench.report.claims import claim, judged
+from bench.report.claims import claim_details, judged
 from bench.report.estimate import estimate, paired, verdict
 from bench.report.results import Results
 from bench.report.view import View
@@ -248,9 +248,9 @@ def test_heat_map_puts_each_number_in_its_place(make):
 def test_a_reduced_study_says_so(make, tmp_path):
     """Catches a table or caption of a cut-down study that reads like the real one."""
     results = make({"a": variant("a", "p")}, {})
-    assert "REDUCED" not in claim(View(results, "s"))
+    assert "REDUCED" not in " ".join(claim_details(View(results, "s")))
     results.about["reduced"] = "one seed"
-    assert claim(View(results, "s")).startswith("REDUCED STUDY: one seed.")
+    assert " ".join(claim_details(View(results, "s"))).startswith("REDUCED STUDY: one seed.")
 
 
 def test_every_rule_of_judgement_is_found_by_name(make):

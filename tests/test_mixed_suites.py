@@ -13,7 +13,7 @@ from bench.report.gain import gain_words
 from bench.report.results import Results
 from bench.report.tuning import edges
 from bench.report.view import View
-from bench.report.words import samplers, seeds_words, shares_tokenizer, tokenizers_words
+from bench.report.words import samplers, seeds_details, shares_tokenizer, tokenizers_words
 
 REFINED = {"name": "srdd", "refine_steps": 2, "select": "shuffled"}
 
@@ -135,10 +135,10 @@ def test_one_imported_tokenizer_does_not_make_all_intervals_conditional(tmp_path
     """Catches `the one tokenizer that all share` where most variants train one for each seed."""
     results = mixed(tmp_path, tokenizer_seed="train_seed")
     assert not shares_tokenizer(View(results, "s"))
-    assert "each with a tokenizer of its own, but for b: conditional" in seeds_words(View(results, "s"))
+    assert "each with a tokenizer of its own, but for b: conditional" in " ".join(seeds_details(View(results, "s")))
     assert tokenizers_words(View(results, "s")).endswith("0, 1, 2; of b one tokenizer, no interval.")
     alone = results.only("s", ["b"])
-    assert shares_tokenizer(View(alone, "s")) and "conditional on the one" in seeds_words(View(alone, "s"))
+    assert shares_tokenizer(View(alone, "s")) and "conditional on the one" in " ".join(seeds_details(View(alone, "s")))
 
 
 def test_one_seed_says_where_its_settings_come_from(tmp_path):
@@ -146,7 +146,7 @@ def test_one_seed_says_where_its_settings_come_from(tmp_path):
     tokenizer."""
     results = mixed(tmp_path, tokenizer_seed="train_seed")
     results.suite("s").update(train_seeds=[5], tuned_on="other")
-    assert "Settings were chosen by suite other" in seeds_words(View(results, "s"))
+    assert "Settings were chosen by suite other" in " ".join(seeds_details(View(results, "s")))
     assert tokenizers_words(View(results, "s")) == "One tokenizer training, no interval."
 
 

@@ -178,7 +178,7 @@ def test_an_imported_model_is_scored_as_a_trained_one(suite):
         "never compared with ours",
     ):
         assert words in caption
-    assert "SDD: imported" not in caption and "no training picture" not in caption
+    assert "SDD: imported" not in caption and "no training image" not in caption
 
 
 def test_words_of_distillation_know_imported_teachers(suite):

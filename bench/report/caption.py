@@ -66,7 +66,12 @@ class Caption:
         if not self.details:
             return f"{self.text}\n"
         opening = "<details><summary>Details</summary>"
-        parts = [self.text, _raw_html(opening), *_list_of("* ", self.details), _raw_html("</details>")]
+        parts = [
+            self.text,
+            _raw_html(opening),
+            *_list_of("* ", self.details),
+            _raw_html("</details>"),
+        ]
         return "\n\n".join(parts) + "\n"
 
     def markdown(self) -> str:

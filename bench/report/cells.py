@@ -1,4 +1,5 @@
-"""What all tables share: cells that are text with numbers behind it, and the files a table becomes."""
+"""What all tables share: cells that are text with numbers behind it, and the files a table
+becomes."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ def frame(rows: list[dict[str, str]]) -> pd.DataFrame:
 
 
 def plain(table: pd.DataFrame) -> pd.DataFrame:
-    """The csv of a table: a column of text stays, a column of numbers becomes one for each number."""
+    """The csv of a table: a column of text stays, a column of numbers becomes one for each
+    number."""
     columns = {}
     for column in table.columns:
         cells = table[column].tolist()
@@ -62,8 +64,8 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    """The table, with those of these columns that it has to stand in markdown; all stand in the csv.
-    A column of which every row is empty stands in the csv alone."""
+    """The table, with those of these columns that it has to stand in markdown; all stand in the
+    csv. A column of which every row is empty stands in the csv alone."""
     table.attrs["shown"] = [name for name in columns if name in table and any(table[name] != "")]
     return table
 
@@ -80,7 +82,8 @@ def too_wide(table: pd.DataFrame) -> str | None:
     if unknown:
         return f"a table that shows {unknown[0]!r}, which is no column of it"
     if len(asked) > MOST_COLUMNS:
-        return f"a table that shows {len(asked)} columns; {MOST_COLUMNS} are the most, the csv holds all"
+        count = len(asked)
+        return f"a table that shows {count} columns; {MOST_COLUMNS} are the most, the csv holds all"
     return None
 
 
@@ -99,8 +102,8 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def write_table(stem: Path, table: pd.DataFrame, caption: Caption | str, reduced: str = "") -> None:
-    """<stem>.csv with the numbers of all columns, .md with the columns that a reader needs, .rst with
-    the caption. A reduced study is marked in a column of the csv and above the markdown."""
+    """<stem>.csv with the numbers of all columns, .md with the columns that a reader needs, .rst
+    with the caption. A reduced study is marked in a column of the csv and above the markdown."""
     buffer, caption = io.StringIO(), Caption.of(caption)
     narrow, left = readable(table)
     whole = table.assign(Study=REDUCED) if reduced else table

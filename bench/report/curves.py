@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .drawing import text
+from .drawing import draw_band, text
 from .estimate import Estimate
 from .view import View
 
@@ -36,10 +36,7 @@ def curve(axes, points: list[tuple[float, Estimate]], label: str, style: dict[st
         marks = {**style, "linestyle": "none", "elinewidth": 0.8, "capsize": 1.5}
         axes.errorbar(xs, [value.mean for value in values], yerr=half, label=text(label), **marks)
         return
-    axes.plot(xs, [value.mean for value in values], label=text(label), **style)
-    sure = [value.half is not None for value in values]
-    low, high = [value.low for value in values], [value.high for value in values]
-    axes.fill_between(xs, low, high, where=sure, color=style["color"], alpha=0.15, linewidth=0)
+    draw_band(axes, xs, values, label, style)
 
 
 def floor_line(axes, view: View, metric: str) -> None:
@@ -48,4 +45,3 @@ def floor_line(axes, view: View, metric: str) -> None:
     value = view.grid_value(names, f"floor_{metric}_{view.results.extractor}")
     if value is not None:
         axes.axhline(value, **FLOOR_LINE)
-

@@ -28,7 +28,8 @@ def raised(error: BaseException) -> str:
 
 
 def _of_the_rows(error: BaseException) -> bool:
-    """Whether an error says what is wrong with the results: every figure and table would meet it."""
+    """Whether an error says what is wrong with the results: every figure and table would meet
+    it."""
     if not isinstance(error, (ValueError, OSError)):
         return False
     last = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
@@ -55,8 +56,8 @@ def _checked(what: str, value: Any) -> tuple[Any, Caption]:
 
 
 def _make(what: str, stem: Path, name: str, view: View, write: Callable) -> None:
-    """Draw one figure or table and write it. Raises Unmade, one line that names its function, for one
-    that raises or breaks its contract."""
+    """Draw one figure or table and write it. Raises Unmade, one line that names its function, for
+    one that raises or breaks its contract."""
     who = rooms.place_of_function(what, name)
     try:
         drawn, caption = _checked(what, rooms.function_of(what, name)(view))
@@ -89,10 +90,12 @@ def _asked(results: Results, what: str, names: list[str]) -> list[tuple[str, str
 
 
 def run_verb(what: str, write: Callable[..., None], argv: list[str] | None = None) -> None:
-    """`python -m bench <what> ORIGIN TARGET [names...]`: make what the suites list, or what is named;
-    an error is one line."""
+    """`python -m bench <what> ORIGIN TARGET [names...]`: make what the suites list, or what is
+    named; an error is one line."""
     parser = argparse.ArgumentParser(prog=f"python -m bench {what}")
-    parser.add_argument("origin", type=Path, help="folder with metrics.csv, runs.csv and images.npz")
+    parser.add_argument(
+        "origin", type=Path, help="folder with metrics.csv, runs.csv and images.npz"
+    )
     parser.add_argument("target", type=Path, help="folder to write to")
     parser.add_argument("names", nargs="*", help="only these: <name> or <suite>_<name>")
     options = parser.parse_args(argv)

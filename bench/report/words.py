@@ -41,8 +41,10 @@ def _sampler_parts(settings: dict[str, Any]) -> list[str]:
         settings["refine_steps"],
         f"p_resample {settings['p_resample']:g}",
     )
-    words += [f"SR {sr} redraws below {chance} (truncates)"] if sr else []
-    words += [f"MR {mr} further {'pass' if mr == 1 else 'passes'}", _rule_words(settings)] if mr else []
+    if sr:
+        words.append(f"SR {sr} redraws below {chance} (truncates)")
+    if mr:
+        words += [f"MR {mr} further {'pass' if mr == 1 else 'passes'}", _rule_words(settings)]
     if (sr or mr) and settings["refine_scales"] is not None:
         words.append(f"at scales {', '.join(map(str, settings['refine_scales']))}")
     return words
@@ -79,9 +81,10 @@ def samplers(view: View) -> str:
     samplers by the entry of the suite that they come from."""
     variants = view.variants
     parts = {name: _sampler_parts(names["settings"]["sampler"]) for name, names in variants.items()}
-    if len({tuple(found) for found in parts.values()}) == 1:
+    different = set(map(tuple, parts.values()))
+    if len(different) == 1:
         return rst(f"All variants: {', '.join(next(iter(parts.values())))}.")
-    many = len({tuple(found) for found in parts.values()}) > MOST_SAMPLERS
+    many = len(different) > MOST_SAMPLERS
     shared = _common(parts.values())
     owners = view.groups() if many else {name: [name] for name in parts}
     users: dict[str, list[str]] = {}
@@ -92,8 +95,8 @@ def samplers(view: View) -> str:
     if not many or len(users) < len(parts):  # of entries without grids the names have to say it
         words += [f"{', '.join(names)}: {text}" for text, names in users.items() if text]
     words += ["else as the names of the variants say, in full in runs.csv"] if many else []
-    found = "; ".join(words)
-    return rst(f"{found[0].upper()}{found[1:]}.")
+    sentence = "; ".join(words)
+    return rst(f"{sentence[0].upper()}{sentence[1:]}.")
 
 
 def _common(samplers: Iterable[list[str]]) -> list[str]:
@@ -132,7 +135,9 @@ def held_against(results: Results) -> str:
     images = _count(results, "reference_images")
     file = f"features.reference {rst(Path(given).name)}"
     if images:
-        return f"{file}, its statistics for FID and its {images} images for KID, precision and recall"
+        return (
+            f"{file}, its statistics for FID and its {images} images for KID, precision and recall"
+        )
     return f"the statistics of {file} for FID, {held_out(results)} for KID, precision and recall"
 
 
@@ -161,8 +166,9 @@ def bias_words(results: Results, count: int | None = None, held: int | None = No
     if not few:
         return ""
     first = few[0][0].upper() + few[0][1:]
+    both = " and ".join([first, *few[1:]])
     verb = "are" if len(few) > 1 else "is"
-    return f"{' and '.join([first, *few[1:]])} {verb} below the {dim} dimensions of the features: FID is dominated by bias."
+    return f"{both} {verb} below the {dim} dimensions of the features: FID is dominated by bias."
 
 
 # ---------------------------------------------------------------- labels
@@ -199,8 +205,8 @@ def floor_has_labels(view: View) -> bool:
 
 
 def seeds_details(view: View) -> tuple[str, ...]:
-    """Details of a caption: how many trainings stand behind a mean, and on which seeds settings were
-    tuned."""
+    """Details of a caption: how many trainings stand behind a mean, and on which seeds settings
+    were tuned."""
     seeds = view.about["train_seeds"]
     if len(seeds) == 1:
         return f"One training seed ({seeds[0]}), no interval.", tuning_words(view)
@@ -224,8 +230,8 @@ def tuning_words(view: View) -> str:
     if not other:
         return ""
     seeds = (view.results.about["suites"].get(other) or {}).get("train_seeds", ())
-    on = f", on training seeds {', '.join(map(str, seeds))}" if seeds else ", on other training seeds"
-    return f"Settings were chosen by suite {other}{on}."
+    on = f"training seeds {', '.join(map(str, seeds))}" if seeds else "other training seeds"
+    return f"Settings were chosen by suite {other}, on {on}."
 
 
 def _shared(view: View) -> list[str]:
@@ -234,8 +240,8 @@ def _shared(view: View) -> list[str]:
     if view.results.about.get("tokenizer_seed") != "train_seed":
         return list(variants)
     rows = view.results.rows_of("reconstruction_mse_test")
-    one = set(rows.loc[rows["train_seed"].isna(), "tokenizer"])
-    return [name for name, names in variants.items() if names["tokenizer"] in one]
+    without_seed = set(rows.loc[rows["train_seed"].isna(), "tokenizer"])
+    return [name for name, names in variants.items() if names["tokenizer"] in without_seed]
 
 
 def shares_tokenizer(view: View) -> bool:
@@ -252,15 +258,16 @@ def tokenizer_words(view: View) -> str:
     """What intervals cover: the tokenizer too, or not."""
     if shares_tokenizer(view):
         several = len({names["tokenizer"] for names in view.variants.values()}) > 1
-        return f", conditional on the one tokenizer that all {'trainings of a variant ' if several else ''}share"
+        owners = "trainings of a variant " if several else ""
+        return f", conditional on the one tokenizer that all {owners}share"
     some = _shared(view)
     but = f", but for {_listed(some)}: conditional on the one tokenizer that its trainings share"
     return f", each with a tokenizer of its own{but if some else ''}"
 
 
 def reference_details(results: Results, view: View | None = None) -> tuple[str, ...]:
-    """Details of a caption: how scores were made: N, extractor, reference, what biases them, and the
-    labels that a suite asks for."""
+    """Details of a caption: how scores were made: N, extractor, reference, what biases them, and
+    the labels that a suite asks for."""
     count = results.about["evaluation"]["num_images"]
     return (
         f"Scores: N = {count} generated images per training seed, {sample_words(results)}.",
@@ -279,8 +286,8 @@ def sample_words(results: Results) -> str:
 
 
 def score_details(view: View, sampler: bool = True) -> tuple[str, ...]:
-    """Details of a caption: how a suite's scores were made: N, extractor, reference, seeds and, unless
-    the sampler is what varies, the sampler."""
+    """Details of a caption: how a suite's scores were made: N, extractor, reference, seeds and,
+    unless the sampler is what varies, the sampler."""
     return (
         *reference_details(view.results, view),
         *seeds_details(view),
@@ -299,21 +306,3 @@ def imported_details(view: View) -> tuple[str, ...]:
             known_by = (about["sha256"] or Path(about["file"]).name)[:12]
             details.append(f"{rst(name)}: imported weights {rst(known_by)}, not trained here.")
     return tuple(details)
-
-
-# ---------------------------------------------------------------- until every room gives details
-
-
-def reference_words(results: Results, view: View | None = None) -> str:
-    """The details of `reference_details` in one string."""
-    return " ".join(filter(None, reference_details(results, view)))
-
-
-def seeds_words(view: View) -> str:
-    """The details of `seeds_details` in one string."""
-    return " ".join(filter(None, seeds_details(view)))
-
-
-def made_by(view: View, sampler: bool = True) -> str:
-    """The details of `score_details` in one string."""
-    return " ".join(filter(None, score_details(view, sampler)))

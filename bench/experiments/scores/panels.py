@@ -1,4 +1,5 @@
-"""Panels with one place for each variant: points of its trainings, mean, interval, and baselines."""
+"""Panels with one place for each variant: points of its trainings, mean, interval, and
+baselines."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from ...report.view import View
 
 MOST = 12  # variants side by side; more stand below one another
 LETTERS = 40  # of a name beside its row
+SLANTED_LETTERS = 16  # of a line of a slanted name
 PITCH = 0.2  # inches: of a row at least, and of a line of its name
 LINE = 0.11
 STRIPE = "0.95"
@@ -31,6 +33,8 @@ class Places:
         room = max(8, 28 // len(self.names))
         marks = [wrapped(name, room) for name in self.names]
         self.slanted = self._touch(marks)
+        if self.slanted:
+            marks = [wrapped(name, SLANTED_LETTERS) for name in self.names]
         lines = max(1 + mark.count("\n") for mark in marks)
         # slanted by 45 degrees, a line of a name takes 1.4 times its height along the axis
         crowded = self.slanted and 1.5 * LINE * lines > PANEL / len(marks)
@@ -40,6 +44,14 @@ class Places:
         ends = np.cumsum(self.sizes)
         self.spots = (ends - np.array(self.sizes) / 2 if self.rows else ends - 1).tolist()
         self.length = float(ends[-1])
+
+    @property
+    def height(self) -> float:
+        """Inches of a figure of such panels."""
+        if self.rows:
+            return 1.1 + self.length
+        longest = max(text_width(line) for mark in self.marks for line in mark.split("\n"))
+        return 2.9 + (0.5 * longest / 72 if self.slanted else 0)
 
     @staticmethod
     def _touch(marks: list[str]) -> bool:

@@ -65,7 +65,9 @@ def _fid_panel(axes: Axes, view: View, places: Places) -> None:
     (axes.set_xlim if places.rows else axes.set_ylim)(0)
     name_lost(axes, view, places)
     count = view.results.about["evaluation"]["num_images"]
-    (axes.set_xlabel if places.rows else axes.set_ylabel)(f"{view.results.label('FID')}, N = {count}")
+    (axes.set_xlabel if places.rows else axes.set_ylabel)(
+        f"{view.results.label('FID')}, N = {count}"
+    )
 
 
 def _share_panel(axes: Axes, view: View, places: Places) -> None:
@@ -91,9 +93,8 @@ def figure_fid(view: View) -> tuple[Figure, Caption]:
     """FID of every variant and training seed above floor and reconstruction; beside it class
     agreement, CAS, precision, recall, coverage."""
     places = Places(view)
-    height = 1.1 + places.length if places.rows else 2.9
     ratios = {"width_ratios": [1.25, 1]}
-    figure, axes = canvas(DOUBLE, height, 1, 2, gridspec_kw=ratios, sharey=places.rows)
+    figure, axes = canvas(DOUBLE, places.height, 1, 2, gridspec_kw=ratios, sharey=places.rows)
     _fid_panel(axes[0, 0], view, places)
     _share_panel(axes[0, 1], view, places)
     for panel in axes[0]:
@@ -102,7 +103,8 @@ def figure_fid(view: View) -> tuple[Figure, Caption]:
     note(figure, missing_words(view, f"fid_{view.results.extractor}"))
     details = (
         *claim_details(view),
-        f"Floor and reconstruction{floor_count(view)}: reconstruction under each variant's schedule.",
+        f"Floor: real training images{floor_count(view)}; reconstruction: the same, under each "
+        "variant's schedule.",
         NOISE,
         *score_details(view),
         fid_differences(view),
@@ -144,6 +146,10 @@ SCORES = {
     "Variance within classes (pixels)": "variance_pixels",
 }
 PUBLISHED = {"fid": "FID", "kid": "KID", "is": "IS", "precision": "Precision", "recall": "Recall"}
+PUBLISHED_WORDS = (
+    "Published: as the source prints it, by its own evaluator and settings; "
+    "never compared with ours."
+)
 LOSSES = {
     "Held-out loss (nats/token)": "kept_loss_test",
     "Any-order bound (nats/token)": "loss_test_any_order",
@@ -214,7 +220,9 @@ def _published_cells(view: View, variant: str) -> dict[str, str]:
         column = _published_title(printed["metric"])
         row.setdefault(column, "")
         if printed["variant"] == variant:
-            row[column] = Cell(f"{printed['value']:g} ({printed['source']})", value=printed["value"])
+            row[column] = Cell(
+                f"{printed['value']:g} ({printed['source']})", value=printed["value"]
+            )
     return row
 
 
@@ -284,14 +292,13 @@ def table_scores(view: View) -> tuple[pd.DataFrame, Caption]:
         _floor_words(view, names),
         _kid_words(view),
         "Losses and costs: table costs." if apart else COST_WORDS,
-        "Published: as the source prints it, by its own evaluator and settings; never compared with ours."
-        if view.about.get("published")
-        else "",
+        PUBLISHED_WORDS if view.about.get("published") else "",
     )
     text = (
-        "Scores of every variant: mean and 95 % t-interval over training seeds. Lower FID is better, "
-        "of the others more. Verdict: of the paired difference in FID to the first variant, all rows "
-        "tested together (Holm, 5 %). Below: real and reconstructed training images."
+        "Scores of every variant: mean and 95 % t-interval over training seeds. Lower FID is "
+        "better, of the others more. Verdict: of the paired difference in FID to the first "
+        "variant, all rows tested together (Holm, 5 %). Below: real and reconstructed training "
+        "images."
     )
     return shown(table, *_shown(view, table)), Caption(text, details)
 
@@ -344,15 +351,15 @@ def table_costs(view: View) -> tuple[pd.DataFrame, Caption]:
     details = (
         *claim_details(view),
         COST_WORDS,
-        "Any-order bound: of masked models, whose tokens may be drawn in any order; intra-scale gain: "
-        "the one-pass loss minus it, above 0 where own tokens are worth something.",
+        "Any-order bound: of masked models, whose tokens may be drawn in any order; intra-scale "
+        "gain: the one-pass loss minus it, above 0 where own tokens are worth something.",
         kept_words(view),
         *seeds_details(view),
         samplers(view),
     )
     text = (
-        "Held-out losses of the kept weights, mean and 95 % t-interval over training seeds, and what "
-        "one image costs: calls of the network (NFE), tokens evaluated, and arithmetic."
+        "Held-out losses of the kept weights, mean and 95 % t-interval over training seeds, and "
+        "what one image costs: calls of the network (NFE), tokens evaluated, and arithmetic."
     )
     hidden = {"Seeds", "Token evals" if unwell(table) else "Status"}
     columns = [title for title in table.columns if title not in hidden]
@@ -367,53 +374,62 @@ def real_scores(view: View, variant: str, metric: str) -> tuple[float | None, fl
     return train, held
 
 
-def _real_words(view: View, one: dict[str, Any]) -> str:
+def _real_words(view: View, claim: dict[str, Any]) -> str:
     """Of IS: what real images score, and whether the side with more is farther from them; empty for
     other scores."""
-    if one["metric"] != "is":
+    if claim["metric"] != "is":
         return ""
-    train, held = real_scores(view, one["variant"], "is")
-    parts = [f"{show(value)} {name}" for value, name in ((train, "train"), (held, "held out")) if value is not None]
-    real = train if held is None else held
-    sides = {key: view.score(one[key], "is") for key in ("variant", "against")}
-    if real is None or None in sides.values():
-        return f"; real images: {', '.join(parts)}" if parts else ""
+    train, held = real_scores(view, claim["variant"], "is")
+    measured = {"train": train, "held out": held}
+    parts = [f"{show(value)} {name}" for name, value in measured.items() if value is not None]
+    if not parts:
+        return ""
     words = f"; real images: {', '.join(parts)}"
-    more, less = sorted(sides, key=lambda key: -sides[key].mean)
+    real = train if held is None else held
+    sides = {claim[key]: view.score(claim[key], "is") for key in ("variant", "against")}
+    if None in sides.values():
+        return words
+    more, less = sorted(sides, key=lambda name: -sides[name].mean)
     if abs(sides[more].mean - real) > abs(sides[less].mean - real):
-        shown = [f"{one[key]}'s {show(sides[key].mean)}" for key in (more, less)]
+        shown = [f"{name}'s {show(sides[name].mean)}" for name in (more, less)]
         words += f"; {shown[0]} is farther from real images than {shown[1]}"
     return words
 
 
-def judge_score(view: View, one: dict[str, Any]) -> tuple[str, str]:
+def judge_score(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     """By the 95 % t-interval of the paired difference of a score over training seeds."""
-    if absent := no_metric(view, one):
+    absent = no_metric(view, claim)
+    if absent:
         return "no such metric", absent
-    metric = view.results.score_name(one["metric"])
-    found = view.difference(one["variant"], metric, one["against"])
-    reason = f"{metric} of {one['variant']} minus that of {one['against']}, paired by training seed: {show_difference(found)}"
-    reason += _real_words(view, one)
-    if direction(one) is None:
+    variant, against = claim["variant"], claim["against"]
+    metric, better = view.results.score_name(claim["metric"]), direction(claim)
+    difference = view.difference(variant, metric, against)
+    reason = (
+        f"{metric} of {variant} minus that of {against}, paired by training seed: "
+        f"{show_difference(difference)}{_real_words(view, claim)}"
+    )
+    if better is None:
         return "not decided", f"{reason}; {NO_DIRECTION}"
-    return decided(found, direction(one) == "lower", reason + against_the_usual(one))
+    return decided(difference, better == "lower", reason + against_the_usual(claim))
 
 
-def judge_nearer(view: View, one: dict[str, Any]) -> tuple[str, str]:
+def judge_nearer(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     """Yes when the distance of a score to that of real held-out images, or of training images where
     nobody scored those, is smaller, by the 95 % t-interval of the paired difference over training
     seeds."""
-    if absent := no_metric(view, one):
+    absent = no_metric(view, claim)
+    if absent:
         return "no such metric", absent
-    metric = view.results.score_name(one["metric"])
-    train, held = real_scores(view, one["variant"], one["metric"])
-    real, which = (held, "held-out") if held is not None else (train, "training")
+    variant, against = claim["variant"], claim["against"]
+    metric = view.results.score_name(claim["metric"])
+    train, held = real_scores(view, variant, claim["metric"])
+    real, split = (held, "held-out") if held is not None else (train, "training")
     if real is None:
         return "not decided", f"{metric} of real images was not measured"
-    first, second = ((view.of(one[key], metric) - real).abs() for key in ("against", "variant"))
-    found = paired(first, second)
+    first, second = ((view.of(name, metric) - real).abs() for name in (against, variant))
+    difference = paired(first, second)
     reason = (
-        f"distance of {metric} to the {show(real)} of real {which} images, {one['variant']} minus {one['against']}, paired by "
-        f"training seed: {show_difference(found)}"
+        f"distance of {metric} to the {show(real)} of real {split} images, {variant} minus "
+        f"{against}, paired by training seed: {show_difference(difference)}"
     )
-    return decided(found, True, reason)
+    return decided(difference, True, reason)

@@ -21,7 +21,8 @@ from ...study.escaping import rst
 
 
 def by_model(view: View) -> dict[str, list[str]]:
-    """The first variant of each trained model, and the others, which differ in their sampler alone."""
+    """The first variant of each trained model, and the others, which differ in their sampler
+    alone."""
     first: dict[str, str] = {}
     others: dict[str, list[str]] = {}
     for variant, names in view.variants.items():
@@ -66,8 +67,9 @@ def figure_per_scale(view: View) -> tuple[Figure, Caption]:
     figure = sheet(by_variant(view), (DOUBLE, 2.6), (1, 2), _per_scale)
     note(figure, missing_words(view, "kept_step"))
     text = (
-        "Teacher-forced cross-entropy and top-1 accuracy of held-out tokens, scale by scale. Lines: "
-        "mean, bands: 95 % t-interval over training seeds; symbols of one scale stand side by side."
+        "Teacher-forced cross-entropy and top-1 accuracy of held-out tokens, scale by scale. "
+        "Lines: mean, bands: 95 % t-interval over training seeds; symbols of one scale stand side "
+        "by side."
     )
     details = (
         *claim_details(view),
@@ -137,9 +139,9 @@ def figure_code_usage(view: View) -> tuple[Figure, Caption]:
             lost.append(f"{grid}: {view.results.why(names, None)}")
     note(figure, "; ".join(lost))
     caption = (
-        "Codes that the tokenizer uses at each scale: exp of the entropy of their shares, on held-out "
-        "images. Dotted: a quarter of the codes that the scale could use; a scale at or below it has "
-        "collapsed and is marked in red."
+        "Codes that the tokenizer uses at each scale: exp of the entropy of their shares, on "
+        "held-out images. Dotted: a quarter of the codes that the scale could use; a scale at or "
+        "below it has collapsed and is marked in red."
     )
     details = (
         *claim_details(view),
@@ -202,8 +204,8 @@ def table_tokenizer(view: View) -> tuple[pd.DataFrame, Caption]:
     table = frame(rows)
     text = (
         "Each schedule: mean square error of reconstructed held-out images in [-1, 1]; each scale: "
-        "the codes that held-out images use. Perplexity: exp of the entropy of the codes in use; at a "
-        "quarter of the usable codes or below, the scale has collapsed."
+        "the codes that held-out images use. Perplexity: exp of the entropy of the codes in use; "
+        "at a quarter of the usable codes or below, the scale has collapsed."
     )
     details = (
         *claim_details(view),
@@ -212,5 +214,13 @@ def table_tokenizer(view: View) -> tuple[pd.DataFrame, Caption]:
         tokenizers_words(view),
     )
     last = "Status" if unwell(table) else "Codes usable"
-    columns = ["Schedule", "Grid", "Error held-out (mse)", "Codes used", "Perplexity", last, "Collapsed"]
+    columns = [
+        "Schedule",
+        "Grid",
+        "Error held-out (mse)",
+        "Codes used",
+        "Perplexity",
+        last,
+        "Collapsed",
+    ]
     return shown(table, *columns), Caption(text, details)
