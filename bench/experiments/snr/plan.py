@@ -15,7 +15,7 @@ from ...study.schema import Variant
 class Settings(Strict):
     """Signal-to-noise ratio of the state after each scale."""
 
-    num_images: Positive = Field(512, description="held-out pictures, or all when there are fewer")
+    num_images: Positive = Field(512, description="held-out images, or all when there are fewer")
 
 
 def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
