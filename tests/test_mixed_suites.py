@@ -15,7 +15,8 @@ from bench.report.tuning import edges
 from bench.report.view import View
 from bench.report.words import samplers, seeds_details, shares_tokenizer, tokenizers_words
 
-REFINED = {"name": "srdd", "refine_steps": 2, "select": "shuffled"}
+THRESHOLD = {"name": "threshold", "p_resample": 0.1}
+REFINED = {"name": "srdd", "refine_steps": 2, "select": {"name": "shuffled"}}
 
 
 def loaded(folder, changed, more=(), group="g", **about):
@@ -43,9 +44,9 @@ def half(i, seed, value, sampler=None, first=0, metric="fid_x8"):
 
 def test_a_group_whose_rules_differ_does_not_truncate_as_a_whole(tmp_path):
     """Catches a grid over select that said of its unbiased rules that they truncate."""
-    rules = {"a": {**REFINED, "select": "threshold"}, "b": REFINED, "off": {}}
+    rules = {"a": {**REFINED, "select": THRESHOLD}, "b": REFINED, "off": {}}
     assert "; a: truncates" in gain_words(View(loaded(tmp_path, rules), "s"))
-    both = {name: {**REFINED, "select": "threshold"} for name in rules} | {"off": {}}
+    both = {name: {**REFINED, "select": THRESHOLD} for name in rules} | {"off": {}}
     assert "; g: truncates" in gain_words(View(loaded(tmp_path, both), "s"))
 
 
@@ -77,6 +78,8 @@ def test_nobody_measured_what_an_imported_model_gains(tmp_path):
         ("top_k", (10, 50, None), 2, False),
         ("top_k", (10, 50, None), 0, True),
         ("p_resample", (0.0, 0.1), 0, False),
+        ("select", ({**THRESHOLD, "p_resample": 0.0}, THRESHOLD), 0, False),
+        ("select", (THRESHOLD, {**THRESHOLD, "p_resample": 0.2}), 0, True),
         ("temperature", (0.9, 1.0), 1, True),
     ],
 )
@@ -154,7 +157,7 @@ def test_parts_of_a_rule_are_not_shared_without_the_rule(tmp_path):
     """Catches `All samplers: ..., truncates)`: half of a bracket that two rules have in common, and
     scales that no sampler refines alone."""
     rules = [
-        {**REFINED, "select": rule, "confidence": "peak", "refine_scales": scales}
+        {**REFINED, "select": {"name": rule, "confidence": "peak"}, "refine_scales": scales}
         for rule, scales in (("lowest", [0, 2]), ("static", [1, 2]))
         for _ in range(2)
     ]

@@ -135,7 +135,7 @@ def test_a_caption_says_what_the_entries_of_a_sweep_share(tmp_path):
     results = Results.load(build(tmp_path, [f"{i}" for i in range(9)]))
     for i, names in enumerate(results.variants("s").values()):
         names["group"] = "SRDD" if i < 5 else "SDD"
-        more = {"name": "srdd", "refine_steps": 1 + i, "select": "static"} if i < 5 else {"top_p": 0.1 * i}
+        more = {"name": "srdd", "refine_steps": 1 + i, "select": {"name": "static", "confidence": "peak"}} if i < 5 else {"top_p": 0.1 * i}
         names["settings"]["sampler"] |= more
     found = samplers(View(results, "s"))
     assert "SRDD: sampler srdd, top-p 1, select static (quota, ranked by peak)" in found

@@ -336,7 +336,7 @@ def test_captions_say_what_own_tokens_are_worth(tmp_path, gains, words):
     rows = [("b", seed, "intra_scale_gain", gain, {}) for seed, gain in enumerate(gains)]
     results = made(tmp_path, rows, claims=[asked()])
     sampler = results.sampler("b", "s")
-    sampler |= {"name": "srdd", "refine_steps": 3, "select": "shuffled"}
+    sampler |= {"name": "srdd", "refine_steps": 3, "select": {"name": "shuffled"}}
     found = gain_words(View(results, "s"))
     assert (
         found.startswith("b: ")
@@ -363,13 +363,16 @@ def test_captions_say_what_own_tokens_are_worth(tmp_path, gains, words):
     assert gain_words(View(results, "s")) == ""
 
 
+def mr(rule, **knobs):
+    return {"refine_steps": 1, "select": {"name": rule, **knobs}}
+
+
 @pytest.mark.parametrize(
     "settings, cuts",
     [
-        ({"sr_steps": 1}, True), ({"refine_steps": 1, "select": "threshold"}, True), ({"refine_steps": 1, "select": "lowest"}, True),
-        ({"refine_steps": 1, "select": "lowest", "confidence": "peak"}, False), ({"refine_steps": 1, "select": "random"}, False),
-        ({"refine_steps": 1, "select": "static"}, False), ({"refine_steps": 1, "select": "static", "confidence": "drawn"}, True),
-        ({"refine_steps": 1, "select": "mine"}, False), ({"select": "threshold"}, False),
+        ({"sr_steps": 1}, True), (mr("threshold"), True), (mr("lowest", confidence="drawn"), True),
+        (mr("lowest", confidence="peak"), False), (mr("random"), False), (mr("static", confidence="peak"), False),
+        (mr("static", confidence="drawn"), True), (mr("mine"), False), ({"select": {"name": "threshold"}}, False),
         ({"sr_steps": 1, "name": "mine"}, False),
     ],
 )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit  # scipy.stats takes half a second to import
 
 CONFIDENCE = 0.95
 # training seeds of a verdict: two have an interval that hardly ever decides, and then by luck
@@ -42,8 +42,8 @@ class Estimate:
         if self.half == 0:
             return float(self.mean == 0)
         # half = t(0.975, n - 1) * standard error: divided by the quantile, the error is back
-        error = self.half / student.ppf((1 + CONFIDENCE) / 2, self.count - 1)
-        return float(2 * student.sf(abs(self.mean) / error, self.count - 1))
+        error = self.half / stdtrit(self.count - 1, (1 + CONFIDENCE) / 2)
+        return float(2 * stdtr(self.count - 1, -abs(self.mean) / error))
 
 
 def estimate(values: Iterable[float]) -> Estimate | None:
@@ -55,7 +55,7 @@ def estimate(values: Iterable[float]) -> Estimate | None:
     half = None
     if count > 1:
         # t(0.975, n - 1) * s / sqrt(n)
-        quantile = student.ppf((1 + CONFIDENCE) / 2, count - 1)
+        quantile = stdtrit(count - 1, (1 + CONFIDENCE) / 2)
         half = float(quantile * finite.std(ddof=1) / math.sqrt(count))
         if half < 1e-12 * abs(finite.mean()):
             half = 0.0  # equal numbers, but for the rounding of their mean

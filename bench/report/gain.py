@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from srdd.config import CONFIDENCES
+from srdd.lookup import is_own
 
 from .estimate import FEWEST, Estimate, show_difference
 from .view import View
@@ -16,14 +16,14 @@ CAN_HELP = "refinement can help"
 
 def ranked_by(sampler: dict[str, Any]) -> str | None:
     """The confidence that a sampler's rule of mask resampling ranks positions by; None for one that
-    ranks none. Rows of older versions have no such setting: then it is the rule's own."""
+    ranks none, and for a rule of one's own, of which nobody knows."""
     rule = sampler["select"]
-    return (sampler.get("confidence") or CONFIDENCES[rule]) if rule in CONFIDENCES else None
+    return None if is_own("select", rule["name"]) else rule.get("confidence")
 
 
 def rule_truncates(sampler: dict[str, Any]) -> bool:
     """Whether a sampler's rule of mask resampling goes by the probability of the drawn token."""
-    return sampler["select"] == "threshold" or ranked_by(sampler) == "drawn"
+    return sampler["select"]["name"] == "threshold" or ranked_by(sampler) == "drawn"
 
 
 def truncates(sampler: dict[str, Any]) -> bool:

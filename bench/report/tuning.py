@@ -27,28 +27,44 @@ SHORT = {"cfg_scale": "w", "cfg_ramp": "ramp", "top_p": "top-p", "top_k": "top-k
 def varied(view: View, group: str) -> dict[str, list[Any]]:
     """Settings of the sampler in which the variants of a group differ: the different values of
     each."""
-    samplers = [view.sampler(name) for name in view.groups()[group]]
+    return differing([flat(view.sampler(name)) for name in view.groups()[group]])
+
+
+def flat(sampler: dict[str, Any]) -> dict[str, Any]:
+    """A sampler's settings with those of its rule beside them, as select.p_resample."""
+    rule = dict(sampler["select"])
+    name = rule.pop("name")
+    return {**sampler, "select": name, **{f"select.{key}": value for key, value in rule.items()}}
+
+
+def differing(samplers: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Flat settings in which samplers differ: the different values of each, of those that have
+    it."""
     tried: dict[str, list[Any]] = {}
-    for key in samplers[0]:
+    for key in dict.fromkeys(key for sampler in samplers for key in sampler):
         # by their JSON, because a list has no hash
-        different = {json.dumps(sampler[key]): sampler[key] for sampler in samplers}
+        different = {json.dumps(sampler[key]): sampler[key] for sampler in samplers if key in sampler}
         tried[key] = list(different.values())
     return {key: values for key, values in tried.items() if len(values) > 1}
+
+
+def short(key: str) -> str:
+    """A setting of a sampler in few letters."""
+    return SHORT.get(key, key.rsplit(".", 1)[-1])
 
 
 def edges(view: View, group: str, best: str) -> str:
     """Settings of a tuned variant at the edge of what its group tried, where the best may lie
     beyond; empty where none are."""
-    chosen, at_edge = view.sampler(best), []
+    chosen, at_edge = flat(view.sampler(best)), []
     for key, values in varied(view, group).items():
         # null is all codes, more than any number of them
         numbers = [math.inf if key == "top_k" and value is None else value for value in values]
         tried = sorted(value for value in numbers if isinstance(value, (int, float)))
-        if len(tried) < 2 or chosen[key] not in (tried[0], tried[-1]):
+        if len(tried) < 2 or chosen.get(key) not in (tried[0], tried[-1]):
             continue
-        if chosen[key] not in LIMITS.get(key, ()):
-            shown = f"{SHORT.get(key, key)} = {chosen[key]:g} of {tried[0]:g} to {tried[-1]:g}"
-            at_edge.append(shown)
+        if chosen[key] not in LIMITS.get(key.removeprefix("select."), ()):
+            at_edge.append(f"{short(key)} = {chosen[key]:g} of {tried[0]:g} to {tried[-1]:g}")
     return f"at the edge of what was tried ({', '.join(at_edge)})" if at_edge else ""
 
 

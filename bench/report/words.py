@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from srdd.lookup import is_own
+
 from ..study.escaping import rst
 from .gain import ranked_by, rule_truncates
 from .view import View
@@ -50,23 +52,24 @@ def _sampler_parts(settings: dict[str, Any]) -> list[str]:
     return words
 
 
+# bounds of rules; those without one commit a quota
+BOUNDS = {
+    "p_resample": "p_resample {:g}",
+    "resample_fraction": "fraction {:g}",
+    "commit_above": "above {:g}",
+    "entropy_bound": "bound {:g} nats",
+}
+
+
 def _rule_words(settings: dict[str, Any]) -> str:
     """A rule of mask resampling: what it goes by, and whether it bends the distribution of
     tokens."""
-    name, fraction = settings["select"], f"fraction {settings['resample_fraction']:g}"
-    bounds = {
-        "threshold": f"p_resample {settings['p_resample']:g}",
-        "lowest": fraction,
-        "random": fraction,
-        "static": "quota",
-        "sequential": "quota",
-        "shuffled": "quota",
-        "dynamic": f"above {settings['commit_above']:g}",
-        "entropy": f"bound {settings['entropy_bound']:g} nats",
-    }
-    if name not in bounds:
-        return f"select {name} (its own rule)"
-    words, by = [bounds[name]], ranked_by(settings)
+    rule = settings["select"]
+    name, knobs = rule["name"], [key for key in rule if key != "name"]
+    if is_own("select", name):
+        return f"select {name} ({', '.join(['its own rule', *(f'{k} {rule[k]}' for k in knobs)])})"
+    bounds = [BOUNDS[key].format(rule[key]) for key in knobs if key in BOUNDS]
+    words, by = bounds or ["quota"], ranked_by(settings)
     if by:
         words.append(f"ranked by {by}")
     if rule_truncates(settings):

@@ -29,7 +29,7 @@ class Settings(Strict):
         (0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7), strict=False, min_length=1
     )
     corruptions: tuple[str, ...] = Field(("uniform", "absorb"), strict=False, min_length=1)
-    draws: Positive = Field(4, description="draws of the forward noise per image")
+    draws: Positive = Field(4, description="draws of the forward noise an image")
     num_images: Positive = Field(128, description="held-out images")
 
     _names_differ = once_each("eps", "corruptions")

@@ -18,7 +18,7 @@ from ...report.curves import curve, floor_line
 from ...report.drawing import COLOURS, DOUBLE, LINES, MARKERS, blank, note, plain_log, text
 from ...report.estimate import estimate, paired, show_estimate
 from ...report.sheets import by_group, sheet
-from ...report.tuning import SHORT, edges, half_words, varied
+from ...report.tuning import differing, edges, flat, half_words, short, varied
 from ...report.view import View
 from ...report.words import bias_words, reference_details, score_details, seeds_details
 from ...study.escaping import rst
@@ -30,10 +30,12 @@ OFF = 1.0  # the guidance scale w that leaves u + w (c - u) at c
 
 def tuned_to(view: View, group: str, best: str) -> str:
     """What a group was tuned to, in the settings that it tried, such as w 1.5, ramp linear."""
-    words = []
+    words, settings = [], flat(view.sampler(best))
     for key in varied(view, group):
-        value = view.sampler(best)[key]
-        words.append(f"{SHORT.get(key, key)} {f'{value:g}' if isinstance(value, float) else value}")
+        if key not in settings:  # a setting of another rule
+            continue
+        value = settings[key]
+        words.append(f"{short(key)} {f'{value:g}' if isinstance(value, float) else value}")
     return ", ".join(words) or "-"
 
 
@@ -82,15 +84,13 @@ def _grid_words(grid: dict[str, Any]) -> list[str]:
 def _apart_from_guidance(view: View, members: list[str]) -> dict[str, list[str]]:
     """Members of a group that differ in guidance alone, by what else they are set to: one line
     each."""
-    samplers = {name: view.sampler(name) for name in members}
-    keys = []
-    for key in samplers[members[0]]:
-        values = {str(sampler[key]) for sampler in samplers.values()}
-        if key not in ("cfg_scale", "cfg_ramp") and len(values) > 1:
-            keys.append(key)
+    samplers = {name: flat(view.sampler(name)) for name in members}
+    differ = differing(list(samplers.values()))
+    keys = [key for key in differ if key not in ("cfg_scale", "cfg_ramp")]
     alike: dict[str, list[str]] = {}
     for name in members:
-        words = [f"{key} {samplers[name][key]}" for key in keys]
+        settings = samplers[name]
+        words = [f"{short(key)} {settings[key]}" for key in keys if key in settings]
         words += _grid_words(view.variants[name]["grid"])
         alike.setdefault(", ".join(words), []).append(name)
     return alike

@@ -24,20 +24,21 @@ def _heat_map_problems(resolved: Resolved) -> Iterator[str]:
     for name, entry in resolved.suite.variants.items():
         members = [full for full, group in resolved.groups.items() if group == name]
         samplers = [resolved.variants[full].sampler for full in members]
-        if len(samplers) < 2 or not all(sampler.refine_steps for sampler in samplers):
+        chances = [sampler.select.knobs().get("p_resample") for sampler in samplers]
+        steps = [sampler.refine_steps for sampler in samplers]
+        if len(samplers) < 2 or not all(steps) or None in chances:
             continue
         maps += 1
-        cells = {(sampler.p_resample, sampler.refine_steps) for sampler in samplers}
-        if len(cells) < len(samplers):
+        if len(set(zip(chances, steps))) < len(samplers):
             yield (
                 f"figures: 'heat_maps': variants of {name!r} differ in more than "
-                "sampler.p_resample and sampler.refine_steps "
+                "sampler.select.p_resample and sampler.refine_steps "
                 f"(grid: {', '.join(entry.grid)}) and would share a cell; give each its own entry"
             )
     if not maps:
         yield (
-            "figures: 'heat_maps' needs a grid of sampler.p_resample and sampler.refine_steps, "
-            "each 1 or more; add one"
+            "figures: 'heat_maps' needs a grid of sampler.select.p_resample and "
+            "sampler.refine_steps, each 1 or more; add one"
         )
 
 

@@ -126,7 +126,7 @@ def _heat(view: View, members: list[str]) -> pd.DataFrame:
     rows = []
     for variant in members:
         sampler, score = view.sampler(variant), view.score(variant, "fid")
-        row = {key: sampler[key] for key in ("p_resample", "refine_steps")}
+        row = {"p_resample": sampler["select"]["p_resample"], "refine_steps": sampler["refine_steps"]}
         rows.append({**row, "fid": np.nan if score is None else score.mean})
     cells = pd.DataFrame(rows)
     keys = {"index": "p_resample", "columns": "refine_steps"}
@@ -137,8 +137,11 @@ def _heat_maps(view: View) -> dict[str, pd.DataFrame]:
     """The map of each group that sweeps both; a group of one variant is none."""
     maps = {}
     for group, members in view.groups().items():
-        refined = all(view.sampler(variant)["refine_steps"] for variant in members)
-        if len(members) > 1 and refined:
+        samplers = [view.sampler(variant) for variant in members]
+        swept = all(
+            sampler["refine_steps"] and "p_resample" in sampler["select"] for sampler in samplers
+        )
+        if len(members) > 1 and swept:
             maps[group] = _heat(view, members)
     return maps
 

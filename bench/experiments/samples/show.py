@@ -133,10 +133,10 @@ def _same(view: View, words: str) -> str:
     """The words where all variants show images of one training seed; each has sample seeds of its
     own, but in older results."""
     runs = {view.sample_run(variant) for variant in view.variants}
-    seeds = view.results.jobs.loc[view.results.jobs["run_id"].isin(runs), "train_seed"]
-    alike = view.results.about.get("tokenizer_seed") is None or seeds.nunique() <= 1
-    different = "of different training seeds, hence of different sample seeds"
-    return words if alike else different
+    jobs_by_seed = [item for names in view.variants.values() for item in names["jobs"].items()]
+    seeds = {seed for seed, run_ids in jobs_by_seed if runs & set(run_ids)}
+    alike = view.results.about.get("tokenizer_seed") is None or len(seeds) <= 1
+    return words if alike else "of different training seeds, hence of different sample seeds"
 
 
 def _sample_panels(blocks: list[Block], rows: int, columns: int) -> tuple[Figure, list[Axes]]:

@@ -33,13 +33,11 @@ def _snr_rows(view: View, names: dict[str, Any], metric: str) -> pd.Series:
 
 def _why_no_snr(view: View, names: dict[str, Any]) -> str:
     """Status of the run that should have measured a schedule."""
-    jobs, grid = view.results.jobs, ".".join(map(str, names["patch_nums"]))
-    of_schedule = (jobs["stage"] == "snr") & (jobs["grid"] == grid)
-    jobs = jobs[of_schedule & jobs["run_id"].isin(view.about["runs"])]
-    if not len(jobs):
+    runs = view.results.runs_behind(names, "snr")
+    if not len(runs):
         return view.results.why(names, None)
-    job = jobs.iloc[0]
-    return f"{job['status']} ({job['reason']})" if job["reason"] else f"{job['status']}, no number"
+    row = runs.iloc[0]
+    return f"{row['status']} ({row['reason']})" if row["reason"] else f"{row['status']}, no number"
 
 
 def _draw_schedule(axes: Axes, view: View, names: dict[str, Any]) -> None:

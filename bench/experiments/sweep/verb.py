@@ -18,10 +18,10 @@ import torch
 
 from srdd.config import SamplerConfig
 from srdd.cost import sampling_cost
+from srdd.draw import distribution
 from srdd.guidance import guidance_weights
 from srdd.model import ScaleTransformer
 from srdd.quantizer import Ladder
-from srdd.sampling import distribution
 from srdd.watch import Calls
 
 from ...pipeline.encode import open_tokenizer
