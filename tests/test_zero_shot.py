@@ -43,6 +43,7 @@ from bench.runtime.verbs import stages
 from bench.study import rooms
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
+from bench.study.variants import variants_of
 from oracle import FALSE_ALARM, chi_square
 from srdd import sampling
 from srdd import select as rules
@@ -345,7 +346,7 @@ class Made:
             suite: {
                 **{key: study["suites"][suite][key] for key in keys},
                 "train_seeds": study["suites"][suite]["train_seeds"],
-                "variants": self.plan.identities[suite],
+                "variants": variants_of(self.plan, suite),
                 "runs": self.plan.jobs_of(suite),
             }
             for suite in self.suites

@@ -237,7 +237,8 @@ def _check_fit(variant: Variant, at: str) -> None:
 def _check_functions(variant: Variant, at: str) -> None:
     """Refuse names of functions that are not there."""
     training = variant.training
-    named = {f"sampler.{key}": pair for key, pair in variant.sampler.functions().items()}
+    named: dict[str, tuple[str, str | None]] = {}
+    named |= {f"sampler.{key}": pair for key, pair in variant.sampler.functions().items()}
     named["model.mask"] = "mask", variant.model.mask
     if training:
         named["training.corruption"] = "corrupt", training.corruption
