@@ -46,7 +46,9 @@ class Settings(Strict):
     )
     warmup: Positive = Field(1, description="rounds before those that are timed")
     precision: Precision = Field("float32", description="of the network")
-    compile: bool = Field(False, description="compile what the model calls at each scale; warm-up is excluded")
+    compile: bool = Field(
+        False, description="compile what the model calls at each scale; warm-up is excluded"
+    )
 
     @model_validator(mode="after")
     def _rounds_have_an_end(self) -> Settings:

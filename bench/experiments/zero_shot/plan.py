@@ -31,8 +31,12 @@ class Settings(Strict):
     outpaint: Box | None = Field(
         (0.25, 0.25, 0.75, 0.75), description="the box that is known; null: no out-painting"
     )
-    super_resolution: bool = Field(True, description="keep the true tokens of the first m scales, for every m from 1 to K-1")
-    num_images: int = Field(1000, ge=MIN_IMAGES, le=10**7, description="held-out images, or all when there are fewer")
+    super_resolution: bool = Field(
+        True, description="keep the true tokens of the first m scales, for every m from 1 to K-1"
+    )
+    num_images: int = Field(
+        1000, ge=MIN_IMAGES, le=10**7, description="held-out images, or all when there are fewer"
+    )
 
     @model_validator(mode="after")
     def _boxes_lie_inside(self) -> Settings:
