@@ -33,8 +33,8 @@ from ..runtime.study_row import check_study
 from ..runtime.verb import describe
 from ..study.names import config_hash
 from ..study.settings import EvaluationConfig
+from .artefacts import open_split, save_npz
 from .labels import asked_labels, first_sample, in_turn
-from .prepare import open_split, save_npz
 
 GRID = 40
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from ..study.contents import sums_of
 from ..study.errors import ConfigError, place_of, shown
 from ..study.settings import DatasetConfig
 from .image_folder import ImageFolder, read_folder, skipped_words
-from .read_image import read_picture
+from .read_image import read_image
 from .splits import array_keys, group_keys, joined, sides, some_of_all, with_all_classes
 
 SPLITS = ("train", "val", "test")
@@ -41,8 +42,8 @@ FASHION_FILES = {
 
 
 @dataclass(frozen=True)
-class ArrayPictures:
-    """Pictures in memory or mapped from a file: images_NCHW and labels_N."""
+class ArrayImages:
+    """SplitImages in memory or mapped from a file: images_NCHW and labels_N."""
 
     images_NCHW: np.ndarray
     labels_N: np.ndarray
@@ -77,8 +78,8 @@ class Recorded:
 
 
 @dataclass(frozen=True)
-class FilePictures:
-    """Images in files, decoded when they are read; crop and background as of `read_picture`."""
+class FileImages:
+    """Images in files, decoded when they are read; crop and background as of `read_image`."""
 
     paths: list[Path]
     labels_N: np.ndarray
@@ -103,10 +104,29 @@ class FilePictures:
     def _one(self, i: int, crop_seed: int | None) -> np.ndarray:
         if self.recorded is not None:
             self.recorded.check(i, self.paths[i])
-        return read_picture(self.paths[i], self.image_size, self.channels, crop_seed, i, self.crop, self.background)
+        return read_image(self.paths[i], self.image_size, self.channels, crop_seed, i, self.crop, self.background)
 
 
-Pictures = ArrayPictures | FilePictures
+SplitImages = ArrayImages | FileImages
+
+
+class ImageSource(Protocol):
+    """Images uint8 (N, C, S, S) that are read when they are asked for, some at a time."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, indices: Sequence[int], /) -> torch.Tensor: ...
+
+
+@runtime_checkable
+class LabelledSource(ImageSource, Protocol):
+    """Images that have labels."""
+
+    @property
+    def labels_N(self) -> np.ndarray: ...
+
+
+AnyImages = np.ndarray | ImageSource
 
 
 def to_float(images: torch.Tensor) -> torch.Tensor:
@@ -120,16 +140,16 @@ def to_uint8(images: torch.Tensor) -> torch.Tensor:
 
 
 def split_arrays(
-    images: np.ndarray, labels: np.ndarray, config: DatasetConfig, test: ArrayPictures | None = None
-) -> dict[str, Pictures]:
+    images: np.ndarray, labels: np.ndarray, config: DatasetConfig, test: ArrayImages | None = None
+) -> dict[str, SplitImages]:
     """Split by a hash of each image's pixels; a set with its own test part keeps it."""
     keys, pixels = array_keys(images), (image.tobytes() for image in images)
-    found = sides(pixels, 0.0 if test is not None else config.test_share, config.val_share)
-    side_N = np.array(with_all_classes(found, keys, np.asarray(labels).tolist()), dtype="<U5")
+    by_hash = sides(pixels, 0.0 if test is not None else config.test_share, config.val_share)
+    side_N = np.array(with_all_classes(by_hash, keys, np.asarray(labels).tolist()), dtype="<U5")
     train, val, held_out = (np.flatnonzero(side_N == part) for part in SPLITS)
     train = train[some_of_all([keys[i] for i in train], labels[train].tolist(), config.train_images)]
-    parts = {"train": ArrayPictures(images[train], labels[train]), "val": ArrayPictures(images[val], labels[val])}
-    return {**parts, "test": test or ArrayPictures(images[held_out], labels[held_out])}
+    parts = {"train": ArrayImages(images[train], labels[train]), "val": ArrayImages(images[val], labels[val])}
+    return {**parts, "test": test or ArrayImages(images[held_out], labels[held_out])}
 
 
 def _pad_to(images: np.ndarray, size: int) -> np.ndarray:
@@ -150,15 +170,15 @@ def _area_mean(images: np.ndarray, size: int) -> np.ndarray:
     Exact on every machine: shares of pixels are integers, and float32 holds their sums.
     """
     old = images.shape[-1]
-    edges = lambda count, step: np.arange(count + 1) * step  # noqa: E731 (both grids, in 1 / (old * size))
-    new, was = edges(size, old), edges(old, size)
+    # borders of the pixels of both grids, in 1 / (old * size)
+    new, was = np.arange(size + 1) * old, np.arange(old + 1) * size
     overlap = np.minimum(new[1:, None], was[None, 1:]) - np.maximum(new[:-1, None], was[None, :-1])
     share = np.maximum(overlap, 0).astype(np.float32)
     sums = (share @ (images.astype(np.float32) @ share.T)).astype(np.int64)
     return ((2 * sums + old * old) // (2 * old * old)).astype(np.uint8)
 
 
-def load_digits(config: DatasetConfig) -> dict[str, Pictures]:
+def load_digits(config: DatasetConfig) -> dict[str, SplitImages]:
     """1 797 handwritten digits of 8x8 pixels, 17 grey levels, 10 classes (bundled with scikit-learn)."""
     from sklearn.datasets import load_digits as bundled
 
@@ -167,7 +187,7 @@ def load_digits(config: DatasetConfig) -> dict[str, Pictures]:
     return split_arrays(_pad_to(images, config.image_size), digits.target.astype(np.int64), config)
 
 
-def load_fashion_mnist(config: DatasetConfig) -> dict[str, Pictures]:
+def load_fashion_mnist(config: DatasetConfig) -> dict[str, object]:
     """70 000 garments of 28x28 grey pixels, 10 classes (arXiv 1708.07747); its own 10 000 are the test part.
 
     A larger image_size pads with zeros, a smaller one takes the mean over each new pixel's area. Sides follow from the
@@ -178,7 +198,7 @@ def load_fashion_mnist(config: DatasetConfig) -> dict[str, Pictures]:
     train_x, train_y, test_x, test_y = arrays.values()
     fit = _area_mean if config.image_size < train_x.shape[-1] else _pad_to
     train, held_out = (fit(x[:, None], config.image_size) for x in (train_x, test_x))
-    test = ArrayPictures(held_out, test_y.astype(np.int64))
+    test = ArrayImages(held_out, test_y.astype(np.int64))
     return {**split_arrays(train, train_y.astype(np.int64), config, test), "classes": list(FASHION_CLASSES)}
 
 
@@ -246,10 +266,13 @@ def load_image_folder(config: DatasetConfig) -> dict[str, object]:
                 + (f", or too few groups: dataset.group finds {_count(groups)}" if groups else "")
                 + (f" (left out: {left_out})" if left_out else "")
             )
-    looks = (config.image_size, config.channels, config.crop, config.background)
-    found = {split: FilePictures(paths, np.array(labels, np.int64), *looks) for split, (paths, labels) in parts.items()}
+    reading = (config.image_size, config.channels, config.crop, config.background)
+    splits = {
+        split: FileImages(paths, np.array(labels, np.int64), *reading)
+        for split, (paths, labels) in parts.items()
+    }
     notes = {"skipped": folder.skipped, "below": folder.below, "groups": _group_words(parts, groups)}
-    return {**found, "classes": folder.classes, **notes}
+    return {**splits, "classes": folder.classes, **notes}
 
 
 def _split_folder(
@@ -276,12 +299,13 @@ def _groups_of(folder: ImageFolder, pattern: str | None) -> dict[Path, bytes]:
     """The group of each image of a folder that is in one. Raises ConfigError for a pattern that finds none."""
     if pattern is None:
         return {}
-    paths = [path for found, _ in folder.parts.values() for path in found]
+    paths = [path for of_part, _ in folder.parts.values() for path in of_part]
     names = [path.relative_to(folder.root).as_posix() for path in paths]
-    found = {path: key for path, key in zip(paths, group_keys(names, pattern)) if key is not None}
-    if paths and not found:
+    keys = group_keys(names, pattern)
+    groups = {path: key for path, key in zip(paths, keys) if key is not None}
+    if paths and not groups:
         raise ConfigError(f"dataset.group: {pattern!r} finds nothing in any path, such as {shown(names[0])}")
-    return found
+    return groups
 
 
 def _count(groups: dict[Path, bytes]) -> str:

@@ -1,10 +1,10 @@
 """Verb: train a scale transformer of fewer scales that starts from a teacher's weights.
 
 Scale distillation is named by SRDD (arXiv 2509.22636). Only the beginning of the paper's text was seen by us, so the arms are this
-project's own. An arm is a function `arm_<name>(run) -> Trainer`; all share batches, held-out losses and early stopping of bench.train, and write
+project's own. An arm is a function `arm_<name>(run) -> Trainer`; all share batches, held-out losses and early stopping of `train`, and write
 what it writes.
 The held-out splits are real images in every arm. A teacher's own images have classes in the shares of the training split, whatever
-`evaluation.labels` says: the student learns what a training on real pictures would learn.
+`evaluation.labels` says: the student learns what a training on real images would learn.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ..runtime.ranks import Ranks
 from ..runtime.verb import Run
 from ..study.schema import DistillSettings
 from .labels import asked_labels
-from .train import Trainer, carry_out
+from .trainer import Trainer, carry_out
 from .training import Batch
 
 INPUTS = ("data", "tokenizer", "tokens", "teacher")
@@ -40,7 +40,7 @@ SAMPLE_BATCH = 256
 
 
 def sample_seeds(train_seed: int, count: int) -> list[int]:
-    """Seeds of the teacher's pictures: of one training alone, and none that an evaluation draws."""
+    """Seeds of the teacher's images: of one training alone, and none that an evaluation draws."""
     return [derive_seed("distill sample", train_seed, i) for i in range(count)]
 
 
@@ -53,12 +53,12 @@ def teacher_tokens(
     label: str,
     ranks: Ranks,
 ) -> np.ndarray:
-    """The teacher's own pictures of given labels, re-encoded under the student's schedule: tokens, int32 of shape (N, L). ladder: the
-    student's. They follow from seeds, so that a resumed run makes them again. Processes share the pictures and each gets all."""
+    """The teacher's own images of given labels, re-encoded under the student's schedule: tokens, int32 of shape (N, L). ladder: the
+    student's. They follow from seeds, so that a resumed run makes them again. Processes share the images and each gets all."""
     device = teacher.position.device
     own = ladder.quantizer.at(teacher.schedule)
     tokens_NL, mine = torch.zeros(len(seeds), ladder.schedule.seq_len, dtype=torch.int32), ranks.rows(len(seeds))
-    progress = Progress(label, mine.stop - mine.start, unit="picture", shown=ranks.first)
+    progress = Progress(label, mine.stop - mine.start, unit="image", shown=ranks.first)
     for i in range(mine.start, mine.stop, SAMPLE_BATCH):
         rows = slice(i, min(i + SAMPLE_BATCH, mine.stop))
         labels_B = labels_N[rows].to(device)
@@ -84,7 +84,7 @@ class Student(Trainer):
 
 
 class SequenceStudent(Student):
-    """Trained on the teacher's own pictures instead of real ones."""
+    """Trained on the teacher's own images instead of real ones."""
 
     def __init__(self, run: Run) -> None:
         super().__init__(run)
@@ -113,22 +113,26 @@ class LogitStudent(Student):
         return replace(super().draw(tokens_BL, labels_B, source), own_BL=None)
 
     def loss(self, part: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """KL to the teacher at the shared scales, cross-entropy of its tokens beyond, with the same classes dropped; and the
-        cross-entropy of all these tokens. Both as shares of the batch's means."""
+        """KL to the teacher at the shared scales (arXiv 1503.02531), cross-entropy of its tokens beyond, with the same classes
+        dropped; and the cross-entropy of all these tokens. Both as shares of the batch's means."""
         inputs_BLC, share = self.inputs(part), len(part.labels_B) / part.images
-        hidden_BLD = self.hidden(inputs_BLC, part.labels_B, part.paths_E2B, None, self.config.checkpointing)
+        recompute = self.config.checkpointing
+        hidden_BLD = self.hidden(inputs_BLC, part.labels_B, part.paths_E2B, None, recompute)
         logits_BLV = self.model.head(hidden_BLD)
-        shown = next_scale_cross_entropy(logits_BLV.detach(), part.tokens_BL)
-        schedule, loss = self.model_config.schedule, 0.0
+        cross_entropy = next_scale_cross_entropy(logits_BLV.detach(), part.tokens_BL)
+        schedule = self.model_config.schedule
         count = shared_scales(self.ladder.quantizer.at(self.teacher.schedule), self.ladder)
-        length, L = sum(schedule.lengths[:count]), schedule.seq_len
+        shared, L = sum(schedule.lengths[:count]), schedule.seq_len
+        loss = logits_BLV.new_zeros(())
         if count:  # at states of clean tokens: those may be corrupted that the student reads
-            target_BlV = shared_logits(self.teacher.denoiser(), self.ladder, part.tokens_BL, part.labels_B, count)
-            loss = loss + distillation_loss(logits_BLV[:, :length], target_BlV) * (length / L)
-        if length < L:
-            drawn = next_scale_cross_entropy(logits_BLV[:, length:], part.tokens_BL[:, length:])
-            loss = loss + drawn * (1 - length / L)
-        return loss * share, shown * share
+            target_BlV = shared_logits(
+                self.teacher.denoiser(), self.ladder, part.tokens_BL, part.labels_B, count
+            )
+            loss = loss + distillation_loss(logits_BLV[:, :shared], target_BlV) * (shared / L)
+        if shared < L:
+            beyond = next_scale_cross_entropy(logits_BLV[:, shared:], part.tokens_BL[:, shared:])
+            loss = loss + beyond * (1 - shared / L)
+        return loss * share, cross_entropy * share
 
 
 def arm_real(run: Run) -> Trainer:
@@ -137,7 +141,7 @@ def arm_real(run: Run) -> Trainer:
 
 
 def arm_sequence(run: Run) -> Trainer:
-    """Sequence-level: train on the teacher's own pictures, re-encoded with the reduced schedule."""
+    """Sequence-level: train on the teacher's own images, re-encoded with the reduced schedule."""
     return SequenceStudent(run)
 
 

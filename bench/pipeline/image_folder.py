@@ -40,7 +40,7 @@ class ImageFolder:
     def below(self) -> int:
         """Images that lie in sub-folders of their class folder."""
         names = set(self.classes)
-        paths = (path for found, _ in self.parts.values() for path in found)
+        paths = (path for of_part, _ in self.parts.values() for path in of_part)
         return sum(path.parent.name not in names for path in paths) if names else 0
 
 
@@ -74,12 +74,14 @@ def read_folder(root: Path, num_classes: int) -> ImageFolder:
         at_root["loose image outside of the parts"] += len(_images(files, at_root))
         skipped += at_root
     if num_classes == 0:
-        found = {part: _without_classes(place, skipped) for part, place in parts.items()}
-        return ImageFolder(root, [], found, skipped)
+        images = {part: _without_classes(place, skipped) for part, place in parts.items()}
+        return ImageFolder(root, [], images, skipped)
     own = parts.get("train", root)
     classes = _classes_of(own, num_classes, skipped)
-    found = {part: _with_classes(place, classes, own, skipped) for part, place in parts.items()}
-    return ImageFolder(root, classes, found, skipped)
+    images = {
+        part: _with_classes(place, classes, own, skipped) for part, place in parts.items()
+    }
+    return ImageFolder(root, classes, images, skipped)
 
 
 def _is_read(path: Path) -> bool:
@@ -88,13 +90,13 @@ def _is_read(path: Path) -> bool:
 
 def _images(files: list[Path], skipped: Counter[str]) -> list[Path]:
     """The files that are read; others are counted by their suffix."""
-    found = []
+    images = []
     for path in files:
         if _is_read(path):
-            found.append(path)
+            images.append(path)
         else:
             skipped[shown(path.suffix.lower()) or "without suffix"] += 1
-    return found
+    return images
 
 
 def _all_images(folder: Path, skipped: Counter[str]) -> list[Path]:
@@ -111,8 +113,8 @@ def _holds_own_images(folder: Path) -> bool:
 
 def _named_as_parts(folders: list[Path]) -> bool:
     """Whether all folders are called after parts of a split, and not all after one."""
-    found = [PART_WORD.search(path.name.lower()) for path in folders]
-    return all(found) and len({PARTS[hit[1]] for hit in found}) > 1
+    words = [word for path in folders if (word := PART_WORD.search(path.name.lower()))]
+    return len(words) == len(folders) and len({PARTS[word[1]] for word in words}) > 1
 
 
 def _parts_of(root: Path, folders: list[Path], num_classes: int) -> dict[str, Path] | None:
@@ -219,9 +221,9 @@ def _with_classes(place: Path, classes: list[str], own: Path, skipped: Counter[s
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = _all_images(place / name, skipped)
-        paths += found
-        labels += [label] * len(found)
+        of_class = _all_images(place / name, skipped)
+        paths += of_class
+        labels += [label] * len(of_class)
     return paths, labels
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import cast
 
 from srdd.checkpoint import load_foreign, load_model, save_model
 from srdd.config import ModelConfig
@@ -29,7 +30,8 @@ def read_pth(path: Path, wanted: ModelConfig) -> ScaleTransformer:
     """An official VAR transformer (arXiv 2404.02905); what its shapes do not tell, such as the mask, comes from the study."""
     state, more = load_foreign(path), untold(wanted)
     patch_nums = schedule_of(state) if "lvl_1L" in state else wanted.patch_nums
-    check_config(path, json.loads(model_config(state, patch_nums, **more).model_dump_json()), wanted)
+    sizes = model_config(state, patch_nums, **more)
+    check_config(path, json.loads(sizes.model_dump_json()), wanted)
     return import_model(state, wanted.patch_nums, **more)
 
 
@@ -40,7 +42,8 @@ def read_safetensors(path: Path, wanted: ModelConfig) -> ScaleTransformer:
 
 def work(run: Run) -> None:
     weights = run.settings("weights", WeightsConfig)
-    model = read_weights(run, "weights", weights, sys.modules[__name__], run.settings("model", ModelConfig))
+    wanted, readers = run.settings("model", ModelConfig), sys.modules[__name__]
+    model = cast(ScaleTransformer, read_weights(run, "weights", weights, readers, wanted))
     save_model(run.out / "model.safetensors", model, imported=weights.sha256)
     count = sum(parameter.numel() for parameter in model.parameters())
     run.add("parameters", count, "weights", **run.job["identity"])

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..study.settings import EvaluationConfig
-from .prepare import open_labels
+from .artefacts import open_labels
 
 # 2**64 over the golden ratio, as a whole odd number: its multiples fill every interval evenly
 GOLDEN = 11400714819323198485
@@ -35,8 +35,8 @@ def class_shares(labels_N: np.ndarray, num_classes: int) -> np.ndarray:
     """
     labels_N = np.asarray(labels_N)
     if len(labels_N) and not 0 <= labels_N.min() <= labels_N.max() < num_classes:
-        found = f"{labels_N.min()} to {labels_N.max()}"
-        raise ValueError(f"labels {found}: {num_classes} classes have labels from 0 to {num_classes - 1}")
+        span = f"{labels_N.min()} to {labels_N.max()}"
+        raise ValueError(f"labels {span}: {num_classes} classes have labels from 0 to {num_classes - 1}")
     return np.bincount(labels_N.astype(np.int64), minlength=num_classes)
 
 
@@ -84,9 +84,9 @@ def turns(labels_N: np.ndarray) -> np.ndarray:
     labels_N = np.asarray(labels_N)
     order = np.argsort(labels_N, kind="stable")
     first = np.searchsorted(labels_N[order], labels_N[order])
-    found = np.empty(len(labels_N), np.int64)
-    found[order] = np.arange(len(labels_N)) - first
-    return found
+    turns_N = np.empty(len(labels_N), np.int64)
+    turns_N[order] = np.arange(len(labels_N)) - first
+    return turns_N
 
 
 def in_turn(labels_N: np.ndarray, count: int) -> np.ndarray:
@@ -109,8 +109,8 @@ def partners(labels_N: np.ndarray) -> np.ndarray:
     """Index of the next image with the same label, the first after the last; -1 where there is no other."""
     labels_N = np.asarray(labels_N)
     order = np.argsort(labels_N, kind="stable")
-    found = np.full(len(labels_N), -1, np.int64)
+    partners_N = np.full(len(labels_N), -1, np.int64)
     for rows in np.split(order, np.flatnonzero(np.diff(labels_N[order])) + 1):
         if len(rows) > 1:
-            found[rows] = np.roll(rows, -1)
-    return found
+            partners_N[rows] = np.roll(rows, -1)
+    return partners_N

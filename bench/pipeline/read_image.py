@@ -77,7 +77,7 @@ def to_eight_bits(image: Image.Image, background: Background) -> Image.Image:
     return image
 
 
-def read_picture(
+def read_image(
     path: Path,
     size: int,
     channels: int,
@@ -99,10 +99,10 @@ def read_picture(
     except UnknownMode as error:
         raise ValueError(f"{shown(path)}: {error}") from None
     except Image.DecompressionBombError:
-        most = 2 * Image.MAX_IMAGE_PIXELS
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow refuses twice what it warns of
         raise ValueError(f"{shown(path)}: has more than {most} pixels, which is the most that is read; make it smaller") from None
     except (OSError, SyntaxError, EOFError, ValueError) as error:
-        raise ValueError(f"{shown(path)}: damaged picture ({error}); repair or remove it") from None
+        raise ValueError(f"{shown(path)}: damaged image ({error}); repair or remove it") from None
     short = round(MARGIN * size) if crop else size
     scale = short / min(image.size)
     width, height = (max(short, round(side * scale)) for side in image.size)

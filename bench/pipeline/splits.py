@@ -27,8 +27,9 @@ def group_keys(names: Sequence[str], pattern: str) -> list[Key | None]:
     """What the pattern's first bracket, or the whole pattern, finds in each name; None where it finds nothing, or an empty word."""
     expression = re.compile(pattern)
     which = 1 if expression.groups else 0
-    found = [hit and hit[which] for hit in map(expression.search, names)]
-    return [b"group:" + os.fsencode(part) if part else None for part in found]
+    matches = map(expression.search, names)
+    words = [match[which] if match else None for match in matches]
+    return [b"group:" + os.fsencode(word) if word else None for word in words]
 
 
 def joined(keys: Sequence[Key], groups: Sequence[Key | None]) -> list[Key]:
@@ -51,13 +52,13 @@ def joined(keys: Sequence[Key], groups: Sequence[Key | None]) -> list[Key]:
 
 def sides(keys: Iterable[Key], test_share: float, val_share: float) -> list[str]:
     """`test`, `val` or `train` for each key; test_share 0: a set with a test part of its own."""
-    found = []
+    where = []
     for key in keys:
         if share_of(key, "test") < test_share:
-            found.append("test")
+            where.append("test")
         else:
-            found.append("val" if share_of(key, "val") < val_share else "train")
-    return found
+            where.append("val" if share_of(key, "val") < val_share else "train")
+    return where
 
 
 def with_all_classes(where: Sequence[str], keys: Sequence[Key], labels: Sequence[int]) -> list[str]:
@@ -105,8 +106,8 @@ def some_of_all(keys: Sequence[Key], labels: Sequence[int], count: int | None) -
 
 def copies(keys: Sequence[Key], of: Sequence[Key]) -> int:
     """How many keys are also among others: exact copies on two sides."""
-    there = set(of)
-    return sum(key in there for key in keys)
+    others = set(of)
+    return sum(key in others for key in keys)
 
 
 def contradictions(keys: Sequence[Key], labels: Sequence[int]) -> int:

@@ -7,7 +7,7 @@ exactly as if it had never stopped.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from ..runtime.verb import Diverged
 
 def batch_indices(count: int, batch_size: int, seed: int, step: int) -> list[int]:
     """Indices of the batch of one step: epochs are permutations named by (seed, epoch), joined end to end."""
-    begin, indices = step * batch_size, []
+    begin = step * batch_size
+    indices: list[int] = []
     while len(indices) < batch_size:
         epoch, offset = divmod(begin + len(indices), count)
         order = _permutation(count, seed, epoch)
@@ -31,7 +32,7 @@ def batch_indices(count: int, batch_size: int, seed: int, step: int) -> list[int
     return indices
 
 
-_permutations: dict[tuple[int, int], list[int]] = {}
+_permutations: dict[tuple[int, int, int], list[int]] = {}
 
 
 def _permutation(count: int, seed: int, epoch: int) -> list[int]:
@@ -64,23 +65,35 @@ class Batch:
 
     def part(self, rows: slice) -> Batch:
         """Some images of the batch."""
-        own_BL = None if self.own_BL is None else self.own_BL[rows]
-        share_BL = None if self.share_BL is None else self.share_BL[rows]
-        paths_E2B = None if self.paths_E2B is None else self.paths_E2B[:, :, rows]
-        found = {"tokens_BL": self.tokens_BL[rows], "labels_B": self.labels_B[rows], "seen_BL": self.seen_BL[rows]}
-        return replace(self, **found, own_BL=own_BL, share_BL=share_BL, paths_E2B=paths_E2B)
+        return replace(
+            self,
+            tokens_BL=self.tokens_BL[rows],
+            labels_B=self.labels_B[rows],
+            seen_BL=self.seen_BL[rows],
+            own_BL=None if self.own_BL is None else self.own_BL[rows],
+            share_BL=None if self.share_BL is None else self.share_BL[rows],
+            paths_E2B=None if self.paths_E2B is None else self.paths_E2B[:, :, rows],
+        )
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on a device. From pinned memory a copy to a GPU makes nobody wait: while the GPU works at this step, which
-        nothing here waits for, the next batch is already drawn."""
+        """The batch on a device."""
+        return replace(
+            self,
+            tokens_BL=_sent(self.tokens_BL, device),
+            labels_B=_sent(self.labels_B, device),
+            seen_BL=_sent(self.seen_BL, device),
+            own_BL=None if self.own_BL is None else _sent(self.own_BL, device),
+            share_BL=None if self.share_BL is None else _sent(self.share_BL, device),
+            paths_E2B=None if self.paths_E2B is None else _sent(self.paths_E2B, device),
+        )
 
-        def send(x: torch.Tensor | None) -> torch.Tensor | None:
-            if x is None or device.type != "cuda":
-                return x if x is None else x.to(device)
-            return x.contiguous().pin_memory().to(device, non_blocking=True)
 
-        names = ("tokens_BL", "labels_B", "seen_BL", "own_BL", "share_BL", "paths_E2B")
-        return replace(self, **{name: send(getattr(self, name)) for name in names})
+def _sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on a device. From pinned memory a copy to a GPU makes nobody wait: while the GPU works
+    at this step, which nothing here waits for, the next batch is already drawn."""
+    if device.type != "cuda":
+        return values.to(device)
+    return values.contiguous().pin_memory().to(device, non_blocking=True)
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int, final: float) -> float:
@@ -99,6 +112,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
+        """Take in the weights after a step."""
         decay = min(self.decay, (1 + step) / (10 + step))
         pairs = [(self.weights[name], value.detach()) for name, value in module.state_dict().items()]
         torch._foreach_lerp_([mean for mean, _ in pairs], [value for _, value in pairs], 1 - decay)
@@ -116,7 +130,7 @@ class Resume:
     def __init__(self, path: Path, config: dict[str, Any], source: str, save_every: int) -> None:
         self.path, self.config, self.source, self.save_every = path, config, source, save_every
 
-    def load(self, say) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    def load(self, say: Callable[[str], None]) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Tensors and state of the last checkpoint, or None. One of other code or config is set aside, never mixed in."""
         if not self.path.is_file():
             return None
@@ -135,9 +149,11 @@ class Resume:
         return step % self.save_every == 0
 
     def save(self, tensors: dict[str, torch.Tensor], **state: Any) -> None:
+        """Write a checkpoint, whole or not at all; state: what JSON can hold."""
         save_tensors(self.path, tensors, source=self.source, config=self.config, state=state)
 
     def remove(self) -> None:
+        """After a training that is complete."""
         self.path.unlink(missing_ok=True)
 
 

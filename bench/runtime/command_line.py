@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEFAULT = ROOT / "workflows" / "config" / "digits.yaml"
@@ -20,7 +21,7 @@ GIVE = {
 }
 
 
-def stop(message: object) -> None:
+def stop(message: object) -> NoReturn:
     """One line and out."""
     sys.exit(f"error: {message}")
 
@@ -138,7 +139,11 @@ def take_config(words: list[str]) -> tuple[Path, list[str]]:
     rest, at = targets, 0
     while at < len(words):
         option, equals, value = words[at].partition("=")
-        given = value if equals else (words[at + 1] if at + 1 < len(words) else None)
+        given: str | None = None
+        if equals:
+            given = value
+        elif at + 1 < len(words):
+            given = words[at + 1]
         if option != "--config" or (given is not None and is_setting(given)):
             rest.append(words[at])
             at += 1

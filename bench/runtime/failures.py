@@ -14,18 +14,19 @@ from typing import IO
 
 def living_snakemake(place: Path) -> list[int]:
     """Process numbers of the living snakemakes that work in a folder (Linux; elsewhere none is seen)."""
-    found = []
+    numbers = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             words = (process / "cmdline").read_bytes().split(b"\0")
-            here = Path(os.readlink(process / "cwd")) == place
+            folder = Path(os.readlink(process / "cwd"))
         except OSError:
             continue
         names = [Path(os.fsdecode(word)).name for word in words[:3]]
         # `python -m snakemake` or `snakemake`, not `python run snakemake`
-        if here and (names[1:] == ["-m", "snakemake"] or "snakemake" in names[:2]):
-            found.append(int(process.name))
-    return found
+        is_snakemake = names[1:] == ["-m", "snakemake"] or "snakemake" in names[:2]
+        if folder == place and is_snakemake:
+            numbers.append(int(process.name))
+    return numbers
 
 
 @contextmanager
@@ -45,11 +46,11 @@ def somebody(place: Path, file: IO, patience_s: float = 5.0) -> list[int] | None
     A process that was killed holds its lock until the system has put it away: others are believed after some seconds only."""
     end = time.monotonic() + patience_s
     while True:
-        found = living_snakemake(place)
-        if not found and _alone(file):
+        numbers = living_snakemake(place)
+        if not numbers and _alone(file):
             return None
         if time.monotonic() > end:
-            return found
+            return numbers
         time.sleep(0.1)
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 KEY = [
     "study", "dataset", "tokenizer", "model", "train_seed", "sampler", "seed_first", "seed_last", "num_images",
@@ -43,9 +43,9 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all; what UTF-8 cannot hold becomes its escape."""
-    how = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
-    with written_whole(path) as temporary, open(temporary, "w", **how) as file:
-        file.write(text)
+    data = text.encode("utf-8", "backslashreplace")
+    with written_whole(path) as temporary, open(temporary, "wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
@@ -60,8 +60,15 @@ def _text(value: Any) -> str:
 
 def _order(row: dict[str, Any], columns: list[str]) -> tuple:
     """Sort numbers as numbers and text as text; missing first."""
-    cells = (row.get(column) for column in columns)
-    return tuple((0, 0, "") if c in (None, "") else (1, float(c), "") if _is_number(c) else (2, 0, str(c)) for c in cells)
+    return tuple(_rank(row.get(column)) for column in columns)
+
+
+def _rank(cell: Any) -> tuple[int, float, str]:
+    if cell in (None, ""):
+        return 0, 0.0, ""
+    if _is_number(cell):
+        return 1, float(cell), ""
+    return 2, 0.0, str(cell)
 
 
 def _is_number(value: Any) -> bool:
@@ -123,7 +130,7 @@ def read_text(path: Path) -> str:
         ) from None
 
 
-def _no_number(name: str) -> float:
+def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
 
 
@@ -136,14 +143,14 @@ def parse_object(text: str, where: str) -> dict[str, Any]:
     """A JSON object. Raises ValueError that says where it should stand, for what is damaged or no
     object."""
     try:
-        found = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except RecursionError:
         raise ValueError(f"{where}: not readable as JSON (nested too deeply)") from None
     except ValueError as error:
         raise ValueError(f"{where}: not readable as JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{where}: {brief(found)} is no JSON object")
-    return found
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: {brief(value)} is no JSON object")
+    return value
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -173,16 +180,17 @@ def read_rows(path: Path, columns: list[str]) -> list[dict[str, str]]:
 
 def _column_words(header: list[str] | None, columns: list[str]) -> str:
     """What is wrong with the columns of a file, in words."""
-    found = header or []
-    if len(found) == 1 and found[0].count(";") == len(columns) - 1:
+    names = header or []
+    if len(names) == 1 and names[0].count(";") == len(columns) - 1:
         return f"columns {brief(header)} are parted by semicolons; save it with commas"
-    missing = [name for name in columns if name not in found]
-    unknown = [name for name in found if name not in columns]
-    reason = "; ".join(
-        f"{what}: {', '.join(map(repr, names))}"
-        for what, names in (("missing", missing), ("unknown", unknown))
-        if names
-    )
+    missing = [name for name in columns if name not in names]
+    unknown = [name for name in names if name not in columns]
+    reasons = []
+    if missing:
+        reasons.append(f"missing: {', '.join(map(repr, missing))}")
+    if unknown:
+        reasons.append(f"unknown: {', '.join(map(repr, unknown))}")
+    reason = "; ".join(reasons)
     return (
         f"columns {brief(header)} are not {columns} ({reason or 'twice, or in another order'}); "
         "written by another version, collect again"

@@ -17,12 +17,11 @@ import math
 import os
 import resource
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from pydantic import BaseModel, ValidationError
@@ -31,6 +30,7 @@ from ..study.errors import ConfigError, place_of
 from ..study.names import config_hash
 from . import provenance
 from .alone import alone
+from .clock import Stopwatch
 from .ranks import Ranks, join
 from .rows import write_metrics, write_text
 from .verbs import verbs
@@ -39,11 +39,23 @@ from .verbs import verbs
 class Cost(Protocol):
     """What `srdd.cost.sampling_cost` counts; named here so that verbs without a model need not load one."""
 
-    nfe: float
-    token_evals: float
-    flops: float
-    passes: Sequence[float]
-    tokens_per_forward: float | None
+    @property
+    def nfe(self) -> float: ...
+
+    @property
+    def token_evals(self) -> float: ...
+
+    @property
+    def flops(self) -> float: ...
+
+    @property
+    def passes(self) -> Sequence[float]: ...
+
+    @property
+    def tokens_per_forward(self) -> float | None: ...
+
+
+S = TypeVar("S", bound=BaseModel)
 
 
 class Diverged(ValueError):
@@ -67,11 +79,14 @@ class Run:
         self.metrics: list[dict[str, Any]] = []
         self.source = provenance.source_hash(verbs()[verb].module)
 
-    def settings(self, key: str, schema: type[BaseModel]) -> Any:
+    def settings(self, key: str, schema: type[S]) -> S:
         """A part of the config as its schema, with the places where its files lie now. Raises ConfigError."""
-        here = {name.partition(".")[2]: path for name, path in self.files.items() if name.startswith(f"{key}.")}
+        places = {}
+        for name, path in self.files.items():
+            if name.startswith(f"{key}."):
+                places[name.partition(".")[2]] = path
         try:
-            return schema.model_validate_json(json.dumps({**self.config[key], **here}))
+            return schema.model_validate_json(json.dumps({**self.config[key], **places}))
         except KeyError:
             raise ConfigError(f"{self.config_path}: {key}: is missing") from None
         except ValidationError as error:
@@ -86,7 +101,7 @@ class Run:
         self.metrics.append({**row, "metric": metric, "value": value, "unit": unit, **identity})
 
     def add_cost(self, cost: Cost, **identity: Any) -> None:
-        """Report what a picture costs. A call that a batch leaves out is left out for all of its
+        """Report what an image costs. A call that a batch leaves out is left out for all of its
         images: batches of another size may cost otherwise. The passes of each scale are said where
         there is more than one."""
         self.add("nfe", cost.nfe, "calls/image", **identity)
@@ -132,6 +147,7 @@ def _upstream(inputs: dict[str, Path]) -> str | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says so, in one of the words that torch has for it."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     words = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
@@ -145,9 +161,9 @@ def check_file(path: str, sha256: str | None, key: str) -> Path:
         raise ConfigError(f"{key}: no file at {file}")
     if sha256 is not None:
         with open(file, "rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != sha256:
-            raise ConfigError(f"{key}: {file} has sha256 {found}, {sha256} expected")
+            own = hashlib.file_digest(stream, "sha256").hexdigest()
+        if own != sha256:
+            raise ConfigError(f"{key}: {file} has sha256 {own}, {sha256} expected")
     return file
 
 
@@ -243,23 +259,28 @@ def describe(error: BaseException) -> str:
     return text
 
 
+def _status(run: Run, work: Callable[[Run], None]) -> tuple[str, str | None]:
+    """Do the work; how it ended, and why it did not end well."""
+    if reason := _upstream(run.inputs):
+        return "skipped", reason
+    try:
+        work(run)
+    except Diverged as error:
+        return "diverged", str(error)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return "oom", " ".join(str(error).split())[:300] or "out of memory"
+    return "ok", None
+
+
 def _run(run: Run, work: Callable[[Run], None], record: bool) -> int:
+    """Do the work and leave the row of the run; the exit status."""
     if not os.access(run.out, os.W_OK):
         raise PermissionError(errno.EACCES, "no right to write", str(run.out))
-    started, began = datetime.now(UTC), time.monotonic()
-    status, reason = "ok", _upstream(run.inputs)
-    if reason:
-        status = "skipped"
-    else:
-        try:
-            work(run)
-        except Diverged as error:
-            status, reason = "diverged", str(error)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            status, reason = "oom", " ".join(str(error).split())[:300] or "out of memory"
-    wall_s = time.monotonic() - began
+    started, clock = datetime.now(UTC), Stopwatch()
+    status, reason = _status(run, work)
+    wall_s = clock.seconds
     if status == "ok":
         run.ranks.wait()
         if run.ranks.first:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from srdd.config import ModelConfig
 from srdd.loss import linear_cross_entropy, next_scale_cross_entropy
@@ -19,7 +20,7 @@ from srdd.masks import scale_mask
 from srdd.model import ScaleTransformer
 from srdd.noise import generator
 
-from .comparing import DEVICE, compare, kept_rows, training_step, training_work
+from .comparing import DEVICE, Rows, compare, kept_rows, training_step, training_work
 from .plain import plain_logits
 
 BATCH, V, C = 2, 4096, 32
@@ -35,7 +36,9 @@ rows = kept_rows("scaling", "variant", "depth", "tokens")
 
 @pytest.mark.parametrize("depth, patch_nums", SIZES, ids=lambda value: str(value).replace(", ", "."))
 @pytest.mark.parametrize("variant", HISTORIES)
-def test_training_step(benchmark, rows, variant, depth, patch_nums):
+def test_training_step(
+    benchmark: BenchmarkFixture, rows: Rows, variant: str, depth: int, patch_nums: tuple[int, ...]
+) -> None:
     """Forward, loss, backward, AdamW."""
     config = ModelConfig(
         patch_nums=patch_nums,

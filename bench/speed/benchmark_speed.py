@@ -12,6 +12,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from srdd.config import ModelConfig
 from srdd.loss import linear_cross_entropy, next_scale_cross_entropy
@@ -21,7 +22,7 @@ from srdd.noise import generator
 from srdd.schedule import ScaleSchedule
 from srdd.transformer import attend_by_scale
 
-from .comparing import COMPILED, DEVICE, compare, kept_rows, training_step, training_work
+from .comparing import COMPILED, DEVICE, Rows, compare, kept_rows, training_step, training_work
 from .plain import plain_logits
 
 SCHEDULE = ScaleSchedule((1, 2, 3, 4, 5, 6, 8, 10, 13, 16))
@@ -31,7 +32,7 @@ rows = kept_rows("speed", "what", "history")
 
 
 @pytest.mark.parametrize("history", HISTORIES)
-def test_attention_by_scale_against_dense_mask(benchmark, rows, history):
+def test_attention_by_scale_against_dense_mask(benchmark: BenchmarkFixture, rows: Rows, history: int | None) -> None:
     """Forward and backward of attention alone."""
     mask_LL = scale_mask(SCHEDULE, history).to(DEVICE)
     source = generator("benchmark")
@@ -40,10 +41,10 @@ def test_attention_by_scale_against_dense_mask(benchmark, rows, history):
     for tensor in (q, k, v):
         tensor.requires_grad_()
 
-    def ours():
+    def ours() -> None:
         torch.autograd.grad(attend_by_scale(q, k, v, SCHEDULE, history, 1.0), (q, k, v), up)
 
-    def plain():
+    def plain() -> None:
         torch.autograd.grad(F.scaled_dot_product_attention(q, k, v, attn_mask=mask_LL, scale=1.0), (q, k, v), up)
 
     # read q, k, v and the gradient, write three gradients; the backward pass computes at least twice what the forward pass does
@@ -54,7 +55,9 @@ def test_attention_by_scale_against_dense_mask(benchmark, rows, history):
 
 @pytest.mark.parametrize("compiled", COMPILED)
 @pytest.mark.parametrize("history", HISTORIES)
-def test_training_step_against_dense_mask(benchmark, rows, history, compiled):
+def test_training_step_against_dense_mask(
+    benchmark: BenchmarkFixture, rows: Rows, history: int | None, compiled: bool
+) -> None:
     """A whole step: forward, loss, backward, AdamW; as it is, and with the network compiled."""
     config = ModelConfig(
         patch_nums=SCHEDULE.patch_nums, codebook_size=V, codebook_dim=C, history=history, depth=DEPTH, width=WIDTH, heads=HEADS

@@ -1,7 +1,7 @@
 """Training and sampling the plain way, for benchmarks to be held against: dense, and all that a scale needs computed at that scale.
 
-In sampling, every scale computes the class's modulations again, adds up the positions and levels of all tokens, runs both halves of guidance to the
-logits, concatenates keys and values, hides what `history` forbids by a mask, and sorts all codes for top-k and nucleus. The weights are
+In sampling, every scale computes the class's modulations again, adds up the positions and levels of all tokens, runs both halves of
+guidance to the logits, concatenates keys and values, hides what `history` forbids by a mask, and sorts all codes for top-k and nucleus. The weights are
 those of a `ScaleTransformer`, so that the logits are too.
 
 B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
@@ -10,6 +10,8 @@ B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,7 @@ from srdd.config import SamplerConfig
 from srdd.masks import scale_mask
 from srdd.model import ScaleTransformer
 from srdd.quantizer import Ladder
+from srdd.transformer import Block
 
 
 class PlainDenoiser:
@@ -30,8 +33,8 @@ class PlainDenoiser:
             raise ValueError("the plain path knows no shared_adaln, mask_prob or mask")
         self.model, self.cfg_scale = model, cfg_scale
         self.labels_2B = torch.cat((labels_B, torch.full_like(labels_B, config.null_label)))
-        self.keys: list[torch.Tensor | None] = [None] * config.depth
-        self.values: list[torch.Tensor | None] = [None] * config.depth
+        self.keys: dict[int, torch.Tensor] = {}  # by block
+        self.values: dict[int, torch.Tensor] = {}
         self.mask_LL = None
         if config.history is not None:
             self.mask_LL = scale_mask(model.schedule, config.history).to(labels_B.device)
@@ -49,24 +52,38 @@ class PlainDenoiser:
 
     def _cached(self, i: int, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of one block, behind all that was ever cached."""
-        self.keys[i] = k if self.keys[i] is None else torch.cat((self.keys[i], k), 2)
-        self.values[i] = v if self.values[i] is None else torch.cat((self.values[i], v), 2)
+        if i in self.keys:
+            k, v = torch.cat((self.keys[i], k), 2), torch.cat((self.values[i], v), 2)
+        self.keys[i], self.values[i] = k, v
         return self.keys[i], self.values[i]
 
 
-def _blocks(model: ScaleTransformer, x_BlD, condition_BD, mask, cached) -> torch.Tensor:
+Cached = Callable[[int, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+def _blocks(
+    model: ScaleTransformer,
+    x_BlD: torch.Tensor,
+    condition_BD: torch.Tensor,
+    mask: torch.Tensor | None,
+    cached: Cached,
+) -> torch.Tensor:
     """Logits_BlV: all blocks, one operation after the other, and the head. cached(i, keys, values): what block i attends to."""
-    for i, block in enumerate(model.blocks):
+    for i, block in enumerate(cast(Iterable[Block], model.blocks)):
         modulation = block.modulation(F.silu(condition_BD)).unflatten(-1, (6, -1)).unsqueeze(2).unbind(1)
         gate1, gate2, gain1, gain2, shift1, shift2 = modulation
-        x_BlD = x_BlD + gate1 * _attend(block.attention, i, _norm(x_BlD) * (1 + gain1) + shift1, mask, cached)
+        x_BlD = x_BlD + gate1 * _attend(block, i, _norm(x_BlD) * (1 + gain1) + shift1, mask, cached)
         h_BlD = block.mlp_in(_norm(x_BlD) * (1 + gain2) + shift2)
         x_BlD = x_BlD + gate2 * block.mlp_out(F.gelu(h_BlD, approximate="tanh"))
     gain, shift = model.head_modulation(F.silu(condition_BD)).unflatten(-1, (2, -1)).unsqueeze(2).unbind(1)
     return model.head(_norm(x_BlD) * (1 + gain) + shift)
 
 
-def _attend(attention, i: int, x_BlD: torch.Tensor, mask: torch.Tensor | None, cached) -> torch.Tensor:
+def _attend(
+    block: Block, i: int, x_BlD: torch.Tensor, mask: torch.Tensor | None, cached: Cached
+) -> torch.Tensor:
+    """softmax(q k / scale + mask) v with unit q and k (VAR's QK-norm), by torch's own operation."""
+    attention = block.attention
     bias = torch.cat((attention.q_bias, torch.zeros_like(attention.q_bias), attention.v_bias))
     qkv = F.linear(x_BlD, attention.qkv.weight, bias).unflatten(-1, (3, attention.heads, attention.head_dim))
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)

@@ -22,13 +22,12 @@ from srdd.sampling import generate
 from srdd.tokenizer import Tokenizer
 from srdd.zero_shot import known_prefix, replace_tokens, replaced_count
 
+from ...pipeline.artefacts import model_identity, open_model, open_tokenizer
 from ...pipeline.datasets import to_uint8
-from ...pipeline.encode import open_tokenizer
 from ...pipeline.labels import asked_labels, first_sample, partners
 from ...pipeline.metrics import MIN_IMAGES, Extractor, Scored, score
 from ...pipeline.reference import open_reference
-from ...pipeline.sample import made_ready
-from ...pipeline.train import model_identity, open_model
+from ...pipeline.sampling import made_ready
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
 from ...study.errors import ConfigError
@@ -121,9 +120,9 @@ def work(run: Run) -> None:
     evaluation, features = run.settings("evaluation", EvaluationConfig), run.settings("features", FeaturesConfig)
     extractor = Extractor(features, run.device, run.inputs["features"])
     reference = open_reference(features, run.inputs["data"])
-    if len(reference.pictures) < MIN_IMAGES:
+    if len(reference.images) < MIN_IMAGES:
         raise ConfigError(
-            f"dataset.test_share: leaves {len(reference.pictures)} held-out pictures; scores need {MIN_IMAGES} or more, raise it"
+            f"dataset.test_share: leaves {len(reference.images)} held-out pictures; scores need {MIN_IMAGES} or more, raise it"
         )
     tokenizer = open_tokenizer(run)
     model = made_ready(open_model(run, run.inputs["train"] / "model.safetensors"), evaluation)

@@ -14,10 +14,9 @@ from srdd.diffusion import snr_cosine, snr_db, snr_linear
 from srdd.schedule import ScaleSchedule
 from srdd.tokenizer import Tokenizer
 
-from ...pipeline.datasets import Pictures, to_float
-from ...pipeline.encode import open_tokenizer, tokenizer_identity
+from ...pipeline.artefacts import open_split, open_tokenizer, tokenizer_identity
+from ...pipeline.datasets import SplitImages, to_float
 from ...pipeline.labels import in_shares
-from ...pipeline.prepare import open_split
 from ...runtime.progress import track
 from ...runtime.verb import Run
 from .plan import Settings
@@ -29,7 +28,7 @@ QUANTILES = {"q10": 0.1, "q90": 0.9}
 
 
 @torch.no_grad()
-def measure(tokenizer: Tokenizer, schedule: ScaleSchedule, pictures: Pictures, chosen_N: np.ndarray, device) -> dict[str, torch.Tensor]:
+def measure(tokenizer: Tokenizer, schedule: ScaleSchedule, pictures: SplitImages, chosen_N: np.ndarray, device) -> dict[str, torch.Tensor]:
     """SNR in dB of `latent` and `pixel` of chosen pictures, each float64 (N, K)."""
     ladder, found = tokenizer.at(schedule), {"latent": [], "pixel": []}
     batches = [chosen_N[i : i + BATCH].tolist() for i in range(0, len(chosen_N), BATCH)]

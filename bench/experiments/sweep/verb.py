@@ -23,12 +23,11 @@ from srdd.quantizer import Ladder
 from srdd.sampling import distribution
 from srdd.watch import Calls
 
-from ...pipeline.encode import open_tokenizer
+from ...pipeline.artefacts import model_identity, open_model, open_tokenizer
 from ...pipeline.labels import asked_labels, first_sample
 from ...pipeline.metrics import MIN_IMAGES, Extractor, Scored, score
 from ...pipeline.reference import Reference, halves, open_reference
-from ...pipeline.sample import made_ready, sample_into, smaller
-from ...pipeline.train import model_identity, open_model
+from ...pipeline.sampling import made_ready, sample_into, smaller
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
 from ...study.settings import EvaluationConfig, FeaturesConfig
@@ -110,7 +109,7 @@ def work(run: Run) -> None:
                 part = Scored(images[rows], None if asked_N is None else asked_N[rows], held, extractor)
                 here = {**names, "seed_first": start, "seed_last": start + count - 1, "num_images": count}
                 if count < N:
-                    run.add("half_reference_images", len(held.pictures), "images", **here)
+                    run.add("half_reference_images", len(held.images), "images", **here)
                 for name, (value, unit) in score(part, evaluation.metrics).items():
                     run.add(name, value, unit, **here)
             run.add_cost(sampling_cost(model.config, sampler, calls), **names)
