@@ -15,7 +15,7 @@ import pytest
 import torch
 from test_config import edited
 
-from bench.pipeline import sampling
+from bench.pipeline import sample, sampling
 from bench.pipeline.encode import work as encode
 from bench.pipeline.prepare import work as prepare
 from bench.pipeline.train import work as train
@@ -29,7 +29,7 @@ from bench.study.plan import load_study
 from srdd.checkpoint import load_tensors
 
 ROOT = Path(__file__).resolve().parent.parent
-WORK = {"prepare": prepare, "tokenizer": train_tokenizer, "encode": encode, "train": train, "sampling": sampling.work}
+WORK = {"prepare": prepare, "tokenizer": train_tokenizer, "encode": encode, "train": train, "sample": sample.work}
 # everything that is drawn at random in a step; and a clip that some gradients meet: AdamW alone would not see a factor on all of them
 MODEL = {"class_dropout": 0.3, "drop_path": 0.4, "mask_prob": 0.5}
 TRAINING = {

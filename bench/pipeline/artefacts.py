@@ -47,7 +47,8 @@ def open_labels(folder: Path, split: str) -> np.ndarray:
 
 
 def open_split(folder: Path, split: str) -> SplitImages:
-    """One split of prepared data; arrays are mapped, not read; files are compared with what was prepared when they are read."""
+    """One split of prepared data; arrays are mapped, not read; files are compared with what was
+    prepared when they are read."""
     folder = Path(folder).absolute()
     about = json.loads((folder / "data.json").read_text(encoding="utf-8"))
     labels = open_labels(folder, split)
@@ -64,7 +65,8 @@ def open_split(folder: Path, split: str) -> SplitImages:
 
 
 def _place_now(folder: Path, about: dict[str, Any]) -> Path:
-    """Where the dataset's folder lies: as the newest plan says, beside the jobs' configs, or as it was prepared."""
+    """Where the dataset's folder lies: as the newest plan says, beside the jobs' configs, or as it
+    was prepared."""
     config = folder.parents[1] / "configs" / folder.parent.name / f"{folder.name}.json"
     if config.is_file():
         job = json.loads(config.read_text(encoding="utf-8"))
@@ -78,14 +80,19 @@ def _place_now(folder: Path, about: dict[str, Any]) -> Path:
 
 
 def open_tokenizer(run: Run) -> Tokenizer:
-    """The tokenizer that a run reads, on its device. Raises ValueError for one of another config."""
+    """The tokenizer that a run reads, on its device.
+
+    Raises ValueError for one of another config.
+    """
     wanted = TokenizerConfig.model_validate_json(json.dumps(run.config["tokenizer"]["config"]))
-    return placed(load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors", expect=wanted), run.device)
+    return placed(
+        load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors", expect=wanted), run.device
+    )
 
 
 def tokenizer_identity(run: Run) -> dict[str, Any]:
-    """The columns of metrics.csv that name a tokenizer: its settings, and the training seed that it is of; none where it
-    serves all."""
+    """The columns of metrics.csv that name a tokenizer: its settings, and the training seed that it
+    is of; none where it serves all."""
     return {**run.job["identity"], "train_seed": run.config.get("tokenizer_seed")}
 
 
@@ -110,7 +117,10 @@ def open_tokens(folder: Path, split: str) -> np.ndarray:
 
 
 def open_model(run: Run, path: Path) -> ScaleTransformer:
-    """The trained model that a run reads, on its device. Raises ValueError for one of another config."""
+    """The trained model that a run reads, on its device.
+
+    Raises ValueError for one of another config.
+    """
     return load_model(path, expect=run.settings("model", ModelConfig)).to(run.device)
 
 
@@ -138,9 +148,11 @@ def checkpoints(folder: Path, snapshots: bool) -> list[tuple[int | None, Path]]:
 
 
 def open_samples(folder: Path, asked_N: np.ndarray) -> tuple[np.ndarray, list[int | None]]:
-    """Images of a sample job, mapped, uint8 (checkpoints, N, C, S, S), and the steps of its checkpoints.
+    """Images of a sample job, mapped, uint8 (checkpoints, N, C, S, S), and the steps of its
+    checkpoints.
 
-    asked_N: the labels that the evaluation asks for. Raises ConfigError for images of another number or of other labels.
+    asked_N: the labels that the evaluation asks for. Raises ConfigError for images of another
+    number or of other labels.
     """
     images, labels_N = np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "labels.npy")
     steps = json.loads((folder / "steps.json").read_text(encoding="utf-8"))
@@ -149,7 +161,9 @@ def open_samples(folder: Path, asked_N: np.ndarray) -> tuple[np.ndarray, list[in
         ("labels.npy", labels_N.shape, asked_N.shape),
     ):
         if shape != wanted:
-            raise ConfigError(f"{folder / name}: shape {shape}, the evaluation asks for {wanted}; sample again")
+            raise ConfigError(
+                f"{folder / name}: shape {shape}, the evaluation asks for {wanted}; sample again"
+            )
     if not np.array_equal(labels_N, asked_N):
         other = int(np.flatnonzero(labels_N != asked_N)[0])
         raise ConfigError(

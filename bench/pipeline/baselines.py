@@ -1,8 +1,9 @@
 """Verb: the two lines that every score is read against, each of as many images as a variant has.
 
-Floor: real training images against the held-out ones, what a perfect generator of this size of sample scores. Reconstruction: the same
-images through the tokenizer, what a perfect prior over its tokens scores. Image i has the label that sample i is asked for.
-`floor_repeated`: how many training images stand there more than once, because too few have their label. `reference_is`: IS of the
+Floor: real training images against the held-out ones, what a perfect generator of this size of
+sample scores. Reconstruction: the same images through the tokenizer, what a perfect prior over its
+tokens scores. Image i has the label that sample i is asked for. `floor_repeated`: how many training
+images stand there more than once, because too few have their label. `reference_is`: IS of the
 reference itself, since a generator may exceed real images in it and is then farther from them.
 """
 
@@ -57,7 +58,8 @@ def reconstruction(
 
 
 def drawn_rows(train_N: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
-    """A training image for every label: none twice while its class has others left, then the same again from the start.
+    """A training image for every label: none twice while its class has others left, then the same
+    again from the start.
 
     train_N: labels of the training split. Raises ValueError for a label that no training image has.
     """
@@ -66,21 +68,30 @@ def drawn_rows(train_N: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
         asked, of_class = labels_N == label, np.flatnonzero(train_N == label)
         if not len(of_class):
             raise ValueError(
-                f"class {label}: the training split has no image of it; floor and reconstruction need one"
+                f"class {label}: the training split has no image of it; floor and reconstruction "
+                "need one"
             )
         order = torch.randperm(len(of_class), generator=generator("baselines", int(label))).numpy()
         rows_N[asked] = of_class[order[turns_N[asked] % len(of_class)]]
     return rows_N
 
 
-def chosen_rows(train_N: np.ndarray, num_classes: int, evaluation: EvaluationConfig, first: int) -> np.ndarray:
-    """Rows of the training split that stand for the samples from seed `first` on: as many, and of the same classes where there
-    are classes."""
+def chosen_rows(
+    train_N: np.ndarray, num_classes: int, evaluation: EvaluationConfig, first: int
+) -> np.ndarray:
+    """Rows of the training split that stand for the samples from seed `first` on: as many, and of
+    the same classes where there are classes."""
     count = min(evaluation.num_images, len(train_N))
     if not num_classes:
-        return torch.randperm(len(train_N), generator=generator("baselines"))[:count].sort().values.numpy()
+        return (
+            torch.randperm(len(train_N), generator=generator("baselines"))[:count]
+            .sort()
+            .values.numpy()
+        )
     seeds = range(first, first + count)
-    return drawn_rows(train_N, labels_of(seeds, class_shares(train_N, num_classes), evaluation.labels).numpy())
+    return drawn_rows(
+        train_N, labels_of(seeds, class_shares(train_N, num_classes), evaluation.labels).numpy()
+    )
 
 
 def report_repeated(run: Run, rows_N: np.ndarray, names: dict[str, Any]) -> None:
@@ -89,7 +100,8 @@ def report_repeated(run: Run, rows_N: np.ndarray, names: dict[str, Any]) -> None
     run.add("floor_repeated", repeated, "images", num_images=len(rows_N), **names)
     if repeated:
         run.say(
-            f"{repeated} training images stand more than once among the {len(rows_N)} of the floor: "
+            f"{repeated} training images stand more than once among the {len(rows_N)} of the "
+            "floor: "
             "too few have their label"
         )
 
@@ -125,7 +137,9 @@ def work(run: Run) -> None:
     if "fidelity" in evaluation.metrics:
         report_reference(run, extractor, reference, names)
     for line, images in lines.items():
-        scores = score(Scored(images, labels_N, reference, extractor, costly=True), evaluation.metrics)
+        scores = score(
+            Scored(images, labels_N, reference, extractor, costly=True), evaluation.metrics
+        )
         for name, (value, unit) in scores.items():
             run.add(f"{line}_{name}", value, unit, num_images=len(rows_N), **names)
         run.say(f"{line}: {in_words(scores)}")

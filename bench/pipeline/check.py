@@ -1,9 +1,9 @@
-"""Functions of one's own that a study names, tried once before the first job: `python -m
-bench check STUDY.yaml SUITE...`.
+"""Functions of one's own that a study names, tried once before the first job: `python -m bench
+check STUDY.yaml SUITE...`.
 
-`bench.study.before` starts it, since planning imports no torch, and only for a study that names such
-functions. Says one line and ends with status 1 for a mask that leaks, a sampler that returns no
-tokens, and whatever else breaks a contract of srdd/contracts.py.
+`bench.study.before` starts it, since planning imports no torch, and only for a study that names
+such functions. Says one line and ends with status 1 for a mask that leaks, a sampler that returns
+no tokens, and whatever else breaks a contract of srdd/contracts.py.
 """
 
 from __future__ import annotations
@@ -140,7 +140,9 @@ def check_weight(name: str, variant: Variant) -> None:
         raise ConfigError(f"{who}: gives 0 for every token; nothing would be learned")
 
 
-def check_variant(variant: Variant, suite: Suite, elbos: tuple[tuple[str, float], ...] = ()) -> None:
+def check_variant(
+    variant: Variant, suite: Suite, elbos: tuple[tuple[str, float], ...] = ()
+) -> None:
     """Every function of one's own that a variant names, with the settings that it will have."""
     model, sampler, training = variant.model, variant.sampler, variant.training
     mask = model.mask

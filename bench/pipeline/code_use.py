@@ -1,4 +1,5 @@
-"""Which codes of a tokenizer are in use at each scale while it trains, and the restart of those that are not."""
+"""Which codes of a tokenizer are in use at each scale while it trains, and the restart of those
+that are not."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ class CodeUse:
 
     def __init__(self, schedule: ScaleSchedule, codebook_size: int, device: torch.device) -> None:
         self.sides = schedule.patch_nums
-        self.share_KV = torch.full((len(self.sides), codebook_size), 1 / codebook_size, device=device)
+        self.share_KV = torch.full(
+            (len(self.sides), codebook_size), 1 / codebook_size, device=device
+        )
         self.life_KV = self.share_KV.clone()
         self.seen_K = torch.zeros(len(self.sides), dtype=torch.int64)
 
@@ -52,20 +55,31 @@ class CodeUse:
         share_KV = self.share_KV.double()
         share_KV = share_KV / share_KV.sum(1, keepdim=True)
         perplexity_K = torch.special.entr(share_KV).sum(1).exp()
-        return perplexity_K.clamp(1.0, share_KV.shape[1]).tolist()  # rounding alone may pass the bounds
+        return perplexity_K.clamp(
+            1.0, share_KV.shape[1]
+        ).tolist()  # rounding alone may pass the bounds
 
     @torch.no_grad()
     def restart(
-        self, quantizer: Quantizer, residuals: dict[int, torch.Tensor], share: float, source: torch.Generator
+        self,
+        quantizer: Quantizer,
+        residuals: dict[int, torch.Tensor],
+        share: float,
+        source: torch.Generator,
     ) -> torch.Tensor:
-        """Put unused codes where latents are, first at the scales that use the fewest codes. Returns their indices."""
+        """Put unused codes where latents are, first at the scales that use the fewest codes.
+
+        Returns their indices.
+        """
         V = self.share_KV.shape[1]
         dead = (self.life_KV.mean(0) < share / V).nonzero().flatten()
         if not len(dead):
             return dead
         need = torch.tensor([V - perplexity for perplexity in self.perplexity()]).clamp(min=1e-3)
         present = torch.tensor([side in residuals for side in self.sides])
-        rows = torch.multinomial(need * present, len(dead), replacement=True, generator=source).tolist()
+        rows = torch.multinomial(
+            need * present, len(dead), replacement=True, generator=source
+        ).tolist()
         for code, row in zip(dead.tolist(), rows):
             pool_NC = residuals[self.sides[row]]
             pick = int(torch.randint(len(pool_NC), (), generator=source))

@@ -1,7 +1,9 @@
-"""Verb: tokens of every split under one schedule, once for all trainings, and what the tokenizer is worth there.
+"""Verb: tokens of every split under one schedule, once for all trainings, and what the tokenizer is
+worth there.
 
-Writes <split>_tokens.npy (int32, memory-mapped by its readers). Reports, on held-out images, the reconstruction error and, per
-scale, the codes in use and their perplexity; a collapsed scale is named.
+Writes <split>_tokens.npy (int32, memory-mapped by its readers). Reports, on held-out images, the
+reconstruction error and, per scale, the codes in use and their perplexity; a collapsed scale is
+named.
 """
 
 from __future__ import annotations
@@ -34,12 +36,14 @@ class CodeUsage(NamedTuple):
 
 
 def usable_codes(codebook_size: int, tokens: int) -> int:
-    """Codes that a scale could use at all: no more than there are, or than there are tokens to use them."""
+    """Codes that a scale could use at all: no more than there are, or than there are tokens to use
+    them."""
     return min(codebook_size, tokens)
 
 
 def code_usage(tokens_Nl: np.ndarray, codebook_size: int) -> CodeUsage:
-    """Codes in use among the tokens of one scale, and their perplexity, exp of the entropy of their shares."""
+    """Codes in use among the tokens of one scale, and their perplexity, exp of the entropy of their
+    shares."""
     share_V = np.bincount(tokens_Nl.ravel(), minlength=codebook_size) / tokens_Nl.size
     used = share_V[share_V > 0]
     perplexity = float(np.exp(-(used * np.log(used)).sum()))

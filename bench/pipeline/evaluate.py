@@ -1,4 +1,5 @@
-"""Verb: score generated images against the held-out split, or what the study names (features.reference)."""
+"""Verb: score generated images against the held-out split, or what the study names
+(features.reference)."""
 
 from __future__ import annotations
 
@@ -15,8 +16,13 @@ INPUTS = ("data", "features", "sample")
 
 def work(run: Run) -> None:
     evaluation = run.settings("evaluation", EvaluationConfig)
-    extractor = Extractor(run.settings("features", FeaturesConfig), run.device, run.inputs["features"])
-    first, num_classes = first_sample(evaluation, run.config["train_seed"]), run.config["model"]["num_classes"]
+    extractor = Extractor(
+        run.settings("features", FeaturesConfig), run.device, run.inputs["features"]
+    )
+    first, num_classes = (
+        first_sample(evaluation, run.config["train_seed"]),
+        run.config["model"]["num_classes"],
+    )
     seeds = range(first, first + evaluation.num_images)
     asked_N = asked_labels(run.inputs["data"], num_classes, seeds, evaluation.labels).numpy()
     images, steps = open_samples(run.inputs["sample"], asked_N)

@@ -1,4 +1,5 @@
-"""The feature extractor of all scores: a classifier trained by the workflow, or Inception, behind torch-fidelity's interface."""
+"""The feature extractor of all scores: a classifier trained by the workflow, or Inception, behind
+torch-fidelity's interface."""
 
 from __future__ import annotations
 
@@ -25,15 +26,24 @@ WARMUP = 20  # steps, or half of a short training, so that lr reaches its peak
 class Classifier(nn.Module):
     """A small convolutional classifier; its features are the activations before the last layer."""
 
-    def __init__(self, config: FeaturesConfig, channels: int, image_size: int, num_classes: int) -> None:
+    def __init__(
+        self, config: FeaturesConfig, channels: int, image_size: int, num_classes: int
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         c_in, c_out, side = channels, config.channels, image_size
         while side > 4:
-            layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.GroupNorm(8, c_out), nn.SiLU(), nn.AvgPool2d(2)]
+            layers += [
+                nn.Conv2d(c_in, c_out, 3, padding=1),
+                nn.GroupNorm(8, c_out),
+                nn.SiLU(),
+                nn.AvgPool2d(2),
+            ]
             c_in, c_out, side = c_out, min(2 * c_out, 256), side // 2
         layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.GroupNorm(8, c_out), nn.SiLU()]
-        self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(c_out * side * side, config.dim), nn.SiLU())
+        self.trunk = nn.Sequential(
+            *layers, nn.Flatten(), nn.Linear(c_out * side * side, config.dim), nn.SiLU()
+        )
         self.head = nn.Linear(config.dim, num_classes)
 
     def init_weights(self, seed: int) -> None:
@@ -54,7 +64,9 @@ class Classifier(nn.Module):
         return self.head(self.features(images))
 
 
-def save_classifier(path: Path, model: Classifier, shape: dict[str, int], config: FeaturesConfig) -> None:
+def save_classifier(
+    path: Path, model: Classifier, shape: dict[str, int], config: FeaturesConfig
+) -> None:
     """Write a classifier with its sizes."""
     save_tensors(path, model.state_dict(), kind="features", shape=shape, config=config.model_dump())
 
@@ -68,7 +80,8 @@ def load_classifier(path: Path) -> Classifier:
 
 
 def import_torchvision() -> None:
-    """Import torchvision where its compiled part does not fit this torch (a CPU build beside PyPI's wheel).
+    """Import torchvision where its compiled part does not fit this torch (a CPU build beside PyPI's
+    wheel).
 
     Nothing here uses its operators, but torch-fidelity imports it. A sound install is left alone.
     """
@@ -90,7 +103,8 @@ _kept_alive: list[Any] = []
 
 
 def register(name: str, classifier: Classifier) -> str:
-    """Make a classifier known to torch-fidelity as a feature extractor; returns the name to ask for."""
+    """Make a classifier known to torch-fidelity as a feature extractor; returns the name to ask
+    for."""
     import_torchvision()
     import torch_fidelity
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase
@@ -125,7 +139,8 @@ def register(name: str, classifier: Classifier) -> str:
 
 
 def batches(images: AnyImages, size: int = 256) -> Iterator[torch.Tensor]:
-    """uint8 images (B, C, S, S) of an array, mapped or not, or of whatever can read some of its images."""
+    """uint8 images (B, C, S, S) of an array, mapped or not, or of whatever can read some of its
+    images."""
     for i in range(0, len(images), size):
         rows = range(i, min(i + size, len(images)))
         if isinstance(images, np.ndarray):
@@ -142,14 +157,17 @@ def _some(images: AnyImages, rows: Sequence[int]) -> torch.Tensor:
 
 
 @torch.no_grad()
-def classify(classifier: Classifier, images: torch.Tensor, device: torch.device, batch_size: int = 512) -> torch.Tensor:
+def classify(
+    classifier: Classifier, images: torch.Tensor, device: torch.device, batch_size: int = 512
+) -> torch.Tensor:
     """Most likely class of each uint8 image, int64 on the CPU."""
     parts = [classifier(part.to(device)).argmax(1).cpu() for part in images.split(batch_size)]
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.long)
 
 
 def loss(classifier: Classifier, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy with a little label smoothing (arXiv 1512.00567, section 7): over-confident features make FID blind."""
+    """Cross-entropy with a little label smoothing (arXiv 1512.00567, section 7): over-confident
+    features make FID blind."""
     return F.cross_entropy(classifier(images), labels, label_smoothing=0.05)
 
 

@@ -1,4 +1,5 @@
-"""Losses of a scale transformer on a split that it is not trained on: one pass, any order, and masked as in training.
+"""Losses of a scale transformer on a split that it is not trained on: one pass, any order, and
+masked as in training.
 
 The processes of a run share the images of a split; each gets the sums of all.
 
@@ -50,7 +51,8 @@ class HeldOut:
 
 
 class OnePassLoss(NamedTuple):
-    """Cross-entropy of one pass in nats a token, over all scales and by scale; share of right tokens."""
+    """Cross-entropy of one pass in nats a token, over all scales and by scale; share of right
+    tokens."""
 
     mean: float
     by_scale: list[float]
@@ -87,31 +89,39 @@ def predictions(
         labels_B = torch.from_numpy(data.labels_N[rows]).to(data.device)
         own_BL = None
         if hidden_NL is not None:
-            own_BL = tokens_BL.masked_fill(hidden_NL[rows].to(data.device), model.config.codebook_size)
+            own_BL = tokens_BL.masked_fill(
+                hidden_NL[rows].to(data.device), model.config.codebook_size
+            )
         inputs_BLC = data.ladder.teacher_forced_inputs(tokens_BL)
         yield Predicted(rows, model(inputs_BLC, labels_B, own_BL=own_BL), tokens_BL)
 
 
 @torch.no_grad()
 def one_pass_loss(model: ScaleTransformer, data: HeldOut) -> OnePassLoss:
-    """Cross-entropy of one pass (VAR, arXiv 2404.02905, equation 5) and token accuracy; classes are given, none is dropped."""
+    """Cross-entropy of one pass (VAR, arXiv 2404.02905, equation 5) and token accuracy; classes are
+    given, none is dropped."""
     schedule = model.schedule
     sums_2K = torch.zeros(2, schedule.num_scales, dtype=torch.float64, device=data.device)
     for _, logits_BLV, tokens_BL in predictions(model, data):
         right_BL = (logits_BLV.argmax(-1) == tokens_BL).float()
         both_2BL = torch.stack((token_losses(logits_BLV, tokens_BL), right_BL))
-        by_scale = [both_2BL[..., piece].sum((1, 2), dtype=torch.float64) for piece in schedule.slices]
+        by_scale = [
+            both_2BL[..., piece].sum((1, 2), dtype=torch.float64) for piece in schedule.slices
+        ]
         sums_2K += torch.stack(by_scale, 1)
     sums_2K = data.ranks.total(sums_2K.cpu())
     losses_K, accuracy_K = (sums_2K / (len(data) * torch.tensor(schedule.lengths))).tolist()
-    return OnePassLoss(sums_2K[0].sum().item() / (len(data) * schedule.seq_len), losses_K, accuracy_K)
+    return OnePassLoss(
+        sums_2K[0].sum().item() / (len(data) * schedule.seq_len), losses_K, accuracy_K
+    )
 
 
 @torch.no_grad()
 def masked_sums(
     model: ScaleTransformer, data: HeldOut, hidden_NL: torch.Tensor, share_NL: torch.Tensor
 ) -> torch.Tensor:
-    """Sum over a split of weight times -log p of each token, by scale; own tokens are revealed except hidden ones.
+    """Sum over a split of weight times -log p of each token, by scale; own tokens are revealed
+    except hidden ones.
 
     share_NL: the weights. Returns float64 (K,).
     """
@@ -124,10 +134,12 @@ def masked_sums(
 
 
 def any_order_loss(model: ScaleTransformer, data: HeldOut, draws: int) -> AnyOrderLoss:
-    """The any-order bound on -log p of a split's tokens (ARDM, arXiv 2110.02037, equation 5, inside each scale).
+    """The any-order bound on -log p of a split's tokens (ARDM, arXiv 2110.02037, equation 5, inside
+    each scale).
 
     Of a scale's l tokens m are hidden, uniform in 1 ... l, and weigh l/m. draws: of masks for each
-    image; they follow from split, draw, schedule and number of images, so that all models see the same.
+    image; they follow from split, draw, schedule and number of images, so that all models see the
+    same.
     """
     schedule, N = model.schedule, len(data)
     sums_K = torch.zeros(schedule.num_scales, dtype=torch.float64)
@@ -139,7 +151,8 @@ def any_order_loss(model: ScaleTransformer, data: HeldOut, draws: int) -> AnyOrd
 
 
 def drawn_loss(model: ScaleTransformer, data: HeldOut, weight: str, draws: int) -> float:
-    """The loss of a training with masks on a split (MaskGIT, arXiv 2202.04200, equation 1, with weights), nats a token.
+    """The loss of a training with masks on a split (MaskGIT, arXiv 2202.04200, equation 1, with
+    weights), nats a token.
 
     weight: name of the rule; masks are drawn as in a step, but fixed, `draws` for each image.
     """

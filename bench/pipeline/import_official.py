@@ -1,7 +1,8 @@
-"""Verb: take over the weights of a scale transformer that exists, an official VAR (arXiv 2404.02905) or a model of this project.
+"""Verb: take over the weights of a scale transformer that exists, an official VAR (arXiv
+2404.02905) or a model of this project.
 
-The file is checked by its sum and compared with the study's sizes. Writes model.safetensors, which everything downstream reads as
-that of a training; there are no snapshots.
+The file is checked by its sum and compared with the study's sizes. Writes model.safetensors, which
+everything downstream reads as that of a training; there are no snapshots.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ GPU = False
 
 
 def read_pth(path: Path, wanted: ModelConfig) -> ScaleTransformer:
-    """An official VAR transformer (arXiv 2404.02905); what its shapes do not tell, such as the mask, comes from the study."""
+    """An official VAR transformer (arXiv 2404.02905); what its shapes do not tell, such as the
+    mask, comes from the study."""
     state, more = load_foreign(path), untold(wanted)
     patch_nums = schedule_of(state) if "lvl_1L" in state else wanted.patch_nums
     sizes = model_config(state, patch_nums, **more)
@@ -47,4 +49,6 @@ def work(run: Run) -> None:
     save_model(run.out / "model.safetensors", model, imported=weights.sha256)
     count = sum(parameter.numel() for parameter in model.parameters())
     run.add("parameters", count, "weights", **run.job["identity"])
-    run.say(f"imported {count / 1e6:.1f} million weights from {run.files.get('weights', weights.file)}")
+    run.say(
+        f"imported {count / 1e6:.1f} million weights from {run.files.get('weights', weights.file)}"
+    )

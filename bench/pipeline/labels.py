@@ -1,4 +1,5 @@
-"""Which class each image is asked for: one rule for all that draw images, and for real ones beside them.
+"""Which class each image is asked for: one rule for all that draw images, and for real ones beside
+them.
 
 The label of a seed follows from the seed, the rule and the training split alone. It stays the same
 whatever number of images, first seed, batch, process or half of the seeds is scored.
@@ -21,7 +22,8 @@ WORD = 2**64
 
 
 def first_sample(evaluation: EvaluationConfig, train_seed: int | None) -> int:
-    """The sample seed of the first image of a training: trainings share none, or their scores would vary less than they do.
+    """The sample seed of the first image of a training: trainings share none, or their scores would
+    vary less than they do.
 
     train_seed: None for what belongs to no training, which takes those of training seed 0.
     """
@@ -29,14 +31,17 @@ def first_sample(evaluation: EvaluationConfig, train_seed: int | None) -> int:
 
 
 def class_shares(labels_N: np.ndarray, num_classes: int) -> np.ndarray:
-    """How often each class occurs, int64 of shape (num_classes,): shares as whole numbers of images.
+    """How often each class occurs, int64 of shape (num_classes,): shares as whole numbers of
+    images.
 
     Whole numbers are exact. Raises ValueError for a label that is no class.
     """
     labels_N = np.asarray(labels_N)
     if len(labels_N) and not 0 <= labels_N.min() <= labels_N.max() < num_classes:
         span = f"{labels_N.min()} to {labels_N.max()}"
-        raise ValueError(f"labels {span}: {num_classes} classes have labels from 0 to {num_classes - 1}")
+        raise ValueError(
+            f"labels {span}: {num_classes} classes have labels from 0 to {num_classes - 1}"
+        )
     return np.bincount(labels_N.astype(np.int64), minlength=num_classes)
 
 
@@ -54,7 +59,8 @@ def labels_of(seeds: Sequence[int], shares_Y: np.ndarray, rule: str) -> torch.Te
     if rule == "balanced":
         if len(missing := np.flatnonzero(np.asarray(shares_Y) == 0)):
             raise ValueError(
-                f"evaluation.labels: balanced asks for class {missing[0]}, which no training image has; use training"
+                f"evaluation.labels: balanced asks for class {missing[0]}, which no training image "
+                "has; use training"
             )
         return torch.tensor([int(seed) % len(shares_Y) for seed in seeds], dtype=torch.int64)
     if rule != "training":
@@ -66,11 +72,14 @@ def labels_of(seeds: Sequence[int], shares_Y: np.ndarray, rule: str) -> torch.Te
     places_N = np.array([int(seed) * GOLDEN % WORD for seed in seeds], np.uint64)
     ends = [int(end) for end in np.cumsum(np.asarray(shares_Y)[present])]
     borders = np.array([-(-end * WORD // ends[-1]) for end in ends[:-1]], np.uint64)
-    return torch.from_numpy(present[np.searchsorted(borders, places_N, side="right")].astype(np.int64))
+    return torch.from_numpy(
+        present[np.searchsorted(borders, places_N, side="right")].astype(np.int64)
+    )
 
 
 def asked_labels(data: Path, num_classes: int, seeds: Sequence[int], rule: str) -> torch.Tensor:
-    """The label that a model of so many classes is asked for with every seed; 0 for one without classes.
+    """The label that a model of so many classes is asked for with every seed; 0 for one without
+    classes.
 
     data: the prepared images, whose training split says the shares.
     """
@@ -90,12 +99,14 @@ def turns(labels_N: np.ndarray) -> np.ndarray:
 
 
 def in_turn(labels_N: np.ndarray, count: int) -> np.ndarray:
-    """Indices of up to `count` images, one of each class in turn; a class that has no more is passed over."""
+    """Indices of up to `count` images, one of each class in turn; a class that has no more is
+    passed over."""
     return np.lexsort((labels_N, turns(labels_N)))[:count]
 
 
 def in_shares(labels_N: np.ndarray, count: int) -> np.ndarray:
-    """Indices of up to `count` images, ascending: of each class its share to within one image, spread over the class.
+    """Indices of up to `count` images, ascending: of each class its share to within one image,
+    spread over the class.
 
     The first images of a folder would be those of its first classes.
     """
@@ -106,7 +117,8 @@ def in_shares(labels_N: np.ndarray, count: int) -> np.ndarray:
 
 
 def partners(labels_N: np.ndarray) -> np.ndarray:
-    """Index of the next image with the same label, the first after the last; -1 where there is no other."""
+    """Index of the next image with the same label, the first after the last; -1 where there is no
+    other."""
     labels_N = np.asarray(labels_N)
     order = np.argsort(labels_N, kind="stable")
     partners_N = np.full(len(labels_N), -1, np.int64)

@@ -1,11 +1,15 @@
-"""Scores of a set of images. A metric is a function `metric_<name>(Scored) -> {name: value}`; its evaluator joins every name.
+"""Scores of a set of images.
 
-What a metric returns is checked where it is called: names of lower-case letters, digits and _, which no other metric returns; finite
-numbers. A name is left out where it has no value. What a metric looks at is read-only. The evaluator is the extractor, but for
-metrics that EVALUATORS of bench/study/scores.py names.
+A metric is a function `metric_<name>(Scored) -> {name: value}`; its evaluator joins every name.
 
-FID, IS, precision and recall come from torch-fidelity, KID too where all pairs are too many; the reference is the held-out split,
-never the training images, or what the study names. Images are read batch by batch: 50 000 of 256 pixels need not fit into memory.
+What a metric returns is checked where it is called: names of lower-case letters, digits and _,
+which no other metric returns; finite numbers. A name is left out where it has no value. What a
+metric looks at is read-only. The evaluator is the extractor, but for metrics that EVALUATORS of
+bench/study/scores.py names.
+
+FID, IS, precision and recall come from torch-fidelity, KID too where all pairs are too many; the
+reference is the held-out split, never the training images, or what the study names. Images are read
+batch by batch: 50 000 of 256 pixels need not fit into memory.
 """
 
 from __future__ import annotations
@@ -162,18 +166,18 @@ def _no_weights(path: str | None, error: Exception) -> str:
     """One line for Inception's weights that cannot be had."""
     words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     if path is not None:
-        return (
-            f"features.weights: {path} holds no weights of Inception-v3 as torch-fidelity reads them ({words}); give its own file"
-        )
+        return f"features.weights: {path} holds no weights of Inception-v3 as torch-fidelity reads them ({words}); give its own file"
     return (
-        f"features.weights: null: torch-fidelity cannot download Inception's weights ({words}); fetch the file where there is a network, "
+        f"features.weights: null: torch-fidelity cannot download Inception's weights ({words}); "
+        "fetch the file where there is a network, "
         "and give features.weights its path and features.sha256 its sum"
     )
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What a metric may read: generated images with the labels asked for, the reference, the extractor.
+    """What a metric may read: generated images with the labels asked for, the reference, the
+    extractor.
 
     costly: also what takes a training of its own; so for final samples and their baselines, not for
     the many sets of sweeps, tasks and checkpoints.
@@ -192,8 +196,12 @@ class Scored:
 
     @property
     def exact(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features of reference and generated images for distances block by block: float64, on the device."""
-        real_ND, device = self.extractor.of_reference(self.reference.images)[0], self.extractor.device
+        """Features of reference and generated images for distances block by block: float64, on the
+        device."""
+        real_ND, device = (
+            self.extractor.of_reference(self.reference.images)[0],
+            self.extractor.device,
+        )
         return real_ND.to(device).double(), self.layers[0].to(device).double()
 
 
@@ -206,7 +214,8 @@ def inception_score(logits_NV: torch.Tensor) -> float:
 
 
 def _kid(scored: Scored) -> float:
-    """KID (arXiv 1801.01401): all pairs, or torch-fidelity's mean over subsets where those are too many."""
+    """KID (arXiv 1801.01401): all pairs, or torch-fidelity's mean over subsets where those are too
+    many."""
     images = scored.reference.images
     generated_ND, real_ND = scored.layers[0], scored.extractor.of_reference(images)[0]
     if kid_is_exact(len(generated_ND), len(real_ND), generated_ND.shape[1]):
@@ -223,8 +232,11 @@ def _kid(scored: Scored) -> float:
 
 
 def metric_fidelity(scored: Scored) -> dict[str, float]:
-    """FID (arXiv 1706.08500), KID (1801.01401), IS (1606.03498), precision and recall (1904.06991). FID takes the reference's
-    statistics where it has some. KID: all pairs where `kid_is_exact`; all else by torch-fidelity."""
+    """FID (arXiv 1706.08500), KID (1801.01401), IS (1606.03498), precision and recall (1904.06991).
+
+    FID takes the reference's statistics where it has some. KID: all pairs where `kid_is_exact`; all
+    else by torch-fidelity.
+    """
     reference = scored.reference
     generated_ND, logits_NV = scored.layers
     real_ND = scored.extractor.of_reference(reference.images)[0]
@@ -249,7 +261,8 @@ def metric_fidelity(scored: Scored) -> dict[str, float]:
 
 
 def metric_class_agreement(scored: Scored) -> dict[str, float]:
-    """Share of generated images that the classifier takes for the class that was asked for; nothing without classes."""
+    """Share of generated images that the classifier takes for the class that was asked for; nothing
+    without classes."""
     if scored.extractor.classifier is None or scored.labels_N is None:
         return {}
     predicted_N = scored.layers[1].argmax(1).numpy()
@@ -257,8 +270,10 @@ def metric_class_agreement(scored: Scored) -> dict[str, float]:
 
 
 def metric_density_coverage(scored: Scored) -> dict[str, float]:
-    """Density and coverage (arXiv 2002.09797) with k = 5, of the extractor's features. Density: share of k, 1 for real
-    images on average, may exceed 1."""
+    """Density and coverage (arXiv 2002.09797) with k = 5, of the extractor's features.
+
+    Density: share of k, 1 for real images on average, may exceed 1.
+    """
     real_ND, generated_MD = scored.exact
     images = scored.reference.images
     radii_N = scored.extractor.once("radii", images, lambda: squared_radii(real_ND))
@@ -267,12 +282,13 @@ def metric_density_coverage(scored: Scored) -> dict[str, float]:
 
 
 def metric_classification_accuracy(scored: Scored) -> dict[str, float]:
-    """Classification accuracy score (arXiv 1905.10887): share of the reference that a classifier, trained on the generated
-    images with the labels asked for, gives its label.
+    """Classification accuracy score (arXiv 1905.10887): share of the reference that a classifier,
+    trained on the generated images with the labels asked for, gives its label.
 
-    Architecture and training are the extractor's; beside Inception those that `features` of kind trained has where nothing is set.
-    Weights and batches have a seed of their own, the same for all sets. Nothing where not `costly`, without labels asked for, or
-    against the images of a given file, which have none.
+    Architecture and training are the extractor's; beside Inception those that `features` of kind
+    trained has where nothing is set. Weights and batches have a seed of their own, the same for all
+    sets. Nothing where not `costly`, without labels asked for, or against the images of a given
+    file, which have none.
     """
     labels_N, real = scored.labels_N, scored.reference.images
     real_N = getattr(real, "labels_N", None)
@@ -291,15 +307,18 @@ def metric_classification_accuracy(scored: Scored) -> dict[str, float]:
 
 
 def metric_pixels(scored: Scored) -> dict[str, float]:
-    """FID's formula (arXiv 1706.08500) on pixels in [-1, 1], a second evaluator that no network stands behind, and the variance
-    of pixels inside classes.
+    """FID's formula (arXiv 1706.08500) on pixels in [-1, 1], a second evaluator that no network
+    stands behind, and the variance of pixels inside classes.
 
-    Images of more than 32 x 32 x 3 numbers are reduced to 16 x 16 by area first. fid: nothing where the reference's images have
-    another shape then. variance: mean over classes, in the shares of the labels asked for, of the trace of the covariance inside a
-    class over the numbers of an image; all are one class without labels. Neither higher nor lower is better: near that of real
+    Images of more than 32 x 32 x 3 numbers are reduced to 16 x 16 by area first. fid: nothing where
+    the reference's images have another shape then. variance: mean over classes, in the shares of
+    the labels asked for, of the trace of the covariance inside a class over the numbers of an
+    image; all are one class without labels. Neither higher nor lower is better: near that of real
     images of the same labels is.
     """
-    labels_N = None if scored.labels_N is None else torch.from_numpy(np.array(scored.labels_N)).long()
+    labels_N = (
+        None if scored.labels_N is None else torch.from_numpy(np.array(scored.labels_N)).long()
+    )
     ours, real = pixel_moments(scored.generated, labels_N), scored.reference.images
 
     def of_real() -> tuple[PixelMoments, torch.Tensor]:
@@ -369,7 +388,10 @@ def _problem(key: object, value: object, extractor: str) -> str | None:
 
 
 def measured(name: str, scored: Scored) -> dict[str, float]:
-    """What one metric returns, checked. Raises ValueError, one line that names the function and what it must return."""
+    """What one metric returns, checked.
+
+    Raises ValueError, one line that names the function and what it must return.
+    """
     function = find(sys.modules[__name__], "metric", name)
     who = f"bench/pipeline/metrics.py: metric_{name}:"
     try:
@@ -381,7 +403,9 @@ def measured(name: str, scored: Scored) -> dict[str, float]:
         where = _where(error, function)
         raise ValueError(f"{who} raises {type(error).__name__}: {words}{where}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{who} returns {type(values).__name__}; a dict of names and finite numbers is needed")
+        raise ValueError(
+            f"{who} returns {type(values).__name__}; a dict of names and finite numbers is needed"
+        )
     for key, value in values.items():
         if problem := _problem(key, value, scored.extractor.config.name):
             raise ValueError(f"{who} {problem}")
@@ -405,7 +429,9 @@ def score(scored: Scored, names: tuple[str, ...]) -> dict[str, Score]:
     contract or returns what another one returns.
     """
     _check_sizes(scored)
-    scored = replace(scored, generated=_read_only(scored.generated), labels_N=_read_only(scored.labels_N))
+    scored = replace(
+        scored, generated=_read_only(scored.generated), labels_N=_read_only(scored.labels_N)
+    )
     scores: dict[str, Score] = {}
     owners: dict[str, str] = {}
     for name in dict.fromkeys(names):

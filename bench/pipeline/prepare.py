@@ -1,7 +1,8 @@
 """Verb: find a dataset, check every image, write down its split.
 
-Writes data.json (what, how many, names of the classes), and per split labels and images (.npy, uint8 NCHW, small sets) or paths
-below the dataset's folder with size, time and sha256 of each file (image folders). What the files hold must be what the plan saw.
+Writes data.json (what, how many, names of the classes), and per split labels and images (.npy,
+uint8 NCHW, small sets) or paths below the dataset's folder with size, time and sha256 of each file
+(image folders). What the files hold must be what the plan saw.
 """
 
 from __future__ import annotations
@@ -32,14 +33,19 @@ from .splits import array_keys, contradictions, copies
 
 GPU = False
 
-LOADERS = ("digits", "fashion_mnist", "image_folder")  # of this project; an error of any other is told with its name
+LOADERS = (
+    "digits",
+    "fashion_mnist",
+    "image_folder",
+)  # of this project; an error of any other is told with its name
 DIM = 64  # a split that holds no brighter level was perhaps not scaled to 255
 NAMED = 10  # classes whose counts are said one by one
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The splits of a dataset, names of its classes, what was left out of its folder, images in sub-folders of a class, its groups."""
+    """The splits of a dataset, names of its classes, what was left out of its folder, images in
+    sub-folders of a class, its groups."""
 
     splits: dict[str, SplitImages]
     classes: list[str]
@@ -69,7 +75,10 @@ def read_dataset(config: DatasetConfig) -> Dataset:
 
 
 def load(config: DatasetConfig) -> dict[str, SplitImages]:
-    """The splits of a dataset, checked against the config. Raises ConfigError naming what does not fit."""
+    """The splits of a dataset, checked against the config.
+
+    Raises ConfigError naming what does not fit.
+    """
     return read_dataset(config).splits
 
 
@@ -77,8 +86,10 @@ def load(config: DatasetConfig) -> dict[str, SplitImages]:
 
 
 def _check_files(images: FileImages, split: str) -> list[bytes]:
-    """Decode every image once: a damaged one is named now, not in the middle of a training. Returns a key of each one's pixels:
-    a copy that was saved anew has other bytes in its file."""
+    """Decode every image once: a damaged one is named now, not in the middle of a training.
+
+    Returns a key of each one's pixels: a copy that was saved anew has other bytes in its file.
+    """
     keys: list[bytes] = []
     chunks = [range(i, min(i + 64, len(images))) for i in range(0, len(images), 64)]
     for chunk in track(chunks, f"check {split}", len(chunks)):
@@ -97,7 +108,11 @@ def _record(images: FileImages) -> Recorded:
 def _below(path: Path, root: Path | None) -> str:
     """A path as it is written down: below the dataset's folder, or whole where it lies elsewhere."""
     whole = path.absolute()
-    return str(whole.relative_to(root)) if root is not None and whole.is_relative_to(root) else str(whole)
+    return (
+        str(whole.relative_to(root))
+        if root is not None and whole.is_relative_to(root)
+        else str(whole)
+    )
 
 
 def _save_split(out: Path, split: str, images: SplitImages, root: Path | None) -> list[bytes]:
@@ -108,8 +123,15 @@ def _save_split(out: Path, split: str, images: SplitImages, root: Path | None) -
         return array_keys(images.images_NCHW)
     recorded = _record(images)
     keys = _check_files(images, split)
-    write_text(out / f"{split}_paths.json", json.dumps([_below(path, root) for path in images.paths]))
-    save_npz(out / f"{split}_files.npz", sizes=recorded.sizes_N, times=recorded.times_N, sums=recorded.sums_N)
+    write_text(
+        out / f"{split}_paths.json", json.dumps([_below(path, root) for path in images.paths])
+    )
+    save_npz(
+        out / f"{split}_files.npz",
+        sizes=recorded.sizes_N,
+        times=recorded.times_N,
+        sums=recorded.sums_N,
+    )
     return keys
 
 
@@ -134,7 +156,9 @@ def summary(dataset: Dataset) -> str:
 def _class_words(dataset: Dataset) -> list[str]:
     """Classes by name with their counts in train, val and test, and those without a held-out image."""
     labels = [dataset.splits[split].labels_N for split in SPLITS]
-    counts = np.stack([np.bincount(of_split, minlength=len(dataset.classes)) for of_split in labels], 1)
+    counts = np.stack(
+        [np.bincount(of_split, minlength=len(dataset.classes)) for of_split in labels], 1
+    )
     named = []
     for name, row in zip(dataset.classes[:NAMED], counts):
         named.append(f"{shown(name)} {'+'.join(map(str, row))}")
@@ -149,7 +173,8 @@ def _class_words(dataset: Dataset) -> list[str]:
 
 
 def dim_words(dataset: Dataset, name: str) -> str | None:
-    """What to say of images in memory that are all dark, such as those of 16 levels; None where there is nothing to say."""
+    """What to say of images in memory that are all dark, such as those of 16 levels; None where
+    there is nothing to say."""
     dark = []
     for split, images in dataset.splits.items():
         if isinstance(images, ArrayImages) and images.images_NCHW.max() < DIM:
@@ -173,7 +198,8 @@ def _report(run: Run, dataset: Dataset, keys: dict[str, list[bytes]]) -> None:
         run.add(f"{split}_copies_of_train", count, "images")
         if count:
             run.say(
-                f"{count} of {len(keys[split])} {split} images are exact copies of training images, "
+                f"{count} of {len(keys[split])} {split} images are exact copies of training "
+                "images, "
                 "pixel by pixel"
             )
     labels = np.concatenate([dataset.splits[split].labels_N for split in SPLITS]).tolist()
@@ -189,12 +215,14 @@ def _check_content(config: DatasetConfig) -> None:
     path = place_of(config.path, "dataset.path")
     if content_of(path, suffixes_read(config.name)) != config.content:
         raise ConfigError(
-            f"dataset.path: the files at {shown(path)} have changed since this run was planned; run the same command again"
+            f"dataset.path: the files at {shown(path)} have changed since this run was planned; "
+            "run the same command again"
         )
 
 
 def _check_counts(run: Run, counts: dict[str, int]) -> None:
-    """Raises ConfigError for splits too small for what the study measures: known now, and not after all trainings."""
+    """Raises ConfigError for splits too small for what the study measures: known now, and not after
+    all trainings."""
     needs = run.job.get("needs", {})
     if problem := enough_images(counts, needs):
         raise ConfigError(problem)

@@ -1,7 +1,8 @@
-"""What scores are held against: the held-out split, or a file of the study (features.reference), such as ADM's for ImageNet.
+"""What scores are held against: the held-out split, or a file of the study (features.reference),
+such as ADM's for ImageNet.
 
-Such an .npz holds mu and sigma, the mean and covariance of Inception's features, and perhaps arr_0, uint8 images (N, S, S, 3), which
-are streamed and never all in memory.
+Such an .npz holds mu and sigma, the mean and covariance of Inception's features, and perhaps arr_0,
+uint8 images (N, S, S, 3), which are streamed and never all in memory.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ class StreamedImages:
         read_header = readers[np.lib.format.read_magic(self.stream)]
         self.shape, column_major, dtype = read_header(self.stream)
         if dtype != np.uint8 or column_major or len(self.shape) != 4 or self.shape[3] != 3:
-            raise ValueError(f"arr_0 is {dtype} of shape {self.shape}; uint8 of shape (N, S, S, 3) is needed")
+            raise ValueError(
+                f"arr_0 is {dtype} of shape {self.shape}; uint8 of shape (N, S, S, 3) is needed"
+            )
         self.at = 0
 
     def _restart(self) -> None:
@@ -62,19 +65,25 @@ class StreamedImages:
         return self.shape[0]
 
     def read(self, indices: Sequence[int]) -> torch.Tensor:
-        """uint8 of shape (len(indices), 3, S, S) of the images that come next; from image 0 the stream starts again."""
+        """uint8 of shape (len(indices), 3, S, S) of the images that come next; from image 0 the
+        stream starts again."""
         if len(indices) and indices[0] == 0:
             self._restart()
-        assert list(indices) == list(range(self.at, self.at + len(indices))), "a stream is read in its order"
+        assert list(indices) == list(range(self.at, self.at + len(indices))), (
+            "a stream is read in its order"
+        )
         self.at += len(indices)
         shape = (len(indices), *self.shape[1:])
         data = self.stream.read(int(np.prod(shape)))
-        return torch.from_numpy(np.frombuffer(data, np.uint8).reshape(shape).transpose(0, 3, 1, 2).copy())
+        return torch.from_numpy(
+            np.frombuffer(data, np.uint8).reshape(shape).transpose(0, 3, 1, 2).copy()
+        )
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Images that a set is compared with; statistics: mu (D,) and sigma (D, D), float64, that FID takes instead of theirs."""
+    """Images that a set is compared with; statistics: mu (D,) and sigma (D, D), float64, that FID
+    takes instead of theirs."""
 
     images: AnyImages
     statistics: dict[str, np.ndarray] | None = None
@@ -88,19 +97,26 @@ class GivenReference(NamedTuple):
 
 
 def read_reference(config: FeaturesConfig) -> GivenReference:
-    """The file features.reference, which is given. Raises ConfigError, one line with what does not fit."""
+    """The file features.reference, which is given.
+
+    Raises ConfigError, one line with what does not fit.
+    """
     assert config.reference is not None
     path = check_file(config.reference, config.reference_sha256, "features.reference")
     try:
         with np.load(path, allow_pickle=False) as file:
             if missing := {"mu", "sigma"} - set(file.files):
-                raise ValueError(f"holds {sorted(file.files)}, {sorted(missing)} missing; mu and sigma are needed")
+                raise ValueError(
+                    f"holds {sorted(file.files)}, {sorted(missing)} missing; mu and sigma are "
+                    "needed"
+                )
             mu_D, sigma_DD = (np.asarray(file[name], np.float64) for name in ("mu", "sigma"))
             images = StreamedImages(path) if "arr_0" in file.files else None
         D = config.dim
         if mu_D.shape != (D,) or sigma_DD.shape != (D, D):
             raise ValueError(
-                f"mu has shape {mu_D.shape} and sigma {sigma_DD.shape}; features.dim {D} needs ({D},) and ({D}, {D})"
+                f"mu has shape {mu_D.shape} and sigma {sigma_DD.shape}; features.dim {D} needs "
+                f"({D},) and ({D}, {D})"
             )
         if not (np.isfinite(mu_D).all() and np.isfinite(sigma_DD).all()):
             raise ValueError("mu or sigma is not finite")
@@ -110,7 +126,8 @@ def read_reference(config: FeaturesConfig) -> GivenReference:
 
 
 def open_reference(config: FeaturesConfig, data: Path) -> Reference:
-    """What a study's scores are held against; held-out images where the given file has none. data: the folder of the images."""
+    """What a study's scores are held against; held-out images where the given file has none. data:
+    the folder of the images."""
     if config.reference is None:
         return Reference(open_split(data, "test"))
     given = read_reference(config)

@@ -1,4 +1,5 @@
-"""Verb: draw images from a trained model; image i of a training has one seed in every variant, so that comparisons are paired.
+"""Verb: draw images from a trained model; image i of a training has one seed in every variant, so
+that comparisons are paired.
 
 Writes images.npy (uint8, shape (checkpoints, N, C, S, S)), labels.npy and steps.json (null: the
 kept weights); a figure strip of one image growing through its scales (strip.npy); and reports
@@ -39,7 +40,10 @@ def report(run: Run, cost: Cost | None, fitted: int, batch_size: int) -> None:
 
 
 def work(run: Run) -> None:
-    sampler, evaluation = run.settings("sampler", SamplerConfig), run.settings("evaluation", EvaluationConfig)
+    sampler, evaluation = (
+        run.settings("sampler", SamplerConfig),
+        run.settings("evaluation", EvaluationConfig),
+    )
     tokenizer = open_tokenizer(run)
     weights = checkpoints(run.inputs["train"], run.config["snapshots"])
     size, N = tokenizer.config, evaluation.num_images

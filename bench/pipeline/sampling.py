@@ -38,7 +38,8 @@ class Ready(Protocol):
 
 
 def made_ready(model: ScaleTransformer, settings: Ready) -> ScaleTransformer:
-    """A model as it samples: its weights in the precision asked for, its step compiled where that is asked for."""
+    """A model as it samples: its weights in the precision asked for, its step compiled where that
+    is asked for."""
     model.to(DTYPES[settings.precision])
     if settings.compile:
         model.compile_step()
@@ -54,7 +55,8 @@ def draw_batch(
     labels_B: torch.Tensor,
     seeds: range,
 ) -> tuple[torch.Tensor, Calls] | None:
-    """Fill an array with the images of some seeds; their tokens, and the calls of the network that they took.
+    """Fill an array with the images of some seeds; their tokens, and the calls of the network that
+    they took.
 
     None where two or more do not fit into memory together.
     """
@@ -80,7 +82,8 @@ def sample_into(
     progress: Progress,
     calls: Calls | None = None,
 ) -> tuple[torch.Tensor, int]:
-    """Fill an array with images of given labels and consecutive seeds, batch by batch: never all in memory.
+    """Fill an array with images of given labels and consecutive seeds, batch by batch: never all in
+    memory.
 
     calls: counts those of the network. Returns the tokens of the first `batch` images, and the
     batch size that fitted into memory.

@@ -35,8 +35,8 @@ def _cubic(x_ND: torch.Tensor, y_MD: torch.Tensor) -> torch.Tensor:
 
 
 def kernel_within(x_ND: torch.Tensor) -> float:
-    """Mean of KID's kernel over all pairs of different images of one set, as the unbiased MMD takes it
-    (arXiv 1801.01401). x_ND: float64, two rows or more."""
+    """Mean of KID's kernel over all pairs of different images of one set, as the unbiased MMD takes
+    it (arXiv 1801.01401). x_ND: float64, two rows or more."""
     count, total = len(x_ND), 0.0
     for rows in _blocks(count, count):  # the kernel is symmetric: only pairs from the diagonal on
         block = _cubic(x_ND[rows], x_ND[rows.start :])
@@ -55,7 +55,8 @@ def kernel_between(x_ND: torch.Tensor, y_MD: torch.Tensor) -> float:
 
 
 def _squared_distances(x_ND: torch.Tensor, y_MD: torch.Tensor) -> torch.Tensor:
-    """||x - y||^2 of all pairs as ||x||^2 - 2 x . y + ||y||^2: one matrix product, rounding as in float64."""
+    """||x - y||^2 of all pairs as ||x||^2 - 2 x . y + ||y||^2: one matrix product, rounding as in
+    float64."""
     products_NM = (x_ND @ y_MD.T).mul_(-2)
     return products_NM.add_(x_ND.square().sum(1)[:, None]).add_(y_MD.square().sum(1))
 
@@ -142,7 +143,9 @@ def pixel_moments(images: AnyImages, labels_N: torch.Tensor | None = None) -> Pi
     return PixelMoments(shape, mean_D, covariance_DD, variance)
 
 
-def _variance_inside(counts_Y: torch.Tensor, squares_Y: torch.Tensor, sums_YD: torch.Tensor) -> float:
+def _variance_inside(
+    counts_Y: torch.Tensor, squares_Y: torch.Tensor, sums_YD: torch.Tensor
+) -> float:
     """Trace of the covariance inside a class over D, mean over classes in their shares.
 
     From the number of images of each class, the sums of their squares and their sums: the sum of

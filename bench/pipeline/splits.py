@@ -1,6 +1,8 @@
-"""Which image lies on which side: by content, so that no copy is on two sides, and so that every class is trained on.
+"""Which image lies on which side: by content, so that no copy is on two sides, and so that every
+class is trained on.
 
-A side follows from a hash: no seed, no order. Images that belong together (equal content, or one group of `dataset.group`) move as one.
+A side follows from a hash: no seed, no order. Images that belong together (equal content, or one
+group of `dataset.group`) move as one.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ def share_of(key: Key, salt: str) -> float:
 
 
 def group_keys(names: Sequence[str], pattern: str) -> list[Key | None]:
-    """What the pattern's first bracket, or the whole pattern, finds in each name; None where it finds nothing, or an empty word."""
+    """What the pattern's first bracket, or the whole pattern, finds in each name; None where it
+    finds nothing, or an empty word."""
     expression = re.compile(pattern)
     which = 1 if expression.groups else 0
     matches = map(expression.search, names)
@@ -33,7 +36,8 @@ def group_keys(names: Sequence[str], pattern: str) -> list[Key | None]:
 
 
 def joined(keys: Sequence[Key], groups: Sequence[Key | None]) -> list[Key]:
-    """One key for all images that hang together by equal content or a common group, however long the chain."""
+    """One key for all images that hang together by equal content or a common group, however long
+    the chain."""
     parent: dict[Key, Key] = {}
 
     def root(key: Key) -> Key:
@@ -62,8 +66,8 @@ def sides(keys: Iterable[Key], test_share: float, val_share: float) -> list[str]
 
 
 def with_all_classes(where: Sequence[str], keys: Sequence[Key], labels: Sequence[int]) -> list[str]:
-    """Sides on which every class has a training image: of a class that is held out whole, one key moves, chosen by hash,
-    with all that has the same key."""
+    """Sides on which every class has a training image: of a class that is held out whole, one key
+    moves, chosen by hash, with all that has the same key."""
     where = list(where)
     lacking = set(labels) - {label for side, label in zip(where, labels) if side == "train"}
     if not lacking:
@@ -76,14 +80,17 @@ def with_all_classes(where: Sequence[str], keys: Sequence[Key], labels: Sequence
         if label in lacking:
             of_class.setdefault(label, set()).add(key)
     for label in sorted(of_class):
-        if not any(where[i] == "train" for key in of_class[label] for i in rows[key] if labels[i] == label):
+        if not any(
+            where[i] == "train" for key in of_class[label] for i in rows[key] if labels[i] == label
+        ):
             for i in rows[max(of_class[label], key=lambda key: (share_of(key, "test"), key))]:
                 where[i] = "train"
     return where
 
 
 def some_of_all(keys: Sequence[Key], labels: Sequence[int], count: int | None) -> list[int]:
-    """Indices of `count` images in their order, chosen by hash, at least one of each class that there is; all where count is None.
+    """Indices of `count` images in their order, chosen by hash, at least one of each class that
+    there is; all where count is None.
 
     Raises ConfigError for a count below the number of classes.
     """
@@ -91,7 +98,10 @@ def some_of_all(keys: Sequence[Key], labels: Sequence[int], count: int | None) -
         return list(range(len(keys)))
     classes = set(labels)
     if count < len(classes):
-        raise ConfigError(f"dataset.train_images: {count} leaves some of the {len(classes)} classes without a training image")
+        raise ConfigError(
+            f"dataset.train_images: {count} leaves some of the {len(classes)} classes without a "
+            "training image"
+        )
     order = sorted(range(len(keys)), key=lambda i: share_of(keys[i], "train"))
     first: dict[int, int] = {}
     for i in order:

@@ -38,7 +38,8 @@ class Measured(NamedTuple):
 
 
 def drop_scales(schedule: ScaleSchedule, share: float, source: torch.Generator) -> ScaleSchedule:
-    """The schedule of one step: with probability `share` each scale but the last stays with probability 1/2."""
+    """The schedule of one step: with probability `share` each scale but the last stays with
+    probability 1/2."""
     coin = torch.rand(schedule.num_scales, generator=source).tolist()
     if coin[-1] >= share:
         return schedule
@@ -47,7 +48,8 @@ def drop_scales(schedule: ScaleSchedule, share: float, source: torch.Generator) 
 
 
 def seed_of(config: TokenizerTraining, train_seed: int | None) -> int:
-    """What the randomness of a training follows from: its own seed, and the training seed that it belongs to, if any."""
+    """What the randomness of a training follows from: its own seed, and the training seed that it
+    belongs to, if any."""
     return config.seed if train_seed is None else derive_seed("tokenizer", config.seed, train_seed)
 
 
@@ -103,7 +105,9 @@ class TokenizerTrainer:
         # the encoder's dropout has no generator of its own
         torch.manual_seed(derive_seed("dropout", self.seed, step))
         schedule = drop_scales(self.spec.config.schedule, config.scale_drop, source)
-        losses = tokenizer_loss(self.tokenizer, images_BCHW, schedule, config.commitment, config.entropy)
+        losses = tokenizer_loss(
+            self.tokenizer, images_BCHW, schedule, config.commitment, config.entropy
+        )
         self.optimizer.zero_grad()
         losses.total.backward()
         torch.nn.utils.clip_grad_norm_(self.tokenizer.parameters(), config.clip)

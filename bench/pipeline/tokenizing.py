@@ -26,7 +26,8 @@ def encode_split(
     device: torch.device,
     label: str,
 ) -> float:
-    """Write the tokens of one split; returns its mean square reconstruction error on images in [-1, 1]."""
+    """Write the tokens of one split; returns its mean square reconstruction error on images in [-1,
+    1]."""
     squared, ladder, N = 0.0, tokenizer.at(schedule), len(images)
     chunks = [range(i, min(i + BATCH, N)) for i in range(0, N, BATCH)]
     with written_whole(path) as temporary:

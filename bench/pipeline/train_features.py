@@ -1,4 +1,5 @@
-"""Verb: train the feature network of the scores on the training split, or open Inception's weights and the reference.
+"""Verb: train the feature network of the scores on the training split, or open Inception's weights
+and the reference.
 
 Whatever scores need and cannot have ends here, in one line, and not after the trainings.
 """
@@ -28,27 +29,38 @@ BATCH = 512
 
 
 def open_inception(run: Run, config: FeaturesConfig) -> None:
-    """Read the weights, try them on two images, and read the reference. Raises ConfigError for what does not fit."""
+    """Read the weights, try them on two images, and read the reference.
+
+    Raises ConfigError for what does not fit.
+    """
     if config.weights is not None:
         if config.sha256 is None:
-            raise ConfigError("features.sha256: is missing; weights given by path are checked before they are read")
+            raise ConfigError(
+                "features.sha256: is missing; weights given by path are checked before they are "
+                "read"
+            )
         check_file(config.weights, config.sha256, "features.weights")
     two_NCHW = np.zeros((2, 3, 32, 32), np.uint8)
     dim = Extractor(config, run.device, run.out).features(two_NCHW).features_ND.shape[1]
     if dim != config.dim:
-        raise ConfigError(f"features.dim: {config.dim}: the layer of these weights has {dim} features")
+        raise ConfigError(
+            f"features.dim: {config.dim}: the layer of these weights has {dim} features"
+        )
     images = open_reference(config, run.inputs["data"]).images
     if config.reference is not None:
         given = len(images) if isinstance(images, StreamedImages) else 0
         run.add("reference_images", given, "images")
     if len(images) < MIN_IMAGES:
         raise ConfigError(
-            f"features.reference: {len(images)} images to score against, of the file or the test split; "
+            f"features.reference: {len(images)} images to score against, of the file or the test "
+            "split; "
             f"{MIN_IMAGES} or more are needed"
         )
 
 
-def accuracy(model: Classifier, images: SplitImages, chosen_N: np.ndarray, device: torch.device) -> float:
+def accuracy(
+    model: Classifier, images: SplitImages, chosen_N: np.ndarray, device: torch.device
+) -> float:
     """Share of chosen images that the classifier gives their label."""
     parts = [chosen_N[i : i + BATCH].tolist() for i in range(0, len(chosen_N), BATCH)]
     predicted_N = torch.cat([classify(model, images.read(part), device) for part in parts])
@@ -62,7 +74,11 @@ def work(run: Run) -> None:
         open_inception(run, config)
         return
     splits = {split: open_split(run.inputs["data"], split) for split in ("train", "test")}
-    shape = {"channels": data.channels, "image_size": data.image_size, "num_classes": data.num_classes}
+    shape = {
+        "channels": data.channels,
+        "image_size": data.image_size,
+        "num_classes": data.num_classes,
+    }
     progress = Progress(run.run_id, config.steps)
 
     def advance(loss: float) -> None:

@@ -1,7 +1,8 @@
 """Verb: train the multi-scale VQ-VAE, or take over the weights of one that exists.
 
-Reconstruction and commitment losses, restart of codes that nobody uses, averaged weights, random scale dropping: one tokenizer
-then serves every schedule that ends at its latent size. Writes tokenizer.safetensors; resumes from resume.safetensors.
+Reconstruction and commitment losses, restart of codes that nobody uses, averaged weights, random
+scale dropping: one tokenizer then serves every schedule that ends at its latent size. Writes
+tokenizer.safetensors; resumes from resume.safetensors.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ INPUTS = ("data",)
 
 
 def load_external(run: Run, spec: TokenizerSpec, file: str) -> Tokenizer:
-    """A tokenizer that exists: an official .pth, or a safetensors of ours; compared with the study's sizes."""
+    """A tokenizer that exists: an official .pth, or a safetensors of ours; compared with the
+    study's sizes."""
     weights = WeightsConfig(file=file, sha256=spec.sha256)
     readers = sys.modules[__name__]
     return cast(Tokenizer, read_weights(run, "tokenizer.weights", weights, readers, spec.config))

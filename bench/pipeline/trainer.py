@@ -1,6 +1,8 @@
-"""The training of a scale transformer, from where it was interrupted: steps, early stopping, the weights that are kept.
+"""The training of a scale transformer, from where it was interrupted: steps, early stopping, the
+weights that are kept.
 
-Verbs that train one hand `carry_out` a `Trainer`, or a subclass that starts elsewhere or minimises something else.
+Verbs that train one hand `carry_out` a `Trainer`, or a subclass that starts elsewhere or minimises
+something else.
 """
 
 from __future__ import annotations
@@ -28,7 +30,16 @@ from ..study.settings import TrainingConfig
 from .artefacts import model_identity, open_labels, open_tokenizer, open_tokens, snapshot_path
 from .held_out import HeldOut, any_order_loss, drawn_loss, one_pass_loss
 from .labels import in_shares
-from .training import Average, Batch, Resume, batch_indices, check_finite, learning_rate, pack, unpack
+from .training import (
+    Average,
+    Batch,
+    Resume,
+    batch_indices,
+    check_finite,
+    learning_rate,
+    pack,
+    unpack,
+)
 from .training_log import Evaluation, Kept, TrainState, report_evaluation, report_kept
 
 TRIES = 5  # halvings of a micro-batch that does not fit, to say what would
@@ -36,17 +47,22 @@ NO_DECAY = ("position", "level_embedding", "head_log_scale", "modulation_table")
 
 
 def parameter_groups(model: ScaleTransformer, weight_decay: float) -> list[dict[str, Any]]:
-    """VAR's split: no decay on one-dimensional parameters, positions, levels and head scales; on the class embedding there is."""
+    """VAR's split: no decay on one-dimensional parameters, positions, levels and head scales; on
+    the class embedding there is."""
     decayed: list[torch.nn.Parameter] = []
     free: list[torch.nn.Parameter] = []
     for name, value in model.named_parameters():
         without_decay = value.ndim <= 1 or any(part in name for part in NO_DECAY)
         (free if without_decay else decayed).append(value)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
 
 
 class Losses(torch.nn.Module):
-    """A network whose call ends in the losses of a part of a batch: what DistributedDataParallel must see as one."""
+    """A network whose call ends in the losses of a part of a batch: what DistributedDataParallel
+    must see as one."""
 
     def __init__(
         self, model: ScaleTransformer, loss: Callable[[Batch], tuple[torch.Tensor, torch.Tensor]]
@@ -59,7 +75,8 @@ class Losses(torch.nn.Module):
 
 
 class Trainer:
-    """State of one training: weights, averaged weights, optimizer, the best evaluation so far, the log."""
+    """State of one training: weights, averaged weights, optimizer, the best evaluation so far, the
+    log."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -81,7 +98,9 @@ class Trainer:
         self.average = Average(self.model, self.config.ema_decay)
         self.best = {name: value.clone() for name, value in self.average.weights.items()}
         self.state = TrainState()
-        self.recent: list[torch.Tensor] = []  # losses since the last evaluation, this process's part
+        self.recent: list[
+            torch.Tensor
+        ] = []  # losses since the last evaluation, this process's part
         path = run.out / "resume.safetensors"
         self.resume = Resume(path, run.config, run.source, self.config.save_every)
 
@@ -98,7 +117,8 @@ class Trainer:
         if few is not None and few < len(labels["test"]):
             self.eval_rows = in_shares(labels["test"], few)
         if not self.model_config.conditional:
-            # an unconditional model knows one label only, "no class", which is row 0 of its embedding
+            # an unconditional model knows one label only, "no class", which is row 0 of its
+            # embedding
             labels = {split: np.zeros_like(of_split) for split, of_split in labels.items()}
         self.labels = labels
 
@@ -108,14 +128,17 @@ class Trainer:
         return HeldOut(name, *of_split, self.ladder, self.run.device, self.ranks)
 
     def batch(self, step: int) -> Batch:
-        """What all processes together learn from at a step: it follows from the seed and the number of the step."""
+        """What all processes together learn from at a step: it follows from the seed and the number
+        of the step."""
         labels_N, size = self.labels["train"], self.config.batch_size
         indices = np.array(batch_indices(len(labels_N), size, self.seed, step))
         source = generator("train step", self.seed, step)
         labels_B = torch.from_numpy(labels_N[indices])
         if self.model_config.conditional:
             # classifier-free guidance needs an unconditional half (arXiv 2207.12598, algorithm 1)
-            dropped_B = torch.rand(len(labels_B), generator=source) < self.model_config.class_dropout
+            dropped_B = (
+                torch.rand(len(labels_B), generator=source) < self.model_config.class_dropout
+            )
             labels_B = labels_B.masked_fill(dropped_B, self.model_config.null_label)
         tokens_BL = torch.from_numpy(self.tokens["train"][indices].astype(np.int64))
         return self.draw(tokens_BL, labels_B, source)
@@ -132,7 +155,9 @@ class Trainer:
             weight = self.config.mask_weight
             share_BL, counted = mask_shares(weight, own_BL, model.schedule, V, model.mask_prob)
         paths_E2B = self.model.draw_paths(len(labels_B), source)
-        return Batch(tokens_BL, labels_B, seen_BL, own_BL, share_BL, paths_E2B, len(labels_B), counted)
+        return Batch(
+            tokens_BL, labels_B, seen_BL, own_BL, share_BL, paths_E2B, len(labels_B), counted
+        )
 
     # ------------------------------------------------------------ model
 
@@ -154,16 +179,21 @@ class Trainer:
         return model.eval()
 
     def shared(self, learner: Losses) -> Losses | DistributedDataParallel:
-        """The learner as the processes train it together: gradients are summed while the backward pass still runs."""
+        """The learner as the processes train it together: gradients are summed while the backward
+        pass still runs."""
         if self.ranks.world == 1:
             return learner
         if self.config.compile and self.config.checkpointing:
-            # compiled graphs are split where gradients are sent; one that recomputes its blocks cannot be
+            # compiled graphs are split where gradients are sent; one that recomputes its blocks
+            # cannot be
             torch._dynamo.config.optimize_ddp = False
         # a schedule of one scale reads no state: its input layer gets no gradient
         unused = self.model_config.schedule.num_scales == 1
         return DistributedDataParallel(
-            learner, gradient_as_bucket_view=True, find_unused_parameters=unused, broadcast_buffers=False
+            learner,
+            gradient_as_bucket_view=True,
+            find_unused_parameters=unused,
+            broadcast_buffers=False,
         )
 
     # ------------------------------------------------------------ one step
@@ -172,7 +202,9 @@ class Trainer:
         """One optimizer step; returns this process's part of the cross-entropy of its batch."""
         config, step = self.config, self.state.step
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(step, config.steps, config.lr, config.warmup, config.final_lr)
+            group["lr"] = learning_rate(
+                step, config.steps, config.lr, config.warmup, config.final_lr
+            )
         batch = self.batch(step)
         self.optimizer.zero_grad()
         cross_entropy = self.accumulate(batch.part(self.ranks.rows(batch.images)))
@@ -182,7 +214,10 @@ class Trainer:
         return cross_entropy
 
     def accumulate(self, mine: Batch) -> torch.Tensor:
-        """Gradients of this process's images, and their part of the cross-entropy. Raises MemoryError that names what would fit."""
+        """Gradients of this process's images, and their part of the cross-entropy.
+
+        Raises MemoryError that names what would fit.
+        """
         try:
             return self.backward(mine)
         except (RuntimeError, MemoryError) as error:
@@ -192,7 +227,8 @@ class Trainer:
         raise MemoryError(self.what_fits(mine))
 
     def backward(self, mine: Batch) -> torch.Tensor:
-        """Gradients, micro-batch by micro-batch; between processes they are summed once, with the last."""
+        """Gradients, micro-batch by micro-batch; between processes they are summed once, with the
+        last."""
         begins = range(0, len(mine.labels_B), self.at_once)
         total = torch.zeros((), device=self.run.device)
         for begin in begins:
@@ -219,11 +255,12 @@ class Trainer:
             return learner(part.to(device))
 
     def loss(self, part: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """What is minimised, and the cross-entropy that is reported, as shares of the whole batch's mean.
+        """What is minimised, and the cross-entropy that is reported, as shares of the whole batch's
+        mean.
 
-        Here both are the cross-entropy of clean tokens given the state of corrupted ones (VAR, arXiv
-        2404.02905, equation 5, where none is corrupted); with intra-scale masks, of the masked
-        tokens, weighted (MaskGIT, arXiv 2202.04200, equation 1).
+        Here both are the cross-entropy of clean tokens given the state of corrupted ones (VAR,
+        arXiv 2404.02905, equation 5, where none is corrupted); with intra-scale masks, of the
+        masked tokens, weighted (MaskGIT, arXiv 2202.04200, equation 1).
         """
         inputs_BLC = self.inputs(part)
         recompute = self.config.checkpointing
@@ -252,7 +289,9 @@ class Trainer:
             if self.fits(mine.part(slice(rows))):
                 accumulate = config.accumulate * self.at_once // rows
                 return f"{text}; {rows} fit: set training.accumulate {accumulate}"
-        return f"{text}, and with {rows}; set training.checkpointing or a larger training.accumulate"
+        return (
+            f"{text}, and with {rows}; set training.checkpointing or a larger training.accumulate"
+        )
 
     def fits(self, part: Batch) -> bool:
         """Whether the gradients of a part of a batch fit into memory."""
@@ -271,7 +310,8 @@ class Trainer:
     # ------------------------------------------------------------ evaluation
 
     def evaluate(self, losses: list[float]) -> None:
-        """Held-out losses now, beside those of the steps since the last time; the weights are kept when they are the best so far."""
+        """Held-out losses now, beside those of the steps since the last time; the weights are kept
+        when they are the best so far."""
         state, model = self.state, self.averaged()
         test = self.split("test")
         if self.eval_rows is not None:
@@ -287,8 +327,11 @@ class Trainer:
             for name, weights in self.average.weights.items():
                 self.best[name].copy_(weights)
 
-    def selection_loss(self, model: ScaleTransformer, one_pass: float) -> tuple[float, float | None]:
-        """The validation loss that decides which weights are kept, and the any-order bound where it is a part of it."""
+    def selection_loss(
+        self, model: ScaleTransformer, one_pass: float
+    ) -> tuple[float, float | None]:
+        """The validation loss that decides which weights are kept, and the any-order bound where it
+        is a part of it."""
         if not self.masked:
             return one_pass, None
         val, weight, draws = self.split("val"), self.config.mask_weight, self.config.mask_draws
@@ -299,7 +342,10 @@ class Trainer:
         return (1 - q) * one_pass + q * bound, bound
 
     def take_best(self) -> Kept:
-        """The kept weights into the model; their losses on the whole test split. Every process takes part."""
+        """The kept weights into the model; their losses on the whole test split.
+
+        Every process takes part.
+        """
         self.model.load_state_dict(self.best)
         model, test, best = self.model.eval(), self.split("test"), self.state.best
         one_pass, by_scale = best.loss_test, best.loss_test_K
@@ -341,7 +387,8 @@ class Trainer:
             self.resume.save(tensors, **self.state.to_json())
 
     def totals(self) -> list[float]:
-        """The losses of the steps since the last evaluation, of the whole batches: the only place where a GPU is waited for."""
+        """The losses of the steps since the last evaluation, of the whole batches: the only place
+        where a GPU is waited for."""
         if not self.recent:
             return []
         return self.ranks.total(torch.stack(self.recent).double().cpu()).tolist()
@@ -379,7 +426,9 @@ class Trainer:
             if self.resume.due(state.step) and not last:
                 state.seconds = clock.seconds
                 self.save()
-            progress.advance(note=f"validation loss {state.log[-1].loss_val:.3f}" if state.log else "")
+            progress.advance(
+                note=f"validation loss {state.log[-1].loss_val:.3f}" if state.log else ""
+            )
         progress.close()
 
     def report(self, kept: Kept) -> None:

@@ -92,7 +92,8 @@ def report_kept(run: Run, state: TrainState, kept: Kept, identity: dict[str, Any
 
 
 def report_gain(run: Run, kept: Kept, any_order: AnyOrderLoss, identity: dict[str, Any]) -> None:
-    """The any-order bound, and how far it is below the one-pass loss: what own tokens can at most buy."""
+    """The any-order bound, and how far it is below the one-pass loss: what own tokens can at most
+    buy."""
     run.add("loss_test_any_order", any_order.mean, "nats/token", **identity)
     run.add("intra_scale_gain", kept.one_pass - any_order.mean, "nats/token", **identity)
     for k, (one_pass, bound) in enumerate(zip(kept.one_pass_K, any_order.by_scale)):

@@ -1,4 +1,5 @@
-"""Wall-clock time: of work with pauses, and of one call on a device that works behind the program's back."""
+"""Wall-clock time: of work with pauses, and of one call on a device that works behind the program's
+back."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def synchronise(device: torch.device) -> None:
 def seconds(call: Callable[[], object], device: torch.device) -> float:
     """Wall-clock time of one call, device waited for on both sides.
 
-    torch.utils.benchmark would repeat it or take its mean; whoever pairs two paths needs each value.
+    torch.utils.benchmark would repeat it or take its mean; whoever pairs two paths needs each
+    value.
     """
     synchronise(device)
     began = time.perf_counter()

@@ -1,4 +1,7 @@
-"""Words that a user types after `./run`, put such that snakemake reads them as they were meant. Needs nothing but Python."""
+"""Words that a user types after `./run`, put such that snakemake reads them as they were meant.
+
+Needs nothing but Python.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,9 @@ def take_group(
 ) -> tuple[list[str], list[str], list[str]]:
     """Split off an option that takes words, in each of its spellings.
 
-    Returns its words, those that follow it without belonging to it, which are targets, and the others."""
+    Returns its words, those that follow it without belonging to it, which are targets, and the
+    others.
+    """
     taken, targets, rest, at = [], [], [], 0
     while at < len(words):
         option, equals, value = words[at].partition("=")
@@ -107,8 +112,10 @@ def only_one(word: str, group: list[str]) -> bool:
 def arranged(words: list[str]) -> tuple[list[str], Path]:
     """Words for snakemake, and the folder to work in.
 
-    Targets may follow --configfile and --config, which snakemake itself would take for more files and settings. Files are found
-    from where the user is. Stops with one line for a word that cannot be right."""
+    Targets may follow --configfile and --config, which snakemake itself would take for more files
+    and settings. Files are found from where the user is. Stops with one line for a word that cannot
+    be right.
+    """
     cut = words.index("--") if "--" in words else len(words)
     words, last = words[:cut], words[cut:]
     studies, targets, words = take_group(words, STUDY, one_study)
@@ -127,14 +134,18 @@ def arranged(words: list[str]) -> tuple[list[str], Path]:
     options = [f"--workflow-profile={find_profile(name)}" for name in profiles]
     options += [f"--configfile={find('--configfile', name)}" for name in studies]
     options += ["--config", *settings] if settings else []
-    # snakemake wants all targets in one place: in front, before any option that would take them for its own
+    # snakemake wants all targets in one place: in front, before any option that would take them for
+    # its own
     dry = [word for word in words if word in DRY]
     words = [word for word in words if word not in DRY]
     return [*targets, *words, *dry, *options, *last], place
 
 
 def take_config(words: list[str]) -> tuple[Path, list[str]]:
-    """Split off `--config FILE`; returns the study's file and the other words. `--config key=value` is a word for snakemake."""
+    """Split off `--config FILE`; returns the study's file and the other words.
+
+    `--config key=value` is a word for snakemake.
+    """
     studies, targets, words = take_group(words, STUDY, one_study)
     rest, at = targets, 0
     while at < len(words):

@@ -1,4 +1,5 @@
-"""Progress with time left: a bar on a terminal, whole prefixed lines elsewhere, so that parallel jobs stay readable."""
+"""Progress with time left: a bar on a terminal, whole prefixed lines elsewhere, so that parallel
+jobs stay readable."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ def clock(seconds: float) -> str:
 class Progress:
     """Count up to `total` under a label."""
 
-    def __init__(self, label: str, total: int, done: int = 0, unit: str = "step", shown: bool = True) -> None:
+    def __init__(
+        self, label: str, total: int, done: int = 0, unit: str = "step", shown: bool = True
+    ) -> None:
         self.label, self.total, self.done, self.first, self.unit = label, total, done, done, unit
         self.began = self.said = time.monotonic()
         self.shown = shown

@@ -1,4 +1,5 @@
-"""The two tidy tables: metrics (one row a number) and runs (one row a job), as CSV with a checked key and a stable format."""
+"""The two tidy tables: metrics (one row a number) and runs (one row a job), as CSV with a checked
+key and a stable format."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary name in the same folder to write to; renamed when all went well, removed when not: never half a file."""
+    """A temporary name in the same folder to write to; renamed when all went well, removed when
+    not: never half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -78,8 +80,13 @@ def _is_number(value: Any) -> bool:
         return False
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, Any]], columns: list[str], key: list[str]) -> None:
-    """Write rows sorted by their key. Raises ValueError for an unknown column or a key that stands twice."""
+def write_rows(
+    path: Path, rows: Iterable[dict[str, Any]], columns: list[str], key: list[str]
+) -> None:
+    """Write rows sorted by their key.
+
+    Raises ValueError for an unknown column or a key that stands twice.
+    """
     rows = sorted(rows, key=lambda row: _order(row, key))
     for row in rows:
         if extra := row.keys() - set(columns):
@@ -126,7 +133,8 @@ def read_text(path: Path) -> str:
         return path.read_bytes().decode("utf-8-sig")  # a mark that spreadsheets write is no text
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path}: byte {error.start} is no UTF-8; the file is damaged, collect or fetch it again"
+            f"{path}: byte {error.start} is no UTF-8; the file is damaged, collect or fetch it "
+            "again"
         ) from None
 
 
@@ -210,7 +218,8 @@ def _lines(path: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]
             if len(cells) != len(columns):
                 where = f"{path}: line {reader.line_num}"
                 raise ValueError(
-                    f"{where}: {len(cells)} cells where {len(columns)} belong; the file is damaged, collect again"
+                    f"{where}: {len(cells)} cells where {len(columns)} belong; the file is "
+                    "damaged, collect again"
                 )
             yield reader.line_num, dict(zip(columns, cells))
     except csv.Error as error:

@@ -2,9 +2,10 @@
 
     python -m bench VERB CONFIG.json OUT [--<input> FOLDER ...] [--device auto|cpu|cuda] [--threads N] [--record]
 
-A verb writes its files into OUT, metrics.csv and, last, row.json. With --record a run that diverged or ran out of memory ends
-as a row with that status and exit 0, so that a workflow goes on; without, the exit status is 1. Errors of the user are never rows.
-Verbs that share their work among processes are started by `torchrun --nproc-per-node N -m bench VERB ...`, all else the same.
+A verb writes its files into OUT, metrics.csv and, last, row.json. With --record a run that diverged
+or ran out of memory ends as a row with that status and exit 0, so that a workflow goes on; without,
+the exit status is 1. Errors of the user are never rows. Verbs that share their work among processes
+are started by `torchrun --nproc-per-node N -m bench VERB ...`, all else the same.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ from .verbs import verbs
 
 
 class Cost(Protocol):
-    """What `srdd.cost.sampling_cost` counts; named here so that verbs without a model need not load one."""
+    """What `srdd.cost.sampling_cost` counts; named here so that verbs without a model need not load
+    one."""
 
     @property
     def nfe(self) -> float: ...
@@ -65,7 +67,13 @@ class Diverged(ValueError):
 class Run:
     """One run of a verb: its config, folders, device, and the numbers it reports."""
 
-    def __init__(self, verb: str, options: argparse.Namespace, inputs: Sequence[str], ranks: Ranks | None = None) -> None:
+    def __init__(
+        self,
+        verb: str,
+        options: argparse.Namespace,
+        inputs: Sequence[str],
+        ranks: Ranks | None = None,
+    ) -> None:
         self.verb, self.out = verb, options.out
         self.ranks = ranks or Ranks()
         self.config_path = options.config
@@ -73,14 +81,19 @@ class Run:
         self.config: dict[str, Any] = self.job["config"]
         self.run_id: str = self.job["run_id"]
         self.study: str = self.job["study"]
-        self.files: dict[str, str] = self.job.get("files", {})  # where weights lie, which is no part of the config
+        self.files: dict[str, str] = self.job.get(
+            "files", {}
+        )  # where weights lie, which is no part of the config
         self.inputs = {name: getattr(options, name) for name in inputs}
         self.device = choose_device(options.device, self.ranks)
         self.metrics: list[dict[str, Any]] = []
         self.source = provenance.source_hash(verbs()[verb].module)
 
     def settings(self, key: str, schema: type[S]) -> S:
-        """A part of the config as its schema, with the places where its files lie now. Raises ConfigError."""
+        """A part of the config as its schema, with the places where its files lie now.
+
+        Raises ConfigError.
+        """
         places = {}
         for name, path in self.files.items():
             if name.startswith(f"{key}."):
@@ -92,12 +105,18 @@ class Run:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, (key, *first["loc"])))
-            raise ConfigError(f"{self.config_path}: {where}: {first['msg']}, got {first.get('input')!r}") from None
+            raise ConfigError(
+                f"{self.config_path}: {where}: {first['msg']}, got {first.get('input')!r}"
+            ) from None
 
     def add(self, metric: str, value: float | int | None, unit: str, **identity: Any) -> None:
         """Report one number. A value that is no finite number is reported as missing."""
         value = None if value is None or not math.isfinite(value) else value
-        row = {"study": self.study, "dataset": self.config.get("dataset", {}).get("name"), "run_id": self.run_id}
+        row = {
+            "study": self.study,
+            "dataset": self.config.get("dataset", {}).get("name"),
+            "run_id": self.run_id,
+        }
         self.metrics.append({**row, "metric": metric, "value": value, "unit": unit, **identity})
 
     def add_cost(self, cost: Cost, **identity: Any) -> None:
@@ -113,14 +132,18 @@ class Run:
                 self.add("passes_used", passes, "passes/image", scale=k, **identity)
 
     def say(self, text: str, all_ranks: bool = False) -> None:
-        """One line for whoever watches; of several processes the first one says it, or each that has something of its own to say."""
+        """One line for whoever watches; of several processes the first one says it, or each that
+        has something of its own to say."""
         if all_ranks or self.ranks.first:
             rank = "" if self.ranks.first else f", process {self.ranks.rank}"
             print(f"[{self.run_id}{rank}] {text}", file=sys.stderr, flush=True)
 
 
 def choose_device(name: str, ranks: Ranks) -> torch.device:
-    """auto takes a GPU when there is one. Raises ConfigError when one is asked for that is not there."""
+    """auto takes a GPU when there is one.
+
+    Raises ConfigError when one is asked for that is not there.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
@@ -155,7 +178,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def check_file(path: str, sha256: str | None, key: str) -> Path:
-    """A file that must exist and, when a sum is given, have it: weights of others are read only after this."""
+    """A file that must exist and, when a sum is given, have it: weights of others are read only
+    after this."""
     file = place_of(path, key)
     if not file.is_file():
         raise ConfigError(f"{key}: no file at {file}")
@@ -176,7 +200,11 @@ def peak_bytes(device: torch.device) -> int:
 
 def device_name(device: torch.device) -> str:
     """What stands in the device column."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    return (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"cpu, {torch.get_num_threads()} threads"
+    )
 
 
 def _finish(run: Run, status: str, reason: str | None, started: datetime, wall_s: float) -> None:
@@ -191,7 +219,8 @@ def _finish(run: Run, status: str, reason: str | None, started: datetime, wall_s
         "commit": commit,
         "dirty": dirty,
         "torch": torch.__version__,
-        "device": (f"{run.ranks.world} x " if run.ranks.world > 1 else "") + device_name(run.device),
+        "device": (f"{run.ranks.world} x " if run.ranks.world > 1 else "")
+        + device_name(run.device),
         "host_class": provenance.host_class(),
         "started_at": started.isoformat(timespec="seconds"),
         "wall_s": round(wall_s, 3),
@@ -207,32 +236,43 @@ def _parse(verb: str, inputs: Sequence[str], argv: Sequence[str] | None) -> argp
     parser.add_argument("config", type=Path, help="config.json of the job")
     parser.add_argument("out", type=Path, help="folder to write to")
     for name in inputs:
-        parser.add_argument(f"--{name}", type=Path, required=True, help=f"folder of the {name} that is read")
+        parser.add_argument(
+            f"--{name}", type=Path, required=True, help=f"folder of the {name} that is read"
+        )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=None, help="threads of torch")
-    parser.add_argument("--record", action="store_true", help="end a diverged run as a row with its status, exit 0")
+    parser.add_argument(
+        "--record", action="store_true", help="end a diverged run as a row with its status, exit 0"
+    )
     return parser.parse_args(argv)
 
 
 def main(
-    verb: str, work: Callable[[Run], None], inputs: Sequence[str] = (), argv: Sequence[str] | None = None, shared: bool = False
+    verb: str,
+    work: Callable[[Run], None],
+    inputs: Sequence[str] = (),
+    argv: Sequence[str] | None = None,
+    shared: bool = False,
 ) -> None:
-    """Run a verb and leave: exit status 0, or 1 with one line that says what is wrong and what to do. shared: whether several
-    processes may do it together."""
+    """Run a verb and leave: exit status 0, or 1 with one line that says what is wrong and what to
+    do. shared: whether several processes may do it together."""
     options = _parse(verb, inputs, argv)
     if options.threads:
         torch.set_num_threads(options.threads)
     ranks = join()
     try:
         if ranks.world > 1 and not shared:
-            raise ConfigError(f"bench {verb}: is the work of one process; start it without torchrun")
+            raise ConfigError(
+                f"bench {verb}: is the work of one process; start it without torchrun"
+            )
         run = Run(verb, options, inputs, ranks)
         ranks.connect(run.device)
         run.out.mkdir(parents=True, exist_ok=True)
         with alone(run.out, run.say) if ranks.first else nullcontext():
             code = _run(run, work, options.record)
         if ranks.world > 1:
-            # threads of torch.distributed may abort a process that tears down its interpreter, after all work is done
+            # threads of torch.distributed may abort a process that tears down its interpreter,
+            # after all work is done
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
@@ -253,7 +293,9 @@ def describe(error: BaseException) -> str:
     text = " ".join(str(error).split())
     number = getattr(error, "errno", None)
     if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
-        return f"{text}: the disk is full; free some space and run the same command again, it resumes"
+        return (
+            f"{text}: the disk is full; free some space and run the same command again, it resumes"
+        )
     if number in (errno.EACCES, errno.EROFS, errno.EPERM):
         return f"{text}: cannot be written; give another results folder or change its rights"
     return text

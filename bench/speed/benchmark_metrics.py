@@ -1,13 +1,17 @@
-"""Scoring: feature extraction, the Fréchet distance, KID, density and coverage, and all of `fidelity`, beside the floor. Not tests.
+"""Scoring: feature extraction, the Fréchet distance, KID, density and coverage, and all of
+`fidelity`, beside the floor.
+
+Not tests.
 
     ./run test bench/speed/benchmark_metrics.py --benchmark-enable -s
 
-Prints, and writes to results/benchmarks/metrics_<device>.csv, times, ratios, floors and times over them. Plain is: for features batches
-of 50 images, as public evaluators take by default; for the distance the square root of a matrix (scipy), as the first public code does;
-for KID torch-fidelity's 100 subsets of 1000; for density and coverage whole matrices of distances.
+Prints, and writes to results/benchmarks/metrics_<device>.csv, times, ratios, floors and times over
+them. Plain is: for features batches of 50 images, as public evaluators take by default; for the
+distance the square root of a matrix (scipy), as the first public code does; for KID
+torch-fidelity's 100 subsets of 1000; for density and coverage whole matrices of distances.
 
-Setting: 1000 grey images of 32x32, the study's own classifier with 64 features; Fréchet distance also with 512; KID, density and
-coverage of 4000 against 4000.
+Setting: 1000 grey images of 32x32, the study's own classifier with 64 features; Fréchet distance
+also with 512; KID, density and coverage of 4000 against 4000.
 """
 
 from __future__ import annotations
@@ -37,7 +41,9 @@ rows = kept_rows("metrics", "what", "features")
 
 def noise(name: str) -> torch.Tensor:
     """Noise in the form of images."""
-    return torch.randint(256, (COUNT, 1, 32, 32), generator=generator("benchmark", name), dtype=torch.uint8)
+    return torch.randint(
+        256, (COUNT, 1, 32, 32), generator=generator("benchmark", name), dtype=torch.uint8
+    )
 
 
 def classifier() -> Classifier:
@@ -48,7 +54,8 @@ def classifier() -> Classifier:
 
 
 def extraction() -> tuple[int, int]:
-    """Bytes and operations at least: the images read once, the classifier's products computed once for each."""
+    """Bytes and operations at least: the images read once, the classifier's products computed once
+    for each."""
     with torch.device("meta"):
         network = Classifier(CONFIG, **SHAPE)
         images = torch.empty(COUNT, 1, 32, 32, dtype=torch.uint8)
@@ -56,7 +63,8 @@ def extraction() -> tuple[int, int]:
 
 
 def test_feature_extraction(benchmark: BenchmarkFixture, rows: Rows) -> None:
-    """1000 images through the classifier: batches of 256, as our metrics take, against batches of 50."""
+    """1000 images through the classifier: batches of 256, as our metrics take, against batches of
+    50."""
     network, images = classifier().to(DEVICE), noise("a").to(DEVICE)
 
     @torch.no_grad()
@@ -71,7 +79,8 @@ def test_feature_extraction(benchmark: BenchmarkFixture, rows: Rows) -> None:
 
 @pytest.mark.parametrize("dim", [64, 512])
 def test_frechet_distance(benchmark: BenchmarkFixture, rows: Rows, dim: int) -> None:
-    """From means and covariances to the distance, by eigenvalues (torch-fidelity, which our metrics call) against a matrix root."""
+    """From means and covariances to the distance, by eigenvalues (torch-fidelity, which our metrics
+    call) against a matrix root."""
     import_torchvision()
     from torch_fidelity.metric_fid import fid_statistics_to_metric
 
@@ -99,7 +108,9 @@ def test_all_metrics_per_thousand_pictures(benchmark: BenchmarkFixture, rows: Ro
     generated, real, network = noise("a").numpy(), noise("b").numpy(), classifier().to(DEVICE)
 
     def ours() -> dict[str, float]:
-        extractor = Extractor(CONFIG, DEVICE, Path("."))  # a new one: it keeps what it has extracted
+        extractor = Extractor(
+            CONFIG, DEVICE, Path(".")
+        )  # a new one: it keeps what it has extracted
         extractor.__dict__["classifier"] = network
         return metric_fidelity(Scored(generated, None, Reference(real), extractor))
 

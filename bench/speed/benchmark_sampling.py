@@ -1,11 +1,16 @@
-"""Sampling, whole and scale by scale, VAR and SDD: our path against the plain one (bench/speed/plain.py), beside the floor. Not tests.
+"""Sampling, whole and scale by scale, VAR and SDD: our path against the plain one
+(bench/speed/plain.py), beside the floor.
+
+Not tests.
 
     ./run test bench/speed/benchmark_sampling.py --benchmark-enable -s
 
-Prints, and writes to results/benchmarks/sampling_<device>.csv, both times, their ratio, the floor and both times over it.
+Prints, and writes to results/benchmarks/sampling_<device>.csv, both times, their ratio, the floor
+and both times over it.
 
-Setting: the 256-pixel schedule (680 tokens), width 256, depth 4, 4 heads, 4096 codes of 32 numbers, batch 4, guidance w from 1 to 2.5,
-top-k 900, top-p 0.96, float32. From the first scale to the latent state: the decoder is excluded.
+Setting: the 256-pixel schedule (680 tokens), width 256, depth 4, 4 heads, 4096 codes of 32 numbers,
+batch 4, guidance w from 1 to 2.5, top-k 900, top-p 0.96, float32. From the first scale to the
+latent state: the decoder is excluded.
 """
 
 from __future__ import annotations
@@ -61,7 +66,8 @@ Draw = Callable[[Ladder], object]
 def paths(
     history: int | None, compiled: bool = False
 ) -> tuple[Draw, Draw, Quantizer, list[tuple[float, float]]]:
-    """Ours and the plain way to draw one batch with the same weights; the quantizer; bytes and operations by scale."""
+    """Ours and the plain way to draw one batch with the same weights; the quantizer; bytes and
+    operations by scale."""
     config = ModelConfig(
         patch_nums=SCHEDULE.patch_nums,
         codebook_size=V,
@@ -95,7 +101,8 @@ def paths(
 def test_sampling_against_plain(
     benchmark: BenchmarkFixture, rows: Rows, variant: str, compiled: bool
 ) -> None:
-    """A whole sample: network, draws and ladder; as it is, and with one compiled step for each scale."""
+    """A whole sample: network, draws and ladder; as it is, and with one compiled step for each
+    scale."""
     ours, plain, quantizer, work = paths(HISTORIES[variant], compiled)
     ladder, name = quantizer.at(SCHEDULE), f"{variant}, compiled" if compiled else variant
     names = {"variant": name, "scale": "all", "side": "all"}

@@ -1,10 +1,15 @@
-"""The tokenizer's encoder, quantisation and decoder: channels last (ours) against contiguous tensors (plain), beside the floor. Not tests.
+"""The tokenizer's encoder, quantisation and decoder: channels last (ours) against contiguous
+tensors (plain), beside the floor.
+
+Not tests.
 
     ./run test bench/speed/benchmark_tokenizer.py --benchmark-enable -s
 
-Prints, and writes to results/benchmarks/tokenizer_<device>.csv, both times, their ratio, the floor and both times over it.
+Prints, and writes to results/benchmarks/tokenizer_<device>.csv, both times, their ratio, the floor
+and both times over it.
 
-Setting: 256 pixels, ten scales, 4096 codes of 32 numbers, batch 4, float32; on the CPU a fifth of the official width.
+Setting: 256 pixels, ten scales, 4096 codes of 32 numbers, batch 4, float32; on the CPU a fifth of
+the official width.
 """
 
 from __future__ import annotations
@@ -25,7 +30,9 @@ from .comparing import DEVICE, Rows, compare, flops_of, kept_rows
 
 BATCH = 4
 CONFIG = TokenizerConfig(
-    image_size=256, patch_nums=(1, 2, 3, 4, 5, 6, 8, 10, 13, 16), channels=160 if DEVICE.type == "cuda" else 32
+    image_size=256,
+    patch_nums=(1, 2, 3, 4, 5, 6, 8, 10, 13, 16),
+    channels=160 if DEVICE.type == "cuda" else 32,
 )
 IMAGES, LATENTS = (BATCH, 3, 256, 256), (BATCH, CONFIG.codebook_dim, 16, 16)
 
@@ -52,7 +59,9 @@ rows = kept_rows("tokenizer", "what")
 
 
 @pytest.mark.parametrize("what", PARTS)
-def test_channels_last_against_contiguous(benchmark: BenchmarkFixture, rows: Rows, what: str) -> None:
+def test_channels_last_against_contiguous(
+    benchmark: BenchmarkFixture, rows: Rows, what: str
+) -> None:
     """One part of the tokenizer on a batch."""
     work, shape, read = PARTS[what]
     x = torch.randn(shape, generator=generator("benchmark")).to(DEVICE)
@@ -70,4 +79,14 @@ def test_channels_last_against_contiguous(benchmark: BenchmarkFixture, rows: Row
     moved = x.nbytes + sum(weight.nbytes for weight in weights)
     flops = flops_of(lambda: work(counted, x.to("meta")))
     ours, plain = path(torch.channels_last), path(torch.contiguous_format)
-    compare(benchmark, rows, ours, plain, 10, [(moved, flops)], BATCH, what=what, channels=CONFIG.channels)
+    compare(
+        benchmark,
+        rows,
+        ours,
+        plain,
+        10,
+        [(moved, flops)],
+        BATCH,
+        what=what,
+        channels=CONFIG.channels,
+    )

@@ -1,8 +1,10 @@
-"""What all benchmarks share: two paths timed in turn, the ratio with its spread, the floor beside both, one CSV a benchmark.
+"""What all benchmarks share: two paths timed in turn, the ratio with its spread, the floor beside
+both, one CSV a benchmark.
 
-A benchmark is a file `bench/speed/benchmark_<name>.py`, run by `./run test bench/speed/benchmark_<name>.py --benchmark-enable -s`; nothing in it can
-fail. Ratios below 1 mean that ours is faster. Floors are counted with the machine's rates, measured before and after each benchmark; the
-faster counts.
+A benchmark is a file `bench/speed/benchmark_<name>.py`, run by `./run test
+bench/speed/benchmark_<name>.py --benchmark-enable -s`; nothing in it can fail. Ratios below 1 mean
+that ours is faster. Floors are counted with the machine's rates, measured before and after each
+benchmark; the faster counts.
 """
 
 from __future__ import annotations
@@ -39,15 +41,16 @@ COMPILED = [False, True] if DEVICE.type == "cuda" or shutil.which("g++") else [F
 
 
 def flops_of(call: Callable[[], object]) -> int:
-    """Floating-point operations of a call on meta tensors, where torch's counter also sees fused attention."""
+    """Floating-point operations of a call on meta tensors, where torch's counter also sees fused
+    attention."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         call()
     return counter.get_total_flops()
 
 
 def training_work(config: ModelConfig, batch: int) -> tuple[int, int]:
-    """Bytes and operations of a training step at least: a backward pass computes twice what the forward pass does; AdamW reads and
-    writes weights and two moments."""
+    """Bytes and operations of a training step at least: a backward pass computes twice what the
+    forward pass does; AdamW reads and writes weights and two moments."""
     with torch.device("meta"):
         model = ScaleTransformer(config)
         inputs_BLC = torch.empty(batch, config.schedule.seq_len, config.codebook_dim)
@@ -56,7 +59,9 @@ def training_work(config: ModelConfig, batch: int) -> tuple[int, int]:
     return moved, 3 * flops_of(lambda: model(inputs_BLC, labels_B))
 
 
-def training_step(config: ModelConfig, loss_of: Callable[[ScaleTransformer], torch.Tensor]) -> Callable[[], None]:
+def training_step(
+    config: ModelConfig, loss_of: Callable[[ScaleTransformer], torch.Tensor]
+) -> Callable[[], None]:
     """A whole step of a fresh model: forward, loss, backward, AdamW."""
     model = ScaleTransformer(config)
     model.init_weights(generator("benchmark model"))
@@ -90,7 +95,8 @@ def kept_rows(name: str, *key: str) -> Callable[[], Iterator[Rows]]:
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds of (plain, ours) in every round, plain None where there is none; the machine's rates, the faster of before and after."""
+    """Seconds of (plain, ours) in every round, plain None where there is none; the machine's rates,
+    the faster of before and after."""
 
     pairs: Sequence[tuple[float | None, float]]
     rates: Rates
@@ -103,7 +109,8 @@ def interleaved(
     rounds: int,
     clock: Callable[[Callable[[], R]], C],
 ) -> tuple[list[tuple[C | None, C]], Rates] | None:
-    """Time both round by round in turn, and rate the machine before and after; None when benchmarks are disabled.
+    """Time both round by round in turn, and rate the machine before and after; None when benchmarks
+    are disabled.
 
     clock: what it reads of a call, such as seconds; plain None: ours alone.
     """
