@@ -1,9 +1,9 @@
-"""Functions of one's own that a study names, tried once before the first job: `python -m bench
-check STUDY.yaml SUITE...`.
+"""Functions of one's own that a study names, tried once before the first job.
 
-`bench.study.before` starts it, since planning imports no torch, and only for a study that names
-such functions. Says one line and ends with status 1 for a mask that leaks, a sampler that returns
-no tokens, and whatever else breaks a contract of srdd/contracts.py.
+`python -m bench check STUDY.yaml SUITE...`: `bench.study.before` starts it, since planning imports
+no torch, and only for a study that names such functions. Says one line and ends with status 1 for a
+mask that leaks, a sampler that returns no tokens, and whatever else breaks a contract of
+srdd/contracts.py.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""The contract of a loader, the user's own or not: checked once, in one line that names the
-function."""
+"""The contract of a loader, the user's own or not, checked once.
+
+What breaks it is said in one line that names the function.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Which codes of a tokenizer are in use at each scale while it trains, and the restart of those
-that are not."""
+"""Which codes a tokenizer uses at each scale while it trains, and the restart of the others."""
 
 from __future__ import annotations
 

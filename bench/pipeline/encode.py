@@ -1,5 +1,4 @@
-"""Verb: tokens of every split under one schedule, once for all trainings, and what the tokenizer is
-worth there.
+"""Verb: tokens of every split under one schedule, and what the tokenizer is worth there.
 
 Writes <split>_tokens.npy (int32, memory-mapped by its readers). Reports, on held-out images, the
 reconstruction error and, per scale, the codes in use and their perplexity; a collapsed scale is

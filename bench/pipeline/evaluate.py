@@ -1,5 +1,4 @@
-"""Verb: score generated images against the held-out split, or what the study names
-(features.reference)."""
+"""Verb: score generated images against the held-out split, or features.reference."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""The feature extractor of all scores: a classifier trained by the workflow, or Inception, behind
-torch-fidelity's interface."""
+"""The feature extractor of all scores, behind torch-fidelity's interface.
+
+A classifier trained by the workflow, or Inception.
+"""
 
 from __future__ import annotations
 

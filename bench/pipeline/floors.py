@@ -1,6 +1,6 @@
-"""How fast this machine can be at best: rates of copying and of multiplying matrices, measured, and
-the least time they allow.
+"""How fast this machine can be at best.
 
+Rates of copying and of multiplying matrices are measured; the least time that they allow follows.
 Beside a measured time stands its floor: what must be moved over the copy rate (memory floor) or
 what must be computed over the matmul rate (operation floor), whichever is longer.
 """

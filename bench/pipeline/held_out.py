@@ -1,6 +1,6 @@
-"""Losses of a scale transformer on a split that it is not trained on: one pass, any order, and
-masked as in training.
+"""Losses of a scale transformer on a split that it is not trained on.
 
+In one pass, in any order, and masked as in training.
 The processes of a run share the images of a split; each gets the sums of all.
 
 B images of a batch, N of the split, L tokens of all scales, K scales, V codes

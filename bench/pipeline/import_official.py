@@ -1,6 +1,6 @@
-"""Verb: take over the weights of a scale transformer that exists, an official VAR (arXiv
-2404.02905) or a model of this project.
+"""Verb: take over the weights of an official VAR, or of a model of this project.
 
+VAR: arXiv 2404.02905.
 The file is checked by its sum and compared with the study's sizes. Writes model.safetensors, which
 everything downstream reads as that of a training; there are no snapshots.
 """

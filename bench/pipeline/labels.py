@@ -1,5 +1,4 @@
-"""Which class each image is asked for: one rule for all that draw images, and for real ones beside
-them.
+"""Which class each image is asked for: one rule for all that draw images.
 
 The label of a seed follows from the seed, the rule and the training split alone. It stays the same
 whatever number of images, first seed, batch, process or half of the seeds is scored.

@@ -14,11 +14,7 @@ batch by batch: 50 000 of 256 pixels need not fit into memory.
 
 from __future__ import annotations
 
-import math
-import numbers
-import re
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -35,7 +31,7 @@ from ..runtime.verb import is_out_of_memory
 from ..study.checks import MIN_IMAGES
 from ..study.errors import ConfigError
 from ..study.scores import EVALUATORS, kid_is_exact
-from ..study.settings import SLUG, FeaturesConfig
+from ..study.settings import FeaturesConfig
 from .datasets import AnyImages
 from .features import (
     Classifier,
@@ -46,6 +42,7 @@ from .features import (
     register,
     train_classifier,
 )
+from .metric_contract import problem_of, read_only, where_raised
 from .reference import Reference
 from .set_distances import (
     PixelMoments,
@@ -61,7 +58,6 @@ from .set_distances import (
 if TYPE_CHECKING:
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-BASELINES = ("floor_", "reconstruction_", "reference_")
 # by name, with the evaluator where that is not the extractor; all others: score
 UNITS = {
     "precision": "share",
@@ -75,7 +71,6 @@ UNITS = {
 
 
 T = TypeVar("T")
-A = TypeVar("A")
 
 
 class Layers(NamedTuple):
@@ -87,7 +82,7 @@ class Layers(NamedTuple):
 
 @dataclass(frozen=True)
 class Extractor:
-    """A feature extractor, as torch-fidelity knows it; the classifier behind it, when it is ours."""
+    """A feature extractor, as torch-fidelity knows it; the classifier behind it, if ours."""
 
     config: FeaturesConfig
     device: torch.device
@@ -166,7 +161,11 @@ def _no_weights(path: str | None, error: Exception) -> str:
     """One line for Inception's weights that cannot be had."""
     words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     if path is not None:
-        return f"features.weights: {path} holds no weights of Inception-v3 as torch-fidelity reads them ({words}); give its own file"
+        return (
+            f"features.weights: {path} holds no weights of Inception-v3 as torch-fidelity reads "
+            "them "
+            f"({words}); give its own file"
+        )
     return (
         f"features.weights: null: torch-fidelity cannot download Inception's weights ({words}); "
         "fetch the file where there is a network, "
@@ -191,7 +190,7 @@ class Scored:
 
     @cached_property
     def layers(self) -> Layers:
-        """Both layers of the generated images, computed once for all metrics; none may change them."""
+        """Both layers of the generated images, once for all metrics; none may change them."""
         return self.extractor.features(self.generated)
 
     @property
@@ -331,7 +330,7 @@ def metric_pixels(scored: Scored) -> dict[str, float]:
     return {"fid": frechet(ours, theirs, root_DD), "variance": ours.variance}
 
 
-# ---------------------------------------------------------------- the contract of a metric
+# ---------------------------------------------------------------- scores
 
 
 class Score(NamedTuple):
@@ -344,47 +343,6 @@ class Score(NamedTuple):
 def in_words(scores: dict[str, Score]) -> str:
     """Scores in one line."""
     return ", ".join(f"{name} {score.value:.3f}" for name, score in scores.items())
-
-
-def _where(error: BaseException, function: Callable) -> str:
-    """The line of a function that an error came through, for whoever wrote it."""
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return ""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == code.co_filename]
-    return f" ({Path(code.co_filename).name}, line {lines[-1]})" if lines else ""
-
-
-def _read_only(array: A) -> A:
-    """An array that refuses to be written to; all else as it is."""
-    if not isinstance(array, np.ndarray):
-        return array
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
-def _problem(key: object, value: object, extractor: str) -> str | None:
-    """Why a metric may not return this name with this value; None where it may."""
-    if not isinstance(key, str) or not re.fullmatch(SLUG, key):
-        return f"returns the name {key!r}; a name has lower-case letters, digits and _, such as my_score"
-    if key == extractor or key.endswith(f"_{extractor}"):
-        return f"returns the name {key!r}; the extractor's name {extractor} is added here, leave it out"
-    if other := [name for name in EVALUATORS.values() if f"_{key}".endswith(f"_{name}")]:
-        return f"returns the name {key!r}; {other[0]} is the name of another evaluator, rename it"
-    if key.startswith(BASELINES):
-        return f"returns the name {key!r}; {' and '.join(BASELINES)} stand before the scores of the baselines, rename it"
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        shown = " ".join(repr(value).split())[:60]
-        return f"returns {key}: {shown} ({type(value).__name__}); a finite number is needed, such as float(...)"
-    try:
-        number = float(value)
-    except OverflowError:  # a whole number that no float can hold
-        number = math.inf
-    if not math.isfinite(number):
-        return f"returns {key}: {number}; a finite number is needed, or leave the name out where it has no value"
-    return None
 
 
 def measured(name: str, scored: Scored) -> dict[str, float]:
@@ -400,14 +358,14 @@ def measured(name: str, scored: Scored) -> dict[str, float]:
         if is_out_of_memory(error):
             raise
         words = " ".join(str(error).split())
-        where = _where(error, function)
+        where = where_raised(error, function)
         raise ValueError(f"{who} raises {type(error).__name__}: {words}{where}") from error
     if not isinstance(values, dict):
         raise ValueError(
             f"{who} returns {type(values).__name__}; a dict of names and finite numbers is needed"
         )
     for key, value in values.items():
-        if problem := _problem(key, value, scored.extractor.config.name):
+        if problem := problem_of(key, value, scored.extractor.config.name):
             raise ValueError(f"{who} {problem}")
     return {key: float(value) for key, value in values.items()}
 
@@ -430,7 +388,7 @@ def score(scored: Scored, names: tuple[str, ...]) -> dict[str, Score]:
     """
     _check_sizes(scored)
     scored = replace(
-        scored, generated=_read_only(scored.generated), labels_N=_read_only(scored.labels_N)
+        scored, generated=read_only(scored.generated), labels_N=read_only(scored.labels_N)
     )
     scores: dict[str, Score] = {}
     owners: dict[str, str] = {}

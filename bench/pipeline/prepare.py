@@ -106,7 +106,7 @@ def _record(images: FileImages) -> Recorded:
 
 
 def _below(path: Path, root: Path | None) -> str:
-    """A path as it is written down: below the dataset's folder, or whole where it lies elsewhere."""
+    """A path as it is written down: below the dataset's folder, or whole."""
     whole = path.absolute()
     return (
         str(whole.relative_to(root))
@@ -154,7 +154,7 @@ def summary(dataset: Dataset) -> str:
 
 
 def _class_words(dataset: Dataset) -> list[str]:
-    """Classes by name with their counts in train, val and test, and those without a held-out image."""
+    """Classes by name with their counts, and those without a held-out image."""
     labels = [dataset.splits[split].labels_N for split in SPLITS]
     counts = np.stack(
         [np.bincount(of_split, minlength=len(dataset.classes)) for of_split in labels], 1
@@ -181,7 +181,10 @@ def dim_words(dataset: Dataset, name: str) -> str | None:
             dark.append(f"{split} {images.images_NCHW.max()}")
     if not dark:
         return None
-    return f"brightest level of load_{name}: {', '.join(dark)} of 255; scale the images if that is not meant"
+    return (
+        f"brightest level of load_{name}: {', '.join(dark)} of 255; "
+        "scale the images if that is not meant"
+    )
 
 
 def _report(run: Run, dataset: Dataset, keys: dict[str, list[bytes]]) -> None:

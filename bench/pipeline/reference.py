@@ -1,8 +1,8 @@
-"""What scores are held against: the held-out split, or a file of the study (features.reference),
-such as ADM's for ImageNet.
+"""What scores are held against: the held-out split, or a file of the study.
 
-Such an .npz holds mu and sigma, the mean and covariance of Inception's features, and perhaps arr_0,
-uint8 images (N, S, S, 3), which are streamed and never all in memory.
+The file of features.reference, such as ADM's for ImageNet, is an .npz. It holds mu and sigma, the
+mean and covariance of Inception's features, and perhaps arr_0, uint8 images (N, S, S, 3), which are
+streamed and never all in memory.
 """
 
 from __future__ import annotations

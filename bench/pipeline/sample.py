@@ -1,6 +1,6 @@
-"""Verb: draw images from a trained model; image i of a training has one seed in every variant, so
-that comparisons are paired.
+"""Verb: draw images from a trained model.
 
+Image i of a training has one seed in every variant, so that comparisons are paired.
 Writes images.npy (uint8, shape (checkpoints, N, C, S, S)), labels.npy and steps.json (null: the
 kept weights); a figure strip of one image growing through its scales (strip.npy); and reports
 what an image costs. Several processes (torchrun) share the images. A batch that does not fit

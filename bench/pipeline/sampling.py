@@ -33,8 +33,11 @@ STRIP = 10  # images of the figure strip
 class Ready(Protocol):
     """Settings of how a network runs when it samples."""
 
-    precision: str
-    compile: bool
+    @property
+    def precision(self) -> str: ...
+
+    @property
+    def compile(self) -> bool: ...
 
 
 def made_ready(model: ScaleTransformer, settings: Ready) -> ScaleTransformer:

@@ -1,5 +1,6 @@
-"""Distances between two sets of feature vectors or images, block by block: no N x M matrix is ever
-whole in memory. All in float64.
+"""Distances between two sets of feature vectors or images, block by block.
+
+No N x M matrix is ever whole in memory. All in float64.
 
 N real or first images, M generated or second ones, D numbers of each, Y classes.
 """

@@ -1,8 +1,7 @@
-"""Which image lies on which side: by content, so that no copy is on two sides, and so that every
-class is trained on.
+"""Which image lies on which side: by content, so that no copy is on two sides.
 
-A side follows from a hash: no seed, no order. Images that belong together (equal content, or one
-group of `dataset.group`) move as one.
+A side follows from a hash: no seed, no order. Every class is trained on. Images that belong
+together (equal content, or one group of `dataset.group`) move as one.
 """
 
 from __future__ import annotations

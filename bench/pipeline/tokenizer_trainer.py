@@ -122,7 +122,7 @@ class TokenizerTrainer:
     def restart_codes(
         self, schedule: ScaleSchedule, losses: TokenizerLoss, source: torch.Generator
     ) -> None:
-        """Unused codes are put where latents are, without momentum, and their averages with them."""
+        """Put unused codes where latents are, without momentum; their averages with them."""
         residuals = {
             side: residual_BlC.flatten(0, 1)
             for side, residual_BlC in zip(schedule.patch_nums, losses.residuals)

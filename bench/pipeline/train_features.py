@@ -1,5 +1,4 @@
-"""Verb: train the feature network of the scores on the training split, or open Inception's weights
-and the reference.
+"""Verb: train the feature network of the scores, or open Inception's weights and the reference.
 
 Whatever scores need and cannot have ends here, in one line, and not after the trainings.
 """

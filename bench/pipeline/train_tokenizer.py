@@ -36,7 +36,7 @@ def load_external(run: Run, spec: TokenizerSpec, file: str) -> Tokenizer:
 
 
 def read_pth(path: Path, wanted: TokenizerConfig) -> Tokenizer:
-    """An official VQ-VAE (VAR, arXiv 2404.02905); what its shapes do not tell comes from the study."""
+    """An official VQ-VAE (VAR, arXiv 2404.02905), completed by the study's config."""
     state, more = load_foreign(path), untold(wanted)
     sizes = tokenizer_config(state, wanted.patch_nums, **more)
     check_config(path, json.loads(sizes.model_dump_json()), wanted)

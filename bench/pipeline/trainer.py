@@ -1,15 +1,13 @@
-"""The training of a scale transformer, from where it was interrupted: steps, early stopping, the
-weights that are kept.
+"""The training of a scale transformer: steps, early stopping, the weights that are kept.
 
-Verbs that train one hand `carry_out` a `Trainer`, or a subclass that starts elsewhere or minimises
-something else.
+It goes on from where it was interrupted. Verbs that train one hand `carry_out` a `Trainer`, or a
+subclass that starts elsewhere or minimises something else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,26 +36,12 @@ from .training import (
     check_finite,
     learning_rate,
     pack,
+    parameter_groups,
     unpack,
 )
 from .training_log import Evaluation, Kept, TrainState, report_evaluation, report_kept
 
 TRIES = 5  # halvings of a micro-batch that does not fit, to say what would
-NO_DECAY = ("position", "level_embedding", "head_log_scale", "modulation_table")
-
-
-def parameter_groups(model: ScaleTransformer, weight_decay: float) -> list[dict[str, Any]]:
-    """VAR's split: no decay on one-dimensional parameters, positions, levels and head scales; on
-    the class embedding there is."""
-    decayed: list[torch.nn.Parameter] = []
-    free: list[torch.nn.Parameter] = []
-    for name, value in model.named_parameters():
-        without_decay = value.ndim <= 1 or any(part in name for part in NO_DECAY)
-        (free if without_decay else decayed).append(value)
-    return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
 
 
 class Losses(torch.nn.Module):

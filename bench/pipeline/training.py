@@ -1,5 +1,6 @@
-"""What every training shares: batches by name, learning rate, averaged weights, checkpoints to
-resume from.
+"""What every training shares.
+
+Batches by name, learning rate, averaged weights, checkpoints to resume from.
 
 Nothing here keeps a random state: the batch and the noise of step n follow from (seed, n), so that
 a run resumed at step n goes on exactly as if it had never stopped.
@@ -20,6 +21,8 @@ from srdd.files import load_tensors, save_tensors
 from srdd.noise import generator
 
 from ..runtime.verb import Diverged
+
+NO_DECAY = ("position", "level_embedding", "head_log_scale", "modulation_table")
 
 
 def batch_indices(count: int, batch_size: int, seed: int, step: int) -> list[int]:
@@ -102,6 +105,20 @@ def _sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     if device.type != "cuda":
         return values.to(device)
     return values.contiguous().pin_memory().to(device, non_blocking=True)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """VAR's split: no decay on one-dimensional parameters, positions, levels and head scales; on
+    the class embedding there is."""
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for name, value in model.named_parameters():
+        without_decay = value.ndim <= 1 or any(part in name for part in NO_DECAY)
+        (free if without_decay else decayed).append(value)
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int, final: float) -> float:

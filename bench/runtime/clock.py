@@ -1,5 +1,7 @@
-"""Wall-clock time: of work with pauses, and of one call on a device that works behind the program's
-back."""
+"""Wall-clock time: of work with pauses, and of one call on a device.
+
+A GPU works behind the program's back: it is waited for.
+"""
 
 from __future__ import annotations
 

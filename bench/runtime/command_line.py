@@ -58,7 +58,7 @@ def find_profile(name: str) -> Path | str:
 
 
 def no_study_among(words: list[str], option: str) -> None:
-    """Stop where a study's file stands without its option, and would be a target that nobody makes."""
+    """Stop where a study's file stands without its option: no job makes it."""
     for before, word in zip(["", *words], words):
         owned = before.startswith("-") and before not in DRY  # by an option that takes a word
         if word.endswith((".yaml", ".yml")) and not word.startswith("-") and not owned:
@@ -67,7 +67,7 @@ def no_study_among(words: list[str], option: str) -> None:
 
 
 def is_setting(word: str) -> bool:
-    """key=value, as snakemake's --config takes it, and not a file whose name holds an equals sign."""
+    """key=value, as snakemake's --config takes it, and no file with an equals sign."""
     return "=" in word and not word.startswith("-") and not Path(word).is_file()
 
 

@@ -1,5 +1,7 @@
-"""Progress with time left: a bar on a terminal, whole prefixed lines elsewhere, so that parallel
-jobs stay readable."""
+"""Progress with time left.
+
+A bar on a terminal, whole prefixed lines elsewhere, so that parallel jobs stay readable.
+"""
 
 from __future__ import annotations
 

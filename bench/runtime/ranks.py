@@ -1,7 +1,6 @@
-"""The processes that share one run, as torchrun starts them: one for each GPU, or several on the
-CPU.
+"""The processes that share one run, as torchrun starts them.
 
-Without torchrun there is one.
+One for each GPU, or several on the CPU. Without torchrun there is one.
 
 Every process draws and decides the same; the first one writes. One that fails reports for all, and
 the others leave with its exit status instead of waiting for ever.

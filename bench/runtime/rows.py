@@ -1,5 +1,7 @@
-"""The two tidy tables: metrics (one row a number) and runs (one row a job), as CSV with a checked
-key and a stable format."""
+"""The two tidy tables: metrics (one row a number) and runs (one row a job).
+
+CSV with a checked key and a stable format.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 KEY = [
-    "study", "dataset", "tokenizer", "model", "train_seed", "sampler", "seed_first", "seed_last", "num_images",
-    "metric", "scale", "step", "repeat", "run_id",
+    "study", "dataset", "tokenizer", "model", "train_seed", "sampler", "seed_first", "seed_last",
+    "num_images", "metric", "scale", "step", "repeat", "run_id",
 ]  # fmt: skip
 METRIC_COLUMNS = [*KEY[:-1], "value", "unit", "run_id"]
 RUN_COLUMNS = [
-    "run_id", "stage", "status", "reason", "config_hash", "source_hash", "commit", "dirty", "torch", "device", "host_class",
-    "started_at", "wall_s", "peak_bytes", "config_json",
+    "run_id", "stage", "status", "reason", "config_hash", "source_hash", "commit", "dirty", "torch",
+    "device", "host_class", "started_at", "wall_s", "peak_bytes", "config_json",
 ]  # fmt: skip
 STATUSES = ("ok", "oom", "diverged", "skipped")
 WHOLE = ("train_seed", "seed_first", "seed_last", "num_images", "scale", "step", "repeat")
@@ -60,6 +62,11 @@ def _text(value: Any) -> str:
     return str(value)
 
 
+def _as_text(row: dict[str, Any], columns: list[str]) -> dict[str, str]:
+    """The cells of a row, as they are written."""
+    return {column: _text(row.get(column)) for column in columns}
+
+
 def _order(row: dict[str, Any], columns: list[str]) -> tuple:
     """Sort numbers as numbers and text as text; missing first."""
     return tuple(_rank(row.get(column)) for column in columns)
@@ -91,7 +98,7 @@ def write_rows(
     for row in rows:
         if extra := row.keys() - set(columns):
             raise ValueError(f"{path}: unknown columns {sorted(extra)}")
-    shown = [{column: _text(row.get(column)) for column in columns} for row in rows]
+    shown = [_as_text(row, columns) for row in rows]
     _check_key(path, shown, key)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -104,7 +111,7 @@ def write_metrics(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """metrics.csv: one row a number. Raises ValueError for what `read_rows` would refuse."""
     rows = list(rows)
     for row in rows:
-        _check_metric(str(path), {column: _text(row.get(column)) for column in METRIC_COLUMNS})
+        _check_metric(str(path), _as_text(row, METRIC_COLUMNS))
     write_rows(path, rows, METRIC_COLUMNS, KEY)
 
 
@@ -113,7 +120,7 @@ def write_runs(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     status that is none."""
     rows = list(rows)
     for row in rows:
-        _check_run(str(path), {column: _text(row.get(column)) for column in RUN_COLUMNS})
+        _check_run(str(path), _as_text(row, RUN_COLUMNS))
     write_rows(path, rows, RUN_COLUMNS, ["run_id"])
 
 

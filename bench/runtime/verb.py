@@ -1,6 +1,7 @@
 """What all verbs share: the command line, one-line errors, the status row, the metrics file.
 
-    python -m bench VERB CONFIG.json OUT [--<input> FOLDER ...] [--device auto|cpu|cuda] [--threads N] [--record]
+    python -m bench VERB CONFIG.json OUT [--<input> FOLDER ...]
+        [--device auto|cpu|cuda] [--threads N] [--record]
 
 A verb writes its files into OUT, metrics.csv and, last, row.json. With --record a run that diverged
 or ran out of memory ends as a row with that status and exit 0, so that a workflow goes on; without,

@@ -1,7 +1,6 @@
-"""Scoring: feature extraction, the Fréchet distance, KID, density and coverage, and all of
-`fidelity`, beside the floor.
+"""Scoring, part by part, beside the floor. Not tests.
 
-Not tests.
+Feature extraction, the Fréchet distance, KID, density and coverage, and all of `fidelity`.
 
     ./run test bench/speed/benchmark_metrics.py --benchmark-enable -s
 

@@ -1,7 +1,6 @@
-"""Sampling, whole and scale by scale, VAR and SDD: our path against the plain one
-(bench/speed/plain.py), beside the floor.
+"""Sampling, whole and scale by scale: ours against the plain path, beside the floor. Not tests.
 
-Not tests.
+VAR and SDD; the plain path is bench/speed/plain.py.
 
     ./run test bench/speed/benchmark_sampling.py --benchmark-enable -s
 
@@ -111,7 +110,7 @@ def test_sampling_against_plain(
 
 @pytest.mark.parametrize("variant", HISTORIES)
 def test_scales_against_plain(benchmark: BenchmarkFixture, rows: Rows, variant: str) -> None:
-    """Every scale inside whole samples, from the state that it reads to the state that it leaves."""
+    """Every scale inside whole samples, from the state that it reads to the one it leaves."""
     ours, plain, quantizer, work = paths(HISTORIES[variant])
 
     def by_scale(sample: Draw) -> list[float]:

@@ -1,7 +1,6 @@
-"""How a training step grows with the model and with the tokens of an image: ours against a dense
-mask, beside the floor.
+"""How a training step grows with the model and with the tokens of an image. Not tests.
 
-Not tests.
+Ours against a dense mask, beside the floor.
 
     ./run test bench/speed/benchmark_scaling.py --benchmark-enable -s
 

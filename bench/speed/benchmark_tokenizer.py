@@ -1,7 +1,6 @@
-"""The tokenizer's encoder, quantisation and decoder: channels last (ours) against contiguous
-tensors (plain), beside the floor.
+"""The tokenizer's encoder, quantisation and decoder, beside the floor. Not tests.
 
-Not tests.
+Channels last (ours) against contiguous tensors (plain).
 
     ./run test bench/speed/benchmark_tokenizer.py --benchmark-enable -s
 

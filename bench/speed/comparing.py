@@ -1,5 +1,6 @@
-"""What all benchmarks share: two paths timed in turn, the ratio with its spread, the floor beside
-both, one CSV a benchmark.
+"""What all benchmarks share.
+
+Two paths timed in turn, the ratio with its spread, the floor beside both, one CSV a benchmark.
 
 A benchmark is a file `bench/speed/benchmark_<name>.py`, run by `./run test
 bench/speed/benchmark_<name>.py --benchmark-enable -s`; nothing in it can fail. Ratios below 1 mean

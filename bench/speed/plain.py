@@ -1,13 +1,13 @@
-"""Training and sampling the plain way, for benchmarks to be held against: dense, and all that a
-scale needs computed at that scale.
+"""Training and sampling the plain way, for benchmarks to be held against.
 
-In sampling, every scale computes the class's modulations again, adds up the positions and levels of
-all tokens, runs both halves of guidance to the logits, concatenates keys and values, hides what
-`history` forbids by a mask, and sorts all codes for top-k and nucleus. The weights are those of a
-`ScaleTransformer`, so that the logits are too.
+Dense, and all that a scale needs is computed at that scale. In sampling, every scale computes the
+class's modulations again, adds up the positions and levels of all tokens, runs both halves of
+guidance to the logits, concatenates keys and values, hides what `history` forbids by a mask, and
+sorts all codes for top-k and nucleus. The weights are those of a `ScaleTransformer`, so that the
+logits are too.
 
-B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h
-w latent grid
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads,
+h w latent grid
 """
 
 from __future__ import annotations
