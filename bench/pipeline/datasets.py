@@ -123,6 +123,7 @@ class FileImages:
 SplitImages = ArrayImages | FileImages
 
 
+@runtime_checkable
 class ImageSource(Protocol):
     """Images uint8 (N, C, S, S) that are read when they are asked for, some at a time."""
 

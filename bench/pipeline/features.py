@@ -19,7 +19,7 @@ from srdd.files import load_tensors, save_tensors
 from srdd.noise import generator
 
 from ..study.settings import FeaturesConfig
-from .datasets import AnyImages, to_float
+from .datasets import AnyImages, ImageSource, to_float
 from .training import batch_indices, check_finite, learning_rate
 
 WARMUP = 20  # steps, or half of a short training, so that lr reaches its peak
@@ -145,17 +145,17 @@ def batches(images: AnyImages, size: int = 256) -> Iterator[torch.Tensor]:
     images."""
     for i in range(0, len(images), size):
         rows = range(i, min(i + size, len(images)))
-        if isinstance(images, np.ndarray):
-            yield torch.from_numpy(np.array(images[rows.start : rows.stop]))
-        else:
+        if isinstance(images, ImageSource):
             yield images.read(rows)
+        else:
+            yield torch.from_numpy(np.array(images[rows.start : rows.stop]))
 
 
 def _some(images: AnyImages, rows: Sequence[int]) -> torch.Tensor:
     """Chosen uint8 images (B, C, S, S), in any order, of what `batches` reads."""
-    if isinstance(images, np.ndarray):
-        return torch.from_numpy(np.asarray(images[np.asarray(rows)]))
-    return images.read(rows)
+    if isinstance(images, ImageSource):
+        return images.read(rows)
+    return torch.from_numpy(np.asarray(images[np.asarray(rows)]))
 
 
 @torch.no_grad()
