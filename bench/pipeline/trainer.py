@@ -82,9 +82,8 @@ class Trainer:
         self.average = Average(self.model, self.config.ema_decay)
         self.best = {name: value.clone() for name, value in self.average.weights.items()}
         self.state = TrainState()
-        self.recent: list[
-            torch.Tensor
-        ] = []  # losses since the last evaluation, this process's part
+        # losses since the last evaluation, this process's part
+        self.recent: list[torch.Tensor] = []
         path = run.out / "resume.safetensors"
         self.resume = Resume(path, run.config, run.source, self.config.save_every)
 
