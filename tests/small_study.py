@@ -11,8 +11,8 @@ from bench.study.names import config_hash
 SEEDS, SIDES = (0, 1, 2), (1, 2, 4)
 SAMPLER = {
     "name": "var", "cfg_scale": 1.0, "cfg_ramp": "linear", "temperature": 1.0, "top_k": None, "top_p": 1.0, "sr_steps": 0,
-    "refine_steps": 0, "select": "threshold", "p_resample": 0.1, "resample_fraction": 0.5, "commit_above": 0.9,
-    "entropy_bound": 1.0, "refine_scales": None,
+    "refine_steps": 0, "p_resample": 0.1, "select": {"name": "threshold", "p_resample": 0.1},
+    "refine_scales": None,
 }  # fmt: skip
 TOKENIZER = "v8-" + config_hash({"dataset": {}, "tokenizer": {}})
 GRID = ".".join(map(str, SIDES))

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from bench.pipeline import artefacts, prepare
+from bench.pipeline import artefacts
 from bench.study.contents import Contents, SumCache, content_of, file_sum, sums_of
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study

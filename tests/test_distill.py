@@ -14,7 +14,7 @@ import torch
 from test_config import edited
 from test_verbs import kill_after, start
 
-from bench.experiments.distillation.show import training_tokens
+from bench.experiments.distillation.arms import training_tokens
 from bench.pipeline import collect
 from bench.pipeline.distill import (
     LogitStudent,
@@ -702,7 +702,7 @@ def test_figure_shows_every_arm_and_says_what_is_missing(results):
     sequence = next(c for c in left.containers if c.get_label() == "SDD sequence").lines[0].get_ydata()
     assert math.isfinite(sequence[0]) and math.isnan(sequence[1]), "a schedule without a variant is a gap"
     assert right.get_ylabel().startswith("IS (digits16)")
-    assert "40 pictures of the teacher, drawn without guidance" in caption and "N = 100" in caption
+    assert "40 images of the teacher, drawn without guidance" in caption and "N = 100" in caption
     assert "Students of 2-4 share no first scale" in caption and "KL to the teacher at the scales" in caption
 
 

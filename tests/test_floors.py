@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bench.experiments.latency import verb as latency
 from bench.experiments.latency.plan import Settings as LatencyConfig
-from bench.experiments.latency.show import floor_s, over_floor
+from bench.experiments.latency.times import floor_s, over_floor
 from bench.pipeline import floors
 from bench.pipeline.floors import Rates
 from bench.report.estimate import show

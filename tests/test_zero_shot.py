@@ -45,6 +45,7 @@ from bench.study.errors import ConfigError
 from bench.study.plan import load_study
 from oracle import FALSE_ALARM, chi_square
 from srdd import sampling
+from srdd import select as rules
 from srdd.config import SamplerConfig
 from srdd.lookup import names_in
 from srdd.noise import generator
@@ -60,7 +61,7 @@ SAMPLERS = [SamplerConfig(name="var", cfg_scale=1.7)] + [
     SamplerConfig(name=name, cfg_scale=1.7, sr_steps=1, refine_steps=2, select=select, p_resample=0.4)
     for name in names_in(Path(sampling.__file__), "sample")
     if name != "var"
-    for select in names_in(Path(sampling.__file__), "select")
+    for select in names_in(Path(rules.__file__), "select")
 ]
 
 
@@ -72,7 +73,7 @@ def tokens_like(schedule, batch=5, codebook_size=7, name="tokens"):
 
 
 @pytest.mark.parametrize("history", [None, 0])
-@pytest.mark.parametrize("config", SAMPLERS, ids=lambda config: f"{config.name}-{config.select}")
+@pytest.mark.parametrize("config", SAMPLERS, ids=lambda config: f"{config.name}-{config.select.name}")
 def test_every_sampler_keeps_known_tokens(make_model, make_ladder, config, history):
     """Catches a sampler, a redraw or a selection rule that touches a given token, a state that does not follow from the tokens, and a
     mask that makes everything known."""

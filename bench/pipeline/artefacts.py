@@ -1,27 +1,22 @@
 """What one job leaves and another reads: every file of a job's folder is opened and saved here.
 
-Verbs import this module and never each other.
+Verbs import this module, and `networks` for what needs torch, and never each other.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-
-from srdd.checkpoint import load_model
-from srdd.config import ModelConfig, TokenizerConfig
-from srdd.model import ScaleTransformer
-from srdd.tokenizer import Tokenizer
-from srdd.tokenizer_checkpoint import load_tokenizer
 
 from ..runtime.rows import written_whole
-from ..runtime.verb import Run
 from ..study.errors import ConfigError, place_of
 from .datasets import ArrayImages, FileImages, Recorded, SplitImages
+
+if TYPE_CHECKING:  # it imports torch, which preparing and collecting need not
+    from ..runtime.verb import Run
 
 # ---------------------------------------------------------------- arrays
 
@@ -79,33 +74,10 @@ def _place_now(folder: Path, about: dict[str, Any]) -> Path:
 # ---------------------------------------------------------------- tokenizer and tokens
 
 
-def open_tokenizer(run: Run) -> Tokenizer:
-    """The tokenizer that a run reads, on its device.
-
-    Raises ValueError for one of another config.
-    """
-    wanted = TokenizerConfig.model_validate_json(json.dumps(run.config["tokenizer"]["config"]))
-    return placed(
-        load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors", expect=wanted), run.device
-    )
-
-
 def tokenizer_identity(run: Run) -> dict[str, Any]:
     """The columns of metrics.csv that name a tokenizer: its settings, and the training seed that it
     is of; none where it serves all."""
     return {**run.job["identity"], "train_seed": run.config.get("tokenizer_seed")}
-
-
-def placed(tokenizer: Tokenizer, device: torch.device) -> Tokenizer:
-    """A tokenizer on a device, in the layout that a GPU's convolutions compute in."""
-    tokenizer = tokenizer.to(device)
-    return in_layout(tokenizer, torch.channels_last) if device.type == "cuda" else tokenizer
-
-
-def in_layout(tokenizer: Tokenizer, layout: torch.memory_format) -> Tokenizer:
-    """A tokenizer whose four-dimensional weights lie in memory so."""
-    # torch's stubs lack this overload of Module.to
-    return tokenizer.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
 
 def open_tokens(folder: Path, split: str) -> np.ndarray:
@@ -114,14 +86,6 @@ def open_tokens(folder: Path, split: str) -> np.ndarray:
 
 
 # ---------------------------------------------------------------- models
-
-
-def open_model(run: Run, path: Path) -> ScaleTransformer:
-    """The trained model that a run reads, on its device.
-
-    Raises ValueError for one of another config.
-    """
-    return load_model(path, expect=run.settings("model", ModelConfig)).to(run.device)
 
 
 def model_identity(run: Run) -> dict[str, Any]:

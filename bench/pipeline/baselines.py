@@ -22,10 +22,11 @@ from srdd.tokenizer import Tokenizer
 
 from ..runtime.verb import Run
 from ..study.settings import EvaluationConfig, FeaturesConfig
-from .artefacts import open_split, open_tokenizer, open_tokens, tokenizer_identity
+from .artefacts import open_split, open_tokens, tokenizer_identity
 from .datasets import ImageSource
 from .labels import class_shares, first_sample, labels_of, turns
 from .metrics import Extractor, Scored, in_words, inception_score, score
+from .networks import open_tokenizer
 from .reference import Chosen, Reference, open_reference
 from .tokenizing import reconstruct
 

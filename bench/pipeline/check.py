@@ -101,10 +101,10 @@ def whose(sampler: SamplerConfig) -> str:
     ranks by, or its ramp."""
     if is_own("sample", sampler.name):
         return function_name("sample", sampler.name)
-    if sampler.refine_steps and is_own("select", sampler.select):
-        return function_name("select", sampler.select)
-    if sampler.refine_steps and is_own("confidence", sampler.confidence):
-        return function_name("confidence", sampler.confidence)
+    rule = [("select", sampler.select.name), *sampler.select.functions().values()]
+    for prefix, name in rule if sampler.refine_steps else ():
+        if is_own(prefix, name):
+            return function_name(prefix, name)
     return function_name("ramp", sampler.cfg_ramp)
 
 
@@ -152,8 +152,8 @@ def check_variant(
         asked = sampler.cfg_scale, sampler.cfg_ramp, model.schedule.num_scales
         tried(function_name("ramp", sampler.cfg_ramp), lambda: guidance_weights(*asked))
     guided = sampler.cfg_scale != 1 and is_own("ramp", sampler.cfg_ramp)
-    ranked = is_own("select", sampler.select) or is_own("confidence", sampler.confidence)
-    refined = sampler.refine_steps and ranked
+    rule = [("select", sampler.select.name), *sampler.select.functions().values()]
+    refined = sampler.refine_steps and any(is_own(*function) for function in rule)
     if is_own("sample", sampler.name) or refined or guided:
         check_sampler(variant, bool(set(rooms.which("KNOWN_TOKENS")) & set(suite.measure)))
     if training is not None and is_own("corrupt", training.corruption):

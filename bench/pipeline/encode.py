@@ -14,8 +14,9 @@ import numpy as np
 from srdd.schedule import ScaleSchedule
 
 from ..runtime.verb import Run
-from .artefacts import open_split, open_tokenizer, open_tokens, tokenizer_identity
+from .artefacts import open_split, open_tokens, tokenizer_identity
 from .datasets import SPLITS
+from .networks import open_tokenizer
 from .tokenizing import encode_split
 
 INPUTS = ("data", "tokenizer")

@@ -23,8 +23,9 @@ from ..runtime.progress import Progress
 from ..runtime.rows import write_text
 from ..runtime.verb import Run
 from ..study.settings import EvaluationConfig
-from .artefacts import checkpoints, model_identity, open_model, open_tokenizer, save_array
+from .artefacts import checkpoints, model_identity, save_array
 from .labels import asked_labels, first_sample
+from .networks import open_model, open_tokenizer
 from .sampling import STRIP, filled_together, growth, made_ready, sample_into, smaller
 
 INPUTS = ("data", "tokenizer", "train")

@@ -25,9 +25,10 @@ from ..runtime.clock import Stopwatch
 from ..runtime.progress import Progress
 from ..runtime.verb import Run, is_out_of_memory
 from ..study.settings import TrainingConfig
-from .artefacts import model_identity, open_labels, open_tokenizer, open_tokens, snapshot_path
+from .artefacts import model_identity, open_labels, open_tokens, snapshot_path
 from .held_out import HeldOut, any_order_loss, drawn_loss, one_pass_loss
 from .labels import in_shares
+from .networks import open_tokenizer
 from .training import (
     Average,
     Batch,

@@ -29,7 +29,7 @@ def tiles(
     height = sum(heads) + len(lines) * (panel * ratio + GAP) + 2 * GAP
     figure = plt.figure(figsize=(DOUBLE, height))
     figure.set_layout_engine("none")
-    found, top = [], height
+    panels, top = [], height
     for line, head in zip(lines, heads):
         top -= head + panel * ratio + GAP
         for i, title in enumerate(line):
@@ -41,5 +41,5 @@ def tiles(
             )
             axes = figure.add_axes(place)
             axes.set_title(title, fontsize=7, pad=3 + 72 * above)
-            found.append(axes)
-    return figure, found
+            panels.append(axes)
+    return figure, panels

@@ -26,10 +26,11 @@ from scipy.linalg import sqrtm
 
 from srdd.noise import generator
 
-from ..pipeline.features import Classifier, import_torchvision
+from ..pipeline.features import Classifier
 from ..pipeline.metrics import Extractor, Scored, metric_fidelity
 from ..pipeline.reference import Reference
 from ..pipeline.set_distances import density_coverage, kernel_between, kernel_within, squared_radii
+from ..runtime.quick_start import import_torch_fidelity
 from ..study.settings import FeaturesConfig
 from .comparing import DEVICE, Rows, compare, flops_of, kept_rows
 
@@ -80,7 +81,7 @@ def test_feature_extraction(benchmark: BenchmarkFixture, rows: Rows) -> None:
 def test_frechet_distance(benchmark: BenchmarkFixture, rows: Rows, dim: int) -> None:
     """From means and covariances to the distance, by eigenvalues (torch-fidelity, which our metrics
     call) against a matrix root."""
-    import_torchvision()
+    import_torch_fidelity()
     from torch_fidelity.metric_fid import fid_statistics_to_metric
 
     draw = np.random.default_rng(0)
@@ -137,7 +138,7 @@ def feature_sets(count: int = 4000) -> list[torch.Tensor]:
 
 def test_kernel_distance(benchmark: BenchmarkFixture, rows: Rows) -> None:
     """KID over all pairs, block by block, against 100 subsets."""
-    import_torchvision()
+    import_torch_fidelity()
     from torch_fidelity.metric_kid import kid_features_to_metric
 
     x, y = feature_sets()

@@ -24,7 +24,7 @@ from srdd.config import TokenizerConfig
 from srdd.noise import generator
 from srdd.tokenizer import Tokenizer
 
-from ..pipeline.artefacts import in_layout
+from ..pipeline.networks import in_layout
 from .comparing import DEVICE, Rows, compare, flops_of, kept_rows
 
 BATCH = 4

@@ -217,7 +217,11 @@ def explain(error: ValidationError, schema: type[BaseModel], prefix: str = "") -
     """The first validation error as `key: what is wrong`, with the nearest legal key for an
     unknown one."""
     # a default that follows from a refused setting is no error of its own
-    errors = [one for one in error.errors(include_url=False) if one["type"] != "default_factory_not_called"]
+    errors = [
+        one
+        for one in error.errors(include_url=False)
+        if one["type"] != "default_factory_not_called"
+    ]
     first = errors[0]
     where = [str(part) for part in first["loc"] if part != "[key]"]
     key = prefix + ".".join(where)

@@ -13,5 +13,7 @@ SHOWS_FID = ("figure_distillation", "table_distillation")
 
 def problems(study: Study, one: Resolved) -> Iterator[str]:
     """Students stand in grids."""
-    if "distillation" in one.suite.figures and not any(entry.grid for entry in one.suite.variants.values()):
+    if "distillation" in one.suite.figures and not any(
+        entry.grid for entry in one.suite.variants.values()
+    ):
         yield "figures: 'distillation' shows the variants of grids; give one a grid of model.patch_nums"

@@ -25,10 +25,12 @@ TRAINS = True
 class Settings(Strict):
     """The diffusion ELBO of trained models against their cross-entropy."""
 
-    eps: tuple[Share, ...] = Field((0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7), strict=False, min_length=1)
+    eps: tuple[Share, ...] = Field(
+        (0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7), strict=False, min_length=1
+    )
     corruptions: tuple[str, ...] = Field(("uniform", "absorb"), strict=False, min_length=1)
-    draws: Positive = Field(4, description="draws of the forward noise per picture")
-    num_images: Positive = Field(128, description="held-out pictures")
+    draws: Positive = Field(4, description="draws of the forward noise an image")
+    num_images: Positive = Field(128, description="held-out images")
 
     _names_differ = once_each("eps", "corruptions")
 
@@ -54,7 +56,9 @@ def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
     if "better" in claim.model_fields_set:
         yield f"better: {claim.better!r}: rule equal reads none; remove it"
     elif claim.metric not in GAPS:
-        yield "metric: " + unknown("gap", claim.metric, GAPS) + "; rule equal asks whether a gap is 0"
+        yield (
+            "metric: " + unknown("gap", claim.metric, GAPS) + "; rule equal asks whether a gap is 0"
+        )
     yield from side_problems(one, claim)
 
 

@@ -1,13 +1,17 @@
-"""Verb: the diffusion ELBO of a trained model against its training cross-entropy, in float64, on held-out tokens.
+"""Verb: the diffusion ELBO of a trained model against its training cross-entropy, in float64, on
+held-out tokens.
 
 Three questions, all answered per scale and in total (nats a token unless said):
 - `elbo_cross_entropy`: teacher-forced, through the model as it was trained;
-- `elbo_<corruption>_eps<e>` and its parts `elbo_transition_...`, `elbo_readout_...`: through the Markov path, where every scale sees the
-  state f_hat alone (history 0, the same weights). `elbo_relative_gap` is |ELBO - cross-entropy| / cross-entropy at eps 0, the largest
-  over the corruptions; without a scale it is the largest over the scales. A model that is no chain in f_hat cannot close it;
-- `path_...`: how far the model's conditional depends on how the state was reached, from the third scale on (the second reads a state
-  that one scale alone has made, so nothing but the state can tell two paths apart). Path A: the encoder's tokens; path B: the second
-  nearest code at scale 0, then the same latent quantised again.
+- `elbo_<corruption>_eps<e>` and its parts `elbo_transition_...`, `elbo_readout_...`: through the
+  Markov path, where every scale sees the state f_hat alone (history 0, the same weights).
+  `elbo_relative_gap` is |ELBO - cross-entropy| / cross-entropy at eps 0, the largest over the
+  corruptions; without a scale it is the largest over the scales. A model that is no chain in
+  f_hat cannot close it;
+- `path_...`: how far the model's conditional depends on how the state was reached, from the
+  third scale on (the second reads a state that one scale alone has made, so nothing but the
+  state can tell two paths apart). Path A: the encoder's tokens; path B: the second nearest code
+  at scale 0, then the same latent quantised again.
 """
 
 from __future__ import annotations
@@ -28,9 +32,10 @@ from srdd.noise import generator
 from srdd.quantizer import Ladder
 from srdd.tokenizer import Tokenizer
 
-from ...pipeline.artefacts import model_identity, open_model, open_split, open_tokenizer, open_tokens
+from ...pipeline.artefacts import model_identity, open_split, open_tokens
 from ...pipeline.datasets import SplitImages, to_float
 from ...pipeline.labels import in_shares
+from ...pipeline.networks import open_model, open_tokenizer
 from ...runtime.progress import track
 from ...runtime.verb import Run
 from .plan import Settings
@@ -48,13 +53,16 @@ def chunks(count: int, config: ModelConfig) -> list[slice]:
 
 
 class Probe:
-    """A trained model in float64, its Markov view, and the held-out pictures that it is asked about."""
+    """A trained model in float64, its Markov view, and the held-out pictures that it is asked
+    about."""
 
     def __init__(self, run: Run) -> None:
         self.settings: Settings = run.settings("equivalence", Settings)
         self.config: ModelConfig = run.settings("model", ModelConfig)
         device = run.device
-        self.model: ScaleTransformer = open_model(run, run.inputs["train"] / "model.safetensors").double()
+        self.model: ScaleTransformer = open_model(
+            run, run.inputs["train"] / "model.safetensors"
+        ).double()
         self.tokenizer: Tokenizer = open_tokenizer(run).double()
         self.view = markov_view(self.model)
         self.ladder: Ladder = self.tokenizer.at(self.config.schedule)
@@ -64,7 +72,9 @@ class Probe:
         self.tokens_NL = torch.from_numpy(tokens_NL.astype(np.int64))
         self.count, self.device = len(self.tokens_NL), device
         # an unconditional model knows one label only, row 0 of its embedding
-        labels_N = torch.from_numpy(np.asarray(self.pictures.labels_N)[self.rows_N].astype(np.int64))
+        labels_N = torch.from_numpy(
+            np.asarray(self.pictures.labels_N)[self.rows_N].astype(np.int64)
+        )
         self.labels_N = labels_N if self.config.conditional else torch.zeros_like(labels_N)
         self.chunks = chunks(self.count, self.config)
 
@@ -72,16 +82,20 @@ class Probe:
         return tokens_NL[rows].to(self.device), self.labels_N[rows].to(self.device)
 
     def cross_entropy(self) -> torch.Tensor:
-        """-log p of each held-out token as training sees it (VAR, arXiv 2404.02905, equation 5), all scales in one pass."""
+        """-log p of each held-out token as training sees it (VAR, arXiv 2404.02905, equation 5),
+        all scales in one pass."""
         found = []
         for rows in self.chunks:
             tokens_BL, labels_B = self.batch(self.tokens_NL, rows)
             logits_BLV = self.model(self.ladder.teacher_forced_inputs(tokens_BL), labels_B)
-            found.append(F.cross_entropy(logits_BLV.transpose(1, 2), tokens_BL, reduction="none").cpu())
+            found.append(
+                F.cross_entropy(logits_BLV.transpose(1, 2), tokens_BL, reduction="none").cpu()
+            )
         return torch.cat(found)
 
     def terms(self, name: str, eps: float, draw: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Transition and read-out of each token for one draw of the noise, the same for every model."""
+        """Transition and read-out of each token for one draw of the noise, the same for every
+        model."""
         source, V = generator("equivalence", name, f"{eps:g}", draw), self.config.codebook_size
         noisy_NL = corrupted(name, self.tokens_NL, eps, V, source)
         found = []
@@ -107,10 +121,16 @@ class Probe:
             for k, where in enumerate(self.config.schedule.slices):
                 a_BlC, b_BlC = (x_BLC[:, where] for x_BLC in inputs)
                 own_BlV = along_a(a_BlC, k, labels_B)
-                crossed_BlV = along_b(a_BlC, k, labels_B)  # earlier scales of path B, the very state of path A
+                crossed_BlV = along_b(
+                    a_BlC, k, labels_B
+                )  # earlier scales of path B, the very state of path A
                 other_BlV = along_b(b_BlC, k, labels_B)  # replaces what the cache holds of scale k
                 if k >= FIRST_OF_TWO_PATHS:
-                    yield "path_distance", k, (b_BlC - a_BlC).flatten(1).norm(dim=1) / a_BlC.flatten(1).norm(dim=1)
+                    yield (
+                        "path_distance",
+                        k,
+                        (b_BlC - a_BlC).flatten(1).norm(dim=1) / a_BlC.flatten(1).norm(dim=1),
+                    )
                     yield "path_kl", k, kl_of_logits(own_BlV, other_BlV)
                     yield "path_kl_equal_state", k, kl_of_logits(own_BlV, crossed_BlV)
 
@@ -126,16 +146,24 @@ def report(run: Run, probe: Probe, metric: str, values_NL: torch.Tensor) -> torc
 
 
 def report_gap(run: Run, probe: Probe) -> float:
-    """Cross-entropy, and the ELBO without noise against it; returns the largest relative gap of a scale."""
+    """Cross-entropy, and the ELBO without noise against it; returns the largest relative gap of a
+    scale."""
     here = {**model_identity(run), "num_images": probe.count}
     loss_NL = probe.cross_entropy()
     loss_K = report(run, probe, "elbo_cross_entropy", loss_NL)
     elbos = [sum(probe.terms(name, 0.0, 0)) for name in probe.settings.corruptions]
-    gap_K = torch.stack([(by_scale(elbo_NL, probe.config.schedule) - loss_K).abs() / loss_K for elbo_NL in elbos]).amax(0)
+    gap_K = torch.stack(
+        [(by_scale(elbo_NL, probe.config.schedule) - loss_K).abs() / loss_K for elbo_NL in elbos]
+    ).amax(0)
     for k, value in enumerate(gap_K.tolist()):
         run.add("elbo_relative_gap", value, "share", scale=k, **here)
     run.add("elbo_relative_gap", gap_K.max().item(), "share", **here)
-    run.add("elbo_token_gap", max((elbo_NL - loss_NL).abs().max().item() for elbo_NL in elbos), "nats", **here)
+    run.add(
+        "elbo_token_gap",
+        max((elbo_NL - loss_NL).abs().max().item() for elbo_NL in elbos),
+        "nats",
+        **here,
+    )
     return gap_K.max().item()
 
 
@@ -145,14 +173,20 @@ def report_noise(run: Run, probe: Probe) -> None:
     for name in settings.corruptions:
         for eps in track(settings.eps, f"{run.run_id} {name}", len(settings.eps)):
             draws = range(settings.draws if eps else 1)  # without noise all draws are one
-            parts = [torch.stack(part).mean(0) for part in zip(*(probe.terms(name, eps, draw) for draw in draws))]
+            parts = [
+                torch.stack(part).mean(0)
+                for part in zip(*(probe.terms(name, eps, draw) for draw in draws))
+            ]
             ending = f"{name}_eps{eps:g}"
-            for prefix, values_NL in zip(("elbo_transition", "elbo_readout", "elbo"), (*parts, sum(parts))):
+            for prefix, values_NL in zip(
+                ("elbo_transition", "elbo_readout", "elbo"), (*parts, sum(parts))
+            ):
                 report(run, probe, f"{prefix}_{ending}", values_NL)
 
 
 def report_paths(run: Run, probe: Probe) -> None:
-    """How much two paths to nearly one state differ, per scale and over the tokens (distances: the pictures) of all of them."""
+    """How much two paths to nearly one state differ, per scale and over the tokens (distances: the
+    pictures) of all of them."""
     found: dict[str, dict[int, list[torch.Tensor]]] = defaultdict(lambda: defaultdict(list))
     for name, k, values in probe.two_paths():
         found[name][k].append(values.flatten().cpu())
@@ -161,7 +195,12 @@ def report_paths(run: Run, probe: Probe) -> None:
         unit = "share" if name == "path_distance" else "nats/token"
         for k, values in scales.items():
             run.add(name, torch.cat(values).mean().item(), unit, scale=k, **here)
-        run.add(name, torch.cat([v for values in scales.values() for v in values]).mean().item(), unit, **here)
+        run.add(
+            name,
+            torch.cat([v for values in scales.values() for v in values]).mean().item(),
+            unit,
+            **here,
+        )
 
 
 @torch.no_grad()
@@ -170,4 +209,6 @@ def work(run: Run) -> None:
     gap = report_gap(run, probe)
     report_noise(run, probe)
     report_paths(run, probe)
-    run.say(f"largest relative gap of a scale between ELBO and cross-entropy without noise: {gap:.2g}")
+    run.say(
+        f"largest relative gap of a scale between ELBO and cross-entropy without noise: {gap:.2g}"
+    )

@@ -1,11 +1,14 @@
-"""Verb: tokens of one scale are replaced by others, the sampler goes on, and the last latent is compared with that of the clean sample.
+"""Verb: tokens of one scale are replaced by others, the sampler goes on, and the last latent is
+compared with that of the clean sample.
 
-All random numbers after the error are those of the clean sample. Position and code of an error depend on the picture's seed and the
-scale, not on the model, so that variants meet the same errors.
+All random numbers after the error are those of the clean sample. Position and code of an error
+depend on the picture's seed and the scale, not on the model, so that variants meet the same errors.
 
-drift_p<share>, scale s: mean of ||f - f'|| / ||f|| over pictures, f the last latent. direct_drift: the same if all later tokens stayed
-as they were, what the replaced tokens alone change. repair_ratio: drift over direct_drift, below 1 where later scales repair, above 1
-where they amplify. fid_change: FID with errors minus FID without, same seeds, N and reference; so for the other scores of CHANGES.
+drift_p<share>, scale s: mean of ||f - f'|| / ||f|| over pictures, f the last latent. direct_drift:
+the same if all later tokens stayed as they were, what the replaced tokens alone change.
+repair_ratio: drift over direct_drift, below 1 where later scales repair, above 1 where they
+amplify. fid_change: FID with errors minus FID without, same seeds, N and reference; so for the
+other scores of CHANGES.
 """
 
 from __future__ import annotations
@@ -22,10 +25,11 @@ from srdd.sampling import generate
 from srdd.tokenizer import Tokenizer
 from srdd.zero_shot import known_prefix, replace_tokens, replaced_count
 
-from ...pipeline.artefacts import model_identity, open_model, open_tokenizer
+from ...pipeline.artefacts import model_identity
 from ...pipeline.datasets import to_uint8
 from ...pipeline.labels import asked_labels, first_sample, partners
 from ...pipeline.metrics import MIN_IMAGES, Extractor, Scored, score
+from ...pipeline.networks import open_model, open_tokenizer
 from ...pipeline.reference import open_reference
 from ...pipeline.sampling import made_ready
 from ...runtime.progress import Progress
@@ -60,13 +64,27 @@ class Probe:
         return list(range(self.first_seed, self.first_seed + len(self.labels_N)))[where]
 
     @torch.no_grad()
-    def go_on(self, tokens_NL: torch.Tensor | None = None, scales: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-        """Samples that keep the first so many scales of given tokens: tokens_NL and the last states f_hat_NChw, on the CPU."""
+    def go_on(
+        self, tokens_NL: torch.Tensor | None = None, scales: int = 0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Samples that keep the first so many scales of given tokens: tokens_NL and the last states
+        f_hat_NChw, on the CPU."""
         device, tokens, states = self.model.position.device, [], []
         for i in range(0, len(self.labels_N), self.batch):
             here = slice(i, i + self.batch)
-            known = known_prefix(self.model.schedule, scales, tokens_NL[here].to(device)) if scales else None
-            found = generate(self.model, self.ladder, self.labels_N[here].to(device), self.seeds(here), self.sampler, known)
+            known = (
+                known_prefix(self.model.schedule, scales, tokens_NL[here].to(device))
+                if scales
+                else None
+            )
+            found = generate(
+                self.model,
+                self.ladder,
+                self.labels_N[here].to(device),
+                self.seeds(here),
+                self.sampler,
+                known,
+            )
             tokens.append(found[0].cpu())
             states.append(found[1].cpu())
         return torch.cat(tokens), torch.cat(states)
@@ -75,35 +93,48 @@ class Probe:
     def states(self, tokens_NL: torch.Tensor) -> torch.Tensor:
         """The last states f_hat_NChw of given tokens, on the CPU."""
         device = self.model.position.device
-        return torch.cat([self.ladder.decode(part.to(device)).cpu() for part in tokens_NL.split(self.batch)])
+        return torch.cat(
+            [self.ladder.decode(part.to(device)).cpu() for part in tokens_NL.split(self.batch)]
+        )
 
     @torch.no_grad()
     def pictures(self, f_hat_NChw: torch.Tensor) -> np.ndarray:
         """Decoded states, uint8."""
         device = self.model.position.device
-        parts = [to_uint8(self.tokenizer.to_image(part.to(device))).cpu() for part in f_hat_NChw.split(self.batch)]
+        parts = [
+            to_uint8(self.tokenizer.to_image(part.to(device))).cpu()
+            for part in f_hat_NChw.split(self.batch)
+        ]
         return torch.cat(parts).numpy()
 
 
 def drift(f_NChw: torch.Tensor, other_NChw: torch.Tensor) -> torch.Tensor:
     """||f - f'|| / ||f|| of each picture, over all cells and channels of its latent."""
-    return (f_NChw - other_NChw).flatten(1).double().norm(dim=1) / f_NChw.flatten(1).double().norm(dim=1)
+    return (f_NChw - other_NChw).flatten(1).double().norm(dim=1) / f_NChw.flatten(1).double().norm(
+        dim=1
+    )
 
 
 def unrelated(f_NChw: torch.Tensor, labels_N: torch.Tensor) -> float | None:
-    """How far apart two samples of one class are: a drift of this size leaves nothing of the clean image.
+    """How far apart two samples of one class are: a drift of this size leaves nothing of the clean
+    image.
 
     The mean over images of classes that have two or more; None where no class has.
     """
     partners_N = torch.from_numpy(partners(labels_N.numpy()))
     paired_N = torch.nonzero(partners_N >= 0).flatten()
-    return drift(f_NChw[paired_N], f_NChw[partners_N[paired_N]]).mean().item() if len(paired_N) else None
+    return (
+        drift(f_NChw[paired_N], f_NChw[partners_N[paired_N]]).mean().item()
+        if len(paired_N)
+        else None
+    )
 
 
 def measure(
     probe: Probe, tokens_NL: torch.Tensor, f_NChw: torch.Tensor, k: int, share: float
 ) -> tuple[dict[str, tuple[float, str]], torch.Tensor]:
-    """Replace a share of scale k's tokens and go on: the three numbers of the latent, and the last states with errors."""
+    """Replace a share of scale k's tokens and go on: the three numbers of the latent, and the last
+    states with errors."""
     V = probe.tokenizer.config.codebook_size
     wrong_NL = replace_tokens(tokens_NL, probe.model.schedule, k, share, probe.seeds(), V)
     _, after_NChw = probe.go_on(wrong_NL, k + 1)
@@ -116,13 +147,20 @@ def measure(
 
 
 def work(run: Run) -> None:
-    config, sampler = run.settings("error_propagation", Settings), run.settings("sampler", SamplerConfig)
-    evaluation, features = run.settings("evaluation", EvaluationConfig), run.settings("features", FeaturesConfig)
+    config, sampler = (
+        run.settings("error_propagation", Settings),
+        run.settings("sampler", SamplerConfig),
+    )
+    evaluation, features = (
+        run.settings("evaluation", EvaluationConfig),
+        run.settings("features", FeaturesConfig),
+    )
     extractor = Extractor(features, run.device, run.inputs["features"])
     reference = open_reference(features, run.inputs["data"])
     if len(reference.images) < MIN_IMAGES:
         raise ConfigError(
-            f"dataset.test_share: leaves {len(reference.images)} held-out pictures; scores need {MIN_IMAGES} or more, raise it"
+            f"dataset.test_share: leaves {len(reference.images)} held-out pictures; scores need "
+            f"{MIN_IMAGES} or more, raise it"
         )
     tokenizer = open_tokenizer(run)
     model = made_ready(open_model(run, run.inputs["train"] / "model.safetensors"), evaluation)
@@ -130,12 +168,19 @@ def work(run: Run) -> None:
     first = first_sample(evaluation, run.config["train_seed"])
     labels_N = asked_labels(run.inputs["data"], classes, range(first, first + N), evaluation.labels)
     probe = Probe(model, tokenizer, sampler, labels_N, first, evaluation.batch_size)
-    identity = {**model_identity(run), "seed_first": first, "seed_last": first + N - 1, "num_images": N}
+    identity = {
+        **model_identity(run),
+        "seed_first": first,
+        "seed_last": first + N - 1,
+        "num_images": N,
+    }
 
     ends = {name: f"_{features.name}" if ended else "" for name, ended in CHANGES.items()}
 
     def scores(f_hat_NChw: torch.Tensor) -> dict[str, tuple[float, str]]:
-        scored = Scored(probe.pictures(f_hat_NChw), labels_N.numpy() if classes else None, reference, extractor)
+        scored = Scored(
+            probe.pictures(f_hat_NChw), labels_N.numpy() if classes else None, reference, extractor
+        )
         found = score(scored, evaluation.metrics)
         return {name: found[name + end] for name, end in ends.items() if name + end in found}
 
@@ -146,8 +191,13 @@ def work(run: Run) -> None:
     apart = unrelated(clean_NChw, labels_N)
     if apart is not None:
         run.add("drift_unrelated", apart, "share", **identity)
-    counts = [{share: replaced_count(length, share) for share in config.shares} for length in schedule.lengths]
-    progress = Progress(run.run_id, sum(len(set(found.values())) for found in counts), unit="corruption")
+    counts = [
+        {share: replaced_count(length, share) for share in config.shares}
+        for length in schedule.lengths
+    ]
+    progress = Progress(
+        run.run_id, sum(len(set(found.values())) for found in counts), unit="corruption"
+    )
     for k, found in enumerate(counts):
         # where a sampler masks and later scales look back at what was masked, a given prefix is not seen as a drawn one is: compare
         # with the clean sample gone on from its own prefix, which else is the clean sample itself, bit by bit
@@ -166,5 +216,9 @@ def work(run: Run) -> None:
             for name, (value, unit) in by_count[count].items():
                 run.add(name.format(share=f"{share:g}"), value, unit, scale=k, **identity)
     progress.close()
-    far = "no class has two samples" if apart is None else f"two samples of a class are {apart:.2f} apart"
+    far = (
+        "no class has two samples"
+        if apart is None
+        else f"two samples of a class are {apart:.2f} apart"
+    )
     run.say(f"{N} pictures, {schedule.num_scales} scales; {far}")

@@ -44,14 +44,16 @@ class Settings(Strict):
     )
     warmup: Positive = 1
     precision: Precision = "float32"
-    compile: bool = Field(False, description="compile what the model calls at each scale; warm-up is excluded")
+    compile: bool = Field(
+        False, description="compile what the model calls at each scale; warm-up is excluded"
+    )
 
     @model_validator(mode="after")
     def _rounds_have_an_end(self) -> Settings:
         if self.max_rounds < self.rounds:
             raise ValueError(
-                f"max_rounds {self.max_rounds}: is less than rounds {self.rounds}; give {self.rounds} "
-                "or more"
+                f"max_rounds {self.max_rounds}: is less than rounds {self.rounds}; give "
+                f"{self.rounds} or more"
             )
         return self
 
@@ -59,8 +61,8 @@ class Settings(Strict):
 
 
 def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
-    """One job for all variants of the suite, so that its rounds interleave them. Weights do not change time: none are trained, and
-    variants that differ in training only are timed once."""
+    """One job for all variants of the suite, so that its rounds interleave them. Weights do not
+    change time: none are trained, and variants that differ in training only are timed once."""
     entries, timed = {}, set()
     for name, variant in variants.items():
         identity = identity_of(plan.study, variant)
@@ -76,7 +78,10 @@ def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
     plan.add(
         suite,
         Job(
-            "latency", {"latency": dump(plan.study.told(suite, "latency")), "variants": entries}, {}, suite
+            "latency",
+            {"latency": dump(plan.study.told(suite, "latency")), "variants": entries},
+            {},
+            suite,
         ),
     )
 

@@ -41,8 +41,8 @@ from srdd.sampling import generate, guided_denoiser
 from srdd.tokenizer import Tokenizer
 from srdd.watch import Calls
 
-from ...pipeline.artefacts import placed
 from ...pipeline.floors import DTYPES, Rates, best_rates, measure_rates, sampling_floors
+from ...pipeline.networks import placed
 from ...pipeline.sampling import made_ready
 from ...report.estimate import paired
 from ...runtime.clock import seconds, synchronise
@@ -54,7 +54,8 @@ ALONE = True  # times are taken alone on the machine
 
 
 class TensorBytes(TorchDispatchMode):
-    """Counts the bytes of tensors that operations make and that still live; `peak` is the most so far."""
+    """Counts the bytes of tensors that operations make and that still live; `peak` is the most so
+    far."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +64,11 @@ class TensorBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        given = {t.untyped_storage()._cdata for t in tree_iter((args, kwargs)) if isinstance(t, torch.Tensor)}
+        given = {
+            t.untyped_storage()._cdata
+            for t in tree_iter((args, kwargs))
+            if isinstance(t, torch.Tensor)
+        }
         for tensor in tree_iter(out):
             if isinstance(tensor, torch.Tensor):
                 storage = tensor.untyped_storage()
@@ -115,12 +120,15 @@ class Contender:
 
     def decode(self, state_BChw: torch.Tensor) -> torch.Tensor:
         """State to pictures."""
-        with torch.autocast(state_BChw.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+        with torch.autocast(
+            state_BChw.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16
+        ):
             return self.tokenizer.to_image(state_BChw)
 
 
 def build(name: str, entry: dict, device: torch.device, config: Settings) -> Contender:
-    """A variant with drawn weights, the network's in the precision that is asked for, its step compiled where that is asked for."""
+    """A variant with drawn weights, the network's in the precision that is asked for, its step
+    compiled where that is asked for."""
     model = ScaleTransformer(ModelConfig.model_validate_json(json.dumps(entry["model"])))
     tokenizer = Tokenizer(TokenizerConfig.model_validate_json(json.dumps(entry["tokenizer"])))
     for module in (model, tokenizer):
@@ -177,7 +185,9 @@ def scale_seconds(contender: Contender, batch: int, device: torch.device) -> lis
     labels_B = torch.zeros(batch, dtype=torch.long, device=device)
     for k, length in enumerate(model.schedule.lengths):
         # in memory as read_scale gives them
-        inputs_BlC = torch.zeros(batch, model.config.codebook_dim, length, device=device).transpose(1, 2)
+        inputs_BlC = torch.zeros(batch, model.config.codebook_dim, length, device=device).transpose(
+            1, 2
+        )
         times.append(seconds(lambda: denoise(inputs_BlC, k, labels_B), device))  # noqa: B023 (called at once)
     return times
 
@@ -241,7 +251,8 @@ class Rounds:
 
 
 def add_floors(run: Run, contenders: list[Contender], config: Settings, rates: Rates) -> None:
-    """The least time that this machine needs for each variant and batch, whole and scale by scale, also for one that did not fit."""
+    """The least time that this machine needs for each variant and batch, whole and scale by scale,
+    also for one that did not fit."""
     number_bytes = DTYPES[config.precision].itemsize
     for contender in contenders:
         model, sampler = contender.model.config, contender.sampler
@@ -258,7 +269,9 @@ def add_floors(run: Run, contenders: list[Contender], config: Settings, rates: R
             cost, moved = costs[key], sampling_bytes(model, sampler, batch, number_bytes, calls)
             floors = sampling_floors(rates, cost, moved, batch)
             run.add("floor_memory_s", sum(floor.memory_s for floor in floors), "s/batch", **here)
-            run.add("floor_operations_s", sum(floor.operations_s for floor in floors), "s/batch", **here)
+            run.add(
+                "floor_operations_s", sum(floor.operations_s for floor in floors), "s/batch", **here
+            )
             for k, floor in enumerate(floors):
                 run.add("floor_memory_scale_s", floor.memory_s, "s/batch", scale=k, **here)
                 run.add("floor_operations_scale_s", floor.operations_s, "s/batch", scale=k, **here)
@@ -267,7 +280,9 @@ def add_floors(run: Run, contenders: list[Contender], config: Settings, rates: R
 @torch.no_grad()
 def work(run: Run) -> None:
     config = run.settings("latency", Settings)
-    contenders = [build(name, entry, run.device, config) for name, entry in run.config["variants"].items()]
+    contenders = [
+        build(name, entry, run.device, config) for name, entry in run.config["variants"].items()
+    ]
     fits = {}
     for contender in contenders:
         run.add("weights_bytes", bytes_of(contender.model), "bytes", **contender.identity)
@@ -282,7 +297,9 @@ def work(run: Run) -> None:
                 add_memory(run, contender, batch)
 
             fits[contender.name, batch] = attempt(run, contender, batch, probe)
-        largest = max((batch for batch in config.batch_sizes if fits[contender.name, batch]), default=None)
+        largest = max(
+            (batch for batch in config.batch_sizes if fits[contender.name, batch]), default=None
+        )
         run.add("largest_batch", largest, "images", **contender.identity)
     rates: list[Rates] = []
     rounds, named = Rounds(fits, contenders[0].name, config), {c.name: c for c in contenders}

@@ -25,19 +25,21 @@ def _heat_map_problems(one: Resolved) -> Iterator[str]:
         mine = [
             variant.sampler for full, variant in one.variants.items() if one.groups[full] == name
         ]
-        if len(mine) < 2 or not all(sampler.refine_steps for sampler in mine):
+        chances = [sampler.select.knobs().get("p_resample") for sampler in mine]
+        steps = [sampler.refine_steps for sampler in mine]
+        if len(mine) < 2 or not all(steps) or None in chances:
             continue
         maps += 1
-        if len({(sampler.p_resample, sampler.refine_steps) for sampler in mine}) < len(mine):
+        if len(set(zip(chances, steps))) < len(mine):
             yield (
                 f"figures: 'heat_maps': variants of {name!r} differ in more than "
-                "sampler.p_resample and sampler.refine_steps "
+                "sampler.select.p_resample and sampler.refine_steps "
                 f"(grid: {', '.join(entry.grid)}) and would share a cell; give each its own entry"
             )
     if not maps:
         yield (
-            "figures: 'heat_maps' needs a grid of sampler.p_resample and sampler.refine_steps, "
-            "each 1 or more; add one"
+            "figures: 'heat_maps' needs a grid of sampler.select.p_resample and "
+            "sampler.refine_steps, each 1 or more; add one"
         )
 
 

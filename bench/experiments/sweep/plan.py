@@ -25,8 +25,13 @@ SCORES = TRAINS = DRAWS = True
 class Settings(Strict):
     """Many samplers of each trained model, sampled and scored by one job a model."""
 
-    halves: bool = Field(True, description="score each half of the sample seeds too, which tuning needs; false: half of the time")
-    thresholds: tuple[Chance, ...] = Field((), strict=False, description="report the share of drawn tokens below each, per scale")
+    halves: bool = Field(
+        True,
+        description="score each half of the sample seeds too, which tuning needs; false: half of the time",
+    )
+    thresholds: tuple[Chance, ...] = Field(
+        (), strict=False, description="report the share of drawn tokens below each, per scale"
+    )
 
     _thresholds_differ = once_each("thresholds")
 
@@ -39,7 +44,11 @@ def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
         entries = models.setdefault(made.train.run_id, (made, []))[1]
         entries += [entry] if entry not in entries else []
     study, roles = plan.study, ("data", "tokenizer", "features", "tokens", "train")
-    shared = {"evaluation": dump(study.evaluation), "features": features_config(study), "sweep": dump(study.told(suite, "sweep"))}
+    shared = {
+        "evaluation": dump(study.evaluation),
+        "features": features_config(study),
+        "sweep": dump(study.told(suite, "sweep")),
+    }
     for made, samplers in models.values():
         config = {**made.config, **shared, "samplers": samplers}
         names = {key: made.names[key] for key in ("tokenizer", "model")}

@@ -22,23 +22,34 @@ TRAINS = True
 
 
 class Settings(Strict):
-    """In-painting, out-painting and super-resolution of held-out pictures. A box is (top, left, bottom, right) in shares of the side."""
+    """In-painting, out-painting and super-resolution of held-out images. A box is (top, left,
+    bottom, right) in shares of the side."""
 
     inpaint: Box | None = (0.25, 0.25, 0.75, 0.75)
     outpaint: Box | None = (0.25, 0.25, 0.75, 0.75)
-    super_resolution: bool = Field(True, description="keep the true tokens of the first m scales, for every m from 1 to K-1")
-    num_images: int = Field(1000, ge=MIN_IMAGES, le=10**7, description="held-out pictures, or all when there are fewer")
+    super_resolution: bool = Field(
+        True, description="keep the true tokens of the first m scales, for every m from 1 to K-1"
+    )
+    num_images: int = Field(
+        1000, ge=MIN_IMAGES, le=10**7, description="held-out images, or all when there are fewer"
+    )
 
     @model_validator(mode="after")
     def _boxes_lie_inside(self) -> Settings:
         if not (self.inpaint or self.outpaint or self.super_resolution):
-            raise ValueError("inpaint null, outpaint null, super_resolution false: no task is left; ask for one or more")
+            raise ValueError(
+                "inpaint null, outpaint null, super_resolution false: no task is left; ask for one or more"
+            )
         for name in ("inpaint", "outpaint"):
             box = getattr(self, name)
             if box and not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
-                raise ValueError(f"{name} {list(box)}: not inside the picture; 0 <= top < bottom <= 1 and 0 <= left < right <= 1")
+                raise ValueError(
+                    f"{name} {list(box)}: not inside the image; 0 <= top < bottom <= 1 and 0 <= left < right <= 1"
+                )
             if box == (0.0, 0.0, 1.0, 1.0):
-                raise ValueError(f"{name} {list(box)}: is the whole picture; nothing is known, or nothing unknown")
+                raise ValueError(
+                    f"{name} {list(box)}: is the whole image; nothing is known, or nothing unknown"
+                )
         return self
 
 
