@@ -12,6 +12,7 @@ from bench.report.estimate import estimate, paired, verdict
 from bench.report.results import Results
 from bench.report.view import View
 from bench.runtime.rows import write_metrics, write_runs
+from bench.runtime.variants_file import write_variants
 from bench.study import rooms
 
 SAMPLER = {
@@ -29,6 +30,7 @@ def variant(model, sampler, group=None, **settings):
     return {
         "timed": f"t-{model}", "tokenizer": "tok-0", "model": f"{model}-0", "sampler": f"{sampler}-0", "history": 0, "mask": None,
         "depth": 2, "patch_nums": [1, 2], "settings": {"sampler": {**SAMPLER, **settings}}, "group": group or model, "grid": {},
+        "jobs": {"": ["sweep/a"]},
     }  # fmt: skip
 
 
@@ -51,7 +53,7 @@ def make(tmp_path):
     def build(variants, numbers, claims=(), extra=(), measure=("sweep",)):
         suite = {
             "claim": "what is asked", "claims": list(claims), "measure": list(measure), "figures": [], "tables": [],
-            "sweep": {"thresholds": [0.1]}, "train_seeds": [0, 1, 2], "variants": variants, "runs": ["sweep/a", "latency/s-1"],
+            "sweep": {"thresholds": [0.1]}, "train_seeds": [0, 1, 2], "runs": ["sweep/a", "latency/s-1"],
         }  # fmt: skip
         about = {
             "study": "x", "scope": None, "reduced": None, "suites": {"s": suite}, "train_seeds": [0, 1, 2], "latency": {},
@@ -75,6 +77,7 @@ def make(tmp_path):
             for run_id in ("sweep/a", "evaluate/other")
         ]
         write_runs(tmp_path / "runs.csv", runs)
+        write_variants(tmp_path / "variants.csv", {"s": variants})
         return Results.load(tmp_path)
 
     return build

@@ -33,6 +33,7 @@ from bench.study import rooms
 from bench.study.errors import ConfigError
 from bench.study.names import unsharpened
 from bench.study.plan import load_study
+from bench.study.variants import variants_of
 from srdd.checkpoint import load_model
 from srdd.config import ModelConfig, SamplerConfig
 from srdd.distillation import continued, distillation_loss, nearest_scales, shared_logits, shared_scales, student_weights
@@ -645,7 +646,7 @@ def results(made):
     """What collect makes of the suite."""
     study = json.loads(made.plan.study.model_dump_json())
     suite = study["suites"]["distillation"]
-    about = {**suite, "train_seeds": [0], "variants": made.plan.identities["distillation"]}
+    about = {**suite, "train_seeds": [0], "variants": variants_of(made.plan, "distillation")}
     plan = {
         "scope": "distillation",
         "suites": {"distillation": {**about, "runs": sorted(made.plan.suites["distillation"])}},

@@ -21,6 +21,7 @@ from bench.runtime.verbs import stages
 from bench.study import rooms
 from bench.study.before import missing_files
 from bench.study.plan import load_study
+from bench.study.variants import variants_of
 from official_weights import ABOUT, PARITY, states, var_state
 from srdd.checkpoint import load_model, load_tokenizer, save_model
 from srdd.config import ModelConfig
@@ -104,7 +105,7 @@ class Suite:
     def tables(self):
         """The table of scores and its caption, by the verbs that make them."""
         study, plan = json.loads(self.plan.study.model_dump_json()), self.plan
-        suite = {**study["suites"]["official"], "train_seeds": [0], "variants": plan.identities["official"]}
+        suite = {**study["suites"]["official"], "train_seeds": [0], "variants": variants_of(plan, "official")}
         about = {"study": "official", "scope": None, "suites": {"official": {**suite, "runs": plan.jobs_of("official")}}}
         about |= {key: study[key] for key in ("reduced", "evaluation", "features", "dataset", "train_seeds", "tokenizer_seed", "latency")}
         (self.root / "plan.json").write_text(json.dumps({**about, "folders": {run: str(self.root / run) for run in plan.jobs}}))

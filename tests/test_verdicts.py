@@ -189,12 +189,12 @@ def test_early_stopping_that_never_acted_is_called_inert(tmp_path):
     rows = results.metrics
     results.metrics = rows.assign(value=rows["value"].mask(rows["metric"] == "kept_step", 80.0))
     assert "3 of 6" in kept_words(View(results, "s"))
-    b = results.suite("s")["variants"]["b"]  # another sampler of the same model is no other training
-    results.suite("s")["variants"]["b again"] = {**b, "sampler": "s-other"}
+    b = results.variants("s")["b"]  # another sampler of the same model is no other training
+    results.variants("s")["b again"] = {**b, "sampler": "s-other"}
     assert "3 of 6" in kept_words(View(results, "s")) and "3 of 6" in table_costs(View(results, "s"))[1]
     told = [("b", seed, "kept_at_end", 1.0, {}) for seed in SEEDS]
     results = made(tmp_path / "told", told)
-    results.suite("s")["variants"].pop("a")
+    results.variants("s").pop("a")
     assert kept_words(View(results, "s")).endswith(
         "3 of 3 trainings keep the weights of their last step: early stopping is inert here."
     )

@@ -34,7 +34,7 @@ from . import provenance
 from .alone import alone
 from .clock import Stopwatch
 from .command import describe, parse, read_json
-from .quick_start import spare_compiler
+from .quick_start import compiles, spare_compiler
 from .ranks import Ranks, join
 from .rows import write_metrics, write_text
 from .verbs import verbs
@@ -237,7 +237,6 @@ def main(
     options = parse(verb, inputs, argv)
     if options.threads:
         torch.set_num_threads(options.threads)
-    spare_compiler()
     ranks = join()
     try:
         if ranks.world > 1 and not shared:
@@ -245,6 +244,8 @@ def main(
                 f"bench {verb}: is the work of one process; start it without torchrun"
             )
         run = Run(verb, options, inputs, ranks)
+        if not compiles(run.config):
+            spare_compiler()
         ranks.connect(run.device)
         run.out.mkdir(parents=True, exist_ok=True)
         with alone(run.out, run.say) if ranks.first else nullcontext():

@@ -46,7 +46,6 @@ def load_study(path: str | Path, contents: Contents | None = None) -> Plan:
     return plan
 
 
-
 def expand(study: Study) -> Plan:
     """Every job of a study, each once however many suites share it. Raises ConfigError for what does not fit together."""
     _check_names(study)

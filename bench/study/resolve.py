@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from srdd.config import TokenizerConfig, logit_teacher_misfit, sampler_misfit, teacher_misfit
+from srdd.config import TokenizerConfig
 from srdd.lookup import PLACES, names_in, unknown
+from srdd.misfits import logit_teacher_misfit, sampler_misfit, teacher_misfit
 
 from .errors import ConfigError
 from .names import by_sum, dump
@@ -237,7 +238,8 @@ def _check_fit(variant: Variant, at: str) -> None:
 def _check_functions(variant: Variant, at: str) -> None:
     """Refuse names of functions that are not there."""
     training = variant.training
-    named = {f"sampler.{key}": pair for key, pair in variant.sampler.functions().items()}
+    named: dict[str, tuple[str, str | None]] = {}
+    named |= {f"sampler.{key}": pair for key, pair in variant.sampler.functions().items()}
     named["model.mask"] = "mask", variant.model.mask
     if training:
         named["training.corruption"] = "corrupt", training.corruption
