@@ -35,8 +35,8 @@ from ..runtime.study_row import check_sides, check_study, check_variant
 from ..runtime.variants_file import NAME, write_variants
 from ..study.names import config_hash
 from ..study.settings import EvaluationConfig
+from .artefacts import open_split, save_npz
 from .labels import asked_array, first_sample, in_turn
-from .prepare import open_split, save_npz
 
 GRID = 40
 
