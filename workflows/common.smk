@@ -12,7 +12,7 @@ sys.path.insert(0, workflow.basedir)
 from bench.study.checks import enough_images
 from bench.study.before import missing_files, refused_function
 from bench.study.errors import ConfigError
-from bench.study.load import same_settings
+from bench.study.load import differ
 from bench.study.plan import load_study, study_name
 from bench.study.schema import RESERVED
 from bench.study.settings import TrainingConfig
@@ -180,7 +180,7 @@ def check_name():
         before = Path(memory.read_text(encoding="utf-8").strip()) if memory.is_file() else None
         if before == here:
             return
-        other = before is not None and before.is_file() and not same_settings(before, here)
+        other = before is not None and before.is_file() and differ(before, here)
         if other and study_name(before) == STUDY:
             print(f"warning: {here}: study: {STUDY!r}: {before} has this name too, and its tables and figures in {RESULTS} "
                   "are replaced; give each study a name of its own", file=sys.stderr)
