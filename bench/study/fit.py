@@ -59,8 +59,9 @@ def _follows(config: dict[str, Any], before: int) -> bool:
     levels, sides = config.get(LEVELS), config.get("patch_nums")
     if config.get("image_size", before) != before or not isinstance(sides, list) or not sides:
         return False
-    whole = isinstance(sides[-1], int) and isinstance(levels, list) and bool(levels)
-    return whole and sides[-1] * 2 ** (len(levels) - 1) == before
+    if not isinstance(sides[-1], int) or not isinstance(levels, list) or not levels:
+        return False
+    return bool(sides[-1] * 2 ** (len(levels) - 1) == before)
 
 
 def _levels(config: dict[str, Any], side: int, base: str, name: str) -> list[int]:

@@ -4,8 +4,9 @@ Imports no torch."""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, PrivateAttr, create_model, field_validator, model_validator
 
@@ -27,6 +28,8 @@ from .settings import (
     WeightsConfig,
     once_each,
 )
+
+T = TypeVar("T")
 
 RESERVED = ("all", "full", "figures", "tables", "report", "report_full")  # targets of every study
 
@@ -272,8 +275,25 @@ class Study(Composition):
         min_length=1, description="the suites by name: of this study, or changes of those it takes"
     )
     _contents: Contents = PrivateAttr(default_factory=Contents)
+    _memory: dict[Any, Any] = PrivateAttr(default_factory=dict)
 
     _seeds_differ = once_each("train_seeds")
+
+    def __copy__(self) -> Study:
+        copied = super().__copy__()
+        copied._memory = {}  # a copy may get other settings
+        return copied
+
+    def once(self, key: Any, make: Callable[[], T]) -> T:
+        """What follows from the study and a key, computed when it is first asked for."""
+        if key not in self._memory:
+            self._memory[key] = make()
+        value: T = self._memory[key]
+        return value
+
+    def seeds_of(self, suite: str) -> tuple[int, ...]:
+        """The training seeds of a suite."""
+        return self.suites[suite].train_seeds or self.train_seeds
 
     def told(self, suite: str, room: str) -> Any:
         """What a room is told in a suite: the suite's settings, else the study's, else the

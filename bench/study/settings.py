@@ -189,7 +189,7 @@ def _warmup(usual: int) -> Any:
     that lr reaches its peak."""
 
     def steps(data: dict[str, Any]) -> int:
-        return min(usual, data.get("steps", 2 * usual) // 2)
+        return min(usual, int(data.get("steps", 2 * usual)) // 2)
 
     text = (
         f"steps until lr is at its peak; where none are given {usual}, or half of the steps if "

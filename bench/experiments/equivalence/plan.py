@@ -59,19 +59,21 @@ def elbos(settings: Settings) -> Iterator[tuple[str, float]]:
     yield from itertools.product(settings.corruptions, settings.eps)
 
 
-def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
+def rule_problems(study: Study, resolved: Resolved, claim: Claim) -> Iterator[str]:
     """Gaps that are not measured, and sides that are grids."""
     if "better" in claim.model_fields_set:
         yield f"better: {claim.better!r}: rule equal reads none; remove it"
     elif claim.metric not in GAPS:
-        yield "metric: " + unknown("gap", claim.metric, GAPS) + "; rule equal asks whether a gap is 0"
-    yield from side_problems(one, claim)
+        yield (
+            "metric: " + unknown("gap", claim.metric, GAPS) + "; rule equal asks whether a gap is 0"
+        )
+    yield from side_problems(resolved, claim)
 
 
-def cautions(study: Study, one: Resolved) -> Iterator[str]:
+def cautions(study: Study, resolved: Resolved) -> Iterator[str]:
     """A column of the table that stays empty."""
-    eps = study.told(one.name, "equivalence").eps
-    if "equivalence" in one.suite.tables and 0.0 not in eps:
+    eps = study.told(resolved.name, "equivalence").eps
+    if "equivalence" in resolved.suite.tables and 0.0 not in eps:
         yield (
             f"equivalence.eps: {list(eps)}: has no 0, the table's column of "
             "the ELBO without noise stays empty"
