@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from bench.study.errors import ConfigError
-from bench.study.load import CONFIG, compose, merged, same_settings
+from bench.study.load import CONFIG, compose, differ, merged
 from bench.study.plan import load_study
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,10 +59,17 @@ def test_a_taken_suite_is_as_if_it_were_written_out(tmp_path):
     taken = study(tmp_path)
     written = write(tmp_path / "written.yaml", {**HEAD, "suites": {"small": MAIN}})
     assert load_study(taken).described() == load_study(written).described()
-    assert same_settings(taken, written)
-    assert not same_settings(
-        taken, study(tmp_path, name="b.yaml", suites={"small": {"claim": "x"}})
-    )
+
+
+def test_copies_that_name_other_files_differ(tmp_path):
+    """Catches two studies of one name that are taken for one, because their own words are equal."""
+    study(tmp_path)
+    mine, copied = like(tmp_path), tmp_path / "b" / "like.yaml"
+    study(tmp_path / "b")
+    copied.write_bytes(mine.read_bytes())
+    assert not differ(mine, copied)
+    study(tmp_path / "b", train_seeds=[7])
+    assert differ(mine, copied)
 
 
 def test_changes_merge_deeply_and_null_removes_a_variant(tmp_path):

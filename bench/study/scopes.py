@@ -15,7 +15,7 @@ from .checks import enough_images
 from .contents import Contents
 from .errors import ConfigError
 from .jobs import Plan
-from .load import same_settings
+from .load import differ
 from .plan import study_name
 from .variants import variants_of
 
@@ -153,7 +153,7 @@ class Scopes:
         if not self.file_memory.is_file():
             return None
         before, file = Path(self.file_memory.read_text(encoding="utf-8").strip()), file.absolute()
-        if before == file or not before.is_file() or same_settings(before, file):
+        if before == file or not before.is_file() or not differ(before, file):
             return None
         if study_name(before) != self.study:
             return None
