@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from .lookup import is_own
+from .lookup import is_own, names_function
 from .schedule import ScaleSchedule
 
 # an upper bound far above every use: a number beyond it is a slip, and would end in MemoryError hours later. A field with a bound of
@@ -97,7 +97,11 @@ class ModelConfig(_Scheduled):
     history: int | None = Field(
         None, ge=0, le=1000, description="scale k sees scales k-history...k; null: all (VAR), 0: its own (SDD)"
     )
-    mask: str | None = Field(None, description="name of a mask_<name> in srdd/masks.py, instead of history")
+    mask: str | None = Field(
+        None,
+        description="name of a mask_<name> in srdd/masks.py, instead of history",
+        json_schema_extra=names_function("mask"),
+    )
     depth: int = Field(16, ge=1, le=1000)
     width: Width = 1024
     heads: Width = 16
@@ -165,9 +169,9 @@ class SamplerConfig(Strict):
     sr_steps is simple resampling, refine_steps is mask resampling (SRDD, arXiv 2509.22636); both are 0 in VAR and SDD.
     """
 
-    name: str = Field("var", description="name of a sample_<name> in srdd/sampling.py")
+    name: str = Field("var", description="name of a sample_<name> in srdd/sampling.py", json_schema_extra=names_function("sample"))
     cfg_scale: float = Field(1.0, ge=0.0, le=1000.0)
-    cfg_ramp: str = Field("linear", description="name of a ramp_<name> in srdd/guidance.py")
+    cfg_ramp: str = Field("linear", description="name of a ramp_<name> in srdd/guidance.py", json_schema_extra=names_function("ramp"))
     temperature: float = Field(1.0, ge=0.001, le=1000.0)
     top_k: int | None = Field(None, ge=1, le=2**24, description="draw among the k likeliest codes; null: all")
     top_p: float = Field(1.0, gt=0.0, le=1.0, description="draw among the likeliest codes that hold this mass")
@@ -178,12 +182,15 @@ class SamplerConfig(Strict):
         0, ge=0, le=10_000, description="MR: passes after the first at every refined scale, one network call each"
     )
     select: str = Field(
-        "threshold", description="name of a select_<name> in srdd/sampling.py: which tokens a pass masks and redraws"
+        "threshold",
+        description="name of a select_<name> in srdd/sampling.py: which tokens a pass masks and redraws",
+        json_schema_extra=names_function("select"),
     )
     confidence: str | None = Field(
         None,
         description="name of a confidence_<name> in srdd/sampling.py that select lowest, static, "
         "dynamic and entropy rank by; null: drawn for lowest, peak for the others",
+        json_schema_extra=names_function("confidence"),
     )
     p_resample: Chance = Field(0.1, description="redraw tokens whose probability is below; for SR and for select threshold")
     resample_fraction: float = Field(0.5, gt=0.0, le=1.0, description="share that is redrawn; for select lowest and random")

@@ -84,8 +84,13 @@ def _not_tensors(path: Path) -> str:
 
 
 def check_config(path: str | Path, found: dict, wanted: BaseModel) -> None:
-    """Compare the config inside a checkpoint with the one asked for. Raises ValueError naming file, key and both values."""
+    """Compare the config inside a checkpoint with the one asked for. Raises ValueError naming file, key and both values.
+
+    A setting that a file does not know, written before there was one, is at its default there.
+    """
     expected = json.loads(wanted.model_dump_json())
+    usual = {key: field.default for key, field in type(wanted).model_fields.items() if not field.is_required()}
+    found = {**json.loads(wanted.model_copy(update=usual).model_dump_json(include=usual.keys())), **found}
     for key in sorted(expected.keys() | found.keys()):
         if expected.get(key) != found.get(key):
             raise ValueError(

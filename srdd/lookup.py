@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 # what comes with the project, by prefix
 # a function of any other name is a user's own: its results are checked where it is called
@@ -31,6 +32,11 @@ PLACES = {
     "corrupt": "srdd/corruption.py",
     "weigh": "srdd/loss.py",
 }
+
+
+def names_function(*prefixes: str) -> dict[str, Any]:
+    """What the field of a setting says (`json_schema_extra`) whose value is the name of a function `<prefix>_<value>`."""
+    return {"functions": list(prefixes)}
 
 
 def is_own(prefix: str, name: str | None) -> bool:

@@ -16,7 +16,7 @@ from bench.study.plan import load_study, study_name
 from bench.study.schema import RESERVED
 from bench.study.settings import TrainingConfig
 from bench.study.contents import Contents
-from bench.runtime.provenance import shows_gpu, source_hash
+from bench.runtime.provenance import shows_gpu, source_of, source_of_program, source_of_shows
 from bench.runtime.rows import RUN_COLUMNS, read_rows, write_text
 from srdd.lookup import unknown
 
@@ -246,6 +246,15 @@ def command(verb, stage):
     return words
 
 
+def source_of_job(verb, stage):
+    """Params function: the hash of the code that a job runs."""
+
+    def source(wildcards):
+        return source_of(verb, PLAN.jobs[f"{stage}/{wildcards.job}"].config)
+
+    return source
+
+
 PUBLISHED = RESULTS / "published"
 
 
@@ -254,7 +263,7 @@ def place(scope):
     return {None: RESULTS, "full": RESULTS / "full"}.get(scope, RESULTS / "suites" / str(scope))
 
 
-def source_of(suite, own):
+def origin_of(suite, own):
     """Where figures and tables of a scope come from: this machine's runs, or the published CSVs alone."""
     choice = config.get("results", "auto")
     here = place(suite)
@@ -270,7 +279,7 @@ def source_of(suite, own):
 
 def names_of(what, suite, endings, own):
     folder, names = place(suite), PLAN.outputs_of(what, suite)
-    if source_of(suite, own) == PUBLISHED:
+    if origin_of(suite, own) == PUBLISHED:
         folder, names = RESULTS / "from_published", published_outputs(what)
     return [(folder / what / f"{name}.{ending}").as_posix() for name in names for ending in endings]
 
@@ -313,21 +322,35 @@ def write_plan(scope):
     return path.as_posix()
 
 
-def published_outputs(what):
-    """Names of the figures or tables that the published rows can make: those of the suites that were published."""
+def published_suites(what):
+    """The settings of the suites that were published; none where nothing was, or where it cannot be read."""
     if not (PUBLISHED / "runs.csv").is_file():
-        return []
+        return {}
     try:
         study = [row for row in read_rows(PUBLISHED / "runs.csv", RUN_COLUMNS) if row["stage"] == "study"]
-        suites = json.loads(study[0]["config_json"])["suites"]
+        return json.loads(study[0]["config_json"])["suites"]
     except (ValueError, LookupError) as error:
         line = " ".join(str(error).split())
         if config.get("results") == "published":
             stop(line)
         if workflow.is_main_process and what == "figures":
             print(f"warning: {line}; what is published is left out", file=sys.stderr)
-        return []
+        return {}
+
+
+def published_outputs(what):
+    """Names of the figures or tables that the published rows can make: those of the suites that were published."""
+    suites = published_suites(what)
     return [f"{suite}_{name}" for suite, about in suites.items() for name in about[what]]
+
+
+def source_of_scope(what, scope):
+    """The hash of the code that makes the figures or tables of a scope."""
+    study = PLAN.described()["suites"]
+    suites = published_suites(what) if scope == "published" else {name: study[name] for name in PLAN.suites_of(scope)}
+    names = [name for about in suites.values() for name in about[what]]
+    rules = {claim["rule"] for about in suites.values() for claim in about["claims"]}
+    return source_of_shows(what, names, sorted(rules))
 
 
 def check_targets():

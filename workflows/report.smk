@@ -13,7 +13,7 @@ for suite in (None, "full", *PLAN.study.suites):
             runs=place(suite) / "runs.csv",
             images=place(suite) / "images.npz",
         params:
-            source=source_hash("bench.pipeline.collect"),
+            source=source_of_program("collect"),
             base=BASE,
             python=PYTHON,
             out=place(suite),
@@ -58,7 +58,7 @@ for suite, origin, target, label in SCOPES:
                     for ending in endings
                 ],
             params:
-                source=source_hash(f"bench.report.{what}"),
+                source=source_of_scope(what, suite),
                 base=BASE,
                 python=PYTHON,
                 what=what,

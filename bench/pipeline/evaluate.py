@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from srdd.config import ModelConfig
+
 from ..runtime.progress import track
 from ..runtime.verb import Run
 from ..study.errors import ConfigError
@@ -43,7 +45,8 @@ def open_samples(folder: Path, asked_N: np.ndarray) -> tuple[np.ndarray, list[in
 def work(run: Run) -> None:
     evaluation = run.settings("evaluation", EvaluationConfig)
     extractor = Extractor(run.settings("features", FeaturesConfig), run.device, run.inputs["features"])
-    first, num_classes = first_sample(evaluation, run.config["train_seed"]), run.config["model"]["num_classes"]
+    first = first_sample(evaluation, run.config["train_seed"])
+    num_classes = run.settings("model", ModelConfig).num_classes
     seeds = range(first, first + evaluation.num_images)
     asked_N = asked_labels(run.inputs["data"], num_classes, seeds, evaluation.labels).numpy()
     images, steps = open_samples(run.inputs["sample"], asked_N)

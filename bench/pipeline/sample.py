@@ -20,7 +20,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from srdd.config import SamplerConfig
+from srdd.config import ModelConfig, SamplerConfig
 from srdd.cost import sampling_cost
 from srdd.model import ScaleTransformer
 from srdd.sampling import generate
@@ -158,7 +158,8 @@ def work(run: Run) -> None:
     shape = (len(weights), N, size.in_channels, size.image_size, size.image_size)
     mine, batch = run.ranks.rows(N), evaluation.batch_size
     first = first_sample(evaluation, run.config["train_seed"])
-    labels_N = asked_labels(run.inputs["data"], run.config["model"]["num_classes"], range(first, first + N), evaluation.labels)
+    num_classes = run.settings("model", ModelConfig).num_classes
+    labels_N = asked_labels(run.inputs["data"], num_classes, range(first, first + N), evaluation.labels)
     calls = Calls()
     progress = Progress(run.run_id, (mine.stop - mine.start) * len(weights), unit="picture", shown=run.ranks.first)
     with filled_together(run.out / "images.npy", shape, run.ranks) as images:

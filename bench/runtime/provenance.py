@@ -2,93 +2,64 @@
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+from ..study.functions import functions_of
+from .closure import Key, Project
+from .verbs import PROGRAMS, verbs
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def _path_of(module: str) -> Path | None:
-    base = ROOT.joinpath(*module.split("."))
-    for path in (base.with_suffix(".py"), base / "__init__.py"):
-        if path.is_file():
-            return path
-    return None
+# what says where a result comes from has no part in it
+LEAVE_OUT = (
+    "bench.runtime.provenance",
+    "bench.runtime.closure",
+    "bench.runtime.source_text",
+    "bench.runtime.verbs",
+    "bench.study.functions",
+)
+PROJECT = Project(ROOT, LEAVE_OUT)
 
 
 @cache
-def imports_of(module: str) -> frozenset[str]:
-    """Modules of this project that a module imports, read from its text, also inside functions."""
-    path = _path_of(module)
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*parents, *([base] if base else [])])
-            found.add(base)
-            found.update(f"{base}.{alias.name}" for alias in node.names)
-    # also files of one's own beside the packages, which a function may be imported from
-    found = {name for name in found if name and _path_of(name)}
-    parents = {name.rsplit(".", depth)[0] for name in found for depth in range(1, name.count(".") + 1)}
-    return frozenset(found | {name for name in parents if _path_of(name)})
+def digest_of(roots: tuple[Key, ...], named: frozenset[Key] = frozenset()) -> str:
+    """What a source hash is: ten hex digits of the code that these definitions use."""
+    return PROJECT.digest(roots, named)[:10]
 
 
-@cache
-def modules_of(module: str) -> tuple[str, ...]:
-    """A module and all of this project that it imports, directly or not."""
-    todo, seen = [module], set()
-    while todo:
-        name = todo.pop()
-        if name not in seen:
-            seen.add(name)
-            todo.extend(imports_of(name))
-    return tuple(sorted(seen))
+def source_of(verb: str, config: dict[str, Any]) -> str:
+    """Hash of the code that a job runs, the functions that its config names included: it changes when any of this changes in more than
+    prose, and with nothing else."""
+    roots = ((verbs()[verb].module, "work"), ("bench.runtime.verb", "main"))
+    return digest_of(roots, functions_of(config))
 
 
-class _Bare(ast.NodeTransformer):
-    """Take docstrings out: polishing prose must not retrain anything."""
-
-    def _strip(self, node: ast.AST) -> ast.AST:
-        self.generic_visit(node)
-        body = node.body
-        if body and isinstance(body[0], ast.Expr) and isinstance(getattr(body[0], "value", None), ast.Constant):
-            if isinstance(body[0].value.value, str):
-                node.body = body[1:] or [ast.Pass()]
-        return node
-
-    visit_Module = visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _strip
+def source_of_program(name: str) -> str:
+    """Hash of the code of a program with a command line of its own, such as collect."""
+    return digest_of(((PROGRAMS[name], "main"),))
 
 
-def code_digest(text: str) -> str:
-    """sha256 of the syntax tree of a source text without comments and docstrings."""
-    return hashlib.sha256(ast.dump(_Bare().visit(ast.parse(text))).encode()).hexdigest()
+def place_of_show(what: str, name: str) -> Key:
+    """The module and the function of a figure or a table (what: figures, tables)."""
+    return f"bench.report.{what}", f"{what.removesuffix('s')}_{name}"
 
 
-@cache
-def _module_digest(module: str) -> str:
-    """Digest of one module, once however many verbs run it: every job of a workflow asks for the hashes of all verbs."""
-    return code_digest(_path_of(module).read_text(encoding="utf-8"))
-
-
-@cache
-def source_hash(module: str) -> str:
-    """Hash of the code that a verb runs: it changes when any module it imports changes in more than prose."""
-    digest = hashlib.sha256()
-    for name in modules_of(module):
-        digest.update(f"{name}={_module_digest(name)}\n".encode())
-    return digest.hexdigest()[:10]
+def source_of_shows(what: str, names: Iterable[str], rules: Iterable[str]) -> str:
+    """Hash of the code that makes some figures or tables (what) of results whose claims are judged by these rules. A name that is no
+    function any more, as published results may have, is left to the program, which says so."""
+    writer = ("bench.report.drawing", "write_figure") if what == "figures" else ("bench.report.cells", "write_table")
+    shows = sorted({place_of_show(what, name) for name in names})
+    roots = (("bench.report.making", "run_verb"), writer, *(show for show in shows if PROJECT.names(*show)))
+    return digest_of(roots, frozenset(("judge", rule) for rule in rules))
 
 
 @cache

@@ -33,7 +33,6 @@ from . import provenance
 from .alone import alone
 from .ranks import Ranks, join
 from .rows import write_metrics, write_text
-from .verbs import verbs
 
 
 class Cost(Protocol):
@@ -65,7 +64,7 @@ class Run:
         self.inputs = {name: getattr(options, name) for name in inputs}
         self.device = choose_device(options.device, self.ranks)
         self.metrics: list[dict[str, Any]] = []
-        self.source = provenance.source_hash(verbs()[verb].module)
+        self.source = provenance.source_of(verb, self.config)
 
     def settings(self, key: str, schema: type[BaseModel]) -> Any:
         """A part of the config as its schema, with the places where its files lie now. Raises ConfigError."""

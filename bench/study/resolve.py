@@ -15,7 +15,7 @@ from srdd.config import logit_teacher_misfit, sampler_misfit, teacher_misfit
 from srdd.lookup import names_in, unknown
 
 from .errors import ConfigError
-from .names import by_sum, dump
+from .names import by_sum, whole
 from .schema import SHARPENING, Study, Suite, SuiteEntry, Variant
 from .settings import TokenizerSpec
 from .study_file import explain, shown
@@ -179,7 +179,7 @@ def _with_teacher(study: Study, variant: Variant, at: str) -> Variant:
     teacher = resolve(study, distill.teacher, f"{at}distill.teacher", is_teacher=True)
     if distill.guided:
         _check_guided(variant, teacher, at)
-    if difference := _first_difference(dump(teacher.tokenizer), dump(variant.tokenizer)):
+    if difference := _first_difference(whole(teacher.tokenizer), whole(variant.tokenizer)):
         key, old, new = difference
         raise ConfigError(
             f"{at}distill.teacher: tokenizer.{key} is {old!r}, the student's {new!r}; both must share one tokenizer"

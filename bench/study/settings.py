@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from srdd.config import BelowOne, Positive, Share, Side, Strict, TokenizerConfig
+from srdd.lookup import names_function
 
 from .checks import MIN_IMAGES
 from .errors import ConfigError
@@ -74,7 +75,7 @@ Precision = Literal["float32", "bfloat16"]
 class DatasetConfig(Strict):
     """Which pictures, and how they are split. Held-out pictures are never trained on."""
 
-    name: str = Field(description="name of a load_<name> in bench/pipeline/datasets.py")
+    name: str = Field(description="name of a load_<name> in bench/pipeline/datasets.py", json_schema_extra=names_function("load"))
     path: str | None = Field(None, min_length=1, description="where the files lie; null: the loader's own places")
     content: Sha256 | None = Field(
         None, description="digest of the files at path, which is what they are known by; given: others are refused"
@@ -206,13 +207,16 @@ class TrainingConfig(Strict):
     snapshot_every: Positive = Field(100, description="steps between the weights that the convergence figure scores")
     save_every: Positive = Field(50, description="steps between checkpoints to resume from")
     corruption: str = Field(
-        "none", description="name of a corrupt_<name> in srdd/corruption.py: what befalls the tokens that are read"
+        "none",
+        description="name of a corrupt_<name> in srdd/corruption.py: what befalls the tokens that are read",
+        json_schema_extra=names_function("corrupt"),
     )
     eps: Share = Field(0.0, description="noise of the corruption; the loss is then the diffusion ELBO at this noise")
     mask_weight: str = Field(
         "count",
         description="name of a weigh_<name> in srdd/loss.py: what a masked token counts in the loss of a model with mask_prob > 0; "
         "count: 1; elbo: the loss is the any-order bound",
+        json_schema_extra=names_function("weigh"),
     )
     mask_draws: Positive = Field(4, description="draws of masks per image in the held-out losses of a model with mask_prob > 0")
     eval_images: Positive | None = Field(
@@ -282,6 +286,8 @@ class EvaluationConfig(Strict):
         "more in bfloat16",
     )
     compile: bool = Field(False, description="compile what the model calls at each scale; pays for many pictures")
-    metrics: tuple[str, ...] = Field(("fidelity", "class_agreement"), strict=False, min_length=1)
+    metrics: tuple[str, ...] = Field(
+        ("fidelity", "class_agreement"), strict=False, min_length=1, json_schema_extra=names_function("metric")
+    )
 
     _metrics_differ = once_each("metrics")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from srdd.config import Positive, Share, Strict
-from srdd.lookup import unknown
+from srdd.lookup import names_function, unknown
 
 from ...study.chain import add_probe
 from ...study.jobs import Plan
@@ -26,7 +26,9 @@ class Settings(Strict):
     """The diffusion ELBO of trained models against their cross-entropy."""
 
     eps: tuple[Share, ...] = Field((0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7), strict=False, min_length=1)
-    corruptions: tuple[str, ...] = Field(("uniform", "absorb"), strict=False, min_length=1)
+    corruptions: tuple[str, ...] = Field(
+        ("uniform", "absorb"), strict=False, min_length=1, json_schema_extra=names_function("corrupt", "terms")
+    )
     draws: Positive = Field(4, description="draws of the forward noise per picture")
     num_images: Positive = Field(128, description="held-out pictures")
 

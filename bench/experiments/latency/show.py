@@ -23,6 +23,7 @@ from ...report.view import View
 from ...report.words import samplers
 from ...runtime.study_row import check_job
 from ...study.escaping import rst
+from .plan import Settings
 
 
 def _against_batch(axes: Axes, rows: pd.DataFrame, lost: pd.Series, variant: str, i: int) -> None:
@@ -372,11 +373,13 @@ def rounds_words(view: View) -> str:
     words = f"Rounds: {low}" if low == high else f"Rounds: {low} to {high}"
     run = view.latency_run()
     asked = json.loads(run["config_json"] or "{}").get("latency", {})
-    if not {"width", "max_rounds"} <= asked.keys():  # of an older version
+    if "max_rounds" not in asked:  # of an older version
         return f"{words}."
+    # a job's config leaves out what is at its default
+    width = asked.get("width", Settings.model_fields["width"].default)
     first = next(iter(view.variants))
     return (
-        f"{words}, until the interval of the log ratio to {rst(first)} is at most {asked['width']:g} wide, {asked['max_rounds']} at most."
+        f"{words}, until the interval of the log ratio to {rst(first)} is at most {width:g} wide, {asked['max_rounds']} at most."
     )
 
 
