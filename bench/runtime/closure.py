@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from .source_text import IMPORT, OWN, Chain, Definition, Source, Target, dotted
+from .source_text import IMPORT, OWN, Chain, Definition, Source, Target, dotted, read_source
 
 Key = tuple[str, str]  # a module and the name of a definition of it
 FIND: Key = ("srdd.lookup", "find")
@@ -30,6 +30,7 @@ class Project:
         self.fields = cache(self._fields)
         self.resolved = cache(self._resolved)
         self.used_by = cache(self._used_by)
+        self.run_by_import = cache(self._run_by_import)
 
     # ------------------------------------------------------------ modules
 
@@ -40,7 +41,7 @@ class Project:
         base = self.root.joinpath(*module.split("."))
         for path in (base.with_suffix(".py"), base / "__init__.py"):
             if path.is_file():
-                return Source(module, path)
+                return read_source(module, path.read_text(encoding="utf-8"), path.name == "__init__.py")
         return None
 
     def loaded(self, modules: Iterable[str]) -> set[str]:
@@ -54,6 +55,16 @@ class Project:
             todo.extend(self.source(name).loads)
             todo.append(name.rpartition(".")[0])
         return known
+
+    def _run_by_import(self, module: str) -> frozenset[Key]:
+        """What an import of a module of this project runs: its bare statements, and what it hands to decorators of this project, which
+        may keep it, as a registry does."""
+        source = self.source(module)
+        keys = {(module, IMPORT)} if source.has(IMPORT) else set()
+        for name, chain in source.decorated:
+            if chain is None or self.resolved(module, chain):
+                keys.add((module, name))
+        return frozenset(keys)
 
     # ------------------------------------------------------------ names
 
@@ -263,8 +274,7 @@ class _Walk:
         return keys
 
     def _imported(self) -> set[Key]:
-        loaded = self.project.loaded(self.modules)
-        return {(name, IMPORT) for name in loaded if self.project.source(name).has(IMPORT)}
+        return set().union(*map(self.project.run_by_import, self.project.loaded(self.modules)))
 
     def _read_fields(self) -> set[Key]:
         read: set[Key] = set()

@@ -31,21 +31,24 @@ PROJECT = Project(ROOT, LEAVE_OUT)
 
 
 @cache
-def digest_of(roots: tuple[Key, ...], named: frozenset[Key] = frozenset()) -> str:
-    """What a source hash is: ten hex digits of the code that these definitions use."""
-    return PROJECT.digest(roots, named)[:10]
+def _digest(project: Project, roots: tuple[Key, ...], named: frozenset[Key]) -> str:
+    return project.digest(roots, named)[:10]
 
 
-def source_of(verb: str, config: dict[str, Any]) -> str:
+def roots_of(verb: str) -> tuple[Key, ...]:
+    """Where the code of a verb begins."""
+    return (verbs()[verb].module, "work"), ("bench.runtime.verb", "main")
+
+
+def source_of(verb: str, config: dict[str, Any], project: Project = PROJECT) -> str:
     """Hash of the code that a job runs, the functions that its config names included: it changes when any of this changes in more than
     prose, and with nothing else."""
-    roots = ((verbs()[verb].module, "work"), ("bench.runtime.verb", "main"))
-    return digest_of(roots, functions_of(config))
+    return _digest(project, roots_of(verb), functions_of(config))
 
 
-def source_of_program(name: str) -> str:
+def source_of_program(name: str, project: Project = PROJECT) -> str:
     """Hash of the code of a program with a command line of its own, such as collect."""
-    return digest_of(((PROGRAMS[name], "main"),))
+    return _digest(project, ((PROGRAMS[name], "main"),), frozenset())
 
 
 def place_of_show(what: str, name: str) -> Key:
@@ -53,13 +56,14 @@ def place_of_show(what: str, name: str) -> Key:
     return f"bench.report.{what}", f"{what.removesuffix('s')}_{name}"
 
 
-def source_of_shows(what: str, names: Iterable[str], rules: Iterable[str]) -> str:
+def source_of_shows(what: str, names: Iterable[str], rules: Iterable[str], project: Project = PROJECT) -> str:
     """Hash of the code that makes some figures or tables (what) of results whose claims are judged by these rules. A name that is no
     function any more, as published results may have, is left to the program, which says so."""
     writer = ("bench.report.drawing", "write_figure") if what == "figures" else ("bench.report.cells", "write_table")
     shows = sorted({place_of_show(what, name) for name in names})
-    roots = (("bench.report.making", "run_verb"), writer, *(show for show in shows if PROJECT.names(*show)))
-    return digest_of(roots, frozenset(("judge", rule) for rule in rules))
+    known = [show for show in shows if project.names(*show)]
+    roots = (("bench.report.making", "run_verb"), writer, *known)
+    return _digest(project, roots, frozenset(("judge", rule) for rule in rules))
 
 
 @cache

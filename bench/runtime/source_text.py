@@ -10,8 +10,7 @@ import ast
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
+from functools import cache, cached_property
 
 Chain = tuple[str, ...]  # a dotted name, part by part
 OWN: Chain = ("sys.modules[__name__]",)  # the module itself
@@ -183,7 +182,7 @@ class Uses(ast.NodeVisitor):
         return True
 
 
-@dataclass
+@dataclass(eq=False)
 class Definition:
     """What binds one name at the top of a module; or, of a settings class, one field with a default."""
 
@@ -233,16 +232,18 @@ def _never_runs(node: ast.stmt) -> bool:
 
 
 class Source:
-    """A module: `definitions` by name, `bindings` of imported names, `stars` and `loads` (modules that an import of it loads)."""
+    """A module: `definitions` by name, `bindings` of imported names, `stars` and `loads` (modules that an import of it loads),
+    `decorated` definitions with the name of what decorates them."""
 
-    def __init__(self, name: str, path: Path) -> None:
-        self.name, self.path = name, path
-        self.package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    def __init__(self, name: str, text: str, is_package: bool) -> None:
+        self.name = name
+        self.package = name if is_package else name.rpartition(".")[0]
         self.definitions: dict[str, Definition] = {}
         self.bindings: dict[str, list[Target]] = {}
         self.stars: list[str] = []
+        self.decorated: list[tuple[str, Chain | None]] = []
         self.loads: set[str] = set()
-        for node in bare(path.read_text(encoding="utf-8")).body:
+        for node in bare(text).body:
             if not _never_runs(node):
                 self._read(node)
 
@@ -251,8 +252,9 @@ class Source:
             self._bind(node)
         elif isinstance(node, DEFINES):
             self._define(node.name, node)
-            if node.decorator_list:  # a decorator may keep what it decorates, such as a registry
-                self._define(IMPORT, *node.decorator_list)
+            for decorator in node.decorator_list:
+                called = decorator.func if isinstance(decorator, ast.Call) else decorator
+                self.decorated.append((node.name, dotted(called)))
         elif isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
             self._assign(node)
         else:
@@ -308,3 +310,9 @@ class Source:
     def has(self, name: str) -> bool:
         """Whether a name is defined or imported at the top."""
         return name in self.definitions or name in self.bindings
+
+
+@cache
+def read_source(name: str, text: str, is_package: bool) -> Source:
+    """A module from its text, once for each text."""
+    return Source(name, text, is_package)
