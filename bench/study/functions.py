@@ -12,17 +12,17 @@ from pydantic import BaseModel
 from srdd.config import CONFIDENCES, ModelConfig, SamplerConfig
 from srdd.lookup import is_own
 
-from .schema import DistillSettings, Suite
+from . import rooms
+from .schema import DistillSettings
 from .settings import DatasetConfig, EvaluationConfig, TrainingConfig
 
 Function = tuple[str, str]  # prefix and name
 
 
-def _sections() -> dict[str, type[BaseModel]]:
+@cache
+def sections() -> dict[str, type[BaseModel]]:
     """The schemas of the parts of a job's config, by key."""
-    of_measures = {key: field.annotation for key, field in Suite.model_fields.items()}
-    settings = {key: kind for key, kind in of_measures.items() if isinstance(kind, type) and issubclass(kind, BaseModel)}
-    return settings | {
+    return rooms.with_settings() | {
         "dataset": DatasetConfig,
         "model": ModelConfig,
         "training": TrainingConfig,
@@ -30,9 +30,6 @@ def _sections() -> dict[str, type[BaseModel]]:
         "distill": DistillSettings,
         "evaluation": EvaluationConfig,
     }
-
-
-SECTIONS = _sections()
 
 
 def functions_of(config: Any) -> frozenset[Function]:
@@ -45,7 +42,7 @@ def _of_config(config: Any) -> Iterator[Function]:
         for part in config:
             yield from _of_config(part)
     for key, part in config.items() if isinstance(config, dict) else ():
-        if key in SECTIONS and isinstance(part, dict):
+        if key in sections() and isinstance(part, dict):
             yield from _of_section(key, json.dumps(part))
         elif key != "tokenizer":  # whose training is of another kind and names none
             yield from _of_config(part)
@@ -54,18 +51,24 @@ def _of_config(config: Any) -> Iterator[Function]:
 @cache
 def _of_section(key: str, text: str) -> tuple[Function, ...]:
     """The functions of one part of a config, once however many jobs have it."""
-    return tuple(_of_settings(SECTIONS[key].model_validate_json(text)))
+    return tuple(_of_settings(sections()[key].model_validate_json(text)))
+
+
+def named_by(settings: BaseModel) -> Iterator[tuple[str, Function]]:
+    """The functions that settings name themselves, by key, used or not."""
+    for key, field in type(settings).model_fields.items():
+        value, extra = getattr(settings, key), field.json_schema_extra
+        names = value if isinstance(value, tuple) else [value]
+        for prefix in extra.get("functions", ()) if isinstance(extra, dict) else ():
+            yield from ((key, (prefix, name)) for name in names if name is not None)
 
 
 def _of_settings(settings: BaseModel) -> Iterator[Function]:
     unread = _unread(settings)
-    for key, field in type(settings).model_fields.items():
-        value, extra = getattr(settings, key), field.json_schema_extra
-        if isinstance(value, BaseModel):
-            yield from _of_settings(value)
-        if isinstance(extra, dict) and key not in unread:
-            names = value if isinstance(value, tuple) else [value]
-            yield from ((prefix, name) for prefix in extra.get("functions", ()) for name in names if name is not None)
+    yield from (function for key, function in named_by(settings) if key not in unread)
+    for _, part in settings:
+        if isinstance(part, BaseModel):
+            yield from _of_settings(part)
     if isinstance(settings, SamplerConfig) and settings.confidence is None and "confidence" not in unread:
         if settings.select in CONFIDENCES:
             yield "confidence", CONFIDENCES[settings.select]

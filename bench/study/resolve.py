@@ -12,9 +12,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from srdd.config import logit_teacher_misfit, sampler_misfit, teacher_misfit
-from srdd.lookup import names_in, unknown
+from srdd.lookup import PLACES, names_in, unknown
 
 from .errors import ConfigError
+from .functions import named_by
 from .names import by_sum, whole
 from .schema import SHARPENING, Study, Suite, SuiteEntry, Variant
 from .settings import TokenizerSpec
@@ -128,16 +129,9 @@ def resolve(study: Study, entry: SuiteEntry, at: str, timed_only: bool = False, 
         )
     if problem := sampler_misfit(variant.sampler, variant.model):
         raise ConfigError(f"{at}sampler.{problem}")
-    for key, file, prefix, value in (
-        ("sampler.name", "srdd/sampling.py", "sample", variant.sampler.name),
-        ("sampler.select", "srdd/sampling.py", "select", variant.sampler.select),
-        ("sampler.confidence", "srdd/sampling.py", "confidence", variant.sampler.confidence),
-        ("sampler.cfg_ramp", "srdd/guidance.py", "ramp", variant.sampler.cfg_ramp),
-        ("model.mask", "srdd/masks.py", "mask", variant.model.mask),
-        ("training.corruption", "srdd/corruption.py", "corrupt", variant.training.corruption),
-        ("training.mask_weight", "srdd/loss.py", "weigh", variant.training.mask_weight),
-    ):
-        check_known(f"{at}{key}", file, prefix, value)
+    for section in ("sampler", "model", "training"):
+        for key, (prefix, name) in named_by(getattr(variant, section)):
+            check_known(f"{at}{section}.{key}", PLACES[prefix], prefix, name)
     _weighs_something(variant, at)
     if variant.distill and is_teacher:  # also what ends a teacher that names itself
         raise ConfigError(f"{at}distill: arm {variant.distill.arm!r} in a teacher; name one that is trained, without distill")

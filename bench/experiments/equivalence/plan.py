@@ -40,12 +40,6 @@ def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
     add_probe(plan, suite, variants, "equivalence", sampled=False)
 
 
-def functions(settings: Settings) -> Iterator[tuple[str, str, str]]:
-    """The corruptions whose ELBO is asked for."""
-    for name in settings.corruptions:
-        yield "equivalence.corruptions", "corrupt", name
-
-
 def elbos(settings: Settings) -> Iterator[tuple[str, float]]:
     """Every corruption with every noise."""
     yield from itertools.product(settings.corruptions, settings.eps)
