@@ -19,17 +19,19 @@ from bench.runtime.provenance import (
     LEAVE_OUT,
     place_of_show,
     roots_of,
+    roots_of_shows,
     source_of,
     source_of_program,
     source_of_shows,
 )
 from bench.runtime.source_text import bare, code_digest
 from bench.runtime.verb import main
-from bench.runtime.verbs import stages
+from bench.runtime.verbs import PROGRAMS, stages
 from bench.study.functions import functions_of
 from bench.study.names import dump
 from bench.study.plan import load_study
 from bench.study.settings import DatasetConfig, TrainingConfig
+from small_study import FIGURES, build
 from srdd.config import ModelConfig, SamplerConfig
 from srdd.lookup import PLACES
 
@@ -165,7 +167,7 @@ SCHEMAS = {
 }
 NAMES = (
     "import json; from bench.study.plan import load_study; from bench.runtime.provenance import source_of;"
-    "from bench.runtime.verbs import stages; jobs = load_study('study.yaml').jobs; verbs = stages();"
+    "from bench.runtime.verbs import PROGRAMS, stages; jobs = load_study('study.yaml').jobs; verbs = stages();"
     "print(json.dumps({run_id: source_of(verbs[job.stage].name, job.config) for run_id, job in jobs.items()}))"
 )
 
@@ -476,3 +478,20 @@ def test_nothing_runs_that_a_hash_does_not_hold(tmp_path, capsys):
             missing[run_id] = lost
     assert not missing
     assert {run_id.split("/")[0] for run_id in chosen(plan)} >= {job.stage for job in plan.jobs.values()}
+
+
+CLAIM = {
+    "text": "b is better", "origin": "ours", "rule": "score", "variant": "b", "against": "a", "metric": "fid", "better": "lower",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what, names", [("figures", FIGURES), ("tables", ["scores", "claims", "costs", "tokenizer", "latency"])])
+def test_nothing_draws_that_a_hash_does_not_hold(tmp_path, monkeypatch, what, names):
+    """Catches code behind a figure or a table that its hash does not see: an edit there would leave an old one."""
+    origin = build(tmp_path, ["a", "b"], claims=[CLAIM], **{what: names})
+    program = importlib.import_module(PROGRAMS[what])
+    monkeypatch.setattr(sys, "argv", [what, str(origin), str(tmp_path / what), *names])
+    with Executed() as executed:
+        program.main()
+    keys = Project(ROOT, LEAVE_OUT).closure(roots_of_shows(what, names), [("judge", "score")])
+    assert unseen(executed, keys) == {(program.__name__, "main")}

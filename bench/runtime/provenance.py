@@ -56,13 +56,17 @@ def place_of_show(what: str, name: str) -> Key:
     return f"bench.report.{what}", f"{what.removesuffix('s')}_{name}"
 
 
+def roots_of_shows(what: str, names: Iterable[str]) -> tuple[Key, ...]:
+    """Where the code of some figures or tables (what) begins."""
+    writer = ("bench.report.drawing", "write_figure") if what == "figures" else ("bench.report.cells", "write_table")
+    shows = sorted({place_of_show(what, name) for name in names})
+    return ("bench.report.making", "run_verb"), writer, *shows
+
+
 def source_of_shows(what: str, names: Iterable[str], rules: Iterable[str], project: Project = PROJECT) -> str:
     """Hash of the code that makes some figures or tables (what) of results whose claims are judged by these rules. A name that is no
     function any more, as published results may have, is left to the program, which says so."""
-    writer = ("bench.report.drawing", "write_figure") if what == "figures" else ("bench.report.cells", "write_table")
-    shows = sorted({place_of_show(what, name) for name in names})
-    known = [show for show in shows if project.names(*show)]
-    roots = (("bench.report.making", "run_verb"), writer, *known)
+    roots = tuple(root for root in roots_of_shows(what, names) if project.names(*root))
     return _digest(project, roots, frozenset(("judge", rule) for rule in rules))
 
 
