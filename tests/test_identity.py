@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from small_study import FIGURES, build
 
 from bench.runtime.closure import Project
 from bench.runtime.provenance import (
     LEAVE_OUT,
-    place_of_show,
     roots_of,
     roots_of_shows,
     source_of,
@@ -27,11 +27,11 @@ from bench.runtime.provenance import (
 from bench.runtime.source_text import bare, code_digest
 from bench.runtime.verb import main
 from bench.runtime.verbs import PROGRAMS, stages
+from bench.study import rooms
 from bench.study.functions import functions_of
 from bench.study.names import dump
 from bench.study.plan import load_study
 from bench.study.settings import DatasetConfig, TrainingConfig
-from small_study import FIGURES, build
 from srdd.config import ModelConfig, SamplerConfig
 from srdd.lookup import PLACES
 
@@ -41,12 +41,7 @@ SMOKE = ROOT / "tests" / "studies" / "smoke.yaml"
 MASK = "\n\ndef mask_used(schedule):\n    return _helper(schedule)\n\n\ndef _helper(schedule):\n    return scale_mask(schedule, 1)\n"
 
 
-def file_of(module: str) -> str:
-    return module.replace(".", "/") + ".py"
-
-
-SHOWS = {what: file_of(place_of_show(what, "fresh")[0]) for what in ("figures", "tables")}
-JUDGES = "bench/report/analysis.py"
+ROOM = "bench/experiments/latency/show.py"
 
 
 # ---------------------------------------------------------------- the study before and after
@@ -129,9 +124,9 @@ FUNCTIONS = {
     "loader": ("bench/pipeline/datasets.py", "load_fresh"),
     "metric": ("bench/pipeline/metrics.py", "metric_fresh"),
     "arm": ("bench/pipeline/distill.py", "arm_fresh"),
-    "figure": (SHOWS["figures"], "figure_fresh"),
-    "table": (SHOWS["tables"], "table_fresh"),
-    "rule of claims": (JUDGES, "judge_fresh"),
+    "figure": (ROOM, "figure_fresh"),
+    "table": (ROOM, "table_fresh"),
+    "rule of claims": (ROOM, "judge_fresh"),
     "helper": ("srdd/transformer.py", "helper"),
 }
 
@@ -162,7 +157,7 @@ SCHEMAS = {
     "training field": ("bench/study/settings.py", "TrainingConfig"),
     "evaluation field": ("bench/study/settings.py", "EvaluationConfig"),
     "dataset field": ("bench/study/settings.py", "DatasetConfig"),
-    "latency field": ("bench/study/schema.py", "LatencyConfig"),
+    "field of a room": ("bench/experiments/latency/plan.py", "Settings"),
     "suite field": ("bench/study/schema.py", "Suite"),
 }
 NAMES = (
@@ -197,6 +192,36 @@ def test_new_fields_with_defaults_and_a_new_class_rename_nothing_and_make_nothin
         path.write_text(in_class(path.read_text(encoding="utf-8"), name, NEW_FIELD), encoding="utf-8")
     add(root / "bench/study/settings.py", f'\n\nclass FreshConfig(Strict):\n    """New."""\n\n{NEW_FIELD}')
     assert planned_by(root) == {name: source for name, source in before.items() if name in plan.jobs}
+
+
+FRESH_ROOM = {
+    "__init__": '"""A question of one\'s own."""\n',
+    "plan": "from srdd.config import Strict\n\nfrom ...study.chain import add_probe\n\nTRAINS = True\n\n\nclass Settings(Strict):\n"
+    '    """What is asked."""\n\n    number: int = 3\n\n\ndef jobs(plan, suite, variants):\n'
+    '    add_probe(plan, suite, variants, "fresh", sampled=False)\n',
+    "verb": '"""Verb: ask."""\n\nINPUTS = ("data", "tokenizer", "tokens", "train")\n\n\ndef work(run):\n    run.add("fresh", 1.0, "share")\n',
+    "show": "def figure_fresh(view):\n    pass\n\n\ndef table_fresh(view):\n    pass\n\n\ndef judge_fresh(view, one):\n    pass\n",
+}
+
+
+def test_a_new_room_renames_nothing_and_makes_nothing_stale(plan, before, copy, tmp_path):
+    """Catches a question that cannot be added without running all others again. Only its own folder is written."""
+    root = tmp_path / "edited"
+    shutil.copytree(copy, root)
+    for name, text in FRESH_ROOM.items():
+        path = root / "bench/experiments/fresh" / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert sources(plan, root) == before
+    known = {name: source for name, source in before.items() if name in plan.jobs}
+    assert planned_by(root) == known
+    study = yaml.safe_load((root / "study.yaml").read_text())
+    study["suites"]["main"]["measure"] = ["scores", "fresh"]
+    study["suites"]["main"]["fresh"] = {"number": 4}
+    (root / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    after = planned_by(root)
+    assert {run: source for run, source in after.items() if not run.startswith("fresh/")} == known
+    assert len(after) > len(known)
 
 
 @pytest.mark.parametrize("case", SCHEMAS)
@@ -490,8 +515,10 @@ def test_nothing_draws_that_a_hash_does_not_hold(tmp_path, monkeypatch, what, na
     """Catches code behind a figure or a table that its hash does not see: an edit there would leave an old one."""
     origin = build(tmp_path, ["a", "b"], claims=[CLAIM], **{what: names})
     program = importlib.import_module(PROGRAMS[what])
+    for name in names:
+        rooms.function_of(what, name)  # loaded before, so that what runs is what draws
     monkeypatch.setattr(sys, "argv", [what, str(origin), str(tmp_path / what), *names])
     with Executed() as executed:
         program.main()
     keys = Project(ROOT, LEAVE_OUT).closure(roots_of_shows(what, names), [("judge", "score")])
-    assert unseen(executed, keys) == {(program.__name__, "main")}
+    assert not unseen(executed, keys)

@@ -3,7 +3,7 @@
 What is used is found by name, and too much rather than too little: a local variable that is called as a function of its module counts
 as a use of it, a method counts with its whole class. What cannot be followed (`from x import *`, a module that is handed on) counts as
 all of that module. Two things are left out, and both come back where they matter: functions that are looked up by name
-(`srdd.lookup.find`), which a job adds by its config, and a field with a default of a settings class that nothing here reads.
+(`srdd.lookup.find`, `bench.study.rooms.function_of`), which a job adds by its config, and a field with a default of a settings class that nothing here reads.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from .source_text import IMPORT, OWN, Chain, Definition, Source, Target, dotted, read_source
+from ..study.rooms import PREFIXES
+from .source_text import IMPORT, OWN, ROOMS, Chain, Definition, Source, Target, dotted, read_source
 
 Key = tuple[str, str]  # a module and the name of a definition of it
 FIND: Key = ("srdd.lookup", "find")
@@ -83,6 +84,12 @@ class Project:
     def names(self, module: str, name: str) -> frozenset[Key]:
         """The definitions that a module means by a name; none where it has no such name, or is not there."""
         return self.resolved(module, (name,)) if self.source(module) else frozenset()
+
+    def shown(self, function: str) -> frozenset[Key]:
+        """The figure, table or rule of that name in whichever room has it."""
+        shows = self.root.joinpath("bench", "experiments").glob("*/show.py")
+        rooms = sorted(path.parent.name for path in shows)
+        return frozenset().union(*(self.names(f"bench.experiments.{room}.show", function) for room in rooms))
 
     def _resolved(self, module: str, chain: Chain) -> frozenset[Key]:
         """The definitions that a dotted name means in a module, none for one that is no name of it."""
@@ -179,6 +186,9 @@ class Project:
         for chain in uses.chains:
             keys |= means(chain)
         for lookup in uses.lookups:
+            if lookup.module == ROOMS:
+                lookups.add((ROOMS[0], PREFIXES[lookup.prefix]))
+                continue
             where = module_of(lookup.module)
             if FIND in means(lookup.called) and where and lookup.prefix:
                 lookups.add((where, lookup.prefix))
@@ -270,7 +280,8 @@ class _Walk:
         keys: set[Key] = set()
         for module, prefix in self.lookups:
             for _, function in [one for one in named if one[0] == prefix]:
-                keys |= self.project.resolved(module, (function,))
+                shown = module == ROOMS[0]
+                keys |= self.project.shown(function) if shown else self.project.names(module, function)
         return keys
 
     def _imported(self) -> set[Key]:

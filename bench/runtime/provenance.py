@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..study.functions import functions_of
+from ..study.rooms import PREFIXES
 from .closure import Key, Project
 from .verbs import PROGRAMS, verbs
 
@@ -26,6 +27,7 @@ LEAVE_OUT = (
     "bench.runtime.source_text",
     "bench.runtime.verbs",
     "bench.study.functions",
+    "bench.study.rooms",
 )
 PROJECT = Project(ROOT, LEAVE_OUT)
 
@@ -51,23 +53,16 @@ def source_of_program(name: str, project: Project = PROJECT) -> str:
     return _digest(project, ((PROGRAMS[name], "main"),), frozenset())
 
 
-def place_of_show(what: str, name: str) -> Key:
-    """The module and the function of a figure or a table (what: figures, tables)."""
-    return f"bench.report.{what}", f"{what.removesuffix('s')}_{name}"
-
-
-def roots_of_shows(what: str, names: Iterable[str]) -> tuple[Key, ...]:
-    """Where the code of some figures or tables (what) begins."""
-    writer = ("bench.report.drawing", "write_figure") if what == "figures" else ("bench.report.cells", "write_table")
-    shows = sorted({place_of_show(what, name) for name in names})
-    return ("bench.report.making", "run_verb"), writer, *shows
-
-
 def source_of_shows(what: str, names: Iterable[str], rules: Iterable[str], project: Project = PROJECT) -> str:
-    """Hash of the code that makes some figures or tables (what) of results whose claims are judged by these rules. A name that is no
-    function any more, as published results may have, is left to the program, which says so."""
-    roots = tuple(root for root in roots_of_shows(what, names) if project.names(*root))
-    return _digest(project, roots, frozenset(("judge", rule) for rule in rules))
+    """Hash of the code that makes some figures or tables (what) of results whose claims are judged by these rules. A name that no room
+    shows any more, as published results may have, is left to the program, which says so."""
+    return _digest(project, roots_of_shows(what, names, project), frozenset(("judge", rule) for rule in rules))
+
+
+def roots_of_shows(what: str, names: Iterable[str], project: Project = PROJECT) -> tuple[Key, ...]:
+    """Where the code of some figures or tables (what) begins."""
+    shown = (project.shown(f"{PREFIXES[what]}_{name}") for name in names)
+    return (PROGRAMS[what], "main"), *sorted(set().union(*shown))
 
 
 @cache

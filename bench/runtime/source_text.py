@@ -14,6 +14,7 @@ from functools import cache, cached_property
 
 Chain = tuple[str, ...]  # a dotted name, part by part
 OWN: Chain = ("sys.modules[__name__]",)  # the module itself
+ROOMS: Chain = ("bench.experiments.*.show",)  # whichever room shows a name
 IMPORT = ""  # the name under which a module's bare statements stand: what an import of it runs
 
 DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -106,7 +107,7 @@ def _is_own_module(node: ast.AST) -> bool:
 
 @dataclass(frozen=True)
 class Lookup:
-    """A call `find(module, prefix, name)`; whether `called` is that `find` its module knows."""
+    """A call `find(module, prefix, name)`; whether `called` is that `find` its module knows. Or `function_of(what, name)`, of any room."""
 
     called: Chain
     module: Chain
@@ -163,6 +164,8 @@ class Uses(ast.NodeVisitor):
         called = dotted(node.func) or ("",)
         if called[-1] == "find" and len(node.args) == 3 and self._looks_up(node, called):
             return
+        if called[-1] == "function_of" and node.args and isinstance(node.args[0], ast.Constant):
+            self.lookups.add(Lookup(called, ROOMS, node.args[0].value))
         if called[-1] in ("import_module", "__import__", "exec", "eval"):
             self.anything |= called[0] in ("importlib", "import_module", "__import__", "exec", "eval")
         if called[-1] == "globals" or (called == ("vars",) and not node.args):
