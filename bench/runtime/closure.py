@@ -1,9 +1,12 @@
-"""The code that a job uses, definition by definition, read from source texts without importing them.
+"""The code that a job uses, definition by definition, read from source texts without importing
+them.
 
-What is used is found by name, and too much rather than too little: a local variable that is called as a function of its module counts
-as a use of it, a method counts with its whole class. What cannot be followed (`from x import *`, a module that is handed on) counts as
-all of that module. Two things are left out, and both come back where they matter: functions that are looked up by name
-(`srdd.lookup.find`, `bench.study.rooms.function_of`), which a job adds by its config, and a field with a default of a settings class that nothing here reads.
+What is used is found by name, and too much rather than too little: a local variable that is called
+as a function of its module counts as a use of it, a method counts with its whole class. What cannot
+be followed (`from x import *`, a module that is handed on) counts as all of that module. Two things
+are left out, and both come back where they matter: functions that are looked up by name
+(`srdd.lookup.find`, `bench.study.rooms.function_of`), which a job adds by its config, and a field
+with a default of a settings class that nothing here reads.
 """
 
 from __future__ import annotations
@@ -42,11 +45,14 @@ class Project:
         base = self.root.joinpath(*module.split("."))
         for path in (base.with_suffix(".py"), base / "__init__.py"):
             if path.is_file():
-                return read_source(module, path.read_text(encoding="utf-8"), path.name == "__init__.py")
+                return read_source(
+                    module, path.read_text(encoding="utf-8"), path.name == "__init__.py"
+                )
         return None
 
     def loaded(self, modules: Iterable[str]) -> set[str]:
-        """Modules of this project that an import of these loads, themselves and their packages included."""
+        """Modules of this project that an import of these loads, themselves and their packages
+        included."""
         todo, known = list(modules), set()
         while todo:
             name = todo.pop()
@@ -58,8 +64,8 @@ class Project:
         return known
 
     def _run_by_import(self, module: str) -> frozenset[Key]:
-        """What an import of a module of this project runs: its bare statements, and what it hands to decorators of this project, which
-        may keep it, as a registry does."""
+        """What an import of a module of this project runs: its bare statements, and what it hands
+        to decorators of this project, which may keep it, as a registry does."""
         source = self.source(module)
         keys = {(module, IMPORT)} if source.has(IMPORT) else set()
         for name, chain in source.decorated:
@@ -82,17 +88,21 @@ class Project:
         return frozenset(keys).union(*map(self.whole, source.stars))
 
     def names(self, module: str, name: str) -> frozenset[Key]:
-        """The definitions that a module means by a name; none where it has no such name, or is not there."""
+        """The definitions that a module means by a name; none where it has no such name, or is not
+        there."""
         return self.resolved(module, (name,)) if self.source(module) else frozenset()
 
     def shown(self, function: str) -> frozenset[Key]:
         """The figure, table or rule of that name in whichever room has it."""
         shows = self.root.joinpath("bench", "experiments").glob("*/show.py")
         rooms = sorted(path.parent.name for path in shows)
-        return frozenset().union(*(self.names(f"bench.experiments.{room}.show", function) for room in rooms))
+        return frozenset().union(
+            *(self.names(f"bench.experiments.{room}.show", function) for room in rooms)
+        )
 
     def _resolved(self, module: str, chain: Chain) -> frozenset[Key]:
-        """The definitions that a dotted name means in a module, none for one that is no name of it."""
+        """The definitions that a dotted name means in a module, none for one that is no name of
+        it."""
         if chain == OWN:
             return self.whole(module)
         source, name = self.source(module), chain[0]
@@ -120,7 +130,8 @@ class Project:
         return self.resolved(target.module, rest) or self._unknown(target.module, rest[0])
 
     def _unknown(self, module: str, name: str) -> frozenset[Key]:
-        """A name that a module does not show: what comes from outside of this project, or all of the module."""
+        """A name that a module does not show: what comes from outside of this project, or all of
+        the module."""
         return frozenset() if self.source(module).has(name) else self.whole(module)
 
     # ------------------------------------------------------------ settings classes
@@ -139,7 +150,8 @@ class Project:
         return False
 
     def _fields(self, key: Key) -> tuple[Definition, dict[str, Definition]]:
-        """A definition without its fields that have a default, and each of these; all others whole."""
+        """A definition without its fields that have a default, and each of these; all others
+        whole."""
         whole = self.source(key[0]).definitions[key[1]]
         if key[1] == IMPORT or not self.is_settings(key):
             return whole, {}
@@ -164,7 +176,8 @@ class Project:
     # ------------------------------------------------------------ the closure
 
     def _used_by(self, key: Key) -> tuple[frozenset[Key], frozenset[str], frozenset[Key]]:
-        """What one definition uses: definitions, modules that it imports itself, and (module, prefix) of its lookups by name."""
+        """What one definition uses: definitions, modules that it imports itself, and (module,
+        prefix) of its lookups by name."""
         module, uses = key[0], self.definition(key).uses
         source, local = self.source(module), {}
         keys, loads, lookups = set(), set(), set()
@@ -207,15 +220,17 @@ class Project:
         return None
 
     def _all_modules(self) -> list[str]:
-        files = [path for folder in ("srdd", "bench") for path in (self.root / folder).rglob("*.py")]
+        files = [
+            path for folder in ("srdd", "bench") for path in (self.root / folder).rglob("*.py")
+        ]
         names = [".".join(path.relative_to(self.root).with_suffix("").parts) for path in files]
         return [name.removesuffix(".__init__") for name in names]
 
     def closure(self, roots: Iterable[Key], named: Iterable[Key] = ()) -> frozenset[Key]:
         """Every definition that these use, and the fields of settings classes that are read.
 
-        named: (prefix, name) of the functions `<prefix>_<name>` that a config names; each counts where it is looked up. Raises
-        KeyError for a root that is not there.
+        named: (prefix, name) of the functions `<prefix>_<name>` that a config names; each counts
+        where it is looked up. Raises KeyError for a root that is not there.
         """
         walk = _Walk(self, list(named))
         todo: set[Key] = set()
@@ -272,7 +287,8 @@ class _Walk:
         self.lookups |= lookups
 
     def more(self) -> set[Key]:
-        """All that these use, what an import of their modules runs, and the fields that they read."""
+        """All that these use, what an import of their modules runs, and the fields that they
+        read."""
         return self.used | self._looked_up() | self._imported() | self._read_fields()
 
     def _looked_up(self) -> set[Key]:
@@ -281,7 +297,9 @@ class _Walk:
         for module, prefix in self.lookups:
             for _, function in [one for one in named if one[0] == prefix]:
                 shown = module == ROOMS[0]
-                keys |= self.project.shown(function) if shown else self.project.names(module, function)
+                keys |= (
+                    self.project.shown(function) if shown else self.project.names(module, function)
+                )
         return keys
 
     def _imported(self) -> set[Key]:

@@ -1,4 +1,5 @@
-"""Where a result comes from: the code it ran (by content, without prose), the commit, the machine. Imports no torch."""
+"""Where a result comes from: the code it ran (by content, without prose), the commit, the machine.
+Imports no torch."""
 
 from __future__ import annotations
 
@@ -43,8 +44,8 @@ def roots_of(verb: str) -> tuple[Key, ...]:
 
 
 def source_of(verb: str, config: dict[str, Any], project: Project = PROJECT) -> str:
-    """Hash of the code that a job runs, the functions that its config names included: it changes when any of this changes in more than
-    prose, and with nothing else."""
+    """Hash of the code that a job runs, the functions that its config names included: it changes
+    when any of this changes in more than prose, and with nothing else."""
     return _digest(project, roots_of(verb), functions_of(config))
 
 
@@ -53,10 +54,15 @@ def source_of_program(name: str, project: Project = PROJECT) -> str:
     return _digest(project, ((PROGRAMS[name], "main"),), frozenset())
 
 
-def source_of_shows(what: str, names: Iterable[str], rules: Iterable[str], project: Project = PROJECT) -> str:
-    """Hash of the code that makes some figures or tables (what) of results whose claims are judged by these rules. A name that no room
-    shows any more, as published results may have, is left to the program, which says so."""
-    return _digest(project, roots_of_shows(what, names, project), frozenset(("judge", rule) for rule in rules))
+def source_of_shows(
+    what: str, names: Iterable[str], rules: Iterable[str], project: Project = PROJECT
+) -> str:
+    """Hash of the code that makes some figures or tables (what) of results whose claims are judged
+    by these rules. A name that no room shows any more, as published results may have, is left to
+    the program, which says so."""
+    return _digest(
+        project, roots_of_shows(what, names, project), frozenset(("judge", rule) for rule in rules)
+    )
 
 
 def roots_of_shows(what: str, names: Iterable[str], project: Project = PROJECT) -> tuple[Key, ...]:
@@ -70,7 +76,9 @@ def git_state() -> tuple[str | None, bool | None]:
     """The commit of the working tree and whether it has changes; (None, None) outside git."""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
@@ -84,7 +92,8 @@ def host_class() -> str:
 
 
 def shows_gpu() -> bool:
-    """Whether this machine shows a GPU, without importing torch: by its tool, or as a container shows it."""
+    """Whether this machine shows a GPU, without importing torch: by its tool, or as a container
+    shows it."""
     return shutil.which("nvidia-smi") is not None or any(Path("/dev").glob("nvidia[0-9]*"))
 
 

@@ -1,8 +1,8 @@
-"""One module as its text says it: its definitions, what each of them uses, and what an import of it does. Nothing is imported.
+"""One module as its text says it: its definitions, what each of them uses, and what an import of it
+does. Nothing is imported.
 
-Two texts that differ in comments, docstrings, annotations of functions or descriptions of settings are equal here: none of these
-can change a number.
-"""
+Two texts that differ in comments, docstrings, annotations of functions or descriptions of settings
+are equal here: none of these can change a number. """
 
 from __future__ import annotations
 
@@ -107,7 +107,8 @@ def _is_own_module(node: ast.AST) -> bool:
 
 @dataclass(frozen=True)
 class Lookup:
-    """A call `find(module, prefix, name)`; whether `called` is that `find` its module knows. Or `function_of(what, name)`, of any room."""
+    """A call `find(module, prefix, name)`; whether `called` is that `find` its module knows. Or
+    `function_of(what, name)`, of any room."""
 
     called: Chain
     module: Chain
@@ -115,7 +116,8 @@ class Lookup:
 
 
 class Uses(ast.NodeVisitor):
-    """What a definition may use: dotted names, words that may name an attribute, lookups by name."""
+    """What a definition may use: dotted names, words that may name an attribute, lookups by
+    name."""
 
     def __init__(self) -> None:
         self.chains: set[Chain] = set()
@@ -167,7 +169,13 @@ class Uses(ast.NodeVisitor):
         if called[-1] == "function_of" and node.args and isinstance(node.args[0], ast.Constant):
             self.lookups.add(Lookup(called, ROOMS, node.args[0].value))
         if called[-1] in ("import_module", "__import__", "exec", "eval"):
-            self.anything |= called[0] in ("importlib", "import_module", "__import__", "exec", "eval")
+            self.anything |= called[0] in (
+                "importlib",
+                "import_module",
+                "__import__",
+                "exec",
+                "eval",
+            )
         if called[-1] == "globals" or (called == ("vars",) and not node.args):
             self.chains.add(OWN)
         self.generic_visit(node)
@@ -187,16 +195,17 @@ class Uses(ast.NodeVisitor):
 
 @dataclass(eq=False)
 class Definition:
-    """What binds one name at the top of a module; or, of a settings class, one field with a default."""
+    """What binds one name at the top of a module; or, of a settings class, one field with a
+    default."""
 
     nodes: list[ast.AST] = field(default_factory=list)
 
     @cached_property
     def uses(self) -> Uses:
-        found = Uses()
+        uses = Uses()
         for node in self.nodes:
-            found.visit(node)
-        return found
+            uses.visit(node)
+        return uses
 
     @cached_property
     def digest(self) -> str:
@@ -235,8 +244,8 @@ def _never_runs(node: ast.stmt) -> bool:
 
 
 class Source:
-    """A module: `definitions` by name, `bindings` of imported names, `stars` and `loads` (modules that an import of it loads),
-    `decorated` definitions with the name of what decorates them."""
+    """A module: `definitions` by name, `bindings` of imported names, `stars` and `loads` (modules
+    that an import of it loads), `decorated` definitions with the name of what decorates them."""
 
     def __init__(self, name: str, text: str, is_package: bool) -> None:
         self.name = name
@@ -288,7 +297,8 @@ class Source:
     def imported(
         self, node: ast.Import | ast.ImportFrom
     ) -> tuple[list[tuple[str, Target]], list[str], list[str]]:
-        """What an import statement binds, the modules whose names it takes whole, and those that it loads."""
+        """What an import statement binds, the modules whose names it takes whole, and those that it
+        loads."""
         if isinstance(node, ast.Import):
             bound = [
                 (alias.asname, Target(alias.name))

@@ -1,4 +1,5 @@
-"""Which functions a job's settings name: each field says so itself (`srdd.lookup.names_function`). Imports no torch."""
+"""Which functions a job's settings name: each field says so itself (`srdd.lookup.names_function`).
+Imports no torch."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def sections() -> dict[str, type[BaseModel]]:
 
 
 def functions_of(config: Any) -> frozenset[Function]:
-    """The functions that the config of a job names, those of defaults included, as (prefix, name)."""
+    """The functions that the config of a job names, those of defaults included, as (prefix,
+    name)."""
     return frozenset(_of_config(config))
 
 
@@ -69,14 +71,18 @@ def _of_settings(settings: BaseModel) -> Iterator[Function]:
     for _, part in settings:
         if isinstance(part, BaseModel):
             yield from _of_settings(part)
-    if isinstance(settings, SamplerConfig) and settings.confidence is None and "confidence" not in unread:
+    if (
+        isinstance(settings, SamplerConfig)
+        and settings.confidence is None
+        and "confidence" not in unread
+    ):
         if settings.select in CONFIDENCES:
             yield "confidence", CONFIDENCES[settings.select]
 
 
 def _unread(settings: BaseModel) -> set[str]:
-    """Fields whose functions nothing asks with these settings: no ramp where guidance is off, no rule where nothing is refined. A
-    sampler of one's own may ask any."""
+    """Fields whose functions nothing asks with these settings: no ramp where guidance is off, no
+    rule where nothing is refined. A sampler of one's own may ask any."""
     if not isinstance(settings, SamplerConfig) or is_own("sample", settings.name):
         return set()
     unread = {"cfg_ramp"} if settings.cfg_scale == 1 else set()
