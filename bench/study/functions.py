@@ -56,8 +56,8 @@ def _of_section(key: str, text: str) -> tuple[Function, ...]:
     return tuple(_of_settings(sections()[key].model_validate_json(text)))
 
 
-def named_by(settings: BaseModel) -> Iterator[tuple[str, Function]]:
-    """The functions that settings name themselves, by key, used or not."""
+def _own(settings: BaseModel) -> Iterator[tuple[str, Function]]:
+    """The functions that fields of these settings name, by field."""
     for key, field in type(settings).model_fields.items():
         value, extra = getattr(settings, key), field.json_schema_extra
         names = value if isinstance(value, tuple) else [value]
@@ -65,18 +65,23 @@ def named_by(settings: BaseModel) -> Iterator[tuple[str, Function]]:
             yield from ((key, (prefix, name)) for name in names if name is not None)
 
 
+def named_by(settings: BaseModel) -> Iterator[tuple[str, Function]]:
+    """The functions that settings and parts of them name, by dotted key, used or not."""
+    yield from _own(settings)
+    for key, part in settings:
+        if isinstance(part, BaseModel):
+            yield from ((f"{key}.{below}", function) for below, function in named_by(part))
+
+
 def _of_settings(settings: BaseModel) -> Iterator[Function]:
     unread = _unread(settings)
-    yield from (function for key, function in named_by(settings) if key not in unread)
-    for _, part in settings:
-        if isinstance(part, BaseModel):
+    yield from (function for key, function in _own(settings) if key not in unread)
+    for key, part in settings:
+        if isinstance(part, BaseModel) and key not in unread:
             yield from _of_settings(part)
-    if (
-        isinstance(settings, SamplerConfig)
-        and settings.confidence is None
-        and "confidence" not in unread
-    ):
-        if settings.select in CONFIDENCES:
+    if isinstance(settings, SamplerConfig) and "confidence" not in unread:
+        # a rule that is told none has its own
+        if settings.confidence is None and settings.select in CONFIDENCES:
             yield "confidence", CONFIDENCES[settings.select]
 
 
