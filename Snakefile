@@ -14,15 +14,15 @@ include: "workflows/report.smk"
 rule all:
     default_target: True
     input:
-        figure_files(None, own=True),
-        table_files(None, own=True),
+        outputs("figures", None, own=True),
+        outputs("tables", None, own=True),
 
 
 rule full:
     # every suite of the study, core or not
     input:
-        figure_files("full"),
-        table_files("full"),
+        outputs("figures", "full"),
+        outputs("tables", "full"),
 
 
 if workflow.is_main_process:

@@ -1,4 +1,5 @@
-"""Weights on disk: safetensors with the config inside; the public place of everything that reads or writes weights."""
+"""Weights on disk: safetensors with the config inside; the public place of everything that reads or
+writes weights."""
 
 from __future__ import annotations
 
@@ -47,8 +48,9 @@ def save_model(path: str | Path, model: ScaleTransformer, **extra: Any) -> None:
             "srdd/masks.py and set mask to its name"
         )
     if model.config.mask is not None:
+        assert model.mask_LL is not None
         extra["mask_sha256"] = _digest(model.mask_LL)
-    save_module(path, model, "model", extra)
+    save_module(path, model, model.config, "model", extra)
 
 
 def _digest(mask_LL: torch.Tensor) -> str:
@@ -61,7 +63,7 @@ def load_model(path: str | Path, expect: ModelConfig | None = None) -> ScaleTran
     config, tensors = load_module(path, "model", ModelConfig, expect)
     model = fill(ScaleTransformer(config), tensors, path).eval()
     saved = load_metadata(path).get("mask_sha256")
-    if saved is not None and saved != _digest(model.mask_LL):
+    if saved is not None and (model.mask_LL is None or saved != _digest(model.mask_LL)):
         raise ValueError(
             f"{path}: saved with another mask_{config.mask} than srdd/masks.py has now; "
             "restore that one, or train again"

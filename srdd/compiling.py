@@ -1,4 +1,5 @@
-"""Whether torch.compile can work here, for VAR and all others: its C++ compiler is given paths that a space tears apart."""
+"""Whether torch.compile can work here, for VAR and all others: its C++ compiler is given paths that
+a space tears apart."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ import torch
 
 
 def check_compiler(device: torch.device) -> None:
-    """Refuse to compile for a CPU where torch lies below a folder whose name holds a space (PyTorch 2, ASPLOS 2024).
+    """Refuse to compile for a CPU where torch lies below a folder whose name holds a space (PyTorch
+    2, ASPLOS 2024).
 
     Raises ValueError, one line with the folder and what to do.
     """

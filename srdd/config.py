@@ -1,16 +1,30 @@
-"""What can be set of a tokenizer, a model and a sampler: the only schema, frozen and strict. Imports no torch."""
+"""What can be set of a tokenizer, a model and a sampler: the only schema, frozen and strict.
+Imports no torch."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
-from .lookup import is_own, names_function
+from .lookup import Knob, function_name, is_own, knobs_of, names_function, names_in, unknown
 from .schedule import ScaleSchedule
 
-# an upper bound far above every use: a number beyond it is a slip, and would end in MemoryError hours later. A field with a bound of
-# its own says all of its bounds itself: those of an alias and of Field do not add up
+# an upper bound far above every use: a number beyond it is a slip, and would end in MemoryError
+# hours later. A field with a bound of its own says all of its bounds itself: those of an alias and
+# of Field do not add up
 Positive = Annotated[int, Field(ge=1, le=10**9)]
 Side = Annotated[int, Field(ge=1, le=8192)]
 Width = Annotated[int, Field(ge=1, le=2**20)]
@@ -19,7 +33,8 @@ BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]  # at 1 nothing would be left
 
 
 class Strict(BaseModel):
-    """A frozen settings object that refuses unknown keys, silent conversions, and numbers that JSON has no word for."""
+    """A frozen settings object that refuses unknown keys, silent conversions, and numbers that JSON
+    has no word for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -30,14 +45,21 @@ MOST_SIDE = 1024  # tokens; 64 times the official 16
 def _check_patch_nums(value: tuple[int, ...]) -> tuple[int, ...]:
     schedule = ScaleSchedule(value)
     if schedule.latent_size > MOST_SIDE:
-        raise ValueError(f"side {schedule.latent_size}: a grid of more than {MOST_SIDE} x {MOST_SIDE} tokens is refused")
+        raise ValueError(
+            f"side {schedule.latent_size}: a grid of more than {MOST_SIDE} x {MOST_SIDE} tokens "
+            "is refused"
+        )
     if len(schedule.name) > 160:
-        raise ValueError(f"{schedule.num_scales} scales: too many for the name of a file; give fewer")
+        raise ValueError(
+            f"{schedule.num_scales} scales: too many for the name of a file; give fewer"
+        )
     return value
 
 
 class _Scheduled(Strict):
-    patch_nums: tuple[int, ...] = Field(strict=False, description="side of each token grid, coarse to fine")
+    patch_nums: tuple[int, ...] = Field(
+        strict=False, description="side of each token grid, coarse to fine"
+    )
 
     _patch_nums = field_validator("patch_nums")(_check_patch_nums)
 
@@ -48,7 +70,8 @@ class _Scheduled(Strict):
 
 
 class TokenizerConfig(_Scheduled):
-    """Sizes of the multi-scale VQ-VAE (VAR, arXiv 2404.02905, section 3.2; official: vae_ch160v4096z32)."""
+    """Sizes of the multi-scale VQ-VAE (VAR, arXiv 2404.02905, section 3.2; official:
+    vae_ch160v4096z32)."""
 
     image_size: Side
     in_channels: Literal[1, 3] = 3
@@ -67,8 +90,9 @@ class TokenizerConfig(_Scheduled):
 
     @property
     def downsampling(self) -> int:
-        """Pixels along a side of the finest grid's tokens (VQGAN, arXiv 2012.09841): each level but one halves the side."""
-        return 2 ** (len(self.channel_multipliers) - 1)
+        """Pixels along a side of the finest grid's tokens (VQGAN, arXiv 2012.09841): each level but
+        one halves the side."""
+        return 1 << (len(self.channel_multipliers) - 1)
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> TokenizerConfig:
@@ -84,18 +108,24 @@ class TokenizerConfig(_Scheduled):
                 f"(image_size {self.image_size} / down-sampling {self.downsampling})"
             )
         if self.channels % self.norm_groups:
-            raise ValueError(f"channels {self.channels} is not a multiple of norm_groups {self.norm_groups}")
+            raise ValueError(
+                f"channels {self.channels} is not a multiple of norm_groups {self.norm_groups}"
+            )
         return self
 
 
 class ModelConfig(_Scheduled):
-    """Sizes of the scale transformer (VAR, arXiv 2404.02905, section 3.3), and its attention mask."""
+    """Sizes of the scale transformer (VAR, arXiv 2404.02905, section 3.3), and its attention
+    mask."""
 
     codebook_size: int = Field(4096, ge=2, le=2**24, description="V; one code alone says nothing")
     codebook_dim: Width = Field(32, description="C")
     num_classes: int = Field(1000, ge=0, le=10**6, description="0: unconditional")
     history: int | None = Field(
-        None, ge=0, le=1000, description="scale k sees scales k-history...k; null: all (VAR), 0: its own (SDD)"
+        None,
+        ge=0,
+        le=1000,
+        description="scale k sees scales k-history...k; null: all (VAR), 0: its own (SDD)",
     )
     mask: str | None = Field(
         None,
@@ -106,25 +136,40 @@ class ModelConfig(_Scheduled):
     width: Width = 1024
     heads: Width = 16
     mlp_ratio: float = Field(4.0, gt=0, le=1000)
-    qk_norm: bool = Field(True, description="L2-normalised queries and keys with a learned scale per head")
-    shared_adaln: bool = Field(False, description="one AdaLN projection for all blocks, as in the depth-36 model")
+    qk_norm: bool = Field(
+        True, description="L2-normalised queries and keys with a learned scale per head"
+    )
+    shared_adaln: bool = Field(
+        False, description="one AdaLN projection for all blocks, as in the depth-36 model"
+    )
     class_dropout: BelowOne = Field(
-        0.1, description="share of training images that lose their class; at 1 no class would be learned"
+        0.1,
+        description="share of training images that lose their class; at 1 no class would be "
+        "learned",
     )
     mask_prob: Share = Field(
-        0.0, description="share of scales trained with some of their own tokens revealed; 0: cannot be refined"
+        0.0,
+        description="share of scales trained with some of their own tokens revealed; 0: cannot "
+        "be refined",
     )
     drop_path: BelowOne = Field(0.0, description="stochastic depth of the last block")
-    init_gamma: float = Field(1e-5, ge=0, le=1000, description="factor on the initial residual gates")
+    init_gamma: float = Field(
+        1e-5, ge=0, le=1000, description="factor on the initial residual gates"
+    )
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> ModelConfig:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         if round(self.width * self.mlp_ratio) < 1:
-            raise ValueError(f"mlp_ratio {self.mlp_ratio}: leaves no hidden unit at width {self.width}; give more")
+            raise ValueError(
+                f"mlp_ratio {self.mlp_ratio}: leaves no hidden unit at width {self.width}; give "
+                "more"
+            )
         if self.mask is not None and self.history is not None:
-            raise ValueError(f"mask {self.mask!r} and history {self.history} exclude each other; remove one")
+            raise ValueError(
+                f"mask {self.mask!r} and history {self.history} exclude each other; remove one"
+            )
         return self
 
     @property
@@ -139,23 +184,111 @@ class ModelConfig(_Scheduled):
 
 
 Chance = Annotated[float, Field(gt=0.0, lt=1.0)]
+SomeShare = Annotated[float, Field(gt=0.0, le=1.0)]
+Nats = Annotated[float, Field(gt=0.0, le=1e9)]
 
 
-# logits of 1e8 over it are the largest that float32 holds
-COLDEST = 1e-30
-# the settings that each rule of select_<name> here reads; a rule of one's own may read any
-SELECT_READS: dict[str, tuple[str, ...]] = {
-    "threshold": ("p_resample",),
-    "lowest": ("resample_fraction", "confidence"),
-    "random": ("resample_fraction",),
-    "static": ("confidence",),
-    "sequential": (),
-    "shuffled": (),
-    "dynamic": ("commit_above", "confidence"),
-    "entropy": ("entropy_bound", "confidence"),
+def _no_entropy(name: str) -> str:
+    if name == "entropy":
+        raise ValueError("entropy is no probability; give peak or drawn")
+    return name
+
+
+Confidence = Annotated[str, Field(json_schema_extra=names_function("confidence"))]
+# one that is compared with a probability
+ChanceConfidence = Annotated[Confidence, AfterValidator(_no_entropy)]
+# what a knob of a rule may be annotated with
+KINDS: dict[str, Any] = {
+    "Chance": Chance,
+    "ChanceConfidence": ChanceConfidence,
+    "Confidence": Confidence,
+    "Nats": Nats,
+    "Positive": Positive,
+    "Share": Share,
+    "SomeShare": SomeShare,
+    "bool": bool,
+    "float": float,
+    "int": int,
+    "str": str,
 }
-# what a rule that ranks positions ranks them by where `confidence` is null
-CONFIDENCES = {"lowest": "drawn", "static": "peak", "dynamic": "peak", "entropy": "peak"}
+
+
+class Rule(Strict):
+    """The rule that says which tokens a further pass redraws (mask resampling of SRDD, arXiv
+    2509.22636), and what is set of it: a subclass has a field for each knob of `select_<name>`."""
+
+    model_config = ConfigDict(validate_default=True)
+
+    name: str = Field(json_schema_extra=names_function("select"))
+
+    def knobs(self) -> dict[str, Any]:
+        """What is set of the rule, by the names of its keyword-only parameters."""
+        return {key: getattr(self, key) for key in type(self).model_fields if key != "name"}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # the class of a rule is made, not written: it cannot be found by its name
+        return rule_of, (self.model_dump(),)
+
+
+def _functions(settings: Strict) -> dict[str, tuple[str, str]]:
+    """Prefix and name of the functions that some settings name themselves, by key."""
+    named: dict[str, tuple[str, str]] = {}
+    for key, field in type(settings).model_fields.items():
+        says: Any = field.json_schema_extra
+        for prefix in says["functions"] if says else ():
+            named[key] = prefix, getattr(settings, key)
+    return named
+
+
+DEFAULT_RULE = "threshold"
+RULES = Path(__file__).with_name("select.py")
+
+
+def rule_of(value: Any) -> Any:
+    """A rule of `select_<name>` from its name, or a mapping of `name` and its knobs (mask
+    resampling of SRDD, arXiv 2509.22636).
+
+    The knobs are the keyword-only parameters of the function, read without importing it. Raises
+    ValueError for an unknown knob, saying which there are, and pydantic's error for a bad value.
+    """
+    if isinstance(value, Rule):
+        return value
+    settings = {"name": value} if isinstance(value, str) else value
+    if isinstance(settings, dict):
+        settings = {"name": DEFAULT_RULE, **settings}
+    if not isinstance(settings, dict) or not isinstance(settings["name"], str):
+        raise ValueError("give the name of a select_<name>, or a mapping of name and its settings")
+    name = settings["name"]
+    knobs = knobs_of(RULES, f"select_{name}")
+    for key in settings:
+        if key != "name" and key not in knobs:
+            # of a misspelt rule the name is what is wrong
+            names = names_in(RULES, "select")
+            if name not in names:
+                raise ValueError(unknown("name", name, names))
+            raise ValueError(unknown(f"setting of select {name}", key, knobs))
+    return _rule_class(name, tuple(knobs.items())).model_validate(settings)
+
+
+@cache
+def _rule_class(name: str, knobs: tuple[tuple[str, Knob], ...]) -> type[Rule]:
+    fields: dict[str, Any] = {}
+    for key, knob in knobs:
+        if knob.kind not in KINDS:
+            who = f"{function_name('select', name)}: {key}"
+            raise ValueError(f"{who}: {unknown('kind of setting', knob.kind, KINDS)}")
+        fields[key] = KINDS[knob.kind], knob.default
+    return create_model(f"select_{name}", __base__=Rule, **fields)
+
+
+def _default_rule() -> Rule:
+    try:
+        rule: Rule = rule_of(DEFAULT_RULE)
+    except ValueError:  # a half-written file: who names a rule is told of it, and who imports not
+        rule = Rule(name=DEFAULT_RULE)
+    return rule
+
+
 # rules that commit a quota of positions at each pass: a scale of l tokens needs at most l passes
 COMMITTING = ("static", "sequential", "shuffled", "dynamic", "entropy")
 # rules that redraw as many tokens whatever was drawn: no look is needed to know that there are some
@@ -163,56 +296,80 @@ COUNTED = ("lowest", "random", "static", "sequential", "shuffled")
 
 
 class SamplerConfig(Strict):
-    """How tokens are drawn. cfg_scale is w in u + w (c - u): 1 switches guidance off, below 1 it leans towards no class; VAR's own t
-    is w - 1.
+    """How tokens are drawn. cfg_scale is w in u + w (c - u): 1 switches guidance off, below 1 it
+    leans towards no class; VAR's own t is w - 1.
 
-    sr_steps is simple resampling, refine_steps is mask resampling (SRDD, arXiv 2509.22636); both are 0 in VAR and SDD.
+    sr_steps is simple resampling, refine_steps is mask resampling (SRDD, arXiv 2509.22636); both
+    are 0 in VAR and SDD.
     """
 
-    name: str = Field("var", description="name of a sample_<name> in srdd/sampling.py", json_schema_extra=names_function("sample"))
+    name: str = Field(
+        "var",
+        description="name of a sample_<name> in srdd/sampling.py",
+        json_schema_extra=names_function("sample"),
+    )
     cfg_scale: float = Field(1.0, ge=0.0, le=1000.0)
-    cfg_ramp: str = Field("linear", description="name of a ramp_<name> in srdd/guidance.py", json_schema_extra=names_function("ramp"))
+    cfg_ramp: str = Field(
+        "linear",
+        description="name of a ramp_<name> in srdd/guidance.py",
+        json_schema_extra=names_function("ramp"),
+    )
     temperature: float = Field(1.0, ge=0.001, le=1000.0)
-    top_k: int | None = Field(None, ge=1, le=2**24, description="draw among the k likeliest codes; null: all")
-    top_p: float = Field(1.0, gt=0.0, le=1.0, description="draw among the likeliest codes that hold this mass")
+    top_k: int | None = Field(
+        None, ge=1, le=2**24, description="draw among the k likeliest codes; null: all"
+    )
+    top_p: float = Field(
+        1.0, gt=0.0, le=1.0, description="draw among the likeliest codes that hold this mass"
+    )
     sr_steps: int = Field(
-        0, ge=0, le=10_000, description="SR: redraws of the tokens below p_resample from the same distribution, no network call"
+        0,
+        ge=0,
+        le=10_000,
+        description="SR: redraws of the tokens below p_resample from the same distribution, no "
+        "network call",
     )
     refine_steps: int = Field(
-        0, ge=0, le=10_000, description="MR: passes after the first at every refined scale, one network call each"
+        0,
+        ge=0,
+        le=10_000,
+        description="MR: passes after the first at every refined scale, one network call each",
     )
-    select: str = Field(
-        "threshold",
-        description="name of a select_<name> in srdd/sampling.py: which tokens a pass masks and redraws",
-        json_schema_extra=names_function("select"),
+    p_resample: Chance = Field(
+        0.1,
+        description="SR: redraw tokens whose probability is below; select threshold has its own",
     )
-    confidence: str | None = Field(
-        None,
-        description="name of a confidence_<name> in srdd/sampling.py that select lowest, static, "
-        "dynamic and entropy rank by; null: drawn for lowest, peak for the others",
-        json_schema_extra=names_function("confidence"),
+    select: Annotated[SerializeAsAny[Rule], BeforeValidator(rule_of)] = Field(
+        _default_rule(),
+        description="MR: which tokens a pass masks and redraws, a select_<name> in srdd/select.py: "
+        "its name, or {name: threshold, p_resample: 0.1} with the settings that it takes",
     )
-    p_resample: Chance = Field(0.1, description="redraw tokens whose probability is below; for SR and for select threshold")
-    resample_fraction: float = Field(0.5, gt=0.0, le=1.0, description="share that is redrawn; for select lowest and random")
-    commit_above: Chance = Field(
-        0.9, description="keep positions whose confidence is at least this; for select dynamic"
+    refine_scales: tuple[int, ...] | None = Field(
+        None, strict=False, description="scales k that SR and MR touch; null: all"
     )
-    entropy_bound: float = Field(1.0, gt=0.0, le=1e9, description="nats that one pass may commit together; for select entropy")
-    refine_scales: tuple[int, ...] | None = Field(None, strict=False, description="scales k that SR and MR touch; null: all")
 
     @model_validator(mode="after")
     def _refinement_fits(self) -> SamplerConfig:
         if self.name == "var" and (self.sr_steps or self.refine_steps):
             raise ValueError(
-                f"sampler var draws every scale once: sr_steps {self.sr_steps} and refine_steps {self.refine_steps} need name srdd"
+                f"sampler var draws every scale once: sr_steps {self.sr_steps} and refine_steps "
+                f"{self.refine_steps} need name srdd"
             )
         if self.refine_scales is not None and any(k < 0 for k in self.refine_scales):
             raise ValueError(f"refine_scales {list(self.refine_scales)}: scales count from 0")
         # equal samplers have one name: another order or a copy would make another of them
         scales = list(self.refine_scales or ())
         if scales != sorted(set(scales)):
-            raise ValueError(f"refine_scales {scales}: give each once, from coarse to fine; null: all")
+            raise ValueError(
+                f"refine_scales {scales}: give each once, from coarse to fine; null: all"
+            )
         return self
+
+    def functions(self) -> dict[str, tuple[str, str]]:
+        """Prefix and name of each function that these settings name (VAR, arXiv 2404.02905; SRDD,
+        2509.22636), by the key that says so."""
+        rule = _functions(self.select)
+        knobs = {f"select.{key}": function for key, function in rule.items() if key != "name"}
+        return {**_functions(self), "select": rule["name"], **knobs}
 
     @property
     def draws_once(self) -> bool:
@@ -228,85 +385,8 @@ class SamplerConfig(Strict):
         as it likes (`watch.Calls`).
         """
         most = 1 + (self.refine_steps if self.refines(k) else 0)
-        return min(most, length) if self.select in COMMITTING else most
+        return min(most, length) if self.select.name in COMMITTING else most
 
     def refines(self, k: int) -> bool:
         """Whether SR and MR touch scale k."""
         return self.refine_scales is None or k in self.refine_scales
-
-
-# what the shapes of a network's weights follow from, the schedule apart
-SIZES = ("codebook_size", "codebook_dim", "num_classes", "depth", "width", "heads", "mlp_ratio", "qk_norm", "shared_adaln")
-
-
-def teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
-    """Why a student cannot start from a teacher's weights (scale distillation of SRDD, arXiv 2509.22636), as `key value: reason`;
-    None when it can."""
-    for key in SIZES:
-        old, new = getattr(teacher, key), getattr(student, key)
-        if old != new:
-            return f"{key} {new}: the teacher's is {old}; a student starts from its teacher's weights and needs the same sizes"
-    # the other way is legal: own embeddings of 0 are no embeddings
-    if teacher.mask_prob > 0 and student.mask_prob == 0:
-        return (
-            f"mask_prob {student.mask_prob}: the teacher's is {teacher.mask_prob}, and a student without masks has no "
-            "place for its embedding of own tokens; give more than 0, or a teacher with mask_prob 0"
-        )
-    return None
-
-
-def logit_teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
-    """Why a teacher has no logits for a student (scale distillation of SRDD, arXiv 2509.22636), as `key value: reason`; None when it
-    has."""
-    if student.mask_prob > 0 and teacher.mask_prob == 0:
-        return (
-            f"mask_prob {student.mask_prob}: the teacher's is {teacher.mask_prob}; its logits are asked for with all own "
-            "tokens masked, so the student's embedding of own tokens would stay 0; set it to 0, or take arm real or sequence"
-        )
-    if student.class_dropout > 0 and student.conditional and teacher.class_dropout == 0:
-        return f"class_dropout {student.class_dropout}: the teacher was trained without and knows no 'no class'; set it to 0"
-    return None
-
-
-def _confidence_misfit(sampler: SamplerConfig) -> str | None:
-    """Why a sampler's confidence says nothing to its rule; what a function of one's own reads
-    nobody knows."""
-    name, select = sampler.confidence, sampler.select
-    own = is_own("sample", sampler.name) or is_own("select", select)
-    if name is None or own or not sampler.refine_steps:
-        return None
-    if select not in CONFIDENCES:
-        ranking = ", ".join(CONFIDENCES)
-        return (
-            f"confidence {name!r}: select {select} ranks nothing; set confidence null, or one of "
-            f"select {ranking}"
-        )
-    if select == "dynamic" and name == "entropy":
-        return (
-            "confidence 'entropy': select dynamic compares it with commit_above, a probability, and "
-            "entropy is none; set confidence peak or drawn, or select static or entropy"
-        )
-    return None
-
-
-def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
-    """Why a sampler cannot be used with a model, as `key value: reason`; None when it can (guidance: arXiv 2207.12598)."""
-    if sampler.cfg_scale != 1.0 and not (model.conditional and model.class_dropout > 0):
-        lacks = "no class dropout" if model.conditional else "no classes"
-        return f"cfg_scale {sampler.cfg_scale}: guides a model that has {lacks}; set cfg_scale 1 or train with class_dropout > 0"
-    # a sampler of one's own may mean something else by refine_steps
-    # the model itself refuses tokens that it cannot read
-    if not is_own("sample", sampler.name) and sampler.refine_steps and model.mask_prob == 0:
-        return f"refine_steps {sampler.refine_steps}: refines a model trained without masks; set refine_steps 0 or train with mask_prob > 0"
-    if problem := _confidence_misfit(sampler):
-        return problem
-    if sampler.temperature < COLDEST:
-        return (
-            f"temperature {sampler.temperature}: makes logits infinite; raise it to {COLDEST} or "
-            "more, or take top_k 1 for the likeliest code"
-        )
-    if sampler.top_k is not None and sampler.top_k > model.codebook_size:
-        return f"top_k {sampler.top_k}: is more than the {model.codebook_size} codes"
-    if sampler.refine_scales is not None and any(k >= model.schedule.num_scales for k in sampler.refine_scales):
-        return f"refine_scales {list(sampler.refine_scales)}: the schedule has scales 0 to {model.schedule.num_scales - 1}"
-    return None

@@ -1,7 +1,8 @@
 """What a function of a user's own must return: one ValueError that names the function, before its
 result is used.
 
-B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h
+w latent grid
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 import torch
 
@@ -24,10 +25,14 @@ def shape_of(value: Any) -> str:
     return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
 
 
-def fits(value: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> bool:
+def fits(value: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> TypeGuard[torch.Tensor]:
     """Whether what a function of VAR's sampler (arXiv 2404.02905) or another returned is a tensor
     of a dtype and shape."""
     return isinstance(value, torch.Tensor) and value.dtype == dtype and value.shape == shape
+
+
+def _floats(value: Any) -> TypeGuard[torch.Tensor]:
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
 class Untouched:
@@ -50,6 +55,46 @@ class Untouched:
                     f"{who}: changes {name} in place, which others read too; work on a copy, such "
                     "as that of .clone()"
                 )
+
+
+# ---------------------------------------------------------------- what a sampler knows of a network
+
+
+class Denoise(Protocol):
+    """All that a sampler knows of a network (next-scale prediction, VAR, arXiv 2404.02905, equation
+    5): logits_BlV of scale k, from what it reads of the state and the labels of its images.
+
+    own_Bl: the scale's revealed tokens, V where masked, for a model trained with masks.
+    """
+
+    def __call__(
+        self,
+        inputs_BlC: torch.Tensor,
+        k: int,
+        labels_B: torch.Tensor,
+        own_Bl: torch.Tensor = ...,
+        /,
+    ) -> torch.Tensor: ...
+
+
+class Halves(Denoise, Protocol):
+    """A `denoise` as its two halves, which guidance (arXiv 2207.12598) acts between:
+    head(hidden(...)) are its logits, and `head` is affine.
+
+    labels_B of `hidden` may go on beyond the inputs: those of the first images count. A network
+    computes what follows from the class once a batch: it knows labels again by identity.
+    """
+
+    def hidden(
+        self,
+        inputs_BlC: torch.Tensor,
+        k: int,
+        labels_B: torch.Tensor,
+        own_Bl: torch.Tensor = ...,
+        /,
+    ) -> torch.Tensor: ...
+
+    def head(self, hidden_BlD: torch.Tensor, /) -> torch.Tensor: ...
 
 
 # ---------------------------------------------------------------- masks
@@ -90,16 +135,15 @@ def check_mask(mask_LL: Any, schedule: ScaleSchedule, who: str) -> torch.Tensor:
     return mask_LL
 
 
-def ask_mask(mask: Callable, schedule: ScaleSchedule, who: str) -> torch.Tensor:
+def ask_mask(mask: Callable[..., Any], schedule: ScaleSchedule, who: str) -> torch.Tensor:
     """The mask of a function (VAR, arXiv 2404.02905, figure 4), on the CPU, checked by
     `check_mask`; the same whenever it is asked for.
 
     Raises ValueError also where two calls differ: training and sampling would then see different
     masks.
     """
-    with torch.device(
-        "cpu"
-    ):  # a network that is only counted lives on the meta device, where nothing has a value
+    # a network that is only counted lives on the meta device, where nothing has a value
+    with torch.device("cpu"):
         mask_LL = check_mask(mask(schedule), schedule, who)
         if not torch.equal(mask_LL, mask(schedule)):
             raise ValueError(
@@ -148,8 +192,7 @@ def check_select(redraw_Bl: Any, fixed_Bl: torch.Tensor, who: str) -> torch.Tens
 
 def check_confidence(confidence_Bl: Any, shape: tuple[int, ...], who: str) -> torch.Tensor:
     """How sure a pass is of each position (SDAR, arXiv 2510.06303): finite floats (B, l)."""
-    floats = isinstance(confidence_Bl, torch.Tensor) and confidence_Bl.is_floating_point()
-    if not floats or confidence_Bl.shape != shape:
+    if not _floats(confidence_Bl) or confidence_Bl.shape != shape:
         raise ValueError(
             f"{who}: gives {shape_of(confidence_Bl)}; must be floats of shape {tuple(shape)}, the "
             "surest position the highest"
@@ -163,7 +206,7 @@ def check_confidence(confidence_Bl: Any, shape: tuple[int, ...], who: str) -> to
 
 
 def ask_corrupt(
-    corrupt: Callable,
+    corrupt: Callable[..., Any],
     who: str,
     tokens_BL: torch.Tensor,
     eps: float,
@@ -198,15 +241,15 @@ def ask_corrupt(
 
 
 def ask_weigh(
-    weigh: Callable,
+    weigh: Callable[..., Any],
     who: str,
     own_BL: torch.Tensor,
     schedule: ScaleSchedule,
     codebook_size: int,
     mask_prob: float,
 ) -> torch.Tensor:
-    """Weight of each token in the loss of intra-scale masks (MaskGIT, arXiv 2202.04200, equation 1):
-    float32 of the shape of own_BL, finite, at least 0, and 0 where a token is revealed.
+    """Weight of each token in the loss of intra-scale masks (MaskGIT, arXiv 2202.04200, equation
+    1): float32 of the shape of own_BL, finite, at least 0, and 0 where a token is revealed.
 
     Raises ValueError that begins with `who`."""
     before_BL = own_BL.clone()
@@ -218,7 +261,8 @@ def ask_weigh(
         )
     if not torch.equal(own_BL, before_BL):
         raise ValueError(
-            f"{who}: changes the own tokens that it is given, which the network reads; work on a copy"
+            f"{who}: changes the own tokens that it is given, which the network reads; work on a "
+            "copy"
         )
     # written so that NaN is refused too
     if not (share_BL.isfinite() & (share_BL >= 0)).all():
@@ -280,13 +324,11 @@ def check_known(tokens_BL: Any, mask_BL: Any, shape: tuple[int, int], codebook_s
     """
     tensors = isinstance(tokens_BL, torch.Tensor) and isinstance(mask_BL, torch.Tensor)
     if not tensors or not shape == tokens_BL.shape == mask_BL.shape:
-        found = [
+        tokens, mask = (
             str(tuple(x.shape)) if isinstance(x, torch.Tensor) else shape_of(x)
             for x in (tokens_BL, mask_BL)
-        ]
-        raise ValueError(
-            f"known tokens {found[0]} and mask {found[1]}: must be {shape}, a row per image"
         )
+        raise ValueError(f"known tokens {tokens} and mask {mask}: must be {shape}, a row per image")
     if tokens_BL.dtype != torch.int64 or mask_BL.dtype != torch.bool:
         raise ValueError(
             f"known tokens {tokens_BL.dtype} and mask {mask_BL.dtype}: must be torch.int64 and "
@@ -304,8 +346,7 @@ def check_known(tokens_BL: Any, mask_BL: Any, shape: tuple[int, int], codebook_s
 def check_images(images: Any, shape: tuple[int, int, int]) -> None:
     """Images of a tokenizer (VAR, arXiv 2404.02905, algorithm 1): floats in [-1, 1] of shape
     (B, channels, side, side). Raises ValueError."""
-    floats = isinstance(images, torch.Tensor) and images.is_floating_point()
-    if not floats or images.shape[1:] != shape:
+    if not _floats(images) or images.shape[1:] != shape:
         raise ValueError(
             f"images: {shape_of(images)}: must be floats in [-1, 1] of shape {('B', *shape)}"
         )
@@ -321,7 +362,8 @@ def check_tokens(tokens_BL: Any, length: int, codebook_size: int) -> None:
     whole = isinstance(tokens_BL, torch.Tensor) and tokens_BL.dtype in (torch.int64, torch.int32)
     if not whole or tokens_BL.ndim != 2 or tokens_BL.shape[1] != length:
         raise ValueError(
-            f"tokens: {shape_of(tokens_BL)}: must be int64 of shape {('B', length)} for this schedule"
+            f"tokens: {shape_of(tokens_BL)}: must be int64 of shape {('B', length)} for this "
+            "schedule"
         )
     if tokens_BL.numel() and (tokens_BL.amin() < 0 or tokens_BL.amax() > codebook_size):
         raise ValueError(
@@ -334,19 +376,18 @@ def check_tokens(tokens_BL: Any, length: int, codebook_size: int) -> None:
 
 
 def check_drawn(
-    found: Any, shape: tuple[int, int], state_shape: tuple[int, ...], who: str
+    sample: Any, shape: tuple[int, int], state_shape: tuple[int, ...], who: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Kinds and shapes of what a sampler of VAR (arXiv 2404.02905) or one's own returns: tokens_BL
     int64 and f_hat_BChw of floats."""
-    if not isinstance(found, tuple) or len(found) != 2:
-        raise ValueError(f"{who}: gives {shape_of(found)}; must be the pair tokens_BL, f_hat_BChw")
-    tokens_BL, f_hat_BChw = found
+    if not isinstance(sample, tuple) or len(sample) != 2:
+        raise ValueError(f"{who}: gives {shape_of(sample)}; must be the pair tokens_BL, f_hat_BChw")
+    tokens_BL, f_hat_BChw = sample
     if not fits(tokens_BL, torch.int64, shape):
         raise ValueError(
             f"{who}: gives tokens {shape_of(tokens_BL)}; must be int64 of shape {shape}"
         )
-    floats = isinstance(f_hat_BChw, torch.Tensor) and f_hat_BChw.is_floating_point()
-    if not floats or f_hat_BChw.shape != state_shape:
+    if not _floats(f_hat_BChw) or f_hat_BChw.shape != state_shape:
         raise ValueError(
             f"{who}: gives a state {shape_of(f_hat_BChw)}; must be floats of shape {state_shape}"
         )

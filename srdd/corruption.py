@@ -1,6 +1,8 @@
-"""What happens to tokens before the network sees them: corruption of a forward process, and intra-scale masks.
+"""What happens to tokens before the network sees them: corruption of a forward process, and
+intra-scale masks.
 
-B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h
+w latent grid
 """
 
 from __future__ import annotations
@@ -24,18 +26,25 @@ def corrupted(
     """
     corrupt = find(sys.modules[__name__], "corrupt", name)
     if not is_own("corrupt", name):  # not checked: that would make a GPU wait at each step
-        return corrupt(tokens_BL, eps, codebook_size, generator)
+        corrupted_BL: torch.Tensor = corrupt(tokens_BL, eps, codebook_size, generator)
+        return corrupted_BL
     who = function_name("corrupt", name)
     return ask_corrupt(corrupt, who, tokens_BL, eps, codebook_size, generator)
 
 
-def corrupt_none(tokens_BL: torch.Tensor, eps: float, codebook_size: int, generator: torch.Generator) -> torch.Tensor:
-    """The deterministic forward process of VAR and SDD (SRDD, arXiv 2509.22636, section 3): tokens stay. Shape is kept."""
+def corrupt_none(
+    tokens_BL: torch.Tensor, eps: float, codebook_size: int, generator: torch.Generator
+) -> torch.Tensor:
+    """The deterministic forward process of VAR and SDD (SRDD, arXiv 2509.22636, section 3): tokens
+    stay. Shape is kept."""
     return tokens_BL
 
 
-def corrupt_uniform(tokens_BL: torch.Tensor, eps: float, codebook_size: int, generator: torch.Generator) -> torch.Tensor:
-    """Q = (1 - eps) I + eps/V 11^T (D3PM, arXiv 2107.03006, appendix A.2.1): each token is drawn anew with probability eps.
+def corrupt_uniform(
+    tokens_BL: torch.Tensor, eps: float, codebook_size: int, generator: torch.Generator
+) -> torch.Tensor:
+    """Q = (1 - eps) I + eps/V 11^T (D3PM, arXiv 2107.03006, appendix A.2.1): each token is drawn
+    anew with probability eps.
 
     Shape is kept; numbers come from a CPU generator, whatever the device of the tokens.
     """
@@ -44,8 +53,11 @@ def corrupt_uniform(tokens_BL: torch.Tensor, eps: float, codebook_size: int, gen
     return torch.where(hit.to(tokens_BL.device), other.to(tokens_BL.device), tokens_BL)
 
 
-def corrupt_absorb(tokens_BL: torch.Tensor, eps: float, codebook_size: int, generator: torch.Generator) -> torch.Tensor:
-    """Q = (1 - eps) I + eps 1 e_V^T (D3PM, arXiv 2107.03006, appendix A.2.2): each token is lost with probability eps.
+def corrupt_absorb(
+    tokens_BL: torch.Tensor, eps: float, codebook_size: int, generator: torch.Generator
+) -> torch.Tensor:
+    """Q = (1 - eps) I + eps 1 e_V^T (D3PM, arXiv 2107.03006, appendix A.2.2): each token is lost
+    with probability eps.
 
     A lost token is V, which adds nothing to the latent state. Shape is kept.
     """
@@ -54,12 +66,18 @@ def corrupt_absorb(tokens_BL: torch.Tensor, eps: float, codebook_size: int, gene
 
 
 def mask_within_scales(
-    tokens_BL: torch.Tensor, schedule: ScaleSchedule, mask_prob: float, codebook_size: int, generator: torch.Generator
+    tokens_BL: torch.Tensor,
+    schedule: ScaleSchedule,
+    mask_prob: float,
+    codebook_size: int,
+    generator: torch.Generator,
 ) -> torch.Tensor:
-    """Intra-scale masks of a training step (mask resampling of SRDD, arXiv 2509.22636; ratios as in MaskGIT, 2202.04200).
+    """Intra-scale masks of a training step (mask resampling of SRDD, arXiv 2509.22636; ratios as in
+    MaskGIT, 2202.04200).
 
-    With probability mask_prob, for each image and scale, a random share of the scale's own tokens is revealed, the ratio uniform in
-    (0, 1); else none is. Returns own_BL: the token where revealed, V where masked.
+    With probability mask_prob, for each image and scale, a random share of the scale's own tokens
+    is revealed, the ratio uniform in (0, 1); else none is. Returns own_BL: the token where
+    revealed, V where masked.
     """
     B, K = len(tokens_BL), schedule.num_scales
     ratio_BK = torch.rand(B, K, generator=generator)

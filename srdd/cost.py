@@ -1,4 +1,5 @@
-"""What a sample costs, counted and not timed: network calls, tokens through the network, floating-point operations, bytes moved."""
+"""What a sample costs, counted and not timed: network calls, tokens through the network,
+floating-point operations, bytes moved."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ def tiny_network(model: ModelConfig) -> tuple[ScaleTransformer, Ladder]:
     network.init_weights(generator("dry run"))
     quantizer.init_weights(generator("dry run", "codes"))
     nn.init.dirac_(quantizer.phi[0].weight)
-    nn.init.zeros_(quantizer.phi[0].bias)
+    if quantizer.phi[0].bias is not None:
+        nn.init.zeros_(quantizer.phi[0].bias)
     return network.eval(), quantizer.at(model.schedule)
 
 
@@ -72,23 +74,25 @@ def dry_run(model: ModelConfig, sampler: SamplerConfig) -> Calls:
 
 
 def sampling_cost(model: ModelConfig, sampler: SamplerConfig, calls: Calls | None = None) -> Cost:
-    """Count what a sampler (VAR, arXiv 2404.02905; SRDD, 2509.22636) spends on one image, decoder excluded; a multiply-add is two
-    flops. Every call counts whole: it computes all tokens of its scale.
+    """Count what a sampler (VAR, arXiv 2404.02905; SRDD, 2509.22636) spends on one image, decoder
+    excluded; a multiply-add is two flops. Every call counts whole: it computes all tokens of its
+    scale.
 
     calls: those of the images that were drawn, counted by `generate`; None: of a `dry_run`.
     """
     calls = calls or dry_run(model, sampler)
     doubled = _doubled(model, sampler)
     passes = calls.per_image(model.schedule.num_scales)
-    flops_K, rows = _flops(model, sampler, 1, passes), []
-    for k, (length, flops) in enumerate(zip(model.schedule.lengths, flops_K)):
-        nfe = passes[k] * (2 if doubled[k] else 1)
-        rows.append((nfe, nfe * length, flops))
-    totals = [_number(sum(column)) for column in zip(*rows)]
-    by_scale = tuple(tuple(map(_number, row)) for row in rows)
-    made = sum(passes)  # a sampler of one's own may never ask the network
-    per_pass = float(model.schedule.seq_len / made) if made else None
-    return Cost(*totals, by_scale, tuple(map(_number, passes)), per_pass)
+    rows = []
+    flops_K = _flops(model, sampler, 1, passes)
+    for k, (length, flops_k) in enumerate(zip(model.schedule.lengths, flops_K)):
+        calls_k = passes[k] * (2 if doubled[k] else 1)
+        rows.append((calls_k, calls_k * length, flops_k))
+    nfe, token_evals, flops = (_number(Fraction(sum(column))) for column in zip(*rows))
+    by_scale = tuple((_number(a), _number(b), _number(c)) for a, b, c in rows)
+    forwards = sum(passes)  # a sampler of one's own may never ask the network
+    per_pass = float(model.schedule.seq_len / forwards) if forwards else None
+    return Cost(nfe, token_evals, flops, by_scale, tuple(map(_number, passes)), per_pass)
 
 
 def _doubled(model: ModelConfig, sampler: SamplerConfig) -> list[bool]:
@@ -110,7 +114,7 @@ def _flops(
     with torch.device("meta"):
         guided = guided_denoiser(ScaleTransformer(model), sampler)
         labels_B = torch.zeros(batch, dtype=torch.long)
-    found = []
+    flops_K = []
     for k, length in enumerate(model.schedule.lengths):
         inputs_BlC = torch.empty(batch, length, model.codebook_dim, device="meta")
         counts = []
@@ -119,8 +123,8 @@ def _flops(
                 guided(inputs_BlC, k, labels_B)
             counts.append(counter.get_total_flops())
         first, again = counts[0], counts[-1]
-        found.append(first + (passes[k] - 1) * again if passes[k] else Fraction(0))
-    return found
+        flops_K.append(first + (passes[k] - 1) * again if passes[k] else Fraction(0))
+    return flops_K
 
 
 def sampling_bytes(
@@ -146,26 +150,37 @@ def sampling_bytes(
     calls = calls or dry_run(model, sampler)
     passes = calls.per_image(schedule.num_scales)
     D, blocks = model.width, network.blocks
-    core = _numbers(network.head) + sum(_numbers(b.attention) + _numbers(b.mlp_in) + _numbers(b.mlp_out) for b in blocks)
-    adaln = [network.head_modulation, *([network.shared_modulation] if model.shared_adaln else [b.modulation for b in blocks])]
+    core = _numbers(network.head) + sum(
+        _numbers(b.attention) + _numbers(b.mlp_in) + _numbers(b.mlp_out) for b in blocks
+    )
+    adaln = [
+        network.head_modulation,
+        *([network.shared_modulation] if model.shared_adaln else [b.modulation for b in blocks]),
+    ]
     tables = 6 * D * len(blocks) if model.shared_adaln else 0
     # a class row in, its modulations out; one more for 'no class'
     conditions = (batch + any(doubled)) * (D + sum(linear.out_features for linear in adaln))
-    found = []
+    moved = []
     for k, length in enumerate(schedule.lengths):
         keys = schedule.key_slice(k, history)
         # keys and values of one position of one image
         pair = 2 * D * len(blocks) * (2 if doubled[k] else 1)
-        seen_later = any(schedule.first_visible(j, history) <= k for j in range(k + 1, schedule.num_scales))
+        seen_later = any(
+            schedule.first_visible(j, history) <= k for j in range(k + 1, schedule.num_scales)
+        )
         # positions and level; the start embedding or the input's projection; [MASK]
-        embedding = (length + 1) * D + (length * D if k == 0 else _numbers(network.input)) + (D if model.mask_prob > 0 else 0)
+        embedding = (
+            (length + 1) * D
+            + (length * D if k == 0 else _numbers(network.input))
+            + (D if model.mask_prob > 0 else 0)
+        )
         once = batch * pair * length if seen_later else 0
         once += sum(map(_numbers, adaln)) + tables + conditions if k == 0 else 0
         an_image = pair * (keys.stop - keys.start - length) + length * model.codebook_size
         times = Fraction(calls.calls.get(k, 0), calls.batches)
         each = times * (core + embedding) + passes[k] * batch * an_image
-        found.append(_number(number_bytes * (once + each)))
-    return tuple(found)
+        moved.append(_number(number_bytes * (once + each)))
+    return tuple(moved)
 
 
 def _numbers(module: nn.Module) -> int:

@@ -1,9 +1,11 @@
-"""Scale distillation: a network of fewer scales that starts from one of more, and the loss that ties the two.
+"""Scale distillation: a network of fewer scales that starts from one of more, and the loss that
+ties the two.
 
-SRDD (arXiv 2509.22636) distils SDD after reducing the scales. Only the beginning of the paper's text was seen by us, so what stands
-here is this project's own.
+SRDD (arXiv 2509.22636) distils SDD after reducing the scales. Only the beginning of the paper's
+text was seen by us, so what stands here is this project's own.
 
-B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h
+w latent grid
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from .config import ModelConfig, SamplerConfig, teacher_misfit
-from .guidance import Denoise
+from .config import ModelConfig, SamplerConfig
+from .contracts import Denoise
+from .misfits import teacher_misfit
 from .model import ScaleTransformer
 from .noise import ImageNoise
 from .quantizer import Ladder
@@ -23,57 +26,75 @@ from .schedule import ScaleSchedule
 
 
 def nearest_scales(teacher: ScaleSchedule, student: ScaleSchedule) -> tuple[int, ...]:
-    """For each scale of the student the teacher's of the same side, else of the nearest side; of two equally near ones the finer
-    (scale distillation of SRDD, arXiv 2509.22636)."""
+    """For each scale of the student the teacher's of the same side, else of the nearest side; of
+    two equally near ones the finer (scale distillation of SRDD, arXiv 2509.22636)."""
     sides = teacher.patch_nums
-    return tuple(min(range(len(sides)), key=lambda k: (abs(sides[k] - side), -sides[k])) for side in student.patch_nums)
+    return tuple(
+        min(range(len(sides)), key=lambda k: (abs(sides[k] - side), -sides[k]))
+        for side in student.patch_nums
+    )
 
 
 def _regrid(rows_lD: torch.Tensor, side: int) -> torch.Tensor:
-    """Rows of a square grid as those of a grid of another side, bilinear; the same rows for the same side."""
+    """Rows of a square grid as those of a grid of another side, bilinear; the same rows for the
+    same side."""
     old = round(len(rows_lD) ** 0.5)
     if old == side:
         return rows_lD
     grid_1Dss = rows_lD.T.unflatten(1, (old, old)).unsqueeze(0)
-    return F.interpolate(grid_1Dss, size=(side, side), mode="bilinear", align_corners=False)[0].flatten(1).T
+    return (
+        F.interpolate(grid_1Dss, size=(side, side), mode="bilinear", align_corners=False)[0]
+        .flatten(1)
+        .T
+    )
 
 
 @torch.no_grad()
 def student_weights(teacher: ScaleTransformer, config: ModelConfig) -> dict[str, torch.Tensor]:
-    """Weights of a model of another schedule that start from a teacher's (scale distillation of SRDD, arXiv 2509.22636).
+    """Weights of a model of another schedule that start from a teacher's (scale distillation of
+    SRDD, arXiv 2509.22636).
 
-    Every tensor is the teacher's. Positions and level of a scale are those of the teacher's scale of the same side; a side that the
-    teacher lacks takes the nearest grid, resized bilinearly, and its level. The start embedding is the teacher's where both begin at
-    one scale; a student that begins at a later scale of the teacher starts with what that scale adds to its positions when it reads
-    an empty state: the bias of the input. On the teacher's own schedule nothing changes. A student with intra-scale masks of a teacher
-    without starts with own embeddings of 0: whatever is revealed, it is its teacher. Raises ValueError for other sizes.
+    Every tensor is the teacher's. Positions and level of a scale are those of the teacher's scale
+    of the same side; a side that the teacher lacks takes the nearest grid, resized bilinearly, and
+    its level. The start embedding is the teacher's where both begin at one scale; a student that
+    begins at a later scale of the teacher starts with what that scale adds to its positions when it
+    reads an empty state: the bias of the input. On the teacher's own schedule nothing changes. A
+    student with intra-scale masks of a teacher without starts with own embeddings of 0: whatever is
+    revealed, it is its teacher. Raises ValueError for other sizes.
     """
     if problem := teacher_misfit(teacher.config, config):
         raise ValueError(problem)
     old, new = teacher.schedule, config.schedule
     weights = {name: value.detach().clone() for name, value in teacher.state_dict().items()}
     scales = nearest_scales(old, new)
-    rows = [_regrid(teacher.position[old.slices[k]], side) for k, side in zip(scales, new.patch_nums)]
+    rows = [
+        _regrid(teacher.position[old.slices[k]], side) for k, side in zip(scales, new.patch_nums)
+    ]
     weights["position"] = torch.cat(rows).contiguous()
     weights["level_embedding.weight"] = teacher.level_embedding.weight[list(scales)].clone()
     if scales[0] == 0:
-        weights["start_position"] = _regrid(teacher.start_position, new.patch_nums[0]).contiguous().clone()
+        weights["start_position"] = (
+            _regrid(teacher.start_position, new.patch_nums[0]).contiguous().clone()
+        )
     else:
         weights["start_position"] = teacher.input.bias.expand(new.lengths[0], -1).clone()
     if config.mask_prob > 0 and teacher.own_embedding is None:
-        weights["own_embedding.weight"] = teacher.position.new_zeros(config.codebook_size + 1, config.width)
+        weights["own_embedding.weight"] = teacher.position.new_zeros(
+            config.codebook_size + 1, config.width
+        )
     return weights
 
 
-# ---------------------------------------------------------------- what a teacher knows of a student's tokens
+# ------------------------------------------------------- what a teacher knows of a student's tokens
 
 
 def shared_scales(teacher: Ladder, student: Ladder) -> int:
-    """How many scales both ladders begin with alike, so that a token of either is the same variable (scale distillation of SRDD, arXiv
-    2509.22636).
+    """How many scales both ladders begin with alike, so that a token of either is the same variable
+    (scale distillation of SRDD, arXiv 2509.22636).
 
-    A token of scale k encodes the residual after the state of all earlier scales. So the sides up to k and the phi of the
-    scales before k must be equal. After an omitted scale no token is the teacher's, whatever its side.
+    A token of scale k encodes the residual after the state of all earlier scales. So the sides up
+    to k and the phi of the scales before k must be equal. After an omitted scale no token is the
+    teacher's, whatever its side.
     """
     old, new, count = teacher.schedule, student.schedule, 0
     phi_of = student.quantizer.phi_of
@@ -90,10 +111,11 @@ def shared_scales(teacher: Ladder, student: Ladder) -> int:
 def shared_logits(
     denoise: Denoise, ladder: Ladder, tokens_BL: torch.Tensor, labels_B: torch.Tensor, count: int
 ) -> torch.Tensor:
-    """Logits_BlV of a teacher at the first `count` scales, where its states are the student's (scale distillation of SRDD, arXiv
-    2509.22636); every own token masked, no gradient.
+    """Logits_BlV of a teacher at the first `count` scales, where its states are the student's
+    (scale distillation of SRDD, arXiv 2509.22636); every own token masked, no gradient.
 
-    denoise: a fresh one of the teacher; ladder and tokens_BL: the student's; count: of `shared_scales`, 1 or more.
+    denoise: a fresh one of the teacher; ladder and tokens_BL: the student's; count: of
+    `shared_scales`, 1 or more.
     """
     f_hat_BChw, logits = ladder.empty_state(len(tokens_BL)), []
     for k, piece in enumerate(ladder.schedule.slices[:count]):
@@ -111,12 +133,13 @@ def continued(
     labels_B: torch.Tensor,
     noise: ImageNoise,
 ) -> torch.Tensor:
-    """The student's tokens of what a teacher makes of an image's first scales (scale distillation of SRDD, arXiv 2509.22636). Returns
-    tokens_BL.
+    """The student's tokens of what a teacher makes of an image's first scales (scale distillation
+    of SRDD, arXiv 2509.22636). Returns tokens_BL.
 
-    The shared scales stay as they are. From there the teacher draws its own later scales, omitted ones too, without guidance.
-    The last state is encoded under the student's schedule, its shared tokens given. So all later tokens are one joint sample:
-    a student of a perfect teacher learns the law of its own ladder. denoise: a fresh one of the teacher; noise: one seed per image.
+    The shared scales stay as they are. From there the teacher draws its own later scales, omitted
+    ones too, without guidance. The last state is encoded under the student's schedule, its shared
+    tokens given. So all later tokens are one joint sample: a student of a perfect teacher learns
+    the law of its own ladder. denoise: a fresh one of the teacher; noise: one seed per image.
     """
     count, new = shared_scales(teacher, student), student.schedule
     if count == new.num_scales:
@@ -126,19 +149,27 @@ def continued(
     whole_BL[:, :length] = tokens_BL[:, :length]
     given_BL = torch.zeros_like(whole_BL, dtype=torch.bool)
     given_BL[:, :length] = True
-    _, f_BChw = sample_var(denoise, teacher, labels_B, noise, SamplerConfig(), Known(whole_BL, given_BL))
-    f_hat_BChw, found = student.empty_state(len(tokens_BL)), []
+    _, f_BChw = sample_var(
+        denoise, teacher, labels_B, noise, SamplerConfig(), Known(whole_BL, given_BL)
+    )
+    f_hat_BChw, tokens = student.empty_state(len(tokens_BL)), []
     for k, piece in enumerate(new.slices):
         rest_BlC = student.read_scale(f_BChw - f_hat_BChw, k)
-        found.append(tokens_BL[:, piece] if k < count else student.quantizer.nearest_code(rest_BlC))
-        f_hat_BChw = student.add_scale(f_hat_BChw, student.quantizer.embed(found[-1]), k)
-    return torch.cat(found, 1)
+        own_Bl = tokens_BL[:, piece] if k < count else student.quantizer.nearest_code(rest_BlC)
+        f_hat_BChw = student.add_scale(f_hat_BChw, student.quantizer.embed(own_Bl), k)
+        tokens.append(own_Bl)
+    return torch.cat(tokens, 1)
 
 
 def distillation_loss(student_BLV: torch.Tensor, teacher_BLV: torch.Tensor) -> torch.Tensor:
-    """KL(teacher || student), mean over images and tokens, in nats (knowledge distillation, arXiv 1503.02531, at temperature 1).
+    """KL(teacher || student), mean over images and tokens, in nats (knowledge distillation, arXiv
+    1503.02531, at temperature 1).
 
     No gradient flows into the teacher's logits.
     """
     target_BLV = teacher_BLV.detach().float().log_softmax(-1)
-    return F.kl_div(student_BLV.float().log_softmax(-1), target_BLV, reduction="none", log_target=True).sum(-1).mean()
+    return (
+        F.kl_div(student_BLV.float().log_softmax(-1), target_BLV, reduction="none", log_target=True)
+        .sum(-1)
+        .mean()
+    )

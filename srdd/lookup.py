@@ -1,4 +1,5 @@
-"""From a name in a study to the function of that name: `mask_<name>`, `sample_<name>`, `ramp_<name>` and so on."""
+"""From a name in a study to the function of that name: `mask_<name>`, `sample_<name>`,
+`ramp_<name>` and so on."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 # what comes with the project, by prefix
 # a function of any other name is a user's own: its results are checked where it is called
@@ -16,7 +17,14 @@ BUILT_IN = {
     "mask": (),
     "sample": ("var", "srdd"),
     "select": (
-        "threshold", "lowest", "random", "static", "sequential", "shuffled", "dynamic", "entropy"
+        "threshold",
+        "lowest",
+        "random",
+        "static",
+        "sequential",
+        "shuffled",
+        "dynamic",
+        "entropy",
     ),
     "confidence": ("peak", "drawn", "entropy"),
     "ramp": ("constant", "linear"),
@@ -26,8 +34,8 @@ BUILT_IN = {
 PLACES = {
     "mask": "srdd/masks.py",
     "sample": "srdd/sampling.py",
-    "select": "srdd/sampling.py",
-    "confidence": "srdd/sampling.py",
+    "select": "srdd/select.py",
+    "confidence": "srdd/select.py",
     "ramp": "srdd/guidance.py",
     "corrupt": "srdd/corruption.py",
     "weigh": "srdd/loss.py",
@@ -35,7 +43,8 @@ PLACES = {
 
 
 def names_function(*prefixes: str) -> dict[str, Any]:
-    """What the field of a setting says (`json_schema_extra`) whose value is the name of a function `<prefix>_<value>`."""
+    """What the field of a setting says (`json_schema_extra`) whose value is the name of a function
+    `<prefix>_<value>`."""
     return {"functions": list(prefixes)}
 
 
@@ -57,12 +66,53 @@ def unknown(what: str, name: str, legal: Iterable[str]) -> str:
     return f"unknown {what} {name!r}{hint} (there are: {', '.join(legal) or 'none'})"
 
 
-def find(module: ModuleType, prefix: str, name: str) -> Callable:
-    """The function `<prefix>_<name>` of a module. Raises ValueError that lists the names there are."""
-    function = getattr(module, f"{prefix}_{name}", None)
+def find(module: ModuleType, prefix: str, name: str) -> Callable[..., Any]:
+    """The function `<prefix>_<name>` of a module. Raises ValueError that lists the names there
+    are."""
+    function: Callable[..., Any] | None = getattr(module, f"{prefix}_{name}", None)
     if not callable(function):
+        assert module.__file__
         raise ValueError(unknown(prefix, name, names_in(Path(module.__file__), prefix)))
     return function
+
+
+class Knob(NamedTuple):
+    """A keyword-only parameter of a function that a study names, as its source has it: the name of
+    its kind, and its default."""
+
+    kind: str
+    default: Any
+
+
+def knobs_of(path: Path, function: str) -> dict[str, Knob]:
+    """What a study may set of a function of a source file: its keyword-only parameters; read
+    without importing it. Empty for a function that is not defined there.
+
+    Raises ValueError for a knob without a kind, or without a default that is written out.
+    """
+    nodes = [
+        node
+        for node in _tree(path, path.stat().st_mtime_ns).body
+        if isinstance(node, ast.FunctionDef) and node.name == function
+    ]
+    if not nodes:
+        return {}
+    arguments = nodes[-1].args
+    who = f"{path.parent.name}/{path.name}: {function}"
+    pairs = zip(arguments.kwonlyargs, arguments.kw_defaults)
+    return {argument.arg: _knob(who, argument, default) for argument, default in pairs}
+
+
+def _knob(who: str, argument: ast.arg, default: ast.expr | None) -> Knob:
+    if argument.annotation is None or default is None:
+        raise ValueError(f"{who}: {argument.arg}: write it as `{argument.arg}: Kind = default`")
+    try:
+        return Knob(ast.unparse(argument.annotation), ast.literal_eval(default))
+    except ValueError:
+        written = ast.unparse(default)
+        raise ValueError(
+            f"{who}: {argument.arg}: the default {written!r} is no number, word or list of them"
+        ) from None
 
 
 # what may stand behind `mask_mine = `: a lambda, functools.partial(...), another function
@@ -70,24 +120,30 @@ FUNCTIONS = (ast.Lambda, ast.Call, ast.Name, ast.Attribute)
 
 
 def names_in(path: Path, prefix: str) -> list[str]:
-    """Names that a source file defines, assigns or imports from another, under a prefix; read without
-    importing it. Raises ValueError for a file that is no Python."""
-    found = _names(path, path.stat().st_mtime_ns)
-    return sorted(name.removeprefix(f"{prefix}_") for name in found if name.startswith(f"{prefix}_"))
+    """Names that a source file defines, assigns or imports from another, under a prefix; read
+    without importing it. Raises ValueError for a file that is no Python."""
+    names, start = _names(path, path.stat().st_mtime_ns), f"{prefix}_"
+    return sorted(name.removeprefix(start) for name in names if name.startswith(start))
+
+
+@cache
+def _tree(path: Path, changed: int) -> ast.Module:
+    """A file of that age: a study asks for the same few hundreds of times."""
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        place = f"{path.parent.name}/{path.name}: line {error.lineno}"
+        raise ValueError(f"{place}: {error.msg}; Python cannot read it") from None
 
 
 @cache
 def _names(path: Path, changed: int) -> tuple[str, ...]:
-    """All names of a file of that age: a study asks for the same few hundreds of times."""
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except SyntaxError as error:
-        place = f"{path.parent.name}/{path.name}: line {error.lineno}"
-        raise ValueError(f"{place}: {error.msg}; Python cannot read it") from None
-    found = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    """All names of a file of that age."""
+    tree = _tree(path, changed)
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     for node in tree.body:
         if isinstance(node, ast.ImportFrom):
-            found += [alias.asname or alias.name for alias in node.names]
+            names += [alias.asname or alias.name for alias in node.names]
         elif isinstance(node, ast.Assign) and isinstance(node.value, FUNCTIONS):
-            found += [target.id for target in node.targets if isinstance(target, ast.Name)]
-    return tuple(found)
+            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return tuple(names)

@@ -1,6 +1,8 @@
-"""Attention masks over the token sequence, as dense matrices: the reference, and the place of masks that are no `history`.
+"""Attention masks over the token sequence, as dense matrices: the reference, and the place of masks
+that are no `history`.
 
-B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h
+w latent grid
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from .schedule import ScaleSchedule
 
 
 def scale_of_token(schedule: ScaleSchedule) -> torch.Tensor:
-    """Index k of the scale that each of the L positions belongs to (VAR, arXiv 2404.02905, figure 4).
+    """Index k of the scale that each of the L positions belongs to (VAR, arXiv 2404.02905, figure
+    4).
 
     Returns int64 of shape (L,).
     """
@@ -23,9 +26,11 @@ def scale_of_token(schedule: ScaleSchedule) -> torch.Tensor:
 
 
 def scale_mask(schedule: ScaleSchedule, history: int | None) -> torch.Tensor:
-    """Who sees whom: tokens of scale k attend to scales k - history ... k (VAR's `d >= dT` at None, SDD's block diagonal at 0).
+    """Who sees whom: tokens of scale k attend to scales k - history ... k (VAR's `d >= dT` at None,
+    SDD's block diagonal at 0).
 
-    Returns bool of shape (L, L), rows are queries. The model never builds it for a `history`: it attends scale by scale.
+    Returns bool of shape (L, L), rows are queries. The model never builds it for a `history`: it
+    attends scale by scale.
     """
     scale = scale_of_token(schedule)
     distance = scale[:, None] - scale[None, :]

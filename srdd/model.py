@@ -1,39 +1,49 @@
 """The scale transformer: class and coarser scales in, logits of each scale's tokens out.
 
-B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h
+w latent grid
 E blocks
 """
 
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from .attention import HALVES, Pool, ScaleCache, attend_by_scale
 from .compiling import check_compiler
 from .config import ModelConfig
 from .contracts import check_mask
 from .masks import named_mask, scale_of_token
-from .transformer import HALVES, Block, ScaleCache, attend_by_scale, draw_paths, norm
+from .transformer import Block, draw_paths, norm
 
 Modulation = tuple[list[tuple[torch.Tensor, ...]], tuple[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class ScaleTransformer(nn.Module):
-    """Next-scale prediction (VAR, arXiv 2404.02905, equation 5); with history 0 it is SDD (arXiv 2509.22636).
+    """Next-scale prediction (VAR, arXiv 2404.02905, equation 5); with history 0 it is SDD (arXiv
+    2509.22636).
 
     mask_LL: an explicit boolean mask; it takes the dense path, and such a model is not saved.
     Without one, attention goes scale by scale. Raises ValueError for a mask, explicit or named,
     that leaks or lets a token see nothing.
     """
 
+    mask_LL: torch.Tensor | None
+    scale_L: torch.Tensor
+    blocks: Sequence[Block]
+
     def __init__(self, config: ModelConfig, mask_LL: torch.Tensor | None = None) -> None:
         super().__init__()
         self.config, self.schedule = config, config.schedule
+        self.cache_pool: Pool | None = None  # of `compile_step`
         D, L = config.width, self.schedule.seq_len
         self.class_embedding = nn.Embedding(config.num_classes + 1, D)
         self.start_position = nn.Parameter(torch.empty(self.schedule.lengths[0], D))
@@ -42,11 +52,14 @@ class ScaleTransformer(nn.Module):
         self.input = nn.Linear(config.codebook_dim, D)
         if config.shared_adaln:
             self.shared_modulation = nn.Linear(D, 6 * D)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.blocks = blocks  # type: ignore[assignment]
         self.head_modulation = nn.Linear(D, 2 * D)
         self.head = nn.Linear(D, config.codebook_size)
         # the scale's own tokens, for intra-scale masks; the last row is [MASK]
-        self.own_embedding = nn.Embedding(config.codebook_size + 1, D) if config.mask_prob > 0 else None
+        self.own_embedding = (
+            nn.Embedding(config.codebook_size + 1, D) if config.mask_prob > 0 else None
+        )
         if config.mask is not None:
             if mask_LL is not None:
                 raise ValueError(f"mask_LL beside mask {config.mask!r}: leave one of them out")
@@ -56,10 +69,10 @@ class ScaleTransformer(nn.Module):
         # not persistent: a mask is a setting, never a weight
         self.register_buffer("mask_LL", mask_LL, persistent=False)
         self.register_buffer("scale_L", scale_of_token(self.schedule), persistent=False)
-        self.cache_pool: dict | None = None  # of `compile_step`
 
     def init_weights(self, generator: torch.Generator) -> None:
-        """Draw every weight from one generator, as VAR does: std (1/(3D))^0.5, residual outputs and gates damped, head x 0.02."""
+        """Draw every weight from one generator, as VAR does: std (1/(3D))^0.5, residual outputs and
+        gates damped, head x 0.02."""
         config, std = self.config, math.sqrt(1 / self.config.width / 3)
 
         def draw(weight: torch.Tensor, factor: float = 1.0) -> None:
@@ -70,7 +83,7 @@ class ScaleTransformer(nn.Module):
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Embedding)) and module is not self.own_embedding:
                 draw(module.weight)
-                if getattr(module, "bias", None) is not None:
+                if isinstance(module, nn.Linear) and module.bias is not None:
                     nn.init.zeros_(module.bias)
         draw(self.start_position)
         draw(self.position)
@@ -89,12 +102,14 @@ class ScaleTransformer(nn.Module):
                 else:
                     block.modulation.weight[: 2 * D].mul_(config.init_gamma)
                     block.modulation.weight[2 * D :].mul_(0.5)
-        if self.own_embedding is not None:  # last, and [MASK] at 0: the other weights, and all masked, are as without it
+        # last, and [MASK] at 0: the other weights, and all masked, are as without it
+        if self.own_embedding is not None:
             draw(self.own_embedding.weight)
             nn.init.zeros_(self.own_embedding.weight[-1])
 
     def modulate(self, labels_B: torch.Tensor) -> Modulation:
-        """All that depends on the class alone: modulations of blocks and head, and the start embedding (B, D).
+        """All that depends on the class alone: modulations of blocks and head, and the start
+        embedding (B, D).
 
         labels_B: int64 in 0 ... num_classes, the last meaning no class.
         """
@@ -102,12 +117,16 @@ class ScaleTransformer(nn.Module):
         shared = None
         if self.config.shared_adaln:
             shared = self.shared_modulation(F.silu(condition_BD)).unflatten(-1, (6, -1))
-        head = self.head_modulation(F.silu(condition_BD)).unflatten(-1, (2, -1)).unsqueeze(2).unbind(1)
+        head = (
+            self.head_modulation(F.silu(condition_BD)).unflatten(-1, (2, -1)).unsqueeze(2).unbind(1)
+        )
         return [block.modulate(condition_BD, shared) for block in self.blocks], head, condition_BD
 
     def places(self) -> torch.Tensor:
-        """Position plus level of every token (VAR, section 3.3), place_LD: the same for all images, so a sampler asks once."""
-        return self.position + self.level_embedding(self.scale_L)
+        """Position plus level of every token (VAR, section 3.3), place_LD: the same for all images,
+        so a sampler asks once."""
+        level_LD: torch.Tensor = self.level_embedding(self.scale_L)
+        return self.position + level_LD
 
     def _embed(
         self,
@@ -117,25 +136,29 @@ class ScaleTransformer(nn.Module):
         place_LD: torch.Tensor,
         own_Bl: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Inputs of the tokens at `where` plus position and level, and plus the scale's own tokens as far as they are revealed; the
-        first scale holds the start embedding instead of an input."""
+        """Inputs of the tokens at `where` plus position and level, and plus the scale's own tokens
+        as far as they are revealed; the first scale holds the start embedding instead of an
+        input."""
         first, place_lD = self.schedule.lengths[0], place_LD[where]
         inputs_BlC = inputs_BlC.to(self.input.weight.dtype)
         if self.own_embedding is not None:
             own = self.own_embedding.weight[-1] if own_Bl is None else self.own_embedding(own_Bl)
             place_lD = place_lD + own
         elif own_Bl is not None:
-            raise ValueError("own tokens given to a model trained without masks; train it with mask_prob > 0")
+            raise ValueError(
+                "own tokens given to a model trained without masks; train it with mask_prob > 0"
+            )
         start_BlD = condition_BD[:, None] + self.start_position
         if where.stop <= first:
             return start_BlD + place_lD
         if where.start >= first:
-            return self.input(inputs_BlC) + place_lD
+            input_BlD: torch.Tensor = self.input(inputs_BlC)
+            return input_BlD + place_lD
         return torch.cat((start_BlD, self.input(inputs_BlC[:, first:])), 1) + place_lD
 
     def draw_paths(self, batch: int, generator: torch.Generator) -> torch.Tensor | None:
-        """Stochastic depth of one training step, paths_E2B for `hidden` (arXiv 1603.09382, section 3: rates grow linearly with depth);
-        None where nothing is ever dropped."""
+        """Stochastic depth of one training step, paths_E2B for `hidden` (arXiv 1603.09382, section
+        3: rates grow linearly with depth); None where nothing is ever dropped."""
         config = self.config
         rates = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
         return draw_paths(rates, batch, generator) if any(rates) else None
@@ -149,10 +172,12 @@ class ScaleTransformer(nn.Module):
     ) -> torch.Tensor:
         """Teacher-forced logits_BLV of all scales at once (VAR, equation 5).
 
-        inputs_BLC: `Ladder.teacher_forced_inputs`; paths_E2B: stochastic depth, only in training; own_BL: revealed tokens, V
-        where masked (SRDD, arXiv 2509.22636), None for all masked. Raises ValueError for own_BL where mask_prob is 0.
+        inputs_BLC: `Ladder.teacher_forced_inputs`; paths_E2B: stochastic depth, only in training;
+        own_BL: revealed tokens, V where masked (SRDD, arXiv 2509.22636), None for all masked.
+        Raises ValueError for own_BL where mask_prob is 0.
         """
-        return self.head(self.hidden(inputs_BLC, labels_B, paths_E2B, own_BL))
+        logits_BLV: torch.Tensor = self.head(self.hidden(inputs_BLC, labels_B, paths_E2B, own_BL))
+        return logits_BLV
 
     def hidden(
         self,
@@ -162,22 +187,29 @@ class ScaleTransformer(nn.Module):
         own_BL: torch.Tensor | None = None,
         checkpointing: bool = False,
     ) -> torch.Tensor:
-        """What the head reads, hidden_BLD, of all scales at once (VAR, section 3.3); arguments as of `forward`.
+        """What the head reads, hidden_BLD, of all scales at once (VAR, section 3.3); arguments as
+        of `forward`.
 
-        checkpointing: keep only what enters a block and compute the block again on the way back (arXiv 1604.06174).
+        checkpointing: keep only what enters a block and compute the block again on the way back
+        (arXiv 1604.06174).
         """
 
-        def attend(q, k, v, scale):
+        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
             if self.mask_LL is not None:
                 return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask_LL, scale=scale)
             return attend_by_scale(q, k, v, self.schedule, self.config.history, scale)
 
         modulations, (gain, shift), condition_BD = self.modulate(labels_B)
-        x_BLD = self._embed(inputs_BLC, condition_BD, slice(0, self.schedule.seq_len), self.places(), own_BL)
+        x_BLD = self._embed(
+            inputs_BLC, condition_BD, slice(0, self.schedule.seq_len), self.places(), own_BL
+        )
         for i, (block, modulation) in enumerate(zip(self.blocks, modulations)):
             given = x_BLD, modulation, attend, None if paths_E2B is None else paths_E2B[i]
             # a block draws nothing, so that no random state has to be kept
-            x_BLD = checkpoint(block, *given, use_reentrant=False, preserve_rng_state=False) if checkpointing else block(*given)
+            if checkpointing:
+                x_BLD = checkpoint(block, *given, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x_BLD = block(*given)
         return norm(x_BLD) * (gain + 1) + shift
 
     def step(
@@ -189,8 +221,9 @@ class ScaleTransformer(nn.Module):
         cache: ScaleCache,
         own_Bl: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """What the head reads, hidden_BlD, of one scale, given the cache of the scales before it, entered at k (VAR, section 3.3), and
-        the scale's own revealed tokens. place_LD: `places()`."""
+        """What the head reads, hidden_BlD, of one scale, given the cache of the scales before it,
+        entered at k (VAR, section 3.3), and the scale's own revealed tokens. place_LD:
+        `places()`."""
         modulations, (gain, shift), condition_BD = modulation
         where = self.schedule.slices[k]
         x_BlD = self._embed(inputs_BlC, condition_BD, where, place_LD, own_Bl)
@@ -199,33 +232,41 @@ class ScaleTransformer(nn.Module):
         rows = None if self.mask_LL is None else self.mask_LL[where, : where.stop]
         for i, block in enumerate(self.blocks):
 
-            def attend(q, key, value, scale, i=i):
+            def attend(
+                q: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, i: int = i
+            ) -> torch.Tensor:
                 key, value = cache.extend(i, key, value)
                 return F.scaled_dot_product_attention(q, key, value, attn_mask=rows, scale=scale)
 
             x_BlD = block(x_BlD, modulations[i], attend)
         return norm(x_BlD) * (gain + 1) + shift
 
-    def compile_step(self, **options) -> None:
-        """Compile `step`: one graph without a break for each scale and batch size (VAR, section 3.3), on a GPU captured and replayed as one
-        CUDA graph; the same numbers up to rounding. options: of torch.compile. One batch is drawn at a time from then on."""
+    def compile_step(self, **options: Any) -> None:
+        """Compile `step`: one graph without a break for each scale and batch size (VAR, section
+        3.3), on a GPU captured and replayed as one CUDA graph; the same numbers up to rounding.
+        options: of torch.compile. One batch is drawn at a time from then on."""
         if "backend" not in options:
             check_compiler(self.position.device)
         if self.position.is_cuda:
             options = {"mode": "reduce-overhead", **options}
         step = torch.compile(ScaleTransformer.step, dynamic=False, fullgraph=True, **options)
 
-        def compiled(*arguments):
+        def compiled(*arguments: Any) -> torch.Tensor:
             """`step`, compiled; arguments and result as of `step`."""
-            # a graph for each scale and batch is what is wanted here, and more than Dynamo thinks reasonable
-            with torch._dynamo.config.patch(recompile_limit=10_000, accumulated_recompile_limit=10_000):
+            # a graph for each scale and batch is what is wanted here, and more than Dynamo thinks
+            # reasonable
+            with torch._dynamo.config.patch(
+                recompile_limit=10_000, accumulated_recompile_limit=10_000
+            ):
                 torch.compiler.cudagraph_mark_step_begin()
                 return step(self, *arguments)
 
-        self.step, self.cache_pool = compiled, {}
+        self.step = compiled  # type: ignore[method-assign, assignment]
+        self.cache_pool = {}
 
     def free_compiled(self) -> None:
-        """Give back what a compiled step keeps between batches: caches of every batch size, and on a GPU the captured graphs."""
+        """Give back what a compiled step keeps between batches: caches of every batch size, and on
+        a GPU the captured graphs."""
         if self.cache_pool is not None:
             self.cache_pool.clear()
             if self.position.is_cuda:
@@ -237,11 +278,13 @@ class ScaleTransformer(nn.Module):
 
 
 class Denoiser:
-    """`denoise(inputs, k, labels, own=None) -> logits_BlV`: the only thing that a sampler knows of a model.
+    """`denoise(inputs, k, labels, own=None) -> logits_BlV`: the only thing that a sampler knows of
+    a model.
 
-    It owns the cache and the modulations of one batch; calling the same k again replaces that scale's cache entry. own: the scale's
-    revealed tokens, V where masked, for a model trained with masks; None: all masked. Guidance uses its two halves, `hidden` and
-    `head`. A model with bfloat16 weights computes in bfloat16 and keeps its residual stream in float32.
+    It owns the cache and the modulations of one batch; calling the same k again replaces that
+    scale's cache entry. own: the scale's revealed tokens, V where masked, for a model trained with
+    masks; None: all masked. Guidance uses its two halves, `hidden` and `head`. A model with
+    bfloat16 weights computes in bfloat16 and keeps its residual stream in float32.
     """
 
     def __init__(self, model: ScaleTransformer) -> None:
@@ -252,32 +295,48 @@ class Denoiser:
         self.cache = ScaleCache(model.schedule, history, model.config.depth, model.cache_pool)
         self.place_LD = model.places()
         self.half = weight.dtype if weight.dtype in HALVES else None
-        self._labels: torch.Tensor | None = None
-        self._modulation: Modulation | None = None
+        self._bound: tuple[torch.Tensor, Modulation] | None = None
 
     def __call__(
-        self, inputs_BlC: torch.Tensor, k: int, labels_B: torch.Tensor, own_Bl: torch.Tensor | None = None
+        self,
+        inputs_BlC: torch.Tensor,
+        k: int,
+        labels_B: torch.Tensor,
+        own_Bl: torch.Tensor | None = None,
     ) -> torch.Tensor:
         return self.head(self.hidden(inputs_BlC, k, labels_B, own_Bl))
 
     def head(self, hidden_BlD: torch.Tensor) -> torch.Tensor:
         """Logits_BlV of what `hidden` returns."""
         with self._autocast(hidden_BlD):
-            return self.model.head(hidden_BlD)
+            logits_BlV: torch.Tensor = self.model.head(hidden_BlD)
+            return logits_BlV
 
     def hidden(
-        self, inputs_BlC: torch.Tensor, k: int, labels_B: torch.Tensor, own_Bl: torch.Tensor | None = None
+        self,
+        inputs_BlC: torch.Tensor,
+        k: int,
+        labels_B: torch.Tensor,
+        own_Bl: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """What the head reads of one scale, hidden_BlD. labels_B may go on beyond the inputs: guidance gives the labels of both its halves
-        even where only the first is run, so that the modulations, a third of VAR's weights, are read once per image."""
+        """What the head reads of one scale, hidden_BlD. labels_B may go on beyond the inputs:
+        guidance gives the labels of both its halves even where only the first is run, so that the
+        modulations, a third of VAR's weights, are read once per image."""
         B, config = len(inputs_BlC), self.model.config
         with self._autocast(inputs_BlC):
-            if labels_B is not self._labels:  # identity: comparing values would make a GPU wait
-                self._labels, self._modulation = labels_B, self.model.modulate(labels_B)
-            self.cache.enter(k, (B, config.heads, config.width // config.heads), self.model.head.weight)
-            return self.model.step(inputs_BlC, k, _first(self._modulation, B), self.place_LD, self.cache, own_Bl)
+            modulation = _first(self._modulation(labels_B), B)
+            shape = B, config.heads, config.width // config.heads
+            self.cache.enter(k, shape, self.model.head.weight)
+            return self.model.step(inputs_BlC, k, modulation, self.place_LD, self.cache, own_Bl)
 
-    def _autocast(self, tensor: torch.Tensor):
+    def _modulation(self, labels_B: torch.Tensor) -> Modulation:
+        """What follows from the class alone, computed once a batch."""
+        # identity: comparing values would make a GPU wait
+        if self._bound is None or self._bound[0] is not labels_B:
+            self._bound = labels_B, self.model.modulate(labels_B)
+        return self._bound[1]
+
+    def _autocast(self, tensor: torch.Tensor) -> AbstractContextManager[Any]:
         """Products in the precision of half weights, sums and norms in float32."""
         return nullcontext() if self.half is None else torch.autocast(tensor.device.type, self.half)
 
@@ -287,4 +346,10 @@ def _first(modulation: Modulation, count: int) -> Modulation:
     blocks, head, condition_BD = modulation
     if len(condition_BD) == count:
         return modulation
-    return [tuple(x[:count] for x in block) for block in blocks], tuple(x[:count] for x in head), condition_BD[:count]
+    gain, shift = head
+    first = [_cut(block, count) for block in blocks]
+    return first, (gain[:count], shift[:count]), condition_BD[:count]
+
+
+def _cut(parts: tuple[torch.Tensor, ...], count: int) -> tuple[torch.Tensor, ...]:
+    return tuple(part[:count] for part in parts)

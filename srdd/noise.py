@@ -1,6 +1,8 @@
-"""Randomness by name: every generator is seeded from what it is for, so no order of execution can change a result.
+"""Randomness by name: every generator is seeded from what it is for, so no order of execution can
+change a result.
 
-B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h
+w latent grid
 """
 
 from __future__ import annotations
@@ -12,13 +14,15 @@ import torch
 
 
 def derive_seed(*parts: str | int) -> int:
-    """A 63-bit seed from named parts by sha256, so that seeds of different uses never collide (counterpart of EDM2's per-image seeds)."""
+    """A 63-bit seed from named parts by sha256, so that seeds of different uses never collide
+    (counterpart of EDM2's per-image seeds)."""
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def generator(*parts: str | int) -> torch.Generator:
-    """A CPU generator seeded by `derive_seed(*parts)` (per-image generators as in EDM2, arXiv 2312.02696)."""
+    """A CPU generator seeded by `derive_seed(*parts)` (per-image generators as in EDM2, arXiv
+    2312.02696)."""
     return torch.Generator().manual_seed(derive_seed(*parts))
 
 
@@ -27,8 +31,9 @@ class ImageNoise:
     on its batch (EDM2, arXiv 2312.02696). The logits that they meet do depend on the batch, by
     rounding; see `sampling.generate`.
 
-    seeds: one whole number per image. Numbers are drawn on the CPU and sent to `device` without waiting. Uses have numbers of
-    their own, so that a refinement leaves the first draw of the next scale as it was.
+    seeds: one whole number per image. Numbers are drawn on the CPU and sent to `device` without
+    waiting. Uses have numbers of their own, so that a refinement leaves the first draw of the next
+    scale as it was.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
@@ -36,11 +41,14 @@ class ImageNoise:
         self.generators: dict[str, list[torch.Generator]] = {}
 
     def uniform(self, length: int, use: str = "") -> torch.Tensor:
-        """The next `length` numbers of every image for a use, float64 in [0, 1) of shape (B, length)."""
+        """The next `length` numbers of every image for a use, float64 in [0, 1) of shape (B,
+        length)."""
         if use not in self.generators:
             name = (use,) if use else ()
             self.generators[use] = [generator("image", seed, *name) for seed in self.seeds]
         rows = [torch.rand(length, generator=g, dtype=torch.float64) for g in self.generators[use]]
         numbers = torch.stack(rows)
         # from pinned memory the copy makes nobody wait
-        return (numbers.pin_memory() if self.device.type == "cuda" else numbers).to(self.device, non_blocking=True)
+        return (numbers.pin_memory() if self.device.type == "cuda" else numbers).to(
+            self.device, non_blocking=True
+        )

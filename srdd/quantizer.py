@@ -1,11 +1,13 @@
-"""Multi-scale residual vector quantisation: one recursion, `read_scale` and `add_scale`, for all that is done with scales.
+"""Multi-scale residual vector quantisation: one recursion, `read_scale` and `add_scale`, for all
+that is done with scales.
 
-B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h
+w latent grid
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,25 +23,31 @@ class Quantizer(nn.Module):
     phi(x) = (1 - phi_ratio) x + phi_ratio conv3x3(x) repairs what up-sampling a coarse grid blurs.
     """
 
-    def __init__(self, codebook_size: int, codebook_dim: int, num_phi: int = 4, phi_ratio: float = 0.5) -> None:
+    def __init__(
+        self, codebook_size: int, codebook_dim: int, num_phi: int = 4, phi_ratio: float = 0.5
+    ) -> None:
         super().__init__()
         self.phi_ratio = phi_ratio
         self.codebook_VC = nn.Parameter(torch.empty(codebook_size, codebook_dim))
-        self.phi = nn.ModuleList(nn.Conv2d(codebook_dim, codebook_dim, 3, padding=1) for _ in range(num_phi))
+        self.phi: Sequence[nn.Conv2d] = nn.ModuleList(  # type: ignore[assignment]
+            nn.Conv2d(codebook_dim, codebook_dim, 3, padding=1) for _ in range(num_phi)
+        )
 
     def init_weights(self, generator: torch.Generator) -> None:
-        """Draw the codes from a normal distribution of std 0.5; the trainer replaces those that no latent comes near."""
+        """Draw the codes from a normal distribution of std 0.5; the trainer replaces those that no
+        latent comes near."""
         nn.init.normal_(self.codebook_VC, std=0.5, generator=generator)
 
     def phi_of(self, k: int, num_scales: int) -> int:
-        """Which phi scale k of K uses: the one whose tick is nearest to k/(K-1) among n from 1/(3n) to 1 - 1/(3n) (VAR, arXiv
-        2404.02905).
+        """Which phi scale k of K uses: the one whose tick is nearest to k/(K-1) among n from 1/(3n)
+        to 1 - 1/(3n) (VAR, arXiv 2404.02905).
 
-        At ten scales two of them lie exactly between two ticks, and rounding decides: the sums below round as the official weights
-        were trained with.
+        At ten scales two of them lie exactly between two ticks, and rounding decides: the sums
+        below round as the official weights were trained with.
         """
         n = len(self.phi)
         at = k / (num_scales - 1) if num_scales > 1 else 1.0
+        # np.linspace(1/3/n, 1 - 1/3/n, n) of the public code, which has 1/2/n for other n than 4
         edge = 1 / 3 / n if n == 4 else 1 / 2 / n
         step = (1 - edge - edge) / max(1, n - 1)
         ticks = [edge + i * step for i in range(n - 1)] + [1 - edge]
@@ -47,13 +55,16 @@ class Quantizer(nn.Module):
 
     def apply_phi(self, x_BChw: torch.Tensor, k: int, num_scales: int) -> torch.Tensor:
         """phi of scale k of K (VAR, arXiv 2404.02905, algorithm 2). Shape is kept."""
-        nearest = self.phi_of(k, num_scales)
-        return (1 - self.phi_ratio) * x_BChw + self.phi_ratio * self.phi[nearest](x_BChw)
+        convolved_BChw: torch.Tensor = self.phi[self.phi_of(k, num_scales)](x_BChw)
+        # phi(x) = (1 - r) x + r conv(x)
+        return (1 - self.phi_ratio) * x_BChw + self.phi_ratio * convolved_BChw
 
     def nearest_code(self, x_BlC: torch.Tensor) -> torch.Tensor:
-        """Index of the nearest code by L2 (VQ-VAE, arXiv 1711.00937, equation 1). Returns int64 of shape (B, l)."""
+        """Index of the nearest code by L2 (VQ-VAE, arXiv 1711.00937, equation 1). Returns int64 of
+        shape (B, l)."""
         x_NC = x_BlC.detach().reshape(-1, x_BlC.shape[-1])
         codes_VC = self.codebook_VC.detach()
+        # argmin |x - e|^2 = |x|^2 + |e|^2 - 2 x.e, in one product
         squared = x_NC.square().sum(1, keepdim=True) + codes_VC.square().sum(1)
         return torch.addmm(squared, x_NC, codes_VC.T, alpha=-2).argmin(1).view(x_BlC.shape[:-1])
 
@@ -62,38 +73,46 @@ class Quantizer(nn.Module):
         return F.embedding(tokens_Bl, self.codebook_VC)
 
     def embed_present(self, tokens_Bl: torch.Tensor) -> torch.Tensor:
-        """Codes of tokens, nothing for an absent one, which is V (absorbing state of D3PM, arXiv 2107.03006). Returns codes_BlC."""
+        """Codes of tokens, nothing for an absent one, which is V (absorbing state of D3PM, arXiv
+        2107.03006). Returns codes_BlC."""
         V = len(self.codebook_VC)
         return self.embed(tokens_Bl.clamp(max=V - 1)) * (tokens_Bl < V).unsqueeze(-1)
 
     def at(self, schedule: ScaleSchedule) -> Ladder:
-        """This codebook used with one schedule; a quantizer serves every schedule that ends at its latent size."""
+        """This codebook used with one schedule; a quantizer serves every schedule that ends at its
+        latent size."""
         return Ladder(self, schedule)
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """A quantizer bound to a schedule: f_hat_0 = 0, f_hat_{k+1} = add_scale(f_hat_k, codes of scale k).
+    """A quantizer bound to a schedule: f_hat_0 = 0, f_hat_{k+1} = add_scale(f_hat_k, codes of scale
+    k).
 
-    Encoding, teacher forcing, sampling and reconstruction are loops over `read_scale` and `add_scale`.
+    Encoding, teacher forcing, sampling and reconstruction are loops over `read_scale` and
+    `add_scale`.
     """
 
     quantizer: Quantizer
     schedule: ScaleSchedule
 
     def read_scale(self, f_BChw: torch.Tensor, k: int) -> torch.Tensor:
-        """A latent state as scale k sees it: area-resized to its grid (VAR, algorithm 1, line 5). Returns (B, l, C)."""
+        """A latent state as scale k sees it: area-resized to its grid (VAR, algorithm 1, line 5).
+        Returns (B, l, C)."""
         side = self.schedule.patch_nums[k]
+        # area at the last scale would be the identity, at some cost
         if side != f_BChw.shape[-1]:
             f_BChw = F.interpolate(f_BChw, size=(side, side), mode="area")
         return f_BChw.flatten(2).transpose(1, 2)
 
     def add_scale(self, f_hat_BChw: torch.Tensor, codes_BlC: torch.Tensor, k: int) -> torch.Tensor:
-        """The state after scale k: codes up-sampled bicubically, passed through phi, added (VAR, algorithm 2). Shape is kept."""
+        """The state after scale k: codes up-sampled bicubically, passed through phi, added (VAR,
+        algorithm 2). Shape is kept."""
         side, size = self.schedule.patch_nums[k], self.schedule.latent_size
         up_BChw = codes_BlC.transpose(1, 2).unflatten(2, (side, side))
         if side != size:
             up_BChw = F.interpolate(up_BChw, size=(size, size), mode="bicubic")
+        # f_hat_{k+1} = f_hat_k + phi_k(up(codes))
         return f_hat_BChw + self.quantizer.apply_phi(up_BChw, k, self.schedule.num_scales)
 
     def empty_state(self, batch: int, like: torch.Tensor | None = None) -> torch.Tensor:
@@ -102,27 +121,34 @@ class Ladder:
         size = self.schedule.latent_size
         return like.new_zeros(batch, self.quantizer.codebook_VC.shape[1], size, size)
 
-    def quantize(self, latent_BChw: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Residual quantisation, coarse to fine (VAR, algorithm 1): yields what scale k reads of the rest (B, l, C), the
-        tokens_Bl nearest to it, and the state f_hat_BChw after it. No gradient flows into the latent."""
+    def quantize(
+        self, latent_BChw: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Residual quantisation, coarse to fine (VAR, algorithm 1): yields what scale k reads of
+        the rest (B, l, C), the tokens_Bl nearest to it, and the state f_hat_BChw after it. No
+        gradient flows into the latent."""
         latent_BChw = latent_BChw.detach()
         f_hat_BChw = torch.zeros_like(latent_BChw)
         for k in range(self.schedule.num_scales):
+            # what the scales so far left over; the codes get their gradient through f_hat alone
             residual_BlC = self.read_scale(latent_BChw - f_hat_BChw.detach(), k)
             tokens_Bl = self.quantizer.nearest_code(residual_BlC)
             f_hat_BChw = self.add_scale(f_hat_BChw, self.quantizer.embed(tokens_Bl), k)
             yield residual_BlC, tokens_Bl, f_hat_BChw
 
     def encode(self, latent_BChw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens and last state of a latent (VAR, algorithm 1). Returns tokens_BL and f_hat_BChw."""
+        """Tokens and last state of a latent (VAR, algorithm 1). Returns tokens_BL and
+        f_hat_BChw."""
         _, tokens, states = zip(*self.quantize(latent_BChw))
         return torch.cat(tokens, 1), states[-1]
 
     def states(self, tokens_BL: torch.Tensor) -> Iterator[torch.Tensor]:
-        """The states f_hat_BChw after scale 0, 1, ... K-1 of given tokens (VAR, algorithm 2); token V is an absent one."""
+        """The states f_hat_BChw after scale 0, 1, ... K-1 of given tokens (VAR, algorithm 2); token
+        V is an absent one."""
         f_hat_BChw = self.empty_state(len(tokens_BL))
         for k, piece in enumerate(self.schedule.slices):
-            f_hat_BChw = self.add_scale(f_hat_BChw, self.quantizer.embed_present(tokens_BL[:, piece]), k)
+            codes_BlC = self.quantizer.embed_present(tokens_BL[:, piece])
+            f_hat_BChw = self.add_scale(f_hat_BChw, codes_BlC, k)
             yield f_hat_BChw
 
     def decode(self, tokens_BL: torch.Tensor) -> torch.Tensor:
@@ -131,13 +157,14 @@ class Ladder:
         return f_hat_BChw
 
     def teacher_forced_inputs(self, tokens_BL: torch.Tensor) -> torch.Tensor:
-        """What every scale reads in training: read_scale of the state before it (VAR, section 3.2). Returns (B, L, C).
+        """What every scale reads in training: read_scale of the state before it (VAR, section 3.2).
+        Returns (B, L, C).
 
         Scale 0 reads the empty state, zeros; the model puts its start embedding there.
         """
         inputs = [self.read_scale(self.empty_state(len(tokens_BL)), 0)]
         last = self.schedule.num_scales - 1
         for k, f_hat_BChw in enumerate(self.states(tokens_BL)):
-            if k < last:
+            if k < last:  # nothing reads the state after the last scale
                 inputs.append(self.read_scale(f_hat_BChw, k + 1))
         return torch.cat(inputs, 1)

@@ -1,4 +1,4 @@
-"""The scale schedule: which grids a picture is written in, coarse to fine."""
+"""The scale schedule: which grids an image is written in, coarse to fine."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class ScaleSchedule:
-    """The K token grids of next-scale prediction (VAR, arXiv 2404.02905, section 3.2), coarse to fine.
+    """The K token grids of next-scale prediction (VAR, arXiv 2404.02905, section 3.2), coarse to
+    fine.
 
-    patch_nums: side of each square grid in tokens; strictly growing, the last is the side of the latent.
-    Raises ValueError when the sides do not grow or are not positive integers.
+    patch_nums: side of each square grid in tokens; strictly growing, the last is the side of the
+    latent. Raises ValueError when the sides do not grow or are not positive integers.
     """
 
     patch_nums: tuple[int, ...]
@@ -20,10 +21,16 @@ class ScaleSchedule:
         sides = tuple(self.patch_nums)
         object.__setattr__(self, "patch_nums", sides)
         if not sides or any(isinstance(p, bool) or not isinstance(p, int) or p < 1 for p in sides):
-            raise ValueError(f"patch_nums {list(sides)}: give at least one side, each a whole number of 1 or more")
+            raise ValueError(
+                f"patch_nums {list(sides)}: give at least one side, each a whole number of 1 or "
+                "more"
+            )
         if any(b <= a for a, b in zip(sides, sides[1:])):
-            raise ValueError(f"patch_nums {list(sides)}: each side must be larger than the one before")
-        # cached from the start: a compiled graph breaks where it meets the lock of a property that is not
+            raise ValueError(
+                f"patch_nums {list(sides)}: each side must be larger than the one before"
+            )
+        # cached from the start: a compiled graph breaks where it meets the lock of a property that
+        # is not
         assert self.seq_len == self.slices[-1].stop
 
     @property
@@ -58,7 +65,8 @@ class ScaleSchedule:
         return tuple(slice(end - length, end) for end, length in zip(ends, self.lengths))
 
     def first_visible(self, k: int, history: int | None) -> int:
-        """Coarsest scale that the tokens of scale k attend to; history None means all (VAR), 0 its own only (SDD)."""
+        """Coarsest scale that the tokens of scale k attend to; history None means all (VAR), 0 its
+        own only (SDD)."""
         return 0 if history is None else max(0, k - history)
 
     def key_slice(self, k: int, history: int | None) -> slice:
@@ -66,6 +74,7 @@ class ScaleSchedule:
         return slice(self.slices[self.first_visible(k, history)].start, self.slices[k].stop)
 
     def attended_pairs(self, history: int | None) -> int:
-        """Query-key pairs that the mask `history` computes; 0.39 of VAR's at history 0 and the 256-px schedule."""
+        """Query-key pairs that the mask `history` computes; 0.39 of VAR's at history 0 and the
+        256-px schedule."""
         keys = (self.key_slice(k, history) for k in range(self.num_scales))
         return sum(length * (key.stop - key.start) for length, key in zip(self.lengths, keys))

@@ -1,6 +1,7 @@
 """The multi-scale VQ-VAE: convolutional encoder and decoder round the quantizer.
 
-B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h
+w latent grid
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ class ResBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
-        return self.shortcut(x) + self.conv2(self.dropout(F.silu(self.norm2(h))))
+        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        out: torch.Tensor = self.shortcut(x) + h
+        return out
 
 
 class SpatialAttention(nn.Module):
@@ -44,18 +47,21 @@ class SpatialAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, -1)
         h = F.scaled_dot_product_attention(q, k, v).squeeze(1).transpose(1, 2)
-        return x + self.out(h.unflatten(2, x.shape[2:]))
+        out: torch.Tensor = self.out(h.unflatten(2, x.shape[2:]))
+        return x + out
 
 
 class Downsample(nn.Module):
-    """Halve the side with a strided convolution, padded right and below (VQGAN, arXiv 2012.09841)."""
+    """Halve the side with a strided convolution, padded right and below (VQGAN, arXiv
+    2012.09841)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
+        halved: torch.Tensor = self.conv(F.pad(x, (0, 1, 0, 1)))
+        return halved
 
 
 class Upsample(nn.Module):
@@ -66,10 +72,13 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        doubled: torch.Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return doubled
 
 
-def _level(c_in: int, c_out: int, blocks: int, attention: bool, config: TokenizerConfig) -> list[nn.Module]:
+def _level(
+    c_in: int, c_out: int, blocks: int, attention: bool, config: TokenizerConfig
+) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for i in range(blocks):
         layers.append(ResBlock(c_in if i == 0 else c_out, c_out, config))
@@ -84,7 +93,8 @@ def _middle(channels: int, config: TokenizerConfig) -> list[nn.Module]:
 
 
 def build_encoder(config: TokenizerConfig) -> nn.Sequential:
-    """Encoder of VQGAN (arXiv 2012.09841, table 7) in VAR's sizes: (B, in_channels, S, S) to (B, C, h, w)."""
+    """Encoder of VQGAN (arXiv 2012.09841, table 7) in VAR's sizes: (B, in_channels, S, S) to (B, C,
+    h, w)."""
     widths = [config.channels * m for m in config.channel_multipliers]
     layers: list[nn.Module] = [nn.Conv2d(config.in_channels, config.channels, 3, padding=1)]
     for i, (c_in, c_out) in enumerate(zip([config.channels, *widths], widths)):
@@ -97,41 +107,50 @@ def build_encoder(config: TokenizerConfig) -> nn.Sequential:
 
 
 def build_decoder(config: TokenizerConfig) -> nn.Sequential:
-    """Decoder of VQGAN (arXiv 2012.09841, table 7) in VAR's sizes: (B, C, h, w) to (B, in_channels, S, S)."""
+    """Decoder of VQGAN (arXiv 2012.09841, table 7) in VAR's sizes: (B, C, h, w) to (B, in_channels,
+    S, S)."""
     widths = [config.channels * m for m in config.channel_multipliers][::-1]
     layers: list[nn.Module] = [nn.Conv2d(config.codebook_dim, widths[0], 3, padding=1)]
     layers += _middle(widths[0], config)
     for i, (c_in, c_out) in enumerate(zip([widths[0], *widths], widths)):
         last = i == len(widths) - 1
-        layers += _level(c_in, c_out, config.num_res_blocks + 1, config.attention and i == 0, config)
+        layers += _level(
+            c_in, c_out, config.num_res_blocks + 1, config.attention and i == 0, config
+        )
         layers += [] if last else [Upsample(c_out)]
     layers += [nn.GroupNorm(config.norm_groups, widths[-1], eps=1e-6), nn.SiLU()]
     return nn.Sequential(*layers, nn.Conv2d(widths[-1], config.in_channels, 3, padding=1))
 
 
 class Tokenizer(nn.Module):
-    """Image to tokens and back (VAR, arXiv 2404.02905, section 3.2). Images are float in [-1, 1], (B, in_channels, S, S)."""
+    """Image to tokens and back (VAR, arXiv 2404.02905, section 3.2). Images are float in [-1, 1],
+    (B, in_channels, S, S)."""
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder = build_encoder(config)
         self.pre_quant = nn.Conv2d(config.codebook_dim, config.codebook_dim, 3, padding=1)
-        self.quantizer = Quantizer(config.codebook_size, config.codebook_dim, config.num_phi, config.phi_ratio)
+        self.quantizer = Quantizer(
+            config.codebook_size, config.codebook_dim, config.num_phi, config.phi_ratio
+        )
         self.post_quant = nn.Conv2d(config.codebook_dim, config.codebook_dim, 3, padding=1)
         self.decoder = build_decoder(config)
 
     def init_weights(self, generator: torch.Generator) -> None:
-        """Draw every weight from one generator: convolutions uniform in +-1/sqrt(fan in), as torch does; codes normal."""
+        """Draw every weight from one generator: convolutions uniform in +-1/sqrt(fan in), as torch
+        does; codes normal."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 bound = module.weight[0].numel() ** -0.5
                 nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+                assert module.bias is not None
                 nn.init.zeros_(module.bias)
         self.quantizer.init_weights(generator)
 
     def at(self, schedule: ScaleSchedule) -> Ladder:
-        """The quantizer with a schedule. Raises ValueError when it does not end at the latent size."""
+        """The quantizer with a schedule. Raises ValueError when it does not end at the latent
+        size."""
         if schedule.latent_size != self.config.schedule.latent_size:
             raise ValueError(
                 f"patch_nums {list(schedule.patch_nums)} must end at the tokenizer's latent size "
@@ -141,20 +160,27 @@ class Tokenizer(nn.Module):
 
     def to_latent(self, images: torch.Tensor) -> torch.Tensor:
         """Encoder (VAR, section 3.2): images in [-1, 1] to latent_BChw."""
-        return self.pre_quant(self.encoder(images))
+        latent_BChw: torch.Tensor = self.pre_quant(self.encoder(images))
+        return latent_BChw
 
     def to_image(self, f_hat_BChw: torch.Tensor) -> torch.Tensor:
-        """Decoder (VAR, section 3.2): a state f_hat_BChw to images, not clamped; [-1, 1] is the legal range."""
-        return self.decoder(self.post_quant(f_hat_BChw))
+        """Decoder (VAR, section 3.2): a state f_hat_BChw to images, not clamped; [-1, 1] is the
+        legal range."""
+        images: torch.Tensor = self.decoder(self.post_quant(f_hat_BChw))
+        return images
 
     def encode(self, images: torch.Tensor, schedule: ScaleSchedule | None = None) -> torch.Tensor:
-        """Images in [-1, 1] to tokens_BL (VAR, algorithm 1). Raises ValueError for anything else."""
+        """Images in [-1, 1] to tokens_BL (VAR, algorithm 1). Raises ValueError for anything
+        else."""
         size = self.config
         check_images(images, (size.in_channels, size.image_size, size.image_size))
         return self.at(schedule or size.schedule).encode(self.to_latent(images))[0]
 
-    def decode(self, tokens_BL: torch.Tensor, schedule: ScaleSchedule | None = None) -> torch.Tensor:
-        """tokens_BL to images in [-1, 1] (VAR, algorithm 2); V is an absent token. Raises ValueError for others."""
+    def decode(
+        self, tokens_BL: torch.Tensor, schedule: ScaleSchedule | None = None
+    ) -> torch.Tensor:
+        """tokens_BL to images in [-1, 1] (VAR, algorithm 2); V is an absent token. Raises
+        ValueError for others."""
         schedule = schedule or self.config.schedule
         check_tokens(tokens_BL, schedule.seq_len, self.config.codebook_size)
         return self.to_image(self.at(schedule).decode(tokens_BL)).clamp(-1, 1)

@@ -1,185 +1,25 @@
-"""AdaLN transformer block and attention that goes scale by scale: exact, without a mask tensor and without wasted work.
+"""The transformer block whose gains, shifts and gates come from the class (AdaLN), and stochastic
+depth.
 
-B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+B batch, L tokens of all scales, D width
 E blocks
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.autograd.function import once_differentiable
 
+from .attention import Attend, Attention
 from .config import ModelConfig
-from .schedule import ScaleSchedule
-
-HALVES = (torch.bfloat16, torch.float16)
-
-
-class ScaleCache:
-    """Keys and values of the scales that later ones still attend to, in one preallocated buffer for each block.
-
-    Entering scale k drops what is older than k - history; calling k again replaces its entry. With history 0 nothing is
-    kept and nothing is allocated: this is where SDD (arXiv 2509.22636) saves VAR's memory.
-    """
-
-    def __init__(self, schedule: ScaleSchedule, history: int | None, depth: int, pool: dict | None = None) -> None:
-        """pool: buffers that outlive a batch, by shape, so that a captured CUDA graph finds them where they were; for one cache at a time."""
-        self.schedule, self.history = schedule, history
-        spans = [schedule.key_slice(k, history) for k in range(schedule.num_scales)]
-        self.capacity = max(span.stop - span.start for span in spans)
-        self.depth, self.static = depth, pool is not None
-        self.pool: dict = {} if pool is None else pool
-        self.buffers: list[torch.Tensor] = []
-        self.start, self.k, self.batch = 0, -1, 0
-
-    def enter(self, k: int, shape: tuple[int, int, int], like: torch.Tensor) -> None:
-        """Make room for scale k: once per scale, before the first block. shape: images, heads, width of a head; like: a tensor of the
-        keys' device and dtype. Raises ValueError when a scale is skipped, unless history is 0: where nothing is kept, any scale may be
-        asked for alone."""
-        if self.history != 0 and k not in (0, self.k, self.k + 1):
-            raise ValueError(f"scale {k} asked for after scale {self.k}: scales follow one another")
-        if k == 0:
-            self.start, self.batch = 0, shape[0]
-        if self.history != 0:
-            if shape[0] != self.batch:
-                raise ValueError(
-                    f"scale {k} asked for {shape[0]} images, the scales before it for {self.batch}: one batch a cache"
-                )
-            self.buffers = self._buffers(shape, like)
-        start = self.schedule.key_slice(k, self.history).start
-        if start > self.start:
-            kept = self.schedule.slices[k].start - start
-            for buffer in self.buffers:
-                if kept:
-                    old = start - self.start
-                    # clone: source and target overlap
-                    buffer[..., :kept, :] = buffer[..., old : old + kept, :].clone()
-            self.start = start
-        self.k = k
-
-    def _buffers(self, shape: tuple[int, int, int], like: torch.Tensor) -> list[torch.Tensor]:
-        B, H, dim = shape
-        key = shape, like.dtype, like.device
-        if key not in self.pool:
-            self.pool[key] = [like.new_empty(2, B, H, self.capacity, dim) for _ in range(self.depth)]
-            for buffer in self.pool[key] if self.static else ():
-                torch._dynamo.mark_static_address(buffer)
-        return self.pool[key]
-
-    def extend(self, block: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store scale k's own keys and values, (B, H, l, D/H), and return all that it attends to."""
-        if self.history == 0:
-            return key, value
-        buffer, length = self.buffers[block], key.shape[2]
-        begin = self.schedule.slices[self.k].start - self.start
-        buffer[0, :, :, begin : begin + length] = key
-        buffer[1, :, :, begin : begin + length] = value
-        return buffer[0, :, :, : begin + length], buffer[1, :, :, : begin + length]
-
-
-class _Spans(torch.autograd.Function):
-    """Overlapping stretches of a sequence. Autograd's own slicing pads every stretch's gradient with zeros to full length
-    before it adds them; here each is added where it belongs."""
-
-    @staticmethod
-    def forward(ctx, x_BLHd: torch.Tensor, spans: tuple[tuple[int, int], ...]) -> tuple[torch.Tensor, ...]:
-        ctx.spans, ctx.length = spans, x_BLHd.shape[1]
-        return tuple(x_BLHd[:, start:stop] for start, stop in spans)
-
-    @staticmethod
-    def backward(ctx, *grads):
-        shape = list(grads[0].shape)
-        shape[1] = ctx.length
-        total = grads[0].new_zeros(shape)
-        for (start, stop), grad in zip(ctx.spans, grads):
-            total[:, start:stop] += grad
-        return total, None
-
-
-def attend_by_scale(
-    q_BHLd: torch.Tensor, k_BHLd: torch.Tensor, v_BHLd: torch.Tensor, schedule: ScaleSchedule, history: int | None, scale: float
-) -> torch.Tensor:
-    """Attention of all scales under the mask `history`, as one dense call per scale (VAR, arXiv 2404.02905, figure 4).
-
-    Equal to attention with `scale_mask(schedule, history)`; computes only the pairs that the mask keeps. Shapes are kept.
-    """
-    lengths = schedule.lengths
-    # tokens before heads, as memory has it: cutting and joining along tokens then moves whole rows
-    q_BLHd, k_BLHd, v_BLHd = (x.transpose(1, 2) for x in (q_BHLd, k_BHLd, v_BHLd))
-    if history == 0:
-        keys, values = k_BLHd.split(lengths, 1), v_BLHd.split(lengths, 1)
-    else:
-        slices = (schedule.key_slice(k, history) for k in range(schedule.num_scales))
-        spans = tuple((keys.start, keys.stop) for keys in slices)
-        keys, values = _Spans.apply(k_BLHd, spans), _Spans.apply(v_BLHd, spans)
-    found = []
-    for scale_k in zip(q_BLHd.split(lengths, 1), keys, values):
-        q, key, value = (x.transpose(1, 2) for x in scale_k)
-        found.append(F.scaled_dot_product_attention(q, key, value, scale=scale).transpose(1, 2))
-    return torch.cat(found, 1).transpose(1, 2)
-
-
-class _Unit(torch.autograd.Function):
-    """Vectors over their L2 norms, in float32 or finer. Autograd's own quotient keeps and reads three tensors of this size; the result
-    alone is enough for a first derivative."""
-
-    @staticmethod
-    def forward(ctx, x_BHLd: torch.Tensor) -> torch.Tensor:
-        sums = torch.float32 if x_BHLd.dtype in HALVES else None
-        inverse_BHL1 = torch.linalg.vector_norm(x_BHLd, dim=-1, keepdim=True, dtype=sums).clamp_(min=1e-12).reciprocal_()
-        unit_BHLd = x_BHLd * inverse_BHL1
-        ctx.save_for_backward(unit_BHLd, inverse_BHL1)
-        return unit_BHLd
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_BHLd):
-        unit_BHLd, inverse_BHL1 = ctx.saved_tensors
-        along_BHL1 = (grad_BHLd * unit_BHLd).sum(-1, keepdim=True)
-        return torch.addcmul(grad_BHLd, unit_BHLd, along_BHL1, value=-1).mul_(inverse_BHL1)
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention with L2-normalised queries and keys and a learned scale per head (VAR, appendix)."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.heads, self.qk_norm = config.heads, config.qk_norm
-        self.head_dim = config.width // config.heads
-        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
-        self.q_bias = nn.Parameter(torch.zeros(config.width))
-        self.v_bias = nn.Parameter(torch.zeros(config.width))
-        if config.qk_norm:
-            self.head_log_scale = nn.Parameter(torch.full((config.heads, 1, 1), math.log(4.0)))
-        self.out = nn.Linear(config.width, config.width)
-
-    def project(self, x_BLD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        # keys have no bias: it would shift all logits of a query alike
-        bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        qkv = F.linear(x_BLD, self.qkv.weight, bias).unflatten(-1, (3, self.heads, self.head_dim))
-        q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))  # each (B, H, L, D/H)
-        if self.qk_norm:
-            q = _Unit.apply(q) * self.head_log_scale.clamp(max=math.log(100.0)).exp()
-            k = _Unit.apply(k)
-        return q.to(v.dtype), k.to(v.dtype), v
-
-    @property
-    def logit_scale(self) -> float:
-        return 1.0 if self.qk_norm else self.head_dim**-0.5
-
-    def forward(self, x_BLD, attend) -> torch.Tensor:
-        """`attend(q, k, v, scale)` decides who sees whom."""
-        h_BHLd = attend(*self.project(x_BLD), self.logit_scale)
-        return self.out(h_BHLd.transpose(1, 2).flatten(2))
 
 
 class Block(nn.Module):
-    """Pre-norm attention and MLP whose gains, shifts and gates come from the class (AdaLN; VAR, section 3.3; DiT, 2212.09748)."""
+    """Pre-norm attention and MLP whose gains, shifts and gates come from the class (AdaLN; VAR,
+    section 3.3; DiT, 2212.09748)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -192,35 +32,56 @@ class Block(nn.Module):
         else:
             self.modulation = nn.Linear(D, 6 * D)
 
-    def modulate(self, condition_BD: torch.Tensor, shared_B6D: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
-        """Gates, gains and shifts of attention and MLP, each (B, 1, D); they depend on the class alone."""
+    def modulate(
+        self, condition_BD: torch.Tensor, shared_B6D: torch.Tensor | None
+    ) -> tuple[torch.Tensor, ...]:
+        """Gates, gains and shifts of attention and MLP, each (B, 1, D); they depend on the class
+        alone."""
         if shared_B6D is None:
             all_B6D = self.modulation(F.silu(condition_BD)).unflatten(-1, (6, -1))
         else:
             all_B6D = self.modulation_table + shared_B6D
-        return all_B6D.unsqueeze(2).unbind(1)
+        parts: tuple[torch.Tensor, ...] = all_B6D.unsqueeze(2).unbind(1)
+        return parts
 
-    def forward(self, x_BLD, modulation, attend, paths_2B: torch.Tensor | None = None) -> torch.Tensor:
-        """paths_2B: factors of the attention's and the MLP's branch for each image, from `draw_paths`; None: both whole."""
+    def forward(
+        self,
+        x_BLD: torch.Tensor,
+        modulation: tuple[torch.Tensor, ...],
+        attend: Attend,
+        paths_2B: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """paths_2B: factors of the attention's and the MLP's branch for each image, from
+        `draw_paths`; None: both whole."""
         gate1, gate2, gain1, gain2, shift1, shift2 = modulation
         if paths_2B is not None:
-            gate1, gate2 = (gate * path[:, None, None].to(gate) for gate, path in zip((gate1, gate2), paths_2B))
+            gate1, gate2 = (
+                gate * path[:, None, None].to(gate) for gate, path in zip((gate1, gate2), paths_2B)
+            )
         h = self.attention(torch.addcmul(shift1, norm(x_BLD), gain1 + 1), attend)
         x_BLD = torch.addcmul(x_BLD, h, gate1)
-        h = self.mlp_out(F.gelu(self.mlp_in(torch.addcmul(shift2, norm(x_BLD), gain2 + 1)), approximate="tanh"))
+        h = self.mlp_out(
+            F.gelu(self.mlp_in(torch.addcmul(shift2, norm(x_BLD), gain2 + 1)), approximate="tanh")
+        )
         return torch.addcmul(x_BLD, h, gate2)
 
 
 def norm(x_BLD: torch.Tensor) -> torch.Tensor:
-    """LayerNorm without learned parameters: AdaLN (DiT, arXiv 2212.09748) brings gain and shift. Shape is kept."""
+    """LayerNorm without learned parameters: AdaLN (DiT, arXiv 2212.09748) brings gain and shift.
+    Shape is kept."""
     return F.layer_norm(x_BLD, x_BLD.shape[-1:], eps=1e-6)
 
 
 def draw_paths(rates: Sequence[float], batch: int, generator: torch.Generator) -> torch.Tensor:
-    """Stochastic depth (arXiv 1603.09382, equation 2): of each block a residual branch is dropped per image at the block's rate.
+    """Stochastic depth (arXiv 1603.09382, equation 2): of each block a residual branch is dropped
+    per image at the block's rate.
 
-    Returns float32 factors paths_E2B on the CPU: 0 where dropped, 1 / (1 - rate) where kept. Drawn before the network runs, so that a
-    recomputation sees the same, a part of a batch sees its part, and a compiled graph does not break.
+    Returns float32 factors paths_E2B on the CPU: 0 where dropped, 1 / (1 - rate) where kept. Drawn
+    before the network runs, so that a recomputation sees the same, a part of a batch sees its part,
+    and a compiled graph does not break.
     """
-    draws = [torch.rand(2, batch, generator=generator) >= rate if rate else torch.ones(2, batch) for rate in rates]
+    draws = [
+        torch.rand(2, batch, generator=generator) >= rate if rate else torch.ones(2, batch)
+        for rate in rates
+    ]
     return torch.stack([draw / (1 - rate) for draw, rate in zip(draws, rates)])

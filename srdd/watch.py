@@ -1,7 +1,8 @@
 """What a sampler asks of the network, watched: calls are counted, and logits that are no numbers
 are refused.
 
-B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h w latent grid
+B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h
+w latent grid
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ class Watched:
     ) -> None:
         self.denoise, self.schedule, self.channels, self.who = denoise, schedule, channels, who
         self.temperature, self.seen = temperature, Calls()
-        self.remembers, self.labels_B = remembers, None
+        self.remembers = remembers
+        self.labels_B: torch.Tensor | None = None
         # how far back scales look; at 0 a sampler may leave out a call that would draw nothing
         self.history: int | None = None
         self.looks: list[tuple[int, torch.Tensor]] = []
@@ -115,7 +117,11 @@ class Watched:
         return torch.maximum(high, -low).to(double).clamp(min=1.0) / self.temperature
 
     def _check_call(
-        self, inputs_BlC: torch.Tensor, k: int, labels_B: torch.Tensor, own: tuple
+        self,
+        inputs_BlC: torch.Tensor,
+        k: int,
+        labels_B: torch.Tensor,
+        own: tuple[torch.Tensor, ...],
     ) -> int:
         """Refuses a call that fits no scale; gives k as a whole number of Python."""
         K, B = self.schedule.num_scales, len(labels_B)

@@ -40,9 +40,16 @@ class Oracle:
         self.ladder = quantizer.at(self.schedule)
         self.calls = []
 
-    def denoise(self, inputs_BlC, k, labels_B):
+    def hidden(self, inputs_BlC, k, labels_B):
+        """The half that guidance asks: the logits themselves, of the first labels."""
+        labels_B = labels_B[: len(inputs_BlC)]
         self.calls.append((k, len(labels_B)))
         return inputs_BlC @ self.weight_kCV[k] + self.bias_klV[k] + self.label_yV[labels_B][:, None]
+
+    def head(self, hidden_BlV):
+        return hidden_BlV
+
+    denoise = __call__ = hidden
 
     def conditional(self, state_C, k, label, weights):
         """Probabilities (l, V) under guidance weights of both scales, from the definition u + w (c - u)."""
@@ -196,7 +203,7 @@ class JointOracle:
 
     def _scale_law(self, k: int, before: int, config, fixed: dict[int, int]) -> dict[tuple[int, ...], float]:
         """Law of one scale's tokens as a Markov chain over states: first pass, then select, mask, call, redraw."""
-        length, rule = self.schedule.lengths[k], RULES[config.select]
+        length, rule = self.schedule.lengths[k], RULES[config.select.name]
         free = [i for i in range(length) if i not in fixed]
         refined = config.refine_scales is None or k in config.refine_scales
         sr_steps, refine_steps = (config.sr_steps, config.refine_steps) if refined else (0, 0)
@@ -210,7 +217,7 @@ class JointOracle:
                 elif i in redraw:
                     choices.append(
                         [
-                            (q, rule.keep(record, config))
+                            (q, rule.keep(record, config.select))
                             for q, record in records(conditional[i], sr_steps, config.p_resample)
                         ]
                     )
@@ -228,7 +235,7 @@ class JointOracle:
         for n in range(refine_steps):
             after: dict[State, float] = defaultdict(float)
             for state, mass in law.items():
-                for share, redraw in rule.select(state, free, config, 1 + refine_steps - n):
+                for share, redraw in rule.select(state, free, config.select, 1 + refine_steps - n):
                     own = tuple(self.V if i in redraw else state[i].token for i in range(length))
                     for q, found in passed(state, redraw, own):
                         after[found] += mass * share * q
@@ -257,10 +264,10 @@ def _count(share: float, free: list[int]) -> int:
     return math.ceil(Fraction(str(share)) * len(free))
 
 
-def surety(record: Record, config, rule: str) -> float:
+def surety(record: Record, rule) -> float:
     """What a rule ranks a position by."""
-    name = config.confidence or {"lowest": "drawn"}.get(rule, "peak")
-    return {"peak": record.peak, "drawn": record.probability, "entropy": -record.entropy}[name]
+    values = {"peak": record.peak, "drawn": record.probability, "entropy": -record.entropy}
+    return values[rule.confidence]
 
 
 def undecided(state: State, free: list[int], passes_left: int) -> tuple[list[int], int]:
@@ -276,55 +283,55 @@ def quotas(length: int, passes: int) -> list[int]:
     return [length // passes + (i < length % passes) for i in range(passes)]
 
 
-def by_threshold(state: State, free: list[int], config, passes_left: int):
-    yield 1.0, {i for i in free if state[i].probability < config.p_resample}
+def by_threshold(state: State, free: list[int], rule, passes_left: int):
+    yield 1.0, {i for i in free if state[i].probability < rule.p_resample}
 
 
-def by_lowest(state: State, free: list[int], config, passes_left: int):
+def by_lowest(state: State, free: list[int], rule, passes_left: int):
     yield (
         1.0,
         set(
-            sorted(free, key=lambda i: surety(state[i], config, "lowest"))[
-                : _count(config.resample_fraction, free)
+            sorted(free, key=lambda i: surety(state[i], rule))[
+                : _count(rule.resample_fraction, free)
             ]
         ),
     )
 
 
-def by_random(state: State, free: list[int], config, passes_left: int):
-    choices = list(itertools.combinations(free, _count(config.resample_fraction, free)))
+def by_random(state: State, free: list[int], rule, passes_left: int):
+    choices = list(itertools.combinations(free, _count(rule.resample_fraction, free)))
     yield from ((1 / len(choices), set(choice)) for choice in choices)
 
 
-def by_static(state: State, free: list[int], config, passes_left: int):
+def by_static(state: State, free: list[int], rule, passes_left: int):
     left, quota = undecided(state, free, passes_left)
-    yield 1.0, set(sorted(left, key=lambda i: -surety(state[i], config, "static"))[quota:])
+    yield 1.0, set(sorted(left, key=lambda i: -surety(state[i], rule))[quota:])
 
 
-def by_sequential(state: State, free: list[int], config, passes_left: int):
+def by_sequential(state: State, free: list[int], rule, passes_left: int):
     left, quota = undecided(state, free, passes_left)
     yield 1.0, set(left[quota:])
 
 
-def by_shuffled(state: State, free: list[int], config, passes_left: int):
+def by_shuffled(state: State, free: list[int], rule, passes_left: int):
     left, quota = undecided(state, free, passes_left)
     choices = list(itertools.combinations(left, len(left) - quota))
     yield from ((1 / len(choices), set(choice)) for choice in choices)
 
 
-def by_dynamic(state: State, free: list[int], config, passes_left: int):
+def by_dynamic(state: State, free: list[int], rule, passes_left: int):
     left, quota = undecided(state, free, passes_left)
-    behind = sorted(left, key=lambda i: -surety(state[i], config, "dynamic"))[quota:]
-    yield 1.0, {i for i in behind if not surety(state[i], config, "dynamic") >= config.commit_above}
+    behind = sorted(left, key=lambda i: -surety(state[i], rule))[quota:]
+    yield 1.0, {i for i in behind if not surety(state[i], rule) >= rule.commit_above}
 
 
-def by_entropy(state: State, free: list[int], config, passes_left: int):
+def by_entropy(state: State, free: list[int], rule, passes_left: int):
     left, quota = undecided(state, free, passes_left)
-    left = sorted(left, key=lambda i: -surety(state[i], config, "entropy"))
+    left = sorted(left, key=lambda i: -surety(state[i], rule))
     sizes = [
         n
         for n in range(len(left) + 1)
-        if sum(state[i].entropy for i in left[:n]) <= config.entropy_bound
+        if sum(state[i].entropy for i in left[:n]) <= rule.entropy_bound
     ]
     yield 1.0, set(left[max(quota, max(sizes)) :])
 
@@ -337,13 +344,11 @@ class Rule(NamedTuple):
     keep: Callable[[Record, object], Record]
 
 
-def ranked(
-    rule: str, reads_open: bool, reads_entropy: bool = False
-) -> Callable[[Record, object], Record]:
+def ranked(reads_open: bool, reads_entropy: bool = False) -> Callable[[Record, object], Record]:
     """What a rule that ranks positions reads of a record, under the confidence of its settings."""
 
-    def keep(record: Record, config) -> Record:
-        name = config.confidence or {"lowest": "drawn"}.get(rule, "peak")
+    def keep(record: Record, rule) -> Record:
+        name = rule.confidence
         read = {"drawn": "probability"}.get(name, name)
         values = {
             key: getattr(record, key) if key == read else 0.0
@@ -357,21 +362,21 @@ def ranked(
 
 def blind(reads_open: bool) -> Callable[[Record, object], Record]:
     """What a rule reads that ranks nothing: which positions are open, if that."""
-    return lambda record, config: Record(record.token, 0.0, 0.0, 0.0, reads_open)
+    return lambda record, rule: Record(record.token, 0.0, 0.0, 0.0, reads_open)
 
 
 RULES = {
     "threshold": Rule(
         by_threshold,
-        lambda record, config: Record(record.token, record.probability, 0.0, 0.0, False),
+        lambda record, rule: Record(record.token, record.probability, 0.0, 0.0, False),
     ),
-    "lowest": Rule(by_lowest, ranked("lowest", False)),
+    "lowest": Rule(by_lowest, ranked(False)),
     "random": Rule(by_random, blind(False)),
-    "static": Rule(by_static, ranked("static", True)),
+    "static": Rule(by_static, ranked(True)),
     "sequential": Rule(by_sequential, blind(True)),
     "shuffled": Rule(by_shuffled, blind(True)),
-    "dynamic": Rule(by_dynamic, ranked("dynamic", True)),
-    "entropy": Rule(by_entropy, ranked("entropy", True, reads_entropy=True)),
+    "dynamic": Rule(by_dynamic, ranked(True)),
+    "entropy": Rule(by_entropy, ranked(True, reads_entropy=True)),
 }
 
 

@@ -6,13 +6,14 @@ import json
 import numpy as np
 
 from bench.runtime.rows import write_metrics, write_runs
+from bench.runtime.variants_file import write_variants
 from bench.study.names import config_hash
 
 SEEDS, SIDES = (0, 1, 2), (1, 2, 4)
 SAMPLER = {
     "name": "var", "cfg_scale": 1.0, "cfg_ramp": "linear", "temperature": 1.0, "top_k": None, "top_p": 1.0, "sr_steps": 0,
-    "refine_steps": 0, "select": "threshold", "p_resample": 0.1, "resample_fraction": 0.5, "commit_above": 0.9,
-    "entropy_bound": 1.0, "refine_scales": None,
+    "refine_steps": 0, "p_resample": 0.1, "select": {"name": "threshold", "p_resample": 0.1},
+    "refine_scales": None,
 }  # fmt: skip
 TOKENIZER = "v8-" + config_hash({"dataset": {}, "tokenizer": {}})
 GRID = ".".join(map(str, SIDES))
@@ -24,10 +25,12 @@ def config_of(i, **more):
 
 
 def variant(i, name):
+    """Names and settings of a variant, with the runs behind it."""
+    jobs = {"": ["encode/g-1"], **{str(seed): [f"sample/v{i}-{seed}"] for seed in SEEDS}}
     sampler = {**SAMPLER, "cfg_scale": 1.0}
     return {
         "timed": f"t-{i}", "tokenizer": TOKENIZER, "model": f"m-{config_hash(config_of(i))}", "sampler": f"s-{config_hash(sampler)}",
-        "history": 0, "mask": None, "depth": 1, "patch_nums": list(SIDES), "group": name, "grid": {},
+        "history": 0, "mask": None, "depth": 1, "patch_nums": list(SIDES), "group": name, "grid": {}, "jobs": jobs,
         "settings": {"sampler": sampler, "model": {"patch_nums": list(SIDES), "num_classes": 3},
                      "training": {"steps": 10, "batch_size": 4}},
     }  # fmt: skip
@@ -118,7 +121,7 @@ def shared_rows():
 def build(
     folder, names, claims=(), tables=("scores",), figures=FIGURES, images=None, more=(), **about
 ):
-    """Write metrics.csv, runs.csv and images.npz. images: arrays beside or instead of the usual
+    """Write metrics.csv, runs.csv, variants.csv and images.npz. images: arrays beside or instead of the usual
     ones; more: further rows;
     about: settings of the study's row to replace."""
     variants = {name: variant(i, name) for i, name in enumerate(names)}
@@ -154,7 +157,7 @@ def build(
     arrays["real/images"] = np.zeros((12, 1, 4, 4), np.uint8)
     suite = {
         "claim": "what is asked", "claims": list(claims), "measure": ["scores", "latency"], "figures": list(figures),
-        "tables": list(tables), "train_seeds": list(SEEDS), "variants": variants, "runs": runs, "published": [],
+        "tables": list(tables), "train_seeds": list(SEEDS), "runs": runs, "published": [],
         "sweep": {"thresholds": [0.1]},
     }  # fmt: skip
     study = {
@@ -167,5 +170,6 @@ def build(
     )
     write_metrics(folder / "metrics.csv", [*rows, *more])
     write_runs(folder / "runs.csv", found)
+    write_variants(folder / "variants.csv", {"s": variants})
     np.savez(folder / "images.npz", **{**arrays, **(images or {})})
     return folder

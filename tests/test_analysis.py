@@ -7,24 +7,30 @@ import pytest
 
 from bench.experiments.guidance import show as guidance
 from bench.experiments.refinement import show as refinement
-from bench.report.claims import claim, judged
+from bench.report.claims import claim_details, judged
 from bench.report.estimate import estimate, paired, verdict
 from bench.report.results import Results
 from bench.report.view import View
 from bench.runtime.rows import write_metrics, write_runs
+from bench.runtime.variants_file import write_variants
 from bench.study import rooms
 
 SAMPLER = {
     "name": "var", "cfg_scale": 1.0, "cfg_ramp": "linear", "temperature": 1.0, "top_k": None, "top_p": 1.0, "sr_steps": 0,
-    "refine_steps": 0, "select": "threshold", "p_resample": 0.1, "resample_fraction": 0.5, "commit_above": 0.9,
-    "entropy_bound": 1.0, "refine_scales": None,
+    "refine_steps": 0, "p_resample": 0.1, "select": {"name": "threshold", "p_resample": 0.1},
+    "refine_scales": None,
 }  # fmt: skip
+
+
+def threshold(p):
+    return {"name": "threshold", "p_resample": p}
 
 
 def variant(model, sampler, group=None, **settings):
     return {
         "timed": f"t-{model}", "tokenizer": "tok-0", "model": f"{model}-0", "sampler": f"{sampler}-0", "history": 0, "mask": None,
         "depth": 2, "patch_nums": [1, 2], "settings": {"sampler": {**SAMPLER, **settings}}, "group": group or model, "grid": {},
+        "jobs": {"": ["sweep/a"]},
     }  # fmt: skip
 
 
@@ -47,7 +53,7 @@ def make(tmp_path):
     def build(variants, numbers, claims=(), extra=(), measure=("sweep",)):
         suite = {
             "claim": "what is asked", "claims": list(claims), "measure": list(measure), "figures": [], "tables": [],
-            "sweep": {"thresholds": [0.1]}, "train_seeds": [0, 1, 2], "variants": variants, "runs": ["sweep/a", "latency/s-1"],
+            "sweep": {"thresholds": [0.1]}, "train_seeds": [0, 1, 2], "runs": ["sweep/a", "latency/s-1"],
         }  # fmt: skip
         about = {
             "study": "x", "scope": None, "reduced": None, "suites": {"s": suite}, "train_seeds": [0, 1, 2], "latency": {},
@@ -71,6 +77,7 @@ def make(tmp_path):
             for run_id in ("sweep/a", "evaluate/other")
         ]
         write_runs(tmp_path / "runs.csv", runs)
+        write_variants(tmp_path / "variants.csv", {"s": variants})
         return Results.load(tmp_path)
 
     return build
@@ -195,7 +202,7 @@ def test_a_missing_score_is_named_and_never_zero(make):
 
 def test_an_empty_panel_says_why_and_keeps_the_scale_of_the_others(make):
     """Catches panels without one number on their shared axis, because the first of them is empty."""
-    variants = {f"p {p}": variant("m", f"{p}", "m", p_resample=p, refine_steps=1) for p in (0.1, 0.5)}
+    variants = {f"p {p}": variant("m", f"{p}", "m", select=threshold(p), refine_steps=1) for p in (0.1, 0.5)}
     numbers = {(name, "fid_x8", None): {0: 3.0 + i} for i, name in enumerate(variants)}
     numbers |= {(name, "token_evals", None): {0: 10.0 + i} for i, name in enumerate(variants)}
     drawn, _ = refinement.figure_refine_steps(View(make(variants, numbers), "s"))
@@ -235,7 +242,7 @@ def test_one_point_shows_its_interval_and_stands_at_a_whole_number_of_passes(mak
 def test_heat_map_puts_each_number_in_its_place(make):
     """Catches rows and columns that are exchanged or turned over."""
     grid = {(p, s): 10 * i + s for i, p in enumerate((0.1, 0.5)) for s in (1, 4)}
-    variants = {f"p {p} s {s}": variant("m", f"{p}{s}", "m", p_resample=p, refine_steps=s) for p, s in grid}
+    variants = {f"p {p} s {s}": variant("m", f"{p}{s}", "m", select=threshold(p), refine_steps=s) for p, s in grid}
     numbers = {(f"p {p} s {s}", "fid_x8", None): {0: value} for (p, s), value in grid.items()}
     figure, _ = refinement.figure_heat_maps(View(make(variants, numbers), "s"))
     panel = figure.axes[0]
@@ -248,9 +255,9 @@ def test_heat_map_puts_each_number_in_its_place(make):
 def test_a_reduced_study_says_so(make, tmp_path):
     """Catches a table or caption of a cut-down study that reads like the real one."""
     results = make({"a": variant("a", "p")}, {})
-    assert "REDUCED" not in claim(View(results, "s"))
+    assert "REDUCED" not in " ".join(claim_details(View(results, "s")))
     results.about["reduced"] = "one seed"
-    assert claim(View(results, "s")).startswith("REDUCED STUDY: one seed.")
+    assert " ".join(claim_details(View(results, "s"))).startswith("REDUCED STUDY: one seed.")
 
 
 def test_every_rule_of_judgement_is_found_by_name(make):

@@ -12,6 +12,7 @@ from bench.pipeline import check
 from bench.study.before import refused_function
 from bench.study.plan import load_study
 from srdd import corruption, guidance, loss, masks, sampling
+from srdd import select as rules
 from srdd.lookup import PLACES, names_in
 from srdd.masks import scale_mask
 
@@ -121,7 +122,7 @@ FIRST = {
         "corrupt_mine: gives tokens 0 ... 17",
     ),
     "rule": (
-        sampling,
+        rules,
         "select",
         lambda d, u, c: u,
         {
@@ -133,27 +134,25 @@ FIRST = {
         "select_mine: gives float64",
     ),
     "confidence": (
-        sampling,
+        rules,
         "confidence",
         lambda d: d.tokens_Bl,
         {
             "sampler.name": "srdd",
             "sampler.refine_steps": 1,
-            "sampler.select": "static",
-            "sampler.confidence": "mine",
+            "sampler.select": {"name": "static", "confidence": "mine"},
             "model.mask_prob": 0.5,
         },
         "confidence_mine: gives int64",
     ),
     "confidence of a batch": (
-        sampling,
+        rules,
         "confidence",
         lambda d: d.peak_Bl * torch.arange(len(d.peak_Bl)).double()[:, None].sub(0.5).sign(),
         {
             "sampler.name": "srdd",
             "sampler.refine_steps": 1,
-            "sampler.select": "static",
-            "sampler.confidence": "mine",
+            "sampler.select": {"name": "static", "confidence": "mine"},
             "model.mask_prob": 0.5,
         },
         "confidence_mine: an image depends on its place in the batch",

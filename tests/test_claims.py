@@ -8,7 +8,7 @@ from bench.experiments.scores.show import table_scores
 from bench.report.claims import direction, judged
 from bench.report.results import Results
 from bench.report.view import View
-from bench.report.words import reference_words
+from bench.report.words import reference_details
 from bench.study.schema import Claim
 from bench.study.scores import BETTER, better
 
@@ -132,7 +132,7 @@ def test_claims_that_are_markup_stay_in_the_caption(tmp_path):
     found = Results.load(build(tmp_path, ["a", "b"], claims=[{**about, "better": None}]))
     found.suite("s")["claim"] = "1"
     caption = table_scores(View(found, "s"))[1]
-    assert caption.startswith("1\\. ") and r"Claim: \.. b beats a: yes" in caption
+    assert caption.details[0] == "1\\." and r"Claim: \.. b beats a: yes" in caption
     assert table_claims(View(found, "s"))[0]["Claim"].tolist() == [".. b beats a"]
 
 
@@ -141,7 +141,8 @@ def test_claims_that_are_markup_stay_in_the_caption(tmp_path):
 
 def words_of(tmp_path, more=(), **about):
     found = Results.load(build(tmp_path, ["a"], more=more, **about))
-    return reference_words(found, View(found, "s")), table_scores(View(found, "s"))[1]
+    reference = " ".join(reference_details(found, View(found, "s")))
+    return reference, table_scores(View(found, "s"))[1]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def test_without_classes_no_label_is_named(tmp_path):
 
 
 def test_copies_are_said(tmp_path):
-    """Catches `no training picture` beside a split that holds copies."""
+    """Catches `no training image` beside a split that holds copies."""
     head = {
         "study": "x",
         "run_id": "prepare/d-1",
@@ -181,7 +182,7 @@ def test_copies_are_said(tmp_path):
     assert (
         "90 of them exact copies of training images" in reference and "no training" not in reference
     )
-    assert "no training picture" in words_of(tmp_path / "none", more=[{**head, "value": 0}])[0]
+    assert "no training image" in words_of(tmp_path / "none", more=[{**head, "value": 0}])[0]
 
 
 @pytest.mark.parametrize(

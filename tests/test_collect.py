@@ -73,10 +73,10 @@ SUITES = {
 }
 VARIANT = {
     "timed": "t-1", "tokenizer": "v-1", "model": "m-1", "sampler": "p-1", "history": 0, "mask": None, "depth": 1, "patch_nums": [1],
-    "group": "a", "grid": {}, "settings": {"sampler": {
+    "group": "a", "grid": {}, "jobs": {"": ["evaluate/a-0123456789"]}, "settings": {"sampler": {
         "name": "var", "cfg_scale": 1.0, "cfg_ramp": "linear", "temperature": 1.0, "top_k": None, "top_p": 1.0, "sr_steps": 0,
-        "refine_steps": 0, "select": "threshold", "p_resample": 0.1, "resample_fraction": 0.5, "commit_above": 0.9,
-        "entropy_bound": 1.0, "refine_scales": None,
+        "refine_steps": 0, "p_resample": 0.1, "select": {"name": "threshold", "p_resample": 0.1},
+        "refine_scales": None,
     }},
 }  # fmt: skip
 
@@ -140,7 +140,7 @@ def replaced(path, old, new):
             "../../plan.json",
             '"patch_nums": [1]',
             '"patch_nums": 1',
-            "suites.s.variants.a.patch_nums",
+            "suites.s.variants.a: patch_nums",
         ),
     ],
 )

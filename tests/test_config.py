@@ -43,6 +43,11 @@ def refined(mask_prob=None, **sampler):
     return {"suites/main/variants/SRDD": {"base": "var", "delta": delta}}
 
 
+def ruled(name, **knobs):
+    """The same, refined by a rule with some of its settings."""
+    return refined(mask_prob=0.5, select={"name": name, **knobs})
+
+
 def claim(**keys):
     return {"suites/main/claims": [{"text": "one is better", **keys}]}
 
@@ -115,10 +120,28 @@ BAD = {
     "p_resample 0": (refined(mask_prob=0.5, p_resample=0), ["sampler.p_resample", "greater than 0", "got 0"]),
     "p_resample 1": (refined(mask_prob=0.5, p_resample=1.0), ["sampler.p_resample", "less than 1", "got 1.0"]),
     "p_resample above 1": (refined(mask_prob=0.5, p_resample=1.5), ["sampler.p_resample", "less than 1", "got 1.5"]),
-    "commit_above 1": (refined(mask_prob=0.5, commit_above=1.0), ["sampler.commit_above", "less than 1", "got 1.0"]),
-    "resample_fraction 0": (refined(mask_prob=0.5, resample_fraction=0.0), ["sampler.resample_fraction", "greater than 0"]),
-    "entropy_bound without end": (refined(mask_prob=0.5, entropy_bound=float("inf")), ["sampler.entropy_bound", "finite", "inf"]),
+    "commit_above 1": (ruled("dynamic", commit_above=1.0), ["sampler.select.commit_above", "less than 1", "got 1.0"]),
+    "resample_fraction 0": (ruled("lowest", resample_fraction=0.0), ["sampler.select.resample_fraction", "greater than 0"]),
+    "entropy_bound without end": (ruled("entropy", entropy_bound=float("inf")), ["sampler.select.entropy_bound", "finite", "inf"]),
     "negative steps": (refined(mask_prob=0.5, sr_steps=-1), ["sampler.sr_steps", "greater than or equal to 0", "-1"]),
+    "p_resample of a rule": (ruled("threshold", p_resample=2.0), ["sampler.select.p_resample", "less than 1"]),
+    "misspelt setting of a rule": (
+        ruled("threshold", p_resmple=0.2),
+        ["sampler.select", "unknown setting of select threshold 'p_resmple'", "did you mean 'p_resample'"],
+    ),
+    "setting of another rule": (
+        refined(mask_prob=0.5, **{"select": "shuffled", "select.p_resample": 0.2}),
+        ["sampler.select", "unknown setting of select shuffled 'p_resample' (there are: none)"],
+    ),
+    "setting of an unknown rule": (
+        ruled("treshold", p_resample=0.2),
+        ["sampler.select", "'treshold'", "did you mean 'threshold'"],
+    ),
+    "unknown confidence": (
+        ruled("static", confidence="peek"),
+        ["sampler.select.confidence", "'peek'", "did you mean 'peak'"],
+    ),
+    "no rule": (refined(mask_prob=0.5, select=3), ["sampler.select", "name of a select_<name>", "3"]),
     "unknown rule": (
         refined(mask_prob=0.5, select="treshold"),
         ["sampler.select", "'treshold'", "did you mean 'threshold'", "entropy"],
@@ -154,7 +177,7 @@ BAD = {
         ["zero_shot", "inpaint [0.25, 0.25, 1.5, 0.75]", "0 <= top < bottom <= 1"],
     ),
     "box upside down": ({"suites/main/zero_shot": {"outpaint": [0.75, 0.25, 0.25, 0.75]}}, ["outpaint [0.75, 0.25, 0.25, 0.75]"]),
-    "box of everything": ({"suites/main/zero_shot": {"inpaint": [0.0, 0.0, 1.0, 1.0]}}, ["inpaint", "whole picture"]),
+    "box of everything": ({"suites/main/zero_shot": {"inpaint": [0.0, 0.0, 1.0, 1.0]}}, ["inpaint", "whole image"]),
     "grid without values": (grid({"sampler.cfg_scale": []}), ["SDD.grid.sampler.cfg_scale", "at least 1"]),
     "grid of one value": (grid({"sampler.cfg_scale": 2.0}), ["SDD.grid.sampler.cfg_scale", "tuple", "2.0"]),
     "misspelt key in a grid": (grid({"model.histroy": [0, 1]}), ["SDD, histroy 0", "histroy", "history"]),
@@ -294,6 +317,24 @@ def test_the_refined_variant_itself_is_sound(tmp_path):
     assert load_study(edited(tmp_path, **corrupted)).jobs
 
 
+@pytest.mark.parametrize("base", ["threshold", {"name": "threshold", "p_resample": 0.4}, None])
+def test_settings_of_a_rule_are_reached_by_dotted_keys(tmp_path, base):
+    """Catches a grid over a setting of a rule that the base names by a word, or leaves to the
+    default; and a rule that is changed after its settings in the text alone."""
+    given = {} if base is None else {"bases/var/sampler/select": base}
+    delta = {"model.history": 0, "model.mask_prob": 0.5, "sampler.name": "srdd", "sampler.refine_steps": 1}
+    values = {"sampler.select.p_resample": [0.2, 0.3]}
+    entry = {"base": "var", "delta": delta, "grid": values}
+    # the setting stands before the rule
+    other = {"base": "var", "delta": {**delta, "sampler.select.commit_above": 0.3, "sampler.select": "dynamic"}}
+    changes = {"suites/main/variants/MR": entry, "suites/main/variants/other": other}
+    plan = load_study(edited(tmp_path, **given, **changes))
+    rules = {name: about["settings"]["sampler"]["select"] for name, about in plan.identities["main"].items()}
+    assert rules["MR, p_resample 0.2"] == {"name": "threshold", "p_resample": 0.2}
+    assert rules["MR, p_resample 0.3"] == {"name": "threshold", "p_resample": 0.3}
+    assert rules["other"] == {"name": "dynamic", "commit_above": 0.3, "confidence": "peak"}
+
+
 def test_grid_is_every_combination_by_name(tmp_path):
     """Catches a combination that is lost, named unclearly, or run with other values than its name says."""
     plan = load_study(edited(tmp_path, **grid({"model.history": [0, 1], "sampler.cfg_scale": [2.0, 3.0]})))
@@ -330,36 +371,34 @@ def test_grid_meets_itself_silently(tmp_path):
 
 
 SR, MR = {"sr_steps": 1}, {"refine_steps": 1}
+
+
+def mr(rule, **knobs):
+    return {"refine_steps": 1, "select": {"name": rule, **knobs}}
+
+
 IDLE = {
     "ramp at w 1": ({}, {"cfg_ramp": "constant"}),
     "threshold without steps": ({}, {"p_resample": 0.3}),
     "scales without steps": ({}, {"refine_scales": (0,)}),
-    "rule without MR": (SR, {"select": "lowest", "resample_fraction": 0.2, "commit_above": 0.5, "entropy_bound": 2.0}),
-    "fraction of a threshold": (MR, {"resample_fraction": 0.2, "commit_above": 0.5, "entropy_bound": 2.0}),
-    "threshold of lowest": ({**MR, "select": "lowest"}, {"p_resample": 0.3, "commit_above": 0.5, "entropy_bound": 2.0}),
-    "threshold of random": ({**MR, "select": "random"}, {"p_resample": 0.3, "commit_above": 0.5, "entropy_bound": 2.0}),
-    "threshold of dynamic": ({**MR, "select": "dynamic"}, {"p_resample": 0.3, "resample_fraction": 0.2, "entropy_bound": 2.0}),
-    "confidence without MR": (SR, {"confidence": "peak"}),
-    "all bounds of shuffled": (
-        {**MR, "select": "shuffled"},
-        {"p_resample": 0.3, "resample_fraction": 0.2, "commit_above": 0.5, "entropy_bound": 2.0},
-    ),
-    "the rule's own confidence": ({**MR, "select": "static"}, {"confidence": "peak"}),
-    "the own confidence of lowest": ({**MR, "select": "lowest"}, {"confidence": "drawn"}),
-    "threshold of entropy": ({**MR, "select": "entropy"}, {"p_resample": 0.3, "resample_fraction": 0.2, "commit_above": 0.5}),
+    "rule without MR": (SR, {"select": {"name": "lowest", "resample_fraction": 0.2}}),
+    "threshold of SR without SR": (MR, {"p_resample": 0.3}),
+    "the rule's name alone": (mr("static"), {"select": "static"}),
+    "the rule's own confidence": (mr("static"), mr("static", confidence="peak")),
+    "the own confidence of lowest": (mr("lowest"), mr("lowest", confidence="drawn")),
 }
 LIVE = {
     "ramp": ({"cfg_scale": 2.0}, {"cfg_ramp": "constant"}),
     "threshold of SR": (SR, {"p_resample": 0.3}),
-    "threshold of MR": (MR, {"p_resample": 0.3}),
-    "threshold of SR beside lowest": ({**SR, **MR, "select": "lowest"}, {"p_resample": 0.3}),
-    "fraction of lowest": ({**MR, "select": "lowest"}, {"resample_fraction": 0.2}),
-    "fraction of random": ({**MR, "select": "random"}, {"resample_fraction": 0.2}),
-    "bound of dynamic": ({**MR, "select": "dynamic"}, {"commit_above": 0.5}),
-    "bound of entropy": ({**MR, "select": "entropy"}, {"entropy_bound": 2.0}),
+    "threshold of MR": (MR, mr("threshold", p_resample=0.3)),
+    "threshold of SR beside lowest": ({**SR, **mr("lowest")}, {"p_resample": 0.3}),
+    "fraction of lowest": (mr("lowest"), mr("lowest", resample_fraction=0.2)),
+    "fraction of random": (mr("random"), mr("random", resample_fraction=0.2)),
+    "bound of dynamic": (mr("dynamic"), mr("dynamic", commit_above=0.5)),
+    "bound of entropy": (mr("entropy"), mr("entropy", entropy_bound=2.0)),
     "rule": (MR, {"select": "lowest"}),
-    "confidence of static": ({**MR, "select": "static"}, {"confidence": "drawn"}),
-    "confidence of lowest": ({**MR, "select": "lowest"}, {"confidence": "peak"}),
+    "confidence of static": (mr("static"), mr("static", confidence="drawn")),
+    "confidence of lowest": (mr("lowest"), mr("lowest", confidence="peak")),
     "scales of SR": (SR, {"refine_scales": (0,)}),
     "scales of MR": (MR, {"refine_scales": (0,)}),
     "steps": (MR, {"refine_steps": 2}),

@@ -143,14 +143,26 @@ def test_what_no_suite_lists_is_in_no_number(folder):
         ("runs.csv", ",ok,", ",done,", "status 'done'"),
         ("runs.csv", "sample/v0-0", "sample/v0-1", "two rows with one identity"),
         ("runs.csv", "study/x,study", "study/x,other", "0 rows of stage 'study'"),
-        ("runs.csv", '""patch_nums"": [1, 2, 4]', '""patch_nums"": [1, 2, ', "not readable as JSON"),
-        ("runs.csv", '""patch_nums"": [1, 2, 4]', '""patch_nums"": ""1, 2, 4""', "patch_nums"),
+        ("runs.csv", '""scores"", ""latency""', '""scores"", ', "not readable as JSON"),
         ("runs.csv", '""num_images"": 200', '""num_images"": NaN', "not readable as JSON (NaN is no number of JSON)"),
         ("runs.csv", '""num_images"": 200', '""num_images"": ""200""', "evaluation.num_images"),
-        ("runs.csv", '""group"": ""a""', '""grou"": ""a""', "suites.s.variants.a.group: Field required"),
         ("runs.csv", '""against"": ""b""', '""against"": ""c""', "against 'c' of a claim is no variant"),
         ("runs.csv", '""metric"": ""fid""', '""metri"": ""fid""', "claims.0.metric"),
         ("runs.csv", '""suites"": {""s""', '""suites"": {""../s""', "suites"),
+        ("variants.csv", '"[1, 2, 4]"', '"[1, 2, "', "suite 's', variant 'a': patch_nums: not readable as JSON"),
+        ("variants.csv", '"[1, 2, 4]"', '"""1, 2, 4"""', "variant 'a': patch_nums: Input should be a valid list"),
+        ("variants.csv", ",a,a,", ",a,,", "variant 'a': group: Input should be a valid string, got None"),
+        ("variants.csv", ",0,,1,", ",0,,one,", "line 2: depth 'one' is no whole number from 0"),
+        ("variants.csv", ",0,,1,", ",0,,,", "variant 'a': depth: Input should be a valid integer, got None"),
+        ("variants.csv", "s,a,", "t,a,", "suite 't', variant 'a': the study has no such suite (there are: s)"),
+        ("variants.csv", "s,b,", "s,a,", "lines 2 and 3: two rows with one identity {'suite': 's', 'variant': 'a'}"),
+        ("variants.csv", "s,a,", ",a,", "line 2: suite is empty"),
+        ("variants.csv", "s,b,b,", "s,c,c,", "against 'b' of a claim is no variant"),
+        ("variants.csv", "sample/v0-0", "sample/v9-0", "jobs: 'sample/v9-0': runs.csv has no such run of this suite"),
+        ("variants.csv", '{""""', '{""first""', "variant 'a': jobs.first"),
+        ("variants.csv", "{}", "[]", "variant 'a': grid: Input should be a valid dict"),
+        ("variants.csv", '""cfg_scale"": 1.0', '""cfg_scale"": null', "settings.sampler.cfg_scale"),
+        ("variants.csv", "suite,variant", "suite,name", "missing: 'variant'; unknown: 'name'"),
         ("runs.csv", '""scores"", ""tok', '""scored"", ""tok', "unknown table 'scored'"),
     ],
 )  # fmt: skip
@@ -164,7 +176,7 @@ def test_damage_is_one_line(folder, file, old, new, words):
 def test_a_spreadsheet_may_save_the_rows_as_utf8_and_not_with_semicolons(folder):
     """Catches rows that are refused for a byte order mark and other line ends, and a message that
     lists all columns where the commas are what is missing."""
-    for name in ("metrics.csv", "runs.csv"):
+    for name in ("metrics.csv", "runs.csv", "variants.csv"):
         whole = (folder / name).read_bytes()
         (folder / name).write_bytes(b"\xef\xbb\xbf" + whole.replace(b"\n", b"\r\n"))
     assert said(folder) == "fine"
@@ -185,6 +197,16 @@ def test_a_cut_off_file_is_one_line(folder):
         assert words in said(folder)
     path.unlink()
     assert "no such file" in said(folder)
+
+
+def test_a_missing_or_empty_table_of_variants_is_one_line(folder):
+    """Catches results of another version, whose variants stand elsewhere, and a suite without any."""
+    path = folder / "variants.csv"
+    header = path.read_text().split("\n")[0]
+    path.write_text(header + "\n")
+    assert f"{path}: suite 's': has no variant" in said(folder)
+    path.unlink()
+    assert f"{path}: no such file" in said(folder)
 
 
 def test_damaged_images_are_one_line(folder):
@@ -236,7 +258,7 @@ MARKS = st.sampled_from(
 )
 
 
-@pytest.mark.parametrize("file", ["metrics.csv", "runs.csv"])
+@pytest.mark.parametrize("file", ["metrics.csv", "runs.csv", "variants.csv"])
 @pytest.mark.parametrize(
     "what, examples", [("tables", 60), ("figures", 12)]
 )

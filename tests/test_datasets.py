@@ -1,7 +1,10 @@
 """Pictures: splits without leaks, folders as users have them, damaged files named."""
 
+import functools
 import gzip
 import hashlib
+import http.server
+import threading
 
 import numpy as np
 import pytest
@@ -182,6 +185,75 @@ def test_fashion_mnist_missing_file(tmp_path):
     """Catches a path without the files that ends in a download somewhere else."""
     with pytest.raises(ConfigError, match="dataset.path"):
         load(config(name="fashion_mnist", path=str(tmp_path), image_size=32))
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """A server of this machine with Fashion-MNIST's four files, no Debian package, an empty cache; yields what was asked."""
+    asked, place = [], tmp_path / "mirror"
+    place.mkdir()
+    garments(place, {"train": 120, "t10k": 30})
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):  # noqa: N802
+            asked.append(self.path[1:])
+            super().do_GET()
+
+        def log_message(self, *words):
+            pass
+
+    handler = functools.partial(Handler, directory=str(place))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    sums = {name: hashlib.md5((place / name).read_bytes()).hexdigest() for name in datasets.FASHION_FILES}
+    monkeypatch.setattr(datasets, "FASHION_FILES", sums_of(place))
+    monkeypatch.setattr(datasets, "FASHION_MD5", sums)
+    monkeypatch.setattr(datasets, "FASHION_URL", f"http://127.0.0.1:{server.server_address[1]}/")
+    monkeypatch.setattr(datasets, "DEBIAN_FASHION", tmp_path / "no package")
+    monkeypatch.setenv("SRDD_CACHE", str(tmp_path / "cache"))
+    yield asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_fashion_mnist_is_downloaded_once(mirror, tmp_path):
+    """Catches a download that is repeated, lands outside the cache, or leaves a temporary file."""
+    settings = config(name="fashion_mnist", image_size=28, val_share=0.2)
+    for _ in range(2):
+        assert len(load(settings)["test"]) == 30
+    assert sorted(mirror) == sorted(datasets.FASHION_FILES)
+    assert sorted(path.name for path in (tmp_path / "cache" / "fashion-mnist").iterdir()) == sorted(mirror)
+
+
+def test_a_damaged_download_is_refused_and_then_replaced(mirror, tmp_path):
+    """Catches half a file that is kept, and a damaged copy in the cache that stays for ever."""
+    name, settings = next(iter(datasets.FASHION_FILES)), config(name="fashion_mnist", image_size=28)
+    whole = (tmp_path / "mirror" / name).read_bytes()
+    (tmp_path / "mirror" / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ConfigError, match=rf"^dataset\.path: .*{name} cannot be downloaded .*four \.gz files$"):
+        load(settings)
+    assert not list((tmp_path / "cache").rglob("*.gz"))
+    (tmp_path / "mirror" / name).write_bytes(whole)
+    load(settings)
+    (tmp_path / "cache" / "fashion-mnist" / name).write_bytes(b"damaged")
+    load(settings)
+    assert mirror.count(name) == 3
+
+
+def test_no_network_is_one_line(mirror, monkeypatch):
+    """Catches a client's traceback, and a line that does not say what to do."""
+    for url, words in ((datasets.FASHION_URL + "none/", "404"), ("http://127.0.0.1:9/", "refused")):
+        monkeypatch.setattr(datasets, "FASHION_URL", url)
+        with pytest.raises(ConfigError, match=f"cannot be downloaded .*{words}.*dataset-fashion-mnist") as error:
+            load(config(name="fashion_mnist", image_size=28))
+        assert "\n" not in str(error.value)
+
+
+def test_a_full_disk_is_not_blamed_on_the_server(mirror, tmp_path):
+    """Catches a cache that cannot be written and is told as a missing network."""
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.raises((FileExistsError, NotADirectoryError, PermissionError)):
+        load(config(name="fashion_mnist", image_size=28))
 
 
 def test_fewer_pictures_of_a_folder_are_of_all_classes(tmp_path):

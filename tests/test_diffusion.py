@@ -416,8 +416,8 @@ def test_snr_of_a_schedule(quick):
 def test_rule_of_equality(gaps, missing, word):
     """Catches a claim that is confirmed by a mean, by one good seed, or by seeds that are not there."""
     results = SimpleNamespace(
-        of=lambda variant, suite, metric: pd.Series(gaps[variant], dtype=float),
-        missing=lambda variant, suite, metric: missing.get(variant, {}),
+        of=lambda variant, suite, metric, seeds: pd.Series(gaps[variant], dtype=float),
+        missing=lambda variant, suite, metric, along: missing.get(variant, {}),
     )
     found, reason = judge_equal(View(results, "equivalence"), {"variant": "SDD", "against": "VAR", "metric": "elbo_relative_gap"})
     assert found == word and "SDD" in reason and "VAR" in reason

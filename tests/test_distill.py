@@ -14,7 +14,7 @@ import torch
 from test_config import edited
 from test_verbs import kill_after, start
 
-from bench.experiments.distillation.show import training_tokens
+from bench.experiments.distillation.arms import training_tokens
 from bench.pipeline import collect
 from bench.pipeline.distill import (
     LogitStudent,
@@ -33,6 +33,7 @@ from bench.study import rooms
 from bench.study.errors import ConfigError
 from bench.study.names import unsharpened
 from bench.study.plan import load_study
+from bench.study.variants import variants_of
 from srdd.checkpoint import load_model
 from srdd.config import ModelConfig, SamplerConfig
 from srdd.distillation import continued, distillation_loss, nearest_scales, shared_logits, shared_scales, student_weights
@@ -645,7 +646,7 @@ def results(made):
     """What collect makes of the suite."""
     study = json.loads(made.plan.study.model_dump_json())
     suite = study["suites"]["distillation"]
-    about = {**suite, "train_seeds": [0], "variants": made.plan.identities["distillation"]}
+    about = {**suite, "train_seeds": [0], "variants": variants_of(made.plan, "distillation")}
     plan = {
         "scope": "distillation",
         "suites": {"distillation": {**about, "runs": sorted(made.plan.suites["distillation"])}},
@@ -702,7 +703,7 @@ def test_figure_shows_every_arm_and_says_what_is_missing(results):
     sequence = next(c for c in left.containers if c.get_label() == "SDD sequence").lines[0].get_ydata()
     assert math.isfinite(sequence[0]) and math.isnan(sequence[1]), "a schedule without a variant is a gap"
     assert right.get_ylabel().startswith("IS (digits16)")
-    assert "40 pictures of the teacher, drawn without guidance" in caption and "N = 100" in caption
+    assert "40 images of the teacher, drawn without guidance" in caption and "N = 100" in caption
     assert "Students of 2-4 share no first scale" in caption and "KL to the teacher at the scales" in caption
 
 

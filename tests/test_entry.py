@@ -18,9 +18,10 @@ from bench.runtime.verb import main
 from srdd import sampling
 from srdd.config import SamplerConfig
 from srdd.cost import dry_run, sampling_bytes, sampling_cost
+from srdd.draw import distribution, draw_tokens
 from srdd.loss import usage_entropy
 from srdd.noise import generator
-from srdd.sampling import Known, distribution, draw_tokens, generate
+from srdd.sampling import Known, generate
 from srdd.schedule import ScaleSchedule
 from srdd.watch import Calls, Watched
 from srdd.zero_shot import replace_tokens

@@ -9,6 +9,7 @@ from docutils.core import publish_parts
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.report.caption import Caption
 from bench.report.cells import frame, write_table
 from bench.study import escaping
 
@@ -46,6 +47,36 @@ def test_nasty_text_comes_out_of_a_caption(text):
         f"{escaping.rst(text)} and {escaping.rst(text)}: {escaping.rst(text)}"
     ) == "{0} and {0}: {0}".format(escaping.visible(text))
     assert escaping.plain(escaping.rst(text)) == escaping.visible(text)
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_nasty_text_comes_out_of_a_detail(text):
+    """Catches a detail that is a list of its own, ends the folded part, or is lost from it."""
+    caption = Caption("What is drawn.", (escaping.rst(text), f"Then {escaping.rst(text)}."))
+    source = jinja2.Environment().from_string(caption.rst()).render()
+    settings = {"report_level": 1, "warning_stream": False}
+    body = publish_parts(source, writer_name="html", settings_overrides=settings)["body"]
+    folded = re.fullmatch(
+        r"<p>What is drawn.</p>\s<details><summary>Details</summary><ul[^>]*>(.*)</ul>\s</details>",
+        body.strip(),
+        re.DOTALL,
+    )
+    items = re.findall(r"<li>(?:<p>)?(.*?)(?:</p>)?</li>", folded[1], re.DOTALL)
+    shown_items = [" ".join(html.unescape(item).split()) for item in items]
+    assert shown_items == [escaping.visible(text), f"Then {escaping.visible(text)}."]
+
+
+def test_details_are_folded_in_markdown(tmp_path):
+    """Catches details that stand unfolded under a table, are said twice, or swallow the text."""
+    caption = Caption("What is shown.", ("* One.", "", "Two.", "Two."))
+    table = frame([{f"c{i}": "x" for i in range(9)}])
+    write_table(tmp_path / "t", table, caption)
+    under = (tmp_path / "t.md").read_text().split("\n\n", 1)[1]
+    assert under == (
+        "What is shown.\n\n<details><summary>Details</summary>\n\n"
+        "- \\* One.\n- Two.\n- 2 more columns in the csv.\n\n</details>\n"
+    )
+    assert (tmp_path / "t.csv").read_text().count("c8") == 1
 
 
 @given(

@@ -9,7 +9,7 @@ import torch
 
 from bench.pipeline import features, train_features
 from bench.pipeline.datasets import ArrayPictures
-from bench.pipeline.features import import_torchvision
+from bench.runtime.quick_start import import_torch_fidelity
 from bench.study.errors import ConfigError
 from bench.study.settings import DatasetConfig, FeaturesConfig
 from stub_inception import DIM, StubInception
@@ -47,7 +47,7 @@ def job(tmp_path, monkeypatch):
 
 
 def extractor(monkeypatch, make):
-    import_torchvision()
+    import_torch_fidelity()
     monkeypatch.setattr("torch_fidelity.utils.create_feature_extractor", make)
 
 

@@ -143,6 +143,13 @@ def test_project_is_ruff_clean():
     assert done.returncode == 0, done.stdout
 
 
+def test_library_is_typed():
+    """Catches an argument of another kind than it says, where mypy is installed; it is no pin."""
+    pytest.importorskip("mypy")
+    done = subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
 def test_readme_shows_the_published_tables():
     """Catches numbers in the README that no committed result stands behind, and a place that was left empty."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -27,7 +27,6 @@ from bench.study.plan import load_study
 from srdd.lookup import PLACES
 
 ROOT = Path(__file__).resolve().parent.parent
-DIGITS = ROOT / "workflows" / "config" / "digits.yaml"
 MASK = """
 
 def mask_used(schedule):
@@ -50,13 +49,11 @@ def copy(tmp_path_factory):
     """A copy of the code with a mask of the user's own, and the digits study with one variant that
     names it."""
     root = tmp_path_factory.mktemp("copy")
-    for name in ("srdd", "bench"):
+    for name in ("srdd", "bench", "workflows"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     add(root / "srdd" / "masks.py", MASK)
-    study = yaml.safe_load(DIGITS.read_text(encoding="utf-8"))
-    main = study["suites"]["main"]["variants"]
-    base = next(iter(main.values()))["base"]
-    main["masked"] = {"base": base, "delta": {"model.history": None, "model.mask": "used"}}
+    masked = {"base": "var", "delta": {"model.history": None, "model.mask": "used"}}
+    study = {"study": "copy", "like": "digits", "suites": {"main": {"variants": {"masked": masked}}}}
     (root / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     return root
 
@@ -385,7 +382,7 @@ def test_an_edited_figure_makes_its_own_suites_stale(plan, before, copy, tmp_pat
 
 def test_a_changed_default_makes_stale_what_reads_it(plan, before, copy, tmp_path):
     """Catches a default that is changed where names leave it out: the same name, other numbers."""
-    edit = replacing("    beta2: BelowOne = 0.95", "    beta2: BelowOne = 0.96")
+    edit = lambda text: re.sub(r"(beta2: BelowOne = \D*)0\.95", r"\g<1>0.96", text)  # noqa: E731
     changed = changed_by(plan, before, copy, tmp_path, "bench/study/settings.py", edit)
     assert changed == of_stages(plan, "train", "distill")
 

@@ -4,17 +4,19 @@ some is not said of all."""
 import pytest
 from small_study import GRID, SEEDS, build, variant
 
-from bench.experiments.error_propagation.show import error_words
+from bench.experiments.error_propagation.show import error_details
 from bench.experiments.guidance.show import table_guidance
 from bench.experiments.samples.show import _same
-from bench.experiments.zero_shot.show import _fixed_row, level, zero_shot_words
+from bench.experiments.zero_shot.show import _fixed_row
+from bench.experiments.zero_shot.tasks import level, run_details
 from bench.report.gain import gain_words
 from bench.report.results import Results
 from bench.report.tuning import edges
 from bench.report.view import View
-from bench.report.words import samplers, seeds_words, shares_tokenizer, tokenizers_words
+from bench.report.words import samplers, seeds_details, shares_tokenizer, tokenizers_words
 
-REFINED = {"name": "srdd", "refine_steps": 2, "select": "shuffled"}
+THRESHOLD = {"name": "threshold", "p_resample": 0.1}
+REFINED = {"name": "srdd", "refine_steps": 2, "select": {"name": "shuffled"}}
 
 
 def loaded(folder, changed, more=(), group="g", **about):
@@ -42,9 +44,9 @@ def half(i, seed, value, sampler=None, first=0, metric="fid_x8"):
 
 def test_a_group_whose_rules_differ_does_not_truncate_as_a_whole(tmp_path):
     """Catches a grid over select that said of its unbiased rules that they truncate."""
-    rules = {"a": {**REFINED, "select": "threshold"}, "b": REFINED, "off": {}}
+    rules = {"a": {**REFINED, "select": THRESHOLD}, "b": REFINED, "off": {}}
     assert "; a: truncates" in gain_words(View(loaded(tmp_path, rules), "s"))
-    both = {name: {**REFINED, "select": "threshold"} for name in rules} | {"off": {}}
+    both = {name: {**REFINED, "select": THRESHOLD} for name in rules} | {"off": {}}
     assert "; g: truncates" in gain_words(View(loaded(tmp_path, both), "s"))
 
 
@@ -76,6 +78,8 @@ def test_nobody_measured_what_an_imported_model_gains(tmp_path):
         ("top_k", (10, 50, None), 2, False),
         ("top_k", (10, 50, None), 0, True),
         ("p_resample", (0.0, 0.1), 0, False),
+        ("select", ({**THRESHOLD, "p_resample": 0.0}, THRESHOLD), 0, False),
+        ("select", (THRESHOLD, {**THRESHOLD, "p_resample": 0.2}), 0, True),
         ("temperature", (0.9, 1.0), 1, True),
     ],
 )
@@ -134,10 +138,10 @@ def test_one_imported_tokenizer_does_not_make_all_intervals_conditional(tmp_path
     """Catches `the one tokenizer that all share` where most variants train one for each seed."""
     results = mixed(tmp_path, tokenizer_seed="train_seed")
     assert not shares_tokenizer(View(results, "s"))
-    assert "each with a tokenizer of its own, but for b: conditional" in seeds_words(View(results, "s"))
+    assert "each with a tokenizer of its own, but for b: conditional" in " ".join(seeds_details(View(results, "s")))
     assert tokenizers_words(View(results, "s")).endswith("0, 1, 2; of b one tokenizer, no interval.")
     alone = results.only("s", ["b"])
-    assert shares_tokenizer(View(alone, "s")) and "conditional on the one" in seeds_words(View(alone, "s"))
+    assert shares_tokenizer(View(alone, "s")) and "conditional on the one" in " ".join(seeds_details(View(alone, "s")))
 
 
 def test_one_seed_says_where_its_settings_come_from(tmp_path):
@@ -145,7 +149,7 @@ def test_one_seed_says_where_its_settings_come_from(tmp_path):
     tokenizer."""
     results = mixed(tmp_path, tokenizer_seed="train_seed")
     results.suite("s").update(train_seeds=[5], tuned_on="other")
-    assert "Settings were chosen by suite other" in seeds_words(View(results, "s"))
+    assert "Settings were chosen by suite other" in " ".join(seeds_details(View(results, "s")))
     assert tokenizers_words(View(results, "s")) == "One tokenizer training, no interval."
 
 
@@ -153,7 +157,7 @@ def test_parts_of_a_rule_are_not_shared_without_the_rule(tmp_path):
     """Catches `All samplers: ..., truncates)`: half of a bracket that two rules have in common, and
     scales that no sampler refines alone."""
     rules = [
-        {**REFINED, "select": rule, "confidence": "peak", "refine_scales": scales}
+        {**REFINED, "select": {"name": rule, "confidence": "peak"}, "refine_scales": scales}
         for rule, scales in (("lowest", [0, 2]), ("static", [1, 2]))
         for _ in range(2)
     ]
@@ -179,11 +183,12 @@ def test_the_ceiling_of_several_tokenizers_is_a_mean(tmp_path):
 
 @pytest.mark.parametrize("mode, said", [("train_seed", "others in every training"), (None, "sample seed i")])
 def test_captions_know_that_each_training_has_sample_seeds_of_its_own(tmp_path, mode, said):
-    """Catches `picture i has sample seed i` of trainings that begin at num_images times their seed."""
+    """Catches `image i has sample seed i` of trainings that begin at num_images times their seed."""
     shape = {"inpaint": None, "outpaint": None, "super_resolution": True}
     results = Results.load(build(tmp_path, ["a", "b"], tokenizer_seed=mode))
     results.suite("s").update(zero_shot=shape, error_propagation={"shares": [0.1]})
-    assert said in zero_shot_words(View(results, "s")) and said in error_words(View(results, "s"))
+    view = View(results, "s")
+    assert said in " ".join(run_details(view)) and said in " ".join(error_details(view))
     assert _same(View(results, "s"), "alike") == "alike"
     images = {key: value for key, value in results.images.items() if not key.startswith("sample/v1-0")}
     images |= {"sample/v1-1/images": images["sample/v0-0/images"]}

@@ -1,11 +1,8 @@
 """Official weights through the whole suite: one study, from .pth files to a table; what bad files and bad entries get."""
 
-import functools
 import hashlib
-import http.server
 import importlib
 import json
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +11,17 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from bench.experiments.distillation.show import arm_words
+from bench.experiments.distillation.arms import arm_details
 from bench.pipeline import metrics
 from bench.pipeline.collect import collect
-from bench.pipeline.weights import fetch
 from bench.report.results import Results
 from bench.report.view import View
 from bench.runtime import verb
 from bench.runtime.verbs import stages
 from bench.study import rooms
 from bench.study.before import missing_files
-from bench.study.errors import ConfigError
 from bench.study.plan import load_study
-from bench.study.settings import WeightsConfig
+from bench.study.variants import variants_of
 from official_weights import ABOUT, PARITY, states, var_state
 from srdd.checkpoint import load_model, load_tokenizer, save_model
 from srdd.config import ModelConfig
@@ -110,7 +105,7 @@ class Suite:
     def tables(self):
         """The table of scores and its caption, by the verbs that make them."""
         study, plan = json.loads(self.plan.study.model_dump_json()), self.plan
-        suite = {**study["suites"]["official"], "train_seeds": [0], "variants": plan.identities["official"]}
+        suite = {**study["suites"]["official"], "train_seeds": [0], "variants": variants_of(plan, "official")}
         about = {"study": "official", "scope": None, "suites": {"official": {**suite, "runs": plan.jobs_of("official")}}}
         about |= {key: study[key] for key in ("reduced", "evaluation", "features", "dataset", "train_seeds", "tokenizer_seed", "latency")}
         (self.root / "plan.json").write_text(json.dumps({**about, "folders": {run: str(self.root / run) for run in plan.jobs}}))
@@ -178,13 +173,13 @@ def test_an_imported_model_is_scored_as_a_trained_one(suite):
         "never compared with ours",
     ):
         assert words in caption
-    assert "SDD: imported" not in caption and "no training picture" not in caption
+    assert "SDD: imported" not in caption and "no training image" not in caption
 
 
 def test_words_of_distillation_know_imported_teachers(suite):
     """Catches a table or caption of students that counts the tokens of a teacher whose training nobody saw, or that needs them."""
     results, _, _ = suite.tables()
-    words = arm_words(View(results, "official"))
+    words = " ".join(arm_details(View(results, "official")))
     assert "VAR: imported weights, not trained here" in words
     assert "SDD: arm real from an imported teacher, 2 steps, how many tokens its teacher read is not known" in words
     table, _ = rooms.function_of("tables", "distillation")(View(results, "official"))
@@ -408,71 +403,6 @@ def test_a_shared_adaln_model_without_its_schedule(tmp_path):
     state = var_state(config)
     del state["lvl_1L"], state["attn_bias_for_masking"]
     assert read_pth(saved(tmp_path / "s.pth", state), config).config == config
-
-
-# ---------------------------------------------------------------- the hub
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """A server of this machine in the hub's place, and an empty cache."""
-    folder, asked = tmp_path / "hub", []
-    place = folder / "owner" / "repo" / "resolve" / "main"
-    place.mkdir(parents=True)
-    (place / "w.pth").write_bytes(bytes(range(256)) * 9000)
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802
-            asked.append(self.path)
-            super().do_GET()
-
-        def log_message(self, *words):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
-    monkeypatch.setenv("SRDD_CACHE", str(tmp_path / "cache"))
-    yield place / "w.pth", asked, tmp_path / "cache"
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_file_of_the_hub_is_downloaded_once(hub, monkeypatch):
-    """Catches a download that is repeated, is not what the server gave, or leaves a temporary file; a mirror may be a folder."""
-    file, asked, cache = hub
-    about = WeightsConfig(file="hf://owner/repo/w.pth", sha256=sum_of(file))
-    for _ in range(2):
-        assert fetch(about, "weights").read_bytes() == file.read_bytes()
-    assert asked == ["/owner/repo/resolve/main/w.pth"] and len(list(cache.iterdir())) == 1
-    monkeypatch.setenv("HF_ENDPOINT", file.parents[4].as_uri())
-    monkeypatch.setenv("SRDD_CACHE", str(cache / "other"))
-    assert fetch(about, "weights").read_bytes() == file.read_bytes() and len(asked) == 1
-
-
-def test_bad_downloads_are_one_line_and_leave_nothing(hub, monkeypatch):
-    """Catches a file that is kept although its sum is wrong, a damaged copy that is used, a server's error as a traceback."""
-    file, asked, cache = hub
-    wrong = WeightsConfig(file="hf://owner/repo/w.pth", sha256="a" * 64)
-    with pytest.raises(ConfigError, match=f"{sum_of(file)}, {'a' * 64} expected"):
-        fetch(wrong, "weights")
-    with pytest.raises(ConfigError, match=r"^weights: http.*none\.pth cannot be downloaded.*404"):
-        fetch(WeightsConfig(file="hf://owner/repo/none.pth", sha256="a" * 64), "weights")
-    with pytest.raises(ConfigError, match="needs its sha256"):
-        fetch(WeightsConfig(file="hf://owner/repo/w.pth"), "weights")
-    assert not list(cache.iterdir())
-    right = WeightsConfig(file="hf://owner/repo/w.pth", sha256=sum_of(file))
-    copy = fetch(right, "weights")
-    copy.write_bytes(b"damaged")
-    with pytest.raises(ConfigError, match="remove it, and it is downloaded again"):
-        fetch(right, "weights")
-    copy.unlink()
-    monkeypatch.setenv("HF_ENDPOINT", "ftp://somewhere")
-    with pytest.raises(ConfigError, match=r"HF_ENDPOINT: 'ftp://somewhere'"):
-        fetch(right, "weights")
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(ConfigError, match="cannot be downloaded"):
-        fetch(right, "weights")
 
 
 def test_dimensions_of_the_stub():

@@ -8,7 +8,7 @@ import pytest
 from small_study import build
 
 from bench.experiments.scores import show as scores
-from bench.report.cells import write_table
+from bench.report.cells import shown, write_table
 from bench.report.making import run_verb
 from bench.study import rooms
 
@@ -46,6 +46,11 @@ BROKEN = {
     "no caption": (lambda view: pd.DataFrame(), "gives DataFrame; must be the pair"),
     "a list": (lambda view: ([1], "words"), "gives (list, str); must be the pair"),
     "leaves": (lambda view: sys.exit("bye"), "raises SystemExit: bye"),
+    "many words": (lambda view: (pd.DataFrame(), "word " * 61), "text has 61 words; 60 are the most"),
+    "wide": (
+        lambda view: (shown(pd.DataFrame([range(8)]), *range(8)), "words"),
+        "shows 8 columns; 7 are the most",
+    ),
     "no words": (lambda view: (pd.DataFrame(), None), "gives (DataFrame, NoneType)"),
 }
 

@@ -5,10 +5,10 @@ import torch
 
 from bench.speed.plain import PlainDenoiser, plain_logits, plain_probabilities, plain_sample
 from srdd.config import SamplerConfig
+from srdd.draw import distribution
 from srdd.guidance import guide
 from srdd.masks import scale_mask
 from srdd.noise import generator
-from srdd.sampling import distribution
 from srdd.schedule import ScaleSchedule
 
 

@@ -28,38 +28,58 @@ from oracle import (
     total_variation,
 )
 from srdd import model as model_module
-from srdd import sampling
+from srdd import select as rules
 from srdd.config import (
     COMMITTING,
-    CONFIDENCES,
     COUNTED,
-    SELECT_READS,
     ModelConfig,
     SamplerConfig,
-    sampler_misfit,
 )
 from srdd.corruption import mask_within_scales
 from srdd.cost import sampling_cost
+from srdd.draw import distribution
 from srdd.guidance import guidance_weights, guide
 from srdd.lookup import names_in
 from srdd.loss import linear_cross_entropy, next_scale_cross_entropy
 from srdd.model import ScaleTransformer
 from srdd.noise import ImageNoise, generator
-from srdd.sampling import Drawn, Known, distribution, generate, sample_srdd, sample_var
+from srdd.sampling import Known, _Scale, generate, sample_srdd, sample_var
 from srdd.schedule import ScaleSchedule
+from srdd.select import Drawn
 from srdd.watch import Calls
 
 N = 20_000
-SELECTS = names_in(Path(sampling.__file__), "select")
+SELECTS = names_in(Path(rules.__file__), "select")
 HISTORIES = [None, 0, 1]
 
 
-def srdd(**settings):
-    return SamplerConfig(name="srdd", **settings)
+def rule(name, **offered):
+    """A rule of that name with those of the offered settings that it takes."""
+    knobs = SamplerConfig(select=name).select.knobs()
+    return {"name": name, **{key: value for key, value in offered.items() if key in knobs}}
+
+
+RANKING = [name for name in SELECTS if "confidence" in rule(name, confidence="peak")]
+# settings of rules; SR and select threshold both have a p_resample
+OFFERED = ("p_resample", "resample_fraction", "commit_above", "entropy_bound", "confidence")
+
+
+def srdd(select="threshold", **settings):
+    """SRDD; what its rule takes stands beside the other settings."""
+    offered = {key: settings[key] for key in OFFERED if settings.get(key) is not None}
+    others = {key: value for key, value in settings.items() if key not in OFFERED[1:]}
+    return SamplerConfig(name="srdd", select=rule(select, **offered), **others)
 
 
 def select(name):
-    return getattr(sampling, f"select_{name}")
+    """A rule as the sampler calls it: with settings that are offered to all."""
+
+    def called(drawn, uniform_Bl, **offered):
+        knobs = rule(name, **offered)
+        del knobs["name"]
+        return getattr(rules, f"select_{name}")(drawn, uniform_Bl, SamplerConfig(), **knobs)
+
+    return called
 
 
 # ---------------------------------------------------------------- exact laws
@@ -162,17 +182,13 @@ def test_every_rule_has_a_law():
     and a line to LAWS; and a rule that can rank by the drawn token and whose bias nobody has
     pinned."""
     refined = [config for config, _ in LAWS.values() if config.refine_steps]
-    assert set(SELECTS) == set(RULES) == {config.select for config in refined}
+    assert set(SELECTS) == set(RULES) == {config.select.name for config in refined}
     by_drawn = {
-        config.select
+        config.select.name
         for config in refined
-        if (config.confidence or CONFIDENCES.get(config.select)) == "drawn"
+        if config.select.knobs().get("confidence") == "drawn"
     }
-    assert (
-        by_drawn
-        == set(CONFIDENCES)
-        == {name for name, read in SELECT_READS.items() if "confidence" in read}
-    )
+    assert by_drawn == set(RANKING)
 
 
 @pytest.mark.parametrize("name", SELECTS)
@@ -188,13 +204,13 @@ def test_what_looks_at_the_drawn_token_is_biased_even_where_tokens_are_independe
         return total_variation(law, oracle.joint())
 
     # what the rule may rank by and stay blind to the drawn token
-    legal = [{"confidence": "peak"}] if name in CONFIDENCES else [{}] if name != "threshold" else []
+    legal = [{"confidence": "peak"}] if name in RANKING else [{}] if name != "threshold" else []
     legal += [{"confidence": "entropy"}] if name in ("static", "lowest", "entropy") else []
     for passes in (1, 2, 3, 4, 5):
         blind = [distance(passes, **more) for more in legal]
         assert all(value < 1e-12 for value in blind), (passes, blind)
-        if name == "threshold" or name in CONFIDENCES:
-            by = {"confidence": "drawn"} if name in CONFIDENCES else {}
+        if name == "threshold" or name in RANKING:
+            by = {"confidence": "drawn"} if name in RANKING else {}
             assert (distance(passes, **by) > 0.05) == (passes > 1), passes
 
 
@@ -224,7 +240,10 @@ def test_sr_by_its_closed_form():
         assert [mass for mass, _ in records(p, n, tau)] == pytest.approx(closed, abs=1e-15)
         assert total_variation(closed, p) == pytest.approx(s - s ** (n + 1), abs=1e-15)
         noise = PooledNoise(f"sr {n}", 1)
-        _, tokens_Bl, probability_Bl = sampling._one_pass(logits, 0, noise, srdd(sr_steps=n, p_resample=tau), "")
+        config, nobody = srdd(sr_steps=n, p_resample=tau), torch.zeros(1, dtype=torch.long)
+        scale = _Scale(lambda *asked: logits, torch.zeros(1, N, 1), 0, nobody, noise, config)
+        drawn = scale.pass_over("")
+        tokens_Bl, probability_Bl = drawn.tokens_Bl, drawn.probability_Bl
         counts = torch.bincount(tokens_Bl[0], minlength=4)
         assert chi_square(counts, closed) > FALSE_ALARM
         assert n == 0 or chi_square(counts, p) < FALSE_ALARM, "the test must be able to fail"
@@ -363,7 +382,7 @@ def test_nothing_selected_changes_nothing(make_model, make_ladder):
         plain, _ = generate(model, ladder, labels, range(8), SamplerConfig())
         rare = srdd(refine_steps=3, sr_steps=2, p_resample=1e-12, refine_scales=scales)
         assert torch.equal(generate(model, ladder, labels, range(8), rare)[0], plain)
-        often = rare.model_copy(update={"p_resample": 0.3})
+        often = srdd(refine_steps=3, sr_steps=2, p_resample=0.3, refine_scales=scales)
         assert not torch.equal(generate(model, ladder, labels, range(8), often)[0], plain)
 
 
@@ -446,7 +465,7 @@ def row_of(drawn, i):
 
 def ranks(name):
     """Every legal confidence of a rule."""
-    legal = [None, *(["peak", "drawn", "entropy"] if name in CONFIDENCES else [])]
+    legal = [None, *(["peak", "drawn", "entropy"] if name in RANKING else [])]
     return st.sampled_from([kind for kind in legal if (name, kind) != ("dynamic", "entropy")])
 
 
@@ -455,12 +474,12 @@ def ranks(name):
 def test_rules_in_general(name, case, value):
     """Catches, for a new rule too: a known token that is redrawn, a wrong type or shape, a row that looks at its neighbours."""
     drawn, uniform_Bl = case
-    config = srdd(p_resample=value, resample_fraction=value, commit_above=value, entropy_bound=3 * value)
-    redraw_Bl = select(name)(drawn, uniform_Bl, config)
+    bounds = {"p_resample": value, "resample_fraction": value, "commit_above": value, "entropy_bound": 3 * value}
+    redraw_Bl = select(name)(drawn, uniform_Bl, **bounds)
     assert redraw_Bl.dtype == torch.bool and redraw_Bl.shape == drawn.tokens_Bl.shape
     assert not (redraw_Bl & drawn.fixed_Bl).any()
     for i in range(len(redraw_Bl)):
-        assert torch.equal(select(name)(row_of(drawn, i), uniform_Bl[i : i + 1], config)[0], redraw_Bl[i])
+        assert torch.equal(select(name)(row_of(drawn, i), uniform_Bl[i : i + 1], **bounds)[0], redraw_Bl[i])
 
 
 @pytest.mark.parametrize("name", SELECTS)
@@ -469,14 +488,11 @@ def test_rules_by_their_definition(name, case, value, data):
     """Catches a wrong bound, a wrong order, a tie that goes astray: row by row against the plain rules of the oracle."""
     drawn, uniform_Bl = case
     confidence = data.draw(ranks(name))
-    config = srdd(
-        p_resample=value,
-        resample_fraction=value,
-        commit_above=value,
-        entropy_bound=3 * value,
-        confidence=confidence,
-    )
-    redraw_Bl = select(name)(drawn, uniform_Bl, config)
+    bounds = {"p_resample": value, "resample_fraction": value, "commit_above": value}
+    by = {} if confidence is None else {"confidence": confidence}
+    given = rule(name, **bounds, entropy_bound=3 * value, **by)
+    config = SamplerConfig(select=given).select
+    redraw_Bl = select(name)(drawn, uniform_Bl, **config.knobs())
     columns = (drawn.tokens_Bl, drawn.probability_Bl, drawn.peak_Bl, drawn.entropy_Bl, drawn.open_Bl)
     for i, found in enumerate(redraw_Bl.tolist()):
         state = tuple(Record(*values) for values in zip(*(column[i].tolist() for column in columns)))
@@ -493,7 +509,7 @@ def test_redrawn_counts_are_exact(name):
     score_Bl = torch.rand(257, 256, generator=generator("score"), dtype=torch.float64)
     drawn = Drawn(score_Bl.long(), score_Bl, score_Bl, score_Bl, ~fixed_Bl, fixed_Bl, 1)
     for share in (*range(1, 100, 7), 15, 30, 54, 60, 100):
-        redraw_Bl = select(name)(drawn, score_Bl, srdd(resample_fraction=share / 100))
+        redraw_Bl = select(name)(drawn, score_Bl, resample_fraction=share / 100)
         assert redraw_Bl.sum(1).tolist() == [math.ceil(Fraction(share, 100) * n) for n in range(257)], share
 
 
@@ -506,7 +522,7 @@ def test_rules_are_monotone(name, setting, more, case, a, b):
     """Catches a comparison the wrong way round: what a weak setting redraws, a stronger one redraws too."""
     drawn, uniform_Bl = case
     weak, strong = sorted((a, b), key=lambda value: more * value)
-    few_Bl, many_Bl = (select(name)(drawn, uniform_Bl, srdd(**{setting: value})) for value in (weak, strong))
+    few_Bl, many_Bl = (select(name)(drawn, uniform_Bl, **{setting: value}) for value in (weak, strong))
     assert not (few_Bl & ~many_Bl).any()
 
 
@@ -516,10 +532,10 @@ def test_committing_rules_always_end(name, case, value):
     """Catches a rule that never ends, or reopens what is committed: every call commits the quota or
     more of each row, so that T passes always commit all, however few."""
     drawn, uniform_Bl = case
-    config = srdd(commit_above=value, entropy_bound=value / 10)
+    bounds = {"commit_above": value, "entropy_bound": value / 10}
     for passes_left in range(drawn.passes_left, 0, -1):
         assert drawn.passes_left == passes_left
-        redraw_Bl, open_B = select(name)(drawn, uniform_Bl, config), drawn.open_Bl.sum(1)
+        redraw_Bl, open_B = select(name)(drawn, uniform_Bl, **bounds), drawn.open_Bl.sum(1)
         assert not (redraw_Bl & ~drawn.open_Bl).any()
         committed_B = (drawn.open_Bl & ~redraw_Bl).sum(1)
         assert all(
@@ -541,7 +557,7 @@ def test_quota_is_the_published_table(name):
             drawn = Drawn(open_Bl.long(), score_Bl, score_Bl, score_Bl, open_Bl, ~open_Bl, passes)
             committed = []
             for _ in range(passes):
-                redraw_Bl = select(name)(drawn, score_Bl, srdd())
+                redraw_Bl = select(name)(drawn, score_Bl)
                 assert not (redraw_Bl & ~drawn.open_Bl).any()
                 committed.append(int(drawn.open_Bl.sum() - redraw_Bl.sum()))
                 drawn = drawn.passed(redraw_Bl)
@@ -614,7 +630,7 @@ def test_a_rule_goes_on_after_a_call_that_was_left_out(make_model, make_ladder, 
     which pass it is."""
     model, ladder = make_model(history=0, mask_prob=0.5), make_ladder(ScaleSchedule((1, 2, 3)))
     late = lambda drawn, uniform_Bl, config: ~drawn.fixed_Bl & (drawn.passes_left == 2)  # noqa: E731
-    monkeypatch.setattr(sampling, "select_late", late, raising=False)
+    monkeypatch.setattr(rules, "select_late", late, raising=False)
     config = srdd(select="late", refine_steps=3)
     found, calls = calls_of(model, ladder, config, [*range(8)])
     every, most = calls_of(model, ladder, config, [*range(8)], early_exit=False)
@@ -928,7 +944,7 @@ def test_captions_say_which_rules_bend_the_distribution(name):
     """Catches a figure of a rule that keeps likely values and does not say so, and the reverse:
     held against the rule's own law."""
     oracle = JointOracle(independent=True)
-    for confidence in (None, *(["peak", "drawn"] if name in CONFIDENCES else [])):
+    for confidence in (None, *(["peak", "drawn"] if name in RANKING else [])):
         config = srdd(
             refine_steps=2, select=name, confidence=confidence, p_resample=0.4, commit_above=0.5
         )
@@ -937,8 +953,8 @@ def test_captions_say_which_rules_bend_the_distribution(name):
             total_variation(oracle.law(config), oracle.joint()) > 1e-9,
         )
         assert f"select {name} (" in words and ("truncates" in words) == bent
-        assert ("ranked by" in words) == (name in CONFIDENCES)
-        assert ("unbiased" in words) == (not bent and name not in CONFIDENCES)
+        assert ("ranked by" in words) == (name in RANKING)
+        assert ("unbiased" in words) == (not bent and name not in RANKING)
     assert "truncates" in sampler_words(srdd(sr_steps=1).model_dump(mode="json"))
     assert "truncates" not in sampler_words(srdd().model_dump(mode="json"))
 
@@ -946,24 +962,21 @@ def test_captions_say_which_rules_bend_the_distribution(name):
 # ---------------------------------------------------------------- what is refused
 
 
-def test_a_confidence_that_no_rule_reads_is_refused(model_config):
+def test_a_confidence_that_no_rule_reads_is_refused():
     """Catches a setting that is silently without effect: a grid of two confidences that is one
     sampler twice."""
-    model = model_config(mask_prob=0.5)
-    misfit = lambda **settings: sampler_misfit(srdd(refine_steps=1, **settings), model)  # noqa: E731
     for name in SELECTS:
         for confidence in ("peak", "drawn"):
-            problem = misfit(select=name, confidence=confidence)
-            assert (problem is None) == (name in CONFIDENCES), (name, problem)
-            assert problem is None or all(
-                word in problem
-                for word in (f"confidence '{confidence}'", name, "null", *CONFIDENCES)
-            )
-    assert (
-        "commit_above" in misfit(select="dynamic", confidence="entropy")
-        and misfit(select="static", confidence="entropy") is None
-    )
-    assert misfit(select="mine", confidence="peak") is None, "a rule of one's own may read it"
+            given = {"name": name, "confidence": confidence}
+            if name in RANKING:
+                assert SamplerConfig(select=given).select.confidence == confidence
+            else:
+                with pytest.raises(ValueError, match=f"unknown setting of select {name} 'conf"):
+                    SamplerConfig(select=given)
+    # confidences are compared with a probability there, and an entropy is none
+    with pytest.raises(ValueError, match="entropy is no probability; give peak or drawn"):
+        SamplerConfig(select={"name": "dynamic", "confidence": "entropy"})
+    assert SamplerConfig(select={"name": "static", "confidence": "entropy"})
 
 
 def test_generate_refuses_refinement_that_does_not_fit(make_model, make_ladder):

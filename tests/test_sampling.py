@@ -11,9 +11,10 @@ from oracle import FALSE_ALARM, Oracle, chi_square, reference_distribution
 from srdd import guidance
 from srdd.config import SamplerConfig
 from srdd.cost import sampling_cost
+from srdd.draw import TokenDistribution, distribution, draw_tokens
 from srdd.guidance import guidance_weights, guide, guided_scales
 from srdd.noise import ImageNoise, derive_seed, generator
-from srdd.sampling import TokenDistribution, distribution, draw_tokens, generate, sample_var
+from srdd.sampling import generate, sample_var
 from srdd.schedule import ScaleSchedule
 
 N = 20_000
@@ -95,7 +96,7 @@ def test_sampler_has_the_exact_distribution(cfg_scale, ramp):
     """Catches a wrong state, order, guidance or noise: sample_var against the enumerated joint; false alarm 1e-4, seeds fixed."""
     oracle = Oracle()
     config = SamplerConfig(cfg_scale=cfg_scale, cfg_ramp=ramp)
-    denoise = guide(oracle.denoise, oracle.schedule, cfg_scale, ramp, oracle.null_label)
+    denoise = guide(oracle, oracle.schedule, cfg_scale, ramp, oracle.null_label)
     labels = torch.ones(N, dtype=torch.long)
     tokens_BL, _ = sample_var(denoise, oracle.ladder, labels, ImageNoise(range(N)), config)
     counts = torch.bincount(oracle.index(tokens_BL), minlength=len(oracle.sequences()))
@@ -107,13 +108,13 @@ def test_sampler_has_the_exact_distribution(cfg_scale, ramp):
 def test_guidance_off_is_no_guidance():
     """Catches a second call, or other bits, at cfg_scale 1."""
     oracle = Oracle()
-    assert guide(oracle.denoise, oracle.schedule, 1.0, "linear", oracle.null_label) == oracle.denoise
+    assert guide(oracle, oracle.schedule, 1.0, "linear", oracle.null_label) is oracle
 
 
 def test_guidance_is_vars_with_w_one_more_than_t():
     """Catches a convention that is off by one: VAR's (1+t) c - t u with t = cfg k/(K-1)."""
     oracle, cfg = Oracle(), 1.5
-    guided = guide(oracle.denoise, oracle.schedule, 1 + cfg, "linear", oracle.null_label)
+    guided = guide(oracle, oracle.schedule, 1 + cfg, "linear", oracle.null_label)
     labels = torch.tensor([0, 1])
     for k, length in enumerate(oracle.schedule.lengths):
         inputs = torch.randn(2, length, 2, generator=generator("g"), dtype=torch.float64)

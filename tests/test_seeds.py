@@ -11,10 +11,10 @@ from test_config import SMOKE, edited
 
 from bench.pipeline.labels import first_sample
 from bench.pipeline.train_tokenizer import seed_of
-from bench.report.claims import claim
+from bench.report.claims import claim_details
 from bench.report.results import Results
 from bench.report.view import View
-from bench.report.words import samplers, seeds_words
+from bench.report.words import samplers, seeds_details
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
 from bench.study.settings import EvaluationConfig, TokenizerTraining
@@ -89,7 +89,7 @@ def test_a_setting_is_not_scored_on_the_seeds_that_tuned_it(tmp_path):
 def test_captions_say_what_intervals_cover(tmp_path, seeds, words):
     """Catches an interval of one tokenizer that is read as one over tokenizers."""
     results = Results.load(build(tmp_path, ["a"], tokenizer_seed=seeds))
-    assert words in seeds_words(View(results, "s"))
+    assert words in " ".join(seeds_details(View(results, "s")))
 
 
 def test_scores_of_each_training_are_those_of_its_own_sample_seeds(tmp_path):
@@ -135,7 +135,7 @@ def test_a_caption_says_what_the_entries_of_a_sweep_share(tmp_path):
     results = Results.load(build(tmp_path, [f"{i}" for i in range(9)]))
     for i, names in enumerate(results.variants("s").values()):
         names["group"] = "SRDD" if i < 5 else "SDD"
-        more = {"name": "srdd", "refine_steps": 1 + i, "select": "static"} if i < 5 else {"top_p": 0.1 * i}
+        more = {"name": "srdd", "refine_steps": 1 + i, "select": {"name": "static", "confidence": "peak"}} if i < 5 else {"top_p": 0.1 * i}
         names["settings"]["sampler"] |= more
     found = samplers(View(results, "s"))
     assert "SRDD: sampler srdd, top-p 1, select static (quota, ranked by peak)" in found
@@ -163,7 +163,7 @@ def test_captions_leave_the_reasons_of_claims_to_their_table(tmp_path):
     asked = {"text": "b beats a", "origin": "ours", "rule": "score", "variant": "b", "against": "a", "metric": "fid", "better": "lower"}
     with_table = Results.load(build(tmp_path / "t", ["a", "b"], claims=[asked], tables=["claims"]))
     alone = Results.load(build(tmp_path / "a", ["a", "b"], claims=[asked]))
-    short, long = claim(View(with_table, "s")), claim(View(alone, "s"))
+    short, long = " ".join(claim_details(View(with_table, "s"))), " ".join(claim_details(View(alone, "s")))
     assert "b beats a: no" in short and "b beats a: no" in long
     assert "paired by training seed" in long and "paired by training seed" not in short
     assert "table claims" in short

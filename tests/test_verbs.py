@@ -197,7 +197,7 @@ def test_output_that_cannot_be_written(ready, tmp_path):
 
 def test_full_disk_is_said_with_a_remedy():
     """Catches an errno where a person needs a sentence."""
-    from bench.runtime.verb import describe
+    from bench.runtime.command import describe
 
     assert "disk is full" in describe(OSError(28, "No space left on device", "results/x"))
     assert "cannot be written" in describe(PermissionError(13, "Permission denied", "results/x"))

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from golden_smoke import differences, read_golden
 from kill_at_random import kill_and_compare
 
-from workflow import clean_environment, copy_project, planned, run, snakemake
+from workflow import clean_environment, copy_project, planned, run, snakemake, study_numbers
 
 # every character that a shell, snakemake or a locale could read as something else
 PLACE = "My \"Projects\" & 'co' $HOME [a] Übung 東京 #1 50%25; `id` *"
@@ -86,6 +87,21 @@ def test_smoke_study_makes_everything(project):
     assert not list(project.parent.rglob("pwned")), "a shell read a word of a path"
     report = (out / "report.html").read_text()
     assert "main_fid" in report and len(report) > 100_000
+
+
+@pytest.fixture(scope="module")
+def full_numbers(project):
+    """Every number of all suites: the run goes on with those that are no core suites."""
+    code, text = snakemake(project, f"--configfile={STUDY}", "collect_full", timeout=1800)
+    assert code == 0, text
+    return study_numbers(project / "results" / "smoke" / "full")
+
+
+def test_smoke_study_gives_its_golden_numbers(full_numbers):
+    """Catches a refactoring that loses, adds, renames or changes a number. To accept a change on purpose:
+    `python tests/golden_smoke.py`."""
+    lines = differences(read_golden(), full_numbers)
+    assert not lines, f"{len(lines)} numbers differ:\n" + "\n".join(lines[:10])
 
 
 def test_nothing_changed_nothing_runs(project):

@@ -43,8 +43,10 @@ from bench.runtime.verbs import stages
 from bench.study import rooms
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
+from bench.study.variants import variants_of
 from oracle import FALSE_ALARM, chi_square
 from srdd import sampling
+from srdd import select as rules
 from srdd.config import SamplerConfig
 from srdd.lookup import names_in
 from srdd.noise import generator
@@ -60,7 +62,7 @@ SAMPLERS = [SamplerConfig(name="var", cfg_scale=1.7)] + [
     SamplerConfig(name=name, cfg_scale=1.7, sr_steps=1, refine_steps=2, select=select, p_resample=0.4)
     for name in names_in(Path(sampling.__file__), "sample")
     if name != "var"
-    for select in names_in(Path(sampling.__file__), "select")
+    for select in names_in(Path(rules.__file__), "select")
 ]
 
 
@@ -72,7 +74,7 @@ def tokens_like(schedule, batch=5, codebook_size=7, name="tokens"):
 
 
 @pytest.mark.parametrize("history", [None, 0])
-@pytest.mark.parametrize("config", SAMPLERS, ids=lambda config: f"{config.name}-{config.select}")
+@pytest.mark.parametrize("config", SAMPLERS, ids=lambda config: f"{config.name}-{config.select.name}")
 def test_every_sampler_keeps_known_tokens(make_model, make_ladder, config, history):
     """Catches a sampler, a redraw or a selection rule that touches a given token, a state that does not follow from the tokens, and a
     mask that makes everything known."""
@@ -174,7 +176,7 @@ def test_super_resolution_keeps_the_first_scales():
             known_scales(SCHEDULE, m, tokens_BL)
 
 
-# ---------------------------------------------------------------- opponents and likeness
+# ---------------------------------------------------------------- baselines and likeness
 
 
 def test_nearest_fill_by_hand():
@@ -193,8 +195,8 @@ def test_nearest_fill_by_hand():
     assert nearest_fill(picture, corner)[0, 0].tolist() == [[1, 20, 3], [40, 30, 3], [7, 7, 5]]
 
 
-def test_bicubic_opponent_sees_only_the_small_picture():
-    """Catches an opponent that is given more pixels than the true scales stand for, and a resize that loses the mean."""
+def test_bicubic_baseline_sees_only_the_small_picture():
+    """Catches a baseline that is given more pixels than the true scales stand for, and a resize that loses the mean."""
     schedule = ScaleSchedule((1, 2, 3, 4))
     assert [reduced_side(schedule, m, 8) for m in (1, 2, 3)] == [2, 4, 6]
     pictures = np.random.default_rng(0).integers(0, 256, (3, 1, 8, 8), dtype=np.uint8)
@@ -344,7 +346,7 @@ class Made:
             suite: {
                 **{key: study["suites"][suite][key] for key in keys},
                 "train_seeds": study["suites"][suite]["train_seeds"],
-                "variants": self.plan.identities[suite],
+                "variants": variants_of(self.plan, suite),
                 "runs": self.plan.jobs_of(suite),
             }
             for suite in self.suites
@@ -363,7 +365,7 @@ def made(tmp_path_factory):
 
 
 def test_zero_shot_verb_reports_every_task(made):
-    """Catches a task, an opponent or a ceiling without a number, an opponent that depends on the model, and a fill that is scored on the
+    """Catches a task, a baseline or a ceiling without a number, a baseline that depends on the model, and a fill that is scored on the
     wrong pixels."""
     first, second = (made.rows(run_id) for run_id in made.of("zero_shot"))
     likeness = {f"{measure}_{place}" for measure in ("psnr", "ssim") for place in ("unknown", "whole")}
@@ -415,17 +417,17 @@ def test_held_out_images_are_of_every_class(made, tmp_path, monkeypatch):
 
 
 def test_strips_show_what_each_task_knows(made):
-    """Catches a strip whose input shows hidden pixels, whose opponent changed known ones, or that collect does not gather."""
+    """Catches a strip whose input shows hidden pixels, whose baseline changed known ones, or that collect does not gather."""
     run_id = made.of("zero_shot")[0]
     found = collect.pictures({run_id: made.folders[run_id]})
     original, hidden = found[f"{run_id}/original"], np.zeros((8, 8), bool)
     hidden[2:6, 2:6] = True
     assert original.shape == (6, 1, 8, 8) and found[f"{run_id}/ceiling"].shape == original.shape
     for task, region in (("inpaint", hidden), ("outpaint", ~hidden)):
-        shown, rival = found[f"{run_id}/{task}_input"], found[f"{run_id}/{task}_rival"]
+        shown, filled = found[f"{run_id}/{task}_input"], found[f"{run_id}/{task}_baseline"]
         assert (shown[:, :, region] == 128).all()
         assert np.array_equal(shown[:, :, ~region], original[:, :, ~region])
-        assert np.array_equal(rival[:, :, ~region], original[:, :, ~region]) and not np.array_equal(rival, original)
+        assert np.array_equal(filled[:, :, ~region], original[:, :, ~region]) and not np.array_equal(filled, original)
     assert {f"{run_id}/super_resolution_{m}_completed" for m in (1, 2)} <= found.keys()
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -13,6 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 SMOKE = ROOT / "tests" / "studies" / "smoke.yaml"
 # what is measured on the machine differs from run to run
 TIMED_UNITS = {"s", "s/batch", "bytes", "bytes/s", "flop/s"}
+# memory and the noise of the times decide these
+TIMED_METRICS = {"largest_batch", "rounds"}
+# what tells two numbers of one variant and metric apart
+COUNTED = ["train_seed", "scale", "step", "seed_first", "seed_last", "num_images", "repeat"]
 
 
 def clean_environment():
@@ -66,3 +71,50 @@ def numbers(project):
                 if row["unit"] not in TIMED_UNITS and row["metric"] != "largest_batch":
                     found[tuple(row.values())] = value
     return found
+
+
+def owners(results):
+    """The variants of a row: {(run_id, model, sampler or None): {(suite, variant), ...}}."""
+    variants = {}
+    for suite in results.about["suites"]:
+        for variant, names in results.variants(suite).items():
+            # variants that compute alike are timed once, under a name of their own
+            models, samplers = (names["model"], names["timed"]), (None, names["sampler"])
+            for identity in itertools.product(results.runs_of[suite], models, samplers):
+                variants.setdefault(identity, set()).add((suite, variant))
+    return variants
+
+
+def shared_by_variants(row):
+    """Suite and variant of a number that no variant owns: its schedule, or what comes before it."""
+    if row["model"] is None:
+        return "", "tokenizer" if row["tokenizer"] else "dataset"
+    if not re.fullmatch(r"\d+(\.\d+)*", row["model"]):
+        where = f"{row['metric']} of {row['run_id']}"
+        raise ValueError(f"{where}: no variant has the model {row['model']}")
+    return "", row["model"]
+
+
+def study_numbers(folder):
+    """Every number of collected results, without times and memory.
+
+    Returns {(suite, variant, metric, *COUNTED): (value or None, unit)}. No key holds a run's name
+    or a hash, so that it outlives a refactoring. Of the tests of golden numbers, only this function
+    and the two above know how results are read. Raises ValueError for a key with two values.
+    """
+    from bench.report.results import Results  # programs that import this file may lack bench on their path
+
+    results = Results.load(folder)
+    variants, numbers_of_study = owners(results), {}
+    rows = results.metrics.astype(object).where(results.metrics.notna(), None)
+    for row in rows.to_dict("records"):
+        if row["unit"] in TIMED_UNITS or row["metric"] in TIMED_METRICS:
+            continue
+        counted = [None if row[name] is None else int(row[name]) for name in COUNTED]
+        number = row["value"], row["unit"]
+        identity = row["run_id"], row["model"], row["sampler"]
+        for suite, variant in variants.get(identity) or [shared_by_variants(row)]:
+            key = (suite, variant, row["metric"], *counted)
+            if numbers_of_study.setdefault(key, number) != number:
+                raise ValueError(f"{key}: two values, {numbers_of_study[key]} and {number}")
+    return numbers_of_study

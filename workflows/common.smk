@@ -9,15 +9,15 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
-from bench.study.checks import enough_images
 from bench.study.before import missing_files, refused_function
 from bench.study.errors import ConfigError
-from bench.study.plan import load_study, study_name
+from bench.study.plan import load_study
 from bench.study.schema import RESERVED
+from bench.study.scopes import Scopes, known_contents
 from bench.study.settings import TrainingConfig
-from bench.study.contents import Contents
 from bench.runtime.provenance import shows_gpu, source_of, source_of_program, source_of_shows
-from bench.runtime.rows import RUN_COLUMNS, read_rows, write_text
+from bench.runtime.rows import write_text
+from bench.runtime.study_row import published_suites
 from srdd.lookup import unknown
 
 BASE = Path(workflow.basedir)
@@ -57,7 +57,7 @@ def read_study():
             legal = "whole numbers from 1" if key == "processes" else ", ".join(OPTIONS[key])
             stop(f"--config {key}={config[key]}: not legal (there are: {legal})")
     try:
-        plan = load_study(files[0], known_contents(files[0]))
+        plan = load_study(files[0], known_contents(files[0], trusted=not workflow.is_main_process))
     except ConfigError as error:
         stop(error)
     if workflow.is_main_process:  # jobs on other machines read the study again
@@ -66,19 +66,8 @@ def read_study():
     return files[0], plan
 
 
-def known_contents(file):
-    """What earlier plans found in the files that a study names; a job takes the word of the plan that started it."""
-    memory = Path("results") / study_name(file) / "configs" / "contents.json"
-    try:
-        known = json.loads(memory.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    return Contents(known, trusted=not workflow.is_main_process)
-
-
 STUDY_FILE, PLAN = read_study()
 STUDY = PLAN.study.study
-RESULTS = Path("results") / STUDY
 DEVICE = config.get("device", "auto")
 HAS_GPU = DEVICE == "cuda" or (DEVICE == "auto" and shutil.which("nvidia-smi") is not None)
 
@@ -137,64 +126,61 @@ def check_processes():
 check_processes()
 
 
-def folder(run_id):
-    return (RESULTS / run_id).as_posix()
-
-
-def unwritable(path, error):
-    return f"{path}: cannot be written ({error.strerror}); change its rights or free some space, then run the same command again"
-
-
-def write_configs():
-    """The config of every job. Their names hold a hash of the content, so that a file, once written, is right."""
-    if not workflow.is_main_process:
-        return  # a job on another machine finds what the submitting one wrote
+def read_published():
+    """The suites that were published; where they cannot be read, that is said and they are left out."""
+    folder = Scopes(PLAN).published
     try:
-        for run_id, job in PLAN.jobs.items():
-            path, text = RESULTS / "configs" / f"{run_id}.json", json.dumps({"study": STUDY, **job.about}, indent=1) + "\n"
-            # where files lie is no part of a name
-            if not path.is_file() or path.read_text(encoding="utf-8") != text:
-                write_text(path, text)
-        if PLAN.contents:
-            write_text(RESULTS / "configs" / "contents.json", json.dumps(PLAN.contents, indent=1) + "\n")
+        return published_suites(folder)
+    except (OSError, ValueError) as error:
+        line = " ".join(str(error).split())
+        if config.get("results") == "published":
+            stop(line)
+        if workflow.is_main_process:
+            print(f"warning: {line}; what is published is left out", file=sys.stderr)
+        return {}
+
+
+SCOPES = Scopes(PLAN, config.get("results", "auto"), read_published())
+RESULTS = SCOPES.results
+
+
+def write_changed(path, text):
+    """Write a file of the plan where it is not what it should be: a job must not find it newer than its own results."""
+    try:
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
     except OSError as error:
-        stop(unwritable(RESULTS, error))
+        stop(f"{path}: cannot be written ({error.strerror}); change its rights or free some space, then run the same command again")
 
 
-write_configs()
+def write_plans():
+    """What the jobs and the collecting of every scope are told; the name of the study's file."""
+    for path, text in SCOPES.configs():
+        write_changed(path, text)
+    for scope in ALL_SCOPES:
+        write_changed(SCOPES.plan_path(scope), SCOPES.plan_text(scope))
 
 
 def check_name():
     """Two studies of one name share a folder, where the later one replaces the tables of the earlier: said, and run."""
-    memory, here = RESULTS / "configs" / "study_file.txt", Path(STUDY_FILE).absolute()
     try:
-        before = Path(memory.read_text(encoding="utf-8").strip()) if memory.is_file() else None
-        if before == here:
-            return
-        other = before is not None and before.is_file() and before.read_bytes() != here.read_bytes()
-        if other and study_name(before) == STUDY:
-            print(f"warning: {here}: study: {STUDY!r}: {before} has this name too, and its tables and figures in {RESULTS} "
-                  "are replaced; give each study a name of its own", file=sys.stderr)
-        write_text(memory, f"{here}\n")
+        clash = SCOPES.name_clash(Path(STUDY_FILE))
+        if clash:
+            print(f"warning: {clash}", file=sys.stderr)
+        text = f"{Path(STUDY_FILE).absolute()}\n"
+        if not SCOPES.file_memory.is_file() or SCOPES.file_memory.read_text(encoding="utf-8") != text:
+            write_text(SCOPES.file_memory, text)
     except (OSError, ValueError):
         pass  # the other file is no study any more, or nothing can be read or written here: said elsewhere
 
 
-if workflow.is_main_process:
+# the default run, all suites (full/), one suite (suites/<suite>/)
+ALL_SCOPES = (None, "full", *PLAN.study.suites)
+if workflow.is_main_process:  # a job on another machine finds what the submitting one wrote
+    write_plans()
     check_name()
-
-
-def check_prepared():
-    """A study that grew may need more images than what is prepared: said before any work."""
-    for run_id, job in PLAN.jobs.items():
-        about = RESULTS / run_id / "data.json"
-        if job.needs and about.is_file():
-            counts = json.loads(about.read_text(encoding="utf-8")).get("counts", {})
-            if counts and (problem := enough_images(counts, job.needs)):
-                stop(f"{STUDY_FILE}: {problem}")
-
-
-check_prepared()
+if problem := SCOPES.too_few_prepared():
+    stop(f"{STUDY_FILE}: {problem}")
 
 
 onstart:
@@ -226,10 +212,7 @@ def job_of(stage):
     """Input function: the row files of the jobs that a job of this stage reads."""
 
     def rows(wildcards):
-        run_id = f"{stage}/{wildcards.job}"
-        if run_id not in PLAN.jobs:
-            raise ValueError(f"{run_id}: no job of this study")
-        return [f"{folder(needed)}/row.json" for needed in PLAN.jobs[run_id].inputs.values()]
+        return [f"{folder}/row.json" for folder in SCOPES.inputs_of(f"{stage}/{wildcards.job}").values()]
 
     return rows
 
@@ -240,8 +223,8 @@ def command(verb, stage):
 
     def words(wildcards):
         run_id = f"{stage}/{wildcards.job}"
-        inputs = [word for role, needed in PLAN.jobs[run_id].inputs.items() for word in (f"--{role}", folder(needed))]
-        return ["-m", "bench", verb, f"{RESULTS}/configs/{run_id}.json", folder(run_id), *inputs]
+        inputs = [word for role, folder in SCOPES.inputs_of(run_id).items() for word in (f"--{role}", folder)]
+        return ["-m", "bench", verb, f"{RESULTS}/configs/{run_id}.json", SCOPES.folder(run_id), *inputs]
 
     return words
 
@@ -255,102 +238,18 @@ def source_of_job(verb, stage):
     return source
 
 
-PUBLISHED = RESULTS / "published"
-
-
-def place(scope):
-    """Where the results of a scope go: the default run's, those of all suites, those of one."""
-    return {None: RESULTS, "full": RESULTS / "full"}.get(scope, RESULTS / "suites" / str(scope))
-
-
-def origin_of(suite, own):
-    """Where figures and tables of a scope come from: this machine's runs, or the published CSVs alone."""
-    choice = config.get("results", "auto")
-    here = place(suite)
-    published = suite is None and not own and (PUBLISHED / "metrics.csv").is_file()
-    if choice == "published" and suite is None:
-        if not (PUBLISHED / "metrics.csv").is_file():
-            stop(f"--config results=published: {PUBLISHED} holds no metrics.csv")
-        return PUBLISHED
-    if choice == "auto" and published and not (here / "metrics.csv").is_file():
-        return PUBLISHED
-    return here
-
-
-def names_of(what, suite, endings, own):
-    folder, names = place(suite), PLAN.outputs_of(what, suite)
-    if origin_of(suite, own) == PUBLISHED:
-        folder, names = RESULTS / "from_published", published_outputs(what)
-    return [(folder / what / f"{name}.{ending}").as_posix() for name in names for ending in endings]
-
-
-def figure_files(suite, own=False):
-    return names_of("figures", suite, ("png", "svg"), own)
-
-
-def table_files(suite, own=False):
-    return names_of("tables", suite, ("csv", "md"), own)
-
-
-def write_plan(scope):
-    """plan.json of a scope: what collect gathers, and what its figures call each variant. Written when it changes."""
-    path = place(scope) / "plan.json"
-    study = PLAN.described()
-    copied = ("claim", "claims", "published", "measure", "figures", "tables", "tuned_on")
-    about = {
-        "study": STUDY,
-        "scope": scope,
-        "suites": {
-            name: {
-                **{key: study["suites"][name][key] for key in copied},
-                **PLAN.told_of(name),
-                "train_seeds": study["suites"][name]["train_seeds"] or study["train_seeds"],
-                "variants": PLAN.identities[name],
-                "runs": PLAN.jobs_of(name),
-            }
-            for name in PLAN.suites_of(scope)
-        },
-        **{key: study[key] for key in ("reduced", "evaluation", "features", "dataset", "train_seeds", "tokenizer_seed")},
-        "folders": {run_id: folder(run_id) for run_id in PLAN.jobs_of(scope)},
-    }
-    text = json.dumps(about, indent=1) + "\n"
-    try:
-        if workflow.is_main_process and (not path.is_file() or path.read_text(encoding="utf-8") != text):
-            write_text(path, text)
-    except OSError as error:
-        stop(unwritable(path, error))
-    return path.as_posix()
-
-
-def published_suites(what):
-    """The settings of the suites that were published; none where nothing was, or where it cannot be read."""
-    if not (PUBLISHED / "runs.csv").is_file():
-        return {}
-    try:
-        study = [row for row in read_rows(PUBLISHED / "runs.csv", RUN_COLUMNS) if row["stage"] == "study"]
-        return json.loads(study[0]["config_json"])["suites"]
-    except (ValueError, LookupError) as error:
-        line = " ".join(str(error).split())
-        if config.get("results") == "published":
-            stop(line)
-        if workflow.is_main_process and what == "figures":
-            print(f"warning: {line}; what is published is left out", file=sys.stderr)
-        return {}
-
-
-def published_outputs(what):
-    """Names of the figures or tables that the published rows can make: those of the suites that were published."""
-    suites = published_suites(what)
-    return [f"{suite}_{name}" for suite, about in suites.items() for name in about[what]]
-
-
 def source_of_scope(what, scope):
     """The hash of the code that makes the figures or tables of a scope."""
-    study = PLAN.described()["suites"]
-    suites = published_suites(what) if scope == "published" else {name: study[name] for name in PLAN.suites_of(scope)}
-    names = [name for about in suites.values() for name in about[what]]
-    rules = {claim["rule"] for about in suites.values() for claim in about["claims"]}
-    return source_of_shows(what, names, sorted(rules))
+    names, rules = SCOPES.shown(what, scope)
+    return source_of_shows(what, names, rules)
+
+
+def outputs(what, scope, own=False):
+    """Paths of the figures or tables of a scope."""
+    try:
+        return SCOPES.outputs(what, scope, own)
+    except ConfigError as error:
+        stop(error)
 
 
 def check_targets():

@@ -1,39 +1,45 @@
-# From rows to tables, figures and the report. Scope: the default run, all suites (full/), or one suite (suites/<suite>/).
-for suite in (None, "full", *PLAN.study.suites):
+# From rows to tables, figures and the report.
+for scope in ALL_SCOPES:
+    place = SCOPES.place(scope)
+    folders = [SCOPES.folder(run_id) for run_id in PLAN.jobs_of(scope)]
 
     rule:
         name:
-            f"collect_{suite or 'study'}"
+            f"collect_{scope or 'study'}"
         input:
-            plan=write_plan(suite),
-            rows=[f"{folder(run_id)}/row.json" for run_id in PLAN.jobs_of(suite)],
-            metrics=[f"{folder(run_id)}/metrics.csv" for run_id in PLAN.jobs_of(suite)],
+            plan=SCOPES.plan_path(scope).as_posix(),
+            rows=[f"{folder}/row.json" for folder in folders],
+            metrics=[f"{folder}/metrics.csv" for folder in folders],
         output:
-            metrics=place(suite) / "metrics.csv",
-            runs=place(suite) / "runs.csv",
-            images=place(suite) / "images.npz",
+            metrics=place / "metrics.csv",
+            runs=place / "runs.csv",
+            variants=place / "variants.csv",
+            images=place / "images.npz",
         params:
             source=source_of_program("collect"),
             base=BASE,
             python=PYTHON,
-            out=place(suite),
+            out=place,
         log:
-            place(suite) / "logs" / "collect.txt",
+            place / "logs" / "collect.txt",
         conda:
             "../environment.yml"
         shell:
             "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m bench collect {input.plan:q} {params.out:q} 2>&1 | tee {log:q}"
 
 
+report: (Path.cwd() / RESULTS / "configs" / "about.rst").as_posix()
+
+
 # captions are made where results are, which is not where rules are read when snakemake is called with --directory
 WORK = Path.cwd()
-SCOPES = [(scope, place(scope), place(scope), scope or "study") for scope in (None, "full", *PLAN.study.suites)]
-SCOPES += [("published", PUBLISHED, RESULTS / "from_published", "published")]
+DRAWN = [(scope, SCOPES.place(scope), SCOPES.place(scope), scope or "study") for scope in ALL_SCOPES]
+DRAWN += [("published", SCOPES.published, RESULTS / "from_published", "published")]
 CATEGORY = {"figures": "Figures", "tables": "Tables"}
 
-for suite, origin, target, label in SCOPES:
+for scope, origin, target, label in DRAWN:
     for what, endings in (("figures", ("png", "svg")), ("tables", ("csv", "md"))):
-        names = published_outputs(what) if origin == PUBLISHED else PLAN.outputs_of(what, suite)
+        names = SCOPES.published_outputs(what) if scope == "published" else PLAN.outputs_of(what, scope)
         if not names:
             continue
 
@@ -43,6 +49,7 @@ for suite, origin, target, label in SCOPES:
             input:
                 metrics=origin / "metrics.csv",
                 runs=origin / "runs.csv",
+                variants=origin / "variants.csv",
                 images=origin / "images.npz",
             output:
                 [
@@ -58,7 +65,7 @@ for suite, origin, target, label in SCOPES:
                     for ending in endings
                 ],
             params:
-                source=source_of_scope(what, suite),
+                source=source_of_scope(what, scope),
                 base=BASE,
                 python=PYTHON,
                 what=what,
@@ -78,19 +85,19 @@ for suite in PLAN.study.suites:
         name:
             suite
         input:
-            figure_files(suite),
-            table_files(suite),
-            place(suite) / "metrics.csv",
+            outputs("figures", suite),
+            outputs("tables", suite),
+            SCOPES.place(suite) / "metrics.csv",
 
 
 rule figures:
     input:
-        figure_files(None),
+        outputs("figures", None),
 
 
 rule tables:
     input:
-        table_files(None),
+        outputs("tables", None),
 
 
 for scope, label in ((None, "report"), ("full", "report_full")):
@@ -100,17 +107,17 @@ for scope, label in ((None, "report"), ("full", "report_full")):
         name:
             label
         input:
-            figure_files(scope, own=True),
-            table_files(scope, own=True),
+            outputs("figures", scope, own=True),
+            outputs("tables", scope, own=True),
         output:
-            place(scope) / "report.html",
+            SCOPES.place(scope) / "report.html",
         params:
             base=BASE,
             python=PYTHON,
             snakefile=Path(workflow.main_snakefile),
             study=Path(STUDY_FILE),
         log:
-            place(scope) / "logs" / "report.txt",
+            SCOPES.place(scope) / "logs" / "report.txt",
         conda:
             "../environment.yml"
         shell:

@@ -1,4 +1,5 @@
-"""Verb: gather the rows of many jobs into metrics.csv and runs.csv, and the pictures that the figures show into images.npz.
+"""Verb: gather the rows of many jobs into metrics.csv and runs.csv, what the plan calls each variant into variants.csv, and the
+images that the figures show into images.npz.
 
     python -m bench collect PLAN.json OUT
 
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..runtime import provenance
+from ..runtime.command import describe
 from ..runtime.rows import (
     METRIC_COLUMNS,
     RUN_COLUMNS,
@@ -29,11 +31,11 @@ from ..runtime.rows import (
     write_metrics,
     write_runs,
 )
-from ..runtime.study_row import check_study
-from ..runtime.verb import describe
+from ..runtime.study_row import check_sides, check_study, check_variant
+from ..runtime.variants_file import NAME, write_variants
 from ..study.names import config_hash
 from ..study.settings import EvaluationConfig
-from .labels import asked_labels, first_sample, in_turn
+from .labels import asked_array, first_sample, in_turn
 from .prepare import open_split, save_npz
 
 GRID = 40
@@ -100,9 +102,30 @@ def read_plan(path: Path) -> dict[str, Any]:
     return plan
 
 
-def study_row(plan: dict[str, Any]) -> dict[str, Any]:
-    """A row for the study itself: its settings and which model, sampler and tokenizer each variant's name stands for."""
+def _about(plan: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a study and its suites, without the variants, which have a table of their own."""
     about = {key: plan[key] for key in PLAN_KEYS}
+    suites = {}
+    for name, suite in plan["suites"].items():
+        suites[name] = {key: value for key, value in suite.items() if key != "variants"}
+    return {**about, "suites": suites}
+
+
+def _check_settings(plan: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
+    """The variants of every suite. Raises ValueError for settings that no figure could read."""
+    check_study({key: plan[key] for key in PLAN_KEYS}, where)
+    variants = {}
+    for suite, about in plan["suites"].items():
+        variants[suite] = about.get("variants") or {}
+        for variant, names in variants[suite].items():
+            check_variant(names, f"{where}: suites.{suite}.variants.{variant}")
+    check_sides(plan, variants, where)
+    return variants
+
+
+def study_row(plan: dict[str, Any]) -> dict[str, Any]:
+    """A row for the study itself: its settings, but for those of the variants."""
+    about = _about(plan)
     commit, dirty = provenance.git_state()
     return {
         "run_id": f"study/{plan['study']}",
@@ -126,7 +149,7 @@ def study_labels(plan: dict[str, Any], folders: dict[str, Path], train_seed: int
     evaluation = EvaluationConfig.model_validate_json(json.dumps(plan["evaluation"]))
     first = first_sample(evaluation, train_seed)
     seeds = range(first, first + evaluation.num_images)
-    return asked_labels(data, plan["dataset"]["num_classes"], seeds, evaluation.labels).numpy()
+    return asked_array(data, plan["dataset"]["num_classes"], seeds, evaluation.labels)
 
 
 def pictures(folders: dict[str, Path], labels_N: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -155,7 +178,7 @@ def real_pictures(folder: Path) -> dict[str, np.ndarray]:
     """Held-out images with their labels, one of each class in turn; the names of the classes where they are known."""
     test = open_split(folder, "test")
     picks = in_turn(test.labels_N, GRID)
-    found = {"real/images": test.read(picks.tolist()).numpy(), "real/labels": np.asarray(test.labels_N)[picks]}
+    found = {"real/images": test.array(picks.tolist()), "real/labels": np.asarray(test.labels_N)[picks]}
     about = json.loads((folder / "data.json").read_text(encoding="utf-8"))
     if names := about.get("classes"):
         found["real/classes"] = np.array(names, dtype=np.str_)
@@ -175,11 +198,11 @@ def opened(read: Callable[[], dict[str, np.ndarray]], folder: Path) -> dict[str,
 
 
 def collect(plan_path: Path, out: Path) -> None:
-    """Write metrics.csv, runs.csv and images.npz of one scope."""
+    """Write metrics.csv, runs.csv, variants.csv and images.npz of one scope."""
     plan = read_plan(plan_path)
+    variants = _check_settings(plan, str(plan_path))
     folders = {run_id: Path(folder) for run_id, folder in plan["folders"].items()}
     runs, metrics = [study_row(plan)], []
-    check_study({key: plan[key] for key in PLAN_KEYS}, str(plan_path))
     for run_id, folder in folders.items():
         row, numbers = read_run(folder, run_id, plan["study"])
         runs.append(row)
@@ -196,6 +219,7 @@ def collect(plan_path: Path, out: Path) -> None:
             arrays |= opened(partial(real_pictures, folder), folder)
     write_metrics(out / "metrics.csv", metrics)
     write_runs(out / "runs.csv", runs)
+    write_variants(out / NAME, variants)
     save_npz(out / "images.npz", **arrays)
     bad = [row for row in runs if row["status"] not in ("ok", "skipped")]
     for row in bad:

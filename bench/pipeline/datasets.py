@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import urllib.request
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from ..study.contents import sums_of
+from ..study.contents import cache_folder, sums_of
 from ..study.errors import ConfigError, place_of, shown
 from ..study.settings import DatasetConfig
 from .image_folder import ImageFolder, read_folder, skipped_words
 from .read_image import read_picture
 from .splits import array_keys, group_keys, joined, sides, some_of_all, with_all_classes
+
+if TYPE_CHECKING:
+    import torch
 
 SPLITS = ("train", "val", "test")
 FASHION_CLASSES = (
@@ -31,7 +34,14 @@ FASHION_CLASSES = (
 )  # fmt: skip
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 FASHION_URL = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
-# sha256 of the unpacked files: two gzips of one file differ
+# md5 of the published files, as torchvision lists them: whether a download is whole
+FASHION_MD5 = {
+    "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+}
+# sha256 of the unpacked files, wherever they come from: two gzips of one file differ
 FASHION_FILES = {
     "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -52,7 +62,11 @@ class ArrayPictures:
 
     def read(self, indices: Sequence[int], crop_seed: int | None = None) -> torch.Tensor:
         """uint8 of shape (len(indices), C, S, S)."""
-        return torch.from_numpy(self.images_NCHW[np.asarray(indices)].copy())
+        return _tensor(self.array(indices))
+
+    def array(self, indices: Sequence[int]) -> np.ndarray:
+        """The same without torch."""
+        return self.images_NCHW[np.asarray(indices)].copy()
 
 
 @dataclass(frozen=True)
@@ -96,9 +110,13 @@ class FilePictures:
 
         Raises ValueError naming a file that is damaged or is not what was prepared.
         """
+        return _tensor(self.array(indices, crop_seed))
+
+    def array(self, indices: Sequence[int], crop_seed: int | None = None) -> np.ndarray:
+        """The same without torch."""
         with ThreadPoolExecutor() as pool:
             rows = pool.map(lambda i: self._one(i, crop_seed), indices)
-            return torch.from_numpy(np.stack(list(rows)))
+            return np.stack(list(rows))
 
     def _one(self, i: int, crop_seed: int | None) -> np.ndarray:
         if self.recorded is not None:
@@ -109,6 +127,12 @@ class FilePictures:
 Pictures = ArrayPictures | FilePictures
 
 
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    import torch  # not needed to prepare and to collect
+
+    return torch.from_numpy(array)
+
+
 def to_float(images: torch.Tensor) -> torch.Tensor:
     """uint8 to float in [-1, 1]."""
     return images.float().div_(127.5).sub_(1)
@@ -116,7 +140,7 @@ def to_float(images: torch.Tensor) -> torch.Tensor:
 
 def to_uint8(images: torch.Tensor) -> torch.Tensor:
     """Float in [-1, 1] to uint8, rounded."""
-    return images.clamp(-1, 1).add(1).mul_(127.5).round_().to(torch.uint8)
+    return images.clamp(-1, 1).add(1).mul_(127.5).round_().byte()
 
 
 def split_arrays(
@@ -172,7 +196,7 @@ def load_fashion_mnist(config: DatasetConfig) -> dict[str, Pictures]:
 
     A larger image_size pads with zeros, a smaller one takes the mean over each new pixel's area. Sides follow from the
     pixels after that: training images that become equal stay on one side. Looked for in config.path, then where Debian's
-    package dataset-fashion-mnist puts it, then downloaded; checked by sha256.
+    package dataset-fashion-mnist puts it, then downloaded into $SRDD_CACHE; checked by sha256.
     """
     arrays = {name: _read_idx(_fashion_file(name, config)) for name in FASHION_FILES}
     train_x, train_y, test_x, test_y = arrays.values()
@@ -183,38 +207,54 @@ def load_fashion_mnist(config: DatasetConfig) -> dict[str, Pictures]:
 
 
 def _fashion_file(name: str, config: DatasetConfig) -> bytes:
-    if config.path is not None:
-        folder = place_of(config.path, "dataset.path")
-        if not (folder / name).is_file():
-            raise ConfigError(
-                f"dataset.path: {folder} holds no {name}; put Fashion-MNIST's four .gz files there, or leave path out"
-            )
-    else:
-        folder = DEBIAN_FASHION if (DEBIAN_FASHION / name).is_file() else Path("data/fashion-mnist")
-        if not (folder / name).is_file():
-            _download(FASHION_URL + name, folder / name)
+    """The content of one of the four files, checked by sha256."""
+    path = _fashion_path(name, config)
     try:
-        data = gzip.decompress((folder / name).read_bytes())
+        data = gzip.decompress(path.read_bytes())
     except (OSError, EOFError) as error:
-        raise ValueError(f"{folder / name}: damaged ({error}); remove it and run again") from None
-    if (found := hashlib.sha256(data).hexdigest()) != FASHION_FILES[name]:
-        raise ValueError(f"{folder / name}: sha256 of its content is {found}, {FASHION_FILES[name]} expected; remove it")
+        raise ValueError(f"{path}: damaged ({error}); remove it and run again") from None
+    if (sha256 := hashlib.sha256(data).hexdigest()) != FASHION_FILES[name]:
+        raise ValueError(
+            f"{path}: sha256 of its content is {sha256}, {FASHION_FILES[name]} expected; remove it"
+        )
     return data
 
 
-def _download(url: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    try:
-        urllib.request.urlretrieve(url, temporary)  # noqa: S310 (a constant https address)
-        temporary.rename(path)
-    except OSError as error:
+def _fashion_path(name: str, config: DatasetConfig) -> Path:
+    """Where one of the four files lies, downloaded where it lies nowhere. Raises ConfigError."""
+    if config.path is None:
+        packaged = DEBIAN_FASHION / name
+        return packaged if packaged.is_file() else _download_fashion(name)
+    path = place_of(config.path, "dataset.path") / name
+    if not path.is_file():
         raise ConfigError(
-            f"dataset.path: Fashion-MNIST is not here and cannot be downloaded ({error}); install Debian's package "
-            "dataset-fashion-mnist, or set dataset.path to a folder with its four .gz files"
+            f"dataset.path: {path.parent} holds no {name}; "
+            "put Fashion-MNIST's four .gz files there, or leave path out"
+        )
+    return path
+
+
+def _download_fashion(name: str) -> Path:
+    """One of the four files in the cache, downloaded once. Raises ConfigError."""
+    import pooch  # with its HTTP client 0.4 s to import, and hardly ever needed
+
+    folder = cache_folder() / "fashion-mnist"
+    try:
+        return Path(
+            pooch.retrieve(
+                FASHION_URL + name, f"md5:{FASHION_MD5[name]}", name, folder,
+                progressbar=sys.stderr.isatty(),
+            )
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) is not None:  # our disk, not their server
+            raise
+        words = " ".join(str(error).split())
+        raise ConfigError(
+            f"dataset.path: Fashion-MNIST is not here and {name} cannot be downloaded ({words}); "
+            "install Debian's package dataset-fashion-mnist, or set dataset.path to a folder "
+            "with its four .gz files"
         ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read_idx(data: bytes) -> np.ndarray:

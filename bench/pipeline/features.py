@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import nn
 from srdd.files import load_tensors, save_tensors
 from srdd.noise import generator
 
+from ..runtime.quick_start import import_torch_fidelity
 from ..study.settings import FeaturesConfig
 from .datasets import to_float
 from .training import batch_indices, check_finite, learning_rate
@@ -65,31 +65,9 @@ def load_classifier(path: Path) -> Classifier:
     return model.eval()
 
 
-def import_torchvision() -> None:
-    """Import torchvision where its compiled part does not fit this torch (a CPU build beside PyPI's wheel).
-
-    Nothing here uses its operators, but torch-fidelity imports it. A sound install is left alone.
-    """
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError as error:
-        if "torchvision::nms" not in str(error):
-            raise
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        library = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _kept_alive.append(library)
-        import torchvision  # noqa: F401
-
-
-_kept_alive: list[Any] = []
-
-
 def register(name: str, classifier: Classifier) -> str:
     """Make a classifier known to torch-fidelity as a feature extractor; returns the name to ask for."""
-    import_torchvision()
+    import_torch_fidelity()
     import torch_fidelity
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase
     from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from ..study.settings import EvaluationConfig
 from .prepare import open_labels
+
+if TYPE_CHECKING:
+    import torch
 
 # 2**64 over the golden ratio, as a whole odd number: its multiples fill every interval evenly
 GOLDEN = 11400714819323198485
@@ -40,7 +43,7 @@ def class_shares(labels_N: np.ndarray, num_classes: int) -> np.ndarray:
     return np.bincount(labels_N.astype(np.int64), minlength=num_classes)
 
 
-def labels_of(seeds: Sequence[int], shares_Y: np.ndarray, rule: str) -> torch.Tensor:
+def label_array(seeds: Sequence[int], shares_Y: np.ndarray, rule: str) -> np.ndarray:
     """The label of every seed, int64.
 
     shares_Y: images of each class in the training split; empty: no classes, every label is 0.
@@ -50,13 +53,13 @@ def labels_of(seeds: Sequence[int], shares_Y: np.ndarray, rule: str) -> torch.Te
     Raises ValueError where the training split lacks a class that is asked for.
     """
     if not len(shares_Y):
-        return torch.zeros(len(seeds), dtype=torch.int64)
+        return np.zeros(len(seeds), np.int64)
     if rule == "balanced":
         if len(missing := np.flatnonzero(np.asarray(shares_Y) == 0)):
             raise ValueError(
                 f"evaluation.labels: balanced asks for class {missing[0]}, which no training image has; use training"
             )
-        return torch.tensor([int(seed) % len(shares_Y) for seed in seeds], dtype=torch.int64)
+        return np.array([int(seed) % len(shares_Y) for seed in seeds], np.int64)
     if rule != "training":
         raise ValueError(f"evaluation.labels: {rule!r} is no rule (there are: training, balanced)")
     present = np.flatnonzero(shares_Y)
@@ -66,17 +69,31 @@ def labels_of(seeds: Sequence[int], shares_Y: np.ndarray, rule: str) -> torch.Te
     places_N = np.array([int(seed) * GOLDEN % WORD for seed in seeds], np.uint64)
     ends = [int(end) for end in np.cumsum(np.asarray(shares_Y)[present])]
     borders = np.array([-(-end * WORD // ends[-1]) for end in ends[:-1]], np.uint64)
-    return torch.from_numpy(present[np.searchsorted(borders, places_N, side="right")].astype(np.int64))
+    return present[np.searchsorted(borders, places_N, side="right")].astype(np.int64)
 
 
-def asked_labels(data: Path, num_classes: int, seeds: Sequence[int], rule: str) -> torch.Tensor:
+def labels_of(seeds: Sequence[int], shares_Y: np.ndarray, rule: str) -> torch.Tensor:
+    """`label_array` as a tensor."""
+    import torch
+
+    return torch.from_numpy(label_array(seeds, shares_Y, rule))
+
+
+def asked_array(data: Path, num_classes: int, seeds: Sequence[int], rule: str) -> np.ndarray:
     """The label that a model of so many classes is asked for with every seed; 0 for one without classes.
 
     data: the prepared images, whose training split says the shares.
     """
     if not num_classes:
-        return labels_of(seeds, np.zeros(0, np.int64), rule)
-    return labels_of(seeds, class_shares(open_labels(data, "train"), num_classes), rule)
+        return label_array(seeds, np.zeros(0, np.int64), rule)
+    return label_array(seeds, class_shares(open_labels(data, "train"), num_classes), rule)
+
+
+def asked_labels(data: Path, num_classes: int, seeds: Sequence[int], rule: str) -> torch.Tensor:
+    """`asked_array` as a tensor."""
+    import torch
+
+    return torch.from_numpy(asked_array(data, num_classes, seeds, rule))
 
 
 def turns(labels_N: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ import torch
 from srdd.lookup import find
 from srdd.noise import derive_seed
 
+from ..runtime.quick_start import import_torch_fidelity
 from ..runtime.verb import is_out_of_memory
 from ..study.checks import MIN_IMAGES
 from ..study.errors import ConfigError
@@ -35,7 +36,6 @@ from .features import (
     Classifier,
     batches,
     classify,
-    import_torchvision,
     load_classifier,
     register,
     train_classifier,
@@ -87,7 +87,7 @@ class Extractor:
     def network(self) -> torch.nn.Module:
         """uint8 pictures to the two layers."""
         name = "inception-v3-compat" if self.classifier is None else register(self.config.name, self.classifier)
-        import_torchvision()
+        import_torch_fidelity()
         from torch_fidelity.utils import create_feature_extractor
 
         path, cuda = self.config.weights and str(Path(self.config.weights).expanduser()), self.device.type == "cuda"
@@ -164,7 +164,7 @@ class Scored:
 
 def inception_score(logits_NV: torch.Tensor) -> float:
     """IS (arXiv 1606.03498), by torch-fidelity."""
-    import_torchvision()
+    import_torch_fidelity()
     from torch_fidelity.metric_isc import isc_features_to_metric
 
     return float(isc_features_to_metric(logits_NV)["inception_score_mean"])
@@ -178,7 +178,7 @@ def _kid(scored: Scored) -> float:
         real_ND, generated_ND = scored.exact
         within = scored.extractor.once("kernel", pictures, lambda: kernel_within(real_ND))
         return kernel_within(generated_ND) + within - 2 * kernel_between(generated_ND, real_ND)
-    import_torchvision()
+    import_torch_fidelity()
     from torch_fidelity.metric_kid import kid_features_to_metric
 
     subset = min(1000, len(generated_ND), len(real_ND))
@@ -192,7 +192,7 @@ def metric_fidelity(scored: Scored) -> dict[str, float]:
     reference = scored.reference
     generated_ND, logits_NV = scored.layers
     real_ND = scored.extractor.of_reference(reference.pictures)[0]
-    import_torchvision()
+    import_torch_fidelity()
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
     from torch_fidelity.metric_prc import prc_features_to_metric
 

@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from srdd.lookup import find
 
 from ..runtime.progress import track
 from ..runtime.rows import write_text, written_whole
-from ..runtime.verb import Run
 from ..study.checks import enough_images, few_for_features
 from ..study.contents import content_of, stamp_of, sums_of
 from ..study.errors import ConfigError, place_of, shown
@@ -28,6 +27,9 @@ from .check_splits import check_splits
 from .datasets import SPLITS, ArrayPictures, FilePictures, Pictures, Recorded
 from .image_folder import skipped_words, suffixes_read
 from .splits import array_keys, contradictions, copies
+
+if TYPE_CHECKING:  # it imports torch, which collect needs not
+    from ..runtime.verb import Run
 
 GPU = False
 

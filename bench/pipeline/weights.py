@@ -1,86 +1,108 @@
-"""Weights that exist: a path or a file of the Hugging Face hub, checked by their sum, read as one of our modules.
+"""Weights that exist: a path or a file of the Hugging Face hub, checked by their sum, then read.
 
-A file of the hub is downloaded once into $SRDD_CACHE (~/.cache/srdd) under its sum, from $HF_ENDPOINT (https://huggingface.co). The
-ending of a file says its kind: .pth is official, .safetensors of this project.
+A file of the hub is downloaded once by huggingface_hub, which has the cache ($HF_HOME), mirrors
+($HF_ENDPOINT), tokens ($HF_TOKEN), and resumes. The ending of a file says its kind: .pth is
+official, .safetensors of this project.
 """
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import os
-import urllib.request
+import sys
 from pathlib import Path
 from types import ModuleType
-from urllib.parse import quote
 
 from pydantic import BaseModel
 from torch import nn
 
 from srdd.lookup import find
 
-from ..runtime.progress import Progress
-from ..runtime.rows import written_whole
 from ..runtime.verb import Run, check_file
-from ..study.contents import cache_folder
 from ..study.errors import ConfigError
 from ..study.names import sum_needed
 from ..study.settings import HUB, WeightsConfig
 
-CHUNK = 1 << 20
+REMEDY = "put a copy somewhere and give its path"
 
 
-def hub_address(file: str) -> str:
-    """The address behind hf://OWNER/REPO/FILE. Raises ConfigError for an endpoint that is none."""
-    owner, repo, path = file.removeprefix(HUB).split("/", 2)
-    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    if not endpoint.startswith(("https://", "http://", "file://")):
+def _endpoint() -> str | None:
+    """The mirror that the user asks for. Raises ConfigError for one that is no address."""
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    if endpoint and not endpoint.startswith(("https://", "http://")):
         raise ConfigError(f"HF_ENDPOINT: {endpoint!r} is no address; it begins with https://")
-    return f"{endpoint.rstrip('/')}/{owner}/{repo}/resolve/main/{quote(path)}"
+    return endpoint and endpoint.rstrip("/")
 
 
-def download(address: str, sha256: str, target: Path, key: str) -> None:
-    """Stream a file to a temporary name, renamed when its sum is right. Raises ConfigError naming both sums, or what the network says."""
-    with written_whole(target) as temporary:
-        summed = hashlib.sha256()
-        try:
-            with urllib.request.urlopen(address, timeout=60) as stream, open(temporary, "wb") as out:  # noqa: S310
-                total = int(stream.headers.get("Content-Length") or 0)
-                progress = Progress(f"download {target.name}", -(-total // CHUNK), unit="MiB")
-                while chunk := stream.read(CHUNK):
-                    out.write(chunk)
-                    summed.update(chunk)
-                    progress.advance()
-                progress.close()
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            if getattr(error, "filename", None) == str(temporary):  # our disk, not their server
-                raise
-            raise ConfigError(
-                f"{key}: {address} cannot be downloaded ({error}); put a copy somewhere and give its path"
-            ) from None
-        if summed.hexdigest() != sha256:
-            raise ConfigError(f"{key}: {address} has sha256 {summed.hexdigest()}, {sha256} expected; nothing was kept")
+def _reason(error: Exception) -> str:
+    """Why the hub gave no file, in a few words: its own messages are paragraphs."""
+    from huggingface_hub import errors
+
+    cause = error.__cause__
+    if isinstance(error, errors.GatedRepoError):
+        return "its page asks for your consent; give it there and set HF_TOKEN"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "no such repository, or a private one that needs HF_TOKEN"
+    if isinstance(error, errors.RemoteEntryNotFoundError):
+        return "the repository has no such file"
+    if isinstance(cause, errors.OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set and the cache does not hold it"
+    text = " ".join(str(cause or error).split()) or type(cause or error).__name__
+    return text if len(text) <= 200 else f"{text[:196]} ..."
+
+
+def _sum_is_right(path: Path, sha256: str, key: str) -> bool:
+    try:
+        check_file(str(path), sha256, key)
+    except ConfigError:
+        return False
+    return True
+
+
+def from_hub(file: str, sha256: str, key: str) -> Path:
+    """A copy of hf://OWNER/REPO/FILE in the hub's cache, its sum not yet checked. The network is
+    asked only where the cache holds no copy with this sum. Raises ConfigError."""
+    # takes 0.5 s to import, which nobody else should wait for
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    owner, repo, name = file.removeprefix(HUB).split("/", 2)
+    endpoint = _endpoint()
+    cached = try_to_load_from_cache(f"{owner}/{repo}", name)
+    if isinstance(cached, str) and _sum_is_right(Path(cached), sha256, key):
+        return Path(cached)
+    print(f"asking {endpoint or 'the hub'} for {file} ...", file=sys.stderr, flush=True)
+    try:
+        return Path(hf_hub_download(f"{owner}/{repo}", name, endpoint=endpoint))
+    except Exception as error:  # of the hub, of its HTTP client, of its transfer protocol
+        if getattr(error, "errno", None) is not None:  # our disk, not their server
+            raise
+        reason = _reason(error)
+        raise ConfigError(f"{key}: {file} cannot be downloaded ({reason}); {REMEDY}") from None
 
 
 def fetch(weights: WeightsConfig, key: str) -> Path:
-    """The file behind weights, here and with the right sum. Raises ConfigError; never changes or removes a file that was given."""
+    """The file behind weights, with the right sum. Raises ConfigError; changes and removes none."""
     if weights.sha256 is None and (problem := sum_needed(weights.file)):
         raise ConfigError(f"{key}: {problem}")
     if not weights.file.startswith(HUB):
         return check_file(weights.file, weights.sha256, key)
-    target = cache_folder() / f"{weights.sha256[:16]}-{weights.file.rsplit('/', 1)[1]}"
-    if not target.is_file():
-        download(hub_address(weights.file), weights.sha256, target, key)
-        return target
+    # behind the link of a snapshot: what is removed to be downloaded again
+    copy = from_hub(weights.file, weights.sha256, key).resolve()
     try:
-        return check_file(str(target), weights.sha256, key)
+        return check_file(str(copy), weights.sha256, key)
     except ConfigError as error:
-        raise ConfigError(f"{error}; this copy in the cache is damaged: remove it, and it is downloaded again") from None
+        raise ConfigError(
+            f"{error}; {weights.file} is another file than the sum's, or this copy is damaged: "
+            "then remove it, and it is downloaded again"
+        ) from None
 
 
-def read_weights(run: Run, key: str, weights: WeightsConfig, readers: ModuleType, wanted: BaseModel) -> nn.Module:
-    """A module from a file, which lies where the run's job says now, by the function `read_<ending>(path, wanted)` of the module that
-    knows its kind. Raises ConfigError, one line that names the file and what does not fit."""
+def read_weights(
+    run: Run, key: str, weights: WeightsConfig, readers: ModuleType, wanted: BaseModel
+) -> nn.Module:
+    """A module from a file, by `read_<ending>(path, wanted)` of the module that knows its kind.
+
+    The file lies where the run's job says now. Raises ConfigError, one line that names the file
+    and what does not fit."""
     weights = weights.model_copy(update={"file": run.files.get(key, weights.file)})
     path = fetch(weights, key)
     try:

@@ -1,4 +1,7 @@
-"""What a suite claims, how its rules decide it, plain and after Holm's correction. Imports no torch."""
+"""What a suite claims, how its rules decide it, plain and after Holm's correction.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -14,44 +17,50 @@ from .making import raised
 from .results import Results
 from .view import View
 
+# a detail of whatever ranks by FID; a caption that has it twice shows it once
 NOISE = (
-    "FID and KID can fall when noise is added to samples that vary too little: read them beside coverage, class agreement and CAS."
+    "FID and KID can fall when noise is added to samples that vary too little: "
+    "read them beside coverage, class agreement and CAS."
 )
 
 
-def claim(view: View) -> str:
-    """What the suite asks, how its claims were decided, plain and after Holm's correction, and what
-    its refinement can do; a reduced study says so first."""
+def claim_details(view: View) -> tuple[str, ...]:
+    """Details of a caption: what the suite asks, how its claims were decided, plain and after
+    Holm's correction, and what its refinement can do; a reduced study says so first."""
     about, reduced = view.about, view.results.about.get("reduced")
-    words = [f"REDUCED STUDY: {sentence(reduced)}"] if reduced else []
-    words.append(sentence(about["claim"]))
-    # a table of claims gives the reasons once for all captions
+    return (
+        f"REDUCED STUDY: {sentence(reduced)}" if reduced else "",
+        sentence(about["claim"]),
+        *_verdict_details(view),
+        NOISE if _claims_fid(about) else "",
+        rst(gain_words(view)),
+    )
+
+
+def _verdict_details(view: View) -> list[str]:
+    """A detail for each claim; one for all where a table of claims gives the reasons once for all
+    captions of the study."""
     listed = any("claims" in other["tables"] for other in view.results.about["suites"].values())
-    verdicts = []
-    for one in about["claims"]:
-        found = judged(view, one)
-        owner = "Claim of the paper, in our words" if one["origin"] == "paper" else "Claim"
-        corrected = after_holm(view, one, found)
+    details, verdicts = [], []
+    for claim in view.about["claims"]:
+        judgement = judged(view, claim)
+        word, reason = judgement
+        corrected, text = after_holm(view, claim, judgement), rst(claim["text"].rstrip(" ."))
         # what is not decided alone is not decided among others
-        both = f"{found[0]}, after Holm {corrected}" if corrected and found[0] in ("yes", "no") else found[0]
-        if listed:
-            verdicts.append(f"{rst(one['text'].rstrip(' .'))}: {both}")
-        else:
-            words.append(f"{owner}: {rst(one['text'].rstrip(' .'))}: {both} ({rst(found[1])}).")
-    if verdicts:
-        words.append(f"Claims, with their reasons in table claims: {'; '.join(verdicts)}.")
-    if _claims_fid(about):
-        words.append(NOISE)
-    return " ".join(filter(None, [*words, rst(gain_words(view))]))
+        both = f"{word}, after Holm {corrected}" if corrected and word in ("yes", "no") else word
+        verdicts.append(f"{text}: {both}")
+        owner = "Claim of the paper, in our words" if claim["origin"] == "paper" else "Claim"
+        details.append(f"{owner}: {text}: {both} ({rst(reason)}).")
+    if listed and verdicts:
+        return [f"Claims, with their reasons in table claims: {'; '.join(verdicts)}."]
+    return details
 
 
 def _claims_fid(about: dict[str, Any]) -> bool:
-    return any(one["rule"] in ("score", "tuned") and one["metric"] in ("fid", "kid") for one in about["claims"])
-
-
-def noise_words(view: View) -> str:
-    """What a low FID may mean, for what ranks by it; empty where `claim` says so already."""
-    return "" if _claims_fid(view.about) else NOISE
+    rules = ("score", "tuned")
+    return any(
+        claim["rule"] in rules and claim["metric"] in ("fid", "kid") for claim in about["claims"]
+    )
 
 
 class Verdict(tuple):
@@ -61,112 +70,121 @@ class Verdict(tuple):
     p: float | None
 
     def __new__(cls, word: str, reason: str, p: float | None = None) -> Verdict:
-        made = super().__new__(cls, (word, reason))
-        made.p = p
-        return made
+        verdict = super().__new__(cls, (word, reason))
+        verdict.p = p
+        return verdict
 
 
-def judged(view: View, one: dict[str, Any]) -> tuple[str, str]:
+def judged(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     """Whether a claim holds here, `yes`, `no` or `not decided`, by the rule `judge_<name>` that the
     study names, and why. A rule of one's own returns this pair, or a `Verdict` whose p-value Holm's
     correction counts."""
-    rule, who = one["rule"], rooms.place_of_function("rule", one["rule"])
+    who = rooms.place_of_function("rule", claim["rule"])
     try:
-        found = rooms.function_of("rule", rule)(view, one)
+        judgement = rooms.function_of("rule", claim["rule"])(view, claim)
     except (ValueError, MemoryError):
         raise
     except Exception as error:
         raise ValueError(f"{who}: {raised(error)}") from error
-    pair = isinstance(found, tuple) and len(found) == 2
-    if not pair or not all(isinstance(word, str) for word in found):
-        raise ValueError(f"{who}: gives {found!r}; must be the pair of yes, no or not decided, and a reason")
-    return found
+    pair = isinstance(judgement, tuple) and len(judgement) == 2
+    if not pair or not all(isinstance(word, str) for word in judgement):
+        legal = "must be the pair of yes, no or not decided, and a reason"
+        raise ValueError(f"{who}: gives {judgement!r}; {legal}")
+    return judgement
+
+
+def _key(suite: str, claim: dict[str, Any]) -> tuple[str, str]:
+    """What a claim is known by among those of all suites."""
+    return suite, json.dumps(claim, sort_keys=True)
 
 
 def _p_values(results: Results) -> dict[tuple[str, str], float]:
-    """The p-value of every claim of the study that has one, by suite and the claim's own settings.
-    """
+    """The p-value of every claim of the study that has one, by suite and the claim's own
+    settings."""
 
     def collect() -> dict[tuple[str, str], float]:
-        found = {}
+        p_values = {}
         for suite, about in results.about["suites"].items():
-            for one in about["claims"]:
+            for claim in about["claims"]:
                 try:
-                    p = getattr(judged(View(results, suite), one), "p", None)
+                    p = getattr(judged(View(results, suite), claim), "p", None)
                 except ValueError:  # said where the claim itself is shown
                     p = None
                 if p is not None:
-                    found[suite, json.dumps(one, sort_keys=True)] = p
-        return found
+                    p_values[_key(suite, claim)] = p
+        return p_values
 
     return results.once("p-values", collect)
 
 
-def after_holm(view: View, one: dict[str, Any], found: tuple[str, str]) -> str | None:
+def after_holm(view: View, claim: dict[str, Any], judgement: tuple[str, str]) -> str | None:
     """A claim's word when all claims of the study are tested together (Holm 1979, 5 %); None for
     one without a p-value, such as bytes that were counted."""
-    p, key = _p_values(view.results), (view.suite, json.dumps(one, sort_keys=True))
+    p, key = _p_values(view.results), _key(view.suite, claim)
     if key not in p:
         return None
-    return found[0] if key in holm(p) else "not decided"
+    return judgement[0] if key in holm(p) else "not decided"
 
 
-def decided(found: Estimate | None, lower: bool, reason: str) -> Verdict:
+def decided(difference: Estimate | None, lower: bool, reason: str) -> Verdict:
     """The verdict on a paired difference over training seeds, of which there must be three."""
-    if found is not None and found.count < FEWEST:
+    if difference is not None and difference.count < FEWEST:
         return Verdict("not decided", f"{reason}; fewer than three training seeds")
-    return Verdict(verdict(found, lower), reason, found and found.p)
+    return Verdict(verdict(difference, lower), reason, difference and difference.p)
 
 
-def decided_together(found: dict[Any, Estimate | None], lower: bool = True) -> tuple[str, float | None]:
+def decided_together(
+    differences: dict[Any, Estimate | None], lower: bool = True
+) -> tuple[str, float | None]:
     """`yes` where every one of several differences decides so, `no` where every one decides the
     contrary; p-value: the largest of them, 1 where they point both ways."""
-    words = {verdict(one, lower) for one in found.values()}
+    words = {verdict(difference, lower) for difference in differences.values()}
     word = words.pop() if len(words) == 1 else "not decided"
-    p = [one.p for one in found.values() if one is not None]
-    if not found or len(p) < len(found) or None in p:
+    tested = [difference for difference in differences.values() if difference is not None]
+    p = [difference.p for difference in tested]
+    if not tested or len(tested) < len(differences) or None in p:
         return word, None
-    same = len({one.mean > 0 for one in found.values()}) == 1
-    return word, max(p) if same else 1.0
+    one_way = len({difference.mean > 0 for difference in tested}) == 1
+    return word, max(p) if one_way else 1.0
 
 
-NO_DIRECTION = "whether lower or higher is better is not known of this metric; say better: lower or better: higher in the claim"
+NO_DIRECTION = (
+    "whether lower or higher is better is not known of this metric; "
+    "say better: lower or better: higher in the claim"
+)
 
 
-def direction(one: dict[str, Any]) -> str | None:
+def direction(claim: dict[str, Any]) -> str | None:
     """What a claim says is better, lower or higher: as it states, else as its metric points; None
     where neither is known."""
-    return one.get("better") or better(one["metric"])
+    return claim.get("better") or better(claim["metric"])
 
 
-def claimed(word: str, one: dict[str, Any]) -> str:
+def claimed(word: str, claim: dict[str, Any]) -> str:
     """The word of a rule that asks for less, turned round where a claim states that more is
     better."""
-    return {"yes": "no", "no": "yes"}.get(word, word) if one.get("better") == "higher" else word
+    if claim.get("better") != "higher":
+        return word
+    return {"yes": "no", "no": "yes"}.get(word, word)
 
 
-def against_the_usual(one: dict[str, Any]) -> str:
+def against_the_usual(claim: dict[str, Any]) -> str:
     """Says that a claim counts as better what others count as worse; empty for all other claims."""
-    stated, usual = one.get("better"), better(one["metric"])
-    return (
-        f"; this claim states that {stated} is better, usually {usual} is"
-        if stated and usual and stated != usual
-        else ""
-    )
+    stated, usual = claim.get("better"), better(claim["metric"])
+    if not stated or not usual or stated == usual:
+        return ""
+    return f"; this claim states that {stated} is better, usually {usual} is"
 
 
-def no_metric(view: View, one: dict[str, Any]) -> str:
+def no_metric(view: View, claim: dict[str, Any]) -> str:
     """Why a claim names no metric of these results: no row has it though others were scored, or no
     study has; else empty."""
-    metric = view.results.score_name(one["metric"])
-    if view.results.rows_of(metric)["run_id"].isin(view.results.runs_of[view.suite]).any():
+    metric, rows = view.results.score_name(claim["metric"]), view.results.metrics
+    if view.results.rows_of(metric)["run_id"].isin(view.runs).any():
         return ""
-    mine = view.results.metrics[
-        view.results.metrics["run_id"].isin(view.results.runs_of[view.suite])
-        & view.results.metrics["train_seed"].notna()
-    ]
-    names = (bare_name(metric, view.results.extractor) for metric in mine["metric"].unique())
+    of_suite = rows[rows["run_id"].isin(view.runs) & rows["train_seed"].notna()]
+    names = (bare_name(name, view.results.extractor) for name in of_suite["metric"].unique())
     scored = sorted(filter(None, names))
-    if not scored and one["metric"] in BETTER:
+    if not scored and claim["metric"] in BETTER:
         return ""
     return f"no row of this suite has {metric} (scored: {', '.join(scored) or 'nothing'})"

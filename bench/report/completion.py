@@ -11,7 +11,8 @@ from .words import bias_words, extractor_kind
 
 
 def at(view: View, variant: str, metric: str, scale: int | None = None) -> pd.Series:
-    """Values of a metric at a scale, or of one that has none, by train_seed; seeds without a number are left out."""
+    """Values of a metric at a scale, or of one that has none, by train_seed; seeds without a number
+    are left out."""
     rows = view.select(variant, metric)
     rows = rows[rows["step"].isna() & rows["repeat"].isna() & rows["value"].notna()]
     rows = rows[rows["scale"].isna() if scale is None else rows["scale"] == scale]
@@ -20,27 +21,28 @@ def at(view: View, variant: str, metric: str, scale: int | None = None) -> pd.Se
 
 def along_scales(view: View, variant: str, metric: str) -> pd.DataFrame:
     """Values of a metric at every scale that has one: columns train_seed, scale, value."""
-    return view.select(variant, metric).dropna(subset=["scale", "value"])[["train_seed", "scale", "value"]]
+    rows = view.select(variant, metric).dropna(subset=["scale", "value"])
+    return rows[["train_seed", "scale", "value"]]
 
 
 def lost(view: View, variant: str, metric: str, scale: int | None = None) -> dict[int, str]:
     """Training seeds of the suite without a number, and why."""
     there, names = at(view, variant, metric, scale).index, view.variants[variant]
-    return {seed: view.results.why(names, seed) for seed in view.about["train_seeds"] if seed not in there}
+    absent = [seed for seed in view.about["train_seeds"] if seed not in there]
+    return {seed: view.results.why(names, seed) for seed in absent}
 
 
 def lost_words(view: View, metric: str, scale: int | None = None) -> str:
     """One line that names every variant and seed without a number; empty when all are there."""
-    found = {variant: lost(view, variant, metric, scale) for variant in view.variants}
-    return "; ".join(f"{variant}: {by_reason(seeds)}" for variant, seeds in found.items() if seeds)
+    absent = {variant: lost(view, variant, metric, scale) for variant in view.variants}
+    return "; ".join(f"{variant}: {by_reason(seeds)}" for variant, seeds in absent.items() if seeds)
 
 
 def counts(view: View, measure: str) -> list[int]:
     """Every N that was measured."""
-    mine = view.results.metrics["run_id"].isin(
-        [run for run in view.about["runs"] if run.startswith(f"{measure}/")]
-    )
-    return sorted(view.results.metrics.loc[mine, "num_images"].dropna().astype(int).unique().tolist())
+    runs = [run for run in view.about["runs"] if run.startswith(f"{measure}/")]
+    rows = view.results.metrics[view.results.metrics["run_id"].isin(runs)]
+    return sorted(rows["num_images"].dropna().astype(int).unique().tolist())
 
 
 def count_words(view: View, measure: str) -> str:

@@ -1,4 +1,4 @@
-"""What all figures share: style, axes, legends, notes on what is missing, mosaics of pictures."""
+"""What all figures share: style, axes, legends, notes on what is missing, mosaics of images."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from ..runtime.rows import write_text, written_whole
 from .caption import Caption
-from .estimate import estimate
+from .estimate import Estimate, estimate
 from .glyphs import drawable, families, text, wrapped
 from .view import View
 
 SINGLE, DOUBLE = 3.3, 6.8
-COLOURS = sns.color_palette("colorblind")
+# seaborn's palette "colorblind"
+COLOURS = [to_rgb(f"#{code}") for code in (
+    "0173B2", "DE8F05", "029E73", "D55E00", "CC78BC", "CA9161", "FBAFE4", "949494", "ECE133", "56B4E9",
+)]  # fmt: skip
 # ten colours and nine markers: no two of the first ninety variants look alike
 MARKERS = "os^DvPX<>"
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
@@ -51,32 +54,50 @@ STYLE = {
     "svg.hashsalt": "srdd",
     "figure.constrained_layout.use": True,
 }
-matplotlib.rcParams.update(STYLE)  # for all of this program: legends and titles read it when they are made
+# for all of this program: legends and titles read it when they are made
+matplotlib.rcParams.update(STYLE)
 
 
 # ---------------------------------------------------------------- parts
 
 
 def write_figure(stem: Path, figure: Figure, caption: Caption | str, reduced: str = "") -> None:
-    """<stem>.png, .svg and the caption as .rst; the same bytes for the same rows. A reduced study is marked on the figure."""
+    """<stem>.png, .svg and the caption as .rst; the same bytes for the same rows. A reduced study
+    is marked on the figure."""
     if reduced:
-        figure.supxlabel("reduced study, no claim", color=RED, fontsize=6, x=0.99, ha="right")  # the layout makes room for it
+        _mark_reduced(figure)
     dpi = min(200, int(LARGEST / max(figure.get_size_inches())))
     for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         with written_whole(stem.with_name(f"{stem.name}.{ending}")) as temporary:
             figure.savefig(temporary, format=ending, dpi=dpi, metadata=metadata)
         if len(figure.axes) > 20:
-            figure.set_layout_engine("none")  # found once: it takes most of the time
+            figure.set_layout_engine("none")  # laid out once: it takes most of the time
     plt.close(figure)
-    write_text(stem.with_name(f"{stem.name}.rst"), Caption.of(caption).whole + "\n")
+    write_text(stem.with_name(f"{stem.name}.rst"), Caption.of(caption).rst())
+
+
+def _mark_reduced(figure: Figure) -> None:
+    """Say above a figure that its study is a reduced one, before what is missing."""
+    words = "reduced study, no claim"
+    if figure.get_layout_engine() is None:  # laid out by hand, with room below
+        figure.supxlabel(words, color=RED, fontsize=6, x=0.99, ha="right")
+        return
+    missing = figure.get_suptitle()
+    figure.suptitle(f"{words}\n{missing}" if missing else words, color=RED, fontsize=6)
 
 
 def look(i: int) -> dict[str, Any]:
     """Colour, marker and line of the i-th variant."""
-    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "linestyle": LINES[i % len(LINES)]}
+    return {
+        "color": COLOURS[i % len(COLOURS)],
+        "marker": MARKERS[i % len(MARKERS)],
+        "linestyle": LINES[i % len(LINES)],
+    }
 
 
-def canvas(width: float, height: float, rows: int = 1, columns: int = 1, **more: Any) -> tuple[Figure, np.ndarray]:
+def canvas(
+    width: float, height: float, rows: int = 1, columns: int = 1, **more: Any
+) -> tuple[Figure, np.ndarray]:
     """A figure and its axes, always as a (rows, columns) array."""
     return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, **more)
 
@@ -102,24 +123,21 @@ def _columns(widths: list[float], most: int, room: float) -> int:
 def _legend(figure: FigureBase, columns: int) -> tuple[dict[str, Any], int]:
     """Handles by their labels, wrapped where they are too long, and in how many columns they fit
     below a figure."""
-    found: dict[str, Any] = {}
-    for axes in figure.axes:
-        for handle, label in zip(*axes.get_legend_handles_labels()):
-            found.setdefault(label, handle)
     room = 72 * figure.bbox.width / figure.dpi - 10
     most = int((room - HANDLE) / 4)  # letters of one line
-    found = {
-        "\n".join(textwrap.wrap(label, most, drop_whitespace=False)): handle
-        for label, handle in found.items()
-    }
-    widths = [max(map(text_width, label.split("\n"))) for label in found]
-    return found, _columns(widths, columns, room)
+    handles: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels()):
+            lines = textwrap.wrap(label, most, drop_whitespace=False)
+            handles.setdefault("\n".join(lines), handle)
+    widths = [max(map(text_width, label.split("\n"))) for label in handles]
+    return handles, _columns(widths, columns, room)
 
 
 def legend_height(figure: FigureBase, columns: int = 4) -> float:
     """Inches that the legend below a figure will take."""
-    found, columns = _legend(figure, columns)
-    lines = [1 + label.count("\n") for label in found]
+    handles, columns = _legend(figure, columns)
+    lines = [1 + label.count("\n") for label in handles]
     rows = -(-len(lines) // max(1, columns))
     # a legend is filled column by column; a row is as high as its highest cell
     return sum(0.05 + 0.115 * max(lines[row::rows]) for row in range(rows))
@@ -127,11 +145,11 @@ def legend_height(figure: FigureBase, columns: int = 4) -> float:
 
 def legend_below(figure: FigureBase, columns: int = 4) -> None:
     """One legend for all panels, under them: it hides no data."""
-    found, columns = _legend(figure, columns)
-    if found:
+    handles, columns = _legend(figure, columns)
+    if handles:
         figure.legend(
-            found.values(),
-            found.keys(),
+            handles.values(),
+            handles.keys(),
             loc="outside lower center",
             ncols=columns,
             frameon=False,
@@ -165,17 +183,34 @@ def blank(axes: Axes, words: str, letters: int = 24) -> None:
     axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
 
 
-def band(axes: Axes, rows: pd.DataFrame, x: str, label: str, style: dict[str, Any], along: str | None = None) -> None:
-    """Mean of `value` at each x as a line with its 95 % t-band; `along`: draw against the mean of that column instead."""
-    points = []
+def band(
+    axes: Axes,
+    rows: pd.DataFrame,
+    x: str,
+    label: str,
+    style: dict[str, Any],
+    along: str | None = None,
+) -> None:
+    """Mean of `value` at each x as a line with its 95 % t-band.
+
+    along: a column whose mean is drawn against, instead of x.
+    """
+    xs, means = [], []
     for place, part in rows.groupby(x):
-        found = estimate(part["value"])
-        if found is not None:
-            points.append((part[along].mean() if along else place, found))
-    xs = [place for place, _ in points]
-    axes.plot(xs, [found.mean for _, found in points], label=text(label), **style)
-    sure = [found.half is not None for _, found in points]
-    low, high = [found.low for _, found in points], [found.high for _, found in points]
+        mean = estimate(part["value"])
+        if mean is not None:
+            xs.append(part[along].mean() if along else place)
+            means.append(mean)
+    draw_band(axes, xs, means, label, style)
+
+
+def draw_band(
+    axes: Axes, xs: list[float], means: list[Estimate], label: str, style: dict[str, Any]
+) -> None:
+    """A line of means and the band of their intervals, where there are some."""
+    axes.plot(xs, [mean.mean for mean in means], label=text(label), **style)
+    sure = [mean.half is not None for mean in means]
+    low, high = [mean.low for mean in means], [mean.high for mean in means]
     axes.fill_between(xs, low, high, where=sure, color=style["color"], alpha=0.15, linewidth=0)
 
 
@@ -190,45 +225,59 @@ def side_ticks(axes: Axes, view: View) -> None:
     sides = sorted({side for names in view.variants.values() for side in names["patch_nums"]})
     axes.xaxis.set_major_locator(FixedLocator(sides))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlim(sides[0] - 0.06 * (1 + sides[-1] - sides[0]), sides[-1] + 0.06 * (1 + sides[-1] - sides[0]))
+    margin = 0.06 * (1 + sides[-1] - sides[0])
+    axes.set_xlim(sides[0] - margin, sides[-1] + margin)
     axes.set_xlabel("grid side of the scale (tokens)")
 
 
 def plain_log(axis: Any) -> None:
     """Write 0.5, 10 and 200 on a logarithmic axis, not powers."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())  # else 6x10^0 beside 10
     low, high = sorted(axis.get_view_interval())
-    if high < 30 * low:  # a narrow range has too few powers of ten to be read
-        ticks = [m * 10.0**e for e in range(-9, 10) for m in (1, 2, 3, 5) if low <= m * 10.0**e <= high]
-        axis.set_major_locator(FixedLocator(ticks if high > 6 * low else MaxNLocator(5).tick_values(low, high)))
+    if high > 300 * low:
+        return  # powers of ten are enough to be read
+    steps = (1, 2, 3, 5) if high < 30 * low else (1, 3)
+    ticks = MaxNLocator(5).tick_values(low, high)
+    if high > 6 * low:
+        fractions = [step * 10.0**e for e in range(-9, 10) for step in steps]
+        ticks = [tick for tick in fractions if low <= tick <= high]
+    axis.set_major_locator(FixedLocator(ticks))
+    if high < 30 * low:
         axis.set_minor_locator(NullLocator())
-        axis.set_view_interval(low, high, ignore=True)
+    axis.set_view_interval(low, high, ignore=True)
 
 
-# ---------------------------------------------------------------- pictures
+# ---------------------------------------------------------------- images
 
 
-def picture(image_CHW: np.ndarray) -> np.ndarray:
-    """uint8 picture as rows, columns, three colours."""
+def in_colour(image_CHW: np.ndarray) -> np.ndarray:
+    """uint8 image as rows, columns, three colours."""
     image = image_CHW.transpose(1, 2, 0)
     return np.repeat(image, 3, 2) if image.shape[2] == 1 else image
 
 
-def mosaic(images: dict[tuple[int, int], np.ndarray], rows: int, columns: int) -> np.ndarray:
-    """Pictures by (row, column) on white, each with a gap of an eighth of its side."""
+def _pitch(images: dict[tuple[int, int], np.ndarray]) -> tuple[int, int]:
+    """Side of the images, and with a gap of an eighth of it, in pixels."""
     side = next(iter(images.values())).shape[-1]
-    pitch = side + max(1, side // 8)
-    found = np.full((rows * pitch, columns * pitch, 3), 255, np.uint8)
+    return side, side + max(1, side // 8)
+
+
+def mosaic(images: dict[tuple[int, int], np.ndarray], rows: int, columns: int) -> np.ndarray:
+    """Images by (row, column) on white, each with a gap of an eighth of its side."""
+    side, pitch = _pitch(images)
+    canvas = np.full((rows * pitch, columns * pitch, 3), 255, np.uint8)
     for (row, column), image in images.items():
-        found[row * pitch : row * pitch + side, column * pitch : column * pitch + side] = picture(image)
-    return found[: rows * pitch - (pitch - side), : columns * pitch - (pitch - side)]
+        top, left = row * pitch, column * pitch
+        canvas[top : top + side, left : left + side] = in_colour(image)
+    gap = pitch - side
+    return canvas[: rows * pitch - gap, : columns * pitch - gap]
 
 
 def place(axes: Axes, images: dict[tuple[int, int], np.ndarray], rows: int, columns: int) -> float:
-    """Draw a mosaic with nearest-neighbour enlargement; returns the pitch of its pictures in pixels."""
-    shown = mosaic(images, rows, columns)
-    axes.imshow(shown, interpolation="nearest")
+    """Draw a mosaic with nearest-neighbour enlargement; returns the pitch of its images in
+    pixels."""
+    axes.imshow(mosaic(images, rows, columns), interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    side = next(iter(images.values())).shape[-1]
-    return side + max(1, side // 8)
+    return _pitch(images)[1]

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit  # scipy.stats takes half a second to import
 
 CONFIDENCE = 0.95
-FEWEST = 3  # training seeds of a verdict: two have an interval that hardly ever decides, and then by luck
+# training seeds of a verdict: two have an interval that hardly ever decides, and then by luck
+FEWEST = 3
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,25 @@ class Estimate:
             return None
         if self.half == 0:
             return float(self.mean == 0)
-        error = self.half / student.ppf((1 + CONFIDENCE) / 2, self.count - 1)
-        return float(2 * student.sf(abs(self.mean) / error, self.count - 1))
+        # half = t(0.975, n - 1) * standard error: divided by the quantile, the error is back
+        error = self.half / stdtrit(self.count - 1, (1 + CONFIDENCE) / 2)
+        return float(2 * stdtr(self.count - 1, -abs(self.mean) / error))
 
 
 def estimate(values: Iterable[float]) -> Estimate | None:
     """Mean and t-interval (Student 1908) of the finite values; None when there is none."""
-    found = np.array([v for v in values if math.isfinite(v)], dtype=float)
-    if not len(found):
+    finite = np.array([v for v in values if math.isfinite(v)], dtype=float)
+    count = len(finite)
+    if not count:
         return None
     half = None
-    if len(found) > 1:
-        half = float(student.ppf((1 + CONFIDENCE) / 2, len(found) - 1) * found.std(ddof=1) / math.sqrt(len(found)))
-        half = 0.0 if half < 1e-12 * abs(found.mean()) else half  # equal numbers, but for the rounding of their mean
-    return Estimate(float(found.mean()), half, len(found))
+    if count > 1:
+        # t(0.975, n - 1) * s / sqrt(n)
+        quantile = stdtrit(count - 1, (1 + CONFIDENCE) / 2)
+        half = float(quantile * finite.std(ddof=1) / math.sqrt(count))
+        if half < 1e-12 * abs(finite.mean()):
+            half = 0.0  # equal numbers, but for the rounding of their mean
+    return Estimate(float(finite.mean()), half, count)
 
 
 def paired(first: pd.Series, second: pd.Series) -> Estimate | None:
@@ -63,8 +69,11 @@ def paired(first: pd.Series, second: pd.Series) -> Estimate | None:
 
 
 def verdict(difference: Estimate | None, lower_is_claimed: bool = True) -> str:
-    """`yes` when the paired interval excludes 0 in the claimed direction, `no` in the other, else `not decided`."""
-    if difference is None or difference.half is None or difference.low <= 0 <= difference.high:
+    """`yes` when the paired interval excludes 0 in the claimed direction, `no` in the other, else
+    `not decided`."""
+    if difference is None or difference.half is None:
+        return "not decided"
+    if difference.low <= 0 <= difference.high:
         return "not decided"
     return "yes" if (difference.high < 0) == lower_is_claimed else "no"
 
@@ -75,12 +84,13 @@ def holm(p: Mapping[Any, float]) -> set[Any]:
 
     p: p-values by any key.
     """
-    found: set[Any] = set()
+    rejected: set[Any] = set()
     for key in sorted(p, key=p.__getitem__):
-        if p[key] > (1 - CONFIDENCE) / (len(p) - len(found)):
+        # the smallest of m p-values against alpha / m, the next against alpha / (m - 1), ...
+        if p[key] > (1 - CONFIDENCE) / (len(p) - len(rejected)):
             break
-        found.add(key)
-    return found
+        rejected.add(key)
+    return rejected
 
 
 def show(value: float | None, digits: int = 3) -> str:
@@ -99,23 +109,23 @@ def _decimals(half: float) -> int:
     return min(6, max(0, 1 - math.floor(math.log10(half))))
 
 
-def show_estimate(found: Estimate | None) -> str:
+def show_estimate(value: Estimate | None) -> str:
     """`mean ± half`, the half width with two digits; a lone value says that it is one."""
-    if found is None:
+    if value is None:
         return "-"
-    if found.half is None:
-        return f"{show(found.mean)} (one seed, no interval)"
-    if found.half == 0:
-        return f"{show(found.mean)} ± 0"
-    places = _decimals(found.half)
-    return f"{found.mean:,.{places}f} ± {found.half:,.{places}f}"
+    if value.half is None:
+        return f"{show(value.mean)} (one seed, no interval)"
+    if value.half == 0:
+        return f"{show(value.mean)} ± 0"
+    places = _decimals(value.half)
+    return f"{value.mean:,.{places}f} ± {value.half:,.{places}f}"
 
 
-def show_difference(found: Estimate | None) -> str:
+def show_difference(value: Estimate | None) -> str:
     """`+mean [low, high]`."""
-    if found is None:
+    if value is None:
         return "-"
-    if found.half is None:
-        return f"{found.mean:+.3g} (one seed, no interval)"
-    places = _decimals(found.half) if found.half else 3
-    return f"{found.mean:+.{places}f} [{found.low:+.{places}f}, {found.high:+.{places}f}]"
+    if value.half is None:
+        return f"{value.mean:+.3g} (one seed, no interval)"
+    places = _decimals(value.half) if value.half else 3
+    return f"{value.mean:+.{places}f} [{value.low:+.{places}f}, {value.high:+.{places}f}]"

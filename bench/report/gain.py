@@ -4,30 +4,26 @@ a suite refines. Imports no torch."""
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from srdd.config import CONFIDENCES
+from srdd.lookup import is_own
 
 from .estimate import FEWEST, Estimate, show_difference
 from .view import View
-
-if TYPE_CHECKING:
-    pass
-
 
 CAN_HELP = "refinement can help"
 
 
 def ranked_by(sampler: dict[str, Any]) -> str | None:
     """The confidence that a sampler's rule of mask resampling ranks positions by; None for one that
-    ranks none. Rows of older versions have no such setting: then it is the rule's own."""
+    ranks none, and for a rule of one's own, of which nobody knows."""
     rule = sampler["select"]
-    return (sampler.get("confidence") or CONFIDENCES[rule]) if rule in CONFIDENCES else None
+    return None if is_own("select", rule["name"]) else rule.get("confidence")
 
 
 def rule_truncates(sampler: dict[str, Any]) -> bool:
     """Whether a sampler's rule of mask resampling goes by the probability of the drawn token."""
-    return sampler["select"] == "threshold" or ranked_by(sampler) == "drawn"
+    return sampler["select"]["name"] == "threshold" or ranked_by(sampler) == "drawn"
 
 
 def truncates(sampler: dict[str, Any]) -> bool:
@@ -56,40 +52,45 @@ def _called(names: list[str], groups: dict[str, list[str]]) -> str:
     return ", ".join(dict.fromkeys(owner[n] if owner[n] in whole else n for n in names))
 
 
-def gain_words(
-    view: View, only: Iterable[str] | None = None, doubts: bool = False
-) -> str:
+def _gain_of(view: View, variant: str) -> str:
+    """What own tokens gain for a variant, and what that means for its refinement."""
+    gain = view.estimate(variant, "intra_scale_gain")
+    if gain is None:
+        return "what own tokens gain was not measured"
+    return f"own tokens gain {show_difference(gain)} nats a token: {_what_it_does(gain)}"
+
+
+def gain_words(view: View, only: Iterable[str] | None = None, doubts: bool = False) -> str:
     """For the refined variants of a suite, or some of them: whether their models gain from own
     tokens, so that refinement can help, and whether their rule truncates; plain text, empty where
     none is refined. doubts: nothing of those that can be helped."""
     gains: dict[str, list[str]] = {}
-    cut = []
+    truncating = []
     for name, about in view.variants.items():
         sampler = about["settings"]["sampler"]
         if only is not None and name not in only:
             continue
         if truncates(sampler):
-            cut.append(name)
-        # a suite that times alone trains no model; an imported one was never measured
-        there = about["settings"].get("weights") or len(view.of(name, "kept_step"))
-        if not sampler["refine_steps"] or not there:
+            truncating.append(name)
+        # a suite that times alone trains no model; an imported model was never measured
+        known = about["settings"].get("weights") or len(view.of(name, "kept_step"))
+        if not sampler["refine_steps"] or not known:
             continue
-        gain = view.estimate(name, "intra_scale_gain")
-        if gain is None:
-            words = "what own tokens gain was not measured"
-        else:
-            worth = f"own tokens gain {show_difference(gain)} nats a token"
-            words = f"{worth}: {_what_it_does(gain)}"
+        words = _gain_of(view, name)
         if not (doubts and words.endswith(CAN_HELP)):
             gains.setdefault(words, []).append(name)
-    refined, groups = {name for names in gains.values() for name in names}, view.groups()
-    mine = {group: [n for n in members if n in refined] for group, members in groups.items()}
-    found = [f"{_called(names, mine)}: {words}" for words, names in gains.items()]
-    if cut:
-        # among those that refine or resample: one pass truncates nothing
-        may = {
-            group: [n for n in members if n in refined or n in cut]
-            for group, members in groups.items()
-        }
-        found.append(f"{_called(cut, may)}: truncates, improbable tokens are redrawn")
-    return f"{'; '.join(found)}." if found else ""
+    refined = {name for names in gains.values() for name in names}
+    parts = [f"{_called(names, _within(view, refined))}: {words}" for words, names in gains.items()]
+    if truncating:
+        # among those that refine or resample: a single pass truncates nothing
+        among = _within(view, refined.union(truncating))
+        parts.append(f"{_called(truncating, among)}: truncates, improbable tokens are redrawn")
+    return f"{'; '.join(parts)}." if parts else ""
+
+
+def _within(view: View, names: set[str]) -> dict[str, list[str]]:
+    """Groups of a suite with those of their variants that have these names."""
+    within = {}
+    for group, members in view.groups().items():
+        within[group] = [name for name in members if name in names]
+    return within

@@ -49,14 +49,11 @@ def families() -> list[str]:
 @cache
 def covered() -> frozenset[int]:
     """Code points that these families can draw."""
-    found: set[int] = set()
+    points: set[int] = set()
     for name in families():
-        found |= (
-            FT2Font(font_manager.findfont(font_manager.FontProperties(family=[name])))
-            .get_charmap()
-            .keys()
-        )
-    return frozenset(found)
+        file = font_manager.findfont(font_manager.FontProperties(family=[name]))
+        points |= FT2Font(file).get_charmap().keys()
+    return frozenset(points)
 
 
 WORD = 12  # letters of a word that is not broken between lines
@@ -87,7 +84,8 @@ def text(name: Any) -> str:
 
 
 def wrapped(name: Any, letters: int) -> str:
-    """The same in lines of so many letters; nothing is left out, and no word of usual length broken."""
+    """The same in lines of so many letters; nothing is left out, and no word of usual length
+    broken."""
     shown = drawable(name)
     longest = max((len(word) for word in shown.split()), default=1)
     return "\n".join(map(_unread, textwrap.wrap(shown, max(1, letters, min(longest, WORD)))))

@@ -17,35 +17,15 @@ import pandas as pd
 
 from ..runtime.images_file import read_images
 from ..runtime.rows import METRIC_COLUMNS, RUN_COLUMNS, brief, read_rows
-from ..runtime.study_row import Record, check_job, check_study
-from ..study.names import config_hash
+from ..runtime.study_row import Record, check_job, check_sides, check_study
+from ..runtime.variants_file import NAME, Variants, read_variants
 from ..study.scores import score_name
 from .estimate import Estimate, estimate, paired
 
 NUMBERS = ("train_seed", "seed_first", "seed_last", "num_images", "scale", "step", "repeat", "value")
-IDENTITY = ("tokenizer", "model", "sampler")
 TABLES = {"metrics.csv": METRIC_COLUMNS, "runs.csv": RUN_COLUMNS}
 # rows of a metric and a variant that agree in these are one number
 ONE_NUMBER = ["train_seed", "sampler", "seed_first", "seed_last", "scale", "step", "repeat"]
-# a missing score has its cause in the first of these that did not end well
-STAGES = (
-    "tokenizer",
-    "encode",
-    "import_model",
-    "train",
-    "distill",
-    "sample",
-    "evaluate",
-    "sweep",
-    "equivalence",
-    "snr",
-    "zero_shot",
-    "error_propagation",
-)
-# settings whose hash ends the names that bench/study gives; they find the run of a number that is not there
-HASHED = {"tokenizer": ("dataset", "tokenizer"), "model": ("dataset", "tokenizer", "model", "training")}
-OPTIONAL = ("distill", "weights")  # part of a model's settings where it has one
-
 
 def _study_row(path: Path, runs: list[dict[str, str]]) -> Record:
     """The settings of the study that these runs belong to. Raises ValueError where none or several
@@ -61,6 +41,23 @@ def _study_row(path: Path, runs: list[dict[str, str]]) -> Record:
         raise ValueError(
             f"{path}: {found[0]['run_id']}: config_json: not readable as JSON ({error})"
         ) from None
+
+
+def _check_run_ids(folder: Path, metrics: list[dict[str, str]], runs: list[dict[str, str]]) -> None:
+    """Raises ValueError for a number of a run that is not there."""
+    run_ids = {row["run_id"] for row in runs}
+    for row in metrics:
+        if row["run_id"] not in run_ids:
+            where = f"{folder / 'metrics.csv'}: {row['metric']} of run_id {brief(row['run_id'])}"
+            raise ValueError(f"{where}: runs.csv has no such run; collect again")
+
+
+def _check_studies(folder: Path, metrics: list[dict[str, str]], study: str) -> None:
+    """Raises ValueError for a number of another study."""
+    for row in metrics:
+        if row["study"] != study:
+            where = f"{folder / 'metrics.csv'}: {row['metric']} of {row['run_id']}"
+            raise ValueError(f"{where}: study {brief(row['study'])} beside {brief(study)}; collect again")
 
 
 def one_each(rows: pd.DataFrame, metric: str, variant: str) -> pd.DataFrame:
@@ -107,6 +104,7 @@ class Results:
     metrics: pd.DataFrame
     runs: pd.DataFrame
     about: dict[str, Any]
+    variants_of: Variants  # names, settings and runs of each variant, by suite
     # what was computed once, shared with the results of a few variants that `only` gives
     known: dict[Any, Any] = field(default_factory=dict)
 
@@ -114,30 +112,24 @@ class Results:
     def load(cls, folder: Path) -> Results:
         """Read a folder. Raises ValueError or OSError for one that holds no results of ours."""
         metrics, runs = (read_rows(folder / name, columns) for name, columns in TABLES.items())
-        known = {row["run_id"] for row in runs}
-        for row in metrics:
-            if row["run_id"] not in known:
-                where = (
-                    f"{folder / 'metrics.csv'}: {row['metric']} of run_id {brief(row['run_id'])}"
-                )
-                raise ValueError(f"{where}: runs.csv has no such run; collect again")
+        _check_run_ids(folder, metrics, runs)
         about = _study_row(folder / "runs.csv", runs)
         check_study(about, f"{folder / 'runs.csv'}: study")
+        _check_studies(folder, metrics, about["study"])
+        run_ids = {row["run_id"] for row in runs}
+        listed = {name: run_ids & {*suite["runs"]} for name, suite in about["suites"].items()}
+        variants = read_variants(folder / NAME, listed)
+        check_sides(about, variants, f"{folder / 'runs.csv'}: study")
         # what no suite lists is left over from another version of the study: no number may hold it
-        listed = {run for suite in about["suites"].values() for run in suite["runs"]}
-        metrics = [row for row in metrics if row["run_id"] in listed]
-        runs = [row for row in runs if row["run_id"] in listed or row["stage"] == "study"]
-        for row in metrics:
-            if row["study"] != about["study"]:
-                where = f"{folder / 'metrics.csv'}: {row['metric']} of {row['run_id']}"
-                raise ValueError(
-                    f"{where}: study {brief(row['study'])} beside {brief(about['study'])}; collect again"
-                )
+        kept = set().union(*listed.values())
+        metrics = [row for row in metrics if row["run_id"] in kept]
+        runs = [row for row in runs if row["run_id"] in kept or row["stage"] == "study"]
         return cls(
             folder,
             _within_training(_frame(metrics, METRIC_COLUMNS, NUMBERS), about),
             _frame(runs, RUN_COLUMNS, ("wall_s", "peak_bytes")),
             about,
+            variants,
         )
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
@@ -153,14 +145,9 @@ class Results:
 
     def only(self, suite: str, names: Iterable[str]) -> Results:
         """The same results with some variants of a suite alone."""
-        variants = self.variants(suite)
-        part = Record(
-            {**self.suite(suite), "variants": Record({name: variants[name] for name in names})}
-        )
-        about = Record({**self.about, "suites": Record({**self.about["suites"], suite: part})})
-        found = Results(self.folder, self.metrics, self.runs, about, self.known)
-        vars(found)["jobs"] = self.jobs
-        return found
+        shown = {name: self.variants(suite)[name] for name in names}
+        variants = {**self.variants_of, suite: shown}
+        return Results(self.folder, self.metrics, self.runs, self.about, variants, self.known)
 
     @property
     def images(self) -> dict[str, np.ndarray]:
@@ -195,9 +182,9 @@ class Results:
     def suite(self, suite: str) -> dict[str, Any]:
         return self.about["suites"][suite]
 
-    def variants(self, suite: str) -> dict[str, dict[str, Any]]:
-        """Identity and settings of each variant, in the study's order."""
-        return self.about["suites"][suite]["variants"]
+    def variants(self, suite: str) -> dict[str, Record]:
+        """Names, settings and runs of each variant, in the study's order."""
+        return self.variants_of[suite]
 
     def sampler(self, variant: str, suite: str) -> dict[str, Any]:
         """Settings of a variant's sampler."""
@@ -372,37 +359,21 @@ class Results:
     # ------------------------------------------------------------ runs
 
     @cached_property
-    def jobs(self) -> pd.DataFrame:
-        """Runs with the names that their settings stand for: tokenizer, grid, model and sampler hash, train_seed, snapshots."""
-        found = []
-        for row in self.runs[self.runs["stage"].isin(STAGES)].to_dict("records"):
-            config = json.loads(row["config_json"] or "{}")
-            named = {
-                key: config_hash({p: config[p] for p in (*parts, *(OPTIONAL if "model" in parts else ())) if p in config})
-                for key, parts in HASHED.items()
-                if {*parts} <= config.keys()
-            }
-            sampler = config_hash(config["sampler"]) if "sampler" in config else None
-            about = check_job(config, f"{self.folder / 'runs.csv'}: {row['run_id']}: config_json")
-            grid = ".".join(map(str, about.patch_nums))
-            seed = about.tokenizer_seed if about.train_seed is None else about.train_seed
-            more = {"train_seed": seed, "snapshots": about.snapshots}
-            keep = {key: row[key] for key in ("run_id", "stage", "status", "reason")}
-            found.append({"tokenizer": None, "model": None, **keep, **named, "sampler": sampler, "grid": grid, **more})
-        return pd.DataFrame(found, columns=["run_id", "stage", "status", "reason", *IDENTITY, "grid", "train_seed", "snapshots"])
+    def _runs_by_id(self) -> pd.DataFrame:
+        return self.runs.set_index("run_id", drop=False)
+
+    def runs_behind(self, names: dict[str, Any], *stages: str) -> pd.DataFrame:
+        """Runs of some stages behind a variant, of all training seeds, stage by stage."""
+        run_ids = [run_id for of_seed in names["jobs"].values() for run_id in of_seed]
+        runs = self._runs_by_id.loc[run_ids]
+        return runs[runs["stage"].isin(stages)].sort_values("stage", key=lambda s: s.map(stages.index), kind="stable")
 
     def jobs_of(self, names: dict[str, Any], seed: int | None) -> pd.DataFrame:
         """Runs behind a variant's number, in the order in which they read each other; seed None: those of its tokenizer."""
-        end = {key: names[key].rsplit("-", 1)[1] for key in IDENTITY}
-        jobs, grid = self.jobs, ".".join(map(str, names["patch_nums"]))
-        base = (jobs["tokenizer"] == end["tokenizer"]) & jobs["grid"].isin(["", grid])
+        if seed is None:
+            return self.runs_behind(names, "tokenizer", "encode")
         # what has no training seed serves all of them
-        of_seed = jobs["train_seed"].isna() | (jobs["train_seed"] == seed) if seed is not None else True
-        mine = base & jobs["stage"].isin(["tokenizer", "encode"]) & of_seed
-        if seed is not None:
-            trained = base & (jobs["model"] == end["model"]) & of_seed
-            mine |= trained & (jobs["sampler"].isna() | (jobs["sampler"] == end["sampler"]))
-        return jobs[mine].sort_values("stage", key=lambda s: s.map(STAGES.index), kind="stable")
+        return self._runs_by_id.loc[[*names["jobs"].get("", ()), *names["jobs"].get(str(seed), ())]]
 
     def why(self, names: dict[str, Any], seed: int | None) -> str:
         """Why a number is missing: status and reason of the first run that did not end well."""
@@ -423,10 +394,16 @@ class Results:
         """run_id of the pictures of the first training seed that has some: of the kept weights, else of the last snapshot."""
         for seed in self.suite(suite)["train_seeds"]:
             jobs = self.jobs_of(self.variants(suite)[variant], seed)
-            for run_id in jobs[jobs["stage"] == "sample"].sort_values("snapshots")["run_id"]:
-                if f"{run_id}/images" in self.images:
-                    return run_id
+            samples = jobs[jobs["stage"] == "sample"].to_dict("records")
+            for row in sorted(samples, key=self._takes_snapshots):
+                if f"{row['run_id']}/images" in self.images:
+                    return row["run_id"]
         return None
+
+    def _takes_snapshots(self, row: dict[str, Any]) -> bool:
+        """Whether a run samples along the training. Raises ValueError for a config that is none."""
+        where = f"{self.folder / 'runs.csv'}: {row['run_id']}: config_json"
+        return check_job(json.loads(row["config_json"] or "{}"), where).snapshots
 
     def latency_run(self, suite: str) -> pd.Series | None:
         """The row of the run that timed this suite's variants."""

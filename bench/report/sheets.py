@@ -3,6 +3,7 @@ other, with a legend each."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -39,22 +40,18 @@ def by_variant(view: View, most: int = MOST) -> list[View]:
     return [view] if len(parts) == 1 else [view.only(names) for names in parts]
 
 
-def by_group(
-    view: View, most: int = MOST, always: Iterable[str] = ()
-) -> list[View]:
+def by_group(view: View, most: int = MOST, always: Iterable[str] = ()) -> list[View]:
     """Results of a few groups of variants each, which stay together; always: variants that every
     part holds."""
     groups, always = view.groups(), set(always)
     parts = shares([group for group, members in groups.items() if set(members) - always], most)
     if len(parts) == 1:
         return [view]
-    found = []
+    views = []
     for part in parts:
-        mine = always.union(*(groups[group] for group in part))
-        found.append(
-            view.only([name for name in view.variants if name in mine])
-        )
-    return found
+        members = always.union(*(groups[group] for group in part))
+        views.append(view.only([name for name in view.variants if name in members]))
+    return views
 
 
 def by_grid(view: View, most: int = MOST) -> list[View]:
@@ -65,7 +62,7 @@ def by_grid(view: View, most: int = MOST) -> list[View]:
     parts = shares(users.values(), most)
     if len(parts) == 1:
         return [view]
-    return [view.only([name for names in part for name in names]) for part in parts]
+    return [view.only(itertools.chain.from_iterable(part)) for part in parts]
 
 
 def sheet(

@@ -25,11 +25,12 @@ def tiles(
     panel = wide - GAP
     shown = [wrapped(title, int(72 * panel / 4.4)) for title in titles]
     lines = [shown[i : i + per_line] for i in range(0, len(shown), per_line)]
-    heads = [LINE * max(1 + title.count("\n") for title in line) + above + GAP for line in lines]
+    breaks = [max(line, key=lambda title: title.count("\n")).count("\n") for line in lines]
+    heads = [LINE * (1 + most) + above + GAP for most in breaks]
     height = sum(heads) + len(lines) * (panel * ratio + GAP) + 2 * GAP
     figure = plt.figure(figsize=(DOUBLE, height))
     figure.set_layout_engine("none")
-    found, top = [], height
+    panels, top = [], height
     for line, head in zip(lines, heads):
         top -= head + panel * ratio + GAP
         for i, title in enumerate(line):
@@ -41,5 +42,5 @@ def tiles(
             )
             axes = figure.add_axes(place)
             axes.set_title(title, fontsize=7, pad=3 + 72 * above)
-            found.append(axes)
-    return figure, found
+            panels.append(axes)
+    return figure, panels

@@ -24,10 +24,10 @@ def batches(view: View) -> list[int]:
 
 
 def floors(view: View) -> pd.DataFrame:
-    """Least seconds of each scale of a batch, columns variant, num_images, scale, memory, operations, floor (the longer of the two);
-    no rows where the run measured no floors."""
-    keys = ["variant", "num_images", "scale"]
-    names = ("memory", "operations")
-    found = {name: view.latency(f"floor_{name}_scale_s").set_index(keys)["value"] for name in names}
-    table = pd.DataFrame(found).dropna()
+    """Least seconds of each scale of a batch: columns variant, num_images, scale, memory,
+    operations, floor (the longer of the two); no rows where the run measured no floors."""
+    keys, columns = ["variant", "num_images", "scale"], {}
+    for name in ("memory", "operations"):
+        columns[name] = view.latency(f"floor_{name}_scale_s").set_index(keys)["value"]
+    table = pd.DataFrame(columns).dropna()
     return table.assign(floor=table.max(axis=1)).reset_index()

@@ -3,63 +3,63 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from .view import View
 
-if TYPE_CHECKING:
-    pass
-
 ABOVE = (0.02, 0.05, 0.1, 0.2)  # nats a token over a loss that every training reaches
 
 
 def crossing(steps: np.ndarray, losses: np.ndarray, target: float) -> float | None:
     """The step, a fraction, at which a loss first reaches a target, on the straight line between
-    two looks; None where it never does, or had before the first look."""
+    two evaluations; None where it never does, or had before the first."""
     below = np.flatnonzero(losses <= target)
     if not len(below) or below[0] == 0:
         return None
     i = below[0]
+    # linear interpolation between evaluations i - 1 and i
     share = (losses[i - 1] - target) / (losses[i - 1] - losses[i])
     return float(steps[i - 1] + share * (steps[i] - steps[i - 1]))
 
 
 def targets(curves: list[pd.DataFrame]) -> list[float]:
-    """Losses that every training passes between two of its looks: the worst of their best losses,
-    rounded up to 0.01, plus 0.02, 0.05, 0.1 and 0.2 nats a token. They follow from the curves
-    alone, and none lies above the first look of a training."""
+    """Losses that every training passes between two of its evaluations: the worst of their best
+    losses, rounded up to 0.01, plus 0.02, 0.05, 0.1 and 0.2 nats a token. They follow from the
+    curves alone, and none lies above the first evaluation of a training."""
     if not curves:
         return []
     worst = math.ceil(100 * max(curve["value"].min() for curve in curves) - 1e-9) / 100
     first = min(curve["value"].iloc[0] for curve in curves)
-    return [target for add in ABOVE if (target := round(worst + add, 2)) < first]
+    losses = [round(worst + above, 2) for above in ABOVE]
+    return [loss for loss in losses if loss < first]
 
 
 def steps_to_targets(view: View) -> dict[float, dict[str, pd.DataFrame]]:
-    """Step and second at which every training reaches each target, interpolated between looks at
-    the held-out one-pass loss: by target and variant a table with index train_seed and columns
+    """Step and second at which every training reaches each target, interpolated between evaluations
+    of the held-out one-pass loss: by target and variant a table with index train_seed and columns
     step, seconds."""
-    curves = {
-        (variant, int(seed)): part.sort_values("step")
-        for variant in view.variants
-        for seed, part in view.snapshots(variant, "loss_test").groupby("train_seed")
+    curves = {}
+    for variant in view.variants:
+        for seed, part in view.snapshots(variant, "loss_test").groupby("train_seed"):
+            curves[variant, int(seed)] = part.sort_values("step")
+    return {target: _reached(curves, target) for target in targets(list(curves.values()))}
+
+
+def _reached(curves: dict[tuple[str, int], pd.DataFrame], target: float) -> dict[str, pd.DataFrame]:
+    """Step and second at which the trainings of each variant reach one target."""
+    rows: dict[str, dict[int, tuple[float, float]]] = {}
+    for (variant, seed), curve in curves.items():
+        step = crossing(curve["step"].to_numpy(), curve["value"].to_numpy(), target)
+        if step is not None:
+            second = float(np.interp(step, curve["step"], curve["seconds"]))
+            rows.setdefault(variant, {})[seed] = step, second
+    columns = ["step", "seconds"]
+    return {
+        variant: pd.DataFrame.from_dict(of_seeds, orient="index", columns=columns)
+        for variant, of_seeds in rows.items()
     }
-    found: dict[float, dict[str, pd.DataFrame]] = {}
-    for target in targets(list(curves.values())):
-        rows: dict[str, dict[int, tuple[float, float]]] = {}
-        for (variant, seed), curve in curves.items():
-            step = crossing(curve["step"].to_numpy(), curve["value"].to_numpy(), target)
-            if step is not None:
-                second = float(np.interp(step, curve["step"], curve["seconds"]))
-                rows.setdefault(variant, {})[seed] = step, second
-        found[target] = {
-            variant: pd.DataFrame.from_dict(mine, orient="index", columns=["step", "seconds"])
-            for variant, mine in rows.items()
-        }
-    return found
 
 
 def kept_words(view: View) -> str:
@@ -67,7 +67,9 @@ def kept_words(view: View) -> str:
     nothing."""
     last = []
     # several samplers of one model are one training
-    models = {(one["tokenizer"], one["model"]): name for name, one in view.variants.items()}
+    models = {}
+    for name, names in view.variants.items():
+        models[names["tokenizer"], names["model"]] = name
     for variant in models.values():
         told, kept = (view.of(variant, name) for name in ("kept_at_end", "kept_step"))
         steps = view.snapshots(variant, "loss_test").groupby("train_seed")["step"].max()

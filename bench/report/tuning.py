@@ -27,32 +27,56 @@ SHORT = {"cfg_scale": "w", "cfg_ramp": "ramp", "top_p": "top-p", "top_k": "top-k
 def varied(view: View, group: str) -> dict[str, list[Any]]:
     """Settings of the sampler in which the variants of a group differ: the different values of
     each."""
-    members = [view.sampler(name) for name in view.groups()[group]]
-    found = {key: list({json.dumps(one[key]): one[key] for one in members}.values()) for key in members[0]}
-    return {key: values for key, values in found.items() if len(values) > 1}
+    return differing([flat(view.sampler(name)) for name in view.groups()[group]])
+
+
+def flat(sampler: dict[str, Any]) -> dict[str, Any]:
+    """A sampler's settings with those of its rule beside them, as select.p_resample."""
+    rule = dict(sampler["select"])
+    name = rule.pop("name")
+    return {**sampler, "select": name, **{f"select.{key}": value for key, value in rule.items()}}
+
+
+def differing(samplers: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Flat settings in which samplers differ: the different values of each, of those that have
+    it."""
+    tried: dict[str, list[Any]] = {}
+    for key in dict.fromkeys(key for sampler in samplers for key in sampler):
+        # by their JSON, because a list has no hash
+        different = {json.dumps(sampler[key]): sampler[key] for sampler in samplers if key in sampler}
+        tried[key] = list(different.values())
+    return {key: values for key, values in tried.items() if len(values) > 1}
+
+
+def short(key: str) -> str:
+    """A setting of a sampler in few letters."""
+    return SHORT.get(key, key.rsplit(".", 1)[-1])
 
 
 def edges(view: View, group: str, best: str) -> str:
     """Settings of a tuned variant at the edge of what its group tried, where the best may lie
     beyond; empty where none are."""
-    mine, found = view.sampler(best), []
+    chosen, at_edge = flat(view.sampler(best)), []
     for key, values in varied(view, group).items():
         # null is all codes, more than any number of them
         numbers = [math.inf if key == "top_k" and value is None else value for value in values]
         tried = sorted(value for value in numbers if isinstance(value, (int, float)))
-        at_edge = len(tried) > 1 and mine[key] in (tried[0], tried[-1])
-        if at_edge and mine[key] not in LIMITS.get(key, ()):
-            found.append(f"{SHORT.get(key, key)} = {mine[key]:g} of {tried[0]:g} to {tried[-1]:g}")
-    return f"at the edge of what was tried ({', '.join(found)})" if found else ""
+        if len(tried) < 2 or chosen.get(key) not in (tried[0], tried[-1]):
+            continue
+        if chosen[key] not in LIMITS.get(key.removeprefix("select."), ()):
+            at_edge.append(f"{short(key)} = {chosen[key]:g} of {tried[0]:g} to {tried[-1]:g}")
+    return f"at the edge of what was tried ({', '.join(at_edge)})" if at_edge else ""
 
 
 def half_words(view: View) -> str:
     """Where halves of sample seeds are counted from, and what they are held against, as the end of
     a clause."""
     # each training draws seeds of its own; in older results the same
-    counted = "" if view.results.about.get("tokenizer_seed") is None else ", counted from the first of each training"
+    own_seeds = view.results.about.get("tokenizer_seed") is not None
+    counted = ", counted from the first of each training" if own_seeds else ""
     rows = view.results.rows_of("half_reference_images")
-    apart = rows["run_id"].isin(view.results.runs_of[view.suite]).any()  # not in rows of older versions
-    whole = view.results.about["features"].get("reference")  # a file of statistics cannot be halved
-    against = "each against its own half of the reference" if apart and not whole else "both against the whole reference"
-    return f"{counted}, {against}"
+    apart = rows["run_id"].isin(view.runs).any()  # not in rows of older versions
+    whole = view.results.about["features"].get("reference")  # a file of statistics has no halves
+    if apart and not whole:
+        return f"{counted}, each against its own half of the reference"
+    return f"{counted}, both against the whole reference"

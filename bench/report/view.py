@@ -14,7 +14,8 @@ from .results import Results
 
 @dataclass(frozen=True)
 class View:
-    """Results and the suite that is shown of them: every question of `Results` with the suite filled in."""
+    """Results and the suite that is shown of them: every question of `Results` with the suite
+    filled in."""
 
     results: Results
     suite: str

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from srdd.lookup import is_own
+
 from ..study.escaping import rst
 from .gain import ranked_by, rule_truncates
 from .view import View
@@ -41,30 +43,33 @@ def _sampler_parts(settings: dict[str, Any]) -> list[str]:
         settings["refine_steps"],
         f"p_resample {settings['p_resample']:g}",
     )
-    words += [f"SR {sr} redraws below {chance} (truncates)"] if sr else []
-    words += [f"MR {mr} further {'pass' if mr == 1 else 'passes'}", _rule_words(settings)] if mr else []
+    if sr:
+        words.append(f"SR {sr} redraws below {chance} (truncates)")
+    if mr:
+        words += [f"MR {mr} further {'pass' if mr == 1 else 'passes'}", _rule_words(settings)]
     if (sr or mr) and settings["refine_scales"] is not None:
         words.append(f"at scales {', '.join(map(str, settings['refine_scales']))}")
     return words
 
 
+# bounds of rules; those without one commit a quota
+BOUNDS = {
+    "p_resample": "p_resample {:g}",
+    "resample_fraction": "fraction {:g}",
+    "commit_above": "above {:g}",
+    "entropy_bound": "bound {:g} nats",
+}
+
+
 def _rule_words(settings: dict[str, Any]) -> str:
     """A rule of mask resampling: what it goes by, and whether it bends the distribution of
     tokens."""
-    name, fraction = settings["select"], f"fraction {settings['resample_fraction']:g}"
-    bounds = {
-        "threshold": f"p_resample {settings['p_resample']:g}",
-        "lowest": fraction,
-        "random": fraction,
-        "static": "quota",
-        "sequential": "quota",
-        "shuffled": "quota",
-        "dynamic": f"above {settings['commit_above']:g}",
-        "entropy": f"bound {settings['entropy_bound']:g} nats",
-    }
-    if name not in bounds:
-        return f"select {name} (its own rule)"
-    words, by = [bounds[name]], ranked_by(settings)
+    rule = settings["select"]
+    name, knobs = rule["name"], [key for key in rule if key != "name"]
+    if is_own("select", name):
+        return f"select {name} ({', '.join(['its own rule', *(f'{k} {rule[k]}' for k in knobs)])})"
+    bounds = [BOUNDS[key].format(rule[key]) for key in knobs if key in BOUNDS]
+    words, by = bounds or ["quota"], ranked_by(settings)
     if by:
         words.append(f"ranked by {by}")
     if rule_truncates(settings):
@@ -79,33 +84,36 @@ def samplers(view: View) -> str:
     samplers by the entry of the suite that they come from."""
     variants = view.variants
     parts = {name: _sampler_parts(names["settings"]["sampler"]) for name, names in variants.items()}
-    if len({tuple(found) for found in parts.values()}) == 1:
+    different = set(map(tuple, parts.values()))
+    if len(different) == 1:
         return rst(f"All variants: {', '.join(next(iter(parts.values())))}.")
-    many = len({tuple(found) for found in parts.values()}) > MOST_SAMPLERS
+    many = len(different) > MOST_SAMPLERS
     shared = _common(parts.values())
     owners = view.groups() if many else {name: [name] for name in parts}
     users: dict[str, list[str]] = {}
     for owner, members in owners.items():
-        own = [part for part in _common(parts[name] for name in members) if part not in shared]
-        users.setdefault(", ".join(own), []).append(owner)
+        common = _common([parts[name] for name in members])
+        own = ", ".join(part for part in common if part not in shared)
+        users.setdefault(own, []).append(owner)
     words = [f"All samplers: {', '.join(shared)}"] if shared else []
     if not many or len(users) < len(parts):  # of entries without grids the names have to say it
         words += [f"{', '.join(names)}: {text}" for text, names in users.items() if text]
     words += ["else as the names of the variants say, in full in runs.csv"] if many else []
-    found = "; ".join(words)
-    return rst(f"{found[0].upper()}{found[1:]}.")
+    sentence = "; ".join(words)
+    return rst(f"{sentence[0].upper()}{sentence[1:]}.")
 
 
 def _common(samplers: Iterable[list[str]]) -> list[str]:
     """Parts that several samplers share."""
     first, *others = samplers
-    return [part for part in first if all(part in other for other in others)]
+    shared = set(first).intersection(*others)
+    return [part for part in first if part in shared]
 
 
 def _count(results: Results, metric: str) -> int | None:
     """A number that a job reported once of the data; None in rows of older versions."""
-    found = results.rows_of(metric)["value"].dropna()
-    return int(found.iloc[0]) if len(found) else None
+    values = results.rows_of(metric)["value"].dropna()
+    return int(values.iloc[0]) if len(values) else None
 
 
 def copies(results: Results) -> int:
@@ -117,22 +125,24 @@ def held_out(results: Results) -> str:
     """The held-out split, with its size where it is known, and how many of its images are training
     images too."""
     size, same = _count(results, "num_test"), copies(results)
-    words = [f"{size} pictures"] if size is not None else []
+    words = [f"{size} images"] if size is not None else []
     if same:
         words.append(f"{same} of them exact copies of training images")
     return f"the held-out split ({', '.join(words)})" if words else "the held-out split"
 
 
 def held_against(results: Results) -> str:
-    """What generated pictures are compared with: held-out pictures, or what the study's file of
+    """What generated images are compared with: held-out images, or what the study's file of
     statistics holds."""
     given = results.about["features"].get("reference")
     if not given:
-        return held_out(results) if copies(results) else f"{held_out(results)}, no training picture"
+        return held_out(results) if copies(results) else f"{held_out(results)}, no training image"
     images = _count(results, "reference_images")
     file = f"features.reference {rst(Path(given).name)}"
     if images:
-        return f"{file}, its statistics for FID and its {images} pictures for KID, precision and recall"
+        return (
+            f"{file}, its statistics for FID and its {images} images for KID, precision and recall"
+        )
     return f"the statistics of {file} for FID, {held_out(results)} for KID, precision and recall"
 
 
@@ -161,8 +171,9 @@ def bias_words(results: Results, count: int | None = None, held: int | None = No
     if not few:
         return ""
     first = few[0][0].upper() + few[0][1:]
+    both = " and ".join([first, *few[1:]])
     verb = "are" if len(few) > 1 else "is"
-    return f" {' and '.join([first, *few[1:]])} {verb} below the {dim} dimensions of the features: FID is dominated by bias."
+    return f"{both} {verb} below the {dim} dimensions of the features: FID is dominated by bias."
 
 
 # ---------------------------------------------------------------- labels
@@ -186,7 +197,7 @@ def labels_words(view: View) -> str:
     if not with_classes(view):
         return ""
     how = view.results.about["evaluation"].get("labels")
-    return f" Label of an image: {LABELS.get(how, rst(how))}."
+    return f"Label of an image: {LABELS.get(how, rst(how))}."
 
 
 def floor_has_labels(view: View) -> bool:
@@ -198,13 +209,14 @@ def floor_has_labels(view: View) -> bool:
 # ---------------------------------------------------------------- scores
 
 
-def seeds_words(view: View) -> str:
-    """How many trainings stand behind a mean."""
+def seeds_details(view: View) -> tuple[str, ...]:
+    """Details of a caption: how many trainings stand behind a mean, and on which seeds settings
+    were tuned."""
     seeds = view.about["train_seeds"]
     if len(seeds) == 1:
-        return f"One training seed ({seeds[0]}), no interval.{tuning_words(view)}"
+        return f"One training seed ({seeds[0]}), no interval.", tuning_words(view)
     shown = f"Mean and 95 % t-interval over the training seeds {', '.join(map(str, seeds))}"
-    return f"{shown}{tokenizer_words(view)}.{tuning_words(view)}"
+    return f"{shown}{tokenizer_words(view)}.", tuning_words(view)
 
 
 def tokenizers_words(view: View) -> str:
@@ -223,8 +235,8 @@ def tuning_words(view: View) -> str:
     if not other:
         return ""
     seeds = (view.results.about["suites"].get(other) or {}).get("train_seeds", ())
-    on = f", on training seeds {', '.join(map(str, seeds))}" if seeds else ", on other training seeds"
-    return f" Settings were chosen by suite {other}{on}."
+    on = f"training seeds {', '.join(map(str, seeds))}" if seeds else "other training seeds"
+    return f"Settings were chosen by suite {other}, on {on}."
 
 
 def _shared(view: View) -> list[str]:
@@ -233,8 +245,8 @@ def _shared(view: View) -> list[str]:
     if view.results.about.get("tokenizer_seed") != "train_seed":
         return list(variants)
     rows = view.results.rows_of("reconstruction_mse_test")
-    one = set(rows.loc[rows["train_seed"].isna(), "tokenizer"])
-    return [name for name, names in variants.items() if names["tokenizer"] in one]
+    without_seed = set(rows.loc[rows["train_seed"].isna(), "tokenizer"])
+    return [name for name, names in variants.items() if names["tokenizer"] in without_seed]
 
 
 def shares_tokenizer(view: View) -> bool:
@@ -251,19 +263,23 @@ def tokenizer_words(view: View) -> str:
     """What intervals cover: the tokenizer too, or not."""
     if shares_tokenizer(view):
         several = len({names["tokenizer"] for names in view.variants.values()}) > 1
-        return f", conditional on the one tokenizer that all {'trainings of a variant ' if several else ''}share"
+        owners = "trainings of a variant " if several else ""
+        return f", conditional on the one tokenizer that all {owners}share"
     some = _shared(view)
     but = f", but for {_listed(some)}: conditional on the one tokenizer that its trainings share"
     return f", each with a tokenizer of its own{but if some else ''}"
 
 
-def reference_words(results: Results, view: View | None = None) -> str:
-    """How scores were made: N, extractor, reference, and the labels of a suite."""
+def reference_details(results: Results, view: View | None = None) -> tuple[str, ...]:
+    """Details of a caption: how scores were made: N, extractor, reference, what biases them, and
+    the labels that a suite asks for."""
     count = results.about["evaluation"]["num_images"]
-    labels = labels_words(view) if view else ""
     return (
-        f"Scores: N = {count} generated pictures per training seed, {sample_words(results)}; extractor "
-        f"{results.extractor} ({extractor_kind(results)}); reference: {held_against(results)}.{bias_words(results)}{labels}"
+        f"Scores: N = {count} generated images per training seed, {sample_words(results)}.",
+        f"Extractor: {results.extractor} ({extractor_kind(results)}).",
+        f"Reference: {held_against(results)}.",
+        bias_words(results),
+        labels_words(view) if view else "",
     )
 
 
@@ -274,22 +290,24 @@ def sample_words(results: Results) -> str:
     return "the same sample seeds in every variant, others in every training"
 
 
-def made_by(view: View, sampler: bool = True) -> str:
-    """How a suite's scores were made: N, extractor, reference, seeds and, where not the sampler is
-    what varies, the sampler."""
-    words = samplers(view) if sampler else ""
-    return f"{reference_words(view.results, view)} {seeds_words(view)} {imported_words(view)}{words}".strip()
-
-
-def imported_words(view: View) -> str:
-    """Which variants were not trained here, and what their weights are known by."""
-    found = {
-        name: names["settings"].get("weights") for name, names in view.variants.items()
-    }
-    known = {
-        name: about["sha256"] or Path(about["file"]).name for name, about in found.items() if about
-    }
-    return "".join(
-        f"{rst(name)}: imported weights {rst(by[:12])}, not trained here. "
-        for name, by in known.items()
+def score_details(view: View, sampler: bool = True) -> tuple[str, ...]:
+    """Details of a caption: how a suite's scores were made: N, extractor, reference, seeds and,
+    unless the sampler is what varies, the sampler."""
+    return (
+        *reference_details(view.results, view),
+        *seeds_details(view),
+        *imported_details(view),
+        samplers(view) if sampler else "",
     )
+
+
+def imported_details(view: View) -> tuple[str, ...]:
+    """Details of a caption: which variants were not trained here, and what their weights are known
+    by."""
+    details = []
+    for name, names in view.variants.items():
+        about = names["settings"].get("weights")
+        if about:
+            known_by = (about["sha256"] or Path(about["file"]).name)[:12]
+            details.append(f"{rst(name)}: imported weights {rst(known_by)}, not trained here.")
+    return tuple(details)

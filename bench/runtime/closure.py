@@ -22,6 +22,8 @@ from .source_text import IMPORT, OWN, ROOMS, Chain, Definition, Source, Target, 
 
 Key = tuple[str, str]  # a module and the name of a definition of it
 FIND: Key = ("srdd.lookup", "find")
+# modules whose imports by a computed name are of other packages
+FOREIGN = ("bench.runtime.quick_start",)
 
 
 class Project:
@@ -207,7 +209,7 @@ class Project:
                 lookups.add((where, lookup.prefix))
             else:
                 keys |= means(lookup.module)  # of another `find`, or with a computed prefix
-        if uses.anything:
+        if uses.anything and module not in FOREIGN:
             keys.update(*map(self.whole, self._all_modules()))
         return frozenset(keys), frozenset(loads), frozenset(lookups)
 

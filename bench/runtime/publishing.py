@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-ROWS = ("metrics.csv", "runs.csv", "images.npz")
+ROWS = ("metrics.csv", "runs.csv", "variants.csv", "images.npz")
 
 
 def outputs(folder: Path, what: str) -> list[str]:

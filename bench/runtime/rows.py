@@ -1,4 +1,5 @@
-"""The two tidy tables: metrics (one row a number) and runs (one row a job), as CSV with a checked key and a stable format."""
+"""The tidy tables, as CSV with a checked key and a stable format: metrics (one row a number), runs (one row a job) and
+variants (one row a suite and variant)."""
 
 from __future__ import annotations
 
@@ -21,6 +22,10 @@ METRIC_COLUMNS = [*KEY[:-1], "value", "unit", "run_id"]
 RUN_COLUMNS = [
     "run_id", "stage", "status", "reason", "config_hash", "source_hash", "commit", "dirty", "torch", "device", "host_class",
     "started_at", "wall_s", "peak_bytes", "config_json",
+]  # fmt: skip
+VARIANT_COLUMNS = [
+    "suite", "variant", "group", "grid", "tokenizer", "model", "sampler", "timed", "history", "mask", "depth", "patch_nums",
+    "settings", "jobs",
 ]  # fmt: skip
 STATUSES = ("ok", "oom", "diverged", "skipped")
 WHOLE = ("train_seed", "seed_first", "seed_last", "num_images", "scale", "step", "repeat")
@@ -73,7 +78,11 @@ def _is_number(value: Any) -> bool:
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]], columns: list[str], key: list[str]) -> None:
     """Write rows sorted by their key. Raises ValueError for an unknown column or a key that stands twice."""
-    rows = sorted(rows, key=lambda row: _order(row, key))
+    write_in_order(path, sorted(rows, key=lambda row: _order(row, key)), columns, key)
+
+
+def write_in_order(path: Path, rows: list[dict[str, Any]], columns: list[str], key: list[str]) -> None:
+    """Write rows as they stand. Raises ValueError for an unknown column or a key that stands twice."""
     for row in rows:
         if extra := row.keys() - set(columns):
             raise ValueError(f"{path}: unknown columns {sorted(extra)}")
@@ -132,18 +141,24 @@ def _finite(text: str) -> float:
     return value if math.isfinite(value) else _no_number(text)
 
 
-def parse_object(text: str, where: str) -> dict[str, Any]:
-    """A JSON object. Raises ValueError that says where it should stand, for what is damaged or no
-    object."""
+def parse_json(text: str, where: str, kind: type[dict[str, Any]] = dict) -> Any:
+    """A JSON value. Raises ValueError that says where it should stand, for what is damaged. kind: of the objects in it."""
+    hook = None if kind is dict else kind
     try:
-        found = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        return json.loads(text, parse_constant=_no_number, parse_float=_finite, object_hook=hook)
     except RecursionError:
         raise ValueError(f"{where}: not readable as JSON (nested too deeply)") from None
     except ValueError as error:
         raise ValueError(f"{where}: not readable as JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{where}: {brief(found)} is no JSON object")
-    return found
+
+
+def parse_object(text: str, where: str) -> dict[str, Any]:
+    """A JSON object. Raises ValueError that says where it should stand, for what is damaged or no
+    object."""
+    value = parse_json(text, where)
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: {brief(value)} is no JSON object")
+    return value
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -260,5 +275,20 @@ def _check_run(where: str, row: dict[str, str]) -> None:
         parse_object(row["config_json"], f"{where}: config_json")
 
 
+def _check_variant(where: str, row: dict[str, str]) -> None:
+    """Raises ValueError for a row of variants.csv without a name, or with a number that is none."""
+    for column in ("suite", "variant"):
+        if not row[column]:
+            raise ValueError(f"{where}: {column} is empty; every variant has one")
+    for column in ("history", "depth"):
+        if row[column] and not WHOLE_NUMBER.fullmatch(row[column]):
+            raise ValueError(f"{where}: {column} {brief(row[column])} is no whole number from 0")
+
+
+VARIANT_KEY = ["suite", "variant"]
 # how the rows of a table are checked, and what is no two rows' own
-CHECKS = {tuple(METRIC_COLUMNS): (_check_metric, KEY), tuple(RUN_COLUMNS): (_check_run, ["run_id"])}
+CHECKS = {
+    tuple(METRIC_COLUMNS): (_check_metric, KEY),
+    tuple(RUN_COLUMNS): (_check_run, ["run_id"]),
+    tuple(VARIANT_COLUMNS): (_check_variant, VARIANT_KEY),
+}

@@ -1,4 +1,4 @@
-"""The row of a study in runs.csv: what figures and tables expect there, checked when results are
+"""The row of a study in runs.csv, and those of its variants: what figures and tables expect there, checked when results are
 loaded. Imports no torch.
 
 A key that an older version did not write is looked for when a figure needs it: `Record` then says
@@ -7,12 +7,14 @@ which one is missing.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..study.settings import SLUG
-from .rows import brief
+from .rows import RUN_COLUMNS, brief, read_rows
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Side = Annotated[int, Field(ge=1, lt=2**20)]
@@ -34,6 +36,10 @@ class Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
+class RulePart(Part):
+    name: str
+
+
 class SamplerPart(Part):
     name: str
     cfg_scale: Number
@@ -43,12 +49,8 @@ class SamplerPart(Part):
     top_p: Number
     sr_steps: Count
     refine_steps: Count
-    select: str
-    confidence: str | None = None  # rows of older versions have none
     p_resample: Number
-    resample_fraction: Number
-    commit_above: Number
-    entropy_bound: Number
+    select: RulePart
     refine_scales: list[Count] | None
 
 
@@ -98,6 +100,8 @@ class VariantPart(Part):
     settings: SettingsPart
     group: str
     grid: dict[str, Any]
+    # by training seed, "" for what serves all: in the order in which they read each other
+    jobs: dict[Annotated[str, Field(pattern=r"^([0-9]{1,18})?$")], list[str]]
 
 
 class ClaimPart(Part):
@@ -150,7 +154,6 @@ class SuitePart(Part):
     error_propagation: SharesPart | None = None
     train_seeds: list[Count] = Field(min_length=1)
     tuned_on: str | None = None
-    variants: dict[str, VariantPart] = Field(min_length=1)
     runs: list[str]
 
 
@@ -179,9 +182,6 @@ class LatencyPart(Part):
 class JobPart(Part):
     """What figures read of the config of a job."""
 
-    patch_nums: list[Side] = []
-    train_seed: Count | None = None
-    tokenizer_seed: Count | None = None
     snapshots: bool = False
     latency: LatencyPart = LatencyPart()
 
@@ -213,14 +213,41 @@ def check_job(config: dict[str, Any], where: str) -> JobPart:
     return _checked(JobPart, config, where)
 
 
+def check_variant(names: dict[str, Any], where: str) -> None:
+    """Raises ValueError that names the first thing in a variant's row that no figure could read."""
+    _checked(VariantPart, names, where)
+
+
 def check_study(about: dict[str, Any], where: str) -> None:
     """Raises ValueError that names the first thing in a study's row that no figure could read."""
     _checked(StudyPart, about, where)
+
+
+def published_suites(folder: Path) -> dict[str, dict[str, Any]]:
+    """The settings of the suites that were published in a folder; none where nothing was. Raises ValueError for what is damaged,
+    and where a table is missing."""
+    if not (folder / "metrics.csv").is_file():
+        return {}
+    for name in ("runs.csv", "variants.csv"):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder / name}: no such file; published by another version or damaged, publish again")
+    path = folder / "runs.csv"
+    studies = [row for row in read_rows(path, RUN_COLUMNS) if row["stage"] == "study"]
+    if len(studies) != 1:
+        raise ValueError(f"{path}: holds {len(studies)} rows of stage 'study', not one; publish again")
+    about = json.loads(studies[0]["config_json"] or "{}", object_hook=Record)
+    check_study(about, f"{path}: study")
+    suites: dict[str, dict[str, Any]] = about["suites"]
+    return suites
+
+
+def check_sides(about: dict[str, Any], variants: dict[str, dict[str, Any]], where: str) -> None:
+    """Raises ValueError for a claim or a published number of a variant that is not there. variants: names and more, by suite."""
     for suite, part in about["suites"].items():
-        named = {names["group"] for names in part["variants"].values()} | part["variants"].keys()
-        for one in [*part["claims"], *part.get("published", ())]:
+        sides = {names["group"] for names in variants[suite].values()} | variants[suite].keys()
+        for claim in [*part["claims"], *part.get("published", ())]:
             for key in ("variant", "against"):
-                if one.get(key, one["variant"]) not in named:
+                if claim.get(key, claim["variant"]) not in sides:
                     raise ValueError(
-                        f"{where}: suites.{suite}: {key} {brief(one[key])} of a claim is no variant of the suite"
+                        f"{where}: suites.{suite}: {key} {brief(claim[key])} of a claim is no variant of the suite"
                     )

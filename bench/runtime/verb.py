@@ -31,6 +31,8 @@ from ..study.errors import ConfigError, place_of
 from ..study.names import config_hash
 from . import provenance
 from .alone import alone
+from .command import describe, parse, read_json
+from .quick_start import compiles, spare_compiler
 from .ranks import Ranks, join
 from .rows import write_metrics, write_text
 
@@ -56,7 +58,7 @@ class Run:
         self.verb, self.out = verb, options.out
         self.ranks = ranks or Ranks()
         self.config_path = options.config
-        self.job = _read_json(options.config)
+        self.job = read_json(options.config)
         self.config: dict[str, Any] = self.job["config"]
         self.run_id: str = self.job["run_id"]
         self.study: str = self.job["study"]
@@ -112,19 +114,10 @@ def choose_device(name: str, ranks: Ranks) -> torch.device:
     return ranks.device(name)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}: not readable as JSON ({error})") from None
-
-
 def _upstream(inputs: dict[str, Path]) -> str | None:
     """Why this run cannot be: an input that did not end well."""
     for folder in inputs.values():
-        row = _read_json(folder / "row.json")
+        row = read_json(folder / "row.json")
         if row["status"] != "ok":
             return f"{row['run_id']} is {row['status']}"
     return None
@@ -185,24 +178,12 @@ def _finish(run: Run, status: str, reason: str | None, started: datetime, wall_s
     write_text(run.out / "row.json", json.dumps(row, indent=1, sort_keys=True) + "\n")
 
 
-def _parse(verb: str, inputs: Sequence[str], argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=f"python -m bench {verb}")
-    parser.add_argument("config", type=Path, help="config.json of the job")
-    parser.add_argument("out", type=Path, help="folder to write to")
-    for name in inputs:
-        parser.add_argument(f"--{name}", type=Path, required=True, help=f"folder of the {name} that is read")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--threads", type=int, default=None, help="threads of torch")
-    parser.add_argument("--record", action="store_true", help="end a diverged run as a row with its status, exit 0")
-    return parser.parse_args(argv)
-
-
 def main(
     verb: str, work: Callable[[Run], None], inputs: Sequence[str] = (), argv: Sequence[str] | None = None, shared: bool = False
 ) -> None:
     """Run a verb and leave: exit status 0, or 1 with one line that says what is wrong and what to do. shared: whether several
     processes may do it together."""
-    options = _parse(verb, inputs, argv)
+    options = parse(verb, inputs, argv)
     if options.threads:
         torch.set_num_threads(options.threads)
     ranks = join()
@@ -210,6 +191,8 @@ def main(
         if ranks.world > 1 and not shared:
             raise ConfigError(f"bench {verb}: is the work of one process; start it without torchrun")
         run = Run(verb, options, inputs, ranks)
+        if not compiles(run.config):
+            spare_compiler()
         ranks.connect(run.device)
         run.out.mkdir(parents=True, exist_ok=True)
         with alone(run.out, run.say) if ranks.first else nullcontext():
@@ -229,17 +212,6 @@ def main(
     except Exception:
         ranks.report()
         raise
-
-
-def describe(error: BaseException) -> str:
-    """One line, with a remedy for what a full or closed disk says."""
-    text = " ".join(str(error).split())
-    number = getattr(error, "errno", None)
-    if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
-        return f"{text}: the disk is full; free some space and run the same command again, it resumes"
-    if number in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return f"{text}: cannot be written; give another results folder or change its rights"
-    return text
 
 
 def _run(run: Run, work: Callable[[Run], None], record: bool) -> int:

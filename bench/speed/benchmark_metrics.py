@@ -21,10 +21,11 @@ from scipy.linalg import sqrtm
 
 from srdd.noise import generator
 
-from ..pipeline.features import Classifier, import_torchvision
+from ..pipeline.features import Classifier
 from ..pipeline.metrics import Extractor, Scored, metric_fidelity
 from ..pipeline.reference import Reference
 from ..pipeline.set_distances import density_coverage, kernel_between, kernel_within, squared_radii
+from ..runtime.quick_start import import_torch_fidelity
 from ..study.settings import FeaturesConfig
 from .comparing import DEVICE, compare, flops_of, kept_rows
 
@@ -64,7 +65,7 @@ def test_feature_extraction(benchmark, rows):
 @pytest.mark.parametrize("dim", [64, 512])
 def test_frechet_distance(benchmark, rows, dim):
     """From means and covariances to the distance, by eigenvalues (torch-fidelity, which our metrics call) against a matrix root."""
-    import_torchvision()
+    import_torch_fidelity()
     from torch_fidelity.metric_fid import fid_statistics_to_metric
 
     draw = np.random.default_rng(0)
@@ -118,7 +119,7 @@ def feature_sets(count: int = 4000) -> list[torch.Tensor]:
 
 def test_kernel_distance(benchmark, rows):
     """KID over all pairs, block by block, against 100 subsets."""
-    import_torchvision()
+    import_torch_fidelity()
     from torch_fidelity.metric_kid import kid_features_to_metric
 
     x, y = feature_sets()

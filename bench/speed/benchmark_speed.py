@@ -13,13 +13,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from srdd.attention import attend_by_scale
 from srdd.config import ModelConfig
 from srdd.loss import linear_cross_entropy, next_scale_cross_entropy
 from srdd.masks import scale_mask
 from srdd.model import ScaleTransformer
 from srdd.noise import generator
 from srdd.schedule import ScaleSchedule
-from srdd.transformer import attend_by_scale
 
 from .comparing import COMPILED, DEVICE, compare, kept_rows, training_step, training_work
 from .plain import plain_logits

@@ -17,7 +17,7 @@ from .functions import named_by
 from .jobs import Plan
 from .names import sum_needed
 from .plan import functions_of, load_study
-from .resolve import ROOT, entries_of, resolve_variant, teacher_of, variants_and_teachers
+from .resolve import ROOT, resolve_variant, teacher_of, variant_names, variants_and_teachers
 from .schema import Study
 from .settings import HUB, WeightsConfig
 
@@ -25,28 +25,41 @@ from .settings import HUB, WeightsConfig
 def missing_files(plan: Plan, run_ids: Iterable[str] | None = None) -> list[str]:
     """What a study names and is not there, as `key: what is missing and what to do`: asked before the first job, not when planning.
     run_ids: the jobs that will run and hence read weights; None: all."""
-    study, wanted = plan.study, set(plan.jobs if run_ids is None else run_ids)
-    found, data, features = [], study.dataset, study.features
+    wanted = set(plan.jobs if run_ids is None else run_ids)
     stages = {run_id.split("/")[0] for run_id in wanted}
-    read = data.path is not None and stages - set(rooms.which("SIZES_ONLY"))
-    root = place_of(data.path, "dataset.path") if read else None
-    if root is not None and not root.exists():
-        seen_from = "" if root.is_absolute() else f", seen from {Path.cwd()}"
-        found.append(f"dataset.path: no folder at {data.path}{seen_from}; put the images there or change the path")
+    problems: list[str] = []
+    if stages - set(rooms.which("SIZES_ONLY")):
+        problems += _missing_inputs(plan.study)
+    for suite in plan.study.suites:
+        for name in variant_names(plan.study, suite):
+            problems += _missing_weights(plan.study, suite, name, wanted)
+    return problems
+
+
+def _missing_inputs(study: Study) -> Iterator[str]:
+    """Images and files of the extractor that are not there."""
+    data, features = study.dataset, study.features
+    if data.path is not None:
+        root = place_of(data.path, "dataset.path")
+        if not root.exists():
+            seen_from = "" if root.is_absolute() else f", seen from {Path.cwd()}"
+            yield f"dataset.path: no folder at {data.path}{seen_from}; put the images there or change the path"
     for key, path in {"features.weights": features.weights, "features.reference": features.reference}.items():
-        if stages - set(rooms.which("SIZES_ONLY")) and path is not None and not place_of(path, key).is_file():
-            found.append(f"{key}: no file at {path}; put it there or change the path")
-    for suite in study.suites:
-        for name in entries_of(study.suites[suite]):
-            at, variant = f"suites.{suite}.variants.{name} (delta and base).", resolve_variant(study, suite, name)
-            jobs = {at: [tokenizer_job(study, variant)[1], *import_jobs(study, variant)]}
-            if variant.distill:
-                jobs[f"{at}distill.teacher."] = import_jobs(study, teacher_of(study, variant))
-            for place, readers in jobs.items():
-                for job in readers:
-                    for key, weights in job.files.items() if job.run_id in wanted else ():
-                        found += [f"{place}{key}{problem}" for problem in _weights_problems(weights)]
-    return found
+        if path is not None and not place_of(path, key).is_file():
+            yield f"{key}: no file at {path}; put it there or change the path"
+
+
+def _missing_weights(study: Study, suite: str, name: str, wanted: set[str]) -> Iterator[str]:
+    """Weights that the wanted jobs of a variant read and that cannot be read now."""
+    at, variant = f"suites.{suite}.variants.{name} (delta and base).", resolve_variant(study, suite, name)
+    readers = {at: [tokenizer_job(study, variant)[1], *import_jobs(study, variant)]}
+    if variant.distill:
+        readers[f"{at}distill.teacher."] = import_jobs(study, teacher_of(study, variant.distill))
+    for place, jobs in readers.items():
+        for job in jobs:
+            files = job.files if job.run_id in wanted else {}
+            for key, weights in files.items():
+                yield from (f"{place}{key}{problem}" for problem in _weights_problems(weights))
 
 
 def names_own(study: Study, suite: str) -> bool:
@@ -83,7 +96,8 @@ def _weights_problems(weights: WeightsConfig) -> Iterator[str]:
     local = not weights.file.startswith(HUB)
     if local and not place_of(weights.file, "weights").is_file():
         yield f": no file at {weights.file}; put it there or change the path"
-    if weights.sha256 is None and (problem := sum_needed(weights.file)):
+    problem = sum_needed(weights.file) if weights.sha256 is None else None
+    if problem:
         yield f": {problem}"
 
 
@@ -97,24 +111,35 @@ def nothing_to_make(plan: Plan, scope: str | None) -> str | None:
     return None
 
 
+USAGE = "`python -m bench plan STUDY.yaml [full] [--name] [--files]`"
+
+
 def main() -> None:
     """Check a study and say what it would run: `python -m bench plan STUDY.yaml [full] [--name] [--files]`."""
     if len(sys.argv) < 2:
-        sys.exit(f"error: no study given; {main.__doc__.split(': ', 1)[1]}")
+        sys.exit(f"error: no study given; {USAGE}")
+    path, scope = sys.argv[1], "full" if "full" in sys.argv else None
     try:
-        plan = load_study(sys.argv[1])
+        plan = load_study(path)
     except ConfigError as error:
         sys.exit(f"error: {error}")
-    scope = "full" if "full" in sys.argv else None
-    if "--name" in sys.argv and (problem := nothing_to_make(plan, scope)):
-        sys.exit(f"error: {sys.argv[1]}: {problem}")
-    if "--files" in sys.argv and (missing := missing_files(plan, plan.jobs_of(scope))):
-        sys.exit(f"error: {sys.argv[1]}: {missing[0]}")
+    if "--name" in sys.argv:
+        _stop_for(path, nothing_to_make(plan, scope))
     if "--files" in sys.argv:
-        problem = refused_function(sys.argv[1], plan, plan.jobs_of(scope))
+        run_ids = plan.jobs_of(scope)
+        _stop_for(path, next(iter(missing_files(plan, run_ids)), None))
+        problem = refused_function(path, plan, run_ids)
         if problem:
             sys.exit(f"error: {problem}")
-    if "--name" not in sys.argv:  # who asks for the name goes on to run the study, which says them
-        for warning in plan.warnings:
-            print(f"warning: {sys.argv[1]}: {warning}", file=sys.stderr)
-    print(plan.study.study if "--name" in sys.argv else "\n".join(plan.jobs_of("full")))
+    if "--name" in sys.argv:
+        print(plan.study.study)
+        return
+    for warning in plan.warnings:  # who asks for the name goes on to run the study, which says them
+        print(f"warning: {path}: {warning}", file=sys.stderr)
+    print("\n".join(plan.jobs_of("full")))
+
+
+def _stop_for(path: str, problem: str | None) -> None:
+    """End with what is wrong with a study, if anything is."""
+    if problem:
+        sys.exit(f"error: {path}: {problem}")

@@ -15,8 +15,8 @@ from .errors import ConfigError
 from .jobs import Job, Plan
 from .names import by_sum, canonical_sampler, config_hash, data_config, dump, features_config, model_slug, unsharpened, whole
 from .resolve import teacher_of
-from .schema import DistillSettings, Study, TeacherSettings, Variant
-from .settings import WeightsConfig
+from .schema import DistillConfig, DistillSettings, Study, TeacherSettings, Variant
+from .settings import TokenizerSpec, WeightsConfig
 
 
 def tokenizer_seed(study: Study, variant: Variant, train_seed: int) -> int | None:
@@ -28,23 +28,37 @@ def tokenizer_seed(study: Study, variant: Variant, train_seed: int) -> int | Non
 
 def _imports(study: Study, variant: Variant) -> bool:
     """Whether a variant's weights, or its teacher's, exist already, and with them the tokenizer that they know."""
-    return variant.weights is not None or bool(variant.distill and teacher_of(study, variant).weights)
+    return variant.weights is not None or bool(variant.distill and teacher_of(study, variant.distill).weights)
 
 
 def tokenizer_job(study: Study, variant: Variant, train_seed: int | None = None) -> tuple[Job, Job]:
-    """The jobs of images and tokenizer. train_seed None: the tokenizer whatever its seed, whose name stands in all rows."""
-    spec, files = variant.tokenizer, {}
-    data = Job("prepare", {"dataset": data_config(study)}, {}, study.dataset.name, needs=checks.needs_of(study))
+    """The jobs of images and tokenizer, each made once. train_seed None: the tokenizer whatever its seed, whose name stands in all
+    rows."""
+    seed = None if train_seed is None else tokenizer_seed(study, variant, train_seed)
+    key = ("tokenizer", variant.tokenizer.model_dump_json(), seed)
+    return study.once(key, lambda: _tokenizer_job(study, variant.tokenizer, seed))
+
+
+def _tokenizer_job(study: Study, spec: TokenizerSpec, seed: int | None) -> tuple[Job, Job]:
+    files, data = {}, data_job(study)
     if spec.weights:
         files["tokenizer.weights"] = WeightsConfig(file=spec.weights, sha256=spec.sha256)
-        known = by_sum(study, files["tokenizer.weights"])
-        spec = spec.model_copy(update={"weights": known.file, "sha256": known.sha256})
+        by_content = by_sum(study, files["tokenizer.weights"])
+        spec = spec.model_copy(update={"weights": by_content.file, "sha256": by_content.sha256})
     config, slug = {**data.config, "tokenizer": dump(spec)}, f"v{spec.config.codebook_size}"
     names = {"tokenizer": f"{slug}-{config_hash(config)}"}
-    seed = None if train_seed is None else tokenizer_seed(study, variant, train_seed)
     if seed is not None:
         config, slug = {**config, "tokenizer_seed": seed}, f"{slug}-s{seed}"
     return data, Job("tokenizer", config, {"data": data.run_id}, slug, names, files=files)
+
+
+def data_job(study: Study) -> Job:
+    """The job that prepares the images, made once."""
+
+    def make() -> Job:
+        return Job("prepare", {"dataset": data_config(study)}, {}, study.dataset.name, needs=checks.needs_of(study))
+
+    return study.once("data", make)
 
 
 def import_jobs(study: Study, variant: Variant) -> list[Job]:
@@ -58,36 +72,48 @@ def import_jobs(study: Study, variant: Variant) -> list[Job]:
 
 
 def features_job(study: Study, data: Job) -> Job:
-    return Job("features", {**data.config, "features": features_config(study)}, {"data": data.run_id}, study.features.name)
+    """The job that trains or loads the feature extractor, made once."""
+
+    def make() -> Job:
+        config = {**data.config, "features": features_config(study)}
+        return Job("features", config, {"data": data.run_id}, study.features.name)
+
+    return study.once(("features", data.run_id), make)
 
 
-def train_config(study: Study, tokenizer: Job, variant: Variant) -> dict:
-    parts = {"model": variant.model, "training": variant.training, **_origin(study, variant)}
-    return {**tokenizer.config, **{key: dump(settings) for key, settings in parts.items()}}
+def train_config(study: Study, tokenizer: Job, variant: Variant) -> dict[str, Any]:
+    """What a training is told, but for its seed; of an imported model, what stands for it."""
+    config = {**tokenizer.config, "model": dump(variant.model), "training": dump(variant.training)}
+    return config | {key: dump(settings) for key, settings in _origin(study, variant).items()}
 
 
 def _origin(study: Study, variant: Variant) -> dict[str, BaseModel]:
     """What a variant's weights come from beside its own training: a teacher, a file, or neither."""
     origin: dict[str, BaseModel] = {}
     if variant.distill is not None:
-        origin["distill"] = _distillation(study, variant)
+        origin["distill"] = _distillation(study, variant.distill)
     if variant.weights is not None:
         origin["weights"] = by_sum(study, variant.weights)
     return origin
 
 
-def _distillation(study: Study, variant: Variant) -> DistillSettings:
-    teacher, distill = teacher_of(study, variant), variant.distill
+def _distillation(study: Study, distill: DistillConfig) -> DistillSettings:
+    """A distillation with its teacher in full."""
+    teacher = teacher_of(study, distill)
     # an unguided teacher has a plain sampler in the job: no other key says so
     drawn = teacher.sampler if distill.guided else unsharpened(teacher.sampler)
     sampler = SamplerConfig(**canonical_sampler(drawn))
-    weights = teacher.weights and by_sum(study, teacher.weights)
+    weights = by_sum(study, teacher.weights) if teacher.weights else None
     parts = TeacherSettings(model=teacher.model, training=teacher.training, sampler=sampler, weights=weights)
     return DistillSettings(arm=distill.arm, num_samples=distill.num_samples, teacher=parts)
 
 
 def identity_of(study: Study, variant: Variant) -> dict[str, Any]:
-    """The names under which a variant's numbers stand in metrics.csv."""
+    """The names under which a variant's numbers stand in metrics.csv, and its settings; made once."""
+    return study.once(("identity", variant.model_dump_json()), lambda: _identity_of(study, variant))
+
+
+def _identity_of(study: Study, variant: Variant) -> dict[str, Any]:
     tokenizer = tokenizer_job(study, variant)[1]
     trained = train_config(study, tokenizer, variant)
     model, sampler = config_hash(trained), variant.sampler
@@ -113,16 +139,18 @@ def identity_of(study: Study, variant: Variant) -> dict[str, Any]:
 @dataclass(frozen=True)
 class Trained:
     """The jobs behind one trained model: what it reads, and itself (stage train, distill or import_model); the config that the
-    jobs behind it go on from."""
+    jobs behind it go on from; the same of its teacher."""
 
     data: Job
     tokenizer: Job
     features: Job
     encoded: Job
+    baseline: Job
     train: Job
     names: dict[str, str]
     slug: str
     config: dict[str, Any]
+    teacher: Trained | None = None
 
     def inputs(self, *roles: str) -> dict[str, str]:
         jobs = {
@@ -134,43 +162,64 @@ class Trained:
         }
         return {role: jobs[role].run_id for role in roles}
 
+    def jobs(self) -> Iterator[Job]:
+        """All of them, the teacher's first."""
+        if self.teacher is not None:
+            yield from self.teacher.jobs()
+        yield from (self.data, self.tokenizer, self.features, self.encoded, self.baseline, self.train)
 
-def add_trained(plan: Plan, suite: str, variant: Variant, seed: int) -> Trained:
-    """Everything up to a trained model, and the two lines that its scores are read against."""
-    study, identity = plan.study, identity_of(plan.study, variant)
+
+def trained(study: Study, variant: Variant, seed: int) -> Trained:
+    """Everything up to a trained model, and the two lines that its scores are read against; made once."""
+    return study.once(("trained", variant.model_dump_json(), seed), lambda: _trained(study, variant, seed))
+
+
+def _trained(study: Study, variant: Variant, seed: int) -> Trained:
+    identity = identity_of(study, variant)
+    names = {key: identity[key] for key in ("tokenizer", "model", "sampler")}
     data, tokenizer = tokenizer_job(study, variant, seed)
     features = features_job(study, data)
-    names = {key: identity[key] for key in ("tokenizer", "model", "sampler")}
-    slug = f"{model_slug(variant.model)}-s{seed}"
-
-    schedule, own = variant.model.schedule, tokenizer.config.get("tokenizer_seed")
-    grid, family = schedule.name + ("" if own is None else f"-s{own}"), tokenizer.identity
-    config = {**tokenizer.config, "patch_nums": list(schedule.patch_nums)}
-    encoded = Job("encode", config, {"data": data.run_id, "tokenizer": tokenizer.run_id}, grid, family)
+    encoded = _encode_job(variant, data, tokenizer)
     read = {"data": data.run_id, "tokenizer": tokenizer.run_id, "tokens": encoded.run_id}
-    baseline = Job(
-        "baselines",
-        {**encoded.config, "features": features_config(study), "evaluation": dump(study.evaluation)},
-        {**read, "features": features.run_id},
-        grid,
-        family,
-    )
-    stage = "train"
+    baseline = _baseline_job(study, encoded, {**read, "features": features.run_id})
+    stage, slug, teacher = "train", f"{model_slug(variant.model)}-s{seed}", None
     if variant.distill is not None:
-        stage, read = "distill", {**read, "teacher": add_trained(plan, suite, teacher_of(study, variant), seed).train.run_id}
-        slug = f"{variant.distill.arm}-{slug}"
+        teacher = trained(study, teacher_of(study, variant.distill), seed)
+        stage, slug = "distill", f"{variant.distill.arm}-{slug}"
+        read = {**read, "teacher": teacher.train.run_id}
     config = {**train_config(study, tokenizer, variant), "train_seed": seed}
-    trained = Job(stage, config, read, slug, {key: names[key] for key in ("tokenizer", "model")})
-    train = next(iter(import_jobs(study, variant)), trained)
-    for job in (data, tokenizer, features, encoded, baseline, train):
+    train = Job(stage, config, read, slug, {key: names[key] for key in ("tokenizer", "model")})
+    if variant.weights is not None:
+        train = import_jobs(study, variant)[0]
+    return Trained(data, tokenizer, features, encoded, baseline, train, names, slug, config, teacher)
+
+
+def _encode_job(variant: Variant, data: Job, tokenizer: Job) -> Job:
+    """Tokens of all splits in the schedule of a variant."""
+    schedule, own = variant.model.schedule, tokenizer.config.get("tokenizer_seed")
+    slug = schedule.name + ("" if own is None else f"-s{own}")
+    config = {**tokenizer.config, "patch_nums": list(schedule.patch_nums)}
+    return Job("encode", config, {"data": data.run_id, "tokenizer": tokenizer.run_id}, slug, tokenizer.identity)
+
+
+def _baseline_job(study: Study, encoded: Job, read: dict[str, str]) -> Job:
+    """Scores of real images and of reconstructions."""
+    config = {**encoded.config, "features": features_config(study), "evaluation": dump(study.evaluation)}
+    return Job("baselines", config, read, encoded.slug, encoded.identity)
+
+
+def add_trained(plan: Plan, suite: str, variant: Variant, seed: int) -> Trained:
+    """Add everything up to a trained model to a suite."""
+    chain = trained(plan.study, variant, seed)
+    for job in chain.jobs():
         plan.add(suite, job)
-    return Trained(data, tokenizer, features, encoded, train, names, slug, config)
+    return chain
 
 
 def trainings(plan: Plan, suite: str, variants: dict[str, Variant]) -> Iterator[tuple[Variant, Trained]]:
     """Every variant with every training seed of a suite."""
     for name, variant in variants.items():
-        seeds = plan.study.suites[suite].train_seeds or plan.study.train_seeds
+        seeds = plan.study.seeds_of(suite)
         if variant.weights and len(seeds) > 1:
             raise ConfigError(
                 f"suites.{suite}.train_seeds: {list(seeds)}: {name!r} is imported, one training that no seed changes; give the suite one seed"

@@ -169,10 +169,10 @@ def known_counts(study: Study) -> dict[str, int] | None:
     data = study.dataset
     if data.name not in KNOWN_SETS:
         return None
-    whole, test, _, _ = KNOWN_SETS[data.name]
-    if test is None:
-        test = whole * data.test_share
-        whole -= test
+    images, held_out, _, _ = KNOWN_SETS[data.name]
+    test = images * data.test_share if held_out is None else held_out
+    # the test images of Fashion-MNIST come beside those that are counted
+    whole = images - test if held_out is None else images
     train = whole * (1 - data.val_share)
     if data.train_images is not None:
         train = min(train, data.train_images)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from srdd.config import CONFIDENCES, ModelConfig, SamplerConfig
+from srdd.config import ModelConfig, SamplerConfig
 from srdd.lookup import is_own
 
 from . import rooms
@@ -79,10 +79,6 @@ def _of_settings(settings: BaseModel) -> Iterator[Function]:
     for key, part in settings:
         if isinstance(part, BaseModel) and key not in unread:
             yield from _of_settings(part)
-    if isinstance(settings, SamplerConfig) and "confidence" not in unread:
-        # a rule that is told none has its own
-        if settings.confidence is None and settings.select in CONFIDENCES:
-            yield "confidence", CONFIDENCES[settings.select]
 
 
 def _unread(settings: BaseModel) -> set[str]:
@@ -91,4 +87,4 @@ def _unread(settings: BaseModel) -> set[str]:
     if not isinstance(settings, SamplerConfig) or is_own("sample", settings.name):
         return set()
     unread = {"cfg_ramp"} if settings.cfg_scale == 1 else set()
-    return unread | (set() if settings.refine_steps else {"select", "confidence"})
+    return unread | (set() if settings.refine_steps else {"select"})

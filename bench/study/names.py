@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from pydantic import BaseModel
 
-from srdd.config import CONFIDENCES, SELECT_READS, ModelConfig, SamplerConfig
+from srdd.config import ModelConfig, SamplerConfig
 from srdd.lookup import is_own
 
 from ..pipeline.image_folder import suffixes_read
@@ -65,7 +65,8 @@ def data_config(study: Study) -> dict[str, Any]:
 
 def known_features(study: Study) -> FeaturesConfig:
     """The feature extractor, its files by their sums, and not by their place."""
-    features, found = study.features, {}
+    features = study.features
+    found: dict[str, Any] = {}
     if features.reference is not None:
         known = features.reference_sha256 or study._contents.of(features.reference, "features.reference")
         found |= {"reference": known or Path(features.reference).name, "reference_sha256": known}
@@ -79,13 +80,21 @@ def features_config(study: Study) -> dict[str, Any]:
     return dump(known_features(study))
 
 
-def dump(model: BaseModel | None) -> dict | None:
+@overload
+def dump(model: None) -> None: ...
+@overload
+def dump(model: BaseModel) -> dict[str, Any]: ...
+def dump(model: BaseModel | None) -> dict[str, Any] | None:
     """Settings as a job's config holds and hashes them: without those at their defaults, so that a new setting renames nothing. What
     a default is worth is known by the code that reads it, whose digest changes with it."""
     return None if model is None else json.loads(model.model_dump_json(exclude_defaults=True))
 
 
-def whole(model: BaseModel | None) -> dict | None:
+@overload
+def whole(model: None) -> None: ...
+@overload
+def whole(model: BaseModel) -> dict[str, Any]: ...
+def whole(model: BaseModel | None) -> dict[str, Any] | None:
     """All settings, for whoever shows them."""
     return None if model is None else json.loads(model.model_dump_json())
 
@@ -108,8 +117,9 @@ def model_slug(config: ModelConfig) -> str:
 def unsharpened(sampler: SamplerConfig) -> SamplerConfig:
     """A sampler without what makes samples sharper than the distribution that was learnt: also
     without refinement by rules that redraw improbable tokens, which truncates."""
-    ranks = sampler.confidence or CONFIDENCES.get(sampler.select)
-    cuts = sampler.select == "threshold" or (sampler.select in CONFIDENCES and ranks == "drawn")
+    rule = sampler.select
+    cuts = rule.name == "threshold" or rule.knobs().get("confidence") == "drawn"
+    cuts = cuts and not is_own("select", rule.name)
     return sampler.model_copy(update=SHARPENING | ({"refine_steps": 0} if cuts else {}))
 
 
@@ -117,17 +127,12 @@ def canonical_sampler(sampler: SamplerConfig) -> dict[str, Any]:
     """A sampler's settings without those at their defaults and those that cannot matter, so that equal samplers have one name."""
     found = dump(sampler)
     # a function of the user's own may read any setting
-    own_rule = sampler.refine_steps and is_own("select", sampler.select)
+    own_rule = sampler.refine_steps and is_own("select", sampler.select.name)
     if own_rule or is_own("sample", sampler.name):
         return found
     # at cfg_scale 1 guidance is off and no ramp is asked
     idle = {"cfg_ramp"} if sampler.cfg_scale == 1 else set()
-    if not sampler.refine_steps:
-        idle |= {"select", "confidence", "resample_fraction", "commit_above", "entropy_bound"}
-        idle |= set() if sampler.sr_steps else {"p_resample", "refine_scales"}
-    else:
-        live = {*SELECT_READS[sampler.select]} | ({"p_resample"} if sampler.sr_steps else set())
-        # the rule's own confidence has two names: its own, and null
-        live -= {"confidence"} if sampler.confidence == CONFIDENCES.get(sampler.select) else set()
-        idle |= {key for keys in SELECT_READS.values() for key in keys} - live
+    idle |= set() if sampler.refine_steps else {"select"}
+    idle |= set() if sampler.sr_steps else {"p_resample"}
+    idle |= set() if sampler.refine_steps or sampler.sr_steps else {"refine_scales"}
     return {key: value for key, value in found.items() if key not in idle}

@@ -15,8 +15,9 @@ from .contents import Contents
 from .errors import ConfigError
 from .functions import named_by
 from .jobs import Plan
-from .resolve import check_known, entries_of, resolve, validated
-from .schema import CLASSES, RESERVED, SCOPES, Named, Study, Suite, Variant, study_schema
+from .load import compose
+from .resolve import check_known, entries_of, resolve_variant, validated
+from .schema import CLASSES, RESERVED, SCOPES, Named, Study, Suite, study_schema
 from .study_file import one_line, read_yaml
 
 
@@ -34,61 +35,93 @@ def load_study(path: str | Path, contents: Contents | None = None) -> Plan:
 
     contents: what is known of the files that it names; None: they are looked at.
     """
-    path = Path(path)
+    composed = compose(path)
     try:
-        study = validated(study_schema(), read_yaml(path))
+        study = validated(study_schema(), composed.data)
         study._contents = contents or Contents()
-        return expand(study)
+        plan = expand(study)
     except ConfigError as error:
-        raise ConfigError(one_line(f"{path}: {error}")) from None
-
-
-
-
+        raise ConfigError(one_line(composed.placed(str(error)))) from None
+    plan.files = composed.files
+    plan.warnings[:0] = composed.notes
+    return plan
 
 
 def expand(study: Study) -> Plan:
     """Every job of a study, each once however many suites share it. Raises ConfigError for what does not fit together."""
-    plan = Plan(study)
     _check_names(study)
-    for problem in checks.problems(study):
-        raise ConfigError(problem)
-    resolved: dict[str, suite_checks.Resolved] = {}
-    for suite_name, suite in study.suites.items():
-        plan.suites[suite_name] = set()
-        variants: dict[str, Variant] = {}
-        known: dict[str, dict[str, Any]] = {}
-        timed_only = suite.sizes_only
-        for name, (group, entry, values) in entries_of(suite, f"suites.{suite_name}.").items():
-            variant = resolve(study, entry, f"suites.{suite_name}.variants.{name}", timed_only)
-            identity = identity_of(study, variant) | {"group": group, "grid": values}
-            twin = next((other for other, found in known.items() if _equal(found, identity, suite)), None)
-            if twin is not None and known[twin]["group"] == group and suite.variants[group].grid:
-                continue  # a grid meets itself where a value does not matter, such as the ramp at w = 1
-            # two grids may meet where each has its setting off: each is read, and tuned, as a whole
-            both = twin is not None and suite.variants[group].grid and suite.variants[known[twin]["group"]].grid
-            if twin is not None and not both:
-                raise ConfigError(f"suites.{suite_name}.variants.{name}: has the same settings as {twin!r}; change or remove it")
-            known[name], variants[name] = identity, variant
-        plan.identities[suite_name] = known
-        groups = {name: identity["group"] for name, identity in known.items()}
-        resolved[suite_name] = suite_checks.Resolved(suite_name, suite, variants, groups)
-        for number in suite.published:
-            if number.variant not in variants:
-                raise ConfigError(f"suites.{suite_name}.published.variant: " + unknown("variant", number.variant, variants))
-        for claim in suite.claims:
-            for key in ("variant", "against"):
-                if getattr(claim, key) not in (legal := {**variants, **suite.variants}):
-                    raise ConfigError(f"suites.{suite_name}.claims.{key}: " + unknown("variant", getattr(claim, key), legal))
-            check_shown(f"suites.{suite_name}.claims.rule", "rule", claim.rule)
-    for problem in suite_checks.problems(study, resolved):
-        raise ConfigError(problem)
-    plan.warnings = [*_unused_bases(study), *checks.cautions(study), *suite_checks.cautions(study, resolved)]
-    for suite_name, one in resolved.items():
-        for measure in one.suite.measure:
-            rooms.plan_of(measure).jobs(plan, suite_name, one.variants)
+    _refuse(checks.problems(study))
+    suites = {name: _resolved_suite(study, name) for name in study.suites}
+    _refuse(suite_checks.problems(study, suites))
+    plan = Plan(study)
+    plan.warnings = [*_unused_bases(study), *checks.cautions(study), *suite_checks.cautions(study, suites)]
+    for name, resolved in suites.items():
+        plan.suites[name] = set()
+        plan.identities[name] = _identities(study, resolved)
+    for name, resolved in suites.items():
+        for measure in resolved.suite.measure:
+            rooms.says(measure, "jobs")(plan, name, resolved.variants)
     _check_run_ids(plan)
     return plan
+
+
+def _refuse(problems: Iterator[str]) -> None:
+    for problem in problems:
+        raise ConfigError(problem)
+
+
+def _resolved_suite(study: Study, suite_name: str) -> suite_checks.Resolved:
+    """A suite with its variants in full, those that a grid gives twice once. Raises ConfigError."""
+    suite, at = study.suites[suite_name], f"suites.{suite_name}."
+    entries = entries_of(suite, at)
+    resolved = suite_checks.Resolved(suite_name, suite, {}, {}, {})
+    names_by_numbers: dict[tuple[str, str], list[str]] = {}
+    for name, (group, _, grid) in entries.items():
+        variant = resolve_variant(study, suite_name, name)
+        identity = identity_of(study, variant)
+        # what gives the same numbers: time knows sizes, not training
+        numbers = identity["sampler"], identity["timed" if suite.sizes_only else "model"]
+        twins = names_by_numbers.setdefault(numbers, [])
+        if twins and _meets_itself(suite, name, group, twins[0], resolved):
+            continue
+        twins.append(name)
+        resolved.variants[name], resolved.groups[name], resolved.grids[name] = variant, group, grid
+    _check_references(resolved)
+    return resolved
+
+
+def _meets_itself(suite: Suite, name: str, group: str, twin: str, resolved: suite_checks.Resolved) -> bool:
+    """Whether a variant with the settings of another is left out. Raises ConfigError where both were written out."""
+    twin_group = resolved.groups[twin]
+    if twin_group == group and suite.variants[group].grid:
+        return True  # a grid meets itself where a value does not matter, such as the ramp at w = 1
+    # two grids may meet where each has its setting off: each is read, and tuned, as a whole
+    if suite.variants[group].grid and suite.variants[twin_group].grid:
+        return False
+    raise ConfigError(f"suites.{resolved.name}.variants.{name}: has the same settings as {twin!r}; change or remove it")
+
+
+def _check_references(resolved: suite_checks.Resolved) -> None:
+    """Refuse published numbers and claims of variants that are not there, and unknown rules."""
+    at, suite = f"suites.{resolved.name}.", resolved.suite
+    for number in suite.published:
+        if number.variant not in resolved.variants:
+            raise ConfigError(f"{at}published.variant: " + unknown("variant", number.variant, resolved.variants))
+    sides = {**resolved.variants, **suite.variants}
+    for claim in suite.claims:
+        for key, side in (("variant", claim.variant), ("against", claim.against)):
+            if side not in sides:
+                raise ConfigError(f"{at}claims.{key}: " + unknown("variant", side, sides))
+        check_shown(f"{at}claims.rule", "rule", claim.rule)
+
+
+def _identities(study: Study, resolved: suite_checks.Resolved) -> dict[str, dict[str, Any]]:
+    """What the numbers of each variant are called, where it comes from, and its settings."""
+    identities = {}
+    for name, variant in resolved.variants.items():
+        more = {"group": resolved.groups[name], "grid": resolved.grids[name]}
+        identities[name] = {**identity_of(study, variant), **more}
+    return identities
 
 
 def _unused_bases(study: Study) -> Iterator[str]:
@@ -105,16 +138,11 @@ def _unused_bases(study: Study) -> Iterator[str]:
 def _check_run_ids(plan: Plan) -> None:
     """Names of jobs become names of folders, which file systems limit."""
     for run_id in plan.jobs:
-        if len(name := run_id.split("/")[1].encode()) > 200:
+        size = len(run_id.split("/")[1].encode())
+        if size > 200:
             raise ConfigError(
-                f"{run_id[:60]}...: {len(name)} bytes are too long for the name of a folder; shorten schedule and names"
+                f"{run_id[:60]}...: {size} bytes are too long for the name of a folder; shorten schedule and names"
             )
-
-
-def _equal(known: dict[str, Any], identity: dict[str, Any], suite: Suite) -> bool:
-    """Whether two variants would give the same numbers: time knows sizes, not training."""
-    key = "timed" if suite.sizes_only else "model"
-    return known["sampler"] == identity["sampler"] and known[key] == identity[key]
 
 
 def functions_of(study: Study, suite: str) -> Iterator[tuple[str, str, str]]:
@@ -136,26 +164,35 @@ def check_shown(at: str, what: str, name: str) -> None:
 
 
 def _check_names(study: Study) -> None:
+    """Refuse names that no function has, or that something else has already."""
     if study.study == "benchmarks":
         raise ConfigError("study: 'benchmarks': results/benchmarks holds the times of bench/benchmark_*.py; choose another name")
     check_known("dataset.name", "bench/pipeline/datasets.py", "load", study.dataset.name)
     for name in study.evaluation.metrics:
         check_known("evaluation.metrics", "bench/pipeline/metrics.py", "metric", name)
-    for suite_name, suite in study.suites.items():
-        if {"scores", "sweep"} <= set(suite.measure):
-            raise ConfigError(f"suites.{suite_name}.measure: scores and sweep score the same variants; name one")
-        for key, prefix, name in functions_of(study, suite_name):
-            check_known(f"suites.{suite_name}.{key}", PLACES[prefix], prefix, name)
-        if suite_name in (*RESERVED, *SCOPES) or suite_name.endswith("_job") or suite_name.startswith(("collect_", "figures_", "tables_")):
-            raise ConfigError(f"suites.{suite_name}: names a rule of the workflow already; choose another name")
-        for what in ("figures", "tables"):
-            for name in getattr(suite, what):
-                check_shown(f"suites.{suite_name}.{what}", what, name)
+    for name, suite in study.suites.items():
+        _check_suite_names(study, name, suite)
+    _check_classes(study)
+
+
+def _check_suite_names(study: Study, name: str, suite: Suite) -> None:
+    if {"scores", "sweep"} <= set(suite.measure):
+        raise ConfigError(f"suites.{name}.measure: scores and sweep score the same variants; name one")
+    for key, prefix, function in functions_of(study, name):
+        check_known(f"suites.{name}.{key}", PLACES[prefix], prefix, function)
+    of_workflow = name in (*RESERVED, *SCOPES) or name.endswith("_job")
+    if of_workflow or name.startswith(("collect_", "figures_", "tables_")):
+        raise ConfigError(f"suites.{name}: names a rule of the workflow already; choose another name")
+    for what, outputs in (("figures", suite.figures), ("tables", suite.tables)):
+        for output in outputs:
+            check_shown(f"suites.{name}.{what}", what, output)
+
+
+def _check_classes(study: Study) -> None:
     features, data = study.features, study.dataset
-    if data.num_classes not in (CLASSES.get(data.name, data.num_classes), 0):
-        raise ConfigError(
-            f"dataset.num_classes: {data.num_classes} does not fit {data.name}, which has {CLASSES[data.name]} classes"
-        )
+    classes = CLASSES.get(data.name, data.num_classes)
+    if data.num_classes not in (classes, 0):
+        raise ConfigError(f"dataset.num_classes: {data.num_classes} does not fit {data.name}, which has {classes} classes")
     if features.kind == "trained" and data.num_classes < 2:
         raise ConfigError(
             f"features.kind: 'trained' needs a dataset with classes, this has {data.num_classes}; use kind: inception"

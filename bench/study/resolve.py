@@ -7,142 +7,257 @@ import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from srdd.config import logit_teacher_misfit, sampler_misfit, teacher_misfit
+from srdd.config import TokenizerConfig
 from srdd.lookup import PLACES, names_in, unknown
+from srdd.misfits import logit_teacher_misfit, sampler_misfit, teacher_misfit
 
 from .errors import ConfigError
 from .functions import named_by
 from .names import by_sum, whole
-from .schema import SHARPENING, Study, Suite, SuiteEntry, Variant
+from .schema import SHARPENING, DistillConfig, Study, Suite, SuiteEntry, Variant
 from .settings import TokenizerSpec
 from .study_file import explain, shown
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+SECTIONS = ("tokenizer", "tokenizer.config", "tokenizer.training", "model", "training", "sampler")
+MOST_VARIANTS = 1000  # of a suite
+
+Schema = TypeVar("Schema", bound=BaseModel)
 
 
-def validated(schema: type[BaseModel], data: Any, prefix: str = "") -> Any:
+def validated(schema: type[Schema], data: Any, prefix: str = "") -> Schema:
+    """Settings as their schema. Raises ConfigError with the key behind a prefix."""
     try:
         return schema.model_validate(data)
     except ValidationError as error:
         raise ConfigError(explain(error, schema, prefix)) from None
 
 
-def _set(settings: dict, dotted: str, value: Any, prefix: str) -> None:
+# ---------------------------------------------------------------- the variants of a suite
+
+
+class NamedEntry(NamedTuple):
+    """A variant before it is resolved: the entry of the study that it comes from, base and delta, and the grid's values in it."""
+
+    group: str
+    entry: SuiteEntry
+    grid: dict[str, Any]
+
+
+def entries_of(suite: Suite, at: str = "") -> dict[str, NamedEntry]:
+    """The variants of a suite by name, grids expanded. Raises ConfigError for too many, and for two of one name."""
+    _check_count(suite, at)
+    entries: dict[str, NamedEntry] = {}
+    for group, entry in suite.variants.items():
+        for values in itertools.product(*entry.grid.values()):
+            grid = dict(zip(entry.grid, values))
+            name = ", ".join((group, *_grid_words(grid)))
+            plain = SuiteEntry(base=entry.base, delta={**entry.delta, **grid})
+            named = NamedEntry(group, plain, grid)
+            if entries.setdefault(name, named) != named:
+                raise ConfigError(f"{at}variants.{name}: two different variants have this name; name one otherwise")
+    return entries
+
+
+def _check_count(suite: Suite, at: str) -> None:
+    sizes = {name: math.prod(map(len, entry.grid.values())) for name, entry in suite.variants.items()}
+    count = sum(sizes.values())
+    if count > MOST_VARIANTS:
+        most = max(sizes, key=lambda name: sizes[name])
+        raise ConfigError(
+            f"{at}variants: {count:,} with their grids, of {most!r} alone {sizes[most]:,}; {MOST_VARIANTS} a suite are the most"
+        )
+
+
+def _grid_words(grid: dict[str, Any]) -> Iterator[str]:
+    """What a grid adds to the name of a variant."""
+    for key, value in grid.items():
+        yield f"{key.rsplit('.', 1)[-1]} {_word(value)}"
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, dict):  # a rule with its settings
+        parts = itertools.chain.from_iterable(value.items())
+        return " ".join(str(part) for part in parts if part != "name")
+    return "-".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def variant_names(study: Study, suite: str) -> list[str]:
+    """The names of a suite's variants, grids expanded, in the order of the study."""
+    return list(_entries(study, suite))
+
+
+def _entries(study: Study, suite: str) -> dict[str, NamedEntry]:
+    return study.once(("entries", suite), lambda: entries_of(study.suites[suite], f"suites.{suite}."))
+
+
+def resolve_variant(study: Study, suite: str, name: str) -> Variant:
+    """Base plus delta, with what follows from dataset and tokenizer filled in, checked as a whole; each once. Raises ConfigError."""
+
+    def make() -> Variant:
+        entry = _entries(study, suite)[name].entry
+        return resolve(study, entry, f"suites.{suite}.variants.{name}", study.suites[suite].sizes_only)
+
+    return study.once(("variant", suite, name), make)
+
+
+def variants_and_teachers(study: Study, suite: str) -> Iterator[Variant]:
+    """Every variant of a suite, and the teachers of those that have one."""
+    for name in variant_names(study, suite):
+        variant = resolve_variant(study, suite, name)
+        yield variant
+        if variant.distill:
+            yield teacher_of(study, variant.distill)
+
+
+def teacher_of(study: Study, distill: DistillConfig, at: str = "") -> Variant:
+    """The teacher of a distillation, each once. Raises ConfigError."""
+    key = ("teacher", distill.teacher.model_dump_json())
+    return study.once(key, lambda: resolve(study, distill.teacher, f"{at}distill.teacher", is_teacher=True))
+
+
+# ---------------------------------------------------------------- one variant
+
+
+def resolve(study: Study, entry: SuiteEntry, at: str, timed_only: bool = False, is_teacher: bool = False) -> Variant:
+    """An entry as a whole variant. timed_only: other sizes than the data's are legal. Raises ConfigError."""
+    settings = _base_and_delta(study, entry, at)
+    at += " (delta and base)."
+    tokenizer = _fill_tokenizer(study, settings, at, timed_only)
+    _fill_model(study, settings, tokenizer, at, timed_only)
+    variant = validated(Variant, settings, at)
+    _check_fit(variant, at)
+    _check_functions(variant, at)
+    _check_mask_weight(variant, at)
+    if variant.distill is None:
+        return _imported(variant, at)
+    if is_teacher:  # also what ends a teacher that names itself
+        raise ConfigError(f"{at}distill: arm {variant.distill.arm!r} in a teacher; name one that is trained, without distill")
+    return _student(study, variant, variant.distill, at)
+
+
+def _base_and_delta(study: Study, entry: SuiteEntry, at: str) -> dict[str, Any]:
+    """The settings of a base with those that a delta changes."""
+    if entry.base not in study.bases:
+        raise ConfigError(f"{at}.base: " + unknown("base", entry.base, study.bases))
+    settings = copy.deepcopy(study.bases[entry.base])
+    # a section or rule given whole first, then what is changed in it, in whatever order they stand
+    for dotted, value in sorted(entry.delta.items(), key=lambda item: item[0].count(".")):
+        _check_whole_section(settings, dotted, value, f"{at}.delta.")
+        _set(settings, dotted, copy.deepcopy(value), f"{at}.delta.")
+    return settings
+
+
+# where a word stands for a mapping of that name alone
+BY_NAME = ("sampler.select",)
+
+
+def _set(settings: dict[str, Any], dotted: str, value: Any, prefix: str) -> None:
     *parents, last = dotted.split(".")
     node = settings
     for i, part in enumerate(parents):
+        if ".".join(parents[: i + 1]) in BY_NAME and isinstance(node.get(part), str):
+            node[part] = {"name": node[part]}
         if not isinstance(node.setdefault(part, {}), dict):
             raise ConfigError(f"{prefix}{dotted}: {'.'.join(parents[: i + 1])} holds a value, not further keys")
         node = node[part]
     node[last] = value
 
 
-SECTIONS = ("tokenizer", "tokenizer.config", "tokenizer.training", "model", "training", "sampler")
-
-
-def _loses(settings: dict, dotted: str, value: Any, prefix: str) -> None:
+def _check_whole_section(settings: dict[str, Any], dotted: str, value: Any, prefix: str) -> None:
     """Raises ConfigError for a section given whole in a delta: what it leaves out would silently go
     back to defaults."""
     if dotted not in SECTIONS or not isinstance(value, dict):
         return
-    here: Any = settings
+    section: Any = settings
     for part in dotted.split("."):
-        here = here.get(part, {}) if isinstance(here, dict) else {}
-    if lost := sorted(set(here) - set(value) if isinstance(here, dict) else ()):
-        instead = ", ".join(f"{dotted}.{key}: {shown(part)}" for key, part in value.items())
-        raise ConfigError(
-            f"{prefix}{dotted}: would drop {', '.join(lost)} of the base; give dotted keys ({instead or f'{dotted}.<key>: value'})"
-        )
+        section = section.get(part, {}) if isinstance(section, dict) else {}
+    lost = sorted(set(section) - set(value)) if isinstance(section, dict) else []
+    if lost:
+        keys = ", ".join(f"{dotted}.{key}: {shown(part)}" for key, part in value.items())
+        instead = keys or f"{dotted}.<key>: value"
+        raise ConfigError(f"{prefix}{dotted}: would drop {', '.join(lost)} of the base; give dotted keys ({instead})")
 
 
-MOST_VARIANTS = 1000  # of a suite
+def _section(node: dict[str, Any], key: str, name: str, at: str) -> dict[str, Any]:
+    """A section of settings, empty where none is given. Raises ConfigError for a value in its place."""
+    section = node.setdefault(key, {})
+    if not isinstance(section, dict):
+        raise ConfigError(f"{at}{name}: must hold keys")
+    return section
 
 
-def entries_of(suite: Suite, at: str = "") -> dict[str, tuple[str, SuiteEntry, dict[str, Any]]]:
-    """The variants of a suite by name, grids expanded: name of the entry, the entry with the grid's values in its delta, the values."""
-    found: dict[str, tuple[str, SuiteEntry, dict[str, Any]]] = {}
-    counts = {name: math.prod(map(len, entry.grid.values())) for name, entry in suite.variants.items()}
-    if (count := sum(counts.values())) > MOST_VARIANTS:
-        most = max(counts, key=counts.get)
-        raise ConfigError(
-            f"{at}variants: {count:,} with their grids, of {most!r} alone {counts[most]:,}; {MOST_VARIANTS} a suite are the most"
-        )
-    for name, entry in suite.variants.items():
-        for values in itertools.product(*entry.grid.values()):
-            chosen = dict(zip(entry.grid, values))
-            words = [f"{key.rsplit('.', 1)[-1]} {_word(value)}" for key, value in chosen.items()]
-            plain = SuiteEntry(base=entry.base, delta={**entry.delta, **chosen})
-            full = ", ".join((name, *words))
-            if found.setdefault(full, (name, plain, chosen)) != (name, plain, chosen):
-                raise ConfigError(f"{at}variants.{full}: two different variants have this name; name one otherwise")
-    return found
+def _fill(node: dict[str, Any], follows: dict[str, Any], at: str, source: str) -> None:
+    for key, value in follows.items():
+        if node.setdefault(key, value) != value:
+            raise ConfigError(f"{at}{key}: {node[key]!r} does not fit the {source}'s {value!r}; leave it out")
 
 
-def _word(value: Any) -> str:
-    return "-".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def resolve_variant(study: Study, suite: str, name: str) -> Variant:
-    """Base plus delta, with what follows from dataset and tokenizer filled in, checked as a whole. Raises ConfigError."""
-    entry = entries_of(study.suites[suite])[name][1]
-    timed_only = study.suites[suite].sizes_only
-    return resolve(study, entry, f"suites.{suite}.variants.{name}", timed_only)
-
-
-def resolve(study: Study, entry: SuiteEntry, at: str, timed_only: bool = False, is_teacher: bool = False) -> Variant:
-    if entry.base not in study.bases:
-        raise ConfigError(f"{at}.base: " + unknown("base", entry.base, study.bases))
-    settings = copy.deepcopy(study.bases[entry.base])
-    for dotted, value in entry.delta.items():
-        _loses(settings, dotted, value, f"{at}.delta.")
-        _set(settings, dotted, copy.deepcopy(value), f"{at}.delta.")
-    at += " (delta and base)."
-    data, config = study.dataset, settings.setdefault("tokenizer", {})
-    if not isinstance(config, dict) or not isinstance(config.setdefault("config", {}), dict):
-        raise ConfigError(f"{at}tokenizer: must hold keys")
-    follows = {"image_size": data.image_size, "in_channels": data.channels}
+def _fill_tokenizer(study: Study, settings: dict[str, Any], at: str, timed_only: bool) -> TokenizerConfig:
+    """Fill in what a tokenizer takes from the dataset."""
+    spec = _section(settings, "tokenizer", "tokenizer", at)
+    config = _section(spec, "config", "tokenizer", at)
+    follows: dict[str, Any] = {"image_size": study.dataset.image_size, "in_channels": study.dataset.channels}
     if timed_only:
-        follows |= {key: value for key, value in config["config"].items() if key in follows}
-    _fill(config["config"], follows, f"{at}tokenizer.config.", "dataset")
-    tokenizer = validated(TokenizerSpec, config, f"{at}tokenizer.").config
-    model = settings.setdefault("model", {})
-    if not isinstance(model, dict):
-        raise ConfigError(f"{at}model: must hold keys")
+        follows |= {key: config[key] for key in follows if key in config}
+    _fill(config, follows, f"{at}tokenizer.config.", "dataset")
+    return validated(TokenizerSpec, spec, f"{at}tokenizer.").config
+
+
+def _fill_model(
+    study: Study, settings: dict[str, Any], tokenizer: TokenizerConfig, at: str, timed_only: bool
+) -> None:
+    """Fill in what a model takes from the tokenizer and the dataset."""
+    model, classes = _section(settings, "model", "model", at), study.dataset.num_classes
     follows = {"codebook_size": tokenizer.codebook_size, "codebook_dim": tokenizer.codebook_dim}
     _fill(model, follows, f"{at}model.", "tokenizer")
-    model.setdefault("num_classes", data.num_classes)
-    if model["num_classes"] not in (0, data.num_classes) and not timed_only:
-        raise ConfigError(
-            f"{at}model.num_classes: {model['num_classes']} does not fit the dataset's {data.num_classes} "
-            f"(legal: {data.num_classes}, or 0 for an unconditional model)"
-        )
+    model.setdefault("num_classes", classes)
     model.setdefault("patch_nums", list(tokenizer.patch_nums))
-    variant = validated(Variant, settings, at)
-    if variant.model.schedule.latent_size != tokenizer.schedule.latent_size:
+    if model["num_classes"] not in (0, classes) and not timed_only:
         raise ConfigError(
-            f"{at}model.patch_nums: {list(variant.model.patch_nums)} must end at the tokenizer's latent size "
-            f"{tokenizer.schedule.latent_size}"
+            f"{at}model.num_classes: {model['num_classes']} does not fit the dataset's {classes} "
+            f"(legal: {classes}, or 0 for an unconditional model)"
         )
-    if problem := sampler_misfit(variant.sampler, variant.model):
+
+
+def _check_fit(variant: Variant, at: str) -> None:
+    """Refuse a model that does not fit its tokenizer, and a sampler that does not fit its model."""
+    size = variant.tokenizer.config.schedule.latent_size
+    if variant.model.schedule.latent_size != size:
+        raise ConfigError(
+            f"{at}model.patch_nums: {list(variant.model.patch_nums)} must end at the tokenizer's latent size {size}"
+        )
+    problem = sampler_misfit(variant.sampler, variant.model)
+    if problem:
         raise ConfigError(f"{at}sampler.{problem}")
+
+
+def _check_functions(variant: Variant, at: str) -> None:
+    """Refuse names of functions that are not there."""
     for section in ("sampler", "model", "training"):
-        for key, (prefix, name) in named_by(getattr(variant, section)):
-            check_known(f"{at}{section}.{key}", PLACES[prefix], prefix, name)
-    _weighs_something(variant, at)
-    if variant.distill and is_teacher:  # also what ends a teacher that names itself
-        raise ConfigError(f"{at}distill: arm {variant.distill.arm!r} in a teacher; name one that is trained, without distill")
-    if variant.distill:
-        return _with_teacher(study, variant, at)
-    return _imported(variant, at) if variant.weights else variant
+        settings = getattr(variant, section)
+        for key, (prefix, name) in named_by(settings) if settings else ():
+            check_known(f"{at}{section}.{key.removesuffix('.name')}", PLACES[prefix], prefix, name)
 
 
-def _weighs_something(variant: Variant, at: str) -> None:
+def check_known(at: str, file: str, prefix: str, value: str | None) -> None:
+    """Refuse a name without a function `<prefix>_<name>` in a file; None names none."""
+    try:
+        names = names_in(ROOT / file, prefix)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if value is not None and value not in names:
+        raise ConfigError(f"{at}: {unknown('name', value, names)}; a name is a function {prefix}_<name> in {file}")
+
+
+def _check_mask_weight(variant: Variant, at: str) -> None:
     """Refuse weights of masked tokens where a training masks none."""
-    if (weight := variant.training.mask_weight) == "count":
+    weight = variant.training.mask_weight if variant.training else "count"
+    if weight == "count":
         return
     problem = None
     if variant.model.mask_prob == 0:
@@ -154,62 +269,49 @@ def _weighs_something(variant: Variant, at: str) -> None:
 
 
 def _imported(variant: Variant, at: str) -> Variant:
-    """A variant whose weights exist: nothing of its training matters."""
+    """A variant without a training where its weights exist: nothing of its training matters."""
+    if variant.weights is None:
+        return variant
     if variant.model.mask_prob and variant.weights.file.endswith(".pth"):
         raise ConfigError(f"{at}model.mask_prob: {variant.model.mask_prob}: official weights know no masks; set it to 0")
     return variant.model_copy(update={"training": None})
 
 
-def _with_teacher(study: Study, variant: Variant, at: str) -> Variant:
-    """Check a distillation against its teacher. The arm `scratch`, the control, becomes a plain training that sees as many tokens as
-    teacher and student together."""
-    distill, arms = variant.distill, [*names_in(ROOT / "bench/pipeline/distill.py", "arm"), "scratch"]
+# ---------------------------------------------------------------- distillation
+
+
+def _student(study: Study, variant: Variant, distill: DistillConfig, at: str) -> Variant:
+    """A distillation, checked against its teacher; the arm `scratch`, the control, as a plain training."""
+    arms = _check_arm(distill, at)
+    teacher = teacher_of(study, distill, at)
+    if distill.guided:
+        _check_guided(variant, distill, teacher, at)
+    _check_one_tokenizer(teacher, variant, at)
+    _check_weights(study, variant, distill, teacher, at)
+    variant = variant.model_copy(update={"weights": None})
+    if distill.arm == "scratch":
+        return _control(variant, distill, teacher, at, arms)
+    _check_models(variant, distill, teacher, at)
+    return variant
+
+
+def _check_arm(distill: DistillConfig, at: str) -> list[str]:
+    """The names of the arms. Raises ConfigError for an unknown one, and for a teacher that is a grid."""
+    arms = [*names_in(ROOT / "bench/pipeline/distill.py", "arm"), "scratch"]
     if distill.arm not in arms:
         raise ConfigError(f"{at}distill.arm: " + unknown("arm", distill.arm, arms))
     if distill.teacher.grid:
         raise ConfigError(
             f"{at}distill.teacher.grid: {list(distill.teacher.grid)}: a teacher is one model; put it into the delta"
         )
-    teacher = resolve(study, distill.teacher, f"{at}distill.teacher", is_teacher=True)
-    if distill.guided:
-        _check_guided(variant, teacher, at)
-    if difference := _first_difference(whole(teacher.tokenizer), whole(variant.tokenizer)):
-        key, old, new = difference
-        raise ConfigError(
-            f"{at}distill.teacher: tokenizer.{key} is {old!r}, the student's {new!r}; both must share one tokenizer"
-        )
-    # the weights of a base that is the teacher's too say nothing new
-    if variant.weights and (
-        teacher.weights is None or by_sum(study, variant.weights) != by_sum(study, teacher.weights)
-    ):
-        raise ConfigError(
-            f"{at}weights: {variant.weights.file!r} beside distill, which starts from the weights of {distill.teacher.base!r}; leave one out"
-        )
-    variant = variant.model_copy(update={"weights": None})
-    if distill.arm == "scratch" and teacher.weights:
-        raise ConfigError(
-            f"{at}distill.arm: 'scratch' sees as many tokens as its teacher, but {distill.teacher.base!r} is imported and nobody "
-            f"counted them; use a trained teacher or another arm ({', '.join(arms[:-1])})"
-        )
-    if distill.arm == "scratch":
-        seen = teacher.training.steps * teacher.training.batch_size * teacher.model.schedule.seq_len
-        more = round(seen / (variant.training.batch_size * variant.model.schedule.seq_len))
-        longer = variant.training.model_copy(update={"steps": variant.training.steps + more})
-        return variant.model_copy(update={"training": longer, "distill": None})
-    problem = teacher_misfit(teacher.model, variant.model)
-    if not problem and distill.arm == "logit":
-        problem = logit_teacher_misfit(teacher.model, variant.model)
-    if problem:
-        raise ConfigError(f"{at}model.{problem} (distill.arm {distill.arm}, distill.teacher {distill.teacher.base!r})")
-    return variant
+    return arms
 
 
-def _check_guided(variant: Variant, teacher: Variant, at: str) -> None:
+def _check_guided(variant: Variant, distill: DistillConfig, teacher: Variant, at: str) -> None:
     """A student of a teacher that draws as its sampler says is not sharpened once more."""
-    if variant.distill.arm in ("real", "logit", "scratch"):
+    if distill.arm in ("real", "logit", "scratch"):
         raise ConfigError(
-            f"{at}distill.guided: True: arm {variant.distill.arm!r} learns from no guided samples; "
-            "leave it out, or use arm 'sequence'"
+            f"{at}distill.guided: True: arm {distill.arm!r} learns from no guided samples; leave it out, or use arm 'sequence'"
         )
     for key, off in SHARPENING.items():
         taught, asked = getattr(teacher.sampler, key), getattr(variant.sampler, key)
@@ -220,6 +322,15 @@ def _check_guided(variant: Variant, teacher: Variant, at: str) -> None:
             )
 
 
+def _check_one_tokenizer(teacher: Variant, variant: Variant, at: str) -> None:
+    difference = _first_difference(whole(teacher.tokenizer), whole(variant.tokenizer))
+    if difference:
+        key, old, new = difference
+        raise ConfigError(
+            f"{at}distill.teacher: tokenizer.{key} is {old!r}, the student's {new!r}; both must share one tokenizer"
+        )
+
+
 def _first_difference(old: Any, new: Any, at: str = "") -> tuple[str, Any, Any] | None:
     """Where two settings differ first: dotted key and both values."""
     if isinstance(old, dict) and isinstance(new, dict):
@@ -228,29 +339,31 @@ def _first_difference(old: Any, new: Any, at: str = "") -> tuple[str, Any, Any] 
     return None if old == new else (at, old, new)
 
 
-def _fill(node: dict, follows: dict[str, Any], at: str, source: str) -> None:
-    for key, value in follows.items():
-        if node.setdefault(key, value) != value:
-            raise ConfigError(f"{at}{key}: {node[key]!r} does not fit the {source}'s {value!r}; leave it out")
+def _check_weights(study: Study, variant: Variant, distill: DistillConfig, teacher: Variant, at: str) -> None:
+    """Refuse weights beside those of the teacher; the weights of a base that is the teacher's too say nothing new."""
+    own, taught = variant.weights, teacher.weights
+    if own and (taught is None or by_sum(study, own) != by_sum(study, taught)):
+        raise ConfigError(
+            f"{at}weights: {own.file!r} beside distill, which starts from the weights of {distill.teacher.base!r}; leave one out"
+        )
 
 
-def check_known(at: str, file: str, prefix: str, value: str | None) -> None:
-    try:
-        names = names_in(ROOT / file, prefix)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    if value is not None and value not in names:
-        raise ConfigError(f"{at}: {unknown('name', value, names)}; a name is a function {prefix}_<name> in {file}")
+def _control(variant: Variant, distill: DistillConfig, teacher: Variant, at: str, arms: list[str]) -> Variant:
+    """The arm `scratch`: a plain training that sees as many tokens as teacher and student together."""
+    if teacher.training is None or variant.training is None:
+        raise ConfigError(
+            f"{at}distill.arm: 'scratch' sees as many tokens as its teacher, but {distill.teacher.base!r} is imported and nobody "
+            f"counted them; use a trained teacher or another arm ({', '.join(arms[:-1])})"
+        )
+    seen = teacher.training.steps * teacher.training.batch_size * teacher.model.schedule.seq_len
+    more = round(seen / (variant.training.batch_size * variant.model.schedule.seq_len))
+    longer = variant.training.model_copy(update={"steps": variant.training.steps + more})
+    return variant.model_copy(update={"training": longer, "distill": None})
 
 
-def variants_and_teachers(study: Study, suite: str) -> Iterator[Variant]:
-    """Every variant of a suite, and the teachers of those that have one."""
-    for name in entries_of(study.suites[suite]):
-        variant = resolve_variant(study, suite, name)
-        yield variant
-        if variant.distill:
-            yield teacher_of(study, variant)
-
-
-def teacher_of(study: Study, variant: Variant) -> Variant:
-    return resolve(study, variant.distill.teacher, "distill.teacher")
+def _check_models(variant: Variant, distill: DistillConfig, teacher: Variant, at: str) -> None:
+    problem = teacher_misfit(teacher.model, variant.model)
+    if not problem and distill.arm == "logit":
+        problem = logit_teacher_misfit(teacher.model, variant.model)
+    if problem:
+        raise ConfigError(f"{at}model.{problem} (distill.arm {distill.arm}, distill.teacher {distill.teacher.base!r})")

@@ -5,7 +5,9 @@ A room holds all that one question needs, and nothing outside names it:
     __init__.py  the question, its paper, one paragraph
     plan.py      what a suite may set and which jobs that means; no torch
     verb.py      `work(run)`, where the question takes work of its own; torch
-    show.py      figure_<name>, table_<name>, judge_<name>; no torch
+    show.py      figure_<name>, table_<name>, judge_<name>; no torch. The first two give the figure or
+                 table and a Caption (bench/report/caption.py); `shown` in bench/report/cells.py says
+                 which columns a reader needs
 
 What `plan.py` may say, all of it optional:
 
@@ -43,9 +45,10 @@ FOLDER = Path(__file__).resolve().parent.parent / "experiments"
 PREFIXES = {"figures": "figure", "tables": "table", "rule": "judge"}
 
 
-def names() -> list[str]:
+@cache
+def names() -> tuple[str, ...]:
     """Names of the rooms, those of folders that Python can import."""
-    return sorted(path.parent.name for path in FOLDER.glob("*/__init__.py"))
+    return tuple(sorted(path.parent.name for path in FOLDER.glob("*/__init__.py")))
 
 
 @cache
@@ -65,11 +68,13 @@ def says(room: str, what: str, default: Any = None) -> Any:
     return getattr(plan_of(room), what, default)
 
 
-def measures() -> list[str]:
+@cache
+def measures() -> tuple[str, ...]:
     """Rooms that a suite can name in `measure`."""
-    return [room for room in names() if callable(says(room, "jobs"))]
+    return tuple(room for room in names() if callable(says(room, "jobs")))
 
 
+@cache
 def which(flag: str) -> tuple[str, ...]:
     """Measures whose plan says a flag, such as SCORES."""
     return tuple(room for room in measures() if says(room, flag, False))
@@ -85,7 +90,8 @@ def with_settings() -> dict[str, type]:
 def shows(what: str) -> dict[str, str]:
     """The room of each figure, table or rule (`figures`, `tables`, `rule`), by name. Raises ConfigError for a
     name that two rooms have."""
-    prefix, owners = PREFIXES[what], {}
+    prefix = PREFIXES[what]
+    owners: dict[str, str] = {}
     for room in names():
         path = FOLDER / room / "show.py"
         for name in names_in(path, prefix) if path.is_file() else ():
@@ -103,10 +109,9 @@ def needs(what: str, name: str) -> tuple[str, ...]:
     room = shows(what)[name]
     asked = says(room, "NEEDS", {}).get(f"{PREFIXES[what]}_{name}", room)
     asked = (asked,) if isinstance(asked, str) else asked
-    known, found = measures(), []
-    for word in asked:
-        found += {"scored": which("SCORES"), "trained": which("TRAINS")}.get(word, [word])
-    return tuple(word for word in found if word in known)
+    groups = {"scored": which("SCORES"), "trained": which("TRAINS")}
+    words = [word for name in asked for word in groups.get(name, (name,))]
+    return tuple(word for word in words if word in measures())
 
 
 def listed(what: str, flag: str) -> list[str]:

@@ -1,10 +1,12 @@
-"""A study file's schema: suites, their variants and claims, and what each measure is told. Imports no torch."""
+"""A study file's schema: suites, their variants and claims, and what each measure is told.
+Imports no torch."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, PrivateAttr, create_model, field_validator, model_validator
 
@@ -27,6 +29,8 @@ from .settings import (
     once_each,
 )
 
+T = TypeVar("T")
+
 RESERVED = ("all", "full", "figures", "tables", "report", "report_full")  # targets of every study
 
 
@@ -37,10 +41,11 @@ CLASSES = {"digits": 10, "fashion_mnist": 10}  # of the sets that are known befo
 
 
 class SuiteEntry(Strict):
-    """One variant of a suite, a base and what it changes; or, with a grid, one variant for each combination of its values."""
+    """One variant of a suite, a base and what it changes; or, with a grid, one variant for each
+    combination of its values."""
 
-    base: str
-    delta: dict[str, Any] = {}
+    base: str = Field(description="name of one of the study's bases")
+    delta: dict[str, Any] = Field({}, description="dotted key: value; what changes in the base")
     grid: dict[str, Annotated[tuple[Any, ...], Field(strict=False, min_length=1)]] = Field(
         {}, description="dotted key: values; every combination is a variant"
     )
@@ -56,29 +61,36 @@ class DistillConfig(Strict):
 
     arm: str = Field(description="name of an arm_<name> in bench/pipeline/distill.py")
     teacher: SuiteEntry = Field(description="the teacher: a base and a delta")
-    num_samples: Positive = Field(2048, description="pictures of the teacher that the arm sequence learns from")
+    num_samples: Positive = Field(
+        2048, description="images of the teacher that the arm sequence learns from"
+    )
     guided: bool = Field(
         False,
         description="arm sequence: true: the teacher draws with its guidance, temperature, top-k, "
-        "top-p and redraws of improbable tokens, and the student must be scored without; false: from the distribution that it learnt",
+        "top-p and redraws of improbable tokens, and the student must be scored without; false: "
+        "from the distribution that it learnt",
     )
 
     @model_validator(mode="after")
     def _teacher_is_one(self) -> DistillConfig:
         if self.teacher.grid:
-            raise ValueError(f"teacher.grid {sorted(self.teacher.grid)}: a teacher is one variant; use delta")
+            raise ValueError(
+                f"teacher.grid {sorted(self.teacher.grid)}: a teacher is one variant; use delta"
+            )
         return self
 
 
 class Variant(Strict):
     """The whole settings of one method: what a base holds."""
 
-    tokenizer: TokenizerSpec
-    model: ModelConfig
-    training: TrainingConfig = TrainingConfig()
-    sampler: SamplerConfig = SamplerConfig()
-    distill: DistillConfig | None = None
-    weights: WeightsConfig | None = Field(None, description="of the model, which is then not trained; null: train it")
+    tokenizer: TokenizerSpec = Field(description="the multi-scale VQ-VAE")
+    model: ModelConfig = Field(description="the scale transformer")
+    training: TrainingConfig = Field(TrainingConfig(), description="how the model is trained")
+    sampler: SamplerConfig = Field(SamplerConfig(), description="how tokens are drawn")
+    distill: DistillConfig | None = Field(None, description="made from a teacher; null: it is not")
+    weights: WeightsConfig | None = Field(
+        None, description="of the model, which is then not trained; null: train it"
+    )
 
 
 class TeacherSettings(Strict):
@@ -98,85 +110,87 @@ class DistillSettings(Strict):
     teacher: TeacherSettings
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 class Claim(Strict):
     """What a suite may confirm or refute, judged by a stated rule."""
 
-    text: str = Field(min_length=1)
-    origin: Literal["paper", "ours"] = "ours"
+    text: str = Field(min_length=1, description="the claim in one sentence")
+    origin: Literal["paper", "ours"] = Field("ours", description="who says so")
     rule: str = Field("score", description="name of a judge_<name> in the show.py of a room")
-    variant: str
-    against: str
+    variant: str = Field(description="a variant, or with rule tuned the entry of a grid")
+    against: str = Field(description="what it is compared with")
     metric: str = Field(
         "fid",
-        description="a score's name without its extractor; for rule equal a gap, such as path_kl_equal_state; for rule memory "
+        description="a score's name without its extractor; for rule equal a gap, such as "
+        "path_kl_equal_state; for rule memory "
         "pipeline, or none for the sampler's working memory",
     )
     better: Literal["lower", "higher"] | None = Field(
         default_factory=lambda data: better(str(data.get("metric"))),
-        description="what is claimed of the metric; follows from a known one, needed for one of your own",
+        description="what is claimed of the metric; follows from a known one, needed for one of "
+        "your own",
     )
 
     @model_validator(mode="after")
     def _two_are_compared(self) -> Claim:
         if self.variant == self.against:
-            raise ValueError(f"variant {self.variant!r}: is compared with itself; name another one in against")
+            raise ValueError(
+                f"variant {self.variant!r}: is compared with itself; name another one in against"
+            )
         return self
 
 
 class Published(Strict):
-    """A number that others published, shown beside ours as theirs and compared with nothing: evaluators and settings differ."""
+    """A number that others published, shown beside ours as theirs and compared with nothing:
+    evaluators and settings differ."""
 
-    variant: str
-    metric: Literal["fid", "kid", "is", "precision", "recall"]
-    value: float
+    variant: str = Field(description="the variant beside which it stands")
+    metric: Literal["fid", "kid", "is", "precision", "recall"] = Field(
+        description="of which metric"
+    )
+    value: float = Field(description="the number as it was published")
     source: str = Field(min_length=1, description="who says so")
 
     @model_validator(mode="after")
     def _value_is_possible(self) -> Published:
-        least, most = {"fid": (0, math.inf), "is": (1, math.inf), "kid": (-math.inf, math.inf)}.get(self.metric, (0, 1))
+        least, most = {"fid": (0, math.inf), "is": (1, math.inf), "kid": (-math.inf, math.inf)}.get(
+            self.metric, (0, 1)
+        )
         if not least <= self.value <= most:
             legal = f"{least} or more" if most == math.inf else f"a share from {least} to {most}"
             raise ValueError(f"value {self.value:g}: is no {self.metric}, which is {legal}")
         return self
 
 
-
-
 class Suite(Strict):
     """One table or figure: a claim, variants, what is measured."""
 
     claim: str = Field(min_length=1, description="what is compared, in one sentence")
-    claims: tuple[Claim, ...] = Field((), strict=False, description="what is judged, for the table of claims")
+    claims: tuple[Claim, ...] = Field(
+        (), strict=False, description="what is judged, for the table of claims"
+    )
     published: tuple[Published, ...] = Field(
         (), strict=False, description="what others printed, for a column of its own in `scores`"
     )
-    core: bool = Field(True, description="part of the default run; else of `full`, or by its own target")
+    core: bool = Field(
+        True, description="part of the default run; else of `full`, or by its own target"
+    )
     measure: tuple[str, ...] = Field(
-        ("scores",), strict=False, min_length=1, description="rooms of bench/experiments that ask something of the variants"
+        ("scores",),
+        strict=False,
+        min_length=1,
+        description="rooms of bench/experiments that ask something of the variants",
     )
-    variants: dict[str, SuiteEntry] = Field(min_length=1)
-    train_seeds: tuple[Seed, ...] | None = Field(None, strict=False, min_length=1, max_length=1000)
+    variants: dict[str, SuiteEntry] = Field(min_length=1, description="by the name that is shown")
+    train_seeds: tuple[Seed, ...] | None = Field(
+        None, strict=False, min_length=1, max_length=1000, description="null: the study's"
+    )
     tuned_on: Name | None = Field(
-        None, description="the suite whose scores chose settings of this one; its training seeds must be others"
+        None,
+        description="the suite whose scores chose settings of this one; its training seeds must "
+        "be others",
     )
-    figures: tuple[str, ...] = Field((), strict=False)
-    tables: tuple[str, ...] = Field((), strict=False)
+    figures: tuple[str, ...] = Field((), strict=False, description="figures of any room, below")
+    tables: tuple[str, ...] = Field((), strict=False, description="tables of any room, below")
 
     _outputs_differ = once_each("measure", "figures", "tables", "train_seeds")
 
@@ -198,7 +212,9 @@ class Suite(Strict):
         seen: set[tuple[str, str]] = set()
         for number in self.published:
             if (key := (number.variant, number.metric)) in seen:
-                raise ValueError(f"published: {number.metric} of {number.variant!r} stands twice; keep one")
+                raise ValueError(
+                    f"published: {number.metric} of {number.variant!r} stands twice; keep one"
+                )
             seen.add(key)
         return self
 
@@ -207,35 +223,91 @@ class Named(Strict):
     study: str = Field(pattern=rf"^{SLUG}$")
 
 
-class Study(Strict):
+class Composition(Strict):
+    """Which other files a study is made of."""
+
+    like: str | None = Field(
+        None,
+        min_length=1,
+        exclude=True,
+        description="the study that this one starts from: a name in workflows/config, or a path",
+    )
+    take: tuple[Name, ...] | None = Field(
+        None,
+        strict=False,
+        exclude=True,
+        description="suites of workflows/config/suites, or of the study that this one is like, in "
+        "order; null: all of that study",
+    )
+
+    _suites_differ = once_each("take")
+
+
+class Study(Composition):
     """A study file."""
 
-    study: Name
-    reduced: str | None = Field(None, min_length=1, description="what was cut, said in every table and figure; null: nothing")
-    dataset: DatasetConfig
-    features: FeaturesConfig
-    bases: dict[str, dict[str, Any]] = Field(min_length=1)
-    train_seeds: tuple[Seed, ...] = Field((0, 1, 2), strict=False, min_length=1, max_length=1000)
+    study: Name = Field(description="its name, and that of its folder below results/")
+    reduced: str | None = Field(
+        None,
+        min_length=1,
+        description="what was cut, said in every table and figure; null: nothing",
+    )
+    dataset: DatasetConfig = Field(description="the images")
+    features: FeaturesConfig = Field(description="the feature extractor of all scores")
+    bases: dict[str, dict[str, Any]] = Field(
+        min_length=1, description="whole settings by name, which variants start from"
+    )
+    train_seeds: tuple[Seed, ...] = Field(
+        (0, 1, 2),
+        strict=False,
+        min_length=1,
+        max_length=1000,
+        description="every model is trained once with each",
+    )
     tokenizer_seed: Literal["train_seed", "shared"] = Field(
         "train_seed",
-        description="train_seed: each training seed trains a tokenizer of its own; shared: one serves all, and "
+        description="train_seed: each training seed trains a tokenizer of its own; shared: one "
+        "serves all, and "
         "intervals are conditional on it",
     )
-    evaluation: EvaluationConfig = EvaluationConfig()
-    suites: dict[Name, Suite] = Field(min_length=1)
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how samples are scored")
+    suites: dict[Name, Suite] = Field(
+        min_length=1, description="the suites by name: of this study, or changes of those it takes"
+    )
     _contents: Contents = PrivateAttr(default_factory=Contents)
+    _memory: dict[Any, Any] = PrivateAttr(default_factory=dict)
 
     _seeds_differ = once_each("train_seeds")
 
+    def __copy__(self) -> Study:
+        copied = super().__copy__()
+        copied._memory = {}  # a copy may get other settings
+        return copied
+
+    def once(self, key: Any, make: Callable[[], T]) -> T:
+        """What follows from the study and a key, computed when it is first asked for."""
+        if key not in self._memory:
+            self._memory[key] = make()
+        value: T = self._memory[key]
+        return value
+
+    def seeds_of(self, suite: str) -> tuple[int, ...]:
+        """The training seeds of a suite."""
+        return self.suites[suite].train_seeds or self.train_seeds
+
     def told(self, suite: str, room: str) -> Any:
-        """What a room is told in a suite: the suite's settings, else the study's, else the defaults."""
+        """What a room is told in a suite: the suite's settings, else the study's, else the
+        defaults."""
         own = getattr(self.suites[suite], room, None) or getattr(self, room, None)
         return own or rooms.with_settings()[room]()
 
 
 def _room_fields(whose: str) -> dict[str, Any]:
     """A field for the settings of every room, none given."""
-    about = {room: (settings.__doc__ or "").partition("\n")[0] for room, settings in rooms.with_settings().items()}
+    about = {
+        room: (settings.__doc__ or "").partition("\n")[0]
+        for room, settings in rooms.with_settings().items()
+    }
     return {
         room: (settings | None, Field(None, description=f"{about[room]} Null: {whose}"))
         for room, settings in rooms.with_settings().items()
@@ -244,7 +316,16 @@ def _room_fields(whose: str) -> dict[str, Any]:
 
 @cache
 def study_schema() -> type[Study]:
-    """The schema of a study file, with a key for the settings of every room: in a suite, and in the study for all suites."""
-    suite = create_model("Suite", __base__=Suite, __doc__=Suite.__doc__, **_room_fields("the study's"))
+    """The schema of a study file, with a key for the settings of every room: in a suite, and in
+    the study for all suites."""
+    suite = create_model(
+        "Suite", __base__=Suite, __doc__=Suite.__doc__, **_room_fields("the study's")
+    )
     suites = (dict[Name, suite], Field(min_length=1))
-    return create_model("Study", __base__=Study, __doc__=Study.__doc__, suites=suites, **_room_fields("the defaults"))
+    return create_model(
+        "Study",
+        __base__=Study,
+        __doc__=Study.__doc__,
+        suites=suites,
+        **_room_fields("the defaults"),
+    )

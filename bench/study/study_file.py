@@ -29,7 +29,7 @@ MOST_SHOWN = 120  # characters of a refused value
 MOST_WORDS = 1500  # characters of a message
 
 
-class _StrictLoader(yaml.SafeLoader):
+class _StrictLoader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """Refuses a key that stands twice, and reads 1e-3 as the number that it is."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
@@ -48,7 +48,7 @@ class _StrictLoader(yaml.SafeLoader):
             ) from None
 
 
-def _mapping(loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False) -> dict:
+def _mapping(loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
     seen = set()
     for key_node, _ in node.value:
         if key_node.tag == "tag:yaml.org,2002:merge":
@@ -61,7 +61,8 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False) 
             raise ConfigError(f"{at}: {key!r} stands twice; give each a name of its own")
         seen.add(key)
     loader.flatten_mapping(node)  # YAML's own `<<` merging
-    return yaml.SafeLoader.construct_mapping(loader, node, deep)
+    mapping: dict[Any, Any] = yaml.SafeLoader.construct_mapping(loader, node, deep)
+    return mapping
 
 
 _StrictLoader.add_constructor("tag:yaml.org,2002:map", _mapping)
@@ -100,7 +101,7 @@ def _text_of(path: Path) -> str:
         raise ConfigError(f"cannot be read ({reason}); change its rights or its path") from None
 
 
-def read_yaml(path: Path) -> dict:
+def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file as a mapping of plain values, strictly. Raises ConfigError."""
     text = _text_of(path)
     try:
@@ -139,9 +140,10 @@ def _size(node: Any, known: dict[int, tuple[int, int] | None], level: int) -> tu
             1 + max((height for _, height in parts), default=0),
         )
         known[id(node)] = values, levels
-    if known[id(node)] is None:
+    size = known[id(node)]
+    if size is None:
         raise ConfigError("holds an alias (*) that contains itself; write it out")
-    values, levels = known[id(node)]
+    values, levels = size
     if values > MOST_VALUES:
         raise ConfigError(
             f"holds more than {MOST_VALUES:,} values with its aliases (*) written out; no study "
@@ -217,7 +219,11 @@ def explain(error: ValidationError, schema: type[BaseModel], prefix: str = "") -
     """The first validation error as `key: what is wrong`, with the nearest legal key for an
     unknown one."""
     # a default that follows from a refused setting is no error of its own
-    errors = [one for one in error.errors(include_url=False) if one["type"] != "default_factory_not_called"]
+    errors = [
+        one
+        for one in error.errors(include_url=False)
+        if one["type"] != "default_factory_not_called"
+    ]
     first = errors[0]
     where = [str(part) for part in first["loc"] if part != "[key]"]
     key = prefix + ".".join(where)

@@ -12,7 +12,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from srdd.lookup import unknown
 
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A suite with its variants in full, and the name of the entry that each one comes from."""
+    """A suite with its variants in full, and of each the name of the entry that it comes from and the values of its grid."""
 
     name: str
     suite: Suite
     variants: dict[str, Variant]
     groups: dict[str, str]
+    grids: dict[str, dict[str, Any]]
 
 
 def problems(study: Study, suites: dict[str, Resolved]) -> Iterator[str]:
@@ -65,12 +66,13 @@ def _tuning_problems(study: Study, name: str) -> Iterator[str]:
             f"tuned_on: {suite.tuned_on!r} measures {measures}, which scores nothing and chooses no setting; name a "
             f"suite that measures {' or '.join(rooms.which('SCORES'))}"
         )
-    mine, seen, other = set(suite.train_seeds or study.train_seeds), [name], suite.tuned_on
-    while other in study.suites:  # what chose the settings of the suite that chose, and so on
+    mine, seen = set(study.seeds_of(name)), [name]
+    other: str | None = suite.tuned_on
+    while other is not None and other in study.suites:  # what chose the settings of the suite that chose, and so on
         if other in seen:
             yield f"tuned_on: {suite.tuned_on!r} is itself tuned on {other!r}, in a circle; one of them chooses first"
             return
-        tuned = set(study.suites[other].train_seeds or study.train_seeds)
+        tuned = set(study.seeds_of(other))
         if both := sorted(tuned & mine):
             yield (
                 f"tuned_on: {other!r} chose settings on training seeds {sorted(tuned)}, this suite scores "

@@ -4,40 +4,64 @@ from __future__ import annotations
 
 import pandas as pd
 
+from ...report.caption import Caption
 from ...report.cells import frame
 from ...report.claims import NOISE, after_holm, judged
+from ...report.estimate import FEWEST
 from ...report.gain import gain_words
 from ...report.view import View
-from ...report.words import reference_words
+from ...report.words import reference_details
+
+ORIGINS = {"paper": "the paper, in our words", "ours": "us"}
 
 
-def _sides(view: View, one: dict) -> list[str]:
+def _sides(view: View, claim: dict) -> list[str]:
     """Variants that a claim compares: those of a group where it names groups."""
-    groups = view.groups()
-    return [name for key in ("variant", "against") for name in (one[key], *groups.get(one[key], ()))]
+    groups, sides = view.groups(), []
+    for key in ("variant", "against"):
+        sides += [claim[key], *groups.get(claim[key], ())]
+    return sides
 
 
-def table_claims(view: View) -> tuple[pd.DataFrame, str]:
+def _row(view: View, claim: dict) -> dict[str, str]:
+    """One claim, what the results say of it, and why."""
+    judgement = judged(view, claim)
+    word, reason = judgement
+    words = gain_words(view, _sides(view, claim), doubts=True)
+    return {
+        "Claim": claim["text"],
+        "Of": ORIGINS[claim["origin"]],
+        "Suite": view.suite,
+        "Holds here": word,
+        "After Holm": after_holm(view, claim, judgement) or "no p-value",
+        "Because": f"{reason}. {words}" if words else reason,
+    }
+
+
+def table_claims(view: View) -> tuple[pd.DataFrame, Caption]:
     """Every claim of every suite of these results, whether it holds here, and whether it does when
     all are tested together."""
     rows, seeds = [], set()
     for name, about in view.results.about["suites"].items():
         of_suite = View(view.results, name)
-        for one in about["claims"]:
-            found = judged(of_suite, one)
-            words = gain_words(of_suite, _sides(of_suite, one), doubts=True)
-            rows.append(
-                {"Claim": one["text"], "Of": {"paper": "the paper, in our words", "ours": "us"}[one["origin"]], "Suite": name}
-            )
-            rows[-1] |= {"Holds here": found[0], "After Holm": after_holm(of_suite, one, found) or "no p-value"}
-            rows[-1]["Because"] = f"{found[1]}. {words}" if words else found[1]
-            seeds.add(len(about["train_seeds"]))
-    few = " Fewer than three training seeds: no verdict." if seeds and min(seeds) < 3 else ""
-    caption = (
-        "What these results say of each claim. Scores and steps: yes or no when the 95 % t-interval of the paired difference over "
-        f"training seeds excludes 0, at every target where there are several, else not decided.{few} Times: the interval of the log "
-        "ratio over paired rounds, at every batch size. After Holm: the same when all claims with a p-value of a t-test are tested "
-        f"together at 5 %; bytes and identities have none. {NOISE} {reference_words(view.results)} Of the SRDD paper only the "
-        "beginning of the text was seen by us; no number of it stands here."
+        rows += [_row(of_suite, claim) for claim in about["claims"]]
+        seeds |= {len(about["train_seeds"])} if about["claims"] else set()
+    text = (
+        "What these results say of each claim: yes or no where the 95 % interval of the difference "
+        "that it names excludes 0, else not decided. After Holm: the same when all claims are "
+        "tested together at 5 %."
     )
-    return frame(rows or [{"Claim": "none", "Holds here": "-", "After Holm": "-"}]), caption
+    few = "Fewer than three training seeds: no verdict."
+    details = (
+        "Scores and steps: the t-interval of the paired difference over training seeds, at every "
+        "target where there are several.",
+        few if seeds and min(seeds) < FEWEST else "",
+        "Times: the interval of the log ratio over paired rounds, at every batch size.",
+        "After Holm: of all claims with a p-value of a t-test; bytes and identities have none.",
+        NOISE,
+        *reference_details(view.results),
+        "Of the SRDD paper only the beginning of the text was seen by us; "
+        "no number of it stands here.",
+    )
+    none = {"Claim": "none", "Holds here": "-", "After Holm": "-"}
+    return frame(rows or [none]), Caption(text, details)

@@ -20,7 +20,8 @@ def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
     for name, variant in variants.items():
         if variant.weights:
             raise ConfigError(
-                f"suites.{suite}.measure: convergence of {name!r}, which is imported: it has no weights along a training"
+                f"suites.{suite}.measure: convergence of {name!r}, which is imported: "
+                "it has no weights along a training"
             )
     score_jobs(plan, suite, variants, snapshots=True)
 
@@ -44,6 +45,6 @@ def cautions(study: Study, one: Resolved) -> Iterator[str]:
         training = variant.training
         if training is not None and training.snapshot_every >= training.steps:
             yield (
-                f"variants.{name}: training.snapshot_every: {training.snapshot_every}: gives one point along "
-                f"{training.steps} steps, no curve; give less"
+                f"variants.{name}: training.snapshot_every: {training.snapshot_every}: gives one "
+                f"point along {training.steps} steps, no curve; give less"
             )

@@ -10,98 +10,134 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ...report.absent import missing_words
-from ...report.claims import Verdict, claim, claimed, decided_together
-from ...report.curves import floor_count
+from ...report.caption import Caption
+from ...report.claims import Verdict, claim_details, claimed, decided_together
+from ...report.curves import FLOOR_LINE, floor_count
 from ...report.drawing import DOUBLE, band, blank, look, note, plain_log
 from ...report.estimate import FEWEST, paired, show, show_difference
 from ...report.sheets import by_variant, sheet
 from ...report.trainings import kept_words, steps_to_targets
 from ...report.view import View
-from ...report.words import made_by
+from ...report.words import score_details
 from ...study.escaping import rst
 
 
-def _reached(view: View) -> str:
+def _reached(view: View) -> tuple[str, ...]:
     """Steps and seconds until the held-out losses that every training of the suite passes, and
-    paired differences to the first variant."""
+    paired differences to the first variant; a detail for each loss."""
     first, *others = view.variants
-    words = []
-    for target, rows in steps_to_targets(view).items():
-        parts = [
-            f"{rst(v)} {rows[v]['step'].mean():.0f} steps and {show(rows[v]['seconds'].mean())} s"
-            + (f" ({show_difference(paired(rows[first]['step'], rows[v]['step']))})" if v in others and first in rows else "")
-            for v in view.variants
-            if v in rows
-        ]
-        words.append(f"{target:.2f}: {', '.join(parts)}")
-    if not words or not others:
-        return ""
-    return (
-        "Until a held-out loss (grey lines; chosen where every training passes; interpolated between looks), mean over seeds, in "
-        f"brackets steps minus those of {rst(first)}, paired: {'; '.join(words)}."
-    )
+    reached = steps_to_targets(view)
+    if not reached or not others:
+        return ()
+    details = [
+        "Grey lines: held-out losses, chosen where every training passes. Below: steps and seconds "
+        "until each, interpolated between evaluations, mean over seeds; in brackets steps minus "
+        f"those of {rst(first)}, paired."
+    ]
+    for target, rows in reached.items():
+        parts = []
+        for variant in view.variants:
+            if variant not in rows:
+                continue
+            steps, seconds = rows[variant]["step"], rows[variant]["seconds"]
+            words = f"{rst(variant)} {steps.mean():.0f} steps and {show(seconds.mean())} s"
+            if variant in others and first in rows:
+                words += f" ({show_difference(paired(rows[first]['step'], steps))})"
+            parts.append(words)
+        details.append(f"Until {target:.2f}: {', '.join(parts)}.")
+    return tuple(details)
+
+
+def _floor(view: View) -> float | None:
+    """FID of real training images, above 0, as a logarithmic axis can show it."""
+    metric = f"floor_fid_{view.results.extractor}"
+    for names in view.variants.values():
+        value = view.grid_value(names, metric)
+        if value is not None:
+            return value if value > 0 else None
+    return None
+
+
+def _curves(axes: np.ndarray, view: View, metric: str, title: str) -> None:
+    """A metric of every variant, against step on the left and training time on the right."""
+    for panel, along, label in zip(axes, (None, "seconds"), ("training step", "training time (s)")):
+        for i, variant in enumerate(view.variants):
+            rows = view.snapshots(variant, metric)
+            if len(rows):
+                band(panel, rows, "step", variant, look(i), along)
+        if not panel.lines:
+            blank(panel, f"no {title} along the training")
+        panel.set_xlabel(label)
+    axes[0].set_ylabel(title)
 
 
 def _convergence(axes: np.ndarray, view: View, targets: Iterable[float]) -> None:
     """Loss and FID of every variant against step and time. targets: losses of the whole suite, of
     which these may be a few variants."""
-    fid = f"fid_{view.results.extractor}"
-    ways = (("step", None, "training step"), ("step", "seconds", "training time (s)"))
-    for row, (metric, title) in enumerate((("loss_test", "held-out loss (nats/token)"), (fid, view.results.label("FID")))):
-        for panel, (x, along, label) in zip(axes[row], ways):
-            for i, variant in enumerate(view.variants):
-                rows = view.snapshots(variant, metric)
-                if len(rows):
-                    band(panel, rows, x, variant, look(i), along)
-            if not panel.lines:
-                blank(panel, f"no {title} along the training")
-            panel.set_xlabel(label)
-        axes[row, 0].set_ylabel(title)
+    _curves(axes[0], view, "loss_test", "held-out loss (nats/token)")
+    _curves(axes[1], view, f"fid_{view.results.extractor}", view.results.label("FID"))
     for target in targets:
         for panel in axes[0]:
             panel.axhline(target, color="0.6", linestyle="-", linewidth=0.5, zorder=0)
     means = [y for line in axes[1, 0].lines for y in line.get_ydata()]
-    floor = next((v for n in view.variants.values() if (v := view.grid_value(n, f"floor_{fid}")) is not None), None)
-    if means:
-        low = min([*means, floor] if floor is not None and floor > 0 else means)
-        for panel in axes[1]:
-            if floor is not None and floor > 0:
-                panel.axhline(floor, color="0.35", linestyle=":", linewidth=1, label="floor: real training pictures", zorder=0)
-            panel.set_yscale("log")
-            panel.set_ylim(0.7 * max(low, 1e-6), 1.4 * max(means))
-            plain_log(panel.yaxis)
+    if not means:
+        return
+    floor = _floor(view)
+    low = min(means if floor is None else [*means, floor])
+    for panel in axes[1]:
+        if floor is not None:
+            panel.axhline(floor, **FLOOR_LINE)
+        panel.set_yscale("log")
+        panel.set_ylim(0.7 * max(low, 1e-6), 1.4 * max(means))
+        plain_log(panel.yaxis)
 
 
-def figure_convergence(view: View) -> tuple[Figure, str]:
+def figure_convergence(view: View) -> tuple[Figure, Caption]:
     """Held-out loss and FID against step and against wall-clock."""
     fid = f"fid_{view.results.extractor}"
     draw = partial(_convergence, targets=list(steps_to_targets(view)))
     figure = sheet(by_variant(view), (DOUBLE, 4.4), (2, 2), draw, sharey="row")
-    lost = (missing_words(view, "loss_test", along=True), missing_words(view, fid, along=True))
-    note(figure, "; ".join(f"{what}, {words}" for what, words in zip(("loss", "FID"), lost) if words))
-    caption = (
-        f"{claim(view)} Averaged weights every few steps; lines: mean, bands: interval. Time is training alone, "
-        "without held-out looks, of trainings that shared the machine with other jobs: a record, no measurement of speed; seconds of a "
-        f"step: mean over seeds. Dotted: floor, real training "
-        f"pictures{floor_count(view)}. {_reached(view)} {kept_words(view)} {made_by(view)}"
-    )
-    return figure, " ".join(caption.split())
-
-
-def judge_convergence(view: View, one: dict[str, Any]) -> tuple[str, str]:
-    """Yes when the paired interval of the steps until a held-out loss lies below 0 at every target,
-    no when above 0 at every one; losses are interpolated between looks, targets follow from all
-    trainings of the suite (`bench/report/trainings.py`)."""
-    found = {
-        target: paired(*(rows[name]["step"] for name in (one["against"], one["variant"])))
-        for target, rows in steps_to_targets(view).items()
-        if {one["variant"], one["against"]} <= rows.keys()
+    lost = {
+        "loss": missing_words(view, "loss_test", along=True),
+        "FID": missing_words(view, fid, along=True),
     }
-    if not found:
-        return "not decided", "no held-out loss that every training passes between two looks"
-    shown = "; ".join(f"{show_difference(steps)} at {target:.2f}" for target, steps in found.items())
-    reason = f"steps until a held-out loss, {one['variant']} minus {one['against']}, paired by training seed: {shown}"
-    if any(steps is None or steps.count < FEWEST for steps in found.values()):
+    note(figure, "; ".join(f"{what}, {words}" for what, words in lost.items() if words))
+    text = (
+        "Held-out loss (above) and FID (below) of averaged weights along the training, against "
+        "steps and against seconds. Lines: mean, bands: 95 % t-interval over training seeds. "
+        "Dotted: floor, real training images; grey: losses that every training passes."
+    )
+    details = (
+        *claim_details(view),
+        "At steps that only some trainings reach, means are over those.",
+        "Time is training alone, without evaluation, of trainings that shared the machine with "
+        "other jobs: a record, no measurement of speed; seconds of a step: mean over seeds.",
+        f"Floor: real training images{floor_count(view)}.",
+        *_reached(view),
+        kept_words(view),
+        *score_details(view),
+    )
+    return figure, Caption(text, details)
+
+
+def judge_convergence(view: View, claim: dict[str, Any]) -> tuple[str, str]:
+    """Yes when the paired interval of the steps until a held-out loss lies below 0 at every target,
+    no when above 0 at every one; losses are interpolated between evaluations, targets follow from
+    all trainings of the suite (`bench/report/trainings.py`)."""
+    variant, against = claim["variant"], claim["against"]
+    saved = {
+        target: paired(rows[against]["step"], rows[variant]["step"])
+        for target, rows in steps_to_targets(view).items()
+        if {variant, against} <= rows.keys()
+    }
+    if not saved:
+        return "not decided", "no held-out loss that every training passes between two evaluations"
+    shown = "; ".join(
+        f"{show_difference(steps)} at {target:.2f}" for target, steps in saved.items()
+    )
+    what = f"steps until a held-out loss, {variant} minus {against}, paired by training seed"
+    reason = f"{what}: {shown}"
+    if any(steps is None or steps.count < FEWEST for steps in saved.values()):
         return "not decided", f"{reason}; fewer than three training seeds"
-    word, p = decided_together(found)
-    return Verdict(claimed(word, one), reason, p)
+    word, p = decided_together(saved)
+    return Verdict(claimed(word, claim), reason, p)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,157 +11,123 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...report.absent import by_reason, missing_words
-from ...report.cells import Cell, frame, number, spread
-from ...report.claims import claim
+from ...report.caption import Caption
+from ...report.cells import COSTS, Cell, frame, number, shown, spread
+from ...report.claims import claim_details
+from ...report.curves import GREY
 from ...report.drawing import COLOURS, DOUBLE, LINES, MARKERS, blank, look, note, plain_log, text
 from ...report.estimate import show
 from ...report.sheets import by_group, sheet
 from ...report.timing import batches, machine
 from ...report.view import View
-from ...report.words import made_by
-from ...study.escaping import rst
-from ...study.schema import SHARPENING
+from ...report.words import score_details
+from .arms import (
+    arm_details,
+    full_schedule_of,
+    full_schedules,
+    reduced_schedules,
+    tokens_of,
+    training_tokens,
+)
 
-GREY = "0.35"
-
-
-def reduced_schedules(view: View) -> list[tuple[int, ...]]:
-    """Schedules of the suite's grids, in order of their tokens."""
-    found = {tuple(names["patch_nums"]) for names in view.variants.values() if names["grid"]}
-    return sorted(found, key=lambda sides: (tokens_of(sides), sides))
+# ---------------------------------------------------------------- figure
 
 
 def group_looks(view: View) -> dict[str, dict[str, Any]]:
-    """A colour for each arm, a line and marker for each mask; where that would make two groups alike, a look for each group."""
+    """A colour for each arm, a line and marker for each mask; where that would make two groups
+    alike, a look for each group."""
     variants, whole = view.variants, full_schedules(view)
-    firsts = {group: members[0] for group, members in view.groups().items() if variants[members[0]]["grid"]}
-    arm_of = {group: variants[v]["settings"].get("distill", {}).get("arm", "") for group, v in firsts.items()}
-    base_of = {group: full_schedule_of(view, v) for group, v in firsts.items()}
-    if len({(arm_of[group], base_of[group]) for group in firsts}) < len(firsts):
-        return {group: look(i) for i, group in enumerate(firsts)}
-    arms, found = list(dict.fromkeys(arm_of.values())), {}
-    for group in firsts:
-        line = (whole.index(base_of[group]) if base_of[group] else len(whole)) % len(LINES)
-        place = arms.index(arm_of[group])
-        found[group] = {
-            "color": COLOURS[place % len(COLOURS)],
+    arm_of, base_of = {}, {}
+    for group, (first, *_) in view.groups().items():
+        if variants[first]["grid"]:
+            arm_of[group] = variants[first]["settings"].get("distill", {}).get("arm", "")
+            base_of[group] = full_schedule_of(view, first)
+    if len({(arm_of[group], base_of[group]) for group in arm_of}) < len(arm_of):
+        return {group: look(i) for i, group in enumerate(arm_of)}
+    arms, looks = list(dict.fromkeys(arm_of.values())), {}
+    for group, arm in arm_of.items():
+        mask = whole.index(base_of[group]) if base_of[group] else len(whole)
+        colour = COLOURS[arms.index(arm) % len(COLOURS)]
+        line = mask % len(LINES)
+        looks[group] = {
+            "color": colour,
             "linestyle": LINES[line],
-            "marker": MARKERS[place % len(MARKERS)],
-            "markerfacecolor": COLOURS[place % len(COLOURS)] if line == 0 else "white",
+            "marker": MARKERS[arms.index(arm) % len(MARKERS)],
+            "markerfacecolor": colour if line == 0 else "white",
         }
-    return found
+    return looks
 
 
 def _students(axes: Axes, view: View, metric: str, schedules: list[tuple[int, ...]]) -> list[float]:
-    """Mean and interval of every group at every schedule, side by side; a missing one leaves a gap. Returns the means."""
-    variants, looks, means = view.variants, group_looks(view), []
+    """Mean and interval of every group at every schedule, side by side; a missing one leaves a gap.
+    Returns the means."""
+    looks, means = group_looks(view), []
     for i, (group, style) in enumerate(looks.items()):
-        place = {tuple(variants[name]["patch_nums"]): name for name in view.groups()[group]}
-        found = [view.estimate(place[s], metric) if s in place else None for s in schedules]
+        student_of = {tuple(view.variants[v]["patch_nums"]): v for v in view.groups()[group]}
+        names = [student_of.get(schedule) for schedule in schedules]
+        scores = [None if name is None else view.estimate(name, metric) for name in names]
         xs = np.arange(len(schedules)) + 0.6 * ((i + 0.5) / len(looks) - 0.5)
-        ys = [value.mean if value else math.nan for value in found]
-        half = [value.half if value and value.half is not None else 0.0 for value in found]
-        if any(found):
-            axes.errorbar(xs, ys, yerr=half, label=text(group), elinewidth=0.8, capsize=1.5, linewidth=0.8, **_slim(style))
-            means += [value.mean for value in found if value]
+        ys = [math.nan if score is None else score.mean for score in scores]
+        half = [0.0 if score is None else score.half or 0.0 for score in scores]
+        if any(scores):
+            slim = {"markersize": 3.5, "markeredgewidth": 0.8, "elinewidth": 0.8, "capsize": 1.5}
+            axes.errorbar(xs, ys, yerr=half, label=text(group), linewidth=0.8, **style, **slim)
+            means += [score.mean for score in scores if score]
     return means
 
 
-def _slim(style: dict[str, Any]) -> dict[str, Any]:
-    return {**style, "markersize": 3.5, "markeredgewidth": 0.8}
-
-
-def _lines(axes: Axes, view: View, name: str, schedules: list[tuple[int, ...]]) -> list[float]:
-    """Scores of the full schedules across the panel with their intervals, real training pictures, and reconstructions."""
-    variants, drawn = view.variants, []
+def _full_lines(axes: Axes, view: View, name: str) -> list[float]:
+    """Scores of the full schedules across the panel, with their intervals. Returns the means."""
+    means = []
     for i, variant in enumerate(full_schedules(view)):
-        found = view.score(variant, name)
-        if found is None:
+        score = view.score(variant, name)
+        if score is None:
             continue
-        grid = "-".join(map(str, variants[variant]["patch_nums"]))
-        style = {"color": ("black", "0.5")[i % 2], "linestyle": LINES[i % len(LINES)]}
-        axes.axhline(found.mean, label=text(f"{variant}, {grid}"), zorder=1, linewidth=1, **style)
-        if found.half is not None:
-            axes.axhspan(found.low, found.high, color=style["color"], alpha=0.1, linewidth=0, zorder=0)
-        drawn.append(found.mean)
-    floor = view.grid_value(next(iter(variants.values())), f"floor_{name}_{view.results.extractor}")
+        label = text(f"{variant}, {'-'.join(map(str, view.variants[variant]['patch_nums']))}")
+        colour = ("black", "0.5")[i % 2]
+        style = {"color": colour, "linestyle": LINES[i % len(LINES)], "linewidth": 1}
+        axes.axhline(score.mean, label=label, zorder=1, **style)
+        if score.half is not None:
+            axes.axhspan(score.low, score.high, color=colour, alpha=0.1, linewidth=0, zorder=0)
+        means.append(score.mean)
+    return means
+
+
+def _bounds(axes: Axes, view: View, name: str, schedules: list[tuple[int, ...]]) -> list[float]:
+    """What real training images score, and the same through the tokenizer under each schedule.
+    Returns the scores."""
+    variants, scores = view.variants, []
+    ending = f"{name}_{view.results.extractor}"
+    floor = view.grid_value(next(iter(variants.values())), f"floor_{ending}")
     if floor is not None:
-        axes.axhline(floor, color=GREY, linestyle=":", linewidth=1, label="floor: real training pictures", zorder=0)
-        drawn.append(floor)
+        style = {"color": GREY, "linestyle": ":", "linewidth": 1, "zorder": 0}
+        axes.axhline(floor, label="floor: real training images", **style)
+        scores.append(floor)
     label = "reconstruction by the tokenizer"
-    for x, sides in enumerate(schedules):
-        names = next(names for names in variants.values() if tuple(names["patch_nums"]) == sides)
-        value = view.grid_value(names, f"reconstruction_{name}_{view.results.extractor}")
+    for x, schedule in enumerate(schedules):
+        names = next(v for v in variants.values() if tuple(v["patch_nums"]) == schedule)
+        value = view.grid_value(names, f"reconstruction_{ending}")
         if value is not None:
-            axes.hlines(value, x - 0.38, x + 0.38, color=GREY, linestyle="-", linewidth=0.8, label=label, zorder=0)
+            style = {"color": GREY, "linestyle": "-", "linewidth": 0.8, "zorder": 0}
+            axes.hlines(value, x - 0.38, x + 0.38, label=label, **style)
             label = None
-            drawn.append(value)
-    return drawn
-
-
-def arm_words(view: View) -> str:
-    """How each group was trained, and what its numbers must be read with."""
-    variants, words, begun, logit = view.variants, [], set(), False
-    for group, members in view.groups().items():
-        settings = [variants[name]["settings"] for name in members]
-        if settings[0]["training"] is None:
-            words.append(f"{rst(group)}: imported weights, not trained here")
-            continue
-        steps = sorted({s["training"]["steps"] for s in settings})
-        span = f"{steps[0]} steps" if len(steps) == 1 else f"{steps[0]} to {steps[-1]} steps"
-        tokens = sorted(training_tokens(s) / 1e6 for s in settings)
-        many = f"{tokens[0]:.3g}" if f"{tokens[0]:.3g}" == f"{tokens[-1]:.3g}" else f"{tokens[0]:.3g} to {tokens[-1]:.3g}"
-        distill = settings[0].get("distill")
-        if distill is None:
-            words.append(f"{rst(group)}: from scratch, {span}, {many} million tokens read")
-            continue
-        kind, read = "a trained", f"{many} million tokens read with the teacher's"
-        if distill["teacher"]["training"] is None:
-            kind, read = "an imported", "how many tokens its teacher read is not known"
-        made = ""
-        if distill["arm"] == "sequence":
-            made = f" on {distill['num_samples']} pictures of the teacher, drawn {_sharpened(distill['teacher']['sampler'])},"
-        words.append(f"{rst(group)}: arm {rst(distill['arm'])}{made} from {kind} teacher, {span}, {read}")
-        teacher = distill["teacher"]["model"]["patch_nums"]
-        logit = logit or distill["arm"] == "logit"
-        begun |= {
-            "-".join(map(str, variants[name]["patch_nums"]))
-            for name in members
-            if distill["arm"] == "logit" and variants[name]["patch_nums"][0] != teacher[0]
-        }
-    more = ""
-    if logit:
-        more = (
-            " Arm logit: KL to the teacher at the scales that both schedules begin with; beyond the first omitted scale "
-            "a token encodes another residual, so the teacher's continuation of the image is re-encoded and learnt."
-        )
-    if begun:
-        more += f" Students of {', '.join(sorted(begun))} share no first scale: they learn from continuations alone."
-    return f"{'; '.join(words)}.{more}"
-
-
-def _sharpened(sampler: dict[str, Any]) -> str:
-    """How a teacher's samples differ from the distribution that it learnt."""
-    found = [f"{key} {sampler[key]:g}" for key, off in SHARPENING.items() if sampler[key] != off]
-    return f"with {', '.join(found)}" if found else "without guidance"
+            scores.append(value)
+    return scores
 
 
 def _schedule_axis(axes: Axes, schedules: list[tuple[int, ...]]) -> None:
     """Schedules with their tokens below a panel; slanted or upright where they have no room side by
     side."""
-    marks = [
-        "\n".join(("-".join(map(str, sides)), f"{tokens_of(sides)} tokens")) for sides in schedules
-    ]
-    longest = max((len(line) for mark in marks for line in mark.split("\n")), default=0)
-    turned = {}
-    if len(marks) * longest > 60:
-        marks = [mark.replace("\n", ", ") for mark in marks]
-        turned = {
-            "rotation": 30 if len(marks) < 12 else 90,
-            "ha": "right",
-            "rotation_mode": "anchor",
-        }
-        turned |= {} if len(marks) < 12 else {"va": "center"}
+    names = ["-".join(map(str, schedule)) for schedule in schedules]
+    tokens = [f"{tokens_of(schedule)} tokens" for schedule in schedules]
+    longest = max((len(words) for words in (*names, *tokens)), default=0)
+    between, turned = "\n", {}
+    if len(names) * longest > 60:
+        upright = len(names) >= 12
+        between = ", "
+        turned = {"rotation": 90 if upright else 30, "ha": "right", "rotation_mode": "anchor"}
+        turned |= {"va": "center"} if upright else {}
+    marks = [f"{name}{between}{count}" for name, count in zip(names, tokens)]
     axes.set_xticks(range(len(schedules)), marks, **turned)
     axes.set_xlim(-0.5, max(0, len(schedules) - 1) + 0.5)
     axes.set_xlabel("schedule of the student")
@@ -170,39 +135,43 @@ def _schedule_axis(axes: Axes, schedules: list[tuple[int, ...]]) -> None:
 
 def _distillation(axes: np.ndarray, view: View) -> None:
     """FID and IS of a few arms."""
-    schedules = reduced_schedules(view)
+    schedules, count = reduced_schedules(view), view.results.about["evaluation"]["num_images"]
     for panel, (name, title) in zip(axes[0], (("fid", "FID"), ("is", "IS"))):
-        metric = f"{name}_{view.results.extractor}"
-        means = _students(panel, view, metric, schedules)
+        means = _students(panel, view, f"{name}_{view.results.extractor}", schedules)
         if means:
-            drawn = [value for value in means + _lines(panel, view, name, schedules) if value > 0]
-            if name == "fid" and max(drawn) > 8 * min(drawn):
+            means += _full_lines(panel, view, name) + _bounds(panel, view, name, schedules)
+            above_0 = [value for value in means if value > 0]
+            if name == "fid" and max(above_0) > 8 * min(above_0):
                 panel.set_yscale("log")
                 plain_log(panel.yaxis)
         else:
             blank(panel, f"no student has a {title}")
         _schedule_axis(panel, schedules)
-        panel.set_ylabel(f"{view.results.label(title)}, N = {view.results.about['evaluation']['num_images']}")
+        panel.set_ylabel(f"{view.results.label(title)}, N = {count}")
 
 
-def figure_distillation(view: View) -> tuple[Figure, str]:
+def figure_distillation(view: View) -> tuple[Figure, Caption]:
     """FID and IS of every arm against reduced schedules in order of their tokens, between the full
     schedules and the floor."""
-    whole = full_schedules(view)
-    figure = sheet(
-        by_group(view, always=whole), (DOUBLE, 3.4), (1, 2), _distillation
-    )
+    pages = by_group(view, always=full_schedules(view))
+    figure = sheet(pages, (DOUBLE, 3.4), (1, 2), _distillation)
     note(figure, missing_words(view, f"fid_{view.results.extractor}"))
     caption = (
-        f"{claim(view)} Schedules in order of the tokens that one pass without guidance computes. Symbols: mean, bars: "
-        "interval, a colour for each arm, side by side to be seen; lines across: the full schedules that the suite names, with "
-        "intervals; dotted: real training pictures; short lines: training pictures through the tokenizer under that "
-        f"schedule. {arm_words(view)} {made_by(view)}"
+        "FID and IS of students against their schedule, ordered by tokens. Symbols: mean, bars: "
+        "interval, a colour for each arm, side by side to be seen. Lines across: full schedules "
+        "with intervals. Dotted: real training images; short lines: training images through the "
+        "tokenizer."
     )
-    return figure, " ".join(caption.split())
+    details = (
+        *claim_details(view),
+        "Tokens of a schedule: those that one pass without guidance computes.",
+        *arm_details(view),
+        *score_details(view),
+    )
+    return figure, Caption(caption, details)
 
 
-COSTS = {"NFE": ("nfe", 1), "Token evals": ("token_evals", 1), "MFLOP per image": ("flops", 1e6)}
+# ---------------------------------------------------------------- table
 
 
 def _time(view: View, variant: str) -> tuple[Cell, int | None]:
@@ -214,24 +183,30 @@ def _time(view: View, variant: str) -> tuple[Cell, int | None]:
     return Cell(show(value), value=value), sizes[-1]
 
 
-def _student_row(view: View, variant: str) -> dict[str, str]:
-    """One variant: scores, paired difference to the full schedule of its mask, cost, training, status."""
-    names, fid = view.variants[variant], f"fid_{view.results.extractor}"
+def _minus_full(view: View, variant: str) -> Cell:
+    """FID minus that of the full schedule of the same mask, paired by training seed."""
     whole = full_schedule_of(view, variant)
+    if whole is None or whole == variant:
+        return Cell("-" if whole is None else "full")
+    fid = f"fid_{view.results.extractor}"
+    return spread(view.difference(variant, fid, whole), difference=True)
+
+
+def _student_row(view: View, variant: str) -> dict[str, str]:
+    """One variant: scores, difference to the full schedule of its mask, cost, training, status."""
+    names, fid = view.variants[variant], f"fid_{view.results.extractor}"
     settings, count = names["settings"], len(view.of(variant, fid))
-    row: dict[str, str] = {"Variant": names["group"], "Schedule": "-".join(map(str, names["patch_nums"]))}
+    row: dict[str, str] = {"Variant": names["group"]}
+    row["Schedule"] = "-".join(map(str, names["patch_nums"]))
     row["Seeds"] = Cell(f"{count} of {len(view.about['train_seeds'])}", value=count)
     for title in ("FID", "IS"):
         row[view.results.label(title)] = spread(view.score(variant, title.lower()))
-    minus = Cell("full") if variant == whole else Cell("-") if whole is None else None
-    if minus is None:
-        minus = spread(view.difference(variant, fid, whole), difference=True)
-    row[f"{view.results.label('FID')} minus full schedule, paired"] = minus
+    row[f"{view.results.label('FID')} minus full schedule, paired"] = _minus_full(view, variant)
     for title, (metric, unit) in COSTS.items():
-        found = view.estimate(variant, metric)
-        row[title] = number(found and found.mean / unit)
-    time, batch = _time(view, variant)
+        cost = view.estimate(variant, metric)
+        row[title] = number(cost and cost.mean / unit)
     if "latency" in view.about["measure"]:
+        time, batch = _time(view, variant)
         row["Time per image (ms)"], row["Batch"] = time, number(batch)
     row["Training steps"] = number(settings["training"] and settings["training"]["steps"])
     row["Tokens read in training (million)"] = number(training_tokens(settings) / 1e6)
@@ -239,9 +214,9 @@ def _student_row(view: View, variant: str) -> dict[str, str]:
     return row
 
 
-def _line_row(view: View, label: str, name: str, grid: str, names: dict) -> dict[str, str]:
-    """What every score is read against."""
-    row: dict[str, str] = {"Variant": label, "Schedule": grid}
+def _line_row(view: View, label: str, name: str, schedule: str, names: dict) -> dict[str, str]:
+    """What every score is read against: the floor, or a reconstruction."""
+    row: dict[str, str] = {"Variant": label, "Schedule": schedule}
     for title in ("FID", "IS"):
         value = view.grid_value(names, f"{name}_{title.lower()}_{view.results.extractor}")
         row[view.results.label(title)] = Cell(number(value), mean=value)
@@ -249,53 +224,58 @@ def _line_row(view: View, label: str, name: str, grid: str, names: dict) -> dict
     return row | {"Status": view.results.why(names, None) if missing else "ok"}
 
 
-def table_distillation(view: View) -> tuple[pd.DataFrame, str]:
-    """Scores, cost and training of the full schedules, then of every arm by schedule; floor and reconstructions below."""
-    variants, whole = view.variants, full_schedules(view)
+def _table_order(view: View) -> list[str]:
+    """The full schedules, then the students of each group from many tokens to few."""
+    whole, variants = full_schedules(view), view.variants
     order = [*whole]
     for members in view.groups().values():
-        students = [name for name in members if name not in whole]
-        order += sorted(students, key=lambda name: (-tokens_of(variants[name]["patch_nums"]), variants[name]["patch_nums"]))
-    rows = [_student_row(view, variant) for variant in order]
+        schedules = {name: variants[name]["patch_nums"] for name in members if name not in whole}
+        order += sorted(schedules, key=lambda v: (-tokens_of(schedules[v]), schedules[v]))  # noqa: B023
+    return order
+
+
+def _time_words(view: View) -> tuple[str, ...]:
+    """How times were taken; empty where none were asked for."""
+    if "latency" not in view.about["measure"]:
+        return ()
+    return (
+        "Time: median over interleaved rounds, decoder excluded, drawn weights; variants of the "
+        "same sizes were timed once.",
+        machine(view),
+    )
+
+
+def table_distillation(view: View) -> tuple[pd.DataFrame, Caption]:
+    """Scores, cost and training of the full schedules, then of every arm by schedule; floor and
+    reconstructions below."""
+    rows = [_student_row(view, variant) for variant in _table_order(view)]
     grids = sorted(view.grids().items(), key=lambda item: -tokens_of(item[1]["patch_nums"]))
-    rows.append(_line_row(view, "Floor: real training pictures", "floor", "", grids[0][1]))
-    rows += [_line_row(view, "Reconstruction", "reconstruction", grid, names) for grid, names in grids]
-    caption = [
-        claim(view),
-        "Difference: to the variant with the same mask that the suite names with its full schedule, paired by training seed, 95 % "
-        "t-interval. NFE, token evals and MFLOP are counted, guidance included, decoder excluded. Tokens read in training: steps x "
-        "batch x tokens of the schedule, the teacher's included; the teacher's own forward passes and sampling are not.",
-        made_by(view),
-    ]
-    if "latency" in view.about["measure"]:
-        caption.append(
-            "Time: median over interleaved rounds, decoder excluded, drawn weights; variants of the same sizes were timed once. "
-            + machine(view)
-        )
-    return frame(rows), " ".join(" ".join(caption).split())
-
-
-def full_schedules(view: View) -> list[str]:
-    """Variants that a suite names one by one: teachers, and whatever else the variants of its grids are read against."""
-    return [name for name, names in view.variants.items() if not names["grid"]]
-
-
-def full_schedule_of(view: View, variant: str) -> str | None:
-    """The first of them with the same mask as a variant."""
-    variants = view.variants
-    same = lambda name: all(variants[name][key] == variants[variant][key] for key in ("history", "mask"))  # noqa: E731
-    return next((name for name in full_schedules(view) if same(name)), None)
-
-
-def tokens_of(patch_nums: Iterable[int]) -> int:
-    """Tokens of a schedule: token_evals of one picture without guidance and refinement."""
-    return sum(side * side for side in patch_nums)
-
-
-def training_tokens(settings: dict[str, Any]) -> float:
-    """Tokens that a variant's training reads when no early stopping ends it, its teacher's included; nan where a part was imported and
-    nobody counted."""
-    parts = [settings, *([settings["distill"]["teacher"]] if "distill" in settings else [])]
-    if any(part["training"] is None for part in parts):
-        return math.nan
-    return sum(p["training"]["steps"] * p["training"]["batch_size"] * tokens_of(p["model"]["patch_nums"]) for p in parts)
+    rows.append(_line_row(view, "Floor: real training images", "floor", "", grids[0][1]))
+    for schedule, names in grids:
+        rows.append(_line_row(view, "Reconstruction", "reconstruction", schedule, names))
+    fid = view.results.label("FID")
+    caption = (
+        "Full schedules, then students of each arm from many tokens to few; below, what real "
+        "training images score and the same through the tokenizer. Difference: to the full "
+        "schedule of the same mask, paired by training seed, 95 % t-interval."
+    )
+    details = (
+        *claim_details(view),
+        "NFE, token evals and MFLOP are counted, guidance included, decoder excluded.",
+        "Tokens read in training: steps x batch x tokens of the schedule, the teacher's "
+        "included; the teacher's own forward passes and sampling are not.",
+        *arm_details(view),
+        *score_details(view),
+        *_time_words(view),
+    )
+    table = shown(
+        frame(rows),
+        "Variant",
+        "Schedule",
+        fid,
+        f"{fid} minus full schedule, paired",
+        "Token evals",
+        "Tokens read in training (million)",
+        "Status",
+    )
+    return table, Caption(caption, details)

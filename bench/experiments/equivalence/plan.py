@@ -25,12 +25,21 @@ TRAINS = True
 class Settings(Strict):
     """The diffusion ELBO of trained models against their cross-entropy."""
 
-    eps: tuple[Share, ...] = Field((0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7), strict=False, min_length=1)
-    corruptions: tuple[str, ...] = Field(
-        ("uniform", "absorb"), strict=False, min_length=1, json_schema_extra=names_function("corrupt", "terms")
+    eps: tuple[Share, ...] = Field(
+        (0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7),
+        strict=False,
+        min_length=1,
+        description="noises of a corruption",
     )
-    draws: Positive = Field(4, description="draws of the forward noise per picture")
-    num_images: Positive = Field(128, description="held-out pictures")
+    corruptions: tuple[str, ...] = Field(
+        ("uniform", "absorb"),
+        strict=False,
+        min_length=1,
+        description="names of corrupt_<name> in srdd/corruption.py",
+        json_schema_extra=names_function("corrupt", "terms"),
+    )
+    draws: Positive = Field(4, description="draws of the forward noise an image")
+    num_images: Positive = Field(128, description="held-out images")
 
     _names_differ = once_each("eps", "corruptions")
 
@@ -45,19 +54,21 @@ def elbos(settings: Settings) -> Iterator[tuple[str, float]]:
     yield from itertools.product(settings.corruptions, settings.eps)
 
 
-def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
+def rule_problems(study: Study, resolved: Resolved, claim: Claim) -> Iterator[str]:
     """Gaps that are not measured, and sides that are grids."""
     if "better" in claim.model_fields_set:
         yield f"better: {claim.better!r}: rule equal reads none; remove it"
     elif claim.metric not in GAPS:
-        yield "metric: " + unknown("gap", claim.metric, GAPS) + "; rule equal asks whether a gap is 0"
-    yield from side_problems(one, claim)
+        yield (
+            "metric: " + unknown("gap", claim.metric, GAPS) + "; rule equal asks whether a gap is 0"
+        )
+    yield from side_problems(resolved, claim)
 
 
-def cautions(study: Study, one: Resolved) -> Iterator[str]:
+def cautions(study: Study, resolved: Resolved) -> Iterator[str]:
     """A column of the table that stays empty."""
-    eps = study.told(one.name, "equivalence").eps
-    if "equivalence" in one.suite.tables and 0.0 not in eps:
+    eps = study.told(resolved.name, "equivalence").eps
+    if "equivalence" in resolved.suite.tables and 0.0 not in eps:
         yield (
             f"equivalence.eps: {list(eps)}: has no 0, the table's column of "
             "the ELBO without noise stays empty"

@@ -9,248 +9,353 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from ...report.absent import by_reason, missing_words, reach
-from ...report.cells import Cell, frame, number, spread
-from ...report.claims import claim
-from ...report.drawing import COLOURS, DOUBLE, RED, apart, band, blank, look, note, side_ticks, text, wrapped
+from ...report.caption import Caption
+from ...report.cells import Cell, frame, number, shown, spread, unwell
+from ...report.claims import claim_details
+from ...report.curves import GREY
+from ...report.drawing import (
+    COLOURS,
+    DOUBLE,
+    RED,
+    apart,
+    band,
+    blank,
+    look,
+    note,
+    side_ticks,
+    text,
+    wrapped,
+)
 from ...report.estimate import FEWEST, show
 from ...report.sheets import by_variant, sheet
 from ...report.view import View
-from ...report.words import held_out, seeds_words
+from ...report.words import held_out, seeds_details
 from ...study.escaping import rst
 
 CORRUPTION_LINES = ("-", (0, (3, 1.5)), ":", "-.")
-
+STROKES = ("solid", "dashed", "dotted", "dash-dotted")
 
 # prefix of a metric: what stands beside its line, its colour
-PARTS = {"elbo": ("ELBO", "black"), "elbo_transition": ("transition", COLOURS[9]), "elbo_readout": ("read-out", COLOURS[5])}
+PARTS = {
+    "elbo": ("ELBO", "black"),
+    "elbo_transition": ("transition", COLOURS[9]),
+    "elbo_readout": ("read-out", COLOURS[5]),
+}
+
+# a relative gap between ELBO and cross-entropy up to here is rounding in float64
+GAP_CLOSED = 1e-10
+# one from here on is a difference
+GAP_OPEN = 1e-3
+
+# gaps that are 0 for every Markov hierarchy without noise, whatever it has learned
+IDENTITIES = ("elbo_relative_gap", "elbo_token_gap")
+AN_IDENTITY = "the equality of a chain is an identity, true of any Markov hierarchy without noise"
+
+# ---------------------------------------------------------------- figure
 
 
 def _per_scale(view: View, variant: str, metric: str) -> pd.DataFrame:
     """Values per scale of the kept weights: columns train_seed, scale, value."""
     rows = view.select(variant, metric)
-    return rows[rows["step"].isna()].dropna(subset=["scale", "value"])[["train_seed", "scale", "value"]]
+    rows = rows[rows["step"].isna()].dropna(subset=["scale", "value"])
+    return rows[["train_seed", "scale", "value"]]
 
 
 def _against_eps(view: View, variant: str, prefix: str, corruption: str) -> pd.DataFrame:
     """Values over all scales at every noise: columns train_seed, eps, value."""
-    found = []
+    rows = []
     for eps in view.about["equivalence"]["eps"]:
         values = view.of(variant, f"{prefix}_{corruption}_eps{eps:g}")
-        found += [{"train_seed": seed, "eps": eps, "value": value} for seed, value in values.items()]
-    return pd.DataFrame(found, columns=["train_seed", "eps", "value"])
+        rows += [(seed, eps, value) for seed, value in values.items()]
+    return pd.DataFrame(rows, columns=["train_seed", "eps", "value"])
 
 
 def _chain(view: View) -> str:
     """The variant whose terms are taken apart: the first one that is Markov, else the first."""
-    variants = view.variants
-    return next((name for name, about in variants.items() if about["history"] == 0 and not about["mask"]), next(iter(variants)))
+    for name, about in view.variants.items():
+        if about["history"] == 0 and not about["mask"]:
+            return name
+    return next(iter(view.variants))
 
 
-def _chains(pages: list[View]) -> str:
-    """The same of every page of the figure."""
-    return ", ".join(rst(_chain(page)) for page in pages)
+def _corruptions(view: View) -> list[str]:
+    """The corruptions that are drawn: as many as there are lines."""
+    return view.about["equivalence"]["corruptions"][: len(CORRUPTION_LINES)]
 
 
-def _strokes(corruptions: list[str]) -> str:
+def _strokes(view: View) -> str:
     """Which line is which corruption."""
-    return ", ".join(f"{name} {word}" for name, word in zip(corruptions, ("solid", "dashed", "dotted", "dash-dotted")))
+    return ", ".join(f"{name} {stroke}" for name, stroke in zip(_corruptions(view), STROKES))
 
 
-def _draw_parts(axes: Axes, view: View, corruptions: list[str]) -> None:
+def _draw_part(axes: Axes, view: View, prefix: str, right: float) -> None:
+    """One term against the noise, a line for each corruption; its name at the right end."""
+    variant, (name, colour) = _chain(view), PARTS[prefix]
+    ends = []
+    for corruption, line in zip(_corruptions(view), CORRUPTION_LINES):
+        rows = _against_eps(view, variant, prefix, corruption)
+        if len(rows):
+            style = {"color": colour, "linestyle": line, "marker": "o", "markersize": 2.5}
+            band(axes, rows, "eps", "", style)
+            ends.append(rows.loc[rows["eps"] == rows["eps"].max(), "value"].mean())
+    if ends:
+        place = {"textcoords": "offset points", "va": "center", "fontsize": 7, "color": colour}
+        axes.annotate(name, (right, max(ends)), (4, 0), **place).set_in_layout(False)
+        axes.set_xlim(-0.04 * right, 1.32 * right)  # room for the words
+
+
+def _draw_parts(axes: Axes, view: View) -> None:
     """ELBO, transition and read-out of one variant against the noise."""
-    variant = _chain(view)
-    for prefix, (name, colour) in PARTS.items():
-        ends = []
-        for corruption, line in zip(corruptions, CORRUPTION_LINES):
-            rows = _against_eps(view, variant, prefix, corruption)
-            if len(rows):
-                band(axes, rows, "eps", "", {"color": colour, "linestyle": line, "marker": "o", "markersize": 2.5})
-                ends.append(rows.loc[rows["eps"] == rows["eps"].max(), "value"].mean())
-        if ends:
-            right = max(view.about["equivalence"]["eps"])
-            place = {"textcoords": "offset points", "va": "center", "fontsize": 7, "color": colour}
-            axes.annotate(name, (right, max(ends)), (4, 0), **place).set_in_layout(False)
-            axes.set_xlim(-0.04 * right, 1.32 * right)  # room for the words
+    variant, right = _chain(view), max(view.about["equivalence"]["eps"])
+    for prefix in PARTS:
+        _draw_part(axes, view, prefix, right)
     loss = view.estimate(variant, "elbo_cross_entropy")
     if loss is not None:
-        axes.axhline(loss.mean, color="0.35", linestyle=":", linewidth=1, label="cross-entropy in training", zorder=0)
-    axes.set_title(wrapped(f"{variant} ({_strokes(corruptions)})", 60))
+        style = {"color": GREY, "linestyle": ":", "linewidth": 1, "zorder": 0}
+        axes.axhline(loss.mean, label="cross-entropy in training", **style)
+    axes.set_title(wrapped(f"{variant} ({_strokes(view)})", 60))
     axes.set_ylabel("held-out (nats/token)")
 
 
-def _draw_elbos(axes: Axes, view: View, corruptions: list[str]) -> None:
+def _draw_elbos(axes: Axes, view: View) -> None:
     """The ELBO of every variant against the noise."""
     for i, variant in enumerate(view.variants):
-        for j, (corruption, line) in enumerate(zip(corruptions, CORRUPTION_LINES)):
+        for j, (corruption, line) in enumerate(zip(_corruptions(view), CORRUPTION_LINES)):
             rows = _against_eps(view, variant, "elbo", corruption)
             if len(rows):
-                band(axes, rows, "eps", "" if j else variant, {**look(i), "linestyle": line, "markersize": 2.5})
+                style = {**look(i), "linestyle": line, "markersize": 2.5}
+                band(axes, rows, "eps", "" if j else variant, style)
     axes.set_title("every variant, as a chain in f_hat")
     axes.set_ylabel("held-out ELBO (nats/token)")
 
 
-def _log_scales(axes: Axes, view: View, metrics: dict[str, dict], label: str, extreme: str) -> None:
-    """Per scale and variant, each training seed as a faint point and their mean or max as a line, on a logarithmic axis whose lower edge
-    stands for exactly 0. metrics: name, and what differs from the variant's own style."""
-    parts = {
-        (i, variant, metric): _per_scale(view, variant, metric)
-        for i, variant in enumerate(view.variants)
-        for metric in metrics
-    }
+def _log_scales(
+    axes: Axes, view: View, metrics: dict[str, dict], label: str, extreme: str
+) -> float | None:
+    """Per scale and variant, each training seed as a faint point and their mean or max as a line,
+    on a logarithmic axis. Returns where an exact 0 is drawn; None where nothing is.
+
+    metrics: name, and what differs from the variant's own style.
+    """
+    parts = {}
+    for i, variant in enumerate(view.variants):
+        for metric in metrics:
+            parts[i, variant, metric] = _per_scale(view, variant, metric)
     values = np.concatenate([[], *(rows["value"].to_numpy(float) for rows in parts.values())])
     if not len(values):
         blank(axes, "no trained model was asked")
-        return
-    floor = 10.0 ** (math.floor(math.log10(min(values[values > 0], default=1e-16))) - 1)
+        return None
+    # a decade below the smallest number above 0
+    zero = 10.0 ** (math.floor(math.log10(min(values[values > 0], default=1e-16))) - 1)
     for (i, variant, metric), rows in parts.items():
         if not len(rows):
             continue
         sides = rows["scale"].astype(int).map(dict(enumerate(view.variants[variant]["patch_nums"])))
-        shift = apart(i, len(view.variants), 0.04)
-        shown, style = rows["value"].clip(lower=floor), {**look(i), "linestyle": "-", **metrics[metric]}
-        axes.scatter(sides + shift, shown, s=6, color=style["color"], alpha=0.4, linewidth=0)
-        middle = shown.groupby(sides + shift).agg(extreme)
+        sides = sides + apart(i, len(view.variants), 0.04)
+        style = {**look(i), "linestyle": "-", **metrics[metric]}
+        seeds = rows["value"].clip(lower=zero)
+        axes.scatter(sides, seeds, s=6, color=style["color"], alpha=0.4, linewidth=0)
+        middle = seeds.groupby(sides).agg(extreme)
         axes.plot(middle.index, middle.to_numpy(), label=text(variant), **style)
     axes.set_yscale("log")
-    axes.set_ylim(bottom=floor)
-    axes.yaxis.set_major_locator(LogLocator(numticks=6))
-    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(bottom=zero)
     axes.set_ylabel(label)
+    return zero
+
+
+def _ticks_above_zero(axes: Axes, zero: float) -> None:
+    """Powers of ten on a logarithmic axis whose lower edge stands for 0, and says so."""
+    powers = LogLocator(numticks=6).tick_values(zero, axes.get_ylim()[1])
+    powers = [power for power in powers if 2 * zero < power <= axes.get_ylim()[1]]
+    labels = [f"$10^{{{round(math.log10(power))}}}$" for power in powers]
+    axes.set_yticks([zero, *powers], ["0", *labels])
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _draw_gap(axes: Axes, view: View) -> None:
+    """Relative gap between ELBO and cross-entropy without noise, scale by scale."""
+    label = "|ELBO - loss| / loss, eps = 0 (share)"
+    zero = _log_scales(axes, view, {"elbo_relative_gap": {}}, label, "max")
+    if zero is not None:
+        style = {"color": RED, "linestyle": ":", "linewidth": 1, "zorder": 0}
+        axes.axhline(GAP_CLOSED, label=f"equal: at most {GAP_CLOSED:g}", **style)
+        axes.set_ylim(top=max(axes.get_ylim()[1], 1e2 * GAP_CLOSED))
+        _ticks_above_zero(axes, zero)
+
+
+def _draw_paths(axes: Axes, view: View) -> None:
+    """How far two paths to one state differ, each with its own state and both with the same."""
+    hollow = {"linestyle": CORRUPTION_LINES[1], "markerfacecolor": "white"}
+    lines = {"path_kl": {}, "path_kl_equal_state": {**hollow, "clip_on": False}}
+    zero = _log_scales(axes, view, lines, "KL of two token paths (nats/token)", "mean")
+    if zero is not None:
+        _ticks_above_zero(axes, zero)
+        styles = {"each path with its own state": {}, "both paths with one state": hollow}
+        for name, style in styles.items():
+            axes.add_line(Line2D([], [], color=GREY, marker="o", label=name, **style))
 
 
 def _equivalence(axes: np.ndarray, view: View) -> None:
     """The four panels of a few variants."""
-    settings = view.about["equivalence"]
-    corruptions = settings["corruptions"][: len(CORRUPTION_LINES)]
     (parts, elbos), (gap, path) = axes
-    _draw_parts(parts, view, corruptions)
-    _draw_elbos(elbos, view, corruptions)
+    _draw_parts(parts, view)
+    _draw_elbos(elbos, view)
     for panel in axes[0]:
         if not panel.lines:
             blank(panel, "no trained model was asked")
         panel.set_xlabel("eps, noise on each token (probability)")
     parts.set_ylim(bottom=0)
-    _log_scales(gap, view, {"elbo_relative_gap": {}}, "|ELBO - loss| / loss, eps = 0 (share)", "max")
-    if gap.lines:
-        gap.axhline(GAP_CLOSED, color=RED, linestyle=":", linewidth=1, label=f"equal: at most {GAP_CLOSED:g}", zorder=0)
-        gap.set_ylim(top=max(gap.get_ylim()[1], 1e2 * GAP_CLOSED))
-    lines = {
-        "path_kl": {},
-        "path_kl_equal_state": {"linestyle": CORRUPTION_LINES[1], "markerfacecolor": "white", "clip_on": False},
-    }
-    _log_scales(path, view, lines, "KL of two token paths (nats/token)", "mean")
+    _draw_gap(gap, view)
+    _draw_paths(path, view)
     for panel in axes[1]:
         side_ticks(panel, view)
 
 
-def figure_equivalence(view: View) -> tuple[Figure, str]:
+def _tokens_words(view: View) -> str:
+    """Which tokens were asked about."""
+    first = next(iter(view.variants))
+    counts = view.select(first, "elbo_cross_entropy")["num_images"].dropna()
+    count = f"N = {int(counts.iloc[0])} images" if len(counts) else "images"
+    return f"All in float64 on the tokens of {count} of {held_out(view.results)}."
+
+
+PATHS = (
+    "Two token paths towards the same latent, from the third scale on: path B takes the second "
+    "nearest code at the first scale. With exactly the same state a chain in f_hat gives a KL of "
+    "0; this is what could fail."
+)
+
+
+def figure_equivalence(view: View) -> tuple[Figure, Caption]:
     """ELBO and its parts against the noise; gap to the cross-entropy and dependence on the path at
-    every scale."""
-    settings = view.about["equivalence"]
-    corruptions = settings["corruptions"][: len(CORRUPTION_LINES)]
-    pages = by_variant(view)
+    every scale (SRDD, arXiv 2509.22636; D3PM, arXiv 2107.03006, equation 1)."""
+    pages, draws = by_variant(view), view.about["equivalence"]["draws"]
     figure = sheet(pages, (DOUBLE, 4.9), (2, 2), _equivalence)
     note(figure, missing_words(view, "elbo_relative_gap"))
-    first = next(iter(view.variants))
-    asked = view.select(first, "elbo_cross_entropy")["num_images"].dropna()
-    count = f"N = {int(asked.iloc[0])} pictures" if len(asked) else "pictures"
     caption = (
-        f"{claim(view)} All in float64 on the tokens of {count} of {held_out(view.results)}; every scale reads the state f_hat "
-        f"alone. Top: negative ELBO of the discrete diffusion on the token ladder against the noise on each token ({_strokes(corruptions)}), mean of "
-        f"{settings['draws']} draws of the noise per picture; left, {_chains(pages)}: with its transition and read-out "
-        "terms; dotted: its cross-entropy as in training. Bottom left: relative gap between ELBO and cross-entropy without noise, "
-        "scale by scale, the largest training seed; at or below the red line they are equal, for a chain in f_hat by an identity, true of "
-        "any Markov hierarchy without noise. Bottom right, which could fail, from the third scale on: KL of "
-        "the model's distributions on two token paths towards the same latent (path B takes the second nearest code at the first "
-        "scale), mean over seeds; filled: each path with its own state; hollow: both with exactly the same state, 0 for a chain in "
-        "f_hat. Faint points: one training each; symbols of one scale stand side by side; an exact 0 is drawn on the lower edge of "
-        f"its panel. Bands: interval. {seeds_words(view)} {reach(view)}"
+        "Top: negative ELBO of the discrete diffusion on the token ladder against the noise, "
+        "left with its transition and read-out terms. Bottom left: its relative gap to the "
+        "cross-entropy, largest training seed. Bottom right: KL of the model's distributions on "
+        "two token paths, mean. Faint points: one training each."
     )
-    return figure, " ".join(caption.split())
+    details = (
+        *claim_details(view),
+        f"{_tokens_words(view)} Every scale reads the state f_hat alone.",
+        f"Top: mean of {draws} draws of the noise per image ({_strokes(view)}); left: "
+        f"{', '.join(rst(_chain(page)) for page in pages)}; dotted: its cross-entropy as in "
+        "training.",
+        "Gap: without noise; at or below the red line the two are equal, for a chain in f_hat by "
+        "an identity, true of any Markov hierarchy without noise.",
+        PATHS,
+        "Symbols of one scale stand side by side; an exact 0 is drawn at the tick 0.",
+        "Bands: interval.",
+        *seeds_details(view),
+        reach(view),
+    )
+    return figure, Caption(caption, details)
+
+
+# ---------------------------------------------------------------- table
 
 
 def _largest(view: View, variant: str, metric: str) -> float | None:
     """The largest value over the training seeds."""
-    found = view.of(variant, metric)
-    return float(found.max()) if len(found) else None
+    values = view.of(variant, metric)
+    return float(values.max()) if len(values) else None
 
 
 def _closed(gap: float | None, missing: bool) -> str:
     """Whether a gap is 0 up to rounding in every training seed."""
-    return "-" if gap is None else "not decided" if missing else "yes" if gap <= GAP_CLOSED else "no"
+    if gap is None:
+        return "-"
+    if missing:
+        return "not decided"
+    return "yes" if gap <= GAP_CLOSED else "no"
+
+
+SPREADS = {
+    "Distance of the two states": "path_distance",
+    "Path KL, own states (nats/token)": "path_kl",
+    "Path KL, equal state (nats/token)": "path_kl_equal_state",
+}
 
 
 def _equivalence_row(view: View, variant: str) -> dict[str, str]:
-    seeds = view.about["train_seeds"]
-    gap, missing = _largest(view, variant, "elbo_relative_gap"), view.missing(variant, "elbo_relative_gap")
-    ending = f"{view.about['equivalence']['corruptions'][0]}_eps0"
-    row: dict[str, str] = {"Variant": variant, "Seeds": Cell(f"{len(seeds) - len(missing)} of {len(seeds)}")}
+    """What was measured of one variant."""
+    seeds, missing = view.about["train_seeds"], view.missing(variant, "elbo_relative_gap")
+    gap, path = (_largest(view, variant, m) for m in ("elbo_relative_gap", "path_kl_equal_state"))
+    elbo = f"elbo_{view.about['equivalence']['corruptions'][0]}_eps0"
+    row: dict[str, str] = {"Variant": variant}
+    row["Seeds"] = Cell(f"{len(seeds) - len(missing)} of {len(seeds)}")
     row["Cross-entropy (nats/token)"] = spread(view.estimate(variant, "elbo_cross_entropy"))
-    row["ELBO at eps 0 (nats/token)"] = spread(view.estimate(variant, f"elbo_{ending}"))
+    row["ELBO at eps 0 (nats/token)"] = spread(view.estimate(variant, elbo))
     row["Largest relative gap"] = number(gap)
-    row["Distance of the two states"] = spread(view.estimate(variant, "path_distance"))
-    row["Path KL, own states (nats/token)"] = spread(view.estimate(variant, "path_kl"))
-    row["Path KL, equal state (nats/token)"] = spread(view.estimate(variant, "path_kl_equal_state"))
+    for title, metric in SPREADS.items():
+        row[title] = spread(view.estimate(variant, metric))
     row["Equal (an identity of chains)"] = _closed(gap, bool(missing))
-    apart = _largest(view, variant, "path_kl_equal_state")
-    row["Chain in f_hat"] = _closed(apart, bool(view.missing(variant, "path_kl_equal_state")))
+    row["Chain in f_hat"] = _closed(path, bool(view.missing(variant, "path_kl_equal_state")))
     row["Status"] = by_reason(missing) or "ok"
     return row
 
 
-def table_equivalence(view: View) -> tuple[pd.DataFrame, str]:
-    """Cross-entropy, ELBO without noise, the gap between them and the dependence on the path, for every variant."""
-    rows = [_equivalence_row(view, variant) for variant in view.variants]
-    first = next(iter(view.variants))
-    asked = view.select(first, "elbo_cross_entropy")["num_images"].dropna()
-    count = f"{int(asked.iloc[0])} pictures" if len(asked) else "pictures"
+def table_equivalence(view: View) -> tuple[pd.DataFrame, Caption]:
+    """Cross-entropy, ELBO without noise, the gap between them and the dependence on the path, for
+    every variant (SRDD, arXiv 2509.22636; D3PM, arXiv 2107.03006, equation 1)."""
+    table = frame([_equivalence_row(view, variant) for variant in view.variants])
     caption = (
-        f"{claim(view)} In float64 on the tokens of {count} of {held_out(view.results)}. Cross-entropy: teacher-forced, as in "
-        "training. ELBO: of the discrete diffusion without noise, every scale from the state f_hat alone. Largest relative gap: "
-        "of ELBO and cross-entropy, over scales and training seeds; equal: at most 1e-10 in every seed. For a chain the equality is an "
-        "identity, true of any Markov hierarchy without noise; what could fail, and makes it one, is the last path column: 0. Path "
-        "columns, from the third scale on: two token paths towards the same latent, the relative distance of the states that they lead to, and "
-        "KL of the model's distributions when each path has its own state, and when both have exactly the same. Above 0 there, "
-        f"the conditional depends on the path and {rst('f_hat')} is no state of a chain. {seeds_words(view)} {reach(view)}"
+        "Training cross-entropy beside the ELBO of the discrete diffusion without noise, and the "
+        "largest relative gap over scales and training seeds. Path KL: of the model's "
+        "distributions on two token paths with exactly the same state; above 0 the conditional "
+        "depends on the path and f_hat is no state of a chain."
     )
-    return frame(rows), " ".join(caption.split())
+    details = (
+        *claim_details(view),
+        _tokens_words(view),
+        "Cross-entropy: teacher-forced, as in training. ELBO: every scale from the state f_hat "
+        "alone.",
+        "Equal: a gap of at most 1e-10 in every seed. For a chain the equality is an identity, "
+        "true of any Markov hierarchy without noise.",
+        PATHS,
+        "Distance: the relative distance of the states that the two paths lead to.",
+        *seeds_details(view),
+        reach(view),
+    )
+    columns = ["Variant", "Cross-entropy (nats/token)", "ELBO at eps 0 (nats/token)"]
+    columns += ["Largest relative gap", "Path KL, equal state (nats/token)", "Chain in f_hat"]
+    return shown(table, *columns, "Status" if unwell(table) else "Seeds"), Caption(caption, details)
 
 
-# a relative gap between ELBO and cross-entropy up to here is rounding in float64; one from there on is a difference
-GAP_CLOSED = 1e-10
-
-
-GAP_OPEN = 1e-3
-
-
-# gaps that are 0 for every Markov hierarchy without noise, whatever it has learned
-IDENTITIES = ("elbo_relative_gap", "elbo_token_gap")
+# ---------------------------------------------------------------- rule
 
 
 def judge_equal(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     """A gap is closed for one model and open for another: `yes` when `metric` of every training
     seed is at most 1e-10 for the variant and above 1e-3 for what it is held against, `no` when a
     seed is on the wrong side, `not decided` while one is missing or there are fewer than three.
+
     ELBO and cross-entropy of a chain are equal by an identity; what can fail is
-    `path_kl_equal_state`."""
+    `path_kl_equal_state`.
+    """
     words, held, fewest = [], [], FEWEST
-    for key, closed in (("variant", True), ("against", False)):
-        name = claim[key]
-        found, missing = view.of(name, claim["metric"]), view.missing(name, claim["metric"])
+    for side, closed in (("variant", True), ("against", False)):
+        name, metric = claim[side], claim["metric"]
+        gaps, missing = view.of(name, metric), view.missing(name, metric)
         if missing:
             words.append(f"{name}: {by_reason(missing)}")
             continue
-        fewest = min(fewest, len(found))
-        held.append(bool((found <= GAP_CLOSED).all() if closed else (found > GAP_OPEN).all()))
-        rule = f"at most {GAP_CLOSED:g}" if closed else f"above {GAP_OPEN:g}"
-        words.append(f"{name}: {show(float(found.min()))} to {show(float(found.max()))} over {len(found)} seeds, needed {rule}")
+        fewest = min(fewest, len(gaps))
+        held.append(bool((gaps <= GAP_CLOSED).all() if closed else (gaps > GAP_OPEN).all()))
+        needed = f"at most {GAP_CLOSED:g}" if closed else f"above {GAP_OPEN:g}"
+        span = f"{show(float(gaps.min()))} to {show(float(gaps.max()))}"
+        words.append(f"{name}: {span} over {len(gaps)} seeds, needed {needed}")
     word = "no" if not all(held) else "yes" if len(held) == 2 else "not decided"
     if fewest < FEWEST:
         word = "not decided"
         words.append("fewer than three training seeds")
     if claim["metric"] in IDENTITIES:
-        words.append("the equality of a chain is an identity, true of any Markov hierarchy without noise")
+        words.append(AN_IDENTITY)
     return word, "; ".join(words)

@@ -2,191 +2,258 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from ...report.absent import missing_words
-from ...report.cells import frame, number, spread
-from ...report.claims import claim, noise_words
+from ...report.caption import Caption
+from ...report.cells import frame, number, shown, spread
+from ...report.claims import NOISE, claim_details
 from ...report.curves import curve, floor_line
 from ...report.drawing import COLOURS, DOUBLE, LINES, MARKERS, blank, note, plain_log, text
 from ...report.estimate import estimate, paired, show_estimate
 from ...report.sheets import by_group, sheet
-from ...report.tuning import SHORT, edges, half_words, varied
+from ...report.tuning import differing, edges, flat, half_words, short, varied
 from ...report.view import View
-from ...report.words import bias_words, made_by, reference_words, seeds_words
+from ...report.words import bias_words, reference_details, score_details, seeds_details
 from ...study.escaping import rst
 
 MOST = 6  # groups in one panel against guidance: each has a line for every ramp
+SCORES = {"fid": "FID", "is": "IS", "precision": "precision", "recall": "recall"}
+OFF = 1.0  # the guidance scale w that leaves u + w (c - u) at c
 
 
-def tuned_words(view: View) -> str:
-    """The best guidance of every group on the first half of the sample seeds, and what it scores on the second half."""
-    metric, (first, second), words = f"fid_{view.results.extractor}", view.results.halves, []
+def tuned_to(view: View, group: str, best: str) -> str:
+    """What a group was tuned to, in the settings that it tried, such as w 1.5, ramp linear."""
+    words, settings = [], flat(view.sampler(best))
+    for key in varied(view, group):
+        if key not in settings:  # a setting of another rule
+            continue
+        value = settings[key]
+        words.append(f"{short(key)} {f'{value:g}' if isinstance(value, float) else value}")
+    return ", ".join(words) or "-"
+
+
+def _halves_words(view: View) -> str:
+    """Which half of the sample seeds tunes, and which one scores."""
+    first, second = view.results.halves
+    count = second[1] - second[0] + 1
+    return (
+        f"Tuned: the setting with the lowest mean {view.results.label('FID')} on sample seeds "
+        f"{first[0]} to {first[1]}, scored on seeds {second[0]} to {second[1]}{half_words(view)}: "
+        f"N = {count} each, not comparable with scores of other N."
+    )
+
+
+def _tuned_words(view: View) -> str:
+    """The best guidance of every group on the first half of the sample seeds, and what it scores on
+    the second half."""
+    metric, second = f"fid_{view.results.extractor}", view.results.halves[1]
+    words = []
     for group in view.groups():
         best = view.tuned(group, metric)
         if best is None:
             words.append(f"{rst(group)}: no scores on halves")
             continue
-        here = show_estimate(estimate(view.of(best, metric, second)))
-        edge = edges(view, group, best)
-        chosen = tuned_to(view, group, best)
-        at = "" if chosen == "-" else f" at {rst(chosen)}"  # of one setting nothing is chosen
-        words.append(f"{rst(group)}{at}{f', {edge}' if edge else ''}: {here}")
-    count = first[1] - first[0] + 1
-    return (
-        f"Tuned: the lowest mean {view.results.label('FID')} on sample seeds {first[0]} to {first[1]}, scored on seeds {second[0]} to "
-        f"{second[1]}{half_words(view)} (N = {count} each, not comparable with other N): {'; '.join(words)}."
-    )
+        setting, at_edge = tuned_to(view, group, best), edges(view, group, best)
+        at = "" if setting == "-" else f" at {rst(setting)}"  # of one setting nothing is chosen
+        score = show_estimate(estimate(view.of(best, metric, second)))
+        words.append(f"{rst(group)}{at}{f', {at_edge}' if at_edge else ''}: {score}")
+    return f"{view.results.label('FID')} on the second half: {'; '.join(words)}."
+
+
+# ---------------------------------------------------------------- figure
+
+
+def _grid_words(grid: dict[str, Any]) -> list[str]:
+    """What a grid gave a model, in words; settings of the sampler are not of it."""
+    words = []
+    for key, value in grid.items():
+        if key.startswith("sampler."):
+            continue
+        several = isinstance(value, (list, tuple))
+        words.append(f"{key.rsplit('.', 1)[-1]} {'-'.join(map(str, value)) if several else value}")
+    return words
 
 
 def _apart_from_guidance(view: View, members: list[str]) -> dict[str, list[str]]:
     """Members of a group that differ in guidance alone, by what else they are set to: one line
     each."""
-    guidance, found = ("cfg_scale", "cfg_ramp"), {}
-    settings = {name: view.sampler(name) for name in members}
-    keys = [
-        key
-        for key in settings[members[0]]
-        if key not in guidance and len({str(one[key]) for one in settings.values()}) > 1
-    ]
+    samplers = {name: flat(view.sampler(name)) for name in members}
+    differ = differing(list(samplers.values()))
+    keys = [key for key in differ if key not in ("cfg_scale", "cfg_ramp")]
+    alike: dict[str, list[str]] = {}
     for name in members:
-        words = [f"{key} {settings[name][key]}" for key in keys]
-        grid = view.variants[name]["grid"]  # of several models: what its grid gave each
-        words += [
-            f"{key.rsplit('.', 1)[-1]} {'-'.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"
-            for key, value in grid.items()
-            if not key.startswith("sampler.")
-        ]
-        found.setdefault(", ".join(words), []).append(name)
-    return found
+        settings = samplers[name]
+        words = [f"{short(key)} {settings[key]}" for key in keys if key in settings]
+        words += _grid_words(view.variants[name]["grid"])
+        alike.setdefault(", ".join(words), []).append(name)
+    return alike
+
+
+def _ramps(view: View, members: list[str]) -> list[str]:
+    """The ramps of those that are guided."""
+    samplers = [view.sampler(name) for name in members]
+    return sorted({sampler["cfg_ramp"] for sampler in samplers if sampler["cfg_scale"] != OFF})
+
+
+def _ramp_points(view: View, members: list[str], ramp: str, metric: str) -> dict[str, tuple]:
+    """Guidance scale and score of each variant of a ramp. w = 1 is the start of every ramp."""
+    points = {}
+    for variant in members:
+        sampler, score = view.sampler(variant), view.estimate(variant, metric)
+        of_ramp = sampler["cfg_ramp"] == ramp or sampler["cfg_scale"] == OFF
+        if score is not None and of_ramp:
+            points[variant] = sampler["cfg_scale"], score
+    return points
+
+
+def _draw_group(axes: Axes, view: View, group: str, i: int, metric: str) -> None:
+    """The i-th group: a line for each ramp and whatever else its members are set to, with the tuned
+    setting ringed; a level line for a group that was tuned in something else than guidance."""
+    members, best = view.groups()[group], view.tuned(group, f"fid_{view.results.extractor}")
+    ramps, alike, colour = (
+        _ramps(view, members),
+        _apart_from_guidance(view, members),
+        COLOURS[i % len(COLOURS)],
+    )
+    lines = [(ramp, words) for words in alike for ramp in ramps]
+    for j, (ramp, words) in enumerate(lines):
+        points = _ramp_points(view, alike[words], ramp, metric)
+        if best in points:
+            w, score = points[best]
+            axes.plot([w], [score.mean], "o", markersize=9, markerfacecolor="none", color="black")
+        if points:
+            label = ", ".join(filter(None, (group, words, f"ramp {ramp}")))
+            marker, line = MARKERS[j % len(MARKERS)], LINES[j % len(LINES)]
+            style = {"color": colour, "marker": marker, "linestyle": line}
+            curve(axes, list(points.values()), label, style)
+    if not ramps and best and len(members) > 1:
+        score = view.estimate(best, metric)
+        if score is not None:
+            style = {"color": colour, "linestyle": LINES[i % len(LINES)], "linewidth": 1}
+            axes.axhline(score.mean, label=text(f"{group}, tuned, w = 1"), **style)
 
 
 def _guidance(axes: np.ndarray, view: View) -> None:
     """Scores of a few groups against guidance."""
-    titles = {"fid": "FID", "is": "IS", "precision": "precision (share)", "recall": "recall (share)"}
-    groups, best = view.groups(), {}
-    for group in groups:
-        best[group] = view.tuned(group, f"fid_{view.results.extractor}")
-    for panel, (name, title) in zip(axes.flat, titles.items()):
-        metric = f"{name}_{view.results.extractor}"
-        for i, (group, members) in enumerate(groups.items()):
-            ramps = sorted(
-                {view.sampler(v)["cfg_ramp"] for v in members if view.sampler(v)["cfg_scale"] != 1}
-            )
-            others = _apart_from_guidance(view, members)
-            lines = [(ramp, words, mine) for words, mine in others.items() for ramp in ramps]
-            for j, (ramp, words, mine) in enumerate(lines):
-                points = []
-                for variant in mine:
-                    settings, found = view.sampler(variant), view.estimate(variant, metric)
-                    if found is not None and (
-                        settings["cfg_ramp"] == ramp or settings["cfg_scale"] == 1
-                    ):  # w = 1 is the start of every ramp
-                        points.append((settings["cfg_scale"], found))
-                        if variant == best[group]:
-                            panel.plot(
-                                [settings["cfg_scale"]], [found.mean], "o", markersize=9, markerfacecolor="none", color="black"
-                            )
-                if points:
-                    style = {
-                        "color": COLOURS[i % len(COLOURS)],
-                        "marker": MARKERS[j % len(MARKERS)],
-                        "linestyle": LINES[j % len(LINES)],
-                    }
-                    curve(panel, points, ", ".join(filter(None, (group, words, f"ramp {ramp}"))), style)
-            if not ramps and best[group] and len(members) > 1:  # tuned in something else than guidance
-                found = view.estimate(best[group], metric)
-                if found is not None:
-                    look_of = {"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i % len(LINES)]}
-                    panel.axhline(found.mean, label=text(f"{group}, tuned, w = 1"), linewidth=1, **look_of)
+    for panel, (name, title) in zip(axes.flat, SCORES.items()):
+        for i, group in enumerate(view.groups()):
+            _draw_group(panel, view, group, i, f"{name}_{view.results.extractor}")
         if not panel.lines:
             blank(panel, "no variant has a score")
         floor_line(panel, view, name)
-        panel.set_ylabel(f"{title.split(' (')[0]} ({view.results.extractor})")
+        panel.set_ylabel(f"{title} ({view.results.extractor})")
         panel.set_xlabel("guidance w (1 = off)")
-        ticks = sorted({view.sampler(v)["cfg_scale"] for v in view.variants})
-        whole = [w for w in ticks if float(w).is_integer()]
-        few = MaxNLocator(nbins=6, steps=[1, 2, 5, 10])  # where few of those tried are whole numbers
+        scales = sorted({view.sampler(variant)["cfg_scale"] for variant in view.variants})
+        whole = [w for w in scales if float(w).is_integer()]
+        few = MaxNLocator(
+            nbins=6, steps=[1, 2, 5, 10]
+        )  # where few of those tried are whole numbers
         panel.xaxis.set_major_locator(FixedLocator(whole) if len(whole) > 2 else few)
         if name == "fid" and panel.lines:
             panel.set_yscale("log")
             plain_log(panel.yaxis)
 
 
-def figure_guidance(view: View) -> tuple[Figure, str]:
+def figure_guidance(view: View) -> tuple[Figure, Caption]:
     """FID, IS, precision and recall against guidance w for both ramps; the setting tuned on half of
-    the seeds is ringed."""
-    figure = sheet(
-        by_group(view, MOST), (DOUBLE, 4.4), (2, 2), _guidance, columns=3
-    )
+    the seeds is ringed (classifier-free guidance, arXiv 2207.12598)."""
+    figure = sheet(by_group(view, MOST), (DOUBLE, 4.4), (2, 2), _guidance, columns=3)
     note(figure, missing_words(view, f"fid_{view.results.extractor}"))
     caption = (
-        f"{claim(view)} w in u + w (c - u); VAR's own cfg is w - 1 at the last scale of the linear ramp. Lines: mean, bands: "
-        f"interval; rings: the setting with the lowest mean FID on half of the sample seeds; level lines: of groups "
-        f"without guidance. {noise_words(view)} {tuned_words(view)} "
-        f"{made_by(view, sampler=False)}"
+        "FID, IS, precision and recall against w in u + w (c - u), a line for each group and ramp. "
+        "Lines: mean, bands: interval. Rings: the setting with the lowest mean FID on half of the "
+        "sample seeds. Level lines: groups that were tuned without guidance."
     )
-    return figure, " ".join(caption.split())
+    details = (
+        *claim_details(view),
+        "VAR's own cfg is w - 1 at the last scale of the linear ramp.",
+        NOISE,
+        _halves_words(view),
+        _tuned_words(view),
+        *score_details(view, sampler=False),
+    )
+    return figure, Caption(caption, details)
+
+
+# ---------------------------------------------------------------- table
 
 
 def edge_words(view: View) -> str:
     """Which groups are at their best at the edge of what was tried, where the best may lie beyond;
     empty where none is."""
-    metric, found = view.results.score_name("fid"), []
+    metric, words = view.results.score_name("fid"), []
     for group in view.groups():
         best = view.tuned(group, metric)
-        if best is not None and (words := edges(view, group, best)):
-            found.append(f"{rst(group)} is at its best {words}")
-    return f"{'; '.join(found)}: the best may lie beyond." if found else ""
+        at_edge = best is not None and edges(view, group, best)
+        if at_edge:
+            words.append(f"{rst(group)} is at its best {at_edge}")
+    return f"{'; '.join(words)}: the best may lie beyond." if words else ""
 
 
 def _unguided(view: View, variant: str, best: str) -> bool:
     """Whether a variant is the best one of its group without guidance, all else equal."""
-    mine, other = (
-        {key: value for key, value in view.sampler(name).items() if key != "cfg_ramp"}
-        for name in (variant, best)
-    )
-    return mine == {**other, "cfg_scale": 1.0}
+    plain = {**view.sampler(best), "cfg_scale": OFF}
+    sampler = {**view.sampler(variant), "cfg_ramp": plain["cfg_ramp"]}  # of w = 1 no ramp is read
+    return sampler == plain
 
 
-def table_guidance(view: View) -> tuple[pd.DataFrame, str]:
-    """Every group at the setting that is best on the first half of the sample seeds, scored on the
-    second, and without guidance."""
-    metric, (first, second), rows = f"fid_{view.results.extractor}", view.results.halves, []
-    for group, members in view.groups().items():
-        best = view.tuned(group, metric)
-        off = next((v for v in members if best and _unguided(view, v, best)), None)
-        row: dict[str, str] = {"Group": group, "Settings tried": number(len(members))}
-        if best is None:
-            rows.append(row | {"Status": "no scores on halves"})
-            continue
-        row["Tuned"] = tuned_to(view, group, best)
-        row["At an edge"] = "yes" if edges(view, group, best) else "no"
-        for name in ("FID", "IS", "Precision", "Recall"):
-            key = f"{name.lower()}_{view.results.extractor}"
-            row[f"{view.results.label(name)} tuned, second half"] = spread(estimate(view.of(best, key, second)))
-        row["FID on the first half"] = spread(estimate(view.of(best, metric, first)))
-        if off is not None:
-            row["FID at w = 1, second half"] = spread(estimate(view.of(off, metric, second)))
-            gain = paired(view.of(off, metric, second), view.of(best, metric, second))
-            row["Tuned minus w = 1, paired"] = spread(gain, difference=True)
-        rows.append(row | {"Status": "ok"})
+def _group_row(view: View, group: str) -> dict[str, str]:
+    """A group at its best setting, and the same without guidance."""
+    metric, (first, second) = f"fid_{view.results.extractor}", view.results.halves
+    members, best = view.groups()[group], view.tuned(group, metric)
+    row: dict[str, str] = {"Group": group, "Settings tried": number(len(members))}
+    if best is None:
+        return row | {"Status": "no scores on halves"}
+    row["Tuned"] = tuned_to(view, group, best)
+    row["At an edge"] = "yes" if edges(view, group, best) else "no"
+    for name in ("FID", "IS", "Precision", "Recall"):
+        score = view.of(best, f"{name.lower()}_{view.results.extractor}", second)
+        row[f"{view.results.label(name)} tuned, second half"] = spread(estimate(score))
+    row["FID on the first half"] = spread(estimate(view.of(best, metric, first)))
+    unguided = next((name for name in members if _unguided(view, name, best)), None)
+    if unguided is not None:
+        off, on = view.of(unguided, metric, second), view.of(best, metric, second)
+        row["FID at w = 1, second half"] = spread(estimate(off))
+        row["Tuned minus w = 1, paired"] = spread(paired(off, on), difference=True)
+    return row | {"Status": "ok"}
+
+
+def _half_bias_words(view: View) -> str:
+    """Which side of a half has fewer images than the features have dimensions; empty where that is
+    said of the whole already."""
+    second = view.results.halves[1]
     held = view.results.rows_of("half_reference_images")["value"].dropna()
-    half = bias_words(view.results, second[1] - second[0] + 1, int(held.min()) if len(held) else None)
-    half = "" if half == bias_words(view.results) else half
-    caption = (
-        f"{claim(view)} Tuned: the setting with the lowest mean FID on sample seeds {first[0]} to {first[1]}, scored on seeds "
-        f"{second[0]} to {second[1]}{half_words(view)}: N = {second[1] - second[0] + 1} each, not comparable with scores of "
-        f"other N. {noise_words(view)} {edge_words(view)} {reference_words(view.results, view)}{half} {seeds_words(view)}"
+    return bias_words(
+        view.results, second[1] - second[0] + 1, int(held.min()) if len(held) else None
     )
-    return frame(rows), " ".join(caption.split())
 
 
-def tuned_to(view: View, group: str, best: str) -> str:
-    """What a group was tuned to, in the settings that it tried, such as w 1.5, ramp linear."""
-    mine = view.sampler(best)
-    words = [(SHORT.get(key, key), mine[key]) for key in varied(view, group)]
-    return ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in words) or "-"
+def table_guidance(view: View) -> tuple[pd.DataFrame, Caption]:
+    """Every group at the setting that is best on the first half of the sample seeds, scored on the
+    second, and without guidance (arXiv 2207.12598)."""
+    table = frame([_group_row(view, group) for group in view.groups()])
+    label = f"{view.results.label('FID')} tuned, second half"
+    off, gain = "FID at w = 1, second half", "Tuned minus w = 1, paired"
+    caption = (
+        "Every group at the setting with the lowest mean FID on the first half of the sample "
+        "seeds, scored on the second half, and the same setting at w = 1. Difference: paired by "
+        "training seed. At an edge: a better setting may lie beyond what was tried."
+    )
+    details = (
+        *claim_details(view),
+        _halves_words(view),
+        NOISE,
+        edge_words(view),
+        *reference_details(view.results, view),
+        _half_bias_words(view),
+        *seeds_details(view),
+    )
+    table = shown(table, "Group", "Tuned", "At an edge", label, off, gain, "Status")
+    return table, Caption(caption, details)

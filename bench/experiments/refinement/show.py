@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from ...report.absent import missing_words
-from ...report.claims import claim
+from ...report.caption import Caption
+from ...report.claims import claim_details
 from ...report.curves import curve, floor_line
-from ...report.drawing import DOUBLE, blank, canvas, look, note, plain_log, wrapped
+from ...report.drawing import DOUBLE, RED, blank, canvas, look, note, plain_log, wrapped
 from ...report.estimate import Estimate, show_estimate
 from ...report.sheets import by_group, sheet
 from ...report.timing import machine
 from ...report.view import View
-from ...report.words import made_by, reference_words, seeds_words
+from ...report.words import reference_details, score_details, seeds_details
 from ...study.escaping import rst
 
 CELL = 0.33  # inches of a number in a heat map
+
+# ---------------------------------------------------------------- against passes
 
 
 def milliseconds(view: View, variant: str) -> tuple[float, int] | None:
@@ -31,117 +36,175 @@ def milliseconds(view: View, variant: str) -> tuple[float, int] | None:
     return float(rows.loc[rows["num_images"] == batch, "value"].median() / batch * 1e3), batch
 
 
+def _costs(view: View, variant: str) -> tuple[float | None, ...]:
+    """What a variant costs, an x for each panel: passes per refined scale, tokens through the
+    network per image, milliseconds per image."""
+    tokens, timed = view.estimate(variant, "token_evals"), milliseconds(view, variant)
+    passes = 1 + view.sampler(variant)["refine_steps"]
+    return passes, tokens and tokens.mean, timed and timed[0]
+
+
+def _cost_points(view: View, members: list[str]) -> list[list[tuple[float, Estimate]]]:
+    """Cost and FID of the variants of a group, by panel."""
+    by_panel: list[list[tuple[float, Estimate]]] = [[], [], []]
+    for variant in members:
+        score, costs = view.score(variant, "fid"), _costs(view, variant)
+        if score is None or costs[1] is None:
+            continue
+        for points, cost in zip(by_panel, costs):
+            if cost is not None:
+                points.append((cost, score))
+    if len({passes for passes, _ in by_panel[0]}) < len(by_panel[0]):
+        by_panel[0] = []  # variants of one group that differ in something else than passes
+    return by_panel
+
+
+def _passes_axis(axes: Axes) -> None:
+    """Whole numbers of passes."""
+    low, high = axes.get_xlim()
+    if high - low < 2:  # too narrow for two whole numbers
+        axes.set_xlim((low + high) / 2 - 1.2, (low + high) / 2 + 1.2)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
 def _refine_steps(axes: np.ndarray, view: View) -> None:
     """FID of a few groups against what their passes cost."""
-    metric, batch = f"fid_{view.results.extractor}", None
+    panels = axes[0]
     for i, (group, members) in enumerate(view.groups().items()):
-        by_cost: list[list[tuple[float, Estimate]]] = [[], [], []]
-        for variant in members:
-            found, tokens = view.estimate(variant, metric), view.estimate(variant, "token_evals")
-            if found is None or tokens is None:
-                continue
-            by_cost[0].append((1 + view.sampler(variant)["refine_steps"], found))
-            by_cost[1].append((tokens.mean, found))
-            timed = milliseconds(view, variant)
-            if timed is not None:
-                by_cost[2].append((timed[0], found))
-                batch = timed[1]
-        for j, (panel, points) in enumerate(zip(axes[0], by_cost)):
-            if j == 0 and len({x for x, _ in points}) < len(points):
-                continue  # variants of one group that differ in something else than passes
+        for panel, points in zip(panels, _cost_points(view, members)):
             if points:
                 curve(panel, points, group, look(i))
-    labels = (
-        "network passes per refined scale",
-        "tokens through the network per image",
-        f"time per image (ms), batch {batch or '-'}",
-    )
-    for panel, label in zip(axes[0], labels):
-        panel.set_xlabel(label)
+    timed = [milliseconds(view, variant) for variant in view.variants if view.score(variant, "fid")]
+    batch = next((time[1] for time in reversed(timed) if time is not None), "-")
+    panels[0].set_xlabel("network passes per refined scale")
+    panels[1].set_xlabel("tokens through the network per image")
+    panels[2].set_xlabel(f"time per image (ms), batch {batch}")
+    for panel in panels:
         if not panel.lines:
-            found = panel is axes[0][0] and any(other.lines for other in axes[0])
-            blank(panel, "each group differs in more than passes" if found else "no variant has a number")
-            panel.tick_params(left=found, labelleft=found)  # the other panels share this scale
+            differ = panel is panels[0] and any(other.lines for other in panels)
+            blank(
+                panel,
+                "each group differs in more than passes" if differ else "no variant has a number",
+            )
+            panel.tick_params(left=differ, labelleft=differ)  # the other panels share this scale
             continue
         floor_line(panel, view, "fid")
-        if panel is axes[0, 0]:
-            low, high = panel.get_xlim()
-            if high - low < 2:  # too narrow for two whole numbers
-                panel.set_xlim((low + high) / 2 - 1.2, (low + high) / 2 + 1.2)
-            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if panel is panels[0]:
+            _passes_axis(panel)
         else:
             panel.set_xscale("log", base=2)
             plain_log(panel.xaxis)
-    axes[0, 0].set_ylabel(f"{view.results.label('FID')}, N = {view.results.about['evaluation']['num_images']}")
+    count = view.results.about["evaluation"]["num_images"]
+    panels[0].set_ylabel(f"{view.results.label('FID')}, N = {count}")
 
 
-def figure_refine_steps(view: View) -> tuple[Figure, str]:
+def figure_refine_steps(view: View) -> tuple[Figure, Caption]:
     """FID against passes per scale, tokens through the network and measured time, beside variants
-    that draw each scale once."""
-    figure = sheet(
-        by_group(view), (DOUBLE, 3.1), (1, 3), _refine_steps, sharey=True
-    )
+    that draw each scale once (SRDD, arXiv 2509.22636; MaskGIT, arXiv 2202.04200)."""
+    figure = sheet(by_group(view), (DOUBLE, 3.1), (1, 3), _refine_steps, sharey=True)
     note(figure, missing_words(view, f"fid_{view.results.extractor}"))
-    caption = (
-        f"{claim(view)} A pass computes every token of its scale; guided calls count two. Lines and symbols: mean, bands and "
-        "bars: interval. "
-        "Variants that differ in something else than passes appear in the middle and on the right only. Time: median over "
-        f"interleaved rounds, decoder excluded, drawn weights. {machine(view)} {made_by(view, sampler=False)}"
+    text = (
+        "FID against what a sampler costs: network passes per refined scale, tokens through the "
+        "network, measured time. Lines and symbols: mean, bands and bars: interval. Groups whose "
+        "variants differ in more than passes appear in the middle and on the right only."
     )
-    return figure, " ".join(caption.split())
+    details = (
+        *claim_details(view),
+        "A pass computes every token of its scale; guided calls count two.",
+        "Time: median over interleaved rounds, decoder excluded, drawn weights.",
+        machine(view),
+        *score_details(view, sampler=False),
+    )
+    return figure, Caption(text, details)
+
+
+# ---------------------------------------------------------------- heat maps
 
 
 def _heat(view: View, members: list[str]) -> pd.DataFrame:
     """Mean FID by p_resample (rows) and refine_steps (columns)."""
     rows = []
     for variant in members:
-        settings = view.sampler(variant)
-        found = view.score(variant, "fid")
-        rows.append(
-            {
-                "p_resample": settings["p_resample"],
-                "refine_steps": settings["refine_steps"],
-                "fid": np.nan if found is None else found.mean,
-            }
-        )
-    return (
-        pd.DataFrame(rows)
-        .pivot_table(index="p_resample", columns="refine_steps", values="fid", dropna=False)
-        .sort_index(ascending=False)
-    )
+        sampler, score = view.sampler(variant), view.score(variant, "fid")
+        row = {"p_resample": sampler["select"]["p_resample"], "refine_steps": sampler["refine_steps"]}
+        rows.append({**row, "fid": np.nan if score is None else score.mean})
+    cells = pd.DataFrame(rows)
+    keys = {"index": "p_resample", "columns": "refine_steps"}
+    return cells.pivot_table(values="fid", dropna=False, **keys).sort_index(ascending=False)
 
 
-def figure_heat_maps(view: View) -> tuple[Figure, str]:
-    """FID over p_resample and refine_steps, a panel for each group of the suite that sweeps both; one colour scale."""
+def _heat_maps(view: View) -> dict[str, pd.DataFrame]:
+    """The map of each group that sweeps both; a group of one variant is none."""
     maps = {}
     for group, members in view.groups().items():
-        if len(members) > 1 and all(view.sampler(v)["refine_steps"] for v in members):
+        samplers = [view.sampler(variant) for variant in members]
+        swept = all(
+            sampler["refine_steps"] and "p_resample" in sampler["select"] for sampler in samplers
+        )
+        if len(members) > 1 and swept:
             maps[group] = _heat(view, members)
-    widest, highest = (
-        max((found.shape[axis] for found in maps.values()), default=1) for axis in (1, 0)
-    )
-    # four of the size of a study of ours side by side
+    return maps
+
+
+def _draw_heat(axes: Axes, heat: pd.DataFrame, low: float, high: float) -> AxesImage:
+    """A map whose colours run from low to high, with its numbers."""
+    image = axes.imshow(heat, cmap="cividis", vmin=low, vmax=high, aspect="auto")
+    for (row, column), value in np.ndenumerate(heat.to_numpy()):
+        colour = "white" if value < (low + high) / 2 else "black"
+        words = f"{value:.2f}"
+        if not np.isfinite(value):
+            words, colour = "-", RED
+        place = {"ha": "center", "va": "center", "fontsize": 6.5}
+        axes.text(column, row, words, color=colour, **place)
+    axes.set_xticks(range(len(heat.columns)), [f"{steps:g}" for steps in heat.columns])
+    axes.set_yticks(range(len(heat.index)), [f"{chance:g}" for chance in heat.index])
+    axes.set_xlabel("refine_steps (passes after the first)")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.spines[:].set_visible(False)
+    return image
+
+
+def _heat_sheet(maps: dict[str, pd.DataFrame]) -> tuple[Figure, np.ndarray]:
+    """A figure with a panel for each map, at most four side by side."""
+    widest = max((len(heat.columns) for heat in maps.values()), default=1)
+    highest = max((len(heat.index) for heat in maps.values()), default=1)
     per_line = max(1, min(len(maps), 4, int((DOUBLE - 0.8) / (CELL * widest + 0.1))))
     lines = max(1, -(-len(maps) // per_line))
-    figure, axes = canvas(DOUBLE, max(2.9, 0.9 + 0.22 * highest) * lines, lines, per_line)
-    values = np.concatenate([m.to_numpy().ravel() for m in maps.values()]) if maps else np.array([])
+    return canvas(DOUBLE, max(2.9, 0.9 + 0.22 * highest) * lines, lines, per_line)
+
+
+def _heat_details(view: View, maps: dict[str, pd.DataFrame]) -> tuple[str, ...]:
+    """The guidance of each map, what it means, and groups of one variant, which have no map."""
+    guided, single = [], []
+    for group, members in view.groups().items():
+        sampler = view.sampler(members[0])
+        if group in maps:
+            guided.append(f"{rst(group)}: w = {sampler['cfg_scale']:g}, ramp {sampler['cfg_ramp']}")
+        if len(members) == 1:
+            single.append(f"{rst(group)} {show_estimate(view.score(members[0], 'fid'))}")
+    return (
+        f"Guidance: {'; '.join(guided)}.",
+        "A cfg of 3.5 or 5 in VAR's own convention is w = 4.5 or 6 at the last scale of the "
+        "linear ramp, in the convention u + w (c - u) it is w = 3.5 or 5; which one the paper "
+        "means was not seen by us, who saw only the beginning of its text.",
+        f"One pass: {'; '.join(single)}." if single else "",
+    )
+
+
+def figure_heat_maps(view: View) -> tuple[Figure, Caption]:
+    """FID over p_resample and refine_steps, a panel for each group of the suite that sweeps both;
+    one colour scale (SRDD, arXiv 2509.22636)."""
+    maps = _heat_maps(view)
+    figure, axes = _heat_sheet(maps)
+    values = np.concatenate([[], *(heat.to_numpy().ravel() for heat in maps.values())])
     values = values[np.isfinite(values)]
     image = None
-    for panel, (group, found) in zip(axes.flat, maps.items()):
+    for panel, (group, heat) in zip(axes.flat, maps.items()):
         if not len(values):
             blank(panel, "no variant has a score")
             continue
-        image = panel.imshow(found, cmap="cividis", vmin=values.min(), vmax=values.max(), aspect="auto")
-        middle = (values.min() + values.max()) / 2
-        for (row, column), value in np.ndenumerate(found.to_numpy()):
-            shown, colour = (f"{value:.2f}", "white" if value < middle else "black") if np.isfinite(value) else ("-", "#c00000")
-            panel.text(column, row, shown, ha="center", va="center", fontsize=6.5, color=colour)
-        panel.set_xticks(range(len(found.columns)), [f"{step:g}" for step in found.columns])
-        panel.set_yticks(range(len(found.index)), [f"{chance:g}" for chance in found.index])
-        panel.set_title(wrapped(group, int(14 * DOUBLE / per_line)))
-        panel.set_xlabel("refine_steps (passes after the first)")
-        panel.xaxis.set_minor_locator(NullLocator())
-        panel.spines[:].set_visible(False)
+        image = _draw_heat(panel, heat, values.min(), values.max())
+        panel.set_title(wrapped(group, int(14 * DOUBLE / axes.shape[1])))
     for panel in axes[:, 0]:
         panel.set_ylabel("p_resample (probability)")
     for panel in axes.flat[len(maps) :]:
@@ -149,16 +212,15 @@ def figure_heat_maps(view: View) -> tuple[Figure, str]:
     if image is not None:
         figure.colorbar(image, ax=list(axes.flat), label=view.results.label("FID"), shrink=0.9)
     note(figure, missing_words(view, f"fid_{view.results.extractor}"))
-    single = {group: members[0] for group, members in view.groups().items() if len(members) == 1}
-    beside = [f"{rst(group)} {show_estimate(view.score(name, 'fid'))}" for group, name in single.items()]
-    settings = {group: view.sampler(view.groups()[group][0]) for group in maps}
-    guided = [f"{rst(group)}: w = {found['cfg_scale']:g}, ramp {found['cfg_ramp']}" for group, found in settings.items()]
-    caption = (
-        f"{claim(view)} Mean over training seeds of the FID of mask resampling: tokens drawn with a probability below "
-        f"p_resample are masked and drawn again, refine_steps times. Guidance: {'; '.join(guided)}. A cfg of 3.5 or 5 in VAR's own "
-        "convention is w = 4.5 or 6 at the last scale of the linear ramp, in the convention u + w (c - u) it is w = 3.5 or 5; which "
-        "one the paper means was not seen by us, who saw only the beginning of its text. "
-        f"{'One pass: ' + '; '.join(beside) + '. ' if beside else ''}"
-        f"{reference_words(view.results, view)} {seeds_words(view)}"
+    text = (
+        "FID of mask resampling, mean over training seeds: tokens drawn with a probability below "
+        "p_resample are masked and drawn again, refine_steps times. A panel for each guidance; all "
+        "share one colour scale."
     )
-    return figure, " ".join(caption.split())
+    details = (
+        *claim_details(view),
+        *_heat_details(view, maps),
+        *reference_details(view.results, view),
+        *seeds_details(view),
+    )
+    return figure, Caption(text, details)

@@ -1,4 +1,5 @@
-"""Samples of every variant, kept, and their scores: the jobs, and what the figures, tables and rules read."""
+"""Samples of every variant, kept, and their scores: the jobs, and what the figures, tables and
+rules read."""
 
 from __future__ import annotations
 
@@ -9,7 +10,10 @@ from ...study.jobs import Plan
 from ...study.schema import Claim, Study, Variant
 from ...study.suite_checks import Resolved, score_problems, side_problems
 
-NEEDS = {name: "scored" for name in ("figure_fid", "table_scores", "table_costs", "judge_score", "judge_nearer")}
+NEEDS = {
+    name: "scored"
+    for name in ("figure_fid", "table_scores", "table_costs", "judge_score", "judge_nearer")
+}
 SHOWS_FID = ("figure_fid", "table_scores")
 
 SCORES = TRAINS = DRAWS = True

@@ -14,4 +14,7 @@ def problems(study: Study, one: Resolved) -> Iterator[str]:
     """Losses of trainings that nobody made."""
     imported = all(variant.training is None for variant in one.variants.values())
     if "per_scale" in one.suite.figures and imported:
-        yield "figures: 'per_scale' needs losses of a training, every variant here is imported; remove it"
+        yield (
+            "figures: 'per_scale' needs losses of a training, every variant here is imported; "
+            "remove it"
+        )

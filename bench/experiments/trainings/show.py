@@ -4,57 +4,98 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...report.absent import missing_words, reach
-from ...report.cells import Cell, frame, number, spread
-from ...report.claims import claim
+from ...report.caption import Caption
+from ...report.cells import Cell, frame, number, shown, spread, unwell
+from ...report.claims import claim_details
+from ...report.curves import GREY
 from ...report.drawing import DOUBLE, RED, SINGLE, apart, band, blank, look, note, side_ticks, text
+from ...report.estimate import Estimate
 from ...report.sheets import by_grid, by_variant, sheet
 from ...report.view import View
-from ...report.words import held_out, seeds_words, tokenizers_words
+from ...report.words import held_out, seeds_details, tokenizers_words
 from ...study.escaping import rst
 
 
-def one_a_model(view: View) -> dict[str, list[str]]:
-    """The first variant of each trained model, and the others, which differ in their sampler alone."""
-    found: dict[str, list[str]] = {}
+def by_model(view: View) -> dict[str, list[str]]:
+    """The first variant of each trained model, and the others, which differ in their sampler
+    alone."""
     first: dict[str, str] = {}
+    others: dict[str, list[str]] = {}
     for variant, names in view.variants.items():
-        found.setdefault(first.setdefault(names["model"], variant), []).append(variant)
-    return {variant: members[1:] for variant, members in found.items()}
+        if names["model"] in first:
+            others[first[names["model"]]].append(variant)
+        else:
+            first[names["model"]], others[variant] = variant, []
+    return others
 
 
 def _per_scale(axes: np.ndarray, view: View) -> None:
     """Loss and accuracy of every variant against the scale."""
-    panels = {"loss_test_scale": "held-out loss (nats/token)", "token_accuracy_test_scale": "held-out token accuracy (share)"}
+    panels = {
+        "loss_test_scale": "held-out loss (nats/token)",
+        "token_accuracy_test_scale": "held-out token accuracy (share)",
+    }
+    models = by_model(view)
     for panel, (metric, title) in zip(axes[0], panels.items()):
-        models = one_a_model(view)
         for i, variant in enumerate(models):
             rows, names = view.by_scale(variant, metric), view.variants[variant]
             if len(rows):
                 sides = rows["scale"].astype(int).map(dict(enumerate(names["patch_nums"])))
-                spread = apart(i, len(models), 0.05)
-                band(panel, rows.assign(side=sides + spread), "side", variant, look(i))
+                side = sides + apart(i, len(models), 0.05)
+                band(panel, rows.assign(side=side), "side", variant, look(i))
         if not panel.lines:
             blank(panel, "no training has ended well")
         panel.set_ylabel(title)
         side_ticks(panel, view)
 
 
-def figure_per_scale(view: View) -> tuple[Figure, str]:
+def _shared_curves(view: View) -> str:
+    """Which variants have no curve of their own; empty where all have one."""
+    same = []
+    for variant, others in by_model(view).items():
+        if others:
+            same.append(f"{rst(variant)} stands for {rst(', '.join(others))}")
+    return f"One curve a trained model: {'; '.join(same)}." if same else ""
+
+
+def figure_per_scale(view: View) -> tuple[Figure, Caption]:
     """Held-out cross-entropy and token accuracy at every scale, kept weights."""
     figure = sheet(by_variant(view), (DOUBLE, 2.6), (1, 2), _per_scale)
     note(figure, missing_words(view, "kept_step"))
-    same = [f"{rst(one)} stands for {rst(', '.join(others))}" for one, others in one_a_model(view).items() if others]
-    shared = f"One curve a trained model: {'; '.join(same)}. " if same else ""
-    caption = (
-        f"{claim(view)} Teacher-forced cross-entropy and top-1 accuracy of the tokens of {held_out(view.results)}, scale by "
-        "scale, at the step with the best validation loss; symbols of one scale stand side by side. Lines: mean, bands: "
-        f"interval. {shared}{seeds_words(view)} {reach(view)} Losses of different schedules are losses of different "
-        "tokens."
+    text = (
+        "Teacher-forced cross-entropy and top-1 accuracy of held-out tokens, scale by scale. "
+        "Lines: mean, bands: 95 % t-interval over training seeds; symbols of one scale stand side "
+        "by side."
     )
-    return figure, " ".join(caption.split())
+    details = (
+        *claim_details(view),
+        f"Tokens of {held_out(view.results)}, at the step with the best validation loss.",
+        _shared_curves(view),
+        *seeds_details(view),
+        reach(view),
+        "Losses of different schedules are losses of different tokens.",
+    )
+    return figure, Caption(text, details)
+
+
+def _mark_collapsed(panel: Axes, side: int, value: float, at_the_right: bool) -> None:
+    """A red ring and a word at a scale that has collapsed."""
+    panel.plot([side], [value], "o", markersize=9, markerfacecolor="none", color=RED)
+    panel.annotate(
+        "collapsed",
+        (side, value),
+        (-8 if at_the_right else 8, 0),
+        textcoords="offset points",
+        va="center",
+        ha="right" if at_the_right else "left",
+        color=RED,
+        fontsize=7,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
+    )
 
 
 def _code_usage(axes: np.ndarray, view: View) -> None:
@@ -62,67 +103,74 @@ def _code_usage(axes: np.ndarray, view: View) -> None:
     panel, quarters = axes[0, 0], {}
     for i, (grid, names) in enumerate(view.grids().items()):
         metrics = ("code_perplexity", "codes_usable", "scale_collapsed")
-        parts = {metric: view.grid_scales(names, metric) for metric in metrics}
-        sides = [(k, side) for k, side in enumerate(names["patch_nums"]) if pd.notna(parts["code_perplexity"].get(float(k)))]
+        perplexity, usable, collapsed = (view.grid_scales(names, metric) for metric in metrics)
+        sides = {k: side for k, side in enumerate(names["patch_nums"]) if k in perplexity}
         if not sides:
             continue
-        values = [parts["code_perplexity"][k] for k, _ in sides]
-        panel.plot([side for _, side in sides], values, label=text(grid), alpha=0.9, **look(i))
-        usable = parts["codes_usable"]
-        quarters |= {side: usable[k] / 4 for k, side in sides if k in usable}
-        for (k, side), value in zip(sides, values):
-            if parts["scale_collapsed"].get(float(k), 0) > 0:  # of any training seed
-                panel.plot([side], [value], "o", markersize=9, markerfacecolor="none", color=RED)
-                right = {
-                    "textcoords": "offset points",
-                    "va": "center",
-                    "ha": "right" if side == names["patch_nums"][-1] else "left",
-                }
-                paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
-                offset = (-8 if right["ha"] == "right" else 8, 0)
-                panel.annotate("collapsed", (side, value), offset, color=RED, fontsize=7, bbox=paper, **right)
+        values = [perplexity[k] for k in sides]
+        panel.plot(list(sides.values()), values, label=text(grid), alpha=0.9, **look(i))
+        quarters |= {side: usable[k] / 4 for k, side in sides.items() if k in usable}
+        for (k, side), value in zip(sides.items(), values):
+            if collapsed.get(float(k), 0) > 0:  # of any training seed
+                _mark_collapsed(panel, side, value, side == names["patch_nums"][-1])
     if quarters:
         sides = sorted(quarters)
         line = [quarters[side] for side in sides]
-        panel.plot(sides, line, color="0.35", linestyle=":", linewidth=1, label="quarter of usable codes")
-        panel.set_ylim(0, 1.12 * max(np.max(line.get_ydata()) for line in panel.lines))
+        label = "quarter of usable codes"
+        panel.plot(sides, line, color=GREY, linestyle=":", linewidth=1, label=label)
+        panel.set_ylim(0, 1.12 * max(np.max(drawn.get_ydata()) for drawn in panel.lines))
     elif not panel.lines:
         blank(panel, "no tokenizer was read")
     panel.set_ylabel("perplexity of the codes (codes)")
     side_ticks(panel, view)
 
 
-def figure_code_usage(view: View) -> tuple[Figure, str]:
-    """Perplexity of the codes at every scale on held-out pictures; a collapsed scale in red."""
+def _tokenizers(view: View) -> str:
+    """Names of the tokenizers of a suite."""
+    return ", ".join(sorted({names["tokenizer"] for names in view.variants.values()}))
+
+
+def figure_code_usage(view: View) -> tuple[Figure, Caption]:
+    """Perplexity of the codes at every scale on held-out images; a collapsed scale in red."""
     figure = sheet(by_grid(view), (SINGLE, 2.7), (1, 1), _code_usage, columns=2)
-    grids = view.grids().items()
-    lost = [
-        grid
-        for grid, names in grids
-        if not len(view.results.of_grid(names, "code_perplexity")["value"].dropna())
-    ]
-    note(
-        figure,
-        "; ".join(f"{grid}: {view.results.why(view.grids()[grid], None)}" for grid in lost),
-    )
-    tokenizers = ", ".join(sorted({names["tokenizer"] for names in view.variants.values()}))
+    lost = []
+    for grid, names in view.grids().items():
+        if not len(view.results.of_grid(names, "code_perplexity")["value"].dropna()):
+            lost.append(f"{grid}: {view.results.why(names, None)}")
+    note(figure, "; ".join(lost))
     caption = (
-        f"{claim(view)} "
-        f"Codes that tokenizer {tokenizers} uses at each scale on {held_out(view.results)}: exp of the entropy "
-        "of their shares. Dotted: a quarter of the codes that the scale could use; a scale at or below it has collapsed and is "
-        f"marked in red, also where it is one tokenizer's of several. {tokenizers_words(view)}"
+        "Codes that the tokenizer uses at each scale: exp of the entropy of their shares, on "
+        "held-out images. Dotted: a quarter of the codes that the scale could use; a scale at or "
+        "below it has collapsed and is marked in red."
     )
-    return figure, caption
+    details = (
+        *claim_details(view),
+        f"Tokenizer {_tokenizers(view)} on {held_out(view.results)}.",
+        "A scale is marked also where it is one tokenizer's of several.",
+        tokenizers_words(view),
+    )
+    return figure, Caption(caption, details)
+
+
+def _error_cell(error: Estimate | None) -> Cell:
+    """A reconstruction error, with an interval where there are several tokenizers."""
+    return spread(error) if error and error.count > 1 else number(error and error.mean)
 
 
 def _tokenizer_rows(view: View, grid: str, names: dict) -> list[dict[str, str]]:
     """A row for the whole schedule, then one for each scale."""
-    errors = {split: view.grid_estimate(names, f"reconstruction_mse_{split}") for split in ("train", "test")}
-    show_error = lambda found: spread(found) if found and found.count > 1 else number(found and found.mean)  # noqa: E731
-    status = "ok" if errors["test"] is not None else view.results.why(names, None)
-    head = {"Schedule": grid, "Scale": "all", "Grid": ""}
-    whole = {"Error train (mse)": show_error(errors["train"]), "Error held-out (mse)": show_error(errors["test"])}
-    rows: list[dict[str, str]] = [head | whole]
+    train, test = (
+        view.grid_estimate(names, f"reconstruction_mse_{split}") for split in ("train", "test")
+    )
+    status = "ok" if test is not None else view.results.why(names, None)
+    whole = {
+        "Schedule": grid,
+        "Scale": "all",
+        "Grid": "all scales",
+        "Error train (mse)": _error_cell(train),
+        "Error held-out (mse)": _error_cell(test),
+    }
+    rows: list[dict[str, str]] = [whole]
     metrics = ("codes_used", "code_perplexity", "codes_usable", "scale_collapsed")
     parts = {metric: view.grid_scales(names, metric) for metric in metrics}
     for k, side in enumerate(names["patch_nums"]):
@@ -136,22 +184,43 @@ def _tokenizer_rows(view: View, grid: str, names: dict) -> list[dict[str, str]]:
             "Codes usable": number(value["codes_usable"]),
             "Collapsed": _collapsed(value["scale_collapsed"]),
         })  # fmt: skip
-    blank = {key: "" for key in (*rows[0], *rows[-1])}
-    return [{**blank, **row, "Status": status} for row in rows]
+    columns = {key: "" for key in (*rows[0], *rows[-1])}
+    return [{**columns, **row, "Status": status} for row in rows]
 
 
 def _collapsed(share: float | None) -> str:
     """Whether a scale has collapsed, for some of several tokenizers perhaps."""
-    return "-" if share is None else {1.0: "yes", 0.0: "no"}.get(float(share), f"{share:.0%} of the tokenizers")
+    if share is None:
+        return "-"
+    return {1.0: "yes", 0.0: "no"}.get(float(share), f"{share:.0%} of the tokenizers")
 
 
-def table_tokenizer(view: View) -> tuple[pd.DataFrame, str]:
-    """Reconstruction error of each schedule, and the codes that each of its scales uses on held-out pictures."""
-    rows = [row for grid, names in view.grids().items() for row in _tokenizer_rows(view, grid, names)]
-    tokenizers = sorted({names["tokenizer"] for names in view.variants.values()})
-    caption = (
-        f"{claim(view)} Tokenizer {', '.join(tokenizers)} under each schedule of the suite. Error: mean square of "
-        f"pictures in [-1, 1]. Codes: on {held_out(view.results)}; perplexity is exp of the entropy of the codes in use; a scale has "
-        f"collapsed when that is a quarter or less of the codes that it could use. {tokenizers_words(view)}"
+def table_tokenizer(view: View) -> tuple[pd.DataFrame, Caption]:
+    """Reconstruction error of each schedule, and the codes that each of its scales uses on held-out
+    images."""
+    rows = []
+    for grid, names in view.grids().items():
+        rows += _tokenizer_rows(view, grid, names)
+    table = frame(rows)
+    text = (
+        "Each schedule: mean square error of reconstructed held-out images in [-1, 1]; each scale: "
+        "the codes that held-out images use. Perplexity: exp of the entropy of the codes in use; "
+        "at a quarter of the usable codes or below, the scale has collapsed."
     )
-    return frame(rows), caption
+    details = (
+        *claim_details(view),
+        f"Tokenizer {_tokenizers(view)} under each schedule of the suite.",
+        f"Codes: on {held_out(view.results)}.",
+        tokenizers_words(view),
+    )
+    last = "Status" if unwell(table) else "Codes usable"
+    columns = [
+        "Schedule",
+        "Grid",
+        "Error held-out (mse)",
+        "Codes used",
+        "Perplexity",
+        last,
+        "Collapsed",
+    ]
+    return shown(table, *columns), Caption(text, details)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,24 +11,47 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ...report.absent import by_reason
-from ...report.cells import Cell, frame, number, spread
-from ...report.claims import claim
-from ...report.completion import along_scales, at, count_words, extractor_words, few_words, lost, lost_words
+from ...report.caption import Caption
+from ...report.cells import Cell, frame, number, shown, spread, unwell
+from ...report.claims import claim_details
+from ...report.completion import along_scales, at, extractor_words, few_words, lost
 from ...report.curves import GREY
-from ...report.drawing import COLOURS, DOUBLE, band, blank, canvas, look, note, place, text, wrapped
+from ...report.drawing import (
+    COLOURS,
+    DOUBLE,
+    band,
+    blank,
+    canvas,
+    look,
+    note,
+    place,
+    text,
+    wrapped,
+)
 from ...report.estimate import estimate, paired
 from ...report.results import Results
 from ...report.sheets import by_variant, sheet
 from ...report.sheets import shares as parts_of
 from ...report.view import View
-from ...report.words import held_out, sample_words, samplers, seeds_words
+from ...report.words import held_out, sample_words, samplers
+from .tasks import (
+    BASELINE_NAMES,
+    BASELINES,
+    CEILING,
+    TASKS,
+    level,
+    protocol_details,
+    rows_lost,
+    run_details,
+    strip_run,
+    tasks,
+    true_scales,
+)
+
+# ---------------------------------------------------------------- likeness
 
 MOST = 8  # variants of one page
-
-
 LETTERS = 12  # of a line of a name
-
-
 LIKENESS = {"psnr": "PSNR (dB)", "ssim": "SSIM (1 = equal)"}
 
 
@@ -35,12 +60,12 @@ def _crowded(view: View) -> bool:
     along the axis."""
     names = [wrapped(name, LETTERS) for name in view.variants]
     lines = max(1 + name.count("\n") for name in names)
-    return len(names) > 4 and 2 * 0.11 * lines > (DOUBLE / len(tasks(view)) - 0.6) / len(
-        names
-    )
+    room = (DOUBLE / len(tasks(view)) - 0.6) / len(names)
+    return len(names) > 4 and 2 * 0.11 * lines > room
 
 
 def _variants_axis(axes: Axes, view: View) -> None:
+    """Names of variants below a panel, or none where the legend shows them."""
     names = [wrapped(name, LETTERS) for name in view.variants]
     axes.set_xlim(-0.6, len(names) - 0.4)
     if _crowded(view):
@@ -53,72 +78,85 @@ def _variants_axis(axes: Axes, view: View) -> None:
 
 
 def _level(axes: Axes, values: list[float | None], label: str, style: dict) -> None:
-    """A line that no training moves: across the panel, or a tick per variant where tokenizers or schedules differ."""
-    found = [value for value in values if value is not None]
-    if found and len(set(found)) == 1:
-        axes.axhline(found[0], label=label, linewidth=1, zorder=0, **style)
+    """A line that no training moves: across the panel, or a tick per variant where tokenizers or
+    schedules differ."""
+    style = {"linewidth": 1, "zorder": 0, **style}
+    measured = [value for value in values if value is not None]
+    if measured and len(set(measured)) == 1:
+        axes.axhline(measured[0], label=label, **style)
         return
     for i, value in enumerate(values):
         if value is not None:
-            axes.hlines(value, i - 0.4, i + 0.4, label=label, linewidth=1, zorder=0, **style)
+            axes.hlines(value, i - 0.4, i + 0.4, label=label, **style)
+
+
+def _fixed_lines(task: str) -> list[tuple[str, str, dict]]:
+    """The baseline of a task and the ceiling: prefix of their metrics, label, style."""
+    baseline = BASELINES[task]
+    style: dict[str, Any] = {"color": COLOURS[5], "linestyle": "-."}
+    if baseline == "bicubic":
+        style = {"color": COLOURS[7], "linestyle": (0, (1, 1))}
+    ceiling = {"color": GREY, "linestyle": "--"}
+    return [(baseline, BASELINE_NAMES[baseline], style), ("ceiling", CEILING, ceiling)]
 
 
 def _box_panel(axes: Axes, view: View, task: str, measure: str) -> None:
-    """Every variant on the unknown region: a point a training, mean and interval; the fill and the ceiling as lines."""
+    """Every variant on the unknown region: a point a training, mean and interval; the fill and the
+    ceiling as lines."""
     metric, variants = f"{task}_{measure}_unknown", list(view.variants)
     for i, variant in enumerate(variants):
         values = at(view, variant, metric)
-        if (found := estimate(values)) is None:
+        mean = estimate(values)
+        if mean is None:
             continue
         mark = {key: value for key, value in look(i).items() if key != "linestyle"}
-        spots = i - 0.18 + 0.04 * np.arange(len(values))
-        axes.scatter(spots, values, s=7, color=mark["color"], alpha=0.45, linewidth=0)
-        half = [[found.half]] * 2 if found.half is not None else None
+        xs = i - 0.18 + 0.04 * np.arange(len(values))
+        axes.scatter(xs, values, s=7, color=mark["color"], alpha=0.45, linewidth=0)
+        half = [[mean.half]] * 2 if mean.half is not None else None
+        bars = {"yerr": half, "capsize": 2.5, "elinewidth": 1, "linestyle": "none"}
         label = text(variant) if _crowded(view) else None
-        axes.errorbar(
-            [i],
-            [found.mean],
-            yerr=half,
-            capsize=2.5,
-            elinewidth=1,
-            linestyle="none",
-            label=label,
-            **mark,
-        )
+        axes.errorbar([i], [mean.mean], label=label, **bars, **mark)
     if not axes.collections:
         blank(axes, "no variant has a number")
-    for prefix, label, style in _lines_of(task):
-        _level(axes, [level(view, v, f"{prefix}_{metric}") for v in variants], label, style)
+    for prefix, label, style in _fixed_lines(task):
+        _level(axes, [level(view, name, f"{prefix}_{metric}") for name in variants], label, style)
     _variants_axis(axes, view)
 
 
-def _lines_of(task: str) -> list[tuple[str, str, dict]]:
-    rival = RIVALS[task]
-    colour = COLOURS[7] if rival == "bicubic" else COLOURS[5]
-    return [
-        (rival, RIVAL_NAMES[rival], {"color": colour, "linestyle": (0, (1, 1)) if rival == "bicubic" else "-."}),
-        ("ceiling", CEILING, {"color": GREY, "linestyle": "--"}),
-    ]
+def _baseline_by_scale(axes: Axes, view: View, metric: str) -> None:
+    """What bicubic makes of an image reduced to m scales, a line for each schedule."""
+    (baseline, label, style), _ = _fixed_lines("super_resolution")
+    drawn: set[tuple] = set()
+    for variant in view.variants:
+        rows = along_scales(view, variant, f"{baseline}_{metric}")
+        values = rows.groupby("scale")["value"].first()
+        if len(values) and tuple(values) not in drawn:
+            drawn.add(tuple(values))
+            axes.plot(
+                values.index,
+                values.to_numpy(),
+                label=label,
+                linewidth=1,
+                marker="|",
+                zorder=0,
+                **style,
+            )
 
 
 def _scale_panel(axes: Axes, view: View, measure: str) -> None:
-    """The whole picture against how many scales are true."""
-    metric, variants = f"super_resolution_{measure}_whole", view.variants
-    for i, variant in enumerate(variants):
+    """The whole image against how many scales are true."""
+    metric = f"super_resolution_{measure}_whole"
+    for i, variant in enumerate(view.variants):
         rows = along_scales(view, variant, metric)
         if len(rows):
             band(axes, rows, "scale", variant, look(i))
     if not axes.lines:
         blank(axes, "no variant has a number")
-    (rival, label, style), (_, high, high_style) = _lines_of("super_resolution")
-    drawn: set[tuple] = set()
-    for variant in variants:
-        rows = along_scales(view, variant, f"{rival}_{metric}").groupby("scale")["value"].first()
-        if len(rows) and tuple(rows) not in drawn:  # one line a schedule
-            drawn.add(tuple(rows))
-            axes.plot(rows.index, rows.to_numpy(), label=label, linewidth=1, marker="|", zorder=0, **style)
-    for value in sorted({v for n in variants if (v := level(view, n, f"ceiling_{measure}_whole")) is not None}):
-        axes.axhline(value, label=high, linewidth=1, zorder=0, **high_style)
+    _baseline_by_scale(axes, view, metric)
+    _, (_, label, style) = _fixed_lines("super_resolution")
+    levels = {level(view, name, f"ceiling_{measure}_whole") for name in view.variants}
+    for value in sorted(levels - {None}):
+        axes.axhline(value, label=label, linewidth=1, zorder=0, **style)
     last = true_scales(view)[-1:] or [1]
     axes.set_xlim(0.8, last[0] + 0.2)
     axes.xaxis.set_major_locator(MaxNLocator(min(8, last[0]), integer=True))
@@ -136,128 +174,144 @@ def _zero_shot(axes: np.ndarray, view: View) -> None:
                 _box_panel(panel, view, task, measure)
             panel.set_ylabel(label)
     for panel, task in zip(axes[0], asked):
-        panel.set_title(f"{TASKS[task]}, {'whole' if task == 'super_resolution' else 'unknown part'}")
+        part = "whole" if task == "super_resolution" else "unknown part"
+        panel.set_title(f"{TASKS[task]}, {part}")
 
 
-def figure_zero_shot(view: View) -> tuple[Figure, str]:
-    """PSNR and SSIM of completed pictures, per task; opponents as lines, the tokenizer's ceiling
-    dashed."""
+def figure_zero_shot(view: View) -> tuple[Figure, Caption]:
+    """PSNR and SSIM of completed images, per task (VAR, arXiv 2404.02905); baselines as
+    lines, the tokenizer's ceiling dashed."""
     asked = tasks(view)
-    size = (DOUBLE if len(asked) > 1 else DOUBLE / 2, 4.3)
-    figure = sheet(
-        by_variant(view, MOST),
-        size,
-        (len(LIKENESS), len(asked)),
-        _zero_shot,
-        columns=3,
-    )
+    size, shape = (DOUBLE if len(asked) > 1 else DOUBLE / 2, 4.3), (len(LIKENESS), len(asked))
+    figure = sheet(by_variant(view, MOST), size, shape, _zero_shot, columns=3)
     note(figure, rows_lost(view))
     caption = (
-        f"{claim(view)} Likeness of completed pictures to the held-out ones, mean over pictures; small points: one training "
-        "each, symbols and lines: mean, bars and bands: interval. Dashed: what the tokenizer makes of all true tokens, which no sampler "
-        f"can be expected to pass. Likeness rewards the average of all plausible answers; a sampler gives one of them. "
-        f"{protocol(view)} PSNR of 8-bit pictures, an exact part counted as 58.9 dB; SSIM on the unknown part: mean of its map "
-        f"there. {zero_shot_words(view)}"
+        "Likeness of completed images to the held-out ones, mean over images. Small points: one "
+        "training each; symbols and lines: mean, bars and bands: interval. Dotted and "
+        "dash-dotted: baselines. Dashed: what the tokenizer makes of all true tokens, which no "
+        "sampler can be expected to pass."
     )
-    return figure, caption
+    details = (
+        *claim_details(view),
+        "Likeness rewards the average of all plausible answers; a sampler gives one of them.",
+        *protocol_details(view),
+        "PSNR of 8-bit images, an exact part counted as 58.9 dB; SSIM on the unknown part: mean "
+        "of its map there.",
+        *run_details(view),
+    )
+    return figure, Caption(caption, details)
 
 
+# ---------------------------------------------------------------- strips
+
+SHOWN = 4  # images of a strip
 COLUMNS = 7  # variants side by side
+ABOVE = 16  # letters of a line above a column
 
 
-ABOVE = 16  # of a line above a column
-
-
-def _strip(axes: Axes, columns: dict[str, np.ndarray | None], rows: int) -> None:
-    """A panel of pictures, a column for each name; a name without pictures stays blank and is
-    marked."""
-    cells = {
-        (r, c): p
-        for c, images in enumerate(columns.values())
-        if images is not None
-        for r, p in enumerate(images[:rows])
-    }
+def _strip(axes: Axes, columns: dict[str, np.ndarray | None]) -> None:
+    """A panel of images, a column for each name; a name without images is marked."""
+    cells = {}
+    for column, images in enumerate(columns.values()):
+        for row, image in enumerate(() if images is None else images[:SHOWN]):
+            cells[row, column] = image
     if not cells:
-        blank(axes, "no pictures")
+        blank(axes, "no images")
         axes.spines[:].set_visible(False)
         return
-    pitch = place(axes, cells, rows, len(columns))
-    named = [name if images is not None else f"{name}: missing" for name, images in columns.items()]
-    # what is longer than a line is wrapped
-    marks = [wrapped(name, ABOVE) if len(name) > ABOVE + 8 else text(name) for name in named]
-    axes.set_xticks(
-        [(c + 0.45) * pitch for c in range(len(marks))],
-        marks,
-        rotation=35,
-        ha="left",
-        rotation_mode="anchor",
-    )
+    pitch = place(axes, cells, SHOWN, len(columns))
+    marks = []
+    for name, images in columns.items():
+        words = name if images is not None else f"{name}: missing"
+        # what is longer than a line is wrapped
+        marks.append(wrapped(words, ABOVE) if len(words) > ABOVE + 8 else text(words))
+    slant = {"rotation": 35, "ha": "left", "rotation_mode": "anchor"}
+    axes.set_xticks([(column + 0.45) * pitch for column in range(len(marks))], marks, **slant)
     axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=1)
 
 
-def _shown(view: View, runs: dict[str, str | None]) -> list[tuple[str, str]]:
+def _keys(view: View, runs: dict[str, str | None]) -> list[tuple[str, str]]:
     """Keys of the tasks that have images, and their titles."""
     asked = tasks(view)
     keys = [(task, TASKS[task]) for task in asked if task != "super_resolution"]
     if "super_resolution" in asked:
         for m in true_scales(view):
             keys.append((f"super_resolution_{m}", f"super-resolution, m = {m}"))
-    there = view.results.images.keys()
-    return [(key, title) for key, title in keys if any(f"{run}/{key}_input" in there for run in runs.values())]
+    return [(key, title) for key, title in keys if _owner(view, runs, key) is not None]
 
 
-def figure_zero_shot_strips(view: View) -> tuple[Figure, str]:
-    """A few held-out pictures through every task: as they are, what is known, the opponent, each
-    variant, the ceiling."""
-    runs = {variant: strip_run(view, variant) for variant in view.variants}
-    seed = view.about["train_seeds"][0]
-    shown, first = 4, next((run for run in runs.values() if run), None)
-    parts = parts_of(runs, COLUMNS)
-    keys = [(key, title, part) for key, title in _shown(view, runs) for part in parts]
-    most = max(map(len, parts))
-    per_line = 2 if most <= 5 and len(parts) == 1 else 1
-    lines = max(1, -(-len(keys) // per_line))
-    width = (DOUBLE - 0.2) / per_line
-    height = lines * (0.5 + width * shown / (most + 4.5))
+def _owner(view: View, runs: dict[str, str | None], key: str) -> str | None:
+    """The first run that has images of a task."""
+    for run in runs.values():
+        if f"{run}/{key}_input" in view.results.images:
+            return run
+    return None
+
+
+def _strip_columns(
+    view: View, runs: dict[str, str | None], key: str, variants: list[str]
+) -> dict[str, np.ndarray | None]:
+    """Images of a task by the name of their column."""
+    images, owner = view.results.images, _owner(view, runs, key)
+    baseline = BASELINE_NAMES[BASELINES[key.rstrip("_0123456789")]]
+    columns = {"original": images[f"{owner}/original"], "input": images[f"{owner}/{key}_input"]}
+    columns[baseline.removesuffix(" fill")] = images[f"{owner}/{key}_baseline"]
+    for variant in variants:
+        columns[variant] = images.get(f"{runs[variant]}/{key}_completed")
+    columns["all true"] = images[f"{owner}/ceiling"]
+    return columns
+
+
+def _strip_sheet(names: list[str], pages: int, strips: int) -> tuple[Figure, np.ndarray]:
+    """A figure with a panel for each strip. names: of variants, on so many pages."""
+    most = -(-len(names) // pages)
+    per_line = 2 if most <= 5 and pages == 1 else 1
+    lines = max(1, -(-strips // per_line))
+    height = 0.5 + (DOUBLE - 0.2) / per_line * SHOWN / (most + 4.5)
     # slanted names above the columns: half of their length, and their lines
-    longest = max(min(len(name), ABOVE + 8) for name in runs)
-    height += lines * max(0.0, 0.035 * (longest - 12))
-    figure, axes = canvas(DOUBLE, height, lines, per_line)
+    longest = max(min(len(name), ABOVE + 8) for name in names)
+    height += max(0.0, 0.035 * (longest - 12))
+    return canvas(DOUBLE, lines * height, lines, per_line)
+
+
+def figure_zero_shot_strips(view: View) -> tuple[Figure, Caption]:
+    """A few held-out images through every task: as they are, what is known, the baseline, each
+    variant, the ceiling (VAR, arXiv 2404.02905)."""
+    runs = {variant: strip_run(view, variant) for variant in view.variants}
+    parts = parts_of(runs, COLUMNS)
+    strips = [(key, title, part) for key, title in _keys(view, runs) for part in parts]
+    figure, axes = _strip_sheet(list(runs), len(parts), len(strips))
     panels = iter(axes.flat)
-    if first is None:
-        blank(next(panels), "no variant has pictures")
-    for (key, title, part), panel in zip(keys, panels):
-        owner = next(run for run in runs.values() if f"{run}/{key}_input" in view.results.images)
-        rival = RIVAL_NAMES[RIVALS[key.rstrip("_0123456789")]]
-        columns = {
-            "original": view.results.images[f"{owner}/original"],
-            "input": view.results.images[f"{owner}/{key}_input"],
-        }
-        columns[rival.removesuffix(" fill")] = view.results.images[f"{owner}/{key}_rival"]
-        columns |= {
-            variant: view.results.images.get(f"{runs[variant]}/{key}_completed") for variant in part
-        }
-        columns["all true"] = view.results.images[f"{owner}/ceiling"]
-        _strip(panel, columns, shown)
+    if not any(runs.values()):
+        blank(next(panels), "no variant has images")
+    for (key, title, part), panel in zip(strips, panels):
+        _strip(panel, _strip_columns(view, runs, key, part))
         panel.set_ylabel(title)
     for panel in panels:
         panel.set_visible(False)
-    note(
-        figure,
-        "; ".join(
-            f"{v}: no pictures, {view.results.why(view.variants[v], seed)}"
-            for v, run in runs.items()
-            if not run
-        ),
-    )
+    seed, missing = view.about["train_seeds"][0], []
+    for variant, run in runs.items():
+        if not run:
+            missing.append(
+                f"{variant}: no images, {view.results.why(view.variants[variant], seed)}"
+            )
+    note(figure, "; ".join(missing))
     caption = (
-        f"{claim(view)} The first {shown} pictures of {held_out(view.results)}, not chosen, enlarged without smoothing. "
-        "Input: what is known, grey where it is not; for super-resolution the reduced picture that bicubic enlarges. All true: the "
-        f"tokenizer's reconstruction from all true tokens. {protocol(view)} First training seed with pictures; "
-        f"{sample_words(view.results)}. {samplers(view)}"
+        f"The first {SHOWN} held-out images, not chosen, through every task. Input: what is "
+        "known, grey where it is not; for super-resolution the reduced image that bicubic "
+        "enlarges. All true: the tokenizer's reconstruction from all true tokens."
     )
-    return figure, caption
+    details = (
+        *claim_details(view),
+        f"Images: of {held_out(view.results)}, enlarged without smoothing.",
+        *protocol_details(view),
+        f"First training seed with images; {sample_words(view.results)}.",
+        samplers(view),
+    )
+    return figure, Caption(caption, details)
 
+
+# ---------------------------------------------------------------- table
 
 LIKENESS_NAMES = {
     "PSNR unknown (dB)": "psnr_unknown",
@@ -265,148 +319,111 @@ LIKENESS_NAMES = {
     "PSNR whole (dB)": "psnr_whole",
     "SSIM whole": "ssim_whole",
 }
-
-
-SCORES = {"Class agreement": "class_agreement", "Feature distance": "feature_distance", "FID, completed": "fid"}
+SCORES = {
+    "Class agreement": "class_agreement",
+    "Feature distance": "feature_distance",
+    "FID, completed": "fid",
+}
 
 
 def _columns(results: Results) -> dict[str, str]:
     """Column title: ending of the metric."""
-    return LIKENESS_NAMES | {results.label(title): f"{name}_{results.extractor}" for title, name in SCORES.items()}
+    ending = results.extractor
+    scores = {results.label(title): f"{name}_{ending}" for title, name in SCORES.items()}
+    return LIKENESS_NAMES | scores
 
 
 def _variant_row(view: View, variant: str, task: str, m: int | None) -> dict[str, str]:
     """One variant at one task."""
-    row = {title: spread(estimate(at(view, variant, f"{task}_{name}", m))) for title, name in _columns(view.results).items()}
+    row = {}
+    for title, name in _columns(view.results).items():
+        row[title] = spread(estimate(at(view, variant, f"{task}_{name}", m)))
+        if m is not None and "unknown" in title:
+            row[title] = ""
     main = f"{task}_psnr_{'whole' if m is not None else 'unknown'}"
-    if m is not None:
-        row |= {title: "" for title in LIKENESS_NAMES if "unknown" in title}
-    first = next(iter(view.variants))
-    pair = (at(view, name, main, m) for name in (first, variant))
-    row["PSNR minus the first, paired (dB)"] = Cell("first") if variant == first else spread(paired(*pair), difference=True)
+    first, minus = next(iter(view.variants)), Cell("first")
+    if variant != first:
+        difference = paired(at(view, first, main, m), at(view, variant, main, m))
+        minus = spread(difference, difference=True)
+    row["PSNR minus the first, paired (dB)"] = minus
     return row | {"Status": by_reason(lost(view, variant, main, m)) or "ok"}
 
 
 def _fixed_row(view: View, prefix: str, task: str, m: int | None) -> dict[str, str]:
-    """An opponent, the same for every training, or the ceiling, which has an interval where each training seed has a tokenizer
-    of its own; taken from the first variant that has it."""
+    """A baseline, the same for every training, or the ceiling, which has an interval where each
+    training seed has a tokenizer of its own; taken from the first variant that has it."""
     row: dict[str, str] = {}
     for title, name in _columns(view.results).items():
         if m is not None and "unknown" in title:
             row[title] = ""
             continue
-        metric, at_m = f"{prefix}_{task}_{name}", m
+        metric, scale = f"{prefix}_{task}_{name}", m
         if prefix == "ceiling" and "unknown" not in name:
-            metric, at_m = f"ceiling_{name}", None
-        values = (at(view, variant, metric, at_m) for variant in view.variants)
-        found = estimate(next((value for value in values if len(value)), []))
-        alone = found is None or not found.half
-        row[title] = Cell(number(found and found.mean), mean=found and found.mean) if alone else spread(found)
-    return row | {"Status": "ok" if any(cell not in ("-", "") for cell in row.values()) else "no number"}
+            metric, scale = f"ceiling_{name}", None
+        values = (at(view, variant, metric, scale) for variant in view.variants)
+        mean = estimate(next((value for value in values if len(value)), []))
+        alone = mean is None or not mean.half
+        row[title] = (
+            Cell(number(mean and mean.mean), mean=mean and mean.mean) if alone else spread(mean)
+        )
+    measured = any(cell not in ("-", "") for cell in row.values())
+    return row | {"Status": "ok" if measured else "no number"}
 
 
-def table_zero_shot(view: View) -> tuple[pd.DataFrame, str]:
-    """Likeness and scores of completed pictures for every task and variant, with the opponent and the ceiling below."""
+def _task_rows(view: View, task: str, m: int | None) -> list[dict[str, str]]:
+    """Every variant at one task, then its baseline and the ceiling."""
+    head = {"Task": TASKS[task] + (f", m = {m}" if m is not None else "")}
+    rows = []
+    for variant, names in view.variants.items():
+        if m is None or m < len(names["patch_nums"]):
+            rows.append({**head, "Variant": variant, **_variant_row(view, variant, task, m)})
+    baseline = BASELINES[task]
+    rows.append(
+        {**head, "Variant": BASELINE_NAMES[baseline], **_fixed_row(view, baseline, task, m)}
+    )
+    rows.append({**head, "Variant": CEILING, **_fixed_row(view, "ceiling", task, m)})
+    return rows
+
+
+def _table(view: View) -> pd.DataFrame:
+    """All columns that have a number, and which of them a reader needs."""
     rows = []
     for task in tasks(view):
         for m in true_scales(view) if task == "super_resolution" else [None]:
-            head = {"Task": TASKS[task] + (f", m = {m}" if m is not None else "")}
-            for variant, names in view.variants.items():
-                if m is None or m < len(names["patch_nums"]):
-                    rows.append({**head, "Variant": variant, **_variant_row(view, variant, task, m)})
-            rival = RIVALS[task]
-            rows.append({**head, "Variant": RIVAL_NAMES[rival], **_fixed_row(view, rival, task, m)})
-            rows.append({**head, "Variant": CEILING, **_fixed_row(view, "ceiling", task, m)})
-    table = frame(rows)
-    empty = [title for title in _columns(view.results) if table[title].isin(["-", ""]).all() and title not in LIKENESS_NAMES]
-    several = len(view.grids()) > 1
+            rows += _task_rows(view, task, m)
+    table, empty = frame(rows), []
+    for title in _columns(view.results):
+        if title not in LIKENESS_NAMES and table[title].isin(["-", ""]).all():
+            empty.append(title)
+    columns = ["Task", "Variant", "PSNR unknown (dB)", "PSNR whole (dB)"]
+    columns += ["PSNR minus the first, paired (dB)", view.results.label("Class agreement")]
+    last = "Status" if unwell(table) else "SSIM whole"
+    return shown(table.drop(columns=empty), *columns, last)
+
+
+def table_zero_shot(view: View) -> tuple[pd.DataFrame, Caption]:
+    """Likeness and scores of completed images for every task and variant, with the baseline and the
+    ceiling below (VAR, arXiv 2404.02905)."""
     caption = (
-        f"{claim(view)} {protocol(view)} Feature distance: mean L2 distance between features of the completed "
-        "picture and of the true one. FID of the completed pictures against the split that they come from: they share known tokens "
-        "with the reference, so that it must not be compared with the FID of generated pictures. Opponents do not depend on the "
-        "training, no interval, reconstruction on the tokenizer alone"
-        f"{'; they are those of the first variant, schedules differ' if several else ''}. "
-        f"Scores: {extractor_words(view.results)}.{few_words(view, 'zero_shot')} {zero_shot_words(view)}"
+        "PSNR of completed images to the true ones, on the unknown part and whole, and how many "
+        "are still of the class that was asked for. Below each task its baseline and what the "
+        "tokenizer makes of all true tokens. Difference: paired by training seed."
     )
-    return table.drop(columns=empty), caption
-
-
-TASKS = {"inpaint": "in-painting", "outpaint": "out-painting", "super_resolution": "super-resolution"}
-
-
-RIVALS = {"inpaint": "nearest_fill", "outpaint": "nearest_fill", "super_resolution": "bicubic"}
-
-
-RIVAL_NAMES = {"nearest_fill": "nearest-mean fill", "bicubic": "bicubic"}
-
-
-CEILING = "reconstruction from all true tokens"
-
-
-def level(view: View, variant: str, metric: str) -> float | None:
-    """The value of an opponent or, the mean over tokenizers where training seeds have their own, of
-    the ceiling."""
-    found = at(view, variant, metric)
-    if not len(found):
-        return None
-    # a mean of equal numbers may round to another one
-    return float(found.iloc[0] if found.nunique() == 1 else found.mean())
-
-
-def tasks(view: View) -> list[str]:
-    """The tasks that the suite asks for."""
-    return [name for name in TASKS if view.about["zero_shot"][name]]
-
-
-def true_scales(view: View) -> list[int]:
-    """Every m of super-resolution that a variant of the suite can have."""
-    return list(range(1, max(len(names["patch_nums"]) for names in view.variants.values())))
-
-
-def rows_lost(view: View) -> str:
-    """The same for the first number of the first task."""
-    task = tasks(view)[0]
-    return lost_words(view, f"{task}_psnr_whole", 1 if task == "super_resolution" else None)
-
-
-def strip_run(view: View, variant: str) -> str | None:
-    """run_id of the zero-shot pictures of the first training seed that has some."""
-    for seed in view.about["train_seeds"]:
-        jobs = view.results.jobs_of(view.variants[variant], seed)
-        for run_id in jobs.loc[jobs["stage"] == "zero_shot", "run_id"]:
-            if run_id in view.about["runs"] and f"{run_id}/original" in view.results.images:
-                return run_id
-    return None
-
-
-def _box(box: list[float]) -> str:
-    return f"({', '.join(f'{share:g}' for share in box)})"
-
-
-def protocol(view: View) -> str:
-    """How the tasks are set, in sentences of a caption."""
-    about, words = view.about["zero_shot"], []
-    boxes = [f"{TASKS[name]} {_box(about[name])}" for name in ("inpaint", "outpaint") if about[name]]
-    if boxes:
-        words.append(
-            f"Boxes as (top, left, bottom, right) in shares of the side: {', '.join(boxes)}; in-painting hides the box, "
-            "out-painting all else. A scale keeps the true tokens where the bilinear share of what is known exceeds 0.5, and "
-            "all of them if it has at most 3 tokens (VAR's protocol); true tokens come from the whole picture, so that the coarse ones "
-            "know a little of what is hidden, which the fill does not. Nearest-mean fill: the mean of the known pixels at the "
-            "smallest distance; it keeps every known pixel exactly, which a decoded picture cannot, so that the unknown part decides."
-        )
-    if about["super_resolution"]:
-        words.append(
-            "Super-resolution keeps the true tokens of the first m scales; bicubic enlarges the picture reduced to the share of "
-            "its side that the m-th grid has of the last one."
-        )
-    words.append("Completed pictures are scored as decoded: no known pixel is pasted over them.")
-    return " ".join(words)
-
-
-def zero_shot_words(view: View) -> str:
-    """N, seeds, interval, sampler: how the numbers were made."""
-    return (
-        f"N = {count_words(view, 'zero_shot')} pictures of {held_out(view.results)}, with their true classes; "
-        f"{sample_words(view.results)}. {seeds_words(view)} {samplers(view)}"
+    of_first = (
+        "they are those of the first variant, schedules differ" if len(view.grids()) > 1 else ""
     )
+    details = (
+        *claim_details(view),
+        *protocol_details(view),
+        "Feature distance: mean L2 distance between features of the completed image and of the "
+        "true one.",
+        "FID of the completed images against the split that they come from: they share known "
+        "tokens with the reference, so that it must not be compared with the FID of generated "
+        "images.",
+        "Baselines do not depend on the training, no interval, reconstruction on the tokenizer "
+        f"alone{'; ' if of_first else ''}{of_first}.",
+        f"Scores: {extractor_words(view.results)}.",
+        few_words(view, "zero_shot"),
+        *run_details(view),
+    )
+    return _table(view), Caption(caption, details)

@@ -1,0 +1,59 @@
+"""The command line of a verb, and one line for what is wrong with it. Imports no torch: a wrong word
+is said at once."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..study.errors import ConfigError
+
+
+def parse(verb: str, inputs: Sequence[str], argv: Sequence[str] | None) -> argparse.Namespace:
+    """The words of a verb's command line; argv None: those of this process."""
+    parser = argparse.ArgumentParser(prog=f"python -m bench {verb}")
+    parser.add_argument("config", type=Path, help="config.json of the job")
+    parser.add_argument("out", type=Path, help="folder to write to")
+    for name in inputs:
+        parser.add_argument(f"--{name}", type=Path, required=True, help=f"folder of the {name} that is read")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--threads", type=int, default=None, help="threads of torch")
+    parser.add_argument("--record", action="store_true", help="end a diverged run as a row with its status, exit 0")
+    return parser.parse_args(argv)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file. Raises ConfigError for one that is not there or is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}: not readable as JSON ({error})") from None
+
+
+def check(verb: str, inputs: Sequence[str]) -> None:
+    """Leave with one line for a command line of this process whose files cannot be read."""
+    options = parse(verb, inputs, None)
+    try:
+        read_json(options.config)
+        for name in inputs:
+            read_json(getattr(options, name) / "row.json")
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {describe(error)}")
+
+
+def describe(error: BaseException) -> str:
+    """One line, with a remedy for what a full or closed disk says."""
+    text = " ".join(str(error).split())
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
+        return f"{text}: the disk is full; free some space and run the same command again, it resumes"
+    if number in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return f"{text}: cannot be written; give another results folder or change its rights"
+    return text
