@@ -132,7 +132,7 @@ def study_row(plan: dict[str, Any]) -> dict[str, Any]:
         "stage": "study",
         "status": "ok",
         "config_hash": config_hash(about),
-        "source_hash": provenance.source_hash("bench.pipeline.collect"),
+        "source_hash": provenance.source_of_program("collect"),
         "commit": commit,
         "dirty": dirty,
         "torch": provenance.torch_version(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from srdd.config import ModelConfig
+
 from ..runtime.progress import track
 from ..runtime.verb import Run
 from ..study.settings import EvaluationConfig, FeaturesConfig
@@ -18,10 +20,8 @@ def work(run: Run) -> None:
     extractor = Extractor(
         run.settings("features", FeaturesConfig), run.device, run.inputs["features"]
     )
-    first, num_classes = (
-        first_sample(evaluation, run.config["train_seed"]),
-        run.config["model"]["num_classes"],
-    )
+    first = first_sample(evaluation, run.config["train_seed"])
+    num_classes = run.settings("model", ModelConfig).num_classes
     seeds = range(first, first + evaluation.num_images)
     asked_N = asked_labels(run.inputs["data"], num_classes, seeds, evaluation.labels).numpy()
     images, steps = open_samples(run.inputs["sample"], asked_N)

@@ -15,7 +15,7 @@ import json
 
 import torch
 
-from srdd.config import SamplerConfig
+from srdd.config import ModelConfig, SamplerConfig
 from srdd.cost import Cost, sampling_cost
 from srdd.watch import Calls
 
@@ -51,7 +51,8 @@ def work(run: Run) -> None:
     shape = (len(weights), N, size.in_channels, size.image_size, size.image_size)
     mine, batch = run.ranks.rows(N), evaluation.batch_size
     first = first_sample(evaluation, run.config["train_seed"])
-    seeds, num_classes = range(first, first + N), run.config["model"]["num_classes"]
+    seeds = range(first, first + N)
+    num_classes = run.settings("model", ModelConfig).num_classes
     labels_N = asked_labels(run.inputs["data"], num_classes, seeds, evaluation.labels)
     calls = Calls()
     count = (mine.stop - mine.start) * len(weights)

@@ -37,7 +37,6 @@ from .command import describe, parse, read_json
 from .quick_start import compiles, spare_compiler
 from .ranks import Ranks, join
 from .rows import write_metrics, write_text
-from .verbs import verbs
 
 
 class Cost(Protocol):
@@ -90,7 +89,7 @@ class Run:
         self.inputs = {name: getattr(options, name) for name in inputs}
         self.device = choose_device(options.device, self.ranks)
         self.metrics: list[dict[str, Any]] = []
-        self.source = provenance.source_hash(verbs()[verb].module)
+        self.source = provenance.source_of(verb, self.config)
 
     def settings(self, key: str, schema: type[S]) -> S:
         """A part of the config as its schema, with the places where its files lie now.
