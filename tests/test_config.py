@@ -177,7 +177,7 @@ BAD = {
         ["zero_shot", "inpaint [0.25, 0.25, 1.5, 0.75]", "0 <= top < bottom <= 1"],
     ),
     "box upside down": ({"suites/main/zero_shot": {"outpaint": [0.75, 0.25, 0.25, 0.75]}}, ["outpaint [0.75, 0.25, 0.25, 0.75]"]),
-    "box of everything": ({"suites/main/zero_shot": {"inpaint": [0.0, 0.0, 1.0, 1.0]}}, ["inpaint", "whole picture"]),
+    "box of everything": ({"suites/main/zero_shot": {"inpaint": [0.0, 0.0, 1.0, 1.0]}}, ["inpaint", "whole image"]),
     "grid without values": (grid({"sampler.cfg_scale": []}), ["SDD.grid.sampler.cfg_scale", "at least 1"]),
     "grid of one value": (grid({"sampler.cfg_scale": 2.0}), ["SDD.grid.sampler.cfg_scale", "tuple", "2.0"]),
     "misspelt key in a grid": (grid({"model.histroy": [0, 1]}), ["SDD, histroy 0", "histroy", "history"]),

@@ -214,14 +214,14 @@ def test_latency_in_bfloat16(timed, model_config):
 
 def test_the_largest_batch_that_fits_is_named(timed, monkeypatch):
     """Catches a reader left with 'oom' and no batch to use instead, and a floor that is missing for what did not fit."""
-    draw = latency.Contender.draw
+    draw = latency.TimedVariant.draw
 
     def scarce(self, batch, device):
         if batch > 1 or self.name == "VAR":
             raise torch.OutOfMemoryError("out of memory")
         return draw(self, batch, device)
 
-    monkeypatch.setattr(latency.Contender, "draw", scarce)
+    monkeypatch.setattr(latency.TimedVariant, "draw", scarce)
     rows = timed()
     assert values(rows, "largest_batch", model="SDD") == [1] and math.isnan(values(rows, "largest_batch", model="VAR")[0])
     assert len(values(rows, "floor_memory_s")) == 4
@@ -365,7 +365,7 @@ def test_older_results_have_figures_and_tables_without_floors(published):
     assert "no floor" in caption
     assert all(panel.texts[0].get_text().replace("\n", " ") == "no floor was measured" for panel in figure.axes)
     table, caption = rooms.function_of("tables", "latency")(View(published, "latency"))
-    assert not [column for column in table.columns if "loor" in column] and "floor" not in caption.lower()
+    assert not [column for column in table.columns if "loor" in column] and "floor" not in caption.whole.lower()
     assert over_floor(View(published, "latency"), "VAR", 1) is None
 
 

@@ -176,7 +176,7 @@ def test_super_resolution_keeps_the_first_scales():
             known_scales(SCHEDULE, m, tokens_BL)
 
 
-# ---------------------------------------------------------------- opponents and likeness
+# ---------------------------------------------------------------- baselines and likeness
 
 
 def test_nearest_fill_by_hand():
@@ -195,8 +195,8 @@ def test_nearest_fill_by_hand():
     assert nearest_fill(picture, corner)[0, 0].tolist() == [[1, 20, 3], [40, 30, 3], [7, 7, 5]]
 
 
-def test_bicubic_opponent_sees_only_the_small_picture():
-    """Catches an opponent that is given more pixels than the true scales stand for, and a resize that loses the mean."""
+def test_bicubic_baseline_sees_only_the_small_picture():
+    """Catches a baseline that is given more pixels than the true scales stand for, and a resize that loses the mean."""
     schedule = ScaleSchedule((1, 2, 3, 4))
     assert [reduced_side(schedule, m, 8) for m in (1, 2, 3)] == [2, 4, 6]
     pictures = np.random.default_rng(0).integers(0, 256, (3, 1, 8, 8), dtype=np.uint8)
@@ -365,7 +365,7 @@ def made(tmp_path_factory):
 
 
 def test_zero_shot_verb_reports_every_task(made):
-    """Catches a task, an opponent or a ceiling without a number, an opponent that depends on the model, and a fill that is scored on the
+    """Catches a task, a baseline or a ceiling without a number, a baseline that depends on the model, and a fill that is scored on the
     wrong pixels."""
     first, second = (made.rows(run_id) for run_id in made.of("zero_shot"))
     likeness = {f"{measure}_{place}" for measure in ("psnr", "ssim") for place in ("unknown", "whole")}
@@ -417,17 +417,17 @@ def test_held_out_images_are_of_every_class(made, tmp_path, monkeypatch):
 
 
 def test_strips_show_what_each_task_knows(made):
-    """Catches a strip whose input shows hidden pixels, whose opponent changed known ones, or that collect does not gather."""
+    """Catches a strip whose input shows hidden pixels, whose baseline changed known ones, or that collect does not gather."""
     run_id = made.of("zero_shot")[0]
     found = collect.pictures({run_id: made.folders[run_id]})
     original, hidden = found[f"{run_id}/original"], np.zeros((8, 8), bool)
     hidden[2:6, 2:6] = True
     assert original.shape == (6, 1, 8, 8) and found[f"{run_id}/ceiling"].shape == original.shape
     for task, region in (("inpaint", hidden), ("outpaint", ~hidden)):
-        shown, rival = found[f"{run_id}/{task}_input"], found[f"{run_id}/{task}_rival"]
+        shown, filled = found[f"{run_id}/{task}_input"], found[f"{run_id}/{task}_baseline"]
         assert (shown[:, :, region] == 128).all()
         assert np.array_equal(shown[:, :, ~region], original[:, :, ~region])
-        assert np.array_equal(rival[:, :, ~region], original[:, :, ~region]) and not np.array_equal(rival, original)
+        assert np.array_equal(filled[:, :, ~region], original[:, :, ~region]) and not np.array_equal(filled, original)
     assert {f"{run_id}/super_resolution_{m}_completed" for m in (1, 2)} <= found.keys()
 
 

@@ -44,8 +44,8 @@ def spread(value: Estimate | None, difference: bool = False) -> Cell:
 def frame(rows: list[dict[str, str]]) -> pd.DataFrame:
     """Rows as a table whose cells stay cells; a column that a row lacks is blank there."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    filled = [tuple(row.get(column, "") for column in columns) for row in rows]
-    return pd.DataFrame(filled, columns=columns, dtype=object)
+    blank = dict.fromkeys(columns, "")
+    return pd.DataFrame([blank | row for row in rows], columns=columns, dtype=object)
 
 
 def plain(table: pd.DataFrame) -> pd.DataFrame:
@@ -88,10 +88,21 @@ def too_wide(table: pd.DataFrame) -> str | None:
 
 
 def readable(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The columns that stand in markdown, and how many stand in the csv alone, in words."""
+    """What stands in markdown, and how much stands in the csv alone, in words: columns that are not
+    shown, and rows that have numbers in these alone."""
     columns = table.attrs.get("shown") or list(table.columns)[:MOST_COLUMNS]
-    left = len(table.columns) - len(columns)
-    return table[columns], f"{left} more column{'s' * (left > 1)} in the csv." if left else ""
+    others = table.drop(columns=columns)
+    blank = table[columns[1:]].isin(["-", ""]).all(axis=1)
+    elsewhere = others.map(_has_number).any(axis=1)
+    rows = ~(blank & elsewhere) if len(columns) > 1 else blank | True
+    left = {"column": len(others.columns), "row": int((~rows).sum())}
+    counted = [f"{n} more {word}{'s' * (n > 1)}" for word, n in left.items() if n]
+    return table.loc[rows, columns], f"{' and '.join(counted)} in the csv." if counted else ""
+
+
+def _has_number(cell: str) -> bool:
+    numbers = getattr(cell, "numbers", {}).values()
+    return any(value is not None for value in numbers)
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -90,7 +90,7 @@ def gain_words(view: View, only: Iterable[str] | None = None, doubts: bool = Fal
 
 def _within(view: View, names: set[str]) -> dict[str, list[str]]:
     """Groups of a suite with those of their variants that have these names."""
-    return {
-        group: [name for name in members if name in names]
-        for group, members in view.groups().items()
-    }
+    within = {}
+    for group, members in view.groups().items():
+        within[group] = [name for name in members if name in names]
+    return within

@@ -25,7 +25,8 @@ def tiles(
     panel = wide - GAP
     shown = [wrapped(title, int(72 * panel / 4.4)) for title in titles]
     lines = [shown[i : i + per_line] for i in range(0, len(shown), per_line)]
-    heads = [LINE * max(1 + title.count("\n") for title in line) + above + GAP for line in lines]
+    breaks = [max(line, key=lambda title: title.count("\n")).count("\n") for line in lines]
+    heads = [LINE * (1 + most) + above + GAP for most in breaks]
     height = sum(heads) + len(lines) * (panel * ratio + GAP) + 2 * GAP
     figure = plt.figure(figsize=(DOUBLE, height))
     figure.set_layout_engine("none")

@@ -92,8 +92,9 @@ def samplers(view: View) -> str:
     owners = view.groups() if many else {name: [name] for name in parts}
     users: dict[str, list[str]] = {}
     for owner, members in owners.items():
-        own = [part for part in _common(parts[name] for name in members) if part not in shared]
-        users.setdefault(", ".join(own), []).append(owner)
+        common = _common([parts[name] for name in members])
+        own = ", ".join(part for part in common if part not in shared)
+        users.setdefault(own, []).append(owner)
     words = [f"All samplers: {', '.join(shared)}"] if shared else []
     if not many or len(users) < len(parts):  # of entries without grids the names have to say it
         words += [f"{', '.join(names)}: {text}" for text, names in users.items() if text]
@@ -105,7 +106,8 @@ def samplers(view: View) -> str:
 def _common(samplers: Iterable[list[str]]) -> list[str]:
     """Parts that several samplers share."""
     first, *others = samplers
-    return [part for part in first if all(part in other for other in others)]
+    shared = set(first).intersection(*others)
+    return [part for part in first if part in shared]
 
 
 def _count(results: Results, metric: str) -> int | None:

@@ -11,9 +11,11 @@ NEEDS = {"figure_distillation": "scored", "table_distillation": "scored"}
 SHOWS_FID = ("figure_distillation", "table_distillation")
 
 
-def problems(study: Study, one: Resolved) -> Iterator[str]:
+def problems(study: Study, resolved: Resolved) -> Iterator[str]:
     """Students stand in grids."""
-    if "distillation" in one.suite.figures and not any(
-        entry.grid for entry in one.suite.variants.values()
-    ):
-        yield "figures: 'distillation' shows the variants of grids; give one a grid of model.patch_nums"
+    grids = any(entry.grid for entry in resolved.suite.variants.values())
+    if "distillation" in resolved.suite.figures and not grids:
+        yield (
+            "figures: 'distillation' shows the variants of grids; give one a grid of "
+            "model.patch_nums"
+        )

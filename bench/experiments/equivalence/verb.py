@@ -1,5 +1,5 @@
 """Verb: the diffusion ELBO of a trained model against its training cross-entropy, in float64, on
-held-out tokens.
+held-out tokens (SRDD, arXiv 2509.22636; D3PM, arXiv 2107.03006, equation 1).
 
 Three questions, all answered per scale and in total (nats a token unless said):
 - `elbo_cross_entropy`: teacher-forced, through the model as it was trained;
@@ -32,11 +32,10 @@ from srdd.noise import generator
 from srdd.quantizer import Ladder
 from srdd.tokenizer import Tokenizer
 
-from ...pipeline.datasets import Pictures, to_float
-from ...pipeline.encode import open_tokenizer, open_tokens
+from ...pipeline.artefacts import model_identity, open_split, open_tokens
+from ...pipeline.datasets import SplitImages, to_float
 from ...pipeline.labels import in_shares
-from ...pipeline.prepare import open_split
-from ...pipeline.train import model_identity, open_model
+from ...pipeline.networks import open_model, open_tokenizer
 from ...runtime.progress import track
 from ...runtime.verb import Run
 from .plan import Settings
@@ -54,28 +53,24 @@ def chunks(count: int, config: ModelConfig) -> list[slice]:
 
 
 class Probe:
-    """A trained model in float64, its Markov view, and the held-out pictures that it is asked
-    about."""
+    """A trained model in float64, its Markov view, and the held-out images it is asked about."""
 
     def __init__(self, run: Run) -> None:
         self.settings: Settings = run.settings("equivalence", Settings)
         self.config: ModelConfig = run.settings("model", ModelConfig)
-        device = run.device
-        self.model: ScaleTransformer = open_model(
-            run, run.inputs["train"] / "model.safetensors"
-        ).double()
+        weights = run.inputs["train"] / "model.safetensors"
+        self.model: ScaleTransformer = open_model(run, weights).double()
         self.tokenizer: Tokenizer = open_tokenizer(run).double()
         self.view = markov_view(self.model)
         self.ladder: Ladder = self.tokenizer.at(self.config.schedule)
-        self.pictures: Pictures = open_split(run.inputs["data"], "test")
-        self.rows_N = in_shares(self.pictures.labels_N, self.settings.num_images)
+        self.split: SplitImages = open_split(run.inputs["data"], "test")
+        self.rows_N = in_shares(self.split.labels_N, self.settings.num_images)
         tokens_NL = open_tokens(run.inputs["tokens"], "test")[self.rows_N]
         self.tokens_NL = torch.from_numpy(tokens_NL.astype(np.int64))
-        self.count, self.device = len(self.tokens_NL), device
+        self.count, self.device = len(self.tokens_NL), run.device
         # an unconditional model knows one label only, row 0 of its embedding
-        labels_N = torch.from_numpy(
-            np.asarray(self.pictures.labels_N)[self.rows_N].astype(np.int64)
-        )
+        true_N = np.asarray(self.split.labels_N)[self.rows_N].astype(np.int64)
+        labels_N = torch.from_numpy(true_N)
         self.labels_N = labels_N if self.config.conditional else torch.zeros_like(labels_N)
         self.chunks = chunks(self.count, self.config)
 
@@ -85,31 +80,37 @@ class Probe:
     def cross_entropy(self) -> torch.Tensor:
         """-log p of each held-out token as training sees it (VAR, arXiv 2404.02905, equation 5),
         all scales in one pass."""
-        found = []
+        losses = []
         for rows in self.chunks:
             tokens_BL, labels_B = self.batch(self.tokens_NL, rows)
             logits_BLV = self.model(self.ladder.teacher_forced_inputs(tokens_BL), labels_B)
-            found.append(
-                F.cross_entropy(logits_BLV.transpose(1, 2), tokens_BL, reduction="none").cpu()
-            )
-        return torch.cat(found)
+            logits_BVL = logits_BLV.transpose(1, 2)
+            losses.append(F.cross_entropy(logits_BVL, tokens_BL, reduction="none").cpu())
+        return torch.cat(losses)
 
     def terms(self, name: str, eps: float, draw: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Transition and read-out of each token for one draw of the noise, the same for every
-        model."""
+        model (D3PM, arXiv 2107.03006, equations 1 to 4)."""
         source, V = generator("equivalence", name, f"{eps:g}", draw), self.config.codebook_size
         noisy_NL = corrupted(name, self.tokens_NL, eps, V, source)
-        found = []
+        transitions, readouts = [], []
         for rows in self.chunks:
             noisy_BL, labels_B = self.batch(noisy_NL, rows)
             logits_BLV = markov_logits(self.view.denoiser(), self.ladder, noisy_BL, labels_B)
-            pair = elbo_terms(logits_BLV, self.tokens_NL[rows].to(self.device), eps, name)
-            found.append([part.cpu() for part in pair])
-        transition, readout = zip(*found)
-        return torch.cat(transition), torch.cat(readout)
+            clean_BL = self.tokens_NL[rows].to(self.device)
+            transition_BL, readout_BL = elbo_terms(logits_BLV, clean_BL, eps, name)
+            transitions.append(transition_BL.cpu())
+            readouts.append(readout_BL.cpu())
+        return torch.cat(transitions), torch.cat(readouts)
+
+    def mean_terms(self, name: str, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same averaged over draws of the noise; without noise all draws are one."""
+        draws = [self.terms(name, eps, draw) for draw in range(self.settings.draws if eps else 1)]
+        transitions, readouts = zip(*draws)
+        return torch.stack(transitions).mean(0), torch.stack(readouts).mean(0)
 
     def latent(self, rows: slice) -> torch.Tensor:
-        images = to_float(self.pictures.read(self.rows_N[rows].tolist())).to(self.device).double()
+        images = to_float(self.split.read(self.rows_N[rows].tolist())).to(self.device).double()
         return self.tokenizer.to_latent(images)
 
     def two_paths(self) -> Iterator[tuple[str, int, torch.Tensor]]:
@@ -117,54 +118,48 @@ class Probe:
         for rows in self.chunks:
             tokens_BL, labels_B = self.batch(self.tokens_NL, rows)
             other_BL = second_path(self.ladder, self.latent(rows), tokens_BL)
-            inputs = [self.ladder.teacher_forced_inputs(t) for t in (tokens_BL, other_BL)]
+            a_BLC, b_BLC = map(self.ladder.teacher_forced_inputs, (tokens_BL, other_BL))
             along_a, along_b = self.model.denoiser(), self.model.denoiser()
-            for k, where in enumerate(self.config.schedule.slices):
-                a_BlC, b_BlC = (x_BLC[:, where] for x_BLC in inputs)
+            for k, piece in enumerate(self.config.schedule.slices):
+                a_BlC, b_BlC = a_BLC[:, piece], b_BLC[:, piece]
                 own_BlV = along_a(a_BlC, k, labels_B)
-                crossed_BlV = along_b(
-                    a_BlC, k, labels_B
-                )  # earlier scales of path B, the very state of path A
-                other_BlV = along_b(b_BlC, k, labels_B)  # replaces what the cache holds of scale k
+                # earlier scales of path B, the very state of path A
+                crossed_BlV = along_b(a_BlC, k, labels_B)
+                # replaces what the cache holds of scale k
+                other_BlV = along_b(b_BlC, k, labels_B)
                 if k >= FIRST_OF_TWO_PATHS:
-                    yield (
-                        "path_distance",
-                        k,
-                        (b_BlC - a_BlC).flatten(1).norm(dim=1) / a_BlC.flatten(1).norm(dim=1),
-                    )
+                    distance_B = (b_BlC - a_BlC).flatten(1).norm(dim=1)
+                    yield "path_distance", k, distance_B / a_BlC.flatten(1).norm(dim=1)
                     yield "path_kl", k, kl_of_logits(own_BlV, other_BlV)
                     yield "path_kl_equal_state", k, kl_of_logits(own_BlV, crossed_BlV)
 
 
 def report(run: Run, probe: Probe, metric: str, values_NL: torch.Tensor) -> torch.Tensor:
     """Mean per scale and over all tokens; returns those of the scales."""
-    here = {**model_identity(run), "num_images": probe.count}
-    found_K = by_scale(values_NL, probe.config.schedule)
-    for k, value in enumerate(found_K.tolist()):
-        run.add(metric, value, "nats/token", scale=k, **here)
-    run.add(metric, values_NL.mean().item(), "nats/token", **here)
-    return found_K
+    identity = {**model_identity(run), "num_images": probe.count}
+    means_K = by_scale(values_NL, probe.config.schedule)
+    for k, value in enumerate(means_K.tolist()):
+        run.add(metric, value, "nats/token", scale=k, **identity)
+    run.add(metric, values_NL.mean().item(), "nats/token", **identity)
+    return means_K
 
 
 def report_gap(run: Run, probe: Probe) -> float:
     """Cross-entropy, and the ELBO without noise against it; returns the largest relative gap of a
     scale."""
-    here = {**model_identity(run), "num_images": probe.count}
+    identity = {**model_identity(run), "num_images": probe.count}
     loss_NL = probe.cross_entropy()
     loss_K = report(run, probe, "elbo_cross_entropy", loss_NL)
-    elbos = [sum(probe.terms(name, 0.0, 0)) for name in probe.settings.corruptions]
-    gap_K = torch.stack(
-        [(by_scale(elbo_NL, probe.config.schedule) - loss_K).abs() / loss_K for elbo_NL in elbos]
-    ).amax(0)
+    gaps, token_gaps = [], []
+    for name in probe.settings.corruptions:
+        elbo_NL = sum(probe.terms(name, 0.0, 0))
+        gaps.append((by_scale(elbo_NL, probe.config.schedule) - loss_K).abs() / loss_K)
+        token_gaps.append((elbo_NL - loss_NL).abs().max().item())
+    gap_K = torch.stack(gaps).amax(0)
     for k, value in enumerate(gap_K.tolist()):
-        run.add("elbo_relative_gap", value, "share", scale=k, **here)
-    run.add("elbo_relative_gap", gap_K.max().item(), "share", **here)
-    run.add(
-        "elbo_token_gap",
-        max((elbo_NL - loss_NL).abs().max().item() for elbo_NL in elbos),
-        "nats",
-        **here,
-    )
+        run.add("elbo_relative_gap", value, "share", scale=k, **identity)
+    run.add("elbo_relative_gap", gap_K.max().item(), "share", **identity)
+    run.add("elbo_token_gap", max(token_gaps), "nats", **identity)
     return gap_K.max().item()
 
 
@@ -173,35 +168,26 @@ def report_noise(run: Run, probe: Probe) -> None:
     settings = probe.settings
     for name in settings.corruptions:
         for eps in track(settings.eps, f"{run.run_id} {name}", len(settings.eps)):
-            draws = range(settings.draws if eps else 1)  # without noise all draws are one
-            parts = [
-                torch.stack(part).mean(0)
-                for part in zip(*(probe.terms(name, eps, draw) for draw in draws))
-            ]
+            transition_NL, readout_NL = probe.mean_terms(name, eps)
             ending = f"{name}_eps{eps:g}"
-            for prefix, values_NL in zip(
-                ("elbo_transition", "elbo_readout", "elbo"), (*parts, sum(parts))
-            ):
-                report(run, probe, f"{prefix}_{ending}", values_NL)
+            report(run, probe, f"elbo_transition_{ending}", transition_NL)
+            report(run, probe, f"elbo_readout_{ending}", readout_NL)
+            report(run, probe, f"elbo_{ending}", transition_NL + readout_NL)
 
 
 def report_paths(run: Run, probe: Probe) -> None:
     """How much two paths to nearly one state differ, per scale and over the tokens (distances: the
-    pictures) of all of them."""
-    found: dict[str, dict[int, list[torch.Tensor]]] = defaultdict(lambda: defaultdict(list))
+    images) of all of them."""
+    by_name: dict[str, dict[int, list[torch.Tensor]]] = defaultdict(lambda: defaultdict(list))
     for name, k, values in probe.two_paths():
-        found[name][k].append(values.flatten().cpu())
-    here = {**model_identity(run), "num_images": probe.count}
-    for name, scales in found.items():
+        by_name[name][k].append(values.flatten().cpu())
+    identity = {**model_identity(run), "num_images": probe.count}
+    for name, by_k in by_name.items():
         unit = "share" if name == "path_distance" else "nats/token"
+        scales = {k: torch.cat(values) for k, values in by_k.items()}
         for k, values in scales.items():
-            run.add(name, torch.cat(values).mean().item(), unit, scale=k, **here)
-        run.add(
-            name,
-            torch.cat([v for values in scales.values() for v in values]).mean().item(),
-            unit,
-            **here,
-        )
+            run.add(name, values.mean().item(), unit, scale=k, **identity)
+        run.add(name, torch.cat(list(scales.values())).mean().item(), unit, **identity)
 
 
 @torch.no_grad()
@@ -210,6 +196,5 @@ def work(run: Run) -> None:
     gap = report_gap(run, probe)
     report_noise(run, probe)
     report_paths(run, probe)
-    run.say(
-        f"largest relative gap of a scale between ELBO and cross-entropy without noise: {gap:.2g}"
-    )
+    what = "largest relative gap of a scale between ELBO and cross-entropy without noise"
+    run.say(f"{what}: {gap:.2g}")

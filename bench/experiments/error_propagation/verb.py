@@ -2,9 +2,9 @@
 compared with that of the clean sample.
 
 All random numbers after the error are those of the clean sample. Position and code of an error
-depend on the picture's seed and the scale, not on the model, so that variants meet the same errors.
+depend on the image's seed and the scale, not on the model, so that variants meet the same errors.
 
-drift_p<share>, scale s: mean of ||f - f'|| / ||f|| over pictures, f the last latent. direct_drift:
+drift_p<share>, scale s: mean of ||f - f'|| / ||f|| over images, f the last latent. direct_drift:
 the same if all later tokens stayed as they were, what the replaced tokens alone change.
 repair_ratio: drift over direct_drift, below 1 where later scales repair, above 1 where they
 amplify. fid_change: FID with errors minus FID without, same seeds, N and reference; so for the
@@ -25,13 +25,13 @@ from srdd.sampling import generate
 from srdd.tokenizer import Tokenizer
 from srdd.zero_shot import known_prefix, replace_tokens, replaced_count
 
+from ...pipeline.artefacts import model_identity
 from ...pipeline.datasets import to_uint8
-from ...pipeline.encode import open_tokenizer
 from ...pipeline.labels import asked_labels, first_sample, partners
 from ...pipeline.metrics import MIN_IMAGES, Extractor, Scored, score
+from ...pipeline.networks import open_model, open_tokenizer
 from ...pipeline.reference import open_reference
-from ...pipeline.sample import made_ready
-from ...pipeline.train import model_identity, open_model
+from ...pipeline.sampling import made_ready
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
 from ...study.errors import ConfigError
@@ -47,7 +47,7 @@ CHANGES = {"fid": True, "class_agreement": True, "coverage": True, "fid_pixels":
 
 @dataclass(frozen=True)
 class Probe:
-    """A model with its sampler, asked for pictures of consecutive seeds, batch by batch."""
+    """A model with its sampler, asked for images of consecutive seeds, batch by batch."""
 
     model: ScaleTransformer
     tokenizer: Tokenizer
@@ -60,8 +60,12 @@ class Probe:
     def ladder(self) -> Ladder:
         return self.tokenizer.at(self.model.schedule)
 
-    def seeds(self, where: slice = slice(None)) -> list[int]:
-        return list(range(self.first_seed, self.first_seed + len(self.labels_N)))[where]
+    @property
+    def device(self) -> torch.device:
+        return self.model.position.device
+
+    def seeds(self, rows: slice = slice(None)) -> list[int]:
+        return list(range(self.first_seed, self.first_seed + len(self.labels_N)))[rows]
 
     @torch.no_grad()
     def go_on(
@@ -69,50 +73,38 @@ class Probe:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Samples that keep the first so many scales of given tokens: tokens_NL and the last states
         f_hat_NChw, on the CPU."""
-        device, tokens, states = self.model.position.device, [], []
+        tokens, states, schedule = [], [], self.model.schedule
         for i in range(0, len(self.labels_N), self.batch):
-            here = slice(i, i + self.batch)
-            known = (
-                known_prefix(self.model.schedule, scales, tokens_NL[here].to(device))
-                if scales
-                else None
+            rows, known = slice(i, i + self.batch), None
+            if scales:
+                known = known_prefix(schedule, scales, tokens_NL[rows].to(self.device))
+            labels_B, seeds = self.labels_N[rows].to(self.device), self.seeds(rows)
+            tokens_BL, f_hat_BChw = generate(
+                self.model, self.ladder, labels_B, seeds, self.sampler, known
             )
-            found = generate(
-                self.model,
-                self.ladder,
-                self.labels_N[here].to(device),
-                self.seeds(here),
-                self.sampler,
-                known,
-            )
-            tokens.append(found[0].cpu())
-            states.append(found[1].cpu())
+            tokens.append(tokens_BL.cpu())
+            states.append(f_hat_BChw.cpu())
         return torch.cat(tokens), torch.cat(states)
 
     @torch.no_grad()
     def states(self, tokens_NL: torch.Tensor) -> torch.Tensor:
         """The last states f_hat_NChw of given tokens, on the CPU."""
-        device = self.model.position.device
-        return torch.cat(
-            [self.ladder.decode(part.to(device)).cpu() for part in tokens_NL.split(self.batch)]
-        )
+        batches = tokens_NL.split(self.batch)
+        return torch.cat([self.ladder.decode(part.to(self.device)).cpu() for part in batches])
 
     @torch.no_grad()
-    def pictures(self, f_hat_NChw: torch.Tensor) -> np.ndarray:
+    def images(self, f_hat_NChw: torch.Tensor) -> np.ndarray:
         """Decoded states, uint8."""
-        device = self.model.position.device
-        parts = [
-            to_uint8(self.tokenizer.to_image(part.to(device))).cpu()
-            for part in f_hat_NChw.split(self.batch)
-        ]
+        parts = []
+        for part_BChw in f_hat_NChw.split(self.batch):
+            parts.append(to_uint8(self.tokenizer.to_image(part_BChw.to(self.device))).cpu())
         return torch.cat(parts).numpy()
 
 
 def drift(f_NChw: torch.Tensor, other_NChw: torch.Tensor) -> torch.Tensor:
-    """||f - f'|| / ||f|| of each picture, over all cells and channels of its latent."""
-    return (f_NChw - other_NChw).flatten(1).double().norm(dim=1) / f_NChw.flatten(1).double().norm(
-        dim=1
-    )
+    """||f - f'|| / ||f|| of each image, over all cells and channels of its latent."""
+    distance_N = (f_NChw - other_NChw).flatten(1).double().norm(dim=1)
+    return distance_N / f_NChw.flatten(1).double().norm(dim=1)
 
 
 def unrelated(f_NChw: torch.Tensor, labels_N: torch.Tensor) -> float | None:
@@ -123,11 +115,9 @@ def unrelated(f_NChw: torch.Tensor, labels_N: torch.Tensor) -> float | None:
     """
     partners_N = torch.from_numpy(partners(labels_N.numpy()))
     paired_N = torch.nonzero(partners_N >= 0).flatten()
-    return (
-        drift(f_NChw[paired_N], f_NChw[partners_N[paired_N]]).mean().item()
-        if len(paired_N)
-        else None
-    )
+    if not len(paired_N):
+        return None
+    return drift(f_NChw[paired_N], f_NChw[partners_N[paired_N]]).mean().item()
 
 
 def measure(
@@ -146,79 +136,113 @@ def measure(
     return numbers, after_NChw
 
 
-def work(run: Run) -> None:
-    config, sampler = (
-        run.settings("error_propagation", Settings),
-        run.settings("sampler", SamplerConfig),
-    )
-    evaluation, features = (
-        run.settings("evaluation", EvaluationConfig),
-        run.settings("features", FeaturesConfig),
-    )
-    extractor = Extractor(features, run.device, run.inputs["features"])
-    reference = open_reference(features, run.inputs["data"])
-    if len(reference.pictures) < MIN_IMAGES:
-        raise ConfigError(
-            f"dataset.test_share: leaves {len(reference.pictures)} held-out pictures; scores need "
-            f"{MIN_IMAGES} or more, raise it"
+class Errors:
+    """A trained model that is asked for images with errors, and what their scores are made of.
+
+    Raises ConfigError where there are too few held-out images for a score.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.settings: Settings = run.settings("error_propagation", Settings)
+        self.evaluation: EvaluationConfig = run.settings("evaluation", EvaluationConfig)
+        features = run.settings("features", FeaturesConfig)
+        self.extractor = Extractor(features, run.device, run.inputs["features"])
+        self.reference = open_reference(features, run.inputs["data"])
+        held = len(self.reference.images)
+        if held < MIN_IMAGES:
+            raise ConfigError(
+                f"dataset.test_share: leaves {held} held-out images; scores need {MIN_IMAGES} or "
+                "more, raise it"
+            )
+        tokenizer = open_tokenizer(run)
+        weights = run.inputs["train"] / "model.safetensors"
+        model = made_ready(open_model(run, weights), self.evaluation)
+        N, self.classes = self.settings.num_images, model.config.num_classes
+        first = first_sample(self.evaluation, run.config["train_seed"])
+        seeds, rule = range(first, first + N), self.evaluation.labels
+        self.labels_N = asked_labels(run.inputs["data"], self.classes, seeds, rule)
+        sampler = run.settings("sampler", SamplerConfig)
+        how = self.labels_N, first, self.evaluation.batch_size
+        self.probe = Probe(model, tokenizer, sampler, *how)
+        self.schedule = model.schedule
+        counted = {"seed_first": first, "seed_last": first + N - 1, "num_images": N}
+        self.identity = {**model_identity(run), **counted}
+        # how the name of each score ends
+        self.ends = {name: f"_{features.name}" if by else "" for name, by in CHANGES.items()}
+
+    def add(self, metric: str, value: float, unit: str, scale: int | None = None) -> None:
+        self.run.add(metric, value, unit, scale=scale, **self.identity)
+
+    def scores(self, f_hat_NChw: torch.Tensor) -> dict[str, tuple[float, str]]:
+        """Those of CHANGES that the study has: value and unit by name."""
+        labels_N = self.labels_N.numpy() if self.classes else None
+        images = self.probe.images(f_hat_NChw)
+        by_name = score(
+            Scored(images, labels_N, self.reference, self.extractor), self.evaluation.metrics
         )
-    tokenizer = open_tokenizer(run)
-    model = made_ready(open_model(run, run.inputs["train"] / "model.safetensors"), evaluation)
-    N, schedule, classes = config.num_images, model.schedule, model.config.num_classes
-    first = first_sample(evaluation, run.config["train_seed"])
-    labels_N = asked_labels(run.inputs["data"], classes, range(first, first + N), evaluation.labels)
-    probe = Probe(model, tokenizer, sampler, labels_N, first, evaluation.batch_size)
-    identity = {
-        **model_identity(run),
-        "seed_first": first,
-        "seed_last": first + N - 1,
-        "num_images": N,
-    }
+        return {
+            name: by_name[name + end] for name, end in self.ends.items() if name + end in by_name
+        }
 
-    ends = {name: f"_{features.name}" if ended else "" for name, ended in CHANGES.items()}
+    def report_clean(self, f_hat_NChw: torch.Tensor) -> tuple[dict, float | None]:
+        """Scores of samples without errors, how far apart two of one class are; returns both."""
+        clean_scores = self.scores(f_hat_NChw)
+        for name, (value, unit) in clean_scores.items():
+            self.add(f"clean_{name}{self.ends[name]}", value, unit)
+        far = unrelated(f_hat_NChw, self.labels_N)
+        if far is not None:
+            self.add("drift_unrelated", far, "share")
+        return clean_scores, far
 
-    def scores(f_hat_NChw: torch.Tensor) -> dict[str, tuple[float, str]]:
-        scored = Scored(
-            probe.pictures(f_hat_NChw), labels_N.numpy() if classes else None, reference, extractor
-        )
-        found = score(scored, evaluation.metrics)
-        return {name: found[name + end] for name, end in ends.items() if name + end in found}
+    def counts(self, k: int) -> dict[float, int]:
+        """Tokens of a scale that are replaced, by share; on a small grid several shares are one."""
+        length = self.schedule.lengths[k]
+        return {share: replaced_count(length, share) for share in self.settings.shares}
 
-    clean_NL, clean_NChw = probe.go_on()
-    clean_scores = scores(clean_NChw)
-    for name, (value, unit) in clean_scores.items():
-        run.add(f"clean_{name}{ends[name]}", value, unit, **identity)
-    apart = unrelated(clean_NChw, labels_N)
-    if apart is not None:
-        run.add("drift_unrelated", apart, "share", **identity)
-    counts = [
-        {share: replaced_count(length, share) for share in config.shares}
-        for length in schedule.lengths
-    ]
-    progress = Progress(
-        run.run_id, sum(len(set(found.values())) for found in counts), unit="corruption"
-    )
-    for k, found in enumerate(counts):
-        # where a sampler masks and later scales look back at what was masked, a given prefix is not seen as a drawn one is: compare
-        # with the clean sample gone on from its own prefix, which else is the clean sample itself, bit by bit
-        tokens_NL, f_NChw = probe.go_on(clean_NL, k + 1)
-        before = clean_scores if torch.equal(tokens_NL, clean_NL) else scores(f_NChw)
+    def changes(
+        self, tokens_NL: torch.Tensor, f_NChw: torch.Tensor, k: int, share: float, before: dict
+    ) -> dict[str, tuple[float, str]]:
+        """What a share of wrong tokens of a scale does: value and unit by metric, `{share}` for the
+        share. before: scores without errors."""
+        numbers, after_NChw = measure(self.probe, tokens_NL, f_NChw, k, share)
+        changes = {f"{name}_p{{share}}": number for name, number in numbers.items()}
+        for name, (value, unit) in self.scores(after_NChw).items():
+            metric = f"{name}_change_p{{share}}{self.ends[name]}"
+            changes[metric] = value - before[name][0], unit
+        return changes
+
+    def report_scale(
+        self, k: int, clean_NL: torch.Tensor, clean_scores: dict, progress: Progress
+    ) -> None:
+        """Every share of wrong tokens of a scale."""
+        # Where a sampler masks and later scales look back at what was masked, a given prefix is not
+        # seen as a drawn one is: compare with the clean sample gone on from its own prefix, which
+        # else is the clean sample itself, bit by bit.
+        tokens_NL, f_NChw = self.probe.go_on(clean_NL, k + 1)
+        unchanged = torch.equal(tokens_NL, clean_NL)
+        before = clean_scores if unchanged else self.scores(f_NChw)
         by_count: dict[int, dict[str, tuple[float, str]]] = {}
-        for share, count in found.items():
-            if count not in by_count:  # on a small grid several shares are one count
-                numbers, after_NChw = measure(probe, tokens_NL, f_NChw, k, share)
-                named = {f"{name}_p{{share}}": number for name, number in numbers.items()}
-                for name, (value, unit) in scores(after_NChw).items():
-                    named[f"{name}_change_p{{share}}{ends[name]}"] = value - before[name][0], unit
-                by_count[count] = named
+        for share, count in self.counts(k).items():
+            if count not in by_count:
+                by_count[count] = self.changes(tokens_NL, f_NChw, k, share, before)
                 progress.advance()
-            run.add(f"tokens_replaced_p{share:g}", count, "tokens", scale=k, **identity)
+            self.add(f"tokens_replaced_p{share:g}", count, "tokens", scale=k)
             for name, (value, unit) in by_count[count].items():
-                run.add(name.format(share=f"{share:g}"), value, unit, scale=k, **identity)
+                self.add(name.format(share=f"{share:g}"), value, unit, scale=k)
+
+
+def work(run: Run) -> None:
+    errors = Errors(run)
+    clean_NL, clean_NChw = errors.probe.go_on()
+    clean_scores, far = errors.report_clean(clean_NChw)
+    scales = range(errors.schedule.num_scales)
+    total = sum(len(set(errors.counts(k).values())) for k in scales)
+    progress = Progress(run.run_id, total, unit="corruption")
+    for k in scales:
+        errors.report_scale(k, clean_NL, clean_scores, progress)
     progress.close()
-    far = (
-        "no class has two samples"
-        if apart is None
-        else f"two samples of a class are {apart:.2f} apart"
-    )
-    run.say(f"{N} pictures, {schedule.num_scales} scales; {far}")
+    words = "no class has two samples"
+    if far is not None:
+        words = f"two samples of a class are {far:.2f} apart"
+    run.say(f"{errors.settings.num_images} images, {len(scales)} scales; {words}")

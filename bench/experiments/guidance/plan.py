@@ -11,8 +11,11 @@ NEEDS = {"figure_guidance": "scored", "table_guidance": "sweep"}
 SHOWS_FID = HALVES = ("figure_guidance", "table_guidance")
 
 
-def problems(study: Study, one: Resolved) -> Iterator[str]:
+def problems(study: Study, resolved: Resolved) -> Iterator[str]:
     """A figure of guidance without any."""
-    guided = any(variant.sampler.cfg_scale != 1 for variant in one.variants.values())
-    if "guidance" in one.suite.figures and not guided:
-        yield "figures: 'guidance' needs variants with sampler.cfg_scale other than 1; add a grid of them"
+    guided = any(variant.sampler.cfg_scale != 1 for variant in resolved.variants.values())
+    if "guidance" in resolved.suite.figures and not guided:
+        yield (
+            "figures: 'guidance' needs variants with sampler.cfg_scale other than 1; add a grid of "
+            "them"
+        )

@@ -25,9 +25,11 @@ def _most_rounds(data: dict[str, Any]) -> int:
 
 
 class Settings(Strict):
-    """How time and memory are measured: interleaved rounds in one process, until ratios are sure."""
+    """How time and memory are measured: interleaved rounds of one process until ratios are sure."""
 
-    batch_sizes: tuple[Positive, ...] = Field((1, 2, 4, 8, 16, 32, 64), strict=False, min_length=1)
+    batch_sizes: tuple[Positive, ...] = Field(
+        (1, 2, 4, 8, 16, 32, 64), strict=False, min_length=1, description="images drawn at once"
+    )
     rounds: int = Field(5, ge=2, le=10**6, description="of every variant and batch size, at least")
     max_rounds: int = Field(
         default_factory=_most_rounds,
@@ -39,11 +41,11 @@ class Settings(Strict):
         0.05,
         gt=0,
         le=1e6,
-        description="rounds go on until the 95 % t-interval of the log ratio to the first variant's "
-        "time is this wide or less",
+        description="rounds go on until the 95 % t-interval of the log ratio to the first "
+        "variant's time is this wide or less",
     )
-    warmup: Positive = 1
-    precision: Precision = "float32"
+    warmup: Positive = Field(1, description="rounds before those that are timed")
+    precision: Precision = Field("float32", description="of the network")
     compile: bool = Field(
         False, description="compile what the model calls at each scale; warm-up is excluded"
     )
@@ -66,7 +68,8 @@ def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
     entries, timed = {}, set()
     for name, variant in variants.items():
         identity = identity_of(plan.study, variant)
-        if (key := (identity["timed"], identity["sampler"])) in timed:
+        key = identity["timed"], identity["sampler"]
+        if key in timed:
             continue
         timed.add(key)
         entries[name] = {
@@ -75,18 +78,11 @@ def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
             "model": dump(variant.model),
             "sampler": canonical_sampler(variant.sampler),
         }
-    plan.add(
-        suite,
-        Job(
-            "latency",
-            {"latency": dump(plan.study.told(suite, "latency")), "variants": entries},
-            {},
-            suite,
-        ),
-    )
+    config = {"latency": dump(plan.study.told(suite, "latency")), "variants": entries}
+    plan.add(suite, Job("latency", config, {}, suite))
 
 
-def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
+def rule_problems(study: Study, resolved: Resolved, claim: Claim) -> Iterator[str]:
     """Metrics that the rules do not read, and sides that are grids."""
     if claim.rule == "memory" and claim.metric != "pipeline" and "metric" in claim.model_fields_set:
         yield (
@@ -95,4 +91,4 @@ def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
         )
     if claim.rule != "memory" and "metric" in claim.model_fields_set:
         yield f"metric: {claim.metric!r}: rule {claim.rule} reads none; remove it"
-    yield from side_problems(one, claim)
+    yield from side_problems(resolved, claim)

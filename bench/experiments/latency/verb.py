@@ -27,6 +27,7 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 import torch
@@ -41,18 +42,11 @@ from srdd.sampling import generate, guided_denoiser
 from srdd.tokenizer import Tokenizer
 from srdd.watch import Calls
 
-from ...pipeline.encode import placed
-from ...pipeline.floors import (
-    DTYPES,
-    Rates,
-    best_rates,
-    measure_rates,
-    sampling_floors,
-    seconds,
-    synchronise,
-)
-from ...pipeline.sample import made_ready
+from ...pipeline.floors import DTYPES, Floor, Rates, best_rates, measure_rates, sampling_floors
+from ...pipeline.networks import placed
+from ...pipeline.sampling import made_ready
 from ...report.estimate import paired
+from ...runtime.clock import seconds, synchronise
 from ...runtime.progress import Progress
 from ...runtime.verb import Run, is_out_of_memory
 from .plan import Settings
@@ -71,16 +65,10 @@ class TensorBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        given = {
-            t.untyped_storage()._cdata
-            for t in tree_iter((args, kwargs))
-            if isinstance(t, torch.Tensor)
-        }
-        for tensor in tree_iter(out):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                if storage._cdata not in given and storage._cdata not in self.known:
-                    self._count(storage, storage.nbytes())
+        given = {storage._cdata for storage in _storages((args, kwargs))}
+        for storage in _storages(out):
+            if storage._cdata not in given and storage._cdata not in self.known:
+                self._count(storage, storage.nbytes())
         return out
 
     def _count(self, storage: torch.UntypedStorage, size: int) -> None:
@@ -96,8 +84,14 @@ class TensorBytes(TorchDispatchMode):
         weakref.finalize(storage, forget)
 
 
+def _storages(tree: object) -> list[torch.UntypedStorage]:
+    """The memory behind all tensors of a nest of lists and dicts."""
+    tensors = (leaf for leaf in tree_iter(tree) if isinstance(leaf, torch.Tensor))
+    return [tensor.untyped_storage() for tensor in tensors]
+
+
 @dataclass
-class Contender:
+class TimedVariant:
     """One variant, ready to be timed."""
 
     name: str
@@ -126,14 +120,13 @@ class Contender:
         return self.calls.get(batch, self.calls[max(self.calls)])
 
     def decode(self, state_BChw: torch.Tensor) -> torch.Tensor:
-        """State to pictures."""
-        with torch.autocast(
-            state_BChw.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16
-        ):
+        """State to images."""
+        device, half = state_BChw.device.type, self.dtype == torch.bfloat16
+        with torch.autocast(device, torch.bfloat16, enabled=half):
             return self.tokenizer.to_image(state_BChw)
 
 
-def build(name: str, entry: dict, device: torch.device, config: Settings) -> Contender:
+def build(name: str, entry: dict, device: torch.device, config: Settings) -> TimedVariant:
     """A variant with drawn weights, the network's in the precision that is asked for, its step
     compiled where that is asked for."""
     model = ScaleTransformer(ModelConfig.model_validate_json(json.dumps(entry["model"])))
@@ -143,7 +136,9 @@ def build(name: str, entry: dict, device: torch.device, config: Settings) -> Con
         module.eval()
     model, tokenizer = made_ready(model.to(device), config), placed(tokenizer, device)
     sampler = SamplerConfig.model_validate_json(json.dumps(entry["sampler"]))
-    return Contender(name, entry["identity"], model, tokenizer, sampler, DTYPES[config.precision])
+    return TimedVariant(
+        name, entry["identity"], model, tokenizer, sampler, DTYPES[config.precision]
+    )
 
 
 def peak_of(call: Callable[[], object], device: torch.device) -> int:
@@ -164,56 +159,59 @@ def bytes_of(module: torch.nn.Module) -> int:
     return sum(p.numel() * p.element_size() for p in module.parameters())
 
 
-def add_memory(run: Run, contender: Contender, batch: int) -> None:
-    """Rows of the sampler's, the decoder's and the whole pipeline's peak. A compiled program keeps
-    caches between batches and hides its tensors: the same program is counted operation by
-    operation, with a cache of its own."""
-    model, drawn = contender.model, []
+def add_memory(run: Run, variant: TimedVariant, batch: int) -> None:
+    """Rows of the sampler's, the decoder's and the whole pipeline's peak.
+
+    A compiled program keeps caches between batches and hides its tensors: the same program is
+    counted operation by operation, with a cache of its own.
+    """
+    model, drawn = variant.model, []
     kept, model.cache_pool = model.cache_pool, None
     try:
         with torch.compiler.set_stance("force_eager"):
-            sampler = peak_of(lambda: drawn.append(contender.draw(batch, run.device)), run.device)
-            decoder = peak_of(lambda: contender.decode(drawn[0][1]), run.device)
+            sampler = peak_of(lambda: drawn.append(variant.draw(batch, run.device)), run.device)
+            decoder = peak_of(lambda: variant.decode(drawn[0][1]), run.device)
     finally:
         model.cache_pool = kept
     alive = sum(tensor.nbytes for tensor in drawn[0])
-    pipeline = bytes_of(model) + bytes_of(contender.tokenizer) + max(sampler, decoder + alive)
-    here = {**contender.identity, "num_images": batch}
-    run.add("peak_memory_bytes", sampler, "bytes", **here)
-    run.add("decoder_peak_bytes", decoder, "bytes", **here)
-    run.add("pipeline_peak_bytes", pipeline, "bytes", **here)
+    weights = bytes_of(model) + bytes_of(variant.tokenizer)
+    pipeline = weights + max(sampler, decoder + alive)
+    identity = {**variant.identity, "num_images": batch}
+    run.add("peak_memory_bytes", sampler, "bytes", **identity)
+    run.add("decoder_peak_bytes", decoder, "bytes", **identity)
+    run.add("pipeline_peak_bytes", pipeline, "bytes", **identity)
 
 
 @torch.no_grad()
-def scale_seconds(contender: Contender, batch: int, device: torch.device) -> list[float]:
+def scale_seconds(variant: TimedVariant, batch: int, device: torch.device) -> list[float]:
     """Time of the network at each scale of one sample, guidance included."""
-    model, times = contender.model, []
-    denoise = guided_denoiser(model, contender.sampler)
+    model, times = variant.model, []
+    denoise = guided_denoiser(model, variant.sampler)
     labels_B = torch.zeros(batch, dtype=torch.long, device=device)
     for k, length in enumerate(model.schedule.lengths):
-        # in memory as read_scale gives them
-        inputs_BlC = torch.zeros(batch, model.config.codebook_dim, length, device=device).transpose(
-            1, 2
-        )
-        times.append(seconds(lambda: denoise(inputs_BlC, k, labels_B), device))  # noqa: B023 (called at once)
+        inputs_BCl = torch.zeros(batch, model.config.codebook_dim, length, device=device)
+        inputs_BlC = inputs_BCl.transpose(1, 2)  # in memory as read_scale gives them
+        # called at once: k and the inputs are those of this round of the loop
+        times.append(seconds(lambda: denoise(inputs_BlC, k, labels_B), device))  # noqa: B023
     return times
 
 
 @torch.no_grad()
-def measure(run: Run, contender: Contender, batch: int, repeat: int) -> float:
+def measure(run: Run, variant: TimedVariant, batch: int, repeat: int) -> float:
     """One repeat of one variant at one batch size; returns the seconds of the draw."""
     device = run.device
-    here = {**contender.identity, "num_images": batch, "repeat": repeat}
+    identity = {**variant.identity, "num_images": batch, "repeat": repeat}
     drawn: list[tuple[torch.Tensor, torch.Tensor]] = []
-    found = seconds(lambda: drawn.append(contender.draw(batch, device)), device)
-    run.add("latency_s", found, "s/batch", **here)
-    run.add("decoder_s", seconds(lambda: contender.decode(drawn[0][1]), device), "s/batch", **here)
-    for k, value in enumerate(scale_seconds(contender, batch, device)):
-        run.add("latency_scale_s", value, "s/batch", scale=k, **here)
-    return found
+    time = seconds(lambda: drawn.append(variant.draw(batch, device)), device)
+    decoder_time = seconds(lambda: variant.decode(drawn[0][1]), device)
+    run.add("latency_s", time, "s/batch", **identity)
+    run.add("decoder_s", decoder_time, "s/batch", **identity)
+    for k, value in enumerate(scale_seconds(variant, batch, device)):
+        run.add("latency_scale_s", value, "s/batch", scale=k, **identity)
+    return time
 
 
-def attempt(run: Run, contender: Contender, batch: int, call) -> bool:
+def attempt(run: Run, variant: TimedVariant, batch: int, call: Callable[[], object]) -> bool:
     """Whether a call fits into memory; one that does not is said and leaves no number."""
     try:
         call()
@@ -221,8 +219,8 @@ def attempt(run: Run, contender: Contender, batch: int, call) -> bool:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        run.say(f"{contender.name} at batch {batch}: out of memory")
-        run.add("latency_s", None, "s/batch", num_images=batch, **contender.identity)
+        run.say(f"{variant.name} at batch {batch}: out of memory")
+        run.add("latency_s", None, "s/batch", num_images=batch, **variant.identity)
         return False
 
 
@@ -241,8 +239,8 @@ class Rounds:
         if name == self.first or not all(pair):
             return False
         # both were timed in the same rounds, one after the other
-        found = paired(*(pd.Series([math.log(value) for value in values]) for values in pair))
-        return 2 * found.half > self.config.width
+        logs = [pd.Series([math.log(value) for value in values]) for values in pair]
+        return 2 * paired(*logs).half > self.config.width
 
     def wanted(self, repeat: int) -> list[tuple[str, int]]:
         """Cells of the round number `repeat`; none when all are sure, or the limit is reached."""
@@ -257,61 +255,76 @@ class Rounds:
         return [key for key in cells if key in again or (key[0] == self.first and key[1] in also)]
 
 
-def add_floors(run: Run, contenders: list[Contender], config: Settings, rates: Rates) -> None:
+def add_floors(run: Run, variants: list[TimedVariant], config: Settings, rates: Rates) -> None:
     """The least time that this machine needs for each variant and batch, whole and scale by scale,
     also for one that did not fit."""
     number_bytes = DTYPES[config.precision].itemsize
-    for contender in contenders:
-        model, sampler = contender.model.config, contender.sampler
-        calls = contender.counted(max(config.batch_sizes))
+    for variant in variants:
+        model, sampler = variant.model.config, variant.sampler
+        calls = variant.counted(max(config.batch_sizes))
         cost = sampling_cost(model, sampler, calls)
-        run.add_cost(cost, **contender.identity)
+        run.add_cost(cost, **variant.identity)
         # one for all batches, unless their images take other calls
         costs = {calls.per_image(model.schedule.num_scales): cost}
         for batch in config.batch_sizes:
-            here = {**contender.identity, "num_images": batch}
-            calls = contender.counted(batch)
-            if (key := calls.per_image(model.schedule.num_scales)) not in costs:
+            calls = variant.counted(batch)
+            key = calls.per_image(model.schedule.num_scales)
+            if key not in costs:
                 costs[key] = sampling_cost(model, sampler, calls)
-            cost, moved = costs[key], sampling_bytes(model, sampler, batch, number_bytes, calls)
-            floors = sampling_floors(rates, cost, moved, batch)
-            run.add("floor_memory_s", sum(floor.memory_s for floor in floors), "s/batch", **here)
-            run.add(
-                "floor_operations_s", sum(floor.operations_s for floor in floors), "s/batch", **here
-            )
-            for k, floor in enumerate(floors):
-                run.add("floor_memory_scale_s", floor.memory_s, "s/batch", scale=k, **here)
-                run.add("floor_operations_scale_s", floor.operations_s, "s/batch", scale=k, **here)
+            moved = sampling_bytes(model, sampler, batch, number_bytes, calls)
+            by_scale = sampling_floors(rates, costs[key], moved, batch)
+            add_floor_rows(run, by_scale, {**variant.identity, "num_images": batch})
 
 
-@torch.no_grad()
-def work(run: Run) -> None:
-    config = run.settings("latency", Settings)
-    contenders = [
-        build(name, entry, run.device, config) for name, entry in run.config["variants"].items()
-    ]
+def add_floor_rows(run: Run, by_scale: list[Floor], identity: dict[str, Any]) -> None:
+    """Both floors of a batch, whole and scale by scale."""
+    memory = sum(floor.memory_s for floor in by_scale)
+    operations = sum(floor.operations_s for floor in by_scale)
+    run.add("floor_memory_s", memory, "s/batch", **identity)
+    run.add("floor_operations_s", operations, "s/batch", **identity)
+    for k, floor in enumerate(by_scale):
+        run.add("floor_memory_scale_s", floor.memory_s, "s/batch", scale=k, **identity)
+        run.add("floor_operations_scale_s", floor.operations_s, "s/batch", scale=k, **identity)
+
+
+def warmed_up(run: Run, variant: TimedVariant, batch: int, config: Settings) -> bool:
+    """Warm up, and count memory; whether the batch fits."""
+
+    def probe() -> None:
+        # a compiled step is captured at its second call
+        for _ in range(config.warmup + config.compile):
+            variant.draw(batch, run.device)
+            scale_seconds(variant, batch, run.device)
+        add_memory(run, variant, batch)
+
+    return attempt(run, variant, batch, probe)
+
+
+def what_fits(
+    run: Run, variants: list[TimedVariant], config: Settings
+) -> dict[tuple[str, int], bool]:
+    """Whether each variant and batch size fits; reports bytes of weights and the largest batch."""
     fits = {}
-    for contender in contenders:
-        run.add("weights_bytes", bytes_of(contender.model), "bytes", **contender.identity)
-        run.add("tokenizer_bytes", bytes_of(contender.tokenizer), "bytes", **contender.identity)
+    for variant in variants:
+        run.add("weights_bytes", bytes_of(variant.model), "bytes", **variant.identity)
+        run.add("tokenizer_bytes", bytes_of(variant.tokenizer), "bytes", **variant.identity)
+        largest = None
         for batch in config.batch_sizes:
+            fits[variant.name, batch] = warmed_up(run, variant, batch, config)
+            if fits[variant.name, batch]:
+                largest = max(batch, largest or 0)
+        run.add("largest_batch", largest, "images", **variant.identity)
+    return fits
 
-            def probe(contender=contender, batch=batch):
-                # a compiled step is captured at its second call
-                for _ in range(config.warmup + config.compile):
-                    contender.draw(batch, run.device)
-                    scale_seconds(contender, batch, run.device)
-                add_memory(run, contender, batch)
 
-            fits[contender.name, batch] = attempt(run, contender, batch, probe)
-        largest = max(
-            (batch for batch in config.batch_sizes if fits[contender.name, batch]), default=None
-        )
-        run.add("largest_batch", largest, "images", **contender.identity)
-    rates: list[Rates] = []
-    rounds, named = Rounds(fits, contenders[0].name, config), {c.name: c for c in contenders}
+def time_rounds(run: Run, rounds: Rounds, variants: list[TimedVariant]) -> Rates:
+    """Time round after round until all is sure; returns the rates of the fastest one.
+
+    The machine is rated once a round, like all that is held against the rates; also where nothing
+    fitted.
+    """
+    config, by_name, rates = rounds.config, {variant.name: variant for variant in variants}, []
     progress = Progress(run.run_id, config.max_rounds, unit="round")
-    # rated once a round, like all that is held against the rates; also where nothing fitted
     for repeat in range(config.max_rounds):
         cells = rounds.wanted(repeat)
         if repeat >= config.rounds and not cells:
@@ -321,9 +334,19 @@ def work(run: Run) -> None:
         run.add("matmul_rate", rates[-1].matmul, "flop/s", repeat=repeat)
         random.Random(derive_seed("round", repeat)).shuffle(cells)
         for name, batch in cells:
-            rounds.times[name, batch].append(measure(run, named[name], batch, repeat))
-        progress.advance(note=f"{len(cells)} of {len(fits)} cells")
+            rounds.times[name, batch].append(measure(run, by_name[name], batch, repeat))
+        progress.advance(note=f"{len(cells)} of {len(rounds.fits)} cells")
     progress.close()
     for (name, batch), values in rounds.times.items():
-        run.add("rounds", len(values), "rounds", num_images=batch, **named[name].identity)
-    add_floors(run, contenders, config, best_rates(rates))
+        run.add("rounds", len(values), "rounds", num_images=batch, **by_name[name].identity)
+    return best_rates(rates)
+
+
+@torch.no_grad()
+def work(run: Run) -> None:
+    config, variants = run.settings("latency", Settings), []
+    for name, entry in run.config["variants"].items():
+        variants.append(build(name, entry, run.device, config))
+    rounds = Rounds(what_fits(run, variants, config), variants[0].name, config)
+    rates = time_rounds(run, rounds, variants)
+    add_floors(run, variants, config, rates)

@@ -70,10 +70,15 @@ def _fid_panel(axes: Axes, view: View, places: Places) -> None:
     )
 
 
+def _is_scored(view: View, metric: str) -> bool:
+    """Whether a variant has a number of a metric."""
+    return any(len(view.of(variant, metric)) for variant in view.variants)
+
+
 def _share_panel(axes: Axes, view: View, places: Places) -> None:
     """Those of class agreement, CAS, precision, recall and coverage that were scored."""
     metrics = {name: view.results.score_name(metric) for name, metric in SHARES.items()}
-    scored = [name for name in SHARES if any(len(view.of(v, metrics[name])) for v in view.variants)]
+    scored = [name for name, metric in metrics.items() if _is_scored(view, metric)]
     for j, name in enumerate(scored):
         colour, marker = SHARE_STYLES[name]
         styles = [{"color": COLOURS[colour], "marker": marker}] * len(places.names)
@@ -262,7 +267,7 @@ def _shown(view: View, table: pd.DataFrame) -> list[str]:
     and of printed numbers only where there are some."""
     titles = ["Variant", "Seeds", view.results.label("FID"), _difference_title(view), AFTER_HOLM]
     titles += ["Status"] if unwell(table) else []
-    titles += [_published_title(one["metric"]) for one in view.about.get("published", [])]
+    titles += [_published_title(printed["metric"]) for printed in view.about.get("published", [])]
     titles += [view.results.label(name) for name in ("Coverage", "Class agreement")]
     first = [title for title in dict.fromkeys(titles) if title in table][:MOST_COLUMNS]
     return [title for title in table.columns if title in first]

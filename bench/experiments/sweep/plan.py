@@ -27,7 +27,8 @@ class Settings(Strict):
 
     halves: bool = Field(
         True,
-        description="score each half of the sample seeds too, which tuning needs; false: half of the time",
+        description="score each half of the sample seeds too, which tuning needs; "
+        "false: half of the time",
     )
     thresholds: tuple[Chance, ...] = Field(
         (), strict=False, description="report the share of drawn tokens below each, per scale"
@@ -39,42 +40,43 @@ class Settings(Strict):
 def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
     """One job a trained model for all its samplers."""
     models: dict[str, tuple[Trained, list[dict[str, Any]]]] = {}
-    for variant, made in trainings(plan, suite, variants):
-        entry = {"name": made.names["sampler"], "sampler": canonical_sampler(variant.sampler)}
-        entries = models.setdefault(made.train.run_id, (made, []))[1]
-        entries += [entry] if entry not in entries else []
+    for variant, trained in trainings(plan, suite, variants):
+        entry = {"name": trained.names["sampler"], "sampler": canonical_sampler(variant.sampler)}
+        _, entries = models.setdefault(trained.train.run_id, (trained, []))
+        if entry not in entries:
+            entries.append(entry)
     study, roles = plan.study, ("data", "tokenizer", "features", "tokens", "train")
     shared = {
         "evaluation": dump(study.evaluation),
         "features": features_config(study),
         "sweep": dump(study.told(suite, "sweep")),
     }
-    for made, samplers in models.values():
-        config = {**made.config, **shared, "samplers": samplers}
-        names = {key: made.names[key] for key in ("tokenizer", "model")}
-        plan.add(suite, Job("sweep", config, made.inputs(*roles), made.slug, names))
+    for trained, samplers in models.values():
+        config = {**trained.config, **shared, "samplers": samplers}
+        names = {key: trained.names[key] for key in ("tokenizer", "model")}
+        plan.add(suite, Job("sweep", config, trained.inputs(*roles), trained.slug, names))
 
 
-def problems(study: Study, one: Resolved) -> Iterator[str]:
+def problems(study: Study, resolved: Resolved) -> Iterator[str]:
     """A table of probabilities that no sampler gives."""
-    if "sampling_probability" not in one.suite.tables:
+    if "sampling_probability" not in resolved.suite.tables:
         return
-    if not study.told(one.name, "sweep").thresholds:
+    if not study.told(resolved.name, "sweep").thresholds:
         yield "tables: 'sampling_probability' needs sweep.thresholds, such as [0.05, 0.1]"
-    if not any(variant.sampler.draws_once for variant in one.variants.values()):
+    if not any(variant.sampler.draws_once for variant in resolved.variants.values()):
         yield (
             "tables: 'sampling_probability' needs a variant that draws each token once "
             "(sr_steps 0, refine_steps 0)"
         )
 
 
-def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
+def rule_problems(study: Study, resolved: Resolved, claim: Claim) -> Iterator[str]:
     """As of a score; a rule that tunes compares entries, each on one half of the images."""
-    yield from score_problems(study, one.suite, claim, swept=True)
+    yield from score_problems(study, resolved.suite, claim, swept=True)
     if study.evaluation.num_images < 2 * MIN_IMAGES:
         yield (
             "rule: 'tuned' tunes on one half of the images and scores on the other; raise "
             "evaluation.num_images from "
             f"{study.evaluation.num_images} to {2 * MIN_IMAGES} or more"
         )
-    yield from side_problems(one, claim, grids=True)
+    yield from side_problems(resolved, claim, grids=True)

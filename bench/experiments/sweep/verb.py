@@ -1,5 +1,5 @@
-"""Verb: pictures and scores of many samplers of one trained model, in one process; the pictures are
-not kept.
+"""Verb: images and scores of many samplers of one trained model, in one process; the images are not
+kept.
 
 Every sampler draws the same seeds and is scored on all of them, against the whole reference, and on
 each half, against a half of the reference of its own, so that a setting can be chosen on one half
@@ -24,12 +24,12 @@ from srdd.model import ScaleTransformer
 from srdd.quantizer import Ladder
 from srdd.watch import Calls
 
-from ...pipeline.encode import open_tokenizer
+from ...pipeline.artefacts import model_identity
 from ...pipeline.labels import asked_labels, first_sample
 from ...pipeline.metrics import MIN_IMAGES, Extractor, Scored, score
+from ...pipeline.networks import open_model, open_tokenizer
 from ...pipeline.reference import Reference, halves, open_reference
-from ...pipeline.sample import made_ready, sample_into, smaller
-from ...pipeline.train import model_identity, open_model
+from ...pipeline.sampling import made_ready, sample_into, smaller
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
 from ...study.settings import EvaluationConfig, FeaturesConfig
@@ -54,20 +54,18 @@ def drawn_probabilities(
     Teacher-forced logits on drawn tokens are the logits of sampling, for every history.
     """
     inputs_BLC, schedule = ladder.teacher_forced_inputs(tokens_BL), model.schedule
-    cond_BLV = model(inputs_BLC, labels_B)
     weights = guidance_weights(sampler.cfg_scale, sampler.cfg_ramp, schedule.num_scales)
-    guided = any(w != 1.0 for w in weights)
-    uncond_BLV = (
-        model(inputs_BLC, torch.full_like(labels_B, model.config.null_label))
-        if guided
-        else cond_BLV
-    )
-    found = []
+    cond_BLV = uncond_BLV = model(inputs_BLC, labels_B)
+    if any(w != 1.0 for w in weights):
+        no_labels_B = torch.full_like(labels_B, model.config.null_label)
+        uncond_BLV = model(inputs_BLC, no_labels_B)
+    by_scale = []
     for w, piece in zip(weights, schedule.slices):
+        # u + w (c - u), classifier-free guidance (arXiv 2207.12598)
         logits_BlV = uncond_BLV[:, piece] + w * (cond_BLV[:, piece] - uncond_BLV[:, piece])
-        taken = distribution(logits_BlV, sampler.temperature, sampler.top_k, sampler.top_p)
-        found.append(taken.probability(tokens_BL[:, piece]))
-    return found
+        drawn_from = distribution(logits_BlV, sampler.temperature, sampler.top_k, sampler.top_p)
+        by_scale.append(drawn_from.probability(tokens_BL[:, piece]))
+    return by_scale
 
 
 def parts_of(first: int, count: int, reference: Reference) -> list[tuple[int, int, Reference]]:
@@ -83,83 +81,96 @@ def parts_of(first: int, count: int, reference: Reference) -> list[tuple[int, in
 def report_probabilities(
     run: Run, shares: list[torch.Tensor], thresholds: tuple[float, ...], identity: dict
 ) -> None:
-    """Quantiles of the drawn tokens' probabilities, and the share below each threshold, per scale."""
+    """Quantiles of the probabilities of drawn tokens, and the share below each threshold."""
     for k, share_Bl in enumerate(shares):
         values = share_Bl.double().flatten().cpu()
+        where = {"scale": k, **identity}
         for q in QUANTILES:
-            run.add(
-                f"drawn_probability_q{100 * q:g}",
-                torch.quantile(values, q).item(),
-                "probability",
-                scale=k,
-                **identity,
-            )
+            quantile = torch.quantile(values, q).item()
+            run.add(f"drawn_probability_q{100 * q:g}", quantile, "probability", **where)
         for threshold in thresholds:
             below = (values < threshold).double().mean().item()
-            run.add(f"drawn_below_{threshold:g}", below, "share", scale=k, **identity)
+            run.add(f"drawn_below_{threshold:g}", below, "share", **where)
+
+
+class Sweep:
+    """A trained model, the images asked for, and what its samplers are scored against."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.evaluation: EvaluationConfig = run.settings("evaluation", EvaluationConfig)
+        self.settings: Settings = run.settings("sweep", Settings)
+        features = run.settings("features", FeaturesConfig)
+        self.extractor = Extractor(features, run.device, run.inputs["features"])
+        self.tokenizer = open_tokenizer(run)
+        path = run.inputs["train"] / "model.safetensors"
+        self.whole = open_model(run, path)  # for probabilities: in float32, not compiled
+        self.model = made_ready(open_model(run, path), self.evaluation)
+        self.N, self.batch = self.evaluation.num_images, self.evaluation.batch_size
+        self.first = first_sample(self.evaluation, run.config["train_seed"])
+        seeds, classes = range(self.first, self.first + self.N), self.model.config.num_classes
+        self.labels_N = asked_labels(run.inputs["data"], classes, seeds, self.evaluation.labels)
+        # made once: the features of a reference are known by its images, and kept for all samplers
+        reference = open_reference(features, run.inputs["data"])
+        parts = parts_of(self.first, self.N, reference)
+        self.parts = parts if self.settings.halves else parts[:1]
+
+    def shape(self) -> tuple[int, ...]:
+        """Of all images of a sampler."""
+        size = self.tokenizer.config
+        return self.N, size.in_channels, size.image_size, size.image_size
+
+    def report_scores(self, images: np.ndarray, names: dict[str, str]) -> None:
+        """Scores of a sampler's images, of all and of each half."""
+        asked_N = self.labels_N.numpy() if self.model.config.conditional else None
+        for start, count, reference in self.parts:
+            rows = slice(start - self.first, start - self.first + count)
+            labels = None if asked_N is None else asked_N[rows]
+            scored = Scored(images[rows], labels, reference, self.extractor)
+            seeds = {"seed_first": start, "seed_last": start + count - 1}
+            identity = {**names, **seeds, "num_images": count}
+            if count < self.N:
+                held = len(reference.images)
+                self.run.add("half_reference_images", held, "images", **identity)
+            for name, (value, unit) in score(scored, self.evaluation.metrics).items():
+                self.run.add(name, value, unit, **identity)
+
+    def report_tokens(
+        self, tokens_BL: torch.Tensor, sampler: SamplerConfig, names: dict[str, str]
+    ) -> None:
+        """How probable the tokens were that a sampler of one pass has drawn."""
+        labels_B = self.labels_N[: len(tokens_BL)].to(self.run.device)
+        ladder, batches = self.tokenizer.at(self.model.schedule), []
+        for i in range(0, len(tokens_BL), self.batch):
+            part = slice(i, i + self.batch)
+            drawn = tokens_BL[part], labels_B[part]
+            batches.append(drawn_probabilities(self.whole, ladder, *drawn, sampler))
+        shares = [torch.cat(scale) for scale in zip(*batches)]
+        identity = {**names, "num_images": len(tokens_BL)}
+        report_probabilities(self.run, shares, self.settings.thresholds, identity)
+
+    def report(self, images: np.ndarray, entry: dict, progress: Progress) -> None:
+        """Draw and score one sampler."""
+        sampler = SamplerConfig.model_validate_json(json.dumps(entry["sampler"]))
+        names = {**model_identity(self.run), "sampler": entry["name"]}
+        calls = Calls()
+        how = self.labels_N, self.first, self.batch, progress, calls
+        tokens_BL, fitted = sample_into(images, self.model, self.tokenizer, sampler, *how)
+        self.batch = smaller(self.run, self.batch, fitted)
+        self.report_scores(images, names)
+        self.run.add_cost(sampling_cost(self.model.config, sampler, calls), **names)
+        if self.settings.thresholds and sampler.draws_once:
+            self.report_tokens(tokens_BL, sampler, names)
 
 
 def work(run: Run) -> None:
-    evaluation, sweep = (
-        run.settings("evaluation", EvaluationConfig),
-        run.settings("sweep", Settings),
-    )
-    extractor = Extractor(
-        run.settings("features", FeaturesConfig), run.device, run.inputs["features"]
-    )
-    tokenizer = open_tokenizer(run)
-    path = run.inputs["train"] / "model.safetensors"
-    whole, model = open_model(run, path), made_ready(open_model(run, path), evaluation)
-    reference, N = open_reference(extractor.config, run.inputs["data"]), evaluation.num_images
-    first = first_sample(evaluation, run.config["train_seed"])
-    labels_N = asked_labels(
-        run.inputs["data"], model.config.num_classes, range(first, first + N), evaluation.labels
-    )
-    asked_N = labels_N.numpy() if model.config.conditional else None
-    size, scratch = tokenizer.config, run.out / ".pictures.npy"
-    entries, batch = run.config["samplers"], evaluation.batch_size
-    # made once: the features of a reference are known by its images, and kept for all samplers
-    parts = parts_of(first, N, reference)[: 3 if sweep.halves else 1]
-    progress = Progress(run.run_id, N * len(entries), unit="picture")
+    sweep, entries = Sweep(run), run.config["samplers"]
+    progress = Progress(run.run_id, sweep.N * len(entries), unit="image")
+    scratch = run.out / ".images.npy"
     try:
-        images = np.lib.format.open_memmap(
-            scratch, "w+", np.uint8, (N, size.in_channels, size.image_size, size.image_size)
-        )
+        images = np.lib.format.open_memmap(scratch, "w+", np.uint8, sweep.shape())
         for entry in entries:
-            sampler = SamplerConfig.model_validate_json(json.dumps(entry["sampler"]))
-            calls = Calls()
-            how = labels_N, first, batch, progress, calls
-            tokens_BL, fitted = sample_into(images, model, tokenizer, sampler, *how)
-            batch = smaller(run, batch, fitted)
-            names = {**model_identity(run), "sampler": entry["name"]}
-            for start, count, held in parts:
-                rows = slice(start - first, start - first + count)
-                part = Scored(
-                    images[rows], None if asked_N is None else asked_N[rows], held, extractor
-                )
-                here = {
-                    **names,
-                    "seed_first": start,
-                    "seed_last": start + count - 1,
-                    "num_images": count,
-                }
-                if count < N:
-                    run.add("half_reference_images", len(held.pictures), "images", **here)
-                for name, (value, unit) in score(part, evaluation.metrics).items():
-                    run.add(name, value, unit, **here)
-            run.add_cost(sampling_cost(model.config, sampler, calls), **names)
-            if sweep.thresholds and sampler.draws_once:
-                labels_B = labels_N[: len(tokens_BL)].to(run.device)
-                batches = [slice(i, i + batch) for i in range(0, len(tokens_BL), batch)]
-                ladder = tokenizer.at(model.schedule)
-                found = [
-                    drawn_probabilities(whole, ladder, tokens_BL[part], labels_B[part], sampler)
-                    for part in batches
-                ]
-                shares = [torch.cat(scale) for scale in zip(*found)]
-                report_probabilities(
-                    run, shares, sweep.thresholds, {**names, "num_images": len(tokens_BL)}
-                )
+            sweep.report(images, entry, progress)
     finally:
         scratch.unlink(missing_ok=True)
     progress.close()

@@ -25,8 +25,12 @@ class Settings(Strict):
     """In-painting, out-painting and super-resolution of held-out images. A box is (top, left,
     bottom, right) in shares of the side."""
 
-    inpaint: Box | None = (0.25, 0.25, 0.75, 0.75)
-    outpaint: Box | None = (0.25, 0.25, 0.75, 0.75)
+    inpaint: Box | None = Field(
+        (0.25, 0.25, 0.75, 0.75), description="the box that is drawn; null: no in-painting"
+    )
+    outpaint: Box | None = Field(
+        (0.25, 0.25, 0.75, 0.75), description="the box that is known; null: no out-painting"
+    )
     super_resolution: bool = Field(
         True, description="keep the true tokens of the first m scales, for every m from 1 to K-1"
     )
@@ -38,13 +42,15 @@ class Settings(Strict):
     def _boxes_lie_inside(self) -> Settings:
         if not (self.inpaint or self.outpaint or self.super_resolution):
             raise ValueError(
-                "inpaint null, outpaint null, super_resolution false: no task is left; ask for one or more"
+                "inpaint null, outpaint null, super_resolution false: no task is left; ask for one "
+                "or more"
             )
         for name in ("inpaint", "outpaint"):
             box = getattr(self, name)
             if box and not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
                 raise ValueError(
-                    f"{name} {list(box)}: not inside the image; 0 <= top < bottom <= 1 and 0 <= left < right <= 1"
+                    f"{name} {list(box)}: not inside the image; 0 <= top < bottom <= 1 and "
+                    "0 <= left < right <= 1"
                 )
             if box == (0.0, 0.0, 1.0, 1.0):
                 raise ValueError(
@@ -58,32 +64,33 @@ def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
     add_probe(plan, suite, variants, "zero_shot", sampled=True)
 
 
-def problems(study: Study, one: Resolved) -> Iterator[str]:
+def problems(study: Study, resolved: Resolved) -> Iterator[str]:
     """Boxes without a token of the finest grid, or with all: known from the sizes alone."""
-    suite, variants = one.suite, one.variants
+    suite, variants = resolved.suite, resolved.variants
     if "zero_shot" not in suite.measure:
         return
-    settings = study.told(one.name, "zero_shot")
+    settings = study.told(resolved.name, "zero_shot")
     for name, variant in variants.items():
-        if variant.tokenizer.config.image_size < 3:
+        image_size = variant.tokenizer.config.image_size
+        if image_size < 3:
+            yield f"measure: zero_shot needs images of 3 pixels or more, {name!r} has {image_size}"
+        yield from _box_problems(settings, name, variant.model.schedule.latent_size)
+    scales = [variant.model.schedule.num_scales for variant in variants.values()]
+    if not (settings.inpaint or settings.outpaint) and all(count == 1 for count in scales):
+        yield "zero_shot.super_resolution: needs a schedule of 2 scales or more, or another task"
+
+
+def _box_problems(settings: Settings, name: str, size: int) -> Iterator[str]:
+    """Boxes that leave nothing known, or nothing unknown, of the finest grid of a variant."""
+    for task in ("inpaint", "outpaint"):
+        box = getattr(settings, task)
+        if box is None:
+            continue
+        top, left, bottom, right = (round(share * size) for share in box)
+        cells = (bottom - top) * (right - left)
+        if cells in (0, size * size):
+            held = "no token" if not cells else "all tokens"
             yield (
-                f"measure: zero_shot needs images of 3 pixels or more, {name!r} has "
-                f"{variant.tokenizer.config.image_size}"
-            )
-        for task in ("inpaint", "outpaint"):
-            box, size = getattr(settings, task), variant.model.schedule.latent_size
-            if box is None:
-                continue
-            top, left, bottom, right = (round(share * size) for share in box)
-            cells = (bottom - top) * (right - left)
-            if cells in (0, size * size):
-                held = "no token" if not cells else "all tokens"
-                yield (
-                    f"zero_shot.{task}: {list(box)}: holds {held} of the {size}x{size} grid of "
-                    f"{name!r}; move its edges"
-                )
-    if not (settings.inpaint or settings.outpaint):
-        if all(variant.model.schedule.num_scales == 1 for variant in variants.values()):
-            yield (
-                "zero_shot.super_resolution: needs a schedule of 2 scales or more, or another task"
+                f"zero_shot.{task}: {list(box)}: holds {held} of the {size}x{size} grid of "
+                f"{name!r}; move its edges"
             )
