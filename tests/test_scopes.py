@@ -112,7 +112,7 @@ def test_every_job_has_a_config(plan, place):
 
 
 def test_another_study_of_this_name_is_said(plan, place):
-    """Catches a copied study that replaces the tables of its original; the same settings elsewhere are the same study."""
+    """Catches a copied study that replaces the tables of its original; the same text elsewhere is the same study."""
     scopes, other = Scopes(plan), place / "other.yaml"
     assert scopes.name_clash(SMOKE) is None
     touch(scopes.file_memory, f"{other}\n")
@@ -120,11 +120,9 @@ def test_another_study_of_this_name_is_said(plan, place):
     other.write_bytes(SMOKE.read_bytes())
     assert scopes.name_clash(SMOKE) is None
     other.write_text(SMOKE.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
-    assert scopes.name_clash(SMOKE) is None, "other prose, the same settings"
-    other.write_text(SMOKE.read_text(encoding="utf-8").replace("train_seeds: [0, 1]", "train_seeds: [0, 2]"), encoding="utf-8")
     assert f"study: 'smoke': {other} has this name too" in scopes.name_clash(SMOKE)
     assert scopes.name_clash(other) is None
-    other.write_text(SMOKE.read_text(encoding="utf-8").replace("study: smoke", "study: else"), encoding="utf-8")
+    other.write_text("study: else\n")
     assert scopes.name_clash(SMOKE) is None
 
 
