@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from .lookup import Knob, function_name, is_own, knobs_of, names_in, unknown
+from .lookup import Knob, function_name, is_own, knobs_of, names_function, names_in, unknown
 from .schedule import ScaleSchedule
 
 # an upper bound far above every use: a number beyond it is a slip, and would end in MemoryError
@@ -128,7 +128,9 @@ class ModelConfig(_Scheduled):
         description="scale k sees scales k-history...k; null: all (VAR), 0: its own (SDD)",
     )
     mask: str | None = Field(
-        None, description="name of a mask_<name> in srdd/masks.py, instead of history"
+        None,
+        description="name of a mask_<name> in srdd/masks.py, instead of history",
+        json_schema_extra=names_function("mask"),
     )
     depth: int = Field(16, ge=1, le=1000)
     width: Width = 1024
@@ -186,22 +188,15 @@ SomeShare = Annotated[float, Field(gt=0.0, le=1.0)]
 Nats = Annotated[float, Field(gt=0.0, le=1e9)]
 
 
-class Names:
-    """Mark of a setting that names a function: `<prefix>_<value>` in the file of its prefix."""
-
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
-
-
 def _no_entropy(name: str) -> str:
     if name == "entropy":
         raise ValueError("entropy is no probability; give peak or drawn")
     return name
 
 
-Confidence = Annotated[str, Names("confidence")]
+Confidence = Annotated[str, Field(json_schema_extra=names_function("confidence"))]
 # one that is compared with a probability
-ChanceConfidence = Annotated[str, Names("confidence"), AfterValidator(_no_entropy)]
+ChanceConfidence = Annotated[Confidence, AfterValidator(_no_entropy)]
 # what a knob of a rule may be annotated with
 KINDS: dict[str, Any] = {
     "Chance": Chance,
@@ -224,23 +219,25 @@ class Rule(Strict):
 
     model_config = ConfigDict(validate_default=True)
 
-    name: str
+    name: str = Field(json_schema_extra=names_function("select"))
 
     def knobs(self) -> dict[str, Any]:
         """What is set of the rule, by the names of its keyword-only parameters."""
         return {key: getattr(self, key) for key in type(self).model_fields if key != "name"}
 
-    def functions(self) -> dict[str, tuple[str, str]]:
-        """Prefix and name of each function that the rule calls by name, by the knob that says
-        so."""
-        fields = type(self).model_fields.items()
-        marks = [(key, mark) for key, field in fields for mark in field.metadata]
-        named = [(key, mark.prefix) for key, mark in marks if isinstance(mark, Names)]
-        return {key: (prefix, getattr(self, key)) for key, prefix in named}
-
     def __reduce__(self) -> tuple[Any, ...]:
         # the class of a rule is made, not written: it cannot be found by its name
         return rule_of, (self.model_dump(),)
+
+
+def _functions(settings: Strict) -> dict[str, tuple[str, str]]:
+    """Prefix and name of the functions that some settings name themselves, by key."""
+    named: dict[str, tuple[str, str]] = {}
+    for key, field in type(settings).model_fields.items():
+        says: Any = field.json_schema_extra
+        for prefix in says["functions"] if says else ():
+            named[key] = prefix, getattr(settings, key)
+    return named
 
 
 DEFAULT_RULE = "threshold"
@@ -292,8 +289,6 @@ def _default_rule() -> Rule:
     return rule
 
 
-# logits of 1e8 over it are the largest that float32 holds
-COLDEST = 1e-30
 # rules that commit a quota of positions at each pass: a scale of l tokens needs at most l passes
 COMMITTING = ("static", "sequential", "shuffled", "dynamic", "entropy")
 # rules that redraw as many tokens whatever was drawn: no look is needed to know that there are some
@@ -308,9 +303,17 @@ class SamplerConfig(Strict):
     are 0 in VAR and SDD.
     """
 
-    name: str = Field("var", description="name of a sample_<name> in srdd/sampling.py")
+    name: str = Field(
+        "var",
+        description="name of a sample_<name> in srdd/sampling.py",
+        json_schema_extra=names_function("sample"),
+    )
     cfg_scale: float = Field(1.0, ge=0.0, le=1000.0)
-    cfg_ramp: str = Field("linear", description="name of a ramp_<name> in srdd/guidance.py")
+    cfg_ramp: str = Field(
+        "linear",
+        description="name of a ramp_<name> in srdd/guidance.py",
+        json_schema_extra=names_function("ramp"),
+    )
     temperature: float = Field(1.0, ge=0.001, le=1000.0)
     top_k: int | None = Field(
         None, ge=1, le=2**24, description="draw among the k likeliest codes; null: all"
@@ -364,9 +367,9 @@ class SamplerConfig(Strict):
     def functions(self) -> dict[str, tuple[str, str]]:
         """Prefix and name of each function that these settings name (VAR, arXiv 2404.02905; SRDD,
         2509.22636), by the key that says so."""
-        own = {"name": ("sample", self.name), "cfg_ramp": ("ramp", self.cfg_ramp)}
-        rule = {f"select.{key}": function for key, function in self.select.functions().items()}
-        return {**own, "select": ("select", self.select.name), **rule}
+        rule = _functions(self.select)
+        knobs = {f"select.{key}": function for key, function in rule.items() if key != "name"}
+        return {**_functions(self), "select": rule["name"], **knobs}
 
     @property
     def draws_once(self) -> bool:
@@ -387,88 +390,3 @@ class SamplerConfig(Strict):
     def refines(self, k: int) -> bool:
         """Whether SR and MR touch scale k."""
         return self.refine_scales is None or k in self.refine_scales
-
-
-# what the shapes of a network's weights follow from, the schedule apart
-SIZES = (
-    "codebook_size",
-    "codebook_dim",
-    "num_classes",
-    "depth",
-    "width",
-    "heads",
-    "mlp_ratio",
-    "qk_norm",
-    "shared_adaln",
-)
-
-
-def teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
-    """Why a student cannot start from a teacher's weights (scale distillation of SRDD, arXiv
-    2509.22636), as `key value: reason`; None when it can."""
-    for key in SIZES:
-        old, new = getattr(teacher, key), getattr(student, key)
-        if old != new:
-            return (
-                f"{key} {new}: the teacher's is {old}; a student starts from its teacher's "
-                "weights and needs the same sizes"
-            )
-    # the other way is legal: own embeddings of 0 are no embeddings
-    if teacher.mask_prob > 0 and student.mask_prob == 0:
-        return (
-            f"mask_prob {student.mask_prob}: the teacher's is {teacher.mask_prob}, and a student "
-            "without masks has no "
-            "place for its embedding of own tokens; give more than 0, or a teacher with mask_prob 0"
-        )
-    return None
-
-
-def logit_teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
-    """Why a teacher has no logits for a student (scale distillation of SRDD, arXiv 2509.22636), as
-    `key value: reason`; None when it has."""
-    if student.mask_prob > 0 and teacher.mask_prob == 0:
-        return (
-            f"mask_prob {student.mask_prob}: the teacher's is {teacher.mask_prob}; its logits are "
-            "asked for with all own "
-            "tokens masked, so the student's embedding of own tokens would stay 0; set it to 0, "
-            "or take arm real or sequence"
-        )
-    if student.class_dropout > 0 and student.conditional and teacher.class_dropout == 0:
-        return (
-            f"class_dropout {student.class_dropout}: the teacher was trained without and knows no "
-            "'no class'; set it to 0"
-        )
-    return None
-
-
-def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
-    """Why a sampler cannot be used with a model, as `key value: reason`; None when it can
-    (guidance: arXiv 2207.12598)."""
-    if sampler.cfg_scale != 1.0 and not (model.conditional and model.class_dropout > 0):
-        lacks = "no class dropout" if model.conditional else "no classes"
-        return (
-            f"cfg_scale {sampler.cfg_scale}: guides a model that has {lacks}; set cfg_scale 1 or "
-            "train with class_dropout > 0"
-        )
-    # a sampler of one's own may mean something else by refine_steps
-    # the model itself refuses tokens that it cannot read
-    if not is_own("sample", sampler.name) and sampler.refine_steps and model.mask_prob == 0:
-        return (
-            f"refine_steps {sampler.refine_steps}: refines a model trained without masks; set "
-            "refine_steps 0 or train with mask_prob > 0"
-        )
-    if sampler.temperature < COLDEST:
-        return (
-            f"temperature {sampler.temperature}: makes logits infinite; raise it to {COLDEST} or "
-            "more, or take top_k 1 for the likeliest code"
-        )
-    if sampler.top_k is not None and sampler.top_k > model.codebook_size:
-        return f"top_k {sampler.top_k}: is more than the {model.codebook_size} codes"
-    if sampler.refine_scales is not None and any(
-        k >= model.schedule.num_scales for k in sampler.refine_scales
-    ):
-        return (
-            f"refine_scales {list(sampler.refine_scales)}: the schedule has scales 0 to "
-            f"{model.schedule.num_scales - 1}"
-        )
-    return None

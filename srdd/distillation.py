@@ -13,8 +13,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from .config import ModelConfig, SamplerConfig, teacher_misfit
+from .config import ModelConfig, SamplerConfig
 from .contracts import Denoise
+from .misfits import teacher_misfit
 from .model import ScaleTransformer
 from .noise import ImageNoise
 from .quantizer import Ladder

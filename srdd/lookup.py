@@ -42,6 +42,12 @@ PLACES = {
 }
 
 
+def names_function(*prefixes: str) -> dict[str, Any]:
+    """What the field of a setting says (`json_schema_extra`) whose value is the name of a function
+    `<prefix>_<value>`."""
+    return {"functions": list(prefixes)}
+
+
 def is_own(prefix: str, name: str | None) -> bool:
     """Whether a name means a function that a user added."""
     return name is not None and name not in BUILT_IN[prefix]

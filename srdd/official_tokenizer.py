@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from .config import SIZES, ModelConfig, TokenizerConfig
+from .config import ModelConfig, TokenizerConfig
 from .files import refuse_misfits
+from .misfits import SIZES
 from .tokenizer import Downsample, ResBlock, SpatialAttention, Tokenizer, Upsample
 
 State = dict[str, torch.Tensor]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .config import COUNTED, SamplerConfig, sampler_misfit
+from .config import COUNTED, SamplerConfig
 from .contracts import (
     Denoise,
     Untouched,
@@ -26,6 +26,7 @@ from .contracts import (
 from .draw import TokenDistribution, distribution
 from .guidance import guide
 from .lookup import find, function_name, is_own
+from .misfits import sampler_misfit
 from .model import ScaleTransformer
 from .noise import ImageNoise
 from .quantizer import Ladder

@@ -94,11 +94,17 @@ def whose(sampler: SamplerConfig) -> str:
     ranks by, or its ramp."""
     if is_own("sample", sampler.name):
         return function_name("sample", sampler.name)
-    rule = [("select", sampler.select.name), *sampler.select.functions().values()]
-    for prefix, name in rule if sampler.refine_steps else ():
+    for prefix, name in rule_functions(sampler):
         if is_own(prefix, name):
             return function_name(prefix, name)
     return function_name("ramp", sampler.cfg_ramp)
+
+
+def rule_functions(sampler: SamplerConfig) -> list[tuple[str, str]]:
+    """Prefix and name of a sampler's rule and of what it calls by name; none where nothing is
+    refined."""
+    named = sampler.functions().items() if sampler.refine_steps else ()
+    return [function for key, function in named if key.startswith("select")]
 
 
 def check_state(who: str, ladder: Ladder, found: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -142,8 +148,7 @@ def check_variant(variant: Variant, suite: Suite, elbos: tuple[tuple[str, float]
         asked = sampler.cfg_scale, sampler.cfg_ramp, model.schedule.num_scales
         tried(function_name("ramp", sampler.cfg_ramp), lambda: guidance_weights(*asked))
     guided = sampler.cfg_scale != 1 and is_own("ramp", sampler.cfg_ramp)
-    rule = [("select", sampler.select.name), *sampler.select.functions().values()]
-    refined = sampler.refine_steps and any(is_own(*function) for function in rule)
+    refined = any(is_own(*function) for function in rule_functions(sampler))
     if is_own("sample", sampler.name) or refined or guided:
         check_sampler(variant, bool(set(rooms.which("KNOWN_TOKENS")) & set(suite.measure)))
     if training is not None and is_own("corrupt", training.corruption):

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from srdd.config import TokenizerConfig, logit_teacher_misfit, sampler_misfit, teacher_misfit
+from srdd.config import TokenizerConfig
 from srdd.lookup import PLACES, names_in, unknown
+from srdd.misfits import logit_teacher_misfit, sampler_misfit, teacher_misfit
 
 from .errors import ConfigError
 from .names import by_sum, dump
