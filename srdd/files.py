@@ -108,8 +108,15 @@ def _not_tensors(path: Path) -> str:
 
 def check_config(path: str | Path, saved: dict[str, Any], wanted: BaseModel) -> None:
     """Compare the config inside a checkpoint with the one asked for. Raises ValueError naming file,
-    key and both values."""
+    key and both values.
+
+    A setting that a file does not know, written before there was one, is at its default there.
+    """
     expected = json.loads(wanted.model_dump_json())
+    fields = type(wanted).model_fields.items()
+    usual = {key: field.default for key, field in fields if not field.is_required()}
+    at_default = wanted.model_copy(update=usual).model_dump_json(include=set(usual))
+    saved = {**json.loads(at_default), **saved}
     for key in sorted(expected.keys() | saved.keys()):
         if expected.get(key) != saved.get(key):
             raise ValueError(

@@ -184,7 +184,7 @@ def test_faster_at_one_batch_size_only_is_not_decided(make):
 def test_a_missing_score_is_named_and_never_zero(make):
     """Catches a figure or table that draws a failed run as 0 or leaves it out."""
     variants = {
-        "m 1": variant("m", "p", "m"),
+        "m 1": {**variant("m", "p", "m"), "jobs": {}},  # nothing of it ever ran
         "m 2": variant("m", "q", "m", refine_steps=2),
         "m 3": variant("m", "r", "m", refine_steps=1),
     }

@@ -5,6 +5,7 @@ import csv
 import itertools
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from test_ranks import Bench
 from test_refinement import trainer_of
 
-from bench.pipeline.train import any_order_loss, drawn_loss, held_out
+from bench.pipeline.held_out import AnyOrderLoss, HeldOut, any_order_loss, drawn_loss, one_pass_loss
 from bench.runtime.ranks import Ranks
 from srdd.contracts import ask_weigh
 from srdd.corruption import mask_within_scales
@@ -212,7 +213,8 @@ def test_the_bound_is_one_and_is_what_is_measured(name):
     """Catches a wrong weight of m, sets that are not uniform, own tokens of another scale or the hidden ones revealed: the measured
     mean is the enumerated bound, which is no less than -log p, and equals it where the conditionals are of one joint."""
     model, (tokens, labels) = MODELS[name](), split_of(300, JOINT)
-    found, (first, second) = any_order_loss(model, LADDER, tokens, labels, "test", 80, torch.device("cpu"), Ranks())
+    data = HeldOut("test", tokens, labels, LADDER, torch.device("cpu"), Ranks())
+    found, (first, second) = any_order_loss(model, data, 80)
     seconds = [tuple(row) for row in tokens[:, 1:].tolist()]
     bounds, exact = ([f(codes) for codes in seconds] for f in (model.bound, model.mixture))
     assert first == pytest.approx(math.log(V), rel=1e-6) and found == pytest.approx((first + 4 * second) / 5)
@@ -222,7 +224,7 @@ def test_the_bound_is_one_and_is_what_is_measured(name):
         assert min(gaps) > -1e-9 and max(gaps) > 0.1
     else:
         assert gaps == pytest.approx([0.0] * 300, abs=1e-6)
-    one_pass, per_scale, _ = held_out(model, LADDER, tokens, labels, torch.device("cpu"), Ranks())
+    one_pass, per_scale, _ = one_pass_loss(model, data)
     if name == "own tokens ignored":  # nothing to gain inside a scale
         assert second == pytest.approx(per_scale[1], abs=0.025)
     if name == "conditionals of a joint":  # the tokens depend on each other
@@ -233,22 +235,24 @@ def test_processes_and_variants_see_the_same_masks():
     """Catches masks that are drawn for each process or that follow from a model, and images that two processes count."""
     (tokens, labels), cpu = split_of(41, JOINT), torch.device("cpu")
     model = MODELS["conditionals of no joint"]()
-    whole = any_order_loss(model, LADDER, tokens, labels, "val", 2, cpu, Ranks())
+    val = HeldOut("val", tokens, labels, LADDER, cpu, Ranks())
+    whole = any_order_loss(model, val, 2)
     parts = []
     for rank in range(3):
         ranks = Ranks()
         ranks.rank, ranks.world = rank, 3
-        parts.append(any_order_loss(model, LADDER, tokens, labels, "val", 2, cpu, ranks)[0])
+        parts.append(any_order_loss(model, replace(val, ranks=ranks), 2).mean)
     assert sum(parts) == pytest.approx(whole[0], rel=1e-12) and min(parts) > 0.2 * whole[0]
-    assert whole == any_order_loss(model, LADDER, tokens, labels, "val", 2, cpu, Ranks())
-    assert whole[0] != any_order_loss(model, LADDER, tokens, labels, "test", 2, cpu, Ranks())[0]
+    assert whole == any_order_loss(model, val, 2)
+    assert whole[0] != any_order_loss(model, replace(val, name="test"), 2).mean
 
 
 def test_the_drawn_loss_is_what_a_step_minimises(make_model, make_ladder):
     """Catches masks or weights of the validation that are others than those of the training."""
     model, ladder = make_model(mask_prob=0.6), make_ladder(ScaleSchedule((1, 2, 3)))
     tokens, labels = torch.randint(7, (40, 14), generator=generator("tokens")), torch.arange(40) % 3
-    found = drawn_loss(model, ladder, tokens.int().numpy(), labels.numpy(), "count", "val", 2, torch.device("cpu"), Ranks())
+    val = HeldOut("val", tokens.int().numpy(), labels.numpy(), ladder, torch.device("cpu"), Ranks())
+    found = drawn_loss(model, val, "count", 2)
     losses, hidden = 0.0, 0
     with torch.no_grad():
         for draw in range(2):
@@ -304,10 +308,13 @@ def test_a_masked_model_is_selected_by_the_loss_that_it_is_trained_for(bench, tm
 
 
 def test_the_bound_decides_what_is_kept_and_when_to_stop(bench, tmp_path, monkeypatch):
-    """Catches a bound that is measured and not used: it is made to rise after the second look while the one-pass loss still falls."""
+    """Catches a bound that is measured and not used: it rises after the second evaluation while the one-pass loss still falls."""
     bounds = iter([9.0, 5.0, 7.0, 8.0])
-    measure = "bench.pipeline.train.any_order_loss"
-    monkeypatch.setattr(measure, lambda *asked: (next(bounds), []) if asked[4] == "val" else any_order_loss(*asked))
+
+    def rising(model, data, draws):
+        return AnyOrderLoss(next(bounds), []) if data.name == "val" else any_order_loss(model, data, draws)
+
+    monkeypatch.setattr("bench.pipeline.trainer.any_order_loss", rising)
     rows = rows_of(bench, tmp_path, "rises", mask_weight="elbo", lr=0.01, steps=40, eval_every=4, patience=2)
     val = along(rows, "loss_val")
     assert list(val) == [4, 8, 12, 16] and val[8] > val[12] > val[16]

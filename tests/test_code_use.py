@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.pipeline.train_tokenizer import CodeUse
+from bench.pipeline.code_use import CodeUse
 from srdd.noise import generator
 from srdd.quantizer import Quantizer
 from srdd.schedule import ScaleSchedule

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench.pipeline import collect
-from bench.pipeline.datasets import ArrayPictures
+from bench.pipeline.datasets import ArrayImages
 from bench.pipeline.labels import labels_of
 from bench.runtime import rows as results
 
@@ -16,7 +16,7 @@ def test_real_pictures_keep_the_order_of_classes(monkeypatch, tmp_path):
     """Catches a class with few held-out pictures that shifts all that follow into the wrong row of the sample grid."""
     labels = np.array([0, 0, 0, 1, 2, 2])
     images = labels[:, None, None, None].astype(np.uint8) * np.ones((1, 1, 2, 2), np.uint8)
-    monkeypatch.setattr(collect, "open_split", lambda folder, split: ArrayPictures(images, labels))
+    monkeypatch.setattr(collect, "open_split", lambda folder, split: ArrayImages(images, labels))
     (tmp_path / "data.json").write_text(json.dumps({"kind": "arrays"}))
     found = collect.real_pictures(tmp_path)
     assert found["real/labels"].tolist() == [0, 1, 2, 0, 2, 0]

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from bench.pipeline import prepare
+from bench.pipeline import artefacts
 from bench.study.contents import Contents, SumCache, content_of, file_sum, sums_of
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
@@ -224,11 +224,11 @@ def test_readers_refuse_images_that_changed_and_follow_those_that_moved(tmp_path
     code, text, out = prepared(tmp_path, root)
     assert code == 0, text
     assert "2 classes (train+val+test): cat " in text
-    before = prepare.open_split(out, "train").read(range(3))
+    before = artefacts.open_split(out, "train").read(range(3))
     root.rename(tmp_path / "q")
     config = tmp_path / "results/s/configs/prepare/x.json"
     config.write_text(config.read_text().replace(str(root), str(tmp_path / "q")))
-    split = prepare.open_split(out, "train")
+    split = artefacts.open_split(out, "train")
     for path in split.paths:
         os.utime(path)
     assert (split.read(range(3)) == before).all()

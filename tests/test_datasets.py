@@ -89,11 +89,11 @@ def test_crop_is_central_and_keeps_the_aspect(tmp_path):
     """Catches a squeezed picture: VAR resizes the short side to 1.125 of the size and crops the middle."""
     ramp = np.tile(np.linspace(0, 255, 64, dtype=np.uint8), (32, 1))
     Image.fromarray(ramp).save(tmp_path / "ramp.png")
-    pixels = datasets.read_picture(tmp_path / "ramp.png", 16, 1)[0].astype(int)
+    pixels = datasets.read_image(tmp_path / "ramp.png", 16, 1)[0].astype(int)
     # short side 32 -> 18, long side 64 -> 36: a pixel of the crop spans 64/36 of the original, 16 of them 28
     assert 95 < pixels[0].mean() < 160
     assert pixels[0, -1] - pixels[0, 0] == pytest.approx(255 * 15 / 36, abs=12)
-    crops = [datasets.read_picture(tmp_path / "ramp.png", 16, 1, crop_seed=seed).tobytes() for seed in (1, 1, 2, 3, 4)]
+    crops = [datasets.read_image(tmp_path / "ramp.png", 16, 1, crop_seed=seed).tobytes() for seed in (1, 1, 2, 3, 4)]
     assert crops[0] == crops[1] and len(set(crops)) > 1
 
 
@@ -102,8 +102,8 @@ def test_damaged_picture_is_named(tmp_path):
     root = folder(tmp_path)
     whole = (root / "cat" / "003.png").read_bytes()
     (root / "cat" / "003.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"003\.png: damaged picture"):
-        datasets.read_picture(root / "cat" / "003.png", 8, 3)
+    with pytest.raises(ValueError, match=r"003\.png: damaged image"):
+        datasets.read_image(root / "cat" / "003.png", 8, 3)
 
 
 @pytest.mark.parametrize(

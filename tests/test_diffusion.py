@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from test_verbs import ROOT, Bench
 
 from bench.experiments.equivalence.show import judge_equal
+from bench.pipeline.artefacts import open_split
 from bench.pipeline.datasets import to_float
 from bench.pipeline.labels import in_shares
-from bench.pipeline.prepare import open_split
 from bench.report.view import View
 from bench.runtime.verb import main
 from bench.runtime.verbs import verbs

@@ -547,7 +547,7 @@ def test_no_held_out_picture_is_trained_on(made, tmp_path, arm, kind, unread):
         trainer = kind(made.open(run_id, tmp_path / f"{name}_out", tokens=other))
         for _ in range(3):
             trainer.step()
-            trainer.state["step"] += 1
+            trainer.state.step += 1
         weights.append(trainer.model.state_dict())
     same = [all(torch.equal(weights[0][name], other[name]) for name in other) for other in weights[1:]]
     assert same == [True, arm == "sequence"]
@@ -560,7 +560,7 @@ def test_the_teacher_stays_as_it_is(made, tmp_path):
     start = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     for _ in range(2):
         trainer.step()
-        trainer.state["step"] += 1
+        trainer.state.step += 1
     assert all(torch.equal(value, before[name]) for name, value in trainer.teacher.state_dict().items())
     assert not any(parameter.requires_grad or parameter.grad is not None for parameter in trainer.teacher.parameters())
     assert not torch.equal(trainer.model.head.weight, start["head.weight"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.pipeline import features, train_features
-from bench.pipeline.datasets import ArrayPictures
+from bench.pipeline.datasets import ArrayImages
 from bench.runtime.quick_start import import_torch_fidelity
 from bench.study.errors import ConfigError
 from bench.study.settings import DatasetConfig, FeaturesConfig
@@ -25,7 +25,7 @@ def job(tmp_path, monkeypatch):
     def run(held_out=100, **features):
         config = FeaturesConfig(**{"kind": "inception", "name": "x", "dim": DIM, **features})
         splits = {
-            name: ArrayPictures(np.zeros((held_out, 1, 8, 8), np.uint8), np.arange(held_out) % 10)
+            name: ArrayImages(np.zeros((held_out, 1, 8, 8), np.uint8), np.arange(held_out) % 10)
             for name in ("train", "test")
         }
         for module in ("bench.pipeline.train_features", "bench.pipeline.reference"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.runtime import provenance
+from bench.runtime.closure import Project
 from bench.runtime.command_line import DEFAULT, take_config
 from bench.runtime.failures import at_work, living_snakemake, somebody
 from bench.runtime.verbs import PROGRAMS, verbs
@@ -69,8 +69,9 @@ def test_public_functions_say_where_they_come_from(path):
 def test_reading_a_study_imports_no_torch():
     """Catches an import that would make every Snakemake job wait for torch before it can even be planned."""
     code = (
-        "import sys; from bench.study.plan import load_study; from bench.runtime.provenance import source_hash;"
-        "load_study('workflows/config/digits.yaml'); source_hash('bench.pipeline.train');"
+        "import sys; from bench.study.plan import load_study; from bench.runtime.provenance import source_of;"
+        "plan = load_study('workflows/config/digits.yaml');"
+        "[source_of(job.stage, job.config) for job in plan.jobs.values() if job.stage == 'train'];"
         "heavy = {'torch', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -79,18 +80,11 @@ def test_reading_a_study_imports_no_torch():
 
 @pytest.mark.parametrize("module", MODULES)
 def test_source_hash_covers_what_a_verb_imports(module):
-    """Catches a module that a verb loads and its source hash does not see: an edit there would leave stale results."""
+    """Catches a module that a verb loads and its source hash does not see: bare statements there run, and an edit of one would leave
+    stale results."""
     code = f"import sys, {module}; print(*[m for m in sys.modules if m.split('.')[0] in ('srdd', 'bench')])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) <= set(provenance.modules_of(module))
-
-
-def test_source_hash_sees_code_and_not_prose():
-    """Catches a hash that retrains after a polished comment, or one that misses an edited line."""
-    code = 'def f(x):\n    """Twice."""\n    return 2 * x\n'
-    prose = '# why\ndef f(x):\n    """Two times x, said better."""\n\n    return 2 * x  # here\n'
-    assert provenance.code_digest(code) == provenance.code_digest(prose)
-    assert provenance.code_digest(code) != provenance.code_digest(code.replace("2 * x", "3 * x"))
+    assert set(done.stdout.split()) <= Project(ROOT).loaded([module])
 
 
 def test_conda_environment_installs_the_same_pins():
@@ -108,7 +102,7 @@ def test_run_needs_nothing_but_python():
     tree = ast.parse((ROOT / "run").read_text(encoding="utf-8"))
     own = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module.startswith("bench.")}
     assert own and names(tree) <= {*sys.stdlib_module_names, "bench"}
-    for module in {needed for name in own for needed in provenance.modules_of(name)}:
+    for module in {needed for name in own for needed in Project(ROOT).loaded([name])}:
         path = ROOT.joinpath(*module.split("."))
         text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
         assert names(ast.parse(text)) <= set(sys.stdlib_module_names), module

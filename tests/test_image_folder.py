@@ -12,7 +12,7 @@ from PIL import Image
 
 from bench.pipeline import datasets
 from bench.pipeline.datasets import SPLITS as SIDES
-from bench.pipeline.datasets import ArrayPictures, FilePictures, split_arrays
+from bench.pipeline.datasets import ArrayImages, FileImages, split_arrays
 from bench.pipeline.image_folder import in_order, read_folder
 from bench.pipeline.prepare import dim_words, load, read_dataset, summary, work
 from bench.pipeline.splits import copies, joined, some_of_all, with_all_classes
@@ -354,11 +354,11 @@ def test_loaders_have_a_contract(monkeypatch, case):
         if changes == "error":
             raise KeyError("image")
         if changes == "tuple":
-            return tuple(ArrayPictures(*pair) for pair in GOOD.values())
+            return tuple(ArrayImages(*pair) for pair in GOOD.values())
         if changes == "bare":
             return {split: pair[0] for split, pair in GOOD.items()}
         made = {**GOOD, **changes}
-        return {k: v if k == "classes" else ArrayPictures(*v) for k, v in made.items() if v is not None}
+        return {k: v if k == "classes" else ArrayImages(*v) for k, v in made.items() if v is not None}
 
     monkeypatch.setattr(datasets, "load_mine", load_mine, raising=False)
     about = DatasetConfig(name="mine", image_size=8, channels=1, num_classes=2)
@@ -369,9 +369,9 @@ def test_loaders_have_a_contract(monkeypatch, case):
 
 def test_a_loader_returns_what_is_read(monkeypatch):
     """Catches names of classes under another key, and a class of one's own whose `read` nothing calls."""
-    good = {split: ArrayPictures(*pair) for split, pair in GOOD.items()}
+    good = {split: ArrayImages(*pair) for split, pair in GOOD.items()}
 
-    class Halved(ArrayPictures):
+    class Halved(ArrayImages):
         def read(self, indices, crop_seed=None):
             return super().read(indices) // 2
 
@@ -379,7 +379,7 @@ def test_a_loader_returns_what_is_read(monkeypatch):
     for made, words in (
         (good | {"class_names": ["cat", "dog"]}, r"returns also class_names, which nothing reads \(legal: train, val, test, classes\)"),
         (good | {"val": Halved(*GOOD["val"])}, "val is Halved, whose own methods nothing calls"),
-        (good | {"train": ArrayPictures(np.ma.masked_less(GOOD["train"][0], 9), GOOD["train"][1])}, "train images are a masked array"),
+        (good | {"train": ArrayImages(np.ma.masked_less(GOOD["train"][0], 9), GOOD["train"][1])}, "train images are a masked array"),
     ):
         monkeypatch.setattr(datasets, "load_mine", lambda about, made=made: made, raising=False)
         with pytest.raises(ConfigError, match=f"load_mine: {words}"):
@@ -400,17 +400,17 @@ def test_any_error_of_a_loader_names_it(monkeypatch, error):
 
 def test_dark_images_are_said(monkeypatch):
     """Catches images of 16 levels that were never scaled to 255, in all splits or in one."""
-    made = {split: ArrayPictures(*pair) for split, pair in GOOD.items()}
+    made = {split: ArrayImages(*pair) for split, pair in GOOD.items()}
     monkeypatch.setattr(datasets, "load_mine", lambda about: made, raising=False)
     about = DatasetConfig(name="mine", image_size=8, channels=1, num_classes=2)
     assert dim_words(read_dataset(about), "mine") is None
-    made["test"] = ArrayPictures(GOOD["test"][0] // 16, GOOD["test"][1])
+    made["test"] = ArrayImages(GOOD["test"][0] // 16, GOOD["test"][1])
     assert "load_mine: test 15 of 255" in dim_words(read_dataset(about), "mine")
 
 
 def test_labels_of_a_set_without_classes_are_not_read(monkeypatch):
     """Catches labels of a data set that is used without them: negative ones stopped prepare, others stood in the rows of figures."""
-    made = {split: ArrayPictures(images, labels - 1) for split, (images, labels) in GOOD.items()}
+    made = {split: ArrayImages(images, labels - 1) for split, (images, labels) in GOOD.items()}
     monkeypatch.setattr(datasets, "load_mine", lambda about: made, raising=False)
     dataset = read_dataset(DatasetConfig(name="mine", image_size=8, channels=1, num_classes=0))
     assert all((pictures.labels_N == 0).all() for pictures in dataset.splits.values()) and dataset.classes == []
@@ -425,7 +425,7 @@ def test_files_of_a_loader_have_a_contract(tmp_path, monkeypatch):
 
     def made(given, size=8, **more):
         parts = {"train": given[::2], "val": given[1::4], "test": given[3::4]}
-        return {split: FilePictures(part, np.arange(len(part)) % 2, size, 3, **more) for split, part in parts.items()}
+        return {split: FileImages(part, np.arange(len(part)) % 2, size, 3, **more) for split, part in parts.items()}
 
     def tried(found, **changes):
         monkeypatch.setattr(datasets, "load_mine", lambda about: found, raising=False)
@@ -446,7 +446,7 @@ def test_files_of_a_loader_have_a_contract(tmp_path, monkeypatch):
 
 def test_a_good_loader_passes(monkeypatch):
     """Catches a contract that nobody can meet."""
-    made = {split: ArrayPictures(*pair) for split, pair in GOOD.items()} | {"classes": ["cat", "dog"]}
+    made = {split: ArrayImages(*pair) for split, pair in GOOD.items()} | {"classes": ["cat", "dog"]}
     monkeypatch.setattr(datasets, "load_mine", lambda about: made, raising=False)
     dataset = read_dataset(DatasetConfig(name="mine", image_size=8, channels=1, num_classes=2))
     assert dataset.classes == ["cat", "dog"] and len(dataset.splits["train"]) == 40

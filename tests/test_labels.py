@@ -15,9 +15,9 @@ from test_zero_shot import SMOKE, Made
 from bench.experiments.error_propagation import verb as error_propagation
 from bench.experiments.sweep import verb as sweep
 from bench.pipeline import metrics, train_features
+from bench.pipeline.artefacts import open_samples
 from bench.pipeline.baselines import chosen_rows, drawn_rows
-from bench.pipeline.datasets import ArrayPictures
-from bench.pipeline.evaluate import open_samples
+from bench.pipeline.datasets import ArrayImages
 from bench.pipeline.features import Classifier, load_classifier
 from bench.pipeline.labels import (
     GOLDEN,
@@ -104,7 +104,7 @@ def two_classes(counts, seed):
     labels = np.repeat(np.arange(len(counts)), counts)
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 120, (len(labels), 1, 8, 8)) + 130 * labels[:, None, None, None]
-    return ArrayPictures(images.astype(np.uint8), labels)
+    return ArrayImages(images.astype(np.uint8), labels)
 
 
 def fid_of(pictures, rows, reference):
@@ -287,7 +287,7 @@ def test_halves_of_a_sweep_have_the_shares(skewed, tmp_path, monkeypatch):
         sweep,
         "score",
         lambda scored, names: (
-            held.append(scored.reference.pictures) or seen.append(scored.labels_N) or {}
+            held.append(scored.reference.images) or seen.append(scored.labels_N) or {}
         ),
     )
     assert skewed.run(skewed.named("sweep/hNone"), tmp_path / "out") == 0
@@ -315,14 +315,14 @@ def test_a_reference_in_halves():
     assert not np.array_equal(first, np.arange(0, 216, 2)) and (np.diff(first) > 0).all()
     assert np.array_equal(half_rows(labels)[0], first)
     images = np.arange(216, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 2, 2), np.uint8)
-    pair = halves(Reference(ArrayPictures(images, labels)))
-    assert [part.pictures.read([0, 7])[:, 0, 0, 0].tolist() for part in pair] == [
+    pair = halves(Reference(ArrayImages(images, labels)))
+    assert [part.images.read([0, 7])[:, 0, 0, 0].tolist() for part in pair] == [
         [first[0], first[7]],
         [second[0], second[7]],
     ]
-    assert np.array_equal(pair[1].pictures.labels_N, labels[second])
-    assert halves(Reference(ArrayPictures(images[:199], labels[:199]))) is None
-    given = Reference(ArrayPictures(images, labels), {"mu": np.zeros(2), "sigma": np.eye(2)})
+    assert np.array_equal(pair[1].images.labels_N, labels[second])
+    assert halves(Reference(ArrayImages(images[:199], labels[:199]))) is None
+    given = Reference(ArrayImages(images, labels), {"mu": np.zeros(2), "sigma": np.eye(2)})
     assert halves(given) == (given, given), "statistics of a file cannot be taken apart"
 
 
@@ -354,14 +354,14 @@ def test_probes_read_held_out_images_of_every_class(skewed, tmp_path, monkeypatc
     order = np.argsort(np.load(skewed.data / "test_labels.npy"), kind="stable")
     for name in ("images", "labels"):
         np.save(tmp_path / "data" / f"test_{name}.npy", np.load(skewed.data / f"test_{name}.npy")[order])
-    seen, read = [], ArrayPictures.read
+    seen, read = [], ArrayImages.read
 
     def recorded(self, indices, *more):
         if len(self) == len(order):
             seen.extend(self.labels_N[np.asarray(indices)].tolist())
         return read(self, indices, *more)
 
-    monkeypatch.setattr(ArrayPictures, "read", recorded)
+    monkeypatch.setattr(ArrayImages, "read", recorded)
     monkeypatch.setattr(train_features, "ACCURACY_IMAGES", 30)
     assert skewed.run(skewed.named(start), tmp_path / "out", data=tmp_path / "data") == 0
     assert len(seen) <= 40 and min(seen) <= 1 and max(seen) >= 8 and len(set(seen)) >= 7

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from bench.pipeline import baselines, metrics, set_distances
-from bench.pipeline.datasets import ArrayPictures
+from bench.pipeline.datasets import ArrayImages
 from bench.pipeline.features import Classifier
 from bench.pipeline.metrics import UNITS, Extractor, Scored, score
 from bench.pipeline.reference import (
     Chosen,
     Reference,
-    StreamedPictures,
+    StreamedImages,
     open_reference,
     read_reference,
 )
@@ -67,7 +67,7 @@ def test_scores_are_those_of_torch_fidelity(channels, monkeypatch):
     """Catches a score that is not what torch-fidelity itself gives: order of the sets, layers, subsets, splits, seeds."""
     monkeypatch.setattr(metrics, "kid_is_exact", lambda *sizes: False)  # as of sets too large
     generated, real, extractor = pictures(0, channels=channels), pictures(1, 150, channels), trained(channels)
-    found = score(Scored(generated, np.arange(130) % 4, Reference(ArrayPictures(real, np.zeros(150))), extractor), NAMES)
+    found = score(Scored(generated, np.arange(130) % 4, Reference(ArrayImages(real, np.zeros(150))), extractor), NAMES)
     from torch_fidelity import calculate_metrics
 
     sets = [torch.utils.data.TensorDataset(torch.from_numpy(images)) for images in (generated, real)]
@@ -170,7 +170,7 @@ def test_the_accuracy_is_of_what_the_generated_images_teach(monkeypatch, kind):
     name = f"cas_{extractor.config.name}"
 
     def of(asked):
-        scored = Scored(images, asked, Reference(ArrayPictures(real, truth)), extractor, True)
+        scored = Scored(images, asked, Reference(ArrayImages(real, truth)), extractor, True)
         return score(scored, ("classification_accuracy",))[name]
 
     assert of(labels) == (1.0, "share") == of(labels)
@@ -180,7 +180,7 @@ def test_the_accuracy_is_of_what_the_generated_images_teach(monkeypatch, kind):
 def test_no_accuracy_where_there_is_none_to_have():
     """Catches a training for each of a sweep's sets, and an error where no labels are known."""
     images, labels = by_brightness(140, 0)
-    known = Reference(ArrayPictures(images, labels))
+    known = Reference(ArrayImages(images, labels))
     for asked, reference, costly in (
         (labels, known, False),
         (None, known, True),
@@ -201,7 +201,7 @@ def test_the_accuracy_has_a_seed_of_its_own(monkeypatch):
         extractor = trained(1)
         changes = {"steps": 1, "seed": seed}
         object.__setattr__(extractor, "config", extractor.config.model_copy(update=changes))
-        known = Reference(ArrayPictures(images, labels))
+        known = Reference(ArrayImages(images, labels))
         score(Scored(images, labels, known, extractor, True), ("classification_accuracy",))
     assert len({*seen, 0, 1}) == 4
 
@@ -271,7 +271,7 @@ def test_metrics_give_what_a_study_may_name():
     extractor = trained(1)
     short = extractor.config.model_copy(update={"steps": 1})
     object.__setattr__(extractor, "config", short)
-    scored = Scored(images, labels, Reference(ArrayPictures(images, labels)), extractor, True)
+    scored = Scored(images, labels, Reference(ArrayImages(images, labels)), extractor, True)
     given = set()
     for metric, names in RETURNS.items():
         found = score(scored, (metric,))
@@ -301,7 +301,7 @@ def test_a_given_reference_is_what_scores_are_held_against(held_out, with_pictur
     extractor, generated = inception(reference=str(held_out / "ref.npz")), pictures(0)
     found = numbers(generated, open_reference(extractor.config, held_out), extractor)
     given, split = (
-        numbers(generated, Reference(ArrayPictures(images, np.zeros(130))), extractor) for images in (real, pictures(2, shift=90))
+        numbers(generated, Reference(ArrayImages(images, np.zeros(130))), extractor) for images in (real, pictures(2, shift=90))
     )
     assert found["fid_stub64"] == pytest.approx(given["fid_stub64"], rel=1e-3) != pytest.approx(split["fid_stub64"], rel=0.1)
     others = [name for name in found if not name.startswith("fid")]
@@ -383,7 +383,7 @@ def test_pictures_are_read_once_in_batches(make):
 def test_pictures_of_a_reference_are_streamed(tmp_path):
     """Catches 10 000 pictures that are all read to look at some, a wrong order, or a stream that cannot be read twice."""
     real = reference_file(tmp_path / "ref.npz")
-    stream = StreamedPictures(tmp_path / "ref.npz")
+    stream = StreamedImages(tmp_path / "ref.npz")
     for _ in range(2):
         parts = [stream.read(range(i, min(i + 50, len(stream)))) for i in range(0, len(stream), 50)]
         assert [len(part) for part in parts] == [50, 50, 30]

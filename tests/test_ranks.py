@@ -15,12 +15,12 @@ import pytest
 import torch
 from test_config import edited
 
-from bench.pipeline import sample
+from bench.pipeline import sample, sampling
 from bench.pipeline.encode import work as encode
 from bench.pipeline.prepare import work as prepare
-from bench.pipeline.train import Trainer
 from bench.pipeline.train import work as train
 from bench.pipeline.train_tokenizer import work as train_tokenizer
+from bench.pipeline.trainer import Trainer
 from bench.runtime import verb
 from bench.runtime.ranks import Ranks
 from bench.runtime.verb import Run, main
@@ -139,7 +139,7 @@ def steps(trainer, count=5):
     losses = []
     for _ in range(count):
         losses.append(trainer.step().item())
-        trainer.state["step"] += 1
+        trainer.state.step += 1
     return losses
 
 
@@ -207,24 +207,24 @@ def test_out_of_memory_says_what_would_fit(bench, tmp_path, monkeypatch, limit, 
 
 def test_a_batch_of_samples_that_does_not_fit_is_halved(bench, tmp_path, monkeypatch, capsys):
     """Catches pictures that change with the batch that memory allows, one that is left out, and a fall-back in silence."""
-    generate = sample.generate
+    generate = sampling.generate
 
     def limited(model, ladder, labels_B, *more):
         if len(labels_B) > 12:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return generate(model, ladder, labels_B, *more)
 
-    monkeypatch.setattr(sample, "generate", limited)
+    monkeypatch.setattr(sampling, "generate", limited)
     run_id = bench.find("sample")
     assert bench.call(run_id, bench.words(run_id, tmp_path / "out"))[0] == 0
     whole = bench.root / run_id
     same_pictures(tmp_path / "out", whole)
     said = capsys.readouterr().err
-    assert "batch_size 40" in said and "10 pictures at once" in said
+    assert "batch_size 40" in said and "10 images at once" in said
     metrics = [{r["metric"]: r["value"] for r in csv.DictReader(open(f / "metrics.csv"))} for f in (tmp_path / "out", whole)]
     assert metrics[0].pop("sample_batch_fitted") == "10" and metrics[0] == metrics[1]
     limited_to_none = lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory."))  # noqa: E731
-    monkeypatch.setattr(sample, "generate", limited_to_none)
+    monkeypatch.setattr(sampling, "generate", limited_to_none)
     bench.call(run_id, [*bench.words(run_id, tmp_path / "none"), "--record"])
     assert json.loads((tmp_path / "none" / "row.json").read_text())["status"] == "oom"
     assert not list((tmp_path / "none").glob("*images*"))
@@ -245,7 +245,7 @@ def same_pictures(ours, theirs):
 
 def several(world, local=0):
     ranks = Ranks()
-    ranks.world = ranks.here = world
+    ranks.world = ranks.local_world = world
     ranks.local, ranks.store = local, Namespace(add=lambda *_: 1, set=lambda *_: None)
     return ranks
 
@@ -301,7 +301,7 @@ def test_two_killed_processes_resume(bench, tmp_path):
     slow = tmp_path / "slow.py"
     slow.write_text(
         "import time\nfrom bench.pipeline import train\nfrom bench.runtime.verb import main\nstep = train.Trainer.step\n"
-        "train.Trainer.step = lambda trainer: (time.sleep(0.2 if trainer.state['step'] > 3 else 0), step(trainer))[1]\n"
+        "train.Trainer.step = lambda trainer: (time.sleep(0.2 if trainer.state.step > 3 else 0), step(trainer))[1]\n"
         "main('train', train.work, inputs=('data', 'tokenizer', 'tokens'), shared=True)\n"
     )
     words, out = bench.words(run_id, tmp_path / "two"), tmp_path / "two"
@@ -325,7 +325,7 @@ def test_a_process_that_fails_ends_all(bench, tmp_path):
     script.write_text(
         "import torch\nfrom bench.pipeline import train\nfrom bench.runtime.verb import main\nloss = train.Trainer.loss\n"
         "def limited(trainer, part):\n"
-        "    if trainer.ranks.rank == 1 and trainer.state['step'] == 2 and len(part.labels_B) > 3:\n"
+        "    if trainer.ranks.rank == 1 and trainer.state.step == 2 and len(part.labels_B) > 3:\n"
         "        raise torch.OutOfMemoryError('CUDA out of memory.')\n"
         "    return loss(trainer, part)\n"
         "train.Trainer.loss = limited\n"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.pipeline.read_image import read_picture
+from bench.pipeline.read_image import read_image
 from workflow import ROOT
 
 RAMP = np.tile(np.linspace(0, 255, 32).round().astype(np.uint8), (32, 1))
@@ -22,7 +22,7 @@ def saved(tmp_path, image, name="a.png", **more):
 
 
 def read(path, size=16, channels=1, **more):
-    return read_picture(path, size, channels, **more).astype(int)
+    return read_image(path, size, channels, **more).astype(int)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -59,7 +59,7 @@ def test_alpha_shows_the_background(tmp_path, mode, background):
         image.putpalette([7, 7, 7, 90, 90, 90])
     more = {"transparency": 0} if mode in ("P", "PA") else {}
     path = saved(tmp_path, image, "a.webp" if mode == "RGBA" else "a.png", **({"lossless": True} if mode == "RGBA" else more))
-    pixels = read_picture(path, 16, 3, background=background, crop=False)
+    pixels = read_image(path, 16, 3, background=background, crop=False)
     wanted = background if isinstance(background, tuple) else (background,) * 3
     assert tuple(pixels[:, 8, 1]) == wanted
     assert np.abs(pixels[:, 8, -2].astype(int) - 90).max() <= 1
@@ -70,7 +70,7 @@ def test_colour_that_a_png_calls_transparent(tmp_path):
     rgb = np.full((16, 16, 3), 80, np.uint8)
     rgb[:, :8] = (1, 2, 3)
     path = saved(tmp_path, Image.fromarray(rgb), transparency=(1, 2, 3))
-    assert read_picture(path, 16, 3, crop=False)[:, 8, 1].tolist() == [255, 255, 255]
+    assert read_image(path, 16, 3, crop=False)[:, 8, 1].tolist() == [255, 255, 255]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -117,9 +117,9 @@ def test_a_thin_strip_takes_no_memory(tmp_path, shape):
 import resource
 import struct
 from pathlib import Path
-from bench.pipeline.read_image import read_picture
+from bench.pipeline.read_image import read_image
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
-print(read_picture(Path({str(path)!r}), 512, 3).shape)
+print(read_image(Path({str(path)!r}), 512, 3).shape)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env={"OMP_NUM_THREADS": "1"})
     assert done.stdout.strip() == "(3, 512, 512)", done.stderr

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.pipeline import train
+from bench.pipeline import trainer as training_of
 from bench.report.words import sampler_words
 from bench.runtime.verb import Run
 from bench.study.settings import TrainingConfig
@@ -334,7 +334,7 @@ def test_masks_leave_the_other_initial_weights_alone(changes):
 
 def trainer_of(model, ladder, mask_prob):
     """A trainer with what its loss reads, and without a run."""
-    trainer = object.__new__(train.Trainer)
+    trainer = object.__new__(training_of.Trainer)
     trainer.model, trainer.ladder, trainer.config, trainer.hidden = model, ladder, TrainingConfig(), model.hidden
     trainer.model_config = model.config.model_copy(update={"mask_prob": mask_prob})
     return trainer
@@ -358,7 +358,7 @@ def test_all_masked_is_the_model_without_masks(make_ladder, monkeypatch, history
         assert torch.equal(masked(inputs_BLC, labels_B), expected)
         assert torch.equal(masked(inputs_BLC, labels_B, own_BL=hidden_BL), expected)
         assert not torch.equal(masked(inputs_BLC, labels_B, own_BL=tokens_BL), expected)
-    monkeypatch.setattr(train, "mask_within_scales", lambda tokens_BL, *_: hidden_BL)
+    monkeypatch.setattr(training_of, "mask_within_scales", lambda tokens_BL, *_: hidden_BL)
     losses = [loss_of(trainer_of(model, ladder, p), tokens_BL, labels_B, "step") for model, p in ((plain, 0.0), (masked, 0.5))]
     torch.testing.assert_close(*losses, rtol=1e-6, atol=0)
     grads = [torch.autograd.grad(loss, list(model.head.parameters())) for loss, model in zip(losses, (plain, masked))]

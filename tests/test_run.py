@@ -146,7 +146,9 @@ def finished(tmp_path):
     (folder / "tables").mkdir()
     (folder / "plan.json").write_text(json.dumps({"suites": suites}))
     write_runs(folder / "runs.csv", [dict.fromkeys(RUN_COLUMNS, "") | {"run_id": "train/a", "status": "ok"}])
-    names = ["metrics.csv", "variants.csv", "images.npz", *(f"figures/{name}.{end}" for name in ("main_fid", "main_old") for end in ("png", "svg", "rst"))]
+    names = ["metrics.csv", "variants.csv", "images.npz"]
+    for name in ("main_fid", "main_old"):
+        names += [f"figures/{name}.{end}" for end in ("png", "svg", "rst")]
     for name in [*names, *(f"tables/{name}.{end}" for name in ("main_scores", "old_scores") for end in ("csv", "md", "rst"))]:
         (folder / name).write_text(name)
     return folder

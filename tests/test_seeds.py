@@ -10,7 +10,7 @@ from small_study import GRID, TOKENIZER, build
 from test_config import SMOKE, edited
 
 from bench.pipeline.labels import first_sample
-from bench.pipeline.train_tokenizer import seed_of
+from bench.pipeline.tokenizer_trainer import seed_of
 from bench.report.claims import claim_details
 from bench.report.results import Results
 from bench.report.view import View

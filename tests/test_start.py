@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.runtime.quick_start import compiles
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -54,6 +56,12 @@ def test_the_compiler_comes_when_it_is_asked_for():
         "import torch\nprint(utils is torch._dynamo.utils is sys.modules['torch._dynamo.utils'], config is torch._dynamo.config)"
     )
     assert parts == "True True"
+
+
+def test_a_job_that_compiles_meets_no_stand_in():
+    """Catches a setting that is found in no depth, or for a word that is no setting."""
+    assert compiles({"training": {"compile": True}}) and compiles({"samplers": [{"a": {"compile": True}}]})
+    assert not compiles({"training": {"compile": False}, "name": "compile", "steps": [1, {"lr": 0.1}]})
 
 
 def test_torch_fidelity_comes_without_torchvision():

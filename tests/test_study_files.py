@@ -1,4 +1,5 @@
-"""A study of several files: suites that it takes, a study that it is like, and whose fault an error is."""
+"""A study of several files: suites that it takes, a study that it is like, and whose fault an
+error is."""
 
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import pytest
 import yaml
 
 from bench.study.errors import ConfigError
-from bench.study.load import CONFIG, compose, merged, same_settings
+from bench.study.load import CONFIG, compose, differ, merged
 from bench.study.plan import load_study
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -14,7 +15,13 @@ SMOKE = yaml.safe_load((ROOT / "tests" / "studies" / "smoke.yaml").read_text(enc
 HEAD = {key: value for key, value in SMOKE.items() if key != "suites"}
 MAIN = SMOKE["suites"]["main"]
 OWN_IMAGES = CONFIG / "examples" / "own_images.yaml"
-PHOTOS = {"name": "image_folder", "path": "nowhere", "image_size": 64, "channels": 3, "num_classes": 3}
+PHOTOS = {
+    "name": "image_folder",
+    "path": "nowhere",
+    "image_size": 64,
+    "channels": 3,
+    "num_classes": 3,
+}
 
 
 def write(path, data):
@@ -52,12 +59,22 @@ def test_a_taken_suite_is_as_if_it_were_written_out(tmp_path):
     taken = study(tmp_path)
     written = write(tmp_path / "written.yaml", {**HEAD, "suites": {"small": MAIN}})
     assert load_study(taken).described() == load_study(written).described()
-    assert same_settings(taken, written)
-    assert not same_settings(taken, study(tmp_path, name="b.yaml", suites={"small": {"claim": "x"}}))
+
+
+def test_copies_that_name_other_files_differ(tmp_path):
+    """Catches two studies of one name that are taken for one, because their own words are equal."""
+    study(tmp_path)
+    mine, copied = like(tmp_path), tmp_path / "b" / "like.yaml"
+    study(tmp_path / "b")
+    copied.write_bytes(mine.read_bytes())
+    assert not differ(mine, copied)
+    study(tmp_path / "b", train_seeds=[7])
+    assert differ(mine, copied)
 
 
 def test_changes_merge_deeply_and_null_removes_a_variant(tmp_path):
-    """Catches a change that replaces its neighbours, a list that grows, a variant that stays or moves."""
+    """Catches a change that replaces its neighbours, a list that grows, a variant that stays or
+    moves."""
     mine = {"base": "var", "delta": {"model.history": 1}}
     change = {"variants": {"VAR": None, "SDD": {"delta": {"sampler.top_p": 0.9}}, "mine": mine}}
     change |= {"claims": [], "figures": ["fid"], "core": False}
@@ -81,11 +98,17 @@ def test_a_change_in_a_suite_file_changes_the_plan(tmp_path):
     path = study(tmp_path)
     before = load_study(path)
     assert before.files == ["study.yaml", "small.yaml"]
-    longer = {**MAIN, "variants": {**MAIN["variants"], "mine": {"base": "var", "delta": {"model.history": 1}}}}
+    longer = {
+        **MAIN,
+        "variants": {**MAIN["variants"], "mine": {"base": "var", "delta": {"model.history": 1}}},
+    }
     assert set(before.jobs) < set(load_study(study(tmp_path, longer)).jobs)
     assert load_study(CONFIG / "latency_d16.yaml").files == ["workflows/config/latency_d16.yaml"]
     names = load_study(CONFIG / "fashion_reduced.yaml").files
-    assert names == [f"workflows/config/{name}.yaml" for name in ("fashion_reduced", "suites/latency", "suites/main")]
+    assert names == [
+        f"workflows/config/{name}.yaml"
+        for name in ("fashion_reduced", "suites/latency", "suites/main")
+    ]
 
 
 def changed_variant(**entry):
@@ -93,20 +116,44 @@ def changed_variant(**entry):
 
 
 IN_THE_STUDY = {
-    "unknown suite": ({"take": ["smal"]}, ["take: unknown suite 'smal'; did you mean 'small'?", "main"]),
+    "unknown suite": (
+        {"take": ["smal"]},
+        ["take: unknown suite 'smal'; did you mean 'small'?", "main"],
+    ),
     "a path": ({"take": ["suites/small.yaml"]}, ["take.0"]),
     "no list": ({"take": "small"}, ["take: "]),
     "twice": ({"take": ["small", "small"]}, ["small stands twice"]),
-    "unknown key": ({"suites": {"small": {"figure": []}}}, ["suites.small.figure: unknown key 'figure'; did you mean 'figures'?"]),
-    "a room's settings": ({"suites": {"small": {"latency": {"round": 3}}}}, ["suites.small.latency.round: unknown key"]),
-    "unknown variant": ({"suites": {"small": {"variants": {"SD": None}}}}, ["suites.small.variants.SD: null removes", "'SDD'"]),
-    "delta": ({"suites": changed_variant(delta={"sampler.top_p": 2.0})}, ["suites.small.variants.SDD", "top_p", "2.0"]),
-    "base": ({"suites": changed_variant(base="vra")}, ["suites.small.variants.SDD.base: unknown base 'vra'"]),
-    "not taken": ({"suites": {"small": {"core": False}}, "take": ["main"], "evaluation": {}}, ["add small to take"]),
+    "unknown key": (
+        {"suites": {"small": {"figure": []}}},
+        ["suites.small.figure: unknown key 'figure'; did you mean 'figures'?"],
+    ),
+    "a room's settings": (
+        {"suites": {"small": {"latency": {"round": 3}}}},
+        ["suites.small.latency.round: unknown key"],
+    ),
+    "unknown variant": (
+        {"suites": {"small": {"variants": {"SD": None}}}},
+        ["suites.small.variants.SD: null removes", "'SDD'"],
+    ),
+    "delta": (
+        {"suites": changed_variant(delta={"sampler.top_p": 2.0})},
+        ["suites.small.variants.SDD", "top_p", "2.0"],
+    ),
+    "base": (
+        {"suites": changed_variant(base="vra")},
+        ["suites.small.variants.SDD.base: unknown base 'vra'"],
+    ),
+    "not taken": (
+        {"suites": {"small": {"core": False}}, "take": ["main"], "evaluation": {}},
+        ["add small to take"],
+    ),
     "nothing": ({"take": []}, ["suites: is missing", "take: [main]", "small"]),
     "no mapping": ({"suites": 3}, ["suites: "]),
     "no suite": ({"suites": {"small": 3}}, ["suites.small: "]),
-    "a base": ({"bases": {"var": {**HEAD["bases"]["var"], "sampler": {"top_p": 2.0}}}}, ["variants.VAR", "top_p", "2.0"]),
+    "a base": (
+        {"bases": {"var": {**HEAD["bases"]["var"], "sampler": {"top_p": 2.0}}}},
+        ["variants.VAR", "top_p", "2.0"],
+    ),
 }
 
 
@@ -123,13 +170,26 @@ def test_what_the_study_says_wrong_is_said_of_the_study(case, tmp_path):
 IN_THE_SUITE = {
     "unknown key": ({"figure": []}, "figure: unknown key 'figure'"),
     "no claim": ({"claim": ""}, "claim: "),
-    "unknown base": ({"variants": {"VAR": {"base": "vra"}, "SDD": {"base": "var"}}}, "variants.VAR.base: unknown base"),
+    "unknown base": (
+        {"variants": {"VAR": {"base": "vra"}, "SDD": {"base": "var"}}},
+        "variants.VAR.base: unknown base",
+    ),
     "delta": (
-        {"variants": {"VAR": {"base": "var", "delta": {"sampler.top_p": 2.0}}, "SDD": {"base": "var"}}},
+        {
+            "variants": {
+                "VAR": {"base": "var", "delta": {"sampler.top_p": 2.0}},
+                "SDD": {"base": "var"},
+            }
+        },
         "variants.VAR (delta and base).sampler.top_p: ",
     ),
     "grid": (
-        {"variants": {"VAR": {"base": "var", "grid": {"sampler.top_p": [2.0]}}, "SDD": {"base": "var"}}},
+        {
+            "variants": {
+                "VAR": {"base": "var", "grid": {"sampler.top_p": [2.0]}},
+                "SDD": {"base": "var"},
+            }
+        },
         "variants.VAR, top_p 2.0 (delta and base).sampler.top_p: ",
     ),
     "a figure": ({"figures": ["fids"]}, "figures: unknown name 'fids'"),
@@ -171,7 +231,14 @@ def test_every_suite_file_of_the_project_is_taken():
 def test_a_study_like_another_says_only_what_differs(tmp_path):
     """Catches settings that are lost, or taken from the other study where this one has its own."""
     other = load_study(study(tmp_path))
-    plan = load_study(like(tmp_path, bases={"var": {"training": {"steps": 13}}}, evaluation={"batch_size": 40}, train_seeds=[3]))
+    plan = load_study(
+        like(
+            tmp_path,
+            bases={"var": {"training": {"steps": 13}}},
+            evaluation={"batch_size": 40},
+            train_seeds=[3],
+        )
+    )
     assert plan.study.study == "mine" and plan.study.train_seeds == (3,)
     assert plan.study.evaluation == other.study.evaluation.model_copy(update={"batch_size": 40})
     training = HEAD["bases"]["var"]["training"]
@@ -193,10 +260,18 @@ def test_take_of_a_study_like_another(tmp_path):
 
 
 def test_a_name_is_a_study_of_the_project(tmp_path):
-    """Catches a name that is looked for elsewhere, and one that is not refused with the names there are."""
-    plan = load_study(write(tmp_path / "digits.yaml", {"study": "mine", "like": "digits", "take": ["main", "tuning"]}))
+    """Catches a name that is looked for elsewhere, and one that is not refused with the names
+    there are."""
+    plan = load_study(
+        write(
+            tmp_path / "digits.yaml",
+            {"study": "mine", "like": "digits", "take": ["main", "tuning"]},
+        )
+    )
     assert plan.files[:2] == ["digits.yaml", "workflows/config/digits.yaml"]
-    assert "like: unknown study 'digit'; did you mean 'digits'?" in refused(like(tmp_path, like="digit"))
+    assert "like: unknown study 'digit'; did you mean 'digits'?" in refused(
+        like(tmp_path, like="digit")
+    )
     assert "like: no file at none.yaml" in refused(like(tmp_path, like="none.yaml"))
 
 
@@ -210,27 +285,37 @@ def test_chains_and_cycles(tmp_path):
     assert "in a row are the most" in refused(tmp_path / "5.yaml")
     write(tmp_path / "a.yaml", {"study": "a", "like": "./b.yaml"})
     write(tmp_path / "b.yaml", {"study": "b", "like": "a.yaml"})
-    assert refused(tmp_path / "a.yaml").startswith(f"{tmp_path}/b.yaml: like: 'a.yaml': a study that starts from this one")
+    assert refused(tmp_path / "a.yaml").startswith(
+        f"{tmp_path}/b.yaml: like: 'a.yaml': a study that starts from this one"
+    )
     assert "starts from this one" in refused(like(tmp_path, like="like.yaml"))
 
 
 def test_other_data_has_its_own_extractor_and_its_own_words(tmp_path):
-    """Catches scores of two extractors under one name, and a table that says what was cut of other data."""
+    """Catches scores of two extractors under one name, and a table that says what was cut of
+    other data."""
     study(tmp_path)
     assert "features.name: is missing" in refused(like(tmp_path, dataset=PHOTOS))
     named = {"dataset": PHOTOS, "features": {"name": "photos"}}
     plan = load_study(like(tmp_path, **named))
-    assert plan.study.dataset.val_share == 0.05 and plan.study.dataset.train_images is None, "replaced whole"
+    assert plan.study.dataset.val_share == 0.05 and plan.study.dataset.train_images is None, (
+        "replaced whole"
+    )
     assert plan.study.features.dim == HEAD["features"]["dim"], "as the other study's"
     study(tmp_path, reduced="a few digits")
     assert "reduced: is missing" in refused(like(tmp_path, **named))
     assert load_study(like(tmp_path, **named, reduced=None)).study.reduced is None
-    inception = {"dataset": PHOTOS, "features": {"name": "inc", "kind": "inception"}, "reduced": "x"}
+    inception = {
+        "dataset": PHOTOS,
+        "features": {"name": "inc", "kind": "inception"},
+        "reduced": "x",
+    }
     assert load_study(like(tmp_path, **inception)).study.features.dim == 2048
 
 
 def test_tokenizers_get_the_levels_that_an_image_size_needs(tmp_path):
-    """Catches a tokenizer that does not fit, one that is changed against its study's words, and one that is changed silently."""
+    """Catches a tokenizer that does not fit, one that is changed against its study's words, and
+    one that is changed silently."""
     study(tmp_path)
     keys = {"features": {"name": "photos"}}
 
@@ -253,7 +338,10 @@ def test_an_error_of_the_other_study_names_it(tmp_path):
     """Catches an error that sends the user to a study of a dozen right lines."""
     other = study(tmp_path, bases={"var": {**HEAD["bases"]["var"], "sampler": {"top_p": 2.0}}})
     text = refused(like(tmp_path))
-    assert text.startswith(f"{other}: suites.small.variants.VAR (delta and base).sampler.top_p: ") and "(read for" in text
+    assert (
+        text.startswith(f"{other}: suites.small.variants.VAR (delta and base).sampler.top_p: ")
+        and "(read for" in text
+    )
     text = refused(like(tmp_path, bases={"var": {"sampler": {"top_p": 3.0}}}))
     assert text.startswith(f"{tmp_path}/like.yaml: ")
 

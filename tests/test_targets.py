@@ -95,10 +95,10 @@ def test_processes_share_trainings_and_samples_alone(tmp_path):
     code, text = snakemake(ROOT, "--directory", tmp_path, *words, "--", "main", "latency")
     assert code == 0, text
     code, alone = snakemake(ROOT, "--directory", tmp_path, "-n", "-p", "--quiet", "host", "--", "main", "latency")
-    jobs = [sorted(re.findall(r"-m bench\.\w+ (\S+)", found)) for found in (text, alone)]
+    jobs = [sorted(re.findall(r"-m bench \w+ (\S+)", found)) for found in (text, alone)]
     assert code == 0 and jobs[0] == jobs[1] and len(jobs[0]) > 20
     for block in re.findall(r"^rule \w+_job:.*?^Shell command: .*?$", text, re.M | re.S):
-        verb, gpus, given = (re.search(p, block)[1] for p in (r"-m bench\.(\w+)", r"gpu=(\d)", r"--nproc-per-node (\d)"))
+        verb, gpus, given = (re.search(p, block)[1] for p in (r"-m bench (\w+)", r"gpu=(\d)", r"--nproc-per-node (\d)"))
         wanted = {"prepare": ("0", "1")}.get(verb, ("2", "2") if verb in ("train", "sample") else ("1", "1"))
         assert (gpus, given) == wanted, block
 
@@ -110,7 +110,7 @@ def asked_of_a_cluster(tmp_path, *words):
     assert code == 0, text
     found = {}
     for block in re.findall(r"^rule \w+_job:.*?^Shell command: .*?$", text, re.M | re.S):
-        verb, gpus, device, threads = (re.search(p, block)[1] for p in (r"-m bench\.(\w+)", r"gpu=(\d)", r"--device (\w+)", r"\(\((\d+) /"))
+        verb, gpus, device, threads = (re.search(p, block)[1] for p in (r"-m bench (\w+)", r"gpu=(\d)", r"--device (\w+)", r"\(\((\d+) /"))
         found.setdefault(verb, set()).add((gpus, device, threads))
     return found
 
@@ -164,7 +164,7 @@ def test_every_path_in_a_shell_command_is_quoted():
     for path in (ROOT / "workflows").glob("*.smk"):
         for command in re.findall(r"shell:\n((?:\s+\".*\"\n?)+)", path.read_text(encoding="utf-8")):
             for field in re.findall(r"(?<!\{)\{([\w.]+)(:q)?\}", command):
-                own = field[0] in ("threads", "resources.processes", "resources.device", "params.module")
+                own = field[0] in ("threads", "resources.processes", "resources.device", "params.what")
                 assert own or field[1], f"{path.name}: {{{field[0]}}} is not quoted"
 
 

@@ -180,7 +180,7 @@ def test_a_comment_retrains_nothing_and_code_reruns_what_depends_on_it(project):
     path.write_text(text)
     assert {"train_job", "sample_job", "latency_job"} <= set(rerun)
     assert not {"prepare_job", "features_job", "tokenizer_job", "encode_job"} & set(rerun)
-    path = project / "bench" / "metrics.py"
+    path = project / "bench" / "pipeline" / "metrics.py"
     text = path.read_text()
     path.write_text(text.replace("subset = min(1000,", "subset = min(999,"))
     rerun = again(project)

@@ -15,7 +15,7 @@ from bench.study.plan import load_study
 from bench.study.schema import RESERVED
 from bench.study.scopes import Scopes, known_contents
 from bench.study.settings import TrainingConfig
-from bench.runtime.provenance import shows_gpu, source_hash
+from bench.runtime.provenance import shows_gpu, source_of, source_of_program, source_of_shows
 from bench.runtime.rows import write_text
 from bench.runtime.study_row import published_suites
 from srdd.lookup import unknown
@@ -227,6 +227,21 @@ def command(verb, stage):
         return ["-m", "bench", verb, f"{RESULTS}/configs/{run_id}.json", SCOPES.folder(run_id), *inputs]
 
     return words
+
+
+def source_of_job(verb, stage):
+    """Params function: the hash of the code that a job runs."""
+
+    def source(wildcards):
+        return source_of(verb, PLAN.jobs[f"{stage}/{wildcards.job}"].config)
+
+    return source
+
+
+def source_of_scope(what, scope):
+    """The hash of the code that makes the figures or tables of a scope."""
+    names, rules = SCOPES.shown(what, scope)
+    return source_of_shows(what, names, rules)
 
 
 def outputs(what, scope, own=False):

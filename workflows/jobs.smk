@@ -14,7 +14,7 @@ for stage, verb in stages().items():
             metrics=f"{RESULTS}/{stage}/{{job}}/metrics.csv",
         params:
             command=command(verb.name, stage),
-            source=source_hash(verb.module),
+            source=source_of_job(verb.name, stage),
             base=BASE,
             python=PYTHON,
         log:

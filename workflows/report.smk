@@ -16,7 +16,7 @@ for scope in ALL_SCOPES:
             variants=place / "variants.csv",
             images=place / "images.npz",
         params:
-            source=source_hash("bench.pipeline.collect"),
+            source=source_of_program("collect"),
             base=BASE,
             python=PYTHON,
             out=place,
@@ -65,7 +65,7 @@ for scope, origin, target, label in DRAWN:
                     for ending in endings
                 ],
             params:
-                source=source_hash(f"bench.report.{what}"),
+                source=source_of_scope(what, scope),
                 base=BASE,
                 python=PYTHON,
                 what=what,

@@ -1,16 +1,18 @@
-"""Functions of one's own that a study names, tried once before the first job: `python -m
-bench.check STUDY.yaml SUITE...`.
+"""Functions of one's own that a study names, tried once before the first job.
 
-`bench.study.before` starts it, since planning imports no torch, and only for a study that names such
-functions. Says one line and ends with status 1 for a mask that leaks, a sampler that returns no
-tokens, and whatever else breaks a contract of srdd/contracts.py.
+`python -m bench check STUDY.yaml SUITE...`: `bench.study.before` starts it, since planning imports
+no torch, and only for a study that names such functions. Says one line and ends with status 1 for a
+mask that leaks, a sampler that returns no tokens, and whatever else breaks a contract of
+srdd/contracts.py.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 import torch
 from pydantic import ValidationError
@@ -25,7 +27,7 @@ from srdd.loss import mask_shares
 from srdd.masks import named_mask
 from srdd.noise import generator
 from srdd.quantizer import Ladder
-from srdd.sampling import generate
+from srdd.sampling import Known, generate
 from srdd.zero_shot import known_prefix
 
 from ..study import rooms
@@ -34,12 +36,15 @@ from ..study.plan import load_study
 from ..study.resolve import variants_and_teachers
 from ..study.schema import Study, Suite, Variant
 
+T = TypeVar("T")
+
 IMAGES = 2
+SEEDS = tuple(range(IMAGES))
 HITS, MOST_IMAGES = 50, 4096  # of a corruption
 MASKED_IMAGES = 64  # enough for most numbers of hidden tokens at each scale
 
 
-def tried(who: str, call: Callable[[], torch.Tensor]) -> torch.Tensor:
+def tried(who: str, call: Callable[[], T]) -> T:
     """What a function gives. Raises ConfigError that begins with its name, whatever it raises
     itself."""
     try:
@@ -72,7 +77,9 @@ def check_sampler(variant: Variant, with_known: bool) -> None:
     network, ladder = tiny_network(variant.model)
     labels_B = torch.arange(IMAGES) % max(1, variant.model.num_classes)
 
-    def draw(known=None, seeds=tuple(range(IMAGES))):
+    def draw(
+        known: Known | None = None, seeds: Sequence[int] = SEEDS
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         return generate(network, ladder, labels_B[list(seeds)], seeds, sampler, known)
 
     tokens_BL = twice(who, lambda: draw()[0])
@@ -107,10 +114,10 @@ def rule_functions(sampler: SamplerConfig) -> list[tuple[str, str]]:
     return [function for key, function in named if key.startswith("select")]
 
 
-def check_state(who: str, ladder: Ladder, found: tuple[torch.Tensor, torch.Tensor]) -> None:
+def check_state(who: str, ladder: Ladder, sample: tuple[torch.Tensor, torch.Tensor]) -> None:
     """The state that a sampler returns is that of its tokens: images are made of the one, known
     tokens and figures are read from the other. Raises ConfigError."""
-    tokens_BL, f_hat_BChw = found
+    tokens_BL, f_hat_BChw = sample
     if not torch.allclose(f_hat_BChw.float(), ladder.decode(tokens_BL), rtol=1e-3, atol=1e-3):
         raise ConfigError(
             f"{who}: gives a state that is not that of its tokens; add every scale's final tokens "
@@ -139,11 +146,14 @@ def check_weight(name: str, variant: Variant) -> None:
         raise ConfigError(f"{who}: gives 0 for every token; nothing would be learned")
 
 
-def check_variant(variant: Variant, suite: Suite, elbos: tuple[tuple[str, float], ...] = ()) -> None:
+def check_variant(
+    variant: Variant, suite: Suite, elbos: tuple[tuple[str, float], ...] = ()
+) -> None:
     """Every function of one's own that a variant names, with the settings that it will have."""
     model, sampler, training = variant.model, variant.sampler, variant.training
-    if is_own("mask", model.mask):
-        tried(function_name("mask", model.mask), lambda: named_mask(model.mask, model.schedule))
+    mask = model.mask
+    if mask is not None and is_own("mask", mask):
+        tried(function_name("mask", mask), partial(named_mask, mask, model.schedule))
     if is_own("ramp", sampler.cfg_ramp):
         asked = sampler.cfg_scale, sampler.cfg_ramp, model.schedule.num_scales
         tried(function_name("ramp", sampler.cfg_ramp), lambda: guidance_weights(*asked))
@@ -157,7 +167,7 @@ def check_variant(variant: Variant, suite: Suite, elbos: tuple[tuple[str, float]
         check_weight(training.mask_weight, variant)
     for name, eps in elbos:
         if is_own("corrupt", name):  # asked for its ELBO, which takes a terms_<name> as well
-            tried(function_name("corrupt", name), lambda name=name: find(diffusion, "terms", name))
+            tried(function_name("corrupt", name), partial(find, diffusion, "terms", name))
             check_corruption(name, eps, variant)
 
 

@@ -1,96 +1,148 @@
-"""The contract of a loader, the user's own or not: checked once, in one line that names the function."""
+"""The contract of a loader, the user's own or not, checked once.
+
+What breaks it is said in one line that names the function.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from ..study.errors import ConfigError, place_of, shown
 from ..study.settings import DatasetConfig
-from .datasets import SPLITS, ArrayPictures, FilePictures, Pictures
+from .datasets import SPLITS, ArrayImages, FileImages, SplitImages
 from .image_folder import listed
 
-WORDS = "{'train': ..., 'val': ..., 'test': ...}, each ArrayPictures or FilePictures"
+WORDS = "{'train': ..., 'val': ..., 'test': ...}, each ArrayImages or FileImages"
 KEYS = (*SPLITS, "classes")
-NOTES = ("skipped", "below", "groups")  # of load_image_folder alone, for the one line that prepare says
-LOOKS = ("image_size", "channels", "crop", "background")
+NOTES = (
+    "skipped",
+    "below",
+    "groups",
+)  # of load_image_folder alone, for the one line that prepare says
+READING = (
+    "image_size",
+    "channels",
+    "crop",
+    "background",
+)  # what FileImages must take from the study
+Refuse = Callable[[str], NoReturn]
 
 
-def check_splits(made: object, config: DatasetConfig) -> tuple[dict[str, Pictures], list[str]]:
-    """Splits and names of the classes of what a loader returned. Raises ConfigError, one line with the loader's name."""
+def check_splits(
+    returned: object, config: DatasetConfig
+) -> tuple[dict[str, SplitImages], list[str]]:
+    """Splits and names of the classes of what a loader returned.
 
-    def refuse(text: str) -> None:
+    Raises ConfigError, one line with the loader's name.
+    """
+
+    def refuse(text: str) -> NoReturn:
         raise ConfigError(f"bench/pipeline/datasets.py: load_{config.name}: {text}")
 
-    if not isinstance(made, dict) or not set(SPLITS) <= made.keys():
-        there = sorted(map(str, made)) if isinstance(made, dict) else type(made).__name__
-        refuse(f"returns {there}; it must return {WORDS}")
-    if odd := [key for key in made if key not in KEYS and not (key in NOTES and config.name == "image_folder")]:
-        refuse(f"returns also {listed(list(map(str, odd)))}, which nothing reads (legal: {', '.join(KEYS)})")
-    splits = {split: made[split] for split in SPLITS}
-    for split, pictures in splits.items():
-        if not isinstance(pictures, (ArrayPictures, FilePictures)):
-            refuse(f"{split} is {type(pictures).__name__}; it must return {WORDS}")
-        if type(pictures) not in (ArrayPictures, FilePictures):
-            refuse(f"{split} is {type(pictures).__name__}, whose own methods nothing calls; it must return {WORDS}")
-        if isinstance(pictures, ArrayPictures):
-            _check_images(pictures.images_NCHW, split, config, refuse)
+    if not isinstance(returned, dict):
+        refuse(f"returns {type(returned).__name__}; it must return {WORDS}")
+    if not set(SPLITS) <= returned.keys():
+        refuse(f"returns {sorted(map(str, returned))}; it must return {WORDS}")
+    legal = {*KEYS, *(NOTES if config.name == "image_folder" else ())}
+    if unread := [str(key) for key in returned if key not in legal]:
+        refuse(f"returns also {listed(unread)}, which nothing reads (legal: {', '.join(KEYS)})")
+    splits = {split: returned[split] for split in SPLITS}
+    for split, images in splits.items():
+        if not isinstance(images, (ArrayImages, FileImages)):
+            refuse(f"{split} is {type(images).__name__}; it must return {WORDS}")
+        if type(images) not in (ArrayImages, FileImages):
+            refuse(
+                f"{split} is {type(images).__name__}, whose own methods nothing calls; it must "
+                f"return {WORDS}"
+            )
+        if isinstance(images, ArrayImages):
+            _check_images(images.images_NCHW, split, config, refuse)
         else:
-            _check_files(pictures, split, config, refuse)
-        _check_labels(pictures, split, config, refuse)
-        if not len(pictures):
+            _check_files(images, split, config, refuse)
+        _check_labels(images, split, config, refuse)
+        if not len(images):
             key = "val" if split == "val" else "test"
             raise ConfigError(f"dataset.{key}_share: leaves no image for the split {split}")
-    if len({type(pictures) for pictures in splits.values()}) > 1:
+    if len({type(images) for images in splits.values()}) > 1:
         refuse("returns arrays for one split and files for another; return one kind")
-    classes = _classes(made.get("classes"), splits, config, refuse)
+    classes = _classes(returned.get("classes"), splits, config, refuse)
     if not config.num_classes:  # labels of a set that is used without them
-        splits = {split: replace(pictures, labels_N=np.zeros(len(pictures), np.int64)) for split, pictures in splits.items()}
+        splits = {
+            split: replace(images, labels_N=np.zeros(len(images), np.int64))
+            for split, images in splits.items()
+        }
     return splits, classes
 
 
-def _check_files(pictures: FilePictures, split: str, config: DatasetConfig, refuse: Callable[[str], None]) -> None:
+def _check_files(images: FileImages, split: str, config: DatasetConfig, refuse: Refuse) -> None:
     """Paths below the folder that the dataset is known by, to be read as the study says."""
-    if not isinstance(pictures.paths, (list, tuple)) or not all(isinstance(path, Path) for path in pictures.paths):
-        first = next(iter(pictures.paths), None) if isinstance(pictures.paths, (list, tuple)) else pictures.paths
+    if not isinstance(images.paths, (list, tuple)) or not all(
+        isinstance(path, Path) for path in images.paths
+    ):
+        first = (
+            next(iter(images.paths), None)
+            if isinstance(images.paths, (list, tuple))
+            else images.paths
+        )
         refuse(f"{split} paths are {type(first).__name__}; return a list of pathlib.Path")
-    for key in LOOKS:
-        if (given := getattr(pictures, key)) != getattr(config, key):
-            refuse(f"{split} is FilePictures with {key} {given}, the study says {getattr(config, key)}; pass config.{key}")
+    for key in READING:
+        if (given := getattr(images, key)) != getattr(config, key):
+            refuse(
+                f"{split} is FileImages with {key} {given}, the study says {getattr(config, key)}; "
+                f"pass config.{key}"
+            )
     root = None if config.path is None else place_of(config.path, "dataset.path").absolute()
-    for path in pictures.paths:
+    for path in images.paths:
         if root is None or not path.absolute().is_relative_to(root):
             refuse(
-                f"{shown(path)} does not lie below dataset.path ({'null' if root is None else shown(root)}), "
-                "whose files are what a dataset is known by; set it to the folder that holds all images"
+                f"{shown(path)} does not lie below dataset.path "
+                f"({'null' if root is None else shown(root)}), "
+                "whose files are what a dataset is known by; set it to the folder that holds all "
+                "images"
             )
 
 
-def _check_images(images: object, split: str, config: DatasetConfig, refuse: Callable[[str], None]) -> None:
+def _check_images(images: object, split: str, config: DatasetConfig, refuse: Refuse) -> None:
     """uint8 from 0 to 255, of the config's size and channels."""
     if isinstance(images, np.ma.MaskedArray):
-        refuse(f"{split} images are a masked array; fill what is masked and return a numpy array of uint8")
+        refuse(
+            f"{split} images are a masked array; fill what is masked and return a numpy array of "
+            "uint8"
+        )
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         kind = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
-        refuse(f"{split} images are {kind}; return a numpy array of uint8 with values from 0 to 255")
+        refuse(
+            f"{split} images are {kind}; return a numpy array of uint8 with values from 0 to 255"
+        )
     shape, wanted = images.shape[1:], (config.channels, config.image_size, config.image_size)
     if images.ndim != 4 or shape != wanted:
         raise ConfigError(
-            f"dataset.image_size, channels: load_{config.name} gives {split} images of shape {shape}, the study says {wanted}"
+            f"dataset.image_size, channels: load_{config.name} gives {split} images of shape "
+            f"{shape}, the study says {wanted}"
         )
     if len(images) and images.max() <= 1:
         refuse(f"{split} images hold nothing above {images.max()}; values go from 0 to 255")
 
 
-def _check_labels(pictures: Pictures, split: str, config: DatasetConfig, refuse: Callable[[str], None]) -> None:
+def _check_labels(images: SplitImages, split: str, config: DatasetConfig, refuse: Refuse) -> None:
     """A whole number for each image, from 0 to num_classes - 1."""
-    labels = pictures.labels_N
-    count = len(pictures.paths) if isinstance(pictures, FilePictures) else len(pictures.images_NCHW)
-    if not isinstance(labels, np.ndarray) or labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        kind = f"{labels.dtype} of shape {labels.shape}" if isinstance(labels, np.ndarray) else type(labels).__name__
+    labels = images.labels_N
+    count = len(images.paths) if isinstance(images, FileImages) else len(images.images_NCHW)
+    if (
+        not isinstance(labels, np.ndarray)
+        or labels.ndim != 1
+        or not np.issubdtype(labels.dtype, np.integer)
+    ):
+        kind = (
+            f"{labels.dtype} of shape {labels.shape}"
+            if isinstance(labels, np.ndarray)
+            else type(labels).__name__
+        )
         refuse(f"{split} labels are {kind}; return a numpy array of integers, one for each image")
     if len(labels) != count:
         refuse(f"{split} has {count} images and {len(labels)} labels; return one for each")
@@ -99,12 +151,15 @@ def _check_labels(pictures: Pictures, split: str, config: DatasetConfig, refuse:
     low, high = int(labels.min()), int(labels.max())
     if config.num_classes and (low < 0 or high >= config.num_classes):
         raise ConfigError(
-            f"dataset.num_classes: {config.num_classes} does not fit the labels {low} to {high} of {config.name} "
+            f"dataset.num_classes: {config.num_classes} does not fit the labels {low} to {high} of "
+            f"{config.name} "
             f"(legal: 0 to {config.num_classes - 1})"
         )
 
 
-def _classes(names: object, splits: dict[str, Pictures], config: DatasetConfig, refuse: Callable[[str], None]) -> list[str]:
+def _classes(
+    names: object, splits: dict[str, SplitImages], config: DatasetConfig, refuse: Refuse
+) -> list[str]:
     """Names of the classes, each with a training image."""
     if not config.num_classes:
         return []
@@ -113,17 +168,21 @@ def _classes(names: object, splits: dict[str, Pictures], config: DatasetConfig, 
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         refuse("classes must be a list of names")
     if len(names) != config.num_classes or len(set(names)) < len(names):
-        refuse(f"{len(set(names))} different names of classes for {config.num_classes} classes; give each its own")
+        refuse(
+            f"{len(set(names))} different names of classes for {config.num_classes} classes; give "
+            "each its own"
+        )
     counts = np.bincount(splits["train"].labels_N, minlength=config.num_classes)
     if empty := [names[label] for label in np.flatnonzero(counts == 0)]:
         raise ConfigError(
-            f"dataset.num_classes: {config.num_classes} does not fit: no training image of class {listed(empty)} "
+            f"dataset.num_classes: {config.num_classes} does not fit: no training image of class "
+            f"{listed(empty)} "
             f"in {config.name}{_why_empty(splits, config)}"
         )
     return [shown(name) for name in names]
 
 
-def _why_empty(splits: dict[str, Pictures], config: DatasetConfig) -> str:
+def _why_empty(splits: dict[str, SplitImages], config: DatasetConfig) -> str:
     """A remedy: classes that are held out whole, or that nothing has."""
     held_out = np.concatenate([splits["val"].labels_N, splits["test"].labels_N])
     if len(np.setdiff1d(held_out, splits["train"].labels_N)):

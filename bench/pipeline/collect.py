@@ -35,8 +35,8 @@ from ..runtime.study_row import check_sides, check_study, check_variant
 from ..runtime.variants_file import NAME, write_variants
 from ..study.names import config_hash
 from ..study.settings import EvaluationConfig
+from .artefacts import open_split, save_npz
 from .labels import asked_array, first_sample, in_turn
-from .prepare import open_split, save_npz
 
 GRID = 40
 
@@ -132,7 +132,7 @@ def study_row(plan: dict[str, Any]) -> dict[str, Any]:
         "stage": "study",
         "status": "ok",
         "config_hash": config_hash(about),
-        "source_hash": provenance.source_hash("bench.pipeline.collect"),
+        "source_hash": provenance.source_of_program("collect"),
         "commit": commit,
         "dirty": dirty,
         "torch": provenance.torch_version(),

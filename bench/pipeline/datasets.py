@@ -1,8 +1,11 @@
-"""Images: where they lie, how they are split, how they are read. A dataset is a function `load_<name>(config)`.
+"""Images: where they lie, how they are split, how they are read.
 
-It returns a dict of the splits `train`, `val` and `test` (uint8 images and integer labels), and perhaps the names of the `classes`.
-`train` and `val` (for early stopping) are seen in training, `test` never. Where a set has no test part of its own, an image's
-side follows from a hash of its content (bench/pipeline/splits.py).
+A dataset is a function `load_<name>(config)`.
+
+It returns a dict of the splits `train`, `val` and `test` (uint8 images and integer labels), and
+perhaps the names of the `classes`. `train` and `val` (for early stopping) are seen in training,
+`test` never. Where a set has no test part of its own, an image's side follows from a hash of its
+content (bench/pipeline/splits.py).
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -22,7 +25,7 @@ from ..study.contents import cache_folder, sums_of
 from ..study.errors import ConfigError, place_of, shown
 from ..study.settings import DatasetConfig
 from .image_folder import ImageFolder, read_folder, skipped_words
-from .read_image import read_picture
+from .read_image import read_image
 from .splits import array_keys, group_keys, joined, sides, some_of_all, with_all_classes
 
 if TYPE_CHECKING:
@@ -51,8 +54,8 @@ FASHION_FILES = {
 
 
 @dataclass(frozen=True)
-class ArrayPictures:
-    """Pictures in memory or mapped from a file: images_NCHW and labels_N."""
+class ArrayImages:
+    """SplitImages in memory or mapped from a file: images_NCHW and labels_N."""
 
     images_NCHW: np.ndarray
     labels_N: np.ndarray
@@ -78,21 +81,28 @@ class Recorded:
     sums_N: np.ndarray
 
     def check(self, i: int, path: Path) -> None:
-        """Raises ValueError for a file that is not what was prepared; one that only has another age is read to compare."""
+        """Raises ValueError for a file that is not what was prepared; one that only has another age
+        is read to compare."""
         try:
             about = path.stat()
             if (about.st_size, about.st_mtime_ns) == (self.sizes_N[i], self.times_N[i]):
                 return
             same = hashlib.sha256(path.read_bytes()).digest() == self.sums_N[i].tobytes()
         except OSError as error:
-            raise ValueError(f"{shown(path)}: cannot be read ({error.strerror}); put it back or run the study again") from None
+            raise ValueError(
+                f"{shown(path)}: cannot be read ({error.strerror}); put it back or run the study "
+                "again"
+            ) from None
         if not same:
-            raise ValueError(f"{shown(path)}: has changed since it was prepared; run the study again, it prepares anew")
+            raise ValueError(
+                f"{shown(path)}: has changed since it was prepared; run the study again, it "
+                "prepares anew"
+            )
 
 
 @dataclass(frozen=True)
-class FilePictures:
-    """Images in files, decoded when they are read; crop and background as of `read_picture`."""
+class FileImages:
+    """Images in files, decoded when they are read; crop and background as of `read_image`."""
 
     paths: list[Path]
     labels_N: np.ndarray
@@ -106,7 +116,8 @@ class FilePictures:
         return len(self.paths)
 
     def read(self, indices: Sequence[int], crop_seed: int | None = None) -> torch.Tensor:
-        """uint8 of shape (len(indices), C, S, S); a crop seed gives every image a random crop, none the centre.
+        """uint8 of shape (len(indices), C, S, S); a crop seed gives every image a random crop, none
+        the centre.
 
         Raises ValueError naming a file that is damaged or is not what was prepared.
         """
@@ -121,10 +132,32 @@ class FilePictures:
     def _one(self, i: int, crop_seed: int | None) -> np.ndarray:
         if self.recorded is not None:
             self.recorded.check(i, self.paths[i])
-        return read_picture(self.paths[i], self.image_size, self.channels, crop_seed, i, self.crop, self.background)
+        return read_image(
+            self.paths[i], self.image_size, self.channels, crop_seed, i, self.crop, self.background
+        )
 
 
-Pictures = ArrayPictures | FilePictures
+SplitImages = ArrayImages | FileImages
+
+
+@runtime_checkable
+class ImageSource(Protocol):
+    """Images uint8 (N, C, S, S) that are read when they are asked for, some at a time."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, indices: Sequence[int], /) -> torch.Tensor: ...
+
+
+@runtime_checkable
+class LabelledSource(ImageSource, Protocol):
+    """Images that have labels."""
+
+    @property
+    def labels_N(self) -> np.ndarray: ...
+
+
+AnyImages = np.ndarray | ImageSource
 
 
 def _tensor(array: np.ndarray) -> torch.Tensor:
@@ -144,16 +177,21 @@ def to_uint8(images: torch.Tensor) -> torch.Tensor:
 
 
 def split_arrays(
-    images: np.ndarray, labels: np.ndarray, config: DatasetConfig, test: ArrayPictures | None = None
-) -> dict[str, Pictures]:
+    images: np.ndarray, labels: np.ndarray, config: DatasetConfig, test: ArrayImages | None = None
+) -> dict[str, SplitImages]:
     """Split by a hash of each image's pixels; a set with its own test part keeps it."""
     keys, pixels = array_keys(images), (image.tobytes() for image in images)
-    found = sides(pixels, 0.0 if test is not None else config.test_share, config.val_share)
-    side_N = np.array(with_all_classes(found, keys, np.asarray(labels).tolist()), dtype="<U5")
+    by_hash = sides(pixels, 0.0 if test is not None else config.test_share, config.val_share)
+    side_N = np.array(with_all_classes(by_hash, keys, np.asarray(labels).tolist()), dtype="<U5")
     train, val, held_out = (np.flatnonzero(side_N == part) for part in SPLITS)
-    train = train[some_of_all([keys[i] for i in train], labels[train].tolist(), config.train_images)]
-    parts = {"train": ArrayPictures(images[train], labels[train]), "val": ArrayPictures(images[val], labels[val])}
-    return {**parts, "test": test or ArrayPictures(images[held_out], labels[held_out])}
+    train = train[
+        some_of_all([keys[i] for i in train], labels[train].tolist(), config.train_images)
+    ]
+    parts = {
+        "train": ArrayImages(images[train], labels[train]),
+        "val": ArrayImages(images[val], labels[val]),
+    }
+    return {**parts, "test": test or ArrayImages(images[held_out], labels[held_out])}
 
 
 def _pad_to(images: np.ndarray, size: int) -> np.ndarray:
@@ -174,16 +212,17 @@ def _area_mean(images: np.ndarray, size: int) -> np.ndarray:
     Exact on every machine: shares of pixels are integers, and float32 holds their sums.
     """
     old = images.shape[-1]
-    edges = lambda count, step: np.arange(count + 1) * step  # noqa: E731 (both grids, in 1 / (old * size))
-    new, was = edges(size, old), edges(old, size)
+    # borders of the pixels of both grids, in 1 / (old * size)
+    new, was = np.arange(size + 1) * old, np.arange(old + 1) * size
     overlap = np.minimum(new[1:, None], was[None, 1:]) - np.maximum(new[:-1, None], was[None, :-1])
     share = np.maximum(overlap, 0).astype(np.float32)
     sums = (share @ (images.astype(np.float32) @ share.T)).astype(np.int64)
     return ((2 * sums + old * old) // (2 * old * old)).astype(np.uint8)
 
 
-def load_digits(config: DatasetConfig) -> dict[str, Pictures]:
-    """1 797 handwritten digits of 8x8 pixels, 17 grey levels, 10 classes (bundled with scikit-learn)."""
+def load_digits(config: DatasetConfig) -> dict[str, SplitImages]:
+    """1 797 handwritten digits of 8x8 pixels, 17 grey levels, 10 classes (bundled with
+    scikit-learn)."""
     from sklearn.datasets import load_digits as bundled
 
     digits = bundled()
@@ -191,19 +230,24 @@ def load_digits(config: DatasetConfig) -> dict[str, Pictures]:
     return split_arrays(_pad_to(images, config.image_size), digits.target.astype(np.int64), config)
 
 
-def load_fashion_mnist(config: DatasetConfig) -> dict[str, Pictures]:
-    """70 000 garments of 28x28 grey pixels, 10 classes (arXiv 1708.07747); its own 10 000 are the test part.
+def load_fashion_mnist(config: DatasetConfig) -> dict[str, object]:
+    """70 000 garments of 28x28 grey pixels, 10 classes (arXiv 1708.07747); its own 10 000 are the
+    test part.
 
-    A larger image_size pads with zeros, a smaller one takes the mean over each new pixel's area. Sides follow from the
-    pixels after that: training images that become equal stay on one side. Looked for in config.path, then where Debian's
-    package dataset-fashion-mnist puts it, then downloaded into $SRDD_CACHE; checked by sha256.
+    A larger image_size pads with zeros, a smaller one takes the mean over each new pixel's area.
+    Sides follow from the pixels after that: training images that become equal stay on one side.
+    Looked for in config.path, then where Debian's package dataset-fashion-mnist puts it, then
+    downloaded into $SRDD_CACHE; checked by sha256.
     """
     arrays = {name: _read_idx(_fashion_file(name, config)) for name in FASHION_FILES}
     train_x, train_y, test_x, test_y = arrays.values()
     fit = _area_mean if config.image_size < train_x.shape[-1] else _pad_to
     train, held_out = (fit(x[:, None], config.image_size) for x in (train_x, test_x))
-    test = ArrayPictures(held_out, test_y.astype(np.int64))
-    return {**split_arrays(train, train_y.astype(np.int64), config, test), "classes": list(FASHION_CLASSES)}
+    test = ArrayImages(held_out, test_y.astype(np.int64))
+    return {
+        **split_arrays(train, train_y.astype(np.int64), config, test),
+        "classes": list(FASHION_CLASSES),
+    }
 
 
 def _fashion_file(name: str, config: DatasetConfig) -> bytes:
@@ -265,10 +309,11 @@ def _read_idx(data: bytes) -> np.ndarray:
 
 
 def load_image_folder(config: DatasetConfig) -> dict[str, object]:
-    """A folder of images: one sub-folder a class, or any without classes (num_classes 0); resized and cropped as VAR does.
+    """A folder of images: one sub-folder a class, or any without classes (num_classes 0); resized
+    and cropped as VAR does.
 
-    Fits ImageNet, MiniImageNet, SUN397, FFHQ, AFHQ. Parts train, val (valid, validation) and test are taken as the split; else
-    the side follows from the content of each file.
+    Fits ImageNet, MiniImageNet, SUN397, FFHQ, AFHQ. Parts train, val (valid, validation) and test
+    are taken as the split; else the side follows from the content of each file.
     """
     if config.path is None:
         raise ConfigError("dataset.path: is missing; image_folder needs the folder of the images")
@@ -282,30 +327,43 @@ def load_image_folder(config: DatasetConfig) -> dict[str, object]:
         if not paths:
             left_out = skipped_words(folder.skipped)
             raise ConfigError(
-                f"dataset.path: {shown(root)} gives no images for the split {split}; too few images or shares too small"
+                f"dataset.path: {shown(root)} gives no images for the split {split}; too few "
+                "images or shares too small"
                 + (f", or too few groups: dataset.group finds {_count(groups)}" if groups else "")
                 + (f" (left out: {left_out})" if left_out else "")
             )
-    looks = (config.image_size, config.channels, config.crop, config.background)
-    found = {split: FilePictures(paths, np.array(labels, np.int64), *looks) for split, (paths, labels) in parts.items()}
-    notes = {"skipped": folder.skipped, "below": folder.below, "groups": _group_words(parts, groups)}
-    return {**found, "classes": folder.classes, **notes}
+    reading = (config.image_size, config.channels, config.crop, config.background)
+    splits = {
+        split: FileImages(paths, np.array(labels, np.int64), *reading)
+        for split, (paths, labels) in parts.items()
+    }
+    notes = {
+        "skipped": folder.skipped,
+        "below": folder.below,
+        "groups": _group_words(parts, groups),
+    }
+    return {**splits, "classes": folder.classes, **notes}
 
 
 def _split_folder(
     folder: ImageFolder, config: DatasetConfig, groups: dict[Path, bytes]
 ) -> dict[str, tuple[list[Path], list[int]]]:
-    """The parts that a folder has; what is whole is split by content, and by group where the study names one."""
+    """The parts that a folder has; what is whole is split by content, and by group where the study
+    names one."""
     parts = {split: folder.parts.get(split, ([], [])) for split in SPLITS}
     paths, labels = folder.parts.get("whole") or folder.parts["train"]
     keys = joined(sums_of(paths), [groups.get(path) for path in paths])
     own_test, own_val = "test" in folder.parts, "val" in folder.parts
-    where = sides(keys, 0.0 if own_test else config.test_share, 0.0 if own_val else config.val_share)
+    where = sides(
+        keys, 0.0 if own_test else config.test_share, 0.0 if own_val else config.val_share
+    )
     where = with_all_classes(where, keys, labels)
     for split in SPLITS:
         mine = [i for i, side in enumerate(where) if side == split]
         if split == "train":
-            chosen = some_of_all([keys[i] for i in mine], [labels[i] for i in mine], config.train_images)
+            chosen = some_of_all(
+                [keys[i] for i in mine], [labels[i] for i in mine], config.train_images
+            )
             mine = [mine[i] for i in chosen]
         if split not in folder.parts or split == "train":
             parts[split] = [paths[i] for i in mine], [labels[i] for i in mine]
@@ -313,15 +371,21 @@ def _split_folder(
 
 
 def _groups_of(folder: ImageFolder, pattern: str | None) -> dict[Path, bytes]:
-    """The group of each image of a folder that is in one. Raises ConfigError for a pattern that finds none."""
+    """The group of each image of a folder that is in one.
+
+    Raises ConfigError for a pattern that finds none.
+    """
     if pattern is None:
         return {}
-    paths = [path for found, _ in folder.parts.values() for path in found]
+    paths = [path for of_part, _ in folder.parts.values() for path in of_part]
     names = [path.relative_to(folder.root).as_posix() for path in paths]
-    found = {path: key for path, key in zip(paths, group_keys(names, pattern)) if key is not None}
-    if paths and not found:
-        raise ConfigError(f"dataset.group: {pattern!r} finds nothing in any path, such as {shown(names[0])}")
-    return found
+    keys = group_keys(names, pattern)
+    groups = {path: key for path, key in zip(paths, keys) if key is not None}
+    if paths and not groups:
+        raise ConfigError(
+            f"dataset.group: {pattern!r} finds nothing in any path, such as {shown(names[0])}"
+        )
+    return groups
 
 
 def _count(groups: dict[Path, bytes]) -> str:
@@ -329,7 +393,8 @@ def _count(groups: dict[Path, bytes]) -> str:
 
 
 def _group_words(parts: dict[str, tuple[list[Path], list[int]]], groups: dict[Path, bytes]) -> str:
-    """How many groups there are, images in none, and images whose group is also trained on: parts of a folder's own stay as they are."""
+    """How many groups there are, images in none, and images whose group is also trained on: parts
+    of a folder's own stay as they are."""
     if not groups:
         return ""
     words, trained = [_count(groups)], {groups.get(path) for path in parts["train"][0]} - {None}
@@ -337,5 +402,8 @@ def _group_words(parts: dict[str, tuple[list[Path], list[int]]], groups: dict[Pa
         words.append(f"{alone} images in no group")
     for split in ("val", "test"):
         if torn := sum(groups.get(path) in trained for path in parts[split][0]):
-            words.append(f"{torn} {split} images of groups that are trained on (the folder's own parts are kept)")
+            words.append(
+                f"{torn} {split} images of groups that are trained on (the folder's own parts are "
+                "kept)"
+            )
     return ", ".join(words)

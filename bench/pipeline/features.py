@@ -1,4 +1,7 @@
-"""The feature extractor of all scores: a classifier trained by the workflow, or Inception, behind torch-fidelity's interface."""
+"""The feature extractor of all scores, behind torch-fidelity's interface.
+
+A classifier trained by the workflow, or Inception.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from srdd.noise import generator
 
 from ..runtime.quick_start import import_torch_fidelity
 from ..study.settings import FeaturesConfig
-from .datasets import to_float
+from .datasets import AnyImages, ImageSource, to_float
 from .training import batch_indices, check_finite, learning_rate
 
 WARMUP = 20  # steps, or half of a short training, so that lr reaches its peak
@@ -25,34 +28,47 @@ WARMUP = 20  # steps, or half of a short training, so that lr reaches its peak
 class Classifier(nn.Module):
     """A small convolutional classifier; its features are the activations before the last layer."""
 
-    def __init__(self, config: FeaturesConfig, channels: int, image_size: int, num_classes: int) -> None:
+    def __init__(
+        self, config: FeaturesConfig, channels: int, image_size: int, num_classes: int
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         c_in, c_out, side = channels, config.channels, image_size
         while side > 4:
-            layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.GroupNorm(8, c_out), nn.SiLU(), nn.AvgPool2d(2)]
+            layers += [
+                nn.Conv2d(c_in, c_out, 3, padding=1),
+                nn.GroupNorm(8, c_out),
+                nn.SiLU(),
+                nn.AvgPool2d(2),
+            ]
             c_in, c_out, side = c_out, min(2 * c_out, 256), side // 2
         layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.GroupNorm(8, c_out), nn.SiLU()]
-        self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(c_out * side * side, config.dim), nn.SiLU())
+        self.trunk = nn.Sequential(
+            *layers, nn.Flatten(), nn.Linear(c_out * side * side, config.dim), nn.SiLU()
+        )
         self.head = nn.Linear(config.dim, num_classes)
 
     def init_weights(self, seed: int) -> None:
+        """He's normal weights (arXiv 1502.01852), no biases; they follow from the seed."""
         source = generator("features", seed)
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=source)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 pictures to features of shape (N, dim)."""
+        """uint8 images to features of shape (N, dim)."""
         return self.trunk(to_float(images))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 pictures to logits of shape (N, num_classes)."""
+        """uint8 images to logits of shape (N, num_classes)."""
         return self.head(self.features(images))
 
 
-def save_classifier(path: Path, model: Classifier, shape: dict[str, int], config: FeaturesConfig) -> None:
+def save_classifier(
+    path: Path, model: Classifier, shape: dict[str, int], config: FeaturesConfig
+) -> None:
     """Write a classifier with its sizes."""
     save_tensors(path, model.state_dict(), kind="features", shape=shape, config=config.model_dump())
 
@@ -66,7 +82,8 @@ def load_classifier(path: Path) -> Classifier:
 
 
 def register(name: str, classifier: Classifier) -> str:
-    """Make a classifier known to torch-fidelity as a feature extractor; returns the name to ask for."""
+    """Make a classifier known to torch-fidelity as a feature extractor; returns the name to ask
+    for."""
     import_torch_fidelity()
     import torch_fidelity
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase
@@ -91,40 +108,45 @@ def register(name: str, classifier: Classifier) -> str:
 
         def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
             features = self.classifier.features(images)
-            found = {"features": features, "logits": self.classifier.head(features)}
-            return tuple(found[layer] for layer in self.features_list)  # its order comes from a set
+            layers = {"features": features, "logits": self.classifier.head(features)}
+            # in the order of the list, which torch-fidelity makes from a set
+            return tuple(layers[layer] for layer in self.features_list)
 
     FEATURE_EXTRACTORS_REGISTRY.pop(name, None)
     torch_fidelity.register_feature_extractor(name, Extractor)
     return name
 
 
-def batches(pictures: object, size: int = 256) -> Iterator[torch.Tensor]:
-    """uint8 pictures (B, C, S, S) of an array, mapped or not, or of whatever can read some of its pictures."""
-    for i in range(0, len(pictures), size):
-        rows = range(i, min(i + size, len(pictures)))
-        if hasattr(pictures, "read"):
-            yield pictures.read(rows)
+def batches(images: AnyImages, size: int = 256) -> Iterator[torch.Tensor]:
+    """uint8 images (B, C, S, S) of an array, mapped or not, or of whatever can read some of its
+    images."""
+    for i in range(0, len(images), size):
+        rows = range(i, min(i + size, len(images)))
+        if isinstance(images, ImageSource):
+            yield images.read(rows)
         else:
-            yield torch.from_numpy(np.array(pictures[rows.start : rows.stop]))
+            yield torch.from_numpy(np.array(images[rows.start : rows.stop]))
 
 
-def _some(pictures: object, rows: Sequence[int]) -> torch.Tensor:
-    """Chosen uint8 pictures (B, C, S, S), in any order, of what `batches` reads."""
-    if hasattr(pictures, "read"):
-        return pictures.read(rows)
-    return torch.from_numpy(np.asarray(pictures[np.asarray(rows)]))
+def _some(images: AnyImages, rows: Sequence[int]) -> torch.Tensor:
+    """Chosen uint8 images (B, C, S, S), in any order, of what `batches` reads."""
+    if isinstance(images, ImageSource):
+        return images.read(rows)
+    return torch.from_numpy(np.asarray(images[np.asarray(rows)]))
 
 
 @torch.no_grad()
-def classify(classifier: Classifier, images: torch.Tensor, device: torch.device, batch_size: int = 512) -> torch.Tensor:
-    """Most likely class of each uint8 picture."""
+def classify(
+    classifier: Classifier, images: torch.Tensor, device: torch.device, batch_size: int = 512
+) -> torch.Tensor:
+    """Most likely class of each uint8 image, int64 on the CPU."""
     parts = [classifier(part.to(device)).argmax(1).cpu() for part in images.split(batch_size)]
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.long)
 
 
 def loss(classifier: Classifier, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy with a little label smoothing: over-confident features make FID blind."""
+    """Cross-entropy with a little label smoothing (arXiv 1512.00567, section 7): over-confident
+    features make FID blind."""
     return F.cross_entropy(classifier(images), labels, label_smoothing=0.05)
 
 
@@ -132,15 +154,15 @@ def loss(classifier: Classifier, images: torch.Tensor, labels: torch.Tensor) -> 
 def train_classifier(
     config: FeaturesConfig,
     shape: dict[str, int],
-    pictures: object,
+    images: AnyImages,
     labels_N: np.ndarray,
     seed: int,
     device: torch.device,
     after: Callable[[float], None] = lambda value: None,
 ) -> Classifier:
-    """A classifier trained on pictures with these labels, on the device, in evaluation mode.
+    """A classifier trained on images with these labels, on the device, in evaluation mode.
 
-    shape: channels, image_size and num_classes; pictures: what `batches` reads; seed: of the first
+    shape: channels, image_size and num_classes; images: what `batches` reads; seed: of the first
     weights and of the batches; after: told the loss of each step. Raises Diverged for a loss that
     is no number.
     """
@@ -152,9 +174,9 @@ def train_classifier(
     for step in range(config.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config.steps, config.lr, warmup, 0.0)
-        indices = batch_indices(len(pictures), config.batch_size, seed, step)
+        indices = batch_indices(len(images), config.batch_size, seed, step)
         labels = torch.from_numpy(labels_N[indices]).to(device)
-        value = loss(model, _some(pictures, indices).to(device), labels)
+        value = loss(model, _some(images, indices).to(device), labels)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()

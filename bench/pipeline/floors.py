@@ -1,13 +1,13 @@
-"""How fast this machine can be at best: rates of copying and of multiplying matrices, measured, and the least time they allow.
+"""How fast this machine can be at best.
 
-Beside a measured time stands its floor: what must be moved over the copy rate (memory floor) or what must be computed over the matmul
-rate (operation floor), whichever is longer.
+Rates of copying and of multiplying matrices are measured; the least time that they allow follows.
+Beside a measured time stands its floor: what must be moved over the copy rate (memory floor) or
+what must be computed over the matmul rate (operation floor), whichever is longer.
 """
 
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,28 +15,13 @@ import torch
 
 from srdd.cost import Cost
 
+from ..runtime.clock import seconds
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-# well above the caches; large enough that starting a kernel costs nothing beside it, small enough for a few hundred ms on two cores
+# well above the caches; large enough that starting a kernel costs nothing beside it, small enough
+# for a few hundred ms on two cores
 COPIED_BYTES = {"cpu": 2**27, "cuda": 2**29}
 MATMUL_SIDE = {"cpu": 1024, "cuda": 8192}
-
-
-# ---------------------------------------------------------------- the clock
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for the GPU: before the clock starts and before it is read."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def seconds(call: Callable[[], object], device: torch.device) -> float:
-    """Wall-clock time of one call, device waited for on both sides."""
-    synchronise(device)
-    began = time.perf_counter()
-    call()
-    synchronise(device)
-    return time.perf_counter() - began
 
 
 # ---------------------------------------------------------------- rates
@@ -51,7 +36,8 @@ class Rates:
 
 
 def copy_bandwidth(device: torch.device, repeats: int = 7) -> float:
-    """Bytes a second, read plus written, of copying a tensor much larger than the caches: median of repeats."""
+    """Bytes a second, read plus written, of copying a tensor much larger than the caches: median of
+    repeats."""
     size = COPIED_BYTES[device.type]
     source, target = (torch.ones(size // 4, device=device) for _ in range(2))
     return 2 * size / _median(lambda: target.copy_(source), device, repeats)
@@ -60,16 +46,26 @@ def copy_bandwidth(device: torch.device, repeats: int = 7) -> float:
 def matmul_rate(device: torch.device, dtype: torch.dtype, repeats: int = 7) -> float:
     """Operations a second of a large square matrix product: median of repeats."""
     side = MATMUL_SIDE[device.type]
-    source = torch.Generator(device).manual_seed(0)  # equal numbers would draw less power and run faster than any real ones
-    a, b, out = (torch.randn(side, side, generator=source, device=device).to(dtype) for _ in range(3))
+    source = torch.Generator(device).manual_seed(
+        0
+    )  # equal numbers would draw less power and run faster than any real ones
+    a, b, out = (
+        torch.randn(side, side, generator=source, device=device).to(dtype) for _ in range(3)
+    )
     return 2 * side**3 / _median(lambda: torch.mm(a, b, out=out), device, repeats)
 
 
 def _median(call: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Seconds of a call after one to warm up; on a GPU of ten at once, so that the launch does not count."""
+    """Seconds of a call after one to warm up; on a GPU of ten at once, so that the launch does not
+    count."""
     times = 10 if device.type == "cuda" else 1
+
+    def calls() -> None:
+        for _ in range(times):
+            call()
+
     call()
-    return statistics.median(seconds(lambda: [call() for _ in range(times)], device) for _ in range(repeats)) / times
+    return statistics.median(seconds(calls, device) for _ in range(repeats)) / times
 
 
 def measure_rates(device: torch.device, dtype: torch.dtype, repeats: int = 7) -> Rates:
@@ -77,9 +73,10 @@ def measure_rates(device: torch.device, dtype: torch.dtype, repeats: int = 7) ->
     return Rates(copy_bandwidth(device, repeats), matmul_rate(device, dtype, repeats))
 
 
-def best_rates(found: list[Rates]) -> Rates:
-    """The fastest of each rate: a floor is a bound, and a busy moment of the machine must not lower it."""
-    return Rates(max(r.bandwidth for r in found), max(r.matmul for r in found))
+def best_rates(measured: list[Rates]) -> Rates:
+    """The fastest of each rate: a floor is a bound, and a busy moment of the machine must not lower
+    it."""
+    return Rates(max(r.bandwidth for r in measured), max(r.matmul for r in measured))
 
 
 # ---------------------------------------------------------------- floors
@@ -103,7 +100,13 @@ def floor_of(rates: Rates, moved_bytes: float, flops: float) -> Floor:
     return Floor(moved_bytes / rates.bandwidth, flops / rates.matmul)
 
 
-def sampling_floors(rates: Rates, cost: Cost, moved_bytes: tuple[int, ...], batch: int) -> tuple[Floor, ...]:
-    """The floor of every scale of a batch, from the cost of one image and the bytes of the whole batch; scales follow one another, so
-    that of a sample is their sum."""
-    return tuple(floor_of(rates, moved, batch * flops) for moved, (_, _, flops) in zip(moved_bytes, cost.by_scale))
+def sampling_floors(
+    rates: Rates, cost: Cost, moved_bytes: tuple[int, ...], batch: int
+) -> tuple[Floor, ...]:
+    """The floor of every scale of a batch, from the cost of one image and the bytes of the whole
+    batch.
+
+    Scales follow one another, so that of a sample is their sum.
+    """
+    flops_K = [batch * flops for _, _, flops in cost.by_scale]
+    return tuple(floor_of(rates, moved, flops) for moved, flops in zip(moved_bytes, flops_K))

@@ -1,7 +1,8 @@
-"""Verb: take over the weights of a scale transformer that exists, an official VAR (arXiv 2404.02905) or a model of this project.
+"""Verb: take over the weights of an official VAR, or of a model of this project.
 
-The file is checked by its sum and compared with the study's sizes. Writes model.safetensors, which everything downstream reads as
-that of a training; there are no snapshots.
+VAR: arXiv 2404.02905.
+The file is checked by its sum and compared with the study's sizes. Writes model.safetensors, which
+everything downstream reads as that of a training; there are no snapshots.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import cast
 
 from srdd.checkpoint import load_foreign, load_model, save_model
 from srdd.config import ModelConfig
@@ -26,10 +28,12 @@ GPU = False
 
 
 def read_pth(path: Path, wanted: ModelConfig) -> ScaleTransformer:
-    """An official VAR transformer (arXiv 2404.02905); what its shapes do not tell, such as the mask, comes from the study."""
+    """An official VAR transformer (arXiv 2404.02905); what its shapes do not tell, such as the
+    mask, comes from the study."""
     state, more = load_foreign(path), untold(wanted)
     patch_nums = schedule_of(state) if "lvl_1L" in state else wanted.patch_nums
-    check_config(path, json.loads(model_config(state, patch_nums, **more).model_dump_json()), wanted)
+    sizes = model_config(state, patch_nums, **more)
+    check_config(path, json.loads(sizes.model_dump_json()), wanted)
     return import_model(state, wanted.patch_nums, **more)
 
 
@@ -40,8 +44,11 @@ def read_safetensors(path: Path, wanted: ModelConfig) -> ScaleTransformer:
 
 def work(run: Run) -> None:
     weights = run.settings("weights", WeightsConfig)
-    model = read_weights(run, "weights", weights, sys.modules[__name__], run.settings("model", ModelConfig))
+    wanted, readers = run.settings("model", ModelConfig), sys.modules[__name__]
+    model = cast(ScaleTransformer, read_weights(run, "weights", weights, readers, wanted))
     save_model(run.out / "model.safetensors", model, imported=weights.sha256)
     count = sum(parameter.numel() for parameter in model.parameters())
     run.add("parameters", count, "weights", **run.job["identity"])
-    run.say(f"imported {count / 1e6:.1f} million weights from {run.files.get('weights', weights.file)}")
+    run.say(
+        f"imported {count / 1e6:.1f} million weights from {run.files.get('weights', weights.file)}"
+    )

@@ -1,4 +1,4 @@
-"""Which class each image is asked for: one rule for all that draw images, and for real ones beside them.
+"""Which class each image is asked for: one rule for all that draw images.
 
 The label of a seed follows from the seed, the rule and the training split alone. It stays the same
 whatever number of images, first seed, batch, process or half of the seeds is scored.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..study.settings import EvaluationConfig
-from .prepare import open_labels
+from .artefacts import open_labels
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,8 @@ WORD = 2**64
 
 
 def first_sample(evaluation: EvaluationConfig, train_seed: int | None) -> int:
-    """The sample seed of the first image of a training: trainings share none, or their scores would vary less than they do.
+    """The sample seed of the first image of a training: trainings share none, or their scores would
+    vary less than they do.
 
     train_seed: None for what belongs to no training, which takes those of training seed 0.
     """
@@ -32,14 +33,17 @@ def first_sample(evaluation: EvaluationConfig, train_seed: int | None) -> int:
 
 
 def class_shares(labels_N: np.ndarray, num_classes: int) -> np.ndarray:
-    """How often each class occurs, int64 of shape (num_classes,): shares as whole numbers of images.
+    """How often each class occurs, int64 of shape (num_classes,): shares as whole numbers of
+    images.
 
     Whole numbers are exact. Raises ValueError for a label that is no class.
     """
     labels_N = np.asarray(labels_N)
     if len(labels_N) and not 0 <= labels_N.min() <= labels_N.max() < num_classes:
-        found = f"{labels_N.min()} to {labels_N.max()}"
-        raise ValueError(f"labels {found}: {num_classes} classes have labels from 0 to {num_classes - 1}")
+        span = f"{labels_N.min()} to {labels_N.max()}"
+        raise ValueError(
+            f"labels {span}: {num_classes} classes have labels from 0 to {num_classes - 1}"
+        )
     return np.bincount(labels_N.astype(np.int64), minlength=num_classes)
 
 
@@ -57,7 +61,8 @@ def label_array(seeds: Sequence[int], shares_Y: np.ndarray, rule: str) -> np.nda
     if rule == "balanced":
         if len(missing := np.flatnonzero(np.asarray(shares_Y) == 0)):
             raise ValueError(
-                f"evaluation.labels: balanced asks for class {missing[0]}, which no training image has; use training"
+                f"evaluation.labels: balanced asks for class {missing[0]}, which no training image "
+                "has; use training"
             )
         return np.array([int(seed) % len(shares_Y) for seed in seeds], np.int64)
     if rule != "training":
@@ -80,7 +85,8 @@ def labels_of(seeds: Sequence[int], shares_Y: np.ndarray, rule: str) -> torch.Te
 
 
 def asked_array(data: Path, num_classes: int, seeds: Sequence[int], rule: str) -> np.ndarray:
-    """The label that a model of so many classes is asked for with every seed; 0 for one without classes.
+    """The label that a model of so many classes is asked for with every seed; 0 for one without
+    classes.
 
     data: the prepared images, whose training split says the shares.
     """
@@ -101,18 +107,20 @@ def turns(labels_N: np.ndarray) -> np.ndarray:
     labels_N = np.asarray(labels_N)
     order = np.argsort(labels_N, kind="stable")
     first = np.searchsorted(labels_N[order], labels_N[order])
-    found = np.empty(len(labels_N), np.int64)
-    found[order] = np.arange(len(labels_N)) - first
-    return found
+    turns_N = np.empty(len(labels_N), np.int64)
+    turns_N[order] = np.arange(len(labels_N)) - first
+    return turns_N
 
 
 def in_turn(labels_N: np.ndarray, count: int) -> np.ndarray:
-    """Indices of up to `count` images, one of each class in turn; a class that has no more is passed over."""
+    """Indices of up to `count` images, one of each class in turn; a class that has no more is
+    passed over."""
     return np.lexsort((labels_N, turns(labels_N)))[:count]
 
 
 def in_shares(labels_N: np.ndarray, count: int) -> np.ndarray:
-    """Indices of up to `count` images, ascending: of each class its share to within one image, spread over the class.
+    """Indices of up to `count` images, ascending: of each class its share to within one image,
+    spread over the class.
 
     The first images of a folder would be those of its first classes.
     """
@@ -123,11 +131,12 @@ def in_shares(labels_N: np.ndarray, count: int) -> np.ndarray:
 
 
 def partners(labels_N: np.ndarray) -> np.ndarray:
-    """Index of the next image with the same label, the first after the last; -1 where there is no other."""
+    """Index of the next image with the same label, the first after the last; -1 where there is no
+    other."""
     labels_N = np.asarray(labels_N)
     order = np.argsort(labels_N, kind="stable")
-    found = np.full(len(labels_N), -1, np.int64)
+    partners_N = np.full(len(labels_N), -1, np.int64)
     for rows in np.split(order, np.flatnonzero(np.diff(labels_N[order])) + 1):
         if len(rows) > 1:
-            found[rows] = np.roll(rows, -1)
-    return found
+            partners_N[rows] = np.roll(rows, -1)
+    return partners_N

@@ -17,7 +17,9 @@ WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N")
 # what a PNG's transparent level is multiplied by when Pillow spreads its few bits over eight
 SPREAD = {"L;2": 85, "L;4": 17}
-DEEP = ("RGB;16B",)  # of these Pillow keeps the upper byte of a pixel, and both of the transparent colour
+DEEP = (
+    "RGB;16B",
+)  # of these Pillow keeps the upper byte of a pixel, and both of the transparent colour
 Background = int | tuple[int, int, int]
 
 # each names a file that is read all the same: a large photograph, or one whose notes are damaged
@@ -30,7 +32,8 @@ class UnknownMode(ValueError):
 
 
 def _mend_transparency(image: Image.Image) -> None:
-    """The transparent colour of a PNG in the levels of its pixels: Pillow leaves it as the file has it."""
+    """The transparent colour of a PNG in the levels of its pixels: Pillow leaves it as the file has
+    it."""
     hole, tile = image.info.get("transparency"), getattr(image, "tile", [])
     packed = tile[0][3] if tile else None
     if isinstance(packed, tuple):
@@ -42,7 +45,8 @@ def _mend_transparency(image: Image.Image) -> None:
 
 
 def _sixteen_bits(image: Image.Image, background: Background) -> Image.Image:
-    """16-bit grey scaled to 8 bits, 65535 to 255; the level that a PNG calls transparent becomes background."""
+    """16-bit grey scaled to 8 bits, 65535 to 255; the level that a PNG calls transparent becomes
+    background."""
     levels = np.asarray(image).astype(np.uint16)
     grey = Image.fromarray(np.rint(levels / 257.0).astype(np.uint8))
     hole = image.info.get("transparency")
@@ -56,11 +60,16 @@ def _composited(image: Image.Image, background: Background) -> Image.Image:
     """What is transparent shows the background."""
     colour = (background,) * 3 if isinstance(background, int) else tuple(background)
     image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, (*colour, 255)), image).convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", image.size, (*colour, 255)), image).convert(
+        "RGB"
+    )
 
 
 def to_eight_bits(image: Image.Image, background: Background) -> Image.Image:
-    """An opened image as L or RGB of 8 bits, upright. Raises UnknownMode for one without an agreed range, such as floats."""
+    """An opened image as L or RGB of 8 bits, upright.
+
+    Raises UnknownMode for one without an agreed range, such as floats.
+    """
     _mend_transparency(image)
     image = ImageOps.exif_transpose(image)
     if image.mode in SIXTEEN:
@@ -72,12 +81,13 @@ def to_eight_bits(image: Image.Image, background: Background) -> Image.Image:
         return _composited(image, background)
     if image.mode not in OPAQUE:
         raise UnknownMode(
-            f"mode {image.mode} is not read (there are: {', '.join((*OPAQUE, *WITH_ALPHA, 'I;16'))}); convert it to 8 bits"
+            f"mode {image.mode} is not read (there are: "
+            f"{', '.join((*OPAQUE, *WITH_ALPHA, 'I;16'))}); convert it to 8 bits"
         )
     return image
 
 
-def read_picture(
+def read_image(
     path: Path,
     size: int,
     channels: int,
@@ -86,11 +96,13 @@ def read_picture(
     crop: bool = True,
     background: Background = 255,
 ) -> np.ndarray:
-    """Decode, turn upright, resize the short side (LANCZOS), cut out a square: uint8 of shape (channels, size, size).
+    """Decode, turn upright, resize the short side (LANCZOS), cut out a square: uint8 of shape
+    (channels, size, size).
 
-    crop: the short side becomes 1.125 x size before the cut, as VAR does; else size itself. crop_seed: a random place instead of
-    the centre. background: what shows through alpha, a grey level or three. Of an animation the first frame is read.
-    Raises ValueError naming a damaged file, and a mode that is not read.
+    crop: the short side becomes 1.125 x size before the cut, as VAR does; else size itself.
+    crop_seed: a random place instead of the centre. background: what shows through alpha, a grey
+    level or three. Of an animation the first frame is read. Raises ValueError naming a damaged
+    file, and a mode that is not read.
     """
     try:
         with Image.open(path) as file:
@@ -99,10 +111,13 @@ def read_picture(
     except UnknownMode as error:
         raise ValueError(f"{shown(path)}: {error}") from None
     except Image.DecompressionBombError:
-        most = 2 * Image.MAX_IMAGE_PIXELS
-        raise ValueError(f"{shown(path)}: has more than {most} pixels, which is the most that is read; make it smaller") from None
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow refuses twice what it warns of
+        raise ValueError(
+            f"{shown(path)}: has more than {most} pixels, which is the most that is read; make it "
+            "smaller"
+        ) from None
     except (OSError, SyntaxError, EOFError, ValueError) as error:
-        raise ValueError(f"{shown(path)}: damaged picture ({error}); repair or remove it") from None
+        raise ValueError(f"{shown(path)}: damaged image ({error}); repair or remove it") from None
     short = round(MARGIN * size) if crop else size
     scale = short / min(image.size)
     width, height = (max(short, round(side * scale)) for side in image.size)
@@ -119,5 +134,7 @@ def read_picture(
         min((left + size) * across, image.width),
         min((top + size) * down, image.height),
     )
-    pixels = np.asarray(image.resize((size, size), Image.Resampling.LANCZOS, box=box), dtype=np.uint8)
+    pixels = np.asarray(
+        image.resize((size, size), Image.Resampling.LANCZOS, box=box), dtype=np.uint8
+    )
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1).copy()

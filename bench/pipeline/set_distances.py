@@ -1,5 +1,6 @@
-"""Distances between two sets of feature vectors or images, block by block: no N x M matrix is ever
-whole in memory. All in float64.
+"""Distances between two sets of feature vectors or images, block by block.
+
+No N x M matrix is ever whole in memory. All in float64.
 
 N real or first images, M generated or second ones, D numbers of each, Y classes.
 """
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from .datasets import to_float
+from .datasets import AnyImages, to_float
 from .features import batches
 
 BLOCK = 2**23  # numbers of a block of distances: 64 MiB
@@ -35,8 +36,8 @@ def _cubic(x_ND: torch.Tensor, y_MD: torch.Tensor) -> torch.Tensor:
 
 
 def kernel_within(x_ND: torch.Tensor) -> float:
-    """Mean of KID's kernel over all pairs of different images of one set, as the unbiased MMD takes it
-    (arXiv 1801.01401). x_ND: float64, two rows or more."""
+    """Mean of KID's kernel over all pairs of different images of one set, as the unbiased MMD takes
+    it (arXiv 1801.01401). x_ND: float64, two rows or more."""
     count, total = len(x_ND), 0.0
     for rows in _blocks(count, count):  # the kernel is symmetric: only pairs from the diagonal on
         block = _cubic(x_ND[rows], x_ND[rows.start :])
@@ -55,19 +56,21 @@ def kernel_between(x_ND: torch.Tensor, y_MD: torch.Tensor) -> float:
 
 
 def _squared_distances(x_ND: torch.Tensor, y_MD: torch.Tensor) -> torch.Tensor:
-    found = (x_ND @ y_MD.T).mul_(-2)
-    return found.add_(x_ND.square().sum(1)[:, None]).add_(y_MD.square().sum(1))
+    """||x - y||^2 of all pairs as ||x||^2 - 2 x . y + ||y||^2: one matrix product, rounding as in
+    float64."""
+    products_NM = (x_ND @ y_MD.T).mul_(-2)
+    return products_NM.add_(x_ND.square().sum(1)[:, None]).add_(y_MD.square().sum(1))
 
 
 def squared_radii(x_ND: torch.Tensor, k: int = NEIGHBOURS) -> torch.Tensor:
     """Squared distance of every real image to its k-th nearest other one (arXiv 2002.09797, NND_k).
     x_ND: float64 with more than k rows; float64 of shape (N,)."""
-    found = []
+    radii = []
     for rows in _blocks(len(x_ND), len(x_ND)):
         block = _squared_distances(x_ND[rows], x_ND)
         block[:, rows].fill_diagonal_(torch.inf)  # an image is no neighbour of itself
-        found.append(block.topk(k, 1, largest=False).values[:, -1])
-    return torch.cat(found)
+        radii.append(block.topk(k, 1, largest=False).values[:, -1])
+    return torch.cat(radii)
 
 
 def density_coverage(
@@ -84,8 +87,8 @@ def density_coverage(
     inside, covered = 0, 0
     for rows in _blocks(len(x_ND), len(y_MD)):
         within = _squared_distances(x_ND[rows], y_MD) < radii_N[rows, None]
-        inside += within.sum().item()
-        covered += within.any(1).sum().item()
+        inside += int(within.sum())
+        covered += int(within.any(1).sum())
     return inside / (k * len(y_MD)), covered / len(x_ND)
 
 
@@ -104,43 +107,58 @@ class PixelMoments:
 
 def _pixels(images_BCHW: torch.Tensor) -> torch.Tensor:
     """uint8 images as float64 in [-1, 1], reduced by area where they are large."""
-    found = to_float(images_BCHW).double()
-    if found[0].numel() > MOST_PIXELS and max(found.shape[2:]) > REDUCED:
-        found = F.adaptive_avg_pool2d(found, REDUCED)
-    return found
+    pixels_BCHW = to_float(images_BCHW).double()
+    if pixels_BCHW[0].numel() > MOST_PIXELS and max(pixels_BCHW.shape[2:]) > REDUCED:
+        pixels_BCHW = F.adaptive_avg_pool2d(pixels_BCHW, REDUCED)
+    return pixels_BCHW
 
 
-def pixel_moments(pictures: object, labels_N: torch.Tensor | None = None) -> PixelMoments:
+def pixel_moments(images: AnyImages, labels_N: torch.Tensor | None = None) -> PixelMoments:
     """Mean and covariance of pixels for FID's formula (arXiv 1706.08500), read batch by batch.
 
-    pictures: uint8 (N, C, S, S); labels_N: int64, or None for one class. Pixels are in [-1, 1].
+    images: uint8 (N, C, S, S); labels_N: int64, or None for one class. Pixels are in [-1, 1].
     Images of more than 32 x 32 x 3 numbers are reduced to 16 x 16 by area: a covariance has the
     square of as many. variance: trace of the covariance inside a class over D, averaged over the
     classes in their shares of the labels; a class of one image counts for nothing.
     """
-    labels_N = torch.zeros(len(pictures), dtype=torch.long) if labels_N is None else labels_N
+    labels_N = torch.zeros(len(images), dtype=torch.long) if labels_N is None else labels_N
     classes, places_N = labels_N.unique(return_inverse=True)
     counts_Y = torch.bincount(places_N).double()
-    sums_YD, squares_Y, products_DD, at = None, torch.zeros(len(classes)).double(), 0.0, 0
-    for images_BCHW in batches(pictures):
+    squares_Y = torch.zeros(len(classes), dtype=torch.float64)
+    at = 0
+    for images_BCHW in batches(images):
         pixels_BCHW = _pixels(images_BCHW)
-        shape, x_BD = tuple(pixels_BCHW.shape[1:]), pixels_BCHW.flatten(1)
-        if sums_YD is None:
-            sums_YD = x_BD.new_zeros(len(classes), x_BD.shape[1])
+        x_BD = pixels_BCHW.flatten(1)
+        if at == 0:
+            shape, D = tuple(pixels_BCHW.shape[1:]), x_BD.shape[1]
+            sums_YD, products_DD = x_BD.new_zeros(len(classes), D), x_BD.new_zeros(D, D)
         places_B = places_N[at : at + len(x_BD)]
         at += len(x_BD)
         sums_YD.index_add_(0, places_B, x_BD)
         squares_Y.index_add_(0, places_B, x_BD.square().sum(1))
         products_DD = products_DD + x_BD.T @ x_BD
-    N, D = len(labels_N), sums_YD.shape[1]
+    N = len(labels_N)
     mean_D = sums_YD.sum(0) / N
     covariance_DD = (products_DD - N * torch.outer(mean_D, mean_D)) / (N - 1)
-    several = counts_Y > 1
-    inside_Y = squares_Y - sums_YD.square().sum(1) / counts_Y
-    per_class = inside_Y[several] / (counts_Y[several] - 1) / D
-    shares = counts_Y[several] / counts_Y[several].sum()
-    variance = (shares * per_class).sum().item() if several.any() else 0.0
+    variance = _variance_inside(counts_Y, squares_Y, sums_YD)
     return PixelMoments(shape, mean_D, covariance_DD, variance)
+
+
+def _variance_inside(
+    counts_Y: torch.Tensor, squares_Y: torch.Tensor, sums_YD: torch.Tensor
+) -> float:
+    """Trace of the covariance inside a class over D, mean over classes in their shares.
+
+    From the number of images of each class, the sums of their squares and their sums: the sum of
+    squared distances from the mean is the sum of squares less the squared sum over the number.
+    """
+    several = counts_Y > 1
+    if not several.any():
+        return 0.0
+    inside_Y = squares_Y - sums_YD.square().sum(1) / counts_Y
+    per_class = inside_Y[several] / (counts_Y[several] - 1) / sums_YD.shape[1]
+    shares = counts_Y[several] / counts_Y[several].sum()
+    return (shares * per_class).sum().item()
 
 
 def root(covariance_DD: torch.Tensor) -> torch.Tensor:

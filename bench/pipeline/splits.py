@@ -1,6 +1,7 @@
-"""Which image lies on which side: by content, so that no copy is on two sides, and so that every class is trained on.
+"""Which image lies on which side: by content, so that no copy is on two sides.
 
-A side follows from a hash: no seed, no order. Images that belong together (equal content, or one group of `dataset.group`) move as one.
+A side follows from a hash: no seed, no order. Every class is trained on. Images that belong
+together (equal content, or one group of `dataset.group`) move as one.
 """
 
 from __future__ import annotations
@@ -24,15 +25,18 @@ def share_of(key: Key, salt: str) -> float:
 
 
 def group_keys(names: Sequence[str], pattern: str) -> list[Key | None]:
-    """What the pattern's first bracket, or the whole pattern, finds in each name; None where it finds nothing, or an empty word."""
+    """What the pattern's first bracket, or the whole pattern, finds in each name; None where it
+    finds nothing, or an empty word."""
     expression = re.compile(pattern)
     which = 1 if expression.groups else 0
-    found = [hit and hit[which] for hit in map(expression.search, names)]
-    return [b"group:" + os.fsencode(part) if part else None for part in found]
+    matches = map(expression.search, names)
+    words = [match[which] if match else None for match in matches]
+    return [b"group:" + os.fsencode(word) if word else None for word in words]
 
 
 def joined(keys: Sequence[Key], groups: Sequence[Key | None]) -> list[Key]:
-    """One key for all images that hang together by equal content or a common group, however long the chain."""
+    """One key for all images that hang together by equal content or a common group, however long
+    the chain."""
     parent: dict[Key, Key] = {}
 
     def root(key: Key) -> Key:
@@ -51,18 +55,18 @@ def joined(keys: Sequence[Key], groups: Sequence[Key | None]) -> list[Key]:
 
 def sides(keys: Iterable[Key], test_share: float, val_share: float) -> list[str]:
     """`test`, `val` or `train` for each key; test_share 0: a set with a test part of its own."""
-    found = []
+    where = []
     for key in keys:
         if share_of(key, "test") < test_share:
-            found.append("test")
+            where.append("test")
         else:
-            found.append("val" if share_of(key, "val") < val_share else "train")
-    return found
+            where.append("val" if share_of(key, "val") < val_share else "train")
+    return where
 
 
 def with_all_classes(where: Sequence[str], keys: Sequence[Key], labels: Sequence[int]) -> list[str]:
-    """Sides on which every class has a training image: of a class that is held out whole, one key moves, chosen by hash,
-    with all that has the same key."""
+    """Sides on which every class has a training image: of a class that is held out whole, one key
+    moves, chosen by hash, with all that has the same key."""
     where = list(where)
     lacking = set(labels) - {label for side, label in zip(where, labels) if side == "train"}
     if not lacking:
@@ -75,14 +79,17 @@ def with_all_classes(where: Sequence[str], keys: Sequence[Key], labels: Sequence
         if label in lacking:
             of_class.setdefault(label, set()).add(key)
     for label in sorted(of_class):
-        if not any(where[i] == "train" for key in of_class[label] for i in rows[key] if labels[i] == label):
+        if not any(
+            where[i] == "train" for key in of_class[label] for i in rows[key] if labels[i] == label
+        ):
             for i in rows[max(of_class[label], key=lambda key: (share_of(key, "test"), key))]:
                 where[i] = "train"
     return where
 
 
 def some_of_all(keys: Sequence[Key], labels: Sequence[int], count: int | None) -> list[int]:
-    """Indices of `count` images in their order, chosen by hash, at least one of each class that there is; all where count is None.
+    """Indices of `count` images in their order, chosen by hash, at least one of each class that
+    there is; all where count is None.
 
     Raises ConfigError for a count below the number of classes.
     """
@@ -90,7 +97,10 @@ def some_of_all(keys: Sequence[Key], labels: Sequence[int], count: int | None) -
         return list(range(len(keys)))
     classes = set(labels)
     if count < len(classes):
-        raise ConfigError(f"dataset.train_images: {count} leaves some of the {len(classes)} classes without a training image")
+        raise ConfigError(
+            f"dataset.train_images: {count} leaves some of the {len(classes)} classes without a "
+            "training image"
+        )
     order = sorted(range(len(keys)), key=lambda i: share_of(keys[i], "train"))
     first: dict[int, int] = {}
     for i in order:
@@ -105,8 +115,8 @@ def some_of_all(keys: Sequence[Key], labels: Sequence[int], count: int | None) -
 
 def copies(keys: Sequence[Key], of: Sequence[Key]) -> int:
     """How many keys are also among others: exact copies on two sides."""
-    there = set(of)
-    return sum(key in there for key in keys)
+    others = set(of)
+    return sum(key in others for key in keys)
 
 
 def contradictions(keys: Sequence[Key], labels: Sequence[int]) -> int:

@@ -1,13 +1,15 @@
-"""What every training shares: batches by name, learning rate, averaged weights, checkpoints to resume from.
+"""What every training shares.
 
-Nothing here keeps a random state: the batch and the noise of step n follow from (seed, n), so that a run resumed at step n goes on
-exactly as if it had never stopped.
+Batches by name, learning rate, averaged weights, checkpoints to resume from.
+
+Nothing here keeps a random state: the batch and the noise of step n follow from (seed, n), so that
+a run resumed at step n goes on exactly as if it had never stopped.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,14 @@ from srdd.noise import generator
 
 from ..runtime.verb import Diverged
 
+NO_DECAY = ("position", "level_embedding", "head_log_scale", "modulation_table")
+
 
 def batch_indices(count: int, batch_size: int, seed: int, step: int) -> list[int]:
-    """Indices of the batch of one step: epochs are permutations named by (seed, epoch), joined end to end."""
-    begin, indices = step * batch_size, []
+    """Indices of the batch of one step: epochs are permutations named by (seed, epoch), joined end
+    to end."""
+    begin = step * batch_size
+    indices: list[int] = []
     while len(indices) < batch_size:
         epoch, offset = divmod(begin + len(indices), count)
         order = _permutation(count, seed, epoch)
@@ -31,7 +37,7 @@ def batch_indices(count: int, batch_size: int, seed: int, step: int) -> list[int
     return indices
 
 
-_permutations: dict[tuple[int, int], list[int]] = {}
+_permutations: dict[tuple[int, int, int], list[int]] = {}
 
 
 def _permutation(count: int, seed: int, epoch: int) -> list[int]:
@@ -39,18 +45,21 @@ def _permutation(count: int, seed: int, epoch: int) -> list[int]:
     if key not in _permutations:
         if len(_permutations) > 4:
             _permutations.clear()
-        _permutations[key] = torch.randperm(count, generator=generator("epoch", seed, epoch)).tolist()
+        _permutations[key] = torch.randperm(
+            count, generator=generator("epoch", seed, epoch)
+        ).tolist()
     return _permutations[key]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step learns from, or a part of it: every random number is drawn for the whole, so that neither micro-batches nor
-    processes change any.
+    """What one step learns from, or a part of it: every random number is drawn for the whole, so
+    that neither micro-batches nor processes change any.
 
-    seen_BL: corrupted tokens that are read; tokens_BL: clean ones that are predicted; own_BL: revealed ones of the same scale, V where
-    masked; share_BL: what each token counts, None for 1; paths_E2B: stochastic depth. images, counted: images of the whole batch, and
-    what its weighted sum of losses is divided by.
+    seen_BL: corrupted tokens that are read; tokens_BL: clean ones that are predicted; own_BL:
+    revealed ones of the same scale, V where masked; share_BL: what each token counts, None for 1;
+    paths_E2B: stochastic depth. images, counted: images of the whole batch, and what its weighted
+    sum of losses is divided by.
     """
 
     tokens_BL: torch.Tensor
@@ -64,23 +73,52 @@ class Batch:
 
     def part(self, rows: slice) -> Batch:
         """Some images of the batch."""
-        own_BL = None if self.own_BL is None else self.own_BL[rows]
-        share_BL = None if self.share_BL is None else self.share_BL[rows]
-        paths_E2B = None if self.paths_E2B is None else self.paths_E2B[:, :, rows]
-        found = {"tokens_BL": self.tokens_BL[rows], "labels_B": self.labels_B[rows], "seen_BL": self.seen_BL[rows]}
-        return replace(self, **found, own_BL=own_BL, share_BL=share_BL, paths_E2B=paths_E2B)
+        return replace(
+            self,
+            tokens_BL=self.tokens_BL[rows],
+            labels_B=self.labels_B[rows],
+            seen_BL=self.seen_BL[rows],
+            own_BL=None if self.own_BL is None else self.own_BL[rows],
+            share_BL=None if self.share_BL is None else self.share_BL[rows],
+            paths_E2B=None if self.paths_E2B is None else self.paths_E2B[:, :, rows],
+        )
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on a device. From pinned memory a copy to a GPU makes nobody wait: while the GPU works at this step, which
-        nothing here waits for, the next batch is already drawn."""
+        """The batch on a device."""
+        return replace(
+            self,
+            tokens_BL=_sent(self.tokens_BL, device),
+            labels_B=_sent(self.labels_B, device),
+            seen_BL=_sent(self.seen_BL, device),
+            own_BL=None if self.own_BL is None else _sent(self.own_BL, device),
+            share_BL=None if self.share_BL is None else _sent(self.share_BL, device),
+            paths_E2B=None if self.paths_E2B is None else _sent(self.paths_E2B, device),
+        )
 
-        def send(x: torch.Tensor | None) -> torch.Tensor | None:
-            if x is None or device.type != "cuda":
-                return x if x is None else x.to(device)
-            return x.contiguous().pin_memory().to(device, non_blocking=True)
 
-        names = ("tokens_BL", "labels_B", "seen_BL", "own_BL", "share_BL", "paths_E2B")
-        return replace(self, **{name: send(getattr(self, name)) for name in names})
+def _sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on a device.
+
+    From pinned memory a copy to a GPU makes nobody wait: while the GPU works at this step, which
+    nothing here waits for, the next batch is already drawn.
+    """
+    if device.type != "cuda":
+        return values.to(device)
+    return values.contiguous().pin_memory().to(device, non_blocking=True)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """VAR's split: no decay on one-dimensional parameters, positions, levels and head scales; on
+    the class embedding there is."""
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for name, value in model.named_parameters():
+        without_decay = value.ndim <= 1 or any(part in name for part in NO_DECAY)
+        (free if without_decay else decayed).append(value)
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int, final: float) -> float:
@@ -91,7 +129,8 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int, final: float)
 
 
 class Average:
-    """Exponential moving average of a module's floating-point weights, with a faster start: decay min(d, (1+n)/(10+n))."""
+    """Exponential moving average of a module's floating-point weights, with a faster start: decay
+    min(d, (1+n)/(10+n))."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -99,8 +138,11 @@ class Average:
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
+        """Take in the weights after a step."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        pairs = [(self.weights[name], value.detach()) for name, value in module.state_dict().items()]
+        pairs = [
+            (self.weights[name], value.detach()) for name, value in module.state_dict().items()
+        ]
         torch._foreach_lerp_([mean for mean, _ in pairs], [value for _, value in pairs], 1 - decay)
 
 
@@ -111,13 +153,19 @@ def check_finite(loss: float, step: int) -> None:
 
 
 class Resume:
-    """A checkpoint beside the outputs that holds all that a training needs to go on, written now and then."""
+    """A checkpoint beside the outputs that holds all that a training needs to go on, written now
+    and then."""
 
     def __init__(self, path: Path, config: dict[str, Any], source: str, save_every: int) -> None:
         self.path, self.config, self.source, self.save_every = path, config, source, save_every
 
-    def load(self, say) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-        """Tensors and state of the last checkpoint, or None. One of other code or config is set aside, never mixed in."""
+    def load(
+        self, say: Callable[[str], None]
+    ) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """Tensors and state of the last checkpoint, or None.
+
+        One of other code or config is set aside, never mixed in.
+        """
         if not self.path.is_file():
             return None
         try:
@@ -126,7 +174,10 @@ class Resume:
             say(f"starts again: {error}")
             return None
         if (metadata.get("source"), metadata.get("config")) != (self.source, self.config):
-            say("starts again: the checkpoint to resume from was written by other code or another config")
+            say(
+                "starts again: the checkpoint to resume from was written by other code or another "
+                "config"
+            )
             return None
         return tensors, metadata["state"]
 
@@ -135,22 +186,33 @@ class Resume:
         return step % self.save_every == 0
 
     def save(self, tensors: dict[str, torch.Tensor], **state: Any) -> None:
+        """Write a checkpoint, whole or not at all; state: what JSON can hold."""
         save_tensors(self.path, tensors, source=self.source, config=self.config, state=state)
 
     def remove(self) -> None:
+        """After a training that is complete."""
         self.path.unlink(missing_ok=True)
 
 
-def pack(module: nn.Module, optimizer: torch.optim.Optimizer, average: Average) -> dict[str, torch.Tensor]:
+def pack(
+    module: nn.Module, optimizer: torch.optim.Optimizer, average: Average
+) -> dict[str, torch.Tensor]:
     """Weights, averaged weights and optimizer state as one flat set of named tensors."""
     tensors = {f"weights.{name}": value for name, value in module.state_dict().items()}
     tensors |= {f"average.{name}": value for name, value in average.weights.items()}
     for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
+        tensors |= {
+            f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()
+        }
     return tensors
 
 
-def unpack(tensors: dict[str, torch.Tensor], module: nn.Module, optimizer: torch.optim.Optimizer, average: Average) -> None:
+def unpack(
+    tensors: dict[str, torch.Tensor],
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: Average,
+) -> None:
     """The reverse of `pack`."""
     module.load_state_dict(dict(_part(tensors, "weights.")))
     for name, value in _part(tensors, "average."):
@@ -163,4 +225,6 @@ def unpack(tensors: dict[str, torch.Tensor], module: nn.Module, optimizer: torch
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
-    return ((name[len(prefix) :], value) for name, value in tensors.items() if name.startswith(prefix))
+    return (
+        (name[len(prefix) :], value) for name, value in tensors.items() if name.startswith(prefix)
+    )

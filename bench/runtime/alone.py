@@ -14,9 +14,11 @@ from typing import TextIO
 def alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Wait until no other process works in a folder, and keep others out meanwhile.
 
-    A workflow that was killed may leave a job behind that still writes; the same job, started again, would write beside it. The
-    system gives the lock up when its holder dies. Where the disk knows no locks, or the folder cannot be written, nobody waits.
-    What a killed holder left half written is put away."""
+    A workflow that was killed may leave a job behind that still writes; the same job, started
+    again, would write beside it. The system gives the lock up when its holder dies. Where the disk
+    knows no locks, or the folder cannot be written, nobody waits. What a killed holder left half
+    written is put away.
+    """
     try:
         file = open(folder / ".lock", "a+", encoding="utf-8")
     except OSError:
@@ -27,7 +29,10 @@ def alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            say(f"process {file.read() or '?'} of an earlier run still works on this job; waiting until it ends")
+            say(
+                f"process {file.read() or '?'} of an earlier run still works on this job; waiting "
+                "until it ends"
+            )
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:
             pass

@@ -1,10 +1,14 @@
-"""Words that a user types after `./run`, put such that snakemake reads them as they were meant. Needs nothing but Python."""
+"""Words that a user types after `./run`, put such that snakemake reads them as they were meant.
+
+Needs nothing but Python.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEFAULT = ROOT / "workflows" / "config" / "digits.yaml"
@@ -20,7 +24,7 @@ GIVE = {
 }
 
 
-def stop(message: object) -> None:
+def stop(message: object) -> NoReturn:
     """One line and out."""
     sys.exit(f"error: {message}")
 
@@ -54,7 +58,7 @@ def find_profile(name: str) -> Path | str:
 
 
 def no_study_among(words: list[str], option: str) -> None:
-    """Stop where a study's file stands without its option, and would be a target that nobody makes."""
+    """Stop where a study's file stands without its option: no job makes it."""
     for before, word in zip(["", *words], words):
         owned = before.startswith("-") and before not in DRY  # by an option that takes a word
         if word.endswith((".yaml", ".yml")) and not word.startswith("-") and not owned:
@@ -63,7 +67,7 @@ def no_study_among(words: list[str], option: str) -> None:
 
 
 def is_setting(word: str) -> bool:
-    """key=value, as snakemake's --config takes it, and not a file whose name holds an equals sign."""
+    """key=value, as snakemake's --config takes it, and no file with an equals sign."""
     return "=" in word and not word.startswith("-") and not Path(word).is_file()
 
 
@@ -72,7 +76,9 @@ def take_group(
 ) -> tuple[list[str], list[str], list[str]]:
     """Split off an option that takes words, in each of its spellings.
 
-    Returns its words, those that follow it without belonging to it, which are targets, and the others."""
+    Returns its words, those that follow it without belonging to it, which are targets, and the
+    others.
+    """
     taken, targets, rest, at = [], [], [], 0
     while at < len(words):
         option, equals, value = words[at].partition("=")
@@ -106,8 +112,10 @@ def only_one(word: str, group: list[str]) -> bool:
 def arranged(words: list[str]) -> tuple[list[str], Path]:
     """Words for snakemake, and the folder to work in.
 
-    Targets may follow --configfile and --config, which snakemake itself would take for more files and settings. Files are found
-    from where the user is. Stops with one line for a word that cannot be right."""
+    Targets may follow --configfile and --config, which snakemake itself would take for more files
+    and settings. Files are found from where the user is. Stops with one line for a word that cannot
+    be right.
+    """
     cut = words.index("--") if "--" in words else len(words)
     words, last = words[:cut], words[cut:]
     studies, targets, words = take_group(words, STUDY, one_study)
@@ -126,19 +134,27 @@ def arranged(words: list[str]) -> tuple[list[str], Path]:
     options = [f"--workflow-profile={find_profile(name)}" for name in profiles]
     options += [f"--configfile={find('--configfile', name)}" for name in studies]
     options += ["--config", *settings] if settings else []
-    # snakemake wants all targets in one place: in front, before any option that would take them for its own
+    # snakemake wants all targets in one place: in front, before any option that would take them for
+    # its own
     dry = [word for word in words if word in DRY]
     words = [word for word in words if word not in DRY]
     return [*targets, *words, *dry, *options, *last], place
 
 
 def take_config(words: list[str]) -> tuple[Path, list[str]]:
-    """Split off `--config FILE`; returns the study's file and the other words. `--config key=value` is a word for snakemake."""
+    """Split off `--config FILE`; returns the study's file and the other words.
+
+    `--config key=value` is a word for snakemake.
+    """
     studies, targets, words = take_group(words, STUDY, one_study)
     rest, at = targets, 0
     while at < len(words):
         option, equals, value = words[at].partition("=")
-        given = value if equals else (words[at + 1] if at + 1 < len(words) else None)
+        given: str | None = None
+        if equals:
+            given = value
+        elif at + 1 < len(words):
+            given = words[at + 1]
         if option != "--config" or (given is not None and is_setting(given)):
             rest.append(words[at])
             at += 1

@@ -1,4 +1,7 @@
-"""Who works in a folder, and what went wrong: the lines that matter, below all that snakemake says. Needs nothing but Python."""
+"""Who works in a folder, and what went wrong: the lines that matter, below all that snakemake says.
+
+Needs nothing but Python.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +16,31 @@ from typing import IO
 
 
 def living_snakemake(place: Path) -> list[int]:
-    """Process numbers of the living snakemakes that work in a folder (Linux; elsewhere none is seen)."""
-    found = []
+    """Process numbers of the living snakemakes that work in a folder (Linux; elsewhere none is
+    seen)."""
+    numbers = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             words = (process / "cmdline").read_bytes().split(b"\0")
-            here = Path(os.readlink(process / "cwd")) == place
+            folder = Path(os.readlink(process / "cwd"))
         except OSError:
             continue
         names = [Path(os.fsdecode(word)).name for word in words[:3]]
         # `python -m snakemake` or `snakemake`, not `python run snakemake`
-        if here and (names[1:] == ["-m", "snakemake"] or "snakemake" in names[:2]):
-            found.append(int(process.name))
-    return found
+        is_snakemake = names[1:] == ["-m", "snakemake"] or "snakemake" in names[:2]
+        if folder == place and is_snakemake:
+            numbers.append(int(process.name))
+    return numbers
 
 
 @contextmanager
 def at_work(place: Path) -> Iterator[IO]:
-    """The file by which runs in a folder see each other: whoever inherits it holds what is locked by it, and the system gives
-    that up when the last holder dies, however it dies, also on another machine of a shared disk. Raises OSError where the folder
-    cannot be written."""
+    """The file by which runs in a folder see each other: whoever inherits it holds what is locked
+    by it, and the system gives that up when the last holder dies, however it dies, also on
+    another machine of a shared disk.
+
+    Raises OSError where the folder cannot be written.
+    """
     folder = place / ".snakemake"
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "run.lock", "a") as file:
@@ -40,16 +48,19 @@ def at_work(place: Path) -> Iterator[IO]:
 
 
 def somebody(place: Path, file: IO, patience_s: float = 5.0) -> list[int] | None:
-    """Process numbers of others that work in a folder, as far as they are known; None when nobody does.
+    """Process numbers of others that work in a folder, as far as they are known; None when nobody
+    does.
 
-    A process that was killed holds its lock until the system has put it away: others are believed after some seconds only."""
+    A process that was killed holds its lock until the system has put it away: others are believed
+    after some seconds only.
+    """
     end = time.monotonic() + patience_s
     while True:
-        found = living_snakemake(place)
-        if not found and _alone(file):
+        numbers = living_snakemake(place)
+        if not numbers and _alone(file):
             return None
         if time.monotonic() > end:
-            return found
+            return numbers
         time.sleep(0.1)
 
 
@@ -73,29 +84,45 @@ def share(file: IO) -> None:
 
 
 def what_failed(place: Path, began: float, others: list[int]) -> list[str]:
-    """Lines that say why a run that began at a time (seconds since 1970) failed, the cause before its consequences."""
+    """Lines that say why a run that began at a time (seconds since 1970) failed, the cause before
+    its consequences."""
     lines = _of_the_disk(place)
     for log in _written_since(place / ".snakemake" / "log", "*.log", began):
         text = log.read_text(encoding="utf-8", errors="replace")
         if "cannot be locked" in text:
             who = f" (process {others[0]})" if others else ""
-            lines.append(f"error: another run{who} makes the same files in {place}; wait for it or stop it, then run this again")
+            lines.append(
+                f"error: another run{who} makes the same files in {place}; wait for it or stop it, "
+                "then run this again"
+            )
         if "Write-protected output files" in text and not lines:
-            lines.append(f"error: {place / 'results'}: cannot be written; change its rights, then run the same command again")
+            lines.append(
+                f"error: {place / 'results'}: cannot be written; change its rights, then run the "
+                "same command again"
+            )
     for pattern in ("*/*/*/log.txt", "*/logs/*.txt", "*/full/logs/*.txt", "*/suites/*/logs/*.txt"):
         for log in _written_since(place / "results", pattern, began):
             lines += _last_words(log, place)
     lines = list(dict.fromkeys(lines))
-    return lines or ["error: snakemake could not finish; its last lines above say why, and the same command goes on from here"]
+    return lines or [
+        "error: snakemake could not finish; its last lines above say why, and the same command "
+        "goes on from here"
+    ]
 
 
 def _of_the_disk(place: Path) -> list[str]:
     """A disk with no room left, or one that nobody may write to."""
     for folder in (path for path in (place / "results", place) if path.is_dir()):
         if not os.access(folder, os.W_OK):
-            return [f"error: {folder}: cannot be written; change its rights, then run the same command again"]
+            return [
+                f"error: {folder}: cannot be written; change its rights, then run the same command "
+                "again"
+            ]
         if shutil.disk_usage(folder).free < 2**16:
-            return [f"error: {folder}: the disk is full; free some space and run the same command again, it resumes"]
+            return [
+                f"error: {folder}: the disk is full; free some space and run the same command "
+                "again, it resumes"
+            ]
     return []
 
 
@@ -109,5 +136,8 @@ def _last_words(log: Path, place: Path) -> list[str]:
     if not lines:
         return []
     if any(line.startswith("Traceback (most recent call last)") for line in lines):
-        return [f"error: {log.relative_to(place)}: {lines[-1]} (a fault of the program; the log says where)"]
+        return [
+            f"error: {log.relative_to(place)}: {lines[-1]} (a fault of the program; the log says "
+            "where)"
+        ]
     return [line for line in lines if line.startswith("error: ")][-1:]

@@ -30,16 +30,16 @@ def read_images(path: Path) -> Images:
     Images are uint8 (N, C, H, W) with one or three channels and equal sides; strips have an axis of
     scales behind N.
     """
-    found = Images()
-    found.path = path
+    images = Images()
+    images.path = path
     key = ""
     try:
         with np.load(path, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError("no archive of arrays")
             for key in file.files:
-                found[key] = file[key]
-                _check(key, found[key])
+                images[key] = file[key]
+                _check(key, images[key])
     except FileNotFoundError:
         raise
     except (
@@ -57,7 +57,7 @@ def read_images(path: Path) -> Images:
         raise ValueError(
             f"{where}: {why}; the file is damaged, collect or fetch it again"
         ) from None
-    return found
+    return images
 
 
 def _check(key: str, array: np.ndarray) -> None:

@@ -1,4 +1,7 @@
-"""Progress with time left: a bar on a terminal, whole prefixed lines elsewhere, so that parallel jobs stay readable."""
+"""Progress with time left.
+
+A bar on a terminal, whole prefixed lines elsewhere, so that parallel jobs stay readable.
+"""
 
 from __future__ import annotations
 
@@ -27,25 +30,36 @@ def clock(seconds: float) -> str:
 class Progress:
     """Count up to `total` under a label."""
 
-    def __init__(self, label: str, total: int, done: int = 0, unit: str = "step", shown: bool = True) -> None:
+    def __init__(
+        self, label: str, total: int, done: int = 0, unit: str = "step", shown: bool = True
+    ) -> None:
         self.label, self.total, self.done, self.first, self.unit = label, total, done, done, unit
         self.began = self.said = time.monotonic()
-        self.shown, self.bar = shown, None
+        self.shown = shown
+        self.bar: tqdm | None = None
         if shown and sys.stderr.isatty():
             self.bar = tqdm(total=total, initial=done, desc=label, unit=unit, leave=False)
 
     def advance(self, count: int = 1, note: str = "") -> None:
+        """After `count` more; note: what else the line says."""
         self.done += count
         if self.bar is not None:
             self.bar.set_postfix_str(note, refresh=False)
             self.bar.update(count)
-        elif self.shown and (now := time.monotonic()) - self.said >= LINE_EVERY_S:
-            self.said = now
-            left = (now - self.began) / max(1, self.done - self.first) * (self.total - self.done)
-            note = f", {note}" if note else ""
-            print(f"[{self.label}] {self.unit} {self.done}/{self.total}{note}, {clock(left)} left", file=sys.stderr, flush=True)
+        elif self.shown and time.monotonic() - self.said >= LINE_EVERY_S:
+            self._say(note)
+
+    def _say(self, note: str) -> None:
+        """One line, with the time left at the mean pace since this process began."""
+        self.said = time.monotonic()
+        pace = (self.said - self.began) / max(1, self.done - self.first)
+        left = clock(pace * (self.total - self.done))
+        note = f", {note}" if note else ""
+        line = f"[{self.label}] {self.unit} {self.done}/{self.total}{note}, {left} left"
+        print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
+        """Take the bar away."""
         if self.bar is not None:
             self.bar.close()
 

@@ -1,94 +1,74 @@
-"""Where a result comes from: the code it ran (by content, without prose), the commit, the machine. Imports no torch."""
+"""Where a result comes from: the code it ran (by content, without prose), the commit, the machine.
+Imports no torch."""
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+from ..study.functions import functions_of
+from ..study.rooms import PREFIXES
+from .closure import Key, Project
+from .verbs import PROGRAMS, verbs
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def _path_of(module: str) -> Path | None:
-    base = ROOT.joinpath(*module.split("."))
-    for path in (base.with_suffix(".py"), base / "__init__.py"):
-        if path.is_file():
-            return path
-    return None
+# what says where a result comes from has no part in it
+LEAVE_OUT = (
+    "bench.runtime.provenance",
+    "bench.runtime.closure",
+    "bench.runtime.source_text",
+    "bench.runtime.verbs",
+    "bench.study.functions",
+    "bench.study.rooms",
+)
+PROJECT = Project(ROOT, LEAVE_OUT)
 
 
 @cache
-def imports_of(module: str) -> frozenset[str]:
-    """Modules of this project that a module imports, read from its text, also inside functions."""
-    path = _path_of(module)
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*parents, *([base] if base else [])])
-            found.add(base)
-            found.update(f"{base}.{alias.name}" for alias in node.names)
-    # also files of one's own beside the packages, which a function may be imported from
-    found = {name for name in found if name and _path_of(name)}
-    parents = {name.rsplit(".", depth)[0] for name in found for depth in range(1, name.count(".") + 1)}
-    return frozenset(found | {name for name in parents if _path_of(name)})
+def _digest(project: Project, roots: tuple[Key, ...], named: frozenset[Key]) -> str:
+    return project.digest(roots, named)[:10]
 
 
-@cache
-def modules_of(module: str) -> tuple[str, ...]:
-    """A module and all of this project that it imports, directly or not."""
-    todo, seen = [module], set()
-    while todo:
-        name = todo.pop()
-        if name not in seen:
-            seen.add(name)
-            todo.extend(imports_of(name))
-    return tuple(sorted(seen))
+def roots_of(verb: str) -> tuple[Key, ...]:
+    """Where the code of a verb begins."""
+    return (verbs()[verb].module, "work"), ("bench.runtime.verb", "main")
 
 
-class _Bare(ast.NodeTransformer):
-    """Take docstrings out: polishing prose must not retrain anything."""
-
-    def _strip(self, node: ast.AST) -> ast.AST:
-        self.generic_visit(node)
-        body = node.body
-        if body and isinstance(body[0], ast.Expr) and isinstance(getattr(body[0], "value", None), ast.Constant):
-            if isinstance(body[0].value.value, str):
-                node.body = body[1:] or [ast.Pass()]
-        return node
-
-    visit_Module = visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _strip
+def source_of(verb: str, config: dict[str, Any], project: Project = PROJECT) -> str:
+    """Hash of the code that a job runs, the functions that its config names included: it changes
+    when any of this changes in more than prose, and with nothing else."""
+    return _digest(project, roots_of(verb), functions_of(config))
 
 
-def code_digest(text: str) -> str:
-    """sha256 of the syntax tree of a source text without comments and docstrings."""
-    return hashlib.sha256(ast.dump(_Bare().visit(ast.parse(text))).encode()).hexdigest()
+def source_of_program(name: str, project: Project = PROJECT) -> str:
+    """Hash of the code of a program with a command line of its own, such as collect."""
+    return _digest(project, ((PROGRAMS[name], "main"),), frozenset())
 
 
-@cache
-def _module_digest(module: str) -> str:
-    """Digest of one module, once however many verbs run it: every job of a workflow asks for the hashes of all verbs."""
-    return code_digest(_path_of(module).read_text(encoding="utf-8"))
+def source_of_shows(
+    what: str, names: Iterable[str], rules: Iterable[str], project: Project = PROJECT
+) -> str:
+    """Hash of the code that makes some figures or tables (what) of results whose claims are judged
+    by these rules. A name that no room shows any more, as published results may have, is left to
+    the program, which says so."""
+    return _digest(
+        project, roots_of_shows(what, names, project), frozenset(("judge", rule) for rule in rules)
+    )
 
 
-@cache
-def source_hash(module: str) -> str:
-    """Hash of the code that a verb runs: it changes when any module it imports changes in more than prose."""
-    digest = hashlib.sha256()
-    for name in modules_of(module):
-        digest.update(f"{name}={_module_digest(name)}\n".encode())
-    return digest.hexdigest()[:10]
+def roots_of_shows(what: str, names: Iterable[str], project: Project = PROJECT) -> tuple[Key, ...]:
+    """Where the code of some figures or tables (what) begins."""
+    shown = (project.shown(f"{PREFIXES[what]}_{name}") for name in names)
+    return (PROGRAMS[what], "main"), *sorted(set().union(*shown))
 
 
 @cache
@@ -96,7 +76,9 @@ def git_state() -> tuple[str | None, bool | None]:
     """The commit of the working tree and whether it has changes; (None, None) outside git."""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
@@ -110,7 +92,8 @@ def host_class() -> str:
 
 
 def shows_gpu() -> bool:
-    """Whether this machine shows a GPU, without importing torch: by its tool, or as a container shows it."""
+    """Whether this machine shows a GPU, without importing torch: by its tool, or as a container
+    shows it."""
     return shutil.which("nvidia-smi") is not None or any(Path("/dev").glob("nvidia[0-9]*"))
 
 

@@ -1,4 +1,7 @@
-"""Results that are kept: only what the study names, whole or not at all. Needs nothing but Python."""
+"""Results that are kept: only what the study names, whole or not at all.
+
+Needs nothing but Python.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,13 @@ ROWS = ("metrics.csv", "runs.csv", "variants.csv", "images.npz")
 
 
 def outputs(folder: Path, what: str) -> list[str]:
-    """Names of the figures or tables of the study as it is now; what an older file of it asked for may lie beside them."""
-    return [f"{suite}_{name}" for suite, about in _plan(folder)["suites"].items() for name in about[what]]
+    """Names of the figures or tables of the study as it is now; what an older file of it asked for
+    may lie beside them."""
+    return [
+        f"{suite}_{name}"
+        for suite, about in _plan(folder)["suites"].items()
+        for name in about[what]
+    ]
 
 
 def runs_of(folder: Path) -> list[dict[str, str]]:
@@ -31,18 +39,27 @@ def shown(path: Path) -> Path:
 
 
 def to_publish(folder: Path) -> list[str]:
-    """The files of the study as it is now. Raises ValueError where one is missing, or where a run has no row."""
+    """The files of the study as it is now.
+
+    Raises ValueError where one is missing, or where a run has no row.
+    """
     files = list(ROWS)
     for what, endings in (("tables", ("csv", "md", "rst")), ("figures", ("png", "svg", "rst"))):
         files += [f"{what}/{name}.{ending}" for name in outputs(folder, what) for ending in endings]
     for name in files:
         if not (folder / name).is_file():
-            raise ValueError(f"{shown(folder / name)}: is not there, nothing was published; run `./run reproduce` first")
+            raise ValueError(
+                f"{shown(folder / name)}: is not there, nothing was published; run `./run "
+                "reproduce` first"
+            )
     suites = _plan(folder)["suites"]
     there = {row["run_id"] for row in runs_of(folder)}
     for run_id in (run_id for about in suites.values() for run_id in about["runs"]):
         if run_id not in there:
-            raise ValueError(f"{shown(folder / 'runs.csv')}: has no row of {run_id}, nothing was published; delete it, run again")
+            raise ValueError(
+                f"{shown(folder / 'runs.csv')}: has no row of {run_id}, nothing was published; "
+                "delete it, run again"
+            )
     return files
 
 
@@ -54,8 +71,12 @@ def mend(target: Path) -> None:
 
 
 def copy_whole(folder: Path, files: list[str], target: Path) -> None:
-    """Copy files into a folder, whole or not at all: all to a new one, which then takes the place of the old one.
-    What else lies in the old one, such as somebody's notes, stays. Raises OSError, and then the old one is as it was."""
+    """Copy files into a folder, whole or not at all: all to a new one, which then takes the place
+    of the old one.
+
+    What else lies in the old one, such as somebody's notes, stays. Raises OSError, and then the old
+    one is as it was.
+    """
     fresh = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         for name in files:
@@ -82,13 +103,18 @@ def _plan(folder: Path) -> dict:
 
 
 def show_in_readme() -> None:
-    """Put published tables where the README names them: <!-- published STUDY/TABLE --> ... <!-- /published -->."""
+    """Put published tables where the README names them: <!-- published STUDY/TABLE --> ... <!--
+    /published -->."""
     path = ROOT / "README.md"
 
     def table(match: re.Match) -> str:
         study, name = match[1].split("/")
         source = ROOT / "results" / study / "published" / "tables" / f"{name}.md"
-        text = source.read_text(encoding="utf-8").strip() if source.is_file() else "(not published yet)"
+        text = (
+            source.read_text(encoding="utf-8").strip()
+            if source.is_file()
+            else "(not published yet)"
+        )
         return f"<!-- published {match[1]} -->\n{text}\n<!-- /published -->"
 
     if not path.is_file():

@@ -75,9 +75,15 @@ def _load_compiler() -> None:
     import_module(COMPILER)
 
 
+def compiles(config: Any) -> bool:
+    """Whether a job asks for compiled code anywhere in its config: it meets no stand-in."""
+    if isinstance(config, dict):
+        return config.get("compile") is True or any(map(compiles, config.values()))
+    return isinstance(config, list) and any(map(compiles, config))
+
+
 def spare_compiler() -> None:
-    """Let torch's compiler be imported by whoever compiles, and not by optimizers. For a process
-    whose compiled code calls no optimizer."""
+    """Let torch's compiler be imported by whoever asks for it, and not by optimizers."""
     if COMPILER in sys.modules:
         return
     offered = {"disable": _unmarked, "graph_break": lambda *_, **__: None}

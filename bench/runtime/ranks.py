@@ -1,7 +1,9 @@
-"""The processes that share one run, as torchrun starts them: one for each GPU, or several on the CPU. Without torchrun there is one.
+"""The processes that share one run, as torchrun starts them.
 
-Every process draws and decides the same; the first one writes. One that fails reports for all, and the others leave with its exit
-status instead of waiting for ever.
+One for each GPU, or several on the CPU. Without torchrun there is one.
+
+Every process draws and decides the same; the first one writes. One that fails reports for all, and
+the others leave with its exit status instead of waiting for ever.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import os
 import threading
 import time
 from datetime import timedelta
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -17,14 +20,17 @@ from torch.distributed.rendezvous import rendezvous
 
 from ..study.errors import ConfigError
 
-TIMEOUT = timedelta(minutes=30)  # more than the first process needs to write what the others wait for
+TIMEOUT = timedelta(
+    minutes=30
+)  # more than the first process needs to write what the others wait for
 
 
 class Ranks:
-    """This process among those of its run: `rank` of `world`, `local` of `here` on this machine."""
+    """This process among those of its run: `rank` of `world`, `local` of `local_world` on this
+    machine."""
 
     def __init__(self) -> None:
-        self.rank, self.world, self.local, self.here = 0, 1, 0, 1
+        self.rank, self.world, self.local, self.local_world = 0, 1, 0, 1
         self.store: dist.Store | None = None
 
     @property
@@ -36,9 +42,10 @@ class Ranks:
         """This process's device. Raises ConfigError for more processes than GPUs."""
         if name != "cuda" or self.store is None:
             return torch.device(name)
-        if self.here > torch.cuda.device_count():
+        if self.local_world > torch.cuda.device_count():
             raise ConfigError(
-                f"--nproc-per-node {self.here}: more processes than the {torch.cuda.device_count()} GPUs that torch sees here; "
+                f"--nproc-per-node {self.local_world}: more processes than the "
+                f"{torch.cuda.device_count()} GPUs that torch sees here; "
                 "start one for each GPU, or give --device cpu"
             )
         torch.cuda.set_device(self.local)
@@ -50,7 +57,11 @@ class Ranks:
             return
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(
-            backend, store=dist.PrefixStore("group", self.store), rank=self.rank, world_size=self.world, timeout=TIMEOUT
+            backend,
+            store=dist.PrefixStore("group", self.store),
+            rank=self.rank,
+            world_size=self.world,
+            timeout=TIMEOUT,
         )
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -66,7 +77,8 @@ class Ranks:
         return slice(count * self.rank // self.world, count * (self.rank + 1) // self.world)
 
     def gather(self, values: torch.Tensor) -> torch.Tensor:
-        """A CPU tensor of every process, in the order of their ranks, (world, ...): the same bits everywhere."""
+        """A CPU tensor of every process, in the order of their ranks, (world, ...): the same bits
+        everywhere."""
         table = values.new_zeros(self.world, *values.shape)
         table[self.rank] = values
         if dist.is_initialized():
@@ -82,28 +94,35 @@ class Ranks:
         self.gather(torch.zeros(1))
 
     def report(self) -> None:
-        """Goes on in the first process that fails: it says so for all, then calls `end`. Another waits for that and leaves."""
+        """Goes on in the first process that fails: it says so for all, then calls `end`.
+
+        Another waits for that and leaves.
+        """
         if self.store is not None and self.store.add("failed", 1) > 1:
-            self._leave()
+            self._leave(self.store)
 
     def end(self, status: int) -> None:
         """Let the others leave with an exit status."""
         if self.store is not None:
             self.store.set("ended", str(status))
 
-    def _leave(self) -> None:
-        self.store.wait(["ended"], TIMEOUT)
-        os._exit(int(self.store.get("ended")))  # not sys.exit: a peer that is gone would be waited for
+    def _leave(self, store: dist.Store) -> NoReturn:
+        """Exit with the status of the process that failed first."""
+        store.wait(["ended"], TIMEOUT)
+        os._exit(int(store.get("ended")))  # not sys.exit: a peer that is gone would be waited for
 
     def _watch(self) -> None:
-        """Leave when another process has failed, which this one would wait for, or when torchrun itself is gone."""
+        """Leave when another process has failed, which this one would wait for, or when torchrun
+        itself is gone."""
         try:
             while (store := self.store) is not None:
                 if store.check(["ended"]):
-                    self._leave()
+                    self._leave(store)
                 time.sleep(0.5)
         except RuntimeError:
-            if self.store is not None:  # else all work is done, and the first process has left with the store
+            if (
+                self.store is not None
+            ):  # else all work is done, and the first process has left with the store
                 os._exit(1)
 
 
@@ -112,5 +131,6 @@ def join() -> Ranks:
     ranks = Ranks()
     if dist.is_torchelastic_launched() and int(os.environ["WORLD_SIZE"]) > 1:
         ranks.store, ranks.rank, ranks.world = next(iter(rendezvous("env://", timeout=TIMEOUT)))
-        ranks.local, ranks.here = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+        ranks.local = int(os.environ["LOCAL_RANK"])
+        ranks.local_world = int(os.environ["LOCAL_WORLD_SIZE"])
     return ranks

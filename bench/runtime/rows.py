@@ -1,5 +1,7 @@
-"""The tidy tables, as CSV with a checked key and a stable format: metrics (one row a number), runs (one row a job) and
-variants (one row a suite and variant)."""
+"""The tidy tables: metrics (one row a number), runs (one row a job), variants (one row each).
+
+CSV with a checked key and a stable format. Variants: one row a suite and variant.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +14,20 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 KEY = [
-    "study", "dataset", "tokenizer", "model", "train_seed", "sampler", "seed_first", "seed_last", "num_images",
-    "metric", "scale", "step", "repeat", "run_id",
+    "study", "dataset", "tokenizer", "model", "train_seed", "sampler", "seed_first", "seed_last",
+    "num_images", "metric", "scale", "step", "repeat", "run_id",
 ]  # fmt: skip
 METRIC_COLUMNS = [*KEY[:-1], "value", "unit", "run_id"]
 RUN_COLUMNS = [
-    "run_id", "stage", "status", "reason", "config_hash", "source_hash", "commit", "dirty", "torch", "device", "host_class",
-    "started_at", "wall_s", "peak_bytes", "config_json",
+    "run_id", "stage", "status", "reason", "config_hash", "source_hash", "commit", "dirty", "torch",
+    "device", "host_class", "started_at", "wall_s", "peak_bytes", "config_json",
 ]  # fmt: skip
 VARIANT_COLUMNS = [
-    "suite", "variant", "group", "grid", "tokenizer", "model", "sampler", "timed", "history", "mask", "depth", "patch_nums",
-    "settings", "jobs",
+    "suite", "variant", "group", "grid", "tokenizer", "model", "sampler", "timed", "history", "mask",
+    "depth", "patch_nums", "settings", "jobs",
 ]  # fmt: skip
 STATUSES = ("ok", "oom", "diverged", "skipped")
 WHOLE = ("train_seed", "seed_first", "seed_last", "num_images", "scale", "step", "repeat")
@@ -36,7 +38,8 @@ NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary name in the same folder to write to; renamed when all went well, removed when not: never half a file."""
+    """A temporary name in the same folder to write to; renamed when all went well, removed when
+    not: never half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -48,9 +51,9 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all; what UTF-8 cannot hold becomes its escape."""
-    how = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
-    with written_whole(path) as temporary, open(temporary, "w", **how) as file:
-        file.write(text)
+    data = text.encode("utf-8", "backslashreplace")
+    with written_whole(path) as temporary, open(temporary, "wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
@@ -63,10 +66,22 @@ def _text(value: Any) -> str:
     return str(value)
 
 
+def _as_text(row: dict[str, Any], columns: list[str]) -> dict[str, str]:
+    """The cells of a row, as they are written."""
+    return {column: _text(row.get(column)) for column in columns}
+
+
 def _order(row: dict[str, Any], columns: list[str]) -> tuple:
     """Sort numbers as numbers and text as text; missing first."""
-    cells = (row.get(column) for column in columns)
-    return tuple((0, 0, "") if c in (None, "") else (1, float(c), "") if _is_number(c) else (2, 0, str(c)) for c in cells)
+    return tuple(_rank(row.get(column)) for column in columns)
+
+
+def _rank(cell: Any) -> tuple[int, float, str]:
+    if cell in (None, ""):
+        return 0, 0.0, ""
+    if _is_number(cell):
+        return 1, float(cell), ""
+    return 2, 0.0, str(cell)
 
 
 def _is_number(value: Any) -> bool:
@@ -76,17 +91,27 @@ def _is_number(value: Any) -> bool:
         return False
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, Any]], columns: list[str], key: list[str]) -> None:
-    """Write rows sorted by their key. Raises ValueError for an unknown column or a key that stands twice."""
+def write_rows(
+    path: Path, rows: Iterable[dict[str, Any]], columns: list[str], key: list[str]
+) -> None:
+    """Write rows sorted by their key.
+
+    Raises ValueError for an unknown column or a key that stands twice.
+    """
     write_in_order(path, sorted(rows, key=lambda row: _order(row, key)), columns, key)
 
 
-def write_in_order(path: Path, rows: list[dict[str, Any]], columns: list[str], key: list[str]) -> None:
-    """Write rows as they stand. Raises ValueError for an unknown column or a key that stands twice."""
+def write_in_order(
+    path: Path, rows: list[dict[str, Any]], columns: list[str], key: list[str]
+) -> None:
+    """Write rows as they stand.
+
+    Raises ValueError for an unknown column or a key that stands twice.
+    """
     for row in rows:
         if extra := row.keys() - set(columns):
             raise ValueError(f"{path}: unknown columns {sorted(extra)}")
-    shown = [{column: _text(row.get(column)) for column in columns} for row in rows]
+    shown = [_as_text(row, columns) for row in rows]
     _check_key(path, shown, key)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -99,7 +124,7 @@ def write_metrics(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """metrics.csv: one row a number. Raises ValueError for what `read_rows` would refuse."""
     rows = list(rows)
     for row in rows:
-        _check_metric(str(path), {column: _text(row.get(column)) for column in METRIC_COLUMNS})
+        _check_metric(str(path), _as_text(row, METRIC_COLUMNS))
     write_rows(path, rows, METRIC_COLUMNS, KEY)
 
 
@@ -108,7 +133,7 @@ def write_runs(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     status that is none."""
     rows = list(rows)
     for row in rows:
-        _check_run(str(path), {column: _text(row.get(column)) for column in RUN_COLUMNS})
+        _check_run(str(path), _as_text(row, RUN_COLUMNS))
     write_rows(path, rows, RUN_COLUMNS, ["run_id"])
 
 
@@ -128,11 +153,12 @@ def read_text(path: Path) -> str:
         return path.read_bytes().decode("utf-8-sig")  # a mark that spreadsheets write is no text
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path}: byte {error.start} is no UTF-8; the file is damaged, collect or fetch it again"
+            f"{path}: byte {error.start} is no UTF-8; the file is damaged, collect or fetch it "
+            "again"
         ) from None
 
 
-def _no_number(name: str) -> float:
+def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
 
 
@@ -142,7 +168,11 @@ def _finite(text: str) -> float:
 
 
 def parse_json(text: str, where: str, kind: type[dict[str, Any]] = dict) -> Any:
-    """A JSON value. Raises ValueError that says where it should stand, for what is damaged. kind: of the objects in it."""
+    """A JSON value.
+
+    Raises ValueError that says where it should stand, for what is damaged. kind: of the objects in
+    it.
+    """
     hook = None if kind is dict else kind
     try:
         return json.loads(text, parse_constant=_no_number, parse_float=_finite, object_hook=hook)
@@ -188,16 +218,17 @@ def read_rows(path: Path, columns: list[str]) -> list[dict[str, str]]:
 
 def _column_words(header: list[str] | None, columns: list[str]) -> str:
     """What is wrong with the columns of a file, in words."""
-    found = header or []
-    if len(found) == 1 and found[0].count(";") == len(columns) - 1:
+    names = header or []
+    if len(names) == 1 and names[0].count(";") == len(columns) - 1:
         return f"columns {brief(header)} are parted by semicolons; save it with commas"
-    missing = [name for name in columns if name not in found]
-    unknown = [name for name in found if name not in columns]
-    reason = "; ".join(
-        f"{what}: {', '.join(map(repr, names))}"
-        for what, names in (("missing", missing), ("unknown", unknown))
-        if names
-    )
+    missing = [name for name in columns if name not in names]
+    unknown = [name for name in names if name not in columns]
+    reasons = []
+    if missing:
+        reasons.append(f"missing: {', '.join(map(repr, missing))}")
+    if unknown:
+        reasons.append(f"unknown: {', '.join(map(repr, unknown))}")
+    reason = "; ".join(reasons)
     return (
         f"columns {brief(header)} are not {columns} ({reason or 'twice, or in another order'}); "
         "written by another version, collect again"
@@ -217,7 +248,8 @@ def _lines(path: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]
             if len(cells) != len(columns):
                 where = f"{path}: line {reader.line_num}"
                 raise ValueError(
-                    f"{where}: {len(cells)} cells where {len(columns)} belong; the file is damaged, collect again"
+                    f"{where}: {len(cells)} cells where {len(columns)} belong; the file is "
+                    "damaged, collect again"
                 )
             yield reader.line_num, dict(zip(columns, cells))
     except csv.Error as error:

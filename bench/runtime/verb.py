@@ -1,10 +1,12 @@
 """What all verbs share: the command line, one-line errors, the status row, the metrics file.
 
-    python -m bench VERB CONFIG.json OUT [--<input> FOLDER ...] [--device auto|cpu|cuda] [--threads N] [--record]
+    python -m bench VERB CONFIG.json OUT [--<input> FOLDER ...]
+        [--device auto|cpu|cuda] [--threads N] [--record]
 
-A verb writes its files into OUT, metrics.csv and, last, row.json. With --record a run that diverged or ran out of memory ends
-as a row with that status and exit 0, so that a workflow goes on; without, the exit status is 1. Errors of the user are never rows.
-Verbs that share their work among processes are started by `torchrun --nproc-per-node N -m bench VERB ...`, all else the same.
+A verb writes its files into OUT, metrics.csv and, last, row.json. With --record a run that diverged
+or ran out of memory ends as a row with that status and exit 0, so that a workflow goes on; without,
+the exit status is 1. Errors of the user are never rows. Verbs that share their work among processes
+are started by `torchrun --nproc-per-node N -m bench VERB ...`, all else the same.
 """
 
 from __future__ import annotations
@@ -17,12 +19,11 @@ import math
 import os
 import resource
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from pydantic import BaseModel, ValidationError
@@ -31,21 +32,34 @@ from ..study.errors import ConfigError, place_of
 from ..study.names import config_hash
 from . import provenance
 from .alone import alone
+from .clock import Stopwatch
 from .command import describe, parse, read_json
-from .quick_start import spare_compiler
+from .quick_start import compiles, spare_compiler
 from .ranks import Ranks, join
 from .rows import write_metrics, write_text
-from .verbs import verbs
 
 
 class Cost(Protocol):
-    """What `srdd.cost.sampling_cost` counts; named here so that verbs without a model need not load one."""
+    """What `srdd.cost.sampling_cost` counts; named here so that verbs without a model need not load
+    one."""
 
-    nfe: float
-    token_evals: float
-    flops: float
-    passes: Sequence[float]
-    tokens_per_forward: float | None
+    @property
+    def nfe(self) -> float: ...
+
+    @property
+    def token_evals(self) -> float: ...
+
+    @property
+    def flops(self) -> float: ...
+
+    @property
+    def passes(self) -> Sequence[float]: ...
+
+    @property
+    def tokens_per_forward(self) -> float | None: ...
+
+
+S = TypeVar("S", bound=BaseModel)
 
 
 class Diverged(ValueError):
@@ -55,7 +69,13 @@ class Diverged(ValueError):
 class Run:
     """One run of a verb: its config, folders, device, and the numbers it reports."""
 
-    def __init__(self, verb: str, options: argparse.Namespace, inputs: Sequence[str], ranks: Ranks | None = None) -> None:
+    def __init__(
+        self,
+        verb: str,
+        options: argparse.Namespace,
+        inputs: Sequence[str],
+        ranks: Ranks | None = None,
+    ) -> None:
         self.verb, self.out = verb, options.out
         self.ranks = ranks or Ranks()
         self.config_path = options.config
@@ -63,32 +83,46 @@ class Run:
         self.config: dict[str, Any] = self.job["config"]
         self.run_id: str = self.job["run_id"]
         self.study: str = self.job["study"]
-        self.files: dict[str, str] = self.job.get("files", {})  # where weights lie, which is no part of the config
+        self.files: dict[str, str] = self.job.get(
+            "files", {}
+        )  # where weights lie, which is no part of the config
         self.inputs = {name: getattr(options, name) for name in inputs}
         self.device = choose_device(options.device, self.ranks)
         self.metrics: list[dict[str, Any]] = []
-        self.source = provenance.source_hash(verbs()[verb].module)
+        self.source = provenance.source_of(verb, self.config)
 
-    def settings(self, key: str, schema: type[BaseModel]) -> Any:
-        """A part of the config as its schema, with the places where its files lie now. Raises ConfigError."""
-        here = {name.partition(".")[2]: path for name, path in self.files.items() if name.startswith(f"{key}.")}
+    def settings(self, key: str, schema: type[S]) -> S:
+        """A part of the config as its schema, with the places where its files lie now.
+
+        Raises ConfigError.
+        """
+        places = {}
+        for name, path in self.files.items():
+            if name.startswith(f"{key}."):
+                places[name.partition(".")[2]] = path
         try:
-            return schema.model_validate_json(json.dumps({**self.config[key], **here}))
+            return schema.model_validate_json(json.dumps({**self.config[key], **places}))
         except KeyError:
             raise ConfigError(f"{self.config_path}: {key}: is missing") from None
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, (key, *first["loc"])))
-            raise ConfigError(f"{self.config_path}: {where}: {first['msg']}, got {first.get('input')!r}") from None
+            raise ConfigError(
+                f"{self.config_path}: {where}: {first['msg']}, got {first.get('input')!r}"
+            ) from None
 
     def add(self, metric: str, value: float | int | None, unit: str, **identity: Any) -> None:
         """Report one number. A value that is no finite number is reported as missing."""
         value = None if value is None or not math.isfinite(value) else value
-        row = {"study": self.study, "dataset": self.config.get("dataset", {}).get("name"), "run_id": self.run_id}
+        row = {
+            "study": self.study,
+            "dataset": self.config.get("dataset", {}).get("name"),
+            "run_id": self.run_id,
+        }
         self.metrics.append({**row, "metric": metric, "value": value, "unit": unit, **identity})
 
     def add_cost(self, cost: Cost, **identity: Any) -> None:
-        """Report what a picture costs. A call that a batch leaves out is left out for all of its
+        """Report what an image costs. A call that a batch leaves out is left out for all of its
         images: batches of another size may cost otherwise. The passes of each scale are said where
         there is more than one."""
         self.add("nfe", cost.nfe, "calls/image", **identity)
@@ -100,14 +134,18 @@ class Run:
                 self.add("passes_used", passes, "passes/image", scale=k, **identity)
 
     def say(self, text: str, all_ranks: bool = False) -> None:
-        """One line for whoever watches; of several processes the first one says it, or each that has something of its own to say."""
+        """One line for whoever watches; of several processes the first one says it, or each that
+        has something of its own to say."""
         if all_ranks or self.ranks.first:
             rank = "" if self.ranks.first else f", process {self.ranks.rank}"
             print(f"[{self.run_id}{rank}] {text}", file=sys.stderr, flush=True)
 
 
 def choose_device(name: str, ranks: Ranks) -> torch.device:
-    """auto takes a GPU when there is one. Raises ConfigError when one is asked for that is not there."""
+    """auto takes a GPU when there is one.
+
+    Raises ConfigError when one is asked for that is not there.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
@@ -125,6 +163,7 @@ def _upstream(inputs: dict[str, Path]) -> str | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says so, in one of the words that torch has for it."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     words = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
@@ -132,15 +171,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def check_file(path: str, sha256: str | None, key: str) -> Path:
-    """A file that must exist and, when a sum is given, have it: weights of others are read only after this."""
+    """A file that must exist and, when a sum is given, have it: weights of others are read only
+    after this."""
     file = place_of(path, key)
     if not file.is_file():
         raise ConfigError(f"{key}: no file at {file}")
     if sha256 is not None:
         with open(file, "rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != sha256:
-            raise ConfigError(f"{key}: {file} has sha256 {found}, {sha256} expected")
+            own = hashlib.file_digest(stream, "sha256").hexdigest()
+        if own != sha256:
+            raise ConfigError(f"{key}: {file} has sha256 {own}, {sha256} expected")
     return file
 
 
@@ -153,7 +193,11 @@ def peak_bytes(device: torch.device) -> int:
 
 def device_name(device: torch.device) -> str:
     """What stands in the device column."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    return (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"cpu, {torch.get_num_threads()} threads"
+    )
 
 
 def _finish(run: Run, status: str, reason: str | None, started: datetime, wall_s: float) -> None:
@@ -168,7 +212,8 @@ def _finish(run: Run, status: str, reason: str | None, started: datetime, wall_s
         "commit": commit,
         "dirty": dirty,
         "torch": torch.__version__,
-        "device": (f"{run.ranks.world} x " if run.ranks.world > 1 else "") + device_name(run.device),
+        "device": (f"{run.ranks.world} x " if run.ranks.world > 1 else "")
+        + device_name(run.device),
         "host_class": provenance.host_class(),
         "started_at": started.isoformat(timespec="seconds"),
         "wall_s": round(wall_s, 3),
@@ -180,25 +225,33 @@ def _finish(run: Run, status: str, reason: str | None, started: datetime, wall_s
 
 
 def main(
-    verb: str, work: Callable[[Run], None], inputs: Sequence[str] = (), argv: Sequence[str] | None = None, shared: bool = False
+    verb: str,
+    work: Callable[[Run], None],
+    inputs: Sequence[str] = (),
+    argv: Sequence[str] | None = None,
+    shared: bool = False,
 ) -> None:
-    """Run a verb and leave: exit status 0, or 1 with one line that says what is wrong and what to do. shared: whether several
-    processes may do it together."""
+    """Run a verb and leave: exit status 0, or 1 with one line that says what is wrong and what to
+    do. shared: whether several processes may do it together."""
     options = parse(verb, inputs, argv)
     if options.threads:
         torch.set_num_threads(options.threads)
-    spare_compiler()
     ranks = join()
     try:
         if ranks.world > 1 and not shared:
-            raise ConfigError(f"bench {verb}: is the work of one process; start it without torchrun")
+            raise ConfigError(
+                f"bench {verb}: is the work of one process; start it without torchrun"
+            )
         run = Run(verb, options, inputs, ranks)
+        if not compiles(run.config):
+            spare_compiler()
         ranks.connect(run.device)
         run.out.mkdir(parents=True, exist_ok=True)
         with alone(run.out, run.say) if ranks.first else nullcontext():
             code = _run(run, work, options.record)
         if ranks.world > 1:
-            # threads of torch.distributed may abort a process that tears down its interpreter, after all work is done
+            # threads of torch.distributed may abort a process that tears down its interpreter,
+            # after all work is done
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
@@ -214,23 +267,28 @@ def main(
         raise
 
 
+def _status(run: Run, work: Callable[[Run], None]) -> tuple[str, str | None]:
+    """Do the work; how it ended, and why it did not end well."""
+    if reason := _upstream(run.inputs):
+        return "skipped", reason
+    try:
+        work(run)
+    except Diverged as error:
+        return "diverged", str(error)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return "oom", " ".join(str(error).split())[:300] or "out of memory"
+    return "ok", None
+
+
 def _run(run: Run, work: Callable[[Run], None], record: bool) -> int:
+    """Do the work and leave the row of the run; the exit status."""
     if not os.access(run.out, os.W_OK):
         raise PermissionError(errno.EACCES, "no right to write", str(run.out))
-    started, began = datetime.now(UTC), time.monotonic()
-    status, reason = "ok", _upstream(run.inputs)
-    if reason:
-        status = "skipped"
-    else:
-        try:
-            work(run)
-        except Diverged as error:
-            status, reason = "diverged", str(error)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            status, reason = "oom", " ".join(str(error).split())[:300] or "out of memory"
-    wall_s = time.monotonic() - began
+    started, clock = datetime.now(UTC), Stopwatch()
+    status, reason = _status(run, work)
+    wall_s = clock.seconds
     if status == "ok":
         run.ranks.wait()
         if run.ranks.first:

@@ -17,6 +17,7 @@ BENCH = Path(__file__).resolve().parent.parent
 # programs with a command line of their own
 PROGRAMS = {
     "plan": "bench.study.before",
+    "settings": "bench.study.settings_page",
     "check": "bench.pipeline.check",
     "collect": "bench.pipeline.collect",
     "figures": "bench.report.figures",

@@ -1,10 +1,13 @@
-"""Speed as ratios in one run: our path against the plain dense one, round by round in turn. Not tests: nothing here can fail.
+"""Speed as ratios in one run: our path against the plain dense one, round by round in turn.
+
+Not tests: nothing here can fail.
 
     ./run test bench/speed/benchmark_speed.py --benchmark-enable -s
 
 Writes the ratios, and the times over their floors, to results/benchmarks/speed_<device>.csv.
 
-Setting: the 256-pixel schedule (680 tokens), width 256, 4 heads, batch 4, CPU float32 (or the GPU, where there is one).
+Setting: the 256-pixel schedule (680 tokens), width 256, 4 heads, batch 4, CPU float32 (or the GPU,
+where there is one).
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from srdd.attention import attend_by_scale
 from srdd.config import ModelConfig
@@ -21,7 +25,7 @@ from srdd.model import ScaleTransformer
 from srdd.noise import generator
 from srdd.schedule import ScaleSchedule
 
-from .comparing import COMPILED, DEVICE, compare, kept_rows, training_step, training_work
+from .comparing import COMPILED, DEVICE, Rows, compare, kept_rows, training_step, training_work
 from .plain import plain_logits
 
 SCHEDULE = ScaleSchedule((1, 2, 3, 4, 5, 6, 8, 10, 13, 16))
@@ -31,7 +35,9 @@ rows = kept_rows("speed", "what", "history")
 
 
 @pytest.mark.parametrize("history", HISTORIES)
-def test_attention_by_scale_against_dense_mask(benchmark, rows, history):
+def test_attention_by_scale_against_dense_mask(
+    benchmark: BenchmarkFixture, rows: Rows, history: int | None
+) -> None:
     """Forward and backward of attention alone."""
     mask_LL = scale_mask(SCHEDULE, history).to(DEVICE)
     source = generator("benchmark")
@@ -40,13 +46,16 @@ def test_attention_by_scale_against_dense_mask(benchmark, rows, history):
     for tensor in (q, k, v):
         tensor.requires_grad_()
 
-    def ours():
+    def ours() -> None:
         torch.autograd.grad(attend_by_scale(q, k, v, SCHEDULE, history, 1.0), (q, k, v), up)
 
-    def plain():
-        torch.autograd.grad(F.scaled_dot_product_attention(q, k, v, attn_mask=mask_LL, scale=1.0), (q, k, v), up)
+    def plain() -> None:
+        torch.autograd.grad(
+            F.scaled_dot_product_attention(q, k, v, attn_mask=mask_LL, scale=1.0), (q, k, v), up
+        )
 
-    # read q, k, v and the gradient, write three gradients; the backward pass computes at least twice what the forward pass does
+    # read q, k, v and the gradient, write three gradients; the backward pass computes at least
+    # twice what the forward pass does
     pairs = SCHEDULE.attended_pairs(history)
     work = 7 * q.nbytes, 3 * 4 * BATCH * WIDTH * pairs
     compare(benchmark, rows, ours, plain, 30, [work], BATCH, what="attention", history=str(history))
@@ -54,10 +63,18 @@ def test_attention_by_scale_against_dense_mask(benchmark, rows, history):
 
 @pytest.mark.parametrize("compiled", COMPILED)
 @pytest.mark.parametrize("history", HISTORIES)
-def test_training_step_against_dense_mask(benchmark, rows, history, compiled):
+def test_training_step_against_dense_mask(
+    benchmark: BenchmarkFixture, rows: Rows, history: int | None, compiled: bool
+) -> None:
     """A whole step: forward, loss, backward, AdamW; as it is, and with the network compiled."""
     config = ModelConfig(
-        patch_nums=SCHEDULE.patch_nums, codebook_size=V, codebook_dim=C, history=history, depth=DEPTH, width=WIDTH, heads=HEADS
+        patch_nums=SCHEDULE.patch_nums,
+        codebook_size=V,
+        codebook_dim=C,
+        history=history,
+        depth=DEPTH,
+        width=WIDTH,
+        heads=HEADS,
     )
     source = generator("benchmark")
     inputs_BLC = torch.randn(BATCH, SCHEDULE.seq_len, C, generator=source).to(DEVICE)
@@ -66,9 +83,27 @@ def test_training_step_against_dense_mask(benchmark, rows, history, compiled):
 
     mask_LL = scale_mask(SCHEDULE, history).to(DEVICE)
     hidden = torch.compile(ScaleTransformer.hidden) if compiled else ScaleTransformer.hidden
-    ours = training_step(config, lambda model: linear_cross_entropy(hidden(model, inputs_BLC, labels_B), model.head, tokens_BL))
+    ours = training_step(
+        config,
+        lambda model: linear_cross_entropy(
+            hidden(model, inputs_BLC, labels_B), model.head, tokens_BL
+        ),
+    )
     plain = training_step(
-        config, lambda model: next_scale_cross_entropy(plain_logits(model, inputs_BLC, labels_B, mask_LL), tokens_BL)
+        config,
+        lambda model: next_scale_cross_entropy(
+            plain_logits(model, inputs_BLC, labels_B, mask_LL), tokens_BL
+        ),
     )
     what = "training step, compiled" if compiled else "training step"
-    compare(benchmark, rows, ours, plain, 10, [training_work(config, BATCH)], BATCH, what=what, history=str(history))
+    compare(
+        benchmark,
+        rows,
+        ours,
+        plain,
+        10,
+        [training_work(config, BATCH)],
+        BATCH,
+        what=what,
+        history=str(history),
+    )

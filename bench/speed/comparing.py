@@ -1,32 +1,40 @@
-"""What all benchmarks share: two paths timed in turn, the ratio with its spread, the floor beside both, one CSV a benchmark.
+"""What all benchmarks share.
 
-A benchmark is a file `bench/benchmark_<name>.py`, run by `./run test bench/benchmark_<name>.py --benchmark-enable -s`; nothing in it can
-fail. Ratios below 1 mean that ours is faster. Floors are counted with the machine's rates, measured before and after each benchmark; the
-faster counts.
+Two paths timed in turn, the ratio with its spread, the floor beside both, one CSV a benchmark.
+
+A benchmark is a file `bench/speed/benchmark_<name>.py`, run by `./run test
+bench/speed/benchmark_<name>.py --benchmark-enable -s`; nothing in it can fail. Ratios below 1 mean
+that ours is faster. Floors are counted with the machine's rates, measured before and after each
+benchmark; the faster counts.
 """
 
 from __future__ import annotations
 
 import shutil
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
+from pytest_benchmark.fixture import BenchmarkFixture
 from torch.utils.flop_counter import FlopCounterMode
 
 from srdd.config import ModelConfig
 from srdd.model import ScaleTransformer
 from srdd.noise import generator
 
-from ..pipeline.floors import Rates, best_rates, floor_of, measure_rates, seconds
+from ..pipeline.floors import Rates, best_rates, floor_of, measure_rates
+from ..runtime.clock import seconds
 from ..runtime.provenance import host_class
 from ..runtime.rows import write_rows
 from ..runtime.verb import device_name
 
+R = TypeVar("R")
+C = TypeVar("C")
+Rows = list[dict[str, Any]]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 FOLDER = Path("results/benchmarks")
 # torch.compile needs a C++ compiler on a CPU
@@ -34,15 +42,16 @@ COMPILED = [False, True] if DEVICE.type == "cuda" or shutil.which("g++") else [F
 
 
 def flops_of(call: Callable[[], object]) -> int:
-    """Floating-point operations of a call on meta tensors, where torch's counter also sees fused attention."""
+    """Floating-point operations of a call on meta tensors, where torch's counter also sees fused
+    attention."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         call()
     return counter.get_total_flops()
 
 
 def training_work(config: ModelConfig, batch: int) -> tuple[int, int]:
-    """Bytes and operations of a training step at least: a backward pass computes twice what the forward pass does; AdamW reads and
-    writes weights and two moments."""
+    """Bytes and operations of a training step at least: a backward pass computes twice what the
+    forward pass does; AdamW reads and writes weights and two moments."""
     with torch.device("meta"):
         model = ScaleTransformer(config)
         inputs_BLC = torch.empty(batch, config.schedule.seq_len, config.codebook_dim)
@@ -51,7 +60,9 @@ def training_work(config: ModelConfig, batch: int) -> tuple[int, int]:
     return moved, 3 * flops_of(lambda: model(inputs_BLC, labels_B))
 
 
-def training_step(config: ModelConfig, loss_of: Callable[[ScaleTransformer], torch.Tensor]) -> Callable[[], None]:
+def training_step(
+    config: ModelConfig, loss_of: Callable[[ScaleTransformer], torch.Tensor]
+) -> Callable[[], None]:
     """A whole step of a fresh model: forward, loss, backward, AdamW."""
     model = ScaleTransformer(config)
     model.init_weights(generator("benchmark model"))
@@ -66,66 +77,110 @@ def training_step(config: ModelConfig, loss_of: Callable[[ScaleTransformer], tor
     return step
 
 
-def kept_rows(name: str, *key: str):
-    """A fixture `rows` of a benchmark file: what it holds at the end is written to results/benchmarks/<name>_<device>.csv, sorted by key."""
+def kept_rows(name: str, *key: str) -> Callable[[], Iterator[Rows]]:
+    """A fixture `rows` of a benchmark file.
+
+    What it holds at the end is written to results/benchmarks/<name>_<device>.csv, sorted by key.
+    """
 
     @pytest.fixture(scope="module")
-    def rows():
-        found: list[dict[str, Any]] = []
-        yield found
-        if found:
-            write_rows(FOLDER / f"{name}_{DEVICE.type}.csv", found, list(found[0]), list(key))
+    def rows() -> Iterator[Rows]:
+        kept: Rows = []
+        yield kept
+        if kept:
+            path = FOLDER / f"{name}_{DEVICE.type}.csv"
+            write_rows(path, kept, list(kept[0]), list(key))
 
     return rows
 
 
 @dataclass(frozen=True)
 class Timed:
-    """What a clock read of (plain, ours) in every round, and the machine's rates, the faster of before and after."""
+    """Seconds of (plain, ours) in every round, plain None where there is none; the machine's rates,
+    the faster of before and after."""
 
-    pairs: Sequence[tuple[Any, Any]]
+    pairs: Sequence[tuple[float | None, float]]
     rates: Rates
 
 
-def interleaved(benchmark, ours, plain, rounds: int, clock=None) -> Timed | None:
-    """Time both round by round in turn, and rate the machine before and after; None when benchmarks are disabled. clock: call -> seconds
-    or a list of them; plain None: ours alone."""
-    clock = clock or (lambda call: seconds(call, DEVICE))
-    found: list[list[Any]] = []
-    rates = [] if benchmark.disabled else [measure_rates(DEVICE, torch.float32)]
-    for call in () if benchmark.disabled else filter(None, (plain, ours)):
-        call()
-    run = lambda: found[-1].append(clock(ours))  # noqa: E731
-    benchmark.pedantic(run, setup=lambda: found.append([plain and clock(plain)]), rounds=rounds, iterations=1)
-    if benchmark.disabled:
+def interleaved(
+    benchmark: BenchmarkFixture,
+    ours: Callable[[], R],
+    plain: Callable[[], R] | None,
+    rounds: int,
+    clock: Callable[[Callable[[], R]], C],
+) -> tuple[list[tuple[C | None, C]], Rates] | None:
+    """Time both round by round in turn, and rate the machine before and after; None when benchmarks
+    are disabled.
+
+    clock: what it reads of a call, such as seconds; plain None: ours alone.
+    """
+    pairs: list[tuple[C | None, C]] = []
+    plain_reads: list[C | None] = []
+
+    def time_plain() -> None:
+        plain_reads.append(None if plain is None else clock(plain))
+
+    def time_ours() -> None:
+        pairs.append((plain_reads[-1], clock(ours)))
+
+    before = None if benchmark.disabled else measure_rates(DEVICE, torch.float32)
+    if before is not None:  # once to warm up
+        for call in (plain, ours):
+            if call is not None:
+                call()
+    benchmark.pedantic(time_ours, setup=time_plain, rounds=rounds, iterations=1)
+    if before is None:
         return None
-    rates.append(measure_rates(DEVICE, torch.float32))
-    return Timed([tuple(pair) for pair in found], best_rates(rates))
+    return pairs, best_rates([before, measure_rates(DEVICE, torch.float32)])
 
 
-def keep(rows: list[dict], timed: Timed, work: Sequence[tuple[float, float]], batch: int, **info: Any) -> None:
-    """One row: medians, the ratio with the tenth and the ninetieth share of the paired rounds, floor and time over it. work: bytes and
-    operations at least, of parts that follow one another."""
-    pairs, floors = timed.pairs, [floor_of(timed.rates, *part) for part in work]
-    plain, ours = ([value for value in column if value is not None] for column in zip(*pairs))
-    ratios = sorted(b / a for a, b in pairs if a is not None)
-    least, edge = sum(floor.seconds for floor in floors), len(ratios) // 10
-    plain_s, ours_s = (statistics.median(column) if column else None for column in (plain, ours))
+@dataclass(frozen=True)
+class Ratios:
+    """Ours over plain in paired rounds: the median, and the tenth and the ninetieth share."""
+
+    median: float
+    low: float
+    high: float
+
+
+def ratios_of(pairs: Sequence[tuple[float | None, float]]) -> Ratios | None:
+    """How many times as long ours takes; None without a plain path."""
+    ratios = sorted(ours / plain for plain, ours in pairs if plain is not None)
+    if not ratios:
+        return None
+    edge = len(ratios) // 10
+    return Ratios(statistics.median(ratios), ratios[edge], ratios[-1 - edge])
+
+
+def keep(
+    rows: Rows, timed: Timed, work: Sequence[tuple[float, float]], batch: int, **info: Any
+) -> None:
+    """One row: medians, the ratio with its spread, floor and time over it.
+
+    work: bytes and operations at least, of parts that follow one another.
+    """
+    floors = [floor_of(timed.rates, *part) for part in work]
+    floor_s = sum(floor.seconds for floor in floors)
+    plain = [plain for plain, _ in timed.pairs if plain is not None]
+    plain_s = statistics.median(plain) if plain else None
+    ours_s = statistics.median(ours for _, ours in timed.pairs)
+    ratios = ratios_of(timed.pairs)
     row = {
         **info,
-        "ratio": statistics.median(ratios) if ratios else None,
-        "ratio_low": ratios[edge] if ratios else None,
-        "ratio_high": ratios[-1 - edge] if ratios else None,
+        "ratio": ratios and ratios.median,
+        "ratio_low": ratios and ratios.low,
+        "ratio_high": ratios and ratios.high,
         "plain_s": plain_s,
         "ours_s": ours_s,
         "floor_memory_s": sum(floor.memory_s for floor in floors),
         "floor_operations_s": sum(floor.operations_s for floor in floors),
-        "floor_s": least,
-        "plain_over_floor": plain_s / least if plain_s else None,
-        "ours_over_floor": ours_s / least,
+        "floor_s": floor_s,
+        "plain_over_floor": plain_s / floor_s if plain_s else None,
+        "ours_over_floor": ours_s / floor_s,
         "copy_bandwidth": timed.rates.bandwidth,
         "matmul_rate": timed.rates.matmul,
-        "rounds": len(pairs),
+        "rounds": len(timed.pairs),
         "batch": batch,
         "dtype": "float32",
         "device": device_name(DEVICE),
@@ -149,9 +204,17 @@ def _said(row: dict[str, Any], info: dict[str, Any]) -> str:
 
 
 def compare(
-    benchmark, rows: list[dict], ours, plain, rounds: int, work: Sequence[tuple[float, float]], batch: int, **info: Any
+    benchmark: BenchmarkFixture,
+    rows: Rows,
+    ours: Callable[[], object],
+    plain: Callable[[], object] | None,
+    rounds: int,
+    work: Sequence[tuple[float, float]],
+    batch: int,
+    **info: Any,
 ) -> None:
     """Time both in turn and keep the row, also beside the benchmark's own numbers."""
-    if timed := interleaved(benchmark, ours, plain, rounds):
-        keep(rows, timed, work, batch, **info)
+    timed = interleaved(benchmark, ours, plain, rounds, lambda call: seconds(call, DEVICE))
+    if timed is not None:
+        keep(rows, Timed(*timed), work, batch, **info)
         benchmark.extra_info.update(rows[-1])

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from srdd.lookup import is_own
+from srdd.lookup import BUILT_IN, is_own
 
 from . import rooms
 from .chain import import_jobs, tokenizer_job
 from .errors import ConfigError, place_of
+from .functions import named_by
 from .jobs import Plan
 from .names import sum_needed
 from .plan import functions_of, load_study
@@ -63,12 +64,11 @@ def _missing_weights(study: Study, suite: str, name: str, wanted: set[str]) -> I
 
 def names_own(study: Study, suite: str) -> bool:
     """Whether a suite names a mask, sampler, rule, ramp, corruption or weight of the user's own."""
-    names: list[tuple[str, str | None]] = [(prefix, name) for _, prefix, name in functions_of(study, suite)]
+    named = [(prefix, name) for _, prefix, name in functions_of(study, suite)]
     for variant in variants_and_teachers(study, suite):
-        model, sampler, training = variant.model, variant.sampler, variant.training
-        names += [("mask", model.mask), *sampler.functions().values()]
-        names += [("corrupt", training.corruption), ("weigh", training.mask_weight)] if training else []
-    return any(is_own(*name) for name in names)
+        for settings in filter(None, (variant.model, variant.sampler, variant.training)):
+            named += [function for _, function in named_by(settings)]
+    return any(is_own(prefix, name) for prefix, name in named if prefix in BUILT_IN)
 
 
 def refused_function(path: str | Path, plan: Plan, run_ids: Iterable[str]) -> str | None:

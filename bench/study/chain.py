@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
+
 from srdd.config import SamplerConfig
 
 from . import checks
 from .errors import ConfigError
 from .jobs import Job, Plan
-from .names import by_sum, canonical_sampler, config_hash, data_config, dump, features_config, model_slug, unsharpened
+from .names import by_sum, canonical_sampler, config_hash, data_config, dump, features_config, model_slug, unsharpened, whole
 from .resolve import teacher_of
 from .schema import DistillConfig, DistillSettings, Study, TeacherSettings, Variant
 from .settings import TokenizerSpec, WeightsConfig
@@ -82,14 +84,20 @@ def features_job(study: Study, data: Job) -> Job:
 def train_config(study: Study, tokenizer: Job, variant: Variant) -> dict[str, Any]:
     """What a training is told, but for its seed; of an imported model, what stands for it."""
     config = {**tokenizer.config, "model": dump(variant.model), "training": dump(variant.training)}
+    return config | {key: dump(settings) for key, settings in _origin(study, variant).items()}
+
+
+def _origin(study: Study, variant: Variant) -> dict[str, BaseModel]:
+    """What a variant's weights come from beside its own training: a teacher, a file, or neither."""
+    origin: dict[str, BaseModel] = {}
     if variant.distill is not None:
-        config["distill"] = _distill_config(study, variant.distill)
+        origin["distill"] = _distillation(study, variant.distill)
     if variant.weights is not None:
-        config["weights"] = dump(by_sum(study, variant.weights))
-    return config
+        origin["weights"] = by_sum(study, variant.weights)
+    return origin
 
 
-def _distill_config(study: Study, distill: DistillConfig) -> dict[str, Any]:
+def _distillation(study: Study, distill: DistillConfig) -> DistillSettings:
     """A distillation with its teacher in full."""
     teacher = teacher_of(study, distill)
     # an unguided teacher has a plain sampler in the job: no other key says so
@@ -97,10 +105,7 @@ def _distill_config(study: Study, distill: DistillConfig) -> dict[str, Any]:
     sampler = SamplerConfig(**canonical_sampler(drawn))
     weights = by_sum(study, teacher.weights) if teacher.weights else None
     parts = TeacherSettings(model=teacher.model, training=teacher.training, sampler=sampler, weights=weights)
-    config = dump(DistillSettings(arm=distill.arm, num_samples=distill.num_samples, teacher=parts))
-    if weights is None:  # a trained teacher has no such key
-        del config["teacher"]["weights"]
-    return config
+    return DistillSettings(arm=distill.arm, num_samples=distill.num_samples, teacher=parts)
 
 
 def identity_of(study: Study, variant: Variant) -> dict[str, Any]:
@@ -123,10 +128,10 @@ def _identity_of(study: Study, variant: Variant) -> dict[str, Any]:
         "depth": variant.model.depth,
         "patch_nums": list(variant.model.patch_nums),
         "settings": {
-            "sampler": canonical_sampler(sampler),
-            "model": dump(variant.model),
-            "training": dump(variant.training),
-            **{key: trained[key] for key in ("distill", "weights") if key in trained},
+            "sampler": whole(SamplerConfig(**canonical_sampler(sampler))),
+            "model": whole(variant.model),
+            "training": whole(variant.training),
+            **{key: whole(settings) for key, settings in _origin(study, variant).items()},
         },
     }
 

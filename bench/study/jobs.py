@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from . import rooms
-from .names import config_hash, data_config, dump, features_config, paths_of
+from .names import config_hash, known_dataset, known_features, paths_of, whole
 from .schema import Study
 from .settings import WeightsConfig
 
@@ -68,15 +68,15 @@ class Plan:
 
     def described(self) -> dict[str, Any]:
         """The settings of the study with its files by content and name, and not by their place."""
-        study, features = self.study, features_config(self.study)
+        study, features = self.study, whole(known_features(self.study))
         if study.features.reference is not None:
             features["reference"] = Path(study.features.reference).name
-        return {**dump(study), "dataset": data_config(study), "features": features}
+        return {**whole(study), "dataset": whole(known_dataset(study)), "features": features}
 
     def told_of(self, suite: str) -> dict[str, Any]:
         """What each measure of a suite is told, by room, for those that can be told something."""
         measured = self.study.suites[suite].measure
-        return {room: dump(self.study.told(suite, room)) for room in rooms.with_settings() if room in measured}
+        return {room: whole(self.study.told(suite, room)) for room in rooms.with_settings() if room in measured}
 
     def suites_of(self, scope: str | None) -> list[str]:
         """Names of the suites of a scope, in the order of the study: one, all ("full"), or those of the default run (None)."""

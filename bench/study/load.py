@@ -114,9 +114,10 @@ def compose(path: str | Path, above: tuple[Path, ...] = ()) -> Composed:
     return Composed(path, whole, [*before, *layers, Layer(path, (), data)], notes)
 
 
-def same_settings(one: str | Path, other: str | Path) -> bool:
-    """Whether two study files come to the same settings. Raises ConfigError."""
-    return compose(one).data == compose(other).data
+def differ(one: Path, other: Path) -> bool:
+    """Whether two study files are not copies of one: other words, or other settings by what they
+    name. Raises ConfigError."""
+    return one.read_bytes() != other.read_bytes() or compose(one).data != compose(other).data
 
 
 # ---------------------------------------------------------------- a study like another

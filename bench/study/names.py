@@ -16,7 +16,7 @@ from ..pipeline.image_folder import suffixes_read
 from . import checks
 from .errors import ConfigError
 from .schema import SHARPENING, Study
-from .settings import HUB, WeightsConfig
+from .settings import HUB, DatasetConfig, FeaturesConfig, WeightsConfig
 
 
 def sum_needed(file: str) -> str | None:
@@ -46,20 +46,25 @@ def paths_of(study: Study, config: dict[str, Any]) -> dict[str, str]:
     return {key: path for key, path in named.items() if path is not None and key.split(".")[0] in config}
 
 
-def data_config(study: Study) -> dict[str, Any]:
-    """The dataset as a job's config names it: by the content of its files, and not by their place. Raises ConfigError for files that
-    are not those that the study asks for."""
+def known_dataset(study: Study) -> DatasetConfig:
+    """The dataset by the content of its files, and not by their place. Raises ConfigError for files that are not those that the study
+    asks for."""
     data, content = study.dataset, None
     known = data.name in checks.KNOWN_SETS and data.content is None  # the loader has sums of its own
     if data.path is not None and not known:
         content = study._contents.of(data.path, "dataset.path", suffixes_read(data.name))
     if data.content and content and data.content != content:
         raise ConfigError(f"dataset.content: {data.content} is asked for, the files at {data.path} are {content}")
-    return dump(data.model_copy(update={"path": None, "content": content or data.content}))
+    return data.model_copy(update={"path": None, "content": content or data.content})
 
 
-def features_config(study: Study) -> dict[str, Any]:
-    """The feature extractor as a job's config names it: its files by their sums, and not by their place."""
+def data_config(study: Study) -> dict[str, Any]:
+    """The dataset as a job's config names it. Raises ConfigError as `known_dataset` does."""
+    return dump(known_dataset(study))
+
+
+def known_features(study: Study) -> FeaturesConfig:
+    """The feature extractor, its files by their sums, and not by their place."""
     features = study.features
     found: dict[str, Any] = {}
     if features.reference is not None:
@@ -67,7 +72,12 @@ def features_config(study: Study) -> dict[str, Any]:
         found |= {"reference": known or Path(features.reference).name, "reference_sha256": known}
     if features.weights is not None:
         found |= {"weights": features.sha256 or Path(features.weights).name}
-    return dump(features.model_copy(update=found))
+    return features.model_copy(update=found)
+
+
+def features_config(study: Study) -> dict[str, Any]:
+    """The feature extractor as a job's config names it."""
+    return dump(known_features(study))
 
 
 @overload
@@ -75,6 +85,17 @@ def dump(model: None) -> None: ...
 @overload
 def dump(model: BaseModel) -> dict[str, Any]: ...
 def dump(model: BaseModel | None) -> dict[str, Any] | None:
+    """Settings as a job's config holds and hashes them: without those at their defaults, so that a new setting renames nothing. What
+    a default is worth is known by the code that reads it, whose digest changes with it."""
+    return None if model is None else json.loads(model.model_dump_json(exclude_defaults=True))
+
+
+@overload
+def whole(model: None) -> None: ...
+@overload
+def whole(model: BaseModel) -> dict[str, Any]: ...
+def whole(model: BaseModel | None) -> dict[str, Any] | None:
+    """All settings, for whoever shows them."""
     return None if model is None else json.loads(model.model_dump_json())
 
 
@@ -103,8 +124,8 @@ def unsharpened(sampler: SamplerConfig) -> SamplerConfig:
 
 
 def canonical_sampler(sampler: SamplerConfig) -> dict[str, Any]:
-    """A sampler's settings with those that cannot matter at their defaults, so that equal samplers have one name."""
-    found, default = dump(sampler), dump(SamplerConfig())
+    """A sampler's settings without those at their defaults and those that cannot matter, so that equal samplers have one name."""
+    found = dump(sampler)
     # a function of the user's own may read any setting
     own_rule = sampler.refine_steps and is_own("select", sampler.select.name)
     if own_rule or is_own("sample", sampler.name):
@@ -114,4 +135,4 @@ def canonical_sampler(sampler: SamplerConfig) -> dict[str, Any]:
     idle |= set() if sampler.refine_steps else {"select"}
     idle |= set() if sampler.sr_steps else {"p_resample"}
     idle |= set() if sampler.refine_steps or sampler.sr_steps else {"refine_scales"}
-    return {key: default[key] if key in idle else value for key, value in found.items()}
+    return {key: value for key, value in found.items() if key not in idle}

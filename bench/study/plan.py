@@ -13,6 +13,7 @@ from . import checks, rooms, suite_checks
 from .chain import identity_of
 from .contents import Contents
 from .errors import ConfigError
+from .functions import named_by
 from .jobs import Plan
 from .load import compose
 from .resolve import check_known, entries_of, resolve_variant, validated
@@ -145,12 +146,13 @@ def _check_run_ids(plan: Plan) -> None:
 
 
 def functions_of(study: Study, suite: str) -> Iterator[tuple[str, str, str]]:
-    """Functions that the settings of a suite name, measured or not: key, prefix, name."""
+    """Functions of the library that the settings of a suite's rooms name, measured or not: key, prefix, name."""
     about = study.suites[suite]
     for room in rooms.with_settings():
-        named = rooms.says(room, "functions")
-        if named and (room in about.measure or getattr(about, room, None) is not None):
-            yield from named(study.told(suite, room))
+        if room in about.measure or getattr(about, room, None) is not None:
+            for key, (prefix, name) in named_by(study.told(suite, room)):
+                if prefix in PLACES:
+                    yield f"{room}.{key}", prefix, name
 
 
 def check_shown(at: str, what: str, name: str) -> None:

@@ -16,7 +16,8 @@ from srdd.lookup import PLACES, names_in, unknown
 from srdd.misfits import logit_teacher_misfit, sampler_misfit, teacher_misfit
 
 from .errors import ConfigError
-from .names import by_sum, dump
+from .functions import named_by
+from .names import by_sum, whole
 from .schema import SHARPENING, DistillConfig, Study, Suite, SuiteEntry, Variant
 from .settings import TokenizerSpec
 from .study_file import explain, shown
@@ -237,15 +238,10 @@ def _check_fit(variant: Variant, at: str) -> None:
 
 def _check_functions(variant: Variant, at: str) -> None:
     """Refuse names of functions that are not there."""
-    training = variant.training
-    named: dict[str, tuple[str, str | None]] = {}
-    named |= {f"sampler.{key}": pair for key, pair in variant.sampler.functions().items()}
-    named["model.mask"] = "mask", variant.model.mask
-    if training:
-        named["training.corruption"] = "corrupt", training.corruption
-        named["training.mask_weight"] = "weigh", training.mask_weight
-    for key, (prefix, name) in named.items():
-        check_known(f"{at}{key}", PLACES[prefix], prefix, name)
+    for section in ("sampler", "model", "training"):
+        settings = getattr(variant, section)
+        for key, (prefix, name) in named_by(settings) if settings else ():
+            check_known(f"{at}{section}.{key.removesuffix('.name')}", PLACES[prefix], prefix, name)
 
 
 def check_known(at: str, file: str, prefix: str, value: str | None) -> None:
@@ -327,7 +323,7 @@ def _check_guided(variant: Variant, distill: DistillConfig, teacher: Variant, at
 
 
 def _check_one_tokenizer(teacher: Variant, variant: Variant, at: str) -> None:
-    difference = _first_difference(dump(teacher.tokenizer), dump(variant.tokenizer))
+    difference = _first_difference(whole(teacher.tokenizer), whole(variant.tokenizer))
     if difference:
         key, old, new = difference
         raise ConfigError(

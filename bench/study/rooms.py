@@ -11,7 +11,8 @@ A room holds all that one question needs, and nothing outside names it:
 
 What `plan.py` may say, all of it optional:
 
-    Settings                     the room's settings in a suite, under the name of the room
+    Settings                     the room's settings in a suite, under the name of the room; a field that names a function says so
+                                 (`srdd.lookup.names_function`)
     jobs(plan, suite, variants)  makes the room a measure: adds its jobs to the plan
     SCORES, TRAINS, DRAWS        whether these jobs score samples of every variant, train models, draw images
     SIZES_ONLY                   whether they read no image and no weights, sizes alone
@@ -20,7 +21,6 @@ What `plan.py` may say, all of it optional:
     problems(study, one)         why a suite cannot give what it asks of this room, each a line `key: what and remedy`
     cautions(study, one)         what is legal and hardly meant
     rule_problems(study, one, claim)  the same of a claim that one of the room's rules judges
-    functions(settings)          functions that its settings name: key, prefix, name
     elbos(settings)              corruptions whose ELBO is asked for, each with a noise
     EVALUATES, READS_TEST        whether it scores images of its own with the extractor, and reads held-out images
     KNOWN_TOKENS                 whether samplers are handed tokens that are known

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, PrivateAttr, create_model, field_validator, model_validator
 
 from srdd.config import ModelConfig, Positive, SamplerConfig, Strict
-from srdd.lookup import unknown
+from srdd.lookup import names_function, unknown
 
 from . import rooms
 from .contents import Contents
@@ -105,7 +105,7 @@ class TeacherSettings(Strict):
 class DistillSettings(Strict):
     """A distillation as its job reads it: the teacher in full."""
 
-    arm: str
+    arm: str = Field(json_schema_extra=names_function("arm"))
     num_samples: Positive
     teacher: TeacherSettings
 

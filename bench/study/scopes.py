@@ -15,7 +15,7 @@ from .checks import enough_images
 from .contents import Contents
 from .errors import ConfigError
 from .jobs import Plan
-from .load import same_settings
+from .load import differ
 from .plan import study_name
 from .variants import variants_of
 
@@ -97,6 +97,18 @@ class Scopes:
         """Names of the figures or tables that the published rows can make: those of the suites that were published."""
         return [f"{suite}_{name}" for suite, about in self.published_suites.items() for name in about[what]]
 
+    def shown(self, what: What, scope: str | None) -> tuple[list[str], list[str]]:
+        """The figures or tables of a scope, or of what is published ("published"), and the rules of its claims: names of functions."""
+        if scope == "published":
+            suites = self.published_suites.values()
+            names = {name for about in suites for name in about[what]}
+            rules = {claim["rule"] for about in suites for claim in about["claims"]}
+        else:
+            own = [self.plan.study.suites[name] for name in self.plan.suites_of(scope)]
+            names = {name for suite in own for name in getattr(suite, what)}
+            rules = {claim.rule for suite in own for claim in suite.claims}
+        return sorted(names), sorted(rules)
+
     # ------------------------------------------------------------ what is written when a study is planned
 
     def plan_path(self, scope: str | None) -> Path:
@@ -153,7 +165,7 @@ class Scopes:
         if not self.file_memory.is_file():
             return None
         before, file = Path(self.file_memory.read_text(encoding="utf-8").strip()), file.absolute()
-        if before == file or not before.is_file() or same_settings(before, file):
+        if before == file or not before.is_file() or not differ(before, file):
             return None
         if study_name(before) != self.study:
             return None

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from srdd.config import BelowOne, Positive, Share, Side, Strict, TokenizerConfig
+from srdd.lookup import names_function
 
 from .checks import MIN_IMAGES
 from .errors import ConfigError
@@ -83,7 +84,10 @@ Precision = Literal["float32", "bfloat16"]
 class DatasetConfig(Strict):
     """Which images, and how they are split. Held-out images are never trained on."""
 
-    name: str = Field(description="name of a load_<name> in bench/pipeline/datasets.py")
+    name: str = Field(
+        description="name of a load_<name> in bench/pipeline/datasets.py",
+        json_schema_extra=names_function("load"),
+    )
     path: str | None = Field(
         None, min_length=1, description="where the files lie; null: the loader's own places"
     )
@@ -284,6 +288,7 @@ class TrainingConfig(Strict):
         "none",
         description="name of a corrupt_<name> in srdd/corruption.py: what befalls the tokens that "
         "are read",
+        json_schema_extra=names_function("corrupt"),
     )
     eps: Share = Field(
         0.0,
@@ -294,6 +299,7 @@ class TrainingConfig(Strict):
         description="name of a weigh_<name> in srdd/loss.py: what a masked token counts in the "
         "loss of a model with mask_prob > 0; "
         "count: 1; elbo: the loss is the any-order bound",
+        json_schema_extra=names_function("weigh"),
     )
     mask_draws: Positive = Field(
         4,
@@ -395,6 +401,7 @@ class EvaluationConfig(Strict):
         strict=False,
         min_length=1,
         description="names of metric_<name> in bench/pipeline/metrics.py",
+        json_schema_extra=names_function("metric"),
     )
 
     _metrics_differ = once_each("metrics")

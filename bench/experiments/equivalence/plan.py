@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from srdd.config import Positive, Share, Strict
-from srdd.lookup import unknown
+from srdd.lookup import names_function, unknown
 
 from ...study.chain import add_probe
 from ...study.jobs import Plan
@@ -26,9 +26,18 @@ class Settings(Strict):
     """The diffusion ELBO of trained models against their cross-entropy."""
 
     eps: tuple[Share, ...] = Field(
-        (0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7), strict=False, min_length=1
+        (0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7),
+        strict=False,
+        min_length=1,
+        description="noises of a corruption",
     )
-    corruptions: tuple[str, ...] = Field(("uniform", "absorb"), strict=False, min_length=1)
+    corruptions: tuple[str, ...] = Field(
+        ("uniform", "absorb"),
+        strict=False,
+        min_length=1,
+        description="names of corrupt_<name> in srdd/corruption.py",
+        json_schema_extra=names_function("corrupt", "terms"),
+    )
     draws: Positive = Field(4, description="draws of the forward noise an image")
     num_images: Positive = Field(128, description="held-out images")
 
@@ -38,12 +47,6 @@ class Settings(Strict):
 def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
     """ELBO against cross-entropy."""
     add_probe(plan, suite, variants, "equivalence", sampled=False)
-
-
-def functions(settings: Settings) -> Iterator[tuple[str, str, str]]:
-    """The corruptions whose ELBO is asked for."""
-    for name in settings.corruptions:
-        yield "equivalence.corruptions", "corrupt", name
 
 
 def elbos(settings: Settings) -> Iterator[tuple[str, float]]:

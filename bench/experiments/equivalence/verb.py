@@ -32,11 +32,10 @@ from srdd.noise import generator
 from srdd.quantizer import Ladder
 from srdd.tokenizer import Tokenizer
 
-from ...pipeline.datasets import Pictures, to_float
-from ...pipeline.encode import open_tokenizer, open_tokens
+from ...pipeline.artefacts import model_identity, open_split, open_tokens
+from ...pipeline.datasets import SplitImages, to_float
 from ...pipeline.labels import in_shares
-from ...pipeline.prepare import open_split
-from ...pipeline.train import model_identity, open_model
+from ...pipeline.networks import open_model, open_tokenizer
 from ...runtime.progress import track
 from ...runtime.verb import Run
 from .plan import Settings
@@ -64,7 +63,7 @@ class Probe:
         self.tokenizer: Tokenizer = open_tokenizer(run).double()
         self.view = markov_view(self.model)
         self.ladder: Ladder = self.tokenizer.at(self.config.schedule)
-        self.split: Pictures = open_split(run.inputs["data"], "test")
+        self.split: SplitImages = open_split(run.inputs["data"], "test")
         self.rows_N = in_shares(self.split.labels_N, self.settings.num_images)
         tokens_NL = open_tokens(run.inputs["tokens"], "test")[self.rows_N]
         self.tokens_NL = torch.from_numpy(tokens_NL.astype(np.int64))

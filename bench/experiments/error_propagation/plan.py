@@ -23,9 +23,14 @@ class Settings(Strict):
     """Share of the tokens of one scale that are replaced before the sampler goes on."""
 
     shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        (0.05, 0.1, 0.25, 0.5, 1.0), strict=False, min_length=1
+        (0.05, 0.1, 0.25, 0.5, 1.0),
+        strict=False,
+        min_length=1,
+        description="of the tokens that are replaced",
     )
-    num_images: int = Field(640, ge=MIN_IMAGES, le=10**7)
+    num_images: int = Field(
+        640, ge=MIN_IMAGES, le=10**7, description="images drawn for each scale and share"
+    )
 
     _shares_differ = once_each("shares")
 

@@ -25,13 +25,13 @@ from srdd.sampling import generate
 from srdd.tokenizer import Tokenizer
 from srdd.zero_shot import known_prefix, replace_tokens, replaced_count
 
+from ...pipeline.artefacts import model_identity
 from ...pipeline.datasets import to_uint8
-from ...pipeline.encode import open_tokenizer
 from ...pipeline.labels import asked_labels, first_sample, partners
 from ...pipeline.metrics import MIN_IMAGES, Extractor, Scored, score
+from ...pipeline.networks import open_model, open_tokenizer
 from ...pipeline.reference import open_reference
-from ...pipeline.sample import made_ready
-from ...pipeline.train import model_identity, open_model
+from ...pipeline.sampling import made_ready
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
 from ...study.errors import ConfigError
@@ -149,7 +149,7 @@ class Errors:
         features = run.settings("features", FeaturesConfig)
         self.extractor = Extractor(features, run.device, run.inputs["features"])
         self.reference = open_reference(features, run.inputs["data"])
-        held = len(self.reference.pictures)
+        held = len(self.reference.images)
         if held < MIN_IMAGES:
             raise ConfigError(
                 f"dataset.test_share: leaves {held} held-out images; scores need {MIN_IMAGES} or "

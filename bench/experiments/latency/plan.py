@@ -27,7 +27,9 @@ def _most_rounds(data: dict[str, Any]) -> int:
 class Settings(Strict):
     """How time and memory are measured: interleaved rounds of one process until ratios are sure."""
 
-    batch_sizes: tuple[Positive, ...] = Field((1, 2, 4, 8, 16, 32, 64), strict=False, min_length=1)
+    batch_sizes: tuple[Positive, ...] = Field(
+        (1, 2, 4, 8, 16, 32, 64), strict=False, min_length=1, description="images drawn at once"
+    )
     rounds: int = Field(5, ge=2, le=10**6, description="of every variant and batch size, at least")
     max_rounds: int = Field(
         default_factory=_most_rounds,
@@ -42,8 +44,8 @@ class Settings(Strict):
         description="rounds go on until the 95 % t-interval of the log ratio to the first "
         "variant's time is this wide or less",
     )
-    warmup: Positive = 1
-    precision: Precision = "float32"
+    warmup: Positive = Field(1, description="rounds before those that are timed")
+    precision: Precision = Field("float32", description="of the network")
     compile: bool = Field(
         False, description="compile what the model calls at each scale; warm-up is excluded"
     )

@@ -42,19 +42,11 @@ from srdd.sampling import generate, guided_denoiser
 from srdd.tokenizer import Tokenizer
 from srdd.watch import Calls
 
-from ...pipeline.encode import placed
-from ...pipeline.floors import (
-    DTYPES,
-    Floor,
-    Rates,
-    best_rates,
-    measure_rates,
-    sampling_floors,
-    seconds,
-    synchronise,
-)
-from ...pipeline.sample import made_ready
+from ...pipeline.floors import DTYPES, Floor, Rates, best_rates, measure_rates, sampling_floors
+from ...pipeline.networks import placed
+from ...pipeline.sampling import made_ready
 from ...report.estimate import paired
+from ...runtime.clock import seconds, synchronise
 from ...runtime.progress import Progress
 from ...runtime.verb import Run, is_out_of_memory
 from .plan import Settings

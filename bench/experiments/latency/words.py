@@ -11,6 +11,7 @@ from ...report.timing import batches
 from ...report.view import View
 from ...runtime.study_row import check_job
 from ...study.escaping import rst
+from .plan import Settings
 from .times import memory_ratios, over_floor, ratio, show_ratio
 
 NOT_TRAINED = "Weights are drawn, not trained: they do not change the time of a network call."
@@ -45,12 +46,14 @@ def rounds_words(view: View) -> str:
     low, high = counts.min(), counts.max()
     words = f"Rounds: {low}" if low == high else f"Rounds: {low} to {high}"
     asked = _job_config(view).get("latency", {})
-    if not {"width", "max_rounds"} <= asked.keys():  # of an older version
+    if "max_rounds" not in asked:  # of an older version
         return f"{words}."
+    # a job's config leaves out what is at its default
+    width = asked.get("width", Settings.model_fields["width"].default)
     first = next(iter(view.variants))
     return (
         f"{words}, until the interval of the log ratio to {rst(first)} is at most "
-        f"{asked['width']:g} wide, {asked['max_rounds']} at most."
+        f"{width:g} wide, {asked['max_rounds']} at most."
     )
 
 

@@ -126,8 +126,11 @@ def _heat(view: View, members: list[str]) -> pd.DataFrame:
     rows = []
     for variant in members:
         sampler, score = view.sampler(variant), view.score(variant, "fid")
-        row = {"p_resample": sampler["select"]["p_resample"], "refine_steps": sampler["refine_steps"]}
-        rows.append({**row, "fid": np.nan if score is None else score.mean})
+        cell = {
+            "p_resample": sampler["select"]["p_resample"],
+            "refine_steps": sampler["refine_steps"],
+        }
+        rows.append({**cell, "fid": np.nan if score is None else score.mean})
     cells = pd.DataFrame(rows)
     keys = {"index": "p_resample", "columns": "refine_steps"}
     return cells.pivot_table(values="fid", dropna=False, **keys).sort_index(ascending=False)

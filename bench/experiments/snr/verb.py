@@ -16,10 +16,10 @@ from srdd.diffusion import snr_cosine, snr_db, snr_linear
 from srdd.schedule import ScaleSchedule
 from srdd.tokenizer import Tokenizer
 
-from ...pipeline.datasets import Pictures, to_float
-from ...pipeline.encode import open_tokenizer, tokenizer_identity
+from ...pipeline.artefacts import open_split, tokenizer_identity
+from ...pipeline.datasets import SplitImages, to_float
 from ...pipeline.labels import in_shares
-from ...pipeline.prepare import open_split
+from ...pipeline.networks import open_tokenizer
 from ...runtime.progress import track
 from ...runtime.verb import Run
 from .plan import Settings
@@ -34,7 +34,7 @@ QUANTILES = {"q10": 0.1, "q90": 0.9}
 def measure(
     tokenizer: Tokenizer,
     schedule: ScaleSchedule,
-    split: Pictures,
+    split: SplitImages,
     chosen_N: np.ndarray,
     device: torch.device,
 ) -> dict[str, torch.Tensor]:

@@ -24,12 +24,12 @@ from srdd.model import ScaleTransformer
 from srdd.quantizer import Ladder
 from srdd.watch import Calls
 
-from ...pipeline.encode import open_tokenizer
+from ...pipeline.artefacts import model_identity
 from ...pipeline.labels import asked_labels, first_sample
 from ...pipeline.metrics import MIN_IMAGES, Extractor, Scored, score
+from ...pipeline.networks import open_model, open_tokenizer
 from ...pipeline.reference import Reference, halves, open_reference
-from ...pipeline.sample import made_ready, sample_into, smaller
-from ...pipeline.train import model_identity, open_model
+from ...pipeline.sampling import made_ready, sample_into, smaller
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
 from ...study.settings import EvaluationConfig, FeaturesConfig
@@ -130,7 +130,7 @@ class Sweep:
             seeds = {"seed_first": start, "seed_last": start + count - 1}
             identity = {**names, **seeds, "num_images": count}
             if count < self.N:
-                held = len(reference.pictures)
+                held = len(reference.images)
                 self.run.add("half_reference_images", held, "images", **identity)
             for name, (value, unit) in score(scored, self.evaluation.metrics).items():
                 self.run.add(name, value, unit, **identity)

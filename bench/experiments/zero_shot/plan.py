@@ -25,8 +25,12 @@ class Settings(Strict):
     """In-painting, out-painting and super-resolution of held-out images. A box is (top, left,
     bottom, right) in shares of the side."""
 
-    inpaint: Box | None = (0.25, 0.25, 0.75, 0.75)
-    outpaint: Box | None = (0.25, 0.25, 0.75, 0.75)
+    inpaint: Box | None = Field(
+        (0.25, 0.25, 0.75, 0.75), description="the box that is drawn; null: no in-painting"
+    )
+    outpaint: Box | None = Field(
+        (0.25, 0.25, 0.75, 0.75), description="the box that is known; null: no out-painting"
+    )
     super_resolution: bool = Field(
         True, description="keep the true tokens of the first m scales, for every m from 1 to K-1"
     )

@@ -30,15 +30,14 @@ from srdd.schedule import ScaleSchedule
 from srdd.tokenizer import Tokenizer
 from srdd.zero_shot import box_mask, known_in_box, known_scales
 
-from ...pipeline.baselines import reconstruct
+from ...pipeline.artefacts import model_identity, open_split, open_tokens, save_npz
 from ...pipeline.datasets import to_uint8
-from ...pipeline.encode import open_tokenizer, open_tokens
 from ...pipeline.labels import first_sample, in_shares
 from ...pipeline.metrics import MIN_IMAGES, Extractor, Scored, score
-from ...pipeline.prepare import open_split, save_npz
+from ...pipeline.networks import open_model, open_tokenizer
 from ...pipeline.reference import Reference
-from ...pipeline.sample import made_ready
-from ...pipeline.train import model_identity, open_model
+from ...pipeline.sampling import made_ready
+from ...pipeline.tokenizing import reconstruct
 from ...runtime.progress import track
 from ...runtime.verb import Run
 from ...study.errors import ConfigError

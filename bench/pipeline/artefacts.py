@@ -1,0 +1,137 @@
+"""What one job leaves and another reads: every file of a job's folder is opened and saved here.
+
+Verbs import this module, and `networks` for what needs torch, and never each other.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..runtime.rows import written_whole
+from ..study.errors import ConfigError, place_of
+from .datasets import ArrayImages, FileImages, Recorded, SplitImages
+
+if TYPE_CHECKING:  # it imports torch, which preparing and collecting need not
+    from ..runtime.verb import Run
+
+# ---------------------------------------------------------------- arrays
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """An .npy file, whole or not at all."""
+    with written_whole(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, array)
+
+
+def save_npz(path: Path, **arrays: np.ndarray) -> None:
+    """Compressed arrays in one .npz file, whole or not at all."""
+    with written_whole(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, allow_pickle=True, **arrays)
+
+
+# ---------------------------------------------------------------- prepared images
+
+
+def open_labels(folder: Path, split: str) -> np.ndarray:
+    """Labels of one split of prepared data, without its images."""
+    return np.load(folder / f"{split}_labels.npy")
+
+
+def open_split(folder: Path, split: str) -> SplitImages:
+    """One split of prepared data; arrays are mapped, not read; files are compared with what was
+    prepared when they are read."""
+    folder = Path(folder).absolute()
+    about = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    labels = open_labels(folder, split)
+    if about["kind"] == "arrays":
+        return ArrayImages(np.load(folder / f"{split}_images.npy", mmap_mode="r"), labels)
+    root = _place_now(folder, about)
+    names = json.loads((folder / f"{split}_paths.json").read_text(encoding="utf-8"))
+    with np.load(folder / f"{split}_files.npz") as files:
+        recorded = Recorded(files["sizes"], files["times"], files["sums"])
+    background = about["background"]
+    background = background if isinstance(background, int) else tuple(background)
+    reading = (about["image_size"], about["channels"], about["crop"], background)
+    return FileImages([root / name for name in names], labels, *reading, recorded)
+
+
+def _place_now(folder: Path, about: dict[str, Any]) -> Path:
+    """Where the dataset's folder lies: as the newest plan says, beside the jobs' configs, or as it
+    was prepared."""
+    config = folder.parents[1] / "configs" / folder.parent.name / f"{folder.name}.json"
+    if config.is_file():
+        job = json.loads(config.read_text(encoding="utf-8"))
+        path = job.get("files", {}).get("dataset.path") or job["config"]["dataset"].get("path")
+        if path is not None:
+            return place_of(path, "dataset.path").absolute()
+    return Path(about["root"])
+
+
+# ---------------------------------------------------------------- tokenizer and tokens
+
+
+def tokenizer_identity(run: Run) -> dict[str, Any]:
+    """The columns of metrics.csv that name a tokenizer: its settings, and the training seed that it
+    is of; none where it serves all."""
+    return {**run.job["identity"], "train_seed": run.config.get("tokenizer_seed")}
+
+
+def open_tokens(folder: Path, split: str) -> np.ndarray:
+    """Tokens of a split, int32 of shape (N, L), mapped and not read."""
+    return np.load(folder / f"{split}_tokens.npy", mmap_mode="r")
+
+
+# ---------------------------------------------------------------- models
+
+
+def model_identity(run: Run) -> dict[str, Any]:
+    """The columns of metrics.csv that name a trained model."""
+    return {**run.job["identity"], "train_seed": run.config["train_seed"]}
+
+
+def snapshot_path(folder: Path, step: int) -> Path:
+    """Where the averaged weights of a step lie."""
+    return folder / "snapshots" / f"step_{step:07d}.safetensors"
+
+
+def checkpoints(folder: Path, snapshots: bool) -> list[tuple[int | None, Path]]:
+    """The kept weights, or all snapshots in order of their step."""
+    if not snapshots:
+        return [(None, folder / "model.safetensors")]
+    snapshot_paths = sorted((folder / "snapshots").glob("step_*.safetensors"))
+    if not snapshot_paths:
+        raise ConfigError(f"{folder}/snapshots: holds no weights; train again")
+    return [(int(path.stem.removeprefix("step_")), path) for path in snapshot_paths]
+
+
+# ---------------------------------------------------------------- samples
+
+
+def open_samples(folder: Path, asked_N: np.ndarray) -> tuple[np.ndarray, list[int | None]]:
+    """Images of a sample job, mapped, uint8 (checkpoints, N, C, S, S), and the steps of its
+    checkpoints.
+
+    asked_N: the labels that the evaluation asks for. Raises ConfigError for images of another
+    number or of other labels.
+    """
+    images, labels_N = np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "labels.npy")
+    steps = json.loads((folder / "steps.json").read_text(encoding="utf-8"))
+    for name, shape, wanted in (
+        ("images.npy", images.shape[:2], (len(steps), len(asked_N))),
+        ("labels.npy", labels_N.shape, asked_N.shape),
+    ):
+        if shape != wanted:
+            raise ConfigError(
+                f"{folder / name}: shape {shape}, the evaluation asks for {wanted}; sample again"
+            )
+    if not np.array_equal(labels_N, asked_N):
+        other = int(np.flatnonzero(labels_N != asked_N)[0])
+        raise ConfigError(
+            f"{folder}/labels.npy: label {labels_N[other]} of image {other}, "
+            f"the evaluation asks for {asked_N[other]}; sample again"
+        )
+    return images, steps

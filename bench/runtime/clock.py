@@ -1,0 +1,50 @@
+"""Wall-clock time: of work with pauses, and of one call on a device.
+
+A GPU works behind the program's back: it is waited for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+class Stopwatch:
+    """Seconds since it was made, plus those of earlier, without its pauses."""
+
+    def __init__(self, earlier: float = 0.0) -> None:
+        self.began = time.monotonic() - earlier
+
+    @property
+    def seconds(self) -> float:
+        """What it shows now."""
+        return time.monotonic() - self.began
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done meanwhile takes no time."""
+        began = time.monotonic()
+        yield
+        self.began += time.monotonic() - began
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the GPU: before the clock starts and before it is read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds(call: Callable[[], object], device: torch.device) -> float:
+    """Wall-clock time of one call, device waited for on both sides.
+
+    torch.utils.benchmark would repeat it or take its mean; whoever pairs two paths needs each
+    value.
+    """
+    synchronise(device)
+    began = time.perf_counter()
+    call()
+    synchronise(device)
+    return time.perf_counter() - began
