@@ -168,7 +168,7 @@ def test_an_imported_model_is_scored_as_a_trained_one(suite):
     )
     assert "1.25" not in shown.loc["VAR", "FID (stub64)"]
     for words in (
-        "reference.npz, its statistics for FID and its 120 pictures",
+        "reference.npz, its statistics for FID and its 120 images",
         "VAR: imported weights",
         "never compared with ours",
     ):

@@ -338,6 +338,14 @@ class Made:
         rows = read_rows(self.folders[run_id] / "metrics.csv", METRIC_COLUMNS)
         return {(row["metric"], row["scale"]): row for row in rows}
 
+    def variants(self, suite):
+        """The variants of a suite without the baselines behind them, which are not run here."""
+        variants = variants_of(self.plan, suite)
+        for about in variants.values():
+            for seed, run_ids in about["jobs"].items():
+                about["jobs"][seed] = [run_id for run_id in run_ids if run_id in self.folders]
+        return variants
+
     def collect(self, out):
         """metrics.csv, runs.csv, images.npz of both suites, as the workflow's plan asks for them."""
         study = json.loads(self.plan.study.model_dump_json())
@@ -346,7 +354,7 @@ class Made:
             suite: {
                 **{key: study["suites"][suite][key] for key in keys},
                 "train_seeds": study["suites"][suite]["train_seeds"],
-                "variants": variants_of(self.plan, suite),
+                "variants": self.variants(suite),
                 "runs": self.plan.jobs_of(suite),
             }
             for suite in self.suites

@@ -12,8 +12,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
@@ -26,10 +26,7 @@ from .glyphs import drawable, families, text, wrapped
 from .view import View
 
 SINGLE, DOUBLE = 3.3, 6.8
-# seaborn's palette "colorblind"
-COLOURS = [to_rgb(f"#{code}") for code in (
-    "0173B2", "DE8F05", "029E73", "D55E00", "CC78BC", "CA9161", "FBAFE4", "949494", "ECE133", "56B4E9",
-)]  # fmt: skip
+COLOURS = sns.color_palette("colorblind")
 # ten colours and nine markers: no two of the first ninety variants look alike
 MARKERS = "os^DvPX<>"
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
