@@ -59,11 +59,11 @@ def _of_section(key: str, text: str) -> tuple[Function, ...]:
 def _own(settings: BaseModel) -> Iterator[tuple[str, Function]]:
     """The functions that fields of these settings name, by field."""
     for key, field in type(settings).model_fields.items():
-        value, says = getattr(settings, key), field.json_schema_extra
+        says: Any = field.json_schema_extra
+        value = getattr(settings, key)
         names = value if isinstance(value, tuple) else [value]
-        prefixes = says.get("functions") if isinstance(says, dict) else None
-        for prefix in prefixes if isinstance(prefixes, list) else ():
-            yield from ((key, (str(prefix), name)) for name in names if name is not None)
+        for prefix in says.get("functions", ()) if says else ():
+            yield from ((key, (prefix, name)) for name in names if name is not None)
 
 
 def named_by(settings: BaseModel) -> Iterator[tuple[str, Function]]:
