@@ -24,7 +24,11 @@ BASE = Path(workflow.basedir)
 # Paths, and not text, because Snakemake's record of a job's parameters leaves paths out: another Python, or another place of the
 # project, makes nothing stale
 PYTHON = Path(sys.executable)
-OPTIONS = {"device": ("auto", "cpu", "cuda"), "results": ("auto", "own", "published"), "processes": range(1, 1025)}
+OPTIONS = {
+    "device": ("auto", "cpu", "cuda"),
+    "results": ("auto", "own", "published"),
+    "processes": range(1, 1025),
+}
 
 
 def stop(message):
@@ -37,7 +41,9 @@ def check_place():
     """Python reads its search path as words between colons, snakemake reads braces as wildcards, and commands are lines."""
     for path in (BASE, Path.cwd()):
         if set(str(path)) & set(":{}\n\r"):
-            stop(f"{str(path)!r}: a project cannot lie in a folder whose name holds a colon, braces or a line break; rename or move it")
+            stop(
+                f"{str(path)!r}: a project cannot lie in a folder whose name holds a colon, braces or a line break; rename or move it"
+            )
 
 
 check_place()
@@ -51,7 +57,9 @@ def read_study():
     options = set(workflow.config_settings.config) if workflow.config_settings.config else set()
     for key in options:
         if key not in OPTIONS:
-            stop(f"--config {key}: unknown; settings of a study belong into its file (legal here: {', '.join(OPTIONS)})")
+            stop(
+                f"--config {key}: unknown; settings of a study belong into its file (legal here: {', '.join(OPTIONS)})"
+            )
     for key in options:
         if config[key] not in OPTIONS[key]:
             legal = "whole numbers from 1" if key == "processes" else ", ".join(OPTIONS[key])
@@ -81,7 +89,11 @@ def default_resource(name):
 def on_cluster():
     """Whether jobs run on other machines than the one that plans them; known only once jobs are made.
     A dry run sends nothing, but its profile tells where jobs would go."""
-    return workflow.remote_exec or workflow.non_local_exec or default_resource("slurm_partition") is not None
+    return (
+        workflow.remote_exec
+        or workflow.non_local_exec
+        or default_resource("slurm_partition") is not None
+    )
 
 
 def quote_python():
@@ -95,7 +107,8 @@ if workflow.remote_exec:  # a job on a node, which starts its step by another su
 
 def gpus(on_gpu, share):
     """Resource function: GPUs of a job. Here, jobs that would use a GPU run one at a time where there is one, and as many as
-    there are cores where there is none. A cluster is asked for one whatever the submitting machine has."""
+    there are cores where there is none. A cluster is asked for one whatever the submitting machine has.
+    """
 
     def number(wildcards):
         wanted = DEVICE != "cpu" if on_cluster() else HAS_GPU
@@ -118,7 +131,9 @@ def check_processes():
     for run_id, job in PLAN.jobs.items():
         if job.stage in ("train", "distill"):
             try:
-                TrainingConfig.model_validate_json(json.dumps(job.config["training"])).images_at_once(PROCESSES)
+                TrainingConfig.model_validate_json(
+                    json.dumps(job.config["training"])
+                ).images_at_once(PROCESSES)
             except ConfigError as error:
                 stop(f"--config processes={PROCESSES}: {run_id}: {error}")
 
@@ -148,10 +163,13 @@ def write_changed(path, text):
     """Write a file of the plan where it is not what it should be: a job must not find it newer than its own results."""
     try:
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            with written_whole(path) as temporary:  # not forced to the disk: the next plan mends what a crash loses
+            # not forced to the disk: the next plan mends what a crash loses
+            with written_whole(path) as temporary:
                 temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as error:
-        stop(f"{path}: cannot be written ({error.strerror}); change its rights or free some space, then run the same command again")
+        stop(
+            f"{path}: cannot be written ({error.strerror}); change its rights or free some space, then run the same command again"
+        )
 
 
 def write_plans():
@@ -169,7 +187,10 @@ def check_name():
         if clash:
             print(f"warning: {clash}", file=sys.stderr)
         text = f"{Path(STUDY_FILE).absolute()}\n"
-        if not SCOPES.file_memory.is_file() or SCOPES.file_memory.read_text(encoding="utf-8") != text:
+        if (
+            not SCOPES.file_memory.is_file()
+            or SCOPES.file_memory.read_text(encoding="utf-8") != text
+        ):
             write_text(SCOPES.file_memory, text)
     except (OSError, ValueError):
         pass  # the other file is no study any more, or nothing can be read or written here: said elsewhere
@@ -188,13 +209,19 @@ onstart:
     for path in (BASE, Path.cwd(), PYTHON):
         # snakemake writes the commands that it submits in Python's quotes, which a shell reads otherwise
         if on_cluster() and set(str(path)) & set("'\\"):
-            stop(f"{path}: on a cluster, no folder of the project may have an apostrophe or a backslash in its name; rename or move it")
+            stop(
+                f"{path}: on a cluster, no folder of the project may have an apostrophe or a backslash in its name; rename or move it"
+            )
     if on_cluster():
         quote_python()
     elif DEVICE == "cuda" and not shows_gpu():
-        stop("--config device=cuda: this machine shows no GPU (neither nvidia-smi nor /dev/nvidia0); use auto or cpu")
+        stop(
+            "--config device=cuda: this machine shows no GPU (neither nvidia-smi nor /dev/nvidia0); use auto or cpu"
+        )
     if not os.access(RESULTS, os.W_OK):
-        stop(f"{RESULTS}: cannot be written; change its rights, then run the same command again")
+        stop(
+            f"{RESULTS}: cannot be written; change its rights, then run the same command again"
+        )
     # a plan needs no files, a run does: say what is missing before the first job
     needed = [job for job in workflow.dag.needrun_jobs() if "job" in job.wildcards.keys()]
     needed = [f"{job.rule.name.removesuffix('_job')}/{job.wildcards.job}" for job in needed]
@@ -213,19 +240,33 @@ def job_of(stage):
     """Input function: the row files of the jobs that a job of this stage reads."""
 
     def rows(wildcards):
-        return [f"{folder}/row.json" for folder in SCOPES.inputs_of(f"{stage}/{wildcards.job}").values()]
+        return [
+            f"{folder}/row.json" for folder in SCOPES.inputs_of(f"{stage}/{wildcards.job}").values()
+        ]
 
     return rows
 
 
 def command(verb, stage):
     """Params function: the words of a verb's command line, all from checked names. What may differ between two machines or two
-    calls stands in resources and in parameters that are Paths: these are no reason to run a job again."""
+    calls stands in resources and in parameters that are Paths: these are no reason to run a job again.
+    """
 
     def words(wildcards):
         run_id = f"{stage}/{wildcards.job}"
-        inputs = [word for role, folder in SCOPES.inputs_of(run_id).items() for word in (f"--{role}", folder)]
-        return ["-m", "bench", verb, f"{RESULTS}/configs/{run_id}.json", SCOPES.folder(run_id), *inputs]
+        inputs = [
+            word
+            for role, folder in SCOPES.inputs_of(run_id).items()
+            for word in (f"--{role}", folder)
+        ]
+        return [
+            "-m",
+            "bench",
+            verb,
+            f"{RESULTS}/configs/{run_id}.json",
+            SCOPES.folder(run_id),
+            *inputs,
+        ]
 
     return words
 
