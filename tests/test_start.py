@@ -89,7 +89,7 @@ NEEDS = {
     "bench.pipeline.collect": set(),
     "bench.pipeline.prepare": set(),
     "bench.report.tables": {"pandas"},
-    "bench.report.figures": {"pandas", "matplotlib"},
+    "bench.report.figures": {"pandas", "matplotlib", "seaborn", "scipy.stats"},  # seaborn needs scipy
     "bench.pipeline.train": {"torch"},
     "bench.pipeline.evaluate": {"torch"},
     "bench.pipeline.import_official": {"torch"},
