@@ -46,7 +46,9 @@ def trained(channels=3):
 
 def inception(**settings):
     """An extractor of the kind inception without its 90 MB."""
-    extractor = Extractor(FeaturesConfig(kind="inception", name="stub64", dim=64, **settings), CPU, Path("."))
+    extractor = Extractor(
+        FeaturesConfig(kind="inception", name="stub64", dim=64, **settings), CPU, Path(".")
+    )
     extractor.__dict__["network"] = StubInception()
     return extractor
 
@@ -64,23 +66,43 @@ def reference_file(path, seed=1, with_pictures=True, **changes):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_scores_are_those_of_torch_fidelity(channels, monkeypatch):
-    """Catches a score that is not what torch-fidelity itself gives: order of the sets, layers, subsets, splits, seeds."""
+    """Catches a score that is not what torch-fidelity itself gives: order of the sets, layers,
+    subsets, splits, seeds."""
     monkeypatch.setattr(metrics, "kid_is_exact", lambda *sizes: False)  # as of sets too large
-    generated, real, extractor = pictures(0, channels=channels), pictures(1, 150, channels), trained(channels)
-    found = score(Scored(generated, np.arange(130) % 4, Reference(ArrayImages(real, np.zeros(150))), extractor), NAMES)
+    generated, real, extractor = (
+        pictures(0, channels=channels),
+        pictures(1, 150, channels),
+        trained(channels),
+    )
+    found = score(
+        Scored(
+            generated, np.arange(130) % 4, Reference(ArrayImages(real, np.zeros(150))), extractor
+        ),
+        NAMES,
+    )
     from torch_fidelity import calculate_metrics
 
-    sets = [torch.utils.data.TensorDataset(torch.from_numpy(images)) for images in (generated, real)]
+    sets = [
+        torch.utils.data.TensorDataset(torch.from_numpy(images)) for images in (generated, real)
+    ]
     for one in sets:
-        one.__class__ = type("Plain", (torch.utils.data.TensorDataset,), {"__getitem__": lambda self, i: self.tensors[0][i]})
+        one.__class__ = type(
+            "Plain",
+            (torch.utils.data.TensorDataset,),
+            {"__getitem__": lambda self, i: self.tensors[0][i]},
+        )
     theirs = calculate_metrics(
-        input1=sets[0], input2=sets[1], cuda=False, batch_size=256, isc=True, fid=True, kid=True, prc=True, kid_subset_size=130,
-        cache=False, save_cpu_ram=True, verbose=False, feature_extractor="tiny6",
+        input1=sets[0], input2=sets[1], cuda=False, batch_size=256, isc=True, fid=True, kid=True,
+        prc=True, kid_subset_size=130, cache=False, save_cpu_ram=True, verbose=False,
+        feature_extractor="tiny6",
     )  # fmt: skip
     assert found["fid_tiny6"][0] == theirs["frechet_inception_distance"]
     assert found["kid_tiny6"][0] == theirs["kernel_inception_distance_mean"]
     assert found["is_tiny6"][0] == theirs["inception_score_mean"]
-    assert (found["precision_tiny6"][0], found["recall_tiny6"][0]) == (theirs["precision"], theirs["recall"])
+    assert (found["precision_tiny6"][0], found["recall_tiny6"][0]) == (
+        theirs["precision"],
+        theirs["recall"],
+    )
     assert found["class_agreement_tiny6"][1] == "share"
 
 
@@ -291,21 +313,32 @@ def held_out(tmp_path):
 
 
 def numbers(generated, reference, extractor):
-    return {name: value for name, (value, _) in score(Scored(generated, None, reference, extractor), NAMES).items()}
+    return {
+        name: value
+        for name, (value, _) in score(Scored(generated, None, reference, extractor), NAMES).items()
+    }
 
 
 @pytest.mark.parametrize("with_pictures", [True, False])
 def test_a_given_reference_is_what_scores_are_held_against(held_out, with_pictures):
-    """Catches features.reference that is named in captions and not used, or KID, precision and recall taken from the wrong pictures."""
+    """Catches features.reference that is named in captions and not used, or KID, precision and
+    recall taken from the wrong pictures."""
     real = reference_file(held_out / "ref.npz", with_pictures=with_pictures)
     extractor, generated = inception(reference=str(held_out / "ref.npz")), pictures(0)
     found = numbers(generated, open_reference(extractor.config, held_out), extractor)
     given, split = (
-        numbers(generated, Reference(ArrayImages(images, np.zeros(130))), extractor) for images in (real, pictures(2, shift=90))
+        numbers(generated, Reference(ArrayImages(images, np.zeros(130))), extractor)
+        for images in (real, pictures(2, shift=90))
     )
-    assert found["fid_stub64"] == pytest.approx(given["fid_stub64"], rel=1e-3) != pytest.approx(split["fid_stub64"], rel=0.1)
+    assert (
+        found["fid_stub64"]
+        == pytest.approx(given["fid_stub64"], rel=1e-3)
+        != pytest.approx(split["fid_stub64"], rel=0.1)
+    )
     others = [name for name in found if not name.startswith("fid")]
-    assert [found[name] for name in others] == [(given if with_pictures else split)[name] for name in others]
+    assert [found[name] for name in others] == [
+        (given if with_pictures else split)[name] for name in others
+    ]
     assert given["kid_stub64"] != split["kid_stub64"]
 
 
@@ -314,7 +347,9 @@ def test_the_floor_of_a_reference_is_zero_for_its_own_pictures(held_out):
     real = reference_file(held_out / "ref.npz")
     extractor = inception(reference=str(held_out / "ref.npz"))
     found = numbers(real, open_reference(extractor.config, held_out), extractor)
-    assert abs(found["fid_stub64"]) < 1e-6 and found["precision_stub64"] == found["recall_stub64"] == 1
+    assert (
+        abs(found["fid_stub64"]) < 1e-6 and found["precision_stub64"] == found["recall_stub64"] == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -337,7 +372,8 @@ def test_bad_references_are_one_line(tmp_path, changes, words):
 
 
 def test_damaged_foreign_and_exchanged_references(tmp_path):
-    """Catches a truncated file, a file that is no .npz, and another file than the one whose sum stands in the study."""
+    """Catches a truncated file, a file that is no .npz,
+    and another file than the one whose sum stands in the study."""
     path = tmp_path / "ref.npz"
     reference_file(path)
     whole = path.read_bytes()
@@ -369,19 +405,23 @@ class Counting:
 
 @pytest.mark.parametrize("make", [trained, inception])
 def test_pictures_are_read_once_in_batches(make):
-    """Catches a score that copies all pictures into memory, or reads them one by one: 50 000 of 256 pixels are 10 GB."""
+    """Catches a score that copies all pictures into memory, or reads them one by one:
+    50 000 of 256 pixels are 10 GB."""
     generated, real, extractor = Counting(pictures(0, 290)), Counting(pictures(1, 280)), make()
     reference = Reference(real)
     for _ in range(2):
         score(Scored(generated, np.arange(290) % 4, reference, extractor), ("fidelity",))
     assert generated.most == real.most == 256
-    assert generated.read_at == [0, 256] * 2 and real.read_at == [0, 256], "the reference is read once for all"
+    assert generated.read_at == [0, 256] * 2 and real.read_at == [0, 256], (
+        "the reference is read once for all"
+    )
     score(Scored(generated, np.arange(290) % 4, reference, extractor), ("class_agreement",))
     assert generated.most == 256
 
 
 def test_pictures_of_a_reference_are_streamed(tmp_path):
-    """Catches 10 000 pictures that are all read to look at some, a wrong order, or a stream that cannot be read twice."""
+    """Catches 10 000 pictures that are all read to look at some, a wrong order,
+    or a stream that cannot be read twice."""
     real = reference_file(tmp_path / "ref.npz")
     stream = StreamedImages(tmp_path / "ref.npz")
     for _ in range(2):
@@ -409,9 +449,13 @@ def test_floor_and_reconstruction_are_never_all_in_memory(make_tokenizer):
         found = torch.cat(list(batches(lazy)))
     finally:
         baselines.reconstruct = real
-    assert most == [256, 256, 88] and np.array_equal(found.numpy(), reconstruct(tokenizer, schedule, tokens_NL, CPU))
+    assert most == [256, 256, 88] and np.array_equal(
+        found.numpy(), reconstruct(tokenizer, schedule, tokens_NL, CPU)
+    )
     train = Counting(pictures(0, 600))
     train.read = lambda rows: (most.append(len(rows)), torch.from_numpy(train.images[rows]))[1]
     chosen = np.arange(0, 600, 2)
-    assert np.array_equal(torch.cat(list(batches(Chosen(train, chosen)))).numpy(), train.images[chosen])
+    assert np.array_equal(
+        torch.cat(list(batches(Chosen(train, chosen)))).numpy(), train.images[chosen]
+    )
     assert max(most) == 256

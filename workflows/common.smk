@@ -1,4 +1,5 @@
-# What all rules share: the study, the folders of its jobs, the hash of the code that a verb runs. Imports no torch.
+# What all rules share: the study, the folders of its jobs, the hash of the code that a verb runs.
+# Imports no torch.
 import itertools
 import json
 import os
@@ -21,10 +22,14 @@ from bench.runtime.study_row import published_suites
 from srdd.lookup import unknown
 
 BASE = Path(workflow.basedir)
-# Paths, and not text, because Snakemake's record of a job's parameters leaves paths out: another Python, or another place of the
-# project, makes nothing stale
+# Paths, and not text, because Snakemake's record of a job's parameters leaves paths out: another
+# Python, or another place of the project, makes nothing stale
 PYTHON = Path(sys.executable)
-OPTIONS = {"device": ("auto", "cpu", "cuda"), "results": ("auto", "own", "published"), "processes": range(1, 1025)}
+OPTIONS = {
+    "device": ("auto", "cpu", "cuda"),
+    "results": ("auto", "own", "published"),
+    "processes": range(1, 1025),
+}
 
 
 def stop(message):
@@ -34,24 +39,32 @@ def stop(message):
 
 
 def check_place():
-    """Python reads its search path as words between colons, snakemake reads braces as wildcards, and commands are lines."""
+    """Python reads its search path as words between colons, snakemake reads braces as wildcards,
+    and commands are lines."""
     for path in (BASE, Path.cwd()):
         if set(str(path)) & set(":{}\n\r"):
-            stop(f"{str(path)!r}: a project cannot lie in a folder whose name holds a colon, braces or a line break; rename or move it")
+            stop(
+                f"{str(path)!r}: a project cannot lie in a folder whose name holds a colon, "
+                "braces or a line break; rename or move it"
+            )
 
 
 check_place()
 
 
 def read_study():
-    """The one study of this run, file and plan; `--configfile` replaces the default instead of adding to it."""
+    """The one study of this run, file and plan; `--configfile` replaces the default instead of
+    adding to it."""
     files = list(workflow.configfiles) or [BASE / "workflows/config/digits.yaml"]
     if len(files) > 1:
         stop(f"--configfile: {len(files)} studies given; run one at a time")
     options = set(workflow.config_settings.config) if workflow.config_settings.config else set()
     for key in options:
         if key not in OPTIONS:
-            stop(f"--config {key}: unknown; settings of a study belong into its file (legal here: {', '.join(OPTIONS)})")
+            stop(
+                f"--config {key}: unknown; settings of a study belong into its file (legal here: "
+                f"{', '.join(OPTIONS)})"
+            )
     for key in options:
         if config[key] not in OPTIONS[key]:
             legal = "whole numbers from 1" if key == "processes" else ", ".join(OPTIONS[key])
@@ -79,13 +92,18 @@ def default_resource(name):
 
 
 def on_cluster():
-    """Whether jobs run on other machines than the one that plans them; known only once jobs are made.
-    A dry run sends nothing, but its profile tells where jobs would go."""
-    return workflow.remote_exec or workflow.non_local_exec or default_resource("slurm_partition") is not None
+    """Whether jobs run on other machines than the one that plans them; known only once jobs are
+    made. A dry run sends nothing, but its profile tells where jobs would go."""
+    return (
+        workflow.remote_exec
+        or workflow.non_local_exec
+        or default_resource("slurm_partition") is not None
+    )
 
 
 def quote_python():
-    """Snakemake writes the path of Python bare into the commands that it submits: one with a space would be two words there."""
+    """Snakemake writes the path of Python bare into the commands that it submits: one with a space
+    would be two words there."""
     sys.executable = shlex.quote(str(PYTHON))
 
 
@@ -94,8 +112,10 @@ if workflow.remote_exec:  # a job on a node, which starts its step by another su
 
 
 def gpus(on_gpu, share):
-    """Resource function: GPUs of a job. Here, jobs that would use a GPU run one at a time where there is one, and as many as
-    there are cores where there is none. A cluster is asked for one whatever the submitting machine has."""
+    """Resource function: GPUs of a job. Here, jobs that would use a GPU run one at a time where
+    there is one, and as many as there are cores where there is none. A cluster is asked for one
+    whatever the submitting machine has.
+    """
 
     def number(wildcards):
         wanted = DEVICE != "cpu" if on_cluster() else HAS_GPU
@@ -105,11 +125,13 @@ def gpus(on_gpu, share):
 
 
 def all_threads(wildcards):
-    """Threads function: times are taken alone on the machine, or on all that a cluster's profile gives to a job."""
+    """Threads function: times are taken alone on the machine,
+    or on all that a cluster's profile gives to a job."""
     return int(default_resource("cpus_per_task") or 1) if on_cluster() else workflow.cores
 
 
-# how many processes share a training or its samples: a fact of the machine, no part of a result or of its name
+# how many processes share a training or its samples: a fact of the machine, no part of a result or
+# of its name
 PROCESSES = int(config.get("processes", 1))
 
 
@@ -118,7 +140,9 @@ def check_processes():
     for run_id, job in PLAN.jobs.items():
         if job.stage in ("train", "distill"):
             try:
-                TrainingConfig.model_validate_json(json.dumps(job.config["training"])).images_at_once(PROCESSES)
+                TrainingConfig.model_validate_json(
+                    json.dumps(job.config["training"])
+                ).images_at_once(PROCESSES)
             except ConfigError as error:
                 stop(f"--config processes={PROCESSES}: {run_id}: {error}")
 
@@ -127,7 +151,8 @@ check_processes()
 
 
 def read_published():
-    """The suites that were published; where they cannot be read, that is said and they are left out."""
+    """The suites that were published; where they cannot be read,
+    that is said and they are left out."""
     folder = Scopes(PLAN).published
     try:
         return published_suites(folder)
@@ -145,12 +170,16 @@ RESULTS = SCOPES.results
 
 
 def write_changed(path, text):
-    """Write a file of the plan where it is not what it should be: a job must not find it newer than its own results."""
+    """Write a file of the plan where it is not what it should be:
+    a job must not find it newer than its own results."""
     try:
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             write_text(path, text)
     except OSError as error:
-        stop(f"{path}: cannot be written ({error.strerror}); change its rights or free some space, then run the same command again")
+        stop(
+            f"{path}: cannot be written ({error.strerror}); change its rights or free some space, "
+            "then run the same command again"
+        )
 
 
 def write_plans():
@@ -162,16 +191,22 @@ def write_plans():
 
 
 def check_name():
-    """Two studies of one name share a folder, where the later one replaces the tables of the earlier: said, and run."""
+    """Two studies of one name share a folder, where the later one replaces the tables of the
+    earlier: said, and run."""
     try:
         clash = SCOPES.name_clash(Path(STUDY_FILE))
         if clash:
             print(f"warning: {clash}", file=sys.stderr)
         text = f"{Path(STUDY_FILE).absolute()}\n"
-        if not SCOPES.file_memory.is_file() or SCOPES.file_memory.read_text(encoding="utf-8") != text:
+        if (
+            not SCOPES.file_memory.is_file()
+            or SCOPES.file_memory.read_text(encoding="utf-8") != text
+        ):
             write_text(SCOPES.file_memory, text)
     except (OSError, ValueError):
-        pass  # the other file is no study any more, or nothing can be read or written here: said elsewhere
+        # the other file is no study any more, or nothing can be read or written here: said
+        # elsewhere
+        pass
 
 
 # the default run, all suites (full/), one suite (suites/<suite>/)
@@ -185,15 +220,24 @@ if problem := SCOPES.too_few_prepared():
 
 onstart:
     for path in (BASE, Path.cwd(), PYTHON):
-        # snakemake writes the commands that it submits in Python's quotes, which a shell reads otherwise
+        # snakemake writes the commands that it submits in Python's quotes, which a shell reads
+        # otherwise
         if on_cluster() and set(str(path)) & set("'\\"):
-            stop(f"{path}: on a cluster, no folder of the project may have an apostrophe or a backslash in its name; rename or move it")
+            stop(
+                f"{path}: on a cluster, no folder of the project may have an apostrophe or a "
+                "backslash in its name; rename or move it"
+            )
     if on_cluster():
         quote_python()
     elif DEVICE == "cuda" and not shows_gpu():
-        stop("--config device=cuda: this machine shows no GPU (neither nvidia-smi nor /dev/nvidia0); use auto or cpu")
+        stop(
+            "--config device=cuda: this machine shows no GPU (neither nvidia-smi nor "
+            "/dev/nvidia0); use auto or cpu"
+        )
     if not os.access(RESULTS, os.W_OK):
-        stop(f"{RESULTS}: cannot be written; change its rights, then run the same command again")
+        stop(
+            f"{RESULTS}: cannot be written; change its rights, then run the same command again"
+        )
     # a plan needs no files, a run does: say what is missing before the first job
     needed = [job for job in workflow.dag.needrun_jobs() if "job" in job.wildcards.keys()]
     needed = [f"{job.rule.name.removesuffix('_job')}/{job.wildcards.job}" for job in needed]
@@ -212,19 +256,34 @@ def job_of(stage):
     """Input function: the row files of the jobs that a job of this stage reads."""
 
     def rows(wildcards):
-        return [f"{folder}/row.json" for folder in SCOPES.inputs_of(f"{stage}/{wildcards.job}").values()]
+        return [
+            f"{folder}/row.json" for folder in SCOPES.inputs_of(f"{stage}/{wildcards.job}").values()
+        ]
 
     return rows
 
 
 def command(verb, stage):
-    """Params function: the words of a verb's command line, all from checked names. What may differ between two machines or two
-    calls stands in resources and in parameters that are Paths: these are no reason to run a job again."""
+    """Params function: the words of a verb's command line, all from checked names. What may differ
+    between two machines or two calls stands in resources and in parameters that are Paths: these
+    are no reason to run a job again.
+    """
 
     def words(wildcards):
         run_id = f"{stage}/{wildcards.job}"
-        inputs = [word for role, folder in SCOPES.inputs_of(run_id).items() for word in (f"--{role}", folder)]
-        return ["-m", "bench", verb, f"{RESULTS}/configs/{run_id}.json", SCOPES.folder(run_id), *inputs]
+        inputs = [
+            word
+            for role, folder in SCOPES.inputs_of(run_id).items()
+            for word in (f"--{role}", folder)
+        ]
+        return [
+            "-m",
+            "bench",
+            verb,
+            f"{RESULTS}/configs/{run_id}.json",
+            SCOPES.folder(run_id),
+            *inputs,
+        ]
 
     return words
 
@@ -253,7 +312,8 @@ def outputs(what, scope, own=False):
 
 
 def check_targets():
-    """A word that is no target: said with the names that are. `./run` puts targets in front, where no option can own them."""
+    """A word that is no target: said with the names that are. `./run` puts targets in front, where
+    no option can own them."""
     words = sys.argv[3:] if sys.argv[1:2] == ["--snakefile"] else sys.argv[1:]
     for name in itertools.takewhile(lambda word: not word.startswith("-"), words):
         if re.fullmatch(r"\w+", name) and not workflow.is_rule(name) and not Path(name).exists():

@@ -15,31 +15,37 @@ for scope in ALL_SCOPES:
             runs=place / "runs.csv",
             variants=place / "variants.csv",
             images=place / "images.npz",
+        log:
+            place / "logs" / "collect.txt",
+        conda:
+            "../environment.yml"
         params:
             source=source_of_program("collect"),
             base=BASE,
             python=PYTHON,
             out=place,
-        log:
-            place / "logs" / "collect.txt",
-        conda:
-            "../environment.yml"
         shell:
-            "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m bench collect {input.plan:q} {params.out:q} 2>&1 | tee {log:q}"
+            "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m bench collect "
+            "{input.plan:q} {params.out:q} 2>&1 | tee {log:q}"
 
 
 report: (Path.cwd() / RESULTS / "configs" / "about.rst").as_posix()
 
 
-# captions are made where results are, which is not where rules are read when snakemake is called with --directory
+# captions are made where results are, which is not where rules are read when snakemake is called
+# with --directory
 WORK = Path.cwd()
-DRAWN = [(scope, SCOPES.place(scope), SCOPES.place(scope), scope or "study") for scope in ALL_SCOPES]
+DRAWN = [
+    (scope, SCOPES.place(scope), SCOPES.place(scope), scope or "study") for scope in ALL_SCOPES
+]
 DRAWN += [("published", SCOPES.published, RESULTS / "from_published", "published")]
 CATEGORY = {"figures": "Figures", "tables": "Tables"}
 
 for scope, origin, target, label in DRAWN:
     for what, endings in (("figures", ("png", "svg")), ("tables", ("csv", "md"))):
-        names = SCOPES.published_outputs(what) if scope == "published" else PLAN.outputs_of(what, scope)
+        names = (
+            SCOPES.published_outputs(what) if scope == "published" else PLAN.outputs_of(what, scope)
+        )
         if not names:
             continue
 
@@ -53,17 +59,23 @@ for scope, origin, target, label in DRAWN:
                 images=origin / "images.npz",
             output:
                 [
-                    report(
-                        (target / what / f"{name}.{ending}").as_posix(),
-                        caption=(WORK / target / what / f"{name}.rst").as_posix(),
-                        category=CATEGORY[what],
-                        labels={"item": name, "format": ending},
+                    (
+                        report(
+                            (target / what / f"{name}.{ending}").as_posix(),
+                            caption=(WORK / target / what / f"{name}.rst").as_posix(),
+                            category=CATEGORY[what],
+                            labels={"item": name, "format": ending},
+                        )
+                        if ending in ("png", "csv")
+                        else (target / what / f"{name}.{ending}").as_posix()
                     )
-                    if ending in ("png", "csv")
-                    else (target / what / f"{name}.{ending}").as_posix()
                     for name in names
                     for ending in endings
                 ],
+            log:
+                target / "logs" / f"{what}.txt",
+            conda:
+                "../environment.yml"
             params:
                 source=source_of_scope(what, scope),
                 base=BASE,
@@ -71,12 +83,9 @@ for scope, origin, target, label in DRAWN:
                 what=what,
                 origin=origin,
                 target=target / what,
-            log:
-                target / "logs" / f"{what}.txt",
-            conda:
-                "../environment.yml"
             shell:
-                "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m bench {params.what} {params.origin:q} {params.target:q} 2>&1 | tee {log:q}"
+                "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m bench {params.what} "
+                "{params.origin:q} {params.target:q} 2>&1 | tee {log:q}"
 
 
 for suite in PLAN.study.suites:
@@ -103,7 +112,8 @@ rule tables:
 for scope, label in ((None, "report"), ("full", "report_full")):
 
     rule:
-        # one HTML file with every figure, table and caption; a second snakemake reads what the first one made
+        # one HTML file with every figure, table and caption; a second snakemake reads what the
+        # first one made
         name:
             label
         input:
@@ -111,15 +121,17 @@ for scope, label in ((None, "report"), ("full", "report_full")):
             outputs("tables", scope, own=True),
         output:
             SCOPES.place(scope) / "report.html",
+        log:
+            SCOPES.place(scope) / "logs" / "report.txt",
+        conda:
+            "../environment.yml"
         params:
             base=BASE,
             python=PYTHON,
             snakefile=Path(workflow.main_snakefile),
             study=Path(STUDY_FILE),
-        log:
-            SCOPES.place(scope) / "logs" / "report.txt",
-        conda:
-            "../environment.yml"
         shell:
-            "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m snakemake --snakefile {params.snakefile:q} --configfile={params.study:q} "
-            "--config results=own --nolock --cores 1 --report {output:q} -- {input:q} > {log:q} 2>&1 || (tail -5 {log:q}; exit 1)"
+            "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m snakemake --snakefile "
+            "{params.snakefile:q} --configfile={params.study:q} "
+            "--config results=own --nolock --cores 1 --report {output:q} -- {input:q} > {log:q} "
+            "2>&1 || (tail -5 {log:q}; exit 1)"

@@ -28,7 +28,8 @@ from .view import View
 SINGLE, DOUBLE = 3.3, 6.8
 # seaborn's palette "colorblind"
 COLOURS = [to_rgb(f"#{code}") for code in (
-    "0173B2", "DE8F05", "029E73", "D55E00", "CC78BC", "CA9161", "FBAFE4", "949494", "ECE133", "56B4E9",
+    "0173B2", "DE8F05", "029E73", "D55E00", "CC78BC", "CA9161", "FBAFE4", "949494", "ECE133",
+    "56B4E9",
 )]  # fmt: skip
 # ten colours and nine markers: no two of the first ninety variants look alike
 MARKERS = "os^DvPX<>"

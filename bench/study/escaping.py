@@ -23,7 +23,8 @@ RST_INLINE = re.compile(
 # what makes a list of a paragraph: 1. a) (iv) #.
 ENUMERATOR = re.compile(r"(\(?(?:[0-9]+|[a-zA-Z]|[ivxlcdmIVXLCDM]+|#))([.)])(?=\s|$)")
 MD_INLINE = re.compile(
-    r"[\\*`|<~$]|&(?=#?\w+;)|_(?![^\W_])|(?<![^\W_])_|!(?=\[)|\](?=[(\[:])|(?<=https):(?=//)|(?<=http):(?=//)"
+    r"[\\*`|<~$]|&(?=#?\w+;)|_(?![^\W_])|(?<![^\W_])_|!(?=\[)|\](?=[(\[:])"
+    r"|(?<=https):(?=//)|(?<=http):(?=//)"
 )
 MD_START = re.compile(r"[#>+\-=](?=[\s#>+\-=]|$)")
 MD_ENUMERATOR = re.compile(r"([0-9]{1,9})([.)])(?=\s|$)")
