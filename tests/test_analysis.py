@@ -316,9 +316,8 @@ def test_one_point_shows_its_interval_and_stands_at_a_whole_number_of_passes(mak
     drawn, _ = refinement.figure_refine_steps(View(make(variants, numbers), "s"))
     panel = drawn.axes[0]
     ends = panel.containers[0].lines[2][0].get_segments()[0]
-    assert ends[1][1] - ends[0][1] == pytest.approx(
-        2 * 0.4968, rel=1e-3
-    )  # t(2) 4.303 x 0.2 / sqrt 3
+    # t(2) 4.303 x 0.2 / sqrt 3
+    assert ends[1][1] - ends[0][1] == pytest.approx(2 * 0.4968, rel=1e-3)
     assert all(float(tick).is_integer() for tick in panel.get_xticks())
 
 

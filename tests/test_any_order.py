@@ -30,9 +30,8 @@ from srdd.noise import generator
 from srdd.schedule import ScaleSchedule
 
 V, SCHEDULE = 3, ScaleSchedule((1, 2))
-STATES = list(
-    itertools.product(range(V + 1), repeat=4)
-)  # own tokens of the second scale, V where hidden
+# own tokens of the second scale, V where hidden
+STATES = list(itertools.product(range(V + 1), repeat=4))
 CODES = list(itertools.product(range(V), repeat=4))
 PLACE = {state: i for i, state in enumerate(STATES)}
 

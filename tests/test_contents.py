@@ -265,9 +265,8 @@ def test_a_replaced_file_of_the_same_size_and_age_is_read(tmp_path):
     path.write_bytes(b"one")
     os.utime(path, ns=(0, 10**18))
     first = sums_of([path], cache)
-    cache.keep(
-        {path: first[0]}, {path: (3, 10**18)}
-    )  # as a cache that was written long after the file
+    # as a cache that was written long after the file
+    cache.keep({path: first[0]}, {path: (3, 10**18)})
     path.write_bytes(b"two")
     os.utime(path, ns=(0, 10**18))
     assert sums_of([path], cache) != first

@@ -161,9 +161,8 @@ def test_posterior_of_a_removed_scale_is_the_row_of_its_token(name):
     kept = diffusion.posterior(Q_VS, torch.eye(S, dtype=torch.float64), tokens, tokens)
     torch.testing.assert_close(kept, torch.eye(S, dtype=torch.float64)[:V], rtol=0, atol=0)
     with pytest.raises(ValueError, match="probability 0"):
-        diffusion.posterior(
-            Q_VS, diffusion.removal_matrix(S), tokens, tokens
-        )  # a removed scale is never seen
+        # a removed scale is never seen
+        diffusion.posterior(Q_VS, diffusion.removal_matrix(S), tokens, tokens)
 
 
 # ---------------------------------------------------------------- the terms of the ELBO

@@ -887,9 +887,8 @@ def test_table_names_every_student(results):
     and cost or difference of another variant."""
     table, caption = rooms.function_of("tables", "distillation")(View(results, "distillation"))
     rows = {(row["Variant"], row["Schedule"]): row for row in table.to_dict("records")}
-    assert (
-        len(rows) == len(results.variants("distillation")) + 1 + 3
-    )  # floor, reconstruction of 1-2-4, 1-4, 2-4
+    # floor, reconstruction of 1-2-4, 1-4, 2-4
+    assert len(rows) == len(results.variants("distillation")) + 1 + 3
     lost, kept, full = rows["VAR real", "1-4"], rows["SDD logit", "1-4"], rows["SDD", "1-2-4"]
     assert (
         lost["FID (digits16)"] == lost["NFE"] == "-"

@@ -147,9 +147,8 @@ def test_the_floor_is_what_real_images_of_the_labels_score(rule):
     noise = max(found) - min(found)
     value = fid_of(train, floor, test)
     assert min(found) - 2 * noise <= value <= max(found) + 2 * noise
-    if (
-        rule == "training"
-    ):  # the other rule's floor is far away, so that the line above means something
+    # the other rule's floor is far away, so that the line above means something
+    if rule == "training":
         other = chosen_rows(
             train.labels_N, 2, evaluation.model_copy(update={"labels": "balanced"}), 0
         )

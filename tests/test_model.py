@@ -33,9 +33,8 @@ def test_leak(make_model, history, depth):
     inputs, labels = inputs_for(model)
     before = model(inputs, labels)
     reach = model.schedule.num_scales if history is None else history * depth
-    for j in range(
-        1, model.schedule.num_scales
-    ):  # scale 0 reads the start embedding, not its input
+    # scale 0 reads the start embedding, not its input
+    for j in range(1, model.schedule.num_scales):
         moved = inputs.clone()
         moved[:, model.schedule.slices[j]] += 1.0
         after = model(moved, labels)
@@ -55,9 +54,8 @@ def test_cache_parity(make_model, history, patch_nums, batch):
     inputs, labels = inputs_for(model, batch)
     whole, denoise = model(inputs, labels), model.denoiser()
     for k, piece in enumerate(model.schedule.slices):
-        denoise(
-            torch.zeros_like(inputs[:, piece]), k, labels
-        )  # another content first: it must be replaced
+        # another content first: it must be replaced
+        denoise(torch.zeros_like(inputs[:, piece]), k, labels)
         torch.testing.assert_close(
             denoise(inputs[:, piece], k, labels), whole[:, piece], rtol=1e-4, atol=1e-4
         )

@@ -34,9 +34,8 @@ def area(f_BChw, side):
 
 def phi_index(k, num_scales):
     """method.md: nearest tick of k/(K-1) in linspace(1/12, 11/12, 4)."""
-    ticks = np.linspace(
-        1 / 3 / 4, 1 - 1 / 3 / 4, 4
-    )  # the public code's own expression: ties are decided by its rounding
+    # the public code's own expression: ties are decided by its rounding
+    ticks = np.linspace(1 / 3 / 4, 1 - 1 / 3 / 4, 4)
     return int(np.argmin(np.abs(ticks - (k / (num_scales - 1) if num_scales > 1 else 1.0))))
 
 
@@ -63,9 +62,8 @@ def test_encode_is_the_greedy_residual_recursion(make_ladder, schedule, seed):
         for k, piece in enumerate(schedule.slices):
             distance = (area(rest, schedule.patch_nums[k])[:, :, None] - codes_VC).square().sum(-1)
             chosen = distance.gather(2, tokens_BL[:, piece, None]).squeeze(2)
-            torch.testing.assert_close(
-                chosen, distance.amin(2), rtol=1e-4, atol=1e-4
-            )  # a tie may go either way
+            # a tie may go either way
+            torch.testing.assert_close(chosen, distance.amin(2), rtol=1e-4, atol=1e-4)
             rest = rest - upsampled(ladder.quantizer, codes_VC[tokens_BL[:, piece]], k, schedule)
     torch.testing.assert_close(f_hat, latent - rest, rtol=1e-4, atol=1e-4)
 

@@ -497,9 +497,8 @@ def test_refinement_leaves_later_first_draws_alone(make_ladder, settings):
     ladder, labels = make_ladder(schedule), torch.zeros(64, dtype=torch.long)
     flat = [torch.randn(1, n, 7, generator=generator("flat", n)) for n in schedule.lengths]
 
-    def denoise(
-        inputs_BlC, k, labels_B, own_Bl=None
-    ):  # blind to what was drawn: only the random numbers can differ
+    # blind to what was drawn: only the random numbers can differ
+    def denoise(inputs_BlC, k, labels_B, own_Bl=None):
         return flat[k].expand(64, -1, -1)
 
     plain, _ = sample_var(denoise, ladder, labels, ImageNoise(range(64)), SamplerConfig())

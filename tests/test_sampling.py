@@ -355,9 +355,8 @@ def test_cost_is_what_a_hand_counts(make_model):
             seen = n if history == 0 else seen + n
             token = depth * (12 * D * D) + (C * D if k else 0)
             attention = depth * 2 * D * seen
-            expected += (
-                2 * n * (b * (token + attention) + D * V)
-            )  # the head: once, guidance comes before it
+            # the head: once, guidance comes before it
+            expected += 2 * n * (b * (token + attention) + D * V)
         assert cost.flops == expected
     for history in (0, None):  # w = 0 runs one half alone, w below 1 both
         config = make_model(history=history).config

@@ -251,9 +251,8 @@ def test_likeness_on_a_region_and_whole():
     found = true.copy()
     found[:, :, region] += 10
     assert psnr(true, found, region) == pytest.approx([20 * math.log10(25.5)] * 2)
-    assert psnr(true, found) == pytest.approx(
-        [20 * math.log10(25.5) + 10 * math.log10(4)] * 2
-    )  # a quarter of the pixels
+    # a quarter of the pixels
+    assert psnr(true, found) == pytest.approx([20 * math.log10(25.5) + 10 * math.log10(4)] * 2)
     assert psnr(true, found)[0] == pytest.approx(
         peak_signal_noise_ratio(true[0], found[0], data_range=255)
     )
@@ -263,9 +262,8 @@ def test_likeness_on_a_region_and_whole():
     )
     spoilt = true.copy()
     spoilt[:, :, 0, 0] = 255 - spoilt[:, :, 0, 0]
-    assert ssim(true, spoilt, region) == pytest.approx(
-        [1.0] * 2
-    )  # a window of 7 does not reach from (4, 4) to (0, 0)
+    # a window of 7 does not reach from (4, 4) to (0, 0)
+    assert ssim(true, spoilt, region) == pytest.approx([1.0] * 2)
     assert (ssim(true, spoilt, ~region) < 0.999).all() and (ssim(true, found, region) < 1).all()
     assert [window_side(side) for side in (4, 8, 10, 14, 28, 256)] == [3, 3, 5, 7, 7, 7]
     assert ssim(true[:, :1, :8, :8], true[:, :1, :8, :8]) == pytest.approx([1.0] * 2)

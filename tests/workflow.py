@@ -133,9 +133,10 @@ def study_numbers(folder):
     or a hash, so that it outlives a refactoring. Of the tests of golden numbers, only this function
     and the two above know how results are read. Raises ValueError for a key with two values.
     """
+    # programs that import this file may lack bench on their path
     from bench.report.results import (
         Results,
-    )  # programs that import this file may lack bench on their path
+    )
 
     results = Results.load(folder)
     variants, numbers_of_study = owners(results), {}

@@ -20,11 +20,12 @@ from typing import Any
 import torch
 
 COMPILER = "torch._dynamo"
+# of torchvision, that torch-fidelity names
 VISION = (
     "datasets",
     "transforms",
     "transforms.functional",
-)  # of torchvision, that torch-fidelity names
+)
 DATASETS = ("CIFAR10", "CIFAR100", "STL10")  # classes that it derives from, and nobody here reads
 
 _kept_alive: list[Any] = []

@@ -135,9 +135,8 @@ def needs_of(study: Study) -> dict[str, int]:
         else 1
     )
     if tunes(study) and not study.features.reference:
-        test = (
-            2 * MIN_IMAGES
-        )  # a setting is tuned on one half of the reference, scored on the other
+        # a setting is tuned on one half of the reference, scored on the other
+        test = 2 * MIN_IMAGES
     needs = {"train": MIN_IMAGES if trains else 1, "val": 1, "test": test}
     return {**needs, "features": study.features.dim if trains else 1}
 

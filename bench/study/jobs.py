@@ -59,9 +59,8 @@ class Plan:
     suites: dict[str, set[str]] = field(default_factory=dict)
     identities: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)  # that the study was read from, its own first
-    warnings: list[str] = field(
-        default_factory=list
-    )  # what is legal and hardly meant, to be said once before any work
+    # what is legal and hardly meant, to be said once before any work
+    warnings: list[str] = field(default_factory=list)
 
     def add(self, suite: str, job: Job) -> str:
         job.paths.update(paths_of(self.study, job.config))

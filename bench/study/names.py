@@ -55,9 +55,8 @@ def known_dataset(study: Study) -> DatasetConfig:
     """The dataset by the content of its files, and not by their place. Raises ConfigError for files
     that are not those that the study asks for."""
     data, content = study.dataset, None
-    known = (
-        data.name in checks.KNOWN_SETS and data.content is None
-    )  # the loader has sums of its own
+    # the loader has sums of its own
+    known = data.name in checks.KNOWN_SETS and data.content is None
     if data.path is not None and not known:
         content = study._contents.of(data.path, "dataset.path", suffixes_read(data.name))
     if data.content and content and data.content != content:

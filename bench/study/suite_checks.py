@@ -75,9 +75,8 @@ def _tuning_problems(study: Study, name: str) -> Iterator[str]:
         )
     mine, seen = set(study.seeds_of(name)), [name]
     other: str | None = suite.tuned_on
-    while (
-        other is not None and other in study.suites
-    ):  # what chose the settings of the suite that chose, and so on
+    # what chose the settings of the suite that chose, and so on
+    while other is not None and other in study.suites:
         if other in seen:
             yield (
                 f"tuned_on: {suite.tuned_on!r} is itself tuned on {other!r}, in a circle; "
