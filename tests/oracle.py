@@ -115,8 +115,7 @@ def chi_square(observed, probabilities):
     return float(stats.chi2.sf(statistic, len(cells) - 1))
 
 
-# ---------------------------------------------------------------- tokens of one scale that depend
-# on one another
+# ------------------------------------------------- tokens of one scale that depend on one another
 
 
 class Record(NamedTuple):

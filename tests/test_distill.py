@@ -179,8 +179,7 @@ def test_other_sizes_are_refused(make_model):
             student_weights(teacher, teacher.config.model_copy(update=changes))
 
 
-# ---------------------------------------------------------------- what a teacher knows of a
-# student's tokens
+# ------------------------------------------------ what a teacher knows of a student's tokens
 
 
 class Toy:

@@ -125,8 +125,7 @@ class Scopes:
             rules = {claim.rule for suite in own for claim in suite.claims}
         return sorted(names), sorted(rules)
 
-    # ------------------------------------------------------------ what is written when a study is
-    # planned
+    # ---------------------------------------------- what is written when a study is planned
 
     def plan_path(self, scope: str | None) -> Path:
         return self.place(scope) / "plan.json"
