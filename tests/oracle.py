@@ -420,7 +420,7 @@ RULES = {
 
 class PooledNoise:
     """Uniform numbers of a whole batch from one generator per use: what laws need is 20 000
-    pictures, not a seed for each."""
+    images, not a seed for each."""
 
     def __init__(self, name: str, batch: int) -> None:
         self.name, self.batch, self.generators = name, batch, {}

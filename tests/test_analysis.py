@@ -137,8 +137,8 @@ def test_verdict_follows_the_paired_interval(make, values, lower, word):
     assert found == word
 
 
-def test_tuning_and_scoring_use_different_pictures(make):
-    """Catches a setting that is chosen on the pictures that score it: the best on the first half is
+def test_tuning_and_scoring_use_different_images(make):
+    """Catches a setting that is chosen on the images that score it: the best on the first half is
     the worst on the second."""
     halves, whole = ((0, 99), (100, 199)), None
     variants = {

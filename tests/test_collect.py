@@ -12,14 +12,14 @@ from bench.pipeline.labels import labels_of
 from bench.runtime import rows as results
 
 
-def test_real_pictures_keep_the_order_of_classes(monkeypatch, tmp_path):
-    """Catches a class with few held-out pictures that shifts all that follow into the wrong row of
+def test_real_images_keep_the_order_of_classes(monkeypatch, tmp_path):
+    """Catches a class with few held-out images that shifts all that follow into the wrong row of
     the sample grid."""
     labels = np.array([0, 0, 0, 1, 2, 2])
     images = labels[:, None, None, None].astype(np.uint8) * np.ones((1, 1, 2, 2), np.uint8)
     monkeypatch.setattr(collect, "open_split", lambda folder, split: ArrayImages(images, labels))
     (tmp_path / "data.json").write_text(json.dumps({"kind": "arrays"}))
-    found = collect.real_pictures(tmp_path)
+    found = collect.real_images(tmp_path)
     assert found["real/labels"].tolist() == [0, 1, 2, 0, 2, 0]
     assert (
         np.array_equal(found["real/images"][:, 0, 0, 0], found["real/labels"])
@@ -28,7 +28,7 @@ def test_real_pictures_keep_the_order_of_classes(monkeypatch, tmp_path):
     (tmp_path / "data.json").write_text(
         json.dumps({"kind": "arrays", "classes": ["猫", "dog", "ox"]})
     )
-    assert collect.real_pictures(tmp_path)["real/classes"].tolist() == ["猫", "dog", "ox"]
+    assert collect.real_images(tmp_path)["real/classes"].tolist() == ["猫", "dog", "ox"]
 
 
 def prepared(folder, counts):
@@ -57,7 +57,7 @@ def test_shown_samples_are_one_of_each_class_in_turn(tmp_path, counts):
         folders[name].mkdir(parents=True)
         for file, array in (("images", images), ("labels", labels), ("strip", images[:, :2])):
             np.save(folders[name] / f"{file}.npy", array)
-    found = collect.pictures(folders, collect.study_labels(plan, folders, 0))
+    found = collect.sample_images(folders, collect.study_labels(plan, folders, 0))
     shown = found["sample/cond/labels"]
     present = [label for label in range(len(counts)) if (asked == label).any()]
     assert len(shown) == collect.GRID and shown[: len(present)].tolist() == present

@@ -300,7 +300,7 @@ BAD = {
         claim(variant="SDD", against="VAR", rule="scorn"),
         ["suites.main.claims.rule", "unknown name 'scorn'"],
     ),
-    "box outside the picture": (
+    "box outside the image": (
         {"suites/main/zero_shot": {"inpaint": [0.25, 0.25, 1.5, 0.75]}},
         ["zero_shot", "inpaint [0.25, 0.25, 1.5, 0.75]", "0 <= top < bottom <= 1"],
     ),
@@ -656,8 +656,8 @@ def test_equal_samplers_have_one_name(case):
     "changes, words",
     [
         (
-            {"dataset/path": "/nowhere/pictures"},
-            ["dataset.path", "/nowhere/pictures", "change the path"],
+            {"dataset/path": "/nowhere/images"},
+            ["dataset.path", "/nowhere/images", "change the path"],
         ),
         (
             {"bases/var/tokenizer/weights": "/nowhere/t.safetensors"},

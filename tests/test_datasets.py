@@ -1,4 +1,4 @@
-"""Pictures: splits without leaks, folders as users have them, damaged files named."""
+"""Images: splits without leaks, folders as users have them, damaged files named."""
 
 import functools
 import gzip
@@ -22,8 +22,8 @@ def config(**changes) -> DatasetConfig:
     )
 
 
-def test_digits_splits_share_no_picture():
-    """Catches a held-out picture that is also trained on,
+def test_digits_splits_share_no_image():
+    """Catches a held-out image that is also trained on,
     and a split that changes from run to run."""
     splits = load(config())
     seen = {
@@ -41,7 +41,7 @@ def test_digits_splits_share_no_picture():
     assert splits["train"].images_NCHW.max() == 255
 
 
-def test_fewer_training_pictures_leave_the_held_out_ones_alone():
+def test_fewer_training_images_leave_the_held_out_ones_alone():
     """Catches a data-size sweep whose reference set moves with it."""
     small, full = load(config(train_images=50)), load(config())
     assert len(small["train"]) == 50
@@ -56,7 +56,7 @@ def test_digits_that_do_not_fit_the_config(changes):
 
 
 def folder(tmp_path, classes=("cat", "dog"), count=30, size=(20, 14), parts=("",)):
-    """Noise pictures in class folders, one smooth gradient a class,
+    """Noise images in class folders, one smooth gradient a class,
     so that crops can be told apart."""
     rng = np.random.default_rng(0)
     for part in parts:
@@ -72,7 +72,7 @@ def folder(tmp_path, classes=("cat", "dog"), count=30, size=(20, 14), parts=("",
 
 def test_class_folders(tmp_path):
     """Catches labels that do not follow the sorted folder names, sizes that are not the config's,
-    a picture on two sides."""
+    an image on two sides."""
     root = folder(tmp_path)
     splits = load(
         config(
@@ -84,12 +84,12 @@ def test_class_folders(tmp_path):
             val_share=0.2,
         )
     )
-    paths = [path for pictures in splits.values() for path in pictures.paths]
+    paths = [path for images in splits.values() for path in images.paths]
     assert len(paths) == len(set(paths)) == 60
-    for pictures in splits.values():
+    for images in splits.values():
         assert all(
             (path.parent.name == "dog") == label
-            for path, label in zip(pictures.paths, pictures.labels_N)
+            for path, label in zip(images.paths, images.labels_N)
         )
     assert splits["train"].read([0, 1]).shape == (2, 3, 8, 8)
 
@@ -130,7 +130,7 @@ def test_flat_folder_has_no_classes(tmp_path):
 
 
 def test_crop_is_central_and_keeps_the_aspect(tmp_path):
-    """Catches a squeezed picture: VAR resizes the short side to 1.125 of the size and crops the
+    """Catches a squeezed image: VAR resizes the short side to 1.125 of the size and crops the
     middle."""
     ramp = np.tile(np.linspace(0, 255, 64, dtype=np.uint8), (32, 1))
     Image.fromarray(ramp).save(tmp_path / "ramp.png")
@@ -146,7 +146,7 @@ def test_crop_is_central_and_keeps_the_aspect(tmp_path):
     assert crops[0] == crops[1] and len(set(crops)) > 1
 
 
-def test_damaged_picture_is_named(tmp_path):
+def test_damaged_image_is_named(tmp_path):
     """Catches a truncated file that stops a training in the middle,
     or an error that does not say which file."""
     root = folder(tmp_path)
@@ -337,7 +337,7 @@ def test_a_full_disk_is_not_blamed_on_the_server(mirror, tmp_path):
         load(config(name="fashion_mnist", image_size=28))
 
 
-def test_fewer_pictures_of_a_folder_are_of_all_classes(tmp_path):
+def test_fewer_images_of_a_folder_are_of_all_classes(tmp_path):
     """Catches a cut of the first paths, which are those of the first class."""
     root = folder(tmp_path, classes=("a", "b", "c"), count=60)
     parts = datasets.load_image_folder(

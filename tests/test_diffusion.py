@@ -455,7 +455,7 @@ def test_equivalence_holds_for_sdd_and_fails_for_var(quick):
 
 def test_equivalence_agrees_with_the_training_report(quick):
     """Catches a cross-entropy of other tokens, labels or weights than those that training reports
-    on the same pictures."""
+    on the same images."""
     job = quick.plan.jobs[quick.plan_id("equivalence/h0")]
     every = {"eps": [0.0], "corruptions": ["none"], "num_images": 10**6}
     whole = replace(job, config=job.config | {"equivalence": every}, slug="whole")

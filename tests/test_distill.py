@@ -504,7 +504,7 @@ BAD = {
         {},
         ["distill.guided: True", "'real'", "'sequence'"],
     ),
-    "no pictures": ("SDD sequence", {"distill.num_samples": 0}, {}, ["distill.num_samples", "0"]),
+    "no images": ("SDD sequence", {"distill.num_samples": 0}, {}, ["distill.num_samples", "0"]),
 }
 
 
@@ -631,7 +631,7 @@ def made(tmp_path_factory):
 
 
 def test_sequence_tokens_come_from_the_teacher(made, tmp_path):
-    """Catches an arm that trains on real pictures, on another schedule's tokens, or on pictures
+    """Catches an arm that trains on real images, on another schedule's tokens, or on images
     that an evaluation draws."""
     run_id = made.student("sequence", "1.4")
     trainer = SequenceStudent(made.open(run_id, tmp_path / "out"))
@@ -648,7 +648,7 @@ def test_sequence_tokens_come_from_the_teacher(made, tmp_path):
     assert sampler.cfg_scale == 1.0, (
         "the student is guided when it is scored, its teacher must not be too"
     )
-    for i in (0, 17, 39):  # one by one: a picture depends on its seed, not on its batch
+    for i in (0, 17, 39):  # one by one: an image depends on its seed, not on its batch
         _, f_hat = generate(
             teacher,
             ladder.quantizer.at(teacher.schedule),
@@ -659,7 +659,7 @@ def test_sequence_tokens_come_from_the_teacher(made, tmp_path):
         assert ladder.encode(f_hat)[0][0].tolist() == tokens[i].tolist()
 
 
-def test_the_teachers_pictures_have_the_shares_of_the_training_split(made, tmp_path):
+def test_the_teachers_images_have_the_shares_of_the_training_split(made, tmp_path):
     """Catches a student that learns every class equally often where its teacher did not."""
     run_id = made.student("sequence", "1.4")
     shutil.copytree(made.root / made.plan.jobs[run_id].inputs["data"], tmp_path / "data")
@@ -693,9 +693,9 @@ def shuffled(folder: Path, out: Path, splits) -> Path:
         ("sequence", SequenceStudent, ("val", "test", "train")),
     ],
 )
-def test_no_held_out_picture_is_trained_on(made, tmp_path, arm, kind, unread):
+def test_no_held_out_image_is_trained_on(made, tmp_path, arm, kind, unread):
     """Catches a step that reads the validation or test split, or, in the arm sequence,
-    any real picture."""
+    any real image."""
     run_id = made.student(arm, "1.4")
     tokens = made.root / made.plan.jobs[run_id].inputs["tokens"]
     weights = []
@@ -763,8 +763,8 @@ def test_logit_batches_continue_real_images(made, tmp_path):
     assert torch.equal(half[8:], first[8:]) and torch.equal(half[:8], rows[:8])
 
 
-def test_processes_share_the_teachers_pictures(made, tmp_path):
-    """Catches a teacher's picture that two processes draw, or none, or one that is another's."""
+def test_processes_share_the_teachers_images(made, tmp_path):
+    """Catches a teacher's image that two processes draw, or none, or one that is another's."""
     trainer = SequenceStudent(made.open(made.student("sequence", "1.4"), tmp_path / "out"))
     tokens, labels = trainer.tokens["train"], trainer.labels["train"]
     found, asked = [], torch.from_numpy(labels)
@@ -804,7 +804,7 @@ def test_arm_real_starts_from_its_teacher(made, tmp_path):
 
 def test_killed_distillation_resumes_bit_by_bit(made, tmp_path):
     """Catches a resumed student that starts from its teacher again,
-    or whose teacher's pictures are others than before."""
+    or whose teacher's images are others than before."""
     run_id = made.student("sequence", "1.4")
     assert made.call(run_id, made.words(run_id, tmp_path / "whole", steps=48)) == 0
     words = made.words(run_id, tmp_path / "killed", steps=48)

@@ -58,7 +58,7 @@ def test_library_is_pure(path):
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
 def test_no_global_randomness_in_the_library(path):
-    """Catches a draw without a generator: it would make a picture depend on what ran before it."""
+    """Catches a draw without a generator: it would make an image depend on what ran before it."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue

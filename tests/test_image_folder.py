@@ -224,8 +224,8 @@ def test_numbers_are_classes_in_their_order(tmp_path):
     )
 
 
-def sums(pictures):
-    return [path.read_bytes() for path in pictures.paths]
+def sums(images):
+    return [path.read_bytes() for path in images.paths]
 
 
 def test_copies_stay_on_one_side(tmp_path):
@@ -252,7 +252,7 @@ def test_an_own_part_with_copies_is_counted(tmp_path):
 
 
 def test_copies_that_were_saved_anew_are_counted(tmp_path):
-    """Catches `no training picture` beside held-out images whose twin is trained on from a file of
+    """Catches `no training image` beside held-out images whose twin is trained on from a file of
     another format or with other notes."""
     put(tmp_path / "d" / "a", 60)
     put(tmp_path / "d" / "b", 60, seed=5)
@@ -558,7 +558,7 @@ def test_labels_of_a_set_without_classes_are_not_read(monkeypatch):
     monkeypatch.setattr(datasets, "load_mine", lambda about: made, raising=False)
     dataset = read_dataset(DatasetConfig(name="mine", image_size=8, channels=1, num_classes=0))
     assert (
-        all((pictures.labels_N == 0).all() for pictures in dataset.splits.values())
+        all((images.labels_N == 0).all() for images in dataset.splits.values())
         and dataset.classes == []
     )
 

@@ -117,15 +117,13 @@ def two_classes(counts, seed):
     return ArrayImages(images.astype(np.uint8), labels)
 
 
-def fid_of(pictures, rows, reference):
+def fid_of(images, rows, reference):
     config = FeaturesConfig(name="two6", dim=6, channels=8)
     extractor = Extractor(config, torch.device("cpu"), None)
     model = Classifier(config, channels=1, image_size=8, num_classes=2)
     model.init_weights(0)
     extractor.__dict__["classifier"] = model.eval()  # as if read from its file
-    scored = Scored(
-        Chosen(pictures, rows), pictures.labels_N[rows], Reference(reference), extractor
-    )
+    scored = Scored(Chosen(images, rows), images.labels_N[rows], Reference(reference), extractor)
     return score(scored, ("fidelity",))["fid_two6"][0]
 
 

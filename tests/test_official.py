@@ -40,13 +40,13 @@ def sum_of(path):
 
 
 def write_files(root):
-    """Pictures, official weights and a reference file;
+    """Images, official weights and a reference file;
     returns what stands for the words in capitals."""
     root.mkdir(exist_ok=True)
-    rng, places = np.random.default_rng(0), {"PICTURES": root / "pictures"}
+    rng, places = np.random.default_rng(0), {"IMAGES": root / "images"}
     for label in range(10):
         for i in range(14):
-            path = root / "pictures" / f"class{label}" / f"{i}.png"
+            path = root / "images" / f"class{label}" / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(0, 25 * (label + 1), (64, 64, 3)).astype(np.uint8)).save(
                 path
@@ -219,7 +219,7 @@ def test_an_imported_model_is_scored_as_a_trained_one(suite):
     )
     assert "1.25" not in shown.loc["VAR", "FID (stub64)"]
     for words in (
-        "reference.npz, its statistics for FID and its 120 pictures",
+        "reference.npz, its statistics for FID and its 120 images",
         "VAR: imported weights",
         "never compared with ours",
     ):

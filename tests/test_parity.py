@@ -1,5 +1,5 @@
 """Parity with the public VAR: weights made by a formula must give the tokens,
-logits and pictures that it recorded."""
+logits and images that it recorded."""
 
 import numpy as np
 import pytest

@@ -269,7 +269,7 @@ def test_out_of_memory_says_what_would_fit(bench, tmp_path, monkeypatch, limit, 
 
 
 def test_a_batch_of_samples_that_does_not_fit_is_halved(bench, tmp_path, monkeypatch, capsys):
-    """Catches pictures that change with the batch that memory allows, one that is left out,
+    """Catches images that change with the batch that memory allows, one that is left out,
     and a fall-back in silence."""
     generate = sampling.generate
 
@@ -282,7 +282,7 @@ def test_a_batch_of_samples_that_does_not_fit_is_halved(bench, tmp_path, monkeyp
     run_id = bench.find("sample")
     assert bench.call(run_id, bench.words(run_id, tmp_path / "out"))[0] == 0
     whole = bench.root / run_id
-    same_pictures(tmp_path / "out", whole)
+    same_images(tmp_path / "out", whole)
     said = capsys.readouterr().err
     assert "batch_size 40" in said and "10 images at once" in said
     metrics = [
@@ -299,8 +299,8 @@ def test_a_batch_of_samples_that_does_not_fit_is_halved(bench, tmp_path, monkeyp
     assert not list((tmp_path / "none").glob("*images*"))
 
 
-def same_pictures(ours, theirs):
-    """Pictures may differ by one grey level of 255: a convolution rounds otherwise in a batch of
+def same_images(ours, theirs):
+    """Images may differ by one grey level of 255: a convolution rounds otherwise in a batch of
     another size. A token that differs would show."""
     for name in ("images", "strip"):
         a, b = (np.load(folder / f"{name}.npy").astype(int) for folder in (ours, theirs))
@@ -359,7 +359,7 @@ def test_shares_are_all_rows_once(count):
 
 def test_two_processes_take_the_same_steps(bench, tmp_path):
     """Catches gradients that are averaged where they should be summed, a batch that is not shared
-    out, numbers drawn for each process, a look at a part of the held-out pictures."""
+    out, numbers drawn for each process, an evaluation on a part of the held-out images."""
     run_id = bench.find("train", "hNone")
     config = bench.config(run_id, "accumulate", accumulate=2)
     code, text = finish(
@@ -426,13 +426,13 @@ def test_a_process_that_fails_ends_all(bench, tmp_path):
     )
 
 
-def test_two_processes_draw_the_same_pictures(bench, tmp_path):
-    """Catches a process that draws another's pictures, leaves a gap,
+def test_two_processes_draw_the_same_images(bench, tmp_path):
+    """Catches a process that draws another's images, leaves a gap,
     or draws by its own batch instead of by seed."""
     run_id = bench.find("sample")
     code, text = finish(torchrun("-m", "bench", "sample", *bench.words(run_id, tmp_path / "two")))
     assert code == 0, text
-    same_pictures(tmp_path / "two", bench.root / run_id)
+    same_images(tmp_path / "two", bench.root / run_id)
     assert len(np.load(tmp_path / "two" / "images.npy")[0]) == 101
     rows = [
         (folder / "metrics.csv").read_text() for folder in (tmp_path / "two", bench.root / run_id)

@@ -452,7 +452,7 @@ def test_nothing_selected_changes_nothing(make_model, make_ladder):
 
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("name", SELECTS)
-def test_same_seed_same_refined_picture_in_any_batch(make_model, make_ladder, name, known):
+def test_same_seed_same_refined_image_in_any_batch(make_model, make_ladder, name, known):
     """Catches a rule or a redraw that looks at the rest of its batch: size, order or neighbours;
     and a known token that is lost."""
     model, ladder = make_model(mask_prob=0.5), make_ladder(ScaleSchedule((1, 2, 3)))

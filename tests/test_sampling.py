@@ -171,8 +171,8 @@ def test_where_guidance_costs_a_second_half():
 
 @pytest.mark.parametrize("history", [None, 0, 1])
 @torch.no_grad()
-def test_same_seed_same_picture_in_any_batch(make_model, make_ladder, history):
-    """Catches a picture that depends on its batch: size, order or neighbours."""
+def test_same_seed_same_image_in_any_batch(make_model, make_ladder, history):
+    """Catches an image that depends on its batch: size, order or neighbours."""
     model, ladder = make_model(history=history), make_ladder(ScaleSchedule((1, 2, 3)))
     config = SamplerConfig(cfg_scale=1.7, top_k=5, top_p=0.9)
     labels = torch.arange(6) % 3
@@ -322,7 +322,7 @@ def test_generate_refuses_what_does_not_fit(make_model, make_ladder):
 
 
 def test_seeds_by_name():
-    """Catches a change of the seeds of every published picture, and parts that run together."""
+    """Catches a change of the seeds of every published image, and parts that run together."""
     assert derive_seed("image", 0) == derive_seed("image", 0) < 2**63
     assert (
         len(

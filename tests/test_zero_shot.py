@@ -102,7 +102,7 @@ def test_every_sampler_keeps_known_tokens(make_model, make_ladder, config, histo
 
 
 def grids(known, schedule):
-    """The mask of the first picture, scale by scale, as lists of rows."""
+    """The mask of the first image, scale by scale, as lists of rows."""
     pairs = zip(schedule.slices, schedule.patch_nums)
     return [known.mask_BL[0, where].view(side, side).int().tolist() for where, side in pairs]
 
@@ -163,7 +163,7 @@ def test_outpainting_hides_what_inpainting_keeps(box):
 
 
 def test_boxes_that_hide_nothing_or_all_are_refused(tmp_path):
-    """Catches a task without a hidden token, a box outside of the picture that starts work,
+    """Catches a task without a hidden token, a box outside of the image that starts work,
     and an error without the key."""
     with pytest.raises(ValueError, match="no cell of the 4x4 grid"):
         box_mask((0.0, 0.0, 0.1, 0.1), 4)
@@ -208,33 +208,33 @@ def test_super_resolution_keeps_the_first_scales():
 def test_nearest_fill_by_hand():
     """Catches a fill that takes one of several nearest pixels, counts diagonals as near,
     or touches what is known."""
-    picture = np.array([[1, 20, 3], [40, 99, 60], [7, 80, 9]], np.uint8)[None, None]
+    image = np.array([[1, 20, 3], [40, 99, 60], [7, 80, 9]], np.uint8)[None, None]
     centre = np.zeros((3, 3), bool)
     centre[1, 1] = True
-    filled = nearest_fill(picture, centre)
+    filled = nearest_fill(image, centre)
     assert filled[0, 0, 1, 1] == (20 + 40 + 60 + 80) / 4
-    assert np.array_equal(filled[0, 0][~centre], picture[0, 0][~centre])
+    assert np.array_equal(filled[0, 0][~centre], image[0, 0][~centre])
     # a hidden right column and a hidden corner: the nearest of the corner are two, both at distance
     # sqrt(1)
     hidden = np.array([[0, 0, 1], [0, 0, 1], [0, 0, 1]], bool)
-    assert nearest_fill(picture, hidden)[0, 0, :, 2].tolist() == [20, 99, 80]
+    assert nearest_fill(image, hidden)[0, 0, :, 2].tolist() == [20, 99, 80]
     corner = np.array([[0, 0, 0], [0, 1, 1], [0, 1, 1]], bool)
     # the last pixel: (0, 2) and (2, 0) are 2 away, (0, 0) further
-    assert nearest_fill(picture, corner)[0, 0].tolist() == [[1, 20, 3], [40, 30, 3], [7, 7, 5]]
+    assert nearest_fill(image, corner)[0, 0].tolist() == [[1, 20, 3], [40, 30, 3], [7, 7, 5]]
 
 
-def test_bicubic_baseline_sees_only_the_small_picture():
+def test_bicubic_baseline_sees_only_the_small_image():
     """Catches a baseline that is given more pixels than the true scales stand for,
     and a resize that loses the mean."""
     schedule = ScaleSchedule((1, 2, 3, 4))
     assert [reduced_side(schedule, m, 8) for m in (1, 2, 3)] == [2, 4, 6]
-    pictures = np.random.default_rng(0).integers(0, 256, (3, 1, 8, 8), dtype=np.uint8)
-    small = area_reduce(pictures, 2)
-    blocks = pictures.reshape(3, 1, 2, 4, 2, 4).mean((3, 5))
+    images = np.random.default_rng(0).integers(0, 256, (3, 1, 8, 8), dtype=np.uint8)
+    small = area_reduce(images, 2)
+    blocks = images.reshape(3, 1, 2, 4, 2, 4).mean((3, 5))
     assert np.abs(small - blocks).max() <= 0.5
-    changed = pictures.copy()
-    changed[:, :, 0, 0], changed[:, :, 0, 1] = pictures[:, :, 0, 1], pictures[:, :, 0, 0]
-    assert not np.array_equal(changed, pictures)
+    changed = images.copy()
+    changed[:, :, 0, 0], changed[:, :, 0, 1] = images[:, :, 0, 1], images[:, :, 0, 0]
+    assert not np.array_equal(changed, images)
     assert np.array_equal(
         enlarge(area_reduce(changed, 2), 8, "bicubic"), enlarge(small, 8, "bicubic")
     )
@@ -287,7 +287,7 @@ def test_replaced_tokens_are_exactly_so_many_and_all_others(k):
     assert (replace_tokens(two, SCHEDULE, k, 1.0, range(3), 2)[:, SCHEDULE.slices[k]] == 1).all()
 
 
-def test_errors_belong_to_the_picture_and_not_to_the_model():
+def test_errors_belong_to_the_image_and_not_to_the_model():
     """Catches errors that differ between two variants, depend on the batch,
     or do not grow with the share."""
     first_BL, second_BL = tokens_like(SCHEDULE, 60), tokens_like(SCHEDULE, 60, name="other model")
@@ -506,7 +506,7 @@ def test_zero_shot_verb_reports_every_task(made):
         and not key[0].startswith(("b", "n", "c"))
     ]
     assert all(first[key]["value"] != second[key]["value"] for key in drawn)
-    # the fill keeps known pixels: a quarter of the picture is wrong, hence the whole is 10 log10(4)
+    # the fill keeps known pixels: a quarter of the image is wrong, hence the whole is 10 log10(4)
     # dB better, but for the mean of logs
     whole, unknown = (
         float(first[f"nearest_fill_inpaint_psnr_{place}", ""]["value"])
@@ -551,7 +551,7 @@ def test_strips_show_what_each_task_knows(made):
     """Catches a strip whose input shows hidden pixels, whose baseline changed known ones, or that
     collect does not gather."""
     run_id = made.of("zero_shot")[0]
-    found = collect.pictures({run_id: made.folders[run_id]})
+    found = collect.sample_images({run_id: made.folders[run_id]})
     original, hidden = found[f"{run_id}/original"], np.zeros((8, 8), bool)
     hidden[2:6, 2:6] = True
     assert original.shape == (6, 1, 8, 8) and found[f"{run_id}/ceiling"].shape == original.shape
@@ -614,8 +614,8 @@ def test_every_score_that_is_measured_has_its_change(made, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("stage", ["zero_shot", "error_propagation"])
-def test_too_few_held_out_pictures_are_one_line(made, tmp_path, stage):
-    """Catches a FID of a handful of pictures, and an error that does not name the setting."""
+def test_too_few_held_out_images_are_one_line(made, tmp_path, stage):
+    """Catches a FID of a handful of images, and an error that does not name the setting."""
     run_id = made.of(stage)[0]
     data = made.root / made.plan.jobs[run_id].inputs["data"]
     shutil.copytree(data, tmp_path / "data")

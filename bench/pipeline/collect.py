@@ -163,7 +163,9 @@ def study_labels(
     return asked_array(data, plan["dataset"]["num_classes"], seeds, evaluation.labels)
 
 
-def pictures(folders: dict[str, Path], labels_N: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def sample_images(
+    folders: dict[str, Path], labels_N: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """Some images of each sample run with their labels, and its strip,
     and the strips of zero-shot runs, by run_id.
 
@@ -191,7 +193,7 @@ def pictures(folders: dict[str, Path], labels_N: np.ndarray | None = None) -> di
     return found
 
 
-def real_pictures(folder: Path) -> dict[str, np.ndarray]:
+def real_images(folder: Path) -> dict[str, np.ndarray]:
     """Held-out images with their labels, one of each class in turn;
     the names of the classes where they are known."""
     test = open_split(folder, "test")
@@ -235,11 +237,11 @@ def collect(plan_path: Path, out: Path) -> None:
         if run_id.startswith("sample/") and seed not in labels:
             labels[seed] = study_labels(plan, folders, seed)
         arrays |= opened(
-            partial(pictures, {run_id: folders[run_id]}, labels.get(seed)), folders[run_id]
+            partial(sample_images, {run_id: folders[run_id]}, labels.get(seed)), folders[run_id]
         )
     for run_id, folder in folders.items():
         if run_id.startswith("prepare/"):
-            arrays |= opened(partial(real_pictures, folder), folder)
+            arrays |= opened(partial(real_images, folder), folder)
     write_metrics(out / "metrics.csv", metrics)
     write_runs(out / "runs.csv", runs)
     write_variants(out / NAME, variants)

@@ -238,7 +238,7 @@ class Results:
 
     def snapshots(self, variant: str, suite: str, metric: str) -> pd.DataFrame:
         """Values along the training: columns train_seed, step, value,
-        seconds (interpolated between looks)."""
+        seconds (interpolated between evaluations)."""
         rows = self.select(variant, suite, metric).dropna(subset=["step", "value"])
         rows, clock = (
             rows[["train_seed", "step", "value"]].copy(),
@@ -372,7 +372,7 @@ class Results:
         }
 
     def sample_run(self, variant: str, suite: str) -> str | None:
-        """run_id of the pictures of the first training seed that has some: of the kept weights,
+        """run_id of the images of the first training seed that has some: of the kept weights,
         else of the last snapshot."""
         for seed in self.suite(suite)["train_seeds"]:
             jobs = self.jobs_of(self.variants(suite)[variant], seed)

@@ -296,7 +296,7 @@ def trainings(
 def score_jobs(
     plan: Plan, suite: str, variants: dict[str, Variant], snapshots: bool = False
 ) -> None:
-    """Pictures, kept on disk, and their scores."""
+    """Images, kept on disk, and their scores."""
     for variant, made in trainings(plan, suite, variants):
         settings = {
             "sampler": canonical_sampler(variant.sampler),
