@@ -137,8 +137,8 @@ def test_a_folder_that_is_away_is_known_from_before(tmp_path):
     contents = Contents()
     before = jobs(tmp_path, root, contents=contents)
     root.rename(tmp_path / "away")
-    assert jobs(tmp_path, root, contents=Contents(contents.found)) == before
-    assert jobs(tmp_path, root, contents=Contents(contents.found, trusted=True)) == before
+    assert jobs(tmp_path, root, contents=Contents(contents.digests)) == before
+    assert jobs(tmp_path, root, contents=Contents(contents.digests, trusted=True)) == before
     assert jobs(tmp_path, root) != before
 
 

@@ -18,6 +18,8 @@ from bench.runtime.verbs import PROGRAMS, verbs
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = sorted((ROOT / "srdd").glob("*.py"))
+PROJECT = [*LIBRARY, *sorted((ROOT / "bench").rglob("*.py"))]
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 MODULES = [*PROGRAMS.values(), *(verb.module for verb in verbs().values())]
 
 
@@ -129,6 +131,29 @@ def test_source_hash_covers_what_a_verb_imports(module):
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert set(done.stdout.split()) <= Project(ROOT).loaded([module])
+
+
+def assigned_names(tree: ast.AST) -> set[str]:
+    """Names of variables, parameters and attributes that a syntax tree gives a value."""
+    assigned = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            assigned.add(node.arg)
+        elif isinstance(getattr(node, "ctx", None), ast.Store):
+            assigned.add(getattr(node, "id", None) or getattr(node, "attr", ""))
+    return assigned
+
+
+@pytest.mark.parametrize("path", PROJECT, ids=lambda path: str(path.relative_to(ROOT)))
+def test_code_reads_from_top_to_bottom(path):
+    """Catches a variable whose name says nothing of what it holds, and a comprehension inside of
+    another, which is read from the inside out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert not assigned_names(tree) & {"found", "here", "made"}
+    for node in ast.walk(tree):
+        if isinstance(node, COMPREHENSIONS):
+            inner = [part for part in ast.walk(node) if isinstance(part, COMPREHENSIONS)]
+            assert inner == [node], f"{path.name}:{node.lineno} a comprehension in a comprehension"
 
 
 def test_conda_environment_installs_the_same_pins():

@@ -173,7 +173,7 @@ def sample_images(
     run. An image of an unconditional variant stands where that of a conditional one with the same
     seed stands.
     """
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     for run_id, folder in folders.items():
         stage = run_id.split("/")[0]
         if (
@@ -184,13 +184,13 @@ def sample_images(
             images = np.load(folder / "images.npy", mmap_mode="r")
             asked_N = np.load(folder / "labels.npy") if labels_N is None else labels_N
             picks = in_turn(asked_N, GRID)
-            found[f"{run_id}/images"] = np.array(images[-1, picks])
-            found[f"{run_id}/labels"] = asked_N[picks]
-            found[f"{run_id}/strip"] = np.load(folder / "strip.npy")
+            arrays[f"{run_id}/images"] = np.array(images[-1, picks])
+            arrays[f"{run_id}/labels"] = asked_N[picks]
+            arrays[f"{run_id}/strip"] = np.load(folder / "strip.npy")
         if stage == "zero_shot" and (folder / "strip.npz").is_file():
             with np.load(folder / "strip.npz") as strip:
-                found |= {f"{run_id}/{name}": strip[name] for name in strip.files}
-    return found
+                arrays |= {f"{run_id}/{name}": strip[name] for name in strip.files}
+    return arrays
 
 
 def real_images(folder: Path) -> dict[str, np.ndarray]:
@@ -198,14 +198,14 @@ def real_images(folder: Path) -> dict[str, np.ndarray]:
     the names of the classes where they are known."""
     test = open_split(folder, "test")
     picks = in_turn(test.labels_N, GRID)
-    found = {
+    arrays = {
         "real/images": test.array(picks.tolist()),
         "real/labels": np.asarray(test.labels_N)[picks],
     }
     about = json.loads((folder / "data.json").read_text(encoding="utf-8"))
     if names := about.get("classes"):
-        found["real/classes"] = np.array(names, dtype=np.str_)
-    return found
+        arrays["real/classes"] = np.array(names, dtype=np.str_)
+    return arrays
 
 
 def opened(read: Callable[[], dict[str, np.ndarray]], folder: Path) -> dict[str, np.ndarray]:

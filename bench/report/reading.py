@@ -33,16 +33,14 @@ ONE_NUMBER = ["train_seed", "sampler", "seed_first", "seed_last", "scale", "step
 def study_row(path: Path, runs: list[dict[str, str]]) -> Record:
     """The settings of the study that these runs belong to. Raises ValueError where none or several
     stand."""
-    found = [row for row in runs if row["stage"] == "study"]
-    if len(found) != 1:
-        raise ValueError(
-            f"{path}: holds {len(found)} rows of stage 'study', not one; collect again"
-        )
+    rows = [row for row in runs if row["stage"] == "study"]
+    if len(rows) != 1:
+        raise ValueError(f"{path}: holds {len(rows)} rows of stage 'study', not one; collect again")
     try:
-        return json.loads(found[0]["config_json"] or "{}", object_hook=Record)
+        return json.loads(rows[0]["config_json"] or "{}", object_hook=Record)
     except ValueError as error:
         raise ValueError(
-            f"{path}: {found[0]['run_id']}: config_json: not readable as JSON ({error})"
+            f"{path}: {rows[0]['run_id']}: config_json: not readable as JSON ({error})"
         ) from None
 
 

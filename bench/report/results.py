@@ -95,10 +95,10 @@ class Results:
 
     def rows_of(self, metric: str) -> pd.DataFrame:
         """Every row of a metric."""
-        found = self.once(
+        by_metric = self.once(
             "by metric", lambda: dict(iter(self.metrics.groupby("metric", sort=False)))
         )
-        return found.get(metric, self.metrics.iloc[:0])
+        return by_metric.get(metric, self.metrics.iloc[:0])
 
     @cached_property
     def runs_of(self) -> dict[str, set[str]]:
@@ -171,14 +171,14 @@ class Results:
             rows["seed_first"].isna()
             | ((rows["seed_first"] == first) & (rows["seed_last"] == last))
         ]
-        found = rows.set_index(rows["train_seed"].astype(int))["value"]
-        if not found.index.is_unique:
-            twice = found.index[found.index.duplicated()][0]
+        values = rows.set_index(rows["train_seed"].astype(int))["value"]
+        if not values.index.is_unique:
+            twice = values.index[values.index.duplicated()][0]
             raise ValueError(
                 f"{metric} of {variant}, train_seed {twice}: two values in these results; "
                 "collect again"
             )
-        return found
+        return values
 
     @property
     def sample_seeds(self) -> tuple[int, int]:
@@ -212,29 +212,29 @@ class Results:
 
     def groups(self, suite: str) -> dict[str, list[str]]:
         """Names of the variants that one entry of the study stands for: a grid gives several."""
-        found: dict[str, list[str]] = {}
+        members: dict[str, list[str]] = {}
         for name, names in self.variants(suite).items():
-            found.setdefault(names["group"], []).append(name)
-        return found
+            members.setdefault(names["group"], []).append(name)
+        return members
 
     def tuned(self, group: str, suite: str, metric: str, lower: bool = True) -> str | None:
         """The variant of a group with the lowest mean of a metric on the first half of the sample
         seeds, or the highest where not `lower`; None without numbers. Means are over the training
         seeds that all variants with a number have, else a variant wins by the seeds that it lacks;
         None too where there is no such seed."""
-        found = {
+        scores = {
             name: self.of(name, suite, metric, self.halves[0]) for name in self.groups(suite)[group]
         }
-        found = {name: values for name, values in found.items() if len(values)}
+        scores = {name: values for name, values in scores.items() if len(values)}
         common = (
-            sorted(set.intersection(*(set(values.index) for values in found.values())))
-            if found
+            sorted(set.intersection(*(set(values.index) for values in scores.values())))
+            if scores
             else []
         )
         if not common:
             return None
         sign = 1 if lower else -1
-        return min(found, key=lambda name: sign * found[name][common].mean())
+        return min(scores, key=lambda name: sign * scores[name][common].mean())
 
     def snapshots(self, variant: str, suite: str, metric: str) -> pd.DataFrame:
         """Values along the training: columns train_seed, step, value,
@@ -246,9 +246,9 @@ class Results:
         )
         rows["seconds"] = np.nan
         for seed, part in clock.sort_values("step").groupby("train_seed"):
-            here = rows["train_seed"] == seed
+            of_seed = rows["train_seed"] == seed
             x, y = np.r_[0.0, part["step"]], np.r_[0.0, part["value"]]
-            rows.loc[here, "seconds"] = np.interp(rows.loc[here, "step"], x, y)
+            rows.loc[of_seed, "seconds"] = np.interp(rows.loc[of_seed, "step"], x, y)
         return rows
 
     def by_scale(self, variant: str, suite: str, metric: str) -> pd.DataFrame:
@@ -287,8 +287,8 @@ class Results:
         self, names: dict[str, Any], metric: str, suite: str | None = None
     ) -> float | None:
         """The mean of `grid_estimate`."""
-        found = self.grid_estimate(names, metric, suite)
-        return found.mean if found else None
+        estimate_of_grid = self.grid_estimate(names, metric, suite)
+        return estimate_of_grid.mean if estimate_of_grid else None
 
     def grid_scales(
         self, names: dict[str, Any], metric: str, suite: str | None = None
@@ -296,10 +296,10 @@ class Results:
         """The mean of such a metric over the tokenizers at every scale that has one. Raises
         ValueError for two values of one tokenizer."""
         rows = self._of_suite(self.of_grid(names, metric).dropna(subset=["scale", "value"]), suite)
-        found = {
+        means = {
             k: self._one_a_seed(part, names, metric).mean() for k, part in rows.groupby("scale")
         }
-        return pd.Series(found, dtype=float)
+        return pd.Series(means, dtype=float)
 
     def _one_a_seed(self, rows: pd.DataFrame, names: dict[str, Any], metric: str) -> pd.Series:
         rows = rows.assign(seed=rows["train_seed"].fillna(-1).astype(int))
@@ -316,13 +316,13 @@ class Results:
     def grids(self, suite: str) -> dict[str, dict[str, Any]]:
         """The different tokenizers and schedules of a suite:
         a label and the identity of one variant that uses it."""
-        found: dict[tuple, dict[str, Any]] = {}
+        first_variant: dict[tuple, dict[str, Any]] = {}
         for names in self.variants(suite).values():
-            found.setdefault((names["tokenizer"], tuple(names["patch_nums"])), names)
-        several = len({tokenizer for tokenizer, _ in found}) > 1
+            first_variant.setdefault((names["tokenizer"], tuple(names["patch_nums"])), names)
+        several = len({tokenizer for tokenizer, _ in first_variant}) > 1
         return {
             "-".join(map(str, grid)) + (f" ({tokenizer})" if several else ""): n
-            for (tokenizer, grid), n in found.items()
+            for (tokenizer, grid), n in first_variant.items()
         }
 
     # ------------------------------------------------------------ runs
@@ -389,13 +389,12 @@ class Results:
 
     def latency_run(self, suite: str) -> pd.Series | None:
         """The row of the run that timed this suite's variants."""
-        named = (
-            self.runs["run_id"].str.rsplit("-", n=1).str[0]
-        )  # the suite a-b begins like the suite a
-        found = self.runs[
+        # the suite a-b begins like the suite a
+        named = self.runs["run_id"].str.rsplit("-", n=1).str[0]
+        runs = self.runs[
             (named == f"latency/{suite}") & self.runs["run_id"].isin(self.runs_of[suite])
         ]
-        return found.iloc[-1] if len(found) else None
+        return runs.iloc[-1] if len(runs) else None
 
     def latency(self, suite: str, metric: str) -> pd.DataFrame:
         """Rows of the suite's latency run with a column `variant`, once for each that was timed by
@@ -418,8 +417,8 @@ class Results:
         named: dict[tuple, list[str]] = {}
         for variant, names in self.variants(suite).items():
             named.setdefault((names["timed"], names["sampler"]), []).append(variant)
-        found = [named.get(key) for key in zip(rows["model"], rows["sampler"])]
-        rows["variant"] = pd.Series(found, index=rows.index, dtype=object)
+        variants = [named.get(key) for key in zip(rows["model"], rows["sampler"])]
+        rows["variant"] = pd.Series(variants, index=rows.index, dtype=object)
         return rows.dropna(subset=["variant"]).explode("variant", ignore_index=True)
 
     def rounds(self, suite: str, metric: str, variant: str, batch: int) -> pd.Series:

@@ -203,8 +203,8 @@ def _checked(schema: type[Part], about: dict[str, Any], where: str) -> Part:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
-        found = "" if first["type"] == "missing" else f", got {brief(first['input'])}"
-        words = f"{first['msg']}{found}; written by another version or damaged, collect again"
+        value = "" if first["type"] == "missing" else f", got {brief(first['input'])}"
+        words = f"{first['msg']}{value}; written by another version or damaged, collect again"
         raise ValueError(f"{where}: {key}: {words}") from None
 
 

@@ -297,19 +297,23 @@ def score_jobs(
     plan: Plan, suite: str, variants: dict[str, Variant], snapshots: bool = False
 ) -> None:
     """Images, kept on disk, and their scores."""
-    for variant, made in trainings(plan, suite, variants):
+    for variant, trained in trainings(plan, suite, variants):
         settings = {
             "sampler": canonical_sampler(variant.sampler),
             "evaluation": dump(plan.study.evaluation),
         }
-        config = {**made.config, **settings, "snapshots": snapshots}
+        config = {**trained.config, **settings, "snapshots": snapshots}
         sample = Job(
-            "sample", config, made.inputs("data", "tokenizer", "train"), made.slug, made.names
+            "sample",
+            config,
+            trained.inputs("data", "tokenizer", "train"),
+            trained.slug,
+            trained.names,
         )
         config = {**config, "features": features_config(plan.study)}
-        read = {**made.inputs("data", "features"), "sample": sample.run_id}
+        read = {**trained.inputs("data", "features"), "sample": sample.run_id}
         plan.add(suite, sample)
-        plan.add(suite, Job("evaluate", config, read, made.slug, made.names))
+        plan.add(suite, Job("evaluate", config, read, trained.slug, trained.names))
 
 
 def add_probe(
@@ -320,8 +324,8 @@ def add_probe(
         plan.study,
         ("data", "tokenizer", "tokens", "train", *(["features"] if sampled else [])),
     )
-    for variant, made in trainings(plan, suite, variants):
-        config = {**made.config, measure: dump(study.told(suite, measure))}
+    for variant, trained in trainings(plan, suite, variants):
+        config = {**trained.config, measure: dump(study.told(suite, measure))}
         if sampled:
             config |= {
                 "sampler": canonical_sampler(variant.sampler),
@@ -329,7 +333,7 @@ def add_probe(
             }
             config |= {"evaluation": dump(study.evaluation)}
         names = {
-            key: made.names[key]
+            key: trained.names[key]
             for key in ("tokenizer", "model", *(["sampler"] if sampled else []))
         }
-        plan.add(suite, Job(measure, config, made.inputs(*roles), made.slug, names))
+        plan.add(suite, Job(measure, config, trained.inputs(*roles), trained.slug, names))

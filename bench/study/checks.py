@@ -271,9 +271,9 @@ def legal_metrics(study: Study) -> tuple[list[str], list[str]]:
     those may give any name."""
     data, features = study.dataset, study.features
     own = [name for name in study.evaluation.metrics if name not in RETURNS]
-    found = [key for name in study.evaluation.metrics for key in RETURNS.get(name, ())]
+    legal = [key for name in study.evaluation.metrics for key in RETURNS.get(name, ())]
     if data.num_classes == 0:
-        found = [name for name in found if name not in NEED_CLASSES]
+        legal = [name for name in legal if name not in NEED_CLASSES]
     elif features.kind == "inception":  # it knows other classes
-        found = [name for name in found if name != "class_agreement"]
-    return found, own
+        legal = [name for name in legal if name != "class_agreement"]
+    return legal, own

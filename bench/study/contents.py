@@ -132,7 +132,7 @@ class SumCache:
         folders: dict[Path, list[Path]] = {}
         for path in stamps:
             folders.setdefault(path.parent, []).append(path)
-        found = {}
+        sums = {}
         try:
             with closing(self._open()) as base:
                 for folder, paths in folders.items():
@@ -143,15 +143,16 @@ class SumCache:
                     for path in paths:
                         size, time_ns, value = kept.get(os.fsencode(path.name), (None, None, b""))
                         if (size, time_ns) == stamps[path] and len(value) == 32:
-                            found[path] = value
+                            sums[path] = value
         except (sqlite3.Error, OSError):
             return {}
-        return found
+        return sums
 
     def keep(self, sums: dict[Path, bytes], stamps: dict[Path, Stamp]) -> None:
         """Remember sums, but for files so young that they may change unseen."""
         young = time.time_ns() - FRESH_NS
-        folders = {folder: _real(folder) for folder in {path.parent for path in sums}}
+        parents = {path.parent for path in sums}
+        folders = {folder: _real(folder) for folder in parents}
         rows = [
             (folders[path.parent], os.fsencode(path.name), *stamps[path], value)
             for path, value in sums.items()
@@ -235,16 +236,16 @@ class Contents:
 
     def __init__(self, known: dict[str, str] | None = None, trusted: bool = False) -> None:
         self.known, self.trusted = dict(known or {}), trusted
-        self.found: dict[str, str] = {}
+        self.digests: dict[str, str] = {}
 
     def of(self, path: str, key: str, suffixes: Iterable[str] = ()) -> str | None:
         """The digest behind a path; None for one that was never seen.
         Raises ConfigError for what cannot be read."""
         if self.trusted and path in self.known:
-            self.found[path] = self.known[path]
-        if path not in self.found:
+            self.digests[path] = self.known[path]
+        if path not in self.digests:
             digest = content_of(place_of(path, key), suffixes) or self.known.get(path)
             if digest is None:
                 return None
-            self.found[path] = digest
-        return self.found[path]
+            self.digests[path] = digest
+        return self.digests[path]

@@ -62,7 +62,7 @@ def sentence(text: Any) -> str:
 
 def plain(caption: str) -> str:
     """What a reader sees of a caption in reStructuredText."""
-    return re.sub(r"\\(.)", lambda found: found[1].strip(), caption)
+    return re.sub(r"\\(.)", lambda match: match[1].strip(), caption)
 
 
 def cell(text: Any) -> str:

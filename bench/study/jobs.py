@@ -73,7 +73,7 @@ class Plan:
     @property
     def contents(self) -> dict[str, str]:
         """What is known of the files that the study names, by path."""
-        return dict(self.study._contents.found)
+        return dict(self.study._contents.digests)
 
     def described(self) -> dict[str, Any]:
         """The settings of the study with its files by content and name, and not by their place."""

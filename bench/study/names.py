@@ -74,15 +74,15 @@ def data_config(study: Study) -> dict[str, Any]:
 def known_features(study: Study) -> FeaturesConfig:
     """The feature extractor, its files by their sums, and not by their place."""
     features = study.features
-    found: dict[str, Any] = {}
+    changes: dict[str, Any] = {}
     if features.reference is not None:
         known = features.reference_sha256 or study._contents.of(
             features.reference, "features.reference"
         )
-        found |= {"reference": known or Path(features.reference).name, "reference_sha256": known}
+        changes |= {"reference": known or Path(features.reference).name, "reference_sha256": known}
     if features.weights is not None:
-        found |= {"weights": features.sha256 or Path(features.weights).name}
-    return features.model_copy(update=found)
+        changes |= {"weights": features.sha256 or Path(features.weights).name}
+    return features.model_copy(update=changes)
 
 
 def features_config(study: Study) -> dict[str, Any]:
@@ -138,14 +138,14 @@ def unsharpened(sampler: SamplerConfig) -> SamplerConfig:
 def canonical_sampler(sampler: SamplerConfig) -> dict[str, Any]:
     """A sampler's settings without those at their defaults and those that cannot matter, so that
     equal samplers have one name."""
-    found = dump(sampler)
+    settings = dump(sampler)
     # a function of the user's own may read any setting
     own_rule = sampler.refine_steps and is_own("select", sampler.select.name)
     if own_rule or is_own("sample", sampler.name):
-        return found
+        return settings
     # at cfg_scale 1 guidance is off and no ramp is asked
     idle = {"cfg_ramp"} if sampler.cfg_scale == 1 else set()
     idle |= set() if sampler.refine_steps else {"select"}
     idle |= set() if sampler.sr_steps else {"p_resample"}
     idle |= set() if sampler.refine_steps or sampler.sr_steps else {"refine_scales"}
-    return {key: value for key, value in found.items() if key not in idle}
+    return {key: value for key, value in settings.items() if key not in idle}

@@ -87,8 +87,8 @@ def which(flag: str) -> tuple[str, ...]:
 
 def with_settings() -> dict[str, type]:
     """The settings that each room adds to a suite, by room."""
-    found = {room: says(room, "Settings") for room in names()}
-    return {room: settings for room, settings in found.items() if settings is not None}
+    classes = {room: says(room, "Settings") for room in names()}
+    return {room: settings for room, settings in classes.items() if settings is not None}
 
 
 @cache

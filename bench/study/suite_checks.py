@@ -109,9 +109,9 @@ def cautions(study: Study, suites: dict[str, Resolved]) -> Iterator[str]:
         for variant, settings in one.variants.items():
             for caution in _variant_cautions(settings, one.suite):
                 places.setdefault(caution, []).append(f"suites.{name}.variants.{variant}")
-    for caution, found in places.items():
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        yield f"{found[0]}{more}: {caution}"
+    for caution, keys in places.items():
+        more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
+        yield f"{keys[0]}{more}: {caution}"
 
 
 # ---------------------------------------------------------------- figures and tables
@@ -300,8 +300,7 @@ def _variant_cautions(variant: Variant, suite: Suite) -> Iterator[str]:
     ):
         yield (
             f"training.patience: {training.patience}: never ends a training of {training.steps} "
-            "steps that looks every "
-            f"{training.eval_every}"
+            f"steps that is evaluated every {training.eval_every}"
         )
 
 
