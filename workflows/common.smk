@@ -17,7 +17,7 @@ from bench.study.schema import RESERVED
 from bench.study.scopes import Scopes, known_contents
 from bench.study.settings import TrainingConfig
 from bench.runtime.provenance import shows_gpu, source_of, source_of_program, source_of_shows
-from bench.runtime.rows import write_text
+from bench.runtime.rows import write_text, written_whole
 from bench.runtime.study_row import published_suites
 from srdd.lookup import unknown
 
@@ -174,7 +174,8 @@ def write_changed(path, text):
     a job must not find it newer than its own results."""
     try:
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            write_text(path, text)
+            with written_whole(path) as temporary:  # not forced to the disk: the next plan mends what a crash loses
+                temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as error:
         stop(
             f"{path}: cannot be written ({error.strerror}); change its rights or free some space, "

@@ -37,6 +37,8 @@ class Project:
         self.resolved = cache(self._resolved)
         self.used_by = cache(self._used_by)
         self.run_by_import = cache(self._run_by_import)
+        self.imported = cache(self._imported)
+        self.shown = cache(self._shown)
 
     # ------------------------------------------------------------ modules
 
@@ -65,9 +67,13 @@ class Project:
             todo.append(name.rpartition(".")[0])
         return known
 
+    def _imported(self, module: str) -> frozenset[Key]:
+        """What an import of a module runs, in it and in all that it loads."""
+        return frozenset().union(*map(self.run_by_import, self.loaded([module])))
+
     def _run_by_import(self, module: str) -> frozenset[Key]:
-        """What an import of a module of this project runs: its bare statements, and what it hands
-        to decorators of this project, which may keep it, as a registry does."""
+        """What a module of this project runs when it is imported: its bare statements, and what it
+        hands to decorators of this project, which may keep it, as a registry does."""
         source = self.source(module)
         keys = {(module, IMPORT)} if source.has(IMPORT) else set()
         for name, chain in source.decorated:
@@ -94,7 +100,7 @@ class Project:
         there."""
         return self.resolved(module, (name,)) if self.source(module) else frozenset()
 
-    def shown(self, function: str) -> frozenset[Key]:
+    def _shown(self, function: str) -> frozenset[Key]:
         """The figure, table or rule of that name in whichever room has it."""
         shows = self.root.joinpath("bench", "experiments").glob("*/show.py")
         rooms = sorted(path.parent.name for path in shows)
@@ -305,7 +311,7 @@ class _Walk:
         return keys
 
     def _imported(self) -> set[Key]:
-        return set().union(*map(self.project.run_by_import, self.project.loaded(self.modules)))
+        return set().union(*map(self.project.imported, self.modules))
 
     def _read_fields(self) -> set[Key]:
         read: set[Key] = set()

@@ -2,7 +2,7 @@
 does. Nothing is imported.
 
 Two texts that differ in comments, docstrings, annotations of functions or descriptions of settings
-are equal here: none of these can change a number. """
+are equal here: none of these can change a number."""
 
 from __future__ import annotations
 
@@ -71,14 +71,18 @@ class Bare(ast.NodeTransformer):
         return node
 
 
+def is_lazy(tree: ast.Module) -> bool:
+    """Whether the annotations of a module are never evaluated."""
+    futures = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    return any(
+        node.module == "__future__" and node.names[0].name == "annotations" for node in futures
+    )
+
+
 def bare(text: str) -> ast.Module:
     """The syntax tree of a source text without prose."""
     tree = ast.parse(text)
-    futures = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-    lazy = any(
-        node.module == "__future__" and node.names[0].name == "annotations" for node in futures
-    )
-    return Bare(lazy).visit(tree)
+    return Bare(is_lazy(tree)).visit(tree)
 
 
 def code_digest(*nodes: ast.AST) -> str:
@@ -198,7 +202,13 @@ class Definition:
     """What binds one name at the top of a module; or, of a settings class, one field with a
     default."""
 
-    nodes: list[ast.AST] = field(default_factory=list)
+    written: list[ast.AST] = field(default_factory=list)
+    lazy: bool = False  # whether annotations are never evaluated
+
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """What is written, without prose."""
+        return [Bare(self.lazy).visit(node) for node in self.written]
 
     @cached_property
     def uses(self) -> Uses:
@@ -235,6 +245,12 @@ def _plain(node: ast.AST) -> bool:
     )
 
 
+def _is_text(node: ast.stmt) -> bool:
+    """Whether a statement is a text alone, such as a docstring."""
+    alone = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return alone and isinstance(node.value.value, str)
+
+
 def _never_runs(node: ast.stmt) -> bool:
     """Whether an import skips a statement: `if TYPE_CHECKING` and `if __name__ == "__main__"`."""
     if not isinstance(node, ast.If):
@@ -255,8 +271,10 @@ class Source:
         self.stars: list[str] = []
         self.decorated: list[tuple[str, Chain | None]] = []
         self.loads: set[str] = set()
-        for node in bare(text).body:
-            if not _never_runs(node):
+        tree = ast.parse(text)
+        self.lazy = is_lazy(tree)
+        for node in tree.body:
+            if not (_never_runs(node) or _is_text(node)):
                 self._read(node)
 
     def _read(self, node: ast.stmt) -> None:
@@ -285,7 +303,7 @@ class Source:
                 self._define(name, node)
 
     def _define(self, name: str, *nodes: ast.AST) -> None:
-        self.definitions.setdefault(name, Definition()).nodes.extend(nodes)
+        self.definitions.setdefault(name, Definition(lazy=self.lazy)).written.extend(nodes)
 
     def _bind(self, node: ast.Import | ast.ImportFrom) -> None:
         bound, stars, loads = self.imported(node)

@@ -59,9 +59,10 @@ def _of_section(key: str, text: str) -> tuple[Function, ...]:
 def _own(settings: BaseModel) -> Iterator[tuple[str, Function]]:
     """The functions that fields of these settings name, by field."""
     for key, field in type(settings).model_fields.items():
-        value, extra = getattr(settings, key), field.json_schema_extra
+        says: Any = field.json_schema_extra
+        value = getattr(settings, key)
         names = value if isinstance(value, tuple) else [value]
-        for prefix in extra.get("functions", ()) if isinstance(extra, dict) else ():
+        for prefix in says.get("functions", ()) if says else ():
             yield from ((key, (prefix, name)) for name in names if name is not None)
 
 

@@ -184,7 +184,8 @@ def figure_samples(view: View) -> tuple[Figure, Caption]:
         *claim_details(view),
         f"Images of each variant: {_same(view, f'the same {seeds} seeds in the same places')}, of "
         "the first training seed with images.",
-        f"Real images: of {held_out(view.results)}{_of_classes(view.results, count, rows.kind)}.",
+        f"Real images: in the same order of classes{_of_classes(view.results, count, rows.kind)}; "
+        f"of {held_out(view.results)}.",
         rows.key,
         samplers(view),
     )
