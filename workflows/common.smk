@@ -174,7 +174,8 @@ def write_changed(path, text):
     a job must not find it newer than its own results."""
     try:
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            with written_whole(path) as temporary:  # not forced to the disk: the next plan mends what a crash loses
+            # not forced to the disk: the next plan mends what a crash loses
+            with written_whole(path) as temporary:
                 temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as error:
         stop(
