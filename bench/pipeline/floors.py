@@ -101,7 +101,7 @@ def floor_of(rates: Rates, moved_bytes: float, flops: float) -> Floor:
 
 
 def sampling_floors(
-    rates: Rates, cost: Cost, moved_bytes: tuple[int, ...], batch: int
+    rates: Rates, cost: Cost, moved_bytes: tuple[float, ...], batch: int
 ) -> tuple[Floor, ...]:
     """The floor of every scale of a batch, from the cost of one image and the bytes of the whole
     batch.

@@ -85,6 +85,7 @@ def fetch(weights: WeightsConfig, key: str) -> Path:
         raise ConfigError(f"{key}: {problem}")
     if not weights.file.startswith(HUB):
         return check_file(weights.file, weights.sha256, key)
+    assert weights.sha256 is not None  # every file of the hub needs one
     # behind the link of a snapshot: what is removed to be downloaded again
     copy = from_hub(weights.file, weights.sha256, key).resolve()
     try:

@@ -31,8 +31,9 @@ class Cell(str):
 
 def number(value: float | None, digits: int = 3) -> Cell:
     """A cell of one number."""
-    whole = value is not None and math.isfinite(value) and float(value).is_integer()
-    return Cell(f"{int(value):,}" if whole else show(value, digits), value=value)
+    if value is not None and math.isfinite(value) and float(value).is_integer():
+        return Cell(f"{int(value):,}", value=value)
+    return Cell(show(value, digits), value=value)
 
 
 def spread(value: Estimate | None, difference: bool = False) -> Cell:

@@ -141,8 +141,8 @@ def decided_together(
     words = {verdict(difference, lower) for difference in differences.values()}
     word = words.pop() if len(words) == 1 else "not decided"
     tested = [difference for difference in differences.values() if difference is not None]
-    p = [difference.p for difference in tested]
-    if not tested or len(tested) < len(differences) or None in p:
+    p = [difference.p for difference in tested if difference.p is not None]
+    if not p or len(p) < len(differences):
         return word, None
     one_way = len({difference.mean > 0 for difference in tested}) == 1
     return word, max(p) if one_way else 1.0

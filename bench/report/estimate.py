@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ CONFIDENCE = 0.95
 FEWEST = 3
 
 
+@final
 @dataclass(frozen=True)
 class Estimate:
     """A mean with the half width of its 95 % t-interval; half is None for one value."""

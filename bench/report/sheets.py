@@ -109,8 +109,8 @@ def grow(figure: Figure, columns: int) -> None:
 
 def even(pages: list[np.ndarray]) -> None:
     """The same limits for the same panel of every page: what lies higher is higher."""
-    for place in np.ndindex(pages[0].shape):
-        drawn = [axes[place] for axes in pages if axes[place].lines or axes[place].collections]
+    for panels in zip(*(page.flat for page in pages)):
+        drawn = [axes for axes in panels if axes.lines or axes.collections]
         for name in ("x", "y"):
             limits = [getattr(axes, f"get_{name}lim")() for axes in drawn]
             for axes in drawn:

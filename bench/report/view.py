@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..runtime.study_row import Record
 from .estimate import Estimate
 from .results import Results
 
@@ -26,7 +27,7 @@ class View:
         return self.results.suite(self.suite)
 
     @property
-    def variants(self) -> dict[str, dict[str, Any]]:
+    def variants(self) -> dict[str, Record]:
         """Identity and settings of each variant, in the study's order."""
         return self.results.variants(self.suite)
 

@@ -54,16 +54,24 @@ class Project:
                 )
         return None
 
+    def own(self, module: str) -> Source:
+        """A module of this project. Raises KeyError for any other."""
+        source = self.source(module)
+        if source is None:
+            raise KeyError(f"{module}: no module of this project")
+        return source
+
     def loaded(self, modules: Iterable[str]) -> set[str]:
         """Modules of this project that an import of these loads, themselves and their packages
         included."""
         todo, known = list(modules), set()
         while todo:
             name = todo.pop()
-            if name in known or self.source(name) is None:
+            source = self.source(name)
+            if name in known or source is None:
                 continue
             known.add(name)
-            todo.extend(self.source(name).loads)
+            todo.extend(source.loads)
             todo.append(name.rpartition(".")[0])
         return known
 
@@ -74,7 +82,7 @@ class Project:
     def _run_by_import(self, module: str) -> frozenset[Key]:
         """What a module of this project runs when it is imported: its bare statements, and what it
         hands to decorators of this project, which may keep it, as a registry does."""
-        source = self.source(module)
+        source = self.own(module)
         keys = {(module, IMPORT)} if source.has(IMPORT) else set()
         for name, chain in source.decorated:
             if chain is None or self.resolved(module, chain):
@@ -113,7 +121,7 @@ class Project:
         it."""
         if chain == OWN:
             return self.whole(module)
-        source, name = self.source(module), chain[0]
+        source, name = self.own(module), chain[0]
         keys: set[Key] = {(module, name)} if name in source.definitions else set()
         for target in source.bindings.get(name, ()):
             keys |= self._follow(target, chain[1:])
@@ -140,13 +148,13 @@ class Project:
     def _unknown(self, module: str, name: str) -> frozenset[Key]:
         """A name that a module does not show: what comes from outside of this project, or all of
         the module."""
-        return frozenset() if self.source(module).has(name) else self.whole(module)
+        return frozenset() if self.own(module).has(name) else self.whole(module)
 
     # ------------------------------------------------------------ settings classes
 
     def is_settings(self, key: Key) -> bool:
         """Whether a definition is a class of pydantic."""
-        source = self.source(key[0])
+        source = self.own(key[0])
         nodes = source.definitions[key[1]].nodes if key[1] in source.definitions else []
         bases = [base for node in nodes if isinstance(node, ast.ClassDef) for base in node.bases]
         for chain in filter(None, map(dotted, bases)):
@@ -160,15 +168,16 @@ class Project:
     def _fields(self, key: Key) -> tuple[Definition, dict[str, Definition]]:
         """A definition without its fields that have a default, and each of these; all others
         whole."""
-        whole = self.source(key[0]).definitions[key[1]]
+        whole = self.own(key[0]).definitions[key[1]]
         if key[1] == IMPORT or not self.is_settings(key):
             return whole, {}
         rest, fields = [], {}
         for node in whole.nodes:
-            kept = []
+            kept: list[ast.stmt] = []
             for part in node.body if isinstance(node, ast.ClassDef) else ():
-                if isinstance(part, ast.AnnAssign) and _has_default(part):
-                    fields[part.target.id] = Definition([part])
+                name = _field_with_default(part)
+                if name:
+                    fields[name] = Definition([part])
                 else:
                     kept.append(part)
             more = {"body": kept} if isinstance(node, ast.ClassDef) else {}
@@ -187,8 +196,11 @@ class Project:
         """What one definition uses: definitions, modules that it imports itself, and (module,
         prefix) of its lookups by name."""
         module, uses = key[0], self.definition(key).uses
-        source, local = self.source(module), {}
-        keys, loads, lookups = set(), set(), set()
+        source = self.own(module)
+        local: dict[str, list[Target]] = {}
+        keys: set[Key] = set()
+        loads: set[str] = set()
+        lookups: set[Key] = set()
         for node in uses.imports:
             bound, stars, loaded = source.imported(node)
             loads.update(loaded)
@@ -207,7 +219,7 @@ class Project:
         for chain in uses.chains:
             keys |= means(chain)
         for lookup in uses.lookups:
-            if lookup.module == ROOMS:
+            if lookup.module == ROOMS and lookup.prefix is not None:
                 lookups.add((ROOMS[0], PREFIXES[lookup.prefix]))
                 continue
             where = module_of(lookup.module)
@@ -260,18 +272,23 @@ class Project:
         return summed.hexdigest()
 
 
-def _has_default(node: ast.AnnAssign) -> bool:
-    """Whether a field of a settings class may be left out."""
-    if node.value is None or not isinstance(node.target, ast.Name):
-        return False
-    if node.target.id == "model_config":
-        return False
-    if not (isinstance(node.value, ast.Call) and dotted(node.value.func) == ("Field",)):
+def _field_with_default(node: ast.stmt) -> str | None:
+    """The field of a settings class that a line defines, if it may be left out."""
+    if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
+        return None
+    if node.value is None or node.target.id == "model_config":
+        return None
+    return node.target.id if _gives_default(node.value) else None
+
+
+def _gives_default(value: ast.expr) -> bool:
+    """Whether what a field is set to holds a default: a `Field` may hold none."""
+    if not (isinstance(value, ast.Call) and dotted(value.func) == ("Field",)):
         return True
-    first = node.value.args[0] if node.value.args else None
+    first = value.args[0] if value.args else None
     given = isinstance(first, ast.Constant) and first.value is Ellipsis
-    keywords = {word.arg for word in node.value.keywords}
-    return (bool(node.value.args) and not given) or bool(keywords & {"default", "default_factory"})
+    keywords = {word.arg for word in value.keywords}
+    return (bool(value.args) and not given) or bool(keywords & {"default", "default_factory"})
 
 
 class _Walk:

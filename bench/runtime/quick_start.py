@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -122,7 +123,7 @@ def import_torch_fidelity() -> None:
         import_module("torch_fidelity")
         return
     names = ["torchvision", *(f"torchvision.{name}" for name in VISION)]
-    stands = {name: _Standing(name, lambda name=name: _load_vision(name)) for name in names}
+    stands = {name: _Standing(name, partial(_load_vision, name)) for name in names}
     stands["torchvision.datasets"].__dict__.update({name: type(name, (), {}) for name in DATASETS})
     for name in names[1:]:
         parent, _, child = name.rpartition(".")

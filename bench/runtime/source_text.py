@@ -17,6 +17,7 @@ OWN: Chain = ("sys.modules[__name__]",)  # the module itself
 ROOMS: Chain = ("bench.experiments.*.show",)  # whichever room shows a name
 IMPORT = ""  # the name under which a module's bare statements stand: what an import of it runs
 
+WithDocstring = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 PROSE = {"description", "json_schema_extra", "title", "examples"}  # of a pydantic Field
 
@@ -27,7 +28,7 @@ class Bare(ast.NodeTransformer):
     def __init__(self, lazy: bool) -> None:
         self.lazy, self.inside = lazy, False
 
-    def _without_docstring(self, node: ast.AST) -> ast.AST:
+    def _without_docstring(self, node: WithDocstring) -> ast.AST:
         first = node.body[0] if node.body else None
         if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
             if isinstance(first.value.value, str):
@@ -35,7 +36,8 @@ class Bare(ast.NodeTransformer):
         return node
 
     def visit_Module(self, node: ast.Module) -> ast.AST:
-        return self._without_docstring(self.generic_visit(node))
+        self.generic_visit(node)
+        return self._without_docstring(node)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         before, self.inside = self.inside, False
@@ -43,7 +45,7 @@ class Bare(ast.NodeTransformer):
         self.inside = before
         return self._without_docstring(node)
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
         before, self.inside = self.inside, True
         self.generic_visit(node)
         self.inside = before
@@ -170,8 +172,10 @@ class Uses(ast.NodeVisitor):
         called = dotted(node.func) or ("",)
         if called[-1] == "find" and len(node.args) == 3 and self._looks_up(node, called):
             return
-        if called[-1] == "function_of" and node.args and isinstance(node.args[0], ast.Constant):
-            self.lookups.add(Lookup(called, ROOMS, node.args[0].value))
+        if called[-1] == "function_of" and node.args:
+            what = node.args[0]
+            if isinstance(what, ast.Constant) and isinstance(what.value, str):
+                self.lookups.add(Lookup(called, ROOMS, what.value))
         if called[-1] in ("import_module", "__import__", "exec", "eval"):
             self.anything |= called[0] in (
                 "importlib",
@@ -189,8 +193,9 @@ class Uses(ast.NodeVisitor):
         module = OWN if _is_own_module(first) else dotted(first)
         if module is None:
             return False
-        written = isinstance(second, ast.Constant) and isinstance(second.value, str)
-        self.lookups.add(Lookup(called, module, second.value if written else None))
+        written = second.value if isinstance(second, ast.Constant) else None
+        prefix = written if isinstance(written, str) else None
+        self.lookups.add(Lookup(called, module, prefix))
         self.visit(node.func)
         self.visit(second)
         self.visit(third)
@@ -247,8 +252,9 @@ def _plain(node: ast.AST) -> bool:
 
 def _is_text(node: ast.stmt) -> bool:
     """Whether a statement is a text alone, such as a docstring."""
-    alone = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    return alone and isinstance(node.value.value, str)
+    if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Constant):
+        return False
+    return isinstance(node.value.value, str)
 
 
 def _never_runs(node: ast.stmt) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -35,6 +35,9 @@ class Record(dict):
 
 class Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
+
+
+PartT = TypeVar("PartT", bound=Part)
 
 
 class RulePart(Part):
@@ -197,7 +200,7 @@ class StudyPart(Part):
     tokenizer_seed: Literal["train_seed", "shared"] | None = None
 
 
-def _checked(schema: type[Part], about: dict[str, Any], where: str) -> Part:
+def _checked(schema: type[PartT], about: dict[str, Any], where: str) -> PartT:
     try:
         return schema.model_validate(about)
     except ValidationError as error:

@@ -170,7 +170,7 @@ def _legal(node: dict[str, Any], defs: dict[str, Any]) -> str:
         return ", or ".join(_legal(part, defs) for part in node["anyOf"])
     if "enum" in node:
         return ", ".join(f"`{json.dumps(value)}`" for value in node["enum"])
-    kind = node.get("type", "any value")
+    kind: str = node.get("type", "any value")
     if kind in ("integer", "number"):
         return _number(node)
     if kind in ("array", "object"):
@@ -278,6 +278,7 @@ def _definition(file: Path, name: str) -> ast.FunctionDef:
 def _knobs(node: ast.FunctionDef) -> Iterator[str]:
     """The settings of a function: its keyword-only parameters."""
     for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults):
+        assert argument.annotation is not None and default is not None  # a rule says both
         kind = ast.unparse(argument.annotation)
         alias = getattr(
             srdd.config, kind, {"int": int, "float": float, "bool": bool}.get(kind, str)

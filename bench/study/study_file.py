@@ -29,7 +29,7 @@ MOST_SHOWN = 120  # characters of a refused value
 MOST_WORDS = 1500  # characters of a message
 
 
-class _StrictLoader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
+class _StrictLoader(yaml.SafeLoader):
     """Refuses a key that stands twice, and reads 1e-3 as the number that it is."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:

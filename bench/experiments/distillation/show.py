@@ -46,7 +46,8 @@ def group_looks(view: View) -> dict[str, dict[str, Any]]:
         return {group: look(i) for i, group in enumerate(arm_of)}
     arms, looks = list(dict.fromkeys(arm_of.values())), {}
     for group, arm in arm_of.items():
-        mask = whole.index(base_of[group]) if base_of[group] else len(whole)
+        base = base_of[group]
+        mask = whole.index(base) if base else len(whole)
         colour = COLOURS[arms.index(arm) % len(COLOURS)]
         line = mask % len(LINES)
         looks[group] = {
@@ -103,7 +104,7 @@ def _bounds(axes: Axes, view: View, name: str, schedules: list[tuple[int, ...]])
         style = {"color": GREY, "linestyle": ":", "linewidth": 1, "zorder": 0}
         axes.axhline(floor, label="floor: real training images", **style)
         scores.append(floor)
-    label = "reconstruction by the tokenizer"
+    label: str | None = "reconstruction by the tokenizer"
     for x, schedule in enumerate(schedules):
         names = next(v for v in variants.values() if tuple(v["patch_nums"]) == schedule)
         value = view.grid_value(names, f"reconstruction_{ending}")

@@ -152,7 +152,8 @@ def report_gap(run: Run, probe: Probe) -> float:
     loss_K = report(run, probe, "elbo_cross_entropy", loss_NL)
     gaps, token_gaps = [], []
     for name in probe.settings.corruptions:
-        elbo_NL = sum(probe.terms(name, 0.0, 0))
+        transition_NL, readout_NL = probe.terms(name, 0.0, 0)
+        elbo_NL = transition_NL + readout_NL
         gaps.append((by_scale(elbo_NL, probe.config.schedule) - loss_K).abs() / loss_K)
         token_gaps.append((elbo_NL - loss_NL).abs().max().item())
     gap_K = torch.stack(gaps).amax(0)

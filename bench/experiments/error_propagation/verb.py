@@ -77,6 +77,7 @@ class Probe:
         for i in range(0, len(self.labels_N), self.batch):
             rows, known = slice(i, i + self.batch), None
             if scales:
+                assert tokens_NL is not None
                 known = known_prefix(schedule, scales, tokens_NL[rows].to(self.device))
             labels_B, seeds = self.labels_N[rows].to(self.device), self.seeds(rows)
             tokens_BL, f_hat_BChw = generate(

@@ -16,7 +16,7 @@ from ...report.caption import Caption
 from ...report.cells import COSTS, Cell, frame, number, shown, without_numbers
 from ...report.claims import Verdict, claim_details, claimed, decided_together
 from ...report.drawing import DOUBLE, blank, look, note, plain_log, side_ticks, text
-from ...report.estimate import show
+from ...report.estimate import Estimate, show
 from ...report.sheets import by_variant, sheet
 from ...report.timing import batches, floors, machine
 from ...report.view import View
@@ -210,7 +210,8 @@ def _by_scale(axes: Axes, view: View, batch: int | None) -> None:
         for rows in (times, least):
             cell = rows[(rows["variant"] == variant) & (rows["num_images"] == (batch or -1))]
             parts.append(cell.assign(x=cell["scale"].map(place)))
-        _points(axes, *parts, variant, i)
+        measured, floor = parts
+        _points(axes, measured, floor, variant, i)
     title = "network by scale" if batch is None else f"network by scale, batch {batch}"
     axes.set(xlabel="grid side of the scale (tokens)", ylabel="time of the scale (ms)")
     if axes.lines:
@@ -375,7 +376,8 @@ def table_latency(view: View) -> tuple[pd.DataFrame, Caption]:
 def judge_latency(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     """Yes when faster at every batch size by the interval of the log ratio over paired rounds, no
     when slower at every one."""
-    ratios, shown_by_word = {}, {}
+    ratios: dict[int, Estimate | None] = {}
+    shown_by_word: dict[str, list[str]] = {}
     for batch in batches(view):
         log_ratio, word = ratio(view, claim["variant"], batch, claim["against"])
         ratios[batch] = log_ratio

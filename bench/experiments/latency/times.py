@@ -27,7 +27,7 @@ def ratio(
     return difference, WORDS.get(verdict(difference), "not decided")
 
 
-def memory_ratios(view: View, metric: str, variant: str, against: str) -> dict[int, float]:
+def memory_ratios(view: View, metric: str, variant: str, against: str) -> dict[float, float]:
     """Bytes of a variant over those of another, by batch size that both have."""
     of_cell = view.latency(metric).set_index(["variant", "num_images"])["value"].dropna()
     ratios = {}
@@ -55,7 +55,9 @@ def over_floor(view: View, variant: str, batch: int) -> Estimate | None:
     """Log ratio of the measured time of a batch to its floor over rounds; None where one of them is
     missing."""
     least = floor_s(view, variant, batch)
-    return least and estimate(np.log(view.rounds("latency_s", variant, batch) / least))
+    if not least:
+        return None
+    return estimate(np.log(view.rounds("latency_s", variant, batch) / least))
 
 
 def show_ratio(log_ratio: Estimate | None) -> str:

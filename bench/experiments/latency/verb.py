@@ -25,7 +25,7 @@ import math
 import random
 import weakref
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -240,7 +240,10 @@ class Rounds:
             return False
         # both were timed in the same rounds, one after the other
         logs = [pd.Series(values).map(math.log) for values in pair]
-        return 2 * paired(*logs).half > self.config.width
+        log_ratio = paired(*logs)
+        if log_ratio is None or log_ratio.half is None:
+            return True
+        return 2 * log_ratio.half > self.config.width
 
     def wanted(self, repeat: int) -> list[tuple[str, int]]:
         """Cells of the round number `repeat`; none when all are sure, or the limit is reached."""
@@ -276,7 +279,7 @@ def add_floors(run: Run, variants: list[TimedVariant], config: Settings, rates: 
             add_floor_rows(run, by_scale, {**variant.identity, "num_images": batch})
 
 
-def add_floor_rows(run: Run, by_scale: list[Floor], identity: dict[str, Any]) -> None:
+def add_floor_rows(run: Run, by_scale: Sequence[Floor], identity: dict[str, Any]) -> None:
     """Both floors of a batch, whole and scale by scale."""
     memory = sum(floor.memory_s for floor in by_scale)
     operations = sum(floor.operations_s for floor in by_scale)

@@ -122,12 +122,12 @@ def draw_baselines(axes: Axes, view: View, places: Places) -> None:
     variants, extractor = list(view.variants.values()), view.results.extractor
     whole = axes.axvline if places.rows else axes.axhline
     part = axes.vlines if places.rows else axes.hlines
-    floors = {view.grid_value(names, f"floor_fid_{extractor}") for names in variants} - {None}
-    for value in sorted(floors)[:1]:
-        whole(value, **FLOOR_LINE)
+    floors = {view.grid_value(names, f"floor_fid_{extractor}") for names in variants}
+    for floor in sorted(value for value in floors if value is not None)[:1]:
+        whole(floor, **FLOOR_LINE)
     values = [view.grid_value(names, f"reconstruction_fid_{extractor}") for names in variants]
     dashed = {"color": GREY, "linestyle": "--", "linewidth": 1, "zorder": 0}
-    label = "reconstruction by the tokenizer"
+    label: str | None = "reconstruction by the tokenizer"
     if None not in values and len(set(values)) == 1:
         whole(values[0], label=label, **dashed)
         return

@@ -196,7 +196,8 @@ def _verdicts(view: View) -> dict[str, dict[str, str]]:
     fid, title = f"fid_{view.results.extractor}", _difference_title(view)
     differences = {name: view.difference(name, fid) for name in others}
     tested = {n: d for n, d in differences.items() if d is not None and d.count >= FEWEST}
-    rejected = holm({name: difference.p for name, difference in tested.items()})
+    p_values = {name: difference.p for name, difference in tested.items()}
+    rejected = holm({name: p for name, p in p_values.items() if p is not None})
     rows = {first: {title: Cell("first"), "Verdict": "", AFTER_HOLM: ""}}
     for name, difference in differences.items():
         word = {"yes": "lower", "no": "higher"}.get(verdict(tested.get(name)), "not decided")
@@ -387,16 +388,17 @@ def _real_words(view: View, claim: dict[str, Any]) -> str:
     train, held = real_scores(view, claim["variant"], "is")
     measured = {"train": train, "held out": held}
     parts = [f"{show(value)} {name}" for name, value in measured.items() if value is not None]
-    if not parts:
+    real = train if held is None else held
+    if real is None:
         return ""
     words = f"; real images: {', '.join(parts)}"
-    real = train if held is None else held
-    sides = {claim[key]: view.score(claim[key], "is") for key in ("variant", "against")}
-    if None in sides.values():
+    scores = {claim[key]: view.score(claim[key], "is") for key in ("variant", "against")}
+    means = {name: score.mean for name, score in scores.items() if score is not None}
+    if len(means) < len(scores):
         return words
-    more, less = sorted(sides, key=lambda name: -sides[name].mean)
-    if abs(sides[more].mean - real) > abs(sides[less].mean - real):
-        shown = [f"{name}'s {show(sides[name].mean)}" for name in (more, less)]
+    more, less = sorted(means, key=lambda name: -means[name])
+    if abs(means[more] - real) > abs(means[less] - real):
+        shown = [f"{name}'s {show(means[name])}" for name in (more, less)]
         words += f"; {shown[0]} is farther from real images than {shown[1]}"
     return words
 

@@ -88,8 +88,9 @@ def judge_tuned(view: View, claim: dict[str, Any]) -> tuple[str, str]:
         return Verdict("not decided", NO_DIRECTION)
     metric, lower = view.results.score_name(claim["metric"]), direction(claim) == "lower"
     second = view.results.halves[1]
-    best = {side: view.tuned(claim[side], metric, lower) for side in ("against", "variant")}
-    if None in best.values():
+    tuned = {side: view.tuned(claim[side], metric, lower) for side in ("against", "variant")}
+    best = {side: name for side, name in tuned.items() if name is not None}
+    if len(best) < len(tuned):
         return Verdict("not decided", "a group has no scores on halves")
     difference = paired(*(view.of(name, metric, second) for name in best.values()))
     held_against = half_words(view).rsplit(", ", 1)[-1]

@@ -100,7 +100,8 @@ def _mark_collapsed(panel: Axes, side: int, value: float, at_the_right: bool) ->
 
 def _code_usage(axes: np.ndarray, view: View) -> None:
     """Perplexity of the codes of every schedule against the scale."""
-    panel, quarters = axes[0, 0], {}
+    panel = axes[0, 0]
+    quarters: dict[int, float] = {}
     for i, (grid, names) in enumerate(view.grids().items()):
         metrics = ("code_perplexity", "codes_usable", "scale_collapsed")
         perplexity, usable, collapsed = (view.grid_scales(names, metric) for metric in metrics)
@@ -114,10 +115,10 @@ def _code_usage(axes: np.ndarray, view: View) -> None:
             if collapsed.get(float(k), 0) > 0:  # of any training seed
                 _mark_collapsed(panel, side, value, side == names["patch_nums"][-1])
     if quarters:
-        sides = sorted(quarters)
-        line = [quarters[side] for side in sides]
+        read_at = sorted(quarters)
+        line = [quarters[side] for side in read_at]
         label = "quarter of usable codes"
-        panel.plot(sides, line, color=GREY, linestyle=":", linewidth=1, label=label)
+        panel.plot(read_at, line, color=GREY, linestyle=":", linewidth=1, label=label)
         panel.set_ylim(0, 1.12 * max(np.max(drawn.get_ydata()) for drawn in panel.lines))
     elif not panel.lines:
         blank(panel, "no tokenizer was read")

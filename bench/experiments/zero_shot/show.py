@@ -155,7 +155,7 @@ def _scale_panel(axes: Axes, view: View, measure: str) -> None:
     _baseline_by_scale(axes, view, metric)
     _, (_, label, style) = _fixed_lines("super_resolution")
     levels = {level(view, name, f"ceiling_{measure}_whole") for name in view.variants}
-    for value in sorted(levels - {None}):
+    for value in sorted(value for value in levels if value is not None):
         axes.axhline(value, label=label, linewidth=1, zorder=0, **style)
     last = true_scales(view)[-1:] or [1]
     axes.set_xlim(0.8, last[0] + 0.2)
@@ -254,7 +254,10 @@ def _strip_columns(
     """Images of a task by the name of their column."""
     images, owner = view.results.images, _owner(view, runs, key)
     baseline = BASELINE_NAMES[BASELINES[key.rstrip("_0123456789")]]
-    columns = {"original": images[f"{owner}/original"], "input": images[f"{owner}/{key}_input"]}
+    columns: dict[str, np.ndarray | None] = {
+        "original": images[f"{owner}/original"],
+        "input": images[f"{owner}/{key}_input"],
+    }
     columns[baseline.removesuffix(" fill")] = images[f"{owner}/{key}_baseline"]
     for variant in variants:
         columns[variant] = images.get(f"{runs[variant]}/{key}_completed")
@@ -335,7 +338,7 @@ def _columns(results: Results) -> dict[str, str]:
 
 def _variant_row(view: View, variant: str, task: str, m: int | None) -> dict[str, str]:
     """One variant at one task."""
-    row = {}
+    row: dict[str, str] = {}
     for title, name in _columns(view.results).items():
         row[title] = spread(estimate(at(view, variant, f"{task}_{name}", m)))
         if m is not None and "unknown" in title:

@@ -31,7 +31,7 @@ from srdd.tokenizer import Tokenizer
 from srdd.zero_shot import box_mask, known_in_box, known_scales
 
 from ...pipeline.artefacts import model_identity, open_split, open_tokens, save_npz
-from ...pipeline.datasets import to_uint8
+from ...pipeline.datasets import AnyImages, to_uint8
 from ...pipeline.labels import first_sample, in_shares
 from ...pipeline.metrics import MIN_IMAGES, Extractor, Scored, score
 from ...pipeline.networks import open_model, open_tokenizer
@@ -230,13 +230,14 @@ class Likeness:
 
     images_NCHW: np.ndarray
     labels_N: np.ndarray | None
-    reference: object
+    reference: AnyImages
     extractor: Extractor
     metrics: tuple[str, ...]
 
     @torch.no_grad()
     def _features(self, images_NCHW: np.ndarray) -> torch.Tensor:
         device, parts = self.extractor.device, torch.from_numpy(images_NCHW).split(512)
+        assert self.extractor.classifier is not None
         features = self.extractor.classifier.features
         return torch.cat([features(part.to(device)).cpu() for part in parts])
 
@@ -249,7 +250,7 @@ class Likeness:
     ) -> dict[str, tuple[float, str]]:
         """Every number as {name: (value, unit)}: likeness on the unknown region and whole, scores
         of the set."""
-        regions = {"whole": None}
+        regions: dict[str, np.ndarray | None] = {"whole": None}
         if region_hw is not None:
             regions = {"unknown": region_hw, "whole": None}
         numbers: dict[str, tuple[float, str]] = {}
