@@ -1,5 +1,5 @@
-"""The whole study as one graph: `snakemake` reproduces the core suites, `snakemake full` every suite, `snakemake <suite>` one ablation,
-`snakemake figures` the figures."""
+"""The whole study as one graph: `snakemake` reproduces the core suites, `snakemake full` every
+suite, `snakemake <suite>` one ablation, `snakemake figures` the figures."""
 
 from snakemake.utils import min_version
 

@@ -41,7 +41,8 @@ def main() -> None:
     if name not in known:
         sys.exit(f"error: {unknown('verb', name, [*known, *PROGRAMS])}")
     verb = known[name]
-    if "RANK" not in os.environ:  # of several processes one says what is wrong, which verb.main sees to
+    # of several processes one says what is wrong, which verb.main sees to
+    if "RANK" not in os.environ:
         command.check(name, verb.inputs)
     runtime = importlib.import_module("bench.runtime.verb")
     work = importlib.import_module(verb.module).work

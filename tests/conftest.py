@@ -1,4 +1,5 @@
-"""What every test of the library shares: one thread, tiny configs, random networks, a quick hypothesis profile."""
+"""What every test of the library shares: one thread, tiny configs, random networks,
+a quick hypothesis profile."""
 
 import sys
 from pathlib import Path
@@ -17,19 +18,33 @@ from srdd.quantizer import Quantizer  # noqa: E402
 from srdd.tokenizer import Tokenizer  # noqa: E402
 
 torch.set_num_threads(1)
-settings.register_profile("quick", deadline=None, max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "quick",
+    deadline=None,
+    max_examples=25,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("quick")
 
 
 def _model_config(**changes):
-    tiny = dict(patch_nums=(1, 2, 3), codebook_size=7, codebook_dim=4, num_classes=3, depth=2, width=16, heads=2)
+    tiny = dict(
+        patch_nums=(1, 2, 3),
+        codebook_size=7,
+        codebook_dim=4,
+        num_classes=3,
+        depth=2,
+        width=16,
+        heads=2,
+    )
     return ModelConfig(**{**tiny, **changes})
 
 
 def _tokenizer_config(**changes):
     tiny = dict(
-        patch_nums=(1, 2, 4), image_size=8, in_channels=1, codebook_size=7, codebook_dim=4, channels=4,
-        channel_multipliers=(1, 2), num_res_blocks=1, norm_groups=2,
+        patch_nums=(1, 2, 4), image_size=8, in_channels=1, codebook_size=7, codebook_dim=4,
+        channels=4, channel_multipliers=(1, 2), num_res_blocks=1, norm_groups=2,
     )  # fmt: skip
     return TokenizerConfig(**{**tiny, **changes})
 
@@ -56,7 +71,8 @@ def tokenizer_config():
 
 @pytest.fixture(scope="session")
 def make_model():
-    """Factory of a tiny transformer whose weights are all large and random: an initialised one has nearly closed gates."""
+    """Factory of a tiny transformer whose weights are all large and random:
+    an initialised one has nearly closed gates."""
 
     def make(mask_LL=None, **changes):
         return _randomise(ScaleTransformer(_model_config(**changes), mask_LL), "model")
@@ -69,7 +85,9 @@ def make_ladder():
     """Factory of a ladder with random codes and phi."""
 
     def make(schedule, codebook_size=7, codebook_dim=4, num_phi=4, phi_ratio=0.5):
-        return _randomise(Quantizer(codebook_size, codebook_dim, num_phi, phi_ratio), "quantizer").at(schedule)
+        return _randomise(
+            Quantizer(codebook_size, codebook_dim, num_phi, phi_ratio), "quantizer"
+        ).at(schedule)
 
     return make
 

@@ -1,4 +1,5 @@
-"""Ladders so small that the law of every sampler can be written down, and a chi-square test against it."""
+"""Ladders so small that the law of every sampler can be written down,
+and a chi-square test against it."""
 
 import itertools
 import math
@@ -15,15 +16,18 @@ from srdd.noise import derive_seed, generator
 from srdd.quantizer import Quantizer
 from srdd.schedule import ScaleSchedule
 
-# probability that a correct sampler fails one test; the seeds are fixed, so a passing test stays passing
+# probability that a correct sampler fails one test; the seeds are fixed, so a passing test stays
+# passing
 FALSE_ALARM = 1e-4
 
 
 class Oracle:
-    """Exact conditionals p(tokens of scale k | state read for scale k, label) on the schedule (1, 2).
+    """Exact conditionals p(tokens of scale k | state read for scale k, label) on the schedule (1,
+    2).
 
-    `denoise` is the contract of samplers. `joint` enumerates every sequence without the library's ladder: one code is
-    spread over the 2 x 2 grid, and with phi_ratio 0 phi is the identity, so the state is that code itself.
+    `denoise` is the contract of samplers. `joint` enumerates every sequence without the library's
+    ladder: one code is spread over the 2 x 2 grid, and with phi_ratio 0 phi is the identity, so the
+    state is that code itself.
     """
 
     schedule = ScaleSchedule((1, 2))
@@ -52,7 +56,8 @@ class Oracle:
     denoise = __call__ = hidden
 
     def conditional(self, state_C, k, label, weights):
-        """Probabilities (l, V) under guidance weights of both scales, from the definition u + w (c - u)."""
+        """Probabilities (l, V) under guidance weights of both scales,
+        from the definition u + w (c - u)."""
         base = state_C @ self.weight_kCV[k] + self.bias_klV[k]
         cond, uncond = base + self.label_yV[label], base + self.label_yV[self.null_label]
         return (uncond + weights[k] * (cond - uncond)).softmax(-1)
@@ -94,8 +99,8 @@ def reference_distribution(logits, temperature, top_k, top_p):
 
 
 def chi_square(observed, probabilities):
-    """p-value of counts under probabilities; cells expected under 5 are pooled. A correct sampler is under FALSE_ALARM with
-    that probability. A count where the probability is 0 gives 0."""
+    """p-value of counts under probabilities; cells expected under 5 are pooled. A correct sampler
+    is under FALSE_ALARM with that probability. A count where the probability is 0 gives 0."""
     observed = torch.as_tensor(observed, dtype=torch.float64)
     expected = torch.as_tensor(probabilities, dtype=torch.float64) * observed.sum()
     if (observed[expected == 0] > 0).any():
@@ -110,7 +115,7 @@ def chi_square(observed, probabilities):
     return float(stats.chi2.sf(statistic, len(cells) - 1))
 
 
-# ---------------------------------------------------------------- tokens of one scale that depend on one another
+# ------------------------------------------------- tokens of one scale that depend on one another
 
 
 class Record(NamedTuple):
@@ -146,7 +151,9 @@ class JointOracle:
             weights = {}
             for x in itertools.product(range(self.V), repeat=length):
                 alike = sum(x[i] == x[j] for i, j in ring) if length == 4 else 0
-                weights[x] = math.exp(1.1 * alike + 0.6 * float(torch.randn((), generator=rng, dtype=torch.float64)))
+                weights[x] = math.exp(
+                    1.1 * alike + 0.6 * float(torch.randn((), generator=rng, dtype=torch.float64))
+                )
             total = sum(weights.values())
             share = lambda i, v: sum(weight for x, weight in weights.items() if x[i] == v) / total  # noqa: E731
             if independent:
@@ -161,11 +168,18 @@ class JointOracle:
         self.logits = [self._logits(k) for k in range(2)]
 
     def conditional(self, k: int, before: int, own: tuple[int, ...]) -> list[list[float] | None]:
-        """p(token i | revealed own tokens, coarse token) by summation, for each masked i (own V); None for a revealed one."""
-        held = [(x, p) for x, p in self.tables[k][before].items() if all(o in (self.V, v) for o, v in zip(own, x))]
+        """p(token i | revealed own tokens, coarse token) by summation, for each masked i (own V);
+        None for a revealed one."""
+        held = [
+            (x, p)
+            for x, p in self.tables[k][before].items()
+            if all(o in (self.V, v) for o, v in zip(own, x))
+        ]
         total = sum(p for _, p in held)
         return [
-            [sum(p for x, p in held if x[i] == v) / total for v in range(self.V)] if own[i] == self.V else None
+            [sum(p for x, p in held if x[i] == v) / total for v in range(self.V)]
+            if own[i] == self.V
+            else None
             for i in range(len(own))
         ]
 
@@ -173,15 +187,25 @@ class JointOracle:
         """(coarse tokens, (V + 1)^l patterns of own tokens, l, V)."""
         length, nonsense = self.schedule.lengths[k], [0.0, -30.0, -30.0]
         patterns = list(itertools.product(range(self.V + 1), repeat=length))
-        found = [[self.conditional(k, a, own) for own in patterns] for a in range(len(self.tables[k]))]
-        log = [[[[math.log(q) for q in p] if p else nonsense for p in one] for one in many] for many in found]
+        found = [
+            [self.conditional(k, a, own) for own in patterns] for a in range(len(self.tables[k]))
+        ]
+        log = [
+            [[[math.log(q) for q in p] if p else nonsense for p in one] for one in many]
+            for many in found
+        ]
         return torch.tensor(log, dtype=torch.float64)
 
     def denoise(self, inputs_BlC, k, labels_B, own_Bl=None):
         own_Bl = labels_B.new_full(inputs_BlC.shape[:2], self.V) if own_Bl is None else own_Bl
         place = (own_Bl * (self.V + 1) ** torch.arange(own_Bl.shape[1] - 1, -1, -1)).sum(1)
-        # one code is spread over the grid, and phi is the identity: the state is the code of the coarse token
-        coarse = self.ladder.quantizer.nearest_code(inputs_BlC)[:, 0] if k else torch.zeros_like(labels_B)
+        # one code is spread over the grid, and phi is the identity: the state is the code of the
+        # coarse token
+        coarse = (
+            self.ladder.quantizer.nearest_code(inputs_BlC)[:, 0]
+            if k
+            else torch.zeros_like(labels_B)
+        )
         return self.logits[k][coarse, place]
 
     def sequences(self) -> list[tuple[int, ...]]:
@@ -192,23 +216,35 @@ class JointOracle:
         return [self.tables[0][0][(a,)] * self.tables[1][a][tuple(x)] for a, *x in self.sequences()]
 
     def law(self, config, known: dict[int, int] | None = None) -> list[float]:
-        """Probability of each of `sequences()` under the sampler srdd by its definition; known: place in the sequence -> token."""
+        """Probability of each of `sequences()` under the sampler srdd by its definition; known:
+        place in the sequence -> token."""
         return self._law(config, tuple(sorted((known or {}).items())))
 
     def _law(self, config, known: tuple[tuple[int, int], ...]) -> list[float]:
         known = dict(known)
         coarse = self._scale_law(0, 0, config, {i: v for i, v in known.items() if i < 1})
-        fine = {a: self._scale_law(1, a, config, {i - 1: v for i, v in known.items() if i >= 1}) for (a,) in coarse}
-        return [coarse[(a,)] * fine[a][tuple(x)] if (a,) in coarse else 0.0 for a, *x in self.sequences()]
+        fine = {
+            a: self._scale_law(1, a, config, {i - 1: v for i, v in known.items() if i >= 1})
+            for (a,) in coarse
+        }
+        return [
+            coarse[(a,)] * fine[a][tuple(x)] if (a,) in coarse else 0.0
+            for a, *x in self.sequences()
+        ]
 
-    def _scale_law(self, k: int, before: int, config, fixed: dict[int, int]) -> dict[tuple[int, ...], float]:
-        """Law of one scale's tokens as a Markov chain over states: first pass, then select, mask, call, redraw."""
+    def _scale_law(
+        self, k: int, before: int, config, fixed: dict[int, int]
+    ) -> dict[tuple[int, ...], float]:
+        """Law of one scale's tokens as a Markov chain over states: first pass, then select, mask,
+        call, redraw."""
         length, rule = self.schedule.lengths[k], RULES[config.select.name]
         free = [i for i in range(length) if i not in fixed]
         refined = config.refine_scales is None or k in config.refine_scales
         sr_steps, refine_steps = (config.sr_steps, config.refine_steps) if refined else (0, 0)
 
-        def passed(state: State | None, redraw: set[int], own: tuple[int, ...]) -> Iterator[tuple[float, State]]:
+        def passed(
+            state: State | None, redraw: set[int], own: tuple[int, ...]
+        ) -> Iterator[tuple[float, State]]:
             conditional = self.conditional(k, before, own)
             choices = []
             for i in range(length):
@@ -227,7 +263,8 @@ class JointOracle:
                 yield math.prod(q for q, _ in picked), tuple(record for _, record in picked)
 
         masked = (self.V,) * length
-        # a sampler that refines shows the known tokens to the network from the first pass on; one that does not cannot
+        # a sampler that refines shows the known tokens to the network from the first pass on; one
+        # that does not cannot
         seen = tuple(fixed.get(i, self.V) for i in range(length)) if config.refine_steps else masked
         law: dict[State, float] = defaultdict(float)
         for q, state in passed(None, set(free), seen):
@@ -251,7 +288,8 @@ class JointOracle:
 
 
 def records(p: list[float], sr_steps: int, p_resample: float) -> list[tuple[float, Record]]:
-    """Law of one token drawn from p, and by SR again while its probability is below p_resample, with what is recorded of it."""
+    """Law of one token drawn from p, and by SR again while its probability is below p_resample,
+    with what is recorded of it."""
     law = dict(enumerate(p))
     for _ in range(sr_steps):
         low = sum(mass for v, mass in law.items() if p[v] < p_resample)
@@ -337,8 +375,8 @@ def by_entropy(state: State, free: list[int], rule, passes_left: int):
 
 
 class Rule(NamedTuple):
-    """A selection rule by its definition: every set that it may redraw with its probability; and what of a record it reads, so
-    that states which it cannot tell apart are one."""
+    """A selection rule by its definition: every set that it may redraw with its probability; and
+    what of a record it reads, so that states which it cannot tell apart are one."""
 
     select: Callable
     keep: Callable[[Record, object], Record]
@@ -381,14 +419,17 @@ RULES = {
 
 
 class PooledNoise:
-    """Uniform numbers of a whole batch from one generator per use: what laws need is 20 000 pictures, not a seed for each."""
+    """Uniform numbers of a whole batch from one generator per use: what laws need is 20 000
+    images, not a seed for each."""
 
     def __init__(self, name: str, batch: int) -> None:
         self.name, self.batch, self.generators = name, batch, {}
 
     def uniform(self, length: int, use: str = "") -> torch.Tensor:
         if use not in self.generators:
-            self.generators[use] = torch.Generator().manual_seed(derive_seed("pooled", self.name, use))
+            self.generators[use] = torch.Generator().manual_seed(
+                derive_seed("pooled", self.name, use)
+            )
         return torch.rand(self.batch, length, generator=self.generators[use], dtype=torch.float64)
 
 

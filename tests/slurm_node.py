@@ -1,10 +1,13 @@
-"""A SLURM cluster of one node on the loopback interface: no rights, no accounting, no change to the system.
+"""A SLURM cluster of one node on the loopback interface: no rights, no accounting,
+no change to the system.
 
     python tests/slurm_node.py start FOLDER      prints the two variables that its users need
     python tests/slurm_node.py stop FOLDER
-    python tests/slurm_node.py smoke [words]     starts one, runs the smoke study on it, kills a job, resumes, stops it
+    python tests/slurm_node.py smoke [words]     starts one, runs the smoke study on it,
+                                                 kills a job, resumes, stops it
 
-Needs Debian's slurmctld, slurmd, slurm-client and munge. The node claims one GPU, which is none: enough to see who asks for it.
+Needs Debian's slurmctld, slurmd, slurm-client and munge. The node claims one GPU, which is none:
+enough to see who asks for it.
 """
 
 import os
@@ -20,7 +23,17 @@ from pathlib import Path
 
 from workflow import clean_environment, copy_project
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
+PROGRAMS = (
+    "munged",
+    "slurmctld",
+    "slurmd",
+    "sbatch",
+    "srun",
+    "squeue",
+    "scancel",
+    "scontrol",
+    "sinfo",
+)
 SETTINGS = """ClusterName=one
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser={user}
@@ -76,31 +89,60 @@ def _memory_mb() -> int:
 
 
 def start(folder: Path) -> dict[str, str]:
-    """Start the cluster; returns the environment of its users. Raises RuntimeError when its node does not come up."""
+    """Start the cluster; returns the environment of its users.
+    Raises RuntimeError when its node does not come up."""
     for name in ("munge", "state", "spool", "bin"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     folder.chmod(0o711)
     key = folder / "munge" / "key"
     key.write_bytes(secrets.token_bytes(1024))
     key.chmod(0o600)
-    host, user = socket.gethostname().split(".")[0], subprocess.check_output(["id", "-un"], text=True).strip()
-    settings = SETTINGS.format(host=host, user=user, folder=folder, ports=_free_ports(2), cpus=os.cpu_count(), memory=_memory_mb())
+    host, user = (
+        socket.gethostname().split(".")[0],
+        subprocess.check_output(["id", "-un"], text=True).strip(),
+    )
+    settings = SETTINGS.format(
+        host=host,
+        user=user,
+        folder=folder,
+        ports=_free_ports(2),
+        cpus=os.cpu_count(),
+        memory=_memory_mb(),
+    )
     (folder / "slurm.conf").write_text(settings)
     (folder / "gres.conf").write_text(f"NodeName={host} Name=gpu File=/dev/null\n")
-    # the plugin takes every SLURM_ variable out of a job before it calls srun, also the one that says where the cluster is
+    # the plugin takes every SLURM_ variable out of a job before it calls srun, also the one that
+    # says where the cluster is
     srun = folder / "bin" / "srun"
-    srun.write_text(f'#!/bin/sh\nexec env SLURM_CONF={folder}/slurm.conf {shutil.which("srun")} "$@"\n')
+    srun.write_text(
+        f'#!/bin/sh\nexec env SLURM_CONF={folder}/slurm.conf {shutil.which("srun")} "$@"\n'
+    )
     srun.chmod(0o755)
-    users = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "PATH": f"{folder}/bin:{os.environ['PATH']}"}
-    munge = [f"--{name}={folder}/munge/{name.split('-')[0]}" for name in ("socket", "pid-file", "log-file", "seed-file")]
+    users = {
+        **os.environ,
+        "SLURM_CONF": str(folder / "slurm.conf"),
+        "PATH": f"{folder}/bin:{os.environ['PATH']}",
+    }
+    munge = [
+        f"--{name}={folder}/munge/{name.split('-')[0]}"
+        for name in ("socket", "pid-file", "log-file", "seed-file")
+    ]
     # --force: the folder of a test is nobody else's, but lies in one that others may enter
-    for command in (["munged", "--force", f"--key-file={key}", *munge], ["slurmctld", "-c"], ["slurmd", "-c"]):
-        done = subprocess.run(command, env=users, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    for command in (
+        ["munged", "--force", f"--key-file={key}", *munge],
+        ["slurmctld", "-c"],
+        ["slurmd", "-c"],
+    ):
+        done = subprocess.run(
+            command, env=users, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
         if done.returncode:
             stop(folder)
             raise RuntimeError(f"{command[0]}: {done.stderr or done.stdout}")
     for _ in range(60):
-        states = subprocess.run(["sinfo", "-h", "-o", "%T"], env=users, capture_output=True, text=True).stdout.split()
+        states = subprocess.run(
+            ["sinfo", "-h", "-o", "%T"], env=users, capture_output=True, text=True
+        ).stdout.split()
         if {"idle", "mixed"} & set(states):
             return users
         time.sleep(0.5)
@@ -135,23 +177,47 @@ def cluster():
 
 
 def jobs(users: dict[str, str]) -> list[dict[str, str]]:
-    """What the cluster knows of each job, by SLURM's own names: JobId, JobState, Comment (its rule), TresPerJob (its GPUs)."""
-    listing = subprocess.run(["scontrol", "-o", "show", "jobs"], env=users, capture_output=True, text=True).stdout
-    return [dict(word.partition("=")[::2] for word in line.split()) for line in listing.splitlines() if line.startswith("JobId")]
+    """What the cluster knows of each job, by SLURM's own names: JobId, JobState, Comment (its
+    rule), TresPerJob (its GPUs)."""
+    listing = subprocess.run(
+        ["scontrol", "-o", "show", "jobs"], env=users, capture_output=True, text=True
+    ).stdout
+    return [
+        dict(word.partition("=")[::2] for word in line.split())
+        for line in listing.splitlines()
+        if line.startswith("JobId")
+    ]
 
 
 def submit(project: Path, users: dict[str, str], *words: str) -> subprocess.Popen:
     """Start `./run snakemake` with the project's SLURM profile, for a node as small as this one."""
-    command = [sys.executable, "run", "snakemake", *words, "--workflow-profile", "profiles/slurm", "--configfile", "smoke.yaml"]
+    command = [
+        sys.executable,
+        "run",
+        "snakemake",
+        *words,
+        "--workflow-profile",
+        "profiles/slurm",
+        "--configfile",
+        "smoke.yaml",
+    ]
     small = ["slurm_partition=main", "runtime=10", "mem_mb=1500", "cpus_per_task=1"]
-    command += ["--default-resources", *small, "--latency-wait", "30", "--slurm-init-seconds-before-status-checks", "1"]
+    command += [
+        "--default-resources",
+        *small,
+        "--latency-wait",
+        "30",
+        "--slurm-init-seconds-before-status-checks",
+        "1",
+    ]
     environment = {**clean_environment(), **users}
     said = open(project / "said.txt", "ab")
     return subprocess.Popen(command, cwd=project, env=environment, stdout=said, stderr=said)
 
 
 def cancel_a(rule: str, users: dict[str, str], process: subprocess.Popen) -> str:
-    """Wait until a job of a rule runs, and cancel it; returns its number. Raises RuntimeError when none ever ran."""
+    """Wait until a job of a rule runs, and cancel it; returns its number.
+    Raises RuntimeError when none ever ran."""
     while process.poll() is None:
         for job in jobs(users):
             if job["Comment"].startswith(f"rule_{rule}") and job["JobState"] == "RUNNING":
@@ -161,9 +227,11 @@ def cancel_a(rule: str, users: dict[str, str], process: subprocess.Popen) -> str
     raise RuntimeError(f"no job of {rule} was seen")
 
 
-def smoke(project: Path, users: dict[str, str], *words: str, victim: str = "tokenizer_job") -> tuple[int, int, str]:
-    """Run targets of the smoke study on the cluster and cancel one job on the way, then run them again to their end.
-    Returns both exit statuses, and the number of the job that was cancelled."""
+def smoke(
+    project: Path, users: dict[str, str], *words: str, victim: str = "tokenizer_job"
+) -> tuple[int, int, str]:
+    """Run targets of the smoke study on the cluster and cancel one job on the way, then run them
+    again to their end. Returns both exit statuses, and the number of the job that was cancelled."""
     first = submit(project, users, *words)
     number = cancel_a(victim, users, first)
     status = first.wait()
@@ -172,7 +240,10 @@ def smoke(project: Path, users: dict[str, str], *words: str, victim: str = "toke
 
 def main() -> None:
     if missing():
-        sys.exit(f"error: not installed: {', '.join(missing())}; Debian: apt install slurmctld slurmd slurm-client munge")
+        sys.exit(
+            f"error: not installed: {', '.join(missing())}; Debian: "
+            "apt install slurmctld slurmd slurm-client munge"
+        )
     verb, words = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
     if verb == "smoke":
         with tempfile.TemporaryDirectory(prefix="on slurm ") as place, cluster() as users:
@@ -180,7 +251,9 @@ def main() -> None:
             first, second, number = smoke(project, users, *(words or ["all", "report"]))
             print((project / "said.txt").read_text(errors="replace"))
             for job in jobs(users):
-                print(job["JobId"], job["JobState"], job["Comment"], job.get("TresPerJob", "no GPU"))
+                print(
+                    job["JobId"], job["JobState"], job["Comment"], job.get("TresPerJob", "no GPU")
+                )
             print(f"job {number} cancelled: exit status {first}; resumed: exit status {second}")
             sys.exit(second)
     elif verb == "start" and len(words) == 1:

@@ -11,9 +11,9 @@ from bench.study.names import config_hash
 
 SEEDS, SIDES = (0, 1, 2), (1, 2, 4)
 SAMPLER = {
-    "name": "var", "cfg_scale": 1.0, "cfg_ramp": "linear", "temperature": 1.0, "top_k": None, "top_p": 1.0, "sr_steps": 0,
-    "refine_steps": 0, "p_resample": 0.1, "select": {"name": "threshold", "p_resample": 0.1},
-    "refine_scales": None,
+    "name": "var", "cfg_scale": 1.0, "cfg_ramp": "linear", "temperature": 1.0, "top_k": None,
+    "top_p": 1.0, "sr_steps": 0, "refine_steps": 0, "p_resample": 0.1,
+    "select": {"name": "threshold", "p_resample": 0.1}, "refine_scales": None,
 }  # fmt: skip
 TOKENIZER = "v8-" + config_hash({"dataset": {}, "tokenizer": {}})
 GRID = ".".join(map(str, SIDES))
@@ -29,8 +29,9 @@ def variant(i, name):
     jobs = {"": ["encode/g-1"], **{str(seed): [f"sample/v{i}-{seed}"] for seed in SEEDS}}
     sampler = {**SAMPLER, "cfg_scale": 1.0}
     return {
-        "timed": f"t-{i}", "tokenizer": TOKENIZER, "model": f"m-{config_hash(config_of(i))}", "sampler": f"s-{config_hash(sampler)}",
-        "history": 0, "mask": None, "depth": 1, "patch_nums": list(SIDES), "group": name, "grid": {}, "jobs": jobs,
+        "timed": f"t-{i}", "tokenizer": TOKENIZER, "model": f"m-{config_hash(config_of(i))}",
+        "sampler": f"s-{config_hash(sampler)}", "history": 0, "mask": None, "depth": 1,
+        "patch_nums": list(SIDES), "group": name, "grid": {}, "jobs": jobs,
         "settings": {"sampler": sampler, "model": {"patch_nums": list(SIDES), "num_classes": 3},
                      "training": {"steps": 10, "batch_size": 4}},
     }  # fmt: skip
@@ -108,7 +109,8 @@ def shared_rows():
     head = {"study": "x", "dataset": "d", "unit": "score"}
     grid = {**head, "tokenizer": TOKENIZER, "model": GRID}
     rows = [{**head, "metric": "num_test", "value": 300, "run_id": "prepare/d-1"}]
-    rows += [{**grid, "metric": f"{line}_fid_x8", "value": 1.5, "num_images": 200, "run_id": "baselines/g-1"}
+    rows += [{**grid, "metric": f"{line}_fid_x8", "value": 1.5, "num_images": 200,
+            "run_id": "baselines/g-1"}
              for line in ("floor", "reconstruction")]  # fmt: skip
     for k in range(len(SIDES)):
         for metric, value in (("code_perplexity", 4), ("codes_usable", 8), ("scale_collapsed", 0)):
@@ -121,8 +123,8 @@ def shared_rows():
 def build(
     folder, names, claims=(), tables=("scores",), figures=FIGURES, images=None, more=(), **about
 ):
-    """Write metrics.csv, runs.csv, variants.csv and images.npz. images: arrays beside or instead of the usual
-    ones; more: further rows;
+    """Write metrics.csv, runs.csv, variants.csv and images.npz. images: arrays beside or instead of
+    the usual ones; more: further rows;
     about: settings of the study's row to replace."""
     variants = {name: variant(i, name) for i, name in enumerate(names)}
     rows, runs, arrays = (
@@ -156,13 +158,15 @@ def build(
         arrays[f"sample/v{i}-0/strip"] = np.zeros((4, len(SIDES), 1, 4, 4), np.uint8)
     arrays["real/images"] = np.zeros((12, 1, 4, 4), np.uint8)
     suite = {
-        "claim": "what is asked", "claims": list(claims), "measure": ["scores", "latency"], "figures": list(figures),
-        "tables": list(tables), "train_seeds": list(SEEDS), "runs": runs, "published": [],
-        "sweep": {"thresholds": [0.1]},
+        "claim": "what is asked", "claims": list(claims), "measure": ["scores", "latency"],
+        "figures": list(figures), "tables": list(tables), "train_seeds": list(SEEDS), "runs": runs,
+        "published": [], "sweep": {"thresholds": [0.1]},
     }  # fmt: skip
     study = {
-        "study": "x", "scope": None, "reduced": None, "suites": {"s": suite}, "train_seeds": list(SEEDS), "latency": {},
-        "evaluation": {"num_images": 200, "first_seed": 0}, "features": {"kind": "trained", "name": "x8", "dim": 8},
+        "study": "x", "scope": None, "reduced": None, "suites": {"s": suite},
+        "train_seeds": list(SEEDS), "latency": {},
+        "evaluation": {"num_images": 200, "first_seed": 0},
+        "features": {"kind": "trained", "name": "x8", "dim": 8},
         "dataset": {"name": "d", "num_classes": 3}, **about,
     }  # fmt: skip
     found.append(

@@ -1,4 +1,5 @@
-"""From rows to words: which rows stand behind a number, intervals, verdicts, the tables and figures of sweeps."""
+"""From rows to words: which rows stand behind a number, intervals, verdicts,
+the tables and figures of sweeps."""
 
 import json
 import math
@@ -16,9 +17,9 @@ from bench.runtime.variants_file import write_variants
 from bench.study import rooms
 
 SAMPLER = {
-    "name": "var", "cfg_scale": 1.0, "cfg_ramp": "linear", "temperature": 1.0, "top_k": None, "top_p": 1.0, "sr_steps": 0,
-    "refine_steps": 0, "p_resample": 0.1, "select": {"name": "threshold", "p_resample": 0.1},
-    "refine_scales": None,
+    "name": "var", "cfg_scale": 1.0, "cfg_ramp": "linear", "temperature": 1.0, "top_k": None,
+    "top_p": 1.0, "sr_steps": 0, "refine_steps": 0, "p_resample": 0.1,
+    "select": {"name": "threshold", "p_resample": 0.1}, "refine_scales": None,
 }  # fmt: skip
 
 
@@ -28,8 +29,9 @@ def threshold(p):
 
 def variant(model, sampler, group=None, **settings):
     return {
-        "timed": f"t-{model}", "tokenizer": "tok-0", "model": f"{model}-0", "sampler": f"{sampler}-0", "history": 0, "mask": None,
-        "depth": 2, "patch_nums": [1, 2], "settings": {"sampler": {**SAMPLER, **settings}}, "group": group or model, "grid": {},
+        "timed": f"t-{model}", "tokenizer": "tok-0", "model": f"{model}-0",
+        "sampler": f"{sampler}-0", "history": 0, "mask": None, "depth": 2, "patch_nums": [1, 2],
+        "settings": {"sampler": {**SAMPLER, **settings}}, "group": group or model, "grid": {},
         "jobs": {"": ["sweep/a"]},
     }  # fmt: skip
 
@@ -48,16 +50,20 @@ def claim_of(rule, variant, against, metric="fid", better="lower"):
 
 @pytest.fixture
 def make(tmp_path):
-    """Factory of results: variants, and numbers {(variant, metric, seeds or None): {train_seed: value}}."""
+    """Factory of results: variants, and numbers {(variant, metric, seeds or None): {train_seed:
+    value}}."""
 
     def build(variants, numbers, claims=(), extra=(), measure=("sweep",)):
         suite = {
-            "claim": "what is asked", "claims": list(claims), "measure": list(measure), "figures": [], "tables": [],
-            "sweep": {"thresholds": [0.1]}, "train_seeds": [0, 1, 2], "runs": ["sweep/a", "latency/s-1"],
+            "claim": "what is asked", "claims": list(claims), "measure": list(measure),
+            "figures": [], "tables": [], "sweep": {"thresholds": [0.1]}, "train_seeds": [0, 1, 2],
+            "runs": ["sweep/a", "latency/s-1"],
         }  # fmt: skip
         about = {
-            "study": "x", "scope": None, "reduced": None, "suites": {"s": suite}, "train_seeds": [0, 1, 2], "latency": {},
-            "evaluation": {"num_images": 200, "first_seed": 0}, "features": {"kind": "trained", "name": "x8"},
+            "study": "x", "scope": None, "reduced": None, "suites": {"s": suite},
+            "train_seeds": [0, 1, 2], "latency": {},
+            "evaluation": {"num_images": 200, "first_seed": 0},
+            "features": {"kind": "trained", "name": "x8"},
             "dataset": {"name": "d", "num_classes": 2},
         }  # fmt: skip
         rows = list(extra)
@@ -65,13 +71,30 @@ def make(tmp_path):
             first, last = seeds or (0, 199)
             for seed, value in values.items():
                 rows.append({
-                    "study": "x", "dataset": "d", **{key: variants[name][key] for key in ("tokenizer", "model", "sampler")},
-                    "train_seed": seed, "metric": metric, "value": value, "unit": "score", "run_id": "sweep/a", "seed_first": first,
-                    "seed_last": last, "num_images": last - first + 1,
+                    "study": "x", "dataset": "d",
+                    **{key: variants[name][key] for key in ("tokenizer", "model", "sampler")},
+                    "train_seed": seed, "metric": metric, "value": value, "unit": "score",
+                    "run_id": "sweep/a", "seed_first": first, "seed_last": last,
+                    "num_images": last - first + 1,
                 })  # fmt: skip
         write_metrics(tmp_path / "metrics.csv", rows)
-        runs = [{"run_id": "study/x", "stage": "study", "status": "ok", "config_json": json.dumps(about)}]
-        runs.append({"run_id": "latency/s-1", "stage": "latency", "status": "ok", "config_json": "{}", "device": "cpu"})
+        runs = [
+            {
+                "run_id": "study/x",
+                "stage": "study",
+                "status": "ok",
+                "config_json": json.dumps(about),
+            }
+        ]
+        runs.append(
+            {
+                "run_id": "latency/s-1",
+                "stage": "latency",
+                "status": "ok",
+                "config_json": "{}",
+                "device": "cpu",
+            }
+        )
         runs += [
             {"run_id": run_id, "stage": run_id.split("/")[0], "status": "ok"}
             for run_id in ("sweep/a", "evaluate/other")
@@ -84,7 +107,8 @@ def make(tmp_path):
 
 
 def test_interval_is_students():
-    """Catches a normal interval, or a spread over n instead of n - 1: t(0.975, 2) = 4.3027 by the table."""
+    """Catches a normal interval, or a spread over n instead of n - 1:
+    t(0.975, 2) = 4.3027 by the table."""
     found = estimate([1.0, 2.0, 3.0])
     assert found.mean == 2.0 and found.half == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
     assert estimate([5.0]).half is None and estimate([]) is None
@@ -101,17 +125,25 @@ def test_interval_is_students():
     ],
 )
 def test_verdict_follows_the_paired_interval(make, values, lower, word):
-    """Catches an unpaired comparison (the seeds differ by 1, the variants by 0.1), a wrong direction, a verdict from one seed."""
+    """Catches an unpaired comparison (the seeds differ by 1, the variants by 0.1), a wrong
+    direction, a verdict from one seed."""
     variants = {"a": variant("a", "p"), "b": variant("b", "p")}
-    results = make(variants, {("a", "fid_x8", None): {0: 1.0, 1: 2.0, 2: 3.0}, ("b", "fid_x8", None): values})
-    found = judged(View(results, "s"), claim_of("score", "b", "a", better="lower" if lower else "higher"))[0]
+    results = make(
+        variants, {("a", "fid_x8", None): {0: 1.0, 1: 2.0, 2: 3.0}, ("b", "fid_x8", None): values}
+    )
+    found = judged(
+        View(results, "s"), claim_of("score", "b", "a", better="lower" if lower else "higher")
+    )[0]
     assert found == word
 
 
-def test_tuning_and_scoring_use_different_pictures(make):
-    """Catches a setting that is chosen on the pictures that score it: the best on the first half is the worst on the second."""
+def test_tuning_and_scoring_use_different_images(make):
+    """Catches a setting that is chosen on the images that score it: the best on the first half is
+    the worst on the second."""
     halves, whole = ((0, 99), (100, 199)), None
-    variants = {name: variant("m", name, "m", cfg_scale=w) for name, w in (("lucky", 1.5), ("steady", 1.0))}
+    variants = {
+        name: variant("m", name, "m", cfg_scale=w) for name, w in (("lucky", 1.5), ("steady", 1.0))
+    }
     variants["other"] = variant("o", "lucky", "other")
     numbers = {
         ("lucky", "fid_x8", halves[0]): {0: 1.0, 1: 1.1, 2: 1.2},
@@ -133,14 +165,24 @@ def test_tuning_and_scoring_use_different_pictures(make):
     assert row["FID on the first half"].numbers["mean"] == pytest.approx(1.1)
     assert row["Tuned minus w = 1, paired"].numbers["mean"] == pytest.approx(7.0)
     assert "N = 100" in caption
-    assert estimate(results.of("lucky", "s", "fid_x8")).mean == 5.0, "a half must not count as a score of all"
+    assert estimate(results.of("lucky", "s", "fid_x8")).mean == 5.0, (
+        "a half must not count as a score of all"
+    )
 
 
 def test_numbers_of_another_suite_stay_out(make):
     """Catches one sampler measured twice, by two suites, whose rows would mix."""
     variants = {"a": variant("a", "p")}
     names = {key: variants["a"][key] for key in ("tokenizer", "model", "sampler")}
-    twin = {"study": "x", "dataset": "d", **names, "train_seed": 0, "metric": "fid_x8", "value": 7.0, "unit": "score"}
+    twin = {
+        "study": "x",
+        "dataset": "d",
+        **names,
+        "train_seed": 0,
+        "metric": "fid_x8",
+        "value": 7.0,
+        "unit": "score",
+    }
     twin |= {"run_id": "evaluate/other", "seed_first": 0, "seed_last": 199, "num_images": 200}
     results = make(variants, {("a", "fid_x8", None): {0: 1.0, 1: 1.0, 2: 1.0}}, extra=[twin])
     assert results.of("a", "s", "fid_x8").tolist() == [1.0, 1.0, 1.0]
@@ -149,18 +191,41 @@ def test_numbers_of_another_suite_stay_out(make):
 def latency_rows(variants, seconds, peaks):
     rows = []
     for name, by_batch in seconds.items():
-        names = {"study": "x", "model": variants[name]["timed"], "sampler": variants[name]["sampler"], "run_id": "latency/s-1"}
+        names = {
+            "study": "x",
+            "model": variants[name]["timed"],
+            "sampler": variants[name]["sampler"],
+            "run_id": "latency/s-1",
+        }
         for batch, repeats in by_batch.items():
             for repeat, value in enumerate(repeats):
-                rows.append({**names, "metric": "latency_s", "num_images": batch, "repeat": repeat, "value": value, "unit": "s"})
-            peak = {"metric": "peak_memory_bytes", "num_images": batch, "value": peaks[name][batch], "unit": "bytes"}
+                rows.append(
+                    {
+                        **names,
+                        "metric": "latency_s",
+                        "num_images": batch,
+                        "repeat": repeat,
+                        "value": value,
+                        "unit": "s",
+                    }
+                )
+            peak = {
+                "metric": "peak_memory_bytes",
+                "num_images": batch,
+                "value": peaks[name][batch],
+                "unit": "bytes",
+            }
             rows.append({**names, **peak})
     return rows
 
 
-@pytest.mark.parametrize("second, word", [([1.0, 2.02, 3.9], "yes"), ([4.0, 8.1, 15.9], "no"), ([1.0, 8.0, 8.0], "not decided")])
+@pytest.mark.parametrize(
+    "second, word",
+    [([1.0, 2.02, 3.9], "yes"), ([4.0, 8.1, 15.9], "no"), ([1.0, 8.0, 8.0], "not decided")],
+)
 def test_speed_is_decided_at_every_batch_size(make, second, word):
-    """Catches a claim of speed from one batch size, or from unpaired rounds: times drift by 4, the ratio is steady."""
+    """Catches a claim of speed from one batch size, or from unpaired rounds: times drift by 4,
+    the ratio is steady."""
     variants = {"a": variant("a", "p"), "b": variant("b", "p")}
     first = [2.0, 4.0, 8.0]
     seconds = {"a": {1: first, 8: first}, "b": {1: second, 8: second}}
@@ -175,7 +240,10 @@ def test_speed_is_decided_at_every_batch_size(make, second, word):
 def test_faster_at_one_batch_size_only_is_not_decided(make):
     """Catches a claim that holds at a single batch size."""
     variants = {"a": variant("a", "p"), "b": variant("b", "p")}
-    seconds = {"a": {1: [2.0, 2.1, 2.2], 8: [2.0, 2.1, 2.2]}, "b": {1: [1.0, 1.05, 1.1], 8: [4.0, 4.2, 4.4]}}
+    seconds = {
+        "a": {1: [2.0, 2.1, 2.2], 8: [2.0, 2.1, 2.2]},
+        "b": {1: [1.0, 1.05, 1.1], 8: [4.0, 4.2, 4.4]},
+    }
     peaks = {name: {1: 1, 8: 1} for name in variants}
     results = make(variants, {}, extra=latency_rows(variants, seconds, peaks), measure=("latency",))
     assert judged(View(results, "s"), claim_of("latency", "b", "a"))[0] == "not decided"
@@ -189,9 +257,17 @@ def test_a_missing_score_is_named_and_never_zero(make):
         "m 3": variant("m", "r", "m", refine_steps=1),
     }
     results = make(
-        variants, {("m 2", "fid_x8", None): {0: 3.0, 1: 3.1, 2: 3.2}, ("m 2", "token_evals", None): {0: 10, 1: 10, 2: 10}}
+        variants,
+        {
+            ("m 2", "fid_x8", None): {0: 3.0, 1: 3.1, 2: 3.2},
+            ("m 2", "token_evals", None): {0: 10, 1: 10, 2: 10},
+        },
     )
-    for figure in (guidance.figure_guidance, refinement.figure_refine_steps, refinement.figure_heat_maps):
+    for figure in (
+        guidance.figure_guidance,
+        refinement.figure_refine_steps,
+        refinement.figure_heat_maps,
+    ):
         drawn, caption = figure(View(results, "s"))
         assert "m 1" in drawn._suptitle.get_text() and "not run" in drawn._suptitle.get_text()
         assert "what is asked" in caption
@@ -201,8 +277,11 @@ def test_a_missing_score_is_named_and_never_zero(make):
 
 
 def test_an_empty_panel_says_why_and_keeps_the_scale_of_the_others(make):
-    """Catches panels without one number on their shared axis, because the first of them is empty."""
-    variants = {f"p {p}": variant("m", f"{p}", "m", select=threshold(p), refine_steps=1) for p in (0.1, 0.5)}
+    """Catches panels without one number on their shared axis,
+    because the first of them is empty."""
+    variants = {
+        f"p {p}": variant("m", f"{p}", "m", select=threshold(p), refine_steps=1) for p in (0.1, 0.5)
+    }
     numbers = {(name, "fid_x8", None): {0: 3.0 + i} for i, name in enumerate(variants)}
     numbers |= {(name, "token_evals", None): {0: 10.0 + i} for i, name in enumerate(variants)}
     drawn, _ = refinement.figure_refine_steps(View(make(variants, numbers), "s"))
@@ -217,7 +296,9 @@ def test_a_line_against_guidance_differs_in_guidance_alone(make):
     """Catches a line that goes up and down at one w, because its group varies passes too; and an
     axis without a second number, because few of the w tried are whole."""
     grid = [(w, s) for w in (0.8, 1.0, 1.2) for s in (1, 3)]
-    variants = {f"{w} {s}": variant("m", f"{w}{s}", "m", cfg_scale=w, refine_steps=s) for w, s in grid}
+    variants = {
+        f"{w} {s}": variant("m", f"{w}{s}", "m", cfg_scale=w, refine_steps=s) for w, s in grid
+    }
     numbers = {(f"{w} {s}", "fid_x8", None): {0: w + s, 1: w + s + 0.1} for w, s in grid}
     drawn, _ = guidance.figure_guidance(View(make(variants, numbers), "s"))
     lines = {line.get_label(): list(line.get_xdata()) for line in drawn.axes[0].lines}
@@ -235,18 +316,25 @@ def test_one_point_shows_its_interval_and_stands_at_a_whole_number_of_passes(mak
     drawn, _ = refinement.figure_refine_steps(View(make(variants, numbers), "s"))
     panel = drawn.axes[0]
     ends = panel.containers[0].lines[2][0].get_segments()[0]
-    assert ends[1][1] - ends[0][1] == pytest.approx(2 * 0.4968, rel=1e-3)  # t(2) 4.303 x 0.2 / sqrt 3
+    # t(2) 4.303 x 0.2 / sqrt 3
+    assert ends[1][1] - ends[0][1] == pytest.approx(2 * 0.4968, rel=1e-3)
     assert all(float(tick).is_integer() for tick in panel.get_xticks())
 
 
 def test_heat_map_puts_each_number_in_its_place(make):
     """Catches rows and columns that are exchanged or turned over."""
     grid = {(p, s): 10 * i + s for i, p in enumerate((0.1, 0.5)) for s in (1, 4)}
-    variants = {f"p {p} s {s}": variant("m", f"{p}{s}", "m", select=threshold(p), refine_steps=s) for p, s in grid}
+    variants = {
+        f"p {p} s {s}": variant("m", f"{p}{s}", "m", select=threshold(p), refine_steps=s)
+        for p, s in grid
+    }
     numbers = {(f"p {p} s {s}", "fid_x8", None): {0: value} for (p, s), value in grid.items()}
     figure, _ = refinement.figure_heat_maps(View(make(variants, numbers), "s"))
     panel = figure.axes[0]
-    shown = {(round(t.get_position()[1]), round(t.get_position()[0])): float(t.get_text()) for t in panel.texts}
+    shown = {
+        (round(t.get_position()[1]), round(t.get_position()[0])): float(t.get_text())
+        for t in panel.texts
+    }
     assert [t.get_text() for t in panel.get_yticklabels()] == ["0.5", "0.1"]
     assert [t.get_text() for t in panel.get_xticklabels()] == ["1", "4"]
     assert shown == {(0, 0): 11, (0, 1): 14, (1, 0): 1, (1, 1): 4}

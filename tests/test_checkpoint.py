@@ -23,11 +23,15 @@ def test_round_trip_is_exact_and_repeatable(make_model, make_tokenizer, tmp_path
         assert paths[0].read_bytes() == paths[1].read_bytes()
         again = load(paths[0], expect=module.config)
         assert again.config == module.config and not again.training
-        assert all(torch.equal(a, b) for a, b in zip(module.state_dict().values(), again.state_dict().values()))
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(module.state_dict().values(), again.state_dict().values())
+        )
 
 
 def test_damaged_foreign_and_missing_files(make_model, model_config, make_tokenizer, tmp_path):
-    """Catches a damaged file that is read, a model of another config that is used, an error that hides file, key or value."""
+    """Catches a damaged file that is read, a model of another config that is used, an error that
+    hides file, key or value."""
     path = tmp_path / "m.safetensors"
     checkpoint.save_model(path, make_model(history=1))
     with pytest.raises(ValueError, match=r"m\.safetensors.*history is 1 in the file, 0 asked for"):
@@ -40,7 +44,9 @@ def test_damaged_foreign_and_missing_files(make_model, model_config, make_tokeni
     with pytest.raises(FileNotFoundError, match="no such checkpoint"):
         checkpoint.load_model(tmp_path / "none.safetensors")
     tensors, _ = {"head.bias": torch.zeros(3)}, None
-    checkpoint.save_tensors(path, tensors, kind="model", config=model_config().model_dump(mode="json"))
+    checkpoint.save_tensors(
+        path, tensors, kind="model", config=model_config().model_dump(mode="json")
+    )
     with pytest.raises(ValueError, match="weights do not fit: .*head.bias has shape"):
         checkpoint.load_model(path)
 
@@ -66,7 +72,11 @@ def test_tokenizer_loss_reaches_every_weight(make_tokenizer):
     images = torch.rand(3, 1, 8, 8, generator=generator("images")) * 2 - 1
     losses = tokenizer_loss(tokenizer, images, tokenizer.config.schedule, entropy=0.1)
     losses.total.backward()
-    silent = [name for name, p in tokenizer.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    silent = [
+        name
+        for name, p in tokenizer.named_parameters()
+        if p.grad is None or not p.grad.abs().sum() > 0
+    ]
     assert [name for name in silent if not name.startswith("quantizer.phi")] == []
     assert len(losses.tokens) == 3 and losses.residuals[0].shape == (3, 1, 4)
 
@@ -77,13 +87,16 @@ def test_tokenizer_loss_is_finite_on_top_of_a_code(make_tokenizer):
     with torch.no_grad():
         tokenizer.pre_quant.weight.zero_()
         tokenizer.quantizer.codebook_VC.zero_()
-    losses = tokenizer_loss(tokenizer, torch.zeros(2, 1, 8, 8), tokenizer.config.schedule, entropy=1.0)
+    losses = tokenizer_loss(
+        tokenizer, torch.zeros(2, 1, 8, 8), tokenizer.config.schedule, entropy=1.0
+    )
     losses.total.backward()
     assert all(torch.isfinite(p.grad).all() for p in tokenizer.parameters() if p.grad is not None)
 
 
 def test_tokenizer_shapes_and_reduced_schedules(make_tokenizer):
-    """Catches a tokenizer that serves only the schedule it was built with, or one that does not end at its latent."""
+    """Catches a tokenizer that serves only the schedule it was built with,
+    or one that does not end at its latent."""
     tokenizer = make_tokenizer().eval()
     images = torch.rand(2, 1, 8, 8, generator=generator("images")) * 2 - 1
     for patch_nums in ((1, 2, 4), (1, 4), (4,), (2, 3, 4)):
@@ -102,4 +115,6 @@ def test_losses_by_scale_add_up():
     tokens = torch.randint(9, (4, 14), generator=generator("tokens"))
     parts = by_scale(token_losses(logits, tokens), schedule)
     lengths = torch.tensor(schedule.lengths, dtype=torch.float64)
-    assert ((parts * lengths).sum() / 14).item() == pytest.approx(next_scale_cross_entropy(logits, tokens).item(), rel=1e-6)
+    assert ((parts * lengths).sum() / 14).item() == pytest.approx(
+        next_scale_cross_entropy(logits, tokens).item(), rel=1e-6
+    )

@@ -286,7 +286,11 @@ BAD = {
     "few training images": ({"dataset/train_images": 60}, ["dataset.train_images", "60", "100"]),
     "few held-out images": (
         {"dataset/test_share": 0.03},
-        ["dataset.test_share", "test has 54 images and needs 200", "in each half of a reference that tunes"],
+        [
+            "dataset.test_share",
+            "test has 54 images and needs 200",
+            "in each half of a reference that tunes",
+        ],
     ),
     "digits in colour": ({"dataset/channels": 3}, ["dataset.channels", "3", "digits has 1"]),
     "digits made smaller": ({"dataset/image_size": 4}, ["dataset.image_size", "4", "8 pixels"]),
@@ -648,7 +652,12 @@ def test_every_metric_says_what_it_returns():
 @pytest.mark.parametrize("room", rooms.names())
 def test_what_a_room_says_is_there(room):
     """Catches a need, or a flag, of a figure, table or rule that the room does not show."""
-    shown = {f"{rooms.PREFIXES[what]}_{name}" for what in rooms.PREFIXES for name, owner in rooms.shows(what).items() if owner == room}
+    shown = {
+        f"{rooms.PREFIXES[what]}_{name}"
+        for what in rooms.PREFIXES
+        for name, owner in rooms.shows(what).items()
+        if owner == room
+    }
     for what in ("NEEDS", "SHOWS_FID", "HALVES"):
         assert set(rooms.says(room, what, ())) <= shown
     for what in rooms.PREFIXES:
@@ -657,8 +666,15 @@ def test_what_a_room_says_is_there(room):
 
 
 def test_rules_beside_scores_are_legal(tmp_path):
-    """Catches a claim on the whole pipeline, or on nearness to real images, that no study can make."""
-    memory = {"text": "x", "rule": "memory", "variant": "SDD", "against": "VAR", "metric": "pipeline"}
+    """Catches a claim on the whole pipeline, or on nearness to real images,
+    that no study can make."""
+    memory = {
+        "text": "x",
+        "rule": "memory",
+        "variant": "SDD",
+        "against": "VAR",
+        "metric": "pipeline",
+    }
     plan = load_study(
         edited(
             tmp_path,

@@ -1,4 +1,5 @@
-"""Verdicts of claims: which way a metric points, metrics that are none, and what captions say of labels, copies and bias."""
+"""Verdicts of claims: which way a metric points, metrics that are none, and what captions say of
+labels, copies and bias."""
 
 import pytest
 from small_study import build
@@ -33,14 +34,16 @@ def results(tmp_path_factory):
     ],
 )  # fmt: skip
 def test_a_claim_points_as_its_metric_does(results, metric, stated, word):
-    """Catches `no` for an IS that is higher, because lower was taken to be better for every metric."""
+    """Catches `no` for an IS that is higher, because lower was taken to be better for every
+    metric."""
     found, reason = judged(View(results, "s"), claim(metric, stated))
     assert found == word
     assert ("states that" in reason) == ((metric, stated) in {("is", "lower"), ("fid", "higher")})
 
 
 def test_a_claim_of_an_older_version_keeps_its_direction(results):
-    """Catches a published verdict that changes its meaning: its row says lower, and the reason says that this is unusual."""
+    """Catches a published verdict that changes its meaning: its row says lower,
+    and the reason says that this is unusual."""
     assert judged(View(results, "s"), {**claim("is"), "better": "lower"})[0] == "no"
     older = claim("is")
     del older["better"]
@@ -71,7 +74,8 @@ def test_a_direction_that_nobody_knows_is_asked_for(tmp_path):
     plain = Results.load(build(tmp_path / "plain", ["a", "b"]))
     names = plain.variants("s")
     more = [
-        {**head, **{key: names[name][key] for key in ("tokenizer", "model", "sampler")}, "train_seed": seed, "value": value + seed,
+        {**head, **{key: names[name][key] for key in ("tokenizer", "model", "sampler")},
+         "train_seed": seed, "value": value + seed,
          "run_id": f"sample/v{i}-{seed}"}
         for i, (name, value) in enumerate((("a", 1.0), ("b", 2.0))) for seed in (0, 1, 2)
     ]  # fmt: skip
@@ -110,9 +114,11 @@ def test_tuning_follows_the_direction(results):
 
 @pytest.mark.parametrize(
     "metric, way",
-    [("inpaint_psnr_unknown", "higher"), ("super_resolution_ssim_whole", "higher"), ("kept_loss_test", "lower"), ("kid", "lower"),
-     ("token_accuracy_test_scale", "higher"), ("floor_fid", "lower"), ("nearest_fill_inpaint_class_agreement", "higher"),
-     ("recal", None), ("this", None), ("FID", None), ("", None)],
+    [("inpaint_psnr_unknown", "higher"), ("super_resolution_ssim_whole", "higher"),
+     ("kept_loss_test", "lower"), ("kid", "lower"),
+     ("token_accuracy_test_scale", "higher"), ("floor_fid", "lower"),
+     ("nearest_fill_inpaint_class_agreement", "higher"), ("recal", None), ("this", None),
+     ("FID", None), ("", None)],
 )  # fmt: skip
 def test_directions_of_the_project_s_own_metrics(metric, way):
     """Catches a metric whose name holds another one's, and a misspelt one that gets a direction."""
@@ -120,7 +126,8 @@ def test_directions_of_the_project_s_own_metrics(metric, way):
 
 
 def test_claims_that_are_markup_stay_in_the_caption(tmp_path):
-    """Catches a claim that begins with two dots and vanishes as a comment, and one that is a list of its own."""
+    """Catches a claim that begins with two dots and vanishes as a comment,
+    and one that is a list of its own."""
     about = {
         "text": ".. b beats a",
         "origin": "ours",
@@ -188,11 +195,13 @@ def test_copies_are_said(tmp_path):
 @pytest.mark.parametrize(
     "dim, kind, said",
     [(64, "trained", None), (256, "trained", "N = 200 is below the 256 dimensions"),
-     (2048, "inception", "N = 200 and the number of held-out images, 300, are below the 2048 dimensions"),
+     (2048, "inception",
+      "N = 200 and the number of held-out images, 300, are below the 2048 dimensions"),
      (128, "inception", "Inception-v3, 128 dimensions")],
 )  # fmt: skip
 def test_too_few_images_for_the_features_are_said(tmp_path, dim, kind, said):
-    """Catches a FID of fewer images than the covariance has dimensions, printed without a word, and a hidden layer of Inception."""
+    """Catches a FID of fewer images than the covariance has dimensions, printed without a word, and
+    a hidden layer of Inception."""
     reference, _ = words_of(tmp_path, features={"kind": kind, "name": "x8", "dim": dim})
     assert (said in reference) if said else ("dominated by bias" not in reference)
     assert (f"{dim} dimensions" in reference) == (said is not None)

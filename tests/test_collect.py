@@ -12,17 +12,23 @@ from bench.pipeline.labels import labels_of
 from bench.runtime import rows as results
 
 
-def test_real_pictures_keep_the_order_of_classes(monkeypatch, tmp_path):
-    """Catches a class with few held-out pictures that shifts all that follow into the wrong row of the sample grid."""
+def test_real_images_keep_the_order_of_classes(monkeypatch, tmp_path):
+    """Catches a class with few held-out images that shifts all that follow into the wrong row of
+    the sample grid."""
     labels = np.array([0, 0, 0, 1, 2, 2])
     images = labels[:, None, None, None].astype(np.uint8) * np.ones((1, 1, 2, 2), np.uint8)
     monkeypatch.setattr(collect, "open_split", lambda folder, split: ArrayImages(images, labels))
     (tmp_path / "data.json").write_text(json.dumps({"kind": "arrays"}))
-    found = collect.real_pictures(tmp_path)
+    found = collect.real_images(tmp_path)
     assert found["real/labels"].tolist() == [0, 1, 2, 0, 2, 0]
-    assert np.array_equal(found["real/images"][:, 0, 0, 0], found["real/labels"]) and "real/classes" not in found
-    (tmp_path / "data.json").write_text(json.dumps({"kind": "arrays", "classes": ["猫", "dog", "ox"]}))
-    assert collect.real_pictures(tmp_path)["real/classes"].tolist() == ["猫", "dog", "ox"]
+    assert (
+        np.array_equal(found["real/images"][:, 0, 0, 0], found["real/labels"])
+        and "real/classes" not in found
+    )
+    (tmp_path / "data.json").write_text(
+        json.dumps({"kind": "arrays", "classes": ["猫", "dog", "ox"]})
+    )
+    assert collect.real_images(tmp_path)["real/classes"].tolist() == ["猫", "dog", "ox"]
 
 
 def prepared(folder, counts):
@@ -37,18 +43,21 @@ def prepared(folder, counts):
 
 @pytest.mark.parametrize("counts", [(180, 20), (70, 1, 70), (5, 0, 200)])
 def test_shown_samples_are_one_of_each_class_in_turn(tmp_path, counts):
-    """Catches a grid whose rows are not classes where classes are rare, and an unconditional variant of other seeds."""
+    """Catches a grid whose rows are not classes where classes are rare, and an unconditional
+    variant of other seeds."""
     evaluation = {"num_images": 200, "first_seed": 7}
     plan = {"evaluation": evaluation, "dataset": {"num_classes": len(counts)}}
     folders = {"prepare/a": prepared(tmp_path / "prepare", counts)}
     asked = labels_of(range(7, 207), np.array(counts), "training").numpy()
-    images = np.arange(200, dtype=np.uint8)[None, :, None, None, None] * np.ones((1, 1, 1, 2, 2), np.uint8)
+    images = np.arange(200, dtype=np.uint8)[None, :, None, None, None] * np.ones(
+        (1, 1, 1, 2, 2), np.uint8
+    )
     for name, labels in (("sample/cond", asked), ("sample/uncond", np.zeros(200, np.int64))):
         folders[name] = tmp_path / name
         folders[name].mkdir(parents=True)
         for file, array in (("images", images), ("labels", labels), ("strip", images[:, :2])):
             np.save(folders[name] / f"{file}.npy", array)
-    found = collect.pictures(folders, collect.study_labels(plan, folders, 0))
+    found = collect.sample_images(folders, collect.study_labels(plan, folders, 0))
     shown = found["sample/cond/labels"]
     present = [label for label in range(len(counts)) if (asked == label).any()]
     assert len(shown) == collect.GRID and shown[: len(present)].tolist() == present
@@ -72,11 +81,12 @@ SUITES = {
     }
 }
 VARIANT = {
-    "timed": "t-1", "tokenizer": "v-1", "model": "m-1", "sampler": "p-1", "history": 0, "mask": None, "depth": 1, "patch_nums": [1],
-    "group": "a", "grid": {}, "jobs": {"": ["evaluate/a-0123456789"]}, "settings": {"sampler": {
-        "name": "var", "cfg_scale": 1.0, "cfg_ramp": "linear", "temperature": 1.0, "top_k": None, "top_p": 1.0, "sr_steps": 0,
-        "refine_steps": 0, "p_resample": 0.1, "select": {"name": "threshold", "p_resample": 0.1},
-        "refine_scales": None,
+    "timed": "t-1", "tokenizer": "v-1", "model": "m-1", "sampler": "p-1", "history": 0,
+    "mask": None, "depth": 1, "patch_nums": [1], "group": "a", "grid": {},
+    "jobs": {"": ["evaluate/a-0123456789"]}, "settings": {"sampler": {
+        "name": "var", "cfg_scale": 1.0, "cfg_ramp": "linear", "temperature": 1.0, "top_k": None,
+        "top_p": 1.0, "sr_steps": 0, "refine_steps": 0, "p_resample": 0.1,
+        "select": {"name": "threshold", "p_resample": 0.1}, "refine_scales": None,
     }},
 }  # fmt: skip
 
@@ -90,8 +100,9 @@ def job(tmp_path):
     plan = {
         "study": "x", "scope": None, "reduced": None, "suites": {"s": suite}, "train_seeds": [0],
         "tokenizer_seed": "train_seed", "latency": {},
-        "evaluation": {"num_images": 100, "first_seed": 0}, "features": {"kind": "trained", "name": "x8"},
-        "dataset": {"name": "d", "num_classes": 2}, "folders": {"evaluate/a-0123456789": str(folder)},
+        "evaluation": {"num_images": 100, "first_seed": 0},
+        "features": {"kind": "trained", "name": "x8"}, "dataset": {"name": "d", "num_classes": 2},
+        "folders": {"evaluate/a-0123456789": str(folder)},
     }  # fmt: skip
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     row = dict.fromkeys(results.RUN_COLUMNS) | {

@@ -1,4 +1,5 @@
-"""Files known by content: their spelling, age and place change no name; another content changes every name behind it."""
+"""Files known by content: their spelling, age and place change no name;
+another content changes every name behind it."""
 
 import json
 import os
@@ -21,15 +22,16 @@ from workflow import ROOT, planned, snakemake
 
 STUDY = """
 study: folder
-dataset: {{name: image_folder, path: "{path}", image_size: 8, channels: 1, num_classes: 2, val_share: 0.1, test_share: 0.3}}
+dataset: {{name: image_folder, path: "{path}", image_size: 8, channels: 1, num_classes: 2,
+  val_share: 0.1, test_share: 0.3}}
 features: {{kind: trained, name: small16, dim: 16, channels: 8, steps: 40, batch_size: 64}}
 train_seeds: [0]
 evaluation: {{num_images: 100, batch_size: 50}}
 bases:
   var:
     tokenizer:
-      config: {{patch_nums: [1, 2, 4], codebook_size: 16, codebook_dim: 4, channels: 8, channel_multipliers: [1, 1],
-        num_res_blocks: 1, attention: false, norm_groups: 4}}
+      config: {{patch_nums: [1, 2, 4], codebook_size: 16, codebook_dim: 4, channels: 8,
+        channel_multipliers: [1, 1], num_res_blocks: 1, attention: false, norm_groups: 4}}
       {weights}
     model: {{depth: 2, width: 16, heads: 2}}
 suites:
@@ -48,7 +50,9 @@ def images(root, count=20, start=0):
     for name in ("cat", "dog"):
         (root / name).mkdir(parents=True, exist_ok=True)
         for i in range(start, start + count):
-            Image.fromarray(rng.integers(0, 255, (9, 9), dtype=np.uint8)).save(root / name / f"{i:03d}.png")
+            Image.fromarray(rng.integers(0, 255, (9, 9), dtype=np.uint8)).save(
+                root / name / f"{i:03d}.png"
+            )
     return root
 
 
@@ -59,20 +63,36 @@ def jobs(tmp_path, path, weights="", contents=None):
 
 
 def test_the_spelling_of_a_path_is_no_part_of_a_name(tmp_path, monkeypatch):
-    """Catches a study that is trained again because its folder moved, or was written another way."""
+    """Catches a study that is trained again because its folder moved,
+    or was written another way."""
     root, other = images(tmp_path / "p"), tmp_path / "elsewhere" / "q"
     shutil.copytree(root, other)
     (tmp_path / "link").symlink_to(root)
     monkeypatch.chdir(tmp_path)
-    spelled = [root, f"{root}/", f"{root}/../p", f"{root}//.", "p", "./p/", tmp_path / "link", other]
+    spelled = [
+        root,
+        f"{root}/",
+        f"{root}/../p",
+        f"{root}//.",
+        "p",
+        "./p/",
+        tmp_path / "link",
+        other,
+    ]
     names = [jobs(tmp_path, path) for path in spelled]
     assert all(name == names[0] for name in names)
-    assert jobs(tmp_path, "/no/such/p") == jobs(tmp_path, "/no/such/p/") == jobs(tmp_path, "/nor/this")
+    assert (
+        jobs(tmp_path, "/no/such/p") == jobs(tmp_path, "/no/such/p/") == jobs(tmp_path, "/nor/this")
+    )
 
 
-@pytest.mark.parametrize("change", ["added", "replaced", "inverted in place", "renamed", "moved to the other class", "removed"])
+@pytest.mark.parametrize(
+    "change",
+    ["added", "replaced", "inverted in place", "renamed", "moved to the other class", "removed"],
+)
 def test_other_images_are_other_jobs(tmp_path, change):
-    """Catches results of old images beside those of new ones: every job has another name, as images do."""
+    """Catches results of old images beside those of new ones: every job has another name,
+    as images do."""
     root = images(tmp_path / "p")
     before = jobs(tmp_path, root)
     first = root / "cat" / "000.png"
@@ -94,7 +114,9 @@ def test_other_images_are_other_jobs(tmp_path, change):
     if change == "inverted in place":
         Image.fromarray(255 - np.asarray(Image.open(first))).save(first)
         os.utime(first, ns=(about.st_atime_ns, about.st_mtime_ns + 5))
-        assert jobs(tmp_path, root) == before, "the same content is the same again, whatever its age"
+        assert jobs(tmp_path, root) == before, (
+            "the same content is the same again, whatever its age"
+        )
 
 
 def test_what_is_not_read_changes_nothing(tmp_path):
@@ -115,8 +137,8 @@ def test_a_folder_that_is_away_is_known_from_before(tmp_path):
     contents = Contents()
     before = jobs(tmp_path, root, contents=contents)
     root.rename(tmp_path / "away")
-    assert jobs(tmp_path, root, contents=Contents(contents.found)) == before
-    assert jobs(tmp_path, root, contents=Contents(contents.found, trusted=True)) == before
+    assert jobs(tmp_path, root, contents=Contents(contents.digests)) == before
+    assert jobs(tmp_path, root, contents=Contents(contents.digests, trusted=True)) == before
     assert jobs(tmp_path, root) != before
 
 
@@ -150,11 +172,14 @@ def test_a_reference_is_known_by_its_content(tmp_path):
 
 
 def test_sets_with_sums_of_their_own_are_known_by_their_name(tmp_path):
-    """Catches Fashion-MNIST trained again because it lies in another folder, or because of a note beside its files."""
+    """Catches Fashion-MNIST trained again because it lies in another folder,
+    or because of a note beside its files."""
 
     text, found = (ROOT / "workflows/config/fashion_reduced.yaml").read_text(), []
     for place in ("", f"path: {tmp_path / 'fashion'}, ", "path: /nor/here, "):
-        (tmp_path / "study.yaml").write_text(text.replace("name: fashion_mnist, ", f"name: fashion_mnist, {place}"))
+        (tmp_path / "study.yaml").write_text(
+            text.replace("name: fashion_mnist, ", f"name: fashion_mnist, {place}")
+        )
         found.append(set(load_study(tmp_path / "study.yaml").jobs))
         (tmp_path / "fashion").mkdir(exist_ok=True)
         (tmp_path / "fashion" / f"note{len(found)}.txt").write_text("downloaded yesterday")
@@ -164,14 +189,17 @@ def test_sets_with_sums_of_their_own_are_known_by_their_name(tmp_path):
 def test_a_content_that_is_asked_for_is_kept_to(tmp_path):
     """Catches a pinned dataset that is another one."""
     root = images(tmp_path / "p")
-    text = STUDY.format(path=root, weights="").replace("num_classes: 2,", f"num_classes: 2, content: '{'0' * 64}',")
+    text = STUDY.format(path=root, weights="").replace(
+        "num_classes: 2,", f"num_classes: 2, content: '{'0' * 64}',"
+    )
     (tmp_path / "s.yaml").write_text(text)
     with pytest.raises(ConfigError, match="dataset.content: 0000"):
         load_study(tmp_path / "s.yaml")
 
 
 def test_sums_are_read_once_and_again_when_a_file_changes(tmp_path, monkeypatch):
-    """Catches a cache that answers for another file, and a large folder that is read at every start."""
+    """Catches a cache that answers for another file, and a large folder that is read at every
+    start."""
     file, cache = tmp_path / "a.bin", SumCache(tmp_path / "sums.sqlite")
     file.write_bytes(b"one")
     old = 1_600_000_000_000_000_000
@@ -187,32 +215,58 @@ def test_sums_are_read_once_and_again_when_a_file_changes(tmp_path, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr("bench.study.contents._sum_now", lambda path: b"read again".ljust(32))
         assert sums_of([file], cache) == [b"read again".ljust(32)]
-    (tmp_path / "sums.sqlite").write_bytes(b"no database at all, but long enough to be looked at as one" * 40)
+    (tmp_path / "sums.sqlite").write_bytes(
+        b"no database at all, but long enough to be looked at as one" * 40
+    )
     assert sums_of([file], cache) == [bytes.fromhex(file_sum(file))]
     assert sums_of([file], SumCache(file / "not a folder" / "sums.sqlite"))
 
 
 def prepared(tmp_path, root, out="results/s/prepare/x"):
     """The verb prepare, on a folder, as a workflow calls it."""
-    config = {"name": "image_folder", "path": None, "image_size": 8, "channels": 1, "num_classes": 2, "val_share": 0.1}
+    config = {
+        "name": "image_folder",
+        "path": None,
+        "image_size": 8,
+        "channels": 1,
+        "num_classes": 2,
+        "val_share": 0.1,
+    }
     config |= {"test_share": 0.3, "content": content_of(root, (".png",))}
-    job = {"study": "s", "run_id": "prepare/x", "identity": {}, "inputs": {}, "config": {"dataset": config}}
+    job = {
+        "study": "s",
+        "run_id": "prepare/x",
+        "identity": {},
+        "inputs": {},
+        "config": {"dataset": config},
+    }
     place = tmp_path / "results/s/configs/prepare/x.json"
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(json.dumps({**job, "files": {"dataset.path": str(root)}}))
-    command = [sys.executable, "-m", "bench", "prepare", str(place), str(tmp_path / out), "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        "prepare",
+        str(place),
+        str(tmp_path / out),
+        "--device",
+        "cpu",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     return done.returncode, done.stderr, tmp_path / out
 
 
 def test_a_replaced_file_of_the_same_size_and_age_is_read(tmp_path):
-    """Catches `cp -p`, `rsync -t` or `touch -r`: other content under the same name, size and time."""
+    """Catches `cp -p`, `rsync -t` or `touch -r`: other content under the same name,
+    size and time."""
     path, cache = tmp_path / "a.png", SumCache(tmp_path / "sums.sqlite")
     path.write_bytes(b"one")
     os.utime(path, ns=(0, 10**18))
     first = sums_of([path], cache)
-    cache.keep({path: first[0]}, {path: (3, 10**18)})  # as a cache that was written long after the file
+    # as a cache that was written long after the file
+    cache.keep({path: first[0]}, {path: (3, 10**18)})
     path.write_bytes(b"two")
     os.utime(path, ns=(0, 10**18))
     assert sums_of([path], cache) != first
@@ -249,7 +303,11 @@ def test_prepare_refuses_what_changed_after_planning(tmp_path):
         code, text, out = prepared(tmp_path, root)
     finally:
         prepared.__globals__["content_of"] = content
-    assert code == 1 and "have changed since this run was planned" in text and not (out / "row.json").exists()
+    assert (
+        code == 1
+        and "have changed since this run was planned" in text
+        and not (out / "row.json").exists()
+    )
 
 
 def test_changed_images_make_the_workflow_run_again(tmp_path):

@@ -432,7 +432,9 @@ def test_a_call_may_be_written_otherwise(monkeypatch, make_model, make_ladder):
         return sampling.sample_var(asked, ladder, labels_B, noise, config, known)
 
     found = drawn_by(monkeypatch, make_model, make_ladder, sample)[0]
-    assert torch.equal(found, drawn_by(monkeypatch, make_model, make_ladder, sampling.sample_var)[0])
+    assert torch.equal(
+        found, drawn_by(monkeypatch, make_model, make_ladder, sampling.sample_var)[0]
+    )
 
 
 @pytest.mark.parametrize("value", [True, "2.0", np.bool_(True), torch.tensor(True)])
@@ -452,7 +454,10 @@ def test_a_ramp_gives_the_same_weights_again(monkeypatch):
 
 
 def test_what_is_assigned_is_a_function_too(tmp_path):
-    """Catches the refusal of a lambda, of functools.partial and of another name; a number is none."""
-    text = "mask_a = lambda s: s\nmask_b = partial(f, 1)\nmask_c = mask_a\nmask_d = m.f\nmask_e = 3\n"
+    """Catches the refusal of a lambda, of functools.partial and of another name;
+    a number is none."""
+    text = (
+        "mask_a = lambda s: s\nmask_b = partial(f, 1)\nmask_c = mask_a\nmask_d = m.f\nmask_e = 3\n"
+    )
     (tmp_path / "masks.py").write_text(text)
     assert names_in(tmp_path / "masks.py", "mask") == ["a", "b", "c", "d"]

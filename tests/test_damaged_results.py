@@ -144,21 +144,30 @@ def test_what_no_suite_lists_is_in_no_number(folder):
         ("runs.csv", "sample/v0-0", "sample/v0-1", "two rows with one identity"),
         ("runs.csv", "study/x,study", "study/x,other", "0 rows of stage 'study'"),
         ("runs.csv", '""scores"", ""latency""', '""scores"", ', "not readable as JSON"),
-        ("runs.csv", '""num_images"": 200', '""num_images"": NaN', "not readable as JSON (NaN is no number of JSON)"),
+        ("runs.csv", '""num_images"": 200', '""num_images"": NaN',
+         "not readable as JSON (NaN is no number of JSON)"),
         ("runs.csv", '""num_images"": 200', '""num_images"": ""200""', "evaluation.num_images"),
-        ("runs.csv", '""against"": ""b""', '""against"": ""c""', "against 'c' of a claim is no variant"),
+        ("runs.csv", '""against"": ""b""', '""against"": ""c""',
+         "against 'c' of a claim is no variant"),
         ("runs.csv", '""metric"": ""fid""', '""metri"": ""fid""', "claims.0.metric"),
         ("runs.csv", '""suites"": {""s""', '""suites"": {""../s""', "suites"),
-        ("variants.csv", '"[1, 2, 4]"', '"[1, 2, "', "suite 's', variant 'a': patch_nums: not readable as JSON"),
-        ("variants.csv", '"[1, 2, 4]"', '"""1, 2, 4"""', "variant 'a': patch_nums: Input should be a valid list"),
-        ("variants.csv", ",a,a,", ",a,,", "variant 'a': group: Input should be a valid string, got None"),
+        ("variants.csv", '"[1, 2, 4]"', '"[1, 2, "',
+         "suite 's', variant 'a': patch_nums: not readable as JSON"),
+        ("variants.csv", '"[1, 2, 4]"', '"""1, 2, 4"""',
+         "variant 'a': patch_nums: Input should be a valid list"),
+        ("variants.csv", ",a,a,", ",a,,",
+         "variant 'a': group: Input should be a valid string, got None"),
         ("variants.csv", ",0,,1,", ",0,,one,", "line 2: depth 'one' is no whole number from 0"),
-        ("variants.csv", ",0,,1,", ",0,,,", "variant 'a': depth: Input should be a valid integer, got None"),
-        ("variants.csv", "s,a,", "t,a,", "suite 't', variant 'a': the study has no such suite (there are: s)"),
-        ("variants.csv", "s,b,", "s,a,", "lines 2 and 3: two rows with one identity {'suite': 's', 'variant': 'a'}"),
+        ("variants.csv", ",0,,1,", ",0,,,",
+         "variant 'a': depth: Input should be a valid integer, got None"),
+        ("variants.csv", "s,a,", "t,a,",
+         "suite 't', variant 'a': the study has no such suite (there are: s)"),
+        ("variants.csv", "s,b,", "s,a,",
+         "lines 2 and 3: two rows with one identity {'suite': 's', 'variant': 'a'}"),
         ("variants.csv", "s,a,", ",a,", "line 2: suite is empty"),
         ("variants.csv", "s,b,b,", "s,c,c,", "against 'b' of a claim is no variant"),
-        ("variants.csv", "sample/v0-0", "sample/v9-0", "jobs: 'sample/v9-0': runs.csv has no such run of this suite"),
+        ("variants.csv", "sample/v0-0", "sample/v9-0",
+         "jobs: 'sample/v9-0': runs.csv has no such run of this suite"),
         ("variants.csv", '{""""', '{""first""', "variant 'a': jobs.first"),
         ("variants.csv", "{}", "[]", "variant 'a': grid: Input should be a valid dict"),
         ("variants.csv", '""cfg_scale"": 1.0', '""cfg_scale"": null', "settings.sampler.cfg_scale"),
@@ -190,8 +199,9 @@ def test_a_cut_off_file_is_one_line(folder):
     path = folder / "metrics.csv"
     whole = path.read_bytes()
     for damaged, words in (
-        (whole[:-1], "cut off"), (whole[:-20], "belong"), (b"", "columns None"), (b"\xff" + whole, "no UTF-8"),
-        (whole.replace(b",score", b',"score', 1), "damaged"), (whole.replace(b"\n", b"\n\n", 1), "0 cells"),
+        (whole[:-1], "cut off"), (whole[:-20], "belong"), (b"", "columns None"),
+        (b"\xff" + whole, "no UTF-8"), (whole.replace(b",score", b',"score', 1), "damaged"),
+        (whole.replace(b"\n", b"\n\n", 1), "0 cells"),
     ):  # fmt: skip
         path.write_bytes(damaged)
         assert words in said(folder)
@@ -200,7 +210,8 @@ def test_a_cut_off_file_is_one_line(folder):
 
 
 def test_a_missing_or_empty_table_of_variants_is_one_line(folder):
-    """Catches results of another version, whose variants stand elsewhere, and a suite without any."""
+    """Catches results of another version, whose variants stand elsewhere,
+    and a suite without any."""
     path = folder / "variants.csv"
     header = path.read_text().split("\n")[0]
     path.write_text(header + "\n")
@@ -225,9 +236,12 @@ def test_damaged_images_are_one_line(folder):
         path.write_bytes(damaged)
         assert str(path) in said(folder, "figures")
     for key, array, words in (
-        ("real/images", np.array([{}], dtype=object), "allow_pickle"), ("real/images", np.zeros((2, 1, 4, 4)), "float64 where uint8"),
-        ("real/images", np.zeros((2, 4, 4), np.uint8), "shape (2, 4, 4)"), ("real/images", np.zeros((2, 2, 4, 4), np.uint8), "channels"),
-        ("sample/v0-0/strip", np.zeros((2, 1, 4, 4), np.uint8), "scales"), ("real/classes", np.arange(3), "text"),
+        ("real/images", np.array([{}], dtype=object), "allow_pickle"),
+        ("real/images", np.zeros((2, 1, 4, 4)), "float64 where uint8"),
+        ("real/images", np.zeros((2, 4, 4), np.uint8), "shape (2, 4, 4)"),
+        ("real/images", np.zeros((2, 2, 4, 4), np.uint8), "channels"),
+        ("sample/v0-0/strip", np.zeros((2, 1, 4, 4), np.uint8), "scales"),
+        ("real/classes", np.arange(3), "text"),
     ):  # fmt: skip
         np.savez(path, **{**arrays, key: array})
         line = said(folder, "figures")
@@ -259,9 +273,7 @@ MARKS = st.sampled_from(
 
 
 @pytest.mark.parametrize("file", ["metrics.csv", "runs.csv", "variants.csv"])
-@pytest.mark.parametrize(
-    "what, examples", [("tables", 60), ("figures", 12)]
-)
+@pytest.mark.parametrize("what, examples", [("tables", 60), ("figures", 12)])
 def test_no_edit_ends_in_a_traceback(made, tmp_path, file, what, examples):
     """Catches any edit of a table, a character or a few exchanged for others, that ends in a
     traceback."""
@@ -295,9 +307,7 @@ VALUES = (
 )
 
 
-@pytest.mark.parametrize(
-    "what, examples", [("tables", 60), ("figures", 12)]
-)
+@pytest.mark.parametrize("what, examples", [("tables", 60), ("figures", 12)])
 def test_no_study_row_ends_in_a_traceback(made, tmp_path, what, examples):
     """Catches a setting of the study's row that is missing or of another kind, and ends in a
     traceback."""

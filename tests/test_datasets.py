@@ -1,4 +1,4 @@
-"""Pictures: splits without leaks, folders as users have them, damaged files named."""
+"""Images: splits without leaks, folders as users have them, damaged files named."""
 
 import functools
 import gzip
@@ -17,21 +17,31 @@ from bench.study.settings import DatasetConfig
 
 
 def config(**changes) -> DatasetConfig:
-    return DatasetConfig(**{"name": "digits", "image_size": 8, "channels": 1, "num_classes": 10, **changes})
+    return DatasetConfig(
+        **{"name": "digits", "image_size": 8, "channels": 1, "num_classes": 10, **changes}
+    )
 
 
-def test_digits_splits_share_no_picture():
-    """Catches a held-out picture that is also trained on, and a split that changes from run to run."""
+def test_digits_splits_share_no_image():
+    """Catches a held-out image that is also trained on,
+    and a split that changes from run to run."""
     splits = load(config())
-    seen = {split: {hashlib.sha256(image.tobytes()).digest() for image in splits[split].images_NCHW} for split in splits}
-    assert not seen["train"] & seen["test"] and not seen["train"] & seen["val"] and not seen["val"] & seen["test"]
+    seen = {
+        split: {hashlib.sha256(image.tobytes()).digest() for image in splits[split].images_NCHW}
+        for split in splits
+    }
+    assert (
+        not seen["train"] & seen["test"]
+        and not seen["train"] & seen["val"]
+        and not seen["val"] & seen["test"]
+    )
     assert sum(len(splits[split]) for split in splits) == 1797
     again = load(config())
     assert all(np.array_equal(splits[s].images_NCHW, again[s].images_NCHW) for s in splits)
     assert splits["train"].images_NCHW.max() == 255
 
 
-def test_fewer_training_pictures_leave_the_held_out_ones_alone():
+def test_fewer_training_images_leave_the_held_out_ones_alone():
     """Catches a data-size sweep whose reference set moves with it."""
     small, full = load(config(train_images=50)), load(config())
     assert len(small["train"]) == 50
@@ -46,32 +56,57 @@ def test_digits_that_do_not_fit_the_config(changes):
 
 
 def folder(tmp_path, classes=("cat", "dog"), count=30, size=(20, 14), parts=("",)):
-    """Noise pictures in class folders, one smooth gradient a class, so that crops can be told apart."""
+    """Noise images in class folders, one smooth gradient a class,
+    so that crops can be told apart."""
     rng = np.random.default_rng(0)
     for part in parts:
         for name in classes or ("",):
             place = tmp_path / part / name
             place.mkdir(parents=True, exist_ok=True)
             for i in range(count):
-                Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(place / f"{i:03d}.png")
+                Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(
+                    place / f"{i:03d}.png"
+                )
     return tmp_path
 
 
 def test_class_folders(tmp_path):
-    """Catches labels that do not follow the sorted folder names, sizes that are not the config's, a picture on two sides."""
+    """Catches labels that do not follow the sorted folder names, sizes that are not the config's,
+    an image on two sides."""
     root = folder(tmp_path)
-    splits = load(config(name="image_folder", path=str(root), image_size=8, channels=3, num_classes=2, val_share=0.2))
-    paths = [path for pictures in splits.values() for path in pictures.paths]
+    splits = load(
+        config(
+            name="image_folder",
+            path=str(root),
+            image_size=8,
+            channels=3,
+            num_classes=2,
+            val_share=0.2,
+        )
+    )
+    paths = [path for images in splits.values() for path in images.paths]
     assert len(paths) == len(set(paths)) == 60
-    for pictures in splits.values():
-        assert all((path.parent.name == "dog") == label for path, label in zip(pictures.paths, pictures.labels_N))
+    for images in splits.values():
+        assert all(
+            (path.parent.name == "dog") == label
+            for path, label in zip(images.paths, images.labels_N)
+        )
     assert splits["train"].read([0, 1]).shape == (2, 3, 8, 8)
 
 
 def test_own_train_and_val_parts_are_kept(tmp_path):
     """Catches an ImageNet-like folder whose validation part is mixed into the training."""
     root = folder(tmp_path, parts=("train", "val"))
-    splits = load(config(name="image_folder", path=str(root), image_size=8, channels=3, num_classes=2, val_share=0.2))
+    splits = load(
+        config(
+            name="image_folder",
+            path=str(root),
+            image_size=8,
+            channels=3,
+            num_classes=2,
+            val_share=0.2,
+        )
+    )
     assert all("/val/" in str(path) for path in splits["test"].paths)
     assert len(splits["test"]) == 60
     assert all("/train/" in str(path) for split in ("train", "val") for path in splits[split].paths)
@@ -80,25 +115,40 @@ def test_own_train_and_val_parts_are_kept(tmp_path):
 def test_flat_folder_has_no_classes(tmp_path):
     """Catches FFHQ-like folders that need sub-folders to be read."""
     root = folder(tmp_path, classes=())
-    splits = load(config(name="image_folder", path=str(root), image_size=8, channels=1, num_classes=0, val_share=0.2))
+    splits = load(
+        config(
+            name="image_folder",
+            path=str(root),
+            image_size=8,
+            channels=1,
+            num_classes=0,
+            val_share=0.2,
+        )
+    )
     assert sum(map(len, splits.values())) == 30
     assert set(splits["train"].labels_N) == {0}
 
 
 def test_crop_is_central_and_keeps_the_aspect(tmp_path):
-    """Catches a squeezed picture: VAR resizes the short side to 1.125 of the size and crops the middle."""
+    """Catches a squeezed image: VAR resizes the short side to 1.125 of the size and crops the
+    middle."""
     ramp = np.tile(np.linspace(0, 255, 64, dtype=np.uint8), (32, 1))
     Image.fromarray(ramp).save(tmp_path / "ramp.png")
     pixels = datasets.read_image(tmp_path / "ramp.png", 16, 1)[0].astype(int)
-    # short side 32 -> 18, long side 64 -> 36: a pixel of the crop spans 64/36 of the original, 16 of them 28
+    # short side 32 -> 18, long side 64 -> 36: a pixel of the crop spans 64/36 of the original, 16
+    # of them 28
     assert 95 < pixels[0].mean() < 160
     assert pixels[0, -1] - pixels[0, 0] == pytest.approx(255 * 15 / 36, abs=12)
-    crops = [datasets.read_image(tmp_path / "ramp.png", 16, 1, crop_seed=seed).tobytes() for seed in (1, 1, 2, 3, 4)]
+    crops = [
+        datasets.read_image(tmp_path / "ramp.png", 16, 1, crop_seed=seed).tobytes()
+        for seed in (1, 1, 2, 3, 4)
+    ]
     assert crops[0] == crops[1] and len(set(crops)) > 1
 
 
-def test_damaged_picture_is_named(tmp_path):
-    """Catches a truncated file that stops a training in the middle, or an error that does not say which file."""
+def test_damaged_image_is_named(tmp_path):
+    """Catches a truncated file that stops a training in the middle,
+    or an error that does not say which file."""
     root = folder(tmp_path)
     whole = (root / "cat" / "003.png").read_bytes()
     (root / "cat" / "003.png").write_bytes(whole[: len(whole) // 2])
@@ -108,12 +158,23 @@ def test_damaged_picture_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     "changes, words",
-    [({"path": None}, "dataset.path"), ({"path": "/no/such/folder"}, "no folder"), ({"num_classes": 3}, "3 does not fit the 2")],
+    [
+        ({"path": None}, "dataset.path"),
+        ({"path": "/no/such/folder"}, "no folder"),
+        ({"num_classes": 3}, "3 does not fit the 2"),
+    ],
 )
 def test_folder_errors(tmp_path, changes, words):
     """Catches a missing folder or a wrong class count that shows only later."""
     root = folder(tmp_path)
-    settings = {"name": "image_folder", "path": str(root), "image_size": 8, "channels": 3, "num_classes": 2, **changes}
+    settings = {
+        "name": "image_folder",
+        "path": str(root),
+        "image_size": 8,
+        "channels": 3,
+        "num_classes": 2,
+        **changes,
+    }
     with pytest.raises(ConfigError, match=words):
         load(config(**settings))
 
@@ -135,7 +196,10 @@ def garments(tmp_path, count: dict[str, int]) -> dict[str, np.ndarray]:
 
 def sums_of(tmp_path) -> dict[str, str]:
     files = datasets.FASHION_FILES
-    return {name: hashlib.sha256(gzip.decompress((tmp_path / name).read_bytes())).hexdigest() for name in files}
+    return {
+        name: hashlib.sha256(gzip.decompress((tmp_path / name).read_bytes())).hexdigest()
+        for name in files
+    }
 
 
 def test_fashion_mnist_is_read_padded_and_checked(tmp_path, monkeypatch):
@@ -154,7 +218,8 @@ def test_fashion_mnist_is_read_padded_and_checked(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("size", [1, 5, 8, 27, 28])
 def test_fashion_mnist_is_reduced_by_area(tmp_path, monkeypatch, size):
-    """Catches a resampling that skips or smooths, a shifted grid, a mean that is cut instead of rounded, labels out of step."""
+    """Catches a resampling that skips or smooths, a shifted grid, a mean that is cut instead of
+    rounded, labels out of step."""
     arrays = garments(tmp_path, {"train": 120, "t10k": 30})
     monkeypatch.setattr(datasets, "FASHION_FILES", sums_of(tmp_path))
     splits = load(config(name="fashion_mnist", path=str(tmp_path), image_size=size, val_share=0.2))
@@ -168,16 +233,22 @@ def test_fashion_mnist_is_reduced_by_area(tmp_path, monkeypatch, size):
 
 
 def test_garments_that_become_equal_stay_on_one_side(tmp_path, monkeypatch):
-    """Catches sides that follow from the pixels before the reduction: the model would be selected by what it is trained on."""
+    """Catches sides that follow from the pixels before the reduction: the model would be selected
+    by what it is trained on."""
     arrays = garments(tmp_path, {"train": 120, "t10k": 30})
     name = "train-images-idx3-ubyte.gz"
     images = np.tile(arrays[name][:1], (120, 1, 1))
-    images[np.arange(120), 0, np.arange(120) % 28] ^= 1  # nothing that a mean over 7 x 7 pixels shows
+    images[np.arange(120), 0, np.arange(120) % 28] ^= (
+        1  # nothing that a mean over 7 x 7 pixels shows
+    )
     images[60:] = arrays[name][60:]
     (tmp_path / name).write_bytes(idx(images))
     monkeypatch.setattr(datasets, "FASHION_FILES", sums_of(tmp_path))
     splits = load(config(name="fashion_mnist", path=str(tmp_path), image_size=4, val_share=0.4))
-    seen = {split: {image.tobytes() for image in splits[split].images_NCHW} for split in ("train", "val")}
+    seen = {
+        split: {image.tobytes() for image in splits[split].images_NCHW}
+        for split in ("train", "val")
+    }
     assert not seen["train"] & seen["val"] and len(seen["train"] | seen["val"]) < 120
 
 
@@ -189,7 +260,8 @@ def test_fashion_mnist_missing_file(tmp_path):
 
 @pytest.fixture
 def mirror(tmp_path, monkeypatch):
-    """A server of this machine with Fashion-MNIST's four files, no Debian package, an empty cache; yields what was asked."""
+    """A server of this machine with Fashion-MNIST's four files, no Debian package,
+    an empty cache; yields what was asked."""
     asked, place = [], tmp_path / "mirror"
     place.mkdir()
     garments(place, {"train": 120, "t10k": 30})
@@ -205,7 +277,10 @@ def mirror(tmp_path, monkeypatch):
     handler = functools.partial(Handler, directory=str(place))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    sums = {name: hashlib.md5((place / name).read_bytes()).hexdigest() for name in datasets.FASHION_FILES}
+    sums = {
+        name: hashlib.md5((place / name).read_bytes()).hexdigest()
+        for name in datasets.FASHION_FILES
+    }
     monkeypatch.setattr(datasets, "FASHION_FILES", sums_of(place))
     monkeypatch.setattr(datasets, "FASHION_MD5", sums)
     monkeypatch.setattr(datasets, "FASHION_URL", f"http://127.0.0.1:{server.server_address[1]}/")
@@ -222,7 +297,9 @@ def test_fashion_mnist_is_downloaded_once(mirror, tmp_path):
     for _ in range(2):
         assert len(load(settings)["test"]) == 30
     assert sorted(mirror) == sorted(datasets.FASHION_FILES)
-    assert sorted(path.name for path in (tmp_path / "cache" / "fashion-mnist").iterdir()) == sorted(mirror)
+    assert sorted(path.name for path in (tmp_path / "cache" / "fashion-mnist").iterdir()) == sorted(
+        mirror
+    )
 
 
 def test_a_damaged_download_is_refused_and_then_replaced(mirror, tmp_path):
@@ -230,7 +307,9 @@ def test_a_damaged_download_is_refused_and_then_replaced(mirror, tmp_path):
     name, settings = next(iter(datasets.FASHION_FILES)), config(name="fashion_mnist", image_size=28)
     whole = (tmp_path / "mirror" / name).read_bytes()
     (tmp_path / "mirror" / name).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ConfigError, match=rf"^dataset\.path: .*{name} cannot be downloaded .*four \.gz files$"):
+    with pytest.raises(
+        ConfigError, match=rf"^dataset\.path: .*{name} cannot be downloaded .*four \.gz files$"
+    ):
         load(settings)
     assert not list((tmp_path / "cache").rglob("*.gz"))
     (tmp_path / "mirror" / name).write_bytes(whole)
@@ -244,7 +323,9 @@ def test_no_network_is_one_line(mirror, monkeypatch):
     """Catches a client's traceback, and a line that does not say what to do."""
     for url, words in ((datasets.FASHION_URL + "none/", "404"), ("http://127.0.0.1:9/", "refused")):
         monkeypatch.setattr(datasets, "FASHION_URL", url)
-        with pytest.raises(ConfigError, match=f"cannot be downloaded .*{words}.*dataset-fashion-mnist") as error:
+        with pytest.raises(
+            ConfigError, match=f"cannot be downloaded .*{words}.*dataset-fashion-mnist"
+        ) as error:
             load(config(name="fashion_mnist", image_size=28))
         assert "\n" not in str(error.value)
 
@@ -256,11 +337,18 @@ def test_a_full_disk_is_not_blamed_on_the_server(mirror, tmp_path):
         load(config(name="fashion_mnist", image_size=28))
 
 
-def test_fewer_pictures_of_a_folder_are_of_all_classes(tmp_path):
+def test_fewer_images_of_a_folder_are_of_all_classes(tmp_path):
     """Catches a cut of the first paths, which are those of the first class."""
     root = folder(tmp_path, classes=("a", "b", "c"), count=60)
     parts = datasets.load_image_folder(
-        config(name="image_folder", path=str(root), image_size=8, channels=3, num_classes=3, train_images=40)
+        config(
+            name="image_folder",
+            path=str(root),
+            image_size=8,
+            channels=3,
+            num_classes=3,
+            train_images=40,
+        )
     )
     labels = parts["train"].labels_N
     assert len(labels) == 40 and (np.bincount(labels, minlength=3) >= 5).all()

@@ -162,7 +162,9 @@ def test_a_temperature_that_makes_logits_infinite(make_model, make_ladder, tempe
     unchecked = SamplerConfig().model_copy(update={"temperature": temperature})
     with pytest.raises(ValueError, match="temperature .* infinite; raise it"):
         generate(model, ladder, ONE, [0], unchecked)
-    with pytest.raises(ValueError, match="temperature 0.001: makes logits of scale 0 infinite; raise"):
+    with pytest.raises(
+        ValueError, match="temperature 0.001: makes logits of scale 0 infinite; raise"
+    ):
         large = make_model()
         large.head.weight.data *= 1e36
         generate(large, ladder, ONE, [0], SamplerConfig(temperature=0.001))
@@ -400,7 +402,8 @@ def test_probabilities_of_draws_are_those_of_samplers_that_draw_once(own):
 
 
 def test_one_code_has_no_other():
-    """Catches a NaN or a RuntimeError of torch where a codebook of one code cannot do what is asked."""
+    """Catches a NaN or a RuntimeError of torch where a codebook of one code cannot do what is
+    asked."""
     with pytest.raises(ValueError, match="usage needs 2 or more"):
         usage_entropy(torch.randn(2, 3, 4), torch.randn(1, 4))
     with pytest.raises(ValueError, match="no other code"):

@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from srdd.checkpoint import load_model, load_tensors, load_tokenizer, save_model, save_tensors, save_tokenizer
+from srdd.checkpoint import (
+    load_model,
+    load_tensors,
+    load_tokenizer,
+    save_model,
+    save_tensors,
+    save_tokenizer,
+)
 from srdd.config import SamplerConfig, TokenizerConfig
 from srdd.noise import generator
 from srdd.sampling import generate
@@ -13,8 +20,8 @@ from srdd.zero_shot import known_prefix, replace_tokens
 
 SCHEDULE = ScaleSchedule((1, 2, 3))
 CONFIG = TokenizerConfig(
-    patch_nums=(1, 2), codebook_size=7, codebook_dim=4, channels=4, channel_multipliers=(1,), num_res_blocks=1,
-    attention=False, norm_groups=2, image_size=2, in_channels=1,
+    patch_nums=(1, 2), codebook_size=7, codebook_dim=4, channels=4, channel_multipliers=(1,),
+    num_res_blocks=1, attention=False, norm_groups=2, image_size=2, in_channels=1,
 )  # fmt: skip
 
 
@@ -81,9 +88,15 @@ def test_files_with_unsound_weights(tokenizer, make_model, tmp_path):
             with pytest.raises(ValueError, match=f"x.safetensors: {name} holds NaN or inf"):
                 load(path)
         save_tensors(path, {**tensors, name: tensors[name].long()}, **about)
-        with pytest.raises(ValueError, match=f"x.safetensors: weights do not fit: {name} holds torch.int64"):
+        with pytest.raises(
+            ValueError, match=f"x.safetensors: weights do not fit: {name} holds torch.int64"
+        ):
             load(path)
-        for config in ("text", {**about["config"], "patch_nums": [2, 1]}, {**about["config"], "new": 1}):
+        for config in (
+            "text",
+            {**about["config"], "patch_nums": [2, 1]},
+            {**about["config"], "new": 1},
+        ):
             save_tensors(path, tensors, **{**about, "config": config})
             with pytest.raises(ValueError, match="x.safetensors: [^\n]*$"):
                 load(path)
@@ -107,11 +120,25 @@ def test_kinds_of_a_request(make_model, make_ladder, name):
 
 
 def test_known_and_replaced_tokens_fit():
-    """Catches a prefix that counts from the end, and images without a seed that stay as they are."""
+    """Catches a prefix that counts from the end, and images without a seed that stay as they
+    are."""
     tokens_BL = torch.zeros(2, 14, dtype=torch.int64)
-    for count, tokens, words in ((-1, tokens_BL, "count -1"), (4, tokens_BL, "count 4"), (1, tokens_BL[:, :5], "tokens")):
+    for count, tokens, words in (
+        (-1, tokens_BL, "count -1"),
+        (4, tokens_BL, "count 4"),
+        (1, tokens_BL[:, :5], "tokens"),
+    ):
         with pytest.raises(ValueError, match=words):
             known_prefix(SCHEDULE, count, tokens)
-    for change, words in (({"seeds": [0]}, "1 seeds for 2"), ({"share": 1.5}, "share 1.5"), ({"k": 3}, "k 3"), ({"share": -0.5}, "share")):
+    for change, words in (
+        ({"seeds": [0]}, "1 seeds for 2"),
+        ({"share": 1.5}, "share 1.5"),
+        ({"k": 3}, "k 3"),
+        ({"share": -0.5}, "share"),
+    ):
         with pytest.raises(ValueError, match=words):
-            replace_tokens(tokens_BL, SCHEDULE, **{"k": 2, "share": 0.5, "seeds": [0, 1], "codebook_size": 7, **change})
+            replace_tokens(
+                tokens_BL,
+                SCHEDULE,
+                **{"k": 2, "share": 0.5, "seeds": [0, 1], "codebook_size": 7, **change},
+            )

@@ -16,14 +16,18 @@ from bench.study import escaping
 pytestmark = pytest.mark.filterwarnings("ignore:.*writer:")
 
 NASTY = [
-    ".. a comment", ".. image:: http://example.org/x.png", ".. raw:: html", ".. _target: x", "__ http://example.org", "..", "...",
-    "- item", "* item", "+ item", "• item", "1. one", "1.", "(a) one", "a) one", "#. one", "iv. four", "A. Person", "i.",
-    ":field: body", ":role:`text`", "`text`:role:", "-a option", "--long option", "/V option", ">>> 1 + 1", "| line", "|x|", "a |x| b",
-    "=====", "-----", "+---+", "===  ===", "::", "text::", "text ::", "a :: b", "a:::", "``x``", "`x`_", "`x <y>`__", "x_", "x__ y", "_x",
-    "_`x`", "[1]_", "[#]_", "[CIT2002]_", "*x*", "**x**", "a*b*c", "\\", "x\\", "\\\\", "a \\ b", "\\x", "{{ 7 * 7 }}", "{% raw %}",
-    "{# hidden #}", "{", "}", "{{", "%}", "http://example.org/a_b", "me@example.org", "mailto:me@example.org", "<b>bold</b>",
-    "&amp; & &lt;", "a\nb", "a\r\n\r\nb", "  indented", "\ttab", "a\x00b", "\x07", "\ufeffbom", "\u202eabc", "\ud800", "# title",
-    "%x", "$a$", "~~x~~", "!", "?", "a_b_c", "__init__", "é_", "中文_", "'", '"', "1.2.3", "(", "[x]: y", "[x](y)", "![x](y)", "x^2_3",
+    ".. a comment", ".. image:: http://example.org/x.png", ".. raw:: html", ".. _target: x",
+    "__ http://example.org", "..", "...", "- item", "* item", "+ item", "• item", "1. one", "1.",
+    "(a) one", "a) one", "#. one", "iv. four", "A. Person", "i.", ":field: body", ":role:`text`",
+    "`text`:role:", "-a option", "--long option", "/V option", ">>> 1 + 1", "| line", "|x|",
+    "a |x| b", "=====", "-----", "+---+", "===  ===", "::", "text::", "text ::", "a :: b", "a:::",
+    "``x``", "`x`_", "`x <y>`__", "x_", "x__ y", "_x", "_`x`", "[1]_", "[#]_", "[CIT2002]_", "*x*",
+    "**x**", "a*b*c", "\\", "x\\", "\\\\", "a \\ b", "\\x", "{{ 7 * 7 }}", "{% raw %}",
+    "{# hidden #}", "{", "}", "{{", "%}", "http://example.org/a_b", "me@example.org",
+    "mailto:me@example.org", "<b>bold</b>", "&amp; & &lt;", "a\nb", "a\r\n\r\nb", "  indented",
+    "\ttab", "a\x00b", "\x07", "\ufeffbom", "\u202eabc", "\ud800", "# title", "%x", "$a$", "~~x~~",
+    "!", "?", "a_b_c", "__init__", "é_", "中文_", "'", '"', "1.2.3", "(", "[x]: y", "[x](y)",
+    "![x](y)", "x^2_3",
 ]  # fmt: skip
 
 

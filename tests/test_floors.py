@@ -1,4 +1,5 @@
-"""What sampling must move and compute at least, the rates it is held against, and the rows, figure and table made of both."""
+"""What sampling must move and compute at least, the rates it is held against, and the rows, figure
+and table made of both."""
 
 import itertools
 import json
@@ -42,12 +43,20 @@ MODULATIONS = D + DEPTH * 6 * D + 2 * D  # a class row, and what follows from it
 @pytest.mark.parametrize("history", [None, 0, 1])
 @pytest.mark.parametrize("guided", [False, True])
 def test_bytes_are_what_a_hand_counts(model_config, history, guided):
-    """Catches weights that are forgotten or read once an image, a modulation read at every scale, a cache that is not read or that is
-    written where nobody reads it, both halves' logits where one set is enough."""
+    """Catches weights that are forgotten or read once an image, a modulation read at every scale, a
+    cache that is not read or that is written where nobody reads it,
+    both halves' logits where one set is enough."""
     for B in (1, 5):
-        found = sampling_bytes(model_config(history=history), SamplerConfig(cfg_scale=2.0 if guided else 1.0), B, number_bytes=2)
+        found = sampling_bytes(
+            model_config(history=history),
+            SamplerConfig(cfg_scale=2.0 if guided else 1.0),
+            B,
+            number_bytes=2,
+        )
         for k, length in enumerate(LENGTHS):
-            weights = DEPTH * BLOCK + D * V + V + length * D + D + (length * D if k == 0 else C * D + D)
+            weights = (
+                DEPTH * BLOCK + D * V + V + length * D + D + (length * D if k == 0 else C * D + D)
+            )
             doubled = 2 if guided and (history != 0 or k > 0) else 1
             seen = {None: sum(LENGTHS[:k]), 0: 0, 1: LENGTHS[k - 1] if k else 0}[history]
             kept = length if history != 0 and k < 2 else 0
@@ -59,7 +68,8 @@ def test_bytes_are_what_a_hand_counts(model_config, history, guided):
 @pytest.mark.parametrize("mask_prob", [0.0, 0.5])
 @pytest.mark.parametrize("shared_adaln", [False, True])
 def test_weights_read_are_those_with_a_gradient(make_model, shared_adaln, mask_prob):
-    """Catches a weight that the count leaves out or invents: whatever the network reads at a scale has a gradient."""
+    """Catches a weight that the count leaves out or invents:
+    whatever the network reads at a scale has a gradient."""
     model = make_model(shared_adaln=shared_adaln, mask_prob=mask_prob, history=0)
     one, two = (sampling_bytes(model.config, SamplerConfig(), B, number_bytes=1) for B in (1, 2))
     denoise, labels_B = model.denoiser(), torch.tensor([0])
@@ -73,12 +83,14 @@ def test_weights_read_are_those_with_a_gradient(make_model, shared_adaln, mask_p
             if weight.grad is None or name == "class_embedding.weight" or (adaln and k > 0):
                 continue  # a class row counts by image; modulations are kept from scale 0 on
             found += D * int((weight.grad != 0).any(1).sum()) if table else weight.numel()
-        assert 2 * one[k] - two[k] == found, "what does not grow with the batch is what is read once"
+        assert 2 * one[k] - two[k] == found, (
+            "what does not grow with the batch is what is read once"
+        )
 
 
 @given(
-    batch=st.integers(1, 64), more=st.integers(1, 64), history=st.sampled_from([None, 0, 1, 2]), w=st.sampled_from([1.0, 2.0]),
-    passes=st.integers(0, 3),
+    batch=st.integers(1, 64), more=st.integers(1, 64), history=st.sampled_from([None, 0, 1, 2]),
+    w=st.sampled_from([1.0, 2.0]), passes=st.integers(0, 3),
 )  # fmt: skip
 def test_bytes_grow_with_batch_history_and_passes(model_config, batch, more, history, w, passes):
     """Catches a floor that falls where more is asked for."""
@@ -87,7 +99,9 @@ def test_bytes_grow_with_batch_history_and_passes(model_config, batch, more, his
     larger = sampling_bytes(model_config(history=history, mask_prob=0.5), sampler, batch + more)
     longer = sampling_bytes(model_config(history=None, mask_prob=0.5), sampler, batch)
     again = sampling_bytes(
-        model_config(history=history, mask_prob=0.5), sampler.model_copy(update={"refine_steps": passes + 1}), batch
+        model_config(history=history, mask_prob=0.5),
+        sampler.model_copy(update={"refine_steps": passes + 1}),
+        batch,
     )
     for a, b, c, d in zip(found, larger, longer, again):
         assert a < b and a <= c and a < d and b * batch <= a * (batch + more)
@@ -100,26 +114,42 @@ def test_histories_differ_by_attention_and_cache_alone(model_config):
     moved = [sampling_bytes(config, SamplerConfig(), 3, 4) for config in (every, own)]
     for k, length in enumerate(LENGTHS):
         seen = sum(LENGTHS[:k])
-        assert costs[0].by_scale[k][2] - costs[1].by_scale[k][2] == 2 * 2 * D * length * seen * DEPTH
-        assert moved[0][k] - moved[1][k] == 4 * 3 * 2 * D * DEPTH * (seen + (length if k < 2 else 0))
+        assert (
+            costs[0].by_scale[k][2] - costs[1].by_scale[k][2] == 2 * 2 * D * length * seen * DEPTH
+        )
+        assert moved[0][k] - moved[1][k] == 4 * 3 * 2 * D * DEPTH * (
+            seen + (length if k < 2 else 0)
+        )
 
 
-@pytest.mark.parametrize("settings", [{}, {"cfg_scale": 2.0}, {"name": "srdd", "cfg_scale": 2.0, "refine_steps": 2}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"cfg_scale": 2.0}, {"name": "srdd", "cfg_scale": 2.0, "refine_steps": 2}]
+)
 @pytest.mark.parametrize("history", [None, 0])
 def test_operations_are_proportional_to_the_batch(model_config, history, settings):
-    """Catches a floor of a batch that is not that of its images: operations are counted for one image and multiplied."""
+    """Catches a floor of a batch that is not that of its images:
+    operations are counted for one image and multiplied."""
     config, sampler = model_config(history=history, mask_prob=0.5), SamplerConfig(**settings)
-    assert _flops(config, sampler, 5) == [5 * flops for _, _, flops in sampling_cost(config, sampler).by_scale]
+    assert _flops(config, sampler, 5) == [
+        5 * flops for _, _, flops in sampling_cost(config, sampler).by_scale
+    ]
 
 
 def test_a_floor_is_the_longer_of_two():
-    """Catches bytes divided by the wrong rate, and floors that are added where both happen at once."""
-    found = floors.sampling_floors(Rates(bandwidth=10.0, matmul=100.0), _Cost(((1, 1, 30), (1, 4, 400))), (20, 20), batch=2)
-    assert [(f.memory_s, f.operations_s, f.seconds) for f in found] == [(2.0, 0.6, 2.0), (2.0, 8.0, 8.0)]
+    """Catches bytes divided by the wrong rate, and floors that are added where both happen at
+    once."""
+    found = floors.sampling_floors(
+        Rates(bandwidth=10.0, matmul=100.0), _Cost(((1, 1, 30), (1, 4, 400))), (20, 20), batch=2
+    )
+    assert [(f.memory_s, f.operations_s, f.seconds) for f in found] == [
+        (2.0, 0.6, 2.0),
+        (2.0, 8.0, 8.0),
+    ]
 
 
 def test_a_busy_round_lowers_no_floor():
-    """Catches a mean or median of rates: time over floor would fall below 1 because the machine was busy while it was rated."""
+    """Catches a mean or median of rates: time over floor would fall below 1 because the machine was
+    busy while it was rated."""
     found = floors.best_rates([Rates(1.0, 9.0), Rates(3.0, 2.0), Rates(1.0, 2.0)])
     assert found == Rates(3.0, 9.0)
 
@@ -137,7 +167,8 @@ def small(monkeypatch):
 
 
 def test_rates_have_their_units(small, monkeypatch):
-    """Catches a copy that counts its bytes once, and a multiply-add that counts as one operation: the clock says half a second."""
+    """Catches a copy that counts its bytes once, and a multiply-add that counts as one operation:
+    the clock says half a second."""
     called = []
     monkeypatch.setattr(floors, "seconds", lambda call, device: called.append(call()) or 0.5)
     cpu = torch.device("cpu")
@@ -166,11 +197,19 @@ def timed(tmp_path, small, model_config, tokenizer_config, monkeypatch):
         }
         settings = {"batch_sizes": [1, 2], "rounds": 2, "max_rounds": 2, **settings}
         config = {"latency": settings, "variants": entries}
-        (tmp_path / "config.json").write_text(json.dumps({"run_id": "latency/t-1", "study": "t", "config": config}))
+        (tmp_path / "config.json").write_text(
+            json.dumps({"run_id": "latency/t-1", "study": "t", "config": config})
+        )
         with pytest.raises(SystemExit) as left:
-            main("latency", latency.work, argv=[str(tmp_path / "config.json"), str(tmp_path / "out"), "--device", "cpu"])
+            main(
+                "latency",
+                latency.work,
+                argv=[str(tmp_path / "config.json"), str(tmp_path / "out"), "--device", "cpu"],
+            )
         assert left.value.code == 0, left.value.code
-        return pd.DataFrame(read_rows(tmp_path / "out" / "metrics.csv", METRIC_COLUMNS)).replace("", None)
+        return pd.DataFrame(read_rows(tmp_path / "out" / "metrics.csv", METRIC_COLUMNS)).replace(
+            "", None
+        )
 
     return run
 
@@ -183,7 +222,8 @@ def values(rows, metric, **where):
 
 
 def test_latency_rows_hold_their_floors(timed, model_config):
-    """Catches a floor of another variant, batch or dtype, a whole that is not the sum of its scales, rates that are not kept."""
+    """Catches a floor of another variant, batch or dtype, a whole that is not the sum of its
+    scales, rates that are not kept."""
     rows = timed()
     assert len(values(rows, "copy_bandwidth")) == len(values(rows, "matmul_rate")) == 2  # rounds
     sampler = SamplerConfig(cfg_scale=2.0)
@@ -194,26 +234,36 @@ def test_latency_rows_hold_their_floors(timed, model_config):
             here = {"model": name, "num_images": str(batch)}
             moved = sampling_bytes(config, sampler, batch, 4)
             for k in range(3):
-                assert values(rows, "floor_memory_scale_s", scale=str(k), **here) == [pytest.approx(moved[k] / 1e9)]
+                assert values(rows, "floor_memory_scale_s", scale=str(k), **here) == [
+                    pytest.approx(moved[k] / 1e9)
+                ]
                 computed = batch * cost.by_scale[k][2] / 1e10
-                assert values(rows, "floor_operations_scale_s", scale=str(k), **here) == [pytest.approx(computed)]
+                assert values(rows, "floor_operations_scale_s", scale=str(k), **here) == [
+                    pytest.approx(computed)
+                ]
             assert values(rows, "floor_memory_s", **here) == [pytest.approx(sum(moved) / 1e9)]
-            assert values(rows, "floor_operations_s", **here) == [pytest.approx(batch * cost.flops / 1e10)]
+            assert values(rows, "floor_operations_s", **here) == [
+                pytest.approx(batch * cost.flops / 1e10)
+            ]
         assert values(rows, "largest_batch", model=name) == [2]
 
 
 def test_latency_in_bfloat16(timed, model_config):
-    """Catches bfloat16 that is asked for and not used: weights take half the bytes, and so does the memory floor."""
+    """Catches bfloat16 that is asked for and not used: weights take half the bytes,
+    and so does the memory floor."""
     rows = timed(precision="bfloat16")
     weights = sum(p.numel() for p in latency.ScaleTransformer(model_config()).parameters())
     assert values(rows, "weights_bytes", model="VAR") == [2 * weights]
     moved = sampling_bytes(model_config(), SamplerConfig(cfg_scale=2.0), 2, 2)
-    assert values(rows, "floor_memory_s", model="VAR", num_images="2") == [pytest.approx(sum(moved) / 1e9)]
+    assert values(rows, "floor_memory_s", model="VAR", num_images="2") == [
+        pytest.approx(sum(moved) / 1e9)
+    ]
     assert len(values(rows, "latency_s", model="VAR", num_images="2")) == 2
 
 
 def test_the_largest_batch_that_fits_is_named(timed, monkeypatch):
-    """Catches a reader left with 'oom' and no batch to use instead, and a floor that is missing for what did not fit."""
+    """Catches a reader left with 'oom' and no batch to use instead,
+    and a floor that is missing for what did not fit."""
     draw = latency.TimedVariant.draw
 
     def scarce(self, batch, device):
@@ -223,7 +273,9 @@ def test_the_largest_batch_that_fits_is_named(timed, monkeypatch):
 
     monkeypatch.setattr(latency.TimedVariant, "draw", scarce)
     rows = timed()
-    assert values(rows, "largest_batch", model="SDD") == [1] and math.isnan(values(rows, "largest_batch", model="VAR")[0])
+    assert values(rows, "largest_batch", model="SDD") == [1] and math.isnan(
+        values(rows, "largest_batch", model="VAR")[0]
+    )
     assert len(values(rows, "floor_memory_s")) == 4
     assert all(math.isnan(v) for v in values(rows, "latency_s", num_images="2"))
 
@@ -283,17 +335,23 @@ def test_memory_stands_in_rows_apart(timed, tokenizer_config):
 
 
 def test_latency_of_a_compiled_step(timed, monkeypatch):
-    """Catches the time of a program that was not compiled under the name of one that was, and a count of memory that cannot look into
-    a compiled one."""
+    """Catches the time of a program that was not compiled under the name of one that was, and a
+    count of memory that cannot look into a compiled one."""
     compiled, whole = [], latency.ScaleTransformer.compile_step
     monkeypatch.setattr(
-        latency.ScaleTransformer, "compile_step", lambda model: compiled.append(model) or whole(model, backend="aot_eager")
+        latency.ScaleTransformer,
+        "compile_step",
+        lambda model: compiled.append(model) or whole(model, backend="aot_eager"),
     )
     plain, rows = timed(), timed(compile=True)
     assert len(compiled) == 2
     # a static cache, and buffers that a compiled program hides, are part of it
     peaks = [
-        [values(found, "peak_memory_bytes", num_images="2", model=name)[0] for name in ("VAR", "SDD")] for found in (plain, rows)
+        [
+            values(found, "peak_memory_bytes", num_images="2", model=name)[0]
+            for name in ("VAR", "SDD")
+        ]
+        for found in (plain, rows)
     ]
     assert peaks[0] == peaks[1] and peaks[1][0] > peaks[1][1], "VAR keeps keys and values, SDD none"
     assert all(value > 0 for value in values(rows, "peak_memory_bytes") + values(rows, "latency_s"))
@@ -308,64 +366,108 @@ FLOOR_ROWS = ("floor_memory", "floor_operations", "copy_bandwidth", "matmul_rate
 def published():
     """The digits' published results as an older version wrote them, without floors."""
     results = Results.load(ROOT / "results" / "digits" / "published")
-    results.metrics = results.metrics[~results.metrics["metric"].str.startswith(FLOOR_ROWS)].reset_index(drop=True)
+    results.metrics = results.metrics[
+        ~results.metrics["metric"].str.startswith(FLOOR_ROWS)
+    ].reset_index(drop=True)
     return results
 
 
 @pytest.fixture
 def with_floors(published):
-    """The same with a floor beside each measured time: 1 ms a scale by memory, 2 ms times the scale's number by operations."""
+    """The same with a floor beside each measured time: 1 ms a scale by memory, 2 ms times the
+    scale's number by operations."""
     rows = published.metrics
     run = published.latency_run("latency")["run_id"]
-    times = rows[(rows["run_id"] == run) & (rows["metric"] == "latency_scale_s") & (rows["repeat"] == 0)]
+    times = rows[
+        (rows["run_id"] == run) & (rows["metric"] == "latency_scale_s") & (rows["repeat"] == 0)
+    ]
     memory = times.assign(metric="floor_memory_scale_s", value=1e-3, repeat=np.nan)
-    operations = times.assign(metric="floor_operations_scale_s", value=2e-3 * times["scale"], repeat=np.nan)
+    operations = times.assign(
+        metric="floor_operations_scale_s", value=2e-3 * times["scale"], repeat=np.nan
+    )
     rates = [
         {"metric": name, "value": value / (1 + r), "repeat": r, "run_id": run}
         for r in (1, 0)
         for name, value in (("copy_bandwidth", 2e10), ("matmul_rate", 1.5e11))
     ]
-    fits = times.drop_duplicates("model").assign(metric="largest_batch", value=64.0, repeat=np.nan, scale=np.nan)
-    published.metrics = pd.concat([rows, memory, operations, fits, pd.DataFrame(rates)], ignore_index=True)
+    fits = times.drop_duplicates("model").assign(
+        metric="largest_batch", value=64.0, repeat=np.nan, scale=np.nan
+    )
+    published.metrics = pd.concat(
+        [rows, memory, operations, fits, pd.DataFrame(rates)], ignore_index=True
+    )
     return published
 
 
 def test_time_over_floor_is_what_a_hand_divides(with_floors):
-    """Catches floors whose maximum is taken over the whole sample instead of scale by scale, and a ratio of other rounds."""
-    assert floor_s(View(with_floors, "latency"), "VAR", 16) == pytest.approx(1e-3 + 2e-3 + 4e-3 + 6e-3)
+    """Catches floors whose maximum is taken over the whole sample instead of scale by scale,
+    and a ratio of other rounds."""
+    assert floor_s(View(with_floors, "latency"), "VAR", 16) == pytest.approx(
+        1e-3 + 2e-3 + 4e-3 + 6e-3
+    )
     logs = np.log(with_floors.rounds("latency", "latency_s", "VAR", 16) / 13e-3)
     found = over_floor(View(with_floors, "latency"), "VAR", 16)
-    assert found.mean == pytest.approx(logs.mean()) and found.count == len(logs) > 2 and found.half > 0
+    assert (
+        found.mean == pytest.approx(logs.mean()) and found.count == len(logs) > 2 and found.half > 0
+    )
     table, caption = rooms.function_of("tables", "latency")(View(with_floors, "latency"))
     row = table[(table["Variant"] == "VAR") & (table["Batch"] == "16")].iloc[0]
     assert row["Floor per image (ms)"].numbers["value"] == pytest.approx(13 / 16)
     assert row["Time / floor"].numbers["mean"] == pytest.approx(math.exp(found.mean))
-    assert row["Time / floor"].numbers["low"] < row["Time / floor"].numbers["mean"] < row["Time / floor"].numbers["high"]
-    assert "VAR 64, SDD 64" in caption and "20.0 GB/s" in caption and "150 GFLOP/s in float32" in caption
+    assert (
+        row["Time / floor"].numbers["low"]
+        < row["Time / floor"].numbers["mean"]
+        < row["Time / floor"].numbers["high"]
+    )
+    assert (
+        "VAR 64, SDD 64" in caption
+        and "20.0 GB/s" in caption
+        and "150 GFLOP/s in float32" in caption
+    )
 
 
 def test_figure_labels_every_ratio_and_floor(with_floors):
-    """Catches a variant, batch or scale without its ratio, a floor that is not drawn, and a caption without machine or rates."""
+    """Catches a variant, batch or scale without its ratio, a floor that is not drawn, and a caption
+    without machine or rates."""
     figure, caption = rooms.function_of("figures", "floors")(View(with_floors, "latency"))
     whole, small, large = figure.axes
     sizes = batches(View(with_floors, "latency"))
     assert [len(panel.texts) for panel in figure.axes] == [2 * len(sizes), 2 * 4, 2 * 4]
     middle = with_floors.rounds("latency", "latency_s", "VAR", sizes[0]).median()
     assert whole.texts[0].get_text() == show(middle / 13e-3, 2)
-    assert whole.get_ylabel().endswith("(ms)") and "batch 1\n" in small.get_title() and "batch 64\n" in large.get_title()
+    assert (
+        whole.get_ylabel().endswith("(ms)")
+        and "batch 1\n" in small.get_title()
+        and "batch 64\n" in large.get_title()
+    )
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["VAR", "SDD", "memory floor", "operation floor"]
-    for words in ("float32", "threads", "20.0 GB/s", "150 GFLOP/s", "95 % t-interval: VAR", "at batch 64", "torch"):
+    for words in (
+        "float32",
+        "threads",
+        "20.0 GB/s",
+        "150 GFLOP/s",
+        "95 % t-interval: VAR",
+        "at batch 64",
+        "torch",
+    ):
         assert words in caption
 
 
 def test_older_results_have_figures_and_tables_without_floors(published):
-    """Catches a new column or figure that makes what was published before unreadable, or an invented floor."""
+    """Catches a new column or figure that makes what was published before unreadable,
+    or an invented floor."""
     figure, caption = rooms.function_of("figures", "floors")(View(published, "latency"))
     assert "no floor" in caption
-    assert all(panel.texts[0].get_text().replace("\n", " ") == "no floor was measured" for panel in figure.axes)
+    assert all(
+        panel.texts[0].get_text().replace("\n", " ") == "no floor was measured"
+        for panel in figure.axes
+    )
     table, caption = rooms.function_of("tables", "latency")(View(published, "latency"))
-    assert not [column for column in table.columns if "loor" in column] and "floor" not in caption.whole.lower()
+    assert (
+        not [column for column in table.columns if "loor" in column]
+        and "floor" not in caption.whole.lower()
+    )
     assert over_floor(View(published, "latency"), "VAR", 1) is None
 
 

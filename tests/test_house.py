@@ -1,4 +1,5 @@
-"""The house rules as tests: dependency direction, no torch at parse time, no global randomness, references, pins."""
+"""The house rules as tests: dependency direction, no torch at parse time, no global randomness,
+references, pins."""
 
 import ast
 import os
@@ -17,6 +18,8 @@ from bench.runtime.verbs import PROGRAMS, verbs
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = sorted((ROOT / "srdd").glob("*.py"))
+PROJECT = [*LIBRARY, *sorted((ROOT / "bench").rglob("*.py"))]
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 MODULES = [*PROGRAMS.values(), *(verb.module for verb in verbs().values())]
 
 
@@ -33,10 +36,23 @@ def names(tree: ast.AST) -> set[str]:
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
 def test_library_is_pure(path):
-    """Catches a library module that reaches back to the verbs, reads YAML, parses arguments, prints, pickles or evaluates text."""
+    """Catches a library module that reaches back to the verbs, reads YAML, parses arguments,
+    prints, pickles or evaluates text."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert not names(tree) & {"bench", "yaml", "argparse", "pickle", "snakemake", "pandas", "matplotlib"}
-    calls = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    assert not names(tree) & {
+        "bench",
+        "yaml",
+        "argparse",
+        "pickle",
+        "snakemake",
+        "pandas",
+        "matplotlib",
+    }
+    calls = {
+        node.func.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
     assert not calls & {"print", "eval", "exec", "input"}
     if path.stem != "files":
         assert "open" not in calls
@@ -44,35 +60,60 @@ def test_library_is_pure(path):
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
 def test_no_global_randomness_in_the_library(path):
-    """Catches a draw without a generator: it would make a picture depend on what ran before it."""
+    """Catches a draw without a generator: it would make an image depend on what ran before it."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue
         name = node.func.attr
         assert name not in {"manual_seed_all", "seed"}
-        if name in {"rand", "randn", "randint", "randperm", "multinomial", "normal_", "uniform_", "trunc_normal_", "bernoulli_"}:
+        if name in {
+            "rand",
+            "randn",
+            "randint",
+            "randperm",
+            "multinomial",
+            "normal_",
+            "uniform_",
+            "trunc_normal_",
+            "bernoulli_",
+        }:
             given = {keyword.arg for keyword in node.keywords}
-            assert "generator" in given, f"{path.name}:{node.lineno} {name} draws without a generator"
+            assert "generator" in given, (
+                f"{path.name}:{node.lineno} {name} draws without a generator"
+            )
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
 def test_public_functions_say_where_they_come_from(path):
-    """Catches a public function or class of the library without a docstring, or a file with no reference to a paper or to VAR."""
+    """Catches a public function or class of the library without a docstring, or a file with no
+    reference to a paper or to VAR."""
     text = path.read_text(encoding="utf-8")
     for node in ast.parse(text).body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
-            assert ast.get_docstring(node), f"{path.name}:{node.lineno} {node.name} has no docstring"
-    if path.stem not in {"lookup", "__init__", "checkpoint", "files", "masks", "tokenizer_checkpoint"}:
+            assert ast.get_docstring(node), (
+                f"{path.name}:{node.lineno} {node.name} has no docstring"
+            )
+    if path.stem not in {
+        "lookup",
+        "__init__",
+        "checkpoint",
+        "files",
+        "masks",
+        "tokenizer_checkpoint",
+    }:
         assert "arXiv" in text or "VAR" in text
 
 
 def test_reading_a_study_imports_no_torch():
-    """Catches an import that would make every Snakemake job wait for torch before it can even be planned."""
+    """Catches an import that would make every Snakemake job wait for torch before it can even be
+    planned."""
     code = (
-        "import sys; from bench.study.plan import load_study; from bench.runtime.provenance import source_of;"
+        "import sys; from bench.study.plan import load_study; "
+        "from bench.runtime.provenance import source_of;"
         "plan = load_study('workflows/config/digits.yaml');"
         "[source_of(job.stage, job.config) for job in plan.jobs.values() if job.stage == 'train'];"
-        "heavy = {'torch', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+        "heavy = {'torch', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules); "
+        "sys.exit(str(heavy) if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -80,11 +121,39 @@ def test_reading_a_study_imports_no_torch():
 
 @pytest.mark.parametrize("module", MODULES)
 def test_source_hash_covers_what_a_verb_imports(module):
-    """Catches a module that a verb loads and its source hash does not see: bare statements there run, and an edit of one would leave
-    stale results."""
-    code = f"import sys, {module}; print(*[m for m in sys.modules if m.split('.')[0] in ('srdd', 'bench')])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    """Catches a module that a verb loads and its source hash does not see: bare statements there
+    run, and an edit of one would leave stale results."""
+    code = (
+        f"import sys, {module}; print(*[m for m in sys.modules if m.split('.')[0] in ('srdd', "
+        "'bench')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert set(done.stdout.split()) <= Project(ROOT).loaded([module])
+
+
+def assigned_names(tree: ast.AST) -> set[str]:
+    """Names of variables, parameters and attributes that a syntax tree gives a value."""
+    assigned = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            assigned.add(node.arg)
+        elif isinstance(getattr(node, "ctx", None), ast.Store):
+            assigned.add(getattr(node, "id", None) or getattr(node, "attr", ""))
+    return assigned
+
+
+@pytest.mark.parametrize("path", PROJECT, ids=lambda path: str(path.relative_to(ROOT)))
+def test_code_reads_from_top_to_bottom(path):
+    """Catches a variable whose name says nothing of what it holds, and a comprehension inside of
+    another, which is read from the inside out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert not assigned_names(tree) & {"found", "here", "made"}
+    for node in ast.walk(tree):
+        if isinstance(node, COMPREHENSIONS):
+            inner = [part for part in ast.walk(node) if isinstance(part, COMPREHENSIONS)]
+            assert inner == [node], f"{path.name}:{node.lineno} a comprehension in a comprehension"
 
 
 def test_conda_environment_installs_the_same_pins():
@@ -98,18 +167,26 @@ def test_conda_environment_installs_the_same_pins():
 
 
 def test_run_needs_nothing_but_python():
-    """Catches an import in ./run, or in a module of this project that it reads, that a fresh machine does not have."""
+    """Catches an import in ./run, or in a module of this project that it reads,
+    that a fresh machine does not have."""
     tree = ast.parse((ROOT / "run").read_text(encoding="utf-8"))
-    own = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module.startswith("bench.")}
+    own = {
+        node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("bench.")
+    }
     assert own and names(tree) <= {*sys.stdlib_module_names, "bench"}
     for module in {needed for name in own for needed in Project(ROOT).loaded([name])}:
         path = ROOT.joinpath(*module.split("."))
-        text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
+        text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(
+            encoding="utf-8"
+        )
         assert names(ast.parse(text)) <= set(sys.stdlib_module_names), module
 
 
 def test_run_tells_a_study_from_a_setting(tmp_path):
-    """Catches `--config processes=2` taken for the file of a study, and a study that is not seen behind one."""
+    """Catches `--config processes=2` taken for the file of a study,
+    and a study that is not seen behind one."""
     file, setting = tmp_path / "mine.yaml", ["--config", "processes=2"]
     file.touch()
     assert take_config(setting) == (DEFAULT, setting)
@@ -120,13 +197,21 @@ def test_run_tells_a_study_from_a_setting(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command, works", [(["run", "snakemake"], False), (["-m", "snakemake"], True), (["-m", "other", "snakemake"], False)]
+    "command, works",
+    [
+        (["run", "snakemake"], False),
+        (["-m", "snakemake"], True),
+        (["-m", "other", "snakemake"], False),
+    ],
 )
 def test_a_lock_is_lifted_unless_a_snakemake_lives(tmp_path, command, works):
-    """Catches ./run that takes itself for a living snakemake and never lifts the lock of a killed one."""
+    """Catches ./run that takes itself for a living snakemake and never lifts the lock of a killed
+    one."""
     for name in ("run", "snakemake.py", "other.py"):
         (tmp_path / name).write_text("import time\nprint('up', flush=True)\ntime.sleep(60)\n")
-    process = subprocess.Popen([sys.executable, *command], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout.readline() == "up\n"
         with at_work(tmp_path) as file:
@@ -139,7 +224,9 @@ def test_a_lock_is_lifted_unless_a_snakemake_lives(tmp_path, command, works):
 
 def test_project_is_ruff_clean():
     """Catches unused names, wrong imports and long lines before a reader does."""
-    done = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "."], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout
 
 
@@ -151,9 +238,12 @@ def test_library_is_typed():
 
 
 def test_readme_shows_the_published_tables():
-    """Catches numbers in the README that no committed result stands behind, and a place that was left empty."""
+    """Catches numbers in the README that no committed result stands behind,
+    and a place that was left empty."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    places = re.findall(r"<!-- published (\w+)/(\w+) -->\n(.*?)\n<!-- /published -->", readme, re.DOTALL)
+    places = re.findall(
+        r"<!-- published (\w+)/(\w+) -->\n(.*?)\n<!-- /published -->", readme, re.DOTALL
+    )
     assert len(places) == readme.count("<!-- published ") > 1
     for study, name, shown in places:
         source = ROOT / "results" / study / "published" / "tables" / f"{name}.md"
@@ -161,15 +251,24 @@ def test_readme_shows_the_published_tables():
 
 
 def test_an_environment_is_made_anew_from_within_itself(tmp_path):
-    """Catches ./run called with .venv active after its pins changed: it removed its own Python and could make no other."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / ".venv")], check=True)
+    """Catches ./run called with .venv active after its pins changed:
+    it removed its own Python and could make no other."""
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", str(tmp_path / ".venv")], check=True
+    )
     code = (
-        "import sys; from pathlib import Path; source = Path(sys.argv[1]).read_text(encoding='utf-8');"
+        "import sys; from pathlib import Path; "
+        "source = Path(sys.argv[1]).read_text(encoding='utf-8');"
         "names = {'__file__': sys.argv[2], '__name__': 'run'};"
         "exec(compile(source.rstrip().removesuffix('main()'), 'run', 'exec'), names);"
         "names['make_venv'](); sys.exit(not names['PYTHON'].exists())"
     )
     python = tmp_path / ".venv" / "bin" / "python"
     command = [python, "-c", code, ROOT / "run", tmp_path / "run"]
-    done = subprocess.run(list(map(str, command)), env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = subprocess.run(
+        list(map(str, command)),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr

@@ -53,7 +53,11 @@ def copy(tmp_path_factory):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     add(root / "srdd" / "masks.py", MASK)
     masked = {"base": "var", "delta": {"model.history": None, "model.mask": "used"}}
-    study = {"study": "copy", "like": "digits", "suites": {"main": {"variants": {"masked": masked}}}}
+    study = {
+        "study": "copy",
+        "like": "digits",
+        "suites": {"main": {"variants": {"masked": masked}}},
+    }
     (root / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     return root
 

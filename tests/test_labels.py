@@ -1,4 +1,5 @@
-"""Which classes are asked for: the rule itself, and every verb that draws images or compares with them."""
+"""Which classes are asked for: the rule itself, and every verb that draws images or compares with
+them."""
 
 import csv
 import json
@@ -46,7 +47,8 @@ def counts_of(labels, num_classes):
 
 @given(SHARES, st.integers(0, 2**62), st.integers(1, 4000))
 def test_any_window_of_seeds_has_the_shares(shares, first, count):
-    """Catches a rare class that comes too often or never, a half with other shares, and precision lost at large seeds."""
+    """Catches a rare class that comes too often or never, a half with other shares,
+    and precision lost at large seeds."""
     labels = labels_of(range(first, first + count), np.array(shares), "training")
     wanted = count * np.array(shares) / sum(shares)
     found = counts_of(labels, len(shares))
@@ -57,17 +59,21 @@ def test_any_window_of_seeds_has_the_shares(shares, first, count):
 
 @given(SHARES, st.integers(0, 2**70), st.integers(1, 40))
 def test_a_label_is_its_seeds_alone(shares, first, count):
-    """Catches a label that changes with the number of images, the first seed, the batch or the half that is scored."""
+    """Catches a label that changes with the number of images, the first seed,
+    the batch or the half that is scored."""
     seeds = range(first, first + count)
     for rule in ("training", "balanced") if all(shares) else ("training",):
         whole = labels_of(seeds, np.array(shares), rule).tolist()
         assert whole == [labels_of([seed], np.array(shares), rule).item() for seed in seeds]
-        assert whole[count // 2 :] == labels_of(seeds[count // 2 :], np.array(shares), rule).tolist()
+        assert (
+            whole[count // 2 :] == labels_of(seeds[count // 2 :], np.array(shares), rule).tolist()
+        )
 
 
 @pytest.mark.parametrize("seed", [0, 1, 7, 10**6, 10**18, 2**63 + 5])
 def test_labels_by_exact_arithmetic(seed):
-    """Catches rounding at the border of two classes, and a place in [0, 1) that floats cannot tell."""
+    """Catches rounding at the border of two classes, and a place in [0,
+    1) that floats cannot tell."""
     shares = [3, 0, 1, 10**9, 2]
     place = Fraction(seed * GOLDEN % 2**64, 2**64)
     wanted = next(k for k in range(5) if place < Fraction(sum(shares[: k + 1]), sum(shares)))
@@ -75,9 +81,12 @@ def test_labels_by_exact_arithmetic(seed):
 
 
 def test_balanced_labels_are_seeds_modulo_classes():
-    """Catches a setting that changes nothing, and a class without training images that is asked for all the same."""
+    """Catches a setting that changes nothing, and a class without training images that is asked for
+    all the same."""
     assert labels_of(range(5, 11), np.array([90, 5, 1]), "balanced").tolist() == [2, 0, 1, 2, 0, 1]
-    with pytest.raises(ValueError, match="evaluation.labels: balanced asks for class 1.*use training"):
+    with pytest.raises(
+        ValueError, match="evaluation.labels: balanced asks for class 1.*use training"
+    ):
         labels_of(range(4), np.array([9, 0, 1]), "balanced")
     with pytest.raises(ValueError, match="evaluation.labels: 'even' is no rule"):
         labels_of(range(4), np.array([9, 1]), "even")
@@ -86,7 +95,8 @@ def test_balanced_labels_are_seeds_modulo_classes():
 
 
 def test_rows_in_turn_and_in_shares():
-    """Catches the first images of a folder taken for all of it: they are those of its first classes."""
+    """Catches the first images of a folder taken for all of it:
+    they are those of its first classes."""
     labels = np.repeat([0, 1, 2, 3], [900, 60, 39, 1])
     for count in (1, 10, 100, 999, 1000, 5000):
         rows = in_shares(labels, count)
@@ -107,37 +117,45 @@ def two_classes(counts, seed):
     return ArrayImages(images.astype(np.uint8), labels)
 
 
-def fid_of(pictures, rows, reference):
+def fid_of(images, rows, reference):
     config = FeaturesConfig(name="two6", dim=6, channels=8)
     extractor = Extractor(config, torch.device("cpu"), None)
     model = Classifier(config, channels=1, image_size=8, num_classes=2)
     model.init_weights(0)
     extractor.__dict__["classifier"] = model.eval()  # as if read from its file
-    scored = Scored(Chosen(pictures, rows), pictures.labels_N[rows], Reference(reference), extractor)
+    scored = Scored(Chosen(images, rows), images.labels_N[rows], Reference(reference), extractor)
     return score(scored, ("fidelity",))["fid_two6"][0]
 
 
 @pytest.mark.parametrize("rule", ["training", "balanced"])
 def test_the_floor_is_what_real_images_of_the_labels_score(rule):
-    """Catches a floor of other classes than the samples: nothing could score what it says a perfect generator scores."""
+    """Catches a floor of other classes than the samples:
+    nothing could score what it says a perfect generator scores."""
     train, test = two_classes((1710, 90), 0), two_classes((475, 25), 1)
     evaluation = EvaluationConfig(num_images=1000, labels=rule)
     floor = chosen_rows(train.labels_N, 2, evaluation, 0)
     asked = labels_of(range(1000), class_shares(train.labels_N, 2), rule).numpy()
     assert np.array_equal(train.labels_N[floor], asked)
     rng = np.random.default_rng(2)
-    drawn = [np.array([rng.choice(np.flatnonzero(train.labels_N == label)) for label in asked]) for _ in range(4)]
+    drawn = [
+        np.array([rng.choice(np.flatnonzero(train.labels_N == label)) for label in asked])
+        for _ in range(4)
+    ]
     found = [fid_of(train, rows, test) for rows in drawn]
     noise = max(found) - min(found)
     value = fid_of(train, floor, test)
     assert min(found) - 2 * noise <= value <= max(found) + 2 * noise
-    if rule == "training":  # the other rule's floor is far away, so that the line above means something
-        other = chosen_rows(train.labels_N, 2, evaluation.model_copy(update={"labels": "balanced"}), 0)
+    # the other rule's floor is far away, so that the line above means something
+    if rule == "training":
+        other = chosen_rows(
+            train.labels_N, 2, evaluation.model_copy(update={"labels": "balanced"}), 0
+        )
         assert fid_of(train, other, test) > 5 * max(found)
 
 
 def test_floor_repeats_only_what_a_class_lacks():
-    """Catches an image drawn twice while its class has others, a class that runs out, and a floor that moves with the order."""
+    """Catches an image drawn twice while its class has others, a class that runs out, and a floor
+    that moves with the order."""
     train = np.repeat([0, 1], [50, 3])
     rows = drawn_rows(train, np.array([0] * 50 + [1] * 7))
     assert sorted(rows[:50]) == list(range(50)) and set(rows[50:53]) == {50, 51, 52}
@@ -155,7 +173,8 @@ def test_floor_repeats_only_what_a_class_lacks():
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=40))
 def test_partners_have_one_label(labels):
-    """Catches two samples of different classes taken for two of one, and a class of one image paired with itself."""
+    """Catches two samples of different classes taken for two of one,
+    and a class of one image paired with itself."""
     found = partners(np.array(labels))
     for i, other in enumerate(found):
         alone = labels.count(labels[i]) == 1
@@ -166,7 +185,8 @@ def test_partners_have_one_label(labels):
 
 
 def test_unrelated_drift_compares_samples_of_one_class():
-    """Catches the drift of two classes given out as that of two samples of one, and NaN where no class has two."""
+    """Catches the drift of two classes given out as that of two samples of one,
+    and NaN where no class has two."""
     labels = torch.tensor([0, 0, 1, 0, 2, 0])
     latents = torch.tensor([1.0, 1.0, 50.0, 1.0, 9.0, 1.0]).view(6, 1, 1, 1)
     assert error_propagation.unrelated(latents, labels) == 0
@@ -197,9 +217,12 @@ class Skewed(Made):
             assert self.run(self.named(run_id)) == 0
 
     def named(self, start):
-        """A job of a stage; of training seed 0, and of the kept weights, where there are several."""
+        """A job of a stage; of training seed 0, and of the kept weights,
+        where there are several."""
         found = [run_id for run_id in self.of(start.split("/")[0]) if run_id.startswith(start)]
-        return next(r for r in found if "-s1-" not in r and not self.plan.jobs[r].config.get("snapshots"))
+        return next(
+            r for r in found if "-s1-" not in r and not self.plan.jobs[r].config.get("snapshots")
+        )
 
     def asked(self, seeds):
         return labels_of(seeds, self.shares, "training").numpy()
@@ -219,7 +242,8 @@ def test_samples_have_the_shares_of_the_training_split(skewed):
 
 
 def test_scores_read_the_labels_that_were_asked_for(skewed, tmp_path):
-    """Catches a class agreement of other labels, or of another number of images, than those that were drawn."""
+    """Catches a class agreement of other labels, or of another number of images,
+    than those that were drawn."""
     evaluate = skewed.named("evaluate/hNone")
     assert skewed.run(evaluate) == 0
     assert float(skewed.rows(evaluate)["class_agreement_digits16", ""]["value"]) <= 1
@@ -227,26 +251,42 @@ def test_scores_read_the_labels_that_were_asked_for(skewed, tmp_path):
     shutil.copytree(skewed.root / skewed.sample, folder)
     asked = skewed.asked(range(200))
     assert open_samples(folder, asked)[1] == [None]
-    with pytest.raises(ConfigError, match=r"images.npy: shape \(1, 200\), the evaluation asks for \(1, 150\)"):
+    with pytest.raises(
+        ConfigError, match=r"images.npy: shape \(1, 200\), the evaluation asks for \(1, 150\)"
+    ):
         open_samples(folder, asked[:150])
     np.save(folder / "labels.npy", asked[:150])
-    with pytest.raises(ConfigError, match=r"labels.npy: shape \(150,\), the evaluation asks for \(200,\)"):
+    with pytest.raises(
+        ConfigError, match=r"labels.npy: shape \(150,\), the evaluation asks for \(200,\)"
+    ):
         open_samples(folder, asked)
     np.save(folder / "labels.npy", np.arange(200) % 10)
     error = skewed.run(evaluate, tmp_path / "out", sample=folder)
-    assert isinstance(error, str) and "\n" not in error and "labels.npy" in error and "sample again" in error
+    assert (
+        isinstance(error, str)
+        and "\n" not in error
+        and "labels.npy" in error
+        and "sample again" in error
+    )
 
 
 def test_baselines_say_what_they_repeat(skewed):
-    """Catches a floor of other classes than the samples, and repeated images that nobody hears of."""
+    """Catches a floor of other classes than the samples,
+    and repeated images that nobody hears of."""
     run_id = skewed.named("baselines/1.2.4")
     assert skewed.run(run_id) == 0
     rows, train = skewed.rows(run_id), np.load(skewed.data / "train_labels.npy")
     evaluation = EvaluationConfig(**skewed.plan.jobs[run_id].config["evaluation"])
     chosen = chosen_rows(train, 10, evaluation, 0)
     repeated = len([row for row in set(chosen) if (chosen == row).sum() > 1])
-    assert rows["floor_repeated", ""]["value"] == str(repeated) and rows["floor_repeated", ""]["unit"] == "images"
-    assert rows["floor_fid_digits16", ""]["num_images"] == str(len(train)) and ("reconstruction_fid_digits16", "") in rows
+    assert (
+        rows["floor_repeated", ""]["value"] == str(repeated)
+        and rows["floor_repeated", ""]["unit"] == "images"
+    )
+    assert (
+        rows["floor_fid_digits16", ""]["num_images"] == str(len(train))
+        and ("reconstruction_fid_digits16", "") in rows
+    )
     for line in ("floor", "reconstruction"):
         for name in ("cas_digits16", "fid_pixels", "variance_pixels", "coverage_digits16"):
             assert (f"{line}_{name}", "") in rows
@@ -327,9 +367,14 @@ def test_a_reference_in_halves():
 
 
 def test_error_propagation_asks_for_the_shares(skewed, tmp_path, monkeypatch):
-    """Catches clean samples of other classes than every other measure, and drift between two classes."""
+    """Catches clean samples of other classes than every other measure,
+    and drift between two classes."""
     seen, unrelated = [], error_propagation.unrelated
-    monkeypatch.setattr(error_propagation, "unrelated", lambda f, labels: seen.append(labels) or unrelated(f, labels))
+    monkeypatch.setattr(
+        error_propagation,
+        "unrelated",
+        lambda f, labels: seen.append(labels) or unrelated(f, labels),
+    )
     monkeypatch.setattr(error_propagation, "score", lambda scored, names: {})
     run_id = skewed.named("error_propagation/hNone")
     assert skewed.run(run_id, tmp_path / "out") == 0
@@ -337,23 +382,32 @@ def test_error_propagation_asks_for_the_shares(skewed, tmp_path, monkeypatch):
     assert "drift_unrelated" in (tmp_path / "out" / "metrics.csv").read_text()
 
 
-@pytest.mark.parametrize("start", ["baselines/1.2.4", "evaluate/hNone", "sweep/hNone", "error_propagation/hNone"])
+@pytest.mark.parametrize(
+    "start", ["baselines/1.2.4", "evaluate/hNone", "sweep/hNone", "error_propagation/hNone"]
+)
 def test_a_broken_metric_ends_a_verb_with_one_line(skewed, tmp_path, monkeypatch, start):
     """Catches an empty cell with status ok, and a traceback, in any verb that scores."""
-    monkeypatch.setattr(metrics, "metric_class_agreement", lambda scored: {"class_agreement": float("nan")})
+    monkeypatch.setattr(
+        metrics, "metric_class_agreement", lambda scored: {"class_agreement": float("nan")}
+    )
     error = skewed.run(skewed.named(start), tmp_path / "out")
     assert isinstance(error, str) and "\n" not in error
-    assert error.startswith("error: bench/pipeline/metrics.py: metric_class_agreement: returns class_agreement: nan")
+    assert error.startswith(
+        "error: bench/pipeline/metrics.py: metric_class_agreement: returns class_agreement: nan"
+    )
     assert not (tmp_path / "out" / "row.json").exists()
 
 
 @pytest.mark.parametrize("start", ["snr/1.2.4", "equivalence/hNone", "features/"])
 def test_probes_read_held_out_images_of_every_class(skewed, tmp_path, monkeypatch, start):
-    """Catches a number of the first classes alone, given out as that of the held-out split of a folder."""
+    """Catches a number of the first classes alone, given out as that of the held-out split of a
+    folder."""
     shutil.copytree(skewed.data, tmp_path / "data")
     order = np.argsort(np.load(skewed.data / "test_labels.npy"), kind="stable")
     for name in ("images", "labels"):
-        np.save(tmp_path / "data" / f"test_{name}.npy", np.load(skewed.data / f"test_{name}.npy")[order])
+        np.save(
+            tmp_path / "data" / f"test_{name}.npy", np.load(skewed.data / f"test_{name}.npy")[order]
+        )
     seen, read = [], ArrayImages.read
 
     def recorded(self, indices, *more):
@@ -370,12 +424,18 @@ def test_probes_read_held_out_images_of_every_class(skewed, tmp_path, monkeypatc
 def test_the_rule_is_part_of_a_jobs_name(tmp_path):
     """Catches samples of one rule that are taken for those of the other."""
     text = SMOKE.read_text()
-    (tmp_path / "balanced.yaml").write_text(text.replace("num_images: 200,", "num_images: 200, labels: balanced,"))
+    (tmp_path / "balanced.yaml").write_text(
+        text.replace("num_images: 200,", "num_images: 200, labels: balanced,")
+    )
     plans = [load_study(path) for path in (SMOKE, tmp_path / "balanced.yaml")]
     for stage in ("sample", "evaluate", "baselines", "sweep", "error_propagation"):
-        ours, theirs = ({run_id for run_id in plan.jobs if run_id.startswith(f"{stage}/")} for plan in plans)
+        ours, theirs = (
+            {run_id for run_id in plan.jobs if run_id.startswith(f"{stage}/")} for plan in plans
+        )
         assert ours and not ours & theirs, stage
     assert json.loads(plans[1].study.model_dump_json())["evaluation"]["labels"] == "balanced"
-    (tmp_path / "wrong.yaml").write_text(text.replace("num_images: 200,", "num_images: 200, labels: even,"))
+    (tmp_path / "wrong.yaml").write_text(
+        text.replace("num_images: 200,", "num_images: 200, labels: even,")
+    )
     with pytest.raises(ConfigError, match="evaluation.labels: .*'training' or 'balanced'"):
         load_study(tmp_path / "wrong.yaml")

@@ -16,7 +16,10 @@ from bench.report.view import View
 from bench.study import rooms
 
 NAMES = "variant {i}, cfg_scale {w:g}, history {h}"
-LONG = "a variant with the number {i} and a name that tells all about its settings: cfg_scale {w:g}, history {h}, masks, resampling"
+LONG = (
+    "a variant with the number {i} and a name that tells all about its settings: cfg_scale {w:g}, "
+    "history {h}, masks, resampling"
+)
 
 
 def study(folder, count, pattern=NAMES, **more):
@@ -87,10 +90,10 @@ def test_a_hundred_variants_are_looked_up_once(tmp_path, monkeypatch):
 
 
 SCRIPTS = [
-    "中文 名字", "Кириллица", "αβγ δ", "😀 emoji", "e\u0301 combined", "नमस्ते", "السلام", "עברית", "한국어",
-    "\u200bzero width", "tab\tand\nbreak",
-    "$x$ and $y", "_hidden", "__x__", "a^2_3", "100 %", "#1", "back\\slash", "{braces}", "a & b < c", "\\$x\\$", "x--y",
-    "\ue000 private", "\x07 bell",
+    "中文 名字", "Кириллица", "αβγ δ", "😀 emoji", "e\u0301 combined", "नमस्ते", "السلام", "עברית",
+    "한국어", "\u200bzero width", "tab\tand\nbreak",
+    "$x$ and $y", "_hidden", "__x__", "a^2_3", "100 %", "#1", "back\\slash", "{braces}",
+    "a & b < c", "\\$x\\$", "x--y", "\ue000 private", "\x07 bell",
 ]  # fmt: skip
 
 
@@ -153,11 +156,15 @@ def test_rows_hold_classes_by_label(tmp_path):
 
 
 def test_the_caption_counts_the_seeds_that_are_shown(tmp_path):
-    """Catches `the same 40 seeds` beside a rare class of two, and classes without a row that nobody is told of."""
+    """Catches `the same 40 seeds` beside a rare class of two,
+    and classes without a row that nobody is told of."""
     labels = np.array([0, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1])
     images = {"real/labels": labels, "sample/v0-0/labels": labels}
     results = study(tmp_path, 1, images=images)
-    for classes, shown, words in ((3, 12, "order of classes;"), (12, 4 + 2, "order of classes, the first 10 of 12;")):
+    for classes, shown, words in (
+        (3, 12, "order of classes;"),
+        (12, 4 + 2, "order of classes, the first 10 of 12;"),
+    ):
         results.about["dataset"]["num_classes"] = classes
         drawn, caption = rooms.function_of("figures", "samples")(View(results, "s"))
         assert f"the same {shown} seeds in the same places" in caption and words in caption
@@ -176,7 +183,8 @@ def test_long_class_names_become_a_key(tmp_path):
 
 
 def test_class_names_that_no_font_draws_become_a_key(tmp_path, monkeypatch):
-    """Catches rows that are called \\u732b: the caption is text and holds the name itself; a decomposed accent is drawn."""
+    """Catches rows that are called \\u732b: the caption is text and holds the name itself; a
+    decomposed accent is drawn."""
     from bench.report import glyphs
 
     monkeypatch.setattr(glyphs, "covered", lambda: frozenset(map(ord, "catdogn é0123")))

@@ -56,7 +56,10 @@ WRONG = {
     "none": ({"mine": None}, "returns mine: None (NoneType)"),
     "text": ({"mine": "0.5"}, "returns mine: '0.5' (str)"),
     "yes": ({"mine": True}, "returns mine: True (bool)"),
-    "a tensor": ({"mine": torch.tensor(0.5)}, "(Tensor); a finite number is needed, such as float(...)"),
+    "a tensor": (
+        {"mine": torch.tensor(0.5)},
+        "(Tensor); a finite number is needed, such as float(...)",
+    ),
     "an array": ({"mine": np.array([1.0, 2.0])}, "(ndarray)"),
     "a complex number": ({"mine": 1 + 2j}, "(complex)"),
     "too large for a float": ({"mine": 10**5000}, "returns mine: inf; a finite number"),
@@ -73,16 +76,24 @@ WRONG = {
 
 @pytest.mark.parametrize("found, said", WRONG.values(), ids=WRONG)
 def test_wrong_results_are_one_line_with_the_name(mine, found, said):
-    """Catches an empty cell with status ok, a number under a name that nobody reads, and an error that names no function."""
+    """Catches an empty cell with status ok, a number under a name that nobody reads, and an error
+    that names no function."""
     with pytest.raises(ValueError) as error:
         mine(lambda scored: found)
     text = str(error.value)
-    assert text.startswith("bench/pipeline/metrics.py: metric_mine: ") and said in text and "\n" not in text
+    assert (
+        text.startswith("bench/pipeline/metrics.py: metric_mine: ")
+        and said in text
+        and "\n" not in text
+    )
 
 
 def test_two_metrics_may_not_share_a_name(mine):
     """Catches a metric of one's own that overwrites another's number in silence."""
-    with pytest.raises(ValueError, match="metric_mine: returns class_agreement, which metric_class_agreement returns too"):
+    with pytest.raises(
+        ValueError,
+        match="metric_mine: returns class_agreement, which metric_class_agreement returns too",
+    ):
         mine(lambda scored: {"class_agreement": 1.0}, "class_agreement")
     assert set(mine(lambda scored: {}, "class_agreement")) == {"class_agreement_tiny6"}
 
@@ -97,7 +108,9 @@ def test_a_metric_that_fails_is_one_line(mine):
         mine(failing)
     line = failing.__code__.co_firstlineno + 1
     assert str(error.value).startswith("bench/pipeline/metrics.py: metric_mine: raises KeyError: ")
-    assert "\n" not in str(error.value) and f"({Path(__file__).name}, line {line})" in str(error.value)
+    assert "\n" not in str(error.value) and f"({Path(__file__).name}, line {line})" in str(
+        error.value
+    )
     with pytest.raises(ValueError, match="metric_mine: raises SystemExit: enough"):
         mine(lambda scored: sys.exit("enough"))
     with pytest.raises(ValueError, match="metric_mine: raises AttributeError: .*labels_n"):
@@ -105,7 +118,8 @@ def test_a_metric_that_fails_is_one_line(mine):
 
 
 def test_a_metric_that_needs_more_memory_is_no_mistake_of_its_author(mine):
-    """Catches memory that runs out told as a broken metric: such a run ends as a row with that status."""
+    """Catches memory that runs out told as a broken metric:
+    such a run ends as a row with that status."""
 
     def greedy(scored):
         raise torch.OutOfMemoryError("CUDA out of memory.")

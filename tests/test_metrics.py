@@ -28,8 +28,8 @@ from stub_inception import StubInception
 CPU, NAMES = torch.device("cpu"), ("fidelity", "class_agreement")
 
 
-def pictures(seed, count=130, channels=3, shift=0):
-    """Pictures of random colours, 8 pixels wide."""
+def random_images(seed, count=130, channels=3, shift=0):
+    """Images of random colours, 8 pixels wide."""
     rng = np.random.default_rng(seed)
     return np.clip(rng.integers(0, 200, (count, channels, 8, 8)) + shift, 0, 255).astype(np.uint8)
 
@@ -46,17 +46,19 @@ def trained(channels=3):
 
 def inception(**settings):
     """An extractor of the kind inception without its 90 MB."""
-    extractor = Extractor(FeaturesConfig(kind="inception", name="stub64", dim=64, **settings), CPU, Path("."))
+    extractor = Extractor(
+        FeaturesConfig(kind="inception", name="stub64", dim=64, **settings), CPU, Path(".")
+    )
     extractor.__dict__["network"] = StubInception()
     return extractor
 
 
-def reference_file(path, seed=1, with_pictures=True, **changes):
-    """An .npz as ADM's: statistics of stub features of some pictures, and the pictures."""
-    images = pictures(seed)
+def reference_file(path, seed=1, with_images=True, **changes):
+    """An .npz as ADM's: statistics of stub features of some images, and the images."""
+    images = random_images(seed)
     features = inception().features(images)[0].numpy().astype(np.float64)
     arrays = {"mu": features.mean(0), "sigma": np.cov(features, rowvar=False)}
-    arrays |= {"arr_0": images.transpose(0, 2, 3, 1)} if with_pictures else {}
+    arrays |= {"arr_0": images.transpose(0, 2, 3, 1)} if with_images else {}
     arrays = {key: value for key, value in (arrays | changes).items() if value is not None}
     np.savez(path, **arrays)
     return images
@@ -64,23 +66,43 @@ def reference_file(path, seed=1, with_pictures=True, **changes):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_scores_are_those_of_torch_fidelity(channels, monkeypatch):
-    """Catches a score that is not what torch-fidelity itself gives: order of the sets, layers, subsets, splits, seeds."""
+    """Catches a score that is not what torch-fidelity itself gives: order of the sets, layers,
+    subsets, splits, seeds."""
     monkeypatch.setattr(metrics, "kid_is_exact", lambda *sizes: False)  # as of sets too large
-    generated, real, extractor = pictures(0, channels=channels), pictures(1, 150, channels), trained(channels)
-    found = score(Scored(generated, np.arange(130) % 4, Reference(ArrayImages(real, np.zeros(150))), extractor), NAMES)
+    generated, real, extractor = (
+        random_images(0, channels=channels),
+        random_images(1, 150, channels),
+        trained(channels),
+    )
+    found = score(
+        Scored(
+            generated, np.arange(130) % 4, Reference(ArrayImages(real, np.zeros(150))), extractor
+        ),
+        NAMES,
+    )
     from torch_fidelity import calculate_metrics
 
-    sets = [torch.utils.data.TensorDataset(torch.from_numpy(images)) for images in (generated, real)]
+    sets = [
+        torch.utils.data.TensorDataset(torch.from_numpy(images)) for images in (generated, real)
+    ]
     for one in sets:
-        one.__class__ = type("Plain", (torch.utils.data.TensorDataset,), {"__getitem__": lambda self, i: self.tensors[0][i]})
+        one.__class__ = type(
+            "Plain",
+            (torch.utils.data.TensorDataset,),
+            {"__getitem__": lambda self, i: self.tensors[0][i]},
+        )
     theirs = calculate_metrics(
-        input1=sets[0], input2=sets[1], cuda=False, batch_size=256, isc=True, fid=True, kid=True, prc=True, kid_subset_size=130,
-        cache=False, save_cpu_ram=True, verbose=False, feature_extractor="tiny6",
+        input1=sets[0], input2=sets[1], cuda=False, batch_size=256, isc=True, fid=True, kid=True,
+        prc=True, kid_subset_size=130, cache=False, save_cpu_ram=True, verbose=False,
+        feature_extractor="tiny6",
     )  # fmt: skip
     assert found["fid_tiny6"][0] == theirs["frechet_inception_distance"]
     assert found["kid_tiny6"][0] == theirs["kernel_inception_distance_mean"]
     assert found["is_tiny6"][0] == theirs["inception_score_mean"]
-    assert (found["precision_tiny6"][0], found["recall_tiny6"][0]) == (theirs["precision"], theirs["recall"])
+    assert (found["precision_tiny6"][0], found["recall_tiny6"][0]) == (
+        theirs["precision"],
+        theirs["recall"],
+    )
     assert found["class_agreement_tiny6"][1] == "share"
 
 
@@ -100,7 +122,7 @@ def layers(generated, real, extractor):
 def test_kid_takes_all_pairs(small_blocks):
     """Catches pairs that are counted twice or left out at the border of blocks, an image compared
     with itself, and sets that are weighted by each other's number."""
-    generated, real, extractor = pictures(0), pictures(1, 150, shift=30), trained()
+    generated, real, extractor = random_images(0), random_images(1, 150, shift=30), trained()
     found = numbers(generated, Reference(real), extractor)["kid_tiny6"]
     x, y = layers(generated, real, extractor)
     xx, yy, xy = ((a @ b.T / 6 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
@@ -127,7 +149,7 @@ def test_large_sets_keep_their_subsets():
 def test_density_and_coverage_are_their_formulas(small_blocks, shift):
     """Catches balls round the wrong set, an image that is its own neighbour, another k, and rows
     that a block leaves out."""
-    generated, real, extractor = pictures(0, shift=shift), pictures(1, 150), trained()
+    generated, real, extractor = random_images(0, shift=shift), random_images(1, 150), trained()
     found = score(Scored(generated, None, Reference(real), extractor), ("density_coverage",))
     x, y = layers(generated, real, extractor)
     between = np.linalg.norm(y[:, None] - y[None], axis=2)
@@ -141,7 +163,7 @@ def test_density_and_coverage_are_their_formulas(small_blocks, shift):
 
 def test_one_image_again_and_again_covers_little():
     """Catches a coverage that a generator of one good image pleases, as it pleases precision."""
-    real, extractor = pictures(1, 150), trained()
+    real, extractor = random_images(1, 150), trained()
     scored = Scored(np.repeat(real[:1], 130, 0), None, Reference(real), extractor)
     found = score(scored, ("fidelity", "density_coverage"))
     assert found["precision_tiny6"][0] == 1 and found["coverage_tiny6"][0] < 0.2
@@ -153,7 +175,7 @@ def test_one_image_again_and_again_covers_little():
 def by_brightness(count, seed, channels=1):
     """Dark and bright noise: the label is how bright an image is."""
     labels = np.arange(count) % 2
-    images = pictures(seed, count, channels) // 2 + 120 * labels[:, None, None, None]
+    images = random_images(seed, count, channels) // 2 + 120 * labels[:, None, None, None]
     return images.astype(np.uint8), labels
 
 
@@ -218,7 +240,7 @@ def pixel_scores(generated, labels, real):
 def test_pixels_have_a_distance_of_their_own(channels, count):
     """Catches another scale than [-1, 1], a covariance that is divided wrongly, also of fewer
     images than pixels, and the extractor's name behind it."""
-    generated, real = pictures(0, count, channels), pictures(1, 150, channels, shift=30)
+    generated, real = random_images(0, count, channels), random_images(1, 150, channels, shift=30)
     import torch_fidelity.metric_fid as theirs
 
     flat = [torch.from_numpy(x.reshape(len(x), -1) / 127.5 - 1) for x in (generated, real)]
@@ -233,7 +255,7 @@ def test_pixels_have_a_distance_of_their_own(channels, count):
 def test_variance_is_inside_classes():
     """Catches the variance between classes, classes that all count the same, and a class of one
     image that counts as one without variance."""
-    images = pictures(0, 301, 1)
+    images = random_images(0, 301, 1)
     labels = np.r_[np.zeros(200, int), np.full(100, 7), [3]]
     images[labels == 7] = images[labels == 7] // 3 + 150
     flat = images.reshape(301, -1) / 127.5 - 1
@@ -253,12 +275,14 @@ def test_large_images_are_reduced_first():
     moments = set_distances.pixel_moments(large)
     assert moments.shape == (1, 16, 16)
     assert np.allclose(moments.covariance_DD, np.cov(small, rowvar=False), rtol=1e-4, atol=1e-7)
-    assert set_distances.pixel_moments(pictures(0, 100, 3)).shape == (3, 8, 8)
+    assert set_distances.pixel_moments(random_images(0, 100, 3)).shape == (3, 8, 8)
 
 
 def test_a_reference_of_another_shape_has_no_distance_of_pixels():
     """Catches grey images against a given file of colour: an error after all trainings."""
-    assert set(pixel_scores(pictures(0, channels=1), None, pictures(1))) == {"variance_pixels"}
+    assert set(pixel_scores(random_images(0, channels=1), None, random_images(1))) == {
+        "variance_pixels"
+    }
 
 
 # ---------------------------------------------------------------- names
@@ -283,38 +307,51 @@ def test_metrics_give_what_a_study_may_name():
 
 @pytest.fixture
 def held_out(tmp_path):
-    """A folder of prepared data whose held-out pictures are unlike those of the reference file."""
-    np.save(tmp_path / "test_images.npy", pictures(2, shift=90))
+    """A folder of prepared data whose held-out images are unlike those of the reference file."""
+    np.save(tmp_path / "test_images.npy", random_images(2, shift=90))
     np.save(tmp_path / "test_labels.npy", np.zeros(130, np.int64))
     (tmp_path / "data.json").write_text('{"kind": "arrays"}')
     return tmp_path
 
 
 def numbers(generated, reference, extractor):
-    return {name: value for name, (value, _) in score(Scored(generated, None, reference, extractor), NAMES).items()}
+    return {
+        name: value
+        for name, (value, _) in score(Scored(generated, None, reference, extractor), NAMES).items()
+    }
 
 
-@pytest.mark.parametrize("with_pictures", [True, False])
-def test_a_given_reference_is_what_scores_are_held_against(held_out, with_pictures):
-    """Catches features.reference that is named in captions and not used, or KID, precision and recall taken from the wrong pictures."""
-    real = reference_file(held_out / "ref.npz", with_pictures=with_pictures)
-    extractor, generated = inception(reference=str(held_out / "ref.npz")), pictures(0)
+@pytest.mark.parametrize("with_images", [True, False])
+def test_a_given_reference_is_what_scores_are_held_against(held_out, with_images):
+    """Catches features.reference that is named in captions and not used, or KID, precision and
+    recall taken from the wrong images."""
+    real = reference_file(held_out / "ref.npz", with_images=with_images)
+    extractor, generated = inception(reference=str(held_out / "ref.npz")), random_images(0)
     found = numbers(generated, open_reference(extractor.config, held_out), extractor)
     given, split = (
-        numbers(generated, Reference(ArrayImages(images, np.zeros(130))), extractor) for images in (real, pictures(2, shift=90))
+        numbers(generated, Reference(ArrayImages(images, np.zeros(130))), extractor)
+        for images in (real, random_images(2, shift=90))
     )
-    assert found["fid_stub64"] == pytest.approx(given["fid_stub64"], rel=1e-3) != pytest.approx(split["fid_stub64"], rel=0.1)
+    assert (
+        found["fid_stub64"]
+        == pytest.approx(given["fid_stub64"], rel=1e-3)
+        != pytest.approx(split["fid_stub64"], rel=0.1)
+    )
     others = [name for name in found if not name.startswith("fid")]
-    assert [found[name] for name in others] == [(given if with_pictures else split)[name] for name in others]
+    assert [found[name] for name in others] == [
+        (given if with_images else split)[name] for name in others
+    ]
     assert given["kid_stub64"] != split["kid_stub64"]
 
 
-def test_the_floor_of_a_reference_is_zero_for_its_own_pictures(held_out):
-    """Catches statistics of other features than those that generated pictures get."""
+def test_the_floor_of_a_reference_is_zero_for_its_own_images(held_out):
+    """Catches statistics of other features than those that generated images get."""
     real = reference_file(held_out / "ref.npz")
     extractor = inception(reference=str(held_out / "ref.npz"))
     found = numbers(real, open_reference(extractor.config, held_out), extractor)
-    assert abs(found["fid_stub64"]) < 1e-6 and found["precision_stub64"] == found["recall_stub64"] == 1
+    assert (
+        abs(found["fid_stub64"]) < 1e-6 and found["precision_stub64"] == found["recall_stub64"] == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -337,7 +374,8 @@ def test_bad_references_are_one_line(tmp_path, changes, words):
 
 
 def test_damaged_foreign_and_exchanged_references(tmp_path):
-    """Catches a truncated file, a file that is no .npz, and another file than the one whose sum stands in the study."""
+    """Catches a truncated file, a file that is no .npz,
+    and another file than the one whose sum stands in the study."""
     path = tmp_path / "ref.npz"
     reference_file(path)
     whole = path.read_bytes()
@@ -360,7 +398,7 @@ class Counting:
         return len(self.images)
 
     def __getitem__(self, rows):
-        assert isinstance(rows, slice), "one picture at a time is slow"
+        assert isinstance(rows, slice), "one image at a time is slow"
         part = self.images[rows]
         self.most = max(self.most, len(part))
         self.read_at.append(rows.start)
@@ -368,20 +406,28 @@ class Counting:
 
 
 @pytest.mark.parametrize("make", [trained, inception])
-def test_pictures_are_read_once_in_batches(make):
-    """Catches a score that copies all pictures into memory, or reads them one by one: 50 000 of 256 pixels are 10 GB."""
-    generated, real, extractor = Counting(pictures(0, 290)), Counting(pictures(1, 280)), make()
+def test_images_are_read_once_in_batches(make):
+    """Catches a score that copies all images into memory, or reads them one by one:
+    50 000 of 256 pixels are 10 GB."""
+    generated, real, extractor = (
+        Counting(random_images(0, 290)),
+        Counting(random_images(1, 280)),
+        make(),
+    )
     reference = Reference(real)
     for _ in range(2):
         score(Scored(generated, np.arange(290) % 4, reference, extractor), ("fidelity",))
     assert generated.most == real.most == 256
-    assert generated.read_at == [0, 256] * 2 and real.read_at == [0, 256], "the reference is read once for all"
+    assert generated.read_at == [0, 256] * 2 and real.read_at == [0, 256], (
+        "the reference is read once for all"
+    )
     score(Scored(generated, np.arange(290) % 4, reference, extractor), ("class_agreement",))
     assert generated.most == 256
 
 
-def test_pictures_of_a_reference_are_streamed(tmp_path):
-    """Catches 10 000 pictures that are all read to look at some, a wrong order, or a stream that cannot be read twice."""
+def test_images_of_a_reference_are_streamed(tmp_path):
+    """Catches 10 000 images that are all read to look at some, a wrong order,
+    or a stream that cannot be read twice."""
     real = reference_file(tmp_path / "ref.npz")
     stream = StreamedImages(tmp_path / "ref.npz")
     for _ in range(2):
@@ -391,7 +437,7 @@ def test_pictures_of_a_reference_are_streamed(tmp_path):
 
 
 def test_floor_and_reconstruction_are_never_all_in_memory(make_tokenizer):
-    """Catches training pictures that are all read, or all decoded, before they are scored."""
+    """Catches training images that are all read, or all decoded, before they are scored."""
     from bench.pipeline.metrics import batches
 
     tokenizer, most = make_tokenizer(), []
@@ -409,9 +455,13 @@ def test_floor_and_reconstruction_are_never_all_in_memory(make_tokenizer):
         found = torch.cat(list(batches(lazy)))
     finally:
         baselines.reconstruct = real
-    assert most == [256, 256, 88] and np.array_equal(found.numpy(), reconstruct(tokenizer, schedule, tokens_NL, CPU))
-    train = Counting(pictures(0, 600))
+    assert most == [256, 256, 88] and np.array_equal(
+        found.numpy(), reconstruct(tokenizer, schedule, tokens_NL, CPU)
+    )
+    train = Counting(random_images(0, 600))
     train.read = lambda rows: (most.append(len(rows)), torch.from_numpy(train.images[rows]))[1]
     chosen = np.arange(0, 600, 2)
-    assert np.array_equal(torch.cat(list(batches(Chosen(train, chosen)))).numpy(), train.images[chosen])
+    assert np.array_equal(
+        torch.cat(list(batches(Chosen(train, chosen)))).numpy(), train.images[chosen]
+    )
     assert max(most) == 256

@@ -1,5 +1,5 @@
-"""Words and choices of suites whose variants, seeds or tokenizers are not all alike: what is said of
-some is not said of all."""
+"""Words and choices of suites whose variants, seeds or tokenizers are not all alike: what is said
+of some is not said of all."""
 
 import pytest
 from small_study import GRID, SEEDS, build, variant
@@ -30,8 +30,21 @@ def loaded(folder, changed, more=(), group="g", **about):
 
 def row(i, seed, metric, value, **more):
     names = variant(i, "-")
-    head = {"study": "x", "dataset": "d", "train_seed": seed, "unit": "score", "run_id": f"sample/v{i}-{seed}"}
-    return {**head, "tokenizer": names["tokenizer"], "model": names["model"], "metric": metric, "value": value, **more}
+    head = {
+        "study": "x",
+        "dataset": "d",
+        "train_seed": seed,
+        "unit": "score",
+        "run_id": f"sample/v{i}-{seed}",
+    }
+    return {
+        **head,
+        "tokenizer": names["tokenizer"],
+        "model": names["model"],
+        "metric": metric,
+        "value": value,
+        **more,
+    }
 
 
 def half(i, seed, value, sampler=None, first=0, metric="fid_x8"):
@@ -52,7 +65,11 @@ def test_a_group_whose_rules_differ_does_not_truncate_as_a_whole(tmp_path):
 
 def test_a_group_of_several_models_has_no_gain_of_its_own(tmp_path):
     """Catches `g: refinement cannot help; g: refinement can help` of a grid over models."""
-    rows = [row(i, seed, "intra_scale_gain", (-0.1, 0.1)[i] + 0.01 * seed) for i in (0, 1) for seed in SEEDS]
+    rows = [
+        row(i, seed, "intra_scale_gain", (-0.1, 0.1)[i] + 0.01 * seed)
+        for i in (0, 1)
+        for seed in SEEDS
+    ]
     words = gain_words(View(loaded(tmp_path, {"a": REFINED, "b": REFINED}, rows), "s"))
     assert words.startswith("a: own tokens gain -0.090") and "; b: own tokens gain +0.110" in words
 
@@ -84,7 +101,8 @@ def test_nobody_measured_what_an_imported_model_gains(tmp_path):
     ],
 )
 def test_nothing_lies_beyond_a_legal_limit(tmp_path, key, values, best, edge):
-    """Catches `the best may lie beyond` of no refinement at all, and of 50 codes where all were tried."""
+    """Catches `the best may lie beyond` of no refinement at all,
+    and of 50 codes where all were tried."""
     results = loaded(tmp_path, {f"v{i}": {key: value} for i, value in enumerate(values)})
     index = values.index(best) if best in values else best
     assert bool(edges(View(results, "s"), "g", f"v{index}")) == edge
@@ -107,8 +125,8 @@ def test_settings_without_a_common_seed_are_not_compared(tmp_path):
 
 
 def test_halves_of_the_reference_may_be_smaller_than_the_features(tmp_path):
-    """Catches a caption without the bias: 300 held-out images are above 200 dimensions, their halves
-    are not. Sample seeds of a half are counted from the first of each training."""
+    """Catches a caption without the bias: 300 held-out images are above 200 dimensions, their
+    halves are not. Sample seeds of a half are counted from the first of each training."""
     mine = {f"sample/v0-{seed}" for seed in SEEDS}
     rows = [half(0, seed, 5.0, first=first + 200 * seed) for seed in SEEDS for first in (0, 100)]
     rows += [half(0, seed, 150, metric="half_reference_images", first=200 * seed) for seed in SEEDS]
@@ -117,7 +135,10 @@ def test_halves_of_the_reference_may_be_smaller_than_the_features(tmp_path):
     assert mine <= results.runs_of["s"]
     caption = table_guidance(View(results, "s"))[1]
     assert "held-out images, 150, are below the 180 dimensions" in caption
-    assert "seeds 100 to 199, counted from the first of each training, each against its own half" in caption
+    assert (
+        "seeds 100 to 199, counted from the first of each training, each against its own half"
+        in caption
+    )
 
 
 # ---------------------------------------------------------------- tokenizers, samplers
@@ -127,7 +148,9 @@ def mixed(folder, **about):
     """a has a tokenizer for every training seed, b an imported one."""
     head = {"study": "x", "dataset": "d", "unit": "mse", "model": GRID, "run_id": "encode/g-1"}
     head["metric"], own = "reconstruction_mse_test", variant(0, "a")["tokenizer"]
-    rows = [{**head, "tokenizer": own, "train_seed": seed, "value": 0.1 + 0.01 * seed} for seed in SEEDS]
+    rows = [
+        {**head, "tokenizer": own, "train_seed": seed, "value": 0.1 + 0.01 * seed} for seed in SEEDS
+    ]
     rows.append({**head, "tokenizer": "v8-imported", "value": 0.05})
     results = Results.load(build(folder, ["a", "b"], more=rows, **about))
     results.variants("s")["b"]["tokenizer"] = "v8-imported"
@@ -138,10 +161,16 @@ def test_one_imported_tokenizer_does_not_make_all_intervals_conditional(tmp_path
     """Catches `the one tokenizer that all share` where most variants train one for each seed."""
     results = mixed(tmp_path, tokenizer_seed="train_seed")
     assert not shares_tokenizer(View(results, "s"))
-    assert "each with a tokenizer of its own, but for b: conditional" in " ".join(seeds_details(View(results, "s")))
-    assert tokenizers_words(View(results, "s")).endswith("0, 1, 2; of b one tokenizer, no interval.")
+    assert "each with a tokenizer of its own, but for b: conditional" in " ".join(
+        seeds_details(View(results, "s"))
+    )
+    assert tokenizers_words(View(results, "s")).endswith(
+        "0, 1, 2; of b one tokenizer, no interval."
+    )
     alone = results.only("s", ["b"])
-    assert shares_tokenizer(View(alone, "s")) and "conditional on the one" in " ".join(seeds_details(View(alone, "s")))
+    assert shares_tokenizer(View(alone, "s")) and "conditional on the one" in " ".join(
+        seeds_details(View(alone, "s"))
+    )
 
 
 def test_one_seed_says_where_its_settings_come_from(tmp_path):
@@ -164,7 +193,9 @@ def test_parts_of_a_rule_are_not_shared_without_the_rule(tmp_path):
     changed = {f"v{i}": rule | {"top_p": 1 - 0.1 * i} for i, rule in enumerate(2 * rules)}
     words = samplers(View(loaded(tmp_path, changed), "s")).split(";")[0]
     assert "MR 2 further passes" in words
-    assert words.count("(") == words.count(")") and "ranked" not in words and not words.endswith(" 2")
+    assert (
+        words.count("(") == words.count(")") and "ranked" not in words and not words.endswith(" 2")
+    )
 
 
 # ---------------------------------------------------------------- zero-shot tasks, images
@@ -177,20 +208,28 @@ def test_the_ceiling_of_several_tokenizers_is_a_mean(tmp_path):
     results = Results.load(build(tmp_path, ["a", "b"], more=rows))
     assert level(View(results, "s"), "a", "ceiling_psnr_whole") == 21.0
     assert level(View(results, "s"), "a", "nearest_fill_inpaint_psnr_whole") == 0.1
-    ceiling, fill = (_fixed_row(View(results, "s"), prefix, "inpaint", None) for prefix in ("ceiling", "nearest_fill"))
+    ceiling, fill = (
+        _fixed_row(View(results, "s"), prefix, "inpaint", None)
+        for prefix in ("ceiling", "nearest_fill")
+    )
     assert ceiling["PSNR whole (dB)"] == "21.0 ± 2.5" and fill["PSNR whole (dB)"] == "0.100"
 
 
-@pytest.mark.parametrize("mode, said", [("train_seed", "others in every training"), (None, "sample seed i")])
+@pytest.mark.parametrize(
+    "mode, said", [("train_seed", "others in every training"), (None, "sample seed i")]
+)
 def test_captions_know_that_each_training_has_sample_seeds_of_its_own(tmp_path, mode, said):
-    """Catches `image i has sample seed i` of trainings that begin at num_images times their seed."""
+    """Catches `image i has sample seed i` of trainings that begin at num_images times their
+    seed."""
     shape = {"inpaint": None, "outpaint": None, "super_resolution": True}
     results = Results.load(build(tmp_path, ["a", "b"], tokenizer_seed=mode))
     results.suite("s").update(zero_shot=shape, error_propagation={"shares": [0.1]})
     view = View(results, "s")
     assert said in " ".join(run_details(view)) and said in " ".join(error_details(view))
     assert _same(View(results, "s"), "alike") == "alike"
-    images = {key: value for key, value in results.images.items() if not key.startswith("sample/v1-0")}
+    images = {
+        key: value for key, value in results.images.items() if not key.startswith("sample/v1-0")
+    }
     images |= {"sample/v1-1/images": images["sample/v0-0/images"]}
     results.known["images"] = images
     assert (_same(View(results, "s"), "alike") == "alike") == (mode is None)

@@ -1,4 +1,5 @@
-"""The transformer: who sees whom, cache against teacher forcing, scale by scale against the dense mask, golden steps."""
+"""The transformer: who sees whom, cache against teacher forcing,
+scale by scale against the dense mask, golden steps."""
 
 from pathlib import Path
 
@@ -17,19 +18,23 @@ GOLDEN = Path(__file__).resolve().parent / "golden" / "train_five_steps.txt"
 
 def inputs_for(model, batch=2):
     shape = (batch, model.schedule.seq_len, model.config.codebook_dim)
-    return torch.randn(shape, generator=generator("inputs")), torch.arange(batch) % (model.config.num_classes + 1)
+    return torch.randn(shape, generator=generator("inputs")), torch.arange(batch) % (
+        model.config.num_classes + 1
+    )
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("history", HISTORIES)
 @torch.no_grad()
 def test_leak(make_model, history, depth):
-    """Catches attention that looks too far back, ahead, or not far enough: an input at j moves the logits of k iff k - j is in reach."""
+    """Catches attention that looks too far back, ahead, or not far enough: an input at j moves the
+    logits of k iff k - j is in reach."""
     model = make_model(patch_nums=(1, 2, 3, 4, 5), history=history, depth=depth)
     inputs, labels = inputs_for(model)
     before = model(inputs, labels)
     reach = model.schedule.num_scales if history is None else history * depth
-    for j in range(1, model.schedule.num_scales):  # scale 0 reads the start embedding, not its input
+    # scale 0 reads the start embedding, not its input
+    for j in range(1, model.schedule.num_scales):
         moved = inputs.clone()
         moved[:, model.schedule.slices[j]] += 1.0
         after = model(moved, labels)
@@ -43,13 +48,17 @@ def test_leak(make_model, history, depth):
 @pytest.mark.parametrize("history", HISTORIES)
 @torch.no_grad()
 def test_cache_parity(make_model, history, patch_nums, batch):
-    """Catches a cache that keeps too little, shifts wrongly, or forgets to replace: one-scale logits equal teacher-forced ones."""
+    """Catches a cache that keeps too little, shifts wrongly, or forgets to replace: one-scale
+    logits equal teacher-forced ones."""
     model = make_model(patch_nums=patch_nums, history=history)
     inputs, labels = inputs_for(model, batch)
     whole, denoise = model(inputs, labels), model.denoiser()
     for k, piece in enumerate(model.schedule.slices):
-        denoise(torch.zeros_like(inputs[:, piece]), k, labels)  # another content first: it must be replaced
-        torch.testing.assert_close(denoise(inputs[:, piece], k, labels), whole[:, piece], rtol=1e-4, atol=1e-4)
+        # another content first: it must be replaced
+        denoise(torch.zeros_like(inputs[:, piece]), k, labels)
+        torch.testing.assert_close(
+            denoise(inputs[:, piece], k, labels), whole[:, piece], rtol=1e-4, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("history", HISTORIES)
@@ -80,11 +89,15 @@ def test_cache_memory_follows_history(make_model):
         denoise = model.denoiser()
         for k, piece in enumerate(model.schedule.slices):
             denoise(inputs[:, piece], k, labels)
-        sizes[history] = sum(buffer.numel() for buffer in denoise.cache.buffers if buffer is not None)
+        sizes[history] = sum(
+            buffer.numel() for buffer in denoise.cache.buffers if buffer is not None
+        )
     assert sizes[0] == 0 < sizes[1] < sizes[2] < sizes[None]
 
 
-@pytest.mark.parametrize("changes", [{"shared_adaln": True}, {"qk_norm": False}, {"num_classes": 0}])
+@pytest.mark.parametrize(
+    "changes", [{"shared_adaln": True}, {"qk_norm": False}, {"num_classes": 0}]
+)
 @torch.no_grad()
 def test_other_architectures(make_model, changes):
     """Catches a setting that only the default path supports."""
@@ -92,7 +105,9 @@ def test_other_architectures(make_model, changes):
     inputs, labels = inputs_for(model)
     whole, denoise = model(inputs, labels), model.denoiser()
     for k, piece in enumerate(model.schedule.slices):
-        torch.testing.assert_close(denoise(inputs[:, piece], k, labels), whole[:, piece], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            denoise(inputs[:, piece], k, labels), whole[:, piece], rtol=1e-4, atol=1e-4
+        )
 
 
 def test_named_mask_takes_the_dense_path(make_model, monkeypatch):
@@ -109,25 +124,34 @@ def test_named_mask_takes_the_dense_path(make_model, monkeypatch):
     with torch.no_grad():
         whole, denoise = model(inputs, labels), model.denoiser()
         for k, piece in enumerate(model.schedule.slices):
-            torch.testing.assert_close(denoise(inputs[:, piece], k, labels), whole[:, piece], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(
+                denoise(inputs[:, piece], k, labels), whole[:, piece], rtol=1e-4, atol=1e-4
+            )
         moved = inputs.clone()
         moved[:, model.schedule.slices[1]] += 1
-        assert torch.equal(model(moved, labels)[:, model.schedule.slices[2]], whole[:, model.schedule.slices[2]])
+        assert torch.equal(
+            model(moved, labels)[:, model.schedule.slices[2]], whole[:, model.schedule.slices[2]]
+        )
 
 
 def test_drop_path_comes_from_its_generator(make_model):
     """Catches stochastic depth that a resumed training would draw anew."""
     model = make_model(drop_path=0.5, depth=3)
     inputs, labels = inputs_for(model, 8)
-    runs = [model(inputs, labels, model.draw_paths(8, generator("drop", seed))) for seed in (1, 1, 2)]
+    runs = [
+        model(inputs, labels, model.draw_paths(8, generator("drop", seed))) for seed in (1, 1, 2)
+    ]
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
     assert not torch.equal(model(inputs, labels), runs[0])
 
 
-@pytest.mark.parametrize("changes", [*({"history": history} for history in HISTORIES), {"mask_LL": True}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [*({"history": history} for history in HISTORIES), {"mask_LL": True}], ids=str
+)
 def test_training_is_one_graph(make_model, changes):
-    """Catches a line that torch.compile cannot follow, with or without recomputed blocks: it would break the graph in silence and the
-    promised speed with it; and a recomputation that gives other gradients."""
+    """Catches a line that torch.compile cannot follow, with or without recomputed blocks: it would
+    break the graph in silence and the promised speed with it;
+    and a recomputation that gives other gradients."""
     mask_LL = scale_mask(ScaleSchedule((1, 2, 3)), 1) if changes.get("mask_LL") else None
     history = changes.get("history")
     model = make_model(mask_LL, history=history, depth=3, drop_path=0.5, mask_prob=0.5).train()
@@ -136,11 +160,25 @@ def test_training_is_one_graph(make_model, changes):
     paths = model.draw_paths(4, generator("paths"))
     compiled = torch.compile(model.hidden, fullgraph=True, backend="eager")
     found = []
-    for hidden, checkpointing in ((model.hidden, False), (model.hidden, True), (compiled, False), (compiled, True)):
+    for hidden, checkpointing in (
+        (model.hidden, False),
+        (model.hidden, True),
+        (compiled, False),
+        (compiled, True),
+    ):
         model.zero_grad()
         out = hidden(inputs, labels, paths, own, checkpointing)
         (out * torch.randn(out.shape, generator=generator("up"))).sum().backward()
-        found.append([out, *(parameter.grad for name, parameter in model.named_parameters() if "head." not in name)])
+        found.append(
+            [
+                out,
+                *(
+                    parameter.grad
+                    for name, parameter in model.named_parameters()
+                    if "head." not in name
+                ),
+            ]
+        )
     torch._dynamo.reset()
     for other in found[1:]:
         for a, b in zip(found[0], other):
@@ -148,7 +186,8 @@ def test_training_is_one_graph(make_model, changes):
 
 
 def test_paths_are_dropped_at_their_rates(make_model):
-    """Catches stochastic depth at the rate of another block, or kept branches that are not scaled up."""
+    """Catches stochastic depth at the rate of another block,
+    or kept branches that are not scaled up."""
     model = make_model(drop_path=0.4, depth=3)
     paths = model.draw_paths(4000, generator("rates"))
     assert paths.shape == (3, 2, 4000) and paths[0].eq(1).all()
@@ -170,15 +209,18 @@ def test_scales_follow_one_another(make_model):
 def test_masks_are_no_weights(make_model):
     """Catches a mask buffer that lands in checkpoints."""
     assert not [
-        key for key in make_model(scale_mask(ScaleSchedule((1, 2, 3)), 0)).state_dict() if "mask" in key or "scale_L" in key
+        key
+        for key in make_model(scale_mask(ScaleSchedule((1, 2, 3)), 0)).state_dict()
+        if "mask" in key or "scale_L" in key
     ]
 
 
 @pytest.mark.parametrize("some", [False, True])
 @pytest.mark.parametrize("half", [False, True])
 def test_fused_head_loss_equals_the_plain_one(half, some):
-    """Catches a chunk boundary, a scale factor or a gradient of the fused head and cross-entropy that is off; of all tokens and of some, in
-    float32 and under bfloat16 autocast (its products have 8 bits: 2 % of the largest gradient)."""
+    """Catches a chunk boundary, a scale factor or a gradient of the fused head and cross-entropy
+    that is off; of all tokens and of some, in float32 and under bfloat16 autocast (its products
+    have 8 bits: 2 % of the largest gradient)."""
     source = generator("fused")
     hidden = torch.randn(3, 700, 16, generator=source, requires_grad=True)
     head, tokens = torch.nn.Linear(16, 50), torch.randint(50, (3, 700), generator=source)
@@ -190,9 +232,14 @@ def test_fused_head_loss_equals_the_plain_one(half, some):
         if some
         else next_scale_cross_entropy(logits, tokens)
     )
-    grads = [[loss.detach(), *torch.autograd.grad(2 * loss, (hidden, head.weight, head.bias))] for loss in (fused, plain)]
+    grads = [
+        [loss.detach(), *torch.autograd.grad(2 * loss, (hidden, head.weight, head.bias))]
+        for loss in (fused, plain)
+    ]
     for a, b in zip(*grads):
-        torch.testing.assert_close(a, b, rtol=0 if half else 1e-4, atol=0.02 * b.abs().max().item() if half else 1e-6)
+        torch.testing.assert_close(
+            a, b, rtol=0 if half else 1e-4, atol=0.02 * b.abs().max().item() if half else 1e-6
+        )
 
 
 def five_steps(make_model):
@@ -212,11 +259,13 @@ def five_steps(make_model):
 
 
 def test_golden_training_steps(make_model):
-    """Catches a refactoring that changes the arithmetic. To accept a change on purpose, delete the file and run once:
-    the test fails, having written the new losses."""
+    """Catches a refactoring that changes the arithmetic. To accept a change on purpose, delete the
+    file and run once: the test fails, having written the new losses."""
     losses = five_steps(make_model)
     if not GOLDEN.is_file():
         GOLDEN.parent.mkdir(exist_ok=True)
         GOLDEN.write_text("".join(f"{loss:.6g}\n" for loss in losses))
         pytest.fail(f"{GOLDEN} was missing and is written now: commit it")
-    np.testing.assert_allclose(losses, [float(line) for line in GOLDEN.read_text().split()], rtol=1e-4)
+    np.testing.assert_allclose(
+        losses, [float(line) for line in GOLDEN.read_text().split()], rtol=1e-4
+    )

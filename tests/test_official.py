@@ -1,4 +1,5 @@
-"""Official weights through the whole suite: one study, from .pth files to a table; what bad files and bad entries get."""
+"""Official weights through the whole suite: one study, from .pth files to a table;
+what bad files and bad entries get."""
 
 import hashlib
 import importlib
@@ -39,14 +40,17 @@ def sum_of(path):
 
 
 def write_files(root):
-    """Pictures, official weights and a reference file; returns what stands for the words in capitals."""
+    """Images, official weights and a reference file;
+    returns what stands for the words in capitals."""
     root.mkdir(exist_ok=True)
-    rng, places = np.random.default_rng(0), {"PICTURES": root / "pictures"}
+    rng, places = np.random.default_rng(0), {"IMAGES": root / "images"}
     for label in range(10):
         for i in range(14):
-            path = root / "pictures" / f"class{label}" / f"{i}.png"
+            path = root / "images" / f"class{label}" / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(rng.integers(0, 25 * (label + 1), (64, 64, 3)).astype(np.uint8)).save(path)
+            Image.fromarray(rng.integers(0, 25 * (label + 1), (64, 64, 3)).astype(np.uint8)).save(
+                path
+            )
     for name, state in zip(("VQVAE", "VAR"), states()):
         places[name] = root / f"{name.lower()}.pth"
         torch.save(state, places[name])
@@ -54,8 +58,13 @@ def write_files(root):
     places["STUB"].write_bytes(b"stands for Inception")
     arr_0 = rng.integers(0, 256, (120, 64, 64, 3)).astype(np.uint8)
     features = StubInception()(torch.from_numpy(arr_0).permute(0, 3, 1, 2))[0].double().numpy()
-    np.savez(places["REFERENCE"], arr_0=arr_0, mu=features.mean(0), sigma=np.cov(features, rowvar=False))
-    return {**places, **{f"{name}_SUM": sum_of(path) for name, path in places.items() if path.is_file()}}
+    np.savez(
+        places["REFERENCE"], arr_0=arr_0, mu=features.mean(0), sigma=np.cov(features, rowvar=False)
+    )
+    return {
+        **places,
+        **{f"{name}_SUM": sum_of(path) for name, path in places.items() if path.is_file()},
+    }
 
 
 def write_study(path, places, **changes):
@@ -79,7 +88,9 @@ class Suite:
         config.parent.mkdir(parents=True, exist_ok=True)
         config.write_text(json.dumps({"study": "official", **job.about}))
         module = importlib.import_module(stages()[job.stage].module)
-        words = [str(w) for role, needed in job.inputs.items() for w in (f"--{role}", self.root / needed)]
+        words = [
+            str(w) for role, needed in job.inputs.items() for w in (f"--{role}", self.root / needed)
+        ]
         with pytest.raises(SystemExit) as end:
             verb.main(
                 stages()[job.stage].name,
@@ -92,7 +103,9 @@ class Suite:
     def run_all(self):
         done = set()
         while todo := [
-            run_id for run_id, job in self.plan.jobs.items() if run_id not in done and set(job.inputs.values()) <= done
+            run_id
+            for run_id, job in self.plan.jobs.items()
+            if run_id not in done and set(job.inputs.values()) <= done
         ]:
             for run_id in todo:
                 assert self.run(run_id) == 0, run_id
@@ -100,15 +113,38 @@ class Suite:
         assert done == set(self.plan.jobs)
 
     def folder(self, stage):
-        return next(self.root / run_id for run_id in self.plan.jobs if run_id.startswith(f"{stage}/"))
+        return next(
+            self.root / run_id for run_id in self.plan.jobs if run_id.startswith(f"{stage}/")
+        )
 
     def tables(self):
         """The table of scores and its caption, by the verbs that make them."""
         study, plan = json.loads(self.plan.study.model_dump_json()), self.plan
-        suite = {**study["suites"]["official"], "train_seeds": [0], "variants": variants_of(plan, "official")}
-        about = {"study": "official", "scope": None, "suites": {"official": {**suite, "runs": plan.jobs_of("official")}}}
-        about |= {key: study[key] for key in ("reduced", "evaluation", "features", "dataset", "train_seeds", "tokenizer_seed", "latency")}
-        (self.root / "plan.json").write_text(json.dumps({**about, "folders": {run: str(self.root / run) for run in plan.jobs}}))
+        suite = {
+            **study["suites"]["official"],
+            "train_seeds": [0],
+            "variants": variants_of(plan, "official"),
+        }
+        about = {
+            "study": "official",
+            "scope": None,
+            "suites": {"official": {**suite, "runs": plan.jobs_of("official")}},
+        }
+        about |= {
+            key: study[key]
+            for key in (
+                "reduced",
+                "evaluation",
+                "features",
+                "dataset",
+                "train_seeds",
+                "tokenizer_seed",
+                "latency",
+            )
+        }
+        (self.root / "plan.json").write_text(
+            json.dumps({**about, "folders": {run: str(self.root / run) for run in plan.jobs}})
+        )
         collect(self.root / "plan.json", self.root / "all")
         results = Results.load(self.root / "all")
         return results, *rooms.function_of("tables", "scores")(View(results, "official"))
@@ -135,33 +171,48 @@ def suite(places, tmp_path_factory):
 
 @torch.no_grad()
 def test_what_the_suite_samples_from_is_the_public_var(suite):
-    """Catches weights that change on their way through the suite: its files must give the tokens that the public code recorded."""
+    """Catches weights that change on their way through the suite: its files must give the tokens
+    that the public code recorded."""
     tokenizer = load_tokenizer(suite.folder("tokenizer") / "tokenizer.safetensors")
     model = load_model(suite.folder("import_model") / "model.safetensors")
     with np.load(PARITY / "var_tiny.npz") as recorded:
-        labels, wanted = torch.from_numpy(recorded["labels"]), torch.from_numpy(recorded["sampled_tokens_BL"])
+        labels, wanted = (
+            torch.from_numpy(recorded["labels"]),
+            torch.from_numpy(recorded["sampled_tokens_BL"]),
+        )
         pixels = torch.from_numpy(recorded["sampled_image"])
     sampler = cfg_from_var(cfg=ABOUT["cfg"], top_k=ABOUT["top_k"])
     tokens_BL, f_hat_BChw = generate(model, tokenizer.at(model.schedule), labels, [0, 1], sampler)
     assert torch.equal(tokens_BL, wanted)
-    torch.testing.assert_close(tokenizer.to_image(f_hat_BChw).clamp(-1, 1).add(1).mul(0.5), pixels, rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        tokenizer.to_image(f_hat_BChw).clamp(-1, 1).add(1).mul(0.5), pixels, rtol=0, atol=1e-4
+    )
 
 
 def test_a_fine_tuned_sdd_starts_from_the_official_weights(suite):
     """Catches a student that begins at random, or one that keeps its teacher's mask."""
-    student, teacher = (load_model(suite.folder(stage) / "model.safetensors") for stage in ("distill", "import_model"))
+    student, teacher = (
+        load_model(suite.folder(stage) / "model.safetensors")
+        for stage in ("distill", "import_model")
+    )
     assert (student.config.history, teacher.config.history) == (0, None)
     pairs = [(a, b) for a, b in zip(student.state_dict().values(), teacher.state_dict().values())]
-    assert all((a - b).abs().max() < 0.01 for a, b in pairs) and any(not torch.equal(a, b) for a, b in pairs)
+    assert all((a - b).abs().max() < 0.01 for a, b in pairs) and any(
+        not torch.equal(a, b) for a, b in pairs
+    )
 
 
 def test_an_imported_model_is_scored_as_a_trained_one(suite):
-    """Catches a table that lacks the imported variant, calls it trained, hides what FID is held against, or mixes in published numbers."""
+    """Catches a table that lacks the imported variant, calls it trained, hides what FID is held
+    against, or mixes in published numbers."""
     results, table, caption = suite.tables()
     assert set(results.runs["status"]) == {"ok"}
     shown = table.set_index("Variant")
     for variant in ("VAR", "SDD"):
-        assert results.score(variant, "official", "fid").mean > 0 and shown.loc[variant, "Status"] == "ok"
+        assert (
+            results.score(variant, "official", "fid").mean > 0
+            and shown.loc[variant, "Status"] == "ok"
+        )
     assert (
         shown.loc["VAR", "Published FID (its own evaluator)"] == "1.25 (nobody)"
         and shown.loc["SDD", "Published FID (its own evaluator)"] == ""
@@ -177,14 +228,20 @@ def test_an_imported_model_is_scored_as_a_trained_one(suite):
 
 
 def test_words_of_distillation_know_imported_teachers(suite):
-    """Catches a table or caption of students that counts the tokens of a teacher whose training nobody saw, or that needs them."""
+    """Catches a table or caption of students that counts the tokens of a teacher whose training
+    nobody saw, or that needs them."""
     results, _, _ = suite.tables()
     words = " ".join(arm_details(View(results, "official")))
     assert "VAR: imported weights, not trained here" in words
-    assert "SDD: arm real from an imported teacher, 2 steps, how many tokens its teacher read is not known" in words
+    assert (
+        "SDD: arm real from an imported teacher, 2 steps, "
+        "how many tokens its teacher read is not known" in words
+    )
     table, _ = rooms.function_of("tables", "distillation")(View(results, "official"))
     assert table.set_index("Variant").loc["SDD", "Training steps"] == "2"
-    assert set(table.set_index("Variant").loc[["VAR", "SDD"], "Tokens read in training (million)"]) == {"-"}
+    assert set(
+        table.set_index("Variant").loc[["VAR", "SDD"], "Tokens read in training (million)"]
+    ) == {"-"}
 
 
 def test_no_place_of_a_file_is_published(suite, places):
@@ -193,7 +250,10 @@ def test_no_place_of_a_file_is_published(suite, places):
         row = json.loads((suite.folder(stage) / "row.json").read_text())
         for name in ("VAR", "VQVAE"):
             assert str(places[name]) not in row["config_json"]
-    assert places["VAR_SUM"] in json.loads((suite.folder("import_model") / "row.json").read_text())["config_json"]
+    assert (
+        places["VAR_SUM"]
+        in json.loads((suite.folder("import_model") / "row.json").read_text())["config_json"]
+    )
 
 
 # ---------------------------------------------------------------- names of jobs
@@ -204,22 +264,46 @@ def ids(path, places, **changes):
 
 
 def test_a_file_is_known_by_its_sum_and_not_by_its_place(places, tmp_path):
-    """Catches a job that runs again because a file was moved, and one that does not when the file is another."""
+    """Catches a job that runs again because a file was moved,
+    and one that does not when the file is another."""
     before = ids(tmp_path / "s.yaml", places)
-    assert ids(tmp_path / "s.yaml", places, VAR="hf://FoundationVision/var/var_tiny.pth", VQVAE="/elsewhere/v.pth") == before
+    assert (
+        ids(
+            tmp_path / "s.yaml",
+            places,
+            VAR="hf://FoundationVision/var/var_tiny.pth",
+            VQVAE="/elsewhere/v.pth",
+        )
+        == before
+    )
     other = ids(tmp_path / "s.yaml", places, VAR_SUM="a" * 64)
-    assert {run.split("/")[0] for run in before ^ other} == {"import_model", "distill", "sample", "evaluate"}
+    assert {run.split("/")[0] for run in before ^ other} == {
+        "import_model",
+        "distill",
+        "sample",
+        "evaluate",
+    }
     other = ids(tmp_path / "s.yaml", places, VQVAE_SUM="a" * 64)
     assert {run.split("/")[0] for run in before & other} == {"prepare", "features"}
 
 
-def test_a_sum_that_is_not_filled_in_is_asked_for_before_any_job_and_not_when_planning(places, tmp_path):
-    """Catches a study with a blank that cannot even be planned, or that starts with weights nobody checked."""
+def test_a_sum_that_is_not_filled_in_is_asked_for_before_any_job_and_not_when_planning(
+    places, tmp_path
+):
+    """Catches a study with a blank that cannot even be planned,
+    or that starts with weights nobody checked."""
     plan = load_study(write_study(tmp_path / "s.yaml", places, VAR_SUM="null", VQVAE_SUM="null"))
     found = missing_files(plan)
-    assert any("official.variants.VAR (delta and base).weights: " in line and "needs its sha256" in line for line in found)
-    assert any("distill.teacher.weights" in line for line in found) and any("tokenizer.weights" in line for line in found)
-    assert missing_files(plan, [run for run in plan.jobs if run.startswith("prepare/")]) == [], "no job that runs reads them"
+    assert any(
+        "official.variants.VAR (delta and base).weights: " in line and "needs its sha256" in line
+        for line in found
+    )
+    assert any("distill.teacher.weights" in line for line in found) and any(
+        "tokenizer.weights" in line for line in found
+    )
+    assert missing_files(plan, [run for run in plan.jobs if run.startswith("prepare/")]) == [], (
+        "no job that runs reads them"
+    )
     plan = load_study(write_study(tmp_path / "s.yaml", places, VAR="hf://a/b/c.pth"))
     assert missing_files(plan) == []
     plan = load_study(write_study(tmp_path / "s.yaml", places, VAR="/nowhere/c.pth"))
@@ -227,18 +311,25 @@ def test_a_sum_that_is_not_filled_in_is_asked_for_before_any_job_and_not_when_pl
 
 
 def test_the_workflow_imports_and_refuses_before_any_job(places, tmp_path):
-    """Catches a run that starts with weights whose sum is not filled in, a rule that does not find its file, or one that looks
-    where the file lay before it was moved."""
+    """Catches a run that starts with weights whose sum is not filled in, a rule that does not find
+    its file, or one that looks where the file lay before it was moved."""
     found = {}
     for name, changes in {"blank": {"VAR_SUM": "null"}, "good": {}}.items():
         path = write_study(tmp_path / f"{name}.yaml", places, **changes)
         run_id = next(run for run in load_study(path).jobs if run.startswith("import_model/"))
-        row, config = f"results/official/{run_id}/row.json", tmp_path / f"results/official/configs/{run_id}.json"
+        row, config = (
+            f"results/official/{run_id}/row.json",
+            tmp_path / f"results/official/configs/{run_id}.json",
+        )
         config.parent.mkdir(parents=True, exist_ok=True)
         config.write_text(json.dumps({"files": {"weights": "/where/it/lay/before.pth"}}))
         found[name] = snakemake(ROOT, f"--configfile={path}", "--directory", tmp_path, "--", row)
         assert (tmp_path / row).is_file() == (name != "blank")
-    assert found["blank"][0] != 0 and "needs its sha256" in found["blank"][1] and "import_model_job" in planned(found["blank"][1])
+    assert (
+        found["blank"][0] != 0
+        and "needs its sha256" in found["blank"][1]
+        and "import_model_job" in planned(found["blank"][1])
+    )
     assert found["good"][0] == 0, found["good"][1]
 
 
@@ -302,9 +393,15 @@ def bad_files(root):
         "nested": (root / "old.pth", ["old.pth", "'a'", "flat dict"]),
         "safetensors as pth": (root / "really.pth", ["really.pth", "holds safetensors"]),
         "pth as safetensors": (root / "really.safetensors", ["really.safetensors"]),
-        "the other part": (saved(root / "vqvae.pth", states()[0]), ["vqvae.pth", "word_embed.weight is missing"]),
+        "the other part": (
+            saved(root / "vqvae.pth", states()[0]),
+            ["vqvae.pth", "word_embed.weight is missing"],
+        ),
         "missing key": (saved(root / "less.pth", less), ["less.pth", "missing head.bias"]),
-        "extra key": (saved(root / "more.pth", {**var, "stranger": torch.zeros(1)}), ["more.pth", "unknown stranger"]),
+        "extra key": (
+            saved(root / "more.pth", {**var, "stranger": torch.zeros(1)}),
+            ["more.pth", "unknown stranger"],
+        ),
         "whole numbers": (
             saved(root / "whole.pth", {**var, "head.bias": var["head.bias"].long()}),
             ["whole.pth", "head.bias holds torch.int64"],
@@ -313,13 +410,17 @@ def bad_files(root):
             saved(root / "nan.pth", {**var, "head.bias": var["head.bias"] / 0}),
             ["nan.pth", "head.bias holds a number that is not finite"],
         ),
-        "misshapen": (saved(root / "short.pth", short), ["short.pth", "head.bias has shape [63]", "[64] expected"]),
+        "misshapen": (
+            saved(root / "short.pth", short),
+            ["short.pth", "head.bias has shape [63]", "[64] expected"],
+        ),
     }
 
 
 BAD = [
-    "truncated", "text", "empty", "objects", "list", "nested", "safetensors as pth", "pth as safetensors", "the other part", "missing key",
-    "extra key", "whole numbers", "not finite", "misshapen",
+    "truncated", "text", "empty", "objects", "list", "nested", "safetensors as pth",
+    "pth as safetensors", "the other part", "missing key", "extra key", "whole numbers",
+    "not finite", "misshapen",
 ]  # fmt: skip
 
 
@@ -343,13 +444,15 @@ def test_bad_files_are_one_line(importing, tmp_path, case):
     ],
 )
 def test_sizes_that_differ_from_the_study(importing, places, changes, words):
-    """Catches a model of other sizes than the study says, or an error that hides the file, the key or one of the values."""
+    """Catches a model of other sizes than the study says, or an error that hides the file,
+    the key or one of the values."""
     line = importing(places["VAR"], **changes)
     assert words in line and str(places["VAR"]) in line
 
 
 def test_tokenizers_that_do_not_fit(importing, places, tmp_path):
-    """Catches an official VQ-VAE of other sizes, or a file of another kind, that becomes a tokenizer."""
+    """Catches an official VQ-VAE of other sizes, or a file of another kind,
+    that becomes a tokenizer."""
     line = importing(places["VQVAE"], stage="tokenizer", codebook_size=32)
     assert "codebook_size is 64 in the file, 32 asked for" in line
     assert "encoder.conv_in.weight is missing" in importing(places["VAR"], stage="tokenizer")
@@ -358,7 +461,8 @@ def test_tokenizers_that_do_not_fit(importing, places, tmp_path):
 
 
 def test_a_sum_that_differs_or_is_missing(importing, places):
-    """Catches weights that are read before they are known, and a refusal that touches the user's file."""
+    """Catches weights that are read before they are known,
+    and a refusal that touches the user's file."""
     before = places["VAR"].read_bytes()
     line = importing(places["VAR"], sha256="a" * 64)
     assert places["VAR_SUM"] in line and "a" * 64 in line
@@ -367,11 +471,14 @@ def test_a_sum_that_differs_or_is_missing(importing, places):
 
 
 def test_weights_of_this_project_are_taken_too(places, tmp_path):
-    """Catches a model.safetensors of a training elsewhere that cannot be used, or one that is used under other settings."""
+    """Catches a model.safetensors of a training elsewhere that cannot be used,
+    or one that is used under other settings."""
     from srdd.official import import_model
 
     save_model(tmp_path / "m.safetensors", import_model(states()[1]))
-    plan = load_study(write_study(tmp_path / "s.yaml", places, VAR=tmp_path / "m.safetensors", VAR_SUM="null"))
+    plan = load_study(
+        write_study(tmp_path / "s.yaml", places, VAR=tmp_path / "m.safetensors", VAR_SUM="null")
+    )
     run_id = next(run for run in plan.jobs if run.startswith("import_model/"))
     assert Suite(tmp_path, plan).run(run_id) != 0, "its drop_path is another"
     save_model(tmp_path / "m.safetensors", import_model(states()[1], drop_path=0.0))
@@ -383,22 +490,40 @@ def test_weights_of_this_project_are_taken_too(places, tmp_path):
 
 
 def test_an_older_file_of_torch_in_half_precision(tmp_path):
-    """Catches a file that cannot be mapped, or is not float32, and is refused or comes out otherwise than it says."""
-    from bench.pipeline.import_official import read_pth
-
-    config = ModelConfig(patch_nums=(1, 3), codebook_size=5, codebook_dim=2, num_classes=7, depth=1, width=4, heads=1)
-    state = {key: value.half() if value.is_floating_point() else value for key, value in var_state(config).items()}
-    torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    model = read_pth(tmp_path / "old.pth", config)
-    assert torch.equal(model.head.weight, state["head.weight"].float()) and model.head.weight.dtype == torch.float32
-
-
-def test_a_shared_adaln_model_without_its_schedule(tmp_path):
-    """Catches an import verb that only knows the files of depth 16: var_d36-s shares its AdaLN; a file may lack lvl_1L."""
+    """Catches a file that cannot be mapped, or is not float32, and is refused or comes out
+    otherwise than it says."""
     from bench.pipeline.import_official import read_pth
 
     config = ModelConfig(
-        patch_nums=(1, 3), codebook_size=5, codebook_dim=2, num_classes=7, depth=1, width=4, heads=1, shared_adaln=True, history=0
+        patch_nums=(1, 3), codebook_size=5, codebook_dim=2, num_classes=7, depth=1, width=4, heads=1
+    )
+    state = {
+        key: value.half() if value.is_floating_point() else value
+        for key, value in var_state(config).items()
+    }
+    torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    model = read_pth(tmp_path / "old.pth", config)
+    assert (
+        torch.equal(model.head.weight, state["head.weight"].float())
+        and model.head.weight.dtype == torch.float32
+    )
+
+
+def test_a_shared_adaln_model_without_its_schedule(tmp_path):
+    """Catches an import verb that only knows the files of depth 16: var_d36-s shares its AdaLN;
+    a file may lack lvl_1L."""
+    from bench.pipeline.import_official import read_pth
+
+    config = ModelConfig(
+        patch_nums=(1, 3),
+        codebook_size=5,
+        codebook_dim=2,
+        num_classes=7,
+        depth=1,
+        width=4,
+        heads=1,
+        shared_adaln=True,
+        history=0,
     )
     state = var_state(config)
     del state["lvl_1L"], state["attn_bias_for_masking"]

@@ -12,7 +12,10 @@ from bench.report.cells import shown, write_table
 from bench.report.making import run_verb
 from bench.study import rooms
 
-CLAIM = {"text": "t", "variant": "a", "against": "b", "metric": "fid", "rule": "mine", "origin": "ours", "better": "lower"}  # fmt: skip
+CLAIM = {
+    "text": "t", "variant": "a", "against": "b", "metric": "fid", "rule": "mine",
+    "origin": "ours", "better": "lower",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,10 @@ BROKEN = {
     "no caption": (lambda view: pd.DataFrame(), "gives DataFrame; must be the pair"),
     "a list": (lambda view: ([1], "words"), "gives (list, str); must be the pair"),
     "leaves": (lambda view: sys.exit("bye"), "raises SystemExit: bye"),
-    "many words": (lambda view: (pd.DataFrame(), "word " * 61), "text has 61 words; 60 are the most"),
+    "many words": (
+        lambda view: (pd.DataFrame(), "word " * 61),
+        "text has 61 words; 60 are the most",
+    ),
     "wide": (
         lambda view: (shown(pd.DataFrame([range(8)]), *range(8)), "words"),
         "shows 8 columns; 7 are the most",
@@ -61,7 +67,10 @@ def test_a_broken_table_is_one_line_after_all_others(monkeypatch, folder, tmp_pa
     function, words = BROKEN[case]
     add(monkeypatch, "tables", function)
     found = said(folder, tmp_path, "tables", write_table)
-    assert found.startswith("error: bench/experiments/scores/show.py: table_mine: ") and "\n" not in found
+    assert (
+        found.startswith("error: bench/experiments/scores/show.py: table_mine: ")
+        and "\n" not in found
+    )
     assert words in found
     assert (tmp_path / "s_scores.md").is_file() and not (tmp_path / "s_mine.md").exists()
 
@@ -71,7 +80,10 @@ def test_a_broken_figure_is_one_line(monkeypatch, folder, tmp_path, value):
     """Catches a figure that is none, written as something else or in a traceback."""
     add(monkeypatch, "figures", lambda view: value)
     found = said(folder, tmp_path, "figures", lambda *made: None)
-    assert found.startswith("error: bench/experiments/scores/show.py: figure_mine: gives ") and "\n" not in found
+    assert (
+        found.startswith("error: bench/experiments/scores/show.py: figure_mine: gives ")
+        and "\n" not in found
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,4 +99,8 @@ def test_a_broken_rule_is_named(monkeypatch, tmp_path, rule, words):
     add(monkeypatch, "rule", rule)
     folder = build(tmp_path / "made", ["a", "b"], claims=[CLAIM], tables=["scores"])
     found = said(folder, tmp_path, "tables", write_table)
-    assert "bench/experiments/scores/show.py: judge_mine: " in found and words in found and "\n" not in found
+    assert (
+        "bench/experiments/scores/show.py: judge_mine: " in found
+        and words in found
+        and "\n" not in found
+    )

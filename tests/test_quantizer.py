@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from srdd.quantizer import Quantizer
 from srdd.schedule import ScaleSchedule
 
-schedules = st.sets(st.integers(1, 6), min_size=1, max_size=4).map(lambda sides: ScaleSchedule(tuple(sorted(sides))))
+schedules = st.sets(st.integers(1, 6), min_size=1, max_size=4).map(
+    lambda sides: ScaleSchedule(tuple(sorted(sides)))
+)
 seeds = st.integers(0, 10_000)
 
 
@@ -24,13 +26,16 @@ def area(f_BChw, side):
     """Area-resize by explicit means over the cells that each coarse cell touches."""
     n = f_BChw.shape[-1]
     spans = [(i * n // side, math.ceil((i + 1) * n / side)) for i in range(side)]
-    rows = [torch.stack([f_BChw[:, :, a:b, c:d].mean((2, 3)) for c, d in spans], 1) for a, b in spans]
+    rows = [
+        torch.stack([f_BChw[:, :, a:b, c:d].mean((2, 3)) for c, d in spans], 1) for a, b in spans
+    ]
     return torch.cat(rows, 1)  # (B, side * side, C)
 
 
 def phi_index(k, num_scales):
     """method.md: nearest tick of k/(K-1) in linspace(1/12, 11/12, 4)."""
-    ticks = np.linspace(1 / 3 / 4, 1 - 1 / 3 / 4, 4)  # the public code's own expression: ties are decided by its rounding
+    # the public code's own expression: ties are decided by its rounding
+    ticks = np.linspace(1 / 3 / 4, 1 - 1 / 3 / 4, 4)
     return int(np.argmin(np.abs(ticks - (k / (num_scales - 1) if num_scales > 1 else 1.0))))
 
 
@@ -46,7 +51,8 @@ def upsampled(quantizer, codes_BlC, k, schedule):
 
 @given(schedules, seeds)
 def test_encode_is_the_greedy_residual_recursion(make_ladder, schedule, seed):
-    """Catches any drift of `encode` from method.md section 2: resize, nearest code, bicubic, phi, subtract, again."""
+    """Catches any drift of `encode` from method.md section 2: resize, nearest code, bicubic, phi,
+    subtract, again."""
     ladder = make_ladder(schedule)
     latent = noise(seed, 2, 4, schedule.latent_size, schedule.latent_size)
     tokens_BL, f_hat = ladder.encode(latent)
@@ -56,7 +62,8 @@ def test_encode_is_the_greedy_residual_recursion(make_ladder, schedule, seed):
         for k, piece in enumerate(schedule.slices):
             distance = (area(rest, schedule.patch_nums[k])[:, :, None] - codes_VC).square().sum(-1)
             chosen = distance.gather(2, tokens_BL[:, piece, None]).squeeze(2)
-            torch.testing.assert_close(chosen, distance.amin(2), rtol=1e-4, atol=1e-4)  # a tie may go either way
+            # a tie may go either way
+            torch.testing.assert_close(chosen, distance.amin(2), rtol=1e-4, atol=1e-4)
             rest = rest - upsampled(ladder.quantizer, codes_VC[tokens_BL[:, piece]], k, schedule)
     torch.testing.assert_close(f_hat, latent - rest, rtol=1e-4, atol=1e-4)
 
@@ -71,18 +78,27 @@ def test_decode_repeats_the_state_of_encode(make_ladder, schedule, seed):
 
 @given(schedules, seeds)
 def test_teacher_forcing_reads_the_state_before_each_scale(make_ladder, schedule, seed):
-    """Catches training inputs off by one scale, or other than what a sampler reads on the same tokens."""
+    """Catches training inputs off by one scale, or other than what a sampler reads on the same
+    tokens."""
     ladder = make_ladder(schedule)
-    tokens_BL = torch.randint(7, (2, schedule.seq_len), generator=torch.Generator().manual_seed(seed))
+    tokens_BL = torch.randint(
+        7, (2, schedule.seq_len), generator=torch.Generator().manual_seed(seed)
+    )
     inputs_BLC = ladder.teacher_forced_inputs(tokens_BL)
-    before = [torch.zeros(2, 4, schedule.latent_size, schedule.latent_size), *ladder.states(tokens_BL)][:-1]
+    before = [
+        torch.zeros(2, 4, schedule.latent_size, schedule.latent_size),
+        *ladder.states(tokens_BL),
+    ][:-1]
     assert inputs_BLC.shape == (2, schedule.seq_len, 4)
     for k, piece in enumerate(schedule.slices):
-        torch.testing.assert_close(inputs_BLC[:, piece], area(before[k], schedule.patch_nums[k]), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            inputs_BLC[:, piece], area(before[k], schedule.patch_nums[k]), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_one_quantizer_serves_a_reduced_schedule(make_ladder):
-    """Catches state kept in the quantizer from one schedule to the next, which scale distillation would trip over."""
+    """Catches state kept in the quantizer from one schedule to the next,
+    which scale distillation would trip over."""
     full, reduced = ScaleSchedule((1, 2, 3, 4)), ScaleSchedule((1, 4))
     ladder = make_ladder(full)
     latent = noise(0, 2, 4, 4, 4)
@@ -95,7 +111,8 @@ def test_one_quantizer_serves_a_reduced_schedule(make_ladder):
 
 @given(seeds)
 def test_nearest_code_is_brute_force(seed):
-    """Catches an error in the expanded squares, for example a factor or a missing norm: float64 against all distances."""
+    """Catches an error in the expanded squares, for example a factor or a missing norm:
+    float64 against all distances."""
     quantizer = Quantizer(11, 3).double()
     with torch.no_grad():
         quantizer.codebook_VC.copy_(3 * noise(seed, 11, 3))
@@ -105,7 +122,8 @@ def test_nearest_code_is_brute_force(seed):
 
 
 def test_phi_of_each_published_scale():
-    """Catches another assignment of the four phi to ten scales than linspace(1/12, 11/12, 4) gives, written out by hand."""
+    """Catches another assignment of the four phi to ten scales than linspace(1/12, 11/12,
+    4) gives, written out by hand."""
     quantizer = Quantizer(2, 1, num_phi=4, phi_ratio=0.5)
     with torch.no_grad():
         for i, conv in enumerate(quantizer.phi):
@@ -118,7 +136,8 @@ def test_phi_of_each_published_scale():
 
 
 def test_quantize_takes_no_gradient_to_the_latent_but_gives_one_to_the_codes(make_ladder):
-    """Catches a gradient leaking into the encoder through the recursion, or a codebook and phi that cannot learn."""
+    """Catches a gradient leaking into the encoder through the recursion,
+    or a codebook and phi that cannot learn."""
     ladder = make_ladder(ScaleSchedule((1, 2)))
     ladder.quantizer.zero_grad(set_to_none=True)
     latent = noise(3, 1, 4, 2, 2).requires_grad_()
@@ -131,7 +150,8 @@ def test_quantize_takes_no_gradient_to_the_latent_but_gives_one_to_the_codes(mak
 
 @pytest.mark.parametrize("side", [1, 3, 4])
 def test_a_perfect_code_leaves_nothing(make_ladder, side):
-    """Catches a scale that does not take away what it encodes: codes equal to the latent and phi = 1 give rest zero."""
+    """Catches a scale that does not take away what it encodes:
+    codes equal to the latent and phi = 1 give rest zero."""
     schedule = ScaleSchedule((side,))
     ladder = make_ladder(schedule, phi_ratio=0.0)
     tokens_BL = torch.randint(7, (1, side * side), generator=torch.Generator().manual_seed(1))

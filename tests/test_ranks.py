@@ -1,4 +1,5 @@
-"""A training or its samples in parts: micro-batches, recomputed blocks and several processes give what one process gives."""
+"""A training or its samples in parts: micro-batches, recomputed blocks and several processes give
+what one process gives."""
 
 import csv
 import json
@@ -29,8 +30,15 @@ from bench.study.plan import load_study
 from srdd.checkpoint import load_tensors
 
 ROOT = Path(__file__).resolve().parent.parent
-WORK = {"prepare": prepare, "tokenizer": train_tokenizer, "encode": encode, "train": train, "sample": sample.work}
-# everything that is drawn at random in a step; and a clip that some gradients meet: AdamW alone would not see a factor on all of them
+WORK = {
+    "prepare": prepare,
+    "tokenizer": train_tokenizer,
+    "encode": encode,
+    "train": train,
+    "sample": sample.work,
+}
+# everything that is drawn at random in a step; and a clip that some gradients meet: AdamW alone
+# would not see a factor on all of them
 MODEL = {"class_dropout": 0.3, "drop_path": 0.4, "mask_prob": 0.5}
 TRAINING = {
     "steps": 12,
@@ -46,13 +54,24 @@ TRAINING = {
 
 
 class Bench:
-    """The smoke study's suite `main` with random draws of every kind: data, tokenizer, tokens, and a training of each history."""
+    """The smoke study's suite `main` with random draws of every kind: data, tokenizer, tokens, and
+    a training of each history."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         changes = {f"bases/var/model/{key}": value for key, value in MODEL.items()}
         changes |= {f"bases/var/training/{key}": value for key, value in TRAINING.items()}
-        self.plan = load_study(edited(root, **changes, **{"evaluation/num_images": 101, "evaluation/batch_size": 40, "suites/guidance": ...}))
+        self.plan = load_study(
+            edited(
+                root,
+                **changes,
+                **{
+                    "evaluation/num_images": 101,
+                    "evaluation/batch_size": 40,
+                    "suites/guidance": ...,
+                },
+            )
+        )
         for stage in ("prepare", "tokenizer", "encode", "train", "sample"):
             for mark in ("hNone", "h0") if stage == "train" else ("",):
                 code, text = self.call(run_id := self.find(stage, mark), self.words(run_id))
@@ -67,26 +86,53 @@ class Bench:
         config.get("training", {}).update(training)
         path = self.root / "configs" / f"{run_id.replace('/', '_')}_{name}.json"
         path.parent.mkdir(exist_ok=True)
-        about = {"study": "smoke", "run_id": run_id, "identity": job.identity, "inputs": job.inputs, "config": config}
+        about = {
+            "study": "smoke",
+            "run_id": run_id,
+            "identity": job.identity,
+            "inputs": job.inputs,
+            "config": config,
+        }
         path.write_text(json.dumps(about))
         return path
 
     def words(self, run_id, out=None, config=None):
-        inputs = [w for role, needed in self.plan.jobs[run_id].inputs.items() for w in (f"--{role}", self.root / needed)]
-        words = [config or self.config(run_id), out or self.root / run_id, *inputs, "--threads", 1, "--device", "cpu"]
+        inputs = [
+            w
+            for role, needed in self.plan.jobs[run_id].inputs.items()
+            for w in (f"--{role}", self.root / needed)
+        ]
+        words = [
+            config or self.config(run_id),
+            out or self.root / run_id,
+            *inputs,
+            "--threads",
+            1,
+            "--device",
+            "cpu",
+        ]
         return [*map(str, words)]
 
     def call(self, run_id, words):
         """A verb in this process."""
         stage, job = run_id.split("/")[0], self.plan.jobs[run_id]
         with pytest.raises(SystemExit) as left:
-            main({"tokenizer": "train_tokenizer"}.get(stage, stage), WORK[stage], tuple(job.inputs), words)
+            main(
+                {"tokenizer": "train_tokenizer"}.get(stage, stage),
+                WORK[stage],
+                tuple(job.inputs),
+                words,
+            )
         return (0, "") if not left.value.code else (1, str(left.value.code))
 
     def trainer(self, mark, out, **training):
         run_id = self.find("train", mark)
-        folders = {role: self.root / needed for role, needed in self.plan.jobs[run_id].inputs.items()}
-        options = Namespace(config=self.config(run_id, out.name, **training), out=out, device="cpu", **folders)
+        folders = {
+            role: self.root / needed for role, needed in self.plan.jobs[run_id].inputs.items()
+        }
+        options = Namespace(
+            config=self.config(run_id, out.name, **training), out=out, device="cpu", **folders
+        )
         return Trainer(Run("train", options, tuple(folders)))
 
 
@@ -107,7 +153,9 @@ def torchrun(*words, processes=2):
         str(processes),
         *map(str, words),
     ]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def finish(process):
@@ -148,8 +196,8 @@ def steps(trainer, count=5):
 
 @pytest.mark.parametrize("mark, weight", [("hNone", "count"), ("h0", "count"), ("h0", "elbo")])
 def test_micro_batches_take_the_same_steps(bench, tmp_path, mark, weight):
-    """Catches random numbers that are drawn anew for each micro-batch, and masked tokens that count otherwise where a part of the
-    batch has more of them, or of heavier ones, than another."""
+    """Catches random numbers that are drawn anew for each micro-batch, and masked tokens that count
+    otherwise where a part of the batch has more of them, or of heavier ones, than another."""
     whole = bench.trainer(mark, tmp_path / "one", mask_weight=weight)
     parts = bench.trainer(mark, tmp_path / "four", mask_weight=weight, accumulate=4)
     assert steps(whole) == pytest.approx(steps(parts), rel=1e-5)
@@ -158,7 +206,8 @@ def test_micro_batches_take_the_same_steps(bench, tmp_path, mark, weight):
 
 
 def test_parts_of_a_batch_are_no_equal_shares(bench, tmp_path):
-    """The test of the tests: the parts of these batches do hold different numbers of counted tokens, and drop different paths."""
+    """The test of the tests: the parts of these batches do hold different numbers of counted
+    tokens, and drop different paths."""
     trainer = bench.trainer("h0", tmp_path / "one")
     batch = trainer.batch(0)
     parts = [batch.part(slice(i, i + 4)) for i in range(0, 16, 4)]
@@ -169,12 +218,18 @@ def test_parts_of_a_batch_are_no_equal_shares(bench, tmp_path):
 
 
 def test_recomputed_blocks_take_the_same_steps(bench, tmp_path):
-    """Catches a recomputation that draws its stochastic depth anew, and a setting that recomputes nothing."""
-    plain, again = bench.trainer("hNone", tmp_path / "plain"), bench.trainer("hNone", tmp_path / "again", checkpointing=True)
+    """Catches a recomputation that draws its stochastic depth anew,
+    and a setting that recomputes nothing."""
+    plain, again = (
+        bench.trainer("hNone", tmp_path / "plain"),
+        bench.trainer("hNone", tmp_path / "again", checkpointing=True),
+    )
     calls = []
     again.model.blocks[1].register_forward_pre_hook(lambda *_: calls.append(1))
     assert steps(plain) == steps(again)
-    assert all(torch.equal(a, b) for a, b in zip(plain.model.parameters(), again.model.parameters()))
+    assert all(
+        torch.equal(a, b) for a, b in zip(plain.model.parameters(), again.model.parameters())
+    )
     assert len(calls) == 2 * 5
 
 
@@ -189,7 +244,10 @@ def too_large(limit, call):
     return hidden
 
 
-@pytest.mark.parametrize("limit, said", [(5, "4 fit: set training.accumulate 4"), (0, "with 1; set training.checkpointing")])
+@pytest.mark.parametrize(
+    "limit, said",
+    [(5, "4 fit: set training.accumulate 4"), (0, "with 1; set training.checkpointing")],
+)
 def test_out_of_memory_says_what_would_fit(bench, tmp_path, monkeypatch, limit, said):
     """Catches an oom row that leaves its reader to guess, and a hint that was not tried."""
     made = Trainer.__init__
@@ -202,11 +260,17 @@ def test_out_of_memory_says_what_would_fit(bench, tmp_path, monkeypatch, limit, 
     run_id = bench.find("train", "h0")
     code, text = bench.call(run_id, [*bench.words(run_id, tmp_path / "out"), "--record"])
     row = json.loads((tmp_path / "out" / "row.json").read_text())
-    assert code == 0 and row["status"] == "oom" and "16 images at once" in row["reason"] and said in row["reason"], row["reason"]
+    assert (
+        code == 0
+        and row["status"] == "oom"
+        and "16 images at once" in row["reason"]
+        and said in row["reason"]
+    ), row["reason"]
 
 
 def test_a_batch_of_samples_that_does_not_fit_is_halved(bench, tmp_path, monkeypatch, capsys):
-    """Catches pictures that change with the batch that memory allows, one that is left out, and a fall-back in silence."""
+    """Catches images that change with the batch that memory allows, one that is left out,
+    and a fall-back in silence."""
     generate = sampling.generate
 
     def limited(model, ladder, labels_B, *more):
@@ -218,21 +282,26 @@ def test_a_batch_of_samples_that_does_not_fit_is_halved(bench, tmp_path, monkeyp
     run_id = bench.find("sample")
     assert bench.call(run_id, bench.words(run_id, tmp_path / "out"))[0] == 0
     whole = bench.root / run_id
-    same_pictures(tmp_path / "out", whole)
+    same_images(tmp_path / "out", whole)
     said = capsys.readouterr().err
     assert "batch_size 40" in said and "10 images at once" in said
-    metrics = [{r["metric"]: r["value"] for r in csv.DictReader(open(f / "metrics.csv"))} for f in (tmp_path / "out", whole)]
+    metrics = [
+        {r["metric"]: r["value"] for r in csv.DictReader(open(f / "metrics.csv"))}
+        for f in (tmp_path / "out", whole)
+    ]
     assert metrics[0].pop("sample_batch_fitted") == "10" and metrics[0] == metrics[1]
-    limited_to_none = lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory."))  # noqa: E731
+    limited_to_none = lambda *_: (_ for _ in ()).throw(  # noqa: E731
+        torch.OutOfMemoryError("CUDA out of memory.")
+    )
     monkeypatch.setattr(sampling, "generate", limited_to_none)
     bench.call(run_id, [*bench.words(run_id, tmp_path / "none"), "--record"])
     assert json.loads((tmp_path / "none" / "row.json").read_text())["status"] == "oom"
     assert not list((tmp_path / "none").glob("*images*"))
 
 
-def same_pictures(ours, theirs):
-    """Pictures may differ by one grey level of 255: a convolution rounds otherwise in a batch of another size. A token that differs
-    would show."""
+def same_images(ours, theirs):
+    """Images may differ by one grey level of 255: a convolution rounds otherwise in a batch of
+    another size. A token that differs would show."""
     for name in ("images", "strip"):
         a, b = (np.load(folder / f"{name}.npy").astype(int) for folder in (ours, theirs))
         assert a.shape == b.shape and np.abs(a - b).max() <= 1
@@ -251,15 +320,21 @@ def several(world, local=0):
 
 
 def test_numbers_of_processes_that_cannot_be(bench, tmp_path, monkeypatch):
-    """Catches a work that starts and then hangs or computes something else: with a batch that does not share out, with more processes
-    than GPUs, or with a verb that is for one process."""
+    """Catches a work that starts and then hangs or computes something else: with a batch that does
+    not share out, with more processes than GPUs, or with a verb that is for one process."""
     monkeypatch.setattr(verb, "join", lambda: several(3))
     monkeypatch.setattr(Ranks, "connect", lambda *_: None)
     run_id = bench.find("train")
     code, text = bench.call(run_id, bench.words(run_id, tmp_path / "out"))
     assert code == 1 and "without torchrun" in text
     with pytest.raises(SystemExit, match="batch_size 16: cannot be shared among 3 processes"):
-        main("train", train, tuple(bench.plan.jobs[run_id].inputs), bench.words(run_id, tmp_path / "out"), shared=True)
+        main(
+            "train",
+            train,
+            tuple(bench.plan.jobs[run_id].inputs),
+            bench.words(run_id, tmp_path / "out"),
+            shared=True,
+        )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ConfigError, match="--nproc-per-node 3.*2 GPUs"):
@@ -283,11 +358,13 @@ def test_shares_are_all_rows_once(count):
 
 
 def test_two_processes_take_the_same_steps(bench, tmp_path):
-    """Catches gradients that are averaged where they should be summed, a batch that is not shared out, numbers drawn for each process,
-    a look at a part of the held-out pictures."""
+    """Catches gradients that are averaged where they should be summed, a batch that is not shared
+    out, numbers drawn for each process, an evaluation on a part of the held-out images."""
     run_id = bench.find("train", "hNone")
     config = bench.config(run_id, "accumulate", accumulate=2)
-    code, text = finish(torchrun("-m", "bench", "train", *bench.words(run_id, tmp_path / "two", config)))
+    code, text = finish(
+        torchrun("-m", "bench", "train", *bench.words(run_id, tmp_path / "two", config))
+    )
     assert code == 0, text
     close(tmp_path / "two", bench.root / run_id)
     assert json.loads((tmp_path / "two" / "row.json").read_text())["device"].startswith("2 x cpu")
@@ -295,13 +372,15 @@ def test_two_processes_take_the_same_steps(bench, tmp_path):
 
 
 def test_two_killed_processes_resume(bench, tmp_path):
-    """Catches a checkpoint that only one process reads, losses since the last look that count twice, and processes that go on alone
-    after torchrun was killed."""
+    """Catches a checkpoint that only one process reads, losses since the last look that count
+    twice, and processes that go on alone after torchrun was killed."""
     run_id = bench.find("train", "h0")
     slow = tmp_path / "slow.py"
     slow.write_text(
-        "import time\nfrom bench.pipeline import train\nfrom bench.runtime.verb import main\nstep = train.Trainer.step\n"
-        "train.Trainer.step = lambda trainer: (time.sleep(0.2 if trainer.state.step > 3 else 0), step(trainer))[1]\n"
+        "import time\nfrom bench.pipeline import train\nfrom bench.runtime.verb import main\nstep "
+        "= train.Trainer.step\n"
+        "train.Trainer.step = lambda trainer: (time.sleep(0.2 if trainer.state.step > 3 else 0), "
+        "step(trainer))[1]\n"
         "main('train', train.work, inputs=('data', 'tokenizer', 'tokens'), shared=True)\n"
     )
     words, out = bench.words(run_id, tmp_path / "two"), tmp_path / "two"
@@ -319,11 +398,13 @@ def test_two_killed_processes_resume(bench, tmp_path):
 
 
 def test_a_process_that_fails_ends_all(bench, tmp_path):
-    """Catches a run that hangs when one process is out of memory and the others wait for its gradients, or that leaves no row."""
+    """Catches a run that hangs when one process is out of memory and the others wait for its
+    gradients, or that leaves no row."""
     run_id = bench.find("train", "h0")
     script = tmp_path / "small.py"
     script.write_text(
-        "import torch\nfrom bench.pipeline import train\nfrom bench.runtime.verb import main\nloss = train.Trainer.loss\n"
+        "import torch\nfrom bench.pipeline import train\nfrom bench.runtime.verb import main\nloss "
+        "= train.Trainer.loss\n"
         "def limited(trainer, part):\n"
         "    if trainer.ranks.rank == 1 and trainer.state.step == 2 and len(part.labels_B) > 3:\n"
         "        raise torch.OutOfMemoryError('CUDA out of memory.')\n"
@@ -334,16 +415,26 @@ def test_a_process_that_fails_ends_all(bench, tmp_path):
     code, text = finish(torchrun(script, *bench.words(run_id, tmp_path / "out"), "--record"))
     assert code == 0 and "Traceback" not in text, text
     row = json.loads((tmp_path / "out" / "row.json").read_text())
-    assert row["status"] == "oom" and "8 images at once" in row["reason"] and "set training.accumulate 4" in row["reason"], row
-    assert text.count("oom:") == 1 and len((tmp_path / "out" / "metrics.csv").read_text().splitlines()) == 1
+    assert (
+        row["status"] == "oom"
+        and "8 images at once" in row["reason"]
+        and "set training.accumulate 4" in row["reason"]
+    ), row
+    assert (
+        text.count("oom:") == 1
+        and len((tmp_path / "out" / "metrics.csv").read_text().splitlines()) == 1
+    )
 
 
-def test_two_processes_draw_the_same_pictures(bench, tmp_path):
-    """Catches a process that draws another's pictures, leaves a gap, or draws by its own batch instead of by seed."""
+def test_two_processes_draw_the_same_images(bench, tmp_path):
+    """Catches a process that draws another's images, leaves a gap,
+    or draws by its own batch instead of by seed."""
     run_id = bench.find("sample")
     code, text = finish(torchrun("-m", "bench", "sample", *bench.words(run_id, tmp_path / "two")))
     assert code == 0, text
-    same_pictures(tmp_path / "two", bench.root / run_id)
+    same_images(tmp_path / "two", bench.root / run_id)
     assert len(np.load(tmp_path / "two" / "images.npy")[0]) == 101
-    rows = [(folder / "metrics.csv").read_text() for folder in (tmp_path / "two", bench.root / run_id)]
+    rows = [
+        (folder / "metrics.csv").read_text() for folder in (tmp_path / "two", bench.root / run_id)
+    ]
     assert rows[0] == rows[1] and "nfe" in rows[0] and not list((tmp_path / "two").glob(".*tmp"))

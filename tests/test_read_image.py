@@ -47,7 +47,8 @@ def test_a_transparent_level_of_sixteen_bits_shows_the_background(tmp_path):
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "PA"])
 @pytest.mark.parametrize("background", [255, 0, (10, 20, 30)])
 def test_alpha_shows_the_background(tmp_path, mode, background):
-    """Catches cut-outs that become black, or that show the noise hidden below their transparent pixels."""
+    """Catches cut-outs that become black, or that show the noise hidden below their transparent
+    pixels."""
     rng = np.random.default_rng(0)
     rgba = np.dstack([rng.integers(0, 255, (16, 16, 3)), np.zeros((16, 16))]).astype(np.uint8)
     rgba[:, 8:] = (90, 90, 90, 255)
@@ -58,7 +59,12 @@ def test_alpha_shows_the_background(tmp_path, mode, background):
         image = Image.fromarray((rgba[..., 3] > 0).astype(np.uint8), "L").convert("P")
         image.putpalette([7, 7, 7, 90, 90, 90])
     more = {"transparency": 0} if mode in ("P", "PA") else {}
-    path = saved(tmp_path, image, "a.webp" if mode == "RGBA" else "a.png", **({"lossless": True} if mode == "RGBA" else more))
+    path = saved(
+        tmp_path,
+        image,
+        "a.webp" if mode == "RGBA" else "a.png",
+        **({"lossless": True} if mode == "RGBA" else more),
+    )
     pixels = read_image(path, 16, 3, background=background, crop=False)
     wanted = background if isinstance(background, tuple) else (background,) * 3
     assert tuple(pixels[:, 8, 1]) == wanted
@@ -75,9 +81,12 @@ def test_colour_that_a_png_calls_transparent(tmp_path):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_applied(tmp_path, orientation):
-    """Catches photographs of a phone that lie on their side: all eight orientations, as ImageOps shows them."""
+    """Catches photographs of a phone that lie on their side: all eight orientations,
+    as ImageOps shows them."""
     rng = np.random.default_rng(1)
-    upright = Image.fromarray(np.kron(rng.integers(0, 255, (4, 4)), np.ones((8, 8))).astype(np.uint8))
+    upright = Image.fromarray(
+        np.kron(rng.integers(0, 255, (4, 4)), np.ones((8, 8))).astype(np.uint8)
+    )
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
     stored = upright if orientation == 1 else upright.transpose(Image.Transpose(undo[orientation]))
     exif = Image.Exif()
@@ -89,7 +98,11 @@ def test_orientation_is_applied(tmp_path, orientation):
 @pytest.mark.parametrize("mode", ["F", "I", "LAB", "HSV"])
 def test_other_modes_are_refused_by_name(tmp_path, mode):
     """Catches a range that nobody stated: floats of 0 to 1 that become black."""
-    image = Image.fromarray((RAMP / 255).astype(np.float32)) if mode == "F" else Image.new(mode, (20, 20))
+    image = (
+        Image.fromarray((RAMP / 255).astype(np.float32))
+        if mode == "F"
+        else Image.new(mode, (20, 20))
+    )
     path = saved(tmp_path, image, "a.tif") if mode != "HSV" else None
     if path is None:
         from bench.pipeline.read_image import to_eight_bits
@@ -111,7 +124,8 @@ def test_modes_with_an_agreed_range_are_read(tmp_path, mode):
 
 @pytest.mark.parametrize("shape", [(30_000, 1), (1, 30_000)])
 def test_a_thin_strip_takes_no_memory(tmp_path, shape):
-    """Catches an image that is enlarged to gigabytes before all but a square of it is thrown away."""
+    """Catches an image that is enlarged to gigabytes before all but a square of it is thrown
+    away."""
     path = saved(tmp_path, Image.fromarray(np.zeros(shape, np.uint8)))
     code = f"""
 import resource
@@ -121,22 +135,32 @@ from bench.pipeline.read_image import read_image
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
 print(read_image(Path({str(path)!r}), 512, 3).shape)
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env={"OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={"OMP_NUM_THREADS": "1"},
+    )
     assert done.stdout.strip() == "(3, 512, 512)", done.stderr
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 4 << 20
 
 
 def test_the_cut_is_that_of_a_whole_resize(tmp_path):
-    """Catches a shifted or squeezed cut: resizing the part equals resizing the whole, up to the rounding of two passes."""
+    """Catches a shifted or squeezed cut: resizing the part equals resizing the whole, up to the
+    rounding of two passes."""
     rng = np.random.default_rng(0)
     smooth = np.kron(rng.integers(60, 190, (9, 14)), np.ones((7, 7))).astype(np.uint8)
     path = saved(tmp_path, Image.fromarray(smooth))
     whole = Image.fromarray(smooth).resize((56, 36), Image.Resampling.LANCZOS)
-    assert np.abs(np.asarray(whole.crop((12, 2, 44, 34))).astype(int) - read(path, 32)[0]).max() <= 2
+    assert (
+        np.abs(np.asarray(whole.crop((12, 2, 44, 34))).astype(int) - read(path, 32)[0]).max() <= 2
+    )
 
 
 def test_the_borders_can_be_kept(tmp_path):
-    """Catches the 5.5 % of each border that are always lost: without the cut a square image is all there."""
+    """Catches the 5.5 % of each border that are always lost:
+    without the cut a square image is all there."""
     image = np.full((32, 32), 90, np.uint8)
     image[0] = image[-1] = image[:, 0] = image[:, -1] = 255
     path = saved(tmp_path, Image.fromarray(image))
@@ -145,10 +169,13 @@ def test_the_borders_can_be_kept(tmp_path):
 
 
 def packed_png(path, levels, bits, colour, hole):
-    """A PNG of few or many bits whose tRNS calls one colour transparent; levels of shape (side, values of a row)."""
+    """A PNG of few or many bits whose tRNS calls one colour transparent; levels of shape (side,
+    values of a row)."""
 
     def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     if bits == 16:
         rows = [row.astype(">u2").tobytes() for row in levels]
@@ -157,24 +184,33 @@ def packed_png(path, levels, bits, colour, hole):
         rows = [np.packbits((row[:, None] >> places) & 1).tobytes() for row in levels]
     head = struct.pack(">IIBBBBB", len(levels), len(levels), bits, colour, 0, 0, 0)
     body = zlib.compress(b"".join(b"\0" + row for row in rows))
-    parts = (b"IHDR", head), (b"tRNS", struct.pack(f">{len(hole)}H", *hole)), (b"IDAT", body), (b"IEND", b"")
+    parts = (
+        (b"IHDR", head),
+        (b"tRNS", struct.pack(f">{len(hole)}H", *hole)),
+        (b"IDAT", body),
+        (b"IEND", b""),
+    )
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
     return path
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
 def test_the_transparent_level_is_that_of_the_file(tmp_path, bits):
-    """Catches hidden pixels that show because Pillow spreads the bits of the pixels, and not those of the transparent level."""
+    """Catches hidden pixels that show because Pillow spreads the bits of the pixels, and not those
+    of the transparent level."""
     most = 2**bits - 1
     levels = np.full((16, 16), most)
     levels[:, 8:] = 0
     for hole, seen in ((most, 0), (0, 255)):
-        pixels = read(packed_png(tmp_path / "a.png", levels, bits, 0, (hole,)), background=100, crop=False)[0]
+        pixels = read(
+            packed_png(tmp_path / "a.png", levels, bits, 0, (hole,)), background=100, crop=False
+        )[0]
         assert pixels[8, 1 if hole else -2] == 100 and pixels[8, -2 if hole else 1] == seen
 
 
 def test_a_transparent_colour_of_sixteen_bits_shows_the_background(tmp_path):
-    """Catches the sibling for colours: Pillow keeps one byte of the pixel and compares it with both."""
+    """Catches the sibling for colours: Pillow keeps one byte of the pixel and compares it with
+    both."""
     levels = np.zeros((16, 16, 3), int)
     levels[:, :8] = (40000, 300, 65535)
     path = packed_png(tmp_path / "a.png", levels.reshape(16, -1), 16, 2, (40000, 300, 65535))
@@ -183,10 +219,14 @@ def test_a_transparent_colour_of_sixteen_bits_shows_the_background(tmp_path):
 
 
 def test_an_image_too_large_is_not_called_damaged(tmp_path, monkeypatch, recwarn):
-    """Catches a panorama called damaged, and the words of a warning about bombs for a photograph that is read."""
+    """Catches a panorama called damaged, and the words of a warning about bombs for a photograph
+    that is read."""
     path = saved(tmp_path, Image.fromarray(RAMP))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600)
     assert read(path).shape == (1, 16, 16)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ValueError, match="a.png: has more than 200 pixels, which is the most that is read; make it smaller"):
+    with pytest.raises(
+        ValueError,
+        match="a.png: has more than 200 pixels, which is the most that is read; make it smaller",
+    ):
         read(path)

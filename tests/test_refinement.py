@@ -1,4 +1,5 @@
-"""Refinement inside a scale: exact laws of SR and of every MR rule, reductions, masks in model, loss and cost."""
+"""Refinement inside a scale: exact laws of SR and of every MR rule, reductions, masks in model,
+loss and cost."""
 
 import math
 from dataclasses import replace
@@ -90,9 +91,12 @@ def oracle():
     return JointOracle()
 
 
-# what samples must be distributed as, and how far that is from the truth: settings -> total variation to the joint.
-# - One pass draws every token from its marginal, as VAR does: what tokens know of one another inside a scale is lost.
-# - SR gives unlikely tokens less than their share, so it moves away from the truth even where tokens are independent.
+# what samples must be distributed as, and how far that is from the truth: settings -> total
+# variation to the joint.
+# - One pass draws every token from its marginal, as VAR does: what tokens know of one another
+# inside a scale is lost.
+# - SR gives unlikely tokens less than their share, so it moves away from the truth even where
+# tokens are independent.
 # - Rules that look at the token that was drawn (threshold, and by confidence `drawn` all that rank)
 #   keep what came out likely: they sharpen. Threshold ends further from the truth than one pass;
 #   of static four passes are worse than three.
@@ -141,19 +145,25 @@ LAWS = {
 def counts_of(oracle, name, config, known=None):
     """How often each sequence comes out of the sampler."""
     if known is not None:
-        tokens_BL, mask_BL = torch.zeros(N, 5, dtype=torch.long), torch.zeros(N, 5, dtype=torch.bool)
+        tokens_BL, mask_BL = (
+            torch.zeros(N, 5, dtype=torch.long),
+            torch.zeros(N, 5, dtype=torch.bool),
+        )
         for place, token in known.items():
             tokens_BL[:, place], mask_BL[:, place] = token, True
         known = Known(tokens_BL, mask_BL)
     noise = PooledNoise(name, N)
-    drawn_BL, _ = sample_srdd(oracle.denoise, oracle.ladder, torch.zeros(N, dtype=torch.long), noise, config, known)
+    drawn_BL, _ = sample_srdd(
+        oracle.denoise, oracle.ladder, torch.zeros(N, dtype=torch.long), noise, config, known
+    )
     return torch.bincount(oracle.index(drawn_BL), minlength=3**5)
 
 
 @pytest.mark.parametrize("name", LAWS)
 def test_sampler_has_the_exact_law(oracle, name):
-    """Catches any slip in which tokens are redrawn, what the network is shown, what is recorded or drawn, in SR and every MR rule: the
-    sampler against the enumerated Markov chain; false alarm 1e-4, seeds fixed. Pins how far each law is from the true joint."""
+    """Catches any slip in which tokens are redrawn, what the network is shown, what is recorded or
+    drawn, in SR and every MR rule: the sampler against the enumerated Markov chain; false alarm
+    1e-4, seeds fixed. Pins how far each law is from the true joint."""
     config, distance = LAWS[name]
     law, counts = oracle.law(config), counts_of(oracle, name, config)
     assert sum(law) == pytest.approx(1.0, abs=1e-12)
@@ -163,13 +173,18 @@ def test_sampler_has_the_exact_law(oracle, name):
     )
     for other, (elsewhere, _) in LAWS.items():
         if total_variation(law, oracle.law(elsewhere)) > 0.05:
-            assert chi_square(counts, oracle.law(elsewhere)) < FALSE_ALARM, f"the law of {other!r} must not fit as well"
+            assert chi_square(counts, oracle.law(elsewhere)) < FALSE_ALARM, (
+                f"the law of {other!r} must not fit as well"
+            )
     assert total_variation(law, oracle.joint()) == pytest.approx(distance, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", [name for name, (config, _) in LAWS.items() if config.refine_steps])
+@pytest.mark.parametrize(
+    "name", [name for name, (config, _) in LAWS.items() if config.refine_steps]
+)
 def test_exact_law_around_known_tokens(oracle, name):
-    """Catches a known token that is redrawn, not shown to the network from the first pass on, or counted among those to redraw."""
+    """Catches a known token that is redrawn, not shown to the network from the first pass on, or
+    counted among those to redraw."""
     config, known = LAWS[name][0], {0: 2, 3: 1}
     counts, law = counts_of(oracle, f"known {name}", config, known), oracle.law(config, known)
     assert chi_square(counts, law) > FALSE_ALARM
@@ -230,8 +245,9 @@ def test_the_sampler_has_the_law_of_independent_tokens(select, confidence):
 
 
 def test_sr_by_its_closed_form():
-    """Catches an SR that is no truncation: p (1 + s + ... + s^n) from tau on, p s^n below it, s the mass below tau. The bias is
-    s - s^(n+1) in total variation: it does not vanish with steps, however exact the network."""
+    """Catches an SR that is no truncation: p (1 + s + ... + s^n) from tau on, p s^n below it, s the
+    mass below tau. The bias is s - s^(n+1) in total variation: it does not vanish with steps,
+    however exact the network."""
     p, tau = [0.05, 0.1, 0.25, 0.6], 0.2
     logits = torch.tensor(p, dtype=torch.float64).log().expand(1, N, 4)
     for n in (0, 1, 2, 5, 40):
@@ -251,18 +267,24 @@ def test_sr_by_its_closed_form():
 
 
 def test_redrawing_one_random_token_is_gibbs_sampling(oracle):
-    """Catches a random rule that is no Gibbs sampler: with exact conditionals its law comes ever nearer to the truth."""
+    """Catches a random rule that is no Gibbs sampler: with exact conditionals its law comes ever
+    nearer to the truth."""
     truth, steps = oracle.joint(), (0, 1, 4, 16)
-    laws = [oracle.law(srdd(refine_steps=n, select="random", resample_fraction=0.25)) for n in steps]
+    laws = [
+        oracle.law(srdd(refine_steps=n, select="random", resample_fraction=0.25)) for n in steps
+    ]
     distances = [total_variation(law, truth) for law in laws]
     assert distances == pytest.approx([0.396021, 0.221636, 0.073015, 0.004988], abs=1e-6)
     for n, law in zip(steps[:3], laws):
-        counts = counts_of(oracle, f"gibbs {n}", srdd(refine_steps=n, select="random", resample_fraction=0.25))
+        counts = counts_of(
+            oracle, f"gibbs {n}", srdd(refine_steps=n, select="random", resample_fraction=0.25)
+        )
         assert chi_square(counts, law) > FALSE_ALARM > chi_square(counts, truth), n
 
 
 def test_one_pass_is_the_product_of_marginals(oracle):
-    """Catches an oracle, or a sampler, that keeps dependence inside a scale without any refinement."""
+    """Catches an oracle, or a sampler, that keeps dependence inside a scale without any
+    refinement."""
     truth, V = dict(zip(oracle.sequences(), oracle.joint())), oracle.V
     expected = []
     for a, *fine in oracle.sequences():
@@ -275,12 +297,14 @@ def test_one_pass_is_the_product_of_marginals(oracle):
 
 
 @pytest.mark.parametrize("settings", [
-    {"select": "dynamic", "commit_above": 0.999}, {"select": "entropy", "entropy_bound": 1e-9}, {"select": "static"},
-    {"select": "static", "confidence": "entropy"}, {"select": "sequential"}, {"select": "shuffled"},
+    {"select": "dynamic", "commit_above": 0.999}, {"select": "entropy", "entropy_bound": 1e-9},
+    {"select": "static"}, {"select": "static", "confidence": "entropy"}, {"select": "sequential"},
+    {"select": "shuffled"},
 ])  # fmt: skip
 def test_committing_one_token_a_pass_is_exact(oracle, settings):
-    """Catches a committed token that moves again, or a commitment that depends on what was drawn: one token a pass, in an order
-    that looks at confidences alone, is the chain rule, and gives the true joint."""
+    """Catches a committed token that moves again, or a commitment that depends on what was drawn:
+    one token a pass, in an order that looks at confidences alone, is the chain rule,
+    and gives the true joint."""
     config = srdd(refine_steps=3, **settings)
     assert total_variation(oracle.law(config), oracle.joint()) < 1e-12
     counts = counts_of(oracle, f"one by one {settings}", config)
@@ -290,12 +314,19 @@ def test_committing_one_token_a_pass_is_exact(oracle, settings):
 # ---------------------------------------------------------------- reductions
 
 
-@pytest.mark.parametrize("cuts", [{}, {"cfg_scale": 2.5}, {"cfg_scale": 1.7, "top_k": 5, "top_p": 0.9, "temperature": 0.8}])
+@pytest.mark.parametrize(
+    "cuts",
+    [{}, {"cfg_scale": 2.5}, {"cfg_scale": 1.7, "top_k": 5, "top_p": 0.9, "temperature": 0.8}],
+)
 @pytest.mark.parametrize("mask_prob", [0.0, 0.5])
 @pytest.mark.parametrize("history", HISTORIES)
 def test_srdd_without_steps_is_var(make_model, make_ladder, history, mask_prob, cuts):
-    """Catches a first pass of SRDD that draws other numbers, or calls the network otherwise, than VAR and SDD: the same bits."""
-    model, ladder = make_model(history=history, mask_prob=mask_prob), make_ladder(ScaleSchedule((1, 2, 3)))
+    """Catches a first pass of SRDD that draws other numbers, or calls the network otherwise, than
+    VAR and SDD: the same bits."""
+    model, ladder = (
+        make_model(history=history, mask_prob=mask_prob),
+        make_ladder(ScaleSchedule((1, 2, 3))),
+    )
     labels = torch.arange(8) % 3
     plain = generate(model, ladder, labels, range(8), SamplerConfig(**cuts))
     never = {"refine_steps": 2, "sr_steps": 1, "refine_scales": ()}
@@ -308,14 +339,29 @@ def test_srdd_without_steps_is_var(make_model, make_ladder, history, mask_prob, 
             ours = generate(model, ladder, labels, range(8), srdd(**cuts, **more))
             assert all(torch.equal(a, b) for a, b in zip(plain, ours)), more
     if mask_prob:
-        moved = generate(model, ladder, labels, range(8), srdd(**cuts, refine_steps=1, select="lowest"))
+        moved = generate(
+            model, ladder, labels, range(8), srdd(**cuts, refine_steps=1, select="lowest")
+        )
         assert not torch.equal(plain[0], moved[0])
 
 
 def twins(history=None, **changes):
-    """A model without masks, and one with masks whose other weights are the same and whose [MASK] is zero."""
-    tiny = dict(patch_nums=(1, 2, 3), codebook_size=7, codebook_dim=4, num_classes=3, depth=2, width=16, heads=2, init_gamma=1.0)
-    plain, masked = (ScaleTransformer(ModelConfig(**tiny, history=history, mask_prob=p, **changes)) for p in (0.0, 0.5))
+    """A model without masks, and one with masks whose other weights are the same and whose [MASK]
+    is zero."""
+    tiny = dict(
+        patch_nums=(1, 2, 3),
+        codebook_size=7,
+        codebook_dim=4,
+        num_classes=3,
+        depth=2,
+        width=16,
+        heads=2,
+        init_gamma=1.0,
+    )
+    plain, masked = (
+        ScaleTransformer(ModelConfig(**tiny, history=history, mask_prob=p, **changes))
+        for p in (0.0, 0.5)
+    )
     for model in (plain, masked):
         model.init_weights(generator("twins"))
     return plain, masked
@@ -323,8 +369,8 @@ def twins(history=None, **changes):
 
 @pytest.mark.parametrize("changes", [{}, {"shared_adaln": True}])
 def test_masks_leave_the_other_initial_weights_alone(changes):
-    """Catches an embedding of own tokens that takes random numbers from the weights drawn after it, so that a masked model would
-    start elsewhere than the SDD it is compared with."""
+    """Catches an embedding of own tokens that takes random numbers from the weights drawn after it,
+    so that a masked model would start elsewhere than the SDD it is compared with."""
     plain, masked = (model.state_dict() for model in twins(**changes))
     assert set(masked) - set(plain) == {"own_embedding.weight"}
     assert all(torch.equal(plain[name], masked[name]) for name in plain)
@@ -335,7 +381,12 @@ def test_masks_leave_the_other_initial_weights_alone(changes):
 def trainer_of(model, ladder, mask_prob):
     """A trainer with what its loss reads, and without a run."""
     trainer = object.__new__(training_of.Trainer)
-    trainer.model, trainer.ladder, trainer.config, trainer.hidden = model, ladder, TrainingConfig(), model.hidden
+    trainer.model, trainer.ladder, trainer.config, trainer.hidden = (
+        model,
+        ladder,
+        TrainingConfig(),
+        model.hidden,
+    )
     trainer.model_config = model.config.model_copy(update={"mask_prob": mask_prob})
     return trainer
 
@@ -347,7 +398,8 @@ def loss_of(trainer, tokens_BL, labels_B, name):
 
 @pytest.mark.parametrize("history", HISTORIES)
 def test_all_masked_is_the_model_without_masks(make_ladder, monkeypatch, history):
-    """Catches a [MASK] that is added in one path only, and a loss that counts otherwise when nothing is revealed."""
+    """Catches a [MASK] that is added in one path only,
+    and a loss that counts otherwise when nothing is revealed."""
     plain, masked = twins(history)
     ladder = make_ladder(plain.schedule)
     tokens_BL = torch.randint(7, (3, 14), generator=generator("tokens"))
@@ -359,9 +411,15 @@ def test_all_masked_is_the_model_without_masks(make_ladder, monkeypatch, history
         assert torch.equal(masked(inputs_BLC, labels_B, own_BL=hidden_BL), expected)
         assert not torch.equal(masked(inputs_BLC, labels_B, own_BL=tokens_BL), expected)
     monkeypatch.setattr(training_of, "mask_within_scales", lambda tokens_BL, *_: hidden_BL)
-    losses = [loss_of(trainer_of(model, ladder, p), tokens_BL, labels_B, "step") for model, p in ((plain, 0.0), (masked, 0.5))]
+    losses = [
+        loss_of(trainer_of(model, ladder, p), tokens_BL, labels_B, "step")
+        for model, p in ((plain, 0.0), (masked, 0.5))
+    ]
     torch.testing.assert_close(*losses, rtol=1e-6, atol=0)
-    grads = [torch.autograd.grad(loss, list(model.head.parameters())) for loss, model in zip(losses, (plain, masked))]
+    grads = [
+        torch.autograd.grad(loss, list(model.head.parameters()))
+        for loss, model in zip(losses, (plain, masked))
+    ]
     for a, b in zip(*grads):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-8)
 
@@ -370,12 +428,18 @@ def test_own_tokens_need_a_model_with_masks(make_model):
     """Catches own tokens that a model without an embedding for them ignores."""
     model = make_model()
     with pytest.raises(ValueError, match="mask_prob > 0"):
-        model.denoiser()(torch.zeros(1, 1, 4), 0, torch.zeros(1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.long))
+        model.denoiser()(
+            torch.zeros(1, 1, 4),
+            0,
+            torch.zeros(1, dtype=torch.long),
+            torch.zeros(1, 1, dtype=torch.long),
+        )
 
 
 def test_nothing_selected_changes_nothing(make_model, make_ladder):
-    """Catches a pass that redraws what its rule left alone. With history >= 1 this holds for the last scale only: the cache then holds
-    earlier scales with their own tokens revealed, which later scales read."""
+    """Catches a pass that redraws what its rule left alone. With history >= 1 this holds for the
+    last scale only: the cache then holds earlier scales with their own tokens revealed,
+    which later scales read."""
     labels, ladder = torch.arange(8) % 3, make_ladder(ScaleSchedule((1, 2, 3)))
     for history, scales in ((0, None), (1, (2,)), (None, (2,))):
         model = make_model(history=history, mask_prob=0.5)
@@ -388,12 +452,24 @@ def test_nothing_selected_changes_nothing(make_model, make_ladder):
 
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("name", SELECTS)
-def test_same_seed_same_refined_picture_in_any_batch(make_model, make_ladder, name, known):
-    """Catches a rule or a redraw that looks at the rest of its batch: size, order or neighbours; and a known token that is lost."""
+def test_same_seed_same_refined_image_in_any_batch(make_model, make_ladder, name, known):
+    """Catches a rule or a redraw that looks at the rest of its batch: size, order or neighbours;
+    and a known token that is lost."""
     model, ladder = make_model(mask_prob=0.5), make_ladder(ScaleSchedule((1, 2, 3)))
-    config = srdd(select=name, refine_steps=3, sr_steps=1, cfg_scale=1.7, top_k=6, top_p=0.95, p_resample=0.3, commit_above=0.5)
+    config = srdd(
+        select=name,
+        refine_steps=3,
+        sr_steps=1,
+        cfg_scale=1.7,
+        top_k=6,
+        top_p=0.95,
+        p_resample=0.3,
+        commit_above=0.5,
+    )
     labels, source = torch.arange(6) % 3, generator("known")
-    given = Known(torch.randint(7, (6, 14), generator=source), torch.rand(6, 14, generator=source) < 0.3)
+    given = Known(
+        torch.randint(7, (6, 14), generator=source), torch.rand(6, 14, generator=source) < 0.3
+    )
 
     def draw(rows):
         some = Known(given.tokens_BL[rows], given.mask_BL[rows]) if known else None
@@ -408,19 +484,27 @@ def test_same_seed_same_refined_picture_in_any_batch(make_model, make_ladder, na
 
 
 @pytest.mark.parametrize(
-    "settings", [{"sr_steps": 3, "p_resample": 0.4}, *({"refine_steps": 2, "select": name} for name in SELECTS)]
+    "settings",
+    [
+        {"sr_steps": 3, "p_resample": 0.4},
+        *({"refine_steps": 2, "select": name} for name in SELECTS),
+    ],
 )
 def test_refinement_leaves_later_first_draws_alone(make_ladder, settings):
-    """Catches refinement that takes numbers from the stream of first draws: a comparison with and without it would be unpaired."""
+    """Catches refinement that takes numbers from the stream of first draws: a comparison with and
+    without it would be unpaired."""
     schedule = ScaleSchedule((1, 2, 3))
     ladder, labels = make_ladder(schedule), torch.zeros(64, dtype=torch.long)
     flat = [torch.randn(1, n, 7, generator=generator("flat", n)) for n in schedule.lengths]
 
-    def denoise(inputs_BlC, k, labels_B, own_Bl=None):  # blind to what was drawn: only the random numbers can differ
+    # blind to what was drawn: only the random numbers can differ
+    def denoise(inputs_BlC, k, labels_B, own_Bl=None):
         return flat[k].expand(64, -1, -1)
 
     plain, _ = sample_var(denoise, ladder, labels, ImageNoise(range(64)), SamplerConfig())
-    refined, _ = sample_srdd(denoise, ladder, labels, ImageNoise(range(64)), srdd(**settings, refine_scales=(0, 1)))
+    refined, _ = sample_srdd(
+        denoise, ladder, labels, ImageNoise(range(64)), srdd(**settings, refine_scales=(0, 1))
+    )
     assert torch.equal(refined[:, 5:], plain[:, 5:])
     assert not torch.equal(refined[:, :5], plain[:, :5])
 
@@ -433,10 +517,15 @@ def scales_as_drawn(draw):
     """A few rows of drawn tokens with many equal numbers, some known, some committed."""
     B, length = draw(st.integers(1, 3)), draw(st.integers(1, 9))
     levels = st.sampled_from([0.001, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0])
-    rows = lambda values: draw(st.lists(st.lists(values, min_size=length, max_size=length), min_size=B, max_size=B))  # noqa: E731
+    rows = lambda values: draw(  # noqa: E731
+        st.lists(st.lists(values, min_size=length, max_size=length), min_size=B, max_size=B)
+    )
     floats = lambda values: torch.tensor(rows(values), dtype=torch.float64)  # noqa: E731
     fixed_Bl = torch.tensor(rows(st.booleans()))
-    tokens_Bl, open_Bl = torch.tensor(rows(st.integers(0, 6))), torch.tensor(rows(st.booleans())) & ~fixed_Bl
+    tokens_Bl, open_Bl = (
+        torch.tensor(rows(st.integers(0, 6))),
+        torch.tensor(rows(st.booleans())) & ~fixed_Bl,
+    )
     entropy_Bl = floats(st.sampled_from([0.0, 0.2, 0.7, 1.9]))
     drawn = Drawn(
         tokens_Bl,
@@ -456,7 +545,9 @@ def scales_as_drawn(draw):
 
 
 # half of the time a number that confidences take too: bounds are met exactly
-hundredths = st.sampled_from([0.1, 0.25, 0.5, 0.75, 0.9]) | st.integers(1, 99).map(lambda i: i / 100)
+hundredths = st.sampled_from([0.1, 0.25, 0.5, 0.75, 0.9]) | st.integers(1, 99).map(
+    lambda i: i / 100
+)
 
 
 def row_of(drawn, i):
@@ -472,20 +563,29 @@ def ranks(name):
 @pytest.mark.parametrize("name", SELECTS)
 @given(case=scales_as_drawn(), value=hundredths)
 def test_rules_in_general(name, case, value):
-    """Catches, for a new rule too: a known token that is redrawn, a wrong type or shape, a row that looks at its neighbours."""
+    """Catches, for a new rule too: a known token that is redrawn, a wrong type or shape, a row that
+    looks at its neighbours."""
     drawn, uniform_Bl = case
-    bounds = {"p_resample": value, "resample_fraction": value, "commit_above": value, "entropy_bound": 3 * value}
+    bounds = {
+        "p_resample": value,
+        "resample_fraction": value,
+        "commit_above": value,
+        "entropy_bound": 3 * value,
+    }
     redraw_Bl = select(name)(drawn, uniform_Bl, **bounds)
     assert redraw_Bl.dtype == torch.bool and redraw_Bl.shape == drawn.tokens_Bl.shape
     assert not (redraw_Bl & drawn.fixed_Bl).any()
     for i in range(len(redraw_Bl)):
-        assert torch.equal(select(name)(row_of(drawn, i), uniform_Bl[i : i + 1], **bounds)[0], redraw_Bl[i])
+        assert torch.equal(
+            select(name)(row_of(drawn, i), uniform_Bl[i : i + 1], **bounds)[0], redraw_Bl[i]
+        )
 
 
 @pytest.mark.parametrize("name", SELECTS)
 @given(case=scales_as_drawn(), value=hundredths, data=st.data())
 def test_rules_by_their_definition(name, case, value, data):
-    """Catches a wrong bound, a wrong order, a tie that goes astray: row by row against the plain rules of the oracle."""
+    """Catches a wrong bound, a wrong order, a tie that goes astray:
+    row by row against the plain rules of the oracle."""
     drawn, uniform_Bl = case
     confidence = data.draw(ranks(name))
     bounds = {"p_resample": value, "resample_fraction": value, "commit_above": value}
@@ -493,9 +593,17 @@ def test_rules_by_their_definition(name, case, value, data):
     given = rule(name, **bounds, entropy_bound=3 * value, **by)
     config = SamplerConfig(select=given).select
     redraw_Bl = select(name)(drawn, uniform_Bl, **config.knobs())
-    columns = (drawn.tokens_Bl, drawn.probability_Bl, drawn.peak_Bl, drawn.entropy_Bl, drawn.open_Bl)
+    columns = (
+        drawn.tokens_Bl,
+        drawn.probability_Bl,
+        drawn.peak_Bl,
+        drawn.entropy_Bl,
+        drawn.open_Bl,
+    )
     for i, found in enumerate(redraw_Bl.tolist()):
-        state = tuple(Record(*values) for values in zip(*(column[i].tolist() for column in columns)))
+        state = tuple(
+            Record(*values) for values in zip(*(column[i].tolist() for column in columns))
+        )
         free = (~drawn.fixed_Bl[i]).nonzero().flatten().tolist()
         legal = [chosen for _, chosen in RULES[name].select(state, free, config, drawn.passes_left)]
         assert {j for j, redraw in enumerate(found) if redraw} in legal
@@ -503,26 +611,32 @@ def test_rules_by_their_definition(name, case, value, data):
 
 @pytest.mark.parametrize("name", ["lowest", "random"])
 def test_redrawn_counts_are_exact(name):
-    """Catches a share that rounds wrongly: ceil(fraction x free) for every number of free tokens up to 256 and every hundredth
-    (float32 makes 16 of 0.15 x 100)."""
+    """Catches a share that rounds wrongly: ceil(fraction x free) for every number of free tokens up
+    to 256 and every hundredth (float32 makes 16 of 0.15 x 100)."""
     fixed_Bl = torch.arange(256) >= torch.arange(257)[:, None]  # row n has n free tokens
     score_Bl = torch.rand(257, 256, generator=generator("score"), dtype=torch.float64)
     drawn = Drawn(score_Bl.long(), score_Bl, score_Bl, score_Bl, ~fixed_Bl, fixed_Bl, 1)
     for share in (*range(1, 100, 7), 15, 30, 54, 60, 100):
         redraw_Bl = select(name)(drawn, score_Bl, resample_fraction=share / 100)
-        assert redraw_Bl.sum(1).tolist() == [math.ceil(Fraction(share, 100) * n) for n in range(257)], share
+        assert redraw_Bl.sum(1).tolist() == [
+            math.ceil(Fraction(share, 100) * n) for n in range(257)
+        ], share
 
 
 @pytest.mark.parametrize("name, setting, more", [
-    ("threshold", "p_resample", 1), ("lowest", "resample_fraction", 1), ("random", "resample_fraction", 1),
-    ("dynamic", "commit_above", 1), ("entropy", "entropy_bound", -1),
+    ("threshold", "p_resample", 1), ("lowest", "resample_fraction", 1),
+    ("random", "resample_fraction", 1), ("dynamic", "commit_above", 1),
+    ("entropy", "entropy_bound", -1),
 ])  # fmt: skip
 @given(case=scales_as_drawn(), a=hundredths, b=hundredths)
 def test_rules_are_monotone(name, setting, more, case, a, b):
-    """Catches a comparison the wrong way round: what a weak setting redraws, a stronger one redraws too."""
+    """Catches a comparison the wrong way round: what a weak setting redraws,
+    a stronger one redraws too."""
     drawn, uniform_Bl = case
     weak, strong = sorted((a, b), key=lambda value: more * value)
-    few_Bl, many_Bl = (select(name)(drawn, uniform_Bl, **{setting: value}) for value in (weak, strong))
+    few_Bl, many_Bl = (
+        select(name)(drawn, uniform_Bl, **{setting: value}) for value in (weak, strong)
+    )
     assert not (few_Bl & ~many_Bl).any()
 
 
@@ -565,7 +679,8 @@ def test_quota_is_the_published_table(name):
 
 
 def test_redrawn_tokens_bring_their_records():
-    """Catches a refinement that judges new tokens by the probability, peak or entropy of the old ones, or touches what is kept."""
+    """Catches a refinement that judges new tokens by the probability, peak or entropy of the old
+    ones, or touches what is kept."""
     old = Drawn(
         *(torch.full((1, 3), float(i)) for i in range(4)),
         torch.tensor([[True, True, False]]),
@@ -713,19 +828,34 @@ def test_cost_shows_the_calls_that_were_made(make_model, make_ladder):
 
 
 @pytest.mark.parametrize(
-    "settings", [(1.0, None, 1.0), (0.7, None, 1.0), (1.0, 3, 1.0), (1.0, None, 0.8), (1.3, 5, 0.7), (1.0, 1, 1.0)]
+    "settings",
+    [
+        (1.0, None, 1.0),
+        (0.7, None, 1.0),
+        (1.0, 3, 1.0),
+        (1.0, None, 0.8),
+        (1.3, 5, 0.7),
+        (1.0, 1, 1.0),
+    ],
 )
 def test_probability_peak_entropy_by_definition(settings):
-    """Catches confidences that ignore temperature or cuts, are not normalised, or belong to another code once codes are sorted."""
+    """Catches confidences that ignore temperature or cuts, are not normalised, or belong to another
+    code once codes are sorted."""
     logits_V = 2 * torch.randn(8, generator=generator("records"), dtype=torch.float64)
     p = reference_distribution(logits_V, *settings)
     found = distribution(logits_V.expand(1, 500, 8), *settings)
     every = distribution(logits_V.expand(1, 8, 8), *settings).probability(torch.arange(8)[None])
     assert every[0].tolist() == pytest.approx(p, abs=1e-12)
     assert found.peak()[0].tolist() == pytest.approx([max(p)] * 500, abs=1e-12)
-    assert found.entropy()[0].tolist() == pytest.approx([-sum(q * math.log(q) for q in p if q)] * 500, abs=1e-12)
-    tokens_Bl, probability_Bl = found.draw(torch.rand(1, 500, generator=generator("u"), dtype=torch.float64))
-    assert probability_Bl[0].tolist() == pytest.approx([p[v] for v in tokens_Bl[0].tolist()], abs=1e-12)
+    assert found.entropy()[0].tolist() == pytest.approx(
+        [-sum(q * math.log(q) for q in p if q)] * 500, abs=1e-12
+    )
+    tokens_Bl, probability_Bl = found.draw(
+        torch.rand(1, 500, generator=generator("u"), dtype=torch.float64)
+    )
+    assert probability_Bl[0].tolist() == pytest.approx(
+        [p[v] for v in tokens_Bl[0].tolist()], abs=1e-12
+    )
     torch.testing.assert_close(found.probability(tokens_Bl), probability_Bl)
 
 
@@ -733,12 +863,15 @@ def test_probability_peak_entropy_by_definition(settings):
 
 
 def test_share_of_revealed_tokens():
-    """Catches ratios that are not uniform, one ratio for all scales, or mask_prob applied per image or per token. With a uniform
-    ratio the number of revealed tokens of a scale is uniform on 0 ... l; with mask_prob p there are 1 - p more at 0."""
+    """Catches ratios that are not uniform, one ratio for all scales, or mask_prob applied per image
+    or per token. With a uniform ratio the number of revealed tokens of a scale is uniform on 0 ...
+    l; with mask_prob p there are 1 - p more at 0."""
     schedule, B = ScaleSchedule((1, 2, 3)), 4000
     tokens_BL = torch.randint(7, (B, 14), generator=generator("tokens"))
     for mask_prob in (1.0, 0.3):
-        own_BL = mask_within_scales(tokens_BL, schedule, mask_prob, 7, generator("masks", str(mask_prob)))
+        own_BL = mask_within_scales(
+            tokens_BL, schedule, mask_prob, 7, generator("masks", str(mask_prob))
+        )
         counts = []
         for piece, length in zip(schedule.slices, schedule.lengths):
             revealed_B = (own_BL[:, piece] != 7).sum(1)
@@ -746,31 +879,45 @@ def test_share_of_revealed_tokens():
             assert chi_square(torch.bincount(revealed_B, minlength=length + 1), law) > FALSE_ALARM
             wrong = [math.comb(length, n) / 2**length for n in range(length + 1)]
             if length > 1:
-                assert chi_square(torch.bincount(revealed_B, minlength=length + 1), wrong) < FALSE_ALARM, (
-                    "it must be able to fail"
-                )
+                assert (
+                    chi_square(torch.bincount(revealed_B, minlength=length + 1), wrong)
+                    < FALSE_ALARM
+                ), "it must be able to fail"
             counts.append(revealed_B.double())
         correlation = torch.corrcoef(torch.stack(counts))
-        assert (correlation - torch.eye(3)).abs().max() < 4 / math.sqrt(B), "scales are masked independently"
-    assert torch.equal(mask_within_scales(tokens_BL, schedule, 0.0, 7, generator("none")), torch.full_like(tokens_BL, 7))
+        assert (correlation - torch.eye(3)).abs().max() < 4 / math.sqrt(B), (
+            "scales are masked independently"
+        )
+    assert torch.equal(
+        mask_within_scales(tokens_BL, schedule, 0.0, 7, generator("none")),
+        torch.full_like(tokens_BL, 7),
+    )
 
 
 def test_masks_show_true_tokens_and_follow_their_generator():
-    """Catches a revealed token that is not the true one, and masks that look at the tokens. Masks belong to the batch of a training
-    step, drawn from the step's one generator: the same step has the same masks, an image alone has others."""
+    """Catches a revealed token that is not the true one, and masks that look at the tokens. Masks
+    belong to the batch of a training step, drawn from the step's one generator: the same step has
+    the same masks, an image alone has others."""
     schedule = ScaleSchedule((1, 2, 3))
     tokens_BL = torch.randint(7, (50, 14), generator=generator("tokens"))
     own_BL = mask_within_scales(tokens_BL, schedule, 0.8, 7, generator("masks"))
     shown_BL = own_BL != 7
-    assert 0.1 < shown_BL.float().mean() < 0.7 and torch.equal(own_BL[shown_BL], tokens_BL[shown_BL])
+    assert 0.1 < shown_BL.float().mean() < 0.7 and torch.equal(
+        own_BL[shown_BL], tokens_BL[shown_BL]
+    )
     assert torch.equal(mask_within_scales(tokens_BL, schedule, 0.8, 7, generator("masks")), own_BL)
-    assert torch.equal(mask_within_scales((tokens_BL + 1) % 7, schedule, 0.8, 7, generator("masks")) != 7, shown_BL)
-    assert not torch.equal(mask_within_scales(tokens_BL[-1:], schedule, 0.8, 7, generator("masks"))[0], own_BL[-1])
+    assert torch.equal(
+        mask_within_scales((tokens_BL + 1) % 7, schedule, 0.8, 7, generator("masks")) != 7, shown_BL
+    )
+    assert not torch.equal(
+        mask_within_scales(tokens_BL[-1:], schedule, 0.8, 7, generator("masks"))[0], own_BL[-1]
+    )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.003, 0.4, 1.0])
 def test_loss_over_counted_tokens_is_their_plain_mean(share):
-    """Catches a weight, chunk boundary or gradient that is off when only masked tokens count; nothing counted must give 0, not nan."""
+    """Catches a weight, chunk boundary or gradient that is off when only masked tokens count;
+    nothing counted must give 0, not nan."""
     source = generator("counted")
     hidden = torch.randn(3, 700, 16, generator=source, requires_grad=True)
     head, tokens = torch.nn.Linear(16, 50), torch.randint(50, (3, 700), generator=source)
@@ -791,7 +938,8 @@ def test_loss_over_counted_tokens_is_their_plain_mean(share):
 
 
 def test_training_loss_counts_the_masked_tokens(make_model, make_ladder):
-    """Catches a training that is paid for tokens it was shown, or is shown tokens other than those it is not asked for."""
+    """Catches a training that is paid for tokens it was shown,
+    or is shown tokens other than those it is not asked for."""
     model, ladder = make_model(mask_prob=0.7), make_ladder(ScaleSchedule((1, 2, 3)))
     tokens_BL = torch.randint(7, (16, 14), generator=generator("tokens"))
     labels_B = torch.arange(16) % 3
@@ -805,14 +953,26 @@ def test_training_loss_counts_the_masked_tokens(make_model, make_ladder):
 
 
 def test_training_learns_to_use_revealed_tokens(make_ladder):
-    """Catches own tokens that reach the network but no gradient, or sit at the wrong place: of a scale whose tokens come in equal
-    pairs, a token with its partner revealed becomes sure, one without stays at chance, log 4."""
+    """Catches own tokens that reach the network but no gradient, or sit at the wrong place: of a
+    scale whose tokens come in equal pairs, a token with its partner revealed becomes sure, one
+    without stays at chance, log 4."""
     config = ModelConfig(
-        patch_nums=(2,), codebook_size=4, codebook_dim=4, num_classes=0, depth=1, width=32, heads=2, init_gamma=1.0, mask_prob=1.0
+        patch_nums=(2,),
+        codebook_size=4,
+        codebook_dim=4,
+        num_classes=0,
+        depth=1,
+        width=32,
+        heads=2,
+        init_gamma=1.0,
+        mask_prob=1.0,
     )
     model, ladder = ScaleTransformer(config), make_ladder(ScaleSchedule((2,)), codebook_size=4)
     model.init_weights(generator("pairs"))
-    trainer, optimizer = trainer_of(model, ladder, 1.0), torch.optim.AdamW(model.parameters(), lr=1e-2)
+    trainer, optimizer = (
+        trainer_of(model, ladder, 1.0),
+        torch.optim.AdamW(model.parameters(), lr=1e-2),
+    )
     labels_B = torch.zeros(64, dtype=torch.long)
     for step in range(80):
         source = generator("pairs", step)
@@ -826,7 +986,9 @@ def test_training_learns_to_use_revealed_tokens(make_ladder):
     own_BL[:, [0, 3]] = 4
     with torch.no_grad():
         shown, alone = (
-            next_scale_cross_entropy(model(inputs_BLC, labels_B, own_BL=own)[:, [0, 3]], tokens_BL[:, [0, 3]]).item()
+            next_scale_cross_entropy(
+                model(inputs_BLC, labels_B, own_BL=own)[:, [0, 3]], tokens_BL[:, [0, 3]]
+            ).item()
             for own in (own_BL, torch.full_like(own_BL, 4))
         )
     assert shown < 0.2 and alone > 0.9 * math.log(4)
@@ -838,7 +1000,8 @@ def test_training_learns_to_use_revealed_tokens(make_ladder):
 @pytest.mark.parametrize("history", [None, 0, 1, 2])
 @torch.no_grad()
 def test_own_tokens_reach_their_scale_and_later_ones_only(make_model, history):
-    """Catches own tokens that leak to an earlier scale, further than history reaches, or not through their own scale."""
+    """Catches own tokens that leak to an earlier scale, further than history reaches, or not
+    through their own scale."""
     model = make_model(patch_nums=(1, 2, 3, 4), history=history, depth=1, mask_prob=0.5)
     schedule, V = model.schedule, 7
     inputs_BLC = torch.randn(2, schedule.seq_len, 4, generator=generator("inputs"))
@@ -846,7 +1009,10 @@ def test_own_tokens_reach_their_scale_and_later_ones_only(make_model, history):
     before = model(inputs_BLC, labels_B, own_BL=masked_BL)
     reach = schedule.num_scales if history is None else history
     for j, piece in enumerate(schedule.slices):
-        for token, start in ((3, masked_BL), (5, masked_BL.index_fill(1, torch.tensor([piece.start]), 3))):
+        for token, start in (
+            (3, masked_BL),
+            (5, masked_BL.index_fill(1, torch.tensor([piece.start]), 3)),
+        ):
             own_BL = start.clone()
             own_BL[:, piece.start] = token  # reveal one token, then alter a revealed one
             base, after = (model(inputs_BLC, labels_B, own_BL=own) for own in (start, own_BL))
@@ -859,8 +1025,9 @@ def test_own_tokens_reach_their_scale_and_later_ones_only(make_model, history):
 @pytest.mark.parametrize("history", [None, 0, 1, 2])
 @torch.no_grad()
 def test_cache_parity_with_own_tokens(make_model, history):
-    """Catches a one-scale step that embeds own tokens elsewhere than training does, and a pass that leaves the keys of the pass before
-    it in the cache: k is called twice with other own tokens first."""
+    """Catches a one-scale step that embeds own tokens elsewhere than training does, and a pass that
+    leaves the keys of the pass before it in the cache:
+    k is called twice with other own tokens first."""
     model = make_model(patch_nums=(1, 2, 3, 4), history=history, mask_prob=0.5)
     schedule, source = model.schedule, generator("own")
     inputs_BLC = torch.randn(3, schedule.seq_len, 4, generator=source)
@@ -872,14 +1039,19 @@ def test_cache_parity_with_own_tokens(make_model, history):
         second = denoise(inputs_BLC[:, piece], k, labels_B, other_BL[:, piece])
         third = denoise(inputs_BLC[:, piece], k, labels_B, own_BL[:, piece])
         torch.testing.assert_close(third, whole[:, piece], rtol=1e-4, atol=1e-4)
-        assert not torch.allclose(first, third, atol=1e-2) and not torch.allclose(second, third, atol=1e-2)
+        assert not torch.allclose(first, third, atol=1e-2) and not torch.allclose(
+            second, third, atol=1e-2
+        )
 
 
 @pytest.mark.parametrize("history", HISTORIES)
 @torch.no_grad()
 def test_guided_refinement_equals_two_separate_models(make_model, history):
     """Catches own tokens that only one half of the doubled batch sees, or in another order."""
-    model, schedule = make_model(patch_nums=(1, 2, 3, 4), history=history, mask_prob=0.5), ScaleSchedule((1, 2, 3, 4))
+    model, schedule = (
+        make_model(patch_nums=(1, 2, 3, 4), history=history, mask_prob=0.5),
+        ScaleSchedule((1, 2, 3, 4)),
+    )
     labels = torch.tensor([0, 2])
     denoiser = model.denoiser()
     guided = guide(denoiser, schedule, 2.5, "linear", 3, denoiser.history)
@@ -887,9 +1059,15 @@ def test_guided_refinement_equals_two_separate_models(make_model, history):
     for k, w in enumerate(guidance_weights(2.5, "linear", 4)):
         inputs = torch.randn(2, schedule.lengths[k], 4, generator=generator("x", k))
         for step in range(2):
-            own = [torch.randint(8, (2, schedule.lengths[k]), generator=generator("own", k))] if step else []
+            own = (
+                [torch.randint(8, (2, schedule.lengths[k]), generator=generator("own", k))]
+                if step
+                else []
+            )
             c, u = cond(inputs, k, labels, *own), uncond(inputs, k, nobody, *own)
-            torch.testing.assert_close(guided(inputs, k, labels, *own), u + w * (c - u), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(
+                guided(inputs, k, labels, *own), u + w * (c - u), rtol=1e-4, atol=1e-4
+            )
 
 
 # ---------------------------------------------------------------- cost
@@ -897,14 +1075,18 @@ def test_guided_refinement_equals_two_separate_models(make_model, history):
 
 @pytest.mark.parametrize("scales, passes", [(None, (4, 4, 4)), ((0, 2), (4, 1, 4))])
 def test_cost_of_refinement_is_what_a_hand_counts(model_config, scales, passes):
-    """Catches a refinement that is free on paper: passes at each refined scale count whole, guided ones twice, SR not at all."""
+    """Catches a refinement that is free on paper: passes at each refined scale count whole, guided
+    ones twice, SR not at all."""
     D, V, C, depth, lengths = 16, 7, 4, 2, (1, 4, 9)
     for history, doubled in ((0, (1, 2, 2)), (None, (2, 2, 2))):
         sampler = srdd(cfg_scale=2.0, refine_steps=3, sr_steps=5, refine_scales=scales)
         cost = sampling_cost(model_config(history=history, mask_prob=0.5), sampler)
         assert cost.nfe == sum(b * n for b, n in zip(doubled, passes))
-        assert cost.token_evals == sum(b * n * length for b, n, length in zip(doubled, passes, lengths))
-        # modulations: of both halves, once per image and not per pass; the head: once a pass, guidance comes before it
+        assert cost.token_evals == sum(
+            b * n * length for b, n, length in zip(doubled, passes, lengths)
+        )
+        # modulations: of both halves, once per image and not per pass; the head: once a pass,
+        # guidance comes before it
         expected, seen = 2 * 2 * (depth * 6 * D * D + 2 * D * D), 0
         for k, (b, n, length) in enumerate(zip(doubled, passes, lengths)):
             seen = length if history == 0 else seen + length
@@ -914,11 +1096,14 @@ def test_cost_of_refinement_is_what_a_hand_counts(model_config, scales, passes):
 
 
 @pytest.mark.parametrize("settings", [
-    {}, {"cfg_scale": 2.0}, {"refine_steps": 2}, {"refine_steps": 3, "cfg_scale": 2.0, "cfg_ramp": "constant", "refine_scales": (2,)},
+    {}, {"cfg_scale": 2.0}, {"refine_steps": 2},
+    {"refine_steps": 3, "cfg_scale": 2.0, "cfg_ramp": "constant", "refine_scales": (2,)},
     {"sr_steps": 4},
 ])  # fmt: skip
 @pytest.mark.parametrize("history", [None, 0])
-def test_cost_is_what_the_network_is_asked_for(make_model, make_ladder, monkeypatch, history, settings):
+def test_cost_is_what_the_network_is_asked_for(
+    make_model, make_ladder, monkeypatch, history, settings
+):
     """Catches a cost that is counted of other calls than those that a sampler makes."""
     calls, plain = [], model_module.Denoiser.hidden
 
@@ -980,7 +1165,8 @@ def test_a_confidence_that_no_rule_reads_is_refused():
 
 
 def test_generate_refuses_refinement_that_does_not_fit(make_model, make_ladder):
-    """Catches refinement of a model that never saw masks, a misspelt rule, scales that do not exist, known tokens of another shape."""
+    """Catches refinement of a model that never saw masks, a misspelt rule, scales that do not
+    exist, known tokens of another shape."""
     ladder, labels = make_ladder(ScaleSchedule((1, 2, 3))), torch.zeros(2, dtype=torch.long)
     with pytest.raises(ValueError, match=r"refine_steps 2: .* mask_prob > 0"):
         generate(make_model(), ladder, labels, [0, 1], srdd(refine_steps=2))

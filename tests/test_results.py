@@ -8,7 +8,15 @@ from bench.runtime import rows as results
 
 
 def row(**changes):
-    return {"study": "s", "dataset": "d", "metric": "fid_x64", "value": 1.5, "unit": "score", "run_id": "evaluate/a", **changes}
+    return {
+        "study": "s",
+        "dataset": "d",
+        "metric": "fid_x64",
+        "value": 1.5,
+        "unit": "score",
+        "run_id": "evaluate/a",
+        **changes,
+    }
 
 
 def test_round_trip_is_stable_and_sorted(tmp_path):
@@ -38,8 +46,13 @@ def test_unknown_column_and_status(tmp_path):
 
 def test_missing_is_null_and_never_zero(tmp_path):
     """Catches a failed number that reads as 0."""
-    results.write_metrics(tmp_path / "a.csv", [row(value=None), row(metric="other", value=float("nan"))])
-    assert [r["value"] for r in results.read_rows(tmp_path / "a.csv", results.METRIC_COLUMNS)] == ["", ""]
+    results.write_metrics(
+        tmp_path / "a.csv", [row(value=None), row(metric="other", value=float("nan"))]
+    )
+    assert [r["value"] for r in results.read_rows(tmp_path / "a.csv", results.METRIC_COLUMNS)] == [
+        "",
+        "",
+    ]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
-"""What every room inherits by existing: its contract, the direction of imports, sizes of files and functions."""
+"""What every room inherits by existing: its contract, the direction of imports,
+sizes of files and functions."""
 
 import ast
 import importlib
@@ -67,7 +68,8 @@ def layer_of(module):
 
 
 def test_rooms_import_no_torch_but_in_their_verbs():
-    """Catches a figure, table or plan that makes every job wait for torch before it is even planned."""
+    """Catches a figure, table or plan that makes every job wait for torch before it is even
+    planned."""
     modules = []
     for path in sorted((ROOT / "bench" / "experiments").rglob("*.py")):
         if path.name != "verb.py":
@@ -130,7 +132,8 @@ def test_a_room_says_its_question(room):
 
 @pytest.mark.parametrize("room", rooms.names())
 def test_needs_name_what_is_there(room):
-    """Catches a figure that needs a measure that was renamed, and needs of a figure that is none."""
+    """Catches a figure that needs a measure that was renamed,
+    and needs of a figure that is none."""
     known = {
         f"{prefix}_{name}" for what, prefix in rooms.PREFIXES.items() for name in rooms.shows(what)
     }

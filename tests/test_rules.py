@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RULE = '''
 
 def select_even(
-    drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig, *, step: Positive = 2, above: Chance = 0.5
+    drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig, *,
+    step: Positive = 2, above: Chance = 0.5,
 ) -> torch.Tensor:
     """Redraw every step-th position whose number is above a bound."""
     place_l = torch.arange(drawn.open_Bl.shape[1])
@@ -42,10 +43,12 @@ import torch
 from srdd.config import ModelConfig, SamplerConfig
 from srdd.cost import tiny_network
 from srdd.sampling import generate
-model = ModelConfig(patch_nums=(1, 2), codebook_size=5, codebook_dim=2, num_classes=2, history=0, mask_prob=0.5)
+model = ModelConfig(patch_nums=(1, 2), codebook_size=5, codebook_dim=2, num_classes=2, history=0,
+                    mask_prob=0.5)
 network, ladder = tiny_network(model)
 rule = {"name": "even", "step": 1, "above": 0.25}
-generate(network, ladder, torch.tensor([0]), [0], SamplerConfig(name="srdd", refine_steps=1, select=rule))
+config = SamplerConfig(name="srdd", refine_steps=1, select=rule)
+generate(network, ladder, torch.tensor([0]), [0], config)
 """
 
 
@@ -82,8 +85,14 @@ def study_with(root, select):
     [
         ("even", {"name": "even", "step": 2, "above": 0.5}),
         ({"name": "even", "step": 3}, {"name": "even", "step": 3, "above": 0.5}),
-        ({"name": "even", "stp": 3}, ["unknown setting of select even 'stp'", "did you mean 'step'"]),
-        ({"name": "even", "step": 0}, ["sampler.select.step", "greater than or equal to 1", "got 0"]),
+        (
+            {"name": "even", "stp": 3},
+            ["unknown setting of select even 'stp'", "did you mean 'step'"],
+        ),
+        (
+            {"name": "even", "step": 0},
+            ["sampler.select.step", "greater than or equal to 1", "got 0"],
+        ),
         ({"name": "even", "above": "x"}, ["sampler.select.above", "valid number", "got 'x'"]),
     ],
 )

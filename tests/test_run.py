@@ -1,4 +1,5 @@
-"""`./run` itself: words in any order, from any folder; what it says when a disk is full, closed, or somebody else works there."""
+"""`./run` itself: words in any order, from any folder; what it says when a disk is full, closed, or
+somebody else works there."""
 
 import fcntl
 import json
@@ -34,9 +35,12 @@ STUDY = ROOT / "workflows" / "config" / "fashion.yaml"
     ],
 )
 def test_targets_may_stand_before_and_after_the_study(words):
-    """Catches a target that snakemake takes for another study, because its --configfile takes several words."""
+    """Catches a target that snakemake takes for another study,
+    because its --configfile takes several words."""
     found, place = arranged([word.format(STUDY) for word in words.split()])
-    assert place == ROOT and sorted(word for word in found if word != "--") == sorted(["all", f"--configfile={STUDY}"])
+    assert place == ROOT and sorted(word for word in found if word != "--") == sorted(
+        ["all", f"--configfile={STUDY}"]
+    )
     assert found.index("all") == 0 or found[found.index("all") - 1] == "--"
 
 
@@ -44,25 +48,47 @@ def test_targets_may_stand_before_and_after_the_study(words):
     "words, expected",
     [
         (["--config", "device=cpu", "all", "-n"], ["all", "-n", "--config", "device=cpu"]),
-        (["all", "--config", "device=cpu", "--config=processes=2"], ["all", "--config", "device=cpu", "processes=2"]),
-        (["-n", "all", "--configfile", str(STUDY), "report"], ["report", "all", "-n", f"--configfile={STUDY}"]),
-        (["--configfile", str(STUDY), "all", "--forcerun", "snr_job"], ["all", "--forcerun", "snr_job", f"--configfile={STUDY}"]),
-        (["--workflow-profile", "profiles/slurm", "all"], ["all", f"--workflow-profile={ROOT / 'profiles' / 'slurm'}"]),
+        (
+            ["all", "--config", "device=cpu", "--config=processes=2"],
+            ["all", "--config", "device=cpu", "processes=2"],
+        ),
+        (
+            ["-n", "all", "--configfile", str(STUDY), "report"],
+            ["report", "all", "-n", f"--configfile={STUDY}"],
+        ),
+        (
+            ["--configfile", str(STUDY), "all", "--forcerun", "snr_job"],
+            ["all", "--forcerun", "snr_job", f"--configfile={STUDY}"],
+        ),
+        (
+            ["--workflow-profile", "profiles/slurm", "all"],
+            ["all", f"--workflow-profile={ROOT / 'profiles' / 'slurm'}"],
+        ),
     ],
 )
 def test_options_of_several_words_take_no_target(words, expected):
-    """Catches a target that --config takes for a setting, and a profile that is looked for elsewhere."""
+    """Catches a target that --config takes for a setting,
+    and a profile that is looked for elsewhere."""
     assert arranged(words)[0] == expected
 
 
-@given(st.lists(st.sampled_from(["all", "report", "snr"]), unique=True, max_size=3), st.permutations(["config", "configfile", "-n"]))
+@given(
+    st.lists(st.sampled_from(["all", "report", "snr"]), unique=True, max_size=3),
+    st.permutations(["config", "configfile", "-n"]),
+)
 def test_no_order_of_options_loses_a_word(targets, options):
     """Catches an order of words in which one of them is lost or read as another."""
-    spelt = {"config": ["--config", "device=cpu"], "configfile": ["--configfile", str(STUDY)], "-n": ["-n"]}
+    spelt = {
+        "config": ["--config", "device=cpu"],
+        "configfile": ["--configfile", str(STUDY)],
+        "-n": ["-n"],
+    }
     words = [word for option in options for word in spelt[option]]
     found, _ = arranged([*targets, *words])
     assert found[: len(targets)] == targets
-    assert sorted(found[len(targets) :]) == sorted(["-n", f"--configfile={STUDY}", "--config", "device=cpu"])
+    assert sorted(found[len(targets) :]) == sorted(
+        ["-n", f"--configfile={STUDY}", "--config", "device=cpu"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,14 +100,21 @@ def test_no_order_of_options_loses_a_word(targets, options):
         (["--config", "all"], "give key=value, such as device=cpu"),
         (["--configfile", str(STUDY), str(DEFAULT)], "2 studies given"),
         (["--directory"], "give a folder"),
-        (["--workflow-profile", "profiles/slurrm"], "profiles/slurrm: no folder with a config.yaml"),
+        (
+            ["--workflow-profile", "profiles/slurrm"],
+            "profiles/slurrm: no folder with a config.yaml",
+        ),
         (["--workflow-profile=profiles", "all"], "profiles: no folder with a config.yaml"),
         ([str(STUDY), "-n"], f"{STUDY}: a study's file goes after --configfile"),
-        (["all", "-n", "workflows/config/fashion.yaml"], "fashion.yaml: a study's file goes after --configfile"),
+        (
+            ["all", "-n", "workflows/config/fashion.yaml"],
+            "fashion.yaml: a study's file goes after --configfile",
+        ),
     ],
 )
 def test_words_that_cannot_be_right_get_one_line(words, expected):
-    """Catches a traceback of snakemake's, or a whole usage text, for a file that is not there or a word that is missing."""
+    """Catches a traceback of snakemake's, or a whole usage text,
+    for a file that is not there or a word that is missing."""
     with pytest.raises(SystemExit) as stopped:
         arranged(words)
     assert expected in str(stopped.value) and "\n" not in str(stopped.value)
@@ -91,16 +124,23 @@ def test_a_target_that_is_a_file_is_no_second_study(tmp_path, monkeypatch):
     """Catches a result that, once it is there, can no longer be asked for after the study."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "row.json").write_text("{}")
-    assert arranged(["--configfile", str(STUDY), "row.json"])[0] == ["row.json", f"--configfile={STUDY}"]
+    assert arranged(["--configfile", str(STUDY), "row.json"])[0] == [
+        "row.json",
+        f"--configfile={STUDY}",
+    ]
 
 
 def test_studies_are_found_from_where_the_user_is(tmp_path, monkeypatch):
-    """Catches a relative study file that is looked for in the project only, and a name with an equals sign read as a setting."""
+    """Catches a relative study file that is looked for in the project only, and a name with an
+    equals sign read as a setting."""
     study = tmp_path / "my study=1 é.yaml"
     shutil.copy(STUDY, study)
     monkeypatch.chdir(tmp_path)
     assert arranged(["--configfile", study.name])[0] == [f"--configfile={study}"]
-    assert take_config(["--config", study.name, "--config", "device=cpu"]) == (study, ["--config", "device=cpu"])
+    assert take_config(["--config", study.name, "--config", "device=cpu"]) == (
+        study,
+        ["--config", "device=cpu"],
+    )
     assert take_config(["--config=" + study.name]) == (study, [])
     assert take_config(["--configfile", "workflows/config/fashion.yaml", "all"]) == (STUDY, ["all"])
     assert take_config(["full"]) == (DEFAULT, ["full"])
@@ -111,7 +151,8 @@ def test_studies_are_found_from_where_the_user_is(tmp_path, monkeypatch):
 
 
 def test_help_is_help_and_runs_nothing(tmp_path):
-    """Catches a question for help that is answered by snakemake's words and an error about files that are not there."""
+    """Catches a question for help that is answered by snakemake's words and an error about files
+    that are not there."""
     for words in (["reproduce", "--help"], ["publish", "full", "-h"]):
         code, out, said = run(copy_project(tmp_path / words[0]), *words)
         assert code == 0 and out.startswith("Set everything up once") and not said
@@ -126,14 +167,21 @@ def test_help_is_help_and_runs_nothing(tmp_path):
     ],
 )
 def test_a_study_that_would_make_nothing_says_so(tmp_path, change, words, said):
-    """Catches a run of everything that ends well without a number, or with an error about files that are not there."""
+    """Catches a run of everything that ends well without a number,
+    or with an error about files that are not there."""
     study = yaml.safe_load(SMOKE.read_text(encoding="utf-8"))
     study["suites"] = {"snr": {**study["suites"]["snr"], **change}}
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(study), encoding="utf-8")
     command = [sys.executable, "-m", "bench", "plan", str(path), "--name", *words]
-    done = subprocess.run(command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True)
-    assert (done.returncode != 0) == bool(said) and said in done.stderr and "Traceback" not in done.stderr, done.stderr
+    done = subprocess.run(
+        command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True
+    )
+    assert (
+        (done.returncode != 0) == bool(said)
+        and said in done.stderr
+        and "Traceback" not in done.stderr
+    ), done.stderr
     assert (done.stdout.strip() == "smoke") != bool(said)
 
 
@@ -145,17 +193,28 @@ def finished(tmp_path):
     (folder / "figures").mkdir(parents=True)
     (folder / "tables").mkdir()
     (folder / "plan.json").write_text(json.dumps({"suites": suites}))
-    write_runs(folder / "runs.csv", [dict.fromkeys(RUN_COLUMNS, "") | {"run_id": "train/a", "status": "ok"}])
+    write_runs(
+        folder / "runs.csv",
+        [dict.fromkeys(RUN_COLUMNS, "") | {"run_id": "train/a", "status": "ok"}],
+    )
     names = ["metrics.csv", "variants.csv", "images.npz"]
     for name in ("main_fid", "main_old"):
         names += [f"figures/{name}.{end}" for end in ("png", "svg", "rst")]
-    for name in [*names, *(f"tables/{name}.{end}" for name in ("main_scores", "old_scores") for end in ("csv", "md", "rst"))]:
+    for name in [
+        *names,
+        *(
+            f"tables/{name}.{end}"
+            for name in ("main_scores", "old_scores")
+            for end in ("csv", "md", "rst")
+        ),
+    ]:
         (folder / name).write_text(name)
     return folder
 
 
 def test_only_what_the_study_names_is_published_and_whole(finished):
-    """Catches leftovers among published files, somebody's notes that vanish, and a copy that is half of two studies."""
+    """Catches leftovers among published files, somebody's notes that vanish,
+    and a copy that is half of two studies."""
     target = finished / "published"
     copy_whole(finished, to_publish(finished), target)
     (target / "notes").mkdir()
@@ -164,10 +223,14 @@ def test_only_what_the_study_names_is_published_and_whole(finished):
     assert outputs(finished, "figures") == ["main_fid"] and not any("old" in name for name in files)
     with pytest.raises(OSError):
         copy_whole(finished, [*files, "figures/none.png"], target)
-    assert (target / "metrics.csv").read_text() == "metrics.csv", "a copy that failed changed what was published"
+    assert (target / "metrics.csv").read_text() == "metrics.csv", (
+        "a copy that failed changed what was published"
+    )
     copy_whole(finished, files, target)
     assert {path.name for path in target.iterdir()} == {*ROWS, "figures", "tables", "notes"}
-    assert (target / "metrics.csv").read_text() == "newer" and not list(finished.glob(".published*"))
+    assert (target / "metrics.csv").read_text() == "newer" and not list(
+        finished.glob(".published*")
+    )
     target.rename(finished / ".published.old")  # killed between the two renames
     mend(target)
     assert (target / "metrics.csv").read_text() == "newer"
@@ -183,14 +246,21 @@ def test_what_is_not_there_is_not_published(finished, lost):
 
 def test_a_run_without_a_row_is_not_published(finished):
     """Catches published rows of fewer runs than the study has."""
-    write_runs(finished / "runs.csv", [dict.fromkeys(RUN_COLUMNS, "") | {"run_id": "train/b", "status": "ok"}])
+    write_runs(
+        finished / "runs.csv",
+        [dict.fromkeys(RUN_COLUMNS, "") | {"run_id": "train/b", "status": "ok"}],
+    )
     with pytest.raises(ValueError, match="no row of train/a"):
         to_publish(finished)
 
 
 def test_one_process_at_a_time_in_the_folder_of_a_job(tmp_path):
-    """Catches a job that a killed workflow left behind, writing beside the same job started again."""
-    code = "import sys, time; from pathlib import Path; from bench.runtime.alone import alone\nwith alone(Path(sys.argv[1]), print):\n"
+    """Catches a job that a killed workflow left behind,
+    writing beside the same job started again."""
+    code = (
+        "import sys, time; from pathlib import Path; from bench.runtime.alone import alone\nwith "
+        "alone(Path(sys.argv[1]), print):\n"
+    )
     code += "    print('in', flush=True); time.sleep(60)"
     words = [sys.executable, "-c", code, str(tmp_path)]
     first = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -208,14 +278,22 @@ def test_one_process_at_a_time_in_the_folder_of_a_job(tmp_path):
     (tmp_path / ".model.safetensors.7.tmp").write_text("half")
     with alone(tmp_path, pytest.fail):
         assert [path.name for path in tmp_path.iterdir()] == [".lock"]
-    with alone(tmp_path, pytest.fail), open(tmp_path / ".lock") as other, pytest.raises(BlockingIOError):
+    with (
+        alone(tmp_path, pytest.fail),
+        open(tmp_path / ".lock") as other,
+        pytest.raises(BlockingIOError),
+    ):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def small_disk(folder, size):
     """Mount a disk of some size; skips where that needs rights that this user lacks."""
     folder.mkdir(exist_ok=True)
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, text=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder],
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")
 
@@ -233,13 +311,18 @@ def copy(tmp_path_factory):
 
 
 def test_a_full_and_a_closed_disk_get_one_line_and_lose_nothing(copy):
-    """Catches a traceback for a full disk, at the start or in a job, and a run that does not go on when there is room again."""
+    """Catches a traceback for a full disk, at the start or in a job, and a run that does not go on
+    when there is room again."""
     results = copy / "results"
     small_disk(results, "64k")
     job = "results/smoke/prepare/digits-*/row.json"
     try:
         code, _, said = run(copy, "snakemake", "--configfile", "smoke.yaml", "snr")
-        assert code and "No space left on device" in only_line(said) and "free some space" in only_line(said)
+        assert (
+            code
+            and "No space left on device" in only_line(said)
+            and "free some space" in only_line(said)
+        )
         subprocess.run(["mount", "-o", "remount,size=4m", results], check=True)
         code, _, said = run(copy, "snakemake", "--configfile", "smoke.yaml", "-n", "snr")
         assert code == 0, said
@@ -248,26 +331,44 @@ def test_a_full_and_a_closed_disk_get_one_line_and_lose_nothing(copy):
             while file.write(bytes(65536)):
                 pass
         code, _, said = run(copy, "snakemake", "--configfile", "smoke.yaml", "snr")
-        assert code and "is full; free some space and run the same command again" in said.splitlines()[-1], said
+        assert (
+            code
+            and "is full; free some space and run the same command again" in said.splitlines()[-1]
+        ), said
         assert not list(copy.glob(job))
         filler.unlink()
         subprocess.run(["mount", "-o", "remount,ro", results], check=True)
         code, _, said = run(copy, "snakemake", "--configfile", "smoke.yaml", "snr")
-        assert code and "cannot be written" in said.splitlines()[-1] and "Traceback" not in said, said
+        assert code and "cannot be written" in said.splitlines()[-1] and "Traceback" not in said, (
+            said
+        )
         subprocess.run(["mount", "-o", "remount,rw", results], check=True)
         target = next((results / "smoke" / "configs" / "prepare").iterdir()).stem
-        code, _, said = run(copy, "snakemake", f"results/smoke/prepare/{target}/row.json", "--configfile", "smoke.yaml")
+        code, _, said = run(
+            copy,
+            "snakemake",
+            f"results/smoke/prepare/{target}/row.json",
+            "--configfile",
+            "smoke.yaml",
+        )
         assert code == 0 and list(copy.glob(job)), said
     finally:
         subprocess.run(["umount", "-l", results], check=True)
 
 
 def test_a_second_run_at_the_same_time_gets_one_line_and_the_first_ends_well(copy):
-    """Catches a second run that unlocks the folder of a living one, or that leaves the user with snakemake's advice to do so."""
+    """Catches a second run that unlocks the folder of a living one, or that leaves the user with
+    snakemake's advice to do so."""
     code, _, said = run(copy, "snakemake", "--configfile", "smoke.yaml", "-n", "snr")
     assert code == 0, said
     words = ["snakemake", "--configfile", "smoke.yaml", "snr"]
-    first = subprocess.Popen([sys.executable, "run", *words], cwd=copy, env=clean_environment(), stderr=subprocess.PIPE, text=True)
+    first = subprocess.Popen(
+        [sys.executable, "run", *words],
+        cwd=copy,
+        env=clean_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     locks = copy / ".snakemake" / "locks"
     while first.poll() is None and not (locks.is_dir() and any(locks.iterdir())):
         time.sleep(0.05)
@@ -276,13 +377,16 @@ def test_a_second_run_at_the_same_time_gets_one_line_and_the_first_ends_well(cop
     assert first.wait() == 0, first.stderr.read()
     # a lock that a killed run left is lifted
     locks.mkdir(exist_ok=True)
-    (locks / "0.output.lock").write_text(next((copy / "results" / "smoke" / "snr").glob("*/row.json")).relative_to(copy).as_posix())
+    (locks / "0.output.lock").write_text(
+        next((copy / "results" / "smoke" / "snr").glob("*/row.json")).relative_to(copy).as_posix()
+    )
     code, _, said = run(copy, *words, "--forcerun", "figures_snr")
     assert code == 0, said
 
 
 def test_a_locale_without_utf8_runs_a_study_of_any_name(copy):
-    """Catches a folder or study whose name the locale cannot write, in `./run` and in snakemake under it."""
+    """Catches a folder or study whose name the locale cannot write,
+    in `./run` and in snakemake under it."""
     name = "Übung 東京 é.yaml"
     shutil.copy(copy / "smoke.yaml", copy / name)
     old = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
@@ -292,12 +396,17 @@ def test_a_locale_without_utf8_runs_a_study_of_any_name(copy):
     words = [sys.executable, "run", "reproduce", "-n", "--config", name]
     done = subprocess.run(words, cwd=copy, env={**environment, **old}, capture_output=True)
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
-    done = subprocess.run([*words[:-1], b"caf\xe9.yaml"], cwd=copy, env={**environment, **old}, capture_output=True)
-    assert done.returncode == 1 and done.stderr.count(b"\n") == 1 and b"no such file" in done.stderr, done.stderr
+    done = subprocess.run(
+        [*words[:-1], b"caf\xe9.yaml"], cwd=copy, env={**environment, **old}, capture_output=True
+    )
+    assert (
+        done.returncode == 1 and done.stderr.count(b"\n") == 1 and b"no such file" in done.stderr
+    ), done.stderr
 
 
 def test_a_folder_that_no_search_path_can_hold_is_refused(tmp_path):
-    """Catches a project below a name with a colon or braces, whose jobs would fail one after the other."""
+    """Catches a project below a name with a colon or braces,
+    whose jobs would fail one after the other."""
     for name in ("a:b", "a{b}"):
         root = copy_project(tmp_path / name)
         code, out, said = run(root, "snakemake", "-n", "snr")

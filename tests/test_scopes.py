@@ -36,7 +36,10 @@ def test_scopes_have_folders_of_their_own(plan, place):
     """Catches two scopes whose tables replace each other."""
     scopes = Scopes(plan)
     assert scopes.place(None) == MAIN and scopes.place("full") == MAIN / "full"
-    assert scopes.place("snr") == MAIN / "suites" / "snr" and scopes.folder("train/a") == "results/smoke/train/a"
+    assert (
+        scopes.place("snr") == MAIN / "suites" / "snr"
+        and scopes.folder("train/a") == "results/smoke/train/a"
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,8 +55,11 @@ def test_scopes_have_folders_of_their_own(plan, place):
         ("published", "snr", False, ("published",), MAIN / "suites" / "snr"),
     ],
 )
-def test_published_rows_stand_in_for_own_ones_alone_where_they_may(plan, place, choice, scope, own, there, origin):
-    """Catches published figures that hide what this machine measured, and a report of somebody else's numbers."""
+def test_published_rows_stand_in_for_own_ones_alone_where_they_may(
+    plan, place, choice, scope, own, there, origin
+):
+    """Catches published figures that hide what this machine measured,
+    and a report of somebody else's numbers."""
     for name, path in (("published", MAIN / "published"), ("own", MAIN)):
         if name in there:
             touch(path / "metrics.csv")
@@ -61,15 +67,23 @@ def test_published_rows_stand_in_for_own_ones_alone_where_they_may(plan, place, 
     assert scopes.origin_of(scope, own) == origin
     outputs = scopes.outputs("figures", scope, own)
     if origin == MAIN / "published":
-        assert outputs == [f"results/smoke/from_published/figures/main_fid.{end}" for end in ("png", "svg")]
+        assert outputs == [
+            f"results/smoke/from_published/figures/main_fid.{end}" for end in ("png", "svg")
+        ]
     else:
         names = plan.outputs_of("figures", scope)
-        assert outputs == [(scopes.place(scope) / "figures" / f"{name}.{end}").as_posix() for name in names for end in ("png", "svg")]
+        assert outputs == [
+            (scopes.place(scope) / "figures" / f"{name}.{end}").as_posix()
+            for name in names
+            for end in ("png", "svg")
+        ]
 
 
 def test_published_results_that_are_not_there_are_named(plan, place):
     """Catches an empty report where published results were asked for."""
-    with pytest.raises(ConfigError, match="results=published: results/smoke/published holds no metrics.csv"):
+    with pytest.raises(
+        ConfigError, match="results=published: results/smoke/published holds no metrics.csv"
+    ):
         Scopes(plan, "published").outputs("tables", None)
 
 
@@ -82,10 +96,16 @@ def test_published_suites_are_read_whole_or_refused(tmp_path):
     with pytest.raises(ValueError, match="variants.csv: no such file; .* publish again"):
         published_suites(tmp_path)
     touch(tmp_path / "variants.csv")
-    touch(tmp_path / "runs.csv", (PUBLISHED / "runs.csv").read_text().replace(",study,ok", ",other,ok"))
+    touch(
+        tmp_path / "runs.csv",
+        (PUBLISHED / "runs.csv").read_text().replace(",study,ok", ",other,ok"),
+    )
     with pytest.raises(ValueError, match="0 rows of stage 'study'"):
         published_suites(tmp_path)
-    touch(tmp_path / "runs.csv", (PUBLISHED / "runs.csv").read_text().replace('""tables""', '""table""'))
+    touch(
+        tmp_path / "runs.csv",
+        (PUBLISHED / "runs.csv").read_text().replace('""tables""', '""table""'),
+    )
     with pytest.raises(ValueError, match="suites.latency.tables: Field required"):
         published_suites(tmp_path)
 
@@ -97,8 +117,15 @@ def test_a_plan_holds_what_collect_gathers(plan, place):
         assert list(about["suites"]) == plan.suites_of(scope)
         assert sorted(about["folders"]) == plan.jobs_of(scope)
         for name, suite in about["suites"].items():
-            assert list(suite["variants"]) == list(plan.identities[name]) and suite["runs"] == plan.jobs_of(name)
-            assert all(run_id in suite["runs"] for one in suite["variants"].values() for jobs in one["jobs"].values() for run_id in jobs)
+            assert list(suite["variants"]) == list(plan.identities[name]) and suite[
+                "runs"
+            ] == plan.jobs_of(name)
+            assert all(
+                run_id in suite["runs"]
+                for one in suite["variants"].values()
+                for jobs in one["jobs"].values()
+                for run_id in jobs
+            )
 
 
 def test_every_job_has_a_config(plan, place):
@@ -112,7 +139,8 @@ def test_every_job_has_a_config(plan, place):
 
 
 def test_another_study_of_this_name_is_said(plan, place):
-    """Catches a copied study that replaces the tables of its original; the same text elsewhere is the same study."""
+    """Catches a copied study that replaces the tables of its original;
+    the same text elsewhere is the same study."""
     scopes, other = Scopes(plan), place / "other.yaml"
     assert scopes.name_clash(SMOKE) is None
     touch(scopes.file_memory, f"{other}\n")
@@ -131,14 +159,18 @@ def test_images_that_became_too_few_are_said(plan, place):
     scopes = Scopes(plan)
     run_id = next(run_id for run_id in plan.jobs if run_id.startswith("prepare/"))
     assert scopes.too_few_prepared() is None
-    touch(scopes.results / run_id / "data.json", json.dumps({"counts": {"train": 5, "val": 5, "test": 5}}))
+    touch(
+        scopes.results / run_id / "data.json",
+        json.dumps({"counts": {"train": 5, "val": 5, "test": 5}}),
+    )
     assert "train has 5 images" in scopes.too_few_prepared()
     touch(scopes.results / run_id / "data.json", json.dumps({"kind": "arrays"}))
     assert scopes.too_few_prepared() is None
 
 
 def test_sums_of_files_are_remembered(place):
-    """Catches a large folder that is read again by each plan, and a damaged memory that ends in a traceback."""
+    """Catches a large folder that is read again by each plan,
+    and a damaged memory that ends in a traceback."""
     memory = MAIN / "configs" / "contents.json"
     assert known_contents(SMOKE, trusted=False).known == {}
     touch(memory, '{"a.png": "123"}')

@@ -64,7 +64,9 @@ def test_no_two_trainings_draw_one_sample_seed(num_images, first):
 def test_sample_seeds_that_no_table_can_show_are_refused(tmp_path):
     """Catches a seed that a float rounds to that of another training."""
     evaluation = {"num_images": 10**7, "metrics": ["fidelity"], "batch_size": 100}
-    with pytest.raises(ConfigError, match="train_seeds: 2147483647: .* give a seed below 900,719,925"):
+    with pytest.raises(
+        ConfigError, match="train_seeds: 2147483647: .* give a seed below 900,719,925"
+    ):
         load_study(edited(tmp_path, train_seeds=[0, 2**31 - 1], evaluation=evaluation))
     load_study(edited(tmp_path, train_seeds=[0, 9 * 10**8], evaluation=evaluation))
 
@@ -72,13 +74,17 @@ def test_sample_seeds_that_no_table_can_show_are_refused(tmp_path):
 def test_a_setting_is_not_scored_on_the_seeds_that_tuned_it(tmp_path):
     """Catches the best of many settings scored by the numbers that made it the best."""
     words = {"suites/main/tuned_on": "guidance", "suites/guidance/train_seeds": [1, 5]}
-    with pytest.raises(ConfigError, match=r"main.tuned_on: 'guidance' .*\[1, 5\].*\[0, 1\]; seed 1"):
+    with pytest.raises(
+        ConfigError, match=r"main.tuned_on: 'guidance' .*\[1, 5\].*\[0, 1\]; seed 1"
+    ):
         load_study(edited(tmp_path, **words))
     load_study(edited(tmp_path, **{**words, "suites/guidance/train_seeds": [5, 6]}))
     with pytest.raises(ConfigError, match="tuned_on: .*tune"):
         load_study(edited(tmp_path, **{"suites/main/tuned_on": "tune"}))
     only_timed = {**words, "suites/main/tuned_on": "latency", "suites/latency/train_seeds": [5, 6]}
-    with pytest.raises(ConfigError, match="main.tuned_on: 'latency' measures latency, which scores nothing"):
+    with pytest.raises(
+        ConfigError, match="main.tuned_on: 'latency' measures latency, which scores nothing"
+    ):
         load_study(edited(tmp_path, **only_timed))
 
 
@@ -135,18 +141,33 @@ def test_a_caption_says_what_the_entries_of_a_sweep_share(tmp_path):
     results = Results.load(build(tmp_path, [f"{i}" for i in range(9)]))
     for i, names in enumerate(results.variants("s").values()):
         names["group"] = "SRDD" if i < 5 else "SDD"
-        more = {"name": "srdd", "refine_steps": 1 + i, "select": {"name": "static", "confidence": "peak"}} if i < 5 else {"top_p": 0.1 * i}
+        more = (
+            {
+                "name": "srdd",
+                "refine_steps": 1 + i,
+                "select": {"name": "static", "confidence": "peak"},
+            }
+            if i < 5
+            else {"top_p": 0.1 * i}
+        )
         names["settings"]["sampler"] |= more
     found = samplers(View(results, "s"))
     assert "SRDD: sampler srdd, top-p 1, select static (quota, ranked by peak)" in found
-    assert "SDD: sampler var" in found and "further" not in found and "All samplers: guidance off" in found
+    assert (
+        "SDD: sampler var" in found
+        and "further" not in found
+        and "All samplers: guidance off" in found
+    )
     assert len(found) < 400
 
 
 def test_who_chose_must_have_scored_and_not_be_chosen_for(tmp_path):
-    """Catches tuning by a suite that scores nothing, in a circle, or on seeds of who chose first."""
+    """Catches tuning by a suite that scores nothing, in a circle,
+    or on seeds of who chose first."""
     words = {"suites/main/tuned_on": "latency", "suites/latency/train_seeds": [7]}
-    with pytest.raises(ConfigError, match="tuned_on: 'latency' measures latency, which scores nothing"):
+    with pytest.raises(
+        ConfigError, match="tuned_on: 'latency' measures latency, which scores nothing"
+    ):
         load_study(edited(tmp_path, **words))
     words = {"suites/main/tuned_on": "guidance", "suites/guidance/train_seeds": [7]}
     load_study(edited(tmp_path, **words))
@@ -154,16 +175,29 @@ def test_who_chose_must_have_scored_and_not_be_chosen_for(tmp_path):
         load_study(edited(tmp_path, **words, **{"suites/guidance/tuned_on": "main"}))
     guidance = yaml.safe_load(SMOKE.read_text())["suites"]["guidance"]
     words |= {"suites/guidance/tuned_on": "first", "suites/first": {**guidance, "train_seeds": [1]}}
-    with pytest.raises(ConfigError, match=r"tuned_on: 'first' chose settings on training seeds \[1\]"):
+    with pytest.raises(
+        ConfigError, match=r"tuned_on: 'first' chose settings on training seeds \[1\]"
+    ):
         load_study(edited(tmp_path, **words))
 
 
 def test_captions_leave_the_reasons_of_claims_to_their_table(tmp_path):
     """Catches every caption of a study repeating what one table says, and one that says nothing."""
-    asked = {"text": "b beats a", "origin": "ours", "rule": "score", "variant": "b", "against": "a", "metric": "fid", "better": "lower"}
+    asked = {
+        "text": "b beats a",
+        "origin": "ours",
+        "rule": "score",
+        "variant": "b",
+        "against": "a",
+        "metric": "fid",
+        "better": "lower",
+    }
     with_table = Results.load(build(tmp_path / "t", ["a", "b"], claims=[asked], tables=["claims"]))
     alone = Results.load(build(tmp_path / "a", ["a", "b"], claims=[asked]))
-    short, long = " ".join(claim_details(View(with_table, "s"))), " ".join(claim_details(View(alone, "s")))
+    short, long = (
+        " ".join(claim_details(View(with_table, "s"))),
+        " ".join(claim_details(View(alone, "s"))),
+    )
     assert "b beats a: no" in short and "b beats a: no" in long
     assert "paired by training seed" in long and "paired by training seed" not in short
     assert "table claims" in short

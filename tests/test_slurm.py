@@ -1,4 +1,5 @@
-"""A real cluster of one node: the profile's jobs are submitted, killed, resumed, and give the numbers of this machine."""
+"""A real cluster of one node: the profile's jobs are submitted, killed, resumed, and give the
+numbers of this machine."""
 
 import re
 
@@ -9,7 +10,10 @@ from workflow import copy_project, numbers, snakemake
 
 pytestmark = pytest.mark.skipif(
     bool(slurm_node.missing()),
-    reason=f"SLURM is not installed ({', '.join(slurm_node.missing())}); Debian: slurmctld slurmd slurm-client munge",
+    reason=(
+        f"SLURM is not installed ({', '.join(slurm_node.missing())}); Debian: "
+        "slurmctld slurmd slurm-client munge"
+    ),
 )
 # one training and what it reads, and the times of a suite, whose threads no --cores gives here
 TARGETS = ("results/smoke/train/{}/row.json", "results/smoke/latency/{}/row.json")
@@ -17,23 +21,30 @@ TARGETS = ("results/smoke/train/{}/row.json", "results/smoke/latency/{}/row.json
 
 def one_of_each(project):
     """Paths of the rows of one training and of the suite's times."""
-    code, text = snakemake(project, "--configfile=smoke.yaml", "-n", "main", "latency", "--quiet", "host")
+    code, text = snakemake(
+        project, "--configfile=smoke.yaml", "-n", "main", "latency", "--quiet", "host"
+    )
     assert code == 0, text
     return [re.search(target.format("[^,/ ]+"), text)[0] for target in TARGETS]
 
 
 def test_a_folder_that_no_job_could_be_sent_from_is_refused(tmp_path):
-    """Catches jobs that fail on the cluster, one after the other, by a quote that ends a word of their command."""
+    """Catches jobs that fail on the cluster, one after the other,
+    by a quote that ends a word of their command."""
     project = copy_project(tmp_path / "the user's own")
     with slurm_node.cluster() as users:
         assert slurm_node.submit(project, users, "snr").wait() == 2
         assert slurm_node.jobs(users) == []
-    assert "no folder of the project may have an apostrophe" in (project / "said.txt").read_text().splitlines()[-1]
+    assert (
+        "no folder of the project may have an apostrophe"
+        in (project / "said.txt").read_text().splitlines()[-1]
+    )
 
 
 def test_a_cluster_runs_the_study_and_resumes_what_was_cancelled(tmp_path):
-    """Catches the profile that cannot run as the README writes it, GPU jobs sent without a GPU, a project whose folder needs
-    quotes, a cancelled job that spoils the next run, and numbers that depend on where they were made."""
+    """Catches the profile that cannot run as the README writes it, GPU jobs sent without a GPU, a
+    project whose folder needs quotes, a cancelled job that spoils the next run, and numbers that
+    depend on where they were made."""
     project = copy_project(tmp_path / 'my "own" $HOME & Übung')
     targets = one_of_each(project)
     with slurm_node.cluster() as users:

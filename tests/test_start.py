@@ -1,4 +1,5 @@
-"""What a job imports before it works: each case in a process of its own, which has imported nothing yet."""
+"""What a job imports before it works: each case in a process of its own,
+which has imported nothing yet."""
 
 import os
 import subprocess
@@ -15,7 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 def python(code: str, **variables: str) -> str:
     """What a fresh Python prints for some lines."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -32,7 +35,8 @@ for step in range(3):
     optimizer.step()
     optimizer.zero_grad()
 optimizer.load_state_dict(optimizer.state_dict())
-print([value.hex() for value in net.weight.flatten().tolist()], "torch._dynamo.utils" in sys.modules)
+weights = [value.hex() for value in net.weight.flatten().tolist()]
+print(weights, "torch._dynamo.utils" in sys.modules)
 """
 
 
@@ -43,34 +47,46 @@ def test_an_optimizer_takes_the_same_steps_without_the_compiler():
 
 
 def test_the_compiler_comes_when_it_is_asked_for():
-    """Catches a compiled training that meets the stand-in, and a part of the compiler that is there twice."""
+    """Catches a compiled training that meets the stand-in,
+    and a part of the compiler that is there twice."""
     compiled = python(
-        "import sys, torch\nfrom bench.runtime.quick_start import spare_compiler\nspare_compiler()\n"
+        "import sys, torch\nfrom bench.runtime.quick_start import "
+        "spare_compiler\nspare_compiler()\n"
         "double = torch.compile(lambda x: 2 * x, backend='eager')\n"
-        "print(double(torch.ones(2)).tolist(), torch._dynamo is sys.modules['torch._dynamo'], torch._dynamo.__file__)"
+        "print(double(torch.ones(2)).tolist(), torch._dynamo is sys.modules['torch._dynamo'], "
+        "torch._dynamo.__file__)"
     )
     assert compiled.startswith("[2.0, 2.0] True /")
     parts = python(
         "import sys\nfrom bench.runtime.quick_start import spare_compiler\nspare_compiler()\n"
         "import torch._dynamo.utils as utils\nfrom torch._dynamo import config\n"
-        "import torch\nprint(utils is torch._dynamo.utils is sys.modules['torch._dynamo.utils'], config is torch._dynamo.config)"
+        "import torch\nprint(utils is torch._dynamo.utils is sys.modules['torch._dynamo.utils'], "
+        "config is torch._dynamo.config)"
     )
     assert parts == "True True"
 
 
 def test_a_job_that_compiles_meets_no_stand_in():
     """Catches a setting that is found in no depth, or for a word that is no setting."""
-    assert compiles({"training": {"compile": True}}) and compiles({"samplers": [{"a": {"compile": True}}]})
-    assert not compiles({"training": {"compile": False}, "name": "compile", "steps": [1, {"lr": 0.1}]})
+    assert compiles({"training": {"compile": True}}) and compiles(
+        {"samplers": [{"a": {"compile": True}}]}
+    )
+    assert not compiles(
+        {"training": {"compile": False}, "name": "compile", "steps": [1, {"lr": 0.1}]}
+    )
 
 
 def test_torch_fidelity_comes_without_torchvision():
-    """Catches a score that imports what it does not use, another score, and a part of torch-fidelity that has lost torchvision."""
+    """Catches a score that imports what it does not use, another score, and a part of
+    torch-fidelity that has lost torchvision."""
     words = (
-        "import sys, torch\nfrom bench.runtime.quick_start import import_torch_fidelity\nimport_torch_fidelity()\n"
-        "from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric\n"
+        "import sys, torch\nfrom bench.runtime.quick_start import "
+        "import_torch_fidelity\nimport_torch_fidelity()\n"
+        "from torch_fidelity.metric_fid import fid_features_to_statistics, "
+        "fid_statistics_to_metric\n"
         "ours, theirs = (fid_features_to_statistics(torch.eye(4, 3) * scale) for scale in (1, 2))\n"
-        "print(round(fid_statistics_to_metric(ours, theirs, verbose=False)['frechet_inception_distance'], 4))\n"
+        "print(round(fid_statistics_to_metric(ours, theirs, "
+        "verbose=False)['frechet_inception_distance'], 4))\n"
         "print(any(name.startswith('torchvision') for name in sys.modules))\n"
         "from torch_fidelity import utils\nprint(utils.torchvision.transforms.Resize(4).size)"
     )
@@ -79,8 +95,8 @@ def test_torch_fidelity_comes_without_torchvision():
 
 
 HEAVY = (
-    "torch", "torch._dynamo", "torchvision", "torch_fidelity", "scipy.stats", "sklearn", "pandas", "matplotlib", "seaborn", "skimage",
-    "snakemake", "huggingface_hub", "pooch", "requests",
+    "torch", "torch._dynamo", "torchvision", "torch_fidelity", "scipy.stats", "sklearn", "pandas",
+    "matplotlib", "seaborn", "skimage", "snakemake", "huggingface_hub", "pooch", "requests",
 )  # fmt: skip
 # what a program or a verb needs at its start, beside what all may
 NEEDS = {
@@ -109,7 +125,8 @@ def test_all_verbs_but_two_import_torch_alone():
     """Catches a verb that a later import makes heavy: all in one process."""
     found = python(
         "import sys, importlib; from bench.runtime.verbs import verbs\n"
-        "[importlib.import_module(verb.module) for name, verb in verbs().items() if name not in ('latency', 'zero_shot')]\n"
+        "[importlib.import_module(verb.module) for name, "
+        "verb in verbs().items() if name not in ('latency', 'zero_shot')]\n"
         f"print(*({set(HEAVY)!r} & sys.modules.keys()))"
     )
     assert found == "torch"

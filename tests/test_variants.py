@@ -1,4 +1,5 @@
-"""What is said of each variant of a study: resolved once, its names and the jobs behind it written once."""
+"""What is said of each variant of a study: resolved once,
+its names and the jobs behind it written once."""
 
 from collections import Counter
 
@@ -14,7 +15,8 @@ DIGITS = ROOT / "workflows" / "config" / "digits.yaml"
 
 
 def test_each_variant_is_resolved_and_each_tokenizer_made_once(monkeypatch):
-    """Catches a plan that takes minutes for a study of many suites, since each question of a variant resolves it again."""
+    """Catches a plan that takes minutes for a study of many suites, since each question of a
+    variant resolves it again."""
     calls = Counter()
 
     def counted(function, key):
@@ -24,9 +26,13 @@ def test_each_variant_is_resolved_and_each_tokenizer_made_once(monkeypatch):
 
         return call
 
-    monkeypatch.setattr(resolve, "resolve", counted(resolve.resolve, lambda study, entry, at, *more: at))
     monkeypatch.setattr(
-        chain, "_tokenizer_job", counted(chain._tokenizer_job, lambda study, spec, seed: (spec.model_dump_json(), seed))
+        resolve, "resolve", counted(resolve.resolve, lambda study, entry, at, *more: at)
+    )
+    monkeypatch.setattr(
+        chain,
+        "_tokenizer_job",
+        counted(chain._tokenizer_job, lambda study, spec, seed: (spec.model_dump_json(), seed)),
     )
     study = load_study(DIGITS).study
     assert len(calls) > 150 and set(calls.values()) == {1}
@@ -40,7 +46,9 @@ def test_a_copy_of_a_study_forgets_what_followed_from_the_first(monkeypatch):
     study = load_study(SMOKE).study
     name = next(iter(study.suites))
     variant = resolve.resolve_variant(study, name, resolve.variant_names(study, name)[0])
-    changed = study.model_copy(update={"dataset": study.dataset.model_copy(update={"val_share": 0.3})})
+    changed = study.model_copy(
+        update={"dataset": study.dataset.model_copy(update={"val_share": 0.3})}
+    )
     before, after = (chain.tokenizer_job(one, variant)[0].run_id for one in (study, changed))
     assert before != after and chain.tokenizer_job(study, variant)[0].run_id == before
 
@@ -50,12 +58,18 @@ def by_hand(job, identity):
     same = job.identity.get("tokenizer") == identity["tokenizer"]
     model, sampler = job.identity.get("model"), job.identity.get("sampler")
     sides = job.config.get("patch_nums", identity["patch_nums"])
-    return same and model in (None, identity["model"]) and sampler in (None, identity["sampler"]) and sides == identity["patch_nums"]
+    return (
+        same
+        and model in (None, identity["model"])
+        and sampler in (None, identity["sampler"])
+        and sides == identity["patch_nums"]
+    )
 
 
 @pytest.mark.parametrize("path", [DIGITS, SMOKE], ids=lambda path: path.stem)
 def test_jobs_behind_a_variant_are_its_own_in_reading_order(path):
-    """Catches a run of another variant, seed or schedule behind a number, and one that is left out or read before it is made."""
+    """Catches a run of another variant, seed or schedule behind a number, and one that is left out
+    or read before it is made."""
     whole = load_study(path)
     for suite in whole.suites:
         for name, names in variants_of(whole, suite).items():
@@ -74,13 +88,20 @@ def test_jobs_behind_a_variant_are_its_own_in_reading_order(path):
 
 
 def test_every_stage_of_a_trained_variant_is_behind_it():
-    """Catches a verb whose failures explain no missing number: samplers of a sweep share one job, trainings have a tokenizer each."""
+    """Catches a verb whose failures explain no missing number: samplers of a sweep share one job,
+    trainings have a tokenizer each."""
     whole = load_study(DIGITS)
     stages = set()
     for suite in whole.suites:
         for names in variants_of(whole, suite).values():
-            stages |= {run_id.split("/")[0] for of_seed in names["jobs"].values() for run_id in of_seed}
-    assert stages == {run_id.split("/")[0] for run_id in whole.jobs} - {"prepare", "features", "latency"}
+            stages |= {
+                run_id.split("/")[0] for of_seed in names["jobs"].values() for run_id in of_seed
+            }
+    assert stages == {run_id.split("/")[0] for run_id in whole.jobs} - {
+        "prepare",
+        "features",
+        "latency",
+    }
 
 
 def test_what_no_model_reads_comes_last():
@@ -102,5 +123,8 @@ def test_the_table_gives_back_what_was_planned(tmp_path):
     for suite in planned:
         assert list(read[suite]) == list(planned[suite])
         for name, names in planned[suite].items():
-            grid = {key: list(value) if isinstance(value, tuple) else value for key, value in names["grid"].items()}
+            grid = {
+                key: list(value) if isinstance(value, tuple) else value
+                for key, value in names["grid"].items()
+            }
             assert read[suite][name] == {**names, "grid": grid}

@@ -18,8 +18,25 @@ SMOKE = ROOT / "tests" / "studies" / "smoke.yaml"
 
 def start(verb, *words, **kwargs):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "bench", verb, *map(str, words), "--threads", "1", "--device", "cpu"]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        verb,
+        *map(str, words),
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+    ]
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **kwargs,
+    )
 
 
 def call(verb, *words):
@@ -29,7 +46,8 @@ def call(verb, *words):
 
 
 class Bench:
-    """A folder with prepared data, a tokenizer, tokens, and configs of every job of the smoke study."""
+    """A folder with prepared data, a tokenizer, tokens,
+    and configs of every job of the smoke study."""
 
     def __init__(self, root):
         self.root = root
@@ -41,7 +59,13 @@ class Bench:
         job = self.plan.jobs[run_id]
         path = self.root / "configs" / f"{run_id}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        about = {"study": "smoke", "run_id": run_id, "identity": job.identity, "inputs": job.inputs, "config": config}
+        about = {
+            "study": "smoke",
+            "run_id": run_id,
+            "identity": job.identity,
+            "inputs": job.inputs,
+            "config": config,
+        }
         path.write_text(json.dumps(about))
         return path
 
@@ -50,15 +74,27 @@ class Bench:
 
     def words(self, stage, out=None, config=None):
         run_id = self.first(stage)
-        inputs = [w for role, needed in self.plan.jobs[run_id].inputs.items() for w in (f"--{role}", self.root / needed)]
-        return [config or self.root / "configs" / f"{run_id}.json", out or self.root / run_id, *inputs]
+        inputs = [
+            w
+            for role, needed in self.plan.jobs[run_id].inputs.items()
+            for w in (f"--{role}", self.root / needed)
+        ]
+        return [
+            config or self.root / "configs" / f"{run_id}.json",
+            out or self.root / run_id,
+            *inputs,
+        ]
 
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory):
     """Everything that a training needs, made by the verbs themselves."""
     bench = Bench(tmp_path_factory.mktemp("verbs"))
-    for verb, stage in (("prepare", "prepare"), ("train_tokenizer", "tokenizer"), ("encode", "encode")):
+    for verb, stage in (
+        ("prepare", "prepare"),
+        ("train_tokenizer", "tokenizer"),
+        ("encode", "encode"),
+    ):
         code, text = call(verb, *bench.words(stage))
         assert code == 0, text
     return bench
@@ -76,9 +112,13 @@ def kill_after(process, appears, delay=0.0, timeout=120):
     process.communicate()
 
 
-@pytest.mark.parametrize("verb, stage, weights", [("train", "train", "model"), ("train_tokenizer", "tokenizer", "tokenizer")])
+@pytest.mark.parametrize(
+    "verb, stage, weights",
+    [("train", "train", "model"), ("train_tokenizer", "tokenizer", "tokenizer")],
+)
 def test_killed_training_resumes_bit_by_bit(ready, tmp_path, verb, stage, weights):
-    """Catches a checkpoint that forgets a part of the state: batches, noise, optimizer, averages, restarts, early stopping."""
+    """Catches a checkpoint that forgets a part of the state: batches, noise, optimizer, averages,
+    restarts, early stopping."""
     run_id = ready.first(stage)
     longer = json.loads((ready.root / "configs" / f"{run_id}.json").read_text())["config"]
     part = longer["training"] if verb == "train" else longer["tokenizer"]["training"]
@@ -88,14 +128,20 @@ def test_killed_training_resumes_bit_by_bit(ready, tmp_path, verb, stage, weight
     assert code == 0, text
     process = start(verb, *ready.words(stage, tmp_path / "killed", config))
     kill_after(process, tmp_path / "killed" / "resume.safetensors", delay=0.05)
-    assert not (tmp_path / "killed" / "row.json").exists(), "killed too late: the test proves nothing"
+    assert not (tmp_path / "killed" / "row.json").exists(), (
+        "killed too late: the test proves nothing"
+    )
     code, text = call(verb, *ready.words(stage, tmp_path / "killed", config))
     ready.write(run_id, ready.plan.jobs[run_id].config)
     assert code == 0 and "resumes at step" in text, text
     name = f"{weights}.safetensors"
     assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     rows = [
-        [line for line in (tmp_path / run / "metrics.csv").read_text().splitlines() if "train_seconds" not in line]
+        [
+            line
+            for line in (tmp_path / run / "metrics.csv").read_text().splitlines()
+            if "train_seconds" not in line
+        ]
         for run in ("whole", "killed")
     ]
     assert rows[0] == rows[1]
@@ -110,7 +156,11 @@ def test_diverged_training_is_a_row_and_an_error(ready, tmp_path):
     config = ready.write(run_id, wild)
     code, text = call("train", *ready.words("train", tmp_path / "by_hand", config))
     assert code == 1
-    assert [line for line in text.splitlines() if line.startswith("error:") and "diverged" in line and "lr" in line]
+    assert [
+        line
+        for line in text.splitlines()
+        if line.startswith("error:") and "diverged" in line and "lr" in line
+    ]
     code, text = call("train", *ready.words("train", tmp_path / "recorded", config), "--record")
     ready.write(run_id, ready.plan.jobs[run_id].config)
     assert code == 0
@@ -139,7 +189,9 @@ def test_truncated_and_foreign_checkpoints(ready, tmp_path):
     folder.mkdir()
     whole = ready.root / ready.first("tokenizer")
     (folder / "row.json").write_text((whole / "row.json").read_text())
-    (folder / "tokenizer.safetensors").write_bytes((whole / "tokenizer.safetensors").read_bytes()[:500])
+    (folder / "tokenizer.safetensors").write_bytes(
+        (whole / "tokenizer.safetensors").read_bytes()[:500]
+    )
     words[words.index("--tokenizer") + 1] = folder
     error = one_line_error(*call("train", *words))
     assert "tokenizer.safetensors" in error and "truncated" in error
@@ -185,13 +237,21 @@ def test_bad_job_configs(ready, tmp_path):
     bad.write_text(json.dumps(about))
     error = one_line_error(*call("prepare", bad, tmp_path / "out"))
     assert "image_size" in error and "large" in error
-    assert "no such file" in one_line_error(*call("prepare", tmp_path / "none.json", tmp_path / "out"))
+    assert "no such file" in one_line_error(
+        *call("prepare", tmp_path / "none.json", tmp_path / "out")
+    )
 
 
 def test_output_that_cannot_be_written(ready, tmp_path):
     """Catches work that starts before its folder is known to be writable."""
     (tmp_path / "file").write_text("")
-    error = one_line_error(*call("prepare", ready.root / "configs" / f"{ready.first('prepare')}.json", tmp_path / "file" / "out"))
+    error = one_line_error(
+        *call(
+            "prepare",
+            ready.root / "configs" / f"{ready.first('prepare')}.json",
+            tmp_path / "file" / "out",
+        )
+    )
     assert "file" in error
 
 
@@ -204,7 +264,8 @@ def test_full_disk_is_said_with_a_remedy():
 
 
 def test_full_disk_in_the_middle_of_a_training(ready, tmp_path):
-    """Catches a traceback, a half-written checkpoint or lost earlier work when the disk is full: a file-size limit stands for it."""
+    """Catches a traceback, a half-written checkpoint or lost earlier work when the disk is full: a
+    file-size limit stands for it."""
     import resource
 
     def limit():
@@ -214,7 +275,9 @@ def test_full_disk_in_the_middle_of_a_training(ready, tmp_path):
     process = start("train", *ready.words("train", tmp_path / "out"), preexec_fn=limit)
     out, err = process.communicate(timeout=120)
     one_line_error(process.returncode, out + err)
-    assert not list((tmp_path / "out").glob("*.safetensors")) and not list((tmp_path / "out").glob(".*tmp"))
+    assert not list((tmp_path / "out").glob("*.safetensors")) and not list(
+        (tmp_path / "out").glob(".*tmp")
+    )
     code, text = call("train", *ready.words("train", tmp_path / "out"))
     assert code == 0, text
 

@@ -58,7 +58,8 @@ def test_p_is_that_of_the_t_test():
 
 
 def test_holm_by_hand():
-    """Catches Bonferroni, which keeps one here, and a step-up, which would keep all but the last."""
+    """Catches Bonferroni, which keeps one here, and a step-up,
+    which would keep all but the last."""
     assert holm({"a": 0.01, "b": 0.02, "c": 0.9}) == {"a", "b"}
     assert holm({"a": 0.01, "b": 0.03, "c": 0.04, "d": 0.049}) == {"a"}
     assert holm({"a": 0.02, "b": 0.026}) == {"a"} | {"b"} and holm({}) == set()
@@ -68,7 +69,9 @@ def test_words_stand_beside_each_other(tmp_path, monkeypatch):
     """Catches a correction over one suite's or one rule's claims alone, a claim without a test that
     is corrected, and an own rule that no longer works."""
     rules = rooms.shows("rule") | {"mine": "scores"}
-    monkeypatch.setattr(scores, "judge_mine", lambda view, claim: ("yes", "I say so"), raising=False)
+    monkeypatch.setattr(
+        scores, "judge_mine", lambda view, claim: ("yes", "I say so"), raising=False
+    )
     monkeypatch.setattr(rooms, "shows", lambda what: rules)
     many = [asked(metric="recall", variant=v, against=w) for v, w in (("b", "a"), ("a", "b"))]
     claims = [asked(), *many, asked("latency"), asked("mine"), asked("memory")]
@@ -101,7 +104,9 @@ def test_words_stand_beside_each_other(tmp_path, monkeypatch):
     results.metrics = results.metrics.copy()
     table, _ = table_claims(View(results, "s"))
     assert table["Holds here"][0] == "no" and table["After Holm"][0] == "not decided"
-    assert "0 b beats a: no, after Holm not decided (fid_x8" in " ".join(claim_details(View(results, "s")))
+    assert "0 b beats a: no, after Holm not decided (fid_x8" in " ".join(
+        claim_details(View(results, "s"))
+    )
 
 
 def test_two_seeds_give_no_verdict(tmp_path):
@@ -173,7 +178,8 @@ def test_fewer_steps_are_seen_between_looks(tmp_path):
 
 
 def test_one_target_that_is_not_sure_decides_nothing(tmp_path):
-    """Catches a claim confirmed by the target that suits it: b is ahead early and level at the end."""
+    """Catches a claim confirmed by the target that suits it:
+    b is ahead early and level at the end."""
     slow = {seed: [4.0, 3.0, 2.5, 2.4] for seed in SEEDS}
     fast = {seed: [4.0, 2.6, 2.48 + 0.02 * seed, 2.39 + 0.01 * seed] for seed in SEEDS}
     results = made(tmp_path, losses("a", slow) + losses("b", fast))
@@ -191,7 +197,10 @@ def test_early_stopping_that_never_acted_is_called_inert(tmp_path):
     assert "3 of 6" in kept_words(View(results, "s"))
     b = results.variants("s")["b"]  # another sampler of the same model is no other training
     results.variants("s")["b again"] = {**b, "sampler": "s-other"}
-    assert "3 of 6" in kept_words(View(results, "s")) and "3 of 6" in table_costs(View(results, "s"))[1]
+    assert (
+        "3 of 6" in kept_words(View(results, "s"))
+        and "3 of 6" in table_costs(View(results, "s"))[1]
+    )
     told = [("b", seed, "kept_at_end", 1.0, {}) for seed in SEEDS]
     results = made(tmp_path / "told", told)
     results.variants("s").pop("a")
@@ -279,8 +288,12 @@ def test_an_optimum_at_the_edge_is_said(tmp_path):
     for w, one in zip((1.0, 2.0, 3.0), settings):
         one["cfg_scale"] = w
     results.groups = lambda suite: {"g": ["w 1", "w 2", "w 3"]}
-    assert edges(View(results, "s"), "g", "w 1") == "at the edge of what was tried (w = 1 of 1 to 3)"
-    assert edges(View(results, "s"), "g", "w 2") == "" and "w = 3" in edges(View(results, "s"), "g", "w 3")
+    assert (
+        edges(View(results, "s"), "g", "w 1") == "at the edge of what was tried (w = 1 of 1 to 3)"
+    )
+    assert edges(View(results, "s"), "g", "w 2") == "" and "w = 3" in edges(
+        View(results, "s"), "g", "w 3"
+    )
     settings[0]["cfg_scale"] = 0.0
     assert edges(View(results, "s"), "g", "w 1") == "", "below 0 is not legal"
 
@@ -325,7 +338,10 @@ def test_tuned_settings_are_named_as_the_group_varies_them(tmp_path):
         ),
         ([-0.02, 0.05, 0.06], "refinement cannot help"),
         ([-0.04, -0.05, -0.06], "refinement cannot help"),
-        ([0.05], "+0.05 (one seed, no interval) nats a token: fewer than three training seeds, whether"),
+        (
+            [0.05],
+            "+0.05 (one seed, no interval) nats a token: fewer than three training seeds, whether",
+        ),
         ([0.0], "refinement cannot help"),
         ([], "what own tokens gain was not measured"),
     ],
@@ -344,10 +360,17 @@ def test_captions_say_what_own_tokens_are_worth(tmp_path, gains, words):
         and "truncates" not in found
         and "a:" not in found
     )
-    assert found in " ".join(claim_details(View(results, "s"))) and found in table_scores(View(results, "s"))[1]
+    assert (
+        found in " ".join(claim_details(View(results, "s")))
+        and found in table_scores(View(results, "s"))[1]
+    )
     because = table_claims(View(results, "s"))[0]["Because"][0]
     # of a model that can be helped the caption alone speaks
-    assert "nats a token" not in because if found.endswith("refinement can help.") else found in because
+    assert (
+        "nats a token" not in because
+        if found.endswith("refinement can help.")
+        else found in because
+    )
     assert "nats a token" in found or not gains
     for names in results.variants("s").values():  # two models of one grid
         names["group"] = "MR"
@@ -371,8 +394,9 @@ def mr(rule, **knobs):
     "settings, cuts",
     [
         ({"sr_steps": 1}, True), (mr("threshold"), True), (mr("lowest", confidence="drawn"), True),
-        (mr("lowest", confidence="peak"), False), (mr("random"), False), (mr("static", confidence="peak"), False),
-        (mr("static", confidence="drawn"), True), (mr("mine"), False), ({"select": {"name": "threshold"}}, False),
+        (mr("lowest", confidence="peak"), False), (mr("random"), False),
+        (mr("static", confidence="peak"), False), (mr("static", confidence="drawn"), True),
+        (mr("mine"), False), ({"select": {"name": "threshold"}}, False),
         ({"sr_steps": 1, "name": "mine"}, False),
     ],
 )  # fmt: skip

@@ -1,4 +1,5 @@
-"""Files of the hub: a server of this machine speaks as much of the hub's protocol as a download needs."""
+"""Files of the hub: a server of this machine speaks as much of the hub's protocol as a download
+needs."""
 
 import hashlib
 import http.server
@@ -25,7 +26,8 @@ def sum_of(content: bytes) -> str:
 
 
 class Hub(http.server.ThreadingHTTPServer):
-    """`files` by repository and path, the requests in `asked`; `breaks`: how many downloads end halfway."""
+    """`files` by repository and path, the requests in `asked`; `breaks`:
+    how many downloads end halfway."""
 
     daemon_threads = True
 
@@ -40,7 +42,8 @@ class Hub(http.server.ThreadingHTTPServer):
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
-    """HEAD names size, sum and commit of a file, GET gives it, from a byte on where the client asks for that."""
+    """HEAD names size, sum and commit of a file, GET gives it,
+    from a byte on where the client asks for that."""
 
     protocol_version = "HTTP/1.1"
 
@@ -49,7 +52,11 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
     def refuse(self, status, code):
         self.send_response(status)
-        for name, value in {"X-Error-Code": code, "X-Repo-Commit": self.server.commit, "Content-Length": "0"}.items():
+        for name, value in {
+            "X-Error-Code": code,
+            "X-Repo-Commit": self.server.commit,
+            "Content-Length": "0",
+        }.items():
             self.send_header(name, value)
         self.end_headers()
 
@@ -106,7 +113,8 @@ def weights(file=FILE, sha256=None) -> WeightsConfig:
 
 
 def test_a_file_of_the_hub_is_downloaded_once(hub):
-    """Catches a download that is repeated, a copy that asks the network, and bytes that the server did not give."""
+    """Catches a download that is repeated, a copy that asks the network,
+    and bytes that the server did not give."""
     assert fetch(weights(), "weights").read_bytes() == CONTENT
     asked = list(hub.asked)
     assert [command for command, _, _ in asked] == ["HEAD", "GET"]
@@ -130,8 +138,11 @@ def test_a_newer_file_of_the_same_name_is_downloaded(hub):
 
 
 def test_a_file_with_another_sum_is_never_given(hub):
-    """Catches a file that is read although its sum is wrong, and a damaged copy without a way out."""
-    with pytest.raises(ConfigError, match=f"{sum_of(CONTENT)}, {'a' * 64} expected.*remove it") as error:
+    """Catches a file that is read although its sum is wrong,
+    and a damaged copy without a way out."""
+    with pytest.raises(
+        ConfigError, match=f"{sum_of(CONTENT)}, {'a' * 64} expected.*remove it"
+    ) as error:
         fetch(weights(sha256="a" * 64), "models.m.weights")
     assert str(error.value).startswith("models.m.weights: /") and "\n" not in str(error.value)
     copy = fetch(weights(), "weights")
@@ -152,12 +163,14 @@ def test_a_file_with_another_sum_is_never_given(hub):
     ],
 )
 def test_what_the_hub_does_not_give_is_one_line(hub, file, words):
-    """Catches a paragraph or a traceback where a file is missing, and a line without key, file or remedy."""
+    """Catches a paragraph or a traceback where a file is missing, and a line without key,
+    file or remedy."""
     hub.gated.add("owner/gated")
     with pytest.raises(ConfigError) as error:
         fetch(weights(file), "weights")
     assert str(error.value) == (
-        f"weights: {file} cannot be downloaded ({words}{'; give it there and set HF_TOKEN' if 'gated' in file else ''});"
+        f"weights: {file} cannot be downloaded "
+        f"({words}{'; give it there and set HF_TOKEN' if 'gated' in file else ''});"
         " put a copy somewhere and give its path"
     )
 
@@ -183,20 +196,24 @@ def test_without_a_sum_or_an_address_nothing_is_asked(hub, monkeypatch):
 def of_a_process(tmp_path, **variables) -> str:
     """What `fetch` says in a process of its own, which reads its environment anew."""
     code = (
-        "import sys; from bench.pipeline.weights import fetch; from bench.study.errors import ConfigError\n"
+        "import sys; from bench.pipeline.weights import fetch; "
+        "from bench.study.errors import ConfigError\n"
         "from bench.study.settings import WeightsConfig\n"
         "assert 'huggingface_hub' not in sys.modules\n"
         f"try: print(fetch(WeightsConfig(file={FILE!r}, sha256={sum_of(CONTENT)!r}), 'weights'))\n"
         "except ConfigError as error: print(error)"
     )
     environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), **variables}
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 def test_offline_and_the_cache_follow_the_environment(hub, tmp_path):
-    """Catches an import of the hub's library before a file of it is asked for, a cache of our own, an offline error that is long."""
+    """Catches an import of the hub's library before a file of it is asked for, a cache of our own,
+    an offline error that is long."""
     said = of_a_process(tmp_path, HF_HUB_OFFLINE="1")
     assert said.startswith(f"weights: {FILE} cannot be downloaded (HF_HUB_OFFLINE is set")
     copy = of_a_process(tmp_path)
@@ -208,5 +225,8 @@ def test_no_network_is_one_line(hub, monkeypatch):
     """Catches a client's traceback where nobody answers."""
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the tries
-    with pytest.raises(ConfigError, match=r"^weights: hf://.* cannot be downloaded \(.*(refused|connect).*give its path$"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^weights: hf://.* cannot be downloaded \(.*(refused|connect).*give its path$",
+    ):
         fetch(weights(), "weights")

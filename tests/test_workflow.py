@@ -1,4 +1,5 @@
-"""The workflow as a whole: the smoke study end to end, what an edit reruns, figures from published results alone."""
+"""The workflow as a whole: the smoke study end to end, what an edit reruns,
+figures from published results alone."""
 
 import csv
 import shutil
@@ -19,7 +20,8 @@ STUDY = "it's my $study & $(touch pwned) é.yaml"
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A copy of the code that may be edited, in a folder that needs quotes, with the smoke study run to its end."""
+    """A copy of the code that may be edited, in a folder that needs quotes,
+    with the smoke study run to its end."""
     root = copy_project(tmp_path_factory.mktemp("project") / PLACE)
     shutil.copy(root / "smoke.yaml", root / STUDY)
     code, text = snakemake(root, f"--configfile={STUDY}", "all", "report", timeout=900)
@@ -79,7 +81,9 @@ def test_smoke_study_makes_everything(project):
         "floor_memory_scale_s",
         "largest_batch",
     } <= names
-    assert not any(name in ("fid", "is", "kid") for name in names), "a score must carry its extractor"
+    assert not any(name in ("fid", "is", "kid") for name in names), (
+        "a score must carry its extractor"
+    )
     csv.field_size_limit(2**31 - 1)
     runs = list(csv.DictReader(open(out / "runs.csv")))
     assert {row["status"] for row in runs} == {"ok"}
@@ -98,21 +102,22 @@ def full_numbers(project):
 
 
 def test_smoke_study_gives_its_golden_numbers(full_numbers):
-    """Catches a refactoring that loses, adds, renames or changes a number. To accept a change on purpose:
-    `python tests/golden_smoke.py`."""
+    """Catches a refactoring that loses, adds, renames or changes a number. To accept a change on
+    purpose: `python tests/golden_smoke.py`."""
     lines = differences(read_golden(), full_numbers)
     assert not lines, f"{len(lines)} numbers differ:\n" + "\n".join(lines[:10])
 
 
 def test_nothing_changed_nothing_runs(project):
-    """Catches an output that looks stale at once, or to another number of processes, which give the same."""
+    """Catches an output that looks stale at once, or to another number of processes,
+    which give the same."""
     assert again(project) == {}
     assert again(project, "--config", "device=cpu", "processes=2") == {}
 
 
 def test_another_place_python_or_device_reruns_nothing(project):
-    """Catches trainings thrown away because the project was moved, because another environment's Python runs it, or because
-    somebody names the device that was taken anyway."""
+    """Catches trainings thrown away because the project was moved, because another environment's
+    Python runs it, or because somebody names the device that was taken anyway."""
     elsewhere = project.parent / "moved"
     project.rename(elsewhere)
     other = elsewhere / "other environment"
@@ -120,16 +125,33 @@ def test_another_place_python_or_device_reruns_nothing(project):
     python = other / "bin" / Path(sys.executable).name
     try:
         for device in (), ("--config", "device=auto"), ("--config", "device=cpu", "processes=2"):
-            words = [python, "-m", "snakemake", "-n", "--cores", "1", f"--configfile={STUDY}", *device, "--", "all", "report"]
-            done = subprocess.run(words, cwd=elsewhere, env=clean_environment(), capture_output=True, text=True)
-            assert done.returncode == 0 and "Nothing to be done" in done.stdout + done.stderr, done.stdout + done.stderr
+            words = [
+                python,
+                "-m",
+                "snakemake",
+                "-n",
+                "--cores",
+                "1",
+                f"--configfile={STUDY}",
+                *device,
+                "--",
+                "all",
+                "report",
+            ]
+            done = subprocess.run(
+                words, cwd=elsewhere, env=clean_environment(), capture_output=True, text=True
+            )
+            assert done.returncode == 0 and "Nothing to be done" in done.stdout + done.stderr, (
+                done.stdout + done.stderr
+            )
     finally:
         other.unlink()
         elsewhere.rename(project)
 
 
 def test_a_terminal_that_knows_no_plus_minus_gets_the_tables_still(project):
-    """Catches an error after all work: a table with a sign that the locale lacks, a folder whose name it cannot write, no home."""
+    """Catches an error after all work: a table with a sign that the locale lacks, a folder whose
+    name it cannot write, no home."""
     old = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "HOME": "/nonexistent"}
     code, out, said = run(project, "reproduce", "--config", STUDY, **old)
     assert code == 0 and "Traceback" not in said, said
@@ -139,10 +161,15 @@ def test_a_terminal_that_knows_no_plus_minus_gets_the_tables_still(project):
 
 
 def test_leftovers_are_neither_listed_nor_published(project):
-    """Catches figures and tables of an older study file, made from older rows, that are published beside the new ones."""
+    """Catches figures and tables of an older study file, made from older rows,
+    that are published beside the new ones."""
     out = project / "results" / "smoke"
     named = {path.name for what in ("figures", "tables") for path in (out / what).iterdir()}
-    old = [out / "figures" / "main_old.png", out / "tables" / "main_old_scores.md", out / "tables" / "old_claims.md"]
+    old = [
+        out / "figures" / "main_old.png",
+        out / "tables" / "main_old_scores.md",
+        out / "tables" / "old_claims.md",
+    ]
     for path in old:
         path.write_text("made from older rows")
     published = out / "published"
@@ -150,7 +177,9 @@ def test_leftovers_are_neither_listed_nor_published(project):
         for _ in range(2):  # the second time in the place of the first
             code, text, said = run(project, "publish", "--config", STUDY)
             assert code == 0, said
-            assert {path.name for what in ("figures", "tables") for path in (published / what).iterdir()} == named
+            assert {
+                path.name for what in ("figures", "tables") for path in (published / what).iterdir()
+            } == named
             (published / "notes.txt").write_text("somebody's own")
         assert (published / "notes.txt").is_file() and not list(out.glob(".published*"))
         code, text, said = run(project, "reproduce", "--config", STUDY)
@@ -164,16 +193,23 @@ def test_leftovers_are_neither_listed_nor_published(project):
 
 
 def test_three_kills_change_no_number(project, tmp_path):
-    """Catches half a file that is taken for a whole one, a lock that stays, and a training that resumes from another state."""
-    kills, _, wrong = kill_and_compare(project, tmp_path, ["convergence"], kills=3, seed=20, longest=14)
+    """Catches half a file that is taken for a whole one, a lock that stays, and a training that
+    resumes from another state."""
+    kills, _, wrong = kill_and_compare(
+        project, tmp_path, ["convergence"], kills=3, seed=20, longest=14
+    )
     assert kills == 3 and not wrong, wrong[:5]
 
 
 def test_a_comment_retrains_nothing_and_code_reruns_what_depends_on_it(project):
-    """Catches results that go stale in silence, and trainings thrown away for a polished sentence."""
+    """Catches results that go stale in silence, and trainings thrown away for a polished
+    sentence."""
     path = project / "srdd" / "transformer.py"
     text = path.read_text()
-    path.write_text("# another comment\n" + text.replace('"""AdaLN transformer block', '"""The AdaLN transformer block'))
+    path.write_text(
+        "# another comment\n"
+        + text.replace('"""AdaLN transformer block', '"""The AdaLN transformer block')
+    )
     assert again(project) == {}
     path.write_text(text.replace("eps=1e-6", "eps=2e-6"))
     rerun = again(project)
@@ -185,7 +221,11 @@ def test_a_comment_retrains_nothing_and_code_reruns_what_depends_on_it(project):
     path.write_text(text.replace("subset = min(1000,", "subset = min(999,"))
     rerun = again(project)
     path.write_text(text)
-    assert {"evaluate_job", "baselines_job"} <= set(rerun) and not {"train_job", "sample_job", "tokenizer_job"} & set(rerun)
+    assert {"evaluate_job", "baselines_job"} <= set(rerun) and not {
+        "train_job",
+        "sample_job",
+        "tokenizer_job",
+    } & set(rerun)
     assert again(project) == {}
 
 
@@ -194,7 +234,9 @@ def test_a_new_variant_leaves_the_baselines_alone(project):
     path = project / STUDY
     text = path.read_text()
     line = "      SDD: {base: var, delta: {model.history: 0}}\n"
-    path.write_text(text.replace(line, line + "      mine: {base: var, delta: {model.history: 1}}\n", 1))
+    path.write_text(
+        text.replace(line, line + "      mine: {base: var, delta: {model.history: 1}}\n", 1)
+    )
     rerun = again(project)
     path.write_text(text)
     assert rerun["train_job"] == rerun["sample_job"] == rerun["evaluate_job"] == 2
@@ -202,7 +244,8 @@ def test_a_new_variant_leaves_the_baselines_alone(project):
 
 
 def test_figures_and_tables_from_published_alone(project, tmp_path):
-    """Catches a figure that needs more than the committed files: no data, no weights, no training."""
+    """Catches a figure that needs more than the committed files: no data, no weights,
+    no training."""
     root = tmp_path / "elsewhere"
     published = root / "results" / "smoke" / "published"
     published.mkdir(parents=True)

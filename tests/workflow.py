@@ -1,4 +1,5 @@
-"""What the tests of the workflow share: copies of the project, its programs as processes, and what they have made."""
+"""What the tests of the workflow share: copies of the project, its programs as processes,
+and what they have made."""
 
 import csv
 import hashlib
@@ -25,18 +26,39 @@ def clean_environment():
 
 
 def snakemake(project, *words, timeout=300):
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", "device=cpu", *map(str, words)]
-    done = subprocess.run(command, cwd=project, env=clean_environment(), capture_output=True, text=True, timeout=timeout)
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--cores",
+        "2",
+        "--config",
+        "device=cpu",
+        *map(str, words),
+    ]
+    done = subprocess.run(
+        command,
+        cwd=project,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
     return done.returncode, done.stdout + done.stderr
 
 
 def planned(text):
     """Rules and how often each would run, from a dry run's table."""
-    return {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", text, re.M) if name != "total"}
+    return {
+        name: int(count)
+        for name, count in re.findall(r"^(\w+)\s+(\d+)$", text, re.M)
+        if name != "total"
+    }
 
 
 def copy_project(root):
-    """A copy of the code that may be edited, with the smoke study beside it and a .venv that is this Python."""
+    """A copy of the code that may be edited, with the smoke study beside it and a .venv that is
+    this Python."""
     for name in ("srdd", "bench", "workflows", "profiles"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Snakefile", "environment.yml", "requirements.txt", "run"):
@@ -46,7 +68,9 @@ def copy_project(root):
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
-    wanted = hashlib.sha256((root / "requirements.txt").read_bytes() + sys.version.encode()).hexdigest()
+    wanted = hashlib.sha256(
+        (root / "requirements.txt").read_bytes() + sys.version.encode()
+    ).hexdigest()
     (root / ".venv" / "ready").write_text(wanted)
     return root
 
@@ -55,12 +79,19 @@ def run(project, *words, folder=None, timeout=600, **variables):
     """`./run` of a copy: exit status, what it printed, and what it said on the side."""
     command = [sys.executable, str(project / "run"), *map(str, words)]
     environment = {**clean_environment(), **variables}
-    done = subprocess.run(command, cwd=folder or project, env=environment, capture_output=True, timeout=timeout)
-    return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+    done = subprocess.run(
+        command, cwd=folder or project, env=environment, capture_output=True, timeout=timeout
+    )
+    return (
+        done.returncode,
+        done.stdout.decode(errors="replace"),
+        done.stderr.decode(errors="replace"),
+    )
 
 
 def numbers(project):
-    """Every number of every finished job, without times and memory: {(job, identity of the row): value}."""
+    """Every number of every finished job, without times and memory: {(job, identity of the row):
+    value}."""
     found = {}
     for path in sorted((project / "results" / "smoke").glob("*/*/metrics.csv")):
         if not (path.parent / "row.json").is_file():
@@ -102,7 +133,10 @@ def study_numbers(folder):
     or a hash, so that it outlives a refactoring. Of the tests of golden numbers, only this function
     and the two above know how results are read. Raises ValueError for a key with two values.
     """
-    from bench.report.results import Results  # programs that import this file may lack bench on their path
+    # programs that import this file may lack bench on their path
+    from bench.report.results import (
+        Results,
+    )
 
     results = Results.load(folder)
     variants, numbers_of_study = owners(results), {}

@@ -1,4 +1,5 @@
-# What all rules share: the study, the folders of its jobs, the hash of the code that a verb runs. Imports no torch.
+# What all rules share: the study, the folders of its jobs, the hash of the code that a verb runs.
+# Imports no torch.
 import itertools
 import json
 import os
@@ -21,8 +22,8 @@ from bench.runtime.study_row import published_suites
 from srdd.lookup import unknown
 
 BASE = Path(workflow.basedir)
-# Paths, and not text, because Snakemake's record of a job's parameters leaves paths out: another Python, or another place of the
-# project, makes nothing stale
+# Paths, and not text, because Snakemake's record of a job's parameters leaves paths out: another
+# Python, or another place of the project, makes nothing stale
 PYTHON = Path(sys.executable)
 OPTIONS = {
     "device": ("auto", "cpu", "cuda"),
@@ -38,11 +39,13 @@ def stop(message):
 
 
 def check_place():
-    """Python reads its search path as words between colons, snakemake reads braces as wildcards, and commands are lines."""
+    """Python reads its search path as words between colons, snakemake reads braces as wildcards,
+    and commands are lines."""
     for path in (BASE, Path.cwd()):
         if set(str(path)) & set(":{}\n\r"):
             stop(
-                f"{str(path)!r}: a project cannot lie in a folder whose name holds a colon, braces or a line break; rename or move it"
+                f"{str(path)!r}: a project cannot lie in a folder whose name holds a colon, "
+                "braces or a line break; rename or move it"
             )
 
 
@@ -50,7 +53,8 @@ check_place()
 
 
 def read_study():
-    """The one study of this run, file and plan; `--configfile` replaces the default instead of adding to it."""
+    """The one study of this run, file and plan; `--configfile` replaces the default instead of
+    adding to it."""
     files = list(workflow.configfiles) or [BASE / "workflows/config/digits.yaml"]
     if len(files) > 1:
         stop(f"--configfile: {len(files)} studies given; run one at a time")
@@ -58,7 +62,8 @@ def read_study():
     for key in options:
         if key not in OPTIONS:
             stop(
-                f"--config {key}: unknown; settings of a study belong into its file (legal here: {', '.join(OPTIONS)})"
+                f"--config {key}: unknown; settings of a study belong into its file (legal here: "
+                f"{', '.join(OPTIONS)})"
             )
     for key in options:
         if config[key] not in OPTIONS[key]:
@@ -87,8 +92,8 @@ def default_resource(name):
 
 
 def on_cluster():
-    """Whether jobs run on other machines than the one that plans them; known only once jobs are made.
-    A dry run sends nothing, but its profile tells where jobs would go."""
+    """Whether jobs run on other machines than the one that plans them; known only once jobs are
+    made. A dry run sends nothing, but its profile tells where jobs would go."""
     return (
         workflow.remote_exec
         or workflow.non_local_exec
@@ -97,7 +102,8 @@ def on_cluster():
 
 
 def quote_python():
-    """Snakemake writes the path of Python bare into the commands that it submits: one with a space would be two words there."""
+    """Snakemake writes the path of Python bare into the commands that it submits: one with a space
+    would be two words there."""
     sys.executable = shlex.quote(str(PYTHON))
 
 
@@ -106,8 +112,9 @@ if workflow.remote_exec:  # a job on a node, which starts its step by another su
 
 
 def gpus(on_gpu, share):
-    """Resource function: GPUs of a job. Here, jobs that would use a GPU run one at a time where there is one, and as many as
-    there are cores where there is none. A cluster is asked for one whatever the submitting machine has.
+    """Resource function: GPUs of a job. Here, jobs that would use a GPU run one at a time where
+    there is one, and as many as there are cores where there is none. A cluster is asked for one
+    whatever the submitting machine has.
     """
 
     def number(wildcards):
@@ -118,11 +125,13 @@ def gpus(on_gpu, share):
 
 
 def all_threads(wildcards):
-    """Threads function: times are taken alone on the machine, or on all that a cluster's profile gives to a job."""
+    """Threads function: times are taken alone on the machine,
+    or on all that a cluster's profile gives to a job."""
     return int(default_resource("cpus_per_task") or 1) if on_cluster() else workflow.cores
 
 
-# how many processes share a training or its samples: a fact of the machine, no part of a result or of its name
+# how many processes share a training or its samples: a fact of the machine, no part of a result or
+# of its name
 PROCESSES = int(config.get("processes", 1))
 
 
@@ -142,7 +151,8 @@ check_processes()
 
 
 def read_published():
-    """The suites that were published; where they cannot be read, that is said and they are left out."""
+    """The suites that were published; where they cannot be read,
+    that is said and they are left out."""
     folder = Scopes(PLAN).published
     try:
         return published_suites(folder)
@@ -160,7 +170,8 @@ RESULTS = SCOPES.results
 
 
 def write_changed(path, text):
-    """Write a file of the plan where it is not what it should be: a job must not find it newer than its own results."""
+    """Write a file of the plan where it is not what it should be:
+    a job must not find it newer than its own results."""
     try:
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             # not forced to the disk: the next plan mends what a crash loses
@@ -168,7 +179,8 @@ def write_changed(path, text):
                 temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as error:
         stop(
-            f"{path}: cannot be written ({error.strerror}); change its rights or free some space, then run the same command again"
+            f"{path}: cannot be written ({error.strerror}); change its rights or free some space, "
+            "then run the same command again"
         )
 
 
@@ -181,7 +193,8 @@ def write_plans():
 
 
 def check_name():
-    """Two studies of one name share a folder, where the later one replaces the tables of the earlier: said, and run."""
+    """Two studies of one name share a folder, where the later one replaces the tables of the
+    earlier: said, and run."""
     try:
         clash = SCOPES.name_clash(Path(STUDY_FILE))
         if clash:
@@ -193,7 +206,9 @@ def check_name():
         ):
             write_text(SCOPES.file_memory, text)
     except (OSError, ValueError):
-        pass  # the other file is no study any more, or nothing can be read or written here: said elsewhere
+        # the other file is no study any more, or nothing can be read or written here: said
+        # elsewhere
+        pass
 
 
 # the default run, all suites (full/), one suite (suites/<suite>/)
@@ -207,16 +222,19 @@ if problem := SCOPES.too_few_prepared():
 
 onstart:
     for path in (BASE, Path.cwd(), PYTHON):
-        # snakemake writes the commands that it submits in Python's quotes, which a shell reads otherwise
+        # snakemake writes the commands that it submits in Python's quotes, which a shell reads
+        # otherwise
         if on_cluster() and set(str(path)) & set("'\\"):
             stop(
-                f"{path}: on a cluster, no folder of the project may have an apostrophe or a backslash in its name; rename or move it"
+                f"{path}: on a cluster, no folder of the project may have an apostrophe or a "
+                "backslash in its name; rename or move it"
             )
     if on_cluster():
         quote_python()
     elif DEVICE == "cuda" and not shows_gpu():
         stop(
-            "--config device=cuda: this machine shows no GPU (neither nvidia-smi nor /dev/nvidia0); use auto or cpu"
+            "--config device=cuda: this machine shows no GPU (neither nvidia-smi nor "
+            "/dev/nvidia0); use auto or cpu"
         )
     if not os.access(RESULTS, os.W_OK):
         stop(
@@ -248,8 +266,9 @@ def job_of(stage):
 
 
 def command(verb, stage):
-    """Params function: the words of a verb's command line, all from checked names. What may differ between two machines or two
-    calls stands in resources and in parameters that are Paths: these are no reason to run a job again.
+    """Params function: the words of a verb's command line, all from checked names. What may differ
+    between two machines or two calls stands in resources and in parameters that are Paths: these
+    are no reason to run a job again.
     """
 
     def words(wildcards):
@@ -295,7 +314,8 @@ def outputs(what, scope, own=False):
 
 
 def check_targets():
-    """A word that is no target: said with the names that are. `./run` puts targets in front, where no option can own them."""
+    """A word that is no target: said with the names that are. `./run` puts targets in front, where
+    no option can own them."""
     words = sys.argv[3:] if sys.argv[1:2] == ["--snakefile"] else sys.argv[1:]
     for name in itertools.takewhile(lambda word: not word.startswith("-"), words):
         if re.fullmatch(r"\w+", name) and not workflow.is_rule(name) and not Path(name).exists():

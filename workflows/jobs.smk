@@ -1,5 +1,6 @@
-# Every job of a study is one run of a verb: a config in, rows out. Weights, pictures and checkpoints to resume from lie beside the
-# declared outputs, where a killed job keeps them. GPU: asked for only where there is one.
+# Every job of a study is one run of a verb: a config in, rows out. Weights, images and
+# checkpoints to resume from lie beside the declared outputs, where a killed job keeps them. GPU:
+# asked for only where there is one.
 from bench.runtime.verbs import stages
 
 for stage, verb in stages().items():
@@ -32,6 +33,8 @@ for stage, verb in stages().items():
         # every word that holds a path is quoted (:q); UTF-8 whatever the locale says
         shell:
             "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} "
-            "$([ {resources.processes} = 1 ] || echo -m torch.distributed.run --standalone --nproc-per-node {resources.processes}) "
-            "{params.command:q} --device {resources.device} --record --threads $(({threads} / {resources.processes})) "
+            "$([ {resources.processes} = 1 ] || echo -m torch.distributed.run --standalone "
+            "--nproc-per-node {resources.processes}) "
+            "{params.command:q} --device {resources.device} --record --threads $(({threads} / "
+            "{resources.processes})) "
             "2>&1 | tee {log:q}"

@@ -25,13 +25,15 @@ for scope in ALL_SCOPES:
             python=PYTHON,
             out=place,
         shell:
-            "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m bench collect {input.plan:q} {params.out:q} 2>&1 | tee {log:q}"
+            "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m bench collect "
+            "{input.plan:q} {params.out:q} 2>&1 | tee {log:q}"
 
 
 report: (Path.cwd() / RESULTS / "configs" / "about.rst").as_posix()
 
 
-# captions are made where results are, which is not where rules are read when snakemake is called with --directory
+# captions are made where results are, which is not where rules are read when snakemake is called
+# with --directory
 WORK = Path.cwd()
 DRAWN = [
     (scope, SCOPES.place(scope), SCOPES.place(scope), scope or "study") for scope in ALL_SCOPES
@@ -82,7 +84,8 @@ for scope, origin, target, label in DRAWN:
                 origin=origin,
                 target=target / what,
             shell:
-                "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m bench {params.what} {params.origin:q} {params.target:q} 2>&1 | tee {log:q}"
+                "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m bench {params.what} "
+                "{params.origin:q} {params.target:q} 2>&1 | tee {log:q}"
 
 
 for suite in PLAN.study.suites:
@@ -109,7 +112,8 @@ rule tables:
 for scope, label in ((None, "report"), ("full", "report_full")):
 
     rule:
-        # one HTML file with every figure, table and caption; a second snakemake reads what the first one made
+        # one HTML file with every figure, table and caption; a second snakemake reads what the
+        # first one made
         name:
             label
         input:
@@ -127,5 +131,7 @@ for scope, label in ((None, "report"), ("full", "report_full")):
             snakefile=Path(workflow.main_snakefile),
             study=Path(STUDY_FILE),
         shell:
-            "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m snakemake --snakefile {params.snakefile:q} --configfile={params.study:q} "
-            "--config results=own --nolock --cores 1 --report {output:q} -- {input:q} > {log:q} 2>&1 || (tail -5 {log:q}; exit 1)"
+            "PYTHONUTF8=1 PYTHONPATH={params.base:q} {params.python:q} -m snakemake --snakefile "
+            "{params.snakefile:q} --configfile={params.study:q} "
+            "--config results=own --nolock --cores 1 --report {output:q} -- {input:q} > {log:q} "
+            "2>&1 || (tail -5 {log:q}; exit 1)"

@@ -1,9 +1,10 @@
-"""Verb: gather the rows of many jobs into metrics.csv and runs.csv, what the plan calls each variant into variants.csv, and the
-images that the figures show into images.npz.
+"""Verb: gather the rows of many jobs into metrics.csv and runs.csv, what the plan calls each
+variant into variants.csv, and the images that the figures show into images.npz.
 
     python -m bench collect PLAN.json OUT
 
-PLAN.json names the study, the scope and the folders. A run that did not end well is a row with its status.
+PLAN.json names the study, the scope and the folders. A run that did not end well is a row with its
+status.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ def read_run(
         return row, numbers
     if row["run_id"] != run_id:
         raise ValueError(
-            f"{folder / 'row.json'}: run_id {brief(row['run_id'])} is another job's than {run_id}; {again}"
+            f"{folder / 'row.json'}: run_id {brief(row['run_id'])} is another job's than {run_id}; "
+            f"{again}"
         )
     # the name of a job ends with the hash of its config
     planned = run_id.split("/")[-1].split("-")[-1]
@@ -80,7 +82,10 @@ def read_run(
         raise ValueError(f"{where} is left over from another plan than {run_id}; {again}")
     for number in numbers:
         if (number["run_id"], number["study"]) != (run_id, study):
-            where = f"{folder / 'metrics.csv'}: {number['metric']} is of run {brief(number['run_id'])}, study {brief(number['study'])}"
+            where = (
+                f"{folder / 'metrics.csv'}: {number['metric']} is of run "
+                f"{brief(number['run_id'])}, study {brief(number['study'])}"
+            )
             raise ValueError(f"{where}, not of {run_id}, {study}; {again}")
     return row, numbers
 
@@ -97,13 +102,15 @@ def read_plan(path: Path) -> dict[str, Any]:
         isinstance(folder, str) for folder in folders.values()
     ):
         raise ValueError(
-            f"{path}: folders: {brief(folders)} is no folder for each run; delete the file and run again"
+            f"{path}: folders: {brief(folders)} is no folder for each run; "
+            "delete the file and run again"
         )
     return plan
 
 
 def _about(plan: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a study and its suites, without the variants, which have a table of their own."""
+    """The settings of a study and its suites, without the variants,
+    which have a table of their own."""
     about = {key: plan[key] for key in PLAN_KEYS}
     suites = {}
     for name, suite in plan["suites"].items():
@@ -141,9 +148,13 @@ def study_row(plan: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def study_labels(plan: dict[str, Any], folders: dict[str, Path], train_seed: int) -> np.ndarray | None:
+def study_labels(
+    plan: dict[str, Any], folders: dict[str, Path], train_seed: int
+) -> np.ndarray | None:
     """The label of each sample of a training seed; None where the plan has no prepared images."""
-    data = next((folder for run_id, folder in folders.items() if run_id.startswith("prepare/")), None)
+    data = next(
+        (folder for run_id, folder in folders.items() if run_id.startswith("prepare/")), None
+    )
     if data is None:
         return None
     evaluation = EvaluationConfig.model_validate_json(json.dumps(plan["evaluation"]))
@@ -152,37 +163,49 @@ def study_labels(plan: dict[str, Any], folders: dict[str, Path], train_seed: int
     return asked_array(data, plan["dataset"]["num_classes"], seeds, evaluation.labels)
 
 
-def pictures(folders: dict[str, Path], labels_N: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Some images of each sample run with their labels, and its strip, and the strips of zero-shot runs, by run_id.
+def sample_images(
+    folders: dict[str, Path], labels_N: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Some images of each sample run with their labels, and its strip,
+    and the strips of zero-shot runs, by run_id.
 
-    One image of each class in turn. labels_N: the study's label of each sample; None: those of the run. An image of an
-    unconditional variant stands where that of a conditional one with the same seed stands.
+    One image of each class in turn. labels_N: the study's label of each sample; None: those of the
+    run. An image of an unconditional variant stands where that of a conditional one with the same
+    seed stands.
     """
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     for run_id, folder in folders.items():
         stage = run_id.split("/")[0]
-        if stage == "sample" and (folder / "images.npy").is_file() and (folder / "strip.npy").is_file():
+        if (
+            stage == "sample"
+            and (folder / "images.npy").is_file()
+            and (folder / "strip.npy").is_file()
+        ):
             images = np.load(folder / "images.npy", mmap_mode="r")
             asked_N = np.load(folder / "labels.npy") if labels_N is None else labels_N
             picks = in_turn(asked_N, GRID)
-            found[f"{run_id}/images"] = np.array(images[-1, picks])
-            found[f"{run_id}/labels"] = asked_N[picks]
-            found[f"{run_id}/strip"] = np.load(folder / "strip.npy")
+            arrays[f"{run_id}/images"] = np.array(images[-1, picks])
+            arrays[f"{run_id}/labels"] = asked_N[picks]
+            arrays[f"{run_id}/strip"] = np.load(folder / "strip.npy")
         if stage == "zero_shot" and (folder / "strip.npz").is_file():
             with np.load(folder / "strip.npz") as strip:
-                found |= {f"{run_id}/{name}": strip[name] for name in strip.files}
-    return found
+                arrays |= {f"{run_id}/{name}": strip[name] for name in strip.files}
+    return arrays
 
 
-def real_pictures(folder: Path) -> dict[str, np.ndarray]:
-    """Held-out images with their labels, one of each class in turn; the names of the classes where they are known."""
+def real_images(folder: Path) -> dict[str, np.ndarray]:
+    """Held-out images with their labels, one of each class in turn;
+    the names of the classes where they are known."""
     test = open_split(folder, "test")
     picks = in_turn(test.labels_N, GRID)
-    found = {"real/images": test.array(picks.tolist()), "real/labels": np.asarray(test.labels_N)[picks]}
+    arrays = {
+        "real/images": test.array(picks.tolist()),
+        "real/labels": np.asarray(test.labels_N)[picks],
+    }
     about = json.loads((folder / "data.json").read_text(encoding="utf-8"))
     if names := about.get("classes"):
-        found["real/classes"] = np.array(names, dtype=np.str_)
-    return found
+        arrays["real/classes"] = np.array(names, dtype=np.str_)
+    return arrays
 
 
 def opened(read: Callable[[], dict[str, np.ndarray]], folder: Path) -> dict[str, np.ndarray]:
@@ -213,10 +236,12 @@ def collect(plan_path: Path, out: Path) -> None:
         run_id, seed = row["run_id"], json.loads(row["config_json"] or "{}").get("train_seed", 0)
         if run_id.startswith("sample/") and seed not in labels:
             labels[seed] = study_labels(plan, folders, seed)
-        arrays |= opened(partial(pictures, {run_id: folders[run_id]}, labels.get(seed)), folders[run_id])
+        arrays |= opened(
+            partial(sample_images, {run_id: folders[run_id]}, labels.get(seed)), folders[run_id]
+        )
     for run_id, folder in folders.items():
         if run_id.startswith("prepare/"):
-            arrays |= opened(partial(real_pictures, folder), folder)
+            arrays |= opened(partial(real_images, folder), folder)
     write_metrics(out / "metrics.csv", metrics)
     write_runs(out / "runs.csv", runs)
     write_variants(out / NAME, variants)

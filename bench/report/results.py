@@ -1,4 +1,5 @@
-"""The results of a folder as figures and tables ask for them: rows by suite, variant and metric, and why a number is missing.
+"""The results of a folder as figures and tables ask for them: rows by suite, variant and metric,
+and why a number is missing.
 
 Imports no torch.
 """
@@ -16,84 +17,21 @@ import numpy as np
 import pandas as pd
 
 from ..runtime.images_file import read_images
-from ..runtime.rows import METRIC_COLUMNS, RUN_COLUMNS, brief, read_rows
+from ..runtime.rows import METRIC_COLUMNS, RUN_COLUMNS, read_rows
 from ..runtime.study_row import Record, check_job, check_sides, check_study
 from ..runtime.variants_file import NAME, Variants, read_variants
 from ..study.scores import score_name
 from .estimate import Estimate, estimate, paired
-
-NUMBERS = ("train_seed", "seed_first", "seed_last", "num_images", "scale", "step", "repeat", "value")
-TABLES = {"metrics.csv": METRIC_COLUMNS, "runs.csv": RUN_COLUMNS}
-# rows of a metric and a variant that agree in these are one number
-ONE_NUMBER = ["train_seed", "sampler", "seed_first", "seed_last", "scale", "step", "repeat"]
-
-def _study_row(path: Path, runs: list[dict[str, str]]) -> Record:
-    """The settings of the study that these runs belong to. Raises ValueError where none or several
-    stand."""
-    found = [row for row in runs if row["stage"] == "study"]
-    if len(found) != 1:
-        raise ValueError(
-            f"{path}: holds {len(found)} rows of stage 'study', not one; collect again"
-        )
-    try:
-        return json.loads(found[0]["config_json"] or "{}", object_hook=Record)
-    except ValueError as error:
-        raise ValueError(
-            f"{path}: {found[0]['run_id']}: config_json: not readable as JSON ({error})"
-        ) from None
-
-
-def _check_run_ids(folder: Path, metrics: list[dict[str, str]], runs: list[dict[str, str]]) -> None:
-    """Raises ValueError for a number of a run that is not there."""
-    run_ids = {row["run_id"] for row in runs}
-    for row in metrics:
-        if row["run_id"] not in run_ids:
-            where = f"{folder / 'metrics.csv'}: {row['metric']} of run_id {brief(row['run_id'])}"
-            raise ValueError(f"{where}: runs.csv has no such run; collect again")
-
-
-def _check_studies(folder: Path, metrics: list[dict[str, str]], study: str) -> None:
-    """Raises ValueError for a number of another study."""
-    for row in metrics:
-        if row["study"] != study:
-            where = f"{folder / 'metrics.csv'}: {row['metric']} of {row['run_id']}"
-            raise ValueError(f"{where}: study {brief(row['study'])} beside {brief(study)}; collect again")
-
-
-def one_each(rows: pd.DataFrame, metric: str, variant: str) -> pd.DataFrame:
-    """Rows of a metric of one variant, each number once: two suites' runs may report the same cost.
-    Raises ValueError where one training seed has two values."""
-    double = rows.duplicated(ONE_NUMBER, keep=False)
-    if not double.any():
-        return rows
-    for _, part in rows[double].groupby(ONE_NUMBER, dropna=False):
-        values = part["value"].dropna().unique()
-        if len(values) > 1:
-            runs = " and ".join(dict.fromkeys(part["run_id"]))
-            shown = " and ".join(f"{value:g}" for value in values[:2])
-            where = f"{metric} of {variant}, train_seed {part['train_seed'].iloc[0]:g}"
-            raise ValueError(f"{where}: two values, {shown}, of {runs}; collect again")
-    return (
-        rows.sort_values("value", kind="stable", na_position="last")
-        .drop_duplicates(ONE_NUMBER)
-        .sort_index()
-    )
-
-
-def _frame(rows: list[dict[str, str]], columns: list[str], numbers: Iterable[str]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=columns, dtype=object).replace("", None)
-    for column in numbers:
-        frame[column] = pd.to_numeric(frame[column])
-    return frame
-
-
-def _within_training(rows: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
-    """Rows with sample seeds counted from those of training seed 0: each training draws seeds of its own. Older results
-    have the same for all."""
-    if about.get("tokenizer_seed") is None:
-        return rows
-    begin = rows["train_seed"].fillna(0) * about["evaluation"]["num_images"]
-    return rows.assign(**{key: rows[key] - begin for key in ("seed_first", "seed_last")})
+from .reading import (
+    NUMBERS,
+    TABLES,
+    check_run_ids,
+    check_studies,
+    frame_of,
+    one_each,
+    study_row,
+    within_training,
+)
 
 
 @dataclass
@@ -112,10 +50,10 @@ class Results:
     def load(cls, folder: Path) -> Results:
         """Read a folder. Raises ValueError or OSError for one that holds no results of ours."""
         metrics, runs = (read_rows(folder / name, columns) for name, columns in TABLES.items())
-        _check_run_ids(folder, metrics, runs)
-        about = _study_row(folder / "runs.csv", runs)
+        check_run_ids(folder, metrics, runs)
+        about = study_row(folder / "runs.csv", runs)
         check_study(about, f"{folder / 'runs.csv'}: study")
-        _check_studies(folder, metrics, about["study"])
+        check_studies(folder, metrics, about["study"])
         run_ids = {row["run_id"] for row in runs}
         listed = {name: run_ids & {*suite["runs"]} for name, suite in about["suites"].items()}
         variants = read_variants(folder / NAME, listed)
@@ -126,8 +64,8 @@ class Results:
         runs = [row for row in runs if row["run_id"] in kept or row["stage"] == "study"]
         return cls(
             folder,
-            _within_training(_frame(metrics, METRIC_COLUMNS, NUMBERS), about),
-            _frame(runs, RUN_COLUMNS, ("wall_s", "peak_bytes")),
+            within_training(frame_of(metrics, METRIC_COLUMNS, NUMBERS), about),
+            frame_of(runs, RUN_COLUMNS, ("wall_s", "peak_bytes")),
             about,
             variants,
         )
@@ -135,7 +73,8 @@ class Results:
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """A value that is computed when first asked for: figures of many variants ask for one
         thousands of times."""
-        if self.known.get("rows") is not self.metrics:  # rows that were replaced are searched afresh
+        # rows that were replaced are searched afresh
+        if self.known.get("rows") is not self.metrics:
             images = {name: self.known[name] for name in ("images",) if name in self.known}
             self.known.clear()
             self.known.update(images, rows=self.metrics)
@@ -156,10 +95,10 @@ class Results:
 
     def rows_of(self, metric: str) -> pd.DataFrame:
         """Every row of a metric."""
-        found = self.once(
+        by_metric = self.once(
             "by metric", lambda: dict(iter(self.metrics.groupby("metric", sort=False)))
         )
-        return found.get(metric, self.metrics.iloc[:0])
+        return by_metric.get(metric, self.metrics.iloc[:0])
 
     @cached_property
     def runs_of(self) -> dict[str, set[str]]:
@@ -209,9 +148,11 @@ class Results:
             rows[mine & rows["train_seed"].isin(self.suite(suite)["train_seeds"])], metric, variant
         )
 
-    def of(self, variant: str, suite: str, metric: str, seeds: tuple[int, int] | None = None) -> pd.Series:
-        """The final value of a metric by train_seed; seeds without a number are left out. seeds: the first and last sample seed of a
-        score, instead of all that the study draws."""
+    def of(
+        self, variant: str, suite: str, metric: str, seeds: tuple[int, int] | None = None
+    ) -> pd.Series:
+        """The final value of a metric by train_seed; seeds without a number are left out. seeds:
+        the first and last sample seed of a score, instead of all that the study draws."""
         first, last = seeds or self.sample_seeds
         return self.once(
             ("of", variant, suite, metric, first, last),
@@ -220,25 +161,36 @@ class Results:
 
     def _of(self, variant: str, suite: str, metric: str, first: int, last: int) -> pd.Series:
         rows = self.select(variant, suite, metric)
-        rows = rows[rows["step"].isna() & rows["scale"].isna() & rows["repeat"].isna() & rows["value"].notna()]
-        rows = rows[rows["seed_first"].isna() | ((rows["seed_first"] == first) & (rows["seed_last"] == last))]
-        found = rows.set_index(rows["train_seed"].astype(int))["value"]
-        if not found.index.is_unique:
-            twice = found.index[found.index.duplicated()][0]
+        rows = rows[
+            rows["step"].isna()
+            & rows["scale"].isna()
+            & rows["repeat"].isna()
+            & rows["value"].notna()
+        ]
+        rows = rows[
+            rows["seed_first"].isna()
+            | ((rows["seed_first"] == first) & (rows["seed_last"] == last))
+        ]
+        values = rows.set_index(rows["train_seed"].astype(int))["value"]
+        if not values.index.is_unique:
+            twice = values.index[values.index.duplicated()][0]
             raise ValueError(
-                f"{metric} of {variant}, train_seed {twice}: two values in these results; collect again"
+                f"{metric} of {variant}, train_seed {twice}: two values in these results; "
+                "collect again"
             )
-        return found
+        return values
 
     @property
     def sample_seeds(self) -> tuple[int, int]:
-        """First and last seed of the generated images of training seed 0; those of others begin later."""
+        """First and last seed of the generated images of training seed 0;
+        those of others begin later."""
         first = self.about["evaluation"]["first_seed"]
         return first, first + self.about["evaluation"]["num_images"] - 1
 
     @property
     def halves(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """The sample seeds in two halves: a setting is tuned on the first and scored on the second."""
+        """The sample seeds in two halves: a setting is tuned on the first and scored on the
+        second."""
         first, last = self.sample_seeds
         middle = first + (last - first + 1) // 2
         return (first, middle - 1), (middle, last)
@@ -250,40 +202,53 @@ class Results:
         """Mean and interval of fid, kid, is, density, fid_pixels or another score."""
         return self.estimate(variant, suite, self.score_name(name))
 
-    def difference(self, variant: str, suite: str, metric: str, against: str | None = None) -> Estimate | None:
-        """Paired difference to another variant, or the suite's first, over common training seeds."""
+    def difference(
+        self, variant: str, suite: str, metric: str, against: str | None = None
+    ) -> Estimate | None:
+        """Paired difference to another variant, or the suite's first,
+        over common training seeds."""
         first = against or next(iter(self.variants(suite)))
         return paired(self.of(first, suite, metric), self.of(variant, suite, metric))
 
     def groups(self, suite: str) -> dict[str, list[str]]:
         """Names of the variants that one entry of the study stands for: a grid gives several."""
-        found: dict[str, list[str]] = {}
+        members: dict[str, list[str]] = {}
         for name, names in self.variants(suite).items():
-            found.setdefault(names["group"], []).append(name)
-        return found
+            members.setdefault(names["group"], []).append(name)
+        return members
 
     def tuned(self, group: str, suite: str, metric: str, lower: bool = True) -> str | None:
         """The variant of a group with the lowest mean of a metric on the first half of the sample
         seeds, or the highest where not `lower`; None without numbers. Means are over the training
         seeds that all variants with a number have, else a variant wins by the seeds that it lacks;
         None too where there is no such seed."""
-        found = {name: self.of(name, suite, metric, self.halves[0]) for name in self.groups(suite)[group]}
-        found = {name: values for name, values in found.items() if len(values)}
-        common = sorted(set.intersection(*(set(values.index) for values in found.values()))) if found else []
+        scores = {
+            name: self.of(name, suite, metric, self.halves[0]) for name in self.groups(suite)[group]
+        }
+        scores = {name: values for name, values in scores.items() if len(values)}
+        common = (
+            sorted(set.intersection(*(set(values.index) for values in scores.values())))
+            if scores
+            else []
+        )
         if not common:
             return None
         sign = 1 if lower else -1
-        return min(found, key=lambda name: sign * found[name][common].mean())
+        return min(scores, key=lambda name: sign * scores[name][common].mean())
 
     def snapshots(self, variant: str, suite: str, metric: str) -> pd.DataFrame:
-        """Values along the training: columns train_seed, step, value, seconds (interpolated between looks)."""
+        """Values along the training: columns train_seed, step, value,
+        seconds (interpolated between evaluations)."""
         rows = self.select(variant, suite, metric).dropna(subset=["step", "value"])
-        rows, clock = rows[["train_seed", "step", "value"]].copy(), self.select(variant, suite, "train_seconds")
+        rows, clock = (
+            rows[["train_seed", "step", "value"]].copy(),
+            self.select(variant, suite, "train_seconds"),
+        )
         rows["seconds"] = np.nan
         for seed, part in clock.sort_values("step").groupby("train_seed"):
-            here = rows["train_seed"] == seed
+            of_seed = rows["train_seed"] == seed
             x, y = np.r_[0.0, part["step"]], np.r_[0.0, part["value"]]
-            rows.loc[here, "seconds"] = np.interp(rows.loc[here, "step"], x, y)
+            rows.loc[of_seed, "seconds"] = np.interp(rows.loc[of_seed, "step"], x, y)
         return rows
 
     def by_scale(self, variant: str, suite: str, metric: str) -> pd.DataFrame:
@@ -304,9 +269,7 @@ class Results:
         that have a tokenizer of their own, of one suite or all; one number where one serves all."""
         return estimate(self.grid_seeds(names, metric, suite))
 
-    def grid_seeds(
-        self, names: dict[str, Any], metric: str, suite: str | None = None
-    ) -> pd.Series:
+    def grid_seeds(self, names: dict[str, Any], metric: str, suite: str | None = None) -> pd.Series:
         """The values of such a metric by training seed, -1 for a tokenizer that serves all.
         Raises ValueError for two values of one seed."""
         rows = self.of_grid(names, metric)
@@ -324,8 +287,8 @@ class Results:
         self, names: dict[str, Any], metric: str, suite: str | None = None
     ) -> float | None:
         """The mean of `grid_estimate`."""
-        found = self.grid_estimate(names, metric, suite)
-        return found.mean if found else None
+        estimate_of_grid = self.grid_estimate(names, metric, suite)
+        return estimate_of_grid.mean if estimate_of_grid else None
 
     def grid_scales(
         self, names: dict[str, Any], metric: str, suite: str | None = None
@@ -333,8 +296,10 @@ class Results:
         """The mean of such a metric over the tokenizers at every scale that has one. Raises
         ValueError for two values of one tokenizer."""
         rows = self._of_suite(self.of_grid(names, metric).dropna(subset=["scale", "value"]), suite)
-        found = {k: self._one_a_seed(part, names, metric).mean() for k, part in rows.groupby("scale")}
-        return pd.Series(found, dtype=float)
+        means = {
+            k: self._one_a_seed(part, names, metric).mean() for k, part in rows.groupby("scale")
+        }
+        return pd.Series(means, dtype=float)
 
     def _one_a_seed(self, rows: pd.DataFrame, names: dict[str, Any], metric: str) -> pd.Series:
         rows = rows.assign(seed=rows["train_seed"].fillna(-1).astype(int))
@@ -349,12 +314,16 @@ class Results:
         return rows.set_index("seed")["value"]
 
     def grids(self, suite: str) -> dict[str, dict[str, Any]]:
-        """The different tokenizers and schedules of a suite: a label and the identity of one variant that uses it."""
-        found: dict[tuple, dict[str, Any]] = {}
+        """The different tokenizers and schedules of a suite:
+        a label and the identity of one variant that uses it."""
+        first_variant: dict[tuple, dict[str, Any]] = {}
         for names in self.variants(suite).values():
-            found.setdefault((names["tokenizer"], tuple(names["patch_nums"])), names)
-        several = len({tokenizer for tokenizer, _ in found}) > 1
-        return {"-".join(map(str, grid)) + (f" ({tokenizer})" if several else ""): n for (tokenizer, grid), n in found.items()}
+            first_variant.setdefault((names["tokenizer"], tuple(names["patch_nums"])), names)
+        several = len({tokenizer for tokenizer, _ in first_variant}) > 1
+        return {
+            "-".join(map(str, grid)) + (f" ({tokenizer})" if several else ""): n
+            for (tokenizer, grid), n in first_variant.items()
+        }
 
     # ------------------------------------------------------------ runs
 
@@ -366,10 +335,13 @@ class Results:
         """Runs of some stages behind a variant, of all training seeds, stage by stage."""
         run_ids = [run_id for of_seed in names["jobs"].values() for run_id in of_seed]
         runs = self._runs_by_id.loc[run_ids]
-        return runs[runs["stage"].isin(stages)].sort_values("stage", key=lambda s: s.map(stages.index), kind="stable")
+        return runs[runs["stage"].isin(stages)].sort_values(
+            "stage", key=lambda s: s.map(stages.index), kind="stable"
+        )
 
     def jobs_of(self, names: dict[str, Any], seed: int | None) -> pd.DataFrame:
-        """Runs behind a variant's number, in the order in which they read each other; seed None: those of its tokenizer."""
+        """Runs behind a variant's number, in the order in which they read each other; seed None:
+        those of its tokenizer."""
         if seed is None:
             return self.runs_behind(names, "tokenizer", "encode")
         # what has no training seed serves all of them
@@ -385,13 +357,23 @@ class Results:
         return "no number" if len(jobs) else "not run"
 
     def missing(self, variant: str, suite: str, metric: str, along: bool = False) -> dict[int, str]:
-        """Training seeds of the suite without a final value of a metric, or `along` the training without any, and why."""
+        """Training seeds of the suite without a final value of a metric,
+        or `along` the training without any, and why."""
         names = self.variants(suite)[variant]
-        there = set(self.snapshots(variant, suite, metric)["train_seed"] if along else self.of(variant, suite, metric).index)
-        return {seed: self.why(names, seed) for seed in self.suite(suite)["train_seeds"] if seed not in there}
+        there = set(
+            self.snapshots(variant, suite, metric)["train_seed"]
+            if along
+            else self.of(variant, suite, metric).index
+        )
+        return {
+            seed: self.why(names, seed)
+            for seed in self.suite(suite)["train_seeds"]
+            if seed not in there
+        }
 
     def sample_run(self, variant: str, suite: str) -> str | None:
-        """run_id of the pictures of the first training seed that has some: of the kept weights, else of the last snapshot."""
+        """run_id of the images of the first training seed that has some: of the kept weights,
+        else of the last snapshot."""
         for seed in self.suite(suite)["train_seeds"]:
             jobs = self.jobs_of(self.variants(suite)[variant], seed)
             samples = jobs[jobs["stage"] == "sample"].to_dict("records")
@@ -407,17 +389,17 @@ class Results:
 
     def latency_run(self, suite: str) -> pd.Series | None:
         """The row of the run that timed this suite's variants."""
-        named = (
-            self.runs["run_id"].str.rsplit("-", n=1).str[0]
-        )  # the suite a-b begins like the suite a
-        found = self.runs[
+        # the suite a-b begins like the suite a
+        named = self.runs["run_id"].str.rsplit("-", n=1).str[0]
+        runs = self.runs[
             (named == f"latency/{suite}") & self.runs["run_id"].isin(self.runs_of[suite])
         ]
-        return found.iloc[-1] if len(found) else None
+        return runs.iloc[-1] if len(runs) else None
 
     def latency(self, suite: str, metric: str) -> pd.DataFrame:
-        """Rows of the suite's latency run with a column `variant`, once for each that was timed by them: variants that differ in
-        training only share rows. A value that did not fit into memory is missing."""
+        """Rows of the suite's latency run with a column `variant`, once for each that was timed by
+        them: variants that differ in training only share rows.
+        A value that did not fit into memory is missing."""
         shown = tuple(self.variants(suite))
         return self.once(
             ("latency", suite, metric, shown), lambda: self._latency(suite, metric)
@@ -429,16 +411,20 @@ class Results:
         double = rows.duplicated(["model", "sampler", "num_images", "scale", "repeat"])
         if double.any():
             batch = rows.loc[double, "num_images"].iloc[0]
-            raise ValueError(f"{metric} of suite {suite}, batch {batch}: timed twice; collect again")
+            raise ValueError(
+                f"{metric} of suite {suite}, batch {batch}: timed twice; collect again"
+            )
         named: dict[tuple, list[str]] = {}
         for variant, names in self.variants(suite).items():
             named.setdefault((names["timed"], names["sampler"]), []).append(variant)
-        found = [named.get(key) for key in zip(rows["model"], rows["sampler"])]
-        rows["variant"] = pd.Series(found, index=rows.index, dtype=object)
+        variants = [named.get(key) for key in zip(rows["model"], rows["sampler"])]
+        rows["variant"] = pd.Series(variants, index=rows.index, dtype=object)
         return rows.dropna(subset=["variant"]).explode("variant", ignore_index=True)
 
     def rounds(self, suite: str, metric: str, variant: str, batch: int) -> pd.Series:
         """Every repeat of one cell, by round."""
         rows = self.latency(suite, metric)
-        rows = rows[(rows["variant"] == variant) & (rows["num_images"] == batch)].dropna(subset=["value", "repeat"])
+        rows = rows[(rows["variant"] == variant) & (rows["num_images"] == batch)].dropna(
+            subset=["value", "repeat"]
+        )
         return rows.set_index(rows["repeat"].astype(int))["value"]

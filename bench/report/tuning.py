@@ -43,7 +43,9 @@ def differing(samplers: list[dict[str, Any]]) -> dict[str, list[Any]]:
     tried: dict[str, list[Any]] = {}
     for key in dict.fromkeys(key for sampler in samplers for key in sampler):
         # by their JSON, because a list has no hash
-        different = {json.dumps(sampler[key]): sampler[key] for sampler in samplers if key in sampler}
+        different = {
+            json.dumps(sampler[key]): sampler[key] for sampler in samplers if key in sampler
+        }
         tried[key] = list(different.values())
     return {key: values for key, values in tried.items() if len(values) > 1}
 

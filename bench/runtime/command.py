@@ -1,5 +1,5 @@
-"""The command line of a verb, and one line for what is wrong with it. Imports no torch: a wrong word
-is said at once."""
+"""The command line of a verb, and one line for what is wrong with it. Imports no torch: a wrong
+word is said at once."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ def parse(verb: str, inputs: Sequence[str], argv: Sequence[str] | None) -> argpa
     parser.add_argument("config", type=Path, help="config.json of the job")
     parser.add_argument("out", type=Path, help="folder to write to")
     for name in inputs:
-        parser.add_argument(f"--{name}", type=Path, required=True, help=f"folder of the {name} that is read")
+        parser.add_argument(
+            f"--{name}", type=Path, required=True, help=f"folder of the {name} that is read"
+        )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=None, help="threads of torch")
-    parser.add_argument("--record", action="store_true", help="end a diverged run as a row with its status, exit 0")
+    parser.add_argument(
+        "--record", action="store_true", help="end a diverged run as a row with its status, exit 0"
+    )
     return parser.parse_args(argv)
 
 
@@ -53,7 +57,9 @@ def describe(error: BaseException) -> str:
     text = " ".join(str(error).split())
     number = getattr(error, "errno", None)
     if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
-        return f"{text}: the disk is full; free some space and run the same command again, it resumes"
+        return (
+            f"{text}: the disk is full; free some space and run the same command again, it resumes"
+        )
     if number in (errno.EACCES, errno.EROFS, errno.EPERM):
         return f"{text}: cannot be written; give another results folder or change its rights"
     return text

@@ -1,10 +1,10 @@
 """torch and torch-fidelity without their heaviest parts: a job of a small study would start longer
 than it works.
 
-torch's compiler (torch._dynamo) takes as long to import as all of torch, and an optimizer imports it
-only to say that it should keep away. torchvision imports it too, and torch-fidelity torchvision, of
-which it needs nothing for features that are given. Both are stood for here, and are imported when
-something of them is asked for.
+torch's compiler (torch._dynamo) takes as long to import as all of torch, and an optimizer imports
+it only to say that it should keep away. torchvision imports it too, and torch-fidelity torchvision,
+of which it needs nothing for features that are given. Both are stood for here, and are imported
+when something of them is asked for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ from typing import Any
 import torch
 
 COMPILER = "torch._dynamo"
-VISION = ("datasets", "transforms", "transforms.functional")  # of torchvision, that torch-fidelity names
+# of torchvision, that torch-fidelity names
+VISION = (
+    "datasets",
+    "transforms",
+    "transforms.functional",
+)
 DATASETS = ("CIFAR10", "CIFAR100", "STL10")  # classes that it derives from, and nobody here reads
 
 _kept_alive: list[Any] = []

@@ -26,8 +26,8 @@ RUN_COLUMNS = [
     "device", "host_class", "started_at", "wall_s", "peak_bytes", "config_json",
 ]  # fmt: skip
 VARIANT_COLUMNS = [
-    "suite", "variant", "group", "grid", "tokenizer", "model", "sampler", "timed", "history", "mask",
-    "depth", "patch_nums", "settings", "jobs",
+    "suite", "variant", "group", "grid", "tokenizer", "model", "sampler", "timed", "history",
+    "mask", "depth", "patch_nums", "settings", "jobs",
 ]  # fmt: skip
 STATUSES = ("ok", "oom", "diverged", "skipped")
 WHOLE = ("train_seed", "seed_first", "seed_last", "num_images", "scale", "step", "repeat")

@@ -1,5 +1,5 @@
-"""The row of a study in runs.csv, and those of its variants: what figures and tables expect there, checked when results are
-loaded. Imports no torch.
+"""The row of a study in runs.csv, and those of its variants: what figures and tables expect there,
+checked when results are loaded. Imports no torch.
 
 A key that an older version did not write is looked for when a figure needs it: `Record` then says
 which one is missing.
@@ -28,7 +28,8 @@ class Record(dict):
 
     def __missing__(self, key: str) -> Any:
         raise ValueError(
-            f"the row of the study lacks {key!r}; written by another version or damaged, collect again"
+            f"the row of the study lacks {key!r}; written by another version or damaged, "
+            "collect again"
         )
 
 
@@ -205,8 +206,8 @@ def _checked(schema: type[PartT], about: dict[str, Any], where: str) -> PartT:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
-        found = "" if first["type"] == "missing" else f", got {brief(first['input'])}"
-        words = f"{first['msg']}{found}; written by another version or damaged, collect again"
+        value = "" if first["type"] == "missing" else f", got {brief(first['input'])}"
+        words = f"{first['msg']}{value}; written by another version or damaged, collect again"
         raise ValueError(f"{where}: {key}: {words}") from None
 
 
@@ -227,17 +228,22 @@ def check_study(about: dict[str, Any], where: str) -> None:
 
 
 def published_suites(folder: Path) -> dict[str, dict[str, Any]]:
-    """The settings of the suites that were published in a folder; none where nothing was. Raises ValueError for what is damaged,
-    and where a table is missing."""
+    """The settings of the suites that were published in a folder; none where nothing was. Raises
+    ValueError for what is damaged, and where a table is missing."""
     if not (folder / "metrics.csv").is_file():
         return {}
     for name in ("runs.csv", "variants.csv"):
         if not (folder / name).is_file():
-            raise ValueError(f"{folder / name}: no such file; published by another version or damaged, publish again")
+            raise ValueError(
+                f"{folder / name}: no such file; published by another version or damaged, "
+                "publish again"
+            )
     path = folder / "runs.csv"
     studies = [row for row in read_rows(path, RUN_COLUMNS) if row["stage"] == "study"]
     if len(studies) != 1:
-        raise ValueError(f"{path}: holds {len(studies)} rows of stage 'study', not one; publish again")
+        raise ValueError(
+            f"{path}: holds {len(studies)} rows of stage 'study', not one; publish again"
+        )
     about = json.loads(studies[0]["config_json"] or "{}", object_hook=Record)
     check_study(about, f"{path}: study")
     suites: dict[str, dict[str, Any]] = about["suites"]
@@ -245,12 +251,14 @@ def published_suites(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def check_sides(about: dict[str, Any], variants: dict[str, dict[str, Any]], where: str) -> None:
-    """Raises ValueError for a claim or a published number of a variant that is not there. variants: names and more, by suite."""
+    """Raises ValueError for a claim or a published number of a variant that is not there. variants:
+    names and more, by suite."""
     for suite, part in about["suites"].items():
         sides = {names["group"] for names in variants[suite].values()} | variants[suite].keys()
         for claim in [*part["claims"], *part.get("published", ())]:
             for key in ("variant", "against"):
                 if claim.get(key, claim["variant"]) not in sides:
                     raise ValueError(
-                        f"{where}: suites.{suite}: {key} {brief(claim[key])} of a claim is no variant of the suite"
+                        f"{where}: suites.{suite}: {key} {brief(claim[key])} of a claim is no "
+                        "variant of the suite"
                     )

@@ -1,4 +1,5 @@
-"""variants.csv: what each variant of a suite is called in the other tables, its settings, and the runs behind it.
+"""variants.csv: what each variant of a suite is called in the other tables, its settings,
+and the runs behind it.
 
 The planner knows these names, the report looks them up: nothing is hashed again. Imports no torch.
 """
@@ -32,14 +33,18 @@ def write_variants(path: Path, variants: Mapping[str, Mapping[str, Mapping[str, 
 
 
 def read_variants(path: Path, runs: Mapping[str, set[str]]) -> Variants:
-    """The variants of every suite. runs: the runs that are there, by suite. Raises ValueError for a row of another suite, a damaged
-    cell or a run that is not there, and for a suite without variants."""
+    """The variants of every suite. runs: the runs that are there, by suite. Raises ValueError for a
+    row of another suite, a damaged cell or a run that is not there,
+    and for a suite without variants."""
     variants: Variants = {suite: {} for suite in runs}
     for row in read_rows(path, VARIANT_COLUMNS):
         suite, variant = row["suite"], row["variant"]
         where = f"{path}: suite {brief(suite)}, variant {brief(variant)}"
         if suite not in variants:
-            raise ValueError(f"{where}: the study has no such suite (there are: {', '.join(variants)}); collect again")
+            raise ValueError(
+                f"{where}: the study has no such suite (there are: {', '.join(variants)}); "
+                "collect again"
+            )
         names = _names_of(row, where)
         check_variant(names, where)
         _check_runs(names, runs[suite], where)
@@ -68,4 +73,7 @@ def _check_runs(names: Record, there: set[str], where: str) -> None:
     for run_ids in names["jobs"].values():
         for run_id in run_ids:
             if run_id not in there:
-                raise ValueError(f"{where}: jobs: {brief(run_id)}: runs.csv has no such run of this suite; collect again")
+                raise ValueError(
+                    f"{where}: jobs: {brief(run_id)}: runs.csv has no such run of this suite; "
+                    "collect again"
+                )

@@ -1,8 +1,9 @@
-"""The verbs: modules with a function `work`, found by being there. Imports no torch, runs no module.
+"""The verbs: modules with a function `work`, found by being there. Imports no torch,
+runs no module.
 
-A module says at its top what a job of it needs: `STAGE`, the name of its folder of results where it is not the module's; `INPUTS`, the
-jobs that it reads, by role; `GPU = False`; `SHARED = True`, where several processes may do it together; `ALONE = True`, where nothing
-else may run beside it.
+A module says at its top what a job of it needs: `STAGE`, the name of its folder of results where it
+is not the module's; `INPUTS`, the jobs that it reads, by role; `GPU = False`; `SHARED = True`,
+where several processes may do it together; `ALONE = True`, where nothing else may run beside it.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def test_frechet_distance(benchmark: BenchmarkFixture, rows: Rows, dim: int) -> 
     compare(benchmark, rows, ours, plain, 5, [work], 1, what="frechet distance", features=dim)
 
 
-def test_all_metrics_per_thousand_pictures(benchmark: BenchmarkFixture, rows: Rows) -> None:
+def test_all_metrics_per_thousand_images(benchmark: BenchmarkFixture, rows: Rows) -> None:
     """FID, KID, IS, precision and recall of 1000 images against 1000, extraction included."""
     generated, real, network = noise("a").numpy(), noise("b").numpy(), classifier().to(DEVICE)
 

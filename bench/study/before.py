@@ -1,4 +1,5 @@
-"""What is asked once before the first job: files that are missing, functions that cannot be used. Imports no torch."""
+"""What is asked once before the first job: files that are missing, functions that cannot be used.
+Imports no torch."""
 
 from __future__ import annotations
 
@@ -23,8 +24,9 @@ from .settings import HUB, WeightsConfig
 
 
 def missing_files(plan: Plan, run_ids: Iterable[str] | None = None) -> list[str]:
-    """What a study names and is not there, as `key: what is missing and what to do`: asked before the first job, not when planning.
-    run_ids: the jobs that will run and hence read weights; None: all."""
+    """What a study names and is not there, as `key: what is missing and what to do`: asked before
+    the first job, not when planning. run_ids: the jobs that will run and hence read weights;
+    None: all."""
     wanted = set(plan.jobs if run_ids is None else run_ids)
     stages = {run_id.split("/")[0] for run_id in wanted}
     problems: list[str] = []
@@ -43,15 +45,24 @@ def _missing_inputs(study: Study) -> Iterator[str]:
         root = place_of(data.path, "dataset.path")
         if not root.exists():
             seen_from = "" if root.is_absolute() else f", seen from {Path.cwd()}"
-            yield f"dataset.path: no folder at {data.path}{seen_from}; put the images there or change the path"
-    for key, path in {"features.weights": features.weights, "features.reference": features.reference}.items():
+            yield (
+                f"dataset.path: no folder at {data.path}{seen_from}; "
+                "put the images there or change the path"
+            )
+    for key, path in {
+        "features.weights": features.weights,
+        "features.reference": features.reference,
+    }.items():
         if path is not None and not place_of(path, key).is_file():
             yield f"{key}: no file at {path}; put it there or change the path"
 
 
 def _missing_weights(study: Study, suite: str, name: str, wanted: set[str]) -> Iterator[str]:
     """Weights that the wanted jobs of a variant read and that cannot be read now."""
-    at, variant = f"suites.{suite}.variants.{name} (delta and base).", resolve_variant(study, suite, name)
+    at, variant = (
+        f"suites.{suite}.variants.{name} (delta and base).",
+        resolve_variant(study, suite, name),
+    )
     readers = {at: [tokenizer_job(study, variant)[1], *import_jobs(study, variant)]}
     if variant.distill:
         readers[f"{at}distill.teacher."] = import_jobs(study, teacher_of(study, variant.distill))
@@ -102,12 +113,19 @@ def _weights_problems(weights: WeightsConfig) -> Iterator[str]:
 
 
 def nothing_to_make(plan: Plan, scope: str | None) -> str | None:
-    """Why a run of all that a scope holds would end at once without a number; None where it would not."""
+    """Why a run of all that a scope holds would end at once without a number;
+    None where it would not."""
     if not plan.suites_of(scope):
         names = ", ".join(plan.study.suites)
-        return f"suites: none is core ({names}); add the word full to run all, or ask for one with `./run snakemake`"
+        return (
+            f"suites: none is core ({names}); add the word full to run all, "
+            "or ask for one with `./run snakemake`"
+        )
     if not (plan.outputs_of("figures", scope) or plan.outputs_of("tables", scope)):
-        return "suites: none of these has figures or tables, nothing would run; give one tables, such as [scores]"
+        return (
+            "suites: none of these has figures or tables, nothing would run; give one tables, "
+            "such as [scores]"
+        )
     return None
 
 
@@ -115,7 +133,8 @@ USAGE = "`python -m bench plan STUDY.yaml [full] [--name] [--files]`"
 
 
 def main() -> None:
-    """Check a study and say what it would run: `python -m bench plan STUDY.yaml [full] [--name] [--files]`."""
+    """Check a study and say what it would run: `python -m bench plan STUDY.yaml [full] [--name]
+    [--files]`."""
     if len(sys.argv) < 2:
         sys.exit(f"error: no study given; {USAGE}")
     path, scope = sys.argv[1], "full" if "full" in sys.argv else None

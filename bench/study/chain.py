@@ -13,27 +13,42 @@ from srdd.config import SamplerConfig
 from . import checks
 from .errors import ConfigError
 from .jobs import Job, Plan
-from .names import by_sum, canonical_sampler, config_hash, data_config, dump, features_config, model_slug, unsharpened, whole
+from .names import (
+    by_sum,
+    canonical_sampler,
+    config_hash,
+    data_config,
+    dump,
+    features_config,
+    model_slug,
+    unsharpened,
+    whole,
+)
 from .resolve import teacher_of
 from .schema import DistillConfig, DistillSettings, Study, TeacherSettings, Variant
 from .settings import TokenizerSpec, WeightsConfig
 
 
 def tokenizer_seed(study: Study, variant: Variant, train_seed: int) -> int | None:
-    """The training seed that a variant's tokenizer is trained with; None where one tokenizer serves all: it is shared,
-    imported, or that of an imported model."""
-    own = study.tokenizer_seed == "train_seed" and not (variant.tokenizer.weights or _imports(study, variant))
+    """The training seed that a variant's tokenizer is trained with; None where one tokenizer serves
+    all: it is shared, imported, or that of an imported model."""
+    own = study.tokenizer_seed == "train_seed" and not (
+        variant.tokenizer.weights or _imports(study, variant)
+    )
     return train_seed if own else None
 
 
 def _imports(study: Study, variant: Variant) -> bool:
-    """Whether a variant's weights, or its teacher's, exist already, and with them the tokenizer that they know."""
-    return variant.weights is not None or bool(variant.distill and teacher_of(study, variant.distill).weights)
+    """Whether a variant's weights, or its teacher's, exist already,
+    and with them the tokenizer that they know."""
+    return variant.weights is not None or bool(
+        variant.distill and teacher_of(study, variant.distill).weights
+    )
 
 
 def tokenizer_job(study: Study, variant: Variant, train_seed: int | None = None) -> tuple[Job, Job]:
-    """The jobs of images and tokenizer, each made once. train_seed None: the tokenizer whatever its seed, whose name stands in all
-    rows."""
+    """The jobs of images and tokenizer, each made once. train_seed None: the tokenizer whatever its
+    seed, whose name stands in all rows."""
     seed = None if train_seed is None else tokenizer_seed(study, variant, train_seed)
     key = ("tokenizer", variant.tokenizer.model_dump_json(), seed)
     return study.once(key, lambda: _tokenizer_job(study, variant.tokenizer, seed))
@@ -56,19 +71,38 @@ def data_job(study: Study) -> Job:
     """The job that prepares the images, made once."""
 
     def make() -> Job:
-        return Job("prepare", {"dataset": data_config(study)}, {}, study.dataset.name, needs=checks.needs_of(study))
+        return Job(
+            "prepare",
+            {"dataset": data_config(study)},
+            {},
+            study.dataset.name,
+            needs=checks.needs_of(study),
+        )
 
     return study.once("data", make)
 
 
 def import_jobs(study: Study, variant: Variant) -> list[Job]:
-    """The job that imports a variant's model, once for all training seeds; none for a model that is trained."""
+    """The job that imports a variant's model, once for all training seeds;
+    none for a model that is trained."""
     if variant.weights is None:
         return []
-    config, identity = train_config(study, tokenizer_job(study, variant)[1], variant), identity_of(study, variant)
+    config, identity = (
+        train_config(study, tokenizer_job(study, variant)[1], variant),
+        identity_of(study, variant),
+    )
     names = {key: identity[key] for key in ("tokenizer", "model")}
     # weights that exist know one tokenizer, whatever the seed
-    return [Job("import_model", config, {}, model_slug(variant.model), names, {"weights": variant.weights})]
+    return [
+        Job(
+            "import_model",
+            config,
+            {},
+            model_slug(variant.model),
+            names,
+            {"weights": variant.weights},
+        )
+    ]
 
 
 def features_job(study: Study, data: Job) -> Job:
@@ -104,12 +138,15 @@ def _distillation(study: Study, distill: DistillConfig) -> DistillSettings:
     drawn = teacher.sampler if distill.guided else unsharpened(teacher.sampler)
     sampler = SamplerConfig(**canonical_sampler(drawn))
     weights = by_sum(study, teacher.weights) if teacher.weights else None
-    parts = TeacherSettings(model=teacher.model, training=teacher.training, sampler=sampler, weights=weights)
+    parts = TeacherSettings(
+        model=teacher.model, training=teacher.training, sampler=sampler, weights=weights
+    )
     return DistillSettings(arm=distill.arm, num_samples=distill.num_samples, teacher=parts)
 
 
 def identity_of(study: Study, variant: Variant) -> dict[str, Any]:
-    """The names under which a variant's numbers stand in metrics.csv, and its settings; made once."""
+    """The names under which a variant's numbers stand in metrics.csv, and its settings;
+    made once."""
     return study.once(("identity", variant.model_dump_json()), lambda: _identity_of(study, variant))
 
 
@@ -119,10 +156,13 @@ def _identity_of(study: Study, variant: Variant) -> dict[str, Any]:
     model, sampler = config_hash(trained), variant.sampler
     sizes = config_hash({"tokenizer": dump(variant.tokenizer.config), "model": dump(variant.model)})
     return {
-        "timed": f"{model_slug(variant.model)}-{sizes}",  # the name in latency rows: time knows sizes, not training
+        # the name in latency rows: time knows sizes, not training
+        "timed": f"{model_slug(variant.model)}-{sizes}",
         "tokenizer": tokenizer.identity["tokenizer"],
         "model": f"{model_slug(variant.model)}-{model}",
-        "sampler": f"{sampler.name}-w{sampler.cfg_scale:g}-{config_hash(canonical_sampler(sampler))}",
+        "sampler": (
+            f"{sampler.name}-w{sampler.cfg_scale:g}-{config_hash(canonical_sampler(sampler))}"
+        ),
         "history": variant.model.history,
         "mask": variant.model.mask,
         "depth": variant.model.depth,
@@ -138,8 +178,8 @@ def _identity_of(study: Study, variant: Variant) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Trained:
-    """The jobs behind one trained model: what it reads, and itself (stage train, distill or import_model); the config that the
-    jobs behind it go on from; the same of its teacher."""
+    """The jobs behind one trained model: what it reads, and itself (stage train, distill or
+    import_model); the config that the jobs behind it go on from; the same of its teacher."""
 
     data: Job
     tokenizer: Job
@@ -166,12 +206,22 @@ class Trained:
         """All of them, the teacher's first."""
         if self.teacher is not None:
             yield from self.teacher.jobs()
-        yield from (self.data, self.tokenizer, self.features, self.encoded, self.baseline, self.train)
+        yield from (
+            self.data,
+            self.tokenizer,
+            self.features,
+            self.encoded,
+            self.baseline,
+            self.train,
+        )
 
 
 def trained(study: Study, variant: Variant, seed: int) -> Trained:
-    """Everything up to a trained model, and the two lines that its scores are read against; made once."""
-    return study.once(("trained", variant.model_dump_json(), seed), lambda: _trained(study, variant, seed))
+    """Everything up to a trained model, and the two lines that its scores are read against;
+    made once."""
+    return study.once(
+        ("trained", variant.model_dump_json(), seed), lambda: _trained(study, variant, seed)
+    )
 
 
 def _trained(study: Study, variant: Variant, seed: int) -> Trained:
@@ -191,7 +241,9 @@ def _trained(study: Study, variant: Variant, seed: int) -> Trained:
     train = Job(stage, config, read, slug, {key: names[key] for key in ("tokenizer", "model")})
     if variant.weights is not None:
         train = import_jobs(study, variant)[0]
-    return Trained(data, tokenizer, features, encoded, baseline, train, names, slug, config, teacher)
+    return Trained(
+        data, tokenizer, features, encoded, baseline, train, names, slug, config, teacher
+    )
 
 
 def _encode_job(variant: Variant, data: Job, tokenizer: Job) -> Job:
@@ -199,12 +251,22 @@ def _encode_job(variant: Variant, data: Job, tokenizer: Job) -> Job:
     schedule, own = variant.model.schedule, tokenizer.config.get("tokenizer_seed")
     slug = schedule.name + ("" if own is None else f"-s{own}")
     config = {**tokenizer.config, "patch_nums": list(schedule.patch_nums)}
-    return Job("encode", config, {"data": data.run_id, "tokenizer": tokenizer.run_id}, slug, tokenizer.identity)
+    return Job(
+        "encode",
+        config,
+        {"data": data.run_id, "tokenizer": tokenizer.run_id},
+        slug,
+        tokenizer.identity,
+    )
 
 
 def _baseline_job(study: Study, encoded: Job, read: dict[str, str]) -> Job:
     """Scores of real images and of reconstructions."""
-    config = {**encoded.config, "features": features_config(study), "evaluation": dump(study.evaluation)}
+    config = {
+        **encoded.config,
+        "features": features_config(study),
+        "evaluation": dump(study.evaluation),
+    }
     return Job("baselines", config, read, encoded.slug, encoded.identity)
 
 
@@ -216,37 +278,62 @@ def add_trained(plan: Plan, suite: str, variant: Variant, seed: int) -> Trained:
     return chain
 
 
-def trainings(plan: Plan, suite: str, variants: dict[str, Variant]) -> Iterator[tuple[Variant, Trained]]:
+def trainings(
+    plan: Plan, suite: str, variants: dict[str, Variant]
+) -> Iterator[tuple[Variant, Trained]]:
     """Every variant with every training seed of a suite."""
     for name, variant in variants.items():
         seeds = plan.study.seeds_of(suite)
         if variant.weights and len(seeds) > 1:
             raise ConfigError(
-                f"suites.{suite}.train_seeds: {list(seeds)}: {name!r} is imported, one training that no seed changes; give the suite one seed"
+                f"suites.{suite}.train_seeds: {list(seeds)}: {name!r} is imported, "
+                "one training that no seed changes; give the suite one seed"
             )
         for seed in seeds:
             yield variant, add_trained(plan, suite, variant, seed)
 
 
-def score_jobs(plan: Plan, suite: str, variants: dict[str, Variant], snapshots: bool = False) -> None:
-    """Pictures, kept on disk, and their scores."""
-    for variant, made in trainings(plan, suite, variants):
-        settings = {"sampler": canonical_sampler(variant.sampler), "evaluation": dump(plan.study.evaluation)}
-        config = {**made.config, **settings, "snapshots": snapshots}
-        sample = Job("sample", config, made.inputs("data", "tokenizer", "train"), made.slug, made.names)
+def score_jobs(
+    plan: Plan, suite: str, variants: dict[str, Variant], snapshots: bool = False
+) -> None:
+    """Images, kept on disk, and their scores."""
+    for variant, trained in trainings(plan, suite, variants):
+        settings = {
+            "sampler": canonical_sampler(variant.sampler),
+            "evaluation": dump(plan.study.evaluation),
+        }
+        config = {**trained.config, **settings, "snapshots": snapshots}
+        sample = Job(
+            "sample",
+            config,
+            trained.inputs("data", "tokenizer", "train"),
+            trained.slug,
+            trained.names,
+        )
         config = {**config, "features": features_config(plan.study)}
-        read = {**made.inputs("data", "features"), "sample": sample.run_id}
+        read = {**trained.inputs("data", "features"), "sample": sample.run_id}
         plan.add(suite, sample)
-        plan.add(suite, Job("evaluate", config, read, made.slug, made.names))
+        plan.add(suite, Job("evaluate", config, read, trained.slug, trained.names))
 
 
-def add_probe(plan: Plan, suite: str, variants: dict[str, Variant], measure: str, sampled: bool) -> None:
+def add_probe(
+    plan: Plan, suite: str, variants: dict[str, Variant], measure: str, sampled: bool
+) -> None:
     """A job that asks one question of each trained model, with its sampler or without."""
-    study, roles = plan.study, ("data", "tokenizer", "tokens", "train", *(["features"] if sampled else []))
-    for variant, made in trainings(plan, suite, variants):
-        config = {**made.config, measure: dump(study.told(suite, measure))}
+    study, roles = (
+        plan.study,
+        ("data", "tokenizer", "tokens", "train", *(["features"] if sampled else [])),
+    )
+    for variant, trained in trainings(plan, suite, variants):
+        config = {**trained.config, measure: dump(study.told(suite, measure))}
         if sampled:
-            config |= {"sampler": canonical_sampler(variant.sampler), "features": features_config(study)}
+            config |= {
+                "sampler": canonical_sampler(variant.sampler),
+                "features": features_config(study),
+            }
             config |= {"evaluation": dump(study.evaluation)}
-        names = {key: made.names[key] for key in ("tokenizer", "model", *(["sampler"] if sampled else []))}
-        plan.add(suite, Job(measure, config, made.inputs(*roles), made.slug, names))
+        names = {
+            key: trained.names[key]
+            for key in ("tokenizer", "model", *(["sampler"] if sampled else []))
+        }
+        plan.add(suite, Job(measure, config, trained.inputs(*roles), trained.slug, names))

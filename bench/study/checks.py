@@ -112,7 +112,8 @@ def tunes(study: Study) -> bool:
 
 
 def tuning(suite: Suite) -> Iterator[str]:
-    """What of a suite tunes on one half of the images and scores on the other, as a message says it."""
+    """What of a suite tunes on one half of the images and scores on the other,
+    as a message says it."""
     for what in ("figures", "tables"):
         for name in rooms.listed(what, "HALVES"):
             if name in getattr(suite, what):
@@ -129,10 +130,13 @@ def needs_of(study: Study) -> dict[str, int]:
     trains = bool(measures & set(rooms.which("TRAINS")))
     # the test split is the reference of all scores, but where a file with images of its own is
     test = (
-        MIN_IMAGES if trains and (not study.features.reference or measures & set(rooms.which("READS_TEST"))) else 1
+        MIN_IMAGES
+        if trains and (not study.features.reference or measures & set(rooms.which("READS_TEST")))
+        else 1
     )
     if tunes(study) and not study.features.reference:
-        test = 2 * MIN_IMAGES  # a setting is tuned on one half of the reference, scored on the other
+        # a setting is tuned on one half of the reference, scored on the other
+        test = 2 * MIN_IMAGES
     needs = {"train": MIN_IMAGES if trains else 1, "val": 1, "test": test}
     return {**needs, "features": study.features.dim if trains else 1}
 
@@ -148,9 +152,12 @@ def enough_images(counts: dict[str, int], needs: dict[str, int], about: str = ""
         f"{split} has {counts.get(split, 0)} images and needs {needs.get(split, 1)}"
         for split in short
     )
-    halves = ", and in each half of a reference that tunes" if needs.get("test", 1) > MIN_IMAGES else ""
+    halves = (
+        ", and in each half of a reference that tunes" if needs.get("test", 1) > MIN_IMAGES else ""
+    )
     return (
-        f"dataset.{keys[short[0]]}: {about}{words}: scores need {MIN_IMAGES} on every side{halves}; "
+        f"dataset.{keys[short[0]]}: {about}{words}: "
+        f"scores need {MIN_IMAGES} on every side{halves}; "
         "give more images or other shares"
     )
 
@@ -189,9 +196,9 @@ def _image_problems(study: Study) -> Iterator[str]:
         )
     if counts and (problem := enough_images(counts, needs, f"of {study.dataset.name} about: ")):
         yield problem
-    if any(set(suite.measure) & set(rooms.which("TRAINS")) for suite in study.suites.values()) and legal_metrics(
-        study
-    ) == ([], []):
+    if any(
+        set(suite.measure) & set(rooms.which("TRAINS")) for suite in study.suites.values()
+    ) and legal_metrics(study) == ([], []):
         yield (
             f"evaluation.metrics: {', '.join(study.evaluation.metrics)}: needs classes, and "
             "class_agreement features of kind trained; nothing is measured; add fidelity"
@@ -207,11 +214,15 @@ def _image_problems(study: Study) -> Iterator[str]:
 
 def _seed_problems(study: Study) -> Iterator[str]:
     """Sample seeds that a table could not show digit by digit."""
-    seeds = [*study.train_seeds, *(s for suite in study.suites.values() for s in suite.train_seeds or ())]
+    seeds = [
+        *study.train_seeds,
+        *(s for suite in study.suites.values() for s in suite.train_seeds or ()),
+    ]
     last = study.evaluation.first_seed + (max(seeds) + 1) * study.evaluation.num_images
     if last >= 2**53:
         yield (
-            f"train_seeds: {max(seeds)}: with {study.evaluation.num_images} images a training its sample seeds pass 2**53; "
+            f"train_seeds: {max(seeds)}: with {study.evaluation.num_images} images a training its "
+            "sample seeds pass 2**53; "
             f"give a seed below {2**53 // study.evaluation.num_images:,}"
         )
 
@@ -243,7 +254,10 @@ def _dataset_cautions(study: Study) -> Iterator[str]:
         )
     for key in NOT_OF_ARRAYS:
         if data.name in KNOWN_SETS and key in data.model_fields_set:
-            yield f"dataset.{key}: {getattr(data, key)}: is not read, {data.name} is no folder of images"
+            yield (
+                f"dataset.{key}: {getattr(data, key)}: is not read, "
+                f"{data.name} is no folder of images"
+            )
     counts = known_counts(study)
     if counts and scored(study) and (caution := few_for_features(counts, study.features.dim)):
         yield caution
@@ -257,9 +271,9 @@ def legal_metrics(study: Study) -> tuple[list[str], list[str]]:
     those may give any name."""
     data, features = study.dataset, study.features
     own = [name for name in study.evaluation.metrics if name not in RETURNS]
-    found = [key for name in study.evaluation.metrics for key in RETURNS.get(name, ())]
+    legal = [key for name in study.evaluation.metrics for key in RETURNS.get(name, ())]
     if data.num_classes == 0:
-        found = [name for name in found if name not in NEED_CLASSES]
+        legal = [name for name in legal if name not in NEED_CLASSES]
     elif features.kind == "inception":  # it knows other classes
-        found = [name for name in found if name != "class_agreement"]
-    return found, own
+        legal = [name for name in legal if name != "class_agreement"]
+    return legal, own

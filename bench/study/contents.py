@@ -1,7 +1,9 @@
-"""What files hold, by content: the spelling of a path, its age and its machine are no part of any name. Imports no torch.
+"""What files hold, by content: the spelling of a path,
+its age and its machine are no part of any name. Imports no torch.
 
-A file is known by its sha256, a folder by the names, sizes and sums of its visible files. Sums are kept in a cache by path, size
-and time, so that a large folder is read once. Without a cache (no home, no right to write) all are read each time.
+A file is known by its sha256, a folder by the names, sizes and sums of its visible files. Sums are
+kept in a cache by path, size and time, so that a large folder is read once. Without a cache (no
+home, no right to write) all are read each time.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ def is_hidden(name: str) -> bool:
 
 
 def children(folder: Path, skipped: Counter[str]) -> tuple[list[Path], list[Path]]:
-    """Visible folders and files of a folder, links followed, in order of their bytes; what is left out is counted in `skipped`.
+    """Visible folders and files of a folder, links followed, in order of their bytes; what is left
+    out is counted in `skipped`.
 
     Raises ConfigError for a folder that cannot be read and for a link to nothing.
     """
@@ -64,13 +67,17 @@ def children(folder: Path, skipped: Counter[str]) -> tuple[list[Path], list[Path
         elif entry.is_file():
             files.append(folder / entry.name)
         elif entry.is_symlink():
-            raise ConfigError(f"{shown(folder / entry.name)}: a link to nothing; repair or remove it")
+            raise ConfigError(
+                f"{shown(folder / entry.name)}: a link to nothing; repair or remove it"
+            )
         else:
             skipped["no plain file"] += 1
     return folders, files
 
 
-def walk(folder: Path, skipped: Counter[str], above: frozenset[str] = frozenset()) -> Iterator[Path]:
+def walk(
+    folder: Path, skipped: Counter[str], above: frozenset[str] = frozenset()
+) -> Iterator[Path]:
     """Every visible file below a folder; a link back to a folder above is left out and counted."""
     real = os.path.realpath(folder)
     if real in above:
@@ -92,7 +99,8 @@ def stamp_of(path: Path) -> Stamp:
 
 
 def _seen(path: Path) -> Stamp:
-    """Size and newest time of a file: that of its inode too, which a copy that keeps its age cannot set back."""
+    """Size and newest time of a file: that of its inode too,
+    which a copy that keeps its age cannot set back."""
     about = os.stat(path)
     return about.st_size, max(about.st_mtime_ns, about.st_ctime_ns)
 
@@ -103,7 +111,8 @@ def _sum_now(path: Path) -> bytes:
 
 
 class SumCache:
-    """Sums of files by folder, name, size and time, in one file of SQLite; one that cannot be used is as an empty one."""
+    """Sums of files by folder, name, size and time, in one file of SQLite;
+    one that cannot be used is as an empty one."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or cache_folder() / "sums.sqlite"
@@ -112,7 +121,8 @@ class SumCache:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         base = sqlite3.connect(self.path, timeout=5)
         base.execute(
-            "create table if not exists sums (folder blob, name blob, size integer, time integer, sum blob, "
+            "create table if not exists sums (folder blob, name blob, size integer, time integer, "
+            "sum blob, "
             "primary key (folder, name)) without rowid"
         )
         return base
@@ -122,24 +132,27 @@ class SumCache:
         folders: dict[Path, list[Path]] = {}
         for path in stamps:
             folders.setdefault(path.parent, []).append(path)
-        found = {}
+        sums = {}
         try:
             with closing(self._open()) as base:
                 for folder, paths in folders.items():
-                    rows = base.execute("select name, size, time, sum from sums where folder = ?", (_real(folder),))
+                    rows = base.execute(
+                        "select name, size, time, sum from sums where folder = ?", (_real(folder),)
+                    )
                     kept = {name: (size, time_ns, value) for name, size, time_ns, value in rows}
                     for path in paths:
                         size, time_ns, value = kept.get(os.fsencode(path.name), (None, None, b""))
                         if (size, time_ns) == stamps[path] and len(value) == 32:
-                            found[path] = value
+                            sums[path] = value
         except (sqlite3.Error, OSError):
             return {}
-        return found
+        return sums
 
     def keep(self, sums: dict[Path, bytes], stamps: dict[Path, Stamp]) -> None:
         """Remember sums, but for files so young that they may change unseen."""
         young = time.time_ns() - FRESH_NS
-        folders = {folder: _real(folder) for folder in {path.parent for path in sums}}
+        parents = {path.parent for path in sums}
+        folders = {folder: _real(folder) for folder in parents}
         rows = [
             (folders[path.parent], os.fsencode(path.name), *stamps[path], value)
             for path, value in sums.items()
@@ -159,7 +172,8 @@ def _real(folder: Path) -> bytes:
 
 
 def sums_of(paths: Sequence[Path], cache: SumCache | None = None) -> list[bytes]:
-    """sha256 of each file, read only where size or time are new. Raises ConfigError for one that cannot be read."""
+    """sha256 of each file, read only where size or time are new.
+    Raises ConfigError for one that cannot be read."""
     cache = cache or SumCache()
     path = None
     try:
@@ -167,11 +181,17 @@ def sums_of(paths: Sequence[Path], cache: SumCache | None = None) -> list[bytes]
         sums = cache.known(stamps)
         new = [path for path in stamps if path not in sums]
         if len(new) > MANY:
-            print(f"reading {len(new)} files once, to know them by their content ...", file=sys.stderr, flush=True)
+            print(
+                f"reading {len(new)} files once, to know them by their content ...",
+                file=sys.stderr,
+                flush=True,
+            )
         with ThreadPoolExecutor() as pool:
             fresh = dict(zip(new, pool.map(_sum_now, new)))
     except OSError as error:
-        raise ConfigError(f"{shown(error.filename or path or '')}: cannot be read ({error.strerror})") from None
+        raise ConfigError(
+            f"{shown(error.filename or path or '')}: cannot be read ({error.strerror})"
+        ) from None
     cache.keep(fresh, stamps)
     sums |= fresh
     return [sums[path] for path in paths]
@@ -193,7 +213,8 @@ def digest_of_files(root: Path, paths: Iterable[Path]) -> str:
 
 
 def content_of(path: Path, suffixes: Iterable[str] = ()) -> str | None:
-    """The digest of a file, or of the visible files below a folder with one of the suffixes (all without any); None where nothing is.
+    """The digest of a file, or of the visible files below a folder with one of the suffixes (all
+    without any); None where nothing is.
 
     Raises ConfigError for what cannot be read.
     """
@@ -209,21 +230,22 @@ def content_of(path: Path, suffixes: Iterable[str] = ()) -> str | None:
 class Contents:
     """What the files that a study names are known by, each looked at once.
 
-    known: digests by path as an earlier plan found them, for files that are not here now; trusted: of the plan that started this
-    process, which are not looked at again.
+    known: digests by path as an earlier plan found them, for files that are not here now; trusted:
+    of the plan that started this process, which are not looked at again.
     """
 
     def __init__(self, known: dict[str, str] | None = None, trusted: bool = False) -> None:
         self.known, self.trusted = dict(known or {}), trusted
-        self.found: dict[str, str] = {}
+        self.digests: dict[str, str] = {}
 
     def of(self, path: str, key: str, suffixes: Iterable[str] = ()) -> str | None:
-        """The digest behind a path; None for one that was never seen. Raises ConfigError for what cannot be read."""
+        """The digest behind a path; None for one that was never seen.
+        Raises ConfigError for what cannot be read."""
         if self.trusted and path in self.known:
-            self.found[path] = self.known[path]
-        if path not in self.found:
+            self.digests[path] = self.known[path]
+        if path not in self.digests:
             digest = content_of(place_of(path, key), suffixes) or self.known.get(path)
             if digest is None:
                 return None
-            self.found[path] = digest
-        return self.found[path]
+            self.digests[path] = digest
+        return self.digests[path]

@@ -1,4 +1,5 @@
-"""The error of a user: one line that names file or key, value and remedy. Imports nothing of this project."""
+"""The error of a user: one line that names file or key, value and remedy.
+Imports nothing of this project."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ class ConfigError(ValueError):
 
 
 def place_of(path: str | Path, key: str) -> Path:
-    """A path of a study with its `~` replaced. Raises ConfigError for a home that does not exist."""
+    """A path of a study with its `~` replaced. Raises ConfigError for a home that does not
+    exist."""
     if "\0" in str(path):
         raise ConfigError(f"{key}: {str(path)!r} holds a null character, no path does")
     try:

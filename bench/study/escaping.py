@@ -23,7 +23,8 @@ RST_INLINE = re.compile(
 # what makes a list of a paragraph: 1. a) (iv) #.
 ENUMERATOR = re.compile(r"(\(?(?:[0-9]+|[a-zA-Z]|[ivxlcdmIVXLCDM]+|#))([.)])(?=\s|$)")
 MD_INLINE = re.compile(
-    r"[\\*`|<~$]|&(?=#?\w+;)|_(?![^\W_])|(?<![^\W_])_|!(?=\[)|\](?=[(\[:])|(?<=https):(?=//)|(?<=http):(?=//)"
+    r"[\\*`|<~$]|&(?=#?\w+;)|_(?![^\W_])|(?<![^\W_])_|!(?=\[)|\](?=[(\[:])"
+    r"|(?<=https):(?=//)|(?<=http):(?=//)"
 )
 MD_START = re.compile(r"[#>+\-=](?=[\s#>+\-=]|$)")
 MD_ENUMERATOR = re.compile(r"([0-9]{1,9})([.)])(?=\s|$)")
@@ -61,7 +62,7 @@ def sentence(text: Any) -> str:
 
 def plain(caption: str) -> str:
     """What a reader sees of a caption in reStructuredText."""
-    return re.sub(r"\\(.)", lambda found: found[1].strip(), caption)
+    return re.sub(r"\\(.)", lambda match: match[1].strip(), caption)
 
 
 def cell(text: Any) -> str:

@@ -15,9 +15,11 @@ from .settings import WeightsConfig
 
 @dataclass(frozen=True)
 class Job:
-    """One run of one verb: what it is told (config), the jobs whose folders it reads (inputs, by role), and the names that its
-    numbers carry (identity, which follows from the config). files: weights that it reads, by key; paths: other files of the study
-    that it reads, by key; needs: images that each split must have for what the study measures. None of these is part of its name."""
+    """One run of one verb: what it is told (config), the jobs whose folders it reads (inputs, by
+    role), and the names that its numbers carry (identity, which follows from the config). files:
+    weights that it reads, by key; paths: other files of the study that it reads, by key; needs:
+    images that each split must have for what the study measures.
+    None of these is part of its name."""
 
     stage: str
     config: dict[str, Any] = field(hash=False)
@@ -34,7 +36,13 @@ class Job:
         places = {key: weights.file for key, weights in self.files.items()} | self.paths
         more: dict[str, Any] = {"files": places} if places else {}
         more |= {"needs": self.needs} if self.needs else {}
-        return {"run_id": self.run_id, "identity": self.identity, "inputs": self.inputs, "config": self.config, **more}
+        return {
+            "run_id": self.run_id,
+            "identity": self.identity,
+            "inputs": self.inputs,
+            "config": self.config,
+            **more,
+        }
 
     @cached_property
     def run_id(self) -> str:
@@ -51,7 +59,8 @@ class Plan:
     suites: dict[str, set[str]] = field(default_factory=dict)
     identities: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)  # that the study was read from, its own first
-    warnings: list[str] = field(default_factory=list)  # what is legal and hardly meant, to be said once before any work
+    # what is legal and hardly meant, to be said once before any work
+    warnings: list[str] = field(default_factory=list)
 
     def add(self, suite: str, job: Job) -> str:
         job.paths.update(paths_of(self.study, job.config))
@@ -64,7 +73,7 @@ class Plan:
     @property
     def contents(self) -> dict[str, str]:
         """What is known of the files that the study names, by path."""
-        return dict(self.study._contents.found)
+        return dict(self.study._contents.digests)
 
     def described(self) -> dict[str, Any]:
         """The settings of the study with its files by content and name, and not by their place."""
@@ -76,11 +85,20 @@ class Plan:
     def told_of(self, suite: str) -> dict[str, Any]:
         """What each measure of a suite is told, by room, for those that can be told something."""
         measured = self.study.suites[suite].measure
-        return {room: whole(self.study.told(suite, room)) for room in rooms.with_settings() if room in measured}
+        return {
+            room: whole(self.study.told(suite, room))
+            for room in rooms.with_settings()
+            if room in measured
+        }
 
     def suites_of(self, scope: str | None) -> list[str]:
-        """Names of the suites of a scope, in the order of the study: one, all ("full"), or those of the default run (None)."""
-        return [name for name, suite in self.study.suites.items() if scope in (name, "full") or (scope is None and suite.core)]
+        """Names of the suites of a scope, in the order of the study: one, all ("full"), or those of
+        the default run (None)."""
+        return [
+            name
+            for name, suite in self.study.suites.items()
+            if scope in (name, "full") or (scope is None and suite.core)
+        ]
 
     def jobs_of(self, scope: str | None) -> list[str]:
         """run_ids of a scope."""
@@ -88,4 +106,8 @@ class Plan:
 
     def outputs_of(self, what: Literal["figures", "tables"], scope: str | None) -> list[str]:
         """Names of the figures or tables of a scope, in the order of the study: <suite>_<name>."""
-        return [f"{suite}_{name}" for suite in self.suites_of(scope) for name in getattr(self.study.suites[suite], what)]
+        return [
+            f"{suite}_{name}"
+            for suite in self.suites_of(scope)
+            for name in getattr(self.study.suites[suite], what)
+        ]

@@ -22,7 +22,10 @@ from .settings import HUB, DatasetConfig, FeaturesConfig, WeightsConfig
 def sum_needed(file: str) -> str | None:
     """Why a file without a sha256 is not read; None where it may be."""
     if file.endswith(".pth") or file.startswith(HUB):
-        return f"{file} needs its sha256 beside it, as every .pth and every file of the hub; `sha256sum` of a copy that you trust gives it"
+        return (
+            f"{file} needs its sha256 beside it, as every .pth and every file of the hub; "
+            "`sha256sum` of a copy that you trust gives it"
+        )
     return None
 
 
@@ -43,18 +46,23 @@ def paths_of(study: Study, config: dict[str, Any]) -> dict[str, str]:
         "features.weights": study.features.weights,
         "features.reference": study.features.reference,
     }
-    return {key: path for key, path in named.items() if path is not None and key.split(".")[0] in config}
+    return {
+        key: path for key, path in named.items() if path is not None and key.split(".")[0] in config
+    }
 
 
 def known_dataset(study: Study) -> DatasetConfig:
-    """The dataset by the content of its files, and not by their place. Raises ConfigError for files that are not those that the study
-    asks for."""
+    """The dataset by the content of its files, and not by their place. Raises ConfigError for files
+    that are not those that the study asks for."""
     data, content = study.dataset, None
-    known = data.name in checks.KNOWN_SETS and data.content is None  # the loader has sums of its own
+    # the loader has sums of its own
+    known = data.name in checks.KNOWN_SETS and data.content is None
     if data.path is not None and not known:
         content = study._contents.of(data.path, "dataset.path", suffixes_read(data.name))
     if data.content and content and data.content != content:
-        raise ConfigError(f"dataset.content: {data.content} is asked for, the files at {data.path} are {content}")
+        raise ConfigError(
+            f"dataset.content: {data.content} is asked for, the files at {data.path} are {content}"
+        )
     return data.model_copy(update={"path": None, "content": content or data.content})
 
 
@@ -66,13 +74,15 @@ def data_config(study: Study) -> dict[str, Any]:
 def known_features(study: Study) -> FeaturesConfig:
     """The feature extractor, its files by their sums, and not by their place."""
     features = study.features
-    found: dict[str, Any] = {}
+    changes: dict[str, Any] = {}
     if features.reference is not None:
-        known = features.reference_sha256 or study._contents.of(features.reference, "features.reference")
-        found |= {"reference": known or Path(features.reference).name, "reference_sha256": known}
+        known = features.reference_sha256 or study._contents.of(
+            features.reference, "features.reference"
+        )
+        changes |= {"reference": known or Path(features.reference).name, "reference_sha256": known}
     if features.weights is not None:
-        found |= {"weights": features.sha256 or Path(features.weights).name}
-    return features.model_copy(update=found)
+        changes |= {"weights": features.sha256 or Path(features.weights).name}
+    return features.model_copy(update=changes)
 
 
 def features_config(study: Study) -> dict[str, Any]:
@@ -85,8 +95,9 @@ def dump(model: None) -> None: ...
 @overload
 def dump(model: BaseModel) -> dict[str, Any]: ...
 def dump(model: BaseModel | None) -> dict[str, Any] | None:
-    """Settings as a job's config holds and hashes them: without those at their defaults, so that a new setting renames nothing. What
-    a default is worth is known by the code that reads it, whose digest changes with it."""
+    """Settings as a job's config holds and hashes them: without those at their defaults, so that a
+    new setting renames nothing. What a default is worth is known by the code that reads it, whose
+    digest changes with it."""
     return None if model is None else json.loads(model.model_dump_json(exclude_defaults=True))
 
 
@@ -100,7 +111,8 @@ def whole(model: BaseModel | None) -> dict[str, Any] | None:
 
 
 def by_sum(study: Study, weights: WeightsConfig) -> WeightsConfig:
-    """Weights as a job's config names them: by their sum, the given one or that of the file, and not by their place."""
+    """Weights as a job's config names them: by their sum, the given one or that of the file,
+    and not by their place."""
     kind, known = "." + weights.file.rsplit(".", 1)[1], weights.sha256
     if known is None and sum_needed(weights.file) is None:
         known = study._contents.of(weights.file, "weights")
@@ -124,15 +136,16 @@ def unsharpened(sampler: SamplerConfig) -> SamplerConfig:
 
 
 def canonical_sampler(sampler: SamplerConfig) -> dict[str, Any]:
-    """A sampler's settings without those at their defaults and those that cannot matter, so that equal samplers have one name."""
-    found = dump(sampler)
+    """A sampler's settings without those at their defaults and those that cannot matter, so that
+    equal samplers have one name."""
+    settings = dump(sampler)
     # a function of the user's own may read any setting
     own_rule = sampler.refine_steps and is_own("select", sampler.select.name)
     if own_rule or is_own("sample", sampler.name):
-        return found
+        return settings
     # at cfg_scale 1 guidance is off and no ramp is asked
     idle = {"cfg_ramp"} if sampler.cfg_scale == 1 else set()
     idle |= set() if sampler.refine_steps else {"select"}
     idle |= set() if sampler.sr_steps else {"p_resample"}
     idle |= set() if sampler.refine_steps or sampler.sr_steps else {"refine_scales"}
-    return {key: value for key, value in found.items() if key not in idle}
+    return {key: value for key, value in settings.items() if key not in idle}

@@ -31,7 +31,8 @@ def study_name(path: str | Path) -> str:
 
 
 def load_study(path: str | Path, contents: Contents | None = None) -> Plan:
-    """Read, check and expand a study. Raises ConfigError, one line that names file, key, value and what is legal.
+    """Read, check and expand a study. Raises ConfigError, one line that names file, key,
+    value and what is legal.
 
     contents: what is known of the files that it names; None: they are looked at.
     """
@@ -48,13 +49,18 @@ def load_study(path: str | Path, contents: Contents | None = None) -> Plan:
 
 
 def expand(study: Study) -> Plan:
-    """Every job of a study, each once however many suites share it. Raises ConfigError for what does not fit together."""
+    """Every job of a study, each once however many suites share it.
+    Raises ConfigError for what does not fit together."""
     _check_names(study)
     _refuse(checks.problems(study))
     suites = {name: _resolved_suite(study, name) for name in study.suites}
     _refuse(suite_checks.problems(study, suites))
     plan = Plan(study)
-    plan.warnings = [*_unused_bases(study), *checks.cautions(study), *suite_checks.cautions(study, suites)]
+    plan.warnings = [
+        *_unused_bases(study),
+        *checks.cautions(study),
+        *suite_checks.cautions(study, suites),
+    ]
     for name, resolved in suites.items():
         plan.suites[name] = set()
         plan.identities[name] = _identities(study, resolved)
@@ -90,15 +96,21 @@ def _resolved_suite(study: Study, suite_name: str) -> suite_checks.Resolved:
     return resolved
 
 
-def _meets_itself(suite: Suite, name: str, group: str, twin: str, resolved: suite_checks.Resolved) -> bool:
-    """Whether a variant with the settings of another is left out. Raises ConfigError where both were written out."""
+def _meets_itself(
+    suite: Suite, name: str, group: str, twin: str, resolved: suite_checks.Resolved
+) -> bool:
+    """Whether a variant with the settings of another is left out.
+    Raises ConfigError where both were written out."""
     twin_group = resolved.groups[twin]
     if twin_group == group and suite.variants[group].grid:
         return True  # a grid meets itself where a value does not matter, such as the ramp at w = 1
     # two grids may meet where each has its setting off: each is read, and tuned, as a whole
     if suite.variants[group].grid and suite.variants[twin_group].grid:
         return False
-    raise ConfigError(f"suites.{resolved.name}.variants.{name}: has the same settings as {twin!r}; change or remove it")
+    raise ConfigError(
+        f"suites.{resolved.name}.variants.{name}: has the same settings as {twin!r}; "
+        "change or remove it"
+    )
 
 
 def _check_references(resolved: suite_checks.Resolved) -> None:
@@ -106,7 +118,9 @@ def _check_references(resolved: suite_checks.Resolved) -> None:
     at, suite = f"suites.{resolved.name}.", resolved.suite
     for number in suite.published:
         if number.variant not in resolved.variants:
-            raise ConfigError(f"{at}published.variant: " + unknown("variant", number.variant, resolved.variants))
+            raise ConfigError(
+                f"{at}published.variant: " + unknown("variant", number.variant, resolved.variants)
+            )
     sides = {**resolved.variants, **suite.variants}
     for claim in suite.claims:
         for key, side in (("variant", claim.variant), ("against", claim.against)):
@@ -132,7 +146,10 @@ def _unused_bases(study: Study) -> Iterator[str]:
         used |= set(teachers.findall(str(node)))
     for name in study.bases:
         if name not in used:
-            yield f"bases.{name}: is not read, no variant names it (in use: {', '.join(sorted(used & set(study.bases)))})"
+            yield (
+                f"bases.{name}: is not read, no variant names it (in use: "
+                f"{', '.join(sorted(used & set(study.bases)))})"
+            )
 
 
 def _check_run_ids(plan: Plan) -> None:
@@ -141,12 +158,14 @@ def _check_run_ids(plan: Plan) -> None:
         size = len(run_id.split("/")[1].encode())
         if size > 200:
             raise ConfigError(
-                f"{run_id[:60]}...: {size} bytes are too long for the name of a folder; shorten schedule and names"
+                f"{run_id[:60]}...: {size} bytes are too long for the name of a folder; "
+                "shorten schedule and names"
             )
 
 
 def functions_of(study: Study, suite: str) -> Iterator[tuple[str, str, str]]:
-    """Functions of the library that the settings of a suite's rooms name, measured or not: key, prefix, name."""
+    """Functions of the library that the settings of a suite's rooms name, measured or not: key,
+    prefix, name."""
     about = study.suites[suite]
     for room in rooms.with_settings():
         if room in about.measure or getattr(about, room, None) is not None:
@@ -160,13 +179,19 @@ def check_shown(at: str, what: str, name: str) -> None:
     if name not in rooms.shows(what):
         prefix = rooms.PREFIXES[what]
         words = unknown("name", name, rooms.shows(what))
-        raise ConfigError(f"{at}: {words}; a name is a function {prefix}_<name> in bench/experiments/<room>/show.py")
+        raise ConfigError(
+            f"{at}: {words}; a name is a function {prefix}_<name> in "
+            "bench/experiments/<room>/show.py"
+        )
 
 
 def _check_names(study: Study) -> None:
     """Refuse names that no function has, or that something else has already."""
     if study.study == "benchmarks":
-        raise ConfigError("study: 'benchmarks': results/benchmarks holds the times of bench/benchmark_*.py; choose another name")
+        raise ConfigError(
+            "study: 'benchmarks': results/benchmarks holds the times of bench/benchmark_*.py; "
+            "choose another name"
+        )
     check_known("dataset.name", "bench/pipeline/datasets.py", "load", study.dataset.name)
     for name in study.evaluation.metrics:
         check_known("evaluation.metrics", "bench/pipeline/metrics.py", "metric", name)
@@ -177,12 +202,16 @@ def _check_names(study: Study) -> None:
 
 def _check_suite_names(study: Study, name: str, suite: Suite) -> None:
     if {"scores", "sweep"} <= set(suite.measure):
-        raise ConfigError(f"suites.{name}.measure: scores and sweep score the same variants; name one")
+        raise ConfigError(
+            f"suites.{name}.measure: scores and sweep score the same variants; name one"
+        )
     for key, prefix, function in functions_of(study, name):
         check_known(f"suites.{name}.{key}", PLACES[prefix], prefix, function)
     of_workflow = name in (*RESERVED, *SCOPES) or name.endswith("_job")
     if of_workflow or name.startswith(("collect_", "figures_", "tables_")):
-        raise ConfigError(f"suites.{name}: names a rule of the workflow already; choose another name")
+        raise ConfigError(
+            f"suites.{name}: names a rule of the workflow already; choose another name"
+        )
     for what, outputs in (("figures", suite.figures), ("tables", suite.tables)):
         for output in outputs:
             check_shown(f"suites.{name}.{what}", what, output)
@@ -192,10 +221,16 @@ def _check_classes(study: Study) -> None:
     features, data = study.features, study.dataset
     classes = CLASSES.get(data.name, data.num_classes)
     if data.num_classes not in (classes, 0):
-        raise ConfigError(f"dataset.num_classes: {data.num_classes} does not fit {data.name}, which has {classes} classes")
+        raise ConfigError(
+            f"dataset.num_classes: {data.num_classes} does not fit {data.name}, "
+            f"which has {classes} classes"
+        )
     if features.kind == "trained" and data.num_classes < 2:
         raise ConfigError(
-            f"features.kind: 'trained' needs a dataset with classes, this has {data.num_classes}; use kind: inception"
+            f"features.kind: 'trained' needs a dataset with classes, this has {data.num_classes}; "
+            "use kind: inception"
         )
     if features.kind == "trained" and (features.weights or features.reference):
-        raise ConfigError("features.weights and features.reference: only for kind: inception; remove them")
+        raise ConfigError(
+            "features.weights and features.reference: only for kind: inception; remove them"
+        )

@@ -41,7 +41,8 @@ def validated(schema: type[Schema], data: Any, prefix: str = "") -> Schema:
 
 
 class NamedEntry(NamedTuple):
-    """A variant before it is resolved: the entry of the study that it comes from, base and delta, and the grid's values in it."""
+    """A variant before it is resolved: the entry of the study that it comes from, base and delta,
+    and the grid's values in it."""
 
     group: str
     entry: SuiteEntry
@@ -49,7 +50,8 @@ class NamedEntry(NamedTuple):
 
 
 def entries_of(suite: Suite, at: str = "") -> dict[str, NamedEntry]:
-    """The variants of a suite by name, grids expanded. Raises ConfigError for too many, and for two of one name."""
+    """The variants of a suite by name, grids expanded. Raises ConfigError for too many,
+    and for two of one name."""
     _check_count(suite, at)
     entries: dict[str, NamedEntry] = {}
     for group, entry in suite.variants.items():
@@ -59,17 +61,23 @@ def entries_of(suite: Suite, at: str = "") -> dict[str, NamedEntry]:
             plain = SuiteEntry(base=entry.base, delta={**entry.delta, **grid})
             named = NamedEntry(group, plain, grid)
             if entries.setdefault(name, named) != named:
-                raise ConfigError(f"{at}variants.{name}: two different variants have this name; name one otherwise")
+                raise ConfigError(
+                    f"{at}variants.{name}: two different variants have this name; "
+                    "name one otherwise"
+                )
     return entries
 
 
 def _check_count(suite: Suite, at: str) -> None:
-    sizes = {name: math.prod(map(len, entry.grid.values())) for name, entry in suite.variants.items()}
+    sizes = {
+        name: math.prod(map(len, entry.grid.values())) for name, entry in suite.variants.items()
+    }
     count = sum(sizes.values())
     if count > MOST_VARIANTS:
         most = max(sizes, key=lambda name: sizes[name])
         raise ConfigError(
-            f"{at}variants: {count:,} with their grids, of {most!r} alone {sizes[most]:,}; {MOST_VARIANTS} a suite are the most"
+            f"{at}variants: {count:,} with their grids, of {most!r} alone {sizes[most]:,}; "
+            f"{MOST_VARIANTS} a suite are the most"
         )
 
 
@@ -92,15 +100,20 @@ def variant_names(study: Study, suite: str) -> list[str]:
 
 
 def _entries(study: Study, suite: str) -> dict[str, NamedEntry]:
-    return study.once(("entries", suite), lambda: entries_of(study.suites[suite], f"suites.{suite}."))
+    return study.once(
+        ("entries", suite), lambda: entries_of(study.suites[suite], f"suites.{suite}.")
+    )
 
 
 def resolve_variant(study: Study, suite: str, name: str) -> Variant:
-    """Base plus delta, with what follows from dataset and tokenizer filled in, checked as a whole; each once. Raises ConfigError."""
+    """Base plus delta, with what follows from dataset and tokenizer filled in, checked as a whole;
+    each once. Raises ConfigError."""
 
     def make() -> Variant:
         entry = _entries(study, suite)[name].entry
-        return resolve(study, entry, f"suites.{suite}.variants.{name}", study.suites[suite].sizes_only)
+        return resolve(
+            study, entry, f"suites.{suite}.variants.{name}", study.suites[suite].sizes_only
+        )
 
     return study.once(("variant", suite, name), make)
 
@@ -117,14 +130,19 @@ def variants_and_teachers(study: Study, suite: str) -> Iterator[Variant]:
 def teacher_of(study: Study, distill: DistillConfig, at: str = "") -> Variant:
     """The teacher of a distillation, each once. Raises ConfigError."""
     key = ("teacher", distill.teacher.model_dump_json())
-    return study.once(key, lambda: resolve(study, distill.teacher, f"{at}distill.teacher", is_teacher=True))
+    return study.once(
+        key, lambda: resolve(study, distill.teacher, f"{at}distill.teacher", is_teacher=True)
+    )
 
 
 # ---------------------------------------------------------------- one variant
 
 
-def resolve(study: Study, entry: SuiteEntry, at: str, timed_only: bool = False, is_teacher: bool = False) -> Variant:
-    """An entry as a whole variant. timed_only: other sizes than the data's are legal. Raises ConfigError."""
+def resolve(
+    study: Study, entry: SuiteEntry, at: str, timed_only: bool = False, is_teacher: bool = False
+) -> Variant:
+    """An entry as a whole variant. timed_only: other sizes than the data's are legal.
+    Raises ConfigError."""
     settings = _base_and_delta(study, entry, at)
     at += " (delta and base)."
     tokenizer = _fill_tokenizer(study, settings, at, timed_only)
@@ -136,7 +154,10 @@ def resolve(study: Study, entry: SuiteEntry, at: str, timed_only: bool = False, 
     if variant.distill is None:
         return _imported(variant, at)
     if is_teacher:  # also what ends a teacher that names itself
-        raise ConfigError(f"{at}distill: arm {variant.distill.arm!r} in a teacher; name one that is trained, without distill")
+        raise ConfigError(
+            f"{at}distill: arm {variant.distill.arm!r} in a teacher; name one that is trained, "
+            "without distill"
+        )
     return _student(study, variant, variant.distill, at)
 
 
@@ -163,7 +184,9 @@ def _set(settings: dict[str, Any], dotted: str, value: Any, prefix: str) -> None
         if ".".join(parents[: i + 1]) in BY_NAME and isinstance(node.get(part), str):
             node[part] = {"name": node[part]}
         if not isinstance(node.setdefault(part, {}), dict):
-            raise ConfigError(f"{prefix}{dotted}: {'.'.join(parents[: i + 1])} holds a value, not further keys")
+            raise ConfigError(
+                f"{prefix}{dotted}: {'.'.join(parents[: i + 1])} holds a value, not further keys"
+            )
         node = node[part]
     node[last] = value
 
@@ -180,11 +203,15 @@ def _check_whole_section(settings: dict[str, Any], dotted: str, value: Any, pref
     if lost:
         keys = ", ".join(f"{dotted}.{key}: {shown(part)}" for key, part in value.items())
         instead = keys or f"{dotted}.<key>: value"
-        raise ConfigError(f"{prefix}{dotted}: would drop {', '.join(lost)} of the base; give dotted keys ({instead})")
+        raise ConfigError(
+            f"{prefix}{dotted}: would drop {', '.join(lost)} of the base; "
+            f"give dotted keys ({instead})"
+        )
 
 
 def _section(node: dict[str, Any], key: str, name: str, at: str) -> dict[str, Any]:
-    """A section of settings, empty where none is given. Raises ConfigError for a value in its place."""
+    """A section of settings, empty where none is given.
+    Raises ConfigError for a value in its place."""
     section = node.setdefault(key, {})
     if not isinstance(section, dict):
         raise ConfigError(f"{at}{name}: must hold keys")
@@ -194,14 +221,21 @@ def _section(node: dict[str, Any], key: str, name: str, at: str) -> dict[str, An
 def _fill(node: dict[str, Any], follows: dict[str, Any], at: str, source: str) -> None:
     for key, value in follows.items():
         if node.setdefault(key, value) != value:
-            raise ConfigError(f"{at}{key}: {node[key]!r} does not fit the {source}'s {value!r}; leave it out")
+            raise ConfigError(
+                f"{at}{key}: {node[key]!r} does not fit the {source}'s {value!r}; leave it out"
+            )
 
 
-def _fill_tokenizer(study: Study, settings: dict[str, Any], at: str, timed_only: bool) -> TokenizerConfig:
+def _fill_tokenizer(
+    study: Study, settings: dict[str, Any], at: str, timed_only: bool
+) -> TokenizerConfig:
     """Fill in what a tokenizer takes from the dataset."""
     spec = _section(settings, "tokenizer", "tokenizer", at)
     config = _section(spec, "config", "tokenizer", at)
-    follows: dict[str, Any] = {"image_size": study.dataset.image_size, "in_channels": study.dataset.channels}
+    follows: dict[str, Any] = {
+        "image_size": study.dataset.image_size,
+        "in_channels": study.dataset.channels,
+    }
     if timed_only:
         follows |= {key: config[key] for key in follows if key in config}
     _fill(config, follows, f"{at}tokenizer.config.", "dataset")
@@ -229,7 +263,8 @@ def _check_fit(variant: Variant, at: str) -> None:
     size = variant.tokenizer.config.schedule.latent_size
     if variant.model.schedule.latent_size != size:
         raise ConfigError(
-            f"{at}model.patch_nums: {list(variant.model.patch_nums)} must end at the tokenizer's latent size {size}"
+            f"{at}model.patch_nums: {list(variant.model.patch_nums)} must "
+            f"end at the tokenizer's latent size {size}"
         )
     problem = sampler_misfit(variant.sampler, variant.model)
     if problem:
@@ -251,7 +286,9 @@ def check_known(at: str, file: str, prefix: str, value: str | None) -> None:
     except ValueError as error:
         raise ConfigError(str(error)) from None
     if value is not None and value not in names:
-        raise ConfigError(f"{at}: {unknown('name', value, names)}; a name is a function {prefix}_<name> in {file}")
+        raise ConfigError(
+            f"{at}: {unknown('name', value, names)}; a name is a function {prefix}_<name> in {file}"
+        )
 
 
 def _check_mask_weight(variant: Variant, at: str) -> None:
@@ -265,7 +302,9 @@ def _check_mask_weight(variant: Variant, at: str) -> None:
     elif variant.distill and variant.distill.arm == "logit":
         problem = "distill.arm logit learns with all own tokens masked; set mask_weight count"
     if problem:
-        raise ConfigError(f"{at}training.mask_weight: {weight!r} weighs masked tokens, but {problem}")
+        raise ConfigError(
+            f"{at}training.mask_weight: {weight!r} weighs masked tokens, but {problem}"
+        )
 
 
 def _imported(variant: Variant, at: str) -> Variant:
@@ -273,7 +312,10 @@ def _imported(variant: Variant, at: str) -> Variant:
     if variant.weights is None:
         return variant
     if variant.model.mask_prob and variant.weights.file.endswith(".pth"):
-        raise ConfigError(f"{at}model.mask_prob: {variant.model.mask_prob}: official weights know no masks; set it to 0")
+        raise ConfigError(
+            f"{at}model.mask_prob: {variant.model.mask_prob}: official weights know no masks; "
+            "set it to 0"
+        )
     return variant.model_copy(update={"training": None})
 
 
@@ -281,7 +323,8 @@ def _imported(variant: Variant, at: str) -> Variant:
 
 
 def _student(study: Study, variant: Variant, distill: DistillConfig, at: str) -> Variant:
-    """A distillation, checked against its teacher; the arm `scratch`, the control, as a plain training."""
+    """A distillation, checked against its teacher; the arm `scratch`, the control,
+    as a plain training."""
     arms = _check_arm(distill, at)
     teacher = teacher_of(study, distill, at)
     if distill.guided:
@@ -296,13 +339,15 @@ def _student(study: Study, variant: Variant, distill: DistillConfig, at: str) ->
 
 
 def _check_arm(distill: DistillConfig, at: str) -> list[str]:
-    """The names of the arms. Raises ConfigError for an unknown one, and for a teacher that is a grid."""
+    """The names of the arms. Raises ConfigError for an unknown one,
+    and for a teacher that is a grid."""
     arms = [*names_in(ROOT / "bench/pipeline/distill.py", "arm"), "scratch"]
     if distill.arm not in arms:
         raise ConfigError(f"{at}distill.arm: " + unknown("arm", distill.arm, arms))
     if distill.teacher.grid:
         raise ConfigError(
-            f"{at}distill.teacher.grid: {list(distill.teacher.grid)}: a teacher is one model; put it into the delta"
+            f"{at}distill.teacher.grid: {list(distill.teacher.grid)}: a teacher is one model; "
+            "put it into the delta"
         )
     return arms
 
@@ -311,13 +356,15 @@ def _check_guided(variant: Variant, distill: DistillConfig, teacher: Variant, at
     """A student of a teacher that draws as its sampler says is not sharpened once more."""
     if distill.arm in ("real", "logit", "scratch"):
         raise ConfigError(
-            f"{at}distill.guided: True: arm {distill.arm!r} learns from no guided samples; leave it out, or use arm 'sequence'"
+            f"{at}distill.guided: True: arm {distill.arm!r} learns from no guided samples; "
+            "leave it out, or use arm 'sequence'"
         )
     for key, off in SHARPENING.items():
         taught, asked = getattr(teacher.sampler, key), getattr(variant.sampler, key)
         if taught != off and asked != off:
             raise ConfigError(
-                f"{at}sampler.{key}: {asked}: a student of guided samples is scored with {key} {off!r}, "
+                f"{at}sampler.{key}: {asked}: a student of guided "
+                f"samples is scored with {key} {off!r}, "
                 f"its teacher drew them with {taught}; set it so, or distill.guided to false"
             )
 
@@ -327,32 +374,44 @@ def _check_one_tokenizer(teacher: Variant, variant: Variant, at: str) -> None:
     if difference:
         key, old, new = difference
         raise ConfigError(
-            f"{at}distill.teacher: tokenizer.{key} is {old!r}, the student's {new!r}; both must share one tokenizer"
+            f"{at}distill.teacher: tokenizer.{key} is {old!r}, the student's {new!r}; "
+            "both must share one tokenizer"
         )
 
 
 def _first_difference(old: Any, new: Any, at: str = "") -> tuple[str, Any, Any] | None:
     """Where two settings differ first: dotted key and both values."""
     if isinstance(old, dict) and isinstance(new, dict):
-        parts = (_first_difference(old.get(key), new.get(key), f"{at}.{key}" if at else key) for key in old | new)
+        parts = (
+            _first_difference(old.get(key), new.get(key), f"{at}.{key}" if at else key)
+            for key in old | new
+        )
         return next(filter(None, parts), None)
     return None if old == new else (at, old, new)
 
 
-def _check_weights(study: Study, variant: Variant, distill: DistillConfig, teacher: Variant, at: str) -> None:
-    """Refuse weights beside those of the teacher; the weights of a base that is the teacher's too say nothing new."""
+def _check_weights(
+    study: Study, variant: Variant, distill: DistillConfig, teacher: Variant, at: str
+) -> None:
+    """Refuse weights beside those of the teacher; the weights of a base that is the teacher's too
+    say nothing new."""
     own, taught = variant.weights, teacher.weights
     if own and (taught is None or by_sum(study, own) != by_sum(study, taught)):
         raise ConfigError(
-            f"{at}weights: {own.file!r} beside distill, which starts from the weights of {distill.teacher.base!r}; leave one out"
+            f"{at}weights: {own.file!r} beside distill, which starts from the weights of "
+            f"{distill.teacher.base!r}; leave one out"
         )
 
 
-def _control(variant: Variant, distill: DistillConfig, teacher: Variant, at: str, arms: list[str]) -> Variant:
-    """The arm `scratch`: a plain training that sees as many tokens as teacher and student together."""
+def _control(
+    variant: Variant, distill: DistillConfig, teacher: Variant, at: str, arms: list[str]
+) -> Variant:
+    """The arm `scratch`: a plain training that sees as many tokens as teacher and student
+    together."""
     if teacher.training is None or variant.training is None:
         raise ConfigError(
-            f"{at}distill.arm: 'scratch' sees as many tokens as its teacher, but {distill.teacher.base!r} is imported and nobody "
+            f"{at}distill.arm: 'scratch' sees as many tokens as its teacher, "
+            f"but {distill.teacher.base!r} is imported and nobody "
             f"counted them; use a trained teacher or another arm ({', '.join(arms[:-1])})"
         )
     seen = teacher.training.steps * teacher.training.batch_size * teacher.model.schedule.seq_len
@@ -366,4 +425,7 @@ def _check_models(variant: Variant, distill: DistillConfig, teacher: Variant, at
     if not problem and distill.arm == "logit":
         problem = logit_teacher_misfit(teacher.model, variant.model)
     if problem:
-        raise ConfigError(f"{at}model.{problem} (distill.arm {distill.arm}, distill.teacher {distill.teacher.base!r})")
+        raise ConfigError(
+            f"{at}model.{problem} (distill.arm {distill.arm}, "
+            f"distill.teacher {distill.teacher.base!r})"
+        )

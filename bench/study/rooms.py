@@ -5,24 +5,29 @@ A room holds all that one question needs, and nothing outside names it:
     __init__.py  the question, its paper, one paragraph
     plan.py      what a suite may set and which jobs that means; no torch
     verb.py      `work(run)`, where the question takes work of its own; torch
-    show.py      figure_<name>, table_<name>, judge_<name>; no torch. The first two give the figure or
-                 table and a Caption (bench/report/caption.py); `shown` in bench/report/cells.py says
-                 which columns a reader needs
+    show.py      figure_<name>, table_<name>, judge_<name>; no torch. The first two give the figure
+                 or table and a Caption (bench/report/caption.py); `shown` in bench/report/cells.py
+                 says which columns a reader needs
 
 What `plan.py` may say, all of it optional:
 
-    Settings                     the room's settings in a suite, under the name of the room; a field that names a function says so
-                                 (`srdd.lookup.names_function`)
+    Settings                     the room's settings in a suite, under the name of the room; a field
+                                 that names a function says so (`srdd.lookup.names_function`)
     jobs(plan, suite, variants)  makes the room a measure: adds its jobs to the plan
-    SCORES, TRAINS, DRAWS        whether these jobs score samples of every variant, train models, draw images
+    SCORES, TRAINS, DRAWS        whether these jobs score samples of every variant, train models,
+                                 draw images
     SIZES_ONLY                   whether they read no image and no weights, sizes alone
-    NEEDS                        what a figure, table or rule reads: measures, or `scored`, `trained`; the room's own if left out
-    SHOWS_FID, HALVES            names of those that show FID, and that tune on one half of the samples and score on the other
-    problems(study, one)         why a suite cannot give what it asks of this room, each a line `key: what and remedy`
+    NEEDS                        what a figure, table or rule reads: measures, or `scored`,
+                                 `trained`; the room's own if left out
+    SHOWS_FID, HALVES            names of those that show FID, and that tune on one half of the
+                                 samples and score on the other
+    problems(study, one)         why a suite cannot give what it asks of this room, each a line
+                                 `key: what and remedy`
     cautions(study, one)         what is legal and hardly meant
     rule_problems(study, one, claim)  the same of a claim that one of the room's rules judges
     elbos(settings)              corruptions whose ELBO is asked for, each with a noise
-    EVALUATES, READS_TEST        whether it scores images of its own with the extractor, and reads held-out images
+    EVALUATES, READS_TEST        whether it scores images of its own with the extractor, and reads
+                                 held-out images
     KNOWN_TOKENS                 whether samplers are handed tokens that are known
 
 Imports no torch.
@@ -82,14 +87,14 @@ def which(flag: str) -> tuple[str, ...]:
 
 def with_settings() -> dict[str, type]:
     """The settings that each room adds to a suite, by room."""
-    found = {room: says(room, "Settings") for room in names()}
-    return {room: settings for room, settings in found.items() if settings is not None}
+    classes = {room: says(room, "Settings") for room in names()}
+    return {room: settings for room, settings in classes.items() if settings is not None}
 
 
 @cache
 def shows(what: str) -> dict[str, str]:
-    """The room of each figure, table or rule (`figures`, `tables`, `rule`), by name. Raises ConfigError for a
-    name that two rooms have."""
+    """The room of each figure, table or rule (`figures`, `tables`, `rule`), by name. Raises
+    ConfigError for a name that two rooms have."""
     prefix = PREFIXES[what]
     owners: dict[str, str] = {}
     for room in names():
@@ -97,7 +102,8 @@ def shows(what: str) -> dict[str, str]:
         for name in names_in(path, prefix) if path.is_file() else ():
             if name in owners:
                 raise ConfigError(
-                    f"bench/experiments/{room}/show.py: {prefix}_{name}: the room {owners[name]!r} has one "
+                    f"bench/experiments/{room}/show.py: {prefix}_{name}: "
+                    f"the room {owners[name]!r} has one "
                     "of this name; rename one"
                 )
             owners[name] = room
@@ -115,7 +121,8 @@ def needs(what: str, name: str) -> tuple[str, ...]:
 
 
 def listed(what: str, flag: str) -> list[str]:
-    """Names of the figures, tables or rules that their rooms list under a flag, such as SHOWS_FID."""
+    """Names of the figures, tables or rules that their rooms list under a flag,
+    such as SHOWS_FID."""
     prefix = PREFIXES[what]
     return [
         name for name, room in shows(what).items() if f"{prefix}_{name}" in says(room, flag, ())
@@ -138,6 +145,7 @@ def place_of_function(what: str, name: str) -> str:
 
 
 def unfit(what: str, name: str, measured: Iterable[str]) -> tuple[str, ...]:
-    """The measures that a figure, table or rule needs, of which a suite has none; empty where it has one."""
+    """The measures that a figure, table or rule needs, of which a suite has none;
+    empty where it has one."""
     asked = needs(what, name)
     return () if not asked or set(asked) & set(measured) else asked

@@ -1,6 +1,8 @@
-"""Where the results of a study go, and what stands in its folder before the first job. Imports no torch.
+"""Where the results of a study go, and what stands in its folder before the first job.
+Imports no torch.
 
-A scope is what is collected and drawn together: the default run (None), all suites ("full"), or one suite by its name.
+A scope is what is collected and drawn together: the default run (None), all suites ("full"),
+or one suite by its name.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ OF_STUDY = ("reduced", "evaluation", "features", "dataset", "train_seeds", "toke
 
 
 def known_contents(file: str | Path, trusted: bool) -> Contents:
-    """What earlier plans found in the files that a study names. trusted: take their word for it, as a job does of the plan that
-    started it. Raises ConfigError for a study without a name."""
+    """What earlier plans found in the files that a study names. trusted: take their word for it, as
+    a job does of the plan that started it. Raises ConfigError for a study without a name."""
     memory = ROOT / study_name(file) / "configs" / "contents.json"
     try:
         sums = json.loads(memory.read_text(encoding="utf-8"))
@@ -42,8 +44,9 @@ def known_contents(file: str | Path, trusted: bool) -> Contents:
 class Scopes:
     """The folders of a study.
 
-    choice: whose results figures show: "own", "published", or "auto", which takes published ones until this machine has its own;
-    published_suites: the settings of the suites that were published, by name.
+    choice: whose results figures show: "own", "published", or "auto", which takes published ones
+    until this machine has its own; published_suites: the settings of the suites that were
+    published, by name.
     """
 
     plan: Plan
@@ -75,12 +78,15 @@ class Scopes:
         return self.results / "full" if scope == "full" else self.results / "suites" / scope
 
     def origin_of(self, scope: str | None, own: bool = False) -> Path:
-        """Where the figures and tables of a scope come from: this machine's runs, or the published rows alone. own: never the
-        latter. Raises ConfigError where published ones are asked for and there are none."""
+        """Where the figures and tables of a scope come from: this machine's runs, or the published
+        rows alone. own: never the latter. Raises ConfigError where published ones are asked for and
+        there are none."""
         place, is_published = self.place(scope), (self.published / "metrics.csv").is_file()
         if scope is None and self.choice == "published":
             if not is_published:
-                raise ConfigError(f"--config results=published: {self.published} holds no metrics.csv")
+                raise ConfigError(
+                    f"--config results=published: {self.published} holds no metrics.csv"
+                )
             return self.published
         if scope is not None or own or self.choice == "own":
             return place
@@ -91,14 +97,24 @@ class Scopes:
         place, names = self.place(scope), self.plan.outputs_of(what, scope)
         if self.origin_of(scope, own) == self.published:
             place, names = self.results / "from_published", self.published_outputs(what)
-        return [(place / what / f"{name}.{ending}").as_posix() for name in names for ending in ENDINGS[what]]
+        return [
+            (place / what / f"{name}.{ending}").as_posix()
+            for name in names
+            for ending in ENDINGS[what]
+        ]
 
     def published_outputs(self, what: What) -> list[str]:
-        """Names of the figures or tables that the published rows can make: those of the suites that were published."""
-        return [f"{suite}_{name}" for suite, about in self.published_suites.items() for name in about[what]]
+        """Names of the figures or tables that the published rows can make:
+        those of the suites that were published."""
+        return [
+            f"{suite}_{name}"
+            for suite, about in self.published_suites.items()
+            for name in about[what]
+        ]
 
     def shown(self, what: What, scope: str | None) -> tuple[list[str], list[str]]:
-        """The figures or tables of a scope, or of what is published ("published"), and the rules of its claims: names of functions."""
+        """The figures or tables of a scope, or of what is published ("published"), and the rules of
+        its claims: names of functions."""
         if scope == "published":
             suites = self.published_suites.values()
             names = {name for about in suites for name in about[what]}
@@ -109,7 +125,7 @@ class Scopes:
             rules = {claim.rule for suite in own for claim in suite.claims}
         return sorted(names), sorted(rules)
 
-    # ------------------------------------------------------------ what is written when a study is planned
+    # ---------------------------------------------- what is written when a study is planned
 
     def plan_path(self, scope: str | None) -> Path:
         return self.place(scope) / "plan.json"
@@ -143,11 +159,15 @@ class Scopes:
         return f"Study ``{self.study}``, read from\n\n{files}"
 
     def configs(self) -> Iterator[tuple[Path, str]]:
-        """The config of every job, and what is known of the files that the study names: path and text. The name of a config holds a
-        hash of its content, so that a file, once written, is right but for the places of files."""
+        """The config of every job, and what is known of the files that the study names: path and
+        text. The name of a config holds a hash of its content, so that a file, once written, is
+        right but for the places of files."""
         folder = self.results / "configs"
         for run_id, job in self.plan.jobs.items():
-            yield folder / f"{run_id}.json", json.dumps({"study": self.study, **job.about}, indent=1) + "\n"
+            yield (
+                folder / f"{run_id}.json",
+                json.dumps({"study": self.study, **job.about}, indent=1) + "\n",
+            )
         yield folder / "about.rst", self.about_study()
         if self.plan.contents:
             yield folder / "contents.json", json.dumps(self.plan.contents, indent=1) + "\n"
@@ -160,8 +180,9 @@ class Scopes:
         return self.results / "configs" / "study_file.txt"
 
     def name_clash(self, file: Path) -> str | None:
-        """Why another study's tables would be replaced: two studies of one name share a folder. None where there is no other.
-        Raises OSError or ValueError where the other file cannot be read or is no study any more."""
+        """Why another study's tables would be replaced: two studies of one name share a folder.
+        None where there is no other. Raises OSError or ValueError where the other file cannot be
+        read or is no study any more."""
         if not self.file_memory.is_file():
             return None
         before, file = Path(self.file_memory.read_text(encoding="utf-8").strip()), file.absolute()
@@ -170,12 +191,14 @@ class Scopes:
         if study_name(before) != self.study:
             return None
         return (
-            f"{file}: study: {self.study!r}: {before} has this name too, and its tables and figures in {self.results} "
+            f"{file}: study: {self.study!r}: {before} has this name too, "
+            f"and its tables and figures in {self.results} "
             "are replaced; give each study a name of its own"
         )
 
     def too_few_prepared(self) -> str | None:
-        """Why the images that are prepared are too few, as for a study that grew; None where they are not, or none are yet."""
+        """Why the images that are prepared are too few, as for a study that grew; None where they
+        are not, or none are yet."""
         for run_id, job in self.plan.jobs.items():
             about = self.results / run_id / "data.json"
             if not job.needs or not about.is_file():

@@ -48,7 +48,8 @@ BETTER: dict[str, Literal["lower", "higher"]] = {
 }
 # what is measured with it, and on what: no part of the direction
 WHAT = re.compile(
-    r"^(nearest_fill_|bicubic_|ceiling_)?(inpaint_|outpaint_|super_resolution_|floor_|reconstruction_|reference_|clean_)?"
+    r"^(nearest_fill_|bicubic_|ceiling_)?"
+    r"(inpaint_|outpaint_|super_resolution_|floor_|reconstruction_|reference_|clean_)?"
 )
 WHERE = re.compile(r"(_whole|_unknown|_train|_val|_test)?(_scale)?$")
 
@@ -60,7 +61,8 @@ def better(metric: str) -> Literal["lower", "higher"] | None:
     return next((BETTER[name] for name in names if name in BETTER), None)
 
 
-# metrics of bench/pipeline/metrics.py that another evaluator than the extractor stands behind, and its name
+# metrics of bench/pipeline/metrics.py that another evaluator than the extractor stands behind, and
+# its name
 EVALUATORS = {"pixels": "pixels"}
 
 

@@ -259,15 +259,15 @@ def _parts(annotation: Any) -> list[Any]:
 
 def _legal_keys(schema: Any, where: list[str]) -> list[str]:
     """Keys of the model at a place of a schema; none where there is no model."""
-    found = [schema]
+    schemas = [schema]
     for part in where:
         inside = []
-        for each in found:
+        for each in schemas:
             if isinstance(each, type) and issubclass(each, BaseModel):
                 if part in each.model_fields:
                     inside += _parts(each.model_fields[part].annotation)
             elif get_args(each):  # dict[str, X], tuple[X, ...]
                 inside += _parts([a for a in get_args(each) if a is not Ellipsis][-1])
-        found = inside
-    models = [each for each in found if isinstance(each, type) and issubclass(each, BaseModel)]
+        schemas = inside
+    models = [each for each in schemas if isinstance(each, type) and issubclass(each, BaseModel)]
     return [key for model in models for key in model.model_fields]

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from .schema import Claim, Study, Suite, Variant
     from .settings import TokenizerTraining, TrainingConfig
 
+
 @dataclass(frozen=True)
 class Resolved:
-    """A suite with its variants in full, and of each the name of the entry that it comes from and the values of its grid."""
+    """A suite with its variants in full, and of each the name of the entry that it comes from and
+    the values of its grid."""
 
     name: str
     suite: Suite
@@ -39,7 +41,11 @@ def problems(study: Study, suites: dict[str, Resolved]) -> Iterator[str]:
     """Why suites cannot give what they ask for."""
     for name, one in suites.items():
         of_rooms = (says(study, one) for says in _hooks("problems"))
-        lines = (*_tuning_problems(study, name), *_output_problems(study, one), *itertools.chain(*of_rooms))
+        lines = (
+            *_tuning_problems(study, name),
+            *_output_problems(study, one),
+            *itertools.chain(*of_rooms),
+        )
         yield from (f"suites.{name}.{line}" for line in lines)
         yield from (f"suites.{name}.claims.{problem}" for problem in _claim_problems(study, one))
 
@@ -63,20 +69,27 @@ def _tuning_problems(study: Study, name: str) -> Iterator[str]:
     if not set(study.suites[suite.tuned_on].measure) & set(rooms.which("SCORES")):
         measures = ", ".join(study.suites[suite.tuned_on].measure)
         yield (
-            f"tuned_on: {suite.tuned_on!r} measures {measures}, which scores nothing and chooses no setting; name a "
+            f"tuned_on: {suite.tuned_on!r} measures {measures}, "
+            "which scores nothing and chooses no setting; name a "
             f"suite that measures {' or '.join(rooms.which('SCORES'))}"
         )
     mine, seen = set(study.seeds_of(name)), [name]
     other: str | None = suite.tuned_on
-    while other is not None and other in study.suites:  # what chose the settings of the suite that chose, and so on
+    # what chose the settings of the suite that chose, and so on
+    while other is not None and other in study.suites:
         if other in seen:
-            yield f"tuned_on: {suite.tuned_on!r} is itself tuned on {other!r}, in a circle; one of them chooses first"
+            yield (
+                f"tuned_on: {suite.tuned_on!r} is itself tuned on {other!r}, in a circle; "
+                "one of them chooses first"
+            )
             return
         tuned = set(study.seeds_of(other))
         if both := sorted(tuned & mine):
             yield (
-                f"tuned_on: {other!r} chose settings on training seeds {sorted(tuned)}, this suite scores "
-                f"them on {sorted(mine)}; seed {both[0]} would score what it has chosen, give other train_seeds"
+                f"tuned_on: {other!r} chose settings on training seeds {sorted(tuned)}, "
+                "this suite scores "
+                f"them on {sorted(mine)}; seed {both[0]} would score what it has chosen, "
+                "give other train_seeds"
             )
             return
         seen.append(other)
@@ -96,9 +109,9 @@ def cautions(study: Study, suites: dict[str, Resolved]) -> Iterator[str]:
         for variant, settings in one.variants.items():
             for caution in _variant_cautions(settings, one.suite):
                 places.setdefault(caution, []).append(f"suites.{name}.variants.{variant}")
-    for caution, found in places.items():
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        yield f"{found[0]}{more}: {caution}"
+    for caution, keys in places.items():
+        more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
+        yield f"{keys[0]}{more}: {caution}"
 
 
 # ---------------------------------------------------------------- figures and tables
@@ -133,7 +146,10 @@ def _output_problems(study: Study, one: Resolved) -> Iterator[str]:
                 yield problem
     tuned = list(tuning(suite))
     if tuned and not study.told(one.name, "sweep").halves:
-        yield f"sweep.halves: False: {tuned[0]} tunes on one half and scores on the other; set it to true"
+        yield (
+            f"sweep.halves: False: {tuned[0]} tunes on one half and scores on the other; "
+            "set it to true"
+        )
 
 
 def _suite_cautions(suite: Suite) -> Iterator[str]:
@@ -190,7 +206,10 @@ def score_problems(study: Study, suite: Suite, claim: Claim, swept: bool = False
             "round, or leave better out"
         )
     elif claim.rule == "nearer" and "better" in claim.model_fields_set:
-        yield f"better: {claim.better!r}: rule nearer reads none, near to real images is best; remove it"
+        yield (
+            f"better: {claim.better!r}: rule nearer reads none, near to real images is best; "
+            "remove it"
+        )
     elif claim.better is None and claim.rule != "nearer":
         yield f"better: is missing; whether lower or higher is better is not known of {name!r}"
 
@@ -222,7 +241,9 @@ def side_problems(one: Resolved, claim: Claim, grids: bool = False) -> Iterator[
                 f"({some(suite.variants)})"
             )
         mine = [full for full in variants if name in (full, one.groups[full])]
-        if claim.metric in NEED_CLASSES and any(variants[full].model.num_classes == 0 for full in mine):
+        if claim.metric in NEED_CLASSES and any(
+            variants[full].model.num_classes == 0 for full in mine
+        ):
             yield f"{key}: {name!r} has no classes and no {claim.metric}; claim another metric"
 
 
@@ -258,7 +279,8 @@ def _variant_cautions(variant: Variant, suite: Suite) -> Iterator[str]:
     yield from _warmup_cautions("training", training, 20)
     if model.mask_prob == 0 and "mask_draws" in training.model_fields_set:
         yield (
-            f"training.mask_draws: {training.mask_draws}: is not read, model.mask_prob is 0; the same training "
+            f"training.mask_draws: {training.mask_draws}: is not read, model.mask_prob is 0; "
+            "the same training "
             "under another name"
         )
     last = model.schedule.num_scales - 1
@@ -278,8 +300,7 @@ def _variant_cautions(variant: Variant, suite: Suite) -> Iterator[str]:
     ):
         yield (
             f"training.patience: {training.patience}: never ends a training of {training.steps} "
-            "steps that looks every "
-            f"{training.eval_every}"
+            f"steps that is evaluated every {training.eval_every}"
         )
 
 

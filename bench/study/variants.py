@@ -1,4 +1,5 @@
-"""What variants.csv says of each variant: what its numbers are called, its settings, and the jobs behind it. Imports no torch."""
+"""What variants.csv says of each variant: what its numbers are called, its settings, and the jobs
+behind it. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,10 +18,11 @@ def variants_of(plan: Plan, suite: str) -> dict[str, dict[str, Any]]:
 
 
 def jobs_behind(jobs: list[Job], identity: dict[str, Any]) -> dict[str, list[str]]:
-    """run_ids of the jobs that carry a variant's names, by training seed, "" for what serves all seeds.
+    """run_ids of the jobs that carry a variant's names, by training seed,
+    "" for what serves all seeds.
 
-    jobs: in the order in which they were planned, which is that in which they read each other. What nothing here reads and no model
-    is part of, such as the baselines of a tokenizer, comes last.
+    jobs: in the order in which they were planned, which is that in which they read each other. What
+    nothing here reads and no model is part of, such as the baselines of a tokenizer, comes last.
     """
     own = [job for job in jobs if _carries(job, identity)]
     read = {run_id for job in own for run_id in job.inputs.values()}

@@ -239,7 +239,7 @@ class Rounds:
         if name == self.first or not all(pair):
             return False
         # both were timed in the same rounds, one after the other
-        logs = [pd.Series([math.log(value) for value in values]) for values in pair]
+        logs = [pd.Series(values).map(math.log) for values in pair]
         log_ratio = paired(*logs)
         if log_ratio is None or log_ratio.half is None:
             return True
