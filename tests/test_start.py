@@ -105,7 +105,8 @@ NEEDS = {
     "bench.pipeline.collect": set(),
     "bench.pipeline.prepare": set(),
     "bench.report.tables": {"pandas"},
-    "bench.report.figures": {"pandas", "matplotlib", "seaborn", "scipy.stats"},  # seaborn needs scipy
+    # seaborn needs scipy.stats
+    "bench.report.figures": {"pandas", "matplotlib", "seaborn", "scipy.stats"},
     "bench.pipeline.train": {"torch"},
     "bench.pipeline.evaluate": {"torch"},
     "bench.pipeline.import_official": {"torch"},
