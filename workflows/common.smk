@@ -233,8 +233,8 @@ onstart:
         quote_python()
     elif DEVICE == "cuda" and not shows_gpu():
         stop(
-            "--config device=cuda: this machine shows no GPU (neither nvidia-smi nor "
-            "/dev/nvidia0); use auto or cpu"
+            "--config device=cuda: this machine shows no GPU "
+            "(neither nvidia-smi nor /dev/nvidia0); use auto or cpu"
         )
     if not os.access(RESULTS, os.W_OK):
         stop(
