@@ -14,10 +14,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..study.contents import children, walk
+from ..study.contents import IMAGE_SUFFIXES, children, walk
 from ..study.errors import ConfigError, shown
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 # what users call the parts of a split, by what they are here
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 # what others call them: never the name of all classes
@@ -104,7 +103,7 @@ def read_folder(root: Path, num_classes: int) -> ImageFolder:
 
 
 def _is_read(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
+    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def _images(files: list[Path], skipped: Counter[str]) -> list[Path]:
@@ -203,7 +202,7 @@ def _classes_of(own: Path, num_classes: int, skipped: Counter[str]) -> list[str]
             empty.append(f"{shown(folder.name)}{why}")
     if empty:
         raise ConfigError(
-            f"dataset.path: no image that is read ({' '.join(SUFFIXES)}) in class "
+            f"dataset.path: no image that is read ({' '.join(IMAGE_SUFFIXES)}) in class "
             f"{', '.join(empty[:NAMED])} of {shown(own)}; "
             "convert the images or remove the folder"
         )
@@ -275,8 +274,3 @@ def _with_classes(
         paths += of_class
         labels += [label] * len(of_class)
     return paths, labels
-
-
-def suffixes_read(dataset: str) -> tuple[str, ...]:
-    """Which files of its folder a dataset reads; empty: any."""
-    return SUFFIXES if dataset == "image_folder" else ()

@@ -58,7 +58,8 @@ def _read(name: str, path: Path) -> Verb | None:
     if not any(isinstance(node, ast.FunctionDef) and node.name == "work" for node in tree.body):
         return None
     says = _constants(tree)
-    about = (ast.get_docstring(tree) or "").partition("\n")[0].removeprefix("Verb: ")
+    paragraph = (ast.get_docstring(tree) or "").partition("\n\n")[0]
+    about = " ".join(paragraph.split()).removeprefix("Verb: ")
     return Verb(
         name,
         ".".join(("bench", *path.relative_to(BENCH).with_suffix("").parts)),

@@ -22,6 +22,8 @@ from pathlib import Path
 
 from .errors import ConfigError, place_of, shown
 
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
 SYSTEM = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 MANY = 5000  # files to read before their number is said
@@ -249,3 +251,8 @@ class Contents:
                 return None
             self.digests[path] = digest
         return self.digests[path]
+
+
+def suffixes_read(dataset: str) -> tuple[str, ...]:
+    """Which files of its folder a dataset reads; empty: any."""
+    return IMAGE_SUFFIXES if dataset == "image_folder" else ()

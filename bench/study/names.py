@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from srdd.config import ModelConfig, SamplerConfig
 from srdd.lookup import is_own
 
-from ..pipeline.image_folder import suffixes_read
 from . import checks
+from .contents import suffixes_read
 from .errors import ConfigError
 from .schema import SHARPENING, Study
 from .settings import HUB, DatasetConfig, FeaturesConfig, WeightsConfig
