@@ -96,7 +96,9 @@ def test_smoke_study_makes_everything(project):
 def test_smoke_study_gives_its_golden_numbers(project):
     """Catches a refactoring that loses, adds, renames or changes a number of a core suite.
 
-    To accept a change on purpose, and to compare the other suites: `python tests/golden_smoke.py`."""
+    To accept a change on purpose, and to compare the other suites:
+    `python tests/golden_smoke.py`.
+    """
     numbers = study_numbers(project / "results" / "smoke")
     suites = {key[0] for key in numbers}
     assert len(suites) > 5

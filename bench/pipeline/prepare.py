@@ -20,14 +20,14 @@ from srdd.lookup import find
 from ..runtime.progress import track
 from ..runtime.rows import write_text
 from ..study.checks import enough_images, few_for_features
-from ..study.contents import content_of, stamp_of, sums_of
+from ..study.contents import content_of, stamp_of, suffixes_read, sums_of
 from ..study.errors import ConfigError, place_of, shown
 from ..study.settings import DatasetConfig
 from . import datasets
 from .artefacts import save_array, save_npz
 from .check_splits import check_splits
 from .datasets import SPLITS, ArrayImages, FileImages, Recorded, SplitImages
-from .image_folder import skipped_words, suffixes_read
+from .image_folder import skipped_words
 from .splits import array_keys, contradictions, copies
 
 if TYPE_CHECKING:  # it imports torch, which nothing is prepared with
