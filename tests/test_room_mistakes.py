@@ -91,7 +91,7 @@ MISTAKES = {
     "no plan": (without("plan.py"), f"{NO_MEASURE} no plan.py (measures: "),
     "no jobs": (replaced("plan.py", "def jobs(", "def job("), f"{NO_MEASURE} a plan.py without a"),
     "no verb": (without("verb.py"), f"{ROOM}/verb.py: is missing"),
-    "no work": (replaced("verb.py", "def work(", "def wrok("), "verb.py: has no function work(run)"),
+    "no work": (replaced("verb.py", "def work(", "def wrok("), "has no function work(run)"),
     "verb no Python": (replaced("verb.py", "-> None:", "-> None"), f"{ROOM}/verb.py: line "),
     "show no Python": (replaced("show.py", "(view: View)", "((view)"), f"{ROOM}/show.py: line "),
     "inputs": (
@@ -107,6 +107,18 @@ MISTAKES = {
         f"{ROOM}/plan.py: jobs: raises KeyError: 'code_varity' (plan.py, line ",
     ),
     "plan raises": (replaced("plan.py", "TRAINS = True", "TRAINS = yes"), "raises NameError: "),
+    "settings of no kind": (
+        replaced("plan.py", "Settings(Strict)", "Settings"),
+        f"{ROOM}/plan.py: Settings: is no class of its kind",
+    ),
+    "a default out of range": (
+        replaced("plan.py", "Field(256,", "Field(0,"),
+        "Settings.num_images: of its defaults: Input should be greater than or equal to 1, got 0",
+    ),
+    "a default of another type": (
+        replaced("plan.py", "Field(256,", "Field('many',"),
+        "Settings.num_images: of its defaults: Input should be a valid integer, got 'many'",
+    ),
     "needs": (
         replaced("plan.py", "TRAINS = True", 'NEEDS = {"table_code_variety": "latnecy"}'),
         "NEEDS: table_code_variety: unknown measure 'latnecy'; did you mean 'latency'?",

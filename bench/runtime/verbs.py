@@ -106,7 +106,9 @@ def check_jobs(jobs: Iterable[Job]) -> None:
             lacks = "has no function work(run)" if _in_project(file) else "is missing"
             raise ConfigError(f"{file}: {lacks}; the jobs of the room {stage!r} need one")
         if verb.module.endswith(".verb") and _in_project(f"bench/pipeline/{verb.name}.py"):
-            raise ConfigError(f"{file}: {stage!r} is a verb of every study already; rename the room")
+            raise ConfigError(
+                f"{file}: {stage!r} is a verb of every study already; rename the room"
+            )
         if set(verb.inputs) != read:
             place = f"{verb.module.replace('.', '/')}.py"
             legal = f"its jobs read {', '.join(sorted(read)) or 'nothing'}"

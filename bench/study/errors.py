@@ -38,7 +38,9 @@ def raised(error: BaseException, folder: Path) -> str:
     inside = [call for call in calls if Path(call.filename).is_relative_to(folder)]
     last = (inside or calls)[-1]
     words = " ".join(str(error).split())
-    return f"raises {type(error).__name__}: {words} ({Path(last.filename).name}, line {last.lineno})"
+    return (
+        f"raises {type(error).__name__}: {words} ({Path(last.filename).name}, line {last.lineno})"
+    )
 
 
 def shown(name: str | bytes | Path) -> str:

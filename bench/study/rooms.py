@@ -42,6 +42,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pydantic import ValidationError
+
+from srdd.config import Strict
 from srdd.lookup import names_in, unknown
 
 from .errors import ConfigError, raised
@@ -114,7 +117,25 @@ def which(flag: str) -> tuple[str, ...]:
 def with_settings() -> dict[str, type]:
     """The settings that each room adds to a suite, by room."""
     classes = {room: says(room, "Settings") for room in names()}
-    return {room: settings for room, settings in classes.items() if settings is not None}
+    classes = {room: settings for room, settings in classes.items() if settings is not None}
+    for room, settings in classes.items():
+        if problem := _unfit_settings(settings):
+            raise ConfigError(f"bench/experiments/{room}/plan.py: Settings{problem}")
+    return classes
+
+
+def _unfit_settings(settings: Any) -> str | None:
+    """Why a class cannot be the settings of a room; None where it can."""
+    if not (isinstance(settings, type) and issubclass(settings, Strict)):
+        return ": is no class of its kind; make it class Settings(Strict), of srdd.config"
+    try:
+        settings.model_validate_json(settings().model_dump_json(warnings=False))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        given = "" if first["type"] == "missing" else f", got {first['input']!r}"
+        return f".{where}: of its defaults: {first['msg']}{given}"
+    return None
 
 
 @cache
