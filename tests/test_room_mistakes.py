@@ -146,3 +146,20 @@ def test_a_mistake_is_one_line_before_any_work(recipe, tmp_path, mistake):
     done = python(root, "-c", code)
     assert done.returncode == 0, done.stderr
     assert line in done.stdout and done.stdout.count("\n") == 1, done.stdout
+
+
+@pytest.mark.parametrize(
+    "words, line", [(["snrr"], "did you mean 'snr'?"), (["--nam"], "'--name'?")]
+)
+def test_a_misspelt_scope_of_a_plan_is_refused(words, line):
+    """Catches a plan of everything, printed to whoever asked for one suite."""
+    done = python(ROOT, "-m", "bench", "plan", "workflows/config/digits.yaml", *words)
+    assert done.returncode == 1 and line in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_plan_of_one_suite_lists_its_jobs():
+    """Catches a scope that is read and passed over."""
+    done = python(ROOT, "-m", "bench", "plan", "workflows/config/digits.yaml", "snr")
+    stages = {line.split("/")[0] for line in done.stdout.split()}
+    assert stages == {"prepare", "tokenizer", "snr"}
+    assert python(ROOT, "-m", "bench", "plan", "-h").stdout.startswith("python -m bench plan STUDY")
