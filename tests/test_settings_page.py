@@ -62,3 +62,9 @@ def test_knobs_of_a_function_are_its_keyword_only_parameters(tmp_path):
         "`share`: number from 0 to 1, default `0.5`",
         "`many`: whole number, default `3`",
     ]
+
+
+def test_no_word_is_broken():
+    """Catches a name that was quoted in its middle, and one that a line break cut."""
+    page = settings_page.page()
+    assert not re.search(r"`\w`\w|\w- \w+\(", page) and "super- " not in page

@@ -19,6 +19,7 @@ from bench.study.settings import TrainingConfig
 from bench.runtime.provenance import shows_gpu, source_of, source_of_program, source_of_shows
 from bench.runtime.rows import write_text, written_whole
 from bench.runtime.study_row import published_suites
+from bench.runtime.verbs import check_jobs
 from srdd.lookup import unknown
 
 BASE = Path(workflow.basedir)
@@ -71,6 +72,7 @@ def read_study():
             stop(f"--config {key}={config[key]}: not legal (there are: {legal})")
     try:
         plan = load_study(files[0], known_contents(files[0], trusted=not workflow.is_main_process))
+        check_jobs(plan.jobs.values())
     except ConfigError as error:
         stop(error)
     if workflow.is_main_process:  # jobs on other machines read the study again

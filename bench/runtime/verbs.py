@@ -9,10 +9,14 @@ where several processes may do it together; `ALONE = True`, where nothing else m
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from ..study.errors import ConfigError
+from ..study.jobs import Job
 
 BENCH = Path(__file__).resolve().parent.parent
 # programs with a command line of their own
@@ -53,8 +57,15 @@ def _constants(tree: ast.Module) -> dict[str, Any]:
 
 
 def _read(name: str, path: Path) -> Verb | None:
-    """The verb of a file; None for a file without a function `work`."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    """The verb of a file; None for a file without a function `work`. Raises ConfigError for one
+    that Python cannot read."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        place = path.relative_to(BENCH.parent).as_posix()
+        raise ConfigError(
+            f"{place}: line {error.lineno}: {error.msg}; Python cannot read it"
+        ) from None
     if not any(isinstance(node, ast.FunctionDef) and node.name == "work" for node in tree.body):
         return None
     says = _constants(tree)
@@ -84,3 +95,26 @@ def verbs() -> dict[str, Verb]:
 def stages() -> dict[str, Verb]:
     """All verbs by the name of their folder of results."""
     return {verb.stage: verb for verb in verbs().values()}
+
+
+def check_jobs(jobs: Iterable[Job]) -> None:
+    """Raises ConfigError where the verb of a job cannot be run or reads other folders than the job
+    names: said before any work."""
+    read_by_stage = {job.stage: set(job.inputs) for job in jobs}
+    for stage, read in read_by_stage.items():
+        verb, file = stages().get(stage), f"bench/experiments/{stage}/verb.py"
+        if verb is None:
+            lacks = "has no function work(run)" if _in_project(file) else "is missing"
+            raise ConfigError(f"{file}: {lacks}; the jobs of the room {stage!r} need one")
+        if verb.module.endswith(".verb") and _in_project(f"bench/pipeline/{verb.name}.py"):
+            raise ConfigError(
+                f"{file}: {stage!r} is a verb of every study already; rename the room"
+            )
+        if set(verb.inputs) != read:
+            place = f"{verb.module.replace('.', '/')}.py"
+            legal = f"its jobs read {', '.join(sorted(read)) or 'nothing'}"
+            raise ConfigError(f"{place}: INPUTS: is {list(verb.inputs)}; {legal}, in any order")
+
+
+def _in_project(file: str) -> bool:
+    return (BENCH.parent / file).is_file()

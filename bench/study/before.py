@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from srdd.lookup import BUILT_IN, is_own
+from srdd.lookup import BUILT_IN, is_own, unknown
 
 from . import rooms
 from .chain import import_jobs, tokenizer_job
@@ -129,17 +129,21 @@ def nothing_to_make(plan: Plan, scope: str | None) -> str | None:
     return None
 
 
-USAGE = "`python -m bench plan STUDY.yaml [full] [--name] [--files]`"
+USAGE = "`python -m bench plan STUDY.yaml [full|SUITE] [--name] [--files]`"
 
 
 def main() -> None:
-    """Check a study and say what it would run: `python -m bench plan STUDY.yaml [full] [--name]
-    [--files]`."""
+    """Check a study and say what it would run: `python -m bench plan STUDY.yaml [full|SUITE]
+    [--name] [--files]`."""
     if len(sys.argv) < 2:
         sys.exit(f"error: no study given; {USAGE}")
-    path, scope = sys.argv[1], "full" if "full" in sys.argv else None
+    if {"-h", "--help"} & set(sys.argv):
+        print(USAGE.strip("`"))
+        return
+    path = sys.argv[1]
     try:
         plan = load_study(path)
+        scope = _scope_of(plan, sys.argv[2:])
     except ConfigError as error:
         sys.exit(f"error: {error}")
     if "--name" in sys.argv:
@@ -155,7 +159,17 @@ def main() -> None:
         return
     for warning in plan.warnings:  # who asks for the name goes on to run the study, which says them
         print(f"warning: {path}: {warning}", file=sys.stderr)
-    print("\n".join(plan.jobs_of("full")))
+    print("\n".join(plan.jobs_of(scope or "full")))
+
+
+def _scope_of(plan: Plan, words: list[str]) -> str | None:
+    """The scope that words after a study name; None where none does. Raises ConfigError for
+    another word."""
+    legal = ("full", "--name", "--files", *plan.suites)
+    for word in words:
+        if word not in legal:
+            raise ConfigError(f"{unknown('suite or option', word, legal)}; {USAGE}")
+    return next((word for word in words if not word.startswith("--")), None)
 
 
 def _stop_for(path: str, problem: str | None) -> None:

@@ -31,6 +31,18 @@ def line_of(error: BaseException) -> str:
     return f"{Path(last.filename).name}, line {last.lineno}"
 
 
+def raised(error: BaseException, folder: Path) -> str:
+    """What a function raised, in one line with the last place in a folder that it passed, for
+    whoever wrote what lies there."""
+    calls = traceback.extract_tb(error.__traceback__)
+    inside = [call for call in calls if Path(call.filename).is_relative_to(folder)]
+    last = (inside or calls)[-1]
+    words = " ".join(str(error).split())
+    return (
+        f"raises {type(error).__name__}: {words} ({Path(last.filename).name}, line {last.lineno})"
+    )
+
+
 def shown(name: str | bytes | Path) -> str:
     """A name of a file for people: what is no UTF-8 is escaped, and so are line breaks."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -51,6 +51,7 @@ def load_study(path: str | Path, contents: Contents | None = None) -> Plan:
 def expand(study: Study) -> Plan:
     """Every job of a study, each once however many suites share it.
     Raises ConfigError for what does not fit together."""
+    rooms.refuse_needs()
     _check_names(study)
     _refuse(checks.problems(study))
     suites = {name: _resolved_suite(study, name) for name in study.suites}
@@ -66,7 +67,7 @@ def expand(study: Study) -> Plan:
         plan.identities[name] = _identities(study, resolved)
     for name, resolved in suites.items():
         for measure in resolved.suite.measure:
-            rooms.says(measure, "jobs")(plan, name, resolved.variants)
+            rooms.add_jobs(measure, plan, name, resolved.variants)
     _check_run_ids(plan)
     return plan
 
@@ -189,7 +190,7 @@ def _check_names(study: Study) -> None:
     """Refuse names that no function has, or that something else has already."""
     if study.study == "benchmarks":
         raise ConfigError(
-            "study: 'benchmarks': results/benchmarks holds the times of bench/benchmark_*.py; "
+            "study: 'benchmarks': results/benchmarks holds the times of bench/speed; "
             "choose another name"
         )
     check_known("dataset.name", "bench/pipeline/datasets.py", "load", study.dataset.name)

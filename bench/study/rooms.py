@@ -42,9 +42,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pydantic import ValidationError
+
+from srdd.config import Strict
 from srdd.lookup import names_in, unknown
 
-from .errors import ConfigError
+from .errors import ConfigError, raised
 
 FOLDER = Path(__file__).resolve().parent.parent / "experiments"
 PREFIXES = {"figures": "figure", "tables": "table", "rule": "judge"}
@@ -61,11 +64,14 @@ def plan_of(room: str) -> ModuleType | None:
     """The module plan.py of a room; None for a room without one."""
     if not (FOLDER / room / "plan.py").is_file():
         return None
+    place = f"bench/experiments/{room}/plan.py"
     try:
         return importlib.import_module(f"bench.experiments.{room}.plan")
     except SyntaxError as error:
-        place = f"bench/experiments/{room}/plan.py: line {error.lineno}"
-        raise ConfigError(f"{place}: {error.msg}; Python cannot read it") from None
+        line = f"{place}: line {error.lineno}"
+        raise ConfigError(f"{line}: {error.msg}; Python cannot read it") from None
+    except Exception as error:
+        raise ConfigError(f"{place}: {raised(error, FOLDER / room)}") from error
 
 
 def says(room: str, what: str, default: Any = None) -> Any:
@@ -73,10 +79,33 @@ def says(room: str, what: str, default: Any = None) -> Any:
     return getattr(plan_of(room), what, default)
 
 
+def add_jobs(room: str, *what: Any) -> None:
+    """Add the jobs of a measure to a plan. Raises ConfigError, one line that names its function,
+    where that one raises."""
+    try:
+        says(room, "jobs")(*what)
+    except ConfigError:
+        raise
+    except Exception as error:
+        place = f"bench/experiments/{room}/plan.py: jobs"
+        raise ConfigError(f"{place}: {raised(error, FOLDER / room)}") from error
+
+
 @cache
 def measures() -> tuple[str, ...]:
     """Rooms that a suite can name in `measure`."""
     return tuple(room for room in names() if callable(says(room, "jobs")))
+
+
+def no_measure(name: str) -> str:
+    """Why a name is no measure: its folder lacks what makes it one, or there is none."""
+    folder = FOLDER / name
+    if not name.isidentifier() or not folder.is_dir():
+        return unknown("measure", name, measures())
+    files = [file for file in ("__init__.py", "plan.py") if not (folder / file).is_file()]
+    lacks = f"no {files[0]}" if files else "a plan.py without a function jobs"
+    legal = ", ".join(measures())
+    return f"{name!r} is no measure: bench/experiments/{name} has {lacks} (measures: {legal})"
 
 
 @cache
@@ -88,7 +117,25 @@ def which(flag: str) -> tuple[str, ...]:
 def with_settings() -> dict[str, type]:
     """The settings that each room adds to a suite, by room."""
     classes = {room: says(room, "Settings") for room in names()}
-    return {room: settings for room, settings in classes.items() if settings is not None}
+    classes = {room: settings for room, settings in classes.items() if settings is not None}
+    for room, settings in classes.items():
+        if problem := _unfit_settings(settings):
+            raise ConfigError(f"bench/experiments/{room}/plan.py: Settings{problem}")
+    return classes
+
+
+def _unfit_settings(settings: Any) -> str | None:
+    """Why a class cannot be the settings of a room; None where it can."""
+    if not (isinstance(settings, type) and issubclass(settings, Strict)):
+        return ": is no class of its kind; make it class Settings(Strict), of srdd.config"
+    try:
+        settings.model_validate_json(settings().model_dump_json(warnings=False))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        given = "" if first["type"] == "missing" else f", got {first['input']!r}"
+        return f".{where}: of its defaults: {first['msg']}{given}"
+    return None
 
 
 @cache
@@ -99,7 +146,11 @@ def shows(what: str) -> dict[str, str]:
     owners: dict[str, str] = {}
     for room in names():
         path = FOLDER / room / "show.py"
-        for name in names_in(path, prefix) if path.is_file() else ():
+        try:
+            shown = names_in(path, prefix) if path.is_file() else []
+        except ValueError as error:
+            raise ConfigError(f"bench/experiments/{error}") from None
+        for name in shown:
             if name in owners:
                 raise ConfigError(
                     f"bench/experiments/{room}/show.py: {prefix}_{name}: "
@@ -118,6 +169,21 @@ def needs(what: str, name: str) -> tuple[str, ...]:
     groups = {"scored": which("SCORES"), "trained": which("TRAINS")}
     words = [word for name in asked for word in groups.get(name, (name,))]
     return tuple(word for word in words if word in measures())
+
+
+def refuse_needs() -> None:
+    """Raises ConfigError for a NEEDS that names a measure or a figure, table or rule that is not
+    there, and would say nothing."""
+    shown = {f"{prefix}_{name}" for what, prefix in PREFIXES.items() for name in shows(what)}
+    legal = (*measures(), "scored", "trained")
+    for room in names():
+        at = f"bench/experiments/{room}/plan.py: NEEDS"
+        for name, asked in says(room, "NEEDS", {}).items():
+            if name not in shown:
+                raise ConfigError(f"{at}: {unknown('function', name, shown)}")
+            for measure in (asked,) if isinstance(asked, str) else asked:
+                if measure not in legal:
+                    raise ConfigError(f"{at}: {name}: {unknown('measure', measure, legal)}")
 
 
 def listed(what: str, flag: str) -> list[str]:

@@ -11,10 +11,11 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, PrivateAttr, create_model, field_validator, model_validator
 
 from srdd.config import ModelConfig, Positive, SamplerConfig, Strict
-from srdd.lookup import names_function, unknown
+from srdd.lookup import names_function
 
 from . import rooms
 from .contents import Contents
+from .errors import ConfigError
 from .scores import better
 from .settings import (
     SLUG,
@@ -199,7 +200,7 @@ class Suite(Strict):
     def _measures_exist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             if name not in rooms.measures():
-                raise ValueError(unknown("measure", name, rooms.measures()))
+                raise ValueError(rooms.no_measure(name))
         return value
 
     @property
@@ -318,6 +319,12 @@ def _room_fields(whose: str) -> dict[str, Any]:
 def study_schema() -> type[Study]:
     """The schema of a study file, with a key for the settings of every room: in a suite, and in
     the study for all suites."""
+    for room in rooms.with_settings():
+        if room in {**Study.model_fields, **Suite.model_fields}:
+            raise ConfigError(
+                f"bench/experiments/{room}: {room!r} is a key of a study or a suite already, "
+                "and would be one for the settings of the room; rename the folder"
+            )
     suite = create_model(
         "Suite", __base__=Suite, __doc__=Suite.__doc__, **_room_fields("the study's")
     )

@@ -151,7 +151,7 @@ def _table(schema: type[BaseModel]) -> str:
 def _cell(text: str) -> str:
     """A text as a cell of a table: in one line, with names of functions as code."""
     text = " ".join(text.split()).replace("|", "\\|")
-    return re.sub(r"(?<!`)(\w+_<\w+>)", r"`\1`", text)
+    return re.sub(r"(?<![`\w])(\w+_<\w+>)", r"`\1`", text)
 
 
 def _default(node: dict[str, Any]) -> str:

@@ -1,2 +1,2 @@
-"""Can a model complete images without training for it: in-painting, out-painting, super-
-resolution (VAR, arXiv 2404.02905)?"""
+"""Can a model complete images without training for it: in-painting, out-painting,
+super-resolution (VAR, arXiv 2404.02905)?"""
