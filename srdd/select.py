@@ -104,7 +104,7 @@ def confidence_entropy(drawn: Drawn) -> torch.Tensor:
     return -drawn.entropy_Bl
 
 
-def confidence_of(drawn: Drawn, name: str) -> torch.Tensor:
+def asked_confidence(drawn: Drawn, name: str) -> torch.Tensor:
     """What a rule ranks positions by (SDAR, arXiv 2510.06303): `confidence_<name>`, float64 (B, l);
     one of one's own is checked. Raises ValueError."""
     confidence = find(sys.modules[__name__], "confidence", name)
@@ -182,7 +182,7 @@ def select_lowest(
 ) -> torch.Tensor:
     """Redraw the least confident share resample_fraction, rounded up (MaskGIT, arXiv 2202.04200,
     section 3.2). Returns bool (B, l)."""
-    return _lowest(confidence_of(drawn, confidence), resample_fraction, drawn.fixed_Bl)
+    return _lowest(asked_confidence(drawn, confidence), resample_fraction, drawn.fixed_Bl)
 
 
 def select_random(
@@ -206,7 +206,7 @@ def select_static(
 ) -> torch.Tensor:
     """Commit the quota of most confident open positions and redraw the other open ones
     (low-confidence static decoding of SDAR, arXiv 2510.06303). Returns bool (B, l)."""
-    return _behind_quota(-confidence_of(drawn, confidence), drawn)
+    return _behind_quota(-asked_confidence(drawn, confidence), drawn)
 
 
 def select_sequential(
@@ -239,7 +239,7 @@ def select_dynamic(
     """Commit open positions of confidence commit_above or more, and at least the quota of surest
     ones; redraw the other open ones (Fast-dLLM, arXiv 2505.22618; with a quota SDAR, 2510.06303).
     Returns bool (B, l)."""
-    confidence_Bl = confidence_of(drawn, confidence)
+    confidence_Bl = asked_confidence(drawn, confidence)
     # committed: in the quota, or confident enough
     return _behind_quota(-confidence_Bl, drawn) & (confidence_Bl < commit_above)
 
@@ -255,7 +255,7 @@ def select_entropy(
     """Commit the longest run of open positions, surest first, whose entropies sum to entropy_bound
     or less, and at least the quota; redraw the other open ones (entropy-bounded unmasking, arXiv
     2505.24857). Returns bool (B, l)."""
-    rank_Bl = _rank(-confidence_of(drawn, confidence), drawn.open_Bl)
+    rank_Bl = _rank(-asked_confidence(drawn, confidence), drawn.open_Bl)
     order_Bl = rank_Bl.argsort(dim=-1)
     # the sum of entropies bounds the joint entropy, and so what they could tell of one another
     spent_Bl = drawn.entropy_Bl.masked_fill(~drawn.open_Bl, 0.0).gather(-1, order_Bl).cumsum(-1)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.study.errors import ConfigError
+from bench.study.plan import load_study
 from srdd import lookup
 from srdd.config import SamplerConfig
 
@@ -137,3 +139,53 @@ def test_a_setting_needs_a_kind_and_a_default(tmp_path, monkeypatch, parameter, 
 def test_a_function_that_is_not_there_has_no_settings(tmp_path):
     (tmp_path / "select.py").write_text("from other import select_mine\n")
     assert lookup.knobs_of(tmp_path / "select.py", "select_mine") == {}
+
+
+# ---------------------------------------------------------------- what a study says of rules
+
+OWN_SUITE = """
+study: rules
+like: digits
+take: [main, tuning]
+suites:
+  own:
+    claim: c
+    variants:
+      A: {}
+      B: {{base: srdd}}
+"""
+
+
+@pytest.fixture
+def plan_of(tmp_path):
+    """The plan of a study whose variant A of suite own is an entry."""
+
+    def plan(entry):
+        path = tmp_path / "rules.yaml"
+        path.write_text(OWN_SUITE.format(entry))
+        return load_study(path)
+
+    return plan
+
+
+def test_a_rule_without_its_name_is_refused(plan_of):
+    """Catches settings meant for the base's rule that silently become those of the default one."""
+    words = r"A\.delta\.sampler\.select: has no name.*p_resample: 0\.1"
+    with pytest.raises(ConfigError, match=words):
+        plan_of("{base: srdd, delta: {sampler.select: {p_resample: 0.1}}}")
+
+
+def test_only_confidences_are_names_of_confidences(plan_of):
+    """Catches a helper of srdd/select.py that a study may name, and that fails after training."""
+    with pytest.raises(ConfigError, match=r"unknown name 'of' \(there are: drawn, entropy, peak\)"):
+        plan_of("{base: srdd, delta: {sampler.select: {name: static, confidence: of}}}")
+
+
+@pytest.mark.parametrize("base, idle", [("sdd", True), ("srdd", False)])
+def test_a_grid_that_nothing_reads_is_said(plan_of, base, idle):
+    """Catches variants that a grid asks for and that vanish without a word."""
+    delta = "" if idle else "delta: {sampler.select: threshold}, "
+    plan = plan_of(f"{{base: {base}, {delta}grid: {{sampler.select.p_resample: [0.1, 0.2]}}}}")
+    assert len(plan.identities["own"]) == (2 if idle else 3)
+    key = "own.variants.A.grid.sampler.select.p_resample"
+    assert any(key in line for line in plan.warnings) == idle

@@ -194,7 +194,15 @@ def _set(settings: dict[str, Any], dotted: str, value: Any, prefix: str) -> None
 def _check_whole_section(settings: dict[str, Any], dotted: str, value: Any, prefix: str) -> None:
     """Raises ConfigError for a section given whole in a delta: what it leaves out would silently go
     back to defaults."""
-    if dotted not in SECTIONS or not isinstance(value, dict):
+    if not isinstance(value, dict):
+        return
+    if dotted in BY_NAME and "name" not in value:
+        keys = ", ".join(f"{dotted}.{key}: {shown(part)}" for key, part in value.items())
+        raise ConfigError(
+            f"{prefix}{dotted}: has no name, which the rule is known by; give one, or dotted "
+            f"keys for the rule of the base ({keys or f'{dotted}.<key>: value'})"
+        )
+    if dotted not in SECTIONS:
         return
     section: Any = settings
     for part in dotted.split("."):

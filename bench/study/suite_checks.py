@@ -101,7 +101,7 @@ def cautions(study: Study, suites: dict[str, Resolved]) -> Iterator[str]:
     places: dict[str, list[str]] = {}
     for name, one in suites.items():
         of_rooms = (says(study, one) for says in _hooks("cautions"))
-        lines = (*_suite_cautions(one.suite), *itertools.chain(*of_rooms))
+        lines = (*_suite_cautions(one.suite), *_idle_grids(one), *itertools.chain(*of_rooms))
         yield from (f"suites.{name}.{line}" for line in lines)
         yield from (
             f"suites.{name}.claims.{caution}" for caution in _claim_cautions(study, one.suite)
@@ -150,6 +150,19 @@ def _output_problems(study: Study, one: Resolved) -> Iterator[str]:
             f"sweep.halves: False: {tuned[0]} tunes on one half and scores on the other; "
             "set it to true"
         )
+
+
+def _idle_grids(one: Resolved) -> Iterator[str]:
+    """Values of a grid that nothing reads: its variants would be one, and one is left."""
+    for group, entry in one.suite.variants.items():
+        grids = [one.grids[name] for name in one.variants if one.groups[name] == group]
+        for key, values in entry.grid.items():
+            left = {repr(grid[key]) for grid in grids}
+            if len(values) > 1 and len(left) == 1:
+                yield (
+                    f"variants.{group}.grid.{key}: {list(values)}: gives one variant, "
+                    f"{left.pop()}; the values are equal, or nothing reads them with its other settings"
+                )
 
 
 def _suite_cautions(suite: Suite) -> Iterator[str]:
