@@ -161,7 +161,7 @@ def _idle_grids(one: Resolved) -> Iterator[str]:
             if len(values) > 1 and len(left) == 1:
                 yield (
                     f"variants.{group}.grid.{key}: {list(values)}: gives one variant, "
-                    f"{left.pop()}; the values are equal, or nothing reads them with its other settings"
+                    f"{left.pop()}; the values are equal, or nothing reads them"
                 )
 
 
