@@ -195,6 +195,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.width, config.width)
 
     def project(self, x_BLD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Queries, keys and values, each (B, H, L, D/H) (VAR, arXiv 2404.02905, section 3.3)."""
         # keys have no bias: it would shift all logits of a query alike
         bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
         qkv = F.linear(x_BLD, self.qkv.weight, bias).unflatten(-1, (3, self.heads, self.head_dim))
@@ -206,6 +207,7 @@ class Attention(nn.Module):
 
     @property
     def logit_scale(self) -> float:
+        """Factor on q.k: 1 where a learned scale is part of q, else (D/H)^-0.5."""
         return 1.0 if self.qk_norm else self.head_dim**-0.5
 
     def forward(self, x_BLD: torch.Tensor, attend: Attend) -> torch.Tensor:

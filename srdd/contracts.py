@@ -92,9 +92,13 @@ class Halves(Denoise, Protocol):
         labels_B: torch.Tensor,
         own_Bl: torch.Tensor = ...,
         /,
-    ) -> torch.Tensor: ...
+    ) -> torch.Tensor:
+        """What the head reads, (B, l, D), of scale k (VAR, arXiv 2404.02905, section 3.3)."""
+        ...
 
-    def head(self, hidden_BlD: torch.Tensor, /) -> torch.Tensor: ...
+    def head(self, hidden_BlD: torch.Tensor, /) -> torch.Tensor:
+        """Logits (B, l, V), affine in what it reads (VAR, arXiv 2404.02905, section 3.3)."""
+        ...
 
 
 # ---------------------------------------------------------------- masks

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.pipeline import trainer as training_of
-from bench.report.words import sampler_words
+from bench.report.words import sampler_parts
 from bench.runtime.verb import Run
 from bench.study.settings import TrainingConfig
 from oracle import (
@@ -1134,14 +1134,14 @@ def test_captions_say_which_rules_bend_the_distribution(name):
             refine_steps=2, select=name, confidence=confidence, p_resample=0.4, commit_above=0.5
         )
         words, bent = (
-            sampler_words(config.model_dump(mode="json")),
+            ", ".join(sampler_parts(config.model_dump(mode="json"))),
             total_variation(oracle.law(config), oracle.joint()) > 1e-9,
         )
         assert f"select {name} (" in words and ("truncates" in words) == bent
         assert ("ranked by" in words) == (name in RANKING)
         assert ("unbiased" in words) == (not bent and name not in RANKING)
-    assert "truncates" in sampler_words(srdd(sr_steps=1).model_dump(mode="json"))
-    assert "truncates" not in sampler_words(srdd().model_dump(mode="json"))
+    assert "truncates" in ", ".join(sampler_parts(srdd(sr_steps=1).model_dump(mode="json")))
+    assert "truncates" not in ", ".join(sampler_parts(srdd().model_dump(mode="json")))
 
 
 # ---------------------------------------------------------------- what is refused

@@ -22,13 +22,8 @@ EXTRACTORS = {"trained": "a classifier trained on the training split", "inceptio
 MOST_SAMPLERS = 6  # described one by one in a caption
 
 
-def sampler_words(settings: dict[str, Any]) -> str:
-    """A sampler's settings in the project's words."""
-    return ", ".join(_sampler_parts(settings))
-
-
-def _sampler_parts(settings: dict[str, Any]) -> list[str]:
-    """The same, one part for each setting."""
+def sampler_parts(settings: dict[str, Any]) -> list[str]:
+    """A sampler's settings in the project's words, one part for each."""
     w, ramp = settings["cfg_scale"], settings["cfg_ramp"]
     words = [f"sampler {settings['name']}"]
     words.append(
@@ -83,7 +78,7 @@ def samplers(view: View) -> str:
     """One sentence for a sampler that all share; else what all share, and the rest of each: of many
     samplers by the entry of the suite that they come from."""
     variants = view.variants
-    parts = {name: _sampler_parts(names["settings"]["sampler"]) for name, names in variants.items()}
+    parts = {name: sampler_parts(names["settings"]["sampler"]) for name, names in variants.items()}
     different = set(map(tuple, parts.values()))
     if len(different) == 1:
         return rst(f"All variants: {', '.join(next(iter(parts.values())))}.")
