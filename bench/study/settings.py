@@ -148,7 +148,7 @@ class FeaturesConfig(Strict):
     )
     name: Name = Field(description="suffix of the metrics, such as digits64")
     network: Network | None = Field(
-        None, description="pretrained only: which; its weights come in a package"
+        None, description="pretrained only: efficientnet_lite0, whose weights come in a package"
     )
     image_size: int | None = Field(
         None,
