@@ -61,6 +61,8 @@ def better(metric: str) -> Literal["lower", "higher"] | None:
     return next((BETTER[name] for name in names if name in BETTER), None)
 
 
+# scores that need the classes of the images: one number, however many extractors a study has
+OF_CLASSES = ("class_agreement", "cas", "feature_distance")
 # metrics of bench/pipeline/metrics.py that another evaluator than the extractor stands behind, and
 # its name
 EVALUATORS = {"pixels": "pixels"}
