@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from ..study.scores import OF_CLASSES, score_name
+from ..study.scores import needs_classes, score_name
 
 
 class Extractors:
@@ -38,7 +38,7 @@ class Extractors:
     def extractor_of(self, score: str) -> str:
         """The extractor that a score, such as fid or class_agreement, is named after: what needs
         classes is measured once, by the first extractor that was trained on them."""
-        if score not in OF_CLASSES:
+        if not needs_classes(score):
             return self.extractor
         trained = (name for name, about in self.features.items() if about["kind"] == "trained")
         return next(trained, self.extractors[0])
