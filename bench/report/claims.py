@@ -6,6 +6,7 @@ Imports no torch.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from ..study import rooms
@@ -105,6 +106,11 @@ def judged(view: View, claim: dict[str, Any]) -> tuple[str, str]:
 
 NO_METRIC = "no such metric"  # the word for a claim on what nobody scored
 DIFFER = "the evaluators differ"
+
+
+def reads(judgement: tuple[str, str], extractor: str) -> bool:
+    """Whether a judgement follows from a score of an extractor: its reason then names the score."""
+    return re.search(rf"_{re.escape(extractor)}\b", judgement[1]) is not None
 
 
 def by_others(
