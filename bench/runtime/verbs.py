@@ -29,6 +29,7 @@ PROGRAMS = {
     "collect": "bench.pipeline.collect",
     "figures": "bench.report.figures",
     "tables": "bench.report.tables",
+    "claims": "bench.report.all_claims",
 }
 
 

@@ -62,6 +62,16 @@ def better(metric: str) -> Literal["lower", "higher"] | None:
     return next((BETTER[name] for name in names if name in BETTER), None)
 
 
+# scores that need a classifier of the images' classes: measured once, by the first extractor that
+# is one
+OF_CLASSES = {"class_agreement", "cas", "feature_distance"}
+
+
+def needs_classes(score: str) -> bool:
+    """Whether a score named without its extractor, such as inpaint_class_agreement, needs them."""
+    return bool(OF_CLASSES & {score, WHAT.sub("", WHERE.sub("", score))})
+
+
 # metrics of bench/pipeline/metrics.py that another evaluator than the extractor stands behind, and
 # its name
 EVALUATORS = {"pixels": "pixels"}
