@@ -41,7 +41,7 @@ KNOWN_SETS = {"digits": (1797, None, 8, 1), "fashion_mnist": (60_000, 10_000, 1,
 NOT_OF_ARRAYS = ("crop", "background", "group")  # settings that only files are read by
 # settings of an extractor that one kind alone reads
 ONLY_FOR = {
-    "trained": ("channels", "steps", "batch_size", "lr", "seed"),
+    "trained": ("channels", "steps", "batch_size", "lr", "seed", "eval_every"),
     "inception": ("weights", "sha256", "reference", "reference_sha256"),
     "pretrained": ("network", "image_size"),
 }

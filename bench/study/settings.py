@@ -175,6 +175,11 @@ class FeaturesConfig(Strict):
     batch_size: Positive = Field(128, description="images a step")
     lr: float = Field(2e-3, gt=0, description="learning rate")
     seed: Seed = Field(0, description="of weights and batches")
+    eval_every: Positive | None = Field(
+        None,
+        description="trained only: steps between losses on the val split; the weights of the "
+        "lowest are kept; null: those of the last step",
+    )
     weights: str | None = Field(
         None,
         min_length=1,
