@@ -119,12 +119,12 @@ def by_others(
     """What the same rule finds by each other extractor, by name. A reason names the scores that it
     follows from: one that is the same by another extractor follows from no score of it, and one
     that the other never scored is left out too."""
-    found = {}
+    others = {}
     for name in view.results.others:
         other = judged(view.by(name), claim)
         if other != judgement and other[0] != NO_METRIC:
-            found[name] = other
-    return found
+            others[name] = other
+    return others
 
 
 def others_words(judgement: tuple[str, str], others: dict[str, tuple[str, str]]) -> str:
