@@ -26,7 +26,8 @@ from .names import (
 )
 from .resolve import teacher_of
 from .schema import DistillConfig, DistillSettings, Study, TeacherSettings, Variant
-from .settings import TokenizerSpec, WeightsConfig
+from .settings import WeightsConfig
+from .tokenizer_settings import TokenizerSpec
 
 
 def tokenizer_seed(study: Study, variant: Variant, train_seed: int) -> int | None:

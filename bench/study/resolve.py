@@ -19,7 +19,7 @@ from .errors import ConfigError
 from .functions import named_by
 from .names import by_sum, whole
 from .schema import SHARPENING, DistillConfig, Study, Suite, SuiteEntry, Variant
-from .settings import TokenizerSpec
+from .tokenizer_settings import TokenizerSpec
 from .study_file import explain, shown
 
 ROOT = Path(__file__).resolve().parent.parent.parent
