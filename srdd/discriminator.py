@@ -69,5 +69,5 @@ def adversarial_loss(fake_B1hw: torch.Tensor) -> torch.Tensor:
 def adaptive_weight(reconstruction: torch.Tensor, adversarial: torch.Tensor) -> torch.Tensor:
     """Ratio of the norms of two gradients at the decoder's last layer (VQGAN, arXiv 2012.09841,
     equation 7), so that neither loss drowns the other; at most 10 000."""
-    ratio = reconstruction.norm() / (adversarial.norm() + 1e-6)
+    ratio: torch.Tensor = reconstruction.norm() / (adversarial.norm() + 1e-6)
     return ratio.clamp(max=LARGEST_WEIGHT)

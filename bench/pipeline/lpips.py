@@ -28,29 +28,32 @@ SLICES = (
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
 
+Convolutions = tuple[tuple[int, int, int], ...]
+
+
+def _slice(convolutions: Convolutions) -> nn.Sequential:
+    """Convolutions between two poolings."""
+    layers: list[nn.Module] = []
+    for _, c_in, c_out in convolutions:
+        layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
 class Lpips(nn.Module):
     """VGG-16 up to its last convolution, and a weight for each channel of its five slices."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.slices = nn.ModuleList(
-            nn.ModuleList(nn.Conv2d(c_in, c_out, 3, padding=1) for _, c_in, c_out in convolutions)
-            for convolutions in SLICES
-        )
-        self.channels = nn.ParameterList(
-            nn.Parameter(torch.ones(convolutions[-1][2])) for convolutions in SLICES
-        )
-        self.register_buffer("shift", torch.tensor(SHIFT)[:, None, None])
-        self.register_buffer("scale", torch.tensor(SCALE)[:, None, None])
+        self.slices = nn.ModuleList(_slice(convolutions) for convolutions in SLICES)
+        self.channels = nn.ParameterList(torch.ones(slice_[-1][2]) for slice_ in SLICES)
 
     def stages(self, images_B3HW: torch.Tensor) -> list[torch.Tensor]:
         """Activations of images in [-1, 1] after each slice: 64, 128, 256, 512 and 512 channels, at
         1, 1/2, 1/4, 1/8 and 1/16 of the side."""
-        x_BCHW, activations = (images_B3HW - self.shift) / self.scale, []
+        shift, scale = (images_B3HW.new_tensor(value)[:, None, None] for value in (SHIFT, SCALE))
+        x_BCHW, activations = (images_B3HW - shift) / scale, []
         for i, convolutions in enumerate(self.slices):
-            x_BCHW = F.max_pool2d(x_BCHW, 2) if i else x_BCHW
-            for convolution in convolutions:
-                x_BCHW = F.relu(convolution(x_BCHW))
+            x_BCHW = convolutions(F.max_pool2d(x_BCHW, 2) if i else x_BCHW)
             activations.append(x_BCHW)
         return activations
 
@@ -66,7 +69,7 @@ def names_in_file() -> dict[str, str]:
         names[f"channels.{i}"] = f"lin{i}.model.1.weight"
         for j, (place, _, _) in enumerate(convolutions):
             for part in ("weight", "bias"):
-                names[f"slices.{i}.{j}.{part}"] = f"net.slice{i + 1}.{place}.{part}"
+                names[f"slices.{i}.{2 * j}.{part}"] = f"net.slice{i + 1}.{place}.{part}"
     return names
 
 
@@ -78,7 +81,7 @@ def open_lpips(weights: WeightsConfig, key: str) -> Lpips:
     """
     path = fetch(weights, key)
     network, tensors = Lpips(), load_foreign(path)
-    state = {"shift": network.shift, "scale": network.scale}
+    state = {}
     for name, in_file in names_in_file().items():
         if in_file not in tensors:
             raise ConfigError(

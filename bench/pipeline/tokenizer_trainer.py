@@ -135,7 +135,9 @@ class TokenizerTrainer:
     @property
     def last_layer(self) -> torch.Tensor:
         """Weights of the decoder's last layer."""
-        return self.tokenizer.decoder[-1].weight
+        layer = self.tokenizer.decoder[-1]
+        assert isinstance(layer, torch.nn.Conv2d)
+        return layer.weight
 
     def restart_codes(
         self, schedule: ScaleSchedule, losses: TokenizerLoss, source: torch.Generator
