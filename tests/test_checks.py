@@ -13,7 +13,8 @@ from bench.study.checks import enough_images, few_for_features, needs_of
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
 from bench.study.scores import better
-from bench.study.settings import FeaturesConfig, TokenizerTraining, TrainingConfig
+from bench.study.settings import FeaturesConfig, TrainingConfig
+from bench.study.tokenizer_settings import TokenizerTraining
 from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
 from srdd.lookup import names_in
 from workflow import snakemake

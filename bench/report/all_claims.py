@@ -17,7 +17,7 @@ import pandas as pd
 from ..runtime.rows import write_text
 from ..study.resolve import ROOT
 from .cells import MOST_COLUMNS, markdown
-from .claims import after_holm, by_others, judged, others_words, reads
+from .claims import after_holm, by_others, judged, others_words, reads, taught_words
 from .estimate import holm, show_difference
 from .results import Results
 from .view import View
@@ -69,6 +69,7 @@ def _rulings_of(study: str, view: View, claim: dict) -> Iterator[Ruling]:
     """What each extractor says of a claim: the first one, then the others that were asked."""
     results, judgement = view.results, judged(view, claim)
     others = by_others(view, claim, judgement)
+    end = others_words(judgement, others) + taught_words(view, claim, judgement, others)
     mine = results.runs["run_id"].isin(view.runs)
     runs = results.runs.loc[mine, ["device", "commit"]].fillna("")
     asked = {results.extractor: (view, judgement)}
@@ -93,7 +94,7 @@ def _rulings_of(study: str, view: View, claim: dict) -> Iterator[Ruling]:
             train_seeds=" ".join(map(str, view.about["train_seeds"])),
             device=_unique(runs["device"]),
             commit=_unique(runs["commit"].str[:9]),
-            because=reason + (others_words(judgement, others) if first else ""),
+            because=reason + (end if first else ""),
         )
 
 

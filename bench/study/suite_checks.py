@@ -22,7 +22,8 @@ from .scores import better
 
 if TYPE_CHECKING:
     from .schema import Claim, Study, Suite, Variant
-    from .settings import TokenizerTraining, TrainingConfig
+    from .settings import TrainingConfig
+    from .tokenizer_settings import TokenizerTraining
 
 
 @dataclass(frozen=True)
