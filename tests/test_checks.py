@@ -21,6 +21,7 @@ from workflow import snakemake
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE, MAIN = "bases/var", "suites/main"
+LITE0 = {"kind": "pretrained", "network": "efficientnet_lite0"}
 INCEPTION = {"kind": "inception", "name": "inception"}
 
 
@@ -532,6 +533,16 @@ SAID = {
     "a base that nobody reads": (
         {"bases/vra": {"modle": {"depth": 3}}},
         ["bases.vra", "is not read", "in use: var"],
+    ),
+    "a tokenizer that is trained on what judges it": (
+        {
+            "features": [
+                {"name": "digits64"},
+                {**LITE0, "name": "lite0_64", "image_size": 64},
+            ],
+            f"{BASE}/tokenizer/training/perceptual": 0.5,
+        },
+        ["tokenizer.training.perceptual: 0.5", "features[1] (lite0_64)", "no independent"],
     ),
     "numbers of others that are not shown": (
         {

@@ -1,6 +1,9 @@
 """A study scored by two extractors: every score and every claim by each, and what is said where
 their verdicts differ."""
 
+import json
+
+import pandas as pd
 import pytest
 from small_study import GRID, SEEDS, TOKENIZER, build
 
@@ -166,6 +169,32 @@ def test_class_agreement_stands_beside_that_of_real_images(tmp_path):
     assert by.loc["Held-out images themselves", "Class agreement (x8)"] == "0.650"
     assert "Class agreement of real held-out images: 0.650." in caption
     assert "held-out images: 0.65" not in table_costs(View(results, "s"))[1]
+
+
+def taught(results, variant, **training):
+    """The same results, with a tokenizer of a variant that was trained so."""
+    run = {"run_id": f"tokenizer/{variant}", "stage": "tokenizer", "status": "ok"}
+    run["config_json"] = json.dumps({"tokenizer": {"training": training}})
+    results.runs = pd.concat([results.runs, pd.DataFrame([run])], ignore_index=True)
+    results.variants("s")[variant]["jobs"][""].append(run["run_id"])
+    return results
+
+
+@pytest.mark.parametrize(
+    "training, said",
+    [({"perceptual": 0.5}, True), ({"perceptual": 0.5, "perceptual_network": "lpips"}, False),
+     ({"perceptual_network": "efficientnet_lite0"}, False)],
+)  # fmt: skip
+def test_an_extractor_that_taught_a_tokenizer_is_no_independent_judge(tmp_path, training, said):
+    """Catches a reconstruction that is praised by the network that it was trained to please."""
+    claims = [asked(), asked("is", text="b has more")]
+    results = taught(differing(tmp_path, claims=claims), "b", **training)
+    words = "; lite is the network that a tokenizer was trained on"
+    because = table_claims(View(results, "s"))[0]["Because"]
+    assert [words in reason for reason in because] == [said, False], "lite scored no IS"
+    sentence = "Tokenizers of b were trained with a perceptual loss on the network of lite"
+    for caption in (table_claims(View(results, "s"))[1], table_scores(View(results, "s"))[1]):
+        assert (sentence in caption) == said
 
 
 def test_one_mapping_of_an_older_study_is_one_extractor(tmp_path):
