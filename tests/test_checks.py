@@ -91,8 +91,11 @@ BAD = {
         {f"{BASE}/training/warmup": 10},
         ["distillation", "warmup 10", "steps 8"],
     ),
-    "negative seed": ({"train_seeds": [-1]}, ["train_seeds.0", "greater than or equal to 0", "-1"]),
-    "seed that loses digits": ({"train_seeds": [2**53]}, ["train_seeds.0", "2147483647"]),
+    "negative seed": (
+        {"train_seeds": [-1]},
+        ["train_seeds[0]", "greater than or equal to 0", "-1"],
+    ),
+    "seed that loses digits": ({"train_seeds": [2**53]}, ["train_seeds[0]", "2147483647"]),
     "first seed beyond": (
         {"evaluation/first_seed": 10**30},
         ["evaluation.first_seed", "2147483647"],
@@ -374,7 +377,7 @@ BAD = {
     ),
     "a published FID below 0": (
         {f"{MAIN}/published": [{"variant": "VAR", "metric": "fid", "value": -1.0, "source": "s"}]},
-        ["published.0", "-1", "fid", "0 or more"],
+        ["published[0]", "-1", "fid", "0 or more"],
     ),
     "a published precision in per cent": (
         {
@@ -382,7 +385,7 @@ BAD = {
                 {"variant": "VAR", "metric": "precision", "value": 83, "source": "s"}
             ]
         },
-        ["published.0", "83", "precision", "a share from 0 to 1"],
+        ["published[0]", "83", "precision", "a share from 0 to 1"],
     ),
     "a direction that a gap has not": (
         {
@@ -623,8 +626,9 @@ def test_scores_of_classes_need_classes(tmp_path):
     blind = study.dataset.model_copy(update={"num_classes": 0})
     for changes, gone in (
         ({}, set()),
-        ({"features": foreign}, {"class_agreement"}),
-        ({"dataset": blind, "features": foreign}, {"class_agreement", "cas"}),
+        ({"features": (foreign,)}, {"class_agreement"}),
+        ({"features": (foreign, *study.features)}, set()),
+        ({"dataset": blind, "features": (foreign,)}, {"class_agreement", "cas"}),
     ):
         legal, own = checks.legal_metrics(study.model_copy(update=changes))
         assert set(chain(*checks.RETURNS.values())) - set(legal) == gone and own == []
@@ -698,7 +702,9 @@ def test_needs_of_a_study(tmp_path):
     timed = whole.model_copy(update={"suites": {"latency": whole.suites["latency"]}})
     assert needs_of(timed) == {"train": 1, "val": 1, "test": 1, "features": 1}
     given = FeaturesConfig(kind="inception", name="x", reference="r.npz")
-    scored = whole.model_copy(update={"features": given, "suites": {"main": whole.suites["main"]}})
+    scored = whole.model_copy(
+        update={"features": (given,), "suites": {"main": whole.suites["main"]}}
+    )
     assert needs_of(scored)["test"] == 1, (
         "images may come with the reference; the features job looks"
     )

@@ -178,6 +178,25 @@ def open_lite0(key: str = "features.network") -> Lite0:
     return network.eval().requires_grad_(False)
 
 
+class Lite0Features(nn.Module):
+    """EfficientNet-Lite0 as an extractor of scores, with the interface of our own classifier.
+
+    image_size: the side that images are resized to. Raises ConfigError as `open_lite0` does.
+    """
+
+    def __init__(self, image_size: int) -> None:
+        super().__init__()
+        self.network, self.image_size = open_lite0(), image_size
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 images (N, 1 or 3, H, W) to features of shape (N, 1280)."""
+        return self.network.features(normalised(images, self.image_size))
+
+    def head(self, features_ND: torch.Tensor) -> torch.Tensor:
+        """Features to logits of shape (N, 1000)."""
+        return self.network.logits(features_ND)
+
+
 def _renamed(name: str) -> str:
     """A tensor's name here, from that in the file."""
     for pattern, ours in RENAMED.items():

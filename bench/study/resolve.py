@@ -34,7 +34,7 @@ def validated(schema: type[Schema], data: Any, prefix: str = "") -> Schema:
     try:
         return schema.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(explain(error, schema, prefix)) from None
+        raise ConfigError(explain(error, schema, prefix, data)) from None
 
 
 # ---------------------------------------------------------------- the variants of a suite

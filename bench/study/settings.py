@@ -12,6 +12,7 @@ from srdd.lookup import names_function
 
 from .checks import MIN_IMAGES
 from .errors import ConfigError
+from .pretrained import PRETRAINED, Network
 
 SLUG = r"[a-z0-9][a-z0-9_]*"
 
@@ -130,21 +131,38 @@ class DatasetConfig(Strict):
 INCEPTION_DIMS = (64, 192, 768, 2048)  # layers of torch-fidelity's Inception-v3
 
 
-class FeaturesConfig(Strict):
-    """The feature extractor of all scores. Its name is part of every metric's name."""
+def _usual_dim(data: dict[str, Any]) -> int:
+    """Features of an image where a study does not say: of each kind its own number."""
+    network = PRETRAINED.get(data.get("network") or "efficientnet_lite0")
+    of_pretrained = network.dim if network else 64
+    return {"inception": 2048, "pretrained": of_pretrained}.get(str(data.get("kind")), 64)
 
-    kind: Literal["trained", "inception"] = Field(
+
+class FeaturesConfig(Strict):
+    """A feature extractor of all scores. Its name is part of every metric's name."""
+
+    kind: Literal["trained", "inception", "pretrained"] = Field(
         "trained",
         description="trained: a classifier of this study's training split; inception: "
-        "Inception-v3 weights",
+        "Inception-v3 weights; pretrained: another network with weights of ImageNet",
     )
     name: Name = Field(description="suffix of the metrics, such as digits64")
+    network: Network | None = Field(
+        None, description="pretrained only: efficientnet_lite0, whose weights come in a package"
+    )
+    image_size: int | None = Field(
+        None,
+        ge=32,
+        le=1024,
+        description="pretrained only: side that images are resized to (bilinear, antialiased); the "
+        "name ends with it",
+    )
     dim: int = Field(
-        default_factory=lambda data: 2048 if data.get("kind") == "inception" else 64,
+        default_factory=_usual_dim,
         ge=1,
         le=2**16,
         description="features of an image: 64 for kind trained; of kind inception 64, 192, 768 "
-        "or, where none is given, 2048",
+        "or, where none is given, 2048; of kind pretrained those of the network, 1280",
     )
     channels: int = Field(
         32,

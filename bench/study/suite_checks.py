@@ -198,13 +198,17 @@ def score_problems(study: Study, suite: Suite, claim: Claim, swept: bool = False
     swept = swept or "scores" not in suite.measure
     if swept:
         legal = [name for name in legal if name not in COSTLY]
-    suffix, name = f"_{study.features.name}", claim.metric
-    bare = name.lower().removesuffix(suffix)
-    if name.endswith(suffix) or not re.fullmatch(r"[a-z0-9_]+", name):
+    name = claim.metric
+    extractor = next(
+        (one.name for one in study.features if name.lower().endswith(f"_{one.name}")),
+        study.extractor.name,
+    )
+    bare = name.lower().removesuffix(f"_{extractor}")
+    if name.endswith(f"_{extractor}") or not re.fullmatch(r"[a-z0-9_]+", name):
         hint = f"write {bare!r}, " if bare in legal else ""
         yield (
             f"metric: {name!r}: {hint}the name in small letters without the extractor "
-            f"{study.features.name} (legal: {', '.join(legal)})"
+            f"{extractor} (legal: {', '.join(legal)})"
         )
         return
     if name not in legal and (not own or (swept and name in COSTLY)):
