@@ -139,6 +139,36 @@ def test_nearer_is_judged_by_each(tmp_path):
     assert "fid_lite to the 2.00 of real held-out images" in other[1]
 
 
+def halves_of(plain, name, values):
+    """Rows of a FID on both halves of the sample seeds. values: by variant, its mean on each."""
+    rows = []
+    for half, (first, last) in enumerate(plain.halves):
+        numbers = {}
+        for variant, means in values.items():
+            numbers[variant] = {f"fid_{name}": [means[half] + 0.01 * seed for seed in SEEDS]}
+        seeds = {"seed_first": first, "seed_last": last, "num_images": last - first + 1}
+        rows += [{**row, **seeds} for row in scores_of(plain, numbers)]
+    return rows
+
+
+def test_tuning_follows_each_extractor(tmp_path):
+    """Catches a setting that one extractor chose and another one scores."""
+    plain = Results.load(build(tmp_path / "plain", ["a", "b", "c"]))
+    chosen = {"a": (3.0, 3.0), "b": (2.0, 2.0), "c": (2.5, 4.0)}
+    other = {"a": (3.0, 3.0), "b": (2.5, 4.0), "c": (2.0, 3.5)}
+    more = halves_of(plain, "x8", chosen) + halves_of(plain, "lite", other)
+    features = [TRAINED, OTHER]
+    folder = build(tmp_path / "two", ["a", "b", "c"], more=more, features=features)
+    results = Results.load(folder)
+    for name, names in results.variants("s").items():
+        names["group"] = "alone" if name == "a" else "tried"
+    claim = {**asked(rule="tuned"), "variant": "tried", "against": "alone"}
+    word, reason = judged(View(results, "s"), claim)
+    assert word == "yes" and "fid_x8 of b minus that of a" in reason
+    word, reason = by_others(View(results, "s"), claim, (word, reason))["lite"]
+    assert word == "no" and "fid_lite of c minus that of a" in reason
+
+
 def test_the_table_of_scores_has_each_fid(tmp_path):
     """Catches a second extractor whose FID stands in no table, or stands there in place of a column
     that a reader needs."""
