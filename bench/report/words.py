@@ -12,6 +12,7 @@ from srdd.lookup import is_own
 from ..study.escaping import rst
 from .estimate import show
 from .gain import ranked_by, rule_truncates
+from .independence import taught_words
 from .view import View
 
 if TYPE_CHECKING:
@@ -339,6 +340,7 @@ def score_details(view: View, sampler: bool = True) -> tuple[str, ...]:
     unless the sampler is what varies, the sampler."""
     return (
         *reference_details(view.results, view),
+        taught_words(view),
         *seeds_details(view),
         *imported_details(view),
         samplers(view) if sampler else "",

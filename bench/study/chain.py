@@ -29,7 +29,8 @@ from .names import (
 from .resolve import teacher_of
 from .schema import DistillConfig, DistillSettings, Study, TeacherSettings, Variant
 from .scores import metrics_of_each
-from .settings import EvaluationConfig, TokenizerSpec, WeightsConfig
+from .settings import EvaluationConfig, WeightsConfig
+from .tokenizer_settings import TokenizerSpec
 
 
 def tokenizer_seed(study: Study, variant: Variant, train_seed: int) -> int | None:
@@ -63,11 +64,24 @@ def _tokenizer_job(study: Study, spec: TokenizerSpec, seed: int | None) -> tuple
         files["tokenizer.weights"] = WeightsConfig(file=spec.weights, sha256=spec.sha256)
         by_content = by_sum(study, files["tokenizer.weights"])
         spec = spec.model_copy(update={"weights": by_content.file, "sha256": by_content.sha256})
+    if spec.training.perceptual_weights and not spec.weights:
+        spec = _judged_by_sum(study, spec, files)
     config, slug = {**data.config, "tokenizer": dump(spec)}, f"v{spec.config.codebook_size}"
     names = {"tokenizer": f"{slug}-{config_hash(config)}"}
     if seed is not None:
         config, slug = {**config, "tokenizer_seed": seed}, f"{slug}-s{seed}"
     return data, Job("tokenizer", config, {"data": data.run_id}, slug, names, files=files)
+
+
+def _judged_by_sum(
+    study: Study, spec: TokenizerSpec, files: dict[str, WeightsConfig]
+) -> TokenizerSpec:
+    """A tokenizer whose perceptual network is known by its sum; its file is added to `files`."""
+    weights = spec.training.perceptual_weights
+    assert weights
+    files["tokenizer.training.perceptual_weights"] = weights
+    known = {"perceptual_weights": by_sum(study, weights)}
+    return spec.model_copy(update={"training": spec.training.model_copy(update=known)})
 
 
 def data_job(study: Study) -> Job:

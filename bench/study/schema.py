@@ -31,11 +31,11 @@ from .settings import (
     FeaturesConfig,
     Name,
     Seed,
-    TokenizerSpec,
     TrainingConfig,
     WeightsConfig,
     once_each,
 )
+from .tokenizer_settings import TokenizerSpec
 
 T = TypeVar("T")
 
