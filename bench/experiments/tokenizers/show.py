@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -55,7 +56,7 @@ def _rows(axes: Axes, view: View, runs: dict[str, str]) -> None:
     rows = {"real, held out": images[f"{next(iter(runs.values()))}/original"]}
     rows |= {variant: images[f"{run}/reconstructed"] for variant, run in runs.items()}
     columns = max(len(of_row) for of_row in rows.values())
-    cells = {}
+    cells: dict[tuple[int, int], np.ndarray] = {}
     for row, of_row in enumerate(rows.values()):
         cells |= {(row, column): image for column, image in enumerate(of_row)}
     pitch = place(axes, cells, len(rows), columns)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import numpy as np
 
 from srdd.schedule import ScaleSchedule
+from srdd.tokenizer import Tokenizer
 
 from ...pipeline.artefacts import open_split, open_tokens, save_npz, tokenizer_identity
+from ...pipeline.datasets import SplitImages
 from ...pipeline.labels import in_turn
 from ...pipeline.likeness import psnr
 from ...pipeline.networks import open_tokenizer
@@ -21,23 +23,31 @@ from .plan import Settings
 INPUTS = ("data", "tokenizer", "tokens")
 
 
-def work(run: Run) -> None:
-    shown = run.settings("tokenizers", Settings).shown
-    schedule = ScaleSchedule(tuple(run.config["patch_nums"]))
-    images, tokens_NL = (
-        open_split(run.inputs["data"], "test"),
-        open_tokens(run.inputs["tokens"], "test"),
-    )
-    tokenizer = open_tokenizer(run)
+def mean_psnr(
+    run: Run,
+    tokenizer: Tokenizer,
+    schedule: ScaleSchedule,
+    images: SplitImages,
+    tokens_NL: np.ndarray,
+) -> float:
+    """Mean over images of the PSNR of their reconstructions, in dB."""
     chunks = [range(i, min(i + BATCH, len(images))) for i in range(0, len(images), BATCH)]
     likeness = []
     for chunk in track(chunks, f"reconstruct {schedule.name}", len(chunks)):
-        made_NCHW = reconstruct(
-            tokenizer, schedule, tokens_NL[chunk.start : chunk.stop], run.device
-        )
+        tokens_bL = tokens_NL[chunk.start : chunk.stop]
+        made_NCHW = reconstruct(tokenizer, schedule, tokens_bL, run.device)
         likeness.append(psnr(images.array(chunk), made_NCHW))
+    return float(np.concatenate(likeness).mean())
+
+
+def work(run: Run) -> None:
+    shown = run.settings("tokenizers", Settings).shown
+    schedule = ScaleSchedule(tuple(run.config["patch_nums"]))
+    images = open_split(run.inputs["data"], "test")
+    tokens_NL = open_tokens(run.inputs["tokens"], "test")
+    tokenizer = open_tokenizer(run)
+    mean = mean_psnr(run, tokenizer, schedule, images, tokens_NL)
     names = {**tokenizer_identity(run), "model": schedule.name}
-    mean = float(np.concatenate(likeness).mean())
     run.add("reconstruction_psnr_test", mean, "dB", num_images=len(images), **names)
     picks = in_turn(images.labels_N, min(shown, len(images)))
     save_npz(
