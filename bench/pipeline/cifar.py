@@ -45,9 +45,10 @@ def read_cifar10(path: str | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {"train": (np.concatenate(images), np.concatenate(labels)), "test": parts[TEST]}
 
 
-def records(data: bytes, name: str, count: int = RECORDS) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of one file of so many records. Raises ConfigError for another length and
-    for a label that is no class."""
+def records(data: bytes, name: str, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of one file of so many records, 10 000 where no number is given. Raises
+    ConfigError for another length and for a label that is no class."""
+    count = RECORDS if count is None else count
     if len(data) != count * RECORD:
         raise ConfigError(
             f"dataset.path: {shown(name)} holds {len(data)} bytes, {count} records of {RECORD} "
@@ -72,11 +73,18 @@ def _unpacked(archive: Path) -> dict[str, bytes]:
             f"{ARCHIVE} again"
         )
     with tarfile.open(archive, "r:gz") as members:
-        files = {}
-        for name in (*TRAIN, TEST):
-            stream_of_member = members.extractfile(f"{FOLDER}/{name}")
-            files[name] = stream_of_member.read() if stream_of_member else b""
-    return files
+        return {name: _member(members, archive, name) for name in (*TRAIN, TEST)}
+
+
+def _member(members: tarfile.TarFile, archive: Path, name: str) -> bytes:
+    """One file of the archive. Raises ConfigError where it is not there."""
+    try:
+        stream = members.extractfile(f"{FOLDER}/{name}")
+    except KeyError:
+        stream = None
+    if stream is None:
+        raise ConfigError(f"dataset.path: {shown(archive)} holds no {name}; fetch {ARCHIVE} again")
+    return stream.read()
 
 
 # ---------------------------------------------------------------- where it lies

@@ -131,7 +131,9 @@ def _ligatures(font: TTFont) -> Iterator[tuple[str, Any]]:
 def of_archive(data: bytes, folder: str, ending: str) -> dict[Sequence, bytes]:
     """Images of a package of npm that lie right below a folder and are named by their code points,
     such as 1f468-200d-1f33e.png."""
-    pattern = re.compile(rf"{re.escape(folder)}/([0-9a-f]+(?:-[0-9a-f]+)*){re.escape(ending)}", re.IGNORECASE)
+    pattern = re.compile(
+        rf"{re.escape(folder)}/([0-9a-f]+(?:-[0-9a-f]+)*){re.escape(ending)}", re.IGNORECASE
+    )
     named: dict[str, bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
         for member in archive:
@@ -140,9 +142,7 @@ def of_archive(data: bytes, folder: str, ending: str) -> dict[Sequence, bytes]:
             if match and content:
                 named[match[1] + ending] = content.read()
     # of two spellings of one emoji that without the mark of colour counts, which is the later
-    return {
-        _sequence(name.removesuffix(ending).split("-")): named[name] for name in sorted(named)
-    }
+    return {_sequence(name.removesuffix(ending).split("-")): named[name] for name in sorted(named)}
 
 
 def draw(data: bytes, size: int) -> np.ndarray:

@@ -9,6 +9,10 @@ from .contents import cache_folder
 
 SIZES = (32, 64)  # sides in pixels: what is drawn keeps its lines at 32, and 64 is the native limit
 COMMAND = "./run data emoji"
+CREDIT = (
+    "drawn, no photographs, resized from Noto Color Emoji (Google, SIL OFL 1.1), Fluent Emoji 3D "
+    "(Microsoft, MIT) and Twemoji graphics (Twitter, Inc. and other contributors, CC BY 4.0)"
+)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from . import rooms
-from .names import config_hash, known_dataset, known_features, paths_of, whole
+from .names import config_hash, credit_of, known_dataset, known_features, paths_of, whole
 from .schema import Study
 from .settings import WeightsConfig
 
@@ -80,7 +80,8 @@ class Plan:
         study, features = self.study, whole(known_features(self.study))
         if study.features.reference is not None:
             features["reference"] = Path(study.features.reference).name
-        return {**whole(study), "dataset": whole(known_dataset(study)), "features": features}
+        dataset = whole(known_dataset(study)) | {"credit": credit_of(study.dataset)}
+        return {**whole(study), "dataset": dataset, "features": features}
 
     def told_of(self, suite: str) -> dict[str, Any]:
         """What each measure of a suite is told, by room, for those that can be told something."""
