@@ -12,7 +12,7 @@ from pathlib import Path
 
 from srdd.lookup import BUILT_IN, is_own, unknown
 
-from . import rooms
+from . import emoji_files, rooms
 from .chain import import_jobs, tokenizer_job
 from .errors import ConfigError, place_of
 from .functions import named_by
@@ -53,6 +53,8 @@ def _missing_inputs(study: Study) -> Iterator[str]:
                 f"dataset.path: no folder at {data.path}{seen_from}; "
                 "put the images there or change the path"
             )
+    if data.name == "emoji" and (problem := emoji_files.absent(data.image_size)):
+        yield f"dataset.name: emoji: {problem}"
     for at, features in study.extractors.items():
         files = {"weights": features.weights, "reference": features.reference}
         for key, path in files.items():

@@ -126,6 +126,13 @@ class DatasetConfig(Strict):
         "(of the first bracket) stay on one "
         "side of the split, such as the frames of a video; null: only exact copies do",
     )
+    credit: str | None = Field(
+        None,
+        min_length=1,
+        max_length=300,
+        description="whose images they are and under which licence: stands in the caption of every "
+        "figure that shows some; null: what the loader knows, such as of emoji",
+    )
 
 
 INCEPTION_DIMS = (64, 192, 768, 2048)  # layers of torch-fidelity's Inception-v3
