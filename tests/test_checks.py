@@ -13,13 +13,15 @@ from bench.study.checks import enough_images, few_for_features, needs_of
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
 from bench.study.scores import better
-from bench.study.settings import FeaturesConfig, TokenizerTraining, TrainingConfig
+from bench.study.settings import FeaturesConfig, TrainingConfig
+from bench.study.tokenizer_settings import TokenizerTraining
 from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
 from srdd.lookup import names_in
 from workflow import snakemake
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE, MAIN = "bases/var", "suites/main"
+LITE0 = {"kind": "pretrained", "network": "efficientnet_lite0"}
 INCEPTION = {"kind": "inception", "name": "inception"}
 
 
@@ -531,6 +533,16 @@ SAID = {
     "a base that nobody reads": (
         {"bases/vra": {"modle": {"depth": 3}}},
         ["bases.vra", "is not read", "in use: var"],
+    ),
+    "a tokenizer that is trained on what judges it": (
+        {
+            "features": [
+                {"name": "digits64"},
+                {**LITE0, "name": "lite0_64", "image_size": 64},
+            ],
+            f"{BASE}/tokenizer/training/perceptual": 0.5,
+        },
+        ["tokenizer.training.perceptual: 0.5", "features[1] (lite0_64)", "no independent"],
     ),
     "numbers of others that are not shown": (
         {

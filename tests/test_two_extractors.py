@@ -1,6 +1,9 @@
 """A study scored by two extractors: every score and every claim by each, and what is said where
 their verdicts differ."""
 
+import json
+
+import pandas as pd
 import pytest
 from small_study import GRID, SEEDS, TOKENIZER, build
 
@@ -136,6 +139,36 @@ def test_nearer_is_judged_by_each(tmp_path):
     assert "fid_lite to the 2.00 of real held-out images" in other[1]
 
 
+def halves_of(plain, name, values):
+    """Rows of a FID on both halves of the sample seeds. values: by variant, its mean on each."""
+    rows = []
+    for half, (first, last) in enumerate(plain.halves):
+        numbers = {}
+        for variant, means in values.items():
+            numbers[variant] = {f"fid_{name}": [means[half] + 0.01 * seed for seed in SEEDS]}
+        seeds = {"seed_first": first, "seed_last": last, "num_images": last - first + 1}
+        rows += [{**row, **seeds} for row in scores_of(plain, numbers)]
+    return rows
+
+
+def test_tuning_follows_each_extractor(tmp_path):
+    """Catches a setting that one extractor chose and another one scores."""
+    plain = Results.load(build(tmp_path / "plain", ["a", "b", "c"]))
+    chosen = {"a": (3.0, 3.0), "b": (2.0, 2.0), "c": (2.5, 4.0)}
+    other = {"a": (3.0, 3.0), "b": (2.5, 4.0), "c": (2.0, 3.5)}
+    more = halves_of(plain, "x8", chosen) + halves_of(plain, "lite", other)
+    features = [TRAINED, OTHER]
+    folder = build(tmp_path / "two", ["a", "b", "c"], more=more, features=features)
+    results = Results.load(folder)
+    for name, names in results.variants("s").items():
+        names["group"] = "alone" if name == "a" else "tried"
+    claim = {**asked(rule="tuned"), "variant": "tried", "against": "alone"}
+    word, reason = judged(View(results, "s"), claim)
+    assert word == "yes" and "fid_x8 of b minus that of a" in reason
+    word, reason = by_others(View(results, "s"), claim, (word, reason))["lite"]
+    assert word == "no" and "fid_lite of c minus that of a" in reason
+
+
 def test_the_table_of_scores_has_each_fid(tmp_path):
     """Catches a second extractor whose FID stands in no table, or stands there in place of a column
     that a reader needs."""
@@ -166,6 +199,32 @@ def test_class_agreement_stands_beside_that_of_real_images(tmp_path):
     assert by.loc["Held-out images themselves", "Class agreement (x8)"] == "0.650"
     assert "Class agreement of real held-out images: 0.650." in caption
     assert "held-out images: 0.65" not in table_costs(View(results, "s"))[1]
+
+
+def taught(results, variant, **training):
+    """The same results, with a tokenizer of a variant that was trained so."""
+    run = {"run_id": f"tokenizer/{variant}", "stage": "tokenizer", "status": "ok"}
+    run["config_json"] = json.dumps({"tokenizer": {"training": training}})
+    results.runs = pd.concat([results.runs, pd.DataFrame([run])], ignore_index=True)
+    results.variants("s")[variant]["jobs"][""].append(run["run_id"])
+    return results
+
+
+@pytest.mark.parametrize(
+    "training, said",
+    [({"perceptual": 0.5}, True), ({"perceptual": 0.5, "perceptual_network": "lpips"}, False),
+     ({"perceptual_network": "efficientnet_lite0"}, False)],
+)  # fmt: skip
+def test_an_extractor_that_taught_a_tokenizer_is_no_independent_judge(tmp_path, training, said):
+    """Catches a reconstruction that is praised by the network that it was trained to please."""
+    claims = [asked(), asked("is", text="b has more")]
+    results = taught(differing(tmp_path, claims=claims), "b", **training)
+    words = "; lite is the network that a tokenizer was trained on"
+    because = table_claims(View(results, "s"))[0]["Because"]
+    assert [words in reason for reason in because] == [said, False], "lite scored no IS"
+    sentence = "Tokenizers of b were trained with a perceptual loss on the network of lite"
+    for caption in (table_claims(View(results, "s"))[1], table_scores(View(results, "s"))[1]):
+        assert (sentence in caption) == said
 
 
 def test_one_mapping_of_an_older_study_is_one_extractor(tmp_path):

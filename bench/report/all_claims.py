@@ -17,7 +17,7 @@ import pandas as pd
 from ..runtime.rows import write_text
 from ..study.resolve import ROOT
 from .cells import MOST_COLUMNS, markdown
-from .claims import after_holm, by_others, judged, others_words, reads
+from .claims import after_holm, by_others, judged, others_words, reads, taught_words
 from .estimate import holm, show_difference
 from .results import Results
 from .view import View
@@ -57,8 +57,8 @@ def published(root: Path) -> dict[str, Results]:
     """Results of every published study by its folder's name, reduced ones last. Raises ValueError
     or OSError that names what cannot be read."""
     files = sorted((root / "results").glob("*/published/metrics.csv"))
-    found = {file.parent.parent.name: Results.load(file.parent) for file in files}
-    return dict(sorted(found.items(), key=lambda item: bool(item[1].about["reduced"])))
+    studies = {file.parent.parent.name: Results.load(file.parent) for file in files}
+    return dict(sorted(studies.items(), key=lambda item: bool(item[1].about["reduced"])))
 
 
 def _unique(values: Iterable[str]) -> str:
@@ -69,6 +69,7 @@ def _rulings_of(study: str, view: View, claim: dict) -> Iterator[Ruling]:
     """What each extractor says of a claim: the first one, then the others that were asked."""
     results, judgement = view.results, judged(view, claim)
     others = by_others(view, claim, judgement)
+    end = others_words(judgement, others) + taught_words(view, claim, judgement, others)
     mine = results.runs["run_id"].isin(view.runs)
     runs = results.runs.loc[mine, ["device", "commit"]].fillna("")
     asked = {results.extractor: (view, judgement)}
@@ -93,39 +94,39 @@ def _rulings_of(study: str, view: View, claim: dict) -> Iterator[Ruling]:
             train_seeds=" ".join(map(str, view.about["train_seeds"])),
             device=_unique(runs["device"]),
             commit=_unique(runs["commit"].str[:9]),
-            because=reason + (others_words(judgement, others) if first else ""),
+            because=reason + (end if first else ""),
         )
 
 
 def rulings(studies: dict[str, Results]) -> list[Ruling]:
     """What each extractor says of every claim of every study, alone, among the claims of its study,
     and among those of all studies."""
-    found: list[Ruling] = []
+    ruled: list[Ruling] = []
     for study, results in studies.items():
         for suite, about in results.about["suites"].items():
             for claim in about["claims"]:
-                found += _rulings_of(study, View(results, suite), claim)
-    return list(_together(found))
+                ruled += _rulings_of(study, View(results, suite), claim)
+    return list(_together(ruled))
 
 
-def _together(found: list[Ruling]) -> Iterator[Ruling]:
+def _together(ruled: list[Ruling]) -> Iterator[Ruling]:
     """The same with Holm's correction over the claims of all studies that are not reduced, those of
     the first extractors in one family and those of each other in one of its own."""
     families: dict[str, dict[int, float]] = {}
-    for i, ruling in enumerate(found):
+    for i, ruling in enumerate(ruled):
         if ruling.p is not None and not ruling.reduced:
             family = "" if ruling.first else ruling.extractor
             families.setdefault(family, {})[i] = ruling.p
-    tested = {i for family in families.values() for i in family}
-    rejected = {i for family in families.values() for i in holm(family)}
-    for i, ruling in enumerate(found):
+    tested = set().union(*families.values())
+    rejected = set().union(*map(holm, families.values()))
+    for i, ruling in enumerate(ruled):
         word = ruling.verdict if i in rejected else "not decided"
         yield replace(ruling, after_holm_all_studies=word if i in tested else "")
 
 
-def csv_of(found: list[Ruling]) -> str:
+def csv_of(ruled: list[Ruling]) -> str:
     """The table with every number, one row for each claim, study and extractor."""
-    rows = pd.DataFrame(found, columns=list(Ruling.__dataclass_fields__))
+    rows = pd.DataFrame(ruled, columns=list(Ruling.__dataclass_fields__))
     return rows.to_csv(index=False, lineterminator="\n", float_format="%.6g")
 
 
@@ -152,7 +153,8 @@ def _mark(ruling: Ruling) -> str:
 
 
 def _cell(of_claim: list[Ruling]) -> str:
-    """What a study says of a claim, in every suite that asks it and by every extractor."""
+    """What a study says of a claim, in every suite that asks it and by every extractor; empty where
+    none asks."""
     marks: dict[str, list[str]] = {}
     for suite in dict.fromkeys(ruling.suite for ruling in of_claim):
         first, *others = (ruling for ruling in of_claim if ruling.suite == suite)
@@ -163,24 +165,23 @@ def _cell(of_claim: list[Ruling]) -> str:
     return ". ".join(f"{', '.join(suites)}: {mark}" for mark, suites in marks.items())
 
 
-def _title(study: str, found: list[Ruling]) -> str:
-    reduced = any(ruling.reduced for ruling in found if ruling.study == study)
+def _title(study: str, ruled: list[Ruling]) -> str:
+    reduced = any(ruling.reduced for ruling in ruled if ruling.study == study)
     return f"{study} (reduced)" if reduced else study
 
 
-def _matrices(found: list[Ruling]) -> Iterator[str]:
+def _matrices(ruled: list[Ruling]) -> Iterator[str]:
     """Claims against studies, as many side by side as a reader takes in."""
-    studies = list(dict.fromkeys(ruling.study for ruling in found))
+    studies = list(dict.fromkeys(ruling.study for ruling in ruled))
     for start in range(0, len(studies), MOST_COLUMNS - 1):
         columns = studies[start : start + MOST_COLUMNS - 1]
-        cells: dict[str, dict[str, list[Ruling]]] = {}
-        for ruling in found:
-            if ruling.study in columns:
-                cells.setdefault(ruling.claim, {}).setdefault(ruling.study, []).append(ruling)
-        rows = [
-            {"Claim": text, **{_title(s, found): _cell(of[s]) if s in of else "" for s in columns}}
-            for text, of in cells.items()
-        ]
+        asked = [ruling for ruling in ruled if ruling.study in columns]
+        rows = []
+        for claim in dict.fromkeys(ruling.claim for ruling in asked):
+            rows.append({"Claim": claim})
+            for study in columns:
+                rulings_here = [r for r in asked if (r.claim, r.study) == (claim, study)]
+                rows[-1][_title(study, ruled)] = _cell(rulings_here)
         yield markdown(pd.DataFrame(rows, dtype=object))
 
 
@@ -197,11 +198,11 @@ def _counted(of_study: list[Ruling]) -> dict[str, int]:
     return counts
 
 
-def _studies(found: list[Ruling], studies: dict[str, Results]) -> str:
+def _studies(ruled: list[Ruling], studies: dict[str, Results]) -> str:
     """How each study came to its verdicts, and how many of each kind there are."""
     rows = []
-    for study in dict.fromkeys(ruling.study for ruling in found):
-        of_study = [ruling for ruling in found if ruling.study == study]
+    for study in dict.fromkeys(ruling.study for ruling in ruled):
+        of_study = [ruling for ruling in ruled if ruling.study == study]
         counts = _counted(of_study)
         seeds = _unique(ruling.train_seeds.replace(" ", ", ") for ruling in of_study)
         devices = "; ".join(ruling.device for ruling in of_study).split("; ")
@@ -209,7 +210,7 @@ def _studies(found: list[Ruling], studies: dict[str, Results]) -> str:
         scored = any(ruling.extractor for ruling in of_study)
         rows.append(
             {
-                "Study": _title(study, found),
+                "Study": _title(study, ruled),
                 "Extractors": ", ".join(studies[study].extractors) if scored else "-",
                 "N": str(of_study[0].num_images) if scored else "-",
                 "Training seeds": seeds,
@@ -221,9 +222,9 @@ def _studies(found: list[Ruling], studies: dict[str, Results]) -> str:
     return markdown(pd.DataFrame(rows, dtype=object))
 
 
-def _together_words(found: list[Ruling]) -> str:
+def _together_words(ruled: list[Ruling]) -> str:
     """How many verdicts stand when the claims of all studies are tested together."""
-    first = [ruling for ruling in found if ruling.first and not ruling.reduced]
+    first = [ruling for ruling in ruled if ruling.first and not ruling.reduced]
     tested = [ruling for ruling in first if ruling.after_holm_all_studies]
     alone = sum(ruling.verdict in DECIDED for ruling in tested)
     stand = sum(ruling.after_holm_all_studies in DECIDED for ruling in tested)
@@ -241,20 +242,20 @@ it says so.
 """
 
 
-def page_of(found: list[Ruling], studies: dict[str, Results]) -> str:
+def page_of(ruled: list[Ruling], studies: dict[str, Results]) -> str:
     """The page in markdown."""
-    if not found:
+    if not ruled:
         return f"{HEAD}\nNo study with a claim is published.\n"
-    parts = [HEAD, *_matrices(found), _together_words(found), STUDIES, _studies(found, studies)]
+    parts = [HEAD, *_matrices(ruled), _together_words(ruled), STUDIES, _studies(ruled, studies)]
     return "\n".join(parts)
 
 
 def write(root: Path) -> None:
     """Write the page and the table of a project. Raises as `published` does."""
     studies = published(root)
-    found = rulings(studies)
-    write_text(root / PAGE, page_of(found, studies))
-    write_text(root / TABLE, csv_of(found))
+    ruled = rulings(studies)
+    write_text(root / PAGE, page_of(ruled, studies))
+    write_text(root / TABLE, csv_of(ruled))
 
 
 def main() -> None:

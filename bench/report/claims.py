@@ -14,6 +14,7 @@ from ..study.escaping import rst, sentence
 from ..study.scores import BETTER, bare_name, better
 from .estimate import FEWEST, Estimate, holm, show_difference, verdict
 from .gain import gain_words
+from .independence import taught_by
 from .making import raised
 from .results import Results
 from .view import View
@@ -51,7 +52,7 @@ def _verdict_details(view: View) -> list[str]:
         both = f"{word}, after Holm {corrected}" if corrected and word in ("yes", "no") else word
         others = by_others(view, claim, judgement)
         both += "".join(f", by {rst(name)} {other[0]}" for name, other in others.items())
-        reason += others_words(judgement, others)
+        reason += others_words(judgement, others) + taught_words(view, claim, judgement, others)
         verdicts.append(f"{text}: {both}")
         owner = "Claim of the paper, in our words" if claim["origin"] == "paper" else "Claim"
         details.append(f"{owner}: {text}: {both} ({rst(reason)}).")
@@ -119,12 +120,35 @@ def by_others(
     """What the same rule finds by each other extractor, by name. A reason names the scores that it
     follows from: one that is the same by another extractor follows from no score of it, and one
     that the other never scored is left out too."""
-    found = {}
+    others = {}
     for name in view.results.others:
         other = judged(view.by(name), claim)
         if other != judgement and other[0] != NO_METRIC:
-            found[name] = other
-    return found
+            others[name] = other
+    return others
+
+
+def sides(view: View, claim: dict[str, Any]) -> list[str]:
+    """Variants that a claim compares: those of a group where it names groups."""
+    groups, names = view.groups(), []
+    for key in ("variant", "against"):
+        names += [claim[key], *groups.get(claim[key], ())]
+    return names
+
+
+def taught_words(
+    view: View,
+    claim: dict[str, Any],
+    judgement: tuple[str, str],
+    others: dict[str, tuple[str, str]],
+) -> str:
+    """Which of the extractors that judge a claim a tokenizer of it was trained on, as the end of a
+    reason."""
+    asked = [name for name in view.results.extractors if name in others or reads(judgement, name)]
+    compared = sides(view, claim)
+    taught = [name for name in asked if set(compared) & set(taught_by(view, name))]
+    words = "is the network that a tokenizer was trained on"
+    return "".join(f"; {name} {words}" for name in taught)
 
 
 def others_words(judgement: tuple[str, str], others: dict[str, tuple[str, str]]) -> str:

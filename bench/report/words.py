@@ -12,6 +12,7 @@ from srdd.lookup import is_own
 from ..study.escaping import rst
 from .estimate import show
 from .gain import ranked_by, rule_truncates
+from .independence import taught_words
 from .view import View
 
 if TYPE_CHECKING:
@@ -130,6 +131,12 @@ def held_out(results: Results) -> str:
     if same:
         words.append(f"{same} of them exact copies of training images")
     return f"the held-out split ({', '.join(words)})" if words else "the held-out split"
+
+
+def credit_words(results: Results) -> str:
+    """Whose the real images are that a figure shows; empty where nobody has to be named."""
+    credit = results.about["dataset"].get("credit")
+    return f"Real images: {rst(credit)}." if credit else ""
 
 
 def held_against(results: Results) -> str:
@@ -339,6 +346,7 @@ def score_details(view: View, sampler: bool = True) -> tuple[str, ...]:
     unless the sampler is what varies, the sampler."""
     return (
         *reference_details(view.results, view),
+        taught_words(view),
         *seeds_details(view),
         *imported_details(view),
         samplers(view) if sampler else "",

@@ -178,16 +178,29 @@ class FeaturesPart(Part):
 class DatasetPart(Part):
     name: str
     num_classes: Count
+    credit: str | None = None
 
 
 class LatencyPart(Part):
     precision: str = "float32"
 
 
+class TokenizerTrainingPart(Part):
+    # a config leaves out what stands at its default
+    perceptual: Number = 0.0
+    perceptual_network: str = "efficientnet_lite0"
+
+
+class TokenizerPart(Part):
+    training: TokenizerTrainingPart = TokenizerTrainingPart()
+    weights: str | None = None
+
+
 class JobPart(Part):
     """What figures read of the config of a job."""
 
     snapshots: bool = False
+    tokenizer: TokenizerPart = TokenizerPart()
     latency: LatencyPart = LatencyPart()
 
 

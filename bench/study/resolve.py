@@ -19,8 +19,8 @@ from .errors import ConfigError
 from .functions import named_by
 from .names import by_sum, whole
 from .schema import SHARPENING, DistillConfig, Study, Suite, SuiteEntry, Variant
-from .settings import TokenizerSpec
 from .study_file import explain, shown
+from .tokenizer_settings import TokenizerSpec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECTIONS = ("tokenizer", "tokenizer.config", "tokenizer.training", "model", "training", "sampler")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from ...report import independence
 from ...report.caption import Caption
 from ...report.cells import MOST_COLUMNS, frame, shown
-from ...report.claims import NOISE, after_holm, by_others, judged, others_words
+from ...report.claims import NOISE, after_holm, by_others, judged, others_words, sides, taught_words
 from ...report.estimate import FEWEST
 from ...report.gain import gain_words
 from ...report.view import View
@@ -15,14 +16,6 @@ from ...study.escaping import rst
 
 NO_P = "no p-value"
 ORIGINS = {"paper": "the paper, in our words", "ours": "us"}
-
-
-def _sides(view: View, claim: dict) -> list[str]:
-    """Variants that a claim compares: those of a group where it names groups."""
-    groups, sides = view.groups(), []
-    for key in ("variant", "against"):
-        sides += [claim[key], *groups.get(claim[key], ())]
-    return sides
 
 
 def _by(extractor: str) -> str:
@@ -35,8 +28,8 @@ def _row(view: View, claim: dict) -> dict[str, str]:
     judgement = judged(view, claim)
     word, reason = judgement
     others = by_others(view, claim, judgement)
-    words = gain_words(view, _sides(view, claim), doubts=True)
-    reason += others_words(judgement, others)
+    words = gain_words(view, sides(view, claim), doubts=True)
+    reason += others_words(judgement, others) + taught_words(view, claim, judgement, others)
     row = {
         "Claim": claim["text"],
         "Of": ORIGINS[claim["origin"]],
@@ -79,9 +72,10 @@ def _other_words(view: View) -> str:
 def table_claims(view: View) -> tuple[pd.DataFrame, Caption]:
     """Every claim of every suite of these results, whether it holds here, and whether it does when
     all are tested together."""
-    rows, seeds = [], set()
+    rows, seeds, taught = [], set(), []
     for name, about in view.results.about["suites"].items():
         of_suite = View(view.results, name)
+        taught.append(independence.taught_words(of_suite) if about["claims"] else "")
         rows += [_row(of_suite, claim) for claim in about["claims"]]
         seeds |= {len(about["train_seeds"])} if about["claims"] else set()
     text = (
@@ -99,6 +93,7 @@ def table_claims(view: View) -> tuple[pd.DataFrame, Caption]:
         "After Holm: of all claims with a p-value of a t-test; bytes and identities have none.",
         NOISE,
         *reference_details(view.results),
+        *dict.fromkeys(taught),
         "Of the SRDD paper only the beginning of the text was seen by us; "
         "no number of it stands here.",
     )
