@@ -221,6 +221,17 @@ def test_a_study_like_one_of_several_extractors(tmp_path):
     assert main.name == "lite0_32"
 
 
+def test_whose_extractor_is_wrong(tmp_path):
+    """Catches a line that sends the reader to the wrong one of two files."""
+    parent, path = written(tmp_path, second(steps=3)), tmp_path / "like.yaml"
+    for own, file in ((None, parent), (second(dim=7), path)):
+        data = {"study": "mine", "like": "study.yaml", **({"features": own} if own else {})}
+        path.write_text(yaml.safe_dump(data), encoding="utf-8")
+        with pytest.raises(ConfigError) as error:
+            load_study(path)
+        assert str(error.value).startswith(f"{file}: features[1].")
+
+
 # ---------------------------------------------------------------- what is scored
 
 
