@@ -11,10 +11,10 @@ import yaml
 
 from bench.pipeline import evaluators, train_features
 from bench.pipeline.datasets import ArrayImages
-from bench.pipeline.evaluators import open_evaluators, scores_of
+from bench.pipeline.evaluators import Evaluator, open_evaluators, scores_of
 from bench.pipeline.lite0 import normalised, open_lite0
 from bench.pipeline.metrics import Extractor
-from bench.pipeline.reference import Reference
+from bench.pipeline.reference import Reference, halves
 from bench.runtime.command import parse, read_folders
 from bench.runtime.verbs import check_jobs
 from bench.study import pretrained
@@ -221,6 +221,17 @@ def test_a_study_like_one_of_several_extractors(tmp_path):
     assert main.name == "lite0_32"
 
 
+def test_whose_extractor_is_wrong(tmp_path):
+    """Catches a line that sends the reader to the wrong one of two files."""
+    parent, path = written(tmp_path, second(steps=3)), tmp_path / "like.yaml"
+    for own, file in ((None, parent), (second(dim=7), path)):
+        data = {"study": "mine", "like": "study.yaml", **({"features": own} if own else {})}
+        path.write_text(yaml.safe_dump(data), encoding="utf-8")
+        with pytest.raises(ConfigError) as error:
+            load_study(path)
+        assert str(error.value).startswith(f"{file}: features[1].")
+
+
 # ---------------------------------------------------------------- what is scored
 
 
@@ -298,12 +309,48 @@ def test_the_features_job_tries_the_network(tmp_path, monkeypatch):
         inputs={"data": tmp_path},
         device=torch.device("cpu"),
         add=lambda *row, **more: None,
+        say=lambda text: None,
     )
     with pytest.raises(ConfigError, match="99 images to score against"):
         train_features.work(run)
     monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="efficientnet_lite0: its weights are not installed"):
         train_features.work(run)
+
+
+def test_held_out_images_are_looked_at_once(tmp_path, monkeypatch):
+    """Catches a network that looks at the reference again in every job, and features of other rows
+    in the halves of a sweep."""
+    reference = Reference(ArrayImages(drawn(230), np.arange(230) % 3))
+    first = Extractor(FeaturesConfig(**LITE0), torch.device("cpu"), tmp_path)
+    first.keep(reference)
+    again = Extractor(FeaturesConfig(**LITE0), torch.device("cpu"), tmp_path)
+    seen, look = [], Extractor.features
+    monkeypatch.setattr(
+        Extractor, "features", lambda self, images: seen.append(len(images)) or look(self, images)
+    )
+    again.recall(reference)
+    layers = first.of_reference(reference.images)
+    for part in (reference, *halves(reference)):
+        rows = getattr(part.images, "rows_N", slice(None))
+        assert torch.equal(again.of_reference(part.images).features_ND, layers.features_ND[rows])
+        assert torch.equal(again.of_reference(part.images).logits_NV, layers.logits_NV[rows])
+    assert seen == []
+    scores = [
+        scores_of([Evaluator(one, reference, ("fidelity",))], drawn(100, seed=5), None)
+        for one in (first, again)
+    ]
+    assert scores[0] == scores[1] and seen == [100, 100]
+
+
+def test_too_many_held_out_images_are_not_kept(tmp_path, monkeypatch):
+    """Catches a results folder that is filled with features."""
+    monkeypatch.setattr("bench.pipeline.extractor.MOST_KEPT", 100 * 2280 - 1)
+    reference = Reference(ArrayImages(drawn(100), np.zeros(100, np.int64)))
+    one = Extractor(FeaturesConfig(**LITE0), torch.device("cpu"), tmp_path)
+    one.keep(reference)
+    assert list(tmp_path.iterdir()) == []
+    one.recall(reference)
 
 
 # ---------------------------------------------------------------- roles with numbers

@@ -21,13 +21,14 @@ from srdd.schedule import ScaleSchedule
 from srdd.tokenizer import Tokenizer
 
 from ..runtime.verb import Run
-from ..study.settings import EvaluationConfig, FeaturesConfig
+from ..study.settings import EvaluationConfig
 from .artefacts import open_split, open_tokens, tokenizer_identity
 from .datasets import ImageSource
+from .evaluators import open_one
 from .labels import class_shares, first_sample, labels_of, turns
 from .metrics import Extractor, Scored, in_words, inception_score, score
 from .networks import open_tokenizer
-from .reference import Chosen, Reference, open_reference
+from .reference import Chosen, Reference
 from .tokenizing import reconstruct
 
 INPUTS = ("data", "tokenizer", "features", "tokens")
@@ -118,10 +119,8 @@ def report_reference(
 
 def work(run: Run) -> None:
     evaluation = run.settings("evaluation", EvaluationConfig)
-    features = run.settings("features", FeaturesConfig)
-    extractor = Extractor(features, run.device, run.inputs["features"])
+    extractor, reference = open_one(run)
     train = open_split(run.inputs["data"], "train")
-    reference = open_reference(features, run.inputs["data"])
     schedule = ScaleSchedule(tuple(run.config["patch_nums"]))
     tokenizer = open_tokenizer(run)
     names = {**tokenizer_identity(run), "model": schedule.name}

@@ -38,14 +38,21 @@ def open_evaluators(
     hold images against; None: each its own, the held-out split or the file of the study.
     """
     roles = sorted(filter(OF_EXTRACTOR.fullmatch, run.config), key=lambda role: (len(role), role))
-    configs = {role: run.settings(role, FeaturesConfig) for role in roles}
-    taken = metrics_of_each(metrics, [config.kind for config in configs.values()])
-    evaluators = []
-    for (role, config), names in zip(configs.items(), taken):
-        extractor = Extractor(config, run.device, run.inputs[role])
-        against = reference or open_reference(config, run.inputs["data"])
-        evaluators.append(Evaluator(extractor, against, names))
-    return evaluators
+    opened = [open_one(run, role, reference) for role in roles]
+    taken = metrics_of_each(metrics, [extractor.config.kind for extractor, _ in opened])
+    return [Evaluator(*pair, names) for pair, names in zip(opened, taken)]
+
+
+def open_one(
+    run: Run, role: str = "features", reference: Reference | None = None
+) -> tuple[Extractor, Reference]:
+    """An extractor of a run with what images are held against: the held-out split or the file of
+    the study, where nothing else is given."""
+    config = run.settings(role, FeaturesConfig)
+    extractor = Extractor(config, run.device, run.inputs[role])
+    reference = reference or open_reference(config, run.inputs["data"])
+    extractor.recall(reference)
+    return extractor, reference
 
 
 def scores_of(

@@ -15,11 +15,9 @@ batch by batch: 50 000 of 256 pixels need not fit into memory.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -30,19 +28,15 @@ from srdd.noise import derive_seed
 from ..runtime.quick_start import import_torch_fidelity
 from ..runtime.verb import is_out_of_memory
 from ..study.checks import MIN_IMAGES
-from ..study.errors import ConfigError
 from ..study.scores import EVALUATORS, kid_is_exact
 from ..study.settings import FeaturesConfig
 from .datasets import AnyImages
+from .extractor import Extractor, Layers
 from .features import (
-    Classifier,
     batches,
     classify,
-    load_classifier,
-    register,
     train_classifier,
 )
-from .lite0 import Lite0Features
 from .metric_contract import problem_of, read_only, where_raised
 from .reference import Reference
 from .set_distances import (
@@ -57,7 +51,7 @@ from .set_distances import (
 )
 
 if TYPE_CHECKING:
-    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+    pass
 
 # by name, with the evaluator where that is not the extractor; all others: score
 UNITS = {
@@ -69,127 +63,6 @@ UNITS = {
     "cas": "share",
     "variance_pixels": "squared intensity",  # of intensities in [-1, 1]
 }
-
-
-T = TypeVar("T")
-
-
-class Layers(NamedTuple):
-    """What an extractor makes of a set of images: the layer of all distances, and that of IS."""
-
-    features_ND: torch.Tensor
-    logits_NV: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Extractor:
-    """A feature extractor, as torch-fidelity knows it; the network behind it, if it does not."""
-
-    config: FeaturesConfig
-    device: torch.device
-    folder: Path
-
-    @cached_property
-    def classifier(self) -> Classifier | None:
-        """The one that was trained; None for another kind, which knows other classes."""
-        if self.config.kind != "trained":
-            return None
-        return load_classifier(self.folder / "features.safetensors").to(self.device)
-
-    @cached_property
-    def own(self) -> Classifier | Lite0Features | None:
-        """The network that torch-fidelity does not bring; None for Inception."""
-        if self.config.kind == "pretrained":
-            assert self.config.image_size is not None
-            return Lite0Features(self.config.image_size).to(self.device)
-        return self.classifier
-
-    @cached_property
-    def layers(self) -> tuple[str, str]:
-        """Names of the layers of all distances, and of the inception score."""
-        if self.own is not None:
-            return "features", "logits"
-        return str(self.config.dim), "logits_unbiased"
-
-    @cached_property
-    def network(self) -> FeatureExtractorBase:
-        """uint8 images to the two layers."""
-        name = "inception-v3-compat"
-        if self.own is not None:
-            name = register(self.config.name, self.own)
-        import_torch_fidelity()
-        from torch_fidelity.utils import create_feature_extractor
-
-        path = None
-        if self.config.weights:
-            path = str(Path(self.config.weights).expanduser())
-        # torch-fidelity does not see by itself that there is a GPU
-        settings = {"cuda": self.device.type == "cuda", "verbose": False}
-        try:
-            return create_feature_extractor(
-                name, list(self.layers), feature_extractor_weights_path=path, **settings
-            )
-        # of urllib, pickle or load_state_dict: a download that fails, a file of something else
-        except Exception as error:
-            if self.own is not None or is_out_of_memory(error):
-                raise
-            raise ConfigError(_no_weights(path, error)) from error
-
-    @property
-    def batch(self) -> int:
-        """Images that go through the network at once: of a pretrained one so many that its widest
-        activations stay in the caches of a CPU, where it is then twice as fast."""
-        if self.config.image_size is None:
-            return 256
-        numbers = 2**17 if self.device.type == "cpu" else 2**21
-        return max(1, numbers // self.config.image_size**2)
-
-    @torch.no_grad()
-    def features(self, images: AnyImages) -> Layers:
-        """Both layers of all images, on the CPU; the images are read batch by batch.
-
-        Grey ones are repeated to three channels where the extractor needs colour.
-        """
-        distances, logits = [], []
-        for images_BCHW in batches(images, self.batch):
-            if self.classifier is None and images_BCHW.shape[1] == 1:
-                images_BCHW = images_BCHW.expand(-1, 3, -1, -1)
-            network = self.network
-            layers = network.convert_features_tuple_to_dict(network(images_BCHW.to(self.device)))
-            distances.append(layers[self.layers[0]].cpu())
-            logits.append(layers[self.layers[1]].cpu())
-        return Layers(torch.cat(distances), torch.cat(logits))
-
-    @cached_property
-    def _known(self) -> dict[tuple[str, int], tuple[AnyImages, Any]]:
-        return {}
-
-    def once(self, what: str, images: AnyImages, make: Callable[[], T]) -> T:
-        """What is computed of a reference's images, once for all sets that are compared with it."""
-        key = what, id(images)
-        if key not in self._known:
-            self._known[key] = images, make()  # kept alive, so that its id stays its own
-        return self._known[key][1]
-
-    def of_reference(self, images: AnyImages) -> Layers:
-        """Both layers of a reference's images, computed once."""
-        return self.once("layers", images, lambda: self.features(images))
-
-
-def _no_weights(path: str | None, error: Exception) -> str:
-    """One line for Inception's weights that cannot be had."""
-    words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    if path is not None:
-        return (
-            f"features.weights: {path} holds no weights of Inception-v3 as torch-fidelity reads "
-            "them "
-            f"({words}); give its own file"
-        )
-    return (
-        f"features.weights: null: torch-fidelity cannot download Inception's weights ({words}); "
-        "fetch the file where there is a network, "
-        "and give features.weights its path and features.sha256 its sum"
-    )
 
 
 @dataclass(frozen=True)

@@ -39,13 +39,14 @@ def open_network(run: Run, config: FeaturesConfig) -> None:
                 "read"
             )
         check_file(config.weights, config.sha256, "features.weights")
-    two_NCHW = np.zeros((2, 3, 32, 32), np.uint8)
-    dim = Extractor(config, run.device, run.out).features(two_NCHW).features_ND.shape[1]
+    extractor, two_NCHW = Extractor(config, run.device, run.out), np.zeros((2, 3, 32, 32), np.uint8)
+    dim = extractor.features(two_NCHW).features_ND.shape[1]
     if dim != config.dim:
         raise ConfigError(
             f"features.dim: {config.dim}: the layer of these weights has {dim} features"
         )
-    images = open_reference(config, run.inputs["data"]).images
+    reference = open_reference(config, run.inputs["data"])
+    images = reference.images
     if config.reference is not None:
         given = len(images) if isinstance(images, StreamedImages) else 0
         run.add("reference_images", given, "images")
@@ -55,6 +56,9 @@ def open_network(run: Run, config: FeaturesConfig) -> None:
             "split; "
             f"{MIN_IMAGES} or more are needed"
         )
+    if extractor.keeps:
+        run.say(f"looks at {len(images)} held-out images, once for all jobs")
+        extractor.keep(reference)
 
 
 def accuracy(

@@ -40,7 +40,7 @@ HEAD = """# Settings of a study
 
 Made by `python -m bench settings --write` from the schema; do not edit.
 
-A study is a YAML file. It names its images, its feature extractor, *bases* (whole settings of a
+A study is a YAML file. It names its images, its feature extractors, *bases* (whole settings of a
 method) and *suites* (variants, each a base and what changes in it, and what is measured of them).
 It may start from another study and take suites that are files:
 
@@ -58,7 +58,8 @@ suites:
       SDD, w 1.5: {base: sdd, delta: {sampler.cfg_scale: 1.5}}
 ```
 
-Mappings merge deeply; lists and values replace. `dataset` and `take` replace whole. With a
+Mappings merge deeply; lists and values replace. `dataset` and `take` replace whole. `features` may
+be a list of extractors; a mapping then changes the first of the other study's. With a
 `dataset` of its own a study gives `features.name` too, and `reduced` where the other study has it.
 `python -m bench plan STUDY.yaml full` lists the jobs that follow.
 
