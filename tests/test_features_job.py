@@ -158,3 +158,31 @@ def test_warm_up_of_the_classifier_reaches_its_peak(monkeypatch, job, steps):
         pass
     _, total, _, warmup, _ = asked[0]
     assert total == steps and warmup == min(20, steps // 2)
+
+
+def test_a_classifier_that_is_stopped_early():
+    """Catches weights of the last step, or of another step than the one that is said, where those
+    of the lowest held-out loss are asked for: labels of noise can only be learnt by heart."""
+    source, shape = np.random.default_rng(0), {"channels": 1, "image_size": 8, "num_classes": 4}
+    train, val = (
+        ArrayImages(source.integers(0, 256, (300, 1, 8, 8), np.uint8), source.integers(0, 4, 300))
+        for _ in range(2)
+    )
+    config = FeaturesConfig(name="x", channels=8, dim=16, steps=60, lr=1e-2, eval_every=7)
+
+    def held_out_loss(model):
+        with torch.no_grad():
+            logits = model(val.read(range(300)))
+        return torch.nn.functional.cross_entropy(logits, torch.from_numpy(val.labels_N)).item()
+
+    def fitted(steps, best=None):
+        longer = config.model_copy(update={"steps": steps})
+        how = 0, torch.device("cpu"), lambda value: None, best
+        return features.train_classifier(longer, shape, train, train.labels_N, *how)
+
+    best = features.Best(val, config.eval_every)
+    kept, last = fitted(60, best), fitted(60)
+    assert 300 * held_out_loss(kept) == pytest.approx(best.loss, rel=1e-5)
+    assert held_out_loss(kept) < held_out_loss(last) and best.step in range(7, 60, 7)
+    every = features.Best(val, 100)
+    assert torch.equal(fitted(60, every).head.weight, last.head.weight) and every.step == 60

@@ -182,6 +182,7 @@ SCHEMAS = {
     "training field": ("bench/study/settings.py", "TrainingConfig"),
     "evaluation field": ("bench/study/settings.py", "EvaluationConfig"),
     "dataset field": ("bench/study/settings.py", "DatasetConfig"),
+    "field of an extractor": ("bench/study/settings.py", "FeaturesConfig"),
     "field of a room": ("bench/experiments/latency/plan.py", "Settings"),
     "suite field": ("bench/study/schema.py", "Suite"),
 }
@@ -297,6 +298,38 @@ def test_a_new_room_renames_nothing_and_makes_nothing_stale(plan, before, copy, 
     after = planned_by(root)
     assert {run: source for run, source in after.items() if not run.startswith("fresh/")} == known
     assert len(after) > len(known)
+
+
+LITE0 = {
+    "kind": "pretrained",
+    "name": "lite0_64",
+    "network": "efficientnet_lite0",
+    "image_size": 64,
+}
+# one job scores the same images in every extractor: these are made again
+IN_EACH = ("sweep", "zero_shot", "error_propagation")
+
+
+def test_one_more_extractor_renames_nothing_and_makes_nothing_stale(plan, before, copy, tmp_path):
+    """Catches a study that is trained, sampled or evaluated again because its images are scored in
+    one more extractor."""
+    root = tmp_path / "edited"
+    shutil.copytree(copy, root)
+    study = yaml.safe_load((root / "study.yaml").read_text())
+    study["features"] = [plan.described()["features"][0], LITE0]
+    for key in [key for key, value in study["features"][0].items() if value is None]:
+        del study["features"][0][key]
+    (root / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    after = planned_by(root)
+    known = {name: before[name] for name in plan.jobs}
+    kept = {name: source for name, source in known.items() if stage_of(name) not in IN_EACH}
+    assert kept.items() <= after.items()
+    more = {stage_of(name) for name in after.keys() - known.keys()}
+    assert more == {"features", "evaluate", "baselines"} | ({*IN_EACH} & {*map(stage_of, known)})
+
+
+def stage_of(run_id: str) -> str:
+    return run_id.split("/")[0]
 
 
 @pytest.mark.parametrize("case", SCHEMAS)

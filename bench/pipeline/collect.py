@@ -167,7 +167,7 @@ def sample_images(
     folders: dict[str, Path], labels_N: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
     """Some images of each sample run with their labels, and its strip,
-    and the strips of zero-shot runs, by run_id.
+    and what other runs keep in strip.npz, by run_id.
 
     One image of each class in turn. labels_N: the study's label of each sample; None: those of the
     run. An image of an unconditional variant stands where that of a conditional one with the same
@@ -187,7 +187,7 @@ def sample_images(
             arrays[f"{run_id}/images"] = np.array(images[-1, picks])
             arrays[f"{run_id}/labels"] = asked_N[picks]
             arrays[f"{run_id}/strip"] = np.load(folder / "strip.npy")
-        if stage == "zero_shot" and (folder / "strip.npz").is_file():
+        if (folder / "strip.npz").is_file():
             with np.load(folder / "strip.npz") as strip:
                 arrays |= {f"{run_id}/{name}": strip[name] for name in strip.files}
     return arrays

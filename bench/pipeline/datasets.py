@@ -313,6 +313,35 @@ def _read_idx(data: bytes) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
+def load_emoji(config: DatasetConfig) -> dict[str, object]:
+    """5 234 drawn emoji, no photographs, of 32 or 64 pixels in three styles, 9 classes.
+
+    Split by what an emoji means: 3 918 train, 205 val, 1 111 test. `./run data emoji` draws them.
+    """
+    from .emoji import CLASSES, read_emoji
+
+    parts = read_emoji(config.image_size)
+    images, labels = parts["train"]
+    chosen = some_of_all(array_keys(images), labels.tolist(), config.train_images)
+    parts["train"] = images[chosen], labels[chosen]
+    splits = {split: ArrayImages(*part) for split, part in parts.items()}
+    return {**splits, "classes": list(CLASSES.values())}
+
+
+def load_cifar10(config: DatasetConfig) -> dict[str, object]:
+    """60 000 photographs of 32x32 pixels, 10 classes; its own 10 000 are the test part.
+
+    From config.path (archive or unpacked), or downloaded into $SRDD_CACHE; checked by sha256.
+    """
+    from .cifar import CLASSES, read_cifar10
+
+    parts = read_cifar10(config.path)
+    images = {split: _pad_to(pixels, config.image_size) for split, (pixels, _) in parts.items()}
+    test = ArrayImages(images["test"], parts["test"][1])
+    splits = split_arrays(images["train"], parts["train"][1], config, test)
+    return {**splits, "classes": list(CLASSES)}
+
+
 def load_image_folder(config: DatasetConfig) -> dict[str, object]:
     """A folder of images: one sub-folder a class, or any without classes (num_classes 0); resized
     and cropped as VAR does.

@@ -5,6 +5,7 @@ A classifier trained by the workflow, or another network that torch-fidelity doe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from srdd.noise import generator
 
 from ..runtime.quick_start import import_torch_fidelity
 from ..study.settings import FeaturesConfig
-from .datasets import AnyImages, ImageSource, to_float
+from .datasets import AnyImages, ImageSource, LabelledSource, to_float
 from .lite0 import Lite0Features
 from .training import batch_indices, check_finite, learning_rate
 
@@ -151,6 +152,30 @@ def loss(classifier: Classifier, images: torch.Tensor, labels: torch.Tensor) -> 
     return F.cross_entropy(classifier(images), labels, label_smoothing=0.05)
 
 
+class Best:
+    """The weights of the lowest held-out loss along a training: a classifier that is stopped early
+    (Prechelt, "Early stopping - but when?", 1998)."""
+
+    def __init__(self, images: LabelledSource, every: int) -> None:
+        self.images, self.every = images, every
+        self.step, self.loss = 0, math.inf
+        self.weights: dict[str, torch.Tensor] = {}
+
+    @torch.no_grad()
+    def look(self, model: Classifier, step: int, last: int) -> None:
+        """Keep the weights after a step, counted from 1, where their loss is the lowest so far."""
+        if step % self.every and step != last:
+            return
+        device, total = model.head.weight.device, 0.0
+        labels_N = torch.from_numpy(np.array(self.images.labels_N))
+        for images, labels in zip(batches(self.images), labels_N.split(256)):
+            logits = model(images.to(device))
+            total += F.cross_entropy(logits, labels.to(device), reduction="sum").item()
+        if total < self.loss:
+            self.step, self.loss = step, total
+            self.weights = {name: value.clone() for name, value in model.state_dict().items()}
+
+
 @torch.enable_grad()
 def train_classifier(
     config: FeaturesConfig,
@@ -160,12 +185,14 @@ def train_classifier(
     seed: int,
     device: torch.device,
     after: Callable[[float], None] = lambda value: None,
+    best: Best | None = None,
 ) -> Classifier:
     """A classifier trained on images with these labels, on the device, in evaluation mode.
 
     shape: channels, image_size and num_classes; images: what `batches` reads; seed: of the first
-    weights and of the batches; after: told the loss of each step. Raises Diverged for a loss that
-    is no number.
+    weights and of the batches; after: told the loss of each step; best: keeps the weights of its
+    lowest loss; None: those of the last step are kept. Raises Diverged for a loss that is not a
+    finite number.
     """
     model = Classifier(config, **shape)
     model.init_weights(seed)
@@ -183,4 +210,8 @@ def train_classifier(
         optimizer.step()
         after(value.item())
         check_finite(value.item(), step)
+        if best is not None:
+            best.look(model, step + 1, config.steps)
+    if best is not None and best.weights:
+        model.load_state_dict(best.weights)
     return model.eval()

@@ -15,7 +15,7 @@ from ..study.errors import ConfigError
 from ..study.settings import DatasetConfig, FeaturesConfig
 from .artefacts import open_split
 from .datasets import SplitImages
-from .features import Classifier, classify, save_classifier, train_classifier
+from .features import Best, Classifier, classify, save_classifier, train_classifier
 from .labels import in_shares
 from .metrics import Extractor
 from .reference import StreamedImages, open_reference
@@ -83,9 +83,16 @@ def work(run: Run) -> None:
     def advance(loss: float) -> None:
         progress.advance(note=f"loss {loss:.3f}")
 
-    train = splits["train"]
-    model = train_classifier(config, shape, train, train.labels_N, config.seed, run.device, advance)
+    train, best = splits["train"], None
+    if config.eval_every is not None:
+        splits["val"] = open_split(run.inputs["data"], "val")
+        best = Best(splits["val"], config.eval_every)
+    how = config.seed, run.device, advance, best
+    model = train_classifier(config, shape, train, train.labels_N, *how)
     progress.close()
+    if best is not None:
+        run.add(f"classifier_kept_step_{config.name}", best.step, "steps")
+        run.say(f"kept step {best.step} of {config.steps}")
     for split, images in splits.items():
         chosen_N = in_shares(images.labels_N, ACCURACY_IMAGES)
         share = accuracy(model, images, chosen_N, run.device)

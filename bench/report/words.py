@@ -133,6 +133,12 @@ def held_out(results: Results) -> str:
     return f"the held-out split ({', '.join(words)})" if words else "the held-out split"
 
 
+def credit_words(results: Results) -> str:
+    """Whose the real images are that a figure shows; empty where nobody has to be named."""
+    credit = results.about["dataset"].get("credit")
+    return f"Real images: {rst(credit)}." if credit else ""
+
+
 def held_against(results: Results) -> str:
     """What generated images are compared with: held-out images, or what the study's file of
     statistics holds."""

@@ -178,6 +178,7 @@ class FeaturesPart(Part):
 class DatasetPart(Part):
     name: str
     num_classes: Count
+    credit: str | None = None
 
 
 class LatencyPart(Part):

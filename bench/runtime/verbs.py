@@ -25,6 +25,7 @@ BENCH = Path(__file__).resolve().parent.parent
 PROGRAMS = {
     "plan": "bench.study.before",
     "settings": "bench.study.settings_page",
+    "data": "bench.pipeline.fetch",
     "check": "bench.pipeline.check",
     "collect": "bench.pipeline.collect",
     "figures": "bench.report.figures",

@@ -3,6 +3,7 @@ Imports no torch."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,17 +12,18 @@ from pathlib import Path
 
 from srdd.lookup import BUILT_IN, is_own, unknown
 
-from . import rooms
+from . import emoji_files, rooms
 from .chain import import_jobs, tokenizer_job
 from .errors import ConfigError, place_of
 from .functions import named_by
-from .jobs import Plan
+from .jobs import Job, Plan
 from .names import OF_EXTRACTOR, sum_needed
 from .plan import functions_of, load_study
-from .pretrained import weights_of
+from .pretrained import Network, weights_of
 from .resolve import ROOT, resolve_variant, teacher_of, variant_names, variants_and_teachers
 from .schema import Study
 from .settings import HUB, WeightsConfig
+from .tokenizer_settings import TokenizerSpec
 
 
 def missing_files(plan: Plan, run_ids: Iterable[str] | None = None) -> list[str]:
@@ -51,6 +53,8 @@ def _missing_inputs(study: Study) -> Iterator[str]:
                 f"dataset.path: no folder at {data.path}{seen_from}; "
                 "put the images there or change the path"
             )
+    if data.name == "emoji" and (problem := emoji_files.absent(data.image_size)):
+        yield f"dataset.name: emoji: {problem}"
     for at, features in study.extractors.items():
         files = {"weights": features.weights, "reference": features.reference}
         for key, path in files.items():
@@ -59,20 +63,33 @@ def _missing_inputs(study: Study) -> Iterator[str]:
 
 
 def _missing_networks(plan: Plan, wanted: set[str]) -> Iterator[str]:
-    """Packages of pretrained networks that the wanted jobs score with and that cannot be used."""
+    """Packages of pretrained networks that the wanted jobs score with, or train a tokenizer on, and
+    that cannot be used."""
     read = {
         settings["name"]
         for run_id in wanted
         for key, settings in plan.jobs[run_id].config.items()
         if OF_EXTRACTOR.fullmatch(key)
     }
+    asked: dict[str, Network] = {}
     for at, features in plan.study.extractors.items():
-        if features.network is None or features.name not in read:
-            continue
+        if features.network is not None and features.name in read:
+            asked[f"{at}.network"] = features.network
+    if any(_trains_on_lite0(plan.jobs[run_id]) for run_id in wanted):
+        asked["tokenizer.training.perceptual_network"] = "efficientnet_lite0"
+    for key, network in asked.items():
         try:
-            weights_of(features.network, f"{at}.network")
+            weights_of(network, key)
         except ConfigError as error:
             yield str(error)
+
+
+def _trains_on_lite0(job: Job) -> bool:
+    """Whether a job trains a tokenizer with the perceptual loss of a network that is packaged."""
+    if job.stage != "tokenizer":
+        return False
+    training = TokenizerSpec.model_validate_json(json.dumps(job.config["tokenizer"])).training
+    return training.perceptual > 0 and training.perceptual_network == "efficientnet_lite0"
 
 
 def _missing_weights(study: Study, suite: str, name: str, wanted: set[str]) -> Iterator[str]:

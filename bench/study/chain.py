@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
@@ -253,6 +253,43 @@ class Trained:
         )
 
 
+@dataclass(frozen=True)
+class Tokenized:
+    """The jobs behind the tokens of one schedule, and the scores of what they reconstruct."""
+
+    data: Job
+    tokenizer: Job
+    features: tuple[Job, ...]
+    encoded: Job
+    baselines: tuple[Job, ...]
+
+    @property
+    def read(self) -> dict[str, str]:
+        """What a job that reads tokens reads, by role."""
+        jobs = {"data": self.data, "tokenizer": self.tokenizer, "tokens": self.encoded}
+        return {role: job.run_id for role, job in jobs.items()}
+
+    def jobs(self) -> Iterator[Job]:
+        """All of them."""
+        yield from (self.data, self.tokenizer, *self.features, self.encoded, *self.baselines)
+
+
+def tokenized(study: Study, variant: Variant, seed: int) -> Tokenized:
+    """Everything up to the tokens of a variant, and the two lines that scores are read against."""
+    data, tokenizer = tokenizer_job(study, variant, seed)
+    features, encoded = features_jobs(study, data), _encode_job(variant, data, tokenizer)
+    before = Tokenized(data, tokenizer, features, encoded, ())
+    return replace(before, baselines=_baseline_jobs(study, encoded, before.read, features))
+
+
+def add_tokenized(plan: Plan, suite: str, variant: Variant, seed: int) -> Tokenized:
+    """Add everything up to the tokens of a variant to a suite."""
+    chain = tokenized(plan.study, variant, seed)
+    for job in chain.jobs():
+        plan.add(suite, job)
+    return chain
+
+
 def trained(study: Study, variant: Variant, seed: int) -> Trained:
     """Everything up to a trained model, and the two lines that its scores are read against;
     made once."""
@@ -264,11 +301,8 @@ def trained(study: Study, variant: Variant, seed: int) -> Trained:
 def _trained(study: Study, variant: Variant, seed: int) -> Trained:
     identity = identity_of(study, variant)
     names = {key: identity[key] for key in ("tokenizer", "model", "sampler")}
-    data, tokenizer = tokenizer_job(study, variant, seed)
-    features = features_jobs(study, data)
-    encoded = _encode_job(variant, data, tokenizer)
-    read = {"data": data.run_id, "tokenizer": tokenizer.run_id, "tokens": encoded.run_id}
-    baselines = _baseline_jobs(study, encoded, read, features)
+    before = tokenized(study, variant, seed)
+    data, tokenizer, read = before.data, before.tokenizer, before.read
     stage, slug, teacher = "train", f"{model_slug(variant.model)}-s{seed}", None
     if variant.distill is not None:
         teacher = trained(study, teacher_of(study, variant.distill), seed)
@@ -278,9 +312,8 @@ def _trained(study: Study, variant: Variant, seed: int) -> Trained:
     train = Job(stage, config, read, slug, {key: names[key] for key in ("tokenizer", "model")})
     if variant.weights is not None:
         train = import_jobs(study, variant)[0]
-    return Trained(
-        data, tokenizer, features, encoded, baselines, train, names, slug, config, teacher
-    )
+    jobs = data, tokenizer, before.features, before.encoded, before.baselines, train
+    return Trained(*jobs, names, slug, config, teacher)
 
 
 def _encode_job(variant: Variant, data: Job, tokenizer: Job) -> Job:

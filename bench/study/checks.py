@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from . import rooms
+from . import emoji_files, rooms
 from .pretrained import PRETRAINED
 from .scores import EVALUATORS
 
@@ -37,11 +37,20 @@ NEED_CLASSES = ("class_agreement", "cas")
 COSTLY = ("cas",)
 # images of the sets that are known before they are read: train, test (None: a share of train),
 # smallest side that the loader gives, channels
-KNOWN_SETS = {"digits": (1797, None, 8, 1), "fashion_mnist": (60_000, 10_000, 1, 1)}
+KNOWN_SETS = {
+    "digits": (1797, None, 8, 1),
+    "fashion_mnist": (60_000, 10_000, 1, 1),
+    "emoji": (4123, 1111, 32, 3),
+    "cifar10": (50_000, 10_000, 32, 3),
+}
+# whose loader compares all that it reads with sums of its own
+SUMMED = ("digits", "fashion_mnist", "emoji")
+OWN_TEST = ("fashion_mnist", "emoji", "cifar10")
+NO_PATH = {"digits": "digits come with scikit-learn", "emoji": "`./run data emoji` draws them"}
 NOT_OF_ARRAYS = ("crop", "background", "group")  # settings that only files are read by
 # settings of an extractor that one kind alone reads
 ONLY_FOR = {
-    "trained": ("channels", "steps", "batch_size", "lr", "seed"),
+    "trained": ("channels", "steps", "batch_size", "lr", "seed", "eval_every"),
     "inception": ("weights", "sha256", "reference", "reference_sha256"),
     "pretrained": ("network", "image_size"),
 }
@@ -219,7 +228,7 @@ def known_counts(study: Study) -> dict[str, int] | None:
         return None
     images, held_out, _, _ = KNOWN_SETS[data.name]
     test = images * data.test_share if held_out is None else held_out
-    # the test images of Fashion-MNIST come beside those that are counted
+    # the test images of the other sets come beside those that are counted
     whole = images - test if held_out is None else images
     train = whole * (1 - data.val_share)
     if data.train_images is not None:
@@ -279,6 +288,8 @@ def _dataset_problems(study: Study) -> Iterator[str]:
                 f"dataset.image_size: {data.image_size}: is smaller than the {side} pixels of "
                 f"{data.name}; give {side} or more"
             )
+    if data.name == "emoji" and data.image_size not in emoji_files.SIZES:
+        yield f"dataset.image_size: {data.image_size}: emoji are drawn at 32 and 64 pixels alone"
     reads = any(not suite.sizes_only for suite in study.suites.values())
     if data.name == "image_folder" and data.path is None and reads:
         yield "dataset.path: is missing; image_folder needs the folder of the images"
@@ -286,13 +297,15 @@ def _dataset_problems(study: Study) -> Iterator[str]:
 
 def _dataset_cautions(study: Study) -> Iterator[str]:
     data = study.dataset
-    if data.name == "digits" and data.path is not None:
-        yield f"dataset.path: {data.path}: is not read, digits come with scikit-learn"
-    if data.name == "fashion_mnist" and "test_share" in data.model_fields_set:
+    if data.name in NO_PATH and data.path is not None:
+        yield f"dataset.path: {data.path}: is not read, {NO_PATH[data.name]}"
+    if data.name in OWN_TEST and "test_share" in data.model_fields_set:
         yield (
-            f"dataset.test_share: {data.test_share}: is not read, fashion_mnist has a test part "
+            f"dataset.test_share: {data.test_share}: is not read, {data.name} has a test part "
             "of its own"
         )
+    if data.name == "emoji" and "val_share" in data.model_fields_set:
+        yield f"dataset.val_share: {data.val_share}: is not read, emoji are split by concept"
     for key in NOT_OF_ARRAYS:
         if data.name in KNOWN_SETS and key in data.model_fields_set:
             yield (

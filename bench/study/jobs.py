@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from . import rooms
-from .names import config_hash, known_dataset, known_features, paths_of, whole
+from .names import config_hash, credit_of, known_dataset, known_features, paths_of, whole
 from .schema import Study
 from .settings import WeightsConfig
 
@@ -82,7 +82,8 @@ class Plan:
             described.append(whole(known_features(study, features)))
             if features.reference is not None:
                 described[-1]["reference"] = Path(features.reference).name
-        return {**whole(study), "dataset": whole(known_dataset(study)), "features": described}
+        dataset = whole(known_dataset(study)) | {"credit": credit_of(study.dataset)}
+        return {**whole(study), "dataset": dataset, "features": described}
 
     def told_of(self, suite: str) -> dict[str, Any]:
         """What each measure of a suite is told, by room, for those that can be told something."""

@@ -15,6 +15,7 @@ from srdd.lookup import is_own
 
 from . import checks
 from .contents import suffixes_read
+from .emoji_files import CREDIT
 from .errors import ConfigError
 from .schema import SHARPENING, Study
 from .settings import HUB, DatasetConfig, FeaturesConfig, WeightsConfig
@@ -57,14 +58,20 @@ def known_dataset(study: Study) -> DatasetConfig:
     that are not those that the study asks for."""
     data, content = study.dataset, None
     # the loader has sums of its own
-    known = data.name in checks.KNOWN_SETS and data.content is None
+    known = data.name in checks.SUMMED and data.content is None
     if data.path is not None and not known:
         content = study._contents.of(data.path, "dataset.path", suffixes_read(data.name))
     if data.content and content and data.content != content:
         raise ConfigError(
             f"dataset.content: {data.content} is asked for, the files at {data.path} are {content}"
         )
-    return data.model_copy(update={"path": None, "content": content or data.content})
+    changes = {"path": None, "content": content or data.content, "credit": None}
+    return data.model_copy(update=changes)
+
+
+def credit_of(data: DatasetConfig) -> str | None:
+    """Whose images they are: as the study says, or of a set that is known."""
+    return data.credit or {"emoji": CREDIT}.get(data.name)
 
 
 def data_config(study: Study) -> dict[str, Any]:

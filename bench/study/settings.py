@@ -126,6 +126,13 @@ class DatasetConfig(Strict):
         "(of the first bracket) stay on one "
         "side of the split, such as the frames of a video; null: only exact copies do",
     )
+    credit: str | None = Field(
+        None,
+        min_length=1,
+        max_length=300,
+        description="whose images they are and under which licence: stands in the caption of every "
+        "figure that shows some; null: what the loader knows, such as of emoji",
+    )
 
 
 INCEPTION_DIMS = (64, 192, 768, 2048)  # layers of torch-fidelity's Inception-v3
@@ -175,6 +182,11 @@ class FeaturesConfig(Strict):
     batch_size: Positive = Field(128, description="images a step")
     lr: float = Field(2e-3, gt=0, description="learning rate")
     seed: Seed = Field(0, description="of weights and batches")
+    eval_every: Positive | None = Field(
+        None,
+        description="trained only: steps between losses on the val split; the weights of the "
+        "lowest are kept; null: those of the last step",
+    )
     weights: str | None = Field(
         None,
         min_length=1,

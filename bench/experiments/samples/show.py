@@ -16,7 +16,7 @@ from ...report.glyphs import is_drawable
 from ...report.results import Results
 from ...report.tiles import LINE, tiles
 from ...report.view import View
-from ...report.words import held_out, samplers, with_classes
+from ...report.words import credit_words, held_out, samplers, with_classes
 from ...study.escaping import rst
 
 MOST = 8  # variants side by side
@@ -186,6 +186,7 @@ def figure_samples(view: View) -> tuple[Figure, Caption]:
         "the first training seed with images.",
         f"Real images: in the same order of classes{_of_classes(view.results, count, rows.kind)}; "
         f"of {held_out(view.results)}.",
+        credit_words(view.results),
         rows.key,
         samplers(view),
     )

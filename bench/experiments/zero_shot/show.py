@@ -33,7 +33,7 @@ from ...report.results import Results
 from ...report.sheets import by_variant, sheet
 from ...report.sheets import shares as parts_of
 from ...report.view import View
-from ...report.words import held_out, sample_words, samplers
+from ...report.words import credit_words, held_out, sample_words, samplers
 from .tasks import (
     BASELINE_NAMES,
     BASELINES,
@@ -307,6 +307,7 @@ def figure_zero_shot_strips(view: View) -> tuple[Figure, Caption]:
     details = (
         *claim_details(view),
         f"Images: of {held_out(view.results)}, enlarged without smoothing.",
+        credit_words(view.results),
         *protocol_details(view),
         f"First training seed with images; {sample_words(view.results)}.",
         samplers(view),

@@ -1,0 +1,33 @@
+"""The tokenizers of a suite, without any model: trained, read, scored."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from srdd.config import Strict
+
+from ...study.chain import add_tokenized
+from ...study.jobs import Job, Plan
+from ...study.names import dump
+from ...study.schema import Variant
+
+TRAINS = READS_TEST = True
+SHOWS_FID = ("table_reconstruction",)
+
+
+class Settings(Strict):
+    """Reconstructions that are looked at."""
+
+    shown: int = Field(10, ge=1, le=40, description="held-out images of the figure")
+
+
+def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
+    """Tokenizers, tokens and scores of reconstructions, and one job a tokenizer that looks at
+    held-out images."""
+    for variant in variants.values():
+        for seed in plan.study.seeds_of(suite):
+            chain = add_tokenized(plan, suite, variant, seed)
+            told = {"tokenizers": dump(plan.study.told(suite, "tokenizers"))}
+            encoded = chain.encoded
+            config, read = {**encoded.config, **told}, chain.read
+            plan.add(suite, Job("tokenizers", config, read, encoded.slug, encoded.identity))
