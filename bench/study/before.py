@@ -98,7 +98,10 @@ def _missing_weights(study: Study, suite: str, name: str, wanted: set[str]) -> I
         f"suites.{suite}.variants.{name} (delta and base).",
         resolve_variant(study, suite, name),
     )
-    readers = {at: [tokenizer_job(study, variant)[1], *import_jobs(study, variant)]}
+    # a tokenizer that is trained may read weights too, each training seed's the same
+    tokenizers = [tokenizer_job(study, variant, seed)[1] for seed in study.seeds_of(suite)]
+    tokenizer = next((job for job in tokenizers if job.run_id in wanted), tokenizers[0])
+    readers = {at: [tokenizer, *import_jobs(study, variant)]}
     if variant.distill:
         readers[f"{at}distill.teacher."] = import_jobs(study, teacher_of(study, variant.distill))
     for place, jobs in readers.items():
