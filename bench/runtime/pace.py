@@ -123,27 +123,33 @@ class Pace:
         return SHOW_S if mean is None and stage in SHOWS else mean
 
     def left(self, now: float, said: Mapping[str, float] | None = None) -> tuple[float, bool]:
-        """Seconds left, and whether they are all: not where a stage was never measured.
+        """Seconds left, and whether all stages were measured: another one counts as the mean job.
 
         said: seconds left that running jobs tell themselves.
         """
-        said, rest, whole = said or {}, 0.0, True
-        done = sum(seconds * self._weight(name) for name, seconds in self.taken.items())
+        said = said or {}
         costs = {stage: self.cost(stage) for stage, count in self.waiting.items() if count > 0}
-        for name, start in self.running.items():
-            spent, stage = now - start, stage_of(name)
-            cost = self.cost(stage, name) if name not in said else spent + said[name]
-            whole &= cost is not None
-            rest += max(0.0, (cost or 0.0) - spent) * self._weight(name)
-            done += spent * self._weight(name)
-            if stage in costs and costs[stage] is None:
-                costs[stage] = cost
-        for stage, cost in costs.items():
-            whole &= cost is not None
-            rest += (cost or 0.0) * self.waiting[stage] * self._weight(stage)
-        elapsed = max(0.0, now - self.began)
-        at_once = (done + PRIOR_S * self.peak) / (elapsed + PRIOR_S)
-        return rest / max(at_once, 0.1), whole
+        spent = {name: now - start for name, start in self.running.items()}
+        last = {name: self.cost(stage_of(name), name) for name in spent}
+        last |= {name: spent[name] + seconds for name, seconds in said.items() if name in spent}
+        for name, seconds in last.items():
+            if costs.get(stage_of(name), 0.0) is None:
+                costs[stage_of(name)] = seconds
+        mean = _mean(self.taken.values()) or SHOW_S
+        rest = sum(
+            (mean if s is None else s) * self.waiting[k] * self._weight(k) for k, s in costs.items()
+        )
+        rest += sum(
+            max(0.0, (mean if s is None else s) - spent[name]) * self._weight(name)
+            for name, s in last.items()
+        )
+        whole = None not in costs.values() and None not in last.values()
+        return rest / self._at_once(now, spent), whole
+
+    def _at_once(self, now: float, spent: Mapping[str, float]) -> float:
+        """Seconds of jobs that a second has brought so far."""
+        done = sum(s * self._weight(name) for name, s in [*self.taken.items(), *spent.items()])
+        return max(0.1, (done + PRIOR_S * self.peak) / (max(0.0, now - self.began) + PRIOR_S))
 
     def left_in_words(self, now: float, said: Mapping[str, float] | None = None) -> str:
         """About how long the rest takes, or what is known of it."""

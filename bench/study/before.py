@@ -22,6 +22,9 @@ from .resolve import ROOT, resolve_variant, teacher_of, variant_names, variants_
 from .schema import Study
 from .settings import HUB, WeightsConfig
 
+# jobs that take long
+TRAININGS = ("train/", "distill/")
+
 
 def missing_files(plan: Plan, run_ids: Iterable[str] | None = None) -> list[str]:
     """What a study names and is not there, as `key: what is missing and what to do`: asked before
@@ -129,12 +132,25 @@ def nothing_to_make(plan: Plan, scope: str | None) -> str | None:
     return None
 
 
-USAGE = "`python -m bench plan STUDY.yaml [full|SUITE] [--name] [--files]`"
+def drawn_first(plan: Plan, scope: str | None) -> list[str]:
+    """The suite of a scope whose figures are there soonest: that of fewest jobs among those that
+    train no model. None where there is no such suite, or no other."""
+    suites = plan.suites_of(scope)
+    quick = [
+        name
+        for name in suites
+        if plan.study.suites[name].figures
+        and not any(run_id.startswith(TRAININGS) for run_id in plan.suites[name])
+    ]
+    return sorted(quick, key=lambda name: len(plan.suites[name]))[:1] if len(suites) > 1 else []
+
+
+USAGE = "`python -m bench plan STUDY.yaml [full|SUITE] [--name] [--first] [--files]`"
 
 
 def main() -> None:
     """Check a study and say what it would run: `python -m bench plan STUDY.yaml [full|SUITE]
-    [--name] [--files]`."""
+    [--name] [--first] [--files]`."""
     if len(sys.argv) < 2:
         sys.exit(f"error: no study given; {USAGE}")
     if {"-h", "--help"} & set(sys.argv):
@@ -156,6 +172,8 @@ def main() -> None:
             sys.exit(f"error: {problem}")
     if "--name" in sys.argv:
         print(plan.study.study)
+        if "--first" in sys.argv:
+            print(*drawn_first(plan, scope), sep="\n")
         return
     for warning in plan.warnings:  # who asks for the name goes on to run the study, which says them
         print(f"warning: {path}: {warning}", file=sys.stderr)
@@ -165,7 +183,7 @@ def main() -> None:
 def _scope_of(plan: Plan, words: list[str]) -> str | None:
     """The scope that words after a study name; None where none does. Raises ConfigError for
     another word."""
-    legal = ("full", "--name", "--files", *plan.suites)
+    legal = ("full", "--name", "--first", "--files", *plan.suites)
     for word in words:
         if word not in legal:
             raise ConfigError(f"{unknown('suite or option', word, legal)}; {USAGE}")
