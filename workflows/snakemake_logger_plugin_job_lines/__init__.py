@@ -31,7 +31,8 @@ from bench.runtime.progress import clock
 from bench.runtime.verbs import stages
 
 # what snakemake tells while it runs and a user may have to know
-TOLD = ("Will exit", "Shutting down", "Terminating", "Trying to restart", "Nothing to be done")
+ENDS = ("Will exit", "Shutting down", "Terminating")
+TOLD = (*ENDS, "Trying to restart", "Nothing to be done")
 # what it tells before, and a user need not know
 UNTOLD = ("Assuming unrestricted", "host:", "Building DAG", "Using ", "Falling back", "Conda env")
 AGAIN_S = 1.0
@@ -112,6 +113,7 @@ class LogHandler(LogHandlerBase):
         self.setFormatter(DefaultFormatter(self.common_settings.quiet))
         self.screen, self.closed = Screen(sys.stderr), threading.Event()
         self.pace, self.jobs, self.done, self.total, self.cores = None, {}, 0, 0, 1
+        self.ends, self.interrupted = set(), False
         logger.addHandler(QuietJobs())
 
     def emit(self, record):
@@ -136,6 +138,11 @@ class LogHandler(LogHandlerBase):
         text = self.format(record).strip()
         if "CalledProcessError in file" in text:
             return  # the line of the job that failed says it, with its log
+        if text.startswith(ENDS):
+            if text in self.ends:
+                return  # said once more after every job
+            self.ends.add(text)
+            self.interrupted |= text.startswith("Terminating")
         told = text.startswith(TOLD) if self.pace else not text.startswith(UNTOLD)
         if text and (told or record.levelno >= logging.WARNING):
             self.screen.say(text)
@@ -175,7 +182,7 @@ class LogHandler(LogHandlerBase):
         self.done += 1
         seconds = job.seconds(record.created)
         self.pace.finish(job.name, seconds)
-        left = self.left(record.created) if self.done < self.total else ""
+        left = self.left(record.created) if self.done < self.total and not self.ends else ""
         self.screen.say(job_line(self.done, self.total, job.what(), seconds, left))
 
     def on_error(self, record):
@@ -186,6 +193,9 @@ class LogHandler(LogHandlerBase):
             return
         seconds = record.created - job.began
         self.pace.finish(job.name, seconds)
+        if self.interrupted:
+            self.screen.say(f"stopped: {job.name} after {clock(seconds)}")
+            return
         self.screen.say(*failure_lines(job.name, seconds, job.log))
 
     def left(self, now):
