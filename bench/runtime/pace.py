@@ -36,10 +36,10 @@ def about(seconds: float) -> str:
 
 def seconds_left(line: str) -> float | None:
     """The time left that a line of `bench.runtime.progress` ends with; None where it says none."""
-    found = LEFT.search(line)
-    if not found:
+    match = LEFT.search(line)
+    if not match:
         return None
-    more, number, unit = found.groups()
+    more, number, unit = match.groups()
     if more is None:
         return float(number) * UNIT_S[unit]
     return int(more) * UNIT_S[unit] + int(number) * UNIT_S[unit] / 60
@@ -109,8 +109,8 @@ class Pace:
     def speed(self) -> float:
         """Seconds here for a second of the times before."""
         known = [name for name in self.taken if name in self.before]
-        here = sum(self.taken[name] for name in known)
-        return (here + PRIOR_S) / (sum(self.before[name] for name in known) + PRIOR_S)
+        measured = sum(self.taken[name] for name in known)
+        return (measured + PRIOR_S) / (sum(self.before[name] for name in known) + PRIOR_S)
 
     def cost(self, stage: str, name: str = "") -> float | None:
         """About how many seconds a job takes; None where nothing like it was ever measured."""
