@@ -23,7 +23,12 @@ from .schema import Study
 from .settings import HUB, WeightsConfig
 
 # jobs that take long
-TRAININGS = ("train/", "distill/")
+TRAININGS = {"train", "distill"}
+
+
+def stages_of(run_ids: Iterable[str]) -> set[str]:
+    """The stages of jobs."""
+    return {run_id.split("/")[0] for run_id in run_ids}
 
 
 def missing_files(plan: Plan, run_ids: Iterable[str] | None = None) -> list[str]:
@@ -31,7 +36,7 @@ def missing_files(plan: Plan, run_ids: Iterable[str] | None = None) -> list[str]
     the first job, not when planning. run_ids: the jobs that will run and hence read weights;
     None: all."""
     wanted = set(plan.jobs if run_ids is None else run_ids)
-    stages = {run_id.split("/")[0] for run_id in wanted}
+    stages = stages_of(wanted)
     problems: list[str] = []
     if stages - set(rooms.which("SIZES_ONLY")):
         problems += _missing_inputs(plan.study)
@@ -136,12 +141,8 @@ def drawn_first(plan: Plan, scope: str | None) -> list[str]:
     """The suite of a scope whose figures are there soonest: that of fewest jobs among those that
     train no model. None where there is no such suite, or no other."""
     suites = plan.suites_of(scope)
-    quick = [
-        name
-        for name in suites
-        if plan.study.suites[name].figures
-        and not any(run_id.startswith(TRAININGS) for run_id in plan.suites[name])
-    ]
+    drawn = [name for name in suites if plan.study.suites[name].figures]
+    quick = [name for name in drawn if not TRAININGS & stages_of(plan.suites[name])]
     return sorted(quick, key=lambda name: len(plan.suites[name]))[:1] if len(suites) > 1 else []
 
 
