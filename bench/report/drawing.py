@@ -23,6 +23,7 @@ from ..runtime.rows import write_text, written_whole
 from .caption import Caption
 from .estimate import Estimate, estimate
 from .glyphs import drawable, families, text, wrapped
+from .looks import places
 from .view import View
 
 SINGLE, DOUBLE = 3.3, 6.8
@@ -90,6 +91,11 @@ def look(i: int) -> dict[str, Any]:
         "marker": MARKERS[i % len(MARKERS)],
         "linestyle": LINES[i % len(LINES)],
     }
+
+
+def look_of(view: View, name: str) -> dict[str, Any]:
+    """The look of a variant or group, the same in every figure of its study."""
+    return look(places(view.whole or view.results)[name])
 
 
 def canvas(
@@ -217,9 +223,11 @@ def apart(i: int, count: int, step: float) -> float:
     return min(step, 0.3 / count) * (i - (count - 1) / 2)
 
 
-def side_ticks(axes: Axes, view: View) -> None:
-    """The x axis of scales: the side of each token grid that a variant of the suite has."""
-    sides = sorted({side for names in view.variants.values() for side in names["patch_nums"]})
+def side_ticks(axes: Axes, view: View, first: int = 0) -> None:
+    """The x axis of scales: the side of each token grid that a variant of the suite has. first:
+    the first scale that has numbers."""
+    grids = [names["patch_nums"][first:] for names in view.variants.values()]
+    sides = sorted({side for grid in grids for side in grid}) or [1]
     axes.xaxis.set_major_locator(FixedLocator(sides))
     axes.xaxis.set_minor_locator(NullLocator())
     margin = 0.06 * (1 + sides[-1] - sides[0])

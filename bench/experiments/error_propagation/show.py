@@ -21,7 +21,7 @@ from ...report.completion import (
     lost_words,
 )
 from ...report.curves import GREY
-from ...report.drawing import DOUBLE, apart, band, blank, look, note, side_ticks
+from ...report.drawing import DOUBLE, apart, band, blank, look_of, note, side_ticks
 from ...report.estimate import estimate
 from ...report.sheets import by_variant, sheet
 from ...report.view import View
@@ -46,7 +46,7 @@ def _draw(axes: Axes, view: View, metric: str) -> None:
         if len(rows):
             sides = rows["scale"].astype(int).map(dict(enumerate(names["patch_nums"])))
             beside = sides + apart(i, len(view.variants), 0.06)
-            band(axes, rows.assign(side=beside), "side", variant, look(i))
+            band(axes, rows.assign(side=beside), "side", variant, look_of(view, variant))
     if not axes.lines:
         blank(axes, "no number")
     side_ticks(axes, view)

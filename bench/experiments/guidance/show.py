@@ -15,7 +15,7 @@ from ...report.caption import Caption
 from ...report.cells import frame, number, shown, spread
 from ...report.claims import NOISE, claim_details
 from ...report.curves import curve, floor_line
-from ...report.drawing import COLOURS, DOUBLE, LINES, MARKERS, blank, note, plain_log, text
+from ...report.drawing import DOUBLE, LINES, MARKERS, blank, look_of, note, plain_log, text
 from ...report.estimate import estimate, paired, show_estimate
 from ...report.sheets import by_group, sheet
 from ...report.tuning import differing, edges, flat, half_words, short, varied
@@ -25,6 +25,7 @@ from ...study.escaping import rst
 
 MOST = 6  # groups in one panel against guidance: each has a line for every ramp
 SCORES = {"fid": "FID", "is": "IS", "precision": "precision", "recall": "recall"}
+LEVELS = tuple(line for line in LINES if line != ":")  # dotted is the floor
 OFF = 1.0  # the guidance scale w that leaves u + w (c - u) at c
 
 
@@ -120,7 +121,7 @@ def _draw_group(axes: Axes, view: View, group: str, i: int, metric: str) -> None
     ramps, alike, colour = (
         _ramps(view, members),
         _apart_from_guidance(view, members),
-        COLOURS[i % len(COLOURS)],
+        look_of(view, group)["color"],
     )
     lines = [(ramp, words) for words in alike for ramp in ramps]
     for j, (ramp, words) in enumerate(lines):
@@ -136,7 +137,7 @@ def _draw_group(axes: Axes, view: View, group: str, i: int, metric: str) -> None
     if not ramps and best and len(members) > 1:
         score = view.estimate(best, metric)
         if score is not None:
-            style = {"color": colour, "linestyle": LINES[i % len(LINES)], "linewidth": 1}
+            style = {"color": colour, "linestyle": LEVELS[i % len(LEVELS)], "linewidth": 1}
             axes.axhline(score.mean, label=text(f"{group}, tuned, w = 1"), **style)
 
 

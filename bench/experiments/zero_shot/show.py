@@ -22,7 +22,7 @@ from ...report.drawing import (
     band,
     blank,
     canvas,
-    look,
+    look_of,
     note,
     place,
     text,
@@ -109,7 +109,7 @@ def _box_panel(axes: Axes, view: View, task: str, measure: str) -> None:
         mean = estimate(values)
         if mean is None:
             continue
-        mark = {key: value for key, value in look(i).items() if key != "linestyle"}
+        mark = {key: value for key, value in look_of(view, variant).items() if key != "linestyle"}
         xs = i - 0.18 + 0.04 * np.arange(len(values))
         axes.scatter(xs, values, s=7, color=mark["color"], alpha=0.45, linewidth=0)
         half = [[mean.half]] * 2 if mean.half is not None else None
@@ -146,10 +146,10 @@ def _baseline_by_scale(axes: Axes, view: View, metric: str) -> None:
 def _scale_panel(axes: Axes, view: View, measure: str) -> None:
     """The whole image against how many scales are true."""
     metric = f"super_resolution_{measure}_whole"
-    for i, variant in enumerate(view.variants):
+    for variant in view.variants:
         rows = along_scales(view, variant, metric)
         if len(rows):
-            band(axes, rows, "scale", variant, look(i))
+            band(axes, rows, "scale", variant, look_of(view, variant))
     if not axes.lines:
         blank(axes, "no variant has a number")
     _baseline_by_scale(axes, view, metric)
