@@ -16,13 +16,15 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.font_manager import FontProperties
+from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from ..runtime.rows import write_text, written_whole
+from ..study.escaping import rst
 from .caption import Caption
 from .estimate import Estimate, estimate
-from .glyphs import drawable, families, text, wrapped
+from .glyphs import drawable, families, names_of, text, wrapped
 from .looks import places
 from .view import View
 
@@ -61,7 +63,8 @@ matplotlib.rcParams.update(STYLE)
 
 def write_figure(stem: Path, figure: Figure, caption: Caption | str, reduced: str = "") -> None:
     """<stem>.png, .svg and the caption as .rst; the same bytes for the same rows. A reduced study
-    is marked on the figure."""
+    is marked on the figure. Names that no font draws stand in the details."""
+    caption = Caption.of(caption)
     if reduced:
         _mark_reduced(figure)
     dpi = min(200, int(LARGEST / max(figure.get_size_inches())))
@@ -70,8 +73,16 @@ def write_figure(stem: Path, figure: Figure, caption: Caption | str, reduced: st
             figure.savefig(temporary, format=ending, dpi=dpi, metadata=metadata)
         if len(figure.axes) > 20:
             figure.set_layout_engine("none")  # laid out once: it takes most of the time
+    details = (*caption.details, _key(figure))
     plt.close(figure)
-    write_text(stem.with_name(f"{stem.name}.rst"), Caption.of(caption).rst())
+    write_text(stem.with_name(f"{stem.name}.rst"), Caption(caption.text, details).rst())
+
+
+def _key(figure: Figure) -> str:
+    """What the escapes of a figure stand for; empty where it has none."""
+    texts = [artist.get_text() for artist in figure.findobj(Text)]
+    names = [f"{rst(shown)} is {rst(name)}" for shown, name in names_of(texts).items()]
+    return f"Without letters on this machine: {'; '.join(names)}." if names else ""
 
 
 def _mark_reduced(figure: Figure) -> None:
@@ -105,13 +116,12 @@ def canvas(
     return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, **more)
 
 
-SMALL = FontProperties(size=7)
 HANDLE, BETWEEN = 28, 14  # points of a handle before a name, and between two columns of a legend
 
 
 def text_width(line: str) -> float:
     """Points that a line takes in a legend."""
-    return text_to_path.get_text_width_height_descent(line, SMALL, ismath=False)[0]
+    return text_to_path.get_text_width_height_descent(line, FontProperties(size=7), ismath=False)[0]
 
 
 def _columns(widths: list[float], most: int, room: float) -> int:
