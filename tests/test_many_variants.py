@@ -4,7 +4,6 @@ over something else."""
 import itertools
 import warnings
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from matplotlib import font_manager
 from matplotlib.text import Text
 from small_study import FIGURES, build
 
-from bench.report import glyphs
+from bench.report import drawing, glyphs
 from bench.report.drawing import write_figure
 from bench.report.results import Results
 from bench.report.view import View
@@ -162,7 +161,6 @@ def test_a_font_that_nobody_listed_lends_its_letters(tmp_path, monkeypatch):
     font_of(tmp_path / "one.ttf", letter)
     fonts = [*font_manager.fontManager.ttflist]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", fonts)
-    monkeypatch.setitem(matplotlib.rcParams, "font.family", matplotlib.rcParams["font.family"])
     glyphs.lends.cache_clear()
     assert glyphs.drawable(letter) == "\\U00012000"
     font_manager.fontManager.addfont(tmp_path / "one.ttf")
@@ -173,6 +171,7 @@ def test_a_font_that_nobody_listed_lends_its_letters(tmp_path, monkeypatch):
         axes.set_title(glyphs.text(letter))
         write_figure(tmp_path / "f", figure, "c")
     assert axes.get_title() == letter
+    drawing.lenders.clear()
     glyphs.lends.cache_clear()
 
 

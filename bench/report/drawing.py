@@ -24,7 +24,7 @@ from ..runtime.rows import write_text, written_whole
 from ..study.escaping import rst
 from .caption import Caption
 from .estimate import Estimate, estimate
-from .glyphs import drawable, families, names_of, text, wrapped
+from .glyphs import drawable, families, lenders, names_of, text, wrapped
 from .looks import places
 from .view import View
 
@@ -68,6 +68,8 @@ def write_figure(stem: Path, figure: Figure, caption: Caption | str, reduced: st
     if reduced:
         _mark_reduced(figure)
     dpi = min(200, int(LARGEST / max(figure.get_size_inches())))
+    for artist in figure.findobj(Text) if lenders else ():
+        artist.set_fontfamily(all_families())  # made before a name asked for a further font
     for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         with written_whole(stem.with_name(f"{stem.name}.{ending}")) as temporary:
             figure.savefig(temporary, format=ending, dpi=dpi, metadata=metadata)
@@ -76,6 +78,11 @@ def write_figure(stem: Path, figure: Figure, caption: Caption | str, reduced: st
     details = (*caption.details, _key(figure))
     plt.close(figure)
     write_text(stem.with_name(f"{stem.name}.rst"), Caption(caption.text, details).rst())
+
+
+def all_families() -> list[str]:
+    """The usual font families, and those that lend what these lack."""
+    return list(dict.fromkeys([*families(), *lenders]))
 
 
 def _key(figure: Figure) -> str:
@@ -121,7 +128,9 @@ HANDLE, BETWEEN = 28, 14  # points of a handle before a name, and between two co
 
 def text_width(line: str) -> float:
     """Points that a line takes in a legend."""
-    return text_to_path.get_text_width_height_descent(line, FontProperties(size=7), ismath=False)[0]
+    return text_to_path.get_text_width_height_descent(
+        line, FontProperties(all_families(), size=7), ismath=False
+    )[0]
 
 
 def _columns(widths: list[float], most: int, room: float) -> int:

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-import matplotlib
 from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 
@@ -44,17 +43,8 @@ OTHERS = (
 # they have a box for every character, or draw another one than is asked for
 UNFIT = (
     *("Last Resort High-Efficiency", "Last Resort", "LastResort", "Unicode BMP Fallback SIL"),
-    *(
-        "STIXNonUnicode",
-        "cmb10",
-        "cmex10",
-        "cmmi10",
-        "cmr10",
-        "cmss10",
-        "cmsy10",
-        "cmti10",
-        "cmtt10",
-    ),
+    *("STIXNonUnicode", "cmb10", "cmex10", "cmmi10", "cmr10", "cmss10", "cmsy10", "cmti10"),
+    "cmtt10",
 )
 
 
@@ -75,6 +65,9 @@ def covered() -> frozenset[int]:
     return frozenset(points)
 
 
+lenders: list[str] = []  # families that drew what the usual ones lack
+
+
 def _draws(file: str, point: int) -> bool:
     """Whether a font has an outline for a code point; bitmaps of colour fonts are none."""
     try:
@@ -86,15 +79,13 @@ def _draws(file: str, point: int) -> bool:
 
 @cache
 def lends(character: str) -> bool:
-    """Whether another font of this machine draws a character that these families lack; all text
-    from now on may be drawn with it."""
+    """Whether another font of this machine draws a character that these families lack; it joins
+    `lenders`."""
     known = {*families(), *UNFIT}
     fonts = [font for font in font_manager.fontManager.ttflist if font.name not in known]
     for font in sorted(fonts, key=lambda font: (font.style != "normal", font.weight != 400)):
         if _draws(font.fname, ord(character)):
-            listed = matplotlib.rcParams["font.family"]
-            if font.name not in listed:
-                matplotlib.rcParams["font.family"] = [*listed, font.name]
+            lenders.append(font.name)
             return True
     return False
 
