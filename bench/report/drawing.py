@@ -128,9 +128,8 @@ HANDLE, BETWEEN = 28, 14  # points of a handle before a name, and between two co
 
 def text_width(line: str) -> float:
     """Points that a line takes in a legend."""
-    return text_to_path.get_text_width_height_descent(
-        line, FontProperties(all_families(), size=7), ismath=False
-    )[0]
+    small = FontProperties(family=all_families(), size=7)
+    return text_to_path.get_text_width_height_descent(line, small, ismath=False)[0]
 
 
 def _columns(widths: list[float], most: int, room: float) -> int:
