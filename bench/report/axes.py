@@ -12,7 +12,7 @@ from .drawing import plain_log
 
 CROWD = 0.8  # of the means, in the lower half of an axis from 0: its upper half is as good as empty
 FAR = 3.0  # times the median mean is far off
-LOG = ", log axis"
+LOG = "\n(log axis)"  # a line of its own: labels are as long as panels are high
 
 
 def _data(axes: Axes, name: str) -> tuple[np.ndarray, np.ndarray]:

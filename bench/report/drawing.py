@@ -253,9 +253,14 @@ def side_ticks(axes: Axes, view: View, first: int = 0) -> None:
     axes.set_xlabel("grid side of the scale (tokens)")
 
 
+def plain_number(value: float, _: int | None = None) -> str:
+    """What a tick of a logarithmic axis says."""
+    return f"{value:g}"
+
+
 def plain_log(axis: Any) -> None:
     """Write 0.5, 10 and 200 on a logarithmic axis, not powers."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(plain_number))
     axis.set_minor_formatter(NullFormatter())  # else 6x10^0 beside 10
     low, high = sorted(axis.get_view_interval())
     if high > 300 * low:

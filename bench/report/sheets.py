@@ -16,7 +16,7 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from .axes import spread_out
-from .drawing import canvas, legend_below, legend_height, plain_log
+from .drawing import canvas, legend_below, legend_height, plain_log, plain_number
 from .view import View
 
 MOST = 12  # lines that one panel can hold: ten colours, nine markers
@@ -142,6 +142,7 @@ def even(pages: list[np.ndarray]) -> None:
 
 def _new_ticks(axis: Axis) -> None:
     """Ticks of a logarithmic axis in plain numbers, chosen for its new limits."""
-    if axis.get_scale() == "log" and isinstance(axis.get_major_formatter(), FuncFormatter):
+    form = axis.get_major_formatter()  # another one says what was set by hand
+    if isinstance(form, FuncFormatter) and form.func is plain_number:
         axis.set_major_locator(LogLocator(base=axis.get_transform().base))
         plain_log(axis)
