@@ -112,7 +112,7 @@ def look(i: int) -> dict[str, Any]:
 
 
 def look_of(view: View, name: str) -> dict[str, Any]:
-    """The look of a variant or group, the same in every figure of its study."""
+    """`look` of a variant or group, the same in every figure of its study."""
     return look(places(view.whole or view.results)[name])
 
 

@@ -1,4 +1,5 @@
-"""Which look each variant has: the same in every figure of a study. Imports no matplotlib."""
+"""Which colour, marker and line each variant has: the same in all figures of a study. Imports no
+matplotlib."""
 
 from __future__ import annotations
 
@@ -31,6 +32,6 @@ def _places(results: Results) -> dict[str, int]:
 
 
 def places(results: Results) -> dict[str, int]:
-    """The number of every variant's and group's look: the lowest that no name beside it in a suite
-    has."""
+    """A number for every variant and group, from which `drawing.look` makes colour, marker and line:
+    the lowest that no name beside it in a suite has."""
     return results.once("looks", lambda: _places(results))

@@ -111,7 +111,7 @@ def figure_convergence(view: View) -> tuple[Figure, Caption]:
         *claim_details(view),
         "At steps that only some trainings reach, means are over those.",
         "Time is training alone, without evaluation, of trainings that shared the machine with "
-        "other jobs: a record, no measurement of speed; seconds of a step: mean over seeds.",
+        "other jobs. It is a record, no measurement of speed. Seconds of a step: mean over seeds.",
         f"Floor: real training images{floor_count(view)}.",
         *_reached(view),
         kept_words(view),

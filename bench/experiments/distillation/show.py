@@ -35,7 +35,7 @@ from .arms import (
 
 def group_looks(view: View) -> dict[str, dict[str, Any]]:
     """A colour for each arm, a line and marker for each mask; where that would make two groups
-    alike, a look for each group."""
+    alike, a style for each group."""
     variants, whole = view.variants, full_schedules(view)
     arm_of, base_of = {}, {}
     for group, (first, *_) in view.groups().items():

@@ -250,8 +250,8 @@ def figure_equivalence(view: View) -> tuple[Figure, Caption]:
         f"Top: mean of {draws} draws of the noise per image ({_strokes(view)}); left: "
         f"{', '.join(rst(_chain(page)) for page in pages)}; dotted: its cross-entropy as in "
         "training.",
-        "Gap: without noise; at or below the red line the two are equal, for a chain in f_hat by "
-        "an identity, true of any Markov hierarchy without noise.",
+        "Gap: without noise. At or below the red line the two are equal. For a chain in f_hat "
+        "that is an identity, true of any Markov hierarchy without noise.",
         PATHS,
         "Symbols of one scale stand side by side; an exact 0 is drawn at the tick 0.",
         "Bands: interval.",
@@ -311,8 +311,8 @@ def table_equivalence(view: View) -> tuple[pd.DataFrame, Caption]:
     caption = (
         "Training cross-entropy beside the ELBO of the discrete diffusion without noise, and the "
         "largest relative gap over scales and training seeds. Path KL: of the model's "
-        "distributions on two token paths with exactly the same state; above 0 the conditional "
-        "depends on the path and f_hat is no state of a chain."
+        "distributions on two token paths with exactly the same state. Above 0 the conditional "
+        "depends on the path, and f_hat is no state of a chain."
     )
     details = (
         *claim_details(view),

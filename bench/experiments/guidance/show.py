@@ -46,8 +46,8 @@ def _halves_words(view: View) -> str:
     count = second[1] - second[0] + 1
     return (
         f"Tuned: the setting with the lowest mean {view.results.label('FID')} on sample seeds "
-        f"{first[0]} to {first[1]}, scored on seeds {second[0]} to {second[1]}{half_words(view)}: "
-        f"N = {count} each, not comparable with scores of other N."
+        f"{first[0]} to {first[1]}. It is scored on seeds {second[0]} to "
+        f"{second[1]}{half_words(view)}. N = {count} each, not comparable with scores of other N."
     )
 
 
@@ -244,7 +244,8 @@ def table_guidance(view: View) -> tuple[pd.DataFrame, Caption]:
     off, gain = "FID at w = 1, second half", "Tuned minus w = 1, paired"
     caption = (
         "Every group at the setting with the lowest mean FID on the first half of the sample "
-        "seeds, scored on the second half, and the same setting at w = 1. Difference: paired by "
+        "seeds. It is scored on the second half, beside the same setting at w = 1. Difference: "
+        "paired by "
         "training seed. At an edge: a better setting may lie beyond what was tried."
     )
     details = (

@@ -119,7 +119,7 @@ def figure_latency(view: View) -> tuple[Figure, Caption]:
     figure = sheet(by_variant(view), (DOUBLE, 2.6), (1, 3), _latency)
     note(figure, failed_words(view))
     caption = (
-        "Time per image and working memory against batch size; right, the time of the network "
+        "Time per image and working memory against batch size. Right: the time of the network "
         "alone against the scale, at the largest batch that all variants share. Faint points: "
         "every round, a triangle beyond the axis; lines: median. Axes of times and bytes are "
         "logarithmic."

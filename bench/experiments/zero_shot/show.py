@@ -370,7 +370,7 @@ def _fixed_row(view: View, prefix: str, task: str, m: int | None) -> dict[str, s
             Cell(number(mean and mean.mean), mean=mean and mean.mean) if alone else spread(mean)
         )
     measured = any(cell not in ("-", "") for cell in row.values())
-    return row | {"Status": "ok" if measured else "no number"}
+    return row | {"Status": "ok" if measured else "not measured"}
 
 
 def _task_rows(view: View, task: str, m: int | None) -> list[dict[str, str]]:
@@ -408,8 +408,8 @@ def table_zero_shot(view: View) -> tuple[pd.DataFrame, Caption]:
     """Likeness and scores of completed images for every task and variant, with the baseline and the
     ceiling below (VAR, arXiv 2404.02905)."""
     caption = (
-        "PSNR of completed images to the true ones, on the unknown part and whole, and how many "
-        "are still of the class that was asked for. Below each task its baseline and what the "
+        "PSNR of completed images to the true ones, on the unknown part and whole. Class: how "
+        "many are still of the one that was asked for. Below each task its baseline and what the "
         "tokenizer makes of all true tokens. Difference: paired by training seed."
     )
     of_first = (
@@ -420,8 +420,8 @@ def table_zero_shot(view: View) -> tuple[pd.DataFrame, Caption]:
         *protocol_details(view),
         "Feature distance: mean L2 distance between features of the completed image and of the "
         "true one.",
-        "FID of the completed images against the split that they come from: they share known "
-        "tokens with the reference, so that it must not be compared with the FID of generated "
+        "FID of the completed images against the split that they come from. They share known "
+        "tokens with the reference, so it must not be compared with the FID of generated "
         "images.",
         "Baselines do not depend on the training, no interval, reconstruction on the tokenizer "
         f"alone{'; ' if of_first else ''}{of_first}.",
