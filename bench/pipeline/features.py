@@ -164,7 +164,7 @@ def train_classifier(
 
     shape: channels, image_size and num_classes; images: what `batches` reads; seed: of the first
     weights and of the batches; after: told the loss of each step. Raises Diverged for a loss that
-    is no number.
+    is not a finite number.
     """
     model = Classifier(config, **shape)
     model.init_weights(seed)

@@ -32,6 +32,6 @@ def _places(results: Results) -> dict[str, int]:
 
 
 def places(results: Results) -> dict[str, int]:
-    """A number for every variant and group, from which `drawing.look` makes colour, marker and line:
-    the lowest that no name beside it in a suite has."""
+    """A number for every variant and group, the lowest that no name beside it in a suite has;
+    `drawing.look` makes colour, marker and line of it."""
     return results.once("looks", lambda: _places(results))
