@@ -244,7 +244,7 @@ def _not_measured(study: Study, name: str) -> str:
 
 
 def side_problems(one: Resolved, claim: Claim, grids: bool = False) -> Iterator[str]:
-    """Sides of a claim that a rule cannot read: a grid has no number of its own, but where it is
+    """Sides of a claim that a rule cannot read: a grid has no value of its own, but where it is
     tuned (grids)."""
     suite, variants = one.suite, one.variants
     for key in ("variant", "against"):
