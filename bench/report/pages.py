@@ -169,7 +169,9 @@ def _minutes_of_suites(rows: list[dict[str, Any]]) -> dict[str, str]:
     """Minutes of the jobs of each suite that was published, one after another."""
     took = {row["run_id"]: float(row["wall_s"] or 0) for row in rows}
     suites = _about(rows)["suites"].items()
-    return {name: _minutes_in_words(sum(took[job] for job in part["runs"])) for name, part in suites}
+    return {
+        name: _minutes_in_words(sum(took[job] for job in part["runs"])) for name, part in suites
+    }
 
 
 def _suites(root: Path, words: str) -> str:
@@ -242,9 +244,9 @@ def pages(root: Path = ROOT) -> list[Path]:
 def _fill_one(root: Path, match: re.Match[str]) -> str:
     """A place with what belongs there; on lines of its own where it stood so."""
     name, words, old = match[1], match[2].strip(), match[3]
-    if name not in PLACES:
-        raise ValueError(unknown("place", name, PLACES))
     try:
+        if name not in PLACES:
+            raise ValueError(unknown("place", name, PLACES))
         new = PLACES[name](root, words)
     except (ValueError, OSError) as error:
         raise ValueError(f"<!-- {name} {words} -->: {error}") from error
@@ -280,7 +282,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="fill them")
     write = parser.parse_args().write
     try:
-        texts = {page: filled(page) for page in pages()}
+        texts = {page: filled(page, ROOT) for page in pages(ROOT)}
     except ValueError as error:
         sys.exit(f"error: {error}")
     stale = [page for page, text in texts.items() if text != page.read_text(encoding="utf-8")]
