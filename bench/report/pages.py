@@ -7,6 +7,7 @@ A place stands between two comments, `<!-- NAME WORDS -->` and `<!-- /NAME -->`:
                                 `note: 2` that many sentences of its caption, and no details
     suites STUDY ...            every suite, what it asks, and minutes of its jobs in these studies
     minutes STUDY               minutes in which a job of the study was at work
+    work STUDY/SUITE: A | B     minutes of the jobs behind these variants, one after another
     seeds STUDY                 training seeds of its claims
     images STUDY PART           images of train, val or test
     speed                       timings of our path beside a plain one
@@ -31,6 +32,7 @@ import pandas as pd
 from srdd.lookup import unknown
 
 from ..runtime.rows import METRIC_COLUMNS, RUN_COLUMNS, read_rows, write_text
+from ..runtime.variants_file import read_variants
 from ..study import escaping
 from ..study.study_file import read_yaml
 
@@ -111,6 +113,11 @@ def _about(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return about
 
 
+def _took(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Seconds of each job."""
+    return {row["run_id"]: float(row["wall_s"] or 0) for row in rows}
+
+
 def _at_work(rows: list[dict[str, Any]]) -> float:
     """Seconds in which at least one job was at work: a pause between two runs counts nothing."""
     jobs = [row for row in rows if row["started_at"]]
@@ -134,6 +141,24 @@ def _minutes(root: Path, words: str) -> str:
     """How long a study took, in minutes."""
     rows = _runs(root, words)
     return _minutes_in_words(_at_work(rows)) if rows else NOT_YET
+
+
+def _work(root: Path, words: str) -> str:
+    """How long the jobs behind some variants of a suite took, in minutes, one after another."""
+    where, _, names = words.partition(":")
+    study, suite = where.split("/")
+    if not (rows := _runs(root, study)):
+        return NOT_YET
+    listed = {name: set(part["runs"]) for name, part in _about(rows)["suites"].items()}
+    file = root / "results" / study / "published" / "variants.csv"
+    variants = read_variants(file, listed)[suite]
+    jobs = {
+        job
+        for name in NO_PIPE.split(names)
+        for of_seed in variants[name.strip()]["jobs"].values()
+        for job in of_seed
+    }
+    return _minutes_in_words(sum(took for job, took in _took(rows).items() if job in jobs))
 
 
 def _seeds(root: Path, words: str) -> str:
@@ -167,7 +192,7 @@ def _suite_files(root: Path, first: str) -> dict[str, Path]:
 
 def _minutes_of_suites(rows: list[dict[str, Any]]) -> dict[str, str]:
     """Minutes of the jobs of each suite that was published, one after another."""
-    took = {row["run_id"]: float(row["wall_s"] or 0) for row in rows}
+    took = _took(rows)
     suites = _about(rows)["suites"].items()
     return {
         name: _minutes_in_words(sum(took[job] for job in part["runs"])) for name, part in suites
@@ -230,6 +255,7 @@ PLACES: dict[str, Callable[[Path, str], str]] = {
     "published": _published,
     "suites": _suites,
     "minutes": _minutes,
+    "work": _work,
     "seeds": _seeds,
     "images": _images,
     "speed": _speed,
@@ -248,7 +274,7 @@ def _fill_one(root: Path, match: re.Match[str]) -> str:
         if name not in PLACES:
             raise ValueError(unknown("place", name, PLACES))
         new = PLACES[name](root, words)
-    except (ValueError, OSError) as error:
+    except (LookupError, ValueError, OSError) as error:
         raise ValueError(f"<!-- {name} {words} -->: {error}") from error
     new = f"\n{new}\n" if old.startswith("\n") else new
     return f"<!-- {name}{match[2]} -->{new}<!-- /{name} -->"
