@@ -24,6 +24,7 @@ import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def _with_columns(lines: list[str], titles: list[str]) -> list[str]:
         if title not in rows[0]:
             raise ValueError(unknown("column", title, rows[0]))
     chosen = [rows[0].index(title) for title in titles]
-    return [_row(row[i] for i in chosen) for row in rows]
+    return [_row(map(row.__getitem__, chosen)) for row in rows]
 
 
 def _first_sentences(caption: str, count: int) -> str:
@@ -120,16 +121,12 @@ def _took(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 def _at_work(rows: list[dict[str, Any]]) -> float:
     """Seconds in which at least one job was at work: a pause between two runs counts nothing."""
-    jobs = [row for row in rows if row["started_at"]]
-    spans = sorted(
-        (began, began + float(row["wall_s"]))
-        for row in jobs
-        for began in [datetime.fromisoformat(row["started_at"]).timestamp()]
-    )
+    jobs = [(row["started_at"], float(row["wall_s"])) for row in rows if row["started_at"]]
+    began = [datetime.fromisoformat(started).timestamp() for started, _ in jobs]
     total = until = 0.0
-    for began, ended in spans:
-        total += max(0.0, ended - max(began, until))
-        until = max(until, ended)
+    for start, took in sorted(zip(began, (took for _, took in jobs))):
+        total += max(0.0, start + took - max(start, until))
+        until = max(until, start + took)
     return total
 
 
@@ -152,12 +149,8 @@ def _work(root: Path, words: str) -> str:
     listed = {name: set(part["runs"]) for name, part in _about(rows)["suites"].items()}
     file = root / "results" / study / "published" / "variants.csv"
     variants = read_variants(file, listed)[suite]
-    jobs = {
-        job
-        for name in NO_PIPE.split(names)
-        for of_seed in variants[name.strip()]["jobs"].values()
-        for job in of_seed
-    }
+    by_seed = [variants[name.strip()]["jobs"] for name in NO_PIPE.split(names)]
+    jobs = set(chain.from_iterable(chain.from_iterable(map(dict.values, by_seed))))
     return _minutes_in_words(sum(took for job, took in _took(rows).items() if job in jobs))
 
 
@@ -194,9 +187,8 @@ def _minutes_of_suites(rows: list[dict[str, Any]]) -> dict[str, str]:
     """Minutes of the jobs of each suite that was published, one after another."""
     took = _took(rows)
     suites = _about(rows)["suites"].items()
-    return {
-        name: _minutes_in_words(sum(took[job] for job in part["runs"])) for name, part in suites
-    }
+    seconds = {name: sum(map(took.__getitem__, part["runs"])) for name, part in suites}
+    return {name: _minutes_in_words(total) for name, total in seconds.items()}
 
 
 def _suites(root: Path, words: str) -> str:
@@ -216,20 +208,18 @@ def _suites(root: Path, words: str) -> str:
 # ---------------------------------------------------------------- timings
 
 
+def _timing(title: str, row: dict[str, Any]) -> list[str]:
+    """The cells of a timed pair."""
+    ratio, low, high, over = (
+        f"{float(row[key]):.2f}" for key in ("ratio", "ratio_low", "ratio_high", "ours_over_floor")
+    )
+    return [title, f"{ratio} ({low} to {high})", over]
+
+
 def _timings(path: Path, name: Callable[[dict[str, Any]], str | None]) -> list[list[str]]:
     """Cells of the rows of a benchmark that have a name."""
     rows = pd.read_csv(path, keep_default_na=False).to_dict("records")
-    named = [(name(row), row) for row in rows]
-    return [
-        [
-            title,
-            f"{float(row['ratio']):.2f} ({float(row['ratio_low']):.2f} to "
-            f"{float(row['ratio_high']):.2f})",
-            f"{float(row['ours_over_floor']):.2f}",
-        ]
-        for title, row in named
-        if title is not None
-    ]
+    return [_timing(title, row) for row in rows if (title := name(row)) is not None]
 
 
 def _step_name(row: dict[str, Any]) -> str | None:
