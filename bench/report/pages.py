@@ -41,6 +41,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 NOT_YET = "(not published yet)"
 PLACE = re.compile(r"<!-- (\w+)((?: [^\n]*?)?) -->((?:(?!<!-- /?\w).)*?)<!-- /\1 -->", re.DOTALL)
 TABLE_WORDS = re.compile(r"([\w.-]+)/([\w.-]+)(?: columns: (.+?))?(?: note: ([0-9]+))?")
+DETAILS = '<details markdown="1">'
 NO_PIPE = re.compile(r"(?<!\\)\|")
 
 # ---------------------------------------------------------------- published tables
@@ -72,7 +73,7 @@ def _with_columns(lines: list[str], titles: list[str]) -> list[str]:
 
 def _first_sentences(caption: str, count: int) -> str:
     """The beginning of a caption, without its details."""
-    text = caption.split("<details>")[0].strip()
+    text = caption.split(DETAILS)[0].strip()
     return " ".join(re.split(r"(?<=\.) (?=[A-Z])", text)[:count])
 
 
@@ -85,7 +86,8 @@ def _published(root: Path, words: str) -> str:
     source = root / "results" / study / "published" / "tables" / f"{name}.md"
     if not source.is_file():
         return NOT_YET
-    text = source.read_text(encoding="utf-8").strip()
+    # a code host needs no such word; a generator of sites reads markdown in HTML only where it stands
+    text = source.read_text(encoding="utf-8").strip().replace("<details>", DETAILS)
     lines = text.splitlines()
     table = [line for line in lines if line.startswith("|")]
     first = lines.index(table[0])
