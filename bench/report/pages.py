@@ -86,7 +86,7 @@ def _published(root: Path, words: str) -> str:
     source = root / "results" / study / "published" / "tables" / f"{name}.md"
     if not source.is_file():
         return NOT_YET
-    # a code host needs no such word; a generator of sites reads markdown in HTML only where it stands
+    # the word that a site's generator needs to read markdown inside of HTML; others pass over it
     text = source.read_text(encoding="utf-8").strip().replace("<details>", DETAILS)
     lines = text.splitlines()
     table = [line for line in lines if line.startswith("|")]
