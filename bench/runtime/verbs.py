@@ -31,6 +31,7 @@ PROGRAMS = {
     "figures": "bench.report.figures",
     "tables": "bench.report.tables",
     "claims": "bench.report.all_claims",
+    "pages": "bench.report.pages",
 }
 
 

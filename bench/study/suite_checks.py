@@ -65,7 +65,8 @@ def _tuning_problems(study: Study, name: str) -> Iterator[str]:
         return
     others = [other for other in study.suites if other != name]
     if suite.tuned_on not in others:
-        yield "tuned_on: " + unknown("suite", suite.tuned_on, others)
+        problem = unknown("suite", suite.tuned_on, others)
+        yield f"tuned_on: {problem}; name it in `take` too, or write `tuned_on: null`"
         return
     if not set(study.suites[suite.tuned_on].measure) & set(rooms.which("SCORES")):
         measures = ", ".join(study.suites[suite.tuned_on].measure)
