@@ -27,6 +27,7 @@ PROGRAMS = {
     "collect": "bench.pipeline.collect",
     "figures": "bench.report.figures",
     "tables": "bench.report.tables",
+    "site": "bench.site.build",
 }
 
 
