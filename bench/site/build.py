@@ -103,24 +103,23 @@ def _stage(studies: list[Published], staged: Path) -> list[Any]:
     return [{"Claims": "index.md"}, {"Studies": menus}, {"Documents": documents}]
 
 
-def _stage_study(study: Published, facts: dict[str, str], staged: Path) -> list[dict[str, str]]:
+def _stage_study(study: Published, facts: dict[str, str], staged: Path) -> list[str]:
     """Write the pages of one study; returns their menu."""
     folder = staged / "results" / study.name
-    shutil.copytree(study.folder, folder / "published")
+    # a table's markdown and a caption are no pages of their own
+    others = shutil.ignore_patterns("*.md", "*.rst")
+    shutil.copytree(study.folder, folder / "published", ignore=others)
     walls = write_walls(study.results, folder / "walls", "walls/")
     suites = compared(study, walls)
-    pages = {
-        "Results": ("index", render("study", study=study, facts=facts, has_images=bool(suites))),
-        "Settings": ("variants", variants_page(study)),
-        "Jobs": ("jobs", render("jobs", study=study)),
-    }
+    pages = {"index": render("study", study=study, facts=facts, has_images=bool(suites))}
     if suites:
-        pages["Images"] = ("images", images_page(study, walls, suites))
+        pages["images"] = images_page(study, walls, suites)
         text = f"window.COMPARED = {json.dumps(suites, allow_nan=False)};\n"
         write_text(folder / "walls" / "compare.js", text)
-    for name, text in pages.values():
+    pages |= {"variants": variants_page(study), "jobs": render("jobs", study=study)}
+    for name, text in pages.items():
         write_text(folder / f"{name}.md", text)
-    return [{title: f"results/{study.name}/{name}.md"} for title, (name, _) in pages.items()]
+    return [f"results/{study.name}/{name}.md" for name in pages]
 
 
 def _facts(study: Published) -> dict[str, str]:
@@ -159,9 +158,8 @@ def _stage_assets(folder: Path) -> None:
     # browsers load no modules from files: the bundle's one export becomes a global name
     code, count = EXPORT.subn(r"window.DataTable=\1;", code)
     if count != 1:
-        raise ValueError(
-            f"{bundle / 'dt_bundle.js'}: exports no DataTable; install the itables of requirements.txt"
-        )
+        told = "exports no DataTable; install the itables that requirements.txt names"
+        raise ValueError(f"{bundle / 'dt_bundle.js'}: {told}")
     write_text(folder / "datatables.js", f"(()=>{{{code}\n}})();\n")
     shutil.copy2(bundle / "dt_bundle.css", folder / "datatables.css")
 

@@ -10,9 +10,6 @@ from typing import Any
 from urllib.parse import quote
 
 import jinja2
-from docutils.core import publish_parts
-from docutils.utils import SystemMessage
-from markupsafe import Markup
 
 from ..report.estimate import show
 from ..study import escaping
@@ -31,9 +28,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        caption=caption, words=words, url=quote, markdown=escaping.markdown, show=show
-    )
+    environment.filters.update(words=words, url=quote, markdown=escaping.markdown, show=show)
     return environment
 
 
@@ -44,31 +39,16 @@ def render(template: str, **values: Any) -> str:
 
 def words(name: str) -> str:
     """The name of a figure or table as words."""
+    if len(name) <= 3:  # fid, snr: an abbreviation
+        return name.upper()
     return name.replace("_", " ").capitalize()
-
-
-def caption(rst: str) -> Markup:
-    """A caption as HTML. Raises ValueError where it is no reStructuredText."""
-    settings = {
-        "halt_level": 3,
-        "report_level": 5,
-        "file_insertion_enabled": False,
-        "raw_enabled": True,  # how a caption folds its details
-        "syntax_highlight": "none",
-    }
-    try:
-        parts = publish_parts(rst, writer="html5", settings_overrides=settings)
-    except SystemMessage as error:
-        first = " ".join(str(error).split())
-        raise ValueError(f"a caption is no reStructuredText: {first}") from None
-    return Markup(parts["body"])
 
 
 def flat(settings: Any, before: str = "") -> dict[str, str]:
     """Settings as dotted keys and JSON values."""
     if not isinstance(settings, dict) or not settings:
         return {before: json.dumps(settings, ensure_ascii=False)}
-    merged = {}
+    merged: dict[str, str] = {}
     for key, value in settings.items():
         merged |= flat(value, f"{before}.{key}" if before else str(key))
     return merged
@@ -128,9 +108,7 @@ def compared(published: Published, walls: dict[str, Wall]) -> dict[str, Any]:
         variants = suites.setdefault(suite.name, {})
         for variant, seed, run in sampled(published.results, suite.name):
             names = published.results.variants(suite.name)[variant]
-            entry = variants.setdefault(
-                variant, {"settings": flat(names["settings"]), "seeds": {}}
-            )
+            entry = variants.setdefault(variant, {"settings": flat(names["settings"]), "seeds": {}})
             entry["seeds"][seed] = {
                 "images": walls[run].images,
                 "strip": walls[run].strip,

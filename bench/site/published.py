@@ -5,25 +5,26 @@ Imports no torch.
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
 from PIL import Image, UnidentifiedImageError
 
 from ..report.results import Results
+from .captions import caption_of
 from .tables import Table, read_table
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of a suite: the stem of its files and its caption in reStructuredText."""
+    """A figure of a suite: the stem of its files and its caption in HTML."""
 
     name: str
     stem: str
-    caption: str
+    caption: Markup
 
 
 @dataclass
@@ -75,8 +76,6 @@ def read_published(folder: Path) -> Published:
         suites = [_suite(folder, name, about) for name, about in results.about["suites"].items()]
     except FileNotFoundError as error:
         raise ValueError(f"{error.filename}: is not there; publish the study again") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{folder}: a table is damaged ({error}); publish it again") from None
     return Published(folder, results, suites)
 
 
@@ -91,6 +90,7 @@ def _suite(folder: Path, name: str, about: dict[str, Any]) -> Suite:
 def _figure(folder: Path, suite: str, name: str) -> Figure:
     stem = f"{suite}_{name}"
     path = folder / "figures" / f"{stem}.png"
+    path.with_suffix(".svg").stat()  # linked to
     try:
         with Image.open(path) as image:
             image.verify()
@@ -98,7 +98,7 @@ def _figure(folder: Path, suite: str, name: str) -> Figure:
         raise
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         raise ValueError(f"{path}: is no image that can be read; publish it again") from None
-    return Figure(name, stem, path.with_suffix(".rst").read_text(encoding="utf-8"))
+    return Figure(name, stem, caption_of(path.with_suffix(".rst")))
 
 
 def published_folders(results: Path) -> list[Path]:

@@ -7,15 +7,19 @@ one column, which sorts by the mean. Imports no torch.
 from __future__ import annotations
 
 import csv
+import io
 import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from markupsafe import Markup
+
 from ..report.cells import number
 from ..report.estimate import Estimate, show, show_difference, show_estimate
 from ..study import escaping
+from .captions import caption_of, text_of
 
 ENDINGS = ("mean", "half", "low", "high")
 BAR = re.compile(r"(?<!\\)\|")  # between two cells of a markdown table
@@ -46,7 +50,7 @@ class Table:
     stem: str
     columns: list[Column]
     rows: list[list[Entry]]
-    caption: str
+    caption: Markup
 
     def texts(self) -> list[dict[str, str]]:
         """Rows as text by the title of the column."""
@@ -57,8 +61,12 @@ class Table:
 def read_table(path: Path, name: str) -> Table:
     """The table of a csv, with the caption beside it. Raises ValueError, naming the file, for a
     row of other length than the header."""
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
+    try:
+        header, *rows = list(csv.reader(io.StringIO(text_of(path), newline=""))) or [[]]
+    except csv.Error as error:
+        raise ValueError(f"{path}: is damaged ({error}); publish it again") from None
+    if not header:
+        raise ValueError(f"{path}: holds no table; publish it again")
     for line, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise ValueError(
@@ -73,13 +81,13 @@ def read_table(path: Path, name: str) -> Table:
         numeric = any(entry.order is not None for entry in entries)
         columns.append(Column(title, escaping.cell(title) in first, numeric))
         cells.append(entries)
-    caption = path.with_suffix(".rst").read_text(encoding="utf-8")
+    caption = caption_of(path.with_suffix(".rst"))
     return Table(name, path.stem, columns, [list(row) for row in zip(*cells)], caption)
 
 
 def _titles_of(path: Path) -> list[str]:
     """The columns that the markdown of a table shows, as they stand there."""
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in text_of(path).splitlines():
         if line.startswith("| "):
             return [cell.strip() for cell in BAR.split(line)[1:-1]]
     return []
@@ -134,11 +142,18 @@ def _writer(title: str, endings: list[str]) -> Callable[[Numbers], str]:
         return lambda numbers: number(numbers["mean"])
     if "half" in endings:
         write = show_difference if title.endswith("paired") else show_estimate
-        # the count of seeds stands in no csv, and no text needs it
-        return lambda numbers: write(Estimate(numbers["mean"] or 0.0, numbers["half"], 0))
+        return lambda numbers: _with_half(numbers, write)
     if "mean" in endings:
         return lambda numbers: f"{show(numbers['mean'])} {_range(numbers, '[', ', ', ']')}".strip()
     return lambda numbers: _range(numbers, "", " to ", "")
+
+
+def _with_half(numbers: Numbers, write: Callable[[Estimate], str]) -> str:
+    """A mean and its interval; a mean alone where the csv has no interval."""
+    mean, half = numbers["mean"], numbers["half"]
+    if mean is None or half is None:
+        return number(mean)
+    return write(Estimate(mean, half, 0))  # no text needs the count, which stands in no csv
 
 
 def _range(numbers: Numbers, before: str, between: str, after: str) -> str:

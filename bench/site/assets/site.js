@@ -12,6 +12,9 @@ function makeTable(table) {
     : null;
   new DataTable(table, {
     order: [],
+    ordering: { indicators: false },
+    columnControl: ["order", "searchDropdown"],
+    language: { search: "Filter", info: "_TOTAL_ rows", infoFiltered: "of _MAX_", infoEmpty: "no row" },
     autoWidth: false,
     paging: many,
     pageLength: 50,
