@@ -61,12 +61,13 @@ class Table:
 def read_table(path: Path, name: str) -> Table:
     """The table of a csv, with the caption beside it. Raises ValueError, naming the file, for a
     row of other length than the header."""
+    text = text_of(path)
     try:
-        header, *rows = list(csv.reader(io.StringIO(text_of(path), newline=""))) or [[]]
+        header, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
     except csv.Error as error:
         raise ValueError(f"{path}: is damaged ({error}); publish it again") from None
-    if not header:
-        raise ValueError(f"{path}: holds no table; publish it again")
+    if not header or not text.endswith("\n"):
+        raise ValueError(f"{path}: holds no whole table; publish it again")
     for line, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise ValueError(
