@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import jinja2
+from markupsafe import Markup
 
 from ..report.estimate import show
 from ..study import escaping
@@ -28,7 +30,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(words=words, url=quote, markdown=escaping.markdown, show=show)
+    environment.filters.update(words=words, url=quote, markdown=literal, show=show)
     return environment
 
 
@@ -42,6 +44,13 @@ def words(name: str) -> str:
     if len(name) <= 3:  # fid, snr: an abbreviation
         return name.upper()
     return name.replace("_", " ").capitalize()
+
+
+def literal(text: Any) -> Markup:
+    """Text as it is written wherever markdown is read: of mkdocs' markdown a backslash escapes some
+    characters alone, an entity all."""
+    signs = re.sub(r"[^\w\s]|_", lambda match: f"&#{ord(match[0])};", escaping.visible(text))
+    return Markup(signs)
 
 
 def flat(settings: Any, before: str = "") -> dict[str, str]:
