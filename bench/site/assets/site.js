@@ -2,9 +2,16 @@
 // they are.
 "use strict";
 
+// Numbers by their value; a cell without one stands last in either direction.
+function numbersFirst(sign) {
+  const blank = (value) => value === null || value === "";
+  return (a, b) => blank(a) - blank(b) || sign * (a - b);
+}
+
 function makeTable(table) {
   const heads = [...table.querySelectorAll("thead th")];
   const hidden = heads.flatMap((head, i) => (head.dataset.hidden ? [i] : []));
+  const numbers = heads.flatMap((head, i) => (head.classList.contains("number") ? [i] : []));
   const many = table.tBodies[0].rows.length > 50;
   // DataTables takes `buttons` only where there is something to choose
   const columns = hidden.length
@@ -12,13 +19,16 @@ function makeTable(table) {
     : null;
   new DataTable(table, {
     order: [],
-    ordering: { indicators: false },
-    columnControl: ["order", "searchDropdown"],
+    columnControl: ["searchDropdown"],
     language: { search: "Filter", info: "_TOTAL_ rows", infoFiltered: "of _MAX_", infoEmpty: "no row" },
     autoWidth: false,
     paging: many,
     pageLength: 50,
-    columnDefs: [{ targets: hidden, visible: false }],
+    columnDefs: [
+      { targets: hidden, visible: false },
+      { targets: numbers, type: "measured" },
+      { targets: "_all", orderSequence: ["asc", "desc", ""] },
+    ],
     layout: { topStart: columns, topEnd: "search", bottomStart: "info", bottomEnd: many ? "paging" : null },
   });
 }
@@ -96,6 +106,9 @@ function startComparing(root, suites) {
 }
 
 document.addEventListener("DOMContentLoaded", () => {
+  const order = DataTable.ext.type.order;
+  order["measured-asc"] = numbersFirst(1);
+  order["measured-desc"] = numbersFirst(-1);
   document.querySelectorAll("table.results").forEach(makeTable);
   const compare = document.getElementById("compare");
   if (compare) startComparing(compare, window.COMPARED);
