@@ -7,6 +7,7 @@ w latent grid
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -232,13 +233,14 @@ def by_scale(values_BL: torch.Tensor, schedule: ScaleSchedule) -> torch.Tensor:
 @dataclass(frozen=True)
 class TokenizerLoss:
     """Loss of one batch and what the trainer watches: residuals and tokens of each scale,
-    detached."""
+    detached; the reconstructed images, which further losses may judge."""
 
     total: torch.Tensor
     reconstruction: torch.Tensor
     quantisation: torch.Tensor
     residuals: list[torch.Tensor]
     tokens: list[torch.Tensor]
+    images: torch.Tensor
 
 
 def usage_entropy(residual_BlC: torch.Tensor, codebook_VC: torch.Tensor) -> torch.Tensor:
@@ -295,6 +297,30 @@ def tokenizer_loss(
     quantisation = quantisation / schedule.num_scales
     # straight-through: forward f_hat, backward as if it were f (VQ-VAE, section 3.2)
     straight_BChw = latent_BChw + (f_hat_BChw - latent_BChw).detach()
-    reconstruction = F.mse_loss(tokenizer.to_image(straight_BChw), images)
+    reconstructed = tokenizer.to_image(straight_BChw)
+    reconstruction = F.mse_loss(reconstructed, images)
     total = reconstruction + quantisation - entropy * spread / schedule.num_scales
-    return TokenizerLoss(total, reconstruction.detach(), quantisation.detach(), residuals, tokens)
+    watched = reconstruction.detach(), quantisation.detach(), residuals, tokens
+    return TokenizerLoss(total, *watched, reconstructed)
+
+
+def perceptual_distance(
+    stages: Sequence[torch.Tensor],
+    wanted: Sequence[torch.Tensor],
+    weights: Sequence[torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """Distance of two batches in the activations of a network (LPIPS, arXiv 1801.03924, equation
+    1): squared distance of channel-normalised activations, weighted by channel, mean over places
+    and images, summed over stages.
+
+    stages, wanted: (B, C, h, w) of each stage; weights: (C,) of each, None for all 1. Raises
+    ValueError for other numbers of stages.
+    """
+    total = stages[0].new_zeros(())
+    for i, (one_BChw, other_BChw) in enumerate(zip(stages, wanted, strict=True)):
+        difference_BChw = F.normalize(one_BChw, eps=1e-10) - F.normalize(other_BChw, eps=1e-10)
+        squares_BChw = difference_BChw.square()
+        if weights is not None:
+            squares_BChw = squares_BChw * weights[i][:, None, None]
+        total = total + squares_BChw.sum(1).mean()
+    return total

@@ -13,13 +13,15 @@ from bench.study.checks import enough_images, few_for_features, needs_of
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
 from bench.study.scores import better
-from bench.study.settings import FeaturesConfig, TokenizerTraining, TrainingConfig
+from bench.study.settings import FeaturesConfig, TrainingConfig
+from bench.study.tokenizer_settings import TokenizerTraining
 from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
 from srdd.lookup import names_in
 from workflow import snakemake
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE, MAIN = "bases/var", "suites/main"
+LITE0 = {"kind": "pretrained", "network": "efficientnet_lite0"}
 INCEPTION = {"kind": "inception", "name": "inception"}
 
 
@@ -90,8 +92,11 @@ BAD = {
         {f"{BASE}/training/warmup": 10},
         ["distillation", "warmup 10", "steps 8"],
     ),
-    "negative seed": ({"train_seeds": [-1]}, ["train_seeds.0", "greater than or equal to 0", "-1"]),
-    "seed that loses digits": ({"train_seeds": [2**53]}, ["train_seeds.0", "2147483647"]),
+    "negative seed": (
+        {"train_seeds": [-1]},
+        ["train_seeds[0]", "greater than or equal to 0", "-1"],
+    ),
+    "seed that loses digits": ({"train_seeds": [2**53]}, ["train_seeds[0]", "2147483647"]),
     "first seed beyond": (
         {"evaluation/first_seed": 10**30},
         ["evaluation.first_seed", "2147483647"],
@@ -373,7 +378,7 @@ BAD = {
     ),
     "a published FID below 0": (
         {f"{MAIN}/published": [{"variant": "VAR", "metric": "fid", "value": -1.0, "source": "s"}]},
-        ["published.0", "-1", "fid", "0 or more"],
+        ["published[0]", "-1", "fid", "0 or more"],
     ),
     "a published precision in per cent": (
         {
@@ -381,7 +386,7 @@ BAD = {
                 {"variant": "VAR", "metric": "precision", "value": 83, "source": "s"}
             ]
         },
-        ["published.0", "83", "precision", "a share from 0 to 1"],
+        ["published[0]", "83", "precision", "a share from 0 to 1"],
     ),
     "a direction that a gap has not": (
         {
@@ -529,6 +534,16 @@ SAID = {
         {"bases/vra": {"modle": {"depth": 3}}},
         ["bases.vra", "is not read", "in use: var"],
     ),
+    "a tokenizer that is trained on what judges it": (
+        {
+            "features": [
+                {"name": "digits64"},
+                {**LITE0, "name": "lite0_64", "image_size": 64},
+            ],
+            f"{BASE}/tokenizer/training/perceptual": 0.5,
+        },
+        ["tokenizer.training.perceptual: 0.5", "features[1] (lite0_64)", "no independent"],
+    ),
     "numbers of others that are not shown": (
         {
             f"{MAIN}/published": [{"variant": "VAR", "metric": "fid", "value": 1.0, "source": "s"}],
@@ -622,8 +637,9 @@ def test_scores_of_classes_need_classes(tmp_path):
     blind = study.dataset.model_copy(update={"num_classes": 0})
     for changes, gone in (
         ({}, set()),
-        ({"features": foreign}, {"class_agreement"}),
-        ({"dataset": blind, "features": foreign}, {"class_agreement", "cas"}),
+        ({"features": (foreign,)}, {"class_agreement"}),
+        ({"features": (foreign, *study.features)}, set()),
+        ({"dataset": blind, "features": (foreign,)}, {"class_agreement", "cas"}),
     ):
         legal, own = checks.legal_metrics(study.model_copy(update=changes))
         assert set(chain(*checks.RETURNS.values())) - set(legal) == gone and own == []
@@ -697,7 +713,9 @@ def test_needs_of_a_study(tmp_path):
     timed = whole.model_copy(update={"suites": {"latency": whole.suites["latency"]}})
     assert needs_of(timed) == {"train": 1, "val": 1, "test": 1, "features": 1}
     given = FeaturesConfig(kind="inception", name="x", reference="r.npz")
-    scored = whole.model_copy(update={"features": given, "suites": {"main": whole.suites["main"]}})
+    scored = whole.model_copy(
+        update={"features": (given,), "suites": {"main": whole.suites["main"]}}
+    )
     assert needs_of(scored)["test"] == 1, (
         "images may come with the reference; the features job looks"
     )

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from test_zero_shot import SMOKE, Made
 
 from bench.experiments.error_propagation import verb as error_propagation
-from bench.experiments.sweep import verb as sweep
-from bench.pipeline import metrics, train_features
+from bench.pipeline import evaluators, metrics, train_features
 from bench.pipeline.artefacts import open_samples
 from bench.pipeline.baselines import chosen_rows, drawn_rows
 from bench.pipeline.datasets import ArrayImages
@@ -324,7 +323,7 @@ def test_halves_of_a_sweep_have_the_shares(skewed, tmp_path, monkeypatch):
     same images of the reference."""
     seen, held = [], []
     monkeypatch.setattr(
-        sweep,
+        evaluators,
         "score",
         lambda scored, names: (
             held.append(scored.reference.images) or seen.append(scored.labels_N) or {}
@@ -375,7 +374,7 @@ def test_error_propagation_asks_for_the_shares(skewed, tmp_path, monkeypatch):
         "unrelated",
         lambda f, labels: seen.append(labels) or unrelated(f, labels),
     )
-    monkeypatch.setattr(error_propagation, "score", lambda scored, names: {})
+    monkeypatch.setattr(evaluators, "score", lambda scored, names: {})
     run_id = skewed.named("error_propagation/hNone")
     assert skewed.run(run_id, tmp_path / "out") == 0
     assert np.array_equal(seen[0].numpy(), skewed.asked(range(100)))

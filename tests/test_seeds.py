@@ -17,7 +17,8 @@ from bench.report.view import View
 from bench.report.words import samplers, seeds_details
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
-from bench.study.settings import EvaluationConfig, TokenizerTraining
+from bench.study.settings import EvaluationConfig
+from bench.study.tokenizer_settings import TokenizerTraining
 
 
 def of_stage(plan, stage):

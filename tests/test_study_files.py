@@ -120,7 +120,7 @@ IN_THE_STUDY = {
         {"take": ["smal"]},
         ["take: unknown suite 'smal'; did you mean 'small'?", "main"],
     ),
-    "a path": ({"take": ["suites/small.yaml"]}, ["take.0"]),
+    "a path": ({"take": ["suites/small.yaml"]}, ["take[0]"]),
     "no list": ({"take": "small"}, ["take: "]),
     "twice": ({"take": ["small", "small"]}, ["small stands twice"]),
     "unknown key": (
@@ -301,7 +301,7 @@ def test_other_data_has_its_own_extractor_and_its_own_words(tmp_path):
     assert plan.study.dataset.val_share == 0.05 and plan.study.dataset.train_images is None, (
         "replaced whole"
     )
-    assert plan.study.features.dim == HEAD["features"]["dim"], "as the other study's"
+    assert plan.study.extractor.dim == HEAD["features"]["dim"], "as the other study's"
     study(tmp_path, reduced="a few digits")
     assert "reduced: is missing" in refused(like(tmp_path, **named))
     assert load_study(like(tmp_path, **named, reduced=None)).study.reduced is None
@@ -310,7 +310,7 @@ def test_other_data_has_its_own_extractor_and_its_own_words(tmp_path):
         "features": {"name": "inc", "kind": "inception"},
         "reduced": "x",
     }
-    assert load_study(like(tmp_path, **inception)).study.features.dim == 2048
+    assert load_study(like(tmp_path, **inception)).study.extractor.dim == 2048
 
 
 def test_tokenizers_get_the_levels_that_an_image_size_needs(tmp_path):

@@ -288,7 +288,7 @@ FILES = {
     ),
     "key of a claim": (
         SMOKE.replace("origin: paper,", "orgin: paper,", 1).encode(),
-        "claims.0.orgin: unknown key 'orgin'; did you mean 'origin'",
+        "claims[0].orgin: unknown key 'orgin'; did you mean 'origin'",
     ),
     "key of a student's teacher": (
         SMOKE.replace("distill.teacher: {base: var,", "distill.teacher: {bse: var,", 1).encode(),

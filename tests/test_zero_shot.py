@@ -18,7 +18,6 @@ import yaml
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from bench.experiments.error_propagation import show as errors_show
-from bench.experiments.error_propagation import verb as error_propagation
 from bench.experiments.error_propagation.verb import drift
 from bench.experiments.zero_shot import show as zero_shot_show
 from bench.experiments.zero_shot import verb as zero_shot
@@ -33,7 +32,7 @@ from bench.experiments.zero_shot.verb import (
     tasks_of,
     window_side,
 )
-from bench.pipeline import collect
+from bench.pipeline import collect, evaluators
 from bench.pipeline.metrics import score
 from bench.report.completion import along_scales
 from bench.report.results import Results
@@ -528,11 +527,12 @@ def test_a_metric_of_ones_own_may_not_replace_a_likeness(monkeypatch):
     name."""
     extractor = SimpleNamespace(classifier=None, config=SimpleNamespace(name="tiny6"))
     images = np.random.default_rng(0).integers(0, 255, (2, 1, 8, 8), np.uint8)
-    monkeypatch.setattr(zero_shot, "score", lambda scored, names: {"psnr_whole": (1.0, "score")})
+    monkeypatch.setattr(evaluators, "score", lambda scored, names: {"psnr_whole": (1.0, "score")})
     with pytest.raises(
         ValueError, match="a metric returns psnr_whole, which zero_shot measures itself"
     ):
-        zero_shot.Likeness(images, None, images, extractor, ("mine",)).to(images, None)
+        asked = [evaluators.Evaluator(extractor, images, ("mine",))]
+        zero_shot.Likeness(images, None, asked).to(images, None)
 
 
 def test_held_out_images_are_of_every_class(made, tmp_path, monkeypatch):
@@ -547,7 +547,7 @@ def test_held_out_images_are_of_every_class(made, tmp_path, monkeypatch):
         np.save(tmp_path / "data" / f"test_{name}.npy", np.load(data / f"test_{name}.npy")[order])
     seen = []
     monkeypatch.setattr(
-        zero_shot, "score", lambda scored, names: seen.append(scored.labels_N) or {}
+        evaluators, "score", lambda scored, names: seen.append(scored.labels_N) or {}
     )
     assert made.run(run_id, tmp_path / "out", data=tmp_path / "data") == 0
     shares = np.bincount(labels, minlength=10) / len(labels)
@@ -608,7 +608,7 @@ def test_every_score_that_is_measured_has_its_change(made, tmp_path, monkeypatch
             "fid_pixels": (3 * levels[-1], "distance"),
         }
 
-    monkeypatch.setattr(error_propagation, "score", with_more)
+    monkeypatch.setattr(evaluators, "score", with_more)
     run_id = next(run for run in made.of("error_propagation") if "hNone" in run)
     assert made.run(run_id, tmp_path / "out") == 0
     rows = {

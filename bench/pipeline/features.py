@@ -1,6 +1,6 @@
-"""The feature extractor of all scores, behind torch-fidelity's interface.
+"""The feature extractors of scores, behind torch-fidelity's interface.
 
-A classifier trained by the workflow, or Inception.
+A classifier trained by the workflow, or another network that torch-fidelity does not know.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from srdd.noise import generator
 from ..runtime.quick_start import import_torch_fidelity
 from ..study.settings import FeaturesConfig
 from .datasets import AnyImages, ImageSource, to_float
+from .lite0 import Lite0Features
 from .training import batch_indices, check_finite, learning_rate
 
 WARMUP = 20  # steps, or half of a short training, so that lr reaches its peak
@@ -81,8 +82,8 @@ def load_classifier(path: Path) -> Classifier:
     return model.eval()
 
 
-def register(name: str, classifier: Classifier) -> str:
-    """Make a classifier known to torch-fidelity as a feature extractor; returns the name to ask
+def register(name: str, network: Classifier | Lite0Features) -> str:
+    """Make a network known to torch-fidelity as a feature extractor; returns the name to ask
     for."""
     import_torch_fidelity()
     import torch_fidelity
@@ -92,7 +93,7 @@ def register(name: str, classifier: Classifier) -> str:
     class Extractor(FeatureExtractorBase):
         def __init__(self, name: str, features_list: list[str], **kwargs: Any) -> None:
             super().__init__(name, features_list)
-            self.classifier = classifier
+            self.own = network
 
         @staticmethod
         def get_provided_features_list() -> tuple[str, ...]:
@@ -107,8 +108,8 @@ def register(name: str, classifier: Classifier) -> str:
             return False
 
         def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            features = self.classifier.features(images)
-            layers = {"features": features, "logits": self.classifier.head(features)}
+            features = self.own.features(images)
+            layers = {"features": features, "logits": self.own.head(features)}
             # in the order of the list, which torch-fidelity makes from a set
             return tuple(layers[layer] for layer in self.features_list)
 

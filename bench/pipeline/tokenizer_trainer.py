@@ -18,23 +18,33 @@ from srdd.tokenizer import Tokenizer
 
 from ..runtime.progress import Progress
 from ..runtime.verb import Run
-from ..study.settings import TokenizerSpec, TokenizerTraining
+from ..study.tokenizer_settings import TokenizerSpec, TokenizerTraining
 from .artefacts import open_split, tokenizer_identity
 from .code_use import CodeUse
 from .datasets import to_float
+from .image_losses import ImageLosses, Judged
 from .training import Average, Resume, batch_indices, check_finite, learning_rate, pack, unpack
 
 LAST_RESTART = 0.8  # share of the steps; averaged weights need still codes at the end
 FINAL_LR = 0.05  # of the peak
+# of the losses of `Judged`
+UNITS = {
+    "loss_perceptual": "squared distance",
+    "loss_adversarial": "logit",
+    "loss_discriminator": "hinge",
+    "adversarial_weight": "ratio",
+}
 
 
 class Measured(NamedTuple):
-    """Losses of one step, mean squares; perplexity_K: running perplexity of the codes, by scale."""
+    """Losses of one step, mean squares; perplexity_K: running perplexity of the codes, by scale;
+    judged: the losses of `Judged` that are on."""
 
     step: int
     reconstruction: float
     quantisation: float
     perplexity_K: list[float]
+    judged: dict[str, float]
 
 
 def drop_scales(schedule: ScaleSchedule, share: float, source: torch.Generator) -> ScaleSchedule:
@@ -72,6 +82,7 @@ class TokenizerTrainer:
         )
         self.average = Average(self.tokenizer, self.config.ema_decay)
         self.use = CodeUse(spec.config.schedule, spec.config.codebook_size, run.device)
+        self.image_losses = ImageLosses(run, spec, self.seed)
         self.done = 0
         self.log: list[Measured] = []
         path = run.out / "resume.safetensors"
@@ -85,17 +96,19 @@ class TokenizerTrainer:
         tensors, state = checkpoint
         unpack(tensors, self.tokenizer, self.optimizer, self.average)
         self.use.restore(tensors)
+        self.image_losses.restore(tensors)
         self.done = state["step"]
         self.log = [Measured(**row) for row in state["log"]]
         self.run.say(f"resumes at step {self.done}")
 
     def save(self) -> None:
         """Write the checkpoint."""
-        tensors = {**pack(self.tokenizer, self.optimizer, self.average), **self.use.state()}
+        tensors = pack(self.tokenizer, self.optimizer, self.average)
+        tensors |= self.use.state() | self.image_losses.state()
         self.resume.save(tensors, step=self.done, log=[row._asdict() for row in self.log])
 
-    def step(self) -> TokenizerLoss:
-        """One optimizer step, the restart of unused codes with it."""
+    def step(self) -> tuple[TokenizerLoss, Judged]:
+        """One optimizer step, the restart of unused codes with it, and one of the discriminator."""
         config, step = self.config, self.done
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, config.steps, config.lr, config.warmup, FINAL_LR)
@@ -109,7 +122,7 @@ class TokenizerTrainer:
             self.tokenizer, images_BCHW, schedule, config.commitment, config.entropy
         )
         self.optimizer.zero_grad()
-        losses.total.backward()
+        judged = self.image_losses.backward(losses, images_BCHW, self.last_layer, step)
         torch.nn.utils.clip_grad_norm_(self.tokenizer.parameters(), config.clip)
         self.optimizer.step()
         check_finite(losses.total.item(), step)
@@ -117,7 +130,14 @@ class TokenizerTrainer:
         if step % config.restart_every == 0 and step < LAST_RESTART * config.steps:
             self.restart_codes(schedule, losses, source)
         self.average.update(self.tokenizer, step)
-        return losses
+        return losses, judged
+
+    @property
+    def last_layer(self) -> torch.Tensor:
+        """Weights of the decoder's last layer."""
+        layer = self.tokenizer.decoder[-1]
+        assert isinstance(layer, torch.nn.Conv2d)
+        return layer.weight
 
     def restart_codes(
         self, schedule: ScaleSchedule, losses: TokenizerLoss, source: torch.Generator
@@ -141,13 +161,14 @@ class TokenizerTrainer:
         self.tokenizer.train()
         progress = Progress(self.run.run_id, config.steps, self.done)
         while self.done < config.steps:
-            losses = self.step()
+            losses, judged = self.step()
             self.done += 1
             last, reconstruction = self.done == config.steps, losses.reconstruction.item()
             if self.done % config.log_every == 0 or last:
                 quantisation = losses.quantisation.item()
                 perplexity_K = self.use.perplexity()
-                self.log.append(Measured(self.done, reconstruction, quantisation, perplexity_K))
+                row = self.done, reconstruction, quantisation, perplexity_K, judged.numbers()
+                self.log.append(Measured(*row))
             if self.resume.due(self.done) and not last:
                 self.save()
             progress.advance(note=f"reconstruction {reconstruction:.4f}")
@@ -165,6 +186,8 @@ class TokenizerTrainer:
             row_names = {**names, "step": row.step}
             run.add("tokenizer_loss_reconstruction", row.reconstruction, "mse", **row_names)
             run.add("tokenizer_loss_quantisation", row.quantisation, "mse", **row_names)
+            for metric, number in row.judged.items():
+                run.add(f"tokenizer_{metric}", number, UNITS[metric], **row_names)
             for k, value in enumerate(row.perplexity_K):
                 run.add("code_perplexity_training", value, "codes", scale=k, **row_names)
         if self.log and math.isfinite(self.log[-1].reconstruction):

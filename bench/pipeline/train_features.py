@@ -1,4 +1,4 @@
-"""Verb: train the feature network of the scores, or open Inception's weights and the reference.
+"""Verb: train a feature network of the scores, or try one that exists on the reference.
 
 Whatever scores need and cannot have ends here, in one line, and not after the trainings.
 """
@@ -27,8 +27,8 @@ ACCURACY_IMAGES = 10_000
 BATCH = 512
 
 
-def open_inception(run: Run, config: FeaturesConfig) -> None:
-    """Read the weights, try them on two images, and read the reference.
+def open_network(run: Run, config: FeaturesConfig) -> None:
+    """Read weights that exist, try them on two images, and read the reference.
 
     Raises ConfigError for what does not fit.
     """
@@ -69,8 +69,8 @@ def accuracy(
 
 def work(run: Run) -> None:
     config, data = run.settings("features", FeaturesConfig), run.settings("dataset", DatasetConfig)
-    if config.kind == "inception":
-        open_inception(run, config)
+    if config.kind != "trained":
+        open_network(run, config)
         return
     splits = {split: open_split(run.inputs["data"], split) for split in ("train", "test")}
     shape = {

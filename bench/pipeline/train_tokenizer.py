@@ -19,7 +19,8 @@ from srdd.tokenizer import Tokenizer
 from srdd.tokenizer_checkpoint import load_tokenizer, save_tokenizer
 
 from ..runtime.verb import Run
-from ..study.settings import TokenizerSpec, WeightsConfig
+from ..study.settings import WeightsConfig
+from ..study.tokenizer_settings import TokenizerSpec
 from .tokenizer_trainer import train
 from .weights import read_weights
 

@@ -6,13 +6,15 @@ Imports no torch.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from ..study import rooms
 from ..study.escaping import rst, sentence
 from ..study.scores import BETTER, bare_name, better
-from .estimate import FEWEST, Estimate, holm, verdict
+from .estimate import FEWEST, Estimate, holm, show_difference, verdict
 from .gain import gain_words
+from .independence import taught_by
 from .making import raised
 from .results import Results
 from .view import View
@@ -48,6 +50,9 @@ def _verdict_details(view: View) -> list[str]:
         corrected, text = after_holm(view, claim, judgement), rst(claim["text"].rstrip(" ."))
         # what is not decided alone is not decided among others
         both = f"{word}, after Holm {corrected}" if corrected and word in ("yes", "no") else word
+        others = by_others(view, claim, judgement)
+        both += "".join(f", by {rst(name)} {other[0]}" for name, other in others.items())
+        reason += others_words(judgement, others) + taught_words(view, claim, judgement, others)
         verdicts.append(f"{text}: {both}")
         owner = "Claim of the paper, in our words" if claim["origin"] == "paper" else "Claim"
         details.append(f"{owner}: {text}: {both} ({rst(reason)}).")
@@ -64,14 +69,21 @@ def _claims_fid(about: dict[str, Any]) -> bool:
 
 
 class Verdict(tuple):
-    """What a rule finds, the pair (word, reason), and as `p` the p-value that the word follows
-    from; None where it follows from none."""
+    """What a rule finds, the pair (word, reason); as `p` the p-value that the word follows from and
+    as `difference` the number behind it, where it follows from such."""
 
     p: float | None
+    difference: Estimate | None
 
-    def __new__(cls, word: str, reason: str, p: float | None = None) -> Verdict:
+    def __new__(
+        cls,
+        word: str,
+        reason: str,
+        p: float | None = None,
+        difference: Estimate | None = None,
+    ) -> Verdict:
         verdict = super().__new__(cls, (word, reason))
-        verdict.p = p
+        verdict.p, verdict.difference = p, difference
         return verdict
 
 
@@ -93,14 +105,72 @@ def judged(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     return judgement
 
 
+NO_METRIC = "no such metric"  # the word for a claim on what nobody scored
+DIFFER = "the evaluators differ"
+
+
+def reads(judgement: tuple[str, str], extractor: str) -> bool:
+    """Whether a judgement follows from a score of an extractor: its reason then names the score."""
+    return re.search(rf"_{re.escape(extractor)}\b", judgement[1]) is not None
+
+
+def by_others(
+    view: View, claim: dict[str, Any], judgement: tuple[str, str]
+) -> dict[str, tuple[str, str]]:
+    """What the same rule finds by each other extractor, by name. A reason names the scores that it
+    follows from: one that is the same by another extractor follows from no score of it, and one
+    that the other never scored is left out too."""
+    others = {}
+    for name in view.results.others:
+        other = judged(view.by(name), claim)
+        if other != judgement and other[0] != NO_METRIC:
+            others[name] = other
+    return others
+
+
+def sides(view: View, claim: dict[str, Any]) -> list[str]:
+    """Variants that a claim compares: those of a group where it names groups."""
+    groups, names = view.groups(), []
+    for key in ("variant", "against"):
+        names += [claim[key], *groups.get(claim[key], ())]
+    return names
+
+
+def taught_words(
+    view: View,
+    claim: dict[str, Any],
+    judgement: tuple[str, str],
+    others: dict[str, tuple[str, str]],
+) -> str:
+    """Which of the extractors that judge a claim a tokenizer of it was trained on, as the end of a
+    reason."""
+    asked = [name for name in view.results.extractors if name in others or reads(judgement, name)]
+    compared = sides(view, claim)
+    taught = [name for name in asked if set(compared) & set(taught_by(view, name))]
+    words = "is the network that a tokenizer was trained on"
+    return "".join(f"; {name} {words}" for name in taught)
+
+
+def others_words(judgement: tuple[str, str], others: dict[str, tuple[str, str]]) -> str:
+    """What other extractors say of a claim, and whether it is something else, as the end of a
+    reason."""
+    words = ""
+    for name, other in others.items():
+        difference = getattr(other, "difference", None)
+        shown = f", {show_difference(difference)}" if difference else f" ({other[1]})"
+        words += f"; by {name}: {other[0]}{shown}"
+    differ = any(other[0] != judgement[0] for other in others.values())
+    return f"{words}; {DIFFER}" if differ else words
+
+
 def _key(suite: str, claim: dict[str, Any]) -> tuple[str, str]:
     """What a claim is known by among those of all suites."""
     return suite, json.dumps(claim, sort_keys=True)
 
 
 def _p_values(results: Results) -> dict[tuple[str, str], float]:
-    """The p-value of every claim of the study that has one, by suite and the claim's own
-    settings."""
+    """The p-value that every claim of the study has by the extractor that is asked, by suite and
+    the claim's own settings; those that need no extractor are among them."""
 
     def collect() -> dict[tuple[str, str], float]:
         p_values = {}
@@ -114,12 +184,13 @@ def _p_values(results: Results) -> dict[tuple[str, str], float]:
                     p_values[_key(suite, claim)] = p
         return p_values
 
-    return results.once("p-values", collect)
+    return results.once(("p-values", results.extractor), collect)
 
 
 def after_holm(view: View, claim: dict[str, Any], judgement: tuple[str, str]) -> str | None:
-    """A claim's word when all claims of the study are tested together (Holm 1979, 5 %); None for
-    one without a p-value, such as bytes that were counted."""
+    """A claim's word when all claims of the study, each once, by the extractor that is asked, are
+    tested together (Holm 1979, 5 %); None for one without a p-value, such as bytes that were
+    counted."""
     p, key = _p_values(view.results), _key(view.suite, claim)
     if key not in p:
         return None
@@ -129,8 +200,9 @@ def after_holm(view: View, claim: dict[str, Any], judgement: tuple[str, str]) ->
 def decided(difference: Estimate | None, lower: bool, reason: str) -> Verdict:
     """The verdict on a paired difference over training seeds, of which there must be three."""
     if difference is not None and difference.count < FEWEST:
-        return Verdict("not decided", f"{reason}; fewer than three training seeds")
-    return Verdict(verdict(difference, lower), reason, difference and difference.p)
+        few = f"{reason}; fewer than three training seeds"
+        return Verdict("not decided", few, difference=difference)
+    return Verdict(verdict(difference, lower), reason, difference and difference.p, difference)
 
 
 def decided_together(

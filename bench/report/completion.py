@@ -56,5 +56,7 @@ def few_words(view: View, measure: str) -> str:
 
 
 def extractor_words(results: Results) -> str:
-    """The extractor's name and kind."""
-    return f"extractor {results.extractor} ({extractor_kind(results)})"
+    """Name and kind of every extractor."""
+    names = (results.extractor, *results.others)
+    said = [f"{name} ({extractor_kind(results.by(name))})" for name in names]
+    return f"extractor{'s' * (len(said) > 1)} {'; '.join(said)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from ..runtime.images_file import read_images
 from ..runtime.rows import METRIC_COLUMNS, RUN_COLUMNS, read_rows
 from ..runtime.study_row import Record, check_job, check_sides, check_study
 from ..runtime.variants_file import NAME, Variants, read_variants
-from ..study.scores import score_name
 from .estimate import Estimate, estimate, paired
+from .extractors import Extractors
 from .reading import (
     NUMBERS,
     TABLES,
@@ -35,7 +35,7 @@ from .reading import (
 
 
 @dataclass
-class Results:
+class Results(Extractors):
     """The rows of a folder, asked by suite and variant."""
 
     folder: Path
@@ -45,6 +45,7 @@ class Results:
     variants_of: Variants  # names, settings and runs of each variant, by suite
     # what was computed once, shared with the results of a few variants that `only` gives
     known: dict[Any, Any] = field(default_factory=dict)
+    asked: str | None = None  # the extractor whose scores are asked for; None: the study's first
 
     @classmethod
     def load(cls, folder: Path) -> Results:
@@ -86,7 +87,11 @@ class Results:
         """The same results with some variants of a suite alone."""
         shown = {name: self.variants(suite)[name] for name in names}
         variants = {**self.variants_of, suite: shown}
-        return Results(self.folder, self.metrics, self.runs, self.about, variants, self.known)
+        return replace(self, variants_of=variants)
+
+    def by(self, extractor: str) -> Results:
+        """The same results, with every score asked of another extractor."""
+        return replace(self, asked=extractor)
 
     @property
     def images(self) -> dict[str, np.ndarray]:
@@ -104,19 +109,6 @@ class Results:
     def runs_of(self) -> dict[str, set[str]]:
         """Names of the runs that each suite lists."""
         return {name: set(suite["runs"]) for name, suite in self.about["suites"].items()}
-
-    @property
-    def extractor(self) -> str:
-        return self.about["features"]["name"]
-
-    def score_name(self, name: str) -> str:
-        """The metric of a score as claims and tables call it: fid with the extractor's name behind
-        it, fid_pixels as it is."""
-        return score_name(name, self.extractor)
-
-    def label(self, name: str) -> str:
-        """A score's name with its extractor, such as FID (digits64)."""
-        return f"{name} ({self.extractor})"
 
     def suite(self, suite: str) -> dict[str, Any]:
         return self.about["suites"][suite]

@@ -78,7 +78,8 @@ def half_words(view: View) -> str:
     counted = ", counted from the first of each training" if own_seeds else ""
     rows = view.results.rows_of("half_reference_images")
     apart = rows["run_id"].isin(view.runs).any()  # not in rows of older versions
-    whole = view.results.about["features"].get("reference")  # a file of statistics has no halves
+    features = view.results.features[view.results.extractor]
+    whole = features.get("reference")  # a file of statistics has no halves
     if apart and not whole:
         return f"{counted}, each against its own half of the reference"
     return f"{counted}, both against the whole reference"

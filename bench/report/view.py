@@ -40,6 +40,10 @@ class View:
         """The same with some variants alone."""
         return View(self.results.only(self.suite, names), self.suite)
 
+    def by(self, extractor: str) -> View:
+        """The same with every score asked of another extractor."""
+        return View(self.results.by(extractor), self.suite)
+
     def sampler(self, variant: str) -> dict[str, Any]:
         return self.results.sampler(variant, self.suite)
 

@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any
 from srdd.lookup import is_own
 
 from ..study.escaping import rst
+from .estimate import show
 from .gain import ranked_by, rule_truncates
+from .independence import taught_words
 from .view import View
 
 if TYPE_CHECKING:
     from .results import Results
 
-EXTRACTORS = {"trained": "a classifier trained on the training split", "inception": "Inception-v3"}
+EXTRACTORS = {
+    "trained": "a classifier trained on the training split",
+    "inception": "Inception-v3",
+    "pretrained": "trained on ImageNet, not by this study",
+}
+NETWORKS = {"efficientnet_lite0": "EfficientNet-Lite0"}
 
 
 MOST_SAMPLERS = 6  # described one by one in a caption
@@ -129,7 +136,7 @@ def held_out(results: Results) -> str:
 def held_against(results: Results) -> str:
     """What generated images are compared with: held-out images, or what the study's file of
     statistics holds."""
-    given = results.about["features"].get("reference")
+    given = results.features[results.extractor].get("reference")
     if not given:
         return held_out(results) if copies(results) else f"{held_out(results)}, no training image"
     images = _count(results, "reference_images")
@@ -142,22 +149,47 @@ def held_against(results: Results) -> str:
 
 
 def extractor_kind(results: Results) -> str:
-    """What the feature extractor is; of Inception also which of its layers, which decides every
-    distance."""
-    features = results.about["features"]
-    words = EXTRACTORS[features["kind"]]
-    return (
-        f"{words}, {features['dim']} dimensions"
-        if features["kind"] == "inception" and features.get("dim")
-        else words
-    )
+    """What the feature extractor is; of networks that others trained also how many features they
+    give, which decides every distance."""
+    features = results.features[results.extractor]
+    words, dim = EXTRACTORS[features["kind"]], features.get("dim")
+    network = features.get("network")
+    if network and features["kind"] == "pretrained":
+        words = f"{NETWORKS.get(network, rst(network))}, {words}"
+    return f"{words}, {dim} dimensions" if features["kind"] != "trained" and dim else words
+
+
+def extractors_words(results: Results) -> str:
+    """Every extractor's name and kind, the one that is asked first."""
+    names = (results.extractor, *results.others)
+    said = [f"{name} ({extractor_kind(results.by(name))})" for name in names]
+    first = f"{said[0]}, of all scores that name no other" if len(said) > 1 else said[0]
+    return f"Extractor{'s' * (len(said) > 1)}: {'; '.join([first, *said[1:]])}."
+
+
+def reference_words(results: Results) -> str:
+    """What generated images are compared with, by each extractor where they differ."""
+    held = {name: held_against(results.by(name)) for name in (results.extractor, *results.others)}
+    if len(set(held.values())) == 1:
+        return f"Reference: {held[results.extractor]}."
+    return f"Reference: {'; '.join(f'by {name} {words}' for name, words in held.items())}."
 
 
 def bias_words(results: Results, count: int | None = None, held: int | None = None) -> str:
-    """Says which side of a score has fewer images than the features have dimensions; empty where
-    none has. count: generated images, instead of all that the study draws; held: those that they
-    are held against, instead of all."""
-    features = results.about["features"]
+    """Says by which extractors a side of a score has fewer images than features have dimensions;
+    empty where none has. count: generated images, instead of all that the study draws; held: those
+    that they are held against, instead of all."""
+    names = (results.extractor, *results.others)
+    said = {name: _bias_of(results.by(name), count, held) for name in names}
+    parts = [f"{words} of {name}" for name, words in said.items() if words]
+    if len(names) == 1:
+        parts = [f"{words} of the features" for words in said.values() if words]
+    return f"{'; '.join(parts)}: FID is dominated by bias." if parts else ""
+
+
+def _bias_of(results: Results, count: int | None, held: int | None) -> str:
+    """Which side has fewer images than one extractor's features have dimensions."""
+    features = results.features[results.extractor]
     dim, count = features.get("dim") or 0, count or results.about["evaluation"]["num_images"]
     held = (held or _count(results, "num_test")) if not features.get("reference") else None
     few = [f"N = {count}"] if count < dim else []
@@ -167,8 +199,7 @@ def bias_words(results: Results, count: int | None = None, held: int | None = No
         return ""
     first = few[0][0].upper() + few[0][1:]
     both = " and ".join([first, *few[1:]])
-    verb = "are" if len(few) > 1 else "is"
-    return f"{both} {verb} below the {dim} dimensions of the features: FID is dominated by bias."
+    return f"{both} {'are' if len(few) > 1 else 'is'} below the {dim} dimensions"
 
 
 # ---------------------------------------------------------------- labels
@@ -271,11 +302,30 @@ def reference_details(results: Results, view: View | None = None) -> tuple[str, 
     count = results.about["evaluation"]["num_images"]
     return (
         f"Scores: N = {count} generated images per training seed, {sample_words(results)}.",
-        f"Extractor: {results.extractor} ({extractor_kind(results)}).",
-        f"Reference: {held_against(results)}.",
+        extractors_words(results),
+        reference_words(results),
         bias_words(results),
+        agreement_words(results),
         labels_words(view) if view else "",
     )
+
+
+def agreement_words(results: Results) -> str:
+    """How many real held-out images the extractor takes for their own class, without which a class
+    agreement says little; empty where none was measured."""
+    real = held_out_agreement(results)
+    measured = results.rows_of(results.score_name("class_agreement"))
+    if real is None or not len(measured):
+        return ""
+    return f"Class agreement of real held-out images: {show(real)}."
+
+
+def held_out_agreement(results: Results) -> float | None:
+    """The share of real held-out images that the extractor takes for their own class; None where
+    nobody measured it."""
+    name = results.extractor_of("class_agreement")
+    values = results.rows_of(f"class_accuracy_test_{name}")["value"].dropna()
+    return float(values.iloc[0]) if len(values) else None
 
 
 def sample_words(results: Results) -> str:
@@ -290,6 +340,7 @@ def score_details(view: View, sampler: bool = True) -> tuple[str, ...]:
     unless the sampler is what varies, the sampler."""
     return (
         *reference_details(view.results, view),
+        taught_words(view),
         *seeds_details(view),
         *imported_details(view),
         samplers(view) if sampler else "",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +15,30 @@ from typing import Any
 from ..study.errors import ConfigError
 
 
+def first_role(role: str) -> str:
+    """The role of an input without its number: features of features_1, which is the folder of a
+    study's second extractor."""
+    return re.sub(r"_[1-9][0-9]*$", "", role)
+
+
+def _numbered(inputs: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Roles with numbers among the words of a command line, such as features_1."""
+    options = (word.removeprefix("--").partition("=")[0] for word in words if word[:2] == "--")
+    roles = dict.fromkeys(role for role in options if role not in inputs)
+    return [role for role in roles if first_role(role) in inputs]
+
+
+def read_folders(options: argparse.Namespace, inputs: Sequence[str]) -> dict[str, Path]:
+    """The folders that a command line names, by role."""
+    return {role: path for role, path in vars(options).items() if first_role(role) in inputs}
+
+
 def parse(verb: str, inputs: Sequence[str], argv: Sequence[str] | None) -> argparse.Namespace:
     """The words of a verb's command line; argv None: those of this process."""
     parser = argparse.ArgumentParser(prog=f"python -m bench {verb}")
     parser.add_argument("config", type=Path, help="config.json of the job")
     parser.add_argument("out", type=Path, help="folder to write to")
-    for name in inputs:
+    for name in (*inputs, *_numbered(inputs, sys.argv[1:] if argv is None else argv)):
         parser.add_argument(
             f"--{name}", type=Path, required=True, help=f"folder of the {name} that is read"
         )
@@ -46,8 +65,8 @@ def check(verb: str, inputs: Sequence[str]) -> None:
     options = parse(verb, inputs, None)
     try:
         read_json(options.config)
-        for name in inputs:
-            read_json(getattr(options, name) / "row.json")
+        for folder in read_folders(options, inputs).values():
+            read_json(folder / "row.json")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {describe(error)}")
 

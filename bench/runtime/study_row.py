@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..study.settings import SLUG
 from .rows import RUN_COLUMNS, brief, read_rows
@@ -168,9 +168,10 @@ class EvaluationPart(Part):
 
 
 class FeaturesPart(Part):
-    kind: Literal["trained", "inception"]
+    kind: Literal["trained", "inception", "pretrained"]
     name: Name
     dim: Side | None = None
+    network: str | None = None
     reference: str | None = None
 
 
@@ -183,11 +184,27 @@ class LatencyPart(Part):
     precision: str = "float32"
 
 
+class TokenizerTrainingPart(Part):
+    # a config leaves out what stands at its default
+    perceptual: Number = 0.0
+    perceptual_network: str = "efficientnet_lite0"
+
+
+class TokenizerPart(Part):
+    training: TokenizerTrainingPart = TokenizerTrainingPart()
+    weights: str | None = None
+
+
 class JobPart(Part):
     """What figures read of the config of a job."""
 
     snapshots: bool = False
+    tokenizer: TokenizerPart = TokenizerPart()
     latency: LatencyPart = LatencyPart()
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
 
 
 class StudyPart(Part):
@@ -195,7 +212,8 @@ class StudyPart(Part):
     reduced: str | None
     suites: dict[Name, SuitePart] = Field(min_length=1)
     evaluation: EvaluationPart
-    features: FeaturesPart
+    # older versions wrote the one extractor that they had, and no list
+    features: Annotated[list[FeaturesPart], BeforeValidator(_listed), Field(min_length=1)]
     dataset: DatasetPart
     tokenizer_seed: Literal["train_seed", "shared"] | None = None
 

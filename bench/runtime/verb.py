@@ -33,7 +33,7 @@ from ..study.names import config_hash
 from . import provenance
 from .alone import alone
 from .clock import Stopwatch
-from .command import describe, parse, read_json
+from .command import describe, parse, read_folders, read_json
 from .quick_start import compiles, spare_compiler
 from .ranks import Ranks, join
 from .rows import write_metrics, write_text
@@ -86,7 +86,7 @@ class Run:
         self.files: dict[str, str] = self.job.get(
             "files", {}
         )  # where weights lie, which is no part of the config
-        self.inputs = {name: getattr(options, name) for name in inputs}
+        self.inputs = read_folders(options, inputs)
         self.device = choose_device(options.device, self.ranks)
         self.metrics: list[dict[str, Any]] = []
         self.source = provenance.source_of(verb, self.config)

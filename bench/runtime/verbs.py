@@ -2,8 +2,9 @@
 runs no module.
 
 A module says at its top what a job of it needs: `STAGE`, the name of its folder of results where it
-is not the module's; `INPUTS`, the jobs that it reads, by role; `GPU = False`; `SHARED = True`,
-where several processes may do it together; `ALONE = True`, where nothing else may run beside it.
+is not the module's; `INPUTS`, the jobs that it reads, by role (features stands for features_1 too,
+the second extractor); `GPU = False`; `SHARED = True`, where several processes may do it together;
+`ALONE = True`, where nothing else may run beside it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from ..study.errors import ConfigError
 from ..study.jobs import Job
+from .command import first_role
 
 BENCH = Path(__file__).resolve().parent.parent
 # programs with a command line of their own
@@ -27,6 +29,7 @@ PROGRAMS = {
     "collect": "bench.pipeline.collect",
     "figures": "bench.report.figures",
     "tables": "bench.report.tables",
+    "claims": "bench.report.all_claims",
     "site": "bench.site.build",
 }
 
@@ -101,7 +104,7 @@ def stages() -> dict[str, Verb]:
 def check_jobs(jobs: Iterable[Job]) -> None:
     """Raises ConfigError where the verb of a job cannot be run or reads other folders than the job
     names: said before any work."""
-    read_by_stage = {job.stage: set(job.inputs) for job in jobs}
+    read_by_stage = {job.stage: set(map(first_role, job.inputs)) for job in jobs}
     for stage, read in read_by_stage.items():
         verb, file = stages().get(stage), f"bench/experiments/{stage}/verb.py"
         if verb is None:

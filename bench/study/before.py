@@ -16,8 +16,9 @@ from .chain import import_jobs, tokenizer_job
 from .errors import ConfigError, place_of
 from .functions import named_by
 from .jobs import Plan
-from .names import sum_needed
+from .names import OF_EXTRACTOR, sum_needed
 from .plan import functions_of, load_study
+from .pretrained import weights_of
 from .resolve import ROOT, resolve_variant, teacher_of, variant_names, variants_and_teachers
 from .schema import Study
 from .settings import HUB, WeightsConfig
@@ -32,6 +33,7 @@ def missing_files(plan: Plan, run_ids: Iterable[str] | None = None) -> list[str]
     problems: list[str] = []
     if stages - set(rooms.which("SIZES_ONLY")):
         problems += _missing_inputs(plan.study)
+        problems += _missing_networks(plan, wanted)
     for suite in plan.study.suites:
         for name in variant_names(plan.study, suite):
             problems += _missing_weights(plan.study, suite, name, wanted)
@@ -40,7 +42,7 @@ def missing_files(plan: Plan, run_ids: Iterable[str] | None = None) -> list[str]
 
 def _missing_inputs(study: Study) -> Iterator[str]:
     """Images and files of the extractor that are not there."""
-    data, features = study.dataset, study.features
+    data = study.dataset
     if data.path is not None:
         root = place_of(data.path, "dataset.path")
         if not root.exists():
@@ -49,12 +51,28 @@ def _missing_inputs(study: Study) -> Iterator[str]:
                 f"dataset.path: no folder at {data.path}{seen_from}; "
                 "put the images there or change the path"
             )
-    for key, path in {
-        "features.weights": features.weights,
-        "features.reference": features.reference,
-    }.items():
-        if path is not None and not place_of(path, key).is_file():
-            yield f"{key}: no file at {path}; put it there or change the path"
+    for at, features in study.extractors.items():
+        files = {"weights": features.weights, "reference": features.reference}
+        for key, path in files.items():
+            if path is not None and not place_of(path, f"{at}.{key}").is_file():
+                yield f"{at}.{key}: no file at {path}; put it there or change the path"
+
+
+def _missing_networks(plan: Plan, wanted: set[str]) -> Iterator[str]:
+    """Packages of pretrained networks that the wanted jobs score with and that cannot be used."""
+    read = {
+        settings["name"]
+        for run_id in wanted
+        for key, settings in plan.jobs[run_id].config.items()
+        if OF_EXTRACTOR.fullmatch(key)
+    }
+    for at, features in plan.study.extractors.items():
+        if features.network is None or features.name not in read:
+            continue
+        try:
+            weights_of(features.network, f"{at}.network")
+        except ConfigError as error:
+            yield str(error)
 
 
 def _missing_weights(study: Study, suite: str, name: str, wanted: set[str]) -> Iterator[str]:

@@ -19,6 +19,8 @@ from .names import (
     config_hash,
     data_config,
     dump,
+    extractor_configs,
+    extractor_role,
     features_config,
     model_slug,
     unsharpened,
@@ -26,7 +28,9 @@ from .names import (
 )
 from .resolve import teacher_of
 from .schema import DistillConfig, DistillSettings, Study, TeacherSettings, Variant
-from .settings import TokenizerSpec, WeightsConfig
+from .scores import metrics_of_each
+from .settings import EvaluationConfig, WeightsConfig
+from .tokenizer_settings import TokenizerSpec
 
 
 def tokenizer_seed(study: Study, variant: Variant, train_seed: int) -> int | None:
@@ -60,11 +64,24 @@ def _tokenizer_job(study: Study, spec: TokenizerSpec, seed: int | None) -> tuple
         files["tokenizer.weights"] = WeightsConfig(file=spec.weights, sha256=spec.sha256)
         by_content = by_sum(study, files["tokenizer.weights"])
         spec = spec.model_copy(update={"weights": by_content.file, "sha256": by_content.sha256})
+    if spec.training.perceptual_weights and not spec.weights:
+        spec = _judged_by_sum(study, spec, files)
     config, slug = {**data.config, "tokenizer": dump(spec)}, f"v{spec.config.codebook_size}"
     names = {"tokenizer": f"{slug}-{config_hash(config)}"}
     if seed is not None:
         config, slug = {**config, "tokenizer_seed": seed}, f"{slug}-s{seed}"
     return data, Job("tokenizer", config, {"data": data.run_id}, slug, names, files=files)
+
+
+def _judged_by_sum(
+    study: Study, spec: TokenizerSpec, files: dict[str, WeightsConfig]
+) -> TokenizerSpec:
+    """A tokenizer whose perceptual network is known by its sum; its file is added to `files`."""
+    weights = spec.training.perceptual_weights
+    assert weights
+    files["tokenizer.training.perceptual_weights"] = weights
+    known = {"perceptual_weights": by_sum(study, weights)}
+    return spec.model_copy(update={"training": spec.training.model_copy(update=known)})
 
 
 def data_job(study: Study) -> Job:
@@ -105,14 +122,28 @@ def import_jobs(study: Study, variant: Variant) -> list[Job]:
     ]
 
 
-def features_job(study: Study, data: Job) -> Job:
-    """The job that trains or loads the feature extractor, made once."""
+def features_jobs(study: Study, data: Job) -> tuple[Job, ...]:
+    """The job of each feature extractor, which trains it or tries its weights; made once."""
 
-    def make() -> Job:
-        config = {**data.config, "features": features_config(study)}
-        return Job("features", config, {"data": data.run_id}, study.features.name)
+    def make() -> tuple[Job, ...]:
+        jobs = []
+        for features in study.features:
+            config = {**data.config, "features": features_config(study, features)}
+            jobs.append(Job("features", config, {"data": data.run_id}, features.name))
+        return tuple(jobs)
 
     return study.once(("features", data.run_id), make)
+
+
+def evaluations(study: Study) -> tuple[EvaluationConfig | None, ...]:
+    """How samples are scored in each extractor: with the metrics that it takes; None where it takes
+    none."""
+    metrics = study.evaluation.metrics
+    kinds = [features.kind for features in study.features]
+    return tuple(
+        study.evaluation.model_copy(update={"metrics": names}) if names else None
+        for names in metrics_of_each(metrics, kinds)
+    )
 
 
 def train_config(study: Study, tokenizer: Job, variant: Variant) -> dict[str, Any]:
@@ -179,13 +210,14 @@ def _identity_of(study: Study, variant: Variant) -> dict[str, Any]:
 @dataclass(frozen=True)
 class Trained:
     """The jobs behind one trained model: what it reads, and itself (stage train, distill or
-    import_model); the config that the jobs behind it go on from; the same of its teacher."""
+    import_model); the config that the jobs behind it go on from; the same of its teacher. features:
+    one job for each extractor; baselines: one for each that takes a metric."""
 
     data: Job
     tokenizer: Job
-    features: Job
+    features: tuple[Job, ...]
     encoded: Job
-    baseline: Job
+    baselines: tuple[Job, ...]
     train: Job
     names: dict[str, str]
     slug: str
@@ -193,14 +225,19 @@ class Trained:
     teacher: Trained | None = None
 
     def inputs(self, *roles: str) -> dict[str, str]:
+        """The jobs that another one reads, by role; features: those of all extractors."""
         jobs = {
-            "data": self.data,
-            "tokenizer": self.tokenizer,
+            "data": (self.data,),
+            "tokenizer": (self.tokenizer,),
             "features": self.features,
-            "tokens": self.encoded,
-            "train": self.train,
+            "tokens": (self.encoded,),
+            "train": (self.train,),
         }
-        return {role: jobs[role].run_id for role in roles}
+        read = {}
+        for role in roles:
+            for place, job in enumerate(jobs[role]):
+                read[extractor_role(place) if role == "features" else role] = job.run_id
+        return read
 
     def jobs(self) -> Iterator[Job]:
         """All of them, the teacher's first."""
@@ -209,9 +246,9 @@ class Trained:
         yield from (
             self.data,
             self.tokenizer,
-            self.features,
+            *self.features,
             self.encoded,
-            self.baseline,
+            *self.baselines,
             self.train,
         )
 
@@ -228,10 +265,10 @@ def _trained(study: Study, variant: Variant, seed: int) -> Trained:
     identity = identity_of(study, variant)
     names = {key: identity[key] for key in ("tokenizer", "model", "sampler")}
     data, tokenizer = tokenizer_job(study, variant, seed)
-    features = features_job(study, data)
+    features = features_jobs(study, data)
     encoded = _encode_job(variant, data, tokenizer)
     read = {"data": data.run_id, "tokenizer": tokenizer.run_id, "tokens": encoded.run_id}
-    baseline = _baseline_job(study, encoded, {**read, "features": features.run_id})
+    baselines = _baseline_jobs(study, encoded, read, features)
     stage, slug, teacher = "train", f"{model_slug(variant.model)}-s{seed}", None
     if variant.distill is not None:
         teacher = trained(study, teacher_of(study, variant.distill), seed)
@@ -242,7 +279,7 @@ def _trained(study: Study, variant: Variant, seed: int) -> Trained:
     if variant.weights is not None:
         train = import_jobs(study, variant)[0]
     return Trained(
-        data, tokenizer, features, encoded, baseline, train, names, slug, config, teacher
+        data, tokenizer, features, encoded, baselines, train, names, slug, config, teacher
     )
 
 
@@ -260,14 +297,22 @@ def _encode_job(variant: Variant, data: Job, tokenizer: Job) -> Job:
     )
 
 
-def _baseline_job(study: Study, encoded: Job, read: dict[str, str]) -> Job:
-    """Scores of real images and of reconstructions."""
-    config = {
-        **encoded.config,
-        "features": features_config(study),
-        "evaluation": dump(study.evaluation),
-    }
-    return Job("baselines", config, read, encoded.slug, encoded.identity)
+def _scored_by(study: Study, features: tuple[Job, ...]) -> Iterator[tuple[Job, dict[str, Any]]]:
+    """The job of each extractor that takes a metric, and what a job that scores in it is told."""
+    for job, evaluation in zip(features, evaluations(study)):
+        if evaluation is not None:
+            yield job, {"features": job.config["features"], "evaluation": dump(evaluation)}
+
+
+def _baseline_jobs(
+    study: Study, encoded: Job, read: dict[str, str], features: tuple[Job, ...]
+) -> tuple[Job, ...]:
+    """Scores of real images and of reconstructions, in each extractor."""
+    jobs = []
+    for extractor, told in _scored_by(study, features):
+        config, inputs = {**encoded.config, **told}, {**read, "features": extractor.run_id}
+        jobs.append(Job("baselines", config, inputs, encoded.slug, encoded.identity))
+    return tuple(jobs)
 
 
 def add_trained(plan: Plan, suite: str, variant: Variant, seed: int) -> Trained:
@@ -296,7 +341,8 @@ def trainings(
 def score_jobs(
     plan: Plan, suite: str, variants: dict[str, Variant], snapshots: bool = False
 ) -> None:
-    """Images, kept on disk, and their scores."""
+    """Images, kept on disk, and their scores in each extractor: a job of each, so that one more
+    makes none of the others again."""
     for variant, trained in trainings(plan, suite, variants):
         settings = {
             "sampler": canonical_sampler(variant.sampler),
@@ -310,10 +356,12 @@ def score_jobs(
             trained.slug,
             trained.names,
         )
-        config = {**config, "features": features_config(plan.study)}
-        read = {**trained.inputs("data", "features"), "sample": sample.run_id}
         plan.add(suite, sample)
-        plan.add(suite, Job("evaluate", config, read, trained.slug, trained.names))
+        for extractor, told in _scored_by(plan.study, trained.features):
+            read = {**trained.inputs("data"), "features": extractor.run_id}
+            read["sample"] = sample.run_id
+            job = Job("evaluate", {**config, **told}, read, trained.slug, trained.names)
+            plan.add(suite, job)
 
 
 def add_probe(
@@ -329,7 +377,7 @@ def add_probe(
         if sampled:
             config |= {
                 "sampler": canonical_sampler(variant.sampler),
-                "features": features_config(study),
+                **extractor_configs(study),
             }
             config |= {"evaluation": dump(study.evaluation)}
         names = {

@@ -7,14 +7,17 @@ are said and the study runs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from . import rooms
+from .pretrained import PRETRAINED
 from .scores import EVALUATORS
 
 if TYPE_CHECKING:
     from .schema import Study, Suite
+    from .settings import FeaturesConfig
 
 MIN_IMAGES = 100  # fewer say nothing: a score refuses them
 
@@ -36,7 +39,12 @@ COSTLY = ("cas",)
 # smallest side that the loader gives, channels
 KNOWN_SETS = {"digits": (1797, None, 8, 1), "fashion_mnist": (60_000, 10_000, 1, 1)}
 NOT_OF_ARRAYS = ("crop", "background", "group")  # settings that only files are read by
-ONLY_TRAINED = ("channels", "steps", "batch_size", "lr", "seed")
+# settings of an extractor that one kind alone reads
+ONLY_FOR = {
+    "trained": ("channels", "steps", "batch_size", "lr", "seed"),
+    "inception": ("weights", "sha256", "reference", "reference_sha256"),
+    "pretrained": ("network", "image_size"),
+}
 
 
 def problems(study: Study) -> Iterator[str]:
@@ -57,41 +65,77 @@ def cautions(study: Study) -> Iterator[str]:
 
 
 def _features_problems(study: Study) -> Iterator[str]:
-    features = study.features
-    for metric, evaluator in EVALUATORS.items():
-        if features.name == evaluator:
-            yield (
-                f"features.name: {features.name}: is the evaluator of metric {metric}; take "
-                "another name"
-            )
-    if features.kind == "inception":
-        for key in ONLY_TRAINED:
-            if key in features.model_fields_set:
-                yield f"features.{key}: {getattr(features, key)}: only for kind: trained; remove it"
-    if features.weights is not None and features.sha256 is None:
-        yield "features.sha256: is missing; weights given by path are checked before they are read"
-    for key, owner in {"sha256": "weights", "reference_sha256": "reference"}.items():
-        if getattr(features, key) is not None and getattr(features, owner) is None:
-            yield f"features.{key}: is the sum of no file; give features.{owner}, or remove it"
+    yield from _name_problems(study)
+    for at, features in study.extractors.items():
+        for kind, keys in ONLY_FOR.items():
+            for key in keys if kind != features.kind else ():
+                if key in features.model_fields_set and getattr(features, key) is not None:
+                    value = getattr(features, key)
+                    yield f"{at}.{key}: {value}: only for kind: {kind}; remove it"
+        if features.weights is not None and features.sha256 is None:
+            yield f"{at}.sha256: is missing; weights given by path are checked before they are read"
+        for key, owner in {"sha256": "weights", "reference_sha256": "reference"}.items():
+            if getattr(features, key) is not None and getattr(features, owner) is None:
+                yield f"{at}.{key}: is the sum of no file; give {at}.{owner}, or remove it"
+        yield from _pretrained_problems(at, features)
+
+
+def _name_problems(study: Study) -> Iterator[str]:
+    """Names that would make the scores of two evaluators one, or not tell whose they are."""
+    taken = {evaluator: f"the evaluator of metric {name}" for name, evaluator in EVALUATORS.items()}
+    for at, features in study.extractors.items():
+        for other, whose in taken.items():
+            if features.name == other:
+                yield f"{at}.name: {features.name}: is {whose}; take another name"
+            elif f"_{features.name}".endswith(f"_{other}") or other.endswith(f"_{features.name}"):
+                yield (
+                    f"{at}.name: {features.name}: its scores would end like those of {other}, "
+                    f"{whose}; take another name"
+                )
+        taken[features.name] = f"the name of {at}"
+
+
+def _pretrained_problems(at: str, features: FeaturesConfig) -> Iterator[str]:
+    """What a pretrained network lacks, and a name that does not say at which size it looks."""
+    if features.kind != "pretrained":
+        return
+    if features.network is None:
+        yield f"{at}.network: is missing; legal: {', '.join(PRETRAINED)}"
+        return
+    if features.image_size is None:
+        yield f"{at}.image_size: is missing; the side that images are resized to, such as 64"
+        return
+    dim = PRETRAINED[features.network].dim
+    if features.dim != dim:
+        yield f"{at}.dim: {features.dim}: {features.network} has {dim} features; leave it out"
+    if not re.search(rf"(^|\D){features.image_size}$", features.name):
+        yield (
+            f"{at}.name: {features.name}: does not end with its image_size {features.image_size}, "
+            f"on which scores depend; call it lite0_{features.image_size}"
+        )
 
 
 def _features_cautions(study: Study) -> Iterator[str]:
-    features, dim = study.features, study.features.dim
-    if features.kind == "inception" and dim != 2048:
-        yield (
-            f"features.dim: {dim}: a layer of Inception-v3 below the one that FID is published "
-            "for, 2048; not comparable with others"
-        )
+    for at, features in study.extractors.items():
+        if features.kind == "inception" and features.dim != 2048:
+            yield (
+                f"{at}.dim: {features.dim}: a layer of Inception-v3 below the one that FID is "
+                "published for, 2048; not comparable with others"
+            )
     sizes = {"evaluation.num_images": study.evaluation.num_images} if scored(study) else {}
     for name, suite in study.suites.items():
         for room in set(rooms.which("EVALUATES")) & set(suite.measure):
             sizes[f"suites.{name}.{room}.num_images"] = study.told(name, room).num_images
     for key, count in sizes.items():
-        if count < dim:
-            yield (
-                f"{key}: {count}: {_too_few_for(dim)}; give {dim + 1} or more, or a "
-                "smaller features.dim"
-            )
+        for at, features in study.extractors.items():
+            if count < features.dim:
+                instead = f"a smaller {at}.dim"
+                if features.kind == "pretrained":
+                    instead = f"read kid_{features.name} beside it"
+                yield (
+                    f"{key}: {count}: {_too_few_for(features.dim)}; "
+                    f"give {features.dim + 1} or more, or {instead}"
+                )
 
 
 def _too_few_for(dim: int) -> str:
@@ -129,16 +173,13 @@ def needs_of(study: Study) -> dict[str, int]:
     measures = {measure for suite in study.suites.values() for measure in suite.measure}
     trains = bool(measures & set(rooms.which("TRAINS")))
     # the test split is the reference of all scores, but where a file with images of its own is
-    test = (
-        MIN_IMAGES
-        if trains and (not study.features.reference or measures & set(rooms.which("READS_TEST")))
-        else 1
-    )
-    if tunes(study) and not study.features.reference:
+    held_out = any(not features.reference for features in study.features)
+    test = MIN_IMAGES if trains and (held_out or measures & set(rooms.which("READS_TEST"))) else 1
+    if tunes(study) and held_out:
         # a setting is tuned on one half of the reference, scored on the other
         test = 2 * MIN_IMAGES
     needs = {"train": MIN_IMAGES if trains else 1, "val": 1, "test": test}
-    return {**needs, "features": study.features.dim if trains else 1}
+    return {**needs, "features": max(one.dim for one in study.features) if trains else 1}
 
 
 def enough_images(counts: dict[str, int], needs: dict[str, int], about: str = "") -> str | None:
@@ -259,7 +300,8 @@ def _dataset_cautions(study: Study) -> Iterator[str]:
                 f"{data.name} is no folder of images"
             )
     counts = known_counts(study)
-    if counts and scored(study) and (caution := few_for_features(counts, study.features.dim)):
+    dim = max(features.dim for features in study.features)
+    if counts and scored(study) and (caution := few_for_features(counts, dim)):
         yield caution
 
 
@@ -269,11 +311,11 @@ def _dataset_cautions(study: Study) -> Iterator[str]:
 def legal_metrics(study: Study) -> tuple[list[str], list[str]]:
     """Names of the scores that a study's metrics give, and its metrics that are not known here:
     those may give any name."""
-    data, features = study.dataset, study.features
+    data = study.dataset
     own = [name for name in study.evaluation.metrics if name not in RETURNS]
     legal = [key for name in study.evaluation.metrics for key in RETURNS.get(name, ())]
     if data.num_classes == 0:
         legal = [name for name in legal if name not in NEED_CLASSES]
-    elif features.kind == "inception":  # it knows other classes
+    elif all(features.kind != "trained" for features in study.features):  # knows other classes
         legal = [name for name in legal if name != "class_agreement"]
     return legal, own

@@ -77,10 +77,12 @@ class Plan:
 
     def described(self) -> dict[str, Any]:
         """The settings of the study with its files by content and name, and not by their place."""
-        study, features = self.study, whole(known_features(self.study))
-        if study.features.reference is not None:
-            features["reference"] = Path(study.features.reference).name
-        return {**whole(study), "dataset": whole(known_dataset(study)), "features": features}
+        study, described = self.study, []
+        for features in study.features:
+            described.append(whole(known_features(study, features)))
+            if features.reference is not None:
+                described[-1]["reference"] = Path(features.reference).name
+        return {**whole(study), "dataset": whole(known_dataset(study)), "features": described}
 
     def told_of(self, suite: str) -> dict[str, Any]:
         """What each measure of a suite is told, by room, for those that can be told something."""

@@ -8,7 +8,8 @@ torch.
       mine: {...}             any other: a whole suite of its own
 
 Mappings merge deeply, lists and values replace; null removes a variant. `dataset` and `take`
-replace whole. An error names the file that holds the wrong key.
+replace whole. A mapping of `features` changes the first extractor of a list. An error names the
+file that holds the wrong key.
 """
 
 from __future__ import annotations
@@ -161,18 +162,29 @@ def _settings(data: dict[str, Any], parent: Composed | None) -> tuple[dict[str, 
         return own, []
     below = {key: value for key, value in parent.data.items() if key not in ("study", "suites")}
     _check_own_data(own, below, parent)
-    for key in ("dataset", "features"):
-        if key in own and (key == "dataset" or _another_kind(own[key], below.get(key))):
-            del below[key]
+    if "dataset" in own:
+        del below["dataset"]
     whole = merged(below, own)
+    if "features" in own:
+        whole["features"] = _extractors(own["features"], below.get("features"))
     return whole, fitted(whole, own, parent.data, _near(parent.path))
+
+
+def _extractors(own: Any, below: Any) -> Any:
+    """Extractors over those of another study: a list replaces them; a mapping changes the first, or
+    replaces one of another kind, and leaves the others."""
+    if not isinstance(own, dict):
+        return own
+    if isinstance(below, list) and below:
+        return [_extractors(own, below[0]), *below[1:]]
+    return own if _another_kind(own, below) else merged(below, own)
 
 
 def _another_kind(own: Any, below: Any) -> bool:
     """Whether features are extracted by another kind of network: its settings mean nothing here."""
     if not (isinstance(own, dict) and isinstance(below, dict)):
         return False
-    return own.get("kind", below.get("kind")) != below.get("kind")
+    return bool(own.get("kind", below.get("kind")) != below.get("kind"))
 
 
 def _check_own_data(own: dict[str, Any], below: dict[str, Any], parent: Composed) -> None:
@@ -180,7 +192,7 @@ def _check_own_data(own: dict[str, Any], below: dict[str, Any], parent: Composed
     if "dataset" not in own:
         return
     features, name = own.get("features"), below.get("study", parent.path.stem)
-    if not isinstance(features, dict) or "name" not in features:
+    if not (isinstance(features, list) or (isinstance(features, dict) and "name" in features)):
         raise ConfigError(
             f"features.name: is missing; with a dataset of its own a study names its own "
             f"extractor, not that of {name}"
@@ -285,7 +297,7 @@ def merged(below: Any, above: Any) -> Any:
 
 # ---------------------------------------------------------------- where a key stands
 
-AFTER_A_KEY = ".:, ("
+AFTER_A_KEY = ".:, (["
 WHOLE = " (delta and base)."  # of a variant: its settings come from its delta, its grid or its base
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any, overload
 
@@ -41,14 +42,14 @@ def config_hash(data: Any) -> str:
 
 def paths_of(study: Study, config: dict[str, Any]) -> dict[str, str]:
     """Where the files lie that a job's config knows by their content, by dotted key."""
-    named = {
-        "dataset.path": study.dataset.path,
-        "features.weights": study.features.weights,
-        "features.reference": study.features.reference,
-    }
-    return {
-        key: path for key, path in named.items() if path is not None and key.split(".")[0] in config
-    }
+    named: dict[str, str | None] = {}
+    if "dataset" in config:
+        named["dataset.path"] = study.dataset.path
+    of_name = {features.name: features for features in study.features}
+    for role in filter(OF_EXTRACTOR.fullmatch, config):
+        if features := of_name.get(config[role].get("name")):
+            named |= {f"{role}.weights": features.weights, f"{role}.reference": features.reference}
+    return {key: path for key, path in named.items() if path is not None}
 
 
 def known_dataset(study: Study) -> DatasetConfig:
@@ -71,13 +72,22 @@ def data_config(study: Study) -> dict[str, Any]:
     return dump(known_dataset(study))
 
 
-def known_features(study: Study) -> FeaturesConfig:
-    """The feature extractor, its files by their sums, and not by their place."""
-    features = study.features
+# key of the config of an extractor in a job, and its role among the inputs
+OF_EXTRACTOR = re.compile(r"features(_[1-9][0-9]*)?")
+
+
+def extractor_role(place: int) -> str:
+    """What a job calls one of its extractors, by its place: features, features_1, features_2."""
+    return f"features_{place}" if place else "features"
+
+
+def known_features(study: Study, features: FeaturesConfig) -> FeaturesConfig:
+    """A feature extractor, its files by their sums, and not by their place."""
+    at = next((key for key, one in study.extractors.items() if one is features), "features")
     changes: dict[str, Any] = {}
     if features.reference is not None:
         known = features.reference_sha256 or study._contents.of(
-            features.reference, "features.reference"
+            features.reference, f"{at}.reference"
         )
         changes |= {"reference": known or Path(features.reference).name, "reference_sha256": known}
     if features.weights is not None:
@@ -85,9 +95,18 @@ def known_features(study: Study) -> FeaturesConfig:
     return features.model_copy(update=changes)
 
 
-def features_config(study: Study) -> dict[str, Any]:
-    """The feature extractor as a job's config names it."""
-    return dump(known_features(study))
+def features_config(study: Study, features: FeaturesConfig | None = None) -> dict[str, Any]:
+    """A feature extractor as a job's config names it; None: the main one."""
+    return dump(known_features(study, features or study.extractor))
+
+
+def extractor_configs(study: Study) -> dict[str, dict[str, Any]]:
+    """All feature extractors as the config of a job that scores in each names them: the main one
+    under features, as where there is one alone."""
+    return {
+        extractor_role(place): features_config(study, features)
+        for place, features in enumerate(study.features)
+    }
 
 
 @overload

@@ -219,19 +219,16 @@ def _check_suite_names(study: Study, name: str, suite: Suite) -> None:
 
 
 def _check_classes(study: Study) -> None:
-    features, data = study.features, study.dataset
+    data = study.dataset
     classes = CLASSES.get(data.name, data.num_classes)
     if data.num_classes not in (classes, 0):
         raise ConfigError(
             f"dataset.num_classes: {data.num_classes} does not fit {data.name}, "
             f"which has {classes} classes"
         )
-    if features.kind == "trained" and data.num_classes < 2:
-        raise ConfigError(
-            f"features.kind: 'trained' needs a dataset with classes, this has {data.num_classes}; "
-            "use kind: inception"
-        )
-    if features.kind == "trained" and (features.weights or features.reference):
-        raise ConfigError(
-            "features.weights and features.reference: only for kind: inception; remove them"
-        )
+    for at, features in study.extractors.items():
+        if features.kind == "trained" and data.num_classes < 2:
+            raise ConfigError(
+                f"{at}.kind: 'trained' needs a dataset with classes, this "
+                f"has {data.num_classes}; use kind: pretrained or inception"
+            )

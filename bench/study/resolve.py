@@ -19,8 +19,8 @@ from .errors import ConfigError
 from .functions import named_by
 from .names import by_sum, whole
 from .schema import SHARPENING, DistillConfig, Study, Suite, SuiteEntry, Variant
-from .settings import TokenizerSpec
 from .study_file import explain, shown
+from .tokenizer_settings import TokenizerSpec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECTIONS = ("tokenizer", "tokenizer.config", "tokenizer.training", "model", "training", "sampler")
@@ -34,7 +34,7 @@ def validated(schema: type[Schema], data: Any, prefix: str = "") -> Schema:
     try:
         return schema.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(explain(error, schema, prefix)) from None
+        raise ConfigError(explain(error, schema, prefix, data)) from None
 
 
 # ---------------------------------------------------------------- the variants of a suite

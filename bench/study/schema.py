@@ -8,7 +8,14 @@ from collections.abc import Callable
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, PrivateAttr, create_model, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from srdd.config import ModelConfig, Positive, SamplerConfig, Strict
 from srdd.lookup import names_function
@@ -24,11 +31,11 @@ from .settings import (
     FeaturesConfig,
     Name,
     Seed,
-    TokenizerSpec,
     TrainingConfig,
     WeightsConfig,
     once_each,
 )
+from .tokenizer_settings import TokenizerSpec
 
 T = TypeVar("T")
 
@@ -244,6 +251,11 @@ class Composition(Strict):
     _suites_differ = once_each("take")
 
 
+def _listed(value: Any) -> Any:
+    """One extractor as a list of one."""
+    return [value] if isinstance(value, dict) else value
+
+
 class Study(Composition):
     """A study file."""
 
@@ -254,7 +266,13 @@ class Study(Composition):
         description="what was cut, said in every table and figure; null: nothing",
     )
     dataset: DatasetConfig = Field(description="the images")
-    features: FeaturesConfig = Field(description="the feature extractor of all scores")
+    features: Annotated[tuple[FeaturesConfig, ...], BeforeValidator(_listed)] = Field(
+        strict=False,
+        min_length=1,
+        max_length=8,
+        description="the feature extractor of all scores, or a list of them: the first is the main "
+        "one, and every score is taken in each",
+    )
     bases: dict[str, dict[str, Any]] = Field(
         min_length=1, description="whole settings by name, which variants start from"
     )
@@ -284,6 +302,19 @@ class Study(Composition):
         copied = super().__copy__()
         copied._memory = {}  # a copy may get other settings
         return copied
+
+    @property
+    def extractor(self) -> FeaturesConfig:
+        """The main feature extractor: the first."""
+        return self.features[0]
+
+    @property
+    def extractors(self) -> dict[str, FeaturesConfig]:
+        """The feature extractors by what messages call them: features, or of several
+        features[1]."""
+        if len(self.features) == 1:
+            return {"features": self.extractor}
+        return {f"features[{place}]": one for place, one in enumerate(self.features)}
 
     def once(self, key: Any, make: Callable[[], T]) -> T:
         """What follows from the study and a key, computed when it is first asked for."""

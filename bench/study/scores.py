@@ -4,6 +4,7 @@ nothing of the project, and no torch."""
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 BETTER: dict[str, Literal["lower", "higher"]] = {
@@ -61,9 +62,35 @@ def better(metric: str) -> Literal["lower", "higher"] | None:
     return next((BETTER[name] for name in names if name in BETTER), None)
 
 
+# scores that need a classifier of the images' classes: measured once, by the first extractor that
+# is one
+OF_CLASSES = {"class_agreement", "cas", "feature_distance"}
+
+
+def needs_classes(score: str) -> bool:
+    """Whether a score named without its extractor, such as inpaint_class_agreement, needs them."""
+    return bool(OF_CLASSES & {score, WHAT.sub("", WHERE.sub("", score))})
+
+
 # metrics of bench/pipeline/metrics.py that another evaluator than the extractor stands behind, and
 # its name
 EVALUATORS = {"pixels": "pixels"}
+
+
+# metrics that need a classifier of the study's classes
+OF_CLASSIFIER = ("class_agreement", "classification_accuracy")
+
+
+def metrics_of_each(metrics: Sequence[str], kinds: Sequence[str]) -> list[tuple[str, ...]]:
+    """Which metrics are taken in each of several extractors, of these kinds.
+
+    One extractor takes all: the first that was trained, or the first. The others leave out what
+    needs a classifier, and what another evaluator stands behind: it would be the same number.
+    """
+    whole = kinds.index("trained") if "trained" in kinds else 0
+    once = {*OF_CLASSIFIER, *EVALUATORS}
+    others = tuple(name for name in metrics if name not in once)
+    return [tuple(metrics) if place == whole else others for place in range(len(kinds))]
 
 
 def score_name(name: str, extractor: str) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
-from srdd.config import BelowOne, Positive, Share, Side, Strict, TokenizerConfig
+from srdd.config import BelowOne, Positive, Share, Side, Strict
 from srdd.lookup import names_function
 
 from .checks import MIN_IMAGES
 from .errors import ConfigError
+from .pretrained import PRETRAINED, Network
 
 SLUG = r"[a-z0-9][a-z0-9_]*"
 
@@ -130,21 +131,38 @@ class DatasetConfig(Strict):
 INCEPTION_DIMS = (64, 192, 768, 2048)  # layers of torch-fidelity's Inception-v3
 
 
-class FeaturesConfig(Strict):
-    """The feature extractor of all scores. Its name is part of every metric's name."""
+def _usual_dim(data: dict[str, Any]) -> int:
+    """Features of an image where a study does not say: of each kind its own number."""
+    network = PRETRAINED.get(data.get("network") or "efficientnet_lite0")
+    of_pretrained = network.dim if network else 64
+    return {"inception": 2048, "pretrained": of_pretrained}.get(str(data.get("kind")), 64)
 
-    kind: Literal["trained", "inception"] = Field(
+
+class FeaturesConfig(Strict):
+    """A feature extractor of all scores. Its name is part of every metric's name."""
+
+    kind: Literal["trained", "inception", "pretrained"] = Field(
         "trained",
         description="trained: a classifier of this study's training split; inception: "
-        "Inception-v3 weights",
+        "Inception-v3 weights; pretrained: another network with weights of ImageNet",
     )
     name: Name = Field(description="suffix of the metrics, such as digits64")
+    network: Network | None = Field(
+        None, description="pretrained only: efficientnet_lite0, whose weights come in a package"
+    )
+    image_size: int | None = Field(
+        None,
+        ge=32,
+        le=1024,
+        description="pretrained only: side that images are resized to (bilinear, antialiased); the "
+        "name ends with it",
+    )
     dim: int = Field(
-        default_factory=lambda data: 2048 if data.get("kind") == "inception" else 64,
+        default_factory=_usual_dim,
         ge=1,
         le=2**16,
         description="features of an image: 64 for kind trained; of kind inception 64, 192, 768 "
-        "or, where none is given, 2048",
+        "or, where none is given, 2048; of kind pretrained those of the network, 1280",
     )
     channels: int = Field(
         32,
@@ -188,7 +206,7 @@ class FeaturesConfig(Strict):
         return self
 
 
-def _warmup(usual: int) -> Any:
+def warmup_of(usual: int) -> Any:
     """Steps of warm-up: the usual number, and in a short training at most half of its steps, so
     that lr reaches its peak."""
 
@@ -202,53 +220,23 @@ def _warmup(usual: int) -> Any:
     return Field(default_factory=steps, ge=0, le=10**9, description=text)
 
 
-def _check_warmup(training: TokenizerTraining | TrainingConfig) -> None:
+class Warmed(Protocol):
+    """What trains with a warm-up."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def warmup(self) -> int: ...
+
+
+def check_warmup(training: Warmed) -> None:
+    """Raises ValueError for a warm-up that is not shorter than the training."""
     if training.warmup >= training.steps:
         raise ValueError(
             f"warmup {training.warmup}: is not shorter than steps {training.steps}, lr would not "
             f"reach its peak; "
             f"give less than {training.steps}"
         )
-
-
-class TokenizerTraining(Strict):
-    """How the multi-scale VQ-VAE is trained."""
-
-    steps: Positive = Field(600, description="of training")
-    batch_size: Positive = Field(128, description="images a step")
-    lr: float = Field(3e-3, gt=0, description="learning rate at its peak")
-    weight_decay: float = Field(0.0, ge=0, description="of AdamW")
-    warmup: int = _warmup(50)
-    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
-    ema_decay: BelowOne = Field(0.99, description="of the average of the weights, which is kept")
-    commitment: float = Field(0.25, ge=0, description="weight of the commitment loss")
-    entropy: float = Field(0.0, ge=0, description="weight of the usage entropy per scale; 0: off")
-    scale_drop: Share = Field(
-        0.5, description="share of steps that use a random subset of the scales"
-    )
-    restart_every: Positive = Field(25, description="steps between restarts of dead codes")
-    restart_share: Share = Field(
-        0.1, description="a code used less than this share of the mean use is restarted"
-    )
-    log_every: Positive = Field(50, description="steps between losses that are written")
-    save_every: Positive = Field(100, description="steps between checkpoints to resume from")
-    seed: Seed = Field(0, description="of a tokenizer that all training seeds share")
-
-    @model_validator(mode="after")
-    def _warms_up_in_time(self) -> TokenizerTraining:
-        _check_warmup(self)
-        return self
-
-
-class TokenizerSpec(Strict):
-    """A tokenizer: its sizes and its training, or the weights of one that exists."""
-
-    config: TokenizerConfig = Field(description="its sizes")
-    training: TokenizerTraining = Field(TokenizerTraining(), description="how it is trained")
-    weights: WeightsFile | None = Field(
-        None, description="a file as in `WeightsConfig`; null: train one"
-    )
-    sha256: Sha256 | None = Field(None, description="of weights; checked before they are read")
 
 
 class TrainingConfig(Strict):
@@ -266,7 +254,7 @@ class TrainingConfig(Strict):
     final_lr: Share = Field(
         0.1, description="share of lr that is left at the last step; decay is linear"
     )
-    warmup: int = _warmup(20)
+    warmup: int = warmup_of(20)
     beta1: BelowOne = Field(0.9, description="of AdamW")
     beta2: BelowOne = Field(0.95, description="of AdamW")
     weight_decay: float = Field(0.05, ge=0, description="of AdamW")
@@ -336,7 +324,7 @@ class TrainingConfig(Strict):
 
     @model_validator(mode="after")
     def _warms_up_in_time(self) -> TrainingConfig:
-        _check_warmup(self)
+        check_warmup(self)
         return self
 
     @model_validator(mode="after")

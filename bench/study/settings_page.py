@@ -30,11 +30,10 @@ from .settings import (
     DatasetConfig,
     EvaluationConfig,
     FeaturesConfig,
-    TokenizerSpec,
-    TokenizerTraining,
     TrainingConfig,
     WeightsConfig,
 )
+from .tokenizer_settings import DiscriminatorConfig, TokenizerSpec, TokenizerTraining
 
 PAGE = ROOT / "docs" / "settings.md"
 HEAD = """# Settings of a study
@@ -76,6 +75,11 @@ SECTIONS: list[tuple[str, str, type[BaseModel]]] = [
     ("Tokenizer", "bases.<base>.tokenizer", TokenizerSpec),
     ("Sizes of the tokenizer", "bases.<base>.tokenizer.config", TokenizerConfig),
     ("Training of the tokenizer", "bases.<base>.tokenizer.training", TokenizerTraining),
+    (
+        "Discriminator of the tokenizer",
+        "bases.<base>.tokenizer.training.discriminator",
+        DiscriminatorConfig,
+    ),
     ("Model", "bases.<base>.model", ModelConfig),
     ("Training of the model", "bases.<base>.training", TrainingConfig),
     ("Sampler", "bases.<base>.sampler", SamplerConfig),

@@ -175,7 +175,7 @@ def _not_plain(node: Any, at: str) -> Iterator[str]:
                 yield from _not_plain(part, f"{at}{key}.")
     elif isinstance(node, list):
         for i, part in enumerate(node):
-            yield from _not_plain(part, f"{at}{i}.")
+            yield from _not_plain(part, f"{at.rstrip('.')}[{i}].")
     elif isinstance(node, float) and not math.isfinite(node):
         yield f"{at.rstrip('.')}: {node} is no finite number"
     elif not isinstance(node, (str, int, float, type(None))):
@@ -215,9 +215,25 @@ def shown(value: Any) -> str:
 # ---------------------------------------------------------------- errors of the schema
 
 
-def explain(error: ValidationError, schema: type[BaseModel], prefix: str = "") -> str:
-    """The first validation error as `key: what is wrong`, with the nearest legal key for an
-    unknown one."""
+def _place(where: list[str | int], data: Any) -> str:
+    """A place in settings as they were written: a number of a list in brackets, and none where
+    one mapping stands for a list."""
+    words = ""
+    for part in where:
+        if isinstance(part, int) and isinstance(data, dict):
+            continue
+        words += f"[{part}]" if isinstance(part, int) else f".{part}"
+        known = isinstance(data, dict) and part in data
+        known = known or (isinstance(data, list) and part in range(len(data)))
+        data = data[part] if known else None
+    return words.removeprefix(".")
+
+
+def explain(
+    error: ValidationError, schema: type[BaseModel], prefix: str = "", data: Any = None
+) -> str:
+    """The first validation error of settings as `key: what is wrong`, with the nearest legal key
+    for an unknown one."""
     # a default that follows from a refused setting is no error of its own
     errors = [
         one
@@ -225,8 +241,8 @@ def explain(error: ValidationError, schema: type[BaseModel], prefix: str = "") -
         if one["type"] != "default_factory_not_called"
     ]
     first = errors[0]
-    where = [str(part) for part in first["loc"] if part != "[key]"]
-    key = prefix + ".".join(where)
+    parts = [part for part in first["loc"] if part != "[key]"]
+    where, key = list(map(str, parts)), prefix + _place(parts, data)
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     if first["type"] == "extra_forbidden":
         return f"{key}: " + unknown("key", where[-1], _legal_keys(schema, where[:-1])) + more

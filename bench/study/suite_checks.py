@@ -22,7 +22,8 @@ from .scores import better
 
 if TYPE_CHECKING:
     from .schema import Claim, Study, Suite, Variant
-    from .settings import TokenizerTraining, TrainingConfig
+    from .settings import TrainingConfig
+    from .tokenizer_settings import TokenizerTraining
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ def cautions(study: Study, suites: dict[str, Resolved]) -> Iterator[str]:
             f"suites.{name}.claims.{caution}" for caution in _claim_cautions(study, one.suite)
         )
         for variant, settings in one.variants.items():
-            for caution in _variant_cautions(settings, one.suite):
+            lines = (*_variant_cautions(settings, one.suite), *_taught_cautions(study, settings))
+            for caution in lines:
                 places.setdefault(caution, []).append(f"suites.{name}.variants.{variant}")
     for caution, keys in places.items():
         more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
@@ -197,13 +199,17 @@ def score_problems(study: Study, suite: Suite, claim: Claim, swept: bool = False
     swept = swept or "scores" not in suite.measure
     if swept:
         legal = [name for name in legal if name not in COSTLY]
-    suffix, name = f"_{study.features.name}", claim.metric
-    bare = name.lower().removesuffix(suffix)
-    if name.endswith(suffix) or not re.fullmatch(r"[a-z0-9_]+", name):
+    name = claim.metric
+    extractor = next(
+        (one.name for one in study.features if name.lower().endswith(f"_{one.name}")),
+        study.extractor.name,
+    )
+    bare = name.lower().removesuffix(f"_{extractor}")
+    if name.endswith(f"_{extractor}") or not re.fullmatch(r"[a-z0-9_]+", name):
         hint = f"write {bare!r}, " if bare in legal else ""
         yield (
             f"metric: {name!r}: {hint}the name in small letters without the extractor "
-            f"{study.features.name} (legal: {', '.join(legal)})"
+            f"{extractor} (legal: {', '.join(legal)})"
         )
         return
     if name not in legal and (not own or (swept and name in COSTLY)):
@@ -315,6 +321,23 @@ def _variant_cautions(variant: Variant, suite: Suite) -> Iterator[str]:
             f"training.patience: {training.patience}: never ends a training of {training.steps} "
             f"steps that is evaluated every {training.eval_every}"
         )
+
+
+def _taught_cautions(study: Study, variant: Variant) -> Iterator[str]:
+    """Extractors that a tokenizer is trained on, and which then judge it."""
+    spec = variant.tokenizer
+    if spec.weights is not None or not spec.training.perceptual:
+        return
+    for at, features in study.extractors.items():
+        if features.network == spec.training.perceptual_network:
+            beside = (
+                "read another extractor beside it" if len(study.features) > 1 else "add another"
+            )
+            yield (
+                f"tokenizer.training.perceptual: {spec.training.perceptual:g}: trains it on the "
+                f"network of {at} ({features.name}), which is then no independent evaluator of its "
+                f"reconstruction; {beside}"
+            )
 
 
 def _warmup_cautions(

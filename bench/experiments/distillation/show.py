@@ -202,6 +202,8 @@ def _student_row(view: View, variant: str) -> dict[str, str]:
     row["Seeds"] = Cell(f"{count} of {len(view.about['train_seeds'])}", value=count)
     for title in ("FID", "IS"):
         row[view.results.label(title)] = spread(view.score(variant, title.lower()))
+    for asked in map(view.by, view.results.others):
+        row[asked.results.label("FID")] = spread(asked.score(variant, "fid"))
     row[f"{view.results.label('FID')} minus full schedule, paired"] = _minus_full(view, variant)
     for title, (metric, unit) in COSTS.items():
         cost = view.estimate(variant, metric)
@@ -221,6 +223,9 @@ def _line_row(view: View, label: str, name: str, schedule: str, names: dict) -> 
     for title in ("FID", "IS"):
         value = view.grid_value(names, f"{name}_{title.lower()}_{view.results.extractor}")
         row[view.results.label(title)] = Cell(number(value), mean=value)
+    for other in view.results.others:
+        value = view.grid_value(names, f"{name}_fid_{other}")
+        row[view.results.by(other).label("FID")] = Cell(number(value), mean=value)
     missing = row[view.results.label("FID")] == "-"
     return row | {"Status": view.results.why(names, None) if missing else "ok"}
 

@@ -104,18 +104,26 @@ def one_value(view: View, variant: str, metric: str, scale: int | None = None) -
     return float(values.iloc[0]) if len(values) else None
 
 
+CHANGES = {"FID": "fid", "class agreement": "class_agreement", "coverage": "coverage"}
+
+
 def _metrics(view: View, p: float) -> dict[str, str]:
-    """Metrics of a share of replaced tokens, by column title."""
-    label, extractor = view.results.label, view.results.extractor
-    return {
+    """Metrics of a share of replaced tokens, by column title; of further extractors FID alone."""
+    results, end = view.results, f"change_p{p:g}"
+    changes = {
+        f"Change of {results.label(title)}": f"{name}_{end}_{results.extractor_of(name)}"
+        for title, name in CHANGES.items()
+    }
+    others = {
+        f"Change of {asked.label('FID')}": f"fid_{end}_{asked.extractor}"
+        for asked in map(results.by, results.others)
+    }
+    drifts = {
         "Drift (share)": f"drift_p{p:g}",
         "Direct drift (share)": f"direct_drift_p{p:g}",
         "Drift over direct": f"repair_ratio_p{p:g}",
-        f"Change of {label('FID')}": f"fid_change_p{p:g}_{extractor}",
-        f"Change of {label('class agreement')}": f"class_agreement_change_p{p:g}_{extractor}",
-        f"Change of {label('coverage')}": f"coverage_change_p{p:g}_{extractor}",
-        "Change of FID (pixels)": f"fid_pixels_change_p{p:g}",
     }
+    return {**drifts, **changes, "Change of FID (pixels)": f"fid_pixels_{end}", **others}
 
 
 def _scale_rows(view: View, variant: str, k: int) -> list[dict[str, str]]:

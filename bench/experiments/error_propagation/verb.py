@@ -27,15 +27,15 @@ from srdd.zero_shot import known_prefix, replace_tokens, replaced_count
 
 from ...pipeline.artefacts import model_identity
 from ...pipeline.datasets import to_uint8
+from ...pipeline.evaluators import open_evaluators, scores_of
 from ...pipeline.labels import asked_labels, first_sample, partners
-from ...pipeline.metrics import MIN_IMAGES, Extractor, Scored, score
+from ...pipeline.metrics import MIN_IMAGES
 from ...pipeline.networks import open_model, open_tokenizer
-from ...pipeline.reference import open_reference
 from ...pipeline.sampling import made_ready
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
 from ...study.errors import ConfigError
-from ...study.settings import EvaluationConfig, FeaturesConfig
+from ...study.settings import EvaluationConfig
 from .plan import Settings
 
 INPUTS = ("data", "tokenizer", "tokens", "train", "features")
@@ -147,10 +147,8 @@ class Errors:
         self.run = run
         self.settings: Settings = run.settings("error_propagation", Settings)
         self.evaluation: EvaluationConfig = run.settings("evaluation", EvaluationConfig)
-        features = run.settings("features", FeaturesConfig)
-        self.extractor = Extractor(features, run.device, run.inputs["features"])
-        self.reference = open_reference(features, run.inputs["data"])
-        held = len(self.reference.images)
+        self.evaluators = open_evaluators(run, self.evaluation.metrics)
+        held = min(len(evaluator.reference.images) for evaluator in self.evaluators)
         if held < MIN_IMAGES:
             raise ConfigError(
                 f"dataset.test_share: leaves {held} held-out images; scores need {MIN_IMAGES} or "
@@ -169,28 +167,27 @@ class Errors:
         self.schedule = model.schedule
         counted = {"seed_first": first, "seed_last": first + N - 1, "num_images": N}
         self.identity = {**model_identity(run), **counted}
-        # how the name of each score ends
-        self.ends = {name: f"_{features.name}" if by else "" for name, by in CHANGES.items()}
+        # of every score whose change is measured: its name, and how that of its extractor ends it
+        self.names: dict[str, tuple[str, str]] = {}
+        for name, by_extractor in CHANGES.items():
+            for end in [f"_{one.name}" for one in self.evaluators] if by_extractor else [""]:
+                self.names[name + end] = name, end
 
     def add(self, metric: str, value: float, unit: str, scale: int | None = None) -> None:
         self.run.add(metric, value, unit, scale=scale, **self.identity)
 
     def scores(self, f_hat_NChw: torch.Tensor) -> dict[str, tuple[float, str]]:
-        """Those of CHANGES that the study has: value and unit by name."""
+        """Those of CHANGES that the study has, in each extractor: value and unit by name."""
         labels_N = self.labels_N.numpy() if self.classes else None
         images = self.probe.images(f_hat_NChw)
-        by_name = score(
-            Scored(images, labels_N, self.reference, self.extractor), self.evaluation.metrics
-        )
-        return {
-            name: by_name[name + end] for name, end in self.ends.items() if name + end in by_name
-        }
+        by_name = scores_of(self.evaluators, images, labels_N)
+        return {name: by_name[name] for name in self.names if name in by_name}
 
     def report_clean(self, f_hat_NChw: torch.Tensor) -> tuple[dict, float | None]:
         """Scores of samples without errors, how far apart two of one class are; returns both."""
         clean_scores = self.scores(f_hat_NChw)
         for name, (value, unit) in clean_scores.items():
-            self.add(f"clean_{name}{self.ends[name]}", value, unit)
+            self.add(f"clean_{name}", value, unit)
         far = unrelated(f_hat_NChw, self.labels_N)
         if far is not None:
             self.add("drift_unrelated", far, "share")
@@ -208,9 +205,9 @@ class Errors:
         share. before: scores without errors."""
         numbers, after_NChw = measure(self.probe, tokens_NL, f_NChw, k, share)
         changes = {f"{name}_p{{share}}": number for name, number in numbers.items()}
-        for name, (value, unit) in self.scores(after_NChw).items():
-            metric = f"{name}_change_p{{share}}{self.ends[name]}"
-            changes[metric] = value - before[name][0], unit
+        for whole, (value, unit) in self.scores(after_NChw).items():
+            name, end = self.names[whole]
+            changes[f"{name}_change_p{{share}}{end}"] = value - before[whole][0], unit
         return changes
 
     def report_scale(

@@ -222,7 +222,19 @@ def _group_row(view: View, group: str) -> dict[str, str]:
         off, on = view.of(unguided, metric, second), view.of(best, metric, second)
         row["FID at w = 1, second half"] = spread(estimate(off))
         row["Tuned minus w = 1, paired"] = spread(paired(off, on), difference=True)
-    return row | {"Status": "ok"}
+    return row | _by_others(view, group, best) | {"Status": "ok"}
+
+
+def _by_others(view: View, group: str, best: str) -> dict[str, str]:
+    """What each other extractor says of a group's best setting, and which one is best by it."""
+    row: dict[str, str] = {}
+    for asked in map(view.by, view.results.others):
+        fid, (_, second) = asked.results.score_name("fid"), view.results.halves
+        own = asked.tuned(group, fid)
+        title = f"{asked.results.label('FID')} tuned, second half"
+        row[title] = spread(estimate(asked.of(best, fid, second)))
+        row[f"Tuned by {asked.results.extractor}"] = tuned_to(view, group, own) if own else "-"
+    return row
 
 
 def _half_bias_words(view: View) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -23,6 +24,7 @@ from ...report.cells import (
 )
 from ...report.claims import (
     NO_DIRECTION,
+    NO_METRIC,
     NOISE,
     against_the_usual,
     claim_details,
@@ -32,16 +34,21 @@ from ...report.claims import (
 )
 from ...report.curves import floor_count
 from ...report.drawing import COLOURS, DOUBLE, blank, canvas, legend_below, look, note
-from ...report.estimate import FEWEST, holm, paired, show, show_difference, verdict
+from ...report.estimate import paired, show, show_difference
 from ...report.results import Results
 from ...report.trainings import kept_words
 from ...report.view import View
-from ...report.words import floor_has_labels, samplers, score_details, seeds_details
-from ...study.escaping import rst
+from ...report.words import (
+    floor_has_labels,
+    held_out_agreement,
+    samplers,
+    score_details,
+    seeds_details,
+)
 from ...study.scores import kid_is_exact
+from .against_first import after_holm_title, difference_title, fid_differences, verdicts
 from .panels import Places, draw_baselines, draw_trainings, name_lost
-
-AFTER_HOLM = "Verdict after Holm"
+from .real import HELD_OUT, real_scores, real_words
 
 SHARES = {
     "class agreement": "class_agreement",
@@ -51,7 +58,6 @@ SHARES = {
     "coverage": "coverage",
 }
 SHARE_STYLES = dict(zip(SHARES, zip((7, 5, 2, 4, 0), "psh*D")))  # colour and marker of each
-MOST_DIFFERENCES = 12  # listed one by one in a caption
 
 
 def _fid_panel(axes: Axes, view: View, places: Places) -> None:
@@ -122,20 +128,6 @@ def figure_fid(view: View) -> tuple[Figure, Caption]:
     )
 
 
-def fid_differences(view: View) -> str:
-    """Paired FID differences to the first variant."""
-    first, *others = view.variants
-    if not others:
-        return "One variant, nothing to compare."
-    if len(others) > MOST_DIFFERENCES and "scores" in view.about["tables"]:
-        return f"Differences to {rst(first)}, paired by training seed: in table scores."
-    metric, shown = f"fid_{view.results.extractor}", []
-    for name in others:
-        shown.append(f"{rst(name)} {show_difference(view.difference(name, metric))}")
-    what = f"{view.results.label('FID')} minus that of {rst(first)}"
-    return f"{what}, paired by training seed, 95 % t-interval: {'; '.join(shown)}."
-
-
 # title and name of a score; the evaluator's name stands in the title's brackets
 SCORES = {
     "FID": "fid",
@@ -150,6 +142,8 @@ SCORES = {
     "KID": "kid",
     "Variance within classes (pixels)": "variance_pixels",
 }
+# what does not depend on the extractor is a number of the first
+OF_OTHERS = ("FID", "Density", "Coverage", "Precision", "Recall", "IS", "KID")
 PUBLISHED = {"fid": "FID", "kid": "KID", "is": "IS", "precision": "Precision", "recall": "Recall"}
 PUBLISHED_WORDS = (
     "Published: as the source prints it, by its own evaluator and settings; "
@@ -185,34 +179,22 @@ def _cost_columns(view: View, variant: str) -> dict[str, str]:
     return row
 
 
-def _difference_title(view: View) -> str:
-    return f"{view.results.label('FID')} minus {next(iter(view.variants))}, paired"
-
-
-def _verdicts(view: View) -> dict[str, dict[str, str]]:
-    """FID of every variant minus that of the first: the difference, what it decides, and what it
-    decides when all rows of the table are tested together (Holm 1979)."""
-    first, *others = view.variants
-    fid, title = f"fid_{view.results.extractor}", _difference_title(view)
-    differences = {name: view.difference(name, fid) for name in others}
-    tested = {n: d for n, d in differences.items() if d is not None and d.count >= FEWEST}
-    p_values = {name: difference.p for name, difference in tested.items()}
-    rejected = holm({name: p for name, p in p_values.items() if p is not None})
-    rows = {first: {title: Cell("first"), "Verdict": "", AFTER_HOLM: ""}}
-    for name, difference in differences.items():
-        word = {"yes": "lower", "no": "higher"}.get(verdict(tested.get(name)), "not decided")
-        corrected = word if name in rejected else "not decided"
-        cell = spread(difference, difference=True)
-        rows[name] = {title: cell, "Verdict": word, AFTER_HOLM: corrected}
-    return rows
-
-
 def _score_row(view: View, variant: str) -> dict[str, str]:
     """One variant: its scores, after its name."""
     row = _start_row(view, variant)
-    for title, name in SCORES.items():
-        row[titled(view.results, title)] = spread(view.score(variant, name))
+    for asked, title, name in _scored(view):
+        row[titled(asked.results, title)] = spread(asked.score(variant, name))
     return row
+
+
+def _scored(view: View) -> Iterator[tuple[View, str, str]]:
+    """Title and name of every score by the study's first extractor, then of what others tell: with
+    whom to ask."""
+    for title, name in SCORES.items():
+        yield view, title, name
+    for other in view.results.others:
+        for title in OF_OTHERS:
+            yield view.by(other), title, SCORES[title]
 
 
 def _published_title(metric: str) -> str:
@@ -236,13 +218,14 @@ def _line_row(view: View, name: str, label: str, names: dict) -> dict[str, str]:
     """What every score is read against: real images, or images through the tokenizer, with an
     interval where each training seed has a tokenizer of its own."""
     row: dict[str, str] = {"Variant": label}
-    for title, metric in SCORES.items():
-        value = view.grid_estimate(names, f"{name}_{view.results.score_name(metric)}")
+    for asked, title, metric in _scored(view):
+        results = asked.results
+        value = asked.grid_estimate(names, f"{name}_{results.score_name(metric)}")
         if value is None or not value.half:  # one tokenizer for all, or no tokenizer at all
             mean = value and value.mean
-            row[titled(view.results, title)] = Cell(number(mean), mean=mean)
+            row[titled(results, title)] = Cell(number(mean), mean=mean)
         else:
-            row[titled(view.results, title)] = spread(value)
+            row[titled(results, title)] = spread(value)
     scored = row[view.results.label("FID")] != "-"
     row["Status"] = "ok" if scored else view.results.why(names, None)
     return row
@@ -254,7 +237,10 @@ def _line_rows(view: View) -> tuple[list[dict[str, str]], dict]:
     floors = {view.grid_value(names, fid): names for names in grids.values()}
     names = floors[next((value for value in floors if value is not None), next(iter(floors)))]
     rows = [_line_row(view, "floor", "Floor: real training images", names)]
-    held = _line_row(view, "reference", "Held-out images themselves", names)
+    held = _line_row(view, "reference", HELD_OUT, names)
+    agreement = held_out_agreement(view.results)
+    if agreement is not None and _is_scored(view, view.results.score_name("class_agreement")):
+        held[view.results.label("Class agreement")] = Cell(number(agreement), mean=agreement)
     if set(held.values()) - {"-", held["Variant"], held["Status"]}:  # older results have none
         rows.append({**held, "Status": "ok"})
     for grid, of_grid in grids.items():
@@ -265,10 +251,14 @@ def _line_rows(view: View) -> tuple[list[dict[str, str]], dict]:
 
 def _shown(view: View, table: pd.DataFrame) -> list[str]:
     """The columns that a reader needs to judge, the most important first; those of missing scores
-    and of printed numbers only where there are some."""
-    titles = ["Variant", "Seeds", view.results.label("FID"), _difference_title(view), AFTER_HOLM]
+    and of printed numbers only where there are some. Of further extractors what they say of FID."""
+    views = [view, *map(view.by, view.results.others)]
+    fids = [asked.results.label("FID") for asked in views]
+    titles = ["Variant", fids[0], difference_title(view), after_holm_title(view)]
+    titles += [*fids[1:], *map(after_holm_title, views[1:])]
     titles += ["Status"] if unwell(table) else []
     titles += [_published_title(printed["metric"]) for printed in view.about.get("published", [])]
+    titles.insert(len(titles) if len(views) > 1 else 1, "Seeds")
     titles += [view.results.label(name) for name in ("Coverage", "Class agreement")]
     first = [title for title in dict.fromkeys(titles) if title in table][:MOST_COLUMNS]
     return [title for title in table.columns if title in first]
@@ -277,19 +267,23 @@ def _shown(view: View, table: pd.DataFrame) -> list[str]:
 def table_scores(view: View) -> tuple[pd.DataFrame, Caption]:
     """Every score of every variant, what FID decides against the first one, and, unless the suite
     has table costs, losses and costs; floor and reconstruction below."""
-    differences, apart = _verdicts(view), "costs" in view.about["tables"]
+    apart = "costs" in view.about["tables"]
+    differences = [verdicts(asked) for asked in (view, *map(view.by, view.results.others))]
     rows = []
     for variant in view.variants:
-        row = _score_row(view, variant) | differences[variant]
+        row = _score_row(view, variant)
+        for of_extractor in differences:
+            row |= of_extractor[variant]
         row |= {} if apart else _cost_columns(view, variant)
         row |= _published_cells(view, variant)
         lost = by_reason(view.missing(variant, f"fid_{view.results.extractor}"))
         rows.append(row | {"Status": lost or "ok"})
     lines, names = _line_rows(view)
-    optional = [titled(view.results, name) for name in SCORES if name != "FID"]
+    scored = [titled(asked.results, title) for asked, title, _ in _scored(view)]
+    optional = [title for title in scored if title != view.results.label("FID")]
     optional += [title for title in LOSSES if title != "Held-out loss (nats/token)"]
     if len(view.variants) == 1:
-        optional += ["Verdict", AFTER_HOLM]
+        optional += [title for row in differences for title in [*row[variant]][1:]]
     table = without_numbers(frame([*rows, *lines]), optional)
     details = (
         *claim_details(view),
@@ -330,7 +324,8 @@ def _floor_words(view: View, names: dict) -> str:
 def _kid_words(view: View) -> str:
     """Whether KID takes all pairs; empty where it was not measured, or the sizes are not known."""
     results = view.results
-    rows, features = results.rows_of(results.score_name("kid")), results.about["features"]
+    rows = results.rows_of(results.score_name("kid"))
+    features = results.features[results.extractor]
     held = results.rows_of("num_test")["value"].dropna()
     measured = rows["run_id"].isin(view.runs).any()
     if not measured or not len(held) or not features.get("dim"):
@@ -372,48 +367,17 @@ def table_costs(view: View) -> tuple[pd.DataFrame, Caption]:
     return shown(table, *columns), Caption(text, details)
 
 
-def real_scores(view: View, variant: str, metric: str) -> tuple[float | None, float | None]:
-    """What training images, and what the held-out images themselves, score; None where nobody
-    measured it."""
-    names, score = view.variants[variant], view.results.score_name(metric)
-    train, held = (view.grid_value(names, f"{line}_{score}") for line in ("floor", "reference"))
-    return train, held
-
-
-def _real_words(view: View, claim: dict[str, Any]) -> str:
-    """Of IS: what real images score, and whether the side with more is farther from them; empty for
-    other scores."""
-    if claim["metric"] != "is":
-        return ""
-    train, held = real_scores(view, claim["variant"], "is")
-    measured = {"train": train, "held out": held}
-    parts = [f"{show(value)} {name}" for name, value in measured.items() if value is not None]
-    real = train if held is None else held
-    if real is None:
-        return ""
-    words = f"; real images: {', '.join(parts)}"
-    scores = {claim[key]: view.score(claim[key], "is") for key in ("variant", "against")}
-    means = {name: score.mean for name, score in scores.items() if score is not None}
-    if len(means) < len(scores):
-        return words
-    more, less = sorted(means, key=lambda name: -means[name])
-    if abs(means[more] - real) > abs(means[less] - real):
-        shown = [f"{name}'s {show(means[name])}" for name in (more, less)]
-        words += f"; {shown[0]} is farther from real images than {shown[1]}"
-    return words
-
-
 def judge_score(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     """By the 95 % t-interval of the paired difference of a score over training seeds."""
     absent = no_metric(view, claim)
     if absent:
-        return "no such metric", absent
+        return NO_METRIC, absent
     variant, against = claim["variant"], claim["against"]
     metric, better = view.results.score_name(claim["metric"]), direction(claim)
     difference = view.difference(variant, metric, against)
     reason = (
         f"{metric} of {variant} minus that of {against}, paired by training seed: "
-        f"{show_difference(difference)}{_real_words(view, claim)}"
+        f"{show_difference(difference)}{real_words(view, claim)}"
     )
     if better is None:
         return "not decided", f"{reason}; {NO_DIRECTION}"
@@ -426,7 +390,7 @@ def judge_nearer(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     seeds."""
     absent = no_metric(view, claim)
     if absent:
-        return "no such metric", absent
+        return NO_METRIC, absent
     variant, against = claim["variant"], claim["against"]
     metric = view.results.score_name(claim["metric"])
     train, held = real_scores(view, variant, claim["metric"])

@@ -12,7 +12,7 @@ from srdd.config import Chance, Strict
 from ...study.chain import Trained, trainings
 from ...study.checks import MIN_IMAGES
 from ...study.jobs import Job, Plan
-from ...study.names import canonical_sampler, dump, features_config
+from ...study.names import canonical_sampler, dump, extractor_configs
 from ...study.schema import Claim, Study, Variant
 from ...study.settings import once_each
 from ...study.suite_checks import Resolved, score_problems, side_problems
@@ -48,7 +48,7 @@ def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
     study, roles = plan.study, ("data", "tokenizer", "features", "tokens", "train")
     shared = {
         "evaluation": dump(study.evaluation),
-        "features": features_config(study),
+        **extractor_configs(study),
         "sweep": dump(study.told(suite, "sweep")),
     }
     for trained, samplers in models.values():

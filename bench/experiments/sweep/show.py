@@ -10,6 +10,7 @@ from ...report.caption import Caption
 from ...report.cells import Cell, frame, shown, spread
 from ...report.claims import (
     NO_DIRECTION,
+    NO_METRIC,
     Verdict,
     against_the_usual,
     claim_details,
@@ -83,7 +84,7 @@ def judge_tuned(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     """As judge_score, between groups, each at the setting that is best on the first half of sample
     seeds and reference; scored on the second."""
     if absent := no_metric(view, claim):
-        return Verdict("no such metric", absent)
+        return Verdict(NO_METRIC, absent)
     if direction(claim) is None:
         return Verdict("not decided", NO_DIRECTION)
     metric, lower = view.results.score_name(claim["metric"]), direction(claim) == "lower"

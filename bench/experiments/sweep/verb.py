@@ -12,6 +12,7 @@ from another distribution.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -25,14 +26,15 @@ from srdd.quantizer import Ladder
 from srdd.watch import Calls
 
 from ...pipeline.artefacts import model_identity
+from ...pipeline.evaluators import Evaluator, open_evaluators, scores_of
 from ...pipeline.labels import asked_labels, first_sample
-from ...pipeline.metrics import MIN_IMAGES, Extractor, Scored, score
+from ...pipeline.metrics import MIN_IMAGES
 from ...pipeline.networks import open_model, open_tokenizer
-from ...pipeline.reference import Reference, halves, open_reference
+from ...pipeline.reference import Reference, halves
 from ...pipeline.sampling import made_ready, sample_into, smaller
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
-from ...study.settings import EvaluationConfig, FeaturesConfig
+from ...study.settings import EvaluationConfig
 from .plan import Settings
 
 INPUTS = ("data", "tokenizer", "features", "tokens", "train")
@@ -100,8 +102,6 @@ class Sweep:
         self.run = run
         self.evaluation: EvaluationConfig = run.settings("evaluation", EvaluationConfig)
         self.settings: Settings = run.settings("sweep", Settings)
-        features = run.settings("features", FeaturesConfig)
-        self.extractor = Extractor(features, run.device, run.inputs["features"])
         self.tokenizer = open_tokenizer(run)
         path = run.inputs["train"] / "model.safetensors"
         self.whole = open_model(run, path)  # for probabilities: in float32, not compiled
@@ -111,9 +111,12 @@ class Sweep:
         seeds, classes = range(self.first, self.first + self.N), self.model.config.num_classes
         self.labels_N = asked_labels(run.inputs["data"], classes, seeds, self.evaluation.labels)
         # made once: the features of a reference are known by its images, and kept for all samplers
-        reference = open_reference(features, run.inputs["data"])
-        parts = parts_of(self.first, self.N, reference)
-        self.parts = parts if self.settings.halves else parts[:1]
+        self.parts: list[tuple[int, int, Evaluator]] = []
+        for evaluator in open_evaluators(run, self.evaluation.metrics):
+            parts = parts_of(self.first, self.N, evaluator.reference)
+            for start, count, reference in parts if self.settings.halves else parts[:1]:
+                self.parts.append((start, count, replace(evaluator, reference=reference)))
+        self.main = self.parts[0][2].name
 
     def shape(self) -> tuple[int, ...]:
         """Of all images of a sampler."""
@@ -121,18 +124,17 @@ class Sweep:
         return self.N, size.in_channels, size.image_size, size.image_size
 
     def report_scores(self, images: np.ndarray, names: dict[str, str]) -> None:
-        """Scores of a sampler's images, of all and of each half."""
+        """Scores of a sampler's images in each extractor, of all and of each half."""
         asked_N = self.labels_N.numpy() if self.model.config.conditional else None
-        for start, count, reference in self.parts:
+        for start, count, evaluator in self.parts:
             rows = slice(start - self.first, start - self.first + count)
             labels = None if asked_N is None else asked_N[rows]
-            scored = Scored(images[rows], labels, reference, self.extractor)
             seeds = {"seed_first": start, "seed_last": start + count - 1}
             identity = {**names, **seeds, "num_images": count}
-            if count < self.N:
-                held = len(reference.images)
+            if count < self.N and evaluator.name == self.main:
+                held = len(evaluator.reference.images)
                 self.run.add("half_reference_images", held, "images", **identity)
-            for name, (value, unit) in score(scored, self.evaluation.metrics).items():
+            for name, (value, unit) in scores_of([evaluator], images[rows], labels).items():
                 self.run.add(name, value, unit, **identity)
 
     def report_tokens(

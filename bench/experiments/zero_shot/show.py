@@ -331,8 +331,10 @@ SCORES = {
 
 def _columns(results: Results) -> dict[str, str]:
     """Column title: ending of the metric."""
-    ending = results.extractor
-    scores = {results.label(title): f"{name}_{ending}" for title, name in SCORES.items()}
+    scores = {results.label(title): results.score_name(name) for title, name in SCORES.items()}
+    fid = "FID, completed"
+    for asked in map(results.by, results.others):
+        scores[asked.label(fid)] = asked.score_name(SCORES[fid])
     return LIKENESS_NAMES | scores
 
 

@@ -13,7 +13,7 @@ images through every task.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -31,9 +31,10 @@ from srdd.tokenizer import Tokenizer
 from srdd.zero_shot import box_mask, known_in_box, known_scales
 
 from ...pipeline.artefacts import model_identity, open_split, open_tokens, save_npz
-from ...pipeline.datasets import AnyImages, to_uint8
+from ...pipeline.datasets import to_uint8
+from ...pipeline.evaluators import Evaluator, open_evaluators, scores_of
 from ...pipeline.labels import first_sample, in_shares
-from ...pipeline.metrics import MIN_IMAGES, Extractor, Scored, score
+from ...pipeline.metrics import MIN_IMAGES, Extractor
 from ...pipeline.networks import open_model, open_tokenizer
 from ...pipeline.reference import Reference
 from ...pipeline.sampling import made_ready
@@ -41,7 +42,7 @@ from ...pipeline.tokenizing import reconstruct
 from ...runtime.progress import track
 from ...runtime.verb import Run
 from ...study.errors import ConfigError
-from ...study.settings import EvaluationConfig, FeaturesConfig
+from ...study.settings import EvaluationConfig
 from .plan import Settings
 
 INPUTS = ("data", "tokenizer", "tokens", "train", "features")
@@ -226,24 +227,36 @@ def complete(
 
 @dataclass(frozen=True)
 class Likeness:
-    """Compares images with the held-out ones that they should be; scores them as a set."""
+    """Compares images with the held-out ones that they should be; scores them as a set in each
+    extractor. Distances of features are those of the first classifier alone."""
 
     images_NCHW: np.ndarray
     labels_N: np.ndarray | None
-    reference: AnyImages
-    extractor: Extractor
-    metrics: tuple[str, ...]
+    evaluators: Sequence[Evaluator]
+
+    @cached_property
+    def _trained(self) -> Extractor | None:
+        """The first extractor that was trained; None where none was."""
+        extractors = (evaluator.extractor for evaluator in self.evaluators)
+        return next((one for one in extractors if one.classifier is not None), None)
 
     @torch.no_grad()
     def _features(self, images_NCHW: np.ndarray) -> torch.Tensor:
-        device, parts = self.extractor.device, torch.from_numpy(images_NCHW).split(512)
-        assert self.extractor.classifier is not None
-        features = self.extractor.classifier.features
+        assert self._trained is not None and self._trained.classifier is not None
+        device, features = self._trained.device, self._trained.classifier.features
+        parts = torch.from_numpy(images_NCHW).split(512)
         return torch.cat([features(part.to(device)).cpu() for part in parts])
 
     @cached_property
     def _true_features(self) -> torch.Tensor:
         return self._features(self.images_NCHW)
+
+    def _distance(self, other_NCHW: np.ndarray) -> dict[str, tuple[float, str]]:
+        """Mean L2 distance of features, by name; nothing without a classifier."""
+        if self._trained is None:
+            return {}
+        distance_N = (self._features(other_NCHW) - self._true_features).norm(dim=1)
+        return {f"feature_distance_{self._trained.config.name}": (float(distance_N.mean()), "L2")}
 
     def to(
         self, other_NCHW: np.ndarray, region_hw: np.ndarray | None
@@ -258,12 +271,8 @@ class Likeness:
             for name, (measure, unit) in LIKENESS.items():
                 value = measure(self.images_NCHW, other_NCHW, pixels_hw).mean()
                 numbers[f"{name}_{place}"] = float(value), unit
-        if self.extractor.classifier is not None:
-            distance_N = (self._features(other_NCHW) - self._true_features).norm(dim=1)
-            name = f"feature_distance_{self.extractor.config.name}"
-            numbers[name] = float(distance_N.mean()), "L2"
-        scored = Scored(other_NCHW, self.labels_N, Reference(self.reference), self.extractor)
-        scores = score(scored, self.metrics)
+        numbers |= self._distance(other_NCHW)
+        scores = scores_of(self.evaluators, other_NCHW, self.labels_N)
         twice = sorted(numbers.keys() & scores.keys())
         if twice:
             raise ValueError(
@@ -297,8 +306,6 @@ class HeldOut:
         self.settings: Settings = run.settings("zero_shot", Settings)
         self.sampler: SamplerConfig = run.settings("sampler", SamplerConfig)
         self.evaluation: EvaluationConfig = run.settings("evaluation", EvaluationConfig)
-        features = run.settings("features", FeaturesConfig)
-        extractor = Extractor(features, run.device, run.inputs["features"])
         split = open_split(run.inputs["data"], "test")
         if len(split) < MIN_IMAGES:
             raise ConfigError(
@@ -320,8 +327,8 @@ class HeldOut:
         schedule = self.model.schedule
         self.ceiling_NCHW = reconstruct(self.tokenizer, schedule, stored_NL, run.device)
         labels_N = true_N if run.config["dataset"]["num_classes"] else None
-        scored_by = extractor, self.evaluation.metrics
-        self.likeness = Likeness(self.images_NCHW, labels_N, split, *scored_by)
+        evaluators = open_evaluators(run, self.evaluation.metrics, Reference(split))
+        self.likeness = Likeness(self.images_NCHW, labels_N, evaluators)
         self.first = first_sample(self.evaluation, run.config["train_seed"])
 
     def complete(self, task: Task) -> np.ndarray:

@@ -1,0 +1,106 @@
+"""Claims over all studies: the committed page and table follow from the published results, and say
+where extractors differ."""
+
+import csv
+import io
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_study import build
+from test_two_extractors import OTHER, TRAINED, agreeing, asked, differing, made
+
+from bench.report.all_claims import PAGE, TABLE, csv_of, page_of, published, rulings, write
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def project(folder, **studies):
+    """A folder of published studies; of each the results that were made elsewhere."""
+    for name, results in studies.items():
+        shutil.copytree(results, folder / "results" / name / "published")
+    (folder / "docs").mkdir()
+    return folder
+
+
+def rows_of(folder):
+    return list(csv.DictReader(io.StringIO((folder / TABLE).read_text(encoding="utf-8"))))
+
+
+def test_page_and_table_follow_from_what_is_published():
+    """Catches a verdict that was typed, and a study published without them."""
+    studies = published(ROOT)
+    found = rulings(studies)
+    again = "run `python -m bench claims --write`"
+    assert (ROOT / PAGE).read_text(encoding="utf-8") == page_of(found, studies), again
+    assert (ROOT / TABLE).read_text(encoding="utf-8") == csv_of(found), again
+
+
+def test_the_program_prints_the_page():
+    """Catches a program that is not listed."""
+    words = [sys.executable, "-m", "bench", "claims"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == (ROOT / PAGE).read_text(encoding="utf-8").strip(), done.stderr
+    done = subprocess.run([*words, "--wirte"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: usage")
+
+
+def test_one_claim_is_one_line_with_every_study(tmp_path):
+    """Catches a yes of one extractor that hides the no of another, and a claim that stands twice
+    because two studies ask it."""
+    claims = [asked(), asked(rule="latency", text="b is faster")]
+    one = differing(tmp_path / "one", claims=claims).folder
+    two = agreeing(tmp_path / "two", claims=claims[:1]).folder
+    small = build(tmp_path / "small", ["a", "b"], claims[:1], reduced="one training")
+    folder = project(tmp_path / "all", one=one, two=two, abridged=small)
+    write(folder)
+    page = (folder / PAGE).read_text(encoding="utf-8")
+    assert "| Claim | one | two | abridged (reduced) |" in page
+    assert "| b beats a | no; by lite yes | no; by lite no | no |" in page
+    assert "| b is faster | no |  |  |" in page
+    assert "| one | x8, lite | 200 | 0, 1, 2 | 0 / 1 / 0 | 1 |" in page
+    assert "| two | x8, lite | 200 | 0, 1, 2 | 0 / 1 / 0 | 0 |" in page
+    assert "ask 3 claims, 3 of them by a t-test. Of these 3 are yes or no alone, and 3" in page
+    rows = rows_of(folder)
+    assert [(row["study"], row["extractor"], row["verdict"]) for row in rows] == [
+        ("one", "x8", "no"), ("one", "lite", "yes"), ("one", "", "no"),
+        ("two", "x8", "no"), ("two", "lite", "no"), ("abridged", "x8", "no"),
+    ]  # fmt: skip
+    assert {row["after_holm_all_studies"] for row in rows if row["reduced"] == "True"} == {""}
+    assert "the evaluators differ" in rows[0]["because"] and rows[1]["p"] != ""
+
+
+def test_holm_over_all_studies_is_stricter(tmp_path):
+    """Catches a correction over the claims of one study, or of one extractor's twice."""
+    close = {"fid_a": [3.0, 3.1, 3.2], "fid_b": [2.8, 2.85, 3.05]}
+    lone = made(tmp_path / "a", **close, claims=[asked()], features=[OTHER, TRAINED]).folder
+    level = [asked("fid_pixels", text=f"{i}") for i in range(60)]
+    many = made(tmp_path / "b", **close, claims=level).folder
+    folder = project(tmp_path / "all", lone=lone, many=many)
+    write(folder)
+    row = next(row for row in rows_of(folder) if row["extractor"] == "lite")
+    words = row["verdict"], row["after_holm"], row["after_holm_all_studies"]
+    assert words == ("yes", "yes", "not decided")
+
+
+def test_suites_that_ask_the_same_are_told_apart(tmp_path):
+    """Catches the verdict of one suite alone where two suites of a study ask the same."""
+    results = differing(tmp_path / "one", claims=[asked()])
+    about = results.about["suites"]
+    about["t"] = {**about["s"], "claims": [{**asked(), "variant": "a", "against": "b"}]}
+    results.variants_of["t"] = results.variants_of["s"]
+    page = page_of(rulings({"one": results}), {"one": results})
+    assert "| b beats a | s: no; by lite yes. t: yes; by lite no |" in page
+
+
+def test_no_study_and_a_damaged_one(tmp_path):
+    """Catches a traceback where nothing is published yet, and a page that leaves out what it cannot
+    read."""
+    assert "No study with a claim is published" in page_of([], published(tmp_path))
+    folder = project(tmp_path / "all", one=build(tmp_path / "one", ["a", "b"], [asked()]))
+    (folder / "results/one/published/runs.csv").unlink()
+    with pytest.raises((OSError, ValueError), match="results/one/published/runs.csv"):
+        write(folder)
+    assert not (folder / PAGE).exists()
