@@ -32,6 +32,7 @@ PROGRAMS = {
     "tables": "bench.report.tables",
     "claims": "bench.report.all_claims",
     "pages": "bench.report.pages",
+    "site": "bench.site.build",
 }
 
 
