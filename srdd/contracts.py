@@ -270,7 +270,9 @@ def ask_weigh(
         )
     # written so that NaN is refused too
     if not (share_BL.isfinite() & (share_BL >= 0)).all():
-        raise ValueError(f"{who}: gives a weight that is negative or no number; must be 0 or more")
+        raise ValueError(
+            f"{who}: gives a weight that is negative or not a finite number; must be 0 or more"
+        )
     if share_BL[own_BL != codebook_size].any():
         raise ValueError(
             f"{who}: weighs a token that is revealed, whose loss says nothing; give 0 where own_BL "

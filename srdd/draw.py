@@ -15,8 +15,8 @@ import torch
 
 def _invert(mass: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Place at which the sums of float64 masses pass a target, and the sum before it; a place
-    without mass is not returned. Masses that are no numbers give some place inside: on a GPU an
-    index outside would end the process."""
+    without mass is not returned. Masses that are not finite numbers give some place inside: on a
+    GPU an index outside would end the process."""
     sums = mass.cumsum(-1)
     # right=True: the first place whose sum is above the target, so that mass 0 is stepped over
     place = torch.searchsorted(sums, target.clamp(min=0.0), right=True)

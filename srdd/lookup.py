@@ -111,7 +111,8 @@ def _knob(who: str, argument: ast.arg, default: ast.expr | None) -> Knob:
     except ValueError:
         written = ast.unparse(default)
         raise ValueError(
-            f"{who}: {argument.arg}: the default {written!r} is no number, word or list of them"
+            f"{who}: {argument.arg}: the default {written!r} is neither a number nor a word nor a "
+            "list of them"
         ) from None
 
 

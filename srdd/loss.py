@@ -254,7 +254,7 @@ def usage_entropy(residual_BlC: torch.Tensor, codebook_VC: torch.Tensor) -> torc
     if len(codebook_VC) < 2:
         raise ValueError(f"codebook of {len(codebook_VC)} code: usage needs 2 or more")
     x_NC = residual_BlC.flatten(0, 1)
-    # |x - e|^2 expanded: the gradient of a distance is no number where it is zero
+    # |x - e|^2 expanded: the gradient of a distance is not finite where it is zero
     squares_NV = x_NC.square().sum(1, keepdim=True) + codebook_VC.square().sum(1)
     distance_NV = (squares_NV - 2 * x_NC @ codebook_VC.T).clamp(min=0)
     # the mean distance to the nearest code is the temperature; no gradient may shrink it

@@ -168,7 +168,7 @@ def _draw_scale(scale: _Scale, known: Known | None, where: slice, V: int) -> tor
     nothing_Bl = torch.zeros_like(masked_Bl, dtype=torch.bool)
     fixed_Bl = nothing_Bl if known is None else known.mask_BL[:, where]
     # A call may be left out only where no later scale reads its keys: whether it is left out
-    # depends on the batch. A look at what is redrawn makes a GPU wait, so only some rules take one.
+    # depends on the batch. To ask what is redrawn makes a GPU wait, so only some rules do.
     markov = getattr(scale.denoise, "history", None) == 0
     looks = markov and (known is not None or config.select.name not in COUNTED)
     drawn = Drawn.after(first, fixed_Bl, passes)
@@ -263,7 +263,7 @@ def generate(
     early_exit: leave out a call that would redraw nothing, which changes no image; only models of
     history 0 allow it, since later scales of others read what that call would leave in the cache.
     Returns tokens_BL and f_hat_BChw for `Tokenizer.to_image`. Raises ValueError for what does not
-    fit together, logits that are no numbers, and a sampler of one's own that returns anything else.
+    fit together, logits that are not finite, and a sampler of one's own that returns anything else.
     """
     _check_request(model, ladder, labels_B, config, known)
     seeds = whole_numbers(seeds, "seeds")

@@ -1,4 +1,4 @@
-"""What a sampler asks of the network, watched: calls are counted, and logits that are no numbers
+"""What a sampler asks of the network, watched: calls are counted, and logits that are not finite
 are refused.
 
 B batch, L tokens of all scales, l of one scale, V codebook, C latent channels, D width, H heads, h
@@ -67,7 +67,7 @@ class Watched:
     """A `denoise` for one batch that says what is wrong with a call or its logits, and counts it
     (VAR, arXiv 2404.02905, section 3.2).
 
-    On a CPU logits that are no numbers are refused at once; on a GPU, which nobody should wait for
+    On a CPU logits that are not finite are refused at once; on a GPU, which nobody should wait for
     between scales, by `check`. temperature: what the sampler will divide logits by. remembers: for
     how many images the network keeps keys of earlier scales; None where it keeps none.
     """
@@ -174,12 +174,12 @@ class Watched:
                     "it, or load or train weights of sound size"
                 )
             raise ValueError(
-                f"logits of scale {k} are no numbers: weights, codes or inputs hold NaN or inf, "
-                "or are too large for their precision; load or train them again"
+                f"logits of scale {k} are not finite numbers: weights, codes or inputs hold NaN or "
+                "inf, or are too large for their precision; load or train them again"
             )
 
     def check(self) -> None:
-        """After the sample: raises ValueError for logits that are no numbers, or that the
+        """After the sample: raises ValueError for logits that are not finite, or that the
         temperature makes infinite. A GPU is waited for here, once."""
         if self.looks:
             looks = torch.stack([look for _, look in self.looks]).tolist()

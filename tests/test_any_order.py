@@ -114,7 +114,7 @@ BROKEN = {
     "negative": (lambda own, *_: -(own == V).float(), "gives a weight that is negative"),
     "no number": (
         lambda own, *_: torch.full(own.shape, math.nan),
-        "gives a weight that is negative or no number",
+        "gives a weight that is negative or not a finite number",
     ),
     "revealed": (lambda own, *_: torch.ones(own.shape), "weighs a token that is revealed"),
     "in place": (lambda own, *_: own.fill_(V).float(), "changes the own tokens"),

@@ -145,7 +145,7 @@ def test_what_no_suite_lists_is_in_no_number(folder):
         ("runs.csv", "study/x,study", "study/x,other", "0 rows of stage 'study'"),
         ("runs.csv", '""scores"", ""latency""', '""scores"", ', "not readable as JSON"),
         ("runs.csv", '""num_images"": 200', '""num_images"": NaN',
-         "not readable as JSON (NaN is no number of JSON)"),
+         "not readable as JSON (NaN is not a finite number, which JSON cannot hold)"),
         ("runs.csv", '""num_images"": 200', '""num_images"": ""200""', "evaluation.num_images"),
         ("runs.csv", '""against"": ""b""', '""against"": ""c""',
          "against 'c' of a claim is no variant"),

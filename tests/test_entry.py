@@ -133,7 +133,7 @@ def test_weights_that_are_no_numbers(make_model, make_ladder, settings, value, n
     with torch.no_grad():
         model.get_parameter(name).flatten()[0] = value
     with pytest.raises(
-        ValueError, match="logits of scale 0 are no numbers: .*load or train them again"
+        ValueError, match="logits of scale 0 are not finite numbers: .*load or train them again"
     ):
         generate(model, make_ladder(SCHEDULE), ONE, [0], SamplerConfig(**settings))
 

@@ -3,7 +3,6 @@ references, pins."""
 
 import ast
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -235,19 +234,6 @@ def test_library_is_typed():
     pytest.importorskip("mypy")
     done = subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-
-
-def test_readme_shows_the_published_tables():
-    """Catches numbers in the README that no committed result stands behind,
-    and a place that was left empty."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    places = re.findall(
-        r"<!-- published (\w+)/(\w+) -->\n(.*?)\n<!-- /published -->", readme, re.DOTALL
-    )
-    assert len(places) == readme.count("<!-- published ") > 1
-    for study, name, shown in places:
-        source = ROOT / "results" / study / "published" / "tables" / f"{name}.md"
-        assert shown == source.read_text(encoding="utf-8").strip()
 
 
 def test_an_environment_is_made_anew_from_within_itself(tmp_path):

@@ -7,9 +7,13 @@ import warnings
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
 from matplotlib.text import Text
 from small_study import FIGURES, build
 
+from bench.report import drawing, glyphs
 from bench.report.drawing import write_figure
 from bench.report.results import Results
 from bench.report.view import View
@@ -126,11 +130,59 @@ def test_names_of_any_script_are_drawn(tmp_path):
 def test_what_no_font_has_is_escaped(monkeypatch):
     """Catches a box instead of a letter on a machine without a font for it; a font that is there is
     used."""
-    from bench.report import glyphs
-
     monkeypatch.setattr(glyphs, "covered", lambda: frozenset(map(ord, "abc é")))
+    monkeypatch.setattr(glyphs, "lends", lambda character: False)
     assert glyphs.drawable("中 a b") == "\\u4e2d a b" and glyphs.drawable("e\u0301") == "é"
     assert glyphs.text("😀") == "\\U0001f600"
+
+
+def font_of(path, character):
+    """A font file with one letter, a filled square."""
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder([".notdef", "letter"])
+    builder.setupCharacterMap({ord(character): "letter"})
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for point in ((0, 700), (700, 700), (700, 0)):
+        pen.lineTo(point)
+    pen.closePath()
+    builder.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "letter": pen.glyph()})
+    builder.setupHorizontalMetrics({".notdef": (800, 0), "letter": (800, 0)})
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "One Letter", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(path)
+
+
+def test_a_font_that_nobody_listed_lends_its_letters(tmp_path, monkeypatch):
+    """Catches a name in escapes on a machine that has a font for it."""
+    letter = "\U00012000"  # cuneiform, which no usual font has
+    font_of(tmp_path / "one.ttf", letter)
+    fonts = [*font_manager.fontManager.ttflist]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", fonts)
+    glyphs.lends.cache_clear()
+    assert glyphs.drawable(letter) == "\\U00012000"
+    font_manager.fontManager.addfont(tmp_path / "one.ttf")
+    glyphs.lends.cache_clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure, axes = plt.subplots()
+        axes.set_title(glyphs.text(letter))
+        write_figure(tmp_path / "f", figure, "c")
+    assert axes.get_title() == letter
+    drawing.lenders.clear()
+    glyphs.lends.cache_clear()
+
+
+def test_a_caption_says_what_escapes_stand_for(tmp_path, monkeypatch):
+    """Catches a figure of escapes in which no reader knows which name is which."""
+    monkeypatch.setattr(glyphs, "lends", lambda character: False)
+    results = Results.load(build(tmp_path, ["plain", "\u4e2d\u6587 w = 2"]))
+    figure, caption = rooms.function_of("figures", "fid")(View(results, "s"))
+    write_figure(tmp_path / "fid", figure, caption)
+    said = (tmp_path / "fid.rst").read_text(encoding="utf-8")
+    assert "u6587 w = 2 is \u4e2d\u6587 w = 2" in said and "plain is" not in said
 
 
 def test_rows_hold_classes_by_label(tmp_path):
@@ -185,8 +237,6 @@ def test_long_class_names_become_a_key(tmp_path):
 def test_class_names_that_no_font_draws_become_a_key(tmp_path, monkeypatch):
     """Catches rows that are called \\u732b: the caption is text and holds the name itself; a
     decomposed accent is drawn."""
-    from bench.report import glyphs
-
     monkeypatch.setattr(glyphs, "covered", lambda: frozenset(map(ord, "catdogn é0123")))
     labels = np.arange(12) % 3
     for third, marks in (("猫", ["0", "1", "2"]), ("cane\u0301", ["cat", "dog", "cané"])):

@@ -23,7 +23,7 @@ from bench.study import rooms
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted([*(ROOT / "srdd").rglob("*.py"), *(ROOT / "bench").rglob("*.py")])
 # a module may import what stands before its own layer, and its own
-LAYERS = ["srdd", "study", "runtime", "pipeline", "report", "experiments", "speed"]
+LAYERS = ["srdd", "study", "runtime", "pipeline", "report", "experiments", "site", "speed"]
 CONTRACT = rooms.__doc__.split("What `plan.py` may say")[1]
 SHOWN = [(what, name) for what in ("figures", "tables") for name in rooms.shows(what)]
 

@@ -112,17 +112,30 @@ def kill_after(process, appears, delay=0.0, timeout=120):
     process.communicate()
 
 
+JUDGED = {
+    "perceptual": 0.1,
+    "adversarial": 0.4,
+    "adversarial_start": 0.1,
+    "discriminator": {"layers": 1, "channels": 8},
+}
+
+
 @pytest.mark.parametrize(
-    "verb, stage, weights",
-    [("train", "train", "model"), ("train_tokenizer", "tokenizer", "tokenizer")],
+    "verb, stage, weights, more",
+    [
+        ("train", "train", "model", {}),
+        ("train_tokenizer", "tokenizer", "tokenizer", {}),
+        ("train_tokenizer", "tokenizer", "tokenizer", JUDGED),
+    ],
+    ids=["model", "tokenizer", "tokenizer of all losses"],
 )
-def test_killed_training_resumes_bit_by_bit(ready, tmp_path, verb, stage, weights):
+def test_killed_training_resumes_bit_by_bit(ready, tmp_path, verb, stage, weights, more):
     """Catches a checkpoint that forgets a part of the state: batches, noise, optimizer, averages,
-    restarts, early stopping."""
+    restarts, early stopping, the discriminator."""
     run_id = ready.first(stage)
     longer = json.loads((ready.root / "configs" / f"{run_id}.json").read_text())["config"]
     part = longer["training"] if verb == "train" else longer["tokenizer"]["training"]
-    part["steps"] = 60
+    part |= {"steps": 60, **more}
     config = ready.write(run_id, longer)
     code, text = call(verb, *ready.words(stage, tmp_path / "whole", config))
     assert code == 0, text
@@ -145,6 +158,7 @@ def test_killed_training_resumes_bit_by_bit(ready, tmp_path, verb, stage, weight
         for run in ("whole", "killed")
     ]
     assert rows[0] == rows[1]
+    assert any("adversarial_weight" in line for line in rows[0]) == bool(more)
     assert not (tmp_path / "killed" / "resume.safetensors").exists()
 
 

@@ -147,7 +147,7 @@ class Average:
 
 
 def check_finite(loss: float, step: int) -> None:
-    """Raises Diverged for a loss that is no number, with the step and a remedy."""
+    """Raises Diverged for a loss that is not a finite number, with the step and a remedy."""
     if not math.isfinite(loss):
         raise Diverged(f"loss is {loss} at step {step}; lower the training's lr or clip")
 

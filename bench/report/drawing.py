@@ -16,13 +16,16 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.font_manager import FontProperties
+from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from ..runtime.rows import write_text, written_whole
+from ..study.escaping import rst
 from .caption import Caption
 from .estimate import Estimate, estimate
-from .glyphs import drawable, families, text, wrapped
+from .glyphs import drawable, families, lenders, names_of, text, wrapped
+from .looks import places
 from .view import View
 
 SINGLE, DOUBLE = 3.3, 6.8
@@ -60,17 +63,33 @@ matplotlib.rcParams.update(STYLE)
 
 def write_figure(stem: Path, figure: Figure, caption: Caption | str, reduced: str = "") -> None:
     """<stem>.png, .svg and the caption as .rst; the same bytes for the same rows. A reduced study
-    is marked on the figure."""
+    is marked on the figure. Names that no font draws stand in the details."""
+    caption = Caption.of(caption)
     if reduced:
         _mark_reduced(figure)
     dpi = min(200, int(LARGEST / max(figure.get_size_inches())))
+    for artist in figure.findobj(Text) if lenders else ():
+        artist.set_fontfamily(all_families())  # made before a name asked for a further font
     for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         with written_whole(stem.with_name(f"{stem.name}.{ending}")) as temporary:
             figure.savefig(temporary, format=ending, dpi=dpi, metadata=metadata)
         if len(figure.axes) > 20:
             figure.set_layout_engine("none")  # laid out once: it takes most of the time
+    details = (*caption.details, _key(figure))
     plt.close(figure)
-    write_text(stem.with_name(f"{stem.name}.rst"), Caption.of(caption).rst())
+    write_text(stem.with_name(f"{stem.name}.rst"), Caption(caption.text, details).rst())
+
+
+def all_families() -> list[str]:
+    """The usual font families, and those that lend what these lack."""
+    return list(dict.fromkeys([*families(), *lenders]))
+
+
+def _key(figure: Figure) -> str:
+    """What the escapes of a figure stand for; empty where it has none."""
+    texts = [artist.get_text() for artist in figure.findobj(Text)]
+    names = [f"{rst(shown)} is {rst(name)}" for shown, name in names_of(texts).items()]
+    return f"Without letters on this machine: {'; '.join(names)}." if names else ""
 
 
 def _mark_reduced(figure: Figure) -> None:
@@ -92,6 +111,11 @@ def look(i: int) -> dict[str, Any]:
     }
 
 
+def look_of(view: View, name: str) -> dict[str, Any]:
+    """`look` of a variant or group, the same in every figure of its study."""
+    return look(places(view.whole or view.results)[name])
+
+
 def canvas(
     width: float, height: float, rows: int = 1, columns: int = 1, **more: Any
 ) -> tuple[Figure, np.ndarray]:
@@ -99,13 +123,13 @@ def canvas(
     return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, **more)
 
 
-SMALL = FontProperties(size=7)
 HANDLE, BETWEEN = 28, 14  # points of a handle before a name, and between two columns of a legend
 
 
 def text_width(line: str) -> float:
     """Points that a line takes in a legend."""
-    return text_to_path.get_text_width_height_descent(line, SMALL, ismath=False)[0]
+    small = FontProperties(family=all_families(), size=7)
+    return text_to_path.get_text_width_height_descent(line, small, ismath=False)[0]
 
 
 def _columns(widths: list[float], most: int, room: float) -> int:
@@ -217,9 +241,11 @@ def apart(i: int, count: int, step: float) -> float:
     return min(step, 0.3 / count) * (i - (count - 1) / 2)
 
 
-def side_ticks(axes: Axes, view: View) -> None:
-    """The x axis of scales: the side of each token grid that a variant of the suite has."""
-    sides = sorted({side for names in view.variants.values() for side in names["patch_nums"]})
+def side_ticks(axes: Axes, view: View, first: int = 0) -> None:
+    """The x axis of scales: the side of each token grid that a variant of the suite has. first:
+    the first scale that has numbers."""
+    grids = [names["patch_nums"][first:] for names in view.variants.values()]
+    sides = sorted({side for grid in grids for side in grid}) or [1]
     axes.xaxis.set_major_locator(FixedLocator(sides))
     axes.xaxis.set_minor_locator(NullLocator())
     margin = 0.06 * (1 + sides[-1] - sides[0])
@@ -227,9 +253,14 @@ def side_ticks(axes: Axes, view: View) -> None:
     axes.set_xlabel("grid side of the scale (tokens)")
 
 
+def plain_number(value: float, _: int | None = None) -> str:
+    """What a tick of a logarithmic axis says."""
+    return f"{value:g}"
+
+
 def plain_log(axis: Any) -> None:
     """Write 0.5, 10 and 200 on a logarithmic axis, not powers."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(plain_number))
     axis.set_minor_formatter(NullFormatter())  # else 6x10^0 beside 10
     low, high = sorted(axis.get_view_interval())
     if high > 300 * low:

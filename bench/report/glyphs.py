@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -39,6 +40,14 @@ OTHERS = (
 )
 
 
+# they have a box for every character, or draw another one than is asked for
+UNFIT = (
+    *("Last Resort High-Efficiency", "Last Resort", "LastResort", "Unicode BMP Fallback SIL"),
+    *("STIXNonUnicode", "cmb10", "cmex10", "cmmi10", "cmr10", "cmss10", "cmsy10", "cmti10"),
+    "cmtt10",
+)
+
+
 @cache
 def families() -> list[str]:
     """Font families of all figures, in the order in which a character is looked for."""
@@ -56,19 +65,64 @@ def covered() -> frozenset[int]:
     return frozenset(points)
 
 
+lenders: list[str] = []  # families that drew what the usual ones lack
+
+
+def _draws(file: str, point: int) -> bool:
+    """Whether a font has an outline for a code point; bitmaps of colour fonts are none."""
+    try:
+        font = FT2Font(file)
+        return point in font.get_charmap() and font.load_char(point).bbox[2] > 0
+    except (OSError, RuntimeError):  # a font that FreeType cannot read or scale
+        return False
+
+
+@cache
+def lends(character: str) -> bool:
+    """Whether another font of this machine draws a character that these families lack; it joins
+    `lenders`."""
+    known = {*families(), *UNFIT}
+    fonts = [font for font in font_manager.fontManager.ttflist if font.name not in known]
+    for font in sorted(fonts, key=lambda font: (font.style != "normal", font.weight != 400)):
+        if _draws(font.fname, ord(character)):
+            lenders.append(font.name)
+            return True
+    return False
+
+
+def _has(character: str) -> bool:
+    return ord(character) in covered() or lends(character)
+
+
+# names of which a part was escaped, by what is drawn instead: captions say what they are
+stand_ins: dict[str, str] = {}
+
 WORD = 12  # letters of a word that is not broken between lines
 
 
 def drawable(text: Any) -> str:
     """Text in one line of characters that can be drawn; the others as escapes such as \\u4e2d,
     never as empty boxes."""
-    shown = unicodedata.normalize("NFC", visible(text))
-    return "".join(c if ord(c) in covered() else c.encode("unicode_escape").decode() for c in shown)
+    name = unicodedata.normalize("NFC", visible(text))
+    shown = "".join(c if _has(c) else c.encode("unicode_escape").decode() for c in name)
+    if any(c.isprintable() and not _has(c) for c in name):
+        stand_ins[shown] = name
+    return shown
 
 
 def is_drawable(text: Any) -> bool:
     """Whether these families can draw all of a text."""
-    return all(ord(c) in covered() for c in unicodedata.normalize("NFC", visible(text)))
+    return all(_has(c) for c in unicodedata.normalize("NFC", visible(text)))
+
+
+def names_of(texts: Iterable[str]) -> dict[str, str]:
+    """Of names that were escaped those that stand in these texts, by what stands there."""
+    there = ["".join(text.split()) for text in texts]
+    return {
+        shown: name
+        for shown, name in stand_ins.items()
+        if any("".join(_unread(shown).split()) in text for text in there)
+    }
 
 
 def _unread(line: str) -> str:

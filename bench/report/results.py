@@ -366,12 +366,17 @@ class Results(Extractors):
     def sample_run(self, variant: str, suite: str) -> str | None:
         """run_id of the images of the first training seed that has some: of the kept weights,
         else of the last snapshot."""
-        for seed in self.suite(suite)["train_seeds"]:
-            jobs = self.jobs_of(self.variants(suite)[variant], seed)
-            samples = jobs[jobs["stage"] == "sample"].to_dict("records")
-            for row in sorted(samples, key=self._takes_snapshots):
-                if f"{row['run_id']}/images" in self.images:
-                    return row["run_id"]
+        runs = (self.sample_run_of(variant, suite, s) for s in self.suite(suite)["train_seeds"])
+        return next((run for run in runs if run is not None), None)
+
+    def sample_run_of(self, variant: str, suite: str, seed: int) -> str | None:
+        """run_id of the images of a training seed: of the kept weights, else of the last
+        snapshot."""
+        jobs = self.jobs_of(self.variants(suite)[variant], seed)
+        samples = jobs[jobs["stage"] == "sample"].to_dict("records")
+        for row in sorted(samples, key=self._takes_snapshots):
+            if f"{row['run_id']}/images" in self.images:
+                return str(row["run_id"])
         return None
 
     def _takes_snapshots(self, row: dict[str, Any]) -> bool:

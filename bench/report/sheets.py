@@ -10,11 +10,13 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from .drawing import canvas, legend_below, legend_height, plain_log
+from .axes import spread_out
+from .drawing import canvas, legend_below, legend_height, plain_log, plain_number
 from .view import View
 
 MOST = 12  # lines that one panel can hold: ten colours, nine markers
@@ -71,17 +73,21 @@ def sheet(
     shape: tuple[int, int],
     draw: Draw,
     columns: int = 4,
+    far: Iterable[int] = (),
     **more: Any,
 ) -> Figure:
     """A figure with panels of this shape and size in inches for every part, drawn alike on equal
     axes.
 
-    draw(axes, part) fills them; columns: of the legend; more: as `plt.subplots` takes it.
+    draw(axes, part) fills them; columns: of the legend; far: panels whose
+    y axis becomes logarithmic where they would else be half empty; more: as `plt.subplots` takes
+    it.
     """
     width, height = size
     if len(parts) == 1:
         figure, axes = canvas(width, height, *shape, **more)
         draw(axes, parts[0])
+        _spread([axes], far)
         grow(figure, columns)
         legend_below(figure, columns)
         return figure
@@ -96,8 +102,22 @@ def sheet(
         pages.append((page, axes))
     figure.set_figheight(sum(heights))
     pages[0][0]._subplotspec.get_gridspec().set_height_ratios(heights)
+    _spread([axes for _, axes in pages], far)
     even([axes for _, axes in pages])
     return figure
+
+
+def _spread(pages: list[np.ndarray], far: Iterable[int]) -> None:
+    """What `spread_out` does, of the same panel of every page and those that share its axis."""
+    done: set[Axes] = set()
+    for place in far:
+        first = pages[0].flat[place]
+        if first in done:
+            continue
+        shared = set(first.get_shared_y_axes().get_siblings(first))
+        places = [i for i, axes in enumerate(pages[0].flat) if axes in shared]
+        spread_out(page.flat[i] for page in pages for i in places)
+        done |= shared
 
 
 def grow(figure: Figure, columns: int) -> None:
@@ -122,6 +142,7 @@ def even(pages: list[np.ndarray]) -> None:
 
 def _new_ticks(axis: Axis) -> None:
     """Ticks of a logarithmic axis in plain numbers, chosen for its new limits."""
-    if axis.get_scale() == "log" and isinstance(axis.get_major_formatter(), FuncFormatter):
+    form = axis.get_major_formatter()  # another one says what was set by hand
+    if isinstance(form, FuncFormatter) and form.func is plain_number:
         axis.set_major_locator(LogLocator(base=axis.get_transform().base))
         plain_log(axis)

@@ -20,6 +20,7 @@ class View:
 
     results: Results
     suite: str
+    whole: Results | None = None  # of which `results` are a few variants
 
     @property
     def about(self) -> dict[str, Any]:
@@ -38,7 +39,8 @@ class View:
 
     def only(self, names: Iterable[str]) -> View:
         """The same with some variants alone."""
-        return View(self.results.only(self.suite, names), self.suite)
+        few = self.results.only(self.suite, names)
+        return View(few, self.suite, self.whole or self.results)
 
     def by(self, extractor: str) -> View:
         """The same with every score asked of another extractor."""

@@ -312,6 +312,7 @@ def reference_details(results: Results, view: View | None = None) -> tuple[str, 
         reference_words(results),
         bias_words(results),
         agreement_words(results),
+        taught_words(view) if view else "",
         labels_words(view) if view else "",
     )
 
@@ -346,7 +347,6 @@ def score_details(view: View, sampler: bool = True) -> tuple[str, ...]:
     unless the sampler is what varies, the sampler."""
     return (
         *reference_details(view.results, view),
-        taught_words(view),
         *seeds_details(view),
         *imported_details(view),
         samplers(view) if sampler else "",

@@ -13,6 +13,9 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEFAULT = ROOT / "workflows" / "config" / "digits.yaml"
 DRY = {"-n", "--dry-run", "--dryrun"}
+VERBOSE = "--verbose"
+# options by which a user chooses what snakemake says
+VIEWS = {"--logger", "--quiet", "-q", "--printshellcmds", "-p", "--debug-dag", "--show-failed-logs"}
 # options of snakemake that are read here, and what to write after them
 STUDY, SETTINGS = ("--configfile", "--configfiles"), ("--config", "-C")
 FOLDER, PROFILE = ("--directory", "-d"), ("--workflow-profile",)
@@ -107,6 +110,14 @@ def one_study(word: str, group: list[str]) -> bool:
 def only_one(word: str, group: list[str]) -> bool:
     """One word, and what follows it is a target."""
     return not group
+
+
+def take_view(words: list[str]) -> list[str]:
+    """Words with which snakemake says one line a job; with `--verbose`, in a dry run, and where the
+    user chooses what it says, all its lines."""
+    rest = [word for word in words if word != VERBOSE]
+    options = {word.partition("=")[0] for word in words}
+    return rest if options & (DRY | VIEWS | {VERBOSE}) else ["--logger=job-lines", *rest]
 
 
 def arranged(words: list[str]) -> tuple[list[str], Path]:

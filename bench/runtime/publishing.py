@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -100,29 +99,3 @@ def _old(target: Path) -> Path:
 
 def _plan(folder: Path) -> dict:
     return json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-
-
-def show_in_readme() -> None:
-    """Put published tables where the README names them: <!-- published STUDY/TABLE --> ... <!--
-    /published -->."""
-    path = ROOT / "README.md"
-
-    def table(match: re.Match) -> str:
-        study, name = match[1].split("/")
-        source = ROOT / "results" / study / "published" / "tables" / f"{name}.md"
-        text = (
-            source.read_text(encoding="utf-8").strip()
-            if source.is_file()
-            else "(not published yet)"
-        )
-        return f"<!-- published {match[1]} -->\n{text}\n<!-- /published -->"
-
-    if not path.is_file():
-        return
-    text = path.read_text(encoding="utf-8")
-    pattern = r"<!-- published ([\w.\-]+/[\w.\-]+) -->.*?<!-- /published -->"
-    changed = re.sub(pattern, table, text, flags=re.DOTALL)
-    if changed != text:
-        fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        fresh.write_text(changed, encoding="utf-8")
-        os.replace(fresh, path)

@@ -159,7 +159,7 @@ def read_text(path: Path) -> str:
 
 
 def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a finite number, which JSON cannot hold")
 
 
 def _finite(text: str) -> float:
@@ -275,7 +275,7 @@ def _check_key(
 
 
 def _check_metric(where: str, row: dict[str, str]) -> None:
-    """Raises ValueError for a row of metrics.csv that holds no number, or nobody's."""
+    """Raises ValueError for a row of metrics.csv whose value is not a number, or nobody's."""
     for column in ("metric", "run_id"):
         if not row[column]:
             raise ValueError(f"{where}: {column} is empty; every number has one")

@@ -63,7 +63,7 @@ S = TypeVar("S", bound=BaseModel)
 
 
 class Diverged(ValueError):
-    """A training whose loss is no number any more."""
+    """A training whose loss is not a finite number any more."""
 
 
 class Run:

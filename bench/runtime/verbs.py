@@ -31,6 +31,8 @@ PROGRAMS = {
     "figures": "bench.report.figures",
     "tables": "bench.report.tables",
     "claims": "bench.report.all_claims",
+    "pages": "bench.report.pages",
+    "site": "bench.site.build",
 }
 
 

@@ -25,13 +25,21 @@ from .schema import Study
 from .settings import HUB, WeightsConfig
 from .tokenizer_settings import TokenizerSpec
 
+# jobs that take long
+TRAININGS = {"train", "distill"}
+
+
+def stages_of(run_ids: Iterable[str]) -> set[str]:
+    """The stages of jobs."""
+    return {run_id.split("/")[0] for run_id in run_ids}
+
 
 def missing_files(plan: Plan, run_ids: Iterable[str] | None = None) -> list[str]:
     """What a study names and is not there, as `key: what is missing and what to do`: asked before
     the first job, not when planning. run_ids: the jobs that will run and hence read weights;
     None: all."""
     wanted = set(plan.jobs if run_ids is None else run_ids)
-    stages = {run_id.split("/")[0] for run_id in wanted}
+    stages = stages_of(wanted)
     problems: list[str] = []
     if stages - set(rooms.which("SIZES_ONLY")):
         problems += _missing_inputs(plan.study)
@@ -98,7 +106,10 @@ def _missing_weights(study: Study, suite: str, name: str, wanted: set[str]) -> I
         f"suites.{suite}.variants.{name} (delta and base).",
         resolve_variant(study, suite, name),
     )
-    readers = {at: [tokenizer_job(study, variant)[1], *import_jobs(study, variant)]}
+    # a tokenizer that is trained may read weights too, each training seed's the same
+    tokenizers = [tokenizer_job(study, variant, seed)[1] for seed in study.seeds_of(suite)]
+    tokenizer = next((job for job in tokenizers if job.run_id in wanted), tokenizers[0])
+    readers = {at: [tokenizer, *import_jobs(study, variant)]}
     if variant.distill:
         readers[f"{at}distill.teacher."] = import_jobs(study, teacher_of(study, variant.distill))
     for place, jobs in readers.items():
@@ -164,12 +175,21 @@ def nothing_to_make(plan: Plan, scope: str | None) -> str | None:
     return None
 
 
-USAGE = "`python -m bench plan STUDY.yaml [full|SUITE] [--name] [--files]`"
+def drawn_first(plan: Plan, scope: str | None) -> list[str]:
+    """The suite of a scope whose figures are there soonest: that of fewest jobs among those that
+    train no model. None where there is no such suite, or no other."""
+    suites = plan.suites_of(scope)
+    drawn = [name for name in suites if plan.study.suites[name].figures]
+    quick = [name for name in drawn if not TRAININGS & stages_of(plan.suites[name])]
+    return sorted(quick, key=lambda name: len(plan.suites[name]))[:1] if len(suites) > 1 else []
+
+
+USAGE = "`python -m bench plan STUDY.yaml [full|SUITE] [--name] [--first] [--files]`"
 
 
 def main() -> None:
     """Check a study and say what it would run: `python -m bench plan STUDY.yaml [full|SUITE]
-    [--name] [--files]`."""
+    [--name] [--first] [--files]`."""
     if len(sys.argv) < 2:
         sys.exit(f"error: no study given; {USAGE}")
     if {"-h", "--help"} & set(sys.argv):
@@ -191,6 +211,8 @@ def main() -> None:
             sys.exit(f"error: {problem}")
     if "--name" in sys.argv:
         print(plan.study.study)
+        if "--first" in sys.argv:
+            print(*drawn_first(plan, scope), sep="\n")
         return
     for warning in plan.warnings:  # who asks for the name goes on to run the study, which says them
         print(f"warning: {path}: {warning}", file=sys.stderr)
@@ -200,7 +222,7 @@ def main() -> None:
 def _scope_of(plan: Plan, words: list[str]) -> str | None:
     """The scope that words after a study name; None where none does. Raises ConfigError for
     another word."""
-    legal = ("full", "--name", "--files", *plan.suites)
+    legal = ("full", "--name", "--first", "--files", *plan.suites)
     for word in words:
         if word not in legal:
             raise ConfigError(f"{unknown('suite or option', word, legal)}; {USAGE}")

@@ -254,7 +254,7 @@ def explain(
         if isinstance(value, dict) and first["type"] == "value_error"
         else f", got {_shortly(value)}"
     )
-    return f"{key or prefix.rstrip('.')}: {words}{got}{more}".removeprefix(": ")
+    return f"{key.rstrip('.')}: {words}{got}{more}".removeprefix(": ")
 
 
 def _shortly(value: Any) -> str:

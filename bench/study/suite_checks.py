@@ -65,7 +65,8 @@ def _tuning_problems(study: Study, name: str) -> Iterator[str]:
         return
     others = [other for other in study.suites if other != name]
     if suite.tuned_on not in others:
-        yield "tuned_on: " + unknown("suite", suite.tuned_on, others)
+        problem = unknown("suite", suite.tuned_on, others)
+        yield f"tuned_on: {problem}; name it in `take` too, or write `tuned_on: null`"
         return
     if not set(study.suites[suite.tuned_on].measure) & set(rooms.which("SCORES")):
         measures = ", ".join(study.suites[suite.tuned_on].measure)
@@ -244,7 +245,7 @@ def _not_measured(study: Study, name: str) -> str:
 
 
 def side_problems(one: Resolved, claim: Claim, grids: bool = False) -> Iterator[str]:
-    """Sides of a claim that a rule cannot read: a grid has no number of its own, but where it is
+    """Sides of a claim that a rule cannot read: a grid has no value of its own, but where it is
     tuned (grids)."""
     suite, variants = one.suite, one.variants
     for key in ("variant", "against"):

@@ -13,7 +13,7 @@ from ...report.absent import missing_words
 from ...report.caption import Caption
 from ...report.claims import Verdict, claim_details, claimed, decided_together
 from ...report.curves import FLOOR_LINE, floor_count
-from ...report.drawing import DOUBLE, band, blank, look, note, plain_log
+from ...report.drawing import DOUBLE, band, blank, look_of, note, plain_log
 from ...report.estimate import FEWEST, paired, show, show_difference
 from ...report.sheets import by_variant, sheet
 from ...report.trainings import kept_words, steps_to_targets
@@ -61,10 +61,10 @@ def _floor(view: View) -> float | None:
 def _curves(axes: np.ndarray, view: View, metric: str, title: str) -> None:
     """A metric of every variant, against step on the left and training time on the right."""
     for panel, along, label in zip(axes, (None, "seconds"), ("training step", "training time (s)")):
-        for i, variant in enumerate(view.variants):
+        for variant in view.variants:
             rows = view.snapshots(variant, metric)
             if len(rows):
-                band(panel, rows, "step", variant, look(i), along)
+                band(panel, rows, "step", variant, look_of(view, variant), along)
         if not panel.lines:
             blank(panel, f"no {title} along the training")
         panel.set_xlabel(label)
@@ -111,7 +111,7 @@ def figure_convergence(view: View) -> tuple[Figure, Caption]:
         *claim_details(view),
         "At steps that only some trainings reach, means are over those.",
         "Time is training alone, without evaluation, of trainings that shared the machine with "
-        "other jobs: a record, no measurement of speed; seconds of a step: mean over seeds.",
+        "other jobs. It is a record, no measurement of speed. Seconds of a step: mean over seeds.",
         f"Floor: real training images{floor_count(view)}.",
         *_reached(view),
         kept_words(view),

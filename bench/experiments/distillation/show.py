@@ -15,7 +15,7 @@ from ...report.caption import Caption
 from ...report.cells import COSTS, Cell, frame, number, shown, spread
 from ...report.claims import claim_details
 from ...report.curves import GREY
-from ...report.drawing import COLOURS, DOUBLE, LINES, MARKERS, blank, look, note, plain_log, text
+from ...report.drawing import COLOURS, DOUBLE, LINES, MARKERS, blank, look_of, note, plain_log, text
 from ...report.estimate import show
 from ...report.sheets import by_group, sheet
 from ...report.timing import batches, machine
@@ -35,7 +35,7 @@ from .arms import (
 
 def group_looks(view: View) -> dict[str, dict[str, Any]]:
     """A colour for each arm, a line and marker for each mask; where that would make two groups
-    alike, a look for each group."""
+    alike, a style for each group."""
     variants, whole = view.variants, full_schedules(view)
     arm_of, base_of = {}, {}
     for group, (first, *_) in view.groups().items():
@@ -43,7 +43,7 @@ def group_looks(view: View) -> dict[str, dict[str, Any]]:
             arm_of[group] = variants[first]["settings"].get("distill", {}).get("arm", "")
             base_of[group] = full_schedule_of(view, first)
     if len({(arm_of[group], base_of[group]) for group in arm_of}) < len(arm_of):
-        return {group: look(i) for i, group in enumerate(arm_of)}
+        return {group: look_of(view, group) for group in arm_of}
     arms, looks = list(dict.fromkeys(arm_of.values())), {}
     for group, arm in arm_of.items():
         base = base_of[group]

@@ -24,7 +24,7 @@ from ...report.drawing import (
     apart,
     band,
     blank,
-    look,
+    look_of,
     note,
     side_ticks,
     text,
@@ -50,6 +50,8 @@ PARTS = {
 GAP_CLOSED = 1e-10
 # one from here on is a difference
 GAP_OPEN = 1e-3
+
+FIRST_PATH = 2  # scale from which two token paths lead to one state
 
 # gaps that are 0 for every Markov hierarchy without noise, whatever it has learned
 IDENTITIES = ("elbo_relative_gap", "elbo_token_gap")
@@ -123,11 +125,11 @@ def _draw_parts(axes: Axes, view: View) -> None:
 
 def _draw_elbos(axes: Axes, view: View) -> None:
     """The ELBO of every variant against the noise."""
-    for i, variant in enumerate(view.variants):
+    for variant in view.variants:
         for j, (corruption, line) in enumerate(zip(_corruptions(view), CORRUPTION_LINES)):
             rows = _against_eps(view, variant, "elbo", corruption)
             if len(rows):
-                style = {**look(i), "linestyle": line, "markersize": 2.5}
+                style = {**look_of(view, variant), "linestyle": line, "markersize": 2.5}
                 band(axes, rows, "eps", "" if j else variant, style)
     axes.set_title("every variant, as a chain in f_hat")
     axes.set_ylabel("held-out ELBO (nats/token)")
@@ -156,7 +158,7 @@ def _log_scales(
             continue
         sides = rows["scale"].astype(int).map(dict(enumerate(view.variants[variant]["patch_nums"])))
         sides = sides + apart(i, len(view.variants), 0.04)
-        style = {**look(i), "linestyle": "-", **metrics[metric]}
+        style = {**look_of(view, variant), "linestyle": "-", **metrics[metric]}
         seeds = rows["value"].clip(lower=zero)
         axes.scatter(sides, seeds, s=6, color=style["color"], alpha=0.4, linewidth=0)
         middle = seeds.groupby(sides).agg(extreme)
@@ -211,8 +213,8 @@ def _equivalence(axes: np.ndarray, view: View) -> None:
     parts.set_ylim(bottom=0)
     _draw_gap(gap, view)
     _draw_paths(path, view)
-    for panel in axes[1]:
-        side_ticks(panel, view)
+    side_ticks(gap, view)
+    side_ticks(path, view, FIRST_PATH)
 
 
 def _tokens_words(view: View) -> str:
@@ -248,8 +250,8 @@ def figure_equivalence(view: View) -> tuple[Figure, Caption]:
         f"Top: mean of {draws} draws of the noise per image ({_strokes(view)}); left: "
         f"{', '.join(rst(_chain(page)) for page in pages)}; dotted: its cross-entropy as in "
         "training.",
-        "Gap: without noise; at or below the red line the two are equal, for a chain in f_hat by "
-        "an identity, true of any Markov hierarchy without noise.",
+        "Gap: without noise. At or below the red line the two are equal. For a chain in f_hat "
+        "that is an identity, true of any Markov hierarchy without noise.",
         PATHS,
         "Symbols of one scale stand side by side; an exact 0 is drawn at the tick 0.",
         "Bands: interval.",
@@ -309,8 +311,8 @@ def table_equivalence(view: View) -> tuple[pd.DataFrame, Caption]:
     caption = (
         "Training cross-entropy beside the ELBO of the discrete diffusion without noise, and the "
         "largest relative gap over scales and training seeds. Path KL: of the model's "
-        "distributions on two token paths with exactly the same state; above 0 the conditional "
-        "depends on the path and f_hat is no state of a chain."
+        "distributions on two token paths with exactly the same state. Above 0 the conditional "
+        "depends on the path, and f_hat is no state of a chain."
     )
     details = (
         *claim_details(view),

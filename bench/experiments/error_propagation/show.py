@@ -21,7 +21,7 @@ from ...report.completion import (
     lost_words,
 )
 from ...report.curves import GREY
-from ...report.drawing import DOUBLE, apart, band, blank, look, note, side_ticks
+from ...report.drawing import DOUBLE, apart, band, blank, look_of, note, side_ticks
 from ...report.estimate import estimate
 from ...report.sheets import by_variant, sheet
 from ...report.view import View
@@ -46,9 +46,9 @@ def _draw(axes: Axes, view: View, metric: str) -> None:
         if len(rows):
             sides = rows["scale"].astype(int).map(dict(enumerate(names["patch_nums"])))
             beside = sides + apart(i, len(view.variants), 0.06)
-            band(axes, rows.assign(side=beside), "side", variant, look(i))
+            band(axes, rows.assign(side=beside), "side", variant, look_of(view, variant))
     if not axes.lines:
-        blank(axes, "no number")
+        blank(axes, "not measured")
     side_ticks(axes, view)
 
 
@@ -153,7 +153,7 @@ def _unrelated_words(view: View) -> str:
         drift = estimate(at(view, name, "drift_unrelated"))
         if drift:
             words.append(f"{rst(name)} {drift.mean:.2f}")
-    drifts = "; ".join(words) or "no number"
+    drifts = "; ".join(words) or "not measured"
     return f"Drift between two clean samples of one class, for comparison: {drifts}."
 
 
@@ -180,7 +180,7 @@ def table_error_propagation(view: View) -> tuple[pd.DataFrame, Caption]:
     number of wrong tokens."""
     caption = (
         "Drift of the last latent after so many tokens of a scale were replaced, and drift over "
-        "its direct part: below 1 where later scales repair, above 1 where they amplify. Change "
+        "its direct part. Below 1 later scales repair, above 1 they amplify. Change "
         "of scores: with errors minus without, same seeds."
     )
     details = (*claim_details(view), *error_details(view), _unrelated_words(view), reach(view))
@@ -195,7 +195,7 @@ def error_details(view: View) -> tuple[str, ...]:
     return (
         "Errors: so many of the tokens of one scale, at least one, are replaced by other codes, "
         "each equally likely. Position and code depend on the image's seed and the scale alone, "
-        "the same in every variant; the sampler goes on with the random numbers of the clean "
+        "the same in every variant. The sampler goes on with the random numbers of the clean "
         "sample.",
         "Drift: mean over images of the distance between the last latents with and without "
         "errors, as a share of the clean one's norm. Direct: the same with all later tokens left "
@@ -205,8 +205,8 @@ def error_details(view: View) -> tuple[str, ...]:
         "Wrong tokens can lower FID: images drawn in one pass vary less than real ones, and FID "
         "rewards the noise. Whether images got worse is seen in class agreement and coverage, "
         "where the study measures them.",
-        f"N = {count_words(view, 'error_propagation')} images, {sample_words(view.results)}; "
-        f"{extractor_words(view.results)}; reference: {held_out(view.results)}.",
+        f"N = {count_words(view, 'error_propagation')} images, {sample_words(view.results)}.",
+        f"Scores: {extractor_words(view.results)}; reference: {held_out(view.results)}.",
         few_words(view, "error_propagation"),
         *seeds_details(view),
         samplers(view),

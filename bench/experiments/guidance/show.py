@@ -15,7 +15,7 @@ from ...report.caption import Caption
 from ...report.cells import frame, number, shown, spread
 from ...report.claims import NOISE, claim_details
 from ...report.curves import curve, floor_line
-from ...report.drawing import COLOURS, DOUBLE, LINES, MARKERS, blank, note, plain_log, text
+from ...report.drawing import DOUBLE, LINES, MARKERS, blank, look_of, note, plain_log, text
 from ...report.estimate import estimate, paired, show_estimate
 from ...report.sheets import by_group, sheet
 from ...report.tuning import differing, edges, flat, half_words, short, varied
@@ -25,6 +25,7 @@ from ...study.escaping import rst
 
 MOST = 6  # groups in one panel against guidance: each has a line for every ramp
 SCORES = {"fid": "FID", "is": "IS", "precision": "precision", "recall": "recall"}
+LEVELS = tuple(line for line in LINES if line != ":")  # dotted is the floor
 OFF = 1.0  # the guidance scale w that leaves u + w (c - u) at c
 
 
@@ -45,8 +46,8 @@ def _halves_words(view: View) -> str:
     count = second[1] - second[0] + 1
     return (
         f"Tuned: the setting with the lowest mean {view.results.label('FID')} on sample seeds "
-        f"{first[0]} to {first[1]}, scored on seeds {second[0]} to {second[1]}{half_words(view)}: "
-        f"N = {count} each, not comparable with scores of other N."
+        f"{first[0]} to {first[1]}. It is scored on seeds {second[0]} to "
+        f"{second[1]}{half_words(view)}. N = {count} each, not comparable with scores of other N."
     )
 
 
@@ -120,7 +121,7 @@ def _draw_group(axes: Axes, view: View, group: str, i: int, metric: str) -> None
     ramps, alike, colour = (
         _ramps(view, members),
         _apart_from_guidance(view, members),
-        COLOURS[i % len(COLOURS)],
+        look_of(view, group)["color"],
     )
     lines = [(ramp, words) for words in alike for ramp in ramps]
     for j, (ramp, words) in enumerate(lines):
@@ -136,7 +137,7 @@ def _draw_group(axes: Axes, view: View, group: str, i: int, metric: str) -> None
     if not ramps and best and len(members) > 1:
         score = view.estimate(best, metric)
         if score is not None:
-            style = {"color": colour, "linestyle": LINES[i % len(LINES)], "linewidth": 1}
+            style = {"color": colour, "linestyle": LEVELS[i % len(LEVELS)], "linewidth": 1}
             axes.axhline(score.mean, label=text(f"{group}, tuned, w = 1"), **style)
 
 
@@ -255,7 +256,8 @@ def table_guidance(view: View) -> tuple[pd.DataFrame, Caption]:
     off, gain = "FID at w = 1, second half", "Tuned minus w = 1, paired"
     caption = (
         "Every group at the setting with the lowest mean FID on the first half of the sample "
-        "seeds, scored on the second half, and the same setting at w = 1. Difference: paired by "
+        "seeds. It is scored on the second half, beside the same setting at w = 1. Difference: "
+        "paired by "
         "training seed. At an edge: a better setting may lie beyond what was tried."
     )
     details = (

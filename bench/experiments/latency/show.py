@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
+from ...report.axes import keep_to_lines
 from ...report.caption import Caption
 from ...report.cells import COSTS, Cell, frame, number, shown, without_numbers
 from ...report.claims import Verdict, claim_details, claimed, decided_together
-from ...report.drawing import DOUBLE, blank, look, note, plain_log, side_ticks, text
+from ...report.drawing import DOUBLE, blank, look_of, note, plain_log, side_ticks, text
 from ...report.estimate import Estimate, show
 from ...report.sheets import by_variant, sheet
 from ...report.timing import batches, floors, machine
@@ -50,22 +51,25 @@ FAINT = {"s": 6, "alpha": 0.3, "linewidth": 0}  # points of single rounds
 # ---------------------------------------------------------------- time and memory
 
 
-def _rounds_and_median(axes: Axes, xs: pd.Series, ys: pd.Series, variant: str, i: int) -> None:
+def _rounds_and_median(
+    axes: Axes, xs: pd.Series, ys: pd.Series, variant: str, style: dict[str, Any]
+) -> None:
     """Every round as a faint point, the medians as a line."""
-    style = look(i)
     axes.scatter(xs, ys, color=style["color"], **FAINT)
     middle = ys.groupby(xs).median()
     axes.plot(middle.index, middle.to_numpy(), label=text(variant), **style)
 
 
-def _against_batch(axes: Axes, rows: pd.DataFrame, lost: pd.Series, variant: str, i: int) -> None:
-    """A variant against batch size; a batch that did not fit is named."""
+def _against_batch(axes: Axes, rows: pd.DataFrame, lost: pd.Series, view: View, i: int) -> None:
+    """The i-th variant against batch size; a batch that did not fit is named."""
+    variant = list(view.variants)[i]
+    style = look_of(view, variant)
     measured = rows[rows["variant"] == variant].dropna(subset=["value"])
     if len(measured):
-        _rounds_and_median(axes, measured["num_images"], measured["value"], variant, i)
+        _rounds_and_median(axes, measured["num_images"], measured["value"], variant, style)
     for batch in lost:
         place = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "top"}
-        axes.text(batch, 0.98 - 0.08 * i, "oom", color=look(i)["color"], fontsize=6.5, **place)
+        axes.text(batch, 0.98 - 0.08 * i, "oom", color=style["color"], fontsize=6.5, **place)
 
 
 def _batch_axis(axes: Axes, sizes: list[int]) -> None:
@@ -89,12 +93,12 @@ def _latency(axes: np.ndarray, view: View) -> None:
     for i, (variant, names) in enumerate(view.variants.items()):
         of_variant = seconds["variant"] == variant
         lost = seconds.loc[of_variant & seconds["value"].isna(), "num_images"]
-        _against_batch(time, seconds, lost, variant, i)
-        _against_batch(memory, peak, lost, variant, i)
+        _against_batch(time, seconds, lost, view, i)
+        _against_batch(memory, peak, lost, view, i)
         rows = parts[parts["variant"] == variant]
         if len(rows):
             sides = rows["scale"].astype(int).map(dict(enumerate(names["patch_nums"])))
-            _rounds_and_median(scales, sides, rows["ms"], variant, i)
+            _rounds_and_median(scales, sides, rows["ms"], variant, look_of(view, variant))
     time.set_ylabel("time per image (ms)")
     memory.set_ylabel("working memory (MiB)")
     scales.set_ylabel(f"network time (ms), batch {batch or '-'}")
@@ -103,6 +107,7 @@ def _latency(axes: np.ndarray, view: View) -> None:
             blank(panel, "no variant was timed")
             continue
         panel.set_yscale("log")
+        keep_to_lines(panel)
         plain_log(panel.yaxis)
     for panel in (time, memory):
         _batch_axis(panel, batches(view))
@@ -114,9 +119,10 @@ def figure_latency(view: View) -> tuple[Figure, Caption]:
     figure = sheet(by_variant(view), (DOUBLE, 2.6), (1, 3), _latency)
     note(figure, failed_words(view))
     caption = (
-        "Time per image and working memory against batch size; right, the time of the network "
+        "Time per image and working memory against batch size. Right: the time of the network "
         "alone against the scale, at the largest batch that all variants share. Faint points: "
-        "every round; lines: median; all axes of times and bytes are logarithmic."
+        "every round, a triangle beyond the axis; lines: median. Axes of times and bytes are "
+        "logarithmic."
     )
     details = (
         *claim_details(view),
@@ -135,15 +141,16 @@ def figure_latency(view: View) -> tuple[Figure, Caption]:
 # ---------------------------------------------------------------- floors
 
 
-def _points(axes: Axes, times: pd.DataFrame, least: pd.DataFrame, variant: str, i: int) -> None:
-    """One variant in a panel: every round as a faint point, medians joined, its two floors, and on
-    top time over floor.
+def _points(axes: Axes, times: pd.DataFrame, least: pd.DataFrame, view: View, i: int) -> None:
+    """The i-th variant in a panel: every round as a faint point, medians joined, its two floors,
+    and on top time over floor.
 
     times: columns x, ms; least: columns x, memory, operations, floor in ms.
     """
     if not len(times):
         return
-    style = {**look(i), "linestyle": "-"}
+    variant = list(view.variants)[i]
+    style = {**look_of(view, variant), "linestyle": "-"}
     colour = style["color"]
     axes.scatter(times["x"], times["ms"], color=colour, **FAINT)
     middle = times.groupby("x")["ms"].median()
@@ -164,6 +171,7 @@ def _finish(axes: Axes, variants: int, title: str) -> None:
         blank(axes, "no floor was measured")
         return
     axes.set_yscale("log")
+    keep_to_lines(axes)
     low, high = axes.get_ylim()
     share = 1 - RATIO_ROW * (variants + 1)
     axes.set_ylim(low, low * (high / low) ** (1 / max(share, 0.3)))
@@ -189,7 +197,7 @@ def _whole_sample(axes: Axes, view: View) -> None:
                 axes,
                 rows.assign(x=rows["num_images"]),
                 bounds.assign(x=bounds["num_images"]),
-                variant,
+                view,
                 i,
             )
     axes.set(xlabel="batch size (images)", ylabel="time of the batch (ms)")
@@ -211,7 +219,7 @@ def _by_scale(axes: Axes, view: View, batch: int | None) -> None:
             cell = rows[(rows["variant"] == variant) & (rows["num_images"] == (batch or -1))]
             parts.append(cell.assign(x=cell["scale"].map(place)))
         measured, floor = parts
-        _points(axes, measured, floor, variant, i)
+        _points(axes, measured, floor, view, i)
     title = "network by scale" if batch is None else f"network by scale, batch {batch}"
     axes.set(xlabel="grid side of the scale (tokens)", ylabel="time of the scale (ms)")
     if axes.lines:
@@ -241,9 +249,10 @@ def figure_floors(view: View) -> tuple[Figure, Caption]:
     figure = sheet(by_variant(view, MOST), (DOUBLE, 2.8), (1, 3), _floors)
     note(figure, failed_words(view))
     caption = (
-        "Measured time beside what the machine allows at best. Points: every round; lines: median; "
-        "dotted: memory floor, dashed: operation floor, in the variant's colour. Numbers on top: "
-        "median time over the longer floor, in the order of the legend."
+        "Measured time beside what the machine allows at best. Points: every round, a triangle "
+        "beyond the axis. Lines: median; dotted: memory floor, dashed: operation floor, in the "
+        "variant's colour. Numbers on top: median time over the longer floor, in the order of the "
+        "legend."
     )
     details = (
         *claim_details(view),

@@ -68,9 +68,9 @@ def rates_details(view: View) -> tuple[str, ...]:
     dtype = precision(view)
     return (
         "Floor of a scale: the longer of its memory floor and its operation floor.",
-        "Memory floor: the bytes that a scale must move at least (weights once a pass, in "
-        f"{dtype}; cached keys and values; logits) over the measured copy bandwidth, "
-        f"{show(rates['copy_bandwidth'])} GB/s.",
+        "Memory floor: the bytes that a scale must move at least over the measured copy bandwidth, "
+        f"{show(rates['copy_bandwidth'])} GB/s. These are weights once a pass, in {dtype}, cached "
+        f"keys and values, and logits.",
         "Operation floor: its operations over the measured rate of a large matrix product, "
         f"{show(rates['matmul_rate'])} GFLOP/s in {dtype}.",
         "Both rates are those of the fastest round; weights that stay in the caches may beat the "
@@ -132,8 +132,8 @@ def verdict_details(view: View) -> tuple[str, ...]:
     pipeline = ", ".join(f"{share:.2f} at batch {batch:g}" for batch, share in whole.items())
     pair = f"{rst(second)} against {rst(first)}"
     return (
-        f"{pair}, time: {_at_batches(time)} (decided where the 95 % t-interval of the log ratio "
-        "over paired rounds excludes 0; no correction for several batch sizes).",
-        f"{pair}, working memory of the sampler: {_at_batches(memory) or 'no number'}.",
+        f"{pair}, time: {_at_batches(time)}. Decided where the 95 % t-interval of the log ratio "
+        f"over paired rounds excludes 0, without correction for several batch sizes.",
+        f"{pair}, working memory of the sampler: {_at_batches(memory) or 'not measured'}.",
         f"{pair}, whole pipeline, ratio: {pipeline or 'not measured'}.",
     )

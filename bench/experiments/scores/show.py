@@ -254,12 +254,13 @@ def _shown(view: View, table: pd.DataFrame) -> list[str]:
     and of printed numbers only where there are some. Of further extractors what they say of FID."""
     views = [view, *map(view.by, view.results.others)]
     fids = [asked.results.label("FID") for asked in views]
-    titles = ["Variant", fids[0], difference_title(view), after_holm_title(view)]
+    titles = ["Variant"] if len(views) > 1 else ["Variant", "Seeds"]
+    titles += [fids[0], difference_title(view), after_holm_title(view)]
     titles += [*fids[1:], *map(after_holm_title, views[1:])]
     titles += ["Status"] if unwell(table) else []
     titles += [_published_title(printed["metric"]) for printed in view.about.get("published", [])]
-    titles.insert(len(titles) if len(views) > 1 else 1, "Seeds")
-    titles += [view.results.label(name) for name in ("Coverage", "Class agreement")]
+    last = [view.results.label(name) for name in ("Coverage", "Class agreement")]
+    titles += last if len(views) == 1 else reversed(last)
     first = [title for title in dict.fromkeys(titles) if title in table][:MOST_COLUMNS]
     return [title for title in table.columns if title in first]
 

@@ -37,7 +37,9 @@ def _why_no_snr(view: View, names: dict[str, Any]) -> str:
     if not len(runs):
         return view.results.why(names, None)
     row = runs.iloc[0]
-    return f"{row['status']} ({row['reason']})" if row["reason"] else f"{row['status']}, no number"
+    return (
+        f"{row['status']} ({row['reason']})" if row["reason"] else f"{row['status']}, not measured"
+    )
 
 
 def _draw_schedule(axes: Axes, view: View, names: dict[str, Any]) -> None:
@@ -89,7 +91,7 @@ def figure_snr(view: View) -> tuple[Figure, Caption]:
     note(figure, "; ".join(lost))
     caption = (
         "Signal-to-noise ratio after each scale, of the latent state and of the image decoded "
-        "from it: mean over held-out images, bands from the 10 % to the 90 % quantile. Dashed "
+        "from it. Lines: mean over held-out images; bands: 10 % to 90 % quantile. Dashed "
         "and dotted: two schedules of DDPM, of which only the direction can be compared, not the "
         "height."
     )
@@ -99,11 +101,11 @@ def figure_snr(view: View) -> tuple[Figure, Caption]:
     details = (
         *claim_details(view),
         "Ratio: 10 log10 of the power of x over that of x - x_k, after scales 0 to k. Latent: x "
-        "the encoder's latent and x_k the state f_hat; image: x the image in [-1, 1] and x_k "
+        "the encoder's latent and x_k the state f_hat. Image: x the image in [-1, 1] and x_k "
         "what the decoder makes of that state.",
         f"N = {_counts(view)} images of {held_out(view.results)}.",
         "DDPM: alpha_bar / (1 - alpha_bar) of its cosine and linear schedules at as many equally "
-        "spaced times strictly between noise and data; the scales have no time of their own.",
+        "spaced times strictly between noise and data. The scales have no time of their own.",
         "A bright or dark background is signal too.",
         f"One tokenizer training{seed}, no interval over seeds.",
     )

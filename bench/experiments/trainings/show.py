@@ -12,7 +12,19 @@ from ...report.caption import Caption
 from ...report.cells import Cell, frame, number, shown, spread, unwell
 from ...report.claims import claim_details
 from ...report.curves import GREY
-from ...report.drawing import DOUBLE, RED, SINGLE, apart, band, blank, look, note, side_ticks, text
+from ...report.drawing import (
+    DOUBLE,
+    RED,
+    SINGLE,
+    apart,
+    band,
+    blank,
+    look,
+    look_of,
+    note,
+    side_ticks,
+    text,
+)
 from ...report.estimate import Estimate
 from ...report.sheets import by_grid, by_variant, sheet
 from ...report.view import View
@@ -46,7 +58,7 @@ def _per_scale(axes: np.ndarray, view: View) -> None:
             if len(rows):
                 sides = rows["scale"].astype(int).map(dict(enumerate(names["patch_nums"])))
                 side = sides + apart(i, len(models), 0.05)
-                band(panel, rows.assign(side=side), "side", variant, look(i))
+                band(panel, rows.assign(side=side), "side", variant, look_of(view, variant))
         if not panel.lines:
             blank(panel, "no training has ended well")
         panel.set_ylabel(title)
@@ -64,7 +76,7 @@ def _shared_curves(view: View) -> str:
 
 def figure_per_scale(view: View) -> tuple[Figure, Caption]:
     """Held-out cross-entropy and token accuracy at every scale, kept weights."""
-    figure = sheet(by_variant(view), (DOUBLE, 2.6), (1, 2), _per_scale)
+    figure = sheet(by_variant(view), (DOUBLE, 2.6), (1, 2), _per_scale, far=[0])
     note(figure, missing_words(view, "kept_step"))
     text = (
         "Teacher-forced cross-entropy and top-1 accuracy of held-out tokens, scale by scale. "

@@ -22,7 +22,7 @@ from ...report.drawing import (
     band,
     blank,
     canvas,
-    look,
+    look_of,
     note,
     place,
     text,
@@ -109,7 +109,7 @@ def _box_panel(axes: Axes, view: View, task: str, measure: str) -> None:
         mean = estimate(values)
         if mean is None:
             continue
-        mark = {key: value for key, value in look(i).items() if key != "linestyle"}
+        mark = {key: value for key, value in look_of(view, variant).items() if key != "linestyle"}
         xs = i - 0.18 + 0.04 * np.arange(len(values))
         axes.scatter(xs, values, s=7, color=mark["color"], alpha=0.45, linewidth=0)
         half = [[mean.half]] * 2 if mean.half is not None else None
@@ -146,10 +146,10 @@ def _baseline_by_scale(axes: Axes, view: View, metric: str) -> None:
 def _scale_panel(axes: Axes, view: View, measure: str) -> None:
     """The whole image against how many scales are true."""
     metric = f"super_resolution_{measure}_whole"
-    for i, variant in enumerate(view.variants):
+    for variant in view.variants:
         rows = along_scales(view, variant, metric)
         if len(rows):
-            band(axes, rows, "scale", variant, look(i))
+            band(axes, rows, "scale", variant, look_of(view, variant))
     if not axes.lines:
         blank(axes, "no variant has a number")
     _baseline_by_scale(axes, view, metric)
@@ -373,7 +373,7 @@ def _fixed_row(view: View, prefix: str, task: str, m: int | None) -> dict[str, s
             Cell(number(mean and mean.mean), mean=mean and mean.mean) if alone else spread(mean)
         )
     measured = any(cell not in ("-", "") for cell in row.values())
-    return row | {"Status": "ok" if measured else "no number"}
+    return row | {"Status": "ok" if measured else "not measured"}
 
 
 def _task_rows(view: View, task: str, m: int | None) -> list[dict[str, str]]:
@@ -411,8 +411,8 @@ def table_zero_shot(view: View) -> tuple[pd.DataFrame, Caption]:
     """Likeness and scores of completed images for every task and variant, with the baseline and the
     ceiling below (VAR, arXiv 2404.02905)."""
     caption = (
-        "PSNR of completed images to the true ones, on the unknown part and whole, and how many "
-        "are still of the class that was asked for. Below each task its baseline and what the "
+        "PSNR of completed images to the true ones, on the unknown part and whole. Class: how "
+        "many are still of the one that was asked for. Below each task its baseline and what the "
         "tokenizer makes of all true tokens. Difference: paired by training seed."
     )
     of_first = (
@@ -423,8 +423,8 @@ def table_zero_shot(view: View) -> tuple[pd.DataFrame, Caption]:
         *protocol_details(view),
         "Feature distance: mean L2 distance between features of the completed image and of the "
         "true one.",
-        "FID of the completed images against the split that they come from: they share known "
-        "tokens with the reference, so that it must not be compared with the FID of generated "
+        "FID of the completed images against the split that they come from. They share known "
+        "tokens with the reference, so it must not be compared with the FID of generated "
         "images.",
         "Baselines do not depend on the training, no interval, reconstruction on the tokenizer "
         f"alone{'; ' if of_first else ''}{of_first}.",

@@ -64,19 +64,18 @@ def protocol_details(view: View) -> tuple[str, ...]:
     details = []
     if boxes:
         details += [
-            f"Boxes as (top, left, bottom, right) in shares of the side: {', '.join(boxes)}; "
-            "in-painting hides the box, out-painting all else.",
-            "A scale keeps the true tokens where the bilinear share of what is known exceeds "
-            "0.5, and all of them if it has at most 3 tokens (VAR's protocol). True tokens come "
+            f"Boxes as (top, left, bottom, right) in shares of the side: {', '.join(boxes)}. "
+            f"In-painting hides the box, out-painting all else.",
+            "A scale keeps the true tokens where the bilinear share of what is known exceeds 0.5. "
+            "A scale of at most 3 tokens keeps all of them (VAR's protocol). True tokens come "
             "from the whole image: the coarse ones know a little of what is hidden, which the "
             "fill does not.",
-            "Nearest-mean fill: the mean of the known pixels at the smallest distance; it keeps "
-            "every known pixel exactly, which a decoded image cannot, so that the unknown part "
-            "decides.",
+            "Nearest-mean fill: the mean of the known pixels at the smallest distance. It keeps "
+            "every known pixel exactly, which a decoded image cannot. So the unknown part decides.",
         ]
     if about["super_resolution"]:
         details.append(
-            "Super-resolution keeps the true tokens of the first m scales; bicubic enlarges the "
+            "Super-resolution keeps the true tokens of the first m scales. Bicubic enlarges the "
             "image reduced to the share of its side that the m-th grid has of the last one."
         )
     details.append("Completed images are scored as decoded: no known pixel is pasted over them.")

@@ -1,0 +1,100 @@
+"""Axes on which one value far from the others leaves no panel half empty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
+
+from .drawing import plain_log
+
+CROWD = 0.8  # of the means, in the lower half of an axis from 0: its upper half is as good as empty
+FAR = 3.0  # times the median mean is far off
+LOG = "\n(log axis)"  # a line of its own: labels are as long as panels are high
+
+
+def _data(axes: Axes, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Means that a panel draws along an axis, and all that has to be seen on it: also ends of
+    intervals, and lines across."""
+    bars = [item for item in axes.containers if isinstance(item, ErrorbarContainer)]
+    caps = {cap for bar in bars for cap in bar.lines[1]}
+    means, seen = [np.empty(0)], [np.empty(0)]
+    for line in axes.lines:
+        values = np.ravel(np.asarray(getattr(line, f"get_{name}data")(), float))
+        seen.append(values)
+        if line not in caps and line.get_transform() == axes.transData:
+            means.append(values)
+    means, seen = np.concatenate(means), np.concatenate(seen)
+    return means[np.isfinite(means)], seen[np.isfinite(seen)]
+
+
+def is_far_off(means: np.ndarray, top: float) -> bool:
+    """Whether on a linear axis from 0 to `top` few values far off push the others together."""
+    if not len(means) or min(means) <= 0:
+        return False
+    return float(np.mean(means < top / 2)) >= CROWD or max(means) > FAR * float(np.median(means))
+
+
+def spread_out(panels: Iterable[Axes], name: str = "y") -> bool:
+    """A logarithmic axis for panels that are to be compared, where a linear one would leave them
+    half empty; its label says so. name: of the axis, x or y. Returns whether it was needed."""
+    panels = [axes for axes in panels if axes.lines]
+    parts = [_data(axes, name) for axes in panels]
+    if not parts:
+        return False
+    means, seen = (np.concatenate(values) for values in zip(*parts))
+    if not len(means) or not is_far_off(means, max(seen)):
+        return False
+    low, high = min(seen[seen > 0]), max(seen)
+    if low < min(means) / 10:  # the end of an interval near 0 must not stretch the axis
+        ends = [value for axes in panels for value in _lines_across(axes, name) if value > 0]
+        low = min([*ends, min(means) / 2])
+    for axes in panels:
+        getattr(axes, f"set_{name}scale")("log")
+        getattr(axes, f"set_{name}lim")(low / 1.2, high * 1.2)
+        plain_log(getattr(axes, f"{name}axis"))
+        label = getattr(axes, f"get_{name}label")()
+        if label and not label.endswith(LOG):
+            getattr(axes, f"set_{name}label")(f"{label}{LOG}")
+    return True
+
+
+def _lines_across(axes: Axes, name: str) -> list[float]:
+    """Values of lines that go across a panel."""
+    across = [line for line in axes.lines if line.get_transform() != axes.transData]
+    return [float(value) for line in across for value in getattr(line, f"get_{name}data")()]
+
+
+OUT = 0.5  # of the range of the lines, above and below them: a point beyond is at the edge
+
+
+def keep_to_lines(axes: Axes) -> int:
+    """Limits of a logarithmic y axis that show all lines; single points far beyond them become
+    triangles at its edge. Returns how many."""
+    lines = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
+    lines = lines[lines > 0]
+    clouds = [(np.asarray(points.get_offsets(), float), points) for points in axes.collections]
+    heights = np.concatenate([np.empty(0), *(places[:, 1] for places, _ in clouds)])
+    if not len(lines) or not len(heights):
+        return 0
+    room = np.exp(max(OUT * np.log(max(lines) / min(lines)), np.log(2)))
+    low, high = min(lines) / room, max(lines) * room
+    inside = heights[(low <= heights) & (heights <= high)]
+    beyond = len(heights) - len(inside)
+    if beyond:
+        for places, points in clouds:
+            colour = points.get_facecolor()[:, :3]
+            _at_edge(axes, places[places[:, 1] > high, 0], 0.98, "^", colour)
+            _at_edge(axes, places[places[:, 1] < low, 0], 0.02, "v", colour)
+        seen = np.concatenate([lines, inside])
+        edge = (max(seen) / min(seen)) ** 0.08
+        axes.set_ylim(min(seen) / edge, max(seen) * edge)
+    return beyond
+
+
+def _at_edge(axes: Axes, xs: np.ndarray, height: float, marker: str, colour: np.ndarray) -> None:
+    """Triangles where points lie beyond an axis. height: share of the panel's."""
+    style = {"s": 9, "marker": marker, "color": colour, "linewidth": 0}
+    axes.scatter(xs, [height] * len(xs), transform=axes.get_xaxis_transform(), **style)

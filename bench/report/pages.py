@@ -1,0 +1,313 @@
+"""Places in the README and the docs that committed results fill: `python -m bench pages [--write]`.
+
+A place stands between two comments, `<!-- NAME WORDS -->` and `<!-- /NAME -->`:
+
+    published STUDY/TABLE       a published table with its caption; then, if asked,
+                                `columns: A | B` which of its columns,
+                                `note: 2` that many sentences of its caption, and no details
+    suites STUDY ...            every suite, what it asks, and minutes of its jobs in these studies
+    minutes STUDY               minutes in which a job of the study was at work
+    work STUDY/SUITE: A | B     minutes of the jobs behind these variants, one after another
+    seeds STUDY                 training seeds of its claims
+    images STUDY PART           images of train, val or test
+    speed                       timings of our path beside a plain one
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from srdd.lookup import unknown
+
+from ..runtime.rows import METRIC_COLUMNS, RUN_COLUMNS, read_rows, write_text
+from ..runtime.variants_file import read_variants
+from ..study import escaping
+from ..study.study_file import read_yaml
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+NOT_YET = "(not published yet)"
+PLACE = re.compile(r"<!-- (\w+)((?: [^\n]*?)?) -->((?:(?!<!-- /?\w).)*?)<!-- /\1 -->", re.DOTALL)
+TABLE_WORDS = re.compile(r"([\w.-]+)/([\w.-]+)(?: columns: (.+?))?(?: note: ([0-9]+))?")
+DETAILS = '<details markdown="1">'
+NO_PIPE = re.compile(r"(?<!\\)\|")
+
+# ---------------------------------------------------------------- published tables
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of a line of a pipe table."""
+    return [cell.strip() for cell in NO_PIPE.split(line.strip())[1:-1]]
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _grid(rows: list[list[str]]) -> str:
+    """A pipe table of a head and rows."""
+    return "\n".join([_row(rows[0]), "|" + " --- |" * len(rows[0]), *map(_row, rows[1:])])
+
+
+def _with_columns(lines: list[str], titles: list[str]) -> list[str]:
+    """A pipe table with these columns of it. Raises ValueError for a column that it lacks."""
+    rows = [_cells(line) for line in lines]
+    for title in titles:
+        if title not in rows[0]:
+            raise ValueError(unknown("column", title, rows[0]))
+    chosen = [rows[0].index(title) for title in titles]
+    return [_row(map(row.__getitem__, chosen)) for row in rows]
+
+
+def _first_sentences(caption: str, count: int) -> str:
+    """The beginning of a caption, without its details."""
+    text = caption.split(DETAILS)[0].strip()
+    return " ".join(re.split(r"(?<=\.) (?=[A-Z])", text)[:count])
+
+
+def _published(root: Path, words: str) -> str:
+    """A published table, whole or in short."""
+    match = TABLE_WORDS.fullmatch(words)
+    if match is None:
+        raise ValueError("give STUDY/TABLE, then columns: A | B and note: 2 where wanted")
+    study, name, columns, note = match.groups()
+    source = root / "results" / study / "published" / "tables" / f"{name}.md"
+    if not source.is_file():
+        return NOT_YET
+    # the word that a site's generator needs to read markdown inside of HTML; others pass over it
+    text = source.read_text(encoding="utf-8").strip().replace("<details>", DETAILS)
+    lines = text.splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    first = lines.index(table[0])
+    above = lines[:first]
+    caption = "\n".join(lines[first + len(table) :]).strip()
+    if columns:
+        table = _with_columns(table, [title.strip() for title in NO_PIPE.split(columns)])
+    if note:
+        caption = _first_sentences(caption, int(note))
+    return "\n".join([*above, *table, "", caption]).strip()
+
+
+# ---------------------------------------------------------------- what a study took
+
+
+def _runs(root: Path, study: str) -> list[dict[str, Any]]:
+    """The published jobs of a study; none where nothing is published."""
+    path = root / "results" / study / "published" / "runs.csv"
+    return read_rows(path, RUN_COLUMNS) if path.is_file() else []
+
+
+def _about(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the row of a study says of it."""
+    texts = [row["config_json"] for row in rows if row["stage"] == "study"]
+    about: dict[str, Any] = json.loads(texts[0]) if texts else {"suites": {}}
+    return about
+
+
+def _took(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Seconds of each job."""
+    return {row["run_id"]: float(row["wall_s"] or 0) for row in rows}
+
+
+def _at_work(rows: list[dict[str, Any]]) -> float:
+    """Seconds in which at least one job was at work: a pause between two runs counts nothing."""
+    jobs = [(row["started_at"], float(row["wall_s"])) for row in rows if row["started_at"]]
+    began = [datetime.fromisoformat(started).timestamp() for started, _ in jobs]
+    total = until = 0.0
+    for start, took in sorted(zip(began, (took for _, took in jobs))):
+        total += max(0.0, start + took - max(start, until))
+        until = max(until, start + took)
+    return total
+
+
+def _minutes_in_words(seconds: float) -> str:
+    return f"{seconds / 60:.0f}" if seconds >= 60 else "under 1"
+
+
+def _minutes(root: Path, words: str) -> str:
+    """How long a study took, in minutes."""
+    rows = _runs(root, words)
+    return _minutes_in_words(_at_work(rows)) if rows else NOT_YET
+
+
+def _work(root: Path, words: str) -> str:
+    """How long the jobs behind some variants of a suite took, in minutes, one after another."""
+    where, _, names = words.partition(":")
+    study, suite = where.split("/")
+    if not (rows := _runs(root, study)):
+        return NOT_YET
+    listed = {name: set(part["runs"]) for name, part in _about(rows)["suites"].items()}
+    file = root / "results" / study / "published" / "variants.csv"
+    variants = read_variants(file, listed)[suite]
+    by_seed = [variants[name.strip()]["jobs"] for name in NO_PIPE.split(names)]
+    jobs = set(chain.from_iterable(chain.from_iterable(map(dict.values, by_seed))))
+    return _minutes_in_words(sum(took for job, took in _took(rows).items() if job in jobs))
+
+
+def _seeds(root: Path, words: str) -> str:
+    """How many training seeds the suite `main` of a study has."""
+    suites = _about(_runs(root, words))["suites"]
+    return str(len(suites["main"]["train_seeds"])) if "main" in suites else NOT_YET
+
+
+def _images(root: Path, words: str) -> str:
+    """How many images a part of a study has."""
+    study, part = words.split()
+    path = root / "results" / study / "published" / "metrics.csv"
+    if not path.is_file():
+        return NOT_YET
+    counts = [row for row in read_rows(path, METRIC_COLUMNS) if row["metric"] == f"num_{part}"]
+    if len(counts) != 1:
+        raise ValueError(unknown("part", part, ("train", "val", "test")))
+    return f"{int(float(counts[0]['value'])):,}".replace(",", " ")
+
+
+# ---------------------------------------------------------------- the suites
+
+
+def _suite_files(root: Path, first: str) -> dict[str, Path]:
+    """The suites, in the order in which a study takes them, then the others."""
+    files = {path.stem: path for path in (root / "workflows/config/suites").glob("*.yaml")}
+    take = read_yaml(root / "workflows/config" / f"{first}.yaml").get("take") or []
+    ordered = [name for name in take if name in files]
+    return {name: files[name] for name in [*ordered, *sorted(files.keys() - ordered)]}
+
+
+def _minutes_of_suites(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Minutes of the jobs of each suite that was published, one after another."""
+    took = _took(rows)
+    suites = _about(rows)["suites"].items()
+    seconds = {name: sum(map(took.__getitem__, part["runs"])) for name, part in suites}
+    return {name: _minutes_in_words(total) for name, total in seconds.items()}
+
+
+def _suites(root: Path, words: str) -> str:
+    """A table of all suites with what each asks, and its minutes in each study."""
+    studies = words.split()
+    rows = {study: _runs(root, study) for study in studies}
+    minutes = {study: _minutes_of_suites(rows[study]) for study in studies}
+    table = [["Suite", "What it asks", *(f"{study}, minutes" for study in studies)]]
+    for name, file in _suite_files(root, studies[0]).items():
+        asks = escaping.cell(read_yaml(file)["claim"])
+        table.append([f"`{name}`", asks, *(minutes[study].get(name, "-") for study in studies)])
+    elapsed = [_minutes(root, study) for study in studies]
+    table.append(["together", "From start to end, two jobs at a time", *elapsed])
+    return _grid(table)
+
+
+# ---------------------------------------------------------------- timings
+
+
+def _timing(title: str, row: dict[str, Any]) -> list[str]:
+    """The cells of a timed pair."""
+    ratio, low, high, over = (
+        f"{float(row[key]):.2f}" for key in ("ratio", "ratio_low", "ratio_high", "ours_over_floor")
+    )
+    return [title, f"{ratio} ({low} to {high})", over]
+
+
+def _timings(path: Path, name: Callable[[dict[str, Any]], str | None]) -> list[list[str]]:
+    """Cells of the rows of a benchmark that have a name."""
+    rows = pd.read_csv(path, keep_default_na=False).to_dict("records")
+    return [_timing(title, row) for row in rows if (title := name(row)) is not None]
+
+
+def _step_name(row: dict[str, Any]) -> str | None:
+    what = str(row["what"])
+    return f"{what}, history {row['history']}" if what.startswith("training step") else None
+
+
+def _sampling_name(row: dict[str, Any]) -> str | None:
+    return f"sampling, {row['variant']}" if row["scale"] == "all" else None
+
+
+def _speed(root: Path, words: str) -> str:
+    """Training steps and sampling: our time over the plain path's and over its floor."""
+    folder = root / "results" / "benchmarks"
+    head = ["What", "Our time over the plain path's", "Our time over its floor"]
+    steps = _timings(folder / "speed_cpu.csv", _step_name)
+    return _grid([head, *steps, *_timings(folder / "sampling_cpu.csv", _sampling_name)])
+
+
+# ---------------------------------------------------------------- the pages
+
+PLACES: dict[str, Callable[[Path, str], str]] = {
+    "published": _published,
+    "suites": _suites,
+    "minutes": _minutes,
+    "work": _work,
+    "seeds": _seeds,
+    "images": _images,
+    "speed": _speed,
+}
+
+
+def pages(root: Path = ROOT) -> list[Path]:
+    """The pages that may have places: the README and all of docs."""
+    return [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+
+
+def _fill_one(root: Path, match: re.Match[str]) -> str:
+    """A place with what belongs there; on lines of its own where it stood so."""
+    name, words, old = match[1], match[2].strip(), match[3]
+    try:
+        if name not in PLACES:
+            raise ValueError(unknown("place", name, PLACES))
+        new = PLACES[name](root, words)
+    except (LookupError, ValueError, OSError) as error:
+        raise ValueError(f"<!-- {name} {words} -->: {error}") from error
+    new = f"\n{new}\n" if old.startswith("\n") else new
+    return f"<!-- {name}{match[2]} -->{new}<!-- /{name} -->"
+
+
+def filled(page: Path, root: Path = ROOT) -> str:
+    """The text of a page, its places filled from committed results.
+
+    Raises ValueError, in one line, for a place that is not known, not closed, or asks for what a
+    table lacks.
+    """
+    text = page.read_text(encoding="utf-8")
+    try:
+        new = PLACE.sub(partial(_fill_one, root), text)
+        _all_closed(new)
+    except ValueError as error:
+        raise ValueError(f"{page.relative_to(root)}: {error}") from error
+    return new
+
+
+def _all_closed(text: str) -> None:
+    for name in PLACES:
+        opened, closed = text.count(f"<!-- {name}"), text.count(f"<!-- /{name} -->")
+        if opened != closed:
+            raise ValueError(f"<!-- {name} ... -->: {opened} opened, {closed} closed")
+
+
+def main() -> None:
+    """Fill the places, or name the pages that are not current."""
+    parser = argparse.ArgumentParser(prog="python -m bench pages")
+    parser.add_argument("--write", action="store_true", help="fill them")
+    write = parser.parse_args().write
+    try:
+        texts = {page: filled(page, ROOT) for page in pages(ROOT)}
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    stale = [page for page, text in texts.items() if text != page.read_text(encoding="utf-8")]
+    if write:
+        for page in stale:
+            write_text(page, texts[page])
+    names = ", ".join(str(page.relative_to(ROOT)) for page in stale)
+    if names:
+        print(f"filled {names}" if write else f"not current: {names}; add --write")
+    sys.exit(bool(stale) and not write)

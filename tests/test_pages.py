@@ -1,0 +1,203 @@
+"""README and docs: their numbers come from committed results, their links lead somewhere, and what
+newcomers copy from them works."""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench.report import pages
+from bench.runtime.rows import RUN_COLUMNS
+from bench.study.plan import load_study
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [*pages.pages(), ROOT / "CONTRIBUTING.md"]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
+TABLE = """\
+| Variant | FID, paired | a \\| b |
+| --- | --- | --- |
+| VAR | 1.0 ± 0.1 | 2 |
+
+First of 5 % words. Second. Third.
+
+<details><summary>Details</summary>
+
+- Much more.
+
+</details>
+"""
+
+
+def fill(root, place):
+    """What a page with one place becomes."""
+    (root / "README.md").write_text(place, encoding="utf-8")
+    return pages.filled(root / "README.md", root)
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A project with one published table and three jobs."""
+    folder = tmp_path / "results" / "mine" / "published"
+    (folder / "tables").mkdir(parents=True)
+    (folder / "tables" / "main_scores.md").write_text(TABLE, encoding="utf-8")
+    jobs = (("a", "12:00:00", 120), ("b", "12:01:00", 120), ("c", "15:00:00", 60))
+    with open(folder / "runs.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, RUN_COLUMNS)
+        writer.writeheader()
+        for name, time, wall_s in jobs:
+            row = {"run_id": f"train/{name}", "stage": "train", "status": "ok"}
+            row |= {"started_at": f"2026-01-01T{time}+00:00", "wall_s": wall_s}
+            row |= {"config_json": "{}", "config_hash": "0", "source_hash": "0", "dirty": "False"}
+            writer.writerow(row)
+    return tmp_path
+
+
+def test_numbers_of_the_pages_are_those_of_the_committed_results():
+    """Catches a number that no committed result stands behind, a place that was left empty, and
+    results that were published while a page kept the old ones."""
+    for page in pages.pages():
+        text = page.read_text(encoding="utf-8")
+        assert text == pages.filled(page), f"{page.name}: run `python -m bench pages --write`"
+        assert pages.NOT_YET not in text
+    assert "<!-- published " in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_is_short():
+    """Catches a README that grows: what it says at length belongs into docs."""
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 135
+
+
+def test_a_table_can_be_shown_in_short(published):
+    """Catches a column that moves its numbers, and a caption that is cut at a number."""
+    asked = "mine/main_scores columns: a \\| b | Variant note: 2"
+    place = f"<!-- published {asked} -->\n<!-- /published -->"
+    shown = fill(published, place).splitlines()[1:-1]
+    assert shown == [
+        "| a \\| b | Variant |",
+        "| --- | --- |",
+        "| 2 | VAR |",
+        "",
+        "First of 5 % words. Second.",
+    ]
+
+
+def test_a_table_is_shown_whole_and_twice_the_same(published):
+    """Catches a page that changes each time it is filled."""
+    place = "before\n<!-- published mine/main_scores -->\nold\n<!-- /published -->\nafter\n"
+    once = fill(published, place)
+    assert TABLE.strip().replace("<details>", pages.DETAILS) in once
+    assert fill(published, once) == once
+
+
+def test_minutes_count_no_pause_and_no_job_twice(published):
+    """Catches jobs side by side counted twice, and the night between two runs counted."""
+    place = "takes <!-- minutes mine -->7<!-- /minutes --> minutes"
+    assert fill(published, place) == "takes <!-- minutes mine -->4<!-- /minutes --> minutes"
+
+
+@pytest.mark.parametrize(
+    "place, words",
+    [
+        ("<!-- published mine/main_scores columns: FID -->\n<!-- /published -->", "column 'FID'"),
+        ("<!-- published main_scores -->\n<!-- /published -->", "give STUDY/TABLE"),
+        ("<!-- minute mine -->4<!-- /minute -->", "did you mean 'minutes'"),
+        ("<!-- minutes mine -->4", "1 opened, 0 closed"),
+    ],
+)
+def test_a_place_that_cannot_be_filled_is_named(published, place, words):
+    """Catches a misspelt place that stays as it is and is never compared again."""
+    with pytest.raises(ValueError, match=rf"^README.md: <!-- .*{re.escape(words)}") as error:
+        fill(published, place)
+    assert "\n" not in str(error.value)
+
+
+def test_the_program_names_what_is_not_current(published, monkeypatch, capsys):
+    """Catches a check that passes over old numbers, and a writing that leaves them."""
+    (published / "README.md").write_text("<!-- minutes mine -->7<!-- /minutes -->")
+    monkeypatch.setattr(pages, "ROOT", published)
+    for words, status, said in (([], 1, "not current: README.md"), (["--write"], 0, "filled")):
+        monkeypatch.setattr(sys, "argv", ["pages", *words])
+        with pytest.raises(SystemExit) as ended:
+            pages.main()
+        assert int(ended.value.code) == status and said in capsys.readouterr().out
+    assert (published / "README.md").read_text() == "<!-- minutes mine -->4<!-- /minutes -->"
+
+
+# ---------------------------------------------------------------- links
+
+
+def anchors(page):
+    """The headings of a page, as a code host names them."""
+    text = CODE.sub(lambda match: match[0].strip("`\n").replace("#", ""), page.read_text("utf-8"))
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page):
+    """Catches a link to a page, a heading, a picture or a file that is not there."""
+    for target in LINK.findall(CODE.sub("", page.read_text(encoding="utf-8"))):
+        if re.match(r"https?://", target):
+            continue
+        file, _, anchor = target.partition("#")
+        place = page.parent / file if file else page
+        assert place.exists(), target
+        assert not anchor or anchor in anchors(place), target
+
+
+def test_every_page_of_the_docs_is_reached_from_the_readme():
+    """Catches a page that a reader can only find by listing the folder."""
+    reached, left = set(), [ROOT / "README.md"]
+    while left:
+        page = left.pop()
+        reached.add(page)
+        links = LINK.findall(CODE.sub("", page.read_text(encoding="utf-8")))
+        files = {(page.parent / link.partition("#")[0]).resolve() for link in links}
+        left += [file for file in files if file.suffix == ".md" and file not in reached]
+    assert set((ROOT / "docs").glob("*.md")) <= reached
+
+
+# ---------------------------------------------------------------- what newcomers copy
+
+
+def blocks(page, language):
+    """The pieces of code of a page, in their order."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_study_of_own_images_can_be_planned(tmp_path):
+    """Catches a page that newcomers copy, and whose study is refused; and a quick trial that
+    changes nothing."""
+    whole, trial = blocks("own-images.md", "yaml")
+    example = ROOT / "workflows" / "config" / "examples" / "own_images.yaml"
+    assert yaml.safe_load(whole) == yaml.safe_load(example.read_text(encoding="utf-8"))
+    (tmp_path / "photos.yaml").write_text(whole.replace("~/photos", str(tmp_path)))
+    (tmp_path / "trial.yaml").write_text((tmp_path / "photos.yaml").read_text() + trial)
+    plans = [load_study(tmp_path / name) for name in ("photos.yaml", "trial.yaml")]
+    assert {"VAR", "SDD", "SRDD"} <= set(plans[0].study.suites["main"].variants)
+    trained = [
+        {job.config["training"]["steps"] for job in plan.jobs.values() if job.stage == "train"}
+        for plan in plans
+    ]
+    assert trained[1] == {30} != trained[0]
+
+
+def test_the_mask_of_the_docs_is_complete(tmp_path):
+    """Catches a page that newcomers follow word by word, and whose mask is then refused."""
+    for name in ("srdd", "bench", "workflows"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    with open(tmp_path / "srdd" / "masks.py", "a", encoding="utf-8") as file:
+        file.write(f"\n\n{blocks('own-variants.md', 'python')[0]}")
+    (tmp_path / "mask.yaml").write_text(blocks("own-variants.md", "yaml")[1])
+    words = [sys.executable, "-B", "-m", "bench", "plan", "mask.yaml"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "train/first_and_own-" in done.stdout, done.stderr

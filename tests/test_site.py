@@ -1,0 +1,246 @@
+"""The site of published results: its numbers, its links, what damaged results get."""
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from site_pages import is_dead, links_of, pages_of, tables_of, tree_of
+from small_study import build
+
+from bench.report.cells import write_table
+from bench.report.drawing import write_figure
+from bench.report.making import run_verb
+from bench.site.build import MARK, main, make_site
+
+ROOT = Path(__file__).resolve().parent.parent
+PUBLISHED = sorted((ROOT / "results").glob("*/published"))
+STUDIES = [folder.parent.name for folder in PUBLISHED]
+NUMBER = re.compile(r"[+-]?[0-9][0-9,]*\.?[0-9]*(e[+-]?[0-9]+)?")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site of what is committed."""
+    target = tmp_path_factory.mktemp("site") / "site"
+    make_site(ROOT / "results", target)
+    return target.resolve()
+
+
+def rows_of(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def behind(row, title):
+    """The number of a csv that a cell under a title stands for, as text."""
+    return next(row[name] for name in (title, f"{title} mean", f"{title} low") if name in row)
+
+
+def rounds_to(text, value):
+    """Whether a number as it is written is a value rounded."""
+    match = NUMBER.match(text)
+    digits = match[0].replace(",", "")
+    mantissa, _, exponent = digits.partition("e")
+    places = len(mantissa.partition(".")[2])
+    return abs(float(digits) - value) <= 0.5001 * 10.0 ** (int(exponent or 0) - places)
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_number_of_a_table_stands_in_its_csv(site, study):
+    """Catches a number that was rounded wrongly, moved to another row or column, or left out."""
+    shown = tables_of(site / "results" / study / "index.html")
+    files = sorted((ROOT / "results" / study / "published" / "tables").glob("*.csv"))
+    assert {path.stem for path in files} == set(shown)
+    for path in files:
+        titles, cells = shown[path.stem]
+        rows = rows_of(path)
+        assert len(rows) == len(cells)
+        columns = {re.sub(" (mean|half|low|high)$", "", name) for name in rows[0]}
+        assert columns == set(titles), path
+        for row, line in zip(rows, cells):
+            for title, cell in zip(titles, line):
+                text, number = cell.text(strip=True), behind(row, title)
+                if "data-order" in cell.attributes:
+                    assert float(cell.attributes["data-order"]) == float(number)
+                    assert rounds_to(text, float(number)), f"{path}: {title}: {text}, {number}"
+                else:
+                    assert text == number.strip(), f"{path}: {title}"
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_scores_beside_images_stand_in_the_metrics(site, study):
+    """Catches a score of another variant or training seed beside the images."""
+    page = site / "results" / study / "walls" / "compare.js"
+    published = ROOT / "results" / study / "published"
+    if not page.is_file():
+        assert not (site / "results" / study / "images.html").exists()
+        return
+    text = page.read_text(encoding="utf-8")
+    suites = json.loads(text.removeprefix("window.COMPARED = ").rstrip().removesuffix(";"))
+    variants = {(row["suite"], row["variant"]): row for row in rows_of(published / "variants.csv")}
+    metrics = [row for row in rows_of(published / "metrics.csv") if not row["step"]]
+    count = 0
+    for suite, by_variant in suites.items():
+        for variant, entry in by_variant.items():
+            names = variants[suite, variant]
+            for seed, of_seed in entry["seeds"].items():
+                jobs = json.loads(names["jobs"])[seed]
+                for metric, shown in of_seed["scores"].items():
+                    values = {
+                        float(row["value"])
+                        for row in metrics
+                        if row["metric"] == metric and row["run_id"] in jobs and row["value"]
+                    }
+                    assert any(rounds_to(shown, value) for value in values), (variant, metric)
+                    count += 1
+    assert count
+
+
+def test_no_link_leads_nowhere(site):
+    """Catches a page that was renamed, a figure that was not copied and a heading that is gone."""
+    pages = pages_of(site)
+    assert {f"results/{study}/index.html" for study in STUDIES} <= set(pages)
+    assert "docs/extending.html" in pages
+    dead = [
+        f"{page}: {link}"
+        for page in pages
+        for link in links_of(site / page)
+        if page != "404.html" and is_dead(site, page, link)
+    ]
+    assert not dead
+
+
+def test_claims_of_all_studies_stand_on_the_front_page(site):
+    """Catches a claim that is left out, and a verdict under another study."""
+    table = tree_of(site / "index.html").css_first("table#claims")
+    titles = [head.text(strip=True).split(" (")[0] for head in table.css("thead th")]
+    shown = {}
+    for row in table.css("tbody tr"):
+        cells = [cell.text(separator=" ", strip=True) for cell in row.css("td")]
+        shown[cells[0]] = dict(zip(titles, cells))
+    count = 0
+    for folder in PUBLISHED:
+        for path in folder.glob("tables/*_claims.csv"):
+            for row in rows_of(path):
+                assert row["Holds here"] in shown[row["Claim"]][folder.parent.name]
+                count += 1
+    assert count > 10
+
+
+# ---------------------------------------------------------------- bad input
+
+DAMAGE = {
+    "no metrics": ("metrics.csv", None),
+    "half of the runs": ("runs.csv", 3000),
+    "half of the images": ("images.npz", 5000),
+    "no images": ("images.npz", None),
+    "no variants": ("variants.csv", None),
+    "no figure": ("figures/main_fid.png", None),
+    "half a figure": ("figures/main_fid.png", 2000),
+    "no svg": ("figures/main_fid.svg", None),
+    "no caption": ("figures/main_fid.rst", None),
+    "empty table": ("tables/main_scores.csv", 0),
+    "half a header": ("tables/main_scores.csv", 400),
+    "half a row": ("tables/main_scores.csv", 1000),
+    "no markdown": ("tables/main_scores.md", None),
+}
+
+
+def said(capsys, *words):
+    """The one line that the command ends with."""
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, words)])
+    assert not capsys.readouterr().err
+    line = str(ended.value)
+    assert line.startswith("error: ") and "\n" not in line
+    return line
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """A folder of results with one published study."""
+    folder = tmp_path / "results" / "fashion_reduced" / "published"
+    shutil.copytree(ROOT / "results" / "fashion_reduced" / "published", folder)
+    return folder
+
+
+@pytest.mark.parametrize("file, kept", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_study_is_one_line(copied, tmp_path, capsys, file, kept):
+    """Catches a traceback, a page without its numbers, and half a site."""
+    path = copied / file
+    data = path.read_bytes()
+    path.unlink() if kept is None else path.write_bytes(data[:kept])
+    line = said(capsys, tmp_path / "site", "--results", tmp_path / "results")
+    assert str(path) in line
+    assert not (tmp_path / "site").exists()
+
+
+def test_words_that_are_no_utf8_are_named(copied, tmp_path, capsys):
+    """Catches an error that does not say which of a hundred files to look at."""
+    path = copied / "tables" / "main_scores.rst"
+    path.write_bytes(b"\xff\xfe")
+    assert str(path) in said(capsys, tmp_path / "site", "--results", tmp_path / "results")
+    path.write_text(".. figure::\n\n   x\n")
+    assert str(path) in said(capsys, tmp_path / "site", "--results", tmp_path / "results")
+
+
+def test_nothing_published_is_one_line(tmp_path, capsys):
+    """Catches an empty site."""
+    assert "publish" in said(capsys, tmp_path / "site", "--results", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_is_no_site_is_never_replaced(tmp_path, capsys, kind):
+    """Catches `./run site ~` that removes what lies there."""
+    target = tmp_path / "mine"
+    note = target / "note.txt" if kind == "folder" else target
+    note.parent.mkdir(exist_ok=True)
+    note.write_text("keep")
+    assert str(target) in said(capsys, target)
+    assert note.read_text() == "keep"
+
+
+# ---------------------------------------------------------------- names
+
+NAMES = [
+    '<b>bold</b> & "q" | *x* é 東京',
+    "<script>document.title='ran'</script>",
+    "{{ y }} $a$ `c`",
+]
+
+
+@pytest.fixture(scope="module")
+def strange(tmp_path_factory):
+    """A site of a study whose names hold whatever HTML, markdown or a template could read."""
+    results = tmp_path_factory.mktemp("strange") / "results"
+    folder = results / "it's #1 & é" / "published"
+    folder.mkdir(parents=True)
+    build(folder, NAMES, tables=("scores", "latency"), figures=("fid",))
+    run_verb("tables", write_table, [str(folder), str(folder / "tables")])
+    run_verb("figures", write_figure, [str(folder), str(folder / "figures")])
+    make_site(results, results.parent / "site")
+    return (results.parent / "site").resolve()
+
+
+def test_names_are_shown_as_they_are(strange):
+    """Catches a name that becomes markup, and a site that an older one stays in."""
+    assert (strange / MARK).is_file()
+    folder = strange / "results" / "it's #1 & é"
+    _, rows = tables_of(folder / "index.html")["s_scores"]
+    assert [row[0].text(strip=True) for row in rows][: len(NAMES)] == NAMES
+    for page in ("index", "images", "variants"):
+        tree = tree_of(folder / f"{page}.html")
+        assert not any("document.title" in node.text() for node in tree.css("script:not([src])"))
+        assert not [node for node in tree.css(".md-content b")]
+    headings = [node.text(strip=True) for node in tree_of(folder / "images.html").css("h3")]
+    assert [heading.rstrip("¶") for heading in headings] == NAMES
+    dead = [
+        link
+        for page in pages_of(strange)
+        for link in links_of(strange / page)
+        if page != "404.html" and is_dead(strange, page, link)
+    ]
+    assert not dead

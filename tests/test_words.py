@@ -1,0 +1,75 @@
+"""What readers meet in words: plain terms of the field, and sentences that are short."""
+
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+from small_study import build
+
+from bench.report.results import Results
+from bench.report.view import View
+from bench.study import escaping, rooms
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "workflows").rglob("*.yaml")]
+SOURCES = sorted([*(ROOT / "srdd").rglob("*.py"), *(ROOT / "bench").rglob("*.py")])
+PROSE = {tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
+# what stands there instead of which plain word
+UNPLAIN = {
+    r"pictures?": "image",
+    r"(?:a|an|the|one|each|every|another|first|last) looks?": "evaluation",
+    r"(?:rival|opponent|contender)s?": "baseline",
+    r"(?:is|are|or) no numbers?(?! of)": "not a finite number",
+}
+MOST_WORDS_OF_SENTENCE = 25
+SHOWN = [(what, name) for what in ("figures", "tables") for name in rooms.shows(what)]
+
+
+def prose_of(path):
+    """Text for readers by line: all of a document, strings and comments of a module."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".py":
+        yield from enumerate(text.splitlines(), 1)
+        return
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in PROSE:
+            yield token.start[0], " ".join(token.string.split())
+
+
+@pytest.mark.parametrize("word, plain", UNPLAIN.items())
+def test_words_are_those_of_the_field(word, plain):
+    """Catches a word that only we use where readers know another."""
+    pattern, wrong = re.compile(rf"\b{word}\b", re.IGNORECASE), []
+    for path in (*SOURCES, *TEXTS):
+        for line, text in prose_of(path):
+            if match := pattern.search(text):
+                wrong.append(f"{path.relative_to(ROOT)}:{line}: {match[0]!r}; write {plain!r}")
+    assert not wrong, "\n".join(wrong)
+
+
+def sentences(words):
+    """Sentences of a caption, as lists of words; signs such as + and = are none."""
+    for sentence in re.split(r"(?<=[.!?])\s+(?=\W*[A-Z0-9])", escaping.plain(words)):
+        yield [word for word in sentence.split() if re.search(r"\w", word)]
+
+
+@pytest.fixture(scope="module")
+def view(tmp_path_factory):
+    """A small study whose suite was told the defaults of every room."""
+    view = View(Results.load(build(tmp_path_factory.mktemp("words"), ["a", "b"])), "s")
+    for room, settings in rooms.with_settings().items():
+        view.about[room] = settings().model_dump(mode="json")
+    return view
+
+
+@pytest.mark.parametrize("what, name", SHOWN)
+def test_sentences_of_captions_are_short(view, what, name):
+    """Catches a sentence that nobody can read aloud."""
+    _, caption = rooms.function_of(what, name)(view)
+    plt.close("all")
+    for part in (caption.text, *caption.details):
+        for words in sentences(part):
+            assert len(words) <= MOST_WORDS_OF_SENTENCE, " ".join(words)
