@@ -26,8 +26,8 @@ def _data(axes: Axes, name: str) -> tuple[np.ndarray, np.ndarray]:
         seen.append(values)
         if line not in caps and line.get_transform() == axes.transData:
             means.append(values)
-    means, seen = np.concatenate(means), np.concatenate(seen)
-    return means[np.isfinite(means)], seen[np.isfinite(seen)]
+    means_N, seen_N = np.concatenate(means), np.concatenate(seen)
+    return means_N[np.isfinite(means_N)], seen_N[np.isfinite(seen_N)]
 
 
 def is_far_off(means: np.ndarray, top: float) -> bool:

@@ -82,9 +82,10 @@ def _error_propagation(axes: np.ndarray, view: View) -> None:
 def figure_error_propagation(view: View) -> tuple[Figure, Caption]:
     """Drift of the last latent, drift over its direct part and change of FID against the scale that
     the errors are in."""
-    shape, shared = (3, len(shares_shown(view))), {"sharey": "row", "sharex": True}
-    pages = by_variant(view)
-    figure = sheet(pages, (DOUBLE, 5.4), shape, _error_propagation, columns=3, **shared)
+    pages, shape = by_variant(view), (3, len(shares_shown(view)))
+    figure = sheet(
+        pages, (DOUBLE, 5.4), shape, _error_propagation, columns=3, sharey="row", sharex=True
+    )
     note(figure, lost_words(view, "drift_unrelated"))
     caption = (
         "What becomes of tokens that are replaced at one scale: drift of the last latent, drift "
