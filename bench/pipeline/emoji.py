@@ -156,6 +156,11 @@ def draw(data: bytes, size: int) -> np.ndarray:
     return np.asarray(resized, dtype=np.uint8)
 
 
+def drawn(files: list[bytes], size: int) -> np.ndarray:
+    """Image files as `draw` gives them: uint8 of shape (N, size, size, 3)."""
+    return np.stack([draw(data, size) for data in files])
+
+
 # ---------------------------------------------------------------- split
 
 
@@ -214,7 +219,8 @@ def arrays(files: dict[Source, Path]) -> dict[int, dict[str, np.ndarray]]:
     """Images (N, 3, S, S), labels and sides of all emoji, by their size S."""
     rows, names = drawings(files), list(CLASSES.values())
     labels_N = np.array([names.index(name) for _, name, _ in rows], np.int64)
-    images = {size: np.stack([draw(data, size) for *_, data in rows]) for size in SIZES}
+    contents = [data for *_, data in rows]
+    images = {size: drawn(contents, size) for size in SIZES}
     sides_N = np.array([SIDES.index(side_of(key)) for key, *_ in rows], np.uint8)
     sides_N = without_near(sides_N, np.stack([_small(image) for image in images[max(SIZES)]]))
     return {
