@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from site_pages import is_dead, links_of, pages_of, tables_of, tree_of
 from small_study import build
+from test_two_extractors import asked, differing
 
 from bench.report.cells import write_table
 from bench.report.drawing import write_figure
@@ -114,20 +115,23 @@ def test_no_link_leads_nowhere(site):
 
 
 def test_claims_of_all_studies_stand_on_the_front_page(site):
-    """Catches a claim that is left out, and a verdict under another study."""
+    """Catches a claim or an extractor that is left out, and a verdict under another study."""
     table = tree_of(site / "index.html").css_first("table#claims")
     titles = [head.text(strip=True).split(" (")[0] for head in table.css("thead th")]
     shown = {}
     for row in table.css("tbody tr"):
-        cells = [cell.text(separator=" ", strip=True) for cell in row.css("td")]
+        cells = [" ".join(cell.text(separator=" ").split()) for cell in row.css("td")]
         shown[cells[0]] = dict(zip(titles, cells))
-    count = 0
+    rows = rows_of(ROOT / "results" / "claims.csv")
+    assert {row["claim"] for row in rows} == set(shown)
+    for row in rows:
+        first = row["first"] == "True"
+        words = row["verdict"] if first else f"by {row['extractor']}: {row['verdict']}"
+        assert words in shown[row["claim"]][row["study"]]
     for folder in PUBLISHED:
         for path in folder.glob("tables/*_claims.csv"):
             for row in rows_of(path):
                 assert row["Holds here"] in shown[row["Claim"]][folder.parent.name]
-                count += 1
-    assert count > 10
 
 
 # ---------------------------------------------------------------- bad input
@@ -244,3 +248,23 @@ def test_names_are_shown_as_they_are(strange):
         if page != "404.html" and is_dead(strange, page, link)
     ]
     assert not dead
+
+
+# ---------------------------------------------------------------- several extractors
+
+
+def test_another_extractor_stands_beside_the_first(tmp_path):
+    """Catches a yes of one extractor that hides the no of another."""
+    results = differing(tmp_path / "made", claims=[asked()])
+    folder = shutil.copytree(results.folder, tmp_path / "results" / "two" / "published")
+    run_verb("tables", write_table, [str(folder), str(folder / "tables")])
+    for name in results.suite("s")["figures"]:
+        for path in (PUBLISHED[0] / "figures").glob("main_fid.*"):
+            (folder / "figures").mkdir(exist_ok=True)
+            shutil.copy2(path, folder / "figures" / f"s_{name}{path.suffix}")
+    make_site(tmp_path / "results", tmp_path / "site")
+    row = tree_of(tmp_path / "site" / "index.html").css_first("table#claims tbody tr")
+    words = " ".join(row.text(separator=" ").split())
+    assert words.startswith("b beats a ours no") and "by lite: yes" in words
+    study = tree_of(tmp_path / "site" / "results" / "two" / "index.html")
+    assert "x8, lite" in study.css_first("dl.facts").text()

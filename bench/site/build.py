@@ -24,7 +24,7 @@ from mkdocs.config import load_config
 
 from ..runtime.rows import write_text
 from .documents import stage_documents
-from .pages import compared, images_page, render, variants_page
+from .pages import compared, front_page, images_page, render, variants_page
 from .published import Published, published_folders, read_published
 from .walls import write_walls
 
@@ -58,6 +58,7 @@ def make_site(results: Path, target: Path) -> None:
     """
     _check_target(target)
     studies = [read_published(folder) for folder in published_folders(results)]
+    studies.sort(key=lambda study: bool(study.reduced))  # by name, reduced ones last
     with tempfile.TemporaryDirectory(prefix="srdd-site-") as folder:
         staged, fresh = Path(folder, "pages"), Path(folder, "site")
         pages = _stage(studies, staged)
@@ -96,8 +97,7 @@ def _stage(studies: list[Published], staged: Path) -> list[Any]:
     """Write all that mkdocs reads; returns the navigation."""
     _stage_assets(staged / "assets")
     facts = {study.name: _facts(study) for study in studies}
-    front = render("index", studies=studies, facts=facts, claims=_claims(studies))
-    write_text(staged / "index.md", front)
+    write_text(staged / "index.md", front_page(studies, facts))
     menus = [{study.name: _stage_study(study, facts[study.name], staged)} for study in studies]
     documents = stage_documents(ROOT, staged)
     return [{"Claims": "index.md"}, {"Studies": menus}, {"Documents": documents}]
@@ -129,21 +129,11 @@ def _facts(study: Published) -> dict[str, str]:
     return {
         "Images": f"{about['dataset']['name']}, {about['dataset']['num_classes']} classes",
         "Scored": f"{about['evaluation']['num_images']:,} images a training seed, "
-        f"by {study.results.extractor}",
+        f"by {', '.join(study.results.extractors)}",
         "Training seeds": ", ".join(map(str, about["train_seeds"])),
         "Machine": "; ".join(sorted(set(runs["device"].dropna()))),
         "Commit": ", ".join(commits),
     }
-
-
-def _claims(studies: list[Published]) -> dict[tuple[str, str], dict[str, list[dict[str, str]]]]:
-    """The rows of all tables of claims, by claim and owner, then by study."""
-    claims: dict[tuple[str, str], dict[str, list[dict[str, str]]]] = {}
-    for study in studies:
-        for row in study.claims:
-            verdicts = claims.setdefault((row["Claim"], row["Of"]), {})
-            verdicts.setdefault(study.name, []).append(row)
-    return claims
 
 
 # ------------------------------------------------------------------ mkdocs

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
+from ..report.all_claims import Ruling, rulings
 from ..report.estimate import show
 from ..study import escaping
 from .published import Published
@@ -68,6 +69,19 @@ def differing(settings: Iterable[dict[str, str]]) -> list[str]:
     settings = list(settings)
     keys = dict.fromkeys(key for each in settings for key in each)
     return [key for key in keys if len({each.get(key) for each in settings}) > 1]
+
+
+Rulings = dict[tuple[str, str], dict[str, dict[str, list[Ruling]]]]
+
+
+def front_page(studies: list[Published], facts: dict[str, dict[str, str]]) -> str:
+    """Claims over all studies, and what each study is."""
+    claims: Rulings = {}
+    for ruling in rulings({study.name: study.results for study in studies}):
+        by_study = claims.setdefault((ruling.claim, ruling.of), {})
+        by_suite = by_study.setdefault(ruling.study, {})
+        by_suite.setdefault(ruling.suite, []).append(ruling)
+    return render("index", studies=studies, facts=facts, claims=claims)
 
 
 def variants_page(published: Published) -> str:

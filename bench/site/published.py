@@ -56,9 +56,9 @@ class Published:
         return self.results.about["reduced"] or ""
 
     @property
-    def claims(self) -> list[dict[str, str]]:
-        """The rows of its tables of claims, by title of the column."""
-        return [row for suite in self.suites for table in suite.claims for row in table.texts()]
+    def claims(self) -> list[Table]:
+        """Its tables of claims."""
+        return [table for suite in self.suites for table in suite.claims]
 
     @cached_property
     def jobs(self) -> list[dict[str, Any]]:

@@ -52,11 +52,6 @@ class Table:
     rows: list[list[Entry]]
     caption: Markup
 
-    def texts(self) -> list[dict[str, str]]:
-        """Rows as text by the title of the column."""
-        titles = [column.title for column in self.columns]
-        return [dict(zip(titles, [entry.text for entry in row])) for row in self.rows]
-
 
 def read_table(path: Path, name: str) -> Table:
     """The table of a csv, with the caption beside it. Raises ValueError, naming the file, for a
