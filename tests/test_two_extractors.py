@@ -220,7 +220,7 @@ def test_an_extractor_that_taught_a_tokenizer_is_no_independent_judge(tmp_path, 
     """Catches a reconstruction that is praised by the network that it was trained to please."""
     claims = [asked(), asked("is", text="b has more")]
     results = taught(differing(tmp_path, claims=claims), "b", **training)
-    words = "; lite is the network that a tokenizer was trained on"
+    words = "; a tokenizer was trained on the network of lite"
     because = table_claims(View(results, "s"))[0]["Because"]
     assert [words in reason for reason in because] == [said, False], "lite scored no IS"
     sentence = "Tokenizers of b were trained with a perceptual loss on the network of lite"

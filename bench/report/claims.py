@@ -147,8 +147,7 @@ def taught_words(
     asked = [name for name in view.results.extractors if name in others or reads(judgement, name)]
     compared = sides(view, claim)
     taught = [name for name in asked if set(compared) & set(taught_by(view, name))]
-    words = "is the network that a tokenizer was trained on"
-    return "".join(f"; {name} {words}" for name in taught)
+    return "".join(f"; a tokenizer was trained on the network of {name}" for name in taught)
 
 
 def others_words(judgement: tuple[str, str], others: dict[str, tuple[str, str]]) -> str:

@@ -313,9 +313,10 @@ def _dataset_cautions(study: Study) -> Iterator[str]:
                 f"{data.name} is no folder of images"
             )
     counts = known_counts(study)
-    dim = max(features.dim for features in study.features)
-    if counts and scored(study) and (caution := few_for_features(counts, dim)):
-        yield caution
+    largest = max(study.features, key=lambda features: features.dim)
+    if counts and scored(study) and (caution := few_for_features(counts, largest.dim)):
+        beside = f"; read kid_{largest.name} beside it" if largest.kind == "pretrained" else ""
+        yield caution + beside
 
 
 # ---------------------------------------------------------------- metrics

@@ -188,13 +188,12 @@ def _score_row(view: View, variant: str) -> dict[str, str]:
 
 
 def _scored(view: View) -> Iterator[tuple[View, str, str]]:
-    """Title and name of every score by the study's first extractor, then of what others tell: with
-    whom to ask."""
+    """Whom to ask for every score, its title and its name: the study's first extractor, beside it
+    the others where they tell more."""
     for title, name in SCORES.items():
         yield view, title, name
-    for other in view.results.others:
-        for title in OF_OTHERS:
-            yield view.by(other), title, SCORES[title]
+        for other in view.results.others if title in OF_OTHERS else ():
+            yield view.by(other), title, name
 
 
 def _published_title(metric: str) -> str:
