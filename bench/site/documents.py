@@ -15,8 +15,16 @@ OUTSIDE = re.compile(r"[a-z][a-z0-9+.\-]*:|#|/")
 
 
 def documents(root: Path) -> list[Path]:
-    """The pages beside the results: docs/, how to contribute, what changed."""
-    pages = sorted((root / "docs").glob("*.md"))
+    """The pages beside the results: docs/ in the order in which the README names them, how to
+    contribute, what changed."""
+    readme = root / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+
+    def place(page: Path) -> tuple[int, str]:
+        first = text.find(f"](docs/{page.name}")
+        return (first if first >= 0 else len(text)), page.name
+
+    pages = sorted((root / "docs").glob("*.md"), key=place)
     return pages + [root / name for name in ("CONTRIBUTING.md", "CHANGELOG.md")]
 
 

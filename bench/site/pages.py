@@ -68,7 +68,11 @@ def differing(settings: Iterable[dict[str, str]]) -> list[str]:
     """Keys that not all of several settings have with the same value, in their order."""
     settings = list(settings)
     keys = dict.fromkeys(key for each in settings for key in each)
-    return [key for key in keys if len({each.get(key) for each in settings}) > 1]
+    return [key for key in keys if _several(each.get(key) for each in settings)]
+
+
+def _several(values: Iterable[str | None]) -> bool:
+    return len(set(values)) > 1
 
 
 Rulings = dict[tuple[str, str], dict[str, dict[str, list[Ruling]]]]
