@@ -116,8 +116,11 @@ def test_a_failed_job_shows_the_end_of_its_log_and_where_it_is(tmp_path):
     first, *rest = failure_lines("train/x", 75, log)
     assert first == f"error: train/x failed after 1:15 min; the last 30 lines of {log}:"
     assert len(rest) == 30 and rest[-1].strip() == "RuntimeError: boom"
-    assert failure_lines("train/x", 1, tmp_path / "none") == [
-        f"error: train/x failed after 1 s; its log is empty: {tmp_path / 'none'}"
+    none = tmp_path / "none"
+    assert failure_lines("train/x", 1, none, "status is CANCELLED", ["slurm.log"]) == [
+        f"error: train/x failed after 1 s; its log is empty: {none}",
+        "    status is CANCELLED",
+        "    see also slurm.log",
     ]
 
 

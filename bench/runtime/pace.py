@@ -163,17 +163,29 @@ def job_line(done: int, total: int, what: str, seconds: float, left: str) -> str
     return f"{counted} {what}: {clock(seconds)}" + (f"; {left}" if left else "")
 
 
-def failure_lines(what: str, seconds: float, log: Path | None, lines: int = 30) -> list[str]:
-    """What is said of a job that failed: the end of its log, and where the log is."""
+def failure_lines(
+    what: str,
+    seconds: float,
+    log: Path | None,
+    reason: str | None = None,
+    logs: Iterable[str] = (),
+    most: int = 30,
+) -> list[str]:
+    """What is said of a job that failed: the end of its log, and where the log is.
+
+    reason, logs: what a cluster says of it, and where it wrote that; most: lines of the log.
+    """
     first = f"error: {what} failed after {clock(seconds)}"
     try:
         text = log.read_text(encoding="utf-8", errors="replace").splitlines() if log else []
     except OSError:
         text = []
-    if not text:
-        return [first + (f"; its log is empty: {log}" if log else "")]
-    end = "all" if len(text) <= lines else f"the last {lines} lines"
-    return [f"{first}; {end} of {log}:", *(f"    {line}" for line in text[-lines:])]
+    if text:
+        end = "all" if len(text) <= most else f"the last {most} lines"
+        lines = [f"{first}; {end} of {log}:", *(f"    {line}" for line in text[-most:])]
+    else:
+        lines = [f"{first}; its log is empty: {log}" if log else first]
+    return lines + ([f"    {reason}"] if reason else []) + [f"    see also {path}" for path in logs]
 
 
 def last_line(log: Path, most: int = 4096) -> str:

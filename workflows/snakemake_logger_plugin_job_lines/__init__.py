@@ -196,7 +196,8 @@ class LogHandler(LogHandlerBase):
         if self.interrupted:
             self.screen.say(f"stopped: {job.name} after {clock(seconds)}")
             return
-        self.screen.say(*failure_lines(job.name, seconds, job.log))
+        logs = [path for path in record.log if path != str(job.log)]
+        self.screen.say(*failure_lines(job.name, seconds, job.log, record.rule_msg, logs))
 
     def left(self, now):
         """About how long the rest takes, with what the running jobs say themselves."""
