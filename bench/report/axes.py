@@ -7,12 +7,12 @@ from collections.abc import Iterable
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
+from matplotlib.ticker import FuncFormatter, NullLocator, SymmetricalLogLocator
 
-from .drawing import plain_log
+from .drawing import LOG_AXIS, plain_log, plain_number
 
 CROWD = 0.8  # of the means, in the lower half of an axis from 0: its upper half is as good as empty
 FAR = 3.0  # times the median mean is far off
-LOG = "\n(log axis)"  # a line of its own: labels are as long as panels are high
 
 
 def _data(axes: Axes, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -20,45 +20,79 @@ def _data(axes: Axes, name: str) -> tuple[np.ndarray, np.ndarray]:
     intervals, and lines across."""
     bars = [item for item in axes.containers if isinstance(item, ErrorbarContainer)]
     caps = {cap for bar in bars for cap in bar.lines[1]}
-    means, seen = [np.empty(0)], [np.empty(0)]
+    drawn, whole = [np.empty(0)], [np.empty(0)]
     for line in axes.lines:
         values = np.ravel(np.asarray(getattr(line, f"get_{name}data")(), float))
-        seen.append(values)
+        whole.append(values)
         if line not in caps and line.get_transform() == axes.transData:
-            means.append(values)
-    means_N, seen_N = np.concatenate(means), np.concatenate(seen)
-    return means_N[np.isfinite(means_N)], seen_N[np.isfinite(seen_N)]
+            drawn.append(values)
+    means, seen = np.concatenate(drawn), np.concatenate(whole)
+    return means[np.isfinite(means)], seen[np.isfinite(seen)]
 
 
 def is_far_off(means: np.ndarray, top: float) -> bool:
     """Whether on a linear axis from 0 to `top` few values far off push the others together."""
-    if not len(means) or min(means) <= 0:
+    sizes = np.abs(means)
+    if not len(means) or not sizes.any():
         return False
-    return float(np.mean(means < top / 2)) >= CROWD or max(means) > FAR * float(np.median(means))
+    crowded = np.mean(sizes < top / 2) >= CROWD
+    return bool(crowded or max(sizes) > FAR * np.median(sizes))
 
 
 def spread_out(panels: Iterable[Axes], name: str = "y") -> bool:
     """A logarithmic axis for panels that are to be compared, where a linear one would leave them
-    half empty; its label says so. name: of the axis, x or y. Returns whether it was needed."""
+    half empty; its label says so. Where values are 0 or less it is linear around 0. name: of the
+    axis, x or y. Returns whether it was needed."""
     panels = [axes for axes in panels if axes.lines]
     parts = [_data(axes, name) for axes in panels]
     if not parts:
         return False
     means, seen = (np.concatenate(values) for values in zip(*parts))
-    if not len(means) or not is_far_off(means, max(seen)):
+    if not len(means) or not is_far_off(means, float(np.abs(seen).max())):
         return False
-    low, high = min(seen[seen > 0]), max(seen)
-    if low < min(means) / 10:  # the end of an interval near 0 must not stretch the axis
+    for axes in panels:
+        if min(means) > 0:
+            _logarithmic(axes, name, *_limits(panels, name, means, seen))
+        else:
+            _linear_around_0(axes, name, means, seen)
+    return True
+
+
+def _limits(
+    panels: list[Axes], name: str, means: np.ndarray, seen: np.ndarray
+) -> tuple[float, float]:
+    """Ends of a logarithmic axis: the end of an interval near 0 must not stretch it."""
+    low = min(seen[seen > 0])
+    if low < min(means) / 10:
         ends = [value for axes in panels for value in _lines_across(axes, name) if value > 0]
         low = min([*ends, min(means) / 2])
-    for axes in panels:
-        getattr(axes, f"set_{name}scale")("log")
-        getattr(axes, f"set_{name}lim")(low / 1.2, high * 1.2)
-        plain_log(getattr(axes, f"{name}axis"))
-        label = getattr(axes, f"get_{name}label")()
-        if label and not label.endswith(LOG):
-            getattr(axes, f"set_{name}label")(f"{label}{LOG}")
-    return True
+    return low / 1.2, max(seen) * 1.2
+
+
+def _logarithmic(axes: Axes, name: str, low: float, high: float) -> None:
+    getattr(axes, f"set_{name}scale")("log")
+    getattr(axes, f"set_{name}lim")(low, high)
+    plain_log(getattr(axes, f"{name}axis"))
+    _say(axes, name, LOG_AXIS)
+
+
+def _linear_around_0(axes: Axes, name: str, means: np.ndarray, seen: np.ndarray) -> None:
+    ends = float(f"{2 * np.median(np.abs(means[means != 0])):.1g}")
+    getattr(axes, f"set_{name}scale")("symlog", linthresh=ends)
+    getattr(axes, f"set_{name}lim")(1.5 * min(*seen, -ends), 1.5 * max(*seen, ends))
+    axis = getattr(axes, f"{name}axis")
+    axis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=ends))
+    axis.set_major_formatter(FuncFormatter(plain_number))
+    axis.set_minor_locator(NullLocator())
+    _say(axes, name, f"{LOG_AXIS} beyond {ends:g}")
+
+
+def _say(axes: Axes, name: str, words: str) -> None:
+    """Add to the label of an axis, if it has one: in a line of its own, since labels are as long as
+    panels are high."""
+    label = getattr(axes, f"get_{name}label")()
+    if label:
+        getattr(axes, f"set_{name}label")(f"{label}\n({words})")
 
 
 def _lines_across(axes: Axes, name: str) -> list[float]:
@@ -96,5 +130,7 @@ def keep_to_lines(axes: Axes) -> int:
 
 def _at_edge(axes: Axes, xs: np.ndarray, height: float, marker: str, colour: np.ndarray) -> None:
     """Triangles where points lie beyond an axis. height: share of the panel's."""
+    if not len(xs):
+        return
     style = {"s": 9, "marker": marker, "color": colour, "linewidth": 0}
     axes.scatter(xs, [height] * len(xs), transform=axes.get_xaxis_transform(), **style)

@@ -63,7 +63,8 @@ matplotlib.rcParams.update(STYLE)
 
 def write_figure(stem: Path, figure: Figure, caption: Caption | str, reduced: str = "") -> None:
     """<stem>.png, .svg and the caption as .rst; the same bytes for the same rows. A reduced study
-    is marked on the figure. Names that no font draws stand in the details."""
+    is marked on the figure. What was decided for its values, and
+    names that no font draws, stand in the details."""
     caption = Caption.of(caption)
     if reduced:
         _mark_reduced(figure)
@@ -75,9 +76,20 @@ def write_figure(stem: Path, figure: Figure, caption: Caption | str, reduced: st
             figure.savefig(temporary, format=ending, dpi=dpi, metadata=metadata)
         if len(figure.axes) > 20:
             figure.set_layout_engine("none")  # laid out once: it takes most of the time
-    details = (*caption.details, _key(figure))
+    details = (*caption.details, _axes_words(figure), _key(figure))
     plt.close(figure)
     write_text(stem.with_name(f"{stem.name}.rst"), Caption(caption.text, details).rst())
+
+
+LOG_AXIS = "log axis"  # what the label says of an axis that was made logarithmic for its values
+
+
+def _axes_words(figure: Figure) -> str:
+    """Why a label says that its axis is logarithmic; empty where none does."""
+    labels = [axes.get_xlabel() + axes.get_ylabel() for axes in figure.axes]
+    if not any(f"({LOG_AXIS}" in label for label in labels):
+        return ""
+    return "Log axis: on a linear one a few values far off would leave the panel half empty."
 
 
 def all_families() -> list[str]:

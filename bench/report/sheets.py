@@ -143,6 +143,7 @@ def even(pages: list[np.ndarray]) -> None:
 def _new_ticks(axis: Axis) -> None:
     """Ticks of a logarithmic axis in plain numbers, chosen for its new limits."""
     form = axis.get_major_formatter()  # another one says what was set by hand
-    if isinstance(form, FuncFormatter) and form.func is plain_number:
+    plain = isinstance(form, FuncFormatter) and form.func is plain_number
+    if plain and axis.get_scale() == "log":
         axis.set_major_locator(LogLocator(base=axis.get_transform().base))
         plain_log(axis)

@@ -96,7 +96,7 @@ def figure_convergence(view: View) -> tuple[Figure, Caption]:
     """Held-out loss and FID against step and against wall-clock."""
     fid = f"fid_{view.results.extractor}"
     draw = partial(_convergence, targets=list(steps_to_targets(view)))
-    figure = sheet(by_variant(view), (DOUBLE, 4.4), (2, 2), draw, sharey="row")
+    figure = sheet(by_variant(view), (DOUBLE, 4.4), (2, 2), draw, far=[0], sharey="row")
     lost = {
         "loss": missing_words(view, "loss_test", along=True),
         "FID": missing_words(view, fid, along=True),
