@@ -56,8 +56,9 @@ def rst(text: Any) -> str:
 
 
 def sentence(text: Any) -> str:
-    """Text from a study as a sentence of a caption, with one full stop."""
-    return rst(visible(text).rstrip(".") + ".")
+    """Text from a study as a sentence of a caption: with one full stop, unless it asks or calls."""
+    shown = visible(text).rstrip(".")
+    return rst(shown if shown.endswith(("?", "!")) else f"{shown}.")
 
 
 def plain(caption: str) -> str:
