@@ -701,7 +701,7 @@ def test_figures_and_tables_show_what_was_measured(made, tmp_path):
     }
     for name, (figure, caption) in figures.items():
         text = words_of(figure)
-        assert "missing" not in text and "no number" not in text and "seed" in caption
+        assert "missing" not in text and "not measured" not in text and "seed" in caption
         for variant in results.variants(
             "error_propagation" if name == "error_propagation" else "zero_shot"
         ):

@@ -346,7 +346,7 @@ class Results(Extractors):
         if len(bad):
             row = bad.iloc[0]
             return f"{row['status']} ({row['reason']})" if row["reason"] else str(row["status"])
-        return "no number" if len(jobs) else "not run"
+        return "not measured" if len(jobs) else "not run"
 
     def missing(self, variant: str, suite: str, metric: str, along: bool = False) -> dict[int, str]:
         """Training seeds of the suite without a final value of a metric,

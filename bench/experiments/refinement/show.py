@@ -13,7 +13,7 @@ from ...report.absent import missing_words
 from ...report.caption import Caption
 from ...report.claims import claim_details
 from ...report.curves import curve, floor_line
-from ...report.drawing import DOUBLE, RED, blank, canvas, look, note, plain_log, wrapped
+from ...report.drawing import DOUBLE, RED, blank, canvas, look_of, note, plain_log, wrapped
 from ...report.estimate import Estimate, show_estimate
 from ...report.sheets import by_group, sheet
 from ...report.timing import machine
@@ -70,10 +70,10 @@ def _passes_axis(axes: Axes) -> None:
 def _refine_steps(axes: np.ndarray, view: View) -> None:
     """FID of a few groups against what their passes cost."""
     panels = axes[0]
-    for i, (group, members) in enumerate(view.groups().items()):
+    for group, members in view.groups().items():
         for panel, points in zip(panels, _cost_points(view, members)):
             if points:
-                curve(panel, points, group, look(i))
+                curve(panel, points, group, look_of(view, group))
     timed = [milliseconds(view, variant) for variant in view.variants if view.score(variant, "fid")]
     batch = next((time[1] for time in reversed(timed) if time is not None), "-")
     panels[0].set_xlabel("network passes per refined scale")
@@ -101,7 +101,7 @@ def _refine_steps(axes: np.ndarray, view: View) -> None:
 def figure_refine_steps(view: View) -> tuple[Figure, Caption]:
     """FID against passes per scale, tokens through the network and measured time, beside variants
     that draw each scale once (SRDD, arXiv 2509.22636; MaskGIT, arXiv 2202.04200)."""
-    figure = sheet(by_group(view), (DOUBLE, 3.1), (1, 3), _refine_steps, sharey=True)
+    figure = sheet(by_group(view), (DOUBLE, 3.1), (1, 3), _refine_steps, far=range(3), sharey=True)
     note(figure, missing_words(view, f"fid_{view.results.extractor}"))
     text = (
         "FID against what a sampler costs: network passes per refined scale, tokens through the "
@@ -188,7 +188,7 @@ def _heat_details(view: View, maps: dict[str, pd.DataFrame]) -> tuple[str, ...]:
     return (
         f"Guidance: {'; '.join(guided)}.",
         "A cfg of 3.5 or 5 in VAR's own convention is w = 4.5 or 6 at the last scale of the "
-        "linear ramp, in the convention u + w (c - u) it is w = 3.5 or 5; which one the paper "
+        "linear ramp. In the convention u + w (c - u) it is w = 3.5 or 5. Which one the paper "
         "means was not seen by us, who saw only the beginning of its text.",
         f"One pass: {'; '.join(single)}." if single else "",
     )
@@ -212,6 +212,8 @@ def figure_heat_maps(view: View) -> tuple[Figure, Caption]:
         panel.set_ylabel("p_resample (probability)")
     for panel in axes.flat[len(maps) :]:
         panel.set_visible(not maps)
+    if not maps:
+        blank(axes[0, 0], "no group sweeps p_resample and refine_steps")
     if image is not None:
         figure.colorbar(image, ax=list(axes.flat), label=view.results.label("FID"), shrink=0.9)
     note(figure, missing_words(view, f"fid_{view.results.extractor}"))

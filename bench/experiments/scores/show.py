@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...report.absent import by_reason, missing_words
+from ...report.axes import spread_out
 from ...report.caption import Caption
 from ...report.cells import (
     COSTS,
@@ -33,7 +34,7 @@ from ...report.claims import (
     no_metric,
 )
 from ...report.curves import floor_count
-from ...report.drawing import COLOURS, DOUBLE, blank, canvas, legend_below, look, note
+from ...report.drawing import COLOURS, DOUBLE, blank, canvas, legend_below, look_of, note
 from ...report.estimate import paired, show, show_difference
 from ...report.results import Results
 from ...report.trainings import kept_words
@@ -62,7 +63,7 @@ SHARE_STYLES = dict(zip(SHARES, zip((7, 5, 2, 4, 0), "psh*D")))  # colour and ma
 
 def _fid_panel(axes: Axes, view: View, places: Places) -> None:
     """FID of every variant above floor and reconstruction."""
-    styles = [look(i) for i in range(len(places.names))]
+    styles = [look_of(view, name) for name in places.names]
     for style in styles:
         del style["linestyle"]
     if not draw_trainings(axes, view, f"fid_{view.results.extractor}", places, 0, styles):
@@ -74,6 +75,7 @@ def _fid_panel(axes: Axes, view: View, places: Places) -> None:
     (axes.set_xlabel if places.rows else axes.set_ylabel)(
         f"{view.results.label('FID')}, N = {count}"
     )
+    spread_out([axes], "x" if places.rows else "y")
 
 
 def _is_scored(view: View, metric: str) -> bool:
@@ -310,14 +312,14 @@ def _floor_words(view: View, names: dict) -> str:
     if not len(counts):
         return ""
     ideal = (
-        "what a perfect generator and a perfect prior over these tokens score"
+        "They are what a perfect generator and a perfect prior over these tokens score"
         if floor_has_labels(view)
-        else "in the shares of the training split, which the labels of the variants do not have, "
-        "so that a perfect generator need not score the same"
+        else "They have the shares of the training split, which the labels of the variants do not "
+        "have. So a perfect generator need not score the same"
     )
     return (
         f"Floor and reconstruction: {int(counts.iloc[0])} training images, as they are and through "
-        f"the tokenizer, against the same reference; {ideal}."
+        f"the tokenizer, against the same reference. {ideal}."
     )
 
 
@@ -352,15 +354,15 @@ def table_costs(view: View) -> tuple[pd.DataFrame, Caption]:
     details = (
         *claim_details(view),
         COST_WORDS,
-        "Any-order bound: of masked models, whose tokens may be drawn in any order; intra-scale "
+        "Any-order bound: of masked models, whose tokens may be drawn in any order. Intra-scale "
         "gain: the one-pass loss minus it, above 0 where own tokens are worth something.",
         kept_words(view),
         *seeds_details(view),
         samplers(view),
     )
     text = (
-        "Held-out losses of the kept weights, mean and 95 % t-interval over training seeds, and "
-        "what one image costs: calls of the network (NFE), tokens evaluated, and arithmetic."
+        "Held-out losses of the kept weights, mean and 95 % t-interval over training seeds. Cost "
+        "of one image: calls of the network (NFE), tokens evaluated, and arithmetic."
     )
     hidden = {"Seeds", "Token evals" if unwell(table) else "Status"}
     columns = [title for title in table.columns if title not in hidden]

@@ -71,9 +71,9 @@ def table_sampling_probability(view: View) -> tuple[pd.DataFrame, Caption]:
     if not rows:
         rows = [{"Variant": "none", "Status": "no sampler of one pass, or no thresholds"}]
     text = (
-        "Probability that a drawn token had under the guided distribution that it was drawn "
-        "from, by scale: the median over tokens, and the share of tokens below a threshold, "
-        "which redrawing below such a p_resample would draw again."
+        "Probability that a drawn token had under the guided distribution that it was drawn from, "
+        "by scale. Median: over tokens. Shares: tokens below a threshold, which redrawing below "
+        "such a p_resample would draw again."
     )
     details = (*claim_details(view), _drawn_words(view), *seeds_details(view))
     table = shown(frame(rows), "Variant", "Grid", "Median", *list(shares)[:4], "Status")

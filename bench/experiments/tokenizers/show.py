@@ -147,9 +147,9 @@ def table_reconstruction(view: View) -> tuple[pd.DataFrame, Caption]:
     """Reconstruction of each tokenizer: FID in each extractor, PSNR, use of the codes by scale."""
     table = frame([_row(view, *item) for item in by_tokenizer(view).items()])
     words = (
-        "Each tokenizer: FID of reconstructed training images against held-out ones (rFID), PSNR "
-        "of held-out images, and perplexity of the codes on them, of the scale that uses the "
-        "fewest and on average."
+        "Each tokenizer: FID of reconstructed training images against held-out ones (rFID), and "
+        "PSNR of held-out images. Perplexity of the codes on them: of the scale that uses the "
+        "fewest, and on average."
     )
     details = (
         *claim_details(view),
