@@ -44,7 +44,7 @@ def opened():
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     browser = webdriver.Chrome(options=options, service=Service(driver))
     try:
-        browser.set_script_timeout(30)
+        browser.set_script_timeout(120)
         yield browser
     finally:
         browser.quit()
@@ -75,7 +75,7 @@ def complaints(browser, path):
     return [*errors, *blank, *far]
 
 
-def until(seen, seconds=10):
+def until(seen, seconds=60):
     """The first true value of a function; fails when there is none in time."""
     end = time.monotonic() + seconds
     while not (value := seen()):

@@ -67,12 +67,11 @@ def flat(settings: Any, before: str = "") -> dict[str, str]:
 def differing(settings: Iterable[dict[str, str]]) -> list[str]:
     """Keys that not all of several settings have with the same value, in their order."""
     settings = list(settings)
-    keys = dict.fromkeys(key for each in settings for key in each)
-    return [key for key in keys if _several(each.get(key) for each in settings)]
-
-
-def _several(values: Iterable[str | None]) -> bool:
-    return len(set(values)) > 1
+    differ = []
+    for key in dict.fromkeys(key for each in settings for key in each):
+        if len({each.get(key) for each in settings}) > 1:
+            differ.append(key)
+    return differ
 
 
 Rulings = dict[tuple[str, str], dict[str, dict[str, list[Ruling]]]]
@@ -94,18 +93,14 @@ def variants_page(published: Published) -> str:
     for suite in published.suites:
         variants = published.results.variants(suite.name)
         settings = {name: flat(names["settings"]) for name, names in variants.items()}
-        suites.append(
-            {
-                "name": suite.name,
-                "keys": differing(settings.values()),
-                "settings": settings,
-                "whole": {
-                    name: json.dumps(names["settings"], indent=1, ensure_ascii=False)
-                    for name, names in variants.items()
-                },
-            }
-        )
+        whole = {name: _pretty(names["settings"]) for name, names in variants.items()}
+        keys = differing(settings.values())
+        suites.append({"name": suite.name, "keys": keys, "settings": settings, "whole": whole})
     return render("variants", study=published, suites=suites)
+
+
+def _pretty(settings: dict[str, Any]) -> str:
+    return json.dumps(settings, indent=1, ensure_ascii=False)
 
 
 def scores_of(published: Published, variant: str, suite: str, seed: int) -> dict[str, str]:

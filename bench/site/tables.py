@@ -10,7 +10,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,31 +54,38 @@ class Table:
 
 
 def read_table(path: Path, name: str) -> Table:
-    """The table of a csv, with the caption beside it. Raises ValueError, naming the file, for a
-    row of other length than the header."""
-    text = text_of(path)
-    try:
-        header, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
-    except csv.Error as error:
-        raise ValueError(f"{path}: is damaged ({error}); publish it again") from None
-    if not header or not text.endswith("\n"):
-        raise ValueError(f"{path}: holds no whole table; publish it again")
-    for line, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise ValueError(
-                f"{path}: row {line}: {len(row)} cells under {len(header)} titles; publish it again"
-            )
-    values = {title: [row[i] for row in rows] for i, title in enumerate(header)}
-    merged = _merged(header)
+    """The table of a csv, with the caption beside it. Raises ValueError, naming the file, for one
+    that is damaged."""
+    values = _read(path)
     first = set(_titles_of(path.with_suffix(".md")))
     columns, cells = [], []
-    for title, endings in merged.items():
+    for title, endings in _merged(values).items():
         entries = _entries(title, endings, values)
         numeric = any(entry.order is not None for entry in entries)
         columns.append(Column(title, escaping.cell(title) in first, numeric))
         cells.append(entries)
     caption = caption_of(path.with_suffix(".rst"))
     return Table(name, path.stem, columns, [list(row) for row in zip(*cells)], caption)
+
+
+def _read(path: Path) -> dict[str, list[str]]:
+    """The columns of a csv by title."""
+    text = text_of(path)
+    try:
+        header, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
+    except csv.Error as error:
+        raise ValueError(f"{path}: is damaged ({error}); publish it again") from None
+    # a file that was cut off has no end of line
+    if not header or len(set(header)) < len(header) or not text.endswith("\n"):
+        raise ValueError(f"{path}: holds no whole table; publish it again")
+    values: dict[str, list[str]] = {title: [] for title in header}
+    for line, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            counted = f"{len(row)} cells under {len(header)} titles"
+            raise ValueError(f"{path}: row {line}: {counted}; publish it again")
+        for title, cell in zip(header, row):
+            values[title].append(cell)
+    return values
 
 
 def _titles_of(path: Path) -> list[str]:
@@ -89,7 +96,7 @@ def _titles_of(path: Path) -> list[str]:
     return []
 
 
-def _merged(header: list[str]) -> dict[str, list[str]]:
+def _merged(header: Iterable[str]) -> dict[str, list[str]]:
     """The endings of each title: `FID mean` and `FID half` are one column with two; a title that
     stands alone has none."""
     merged: dict[str, list[str]] = {}
