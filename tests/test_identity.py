@@ -180,6 +180,7 @@ SCHEMAS = {
     "sampler field": ("srdd/config.py", "SamplerConfig"),
     "tokenizer field": ("srdd/config.py", "TokenizerConfig"),
     "training field": ("bench/study/settings.py", "TrainingConfig"),
+    "field of the tokenizer training": ("bench/study/tokenizer_settings.py", "TokenizerTraining"),
     "evaluation field": ("bench/study/settings.py", "EvaluationConfig"),
     "dataset field": ("bench/study/settings.py", "DatasetConfig"),
     "field of an extractor": ("bench/study/settings.py", "FeaturesConfig"),
