@@ -81,7 +81,8 @@ def test_no_page_is_wider_than_a_phone(browser, site):
 
 def column(browser, place):
     """What a column of the table of scores shows, from top to bottom."""
-    return [cell.text for cell in all_of(browser, f"#main_scores tbody tr td:nth-child({place})")]
+    cells = f"document.querySelectorAll('#main_scores tbody tr td:nth-child({place})')"
+    return browser.execute_script(f"return [...{cells}].map((cell) => cell.innerText)")
 
 
 def value(text):
@@ -190,5 +191,5 @@ def test_words_are_found(browser, site):
     field = one(browser, ".md-search__input")
     field.click()
     field.send_keys("image_folder")
-    until(lambda: any("images.html" in (link.get_attribute("href") or "") for link in
-                      all_of(browser, ".md-search-result__link")), 20)  # fmt: skip
+    links = "return [...document.querySelectorAll('.md-search-result__link')].map((a) => a.href)"
+    until(lambda: any("docs/images.html" in link for link in browser.execute_script(links)))
