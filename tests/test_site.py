@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -205,6 +206,34 @@ def test_what_is_no_site_is_never_replaced(tmp_path, capsys, kind):
     note.write_text("keep")
     assert str(target) in said(capsys, target)
     assert note.read_text() == "keep"
+
+
+def test_an_old_site_stays_until_the_new_one_is_whole(copied, tmp_path, monkeypatch):
+    """Catches a site that is lost when its successor cannot take its place, pages of the old one
+    beside the new, and folders that are left behind."""
+    target = tmp_path / "site"
+    target.mkdir()
+    (target / MARK).touch()
+    (target / "old.html").touch()
+    monkeypatch.setattr("os.rename", refusing(os.rename, "new"))
+    with pytest.raises(OSError):
+        make_site(tmp_path / "results", target)
+    assert (target / "old.html").is_file()
+    monkeypatch.undo()
+    make_site(tmp_path / "results", target)
+    assert (target / "index.html").is_file() and not (target / "old.html").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"results", "site"}
+
+
+def refusing(rename, ending):
+    """A rename that fails for names with an ending."""
+
+    def refuse(origin, target):
+        if str(origin).endswith(ending):
+            raise OSError(28, "No space left on device", str(origin))
+        rename(origin, target)
+
+    return refuse
 
 
 # ---------------------------------------------------------------- names

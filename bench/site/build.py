@@ -77,16 +77,18 @@ def _check_target(target: Path) -> None:
 
 
 def _replace(fresh: Path, target: Path) -> None:
-    """Put a new folder in the place of an old one, at once."""
+    """Put a new folder in the place of an old one, at once; where that fails the old one stays."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = [target.with_name(f".{target.name}.{os.getpid()}.{end}") for end in ("new", "old")]
+    new, old = (target.with_name(f".{target.name}.{os.getpid()}.{end}") for end in ("new", "old"))
     try:
-        shutil.copytree(fresh, beside[0])
+        shutil.copytree(fresh, new)
         if target.is_dir():
-            os.rename(target, beside[1])
-        os.rename(beside[0], target)
+            os.rename(target, old)
+        os.rename(new, target)
     finally:
-        for folder in beside:
+        if old.is_dir() and not target.exists():
+            os.rename(old, target)
+        for folder in (new, old):
             shutil.rmtree(folder, ignore_errors=True)
 
 
