@@ -255,8 +255,8 @@ PLACES: dict[str, Callable[[Path, str], str]] = {
 
 
 def pages(root: Path = ROOT) -> list[Path]:
-    """The pages that may have places: the README and all of docs."""
-    return [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    """The pages that may have places: the README and all of docs, where they are there."""
+    return [*root.glob("README.md"), *sorted((root / "docs").rglob("*.md"))]
 
 
 def _fill_one(root: Path, match: re.Match[str]) -> str:
