@@ -167,8 +167,8 @@ def said(capsys, *words):
 @pytest.fixture
 def copied(tmp_path):
     """A folder of results with one published study."""
-    folder = tmp_path / "results" / "fashion_reduced" / "published"
-    shutil.copytree(ROOT / "results" / "fashion_reduced" / "published", folder)
+    folder = tmp_path / "results" / "fashion8" / "published"
+    shutil.copytree(ROOT / "results" / "fashion8" / "published", folder)
     return folder
 
 

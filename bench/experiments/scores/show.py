@@ -103,13 +103,15 @@ def _share_panel(axes: Axes, view: View, places: Places) -> None:
 
 
 def figure_fid(view: View) -> tuple[Figure, Caption]:
-    """FID of every variant and training seed above floor and reconstruction; beside it class
-    agreement, CAS, precision, recall, coverage."""
-    places = Places(view)
-    ratios = {"width_ratios": [1.25, 1]}
-    figure, axes = canvas(DOUBLE, places.height, 1, 2, gridspec_kw=ratios, sharey=places.rows)
-    _fid_panel(axes[0, 0], view, places)
-    _share_panel(axes[0, 1], view, places)
+    """FID of every variant and training seed above floor and reconstruction, by each extractor;
+    beside it class agreement, CAS, precision, recall, coverage."""
+    places, extractors = Places(view), view.results.extractors
+    ratios = {"width_ratios": [1.25, *[1] * len(extractors)]}
+    count = len(extractors) + 1
+    figure, axes = canvas(DOUBLE, places.height, 1, count, gridspec_kw=ratios, sharey=places.rows)
+    for panel, extractor in zip(axes[0], extractors):
+        _fid_panel(panel, view.by(extractor), places)
+    _share_panel(axes[0, -1], view, places)
     for panel in axes[0]:
         places.label(panel)
     legend_below(figure, columns=3)
@@ -123,7 +125,9 @@ def figure_fid(view: View) -> tuple[Figure, Caption]:
         fid_differences(view),
     )
     return figure, Caption(
-        "Left: FID, lower is better. Right: shares, higher is better. Small points: one training "
+        "Left: FID, lower is better"
+        f"{', a panel for each extractor' if len(extractors) > 1 else ''}. "
+        "Right: shares, higher is better. Small points: one training "
         "each; symbols and bars: mean and 95 % t-interval over training seeds. Dotted: floor, real "
         "training images; dashed: the same images through the tokenizer.",
         details,
