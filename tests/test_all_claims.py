@@ -85,6 +85,21 @@ def test_holm_over_all_studies_is_stricter(tmp_path):
     assert words == ("yes", "yes", "not decided")
 
 
+def test_holm_over_all_studies_is_as_strict_by_a_second_extractor(tmp_path):
+    """Catches a verdict of a second extractor that falls among the claims of its study and stands
+    among those of all."""
+    close = {"fid_a": [3.0, 3.1, 3.2], "fid_b": [2.8, 2.85, 3.05]}
+    level = [asked("fid_pixels", text=f"{i}") for i in range(60)]
+    one = made(tmp_path / "a", **close, claims=[asked(), *level]).folder
+    folder = project(tmp_path / "all", one=one)
+    write(folder)
+    for row in rows_of(folder):
+        words = row["verdict"], row["after_holm"], row["after_holm_all_studies"]
+        assert words[1] == words[2], row
+        if row["extractor"] == "lite":
+            assert words == ("yes", "not decided", "not decided")
+
+
 def test_suites_that_ask_the_same_are_told_apart(tmp_path):
     """Catches the verdict of one suite alone where two suites of a study ask the same."""
     results = differing(tmp_path / "one", claims=[asked()])
@@ -95,12 +110,13 @@ def test_suites_that_ask_the_same_are_told_apart(tmp_path):
     assert "| b beats a | s: no; by lite yes. t: yes; by lite no |" in page
 
 
-def test_no_study_and_a_damaged_one(tmp_path):
+@pytest.mark.parametrize("lost", ["runs.csv", "metrics.csv"])
+def test_no_study_and_a_damaged_one(tmp_path, lost):
     """Catches a traceback where nothing is published yet, and a page that leaves out what it cannot
     read."""
     assert "No study with a claim is published" in page_of([], published(tmp_path))
     folder = project(tmp_path / "all", one=build(tmp_path / "one", ["a", "b"], [asked()]))
-    (folder / "results/one/published/runs.csv").unlink()
-    with pytest.raises((OSError, ValueError), match="results/one/published/runs.csv"):
+    (folder / f"results/one/published/{lost}").unlink()
+    with pytest.raises(ValueError, match=f"results/one/published/{lost}: is not there"):
         write(folder)
     assert not (folder / PAGE).exists()

@@ -373,6 +373,15 @@ BAD = {
         student_of(WEIGHTS, **{"model.depth": 3}),
         ["model.depth 3", "the teacher's is 2"],
     ),
+    "two claims of one text": (
+        {
+            "suites/main/claims": [
+                {"text": "one is better", "variant": "VAR", "against": "SDD"},
+                {"text": "one is better.", "variant": "SDD", "against": "VAR"},
+            ]
+        },
+        ["suites.main.claims.text", "'one is better' stands twice"],
+    ),
     "published of nobody": (
         published(variant="VRA"),
         ["suites.main.published.variant", "'VRA'", "'VAR'"],

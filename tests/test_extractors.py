@@ -156,7 +156,8 @@ REFUSED = {
     "of one": ({**LITE0, "image_size": 8}, ".image_size: Input should be greater than or"),
     "a layer": ([TRAINED, {**INCEPTION, "dim": 65}], "[1]: dim 65: Inception has layers"),
     "no extractor": ([], ": Tuple should have at least 1 item"),
-    "no mapping": ([TRAINED, "lite0"], "[1]: "),
+    "no list": ("lite0", ": must be a list, got 'lite0'"),
+    "no mapping": ([TRAINED, "lite0"], "[1]: must be a mapping of keys, got 'lite0'"),
     "no number": (second(dim=float("inf")), "[1].dim: inf is no finite number"),
 }
 
@@ -167,6 +168,12 @@ def test_refused_with_its_place(tmp_path, case):
     which of several it is."""
     features, words = REFUSED[case]
     assert refused(tmp_path, features).startswith(f"features{words}")
+
+
+def test_one_mistake_is_counted_once(tmp_path):
+    """Catches a list of one refused extractor that is counted as too short a list besides."""
+    assert "more)" not in refused(tmp_path, [{**LITE0, "network": "alexnet"}])
+    assert "(and 1 more)" in refused(tmp_path, [{**LITE0, "network": "alexnet", "sise": 64}])
 
 
 def test_a_trained_extractor_needs_classes(tmp_path):

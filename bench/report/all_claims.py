@@ -56,8 +56,12 @@ class Ruling:
 def published(root: Path) -> dict[str, Results]:
     """Results of every published study by its folder's name, reduced ones last. Raises ValueError
     or OSError that names what cannot be read."""
-    files = sorted((root / "results").glob("*/published/metrics.csv"))
-    studies = {file.parent.parent.name: Results.load(file.parent) for file in files}
+    # the folders, not their tables: a study that lost one is said, not left out
+    folders = sorted(path for path in (root / "results").glob("*/published") if path.is_dir())
+    try:
+        studies = {folder.parent.name: Results.load(folder) for folder in folders}
+    except FileNotFoundError as error:
+        raise ValueError(f"{error.filename}: is not there; publish the study again") from None
     return dict(sorted(studies.items(), key=lambda item: bool(item[1].about["reduced"])))
 
 
@@ -106,22 +110,45 @@ def rulings(studies: dict[str, Results]) -> list[Ruling]:
         for suite, about in results.about["suites"].items():
             for claim in about["claims"]:
                 ruled += _rulings_of(study, View(results, suite), claim)
-    return list(_together(ruled))
+    return list(_together(ruled, studies))
 
 
-def _together(ruled: list[Ruling]) -> Iterator[Ruling]:
-    """The same with Holm's correction over the claims of all studies that are not reduced, those of
-    the first extractors in one family and those of each other in one of its own."""
-    families: dict[str, dict[int, float]] = {}
+def _families(ruled: list[Ruling], studies: dict[str, Results]) -> dict[str, dict[int, float]]:
+    """p-values that are corrected together, over the claims of all studies that are not reduced:
+    those of the first extractors under "", and of each other one by its name. As inside a study, a
+    claim of which the other says nothing of its own is in its family too."""
+    tested = {
+        i: (ruling, ruling.p)
+        for i, ruling in enumerate(ruled)
+        if ruling.p is not None and not ruling.reduced
+    }
+    families = {"": {i: p for i, (ruling, p) in tested.items() if ruling.first}}
+    for name in dict.fromkeys(name for results in studies.values() for name in results.others):
+        own = {_asked(ruling) for ruling in ruled if not ruling.first and ruling.extractor == name}
+
+        def belongs(ruling: Ruling, name: str = name, own: set[tuple[str, ...]] = own) -> bool:
+            if not ruling.first:
+                return ruling.extractor == name
+            return name in studies[ruling.study].others and _asked(ruling) not in own
+
+        families[name] = {i: p for i, (ruling, p) in tested.items() if belongs(ruling)}
+    return families
+
+
+def _asked(ruling: Ruling) -> tuple[str, ...]:
+    """What a claim is known by, whoever judges it."""
+    return ruling.study, ruling.suite, ruling.claim
+
+
+def _together(ruled: list[Ruling], studies: dict[str, Results]) -> Iterator[Ruling]:
+    """The same with Holm's correction over the claims of all studies."""
+    families = _families(ruled, studies)
+    rejected = {name: holm(family) for name, family in families.items()}
     for i, ruling in enumerate(ruled):
-        if ruling.p is not None and not ruling.reduced:
-            family = "" if ruling.first else ruling.extractor
-            families.setdefault(family, {})[i] = ruling.p
-    tested = set().union(*families.values())
-    rejected = set().union(*map(holm, families.values()))
-    for i, ruling in enumerate(ruled):
-        word = ruling.verdict if i in rejected else "not decided"
-        yield replace(ruling, after_holm_all_studies=word if i in tested else "")
+        family, word = "" if ruling.first else ruling.extractor, "not decided"
+        if i in rejected[family]:
+            word = ruling.verdict
+        yield replace(ruling, after_holm_all_studies=word if i in families[family] else "")
 
 
 def csv_of(ruled: list[Ruling]) -> str:

@@ -27,6 +27,8 @@ MOST_VALUES = 100_000  # of a study with its aliases written out
 MOST_LEVELS = 40
 MOST_SHOWN = 120  # characters of a refused value
 MOST_WORDS = 1500  # characters of a message
+# what pydantic says in words of Python
+IN_YAML = {"tuple_type": "must be a list", "model_type": "must be a mapping of keys"}
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -234,27 +236,36 @@ def explain(
 ) -> str:
     """The first validation error of settings as `key: what is wrong`, with the nearest legal key
     for an unknown one."""
-    # a default that follows from a refused setting is no error of its own
-    errors = [
-        one
-        for one in error.errors(include_url=False)
-        if one["type"] != "default_factory_not_called"
-    ]
-    first = errors[0]
+    first, *others = _own_errors(error)
     parts = [part for part in first["loc"] if part != "[key]"]
     where, key = list(map(str, parts)), prefix + _place(parts, data)
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    more = f" (and {len(others)} more)" if others else ""
     if first["type"] == "extra_forbidden":
         return f"{key}: " + unknown("key", where[-1], _legal_keys(schema, where[:-1])) + more
     if first["type"] == "missing":
         return f"{key}: is missing{more}"
-    value, words = first.get("input"), first["msg"].removeprefix("Value error, ")
+    value = first.get("input")
+    words = IN_YAML.get(first["type"], first["msg"].removeprefix("Value error, "))
     got = (
         ""
         if isinstance(value, dict) and first["type"] == "value_error"
         else f", got {_shortly(value)}"
     )
     return f"{key.rstrip('.')}: {words}{got}{more}".removeprefix(": ")
+
+
+def _own_errors(error: ValidationError) -> list[Any]:
+    """All errors but those that only follow from another: a default that asks for a refused
+    setting, a list that is too short without the entry that was refused."""
+    errors = error.errors(include_url=False)
+
+    def follows(one: Any) -> bool:
+        if one["type"] == "default_factory_not_called":
+            return True
+        inside = (other["loc"][: len(one["loc"])] == one["loc"] != other["loc"] for other in errors)
+        return one["type"] == "too_short" and any(inside)
+
+    return [one for one in errors if not follows(one)]
 
 
 def _shortly(value: Any) -> str:

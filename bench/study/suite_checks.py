@@ -186,6 +186,10 @@ def _suite_cautions(suite: Suite) -> Iterator[str]:
 
 
 def _claim_problems(study: Study, one: Resolved) -> Iterator[str]:
+    texts = [claim.text.rstrip(" .") for claim in one.suite.claims]
+    # pages tell claims of a suite apart by their text
+    for text in sorted({text for text in texts if texts.count(text) > 1}):
+        yield f"text: {text!r} stands twice; give each claim words of its own"
     for claim in one.suite.claims:
         if problem := _unfit("rule", claim.rule, one.suite):
             yield problem
