@@ -4,6 +4,7 @@ and never a wrong number."""
 import json
 import shutil
 import warnings
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -349,3 +350,15 @@ def paths_of(value, at=()):
     )
     for key, part in inside:
         yield from paths_of(part, (*at, key))
+
+
+def test_numbers_cut_at_the_end_of_a_line_are_missed(tmp_path):
+    """Catches a half file that looks whole, whose claims would all be 'not decided' with status
+    ok."""
+    folder = tmp_path / "published"
+    shutil.copytree(Path(__file__).parents[1] / "results/digits/published", folder)
+    Results.load(folder)
+    lines = (folder / "metrics.csv").read_text().splitlines(keepends=True)
+    (folder / "metrics.csv").write_text("".join(lines[:40]))
+    with pytest.raises(ValueError, match=r"metrics\.csv: holds no number of job .* more\)"):
+        Results.load(folder)

@@ -26,6 +26,8 @@ NUMBERS = (
     "value",
 )
 TABLES = {"metrics.csv": METRIC_COLUMNS, "runs.csv": RUN_COLUMNS}
+# stages that end with a score, whatever is asked of them
+SCORING = ("evaluate", "baselines", "sweep")
 # rows of a metric and a variant that agree in these are one number
 ONE_NUMBER = ["train_seed", "sampler", "seed_first", "seed_last", "scale", "step", "repeat"]
 
@@ -51,6 +53,23 @@ def check_run_ids(folder: Path, metrics: list[dict[str, str]], runs: list[dict[s
         if row["run_id"] not in run_ids:
             where = f"{folder / 'metrics.csv'}: {row['metric']} of run_id {brief(row['run_id'])}"
             raise ValueError(f"{where}: runs.csv has no such run; collect again")
+
+
+def check_numbers(folder: Path, metrics: list[dict[str, str]], runs: list[dict[str, str]]) -> None:
+    """Raises ValueError where a job that scored images has no number: a file cut at the end of a
+    line looks whole."""
+    counted = {row["run_id"] for row in metrics}
+    lost = [
+        row["run_id"]
+        for row in runs
+        if row["status"] == "ok" and row["stage"] in SCORING and row["run_id"] not in counted
+    ]
+    if lost:
+        more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+        raise ValueError(
+            f"{folder / 'metrics.csv'}: holds no number of job {lost[0]}{more}, which runs.csv "
+            "says ended; the file is cut or of another run: collect or publish again"
+        )
 
 
 def check_studies(folder: Path, metrics: list[dict[str, str]], study: str) -> None:

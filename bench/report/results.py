@@ -25,6 +25,7 @@ from .extractors import Extractors
 from .reading import (
     NUMBERS,
     TABLES,
+    check_numbers,
     check_run_ids,
     check_studies,
     frame_of,
@@ -52,6 +53,7 @@ class Results(Extractors):
         """Read a folder. Raises ValueError or OSError for one that holds no results of ours."""
         metrics, runs = (read_rows(folder / name, columns) for name, columns in TABLES.items())
         check_run_ids(folder, metrics, runs)
+        check_numbers(folder, metrics, runs)
         about = study_row(folder / "runs.csv", runs)
         check_study(about, f"{folder / 'runs.csv'}: study")
         check_studies(folder, metrics, about["study"])
