@@ -603,8 +603,9 @@ def test_warnings_are_said_once_on_stderr(tmp_path):
         *(ROOT / "workflows" / "config").glob("*.yaml"),
         ROOT / "tests" / "studies" / "smoke.yaml",
     ):
-        # the features of a pretrained network cannot be made fewer than the images of a small set
-        said = [line for line in load_study(shared).warnings if not line.endswith(("read another extractor beside it", "beside it"))]
+        # what is meant: a pretrained network has more features than a small set has images, and
+        # may have taught a tokenizer; both warnings end in what to read beside it
+        said = [line for line in load_study(shared).warnings if not line.endswith("beside it")]
         assert said == []
 
 

@@ -84,8 +84,11 @@ def _published(root: Path, words: str) -> str:
         raise ValueError("give STUDY/TABLE, then columns: A | B and note: 2 where wanted")
     study, name, columns, note = match.groups()
     source = root / "results" / study / "published" / "tables" / f"{name}.md"
-    if not source.is_file():
+    if not source.parent.parent.is_dir():
         return NOT_YET
+    if not source.is_file():
+        names = sorted(path.stem for path in source.parent.glob("*.md"))
+        raise ValueError(unknown("table", name, names))
     # the word that a site's generator needs to read markdown inside of HTML; others pass over it
     text = source.read_text(encoding="utf-8").strip().replace("<details>", DETAILS)
     lines = text.splitlines()
