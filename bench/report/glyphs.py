@@ -117,12 +117,15 @@ def is_drawable(text: Any) -> bool:
 
 def names_of(texts: Iterable[str]) -> dict[str, str]:
     """Of names that were escaped those that stand in these texts, by what stands there."""
-    there = ["".join(text.split()) for text in texts]
-    return {
-        shown: name
-        for shown, name in stand_ins.items()
-        if any("".join(_unread(shown).split()) in text for text in there)
-    }
+    # a break between lines may stand within a name
+    unbroken = ["".join(text.split()) for text in texts]
+    return {shown: name for shown, name in stand_ins.items() if _stands_in(shown, unbroken)}
+
+
+def _stands_in(shown: str, unbroken: list[str]) -> bool:
+    """Whether a name, without its spaces, is part of one of these texts."""
+    name = "".join(_unread(shown).split())
+    return any(name in text for text in unbroken)
 
 
 def _unread(line: str) -> str:
