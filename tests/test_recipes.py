@@ -41,11 +41,14 @@ def counts(dataset) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_plans_are_made_without_a_word(name):
+def test_plans_are_made_without_surprise(name):
     """Catches a recipe that follows from its other study by a warning, trains SRDD longer than the
     variants that say `as long`, or scores what it has no classes for."""
     plan = load_study(STUDIES / f"{name}.yaml")
-    assert plan.warnings == [] and plan.study.study == name
+    # what is meant, and ends in what to read beside it: more features than images, and a perceptual
+    # loss on the network of an extractor
+    assert all(line.endswith("beside it") for line in plan.warnings)
+    assert plan.study.study == name
     if "SDD, as long" in plan.study.suites["main"].variants:
         longest = plan.study.suites["main"].variants["SDD, as long"].delta["training.steps"]
         assert plan.study.bases["srdd"]["training"]["steps"] == longest
