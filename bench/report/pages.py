@@ -7,6 +7,7 @@ A place stands between two comments, `<!-- NAME WORDS -->` and `<!-- /NAME -->`:
                                 `note: 2` that many sentences of its caption, and no details
     suites STUDY ...            every suite, what it asks, and minutes of its jobs in these studies
     minutes STUDY               minutes in which a job of the study was at work
+    memory STUDY                the most memory of any of its jobs, in GiB
     work STUDY/SUITE: A | B     minutes of the jobs behind these variants, one after another
     seeds STUDY                 training seeds of its claims
     images STUDY PART           images of train, val or test
@@ -145,6 +146,12 @@ def _minutes(root: Path, words: str) -> str:
     return _minutes_in_words(_at_work(rows)) if rows else NOT_YET
 
 
+def _memory(root: Path, words: str) -> str:
+    """The most memory of any job of a study, in GiB."""
+    peaks = [float(row["peak_bytes"]) for row in _runs(root, words) if row["peak_bytes"]]
+    return f"{max(peaks) / 2**30:.1f}" if peaks else NOT_YET
+
+
 def _work(root: Path, words: str) -> str:
     """How long the jobs behind some variants of a suite took, in minutes, one after another."""
     where, _, names = words.partition(":")
@@ -250,6 +257,7 @@ PLACES: dict[str, Callable[[Path, str], str]] = {
     "published": _published,
     "suites": _suites,
     "minutes": _minutes,
+    "memory": _memory,
     "work": _work,
     "seeds": _seeds,
     "images": _images,
