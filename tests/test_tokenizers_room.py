@@ -37,7 +37,9 @@ def planned(tmp_path, variants=None, **more):
         "figures": ["reconstructions", "code_usage"],
         "tables": ["reconstruction", "tokenizer"],
     }
-    study = {"study": "toks", "like": "fashion_reduced", "reduced": "x", "take": []}
+    # a study of pixel losses and one extractor
+    features = [{"kind": "trained", "name": "toks64"}]
+    study = {"study": "toks", "like": "fashion32", "reduced": "x", "take": [], "features": features}
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump({**study, "suites": {"t": suite}, **more}, sort_keys=False))
     return load_study(path)
