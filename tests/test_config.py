@@ -318,7 +318,7 @@ BAD = {
     ),
     "grid of one value": (
         grid({"sampler.cfg_scale": 2.0}),
-        ["SDD.grid.sampler.cfg_scale", "tuple", "2.0"],
+        ["SDD.grid.sampler.cfg_scale", "must be a list", "2.0"],
     ),
     "misspelt key in a grid": (
         grid({"model.histroy": [0, 1]}),
