@@ -24,7 +24,7 @@ from srdd.noise import generator
 from ..runtime.verb import Run
 from ..study.tokenizer_settings import TokenizerSpec, TokenizerTraining
 from .perceptual import Perceptual, open_perceptual
-from .training import learning_rate
+from .training import learning_rate, pack_optimizer, unpack_optimizer
 
 FINAL_LR = 0.05  # of the discriminator's peak, as of the tokenizer's
 BETAS = (0.5, 0.9)  # as VQGAN and VAR's tokenizer train with
@@ -76,24 +76,13 @@ class Adversary:
     def state(self) -> dict[str, torch.Tensor]:
         """What a checkpoint to resume from must hold."""
         tensors = {f"discriminator.{key}": v for key, v in self.network.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {
-                f"discriminator_optimizer.{index}.{key}": torch.as_tensor(value)
-                for key, value in state.items()
-            }
-        return tensors
+        return tensors | pack_optimizer(self.optimizer, "discriminator_optimizer.")
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
         """Go on from what `state` gave."""
         weights = {key: tensors[f"discriminator.{key}"] for key in self.network.state_dict()}
         self.network.load_state_dict(weights)
-        states: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in tensors.items():
-            owner, _, rest = name.partition(".")
-            if owner == "discriminator_optimizer":
-                index, key = rest.split(".", 1)
-                states.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
+        unpack_optimizer(tensors, self.optimizer, "discriminator_optimizer.")
 
 
 class ImageLosses:

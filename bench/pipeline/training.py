@@ -200,11 +200,16 @@ def pack(
     """Weights, averaged weights and optimizer state as one flat set of named tensors."""
     tensors = {f"weights.{name}": value for name, value in module.state_dict().items()}
     tensors |= {f"average.{name}": value for name, value in average.weights.items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {
-            f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()
-        }
-    return tensors
+    return tensors | pack_optimizer(optimizer, "optimizer.")
+
+
+def pack_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, torch.Tensor]:
+    """The state of an optimizer as named tensors."""
+    return {
+        f"{prefix}{index}.{key}": torch.as_tensor(value)
+        for index, state in optimizer.state_dict()["state"].items()
+        for key, value in state.items()
+    }
 
 
 def unpack(
@@ -217,8 +222,15 @@ def unpack(
     module.load_state_dict(dict(_part(tensors, "weights.")))
     for name, value in _part(tensors, "average."):
         average.weights[name].copy_(value)
+    unpack_optimizer(tensors, optimizer, "optimizer.")
+
+
+def unpack_optimizer(
+    tensors: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer, prefix: str
+) -> None:
+    """The reverse of `pack_optimizer`."""
     state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in _part(tensors, "optimizer."):
+    for name, value in _part(tensors, prefix):
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -19,6 +19,7 @@ from ..study.resolve import ROOT
 from .cells import MOST_COLUMNS, markdown
 from .claims import after_holm, by_others, judged, others_words, reads, taught_words
 from .estimate import holm, show_difference
+from .published import published_folders, whole_folder
 from .results import Results
 from .view import View
 
@@ -56,12 +57,11 @@ class Ruling:
 def published(root: Path) -> dict[str, Results]:
     """Results of every published study by its folder's name, reduced ones last. Raises ValueError
     or OSError that names what cannot be read."""
-    # the folders, not their tables: a study that lost one is said, not left out
-    folders = sorted(path for path in (root / "results").glob("*/published") if path.is_dir())
-    try:
-        studies = {folder.parent.name: Results.load(folder) for folder in folders}
-    except FileNotFoundError as error:
-        raise ValueError(f"{error.filename}: is not there; publish the study again") from None
+    with whole_folder():
+        studies = {
+            folder.parent.name: Results.load(folder)
+            for folder in published_folders(root / "results")
+        }
     return dict(sorted(studies.items(), key=lambda item: bool(item[1].about["reduced"])))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -29,6 +30,9 @@ class Cell(str):
         return cell
 
 
+BAR = re.compile(r"(?<!\\)\|")  # between two cells of a markdown table
+
+
 def number(value: float | None, digits: int = 3) -> Cell:
     """A cell of one number."""
     if value is not None and math.isfinite(value) and float(value).is_integer():
@@ -40,6 +44,11 @@ def spread(value: Estimate | None, difference: bool = False) -> Cell:
     """A cell of a mean and its interval."""
     text = show_difference(value) if difference else show_estimate(value)
     return Cell(text, mean=value and value.mean, half=value and value.half)
+
+
+def of_several(value: Estimate | None) -> Cell:
+    """A cell of a mean, with its interval where it is of several trainings."""
+    return spread(value) if value and value.count > 1 else number(value and value.mean)
 
 
 def frame(rows: list[dict[str, str]]) -> pd.DataFrame:

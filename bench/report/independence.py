@@ -16,7 +16,10 @@ def taught_by(view: View, extractor: str) -> list[str]:
     network = view.results.features[extractor].get("network")
     if network is None:
         return []
-    return [name for name in view.variants if network in _teachers(view, name)]
+    key = "taught by", network, view.suite, *view.variants
+    return view.results.once(
+        key, lambda: [name for name in view.variants if network in _teachers(view, name)]
+    )
 
 
 def _teachers(view: View, variant: str) -> set[str]:

@@ -37,20 +37,20 @@ from ..runtime.rows import METRIC_COLUMNS, RUN_COLUMNS, read_rows, write_text
 from ..runtime.variants_file import read_variants
 from ..study import escaping
 from ..study.study_file import read_yaml
+from .cells import BAR
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NOT_YET = "(not published yet)"
 PLACE = re.compile(r"<!-- (\w+)((?: [^\n]*?)?) -->((?:(?!<!-- /?\w).)*?)<!-- /\1 -->", re.DOTALL)
 TABLE_WORDS = re.compile(r"([\w.-]+)/([\w.-]+)(?: columns: (.+?))?(?: note: ([0-9]+))?")
 DETAILS = '<details markdown="1">'
-NO_PIPE = re.compile(r"(?<!\\)\|")
 
 # ---------------------------------------------------------------- published tables
 
 
 def _cells(line: str) -> list[str]:
     """The cells of a line of a pipe table."""
-    return [cell.strip() for cell in NO_PIPE.split(line.strip())[1:-1]]
+    return [cell.strip() for cell in BAR.split(line.strip())[1:-1]]
 
 
 def _row(cells: Iterable[str]) -> str:
@@ -98,7 +98,7 @@ def _published(root: Path, words: str) -> str:
     above = lines[:first]
     caption = "\n".join(lines[first + len(table) :]).strip()
     if columns:
-        table = _with_columns(table, [title.strip() for title in NO_PIPE.split(columns)])
+        table = _with_columns(table, [title.strip() for title in BAR.split(columns)])
     if note:
         caption = _first_sentences(caption, int(note))
     return "\n".join([*above, *table, "", caption]).strip()
@@ -161,7 +161,7 @@ def _work(root: Path, words: str) -> str:
     listed = {name: set(part["runs"]) for name, part in _about(rows)["suites"].items()}
     file = root / "results" / study / "published" / "variants.csv"
     variants = read_variants(file, listed)[suite]
-    by_seed = [variants[name.strip()]["jobs"] for name in NO_PIPE.split(names)]
+    by_seed = [variants[name.strip()]["jobs"] for name in BAR.split(names)]
     jobs = set(chain.from_iterable(chain.from_iterable(map(dict.values, by_seed))))
     return _minutes_in_words(sum(took for job, took in _took(rows).items() if job in jobs))
 

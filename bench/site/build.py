@@ -22,10 +22,11 @@ import yaml
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
+from ..report.published import published_folders
 from ..runtime.rows import write_text
 from .documents import stage_documents
 from .pages import compared, front_page, images_page, render, variants_page
-from .published import Published, published_folders, read_published
+from .published import Published, read_published
 from .walls import write_walls
 
 HERE = Path(__file__).parent
@@ -58,6 +59,8 @@ def make_site(results: Path, target: Path) -> None:
     """
     _check_target(target)
     studies = [read_published(folder) for folder in published_folders(results)]
+    if not studies:
+        raise ValueError(f"{results}: holds no published study; run `./run publish` first")
     studies.sort(key=lambda study: bool(study.reduced))  # by name, reduced ones last
     with tempfile.TemporaryDirectory(prefix="srdd-site-") as folder:
         staged, fresh = Path(folder, "pages"), Path(folder, "site")

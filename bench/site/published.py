@@ -13,6 +13,7 @@ from typing import Any
 from markupsafe import Markup
 from PIL import Image, UnidentifiedImageError
 
+from ..report.published import whole_folder
 from ..report.results import Results
 from .captions import caption_of
 from .tables import Table, read_table
@@ -70,12 +71,10 @@ class Published:
 def read_published(folder: Path) -> Published:
     """The published results of a folder. Raises ValueError or OSError, in one line, for a folder
     that is damaged or lacks a file."""
-    try:
+    with whole_folder():
         results = Results.load(folder)
         results.images  # noqa: B018  # read here, so that a damaged file is said before any page
         suites = [_suite(folder, name, about) for name, about in results.about["suites"].items()]
-    except FileNotFoundError as error:
-        raise ValueError(f"{error.filename}: is not there; publish the study again") from None
     return Published(folder, results, suites)
 
 
@@ -99,12 +98,3 @@ def _figure(folder: Path, suite: str, name: str) -> Figure:
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         raise ValueError(f"{path}: is no image that can be read; publish it again") from None
     return Figure(name, stem, caption_of(path.with_suffix(".rst")))
-
-
-def published_folders(results: Path) -> list[Path]:
-    """The published folders under a folder of results, by name. Raises ValueError where there is
-    none."""
-    folders = sorted(path for path in results.glob("*/published") if path.is_dir())
-    if not folders:
-        raise ValueError(f"{results}: holds no published study; run `./run publish` first")
-    return folders

@@ -9,20 +9,18 @@ from __future__ import annotations
 import csv
 import io
 import math
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
 
-from ..report.cells import number
+from ..report.cells import BAR, number
 from ..report.estimate import Estimate, show, show_difference, show_estimate
 from ..study import escaping
 from .captions import caption_of, text_of
 
 ENDINGS = ("mean", "half", "low", "high")
-BAR = re.compile(r"(?<!\\)\|")  # between two cells of a markdown table
 
 
 @dataclass(frozen=True)

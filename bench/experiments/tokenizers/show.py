@@ -10,10 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...report.caption import Caption
-from ...report.cells import Cell, frame, number, shown, spread, unwell
+from ...report.cells import Cell, frame, number, of_several, shown, unwell
 from ...report.claims import claim_details
 from ...report.drawing import DOUBLE, blank, canvas, note, place, text, wrapped
-from ...report.estimate import Estimate
 from ...report.view import View
 from ...report.words import held_out, tokenizers_words
 from ...study.escaping import rst
@@ -98,11 +97,6 @@ def figure_reconstructions(view: View) -> tuple[Figure, Caption]:
 # ---------------------------------------------------------------- numbers
 
 
-def _cell(value: Estimate | None) -> Cell:
-    """A number, with an interval where there are several tokenizers."""
-    return spread(value) if value and value.count > 1 else number(value and value.mean)
-
-
 def _codes(view: View, names: dict[str, Any]) -> dict[str, Cell]:
     """Perplexity of the worst scale and on average, then the codes of each scale."""
     of_metric = {title: view.grid_scales(names, metric) for title, metric in SCALE_METRICS.items()}
@@ -125,10 +119,10 @@ def _row(view: View, variant: str, names: dict[str, Any]) -> dict[str, str]:
     results = view.results
     row: dict[str, str] = {"Variant": variant}
     for name in (results.extractor, *results.others):
-        row[f"rFID ({name})"] = _cell(view.grid_estimate(names, f"reconstruction_fid_{name}"))
+        row[f"rFID ({name})"] = of_several(view.grid_estimate(names, f"reconstruction_fid_{name}"))
     quality = {"PSNR (dB)": "psnr", "Error (mse)": "mse"}
     for title, metric in quality.items():
-        row[title] = _cell(view.grid_estimate(names, f"reconstruction_{metric}_test"))
+        row[title] = of_several(view.grid_estimate(names, f"reconstruction_{metric}_test"))
     there = view.grid_value(names, "reconstruction_psnr_test") is not None
     status = "ok" if there else results.why(names, None)
     return {**row, **_codes(view, names), "Status": status}

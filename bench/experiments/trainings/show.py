@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ...report.absent import missing_words, reach
 from ...report.caption import Caption
-from ...report.cells import Cell, frame, number, shown, spread, unwell
+from ...report.cells import Cell, frame, number, of_several, shown, unwell
 from ...report.claims import claim_details
 from ...report.curves import GREY
 from ...report.drawing import (
@@ -25,7 +25,6 @@ from ...report.drawing import (
     side_ticks,
     text,
 )
-from ...report.estimate import Estimate
 from ...report.sheets import by_grid, by_variant, sheet
 from ...report.view import View
 from ...report.words import held_out, seeds_details, tokenizers_words
@@ -165,11 +164,6 @@ def figure_code_usage(view: View) -> tuple[Figure, Caption]:
     return figure, Caption(caption, details)
 
 
-def _error_cell(error: Estimate | None) -> Cell:
-    """A reconstruction error, with an interval where there are several tokenizers."""
-    return spread(error) if error and error.count > 1 else number(error and error.mean)
-
-
 def _tokenizer_rows(view: View, grid: str, names: dict) -> list[dict[str, str]]:
     """A row for the whole schedule, then one for each scale."""
     train, test = (
@@ -180,8 +174,8 @@ def _tokenizer_rows(view: View, grid: str, names: dict) -> list[dict[str, str]]:
         "Schedule": grid,
         "Scale": "all",
         "Grid": "all scales",
-        "Error train (mse)": _error_cell(train),
-        "Error held-out (mse)": _error_cell(test),
+        "Error train (mse)": of_several(train),
+        "Error held-out (mse)": of_several(test),
     }
     rows: list[dict[str, str]] = [whole]
     metrics = ("codes_used", "code_perplexity", "codes_usable", "scale_collapsed")
