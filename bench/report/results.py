@@ -53,7 +53,6 @@ class Results(Extractors):
         """Read a folder. Raises ValueError or OSError for one that holds no results of ours."""
         metrics, runs = (read_rows(folder / name, columns) for name, columns in TABLES.items())
         check_run_ids(folder, metrics, runs)
-        check_numbers(folder, metrics, runs)
         about = study_row(folder / "runs.csv", runs)
         check_study(about, f"{folder / 'runs.csv'}: study")
         check_studies(folder, metrics, about["study"])
@@ -65,6 +64,7 @@ class Results(Extractors):
         kept = set().union(*listed.values())
         metrics = [row for row in metrics if row["run_id"] in kept]
         runs = [row for row in runs if row["run_id"] in kept or row["stage"] == "study"]
+        check_numbers(folder, metrics, runs)
         return cls(
             folder,
             within_training(frame_of(metrics, METRIC_COLUMNS, NUMBERS), about),
