@@ -36,6 +36,7 @@ def one(browser, selector):
 
 def click(browser, element):
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    until(lambda: all(element.rect[side] for side in ("width", "height")))  # images load when seen
     element.click()
 
 

@@ -2,15 +2,21 @@
 
 import hashlib
 import json
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from small_study import build, variant
 
 from bench.experiments.tokenizers import verb
-from bench.experiments.tokenizers.show import figure_reconstructions, table_reconstruction
+from bench.experiments.tokenizers.show import (
+    figure_reconstructions,
+    judge_reconstruction,
+    table_reconstruction,
+)
 from bench.pipeline import collect
 from bench.pipeline.likeness import psnr
 from bench.report.results import Results
@@ -237,3 +243,53 @@ def test_the_figure_shows_real_images_above_what_is_made_of_them(results):
     drawn = axes.images[0].get_array()
     assert drawn[1, 1, 0] == 10 and drawn[6, 1, 0] == 200
     plt.close("all")
+
+
+# ---------------------------------------------------------------- rule
+
+
+def ruled(pixels, perceptual, metric="fid", better="lower", extractor="x8"):
+    """What the rule finds of two tokenizers, from their numbers by training seed."""
+    told = {"pixels": pixels, "perceptual": perceptual}
+    view = SimpleNamespace(
+        results=SimpleNamespace(extractor=extractor),
+        variants={name: name for name in told},
+        grid_seeds=lambda name, metric: pd.Series(told[name].get(metric, {}), dtype=float),
+    )
+    claim = {"variant": "perceptual", "against": "pixels", "metric": metric, "better": better}
+    return judge_reconstruction(view, claim)
+
+
+def test_reconstructions_are_compared_seed_by_seed():
+    """Catches means in place of pairs, numbers of another extractor, a direction the wrong way
+    round, and a verdict from two trainings."""
+    fid = "reconstruction_fid_x8"
+    worse, better = {0: 3.0, 1: 9.0, 2: 6.0}, {0: 2.0, 1: 8.1, 2: 4.9}
+    word, reason = ruled({fid: worse}, {fid: better})
+    assert word == "yes" and fid in reason and "perceptual minus that of pixels" in reason
+    assert ruled({fid: better}, {fid: worse})[0] == "no"
+    assert ruled({fid: worse}, {fid: better}, extractor="y8")[0] == "not decided"
+    assert ruled({fid: {0: 3.0, 1: 9.0}}, {fid: better})[0] == "not decided"
+    shared = {-1: 3.0}
+    assert ruled({fid: shared}, {fid: shared})[0] == "not decided"
+    psnr_rows = "reconstruction_psnr_test"
+    more = ({psnr_rows: better}, {psnr_rows: worse}, "psnr", "higher")
+    assert ruled(*more)[0] == "yes" and psnr_rows in ruled(*more)[1]
+
+
+@pytest.mark.parametrize(
+    "claim, wrong",
+    [
+        ({"metric": "is"}, "metric: .*'is'.*fid, mse, psnr"),
+        ({"metric": "mse"}, "better: is missing"),
+        ({"variant": "grid"}, "variant: 'grid' is a grid"),
+    ],
+)
+def test_what_the_rule_cannot_compare_is_refused(tmp_path, claim, wrong):
+    """Catches a claim that would be answered `not decided` after all trainings."""
+    grid = {"base": "sdd", "grid": {"tokenizer.training.lr": [0.001, 0.002]}}
+    told = {"text": "t", "rule": "reconstruction", "variant": "perceptual", "against": "pixels"}
+    suite = {"claim": "c", "measure": ["tokenizers"], "variants": {**VARIANTS, "grid": grid},
+             "claims": [{**told, **claim}]}  # fmt: skip
+    with pytest.raises(ConfigError, match=wrong):
+        planned(tmp_path, suites={"t": suite})

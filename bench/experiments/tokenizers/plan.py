@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pydantic import Field
 
 from srdd.config import Strict
+from srdd.lookup import unknown
 
 from ...study.chain import add_tokenized
 from ...study.jobs import Job, Plan
 from ...study.names import dump
-from ...study.schema import Variant
+from ...study.schema import Claim, Study, Variant
+from ...study.suite_checks import Resolved, side_problems
 
 TRAINS = READS_TEST = True
 SHOWS_FID = ("table_reconstruction",)
+JUDGED = ("fid", "psnr", "mse")  # what rule reconstruction compares
 
 
 class Settings(Strict):
@@ -31,3 +36,12 @@ def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
             encoded = chain.encoded
             config, read = {**encoded.config, **told}, chain.read
             plan.add(suite, Job("tokenizers", config, read, encoded.slug, encoded.identity))
+
+
+def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
+    """Metrics of which reconstructions have no number, and sides that are grids."""
+    if claim.metric not in JUDGED:
+        yield "metric: " + unknown("metric of reconstructions", claim.metric, JUDGED)
+    elif claim.better is None:
+        yield f"better: is missing; say whether lower or higher {claim.metric} is better"
+    yield from side_problems(one, claim)

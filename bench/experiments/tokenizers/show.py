@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 
 from ...report.caption import Caption
 from ...report.cells import Cell, frame, number, of_several, shown, unwell
-from ...report.claims import claim_details
+from ...report.claims import Verdict, against_the_usual, claim_details, decided
 from ...report.drawing import DOUBLE, blank, canvas, note, place, text, wrapped
+from ...report.estimate import paired, show_difference
+from ...report.results import Results
 from ...report.view import View
 from ...report.words import held_out, tokenizers_words
 from ...study.escaping import rst
@@ -158,3 +160,29 @@ def table_reconstruction(view: View) -> tuple[pd.DataFrame, Caption]:
     last = "Status" if unwell(table) else "Scales collapsed"
     columns = ["Variant", *fids[:2], "PSNR (dB)", "Perplexity, lowest", "Perplexity, mean", last]
     return shown(table, *columns), Caption(words, details)
+
+
+# ---------------------------------------------------------------- a rule
+
+
+def _metric_name(results: Results, metric: str) -> str:
+    """How rows call what a claim asks of reconstructions."""
+    return (
+        f"reconstruction_fid_{results.extractor}"
+        if metric == "fid"
+        else f"reconstruction_{metric}_test"
+    )
+
+
+def judge_reconstruction(view: View, claim: dict[str, Any]) -> Verdict:
+    """By the 95 % t-interval of the paired difference of a tokenizer's reconstructions over
+    training seeds (VQGAN, arXiv 2012.09841): of FID, of PSNR or of the mean square error."""
+    variant, against = claim["variant"], claim["against"]
+    metric = _metric_name(view.results, claim["metric"])
+    first, second = (view.grid_seeds(view.variants[name], metric) for name in (against, variant))
+    difference = paired(first, second)
+    reason = (
+        f"{metric} of {variant} minus that of {against}, paired by training seed: "
+        f"{show_difference(difference)}{against_the_usual(claim)}"
+    )
+    return decided(difference, claim["better"] == "lower", reason)
