@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from matplotlib.axes import Axes
+
 from .drawing import draw_band, text
-from .estimate import Estimate
+from .estimate import Estimate, show
 from .view import View
 
 GREY = "0.35"  # of what a variant is read against
@@ -16,6 +18,7 @@ FLOOR_LINE = {
     "label": "floor: real training images",
     "zorder": 0,
 }
+LEAST_SHARE = 0.4  # of a panel that its curves fill beside the floor
 
 
 def floor_count(view: View) -> str:
@@ -26,7 +29,9 @@ def floor_count(view: View) -> str:
     return f" (N = {int(counts.iloc[0])})" if len(counts) else ""
 
 
-def curve(axes, points: list[tuple[float, Estimate]], label: str, style: dict[str, Any]) -> None:
+def curve(
+    axes: Axes, points: list[tuple[float, Estimate]], label: str, style: dict[str, Any]
+) -> None:
     """Means over training seeds with their intervals, in order of x: a line and a band; bars where
     points are no function of x, or one point alone, of which a band would show nothing."""
     points = sorted(points, key=lambda point: point[0])
@@ -39,9 +44,19 @@ def curve(axes, points: list[tuple[float, Estimate]], label: str, style: dict[st
     draw_band(axes, xs, values, label, style)
 
 
-def floor_line(axes, view: View, metric: str) -> None:
-    """What real training images score."""
-    names = next(iter(view.variants.values()))
-    value = view.grid_value(names, f"floor_{metric}_{view.results.extractor}")
-    if value is not None:
+def floor_line(axes: Axes, view: View, metric: str) -> None:
+    """What real training images score: a line across, or where it lies so far off that the curves
+    would be pushed to an edge, a number in the legend. The curves are drawn before."""
+    metric = f"floor_{metric}_{view.results.extractor}"
+    of_grids = (view.grid_value(names, metric) for names in view.variants.values())
+    value = next((floor for floor in of_grids if floor is not None), None)
+    if value is None:
+        return
+    low, high = axes.dataLim.y0, axes.dataLim.y1  # of curves with their bands
+    reach = max(high, value) - min(low, value)
+    if not axes.lines or high - low >= LEAST_SHARE * reach:
         axes.axhline(value, **FLOOR_LINE)
+        return
+    end = "below" if value < low else "above"
+    label = f"{FLOOR_LINE['label']}: {show(value)}, {end} the panel"
+    axes.plot([], [], **{**FLOOR_LINE, "label": label})

@@ -308,16 +308,17 @@ class Results(Extractors):
         return rows.set_index("seed")["value"]
 
     def grids(self, suite: str) -> dict[str, dict[str, Any]]:
-        """The different tokenizers and schedules of a suite:
-        a label and the identity of one variant that uses it."""
-        first_variant: dict[tuple, dict[str, Any]] = {}
-        for names in self.variants(suite).values():
-            first_variant.setdefault((names["tokenizer"], tuple(names["patch_nums"])), names)
-        several = len({tokenizer for tokenizer, _ in first_variant}) > 1
-        return {
-            "-".join(map(str, grid)) + (f" ({tokenizer})" if several else ""): n
-            for (tokenizer, grid), n in first_variant.items()
+        """The different tokenizers and schedules of a suite: a label, with a variant's name where
+        tokenizers differ, and the identity of one variant that uses it."""
+        first: dict[tuple, str] = {}
+        for variant, names in self.variants(suite).items():
+            first.setdefault((names["tokenizer"], tuple(names["patch_nums"])), variant)
+        several = len({tokenizer for tokenizer, _ in first}) > 1
+        labels = {
+            "-".join(map(str, grid)) + (f" ({variant})" if several else ""): variant
+            for (_, grid), variant in first.items()
         }
+        return {label: self.variants(suite)[variant] for label, variant in labels.items()}
 
     # ------------------------------------------------------------ runs
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from ...report.absent import missing_words
 from ...report.caption import Caption
 from ...report.claims import Verdict, claim_details, claimed, decided_together
-from ...report.curves import FLOOR_LINE, floor_count
-from ...report.drawing import DOUBLE, band, blank, look_of, note, plain_log
+from ...report.curves import floor_count, floor_line
+from ...report.drawing import DOUBLE, band, blank, look_of, note
 from ...report.estimate import FEWEST, paired, show, show_difference
 from ...report.sheets import by_variant, sheet
 from ...report.trainings import kept_words, steps_to_targets
@@ -48,16 +48,6 @@ def _reached(view: View) -> tuple[str, ...]:
     return tuple(details)
 
 
-def _floor(view: View) -> float | None:
-    """FID of real training images, above 0, as a logarithmic axis can show it."""
-    metric = f"floor_fid_{view.results.extractor}"
-    for names in view.variants.values():
-        value = view.grid_value(names, metric)
-        if value is not None:
-            return value if value > 0 else None
-    return None
-
-
 def _curves(axes: np.ndarray, view: View, metric: str, title: str) -> None:
     """A metric of every variant, against step on the left and training time on the right."""
     for panel, along, label in zip(axes, (None, "seconds"), ("training step", "training time (s)")):
@@ -79,24 +69,15 @@ def _convergence(axes: np.ndarray, view: View, targets: Iterable[float]) -> None
     for target in targets:
         for panel in axes[0]:
             panel.axhline(target, color="0.6", linestyle="-", linewidth=0.5, zorder=0)
-    means = [y for line in axes[1, 0].lines for y in line.get_ydata()]
-    if not means:
-        return
-    floor = _floor(view)
-    low = min(means if floor is None else [*means, floor])
     for panel in axes[1]:
-        if floor is not None:
-            panel.axhline(floor, **FLOOR_LINE)
-        panel.set_yscale("log")
-        panel.set_ylim(0.7 * max(low, 1e-6), 1.4 * max(means))
-        plain_log(panel.yaxis)
+        floor_line(panel, view, "fid")
 
 
 def figure_convergence(view: View) -> tuple[Figure, Caption]:
     """Held-out loss and FID against step and against wall-clock."""
     fid = f"fid_{view.results.extractor}"
     draw = partial(_convergence, targets=list(steps_to_targets(view)))
-    figure = sheet(by_variant(view), (DOUBLE, 4.4), (2, 2), draw, far=[0], sharey="row")
+    figure = sheet(by_variant(view), (DOUBLE, 4.4), (2, 2), draw, far=[0, 2], sharey="row")
     lost = {
         "loss": missing_words(view, "loss_test", along=True),
         "FID": missing_words(view, fid, along=True),

@@ -15,7 +15,7 @@ from ...report.caption import Caption
 from ...report.cells import frame, number, shown, spread
 from ...report.claims import NOISE, claim_details
 from ...report.curves import curve, floor_line
-from ...report.drawing import DOUBLE, LINES, MARKERS, blank, look_of, note, plain_log, text
+from ...report.drawing import DOUBLE, LINES, MARKERS, blank, look_of, note, text
 from ...report.estimate import estimate, paired, show_estimate
 from ...report.sheets import by_group, sheet
 from ...report.tuning import differing, edges, flat, half_words, short, varied
@@ -157,15 +157,12 @@ def _guidance(axes: np.ndarray, view: View) -> None:
             nbins=6, steps=[1, 2, 5, 10]
         )  # where few of those tried are whole numbers
         panel.xaxis.set_major_locator(FixedLocator(whole) if len(whole) > 2 else few)
-        if name == "fid" and panel.lines:
-            panel.set_yscale("log")
-            plain_log(panel.yaxis)
 
 
 def figure_guidance(view: View) -> tuple[Figure, Caption]:
     """FID, IS, precision and recall against guidance w for both ramps; the setting tuned on half of
     the seeds is ringed (classifier-free guidance, arXiv 2207.12598)."""
-    figure = sheet(by_group(view, MOST), (DOUBLE, 4.4), (2, 2), _guidance, columns=3)
+    figure = sheet(by_group(view, MOST), (DOUBLE, 4.4), (2, 2), _guidance, columns=3, far=[0])
     note(figure, missing_words(view, f"fid_{view.results.extractor}"))
     caption = (
         "FID, IS, precision and recall against w in u + w (c - u), a line for each group and ramp. "

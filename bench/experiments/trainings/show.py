@@ -93,26 +93,17 @@ def figure_per_scale(view: View) -> tuple[Figure, Caption]:
     return figure, Caption(text, details)
 
 
-def _mark_collapsed(panel: Axes, side: int, value: float, at_the_right: bool) -> None:
-    """A red ring and a word at a scale that has collapsed."""
-    panel.plot([side], [value], "o", markersize=9, markerfacecolor="none", color=RED)
-    panel.annotate(
-        "collapsed",
-        (side, value),
-        (-8 if at_the_right else 8, 0),
-        textcoords="offset points",
-        va="center",
-        ha="right" if at_the_right else "left",
-        color=RED,
-        fontsize=7,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
-    )
+def _mark_collapsed(panel: Axes, side: int, value: float, label: str) -> None:
+    """A red ring round a scale that has collapsed."""
+    style = {"markersize": 9, "markerfacecolor": "none", "color": RED, "linestyle": "none"}
+    panel.plot([side], [value], "o", label=label, **style)
 
 
 def _code_usage(axes: np.ndarray, view: View) -> None:
     """Perplexity of the codes of every schedule against the scale."""
     panel = axes[0, 0]
     quarters: dict[int, float] = {}
+    ringed = "collapsed: at most a quarter"
     for i, (grid, names) in enumerate(view.grids().items()):
         metrics = ("code_perplexity", "codes_usable", "scale_collapsed")
         perplexity, usable, collapsed = (view.grid_scales(names, metric) for metric in metrics)
@@ -124,7 +115,8 @@ def _code_usage(axes: np.ndarray, view: View) -> None:
         quarters |= {side: usable[k] / 4 for k, side in sides.items() if k in usable}
         for (k, side), value in zip(sides.items(), values):
             if collapsed.get(float(k), 0) > 0:  # of any training seed
-                _mark_collapsed(panel, side, value, side == names["patch_nums"][-1])
+                _mark_collapsed(panel, side, value, ringed)
+                ringed = ""  # the legend says it once
     if quarters:
         read_at = sorted(quarters)
         line = [quarters[side] for side in read_at]
@@ -143,7 +135,7 @@ def _tokenizers(view: View) -> str:
 
 
 def figure_code_usage(view: View) -> tuple[Figure, Caption]:
-    """Perplexity of the codes at every scale on held-out images; a collapsed scale in red."""
+    """Perplexity of the codes at every scale on held-out images; a ring round a collapsed scale."""
     figure = sheet(by_grid(view), (SINGLE, 2.7), (1, 1), _code_usage, columns=2)
     lost = []
     for grid, names in view.grids().items():
@@ -153,7 +145,7 @@ def figure_code_usage(view: View) -> tuple[Figure, Caption]:
     caption = (
         "Codes that the tokenizer uses at each scale: exp of the entropy of their shares, on "
         "held-out images. Dotted: a quarter of the codes that the scale could use; a scale at or "
-        "below it has collapsed and is marked in red."
+        "below it has collapsed and has a red ring."
     )
     details = (
         *claim_details(view),
