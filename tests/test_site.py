@@ -183,6 +183,15 @@ def test_a_damaged_study_is_one_line(copied, tmp_path, capsys, file, kept):
     assert not (tmp_path / "site").exists()
 
 
+def test_a_table_that_lost_whole_rows_is_named(copied, tmp_path, capsys):
+    """Catches a csv that was cut at the end of a line, and a page with half of its rows."""
+    path = copied / "tables" / "main_scores.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-2]))
+    line = said(capsys, tmp_path / "site", "--results", tmp_path / "results")
+    assert str(path) in line and f"{len(lines) - 3} rows" in line and str(len(lines) - 1) in line
+
+
 def test_words_that_are_no_utf8_are_named(copied, tmp_path, capsys):
     """Catches an error that does not say which of a hundred files to look at."""
     path = copied / "tables" / "main_scores.rst"

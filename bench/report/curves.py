@@ -58,5 +58,5 @@ def floor_line(axes: Axes, view: View, metric: str) -> None:
         axes.axhline(value, **FLOOR_LINE)
         return
     end = "below" if value < low else "above"
-    label = f"{FLOOR_LINE['label']}: {show(value)}, {end} the panel"
+    label = f"floor {show(value)} (real training images), {end} the panel"
     axes.plot([], [], **{**FLOOR_LINE, "label": label})

@@ -55,7 +55,11 @@ def read_table(path: Path, name: str) -> Table:
     """The table of a csv, with the caption beside it. Raises ValueError, naming the file, for one
     that is damaged."""
     values = _read(path)
-    first = set(_titles_of(path.with_suffix(".md")))
+    titles, rows = _shown(path.with_suffix(".md"))
+    of_csv = len(next(iter(values.values())))
+    if rows != of_csv:  # one of the two was cut at the end of a line
+        raise ValueError(f"{path}: has {of_csv} rows, its .md {rows}; publish it again")
+    first = set(titles)
     columns, cells = [], []
     for title, endings in _merged(values).items():
         entries = _entries(title, endings, values)
@@ -86,12 +90,11 @@ def _read(path: Path) -> dict[str, list[str]]:
     return values
 
 
-def _titles_of(path: Path) -> list[str]:
-    """The columns that the markdown of a table shows, as they stand there."""
-    for line in text_of(path).splitlines():
-        if line.startswith("| "):
-            return [cell.strip() for cell in BAR.split(line)[1:-1]]
-    return []
+def _shown(path: Path) -> tuple[list[str], int]:
+    """The columns that the markdown of a table shows, as they stand there, and how many rows."""
+    lines = [line for line in text_of(path).splitlines() if line.startswith("| ")]
+    titles = [cell.strip() for cell in BAR.split(lines[0])[1:-1]] if lines else []
+    return titles, max(0, len(lines) - 2)  # titles, and the rule below them
 
 
 def _merged(header: Iterable[str]) -> dict[str, list[str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...report.absent import missing_words, reach
@@ -93,17 +92,11 @@ def figure_per_scale(view: View) -> tuple[Figure, Caption]:
     return figure, Caption(text, details)
 
 
-def _mark_collapsed(panel: Axes, side: int, value: float, label: str) -> None:
-    """A red ring round a scale that has collapsed."""
-    style = {"markersize": 9, "markerfacecolor": "none", "color": RED, "linestyle": "none"}
-    panel.plot([side], [value], "o", label=label, **style)
-
-
 def _code_usage(axes: np.ndarray, view: View) -> None:
     """Perplexity of the codes of every schedule against the scale."""
     panel = axes[0, 0]
     quarters: dict[int, float] = {}
-    ringed = "collapsed: at most a quarter"
+    collapsed_at: list[tuple[int, float]] = []
     for i, (grid, names) in enumerate(view.grids().items()):
         metrics = ("code_perplexity", "codes_usable", "scale_collapsed")
         perplexity, usable, collapsed = (view.grid_scales(names, metric) for metric in metrics)
@@ -115,8 +108,7 @@ def _code_usage(axes: np.ndarray, view: View) -> None:
         quarters |= {side: usable[k] / 4 for k, side in sides.items() if k in usable}
         for (k, side), value in zip(sides.items(), values):
             if collapsed.get(float(k), 0) > 0:  # of any training seed
-                _mark_collapsed(panel, side, value, ringed)
-                ringed = ""  # the legend says it once
+                collapsed_at.append((side, value))
     if quarters:
         read_at = sorted(quarters)
         line = [quarters[side] for side in read_at]
@@ -125,6 +117,9 @@ def _code_usage(axes: np.ndarray, view: View) -> None:
         panel.set_ylim(0, 1.12 * max(np.max(drawn.get_ydata()) for drawn in panel.lines))
     elif not panel.lines:
         blank(panel, "no tokenizer was read")
+    if collapsed_at:
+        style = {"markersize": 9, "markerfacecolor": "none", "color": RED, "linestyle": "none"}
+        panel.plot(*zip(*collapsed_at), "o", label="collapsed: at most a quarter", **style)
     panel.set_ylabel("perplexity of the codes (codes)")
     side_ticks(panel, view)
 
