@@ -7,7 +7,7 @@ w latent grid
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -243,12 +243,22 @@ class TokenizerLoss:
     images: torch.Tensor
 
 
-def usage_entropy(residual_BlC: torch.Tensor, codebook_VC: torch.Tensor) -> torch.Tensor:
+def _whole(values: torch.Tensor) -> torch.Tensor:
+    """The mean of a whole batch, of which these are all images."""
+    return values
+
+
+def usage_entropy(
+    residual_BlC: torch.Tensor,
+    codebook_VC: torch.Tensor,
+    of_batch: Callable[[torch.Tensor], torch.Tensor] = _whole,
+) -> torch.Tensor:
     """Entropy of the mean soft assignment to codes over log V (after MAGVIT-v2, arXiv 2310.05737,
     equation 4): 1 when all codes serve.
 
     Assignments are softmax(-squared distance / its mean), so that no temperature has to be tuned to
-    the size of the latent. Raises ValueError for a single code, which has no entropy to compare
+    the size of the latent. of_batch: the mean of a whole batch, given that of these images, where
+    they are a part of it. Raises ValueError for a single code, which has no entropy to compare
     with.
     """
     if len(codebook_VC) < 2:
@@ -258,8 +268,8 @@ def usage_entropy(residual_BlC: torch.Tensor, codebook_VC: torch.Tensor) -> torc
     squares_NV = x_NC.square().sum(1, keepdim=True) + codebook_VC.square().sum(1)
     distance_NV = (squares_NV - 2 * x_NC @ codebook_VC.T).clamp(min=0)
     # the mean distance to the nearest code is the temperature; no gradient may shrink it
-    scale = distance_NV.detach().min(1).values.mean().clamp(min=1e-8)
-    share_V = (-distance_NV / scale).softmax(1).mean(0)
+    scale = of_batch(distance_NV.detach().min(1).values.mean()).clamp(min=1e-8)
+    share_V = of_batch((-distance_NV / scale).softmax(1).mean(0))
     entropy = -(share_V * (share_V + 1e-9).log()).sum()
     return entropy / torch.log(torch.tensor(float(len(codebook_VC))))
 
@@ -270,12 +280,14 @@ def tokenizer_loss(
     schedule: ScaleSchedule,
     commitment: float = 0.25,
     entropy: float = 0.0,
+    of_batch: Callable[[torch.Tensor], torch.Tensor] = _whole,
 ) -> TokenizerLoss:
     """Reconstruction error plus, averaged over scales, ||f_hat - sg f||^2 + commitment ||sg f_hat -
     f||^2 (VQ-VAE, arXiv 1711.00937, equation 3, on VAR's accumulated f_hat), with a
     straight-through gradient to the encoder.
 
     images: float in [-1, 1]. schedule: the scales of this step, a subset when scales are dropped.
+    of_batch: as `usage_entropy` takes it; all else are means over these images.
     """
     latent_BChw = tokenizer.to_latent(images)
     quantisation, spread = latent_BChw.new_zeros(()), latent_BChw.new_zeros(())
@@ -290,7 +302,8 @@ def tokenizer_loss(
         if entropy:
             # the residual once more, with a gradient: that of `quantize` is cut off
             live_BlC = ladder.read_scale(latent_BChw - before_BChw, k)
-            spread = spread + usage_entropy(live_BlC, tokenizer.quantizer.codebook_VC)
+            codebook_VC = tokenizer.quantizer.codebook_VC
+            spread = spread + usage_entropy(live_BlC, codebook_VC, of_batch)
         before_BChw = f_hat_BChw.detach()
         residuals.append(residual_BlC)
         tokens.append(tokens_Bl)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from bench.pipeline import image_losses, lpips, perceptual
 from bench.pipeline.image_losses import ImageLosses
 from bench.pipeline.perceptual import Perceptual
+from bench.runtime.ranks import Ranks
 from bench.study.settings import WeightsConfig
 from bench.study.tokenizer_settings import TokenizerSpec
 from srdd.discriminator import (
@@ -22,7 +23,7 @@ from srdd.discriminator import (
 from srdd.loss import perceptual_distance, tokenizer_loss
 from srdd.noise import generator
 
-RUN = SimpleNamespace(device=torch.device("cpu"), files={})
+RUN = SimpleNamespace(device=torch.device("cpu"), files={}, ranks=Ranks())
 SMALL = {"discriminator": {"layers": 1, "channels": 8}}
 
 
@@ -150,7 +151,7 @@ def test_off_it_is_the_loss_of_pixels_bit_by_bit(losses_of, make_tokenizer):
     tokenizer_loss(tokenizer, images, tokenizer.config.schedule).total.backward()
     plain = [p.grad for p in tokenizer.parameters() if p.grad is not None]
     assert torch.equal(mine, torch.cat([grad.flatten() for grad in plain]))
-    assert judged.numbers() == {}
+    assert judged.numbers(RUN.ranks) == {}
 
 
 def test_gradients_are_those_of_the_sum(losses_of, make_tokenizer):
@@ -173,7 +174,7 @@ def test_gradients_are_those_of_the_sum(losses_of, make_tokenizer):
     plain = [p.grad.flatten() for p in tokenizer.parameters() if p.grad is not None]
     mine, judged = gradients(tokenizer, losses, 5, images)
     torch.testing.assert_close(mine, torch.cat(plain), rtol=1e-4, atol=1e-7)
-    numbers = judged.numbers()
+    numbers = judged.numbers(RUN.ranks)
     assert numbers["adversarial_weight"] == pytest.approx(weight.item(), rel=1e-4)
     assert numbers["loss_perceptual"] == pytest.approx(distance.item(), rel=1e-5)
     assert set(numbers) == {
@@ -193,7 +194,7 @@ def test_the_adversary_waits_for_its_start(losses_of, make_tokenizer):
         _, judged = gradients(tokenizer, losses, step, images)
         after = losses.adversary.network.parameters()
         assert any(not torch.equal(a, b) for a, b in zip(before, after)) == on
-        assert ("loss_adversarial" in judged.numbers()) == on
+        assert ("loss_adversarial" in judged.numbers(RUN.ranks)) == on
 
 
 def test_a_discriminator_learns_to_tell_images_apart(losses_of):

@@ -63,7 +63,11 @@ def test_official_weights_are_imported_once_each_and_not_trained(tmp_path):
         (("--configfile=none.yaml",), "none.yaml"),
         (("--config", "processes=0"), "processes=0: not legal (there are: whole numbers from 1)"),
         (("--config", "processes=two"), "processes=two: not legal"),
-        (("--config", "processes=7"), "batch_size 64: cannot be shared among 7 processes"),
+        (
+            ("--config", "processes=7"),
+            "tokenizer.training.batch_size 128: cannot be shared among 7 processes",
+        ),
+        (("--config", "processes=128"), "batch_size 64: cannot be shared among 128 processes"),
     ],
 )
 def test_bad_command_lines(words, expected, tmp_path):
@@ -141,9 +145,8 @@ def test_processes_share_trainings_and_samples_alone(tmp_path):
             re.search(p, block)[1]
             for p in (r"-m bench (\w+)", r"gpu=(\d)", r"--nproc-per-node (\d)")
         )
-        wanted = {"prepare": ("0", "1")}.get(
-            verb, ("2", "2") if verb in ("train", "sample") else ("1", "1")
-        )
+        shared = verb in ("train_tokenizer", "train", "sample")
+        wanted = {"prepare": ("0", "1")}.get(verb, ("2", "2") if shared else ("1", "1"))
         assert (gpus, given) == wanted, block
 
 

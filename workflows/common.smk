@@ -19,6 +19,7 @@ from bench.study.plan import load_study
 from bench.study.schema import RESERVED
 from bench.study.scopes import Scopes, known_contents
 from bench.study.settings import TrainingConfig
+from bench.study.tokenizer_settings import TokenizerSpec, images_of_process
 from bench.runtime.provenance import shows_gpu, source_of, source_of_program, source_of_shows
 from bench.runtime.rows import write_text, written_whole
 from bench.runtime.study_row import published_suites
@@ -143,13 +144,16 @@ PROCESSES = int(config.get("processes", 1))
 def check_processes():
     """Every batch must go into equal parts: said before any work."""
     for run_id, job in PLAN.jobs.items():
-        if job.stage in ("train", "distill"):
-            try:
-                TrainingConfig.model_validate_json(
-                    json.dumps(job.config["training"])
-                ).images_at_once(PROCESSES)
-            except ConfigError as error:
-                stop(f"--config processes={PROCESSES}: {run_id}: {error}")
+        try:
+            if job.stage in ("train", "distill"):
+                training = json.dumps(job.config["training"])
+                TrainingConfig.model_validate_json(training).images_at_once(PROCESSES)
+            elif job.stage == "tokenizer":
+                spec = TokenizerSpec.model_validate_json(json.dumps(job.config["tokenizer"]))
+                if spec.weights is None:
+                    images_of_process(spec.training, PROCESSES)
+        except ConfigError as error:
+            stop(f"--config processes={PROCESSES}: {run_id}: {error}")
 
 
 check_processes()

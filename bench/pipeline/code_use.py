@@ -7,6 +7,8 @@ import torch
 from srdd.quantizer import Quantizer
 from srdd.schedule import ScaleSchedule
 
+from ..runtime.ranks import Ranks
+
 
 class CodeUse:
     """Running share of each code at each grid size, and the restart of codes that none of them
@@ -14,13 +16,20 @@ class CodeUse:
 
     share_KV: of the tokens seen, rows sum to 1. life_KV: the same with a mean share lent to every
     code, at the start and at its restart; that fades as the share does, and gives the code time to
-    be used before it counts as dead. seen_K: how often each grid was counted.
+    be used before it counts as dead. seen_K: how often each grid was counted. ranks: the processes
+    that share each batch, None for one.
     """
 
     RATE = 0.05
 
-    def __init__(self, schedule: ScaleSchedule, codebook_size: int, device: torch.device) -> None:
-        self.sides = schedule.patch_nums
+    def __init__(
+        self,
+        schedule: ScaleSchedule,
+        codebook_size: int,
+        device: torch.device,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.sides, self.ranks = schedule.patch_nums, ranks or Ranks()
         self.share_KV = torch.full(
             (len(self.sides), codebook_size), 1 / codebook_size, device=device
         )
@@ -38,10 +47,13 @@ class CodeUse:
 
     @torch.no_grad()
     def count(self, schedule: ScaleSchedule, tokens: list[torch.Tensor]) -> None:
-        """Add the tokens of one step, a tensor for each grid of its schedule."""
-        V = self.share_KV.shape[1]
-        for side, tokens_Bl in zip(schedule.patch_nums, tokens):
-            share_V = torch.bincount(tokens_Bl.flatten(), minlength=V) / tokens_Bl.numel()
+        """Add the tokens of one step, a tensor for each grid of its schedule; with processes, each
+        those of its images."""
+        V, world = self.share_KV.shape[1], self.ranks.world
+        counts = [torch.bincount(tokens_Bl.flatten(), minlength=V) for tokens_Bl in tokens]
+        counts_kV = self.ranks.total(torch.stack(counts))
+        for side, tokens_Bl, count_V in zip(schedule.patch_nums, tokens, counts_kV):
+            share_V = count_V / (tokens_Bl.numel() * world)
             k = self.sides.index(side)
             self.life_KV[k].lerp_(share_V, self.RATE)
             self.seen_K[k] += 1
@@ -68,6 +80,7 @@ class CodeUse:
     ) -> torch.Tensor:
         """Put unused codes where latents are, first at the scales that use the fewest codes.
 
+        residuals: of the whole batch, so that processes draw the same.
         Returns their indices.
         """
         V = self.share_KV.shape[1]

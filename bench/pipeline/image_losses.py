@@ -2,7 +2,8 @@
 discriminator that learns beside the tokenizer.
 
 Both are told as gradients of the reconstructed images, so that each network is passed once, however
-many norms of gradients the adaptive weight asks for.
+many norms of gradients the adaptive weight asks for. Of processes that share a batch each passes
+its own images; norms are those of the whole batch, and so are the discriminator's gradients.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from srdd.discriminator import (
 from srdd.loss import TokenizerLoss
 from srdd.noise import generator
 
+from ..runtime.ranks import Ranks
 from ..runtime.verb import Run
 from ..study.tokenizer_settings import TokenizerSpec, TokenizerTraining
 from .perceptual import Perceptual, open_perceptual
+from .shared_batch import average_gradients, mean
 from .training import learning_rate, pack_optimizer, unpack_optimizer
 
 FINAL_LR = 0.05  # of the discriminator's peak, as of the tokenizer's
@@ -39,27 +42,27 @@ class Judged(NamedTuple):
     loss_discriminator: torch.Tensor | None = None
     adversarial_weight: torch.Tensor | None = None
 
-    def numbers(self) -> dict[str, float]:
-        """Those that are on, by name."""
+    def numbers(self, ranks: Ranks) -> dict[str, float]:
+        """Those that are on, by name, of the whole batch."""
         tensors = {name: value for name, value in self._asdict().items() if value is not None}
-        return {name: value.item() for name, value in tensors.items()}
+        return {name: mean(value.detach(), ranks).item() for name, value in tensors.items()}
 
 
 class Adversary:
     """A discriminator, its optimizer, and when it begins."""
 
-    def __init__(self, spec: TokenizerSpec, seed: int, device: torch.device) -> None:
-        sizes, self.config = spec.training.discriminator, spec.training
+    def __init__(self, run: Run, spec: TokenizerSpec, seed: int) -> None:
+        sizes, self.config, self.ranks = spec.training.discriminator, spec.training, run.ranks
         network = PatchDiscriminator(spec.config.in_channels, sizes.channels, sizes.layers)
         network.init_weights(generator("discriminator", seed))
-        self.network = network.to(device)
+        self.network = network.to(run.device)
         self.begin = round(self.config.adversarial_start * self.config.steps)
         self.optimizer = torch.optim.AdamW(
             network.parameters(), lr=sizes.lr, betas=BETAS, weight_decay=sizes.weight_decay
         )
 
     def learn(self, real_BCHW: torch.Tensor, fake_BCHW: torch.Tensor, step: int) -> torch.Tensor:
-        """One step of the discriminator; returns its loss."""
+        """One step of the discriminator; returns its loss, of this process's images."""
         config = self.config
         for group in self.optimizer.param_groups:
             after, steps = step - self.begin, config.steps - self.begin
@@ -69,6 +72,7 @@ class Adversary:
         loss = discriminator_loss(real_B1hw, fake_B1hw)
         self.optimizer.zero_grad()
         loss.backward()
+        average_gradients(self.network.parameters(), self.ranks)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
         self.optimizer.step()
         return loss.detach()
@@ -90,12 +94,13 @@ class ImageLosses:
 
     def __init__(self, run: Run, spec: TokenizerSpec, seed: int) -> None:
         self.config: TokenizerTraining = spec.training
+        self.ranks = run.ranks
         self.perceptual: Perceptual | None = None
         if self.config.perceptual:
             self.perceptual = open_perceptual(run, self.config)
         self.adversary: Adversary | None = None
         if self.config.adversarial:
-            self.adversary = Adversary(spec, seed, run.device)
+            self.adversary = Adversary(run, spec, seed)
 
     def state(self) -> dict[str, torch.Tensor]:
         """What a checkpoint to resume from must hold."""
@@ -109,7 +114,8 @@ class ImageLosses:
     def backward(
         self, losses: TokenizerLoss, images: torch.Tensor, last: torch.Tensor, step: int
     ) -> Judged:
-        """Gradients of all losses of a step, and a step of the discriminator.
+        """Gradients of all losses of a step, of this process's images, and a step of the
+        discriminator.
 
         last: weights of the decoder's last layer, where gradients are compared.
         """
@@ -127,11 +133,13 @@ class ImageLosses:
             adversarial = adversarial_loss(adversary.network(seen))
             pixels = torch.autograd.grad(F.mse_loss(seen, images), seen)[0]
             (against,) = torch.autograd.grad(adversarial, seen)
-            norms = [
+            at_last = [
                 torch.autograd.grad(losses.images, last, gradient, retain_graph=True)[0]
                 for gradient in (pixels + told, against)
             ]
-            weight = self.config.adversarial * adaptive_weight(*norms)
+            # norms are no means over images: those of the whole batch's gradients are compared
+            ratio = adaptive_weight(*(mean(gradient, self.ranks) for gradient in at_last))
+            weight = self.config.adversarial * ratio
             told = told + weight * against
             judged = judged._replace(loss_adversarial=adversarial, adversarial_weight=weight)
         torch.autograd.backward([losses.total, losses.images], [None, told])

@@ -1,12 +1,15 @@
 """The training of a tokenizer, from where it was interrupted.
 
 One tokenizer serves every schedule that ends at its latent size: scales are dropped at random, so
-that codes of a scale do not come to rely on all scales before it.
+that codes of a scale do not come to rely on all scales before it. Processes share each batch; what
+is drawn at random is drawn for the whole of it, and all decide the same.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -18,11 +21,12 @@ from srdd.tokenizer import Tokenizer
 
 from ..runtime.progress import Progress
 from ..runtime.verb import Run
-from ..study.tokenizer_settings import TokenizerSpec, TokenizerTraining
+from ..study.tokenizer_settings import TokenizerSpec, TokenizerTraining, images_of_process
 from .artefacts import open_split, tokenizer_identity
 from .code_use import CodeUse
 from .datasets import to_float
 from .image_losses import ImageLosses, Judged
+from .shared_batch import average_gradients, check_agree, images_of_all, mean, share_dropout
 from .training import Average, Resume, batch_indices, check_finite, learning_rate, pack, unpack
 
 LAST_RESTART = 0.8  # share of the steps; averaged weights need still codes at the end
@@ -67,13 +71,16 @@ class TokenizerTrainer:
     """State of one training: weights, averaged weights, optimizer, use of the codes, the log."""
 
     def __init__(self, run: Run, spec: TokenizerSpec) -> None:
-        self.run, self.spec = run, spec
+        self.run, self.spec, self.ranks = run, spec, run.ranks
         self.config: TokenizerTraining = spec.training
+        images_of_process(self.config, self.ranks.world)
         self.seed = seed_of(self.config, run.config.get("tokenizer_seed"))
         self.images = open_split(run.inputs["data"], "train")
         self.tokenizer = Tokenizer(spec.config)
         self.tokenizer.init_weights(generator("tokenizer", self.seed))
         self.tokenizer.to(run.device)
+        share_dropout(self.tokenizer, self.ranks)
+        self.of_batch = partial(mean, ranks=self.ranks)
         self.optimizer = torch.optim.AdamW(
             self.tokenizer.parameters(),
             lr=self.config.lr,
@@ -81,7 +88,8 @@ class TokenizerTrainer:
             betas=(0.9, 0.99),
         )
         self.average = Average(self.tokenizer, self.config.ema_decay)
-        self.use = CodeUse(spec.config.schedule, spec.config.codebook_size, run.device)
+        V = spec.config.codebook_size
+        self.use = CodeUse(spec.config.schedule, V, run.device, self.ranks)
         self.image_losses = ImageLosses(run, spec, self.seed)
         self.done = 0
         self.log: list[Measured] = []
@@ -91,46 +99,62 @@ class TokenizerTrainer:
     def restore(self) -> None:
         """Go on from the last checkpoint, if there is one of this code and config."""
         checkpoint = self.resume.load(self.run.say)
-        if checkpoint is None:
-            return
-        tensors, state = checkpoint
-        unpack(tensors, self.tokenizer, self.optimizer, self.average)
-        self.use.restore(tensors)
-        self.image_losses.restore(tensors)
-        self.done = state["step"]
-        self.log = [Measured(**row) for row in state["log"]]
-        self.run.say(f"resumes at step {self.done}")
+        if checkpoint is not None:
+            tensors, state = checkpoint
+            unpack(tensors, self.tokenizer, self.optimizer, self.average)
+            self.use.restore(tensors)
+            self.image_losses.restore(tensors)
+            self.done = state["step"]
+            self.log = [Measured(**row) for row in state["log"]]
+            self.run.say(f"resumes at step {self.done}")
+        check_agree(self.done, self.resume.path, self.ranks)
 
     def save(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint, which is the same in every process: the first one does."""
+        if not self.ranks.first:
+            return
         tensors = pack(self.tokenizer, self.optimizer, self.average)
         tensors |= self.use.state() | self.image_losses.state()
         self.resume.save(tensors, step=self.done, log=[row._asdict() for row in self.log])
 
+    def images_of_step(self, step: int) -> torch.Tensor:
+        """This process's share of the batch of a step, images in [-1, 1]."""
+        size = self.config.batch_size
+        indices = batch_indices(len(self.images), size, self.seed, step)[self.ranks.rows(size)]
+        return to_float(self.images.read(indices).to(self.run.device))
+
     def step(self) -> tuple[TokenizerLoss, Judged]:
-        """One optimizer step, the restart of unused codes with it, and one of the discriminator."""
+        """One optimizer step, the restart of unused codes with it, and one of the discriminator;
+        returns the losses of the whole batch, and those of `Judged` of this process's images."""
         config, step = self.config, self.done
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, config.steps, config.lr, config.warmup, FINAL_LR)
-        indices = batch_indices(len(self.images), config.batch_size, self.seed, step)
-        images_BCHW = to_float(self.images.read(indices).to(self.run.device))
+        images_BCHW = self.images_of_step(step)
         source = generator("tokenizer step", self.seed, step)
         # the encoder's dropout has no generator of its own
         torch.manual_seed(derive_seed("dropout", self.seed, step))
         schedule = drop_scales(self.spec.config.schedule, config.scale_drop, source)
-        losses = tokenizer_loss(
-            self.tokenizer, images_BCHW, schedule, config.commitment, config.entropy
-        )
+        weights = config.commitment, config.entropy
+        losses = tokenizer_loss(self.tokenizer, images_BCHW, schedule, *weights, self.of_batch)
         self.optimizer.zero_grad()
         judged = self.image_losses.backward(losses, images_BCHW, self.last_layer, step)
+        average_gradients(self.tokenizer.parameters(), self.ranks)
         torch.nn.utils.clip_grad_norm_(self.tokenizer.parameters(), config.clip)
         self.optimizer.step()
+        losses = self.of_whole_batch(losses)
         check_finite(losses.total.item(), step)
         self.use.count(schedule, losses.tokens)
         if step % config.restart_every == 0 and step < LAST_RESTART * config.steps:
             self.restart_codes(schedule, losses, source)
         self.average.update(self.tokenizer, step)
         return losses, judged
+
+    def of_whole_batch(self, losses: TokenizerLoss) -> TokenizerLoss:
+        """Losses of the whole batch, of those of this process's images; the rest as it is."""
+        mine = torch.stack([losses.total.detach(), losses.reconstruction, losses.quantisation])
+        total, reconstruction, quantisation = self.of_batch(mine)
+        whole = {"reconstruction": reconstruction, "quantisation": quantisation}
+        return replace(losses, total=total, **whole)
 
     @property
     def last_layer(self) -> torch.Tensor:
@@ -144,7 +168,7 @@ class TokenizerTrainer:
     ) -> None:
         """Put unused codes where latents are, without momentum; their averages with them."""
         residuals = {
-            side: residual_BlC.flatten(0, 1)
+            side: images_of_all(residual_BlC, self.ranks).flatten(0, 1)
             for side, residual_BlC in zip(schedule.patch_nums, losses.residuals)
         }
         quantizer, share = self.tokenizer.quantizer, self.config.restart_share
@@ -159,7 +183,7 @@ class TokenizerTrainer:
         """Train until the steps are done."""
         config = self.config
         self.tokenizer.train()
-        progress = Progress(self.run.run_id, config.steps, self.done)
+        progress = Progress(self.run.run_id, config.steps, self.done, shown=self.ranks.first)
         while self.done < config.steps:
             losses, judged = self.step()
             self.done += 1
@@ -167,7 +191,8 @@ class TokenizerTrainer:
             if self.done % config.log_every == 0 or last:
                 quantisation = losses.quantisation.item()
                 perplexity_K = self.use.perplexity()
-                row = self.done, reconstruction, quantisation, perplexity_K, judged.numbers()
+                numbers = judged.numbers(self.ranks)
+                row = self.done, reconstruction, quantisation, perplexity_K, numbers
                 self.log.append(Measured(*row))
             if self.resume.due(self.done) and not last:
                 self.save()
@@ -196,10 +221,11 @@ class TokenizerTrainer:
 
 
 def train(run: Run, spec: TokenizerSpec) -> Tokenizer:
-    """Train and return the averaged tokenizer."""
+    """Train and return the averaged tokenizer, the same in every process; the first one reports."""
     trainer = TokenizerTrainer(run, spec)
     trainer.restore()
     trainer.loop()
-    trainer.report()
-    trainer.resume.remove()
+    if run.ranks.first:
+        trainer.report()
+        trainer.resume.remove()
     return trainer.averaged()

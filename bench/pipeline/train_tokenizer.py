@@ -2,7 +2,8 @@
 
 Reconstruction and commitment losses, restart of codes that nobody uses, averaged weights, random
 scale dropping: one tokenizer then serves every schedule that ends at its latent size. Writes
-tokenizer.safetensors; resumes from resume.safetensors.
+tokenizer.safetensors; resumes from resume.safetensors. Several processes (torchrun) share each
+batch, and take the steps that one would take, up to rounding.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from .weights import read_weights
 
 STAGE = "tokenizer"
 INPUTS = ("data",)
+SHARED = True
 
 
 def load_external(run: Run, spec: TokenizerSpec, file: str) -> Tokenizer:
@@ -51,8 +53,9 @@ def read_safetensors(path: Path, wanted: TokenizerConfig) -> Tokenizer:
 
 def work(run: Run) -> None:
     spec = run.settings("tokenizer", TokenizerSpec)
-    if spec.weights is not None:
-        tokenizer = load_external(run, spec, spec.weights)
-    else:
+    if spec.weights is None:
         tokenizer = train(run, spec).cpu()
-    save_tokenizer(run.out / "tokenizer.safetensors", tokenizer)
+    elif run.ranks.first:
+        tokenizer = load_external(run, spec, spec.weights)
+    if run.ranks.first:
+        save_tokenizer(run.out / "tokenizer.safetensors", tokenizer)

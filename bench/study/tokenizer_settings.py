@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from srdd.config import BelowOne, Positive, Share, Side, Strict, TokenizerConfig
 
+from .errors import ConfigError
 from .settings import (
     Seed,
     Sha256,
@@ -45,7 +46,7 @@ class TokenizerTraining(Strict):
     """How the multi-scale VQ-VAE is trained."""
 
     steps: Positive = Field(600, description="of training")
-    batch_size: Positive = Field(128, description="images a step")
+    batch_size: Positive = Field(128, description="images a step, of all processes together")
     lr: float = Field(3e-3, gt=0, description="learning rate at its peak")
     weight_decay: float = Field(0.0, ge=0, description="of AdamW")
     warmup: int = warmup_of(50)
@@ -112,6 +113,18 @@ class TokenizerTraining(Strict):
                 "efficientnet_lite0"
             )
         return self
+
+
+def images_of_process(training: TokenizerTraining, processes: int) -> int:
+    """Images of a batch that each process takes. Raises ConfigError where they are not a whole
+    number."""
+    images, rest = divmod(training.batch_size, processes)
+    if rest:
+        raise ConfigError(
+            f"tokenizer.training.batch_size {training.batch_size}: cannot be shared among "
+            f"{processes} processes; give a multiple of {processes}"
+        )
+    return images
 
 
 class TokenizerSpec(Strict):
