@@ -17,6 +17,7 @@ from bench.study.settings import FeaturesConfig, TrainingConfig
 from bench.study.tokenizer_settings import TokenizerTraining
 from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
 from srdd.lookup import names_in
+from srdd.misfits import sampler_misfit
 from workflow import snakemake
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -802,6 +803,54 @@ def test_draws_of_masks_without_masks_are_said(tmp_path):
         entry = {"base": "var", "delta": {**delta, "model.mask_prob": masks}}
         plan = load_study(edited(tmp_path, **{f"{MAIN}/variants/SDD": entry}))
         assert any("mask_draws: 8: is not read" in words for words in plan.warnings) == said
+
+
+IDLE = {
+    "perceptual_size": ("perceptual", 64),
+    "perceptual_network": ("perceptual", "lpips"),
+    "adversarial_start": ("adversarial", 0.5),
+    "discriminator": ("adversarial", {"layers": 1}),
+}
+
+
+@pytest.mark.parametrize("key", IDLE)
+def test_a_setting_of_a_loss_that_is_off_is_said(tmp_path, key):
+    """Catches a setting of a loss of weight 0, which trains the same tokenizer under another name;
+    and a caution where another variant has that loss."""
+    weight, value = IDLE[key]
+    base = f"{BASE}/tokenizer/training/{key}"
+    words = f"tokenizer.training.{key}: is not read, {weight} is 0; give {weight}, or remove {key}"
+    plan = load_study(edited(tmp_path, **{base: value}))
+    assert any(line.endswith(words) for line in plan.warnings)
+    if key == "perceptual_network":  # its weights are another test's
+        return
+    delta = {f"tokenizer.training.{weight}": 0.1}
+    if weight == "adversarial":
+        delta["tokenizer.training.discriminator.layers"] = 1
+    variants = {"VAR": {"base": "var"}, "SDD": {"base": "var", "delta": delta}}
+    plan = load_study(edited(tmp_path, **{base: value, **measured("scores", variants=variants)}))
+    assert not any("is not read, " + weight in line for line in plan.warnings)
+
+
+@pytest.mark.parametrize("size, fine", [(1, False), (31, False), (32, True), (8193, False)])
+def test_a_perceptual_loss_sees_enough_pixels(size, fine):
+    """Catches a perceptual loss on images of one pixel: the network halves their side five
+    times."""
+    if fine:
+        assert TokenizerTraining(perceptual=0.1, perceptual_size=size).perceptual_size == size
+    else:
+        with pytest.raises(ValueError, match="perceptual_size"):
+            TokenizerTraining(perceptual=0.1, perceptual_size=size)
+
+
+@pytest.mark.parametrize("classes, way_out", [(0, False), (10, True)])
+def test_guidance_without_classes_asks_for_nothing_in_vain(classes, way_out):
+    """Catches advice that leads nowhere: class_dropout, where there are no classes."""
+    shape = {"patch_nums": (1, 2), "codebook_size": 8, "codebook_dim": 4}
+    shape |= {"depth": 1, "width": 8, "heads": 2}
+    model = ModelConfig(num_classes=classes, class_dropout=0.0, **shape)
+    problem = sampler_misfit(SamplerConfig(cfg_scale=2.0), model)
+    assert "set cfg_scale 1" in problem and ("class_dropout > 0" in problem) == way_out
 
 
 def test_a_default_that_follows_is_no_error_of_its_own(tmp_path):
