@@ -65,10 +65,9 @@ def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
     (guidance: arXiv 2207.12598)."""
     if sampler.cfg_scale != 1.0 and not (model.conditional and model.class_dropout > 0):
         lacks = "no class dropout" if model.conditional else "no classes"
-        way_out = " or train with class_dropout > 0" if model.conditional else ""
         return (
-            f"cfg_scale {sampler.cfg_scale}: guides a model that has {lacks}; set cfg_scale "
-            f"1{way_out}"
+            f"cfg_scale {sampler.cfg_scale}: guides a model that has {lacks}; set cfg_scale 1 or "
+            "train with class_dropout > 0"
         )
     # a sampler of one's own may mean something else by refine_steps
     # the model itself refuses tokens that it cannot read

@@ -17,7 +17,6 @@ from bench.study.settings import FeaturesConfig, TrainingConfig
 from bench.study.tokenizer_settings import TokenizerTraining
 from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
 from srdd.lookup import names_in
-from srdd.misfits import sampler_misfit
 from workflow import snakemake
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -832,25 +831,26 @@ def test_a_setting_of_a_loss_that_is_off_is_said(tmp_path, key):
     assert not any("is not read, " + weight in line for line in plan.warnings)
 
 
-@pytest.mark.parametrize("size, fine", [(1, False), (31, False), (32, True), (8193, False)])
-def test_a_perceptual_loss_sees_enough_pixels(size, fine):
-    """Catches a perceptual loss on images of one pixel: the network halves their side five
-    times."""
-    if fine:
-        assert TokenizerTraining(perceptual=0.1, perceptual_size=size).perceptual_size == size
-    else:
-        with pytest.raises(ValueError, match="perceptual_size"):
-            TokenizerTraining(perceptual=0.1, perceptual_size=size)
+@pytest.mark.parametrize("weight, size, said", [(0.1, 1, True), (0.1, 31, True), (0.1, 32, False)])
+def test_a_perceptual_loss_on_few_pixels_is_said(tmp_path, weight, size, said):
+    """Catches a perceptual loss on images of one pixel, of which its network sees next to
+    nothing."""
+    training = {"perceptual": weight, "perceptual_size": size}
+    changes = {f"{BASE}/tokenizer/training/{key}": value for key, value in training.items()}
+    plan = load_study(edited(tmp_path, **changes))
+    words = f"perceptual_size: {size}: the network halves a side five times; give 32 or more"
+    assert any(line.endswith(words) for line in plan.warnings) == said
 
 
 @pytest.mark.parametrize("classes, way_out", [(0, False), (10, True)])
-def test_guidance_without_classes_asks_for_nothing_in_vain(classes, way_out):
+def test_guidance_without_classes_asks_for_nothing_in_vain(tmp_path, classes, way_out):
     """Catches advice that leads nowhere: class_dropout, where there are no classes."""
-    shape = {"patch_nums": (1, 2), "codebook_size": 8, "codebook_dim": 4}
-    shape |= {"depth": 1, "width": 8, "heads": 2}
-    model = ModelConfig(num_classes=classes, class_dropout=0.0, **shape)
-    problem = sampler_misfit(SamplerConfig(cfg_scale=2.0), model)
-    assert "set cfg_scale 1" in problem and ("class_dropout > 0" in problem) == way_out
+    delta = {"model.num_classes": classes, "model.class_dropout": 0.0, "sampler.cfg_scale": 2.0}
+    entry = {"base": "var", "delta": delta}
+    with pytest.raises(ConfigError, match="cfg_scale.*guides a model") as error:
+        load_study(edited(tmp_path, **{f"{MAIN}/variants/SDD": entry}))
+    ways = "train with class_dropout > 0" in str(error.value), "unconditional" in str(error.value)
+    assert ways == (way_out, not way_out)
 
 
 def test_a_default_that_follows_is_no_error_of_its_own(tmp_path):

@@ -119,6 +119,7 @@ def cautions(study: Study, suites: dict[str, Resolved]) -> Iterator[str]:
             lines = (
                 *_variant_cautions(settings, one.suite),
                 *_idle_losses(settings, in_use),
+                *_sight_cautions(settings),
                 *_taught_cautions(study, settings),
             )
             for caution in lines:
@@ -357,6 +358,18 @@ def _idle_losses(variant: Variant, in_use: set[str]) -> Iterator[str]:
                     f"tokenizer.training.{key}: is not read, {weight} is 0; give {weight}, or "
                     f"remove {key}"
                 )
+
+
+def _sight_cautions(variant: Variant) -> Iterator[str]:
+    """A perceptual loss of images so small that the network sees next to nothing: it halves a side
+    five times."""
+    spec = variant.tokenizer
+    side = spec.training.perceptual_size
+    if spec.weights is None and spec.training.perceptual and side is not None and side < 32:
+        yield (
+            f"tokenizer.training.perceptual_size: {side}: the network halves a side five times; "
+            "give 32 or more"
+        )
 
 
 def _taught_cautions(study: Study, variant: Variant) -> Iterator[str]:

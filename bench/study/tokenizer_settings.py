@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from srdd.config import BelowOne, Positive, Share, Strict, TokenizerConfig
+from srdd.config import BelowOne, Positive, Share, Side, Strict, TokenizerConfig
 
 from .settings import (
     Seed,
@@ -67,11 +67,8 @@ class TokenizerTraining(Strict):
         None,
         description="lpips only: a .pth of VGG-16 with LPIPS's linear layers, its path and sum",
     )
-    perceptual_size: int | None = Field(
-        None,
-        ge=32,  # the network halves a side five times
-        le=8192,
-        description="side that the network sees images at; null: their own",
+    perceptual_size: Side | None = Field(
+        None, description="side that the network sees images at; null: their own"
     )
     adversarial: float = Field(
         0.0,
