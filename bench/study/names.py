@@ -174,4 +174,5 @@ def canonical_sampler(sampler: SamplerConfig) -> dict[str, Any]:
     idle |= set() if sampler.refine_steps else {"select"}
     idle |= set() if sampler.sr_steps else {"p_resample"}
     idle |= set() if sampler.refine_steps or sampler.sr_steps else {"refine_scales"}
+    idle |= set() if sampler.svd_in or sampler.svd_out else {"svd_scales", "svd_norm"}
     return {key: value for key, value in settings.items() if key not in idle}
