@@ -264,6 +264,7 @@ BASE = {
 SUITE = {
     "claim": "c",
     "measure": ["sweep", "diversity"],
+    "sweep": {"thresholds": [0.1]},
     "diversity": {"num_images": 100, "shown": ["sweep, temperature 1.0", "SSR, svd_in 1.0"]},
     "variants": {
         "sweep": {"base": "var", "grid": {"sampler.temperature": [1.0, 1.3]}},
@@ -433,6 +434,19 @@ def test_the_verb_reports_spectra_spread_and_a_wall(made):
     with np.load(made.folder("diversity") / "strip.npz") as strip:
         assert len(strip.files) == 2
         assert all(strip[name].shape == (12, 1, 8, 8) for name in strip.files)
+
+
+def test_probabilities_of_a_reshaped_state_are_not_those_of_teacher_forcing(made):
+    """The sweep reports how probable drawn tokens were: not where the network read another
+    state."""
+    rows = read_rows(made.folder("sweep") / "metrics.csv", METRIC_COLUMNS)
+    (job,) = names_of(made.plan, "sweep")
+    entries = made.plan.jobs[job].config["samplers"]
+    plain = {
+        entry["name"] for entry in entries if not {"svd_in", "svd_out"} & entry["sampler"].keys()
+    }
+    assert len(plain) == 2 and len(entries) == 5
+    assert {row["sampler"] for row in rows if row["metric"] == "drawn_below_0.1"} == plain
 
 
 def test_real_spectra_are_those_of_held_out_tokens(made):
