@@ -5,7 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from bench.study.names import canonical_sampler
+from bench.study.names import canonical_sampler, unsharpened
 from oracle import FALSE_ALARM, Oracle, chi_square
 from srdd.config import SamplerConfig
 from srdd.cost import dry_run, sampling_cost
@@ -256,6 +256,24 @@ def test_samplers_keep_known_tokens_batches_and_cost(make_model, make_ladder, co
     assert (kept_BL[mask_BL] == 0).all()
     assert sampling_cost(model.config, config) == sampling_cost(model.config, plain)
     assert dry_run(model.config, config).calls == dry_run(model.config, plain).calls
+
+
+def test_a_network_of_half_precision_keeps_its_dtypes(make_model):
+    model, given = make_model(class_dropout=0.1).to(torch.bfloat16), []
+    config = SamplerConfig(svd_in=1.0, svd_out=1.0, svd_scales=(1,))
+    for sampler in (SamplerConfig(), config):
+        network = reshape_spectrum(model.denoiser(), sampler, model.schedule)
+        hidden_BlD = None
+        for k, side in enumerate((1, 2)):
+            state_BlC = maps((side * side, 4), 3, torch.float32)
+            hidden_BlD = network.hidden(state_BlC, k, torch.arange(3))
+        given.append((hidden_BlD.dtype, network.head(hidden_BlD).dtype))
+    assert given[0] == given[1]
+
+
+def test_a_teacher_that_is_not_guided_draws_from_what_it_learnt():
+    reshaped = SamplerConfig(svd_in=1.0, svd_out=1.0, cfg_scale=2.0)
+    assert canonical_sampler(unsharpened(reshaped)) == {}
 
 
 def test_it_acts_in_every_pass(make_model, make_ladder):

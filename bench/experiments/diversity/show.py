@@ -29,7 +29,7 @@ from ...report.drawing import (
 )
 from ...report.estimate import Estimate, estimate
 from ...report.sheets import sheet
-from ...report.tuning import varied
+from ...report.tuning import flat, varied
 from ...report.view import View
 from ...report.words import reference_details, score_details, seeds_details
 from . import judges
@@ -81,13 +81,24 @@ def _points(view: View, members: list[str], x: str, y: str) -> dict[str, tuple[A
     return {name: pair for name, pair in both.items() if None not in pair}
 
 
+def _lines(view: View, group: str, names: list[str]) -> list[list[str]]:
+    """Variants of a group in lines: along the setting with most values, all else equal."""
+    tried = varied(view, group)
+    along = max(tried, key=lambda key: len(tried[key]), default=None)
+    lines: dict[str, list[str]] = {}
+    for name in names:
+        settings = flat(view.sampler(name))
+        rest = [settings.get(key) for key in tried if key != along]
+        lines.setdefault(repr(rest), []).append(name)
+    return list(lines.values())
+
+
 def _draw_group(axes: Axes, view: View, group: str, points: dict[str, tuple[Any, Any]]) -> None:
-    """Means of a group, joined where one setting alone varies."""
-    style = look_of(view, group)
-    if len(varied(view, group)) > 1 or len(points) < 2:
-        style = {**style, "linestyle": "none"}
-    xs, ys = zip(*((x.mean, y.mean) for x, y in points.values()))
-    axes.plot(xs, ys, label=text(group), **{**style, "linewidth": 0.8, "markersize": 3.5})
+    """Means of a group, joined along one setting."""
+    style = {**look_of(view, group), "linewidth": 0.7, "markersize": 3.5}
+    for i, names in enumerate(_lines(view, group, list(points))):
+        xs, ys = zip(*((x.mean, y.mean) for x, y in map(points.__getitem__, names)))
+        axes.plot(xs, ys, label="_" if i else text(group), **style)
 
 
 def _draw_hull(axes: Axes, view: View, x: str, y: str) -> None:
@@ -111,6 +122,7 @@ def _frontier(axes: np.ndarray, view: View) -> None:
         _draw_hull(panel, view, x, y)
         if not panel.lines:
             blank(panel, "no variant has both scores")
+        panel.xaxis.set_major_locator(MaxNLocator(5))
         panel.set_xlabel(view.results.label(x.replace("_", " ")))
         panel.set_ylabel(view.results.label(y))
 
@@ -127,7 +139,7 @@ def figure_frontier(view: View) -> tuple[Figure, Caption]:
     )
     details = (
         *claim_details(view),
-        "Groups of which one setting varies are joined by a line.",
+        "Lines join the samplers of a group that differ in one setting.",
         "The hull is of all samples; the rule chooses on half of them and scores on the others.",
         *score_details(view, sampler=False),
     )
@@ -194,21 +206,22 @@ def figure_spectra(view: View) -> tuple[Figure, Caption]:
     figure, axes = canvas(DOUBLE, 0.7 + 1.9 * rows, rows, len(scales), sharey=True)
     for panels, part in zip(axes, models):
         names = part.variants[_shown(part)[0]]
-        history = "all scales" if names["history"] is None else f"history {names['history']}"
+        sees = "all scales" if names["history"] is None else f"history {names['history']}"
         for panel, k in zip(panels, scales):
             side = names["patch_nums"][k] if k < len(names["patch_nums"]) else None
             _draw_spectra(panel, part, k)
             if not panel.lines:
                 blank(panel, "not measured")
-            panel.set_title(f"scale {k}, {side}x{side}, {history}")
+            panel.set_title(f"scale {k}, {side}x{side}")
             panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             panel.set_xlabel("singular value i")
-        panels[0].set_ylabel("$s_i / s_1$")
+        panels[0].set_ylabel(f"$s_i / s_1$ ({sees})")
     legend_below(figure, 2)
     caption = (
         "Singular values over the largest, of the state that a scale reads: mean over images and "
         "training seeds, bands: interval. Dotted: of held-out tokens. Read: what the network sees "
-        "of drawn tokens once reshaped. A row for each model."
+        "of drawn tokens once reshaped. A row for each model, which sees all earlier scales or as "
+        "many as its history."
     )
     counts = view.results.rows_of("spectrum_drawn_1")["num_images"].dropna()
     details = (
