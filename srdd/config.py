@@ -295,6 +295,22 @@ COMMITTING = ("static", "sequential", "shuffled", "dynamic", "entropy")
 COUNTED = ("lowest", "random", "static", "sequential", "shuffled")
 
 
+# exp(50) times a map still fits into float32
+Strength = Annotated[float, Field(ge=0.0, le=50.0)]
+
+
+def _once_in_order(scales: tuple[int, ...]) -> tuple[int, ...]:
+    # equal samplers have one name: another order or a copy would make another of them
+    if list(scales) != sorted(set(scales)):
+        raise ValueError(f"{list(scales)}: give each scale once, from coarse to fine")
+    return scales
+
+
+Scales = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_once_in_order)
+]
+
+
 class SamplerConfig(Strict):
     """How tokens are drawn. cfg_scale is w in u + w (c - u): 1 switches guidance off, below 1 it
     leans towards no class; VAR's own t is w - 1.
@@ -345,6 +361,25 @@ class SamplerConfig(Strict):
     )
     refine_scales: tuple[int, ...] | None = Field(
         None, strict=False, description="scales k that SR and MR touch; null: all"
+    )
+    svd_in: Strength = Field(
+        0.0,
+        description="beta of exp(-beta s_i / s_1) on the singular values of the state that a scale "
+        "reads; 0: off",
+    )
+    svd_out: Strength = Field(
+        0.0,
+        description="beta of exp(beta s_i / s_1) on those of the map that the head reads; 0: off",
+    )
+    svd_scales: Scales | None = Field(
+        None,
+        strict=False,
+        description="scales k that svd_in and svd_out touch; null: 1 to K // 2, of K scales",
+    )
+    svd_norm: Literal["energy", "none"] = Field(
+        "energy",
+        description="energy: keep the map's norm, so that only the shape of its spectrum changes; "
+        "none: the literal form, which makes it paler or stronger",
     )
 
     @model_validator(mode="after")

@@ -90,4 +90,22 @@ def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
             f"refine_scales {list(sampler.refine_scales)}: the schedule has scales 0 to "
             f"{model.schedule.num_scales - 1}"
         )
+    return spectrum_misfit(sampler, model.schedule.num_scales)
+
+
+def spectrum_misfit(sampler: SamplerConfig, num_scales: int) -> str | None:
+    """Why a sampler cannot reshape spectra (arXiv 2511.17074) on a schedule of so many scales, as
+    `key value: reason`; None when it can."""
+    if sampler.svd_scales is not None and max(sampler.svd_scales) >= num_scales:
+        return (
+            f"svd_scales {list(sampler.svd_scales)}: the schedule has scales 0 to {num_scales - 1}"
+        )
+    if sampler.svd_in > 0 and 0 in (sampler.svd_scales or ()):
+        return (
+            f"svd_scales {list(sampler.svd_scales or ())}: scale 0 reads no state, so svd_in "
+            f"{sampler.svd_in:g} has nothing to reshape there; leave out 0"
+        )
+    for key, beta in {"svd_in": sampler.svd_in, "svd_out": sampler.svd_out}.items():
+        if beta > 0 and sampler.svd_scales is None and num_scales == 1:
+            return f"{key} {beta:g}: a schedule of one scale reads no state; set it to 0"
     return None

@@ -23,6 +23,7 @@ from .contracts import (
     refuse_drawn,
     whole_numbers,
 )
+from .diversity import reshape_spectrum
 from .draw import TokenDistribution, distribution
 from .guidance import guide
 from .lookup import find, function_name, is_own
@@ -186,11 +187,11 @@ def _draw_scale(scale: _Scale, known: Known | None, where: slice, V: int) -> tor
 
 
 def guided_denoiser(model: ScaleTransformer, config: SamplerConfig) -> Denoise:
-    """A fresh denoiser of a model for one batch, under a sampler's guidance (arXiv 2207.12598,
-    equation 6)."""
+    """A fresh denoiser of a model for one batch, its spectra reshaped (arXiv 2511.17074) where a
+    sampler asks for it, under the sampler's guidance (arXiv 2207.12598, equation 6)."""
     denoiser = model.denoiser()
     return guide(
-        denoiser,
+        reshape_spectrum(denoiser, config, model.schedule),
         model.schedule,
         config.cfg_scale,
         config.cfg_ramp,

@@ -47,6 +47,7 @@ from .set_distances import (
     kernel_within,
     pixel_moments,
     root,
+    spread_within,
     squared_radii,
 )
 
@@ -170,6 +171,34 @@ def metric_density_coverage(scored: Scored) -> dict[str, float]:
     radii_N = scored.extractor.once("radii", images, lambda: squared_radii(real_ND))
     density, coverage = density_coverage(real_ND, radii_N, generated_MD)
     return {"density": density, "coverage": coverage}
+
+
+def metric_spread(scored: Scored) -> dict[str, float]:
+    """Mean distance between features of two generated images of one class, over that of two real
+    ones (as LPIPS diversity, arXiv 1711.11586, of any features).
+
+    Mean over classes that have two images or more on both sides, each with one weight; all are one
+    class without labels. 1: as far apart as real images. Nothing against images of a given file,
+    which have no labels, beside generated ones that have some; nor where real ones are all alike.
+    """
+    real_ND, generated_MD = scored.exact
+    real_N = getattr(scored.reference.images, "labels_N", None)
+    if (real_N is None) != (scored.labels_N is None):
+        return {}
+    ours, theirs = (
+        spread_within(x_ND, _classes(labels_N, x_ND))
+        for x_ND, labels_N in ((generated_MD, scored.labels_N), (real_ND, real_N))
+    )
+    both = ours.keys() & theirs.keys()
+    apart = sum(theirs[label] for label in both)
+    return {"spread": sum(ours[label] for label in both) / apart} if apart > 0 else {}
+
+
+def _classes(labels_N: np.ndarray | None, x_ND: torch.Tensor) -> torch.Tensor:
+    """Labels on the device of the features; without labels, all are of one class."""
+    if labels_N is None:
+        return torch.zeros(len(x_ND), dtype=torch.long, device=x_ND.device)
+    return torch.from_numpy(np.array(labels_N)).long().to(x_ND.device)
 
 
 def metric_classification_accuracy(scored: Scored) -> dict[str, float]:

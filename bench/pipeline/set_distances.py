@@ -92,6 +92,31 @@ def density_coverage(
     return inside / (k * len(y_MD)), covered / len(x_ND)
 
 
+# ---------------------------------------------------------------- inside classes
+
+
+def distance_within(x_ND: torch.Tensor) -> float:
+    """Mean distance of all pairs of different images of one set (as LPIPS diversity, arXiv
+    1711.11586, of any features). x_ND: float64, two rows or more."""
+    count, total = len(x_ND), 0.0
+    for rows in _blocks(count, count):
+        block = _squared_distances(x_ND[rows], x_ND)
+        block[:, rows].fill_diagonal_(0.0)  # rounding leaves an image at a distance from itself
+        total += block.clamp_(min=0).sqrt_().sum().item()
+    return total / (count * (count - 1))
+
+
+def spread_within(x_ND: torch.Tensor, labels_N: torch.Tensor) -> dict[int, float]:
+    """`distance_within` (arXiv 1711.11586) of each class with two images or more. x_ND: float64;
+    labels_N: int64."""
+    found = {}
+    for label in labels_N.unique().tolist():
+        of_class_ND = x_ND[labels_N == label]
+        if len(of_class_ND) > 1:
+            found[label] = distance_within(of_class_ND)
+    return found
+
+
 # ---------------------------------------------------------------- pixels
 
 

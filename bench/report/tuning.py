@@ -18,6 +18,8 @@ LIMITS = {
     "p_resample": (0.0, 1.0),
     "commit_above": (0.0, 1.0),
     "resample_fraction": (1.0,),
+    "svd_in": (0.0,),
+    "svd_out": (0.0,),
 }
 
 

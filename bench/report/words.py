@@ -51,7 +51,18 @@ def sampler_parts(settings: dict[str, Any]) -> list[str]:
         words += [f"MR {mr} further {'pass' if mr == 1 else 'passes'}", _rule_words(settings)]
     if (sr or mr) and settings["refine_scales"] is not None:
         words.append(f"at scales {', '.join(map(str, settings['refine_scales']))}")
-    return words
+    return words + _spectrum_words(settings)
+
+
+def _spectrum_words(settings: dict[str, Any]) -> list[str]:
+    """How a sampler reshapes the spectra of early scales; nothing in results of older versions."""
+    betas = {key: settings.get(key) or 0.0 for key in ("svd_in", "svd_out")}
+    if not any(betas.values()):
+        return []
+    scales = settings["svd_scales"]
+    where = "of the first half" if scales is None else ", ".join(map(str, scales))
+    strengths = [f"{key} {beta:g}" for key, beta in betas.items() if beta]
+    return [*strengths, f"spectra at scales {where} (norm {settings['svd_norm']})"]
 
 
 # bounds of rules; those without one commit a quota

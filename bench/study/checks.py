@@ -30,6 +30,7 @@ RETURNS = {
     "class_agreement": ("class_agreement",),
     "density_coverage": ("density", "coverage"),
     "classification_accuracy": ("cas",),
+    "spread": ("spread",),
     "pixels": ("fid_pixels", "variance_pixels"),
 }
 NEED_CLASSES = ("class_agreement", "cas")

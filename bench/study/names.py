@@ -153,12 +153,14 @@ def model_slug(config: ModelConfig) -> str:
 
 
 def unsharpened(sampler: SamplerConfig) -> SamplerConfig:
-    """A sampler without what makes samples sharper than the distribution that was learnt: also
-    without refinement by rules that redraw improbable tokens, which truncates."""
+    """A sampler without what makes samples sharper than the distribution that was learnt, or of
+    another one: also without refinement by rules that redraw improbable tokens, which truncates."""
     rule = sampler.select
     cuts = rule.name == "threshold" or rule.knobs().get("confidence") == "drawn"
     cuts = cuts and not is_own("select", rule.name)
-    return sampler.model_copy(update=SHARPENING | ({"refine_steps": 0} if cuts else {}))
+    # a reshaped state has another distribution than the learnt one
+    off = {**SHARPENING, "svd_in": 0.0, "svd_out": 0.0}
+    return sampler.model_copy(update=off | ({"refine_steps": 0} if cuts else {}))
 
 
 def canonical_sampler(sampler: SamplerConfig) -> dict[str, Any]:
@@ -174,4 +176,5 @@ def canonical_sampler(sampler: SamplerConfig) -> dict[str, Any]:
     idle |= set() if sampler.refine_steps else {"select"}
     idle |= set() if sampler.sr_steps else {"p_resample"}
     idle |= set() if sampler.refine_steps or sampler.sr_steps else {"refine_scales"}
+    idle |= set() if sampler.svd_in or sampler.svd_out else {"svd_scales", "svd_norm"}
     return {key: value for key, value in settings.items() if key not in idle}

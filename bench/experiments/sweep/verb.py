@@ -19,6 +19,7 @@ import torch
 
 from srdd.config import SamplerConfig
 from srdd.cost import sampling_cost
+from srdd.diversity import reshaped_scales
 from srdd.draw import distribution
 from srdd.guidance import guidance_weights
 from srdd.model import ScaleTransformer
@@ -161,7 +162,9 @@ class Sweep:
         self.batch = smaller(self.run, self.batch, fitted)
         self.report_scores(images, names)
         self.run.add_cost(sampling_cost(self.model.config, sampler, calls), **names)
-        if self.settings.thresholds and sampler.draws_once:
+        # the logits of a reshaped state are not those that teacher forcing gives
+        reshaped = reshaped_scales(sampler, self.model.schedule.num_scales)
+        if self.settings.thresholds and sampler.draws_once and not reshaped:
             self.report_tokens(tokens_BL, sampler, names)
 
 
