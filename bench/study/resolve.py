@@ -15,6 +15,7 @@ from srdd.config import TokenizerConfig
 from srdd.lookup import PLACES, names_in, unknown
 from srdd.misfits import logit_teacher_misfit, sampler_misfit, teacher_misfit
 
+from .contrast import CONTRASTED, cca_problem
 from .errors import ConfigError
 from .functions import named_by
 from .names import by_sum, whole
@@ -362,7 +363,7 @@ def _check_arm(distill: DistillConfig, at: str) -> list[str]:
 
 def _check_guided(variant: Variant, distill: DistillConfig, teacher: Variant, at: str) -> None:
     """A student of a teacher that draws as its sampler says is not sharpened once more."""
-    if distill.arm in ("real", "logit", "scratch"):
+    if distill.arm in ("real", "logit", "scratch", *CONTRASTED):
         raise ConfigError(
             f"{at}distill.guided: True: arm {distill.arm!r} learns from no guided samples; "
             "leave it out, or use arm 'sequence'"
@@ -432,8 +433,8 @@ def _check_models(variant: Variant, distill: DistillConfig, teacher: Variant, at
     problem = teacher_misfit(teacher.model, variant.model)
     if not problem and distill.arm == "logit":
         problem = logit_teacher_misfit(teacher.model, variant.model)
+    problem = f"model.{problem}" if problem else cca_problem(variant, distill, teacher)
     if problem:
         raise ConfigError(
-            f"{at}model.{problem} (distill.arm {distill.arm}, "
-            f"distill.teacher {distill.teacher.base!r})"
+            f"{at}{problem} (distill.arm {distill.arm}, distill.teacher {distill.teacher.base!r})"
         )
