@@ -341,6 +341,8 @@ def _student(study: Study, variant: Variant, distill: DistillConfig, at: str) ->
     _check_one_tokenizer(teacher, variant, at)
     _check_weights(study, variant, distill, teacher, at)
     variant = variant.model_copy(update={"weights": None})
+    if problem := cca_problem(variant, distill, teacher):
+        raise ConfigError(f"{at}{problem} (distill.arm {distill.arm})")
     if distill.arm == "scratch":
         return _control(variant, distill, teacher, at, arms)
     _check_models(variant, distill, teacher, at)
@@ -433,8 +435,8 @@ def _check_models(variant: Variant, distill: DistillConfig, teacher: Variant, at
     problem = teacher_misfit(teacher.model, variant.model)
     if not problem and distill.arm == "logit":
         problem = logit_teacher_misfit(teacher.model, variant.model)
-    problem = f"model.{problem}" if problem else cca_problem(variant, distill, teacher)
     if problem:
         raise ConfigError(
-            f"{at}{problem} (distill.arm {distill.arm}, distill.teacher {distill.teacher.base!r})"
+            f"{at}model.{problem} (distill.arm {distill.arm}, "
+            f"distill.teacher {distill.teacher.base!r})"
         )
