@@ -453,6 +453,9 @@ def collected(made):
     runs = [run_id for run_id in listed if (made.root / run_id / "row.json").exists()]
     about = {**study["suites"]["distillation"], "train_seeds": [0], "runs": runs}
     about["variants"] = variants_of(made.plan, "distillation")
+    for names in about["variants"].values():
+        jobs = names["jobs"].items()
+        names["jobs"] = {seed: [one for one in of_seed if one in runs] for seed, of_seed in jobs}
     keys = ("study", "reduced", "evaluation", "features", "dataset", "train_seeds")
     plan = {key: study[key] for key in (*keys, "tokenizer_seed", "latency")}
     plan |= {"scope": "distillation", "suites": {"distillation": about}}
