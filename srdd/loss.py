@@ -230,6 +230,30 @@ def by_scale(values_BL: torch.Tensor, schedule: ScaleSchedule) -> torch.Tensor:
     return torch.stack([values_BL[:, piece].double().mean() for piece in schedule.slices])
 
 
+# ---------------------------------------------------------------- of classes
+
+
+def cca_loss(
+    logp_2B: torch.Tensor,
+    ref_2B: torch.Tensor,
+    positive_2B: torch.Tensor,
+    beta: float,
+    lambda_: float,
+) -> torch.Tensor:
+    """Condition contrastive alignment (arXiv 2410.09347): more likely than the reference says under
+    an image's own class, less likely under another.
+
+    logp_2B, ref_2B: log p(image | class) of the model and of the frozen reference, each image under
+    two classes, summed over tokens, nats. positive_2B: bool, whether a row's class is one to learn;
+    the others weigh lambda_. Mean over images of the sum of both rows, divided by the larger of
+    lambda_ and 1. No gradient flows into the reference.
+    """
+    reward_2B = beta * (logp_2B - ref_2B.detach())
+    likely_2B = F.logsigmoid(torch.where(positive_2B, reward_2B, -reward_2B))
+    weight_2B = torch.where(positive_2B, 1.0, lambda_)
+    return -(weight_2B * likely_2B).mean(1).sum() / max(lambda_, 1.0)
+
+
 @dataclass(frozen=True)
 class TokenizerLoss:
     """Loss of one batch and what the trainer watches: residuals and tokens of each scale,

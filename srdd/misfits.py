@@ -60,6 +60,34 @@ def logit_teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | No
     return None
 
 
+def cca_misfit(reference: ModelConfig, model: ModelConfig, uncond: float) -> str | None:
+    """Why a model cannot be aligned with its classes (CCA, arXiv 2410.09347) against a reference,
+    as `key value: reason`; None when it can. uncond: share of images that lose their class."""
+    for key in ("patch_nums", "history", "mask"):
+        old, new = getattr(reference, key), getattr(model, key)
+        if old != new:
+            old, new = (list(one) if isinstance(one, tuple) else one for one in (old, new))
+            return f"{key} {new}: the teacher's is {old}; it is the reference, give the same"
+    if model.num_classes < 2:
+        return f"num_classes {model.num_classes}: an image needs a wrong class; give 2 or more"
+    if model.mask_prob > 0:
+        return (
+            f"mask_prob {model.mask_prob}: the likelihood of an image is known without intra-scale "
+            "masks alone; set it to 0, in the teacher too"
+        )
+    if model.drop_path > 0:
+        return (
+            f"drop_path {model.drop_path}: its noise would count as a change from the reference; "
+            "set it to 0"
+        )
+    if uncond > 0 and reference.class_dropout == 0:
+        return (
+            "class_dropout 0.0 of the teacher: it knows no 'no class', which distill.cca.uncond "
+            f"{uncond} teaches; set uncond to 0, or class_dropout in the teacher to more"
+        )
+    return None
+
+
 def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
     """Why a sampler cannot be used with a model, as `key value: reason`; None when it can
     (guidance: arXiv 2207.12598)."""

@@ -258,9 +258,9 @@ def test_collapsed_scales_are_ringed_and_named_once(tmp_path):
     rows.to_csv(root / "metrics.csv", index=False)
     figure, _ = figure_code_usage(View(Results.load(root), "s"))
     panel = figure.axes[0]
-    codes, ring, _quarter = panel.lines
-    assert ring.get_label() == "collapsed" and [*codes.get_xdata()] == [*SIDES]
+    codes, _quarter, ring = panel.lines
+    assert ring.get_label().startswith("collapsed") and [*codes.get_xdata()] == [*SIDES]
     assert [*ring.get_xdata()] == [*codes.get_xdata()][1:]
     assert [*ring.get_ydata()] == [*codes.get_ydata()][1:] and not panel.texts
     words = [words.get_text() for legend in figure.legends for words in legend.get_texts()]
-    assert words.count("collapsed") == 1
+    assert sum("collapsed" in said for said in words) == 1

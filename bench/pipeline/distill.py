@@ -6,12 +6,20 @@ all share batches, held-out losses and early stopping of `train`, and write what
 held-out splits are real images in every arm. A teacher's own images have classes in the shares of
 the training split, whatever `evaluation.labels` says: the student learns what a training on real
 images would learn.
+
+The arm `cca` and its control `cross_entropy` train the teacher on, in its own schedule, and keep
+the last step: what CCA (arXiv 2410.09347) wants raises the held-out loss that selects elsewhere.
+They also report, for the teacher (step 0) and every snapshot:
+- `reward_margin`: beta times how much more log p of test images has grown since the teacher under
+  their own class than under a wrong one, mean over images;
+- `loss_test_uncond`: their cross-entropy in one pass without a class, nats a token.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
@@ -26,9 +34,9 @@ from srdd.distillation import (
     student_weights,
 )
 from srdd.lookup import find
-from srdd.loss import next_scale_cross_entropy
+from srdd.loss import cca_loss, next_scale_cross_entropy, token_losses
 from srdd.model import ScaleTransformer
-from srdd.noise import ImageNoise, derive_seed
+from srdd.noise import ImageNoise, derive_seed, generator
 from srdd.quantizer import Ladder
 from srdd.sampling import generate
 
@@ -36,9 +44,12 @@ from ..runtime.progress import Progress
 from ..runtime.ranks import Ranks
 from ..runtime.verb import Run
 from ..study.schema import DistillSettings
+from .artefacts import model_identity, snapshot_path
+from .held_out import EVAL_TOKENS, HeldOut
 from .labels import asked_labels
 from .trainer import Trainer, carry_out
-from .training import Batch
+from .training import Batch, Contrast, batch_indices
+from .training_log import Kept
 
 INPUTS = ("data", "tokenizer", "tokens", "teacher")
 SHARED = True
@@ -170,6 +181,135 @@ class LogitStudent(Student):
         return loss * share, cross_entropy * share
 
 
+# ---------------------------------------------------------------- alignment with classes
+
+
+def log_likelihood(
+    hidden: Callable[..., torch.Tensor],
+    head: torch.nn.Module,
+    inputs_BLC: torch.Tensor,
+    tokens_BL: torch.Tensor,
+    labels_HB: torch.Tensor,
+    recompute: bool = False,
+) -> torch.Tensor:
+    """Exact log p(image | class) of each image under each of H classes, summed over tokens, nats
+    (VAR, arXiv 2404.02905, equation 5). Returns float64 (H, B).
+
+    hidden, head: of a model without intra-scale masks.
+    """
+    H = len(labels_HB)
+    inputs_NLC, tokens_NL = inputs_BLC.repeat(H, 1, 1), tokens_BL.repeat(H, 1)
+    logits_NLV = head(hidden(inputs_NLC, labels_HB.flatten(), None, None, recompute))
+    # in float64: of a sum of hundreds of nats what counts is a difference of tenths
+    log_p_N = -token_losses(logits_NLV, tokens_NL).sum(1, dtype=torch.float64)
+    return log_p_N.unflatten(0, labels_HB.shape)
+
+
+class ControlStudent(Student):
+    """A teacher that is trained on, by cross-entropy, with the batches of `CcaStudent`; the last
+    step is kept."""
+
+    def batch(self, step: int) -> Contrast:
+        """Images with their classes and those of the images before them, of the whole batch; some
+        lose both (CCA, arXiv 2410.09347)."""
+        labels_N, size = self.labels["train"], self.config.batch_size
+        indices = np.array(batch_indices(len(labels_N), size, self.seed, step))
+        source = generator("train step", self.seed, step)
+        labels_B = torch.from_numpy(labels_N[indices])
+        dropped_B = torch.rand(size, generator=source) < self.about.cca.uncond
+        own_B, rolled_B = (
+            one_B.masked_fill(dropped_B, self.model_config.null_label)
+            for one_B in (labels_B, labels_B.roll(1))
+        )
+        tokens_BL = torch.from_numpy(self.tokens["train"][indices].astype(np.int64))
+        drawn = self.draw(tokens_BL, own_B, source)
+        return Contrast(
+            **{one.name: getattr(drawn, one.name) for one in fields(drawn)}, rolled_B=rolled_B
+        )
+
+    def evaluate(self, losses: list[float]) -> None:
+        """Held-out losses now; these weights are kept, whatever the losses are."""
+        self.state.best_loss = None
+        super().evaluate(losses)
+
+    def take_best(self) -> Kept:
+        """The last weights into the model, and what has become of its teacher on the way."""
+        steps = range(0, self.state.step, self.config.snapshot_every)
+        self.ranks.wait()  # for the last snapshot
+        self.course = {step: self.progress(step) for step in (*steps, self.state.step)}
+        return super().take_best()
+
+    @torch.no_grad()
+    def progress(self, step: int) -> tuple[float, float]:
+        """Reward margin (CCA, arXiv 2410.09347) and loss without a class, nats a token, of the
+        snapshot of a step on test images; step 0: the teacher. Every process takes part."""
+        model, test = self.teacher, self.split("test")
+        if step:
+            model = load_model(snapshot_path(self.run.out, step)).to(self.run.device)
+        if self.eval_rows is not None:
+            test = test.some(self.eval_rows)
+        sums_2 = torch.zeros(2, dtype=torch.float64)
+        classes, mine = self.model_config.num_classes, self.ranks.rows(len(test))
+        own_N = torch.from_numpy(test.labels_N)
+        # one of the wrong classes, each as likely as the others
+        source = generator("wrong classes", test.name)
+        wrong_N = (own_N + torch.randint(1, classes, own_N.shape, generator=source)) % classes
+        labels_3N = torch.stack((own_N, wrong_N, torch.full_like(own_N, classes)))
+        at_once = max(1, EVAL_TOKENS // (3 * model.schedule.seq_len))
+        for i in range(mine.start, mine.stop, at_once):
+            rows = slice(i, min(i + at_once, mine.stop))
+            sums_2 += self._progress_of(model, test, rows, labels_3N[:, rows])
+        margin, loss = self.ranks.total(sums_2).tolist()
+        count, length = len(test), model.schedule.seq_len
+        return self.beta * margin / count, loss / (count * length)
+
+    def _progress_of(
+        self, model: ScaleTransformer, data: HeldOut, rows: slice, labels_3B: torch.Tensor
+    ) -> torch.Tensor:
+        """Sums over some images: growth of log p under the own class minus under the wrong one, and
+        -log p under none, float64 (2,)."""
+        tokens_BL = torch.from_numpy(data.tokens_NL[rows].astype(np.int64)).to(data.device)
+        given = self.ladder.teacher_forced_inputs(tokens_BL), tokens_BL
+        labels_3B = labels_3B.to(data.device)
+        log_p_3B = log_likelihood(model.hidden, model.head, *given, labels_3B)
+        ref_2B = log_likelihood(self.teacher.hidden, self.teacher.head, *given, labels_3B[:2])
+        own_B, wrong_B = log_p_3B[:2] - ref_2B
+        return torch.stack(((own_B - wrong_B).sum(), -log_p_3B[2].sum())).cpu()
+
+    @property
+    def beta(self) -> float:
+        """Sharpness of the contrast at this many tokens."""
+        return self.about.cca.beta_tokens / self.model_config.schedule.seq_len
+
+    def report(self, kept: Kept) -> None:
+        """The rows of a training, and those of the contrast along it."""
+        super().report(kept)
+        for step, (margin, loss) in self.course.items():
+            names = {**model_identity(self.run), "step": step}
+            self.run.add("reward_margin", margin, "nats", **names)
+            self.run.add("loss_test_uncond", loss, "nats/token", **names)
+
+
+class CcaStudent(ControlStudent):
+    """A teacher that learns to tell each image's class from another one."""
+
+    def loss(self, part: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Condition contrastive alignment (CCA, arXiv 2410.09347) against the teacher, and the
+        cross-entropy under the own class, as shares of the batch's means."""
+        assert isinstance(part, Contrast)
+        labels_2B = torch.stack((part.labels_B, part.rolled_B))
+        given = self.inputs(part), part.tokens_BL, labels_2B
+        log_p_2B = log_likelihood(self.hidden, self.model.head, *given, self.config.checkpointing)
+        with torch.no_grad():
+            ref_2B = log_likelihood(self.teacher.hidden, self.teacher.head, *given)
+        # an image without a class, or one whose neighbour has the same, is positive in both
+        positive_2B, cca = labels_2B == part.labels_B, self.about.cca
+        loss = cca_loss(log_p_2B, ref_2B, positive_2B, self.beta, cca.lambda_)
+        share = len(part.labels_B) / part.images
+        cross_entropy = -log_p_2B[0].detach().mean() / part.tokens_BL.shape[1]
+        return loss.float() * share, cross_entropy.float() * share
+
+
 def arm_real(run: Run) -> Trainer:
     """Fine-tune the teacher on real images, re-encoded with the reduced schedule."""
     return Student(run)
@@ -185,6 +325,18 @@ def arm_logit(run: Run) -> Trainer:
     beyond the first omitted one the teacher's tokens are another variable, so its own
     continuation of the image is re-encoded instead."""
     return LogitStudent(run)
+
+
+def arm_cca(run: Run) -> Trainer:
+    """Condition contrastive alignment (CCA, arXiv 2410.09347): each image is made more likely under
+    its class than the teacher has it, and less likely under that of another image."""
+    return CcaStudent(run)
+
+
+def arm_cross_entropy(run: Run) -> Trainer:
+    """The control of `cca`: the same images and dropped classes at every step, plain
+    cross-entropy."""
+    return ControlStudent(run)
 
 
 def work(run: Run) -> None:

@@ -96,6 +96,28 @@ class Batch:
         )
 
 
+@dataclass(frozen=True)
+class Contrast(Batch):
+    """A batch whose images are also read under a second class (CCA, arXiv 2410.09347).
+
+    rolled_B: the class of the image before in the whole batch, which may be the same.
+    """
+
+    rolled_B: torch.Tensor
+
+    def part(self, rows: slice) -> Contrast:
+        """Some images of the batch, with the classes that they have in the whole one."""
+        some = super().part(rows)
+        assert isinstance(some, Contrast)
+        return replace(some, rolled_B=self.rolled_B[rows])
+
+    def to(self, device: torch.device) -> Contrast:
+        """The batch on a device."""
+        sent = super().to(device)
+        assert isinstance(sent, Contrast)
+        return replace(sent, rolled_B=_sent(self.rolled_B, device))
+
+
 def _sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     """A tensor on a device.
 

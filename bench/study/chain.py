@@ -172,7 +172,9 @@ def _distillation(study: Study, distill: DistillConfig) -> DistillSettings:
     parts = TeacherSettings(
         model=teacher.model, training=teacher.training, sampler=sampler, weights=weights
     )
-    return DistillSettings(arm=distill.arm, num_samples=distill.num_samples, teacher=parts)
+    return DistillSettings(
+        arm=distill.arm, num_samples=distill.num_samples, teacher=parts, cca=distill.cca
+    )
 
 
 def identity_of(study: Study, variant: Variant) -> dict[str, Any]:

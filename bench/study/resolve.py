@@ -15,6 +15,7 @@ from srdd.config import TokenizerConfig
 from srdd.lookup import PLACES, names_in, unknown
 from srdd.misfits import logit_teacher_misfit, sampler_misfit, teacher_misfit
 
+from .contrast import CONTRASTED, cca_problem
 from .errors import ConfigError
 from .functions import named_by
 from .names import by_sum, whole
@@ -345,6 +346,8 @@ def _student(study: Study, variant: Variant, distill: DistillConfig, at: str) ->
     _check_one_tokenizer(teacher, variant, at)
     _check_weights(study, variant, distill, teacher, at)
     variant = variant.model_copy(update={"weights": None})
+    if problem := cca_problem(variant, distill, teacher):
+        raise ConfigError(f"{at}{problem} (distill.arm {distill.arm})")
     if distill.arm == "scratch":
         return _control(variant, distill, teacher, at, arms)
     _check_models(variant, distill, teacher, at)
@@ -367,7 +370,7 @@ def _check_arm(distill: DistillConfig, at: str) -> list[str]:
 
 def _check_guided(variant: Variant, distill: DistillConfig, teacher: Variant, at: str) -> None:
     """A student of a teacher that draws as its sampler says is not sharpened once more."""
-    if distill.arm in ("real", "logit", "scratch"):
+    if distill.arm in ("real", "logit", "scratch", *CONTRASTED):
         raise ConfigError(
             f"{at}distill.guided: True: arm {distill.arm!r} learns from no guided samples; "
             "leave it out, or use arm 'sequence'"

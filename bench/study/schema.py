@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from srdd.config import ModelConfig, Positive, SamplerConfig, Strict
+from srdd.config import BelowOne, ModelConfig, Positive, SamplerConfig, Strict
 from srdd.lookup import names_function
 
 from . import rooms
@@ -64,6 +64,25 @@ class SuiteEntry(Strict):
 SHARPENING = {"cfg_scale": 1.0, "temperature": 1.0, "top_k": None, "top_p": 1.0, "sr_steps": 0}
 
 
+class CcaConfig(Strict):
+    """Condition contrastive alignment (CCA, arXiv 2410.09347): a trained model learns to tell an
+    image's class from another one, so that it needs no guidance."""
+
+    beta_tokens: float = Field(
+        13.6,
+        gt=0,
+        le=1e6,
+        description="sharpness beta times the tokens of an image, so that one value serves all "
+        "schedules; published: beta 0.02 at 680 tokens",
+    )
+    lambda_: float = Field(
+        50.0, ge=0, le=1e6, description="weight of a wrong class; 0: own classes alone"
+    )
+    uncond: BelowOne = Field(
+        0.1, description="share of images of a step that lose their class, and stay positive"
+    )
+
+
 class DistillConfig(Strict):
     """How a model of fewer scales is made from a teacher, a method of this project: only the
     beginning of the paper's text was seen by us."""
@@ -78,6 +97,10 @@ class DistillConfig(Strict):
         description="arm sequence: true: the teacher draws with its guidance, temperature, top-k, "
         "top-p and redraws of improbable tokens, and the student must be scored without; false: "
         "from the distribution that it learnt",
+    )
+    cca: CcaConfig = Field(
+        CcaConfig(),
+        description="arms cca and cross_entropy (its control, which reads uncond alone)",
     )
 
     @model_validator(mode="after")
@@ -117,6 +140,7 @@ class DistillSettings(Strict):
     arm: str = Field(json_schema_extra=names_function("arm"))
     num_samples: Positive
     teacher: TeacherSettings
+    cca: CcaConfig = CcaConfig()
 
 
 class Claim(Strict):

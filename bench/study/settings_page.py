@@ -25,7 +25,7 @@ from srdd.lookup import BUILT_IN, PLACES, names_in
 from . import rooms
 from .checks import RETURNS
 from .resolve import ROOT
-from .schema import Claim, DistillConfig, Published, Study, Suite, SuiteEntry, Variant
+from .schema import CcaConfig, Claim, DistillConfig, Published, Study, Suite, SuiteEntry, Variant
 from .settings import (
     DatasetConfig,
     EvaluationConfig,
@@ -85,6 +85,7 @@ SECTIONS: list[tuple[str, str, type[BaseModel]]] = [
     ("Training of the model", "bases.<base>.training", TrainingConfig),
     ("Sampler", "bases.<base>.sampler", SamplerConfig),
     ("Distillation", "bases.<base>.distill", DistillConfig),
+    ("Alignment with classes", "bases.<base>.distill.cca", CcaConfig),
     ("Weights that exist", "bases.<base>.weights", WeightsConfig),
     ("A suite", "suites.<suite>", Suite),
     ("A variant", "suites.<suite>.variants.<variant>", SuiteEntry),

@@ -1,0 +1,66 @@
+"""What becomes of a model while it learns to tell its classes apart."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ...report.absent import missing_words
+from ...report.caption import Caption
+from ...report.claims import claim_details
+from ...report.drawing import DOUBLE, band, blank, look_of, note
+from ...report.sheets import by_variant, sheet
+from ...report.view import View
+from ...report.words import held_out, seeds_details
+from ...study.contrast import CONTRASTED
+
+PANELS = {
+    "reward_margin": "reward margin (nats)",
+    "loss_test": "held-out loss (nats/token)",
+    "loss_test_uncond": "the same without a class (nats/token)",
+}
+
+
+def _aligned(view: View) -> View:
+    """The trainings of the suite that go on from a teacher, in its own schedule."""
+    arms = {
+        name: names["settings"].get("distill", {}).get("arm")
+        for name, names in view.variants.items()
+    }
+    return view.only([name for name, arm in arms.items() if arm in CONTRASTED])
+
+
+def _along(axes: np.ndarray, view: View) -> None:
+    """Every training against its steps."""
+    for panel, (metric, title) in zip(axes[0], PANELS.items()):
+        for variant in view.variants:
+            rows = view.snapshots(variant, metric)
+            if len(rows):
+                band(panel, rows, "step", variant, look_of(view, variant))
+        if not panel.lines:
+            blank(panel, "no training has ended well")
+        panel.set_xlabel("step")
+        panel.set_ylabel(title)
+
+
+def figure_alignment(view: View) -> tuple[Figure, Caption]:
+    """Reward margin and held-out losses along every alignment and its control (CCA, arXiv
+    2410.09347)."""
+    aligned = _aligned(view)
+    figure = sheet(by_variant(aligned), (DOUBLE, 2.6), (1, 3), _along)
+    note(figure, missing_words(aligned, "kept_step"))
+    words = (
+        "Along each training: reward margin, held-out loss under the right class, and under none. "
+        "A margin of 0 is a model that tells classes apart as well as its teacher; step 0 is the "
+        "teacher. Lines: mean, bands: 95 % t-interval over training seeds."
+    )
+    details = (
+        *claim_details(view),
+        "Reward margin: beta times how much more log p of an image has grown under its own class "
+        "than under a wrong one, drawn once for each image; beta is beta_tokens / tokens.",
+        f"Images of {held_out(view.results)}, averaged weights; losses under the right class "
+        "begin at the first evaluation.",
+        "The last step is kept. The control reads the same images by plain cross-entropy.",
+        *seeds_details(view),
+    )
+    return figure, Caption(words, details)
