@@ -34,8 +34,8 @@ def rule_of(sampler: dict[str, Any]) -> str:
 
 def hidden_counts(view: View) -> list[int]:
     """The numbers of hidden tokens that were asked for, at any scale."""
-    found = map(HIDDEN.fullmatch, view.results.metrics["metric"].unique())
-    return sorted({int(match[1]) for match in found if match})
+    matches = map(HIDDEN.fullmatch, view.results.metrics["metric"].unique())
+    return sorted({int(match[1]) for match in matches if match})
 
 
 def steps_made(view: View, variant: str) -> dict[int, float]:
@@ -64,9 +64,9 @@ def share_of_teacher(view: View, variant: str) -> list[float]:
     teacher = teacher_in(view, variant)
     if teacher is None:
         return []
-    kept, made = view.of(teacher, "kept_step"), steps_made(view, variant)
+    kept, steps = view.of(teacher, "kept_step"), steps_made(view, variant)
     student, old = (_tokens_a_step(view, name) for name in (variant, teacher))
-    return [made[seed] * student / (kept[seed] * old) for seed in made if kept.get(seed)]
+    return [steps[seed] * student / (kept[seed] * old) for seed in steps if kept.get(seed)]
 
 
 def _tokens_a_step(view: View, variant: str) -> int:

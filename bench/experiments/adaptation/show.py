@@ -100,8 +100,10 @@ def _never_reached(view: View) -> list[str]:
 
 def _scales(view: View) -> list[int]:
     """Scales of more than one token: one token alone has nothing revealed beside it."""
-    sides = [names["patch_nums"] for names in view.variants.values()]
-    return [k for k in range(max(map(len, sides))) if any(s[k : k + 1] > [1] for s in sides)]
+    scales: set[int] = set()
+    for names in view.variants.values():
+        scales |= {k for k, side in enumerate(names["patch_nums"]) if side > 1}
+    return sorted(scales)
 
 
 def _hidden_line(view: View, variant: str, split: str, k: int) -> list[tuple[int, Estimate]]:
@@ -191,8 +193,8 @@ def _passes_columns(view: View, members: list[str]) -> dict[str, Cell]:
 
 def _model_row(view: View, name: str, members: list[str]) -> dict[str, Any]:
     """One trained model: its training, its losses, its scores by passes."""
-    share, made = share_of_teacher(view, name), estimate(steps_made(view, name).values())
-    row: dict[str, Any] = {"Model": name, "Steps": number(made and round(made.mean))}
+    share, steps = share_of_teacher(view, name), estimate(steps_made(view, name).values())
+    row: dict[str, Any] = {"Model": name, "Steps": number(steps and round(steps.mean))}
     row["Share of the teacher's tokens"] = number(float(np.mean(share)) if share else None, 2)
     kept = view.estimate(name, "kept_step")
     row["Kept step"] = number(kept and round(kept.mean))
