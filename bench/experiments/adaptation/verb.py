@@ -143,10 +143,11 @@ class Probe:
         run.add("peak_q99", quantile, "probability", **names)
         run.add("peak_max", most, "probability", **names)
         bound = sampler.select.knobs().get("commit_above")
-        if sampler.refine_steps and bound is not None and most < bound:
+        if sampler.refine_steps and bound is not None and quantile < bound:
             run.say(
-                f"sampler.select.commit_above {bound:g}: never reached; the 99 % quantile of the "
-                f"likeliest code's probability is {quantile:.2f}, the largest {most:.2f}"
+                f"sampler.select.commit_above {bound:g}: fewer than one open position in a hundred "
+                f"reaches it; the 99 % quantile of the likeliest code's probability is "
+                f"{quantile:.2f}, the largest {most:.2f}"
             )
 
 
