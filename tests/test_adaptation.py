@@ -94,6 +94,17 @@ def test_the_studies_plan_their_suite(name):
     assert any(run_id.startswith("adaptation/") for run_id in plan.suites["adaptation"])
 
 
+def test_its_rules_serve_suites_that_measure_something_else(tmp_path):
+    """Catches rules that only this room's own measure may use: other rooms name them too."""
+    bound = {"rule": "value", "metric": "intra_scale_gain", "better": "higher"}
+    sides = {"variant": "adapted", "against": "went on"}
+    few = {name: VARIANTS[name] for name in ("went on", "adapted")}
+    for measure in ("scores", "convergence"):
+        claims = [SAME, {**bound, **sides}]
+        asked = {"measure": [measure], "figures": [], "tables": [], "claims": claims}
+        assert planned(tmp_path, variants=few, **asked).suites["a"]
+
+
 def changed(name, **delta):
     """The variants with one that is changed."""
     entry = VARIANTS[name]

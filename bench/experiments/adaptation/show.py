@@ -16,6 +16,7 @@ from ...report.cells import Cell, frame, number, shown, spread, unwell
 from ...report.claims import (
     NO_DIRECTION,
     NO_METRIC,
+    NOISE,
     Verdict,
     against_the_usual,
     claim_details,
@@ -74,6 +75,7 @@ def figure_tokens_per_forward(view: View) -> tuple[Figure, Caption]:
         "An image's passes are its own. Drawn in a batch it waits for the slowest image: time is "
         "that of tokens_per_forward in metrics.csv, of the measure sweep.",
         *_hardly_reached(view),
+        NOISE,
         *score_details(view),
     )
     return figure, Caption(text, details)
@@ -229,6 +231,7 @@ def table_adaptation(view: View) -> tuple[pd.DataFrame, Caption]:
         "step and tokens of the schedule. The steps that a teacher's patience cost are not in it.",
         "The bound is of models with masks (ARDM, arXiv 2110.02037); a model that went on without "
         "masks has none.",
+        NOISE,
         *score_details(view),
     )
     last = "Status" if unwell(table) else "Intra-scale gain (nats/token)"
@@ -261,7 +264,7 @@ def table_decoding(view: View) -> tuple[pd.DataFrame, Caption]:
     titles = [view.results.label(name) for name in ("FID", "Class agreement", "Coverage")]
     last = "Status" if unwell(table) else "Likeliest code, 99 % quantile"
     columns = ["Variant", *titles, "Tokens per forward", "Token evals per image", last]
-    details = (*claim_details(view), *_hardly_reached(view), *score_details(view))
+    details = (*claim_details(view), *_hardly_reached(view), NOISE, *score_details(view))
     return shown(table, *columns), Caption(text, details)
 
 
