@@ -116,6 +116,7 @@ class ClaimPart(Part):
     against: str
     metric: str
     better: Literal["lower", "higher"] | None = None
+    margin: Number | None = None
 
 
 class PublishedPart(Part):

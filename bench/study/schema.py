@@ -162,6 +162,12 @@ class Claim(Strict):
         description="what is claimed of the metric; follows from a known one, needed for one of "
         "your own",
     )
+    margin: float | None = Field(
+        None,
+        gt=0,
+        le=1e9,
+        description="rule same: how far apart two variants may be and count as the same",
+    )
 
     @model_validator(mode="after")
     def _two_are_compared(self) -> Claim:

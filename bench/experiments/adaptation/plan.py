@@ -1,0 +1,186 @@
+"""A model adapted to intra-scale masks, decoded in several passes: what is counted and asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import Field
+
+from srdd.config import Positive, Strict
+from srdd.lookup import unknown
+
+from ...study.chain import Trained, trainings
+from ...study.checks import legal_metrics
+from ...study.jobs import Job, Plan
+from ...study.names import canonical_sampler, dump
+from ...study.resolve import teacher_of
+from ...study.schema import Claim, Study, Variant
+from ...study.scores import BETTER, better
+from ...study.suite_checks import Resolved, side_problems, some
+
+TRAINS = READS_TEST = True
+
+# the rules read any number of a trained model
+NEEDS = {name: ("trained", "scored") for name in ("judge_value", "judge_same")}
+SHOWS_FID = ("figure_tokens_per_forward", "table_adaptation", "table_decoding")
+
+COUNTED = ("var", "srdd")  # samplers whose passes can be told image by image
+# further numbers that this room and trainings report of a model or a sampler
+REPORTED = (
+    "image_tokens_per_forward",
+    "image_token_evals",
+    "peak_q99",
+    "peak_max",
+    "intra_scale_gain",
+    "kept_loss_test",
+    "kept_step",
+)
+
+
+class Settings(Strict):
+    """What is counted of a model with intra-scale masks and of its samplers."""
+
+    num_images: int = Field(
+        256, ge=1, le=10**6, description="images whose passes are counted, of each sampler"
+    )
+    hidden_points: int = Field(
+        5,
+        ge=2,
+        le=1000,
+        description="numbers of hidden tokens, from 1 to all of a scale, at which the others "
+        "are revealed and the hidden ones predicted",
+    )
+    hidden_images: Positive = Field(
+        2048, description="images, at most, of the training and test split that are predicted so"
+    )
+    hidden_draws: Positive = Field(4, description="draws of hidden tokens for each image")
+
+
+def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
+    """One job a trained model, for all its samplers."""
+    samplers_of: dict[str, tuple[Trained, list[dict[str, Any]]]] = {}
+    for variant, trained in trainings(plan, suite, variants):
+        entry = {"name": trained.names["sampler"], "sampler": canonical_sampler(variant.sampler)}
+        samplers = samplers_of.setdefault(trained.train.run_id, (trained, []))[1]
+        samplers += [entry] if entry not in samplers else []
+    told = {
+        "evaluation": dump(plan.study.evaluation),
+        "adaptation": dump(plan.study.told(suite, "adaptation")),
+    }
+    for trained, samplers in samplers_of.values():
+        names = {key: trained.names[key] for key in ("tokenizer", "model")}
+        read = trained.inputs("data", "tokenizer", "tokens", "train")
+        config = {**trained.config, **told, "samplers": samplers}
+        plan.add(suite, Job("adaptation", config, read, trained.slug, names))
+
+
+# ---------------------------------------------------------------- what a suite cannot ask
+
+
+def problems(study: Study, one: Resolved) -> Iterator[str]:
+    """Samplers that cannot be counted, figures without a line, a margin that no rule reads."""
+    for claim in one.suite.claims:
+        if claim.margin is not None and claim.rule != "same":
+            yield (
+                f"claims.margin: {claim.margin:g}: of claim {claim.text!r}: is read by rule same "
+                f"alone, this one has rule {claim.rule}; remove it"
+            )
+    if "adaptation" not in one.suite.measure:
+        return
+    for name, variant in one.variants.items():
+        if variant.sampler.name not in COUNTED:
+            yield (
+                f"variants.{name}.sampler.name: {variant.sampler.name!r}: measure adaptation "
+                f"counts passes image by image, of samplers {' and '.join(COUNTED)}"
+            )
+    yield from _empty_figures(one)
+
+
+def _empty_figures(one: Resolved) -> Iterator[str]:
+    variants = one.variants.values()
+    if "intra_scale" in one.suite.figures and not any(v.model.mask_prob for v in variants):
+        yield (
+            "figures: 'intra_scale' shows models that read own tokens; give a variant "
+            "model.mask_prob more than 0"
+        )
+    if "tokens_per_forward" in one.suite.figures:
+        if not any(variant.sampler.refine_steps for variant in variants):
+            yield (
+                "figures: 'tokens_per_forward' shows samplers of several passes; give a variant "
+                "sampler.refine_steps 1 or more"
+            )
+        if "sweep" not in one.suite.measure:
+            yield "figures: 'tokens_per_forward' shows FID; add sweep to measure"
+
+
+def cautions(study: Study, one: Resolved) -> Iterator[str]:
+    """What adapts a model whose scales attend to one another; a metric that nobody may report."""
+    for name, variant in one.variants.items():
+        if _adapts(study, variant) and variant.model.history != 0:
+            yield (
+                f"variants.{name}.model.history: {variant.model.history}: scales attend to earlier "
+                "ones, whose own tokens are partly masked in training and whole in sampling; "
+                "history 0 has no such difference"
+            )
+    for claim in one.suite.claims:
+        if claim.rule in ("value", "same") and claim.metric not in _known(study):
+            words = unknown("metric", claim.metric, _known(study))
+            yield f"claims.metric: {words}; taken as a number that a job of this suite reports"
+
+
+def _adapts(study: Study, variant: Variant) -> bool:
+    """Whether a variant learns to read own tokens from a teacher that reads none."""
+    if variant.distill is None or variant.model.mask_prob == 0:
+        return False
+    return teacher_of(study, variant.distill).model.mask_prob == 0
+
+
+# ---------------------------------------------------------------- claims
+
+
+def _known(study: Study) -> list[str]:
+    """Metrics that are known before a run."""
+    return sorted({*legal_metrics(study)[0], *REPORTED, *BETTER})
+
+
+def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
+    """A metric that cannot be one, a direction that is missing or turned round, no margin."""
+    yield from _metric_problems(study, claim)
+    if claim.rule == "same":
+        yield from _margin_problems(claim)
+    elif claim.better is None:
+        yield (
+            f"better: is missing; whether lower or higher is better is not known of "
+            f"{claim.metric!r}"
+        )
+    elif better(claim.metric) not in (None, claim.better):
+        yield (
+            f"better: {claim.better!r}: of {claim.metric} {better(claim.metric)} is better; turn "
+            "the claim round, or leave better out"
+        )
+    yield from side_problems(one, claim)
+
+
+def _metric_problems(study: Study, claim: Claim) -> Iterator[str]:
+    if not re.fullmatch(r"[a-z0-9_.]+", claim.metric):
+        yield (
+            f"metric: {claim.metric!r}: a name of small letters, digits and _ as metrics.csv has "
+            f"it, of a score without its extractor (such as {some(_known(study))})"
+        )
+    scores = legal_metrics(study)[0]
+    for features in study.features:
+        bare = claim.metric.removesuffix(f"_{features.name}")
+        if bare != claim.metric and bare in scores:
+            yield f"metric: {claim.metric!r}: write {bare!r}, without the extractor {features.name}"
+
+
+def _margin_problems(claim: Claim) -> Iterator[str]:
+    if claim.margin is None:
+        yield (
+            "margin: is missing; rule same asks how far apart two variants may be and count as "
+            f"the same, in units of {claim.metric}"
+        )
+    if "better" in claim.model_fields_set:
+        yield f"better: {claim.better!r}: rule same reads none, neither side is better; remove it"

@@ -1,0 +1,324 @@
+"""What adaptation and several passes buy: two figures, two tables, and the rules that judge any
+number of a variant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ...report.absent import by_reason, missing_words
+from ...report.caption import Caption
+from ...report.cells import Cell, frame, number, shown, spread, unwell
+from ...report.claims import (
+    NO_DIRECTION,
+    NO_METRIC,
+    NOISE,
+    Verdict,
+    against_the_usual,
+    claim_details,
+    decided,
+    direction,
+)
+from ...report.curves import curve, floor_line
+from ...report.drawing import DOUBLE, blank, draw_band, look_of, note, plain_log
+from ...report.estimate import Estimate, estimate, show_difference
+from ...report.sheets import by_group, by_variant, sheet
+from ...report.view import View
+from ...report.words import score_details, seeds_details
+from ...study.escaping import rst
+from .models import by_model, hidden_counts, masked, rule_of, share_of_teacher, steps_made
+from .same import equivalence
+
+PASSES = "image_tokens_per_forward"
+
+# ---------------------------------------------------------------- FID against tokens per forward
+
+
+def _tokens_per_forward(axes: np.ndarray, view: View) -> None:
+    """FID and coverage of a few groups against the tokens that a pass draws of an image."""
+    for panel, name, title in zip(axes[0], ("fid", "coverage"), ("FID", "coverage")):
+        for group, members in view.groups().items():
+            points = []
+            for variant in members:
+                score, drawn = view.score(variant, name), view.estimate(variant, PASSES)
+                if score is not None and drawn is not None:
+                    points.append((drawn.mean, score))
+            if points:
+                curve(panel, points, group, look_of(view, group))
+        if not panel.has_data():
+            blank(panel, f"no variant has {title} and counted passes")
+            continue
+        if name == "fid":
+            floor_line(panel, view, "fid")
+        panel.set_xscale("log", base=2)
+        plain_log(panel.xaxis)
+        panel.set_xlabel("tokens per forward (tokens of an image over its passes)")
+        panel.set_ylabel(view.results.label(title))
+
+
+def figure_tokens_per_forward(view: View) -> tuple[Figure, Caption]:
+    """FID and coverage against tokens per forward, a line for each rule (SDAR, arXiv
+    2510.06303)."""
+    figure = sheet(by_group(view), (DOUBLE, 3.0), (1, 2), _tokens_per_forward, columns=3)
+    note(figure, missing_words(view, PASSES))
+    text = (
+        "FID and coverage against tokens per forward: an image's tokens over the passes in which "
+        "it had an open position. Right: few passes, cheap; left: many. A line for each rule, its "
+        "points are numbers of passes; bands and bars: 95 % intervals over training seeds."
+    )
+    details = (
+        *claim_details(view),
+        "An image's passes are its own. Drawn in a batch it waits for the slowest image: time is "
+        "that of tokens_per_forward in metrics.csv, of the measure sweep.",
+        *_hardly_reached(view),
+        NOISE,
+        *score_details(view),
+    )
+    return figure, Caption(text, details)
+
+
+def _hardly_reached(view: View) -> list[str]:
+    """Rules whose bound hardly an open position reached."""
+    words = []
+    for name in view.variants:
+        sampler = view.sampler(name)
+        bound, surest = sampler["select"].get("commit_above"), view.of(name, "peak_q99")
+        if bound is None or not sampler["refine_steps"] or not len(surest):
+            continue
+        if surest.mean() < bound:
+            words.append(
+                f"{rst(name)}: fewer than one open position in a hundred reaches commit_above "
+                f"{bound:g}; the 99 % quantile of the likeliest code's probability is "
+                f"{surest.mean():.2f}. It hardly commits more than its quota."
+            )
+    return words
+
+
+# ---------------------------------------------------------------- hidden tokens
+
+
+def _scales(view: View) -> list[int]:
+    """Scales of more than one token: one token alone has nothing revealed beside it."""
+    scales: set[int] = set()
+    for names in view.variants.values():
+        scales |= {k for k, side in enumerate(names["patch_nums"]) if side > 1}
+    return sorted(scales)
+
+
+def _hidden_line(view: View, variant: str, split: str, k: int) -> list[tuple[int, Estimate]]:
+    """Loss of hidden tokens of one scale by how many are hidden."""
+    points = []
+    for count in hidden_counts(view):
+        rows = view.select(variant, f"loss_{split}_hidden_{count}")
+        loss = estimate(rows.loc[rows["scale"] == k, "value"].dropna())
+        if loss is not None:
+            points.append((count, loss))
+    return points
+
+
+def _hidden_panel(axes: Axes, view: View, k: int) -> None:
+    """Both splits of every model at one scale."""
+    for variant in view.variants:
+        style = look_of(view, variant)
+        for split, line in (("test", "-"), ("train", ":")):
+            points = _hidden_line(view, variant, split, k)
+            label = variant if split == "test" else f"{variant}, training images"
+            if points:
+                losses = [loss for _, loss in points]
+                counts = [float(count) for count, _ in points]
+                draw_band(axes, counts, losses, label, {**style, "linestyle": line})
+    if not axes.lines:
+        blank(axes, "nothing was measured")
+    side = next(n["patch_nums"][k] for n in view.variants.values() if len(n["patch_nums"]) > k)
+    axes.set_title(f"scale {k}, {side}x{side}")
+    axes.set_xlabel("hidden tokens")
+
+
+def figure_intra_scale(view: View) -> tuple[Figure, Caption]:
+    """Cross-entropy of hidden tokens against how many of a scale are hidden, held out and in
+    training (any-order models, arXiv 2110.02037)."""
+    models = [name for name in by_model(view) if masked(view, name)]
+    scales = _scales(view)
+    asked = view.only(models or list(view.variants)[:1])
+    columns = min(4, max(1, len(scales)))
+    shape = (-(-len(scales) // columns) or 1, columns)
+
+    def draw(axes: np.ndarray, part: View) -> None:
+        for panel, k in zip(axes.flat, scales):
+            _hidden_panel(panel, part, k)
+        for panel in axes.flat[len(scales) :]:
+            panel.set_visible(False)
+        for row in axes:
+            row[0].set_ylabel("cross-entropy of hidden tokens (nats)")
+
+    size = (DOUBLE, 2.7 * shape[0])
+    figure = sheet(by_variant(asked, 6), size, shape, draw, columns=2, sharey=True)
+    note(figure, missing_words(asked, "kept_step"))
+    text = (
+        "Cross-entropy of a scale's hidden tokens against how many are hidden; the others are "
+        "revealed. On the right all are hidden: one pass. A line that falls to the left says that "
+        "own tokens help. Solid: held-out images; dotted: training images; bands: intervals."
+    )
+    return figure, Caption(text, (*claim_details(view), *_hidden_details(view)))
+
+
+def _hidden_details(view: View) -> tuple[str, ...]:
+    """What the lines were measured on."""
+    told = view.about.get("adaptation") or {}
+    images, draws = told.get("hidden_images"), told.get("hidden_draws")
+    counted = f" At most {images} images of each split, {draws} draws each." if images else ""
+    return (
+        f"Models that are samplers of one another are shown once.{counted}",
+        "A line that falls to the left in training alone is learnt by heart: refinement cannot "
+        "help there.",
+        *seeds_details(view),
+    )
+
+
+# ---------------------------------------------------------------- tables
+
+
+def _passes_columns(view: View, members: list[str]) -> dict[str, Cell]:
+    """FID of a model's samplers by rule and passes; of several alike the first."""
+    fid = view.results.label("FID")
+    row: dict[str, Cell] = {}
+    for name in members:
+        sampler = view.sampler(name)
+        passes = 1 + sampler["refine_steps"]
+        title = f"{fid}, T = 1" if passes == 1 else f"{fid}, {rule_of(sampler)}, T = {passes}"
+        row.setdefault(title, spread(view.score(name, "fid")))
+    return row
+
+
+def _model_row(view: View, name: str, members: list[str]) -> dict[str, Any]:
+    """One trained model: its training, its losses, its scores by passes."""
+    share, steps = share_of_teacher(view, name), estimate(steps_made(view, name).values())
+    row: dict[str, Any] = {"Model": name, "Steps": number(steps and round(steps.mean))}
+    row["Share of the teacher's tokens"] = number(float(np.mean(share)) if share else None, 2)
+    kept = view.estimate(name, "kept_step")
+    row["Kept step"] = number(kept and round(kept.mean))
+    row["One-pass loss (nats/token)"] = spread(view.estimate(name, "kept_loss_test"))
+    row["Any-order bound (nats/token)"] = spread(view.estimate(name, "loss_test_any_order"))
+    row["Intra-scale gain (nats/token)"] = spread(view.estimate(name, "intra_scale_gain"))
+    row |= _passes_columns(view, members)
+    lost = by_reason(view.missing(name, "kept_step"))
+    return row | {"Status": lost or "ok"}
+
+
+def table_adaptation(view: View) -> tuple[pd.DataFrame, Caption]:
+    """Training, losses and FID by passes of every trained model of the suite (SDAR, arXiv
+    2510.06303)."""
+    models = by_model(view)
+    table = frame([_model_row(view, name, members) for name, members in models.items()])
+    fid = view.results.label("FID")
+    scored = {c: int(table[c].ne("").sum()) for c in table if c.startswith(f"{fid}, ")}
+    several = sorted((c for c in scored if c != f"{fid}, T = 1"), key=lambda c: -scored[c])
+    columns = ["Model", "Share of the teacher's tokens", "One-pass loss (nats/token)"]
+    columns += ["Any-order bound (nats/token)", f"{fid}, T = 1", *several[:1]]
+    text = (
+        "Every trained model once. Share: tokens shown in training, over its teacher's. "
+        "Losses: held out, of one pass and in any order; own tokens can buy at most their "
+        "difference. FID: when each scale takes T passes. Mean and 95 % interval over training "
+        "seeds."
+    )
+    details = (
+        *claim_details(view),
+        "Share: steps that were made, over the teacher's step that was kept, both times images a "
+        "step and tokens of the schedule. The steps that a teacher's patience cost are not in it.",
+        "The bound is of models with masks (ARDM, arXiv 2110.02037); a model that went on without "
+        "masks has none.",
+        NOISE,
+        *score_details(view),
+    )
+    last = "Status" if unwell(table) else "Intra-scale gain (nats/token)"
+    return shown(table, *columns, last), Caption(text, details)
+
+
+def _decoding_row(view: View, variant: str) -> dict[str, Any]:
+    """One sampler: scores, and what an image takes."""
+    row: dict[str, Any] = {"Variant": variant}
+    for title in ("FID", "Class agreement", "Coverage", "Recall", "Precision"):
+        row[view.results.label(title)] = spread(
+            view.score(variant, title.lower().replace(" ", "_"))
+        )
+    row["Tokens per forward"] = spread(view.estimate(variant, PASSES))
+    row["Token evals per image"] = spread(view.estimate(variant, "image_token_evals"))
+    row["Tokens per forward of a batch"] = spread(view.estimate(variant, "tokens_per_forward"))
+    row["Likeliest code, 99 % quantile"] = spread(view.estimate(variant, "peak_q99"))
+    return row | {"Status": by_reason(view.missing(variant, PASSES)) or "ok"}
+
+
+def table_decoding(view: View) -> tuple[pd.DataFrame, Caption]:
+    """Scores of every sampler beside what an image takes (SDAR, arXiv 2510.06303)."""
+    table = frame([_decoding_row(view, variant) for variant in view.variants])
+    text = (
+        "Every sampler: FID beside class agreement and coverage. Tokens per forward: an image's "
+        "tokens over its passes. Token evals: computed for an image that is drawn alone. Likeliest "
+        "code: its probability at the surest hundredth of open positions. Mean and 95 % interval "
+        "over training seeds."
+    )
+    titles = [view.results.label(name) for name in ("FID", "Class agreement", "Coverage")]
+    last = "Status" if unwell(table) else "Likeliest code, 99 % quantile"
+    columns = ["Variant", *titles, "Tokens per forward", "Token evals per image", last]
+    details = (*claim_details(view), *_hardly_reached(view), NOISE, *score_details(view))
+    return shown(table, *columns), Caption(text, details)
+
+
+# ---------------------------------------------------------------- rules
+
+
+def _whole_name(view: View, name: str) -> str:
+    """A metric as it stands in these results: of a score with its extractor."""
+    score = view.results.score_name(name)
+    return score if len(view.results.rows_of(score)) else name
+
+
+def _absent(view: View, metric: str) -> tuple[str, str] | None:
+    """What is said of a claim whose metric no row of the suite has; None where one has it."""
+    if view.results.rows_of(metric)["run_id"].isin(view.runs).any():
+        return None
+    rows = view.results.metrics
+    measured = (rows["run_id"].isin(view.runs) & rows["train_seed"].notna()).any()
+    return (NO_METRIC if measured else "not decided"), f"no row of this suite has {metric}"
+
+
+def _compared(view: View, claim: dict[str, Any]) -> tuple[Estimate | None, str]:
+    """The paired difference that a claim is about, and the beginning of a reason."""
+    metric, variant, against = (
+        _whole_name(view, claim["metric"]),
+        claim["variant"],
+        claim["against"],
+    )
+    difference = view.difference(variant, metric, against)
+    reason = f"{metric} of {variant} minus that of {against}, paired by training seed: "
+    return difference, reason + show_difference(difference)
+
+
+def judge_value(view: View, claim: dict[str, Any]) -> tuple[str, str]:
+    """As judge_score, of any number that a variant has: by the 95 % t-interval of its paired
+    difference over training seeds."""
+    if absent := _absent(view, _whole_name(view, claim["metric"])):
+        return absent
+    difference, reason = _compared(view, claim)
+    better = direction(claim)
+    if better is None:
+        return "not decided", f"{reason}; {NO_DIRECTION}"
+    return decided(difference, better == "lower", reason + against_the_usual(claim))
+
+
+def judge_same(view: View, claim: dict[str, Any]) -> tuple[str, str]:
+    """Yes where the 95 % t-interval of a paired difference over training seeds lies inside the
+    margin that the claim states, no where it lies outside (two one-sided tests, Schuirmann
+    1987)."""
+    if absent := _absent(view, _whole_name(view, claim["metric"])):
+        return absent
+    difference, reason = _compared(view, claim)
+    margin = claim.get("margin")
+    if margin is None:
+        return "not decided", f"{reason}; the claim states no margin"
+    word, p, why = equivalence(difference, margin)
+    return Verdict(word, f"{reason}, the same within {margin:g}{why}", p, difference)
