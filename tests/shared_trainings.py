@@ -1,5 +1,6 @@
 """Trainings of a tiny tokenizer, each with another loss: in this process, or by torchrun shared by
-several, all in one start.
+several, all in one start. In float64: rounding then turns no token, nor makes a step of a gradient
+that is zero.
 
     python -m torch.distributed.run --nproc-per-node 2 tests/shared_trainings.py FOLDER
 """
@@ -8,12 +9,14 @@ import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from bench.pipeline import image_losses
+from bench.pipeline import image_losses, tokenizer_trainer
+from bench.pipeline.datasets import to_float
 from bench.pipeline.perceptual import Perceptual
 from bench.pipeline.tokenizer_trainer import TokenizerTrainer
 from bench.runtime.ranks import join
@@ -21,11 +24,10 @@ from bench.study.tokenizer_settings import TokenizerSpec
 from srdd.files import save_tensors
 from srdd.noise import generator
 
-# no attention: the bias of a key has no gradient but rounding, which AdamW makes steps of
 SIZES = {
     "patch_nums": (1, 2, 4), "image_size": 8, "in_channels": 1, "codebook_size": 24,
     "codebook_dim": 4, "channels": 8, "channel_multipliers": (1, 2), "num_res_blocks": 1,
-    "norm_groups": 2, "attention": False,
+    "norm_groups": 2,
 }  # fmt: skip
 # a clip that some gradients meet: AdamW alone would not see a factor on all of them
 TRAINING = {
@@ -49,7 +51,7 @@ KERNEL = torch.randn(5, 3, 3, 3, generator=generator("kernel"))
 
 def small_stages(images_B3HW):
     """Activations of a made network, in place of a large one."""
-    return [torch.tanh(F.conv2d(images_B3HW, KERNEL, stride=2, padding=1))]
+    return [torch.tanh(F.conv2d(images_B3HW, KERNEL.to(images_B3HW), stride=2, padding=1))]
 
 
 def write_images(folder, count=50):
@@ -79,23 +81,28 @@ def trainer_of(case, data, ranks):
     more = dict(CASES[case])
     config = {**SIZES, "dropout": more.pop("dropout", 0.0)}
     spec = {"config": config, "training": {**TRAINING, **more}}
-    image_losses.open_perceptual = lambda run, config: Perceptual(small_stages, None, None)
     run = SimpleNamespace(
         ranks=ranks, device=torch.device("cpu"), inputs={"data": data}, files={}, config={},
         out=data, source="", run_id=case, say=print,
     )  # fmt: skip
     trainer = Watched(run, TokenizerSpec.model_validate(spec))
     trainer.resume.save_every = 10**6
-    if trainer.image_losses.adversary:
-        # while no logit passes the margin its gradient is rounding too: both halves cancel
-        trainer.image_losses.adversary.network.judge[-1].bias.requires_grad_(False)
     return trainer
 
 
 def trained(case, data, ranks):
-    """All that a training of a case ends with: tensors, and numbers by name."""
-    trainer = trainer_of(case, data, ranks)
-    trainer.loop()
+    """What a training of a case ends with: tensors, its log, how many codes were restarted."""
+    small = Perceptual(small_stages, None, None)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with (
+            patch.object(tokenizer_trainer, "to_float", lambda images: to_float(images).double()),
+            patch.object(image_losses, "open_perceptual", lambda run, config: small),
+        ):
+            trainer = trainer_of(case, data, ranks)
+            trainer.loop()
+    finally:
+        torch.set_default_dtype(torch.float32)
     tensors = {f"weights.{name}": value for name, value in trainer.tokenizer.state_dict().items()}
     tensors |= {f"average.{name}": value for name, value in trainer.average.weights.items()}
     tensors |= trainer.use.state() | trainer.image_losses.state()
