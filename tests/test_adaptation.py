@@ -17,7 +17,7 @@ from bench.experiments.adaptation import show, verb
 from bench.experiments.adaptation.models import by_model, share_of_teacher, teacher_in
 from bench.experiments.adaptation.same import equivalence
 from bench.pipeline.held_out import HeldOut, one_pass_loss
-from bench.report.claims import judged
+from bench.report.claims import claim_details, judged
 from bench.report.estimate import estimate
 from bench.report.results import Results
 from bench.report.view import View
@@ -85,6 +85,21 @@ def test_one_job_counts_all_samplers_of_a_model(tmp_path):
         if job.stage == "adaptation":
             samplers[len(job.config["samplers"])] = samplers.get(len(job.config["samplers"]), 0) + 1
     assert samplers == {1: 6, 3: 3}
+
+
+def test_another_score_counts_no_image_again(tmp_path):
+    """Catches counts that are made again for a metric that they do not read, and counts of other
+    images under one name."""
+    names = {}
+    for change in ({}, {"metrics": ["fidelity"]}, {"num_images": 1300}, {"batch_size": 128}):
+        path = tmp_path / "study.yaml"
+        planned(tmp_path)
+        study = yaml.safe_load(path.read_text())
+        path.write_text(yaml.safe_dump({**study, "evaluation": change}, sort_keys=False))
+        jobs = load_study(path).jobs.values()
+        names[str(change)] = {job.run_id for job in jobs if job.stage == "adaptation"}
+    first, scored, more, batch = names.values()
+    assert first == scored and not first & more and not first & batch
 
 
 @pytest.mark.parametrize("name", ["digits", "fashion32", "fashion", "imagenet256"])
@@ -274,7 +289,7 @@ def probe_of(model, ladder, rows, said):
     )
     probe.model, probe.ladder, probe.identity = model, ladder, {"model": "m"}
     probe.seeds, probe.labels_N = range(5, 15), torch.arange(10) % 3
-    probe.evaluation = SimpleNamespace(batch_size=4)
+    probe.images = SimpleNamespace(batch_size=4)
     return probe
 
 
@@ -384,6 +399,11 @@ def test_same_is_judged_by_the_margin_that_the_claim_states(tmp_path):
     assert reason.startswith("fid_x8 of b minus that of a")
     assert judged(view, asked("same", margin=0.05))[0] == "no", "0.1 apart with no spread"
     assert judged(view, {**asked("same"), "margin": None})[0] == "not decided"
+    lite = {"kind": "pretrained", "name": "lite", "network": "efficientnet_lite0", "dim": 1280}
+    view.results.features["lite"] = lite
+    assert "by lite" not in " ".join(claim_details(view.by("x8")))
+    word, reason = judged(view.by("lite"), asked("same", margin=0.3))
+    assert (word, reason) == ("no such metric", "the margin is stated in units of x8")
 
 
 # ---------------------------------------------------------------- figures and tables

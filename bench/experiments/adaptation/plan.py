@@ -65,8 +65,11 @@ def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
         entry = {"name": trained.names["sampler"], "sampler": canonical_sampler(variant.sampler)}
         samplers = samplers_of.setdefault(trained.train.run_id, (trained, []))[1]
         samplers += [entry] if entry not in samplers else []
+    # the images that are scored are counted; which scores they get changes no count
+    images = dump(plan.study.evaluation)
+    images.pop("metrics", None)
     told = {
-        "evaluation": dump(plan.study.evaluation),
+        "images": images,
         "adaptation": dump(plan.study.told(suite, "adaptation")),
     }
     for trained, samplers in samplers_of.values():

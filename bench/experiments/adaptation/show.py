@@ -270,6 +270,9 @@ def table_decoding(view: View) -> tuple[pd.DataFrame, Caption]:
 
 # ---------------------------------------------------------------- rules
 
+# scores whose size follows from the extractor: no margin holds for two of them
+UNBOUNDED = ("fid", "kid", "is")
+
 
 def _whole_name(view: View, name: str) -> str:
     """A metric as it stands in these results: of a score with its extractor."""
@@ -314,6 +317,9 @@ def judge_same(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     """Yes where the 95 % t-interval of a paired difference over training seeds lies inside the
     margin that the claim states, no where it lies outside (two one-sided tests, Schuirmann
     1987)."""
+    first = view.results.extractors[0]
+    if claim["metric"] in UNBOUNDED and view.results.extractor != first:
+        return NO_METRIC, f"the margin is stated in units of {first}"
     if absent := _absent(view, _whole_name(view, claim["metric"])):
         return absent
     difference, reason = _compared(view, claim)

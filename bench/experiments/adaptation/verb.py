@@ -87,13 +87,13 @@ class Probe:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.settings: Settings = run.settings("adaptation", Settings)
-        self.evaluation: EvaluationConfig = run.settings("evaluation", EvaluationConfig)
+        self.images: EvaluationConfig = run.settings("images", EvaluationConfig)
         self.model = open_model(run, run.inputs["train"] / "model.safetensors")
         self.ladder: Ladder = open_tokenizer(run).at(self.model.schedule)
         self.identity = model_identity(run)
-        first = first_sample(self.evaluation, run.config["train_seed"])
+        first = first_sample(self.images, run.config["train_seed"])
         self.seeds = range(first, first + self.settings.num_images)
-        classes, rule = self.model.config.num_classes, self.evaluation.labels
+        classes, rule = self.model.config.num_classes, self.images.labels
         self.labels_N = asked_labels(run.inputs["data"], classes, self.seeds, rule)
 
     def split(self, name: str) -> HeldOut:
@@ -118,7 +118,7 @@ class Probe:
 
     def counted(self, sampler: SamplerConfig) -> Counted:
         """What every image takes under a sampler."""
-        passes, peaks, batch = [], [], self.evaluation.batch_size
+        passes, peaks, batch = [], [], self.images.batch_size
         for i in range(0, len(self.seeds), batch):
             seeds, labels_B = self.seeds[i : i + batch], self.labels_N[i : i + batch]
             asked = self.model, self.ladder, labels_B.to(self.run.device), seeds, sampler
