@@ -623,19 +623,19 @@ def test_warm_up_reaches_its_peak(training):
 
 def test_direction_follows_from_the_metric(tmp_path):
     """Catches a claim of a score where more is better that is judged as if less were."""
+    asked = {"evaluation/metrics": list(checks.RETURNS)}
     for metric in (name for name in chain(*checks.RETURNS.values()) if name != "variance_pixels"):
-        (found,) = (
-            load_study(edited(tmp_path, **claimed(metric=metric))).study.suites["main"].claims
-        )
+        plan = load_study(edited(tmp_path, **asked, **claimed(metric=metric)))
+        (found,) = plan.study.suites["main"].claims
         assert found.better == better(metric)
-        load_study(edited(tmp_path, **claimed(metric=metric, better=better(metric))))
+        load_study(edited(tmp_path, **asked, **claimed(metric=metric, better=better(metric))))
     for way in ("lower", "higher"):  # of one without a direction either may be claimed
-        load_study(edited(tmp_path, **claimed(metric="variance_pixels", better=way)))
+        load_study(edited(tmp_path, **asked, **claimed(metric="variance_pixels", better=way)))
 
 
 def test_scores_of_classes_need_classes(tmp_path):
     """Catches a claim of a score that a study without classes, or with Inception, cannot have."""
-    study = load_study(edited(tmp_path)).study
+    study = load_study(edited(tmp_path, **{"evaluation/metrics": list(checks.RETURNS)})).study
     foreign = FeaturesConfig(kind="inception", name="x")
     blind = study.dataset.model_copy(update={"num_classes": 0})
     for changes, gone in (

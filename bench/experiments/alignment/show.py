@@ -57,7 +57,8 @@ def figure_alignment(view: View) -> tuple[Figure, Caption]:
     details = (
         *claim_details(view),
         "Reward margin: beta times how much more log p of an image has grown under its own class "
-        "than under a wrong one, drawn once for each image; beta is beta_tokens / tokens.",
+        "than under a wrong one. The wrong one is drawn once for each image; beta is beta_tokens "
+        "/ tokens.",
         f"Images of {held_out(view.results)}, averaged weights; losses under the right class "
         "begin at the first evaluation.",
         "The last step is kept. The control reads the same images by plain cross-entropy.",
