@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 
 import pytest
@@ -624,13 +624,14 @@ def test_warm_up_reaches_its_peak(training):
 def test_direction_follows_from_the_metric(tmp_path):
     """Catches a claim of a score where more is better that is judged as if less were."""
     asked = {"evaluation/metrics": list(checks.RETURNS)}
-    for metric in (name for name in chain(*checks.RETURNS.values()) if name != "variance_pixels"):
+    free = ("variance_pixels", "spread")  # near that of real images is best
+    for metric in (name for name in chain(*checks.RETURNS.values()) if name not in free):
         plan = load_study(edited(tmp_path, **asked, **claimed(metric=metric)))
         (found,) = plan.study.suites["main"].claims
         assert found.better == better(metric)
         load_study(edited(tmp_path, **asked, **claimed(metric=metric, better=better(metric))))
-    for way in ("lower", "higher"):  # of one without a direction either may be claimed
-        load_study(edited(tmp_path, **asked, **claimed(metric="variance_pixels", better=way)))
+    for metric, way in product(free, ("lower", "higher")):  # either may be claimed
+        load_study(edited(tmp_path, **asked, **claimed(metric=metric, better=way)))
 
 
 def test_scores_of_classes_need_classes(tmp_path):
