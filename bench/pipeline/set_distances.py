@@ -109,12 +109,12 @@ def distance_within(x_ND: torch.Tensor) -> float:
 def spread_within(x_ND: torch.Tensor, labels_N: torch.Tensor) -> dict[int, float]:
     """`distance_within` (arXiv 1711.11586) of each class with two images or more. x_ND: float64;
     labels_N: int64."""
-    spread_of = {}
+    spreads = {}
     for label in labels_N.unique().tolist():
         of_class_ND = x_ND[labels_N == label]
         if len(of_class_ND) > 1:
-            spread_of[label] = distance_within(of_class_ND)
-    return spread_of
+            spreads[label] = distance_within(of_class_ND)
+    return spreads
 
 
 # ---------------------------------------------------------------- pixels
