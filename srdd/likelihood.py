@@ -113,7 +113,8 @@ def token_scores(
     labels: int64 (Y,) or of each image (B, C), num_classes for no class. Returns float32 (B, C, L).
     """
     parts = [log_p_NL for _, log_p_NL in _scored(model, ladder, tokens_BL, labels)]
-    return torch.cat(parts).unflatten(0, (len(tokens_BL), -1))
+    log_p_BCL: torch.Tensor = torch.cat(parts).unflatten(0, (len(tokens_BL), -1))
+    return log_p_BCL
 
 
 @torch.no_grad()
@@ -138,7 +139,8 @@ def scale_scores(
     for _, log_p_Nl in _scored(model, ladder, tokens_BL, labels, asked, guidance):
         by_scale = [part.sum(1, dtype=torch.float64) for part in log_p_Nl.split(lengths, 1)]
         sums.append(torch.stack(by_scale, 1))
-    return torch.cat(sums).unflatten(0, (len(tokens_BL), -1))
+    scores_BCK: torch.Tensor = torch.cat(sums).unflatten(0, (len(tokens_BL), -1))
+    return scores_BCK
 
 
 # ---------------------------------------------------------------- smoothing
@@ -322,9 +324,9 @@ def evidence_map(values_BL: torch.Tensor, schedule: ScaleSchedule) -> torch.Tens
     """Values of tokens as one map of the finest grid: each scale by nearest neighbour, weighted by
     (side / finest side)^2, summed (A-VARC, arXiv 2510.12060, token-wise mutual information).
     Returns (B, h, w)."""
-    size, total = schedule.latent_size, 0.0
+    size, parts = schedule.latent_size, []
     for side, piece in zip(schedule.patch_nums, schedule.slices):
         grid_B1hw = values_BL[:, None, piece].unflatten(2, (side, side))
         up_B1hw = F.interpolate(grid_B1hw, size=(size, size), mode="nearest")
-        total = total + (side / size) ** 2 * up_B1hw[:, 0]
-    return torch.as_tensor(total)
+        parts.append((side / size) ** 2 * up_B1hw[:, 0])
+    return torch.stack(parts).sum(0)
