@@ -43,6 +43,12 @@ class Settings(Strict):
         le=10**7,
         description="held-out images, of each class its share; null: all",
     )
+    classes: int | None = Field(
+        None,
+        ge=2,
+        le=10**6,
+        description="so many classes, evenly spaced among all, and their images alone; null: all",
+    )
     stages: tuple[StageSettings, ...] = Field(
         (), strict=False, description="of the funnel, its last one keeps 1; empty: no funnel"
     )
@@ -138,14 +144,15 @@ def _variant_problems(settings: Settings, name: str, variant: Variant) -> Iterat
     if model.num_classes < 2:
         yield f"variants.{name}: model.num_classes {model.num_classes}: there is no class to tell"
         return
-    K = model.schedule.num_scales
+    K, Y = model.schedule.num_scales, settings.classes or model.num_classes
+    if Y > model.num_classes:
+        yield f"classify.classes: {Y}: {name!r} has {model.num_classes} classes; give fewer"
     for place, stage in enumerate(settings.stages):
         key = f"classify.stages[{place}]"
         if stage.scales > K:
             yield f"{key}.scales: {stage.scales}: {name!r} has {K} scales; give {K} or fewer"
-        if stage.keep > model.num_classes:
-            classes = f"the classes of {name!r} are {model.num_classes}"
-            yield f"{key}.keep: {stage.keep}: {classes}; give fewer"
+        if stage.keep > Y:
+            yield f"{key}.keep: {stage.keep}: {name!r} is asked for {Y} classes; give {Y} or fewer"
     if model.class_dropout == 0 and settings.explain:
         yield (
             f"classify.explain: {settings.explain}: evidence is held against no class, which "
@@ -164,6 +171,11 @@ def _variant_problems(settings: Settings, name: str, variant: Variant) -> Iterat
 GAIN = re.compile(r"(smoothing|bound|deletion)_gain|guidance_gain_w[0-9.]+")
 
 
+def is_gain(metric: str) -> bool:
+    """Whether a metric compares two ways of asking one model."""
+    return GAIN.fullmatch(metric) is not None
+
+
 def rule_problems(study: Study, resolved: Resolved, claim: Claim) -> Iterator[str]:
     """Metrics that no job reports, and sides that are grids."""
     yield from side_problems(resolved, claim)
@@ -174,9 +186,8 @@ def rule_problems(study: Study, resolved: Resolved, claim: Claim) -> Iterator[st
         if not settings.stages:
             yield "rule: funnel needs classify.stages; give some"
         return
-    legal = _measured(
-        settings, max(v.model.schedule.num_scales for v in resolved.variants.values())
-    )
+    scales = [variant.model.schedule.num_scales for variant in resolved.variants.values()]
+    legal = _measured(settings, max(scales))
     if claim.metric not in legal:
         yield f"metric: {unknown('metric', claim.metric, legal)}"
     elif claim.better is None:

@@ -93,8 +93,8 @@ def run_details(view: View) -> tuple[str, ...]:
     return (
         f"N = {count_words(view, 'classify')} images of {held_out(view.results)}.",
         "Score of a class: the sum over all tokens of log p(token | coarser scales, class), "
-        "classes equally likely before. The class with the highest score is chosen, of equal ones the "
-        "first. Samplers have no part in it.",
+        "classes equally likely before. The class with the highest score is chosen, of equal ones "
+        "the first. Samplers have no part in it.",
         f"Smoothing: {told['chosen_samples']} copies, the image itself and others with noise of "
         f"{told['chosen_sigma']:g} standard deviations of the latent before it is quantised, "
         f"averaged in {averaged}; fixed beforehand.",

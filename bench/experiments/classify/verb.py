@@ -57,6 +57,12 @@ STATISTICS = 10_000  # training images that the latent's deviation is taken of
 CURVES = 1000  # images behind curves of tokens that decide
 
 
+def some_classes(num_classes: int, count: int | None) -> np.ndarray:
+    """So many classes, evenly spaced among all, ascending; None: all."""
+    count = count or num_classes
+    return np.arange(count) * num_classes // count
+
+
 class HeldOut:
     """A trained model, and the held-out images whose class it is asked for."""
 
@@ -68,11 +74,16 @@ class HeldOut:
         self.schedule, self.device = self.model.schedule, run.device
         self.ladder = self.tokenizer.at(self.schedule)
         split = open_split(run.inputs["data"], "test")
-        self.rows_N = in_shares(split.labels_N, self.settings.num_images or len(split))
-        self.labels_N = np.asarray(split.labels_N)[self.rows_N].astype(np.int64)
+        classes_Y = some_classes(self.model.config.num_classes, self.settings.classes)
+        all_N = np.asarray(split.labels_N)
+        of_these_n = np.flatnonzero(np.isin(all_N, classes_Y))
+        count = self.settings.num_images or len(of_these_n)
+        self.rows_N = of_these_n[in_shares(all_N[of_these_n], count)]
+        # places among the classes that are asked for
+        self.labels_N = np.searchsorted(classes_Y, all_N[self.rows_N])
         self.images_NCHW = split.read(self.rows_N.tolist())
-        self.N, self.Y = len(self.rows_N), self.model.config.num_classes
-        self.classes_Y = torch.arange(self.Y, device=self.device)
+        self.N, self.Y = len(self.rows_N), len(classes_Y)
+        self.classes_Y = torch.from_numpy(classes_Y).to(self.device)
         self.identity = {**model_identity(run), "num_images": self.N}
         self.latent_NChw, self.tokens_NL = self.encode(self.images_NCHW)
 
@@ -139,7 +150,8 @@ class Exact:
 
     def __init__(self, held: HeldOut, progress: Progress) -> None:
         knows_none = held.model.config.class_dropout > 0
-        labels = torch.arange(held.Y + knows_none, device=held.device)
+        none = [torch.full_like(held.classes_Y[:1], held.model.config.null_label)]
+        labels = torch.cat([held.classes_Y, *(none if knows_none else [])])
         self.curve_n = in_shares(held.labels_N, CURVES)
         of_scales, of_tokens, begin = [], [], time.perf_counter()
         step = max(1, HELD // (len(labels) * held.schedule.seq_len))
@@ -223,10 +235,12 @@ def report_funnel(held: HeldOut, exact: Exact, right: float) -> None:
     copies_SNL = held.copies(held.latent_NChw, settings.chosen_sigma, most - 1)
     tokens_SNL = torch.cat((held.tokens_NL[None], copies_SNL))
 
-    def ask(copy: int, classes_NC: torch.Tensor, scales: Sequence[int]) -> torch.Tensor:
-        return scale_scores(held.model, held.ladder, tokens_SNL[copy], classes_NC, scales)
+    def ask(copy: int, places_NC: torch.Tensor, scales: Sequence[int]) -> torch.Tensor:
+        labels_NC = held.classes_Y[places_NC]
+        return scale_scores(held.model, held.ladder, tokens_SNL[copy], labels_NC, scales)
 
-    every_NY, history = held.classes_Y.expand(held.N, -1), history_of(held.model)
+    places_Y = torch.arange(held.Y, device=held.device)
+    every_NY, history = places_Y.expand(held.N, -1), history_of(held.model)
     found = funnel(ask, held.schedule, history, every_NY, stages, settings.average)
     labels_N = found.labels_B.cpu().numpy()
     of_funnel = held.add("accuracy_funnel", float((labels_N == held.labels_N).mean()))
