@@ -50,7 +50,10 @@ class Settings(Strict):
         description="so many classes, evenly spaced among all, and their images alone; null: all",
     )
     stages: tuple[StageSettings, ...] = Field(
-        (), strict=False, description="of the funnel, its last one keeps 1; empty: no funnel"
+        (),
+        strict=False,
+        description="of the funnel, each {scales, keep, samples}: the first so many scales, the "
+        "classes that are left, the copies that are averaged; the last one keeps 1; empty: none",
     )
     sigma: tuple[Sigma, ...] = Field(
         (0.05, 0.1, 0.2, 0.4, 0.8), strict=False, description="noises of likelihood smoothing"
