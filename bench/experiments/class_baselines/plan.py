@@ -1,0 +1,77 @@
+"""What likelihood classification is read against: classifiers of pixels and of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from srdd.config import Strict
+from srdd.lookup import names_function, names_in, unknown
+
+from ...study.chain import add_tokenized
+from ...study.checks import MIN_IMAGES
+from ...study.jobs import Job, Plan
+from ...study.names import dump, extractor_configs, extractor_role
+from ...study.resolve import ROOT
+from ...study.schema import Study, Variant
+from ...study.settings import once_each
+from ...study.suite_checks import Resolved
+
+TRAINS = READS_TEST = True
+
+
+class Settings(Strict):
+    """Classifiers of held-out images that need no generative model."""
+
+    num_images: int | None = Field(
+        None,
+        ge=MIN_IMAGES,
+        le=10**7,
+        description="held-out images, of each class its share; null: all",
+    )
+    train_images: int = Field(
+        60_000,
+        ge=MIN_IMAGES,
+        le=10**7,
+        description="training images that nearest neighbour and logistic regression see at most",
+    )
+    shifts: tuple[str, ...] = Field(
+        ("none",),
+        strict=False,
+        min_length=1,
+        description="names of shift_<name> in srdd/degradation.py, applied to held-out images",
+        json_schema_extra=names_function("shift"),
+    )
+
+    _shifts_differ = once_each("shifts")
+
+
+def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
+    """One job for each tokenizer and schedule, whatever the model."""
+    study = plan.study
+    for variant in variants.values():
+        for seed in study.seeds_of(suite):
+            chain = add_tokenized(plan, suite, variant, seed)
+            told = {"class_baselines": dump(study.told(suite, "class_baselines"))}
+            config = {**chain.encoded.config, **told, **extractor_configs(study)}
+            read = dict(chain.read)
+            for place, features in enumerate(chain.features):
+                read[extractor_role(place)] = features.run_id
+            job = Job("class_baselines", config, read, chain.encoded.slug, chain.encoded.identity)
+            plan.add(suite, job)
+
+
+def problems(study: Study, resolved: Resolved) -> Iterator[str]:
+    """Images without classes, and shifts that nobody wrote."""
+    if "class_baselines" not in resolved.suite.measure:
+        return
+    if study.dataset.num_classes < 2:
+        yield (
+            "measure: class_baselines needs a dataset of 2 classes or more, this has "
+            f"{study.dataset.num_classes}"
+        )
+    legal = names_in(ROOT / "srdd" / "degradation.py", "shift")
+    for name in study.told(resolved.name, "class_baselines").shifts:
+        if name not in legal:
+            yield f"class_baselines.shifts: {unknown('shift', name, legal)}"

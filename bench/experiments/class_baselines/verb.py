@@ -1,0 +1,161 @@
+"""Verb: classify held-out images without a generative model.
+
+`accuracy_naive_bayes` of the counts of tokens by place and class (blank scale: all tokens; scale k:
+those of the first k + 1 scales), `accuracy_nearest` and `accuracy_logistic` of pixels,
+`accuracy_network` of the study's own classifier, and `accuracy_network_reconstructed` of what it
+makes of reconstructions, the tokenizer's ceiling. With `_shift_<name>` behind it: the same of
+shifted images. Every training label is known to all of them.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from srdd.degradation import shifted
+from srdd.schedule import ScaleSchedule
+
+from ...pipeline.artefacts import open_split, open_tokens, tokenizer_identity
+from ...pipeline.datasets import to_float, to_uint8
+from ...pipeline.features import Classifier, classify, load_classifier
+from ...pipeline.labels import in_shares
+from ...pipeline.networks import open_tokenizer
+from ...pipeline.tokenizing import reconstruct
+from ...runtime.verb import Run
+from ...study.names import OF_EXTRACTOR
+from ...study.settings import FeaturesConfig
+from .plan import Settings
+
+INPUTS = ("data", "tokenizer", "tokens", "features")
+
+BATCH = 256
+ALPHA = 0.5  # of every code that a place of a class has not shown (Jeffreys)
+CELLS = 2**27  # distances of pixels that are held at once
+
+
+def code_log_shares(
+    tokens_NL: np.ndarray, labels_N: np.ndarray, num_classes: int, codebook_size: int
+) -> np.ndarray:
+    """Naive Bayes: log of the smoothed share of every code at every place of every class, (Y, L,
+    V)."""
+    counts = np.full((num_classes, tokens_NL.shape[1], codebook_size), ALPHA)
+    places_L = np.arange(tokens_NL.shape[1])
+    np.add.at(counts, (labels_N[:, None], places_L[None], tokens_NL), 1.0)
+    return np.log(counts / counts.sum(-1, keepdims=True))
+
+
+def bayes_scores(log_shares_YLV: np.ndarray, tokens_NL: np.ndarray) -> np.ndarray:
+    """log p of each token under each class, (N, Y, L)."""
+    places_L = np.arange(tokens_NL.shape[1])
+    return np.stack([shares_LV[places_L, tokens_NL] for shares_LV in log_shares_YLV], 1)
+
+
+def nearest(train_ND: np.ndarray, labels_N: np.ndarray, asked_MD: np.ndarray) -> np.ndarray:
+    """Label of the nearest training image by squared distance of pixels; of equal ones the
+    first."""
+    train, norms_N = torch.from_numpy(train_ND), torch.from_numpy(np.square(train_ND).sum(1))
+    found = []
+    for part in torch.from_numpy(asked_MD).split(max(1, CELLS // len(train))):
+        # |a - b|^2 without |a|^2, which is the same for all b
+        found.append((norms_N - 2 * part @ train.T).argmin(1))
+    return labels_N[torch.cat(found).numpy()]
+
+
+class Trained:
+    """What is learnt of the training split, each when it is first asked for."""
+
+    def __init__(self, run: Run) -> None:
+        self.settings: Settings = run.settings("class_baselines", Settings)
+        self.run, self.split = run, open_split(run.inputs["data"], "train")
+        self.labels_N = np.asarray(self.split.labels_N).astype(np.int64)
+        rows_n = in_shares(self.labels_N, self.settings.train_images)
+        self.seen_n = self.labels_N[rows_n]
+        self.pixels_nD = flat(self.split.read(rows_n.tolist()))
+        self.Y = int(run.config["dataset"]["num_classes"])
+
+    @cached_property
+    def logistic(self):
+        """Logistic regression of pixels in [-1, 1], scikit-learn's defaults."""
+        from sklearn.linear_model import LogisticRegression
+
+        return LogisticRegression(max_iter=1000).fit(self.pixels_nD, self.seen_n)
+
+    @cached_property
+    def log_shares_YLV(self) -> np.ndarray:
+        """Shares of codes among all training tokens."""
+        tokens_NL = np.asarray(open_tokens(self.run.inputs["tokens"], "train"), np.int64)
+        V = int(self.run.config["tokenizer"]["config"]["codebook_size"])
+        return code_log_shares(tokens_NL, self.labels_N, self.Y, V)
+
+    @cached_property
+    def network(self) -> Classifier | None:
+        """The study's first classifier; None where it has none."""
+        for role in sorted(filter(OF_EXTRACTOR.fullmatch, self.run.config)):
+            if self.run.settings(role, FeaturesConfig).kind == "trained":
+                path = self.run.inputs[role] / "features.safetensors"
+                return load_classifier(path).to(self.run.device)
+        return None
+
+
+def flat(images_NCHW: torch.Tensor) -> np.ndarray:
+    """Pixels of uint8 images in [-1, 1], float32 (N, D)."""
+    return to_float(images_NCHW).flatten(1).numpy()
+
+
+class HeldOut:
+    """Held-out images, as they are or shifted, asked of every classifier."""
+
+    def __init__(self, run: Run, trained: Trained) -> None:
+        self.run, self.trained, self.tokenizer = run, trained, open_tokenizer(run)
+        self.schedule = ScaleSchedule(tuple(run.config["patch_nums"]))
+        split, count = open_split(run.inputs["data"], "test"), trained.settings.num_images
+        self.rows_N = in_shares(split.labels_N, count or len(split))
+        self.labels_N = np.asarray(split.labels_N)[self.rows_N].astype(np.int64)
+        self.images_NCHW = split.read(self.rows_N.tolist())
+        names = {**tokenizer_identity(run), "model": self.schedule.name}
+        self.names = {**names, "num_images": len(self.rows_N)}
+
+    def right(self, metric: str, labels_N: np.ndarray, **where: int) -> float:
+        """Report how many labels are true; returns the share."""
+        share = float((labels_N == self.labels_N).mean())
+        self.run.add(metric, share, "share", **where, **self.names)
+        return share
+
+    @torch.no_grad()
+    def tokens(self, images_NCHW: torch.Tensor) -> np.ndarray:
+        """Tokens_NL of uint8 images."""
+        parts = (to_float(part.to(self.run.device)) for part in images_NCHW.split(BATCH))
+        encoded = [self.tokenizer.encode(part, self.schedule).cpu() for part in parts]
+        return torch.cat(encoded).numpy()
+
+    def report(self, shift: str) -> dict[str, float]:
+        """Every classifier on images of one shift; returns their accuracies."""
+        known, end = self.trained, "" if shift == "none" else f"_shift_{shift}"
+        images = to_uint8(shifted(shift, to_float(self.images_NCHW), self.rows_N.tolist()))
+        tokens_NL, pixels_ND, shares = self.tokens(images), flat(images), {}
+        log_p_NYL = bayes_scores(known.log_shares_YLV, tokens_NL)
+        for k, piece in enumerate(self.schedule.slices):
+            first_N = log_p_NYL[..., : piece.stop].sum(-1).argmax(1)
+            self.right(f"accuracy_naive_bayes{end}", first_N, scale=k)
+        labels = {"naive_bayes": log_p_NYL.sum(-1).argmax(1)}
+        labels["nearest"] = nearest(known.pixels_nD, known.seen_n, pixels_ND)
+        labels["logistic"] = known.logistic.predict(pixels_ND)
+        if known.network is not None:
+            made = torch.from_numpy(
+                reconstruct(self.tokenizer, self.schedule, tokens_NL, self.run.device)
+            )
+            for name, asked in (("network", images), ("network_reconstructed", made)):
+                labels[name] = classify(known.network, asked, self.run.device).numpy()
+        for name, labels_N in labels.items():
+            shares[name] = self.right(f"accuracy_{name}{end}", labels_N)
+        return shares
+
+
+def work(run: Run) -> None:
+    held = HeldOut(run, Trained(run))
+    for shift in held.trained.settings.shifts:
+        shares = held.report(shift)
+        words = ", ".join(f"{name} {share:.3f}" for name, share in shares.items())
+        run.say(f"{len(held.rows_N)} images, shift {shift}: {words}")

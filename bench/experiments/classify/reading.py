@@ -1,0 +1,121 @@
+"""What figures, tables and rules of this room read of its rows, and how a caption tells it. Imports
+no torch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from ...report.completion import at, count_words
+from ...report.estimate import Estimate, estimate
+from ...report.view import View
+from ...report.words import held_out, seeds_details
+
+# metric of a classifier without a generative model, and what it is called
+BASELINES = {
+    "naive_bayes": "naive Bayes on token counts",
+    "nearest": "nearest neighbour in pixels",
+    "logistic": "logistic regression on pixels",
+    "network": "the study's classifier",
+    "network_reconstructed": "the study's classifier on reconstructions",
+}
+
+
+def asked(view: View) -> dict[str, Any]:
+    """What the suite asks of the room. Raises ValueError for a suite that was told nothing."""
+    settings: dict[str, Any] = view.about["classify"]
+    return settings
+
+
+def by_scale(view: View, variant: str, metric: str) -> dict[int, Estimate]:
+    """Mean and interval over training seeds at every scale."""
+    rows = view.select(variant, metric).dropna(subset=["scale", "value"])
+    means = {int(k): estimate(part["value"]) for k, part in rows.groupby("scale")}
+    return {k: mean for k, mean in means.items() if mean is not None}
+
+
+def by_repeat(view: View, variant: str, metric: str) -> dict[int, Estimate]:
+    """Mean and interval over training seeds at every number of copies, draws or tokens."""
+    rows = view.select(variant, metric).dropna(subset=["repeat", "value"])
+    means = {int(n): estimate(part["value"]) for n, part in rows.groupby("repeat")}
+    return {n: mean for n, mean in means.items() if mean is not None}
+
+
+def mean_of(view: View, variant: str, metric: str) -> float | None:
+    """The mean over training seeds."""
+    value = view.estimate(variant, metric)
+    return value.mean if value else None
+
+
+def seeds_of(view: View, variant: str, metric: str) -> pd.Series:
+    """Values of a metric by training seed; `_scale2` at its end asks for that scale."""
+    name, _, scale = metric.rpartition("_scale")
+    if name and scale.isdigit():
+        return at(view, variant, name, int(scale))
+    return view.of(variant, metric)
+
+
+def images_of(view: View, variant: str) -> int | None:
+    """How many held-out images a variant was asked for."""
+    counts = view.select(variant, "accuracy")["num_images"].dropna()
+    return int(counts.min()) if len(counts) else None
+
+
+def two_errors(shares: tuple[float, float], images: int) -> float:
+    """Two binomial standard errors of the difference of two shares of so many images."""
+    return 2 * math.sqrt(sum(p * (1 - p) for p in shares) / images)
+
+
+def baseline(view: View, name: str, shift: str = "none") -> Estimate | None:
+    """Accuracy of a classifier without a generative model, over the tokenizers of the suite."""
+    metric = f"accuracy_{name}" + ("" if shift == "none" else f"_shift_{shift}")
+    names = next(iter(view.variants.values()))
+    return view.grid_estimate(names, metric)
+
+
+def strip_run(view: View) -> tuple[str, str] | None:
+    """Variant and run_id of the first training that has maps of evidence."""
+    for variant, names in view.variants.items():
+        for seed in view.about["train_seeds"]:
+            jobs = view.results.jobs_of(names, seed)
+            for run_id in jobs.loc[jobs["stage"] == "classify", "run_id"]:
+                if run_id in view.runs and f"{run_id}/tmi" in view.results.images:
+                    return variant, run_id
+    return None
+
+
+def run_details(view: View) -> tuple[str, ...]:
+    """Details of a caption: which images, which scores, which noise, how many trainings."""
+    told = asked(view)
+    averaged = "log p" if told["average"] == "log" else "p"
+    return (
+        f"N = {count_words(view, 'classify')} images of {held_out(view.results)}.",
+        "Score of a class: the sum over all tokens of log p(token | coarser scales, class), "
+        "classes equally likely before. The class with the highest score is chosen, of equal ones "
+        "the first. Samplers have no part in it.",
+        f"Smoothing: {told['chosen_samples']} copies, the image itself and others with noise of "
+        f"{told['chosen_sigma']:g} standard deviations of the latent before it is quantised, "
+        f"averaged in {averaged}; fixed beforehand.",
+        stage_words(view),
+        *seeds_details(view),
+    )
+
+
+def stage_words(view: View) -> str:
+    """The stages of the funnel; empty where there is none."""
+    stages = [
+        f"the first {one['scales']} scales of all that are left, in {one['samples']} "
+        f"cop{'y' if one['samples'] == 1 else 'ies'}, keep {one['keep']}"
+        for one in asked(view)["stages"]
+    ]
+    return f"Funnel: {'; then '.join(stages)}." if stages else ""
+
+
+def cost_words() -> str:
+    """What a cost counts."""
+    return (
+        "Tokens: through the network, an image and all of its classes. FLOP: a multiply and an add "
+        "count as two; papers that count multiply-adds print half of it."
+    )

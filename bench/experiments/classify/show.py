@@ -1,0 +1,434 @@
+"""Evidence of classes by scale, smoothing, the funnel, maps of evidence, and their rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ...report.absent import missing_words, reach
+from ...report.caption import Caption
+from ...report.cells import Cell, frame, number, shown, spread
+from ...report.claims import NO_DIRECTION, Verdict, claim_details, direction
+from ...report.curves import GREY, curve
+from ...report.drawing import (
+    COLOURS,
+    DOUBLE,
+    blank,
+    canvas,
+    legend_below,
+    look,
+    look_of,
+    note,
+    text,
+)
+from ...report.estimate import Estimate
+from ...report.sheets import by_variant, sheet
+from ...report.view import View
+from .plan import is_gain
+from .reading import (
+    BASELINES,
+    asked,
+    baseline,
+    by_repeat,
+    by_scale,
+    cost_words,
+    images_of,
+    mean_of,
+    run_details,
+    strip_run,
+    two_errors,
+)
+from .rules import of_difference, of_funnel, of_gain
+
+PAGE = 3  # variants beside each other
+
+# ---------------------------------------------------------------- evidence by scale
+
+
+def _bars(axes: Axes, view: View, metric: str) -> None:
+    """A bar with its interval for every scale of every variant."""
+    width = 0.8 / len(view.variants)
+    for i, variant in enumerate(view.variants):
+        means = by_scale(view, variant, metric)
+        xs = [k + (i + 0.5) * width - 0.4 for k in means]
+        half = [mean.half or 0 for mean in means.values()]
+        style = {"color": look_of(view, variant)["color"], "alpha": 0.7}
+        error = {"elinewidth": 0.7, "capsize": 1.2}
+        heights = [mean.mean for mean in means.values()]
+        axes.bar(xs, heights, width, yerr=half, error_kw=error, **style)
+    if not axes.patches:
+        blank(axes, "not measured")
+
+
+def _class_evidence(axes: np.ndarray, view: View) -> None:
+    """Accuracy of the first scales, of each scale alone, and what a class says of each."""
+    first, alone, nats = axes.flat
+    for variant in view.variants:
+        means = by_scale(view, variant, "accuracy")
+        curve(first, list(means.items()), variant, look_of(view, variant))
+    if not any(by_scale(view, variant, "accuracy") for variant in view.variants):
+        blank(first, "not measured")
+    _bars(alone, view, "accuracy_only")
+    _bars(nats, view, "class_nats")
+    first.set_ylabel("accuracy")
+    first.set_title("all scales up to this one")
+    alone.set_ylabel("accuracy")
+    alone.set_title("this scale alone")
+    nats.set_ylabel("nats an image")
+    nats.set_title("what the true class says")
+    scales = max(len(names["patch_nums"]) for names in view.variants.values())
+    for panel in (first, alone, nats):
+        panel.set_xticks(range(scales))
+        panel.set_xlabel("scale, coarse to fine")
+
+
+def figure_class_evidence(view: View) -> tuple[Figure, Caption]:
+    """Accuracy against the number of scales, of each scale alone, and class evidence in nats
+    (A-VARC, arXiv 2510.12060)."""
+    figure = sheet(by_variant(view, 8), (DOUBLE, 2.3), (1, 3), _class_evidence)
+    note(figure, missing_words(view, "accuracy"))
+    caption = (
+        "Left: share of held-out images whose true class makes the tokens of the first scales "
+        "likeliest. Middle: the same of one scale alone, coarser ones known but not scored. "
+        "Right: how much likelier the true class makes a scale's tokens than no class does. "
+        "Mean and interval."
+    )
+    return figure, Caption(caption, (*claim_details(view), *run_details(view), reach(view)))
+
+
+# ---------------------------------------------------------------- smoothing
+
+
+def _smoothing(axes: np.ndarray, view: View) -> None:
+    """A column for each variant: accuracy over copies, and over noise beside the tokens that it
+    changes."""
+    told = asked(view)
+    for column, variant in enumerate(view.variants):
+        copies, noise = axes[:, column]
+        copies.set_title(text(variant))
+        for i, sigma in enumerate(told["sigma"]):
+            points = list(by_repeat(view, variant, f"accuracy_smoothed_s{sigma:g}").items())
+            if points:
+                curve(copies, points, f"noise {sigma:g}", look(i))
+        _over_noise(noise, view, variant)
+        if not copies.lines:
+            blank(copies, "not measured")
+        copies.set_xlabel("copies averaged")
+        noise.set_xlabel("noise (std of the latent)")
+    axes[0, 0].set_ylabel("accuracy")
+    axes[1, 0].set_ylabel("accuracy")
+
+
+def _over_noise(axes: Axes, view: View, variant: str) -> None:
+    """Accuracy at the copies that were chosen, and on a second axis the share of tokens that
+    change."""
+    told, points, changed = asked(view), [], []
+    for sigma in told["sigma"]:
+        means = by_repeat(view, variant, f"accuracy_smoothed_s{sigma:g}")
+        share = view.estimate(variant, f"tokens_changed_s{sigma:g}")
+        if told["chosen_samples"] in means and share is not None:
+            points.append((sigma, means[told["chosen_samples"]]))
+            changed.append((sigma, share))
+    if not points:
+        blank(axes, "not measured")
+        return
+    label = f"accuracy, {told['chosen_samples']} copies"
+    curve(axes, points, label, {"color": COLOURS[0], "marker": "o"})
+    second = axes.twinx()
+    style = {"color": GREY, "marker": "x", "linestyle": ":"}
+    curve(second, changed, "share of tokens that change (right axis)", style)
+    second.set_ylim(0, 1)
+    second.spines["right"].set_visible(True)
+
+
+def figure_smoothing(view: View) -> tuple[Figure, Caption]:
+    """Accuracy against copies for every noise, and against noise beside the tokens that it changes
+    (A-VARC, arXiv 2510.12060, likelihood smoothing)."""
+    views = by_variant(view, PAGE)
+    most = max(len(page.variants) for page in views)
+    figure = sheet(views, (DOUBLE, 3.8), (2, most), _smoothing, sharey="row")
+    _hide_idle(figure)
+    note(figure, missing_words(view, "accuracy_smoothed"))
+    caption = (
+        "Top: accuracy when the log-likelihoods of an image and of noisy copies are averaged, "
+        "against their number. Bottom: against the noise, at the number that table and claims "
+        "read; dotted: how many tokens one copy changes. Mean and interval."
+    )
+    return figure, Caption(caption, (*claim_details(view), *run_details(view)))
+
+
+def _hide_idle(figure: Figure) -> None:
+    """Take away panels of the last page that no variant needs."""
+    for axes in figure.axes:
+        if not (axes.lines or axes.texts or axes.patches or axes.get_title()):
+            axes.set_visible(False)
+
+
+# ---------------------------------------------------------------- accuracy for tokens
+
+Point = tuple[float, Estimate]
+
+
+def _token_counts(view: View, variant: str) -> tuple[list[int], int]:
+    """Tokens of each scale, and classes."""
+    names = view.variants[variant]
+    classes = names["settings"]["model"].get("num_classes") or 0
+    return [side * side for side in names["patch_nums"]], classes
+
+
+def _points(view: View, variant: str) -> dict[str, list[Point]]:
+    """Every way of asking a variant: tokens through the network, and accuracy."""
+    lengths, Y = _token_counts(view, variant)
+    prefix, alone = by_scale(view, variant, "accuracy"), by_scale(view, variant, "accuracy_only")
+    markov = view.variants[variant]["history"] == 0
+    ways: dict[str, list[Point]] = {}
+    ways["first scales"] = [(Y * sum(lengths[: k + 1]), mean) for k, mean in prefix.items()]
+    ways["one scale"] = [
+        (Y * (lengths[k] if markov else sum(lengths[: k + 1])), mean) for k, mean in alone.items()
+    ]
+    funnel, spent = view.estimate(variant, "accuracy_funnel"), None
+    if funnel is not None:
+        spent = mean_of(view, variant, "funnel_token_evals")
+    ways["funnel"] = [(spent, funnel)] if funnel is not None and spent is not None else []
+    for metric, name in (
+        ("accuracy_bound", "masked bound, common noise"),
+        ("accuracy_bound_independent", "masked bound, independent noise"),
+    ):
+        means = by_repeat(view, variant, metric)
+        ways[name] = [(Y * sum(lengths) * draws, mean) for draws, mean in means.items()]
+    return {name: points for name, points in ways.items() if points}
+
+
+WAYS = (
+    "first scales",
+    "one scale",
+    "funnel",
+    "masked bound, common noise",
+    "masked bound, independent noise",
+)
+
+
+def _funnel(axes: np.ndarray, view: View) -> None:
+    for panel, variant in zip(axes.flat, view.variants):
+        panel.set_title(text(variant))
+        points = _points(view, variant)
+        for name, of_way in points.items():
+            curve(panel, of_way, name, look(WAYS.index(name)))
+        if not points:
+            blank(panel, "not measured")
+        panel.set_xlabel("tokens an image")
+    axes.flat[0].set_ylabel("accuracy")
+
+
+def figure_funnel(view: View) -> tuple[Figure, Caption]:
+    """Accuracy against tokens through the network: the first scales, one scale, the funnel, the
+    masked bound (A-VARC, arXiv 2510.12060)."""
+    views = by_variant(view, PAGE)
+    most = max(len(page.variants) for page in views)
+    figure = sheet(views, (DOUBLE, 2.3), (1, most), _funnel, columns=3, sharey=True)
+    _hide_idle(figure)
+    note(figure, missing_words(view, "accuracy"))
+    caption = (
+        "Accuracy against the tokens that go through the network for an image, all of its classes "
+        "counted. Higher and further left is better. One scale alone is cheap only where scales "
+        "do not look back (history 0); elsewhere coarser ones run too. Mean and interval."
+    )
+    return figure, Caption(caption, (*claim_details(view), *run_details(view), cost_words()))
+
+
+# ---------------------------------------------------------------- which tokens decide
+
+
+def _maps(axes: np.ndarray, view: View, run: str) -> None:
+    """Images, and below each what its tokens say for its class, against no class and against the
+    strongest other."""
+    images = view.results.images
+    rows = images[f"{run}/explained"], images[f"{run}/tmi"], images[f"{run}/contrastive"]
+    for row, of_row in enumerate(rows):
+        for column, panel in enumerate(axes[row]):
+            panel.set(xticks=[], yticks=[])
+            panel.spines[:].set_visible(False)
+            if column >= len(of_row):
+                panel.set_visible(False)
+            elif row == 0:
+                picture = of_row[column].transpose(1, 2, 0).squeeze()
+                panel.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            else:
+                panel.imshow(of_row[column][0], cmap="RdBu_r", vmin=1, vmax=255)
+    for panel, words in zip(axes[:, 0], ("image", "against\nno class", "against\nthe next")):
+        panel.set_ylabel(words)
+
+
+def _left(axes: Axes, view: View, way: str) -> None:
+    """Decisions left, by the number of tokens, in the order of evidence and in a random one."""
+    for variant in view.variants:
+        style = look_of(view, variant)
+        for order, more in (("evidence", {}), ("random", {"linestyle": ":", "alpha": 0.6})):
+            points = list(by_repeat(view, variant, f"{way}_{order}").items())
+            name = variant if order == "evidence" else f"{variant}, random order"
+            if points:
+                curve(axes, points, name, style | more)
+    if not axes.lines:
+        blank(axes, "not measured")
+    axes.set_xlabel(f"tokens {way}")
+
+
+def figure_explanations(view: View) -> tuple[Figure, Caption]:
+    """Maps of token-wise mutual information, and how many decisions few tokens carry (A-VARC, arXiv
+    2510.12060)."""
+    found = strip_run(view)
+    count = max(1, asked(view)["explain"])
+    figure, _ = canvas(DOUBLE, 5.2)
+    figure.clf()
+    upper, lower = figure.subfigures(2, 1, height_ratios=[3, 2.6])
+    panels = upper.subplots(3, count, squeeze=False)
+    if found:
+        _maps(panels, view, found[1])
+    else:
+        for panel in panels.flat[1:]:
+            panel.set_visible(False)
+        blank(panels[0, 0], "no maps")
+    kept, dropped = lower.subplots(1, 2, sharey=True)
+    _left(kept, view, "kept")
+    _left(dropped, view, "dropped")
+    kept.set_ylabel("share of decisions left")
+    legend_below(lower)
+    caption = (
+        "Top: images with signed maps of what their tokens say for the true class, red for it and "
+        "blue against it, all on one scale of colours. Bottom: share of decisions that stay when "
+        "only the tokens that speak most for them are kept, or these are dropped; dotted: random "
+        "order."
+    )
+    details = *claim_details(view), *_map_words(view, found), *run_details(view)
+    return figure, Caption(caption, details)
+
+
+def _map_words(view: View, found: tuple[str, str] | None) -> list[str]:
+    """How maps are made, and what their colours mean."""
+    if found is None:
+        return []
+    limit = mean_of(view, found[0], "map_limit")
+    shade = f" Full colour: {limit:.3g} nats, mean over seeds." if limit else ""
+    return [
+        f"Maps of {text(found[0])}, one image of each class in turn, not chosen. Each scale by "
+        f"nearest neighbour, weighted by its share of the finest grid's side, squared, and summed."
+        f"{shade} Public code clips negative values and stretches each map by itself.",
+        "Kept and dropped: the other tokens are left out of the sum; nothing is run again.",
+    ]
+
+
+# ---------------------------------------------------------------- tables
+
+
+def _percent_errors(view: View, variant: str) -> Cell:
+    """Two binomial standard errors of one accuracy, in points."""
+    value, images = mean_of(view, variant, "accuracy"), images_of(view, variant)
+    if value is None or not images:
+        return number(None)
+    return number(100 * two_errors((value, 0.0), images))
+
+
+def _variant_row(view: View, variant: str) -> dict[str, str]:
+    row: dict[str, str] = {"Classifier": variant}
+    row["Accuracy"] = spread(view.estimate(variant, "accuracy"))
+    row["2 s.e. of the split (points)"] = _percent_errors(view, variant)
+    row["Smoothed"] = spread(view.estimate(variant, "accuracy_smoothed"))
+    row["Funnel"] = spread(view.estimate(variant, "accuracy_funnel"))
+    row["Tokens"] = number(mean_of(view, variant, "exact_token_evals"))
+    row["Tokens, funnel"] = number(mean_of(view, variant, "funnel_token_evals"))
+    for title, way in (("GFLOP", "exact"), ("GFLOP, funnel", "funnel")):
+        flops = mean_of(view, variant, f"{way}_flops")
+        row[title] = number(flops and flops / 1e9)
+    row["Posterior NLL (nats)"] = spread(view.estimate(variant, "posterior_nll"))
+    row["ECE"] = spread(view.estimate(variant, "ece"))
+    row["NLL (nats)"] = spread(view.estimate(variant, "nll"))
+    row["Mean per scale"] = spread(view.estimate(variant, "accuracy_scale_mean"))
+    row["No class"] = spread(view.estimate(variant, "accuracy_no_class"))
+    for w in asked(view)["guidance"]:
+        row[f"Guided, w = {w:g}"] = spread(view.estimate(variant, f"accuracy_guided_w{w:g}"))
+    return row
+
+
+def _baseline_rows(view: View) -> list[dict[str, str]]:
+    """Classifiers without a generative model that were measured, and chance."""
+    rows = [
+        {"Classifier": f"({words})", "Accuracy": spread(baseline(view, name))}
+        for name, words in BASELINES.items()
+        if baseline(view, name) is not None
+    ]
+    classes = view.results.about["dataset"]["num_classes"]
+    return [*rows, {"Classifier": "(chance)", "Accuracy": number(1 / max(1, classes))}]
+
+
+def table_classification(view: View) -> tuple[pd.DataFrame, Caption]:
+    """Accuracy of likelihood classification, what it costs and how sure it is, above classifiers
+    without a generative model."""
+    rows = [_variant_row(view, variant) for variant in view.variants]
+    table = frame([*rows, *_baseline_rows(view)])
+    columns = "Classifier", "Accuracy", "2 s.e. of the split (points)", "Smoothed", "Funnel"
+    words = (
+        "Share of held-out images that are classified right: by all scales, with smoothing, by "
+        "the funnel; tokens that an image takes with all of its classes, and how far the "
+        "posterior is from the truth. In brackets: classifiers without a generative model, which "
+        "saw the same training images."
+    )
+    details = *claim_details(view), missing_words(view, "accuracy"), *run_details(view)
+    return shown(table, *columns, "Tokens", "Posterior NLL (nats)"), Caption(
+        words, (*details, cost_words())
+    )
+
+
+def _shift_row(view: View, variant: str, shifts: list[str]) -> dict[str, str]:
+    """Accuracy of a variant under every shift; the csv also with smoothing."""
+    row: dict[str, str] = {"Classifier": variant}
+    for name in shifts:
+        metric = "accuracy" if name == "none" else f"accuracy_shift_{name}"
+        row[name] = spread(view.estimate(variant, metric))
+        row[f"{name}, smoothed"] = spread(
+            view.estimate(variant, "accuracy_smoothed" if name == "none" else f"{metric}_smoothed")
+        )
+    return row
+
+
+def table_class_shifts(view: View) -> tuple[pd.DataFrame, Caption]:
+    """Accuracy on shifted images, of likelihood classification and of other classifiers."""
+    shifts = ["none", *(name for name in asked(view)["shifts"] if name != "none")]
+    rows = [_shift_row(view, variant, shifts) for variant in view.variants]
+    for name, words in BASELINES.items():
+        values = {shift: baseline(view, name, shift) for shift in shifts}
+        if any(value is not None for value in values.values()):
+            cells = {shift: spread(value) for shift, value in values.items()}
+            rows.append({"Classifier": f"({words})", **cells})
+    words = (
+        "Accuracy on held-out images that are not as those of the training; every image is "
+        "changed by its own seed, the same for all classifiers. In brackets: classifiers without "
+        "a generative model. The csv has all shifts, and likelihoods with smoothing."
+    )
+    details = *claim_details(view), missing_words(view, "accuracy"), *run_details(view)
+    return shown(frame(rows), "Classifier", *shifts[:6]), Caption(words, details)
+
+
+# ---------------------------------------------------------------- rules
+
+
+def judge_accuracy(view: View, claim: dict[str, Any]) -> Verdict:
+    """`yes` or `no` when the paired interval over training seeds excludes 0 and the mean is more
+    than two binomial standard errors of the test split from it; else `not decided`.
+
+    A gain, which one model shows between two ways of asking it, is judged in the variant, and in
+    what it is held against too where that has measured it: both must say the same.
+    """
+    if direction(claim) is None:
+        return Verdict("not decided", NO_DIRECTION)
+    return of_gain(view, claim) if is_gain(claim["metric"]) else of_difference(view, claim)
+
+
+def judge_funnel(view: View, claim: dict[str, Any]) -> Verdict:
+    """`yes` when the funnel loses less than 1 point of accuracy, by the interval over training
+    seeds, and takes less than half of the tokens; `no` when it loses more or takes more; judged in
+    the variant and in what it is held against: both must say the same."""
+    return of_funnel(view, claim)

@@ -1,0 +1,86 @@
+"""Images that are not as those of the training: by name, `shift_<name>`, each from its own seed.
+
+B batch, C channels, H W sides
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from .lookup import find
+from .noise import generator
+
+
+def shifted(name: str, images_BCHW: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
+    """Images after the shift of that name (after ImageNet-C, arXiv 1903.12261), in [-1, 1] as they
+    come; what an image becomes depends on its own seed alone. Raises ValueError for an unknown
+    name, and for another number of seeds than of images."""
+    shift = find(sys.modules[__name__], "shift", name)
+    if len(seeds) != len(images_BCHW):
+        raise ValueError(f"{len(seeds)} seeds for {len(images_BCHW)} images: one for each image")
+    shifted_BCHW: torch.Tensor = shift(images_BCHW, [int(seed) for seed in seeds])
+    return shifted_BCHW
+
+
+def shift_none(images_BCHW: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
+    """Images as they are. Shape is kept."""
+    return images_BCHW
+
+
+def _noisy(images_BCHW: torch.Tensor, seeds: Sequence[int], std: float) -> torch.Tensor:
+    """Normal noise in every pixel, cut off at black and white."""
+    sources = (generator("shift", "noise", seed) for seed in seeds)
+    noise = [torch.randn(images_BCHW.shape[1:], generator=source) for source in sources]
+    return (images_BCHW + std * torch.stack(noise).to(images_BCHW)).clamp(-1, 1)
+
+
+def shift_noise(images_BCHW: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
+    """Normal noise of standard deviation 0.3, of [-1, 1] (ImageNet-C, arXiv 1903.12261, Gaussian
+    noise). Shape is kept."""
+    return _noisy(images_BCHW, seeds, 0.3)
+
+
+def shift_heavy_noise(images_BCHW: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
+    """As `shift_noise`, of standard deviation 0.6 (ImageNet-C, arXiv 1903.12261). Shape is kept."""
+    return _noisy(images_BCHW, seeds, 0.6)
+
+
+def shift_occlusion(images_BCHW: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
+    """A black square of 3/8 of the side, somewhere (cutout, arXiv 1708.04552). Shape is kept."""
+    hidden_BCHW, size = images_BCHW.clone(), images_BCHW.shape[-1]
+    side = max(1, round(3 * size / 8))
+    for image_CHW, seed in zip(hidden_BCHW, seeds):
+        source = generator("shift", "occlusion", seed)
+        top, left = torch.randint(size - side + 1, (2,), generator=source).tolist()
+        image_CHW[:, top : top + side, left : left + side] = -1.0
+    return hidden_BCHW
+
+
+def shift_contrast(images_BCHW: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
+    """0.4 times the contrast, about the mid-tone (ImageNet-C, arXiv 1903.12261). Shape is kept."""
+    return 0.4 * images_BCHW
+
+
+def shift_blur(images_BCHW: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
+    """The mean of 3 x 3 pixels, once for every 8 pixels of the side (ImageNet-C, arXiv 1903.12261).
+    Shape is kept."""
+    for _ in range(max(1, images_BCHW.shape[-1] // 8)):
+        padded = F.pad(images_BCHW, (1, 1, 1, 1), mode="replicate")
+        images_BCHW = F.avg_pool2d(padded, 3, stride=1)
+    return images_BCHW
+
+
+def shift_translation(images_BCHW: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
+    """One pixel up, down, left or right; the edge is repeated (arXiv 1805.12177). Shape is kept."""
+    padded = F.pad(images_BCHW, (1, 1, 1, 1), mode="replicate")
+    H, W = images_BCHW.shape[2:]
+    moved = []
+    for image_CHW, seed in zip(padded, seeds):
+        way = int(torch.randint(4, (1,), generator=generator("shift", "translation", seed)))
+        top, left = ((0, 1), (2, 1), (1, 0), (1, 2))[way]
+        moved.append(image_CHW[:, top : top + H, left : left + W])
+    return torch.stack(moved)
