@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -30,7 +31,7 @@ def floor_count(view: View) -> str:
 
 
 def curve(
-    axes: Axes, points: list[tuple[float, Estimate]], label: str, style: dict[str, Any]
+    axes: Axes, points: Sequence[tuple[float, Estimate]], label: str, style: dict[str, Any]
 ) -> None:
     """Means over training seeds with their intervals, in order of x: a line and a band; bars where
     points are no function of x, or one point alone, of which a band would show nothing."""
