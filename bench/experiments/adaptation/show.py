@@ -39,8 +39,9 @@ PASSES = "image_tokens_per_forward"
 
 
 def _tokens_per_forward(axes: np.ndarray, view: View) -> None:
-    """FID and coverage of a few groups against the tokens that a pass draws of an image."""
-    for panel, name, title in zip(axes[0], ("fid", "coverage"), ("FID", "coverage")):
+    """FID, and a score that noise lowers, of a few groups against tokens per forward."""
+    for panel, name in zip(axes[0], ("fid", _beside(view))):
+        title = "FID" if name == "fid" else name.replace("_", " ")
         for group, members in view.groups().items():
             points = []
             for variant in members:
@@ -56,19 +57,27 @@ def _tokens_per_forward(axes: np.ndarray, view: View) -> None:
             floor_line(panel, view, "fid")
         panel.set_xscale("log", base=2)
         plain_log(panel.xaxis)
-        panel.set_xlabel("tokens per forward (tokens of an image over its passes)")
+        panel.set_xlabel("tokens per forward")
         panel.set_ylabel(view.results.label(title))
 
 
+def _beside(view: View) -> str:
+    """The score that stands beside FID, which noise may lower: class agreement, or precision where
+    no classifier of the classes was asked."""
+    scored = any(view.score(name, "class_agreement") for name in view.variants)
+    return "class_agreement" if scored else "precision"
+
+
 def figure_tokens_per_forward(view: View) -> tuple[Figure, Caption]:
-    """FID and coverage against tokens per forward, a line for each rule (SDAR, arXiv
+    """FID and class agreement against tokens per forward, a line for each rule (SDAR, arXiv
     2510.06303)."""
     figure = sheet(by_group(view), (DOUBLE, 3.0), (1, 2), _tokens_per_forward, columns=3)
     note(figure, missing_words(view, PASSES))
     text = (
-        "FID and coverage against tokens per forward: an image's tokens over the passes in which "
-        "it had an open position. Right: few passes, cheap; left: many. A line for each rule, its "
-        "points are numbers of passes; bands and bars: 95 % intervals over training seeds."
+        "FID and class agreement (else precision) against tokens per forward: an image's tokens "
+        "over the passes in which it had an open position. Right: few passes, cheap; left: many. A "
+        "line for each rule, its points are numbers of passes; bands and bars: 95 % intervals over "
+        "training seeds."
     )
     details = (
         *claim_details(view),
@@ -153,7 +162,7 @@ def figure_intra_scale(view: View) -> tuple[Figure, Caption]:
         for panel in axes.flat[len(scales) :]:
             panel.set_visible(False)
         for row in axes:
-            row[0].set_ylabel("cross-entropy of hidden tokens (nats)")
+            row[0].set_ylabel("cross-entropy (nats)")
 
     size = (DOUBLE, 2.7 * shape[0])
     figure = sheet(by_variant(asked, 6), size, shape, draw, columns=2, sharey=True)
