@@ -308,7 +308,7 @@ LITE0 = {
     "image_size": 64,
 }
 # one job scores the same images in every extractor: these are made again
-IN_EACH = ("sweep", "zero_shot", "error_propagation")
+IN_EACH = ("sweep", "zero_shot", "error_propagation", "diversity")
 
 
 def test_one_more_extractor_renames_nothing_and_makes_nothing_stale(plan, before, copy, tmp_path):

@@ -319,8 +319,8 @@ def table_diversity(view: View) -> tuple[pd.DataFrame, Caption]:
     )
     details = (
         *claim_details(view),
-        "Spread: mean distance between features of two images of one class, over that of real "
-        "images. 1: as far apart as these. It is measured of the variants that are shown.",
+        "Spread: mean distance between features of two images of one class over that of real "
+        "images; 1 is as far apart. Of the variants that are shown.",
         "Cost: of the network; the singular values of a few small maps count nothing.",
         f"N = {view.results.about['evaluation']['num_images']} images a training.",
         *reference_details(view.results, view),
