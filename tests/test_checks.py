@@ -804,6 +804,55 @@ def test_draws_of_masks_without_masks_are_said(tmp_path):
         assert any("mask_draws: 8: is not read" in words for words in plan.warnings) == said
 
 
+IDLE = {
+    "perceptual_size": ("perceptual", 64),
+    "perceptual_network": ("perceptual", "lpips"),
+    "adversarial_start": ("adversarial", 0.5),
+    "discriminator": ("adversarial", {"layers": 1}),
+}
+
+
+@pytest.mark.parametrize("key", IDLE)
+def test_a_setting_of_a_loss_that_is_off_is_said(tmp_path, key):
+    """Catches a setting of a loss of weight 0, which trains the same tokenizer under another name;
+    and a caution where another variant has that loss."""
+    weight, value = IDLE[key]
+    base = f"{BASE}/tokenizer/training/{key}"
+    words = f"tokenizer.training.{key}: is not read, {weight} is 0; give {weight}, or remove {key}"
+    plan = load_study(edited(tmp_path, **{base: value}))
+    assert any(line.endswith(words) for line in plan.warnings)
+    if key == "perceptual_network":  # its weights are another test's
+        return
+    delta = {f"tokenizer.training.{weight}": 0.1}
+    if weight == "adversarial":
+        delta["tokenizer.training.discriminator.layers"] = 1
+    variants = {"VAR": {"base": "var"}, "SDD": {"base": "var", "delta": delta}}
+    plan = load_study(edited(tmp_path, **{base: value, **measured("scores", variants=variants)}))
+    assert not any("is not read, " + weight in line for line in plan.warnings)
+
+
+@pytest.mark.parametrize("weight, size, said", [(0.1, 1, True), (0.1, 31, True), (0.1, 32, False)])
+def test_a_perceptual_loss_on_few_pixels_is_said(tmp_path, weight, size, said):
+    """Catches a perceptual loss on images of one pixel, of which its network sees next to
+    nothing."""
+    training = {"perceptual": weight, "perceptual_size": size}
+    changes = {f"{BASE}/tokenizer/training/{key}": value for key, value in training.items()}
+    plan = load_study(edited(tmp_path, **changes))
+    words = f"perceptual_size: {size}: the network halves a side five times; give 32 or more"
+    assert any(line.endswith(words) for line in plan.warnings) == said
+
+
+@pytest.mark.parametrize("classes, way_out", [(0, False), (10, True)])
+def test_guidance_without_classes_asks_for_nothing_in_vain(tmp_path, classes, way_out):
+    """Catches advice that leads nowhere: class_dropout, where there are no classes."""
+    delta = {"model.num_classes": classes, "model.class_dropout": 0.0, "sampler.cfg_scale": 2.0}
+    entry = {"base": "var", "delta": delta}
+    with pytest.raises(ConfigError, match="cfg_scale.*guides a model") as error:
+        load_study(edited(tmp_path, **{f"{MAIN}/variants/SDD": entry}))
+    ways = "train with class_dropout > 0" in str(error.value), "unconditional" in str(error.value)
+    assert ways == (way_out, not way_out)
+
+
 def test_a_default_that_follows_is_no_error_of_its_own(tmp_path):
     """Catches a second error that nobody made: max_rounds follows from rounds."""
     with pytest.raises(ConfigError, match=r"latency.rounds: .*got 1$"):

@@ -155,7 +155,7 @@ REFUSED = {
     "a small size": (second(image_size=8), "[1].image_size: Input should be greater than or"),
     "of one": ({**LITE0, "image_size": 8}, ".image_size: Input should be greater than or"),
     "a layer": ([TRAINED, {**INCEPTION, "dim": 65}], "[1]: dim 65: Inception has layers"),
-    "no extractor": ([], ": Tuple should have at least 1 item"),
+    "no extractor": ([], ": must hold at least 1, got []"),
     "no list": ("lite0", ": must be a list, got 'lite0'"),
     "no mapping": ([TRAINED, "lite0"], "[1]: must be a mapping of keys, got 'lite0'"),
     "no number": (second(dim=float("inf")), "[1].dim: inf is no finite number"),

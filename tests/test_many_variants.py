@@ -6,13 +6,15 @@ import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 from matplotlib.text import Text
-from small_study import FIGURES, build
+from small_study import FIGURES, SIDES, build
 
+from bench.experiments.trainings.show import figure_code_usage
 from bench.report import drawing, glyphs
 from bench.report.drawing import write_figure
 from bench.report.results import Results
@@ -246,3 +248,19 @@ def test_class_names_that_no_font_draws_become_a_key(tmp_path, monkeypatch):
         assert [mark.get_text() for mark in drawn.axes[0].get_yticklabels()] == marks
         assert ("Classes: 0 cat; 1 dog; 2 猫." in caption) == (third == "猫")
         plt.close(drawn)
+
+
+def test_collapsed_scales_are_ringed_and_named_once(tmp_path):
+    """Catches words at every scale that lie over one another, and a ring at a healthy scale."""
+    root = build(tmp_path, ["a", "b"])
+    rows = pd.read_csv(root / "metrics.csv", dtype=str, keep_default_na=False)
+    rows.loc[(rows["metric"] == "scale_collapsed") & (rows["scale"] != "0"), "value"] = "1"
+    rows.to_csv(root / "metrics.csv", index=False)
+    figure, _ = figure_code_usage(View(Results.load(root), "s"))
+    panel = figure.axes[0]
+    codes, ring, _quarter = panel.lines
+    assert ring.get_label() == "collapsed" and [*codes.get_xdata()] == [*SIDES]
+    assert [*ring.get_xdata()] == [*codes.get_xdata()][1:]
+    assert [*ring.get_ydata()] == [*codes.get_ydata()][1:] and not panel.texts
+    words = [words.get_text() for legend in figure.legends for words in legend.get_texts()]
+    assert words.count("collapsed") == 1

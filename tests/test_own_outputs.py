@@ -45,6 +45,10 @@ def said(folder, target, what, write):
 
 BROKEN = {
     "raises": (lambda view: {}["fid"], r"raises KeyError: 'fid' (test_own_outputs.py, line "),
+    "raises in a package": (
+        lambda view: pd.DataFrame({"a": [1]})["b"],
+        "raises KeyError: 'b' (test_own_outputs.py, line ",
+    ),
     "nothing": (lambda view: None, "gives NoneType; must be the pair of a DataFrame"),
     "no caption": (lambda view: pd.DataFrame(), "gives DataFrame; must be the pair"),
     "a list": (lambda view: ([1], "words"), "gives (list, str); must be the pair"),

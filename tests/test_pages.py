@@ -176,7 +176,7 @@ def blocks(page, language):
 def test_the_study_of_own_images_can_be_planned(tmp_path):
     """Catches a page that newcomers copy, and whose study is refused; and a quick trial that
     changes nothing."""
-    whole, trial = blocks("own-images.md", "yaml")
+    whole, trial, no_classes = blocks("own-images.md", "yaml")
     example = ROOT / "workflows" / "config" / "examples" / "own_images.yaml"
     assert yaml.safe_load(whole) == yaml.safe_load(example.read_text(encoding="utf-8"))
     (tmp_path / "photos.yaml").write_text(whole.replace("~/photos", str(tmp_path)))
@@ -188,6 +188,13 @@ def test_the_study_of_own_images_can_be_planned(tmp_path):
         for plan in plans
     ]
     assert trained[1] == {30} != trained[0]
+    kept = [
+        line for line in whole.splitlines() if line.split(":")[0] in ("study", "like", "reduced")
+    ]
+    text = "\n".join([*kept, no_classes]).replace("~/photos", str(tmp_path))
+    (tmp_path / "no_classes.yaml").write_text(text)
+    suites = load_study(tmp_path / "no_classes.yaml").study.suites
+    assert set(suites["main_unconditional"].variants) == {"VAR", "SDD", "SRDD"}
 
 
 def test_the_mask_of_the_docs_is_complete(tmp_path):

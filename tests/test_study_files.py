@@ -148,6 +148,14 @@ IN_THE_STUDY = {
         ["add small to take"],
     ),
     "nothing": ({"take": []}, ["suites: is missing", "take: [main]", "small"]),
+    "a needed key misspelt": (
+        {"dataset": {"name": "digits", "image_sise": 8, "channels": 1, "num_classes": 10}},
+        ["dataset.image_sise: unknown key 'image_sise'; did you mean 'image_size'?"],
+    ),
+    "a dotted key": (
+        {"bases.var.training.steps": 9},
+        ["write bases: {var: {training: {steps: ...}}}"],
+    ),
     "no mapping": ({"suites": 3}, ["suites: "]),
     "no suite": ({"suites": {"small": 3}}, ["suites.small: "]),
     "a base": (
@@ -245,6 +253,16 @@ def test_a_study_like_another_says_only_what_differs(tmp_path):
     assert plan.study.bases["var"]["training"] == {**training, "steps": 13}
     assert plan.study.suites == other.study.suites and plan.study.dataset == other.study.dataset
     assert plan.files == ["like.yaml", "study.yaml", "small.yaml"]
+
+
+def test_bases_of_another_study_are_not_said_to_be_unread(tmp_path):
+    """Catches a warning of what the author of a study did not write, and one that is lost."""
+    base = HEAD["bases"]["var"]
+    study(tmp_path, bases={**HEAD["bases"], "spare": base})
+    assert not any("not read" in words for words in load_study(like(tmp_path)).warnings)
+    for path in (tmp_path / "study.yaml", like(tmp_path, bases={"spare": {"sampler": {}}})):
+        words = "bases.spare: is not read, no variant names it (in use: "
+        assert [line[: len(words)] for line in load_study(path).warnings].count(words) == 1
 
 
 def test_take_of_a_study_like_another(tmp_path):

@@ -7,6 +7,8 @@ import os
 import traceback
 from pathlib import Path
 
+PROJECT = Path(__file__).resolve().parents[2]
+
 
 class ConfigError(ValueError):
     """What is wrong with a study, in one line: file, key, value, remedy."""
@@ -26,9 +28,17 @@ def place_of(path: str | Path, key: str) -> Path:
 
 
 def line_of(error: BaseException) -> str:
-    """Where an error was raised: file and line, for whoever wrote that function."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
+    """Where an error was raised: file and line, for whoever wrote that function. What it called of
+    a package says nothing to him: the last place in the project counts, if there is one."""
+    calls = traceback.extract_tb(error.__traceback__)
+    inside = [call for call in calls if _in_project(Path(call.filename))]
+    last = (inside or calls)[-1]
     return f"{Path(last.filename).name}, line {last.lineno}"
+
+
+def _in_project(file: Path) -> bool:
+    """Whether a file is of this project, and not of a package installed below it."""
+    return file.is_relative_to(PROJECT) and "site-packages" not in file.parts
 
 
 def raised(error: BaseException, folder: Path) -> str:

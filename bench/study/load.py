@@ -76,6 +76,10 @@ class Composed:
         files = dict.fromkeys(layer.file for layer in reversed(self.layers))
         return [_project_name(file) for file in files]
 
+    def given(self, key: str) -> set[str]:
+        """The keys of a mapping that stand in the study's own file."""
+        return set(self.layers[-1].data.get(key) or {})
+
     def placed(self, message: str) -> str:
         """A message about a key with the file in front that holds it."""
         layer = self._holder(_key_of(message, self.data))

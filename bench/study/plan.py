@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def load_study(path: str | Path, contents: Contents | None = None) -> Plan:
     except ConfigError as error:
         raise ConfigError(one_line(composed.placed(str(error)))) from None
     plan.files = composed.files
-    plan.warnings[:0] = composed.notes
+    plan.warnings[:0] = [*composed.notes, *_unused_bases(study, composed.given("bases"))]
     return plan
 
 
@@ -58,7 +58,6 @@ def expand(study: Study) -> Plan:
     _refuse(suite_checks.problems(study, suites))
     plan = Plan(study)
     plan.warnings = [
-        *_unused_bases(study),
         *checks.cautions(study),
         *suite_checks.cautions(study, suites),
     ]
@@ -139,14 +138,15 @@ def _identities(study: Study, resolved: suite_checks.Resolved) -> dict[str, dict
     return identities
 
 
-def _unused_bases(study: Study) -> Iterator[str]:
-    """Bases that no variant and no teacher names: nothing in them is read or checked."""
+def _unused_bases(study: Study, given: Collection[str]) -> Iterator[str]:
+    """Bases that a study gives itself and that no variant and no teacher names: nothing in them is
+    read or checked. Those of the study that it is like are nothing that its author wrote."""
     used = {entry.base for suite in study.suites.values() for entry in suite.variants.values()}
     teachers = re.compile(r"'base': '([^']*)'")  # at any depth of a delta or of a base
     for node in (study.bases, *(suite.variants for suite in study.suites.values())):
         used |= set(teachers.findall(str(node)))
     for name in study.bases:
-        if name not in used:
+        if name in given and name not in used:
             yield (
                 f"bases.{name}: is not read, no variant names it (in use: "
                 f"{', '.join(sorted(used & set(study.bases)))})"

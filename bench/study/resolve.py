@@ -274,6 +274,11 @@ def _check_fit(variant: Variant, at: str) -> None:
             f"{at}model.patch_nums: {list(variant.model.patch_nums)} must "
             f"end at the tokenizer's latent size {size}"
         )
+    if variant.sampler.cfg_scale != 1.0 and not variant.model.num_classes:
+        raise ConfigError(
+            f"{at}sampler.cfg_scale: {variant.sampler.cfg_scale:g}: guides a model that has no "
+            "classes; set it to 1, as the suite main_unconditional does"
+        )
     problem = sampler_misfit(variant.sampler, variant.model)
     if problem:
         raise ConfigError(f"{at}sampler.{problem}")

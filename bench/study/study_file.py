@@ -28,7 +28,11 @@ MOST_LEVELS = 40
 MOST_SHOWN = 120  # characters of a refused value
 MOST_WORDS = 1500  # characters of a message
 # what pydantic says in words of Python
-IN_YAML = {"tuple_type": "must be a list", "model_type": "must be a mapping of keys"}
+IN_YAML = {
+    "tuple_type": "must be a list",
+    "model_type": "must be a mapping of keys",
+    "too_short": "must hold at least {min_length}",
+}
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -241,11 +245,14 @@ def explain(
     where, key = list(map(str, parts)), prefix + _place(parts, data)
     more = f" (and {len(others)} more)" if others else ""
     if first["type"] == "extra_forbidden":
-        return f"{key}: " + unknown("key", where[-1], _legal_keys(schema, where[:-1])) + more
+        words = unknown("key", where[-1], _legal_keys(schema, where[:-1]))
+        return f"{key}: {words}{_as_mappings(where[-1], _legal_keys(schema, where[:-1]))}{more}"
     if first["type"] == "missing":
         return f"{key}: is missing{more}"
     value = first.get("input")
     words = IN_YAML.get(first["type"], first["msg"].removeprefix("Value error, "))
+    if first["type"] in IN_YAML:
+        words = words.format(**first.get("ctx", {}))
     got = (
         ""
         if isinstance(value, dict) and first["type"] == "value_error"
@@ -254,13 +261,26 @@ def explain(
     return f"{key.rstrip('.')}: {words}{got}{more}".removeprefix(": ")
 
 
+def _as_mappings(key: str, legal: list[str]) -> str:
+    """How a dotted key is written outside of a delta; nothing for any other key."""
+    first, *others = key.split(".")
+    if not others or first not in legal:
+        return ""
+    inside = "".join(f"{{{word}: " for word in others) + "..." + "}" * len(others)
+    return f"; a dotted key is for delta and grid, write {first}: {inside}"
+
+
 def _own_errors(error: ValidationError) -> list[Any]:
     """All errors but those that only follow from another: a default that asks for a refused
-    setting, a list that is too short without the entry that was refused."""
+    setting, a list that is too short without the entry that was refused, a key that is missing
+    beside one that is unknown and may be it misspelt."""
     errors = error.errors(include_url=False)
+    beside_unknown = {one["loc"][:-1] for one in errors if one["type"] == "extra_forbidden"}
 
     def follows(one: Any) -> bool:
         if one["type"] == "default_factory_not_called":
+            return True
+        if one["type"] == "missing" and one["loc"][:-1] in beside_unknown:
             return True
         inside = (other["loc"][: len(one["loc"])] == one["loc"] != other["loc"] for other in errors)
         return one["type"] == "too_short" and any(inside)

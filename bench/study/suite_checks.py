@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from .settings import TrainingConfig
     from .tokenizer_settings import TokenizerTraining
 
+# settings of a tokenizer's losses by the weight that, at 0, leaves them unread
+OF_A_LOSS = {
+    "perceptual": ("perceptual_network", "perceptual_weights", "perceptual_size"),
+    "adversarial": ("adversarial_start", "discriminator"),
+}
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -101,6 +107,7 @@ def _tuning_problems(study: Study, name: str) -> Iterator[str]:
 def cautions(study: Study, suites: dict[str, Resolved]) -> Iterator[str]:
     """What suites may ask for and hardly mean; once for all variants of which it is true."""
     places: dict[str, list[str]] = {}
+    in_use = _losses_in_use(suites)
     for name, one in suites.items():
         of_rooms = (says(study, one) for says in _hooks("cautions"))
         lines = (*_suite_cautions(one.suite), *_idle_grids(one), *itertools.chain(*of_rooms))
@@ -109,7 +116,12 @@ def cautions(study: Study, suites: dict[str, Resolved]) -> Iterator[str]:
             f"suites.{name}.claims.{caution}" for caution in _claim_cautions(study, one.suite)
         )
         for variant, settings in one.variants.items():
-            lines = (*_variant_cautions(settings, one.suite), *_taught_cautions(study, settings))
+            lines = (
+                *_variant_cautions(settings, one.suite),
+                *_idle_losses(settings, in_use),
+                *_sight_cautions(settings),
+                *_taught_cautions(study, settings),
+            )
             for caution in lines:
                 places.setdefault(caution, []).append(f"suites.{name}.variants.{variant}")
     for caution, keys in places.items():
@@ -325,6 +337,38 @@ def _variant_cautions(variant: Variant, suite: Suite) -> Iterator[str]:
         yield (
             f"training.patience: {training.patience}: never ends a training of {training.steps} "
             f"steps that is evaluated every {training.eval_every}"
+        )
+
+
+def _losses_in_use(suites: dict[str, Resolved]) -> set[str]:
+    """Weights of losses that some tokenizer of a study trains with."""
+    variants = [variant for one in suites.values() for variant in one.variants.values()]
+    trainings = [one.tokenizer.training for one in variants if one.tokenizer.weights is None]
+    return {weight for weight in OF_A_LOSS for one in trainings if getattr(one, weight)}
+
+
+def _idle_losses(variant: Variant, in_use: set[str]) -> Iterator[str]:
+    """Settings of a loss that no tokenizer of the study trains with: nothing reads them, but the
+    tokenizer has another name and is trained again."""
+    training = variant.tokenizer.training
+    for weight in OF_A_LOSS.keys() - in_use:
+        for key in OF_A_LOSS[weight]:
+            if key in training.model_fields_set:
+                yield (
+                    f"tokenizer.training.{key}: is not read, {weight} is 0; give {weight}, or "
+                    f"remove {key}"
+                )
+
+
+def _sight_cautions(variant: Variant) -> Iterator[str]:
+    """A perceptual loss of images so small that the network sees next to nothing: it halves a side
+    five times."""
+    spec = variant.tokenizer
+    side = spec.training.perceptual_size
+    if spec.weights is None and spec.training.perceptual and side is not None and side < 32:
+        yield (
+            f"tokenizer.training.perceptual_size: {side}: the network halves a side five times; "
+            "give 32 or more"
         )
 
 

@@ -93,26 +93,21 @@ def figure_per_scale(view: View) -> tuple[Figure, Caption]:
     return figure, Caption(text, details)
 
 
-def _mark_collapsed(panel: Axes, side: int, value: float, at_the_right: bool) -> None:
-    """A red ring and a word at a scale that has collapsed."""
-    panel.plot([side], [value], "o", markersize=9, markerfacecolor="none", color=RED)
-    panel.annotate(
-        "collapsed",
-        (side, value),
-        (-8 if at_the_right else 8, 0),
-        textcoords="offset points",
-        va="center",
-        ha="right" if at_the_right else "left",
-        color=RED,
-        fontsize=7,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
-    )
+def _ring_collapsed(panel: Axes, rings: dict[int, list[float]]) -> None:
+    """A red ring at each scale that has collapsed, said once in the legend: words beside each lie
+    over one another where many have."""
+    sides = [side for side, values in rings.items() for _ in values]
+    values = [value for of_side in rings.values() for value in of_side]
+    ring = {"linestyle": "", "markersize": 9, "markerfacecolor": "none", "color": RED}
+    if sides:
+        panel.plot(sides, values, marker="o", label="collapsed", **ring)
 
 
 def _code_usage(axes: np.ndarray, view: View) -> None:
     """Perplexity of the codes of every schedule against the scale."""
     panel = axes[0, 0]
     quarters: dict[int, float] = {}
+    rings: dict[int, list[float]] = {}
     for i, (grid, names) in enumerate(view.grids().items()):
         metrics = ("code_perplexity", "codes_usable", "scale_collapsed")
         perplexity, usable, collapsed = (view.grid_scales(names, metric) for metric in metrics)
@@ -124,7 +119,8 @@ def _code_usage(axes: np.ndarray, view: View) -> None:
         quarters |= {side: usable[k] / 4 for k, side in sides.items() if k in usable}
         for (k, side), value in zip(sides.items(), values):
             if collapsed.get(float(k), 0) > 0:  # of any training seed
-                _mark_collapsed(panel, side, value, side == names["patch_nums"][-1])
+                rings.setdefault(side, []).append(value)
+    _ring_collapsed(panel, rings)
     if quarters:
         read_at = sorted(quarters)
         line = [quarters[side] for side in read_at]
