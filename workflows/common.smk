@@ -143,7 +143,7 @@ PROCESSES = int(config.get("processes", 1))
 def check_processes():
     """Every batch must go into equal parts: said before any work."""
     for run_id, job in PLAN.jobs.items():
-        if job.stage in ("train", "distill"):
+        if job.stage in ("train", "distill", "regress"):
             try:
                 TrainingConfig.model_validate_json(
                     json.dumps(job.config["training"])

@@ -9,23 +9,21 @@ from srdd.schedule import ScaleSchedule
 
 
 class CodeUse:
-    """Running share of each code at each grid size, and the restart of codes that none of them
-    uses.
+    """Running share of each code at each scale, and the restart of codes that none of them uses.
 
     share_KV: of the tokens seen, rows sum to 1. life_KV: the same with a mean share lent to every
     code, at the start and at its restart; that fades as the share does, and gives the code time to
-    be used before it counts as dead. seen_K: how often each grid was counted.
+    be used before it counts as dead. seen_K: how often each scale was counted. Scales are known by
+    their index: sides may repeat.
     """
 
     RATE = 0.05
 
     def __init__(self, schedule: ScaleSchedule, codebook_size: int, device: torch.device) -> None:
-        self.sides = schedule.patch_nums
-        self.share_KV = torch.full(
-            (len(self.sides), codebook_size), 1 / codebook_size, device=device
-        )
+        K = schedule.num_scales
+        self.share_KV = torch.full((K, codebook_size), 1 / codebook_size, device=device)
         self.life_KV = self.share_KV.clone()
-        self.seen_K = torch.zeros(len(self.sides), dtype=torch.int64)
+        self.seen_K = torch.zeros(K, dtype=torch.int64)
 
     def state(self) -> dict[str, torch.Tensor]:
         """What a checkpoint to resume from must hold."""
@@ -37,12 +35,11 @@ class CodeUse:
             value.copy_(tensors[name])
 
     @torch.no_grad()
-    def count(self, schedule: ScaleSchedule, tokens: list[torch.Tensor]) -> None:
-        """Add the tokens of one step, a tensor for each grid of its schedule."""
+    def count(self, tokens: dict[int, torch.Tensor]) -> None:
+        """Add the tokens of one step, a tensor for each scale that it used."""
         V = self.share_KV.shape[1]
-        for side, tokens_Bl in zip(schedule.patch_nums, tokens):
+        for k, tokens_Bl in tokens.items():
             share_V = torch.bincount(tokens_Bl.flatten(), minlength=V) / tokens_Bl.numel()
-            k = self.sides.index(side)
             self.life_KV[k].lerp_(share_V, self.RATE)
             self.seen_K[k] += 1
             # the plain mean at first, so that the shares before the first token leave no trace
@@ -67,6 +64,7 @@ class CodeUse:
         source: torch.Generator,
     ) -> torch.Tensor:
         """Put unused codes where latents are, first at the scales that use the fewest codes.
+        residuals: of the scales that the step used.
 
         Returns their indices.
         """
@@ -75,12 +73,12 @@ class CodeUse:
         if not len(dead):
             return dead
         need = torch.tensor([V - perplexity for perplexity in self.perplexity()]).clamp(min=1e-3)
-        present = torch.tensor([side in residuals for side in self.sides])
+        present = torch.tensor([k in residuals for k in range(len(self.seen_K))])
         rows = torch.multinomial(
             need * present, len(dead), replacement=True, generator=source
         ).tolist()
         for code, row in zip(dead.tolist(), rows):
-            pool_NC = residuals[self.sides[row]]
+            pool_NC = residuals[row]
             pick = int(torch.randint(len(pool_NC), (), generator=source))
             quantizer.codebook_VC[code] = pool_NC[pick]
         # nobody has used it yet: what is reported stays as it is
