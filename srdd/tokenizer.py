@@ -215,10 +215,10 @@ class Tokenizer(nn.Module):
             self._check_own("images", images, (len(f_hat_BChw), channels, side, side))
         return images
 
-    def _check_own(self, what: str, found: torch.Tensor, shape: tuple[int, ...]) -> None:
-        if found.shape != shape:
+    def _check_own(self, what: str, given: torch.Tensor, shape: tuple[int, ...]) -> None:
+        if given.shape != shape:
             who = function_name("codec", self.config.codec)
-            raise ValueError(f"{who}: gives {what} {shape_of(found)}; must be of shape {shape}")
+            raise ValueError(f"{who}: gives {what} {shape_of(given)}; must be of shape {shape}")
 
     def encode(self, images: torch.Tensor, schedule: ScaleSchedule | None = None) -> torch.Tensor:
         """Images in [-1, 1] to tokens_BL (VAR, algorithm 1). Raises ValueError for anything

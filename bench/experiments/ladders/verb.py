@@ -47,7 +47,7 @@ from .plan import Settings
 
 INPUTS = ("data", "tokenizer", "tokens", "train")
 ALONG = (0.0, 0.1, 0.5, 1.0)  # of a training, where its gradients are looked at
-BATCH = 64  # images refined at once
+BATCH, TOKENS = 64, 2**15  # images refined at once, and tokens whose logits are held
 
 
 class Measurement:
@@ -74,10 +74,11 @@ class Measurement:
 
     def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[int]]]:
         """Images in [-1, 1], labels, and which they are."""
-        for i in range(0, len(self.rows_N), BATCH):
-            rows: list[int] = self.rows_N[i : i + BATCH].tolist()
+        size = max(1, min(BATCH, TOKENS // self.model.schedule.seq_len))
+        for i in range(0, len(self.rows_N), size):
+            rows: list[int] = self.rows_N[i : i + size].tolist()
             images_BCHW = to_float(self.images.read(rows).to(self.run.device))
-            labels_B = torch.from_numpy(self.labels_N[i : i + BATCH]).to(self.run.device)
+            labels_B = torch.from_numpy(self.labels_N[i : i + size]).to(self.run.device)
             yield images_BCHW, labels_B, rows
 
     def add(self, metric: str, value: float, unit: str, **more: Any) -> None:
