@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from .lookup import Knob, function_name, is_own, knobs_of, names_function, names_in, unknown
+from .misfits import codec_misfit, draw_misfit, head_misfit, refuse
 from .schedule import ScaleSchedule
 
 # an upper bound far above every use: a number beyond it is a slip, and would end in MemoryError
@@ -87,6 +88,12 @@ class TokenizerConfig(_Scheduled):
     num_phi: int = Field(4, ge=1, le=1000, description="phi convolutions shared over the scales")
     phi_ratio: Share = Field(0.5, description="share of the convolution in phi")
     dropout: BelowOne = 0.0
+    codec: str = Field(
+        "conv",
+        description="between image and latent, name of a codec_<name> in srdd/tokenizer.py; conv: "
+        "learned, pixels: none, a latent's channels are the pixels of its cell",
+        json_schema_extra=names_function("codec"),
+    )
 
     @property
     def downsampling(self) -> int:
@@ -111,6 +118,11 @@ class TokenizerConfig(_Scheduled):
             raise ValueError(
                 f"channels {self.channels} is not a multiple of norm_groups {self.norm_groups}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _codec_fits(self) -> TokenizerConfig:
+        refuse(codec_misfit(self))
         return self
 
 
@@ -156,6 +168,13 @@ class ModelConfig(_Scheduled):
     init_gamma: float = Field(
         1e-5, ge=0, le=1000, description="factor on the initial residual gates"
     )
+    head: str = Field(
+        "softmax",
+        description="what is predicted of a token, name of a head_<name> in srdd/heads.py; "
+        "softmax: a logit for each code, bits: one for each bit of its index, gauss: no code but "
+        "the residual itself, by regression",
+        json_schema_extra=names_function("head"),
+    )
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> ModelConfig:
@@ -171,6 +190,16 @@ class ModelConfig(_Scheduled):
                 f"mask {self.mask!r} and history {self.history} exclude each other; remove one"
             )
         return self
+
+    @model_validator(mode="after")
+    def _head_fits(self) -> ModelConfig:
+        refuse(head_misfit(self))
+        return self
+
+    @property
+    def regresses(self) -> bool:
+        """Whether it predicts residuals and no codes (regression head of arXiv 2510.02826)."""
+        return self.head == "gauss"
 
     @property
     def conditional(self) -> bool:
@@ -330,7 +359,9 @@ class SamplerConfig(Strict):
         description="name of a ramp_<name> in srdd/guidance.py",
         json_schema_extra=names_function("ramp"),
     )
-    temperature: float = Field(1.0, ge=0.001, le=1000.0)
+    temperature: float = Field(
+        1.0, ge=0.0, le=1000.0, description="below 0.001 of sampler gauss alone; 0: its mean"
+    )
     top_k: int | None = Field(
         None, ge=1, le=2**24, description="draw among the k likeliest codes; null: all"
     )
@@ -384,11 +415,7 @@ class SamplerConfig(Strict):
 
     @model_validator(mode="after")
     def _refinement_fits(self) -> SamplerConfig:
-        if self.name == "var" and (self.sr_steps or self.refine_steps):
-            raise ValueError(
-                f"sampler var draws every scale once: sr_steps {self.sr_steps} and refine_steps "
-                f"{self.refine_steps} need name srdd"
-            )
+        refuse(draw_misfit(self))
         if self.refine_scales is not None and any(k < 0 for k in self.refine_scales):
             raise ValueError(f"refine_scales {list(self.refine_scales)}: scales count from 0")
         # equal samplers have one name: another order or a copy would make another of them
@@ -398,6 +425,12 @@ class SamplerConfig(Strict):
                 f"refine_scales {scales}: give each once, from coarse to fine; null: all"
             )
         return self
+
+    @property
+    def divides_by(self) -> float:
+        """What logits are divided by: sampler gauss, whose network gives none, multiplies noise by
+        its temperature instead (arXiv 2510.02826)."""
+        return 1.0 if self.name == "gauss" else self.temperature
 
     def functions(self) -> dict[str, tuple[str, str]]:
         """Prefix and name of each function that these settings name (VAR, arXiv 2404.02905; SRDD,

@@ -176,7 +176,8 @@ def sampling_bytes(
         )
         once = batch * pair * length if seen_later else 0
         once += sum(map(_numbers, adaln)) + tables + conditions if k == 0 else 0
-        an_image = pair * (keys.stop - keys.start - length) + length * model.codebook_size
+        outputs = model.codebook_dim if model.regresses else model.codebook_size
+        an_image = pair * (keys.stop - keys.start - length) + length * outputs
         times = Fraction(calls.calls.get(k, 0), calls.batches)
         each = times * (core + embedding) + passes[k] * batch * an_image
         moved.append(_number(number_bytes * (once + each)))

@@ -169,7 +169,7 @@ def markov_view(model: ScaleTransformer) -> ScaleTransformer:
     Of a model of history 0 it is the same function; of another it is what is left without attention
     to earlier scales.
     """
-    weight = model.head.weight
+    weight = model.position
     view = ScaleTransformer(model.config.model_copy(update={"history": 0, "mask": None})).to(weight)
     view.load_state_dict(model.state_dict())
     return view.eval()

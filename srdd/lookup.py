@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 # a function of any other name is a user's own: its results are checked where it is called
 BUILT_IN = {
     "mask": (),
-    "sample": ("var", "srdd"),
+    "codec": ("conv", "pixels"),
+    "head": ("softmax", "bits", "gauss"),
+    "sample": ("var", "srdd", "gauss"),
     "select": (
         "threshold",
         "lowest",
@@ -33,6 +35,8 @@ BUILT_IN = {
 }
 PLACES = {
     "mask": "srdd/masks.py",
+    "codec": "srdd/tokenizer.py",
+    "head": "srdd/heads.py",
     "sample": "srdd/sampling.py",
     "select": "srdd/select.py",
     "confidence": "srdd/select.py",

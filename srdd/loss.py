@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
 from .contracts import ask_weigh
+from .heads import affine
 from .lookup import find, function_name, is_own
 from .schedule import ScaleSchedule
 from .tokenizer import Tokenizer
@@ -90,7 +91,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 def linear_cross_entropy(
     hidden_BLD: torch.Tensor,
-    head: torch.nn.Linear,
+    head: torch.nn.Module,
     tokens_BL: torch.Tensor,
     share_BL: torch.Tensor | None = None,
     total: float | None = None,
@@ -104,8 +105,7 @@ def linear_cross_entropy(
     what the parts return then sums to the mean of the whole; None: the sum of these weights.
     """
     hidden_ND = hidden_BLD.flatten(0, 1)
-    weight_VD: torch.Tensor = head.weight
-    bias_V: torch.Tensor = head.bias
+    weight_VD, bias_V = affine(head)
     if torch.is_autocast_enabled(hidden_ND.device.type):
         dtype = torch.get_autocast_dtype(hidden_ND.device.type)
         hidden_ND, weight_VD, bias_V = hidden_ND.to(dtype), weight_VD.to(dtype), bias_V.to(dtype)
@@ -121,6 +121,13 @@ def linear_cross_entropy(
         given = hidden_ND, weight_VD, bias_V, tokens_BL.flatten(), share_N, count
         loss: torch.Tensor = _LinearCrossEntropy.apply(*given)  # type: ignore[no-untyped-call]
         return loss
+
+
+def regression_errors(mean_BLC: torch.Tensor, residual_BLC: torch.Tensor) -> torch.Tensor:
+    """Squared error of each predicted residual, mean over channels (regression head of arXiv
+    2510.02826; half of it over sigma^2 is a Gaussian's -log p but for a constant). Returns float32
+    (B, L)."""
+    return (mean_BLC.float() - residual_BLC.float()).square().mean(-1)
 
 
 # ---------------------------------------------------------------- weights of masked tokens

@@ -1,10 +1,14 @@
-"""Settings that do not fit one another: sampler and model of VAR and SRDD, teacher and student.
-Imports no torch."""
+"""Settings that do not fit one another: those of one part, sampler and model of VAR and SRDD,
+teacher and student. Imports no torch."""
 
 from __future__ import annotations
 
-from .config import ModelConfig, SamplerConfig
+from typing import TYPE_CHECKING
+
 from .lookup import is_own
+
+if TYPE_CHECKING:
+    from .config import ModelConfig, SamplerConfig, TokenizerConfig
 
 # logits of 1e8 over it are the largest that float32 holds
 COLDEST = 1e-30
@@ -19,7 +23,74 @@ SIZES = (
     "mlp_ratio",
     "qk_norm",
     "shared_adaln",
+    "head",
 )
+
+
+# what codec conv alone reads
+OF_CONVOLUTIONS = ("channels", "num_res_blocks", "attention", "norm_groups", "dropout")
+
+
+def refuse(problem: str | None) -> None:
+    """Raises ValueError for a problem, where there is one (VAR, arXiv 2404.02905)."""
+    if problem:
+        raise ValueError(problem)
+
+
+def codec_misfit(tokenizer: TokenizerConfig) -> str | None:
+    """Why a tokenizer cannot do without a codec (pixel space of arXiv 2510.02826), as `key value:
+    reason`; None when it can, or has one."""
+    if tokenizer.codec != "pixels":
+        return None
+    side, fields = tokenizer.downsampling, type(tokenizer).model_fields
+    if tokenizer.codebook_dim != (cell := tokenizer.in_channels * side**2):
+        return (
+            f"codebook_dim {tokenizer.codebook_dim}: codec pixels has the {cell} numbers of a "
+            f"cell of {side} x {side} pixels; set codebook_dim {cell}"
+        )
+    for key in OF_CONVOLUTIONS:
+        if (value := getattr(tokenizer, key)) != fields[key].default:
+            return f"{key} {value}: codec pixels has no convolutions to set it of; leave it out"
+    return None
+
+
+def head_misfit(model: ModelConfig) -> str | None:
+    """Why a head cannot predict what is asked of it (arXiv 2510.02826), as `key value: reason`;
+    None when it can."""
+    V = model.codebook_size
+    if model.head == "bits" and V & (V - 1):
+        return (
+            f"codebook_size {V}: head bits needs a power of two, so that every pattern of bits is "
+            "a code"
+        )
+    if model.regresses and model.mask_prob:
+        return (
+            f"mask_prob {model.mask_prob}: head gauss predicts no tokens that could be masked; "
+            "set it to 0"
+        )
+    return None
+
+
+def draw_misfit(sampler: SamplerConfig) -> str | None:
+    """Why a sampler does not draw as it is told (VAR, arXiv 2404.02905; regression of 2510.02826),
+    in one sentence; None when it does."""
+    name, cold = sampler.name, sampler.temperature < 0.001
+    if name in ("var", "gauss") and (sampler.sr_steps or sampler.refine_steps):
+        return (
+            f"sampler {name} draws every scale once: sr_steps {sampler.sr_steps} and refine_steps "
+            f"{sampler.refine_steps} need name srdd"
+        )
+    if name != "gauss" and cold:
+        return (
+            f"temperature {sampler.temperature}: Input should be greater than or equal to 0.001; "
+            "sampler gauss alone takes less"
+        )
+    if name == "gauss" and (sampler.top_k is not None or sampler.top_p < 1):
+        return (
+            f"sampler gauss draws no codes: top_k {sampler.top_k} and top_p {sampler.top_p} "
+            "choose among codes; leave them out"
+        )
+    return None
 
 
 def teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
@@ -31,6 +102,14 @@ def teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
             return (
                 f"{key} {new}: the teacher's is {old}; a student starts from its teacher's "
                 "weights and needs the same sizes"
+            )
+    if teacher.regresses:
+        return "head gauss: a regression has no tokens that a student could learn; use softmax"
+    for one in (teacher, student):
+        if one.schedule.repeats:
+            return (
+                f"patch_nums {list(one.patch_nums)}: a student's scales are found by their side, "
+                "and sides repeat; use arm scratch"
             )
     # the other way is legal: own embeddings of 0 are no embeddings
     if teacher.mask_prob > 0 and student.mask_prob == 0:
@@ -104,7 +183,13 @@ def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
             f"refine_steps {sampler.refine_steps}: refines a model trained without masks; set "
             "refine_steps 0 or train with mask_prob > 0"
         )
-    if sampler.temperature < COLDEST:
+    if not is_own("sample", sampler.name) and (sampler.name == "gauss") != model.regresses:
+        remedy = "set name gauss" if model.regresses else "set model.head gauss or another name"
+        return (
+            f"name {sampler.name}: sampler gauss and head gauss go together, the model's head is "
+            f"{model.head}; {remedy}"
+        )
+    if sampler.divides_by < COLDEST:
         return (
             f"temperature {sampler.temperature}: makes logits infinite; raise it to {COLDEST} or "
             "more, or take top_k 1 for the likeliest code"

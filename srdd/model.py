@@ -21,6 +21,7 @@ from .attention import HALVES, Pool, ScaleCache, attend_by_scale
 from .compiling import check_compiler
 from .config import ModelConfig
 from .contracts import check_mask
+from .heads import named_head
 from .masks import named_mask, scale_of_token
 from .transformer import Block, draw_paths, norm
 
@@ -55,7 +56,7 @@ class ScaleTransformer(nn.Module):
         blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.blocks = blocks  # type: ignore[assignment]
         self.head_modulation = nn.Linear(D, 2 * D)
-        self.head = nn.Linear(D, config.codebook_size)
+        self.head = named_head(config)
         # the scale's own tokens, for intra-scale masks; the last row is [MASK]
         self.own_embedding = (
             nn.Embedding(config.codebook_size + 1, D) if config.mask_prob > 0 else None
@@ -90,7 +91,9 @@ class ScaleTransformer(nn.Module):
         residual = 1 / math.sqrt(2 * config.depth)
         D = config.width
         with torch.no_grad():
-            self.head.weight.mul_(0.02)
+            for layer in self.head.modules():
+                if isinstance(layer, nn.Linear):
+                    layer.weight.mul_(0.02)
             self.head_modulation.weight.mul_(0.5)
             for block in self.blocks:
                 block.attention.out.weight.mul_(residual)
@@ -170,7 +173,8 @@ class ScaleTransformer(nn.Module):
         paths_E2B: torch.Tensor | None = None,
         own_BL: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Teacher-forced logits_BLV of all scales at once (VAR, equation 5).
+        """Teacher-forced logits_BLV of all scales at once (VAR, equation 5), or what another head
+        gives.
 
         inputs_BLC: `Ladder.teacher_forced_inputs`; paths_E2B: stochastic depth, only in training;
         own_BL: revealed tokens, V where masked (SRDD, arXiv 2509.22636), None for all masked.
@@ -288,7 +292,7 @@ class Denoiser:
     """
 
     def __init__(self, model: ScaleTransformer) -> None:
-        self.model, weight = model, model.head.weight
+        self.model, weight = model, model.position
         # an explicit mask may look back at any scale
         history = None if model.mask_LL is not None else model.config.history
         self.history = history
@@ -326,7 +330,7 @@ class Denoiser:
         with self._autocast(inputs_BlC):
             modulation = _first(self._modulation(labels_B), B)
             shape = B, config.heads, config.width // config.heads
-            self.cache.enter(k, shape, self.model.head.weight)
+            self.cache.enter(k, shape, self.model.position)
             return self.model.step(inputs_BlC, k, modulation, self.place_LD, self.cache, own_Bl)
 
     def _modulation(self, labels_B: torch.Tensor) -> Modulation:

@@ -52,3 +52,11 @@ class ImageNoise:
         return (numbers.pin_memory() if self.device.type == "cuda" else numbers).to(
             self.device, non_blocking=True
         )
+
+    def normal(self, length: int, channels: int, use: str = "") -> torch.Tensor:
+        """Standard normal numbers by the inverse of their distribution function at the next uniform
+        ones, float64 of shape (B, length, channels)."""
+        # 0 has no inverse: half of the smallest step of a uniform number stands for it
+        uniform_BN = self.uniform(length * channels, use).clamp(min=2.0**-54)
+        normal_BN: torch.Tensor = torch.special.ndtri(uniform_BN)
+        return normal_BN.view(len(normal_BN), length, channels)

@@ -7,7 +7,7 @@ w latent grid
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -84,6 +84,29 @@ class Quantizer(nn.Module):
         return Ladder(self, schedule)
 
 
+@torch.no_grad()
+def tree_order(codebook_VC: torch.Tensor) -> torch.Tensor:
+    """The codes as the leaves of a balanced tree, so that near indices, and bits of an index, mean
+    near codes: the median along the first principal axis splits them, and each half again.
+
+    Returns the indices of the codes in that order, int64 of shape (V,).
+    """
+
+    def leaves(members_n: torch.Tensor) -> list[torch.Tensor]:
+        if len(members_n) < 2:
+            return [members_n]
+        codes_nC = codebook_VC[members_n].double()
+        centred_nC = codes_nC - codes_nC.mean(0)
+        axis_C = torch.linalg.svd(centred_nC, full_matrices=False).Vh[0]
+        # an axis has no sign of its own: its largest entry is made positive
+        axis_C = axis_C * axis_C[axis_C.abs().argmax()].sign()
+        sorted_n = members_n[(centred_nC @ axis_C).argsort(stable=True)]
+        half = (len(members_n) + 1) // 2
+        return [*leaves(sorted_n[:half]), *leaves(sorted_n[half:])]
+
+    return torch.cat(leaves(torch.arange(len(codebook_VC), device=codebook_VC.device)))
+
+
 @dataclass(frozen=True)
 class Ladder:
     """A quantizer bound to a schedule: f_hat_0 = 0, f_hat_{k+1} = add_scale(f_hat_k, codes of scale
@@ -136,6 +159,16 @@ class Ladder:
             f_hat_BChw = self.add_scale(f_hat_BChw, self.quantizer.embed(tokens_Bl), k)
             yield residual_BlC, tokens_Bl, f_hat_BChw
 
+    def residuals(self, latent_BChw: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The same ladder with nothing quantised, a Laplacian pyramid where phi is the identity
+        (arXiv 2510.02826): yields what scale k reads of the rest (B, l, C), and the state
+        f_hat_BChw after adding just that."""
+        f_hat_BChw = torch.zeros_like(latent_BChw)
+        for k in range(self.schedule.num_scales):
+            residual_BlC = self.read_scale(latent_BChw - f_hat_BChw, k)
+            f_hat_BChw = self.add_scale(f_hat_BChw, residual_BlC, k)
+            yield residual_BlC, f_hat_BChw
+
     def encode(self, latent_BChw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens and last state of a latent (VAR, algorithm 1). Returns tokens_BL and
         f_hat_BChw."""
@@ -162,9 +195,19 @@ class Ladder:
 
         Scale 0 reads the empty state, zeros; the model puts its start embedding there.
         """
-        inputs = [self.read_scale(self.empty_state(len(tokens_BL)), 0)]
+        return self._inputs(len(tokens_BL), self.states(tokens_BL))
+
+    def _inputs(self, batch: int, states: Iterable[torch.Tensor]) -> torch.Tensor:
+        """What every scale reads of the states after each."""
+        inputs = [self.read_scale(self.empty_state(batch), 0)]
         last = self.schedule.num_scales - 1
-        for k, f_hat_BChw in enumerate(self.states(tokens_BL)):
+        for k, f_hat_BChw in enumerate(states):
             if k < last:  # nothing reads the state after the last scale
                 inputs.append(self.read_scale(f_hat_BChw, k + 1))
         return torch.cat(inputs, 1)
+
+    def regression_pairs(self, latent_BChw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What a regression (arXiv 2510.02826) reads and what it is to predict: inputs_BLC of the
+        states of `residuals`, and these residual_BLC."""
+        residuals, states = zip(*self.residuals(latent_BChw))
+        return self._inputs(len(latent_BChw), states), torch.cat(residuals, 1)

@@ -113,6 +113,39 @@ def sample_srdd(
     return torch.cat(tokens, 1), f_hat_BChw
 
 
+def sample_gauss(
+    denoise: Denoise,
+    ladder: Ladder,
+    labels_B: torch.Tensor,
+    noise: ImageNoise,
+    config: SamplerConfig,
+    known: Known | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Coarse to fine, each scale's residual drawn once from the Gaussian of a regression (head of
+    arXiv 2510.02826): mean + temperature sigma noise; temperature 0 is the mean alone.
+
+    Nothing is quantised: the tokens that are returned are the nearest codes of the residuals, and
+    the state is that of the residuals themselves. `denoise.sigma_KC` says how wide each scale and
+    channel is. Arguments and results as of `sample_var`.
+    """
+    sigma_KC: torch.Tensor = denoise.sigma_KC  # type: ignore[attr-defined]
+    f_hat_BChw, tokens = ladder.empty_state(len(labels_B)), []
+    for k, where in enumerate(ladder.schedule.slices):
+        mean_BlC = denoise(ladder.read_scale(f_hat_BChw, k), k, labels_B)
+        normal_BlC = noise.normal(*mean_BlC.shape[1:])
+        # r = mean + t sigma_k eps
+        residual_BlC = mean_BlC + config.temperature * sigma_KC[k].double() * normal_BlC
+        residual_BlC = residual_BlC.to(f_hat_BChw.dtype)
+        drawn_Bl = ladder.quantizer.nearest_code(residual_BlC)
+        if known is not None:
+            drawn_Bl = known.put_into(drawn_Bl, where)
+            codes_BlC, given_Bl1 = ladder.quantizer.embed(drawn_Bl), known.mask_BL[:, where, None]
+            residual_BlC = torch.where(given_Bl1, codes_BlC, residual_BlC)
+        f_hat_BChw = ladder.add_scale(f_hat_BChw, residual_BlC, k)
+        tokens.append(drawn_Bl)
+    return torch.cat(tokens, 1), f_hat_BChw
+
+
 @dataclass(frozen=True)
 class _Scale:
     """One scale of a batch: what all passes over its tokens have in common."""
@@ -278,8 +311,9 @@ def generate(
     history = None if model.mask_LL is not None else model.config.history
     own = is_own("sample", config.name)
     remembers = len(labels_B) if own and history != 0 else None
-    denoise = Watched(guided, model.schedule, channels, who, config.temperature, remembers)
+    denoise = Watched(guided, model.schedule, channels, who, config.divides_by, remembers)
     denoise.history = history if early_exit else None
+    denoise.sigma_KC = getattr(model.head, "sigma_KC", None)
     read = {"labels_B": labels_B, **dict(ladder.quantizer.named_parameters())} if own else {}
     if own and known is not None:
         read |= {"tokens_BL": known.tokens_BL, "mask_BL": known.mask_BL}

@@ -11,8 +11,9 @@ class ScaleSchedule:
     """The K token grids of next-scale prediction (VAR, arXiv 2404.02905, section 3.2), coarse to
     fine.
 
-    patch_nums: side of each square grid in tokens; strictly growing, the last is the side of the
-    latent. Raises ValueError when the sides do not grow or are not positive integers.
+    patch_nums: side of each square grid in tokens; never shrinking, the last is the side of the
+    latent. Sides that repeat refine one grid again: all equal, it is plain residual quantisation.
+    Raises ValueError when a side shrinks or is no positive integer.
     """
 
     patch_nums: tuple[int, ...]
@@ -25,9 +26,9 @@ class ScaleSchedule:
                 f"patch_nums {list(sides)}: give at least one side, each a whole number of 1 or "
                 "more"
             )
-        if any(b <= a for a, b in zip(sides, sides[1:])):
+        if any(b < a for a, b in zip(sides, sides[1:])):
             raise ValueError(
-                f"patch_nums {list(sides)}: each side must be larger than the one before"
+                f"patch_nums {list(sides)}: no side may be smaller than the one before"
             )
         # cached from the start: a compiled graph breaks where it meets the lock of a property that
         # is not
@@ -47,6 +48,11 @@ class ScaleSchedule:
     def latent_size(self) -> int:
         """Side of the finest grid, which is the side of the latent."""
         return self.patch_nums[-1]
+
+    @property
+    def repeats(self) -> bool:
+        """Whether two scales have one side, so that no scale is known by its side."""
+        return len(set(self.patch_nums)) < self.num_scales
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:

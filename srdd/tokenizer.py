@@ -6,12 +6,16 @@ w latent grid
 
 from __future__ import annotations
 
+import sys
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from .config import TokenizerConfig
-from .contracts import check_images, check_tokens
+from .contracts import check_images, check_tokens, shape_of
+from .lookup import find, function_name, is_own
 from .quantizer import Ladder, Quantizer
 from .schedule import ScaleSchedule
 
@@ -122,6 +126,42 @@ def build_decoder(config: TokenizerConfig) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(widths[-1], config.in_channels, 3, padding=1))
 
 
+class Codec(NamedTuple):
+    """What stands between image and latent (VAR, arXiv 2404.02905, section 3.2): encoder, then
+    pre_quant; post_quant, then decoder."""
+
+    encoder: nn.Module
+    pre_quant: nn.Module
+    post_quant: nn.Module
+    decoder: nn.Module
+
+
+def codec_conv(config: TokenizerConfig) -> Codec:
+    """Learned convolutions (VQGAN, arXiv 2012.09841, table 7, in VAR's sizes)."""
+    C = config.codebook_dim
+    pre_quant, post_quant = (nn.Conv2d(C, C, 3, padding=1) for _ in range(2))
+    return Codec(build_encoder(config), pre_quant, post_quant, build_decoder(config))
+
+
+def codec_pixels(config: TokenizerConfig) -> Codec:
+    """No codec: the channels of a latent's cell are the pixels of its square, so that codes and phi
+    alone are learned (pixel space of arXiv 2510.02826)."""
+    cell = config.downsampling
+    into, back = nn.PixelUnshuffle(cell), nn.PixelShuffle(cell)
+    return Codec(into, nn.Identity(), nn.Identity(), back)
+
+
+def named_codec(config: TokenizerConfig) -> Codec:
+    """The codec of `codec_<name>` (arXiv 2510.02826) that `config` names; one of one's own is
+    checked. Raises ValueError for an unknown name, and for what is no codec."""
+    codec = find(sys.modules[__name__], "codec", config.codec)(config)
+    modules = isinstance(codec, tuple) and all(isinstance(part, nn.Module) for part in codec)
+    if not modules or len(codec) != len(Codec._fields):
+        who = function_name("codec", config.codec)
+        raise ValueError(f"{who}: gives {shape_of(codec)}; must be a Codec of four modules")
+    return Codec(*codec)
+
+
 class Tokenizer(nn.Module):
     """Image to tokens and back (VAR, arXiv 2404.02905, section 3.2). Images are float in [-1, 1],
     (B, in_channels, S, S)."""
@@ -129,13 +169,13 @@ class Tokenizer(nn.Module):
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = build_encoder(config)
-        self.pre_quant = nn.Conv2d(config.codebook_dim, config.codebook_dim, 3, padding=1)
+        codec = named_codec(config)
+        # in this order, in which weights are drawn
+        self.encoder, self.pre_quant = codec.encoder, codec.pre_quant
         self.quantizer = Quantizer(
             config.codebook_size, config.codebook_dim, config.num_phi, config.phi_ratio
         )
-        self.post_quant = nn.Conv2d(config.codebook_dim, config.codebook_dim, 3, padding=1)
-        self.decoder = build_decoder(config)
+        self.post_quant, self.decoder = codec.post_quant, codec.decoder
 
     def init_weights(self, generator: torch.Generator) -> None:
         """Draw every weight from one generator: convolutions uniform in +-1/sqrt(fan in), as torch
@@ -161,13 +201,24 @@ class Tokenizer(nn.Module):
     def to_latent(self, images: torch.Tensor) -> torch.Tensor:
         """Encoder (VAR, section 3.2): images in [-1, 1] to latent_BChw."""
         latent_BChw: torch.Tensor = self.pre_quant(self.encoder(images))
+        if is_own("codec", self.config.codec):
+            side, C = self.config.schedule.latent_size, self.config.codebook_dim
+            self._check_own("latents", latent_BChw, (len(images), C, side, side))
         return latent_BChw
 
     def to_image(self, f_hat_BChw: torch.Tensor) -> torch.Tensor:
         """Decoder (VAR, section 3.2): a state f_hat_BChw to images, not clamped; [-1, 1] is the
         legal range."""
         images: torch.Tensor = self.decoder(self.post_quant(f_hat_BChw))
+        if is_own("codec", self.config.codec):
+            side, channels = self.config.image_size, self.config.in_channels
+            self._check_own("images", images, (len(f_hat_BChw), channels, side, side))
         return images
+
+    def _check_own(self, what: str, given: torch.Tensor, shape: tuple[int, ...]) -> None:
+        if given.shape != shape:
+            who = function_name("codec", self.config.codec)
+            raise ValueError(f"{who}: gives {what} {shape_of(given)}; must be of shape {shape}")
 
     def encode(self, images: torch.Tensor, schedule: ScaleSchedule | None = None) -> torch.Tensor:
         """Images in [-1, 1] to tokens_BL (VAR, algorithm 1). Raises ValueError for anything

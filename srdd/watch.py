@@ -87,6 +87,8 @@ class Watched:
         self.labels_B: torch.Tensor | None = None
         # how far back scales look; at 0 a sampler may leave out a call that would draw nothing
         self.history: int | None = None
+        # of a regression, how wide the Gaussian of each scale and channel is
+        self.sigma_KC: torch.Tensor | None = None
         self.looks: list[tuple[int, torch.Tensor]] = []
 
     def __call__(

@@ -106,7 +106,7 @@ BAD = {
     "value out of range": ({"evaluation/num_images": 3}, ["evaluation.num_images", "100", "3"]),
     "schedule does not grow": (
         {"bases/var/model/patch_nums": [1, 3, 2, 4]},
-        ["patch_nums", "[1, 3, 2, 4]", "larger"],
+        ["patch_nums", "[1, 3, 2, 4]", "smaller"],
     ),
     "schedule does not end at the latent": (
         {"bases/var/model/patch_nums": [1, 2, 3]},

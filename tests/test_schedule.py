@@ -8,7 +8,7 @@ from srdd.masks import scale_mask
 from srdd.schedule import ScaleSchedule
 
 VAR_256 = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
-schedules = st.sets(st.integers(1, 7), min_size=1, max_size=5).map(
+schedules = st.lists(st.integers(1, 7), min_size=1, max_size=5).map(
     lambda sides: ScaleSchedule(tuple(sorted(sides)))
 )
 histories = st.none() | st.integers(0, 6)
@@ -53,10 +53,10 @@ def test_published_share_of_pairs():
 
 
 @pytest.mark.parametrize(
-    "sides", [(), (0, 1), (-1, 2), (2, 2), (1, 3, 2), (1, 2.0), (True, 2), ("1", 2)]
+    "sides", [(), (0, 1), (-1, 2), (2, 1), (1, 3, 2), (1, 2.0), (True, 2), ("1", 2)]
 )
 def test_impossible_sides_are_refused(sides):
-    """Catches a schedule that does not grow, or is not of whole numbers, getting past the front
+    """Catches a schedule that shrinks, or is not of whole numbers, getting past the front
     door; the error names it."""
     with pytest.raises(ValueError, match="patch_nums") as error:
         ScaleSchedule(sides)

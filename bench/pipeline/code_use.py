@@ -11,13 +11,12 @@ from ..runtime.ranks import Ranks
 
 
 class CodeUse:
-    """Running share of each code at each grid size, and the restart of codes that none of them
-    uses.
+    """Running share of each code at each scale, and the restart of codes that none of them uses.
 
     share_KV: of the tokens seen, rows sum to 1. life_KV: the same with a mean share lent to every
     code, at the start and at its restart; that fades as the share does, and gives the code time to
-    be used before it counts as dead. seen_K: how often each grid was counted. ranks: the processes
-    that share each batch, None for one.
+    be used before it counts as dead. seen_K: how often each scale was counted. Scales are known by
+    their index: sides may repeat. ranks: the processes that share each batch, None for one.
     """
 
     RATE = 0.05
@@ -29,12 +28,10 @@ class CodeUse:
         device: torch.device,
         ranks: Ranks | None = None,
     ) -> None:
-        self.sides, self.ranks = schedule.patch_nums, ranks or Ranks()
-        self.share_KV = torch.full(
-            (len(self.sides), codebook_size), 1 / codebook_size, device=device
-        )
+        K, self.ranks = schedule.num_scales, ranks or Ranks()
+        self.share_KV = torch.full((K, codebook_size), 1 / codebook_size, device=device)
         self.life_KV = self.share_KV.clone()
-        self.seen_K = torch.zeros(len(self.sides), dtype=torch.int64)
+        self.seen_K = torch.zeros(K, dtype=torch.int64)
 
     def state(self) -> dict[str, torch.Tensor]:
         """What a checkpoint to resume from must hold."""
@@ -46,15 +43,14 @@ class CodeUse:
             value.copy_(tensors[name])
 
     @torch.no_grad()
-    def count(self, schedule: ScaleSchedule, tokens: list[torch.Tensor]) -> None:
-        """Add the tokens of one step, a tensor for each grid of its schedule; with processes, each
+    def count(self, tokens: dict[int, torch.Tensor]) -> None:
+        """Add the tokens of one step, a tensor for each scale that it used; with processes, each
         those of its images."""
         V, world = self.share_KV.shape[1], self.ranks.world
-        counts = [torch.bincount(tokens_Bl.flatten(), minlength=V) for tokens_Bl in tokens]
+        counts = [torch.bincount(tokens_Bl.flatten(), minlength=V) for tokens_Bl in tokens.values()]
         counts_kV = self.ranks.total(torch.stack(counts))
-        for side, tokens_Bl, count_V in zip(schedule.patch_nums, tokens, counts_kV):
+        for (k, tokens_Bl), count_V in zip(tokens.items(), counts_kV):
             share_V = count_V / (tokens_Bl.numel() * world)
-            k = self.sides.index(side)
             self.life_KV[k].lerp_(share_V, self.RATE)
             self.seen_K[k] += 1
             # the plain mean at first, so that the shares before the first token leave no trace
@@ -80,7 +76,8 @@ class CodeUse:
     ) -> torch.Tensor:
         """Put unused codes where latents are, first at the scales that use the fewest codes.
 
-        residuals: of the whole batch, so that processes draw the same.
+        residuals: of the scales that the step used, of the whole batch, so that processes draw the
+        same.
         Returns their indices.
         """
         V = self.share_KV.shape[1]
@@ -88,12 +85,12 @@ class CodeUse:
         if not len(dead):
             return dead
         need = torch.tensor([V - perplexity for perplexity in self.perplexity()]).clamp(min=1e-3)
-        present = torch.tensor([side in residuals for side in self.sides])
+        present = torch.tensor([k in residuals for k in range(len(self.seen_K))])
         rows = torch.multinomial(
             need * present, len(dead), replacement=True, generator=source
         ).tolist()
         for code, row in zip(dead.tolist(), rows):
-            pool_NC = residuals[self.sides[row]]
+            pool_NC = residuals[row]
             pick = int(torch.randint(len(pool_NC), (), generator=source))
             quantizer.codebook_VC[code] = pool_NC[pick]
         # nobody has used it yet: what is reported stays as it is

@@ -112,12 +112,13 @@ class ImageLosses:
             self.adversary.restore(tensors)
 
     def backward(
-        self, losses: TokenizerLoss, images: torch.Tensor, last: torch.Tensor, step: int
+        self, losses: TokenizerLoss, images: torch.Tensor, last: torch.Tensor | None, step: int
     ) -> Judged:
         """Gradients of all losses of a step, of this process's images, and a step of the
         discriminator.
 
-        last: weights of the decoder's last layer, where gradients are compared.
+        last: weights of the decoder's last layer, where gradients are compared; None: without
+        an adversarial loss.
         """
         adversary = self.adversary if self.adversary and step >= self.adversary.begin else None
         if not (self.perceptual or adversary):
@@ -130,6 +131,7 @@ class ImageLosses:
             told = self.config.perceptual * torch.autograd.grad(perceptual, seen)[0]
         judged = Judged(perceptual)
         if adversary:
+            assert last is not None
             adversarial = adversarial_loss(adversary.network(seen))
             pixels = torch.autograd.grad(F.mse_loss(seen, images), seen)[0]
             (against,) = torch.autograd.grad(adversarial, seen)

@@ -51,14 +51,13 @@ class Measured(NamedTuple):
     judged: dict[str, float]
 
 
-def drop_scales(schedule: ScaleSchedule, share: float, source: torch.Generator) -> ScaleSchedule:
-    """The schedule of one step: with probability `share` each scale but the last stays with
+def kept_scales(schedule: ScaleSchedule, share: float, source: torch.Generator) -> list[int]:
+    """The scales of one step, by index: with probability `share` each but the last stays with
     probability 1/2."""
-    coin = torch.rand(schedule.num_scales, generator=source).tolist()
+    coin, last = torch.rand(schedule.num_scales, generator=source).tolist(), schedule.num_scales - 1
     if coin[-1] >= share:
-        return schedule
-    kept = [p for p, c in zip(schedule.patch_nums[:-1], coin) if c < 0.5]
-    return ScaleSchedule((*kept, schedule.latent_size))
+        return list(range(schedule.num_scales))
+    return [*(k for k in range(last) if coin[k] < 0.5), last]
 
 
 def seed_of(config: TokenizerTraining, train_seed: int | None) -> int:
@@ -133,7 +132,9 @@ class TokenizerTrainer:
         source = generator("tokenizer step", self.seed, step)
         # the encoder's dropout has no generator of its own
         torch.manual_seed(derive_seed("dropout", self.seed, step))
-        schedule = drop_scales(self.spec.config.schedule, config.scale_drop, source)
+        whole = self.spec.config.schedule
+        kept = kept_scales(whole, config.scale_drop, source)
+        schedule = ScaleSchedule(tuple(whole.patch_nums[k] for k in kept))
         weights = config.commitment, config.entropy
         losses = tokenizer_loss(self.tokenizer, images_BCHW, schedule, *weights, self.of_batch)
         self.optimizer.zero_grad()
@@ -143,9 +144,9 @@ class TokenizerTrainer:
         self.optimizer.step()
         losses = self.of_whole_batch(losses)
         check_finite(losses.total.item(), step)
-        self.use.count(schedule, losses.tokens)
+        self.use.count(dict(zip(kept, losses.tokens)))
         if step % config.restart_every == 0 and step < LAST_RESTART * config.steps:
-            self.restart_codes(schedule, losses, source)
+            self.restart_codes(kept, losses, source)
         self.average.update(self.tokenizer, step)
         return losses, judged
 
@@ -157,19 +158,18 @@ class TokenizerTrainer:
         return replace(losses, total=total, **whole)
 
     @property
-    def last_layer(self) -> torch.Tensor:
-        """Weights of the decoder's last layer."""
-        layer = self.tokenizer.decoder[-1]
-        assert isinstance(layer, torch.nn.Conv2d)
-        return layer.weight
+    def last_layer(self) -> torch.Tensor | None:
+        """Weights of the decoder's last layer; None where it has none."""
+        weights = [weight for weight in self.tokenizer.decoder.parameters() if weight.ndim > 1]
+        return weights[-1] if weights else None
 
     def restart_codes(
-        self, schedule: ScaleSchedule, losses: TokenizerLoss, source: torch.Generator
+        self, kept: list[int], losses: TokenizerLoss, source: torch.Generator
     ) -> None:
         """Put unused codes where latents are, without momentum; their averages with them."""
         residuals = {
-            side: images_of_all(residual_BlC, self.ranks).flatten(0, 1)
-            for side, residual_BlC in zip(schedule.patch_nums, losses.residuals)
+            k: images_of_all(residual_BlC, self.ranks).flatten(0, 1)
+            for k, residual_BlC in zip(kept, losses.residuals)
         }
         quantizer, share = self.tokenizer.quantizer, self.config.restart_share
         dead = self.use.restart(quantizer, residuals, share, source)

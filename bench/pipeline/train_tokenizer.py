@@ -13,15 +13,19 @@ import sys
 from pathlib import Path
 from typing import cast
 
+import torch
+
 from srdd.config import TokenizerConfig
 from srdd.files import check_config, load_foreign
+from srdd.noise import generator
 from srdd.official_tokenizer import import_tokenizer, tokenizer_config, untold
+from srdd.quantizer import Quantizer, tree_order
 from srdd.tokenizer import Tokenizer
 from srdd.tokenizer_checkpoint import load_tokenizer, save_tokenizer
 
 from ..runtime.verb import Run
 from ..study.settings import WeightsConfig
-from ..study.tokenizer_settings import TokenizerSpec
+from ..study.tokenizer_settings import TokenizerSpec, TokenizerTraining
 from .tokenizer_trainer import train
 from .weights import read_weights
 
@@ -51,6 +55,17 @@ def read_safetensors(path: Path, wanted: TokenizerConfig) -> Tokenizer:
     return load_tokenizer(path, expect=wanted)
 
 
+@torch.no_grad()
+def put_in_order(quantizer: Quantizer, config: TokenizerTraining) -> None:
+    """The codes in the order asked for: another index for each, and nothing else."""
+    codes_VC, order = quantizer.codebook_VC, config.code_order
+    if order == "tree":
+        codes_VC.copy_(codes_VC[tree_order(codes_VC)])
+    elif order == "shuffled":
+        source = generator("code order", config.seed)
+        codes_VC.copy_(codes_VC[torch.randperm(len(codes_VC), generator=source)])
+
+
 def work(run: Run) -> None:
     spec = run.settings("tokenizer", TokenizerSpec)
     if spec.weights is None:
@@ -58,4 +73,5 @@ def work(run: Run) -> None:
     elif run.ranks.first:
         tokenizer = load_external(run, spec, spec.weights)
     if run.ranks.first:
+        put_in_order(tokenizer.quantizer, spec.training)
         save_tokenizer(run.out / "tokenizer.safetensors", tokenizer)

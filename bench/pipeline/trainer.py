@@ -26,7 +26,7 @@ from ..runtime.progress import Progress
 from ..runtime.verb import Run, is_out_of_memory
 from ..study.settings import TrainingConfig
 from .artefacts import model_identity, open_labels, open_tokens, snapshot_path
-from .held_out import HeldOut, any_order_loss, drawn_loss, one_pass_loss
+from .held_out import HeldOut, OnePassLoss, any_order_loss, drawn_loss, one_pass_loss
 from .labels import in_shares
 from .networks import open_tokenizer
 from .training import (
@@ -162,6 +162,10 @@ class Trainer:
         model.load_state_dict(self.average.weights)
         return model.eval()
 
+    def snapshot(self) -> ScaleTransformer:
+        """The model that a snapshot holds."""
+        return self.averaged()
+
     def shared(self, learner: Losses) -> Losses | DistributedDataParallel:
         """The learner as the processes train it together: gradients are summed while the backward
         pass still runs."""
@@ -293,6 +297,10 @@ class Trainer:
 
     # ------------------------------------------------------------ evaluation
 
+    def one_pass(self, model: ScaleTransformer, data: HeldOut) -> OnePassLoss:
+        """The losses of one pass over a split."""
+        return one_pass_loss(model, data)
+
     def evaluate(self, losses: list[float]) -> None:
         """Held-out losses now, beside those of the steps since the last time; the weights are kept
         when they are the best so far."""
@@ -300,7 +308,7 @@ class Trainer:
         test = self.split("test")
         if self.eval_rows is not None:
             test = test.some(self.eval_rows)
-        on_val, on_test = one_pass_loss(model, self.split("val")), one_pass_loss(model, test)
+        on_val, on_test = self.one_pass(model, self.split("val")), self.one_pass(model, test)
         selected_by, bound = self.selection_loss(model, on_val.mean)
         check_finite(selected_by, state.step)
         train = sum(losses) / len(losses)
@@ -334,7 +342,7 @@ class Trainer:
         model, test, best = self.model.eval(), self.split("test"), self.state.best
         one_pass, by_scale = best.loss_test, best.loss_test_K
         if self.eval_rows is not None:
-            one_pass, by_scale, _ = one_pass_loss(model, test)
+            one_pass, by_scale, _ = self.one_pass(model, test)
         any_order = None
         if self.model_config.mask_prob:
             any_order = any_order_loss(model, test, self.config.mask_draws)
@@ -406,7 +414,7 @@ class Trainer:
                 self.recent.clear()
             if first and (state.step % config.snapshot_every == 0 or last):
                 path = snapshot_path(self.run.out, state.step)
-                save_model(path, self.averaged(), step=state.step)
+                save_model(path, self.snapshot(), step=state.step)
             if self.resume.due(state.step) and not last:
                 state.seconds = clock.seconds
                 self.save()

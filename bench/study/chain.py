@@ -306,6 +306,8 @@ def _trained(study: Study, variant: Variant, seed: int) -> Trained:
     before = tokenized(study, variant, seed)
     data, tokenizer, read = before.data, before.tokenizer, before.read
     stage, slug, teacher = "train", f"{model_slug(variant.model)}-s{seed}", None
+    if variant.model.regresses:
+        stage = "regress"
     if variant.distill is not None:
         teacher = trained(study, teacher_of(study, variant.distill), seed)
         stage, slug = "distill", f"{variant.distill.arm}-{slug}"

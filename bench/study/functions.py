@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from srdd.config import ModelConfig, SamplerConfig
+from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
 from srdd.lookup import is_own
 
 from . import rooms
@@ -18,6 +18,7 @@ from .schema import DistillSettings
 from .settings import DatasetConfig, EvaluationConfig, TrainingConfig
 
 Function = tuple[str, str]  # prefix and name
+SIZES = "tokenizer.config"
 
 
 @cache
@@ -30,6 +31,7 @@ def sections() -> dict[str, type[BaseModel]]:
         "sampler": SamplerConfig,
         "distill": DistillSettings,
         "evaluation": EvaluationConfig,
+        SIZES: TokenizerConfig,
     }
 
 
@@ -46,7 +48,11 @@ def _of_config(config: Any) -> Iterator[Function]:
     for key, part in config.items() if isinstance(config, dict) else ():
         if key in sections() and isinstance(part, dict):
             yield from _of_section(key, json.dumps(part))
-        elif key != "tokenizer":  # whose training is of another kind and names none
+        elif key == "tokenizer" and isinstance(part, dict):
+            # its training is of another kind and names none
+            if "config" in part:
+                yield from _of_section(SIZES, json.dumps(part["config"]))
+        else:
             yield from _of_config(part)
 
 

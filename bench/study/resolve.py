@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import operator
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -287,8 +288,8 @@ def _check_fit(variant: Variant, at: str) -> None:
 
 def _check_functions(variant: Variant, at: str) -> None:
     """Refuse names of functions that are not there."""
-    for section in ("sampler", "model", "training"):
-        settings = getattr(variant, section)
+    for section in ("tokenizer.config", "sampler", "model", "training"):
+        settings = operator.attrgetter(section)(variant)
         for key, (prefix, name) in named_by(settings) if settings else ():
             check_known(f"{at}{section}.{key.removesuffix('.name')}", PLACES[prefix], prefix, name)
 

@@ -124,6 +124,25 @@ class Variant(Strict):
         None, description="of the model, which is then not trained; null: train it"
     )
 
+    @model_validator(mode="after")
+    def _ladder_fits(self) -> Variant:
+        corruption, order = self.training.corruption, self.tokenizer.training.code_order
+        if self.model.regresses and corruption != "none":
+            raise ValueError(
+                f"training.corruption {corruption!r}: head gauss reads no tokens that could be "
+                "corrupted; set it to none"
+            )
+        if self.model.regresses and self.weights is not None:
+            raise ValueError(
+                f"weights {self.weights.file!r}: head gauss is trained here alone; leave it out"
+            )
+        if self.weights is not None and order != "trained":
+            raise ValueError(
+                f"tokenizer.training.code_order {order!r}: weights {self.weights.file!r} know the "
+                "codes in the order that they were trained with; set it to trained"
+            )
+        return self
+
 
 class TeacherSettings(Strict):
     """The settings of a teacher that was trained (training) or imported (weights)."""

@@ -94,6 +94,8 @@ SECTIONS: list[tuple[str, str, type[BaseModel]]] = [
 ]
 FUNCTIONS = {
     "mask": "Masks (`model.mask`)",
+    "codec": "Codecs (`tokenizer.config.codec`)",
+    "head": "Heads (`model.head`)",
     "sample": "Samplers (`sampler.name`)",
     "select": "Rules of refinement (`sampler.select`)",
     "confidence": "Confidences that rules rank by",

@@ -159,12 +159,24 @@ def _output_problems(study: Study, one: Resolved) -> Iterator[str]:
                 yield f"{what}: {name!r} shows FID; add fidelity to evaluation.metrics"
             if problem := _unfit(what, name, suite):
                 yield problem
+    yield from _code_problems(one)
     tuned = list(tuning(suite))
     if tuned and not study.told(one.name, "sweep").halves:
         yield (
             f"sweep.halves: False: {tuned[0]} tunes on one half and scores on the other; "
             "set it to true"
         )
+
+
+def _code_problems(one: Resolved) -> Iterator[str]:
+    """Measures that ask for probabilities of codes where a model predicts none."""
+    asking = [room for room in one.suite.measure if room in rooms.which("READS_CODES")]
+    for name, variant in one.variants.items() if asking else ():
+        if variant.model.regresses:
+            yield (
+                f"variants.{name}.model.head: 'gauss' predicts no codes, and measure {asking[0]} "
+                "asks for theirs; take head softmax or bits"
+            )
 
 
 def _idle_grids(one: Resolved) -> Iterator[str]:

@@ -92,6 +92,12 @@ class TokenizerTraining(Strict):
     )
     log_every: Positive = Field(50, description="steps between losses that are written")
     save_every: Positive = Field(100, description="steps between checkpoints to resume from")
+    code_order: Literal["trained", "tree", "shuffled"] = Field(
+        "trained",
+        description="of the codes at the end, of trained weights and of given ones: as they are, "
+        "as the leaves of a balanced tree of splits at the median, so that bits of an index mean "
+        "something, or by chance",
+    )
     seed: Seed = Field(0, description="of a tokenizer that all training seeds share")
 
     @model_validator(mode="after")
@@ -140,6 +146,11 @@ class TokenizerSpec(Strict):
     @model_validator(mode="after")
     def _patches_fit(self) -> TokenizerSpec:
         size, judge = self.config.image_size, self.training.discriminator
+        if self.training.adversarial and self.config.codec == "pixels":
+            raise ValueError(
+                f"training.adversarial {self.training.adversarial}: codec pixels has no decoder "
+                "to train by it; set it to 0"
+            )
         if self.training.adversarial and size < judge.least_side:
             raise ValueError(
                 f"training.discriminator.layers {judge.layers}: needs images of "

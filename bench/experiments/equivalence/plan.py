@@ -19,7 +19,7 @@ from ...study.suite_checks import Resolved, side_problems
 # gaps that are 0 where two losses are equal
 GAPS = ("elbo_relative_gap", "elbo_token_gap", "path_kl", "path_kl_equal_state")
 
-TRAINS = True
+TRAINS = READS_CODES = True
 
 
 class Settings(Strict):

@@ -14,7 +14,7 @@ from ...study.jobs import Plan
 from ...study.schema import Variant
 from ...study.settings import once_each
 
-EVALUATES = KNOWN_TOKENS = True
+EVALUATES = KNOWN_TOKENS = READS_CODES = True
 
 TRAINS = True
 

@@ -1,0 +1,220 @@
+"""The room ladders from end to end: a regression, a head of bits and sides that repeat are trained,
+measured, collected, drawn."""
+
+import importlib
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_config import edited
+
+from bench.pipeline import collect
+from bench.report.completion import along_scales
+from bench.report.results import Results
+from bench.report.view import View
+from bench.runtime.verb import main
+from bench.runtime.verbs import stages, verbs
+from bench.study import rooms
+from bench.study.errors import ConfigError
+from bench.study.plan import load_study
+from bench.study.variants import variants_of
+from srdd.checkpoint import load_model
+
+SUITE = {
+    "claim": "c",
+    "measure": ["ladders"],
+    "train_seeds": [0],
+    "ladders": {"num_images": 40, "noise": [0.0, 0.3], "micro_batches": 3},
+    "variants": {
+        "VAR": {"base": "var"},
+        "gauss": {"base": "var", "delta": {"model.head": "gauss", "sampler.name": "gauss"}},
+        "mean": {
+            "base": "var",
+            "delta": {
+                "model.head": "gauss", "sampler.name": "gauss", "sampler.temperature": 0.0,
+            },
+        },
+        "bits 4-4": {
+            "base": "var",
+            "delta": {
+                "model.head": "bits", "tokenizer.config.patch_nums": [4, 4],
+                "tokenizer.training.code_order": "tree",
+            },
+        },
+    },
+    "figures": ["refine_error", "noise_shift", "gradient_noise", "bands"],
+    "tables": ["factors"],
+}  # fmt: skip
+
+
+class Made:
+    """The jobs of a suite, run in this process."""
+
+    def __init__(self, root):
+        self.root, self.plan = root, load_study(edited(root, **{"suites/ladders": SUITE}))
+        self.jobs = {run_id: self.plan.jobs[run_id] for run_id in self.plan.suites["ladders"]}
+        done = set()
+        while len(done) < len(self.jobs):
+            for run_id, job in self.jobs.items():
+                if run_id not in done and set(job.inputs.values()) <= done:
+                    assert self.call(run_id) == 0, run_id
+                    done.add(run_id)
+
+    def call(self, run_id, out=None, **training):
+        """Run a job, elsewhere or with another training where that is asked for."""
+        job, out = self.jobs[run_id], out or self.root / run_id
+        about = json.loads(json.dumps(job.about))
+        about["config"].get("training", {}).update(training)
+        path = self.root / "configs" / f"{out.name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"study": "smoke", **about}))
+        inputs = [w for role, read in job.inputs.items() for w in (f"--{role}", self.root / read)]
+        words = [path, out, *inputs, "--threads", "1", "--device", "cpu", "--record"]
+        verb = stages()[job.stage].name
+        work = importlib.import_module(verbs()[verb].module).work
+        with pytest.raises(SystemExit) as left:
+            main(verb, work, tuple(job.inputs), [*map(str, words)])
+        return left.value.code
+
+    def of(self, stage):
+        return [run_id for run_id, job in self.jobs.items() if job.stage == stage]
+
+    def results(self):
+        """What collect makes of the suite."""
+        study = json.loads(self.plan.study.model_dump_json())
+        runs = sorted(self.jobs)
+        about = {**study["suites"]["ladders"], "variants": variants_of(self.plan, "ladders")}
+        keys = (
+            "study", "reduced", "evaluation", "features", "dataset", "train_seeds",
+            "tokenizer_seed", "latency",
+        )  # fmt: skip
+        plan = {
+            "scope": "ladders",
+            "suites": {"ladders": {**about, "runs": runs}},
+            "folders": {run_id: str(self.root / run_id) for run_id in runs},
+            **{key: study[key] for key in keys},
+        }
+        (self.root / "plan.json").write_text(json.dumps(plan))
+        collect.collect(self.root / "plan.json", self.root / "collected")
+        return Results.load(self.root / "collected")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return Made(tmp_path_factory.mktemp("ladders"))
+
+
+@pytest.fixture(scope="module")
+def view(made):
+    return View(made.results(), "ladders")
+
+
+def test_a_regression_is_one_training_for_both_temperatures(made):
+    """Catches a mean that is trained again, and a regression that the verb train trains."""
+    assert len(made.of("regress")) == 1 and len(made.of("train")) == 2
+    assert len(made.of("ladders")) == 3
+
+
+def test_a_regression_learns_and_knows_its_width(made):
+    """Catches widths that are not those of the training residuals: sigma squared, over scales and
+    channels, is the training error of the kept weights without what a step drops."""
+    (run_id,) = made.of("regress")
+    model = load_model(made.root / run_id / "model.safetensors")
+    sigma = model.head.sigma_KC
+    assert sigma.shape == (3, 4) and (sigma > 0).all() and (sigma != 1).any()
+    rows = pd.read_csv(made.root / run_id / "metrics.csv")
+    train = rows[rows["metric"] == "regression_mse_train"].set_index("step")["value"]
+    test = rows[rows["metric"] == "regression_mse_test"].set_index("step")["value"]
+    lengths = np.array([1, 4, 16])
+    mean = (sigma.square().mean(1).numpy() * lengths).sum() / lengths.sum()
+    assert mean == pytest.approx(test.min(), rel=0.3) and train.iloc[-1] < train.iloc[0]
+    for path in (made.root / run_id / "snapshots").glob("*.safetensors"):
+        assert (load_model(path).head.sigma_KC != 1).all()
+
+
+def test_a_regression_ends_with_the_same_weights_again(made, tmp_path):
+    """Catches a batch or a width that does not follow from the seed."""
+    (run_id,) = made.of("regress")
+    again = tmp_path / "again"
+    assert made.call(run_id, again) == 0
+    first = load_model(made.root / run_id / "model.safetensors").state_dict()
+    second = load_model(again / "model.safetensors").state_dict()
+    assert all((first[name] == second[name]).all() for name in first)
+
+
+def test_micro_batches_change_no_regression(made, tmp_path):
+    """Catches a loss that is no share of the whole batch's mean."""
+    (run_id,) = made.of("regress")
+    assert made.call(run_id, tmp_path / "parts", accumulate=4) == 0
+    first, second = (
+        load_model(path / "model.safetensors").head.mean.weight
+        for path in (made.root / run_id, tmp_path / "parts")
+    )
+    assert (first - second).abs().max() < 1e-4
+
+
+def test_measures_agree_where_they_ask_the_same(view):
+    """Catches a step that is counted from 1, a floor that is that of another system."""
+    for variant, names in view.variants.items():
+        K = len(names["patch_nums"])
+        by_scale = {
+            metric: along_scales(view, variant, metric).set_index("scale")["value"]
+            for metric in ("refine_error", "ladder_error", "noise_s0")
+        }
+        assert len(by_scale["refine_error"]) == K and len(by_scale["noise_s0"]) == K + 1
+        last = by_scale["refine_error"][K - 1]
+        assert by_scale["noise_s0"][K - 1] == pytest.approx(last, rel=1e-4)
+        floor = by_scale["ladder_error"][K - 1]
+        assert by_scale["noise_s0"][K] == pytest.approx(floor, rel=1e-4)
+        assert view.estimate(variant, "gradient_noise").mean > 0
+        bands = (f"band_share_latent_b{j}" for j in range(4))
+        shares = [along_scales(view, variant, band)["value"] for band in bands]
+        assert np.sum(shares, 0) == pytest.approx(1.0)
+
+
+def test_regressions_have_no_bits(view):
+    """Catches bits of a system that has no codes, and a head of bits that is as large as one of
+    codes."""
+    assert view.estimate("gauss", "bits_per_image") is None
+    assert view.estimate("VAR", "bits_per_image").mean == 21 * 4
+    width, C = 16, 4
+    sizes = {name: view.estimate(name, "head_parameters").mean for name in view.variants}
+    assert sizes["bits 4-4"] == (width + 1) * 4 and sizes["VAR"] == (width + 1) * 16
+    assert sizes["gauss"] == sizes["mean"] == (width + 1) * C
+
+
+@pytest.mark.parametrize("name", SUITE["figures"])
+def test_figures_show_every_model_once(view, name):
+    """Catches a model that is drawn twice, for two samplers, and one that is left out."""
+    figure, caption = rooms.function_of("figures", name)(view)
+    lines = {line.get_label() for axes in figure.axes for line in axes.lines}
+    assert {"VAR", "gauss", "bits 4-4"} <= lines and "mean" not in lines
+    assert figure.get_suptitle() == "" and caption.text
+
+
+def test_the_table_has_a_row_for_every_system(view):
+    """Catches a system without a row, and numbers of another."""
+    table, _ = rooms.function_of("tables", "factors")(view)
+    rows = table.set_index("Variant")
+    assert list(rows.index) == list(SUITE["variants"])
+    assert rows.loc["mean", "Refinement error"] == rows.loc["gauss", "Refinement error"] != "-"
+    assert rows.loc["bits 4-4", "Tokens"] == "32" and rows.loc["bits 4-4", "Head"] == "bits"
+    assert rows.loc["mean", "Temperature"] == "0" and (rows["Status"] == "ok").all()
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"noise": [0.1]}, "compares levels"),
+        ({"noise": [0.1, 0.1]}, "noise"),
+        ({"micro_batches": 1}, "micro_batches"),
+        ({"num_images": 0}, "num_images"),
+    ],
+)
+def test_bad_settings_are_said_in_one_line(tmp_path, settings, words):
+    """Catches a figure of one level, a level twice, and gradients of which there is one."""
+    suite = {**SUITE, "ladders": settings}
+    with pytest.raises(ConfigError, match=words) as error:
+        load_study(edited(tmp_path, **{"suites/ladders": suite}))
+    assert "\n" not in str(error.value)
