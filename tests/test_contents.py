@@ -310,6 +310,21 @@ def test_prepare_refuses_what_changed_after_planning(tmp_path):
     )
 
 
+def test_all_damaged_images_are_named_at_once(tmp_path):
+    """Catches a run for each damaged file of a folder, whichever side of the split it is on; and a
+    list without an end."""
+    root = images(tmp_path / "p")
+    files = sorted(root.rglob("*.png"))
+    for count in (3, 12):
+        for file in files[:count]:
+            file.write_bytes(file.read_bytes()[:50])
+        code, text, out = prepared(tmp_path, root)
+        assert code == 1 and not (out / "row.json").exists()
+        named = [file for file in files if f"{file}: damaged image" in text]
+        assert len(named) == min(count, 10) and set(named) <= set(files[:count])
+        assert ("; and 2 more" in text) == (count == 12)
+
+
 def test_changed_images_make_the_workflow_run_again(tmp_path):
     """Catches `Nothing to be done` after images were added, and a second table that mixes both."""
     root, study = images(tmp_path / "my p", count=250), tmp_path / "study.yaml"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,7 @@ LOADERS = (
     "image_folder",
 )  # of this project; an error of any other is told with its name
 DIM = 64  # a split that holds no brighter level was perhaps not scaled to 255
-NAMED = 10  # classes whose counts are said one by one
+NAMED = 10  # classes whose counts, and damaged images whose errors, are said one by one
 
 
 @dataclass(frozen=True)
@@ -87,16 +88,37 @@ def load(config: DatasetConfig) -> dict[str, SplitImages]:
 # ---------------------------------------------------------------- what was read
 
 
-def _check_files(images: FileImages, split: str) -> list[bytes]:
-    """Decode every image once: a damaged one is named now, not in the middle of a training.
+def _check_files(images: FileImages, split: str, damaged: list[str]) -> list[bytes]:
+    """Decode every image once: damaged ones are named now, not in the middle of a training.
 
     Returns a key of each one's pixels: a copy that was saved anew has other bytes in its file.
+    damaged: gets the error of each image that cannot be read.
     """
     keys: list[bytes] = []
     chunks = [range(i, min(i + 64, len(images))) for i in range(0, len(images), 64)]
     for chunk in track(chunks, f"check {split}", len(chunks)):
-        keys += array_keys(images.read(chunk).numpy())
+        try:
+            keys += array_keys(images.read(chunk).numpy())
+        except ValueError:
+            damaged += _errors(images, chunk)
     return keys
+
+
+def _errors(images: FileImages, chunk: range) -> Iterator[str]:
+    """What each image of a chunk is refused with."""
+    for i in chunk:
+        try:
+            images.read([i])
+        except ValueError as error:
+            yield str(error)
+
+
+def _refuse_damaged(damaged: list[str]) -> None:
+    """Raises ValueError that names the images that cannot be read, so that all are mended at
+    once."""
+    if damaged:
+        more = f"; and {len(damaged) - NAMED} more" if len(damaged) > NAMED else ""
+        raise ValueError("; ".join(damaged[:NAMED]) + more)
 
 
 def _record(images: FileImages) -> Recorded:
@@ -117,14 +139,16 @@ def _below(path: Path, root: Path | None) -> str:
     )
 
 
-def _save_split(out: Path, split: str, images: SplitImages, root: Path | None) -> list[bytes]:
+def _save_split(
+    out: Path, split: str, images: SplitImages, root: Path | None, damaged: list[str]
+) -> list[bytes]:
     """Write one split; returns a key of the pixels of each image."""
     save_array(out / f"{split}_labels.npy", np.asarray(images.labels_N, np.int64))
     if isinstance(images, ArrayImages):
         save_array(out / f"{split}_images.npy", np.ascontiguousarray(images.images_NCHW))
         return array_keys(images.images_NCHW)
     recorded = _record(images)
-    keys = _check_files(images, split)
+    keys = _check_files(images, split, damaged)
     write_text(
         out / f"{split}_paths.json", json.dumps([_below(path, root) for path in images.paths])
     )
@@ -258,7 +282,11 @@ def work(run: Run) -> None:
         run.say(f"warning: {caution}")
     _check_counts(run, {split: len(dataset.splits[split]) for split in SPLITS})
     root = place_of(config.path, "dataset.path").absolute() if config.path is not None else None
-    keys = {split: _save_split(run.out, split, dataset.splits[split], root) for split in SPLITS}
+    damaged: list[str] = []
+    keys = {
+        split: _save_split(run.out, split, dataset.splits[split], root, damaged) for split in SPLITS
+    }
+    _refuse_damaged(damaged)
     _check_content(config)
     _report(run, dataset, keys)
     write_text(run.out / "data.json", json.dumps(_about(dataset, config, root), indent=1))
