@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializeAsAny,
+    ValidationInfo,
     create_model,
     field_validator,
     model_validator,
@@ -412,6 +413,13 @@ class SamplerConfig(Strict):
         description="energy: keep the map's norm, so that only the shape of its spectrum changes; "
         "none: the literal form, which makes it paler or stronger",
     )
+
+    @field_validator("temperature")
+    @classmethod
+    def _warm_enough(cls, value: float, info: ValidationInfo) -> float:
+        if info.data.get("name") != "gauss" and value < 0.001:
+            raise ValueError("must be 0.001 or more; sampler gauss alone takes less, as noise")
+        return value
 
     @model_validator(mode="after")
     def _refinement_fits(self) -> SamplerConfig:

@@ -49,8 +49,12 @@ def codec_misfit(tokenizer: TokenizerConfig) -> str | None:
             f"cell of {side} x {side} pixels; set codebook_dim {cell}"
         )
     for key in OF_CONVOLUTIONS:
-        if (value := getattr(tokenizer, key)) != fields[key].default:
-            return f"{key} {value}: codec pixels has no convolutions to set it of; leave it out"
+        value, usual = getattr(tokenizer, key), fields[key].default
+        if value != usual:
+            return (
+                f"{key} {value}: codec pixels has no convolutions to set it of; leave it out, or "
+                f"set it back to {usual}"
+            )
     return None
 
 
@@ -74,16 +78,11 @@ def head_misfit(model: ModelConfig) -> str | None:
 def draw_misfit(sampler: SamplerConfig) -> str | None:
     """Why a sampler does not draw as it is told (VAR, arXiv 2404.02905; regression of 2510.02826),
     in one sentence; None when it does."""
-    name, cold = sampler.name, sampler.temperature < 0.001
+    name = sampler.name
     if name in ("var", "gauss") and (sampler.sr_steps or sampler.refine_steps):
         return (
             f"sampler {name} draws every scale once: sr_steps {sampler.sr_steps} and refine_steps "
             f"{sampler.refine_steps} need name srdd"
-        )
-    if name != "gauss" and cold:
-        return (
-            f"temperature {sampler.temperature}: Input should be greater than or equal to 0.001; "
-            "sampler gauss alone takes less"
         )
     if name == "gauss" and (sampler.top_k is not None or sampler.top_p < 1):
         return (

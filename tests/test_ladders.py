@@ -420,7 +420,7 @@ def test_heads_refuse_what_they_cannot_predict(model_config):
         ({"name": "gauss", "refine_steps": 1}, "sampler gauss draws every scale once"),
         ({"name": "gauss", "top_k": 5}, "draws no codes"),
         ({"name": "gauss", "top_p": 0.5}, "draws no codes"),
-        ({"name": "var", "temperature": 0.0}, "greater than or equal to 0.001"),
+        ({"name": "var", "temperature": 0.0}, "0.001 or more"),
     ],
 )
 def test_samplers_refuse_what_they_do_not_do(settings, words):

@@ -35,8 +35,8 @@ def _models(view: View) -> View:
 
 def _tokens_so_far(view: View, variant: str) -> dict[int, float]:
     """Tokens of an image up to each scale."""
-    sides = view.variants[variant]["patch_nums"]
-    return {k: float(sum(side**2 for side in sides[: k + 1])) for k in range(len(sides))}
+    lengths = [side**2 for side in view.variants[variant]["patch_nums"]]
+    return dict(enumerate(map(float, np.cumsum(lengths))))
 
 
 def _flops_so_far(view: View, variant: str) -> dict[int, float]:
@@ -97,7 +97,8 @@ def figure_refine_error(view: View) -> tuple[Figure, Caption]:
     details = (
         *claim_details(view),
         "Error: mean square over pixels in [-1, 1]; images are cut off at -1 and 1.",
-        "The likeliest codes are no sample: an image of them is smoother than a drawn one.",
+        "The likeliest codes are no sample: an image of them is smoother than a drawn one. A mean "
+        "has the smallest square error there is, so this measure favours a regression.",
         *_measured_details(view),
     )
     return figure, Caption(text, details)
@@ -216,8 +217,7 @@ def figure_bands(view: View) -> tuple[Figure, Caption]:
     """Which frequencies each step adds (partition of arXiv 2510.02826, our definition)."""
     models = _models(view)
     figure = sheet(by_variant(models), (DOUBLE, 3.0), (1, 2), _bands)
-    lost_ones = lost_words(models, "band_centre_image", 0)
-    note(figure, lost_ones)
+    note(figure, lost_words(models, "band_centre_image", 0))
     text = (
         "Mean DCT band of the energy that each step of the true ladder adds, to the latent (left) "
         "and to the image (right). A Laplacian pyramid rises from step to step; plain residual "
