@@ -56,11 +56,11 @@ def nearest(train_ND: np.ndarray, labels_N: np.ndarray, asked_MD: np.ndarray) ->
     """Label of the nearest training image by squared distance of pixels; of equal ones the
     first."""
     train, norms_N = torch.from_numpy(train_ND), torch.from_numpy(np.square(train_ND).sum(1))
-    found = []
+    nearest_rows = []
     for part in torch.from_numpy(asked_MD).split(max(1, CELLS // len(train))):
         # |a - b|^2 without |a|^2, which is the same for all b
-        found.append((norms_N - 2 * part @ train.T).argmin(1))
-    return labels_N[torch.cat(found).numpy()]
+        nearest_rows.append((norms_N - 2 * part @ train.T).argmin(1))
+    return labels_N[torch.cat(nearest_rows).numpy()]
 
 
 class Trained:
@@ -143,10 +143,10 @@ class HeldOut:
         labels["nearest"] = nearest(known.pixels_nD, known.seen_n, pixels_ND)
         labels["logistic"] = known.logistic.predict(pixels_ND)
         if known.network is not None:
-            made = torch.from_numpy(
+            reconstructed = torch.from_numpy(
                 reconstruct(self.tokenizer, self.schedule, tokens_NL, self.run.device)
             )
-            for name, asked in (("network", images), ("network_reconstructed", made)):
+            for name, asked in (("network", images), ("network_reconstructed", reconstructed)):
                 labels[name] = classify(known.network, asked, self.run.device).numpy()
         for name, labels_N in labels.items():
             shares[name] = self.right(f"accuracy_{name}{end}", labels_N)

@@ -241,15 +241,15 @@ def report_funnel(held: HeldOut, exact: Exact, right: float) -> None:
 
     places_Y = torch.arange(held.Y, device=held.device)
     every_NY, history = places_Y.expand(held.N, -1), history_of(held.model)
-    found = funnel(ask, held.schedule, history, every_NY, stages, settings.average)
-    labels_N = found.labels_B.cpu().numpy()
+    outcome = funnel(ask, held.schedule, history, every_NY, stages, settings.average)
+    labels_N = outcome.labels_B.cpu().numpy()
     of_funnel = held.add("accuracy_funnel", float((labels_N == held.labels_N).mean()))
     held.add("funnel_gain", of_funnel - right)
     held.add("funnel_agreement", float((labels_N == exact.scores_NY.argmax(1)).mean()))
-    for place, kept_Nc in enumerate(found.kept):
+    for place, kept_Nc in enumerate(outcome.kept):
         there_N = (kept_Nc.cpu().numpy() == held.labels_N[:, None]).any(1)
         held.add("stage_recall", float(there_N.mean()), repeat=place)
-    report_cost(held, "funnel", found.passes)
+    report_cost(held, "funnel", outcome.passes)
 
 
 def report_guidance(held: HeldOut, right: float) -> None:
