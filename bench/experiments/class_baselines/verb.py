@@ -24,7 +24,6 @@ from ...pipeline.labels import in_shares
 from ...pipeline.networks import open_tokenizer
 from ...pipeline.tokenizing import reconstruct
 from ...runtime.verb import Run
-from ...study.names import OF_EXTRACTOR
 from ...study.settings import FeaturesConfig
 from .plan import Settings
 
@@ -92,11 +91,10 @@ class Trained:
     @cached_property
     def network(self) -> Classifier | None:
         """The study's first classifier; None where it has none."""
-        for role in sorted(filter(OF_EXTRACTOR.fullmatch, self.run.config)):
-            if self.run.settings(role, FeaturesConfig).kind == "trained":
-                path = self.run.inputs[role] / "features.safetensors"
-                return load_classifier(path).to(self.run.device)
-        return None
+        if self.run.settings("features", FeaturesConfig).kind != "trained":
+            return None
+        path = self.run.inputs["features"] / "features.safetensors"
+        return load_classifier(path).to(self.run.device)
 
 
 def flat(images_NCHW: torch.Tensor) -> np.ndarray:

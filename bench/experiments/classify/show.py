@@ -45,6 +45,7 @@ from .reading import (
 from .rules import of_difference, of_funnel, of_gain
 
 PAGE = 3  # variants beside each other
+Point = tuple[float, Estimate]  # of a curve
 
 # ---------------------------------------------------------------- evidence by scale
 
@@ -111,7 +112,9 @@ def _smoothing(axes: np.ndarray, view: View) -> None:
         copies, noise = axes[:, column]
         copies.set_title(text(variant))
         for i, sigma in enumerate(told["sigma"]):
-            points = list(by_repeat(view, variant, f"accuracy_smoothed_s{sigma:g}").items())
+            points: list[Point] = list(
+                by_repeat(view, variant, f"accuracy_smoothed_s{sigma:g}").items()
+            )
             if points:
                 curve(copies, points, f"noise {sigma:g}", look(i))
         _over_noise(noise, view, variant)
@@ -169,8 +172,6 @@ def _hide_idle(figure: Figure) -> None:
 
 
 # ---------------------------------------------------------------- accuracy for tokens
-
-Point = tuple[float, Estimate]
 
 
 def _token_counts(view: View, variant: str) -> tuple[list[int], int]:
@@ -268,7 +269,7 @@ def _left(axes: Axes, view: View, way: str) -> None:
     for variant in view.variants:
         style = look_of(view, variant)
         for order, more in (("evidence", {}), ("random", {"linestyle": ":", "alpha": 0.6})):
-            points = list(by_repeat(view, variant, f"{way}_{order}").items())
+            points: list[Point] = list(by_repeat(view, variant, f"{way}_{order}").items())
             name = variant if order == "evidence" else f"{variant}, random order"
             if points:
                 curve(axes, points, name, style | more)
