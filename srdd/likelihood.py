@@ -224,6 +224,20 @@ def check_stages(stages: Sequence[Stage], num_scales: int, num_classes: int) -> 
         raise ValueError("stages: the last one keeps 1 class")
 
 
+def _scales_to_run(have: int, stage: Stage, history: int | None) -> range:
+    """What a stage runs where the scores of the first scales are known: without history what is
+    missing alone; else earlier scales again, for the keys that later ones look back at."""
+    if have >= stage.scales:
+        return range(0)
+    return range(have if history == 0 else 0, stage.scales)
+
+
+def _best(scores_BC: torch.Tensor, keep: int) -> torch.Tensor:
+    """Places of the highest scores, ascending, int64 (B, keep); of equal ones the first."""
+    order_BC = scores_BC.sort(dim=1, descending=True, stable=True).indices
+    return order_BC[:, :keep].sort(1).values
+
+
 def funnel(
     ask: Ask,
     schedule: ScaleSchedule,
@@ -240,29 +254,22 @@ def funnel(
     alone. Raises ValueError for stages that do not lead to one class.
     """
     check_stages(stages, schedule.num_scales, classes_BC.shape[1])
-    known: dict[int, torch.Tensor] = {}  # by copy: scores of the candidates, first scales
+    nothing = torch.zeros(*classes_BC.shape, 0, dtype=torch.float64, device=classes_BC.device)
+    copies = max(stage.samples for stage in stages)
+    known = [nothing] * copies  # scores of the first scales of each copy, (B, C, scales)
     times, kept = [0] * schedule.num_scales, []
     for stage in stages:
         for copy in range(stage.samples):
-            scores = known.get(copy, torch.zeros(*classes_BC.shape, 0, dtype=torch.float64))
-            have = scores.shape[-1]
-            if have < stage.scales:
-                # earlier scales run again for the keys that later ones look back at
-                scales = range(have if history == 0 else 0, stage.scales)
+            have = known[copy].shape[-1]
+            if scales := _scales_to_run(have, stage, history):
                 new = ask(copy, classes_BC, scales)[..., have - stage.scales :]
-                scores = torch.cat((scores.to(new), new), -1)
-                for k in scales:
-                    times[k] += classes_BC.shape[1]
-            known[copy] = scores
-        copies = [known[copy][..., : stage.scales].sum(-1) for copy in range(stage.samples)]
-        total_BC = averaged(torch.stack(copies), average)
-        order_BC = total_BC.sort(dim=1, descending=True, stable=True).indices
-        left_Bc = order_BC[:, : stage.keep].sort(1).values
+                known[copy] = torch.cat((known[copy], new.to(nothing)), -1)
+            for k in scales:
+                times[k] += classes_BC.shape[1]
+        sums = [scores[..., : stage.scales].sum(-1) for scores in known[: stage.samples]]
+        left_Bc = _best(averaged(torch.stack(sums), average), stage.keep)
         classes_BC = classes_BC.gather(1, left_Bc)
-        known = {
-            copy: scores.gather(1, left_Bc[..., None].expand(-1, -1, scores.shape[-1]))
-            for copy, scores in known.items()
-        }
+        known = [scores.take_along_dim(left_Bc[..., None], 1) for scores in known]
         kept.append(classes_BC)
     return Funnelled(classes_BC[:, 0], kept, tuple(map(float, times)))
 

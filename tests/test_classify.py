@@ -25,11 +25,12 @@ STAGES = [{"scales": 2, "keep": 5}, {"scales": 4, "keep": 1, "samples": 3}]
 VARIANTS = {"VAR": {"base": "var"}, "SDD": {"base": "sdd"}, "SRDD": {"base": "srdd"}}
 
 
-def planned(tmp_path, told=None, variants=None, claims=(), **more):
+def planned(tmp_path, told=None, variants=None, claims=(), study=None, **more):
     """The plan of a study of digits that classifies."""
     suite = {"claim": "c", "measure": ["classify", "class_baselines"], "claims": list(claims)}
     suite |= {"classify": told or {}, "variants": variants or VARIANTS, **more}
-    study = {"study": "kinds", "like": "digits", "reduced": "x", "take": [], "suites": {"s": suite}}
+    head = {"study": "kinds", "like": "digits", "reduced": "x", "take": [], **(study or {})}
+    study = {**head, "suites": {"s": suite}}
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(study, sort_keys=False))
     return load_study(path)
@@ -48,8 +49,25 @@ def test_each_model_is_asked_once_and_each_tokenizer_once(tmp_path):
         counts[job.stage] = counts.get(job.stage, 0) + 1
     assert counts["classify"] == 9 and counts["class_baselines"] == 3
     job = next(job for job in plan.jobs.values() if job.stage == "classify")
-    assert set(job.inputs) == {"data", "tokenizer", "train", "features"} == set(verb.INPUTS)
+    assert set(job.inputs) == {"data", "tokenizer", "train"} == set(verb.INPUTS)
     assert "sampler" not in job.config and "sampler" not in job.identity
+
+
+def test_one_more_extractor_renames_nothing(tmp_path):
+    """Catches scores of classes that are made again because images are scored elsewhere too."""
+    lite0 = {"kind": "pretrained", "name": "lite0_64", "network": "efficientnet_lite0"}
+    trained = {"kind": "trained", "name": "digits64", "dim": 64}
+    names = []
+    for features in (
+        [trained],
+        [trained, lite0 | {"image_size": 64}],
+        [lite0 | {"image_size": 64}],
+    ):
+        plan = planned(tmp_path, study={"features": features})
+        names.append({run for run in plan.jobs if run.startswith("class")})
+    assert names[0] == names[1]
+    # without a classifier of its own it is another job, which asks none
+    assert {run for run in names[2] if run.startswith("classify/")} < names[0]
 
 
 NO_NULL = {"VAR": {"base": "var", "delta": {"model.class_dropout": 0.0}}}

@@ -12,7 +12,7 @@ from srdd.lookup import names_function, names_in, unknown
 from ...study.chain import add_tokenized
 from ...study.checks import MIN_IMAGES
 from ...study.jobs import Job, Plan
-from ...study.names import dump, extractor_configs, extractor_role
+from ...study.names import dump
 from ...study.resolve import ROOT
 from ...study.schema import Study, Variant
 from ...study.settings import once_each
@@ -48,16 +48,16 @@ class Settings(Strict):
 
 
 def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
-    """One job for each tokenizer and schedule, whatever the model."""
-    study = plan.study
+    """One job for each tokenizer and schedule, whatever the model, with the study's first
+    classifier."""
+    study, kinds = plan.study, [features.kind for features in plan.study.features]
     for variant in variants.values():
         for seed in study.seeds_of(suite):
             chain = add_tokenized(plan, suite, variant, seed)
             told = {"class_baselines": dump(study.told(suite, "class_baselines"))}
-            config = {**chain.encoded.config, **told, **extractor_configs(study)}
-            read = dict(chain.read)
-            for place, features in enumerate(chain.features):
-                read[extractor_role(place)] = features.run_id
+            classifier = chain.features[kinds.index("trained") if "trained" in kinds else 0]
+            config = {**chain.encoded.config, **told, "features": classifier.config["features"]}
+            read = {**chain.read, "features": classifier.run_id}
             job = Job("class_baselines", config, read, chain.encoded.slug, chain.encoded.identity)
             plan.add(suite, job)
 

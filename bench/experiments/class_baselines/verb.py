@@ -24,7 +24,6 @@ from ...pipeline.labels import in_shares
 from ...pipeline.networks import open_tokenizer
 from ...pipeline.tokenizing import reconstruct
 from ...runtime.verb import Run
-from ...study.names import OF_EXTRACTOR
 from ...study.settings import FeaturesConfig
 from .plan import Settings
 
@@ -56,11 +55,11 @@ def nearest(train_ND: np.ndarray, labels_N: np.ndarray, asked_MD: np.ndarray) ->
     """Label of the nearest training image by squared distance of pixels; of equal ones the
     first."""
     train, norms_N = torch.from_numpy(train_ND), torch.from_numpy(np.square(train_ND).sum(1))
-    found = []
+    nearest_rows = []
     for part in torch.from_numpy(asked_MD).split(max(1, CELLS // len(train))):
         # |a - b|^2 without |a|^2, which is the same for all b
-        found.append((norms_N - 2 * part @ train.T).argmin(1))
-    return labels_N[torch.cat(found).numpy()]
+        nearest_rows.append((norms_N - 2 * part @ train.T).argmin(1))
+    return labels_N[torch.cat(nearest_rows).numpy()]
 
 
 class Trained:
@@ -92,11 +91,10 @@ class Trained:
     @cached_property
     def network(self) -> Classifier | None:
         """The study's first classifier; None where it has none."""
-        for role in sorted(filter(OF_EXTRACTOR.fullmatch, self.run.config)):
-            if self.run.settings(role, FeaturesConfig).kind == "trained":
-                path = self.run.inputs[role] / "features.safetensors"
-                return load_classifier(path).to(self.run.device)
-        return None
+        if self.run.settings("features", FeaturesConfig).kind != "trained":
+            return None
+        path = self.run.inputs["features"] / "features.safetensors"
+        return load_classifier(path).to(self.run.device)
 
 
 def flat(images_NCHW: torch.Tensor) -> np.ndarray:
@@ -143,10 +141,10 @@ class HeldOut:
         labels["nearest"] = nearest(known.pixels_nD, known.seen_n, pixels_ND)
         labels["logistic"] = known.logistic.predict(pixels_ND)
         if known.network is not None:
-            made = torch.from_numpy(
+            reconstructed = torch.from_numpy(
                 reconstruct(self.tokenizer, self.schedule, tokens_NL, self.run.device)
             )
-            for name, asked in (("network", images), ("network_reconstructed", made)):
+            for name, asked in (("network", images), ("network_reconstructed", reconstructed)):
                 labels[name] = classify(known.network, asked, self.run.device).numpy()
         for name, labels_N in labels.items():
             shares[name] = self.right(f"accuracy_{name}{end}", labels_N)

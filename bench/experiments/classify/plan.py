@@ -14,7 +14,7 @@ from srdd.lookup import names_function, names_in, unknown
 from ...study.chain import trainings
 from ...study.checks import MIN_IMAGES
 from ...study.jobs import Job, Plan
-from ...study.names import dump, extractor_configs
+from ...study.names import dump
 from ...study.resolve import ROOT
 from ...study.schema import Claim, Study, Variant
 from ...study.settings import once_each
@@ -105,10 +105,10 @@ class Settings(Strict):
 
 def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
     """One job for each trained model, whatever its sampler."""
-    study, roles = plan.study, ("data", "tokenizer", "train", "features")
+    study, roles = plan.study, ("data", "tokenizer", "train")
     for _, trained in trainings(plan, suite, variants):
         told = {"classify": dump(study.told(suite, "classify"))}
-        config = {**trained.config, **told, **extractor_configs(study)}
+        config = {**trained.config, **told}
         names = {key: trained.names[key] for key in ("tokenizer", "model")}
         plan.add(suite, Job("classify", config, trained.inputs(*roles), trained.slug, names))
 

@@ -49,7 +49,7 @@ def _beyond(
 
 def of_gain(view: View, claim: dict[str, Any]) -> Verdict:
     """The verdict on a gain that models show, all that measured it."""
-    found = []
+    verdicts = []
     for name in (claim["variant"], claim["against"]):
         gains, plain = view.of(name, claim["metric"]), mean_of(view, name, "accuracy")
         if not len(gains) or plain is None:
@@ -58,11 +58,11 @@ def of_gain(view: View, claim: dict[str, Any]) -> Verdict:
         assert gain is not None
         shares = (plain, min(1.0, max(0.0, plain + gain.mean)))
         reason = f"{claim['metric']} of {name}"
-        found.append(_beyond(gain, shares, images_of(view, name), claim, reason))
-    if not found or not len(view.of(claim["variant"], claim["metric"])):
+        verdicts.append(_beyond(gain, shares, images_of(view, name), claim, reason))
+    if not verdicts or not len(view.of(claim["variant"], claim["metric"])):
         return Verdict("not decided", f"{claim['metric']} of {claim['variant']}: not measured")
-    reason = "; ".join(one[1] for one in found)
-    return _together({one[0] for one in found}, reason, [one.p for one in found], found[0])
+    reason = "; ".join(one[1] for one in verdicts)
+    return _together({one[0] for one in verdicts}, reason, [one.p for one in verdicts], verdicts[0])
 
 
 def _together(
@@ -77,7 +77,7 @@ def _together(
 
 def of_funnel(view: View, claim: dict[str, Any]) -> Verdict:
     """The verdict on a funnel: what it loses, and what it takes."""
-    found = []
+    verdicts = []
     for name in (claim["variant"], claim["against"]):
         loss, spent = view.estimate(name, "funnel_gain"), mean_of(view, name, "funnel_token_evals")
         whole = mean_of(view, name, "exact_token_evals")
@@ -89,6 +89,6 @@ def of_funnel(view: View, claim: dict[str, Any]) -> Verdict:
             f"funnel of {name} minus all classes: {show_difference(loss)}, "
             f"{spent:g} of {whole:g} tokens"
         )
-        found.append(Verdict("no" if spent >= HALF * whole else word, reason, above.p, loss))
-    reason = "; ".join(one[1] for one in found) + f"; at most {MARGIN:g} may be lost"
-    return _together({one[0] for one in found}, reason, [one.p for one in found], found[0])
+        verdicts.append(Verdict("no" if spent >= HALF * whole else word, reason, above.p, loss))
+    reason = "; ".join(one[1] for one in verdicts) + f"; at most {MARGIN:g} may be lost"
+    return _together({one[0] for one in verdicts}, reason, [one.p for one in verdicts], verdicts[0])

@@ -45,6 +45,7 @@ from .reading import (
 from .rules import of_difference, of_funnel, of_gain
 
 PAGE = 3  # variants beside each other
+Point = tuple[float, Estimate]  # of a curve
 
 # ---------------------------------------------------------------- evidence by scale
 
@@ -111,7 +112,9 @@ def _smoothing(axes: np.ndarray, view: View) -> None:
         copies, noise = axes[:, column]
         copies.set_title(text(variant))
         for i, sigma in enumerate(told["sigma"]):
-            points = list(by_repeat(view, variant, f"accuracy_smoothed_s{sigma:g}").items())
+            points: list[Point] = list(
+                by_repeat(view, variant, f"accuracy_smoothed_s{sigma:g}").items()
+            )
             if points:
                 curve(copies, points, f"noise {sigma:g}", look(i))
         _over_noise(noise, view, variant)
@@ -169,8 +172,6 @@ def _hide_idle(figure: Figure) -> None:
 
 
 # ---------------------------------------------------------------- accuracy for tokens
-
-Point = tuple[float, Estimate]
 
 
 def _token_counts(view: View, variant: str) -> tuple[list[int], int]:
@@ -268,7 +269,7 @@ def _left(axes: Axes, view: View, way: str) -> None:
     for variant in view.variants:
         style = look_of(view, variant)
         for order, more in (("evidence", {}), ("random", {"linestyle": ":", "alpha": 0.6})):
-            points = list(by_repeat(view, variant, f"{way}_{order}").items())
+            points: list[Point] = list(by_repeat(view, variant, f"{way}_{order}").items())
             name = variant if order == "evidence" else f"{variant}, random order"
             if points:
                 curve(axes, points, name, style | more)
@@ -280,14 +281,14 @@ def _left(axes: Axes, view: View, way: str) -> None:
 def figure_explanations(view: View) -> tuple[Figure, Caption]:
     """Maps of token-wise mutual information, and how many decisions few tokens carry (A-VARC, arXiv
     2510.12060)."""
-    found = strip_run(view)
+    strip = strip_run(view)
     count = max(1, asked(view)["explain"])
     figure, _ = canvas(DOUBLE, 5.2)
     figure.clf()
     upper, lower = figure.subfigures(2, 1, height_ratios=[3, 2.6])
     panels = upper.subplots(3, count, squeeze=False)
-    if found:
-        _maps(panels, view, found[1])
+    if strip:
+        _maps(panels, view, strip[1])
     else:
         for panel in panels.flat[1:]:
             panel.set_visible(False)
@@ -303,18 +304,18 @@ def figure_explanations(view: View) -> tuple[Figure, Caption]:
         "only the tokens that speak most for them are kept, or these are dropped; dotted: random "
         "order."
     )
-    details = *claim_details(view), *_map_words(view, found), *run_details(view)
+    details = *claim_details(view), *_map_words(view, strip), *run_details(view)
     return figure, Caption(caption, details)
 
 
-def _map_words(view: View, found: tuple[str, str] | None) -> list[str]:
+def _map_words(view: View, strip: tuple[str, str] | None) -> list[str]:
     """How maps are made, and what their colours mean."""
-    if found is None:
+    if strip is None:
         return []
-    limit = mean_of(view, found[0], "map_limit")
+    limit = mean_of(view, strip[0], "map_limit")
     shade = f" Full colour: {limit:.3g} nats, mean over seeds." if limit else ""
     return [
-        f"Maps of {text(found[0])}, one image of each class in turn, not chosen. Each scale by "
+        f"Maps of {text(strip[0])}, one image of each class in turn, not chosen. Each scale by "
         f"nearest neighbour, weighted by its share of the finest grid's side, squared, and summed."
         f"{shade} Public code clips negative values and stretches each map by itself.",
         "Kept and dropped: the other tokens are left out of the sum; nothing is run again.",

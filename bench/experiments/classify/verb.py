@@ -49,7 +49,7 @@ from .scoring import (
     posterior_nll,
 )
 
-INPUTS = ("data", "tokenizer", "train", "features")
+INPUTS = ("data", "tokenizer", "train")
 
 BATCH = 256  # images that are encoded at once
 HELD = 2**24  # log-probabilities of tokens that are held at once
@@ -87,14 +87,28 @@ class HeldOut:
         self.identity = {**model_identity(run), "num_images": self.N}
         self.latent_NChw, self.tokens_NL = self.encode(self.images_NCHW)
 
-    def add(self, metric: str, value: float, unit: str = "share", **where: int) -> float:
+    def add(
+        self,
+        metric: str,
+        value: float,
+        unit: str = "share",
+        scale: int | None = None,
+        repeat: int | None = None,
+    ) -> float:
         """Report one number of this model; returns it."""
-        self.run.add(metric, value, unit, **where, **self.identity)
+        self.run.add(metric, value, unit, scale=scale, repeat=repeat, **self.identity)
         return value
 
-    def right(self, metric: str, scores_NY: np.ndarray | torch.Tensor, **where: int) -> float:
+    def right(
+        self,
+        metric: str,
+        scores_NY: np.ndarray | torch.Tensor,
+        scale: int | None = None,
+        repeat: int | None = None,
+    ) -> float:
         """Report how often the highest score is that of the true class; returns it."""
-        return self.add(metric, accuracy(np.asarray(scores_NY), self.labels_N), **where)
+        share = accuracy(np.asarray(scores_NY), self.labels_N)
+        return self.add(metric, share, scale=scale, repeat=repeat)
 
     @torch.no_grad()
     def encode(self, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -127,10 +141,10 @@ class HeldOut:
             parts.append(smoothed_tokens(self.ladder, latent, noise, seeds, count))
         return torch.cat(parts, 1)
 
-    def scores(self, tokens_NL: torch.Tensor, **how: float) -> torch.Tensor:
-        """Scores_NY of all scales, on the CPU."""
-        scores = scale_scores(self.model, self.ladder, tokens_NL, self.classes_Y, **how)
-        return scores.sum(-1).cpu()
+    def scores(self, tokens_NL: torch.Tensor, w: float = 1.0) -> torch.Tensor:
+        """Scores_NY of all scales, guided where w is not 1, on the CPU."""
+        asked = self.model, self.ladder, tokens_NL, self.classes_Y
+        return scale_scores(*asked, guidance=w).sum(-1).cpu()
 
     def smoothed(self, first_NY: torch.Tensor, copies_SNL: torch.Tensor) -> torch.Tensor:
         """Scores_SNY of images and their copies, the image itself first."""
@@ -241,15 +255,15 @@ def report_funnel(held: HeldOut, exact: Exact, right: float) -> None:
 
     places_Y = torch.arange(held.Y, device=held.device)
     every_NY, history = places_Y.expand(held.N, -1), history_of(held.model)
-    found = funnel(ask, held.schedule, history, every_NY, stages, settings.average)
-    labels_N = found.labels_B.cpu().numpy()
+    outcome = funnel(ask, held.schedule, history, every_NY, stages, settings.average)
+    labels_N = outcome.labels_B.cpu().numpy()
     of_funnel = held.add("accuracy_funnel", float((labels_N == held.labels_N).mean()))
     held.add("funnel_gain", of_funnel - right)
     held.add("funnel_agreement", float((labels_N == exact.scores_NY.argmax(1)).mean()))
-    for place, kept_Nc in enumerate(found.kept):
+    for place, kept_Nc in enumerate(outcome.kept):
         there_N = (kept_Nc.cpu().numpy() == held.labels_N[:, None]).any(1)
         held.add("stage_recall", float(there_N.mean()), repeat=place)
-    report_cost(held, "funnel", found.passes)
+    report_cost(held, "funnel", outcome.passes)
 
 
 def report_guidance(held: HeldOut, right: float) -> None:
@@ -258,7 +272,7 @@ def report_guidance(held: HeldOut, right: float) -> None:
         if w == 1.0:
             held.add("accuracy_guided_w1", right)
             continue
-        guided_NY = held.scores(held.tokens_NL, guidance=w)
+        guided_NY = held.scores(held.tokens_NL, w)
         gain = held.right(f"accuracy_guided_w{w:g}", guided_NY) - right
         held.add(f"guidance_gain_w{w:g}", gain)
 
@@ -305,14 +319,15 @@ def report_shifts(held: HeldOut, progress: Progress) -> None:
 
 
 def report_decisions(held: HeldOut, exact: Exact) -> None:
-    """Decisions that are left when the tokens that speak most for them are kept alone or dropped,
-    beside tokens in a random order."""
+    """Decisions that are left when the tokens of most mutual information with them are kept alone
+    or dropped, beside tokens in a random order."""
     log_p_nYL = exact.log_p_nCL[:, : held.Y]
     decided_n = log_p_nYL.sum(-1, dtype=np.float64).argmax(1)
+    own_nL = log_p_nYL[np.arange(len(decided_n)), decided_n]
     tokens = held.schedule.seq_len
     sources = [generator("order", int(row)) for row in held.rows_N[exact.curve_n]]
     orders = {
-        "evidence": (-contrast(log_p_nYL, decided_n)).argsort(1, kind="stable"),
+        "evidence": (exact.log_p_nCL[:, held.Y] - own_nL).argsort(1, kind="stable"),
         "random": np.stack([torch.randperm(tokens, generator=g).numpy() for g in sources]),
     }
     left: dict[tuple[str, str, int], float] = {}
@@ -371,7 +386,8 @@ def work(run: Run) -> None:
     if settings.draws and masked:
         report_bound(held, right, progress)
     report_shifts(held, progress)
-    report_decisions(held, exact)
+    if exact.none_NK is not None:
+        report_decisions(held, exact)
     if settings.explain:
         report_maps(held, exact)
     progress.close()
