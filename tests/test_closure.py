@@ -64,12 +64,17 @@ def test_functions_that_a_config_names():
         ("confidence", "drawn"),
         ("ramp", "linear"),
         ("mask", "mine"),
+        ("head", "softmax"),
         ("corrupt", "uniform"),
         ("corrupt", "absorb"),
         ("terms", "uniform"),
         ("terms", "absorb"),
         ("metric", "pixels"),
     }
+    sizes = {"patch_nums": [1, 2], "image_size": 8, "codebook_size": 16, "codebook_dim": 4}
+    sizes |= {"in_channels": 1, "channels": 8, "channel_multipliers": [1, 1, 1]}
+    for tokenizer in (sizes, {"config": sizes, "training": {"steps": 3}}):
+        assert functions_of({"variants": {"a": {"tokenizer": tokenizer}}}) == {("codec", "conv")}
     own = functions_of({"sampler": {"name": "mine"}})
     assert {("ramp", "linear"), ("select", "threshold"), ("sample", "mine")} <= own
 
@@ -78,9 +83,10 @@ def test_every_lookup_by_name_is_named_by_a_setting():
     """Catches a new kind of function that is found by name and that no field of the settings says:
     its edits would make nothing stale."""
     config = {
-        **{key: {} for key in ("sampler", "training", "evaluation", "equivalence")},
+        **{key: {} for key in ("sampler", "training", "evaluation", "equivalence", "classify")},
         "sampler": {"name": "srdd", "refine_steps": 1, "select": "static", "cfg_scale": 2.0},
         "model": {"patch_nums": [1], "mask": "mine"},
+        "tokenizer": {"config": {"image_size": 8, "patch_nums": [1, 2, 4]}},
         "distill": {
             "arm": "real",
             "num_samples": 1,

@@ -49,9 +49,10 @@ def _of_config(config: Any) -> Iterator[Function]:
         if key in sections() and isinstance(part, dict):
             yield from _of_section(key, json.dumps(part))
         elif key == "tokenizer" and isinstance(part, dict):
-            # its training is of another kind and names none
-            if "config" in part:
-                yield from _of_section(SIZES, json.dumps(part["config"]))
+            # its training is of another kind and names none; a job of sizes has these alone
+            sizes = part.get("config", part if "patch_nums" in part else None)
+            if sizes is not None:
+                yield from _of_section(SIZES, json.dumps(sizes))
         else:
             yield from _of_config(part)
 
