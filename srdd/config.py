@@ -21,8 +21,8 @@ from pydantic import (
 )
 
 from .lookup import Knob, function_name, is_own, knobs_of, names_function, names_in, unknown
-from .misfits import codec_misfit, draw_misfit, head_misfit, refuse
-from .schedule import ScaleSchedule
+from .misfits import COMMITTING, codec_misfit, draw_misfit, head_misfit, refuse
+from .schedule import ScaleSchedule, checked_sides
 
 # an upper bound far above every use: a number beyond it is a slip, and would end in MemoryError
 # hours later. A field with a bound of its own says all of its bounds itself: those of an alias and
@@ -41,29 +41,12 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-MOST_SIDE = 1024  # tokens; 64 times the official 16
-
-
-def _check_patch_nums(value: tuple[int, ...]) -> tuple[int, ...]:
-    schedule = ScaleSchedule(value)
-    if schedule.latent_size > MOST_SIDE:
-        raise ValueError(
-            f"side {schedule.latent_size}: a grid of more than {MOST_SIDE} x {MOST_SIDE} tokens "
-            "is refused"
-        )
-    if len(schedule.name) > 160:
-        raise ValueError(
-            f"{schedule.num_scales} scales: too many for the name of a file; give fewer"
-        )
-    return value
-
-
 class _Scheduled(Strict):
     patch_nums: tuple[int, ...] = Field(
         strict=False, description="side of each token grid, coarse to fine"
     )
 
-    _patch_nums = field_validator("patch_nums")(_check_patch_nums)
+    _patch_nums = field_validator("patch_nums")(checked_sides)
 
     @property
     def schedule(self) -> ScaleSchedule:
@@ -319,12 +302,6 @@ def _default_rule() -> Rule:
     return rule
 
 
-# rules that commit a quota of positions at each pass: a scale of l tokens needs at most l passes
-COMMITTING = ("static", "sequential", "shuffled", "dynamic", "entropy")
-# rules that redraw as many tokens whatever was drawn: no look is needed to know that there are some
-COUNTED = ("lowest", "random", "static", "sequential", "shuffled")
-
-
 # exp(50) times a map still fits into float32
 Strength = Annotated[float, Field(ge=0.0, le=50.0)]
 
@@ -337,7 +314,9 @@ def _once_in_order(scales: tuple[int, ...]) -> tuple[int, ...]:
 
 
 Scales = Annotated[
-    tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_once_in_order)
+    tuple[Annotated[int, Field(ge=0, le=10_000)], ...],
+    Field(min_length=1),
+    AfterValidator(_once_in_order),
 ]
 
 

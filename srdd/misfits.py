@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 # logits of 1e8 over it are the largest that float32 holds
 COLDEST = 1e-30
+# rules that commit a quota of positions at each pass: a scale of l tokens needs at most l passes
+COMMITTING = ("static", "sequential", "shuffled", "dynamic", "entropy")
+# rules that redraw as many tokens whatever was drawn: no look is needed to know that there are some
+COUNTED = ("lowest", "random", "static", "sequential", "shuffled")
 # what the shapes of a network's weights follow from, the schedule apart
 SIZES = (
     "codebook_size",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .config import COUNTED, SamplerConfig
+from .config import SamplerConfig
 from .contracts import (
     Denoise,
     Untouched,
@@ -27,7 +27,7 @@ from .diversity import reshape_spectrum
 from .draw import TokenDistribution, distribution
 from .guidance import guide
 from .lookup import find, function_name, is_own
-from .misfits import sampler_misfit
+from .misfits import COUNTED, sampler_misfit
 from .model import ScaleTransformer
 from .noise import ImageNoise
 from .quantizer import Ladder

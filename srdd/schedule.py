@@ -84,3 +84,22 @@ class ScaleSchedule:
         256-px schedule."""
         keys = (self.key_slice(k, history) for k in range(self.num_scales))
         return sum(length * (key.stop - key.start) for length, key in zip(self.lengths, keys))
+
+
+MOST_SIDE = 1024  # tokens; 64 times the official 16
+
+
+def checked_sides(patch_nums: tuple[int, ...]) -> tuple[int, ...]:
+    """The sides of a schedule (VAR, arXiv 2404.02905, section 3.2) that settings may have. Raises
+    ValueError for what is no schedule, a grid too large, or too many scales."""
+    schedule = ScaleSchedule(patch_nums)
+    if schedule.latent_size > MOST_SIDE:
+        raise ValueError(
+            f"side {schedule.latent_size}: a grid of more than {MOST_SIDE} x {MOST_SIDE} tokens "
+            "is refused"
+        )
+    if len(schedule.name) > 160:
+        raise ValueError(
+            f"{schedule.num_scales} scales: too many for the name of a file; give fewer"
+        )
+    return patch_nums

@@ -17,7 +17,7 @@ from bench.study import rooms
 MODULES = (srdd.config, bench.study.settings, bench.study.schema)
 # numbers without a bound here, and why
 FREE = {
-    "patch_nums": "ScaleSchedule and _check_patch_nums refuse what is below 1 or above MOST_SIDE",
+    "patch_nums": "checked_sides refuses what is below 1 or above MOST_SIDE",
     "refine_scales": "checked against 0 and the schedule",
     "inpaint": "_boxes_lie_inside",
     "outpaint": "_boxes_lie_inside",

@@ -46,6 +46,9 @@ def test_a_setting_at_its_default_has_no_part_in_a_name():
         assert type(settings).model_validate_json(json.dumps(dump(settings))) == settings
 
 
+SIZES = {"patch_nums": [1, 2], "image_size": 8, "channel_multipliers": [1, 1, 1]}
+
+
 def test_functions_that_a_config_names():
     """Catches a function that counts for jobs which cannot ask it, and one that does not count, as
     the default of a rule."""
@@ -71,9 +74,7 @@ def test_functions_that_a_config_names():
         ("terms", "absorb"),
         ("metric", "pixels"),
     }
-    sizes = {"patch_nums": [1, 2], "image_size": 8, "codebook_size": 16, "codebook_dim": 4}
-    sizes |= {"in_channels": 1, "channels": 8, "channel_multipliers": [1, 1, 1]}
-    for tokenizer in (sizes, {"config": sizes, "training": {"steps": 3}}):
+    for tokenizer in (SIZES, {"config": SIZES, "training": {"steps": 3}}):
         assert functions_of({"variants": {"a": {"tokenizer": tokenizer}}}) == {("codec", "conv")}
     own = functions_of({"sampler": {"name": "mine"}})
     assert {("ramp", "linear"), ("select", "threshold"), ("sample", "mine")} <= own
@@ -86,7 +87,7 @@ def test_every_lookup_by_name_is_named_by_a_setting():
         **{key: {} for key in ("sampler", "training", "evaluation", "equivalence", "classify")},
         "sampler": {"name": "srdd", "refine_steps": 1, "select": "static", "cfg_scale": 2.0},
         "model": {"patch_nums": [1], "mask": "mine"},
-        "tokenizer": {"config": {"image_size": 8, "patch_nums": [1, 2, 4]}},
+        "tokenizer": {"config": SIZES},
         "distill": {
             "arm": "real",
             "num_samples": 1,

@@ -70,7 +70,7 @@ SAMPLERS = [SamplerConfig(name="var", cfg_scale=1.7)] + [
         name=name, cfg_scale=1.7, sr_steps=1, refine_steps=2, select=select, p_resample=0.4
     )
     for name in names_in(Path(sampling.__file__), "sample")
-    if name != "var"
+    if name not in ("var", "gauss")  # gauss draws no tokens, and each scale once
     for select in names_in(Path(rules.__file__), "select")
 ]
 

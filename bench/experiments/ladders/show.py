@@ -149,8 +149,8 @@ def figure_noise_shift(view: View) -> tuple[Figure, Caption]:
     )
     details = (
         *claim_details(view),
-        "Noise: normal, of this standard deviation on images in [-1, 1], added before they are "
-        "encoded; that of an image is the same in every system and at every level.",
+        "Noise: normal, of this standard deviation, added to images in [-1, 1] before they are "
+        "encoded. That of an image is the same in every system and at every level.",
         *_measured_details(view),
     )
     return figure, Caption(text, details)
@@ -298,8 +298,8 @@ def table_factors(view: View) -> tuple[pd.DataFrame, Caption]:
     details = (
         *claim_details(view),
         "Losses per token of two tokenizers, or of two heads, are not comparable and not shown.",
-        "Fall in the first half: share of the fall of the error, from an empty latent to the last "
-        "step, that the first half of the steps brings. Lost to noise: mean error at the strongest "
+        "Fall in the first half: what the first half of the steps brings of the fall of the error. "
+        "That is from an empty latent to the last step. Lost to noise: mean error at the strongest "
         "noise minus that at the weakest.",
         *_measured_details(view)[:1],
         *score_details(view),
