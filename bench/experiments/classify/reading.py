@@ -13,6 +13,8 @@ from ...report.estimate import Estimate, estimate
 from ...report.view import View
 from ...report.words import held_out, seeds_details
 
+Point = tuple[float, Estimate]  # of a curve
+
 # metric of a classifier without a generative model, and what it is called
 BASELINES = {
     "naive_bayes": "naive Bayes on token counts",
@@ -73,6 +75,45 @@ def baseline(view: View, name: str, shift: str = "none") -> Estimate | None:
     metric = f"accuracy_{name}" + ("" if shift == "none" else f"_shift_{shift}")
     names = next(iter(view.variants.values()))
     return view.grid_estimate(names, metric)
+
+
+def _token_counts(view: View, variant: str) -> tuple[list[int], int]:
+    """Tokens of each scale, and classes."""
+    names = view.variants[variant]
+    classes = names["settings"]["model"].get("num_classes") or 0
+    return [side * side for side in names["patch_nums"]], classes
+
+
+def ways_of(view: View, variant: str) -> dict[str, list[Point]]:
+    """Every way of asking a variant: tokens through the network, and accuracy."""
+    lengths, Y = _token_counts(view, variant)
+    prefix, alone = by_scale(view, variant, "accuracy"), by_scale(view, variant, "accuracy_only")
+    markov = view.variants[variant]["history"] == 0
+    ways: dict[str, list[Point]] = {}
+    ways["first scales"] = [(Y * sum(lengths[: k + 1]), mean) for k, mean in prefix.items()]
+    ways["one scale"] = [
+        (Y * (lengths[k] if markov else sum(lengths[: k + 1])), mean) for k, mean in alone.items()
+    ]
+    funnel, spent = view.estimate(variant, "accuracy_funnel"), None
+    if funnel is not None:
+        spent = mean_of(view, variant, "funnel_token_evals")
+    ways["funnel"] = [(spent, funnel)] if funnel is not None and spent is not None else []
+    for metric, name in (
+        ("accuracy_bound", "masked bound, common noise"),
+        ("accuracy_bound_independent", "masked bound, independent noise"),
+    ):
+        means = by_repeat(view, variant, metric)
+        ways[name] = [(Y * sum(lengths) * draws, mean) for draws, mean in means.items()]
+    return {name: points for name, points in ways.items() if points}
+
+
+WAYS = (
+    "first scales",
+    "one scale",
+    "funnel",
+    "masked bound, common noise",
+    "masked bound, independent noise",
+)
 
 
 def strip_run(view: View) -> tuple[str, str] | None:

@@ -31,6 +31,8 @@ from ...report.view import View
 from .plan import is_gain
 from .reading import (
     BASELINES,
+    WAYS,
+    Point,
     asked,
     baseline,
     by_repeat,
@@ -41,11 +43,11 @@ from .reading import (
     run_details,
     strip_run,
     two_errors,
+    ways_of,
 )
 from .rules import of_difference, of_funnel, of_gain
 
 PAGE = 3  # variants beside each other
-Point = tuple[float, Estimate]  # of a curve
 
 # ---------------------------------------------------------------- evidence by scale
 
@@ -69,9 +71,10 @@ def _class_evidence(axes: np.ndarray, view: View) -> None:
     """Accuracy of the first scales, of each scale alone, and what a class says of each."""
     first, alone, nats = axes.flat
     for variant in view.variants:
-        means = by_scale(view, variant, "accuracy")
-        curve(first, list(means.items()), variant, look_of(view, variant))
-    if not any(by_scale(view, variant, "accuracy") for variant in view.variants):
+        points: list[Point] = list(by_scale(view, variant, "accuracy").items())
+        if points:
+            curve(first, points, variant, look_of(view, variant))
+    if not first.lines:
         blank(first, "not measured")
     _bars(alone, view, "accuracy_only")
     _bars(nats, view, "class_nats")
@@ -120,10 +123,23 @@ def _smoothing(axes: np.ndarray, view: View) -> None:
         _over_noise(noise, view, variant)
         if not copies.lines:
             blank(copies, "not measured")
+        else:
+            copies.set_xticks(told["samples"])
         copies.set_xlabel("copies averaged")
         noise.set_xlabel("noise (std of the latent)")
-    axes[0, 0].set_ylabel("accuracy")
-    axes[1, 0].set_ylabel("accuracy")
+    for row in axes:
+        _level(row)
+        row[0].set_ylabel("accuracy")
+
+
+def _level(row: np.ndarray) -> None:
+    """The same limits for all panels of a row that hold data; an empty one keeps none from having
+    ticks, as a shared axis would."""
+    drawn = [panel for panel in row if panel.lines]
+    for panel in drawn:
+        panel.set_ylim(
+            min(other.get_ylim()[0] for other in drawn), max(other.get_ylim()[1] for other in drawn)
+        )
 
 
 def _over_noise(axes: Axes, view: View, variant: str) -> None:
@@ -153,7 +169,7 @@ def figure_smoothing(view: View) -> tuple[Figure, Caption]:
     (A-VARC, arXiv 2510.12060, likelihood smoothing)."""
     views = by_variant(view, PAGE)
     most = max(len(page.variants) for page in views)
-    figure = sheet(views, (DOUBLE, 3.8), (2, most), _smoothing, sharey="row")
+    figure = sheet(views, (DOUBLE, 3.8), (2, most), _smoothing)
     _hide_idle(figure)
     note(figure, missing_words(view, "accuracy_smoothed"))
     caption = (
@@ -174,54 +190,16 @@ def _hide_idle(figure: Figure) -> None:
 # ---------------------------------------------------------------- accuracy for tokens
 
 
-def _token_counts(view: View, variant: str) -> tuple[list[int], int]:
-    """Tokens of each scale, and classes."""
-    names = view.variants[variant]
-    classes = names["settings"]["model"].get("num_classes") or 0
-    return [side * side for side in names["patch_nums"]], classes
-
-
-def _points(view: View, variant: str) -> dict[str, list[Point]]:
-    """Every way of asking a variant: tokens through the network, and accuracy."""
-    lengths, Y = _token_counts(view, variant)
-    prefix, alone = by_scale(view, variant, "accuracy"), by_scale(view, variant, "accuracy_only")
-    markov = view.variants[variant]["history"] == 0
-    ways: dict[str, list[Point]] = {}
-    ways["first scales"] = [(Y * sum(lengths[: k + 1]), mean) for k, mean in prefix.items()]
-    ways["one scale"] = [
-        (Y * (lengths[k] if markov else sum(lengths[: k + 1])), mean) for k, mean in alone.items()
-    ]
-    funnel, spent = view.estimate(variant, "accuracy_funnel"), None
-    if funnel is not None:
-        spent = mean_of(view, variant, "funnel_token_evals")
-    ways["funnel"] = [(spent, funnel)] if funnel is not None and spent is not None else []
-    for metric, name in (
-        ("accuracy_bound", "masked bound, common noise"),
-        ("accuracy_bound_independent", "masked bound, independent noise"),
-    ):
-        means = by_repeat(view, variant, metric)
-        ways[name] = [(Y * sum(lengths) * draws, mean) for draws, mean in means.items()]
-    return {name: points for name, points in ways.items() if points}
-
-
-WAYS = (
-    "first scales",
-    "one scale",
-    "funnel",
-    "masked bound, common noise",
-    "masked bound, independent noise",
-)
-
-
 def _funnel(axes: np.ndarray, view: View) -> None:
     for panel, variant in zip(axes.flat, view.variants):
         panel.set_title(text(variant))
-        points = _points(view, variant)
+        points = ways_of(view, variant)
         for name, of_way in points.items():
             curve(panel, of_way, name, look(WAYS.index(name)))
         if not points:
             blank(panel, "not measured")
         panel.set_xlabel("tokens an image")
+    _level(axes.ravel())
     axes.flat[0].set_ylabel("accuracy")
 
 
@@ -230,7 +208,7 @@ def figure_funnel(view: View) -> tuple[Figure, Caption]:
     masked bound (A-VARC, arXiv 2510.12060)."""
     views = by_variant(view, PAGE)
     most = max(len(page.variants) for page in views)
-    figure = sheet(views, (DOUBLE, 2.3), (1, most), _funnel, columns=3, sharey=True)
+    figure = sheet(views, (DOUBLE, 2.3), (1, most), _funnel, columns=3)
     _hide_idle(figure)
     note(figure, missing_words(view, "accuracy"))
     caption = (
@@ -354,10 +332,15 @@ def _variant_row(view: View, variant: str) -> dict[str, str]:
     return row
 
 
+def _of_baseline(value: Estimate | None) -> Cell:
+    """A cell of a classifier; pixels know no training seed, and have no interval."""
+    return spread(value) if value and value.half else number(value and value.mean)
+
+
 def _baseline_rows(view: View) -> list[dict[str, str]]:
     """Classifiers without a generative model that were measured, and chance."""
     rows = [
-        {"Classifier": f"({words})", "Accuracy": spread(baseline(view, name))}
+        {"Classifier": f"({words})", "Accuracy": _of_baseline(baseline(view, name))}
         for name, words in BASELINES.items()
         if baseline(view, name) is not None
     ]
@@ -402,7 +385,7 @@ def table_class_shifts(view: View) -> tuple[pd.DataFrame, Caption]:
     for name, words in BASELINES.items():
         values = {shift: baseline(view, name, shift) for shift in shifts}
         if any(value is not None for value in values.values()):
-            cells = {shift: spread(value) for shift, value in values.items()}
+            cells = {shift: _of_baseline(value) for shift, value in values.items()}
             rows.append({"Classifier": f"({words})", **cells})
     words = (
         "Accuracy on held-out images that are not as those of the training; every image is "
