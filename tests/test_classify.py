@@ -95,7 +95,12 @@ CLAIM = {"text": "t", "rule": "accuracy", "variant": "SDD", "against": "VAR"}
         ({"shifts": ["fog"]}, None, (), "unknown shift 'fog'"),
         ({}, NO_NULL, (), "model.class_dropout 0); set explain to 0"),
         ({"explain": 0, "guidance": [2.0]}, NO_NULL, (), "leave guidance out"),
-        ({}, None, [{**CLAIM, "metric": "accuracy1", "better": "higher"}], "did you mean 'accuracy'"),
+        (
+            {},
+            None,
+            [{**CLAIM, "metric": "accuracy1", "better": "higher"}],
+            "did you mean 'accuracy'",
+        ),
         ({}, None, [{**CLAIM, "metric": "accuracy"}], "better: is missing"),
         ({}, None, [{**CLAIM, "metric": "bound_gain", "better": "lower"}], "unknown metric"),
         ({}, None, [{**CLAIM, "rule": "funnel", "metric": "accuracy_funnel"}],

@@ -136,9 +136,9 @@ def run_details(view: View) -> tuple[str, ...]:
         "Score of a class: the sum over all tokens of log p(token | coarser scales, class), "
         "classes equally likely before. The class with the highest score is chosen, of equal ones "
         "the first. Samplers have no part in it.",
-        f"Smoothing: {told['chosen_samples']} copies, the image itself and others with noise of "
-        f"{told['chosen_sigma']:g} standard deviations of the latent before it is quantised, "
-        f"averaged in {averaged}; fixed beforehand.",
+        f"Smoothing: {averaged} averaged over {told['chosen_samples']} copies, the image itself "
+        f"among them. The others have noise of {told['chosen_sigma']:g} standard deviations of the "
+        "latent before it is quantised; both numbers were fixed beforehand.",
         stage_words(view),
         *seeds_details(view),
     )

@@ -39,7 +39,7 @@ def calibration_error(scores_NY: np.ndarray, labels_N: np.ndarray) -> float:
 # ---------------------------------------------------------------- which tokens decide
 
 
-def rival(scores_NY: np.ndarray, own_N: np.ndarray) -> np.ndarray:
+def strongest_other(scores_NY: np.ndarray, own_N: np.ndarray) -> np.ndarray:
     """The class that scores highest beside each image's own."""
     others_NY = np.array(scores_NY, float)
     np.put_along_axis(others_NY, own_N[:, None], -np.inf, 1)
@@ -47,10 +47,10 @@ def rival(scores_NY: np.ndarray, own_N: np.ndarray) -> np.ndarray:
 
 
 def contrast(log_p_NYL: np.ndarray, own_N: np.ndarray) -> np.ndarray:
-    """log p of each token under a class minus that under its strongest rival, (N, L): what sums to
+    """log p of each token under a class minus that under the strongest other, (N, L): what sums to
     the margin of the decision."""
     rows_N = np.arange(len(own_N))
-    other_N = rival(log_p_NYL.sum(-1, dtype=np.float64), own_N)
+    other_N = strongest_other(log_p_NYL.sum(-1, dtype=np.float64), own_N)
     return log_p_NYL[rows_N, own_N] - log_p_NYL[rows_N, other_N]
 
 

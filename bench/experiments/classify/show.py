@@ -277,8 +277,8 @@ def figure_explanations(view: View) -> tuple[Figure, Caption]:
     kept.set_ylabel("share of decisions left")
     legend_below(lower)
     caption = (
-        "Top: images with signed maps of what their tokens say for the true class, red for it and "
-        "blue against it, all on one scale of colours. Bottom: share of decisions that stay when "
+        "Top: images, and what their tokens say: red for the true class, blue against it, all on "
+        "one scale of colours. Bottom: share of decisions that stay when "
         "only the tokens that speak most for them are kept, or these are dropped; dotted: random "
         "order."
     )
@@ -356,9 +356,8 @@ def table_classification(view: View) -> tuple[pd.DataFrame, Caption]:
     columns = "Classifier", "Accuracy", "2 s.e. of the split (points)", "Smoothed", "Funnel"
     words = (
         "Share of held-out images that are classified right: by all scales, with smoothing, by "
-        "the funnel; tokens that an image takes with all of its classes, and how far the "
-        "posterior is from the truth. In brackets: classifiers without a generative model, which "
-        "saw the same training images."
+        "the funnel. Beside it the tokens that an image takes with all classes, and how far the "
+        "posterior is from the truth. In brackets: classifiers without a generative model."
     )
     details = *claim_details(view), missing_words(view, "accuracy"), *run_details(view)
     return shown(table, *columns, "Tokens", "Posterior NLL (nats)"), Caption(
