@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from pydantic import Field
@@ -11,6 +12,7 @@ from pydantic import Field
 from srdd.config import Positive, Strict
 from srdd.lookup import unknown
 
+from ...study import rooms
 from ...study.chain import Trained, trainings
 from ...study.checks import legal_metrics
 from ...study.jobs import Job, Plan
@@ -144,8 +146,9 @@ def _adapts(study: Study, variant: Variant) -> bool:
 
 
 def _known(study: Study) -> list[str]:
-    """Metrics that are known before a run."""
-    return sorted({*legal_metrics(study)[0], *REPORTED, *BETTER})
+    """Metrics that are known before a run: scores, and what any room reports."""
+    reported = chain.from_iterable(rooms.says(room, "REPORTED", ()) for room in rooms.measures())
+    return sorted({*legal_metrics(study)[0], *reported, *BETTER})
 
 
 def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:

@@ -17,6 +17,17 @@ from ...study.suite_checks import Resolved
 
 TRAINS = READS_TEST = True
 SHOWS_FID = ("table_factors",)
+REPORTED = (
+    "refine_error_mean",
+    "ladder_error_mean",
+    "learned_error_mean",
+    "half_fall",
+    "noise_loss",
+    "gradient_noise",
+    "band_rise_latent",
+    "band_rise_image",
+    "head_parameters",
+)
 
 
 class Settings(Strict):
