@@ -197,6 +197,13 @@ def test_the_adversary_waits_for_its_start(losses_of, make_tokenizer):
         assert ("loss_adversarial" in judged.numbers(RUN.ranks)) == on
 
 
+@pytest.mark.parametrize("share, steps, begin", [(0.999, 20, 19), (0.2, 20, 4), (0.9, 1, 0)])
+def test_it_begins_before_the_last_step(losses_of, share, steps, begin):
+    """Catches an adversarial loss that is asked for and rounded away."""
+    losses = losses_of(adversarial=0.5, adversarial_start=share, steps=steps, warmup=0)
+    assert losses.adversary.begin == begin
+
+
 def test_a_discriminator_learns_to_tell_images_apart(losses_of):
     """Catches halves of the batch that are mixed up: the loss would rise, and a sign."""
     adversary = losses_of(adversarial=1.0, steps=60).adversary

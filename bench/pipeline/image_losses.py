@@ -56,7 +56,9 @@ class Adversary:
         network = PatchDiscriminator(spec.config.in_channels, sizes.channels, sizes.layers)
         network.init_weights(generator("discriminator", seed))
         self.network = network.to(run.device)
-        self.begin = round(self.config.adversarial_start * self.config.steps)
+        # a share just below 1 must not round to a training without it
+        begin = round(self.config.adversarial_start * self.config.steps)
+        self.begin = min(begin, self.config.steps - 1)
         self.optimizer = torch.optim.AdamW(
             network.parameters(), lr=sizes.lr, betas=BETAS, weight_decay=sizes.weight_decay
         )
