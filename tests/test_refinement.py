@@ -30,18 +30,14 @@ from oracle import (
 )
 from srdd import model as model_module
 from srdd import select as rules
-from srdd.config import (
-    COMMITTING,
-    COUNTED,
-    ModelConfig,
-    SamplerConfig,
-)
+from srdd.config import ModelConfig, SamplerConfig
 from srdd.corruption import mask_within_scales
 from srdd.cost import sampling_cost
 from srdd.draw import distribution
 from srdd.guidance import guidance_weights, guide
 from srdd.lookup import names_in
 from srdd.loss import linear_cross_entropy, next_scale_cross_entropy
+from srdd.misfits import COMMITTING, COUNTED
 from srdd.model import ScaleTransformer
 from srdd.noise import ImageNoise, generator
 from srdd.sampling import Known, _Scale, generate, sample_srdd, sample_var
