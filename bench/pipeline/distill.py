@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -223,9 +223,7 @@ class ControlStudent(Student):
         )
         tokens_BL = torch.from_numpy(self.tokens["train"][indices].astype(np.int64))
         drawn = self.draw(tokens_BL, own_B, source)
-        return Contrast(
-            **{one.name: getattr(drawn, one.name) for one in fields(drawn)}, rolled_B=rolled_B
-        )
+        return Contrast(**vars(drawn), rolled_B=rolled_B)
 
     def evaluate(self, losses: list[float]) -> None:
         """Held-out losses now; these weights are kept, whatever the losses are."""

@@ -43,14 +43,6 @@ class ImageBatch(Batch):
 
     images_BCHW: torch.Tensor
 
-    def part(self, rows: slice) -> ImageBatch:
-        """Some images of the batch."""
-        return replace(super().part(rows), images_BCHW=self.images_BCHW[rows])  # type: ignore[call-arg, return-value]
-
-    def to(self, device: torch.device) -> ImageBatch:
-        """The batch on a device."""
-        return replace(super().to(device), images_BCHW=self.images_BCHW.to(device))  # type: ignore[call-arg, return-value]
-
 
 @dataclass(frozen=True)
 class HeldOutImages(HeldOut):

@@ -9,7 +9,6 @@ over images, such as an entropy, is taken of `mean`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -90,14 +89,3 @@ def share_dropout(module: nn.Module, ranks: Ranks) -> None:
     for block in module.modules():
         if isinstance(block, ResBlock):
             block.dropout = SharedDropout(block.dropout.p, ranks)
-
-
-def check_agree(step: int, path: Path, ranks: Ranks) -> None:
-    """Raises ValueError for processes that would go on from different steps, which one folder
-    rules out."""
-    steps = ranks.gather(torch.tensor(step)).tolist()
-    if len(set(steps)) > 1:
-        raise ValueError(
-            f"{path}: processes would go on from steps {steps}; "
-            "all machines must see one results folder"
-        )

@@ -26,7 +26,7 @@ from .artefacts import open_split, tokenizer_identity
 from .code_use import CodeUse
 from .datasets import to_float
 from .image_losses import ImageLosses, Judged
-from .shared_batch import average_gradients, check_agree, images_of_all, mean, share_dropout
+from .shared_batch import average_gradients, images_of_all, mean, share_dropout
 from .training import Average, Resume, batch_indices, check_finite, learning_rate, pack, unpack
 
 LAST_RESTART = 0.8  # share of the steps; averaged weights need still codes at the end
@@ -106,7 +106,7 @@ class TokenizerTrainer:
             self.done = state["step"]
             self.log = [Measured(**row) for row in state["log"]]
             self.run.say(f"resumes at step {self.done}")
-        check_agree(self.done, self.resume.path, self.ranks)
+        self.resume.check_agree(self.done, self.ranks)
 
     def save(self) -> None:
         """Write the checkpoint, which is the same in every process: the first one does."""

@@ -363,12 +363,7 @@ class Trainer:
         elif self.ranks.first:
             for old in (self.run.out / "snapshots").glob("step_*.safetensors"):
                 old.unlink()  # of an earlier run of other code
-        steps = self.ranks.gather(torch.tensor(self.state.step)).tolist()
-        if len(set(steps)) > 1:
-            raise ValueError(
-                f"{self.resume.path}: processes would go on from steps {steps}; "
-                "all machines must see one results folder"
-            )
+        self.resume.check_agree(self.state.step, self.ranks)
 
     def save(self) -> None:
         """Write the checkpoint; the losses since the last evaluation are those of all processes."""

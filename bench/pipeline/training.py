@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from torch import nn
 from srdd.files import load_tensors, save_tensors
 from srdd.noise import generator
 
+from ..runtime.ranks import Ranks
 from ..runtime.verb import Diverged
 
 NO_DECAY = ("position", "level_embedding", "head_log_scale", "modulation_table")
@@ -71,29 +72,25 @@ class Batch:
     images: int
     counted: float
 
-    def part(self, rows: slice) -> Batch:
+    def part(self, rows: slice) -> Self:
         """Some images of the batch."""
-        return replace(
-            self,
-            tokens_BL=self.tokens_BL[rows],
-            labels_B=self.labels_B[rows],
-            seen_BL=self.seen_BL[rows],
-            own_BL=None if self.own_BL is None else self.own_BL[rows],
-            share_BL=None if self.share_BL is None else self.share_BL[rows],
-            paths_E2B=None if self.paths_E2B is None else self.paths_E2B[:, :, rows],
+        some = self._each(lambda values_B: values_B[rows], but="paths_E2B")
+        return (
+            some if self.paths_E2B is None else replace(some, paths_E2B=self.paths_E2B[..., rows])
         )
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> Self:
         """The batch on a device."""
-        return replace(
-            self,
-            tokens_BL=_sent(self.tokens_BL, device),
-            labels_B=_sent(self.labels_B, device),
-            seen_BL=_sent(self.seen_BL, device),
-            own_BL=None if self.own_BL is None else _sent(self.own_BL, device),
-            share_BL=None if self.share_BL is None else _sent(self.share_BL, device),
-            paths_E2B=None if self.paths_E2B is None else _sent(self.paths_E2B, device),
-        )
+        return self._each(lambda values: _sent(values, device))
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor], but: str = "") -> Self:
+        """The batch with every tensor changed but one, also those that a kind of batch adds."""
+        changed: dict[str, Any] = {
+            name: change(value)
+            for name, value in vars(self).items()
+            if isinstance(value, torch.Tensor) and name != but
+        }
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True)
@@ -104,18 +101,6 @@ class Contrast(Batch):
     """
 
     rolled_B: torch.Tensor
-
-    def part(self, rows: slice) -> Contrast:
-        """Some images of the batch, with the classes that they have in the whole one."""
-        some = super().part(rows)
-        assert isinstance(some, Contrast)
-        return replace(some, rolled_B=self.rolled_B[rows])
-
-    def to(self, device: torch.device) -> Contrast:
-        """The batch on a device."""
-        sent = super().to(device)
-        assert isinstance(sent, Contrast)
-        return replace(sent, rolled_B=_sent(self.rolled_B, device))
 
 
 def _sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -202,6 +187,16 @@ class Resume:
             )
             return None
         return tensors, metadata["state"]
+
+    def check_agree(self, step: int, ranks: Ranks) -> None:
+        """Raises ValueError for processes that would go on from different steps, which one folder
+        rules out."""
+        steps = ranks.gather(torch.tensor(step)).tolist()
+        if len(set(steps)) > 1:
+            raise ValueError(
+                f"{self.path}: processes would go on from steps {steps}; "
+                "all machines must see one results folder"
+            )
 
     def due(self, step: int) -> bool:
         """Whether to save after this many steps."""

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from srdd.config import Strict
-from srdd.lookup import names_function, names_in, unknown
+from srdd.lookup import names_function
 
 from ...study.chain import add_tokenized
 from ...study.checks import MIN_IMAGES
+from ...study.held_out_checks import class_problems, shift_problems
 from ...study.jobs import Job, Plan
 from ...study.names import dump
-from ...study.resolve import ROOT
 from ...study.schema import Study, Variant
 from ...study.settings import once_each
 from ...study.suite_checks import Resolved
@@ -66,12 +66,6 @@ def problems(study: Study, resolved: Resolved) -> Iterator[str]:
     """Images without classes, and shifts that nobody wrote."""
     if "class_baselines" not in resolved.suite.measure:
         return
-    if study.dataset.num_classes < 2:
-        yield (
-            "measure: class_baselines needs a dataset of 2 classes or more, this has "
-            f"{study.dataset.num_classes}"
-        )
-    legal = names_in(ROOT / "srdd" / "degradation.py", "shift")
-    for name in study.told(resolved.name, "class_baselines").shifts:
-        if name not in legal:
-            yield f"class_baselines.shifts: {unknown('shift', name, legal)}"
+    yield from class_problems(study, "class_baselines")
+    shifts = study.told(resolved.name, "class_baselines").shifts
+    yield from shift_problems("class_baselines", shifts)

@@ -9,13 +9,13 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from srdd.config import Strict
-from srdd.lookup import names_function, names_in, unknown
+from srdd.lookup import names_function, unknown
 
 from ...study.chain import trainings
 from ...study.checks import MIN_IMAGES
+from ...study.held_out_checks import class_problems, shift_problems
 from ...study.jobs import Job, Plan
 from ...study.names import dump
-from ...study.resolve import ROOT
 from ...study.schema import Claim, Study, Variant
 from ...study.settings import once_each
 from ...study.suite_checks import Resolved, side_problems
@@ -121,16 +121,10 @@ def problems(study: Study, resolved: Resolved) -> Iterator[str]:
     if "classify" not in resolved.suite.measure:
         return
     settings = study.told(resolved.name, "classify")
-    if study.dataset.num_classes < 2:
-        yield (
-            "measure: classify needs a dataset of 2 classes or more, this has "
-            f"{study.dataset.num_classes}"
-        )
+    if study.dataset.num_classes < 2:  # then nothing else of it is worth asking
+        yield from class_problems(study, "classify")
         return
-    legal = names_in(ROOT / "srdd" / "degradation.py", "shift")
-    for name in settings.shifts:
-        if name not in legal:
-            yield f"classify.shifts: {unknown('shift', name, legal)}"
+    yield from shift_problems("classify", settings.shifts)
     for name, variant in resolved.variants.items():
         yield from _variant_problems(settings, name, variant)
     masked = [variant.model.mask_prob > 0 for variant in resolved.variants.values()]
