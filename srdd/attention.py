@@ -86,6 +86,13 @@ class ScaleCache:
                 torch._dynamo.mark_static_address(buffer)
         return self.pool[key]
 
+    def slots(self, block: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where keys and values of scale k go, (2, B, H, l, D/H), and all that it attends to once
+        they lie there, both parts of one buffer; not for history 0, which keeps none."""
+        buffer = self.buffers[block]
+        begin = self.schedule.slices[self.k].start - self.start
+        return buffer[..., begin : begin + length, :], buffer[..., : begin + length, :]
+
     def extend(
         self, block: int, key: torch.Tensor, value: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -93,11 +100,10 @@ class ScaleCache:
         to."""
         if self.history == 0:
             return key, value
-        buffer, length = self.buffers[block], key.shape[2]
-        begin = self.schedule.slices[self.k].start - self.start
-        buffer[0, :, :, begin : begin + length] = key
-        buffer[1, :, :, begin : begin + length] = value
-        return buffer[0, :, :, : begin + length], buffer[1, :, :, : begin + length]
+        own, seen = self.slots(block, key.shape[2])
+        own[0] = key
+        own[1] = value
+        return seen[0], seen[1]
 
 
 class _Spans(torch.autograd.Function):

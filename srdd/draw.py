@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .compiling import MOST_CODES, can_fuse
+
 
 def _invert(mass: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Place at which the sums of float64 masses pass a target, and the sum before it; a place
@@ -45,6 +47,10 @@ class TokenDistribution:
         probability_Bl.
         """
         V = self.mass_BlV.shape[-1]
+        if can_fuse(self.mass_BlV) and V <= MOST_CODES:
+            from .kernels import draw
+
+            return draw(self.mass_BlV, uniform_Bl)
         # two levels, first a block of codes and then one of its codes: the sums of 4 096 codes are
         # never written down one by one
         block = 64 if V % 64 == 0 else V
@@ -127,9 +133,13 @@ def distribution(
         raise ValueError(f"top_p {top_p}: must be above 0 and at most 1")
     if logits_BlV.dtype not in (torch.float32, torch.float64):
         logits_BlV = logits_BlV.float()
+    V = logits_BlV.shape[-1]
+    if can_fuse(logits_BlV) and V <= MOST_CODES:
+        from .kernels import kept_mass
+
+        return TokenDistribution(kept_mass(logits_BlV, temperature, min(top_k or V, V), top_p))
     if temperature != 1.0:
         logits_BlV = logits_BlV / temperature
-    V = logits_BlV.shape[-1]
     mass_BlV = logits_BlV.softmax(-1)
     if top_p < 1.0 or (top_k or V) < V:
         # by logit, not by index: codes that tie with the last kept one stay

@@ -33,7 +33,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     = 680, batch 4) and two more tensors of their size are never held. The gradient is made on the
     way forward, while a chunk's probabilities are in the cache."""
 
-    ROWS = 512
+    # of a chunk: on a CPU so few that they stay in its caches, on a GPU so many that they fill it
+    ROWS = {"cpu": 512, "cuda": 16384}
 
     @staticmethod
     def forward(
@@ -52,10 +53,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_VD = torch.zeros_like(weight_VD, dtype=torch.float32)
         grad_V = torch.zeros_like(bias_V, dtype=torch.float32)
         # the same memory for every chunk: fresh pages cost more than what is computed in them
-        pages = hidden_ND.new_empty(min(len(hidden_ND), _LinearCrossEntropy.ROWS), len(weight_VD))
+        most = _LinearCrossEntropy.ROWS.get(hidden_ND.device.type, 512)
+        pages = hidden_ND.new_empty(min(len(hidden_ND), most), len(weight_VD))
         shares = torch.empty_like(pages, dtype=torch.float32)
-        for begin in range(0, len(tokens_N), _LinearCrossEntropy.ROWS):
-            rows = slice(begin, begin + _LinearCrossEntropy.ROWS)
+        for begin in range(0, len(tokens_N), most):
+            rows = slice(begin, begin + most)
             x_nD, token_n1 = hidden_ND[rows], tokens_N[rows, None]
             logits_nV = torch.addmm(bias_V, x_nD, weight_VD.T, out=pages[: len(x_nD)]).float()
             share_nV = torch.softmax(logits_nV, 1, out=shares[: len(x_nD)])

@@ -21,8 +21,10 @@ from .attention import HALVES, Pool, ScaleCache, attend_by_scale
 from .compiling import check_compiler
 from .config import ModelConfig
 from .contracts import check_mask
+from .fused import FusedStep
 from .heads import named_head
 from .masks import named_mask, scale_of_token
+from .replay import Asked, Replay
 from .transformer import Block, draw_paths, norm
 
 Modulation = tuple[list[tuple[torch.Tensor, ...]], tuple[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -44,7 +46,9 @@ class ScaleTransformer(nn.Module):
     def __init__(self, config: ModelConfig, mask_LL: torch.Tensor | None = None) -> None:
         super().__init__()
         self.config, self.schedule = config, config.schedule
-        self.cache_pool: Pool | None = None  # of `compile_step`
+        # of `compile_step`: caches that outlive a batch, or samples recorded on a GPU
+        self.cache_pool: Pool | None = None
+        self.replays: dict[Any, Replay[Any] | Asked] | None = None
         D, L = config.width, self.schedule.seq_len
         self.class_embedding = nn.Embedding(config.num_classes + 1, D)
         self.start_position = nn.Parameter(torch.empty(self.schedule.lengths[0], D))
@@ -246,13 +250,17 @@ class ScaleTransformer(nn.Module):
         return norm(x_BlD) * (gain + 1) + shift
 
     def compile_step(self, **options: Any) -> None:
-        """Compile `step`: one graph without a break for each scale and batch size (VAR, section
-        3.3), on a GPU captured and replayed as one CUDA graph; the same numbers up to rounding.
-        options: of torch.compile. One batch is drawn at a time from then on."""
+        """Make `step` fast for many images (VAR, section 3.3), with the same numbers up to
+        rounding: on a GPU by the kernels of `FusedStep`, and `generate` records a whole sample as
+        one CUDA graph; elsewhere, or where options are given, by torch.compile, one graph without a
+        break for each scale and batch size. options: of torch.compile. One batch is drawn at a time
+        from then on."""
+        if not options and self.position.is_cuda:
+            self.step = FusedStep(self)  # type: ignore[method-assign, assignment]
+            self.replays = {}
+            return
         if "backend" not in options:
             check_compiler(self.position.device)
-        if self.position.is_cuda:
-            options = {"mode": "reduce-overhead", **options}
         step = torch.compile(ScaleTransformer.step, dynamic=False, fullgraph=True, **options)
 
         def compiled(*arguments: Any) -> torch.Tensor:
@@ -270,7 +278,9 @@ class ScaleTransformer(nn.Module):
 
     def free_compiled(self) -> None:
         """Give back what a compiled step keeps between batches: caches of every batch size, and on
-        a GPU the captured graphs."""
+        a GPU the recorded samples."""
+        if self.replays is not None:
+            self.replays.clear()
         if self.cache_pool is not None:
             self.cache_pool.clear()
             if self.position.is_cuda:

@@ -39,15 +39,29 @@ class ImageNoise:
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
         self.seeds, self.device = [int(seed) for seed in seeds], torch.device(device)
         self.generators: dict[str, list[torch.Generator]] = {}
+        # what was asked for, in this order: (length, use)
+        self.asked: list[tuple[int, str]] = []
 
     def uniform(self, length: int, use: str = "") -> torch.Tensor:
         """The next `length` numbers of every image for a use, float64 in [0, 1) of shape (B,
         length)."""
+        self.asked.append((length, use))
+        return self._sent(self._next(length, use))
+
+    def all_of(self, asked: Sequence[tuple[int, str]]) -> torch.Tensor:
+        """The numbers of several calls of `uniform`, side by side (B, sum of lengths), sent at
+        once."""
+        return self._sent(torch.cat([self._next(*one) for one in asked], 1))
+
+    def _next(self, length: int, use: str) -> torch.Tensor:
+        """The next numbers of every image for a use, on the CPU."""
         if use not in self.generators:
             name = (use,) if use else ()
             self.generators[use] = [generator("image", seed, *name) for seed in self.seeds]
         rows = [torch.rand(length, generator=g, dtype=torch.float64) for g in self.generators[use]]
-        numbers = torch.stack(rows)
+        return torch.stack(rows)
+
+    def _sent(self, numbers: torch.Tensor) -> torch.Tensor:
         # from pinned memory the copy makes nobody wait
         return (numbers.pin_memory() if self.device.type == "cuda" else numbers).to(
             self.device, non_blocking=True
@@ -60,3 +74,19 @@ class ImageNoise:
         uniform_BN = self.uniform(length * channels, use).clamp(min=2.0**-54)
         normal_BN: torch.Tensor = torch.special.ndtri(uniform_BN)
         return normal_BN.view(len(normal_BN), length, channels)
+
+
+class GivenNoise(ImageNoise):
+    """Numbers that were drawn before and lie on the device, handed out column by column in the
+    order in which `ImageNoise` would draw them (EDM2, arXiv 2312.02696).
+
+    numbers_BN: of `ImageNoise.all_of`.
+    """
+
+    def __init__(self, numbers_BN: torch.Tensor) -> None:
+        super().__init__([], numbers_BN.device)
+        self.numbers_BN, self.at = numbers_BN, 0
+
+    def uniform(self, length: int, use: str = "") -> torch.Tensor:
+        self.at += length
+        return self.numbers_BN[:, self.at - length : self.at]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -31,6 +32,7 @@ from .misfits import COUNTED, sampler_misfit
 from .model import ScaleTransformer
 from .noise import ImageNoise
 from .quantizer import Ladder
+from .replay import Asked, Draw, Replay, Sample
 from .select import Drawn, Pass, redraws
 from .watch import Calls, Watched
 
@@ -275,6 +277,58 @@ def _check_request(
         check_known(known.tokens_BL, known.mask_BL, shape, asked.codebook_size)
 
 
+def _watched(
+    model: ScaleTransformer, config: SamplerConfig, who: str, batch: int, early_exit: bool
+) -> Watched:
+    """All that a sampler knows of the network, for one batch, and counted."""
+    history = None if model.mask_LL is not None else model.config.history
+    remembers = batch if is_own("sample", config.name) and history != 0 else None
+    channels, guided = model.config.codebook_dim, guided_denoiser(model, config)
+    denoise = Watched(guided, model.schedule, channels, who, config.divides_by, remembers)
+    denoise.history = history if early_exit else None
+    denoise.sigma_KC = getattr(model.head, "sigma_KC", None)
+    return denoise
+
+
+# ---------------------------------------------------------------- samples that are replayed
+
+
+def _repeats(config: SamplerConfig, known: Known | None, early_exit: bool) -> bool:
+    """Whether every sample asks for the same kernels: nothing looks at what was drawn, and no
+    function of one's own may, nor one of torch that waits for the GPU."""
+    rule = config.select.name
+    looks = early_exit and config.refine_steps > 0 and rule not in COUNTED
+    own = [("sample", config.name), ("ramp", config.cfg_ramp), ("select", rule)]
+    reshapes = config.svd_in != 0.0 or config.svd_out != 0.0
+    return known is None and not looks and not reshapes and not any(is_own(*one) for one in own)
+
+
+def _recorded_as(
+    model: ScaleTransformer, ladder: Ladder, config: SamplerConfig, batch: int, early_exit: bool
+) -> tuple[Any, ...]:
+    """What a recorded sample holds for: settings, batch size, and the places of all weights."""
+    modules = model, ladder.quantizer
+    weights = [weight for module in modules for weight in (*module.parameters(), *module.buffers())]
+    places = tuple(weight.data_ptr() for weight in weights)
+    return config.model_dump_json(), ladder.schedule, batch, early_exit, places
+
+
+def _replayed(
+    replays: dict[Any, Replay[Watched] | Asked], key: Any, draw: Draw[Watched],
+    labels_B: torch.Tensor, noise: ImageNoise,
+) -> tuple[Sample, Watched]:  # fmt: skip
+    """A sample by its record. The first of its kind is drawn as it is, which warms up libraries and
+    tells how many numbers it takes; the second is recorded."""
+    known = replays.get(key)
+    if known is None:
+        drawn = draw(labels_B, noise)
+        replays[key] = noise.asked
+        return drawn
+    if not isinstance(known, Replay):
+        replays[key] = known = Replay(draw, labels_B, known)
+    return known(labels_B, noise)
+
+
 @torch.no_grad()
 def generate(
     model: ScaleTransformer,
@@ -304,21 +358,25 @@ def generate(
     if len(seeds) != len(labels_B):
         raise ValueError(f"{len(seeds)} seeds for {len(labels_B)} labels: one seed for each image")
     noise = ImageNoise(seeds, labels_B.device)
-    sampler = find(sys.modules[__name__], "sample", config.name)
     who = function_name("sample", config.name)
     channels, V = model.config.codebook_dim, model.config.codebook_size
-    guided = guided_denoiser(model, config)
-    history = None if model.mask_LL is not None else model.config.history
     own = is_own("sample", config.name)
-    remembers = len(labels_B) if own and history != 0 else None
-    denoise = Watched(guided, model.schedule, channels, who, config.divides_by, remembers)
-    denoise.history = history if early_exit else None
-    denoise.sigma_KC = getattr(model.head, "sigma_KC", None)
     read = {"labels_B": labels_B, **dict(ladder.quantizer.named_parameters())} if own else {}
     if own and known is not None:
         read |= {"tokens_BL": known.tokens_BL, "mask_BL": known.mask_BL}
     given = Untouched(**read)
-    sample = sampler(denoise, ladder, labels_B, noise, config, known)
+
+    def draw(labels_B: torch.Tensor, noise: ImageNoise) -> tuple[Sample, Watched]:
+        """What the sampler returns for labels and numbers of this batch size, and what it asked."""
+        denoise = _watched(model, config, who, len(labels_B), early_exit)
+        sampler = find(sys.modules[__name__], "sample", config.name)
+        return sampler(denoise, ladder, labels_B, noise, config, known), denoise
+
+    if model.replays is not None and _repeats(config, known, early_exit):
+        key = _recorded_as(model, ladder, config, len(labels_B), early_exit)
+        sample, denoise = _replayed(model.replays, key, draw, labels_B, noise)
+    else:
+        sample, denoise = draw(labels_B, noise)
     given.check(who)
     size = model.schedule.latent_size
     shape = len(labels_B), model.schedule.seq_len

@@ -1,0 +1,401 @@
+"""What only a GPU can show: kernels and recorded samples against plain code, half precision, real
+memory that runs out, pinned copies, nccl, and a training that goes on.
+
+Skipped where there is no GPU. `python tests/gpu/run.py` runs these and then measures.
+"""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from argparse import Namespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from bench.pipeline.sampling import draw_batch, made_ready, sample_into
+from bench.pipeline.trainer import Trainer
+from bench.runtime.progress import Progress
+from bench.runtime.verb import Run, is_out_of_memory
+from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
+from srdd.draw import TokenDistribution, distribution
+from srdd.loss import linear_cross_entropy, next_scale_cross_entropy
+from srdd.model import ScaleTransformer
+from srdd.noise import GivenNoise, ImageNoise, generator
+from srdd.sampling import generate
+from srdd.tokenizer import Tokenizer
+from test_ranks import Bench, curve, finish
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+GPU = torch.device("cuda")
+VAR = SamplerConfig(cfg_scale=2.5, cfg_ramp="linear", top_k=50, top_p=0.96)
+SRDD = SamplerConfig(
+    name="srdd", cfg_scale=1.5, refine_steps=2, sr_steps=1, select={"name": "random"}
+)
+
+
+@pytest.fixture(autouse=True)
+def few_leftovers():
+    """Catches nothing itself: memory of one test is not there for the next."""
+    yield
+    torch.cuda.empty_cache()
+
+
+def network(history=None, precision=torch.float32, **changes):
+    """A small model that is not at its start, where all logits are alike, and its tokenizer."""
+    sizes = dict(
+        patch_nums=(1, 2, 3, 4, 8), codebook_size=128, codebook_dim=8, num_classes=10, depth=3,
+        width=96, heads=3, history=history,
+    )  # fmt: skip
+    model = ScaleTransformer(ModelConfig(**{**sizes, **changes}))
+    tokenizer = Tokenizer(
+        TokenizerConfig(
+            patch_nums=(1, 2, 3, 4, 8), image_size=16, in_channels=3, codebook_size=128,
+            codebook_dim=8, channels=16, channel_multipliers=(1, 2), num_res_blocks=1,
+            norm_groups=4,
+        )  # fmt: skip
+    )
+    for module in (model, tokenizer):
+        module.init_weights(generator("gpu"))
+        module.eval()
+    source = generator("gpu", "more")
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.05 * torch.randn(weight.shape, generator=source))
+        model.head.weight.mul_(4.0)
+    return model.to(GPU, precision), tokenizer.to(GPU)
+
+
+def drawn(model, tokenizer, sampler, seeds, **more):
+    labels_B = torch.tensor([seed % 10 for seed in seeds], device=GPU)
+    return generate(model, tokenizer.at(model.schedule), labels_B, seeds, sampler, **more)[0]
+
+
+def agree(a_BL, b_BL, share):
+    """Images whose tokens are all equal."""
+    same = (a_BL == b_BL).all(1).double().mean().item()
+    assert same >= share, f"only {same:.3f} of the images are equal"
+
+
+# ---------------------------------------------------------------- kernels against plain code
+
+
+@pytest.mark.parametrize("width", [48, 1024, 1920])
+@pytest.mark.parametrize("half", [torch.float32, torch.bfloat16])
+def test_norm_after_a_sum_is_that_of_plain_code(width, half):
+    """Catches a row that reads another image's modulation, and sums in half precision."""
+    from srdd.kernels import add_norm
+
+    x, h = torch.randn(3, 7, width, device=GPU), torch.randn(3, 7, width, device=GPU).to(half)
+    gate, gain, shift = (0.3 * torch.randn(3, 6, width, device=GPU).to(half)).unsqueeze(2).unbind(
+        1
+    )[:3]
+    before = x.double()
+    out = add_norm(x, (h, gate), gain, shift, half)
+    summed = before + h.double() * gate.double()
+    wanted = F.layer_norm(summed, (width,), eps=1e-6) * (1 + gain.double()) + shift.double()
+    torch.testing.assert_close(x.double(), summed, rtol=1e-6, atol=1e-6)
+    tolerance = 1e-5 if half == torch.float32 else 2**-7
+    torch.testing.assert_close(out.double(), wanted, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("temperature, top_k, top_p", [
+    (1.0, None, 1.0), (0.7, None, 0.9), (1.3, 900, 0.96), (1.0, 1, 1.0), (1.0, 10, 1.0), (1.0, 5, 1e-9),
+])  # fmt: skip
+@pytest.mark.parametrize("V", [37, 4096])
+def test_masses_and_draws_are_those_of_plain_code(V, temperature, top_k, top_p):
+    """Catches another code at the edge of top-k or the nucleus, ties that are torn apart, and a
+    draw that lands one code further."""
+    logits_BlV = 3 * torch.randn(5, 41, V, generator=generator("logits", V))
+    logits_BlV[0] = logits_BlV[0].round()
+    uniform_Bl = torch.rand(5, 41, dtype=torch.float64, generator=generator("uniform"))
+    uniform_Bl[0, :2] = torch.tensor([0.0, 1 - 2.0**-53])
+    plain = distribution(logits_BlV, temperature, top_k, top_p)
+    with torch.no_grad():
+        ours = distribution(logits_BlV.to(GPU), temperature, top_k, top_p)
+        tokens_Bl, chance_Bl = ours.draw(uniform_Bl.to(GPU))
+    mass_BlV = ours.mass_BlV.cpu()
+    differ = ((mass_BlV > 0) != (plain.mass_BlV > 0)).any(-1).double().mean()
+    assert differ <= 0.01  # a mass at the very edge may round to its other side
+    same = (mass_BlV > 0) == (plain.mass_BlV > 0)
+    torch.testing.assert_close(mass_BlV[same], plain.mass_BlV[same], rtol=1e-5, atol=1e-7)
+    # drawn from the same masses
+    again_Bl, wanted_Bl = TokenDistribution(mass_BlV).draw(uniform_Bl)
+    assert (tokens_Bl.cpu() == again_Bl).double().mean() >= 0.99
+    equal = tokens_Bl.cpu() == again_Bl
+    torch.testing.assert_close(chance_Bl.cpu()[equal], wanted_Bl[equal], rtol=1e-5, atol=1e-9)
+    assert (mass_BlV.gather(-1, tokens_Bl.cpu()[..., None]) > 0).all()
+
+
+def test_logits_that_are_no_numbers_give_no_probability():
+    """Catches a kernel that hides NaN, which only the probability would show."""
+    logits_BlV = torch.randn(1, 3, 64, device=GPU)
+    logits_BlV[0, 0, 5], logits_BlV[0, 1] = math.nan, -math.inf
+    with torch.no_grad():
+        tokens_Bl, chance_Bl = distribution(logits_BlV, 1.0, 10, 0.9).draw(
+            torch.rand(1, 3, dtype=torch.float64, device=GPU)
+        )
+    assert chance_Bl.isnan().tolist() == [[True, True, False]]
+    assert ((tokens_Bl >= 0) & (tokens_Bl < 64)).all()
+
+
+# ---------------------------------------------------------------- recorded samples
+
+
+@pytest.mark.parametrize("sampler", [VAR, SamplerConfig(), SRDD], ids=["var", "plain", "srdd"])
+@pytest.mark.parametrize("changes", [
+    {"history": None}, {"history": 0}, {"history": 1}, {"history": 0, "shared_adaln": True},
+    {"history": None, "qk_norm": False},
+], ids=str)  # fmt: skip
+def test_recorded_samples_are_the_plain_ones(sampler, changes):
+    """Catches a record that keeps the labels, seeds or random numbers of its first batch."""
+    model, tokenizer = network(**changes, mask_prob=0.5 if sampler is SRDD else 0.0)
+    batches = [range(0, 8), range(8, 16), range(16, 24), range(24, 32)]
+    plain = [drawn(model, tokenizer, sampler, seeds) for seeds in batches]
+    model.compile_step()
+    fast = [drawn(model, tokenizer, sampler, seeds) for seeds in batches]
+    assert [type(value).__name__ for value in model.replays.values()] == ["Replay"]
+    agree(torch.cat(plain), torch.cat(fast), 0.85)
+    # the same record twice gives the same bits
+    assert torch.equal(drawn(model, tokenizer, sampler, batches[1]), fast[1])
+    assert not torch.equal(fast[1], fast[2])
+
+
+def test_a_record_follows_its_weights():
+    """Catches a record of weights that were trained on, or exchanged, in between."""
+    model, tokenizer = network()
+    model.compile_step()
+    before = [drawn(model, tokenizer, VAR, range(8)) for _ in range(3)][-1]
+    with torch.no_grad():
+        model.head.weight.mul_(-1.0)
+    after = drawn(model, tokenizer, VAR, range(8))
+    model.head.weight = torch.nn.Parameter(model.head.weight.clone())
+    model.free_compiled()
+    assert not torch.equal(before, after)
+    assert torch.equal(after, drawn(model, tokenizer, VAR, range(8)))
+
+
+@pytest.mark.parametrize("sampler", [
+    SamplerConfig(name="srdd", refine_steps=2, select={"name": "threshold"}),
+    SamplerConfig(name="srdd", refine_steps=3, select={"name": "dynamic"}),
+], ids=["threshold", "dynamic"])  # fmt: skip
+def test_rules_that_look_are_never_recorded(sampler):
+    """Catches a record of a rule whose passes depend on what it drew."""
+    model, tokenizer = network(0, mask_prob=0.5)
+    plain = drawn(model, tokenizer, sampler, range(16))
+    model.compile_step()
+    fast = [drawn(model, tokenizer, sampler, range(16)) for _ in range(3)]
+    assert model.replays == {}
+    agree(plain, fast[-1], 0.85)
+
+
+@pytest.mark.parametrize("history", [None, 0])
+def test_inductor_gives_the_plain_samples(history):
+    """Catches a step that torch.compile changes, and its CUDA graphs one another's memory."""
+    model, tokenizer = network(history, depth=1, width=32, heads=1)
+    plain = drawn(model, tokenizer, VAR, range(8))
+    model.compile_step(mode="reduce-overhead")
+    for _ in range(2):
+        agree(plain, drawn(model, tokenizer, VAR, range(8)), 0.85)
+
+
+@pytest.mark.parametrize("history", [None, 0])
+def test_images_hardly_depend_on_their_batch(history):
+    """Catches numbers that depend on a place in a batch: what is left is rounding."""
+    model, tokenizer = network(history)
+    model.compile_step()
+    whole = drawn(model, tokenizer, VAR, range(32))
+    alone = torch.cat([drawn(model, tokenizer, VAR, [seed]) for seed in range(32)])
+    parts = torch.cat([drawn(model, tokenizer, VAR, range(i, i + 16)) for i in (0, 16)])
+    agree(whole, alone, 0.85)
+    agree(whole, parts, 0.85)
+
+
+# ---------------------------------------------------------------- precision
+
+
+@pytest.mark.parametrize("history", [None, 0])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_half_precision_is_near_float32(history, compiled):
+    """Catches a residual stream or a softmax in bfloat16: the distribution must hardly change."""
+    model, _ = network(history)
+    half = made_ready(
+        network(history)[0], Namespace(precision="bfloat16", compile=compiled)
+    )
+    labels_B = torch.arange(8, device=GPU)
+    for k, length in enumerate(model.schedule.lengths):
+        inputs_BlC = torch.randn(8, length, 8, device=GPU)
+        if k == 0:
+            exact, rough = model.denoiser(), half.denoiser()
+        with torch.no_grad():
+            a, b = (d(inputs_BlC, k, labels_B).double() for d in (exact, rough))
+        divergence = F.kl_div(b.log_softmax(-1), a.log_softmax(-1), log_target=True, reduction="none")
+        assert divergence.sum(-1).mean() < 5e-3
+
+
+def test_a_training_step_on_a_gpu_is_that_of_a_cpu():
+    """Catches a loss that is cut into chunks otherwise, and attention of other keys."""
+    grads = []
+    for device in ("cpu", "cuda"):
+        model, _ = network(None)
+        model = model.to(device)
+        inputs = torch.randn(4, model.schedule.seq_len, 8, generator=generator("inputs")).to(device)
+        tokens = torch.randint(128, (4, model.schedule.seq_len), generator=generator("t")).to(device)
+        labels = torch.arange(4, device=device)
+        loss = linear_cross_entropy(model.hidden(inputs, labels), model.head, tokens)
+        dense = next_scale_cross_entropy(model(inputs, labels), tokens)
+        torch.testing.assert_close(loss, dense, rtol=1e-5, atol=1e-6)
+        loss.backward()
+        grads.append([p.grad.cpu() for p in model.parameters()])
+    for a, b in zip(*grads):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_tokens_of_an_image_are_those_of_a_cpu():
+    """Catches an encoder in another precision or layout."""
+    _, tokenizer = network()
+    images = torch.rand(64, 3, 16, 16, generator=generator("images"))
+    with torch.no_grad():
+        ours = tokenizer.encode(images.to(GPU)).cpu()
+        plain = tokenizer.cpu().encode(images)
+    assert (ours == plain).double().mean() > 0.99
+
+
+# ---------------------------------------------------------------- memory
+
+
+def test_numbers_are_the_same_on_every_device():
+    """Catches a copy that is not waited for: numbers on a GPU are those of the CPU."""
+    there, here = ImageNoise(range(50), GPU), ImageNoise(range(50))
+    for length in (1, 4, 9, 100):
+        for use in ("", "sr", "refine"):
+            assert torch.equal(there.uniform(length, use).cpu(), here.uniform(length, use))
+    given = GivenNoise(ImageNoise(range(50), GPU).all_of(there.asked))
+    again = ImageNoise(range(50))
+    for length, use in there.asked:
+        assert torch.equal(given.uniform(length, use).cpu(), again.uniform(length, use))
+
+
+def test_a_batch_that_does_not_fit_is_halved():
+    """Catches an error of a full GPU that is not known as one, and memory that is not given back."""
+    model, tokenizer = network()
+    model.compile_step()
+    total = torch.cuda.get_device_properties(GPU).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(0.4e9 / total)
+    try:
+        labels_N = torch.arange(6000) % 10
+        images = np.zeros((6000, 3, 16, 16), np.uint8)
+        with pytest.raises(torch.OutOfMemoryError):
+            torch.empty(2**30, device=GPU)
+        _, fitted = sample_into(
+            images, model, tokenizer, VAR, labels_N, 0, 6000, Progress("x", 6000)
+        )
+        assert 32 <= fitted < 6000 and images.any(axis=(1, 2, 3)).all()
+        some = np.zeros((8, 3, 16, 16), np.uint8)
+        draw_batch(some, model, tokenizer, VAR, labels_N[:8].to(GPU), range(8))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    close = np.abs(some.astype(int) - images[:8]).max(axis=(1, 2, 3)) <= 2
+    assert close.mean() >= 0.7
+
+
+def test_errors_of_a_full_gpu_are_known():
+    """Catches a wording of torch's that the programs do not know."""
+    for call in (lambda: torch.empty(2**50, device=GPU, dtype=torch.uint8),):
+        with pytest.raises(RuntimeError) as caught:
+            call()
+        assert is_out_of_memory(caught.value)
+
+
+# ---------------------------------------------------------------- jobs
+
+
+class OnGpu(Bench):
+    """The smoke study, every job on the GPU."""
+
+    def words(self, run_id, out=None, config=None):
+        return ["cuda" if word == "cpu" else word for word in super().words(run_id, out, config)]
+
+    def trainer(self, mark, out, **training):
+        run_id = self.find("train", mark)
+        folders = {
+            role: self.root / needed for role, needed in self.plan.jobs[run_id].inputs.items()
+        }
+        config = self.config(run_id, out.name, **training)
+        options = Namespace(config=config, out=out, device="cuda", **folders)
+        return Trainer(Run("train", options, tuple(folders)))
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    return OnGpu(tmp_path_factory.mktemp("gpu"))
+
+
+def test_every_job_names_the_gpu(bench):
+    """Catches a job that runs on the CPU beside an idle GPU."""
+    for stage in ("tokenizer", "train", "sample"):
+        row = json.loads((bench.root / bench.find(stage) / "row.json").read_text())
+        assert row["status"] == "ok" and row["device"] == torch.cuda.get_device_name(GPU)
+
+
+def test_a_training_goes_on_where_it_stopped(bench, tmp_path):
+    """Catches state that lies on the GPU and is not kept: averages, moments, the best weights."""
+    whole, parts = bench.trainer("h0", tmp_path / "whole"), bench.trainer("h0", tmp_path / "parts")
+    losses = []
+    for _ in range(6):
+        losses.append(whole.step().item())
+        whole.state.step += 1
+    (tmp_path / "parts").mkdir(exist_ok=True)
+    for _ in range(3):
+        parts.step()
+        parts.state.step += 1
+    parts.save()
+    later = bench.trainer("h0", tmp_path / "parts")
+    later.restore()
+    assert later.state.step == 3
+    for wanted in losses[3:]:
+        assert later.step().item() == pytest.approx(wanted, rel=1e-5)
+        later.state.step += 1
+    for a, b in zip(whole.model.parameters(), later.model.parameters()):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_a_training_that_does_not_fit_says_what_would(bench, tmp_path):
+    """Catches a full GPU that ends as an error of the program."""
+    trainer = bench.trainer("hNone", tmp_path / "large")
+    total = torch.cuda.get_device_properties(GPU).total_memory
+    torch.cuda.empty_cache()
+    reserved = torch.cuda.memory_reserved()
+    call = trainer.model.hidden
+
+    def hungry(inputs_BLC, *more):
+        hold = torch.empty(len(inputs_BLC), 2**22, device=GPU)  # 16 MiB an image
+        return call(inputs_BLC, *more) + 0 * hold[0, 0]
+
+    trainer.hidden = hungry
+    torch.cuda.set_per_process_memory_fraction((reserved + 150e6) / total)
+    try:
+        with pytest.raises(MemoryError, match=r"out of memory with 16 images at once .* fit: set"):
+            trainer.step()
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def test_one_process_by_nccl_trains_as_one_without(bench, tmp_path):
+    """Catches gradients that nccl is not asked for, and a device that torchrun cannot give."""
+    run_id = bench.find("train", "h0")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1",
+        "-m", "bench", "train", *bench.words(run_id, tmp_path / "nccl"),
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    code, text = finish(process)
+    assert code == 0, text
+    assert curve(tmp_path / "nccl") == pytest.approx(curve(bench.root / run_id), rel=1e-4)
