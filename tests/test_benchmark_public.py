@@ -75,9 +75,10 @@ def test_a_side_out_of_memory_leaves_an_empty_time():
 
 def test_no_round_begins_once_it_is_late():
     """Catches a limit that holds only between groups."""
-    late = iter([False, False, True])
+    late = iter([False, False, False, True])
     timed = in_turn({"a": lambda: Side(never)}, 10, CPU, lambda: next(late))
     assert len(timed["a"].times) == 2
+    assert in_turn({"a": lambda: Side(never)}, 10, CPU, lambda: True) == {}
 
 
 def test_another_error_is_no_lack_of_memory():

@@ -139,9 +139,13 @@ def in_turn(
     makers: Makers, rounds: int, device: torch.device, late: Callable[[], bool]
 ) -> dict[str, Timed]:
     """Time sides round by round in turn after a warm-up, by name. One that runs out of memory drops
-    out; once it is late no further round is begun."""
+    out. Once it is late no further round is begun; empty where it is late before all are warm."""
     timed = {name: Timed() for name in makers}
     for name, make in makers.items():
+        if late():
+            for each in timed.values():
+                drop(each, device)
+            return {}
         if not fits(partial(warm, timed[name], make, device)):
             lose(timed[name], device)
     for _ in range(rounds):
