@@ -143,9 +143,10 @@ def build_pair(
     that is no checkout."""
     torch.manual_seed(seed)
     vqvae, var = public_models(path, depth, width, channels, device)
-    states = [{key: x.cpu() for key, x in part.state_dict().items()} for part in (vqvae, var)]
-    tokenizer, model = import_official(states[0], states[1])
-    return Pair(vqvae, var, tokenizer.to(device), model.config, states[1], device)
+    var_state = {key: x.cpu() for key, x in var.state_dict().items()}
+    vqvae_state = {key: x.cpu() for key, x in vqvae.state_dict().items()}
+    tokenizer, model = import_official(vqvae_state, var_state)
+    return Pair(vqvae, var, tokenizer.to(device), model.config, var_state, device)
 
 
 def random_batch(
