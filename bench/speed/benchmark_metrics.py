@@ -32,7 +32,8 @@ from ..pipeline.reference import Reference
 from ..pipeline.set_distances import density_coverage, kernel_between, kernel_within, squared_radii
 from ..runtime.quick_start import import_torch_fidelity
 from ..study.settings import FeaturesConfig
-from .comparing import DEVICE, Rows, compare, flops_of, kept_rows
+from .comparing import DEVICE, Rows, compare, kept_rows
+from .counting import flops_of
 
 COUNT, SHAPE = 1000, {"channels": 1, "image_size": 32, "num_classes": 10}
 CONFIG = FeaturesConfig(name="benchmark64")

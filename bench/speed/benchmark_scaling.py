@@ -23,7 +23,8 @@ from srdd.masks import scale_mask
 from srdd.model import ScaleTransformer
 from srdd.noise import generator
 
-from .comparing import DEVICE, Rows, compare, kept_rows, training_step, training_work
+from .comparing import DEVICE, Rows, compare, kept_rows, training_step
+from .counting import training_work
 from .plain import plain_logits
 
 BATCH, V, C = 2, 4096, 32

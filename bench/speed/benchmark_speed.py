@@ -25,7 +25,8 @@ from srdd.model import ScaleTransformer
 from srdd.noise import generator
 from srdd.schedule import ScaleSchedule
 
-from .comparing import COMPILED, DEVICE, Rows, compare, kept_rows, training_step, training_work
+from .comparing import COMPILED, DEVICE, Rows, compare, kept_rows, training_step
+from .counting import training_work
 from .plain import plain_logits
 
 SCHEDULE = ScaleSchedule((1, 2, 3, 4, 5, 6, 8, 10, 13, 16))

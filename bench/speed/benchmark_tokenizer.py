@@ -25,7 +25,8 @@ from srdd.noise import generator
 from srdd.tokenizer import Tokenizer
 
 from ..pipeline.networks import in_layout
-from .comparing import DEVICE, Rows, compare, flops_of, kept_rows
+from .comparing import DEVICE, Rows, compare, kept_rows
+from .counting import flops_of
 
 BATCH = 4
 CONFIG = TokenizerConfig(

@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
-from torch.utils.flop_counter import FlopCounterMode
 
 from srdd.config import ModelConfig
 from srdd.model import ScaleTransformer
@@ -31,6 +30,7 @@ from ..runtime.clock import seconds
 from ..runtime.provenance import host_class
 from ..runtime.rows import write_rows
 from ..runtime.verb import device_name
+from .counting import ratios_of
 
 R = TypeVar("R")
 C = TypeVar("C")
@@ -39,25 +39,6 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 FOLDER = Path("results/benchmarks")
 # torch.compile needs a C++ compiler on a CPU
 COMPILED = [False, True] if DEVICE.type == "cuda" or shutil.which("g++") else [False]
-
-
-def flops_of(call: Callable[[], object]) -> int:
-    """Floating-point operations of a call on meta tensors, where torch's counter also sees fused
-    attention."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        call()
-    return counter.get_total_flops()
-
-
-def training_work(config: ModelConfig, batch: int) -> tuple[int, int]:
-    """Bytes and operations of a training step at least: a backward pass computes twice what the
-    forward pass does; AdamW reads and writes weights and two moments."""
-    with torch.device("meta"):
-        model = ScaleTransformer(config)
-        inputs_BLC = torch.empty(batch, config.schedule.seq_len, config.codebook_dim)
-        labels_B = torch.zeros(batch, dtype=torch.long)
-    moved = 6 * sum(weight.nbytes for weight in model.parameters())
-    return moved, 3 * flops_of(lambda: model(inputs_BLC, labels_B))
 
 
 def training_step(
@@ -133,24 +114,6 @@ def interleaved(
     if before is None:
         return None
     return pairs, best_rates([before, measure_rates(DEVICE, torch.float32)])
-
-
-@dataclass(frozen=True)
-class Ratios:
-    """Ours over plain in paired rounds: the median, and the tenth and the ninetieth share."""
-
-    median: float
-    low: float
-    high: float
-
-
-def ratios_of(pairs: Sequence[tuple[float | None, float]]) -> Ratios | None:
-    """How many times as long ours takes; None without a plain path."""
-    ratios = sorted(ours / plain for plain, ours in pairs if plain is not None)
-    if not ratios:
-        return None
-    edge = len(ratios) // 10
-    return Ratios(statistics.median(ratios), ratios[edge], ratios[-1 - edge])
 
 
 def keep(
