@@ -18,6 +18,7 @@ from .transformer import Block
 if TYPE_CHECKING:
     from .model import Modulation, ScaleTransformer
 
+
 class FusedStep:
     """`ScaleTransformer.step` by kernels of `kernels.py` between torch's matrix products and
     attention (VAR, arXiv 2404.02905, section 3.3); arguments and result as of `step`.

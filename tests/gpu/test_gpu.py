@@ -53,8 +53,14 @@ def network(history=None, precision=torch.float32, **changes):
     model = ScaleTransformer(ModelConfig(**{**sizes, **changes}))
     tokenizer = Tokenizer(
         TokenizerConfig(
-            patch_nums=(1, 2, 3, 4, 8), image_size=16, in_channels=3, codebook_size=128,
-            codebook_dim=8, channels=16, channel_multipliers=(1, 2), num_res_blocks=1,
+            patch_nums=(1, 2, 3, 4, 8),
+            image_size=16,
+            in_channels=3,
+            codebook_size=128,
+            codebook_dim=8,
+            channels=16,
+            channel_multipliers=(1, 2),
+            num_res_blocks=1,
             norm_groups=4,
         )  # fmt: skip
     )
@@ -90,9 +96,9 @@ def test_norm_after_a_sum_is_that_of_plain_code(width, half):
     from srdd.kernels import add_norm
 
     x, h = torch.randn(3, 7, width, device=GPU), torch.randn(3, 7, width, device=GPU).to(half)
-    gate, gain, shift = (0.3 * torch.randn(3, 6, width, device=GPU).to(half)).unsqueeze(2).unbind(
-        1
-    )[:3]
+    gate, gain, shift = (
+        (0.3 * torch.randn(3, 6, width, device=GPU).to(half)).unsqueeze(2).unbind(1)[:3]
+    )
     before = x.double()
     out = add_norm(x, (h, gate), gain, shift, half)
     summed = before + h.double() * gate.double()
@@ -222,9 +228,7 @@ def test_images_hardly_depend_on_their_batch(history):
 def test_half_precision_is_near_float32(history, compiled):
     """Catches a residual stream or a softmax in bfloat16: the distribution must hardly change."""
     model, _ = network(history)
-    half = made_ready(
-        network(history)[0], Namespace(precision="bfloat16", compile=compiled)
-    )
+    half = made_ready(network(history)[0], Namespace(precision="bfloat16", compile=compiled))
     labels_B = torch.arange(8, device=GPU)
     for k, length in enumerate(model.schedule.lengths):
         inputs_BlC = torch.randn(8, length, 8, device=GPU)
@@ -232,7 +236,9 @@ def test_half_precision_is_near_float32(history, compiled):
             exact, rough = model.denoiser(), half.denoiser()
         with torch.no_grad():
             a, b = (d(inputs_BlC, k, labels_B).double() for d in (exact, rough))
-        divergence = F.kl_div(b.log_softmax(-1), a.log_softmax(-1), log_target=True, reduction="none")
+        divergence = F.kl_div(
+            b.log_softmax(-1), a.log_softmax(-1), log_target=True, reduction="none"
+        )
         assert divergence.sum(-1).mean() < 5e-3
 
 
@@ -243,7 +249,9 @@ def test_a_training_step_on_a_gpu_is_that_of_a_cpu():
         model, _ = network(None)
         model = model.to(device)
         inputs = torch.randn(4, model.schedule.seq_len, 8, generator=generator("inputs")).to(device)
-        tokens = torch.randint(128, (4, model.schedule.seq_len), generator=generator("t")).to(device)
+        tokens = torch.randint(128, (4, model.schedule.seq_len), generator=generator("t")).to(
+            device
+        )
         labels = torch.arange(4, device=device)
         loss = linear_cross_entropy(model.hidden(inputs, labels), model.head, tokens)
         dense = next_scale_cross_entropy(model(inputs, labels), tokens)

@@ -1,0 +1,272 @@
+"""Times that only a GPU can tell, beside what the device can do at best: training of VAR-d16 in
+bfloat16, ways to attend, ways to sample. Not tests.
+
+    python tests/gpu/measure.py [--depth 16] [--out FOLDER] [--limit-seconds 120]
+
+Writes FOLDER/gpu.csv again after each row, and prints a table last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from bench.pipeline.floors import measure_rates, sampling_floors
+from bench.runtime.provenance import git_state
+from bench.runtime.rows import write_rows
+from bench.speed.counting import training_work
+from srdd.attention import attend_by_scale
+from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
+from srdd.cost import dry_run, sampling_bytes, sampling_cost
+from srdd.loss import linear_cross_entropy
+from srdd.masks import scale_mask
+from srdd.model import ScaleTransformer
+from srdd.noise import generator
+from srdd.quantizer import Quantizer
+from srdd.sampling import generate
+from srdd.schedule import ScaleSchedule
+from srdd.tokenizer import Tokenizer
+from srdd.transformer import Block
+
+GPU = torch.device("cuda")
+SCHEDULE = ScaleSchedule((1, 2, 3, 4, 5, 6, 8, 10, 13, 16))
+SAMPLER = SamplerConfig(cfg_scale=2.5, cfg_ramp="linear", top_k=900, top_p=0.96)
+NAMES = {None: "VAR", 0: "SDD"}
+COLUMNS = [
+    "what", "way", "batch", "seconds", "low_s", "high_s", "floor_s", "over_floor", "matmul_share",
+    "peak_bytes", "first_s", "rounds", "depth", "copy_bandwidth", "matmul_rate", "device", "torch",
+    "commit", "dirty",
+]  # fmt: skip
+
+
+def config(depth: int, history: int | None) -> ModelConfig:
+    """VAR of a depth, at the size of its public weights."""
+    return ModelConfig(
+        patch_nums=SCHEDULE.patch_nums, codebook_size=4096, codebook_dim=32, num_classes=1000,
+        history=history, depth=depth, width=64 * depth, heads=depth,
+    )  # fmt: skip
+
+
+class Table:
+    """Rows as they come."""
+
+    def __init__(self, out: Path, depth: int) -> None:
+        self.rates = measure_rates(GPU, torch.bfloat16)
+        self.out, self.rows, self.began = out, [], time.monotonic()
+        commit, dirty = git_state()
+        self.about = {
+            "depth": depth, "copy_bandwidth": self.rates.bandwidth,
+            "matmul_rate": self.rates.matmul, "device": torch.cuda.get_device_name(GPU),
+            "torch": torch.__version__, "commit": commit, "dirty": dirty,
+        }  # fmt: skip
+
+    def add(
+        self, what: str, way: str, batch: int, call: Callable[[], object], rounds: int = 10,
+        floor_s: float | None = None, flops: float | None = None,
+    ) -> None:  # fmt: skip
+        """Time a call: once for all that it compiles, then round after round."""
+        try:
+            began = time.perf_counter()
+            for i in range(3):
+                call()
+                torch.cuda.synchronize()
+                first = time.perf_counter() - began if i == 0 else first
+            torch.cuda.reset_peak_memory_stats()
+            before, times = torch.cuda.memory_allocated(), []
+            for _ in range(rounds):
+                began = time.perf_counter()
+                call()
+                torch.cuda.synchronize()
+                times.append(time.perf_counter() - began)
+            peak = torch.cuda.max_memory_allocated() - before
+        except Exception as error:  # a row that fails must not cost the others
+            print(f"{what}, {way}, batch {batch}: {type(error).__name__}: {error}", flush=True)
+            return
+        median = statistics.median(times)
+        row: dict[str, Any] = {
+            "what": what, "way": way, "batch": batch, "seconds": median, "low_s": min(times),
+            "high_s": max(times), "floor_s": floor_s,
+            "over_floor": median / floor_s if floor_s else None,
+            "matmul_share": flops / median / self.rates.matmul if flops else None,
+            "peak_bytes": peak, "first_s": first, "rounds": rounds, **self.about,
+        }  # fmt: skip
+        self.rows.append(row)
+        write_rows(self.out / "gpu.csv", self.rows, COLUMNS, ["what", "batch", "way"])
+        print(line(row), flush=True)
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row in one line."""
+    over = f"{row['over_floor']:6.2f}" if row["over_floor"] else "     -"
+    share = f"{row['matmul_share']:6.1%}" if row["matmul_share"] else "     -"
+    name = f"{row['what']:<26} {row['way']:<24} {row['batch']:>4}"
+    spread = f"[{row['low_s'] * 1e3:.3f} {row['high_s'] * 1e3:.3f}]"
+    peak = f"{row['peak_bytes'] / 2**20:8.0f} MiB"
+    return f"{name} {row['seconds'] * 1e3:9.3f} ms {spread:<20} {over} {share} {peak} first {row['first_s']:.1f} s"
+
+
+def attention(table: Table) -> None:
+    """Forward and backward of attention alone, the size of d16."""
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    B, H, L, d = 32, 16, SCHEDULE.seq_len, 64
+    q, k, v, up = (torch.randn(B, L, H, d, device=GPU, dtype=torch.bfloat16) for _ in range(4))
+    q, k, v, up = (x.transpose(1, 2) for x in (q, k, v, up))
+    for x in (q, k, v):
+        x.requires_grad_()
+    scale_L = torch.tensor(
+        [i for i, n in enumerate(SCHEDULE.lengths) for _ in range(n)], device=GPU
+    )
+    flex = torch.compile(flex_attention)
+    for history, name in NAMES.items():
+        pairs = SCHEDULE.attended_pairs(history)
+        # two products forward, five backward with what is computed again
+        flops = 3 * 4 * B * H * d * pairs
+        what = f"attention, {name}"
+
+        def run(attend: Callable[[], torch.Tensor]) -> None:
+            torch.autograd.grad(attend(), (q, k, v), up)
+
+        def sees(b, h, i, j, history=history):
+            return scale_L[i] >= scale_L[j] if history is None else scale_L[i] == scale_L[j]
+
+        blocks = create_block_mask(sees, None, None, L, L, device=GPU)
+        mask_LL = scale_mask(SCHEDULE, history).to(GPU)
+        ways = {
+            "scale by scale": lambda h=history: attend_by_scale(q, k, v, SCHEDULE, h, 1.0),
+            "flex": lambda b=blocks: flex(q, k, v, block_mask=b, scale=1.0),
+            "dense mask": lambda m=mask_LL: F.scaled_dot_product_attention(
+                q, k, v, attn_mask=m, scale=1.0
+            ),
+        }
+        for way, attend in ways.items():
+            table.add(what, way, B, lambda a=attend: run(a), flops=flops)
+
+
+def training(table: Table, depth: int, batch: int) -> None:
+    """Whole steps: forward in bfloat16, loss, backward, AdamW."""
+    for history, name in NAMES.items():
+        for way in ("as it is", "blocks compiled"):
+            made = config(depth, history)
+            model = ScaleTransformer(made)
+            model.init_weights(generator("measure"))
+            model.to(GPU)
+            if way == "blocks compiled":
+                for block in model.blocks:
+                    block.compile()
+            optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+            inputs = torch.randn(batch, SCHEDULE.seq_len, 32, device=GPU)
+            labels = torch.arange(batch, device=GPU)
+            tokens = torch.randint(4096, (batch, SCHEDULE.seq_len), device=GPU)
+
+            def step() -> None:
+                with torch.autocast("cuda", torch.bfloat16):
+                    hidden = model.hidden(inputs, labels)  # noqa: B023
+                    loss = linear_cross_entropy(hidden, model.head, tokens)  # noqa: B023
+                loss.backward()
+                optimizer.step()  # noqa: B023
+                optimizer.zero_grad()  # noqa: B023
+
+            _, flops = training_work(made, batch)
+            table.add(f"training, {name}", way, batch, step, flops=flops)
+            del model, optimizer, step
+            torch.cuda.empty_cache()
+
+
+@torch.no_grad()
+def sampling(table: Table, depth: int, batches: list[int]) -> None:
+    """A whole batch without the decoder."""
+    quantizer = Quantizer(4096, 32)
+    quantizer.init_weights(generator("measure"))
+    ladder = quantizer.to(GPU).at(SCHEDULE)
+    for history, name in NAMES.items():
+        made = config(depth, history)
+        model = ScaleTransformer(made)
+        model.init_weights(generator("measure"))
+        model.to(GPU, torch.bfloat16).eval()
+        calls = dry_run(made, SAMPLER)
+        cost = sampling_cost(made, SAMPLER, calls)
+        for way in ("as it is", "kernels", "kernels, one graph"):
+            replays, model.replays = model.replays, None
+            if way == "kernels":
+                model.compile_step()
+                model.replays = None
+            if way == "kernels, one graph":
+                model.replays = {}
+            for batch in batches:
+                labels = torch.arange(batch, device=GPU)
+                moved = sampling_bytes(made, SAMPLER, batch, 2, calls)
+                floors = sampling_floors(table.rates, cost, moved, batch)
+
+                def draw() -> None:
+                    generate(model, ladder, labels, range(batch), SAMPLER)  # noqa: B023
+
+                floor_s = sum(floor.seconds for floor in floors)
+                table.add(f"sampling, {name}", way, batch, draw, 10, floor_s, batch * cost.flops)
+            model.free_compiled()
+            torch.cuda.empty_cache()
+
+
+@torch.no_grad()
+def decoding(table: Table, batch: int) -> None:
+    """The decoder of the public tokenizer's size."""
+    made = TokenizerConfig(
+        patch_nums=SCHEDULE.patch_nums, image_size=256, in_channels=3, codebook_size=4096,
+        codebook_dim=32, channels=160, channel_multipliers=(1, 1, 2, 2, 4), num_res_blocks=2,
+    )  # fmt: skip
+    tokenizer = Tokenizer(made)
+    tokenizer.init_weights(generator("measure"))
+    tokenizer.to(GPU).eval()
+    state = torch.randn(batch, 32, 16, 16, device=GPU)
+    for way in ("as it is", "channels last", "channels last, bf16"):
+        if way != "as it is":
+            tokenizer = tokenizer.to(memory_format=torch.channels_last)
+
+        def decode(half: bool = way.endswith("bf16")) -> None:
+            with torch.autocast("cuda", torch.bfloat16, enabled=half):
+                tokenizer.to_image(state)  # noqa: B023
+
+        table.add("decoder", way, batch, decode, 5)
+
+
+def main() -> None:
+    """All rows, as long as there is time."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--depth", type=int, default=16)
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--train-batch", type=int, default=64)
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    parser.add_argument("--limit-seconds", type=float, default=120)
+    parser.add_argument(
+        "--parts", nargs="+", default=["sampling", "training", "attention", "decoding"]
+    )
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    table = Table(options.out, options.depth)
+    parts = {
+        "sampling": lambda: sampling(table, options.depth, options.batch),
+        "training": lambda: training(table, options.depth, options.train_batch),
+        "attention": lambda: attention(table),
+        "decoding": lambda: decoding(table, 64),
+    }
+    for name in options.parts:
+        if time.monotonic() - table.began > options.limit_seconds:
+            print(f"{name}: left out, after {options.limit_seconds:g} s")
+            continue
+        parts[name]()
+        torch.cuda.empty_cache()
+    rates = table.rates
+    print(f"\n{table.about['device']}, torch {torch.__version__}, {table.about['commit']}")
+    print(f"copies {rates.bandwidth / 1e12:.2f} TB/s, products {rates.matmul / 1e12:.0f} TFLOP/s")
+    print("\n".join(map(line, table.rows)))
+
+
+if __name__ == "__main__":
+    main()
