@@ -1,5 +1,5 @@
-"""The network of one scale on a GPU by a few kernels: what `ScaleTransformer.step` computes, which is
-its plain twin, with fewer passes over memory.
+"""The network of one scale on a GPU by a few kernels: what `ScaleTransformer.step`, its plain twin,
+computes in more passes over memory.
 
 B batch, l tokens of one scale, C latent channels, D width, H heads
 """
@@ -52,13 +52,14 @@ class FusedStep:
         # the residual stream, in float32; changed in place from here on
         x_BlD = x_BlD.float().contiguous()
         rows = None if model.mask_LL is None else model.mask_LL[where, : where.stop]
-        added: tuple[torch.Tensor, torch.Tensor] | None = None
-        for i, (block, parts) in enumerate(zip(model.blocks, modulations)):
-            gate1, gate2, gain1, gain2, shift1, shift2 = parts
+        added: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+        for i, (block, six) in enumerate(zip(model.blocks, modulations)):
+            gate1, gate2, gain1, gain2, shift1, shift2 = six
             h_BlD = add_norm(x_BlD, added, gain1, shift1, dtype)
-            h_BlD = _attended(block.attention, h_BlD, cache, i, rows)
-            h_BlD = add_norm(x_BlD, (h_BlD, gate1), gain2, shift2, dtype)
-            added = _mlp(block, h_BlD), gate2
+            parts_PND = _attended(block.attention, h_BlD, cache, i, rows)
+            added = parts_PND, block.attention.out.bias, gate1
+            h_BlD = add_norm(x_BlD, added, gain2, shift2, dtype)
+            added = _mlp(block, h_BlD), block.mlp_out.bias, gate2
         return add_norm(x_BlD, added, gain, shift, torch.float32)
 
 
@@ -69,8 +70,9 @@ def _attended(
     block: int,
     rows_lL: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Attention of one block over what its cache holds."""
-    from .kernels import split_heads
+    """Attention of one block over what its cache holds, in parts (P, B l, D), without the last
+    bias."""
+    from .kernels import product, split_heads
 
     B, length, _ = x_BlD.shape
     qkv_BlE = F.linear(x_BlD, attention.qkv.weight)
@@ -85,12 +87,14 @@ def _attended(
     h_BHld = F.scaled_dot_product_attention(
         q, seen[0], seen[1], attn_mask=rows_lL, scale=attention.logit_scale
     )
-    out_BlD: torch.Tensor = attention.out(h_BHld.transpose(1, 2).flatten(2))
-    return out_BlD
+    return product(h_BHld.transpose(1, 2).reshape(B * length, -1), attention.out.weight)
 
 
 def _mlp(block: Block, x_BlD: torch.Tensor) -> torch.Tensor:
-    """The MLP of one block; bias and GELU are the end of the first matrix product."""
+    """The MLP of one block, in parts (P, B l, D), without the last bias; the first bias and GELU
+    are the end of the first product."""
+    from .kernels import product
+
     x_ND, weight_ED = x_BlD.flatten(0, 1), block.mlp_in.weight
     h_NE = torch._addmm_activation(block.mlp_in.bias, x_ND, weight_ED.T, use_gelu=True)
-    return block.mlp_out(h_NE).view_as(x_BlD)
+    return product(h_NE, block.mlp_out.weight)

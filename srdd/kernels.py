@@ -17,17 +17,20 @@ import triton.language as tl  # type: ignore[import-not-found, import-untyped, u
 
 @triton.jit
 def _norm_kernel(
-    x_ptr, h_ptr, gate_ptr, gain_ptr, shift_ptr, out_ptr,
-    length, width, gate_stride, gain_stride, shift_stride,
-    ADDS: tl.constexpr, BLOCK: tl.constexpr,
+    x_ptr, h_ptr, bias_ptr, gate_ptr, gain_ptr, shift_ptr, out_ptr,
+    length, width, part_stride, gate_stride, gain_stride, shift_stride,
+    PARTS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     image = row // length
     column = tl.arange(0, BLOCK)
     inside = column < width
     x = tl.load(x_ptr + row * width + column, mask=inside, other=0.0).to(tl.float32)
-    if ADDS:
-        h = tl.load(h_ptr + row * width + column, mask=inside, other=0.0).to(tl.float32)
+    if PARTS:
+        h = tl.load(bias_ptr + column, mask=inside, other=0.0).to(tl.float32)
+        for part in tl.static_range(PARTS):
+            at = part * part_stride + row * width + column
+            h += tl.load(h_ptr + at, mask=inside, other=0.0).to(tl.float32)
         gate = tl.load(gate_ptr + image * gate_stride + column, mask=inside, other=0.0)
         x += h * gate.to(tl.float32)
         tl.store(x_ptr + row * width + column, x, mask=inside)
@@ -42,24 +45,72 @@ def _norm_kernel(
 
 def add_norm(
     x_BlD: torch.Tensor,
-    added: tuple[torch.Tensor, torch.Tensor] | None,
+    added: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None,
     gain_B1D: torch.Tensor,
     shift_B1D: torch.Tensor,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """x += h gate in place, then LayerNorm(x) (1 + gain) + shift (AdaLN of DiT, arXiv 2212.09748):
-    one pass over the residual stream. added: (h_BlD, gate_B1D) or None. Returns (B, l, D) of
-    `dtype`."""
+    """x += (h + bias) gate in place, then LayerNorm(x) (1 + gain) + shift (AdaLN of DiT, arXiv
+    2212.09748): one pass over the residual stream. added: parts of h, as of `product`, bias_D and
+    gate_B1D; or None. Returns (B, l, D) of `dtype`."""
     B, length, D = x_BlD.shape
-    h_BlD, gate_B1D = (x_BlD, gain_B1D) if added is None else added
+    parts, bias_D, gate_B1D = (x_BlD[None], gain_B1D, gain_B1D) if added is None else added
     out_BlD = torch.empty(B, length, D, dtype=dtype, device=x_BlD.device)
     block = triton.next_power_of_2(D)
     _norm_kernel[(B * length,)](
-        x_BlD, h_BlD, gate_B1D, gain_B1D, shift_B1D, out_BlD,
-        length, D, gate_B1D.stride(0), gain_B1D.stride(0), shift_B1D.stride(0),
-        ADDS=added is not None, BLOCK=block, num_warps=_warps(block),
+        x_BlD, parts, bias_D, gate_B1D, gain_B1D, shift_B1D, out_BlD,
+        length, D, parts.stride(0), gate_B1D.stride(0), gain_B1D.stride(0), shift_B1D.stride(0),
+        PARTS=0 if added is None else len(parts), BLOCK=block, num_warps=_warps(block),
     )  # fmt: skip
     return out_BlD
+
+
+@triton.jit
+def _product_kernel(
+    x_ptr, weight_ptr, out_ptr, rows, outputs, inputs,
+    SHARE: tl.constexpr, ROWS: tl.constexpr, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr,
+):  # fmt: skip
+    row = tl.arange(0, ROWS)
+    output = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
+    first = tl.program_id(1) * SHARE
+    total = tl.zeros((ROWS, OUTPUTS), tl.float32)
+    for begin in range(0, SHARE, INPUTS):
+        place = first + begin + tl.arange(0, INPUTS)
+        x = tl.load(
+            x_ptr + row[:, None] * inputs + place[None, :],
+            mask=(row[:, None] < rows) & (place[None, :] < inputs), other=0.0,
+        )  # fmt: skip
+        weight = tl.load(
+            weight_ptr + output[None, :] * inputs + place[:, None],
+            mask=(output[None, :] < outputs) & (place[:, None] < inputs), other=0.0,
+        )  # fmt: skip
+        total = tl.dot(x, weight, total)
+    at = (tl.program_id(1) * rows + row[:, None]) * outputs + output[None, :]
+    inside = (row[:, None] < rows) & (output[None, :] < outputs)
+    tl.store(out_ptr + at, total, mask=inside)
+
+
+# few rows read the weights once and do little else: cut along the inputs too, so that all of the
+# GPU reads, they are through sooner
+FEW_ROWS = 128
+
+
+def product(x_ND: torch.Tensor, weight_ED: torch.Tensor) -> torch.Tensor:
+    """x W^T in parts (P, N, E) that `add_norm` adds up (VAR, arXiv 2404.02905, section 3.3): one
+    part by torch, or several float32 ones where rows are few."""
+    N, D = x_ND.shape
+    E = len(weight_ED)
+    halves = x_ND.dtype in (torch.bfloat16, torch.float16)
+    if N > FEW_ROWS or not halves or D % 1024 or not x_ND.is_contiguous():
+        return torch.mm(x_ND, weight_ED.T)[None]
+    parts = 8 if N <= 32 else 4
+    out = torch.empty(parts, N, E, dtype=torch.float32, device=x_ND.device)
+    _product_kernel[(triton.cdiv(E, 32), parts)](
+        x_ND, weight_ED, out, N, E, D,
+        SHARE=D // parts, ROWS=max(16, triton.next_power_of_2(N)), OUTPUTS=32, INPUTS=128,
+        num_warps=4, num_stages=4,
+    )  # fmt: skip
+    return out
 
 
 def _warps(block: int) -> int:
@@ -132,7 +183,14 @@ def split_heads(
 def _ordered(z):
     """Whole numbers in the order of float32 numbers, 0 for both zeros."""
     bits = z.to(tl.int32, bitcast=True)
-    return tl.where(bits >= 0, bits, -(bits & 0x7FFFFFFF)).to(tl.int64)
+    return tl.where(bits >= 0, bits, -(bits & 0x7FFFFFFF))
+
+
+@triton.jit
+def _upper_middle(low, high):
+    """Half way from low up to high, rounded up, where low < high: their difference may take 33
+    bits."""
+    return (low.to(tl.int64) + (high.to(tl.int64) - low + 1) // 2).to(tl.int32)
 
 
 @triton.jit
@@ -150,33 +208,33 @@ def _mass_kernel(
     e = tl.where(inside, tl.exp(z - tl.max(z, 0)), 0.0)
     mass = e / tl.sum(e, 0)
     if COUNTS or TOP_P < 1.0:
-        order = tl.where(inside, _ordered(z), -(2**40))
+        # in 32 bits: 64 would be several instructions each
+        order = tl.where(inside, _ordered(z), -2147483647)
         high = tl.max(order, 0)
-        low = tl.min(tl.where(inside, order, 2**40), 0)
-        least = low
+        least = tl.min(tl.where(inside, order, 2147483647), 0)
         if COUNTS:
             # the top_k-th largest: the largest t that top_k codes reach
             top = high
-            for _ in range(33):
-                middle = least + (top - least + 1) // 2
+            while least < top:
+                middle = _upper_middle(least, top)
                 reached = tl.sum((order >= middle).to(tl.int32), 0)
                 least = tl.where(reached >= top_k, middle, least)
                 top = tl.where(reached >= top_k, top, middle - 1)
         if TOP_P < 1.0:
             # the smallest t whose larger codes hold less than top_p of what top_k keeps
-            kept = tl.where(order >= least, e, 0.0).to(tl.float64)
-            total = tl.sum(kept, 0)
+            kept = tl.where(order >= least, e, 0.0)
+            total = tl.sum(kept.to(tl.float64), 0)
             if COUNTS:
                 # of codes that tie with the top_k-th so many count that there are top_k
                 more = tl.sum((order >= least).to(tl.int32), 0) - top_k
                 total -= more * tl.max(tl.where(order == least, kept, 0.0), 0)
             enough = total * TOP_P
             top = high
-            for _ in range(33):
-                middle = least + (top - least) // 2
-                before = tl.sum(tl.where(order > middle, kept, 0.0), 0)
+            while least < top:
+                middle = _upper_middle(least, top) - 1
+                before = tl.sum(tl.where(order > middle, kept, 0.0).to(tl.float64), 0)
+                least = tl.where(before < enough, least, middle + 1)
                 top = tl.where(before < enough, middle, top)
-                least = tl.where(before < enough, least, tl.minimum(middle + 1, top))
         mass = tl.where(order >= least, mass, 0.0)
     tl.store(out_ptr + row * codes + code, mass, mask=inside)
 

@@ -249,6 +249,14 @@ class ScaleTransformer(nn.Module):
             x_BlD = block(x_BlD, modulations[i], attend)
         return norm(x_BlD) * (gain + 1) + shift
 
+    def compile_blocks(self) -> None:
+        """Compile every block by torch.compile, for training (VAR, section 3.3): blocks are alike,
+        so that one graph serves all. Same numbers up to rounding. Raises ValueError where the
+        compiler cannot work."""
+        check_compiler(self.position.device)
+        for block in self.blocks:
+            block.compile()
+
     def compile_step(self, **options: Any) -> None:
         """Make `step` fast for many images (VAR, section 3.3), with the same numbers up to
         rounding: on a GPU by the kernels of `FusedStep`, and `generate` records a whole sample as
@@ -256,7 +264,7 @@ class ScaleTransformer(nn.Module):
         break for each scale and batch size. options: of torch.compile. One batch is drawn at a time
         from then on."""
         if not options and self.position.is_cuda:
-            self.step = FusedStep(self)  # type: ignore[method-assign, assignment]
+            self.step = FusedStep(self)  # type: ignore[method-assign]
             self.replays = {}
             return
         if "backend" not in options:

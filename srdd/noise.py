@@ -8,7 +8,7 @@ w latent grid
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -80,13 +80,14 @@ class GivenNoise(ImageNoise):
     """Numbers that were drawn before and lie on the device, handed out column by column in the
     order in which `ImageNoise` would draw them (EDM2, arXiv 2312.02696).
 
-    numbers_BN: of `ImageNoise.all_of`.
+    numbers_BN: of `ImageNoise.all_of`. before: called ahead of all numbers that are asked for.
     """
 
-    def __init__(self, numbers_BN: torch.Tensor) -> None:
+    def __init__(self, numbers_BN: torch.Tensor, before: Callable[[], None] = lambda: None) -> None:
         super().__init__([], numbers_BN.device)
-        self.numbers_BN, self.at = numbers_BN, 0
+        self.numbers_BN, self.at, self.before = numbers_BN, 0, before
 
     def uniform(self, length: int, use: str = "") -> torch.Tensor:
+        self.before()
         self.at += length
         return self.numbers_BN[:, self.at - length : self.at]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -107,6 +108,14 @@ def tree_order(codebook_VC: torch.Tensor) -> torch.Tensor:
     return torch.cat(leaves(torch.arange(len(codebook_VC), device=codebook_VC.device)))
 
 
+@cache
+def _bicubic(side: int, size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """What every cell of a grid of a side becomes when it is up-sampled: (side^2, size^2)."""
+    cells = torch.eye(side * side, dtype=torch.float64).view(-1, 1, side, side)
+    up = F.interpolate(cells, size=(size, size), mode="bicubic")
+    return up.flatten(1).to(device, dtype)
+
+
 @dataclass(frozen=True)
 class Ladder:
     """A quantizer bound to a schedule: f_hat_0 = 0, f_hat_{k+1} = add_scale(f_hat_k, codes of scale
@@ -132,8 +141,16 @@ class Ladder:
         """The state after scale k: codes up-sampled bicubically, passed through phi, added (VAR,
         algorithm 2). Shape is kept."""
         side, size = self.schedule.patch_nums[k], self.schedule.latent_size
-        up_BChw = codes_BlC.transpose(1, 2).unflatten(2, (side, side))
-        if side != size:
+        up_BCl = codes_BlC.transpose(1, 2)
+        if side == size:
+            up_BChw = up_BCl.unflatten(2, (size, size))
+        elif up_BCl.is_cuda:
+            # linear in the codes: as a product it takes a tenth of the time of torch's operation,
+            # whose gradient would also depend on the order of sums
+            table_lN = _bicubic(side, size, up_BCl.dtype, up_BCl.device)
+            up_BChw = (up_BCl @ table_lN).unflatten(2, (size, size))
+        else:
+            up_BChw = up_BCl.unflatten(2, (side, side))
             up_BChw = F.interpolate(up_BChw, size=(size, size), mode="bicubic")
         # f_hat_{k+1} = f_hat_k + phi_k(up(codes))
         return f_hat_BChw + self.quantizer.apply_phi(up_BChw, k, self.schedule.num_scales)

@@ -1,12 +1,14 @@
-"""A whole sample as one CUDA graph: a GPU then starts its kernels without waiting for Python.
+"""A whole sample as CUDA graphs, one for each pass over a scale: a GPU then starts its kernels
+without waiting for Python.
 
 B batch, L tokens of all scales, N random numbers of an image
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -14,9 +16,51 @@ from .noise import GivenNoise, ImageNoise
 
 T = TypeVar("T")
 Asked = list[tuple[int, str]]  # the numbers that a sample takes, as `ImageNoise.asked`
-Sample = tuple[torch.Tensor, torch.Tensor]  # tokens_BL and f_hat_BChw
-# labels_B and noise -> the sample, and what else is worth keeping of the draw
-Draw = Callable[[torch.Tensor, ImageNoise], tuple[Sample, T]]
+# labels_B and noise -> tokens_BL and f_hat_BChw, and what else is worth keeping of the draw
+Draw = Callable[[torch.Tensor, ImageNoise], tuple[Any, T]]
+
+
+class Recording:
+    """CUDA graphs that follow one another over the same memory: the next begins where `cut` is
+    called.
+
+    The GPU works at the first while the CPU still starts the second; one graph of all kernels would
+    let it wait.
+    """
+
+    def __init__(self) -> None:
+        self.graphs: list[torch.cuda.CUDAGraph] = []
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def _begin(self) -> None:
+        self.graphs.append(torch.cuda.CUDAGraph())
+        # another thread may go on talking to the GPU meanwhile
+        self.graphs[-1].capture_begin(self.pool, capture_error_mode="thread_local")
+
+    def cut(self) -> None:
+        """What follows belongs to the next graph."""
+        self.graphs[-1].capture_end()
+        self._begin()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Record what is asked of the GPU inside."""
+        torch.cuda.synchronize()
+        with torch.cuda.stream(torch.cuda.Stream()):
+            self._begin()
+            try:
+                yield
+            except BaseException:
+                with suppress(RuntimeError):  # what went wrong first is what is said
+                    self.graphs[-1].capture_end()
+                raise
+            self.graphs[-1].capture_end()
+        torch.cuda.synchronize()
+
+    def replay(self) -> None:
+        """Do all that was recorded once more."""
+        for graph in self.graphs:
+            graph.replay()
 
 
 class Replay(Generic[T]):
@@ -33,16 +77,16 @@ class Replay(Generic[T]):
         self.numbers_BN = torch.zeros(
             len(labels_B), count, dtype=torch.float64, device=labels_B.device
         )
-        self.graph = torch.cuda.CUDAGraph()
-        # another thread may go on talking to the GPU meanwhile
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-            self.sample, self.kept = draw(self.labels_B, GivenNoise(self.numbers_BN))
+        self.recording = Recording()
+        with self.recording():
+            noise = GivenNoise(self.numbers_BN, self.recording.cut)
+            self.sample, self.kept = draw(self.labels_B, noise)
 
-    def __call__(self, labels_B: torch.Tensor, noise: ImageNoise) -> tuple[Sample, T]:
+    def __call__(self, labels_B: torch.Tensor, noise: ImageNoise) -> tuple[Any, T]:
         """Tokens_BL and f_hat_BChw of other labels and seeds, as copies; what else was kept holds
         this draw's numbers until the next."""
         self.labels_B.copy_(labels_B)
         self.numbers_BN.copy_(noise.all_of(self.asked))
-        self.graph.replay()
+        self.recording.replay()
         tokens_BL, f_hat_BChw = self.sample
         return (tokens_BL.clone(), f_hat_BChw.clone()), self.kept

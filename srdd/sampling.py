@@ -32,7 +32,7 @@ from .misfits import COUNTED, sampler_misfit
 from .model import ScaleTransformer
 from .noise import ImageNoise
 from .quantizer import Ladder
-from .replay import Asked, Draw, Replay, Sample
+from .replay import Asked, Draw, Replay
 from .select import Drawn, Pass, redraws
 from .watch import Calls, Watched
 
@@ -56,6 +56,9 @@ class Known:
 
 
 # ---------------------------------------------------------------- samplers
+
+
+Sample = tuple[torch.Tensor, torch.Tensor]  # tokens_BL and f_hat_BChw
 
 
 def _distribution(logits_BlV: torch.Tensor, config: SamplerConfig) -> TokenDistribution:
@@ -293,6 +296,10 @@ def _watched(
 # ---------------------------------------------------------------- samples that are replayed
 
 
+# the denoiser, which holds what it saw, and `drawn_faults`
+Seen = tuple[Watched, torch.Tensor]
+
+
 def _repeats(config: SamplerConfig, known: Known | None, early_exit: bool) -> bool:
     """Whether every sample asks for the same kernels: nothing looks at what was drawn, and no
     function of one's own may, nor one of torch that waits for the GPU."""
@@ -314,9 +321,9 @@ def _recorded_as(
 
 
 def _replayed(
-    replays: dict[Any, Replay[Watched] | Asked], key: Any, draw: Draw[Watched],
+    replays: dict[Any, Replay[Seen] | Asked], key: Any, draw: Draw[Seen],
     labels_B: torch.Tensor, noise: ImageNoise,
-) -> tuple[Sample, Watched]:  # fmt: skip
+) -> tuple[Sample, Seen]:  # fmt: skip
     """A sample by its record. The first of its kind is drawn as it is, which warms up libraries and
     tells how many numbers it takes; the second is recorded."""
     known = replays.get(key)
@@ -366,25 +373,28 @@ def generate(
         read |= {"tokens_BL": known.tokens_BL, "mask_BL": known.mask_BL}
     given = Untouched(**read)
 
-    def draw(labels_B: torch.Tensor, noise: ImageNoise) -> tuple[Sample, Watched]:
-        """What the sampler returns for labels and numbers of this batch size, and what it asked."""
-        denoise = _watched(model, config, who, len(labels_B), early_exit)
-        sampler = find(sys.modules[__name__], "sample", config.name)
-        return sampler(denoise, ladder, labels_B, noise, config, known), denoise
-
-    if model.replays is not None and _repeats(config, known, early_exit):
-        key = _recorded_as(model, ladder, config, len(labels_B), early_exit)
-        sample, denoise = _replayed(model.replays, key, draw, labels_B, noise)
-    else:
-        sample, denoise = draw(labels_B, noise)
-    given.check(who)
     size = model.schedule.latent_size
     shape = len(labels_B), model.schedule.seq_len
     state_shape = len(labels_B), channels, size, size
-    tokens_BL, f_hat_BChw = check_drawn(sample, shape, state_shape, who)
+
+    def draw(labels_B: torch.Tensor, noise: ImageNoise) -> tuple[Sample, Seen]:
+        """A sample for labels and numbers of this batch size, and what is to be checked of it."""
+        denoise = _watched(model, config, who, len(labels_B), early_exit)
+        sampler = find(sys.modules[__name__], "sample", config.name)
+        sample = sampler(denoise, ladder, labels_B, noise, config, known)
+        given.check(who)
+        tokens_BL, f_hat_BChw = check_drawn(sample, shape, state_shape, who)
+        denoise.gather()
+        return (tokens_BL, f_hat_BChw), (denoise, drawn_faults(tokens_BL, f_hat_BChw, V, known))
+
+    if model.replays is not None and _repeats(config, known, early_exit):
+        key = _recorded_as(model, ladder, config, len(labels_B), early_exit)
+        sample, (denoise, faults) = _replayed(model.replays, key, draw, labels_B, noise)
+    else:
+        sample, (denoise, faults) = draw(labels_B, noise)
     denoise.check()
-    refuse_drawn(drawn_faults(tokens_BL, f_hat_BChw, V, known).tolist(), V, who)
+    refuse_drawn(faults.tolist(), V, who)
     if calls is not None:
         denoise.seen.batches, denoise.seen.images = 1, len(labels_B)
         calls.add(denoise.seen)
-    return tokens_BL, f_hat_BChw
+    return sample

@@ -90,6 +90,7 @@ class Watched:
         # of a regression, how wide the Gaussian of each scale and channel is
         self.sigma_KC: torch.Tensor | None = None
         self.looks: list[tuple[int, torch.Tensor]] = []
+        self.looked: torch.Tensor | None = None
 
     def __call__(
         self,
@@ -180,10 +181,14 @@ class Watched:
                 "inf, or are too large for their precision; load or train them again"
             )
 
-    def check(self) -> None:
-        """After the sample: raises ValueError for logits that are not finite, or that the
-        temperature makes infinite. A GPU is waited for here, once."""
+    def gather(self) -> None:
+        """After the sample: put together what `check` reads, on the device."""
         if self.looks:
-            looks = torch.stack([look for _, look in self.looks]).tolist()
-            for (k, _), look in zip(self.looks, looks):
+            self.looked = torch.stack([look for _, look in self.looks])
+
+    def check(self) -> None:
+        """After `gather`: raises ValueError for logits that are not finite, or that the temperature
+        makes infinite. A GPU is waited for here, once."""
+        if self.looked is not None:
+            for (k, _), look in zip(self.looks, self.looked.tolist()):
                 self._refuse(k, look)

@@ -14,7 +14,6 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from srdd.checkpoint import save_model
-from srdd.compiling import check_compiler
 from srdd.config import ModelConfig
 from srdd.corruption import corrupted, mask_within_scales
 from srdd.loss import linear_cross_entropy, mask_shares
@@ -74,8 +73,8 @@ class Trainer:
         self.open_splits()
         self.model = self.first_model().to(run.device)
         if self.config.compile:
-            check_compiler(run.device)
-        self.hidden = torch.compile(self.model.hidden) if self.config.compile else self.model.hidden
+            self.model.compile_blocks()
+        self.hidden = self.model.hidden
         self.learner = self.shared(Losses(self.model, self.loss))
         groups = parameter_groups(self.model, self.config.weight_decay)
         betas = (self.config.beta1, self.config.beta2)
@@ -171,9 +170,9 @@ class Trainer:
         pass still runs."""
         if self.ranks.world == 1:
             return learner
-        if self.config.compile and self.config.checkpointing:
-            # compiled graphs are split where gradients are sent; one that recomputes its blocks
-            # cannot be
+        if self.config.compile:
+            # a graph would be split where gradients are sent; here each block is a graph, and one
+            # that is recomputed cannot be split
             torch._dynamo.config.optimize_ddp = False
         # a schedule of one scale reads no state: its input layer gets no gradient
         unused = self.model_config.schedule.num_scales == 1

@@ -83,12 +83,12 @@ def test_training_step_against_dense_mask(
     tokens_BL = torch.randint(V, (BATCH, SCHEDULE.seq_len), generator=source).to(DEVICE)
 
     mask_LL = scale_mask(SCHEDULE, history).to(DEVICE)
-    hidden = torch.compile(ScaleTransformer.hidden) if compiled else ScaleTransformer.hidden
     ours = training_step(
         config,
         lambda model: linear_cross_entropy(
-            hidden(model, inputs_BLC, labels_B), model.head, tokens_BL
+            model.hidden(inputs_BLC, labels_B), model.head, tokens_BL
         ),
+        compiled,
     )
     plain = training_step(
         config,

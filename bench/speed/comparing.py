@@ -42,12 +42,16 @@ COMPILED = [False, True] if DEVICE.type == "cuda" or shutil.which("g++") else [F
 
 
 def training_step(
-    config: ModelConfig, loss_of: Callable[[ScaleTransformer], torch.Tensor]
+    config: ModelConfig,
+    loss_of: Callable[[ScaleTransformer], torch.Tensor],
+    compiled: bool = False,
 ) -> Callable[[], None]:
     """A whole step of a fresh model: forward, loss, backward, AdamW."""
     model = ScaleTransformer(config)
     model.init_weights(generator("benchmark model"))
     model.to(DEVICE)
+    if compiled:
+        model.compile_blocks()
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
 
     def step() -> None:

@@ -12,11 +12,13 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.pipeline.floors import measure_rates, sampling_floors
 from bench.runtime.provenance import git_state
@@ -33,7 +35,6 @@ from srdd.quantizer import Quantizer
 from srdd.sampling import generate
 from srdd.schedule import ScaleSchedule
 from srdd.tokenizer import Tokenizer
-from srdd.transformer import Block
 
 GPU = torch.device("cuda")
 SCHEDULE = ScaleSchedule((1, 2, 3, 4, 5, 6, 8, 10, 13, 16))
@@ -109,7 +110,8 @@ def line(row: dict[str, Any]) -> str:
     name = f"{row['what']:<26} {row['way']:<24} {row['batch']:>4}"
     spread = f"[{row['low_s'] * 1e3:.3f} {row['high_s'] * 1e3:.3f}]"
     peak = f"{row['peak_bytes'] / 2**20:8.0f} MiB"
-    return f"{name} {row['seconds'] * 1e3:9.3f} ms {spread:<20} {over} {share} {peak} first {row['first_s']:.1f} s"
+    time_ms, first = f"{row['seconds'] * 1e3:9.3f} ms", f"first {row['first_s']:.1f} s"
+    return f"{name} {time_ms} {spread:<20} {over} {share} {peak} {first}"
 
 
 def attention(table: Table) -> None:
@@ -159,8 +161,7 @@ def training(table: Table, depth: int, batch: int) -> None:
             model.init_weights(generator("measure"))
             model.to(GPU)
             if way == "blocks compiled":
-                for block in model.blocks:
-                    block.compile()
+                model.compile_blocks()
             optimizer = torch.optim.AdamW(model.parameters(), fused=True)
             inputs = torch.randn(batch, SCHEDULE.seq_len, 32, device=GPU)
             labels = torch.arange(batch, device=GPU)
@@ -193,20 +194,21 @@ def sampling(table: Table, depth: int, batches: list[int]) -> None:
         model.to(GPU, torch.bfloat16).eval()
         calls = dry_run(made, SAMPLER)
         cost = sampling_cost(made, SAMPLER, calls)
-        for way in ("as it is", "kernels", "kernels, one graph"):
-            replays, model.replays = model.replays, None
+        for way in ("as it is", "kernels", "kernels, graphs", "kernels, graphs, flash"):
             if way == "kernels":
                 model.compile_step()
-                model.replays = None
-            if way == "kernels, one graph":
-                model.replays = {}
+            model.replays = {} if "graphs" in way else None
             for batch in batches:
                 labels = torch.arange(batch, device=GPU)
                 moved = sampling_bytes(made, SAMPLER, batch, 2, calls)
                 floors = sampling_floors(table.rates, cost, moved, batch)
 
+                # torch may take cuDNN's attention otherwise
+                chosen = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
+
                 def draw() -> None:
-                    generate(model, ladder, labels, range(batch), SAMPLER)  # noqa: B023
+                    with sdpa_kernel(chosen) if "flash" in way else nullcontext():  # noqa: B023
+                        generate(model, ladder, labels, range(batch), SAMPLER)  # noqa: B023
 
                 floor_s = sum(floor.seconds for floor in floors)
                 table.add(f"sampling, {name}", way, batch, draw, 10, floor_s, batch * cost.flops)

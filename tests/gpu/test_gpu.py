@@ -25,7 +25,9 @@ from srdd.draw import TokenDistribution, distribution
 from srdd.loss import linear_cross_entropy, next_scale_cross_entropy
 from srdd.model import ScaleTransformer
 from srdd.noise import GivenNoise, ImageNoise, generator
+from srdd.quantizer import Quantizer
 from srdd.sampling import generate
+from srdd.schedule import ScaleSchedule
 from srdd.tokenizer import Tokenizer
 from test_ranks import Bench, curve, finish
 
@@ -91,21 +93,50 @@ def agree(a_BL, b_BL, share):
 
 @pytest.mark.parametrize("width", [48, 1024, 1920])
 @pytest.mark.parametrize("half", [torch.float32, torch.bfloat16])
-def test_norm_after_a_sum_is_that_of_plain_code(width, half):
-    """Catches a row that reads another image's modulation, and sums in half precision."""
+@pytest.mark.parametrize("parts", [1, 4])
+def test_norm_after_a_sum_is_that_of_plain_code(width, half, parts):
+    """Catches a row that reads another image's modulation, a part that is left out, and sums in
+    half precision."""
     from srdd.kernels import add_norm
 
-    x, h = torch.randn(3, 7, width, device=GPU), torch.randn(3, 7, width, device=GPU).to(half)
-    gate, gain, shift = (
-        (0.3 * torch.randn(3, 6, width, device=GPU).to(half)).unsqueeze(2).unbind(1)[:3]
-    )
+    x, bias = torch.randn(3, 7, width, device=GPU), torch.randn(width, device=GPU).to(half)
+    h = torch.randn(parts, 21, width, device=GPU).to(half)
+    six = (0.3 * torch.randn(3, 6, width, device=GPU)).to(half).unsqueeze(2).unbind(1)
+    gate, gain, shift = (part.double() for part in six[:3])
     before = x.double()
-    out = add_norm(x, (h, gate), gain, shift, half)
-    summed = before + h.double() * gate.double()
-    wanted = F.layer_norm(summed, (width,), eps=1e-6) * (1 + gain.double()) + shift.double()
-    torch.testing.assert_close(x.double(), summed, rtol=1e-6, atol=1e-6)
-    tolerance = 1e-5 if half == torch.float32 else 2**-7
+    out = add_norm(x, (h, bias, six[0]), six[1], six[2], half)
+    summed = before + (h.double().sum(0) + bias.double()).view(3, 7, width) * gate
+    wanted = F.layer_norm(summed, (width,), eps=1e-6) * (1 + gain) + shift
+    torch.testing.assert_close(x.double(), summed, rtol=1e-5, atol=1e-5)
+    tolerance = 1e-4 if half == torch.float32 else 2**-6
     torch.testing.assert_close(out.double(), wanted, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 17, 72, 128, 300])
+@pytest.mark.parametrize("sizes", [(1024, 1024), (4096, 1024), (2048, 96), (1000, 64)])
+def test_a_product_in_parts_is_the_product(rows, sizes):
+    """Catches a stretch of inputs that no part sums, and rows that are read beyond the last."""
+    from srdd.kernels import product
+
+    inputs, outputs = sizes
+    x = torch.randn(rows, inputs, device=GPU, dtype=torch.bfloat16)
+    weight = torch.randn(outputs, inputs, device=GPU, dtype=torch.bfloat16)
+    ours, wanted = product(x, weight).double().sum(0), x.double() @ weight.double().T
+    assert (ours - wanted).norm() / wanted.norm() < 5e-3
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 5, 13])
+def test_codes_are_upsampled_as_on_a_cpu(side):
+    """Catches a table of another grid, and one that is transposed."""
+    ladder = Quantizer(16, 8).at(ScaleSchedule((1, 2, 3, 5, 13, 16)))
+    ladder.quantizer.init_weights(generator("gpu"))
+    codes, state = torch.randn(2, side * side, 8), torch.randn(2, 8, 16, 16)
+    k = ladder.schedule.patch_nums.index(side)
+    with torch.no_grad():
+        plain = ladder.add_scale(state, codes, k)
+        ladder.quantizer.to(GPU)
+        ours = ladder.add_scale(state.to(GPU), codes.to(GPU), k).cpu()
+    torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("temperature, top_k, top_p", [
