@@ -373,13 +373,12 @@ def generate(
         read |= {"tokens_BL": known.tokens_BL, "mask_BL": known.mask_BL}
     given = Untouched(**read)
 
-    size = model.schedule.latent_size
-    shape = len(labels_B), model.schedule.seq_len
-    state_shape = len(labels_B), channels, size, size
+    B, size = len(labels_B), model.schedule.latent_size
+    shape, state_shape = (B, model.schedule.seq_len), (B, channels, size, size)
 
     def draw(labels_B: torch.Tensor, noise: ImageNoise) -> tuple[Sample, Seen]:
         """A sample for labels and numbers of this batch size, and what is to be checked of it."""
-        denoise = _watched(model, config, who, len(labels_B), early_exit)
+        denoise = _watched(model, config, who, B, early_exit)
         sampler = find(sys.modules[__name__], "sample", config.name)
         sample = sampler(denoise, ladder, labels_B, noise, config, known)
         given.check(who)
@@ -388,13 +387,13 @@ def generate(
         return (tokens_BL, f_hat_BChw), (denoise, drawn_faults(tokens_BL, f_hat_BChw, V, known))
 
     if model.replays is not None and _repeats(config, known, early_exit):
-        key = _recorded_as(model, ladder, config, len(labels_B), early_exit)
+        key = _recorded_as(model, ladder, config, B, early_exit)
         sample, (denoise, faults) = _replayed(model.replays, key, draw, labels_B, noise)
     else:
         sample, (denoise, faults) = draw(labels_B, noise)
     denoise.check()
     refuse_drawn(faults.tolist(), V, who)
     if calls is not None:
-        denoise.seen.batches, denoise.seen.images = 1, len(labels_B)
+        denoise.seen.batches, denoise.seen.images = 1, B
         calls.add(denoise.seen)
     return sample

@@ -21,7 +21,6 @@ from srdd.attention import attend_by_scale
 from srdd.config import ModelConfig
 from srdd.loss import linear_cross_entropy, next_scale_cross_entropy
 from srdd.masks import scale_mask
-from srdd.model import ScaleTransformer
 from srdd.noise import generator
 from srdd.schedule import ScaleSchedule
 

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.pipeline.floors import measure_rates, sampling_floors
+from bench.runtime.clock import seconds
 from bench.runtime.provenance import git_state
 from bench.runtime.rows import write_rows
 from bench.speed.counting import training_work
@@ -74,18 +75,14 @@ class Table:
     ) -> None:  # fmt: skip
         """Time a call: once for all that it compiles, then round after round."""
         try:
-            began = time.perf_counter()
-            for i in range(3):
+            first = seconds(call, GPU)
+            for _ in range(2):
                 call()
-                torch.cuda.synchronize()
-                first = time.perf_counter() - began if i == 0 else first
+            torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
             before, times = torch.cuda.memory_allocated(), []
             for _ in range(rounds):
-                began = time.perf_counter()
-                call()
-                torch.cuda.synchronize()
-                times.append(time.perf_counter() - began)
+                times.append(seconds(call, GPU))
             peak = torch.cuda.max_memory_allocated() - before
         except Exception as error:  # a row that fails must not cost the others
             print(f"{what}, {way}, batch {batch}: {type(error).__name__}: {error}", flush=True)
@@ -152,32 +149,38 @@ def attention(table: Table) -> None:
             table.add(what, way, B, lambda a=attend: run(a), flops=flops)
 
 
+def training_call(made: ModelConfig, compiled: bool, batch: int) -> Callable[[], None]:
+    """A whole step of a fresh model: forward in bfloat16, loss, backward, AdamW."""
+    model = ScaleTransformer(made)
+    model.init_weights(generator("measure"))
+    model.to(GPU)
+    if compiled:
+        model.compile_blocks()
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    inputs = torch.randn(batch, SCHEDULE.seq_len, 32, device=GPU)
+    labels = torch.arange(batch, device=GPU)
+    tokens = torch.randint(4096, (batch, SCHEDULE.seq_len), device=GPU)
+
+    def step() -> None:
+        with torch.autocast("cuda", torch.bfloat16):
+            hidden = model.hidden(inputs, labels)
+            loss = linear_cross_entropy(hidden, model.head, tokens)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
 def training(table: Table, depth: int, batch: int) -> None:
-    """Whole steps: forward in bfloat16, loss, backward, AdamW."""
+    """Whole steps, as they are and with blocks compiled."""
     for history, name in NAMES.items():
         for way in ("as it is", "blocks compiled"):
             made = config(depth, history)
-            model = ScaleTransformer(made)
-            model.init_weights(generator("measure"))
-            model.to(GPU)
-            if way == "blocks compiled":
-                model.compile_blocks()
-            optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-            inputs = torch.randn(batch, SCHEDULE.seq_len, 32, device=GPU)
-            labels = torch.arange(batch, device=GPU)
-            tokens = torch.randint(4096, (batch, SCHEDULE.seq_len), device=GPU)
-
-            def step() -> None:
-                with torch.autocast("cuda", torch.bfloat16):
-                    hidden = model.hidden(inputs, labels)  # noqa: B023
-                    loss = linear_cross_entropy(hidden, model.head, tokens)  # noqa: B023
-                loss.backward()
-                optimizer.step()  # noqa: B023
-                optimizer.zero_grad()  # noqa: B023
-
             _, flops = training_work(made, batch)
+            step = training_call(made, way == "blocks compiled", batch)
             table.add(f"training, {name}", way, batch, step, flops=flops)
-            del model, optimizer, step
+            step = None
             torch.cuda.empty_cache()
 
 

@@ -2,8 +2,10 @@
 
     python tests/gpu/run.py [PART ...] [--public CHECKOUT] [--out FOLDER]
 
-PART: tests, measure, public, profile; without one, all. A bare machine with torch, triton, pytest, pandas, scikit-learn and pydantic is enough. Each part has
-a limit of its own, and one that fails does not keep the others. CHECKOUT: of FoundationVision/VAR.
+PART: tests, measure, public, profile; without one, all. CHECKOUT: of FoundationVision/VAR.
+
+A bare machine with torch, triton, pytest, pandas, scikit-learn and pydantic is enough. Each part
+has a limit of its own, and one that fails does not keep the others.
 """
 
 from __future__ import annotations

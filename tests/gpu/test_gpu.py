@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from test_ranks import Bench, curve, finish
 
 from bench.pipeline.sampling import draw_batch, made_ready, sample_into
 from bench.pipeline.trainer import Trainer
@@ -29,7 +30,6 @@ from srdd.quantizer import Quantizer
 from srdd.sampling import generate
 from srdd.schedule import ScaleSchedule
 from srdd.tokenizer import Tokenizer
-from test_ranks import Bench, curve, finish
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 GPU = torch.device("cuda")
@@ -140,7 +140,8 @@ def test_codes_are_upsampled_as_on_a_cpu(side):
 
 
 @pytest.mark.parametrize("temperature, top_k, top_p", [
-    (1.0, None, 1.0), (0.7, None, 0.9), (1.3, 900, 0.96), (1.0, 1, 1.0), (1.0, 10, 1.0), (1.0, 5, 1e-9),
+    (1.0, None, 1.0), (0.7, None, 0.9), (1.3, 900, 0.96), (1.0, 1, 1.0), (1.0, 10, 1.0),
+    (1.0, 5, 1e-9),
 ])  # fmt: skip
 @pytest.mark.parametrize("V", [37, 4096])
 def test_masses_and_draws_are_those_of_plain_code(V, temperature, top_k, top_p):
@@ -319,7 +320,7 @@ def test_numbers_are_the_same_on_every_device():
 
 
 def test_a_batch_that_does_not_fit_is_halved():
-    """Catches an error of a full GPU that is not known as one, and memory that is not given back."""
+    """Catches an error of a full GPU that is not known as one, and memory that is kept."""
     model, tokenizer = network()
     model.compile_step()
     total = torch.cuda.get_device_properties(GPU).total_memory
