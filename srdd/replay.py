@@ -46,6 +46,8 @@ class Recording:
     def __call__(self) -> Iterator[None]:
         """Record what is asked of the GPU inside."""
         torch.cuda.synchronize()
+        # while recording, memory that lies idle cannot be given back to make room
+        torch.cuda.empty_cache()
         with torch.cuda.stream(torch.cuda.Stream()):
             self._begin()
             try:
@@ -69,10 +71,15 @@ class Replay(Generic[T]):
 
     draw: must wait for nothing and ask for as many numbers each time; asked: these, as `ImageNoise`
     noted them when the same batch size was drawn once before, which also warms up all libraries.
+    weights: what is read in their places in memory, and kept there.
     """
 
-    def __init__(self, draw: Draw[T], labels_B: torch.Tensor, asked: Asked) -> None:
+    def __init__(
+        self, draw: Draw[T], labels_B: torch.Tensor, asked: Asked, weights: list[torch.Tensor]
+    ) -> None:
         self.asked, self.labels_B = asked, labels_B.clone()
+        # detached: the memory outlives a module that moves its weights elsewhere
+        self.weights = [weight.detach() for weight in weights]
         count = sum(length for length, _ in asked)
         self.numbers_BN = torch.zeros(
             len(labels_B), count, dtype=torch.float64, device=labels_B.device
@@ -81,6 +88,12 @@ class Replay(Generic[T]):
         with self.recording():
             noise = GivenNoise(self.numbers_BN, self.recording.cut)
             self.sample, self.kept = draw(self.labels_B, noise)
+
+    def reads(self, weights: list[torch.Tensor]) -> bool:
+        """Whether these are the weights that it was recorded with (VAR, arXiv 2404.02905), where
+        they lay then; their values may have changed."""
+        pairs = zip(self.weights, weights, strict=True)
+        return all(known.data_ptr() == weight.data_ptr() for known, weight in pairs)
 
     def __call__(self, labels_B: torch.Tensor, noise: ImageNoise) -> tuple[Any, T]:
         """Tokens_BL and f_hat_BChw of other labels and seeds, as copies; what else was kept holds

@@ -32,7 +32,7 @@ from .misfits import COUNTED, sampler_misfit
 from .model import ScaleTransformer
 from .noise import ImageNoise
 from .quantizer import Ladder
-from .replay import Asked, Draw, Replay
+from .replay import Draw, Replay
 from .select import Drawn, Pass, redraws
 from .watch import Calls, Watched
 
@@ -310,30 +310,37 @@ def _repeats(config: SamplerConfig, known: Known | None, early_exit: bool) -> bo
     return known is None and not looks and not reshapes and not any(is_own(*one) for one in own)
 
 
-def _recorded_as(
-    model: ScaleTransformer, ladder: Ladder, config: SamplerConfig, batch: int, early_exit: bool
-) -> tuple[Any, ...]:
-    """What a recorded sample holds for: settings, batch size, and the places of all weights."""
+def _weights(model: ScaleTransformer, ladder: Ladder) -> list[torch.Tensor]:
+    """All that a sample reads but labels and numbers."""
     modules = model, ladder.quantizer
-    weights = [weight for module in modules for weight in (*module.parameters(), *module.buffers())]
-    places = tuple(weight.data_ptr() for weight in weights)
-    return config.model_dump_json(), ladder.schedule, batch, early_exit, places
+    return [weight for module in modules for weight in (*module.parameters(), *module.buffers())]
 
 
 def _replayed(
-    replays: dict[Any, Replay[Seen] | Asked], key: Any, draw: Draw[Seen],
+    model: ScaleTransformer, ladder: Ladder, key: Any, draw: Draw[Seen],
     labels_B: torch.Tensor, noise: ImageNoise,
 ) -> tuple[Sample, Seen]:  # fmt: skip
     """A sample by its record. The first of its kind is drawn as it is, which warms up libraries and
-    tells how many numbers it takes; the second is recorded."""
-    known = replays.get(key)
-    if known is None:
-        drawn = draw(labels_B, noise)
-        replays[key] = noise.asked
-        return drawn
-    if not isinstance(known, Replay):
-        replays[key] = known = Replay(draw, labels_B, known)
-    return known(labels_B, noise)
+    tells how many numbers it takes; the second is recorded, if memory is enough."""
+    assert model.replays is not None
+    known = model.replays.get(key)
+    if isinstance(known, Replay):
+        drawn = known(labels_B, noise)
+        # looked at while the GPU works: to list all weights takes a fifth of a small sample's time
+        if known.reads(_weights(model, ladder)):
+            return drawn
+        noise = ImageNoise(noise.seeds, noise.device)
+    elif known is not None:
+        try:
+            replay = Replay(draw, labels_B, known, _weights(model, ladder))
+            model.replays[key] = replay
+            return replay(labels_B, noise)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            noise = ImageNoise(noise.seeds, noise.device)
+    drawn = draw(labels_B, noise)
+    model.replays[key] = noise.asked
+    return drawn
 
 
 @torch.no_grad()
@@ -387,8 +394,8 @@ def generate(
         return (tokens_BL, f_hat_BChw), (denoise, drawn_faults(tokens_BL, f_hat_BChw, V, known))
 
     if model.replays is not None and _repeats(config, known, early_exit):
-        key = _recorded_as(model, ladder, config, B, early_exit)
-        sample, (denoise, faults) = _replayed(model.replays, key, draw, labels_B, noise)
+        key = config.model_dump_json(), ladder.schedule, id(ladder.quantizer), B, early_exit
+        sample, (denoise, faults) = _replayed(model, ladder, key, draw, labels_B, noise)
     else:
         sample, (denoise, faults) = draw(labels_B, noise)
     denoise.check()

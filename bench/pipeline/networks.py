@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import torch
-
 from srdd.checkpoint import load_model
 from srdd.config import ModelConfig, TokenizerConfig
 from srdd.model import ScaleTransformer
@@ -25,21 +23,8 @@ def open_tokenizer(run: Run) -> Tokenizer:
     Raises ValueError for one of another config.
     """
     wanted = TokenizerConfig.model_validate_json(json.dumps(run.config["tokenizer"]["config"]))
-    return placed(
-        load_tokenizer(run.inputs["tokenizer"] / "tokenizer.safetensors", expect=wanted), run.device
-    )
-
-
-def placed(tokenizer: Tokenizer, device: torch.device) -> Tokenizer:
-    """A tokenizer on a device, in the layout that a GPU's convolutions compute in."""
-    tokenizer = tokenizer.to(device)
-    return in_layout(tokenizer, torch.channels_last) if device.type == "cuda" else tokenizer
-
-
-def in_layout(tokenizer: Tokenizer, layout: torch.memory_format) -> Tokenizer:
-    """A tokenizer whose four-dimensional weights lie in memory so."""
-    # torch's stubs lack this overload of Module.to
-    return tokenizer.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
+    path = run.inputs["tokenizer"] / "tokenizer.safetensors"
+    return load_tokenizer(path, expect=wanted).to(run.device)
 
 
 def open_model(run: Run, path: Path) -> ScaleTransformer:

@@ -12,6 +12,8 @@ A place stands between two comments, `<!-- NAME WORDS -->` and `<!-- /NAME -->`:
     seeds STUDY                 training seeds of its claims
     images STUDY PART           images of train, val or test
     speed                       timings of our path beside a plain one
+    gpu WHAT                    times on a GPU of all that begins so
+    public                      timings of our path beside the public VAR code
 
 Imports no torch.
 """
@@ -251,6 +253,50 @@ def _speed(root: Path, words: str) -> str:
     return _grid([head, *steps, *_timings(folder / "sampling_cpu.csv", _sampling_name)])
 
 
+def _number(row: dict[str, Any], key: str, form: str, factor: float = 1.0) -> str:
+    """A number of a benchmark's row; a dash where there is none."""
+    return format(float(row[key]) * factor, form) if row[key] != "" else "-"
+
+
+def _gpu(root: Path, words: str) -> str:
+    """Times on a GPU of all that begins with a word."""
+    head = ["What", "Way", "Batch", "Time, ms", "Over its floor", "Of a matrix product's rate",
+            "Peak, MiB"]  # fmt: skip
+    path = root / "results" / "benchmarks" / "gpu_cuda.csv"
+    rows = pd.read_csv(path, keep_default_na=False).to_dict("records")
+    table = [head]
+    for row in rows:
+        if not str(row["what"]).startswith(words.strip()):
+            continue
+        low, time, high = (
+            _number(row, f"{key}s", ".3g", 1e3) for key in ("low_", "second", "high_")
+        )
+        share = _number(row, "matmul_share", ".0%")
+        peak = _number(row, "peak_bytes", ".0f", 2**-20)
+        cells = [row["what"], row["way"], row["batch"], f"{time} ({low} to {high})",
+                 _number(row, "over_floor", ".2f"), share, peak]  # fmt: skip
+        table.append([str(cell) for cell in cells])
+    return _grid(table)
+
+
+def _public(root: Path, words: str) -> str:
+    """Our time over that of the public VAR code, on a GPU."""
+    head = ["What", "Batch", "Ours", "Against", "Our time, ms", "Theirs, ms", "Ratio"]
+    path = root / "results" / "benchmarks" / "public_cuda.csv"
+    rows = pd.read_csv(path, keep_default_na=False).to_dict("records")
+    table = [head]
+    for row in rows:
+        ratio, low, high = (
+            _number(row, key, ".2f") for key in ("ratio", "ratio_low", "ratio_high")
+        )
+        times = [_number(row, f"{side}_s", ".3g", 1e3) for side in ("ours", "theirs")]
+        cells = [row["what"], row["batch"], row["ours"], row["theirs"], *times,
+                 f"{ratio} ({low} to {high})"]  # fmt: skip
+        if "public" in str(row["theirs"]):
+            table.append([str(cell) for cell in cells])
+    return _grid(table)
+
+
 # ---------------------------------------------------------------- the pages
 
 PLACES: dict[str, Callable[[Path, str], str]] = {
@@ -262,6 +308,8 @@ PLACES: dict[str, Callable[[Path, str], str]] = {
     "seeds": _seeds,
     "images": _images,
     "speed": _speed,
+    "gpu": _gpu,
+    "public": _public,
 }
 
 

@@ -107,7 +107,14 @@ def sampling_side(setting: Setting, variant: Variant, model_name: str, batch: in
     def draw() -> object:
         return generate(model, ladder, labels_B, range(batch), SAMPLER)
 
-    return Side(draw, variant.warm_up, floor_s, flops, free=lambda: variant.free(model))
+    return Side(
+        draw,
+        variant.warm_up,
+        model.replays is not None,
+        floor_s,
+        flops,
+        free=lambda: variant.free(model),
+    )
 
 
 def sampling_work(setting: Setting, model_name: str, batch: int) -> tuple[float, float]:
@@ -134,7 +141,7 @@ def public_side(setting: Setting, batch: int, casts_kept: bool) -> Side:
     def before() -> object:
         return pair.var.requires_grad_(casts_kept)
 
-    return Side(draw, 1, *work, before, pair.free_caches)
+    return Side(draw, 1, False, *work, before, pair.free_caches)
 
 
 def sampling_makers(setting: Setting, variant: Variant, batch: int) -> Makers:

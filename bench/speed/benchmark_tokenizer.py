@@ -24,7 +24,6 @@ from srdd.config import TokenizerConfig
 from srdd.noise import generator
 from srdd.tokenizer import Tokenizer
 
-from ..pipeline.networks import in_layout
 from .comparing import DEVICE, Rows, compare, kept_rows
 from .counting import flops_of
 
@@ -56,6 +55,12 @@ PARTS = {
     "decode": Part(Tokenizer.to_image, LATENTS, ("post_quant", "decoder")),
 }
 rows = kept_rows("tokenizer", "what")
+
+
+def in_layout(tokenizer: Tokenizer, layout: torch.memory_format) -> Tokenizer:
+    """A tokenizer whose four-dimensional weights lie in memory so."""
+    # torch's stubs lack this overload of Module.to
+    return tokenizer.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
 
 @pytest.mark.parametrize("what", PARTS)

@@ -48,6 +48,7 @@ class Side:
 
     call: Callable[[], object]
     warm_up: int = 1
+    records: bool = False
     floor_s: float | None = None
     flops: float | None = None
     before: Callable[[], object] = nothing
@@ -86,7 +87,8 @@ class Timed:
 
 
 def warm(timed: Timed, make: Callable[[], Side], device: torch.device) -> None:
-    """Make a side and warm it up; on a GPU read its peak memory in one more call."""
+    """Make a side and warm it up; on a GPU read its peak memory in one more call, unless it replays
+    what it recorded: nothing is allocated then."""
     timed.side = side = make()
     cuda = device.type == "cuda"
     before = torch.cuda.memory_allocated(device) if cuda else 0
@@ -98,7 +100,8 @@ def warm(timed: Timed, make: Callable[[], Side], device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
         side.call()
         synchronise(device)
-        timed.peak_bytes = torch.cuda.max_memory_allocated(device) - before
+        peak = torch.cuda.max_memory_allocated(device) - before
+        timed.peak_bytes = None if side.records else peak
     timed.times = []
 
 

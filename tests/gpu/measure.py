@@ -3,7 +3,7 @@ bfloat16, ways to attend, ways to sample. Not tests.
 
     python tests/gpu/measure.py [--depth 16] [--out FOLDER] [--limit-seconds 120]
 
-Writes FOLDER/gpu.csv again after each row, and prints a table last.
+Writes FOLDER/gpu_cuda.csv again after each row, and prints a table last.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Table:
 
     def add(
         self, what: str, way: str, batch: int, call: Callable[[], object], rounds: int = 10,
-        floor_s: float | None = None, flops: float | None = None,
+        floor_s: float | None = None, flops: float | None = None, replays: bool = False,
     ) -> None:  # fmt: skip
         """Time a call: once for all that it compiles, then round after round."""
         try:
@@ -93,10 +93,12 @@ class Table:
             "high_s": max(times), "floor_s": floor_s,
             "over_floor": median / floor_s if floor_s else None,
             "matmul_share": flops / median / self.rates.matmul if flops else None,
-            "peak_bytes": peak, "first_s": first, "rounds": rounds, **self.about,
+            # nothing is allocated where a record is replayed
+            "peak_bytes": None if replays else peak,
+            "first_s": first, "rounds": rounds, **self.about,
         }  # fmt: skip
         self.rows.append(row)
-        write_rows(self.out / "gpu.csv", self.rows, COLUMNS, ["what", "batch", "way"])
+        write_rows(self.out / "gpu_cuda.csv", self.rows, COLUMNS, ["what", "batch", "way"])
         print(line(row), flush=True)
 
 
@@ -106,7 +108,7 @@ def line(row: dict[str, Any]) -> str:
     share = f"{row['matmul_share']:6.1%}" if row["matmul_share"] else "     -"
     name = f"{row['what']:<26} {row['way']:<24} {row['batch']:>4}"
     spread = f"[{row['low_s'] * 1e3:.3f} {row['high_s'] * 1e3:.3f}]"
-    peak = f"{row['peak_bytes'] / 2**20:8.0f} MiB"
+    peak = f"{row['peak_bytes'] / 2**20:8.0f} MiB" if row["peak_bytes"] else " " * 12
     time_ms, first = f"{row['seconds'] * 1e3:9.3f} ms", f"first {row['first_s']:.1f} s"
     return f"{name} {time_ms} {spread:<20} {over} {share} {peak} {first}"
 
@@ -214,7 +216,8 @@ def sampling(table: Table, depth: int, batches: list[int]) -> None:
                         generate(model, ladder, labels, range(batch), SAMPLER)  # noqa: B023
 
                 floor_s = sum(floor.seconds for floor in floors)
-                table.add(f"sampling, {name}", way, batch, draw, 10, floor_s, batch * cost.flops)
+                about = floor_s, batch * cost.flops, "graphs" in way
+                table.add(f"sampling, {name}", way, batch, draw, 10, *about)
             model.free_compiled()
             torch.cuda.empty_cache()
 

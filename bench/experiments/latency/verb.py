@@ -43,7 +43,6 @@ from srdd.tokenizer import Tokenizer
 from srdd.watch import Calls
 
 from ...pipeline.floors import DTYPES, Floor, Rates, best_rates, measure_rates, sampling_floors
-from ...pipeline.networks import placed
 from ...pipeline.sampling import made_ready
 from ...report.estimate import paired
 from ...runtime.clock import seconds, synchronise
@@ -134,7 +133,7 @@ def build(name: str, entry: dict, device: torch.device, config: Settings) -> Tim
     for module in (model, tokenizer):
         module.init_weights(generator("latency"))
         module.eval()
-    model, tokenizer = made_ready(model.to(device), config), placed(tokenizer, device)
+    model, tokenizer = made_ready(model.to(device), config), tokenizer.to(device)
     sampler = SamplerConfig.model_validate_json(json.dumps(entry["sampler"]))
     return TimedVariant(
         name, entry["identity"], model, tokenizer, sampler, DTYPES[config.precision]
