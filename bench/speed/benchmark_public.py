@@ -175,7 +175,7 @@ def training_side(
         optimizer.zero_grad()
 
     floor_s = floor_of(setting.rates, moved, flops).seconds
-    return Side(step, 2, floor_s, flops, free=optimizer.zero_grad)
+    return Side(step, 2, False, floor_s, flops, free=optimizer.zero_grad)
 
 
 def public_training(setting: Setting, batch: int) -> Side:
