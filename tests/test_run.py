@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.runtime.alone import alone
-from bench.runtime.command_line import DEFAULT, arranged, take_config
-from bench.runtime.publishing import ROWS, copy_whole, mend, outputs, to_publish
+from bench.runtime.command_line import DEFAULT, arranged, take_also, take_config
+from bench.runtime.publishing import ROWS, copy_whole, mend, outputs, refuse_loss, to_publish
 from bench.runtime.rows import RUN_COLUMNS, write_runs
 from workflow import ROOT, SMOKE, clean_environment, copy_project, run
 
@@ -150,6 +150,19 @@ def test_studies_are_found_from_where_the_user_is(tmp_path, monkeypatch):
         take_config([study.name, "full"])
 
 
+def test_suites_beside_the_core_ones_are_a_word_for_snakemake():
+    """Catches a second --config, of which snakemake reads the last alone, and a lost word."""
+    also = "also=classify,ladders"
+    assert take_also(["full", "-j", "2"]) == ["full", "-j", "2"]
+    assert take_also(["--also=classify,ladders", "-n"]) == ["-n", "--config", also]
+    assert take_also(["--also", "classify", "--also", "ladders"]) == ["--config", also]
+    words = ["--config", "study.yaml", "--config", "device=cpu", "--also", "classify,ladders", "-n"]
+    wanted = ["--config", "study.yaml", "--config", also, "device=cpu", "-n"]
+    assert take_also(words) == wanted
+    with pytest.raises(SystemExit, match="--also: nothing is given; give suites"):
+        take_also(["--also"])
+
+
 def test_help_is_help_and_runs_nothing(tmp_path):
     """Catches a question for help that is answered by snakemake's words and an error about files
     that are not there."""
@@ -234,6 +247,17 @@ def test_only_what_the_study_names_is_published_and_whole(finished):
     target.rename(finished / ".published.old")  # killed between the two renames
     mend(target)
     assert (target / "metrics.csv").read_text() == "newer"
+
+
+def test_what_was_published_is_not_lost(finished):
+    """Catches suites that vanish when others are published without them."""
+    target, files = finished / "published", to_publish(finished)
+    refuse_loss(target, files)
+    copy_whole(finished, files, target)
+    refuse_loss(target, files)
+    (target / "tables" / "classify_claims.csv").write_text("x")
+    with pytest.raises(ValueError, match="holds classify_claims, which would be lost.*--also"):
+        refuse_loss(target, files)
 
 
 @pytest.mark.parametrize("lost", ["tables/main_scores.md", "images.npz", "figures/main_fid.rst"])

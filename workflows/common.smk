@@ -34,6 +34,7 @@ OPTIONS = {
     "device": ("auto", "cpu", "cuda"),
     "results": ("auto", "own", "published"),
     "processes": range(1, 1025),
+    "also": None,  # names of suites between commas, which the default run takes in
 }
 
 
@@ -70,7 +71,7 @@ def read_study():
                 f"--config {key}: unknown; settings of a study belong into its file (legal here: "
                 f"{', '.join(OPTIONS)})"
             )
-    for key in options:
+    for key in options - {"also"}:
         if config[key] not in OPTIONS[key]:
             legal = "whole numbers from 1" if key == "processes" else ", ".join(OPTIONS[key])
             stop(f"--config {key}={config[key]}: not legal (there are: {legal})")
@@ -79,6 +80,10 @@ def read_study():
         check_jobs(plan.jobs.values())
     except ConfigError as error:
         stop(error)
+    plan.also = frozenset(filter(None, str(config.get("also", "")).split(",")))
+    for name in sorted(plan.also - set(plan.study.suites)):
+        known = unknown(f"suite {name!r}", name, plan.study.suites)
+        stop(f"--config also={config['also']}: {known}")
     if workflow.is_main_process:  # jobs on other machines read the study again
         for warning in plan.warnings:
             print(f"warning: {files[0]}: {warning}", file=sys.stderr)

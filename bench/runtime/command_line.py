@@ -18,11 +18,12 @@ VERBOSE = "--verbose"
 VIEWS = {"--logger", "--quiet", "-q", "--printshellcmds", "-p", "--debug-dag", "--show-failed-logs"}
 # options of snakemake that are read here, and what to write after them
 STUDY, SETTINGS = ("--configfile", "--configfiles"), ("--config", "-C")
-FOLDER, PROFILE = ("--directory", "-d"), ("--workflow-profile",)
+FOLDER, PROFILE, ALSO = ("--directory", "-d"), ("--workflow-profile",), ("--also",)
 GIVE = {
     STUDY: "give a study's file, such as workflows/config/fashion.yaml",
     SETTINGS: "give key=value, such as device=cpu; a study's file goes after --configfile",
     FOLDER: "give a folder",
+    ALSO: "give suites that are not core, such as --also=classify,ladders",
     PROFILE: "give a profile's folder, such as profiles/slurm",
 }
 
@@ -150,6 +151,19 @@ def arranged(words: list[str]) -> tuple[list[str], Path]:
     dry = [word for word in words if word in DRY]
     words = [word for word in words if word not in DRY]
     return [*targets, *words, *dry, *options, *last], place
+
+
+def take_also(words: list[str]) -> list[str]:
+    """`--also=SUITE,SUITE` as snakemake's `--config also=SUITE,SUITE`, beside what else stands
+    there."""
+    taken, targets, rest = take_group(words, ALSO, only_one)
+    if not taken:
+        return words
+    setting, rest = f"also={','.join(taken)}", [*rest, *targets]
+    for at, word in enumerate(rest[:-1]):
+        if word == "--config" and is_setting(rest[at + 1]):
+            return [*rest[: at + 1], setting, *rest[at + 1 :]]
+    return [*rest, "--config", setting]
 
 
 def take_config(words: list[str]) -> tuple[Path, list[str]]:

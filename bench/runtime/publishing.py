@@ -62,6 +62,17 @@ def to_publish(folder: Path) -> list[str]:
     return files
 
 
+def refuse_loss(target: Path, files: list[str]) -> None:
+    """Raises ValueError where tables of suites were published that would not be there any more."""
+    old = {path.name for path in (target / "tables").glob("*.csv")} if target.is_dir() else set()
+    lost = sorted(name[:-4] for name in old - {Path(name).name for name in files})
+    if lost:
+        raise ValueError(
+            f"{shown(target)}: holds {', '.join(lost)}, which would be lost, nothing was "
+            f"published; name their suites too, `--also=SUITE,SUITE`, or delete {shown(target)}"
+        )
+
+
 def mend(target: Path) -> None:
     """Bring back what was published when a publishing was killed between its two renames."""
     old = _old(target)

@@ -61,6 +61,8 @@ class Plan:
     files: list[str] = field(default_factory=list)  # that the study was read from, its own first
     # what is legal and hardly meant, to be said once before any work
     warnings: list[str] = field(default_factory=list)
+    # suites that the default run takes in beside those that are core
+    also: frozenset[str] = frozenset()
 
     def add(self, suite: str, job: Job) -> str:
         job.paths.update(paths_of(self.study, job.config))
@@ -96,11 +98,11 @@ class Plan:
 
     def suites_of(self, scope: str | None) -> list[str]:
         """Names of the suites of a scope, in the order of the study: one, all ("full"), or those of
-        the default run (None)."""
+        the default run (None): the core ones and `also`."""
         return [
             name
             for name, suite in self.study.suites.items()
-            if scope in (name, "full") or (scope is None and suite.core)
+            if scope in (name, "full") or (scope is None and (suite.core or name in self.also))
         ]
 
     def jobs_of(self, scope: str | None) -> list[str]:
