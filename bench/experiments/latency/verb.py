@@ -161,17 +161,18 @@ def bytes_of(module: torch.nn.Module) -> int:
 def add_memory(run: Run, variant: TimedVariant, batch: int) -> None:
     """Rows of the sampler's, the decoder's and the whole pipeline's peak.
 
-    A compiled program keeps caches between batches and hides its tensors: the same program is
-    counted operation by operation, with a cache of its own.
+    A compiled program keeps caches between batches and hides its tensors, and a recorded sample
+    asks for no memory: the same program is counted operation by operation, with a cache of its own.
     """
     model, drawn = variant.model, []
-    kept, model.cache_pool = model.cache_pool, None
+    kept = model.cache_pool, model.replays
+    model.cache_pool = model.replays = None
     try:
         with torch.compiler.set_stance("force_eager"):
             sampler = peak_of(lambda: drawn.append(variant.draw(batch, run.device)), run.device)
             decoder = peak_of(lambda: variant.decode(drawn[0][1]), run.device)
     finally:
-        model.cache_pool = kept
+        model.cache_pool, model.replays = kept
     alive = sum(tensor.nbytes for tensor in drawn[0])
     weights = bytes_of(model) + bytes_of(variant.tokenizer)
     pipeline = weights + max(sampler, decoder + alive)
