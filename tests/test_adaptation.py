@@ -217,6 +217,16 @@ def test_bad_input_is_one_line_before_any_work(tmp_path, case):
     assert all(word in line for word in words), line
 
 
+def test_a_claim_is_named_where_a_suite_has_several(tmp_path):
+    """Catches a line about one of many claims that leaves the reader to look for it."""
+    other = {**SAME, "metric": "recall"}
+    line = refused(tmp_path, claims=[other, {**SAME, "variant": "shuffled"}])
+    assert line.endswith("shuffled, refine_steps 3) (claim 'claim 1')"), line
+    line = refused(tmp_path, claims=[other, {**SAME, "variant": "adaptet"}])
+    assert "did you mean 'adapted'?" in line and line.endswith("(claim 'claim 1')"), line
+    assert "(claim" not in refused(tmp_path, claims=[{**SAME, "variant": "shuffled"}])
+
+
 def test_what_is_hardly_meant_is_said(tmp_path):
     """Catches an adapted model whose scales attend to partly masked ones, and a misspelt number
     that a rule finds missing at the very end."""
