@@ -55,14 +55,14 @@ def _tokens_per_forward(axes: np.ndarray, part: View, view: View) -> None:
     for panel, name in zip(axes[0], ("fid", _beside(view))):
         title = "FID" if name == "fid" else name.replace("_", " ")
         lines = {group: _line(view, members, name) for group, members in part.groups().items()}
-        alone = [len({x for x, _ in points}) == 1 for points in lines.values()]
-        count = sum(len(points) for points, one in zip(lines.values(), alone) if one)
+        alone = [group for group, points in lines.items() if _at_one_place(points)]
+        count = sum(len(lines[group]) for group in alone)
         i = 0
-        for (group, points), one in zip(lines.items(), alone):
-            if points and not one:
+        for group, points in lines.items():
+            if points and group not in alone:
                 curve(panel, points, group, look_of(view, group))
             # variants of as many passes would hide each other
-            for x, score in points if one else ():
+            for x, score in points if group in alone else ():
                 beside = x * 2 ** (SIDE_BY_SIDE * ((i + 0.5) / count - 0.5))
                 curve(panel, [(beside, score)], group, look_of(view, group))
                 i += 1
@@ -79,10 +79,14 @@ def _tokens_per_forward(axes: np.ndarray, part: View, view: View) -> None:
         panel.set_ylabel(view.results.label(title))
 
 
+def _at_one_place(points: list[tuple[float, Estimate]]) -> bool:
+    return len({x for x, _ in points}) == 1
+
+
 def _line(view: View, members: list[str], name: str) -> list[tuple[float, Estimate]]:
     """Tokens per forward and score of the members of a group; of several passes also one pass of
     the same weights; of variants that kept the same weights the first."""
-    again = {one for ones in same_weights(view).values() for one in ones}
+    again = _later_ones(view)
     starts = {one_pass_of(view, variant) for variant in members}
     drawn = [one for one in members if one not in again or view.sampler(one)["refine_steps"]]
     points = []
@@ -104,6 +108,11 @@ def _sheets(view: View) -> list[View]:
         refined = any(view.sampler(variant)["refine_steps"] for variant in members)
         (several if refined else single).extend(members)
     return [part for names in (several, single) if names for part in by_group(view.only(names))]
+
+
+def _later_ones(view: View) -> set[str]:
+    """Models whose weights are those of an earlier one."""
+    return set().union(*same_weights(view).values())
 
 
 def _beside(view: View) -> str:
@@ -227,7 +236,7 @@ def _hidden_panel(axes: Axes, view: View, k: int) -> None:
 def figure_intra_scale(view: View) -> tuple[Figure, Caption]:
     """Cross-entropy of hidden tokens against how many of a scale are hidden, held out and in
     training (any-order models, arXiv 2110.02037)."""
-    again = {name for names in same_weights(view).values() for name in names}
+    again = _later_ones(view)
     models = [name for name in by_model(view) if masked(view, name) and name not in again]
     scales = _scales(view)
     asked = view.only(models or list(view.variants)[:1])
