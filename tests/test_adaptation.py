@@ -11,15 +11,22 @@ import pytest
 import torch
 import yaml
 from scipy.stats import ttest_1samp
-from small_study import SEEDS, build
+from small_study import SEEDS, build, variant
 
 from bench.experiments.adaptation import show, verb
-from bench.experiments.adaptation.models import by_model, share_of_teacher, teacher_in
+from bench.experiments.adaptation.models import (
+    by_model,
+    one_pass_of,
+    same_weights,
+    share_of_teacher,
+    teacher_in,
+)
 from bench.experiments.adaptation.same import equivalence
 from bench.pipeline.held_out import HeldOut, one_pass_loss
 from bench.report.claims import claim_details, judged
 from bench.report.estimate import estimate
 from bench.report.results import Results
+from bench.report.sheets import by_group as show_by_group
 from bench.report.view import View
 from bench.runtime.ranks import Ranks
 from bench.study.errors import ConfigError
@@ -208,6 +215,16 @@ def test_bad_input_is_one_line_before_any_work(tmp_path, case):
     asked, words = BAD[case]
     line = refused(tmp_path, **asked)
     assert all(word in line for word in words), line
+
+
+def test_a_claim_is_named_where_a_suite_has_several(tmp_path):
+    """Catches a line about one of many claims that leaves the reader to look for it."""
+    other = {**SAME, "metric": "recall"}
+    line = refused(tmp_path, claims=[other, {**SAME, "variant": "shuffled"}])
+    assert line.endswith("shuffled, refine_steps 3) (claim 'claim 1')"), line
+    line = refused(tmp_path, claims=[other, {**SAME, "variant": "adaptet"}])
+    assert "did you mean 'adapted'?" in line and line.endswith("(claim 'claim 1')"), line
+    assert "(claim" not in refused(tmp_path, claims=[{**SAME, "variant": "shuffled"}])
 
 
 def test_what_is_hardly_meant_is_said(tmp_path):
@@ -435,7 +452,7 @@ def view(tmp_path):
         ("b", "intra_scale_gain", (0.1,) * 3, {}),
     ]
     for count, loss in ((1, 2.5), (2, 2.7), (4, 2.9)):
-        for split, more in (("test", 0.0), ("train", -0.4)):
+        for split, more in (("test", 0.0), ("train", -0.1 * count)):
             values = (loss + more, loss + more + 0.02, loss + more + 0.01)
             rows.append(("b", f"loss_{split}_hidden_{count}", values, {"scale": 1}))
     rows += [("b", "loss_test_hidden_16", (3.0,) * 3, {"scale": 2})]
@@ -482,15 +499,21 @@ def test_the_table_of_samplers_says_what_is_hardly_reached(view):
 
 
 def test_the_figure_of_hidden_tokens_shows_both_splits(view):
-    """Catches a panel of another scale, a line for each sampler, and a split that is left out."""
+    """Catches a panel of another scale, a line for each sampler, a split that is left out, and the
+    spread of the seeds' own tokenizers taken for that of what own tokens gain."""
     figure, caption = show.figure_intra_scale(view)
     panels = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title() for axes in panels] == ["scale 1, 2x2", "scale 2, 4x4"]
-    solid, dotted = panels[0].lines
+    solid, dotted, zero, _ = panels[0].lines
     np.testing.assert_allclose(solid.get_xdata(), [1, 2, 4])
-    np.testing.assert_allclose(solid.get_ydata(), [2.51, 2.71, 2.91])
-    np.testing.assert_allclose(dotted.get_ydata(), [2.11, 2.31, 2.51])
-    assert len(panels[1].lines) == 1 and caption.too_long is None
+    np.testing.assert_allclose(solid.get_ydata(), [-0.4, -0.2, 0.0], atol=1e-12)
+    np.testing.assert_allclose(dotted.get_ydata(), [-0.1, 0.0, 0.0], atol=1e-12)
+    assert list(zero.get_ydata()) == [0, 0] and panels[0].get_xticks().tolist() == [1, 2, 4]
+    heights = panels[0].collections[0].get_paths()[0].vertices[:, 1]
+    assert set(heights.round(6)) == {-0.4, -0.2, 0.0}, "seeds differ, their differences do not"
+    assert panels[1].lines[0].get_xdata().tolist() == [16.0] and caption.too_long is None
+    labels = [entry.get_text() for entry in figure.legends[0].get_texts()]
+    assert labels == ["b", "dotted: the same, training images"]
     plt.close("all")
 
 
@@ -502,4 +525,47 @@ def test_the_figure_of_passes_draws_what_was_counted(view):
     points = [c for c in panel.containers if c.get_label() == "c"]
     assert points[0].lines[0].get_xdata() == pytest.approx([2.1])
     assert "a: " in figure.get_suptitle() and caption.too_long is None
+    plt.close("all")
+
+
+def test_a_line_ends_with_one_pass_of_the_same_weights(tmp_path):
+    """Catches one pass of other weights, a line that begins at two passes, and variants of one
+    pass that hide each other."""
+    single, several = {"sampler": variant(0, "a")["sampler"]}, {"sampler": "s-several"}
+    rows = [(name, "image_tokens_per_forward", (4.0,) * 3, single) for name in "ab"]
+    rows += [("b", "image_tokens_per_forward", (2.0, 2.1, 2.2), several)]
+    rows += [("b", "fid_x8", (4.0, 4.1, 4.2), {**several, "seed_first": 0, "seed_last": 199})]
+    view = adapted(results_with(tmp_path, rows, "abc"))
+    assert [one_pass_of(view, name) for name in "abc"] == [None, None, "b"]
+    figure, _ = show.figure_tokens_per_forward(view)
+    panel = figure.axes[0]
+    line = next(line for line in panel.lines if line.get_label() == "c")
+    assert line.get_xdata() == pytest.approx([2.1, 4.0])
+    assert line.get_ydata() == pytest.approx([4.1, view.score("b", "fid").mean])
+    places = {one.get_label(): one.lines[0].get_xdata()[0] for one in panel.containers}
+    assert places["a"] < 4.0 < places["b"] < panel.get_xlim()[1]
+    view.variants["c"]["settings"]["sampler"]["temperature"] = 0.7
+    assert one_pass_of(view, "c") is None, "one pass at another temperature is no pass of it"
+    plt.close("all")
+
+
+def test_many_groups_stand_lines_first(tmp_path, monkeypatch):
+    """Catches rules on one sheet and what they are read against on another."""
+    view = adapted(results_with(tmp_path, [], "abc"))
+    assert show._sheets(view) == [view]
+    monkeypatch.setattr(show, "by_group", lambda part: show_by_group(part, 2))
+    assert [list(part.variants) for part in show._sheets(view)] == [["c"], ["a", "b"]]
+
+
+def test_trainings_that_kept_the_same_weights_are_told(tmp_path):
+    """Catches budgets told apart whose weights are one, and a model taken for another that kept the
+    same step by chance."""
+    losses = {"a": (2.9, 2.9, 3.0), "b": (2.9, 2.9, 3.0), "c": (2.9, 2.9, 3.1)}
+    rows = [(name, "kept_loss_test", values, {}) for name, values in losses.items()]
+    view = results_with(tmp_path, rows, "abc")
+    assert same_weights(view) == {"a": ["b"]}
+    table, caption = show.table_adaptation(view)
+    assert table["Kept step"].tolist() == ["10"] * 3 and "Kept step" in table.attrs["shown"]
+    for said in (caption, show.table_decoding(view)[1], show.figure_tokens_per_forward(view)[1]):
+        assert "a; b: the same weights, of step 10." in said
     plt.close("all")

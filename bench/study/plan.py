@@ -125,7 +125,8 @@ def _check_references(resolved: suite_checks.Resolved) -> None:
     for claim in suite.claims:
         for key, side in (("variant", claim.variant), ("against", claim.against)):
             if side not in sides:
-                raise ConfigError(f"{at}claims.{key}: " + unknown("variant", side, sides))
+                which = suite_checks.which_claim(suite, claim)
+                raise ConfigError(f"{at}claims.{key}: {unknown('variant', side, sides)}{which}")
         check_shown(f"{at}claims.rule", "rule", claim.rule)
 
 

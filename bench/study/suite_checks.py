@@ -215,11 +215,17 @@ def _claim_problems(study: Study, one: Resolved) -> Iterator[str]:
     for text in sorted({text for text in texts if texts.count(text) > 1}):
         yield f"text: {text!r} stands twice; give each claim words of its own"
     for claim in one.suite.claims:
+        which = which_claim(one.suite, claim)
         if problem := _unfit("rule", claim.rule, one.suite):
-            yield problem
+            yield problem + which
         room = rooms.shows("rule")[claim.rule]
         says = rooms.says(room, "rule_problems")
-        yield from says(study, one, claim) if says else ()
+        yield from (problem + which for problem in (says(study, one, claim) if says else ()))
+
+
+def which_claim(suite: Suite, claim: Claim) -> str:
+    """Which of a suite's claims a line is about; empty where it has one alone."""
+    return f" (claim {claim.text!r})" if len(suite.claims) > 1 else ""
 
 
 def score_problems(study: Study, suite: Suite, claim: Claim, swept: bool = False) -> Iterator[str]:

@@ -8,6 +8,8 @@ from typing import Any
 from ...report.gain import ranked_by
 from ...report.view import View
 
+# settings of a sampler that act on further passes alone, or name it
+OF_PASSES = ("name", "refine_steps", "refine_scales", "select", "p_resample")
 HIDDEN = re.compile(r"loss_(?:train|test)_hidden_(\d+)")
 
 
@@ -19,6 +21,39 @@ def by_model(view: View) -> dict[str, list[str]]:
         owner = first.setdefault((names["model"], names["tokenizer"]), name)
         members.setdefault(owner, []).append(name)
     return members
+
+
+def same_weights(view: View) -> dict[str, list[str]]:
+    """Models that kept the very weights of an earlier one, by that one: of every training seed the
+    kept step and its held-out loss are equal, so more steps changed nothing."""
+    first: dict[tuple[Any, ...], str] = {}
+    later: dict[str, list[str]] = {}
+    for name in by_model(view):
+        told = [view.of(name, metric) for metric in ("kept_step", "kept_loss_test")]
+        if not all(map(len, told)):
+            continue
+        owner = first.setdefault(tuple(tuple(sorted(one.items())) for one in told), name)
+        if owner != name:
+            later.setdefault(owner, []).append(name)
+    return later
+
+
+def one_pass_of(view: View, variant: str) -> str | None:
+    """The variant that draws each scale once from the same weights, all else equal; None where
+    none is shown, and of a variant of one pass."""
+    names, sampler = view.variants[variant], view.sampler(variant)
+    if not sampler["refine_steps"]:
+        return None
+    for other, about in view.variants.items():
+        alike = all(about[key] == names[key] for key in ("model", "tokenizer"))
+        if alike and not view.sampler(other)["refine_steps"]:
+            if _of_a_pass(view.sampler(other)) == _of_a_pass(sampler):
+                return other
+    return None
+
+
+def _of_a_pass(sampler: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in sampler.items() if key not in OF_PASSES}
 
 
 def masked(view: View, variant: str) -> bool:

@@ -158,7 +158,7 @@ def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
         yield from _margin_problems(claim)
     elif claim.better is None:
         yield (
-            f"better: is missing; whether lower or higher is better is not known of "
+            f"better: is missing; give lower or higher, which is better is not known of "
             f"{claim.metric!r}"
         )
     elif better(claim.metric) not in (None, claim.better):

@@ -23,14 +23,23 @@ from ...report.claims import (
     decided,
     direction,
 )
-from ...report.curves import curve, floor_line
+from ...report.curves import GREY, curve, floor_line
 from ...report.drawing import DOUBLE, blank, draw_band, look_of, note, plain_log
 from ...report.estimate import Estimate, estimate, show_difference
 from ...report.sheets import by_group, by_variant, sheet
 from ...report.view import View
 from ...report.words import score_details, seeds_details
 from ...study.escaping import rst
-from .models import by_model, hidden_counts, masked, rule_of, share_of_teacher, steps_made
+from .models import (
+    by_model,
+    hidden_counts,
+    masked,
+    one_pass_of,
+    rule_of,
+    same_weights,
+    share_of_teacher,
+    steps_made,
+)
 from .same import equivalence
 
 PASSES = "image_tokens_per_forward"
@@ -38,27 +47,72 @@ PASSES = "image_tokens_per_forward"
 # ---------------------------------------------------------------- FID against tokens per forward
 
 
-def _tokens_per_forward(axes: np.ndarray, view: View) -> None:
+SIDE_BY_SIDE = 0.8  # octaves over which the variants of one pass stand
+
+
+def _tokens_per_forward(axes: np.ndarray, part: View, view: View) -> None:
     """FID, and a score that noise lowers, of a few groups against tokens per forward."""
     for panel, name in zip(axes[0], ("fid", _beside(view))):
         title = "FID" if name == "fid" else name.replace("_", " ")
-        for group, members in view.groups().items():
-            points = []
-            for variant in members:
-                score, drawn = view.score(variant, name), view.estimate(variant, PASSES)
-                if score is not None and drawn is not None:
-                    points.append((drawn.mean, score))
-            if points:
+        lines = {group: _line(view, members, name) for group, members in part.groups().items()}
+        alone = [group for group, points in lines.items() if _at_one_place(points)]
+        count = sum(len(lines[group]) for group in alone)
+        i = 0
+        for group, points in lines.items():
+            if points and group not in alone:
                 curve(panel, points, group, look_of(view, group))
+            # variants of as many passes would hide each other
+            for x, score in points if group in alone else ():
+                beside = x * 2 ** (SIDE_BY_SIDE * ((i + 0.5) / count - 0.5))
+                curve(panel, [(beside, score)], group, look_of(view, group))
+                i += 1
         if not panel.has_data():
             blank(panel, f"no variant has {title} and counted passes")
             continue
         if name == "fid":
-            floor_line(panel, view, "fid")
+            floor_line(panel, part, "fid")
         panel.set_xscale("log", base=2)
+        low, high = panel.dataLim.intervalx
+        panel.set_xlim(low / 1.1, high * 1.1)  # a share of a narrow range would cut a marker
         plain_log(panel.xaxis)
         panel.set_xlabel("tokens per forward")
         panel.set_ylabel(view.results.label(title))
+
+
+def _at_one_place(points: list[tuple[float, Estimate]]) -> bool:
+    return len({x for x, _ in points}) == 1
+
+
+def _line(view: View, members: list[str], name: str) -> list[tuple[float, Estimate]]:
+    """Tokens per forward and score of the members of a group; of several passes also one pass of
+    the same weights; of variants that kept the same weights the first."""
+    again = _later_ones(view)
+    starts = {one_pass_of(view, variant) for variant in members}
+    drawn = [one for one in members if one not in again or view.sampler(one)["refine_steps"]]
+    points = []
+    for variant in [*drawn, *(starts - {None} if len(starts) == 1 else ())]:
+        score, passes = view.score(variant, name), view.estimate(variant, PASSES)
+        if score is not None and passes is not None:
+            points.append((passes.mean, score))
+    return points
+
+
+def _sheets(view: View) -> list[View]:
+    """Groups of one figure: where they are too many for one panel, those of several passes stand
+    together and those of one pass below."""
+    if len(by_group(view)) == 1:
+        return [view]
+    several: list[str] = []
+    single: list[str] = []
+    for members in view.groups().values():
+        refined = any(view.sampler(variant)["refine_steps"] for variant in members)
+        (several if refined else single).extend(members)
+    return [part for names in (several, single) if names for part in by_group(view.only(names))]
+
+
+def _later_ones(view: View) -> set[str]:
+    """Models whose weights are those of an earlier one."""
+    return set().union(*same_weights(view).values())
 
 
 def _beside(view: View) -> str:
@@ -71,19 +125,26 @@ def _beside(view: View) -> str:
 def figure_tokens_per_forward(view: View) -> tuple[Figure, Caption]:
     """FID and class agreement against tokens per forward, a line for each rule (SDAR, arXiv
     2510.06303)."""
-    figure = sheet(by_group(view), (DOUBLE, 3.0), (1, 2), _tokens_per_forward, columns=3)
+    figure = sheet(
+        _sheets(view),
+        (DOUBLE, 3.0),
+        (1, 2),
+        lambda axes, part: _tokens_per_forward(axes, part, view),
+        columns=3,
+    )
     note(figure, missing_words(view, PASSES))
     text = (
-        "FID and class agreement (else precision) against tokens per forward: an image's tokens "
-        "over the passes in which it had an open position. Right: few passes, cheap; left: many. A "
-        "line for each rule, its points are numbers of passes; bands and bars: 95 % intervals over "
-        "training seeds."
+        f"FID and {_beside(view).replace('_', ' ')} against tokens per forward: an image's tokens "
+        "over the passes in which it had an open position. A line for each rule: many passes on "
+        "the left, one pass of the same weights on the far right. Variants of one pass stand side "
+        "by side. Bands and bars: 95 % intervals over training seeds."
     )
     details = (
         *claim_details(view),
         "An image's passes are its own. Drawn in a batch it waits for the slowest image: time is "
         "that of tokens_per_forward in metrics.csv, of the measure sweep.",
         *_hardly_reached(view),
+        *_kept_alike(view),
         NOISE,
         *score_details(view),
     )
@@ -107,6 +168,19 @@ def _hardly_reached(view: View) -> list[str]:
     return words
 
 
+def _kept_alike(view: View) -> list[str]:
+    """Trainings that kept the same weights, whose numbers are those of one training."""
+    words = []
+    for first, others in same_weights(view).items():
+        steps = sorted({int(step) for step in view.of(first, "kept_step")})
+        names = "; ".join(map(rst, (first, *others)))
+        words.append(
+            f"{names}: the same weights, of step {' or '.join(map(str, steps))}. Later steps have "
+            "no lower loss on validation images: these rows say nothing of longer training."
+        )
+    return words
+
+
 # ---------------------------------------------------------------- hidden tokens
 
 
@@ -119,29 +193,41 @@ def _scales(view: View) -> list[int]:
 
 
 def _hidden_line(view: View, variant: str, split: str, k: int) -> list[tuple[int, Estimate]]:
-    """Loss of hidden tokens of one scale by how many are hidden."""
+    """Loss of hidden tokens of one scale by how many are hidden, minus that where all are, paired
+    by training seed: tokenizers of two seeds differ by more than own tokens are worth."""
+
+    def losses(count: int) -> pd.Series:
+        rows = view.select(variant, f"loss_{split}_hidden_{count}")
+        return rows[rows["scale"] == k].set_index("train_seed")["value"].dropna()
+
+    one_pass = losses(view.variants[variant]["patch_nums"][k] ** 2)
     points = []
     for count in hidden_counts(view):
-        rows = view.select(variant, f"loss_{split}_hidden_{count}")
-        loss = estimate(rows.loc[rows["scale"] == k, "value"].dropna())
-        if loss is not None:
-            points.append((count, loss))
+        gain = estimate((losses(count) - one_pass).dropna())
+        if gain is not None:
+            points.append((count, gain))
     return points
 
 
 def _hidden_panel(axes: Axes, view: View, k: int) -> None:
     """Both splits of every model at one scale."""
-    for variant in view.variants:
+    places: set[int] = set()
+    for variant, names in view.variants.items():
         style = look_of(view, variant)
         for split, line in (("test", "-"), ("train", ":")):
-            points = _hidden_line(view, variant, split, k)
-            label = variant if split == "test" else f"{variant}, training images"
+            points = _hidden_line(view, variant, split, k) if k < len(names["patch_nums"]) else []
             if points:
                 losses = [loss for _, loss in points]
                 counts = [float(count) for count, _ in points]
+                label = variant if split == "test" else ""
                 draw_band(axes, counts, losses, label, {**style, "linestyle": line})
+                places.update(count for count, _ in points)
     if not axes.lines:
         blank(axes, "nothing was measured")
+    else:
+        axes.axhline(0, color=GREY, linewidth=0.6, zorder=0)
+        axes.set_xticks(sorted(places))
+        axes.plot([], [], color=GREY, linestyle=":", label="dotted: the same, training images")
     side = next(n["patch_nums"][k] for n in view.variants.values() if len(n["patch_nums"]) > k)
     axes.set_title(f"scale {k}, {side}x{side}")
     axes.set_xlabel("hidden tokens")
@@ -150,7 +236,8 @@ def _hidden_panel(axes: Axes, view: View, k: int) -> None:
 def figure_intra_scale(view: View) -> tuple[Figure, Caption]:
     """Cross-entropy of hidden tokens against how many of a scale are hidden, held out and in
     training (any-order models, arXiv 2110.02037)."""
-    models = [name for name in by_model(view) if masked(view, name)]
+    again = _later_ones(view)
+    models = [name for name in by_model(view) if masked(view, name) and name not in again]
     scales = _scales(view)
     asked = view.only(models or list(view.variants)[:1])
     columns = min(4, max(1, len(scales)))
@@ -162,15 +249,16 @@ def figure_intra_scale(view: View) -> tuple[Figure, Caption]:
         for panel in axes.flat[len(scales) :]:
             panel.set_visible(False)
         for row in axes:
-            row[0].set_ylabel("cross-entropy (nats)")
+            row[0].set_ylabel("loss minus that of one pass (nats/token)")
 
     size = (DOUBLE, 2.7 * shape[0])
-    figure = sheet(by_variant(asked, 6), size, shape, draw, columns=2, sharey=True)
+    figure = sheet(by_variant(asked, 8), size, shape, draw, columns=2, sharey=True)
     note(figure, missing_words(asked, "kept_step"))
     text = (
-        "Cross-entropy of a scale's hidden tokens against how many are hidden; the others are "
-        "revealed. On the right all are hidden: one pass. A line that falls to the left says that "
-        "own tokens help. Solid: held-out images; dotted: training images; bands: intervals."
+        "Cross-entropy of a scale's hidden tokens, minus that where all are hidden, against how "
+        "many are hidden; the others are revealed. On the right all are hidden: one pass. A line "
+        "below 0 says that own tokens help. Solid: held-out images; dotted: training images; "
+        "bands: 95 % intervals of the paired difference over training seeds."
     )
     return figure, Caption(text, (*claim_details(view), *_hidden_details(view)))
 
@@ -184,6 +272,7 @@ def _hidden_details(view: View) -> tuple[str, ...]:
         f"Models that are samplers of one another are shown once.{counted}",
         "A line that falls to the left in training alone is learnt by heart: refinement cannot "
         "help there.",
+        *_kept_alike(view),
         *seeds_details(view),
     )
 
@@ -224,18 +313,18 @@ def table_adaptation(view: View) -> tuple[pd.DataFrame, Caption]:
     models = by_model(view)
     table = frame([_model_row(view, name, members) for name, members in models.items()])
     fid = view.results.label("FID")
-    scored = {c: int(table[c].ne("").sum()) for c in table if c.startswith(f"{fid}, ")}
-    several = sorted((c for c in scored if c != f"{fid}, T = 1"), key=lambda c: -scored[c])
-    columns = ["Model", "Share of the teacher's tokens", "One-pass loss (nats/token)"]
-    columns += ["Any-order bound (nats/token)", f"{fid}, T = 1", *several[:1]]
+    columns = ["Model", "Share of the teacher's tokens", "Kept step", "One-pass loss (nats/token)"]
+    columns += ["Any-order bound (nats/token)", f"{fid}, T = 1"]
     text = (
-        "Every trained model once. Share: tokens shown in training, over its teacher's. "
-        "Losses: held out, of one pass and in any order; own tokens can buy at most their "
-        "difference. FID: when each scale takes T passes. Mean and 95 % interval over training "
-        "seeds."
+        "Every trained model once. Share: tokens shown in training, over its teacher's. Kept step: "
+        "that of the lowest validation loss. Losses: held out, of one pass and in any order; own "
+        "tokens can buy at most their difference. FID: of one pass (T = 1). Mean and 95 % interval "
+        "over training seeds."
     )
     details = (
         *claim_details(view),
+        *_kept_alike(view),
+        "FID at more passes stands in the csv and in table decoding.",
         "Share: steps that were made, over the teacher's step that was kept, both times images a "
         "step and tokens of the schedule. The steps that a teacher's patience cost are not in it.",
         "The bound is of models with masks (ARDM, arXiv 2110.02037); a model that went on without "
@@ -273,7 +362,8 @@ def table_decoding(view: View) -> tuple[pd.DataFrame, Caption]:
     titles = [view.results.label(name) for name in ("FID", "Class agreement", "Coverage")]
     last = "Status" if unwell(table) else "Likeliest code, 99 % quantile"
     columns = ["Variant", *titles, "Tokens per forward", "Token evals per image", last]
-    details = (*claim_details(view), *_hardly_reached(view), NOISE, *score_details(view))
+    said = (*_hardly_reached(view), *_kept_alike(view), NOISE)
+    details = (*claim_details(view), *said, *score_details(view))
     return shown(table, *columns), Caption(text, details)
 
 
