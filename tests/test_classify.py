@@ -16,6 +16,7 @@ from bench.experiments.class_baselines import verb as baselines
 from bench.experiments.classify import scoring, show, verb
 from bench.experiments.classify.plan import Settings
 from bench.experiments.classify.reading import BASELINES, of_run, two_errors, ways_of
+from bench.experiments.classify.rows import of_baseline
 from bench.report.estimate import Estimate
 from bench.report.results import Results
 from bench.report.view import View
@@ -535,7 +536,7 @@ def test_classifiers_of_tokens_have_an_interval():
     """Catches tokenizers that agree by chance and lose their interval, and one of pixels, which
     know none."""
     same = Estimate(0.9, 0.0, 3)
-    cells = {name: show._of_baseline(name, same) for name in BASELINES}
+    cells = {name: of_baseline(name, same) for name in BASELINES}
     with_half = {name for name, cell in cells.items() if "half" in cell.numbers}
     assert with_half == {"naive_bayes", "network_reconstructed"}
     assert "±" in cells["naive_bayes"] and "±" not in cells["nearest"]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from ...report.absent import missing_words, reach
 from ...report.caption import Caption
-from ...report.cells import Cell, frame, number, shown, spread
+from ...report.cells import frame, shown
 from ...report.claims import NO_DIRECTION, Verdict, claim_details, direction
 from ...report.curves import GREY, curve
 from ...report.drawing import (
@@ -27,13 +27,11 @@ from ...report.drawing import (
     plain_log,
     text,
 )
-from ...report.estimate import Estimate
 from ...report.sheets import by_variant, sheet
 from ...report.view import View
 from .plan import is_gain
 from .reading import (
     BASELINES,
-    OF_TOKENS,
     WAYS,
     Point,
     asked,
@@ -41,14 +39,12 @@ from .reading import (
     by_repeat,
     by_scale,
     cost_words,
-    images_of,
-    mean_of,
     of_run,
     run_details,
     strip_run,
-    two_errors,
     ways_of,
 )
+from .rows import baseline_rows, of_baseline, shift_name, shift_row, variant_row
 from .rules import of_difference, of_funnel, of_gain
 
 PAGE = 3  # variants beside each other
@@ -354,56 +350,11 @@ def _map_words(strip: tuple[str, int, str] | None) -> list[str]:
 # ---------------------------------------------------------------- tables
 
 
-def _two_errors(view: View, variant: str) -> Cell:
-    """Two binomial standard errors of one accuracy."""
-    value, images = mean_of(view, variant, "accuracy"), images_of(view, variant)
-    if value is None or not images:
-        return number(None)
-    return number(two_errors((value, 0.0), images), 2)
-
-
-def _variant_row(view: View, variant: str) -> dict[str, str]:
-    row: dict[str, str] = {"Classifier": variant}
-    row["Accuracy"] = spread(view.estimate(variant, "accuracy"))
-    row["2 s.e. of the split"] = _two_errors(view, variant)
-    row["Smoothed"] = spread(view.estimate(variant, "accuracy_smoothed"))
-    row["Funnel"] = spread(view.estimate(variant, "accuracy_funnel"))
-    row["Tokens"] = number(mean_of(view, variant, "exact_token_evals"))
-    row["Tokens, funnel"] = number(mean_of(view, variant, "funnel_token_evals"))
-    for title, way in (("GFLOP", "exact"), ("GFLOP, funnel", "funnel")):
-        flops = mean_of(view, variant, f"{way}_flops")
-        row[title] = number(flops and flops / 1e9)
-    row["Posterior NLL (nats)"] = spread(view.estimate(variant, "posterior_nll"))
-    row["ECE"] = spread(view.estimate(variant, "ece"))
-    row["NLL (nats)"] = spread(view.estimate(variant, "nll"))
-    row["Mean per scale"] = spread(view.estimate(variant, "accuracy_scale_mean"))
-    row["No class"] = spread(view.estimate(variant, "accuracy_no_class"))
-    for w in asked(view)["guidance"]:
-        row[f"Guided, w = {w:g}"] = spread(view.estimate(variant, f"accuracy_guided_w{w:g}"))
-    return row
-
-
-def _of_baseline(name: str, value: Estimate | None) -> Cell:
-    """A cell of a classifier; one of pixels knows no training seed, and has no interval."""
-    return spread(value) if name in OF_TOKENS else number(value and value.mean)
-
-
-def _baseline_rows(view: View) -> list[dict[str, str]]:
-    """Classifiers without a generative model that were measured, and chance."""
-    rows = [
-        {"Classifier": f"({words})", "Accuracy": _of_baseline(name, baseline(view, name))}
-        for name, words in BASELINES.items()
-        if baseline(view, name) is not None
-    ]
-    classes = asked(view)["classes"] or view.results.about["dataset"]["num_classes"]
-    return [*rows, {"Classifier": "(chance)", "Accuracy": number(1 / max(1, classes))}]
-
-
 def table_classification(view: View) -> tuple[pd.DataFrame, Caption]:
     """Accuracy of likelihood classification, what it costs and how sure it is, above classifiers
     without a generative model."""
-    rows = [_variant_row(view, variant) for variant in view.variants]
-    table = frame([*rows, *_baseline_rows(view)])
+    rows = [variant_row(view, variant) for variant in view.variants]
+    table = frame([*rows, *baseline_rows(view)])
     columns = "Classifier", "Accuracy", "2 s.e. of the split", "Smoothed", "Funnel"
     words = (
         "Share of held-out images that are classified right: by all scales, with smoothing, by "
@@ -416,30 +367,14 @@ def table_classification(view: View) -> tuple[pd.DataFrame, Caption]:
     )
 
 
-def _shift_name(shift: str) -> str:
-    return "as they are" if shift == "none" else shift.replace("_", " ")
-
-
-def _shift_row(view: View, variant: str, shifts: list[str]) -> dict[str, str]:
-    """Accuracy of a variant under every shift; the csv also with smoothing."""
-    row: dict[str, str] = {"Classifier": variant}
-    for name in shifts:
-        metric = "accuracy" if name == "none" else f"accuracy_shift_{name}"
-        row[_shift_name(name)] = spread(view.estimate(variant, metric))
-        row[f"{_shift_name(name)}, smoothed"] = spread(
-            view.estimate(variant, "accuracy_smoothed" if name == "none" else f"{metric}_smoothed")
-        )
-    return row
-
-
 def table_class_shifts(view: View) -> tuple[pd.DataFrame, Caption]:
     """Accuracy on shifted images, of likelihood classification and of other classifiers."""
     shifts = ["none", *(name for name in asked(view)["shifts"] if name != "none")]
-    rows = [_shift_row(view, variant, shifts) for variant in view.variants]
+    rows = [shift_row(view, variant, shifts) for variant in view.variants]
     for name, words in BASELINES.items():
         values = {shift: baseline(view, name, shift) for shift in shifts}
         if any(value is not None for value in values.values()):
-            cells = {_shift_name(key): _of_baseline(name, value) for key, value in values.items()}
+            cells = {shift_name(key): of_baseline(name, value) for key, value in values.items()}
             rows.append({"Classifier": f"({words})", **cells})
     words = (
         "Accuracy on held-out images as they are, and changed in one way; every image is changed "
@@ -447,7 +382,7 @@ def table_class_shifts(view: View) -> tuple[pd.DataFrame, Caption]:
         "a generative model. The csv has all shifts, and likelihoods with smoothing."
     )
     details = *claim_details(view), missing_words(view, "accuracy"), *run_details(view)
-    return shown(frame(rows), "Classifier", *map(_shift_name, shifts[:6])), Caption(words, details)
+    return shown(frame(rows), "Classifier", *map(shift_name, shifts[:6])), Caption(words, details)
 
 
 # ---------------------------------------------------------------- rules
