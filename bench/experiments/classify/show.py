@@ -328,7 +328,7 @@ def figure_explanations(view: View) -> tuple[Figure, Caption]:
     caption = (
         "Top: images, and what their tokens say: red for the true class, blue against it, all on "
         "one scale of colours. Bottom: share of decisions that stay when only the tokens that "
-        "speak most for them are kept, or these are dropped; hollow: tokens in random order."
+        "speak most for them are kept, or these are dropped. Hollow: tokens in random order."
     )
     details = *claim_details(view), *_map_words(strip), *run_details(view)
     return figure, Caption(caption, details)
