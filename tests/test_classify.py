@@ -11,10 +11,13 @@ import yaml
 from scipy.special import log_softmax
 from small_study import SEEDS, build, variant
 
+from bench.experiments.claims.show import table_claims
 from bench.experiments.class_baselines import verb as baselines
 from bench.experiments.classify import scoring, show, verb
 from bench.experiments.classify.plan import Settings
-from bench.experiments.classify.reading import two_errors
+from bench.experiments.classify.reading import BASELINES, of_run, two_errors, ways_of
+from bench.experiments.classify.rows import of_baseline
+from bench.report.estimate import Estimate
 from bench.report.results import Results
 from bench.report.view import View
 from bench.study.errors import ConfigError
@@ -90,6 +93,8 @@ CLAIM = {"text": "t", "rule": "accuracy", "variant": "SDD", "against": "VAR"}
         ({"chosen_sigma": 0.3}, None, (), "chosen_sigma 0.3: is none of"),
         ({"chosen_samples": 4}, None, (), "chosen_samples 4: is none of"),
         ({"average": "max"}, None, (), "average"),
+        ({"stages": [{"scales": 4, "keep": 5}, {"scales": 2, "keep": 1}]}, None, (),
+         "classify.stages[1].scales: 2: the stage before has 4"),
         ({"classes": 11}, None, (), "classify.classes: 11: 'VAR' has 10 classes"),
         ({"draws": [1]}, {"VAR": {"base": "var"}}, (), "needs a variant with model.mask_prob"),
         ({"shifts": ["fog"]}, None, (), "unknown shift 'fog'"),
@@ -112,6 +117,21 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path, told, variants, claims,
     """Catches a slip that ends in a traceback after the trainings."""
     with pytest.raises(ConfigError) as error:
         planned(tmp_path, told, variants, claims)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "told, more, words",
+    [
+        ({"sigma": []}, {"figures": ["smoothing"]}, "'smoothing' needs classify.sigma"),
+        ({"explain": 0}, {"figures": ["explanations"]}, "'explanations' needs classify.explain"),
+        ({}, {"tables": ["class_shifts"]}, "'class_shifts' needs classify.shifts"),
+    ],
+)
+def test_figures_of_nothing_are_refused(tmp_path, told, more, words):
+    """Catches a figure of empty panels that is found out after the trainings."""
+    with pytest.raises(ConfigError) as error:
+        planned(tmp_path, told, **more)
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
@@ -448,8 +468,97 @@ def test_figures_and_tables_hold_the_numbers(seen):
         assert drawn and caption.text, name
     plt.close("all")
     table, _ = show.table_classification(view)
+    assert table.attrs["shown"][2] == "2 s.e. of the split"
     row = table.set_index("Classifier").loc["b"]
     assert row["Accuracy"].numbers["mean"] == pytest.approx(0.91)
     assert row["Tokens"].numbers["value"] == 63
     assert list(table["Classifier"])[-1] == "(chance)"
     assert json.dumps(table.attrs["shown"])
+
+
+def limits(axes):
+    return axes.get_xlim(), axes.get_ylim()
+
+
+def test_panels_of_all_pages_have_the_same_limits(seen, monkeypatch):
+    """Catches a variant that seems higher because its panel stands on another page, and a model of
+    many tokens that leaves the others a corner."""
+    monkeypatch.setattr(show, "PAGE", 1)
+    view = seen(*FAR)
+    rows = view.results.metrics
+    rows.loc[rows["metric"] == "funnel_token_evals", "value"] = np.tile([30.0, 3000.0], 3)
+    view.results.known.clear()
+    figure, _ = show.figure_funnel(view)
+    first, second = [axes for axes in figure.axes if axes.lines]
+    assert limits(first) == limits(second) and first.get_xscale() == "log"
+    figure, _ = show.figure_smoothing(view)
+    for words in ("copies averaged", "noise (std of the latent)"):
+        first, second = [axes for axes in figure.axes if axes.get_xlabel() == words]
+        assert limits(first)[1] == limits(second)[1]
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["1", "3"]
+    plt.close("all")
+
+
+def test_random_orders_are_told_apart_in_the_legend(seen):
+    """Catches random orders in the dots that a variant is drawn with, and an entry for each."""
+    figure, _ = show.figure_explanations(seen(*FAR))
+    names = [t.get_text() for page in figure.subfigs for one in page.legends for t in one.texts]
+    assert names == ["a", "b", "hollow: random order"]
+    faces = [line.get_markerfacecolor() for line in figure.axes[-1].lines]
+    assert faces.count("white") == 3
+    plt.close("all")
+
+
+def test_colours_of_maps_are_those_of_their_own_run(seen):
+    """Catches the mean over trainings beside a map that one of them drew."""
+    view = seen(*FAR)
+    rows = view.results.metrics
+    is_limit = rows["metric"] == "map_limit"
+    rows.loc[is_limit, "value"] = np.arange(is_limit.sum())
+    run_ids = rows.loc[is_limit, "run_id"]
+    assert [of_run(view, run_id, "map_limit") for run_id in run_ids] == list(range(len(run_ids)))
+    assert of_run(view, "classify/none", "map_limit") is None
+
+
+def test_tokens_of_the_figure_count_the_classes_that_were_asked(seen):
+    """Catches a way of asking 100 classes that is drawn at the tokens of 1 000."""
+    view = seen(*FAR)
+    for classes, Y in ((None, 3), (2, 2)):
+        view.about["classify"]["classes"] = classes
+        ways = ways_of(view, "b")  # scales of 1, 4 and 16 tokens, history 0
+        assert [tokens for tokens, _ in ways["first scales"]] == [Y * 1, Y * 5, Y * 21]
+        assert [tokens for tokens, _ in ways["one scale"]] == [Y * 1, Y * 4, Y * 16]
+    table, _ = show.table_classification(view)
+    assert list(table["Accuracy"])[-1].numbers["value"] == 0.5
+
+
+def test_classifiers_of_tokens_have_an_interval():
+    """Catches tokenizers that agree by chance and lose their interval, and one of pixels, which
+    know none."""
+    same = Estimate(0.9, 0.0, 3)
+    cells = {name: of_baseline(name, same) for name in BASELINES}
+    with_half = {name for name, cell in cells.items() if "half" in cell.numbers}
+    assert with_half == {"naive_bayes", "network_reconstructed"}
+    assert "±" in cells["naive_bayes"] and "±" not in cells["nearest"]
+
+
+def test_shifts_have_names_for_readers(seen):
+    """Catches names of functions at the head of a table."""
+    view = seen(*FAR)
+    view.about["classify"]["shifts"] = ["none", "heavy_noise"]
+    table, _ = show.table_class_shifts(view)
+    assert {"as they are", "heavy noise", "heavy noise, smoothed"} < set(table.columns)
+
+
+def test_the_table_of_claims_says_what_decides_them(seen):
+    """Catches a table of claims about classifiers that speaks of scores of generated images, and
+    hides that the split must be large enough."""
+    view = seen(*FAR)
+    claim = {"text": "t", "origin": "ours", "rule": "accuracy", "variant": "b", "against": "a"}
+    view.about["claims"] = [{**claim, "metric": "accuracy", "better": "higher"}]
+    for drawn in (True, False):
+        _, caption = table_claims(view)
+        words = " ".join(caption.details)
+        assert "two binomial standard errors" in words
+        assert ("generated images" in words) == ("FID and KID" in words) == drawn
+        view.results.metrics.loc[:, "sampler"] = None

@@ -211,6 +211,9 @@ def test_copies_average_logs_or_probabilities():
     assert torch.allclose(averaged(scores_SB, "log"), torch.tensor([-2.0, -2.0]).double())
     mean_B = averaged(scores_SB, "probability")
     assert torch.allclose(mean_B, scores_SB.exp().mean(0).log())
+    one_B = -100 * torch.rand(50, dtype=torch.float64, generator=generator("equal"))
+    for count in (1, 2, 3, 5, 9):  # copies without noise change nothing but the last bit
+        assert torch.allclose(averaged(one_B.expand(count, -1), "log"), one_B, rtol=5e-16, atol=0)
     with pytest.raises(ValueError, match="log or probability"):
         averaged(scores_SB, "max")
 

@@ -69,6 +69,12 @@ def _other_words(view: View) -> str:
     )
 
 
+def _draws_images(view: View) -> bool:
+    """Whether a number of these results is of images that a sampler drew."""
+    samplers = view.results.metrics["sampler"]
+    return bool((samplers.notna() & (samplers != "")).any())
+
+
 def table_claims(view: View) -> tuple[pd.DataFrame, Caption]:
     """Every claim of every suite of these results, whether it holds here, and whether it does when
     all are tested together."""
@@ -84,15 +90,25 @@ def table_claims(view: View) -> tuple[pd.DataFrame, Caption]:
         "tested together at 5 %."
     )
     few = "Fewer than three training seeds: no verdict."
+    rules = {
+        claim["rule"]
+        for about in view.results.about["suites"].values()
+        for claim in about["claims"]
+    }
+    accuracy = (
+        "Accuracy: also a difference of more than two binomial standard errors of the images that "
+        "are classified, else not decided."
+    )
+    drawn = _draws_images(view)
     details = (
         "Scores and steps: the t-interval of the paired difference over training seeds, at every "
         "target where there are several.",
         few if seeds and min(seeds) < FEWEST else "",
+        accuracy if "accuracy" in rules else "",
         "Times: the interval of the log ratio over paired rounds, at every batch size.",
         _other_words(view),
         "After Holm: of all claims with a p-value of a t-test; bytes and identities have none.",
-        NOISE,
-        *reference_details(view.results),
+        *((NOISE, *reference_details(view.results)) if drawn else ()),
         *dict.fromkeys(taught),
         "Of the SRDD paper only the beginning of the text was seen by us; "
         "no number of it stands here.",

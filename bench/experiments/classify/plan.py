@@ -125,6 +125,8 @@ def problems(study: Study, resolved: Resolved) -> Iterator[str]:
         yield from class_problems(study, "classify")
         return
     yield from shift_problems("classify", settings.shifts)
+    yield from _empty_problems(settings, resolved)
+    yield from _stage_problems(settings)
     for name, variant in resolved.variants.items():
         yield from _variant_problems(settings, name, variant)
     masked = [variant.model.mask_prob > 0 for variant in resolved.variants.values()]
@@ -133,6 +135,33 @@ def problems(study: Study, resolved: Resolved) -> Iterator[str]:
             f"classify.draws: {list(settings.draws)}: needs a variant with model.mask_prob above "
             "0; leave draws out"
         )
+
+
+def _empty_problems(settings: Settings, resolved: Resolved) -> Iterator[str]:
+    """Figures and tables that would hold nothing, or nothing that others do not."""
+    figures, tables = resolved.suite.figures, resolved.suite.tables
+    if "smoothing" in figures and not settings.sigma:
+        yield "figures: 'smoothing' needs classify.sigma, which is []; give some, or leave it out"
+    if "explanations" in figures and not settings.explain:
+        yield (
+            "figures: 'explanations' needs classify.explain, which is 0; give 1 or more, or leave "
+            "it out"
+        )
+    if "class_shifts" in tables and not set(settings.shifts) - {"none"}:
+        yield (
+            "tables: 'class_shifts' needs classify.shifts, which changes no image "
+            f"({list(settings.shifts)}); give some, or leave it out"
+        )
+
+
+def _stage_problems(settings: Settings) -> Iterator[str]:
+    """Stages that decide on less than is known."""
+    for place, (before, stage) in enumerate(zip(settings.stages, settings.stages[1:]), 1):
+        if stage.scales < before.scales:
+            yield (
+                f"classify.stages[{place}].scales: {stage.scales}: the stage before has "
+                f"{before.scales}; give as many or more"
+            )
 
 
 def _variant_problems(settings: Settings, name: str, variant: Variant) -> Iterator[str]:

@@ -23,6 +23,7 @@ BASELINES = {
     "network": "the study's classifier",
     "network_reconstructed": "the study's classifier on reconstructions",
 }
+OF_TOKENS = "naive_bayes", "network_reconstructed"  # those that a tokenizer stands behind
 
 
 def asked(view: View) -> dict[str, Any]:
@@ -78,9 +79,9 @@ def baseline(view: View, name: str, shift: str = "none") -> Estimate | None:
 
 
 def _token_counts(view: View, variant: str) -> tuple[list[int], int]:
-    """Tokens of each scale, and classes."""
+    """Tokens of each scale, and classes that are asked for."""
     names = view.variants[variant]
-    classes = names["settings"]["model"].get("num_classes") or 0
+    classes = asked(view)["classes"] or names["settings"]["model"].get("num_classes") or 0
     return [side * side for side in names["patch_nums"]], classes
 
 
@@ -116,15 +117,22 @@ WAYS = (
 )
 
 
-def strip_run(view: View) -> tuple[str, str] | None:
-    """Variant and run_id of the first training that has maps of evidence."""
+def strip_run(view: View) -> tuple[str, int, str] | None:
+    """Variant, training seed and run_id of the first training that has maps of evidence."""
     for variant, names in view.variants.items():
         for seed in view.about["train_seeds"]:
             jobs = view.results.jobs_of(names, seed)
             for run_id in jobs.loc[jobs["stage"] == "classify", "run_id"]:
                 if run_id in view.runs and f"{run_id}/tmi" in view.results.images:
-                    return variant, run_id
+                    return variant, seed, run_id
     return None
+
+
+def of_run(view: View, run_id: str, metric: str) -> float | None:
+    """One number of one job."""
+    rows = view.results.metrics
+    values = rows.loc[(rows["run_id"] == run_id) & (rows["metric"] == metric), "value"].dropna()
+    return float(values.iloc[0]) if len(values) else None
 
 
 def run_details(view: View) -> tuple[str, ...]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from ...report.absent import missing_words, reach
 from ...report.caption import Caption
-from ...report.cells import Cell, frame, number, shown, spread
+from ...report.cells import frame, shown
 from ...report.claims import NO_DIRECTION, Verdict, claim_details, direction
 from ...report.curves import GREY, curve
 from ...report.drawing import (
-    COLOURS,
     DOUBLE,
     blank,
     canvas,
@@ -23,9 +24,9 @@ from ...report.drawing import (
     look,
     look_of,
     note,
+    plain_log,
     text,
 )
-from ...report.estimate import Estimate
 from ...report.sheets import by_variant, sheet
 from ...report.view import View
 from .plan import is_gain
@@ -38,16 +39,36 @@ from .reading import (
     by_repeat,
     by_scale,
     cost_words,
-    images_of,
-    mean_of,
+    of_run,
     run_details,
     strip_run,
-    two_errors,
     ways_of,
 )
+from .rows import baseline_rows, of_baseline, shift_name, shift_row, variant_row
 from .rules import of_difference, of_funnel, of_gain
 
 PAGE = 3  # variants beside each other
+BARS = {"linewidth": 0.8, "markersize": 3, "elinewidth": 0.6, "capsize": 1.2}
+HOLLOW = {"markerfacecolor": "white", "linewidth": 0.7}
+
+
+def _beside(
+    axes: Axes, points: Sequence[Point], place: tuple[int, int], label: str, style: dict[str, Any]
+) -> None:
+    """The i-th of so many curves over whole numbers, with bars beside those of the others: bands
+    of curves that lie on each other would hide them."""
+    if not points:
+        return
+    i, count = place
+    shift = 0.3 * ((i + 0.5) / count - 0.5)
+    axes.errorbar(
+        [x + shift for x, _ in points],
+        [value.mean for _, value in points],
+        yerr=[math.nan if value.half is None else value.half for _, value in points],
+        label=text(label),
+        **{**style, **BARS},
+    )
+
 
 # ---------------------------------------------------------------- evidence by scale
 
@@ -70,10 +91,9 @@ def _bars(axes: Axes, view: View, metric: str) -> None:
 def _class_evidence(axes: np.ndarray, view: View) -> None:
     """Accuracy of the first scales, of each scale alone, and what a class says of each."""
     first, alone, nats = axes.flat
-    for variant in view.variants:
+    for i, variant in enumerate(view.variants):
         points: list[Point] = list(by_scale(view, variant, "accuracy").items())
-        if points:
-            curve(first, points, variant, look_of(view, variant))
+        _beside(first, points, (i, len(view.variants)), variant, look_of(view, variant))
     if not first.lines:
         blank(first, "not measured")
     _bars(alone, view, "accuracy_only")
@@ -93,7 +113,7 @@ def _class_evidence(axes: np.ndarray, view: View) -> None:
 def figure_class_evidence(view: View) -> tuple[Figure, Caption]:
     """Accuracy against the number of scales, of each scale alone, and class evidence in nats
     (A-VARC, arXiv 2510.12060)."""
-    figure = sheet(by_variant(view, 8), (DOUBLE, 2.3), (1, 3), _class_evidence)
+    figure = sheet(by_variant(view, 8), (DOUBLE, 2.3), (1, 3), _class_evidence, columns=5)
     note(figure, missing_words(view, "accuracy"))
     caption = (
         "Left: share of held-out images whose true class makes the tokens of the first scales "
@@ -111,35 +131,34 @@ def _smoothing(axes: np.ndarray, view: View) -> None:
     """A column for each variant: accuracy over copies, and over noise beside the tokens that it
     changes."""
     told = asked(view)
+    counts = sorted(told["samples"])
     for column, variant in enumerate(view.variants):
         copies, noise = axes[:, column]
         copies.set_title(text(variant))
         for i, sigma in enumerate(told["sigma"]):
-            points: list[Point] = list(
-                by_repeat(view, variant, f"accuracy_smoothed_s{sigma:g}").items()
-            )
-            if points:
-                curve(copies, points, f"noise {sigma:g}", look(i))
+            means = by_repeat(view, variant, f"accuracy_smoothed_s{sigma:g}")
+            points = [(place, means[n]) for place, n in enumerate(counts) if n in means]
+            _beside(copies, points, (i, len(told["sigma"])), f"noise {sigma:g}", look(i))
         _over_noise(noise, view, variant)
-        if not copies.lines:
-            blank(copies, "not measured")
+        if copies.lines:
+            copies.set_xticks(range(len(counts)), [str(n) for n in counts])
         else:
-            copies.set_xticks(told["samples"])
+            blank(copies, "not measured")
         copies.set_xlabel("copies averaged")
         noise.set_xlabel("noise (std of the latent)")
     for row in axes:
-        _level(row)
         row[0].set_ylabel("accuracy")
 
 
-def _level(row: np.ndarray) -> None:
-    """The same limits for all panels of a row that hold data; an empty one keeps none from having
-    ticks, as a shared axis would."""
-    drawn = [panel for panel in row if panel.lines]
-    for panel in drawn:
-        panel.set_ylim(
-            min(other.get_ylim()[0] for other in drawn), max(other.get_ylim()[1] for other in drawn)
-        )
+def _level(panels: Iterable[Axes], *names: str) -> None:
+    """The same limits for all panels that hold data; an empty one keeps none from having ticks, as
+    a shared axis would."""
+    drawn = [panel for panel in panels if panel.lines]
+    for name in names:
+        limits = [getattr(panel, f"get_{name}lim")() for panel in drawn]
+        for panel in drawn:
+            low, high = min(low for low, _ in limits), max(high for _, high in limits)
+            getattr(panel, f"set_{name}lim")(low, high)
 
 
 def _over_noise(axes: Axes, view: View, variant: str) -> None:
@@ -156,10 +175,11 @@ def _over_noise(axes: Axes, view: View, variant: str) -> None:
         blank(axes, "not measured")
         return
     label = f"accuracy, {told['chosen_samples']} copies"
-    curve(axes, points, label, {"color": COLOURS[0], "marker": "o"})
+    curve(axes, points, label, {"color": "black", "marker": "*"})
     second = axes.twinx()
     style = {"color": GREY, "marker": "x", "linestyle": ":"}
     curve(second, changed, "share of tokens that change (right axis)", style)
+    second.set_ylabel("tokens changed")
     second.set_ylim(0, 1)
     second.spines["right"].set_visible(True)
 
@@ -169,7 +189,15 @@ def figure_smoothing(view: View) -> tuple[Figure, Caption]:
     (A-VARC, arXiv 2510.12060, likelihood smoothing)."""
     views = by_variant(view, PAGE)
     most = max(len(page.variants) for page in views)
-    figure = sheet(views, (DOUBLE, 3.8), (2, most), _smoothing)
+    pages: list[np.ndarray] = []
+
+    def draw(axes: np.ndarray, part: View) -> None:
+        _smoothing(axes, part)
+        pages.append(axes)
+
+    figure = sheet(views, (DOUBLE, 3.8), (2, most), draw)
+    for row in range(2):
+        _level([panel for axes in pages for panel in axes[row]], "y")
     _hide_idle(figure)
     note(figure, missing_words(view, "accuracy_smoothed"))
     caption = (
@@ -198,8 +226,9 @@ def _funnel(axes: np.ndarray, view: View) -> None:
             curve(panel, of_way, name, look(WAYS.index(name)))
         if not points:
             blank(panel, "not measured")
+        else:
+            panel.set_xscale("log")
         panel.set_xlabel("tokens an image")
-    _level(axes.ravel())
     axes.flat[0].set_ylabel("accuracy")
 
 
@@ -208,13 +237,25 @@ def figure_funnel(view: View) -> tuple[Figure, Caption]:
     masked bound (A-VARC, arXiv 2510.12060)."""
     views = by_variant(view, PAGE)
     most = max(len(page.variants) for page in views)
-    figure = sheet(views, (DOUBLE, 2.3), (1, most), _funnel, columns=3)
+    pages: list[np.ndarray] = []
+
+    def draw(axes: np.ndarray, part: View) -> None:
+        _funnel(axes, part)
+        pages.append(axes)
+
+    figure = sheet(views, (DOUBLE, 2.3), (1, most), draw, columns=3)
+    panels = [panel for axes in pages for panel in axes.flat]
+    _level(panels, "x", "y")
+    for panel in panels:
+        if panel.lines:
+            plain_log(panel.xaxis)
     _hide_idle(figure)
     note(figure, missing_words(view, "accuracy"))
     caption = (
         "Accuracy against the tokens that go through the network for an image, all of its classes "
         "counted. Higher and further left is better. One scale alone is cheap only where scales "
-        "do not look back (history 0); elsewhere coarser ones run too. Mean and interval."
+        "do not look back (history 0); elsewhere coarser ones run too. Tokens on a logarithmic "
+        "axis. Mean and interval."
     )
     return figure, Caption(caption, (*claim_details(view), *run_details(view), cost_words()))
 
@@ -222,9 +263,9 @@ def figure_funnel(view: View) -> tuple[Figure, Caption]:
 # ---------------------------------------------------------------- which tokens decide
 
 
-def _maps(axes: np.ndarray, view: View, run: str) -> None:
+def _maps(page: SubFigure, axes: np.ndarray, view: View, run: str) -> None:
     """Images, and below each what its tokens say for its class, against no class and against the
-    strongest other."""
+    strongest other, with the nats that a colour means."""
     images = view.results.images
     rows = images[f"{run}/explained"], images[f"{run}/tmi"], images[f"{run}/contrastive"]
     for row, of_row in enumerate(rows):
@@ -237,21 +278,29 @@ def _maps(axes: np.ndarray, view: View, run: str) -> None:
                 picture = of_row[column].transpose(1, 2, 0).squeeze()
                 panel.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             else:
-                panel.imshow(of_row[column][0], cmap="RdBu_r", vmin=1, vmax=255)
+                image = panel.imshow(of_row[column][0], cmap="RdBu_r", vmin=1, vmax=255)
     for panel, words in zip(axes[:, 0], ("image", "against\nno class", "against\nthe next")):
         panel.set_ylabel(words)
+    limit = of_run(view, run, "map_limit")
+    if limit and len(rows[0]):
+        bar = page.colorbar(image, ax=list(axes.flat), fraction=0.04, shrink=0.6, label="nats")
+        bar.set_ticks([1, 128, 255], labels=[f"-{limit:.3g}", "0", f"+{limit:.3g}"])
 
 
 def _left(axes: Axes, view: View, way: str) -> None:
     """Decisions left, by the number of tokens, in the order of evidence and in a random one."""
     for variant in view.variants:
         style = look_of(view, variant)
-        for order, more in (("evidence", {}), ("random", {"linestyle": ":", "alpha": 0.6})):
+        for order, more in (("evidence", {}), ("random", HOLLOW)):
             points: list[Point] = list(by_repeat(view, variant, f"{way}_{order}").items())
-            name = variant if order == "evidence" else f"{variant}, random order"
             if points:
-                curve(axes, points, name, style | more)
-    if not axes.lines:
+                curve(axes, points, variant, style | more)
+            if points and order == "random":  # one entry of the legend stands for all of them
+                axes.lines[-1].set_label("_")
+    if axes.lines:
+        of_all = {"color": GREY, "marker": "o", "linestyle": "none"}
+        axes.plot([], [], label="hollow: random order", **of_all | HOLLOW)
+    else:
         blank(axes, "not measured")
     axes.set_xlabel(f"tokens {way}")
 
@@ -266,7 +315,7 @@ def figure_explanations(view: View) -> tuple[Figure, Caption]:
     upper, lower = figure.subfigures(2, 1, height_ratios=[3, 2.6])
     panels = upper.subplots(3, count, squeeze=False)
     if strip:
-        _maps(panels, view, strip[1])
+        _maps(upper, panels, view, strip[2])
     else:
         for panel in panels.flat[1:]:
             panel.set_visible(False)
@@ -275,27 +324,25 @@ def figure_explanations(view: View) -> tuple[Figure, Caption]:
     _left(kept, view, "kept")
     _left(dropped, view, "dropped")
     kept.set_ylabel("share of decisions left")
-    legend_below(lower)
+    legend_below(lower, 6)
     caption = (
         "Top: images, and what their tokens say: red for the true class, blue against it, all on "
-        "one scale of colours. Bottom: share of decisions that stay when "
-        "only the tokens that speak most for them are kept, or these are dropped; dotted: random "
-        "order."
+        "one scale of colours. Bottom: share of decisions that stay when only the tokens that "
+        "speak most for them are kept, or these are dropped. Hollow: tokens in random order."
     )
-    details = *claim_details(view), *_map_words(view, strip), *run_details(view)
+    details = *claim_details(view), *_map_words(strip), *run_details(view)
     return figure, Caption(caption, details)
 
 
-def _map_words(view: View, strip: tuple[str, str] | None) -> list[str]:
-    """How maps are made, and what their colours mean."""
+def _map_words(strip: tuple[str, int, str] | None) -> list[str]:
+    """How maps are made."""
     if strip is None:
         return []
-    limit = mean_of(view, strip[0], "map_limit")
-    shade = f" Full colour: {limit:.3g} nats, mean over seeds." if limit else ""
+    variant, seed, _ = strip
     return [
-        f"Maps of {text(strip[0])}, one image of each class in turn, not chosen. Each scale by "
-        f"nearest neighbour, weighted by its share of the finest grid's side, squared, and summed."
-        f"{shade} Public code clips negative values and stretches each map by itself.",
+        f"Maps of {text(variant)}, training seed {seed}; one image of each class in turn, not "
+        "chosen. Each scale by nearest neighbour, weighted by its share of the finest grid's side, "
+        "squared, and summed. Public code clips negative values and stretches each map by itself.",
         "Kept and dropped: the other tokens are left out of the sum; nothing is run again.",
     ]
 
@@ -303,57 +350,12 @@ def _map_words(view: View, strip: tuple[str, str] | None) -> list[str]:
 # ---------------------------------------------------------------- tables
 
 
-def _percent_errors(view: View, variant: str) -> Cell:
-    """Two binomial standard errors of one accuracy, in points."""
-    value, images = mean_of(view, variant, "accuracy"), images_of(view, variant)
-    if value is None or not images:
-        return number(None)
-    return number(100 * two_errors((value, 0.0), images))
-
-
-def _variant_row(view: View, variant: str) -> dict[str, str]:
-    row: dict[str, str] = {"Classifier": variant}
-    row["Accuracy"] = spread(view.estimate(variant, "accuracy"))
-    row["2 s.e. of the split (points)"] = _percent_errors(view, variant)
-    row["Smoothed"] = spread(view.estimate(variant, "accuracy_smoothed"))
-    row["Funnel"] = spread(view.estimate(variant, "accuracy_funnel"))
-    row["Tokens"] = number(mean_of(view, variant, "exact_token_evals"))
-    row["Tokens, funnel"] = number(mean_of(view, variant, "funnel_token_evals"))
-    for title, way in (("GFLOP", "exact"), ("GFLOP, funnel", "funnel")):
-        flops = mean_of(view, variant, f"{way}_flops")
-        row[title] = number(flops and flops / 1e9)
-    row["Posterior NLL (nats)"] = spread(view.estimate(variant, "posterior_nll"))
-    row["ECE"] = spread(view.estimate(variant, "ece"))
-    row["NLL (nats)"] = spread(view.estimate(variant, "nll"))
-    row["Mean per scale"] = spread(view.estimate(variant, "accuracy_scale_mean"))
-    row["No class"] = spread(view.estimate(variant, "accuracy_no_class"))
-    for w in asked(view)["guidance"]:
-        row[f"Guided, w = {w:g}"] = spread(view.estimate(variant, f"accuracy_guided_w{w:g}"))
-    return row
-
-
-def _of_baseline(value: Estimate | None) -> Cell:
-    """A cell of a classifier; pixels know no training seed, and have no interval."""
-    return spread(value) if value and value.half else number(value and value.mean)
-
-
-def _baseline_rows(view: View) -> list[dict[str, str]]:
-    """Classifiers without a generative model that were measured, and chance."""
-    rows = [
-        {"Classifier": f"({words})", "Accuracy": _of_baseline(baseline(view, name))}
-        for name, words in BASELINES.items()
-        if baseline(view, name) is not None
-    ]
-    classes = view.results.about["dataset"]["num_classes"]
-    return [*rows, {"Classifier": "(chance)", "Accuracy": number(1 / max(1, classes))}]
-
-
 def table_classification(view: View) -> tuple[pd.DataFrame, Caption]:
     """Accuracy of likelihood classification, what it costs and how sure it is, above classifiers
     without a generative model."""
-    rows = [_variant_row(view, variant) for variant in view.variants]
-    table = frame([*rows, *_baseline_rows(view)])
-    columns = "Classifier", "Accuracy", "2 s.e. of the split (points)", "Smoothed", "Funnel"
+    rows = [variant_row(view, variant) for variant in view.variants]
+    table = frame([*rows, *baseline_rows(view)])
+    columns = "Classifier", "Accuracy", "2 s.e. of the split", "Smoothed", "Funnel"
     words = (
         "Share of held-out images that are classified right: by all scales, with smoothing, by "
         "the funnel. Beside it the tokens that an image takes with all classes, and how far the "
@@ -365,34 +367,22 @@ def table_classification(view: View) -> tuple[pd.DataFrame, Caption]:
     )
 
 
-def _shift_row(view: View, variant: str, shifts: list[str]) -> dict[str, str]:
-    """Accuracy of a variant under every shift; the csv also with smoothing."""
-    row: dict[str, str] = {"Classifier": variant}
-    for name in shifts:
-        metric = "accuracy" if name == "none" else f"accuracy_shift_{name}"
-        row[name] = spread(view.estimate(variant, metric))
-        row[f"{name}, smoothed"] = spread(
-            view.estimate(variant, "accuracy_smoothed" if name == "none" else f"{metric}_smoothed")
-        )
-    return row
-
-
 def table_class_shifts(view: View) -> tuple[pd.DataFrame, Caption]:
     """Accuracy on shifted images, of likelihood classification and of other classifiers."""
     shifts = ["none", *(name for name in asked(view)["shifts"] if name != "none")]
-    rows = [_shift_row(view, variant, shifts) for variant in view.variants]
+    rows = [shift_row(view, variant, shifts) for variant in view.variants]
     for name, words in BASELINES.items():
         values = {shift: baseline(view, name, shift) for shift in shifts}
         if any(value is not None for value in values.values()):
-            cells = {shift: _of_baseline(value) for shift, value in values.items()}
+            cells = {shift_name(key): of_baseline(name, value) for key, value in values.items()}
             rows.append({"Classifier": f"({words})", **cells})
     words = (
-        "Accuracy on held-out images that are not as those of the training; every image is "
-        "changed by its own seed, the same for all classifiers. In brackets: classifiers without "
+        "Accuracy on held-out images as they are, and changed in one way; every image is changed "
+        "by its own seed, the same for all classifiers. In brackets: classifiers without "
         "a generative model. The csv has all shifts, and likelihoods with smoothing."
     )
     details = *claim_details(view), missing_words(view, "accuracy"), *run_details(view)
-    return shown(frame(rows), "Classifier", *shifts[:6]), Caption(words, details)
+    return shown(frame(rows), "Classifier", *map(shift_name, shifts[:6])), Caption(words, details)
 
 
 # ---------------------------------------------------------------- rules
