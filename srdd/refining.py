@@ -6,6 +6,7 @@ B images, K scales, l tokens of one scale, C channels of the latent, L tokens of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -134,13 +135,17 @@ def trunk(model: ScaleTransformer) -> list[nn.Parameter]:
     return [weight for name, weight in model.named_parameters() if name.startswith(TRUNK)]
 
 
+# times as many losses as there are: beyond, a gradient noise is not told from an infinite one
+MOST_NOISE = 10
+
+
 def gradient_noise(losses: Iterable[torch.Tensor], weights: list[nn.Parameter]) -> float:
     """tr / (|g|^2 - tr / M), g the mean of the gradients of M losses and tr the trace of their
     covariance (after the noise scale of arXiv 1812.06162, equation 2.9, of whole batches).
 
     Any factor on the losses drops out. |g|^2 - tr / M is an unbiased estimate of the squared norm
-    of the true gradient; below a millionth of |g|^2 it is held there. Raises ValueError for fewer
-    than two losses.
+    of the true gradient. Above MOST_NOISE M the mean of M gradients hardly stands out of their
+    noise: NaN. Raises ValueError for fewer than two losses.
     """
     total_P, squares, M = torch.zeros((), dtype=torch.float64), 0.0, 0
     for loss in losses:
@@ -152,4 +157,5 @@ def gradient_noise(losses: Iterable[torch.Tensor], weights: list[nn.Parameter]) 
     norm = (total_P / M).square().sum().item()
     # sum |g_i - g|^2 = sum |g_i|^2 - M |g|^2
     trace = max(0.0, squares - M * norm) / (M - 1)
-    return trace / max(norm - trace / M, 1e-6 * norm, 1e-300)
+    signal = norm - trace / M
+    return trace / signal if signal > 0 and trace <= MOST_NOISE * M * signal else math.nan

@@ -324,6 +324,19 @@ def test_gradient_noise_of_a_quadratic():
         gradient_noise(iter([w.sum()]), [w])
 
 
+def test_gradient_noise_that_hides_the_gradient_is_no_number():
+    """Catches a ratio to nearly nothing, which a table then shows in millions."""
+    w, source = torch.zeros(5000, requires_grad=True), generator("noise")
+
+    def noise(size):
+        rows = (torch.randn(5000, generator=source) + size for _ in range(32))
+        return gradient_noise(((row * w).sum() for row in rows), [w])
+
+    # a gradient of a tenth of the noise's length is told by 32 batches, one of a hundredth is not
+    assert noise(0.1) == pytest.approx(100, rel=0.5)
+    assert math.isnan(noise(0.01)) and math.isnan(noise(0.0))
+
+
 def test_the_trunk_is_alike_for_every_head(make_model):
     """Catches a head that counts among the weights whose gradients are compared."""
     shapes = [

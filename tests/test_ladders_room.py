@@ -203,6 +203,24 @@ def test_the_table_has_a_row_for_every_system(view):
     assert rows.loc["mean", "Temperature"] == "0" and (rows["Status"] == "ok").all()
 
 
+def test_a_drowned_gradient_is_called_so(view, monkeypatch):
+    """Catches a mean over the trainings that happen to have a number."""
+    rows = view.results.metrics
+    mine = (rows["metric"] == "gradient_noise") & (rows["run_id"] == ladder_run(view, "VAR"))
+    assert mine.sum() == 1
+    monkeypatch.setattr(view.results, "metrics", rows.assign(value=rows["value"].mask(mine)))
+    table, caption = rooms.function_of("tables", "factors")(view)
+    noise = table.set_index("Variant")["Gradient noise"]
+    assert noise["VAR"] == "too noisy" != noise["bits 4-4"]
+    assert any(line.startswith("Too noisy: in a training") for line in caption.details)
+
+
+def ladder_run(view, variant):
+    """The job that measured a variant."""
+    (run_id,) = set(view.select(variant, "gradient_noise")["run_id"])
+    return run_id
+
+
 @pytest.mark.parametrize(
     "settings, words",
     [

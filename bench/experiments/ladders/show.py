@@ -163,7 +163,9 @@ def _gradient_noise(axes: np.ndarray, view: View) -> None:
     """Gradient noise of every system along its training."""
     panel = axes[0, 0]
     for variant in view.variants:
-        rows = view.select(variant, "gradient_noise_along").dropna(subset=["step", "value"])
+        rows = view.select(variant, "gradient_noise_along").dropna(subset=["step"])
+        # where a training has no number, a mean over the others would be that of the steadier ones
+        rows = rows[~rows["step"].isin(rows.loc[rows["value"].isna(), "step"])]
         if len(rows):
             band(panel, rows, "step", variant, look_of(view, variant))
     panel.set_xlabel("training step")
@@ -278,10 +280,19 @@ def _row(view: View, variant: str) -> dict[str, str]:
     row["Reconstruction error"] = spread(floor)
     for title, metric in MEASURED.items():
         row[title] = spread(estimate(at(view, variant, metric)))
+    if _is_drowned(view, variant):
+        row["Gradient noise"] = "too noisy"
     for title in SCORES:
         score = view.score(variant, title.lower().replace(" ", "_"))
         row[view.results.label(title)] = spread(score)
     return row | {"Status": by_reason(lost(view, variant, "refine_error_mean")) or "ok"}
+
+
+def _is_drowned(view: View, variant: str) -> bool:
+    """Whether the mean gradient of a training did not stand out of the noise of its batches: a mean
+    over the other trainings would be that of the steadier ones."""
+    known, asked = (at(view, variant, m) for m in ("gradient_noise", "refine_error_mean"))
+    return len(known) < len(asked)
 
 
 def table_factors(view: View) -> tuple[pd.DataFrame, Caption]:
@@ -295,12 +306,20 @@ def table_factors(view: View) -> tuple[pd.DataFrame, Caption]:
         "of refinement, scores, and noise of the gradients. FID never judges alone: a head of "
         "independent bits scores a low one with images of the wrong class."
     )
+    drowned: tuple[str, ...] = ()
+    if "too noisy" in set(table["Gradient noise"]):
+        count = view.about["ladders"]["micro_batches"]
+        drowned = (
+            f"Too noisy: in a training the mean gradient of {count} batches did not stand out of "
+            "their noise.",
+        )
     details = (
         *claim_details(view),
         "Losses per token of two tokenizers, or of two heads, are not comparable and not shown.",
         "Fall in the first half: what the first half of the steps brings of the fall of the error. "
         "That is from an empty latent to the last step. Lost to noise: mean error at the strongest "
         "noise minus that at the weakest.",
+        *drowned,
         *_measured_details(view)[:1],
         *score_details(view),
     )
