@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from ...report import glyphs
 from ...report.absent import by_reason, missing_words
 from ...report.caption import Caption
 from ...report.cells import frame, number, shown, spread, unwell
@@ -159,6 +162,18 @@ def figure_noise_shift(view: View) -> tuple[Figure, Caption]:
 # ---------------------------------------------------------------- gradients
 
 
+def _log_band(panel: Axes, rows: pd.DataFrame, label: str, style: dict[str, Any]) -> None:
+    """Geometric mean at each step with the interval of the logarithm: that of the values themselves
+    goes below 0, where a logarithmic axis has no place."""
+    logs = rows.assign(value=np.log(rows["value"])).groupby("step")["value"]
+    found = {step: mean for step, values in logs if (mean := estimate(values)) is not None}
+    means = [np.exp(mean.mean) for mean in found.values()]
+    panel.plot(list(found), means, label=glyphs.text(label), **style)
+    sure = [mean.half is not None for mean in found.values()]
+    low, high = ([np.exp(getattr(m, end)) for m in found.values()] for end in ("low", "high"))
+    panel.fill_between(list(found), low, high, sure, color=style["color"], alpha=0.15, linewidth=0)
+
+
 def _gradient_noise(axes: np.ndarray, view: View) -> None:
     """Gradient noise of every system along its training."""
     panel = axes[0, 0]
@@ -167,7 +182,7 @@ def _gradient_noise(axes: np.ndarray, view: View) -> None:
         # where a training has no number, a mean over the others would be that of the steadier ones
         rows = rows[~rows["step"].isin(rows.loc[rows["value"].isna(), "step"])]
         if len(rows):
-            band(panel, rows, "step", variant, look_of(view, variant))
+            _log_band(panel, rows, variant, look_of(view, variant))
     panel.set_xlabel("training step")
     panel.set_ylabel("gradient noise (trace over squared mean)")
     if not panel.lines:
@@ -195,6 +210,8 @@ def figure_gradient_noise(view: View) -> tuple[Figure, Caption]:
         "pass, no class and no path dropped.",
         "It rises as a loss nears its minimum, where the mean gradient vanishes: compare systems "
         "at one step.",
+        "Geometric means, and the interval of their logarithm. A step is left out where the mean "
+        "gradient of a training did not stand out of its noise.",
         *seeds_details(view),
     )
     return figure, Caption(text, details)
@@ -210,6 +227,7 @@ def _bands(axes: np.ndarray, view: View) -> None:
             places = {k: float(k) for k in range(len(names["patch_nums"]))}
             _line(panel, view, variant, f"band_centre_{space}", places)
         panel.set_xlabel("step")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.set_ylabel(f"mean band of what a step adds, {space}")
         if not panel.lines:
             blank(panel, "nothing was measured")
