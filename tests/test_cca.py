@@ -433,8 +433,8 @@ def test_the_figure_shows_the_trainings_that_go_on(made):
     figure, caption = rooms.function_of("figures", "alignment")(view)
     assert [axes.get_ylabel().split(" (")[0] for axes in figure.axes] == [
         "reward margin",
-        "held-out loss",
-        "the same without a class",
+        "held-out loss\nminus the control's",
+        "the same\nwithout a class",
     ]
     for axes, metric in zip(figure.axes, ("reward_margin", "loss_test", "loss_test_uncond")):
         lines = {line.get_label(): line for line in axes.lines}
@@ -442,8 +442,10 @@ def test_the_figure_shows_the_trainings_that_go_on(made):
         for arm, label in (("cca", "CCA"), ("cross_entropy", "control")):
             rows = made.rows(arm, metric)
             assert lines[label].get_xdata().tolist() == list(rows)
-            assert lines[label].get_ydata().tolist() == pytest.approx(list(rows.values()))
-    assert "step 0 is the teacher" in str(caption)
+            control = made.rows("cross_entropy", metric) if "loss" in metric else {}
+            wanted = [value - control.get(step, 0.0) for step, value in rows.items()]
+            assert lines[label].get_ydata().tolist() == pytest.approx(wanted)
+    assert "minus those of its control" in str(caption)
 
 
 def collected(made):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from ...report.absent import missing_words
@@ -16,8 +19,8 @@ from ...study.contrast import CONTRASTED
 
 PANELS = {
     "reward_margin": "reward margin (nats)",
-    "loss_test": "held-out loss (nats/token)",
-    "loss_test_uncond": "the same without a class (nats/token)",
+    "loss_test": "held-out loss\nminus the control's (nats/token)",
+    "loss_test_uncond": "the same\nwithout a class (nats/token)",
 }
 
 
@@ -30,11 +33,36 @@ def _aligned(view: View) -> View:
     return view.only([name for name, arm in arms.items() if arm in CONTRASTED])
 
 
+def _controls(view: View) -> dict[str, str]:
+    """The control of each variant: as many steps of cross-entropy from the same teacher."""
+    told = {name: names["settings"]["distill"] for name, names in view.variants.items()}
+    of_teacher = {
+        json.dumps(about["teacher"], sort_keys=True): name
+        for name, about in told.items()
+        if about["arm"] == "cross_entropy"
+    }
+    keys = {name: json.dumps(about["teacher"], sort_keys=True) for name, about in told.items()}
+    return {name: of_teacher[key] for name, key in keys.items() if key in of_teacher}
+
+
+def _less_control(rows: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:
+    """Values minus those of the control at the same step and training seed: seeds differ by more,
+    since each has a tokenizer of its own."""
+    key = ["train_seed", "step"]
+    both = rows.merge(control[[*key, "value"]], on=key, suffixes=("", "_control"))
+    return both.assign(value=both["value"] - both["value_control"])
+
+
 def _along(axes: np.ndarray, view: View) -> None:
-    """Every training against its steps."""
+    """Every training against its steps; losses beside those of its control."""
+    controls = _controls(view)
     for panel, (metric, title) in zip(axes[0], PANELS.items()):
         for variant in view.variants:
             rows = view.snapshots(variant, metric)
+            if metric != "reward_margin" and len(rows):
+                if variant not in controls:
+                    continue
+                rows = _less_control(rows, view.snapshots(controls[variant], metric))
             if len(rows):
                 band(panel, rows, "step", variant, look_of(view, variant))
         if not panel.lines:
@@ -50,9 +78,9 @@ def figure_alignment(view: View) -> tuple[Figure, Caption]:
     figure = sheet(by_variant(aligned), (DOUBLE, 2.6), (1, 3), _along)
     note(figure, missing_words(aligned, "kept_step"))
     words = (
-        "Along each training: reward margin, held-out loss under the right class, and under none. "
-        "A margin of 0 is a model that tells classes apart as well as its teacher; step 0 is the "
-        "teacher. Lines: mean, bands: 95 % t-interval over training seeds."
+        "Along each training: reward margin, held-out loss under the right class, and under none, "
+        "minus those of its control. A margin of 0 is a model that tells classes apart as well as "
+        "its teacher. Lines: mean, bands: 95 % t-interval over training seeds."
     )
     details = (
         *claim_details(view),
@@ -60,8 +88,9 @@ def figure_alignment(view: View) -> tuple[Figure, Caption]:
         "than under a wrong one. The wrong one is drawn once for each image; beta is beta_tokens "
         "/ tokens.",
         f"Images of {held_out(view.results)}, averaged weights; losses under the right class "
-        "begin at the first evaluation.",
-        "The last step is kept. The control reads the same images by plain cross-entropy.",
+        "begin at the first look.",
+        "The last step is kept. The control reads the same images by plain cross-entropy, as many "
+        "steps from the same teacher; losses are paired with it by training seed.",
         *seeds_details(view),
     )
     return figure, Caption(words, details)
