@@ -197,7 +197,10 @@ def figure_gradient_noise(view: View) -> tuple[Figure, Caption]:
     definition)."""
     models = _models(view)
     figure = sheet(by_variant(models), (DOUBLE, 3.2), (1, 1), _gradient_noise)
-    note(figure, missing_words(models, "gradient_noise"))
+    drowned = [variant for variant in models.variants if _is_drowned(models, variant)]
+    rest = models.only([variant for variant in models.variants if variant not in drowned])
+    said = [f"too noisy at the kept step: {', '.join(drowned)}"] if drowned else []
+    note(figure, "; ".join(filter(None, [missing_words(rest, "gradient_noise"), *said])))
     text = (
         "Trace of the covariance of the gradients of single batches over the squared norm of their "
         "mean, along the training of averaged weights. Lower is steadier. Weights of blocks and "
