@@ -88,7 +88,7 @@ def figure_alignment(view: View) -> tuple[Figure, Caption]:
         "than under a wrong one. The wrong one is drawn once for each image; beta is beta_tokens "
         "/ tokens.",
         f"Images of {held_out(view.results)}, averaged weights; losses under the right class "
-        "begin at the first look.",
+        "begin at the first evaluation.",
         "The last step is kept. The control reads the same images by plain cross-entropy, as many "
         "steps from the same teacher; losses are paired with it by training seed.",
         *seeds_details(view),
