@@ -4,6 +4,7 @@ compiler is given paths that a space tears apart, and the kernels of `kernels.py
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -14,8 +15,20 @@ MOST_CODES = 16384
 
 
 @cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
+def _kernels_work() -> bool:
+    """Whether Triton is there and can compile a kernel, which takes a C compiler and the headers of
+    Python; where it cannot, that is said once, and plain code does the same."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    try:
+        from .kernels import kept_mass
+
+        kept_mass(torch.zeros(1, 1, 2, device="cuda"), 1.0, 2, 1.0)
+    except Exception as error:  # of Triton, of a compiler, of a driver
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        warnings.warn(f"Triton cannot compile here ({reason}); slower code is used", stacklevel=2)
+        return False
+    return True
 
 
 def can_fuse(*tensors: torch.Tensor) -> bool:
@@ -23,7 +36,7 @@ def can_fuse(*tensors: torch.Tensor) -> bool:
     take these: on a GPU with Triton, in float32 or a half precision, and no gradient is asked."""
     known = (torch.float32, torch.bfloat16, torch.float16)
     fit = all(x.is_cuda and x.dtype in known for x in tensors)
-    return fit and _has_triton() and not torch.is_grad_enabled()
+    return fit and not torch.is_grad_enabled() and _kernels_work()
 
 
 def check_compiler(device: torch.device) -> None:

@@ -1,10 +1,15 @@
 """Samples that are recorded and replayed: when, and when not. The recording itself needs a GPU
 (tests/gpu): here it only notes what it would replay."""
 
+import importlib.util
+import sys
+import warnings
+from types import ModuleType, SimpleNamespace
+
 import pytest
 import torch
 
-from srdd import sampling
+from srdd import compiling, sampling
 from srdd.config import SamplerConfig
 from srdd.noise import GivenNoise, ImageNoise
 from srdd.sampling import generate
@@ -93,6 +98,33 @@ def test_without_memory_for_a_record_images_are_drawn_all_the_same(recorded, mon
     for _ in range(3):
         assert torch.equal(draw(), plain(model, draw))
     assert Noted.made == 0
+
+
+def test_kernels_that_cannot_be_compiled_are_done_without(monkeypatch):
+    """Catches a machine without the headers of Python, on which nothing could be sampled."""
+    on_gpu = SimpleNamespace(is_cuda=True, dtype=torch.float32)
+    kernels = ModuleType("srdd.kernels")
+    monkeypatch.setitem(sys.modules, "srdd.kernels", kernels)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    zeros = torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *shape, device: zeros(*shape))
+    for broken in (True, False):
+        calls = []
+
+        def kept_mass(*given, calls=calls, broken=broken):
+            calls.append(given)
+            if broken:
+                raise RuntimeError("gcc failed\nPython.h: No such file")
+
+        kernels.kept_mass = kept_mass
+        compiling._kernels_work.cache_clear()
+        with torch.no_grad(), warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            assert [compiling.can_fuse(on_gpu) for _ in range(3)] == 3 * [not broken]
+        assert len(calls) == 1 and len(said) == broken
+        assert all("Python.h: No such file" in str(one.message) for one in said)
+        assert not compiling.can_fuse(on_gpu)  # gradients are asked for
+    compiling._kernels_work.cache_clear()
 
 
 def test_numbers_given_are_those_that_would_be_drawn():
