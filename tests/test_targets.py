@@ -62,7 +62,7 @@ def test_official_weights_are_imported_once_each_and_not_trained(tmp_path):
     [
         (("--config", "devise=cpu"), "devise"),
         (("--configfile=none.yaml",), "none.yaml"),
-        (("--config", "also=clasify"), "also=clasify: suite 'clasify'"),
+        (("--config", "also=clasify"), "also=clasify: unknown suite 'clasify'; did you"),
         (("--config", "processes=0"), "processes=0: not legal (there are: whole numbers from 1)"),
         (("--config", "processes=two"), "processes=two: not legal"),
         (

@@ -82,8 +82,7 @@ def read_study():
         stop(error)
     plan.also = frozenset(filter(None, str(config.get("also", "")).split(",")))
     for name in sorted(plan.also - set(plan.study.suites)):
-        known = unknown(f"suite {name!r}", name, plan.study.suites)
-        stop(f"--config also={config['also']}: {known}")
+        stop(f"--config also={config['also']}: {unknown('suite', name, plan.study.suites)}")
     if workflow.is_main_process:  # jobs on other machines read the study again
         for warning in plan.warnings:
             print(f"warning: {files[0]}: {warning}", file=sys.stderr)

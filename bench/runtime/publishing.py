@@ -64,8 +64,8 @@ def to_publish(folder: Path) -> list[str]:
 
 def refuse_loss(target: Path, files: list[str]) -> None:
     """Raises ValueError where tables of suites were published that would not be there any more."""
-    old = {path.name for path in (target / "tables").glob("*.csv")} if target.is_dir() else set()
-    lost = sorted(name[:-4] for name in old - {Path(name).name for name in files})
+    old = {path.stem for path in (target / "tables").glob("*.csv")} if target.is_dir() else set()
+    lost = sorted(old - {Path(name).stem for name in files})
     if lost:
         raise ValueError(
             f"{shown(target)}: holds {', '.join(lost)}, which would be lost, nothing was "

@@ -166,12 +166,13 @@ def _log_band(panel: Axes, rows: pd.DataFrame, label: str, style: dict[str, Any]
     """Geometric mean at each step with the interval of the logarithm: that of the values themselves
     goes below 0, where a logarithmic axis has no place."""
     logs = rows.assign(value=np.log(rows["value"])).groupby("step")["value"]
-    found = {step: mean for step, values in logs if (mean := estimate(values)) is not None}
-    means = [np.exp(mean.mean) for mean in found.values()]
-    panel.plot(list(found), means, label=glyphs.text(label), **style)
-    sure = [mean.half is not None for mean in found.values()]
-    low, high = ([np.exp(getattr(m, end)) for m in found.values()] for end in ("low", "high"))
-    panel.fill_between(list(found), low, high, sure, color=style["color"], alpha=0.15, linewidth=0)
+    logs_of = {step: mean for step, values in logs if (mean := estimate(values)) is not None}
+    steps, means = list(logs_of), list(logs_of.values())
+    middle = np.exp([mean.mean for mean in means])
+    panel.plot(steps, middle, label=glyphs.text(label), **style)
+    sure = [mean.half is not None for mean in means]
+    low, high = np.exp([mean.low for mean in means]), np.exp([mean.high for mean in means])
+    panel.fill_between(steps, low, high, sure, color=style["color"], alpha=0.15, linewidth=0)
 
 
 def _gradient_noise(axes: np.ndarray, view: View) -> None:
