@@ -321,7 +321,8 @@ def _replayed(
     labels_B: torch.Tensor, noise: ImageNoise,
 ) -> tuple[Sample, Seen]:  # fmt: skip
     """A sample by its record. The first of its kind is drawn as it is, which warms up libraries and
-    tells how many numbers it takes; the second is recorded, if memory is enough."""
+    tells how many numbers it takes; the second is recorded, or where memory is not enough for that
+    never again tried."""
     assert model.replays is not None
     known = model.replays.get(key)
     if isinstance(known, Replay):
@@ -330,16 +331,16 @@ def _replayed(
         if known.reads(_weights(model, ladder)):
             return drawn
         noise = ImageNoise(noise.seeds, noise.device)
-    elif known is not None:
+    elif known:
         try:
             replay = Replay(draw, labels_B, known, _weights(model, ladder))
             model.replays[key] = replay
             return replay(labels_B, noise)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
-            noise = ImageNoise(noise.seeds, noise.device)
+            noise, known = ImageNoise(noise.seeds, noise.device), []
     drawn = draw(labels_B, noise)
-    model.replays[key] = noise.asked
+    model.replays[key] = known if known == [] else noise.asked
     return drawn
 
 

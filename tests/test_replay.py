@@ -18,9 +18,10 @@ from srdd.sampling import generate
 class Noted(sampling.Replay):
     """Draws anew in place of replaying, from the numbers that a record would be given."""
 
-    made, full = 0, False
+    made, tried, full = 0, 0, False
 
     def __init__(self, draw, labels_B, asked, weights):
+        Noted.tried += 1
         if self.full:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         Noted.made += 1
@@ -35,6 +36,7 @@ def recorded(monkeypatch, make_model, make_ladder):
     """A model whose samples are recorded, and how to draw from it."""
     monkeypatch.setattr(sampling, "Replay", Noted)
     monkeypatch.setattr(Noted, "made", 0)
+    monkeypatch.setattr(Noted, "tried", 0)
     monkeypatch.setattr(Noted, "full", False)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     model = make_model()
@@ -92,12 +94,12 @@ def test_weights_that_moved_are_recorded_again(recorded):
 
 
 def test_without_memory_for_a_record_images_are_drawn_all_the_same(recorded, monkeypatch):
-    """Catches a batch that fits and is halved because its record does not."""
+    """Catches a batch that is halved because its record does not fit, and a record tried again."""
     model, draw = recorded
     monkeypatch.setattr(Noted, "full", True)
     for _ in range(3):
         assert torch.equal(draw(), plain(model, draw))
-    assert Noted.made == 0
+    assert Noted.made == 0 and Noted.tried == 1
 
 
 def test_kernels_that_cannot_be_compiled_are_done_without(monkeypatch):

@@ -230,9 +230,16 @@ def _timing(title: str, row: dict[str, Any]) -> list[str]:
     return [title, f"{ratio} ({low} to {high})", over]
 
 
-def _timings(path: Path, name: Callable[[dict[str, Any]], str | None]) -> list[list[str]]:
+def _benchmark(root: Path, name: str) -> list[dict[str, Any]]:
+    """The rows of a benchmark; what is missing is empty."""
+    path = root / "results" / "benchmarks" / f"{name}.csv"
+    return pd.read_csv(path, keep_default_na=False).to_dict("records")
+
+
+def _timings(
+    rows: list[dict[str, Any]], name: Callable[[dict[str, Any]], str | None]
+) -> list[list[str]]:
     """Cells of the rows of a benchmark that have a name."""
-    rows = pd.read_csv(path, keep_default_na=False).to_dict("records")
     return [_timing(title, row) for row in rows if (title := name(row)) is not None]
 
 
@@ -247,10 +254,9 @@ def _sampling_name(row: dict[str, Any]) -> str | None:
 
 def _speed(root: Path, words: str) -> str:
     """Training steps and sampling: our time over the plain path's and over its floor."""
-    folder = root / "results" / "benchmarks"
     head = ["What", "Our time over the plain path's", "Our time over its floor"]
-    steps = _timings(folder / "speed_cpu.csv", _step_name)
-    return _grid([head, *steps, *_timings(folder / "sampling_cpu.csv", _sampling_name)])
+    steps = _timings(_benchmark(root, "speed_cpu"), _step_name)
+    return _grid([head, *steps, *_timings(_benchmark(root, "sampling_cpu"), _sampling_name)])
 
 
 def _number(row: dict[str, Any], key: str, form: str, factor: float = 1.0) -> str:
@@ -262,10 +268,8 @@ def _gpu(root: Path, words: str) -> str:
     """Times on a GPU of all that begins with a word."""
     head = ["What", "Way", "Batch", "Time, ms", "Over its floor", "Of a matrix product's rate",
             "Peak, MiB"]  # fmt: skip
-    path = root / "results" / "benchmarks" / "gpu_cuda.csv"
-    rows = pd.read_csv(path, keep_default_na=False).to_dict("records")
     table = [head]
-    for row in rows:
+    for row in _benchmark(root, "gpu_cuda"):
         if not str(row["what"]).startswith(words.strip()):
             continue
         low, time, high = (
@@ -282,10 +286,8 @@ def _gpu(root: Path, words: str) -> str:
 def _public(root: Path, words: str) -> str:
     """Our time over that of the public VAR code, on a GPU."""
     head = ["What", "Batch", "Ours", "Against", "Our time, ms", "Theirs, ms", "Ratio"]
-    path = root / "results" / "benchmarks" / "public_cuda.csv"
-    rows = pd.read_csv(path, keep_default_na=False).to_dict("records")
     table = [head]
-    for row in rows:
+    for row in _benchmark(root, "public_cuda"):
         ratio, low, high = (
             _number(row, key, ".2f") for key in ("ratio", "ratio_low", "ratio_high")
         )

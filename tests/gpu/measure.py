@@ -24,6 +24,7 @@ from bench.pipeline.floors import measure_rates, sampling_floors
 from bench.runtime.clock import seconds
 from bench.runtime.provenance import git_state
 from bench.runtime.rows import write_rows
+from bench.speed.comparing import training_step
 from bench.speed.counting import training_work
 from srdd.attention import attend_by_scale
 from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
@@ -152,26 +153,16 @@ def attention(table: Table) -> None:
 
 
 def training_call(made: ModelConfig, compiled: bool, batch: int) -> Callable[[], None]:
-    """A whole step of a fresh model: forward in bfloat16, loss, backward, AdamW."""
-    model = ScaleTransformer(made)
-    model.init_weights(generator("measure"))
-    model.to(GPU)
-    if compiled:
-        model.compile_blocks()
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    """A whole step of a fresh model, its forward pass in bfloat16."""
     inputs = torch.randn(batch, SCHEDULE.seq_len, 32, device=GPU)
     labels = torch.arange(batch, device=GPU)
     tokens = torch.randint(4096, (batch, SCHEDULE.seq_len), device=GPU)
 
-    def step() -> None:
+    def loss_of(model: ScaleTransformer) -> torch.Tensor:
         with torch.autocast("cuda", torch.bfloat16):
-            hidden = model.hidden(inputs, labels)
-            loss = linear_cross_entropy(hidden, model.head, tokens)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+            return linear_cross_entropy(model.hidden(inputs, labels), model.head, tokens)
 
-    return step
+    return training_step(made, loss_of, compiled)
 
 
 def training(table: Table, depth: int, batch: int) -> None:
