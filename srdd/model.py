@@ -23,6 +23,7 @@ from .config import ModelConfig
 from .contracts import check_mask
 from .fused import FusedStep
 from .heads import named_head
+from .linear import Linear
 from .masks import named_mask, scale_of_token
 from .replay import Asked, Replay
 from .transformer import Block, draw_paths, norm
@@ -54,12 +55,12 @@ class ScaleTransformer(nn.Module):
         self.start_position = nn.Parameter(torch.empty(self.schedule.lengths[0], D))
         self.position = nn.Parameter(torch.empty(L, D))
         self.level_embedding = nn.Embedding(self.schedule.num_scales, D)
-        self.input = nn.Linear(config.codebook_dim, D)
+        self.input = Linear(config.codebook_dim, D)
         if config.shared_adaln:
-            self.shared_modulation = nn.Linear(D, 6 * D)
+            self.shared_modulation = Linear(D, 6 * D)
         blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.blocks = blocks  # type: ignore[assignment]
-        self.head_modulation = nn.Linear(D, 2 * D)
+        self.head_modulation = Linear(D, 2 * D)
         self.head = named_head(config)
         # the scale's own tokens, for intra-scale masks; the last row is [MASK]
         self.own_embedding = (
