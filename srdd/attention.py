@@ -135,8 +135,8 @@ class _Spans(torch.autograd.Function):
 # Tokens of scales that are looked at together under a mask, on a CPU; calls for a few tokens each
 # cost more than the pairs that a mask hides.
 TOGETHER = 64
-# Pairs of tokens whose weights a CPU may hold: products and a softmax of its own then take less time
-# than the fused operation, whose way back computes the weights again.
+# Pairs of tokens whose weights a CPU may hold: products and a softmax then take less time than the
+# fused operation, whose way back computes the weights again.
 HELD_PAIRS = 2**16
 
 
@@ -166,14 +166,15 @@ def _looks(schedule: ScaleSchedule, history: int | None, together: int) -> tuple
 _kept_looks = cache(_looks)
 
 
-def _look_at(
+def look_at(
     q_BHld: torch.Tensor,
     k_BHmd: torch.Tensor,
     v_BHmd: torch.Tensor,
     scale: float,
     seen_lm: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """softmax(q k^T scale) v under a mask, if any, by what is fastest for this many pairs."""
+    """softmax(q k^T scale) v under a mask, if any (VAR, arXiv 2404.02905, section 3.3), by what is
+    fastest for this many pairs. seen_lm: bool, True may look; shapes as of the queries."""
     pairs = q_BHld.shape[2] * k_BHmd.shape[2]
     if not _is_plain(q_BHld) or pairs > HELD_PAIRS:
         return F.scaled_dot_product_attention(q_BHld, k_BHmd, v_BHmd, seen_lm, scale=scale)
@@ -209,7 +210,7 @@ def attend_by_scale(
         else _kept_looks(schedule, history, TOGETHER if _is_plain(q_BHLd) else 0)
     )
     if len(looks) == 1:
-        return _look_at(q_BHLd, k_BHLd, v_BHLd, scale, looks[0].seen_lm)
+        return look_at(q_BHLd, k_BHLd, v_BHLd, scale, looks[0].seen_lm)
     lengths = [look.queries.stop - look.queries.start for look in looks]
     # tokens before heads, as memory has it: cutting and joining along tokens then moves whole rows
     q_BLHd, k_BLHd, v_BLHd = (x.transpose(1, 2) for x in (q_BHLd, k_BHLd, v_BHLd))
@@ -223,7 +224,7 @@ def attend_by_scale(
     heads = []
     for look, *of_look in zip(looks, q_BLHd.split(lengths, 1), keys, values):
         q, key, value = (x.transpose(1, 2) for x in of_look)
-        heads.append(_look_at(q, key, value, scale, look.seen_lm).transpose(1, 2))
+        heads.append(look_at(q, key, value, scale, look.seen_lm).transpose(1, 2))
     return torch.cat(heads, 1).transpose(1, 2)
 
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import HALVES, Pool, ScaleCache, attend_by_scale
+from .attention import HALVES, Pool, ScaleCache, attend_by_scale, look_at
 from .compiling import check_compiler
 from .config import ModelConfig
 from .contracts import check_mask
@@ -245,7 +245,7 @@ class ScaleTransformer(nn.Module):
                 q: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, i: int = i
             ) -> torch.Tensor:
                 key, value = cache.extend(i, key, value)
-                return F.scaled_dot_product_attention(q, key, value, attn_mask=rows, scale=scale)
+                return look_at(q, key, value, scale, rows)
 
             x_BlD = block(x_BlD, modulations[i], attend)
         return norm(x_BlD) * (gain + 1) + shift
