@@ -25,12 +25,29 @@ _HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(
 def by_onednn(*tensors: torch.Tensor) -> bool:
     """Whether oneDNN takes these: float32 on a CPU, as they are."""
     fit = all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
-    as_they_are = not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
+    as_they_are = not torch.is_autocast_enabled("cpu")
     return _HAS_ONEDNN and fit and as_they_are
 
 
 def _pays(x_ND: torch.Tensor, weight_ED: torch.Tensor) -> bool:
     return x_ND.numel() * len(weight_ED) >= FEWEST and by_onednn(x_ND, weight_ED)
+
+
+def _product(
+    x_ND: torch.Tensor, weight_ED: torch.Tensor, bias_E: torch.Tensor | None, gelu: bool
+) -> torch.Tensor:
+    name, algorithm = ("gelu", "tanh") if gelu else ("none", "")
+    made_NE: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+        x_ND, weight_ED, bias_E, name, [], algorithm
+    )
+    return made_NE
+
+
+# as one operation that torch.compile does not look into, where it would choose another library
+_compiled_product = torch.library.custom_op("srdd::product", _product, mutates_args=())
+_compiled_product.register_fake(
+    lambda x_ND, weight_ED, bias_E, gelu: x_ND.new_empty(len(x_ND), len(weight_ED))
+)
 
 
 def product(
@@ -41,11 +58,8 @@ def product(
 ) -> torch.Tensor:
     """x W^T + b by oneDNN, which `by_onednn` says can take them; the GELU of it (arXiv 1606.08415,
     by tanh) if asked. No gradient is known of it."""
-    name, algorithm = ("gelu", "tanh") if gelu else ("none", "")
-    made_NE: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
-        x_ND, weight_ED, bias_E, name, [], algorithm
-    )
-    return made_NE
+    multiply = _compiled_product if torch.compiler.is_compiling() else _product
+    return multiply(x_ND, weight_ED, bias_E, gelu)
 
 
 def outer(grad_NE: torch.Tensor, x_ND: torch.Tensor) -> torch.Tensor:
