@@ -59,7 +59,8 @@ def product(
     """x W^T + b by oneDNN, which `by_onednn` says can take them; the GELU of it (arXiv 1606.08415,
     by tanh) if asked. No gradient is known of it."""
     multiply = _compiled_product if torch.compiler.is_compiling() else _product
-    return multiply(x_ND, weight_ED, bias_E, gelu)
+    made_NE: torch.Tensor = multiply(x_ND, weight_ED, bias_E, gelu)
+    return made_NE
 
 
 def outer(grad_NE: torch.Tensor, x_ND: torch.Tensor) -> torch.Tensor:
@@ -99,17 +100,18 @@ def linear(
     attention). Same numbers up to rounding, whichever library multiplies."""
     if not _pays(x, weight_ED):
         return F.linear(x, weight_ED, bias_E)
-    made_NE: torch.Tensor = _Linear.apply(  # type: ignore[no-untyped-call]
-        x.flatten(0, -2), weight_ED, bias_E
-    )
-    return made_NE.unflatten(0, x.shape[:-1])
+    given = x.flatten(0, -2), weight_ED, bias_E
+    made: torch.Tensor = _Linear.apply(*given).unflatten(0, x.shape[:-1])  # type: ignore[no-untyped-call]
+    return made
 
 
 def linear_gelu(x: torch.Tensor, weight_ED: torch.Tensor, bias_E: torch.Tensor) -> torch.Tensor:
     """GELU of x W^T + b (arXiv 1606.08415, by tanh), in one go where no gradient is asked."""
     if torch.is_grad_enabled() or not _pays(x, weight_ED):
         return F.gelu(linear(x, weight_ED, bias_E), approximate="tanh")
-    return product(x.flatten(0, -2), weight_ED, bias_E, gelu=True).unflatten(0, x.shape[:-1])
+    made_NE = product(x.flatten(0, -2), weight_ED, bias_E, gelu=True)
+    made: torch.Tensor = made_NE.unflatten(0, x.shape[:-1])  # type: ignore[no-untyped-call]
+    return made
 
 
 class Linear(nn.Linear):
