@@ -110,7 +110,7 @@ def linear_gelu(x: torch.Tensor, weight_ED: torch.Tensor, bias_E: torch.Tensor) 
     if torch.is_grad_enabled() or not _pays(x, weight_ED):
         return F.gelu(linear(x, weight_ED, bias_E), approximate="tanh")
     made_NE = product(x.flatten(0, -2), weight_ED, bias_E, gelu=True)
-    made: torch.Tensor = made_NE.unflatten(0, x.shape[:-1])  # type: ignore[no-untyped-call]
+    made: torch.Tensor = made_NE.unflatten(0, x.shape[:-1])
     return made
 
 
