@@ -3,14 +3,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
+from bench.pipeline.compiled import SAMPLED_IMAGES, sampling_compiles, training_compiles
+from bench.study.settings import TrainingConfig
 from srdd.attention import TOGETHER, attend_by_scale
 from srdd.linear import FEWEST, Linear, by_onednn, linear, linear_gelu, outer, product
 from srdd.masks import scale_mask
 from srdd.noise import generator
 from srdd.schedule import ScaleSchedule
-
-from bench.pipeline.compiled import SAMPLED_IMAGES, sampling_compiles, training_compiles
-from bench.study.settings import TrainingConfig
 
 ONEDNN = pytest.mark.skipif(
     not by_onednn(torch.zeros(1)), reason="this torch has no oneDNN for products"
