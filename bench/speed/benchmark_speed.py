@@ -62,8 +62,17 @@ def test_attention_by_scale_against_dense_mask(
     compare(benchmark, rows, ours, plain, 30, [work], BATCH, what="attention", history=str(history))
 
 
-PX256 = {"patch_nums": SCHEDULE.patch_nums, "width": WIDTH, "codebook_size": V, "codebook_dim": C}
-DIGITS = {"patch_nums": (1, 2, 3, 4), "width": 64, "codebook_size": 64, "codebook_dim": 8}
+PX256 = ModelConfig(
+    patch_nums=SCHEDULE.patch_nums,
+    codebook_size=V,
+    codebook_dim=C,
+    depth=DEPTH,
+    width=WIDTH,
+    heads=HEADS,
+)
+DIGITS = ModelConfig(
+    patch_nums=(1, 2, 3, 4), codebook_size=64, codebook_dim=8, depth=4, width=64, heads=4
+)
 
 
 @pytest.mark.parametrize("compiled", COMPILED)
@@ -72,7 +81,7 @@ def test_training_step_against_dense_mask(
     benchmark: BenchmarkFixture, rows: Rows, history: int | None, compiled: bool
 ) -> None:
     """A whole step: forward, loss, backward, AdamW; as it is, and with the network compiled."""
-    config = ModelConfig(**PX256, history=history, depth=DEPTH, heads=HEADS)
+    config = PX256.model_copy(update={"history": history})
     what = "training step, compiled" if compiled else "training step"
     time_steps(benchmark, rows, config, BATCH, what, compiled)
 
@@ -82,7 +91,7 @@ def test_small_training_step_against_dense_mask(
     benchmark: BenchmarkFixture, rows: Rows, history: int | None
 ) -> None:
     """A whole step of the study of digits, whose images have 30 tokens."""
-    config = ModelConfig(**DIGITS, history=history, depth=DEPTH, heads=HEADS)
+    config = DIGITS.model_copy(update={"history": history})
     time_steps(benchmark, rows, config, 64, "training step, 30 tokens")
 
 
