@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from .quantizer import Ladder
 
 # of one pass with gradients: 0.25 GB of activations at width 64 and depth 4
 PAIR_TOKENS = 2**15
+ROWS = 512  # sequences of one pass without
 
 # ---------------------------------------------------------------- from an encoder to a condition
 
@@ -198,6 +200,41 @@ def reconstructions(
     views = read(logits_by_scale(model, inputs_BLC, view_BD, k), tokens_BL)
     targets = (ladder.quantizer.embed(own).flatten(1) for own in _tokens_of(model, tokens_BL, k))
     return [Reconstructions(*three) for three in zip(pairs, views, targets)]
+
+
+# ---------------------------------------------------------------- the frozen half
+
+
+@dataclass(frozen=True)
+class Conditioned:
+    """A generator whose condition is an encoder's z, through a projector (DCR, arXiv
+    2603.04803)."""
+
+    model: ScaleTransformer
+    ladder: Ladder
+    projector: Projector
+
+    def condition(self, z_BZ: torch.Tensor) -> torch.Tensor:
+        """The embedding of no class plus the projected z (DCR, arXiv 2603.04803), condition_BD."""
+        return conditions(self.model, self.projector, z_BZ)
+
+    def nll(self, tokens_BL: torch.Tensor, z_BZ: torch.Tensor, k: int | None) -> torch.Tensor:
+        """Cross-entropy of the tokens of scale k given their z, or of all, nats a token (VAR, arXiv
+        2404.02905, equation 5)."""
+        scores = own_scores(self.model, self.ladder, tokens_BL, self.condition(z_BZ), k)
+        tokens = sum(self.model.schedule.lengths) if k is None else self.model.schedule.lengths[k]
+        return -torch.stack(scores).sum() / (len(tokens_BL) * tokens)
+
+    @torch.no_grad()
+    def scores(self, tokens_NL: torch.Tensor, z_NZ: torch.Tensor) -> torch.Tensor:
+        """log p of all tokens of images given their z, float64 (N,) on the CPU (A-VARC, arXiv
+        2510.12060)."""
+        device, parts = self.model.position.device, []
+        for tokens_BL, z_BZ in zip(tokens_NL.split(ROWS), z_NZ.split(ROWS)):
+            condition_BD = self.condition(z_BZ.to(device))
+            by_scale = own_scores(self.model, self.ladder, tokens_BL.to(device), condition_BD)
+            parts.append(torch.stack(by_scale).double().sum(0).cpu())
+        return torch.cat(parts)
 
 
 # ---------------------------------------------------------------- losses
