@@ -231,8 +231,8 @@ def test_one_scale_is_a_scale_of_all(network, history):
     condition, view = z_of(model), z_of(model, name="view")
     whole = pair_scores(model, ladder, tokens_BL, condition)
     own = own_scores(model, ladder, tokens_BL, condition)
-    pictures = reconstructions(model, ladder, tokens_BL, condition, view)
-    losses = [dcr_loss(*one, 0.1) for one in pictures]
+    images_of_scales = reconstructions(model, ladder, tokens_BL, condition, view)
+    losses = [dcr_loss(*one, 0.1) for one in images_of_scales]
     for k, scores_BB in enumerate(whole):
         (alone_BB,) = pair_scores(model, ladder, tokens_BL, condition, k)
         torch.testing.assert_close(alone_BB, scores_BB, atol=1e-4, rtol=1e-4)
@@ -244,9 +244,11 @@ def test_one_scale_is_a_scale_of_all(network, history):
 def test_the_loss_of_scales_together_would_be_another(network):
     """Catches scales whose codes are joined before the cosine, which weighs them by their size."""
     model, ladder, tokens_BL = network()
-    pictures = reconstructions(model, ladder, tokens_BL, z_of(model), z_of(model, name="view"))
-    joined = [torch.cat(parts, -1) for parts in zip(*pictures)]
-    mean = sum(dcr_loss(*one, 0.1) for one in pictures) / len(pictures)
+    images_of_scales = reconstructions(
+        model, ladder, tokens_BL, z_of(model), z_of(model, name="view")
+    )
+    joined = [torch.cat(parts, -1) for parts in zip(*images_of_scales)]
+    mean = sum(dcr_loss(*one, 0.1) for one in images_of_scales) / len(images_of_scales)
     assert abs(dcr_loss(*joined, 0.1) - mean) > 1e-3
 
 
