@@ -18,12 +18,12 @@ from .plan import SHARES, shown_arms
 NAMES = {
     "frozen": "frozen",
     "recon": "reconstruction",
-    "recon_long": "reconstruction, equal tokens",
+    "recon_long": "reconstruction (equal tokens)",
     "contrast": "contrast of views",
     "naive": "naive sum",
-    "naive_long": "naive sum, equal tokens",
-    "dcr_codes": "DCR, codes",
-    "dcr_loglik": "DCR, log-likelihoods",
+    "naive_long": "naive sum (equal tokens)",
+    "dcr_codes": "DCR by codes",
+    "dcr_loglik": "DCR by log-likelihoods",
     "supervised": "supervised",
 }
 
@@ -90,8 +90,8 @@ def matrix_runs(view: View) -> list[tuple[str, str, str]]:
     return shown
 
 
-def missing_arms(view: View) -> str:
-    """One line that names every variant and arm without a number, and why; empty when all are
+def missing_arms(view: View) -> list[str]:
+    """A line for each variant and reason that names the arms without a number; none when all are
     there."""
     words = []
     for variant in view.variants:
@@ -99,8 +99,10 @@ def missing_arms(view: View) -> str:
         for arm in arms_of(view):
             if seeds := view.missing(variant, f"knn_accuracy_{arm}"):
                 absent.setdefault(by_reason(seeds), []).append(NAMES[arm])
-        words += [f"{variant}: {', '.join(arms)}: {why}" for why, arms in absent.items()]
-    return "; ".join(words)
+        for why, arms in absent.items():
+            which = "all arms" if len(arms) == len(arms_of(view)) else ", ".join(arms)
+            words.append(f"{variant}: {which}: {why}")
+    return words
 
 
 def run_details(view: View) -> tuple[str, ...]:

@@ -88,13 +88,13 @@ def figure_detail_plane(view: View) -> tuple[Figure, Caption]:
             panel.set_ylabel(label)
         row[0].set_title(text(f"generator {variant}"), loc="left")
     legend_below(figure, 4)
-    note(figure, missing_arms(view))
+    note(figure, "; ".join(missing_arms(view)))
     words = (
         "What the encoder's z says of the class, upwards, and of fine detail, to the right, after "
-        "every arm; better is up and right. Left: five nearest neighbours. Right: a linear probe. "
+        "every arm. Better is up and right. Left: nearest neighbours; right: a linear probe. "
         "Hollow: the arm went on until it had run as many tokens as DCR by codes. Mean and "
         "interval over training seeds."
-    ).replace("five nearest neighbours", "nearest neighbours")
+    )
     return figure, Caption(words, (*claim_details(view), *run_details(view), _cost_words(view)))
 
 
@@ -141,9 +141,9 @@ def figure_gradient_cosine(view: View) -> tuple[Figure, Caption]:
     asked(view)
     figure = sheet(by_variant(view, 6), (DOUBLE, 2.6), (1, 2), _cosines, columns=4)
     words = (
-        "Cosine of the gradients of cross-entropy and of InfoNCE in the naive sum, on the weights "
-        "behind z, along its steps, and the share of steps in which it is negative. Below 0 the "
-        "two losses pull apart. Mean and interval over training seeds."
+        "Cosine of the gradients of cross-entropy and InfoNCE in the naive sum, along its steps. "
+        "Right: the share of steps in which it is negative. Below 0 the two losses pull apart. "
+        "Gradients are those of the weights behind z. Mean and interval over training seeds."
     )
     details = (
         *claim_details(view),
@@ -183,9 +183,10 @@ def figure_pair_scores(view: View) -> tuple[Figure, Caption]:
         axes[0, 0].set_visible(True)
         blank(axes[0, 0], "no matrices")
     words = (
-        "One batch of held-out images, those of a class together: row i is how likely each "
-        "condition is given the tokens of image i, all conditions equally likely before. A bright "
-        "diagonal: z tells the generator which image it is of. A bright block: only which class."
+        "One batch of held-out images, those of a class together. Row i is how likely each "
+        "condition is given the tokens of image i. All conditions are equally likely before. A "
+        "bright diagonal: z tells the generator which image it is of. A bright block: only which "
+        "class."
     )
     shown_of = f"Generator {text(first)}, first training seed with matrices." if few else ""
     return figure, Caption(words, (*claim_details(view), shown_of, *run_details(view)))
@@ -238,19 +239,18 @@ def table_representation(view: View) -> tuple[pd.DataFrame, Caption]:
     2603.04803)."""
     rows = [_row(view, variant, arm) for variant in view.variants for arm in arms_of(view)]
     words = (
-        "An encoder after every arm, under every generator: accuracy of nearest neighbours, R2 of "
-        "fine detail, cross-entropy of tokens given z, blind pairs told apart, distance between "
-        "classes minus that inside of one, and tokens through the generator. Mean and interval "
-        "over training seeds."
+        "An encoder after every arm, under every generator. kNN: accuracy of nearest neighbours. "
+        "Detail: R2 of six moments. NLL: of tokens given z. Blind pairs: share told apart. Apart: "
+        "distance between classes minus that inside of one. Tokens: through the generator. Mean "
+        "and interval over training seeds."
     )
-    missing = missing_arms(view)
     details = (
         *claim_details(view),
-        f"Missing: {missing}." if missing else "",
+        *(f"Missing: {line}." for line in missing_arms(view)),
         "The csv has every measure, and its difference to the frozen encoder, paired by seed.",
         "Blind pairs: images of one class with different tokens that the first encoder all but "
-        "confuses, told apart where both are likelier under their own z; table blind_pairs lists "
-        "them.",
+        "confuses. They are told apart where both are likelier under their own z. Table "
+        "blind_pairs lists them.",
         f"Equal tokens: {' and '.join(LONG)} went on until they had run as many as DCR by codes.",
         *run_details(view),
     )
@@ -271,9 +271,9 @@ def table_blind_pairs(view: View) -> tuple[pd.DataFrame, Caption]:
         row["First ones"] = " ".join(words[:4])
         rows.append({**row, "All": " ".join(words)})
     told = (
-        "Test images of one class that the first encoder of each training seed all but confuses: "
-        "two places in the test split, counted from 0, for each pair, highest cosine first. The "
-        "csv has all. They are the same for every arm and generator of a seed."
+        "Test images of one class that the first encoder of each training seed all but confuses. "
+        "A pair is two places in the test split, counted from 0; the highest cosine comes first. "
+        "The csv has all. They are the same for every arm and generator of a seed."
     )
     columns = "Training seed", "Pairs", "Cosine, mean", "Cosine, lowest", "First ones"
     return shown(frame(rows), *columns), Caption(told, (*claim_details(view), *run_details(view)))
