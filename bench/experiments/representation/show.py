@@ -131,6 +131,7 @@ def _cosines(axes: np.ndarray, view: View) -> None:
     curve.set_xlabel("step")
     curve.set_ylabel("cosine of the gradients")
     bars.set_xticks(range(len(view.variants)), [text(name) for name in view.variants])
+    bars.set_xlim(-1, len(view.variants))
     bars.set_ylabel("share of steps below 0")
     bars.set_ylim(0, 1)
 
