@@ -26,6 +26,7 @@ from .heads import named_head
 from .linear import Linear
 from .masks import named_mask, scale_of_token
 from .replay import Asked, Replay
+from .schedule import ScaleSchedule
 from .transformer import Block, draw_paths, norm
 
 Modulation = tuple[list[tuple[torch.Tensor, ...]], tuple[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -115,13 +116,17 @@ class ScaleTransformer(nn.Module):
             draw(self.own_embedding.weight)
             nn.init.zeros_(self.own_embedding.weight[-1])
 
-    def modulate(self, labels_B: torch.Tensor) -> Modulation:
+    def modulate(
+        self, labels_B: torch.Tensor | None, condition_BD: torch.Tensor | None = None
+    ) -> Modulation:
         """All that depends on the class alone: modulations of blocks and head, and the start
         embedding (B, D).
 
-        labels_B: int64 in 0 ... num_classes, the last meaning no class.
+        labels_B: int64 in 0 ... num_classes, the last meaning no class; condition_BD: what stands
+        in place of their embeddings, None for these.
         """
-        condition_BD = self.class_embedding(labels_B)
+        if condition_BD is None:
+            condition_BD = self.class_embedding(labels_B)
         shared = None
         if self.config.shared_adaln:
             shared = self.shared_modulation(F.silu(condition_BD)).unflatten(-1, (6, -1))
@@ -191,27 +196,33 @@ class ScaleTransformer(nn.Module):
     def hidden(
         self,
         inputs_BLC: torch.Tensor,
-        labels_B: torch.Tensor,
+        labels_B: torch.Tensor | None,
         paths_E2B: torch.Tensor | None = None,
         own_BL: torch.Tensor | None = None,
         checkpointing: bool = False,
+        condition_BD: torch.Tensor | None = None,
+        scales: range | None = None,
     ) -> torch.Tensor:
         """What the head reads, hidden_BLD, of all scales at once (VAR, section 3.3); arguments as
         of `forward`.
 
         checkpointing: keep only what enters a block and compute the block again on the way back
-        (arXiv 1604.06174).
+        (arXiv 1604.06174). condition_BD: as of `modulate`. scales: those that are run, one after
+        the other, inputs and result being of their tokens alone; None: all.
         """
+        schedule, where = self.schedule, slice(0, self.schedule.seq_len)
+        if scales is not None:
+            where = slice(schedule.slices[scales[0]].start, schedule.slices[scales[-1]].stop)
+            schedule = ScaleSchedule(schedule.patch_nums[scales[0] : scales[-1] + 1])
 
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
             if self.mask_LL is not None:
-                return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask_LL, scale=scale)
-            return attend_by_scale(q, k, v, self.schedule, self.config.history, scale)
+                mask = self.mask_LL[where, where]
+                return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+            return attend_by_scale(q, k, v, schedule, self.config.history, scale)
 
-        modulations, (gain, shift), condition_BD = self.modulate(labels_B)
-        x_BLD = self._embed(
-            inputs_BLC, condition_BD, slice(0, self.schedule.seq_len), self.places(), own_BL
-        )
+        modulations, (gain, shift), condition_BD = self.modulate(labels_B, condition_BD)
+        x_BLD = self._embed(inputs_BLC, condition_BD, where, self.places(), own_BL)
         for i, (block, modulation) in enumerate(zip(self.blocks, modulations)):
             given = x_BLD, modulation, attend, None if paths_E2B is None else paths_E2B[i]
             # a block draws nothing, so that no random state has to be kept

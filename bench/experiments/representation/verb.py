@@ -1,0 +1,429 @@
+"""Verb: an encoder goes on from a classifier under a frozen generator, in one way (arm), and is
+measured.
+
+With the arm's name behind each: `probe_accuracy`, `knn_accuracy`, `detail_r2` (and that of each
+moment), `pixel_r2`, `nll` of test tokens given z, `intra_distance` and `inter_distance`,
+`pair_accuracy`, and what the arm took: `token_evals`, `seconds`. Of the arm naive the cosine of its
+two gradients along the steps (`gradient_cosine_naive`) and the share of steps in which it is
+negative. Of the arm frozen the blind pairs, places in the test split by `repeat`. `_long`: the arm
+went on until it had run as many tokens as dcr_codes.
+
+Encoder and projector begin alike in all arms of a training seed; no arm but supervised reads a
+label. Encoder, projector and generator are not kept. strip.npz: the posterior over the conditions
+of one batch, before and after.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import nn
+
+from srdd.contrast import (
+    Conditioned,
+    Projector,
+    conflict,
+    dcr_loss,
+    info_nce,
+    pair_scores,
+    reconstructions,
+    row_contrast,
+    tokens_run,
+)
+from srdd.noise import generator
+
+from ...pipeline.artefacts import model_identity, open_split, open_tokens, save_npz
+from ...pipeline.datasets import SplitImages, to_float
+from ...pipeline.features import Classifier, train_classifier
+from ...pipeline.features import loss as class_loss
+from ...pipeline.labels import in_shares
+from ...pipeline.networks import open_model, open_tokenizer
+from ...pipeline.training import check_finite
+from ...pipeline.views import different, view_of
+from ...runtime.progress import Progress
+from ...runtime.verb import Run
+from ...study.errors import ConfigError
+from ...study.settings import DatasetConfig, FeaturesConfig
+from .measures import (
+    DETAIL,
+    blind_pairs,
+    class_distances,
+    detail_of,
+    knn_accuracy,
+    probe_accuracy,
+    ridge_r2,
+)
+from .plan import LONG, Settings
+
+INPUTS = ("data", "tokenizer", "tokens", "train")
+
+BATCH = 512  # images or sequences of one pass without gradients
+POINTS = 80  # of a curve along the steps, at most
+
+# ---------------------------------------------------------------- what is read
+
+
+@dataclass(frozen=True)
+class Images:
+    """A split as arms and measures read it: images, tokens int64 on the CPU, labels."""
+
+    images: SplitImages
+    tokens_NL: torch.Tensor
+    labels_N: np.ndarray
+
+    @classmethod
+    def of(cls, run: Run, split: str) -> Images:
+        """A split of the run's data, with its tokens."""
+        images = open_split(run.inputs["data"], split)
+        tokens = np.asarray(open_tokens(run.inputs["tokens"], split), np.int64)
+        return cls(images, torch.from_numpy(tokens), np.asarray(images.labels_N, np.int64))
+
+
+def encoder_of(run: Run, settings: Settings, train: Images) -> Classifier:
+    """The encoder that every arm begins with: a classifier of the training images, or of some."""
+    data, seed = run.settings("dataset", DatasetConfig), run.config["train_seed"]
+    config = FeaturesConfig(
+        name="encoder", dim=settings.dim, channels=settings.channels, steps=settings.pretrain_steps,
+        seed=seed,
+    )  # fmt: skip
+    shape = {"channels": data.channels, "image_size": data.image_size}
+    shape["num_classes"] = data.num_classes
+    images, labels_N = train.images, train.labels_N
+    if settings.pretrain_images is None:
+        return train_classifier(config, shape, images, labels_N, seed, run.device)
+    rows = in_shares(labels_N, settings.pretrain_images)
+    few = images.read(rows.tolist()).numpy()
+    return train_classifier(config, shape, few, labels_N[rows], seed, run.device)
+
+
+def z_of(encoder: Classifier, images_BCHW: torch.Tensor) -> torch.Tensor:
+    """z_BZ of images in [-1, 1]: what enters the last activation, which would take from it all that
+    is negative."""
+    z_BZ: torch.Tensor = encoder.trunk[:-1](images_BCHW)
+    return z_BZ
+
+
+# ---------------------------------------------------------------- an arm
+
+
+class Training:
+    """An encoder on its way under a frozen generator; what a step draws follows from (training
+    seed, step) alone, so that all arms see the same images, scales and views."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        seed: int,
+        encoder: Classifier,
+        frozen: Conditioned,
+        train: Images,
+        device: torch.device,
+    ) -> None:
+        self.settings, self.seed, self.device = settings, seed, device
+        self.encoder, self.frozen, self.train = encoder, frozen, train
+        encoder.zero_grad()  # of the training as a classifier
+        self.cosines: list[float] = []
+        self.step, self.token_evals, self.seconds = 0, 0, 0.0
+
+    def source(self, what: str, step: int | None = None) -> torch.Generator:
+        """Random numbers of a step, of this one or of any."""
+        step = self.step if step is None else step
+        return generator("representation", what, self.seed, step)
+
+    def rows(self) -> list[int]:
+        """Places of this step's images, all different."""
+        N = len(self.train.tokens_NL)
+        order = torch.randperm(N, generator=self.source("batch")).tolist()
+        return different(order, self.train.tokens_NL, self.settings.batch)
+
+    def scale(self, step: int) -> int | None:
+        """The scale of a step; None for all."""
+        if self.settings.scales == "all":
+            return None
+        K = self.frozen.model.schedule.num_scales
+        return int(torch.randint(K, (1,), generator=self.source("scale", step)))
+
+    def z(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        """z_BZ of images in [-1, 1]."""
+        return z_of(self.encoder, images_BCHW)
+
+    def batch(self) -> tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Rows of this step, their images in [-1, 1], another view of these, and their tokens."""
+        rows = self.rows()
+        images_BCHW = to_float(self.train.images.read(rows))
+        view_BCHW = view_of(images_BCHW, self.source("view"))
+        parts = images_BCHW, view_BCHW, self.train.tokens_NL[rows]
+        images_BCHW, view_BCHW, tokens_BL = (part.to(self.device) for part in parts)
+        return rows, images_BCHW, view_BCHW, tokens_BL
+
+    def count(self, sequences: int, k: int | None) -> None:
+        """Count the tokens of so many sequences."""
+        self.token_evals += sequences * tokens_run(self.frozen.model, k)
+
+    def ready(self) -> bool:
+        """Whether this training may go on: the tokens that dcr_codes takes are not yet spent."""
+        return self.token_evals < self.budget
+
+    @cached_property
+    def budget(self) -> int:
+        """Tokens that dcr_codes takes for the steps of an arm, B (B + 1) sequences each."""
+        scales = map(self.scale, range(self.settings.steps))
+        tokens = sum(tokens_run(self.frozen.model, k) for k in scales)
+        return tokens * self.settings.batch * (self.settings.batch + 1)
+
+    def losses(self, arm: str) -> list[torch.Tensor]:
+        """The losses of this step, whose sum is minimised."""
+        rows, images, view, tokens_BL = self.batch()
+        k, B, model, ladder = (
+            self.scale(self.step),
+            len(rows),
+            self.frozen.model,
+            self.frozen.ladder,
+        )
+        if arm == "supervised":
+            labels_B = torch.from_numpy(self.train.labels_N[rows]).to(self.device)
+            return [
+                class_loss(self.encoder, self.train.images.read(rows).to(self.device), labels_B)
+            ]
+        tau = self.settings.tau
+        if arm == "contrast":
+            return [info_nce(self.z(images), self.z(view), tau)]
+        condition_BD = self.frozen.condition(z_BZ := self.z(images))
+        if arm in ("recon", "naive"):
+            self.count(B, k)
+            losses = [self.frozen.nll(tokens_BL, z_BZ, k)]
+            if arm == "naive":
+                losses.append(info_nce(z_BZ, self.z(view), tau))
+            return losses
+        if arm == "dcr_codes":
+            self.count(B * (B + 1), k)
+            view_BD = self.frozen.condition(self.z(view))
+            given = model, ladder, tokens_BL, condition_BD, view_BD, k
+            each = [dcr_loss(*one, tau) for one in reconstructions(*given)]
+            return [torch.stack(each).mean()]
+        self.count(B * B, k)
+        each_BB = pair_scores(model, ladder, tokens_BL, condition_BD, k)
+        lengths = model.schedule.lengths if k is None else [model.schedule.lengths[k]]
+        own = torch.stack([scores_BB.diagonal().mean() for scores_BB in each_BB]).sum()
+        contrast = torch.stack([row_contrast(scores_BB) for scores_BB in each_BB]).mean()
+        return [contrast - own / sum(lengths)]
+
+    def go_on(self, arm: str, more: Callable[[], bool], said: Callable[[], None]) -> None:
+        """Steps of an arm as long as `more` says; an optimizer is begun once."""
+        weights = list(self.encoder.parameters() if arm == "supervised" else self.trunk_weights)
+        began = time.perf_counter()
+        while more():
+            losses = self.losses(arm)
+            check_finite(sum(loss.item() for loss in losses), self.step)
+            if len(losses) == 2:
+                cosine, gradients = conflict(losses[0], losses[1], weights)
+                self.cosines.append(cosine)
+            else:
+                gradients = list(torch.autograd.grad(losses[0], weights))
+            for weight, gradient in zip(weights, gradients):
+                weight.grad = gradient
+            self.optimizer.step()
+            self.step += 1
+            said()
+        self.seconds += time.perf_counter() - began
+
+    @property
+    def trunk_weights(self) -> list[nn.Parameter]:
+        """Weights behind z."""
+        return list(self.encoder.trunk.parameters())
+
+    @cached_property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Adam of all weights of the encoder; those without a gradient stay."""
+        return torch.optim.Adam(self.encoder.parameters(), lr=self.settings.lr)
+
+
+def train_projector(
+    settings: Settings, seed: int, encoder: Classifier, frozen: Conditioned, train: Images,
+    device: torch.device,
+) -> None:  # fmt: skip
+    """Train the projector by cross-entropy of all scales, encoder and generator frozen: the arms
+    differ in what follows alone."""
+    training = Training(settings, seed, encoder, frozen, train, device)
+    frozen.projector.init_weights(generator("representation", "projector", seed))
+    frozen.projector.to(device)
+    optimizer = torch.optim.Adam(frozen.projector.parameters(), lr=settings.projector_lr)
+    for step in range(settings.projector_steps):
+        # steps below 0: no arm sees these batches again
+        training.step = -1 - step
+        _, images, _, tokens_BL = training.batch()
+        with torch.no_grad():
+            z_BZ = training.z(images)
+        loss = frozen.nll(tokens_BL, z_BZ, None)
+        check_finite(loss.item(), step)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    frozen.projector.requires_grad_(False)
+
+
+# ---------------------------------------------------------------- measures
+
+
+class Measured:
+    """Test images, and the training images that probes learn from."""
+
+    def __init__(self, run: Run, settings: Settings, frozen: Conditioned, train: Images) -> None:
+        self.run, self.settings, self.frozen = run, settings, frozen
+        self.device = run.device
+        self.train, self.rows_M = train, in_shares(train.labels_N, settings.probe_images)
+        self.test = Images.of(run, "test")
+        count = settings.num_images or len(self.test.labels_N)
+        self.rows_N = in_shares(self.test.labels_N, count)
+        self.seen_NCHW = self.test.images.read(self.rows_N.tolist())
+        self.tokens_NL = self.test.tokens_NL[self.rows_N]
+        self.labels_N = self.test.labels_N[self.rows_N]
+        self.labels_M = train.labels_N[self.rows_M]
+        self.identity = {**model_identity(run), "num_images": len(self.rows_N)}
+
+    @cached_property
+    def known_MCHW(self) -> torch.Tensor:
+        """Training images of the probes."""
+        return self.train.images.read(self.rows_M.tolist())
+
+    @torch.no_grad()
+    def z(self, encoder: Classifier, images_NCHW: torch.Tensor) -> torch.Tensor:
+        """z of uint8 images, in evaluation mode, on the CPU."""
+        encoder.eval()
+        parts = (to_float(part.to(self.device)) for part in images_NCHW.split(BATCH))
+        return torch.cat([z_of(encoder, part).float().cpu() for part in parts])
+
+    def begin(self, encoder: Classifier) -> None:
+        """Fix the blind pairs by the encoder that every arm begins with. Raises ConfigError where
+        the test images have too few."""
+        z_NZ, tokens = self.z(encoder, self.seen_NCHW).numpy(), self.tokens_NL.numpy()
+        try:
+            self.pairs_P2, self.cosine_P = blind_pairs(
+                z_NZ, self.labels_N, tokens, self.settings.pairs
+            )
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+
+    def add(self, metric: str, value: float, unit: str, **where: int) -> None:
+        """Report one number of this model."""
+        self.run.add(metric, value, unit, **self.identity, **where)
+
+    def add_pairs(self) -> None:
+        """Report which images the blind pairs are, by their places in the test split."""
+        for place, (pair, cosine) in enumerate(zip(self.pairs_P2, self.cosine_P)):
+            for name, row in zip(("pair_first", "pair_second"), self.rows_N[pair]):
+                self.add(name, int(row), "image", repeat=place)
+            self.add("pair_cosine", float(cosine), "cosine", repeat=place)
+
+    def pair_accuracy(self, z_NZ: torch.Tensor) -> float:
+        """Share of blind pairs of which both images are likelier under their own condition than
+        under the other's."""
+        a_P, b_P = torch.from_numpy(self.pairs_P2).T
+        images, given = torch.cat((a_P, a_P, b_P, b_P)), torch.cat((a_P, b_P, b_P, a_P))
+        scores = self.frozen.scores(self.tokens_NL[images], z_NZ[given]).view(4, -1)
+        right_P = (scores[0] > scores[1]) & (scores[2] > scores[3])
+        return right_P.double().mean().item()
+
+    def report(self, name: str, encoder: Classifier) -> dict[str, float]:
+        """Report every measure of an encoder under a name; returns them."""
+        train_z = self.z(encoder, self.known_MCHW).numpy()
+        z_NZ = self.z(encoder, self.seen_NCHW)
+        probed = train_z, self.labels_M, z_NZ.numpy(), self.labels_N
+        values = {"probe_accuracy": probe_accuracy(*probed)}
+        values["knn_accuracy"] = knn_accuracy(*probed, self.settings.neighbours)
+        details, pixels = (
+            ridge_r2(train_z, of(self.known_MCHW.numpy()), z_NZ.numpy(), of(self.seen_NCHW.numpy()))
+            for of in (detail_of, lambda images: images.reshape(len(images), -1) / 255)
+        )
+        values["detail_r2"], values["pixel_r2"] = float(details[0].mean()), pixels[1]
+        tokens = self.tokens_NL.shape[1]
+        values["nll"] = -float(self.frozen.scores(self.tokens_NL, z_NZ).mean()) / tokens
+        intra, inter = class_distances(z_NZ.numpy(), self.labels_N)
+        values |= {"intra_distance": intra, "inter_distance": inter}
+        values["pair_accuracy"] = self.pair_accuracy(z_NZ)
+        units = {"detail_r2": "R2", "pixel_r2": "R2", "nll": "nats/token"}
+        units |= dict.fromkeys(("intra_distance", "inter_distance"), "1 - cosine")
+        for measure, value in values.items():
+            self.add(f"{measure}_{name}", value, units.get(measure, "share"))
+        for moment, value in zip(DETAIL, details[0].tolist()):
+            self.add(f"detail_r2_{moment}_{name}", value, "R2")
+        return values
+
+    @torch.no_grad()
+    def posterior(self, encoder: Classifier) -> np.ndarray:
+        """How likely each condition of a batch is given each image's tokens, all conditions equally
+        likely before: uint8 (1, 1, B, B), 255 for 1. One image of each class follows another."""
+        order = np.argsort(self.labels_N, kind="stable")[
+            in_shares(np.sort(self.labels_N), self.settings.batch)
+        ]
+        z_BZ = self.z(encoder, self.seen_NCHW[order]).to(self.device)
+        asked = self.tokens_NL[order].to(self.device), self.frozen.condition(z_BZ)
+        scores = pair_scores(self.frozen.model, self.frozen.ladder, *asked)
+        posterior_BB = torch.stack(scores).double().sum(0).softmax(1)
+        return (255 * posterior_BB).round().byte().cpu().numpy()[None, None]
+
+
+# ---------------------------------------------------------------- work
+
+
+def report_training(measured: Measured, name: str, training: Training) -> None:
+    """What an arm took, and how its gradients agreed."""
+    measured.add(f"token_evals_{name}", training.token_evals, "tokens")
+    measured.add(f"seconds_{name}", training.seconds, "s")
+    if name != "naive":
+        return
+    cosines = np.array(training.cosines)
+    measured.add("conflict_share_naive", float((cosines < 0).mean()), "share")
+    measured.add("gradient_cosine_naive", float(cosines.mean()), "cosine")
+    for part in np.array_split(np.arange(len(cosines)), min(POINTS, len(cosines))):
+        mean, last = float(cosines[part].mean()), int(part[-1]) + 1
+        measured.add("gradient_cosine_naive", mean, "cosine", step=last)
+
+
+def prepared(run: Run, settings: Settings, train: Images) -> tuple[Classifier, Conditioned]:
+    """The encoder that every arm begins with, generator and projector, all frozen."""
+    seed = run.config["train_seed"]
+    model = open_model(run, run.inputs["train"] / "model.safetensors").eval().requires_grad_(False)
+    projector = Projector(settings.dim, model.config.width)
+    frozen = Conditioned(model, open_tokenizer(run).at(model.schedule), projector)
+    encoder = encoder_of(run, settings, train)
+    train_projector(settings, seed, encoder, frozen, train, run.device)
+    return encoder, frozen
+
+
+def stages(
+    training: Training, arm: str, equal_tokens: bool
+) -> Iterator[tuple[str, Callable[[], bool]]]:
+    """Names under which an arm is measured, and how long it goes on until then."""
+    steps = 0 if arm == "frozen" else training.settings.steps
+    yield arm, lambda: training.step < steps
+    if equal_tokens and arm in LONG:
+        yield f"{arm}_long", training.ready
+
+
+def work(run: Run) -> None:
+    settings, arm = run.settings("representation", Settings), run.config["arm"]
+    train = Images.of(run, "train")
+    start, frozen = prepared(run, settings, train)
+    measured = Measured(run, settings, frozen, train)
+    measured.begin(start)
+    given = settings, run.config["train_seed"], copy.deepcopy(start), frozen, train, run.device
+    training = Training(*given)
+    progress = Progress(run.run_id, settings.steps)
+    for name, more in stages(training, arm, settings.equal_tokens):
+        training.go_on(arm, more, progress.advance)
+        report_training(measured, name, training)
+        values = measured.report(name, training.encoder)
+        numbers = ", ".join(f"{key} {value:.3f}" for key, value in values.items())
+        run.say(f"{name}: {numbers}; {training.token_evals} tokens, {training.seconds:.1f} s")
+    progress.close()
+    if arm == "frozen":
+        measured.add_pairs()
+    before, after = measured.posterior(start), measured.posterior(training.encoder)
+    save_npz(run.out / "strip.npz", before=before, after=after)
