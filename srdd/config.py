@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from .lookup import Knob, function_name, is_own, knobs_of, names_function, names_in, unknown
-from .misfits import COMMITTING, codec_misfit, draw_misfit, head_misfit, refuse
+from .misfits import COMMITTING, codec_misfit, condition_misfit, draw_misfit, head_misfit, refuse
 from .schedule import ScaleSchedule, checked_sides
 
 # an upper bound far above every use: a number beyond it is a slip, and would end in MemoryError
@@ -159,6 +159,10 @@ class ModelConfig(_Scheduled):
         "the residual itself, by regression",
         json_schema_extra=names_function("head"),
     )
+    condition: Literal["none", "state", "cross", "tokens"] = Field(
+        "none",
+        description="degraded image to restore: its latent added, attended to, or its tokens",
+    )
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> ModelConfig:
@@ -177,7 +181,7 @@ class ModelConfig(_Scheduled):
 
     @model_validator(mode="after")
     def _head_fits(self) -> ModelConfig:
-        refuse(head_misfit(self))
+        refuse(head_misfit(self) or condition_misfit(self))
         return self
 
     @property

@@ -28,6 +28,7 @@ SIZES = (
     "qk_norm",
     "shared_adaln",
     "head",
+    "condition",
 )
 
 
@@ -76,6 +77,31 @@ def head_misfit(model: ModelConfig) -> str | None:
             f"mask_prob {model.mask_prob}: head gauss predicts no tokens that could be masked; "
             "set it to 0"
         )
+    return None
+
+
+def condition_misfit(model: ModelConfig) -> str | None:
+    """Why a model cannot restore degraded images (RestoreVAR, arXiv 2505.18047), as `key value:
+    reason`; None when it can, or restores none."""
+    if model.condition == "none":
+        return None
+    if model.num_classes:
+        return (
+            f"num_classes {model.num_classes}: condition {model.condition} is told the image and no"
+            " class; set num_classes 0"
+        )
+    if model.mask is not None:
+        return (
+            f"mask {model.mask!r}: condition {model.condition} goes with history alone; leave mask "
+            "out"
+        )
+    if model.mask_prob:
+        return (
+            f"mask_prob {model.mask_prob}: condition {model.condition} draws every scale once; set "
+            "it to 0"
+        )
+    if model.regresses:
+        return f"head gauss: condition {model.condition} is of a model of codes; use head softmax"
     return None
 
 
@@ -173,6 +199,11 @@ def cca_misfit(reference: ModelConfig, model: ModelConfig, uncond: float) -> str
 def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
     """Why a sampler cannot be used with a model, as `key value: reason`; None when it can
     (guidance: arXiv 2207.12598)."""
+    if sampler.cfg_scale != 1.0 and model.condition != "none":
+        return (
+            f"cfg_scale {sampler.cfg_scale}: guides by a class, and condition {model.condition} "
+            "knows none; set cfg_scale 1"
+        )
     if sampler.cfg_scale != 1.0 and not (model.conditional and model.class_dropout > 0):
         lacks = "no class dropout" if model.conditional else "no classes"
         return (
