@@ -70,14 +70,15 @@ def dry_run(model: ModelConfig, sampler: SamplerConfig) -> Calls:
     """
     network, ladder = tiny_network(model)
     labels_B = torch.arange(2) % max(1, model.num_classes)
-    calls, degraded_BChw = Calls(), _blank(model, 2)
+    calls, degraded_BChw = Calls(), blank_latent(model, 2)
     given = network, ladder, labels_B, range(2), sampler
     generate(*given, calls=calls, early_exit=False, degraded_BChw=degraded_BChw)
     return calls
 
 
-def _blank(model: ModelConfig, batch: int) -> torch.Tensor | None:
-    """A latent for a model that restores; None for the others."""
+def blank_latent(model: ModelConfig, batch: int) -> torch.Tensor | None:
+    """A latent of zeros for a model that restores (RestoreVAR, arXiv 2505.18047); None for the
+    others."""
     side = model.schedule.latent_size
     return None if model.condition == "none" else torch.zeros(batch, model.codebook_dim, side, side)
 
@@ -121,7 +122,7 @@ def _flops(
     and of each further one."""
     passes = passes or dry_run(model, sampler).per_image(model.schedule.num_scales)
     with torch.device("meta"):
-        network, degraded_BChw = ScaleTransformer(model), _blank(model, batch)
+        network, degraded_BChw = ScaleTransformer(model), blank_latent(model, batch)
         labels_B = torch.zeros(batch, dtype=torch.long)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             guided = guided_denoiser(network, sampler, degraded_BChw)

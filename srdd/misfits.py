@@ -32,6 +32,11 @@ SIZES = (
 )
 
 
+# strengths of degradations beyond which nothing is left of an image, and what they are there
+MOST_STRENGTH = {
+    "occlusion": (8 / 3, "hides a square larger than the image"),
+    "contrast": (5 / 3, "turns black into white"),
+}
 # what codec conv alone reads
 OF_CONVOLUTIONS = ("channels", "num_res_blocks", "attention", "norm_groups", "dropout")
 
@@ -102,6 +107,17 @@ def condition_misfit(model: ModelConfig) -> str | None:
         )
     if model.regresses:
         return f"head gauss: condition {model.condition} is of a model of codes; use head softmax"
+    return None
+
+
+def strength_misfit(name: str, strength: float) -> str | None:
+    """Why a degradation cannot have a strength (after ImageNet-C, arXiv 1903.12261), as `strength
+    value: reason`; None when it can."""
+    if strength < 0:
+        return f"strength {strength:g}: is below 0, at which {name} leaves an image as it is"
+    most, reason = MOST_STRENGTH.get(name, (None, ""))
+    if most is not None and strength > most:
+        return f"strength {strength:g}: of {name} {reason}; give {int(100 * most) / 100} or less"
     return None
 
 

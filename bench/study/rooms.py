@@ -29,6 +29,7 @@ What `plan.py` may say, all of it optional:
     EVALUATES, READS_TEST        whether it scores images of its own with the extractor, and reads
                                  held-out images
     KNOWN_TOKENS                 whether samplers are handed tokens that are known
+    RESTORES                     whether it hands models the degraded images that they restore
     REPORTED                     numbers of a model or a sampler, one a training, that its jobs
                                  report and rules of any metric can be asked of
     READS_CODES                  whether it asks a model for probabilities of codes, which a

@@ -1,0 +1,67 @@
+"""What a model that restores is trained on. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from pydantic import Field
+
+from srdd.config import Strict
+from srdd.lookup import names_function, names_in, unknown
+from srdd.misfits import strength_misfit
+
+from .errors import PROJECT
+from .settings import DatasetConfig, once_each
+
+PAIRED = "paired"  # the degraded image that a paired folder gives itself
+FOUR = ("noise", "occlusion", "contrast", "blur")
+
+
+class RestoreConfig(Strict):
+    """Degraded images that a model with model.condition learns to restore (RestoreVAR, arXiv
+    2505.18047): each image of a step has one of the degradations."""
+
+    degradations: tuple[str, ...] = Field(
+        FOUR,
+        strict=False,
+        min_length=1,
+        description="names of degrade_<name> in srdd/degradation.py; paired: the degraded images "
+        "of a paired_folder",
+        json_schema_extra=names_function("degrade"),
+    )
+    strength: float = Field(
+        1.0, gt=0, le=100, description="how strong; at 1 as each function says, at 0 nothing"
+    )
+
+    _degradations_differ = once_each("degradations")
+
+
+def degradation_problems(
+    at: str, names: Iterable[str], strength: float, dataset: DatasetConfig
+) -> Iterator[str]:
+    """Degradations that nobody wrote, that are too strong, or that the dataset does not come
+    with."""
+    legal = [*names_in(PROJECT / "srdd" / "degradation.py", "degrade"), PAIRED]
+    for name in names:
+        if name not in legal:
+            yield f"{at}.degradations: {unknown('degradation', name, legal)}"
+        elif name == PAIRED and dataset.name != "paired_folder":
+            yield (
+                f"{at}.degradations: paired: the dataset {dataset.name!r} has no degraded images "
+                "of its own; take a paired_folder, or name another"
+            )
+        elif problem := strength_misfit(name, strength):
+            yield f"{at}.{problem}"
+
+
+def restore_misfit(
+    condition: str, restore: RestoreConfig | None, distill: object, weights: object
+) -> str | None:
+    """Why a variant does not restore as it is told, as `key: reason`; None when it does."""
+    if condition == "none":
+        what = "restore: is not read, model.condition is none; set model.condition, or leave it out"
+        return what if restore is not None else None
+    for key, given in {"distill": distill, "weights": weights}.items():
+        if given is not None:
+            return f"{key}: model.condition {condition!r} is trained here, by itself; leave it out"
+    return None
