@@ -35,12 +35,15 @@ OWN = "restored"  # the way that a model is asked for where models of other ways
 # ways without a scale transformer
 WITHOUT = ("input", "round_trip", "median", "wiener", "ridge", "mlp", "ceiling", "latent")
 WAYS = (*TOLD, *UNTRAINED, OWN, *WITHOUT)
+OPPONENTS = {"judge_restored": WAYS, "judge_carries": ("control",)}
 SCORES = {
     "psnr": "higher",
     "ssim": "higher",
     "class_agreement": "higher",
     "feature_distance": "lower",
 }
+
+REPORTED = tuple(f"{score}_{way}" for score in SCORES for way in (*TOLD, *UNTRAINED, OWN))
 
 
 class RefinerSettings(Strict):
