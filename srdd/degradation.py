@@ -131,9 +131,14 @@ def degrade_occlusion(
 def degrade_contrast(
     images_BCHW: torch.Tensor, seeds: Sequence[int], strength: float
 ) -> torch.Tensor:
-    """1 - 0.6 times the strength of the contrast, about the mid-tone (ImageNet-C, arXiv
-    1903.12261). Shape is kept."""
-    return (1 - 0.6 * strength) * images_BCHW
+    """1 - 0.6 times the strength of the contrast, about the mean of each channel of the image
+    (ImageNet-C, arXiv 1903.12261). Shape is kept.
+
+    About the mid-tone, as `shift_contrast` has it, it would be a factor on pixels from -1 to 1,
+    which the norms of an encoder undo.
+    """
+    mean_BC11 = images_BCHW.mean((2, 3), keepdim=True)
+    return torch.lerp(images_BCHW, mean_BC11, 0.6 * strength)
 
 
 def degrade_blur(images_BCHW: torch.Tensor, seeds: Sequence[int], strength: float) -> torch.Tensor:

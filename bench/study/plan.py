@@ -127,7 +127,9 @@ def _check_references(resolved: suite_checks.Resolved) -> None:
             others = rooms.opponents(claim.rule) if key == "against" else ()
             if side not in sides and side not in others:
                 which = suite_checks.which_claim(suite, claim)
-                raise ConfigError(f"{at}claims.{key}: {unknown('variant', side, [*sides, *others])}{which}")
+                raise ConfigError(
+                    f"{at}claims.{key}: {unknown('variant', side, [*sides, *others])}{which}"
+                )
         check_shown(f"{at}claims.rule", "rule", claim.rule)
 
 
