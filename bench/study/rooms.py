@@ -24,7 +24,7 @@ What `plan.py` may say, all of it optional:
     problems(study, one)         why a suite cannot give what it asks of this room, each a line
                                  `key: what and remedy`
     cautions(study, one)         what is legal and hardly meant
-    OPPONENTS                    names beside variants that claims of its rules compare with, by rule
+    OPPONENTS                    names beside variants that claims of a rule compare with
     rule_problems(study, one, claim)  the same of a claim that one of the room's rules judges
     elbos(settings)              corruptions whose ELBO is asked for, each with a noise
     EVALUATES, READS_TEST        whether it scores images of its own with the extractor, and reads
