@@ -47,7 +47,7 @@ from .rows import baseline_rows, model_rows, swap_row
 
 LINES: dict[str, dict[str, Any]] = {
     "input": {"color": GREY, "linestyle": ":"},
-    "ridge": {"color": GREY, "linestyle": (0, (1, 1))},
+    "ridge": {"color": GREY, "linestyle": "-"},
     "mlp": {"color": "black", "linestyle": "-."},
     "ceiling": {"color": GREY, "linestyle": "--"},
 }
@@ -123,11 +123,26 @@ def figure_restoration(view: View) -> tuple[Figure, Caption]:
 # ---------------------------------------------------------------- likeness against class
 
 
-def _point(panel: Axes, pair: list[Estimate | None], label: str, style: dict[str, Any]) -> None:
+def _point(panel: Axes, pair: list[Estimate | None], style: dict[str, Any]) -> None:
     """PSNR and class agreement of one way."""
     x, y = pair
     if x is not None and y is not None:
-        panel.errorbar([x.mean], [y.mean], [_half(y)], [_half(x)], label=text(label), **style)
+        panel.errorbar([x.mean], [y.mean], [_half(y)], [_half(x)], **style)
+
+
+def _legend(panel: Axes, view: View) -> None:
+    """A colour for each variant, a symbol for each way: a name for every pair would fill a page."""
+    for variant in view.variants:
+        colour = look_of(view, variant)["color"]
+        panel.plot([], [], color=colour, marker="s", linestyle="none", label=text(variant))
+    taken = {way for variant in view.variants for way in ways_of(view, variant)}
+    for i, way in enumerate(MODEL_WAYS):
+        if way in taken:
+            style = {"color": "black", "marker": look(i)["marker"], "linestyle": "none"}
+            panel.plot([], [], label=NAMES[way], **style)
+    for i, way in enumerate(ways_without(view)):
+        style = {"color": GREY, "marker": look(i)["marker"], "markerfacecolor": "white"}
+        panel.plot([], [], label=NAMES[way], linestyle="none", **style)
 
 
 def _plane(axes: np.ndarray, view: View) -> None:
@@ -144,12 +159,14 @@ def _plane(axes: np.ndarray, view: View) -> None:
             for way in ways_of(view, variant):
                 marker = look(MODEL_WAYS.index(way))["marker"]
                 style = {**BARS, "color": colour, "marker": marker}
-                _point(panel, pair(variant, way), f"{variant}, {NAMES[way]}", style)
+                _point(panel, pair(variant, way), style)
         for i, way in enumerate(ways_without(view)):
             style = {**BARS, "color": GREY, "marker": look(i)["marker"], "markerfacecolor": "white"}
-            _point(panel, pair(first, way), NAMES[way], style)
+            _point(panel, pair(first, way), style)
         if not panel.lines:
             blank(panel, "no classifier, or no number")
+        else:
+            _legend(panel, view)
         panel.set_title(kind)
         panel.set_xlabel("PSNR (dB)")
         panel.set_ylabel("class agreement")
@@ -164,13 +181,13 @@ def figure_perception(view: View) -> tuple[Figure, Caption]:
         _plane(axes, part)
         _hide_idle(axes, len(kinds_of(view)))
 
-    figure = sheet(by_variant(view, 5), (DOUBLE, 2.8 * shape[0]), shape, draw, columns=3)
+    figure = sheet(by_variant(view, 10), (DOUBLE, 2.8 * shape[0]), shape, draw, columns=4)
     note(figure, missing_words(view, "class_agreement_restored"))
     caption = (
         "Share of restored images that the study's classifier takes for the true class, against "
         "PSNR. Right: nearer to the clean pixels; up: more of them still show what they showed. A "
-        "way that averages what is plausible moves right, one that draws it does not. Hollow: "
-        "without a scale transformer. Mean and interval."
+        "way that averages what is plausible moves right, one that draws it does not. Colour: "
+        "variant; symbol: way; hollow: without a scale transformer. Mean and interval."
     )
     return figure, Caption(caption, (*claim_details(view), *run_details(view)))
 
@@ -253,7 +270,7 @@ def figure_restoration_strips(view: View) -> tuple[Figure, Caption]:
     shape, found = _grid(view), strip_run(view)
     keys = ("input", "ridge", "mlp", *TOLD, "ceiling", "clean")
     titles = {**NAMES, "input": "degraded", "clean": "clean", "ceiling": "clean tokens"}
-    figure, axes = canvas(DOUBLE, 3.0 * shape[0], *shape)
+    figure, axes = canvas(DOUBLE, 2.6 * shape[0], *shape)
     for panel, kind in zip(axes.flat, kinds_of(view)):
         panel.set_ylabel(kind)
         runs = (found[2], baseline_run(view, *found[:2])) if found else ("", None)

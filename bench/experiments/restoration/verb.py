@@ -187,8 +187,7 @@ class Restoration:
 
         once()
         spent = seconds(once, self.run.device) / len(part)
-        names = {**self.names, "num_images": len(part)}
-        self.run.add(f"restore_ms_{way}", 1000 * spent, "ms", **names)
+        self.run.add(f"restore_ms_{way}", 1000 * spent, "ms", **self.names)
 
     @torch.no_grad()
     def report_tokens(self, kind: str) -> None:
