@@ -145,8 +145,7 @@ class ModelConfig(_Scheduled):
     )
     mask_prob: Share = Field(
         0.0,
-        description="share of scales trained with some of their own tokens revealed; 0: cannot "
-        "be refined",
+        description="share of scales trained with own tokens revealed; 0: cannot be refined",
     )
     drop_path: BelowOne = Field(0.0, description="stochastic depth of the last block")
     init_gamma: float = Field(

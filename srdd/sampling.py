@@ -351,16 +351,10 @@ def _replayed(
 
 @torch.no_grad()
 def generate(
-    model: ScaleTransformer,
-    ladder: Ladder,
-    labels_B: torch.Tensor,
-    seeds: Sequence[int],
-    config: SamplerConfig,
-    known: Known | None = None,
-    calls: Calls | None = None,
-    early_exit: bool = True,
-    degraded_BChw: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    model: ScaleTransformer, ladder: Ladder, labels_B: torch.Tensor, seeds: Sequence[int],
+    config: SamplerConfig, known: Known | None = None, calls: Calls | None = None,
+    early_exit: bool = True, degraded_BChw: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     """Draw one batch with the sampler that `config` names: guidance wrapped round a fresh denoiser
     (arXiv 2207.12598).
 
@@ -403,8 +397,7 @@ def generate(
         denoise.gather()
         return (tokens_BL, f_hat_BChw), (denoise, drawn_faults(tokens_BL, f_hat_BChw, V, known))
 
-    repeats = degraded_BChw is None and _repeats(config, known, early_exit)
-    if model.replays is not None and repeats:
+    if model.replays is not None and degraded_BChw is None and _repeats(config, known, early_exit):
         key = config.model_dump_json(), ladder.schedule, id(ladder.quantizer), B, early_exit
         sample, (denoise, faults) = _replayed(model, ladder, key, draw, labels_B, noise)
     else:

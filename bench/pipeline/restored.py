@@ -63,16 +63,16 @@ class CleanImages:
     def scores(self, images_NCHW: torch.Tensor) -> Scores:
         """PSNR and SSIM, means over images; with a classifier how many are of the true class, and
         the mean distance of features."""
-        clean, found = self.images_NCHW.numpy(), images_NCHW.numpy()
-        scores: Scores = {"psnr": (float(psnr(clean, found).mean()), "dB")}
-        scores["ssim"] = float(ssim(clean, found).mean()), "ssim"
+        clean, restored = self.images_NCHW.numpy(), images_NCHW.numpy()
+        scores: Scores = {"psnr": (float(psnr(clean, restored).mean()), "dB")}
+        scores["ssim"] = float(ssim(clean, restored).mean()), "ssim"
         if self.classifier is None:
             return scores
         true_ND, _ = self._features(self.images_NCHW)
-        found_ND, classes_N = self._features(images_NCHW)
+        restored_ND, classes_N = self._features(images_NCHW)
         right_N = classes_N.numpy() == self.labels_N
         scores["class_agreement"] = float(right_N.mean()), "share"
-        scores["feature_distance"] = float((found_ND - true_ND).norm(dim=1).mean()), "L2"
+        scores["feature_distance"] = float((restored_ND - true_ND).norm(dim=1).mean()), "L2"
         return scores
 
     def report(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -10,16 +11,20 @@ from srdd.config import Strict
 from srdd.lookup import names_function, names_in, unknown
 from srdd.misfits import strength_misfit
 
+from .checks import MIN_IMAGES
 from .errors import PROJECT
 from .settings import DatasetConfig, once_each
+
+if TYPE_CHECKING:
+    from .jobs import Job
+    from .schema import Study
 
 PAIRED = "paired"  # the degraded image that a paired folder gives itself
 FOUR = ("noise", "occlusion", "contrast", "blur")
 
 
-class RestoreConfig(Strict):
-    """Degraded images that a model with model.condition learns to restore (RestoreVAR, arXiv
-    2505.18047): each image of a step has one of the degradations."""
+class Degraded(Strict):
+    """Which degradations images get, and how strong they are."""
 
     degradations: tuple[str, ...] = Field(
         FOUR,
@@ -34,6 +39,28 @@ class RestoreConfig(Strict):
     )
 
     _degradations_differ = once_each("degradations")
+
+
+class RestoreConfig(Degraded):
+    """Degraded images that a model with model.condition learns to restore (RestoreVAR, arXiv
+    2505.18047): each image of a step has one of the degradations."""
+
+
+class DegradedHeldOut(Degraded):
+    """Which held-out images are degraded, and how."""
+
+    num_images: int | None = Field(
+        None,
+        ge=MIN_IMAGES,
+        le=10**7,
+        description="held-out images, of each class its share; null: all",
+    )
+
+
+def classifier_of(study: Study, features: tuple[Job, ...]) -> Job:
+    """The job of the study's first classifier, or of its first extractor where it has none."""
+    kinds = [one.kind for one in study.features]
+    return features[kinds.index("trained") if "trained" in kinds else 0]
 
 
 def degradation_problems(

@@ -9,13 +9,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from srdd.config import Positive, Strict
-from srdd.lookup import names_function, unknown
+from srdd.lookup import unknown
 
 from ...study.chain import trainings
-from ...study.checks import MIN_IMAGES
 from ...study.jobs import Job, Plan
 from ...study.names import canonical_sampler, dump
-from ...study.restore_settings import FOUR, degradation_problems
+from ...study.restore_settings import DegradedHeldOut, classifier_of, degradation_problems
 from ...study.schema import Claim, Study, Variant
 from ...study.settings import once_each
 from ...study.suite_checks import Resolved, side_problems
@@ -50,28 +49,17 @@ class RefinerSettings(Strict):
     """The refiner (RestoreVAR, arXiv 2505.18047): trained behind each model on its own likeliest
     codes of training images, towards the clean latent."""
 
-    depth: int = Field(2, ge=1, le=100)
+    depth: int = Field(2, ge=1, le=100, description="layers")
     width: int | None = Field(None, ge=1, le=10_000, description="null: that of the model")
     heads: int | None = Field(None, ge=1, le=1000, description="null: those of the model")
     steps: Positive = Field(400, description="of AdamW, the rate falling to 0")
-    batch_size: Positive = 64
-    lr: float = Field(1e-3, gt=0, le=10)
+    batch_size: Positive = Field(64, description="training images a step")
+    lr: float = Field(1e-3, gt=0, le=10, description="rate of the first step")
 
 
-class Settings(Strict):
+class Settings(DegradedHeldOut):
     """Restoration of held-out images: degradations, decodings, refiner."""
 
-    degradations: tuple[str, ...] = Field(
-        FOUR,
-        strict=False,
-        min_length=1,
-        description="names of degrade_<name> in srdd/degradation.py, or paired",
-        json_schema_extra=names_function("degrade"),
-    )
-    strength: float = Field(1.0, gt=0, le=100, description="how strong; 1: as each function says")
-    num_images: int | None = Field(
-        None, ge=MIN_IMAGES, le=10**7, description="held-out images, of each class its share"
-    )
     decode: tuple[Literal["argmax", "expected", "draw"], ...] = Field(
         ("argmax", "expected", "draw"),
         strict=False,
@@ -85,17 +73,22 @@ class Settings(Strict):
         min_length=1,
         description="of the repair by models with masks that are told nothing",
     )
-    p_resample: float = Field(0.1, gt=0, lt=1, description="the repair redraws what is below")
+    p_resample: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="the repair redraws tokens less likely than this; null: than chance, one over "
+        "the number of codes",
+    )
 
-    _members_differ = once_each("degradations", "decode", "passes")
+    _members_differ = once_each("decode", "passes")
 
 
 def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
     """One job for each trained model with its sampler, and the study's first classifier."""
     study, roles = plan.study, ("data", "tokenizer", "tokens", "train")
-    kinds = [features.kind for features in study.features]
     for variant, trained in trainings(plan, suite, variants):
-        classifier = trained.features[kinds.index("trained") if "trained" in kinds else 0]
+        classifier = classifier_of(study, trained.features)
         config = {**trained.config, "restoration": dump(study.told(suite, "restoration"))}
         config |= {"features": classifier.config["features"]}
         config |= {"sampler": canonical_sampler(variant.sampler)}
@@ -145,8 +138,8 @@ def cautions(study: Study, resolved: Resolved) -> Iterator[str]:
 def parts_of(metric: str, kinds: tuple[str, ...]) -> tuple[str, str, str] | None:
     """Score, way and degradation (empty: the mean) of a metric's name; None for no such name."""
     ways = "|".join(WAYS)
-    found = re.fullmatch(rf"({'|'.join(SCORES)})_({ways})(?:_({'|'.join(kinds)}))?", metric)
-    return None if found is None else (found[1], found[2], found[3] or "")
+    parts = re.fullmatch(rf"({'|'.join(SCORES)})_({ways})(?:_({'|'.join(kinds)}))?", metric)
+    return None if parts is None else (parts[1], parts[2], parts[3] or "")
 
 
 def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:

@@ -55,8 +55,8 @@ def ways_of(view: View, variant: str) -> list[str]:
 
 def of_seeds(view: View, variant: str, metric: str) -> pd.Series:
     """A metric of a variant, or of its tokenizer, by training seed."""
-    found = view.of(variant, metric)
-    return found if len(found) else view.grid_seeds(view.variants[variant], metric)
+    values = view.of(variant, metric)
+    return values if len(values) else view.grid_seeds(view.variants[variant], metric)
 
 
 def mean_of(view: View, variant: str, metric: str) -> Estimate | None:
@@ -88,8 +88,8 @@ def strip_run(view: View) -> tuple[str, int, str] | None:
 def baseline_run(view: View, variant: str, seed: int) -> str | None:
     """run_id of the restorations without a scale transformer behind a variant's tokenizer."""
     names, rows = view.variants[variant], view.results.of_grid
-    found = rows(names, "psnr_input").dropna(subset=["value"])
-    mine = found[found["train_seed"].isna() | (found["train_seed"] == seed)]
+    measured = rows(names, "psnr_input").dropna(subset=["value"])
+    mine = measured[measured["train_seed"].isna() | (measured["train_seed"] == seed)]
     runs = [run for run in mine["run_id"] if f"{run}/clean" in view.results.images]
     return runs[0] if runs else None
 

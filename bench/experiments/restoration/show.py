@@ -207,14 +207,14 @@ def _swap(axes: np.ndarray, view: View) -> None:
     names = next(iter(view.variants.values()))
     for panel, kind in zip(axes.flat, kinds_of(view)):
         for part, (label, colour, line) in PARTS.items():
-            found = view.grid_scales(names, f"swap_{part}_{kind}")
+            means_m = view.grid_scales(names, f"swap_{part}_{kind}")
             style = {"color": look(colour)["color"], "marker": look(colour)["marker"]}
-            panel.plot(found.index, found.to_numpy(), label=label, linestyle=line, **style)
+            panel.plot(means_m.index, means_m.to_numpy(), label=label, linestyle=line, **style)
         for part, (label, colour, _) in list(PARTS.items())[:2]:
-            found = view.grid_scales(names, f"swap_{part}_control")
+            means_m = view.grid_scales(names, f"swap_{part}_control")
             style = {"color": GREY, "marker": look(colour)["marker"], "linestyle": "--"}
             words = f"{label.replace('degraded', 'of another image')} (control)"
-            panel.plot(found.index, found.to_numpy(), label=words, linewidth=0.8, **style)
+            panel.plot(means_m.index, means_m.to_numpy(), label=words, linewidth=0.8, **style)
         if not any(len(line.get_xdata()) for line in panel.lines):
             blank(panel, "not measured")
         panel.set_title(kind)
@@ -267,13 +267,13 @@ def _column(view: View, runs: tuple[str, str | None], key: str, kind: str) -> np
 
 def figure_restoration_strips(view: View) -> tuple[Figure, Caption]:
     """A few held-out images through every way (RestoreVAR, arXiv 2505.18047)."""
-    shape, found = _grid(view), strip_run(view)
+    shape, strip = _grid(view), strip_run(view)
     keys = ("input", "ridge", "mlp", *TOLD, "ceiling", "clean")
     titles = {**NAMES, "input": "degraded", "clean": "clean", "ceiling": "clean tokens"}
     figure, axes = canvas(DOUBLE, 2.6 * shape[0], *shape)
     for panel, kind in zip(axes.flat, kinds_of(view)):
         panel.set_ylabel(kind)
-        runs = (found[2], baseline_run(view, *found[:2])) if found else ("", None)
+        runs = (strip[2], baseline_run(view, *strip[:2])) if strip else ("", None)
         columns = {key: _column(view, runs, key, kind) for key in keys}
         given = {key: images for key, images in columns.items() if images is not None}
         cells = {
@@ -294,7 +294,7 @@ def figure_restoration_strips(view: View) -> tuple[Figure, Caption]:
         "The first held-out images of the job, not chosen: degraded, restored without and with a "
         "scale transformer, the clean image's own tokens decoded, and clean."
     )
-    model = f"Model: {text(found[0])}, training seed {found[1]}." if found else ""
+    model = f"Model: {text(strip[0])}, training seed {strip[1]}." if strip else ""
     details = *claim_details(view), model, credit_words(view.results), *run_details(view)
     return figure, Caption(caption, details)
 
@@ -374,8 +374,8 @@ def _shared(values: pd.Series, like: pd.Series) -> pd.Series:
 def judge_carries(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     """Whether coarse scales carry more of a degradation than of any content: the 95 % t-interval of
     swap_excess over the tokenizers of the training seeds."""
-    found = view.grid_seeds(view.variants[claim["variant"]], claim["metric"])
-    excess = estimate(found)
+    values = view.grid_seeds(view.variants[claim["variant"]], claim["metric"])
+    excess = estimate(values)
     if excess is None:
         return "not decided", f"no row of this suite has {claim['metric']}"
     reason = (

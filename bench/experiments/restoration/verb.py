@@ -114,7 +114,8 @@ class Restoration:
     def repair(self, passes: int, images_BCHW: torch.Tensor, seeds: list[int]) -> torch.Tensor:
         """States of the degraded images' tokens, redrawn where they are unlikely."""
         given = self.model, self.ladder, self.own_tokens(images_BCHW), seeds
-        return repaired(*given, self.settings.p_resample, passes)
+        unlikely = self.settings.p_resample or 1 / self.model.config.codebook_size
+        return repaired(*given, unlikely, passes)
 
     # ------------------------------------------------------------ refiner
 

@@ -6,37 +6,24 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
-from srdd.config import Positive, Strict
-from srdd.lookup import names_function
+from srdd.config import Positive
 
 from ...study.chain import add_tokenized
 from ...study.checks import MIN_IMAGES
 from ...study.jobs import Job, Plan
 from ...study.names import dump
-from ...study.restore_settings import FOUR, degradation_problems
+from ...study.restore_settings import DegradedHeldOut, classifier_of, degradation_problems
 from ...study.schema import Study, Variant
-from ...study.settings import once_each
 from ...study.suite_checks import Resolved
 
 TRAINS = READS_TEST = RESTORES = True
 MOST_PIXELS = 4096  # a ridge regression inverts a matrix of so many rows
 
 
-class Settings(Strict):
+class Settings(DegradedHeldOut):
     """What restores held-out images without a scale transformer, and which scales carry a
     degradation."""
 
-    degradations: tuple[str, ...] = Field(
-        FOUR,
-        strict=False,
-        min_length=1,
-        description="names of degrade_<name> in srdd/degradation.py, or paired",
-        json_schema_extra=names_function("degrade"),
-    )
-    strength: float = Field(1.0, gt=0, le=100, description="how strong; 1: as each function says")
-    num_images: int | None = Field(
-        None, ge=MIN_IMAGES, le=10**7, description="held-out images, of each class its share"
-    )
     regressions: bool = Field(
         True, description="ridge regression and an MLP on the pixels; false: neither"
     )
@@ -47,22 +34,20 @@ class Settings(Strict):
     units: Positive = Field(256, description="hidden units of each layer of the MLP")
     layers: int = Field(2, ge=1, le=100, description="hidden layers of the MLP")
     steps: Positive = Field(640, description="of AdamW on the L1 error, the rate falling to 0")
-    batch_size: Positive = 64
-    lr: float = Field(1e-3, gt=0, le=10)
+    batch_size: Positive = Field(64, description="degraded training images a step")
+    lr: float = Field(1e-3, gt=0, le=10, description="rate of the first step")
     swap: bool = Field(True, description="swap tokens of degraded and clean images, scale by scale")
-
-    _degradations_differ = once_each("degradations")
 
 
 def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
     """One job for each tokenizer and schedule, whatever the model, with the study's first
     classifier."""
-    study, kinds = plan.study, [features.kind for features in plan.study.features]
+    study = plan.study
     for variant in variants.values():
         for seed in study.seeds_of(suite):
             chain = add_tokenized(plan, suite, variant, seed)
             told = {"restoration_baselines": dump(study.told(suite, "restoration_baselines"))}
-            classifier = chain.features[kinds.index("trained") if "trained" in kinds else 0]
+            classifier = classifier_of(study, chain.features)
             config = {**chain.encoded.config, **told, "features": classifier.config["features"]}
             read = {**chain.read, "features": classifier.run_id}
             names = chain.encoded.identity

@@ -211,12 +211,12 @@ def report_swap(swap: Swap, run: Run, kinds: dict[str, torch.Tensor], names: dic
     latents["control"] = swap.latent_N.roll(1, 0)
     middle, weighs = swap.schedule.num_scales // 2, {}
     for kind, latent_N in latents.items():
-        found: dict[tuple[str, int], float] = {}
+        psnr_of: dict[tuple[str, int], float] = {}
         for part, scale, value in swap.parts(latent_N):
-            found[part, scale] = value
+            psnr_of[part, scale] = value
             run.add(f"swap_{part}_{kind}", value, "dB", scale=scale, **names)
         # the ceiling stands in both losses: what the coarse half costs more than the fine one
-        weighs[kind] = found["fine", middle] - found["coarse", middle]
+        weighs[kind] = psnr_of["fine", middle] - psnr_of["coarse", middle]
         if kind != "control":
             for k, share in enumerate(swap.same(latent_N)):
                 run.add(f"tokens_same_{kind}", share, "share", scale=k, **names)
