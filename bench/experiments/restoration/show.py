@@ -24,6 +24,7 @@ from ...report.drawing import (
     look_of,
     note,
     place,
+    plain_log,
     text,
     wrapped,
 )
@@ -130,7 +131,7 @@ def _point(panel: Axes, pair: list[Estimate | None], style: dict[str, Any]) -> N
         panel.errorbar([x.mean], [y.mean], [_half(y)], [_half(x)], **style)
 
 
-def _legend(panel: Axes, view: View) -> None:
+def _legend(panel: Axes, view: View, without: bool = True) -> None:
     """A colour for each variant, a symbol for each way: a name for every pair would fill a page."""
     for variant in view.variants:
         colour = look_of(view, variant)["color"]
@@ -140,7 +141,7 @@ def _legend(panel: Axes, view: View) -> None:
         if way in taken:
             style = {"color": "black", "marker": look(i)["marker"], "linestyle": "none"}
             panel.plot([], [], label=NAMES[way], **style)
-    for i, way in enumerate(ways_without(view)):
+    for i, way in enumerate(ways_without(view) if without else ()):
         style = {"color": GREY, "marker": look(i)["marker"], "markerfacecolor": "white"}
         panel.plot([], [], label=NAMES[way], linestyle="none", **style)
 
@@ -188,6 +189,41 @@ def figure_perception(view: View) -> tuple[Figure, Caption]:
         "PSNR. Right: nearer to the clean pixels; up: more of them still show what they showed. A "
         "way that averages what is plausible moves right, one that draws it does not. Colour: "
         "variant; symbol: way; hollow: without a scale transformer. Mean and interval."
+    )
+    return figure, Caption(caption, (*claim_details(view), *run_details(view)))
+
+
+# ---------------------------------------------------------------- time
+
+
+def _times(axes: np.ndarray, view: View) -> None:
+    """Every way of every variant: PSNR, mean over degradations, against time."""
+    (panel,) = axes.flat
+    for variant in view.variants:
+        for way in ways_of(view, variant):
+            pair = [view.estimate(variant, f"{name}_{way}") for name in ("restore_ms", "psnr")]
+            marker = look(MODEL_WAYS.index(way))["marker"]
+            style = {"color": look_of(view, variant)["color"], "marker": marker}
+            _point(panel, pair, {**BARS, **style})
+    if not panel.lines:
+        blank(panel, "no time was measured")
+        return
+    _legend(panel, view, without=False)
+    panel.set_xscale("log")
+    plain_log(panel.xaxis)
+    panel.set_xlabel("ms an image")
+    panel.set_ylabel("PSNR (dB), mean")
+
+
+def figure_restoration_time(view: View) -> tuple[Figure, Caption]:
+    """PSNR against the time that an image takes, by variant and way (RestoreVAR, arXiv
+    2505.18047)."""
+    figure = sheet(by_variant(view, 10), (DOUBLE, 3.0), (1, 1), _times, columns=4)
+    note(figure, missing_words(view, "psnr_restored"))
+    caption = (
+        "PSNR of restored images, mean over degradations, against the time that one takes, decoder "
+        "included: of a batch of up to 256, the median of three. Left and up is better. "
+        "Colour: variant; symbol: way. Mean and interval; time on a logarithmic axis."
     )
     return figure, Caption(caption, (*claim_details(view), *run_details(view)))
 
@@ -317,7 +353,7 @@ def table_restoration(view: View) -> tuple[pd.DataFrame, Caption]:
         "Tokens right alone: share of the clean image's tokens that the likeliest codes find on "
         "their own. Teacher-forced: given the true coarser ones, as validation has it; no "
         "restoration, and far above what is reached alone.",
-        "ms: of an image of a batch of up to 256, decoder included, asked for a second time. Token "
+        "ms: of an image of a batch of up to 256, decoder included, the median of three. Token "
         "evals: tokens of an image through the scale transformer; the refiner is not among them.",
         "Preprocessing: degraded and restored images are rounded to 8 bits, and nothing is resized "
         "or cropped for it. SSIM: scikit-image's window of 7 pixels, or what fits half of a side.",

@@ -17,6 +17,7 @@ Writes strip.npz, a few images, and refiner.safetensors where one is trained.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any
@@ -178,7 +179,7 @@ class Restoration:
         return of_kinds
 
     def report_time(self, way: str, states: States) -> None:
-        """Time of an image of a whole batch, the second time that it is asked for."""
+        """Time of an image of a whole batch: the median of three after a first one."""
         part = next(iter(self.degraded.values()))[:BATCH]
         images_BCHW, seeds = to_float(part.to(self.run.device)), list(range(len(part)))
 
@@ -187,7 +188,7 @@ class Restoration:
                 self.tokenizer.to_image(states(images_BCHW, seeds))
 
         once()
-        spent = seconds(once, self.run.device) / len(part)
+        spent = statistics.median(seconds(once, self.run.device) for _ in range(3)) / len(part)
         self.run.add(f"restore_ms_{way}", 1000 * spent, "ms", **self.names)
 
     @torch.no_grad()
