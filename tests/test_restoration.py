@@ -474,6 +474,30 @@ def test_pairs_are_prepared_and_read_together(tmp_path, make_tokenizer):
     assert told.shape == (2, 4, 4, 4)
 
 
+def test_a_study_of_pairs_is_planned_and_trained_on_them(tmp_path):
+    """Catches a dataset that only its loader's test can name."""
+    about = {
+        "name": "paired_folder", "path": str(pairs(tmp_path / "pairs")), "image_size": 8,
+        "channels": 1, "num_classes": 2, "crop": False, "test_share": 0.3, "val_share": 0.1,
+    }  # fmt: skip
+    given = {"degradations": ["paired"]}
+    state = {**TOLD, "model.condition": "state", "restore": given}
+    suite = {
+        **SUITE, "restoration": given, "restoration_baselines": given, "claims": [],
+        "variants": {"state": {"base": "var", "delta": state}},
+    }  # fmt: skip
+    changes = {"dataset": about, "suites/restoration": suite}
+    root = tmp_path / "study"
+    root.mkdir()
+    plan = load_study(edited(root, **changes))
+    told = [plan.jobs[run_id] for run_id in plan.suites["restoration"]]
+    (train,) = (job for job in told if job.stage == "restore")
+    assert train.config["restore"] == given
+    assert plan.jobs[train.inputs["data"]].config["dataset"]["name"] == "paired_folder"
+    with pytest.raises(ConfigError, match="dataset.path: is missing; paired_folder needs"):
+        load_study(edited(root, **{**changes, "dataset/path": None}))
+
+
 def test_other_data_have_no_partners(made):
     split = DegradedSplit(made.root / made.of("prepare")[0], "test", 1.0)
     with pytest.raises(ConfigError, match="paired: these images have no degraded partners"):
