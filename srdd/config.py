@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from .lookup import Knob, function_name, is_own, knobs_of, names_function, names_in, unknown
-from .misfits import COMMITTING, codec_misfit, draw_misfit, head_misfit, refuse
+from .misfits import COMMITTING, codec_misfit, condition_misfit, draw_misfit, head_misfit, refuse
 from .schedule import ScaleSchedule, checked_sides
 
 # an upper bound far above every use: a number beyond it is a slip, and would end in MemoryError
@@ -145,8 +145,7 @@ class ModelConfig(_Scheduled):
     )
     mask_prob: Share = Field(
         0.0,
-        description="share of scales trained with some of their own tokens revealed; 0: cannot "
-        "be refined",
+        description="share of scales trained with own tokens revealed; 0: cannot be refined",
     )
     drop_path: BelowOne = Field(0.0, description="stochastic depth of the last block")
     init_gamma: float = Field(
@@ -158,6 +157,10 @@ class ModelConfig(_Scheduled):
         "softmax: a logit for each code, bits: one for each bit of its index, gauss: no code but "
         "the residual itself, by regression",
         json_schema_extra=names_function("head"),
+    )
+    condition: Literal["none", "state", "cross", "tokens"] = Field(
+        "none",
+        description="degraded image to restore: its latent added, attended to, or its tokens",
     )
 
     @model_validator(mode="after")
@@ -177,7 +180,7 @@ class ModelConfig(_Scheduled):
 
     @model_validator(mode="after")
     def _head_fits(self) -> ModelConfig:
-        refuse(head_misfit(self))
+        refuse(head_misfit(self) or condition_misfit(self))
         return self
 
     @property

@@ -6,11 +6,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from .conditioning import StateCondition
 from .config import ModelConfig, SamplerConfig
 from .guidance import guidance_weights, guided_scales
 from .model import ScaleTransformer
@@ -68,9 +70,17 @@ def dry_run(model: ModelConfig, sampler: SamplerConfig) -> Calls:
     """
     network, ladder = tiny_network(model)
     labels_B = torch.arange(2) % max(1, model.num_classes)
-    calls = Calls()
-    generate(network, ladder, labels_B, range(2), sampler, calls=calls, early_exit=False)
+    calls, degraded_BChw = Calls(), blank_latent(model, 2)
+    given = network, ladder, labels_B, range(2), sampler
+    generate(*given, calls=calls, early_exit=False, degraded_BChw=degraded_BChw)
     return calls
+
+
+def blank_latent(model: ModelConfig, batch: int) -> torch.Tensor | None:
+    """A latent of zeros for a model that restores (RestoreVAR, arXiv 2505.18047); None for the
+    others."""
+    side = model.schedule.latent_size
+    return None if model.condition == "none" else torch.zeros(batch, model.codebook_dim, side, side)
 
 
 def sampling_cost(model: ModelConfig, sampler: SamplerConfig, calls: Calls | None = None) -> Cost:
@@ -112,9 +122,12 @@ def _flops(
     and of each further one."""
     passes = passes or dry_run(model, sampler).per_image(model.schedule.num_scales)
     with torch.device("meta"):
-        guided = guided_denoiser(ScaleTransformer(model), sampler)
+        network, degraded_BChw = ScaleTransformer(model), blank_latent(model, batch)
         labels_B = torch.zeros(batch, dtype=torch.long)
-    flops_K = []
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            guided = guided_denoiser(network, sampler, degraded_BChw)
+    # what is known of a degraded image is computed once, before scale 0
+    flops_K, once = [], counter.get_total_flops()
     for k, length in enumerate(model.schedule.lengths):
         inputs_BlC = torch.empty(batch, length, model.codebook_dim, device="meta")
         counts = []
@@ -124,6 +137,7 @@ def _flops(
             counts.append(counter.get_total_flops())
         first, again = counts[0], counts[-1]
         flops_K.append(first + (passes[k] - 1) * again if passes[k] else Fraction(0))
+    flops_K[0] += once
     return flops_K
 
 
@@ -160,6 +174,7 @@ def sampling_bytes(
     tables = 6 * D * len(blocks) if model.shared_adaln else 0
     # a class row in, its modulations out; one more for 'no class'
     conditions = (batch + any(doubled)) * (D + sum(linear.out_features for linear in adaln))
+    told = _told(network)
     moved = []
     for k, length in enumerate(schedule.lengths):
         keys = schedule.key_slice(k, history)
@@ -175,13 +190,41 @@ def sampling_bytes(
             + (D if model.mask_prob > 0 else 0)
         )
         once = batch * pair * length if seen_later else 0
-        once += sum(map(_numbers, adaln)) + tables + conditions if k == 0 else 0
+        if k == 0:
+            once += sum(map(_numbers, adaln)) + tables + conditions
+            once += told.once + batch * told.kept
         outputs = model.codebook_dim if model.regresses else model.codebook_size
         an_image = pair * (keys.stop - keys.start - length) + length * outputs
+        an_image += told.seen + D * max(0, min(told.tokens - schedule.slices[k].start, length))
         times = Fraction(calls.calls.get(k, 0), calls.batches)
-        each = times * (core + embedding) + passes[k] * batch * an_image
+        each = times * (core + told.each + embedding) + passes[k] * batch * an_image
         moved.append(_number(number_bytes * (once + each)))
     return tuple(moved)
+
+
+class _Told(NamedTuple):
+    """Numbers that a degraded image moves: weights once a sample, of an image what is kept of it;
+    weights once a call, of an image keys and values; tokens that something is added to."""
+
+    once: int = 0
+    kept: int = 0
+    each: int = 0
+    seen: int = 0
+    tokens: int = 0
+
+
+def _told(network: ScaleTransformer) -> _Told:
+    """What the condition of a network moves; nothing where it restores none."""
+    if (reader := network.condition) is None:
+        return _Told()
+    D, schedule, whole = network.config.width, network.schedule, _numbers(reader)
+    if isinstance(reader, StateCondition):
+        return _Told(whole, D * schedule.seq_len, tokens=schedule.seq_len)
+    first = schedule.lengths[0]
+    keys = 2 * D * schedule.latent_size**2 * len(reader.attentions)
+    of_keys = sum(_numbers(one.key_value) + _numbers(one.key_norm) for one in reader.attentions)
+    each = sum(map(_numbers, reader.attentions)) - of_keys
+    return _Told(whole - each, keys + D * first, each, keys, first)
 
 
 def _numbers(module: nn.Module) -> int:

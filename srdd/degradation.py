@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from .lookup import find
+from .misfits import strength_misfit
 from .noise import generator
 
 
@@ -84,3 +85,69 @@ def shift_translation(images_BCHW: torch.Tensor, seeds: Sequence[int]) -> torch.
         top, left = ((0, 1), (2, 1), (1, 0), (1, 2))[way]
         moved.append(image_CHW[:, top : top + H, left : left + W])
     return torch.stack(moved)
+
+
+# ---------------------------------------------------------------- of a chosen strength
+
+
+def degraded(
+    name: str, images_BCHW: torch.Tensor, seeds: Sequence[int], strength: float = 1.0
+) -> torch.Tensor:
+    """Images after the degradation of that name (after ImageNet-C, arXiv 1903.12261), in [-1, 1] as
+    they come: strength 0 leaves them, 1 is what the function says; what an image becomes depends on
+    its own seed alone. Raises ValueError for an unknown name, a strength that is too large, and for
+    another number of seeds than of images."""
+    degrade = find(sys.modules[__name__], "degrade", name)
+    if len(seeds) != len(images_BCHW):
+        raise ValueError(f"{len(seeds)} seeds for {len(images_BCHW)} images: one for each image")
+    if problem := strength_misfit(name, strength):
+        raise ValueError(problem)
+    degraded_BCHW: torch.Tensor = degrade(images_BCHW, [int(seed) for seed in seeds], strength)
+    return degraded_BCHW
+
+
+def degrade_noise(images_BCHW: torch.Tensor, seeds: Sequence[int], strength: float) -> torch.Tensor:
+    """Normal noise of 0.5 times the strength, of [-1, 1], cut off at black and white (ImageNet-C,
+    arXiv 1903.12261, Gaussian noise). Shape is kept."""
+    sources = (generator("degrade", "noise", seed) for seed in seeds)
+    noise = [torch.randn(images_BCHW.shape[1:], generator=source) for source in sources]
+    return (images_BCHW + 0.5 * strength * torch.stack(noise).to(images_BCHW)).clamp(-1, 1)
+
+
+def degrade_occlusion(
+    images_BCHW: torch.Tensor, seeds: Sequence[int], strength: float
+) -> torch.Tensor:
+    """A black square of 3/8 of the side times the strength, somewhere (cutout, arXiv 1708.04552).
+    Shape is kept."""
+    hidden_BCHW, size = images_BCHW.clone(), images_BCHW.shape[-1]
+    side = round(3 * strength * size / 8)
+    for image_CHW, seed in zip(hidden_BCHW, seeds):
+        source = generator("degrade", "occlusion", seed)
+        top, left = torch.randint(size - side + 1, (2,), generator=source).tolist()
+        image_CHW[:, top : top + side, left : left + side] = -1.0
+    return hidden_BCHW
+
+
+def degrade_contrast(
+    images_BCHW: torch.Tensor, seeds: Sequence[int], strength: float
+) -> torch.Tensor:
+    """1 - 0.6 times the strength of the contrast, about the mean of each channel of the image
+    (ImageNet-C, arXiv 1903.12261). Shape is kept.
+
+    About the mid-tone, as `shift_contrast` has it, it would be a factor on pixels from -1 to 1,
+    which the norms of an encoder undo.
+    """
+    mean_BC11 = images_BCHW.mean((2, 3), keepdim=True)
+    return torch.lerp(images_BCHW, mean_BC11, 0.6 * strength)
+
+
+def degrade_blur(images_BCHW: torch.Tensor, seeds: Sequence[int], strength: float) -> torch.Tensor:
+    """The mean of 3 x 3 pixels, side / 8 times the strength times over, nearly a Gaussian at 32
+    pixels; of the last time a fraction (ImageNet-C, arXiv 1903.12261). Shape is kept."""
+    times = strength * max(1, images_BCHW.shape[-1] // 8)
+    while times > 0:
+        padded = F.pad(images_BCHW, (1, 1, 1, 1), mode="replicate")
+        mean_BCHW = F.avg_pool2d(padded, 3, stride=1)
+        images_BCHW = torch.lerp(images_BCHW, mean_BCHW, min(times, 1.0))
+        times -= 1
+    return images_BCHW

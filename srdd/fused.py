@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from .attention import Attention, ScaleCache
 from .compiling import can_fuse
+from .conditioning import Condition
 from .transformer import Block
 
 if TYPE_CHECKING:
@@ -39,10 +40,11 @@ class FusedStep:
         place_LD: torch.Tensor,
         cache: ScaleCache,
         own_Bl: torch.Tensor | None = None,
+        condition: Condition | None = None,
     ) -> torch.Tensor:
-        if not can_fuse(self.model.position, inputs_BlC):
+        if condition is not None or not can_fuse(self.model.position, inputs_BlC):
             return type(self.model).step(
-                self.model, inputs_BlC, k, modulation, place_LD, cache, own_Bl
+                self.model, inputs_BlC, k, modulation, place_LD, cache, own_Bl, condition
             )
         from .kernels import add_norm
 

@@ -28,9 +28,15 @@ SIZES = (
     "qk_norm",
     "shared_adaln",
     "head",
+    "condition",
 )
 
 
+# strengths of degradations beyond which nothing is left of an image, and what they are there
+MOST_STRENGTH = {
+    "occlusion": (8 / 3, "hides a square larger than the image"),
+    "contrast": (5 / 3, "turns black into white"),
+}
 # what codec conv alone reads
 OF_CONVOLUTIONS = ("channels", "num_res_blocks", "attention", "norm_groups", "dropout")
 
@@ -76,6 +82,42 @@ def head_misfit(model: ModelConfig) -> str | None:
             f"mask_prob {model.mask_prob}: head gauss predicts no tokens that could be masked; "
             "set it to 0"
         )
+    return None
+
+
+def condition_misfit(model: ModelConfig) -> str | None:
+    """Why a model cannot restore degraded images (RestoreVAR, arXiv 2505.18047), as `key value:
+    reason`; None when it can, or restores none."""
+    if model.condition == "none":
+        return None
+    if model.num_classes:
+        return (
+            f"num_classes {model.num_classes}: condition {model.condition} is told the image and no"
+            " class; set num_classes 0"
+        )
+    if model.mask is not None:
+        return (
+            f"mask {model.mask!r}: condition {model.condition} goes with history alone; leave mask "
+            "out"
+        )
+    if model.mask_prob:
+        return (
+            f"mask_prob {model.mask_prob}: condition {model.condition} draws every scale once; set "
+            "it to 0"
+        )
+    if model.regresses:
+        return f"head gauss: condition {model.condition} is of a model of codes; use head softmax"
+    return None
+
+
+def strength_misfit(name: str, strength: float) -> str | None:
+    """Why a degradation cannot have a strength (after ImageNet-C, arXiv 1903.12261), as `strength
+    value: reason`; None when it can."""
+    if strength < 0:
+        return f"strength {strength:g}: is below 0, at which {name} leaves an image as it is"
+    most, reason = MOST_STRENGTH.get(name, (None, ""))
+    if most is not None and strength > most:
+        return f"strength {strength:g}: of {name} {reason}; give {int(100 * most) / 100} or less"
     return None
 
 
@@ -173,6 +215,11 @@ def cca_misfit(reference: ModelConfig, model: ModelConfig, uncond: float) -> str
 def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
     """Why a sampler cannot be used with a model, as `key value: reason`; None when it can
     (guidance: arXiv 2207.12598)."""
+    if sampler.cfg_scale != 1.0 and model.condition != "none":
+        return (
+            f"cfg_scale {sampler.cfg_scale}: guides by a class, and condition {model.condition} "
+            "knows none; set cfg_scale 1"
+        )
     if sampler.cfg_scale != 1.0 and not (model.conditional and model.class_dropout > 0):
         lacks = "no class dropout" if model.conditional else "no classes"
         return (

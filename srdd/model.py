@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .attention import HALVES, Pool, ScaleCache, attend_by_scale, look_at
 from .compiling import check_compiler
+from .conditioning import Condition, condition_module, conditioned
 from .config import ModelConfig
 from .contracts import check_mask
 from .fused import FusedStep
@@ -67,6 +68,7 @@ class ScaleTransformer(nn.Module):
         self.own_embedding = (
             nn.Embedding(config.codebook_size + 1, D) if config.mask_prob > 0 else None
         )
+        self.condition = condition_module(config)
         if config.mask is not None:
             if mask_LL is not None:
                 raise ValueError(f"mask_LL beside mask {config.mask!r}: leave one of them out")
@@ -87,8 +89,9 @@ class ScaleTransformer(nn.Module):
             with torch.no_grad():
                 weight.mul_(factor)
 
+        late = {self.own_embedding, *(self.condition.modules() if self.condition else ())}
         for module in self.modules():
-            if isinstance(module, (nn.Linear, nn.Embedding)) and module is not self.own_embedding:
+            if isinstance(module, (nn.Linear, nn.Embedding)) and module not in late:
                 draw(module.weight)
                 if isinstance(module, nn.Linear) and module.bias is not None:
                     nn.init.zeros_(module.bias)
@@ -115,6 +118,8 @@ class ScaleTransformer(nn.Module):
         if self.own_embedding is not None:
             draw(self.own_embedding.weight)
             nn.init.zeros_(self.own_embedding.weight[-1])
+        if self.condition is not None:
+            self.condition.init_weights(generator)
 
     def modulate(
         self, labels_B: torch.Tensor | None, condition_BD: torch.Tensor | None = None
@@ -182,15 +187,20 @@ class ScaleTransformer(nn.Module):
         labels_B: torch.Tensor,
         paths_E2B: torch.Tensor | None = None,
         own_BL: torch.Tensor | None = None,
+        degraded_BChw: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Teacher-forced logits_BLV of all scales at once (VAR, equation 5), or what another head
         gives.
 
         inputs_BLC: `Ladder.teacher_forced_inputs`; paths_E2B: stochastic depth, only in training;
-        own_BL: revealed tokens, V where masked (SRDD, arXiv 2509.22636), None for all masked.
-        Raises ValueError for own_BL where mask_prob is 0.
+        own_BL: revealed tokens, V where masked (SRDD, arXiv 2509.22636), None for all masked;
+        degraded_BChw: `condition_latent`, of a model that restores. Raises ValueError for own_BL
+        where mask_prob is 0, and for degraded images where `model.condition` asks for none.
         """
-        logits_BLV: torch.Tensor = self.head(self.hidden(inputs_BLC, labels_B, paths_E2B, own_BL))
+        hidden_BLD = self.hidden(
+            inputs_BLC, labels_B, paths_E2B, own_BL, degraded_BChw=degraded_BChw
+        )
+        logits_BLV: torch.Tensor = self.head(hidden_BLD)
         return logits_BLV
 
     def hidden(
@@ -200,6 +210,7 @@ class ScaleTransformer(nn.Module):
         paths_E2B: torch.Tensor | None = None,
         own_BL: torch.Tensor | None = None,
         checkpointing: bool = False,
+        degraded_BChw: torch.Tensor | None = None,
         condition_BD: torch.Tensor | None = None,
         scales: range | None = None,
     ) -> torch.Tensor:
@@ -223,6 +234,9 @@ class ScaleTransformer(nn.Module):
 
         modulations, (gain, shift), condition_BD = self.modulate(labels_B, condition_BD)
         x_BLD = self._embed(inputs_BLC, condition_BD, where, self.places(), own_BL)
+        condition = conditioned(self, degraded_BChw)
+        if condition is not None:
+            x_BLD = condition.enter(x_BLD, where)
         for i, (block, modulation) in enumerate(zip(self.blocks, modulations)):
             given = x_BLD, modulation, attend, None if paths_E2B is None else paths_E2B[i]
             # a block draws nothing, so that no random state has to be kept
@@ -230,6 +244,8 @@ class ScaleTransformer(nn.Module):
                 x_BLD = checkpoint(block, *given, use_reentrant=False, preserve_rng_state=False)
             else:
                 x_BLD = block(*given)
+            if condition is not None:
+                x_BLD = condition.behind(i, x_BLD)
         return norm(x_BLD) * (gain + 1) + shift
 
     def step(
@@ -240,13 +256,16 @@ class ScaleTransformer(nn.Module):
         place_LD: torch.Tensor,
         cache: ScaleCache,
         own_Bl: torch.Tensor | None = None,
+        condition: Condition | None = None,
     ) -> torch.Tensor:
         """What the head reads, hidden_BlD, of one scale, given the cache of the scales before it,
-        entered at k (VAR, section 3.3), and the scale's own revealed tokens. place_LD:
-        `places()`."""
+        entered at k (VAR, section 3.3), the scale's own revealed tokens, and what is known of
+        degraded images. place_LD: `places()`."""
         modulations, (gain, shift), condition_BD = modulation
         where = self.schedule.slices[k]
         x_BlD = self._embed(inputs_BlC, condition_BD, where, place_LD, own_Bl)
+        if condition is not None:
+            x_BlD = condition.enter(x_BlD, where)
         if x_BlD.dtype in HALVES:
             x_BlD = x_BlD.float()  # residuals are summed in float32
         rows = None if self.mask_LL is None else self.mask_LL[where, : where.stop]
@@ -259,6 +278,8 @@ class ScaleTransformer(nn.Module):
                 return look_at(q, key, value, scale, rows)
 
             x_BlD = block(x_BlD, modulations[i], attend)
+            if condition is not None:
+                x_BlD = condition.behind(i, x_BlD)
         return norm(x_BlD) * (gain + 1) + shift
 
     def compile_blocks(self) -> None:
@@ -306,9 +327,9 @@ class ScaleTransformer(nn.Module):
             if self.position.is_cuda:
                 torch._inductor.cudagraph_trees.reset_cudagraph_trees()
 
-    def denoiser(self) -> Denoiser:
-        """A fresh `denoise` for one batch of images."""
-        return Denoiser(self)
+    def denoiser(self, degraded_BChw: torch.Tensor | None = None) -> Denoiser:
+        """A fresh `denoise` for one batch of images, or of degraded ones that are restored."""
+        return Denoiser(self, degraded_BChw)
 
 
 class Denoiser:
@@ -321,7 +342,7 @@ class Denoiser:
     bfloat16 weights computes in bfloat16 and keeps its residual stream in float32.
     """
 
-    def __init__(self, model: ScaleTransformer) -> None:
+    def __init__(self, model: ScaleTransformer, degraded_BChw: torch.Tensor | None = None) -> None:
         self.model, weight = model, model.position
         # an explicit mask may look back at any scale
         history = None if model.mask_LL is not None else model.config.history
@@ -330,6 +351,8 @@ class Denoiser:
         self.place_LD = model.places()
         self.half = weight.dtype if weight.dtype in HALVES else None
         self._bound: tuple[torch.Tensor, Modulation] | None = None
+        with self._autocast(weight):
+            self.condition = conditioned(model, degraded_BChw)
 
     def __call__(
         self,
@@ -361,7 +384,10 @@ class Denoiser:
             modulation = _first(self._modulation(labels_B), B)
             shape = B, config.heads, config.width // config.heads
             self.cache.enter(k, shape, self.model.position)
-            return self.model.step(inputs_BlC, k, modulation, self.place_LD, self.cache, own_Bl)
+            given = inputs_BlC, k, modulation, self.place_LD, self.cache, own_Bl
+            # a model that restores nothing is asked as ever: its step may be compiled or fused
+            extra = () if self.condition is None else (self.condition,)
+            return self.model.step(*given, *extra)
 
     def _modulation(self, labels_B: torch.Tensor) -> Modulation:
         """What follows from the class alone, computed once a batch."""

@@ -224,10 +224,13 @@ def _draw_scale(scale: _Scale, known: Known | None, where: slice, V: int) -> tor
     return drawn.tokens_Bl
 
 
-def guided_denoiser(model: ScaleTransformer, config: SamplerConfig) -> Denoise:
+def guided_denoiser(
+    model: ScaleTransformer, config: SamplerConfig, degraded_BChw: torch.Tensor | None = None
+) -> Denoise:
     """A fresh denoiser of a model for one batch, its spectra reshaped (arXiv 2511.17074) where a
-    sampler asks for it, under the sampler's guidance (arXiv 2207.12598, equation 6)."""
-    denoiser = model.denoiser()
+    sampler asks for it, under the sampler's guidance (arXiv 2207.12598, equation 6).
+    degraded_BChw: of images to restore."""
+    denoiser = model.denoiser(degraded_BChw)
     return guide(
         reshape_spectrum(denoiser, config, model.schedule),
         model.schedule,
@@ -281,12 +284,14 @@ def _check_request(
 
 
 def _watched(
-    model: ScaleTransformer, config: SamplerConfig, who: str, batch: int, early_exit: bool
-) -> Watched:
+    model: ScaleTransformer, config: SamplerConfig, who: str, batch: int, early_exit: bool,
+    degraded_BChw: torch.Tensor | None,
+) -> Watched:  # fmt: skip
     """All that a sampler knows of the network, for one batch, and counted."""
     history = None if model.mask_LL is not None else model.config.history
     remembers = batch if is_own("sample", config.name) and history != 0 else None
-    channels, guided = model.config.codebook_dim, guided_denoiser(model, config)
+    channels = model.config.codebook_dim
+    guided = guided_denoiser(model, config, degraded_BChw)
     denoise = Watched(guided, model.schedule, channels, who, config.divides_by, remembers)
     denoise.history = history if early_exit else None
     denoise.sigma_KC = getattr(model.head, "sigma_KC", None)
@@ -346,15 +351,10 @@ def _replayed(
 
 @torch.no_grad()
 def generate(
-    model: ScaleTransformer,
-    ladder: Ladder,
-    labels_B: torch.Tensor,
-    seeds: Sequence[int],
-    config: SamplerConfig,
-    known: Known | None = None,
-    calls: Calls | None = None,
-    early_exit: bool = True,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    model: ScaleTransformer, ladder: Ladder, labels_B: torch.Tensor, seeds: Sequence[int],
+    config: SamplerConfig, known: Known | None = None, calls: Calls | None = None,
+    early_exit: bool = True, degraded_BChw: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     """Draw one batch with the sampler that `config` names: guidance wrapped round a fresh denoiser
     (arXiv 2207.12598).
 
@@ -365,6 +365,7 @@ def generate(
     CPU a few per cent of the images of a 256-pixel model). calls: counts the calls of the network.
     early_exit: leave out a call that would redraw nothing, which changes no image; only models of
     history 0 allow it, since later scales of others read what that call would leave in the cache.
+    degraded_BChw: `condition_latent` of the images to restore, for a model with `model.condition`.
     Returns tokens_BL and f_hat_BChw for `Tokenizer.to_image`. Raises ValueError for what does not
     fit together, logits that are not finite, and a sampler of one's own that returns anything else.
     """
@@ -372,6 +373,8 @@ def generate(
     seeds = whole_numbers(seeds, "seeds")
     if len(seeds) != len(labels_B):
         raise ValueError(f"{len(seeds)} seeds for {len(labels_B)} labels: one seed for each image")
+    if degraded_BChw is not None and len(degraded_BChw) != len(labels_B):
+        raise ValueError(f"{len(degraded_BChw)} degraded images for {len(labels_B)} labels")
     noise = ImageNoise(seeds, labels_B.device)
     who = function_name("sample", config.name)
     channels, V = model.config.codebook_dim, model.config.codebook_size
@@ -386,7 +389,7 @@ def generate(
 
     def draw(labels_B: torch.Tensor, noise: ImageNoise) -> tuple[Sample, Seen]:
         """A sample for labels and numbers of this batch size, and what is to be checked of it."""
-        denoise = _watched(model, config, who, B, early_exit)
+        denoise = _watched(model, config, who, B, early_exit, degraded_BChw)
         sampler = find(sys.modules[__name__], "sample", config.name)
         sample = sampler(denoise, ladder, labels_B, noise, config, known)
         given.check(who)
@@ -394,7 +397,7 @@ def generate(
         denoise.gather()
         return (tokens_BL, f_hat_BChw), (denoise, drawn_faults(tokens_BL, f_hat_BChw, V, known))
 
-    if model.replays is not None and _repeats(config, known, early_exit):
+    if model.replays is not None and degraded_BChw is None and _repeats(config, known, early_exit):
         key = config.model_dump_json(), ladder.schedule, id(ladder.quantizer), B, early_exit
         sample, (denoise, faults) = _replayed(model, ladder, key, draw, labels_B, noise)
     else:

@@ -372,7 +372,7 @@ def test_edited_attention_makes_all_trainings_stale_and_nothing_before(
     block = "attention" if (ROOT / "srdd/attention.py").exists() else "transformer"
     edit = replacing("class Attention(nn.Module):", "class Attention(nn.Module, edited=1):")
     changed = changed_by(plan, before, copy, tmp_path, f"srdd/{block}.py", edit)
-    assert of_stages(plan, "train", "distill", "regress", "latency") <= changed
+    assert of_stages(plan, "train", "distill", "regress", "restore", "latency") <= changed
     assert not changed & of_stages(
         plan, "prepare", "tokenizer", "features", "encode", "snr", "evaluate", "baselines"
     )
@@ -403,6 +403,13 @@ def test_an_edited_rule_makes_stale_what_refines_by_it(plan, before, copy, tmp_p
     assert again and not any(plan.jobs[run].config.get("sampler") == {} for run in again)
 
 
+def test_an_edited_degradation_makes_stale_what_it_degrades(plan, before, copy, tmp_path):
+    """Catches a degradation whose edit leaves old restorations, or classifications made anew."""
+    edit = other_signature("degrade_noise")
+    changed = changed_by(plan, before, copy, tmp_path, "srdd/degradation.py", edit)
+    assert changed == of_stages(plan, "restore", "restoration", "restoration_baselines")
+
+
 def test_an_edited_figure_makes_its_own_suites_stale(plan, before, copy, tmp_path):
     """Catches a figure that is not drawn again, and others that are."""
     edit = other_signature("figure_latency")
@@ -422,7 +429,7 @@ def test_a_changed_default_makes_stale_what_reads_it(plan, before, copy, tmp_pat
     """Catches a default that is changed where names leave it out: the same name, other numbers."""
     edit = lambda text: re.sub(r"(beta2: BelowOne = \D*)0\.95", r"\g<1>0.96", text)  # noqa: E731
     changed = changed_by(plan, before, copy, tmp_path, "bench/study/settings.py", edit)
-    assert changed == of_stages(plan, "train", "distill", "regress")
+    assert changed == of_stages(plan, "train", "distill", "regress", "restore")
 
 
 def test_prose_makes_nothing_stale(plan, before, copy, tmp_path):

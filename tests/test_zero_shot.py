@@ -28,11 +28,10 @@ from bench.experiments.zero_shot.verb import (
     nearest_fill,
     psnr,
     reduced_side,
-    ssim,
     tasks_of,
-    window_side,
 )
 from bench.pipeline import collect, evaluators
+from bench.pipeline.likeness import ssim, window_side
 from bench.pipeline.metrics import score
 from bench.report.completion import along_scales
 from bench.report.results import Results

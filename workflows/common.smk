@@ -149,7 +149,7 @@ def check_processes():
     """Every batch must go into equal parts: said before any work."""
     for run_id, job in PLAN.jobs.items():
         try:
-            if job.stage in ("train", "distill", "regress"):
+            if job.stage in ("train", "distill", "regress", "restore"):
                 training = json.dumps(job.config["training"])
                 TrainingConfig.model_validate_json(training).images_at_once(PROCESSES)
             elif job.stage == "tokenizer":

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from srdd import diffusion
 from srdd.config import SamplerConfig
 from srdd.corruption import corrupted, mask_within_scales
-from srdd.cost import tiny_network
+from srdd.cost import blank_latent, tiny_network
 from srdd.guidance import guidance_weights
 from srdd.lookup import find, function_name, is_own
 from srdd.loss import mask_shares
@@ -80,7 +80,9 @@ def check_sampler(variant: Variant, with_known: bool) -> None:
     def draw(
         known: Known | None = None, seeds: Sequence[int] = SEEDS
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        return generate(network, ladder, labels_B[list(seeds)], seeds, sampler, known)
+        latent = blank_latent(variant.model, len(seeds))
+        given = network, ladder, labels_B[list(seeds)], seeds, sampler, known
+        return generate(*given, degraded_BChw=latent)
 
     tokens_BL = twice(who, lambda: draw()[0])
     check_state(who, ladder, draw())

@@ -23,7 +23,7 @@ NOTES = (
     "skipped",
     "below",
     "groups",
-)  # of load_image_folder alone, for the one line that prepare says
+)  # of folders alone, for the one line that prepare says
 READING = (
     "image_size",
     "channels",
@@ -48,7 +48,7 @@ def check_splits(
         refuse(f"returns {type(returned).__name__}; it must return {WORDS}")
     if not set(SPLITS) <= returned.keys():
         refuse(f"returns {sorted(map(str, returned))}; it must return {WORDS}")
-    legal = {*KEYS, *(NOTES if config.name == "image_folder" else ())}
+    legal = {*KEYS, *(NOTES if config.name in ("image_folder", "paired_folder") else ())}
     if unread := [str(key) for key in returned if key not in legal]:
         refuse(f"returns also {listed(unread)}, which nothing reads (legal: {', '.join(KEYS)})")
     splits = {split: returned[split] for split in SPLITS}

@@ -25,6 +25,7 @@ from ..study.contents import cache_folder, sums_of
 from ..study.errors import ConfigError, place_of, shown
 from ..study.settings import DatasetConfig
 from .image_folder import ImageFolder, read_folder, skipped_words
+from .paired_folder import load_paired_folder  # noqa: F401  found here by its name
 from .read_image import read_image
 from .splits import array_keys, group_keys, joined, sides, some_of_all, with_all_classes
 

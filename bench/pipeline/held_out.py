@@ -49,6 +49,10 @@ class HeldOut:
         chosen = self.tokens_NL[rows_N], self.labels_N[rows_N]
         return HeldOut(self.name, *chosen, self.ladder, self.device, self.ranks)
 
+    def told(self, rows: slice) -> dict[str, torch.Tensor]:
+        """What else the network is told of some images, by the name of its argument."""
+        return {}
+
 
 class OnePassLoss(NamedTuple):
     """Cross-entropy of one pass in nats a token, over all scales and by scale; share of right
@@ -93,7 +97,8 @@ def predictions(
                 hidden_NL[rows].to(data.device), model.config.codebook_size
             )
         inputs_BLC = data.ladder.teacher_forced_inputs(tokens_BL)
-        yield Predicted(rows, model(inputs_BLC, labels_B, own_BL=own_BL), tokens_BL)
+        logits_BLV = model(inputs_BLC, labels_B, own_BL=own_BL, **data.told(rows))
+        yield Predicted(rows, logits_BLV, tokens_BL)
 
 
 @torch.no_grad()

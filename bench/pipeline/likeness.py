@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from skimage.metrics import structural_similarity
 
 ROUNDING = 1 / 12  # mean square error of rounding to whole grey levels
 
@@ -19,3 +20,24 @@ def psnr(
     region_hw = np.ones(true_NCHW.shape[2:], bool) if region_hw is None else region_hw
     error_NCp = error_NCHW[:, :, region_hw]
     return 10 * np.log10(255**2 / np.maximum((error_NCp**2).mean((1, 2)), ROUNDING))
+
+
+def window_side(side: int) -> int:
+    """Side of the windows of SSIM: 7 pixels as scikit-image has it, or the largest odd number up to
+    half of a small image, from 3."""
+    half = min(7, side // 2)
+    return max(3, half - 1 + half % 2)
+
+
+def ssim(
+    true_NCHW: np.ndarray, other_NCHW: np.ndarray, region_hw: np.ndarray | None = None
+) -> np.ndarray:
+    """Structural similarity (Wang et al. 2004, by scikit-image) of each uint8 image: its mean, or
+    that of its map over a region."""
+    side, values = window_side(true_NCHW.shape[-1]), []
+    for true_CHW, other_CHW in zip(true_NCHW, other_NCHW):
+        whole, map_CHW = structural_similarity(
+            true_CHW, other_CHW, win_size=side, data_range=255, channel_axis=0, full=True
+        )
+        values.append(whole if region_hw is None else map_CHW[:, region_hw].mean())
+    return np.array(values)

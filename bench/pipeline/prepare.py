@@ -40,6 +40,7 @@ LOADERS = (
     "digits",
     "fashion_mnist",
     "image_folder",
+    "paired_folder",
 )  # of this project; an error of any other is told with its name
 DIM = 64  # a split that holds no brighter level was perhaps not scaled to 255
 NAMED = 10  # classes whose counts, and damaged images whose errors, are said one by one
@@ -72,7 +73,7 @@ def read_dataset(config: DatasetConfig) -> Dataset:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"bench/pipeline/datasets.py: load_{config.name}: {text}") from None
     splits, classes = check_splits(returned, config)
-    # of load_image_folder alone
+    # of folders alone
     skipped, below = returned.get("skipped", Counter()), returned.get("below", 0)
     return Dataset(splits, classes, skipped, below, returned.get("groups", ""))
 
@@ -271,6 +272,7 @@ def _about(dataset: Dataset, config: DatasetConfig, root: Path | None) -> dict[s
         "root": str(root) if root is not None else "/",
         "crop": config.crop,
         "background": config.background,
+        **({"pairs": True} if config.name == "paired_folder" else {}),
     }
 
 

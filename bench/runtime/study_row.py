@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from ..study.rooms import opponents
 from ..study.settings import SLUG
 from .rows import RUN_COLUMNS, brief, read_rows
 
@@ -277,7 +278,9 @@ def check_sides(about: dict[str, Any], variants: dict[str, dict[str, Any]], wher
         sides = {names["group"] for names in variants[suite].values()} | variants[suite].keys()
         for claim in [*part["claims"], *part.get("published", ())]:
             for key in ("variant", "against"):
-                if claim.get(key, claim["variant"]) not in sides:
+                rule = claim.get("rule") if key == "against" else None
+                legal = sides | set(opponents(rule) if rule else ())
+                if claim.get(key, claim["variant"]) not in legal:
                     raise ValueError(
                         f"{where}: suites.{suite}: {key} {brief(claim[key])} of a claim is no "
                         "variant of the suite"

@@ -27,6 +27,7 @@ from .names import (
     whole,
 )
 from .resolve import teacher_of
+from .restore_settings import RestoreConfig
 from .schema import DistillConfig, DistillSettings, Study, TeacherSettings, Variant
 from .scores import metrics_of_each
 from .settings import EvaluationConfig, WeightsConfig
@@ -159,6 +160,8 @@ def _origin(study: Study, variant: Variant) -> dict[str, BaseModel]:
         origin["distill"] = _distillation(study, variant.distill)
     if variant.weights is not None:
         origin["weights"] = by_sum(study, variant.weights)
+    if variant.model.condition != "none":
+        origin["restore"] = variant.restore or RestoreConfig()
     return origin
 
 
@@ -308,6 +311,8 @@ def _trained(study: Study, variant: Variant, seed: int) -> Trained:
     stage, slug, teacher = "train", f"{model_slug(variant.model)}-s{seed}", None
     if variant.model.regresses:
         stage = "regress"
+    if variant.model.condition != "none":
+        stage = "restore"
     if variant.distill is not None:
         teacher = trained(study, teacher_of(study, variant.distill), seed)
         stage, slug = "distill", f"{variant.distill.arm}-{slug}"

@@ -292,8 +292,8 @@ def _dataset_problems(study: Study) -> Iterator[str]:
     if data.name == "emoji" and data.image_size not in emoji_files.SIZES:
         yield f"dataset.image_size: {data.image_size}: emoji are drawn at 32 and 64 pixels alone"
     reads = any(not suite.sizes_only for suite in study.suites.values())
-    if data.name == "image_folder" and data.path is None and reads:
-        yield "dataset.path: is missing; image_folder needs the folder of the images"
+    if data.name in ("image_folder", "paired_folder") and data.path is None and reads:
+        yield f"dataset.path: is missing; {data.name} needs the folder of the images"
 
 
 def _dataset_cautions(study: Study) -> Iterator[str]:

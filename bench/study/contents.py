@@ -255,4 +255,4 @@ class Contents:
 
 def suffixes_read(dataset: str) -> tuple[str, ...]:
     """Which files of its folder a dataset reads; empty: any."""
-    return IMAGE_SUFFIXES if dataset == "image_folder" else ()
+    return IMAGE_SUFFIXES if dataset in ("image_folder", "paired_folder") else ()

@@ -14,6 +14,7 @@ from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
 from srdd.lookup import is_own
 
 from . import rooms
+from .restore_settings import RestoreConfig
 from .schema import DistillSettings
 from .settings import DatasetConfig, EvaluationConfig, TrainingConfig
 
@@ -30,6 +31,7 @@ def sections() -> dict[str, type[BaseModel]]:
         "training": TrainingConfig,
         "sampler": SamplerConfig,
         "distill": DistillSettings,
+        "restore": RestoreConfig,
         "evaluation": EvaluationConfig,
         SIZES: TokenizerConfig,
     }

@@ -124,9 +124,12 @@ def _check_references(resolved: suite_checks.Resolved) -> None:
     sides = {**resolved.variants, **suite.variants}
     for claim in suite.claims:
         for key, side in (("variant", claim.variant), ("against", claim.against)):
-            if side not in sides:
+            others = rooms.opponents(claim.rule) if key == "against" else ()
+            if side not in sides and side not in others:
                 which = suite_checks.which_claim(suite, claim)
-                raise ConfigError(f"{at}claims.{key}: {unknown('variant', side, sides)}{which}")
+                raise ConfigError(
+                    f"{at}claims.{key}: {unknown('variant', side, [*sides, *others])}{which}"
+                )
         check_shown(f"{at}claims.rule", "rule", claim.rule)
 
 

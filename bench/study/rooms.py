@@ -24,11 +24,13 @@ What `plan.py` may say, all of it optional:
     problems(study, one)         why a suite cannot give what it asks of this room, each a line
                                  `key: what and remedy`
     cautions(study, one)         what is legal and hardly meant
+    OPPONENTS                    names beside variants that claims of a rule compare with
     rule_problems(study, one, claim)  the same of a claim that one of the room's rules judges
     elbos(settings)              corruptions whose ELBO is asked for, each with a noise
     EVALUATES, READS_TEST        whether it scores images of its own with the extractor, and reads
                                  held-out images
     KNOWN_TOKENS                 whether samplers are handed tokens that are known
+    RESTORES                     whether it hands models the degraded images that they restore
     REPORTED                     numbers of a model or a sampler, one a training, that its jobs
                                  report and rules of any metric can be asked of
     READS_CODES                  whether it asks a model for probabilities of codes, which a
@@ -212,6 +214,14 @@ def place_of_function(what: str, name: str) -> str:
     """File and name of such a function, as an error begins with."""
     room = shows(what).get(name, "*")
     return f"bench/experiments/{room}/show.py: {PREFIXES[what]}_{name}"
+
+
+def opponents(rule: str) -> tuple[str, ...]:
+    """What a claim of a rule may be held against beside variants; empty for an unknown rule."""
+    room = shows("rule").get(rule)
+    asked = says(room, "OPPONENTS", {}) if room else {}
+    names: tuple[str, ...] = asked.get(f"judge_{rule}", ())
+    return names
 
 
 def unfit(what: str, name: str, measured: Iterable[str]) -> tuple[str, ...]:

@@ -19,10 +19,12 @@ from pydantic import (
 
 from srdd.config import BelowOne, ModelConfig, Positive, SamplerConfig, Strict
 from srdd.lookup import names_function
+from srdd.misfits import refuse
 
 from . import rooms
 from .contents import Contents
 from .errors import ConfigError
+from .restore_settings import RestoreConfig, restore_misfit
 from .scores import better
 from .settings import (
     SLUG,
@@ -120,9 +122,17 @@ class Variant(Strict):
     training: TrainingConfig = Field(TrainingConfig(), description="how the model is trained")
     sampler: SamplerConfig = Field(SamplerConfig(), description="how tokens are drawn")
     distill: DistillConfig | None = Field(None, description="made from a teacher; null: it is not")
+    restore: RestoreConfig | None = Field(
+        None, description="degraded images that it learns from, with model.condition"
+    )
     weights: WeightsConfig | None = Field(
         None, description="of the model, which is then not trained; null: train it"
     )
+
+    @model_validator(mode="after")
+    def _restoration_fits(self) -> Variant:
+        refuse(restore_misfit(self.model.condition, self.restore, self.distill, self.weights))
+        return self
 
     @model_validator(mode="after")
     def _ladder_fits(self) -> Variant:

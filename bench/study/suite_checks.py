@@ -18,6 +18,7 @@ from srdd.lookup import unknown
 
 from . import rooms
 from .checks import COSTLY, NEED_CLASSES, RETURNS, legal_metrics, tuning
+from .restore_settings import RestoreConfig, degradation_problems
 from .scores import better
 
 if TYPE_CHECKING:
@@ -160,6 +161,7 @@ def _output_problems(study: Study, one: Resolved) -> Iterator[str]:
             if problem := _unfit(what, name, suite):
                 yield problem
     yield from _code_problems(one)
+    yield from _restore_problems(study, one)
     tuned = list(tuning(suite))
     if tuned and not study.told(one.name, "sweep").halves:
         yield (
@@ -177,6 +179,23 @@ def _code_problems(one: Resolved) -> Iterator[str]:
                 f"variants.{name}.model.head: 'gauss' predicts no codes, and measure {asking[0]} "
                 "asks for theirs; take head softmax or bits"
             )
+
+
+def _restore_problems(study: Study, one: Resolved) -> Iterator[str]:
+    """Models that restore where a measure gives them no degraded images, and degradations that
+    cannot be."""
+    others = [room for room in one.suite.measure if room not in rooms.which("RESTORES")]
+    for name, variant in one.variants.items():
+        if variant.model.condition == "none":
+            continue
+        if others:
+            yield (
+                f"variants.{name}.model.condition: {variant.model.condition!r}: measure "
+                f"{others[0]} has no degraded images for it (measures that have: "
+                f"{', '.join(rooms.which('RESTORES')) or 'none'})"
+            )
+        told, at = variant.restore or RestoreConfig(), f"variants.{name}.restore"
+        yield from degradation_problems(at, told.degradations, told.strength, study.dataset)
 
 
 def _idle_grids(one: Resolved) -> Iterator[str]:

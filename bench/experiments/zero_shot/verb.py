@@ -21,7 +21,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy import ndimage
-from skimage.metrics import structural_similarity
 
 from srdd.config import SamplerConfig
 from srdd.model import ScaleTransformer
@@ -34,7 +33,7 @@ from ...pipeline.artefacts import model_identity, open_split, open_tokens, save_
 from ...pipeline.datasets import to_uint8
 from ...pipeline.evaluators import Evaluator, open_evaluators, scores_of
 from ...pipeline.labels import first_sample, in_shares
-from ...pipeline.likeness import psnr
+from ...pipeline.likeness import psnr, ssim
 from ...pipeline.metrics import MIN_IMAGES, Extractor
 from ...pipeline.networks import open_model, open_tokenizer
 from ...pipeline.reference import Reference
@@ -49,30 +48,6 @@ from .plan import Settings
 INPUTS = ("data", "tokenizer", "tokens", "train", "features")
 
 STRIP, STRIP_SCALES = 6, 4
-
-# ---------------------------------------------------------------- likeness
-
-
-def window_side(side: int) -> int:
-    """Side of the windows of SSIM: 7 pixels as scikit-image has it, or the largest odd number up to
-    half of a small image, from 3."""
-    half = min(7, side // 2)
-    return max(3, half - 1 + half % 2)
-
-
-def ssim(
-    true_NCHW: np.ndarray, other_NCHW: np.ndarray, region_hw: np.ndarray | None = None
-) -> np.ndarray:
-    """Structural similarity (Wang et al. 2004, by scikit-image) of each uint8 image: its mean, or
-    that of its map over a region."""
-    side, values = window_side(true_NCHW.shape[-1]), []
-    for true_CHW, other_CHW in zip(true_NCHW, other_NCHW):
-        whole, map_CHW = structural_similarity(
-            true_CHW, other_CHW, win_size=side, data_range=255, channel_axis=0, full=True
-        )
-        values.append(whole if region_hw is None else map_CHW[:, region_hw].mean())
-    return np.array(values)
-
 
 # ---------------------------------------------------------------- baselines
 

@@ -1,0 +1,181 @@
+"""Restoration: what a suite may set, and which jobs that means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from srdd.config import Positive, Strict
+from srdd.lookup import unknown
+
+from ...study.chain import trainings
+from ...study.jobs import Job, Plan
+from ...study.names import canonical_sampler, dump
+from ...study.restore_settings import DegradedHeldOut, classifier_of, degradation_problems
+from ...study.schema import Claim, Study, Variant
+from ...study.settings import once_each
+from ...study.suite_checks import Resolved, side_problems
+
+TRAINS = READS_TEST = RESTORES = READS_CODES = True
+BASELINES = "restoration_baselines"  # the measure of what needs no scale transformer
+NEEDS = {
+    "figure_swap": BASELINES,
+    "table_swap": BASELINES,
+    "judge_carries": BASELINES,
+}
+
+# ways of a model: told the degraded image, or trained for something else
+TOLD = ("argmax", "expected", "draw", "refined")
+UNTRAINED = ("known", "repair")
+OWN = "restored"  # the way that a model is asked for where models of other ways stand beside it
+# ways without a scale transformer
+WITHOUT = ("input", "round_trip", "median", "wiener", "ridge", "mlp", "ceiling", "latent")
+WAYS = (*TOLD, *UNTRAINED, OWN, *WITHOUT)
+OPPONENTS = {"judge_restored": WAYS, "judge_carries": ("control",)}
+SCORES = {
+    "psnr": "higher",
+    "ssim": "higher",
+    "class_agreement": "higher",
+    "feature_distance": "lower",
+}
+
+REPORTED = tuple(f"{score}_{way}" for score in SCORES for way in (*TOLD, *UNTRAINED, OWN))
+
+
+class RefinerSettings(Strict):
+    """The refiner (RestoreVAR, arXiv 2505.18047): trained behind each model on its own likeliest
+    codes of training images, towards the clean latent."""
+
+    depth: int = Field(2, ge=1, le=100, description="layers")
+    width: int | None = Field(None, ge=1, le=10_000, description="null: that of the model")
+    heads: int | None = Field(None, ge=1, le=1000, description="null: those of the model")
+    steps: Positive = Field(400, description="of AdamW, the rate falling to 0")
+    batch_size: Positive = Field(64, description="training images a step")
+    lr: float = Field(1e-3, gt=0, le=10, description="rate of the first step")
+
+
+class Settings(DegradedHeldOut):
+    """Restoration of held-out images: degradations, decodings, refiner."""
+
+    decode: tuple[Literal["argmax", "expected", "draw"], ...] = Field(
+        ("argmax", "expected", "draw"),
+        strict=False,
+        min_length=1,
+        description="how codes are taken: the likeliest, their mean, or drawn by the sampler",
+    )
+    refiner: RefinerSettings | None = Field(None, description="null: none is trained")
+    passes: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(
+        (1, 2, 4),
+        strict=False,
+        min_length=1,
+        description="of the repair by models with masks that are told nothing",
+    )
+    p_resample: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="the repair redraws tokens less likely than this; null: than chance, one over "
+        "the number of codes",
+    )
+
+    _members_differ = once_each("decode", "passes")
+
+
+def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
+    """One job for each trained model with its sampler, and the study's first classifier."""
+    study, roles = plan.study, ("data", "tokenizer", "tokens", "train")
+    for variant, trained in trainings(plan, suite, variants):
+        classifier = classifier_of(study, trained.features)
+        config = {**trained.config, "restoration": dump(study.told(suite, "restoration"))}
+        config |= {"features": classifier.config["features"]}
+        config |= {"sampler": canonical_sampler(variant.sampler)}
+        read = {**trained.inputs(*roles), "features": classifier.run_id}
+        plan.add(suite, Job("restoration", config, read, trained.slug, trained.names))
+
+
+# ---------------------------------------------------------------- what cannot be
+
+
+def problems(study: Study, resolved: Resolved) -> Iterator[str]:
+    """Degradations that cannot be, and refiners that no model is behind or that have no heads."""
+    if "restoration" not in resolved.suite.measure:
+        return
+    told = study.told(resolved.name, "restoration")
+    yield from degradation_problems("restoration", told.degradations, told.strength, study.dataset)
+    models = {name: one.model for name, one in resolved.variants.items()}
+    for name, model in models.items() if told.refiner else ():
+        width = told.refiner.width or model.width
+        heads = told.refiner.heads or model.heads
+        if model.condition != "none" and width % heads:
+            yield (
+                f"restoration.refiner.width: {width} is not a multiple of {heads} heads (variant "
+                f"{name!r})"
+            )
+    if told.refiner and all(model.condition == "none" for model in models.values()):
+        yield (
+            "restoration.refiner: stands behind models with model.condition, of which this suite "
+            "has none; leave it out"
+        )
+
+
+def cautions(study: Study, resolved: Resolved) -> Iterator[str]:
+    """Models that are measured on degradations that they were not trained on."""
+    if "restoration" not in resolved.suite.measure:
+        return
+    told = study.told(resolved.name, "restoration")
+    for name, variant in resolved.variants.items():
+        learnt = variant.restore
+        if learnt and (odd := set(told.degradations) - set(learnt.degradations)):
+            yield (
+                f"restoration.degradations: {', '.join(sorted(odd))}: {name!r} learns "
+                f"{', '.join(learnt.degradations)} alone"
+            )
+
+
+def parts_of(metric: str, kinds: tuple[str, ...]) -> tuple[str, str, str] | None:
+    """Score, way and degradation (empty: the mean) of a metric's name; None for no such name."""
+    ways = "|".join(WAYS)
+    parts = re.fullmatch(rf"({'|'.join(SCORES)})_({ways})(?:_({'|'.join(kinds)}))?", metric)
+    return None if parts is None else (parts[1], parts[2], parts[3] or "")
+
+
+def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
+    """Metrics and opponents that these rules cannot read."""
+    if claim.variant not in one.variants:
+        yield f"variant: {unknown('variant', claim.variant, one.variants)}"
+    kinds = study.told(one.name, "restoration").degradations
+    if claim.rule == "carries":
+        yield from _swap_problems(claim, kinds)
+        return
+    parts = parts_of(claim.metric, kinds)
+    if parts is None:
+        yield (
+            f"metric: {claim.metric!r}: <score>_<way> or <score>_<way>_<degradation>, such as "
+            f"psnr_argmax_{kinds[0]} (scores: {', '.join(SCORES)}; ways: "
+            f"{', '.join(WAYS)})"
+        )
+        return
+    if claim.better != SCORES[parts[0]]:
+        yield f"better: {claim.better!r}: of {parts[0]} {SCORES[parts[0]]} is better; say so"
+    if claim.against in WITHOUT and BASELINES not in one.suite.measure:
+        yield f"against: {claim.against!r}: needs measure {BASELINES}"
+    elif claim.against not in WAYS:
+        yield from side_problems(one, claim)
+        if claim.against not in one.variants:
+            yield f"against: {unknown('variant or way', claim.against, (*one.variants, *WAYS))}"
+
+
+def _swap_problems(claim: Claim, kinds: tuple[str, ...]) -> Iterator[str]:
+    legal = [f"swap_excess_{kind}" for kind in kinds]
+    if claim.metric not in legal:
+        yield f"metric: {unknown('metric', claim.metric, legal)}"
+    if claim.against != "control":
+        yield (
+            f"against: {claim.against!r}: rule carries holds a swap against that of another "
+            "image's tokens; write control"
+        )
+    if claim.better is None:
+        yield "better: is missing; higher: coarse scales carry it, lower: fine ones do"

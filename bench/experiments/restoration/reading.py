@@ -1,0 +1,112 @@
+"""What figures, tables and rules of this room read of its rows, and how a caption tells it. Imports
+no torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from ...report.completion import count_words
+from ...report.estimate import Estimate, estimate
+from ...report.view import View
+from ...report.words import held_out, seeds_details
+from .plan import TOLD, UNTRAINED, WITHOUT
+
+NAMES = {
+    "argmax": "likeliest code",
+    "expected": "mean code",
+    "draw": "drawn",
+    "refined": "likeliest code, refined",
+    "known": "degraded coarse tokens, rest drawn",
+    "repair": "unlikely tokens redrawn",
+    "input": "as it is",
+    "round_trip": "through the tokenizer",
+    "median": "median filter",
+    "wiener": "Wiener filter",
+    "ridge": "ridge regression",
+    "mlp": "MLP",
+    "ceiling": "ceiling: clean tokens",
+    "latent": "ceiling: clean latent",
+}
+
+
+def asked(view: View) -> dict[str, Any]:
+    """What the suite asks of the room, or of that without a scale transformer."""
+    settings: dict[str, Any] = view.about.get("restoration") or view.about["restoration_baselines"]
+    return settings
+
+
+def kinds_of(view: View) -> list[str]:
+    """Degradations that were measured."""
+    return list(asked(view)["degradations"])
+
+
+def condition_of(view: View, variant: str) -> str:
+    """What a variant is told of the degraded image."""
+    return str(view.variants[variant]["settings"]["model"].get("condition", "none"))
+
+
+def ways_of(view: View, variant: str) -> list[str]:
+    """The ways that a variant has a number of."""
+    ways = TOLD if condition_of(view, variant) != "none" else UNTRAINED
+    return [way for way in ways if view.estimate(variant, f"psnr_{way}") is not None]
+
+
+def of_seeds(view: View, variant: str, metric: str) -> pd.Series:
+    """A metric of a variant, or of its tokenizer, by training seed."""
+    values = view.of(variant, metric)
+    return values if len(values) else view.grid_seeds(view.variants[variant], metric)
+
+
+def mean_of(view: View, variant: str, metric: str) -> Estimate | None:
+    """Mean and interval of such a metric."""
+    return estimate(of_seeds(view, variant, metric))
+
+
+def ways_without(view: View) -> list[str]:
+    """Ways without a scale transformer that were measured."""
+    first = next(iter(view.variants))
+    return [way for way in WITHOUT if mean_of(view, first, f"psnr_{way}") is not None]
+
+
+def strip_run(view: View) -> tuple[str, int, str] | None:
+    """Variant, training seed and run_id of the first restorations of a model that is told."""
+    for variant, names in view.variants.items():
+        if condition_of(view, variant) == "none":
+            continue
+        for seed in view.about["train_seeds"]:
+            jobs = view.results.jobs_of(names, seed)
+            for run_id in jobs.loc[jobs["stage"] == "restoration", "run_id"]:
+                if run_id in view.runs and any(
+                    key.startswith(f"{run_id}/") for key in view.results.images
+                ):
+                    return variant, seed, run_id
+    return None
+
+
+def baseline_run(view: View, variant: str, seed: int) -> str | None:
+    """run_id of the restorations without a scale transformer behind a variant's tokenizer."""
+    names, rows = view.variants[variant], view.results.of_grid
+    measured = rows(names, "psnr_input").dropna(subset=["value"])
+    mine = measured[measured["train_seed"].isna() | (measured["train_seed"] == seed)]
+    runs = [run for run in mine["run_id"] if f"{run}/clean" in view.results.images]
+    return runs[0] if runs else None
+
+
+def run_details(view: View) -> tuple[str, ...]:
+    """Details of a caption: which images, which degradations, how a model is asked."""
+    told = asked(view)
+    refiner = told.get("refiner")
+    return (
+        f"N = {count_words(view, 'restoration')} images of {held_out(view.results)}, each with one "
+        f"instance of each degradation ({', '.join(kinds_of(view))}; strength "
+        f"{told['strength']:g}), which training images have too. One model for all of them.",
+        "A model is told the degraded image and no class, and decodes on its own: no coarser token "
+        "is given. PSNR of 8-bit images, mean over images.",
+        "Refiner: trained behind each model on its likeliest codes of training images, "
+        f"{refiner['steps']} steps."
+        if refiner
+        else "",
+        *seeds_details(view),
+    )

@@ -1,0 +1,422 @@
+"""Restored images by way and degradation, likeness against class, swapped scales, their rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ...report.absent import missing_words, reach
+from ...report.caption import Caption
+from ...report.cells import frame, shown, unwell
+from ...report.claims import Verdict, claim_details, decided
+from ...report.curves import GREY
+from ...report.drawing import (
+    DOUBLE,
+    apart,
+    blank,
+    canvas,
+    legend_below,
+    look,
+    look_of,
+    note,
+    place,
+    plain_log,
+    text,
+    wrapped,
+)
+from ...report.estimate import Estimate, estimate, paired, show_difference
+from ...report.sheets import by_variant, sheet
+from ...report.view import View
+from ...report.words import credit_words
+from .plan import SCORES, TOLD, UNTRAINED, WITHOUT, parts_of
+from .reading import (
+    NAMES,
+    baseline_run,
+    kinds_of,
+    mean_of,
+    of_seeds,
+    run_details,
+    strip_run,
+    ways_of,
+    ways_without,
+)
+from .rows import baseline_rows, model_rows, swap_row
+
+LINES: dict[str, dict[str, Any]] = {
+    "input": {"color": GREY, "linestyle": ":"},
+    "ridge": {"color": GREY, "linestyle": "-"},
+    "mlp": {"color": "black", "linestyle": "-."},
+    "ceiling": {"color": GREY, "linestyle": "--"},
+}
+MODEL_WAYS = (*TOLD, *UNTRAINED)
+BARS = {"linestyle": "none", "markersize": 4, "elinewidth": 0.7, "capsize": 1.5}
+
+
+def _half(value: Estimate) -> float:
+    return float("nan") if value.half is None else value.half
+
+
+# ---------------------------------------------------------------- by way
+
+
+def _ways(axes: np.ndarray, view: View) -> None:
+    """A panel for each degradation: variants side by side, a symbol for each way, lines of what
+    takes no scale transformer."""
+    variants, first = list(view.variants), next(iter(view.variants))
+    for panel, kind in zip(axes.flat, kinds_of(view)):
+        for i, variant in enumerate(variants):
+            ways = ways_of(view, variant)
+            for j, way in enumerate(ways):
+                value = mean_of(view, variant, f"psnr_{way}_{kind}")
+                if value is not None:
+                    style = {**look(MODEL_WAYS.index(way)), **BARS}
+                    x = i + apart(j, len(ways), 0.16)
+                    panel.errorbar([x], [value.mean], [_half(value)], label=NAMES[way], **style)
+        for way, line in LINES.items():
+            value = mean_of(view, first, f"psnr_{way}_{kind}")
+            if value is not None:
+                panel.axhline(value.mean, label=NAMES[way], linewidth=1, zorder=0, **line)
+        if not panel.lines:
+            blank(panel, "no variant has a number")
+        names = [wrapped(name, 12) for name in variants]
+        slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+        panel.set_xticks(range(len(names)), names, **slant)
+        panel.set_title(kind)
+        panel.set_ylabel("PSNR (dB)")
+
+
+def _grid(view: View) -> tuple[int, int]:
+    """Rows and columns of panels, one for each degradation."""
+    count = len(kinds_of(view))
+    columns = min(2, count)
+    return -(-count // columns), columns
+
+
+def _hide_idle(axes: np.ndarray, count: int) -> None:
+    for panel in axes.flat[count:]:
+        panel.set_visible(False)
+
+
+def figure_restoration(view: View) -> tuple[Figure, Caption]:
+    """PSNR of restored images by degradation, variant and way of decoding (RestoreVAR, arXiv
+    2505.18047)."""
+    shape = _grid(view)
+
+    def draw(axes: np.ndarray, part: View) -> None:
+        _ways(axes, part)
+        _hide_idle(axes, len(kinds_of(view)))
+
+    figure = sheet(by_variant(view, 10), (DOUBLE, 2.6 * shape[0]), shape, draw, columns=4)
+    note(figure, missing_words(view, "psnr_restored"))
+    caption = (
+        "PSNR of restored held-out images to the clean ones. Symbols: how codes are taken from a "
+        "model. Lines take no scale transformer: the input as it is, a linear and a nonlinear "
+        "regression on pixels, and what the tokenizer makes of the clean image's own tokens, which "
+        "no code can pass. Mean and interval."
+    )
+    return figure, Caption(caption, (*claim_details(view), *run_details(view), reach(view)))
+
+
+# ---------------------------------------------------------------- likeness against class
+
+
+def _point(panel: Axes, pair: list[Estimate | None], style: dict[str, Any]) -> None:
+    """PSNR and class agreement of one way."""
+    x, y = pair
+    if x is not None and y is not None:
+        panel.errorbar([x.mean], [y.mean], [_half(y)], [_half(x)], **style)
+
+
+def _legend(panel: Axes, view: View, without: bool = True) -> None:
+    """A colour for each variant, a symbol for each way: a name for every pair would fill a page."""
+    for variant in view.variants:
+        colour = look_of(view, variant)["color"]
+        panel.plot([], [], color=colour, marker="s", linestyle="none", label=text(variant))
+    taken = {way for variant in view.variants for way in ways_of(view, variant)}
+    for i, way in enumerate(MODEL_WAYS):
+        if way in taken:
+            style = {"color": "black", "marker": look(i)["marker"], "linestyle": "none"}
+            panel.plot([], [], label=NAMES[way], **style)
+    for i, way in enumerate(ways_without(view) if without else ()):
+        style = {"color": GREY, "marker": look(i)["marker"], "markerfacecolor": "white"}
+        panel.plot([], [], label=NAMES[way], linestyle="none", **style)
+
+
+def _plane(axes: np.ndarray, view: View) -> None:
+    """A panel for each degradation: every way of every variant."""
+    first = next(iter(view.variants))
+    for panel, kind in zip(axes.flat, kinds_of(view)):
+
+        def pair(variant: str, way: str, kind: str = kind) -> list[Estimate | None]:
+            scores = ("psnr", "class_agreement")
+            return [mean_of(view, variant, f"{score}_{way}_{kind}") for score in scores]
+
+        for variant in view.variants:
+            colour = look_of(view, variant)["color"]
+            for way in ways_of(view, variant):
+                marker = look(MODEL_WAYS.index(way))["marker"]
+                style = {**BARS, "color": colour, "marker": marker}
+                _point(panel, pair(variant, way), style)
+        for i, way in enumerate(ways_without(view)):
+            style = {**BARS, "color": GREY, "marker": look(i)["marker"], "markerfacecolor": "white"}
+            _point(panel, pair(first, way), style)
+        if not panel.lines:
+            blank(panel, "no classifier, or no number")
+        else:
+            _legend(panel, view)
+        panel.set_title(kind)
+        panel.set_xlabel("PSNR (dB)")
+        panel.set_ylabel("class agreement")
+
+
+def figure_perception(view: View) -> tuple[Figure, Caption]:
+    """Class agreement against PSNR for every way (the plane of perception and distortion, arXiv
+    1711.06077)."""
+    shape = _grid(view)
+
+    def draw(axes: np.ndarray, part: View) -> None:
+        _plane(axes, part)
+        _hide_idle(axes, len(kinds_of(view)))
+
+    figure = sheet(by_variant(view, 10), (DOUBLE, 2.8 * shape[0]), shape, draw, columns=4)
+    note(figure, missing_words(view, "class_agreement_restored"))
+    caption = (
+        "Share of restored images that the study's classifier takes for the true class, against "
+        "PSNR. Right: nearer to the clean pixels; up: more of them still show what they showed. A "
+        "way that averages what is plausible moves right, one that draws it does not. Colour: "
+        "variant; symbol: way; hollow: without a scale transformer. Mean and interval."
+    )
+    return figure, Caption(caption, (*claim_details(view), *run_details(view)))
+
+
+# ---------------------------------------------------------------- time
+
+
+def _times(axes: np.ndarray, view: View) -> None:
+    """Every way of every variant: PSNR, mean over degradations, against time."""
+    (panel,) = axes.flat
+    for variant in view.variants:
+        for way in ways_of(view, variant):
+            pair = [view.estimate(variant, f"{name}_{way}") for name in ("restore_ms", "psnr")]
+            marker = look(MODEL_WAYS.index(way))["marker"]
+            style = {"color": look_of(view, variant)["color"], "marker": marker}
+            _point(panel, pair, {**BARS, **style})
+    if not panel.lines:
+        blank(panel, "no time was measured")
+        return
+    _legend(panel, view, without=False)
+    panel.set_xscale("log")
+    plain_log(panel.xaxis)
+    panel.set_xlabel("ms an image")
+    panel.set_ylabel("PSNR (dB), mean")
+
+
+def figure_restoration_time(view: View) -> tuple[Figure, Caption]:
+    """PSNR against the time that an image takes, by variant and way (RestoreVAR, arXiv
+    2505.18047)."""
+    figure = sheet(by_variant(view, 10), (DOUBLE, 3.0), (1, 1), _times, columns=4)
+    note(figure, missing_words(view, "psnr_restored"))
+    caption = (
+        "PSNR of restored images, mean over degradations, against the time that one takes, decoder "
+        "included: of a batch of up to 256, the median of three. Left and up is better. "
+        "Colour: variant; symbol: way. Mean and interval; time on a logarithmic axis."
+    )
+    return figure, Caption(caption, (*claim_details(view), *run_details(view)))
+
+
+# ---------------------------------------------------------------- swapped scales
+
+PARTS = {
+    "coarse": ("degraded below m", 0, "-"),
+    "fine": ("degraded from m on", 1, "-"),
+    "again_coarse": ("degraded below m, rest quantised again", 0, ":"),
+    "again_fine": ("clean below m, rest quantised again", 1, ":"),
+}
+
+
+def _swap(axes: np.ndarray, view: View) -> None:
+    """A panel for each degradation: PSNR against the cut, and the control in grey."""
+    names = next(iter(view.variants.values()))
+    for panel, kind in zip(axes.flat, kinds_of(view)):
+        for part, (label, colour, line) in PARTS.items():
+            means_m = view.grid_scales(names, f"swap_{part}_{kind}")
+            style = {"color": look(colour)["color"], "marker": look(colour)["marker"]}
+            panel.plot(means_m.index, means_m.to_numpy(), label=label, linestyle=line, **style)
+        for part, (label, colour, _) in list(PARTS.items())[:2]:
+            means_m = view.grid_scales(names, f"swap_{part}_control")
+            style = {"color": GREY, "marker": look(colour)["marker"], "linestyle": "--"}
+            words = f"{label.replace('degraded', 'of another image')} (control)"
+            panel.plot(means_m.index, means_m.to_numpy(), label=words, linewidth=0.8, **style)
+        if not any(len(line.get_xdata()) for line in panel.lines):
+            blank(panel, "not measured")
+        panel.set_title(kind)
+        panel.set_xlabel("cut m (scales)")
+        panel.set_ylabel("PSNR (dB)")
+        panel.set_xticks(range(len(names["patch_nums"]) + 1))
+
+
+def figure_swap(view: View) -> tuple[Figure, Caption]:
+    """PSNR when tokens of the degraded image stand in for clean ones, below or above a cut (probe
+    of RestoreVAR, arXiv 2505.18047)."""
+    shape = _grid(view)
+    figure, axes = canvas(DOUBLE, 2.5 * shape[0], *shape)
+    _swap(axes, view)
+    _hide_idle(axes, len(kinds_of(view)))
+    legend_below(figure, 2)
+    caption = (
+        "Tokens of a clean image with those of its degraded twin below, or from, scale m on. No "
+        "model takes part. A swap breaks the chain of residuals whatever it brings in: the control "
+        "takes tokens of another image. Dotted: what follows the cut is quantised again, so that "
+        "the chain is whole. Means."
+    )
+    return figure, Caption(caption, (*claim_details(view), *_swap_details(view)))
+
+
+def _swap_details(view: View) -> tuple[str, ...]:
+    first = next(iter(view.variants))
+    return (
+        f"Of the tokenizers of {text(first)}; both ends of a curve are the tokenizer's round trips "
+        "of the clean and of the degraded image.",
+        "Coarse beyond the control: what the degraded coarse half costs minus what the degraded "
+        "fine half does, minus the same of the control. Above 0 coarse scales carry more of the "
+        "degradation than of any content.",
+        *run_details(view),
+    )
+
+
+# ---------------------------------------------------------------- strips
+
+
+def _column(view: View, runs: tuple[str, str | None], key: str, kind: str) -> np.ndarray | None:
+    """Images of a way, of the model's run or of that without one."""
+    for run in filter(None, runs):
+        for name in (f"{run}/{key}_{kind}", f"{run}/{key}"):
+            if name in view.results.images:
+                images: np.ndarray = view.results.images[name]
+                return images
+    return None
+
+
+def figure_restoration_strips(view: View) -> tuple[Figure, Caption]:
+    """A few held-out images through every way (RestoreVAR, arXiv 2505.18047)."""
+    shape, strip = _grid(view), strip_run(view)
+    keys = ("input", "ridge", "mlp", *TOLD, "ceiling", "clean")
+    titles = {**NAMES, "input": "degraded", "clean": "clean", "ceiling": "clean tokens"}
+    figure, axes = canvas(DOUBLE, 2.6 * shape[0], *shape)
+    for panel, kind in zip(axes.flat, kinds_of(view)):
+        panel.set_ylabel(kind)
+        runs = (strip[2], baseline_run(view, *strip[:2])) if strip else ("", None)
+        columns = {key: _column(view, runs, key, kind) for key in keys}
+        given = {key: images for key, images in columns.items() if images is not None}
+        cells = {
+            (row, column): image
+            for column, images in enumerate(given.values())
+            for row, image in enumerate(images[:5])
+        }
+        if not cells:
+            blank(panel, "no images")
+            continue
+        pitch = place(panel, cells, 5, len(given))
+        slant = {"rotation": 35, "ha": "left", "rotation_mode": "anchor", "fontsize": 6}
+        marks = [wrapped(titles[key], 14) for key in given]
+        panel.set_xticks([(i + 0.45) * pitch for i in range(len(marks))], marks, **slant)
+        panel.tick_params(length=0, labeltop=True, labelbottom=False, pad=1)
+    _hide_idle(axes, len(kinds_of(view)))
+    caption = (
+        "The first held-out images of the job, not chosen: degraded, restored without and with a "
+        "scale transformer, the clean image's own tokens decoded, and clean."
+    )
+    model = f"Model: {text(strip[0])}, training seed {strip[1]}." if strip else ""
+    details = *claim_details(view), model, credit_words(view.results), *run_details(view)
+    return figure, Caption(caption, details)
+
+
+# ---------------------------------------------------------------- tables
+
+
+def table_restoration(view: View) -> tuple[pd.DataFrame, Caption]:
+    """PSNR and class agreement of every variant and way, above what takes no scale transformer
+    (RestoreVAR, arXiv 2505.18047)."""
+    table = frame([*model_rows(view), *baseline_rows(view)])
+    kinds = [f"{kind} (dB)" for kind in kinds_of(view)][:4]
+    last = "Status" if unwell(table) else "Class agreement, mean"
+    caption = (
+        "PSNR of restored images by degradation, and how many are still of the true class. In "
+        "brackets: without a scale transformer. Mean and interval over training seeds."
+    )
+    details = (
+        *claim_details(view),
+        "Tokens right alone: share of the clean image's tokens that the likeliest codes find on "
+        "their own. Teacher-forced: given the true coarser ones, as validation has it; no "
+        "restoration, and far above what is reached alone.",
+        "ms: of an image of a batch of up to 256, decoder included, the median of three. Token "
+        "evals: tokens of an image through the scale transformer; the refiner is not among them.",
+        "Preprocessing: degraded and restored images are rounded to 8 bits, and nothing is resized "
+        "or cropped for it. SSIM: scikit-image's window of 7 pixels, or what fits half of a side.",
+        *run_details(view),
+    )
+    return shown(table, "Variant", "Decoding", *kinds, last), Caption(caption, details)
+
+
+def table_swap(view: View) -> tuple[pd.DataFrame, Caption]:
+    """What a degradation costs in the coarse and in the fine half of the scales (probe of
+    RestoreVAR, arXiv 2505.18047)."""
+    rows = [swap_row(view, kind) for kind in (*kinds_of(view), "control")]
+    caption = (
+        "PSNR of clean tokens whose coarse, or fine, half is that of the degraded image, and how "
+        "much more the coarse half costs than in the control, which takes tokens of another image."
+    )
+    columns = ["Degradation", "Coarse half degraded (dB)", "Fine half degraded (dB)"]
+    columns += ["Coarse half, quantised again (dB)", "Fine half, quantised again (dB)"]
+    columns += ["Coarse beyond the control (dB)"]
+    details = *claim_details(view), *_swap_details(view)
+    return shown(frame(rows), *columns), Caption(caption, details)
+
+
+# ---------------------------------------------------------------- rules
+
+
+def judge_restored(view: View, claim: dict[str, Any]) -> tuple[str, str]:
+    """By the 95 % t-interval of a paired difference over training seeds: of a score of one way of a
+    variant to the same way of another variant, or to another way of its own, or to one without a
+    scale transformer on its tokenizer."""
+    metric, variant, against = claim["metric"], claim["variant"], claim["against"]
+    score, way, kind = parts_of(metric, tuple(kinds_of(view))) or ("", "", "")
+    other, whose = metric, f"that of {against}"
+    if against in (*TOLD, *UNTRAINED, *WITHOUT):
+        other = f"{score}_{against}" + (f"_{kind}" if kind else "")
+        whose, against = other, variant
+    values = of_seeds(view, variant, metric), of_seeds(view, against, other)
+    if not all(map(len, values)):
+        lacks = metric if not len(values[0]) else other
+        return "not decided", f"no row of this suite has {lacks} of {variant}"
+    difference = paired(_shared(values[1], values[0]), values[0])
+    reason = f"{metric} of {variant} minus {whose}, paired by training seed: "
+    lower = (claim.get("better") or SCORES[score]) == "lower"
+    return decided(difference, lower, reason + show_difference(difference))
+
+
+def _shared(values: pd.Series, like: pd.Series) -> pd.Series:
+    """Values of one tokenizer for all seeds as values of every seed."""
+    if list(values.index) != [-1]:
+        return values
+    return pd.Series(float(values.iloc[0]), index=like.index)
+
+
+def judge_carries(view: View, claim: dict[str, Any]) -> tuple[str, str]:
+    """Whether coarse scales carry more of a degradation than of any content: the 95 % t-interval of
+    swap_excess over the tokenizers of the training seeds."""
+    values = view.grid_seeds(view.variants[claim["variant"]], claim["metric"])
+    excess = estimate(values)
+    if excess is None:
+        return "not decided", f"no row of this suite has {claim['metric']}"
+    reason = (
+        f"{claim['metric']}, what a degraded coarse half costs more than a fine one, beyond the "
+        f"control: {show_difference(excess)}"
+    )
+    verdict: Verdict = decided(excess, claim["better"] == "lower", reason)
+    return verdict

@@ -1,0 +1,70 @@
+"""Degraded images of prepared data: each from its own seed, or the partner that a paired folder
+gives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from srdd.degradation import degraded
+from srdd.noise import derive_seed
+
+from ..study.errors import ConfigError
+from ..study.restore_settings import PAIRED
+from .artefacts import open_split
+from .datasets import FileImages, SplitImages, to_float
+from .paired_folder import CLEAN, degraded_path
+
+
+class DegradedSplit:
+    """The images of a split and what any degradation makes of them: one instance for each image and
+    degradation, whatever batch it is in."""
+
+    def __init__(self, data: Path, name: str, strength: float) -> None:
+        self.data, self.name, self.strength = data, name, strength
+        self.images: SplitImages = open_split(data, name)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def partners(self) -> FileImages:
+        """The degraded images of a paired folder. Raises ConfigError for other data."""
+        images = self.images
+        about = json.loads((self.data / "data.json").read_text(encoding="utf-8"))
+        if not isinstance(images, FileImages) or about.get("pairs") is not True:
+            raise ConfigError(
+                "restore.degradations: paired: these images have no degraded partners; prepare a "
+                "paired_folder"
+            )
+        # a path below clean/, of which any folder of the dataset may hold more
+        roots = [path.parents[path.parts[::-1].index(CLEAN)] for path in images.paths]
+        paths = [degraded_path(path, root) for path, root in zip(images.paths, roots)]
+        return replace(images, paths=paths, recorded=None)
+
+    def clean(self, rows: Sequence[int]) -> torch.Tensor:
+        """Images in [-1, 1]."""
+        return to_float(self.images.read(rows))
+
+    def degraded(self, degradation: str, rows: Sequence[int]) -> torch.Tensor:
+        """What a degradation makes of some images, in [-1, 1]."""
+        if degradation == PAIRED:
+            return to_float(self.partners.read(rows))
+        seeds = [derive_seed("degraded", self.name, int(row)) for row in rows]
+        return degraded(degradation, self.clean(rows), seeds, self.strength)
+
+    def mixed(
+        self, names: Sequence[str], kinds: Sequence[int], rows: Sequence[int]
+    ) -> torch.Tensor:
+        """Images each by a degradation of its own. kinds: the place of its name."""
+        mixed_BCHW = torch.empty_like(self.clean(rows))
+        for place, name in enumerate(names):
+            mine = [i for i, kind in enumerate(kinds) if kind == place]
+            if mine:
+                mixed_BCHW[mine] = self.degraded(name, [rows[i] for i in mine])
+        return mixed_BCHW

@@ -1,0 +1,521 @@
+"""The rooms of restoration from end to end: models that are told a degraded image are trained,
+asked to restore, held against what takes no model, collected, drawn and judged."""
+
+import importlib
+import json
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from test_config import edited
+
+from bench.experiments.restoration.show import judge_carries, judge_restored
+from bench.experiments.restoration_baselines.plan import Settings, problems
+from bench.experiments.restoration_baselines.verb import median, ridge_of, wiener
+from bench.pipeline import collect
+from bench.pipeline.artefacts import open_split
+from bench.pipeline.degraded import DegradedSplit
+from bench.pipeline.paired_folder import refuse_unpaired
+from bench.pipeline.prepare import read_dataset
+from bench.report.results import Results
+from bench.report.view import View
+from bench.runtime.verb import main
+from bench.runtime.verbs import stages, verbs
+from bench.study import rooms
+from bench.study.errors import ConfigError
+from bench.study.plan import load_study
+from bench.study.restore_settings import FOUR
+from bench.study.settings import DatasetConfig
+from bench.study.variants import variants_of
+from srdd.checkpoint import load_model
+from srdd.conditioning import condition_latent
+from srdd.degradation import degraded
+from srdd.noise import derive_seed, generator
+
+TOLD = {"model.num_classes": 0, "sampler.cfg_scale": 1.0}
+SUITE = {
+    "claim": "c",
+    "measure": ["restoration", "restoration_baselines"],
+    "train_seeds": [0],
+    "restoration": {"refiner": {"steps": 4, "batch_size": 8}, "passes": [1, 2]},
+    "restoration_baselines": {"steps": 20, "units": 16, "train_images": 200},
+    "claims": [
+        {
+            "text": "coarse", "rule": "carries", "variant": "state", "against": "control",
+            "metric": "swap_excess_blur", "better": "higher",
+        },
+        {
+            "text": "mean", "rule": "restored", "variant": "state", "against": "argmax",
+            "metric": "psnr_expected", "better": "higher",
+        },
+    ],
+    "variants": {
+        "state": {"base": "var", "delta": {**TOLD, "model.condition": "state"}},
+        "cross": {
+            "base": "var", "delta": {**TOLD, "model.history": 0, "model.condition": "cross"},
+        },
+        "SRDD": {"base": "var", "delta": {"model.history": 0, "model.mask_prob": 1.0}},
+        "SDD": {"base": "var", "delta": {"model.history": 0}},
+    },
+    "figures": ["restoration", "perception", "restoration_time", "swap", "restoration_strips"],
+    "tables": ["restoration", "swap", "claims"],
+}  # fmt: skip
+
+
+class Made:
+    """The jobs of a suite, run in this process."""
+
+    def __init__(self, root, study=None):
+        self.root = root
+        self.plan = load_study(study or edited(root, **{"suites/restoration": SUITE}))
+        self.jobs = {run_id: self.plan.jobs[run_id] for run_id in self.plan.suites["restoration"]}
+        done = set()
+        while len(done) < len(self.jobs):
+            for run_id, job in self.jobs.items():
+                if run_id not in done and set(job.inputs.values()) <= done:
+                    assert self.call(run_id) == 0, run_id
+                    done.add(run_id)
+
+    def call(self, run_id, out=None, **training):
+        """Run a job, elsewhere or with another training where that is asked for."""
+        job, out = self.jobs[run_id], out or self.root / run_id
+        about = json.loads(json.dumps(job.about))
+        about["config"].get("training", {}).update(training)
+        path = self.root / "configs" / f"{out.name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"study": "smoke", **about}))
+        inputs = [w for role, read in job.inputs.items() for w in (f"--{role}", self.root / read)]
+        words = [path, out, *inputs, "--threads", "1", "--device", "cpu", "--record"]
+        verb = stages()[job.stage].name
+        work = importlib.import_module(verbs()[verb].module).work
+        with pytest.raises(SystemExit) as left:
+            main(verb, work, tuple(job.inputs), [*map(str, words)])
+        return left.value.code
+
+    def of(self, stage):
+        return [run_id for run_id, job in self.jobs.items() if job.stage == stage]
+
+    def rows(self, run_id):
+        return pd.read_csv(self.root / run_id / "metrics.csv")
+
+    def results(self):
+        """What collect makes of the suite."""
+        study = json.loads(self.plan.study.model_dump_json())
+        about = {**study["suites"]["restoration"]}
+        about["variants"] = variants_of(self.plan, "restoration")
+        keys = (
+            "study", "reduced", "evaluation", "features", "dataset", "train_seeds",
+            "tokenizer_seed", "latency",
+        )  # fmt: skip
+        plan = {
+            "scope": "restoration",
+            "suites": {"restoration": {**about, "runs": sorted(self.jobs)}},
+            "folders": {run_id: str(self.root / run_id) for run_id in self.jobs},
+            **{key: study[key] for key in keys},
+        }
+        (self.root / "plan.json").write_text(json.dumps(plan))
+        collect.collect(self.root / "plan.json", self.root / "collected")
+        return Results.load(self.root / "collected")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return Made(tmp_path_factory.mktemp("restoration"))
+
+
+@pytest.fixture(scope="module")
+def view(made):
+    return View(made.results(), "restoration")
+
+
+# ---------------------------------------------------------------- jobs and trainings
+
+
+def test_a_model_that_is_told_is_trained_by_its_own_verb(made):
+    """Catches a training that is renamed where nothing is told, and one that is told and trained
+    without."""
+    assert len(made.of("restore")) == 2 and len(made.of("train")) == 2
+    assert len(made.of("restoration")) == 4 and len(made.of("restoration_baselines")) == 1
+    for run_id in made.of("train"):
+        assert "restore" not in made.jobs[run_id].config
+        assert "condition" not in made.jobs[run_id].config["model"]
+    told = {made.jobs[run_id].config["model"]["condition"] for run_id in made.of("restore")}
+    assert told == {"state", "cross"}
+
+
+def test_a_training_learns_and_ends_the_same_again_and_in_parts(made, tmp_path):
+    """Catches a batch that does not follow from the seed, and a loss that is no share of it."""
+    run_id = made.of("restore")[0]
+    loss = made.rows(run_id).query("metric == 'loss_val'").set_index("step")["value"]
+    assert loss.iloc[-1] < loss.iloc[0]
+    first = load_model(made.root / run_id / "model.safetensors").state_dict()
+    assert made.call(run_id, tmp_path / "again") == 0
+    again = load_model(tmp_path / "again" / "model.safetensors").state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert made.call(run_id, tmp_path / "parts", accumulate=4) == 0
+    parts = load_model(tmp_path / "parts" / "model.safetensors").state_dict()
+    assert max((first[name] - parts[name]).abs().max() for name in first) < 1e-3
+    assert first["condition.input.weight"].abs().max() > 0
+
+
+def test_one_instance_an_image_and_degradation(made):
+    """Catches an image that is degraded otherwise in another batch, or as that of another split."""
+    data = made.root / made.of("prepare")[0]
+    split = DegradedSplit(data, "test", 1.0)
+    whole = split.mixed(FOUR, [0, 1, 2, 3, 0], [3, 4, 5, 6, 7])
+    for place, (kind, row) in enumerate(zip((0, 1, 2, 3, 0), (3, 4, 5, 6, 7))):
+        assert torch.equal(split.degraded(FOUR[kind], [row])[0], whole[place])
+    clean = split.clean([3])
+    wanted = degraded("noise", clean, [derive_seed("degraded", "test", 3)])
+    assert torch.equal(split.degraded("noise", [3]), wanted)
+    noise = DegradedSplit(data, "train", 1.0).degraded("noise", [3])
+    assert not torch.allclose(noise - DegradedSplit(data, "train", 1.0).clean([3]), wanted - clean)
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def test_every_way_has_its_numbers(view):
+    """Catches a way without a score, and a mean that is not that of the degradations."""
+    ways = {
+        "state": ("argmax", "expected", "draw", "refined", "restored"),
+        "cross": ("argmax", "expected", "draw", "refined", "restored"),
+        "SRDD": ("known", "repair", "restored"),
+        "SDD": ("known", "restored"),
+    }
+    for variant, names in ways.items():
+        for way in names:
+            of_kinds = [view.estimate(variant, f"psnr_{way}_{kind}").mean for kind in FOUR]
+            assert view.estimate(variant, f"psnr_{way}").mean == pytest.approx(np.mean(of_kinds))
+            for score in ("ssim", "class_agreement", "feature_distance"):
+                assert view.estimate(variant, f"{score}_{way}_noise") is not None
+    assert view.estimate("SDD", "psnr_repair") is None
+    same = view.estimate("state", "psnr_restored").mean
+    assert same == view.estimate("state", "psnr_expected").mean
+    repeats = view.select("SRDD", "psnr_repair").set_index("repeat")["value"]
+    most = view.estimate("SRDD", "psnr_repair").mean
+    assert repeats.loc[2] == most
+    assert view.estimate("SRDD", "token_evals_repair").mean == 2 * 21
+    assert view.estimate("state", "token_evals").mean == 21
+
+
+def test_teacher_forced_tokens_are_named_so_and_not_scored(view):
+    """Catches the argmax of true coarser tokens reported as a restoration."""
+    for kind in FOUR:
+        free, forced = (
+            view.estimate("state", f"token_accuracy_{how}_{kind}").mean
+            for how in ("free", "forced")
+        )
+        assert 0 <= free <= forced + 0.05
+    metrics = set(view.results.metrics["metric"])
+    assert not [name for name in metrics if "forced" in name and not name.startswith("token_acc")]
+
+
+def test_ends_of_a_swap_are_round_trips(view):
+    """Catches a cut that is off by one, and a control that is the image itself."""
+    names = view.variants["state"]
+    for kind in FOUR:
+        trip = view.grid_value(names, f"psnr_round_trip_{kind}")
+        ceiling = view.grid_value(names, f"psnr_ceiling_{kind}")
+        for part, ends in (("coarse", (ceiling, trip)), ("fine", (trip, ceiling))):
+            for again in ("", "again_"):
+                found = view.grid_scales(names, f"swap_{again}{part}_{kind}")
+                assert (found[0], found[3]) == pytest.approx(ends, abs=0.02), (kind, again, part)
+        coarse, fine = (view.grid_scales(names, f"swap_{part}_{kind}")[1] for part in
+                        ("coarse", "fine"))  # fmt: skip
+        control = [view.grid_scales(names, f"swap_{part}_control")[1] for part in
+                   ("coarse", "fine")]  # fmt: skip
+        excess = (fine - coarse) - (control[1] - control[0])
+        assert view.grid_value(names, f"swap_excess_{kind}") == pytest.approx(excess)
+
+
+def test_a_regression_beats_the_input(view):
+    """Catches a regression on images in another order, or fitted the wrong way round."""
+    names = view.variants["state"]
+    for kind in ("noise", "contrast"):
+        scores = {
+            way: view.grid_value(names, f"psnr_{way}_{kind}") for way in ("input", "ridge", "mlp")
+        }
+        assert scores["ridge"] > scores["input"] and np.isfinite(scores["mlp"])
+
+
+def test_ridge_regression_is_the_closed_form():
+    """Catches a penalty of the offset, and one that is not of every image."""
+    x = (torch.rand(40, 1, 2, 2, generator=generator("x")) * 255).byte()
+    y = 255 - x
+    exact = ridge_of(x, y, 1e-12)(x)
+    assert (exact.int() - y.int()).abs().max() <= 1
+    heavy = ridge_of(x, y, 1e9)(x).float()
+    assert heavy.std(0).max() < 1 and (heavy[0] - y.float().mean(0)).abs().max() <= 1
+
+
+def test_filters_leave_what_is_flat_and_lose_a_speck():
+    flat = torch.full((2, 1, 8, 8), 100, dtype=torch.uint8)
+    assert torch.equal(median(flat), flat)
+    speck = flat.clone()
+    speck[0, 0, 4, 4] = 255
+    assert torch.equal(median(speck), flat)
+    # at the border its windows hold zeros
+    assert torch.equal(wiener(flat)[..., 1:-1, 1:-1], flat[..., 1:-1, 1:-1])
+
+
+# ---------------------------------------------------------------- shown and judged
+
+
+@pytest.mark.parametrize("name", SUITE["figures"])
+def test_figures_are_drawn_whole(view, name):
+    """Catches a panel without data, and a number that is missing."""
+    figure, caption = rooms.function_of("figures", name)(view)
+    titles = [axes.get_title() or axes.get_ylabel() for axes in figure.axes]
+    if name != "restoration_time":
+        assert all(any(kind in title for title in titles) for kind in FOUR)
+    said = [words.get_text() for axes in figure.axes for words in axes.texts]
+    assert not [words for words in said if "no " in words or "not" in words]
+    assert figure.get_suptitle() == "" and len(caption.text.split()) <= 60
+
+
+def test_tables_have_every_way_and_degradation(view):
+    """Catches a way that is left out, and a baseline under the name of a model."""
+    table, caption = rooms.function_of("tables", "restoration")(view)
+    told = table[table["Variant"] == "state"]
+    assert list(told["Decoding"]) == [
+        "likeliest code", "mean code", "drawn", "likeliest code, refined",
+    ]  # fmt: skip
+    assert (table["Status"] == "ok").all()
+    assert {"(MLP)", "(as it is)", "(ceiling: clean tokens)"} <= set(table["Variant"])
+    assert any("no restoration" in line for line in caption.details)
+    swap, _ = rooms.function_of("tables", "swap")(view)
+    assert list(swap["Degradation"]) == [*FOUR, "control"]
+
+
+def claim(**changes):
+    return {**SUITE["claims"][1], "margin": None, "origin": "ours", **changes}
+
+
+def three_seeds(view, monkeypatch, values):
+    """A view whose metrics have three training seeds."""
+    about = dict(view.about)
+    about["train_seeds"] = [0, 1, 2]
+    by_seed = {name: pd.Series(of, index=[0, 1, 2]) for name, of in values.items()}
+    blank = pd.Series(dtype=float)
+    monkeypatch.setattr(View, "of", lambda self, variant, metric: by_seed.get(metric, blank))
+    monkeypatch.setattr(View, "grid_seeds", lambda self, names, metric: by_seed.get(metric, blank))
+    return view
+
+
+def test_a_way_is_judged_against_another_of_its_own(view, monkeypatch):
+    """Catches a difference the wrong way round, of unpaired seeds, or of another way."""
+    values = {
+        "psnr_expected": [18.0, 19.0, 20.0], "psnr_argmax": [17.0, 18.1, 18.9],
+        "psnr_mlp": [19.0, 20.1, 20.9], "feature_distance_argmax": [3.0, 3.1, 3.2],
+        "feature_distance_mlp": [4.0, 4.2, 4.1], "swap_excess_blur": [-3.0, -3.1, -3.3],
+    }  # fmt: skip
+    seen = three_seeds(view, monkeypatch, values)
+    assert judge_restored(seen, claim())[0] == "yes"
+    assert judge_restored(seen, claim(against="mlp"))[0] == "no"
+    closer = claim(metric="feature_distance_argmax", against="mlp", better="lower")
+    assert judge_restored(seen, closer)[0] == "yes"
+    assert judge_restored(seen, claim(against="draw"))[0] == "not decided"
+    carries = claim(rule="carries", metric="swap_excess_blur", against="control")
+    assert judge_carries(seen, carries)[0] == "no"
+    assert judge_carries(seen, {**carries, "better": "lower"})[0] == "yes"
+
+
+def test_one_seed_decides_nothing(view):
+    for one in SUITE["claims"]:
+        judge = rooms.function_of("rule", one["rule"])
+        word, reason = judge(view, {**one, "margin": None, "origin": "ours"})
+        assert word == "not decided" and "fewer than three" in reason
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+REFUSED = [
+    ({"restoration": {"degradations": []}}, "restoration.degradations: must hold at least 1"),
+    (
+        {"restoration": {"degradations": ["noise", "nois"]}},
+        "restoration.degradations: unknown degradation 'nois'; did you mean 'noise'",
+    ),
+    (
+        {"restoration": {"strength": 3.0}},
+        "restoration.strength 3: of occlusion hides a square larger than the image",
+    ),
+    (
+        {"restoration": {"degradations": ["paired"]}},
+        "paired: the dataset 'digits' has no degraded images of its own",
+    ),
+    (
+        {"restoration": {"refiner": {"width": 10, "heads": 3}}},
+        "restoration.refiner.width: 10 is not a multiple of 3 heads (variant 'state')",
+    ),
+    ({"restoration": {"decode": ["best"]}}, "restoration.decode"),
+    (
+        {"restoration_baselines": {"degradations": ["haze"]}},
+        "restoration_baselines.degradations: unknown degradation 'haze'",
+    ),
+    (
+        {"measure": ["restoration", "restoration_baselines", "scores"]},
+        "variants.state.model.condition: 'state': measure scores has no degraded images for it",
+    ),
+]
+
+
+@pytest.mark.parametrize("changes,words", REFUSED, ids=[str(words) for _, words in REFUSED])
+def test_bad_suites_are_refused_in_one_line(tmp_path, changes, words):
+    with pytest.raises(ConfigError) as refused:
+        load_study(edited(tmp_path, **{"suites/restoration": {**SUITE, **changes}}))
+    assert words in str(refused.value) and "\n" not in str(refused.value)
+
+
+DELTAS = [
+    ({"model.num_classes": 10}, "num_classes 10: condition state is told the image and no class"),
+    ({"sampler.cfg_scale": 1.5}, "sampler.cfg_scale: 1.5"),
+    ({"model.mask_prob": 0.5}, "mask_prob 0.5: condition state draws every scale once"),
+    ({"restore": {"degradations": []}}, "restore.degradations"),
+    ({"restore": {"degradations": ["mist"]}}, "restore.degradations: unknown degradation 'mist'"),
+    ({"restore": {"strength": 2.0}}, "restore.strength 2: of contrast turns black into white"),
+    ({"model.condition": "none", "restore": {}}, "restore: is not read, model.condition is none"),
+    ({"model.codebook_dim": 5}, "model.codebook_dim: 5 does not fit the tokenizer's 4"),
+    (
+        {"distill": {"arm": "real", "teacher": {"base": "var"}}},
+        "distill: model.condition 'state' is trained here, by itself",
+    ),
+    ({"weights": {"file": "w.safetensors"}}, "weights: model.condition 'state' is trained here"),
+]
+
+
+@pytest.mark.parametrize("delta,words", DELTAS, ids=[words for _, words in DELTAS])
+def test_bad_variants_are_refused_in_one_line(tmp_path, delta, words):
+    given = {**TOLD, "model.condition": "state", **delta}
+    variants = {**SUITE["variants"], "state": {"base": "var", "delta": given}}
+    with pytest.raises(ConfigError) as refused:
+        load_study(edited(tmp_path, **{"suites/restoration": {**SUITE, "variants": variants}}))
+    assert words in str(refused.value) and "\n" not in str(refused.value)
+
+
+CLAIMS = [
+    ({"metric": "fid"}, "metric: 'fid': <score>_<way> or <score>_<way>_<degradation>"),
+    ({"better": "lower"}, "better: 'lower': of psnr higher is better"),
+    ({"against": "best"}, "against: unknown variant 'best'"),
+    ({"rule": "carries", "against": "control"}, "metric: unknown metric 'psnr_expected'"),
+    (
+        {"rule": "carries", "metric": "swap_excess_blur", "against": "SDD"},
+        "against: 'SDD': rule carries holds a swap against that of another image's tokens",
+    ),
+]
+
+
+@pytest.mark.parametrize("changes,words", CLAIMS, ids=[words for _, words in CLAIMS])
+def test_bad_claims_are_refused_in_one_line(tmp_path, changes, words):
+    bad = {**SUITE["claims"][1], **changes}
+    with pytest.raises(ConfigError) as refused:
+        load_study(edited(tmp_path, **{"suites/restoration": {**SUITE, "claims": [bad]}}))
+    assert words in str(refused.value)
+
+
+def test_large_images_have_no_regression():
+    """Catches a matrix of 16 384 rows that is found to be too large in the job."""
+    told = Settings()
+    study = SimpleNamespace(
+        told=lambda suite, room: told,
+        dataset=DatasetConfig(name="digits", image_size=128, channels=1, num_classes=10),
+    )
+    suite = SimpleNamespace(measure=("restoration_baselines",))
+    one = SimpleNamespace(name="restoration", suite=suite)
+    (line,) = problems(study, one)
+    assert "regressions: true: images of 16,384 numbers" in line
+    told = Settings(regressions=False)
+    assert not list(problems(study, one))
+
+
+# ---------------------------------------------------------------- folders of pairs
+
+
+def pairs(root, count=60):
+    """A folder of clean images and of the same ones paler, in two classes."""
+    source = np.random.default_rng(0)
+    for i in range(count):
+        pixels = source.integers(0, 256, (8, 8), dtype=np.uint8)
+        for part, array in (("clean", pixels), ("degraded", pixels // 2)):
+            path = root / part / f"class{i % 2}" / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(path)
+    return root
+
+
+def test_pairs_are_prepared_and_read_together(tmp_path, make_tokenizer):
+    """Catches a partner of another image, and clean images that are those of the other part."""
+    root = pairs(tmp_path / "pairs")
+    about = dict(name="paired_folder", path=str(root), image_size=8, channels=1, num_classes=2)
+    config = DatasetConfig(**about, crop=False)
+    data = read_dataset(config)
+    assert sum(map(len, data.splits.values())) == 60
+    run = {"config": {"dataset": json.loads(config.model_dump_json())}, "run_id": "prepare/p"}
+    job = tmp_path / "job.json"
+    job.write_text(json.dumps({"study": "s", "identity": {}, "inputs": {}, **run}))
+    out = tmp_path / "prepare" / "p"
+    work = importlib.import_module("bench.pipeline.prepare").work
+    with pytest.raises(SystemExit) as left:
+        main("prepare", work, (), [str(job), str(out), "--device", "cpu"])
+    assert left.value.code == 0
+    split = DegradedSplit(out, "train", 1.0)
+    rows = list(range(len(split)))
+    clean = open_split(out, "train").read(rows).int()
+    paler = split.degraded("paired", rows).add(1).mul(127.5).round().int()
+    assert torch.equal(paler, clean // 2)
+    tokenizer = make_tokenizer()
+    ladder = tokenizer.at(tokenizer.config.schedule)
+    told = condition_latent("state", tokenizer, ladder, split.degraded("paired", rows[:2]))
+    assert told.shape == (2, 4, 4, 4)
+
+
+def test_a_study_of_pairs_is_planned_and_trained_on_them(tmp_path):
+    """Catches a dataset that only its loader's test can name."""
+    about = {
+        "name": "paired_folder", "path": str(pairs(tmp_path / "pairs")), "image_size": 8,
+        "channels": 1, "num_classes": 2, "crop": False, "test_share": 0.3, "val_share": 0.1,
+    }  # fmt: skip
+    given = {"degradations": ["paired"]}
+    state = {**TOLD, "model.condition": "state", "restore": given}
+    suite = {
+        **SUITE, "restoration": given, "restoration_baselines": given, "claims": [],
+        "variants": {"state": {"base": "var", "delta": state}},
+    }  # fmt: skip
+    changes = {"dataset": about, "suites/restoration": suite}
+    root = tmp_path / "study"
+    root.mkdir()
+    plan = load_study(edited(root, **changes))
+    told = [plan.jobs[run_id] for run_id in plan.suites["restoration"]]
+    (train,) = (job for job in told if job.stage == "restore")
+    assert train.config["restore"] == given
+    assert plan.jobs[train.inputs["data"]].config["dataset"]["name"] == "paired_folder"
+    with pytest.raises(ConfigError, match="dataset.path: is missing; paired_folder needs"):
+        load_study(edited(root, **{**changes, "dataset/path": None}))
+
+
+def test_other_data_have_no_partners(made):
+    split = DegradedSplit(made.root / made.of("prepare")[0], "test", 1.0)
+    with pytest.raises(ConfigError, match="paired: these images have no degraded partners"):
+        split.degraded("paired", [0])
+
+
+def test_unequal_pairs_are_refused_by_the_first(tmp_path):
+    root = pairs(tmp_path / "pairs", 4)
+    refuse_unpaired(root)
+    Image.fromarray(np.zeros((4, 8), np.uint8)).save(root / "degraded" / "class1" / "1.png")
+    with pytest.raises(ConfigError, match=r"class1/1.png has 8x4 pixels, its clean image 8x8"):
+        refuse_unpaired(root)
+    (root / "degraded" / "class0" / "2.png").rename(root / "degraded" / "class0" / "x.png")
+    with pytest.raises(ConfigError, match=r"clean/class0/2.png has no partner in degraded \(and 1"):
+        refuse_unpaired(root)
+    shutil.rmtree(root / "degraded")
+    with pytest.raises(ConfigError, match="has no folder degraded; pairs lie in clean"):
+        refuse_unpaired(root)
+    with pytest.raises(ConfigError, match="dataset.path: is missing; paired_folder needs"):
+        config = DatasetConfig(name="paired_folder", image_size=8, channels=1, num_classes=2)
+        read_dataset(config)

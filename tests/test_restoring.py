@@ -1,0 +1,169 @@
+"""Degradations, swapped scales and the refiner: each does what it says, and is off where it is."""
+
+import pytest
+import torch
+
+from srdd.config import SamplerConfig
+from srdd.degradation import degraded
+from srdd.noise import generator
+from srdd.refiner import LatentRefiner, rolled_out
+from srdd.restoring import restored
+from srdd.schedule import ScaleSchedule
+from srdd.swapping import requantised, swapped
+
+FOUR = ("noise", "occlusion", "contrast", "blur")
+SCHEDULE = ScaleSchedule((1, 2, 4))
+
+
+def images(batch=4, side=8):
+    return torch.rand(batch, 1, side, side, generator=generator("images")) * 2 - 1
+
+
+# ---------------------------------------------------------------- degradations
+
+
+@pytest.mark.parametrize("name", FOUR)
+def test_strength_0_leaves_images_and_strength_1_does_not(name):
+    images_BCHW = images()
+    kept = images_BCHW.clone()
+    assert torch.equal(degraded(name, images_BCHW, range(4), 0.0), kept)
+    changed = degraded(name, images_BCHW, range(4))
+    assert not torch.equal(changed, kept)
+    assert torch.equal(images_BCHW, kept)
+    assert changed.abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", FOUR)
+def test_the_seed_decides_and_the_batch_does_not(name):
+    images_BCHW = images()
+    whole = degraded(name, images_BCHW, [5, 6, 7, 8])
+    for i, seed in enumerate((5, 6, 7, 8)):
+        assert torch.equal(degraded(name, images_BCHW[i : i + 1], [seed]), whole[i : i + 1])
+    if name in ("noise", "occlusion"):
+        assert not torch.equal(degraded(name, images_BCHW, [9, 10, 11, 12]), whole)
+
+
+def test_what_each_degradation_is():
+    grey = torch.zeros(1, 1, 64, 64)
+    assert degraded("noise", grey, [0]).std().item() == pytest.approx(0.45, abs=0.03)
+    hidden = degraded("occlusion", grey, [0])
+    assert (hidden == -1).sum().item() == 24 * 24
+    mean = images().mean((1, 2, 3), keepdim=True)
+    paler = degraded("contrast", images(), range(4))
+    torch.testing.assert_close(paler - mean, 0.4 * (images() - mean))
+    point = torch.zeros(1, 1, 8, 8)
+    point[0, 0, 4, 4] = 1
+    blurred = degraded("blur", point, [0])
+    torch.testing.assert_close(blurred[0, 0, 3:6, 3:6], torch.full((3, 3), 1 / 9))
+    half = degraded("blur", point, [0], 0.5)
+    torch.testing.assert_close(half, (point + blurred) / 2)
+    # 32 pixels: four times over, nearly a Gaussian of the same variance, 4 x 2/3
+    wide = torch.zeros(1, 1, 32, 32)
+    wide[0, 0, 16, 16] = 1
+    spread = degraded("blur", wide, [0])[0, 0]
+    place = torch.arange(32) - 16.0
+    assert (spread.sum(1) * place**2).sum().item() == pytest.approx(8 / 3, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name,strength,words",
+    [
+        ("occlusion", 3.0, "strength 3: of occlusion hides a square larger than the image"),
+        ("contrast", 2.0, "strength 2: of contrast turns black into white; give 1.66 or less"),
+        ("noise", -1.0, "strength -1: is below 0"),
+        ("rain", 1.0, "unknown degrade 'rain'"),
+    ],
+)
+def test_what_cannot_be_a_degradation_is_refused(name, strength, words):
+    with pytest.raises(ValueError, match=words):
+        degraded(name, images(), range(4), strength)
+
+
+def test_each_image_needs_a_seed():
+    with pytest.raises(ValueError, match="3 seeds for 4 images"):
+        degraded("noise", images(), range(3))
+
+
+# ---------------------------------------------------------------- swapped scales
+
+
+def two(make_ladder):
+    ladder = make_ladder(SCHEDULE)
+    latents = [torch.randn(3, 4, 4, 4, generator=generator(name)) for name in ("one", "other")]
+    return ladder, latents, [ladder.encode(latent)[0] for latent in latents]
+
+
+def test_cuts_at_both_ends_are_the_two_images(make_ladder):
+    ladder, _, (clean, other) = two(make_ladder)
+    K = SCHEDULE.num_scales
+    assert torch.equal(swapped(SCHEDULE, clean, other, range(0, K)), other)
+    assert torch.equal(swapped(SCHEDULE, clean, other, ()), clean)
+    assert torch.equal(swapped(SCHEDULE, clean, clean, {1}), clean)
+    both = swapped(SCHEDULE, clean, other, {1})
+    for k, where in enumerate(SCHEDULE.slices):
+        assert torch.equal(both[:, where], (other if k == 1 else clean)[:, where])
+    with pytest.raises(ValueError, match="scale 3: the schedule has 0 to 2"):
+        swapped(SCHEDULE, clean, other, {3})
+
+
+def test_contributions_of_swapped_scales_sum_to_their_decoding(make_ladder):
+    ladder, _, (clean, other) = two(make_ladder)
+    both = swapped(SCHEDULE, clean, other, {0, 2})
+    total = torch.zeros(3, 4, 4, 4)
+    for k, where in enumerate(SCHEDULE.slices):
+        codes = ladder.quantizer.embed((clean if k == 1 else other)[:, where])
+        total = total + ladder.add_scale(ladder.empty_state(3), codes, k)
+    torch.testing.assert_close(ladder.decode(both), total)
+
+
+def test_quantising_again_keeps_the_coarse_and_finds_the_own_tokens(make_ladder):
+    ladder, (latent, other_latent), (clean, other) = two(make_ladder)
+    assert torch.equal(requantised(ladder, clean, latent, 1), clean)
+    assert torch.equal(requantised(ladder, clean, other_latent, 0), other)
+    assert torch.equal(requantised(ladder, clean, other_latent, 3), clean)
+    mended = requantised(ladder, other, latent, 1)
+    assert torch.equal(mended[:, SCHEDULE.slices[0]], other[:, SCHEDULE.slices[0]])
+    # what the first scale of the other image left over is quantised, not what its own left
+    states = list(ladder.states(mended))
+    for k in (1, 2):
+        residual = ladder.read_scale(latent - states[k - 1], k)
+        assert torch.equal(mended[:, SCHEDULE.slices[k]], ladder.quantizer.nearest_code(residual))
+
+
+# ---------------------------------------------------------------- refiner
+
+
+def refiner(model):
+    config = model.config
+    made = LatentRefiner(config.codebook_dim, 3, config.width, 2, 16, 2)
+    made.init_weights(generator("refiner"))
+    return made
+
+
+def test_a_refiner_starts_as_the_state_itself(make_model, make_ladder):
+    model = make_model(condition="state", num_classes=0)
+    ladder, latent = make_ladder(model.schedule), torch.randn(3, 4, 3, 3, generator=generator("d"))
+    f_hat, hidden = rolled_out(model, ladder, latent)
+    argmax, tokens = restored(model, ladder, latent, range(3), "argmax", SamplerConfig())
+    torch.testing.assert_close(f_hat, argmax)
+    inputs = ladder.teacher_forced_inputs(tokens)
+    labels = torch.zeros(3, dtype=torch.long)
+    torch.testing.assert_close(hidden, model.hidden(inputs, labels, degraded_BChw=latent))
+    assert torch.equal(refiner(model)(f_hat, hidden), f_hat)
+
+
+def test_a_refiner_learns_what_the_features_tell(make_model, make_ladder):
+    model = make_model(condition="state", num_classes=0)
+    ladder, latent = make_ladder(model.schedule), torch.randn(8, 4, 3, 3, generator=generator("d"))
+    f_hat, hidden = rolled_out(model, ladder, latent)
+    made = refiner(model)
+    assert torch.equal(refiner(model).memory.weight, made.memory.weight)  # drawn by name
+    optimizer = torch.optim.AdamW(made.parameters(), lr=3e-3)
+    errors = []
+    for _ in range(60):
+        error = (made(f_hat, hidden) - latent).abs().mean()
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        errors.append(error.item())
+    assert errors[-1] < 0.7 * errors[0]
