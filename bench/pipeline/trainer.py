@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from srdd.balance import balanced
 from srdd.checkpoint import save_model
 from srdd.config import ModelConfig
 from srdd.corruption import corrupted, mask_within_scales
@@ -137,6 +138,8 @@ class Trainer:
             own_BL = mask_within_scales(tokens_BL, model.schedule, model.mask_prob, V, source)
             weight = self.config.mask_weight
             share_BL, counted = mask_shares(weight, own_BL, model.schedule, V, model.mask_prob)
+        weight, images = self.config.loss_weight, len(tokens_BL)
+        share_BL, counted = balanced(weight, model.schedule, share_BL, counted, images)
         paths_E2B = self.model.draw_paths(len(labels_B), source)
         return Batch(
             tokens_BL, labels_B, seen_BL, own_BL, share_BL, paths_E2B, len(labels_B), counted

@@ -23,6 +23,7 @@ from .names import by_sum, whole
 from .schema import SHARPENING, DistillConfig, Study, Suite, SuiteEntry, Variant
 from .study_file import explain, shown
 from .tokenizer_settings import TokenizerSpec
+from .training_checks import check_training
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECTIONS = ("tokenizer", "tokenizer.config", "tokenizer.training", "model", "training", "sampler")
@@ -152,7 +153,7 @@ def resolve(
     variant = validated(Variant, settings, at)
     _check_fit(variant, at)
     _check_functions(variant, at)
-    _check_mask_weight(variant, at)
+    check_training(variant, at)
     if variant.distill is None:
         return _imported(variant, at)
     if is_teacher:  # also what ends a teacher that names itself
@@ -303,22 +304,6 @@ def check_known(at: str, file: str, prefix: str, value: str | None) -> None:
     if value is not None and value not in names:
         raise ConfigError(
             f"{at}: {unknown('name', value, names)}; a name is a function {prefix}_<name> in {file}"
-        )
-
-
-def _check_mask_weight(variant: Variant, at: str) -> None:
-    """Refuse weights of masked tokens where a training masks none."""
-    weight = variant.training.mask_weight if variant.training else "count"
-    if weight == "count":
-        return
-    problem = None
-    if variant.model.mask_prob == 0:
-        problem = "model.mask_prob is 0; set mask_weight count, or mask_prob more than 0"
-    elif variant.distill and variant.distill.arm == "logit":
-        problem = "distill.arm logit learns with all own tokens masked; set mask_weight count"
-    if problem:
-        raise ConfigError(
-            f"{at}training.mask_weight: {weight!r} weighs masked tokens, but {problem}"
         )
 
 

@@ -305,6 +305,13 @@ class TrainingConfig(Strict):
         4,
         description="draws of masks per image in the held-out losses of a model with mask_prob > 0",
     )
+    loss_weight: str = Field(
+        "token",
+        description="name of a balance_<name> in srdd/balance.py: what a token of each scale "
+        "counts in the loss that is minimised, 1 on average; token: 1, side: 1/p of a scale of "
+        "side p, scale: 1/p^2, bell: most in the middle. Held-out losses stay unweighted",
+        json_schema_extra=names_function("balance"),
+    )
     eval_images: Positive | None = Field(
         None,
         description="test images, at most, of the losses along the training; null: all. The kept "

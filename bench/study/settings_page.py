@@ -102,6 +102,7 @@ FUNCTIONS = {
     "ramp": "Ramps of guidance (`sampler.cfg_ramp`)",
     "corrupt": "Corruptions of training (`training.corruption`)",
     "weigh": "Weights of masked tokens (`training.mask_weight`)",
+    "balance": "Weights of scales (`training.loss_weight`)",
 }
 
 
