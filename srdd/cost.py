@@ -15,6 +15,7 @@ from .config import ModelConfig, SamplerConfig
 from .guidance import guidance_weights, guided_scales
 from .model import ScaleTransformer
 from .noise import generator
+from .past import reach
 from .quantizer import Ladder, Quantizer
 from .sampling import generate, guided_denoiser
 from .watch import Calls
@@ -141,8 +142,9 @@ def sampling_bytes(
 
     Once a call: the weights that it reads, the keys and values of earlier scales, an image's logits
     (guidance is linear: one set an image is enough). Once a scale: its own keys and values, where a
-    later scale reads them. Once a sample, at scale 0: all that follows from the class alone
-    (AdaLN). Activations inside a pass count nothing: a perfect program keeps them in its caches.
+    later scale reads them; those of a history vector too, which both halves of guidance share. Once
+    a sample, at scale 0: all that follows from the class alone (AdaLN). Activations inside a pass
+    count nothing: a perfect program keeps them in its caches.
     """
     with torch.device("meta"):
         network = ScaleTransformer(model)
@@ -150,6 +152,7 @@ def sampling_bytes(
     calls = calls or dry_run(model, sampler)
     passes = calls.per_image(schedule.num_scales)
     D, blocks = model.width, network.blocks
+    past, recalled = network.past, 2 * D  # keys and values of one position that is pooled
     core = _numbers(network.head) + sum(
         _numbers(b.attention) + _numbers(b.mlp_in) + _numbers(b.mlp_out) for b in blocks
     )
@@ -173,11 +176,16 @@ def sampling_bytes(
             (length + 1) * D
             + (length * D if k == 0 else _numbers(network.input))
             + (D if model.mask_prob > 0 else 0)
+            + (_numbers(past) if past is not None and k > 0 else 0)
         )
         once = batch * pair * length if seen_later else 0
         once += sum(map(_numbers, adaln)) + tables + conditions if k == 0 else 0
+        pooled = reach(model.history_vector, k)[:-1] if k > 0 else range(0)
+        kept_later = 0 < k < schedule.num_scales - 1 and model.recalls
+        once += batch * recalled * length if kept_later else 0
         outputs = model.codebook_dim if model.regresses else model.codebook_size
         an_image = pair * (keys.stop - keys.start - length) + length * outputs
+        an_image += recalled * sum(schedule.lengths[j] for j in pooled)
         times = Fraction(calls.calls.get(k, 0), calls.batches)
         each = times * (core + embedding) + passes[k] * batch * an_image
         moved.append(_number(number_bytes * (once + each)))

@@ -167,10 +167,11 @@ def markov_view(model: ScaleTransformer) -> ScaleTransformer:
     2509.22636).
 
     Of a model of history 0 it is the same function; of another it is what is left without attention
-    to earlier scales.
+    to earlier scales, and where a history vector pools what the scale itself reads alone.
     """
-    weight = model.position
-    view = ScaleTransformer(model.config.model_copy(update={"history": 0, "mask": None})).to(weight)
+    weight, config = model.position, model.config
+    markov = {"history": 0, "mask": None, "history_vector": min(1, config.history_vector)}
+    view = ScaleTransformer(config.model_copy(update=markov)).to(weight)
     view.load_state_dict(model.state_dict())
     return view.eval()
 

@@ -39,10 +39,11 @@ class FusedStep:
         place_LD: torch.Tensor,
         cache: ScaleCache,
         own_Bl: torch.Tensor | None = None,
+        pooled_BD: torch.Tensor | None = None,
     ) -> torch.Tensor:
         if not can_fuse(self.model.position, inputs_BlC):
             return type(self.model).step(
-                self.model, inputs_BlC, k, modulation, place_LD, cache, own_Bl
+                self.model, inputs_BlC, k, modulation, place_LD, cache, own_Bl, pooled_BD
             )
         from .kernels import add_norm
 
@@ -51,6 +52,8 @@ class FusedStep:
         x_BlD = model._embed(inputs_BlC, condition_BD, where, place_LD, own_Bl)
         # the residual stream, in float32; changed in place from here on
         x_BlD = x_BlD.float().contiguous()
+        if pooled_BD is not None:
+            x_BlD += pooled_BD[:, None]
         rows = None if model.mask_LL is None else model.mask_LL[where, : where.stop]
         added: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
         for i, (block, six) in enumerate(zip(model.blocks, modulations)):

@@ -29,8 +29,9 @@ PASS_TOKENS = 2**14  # of one call: its logits are held whole, 0.25 GB at 4 096 
 
 def history_of(model: ScaleTransformer) -> int | None:
     """How far back scales look (VAR, arXiv 2404.02905; 0 for SDD, 2509.22636); None, all, under an
-    explicit mask."""
-    return None if model.mask_LL is not None else model.config.history
+    explicit mask, and where a history vector asks for what earlier scales read."""
+    everything = model.mask_LL is not None or model.config.recalls
+    return None if everything else model.config.history
 
 
 def check_scales(scales: Sequence[int], model: ScaleTransformer) -> tuple[int, ...]:

@@ -79,6 +79,18 @@ def head_misfit(model: ModelConfig) -> str | None:
     return None
 
 
+def sight_misfit(model: ModelConfig) -> str | None:
+    """Why a model cannot see as it is told (history vector of arXiv 2511.23334), as `key value:
+    reason`; None when it can."""
+    if model.history_vector and model.history is None:
+        sees = "all earlier scales" if model.mask is None else f"what mask {model.mask} says"
+        return (
+            f"history_vector {model.history_vector}: pools inputs that are seen already, a token "
+            f"sees {sees}; set history to 0, or history_vector to 0"
+        )
+    return None
+
+
 def draw_misfit(sampler: SamplerConfig) -> str | None:
     """Why a sampler does not draw as it is told (VAR, arXiv 2404.02905; regression of 2510.02826),
     in one sentence; None when it does."""
@@ -114,6 +126,11 @@ def teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
                 f"patch_nums {list(one.patch_nums)}: a student's scales are found by their side, "
                 "and sides repeat; use arm scratch"
             )
+    if teacher.history_vector and not student.history_vector:
+        return (
+            f"history_vector 0: the teacher's is {teacher.history_vector}, and a student without "
+            "would not start from what its teacher is; give 1 or more"
+        )
     # the other way is legal: own embeddings of 0 are no embeddings
     if teacher.mask_prob > 0 and student.mask_prob == 0:
         return (
@@ -145,7 +162,7 @@ def logit_teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | No
 def cca_misfit(reference: ModelConfig, model: ModelConfig, uncond: float) -> str | None:
     """Why a model cannot be aligned with its classes (CCA, arXiv 2410.09347) against a reference,
     as `key value: reason`; None when it can. uncond: share of images that lose their class."""
-    for key in ("patch_nums", "history", "mask"):
+    for key in ("patch_nums", "history", "mask", "history_vector"):
         old, new = getattr(reference, key), getattr(model, key)
         if old != new:
             old, new = (list(one) if isinstance(one, tuple) else one for one in (old, new))

@@ -24,6 +24,7 @@ from .contracts import check_mask
 from .fused import FusedStep
 from .heads import named_head
 from .masks import named_mask, scale_of_token
+from .past import HistoryVector, Recall
 from .replay import Asked, Replay
 from .transformer import Block, draw_paths, norm
 
@@ -65,6 +66,7 @@ class ScaleTransformer(nn.Module):
         self.own_embedding = (
             nn.Embedding(config.codebook_size + 1, D) if config.mask_prob > 0 else None
         )
+        self.past = HistoryVector(config) if config.history_vector else None
         if config.mask is not None:
             if mask_LL is not None:
                 raise ValueError(f"mask_LL beside mask {config.mask!r}: leave one of them out")
@@ -85,8 +87,9 @@ class ScaleTransformer(nn.Module):
             with torch.no_grad():
                 weight.mul_(factor)
 
+        late = {self.own_embedding, *(self.past.modules() if self.past is not None else ())}
         for module in self.modules():
-            if isinstance(module, (nn.Linear, nn.Embedding)) and module is not self.own_embedding:
+            if isinstance(module, (nn.Linear, nn.Embedding)) and module not in late:
                 draw(module.weight)
                 if isinstance(module, nn.Linear) and module.bias is not None:
                     nn.init.zeros_(module.bias)
@@ -113,6 +116,8 @@ class ScaleTransformer(nn.Module):
         if self.own_embedding is not None:
             draw(self.own_embedding.weight)
             nn.init.zeros_(self.own_embedding.weight[-1])
+        if self.past is not None:
+            self.past.init_weights(draw)
 
     def modulate(self, labels_B: torch.Tensor) -> Modulation:
         """All that depends on the class alone: modulations of blocks and head, and the start
@@ -163,6 +168,10 @@ class ScaleTransformer(nn.Module):
             return input_BlD + place_lD
         return torch.cat((start_BlD, self.input(inputs_BlC[:, first:])), 1) + place_lD
 
+    def embedded_inputs(self, inputs_BlC: torch.Tensor) -> torch.Tensor:
+        """Inputs as the history vector pools them (Markov-VAR, arXiv 2511.23334), (B, l, D)."""
+        return norm(self.input(inputs_BlC.to(self.input.weight.dtype)))
+
     def draw_paths(self, batch: int, generator: torch.Generator) -> torch.Tensor | None:
         """Stochastic depth of one training step, paths_E2B for `hidden` (arXiv 1603.09382, section
         3: rates grow linearly with depth); None where nothing is ever dropped."""
@@ -211,6 +220,8 @@ class ScaleTransformer(nn.Module):
         x_BLD = self._embed(
             inputs_BLC, condition_BD, slice(0, self.schedule.seq_len), self.places(), own_BL
         )
+        if self.past is not None:
+            x_BLD = x_BLD + self.past(self.embedded_inputs(inputs_BLC))
         for i, (block, modulation) in enumerate(zip(self.blocks, modulations)):
             given = x_BLD, modulation, attend, None if paths_E2B is None else paths_E2B[i]
             # a block draws nothing, so that no random state has to be kept
@@ -228,15 +239,18 @@ class ScaleTransformer(nn.Module):
         place_LD: torch.Tensor,
         cache: ScaleCache,
         own_Bl: torch.Tensor | None = None,
+        pooled_BD: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """What the head reads, hidden_BlD, of one scale, given the cache of the scales before it,
-        entered at k (VAR, section 3.3), and the scale's own revealed tokens. place_LD:
-        `places()`."""
+        entered at k (VAR, section 3.3), and the scale's own revealed tokens. place_LD: `places()`;
+        pooled_BD: its history vector (Markov-VAR, arXiv 2511.23334)."""
         modulations, (gain, shift), condition_BD = modulation
         where = self.schedule.slices[k]
         x_BlD = self._embed(inputs_BlC, condition_BD, where, place_LD, own_Bl)
         if x_BlD.dtype in HALVES:
             x_BlD = x_BlD.float()  # residuals are summed in float32
+        if pooled_BD is not None:
+            x_BlD = x_BlD + pooled_BD[:, None]
         rows = None if self.mask_LL is None else self.mask_LL[where, : where.stop]
         for i, block in enumerate(self.blocks):
 
@@ -317,6 +331,7 @@ class Denoiser:
         self.cache = ScaleCache(model.schedule, history, model.config.depth, model.cache_pool)
         self.place_LD = model.places()
         self.half = weight.dtype if weight.dtype in HALVES else None
+        self.recall = None if model.past is None else Recall(model.past)
         self._bound: tuple[torch.Tensor, Modulation] | None = None
 
     def __call__(
@@ -349,7 +364,11 @@ class Denoiser:
             modulation = _first(self._modulation(labels_B), B)
             shape = B, config.heads, config.width // config.heads
             self.cache.enter(k, shape, self.model.position)
-            return self.model.step(inputs_BlC, k, modulation, self.place_LD, self.cache, own_Bl)
+            given = inputs_BlC, k, modulation, self.place_LD, self.cache, own_Bl
+            if self.recall is None or k == 0:
+                return self.model.step(*given)
+            embedded_BlD = self.model.embedded_inputs(inputs_BlC)
+            return self.model.step(*given, self.recall.pool(embedded_BlD, k))
 
     def _modulation(self, labels_B: torch.Tensor) -> Modulation:
         """What follows from the class alone, computed once a batch."""

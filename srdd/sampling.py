@@ -285,7 +285,8 @@ def _watched(
 ) -> Watched:
     """All that a sampler knows of the network, for one batch, and counted."""
     history = None if model.mask_LL is not None else model.config.history
-    remembers = batch if is_own("sample", config.name) and history != 0 else None
+    keeps = history != 0 or model.config.recalls
+    remembers = batch if is_own("sample", config.name) and keeps else None
     channels, guided = model.config.codebook_dim, guided_denoiser(model, config)
     denoise = Watched(guided, model.schedule, channels, who, config.divides_by, remembers)
     denoise.history = history if early_exit else None

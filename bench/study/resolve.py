@@ -316,6 +316,11 @@ def _imported(variant: Variant, at: str) -> Variant:
             f"{at}model.mask_prob: {variant.model.mask_prob}: official weights know no masks; "
             "set it to 0"
         )
+    if variant.model.history_vector and variant.weights.file.endswith(".pth"):
+        raise ConfigError(
+            f"{at}model.history_vector: {variant.model.history_vector}: official weights know "
+            "none; set it to 0, or train one with distill.arm real"
+        )
     return variant.model_copy(update={"training": None})
 
 
