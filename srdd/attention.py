@@ -7,7 +7,7 @@ w latent grid
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -135,12 +135,13 @@ def attend_by_scale(
     schedule: ScaleSchedule,
     history: int | None,
     scale: float,
+    windows: Sequence[torch.Tensor | None] | None = None,
 ) -> torch.Tensor:
     """Attention of all scales under the mask `history`, as one dense call per scale (VAR, arXiv
     2404.02905, figure 4).
 
     Equal to attention with `scale_mask(schedule, history)`; computes only the pairs that the mask
-    keeps. Shapes are kept.
+    keeps. Shapes are kept. windows: which of its keys each scale sees, of `window_rows`; None: all.
     """
     lengths = schedule.lengths
     # tokens before heads, as memory has it: cutting and joining along tokens then moves whole rows
@@ -154,9 +155,14 @@ def attend_by_scale(
         values = _Spans.apply(v_BLHd, spans)  # type: ignore[no-untyped-call]
     # softmax(q k^T scale) v of each scale over its own span of keys: no pair is masked out
     heads = []
-    for scale_k in zip(q_BLHd.split(lengths, 1), keys, values):
+    rows = windows or [None] * len(lengths)
+    for *scale_k, seen in zip(q_BLHd.split(lengths, 1), keys, values, rows):
         q, key, value = (x.transpose(1, 2) for x in scale_k)
-        heads.append(F.scaled_dot_product_attention(q, key, value, scale=scale).transpose(1, 2))
+        heads.append(
+            F.scaled_dot_product_attention(q, key, value, attn_mask=seen, scale=scale).transpose(
+                1, 2
+            )
+        )
     return torch.cat(heads, 1).transpose(1, 2)
 
 

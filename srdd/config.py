@@ -21,7 +21,7 @@ from .rules import Chance as Chance
 from .rules import Rule as Rule
 from .rules import default_rule
 from .rules import rule_of as rule_of
-from .schedule import ScaleSchedule, checked_sides
+from .schedule import MOST_SIDE, ScaleSchedule, checked_sides
 from .strict import BelowOne as BelowOne
 from .strict import Positive as Positive
 from .strict import Share as Share
@@ -124,6 +124,14 @@ class ModelConfig(_Scheduled):
         description="scales whose inputs are pooled into one vector that a scale adds to its "
         "tokens, its own included; 0: none, 1: its own alone",
     )
+    window: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_SIDE,
+        description="a token sees a square of this many tokens a side of its own scale, an odd "
+        "number; null: the whole scale",
+    )
+    window_from: int = Field(0, ge=0, le=1000, description="first scale k that window touches")
     depth: int = Field(16, ge=1, le=1000)
     width: Width = 1024
     heads: Width = 16

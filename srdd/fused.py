@@ -54,7 +54,7 @@ class FusedStep:
         x_BlD = x_BlD.float().contiguous()
         if pooled_BD is not None:
             x_BlD += pooled_BD[:, None]
-        rows = None if model.mask_LL is None else model.mask_LL[where, : where.stop]
+        rows = model.rows(k)
         added: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
         for i, (block, six) in enumerate(zip(model.blocks, modulations)):
             gate1, gate2, gain1, gain2, shift1, shift2 = six

@@ -88,6 +88,26 @@ def sight_misfit(model: ModelConfig) -> str | None:
             f"history_vector {model.history_vector}: pools inputs that are seen already, a token "
             f"sees {sees}; set history to 0, or history_vector to 0"
         )
+    return _window_misfit(model)
+
+
+def _window_misfit(model: ModelConfig) -> str | None:
+    """Why a window cannot be laid about each token (MVAR, arXiv 2505.12742)."""
+    window, last = model.window, model.schedule.num_scales - 1
+    if window is None:
+        return None
+    if window % 2 == 0:
+        return (
+            f"window {window}: has no middle for the token itself; give an odd number, "
+            f"{window - 1} or {window + 1}"
+        )
+    if model.mask is not None:
+        return f"window {window}: mask {model.mask!r} says who sees whom; leave one of them out"
+    if model.window_from > last:
+        return (
+            f"window_from {model.window_from}: the schedule has scales 0 to {last}; give one of "
+            "them"
+        )
     return None
 
 
@@ -162,7 +182,7 @@ def logit_teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | No
 def cca_misfit(reference: ModelConfig, model: ModelConfig, uncond: float) -> str | None:
     """Why a model cannot be aligned with its classes (CCA, arXiv 2410.09347) against a reference,
     as `key value: reason`; None when it can. uncond: share of images that lose their class."""
-    for key in ("patch_nums", "history", "mask", "history_vector"):
+    for key in ("patch_nums", "history", "mask", "history_vector", "window", "window_from"):
         old, new = getattr(reference, key), getattr(model, key)
         if old != new:
             old, new = (list(one) if isinstance(one, tuple) else one for one in (old, new))

@@ -23,7 +23,7 @@ from .config import ModelConfig
 from .contracts import check_mask
 from .fused import FusedStep
 from .heads import named_head
-from .masks import named_mask, scale_of_token
+from .masks import named_mask, scale_of_token, window_rows
 from .past import HistoryVector, Recall
 from .replay import Asked, Replay
 from .transformer import Block, draw_paths, norm
@@ -73,8 +73,14 @@ class ScaleTransformer(nn.Module):
             mask_LL = named_mask(config.mask, self.schedule).to(self.position.device)
         elif mask_LL is not None:
             mask_LL = check_mask(mask_LL, self.schedule, "mask_LL")
+        if mask_LL is not None and config.window is not None:
+            raise ValueError(f"mask_LL beside window {config.window}: leave one of them out")
         # not persistent: a mask is a setting, never a weight
         self.register_buffer("mask_LL", mask_LL, persistent=False)
+        sight = config.window, config.window_from
+        for k in range(self.schedule.num_scales):
+            rows_lL = window_rows(self.schedule, config.history, k, *sight)
+            self.register_buffer(f"window_{k}", rows_lL, persistent=False)
         self.register_buffer("scale_L", scale_of_token(self.schedule), persistent=False)
 
     def init_weights(self, generator: torch.Generator) -> None:
@@ -168,6 +174,17 @@ class ScaleTransformer(nn.Module):
             return input_BlD + place_lD
         return torch.cat((start_BlD, self.input(inputs_BlC[:, first:])), 1) + place_lD
 
+    def rows(self, k: int) -> torch.Tensor | None:
+        """Which of the keys that a cache holds the tokens of scale k see (MVAR, arXiv 2505.12742;
+        an explicit mask), bool (l, keys); None: all."""
+        if self.mask_LL is not None:
+            where = self.schedule.slices[k]
+            return self.mask_LL[where, : where.stop]
+        if self.config.window is None:
+            return None
+        rows_lL: torch.Tensor | None = getattr(self, f"window_{k}")
+        return rows_lL
+
     def embedded_inputs(self, inputs_BlC: torch.Tensor) -> torch.Tensor:
         """Inputs as the history vector pools them (Markov-VAR, arXiv 2511.23334), (B, l, D)."""
         return norm(self.input(inputs_BlC.to(self.input.weight.dtype)))
@@ -214,7 +231,11 @@ class ScaleTransformer(nn.Module):
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
             if self.mask_LL is not None:
                 return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask_LL, scale=scale)
-            return attend_by_scale(q, k, v, self.schedule, self.config.history, scale)
+            return attend_by_scale(q, k, v, self.schedule, self.config.history, scale, windows)
+
+        windows = None
+        if self.mask_LL is None and self.config.window is not None:
+            windows = [self.rows(k) for k in range(self.schedule.num_scales)]
 
         modulations, (gain, shift), condition_BD = self.modulate(labels_B)
         x_BLD = self._embed(
@@ -251,7 +272,7 @@ class ScaleTransformer(nn.Module):
             x_BlD = x_BlD.float()  # residuals are summed in float32
         if pooled_BD is not None:
             x_BlD = x_BlD + pooled_BD[:, None]
-        rows = None if self.mask_LL is None else self.mask_LL[where, : where.stop]
+        rows = self.rows(k)
         for i, block in enumerate(self.blocks):
 
             def attend(
