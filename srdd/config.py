@@ -307,6 +307,24 @@ class SamplerConfig(Strict):
         "none: the literal form, which makes it paler or stronger",
     )
 
+    detail_scale: float = Field(
+        0.0,
+        ge=0.0,
+        le=1000.0,
+        description="beta of l + beta (l - prior) on the logits of a scale, the prior made of the "
+        "scale before; 0: off",
+    )
+    detail_ramp: Literal["constant", "decay", "grow"] = Field(
+        "constant",
+        description="constant: beta at all scales from 1 on; decay: falls to beta/(K - 1) at the "
+        "last; grow: the other way round",
+    )
+    detail_prior: Literal["dse", "linear", "none"] = Field(
+        "dse",
+        description="dse: logits of the scale before, enlarged with their own low frequencies; "
+        "linear: enlarged bilinearly; none: 0, so that detail_scale is a lower temperature",
+    )
+
     @field_validator("temperature")
     @classmethod
     def _warm_enough(cls, value: float, info: ValidationInfo) -> float:

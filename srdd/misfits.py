@@ -120,6 +120,11 @@ def draw_misfit(sampler: SamplerConfig) -> str | None:
             f"sampler {name} draws every scale once: sr_steps {sampler.sr_steps} and refine_steps "
             f"{sampler.refine_steps} need name srdd"
         )
+    if name == "gauss" and sampler.detail_scale > 0:
+        return (
+            f"sampler gauss has no logits: detail_scale {sampler.detail_scale:g} has nothing to "
+            "push; set it to 0"
+        )
     if name == "gauss" and (sampler.top_k is not None or sampler.top_p < 1):
         return (
             f"sampler gauss draws no codes: top_k {sampler.top_k} and top_p {sampler.top_p} "
@@ -242,6 +247,11 @@ def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
         return (
             f"refine_scales {list(sampler.refine_scales)}: the schedule has scales 0 to "
             f"{model.schedule.num_scales - 1}"
+        )
+    if sampler.detail_scale > 0 and model.schedule.num_scales == 1:
+        return (
+            f"detail_scale {sampler.detail_scale:g}: a schedule of one scale has no scale before; "
+            "set it to 0"
         )
     return spectrum_misfit(sampler, model.schedule.num_scales)
 

@@ -24,6 +24,7 @@ from .contracts import (
     refuse_drawn,
     whole_numbers,
 )
+from .detail import sharpen
 from .diversity import reshape_spectrum
 from .draw import TokenDistribution, distribution
 from .guidance import guide
@@ -226,9 +227,10 @@ def _draw_scale(scale: _Scale, known: Known | None, where: slice, V: int) -> tor
 
 def guided_denoiser(model: ScaleTransformer, config: SamplerConfig) -> Denoise:
     """A fresh denoiser of a model for one batch, its spectra reshaped (arXiv 2511.17074) where a
-    sampler asks for it, under the sampler's guidance (arXiv 2207.12598, equation 6)."""
+    sampler asks for it, under the sampler's guidance (arXiv 2207.12598, equation 6), pushed from
+    the scale before (arXiv 2602.05534) where it asks for that."""
     denoiser = model.denoiser()
-    return guide(
+    guided = guide(
         reshape_spectrum(denoiser, config, model.schedule),
         model.schedule,
         config.cfg_scale,
@@ -236,6 +238,7 @@ def guided_denoiser(model: ScaleTransformer, config: SamplerConfig) -> Denoise:
         model.config.null_label,
         denoiser.history,
     )
+    return sharpen(guided, config, model.schedule)
 
 
 def _check_request(
@@ -307,8 +310,9 @@ def _repeats(config: SamplerConfig, known: Known | None, early_exit: bool) -> bo
     rule = config.select.name
     looks = early_exit and config.refine_steps > 0 and rule not in COUNTED
     own = [("sample", config.name), ("ramp", config.cfg_ramp), ("select", rule)]
-    reshapes = config.svd_in != 0.0 or config.svd_out != 0.0
-    return known is None and not looks and not reshapes and not any(is_own(*one) for one in own)
+    # eigenvalues make a GPU wait; the matrices of a prior are made on the CPU
+    plain = config.svd_in == config.svd_out == config.detail_scale == 0.0
+    return known is None and not looks and plain and not any(is_own(*one) for one in own)
 
 
 def _weights(model: ScaleTransformer, ladder: Ladder) -> list[torch.Tensor]:

@@ -162,9 +162,10 @@ class Sweep:
         self.batch = smaller(self.run, self.batch, fitted)
         self.report_scores(images, names)
         self.run.add_cost(sampling_cost(self.model.config, sampler, calls), **names)
-        # the logits of a reshaped state are not those that teacher forcing gives
-        reshaped = reshaped_scales(sampler, self.model.schedule.num_scales)
-        if self.settings.thresholds and sampler.draws_once and not reshaped:
+        # the logits of a reshaped state are not those that teacher forcing gives, nor are those
+        # that are pushed from the scale before
+        changed = reshaped_scales(sampler, self.model.schedule.num_scales) or sampler.detail_scale
+        if self.settings.thresholds and sampler.draws_once and not changed:
             self.report_tokens(tokens_BL, sampler, names)
 
 
