@@ -24,7 +24,8 @@ def dct_matrix(side: int) -> torch.Tensor:
     place = torch.arange(side, dtype=torch.float64, device="cpu")
     waves_fi = torch.cos(torch.pi / side * place[:, None] * (place + 0.5))
     waves_fi[0] /= 2**0.5
-    return waves_fi * (2 / side) ** 0.5
+    orthonormal_fi: torch.Tensor = waves_fi * (2 / side) ** 0.5
+    return orthonormal_fi
 
 
 def _on_grid(row_ss: torch.Tensor) -> torch.Tensor:

@@ -137,6 +137,11 @@ class Ladder:
             f_BChw = F.interpolate(f_BChw, size=(side, side), mode="area")
         return f_BChw.flatten(2).transpose(1, 2)
 
+    def rest(self, latent_BChw: torch.Tensor, f_hat_BChw: torch.Tensor, k: int) -> torch.Tensor:
+        """What scale k is to say of a latent beside a state: the rest, as it sees it (VAR,
+        algorithm 1, lines 4 and 5). Returns (B, l, C)."""
+        return self.read_scale(latent_BChw - f_hat_BChw, k)
+
     def add_scale(self, f_hat_BChw: torch.Tensor, codes_BlC: torch.Tensor, k: int) -> torch.Tensor:
         """The state after scale k: codes up-sampled bicubically, passed through phi, added (VAR,
         algorithm 2). Shape is kept."""
@@ -171,7 +176,7 @@ class Ladder:
         f_hat_BChw = torch.zeros_like(latent_BChw)
         for k in range(self.schedule.num_scales):
             # what the scales so far left over; the codes get their gradient through f_hat alone
-            residual_BlC = self.read_scale(latent_BChw - f_hat_BChw.detach(), k)
+            residual_BlC = self.rest(latent_BChw, f_hat_BChw.detach(), k)
             tokens_Bl = self.quantizer.nearest_code(residual_BlC)
             f_hat_BChw = self.add_scale(f_hat_BChw, self.quantizer.embed(tokens_Bl), k)
             yield residual_BlC, tokens_Bl, f_hat_BChw

@@ -177,7 +177,7 @@ def _base_and_delta(study: Study, entry: SuiteEntry, at: str) -> dict[str, Any]:
 
 
 # where a word stands for a mapping of that name alone
-BY_NAME = ("sampler.select",)
+BY_NAME = ("sampler.select", "training.correction")
 
 
 def _set(settings: dict[str, Any], dotted: str, value: Any, prefix: str) -> None:

@@ -11,6 +11,7 @@ from srdd.config import BelowOne, Positive, Share, Side, Strict
 from srdd.lookup import names_function
 
 from .checks import MIN_IMAGES
+from .correction_settings import CorrectionConfig, by_name
 from .errors import ConfigError
 from .pretrained import PRETRAINED, Network
 
@@ -293,6 +294,11 @@ class TrainingConfig(Strict):
     eps: Share = Field(
         0.0,
         description="noise of the corruption; the loss is then the diffusion ELBO at this noise",
+    )
+    correction: Annotated[CorrectionConfig, BeforeValidator(by_name)] = Field(
+        CorrectionConfig(),
+        description="errors that are met in training and repaired: none, requantise, rollout, or a "
+        "mapping of name and its settings",
     )
     mask_weight: str = Field(
         "count",

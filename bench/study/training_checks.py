@@ -23,6 +23,7 @@ def check_training(variant: Variant, at: str) -> None:
 def _problems(variant: Variant, training: TrainingConfig) -> Iterator[str]:
     yield from _mask_weight_problems(variant, training)
     yield from _loss_weight_problems(variant, training)
+    yield from _correction_problems(variant, training)
 
 
 def _mask_weight_problems(variant: Variant, training: TrainingConfig) -> Iterator[str]:
@@ -50,3 +51,35 @@ def _loss_weight_problems(variant: Variant, training: TrainingConfig) -> Iterato
         yield f"{weighs} head gauss predicts none; set it to token"
     elif arm == "logit" or arm == CONTRASTED[0]:
         yield f"{weighs} distill.arm {arm} minimises another loss; set it to token"
+
+
+def _correction_problems(variant: Variant, training: TrainingConfig) -> Iterator[str]:
+    """Errors in training where no scale follows, or where something else decides what is read."""
+    correction, model = training.correction, variant.model
+    if correction.name == "none":
+        return
+    at, last = f"correction: {correction.name!r}", model.schedule.num_scales - 1
+    if last == 0:
+        yield f"{at} needs a scale that reads another's errors, there is one alone; set it to none"
+    elif (correction.scales or 0) > last:
+        yield (
+            f"correction.scales: {correction.scales}: the last of {last + 1} scales is read by "
+            f"none; give {last} or fewer"
+        )
+    if model.regresses:
+        yield f"{at} changes tokens, and head gauss predicts none; set it to none"
+    if model.mask_prob:
+        yield (
+            f"{at} beside model.mask_prob {model.mask_prob}: own tokens would be those of another "
+            "ladder; set one of them to none or 0"
+        )
+    if training.corruption != "none":
+        yield (
+            f"{at} beside corruption {training.corruption!r}: both say which tokens are read; set "
+            "one of them to none"
+        )
+    if variant.distill is not None:
+        yield (
+            f"{at} beside distill.arm {variant.distill.arm}: a student learns from its teacher's "
+            "tokens or from clean ones; set it to none"
+        )
