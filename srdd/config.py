@@ -60,6 +60,11 @@ class TokenizerConfig(_Scheduled):
     norm_groups: Width = 32
     num_phi: int = Field(4, ge=1, le=1000, description="phi convolutions shared over the scales")
     phi_ratio: Share = Field(0.5, description="share of the convolution in phi")
+    combine: Literal["sum", "replace"] = Field(
+        "sum",
+        description="sum: each scale says what the ones before left; replace: each says all, and "
+        "the last alone is decoded",
+    )
     dropout: BelowOne = 0.0
     codec: str = Field(
         "conv",
@@ -116,6 +121,12 @@ class ModelConfig(_Scheduled):
         None,
         description="name of a mask_<name> in srdd/masks.py, instead of history",
         json_schema_extra=names_function("mask"),
+    )
+    state: Literal["sum", "last", "replace"] = Field(
+        "sum",
+        description="what a scale reads of those before: sum, all that they add up to; last, what "
+        "the last one added; replace, the last one, of a tokenizer whose combine is replace, and "
+        "then where none is given",
     )
     history_vector: int = Field(
         0,

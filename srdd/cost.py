@@ -51,7 +51,8 @@ def tiny_network(model: ModelConfig) -> tuple[ScaleTransformer, Ladder]:
     tiny = model.model_copy(update={"depth": 1, "width": 4, "heads": 1, "mlp_ratio": 1.0})
     with torch.random.fork_rng(devices=[]):  # moves no generator that another reads
         network = ScaleTransformer(tiny)
-        quantizer = Quantizer(model.codebook_size, model.codebook_dim, num_phi=1)
+        combine = "replace" if model.state == "replace" else "sum"
+        quantizer = Quantizer(model.codebook_size, model.codebook_dim, num_phi=1, combine=combine)
     network.init_weights(generator("dry run"))
     quantizer.init_weights(generator("dry run", "codes"))
     nn.init.dirac_(quantizer.phi[0].weight)

@@ -132,10 +132,12 @@ def shared_logits(
     denoise: a fresh one of the teacher; ladder and tokens_BL: the student's; count: of
     `shared_scales`, 1 or more.
     """
-    f_hat_BChw, logits = ladder.empty_state(len(tokens_BL)), []
+    f_hat_BChw = seen_BChw = ladder.empty_state(len(tokens_BL))
+    logits = []
     for k, piece in enumerate(ladder.schedule.slices[:count]):
-        logits.append(denoise(ladder.read_scale(f_hat_BChw, k), k, labels_B))
-        f_hat_BChw = ladder.add_scale(f_hat_BChw, ladder.quantizer.embed(tokens_BL[:, piece]), k)
+        logits.append(denoise(ladder.read_scale(seen_BChw, k), k, labels_B))
+        codes_BlC = ladder.quantizer.embed(tokens_BL[:, piece])
+        f_hat_BChw, seen_BChw = ladder.after(f_hat_BChw, codes_BlC, k)
     return torch.cat(logits, 1)
 
 
@@ -169,7 +171,7 @@ def continued(
     )
     f_hat_BChw, tokens = student.empty_state(len(tokens_BL)), []
     for k, piece in enumerate(new.slices):
-        rest_BlC = student.read_scale(f_BChw - f_hat_BChw, k)
+        rest_BlC = student.rest(f_BChw, f_hat_BChw, k)
         own_Bl = tokens_BL[:, piece] if k < count else student.quantizer.nearest_code(rest_BlC)
         f_hat_BChw = student.add_scale(f_hat_BChw, student.quantizer.embed(own_Bl), k)
         tokens.append(own_Bl)

@@ -93,7 +93,8 @@ def _scored(
         image_N, begin = rows // C, first // C
         few_bL = tokens_BL[begin : int(image_N[-1]) + 1]
         # made once an image: all of its classes read the same
-        inputs_bLC, at_N = ladder.teacher_forced_inputs(few_bL), image_N - begin
+        read, at_N = ladder.read_as(model.config.state), image_N - begin
+        inputs_bLC = read.teacher_forced_inputs(few_bL)
         own_NL = None if own_BCL is None else own_BCL[image_N, rows % C]
         logits_NLV = _logits(model, inputs_bLC[at_N], labels_N[rows], scales, own_NL)
         if guidance != 1.0:

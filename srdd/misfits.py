@@ -88,6 +88,8 @@ def sight_misfit(model: ModelConfig) -> str | None:
             f"history_vector {model.history_vector}: pools inputs that are seen already, a token "
             f"sees {sees}; set history to 0, or history_vector to 0"
         )
+    if model.state == "last" and model.regresses:
+        return "state last: head gauss reads the sum of what it predicted; set it to sum"
     return _window_misfit(model)
 
 
@@ -169,6 +171,11 @@ def teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
 def logit_teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
     """Why a teacher has no logits for a student (scale distillation of SRDD, arXiv 2509.22636), as
     `key value: reason`; None when it has."""
+    if student.state != teacher.state:
+        return (
+            f"state {student.state}: the teacher's is {teacher.state}; its logits are asked for at "
+            "the states that the student reads, give the same, or take arm real or sequence"
+        )
     if student.mask_prob > 0 and teacher.mask_prob == 0:
         return (
             f"mask_prob {student.mask_prob}: the teacher's is {teacher.mask_prob}; its logits are "
@@ -187,7 +194,15 @@ def logit_teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | No
 def cca_misfit(reference: ModelConfig, model: ModelConfig, uncond: float) -> str | None:
     """Why a model cannot be aligned with its classes (CCA, arXiv 2410.09347) against a reference,
     as `key value: reason`; None when it can. uncond: share of images that lose their class."""
-    for key in ("patch_nums", "history", "mask", "history_vector", "window", "window_from"):
+    for key in (
+        "patch_nums",
+        "history",
+        "mask",
+        "history_vector",
+        "window",
+        "window_from",
+        "state",
+    ):
         old, new = getattr(reference, key), getattr(model, key)
         if old != new:
             old, new = (list(one) if isinstance(one, tuple) else one for one in (old, new))
@@ -233,6 +248,11 @@ def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
         return (
             f"name {sampler.name}: sampler gauss and head gauss go together, the model's head is "
             f"{model.head}; {remedy}"
+        )
+    if is_own("sample", sampler.name) and model.state == "last":
+        return (
+            f"name {sampler.name}: a sampler of one's own reads the sum of all scales, the model's "
+            "state is last; set model.state to sum"
         )
     if sampler.divides_by < COLDEST:
         return (

@@ -80,14 +80,15 @@ def sample_var(
     labels_B: int64; known: tokens to keep. Returns tokens_BL and the final state f_hat_BChw.
     """
     # f_hat_0 = 0, f_hat_{k+1} = f_hat_k + phi_k(up(codes of scale k)): the state that k + 1 reads
-    f_hat_BChw, tokens = ladder.empty_state(len(labels_B)), []
+    f_hat_BChw = seen_BChw = ladder.empty_state(len(labels_B))
+    tokens = []
     for k, where in enumerate(ladder.schedule.slices):
-        logits_BlV = denoise(ladder.read_scale(f_hat_BChw, k), k, labels_B)
+        logits_BlV = denoise(ladder.read_scale(seen_BChw, k), k, labels_B)
         uniform_Bl = noise.uniform(where.stop - where.start)
         drawn_Bl, _ = _distribution(logits_BlV, config).draw(uniform_Bl)
         # numbers are drawn for known tokens too: later draws must not depend on how many there are
         drawn_Bl = drawn_Bl if known is None else known.put_into(drawn_Bl, where)
-        f_hat_BChw = ladder.add_scale(f_hat_BChw, ladder.quantizer.embed(drawn_Bl), k)
+        f_hat_BChw, seen_BChw = ladder.after(f_hat_BChw, ladder.quantizer.embed(drawn_Bl), k)
         tokens.append(drawn_Bl)
     return torch.cat(tokens, 1), f_hat_BChw
 
@@ -109,12 +110,13 @@ def sample_srdd(
     refine_steps the network sees known tokens from the first pass on. Arguments and results as of
     `sample_var`.
     """
-    f_hat_BChw, tokens = ladder.empty_state(len(labels_B)), []
+    f_hat_BChw = seen_BChw = ladder.empty_state(len(labels_B))
+    tokens = []
     for k, where in enumerate(ladder.schedule.slices):
-        inputs_BlC = ladder.read_scale(f_hat_BChw, k)
+        inputs_BlC = ladder.read_scale(seen_BChw, k)
         scale = _Scale(denoise, inputs_BlC, k, labels_B, noise, config)
         drawn_Bl = _draw_scale(scale, known, where, len(ladder.quantizer.codebook_VC))
-        f_hat_BChw = ladder.add_scale(f_hat_BChw, ladder.quantizer.embed(drawn_Bl), k)
+        f_hat_BChw, seen_BChw = ladder.after(f_hat_BChw, ladder.quantizer.embed(drawn_Bl), k)
         tokens.append(drawn_Bl)
     return torch.cat(tokens, 1), f_hat_BChw
 
@@ -274,6 +276,11 @@ def _check_request(
             f"{asked.codebook_size} of {asked.codebook_dim}; "
             "take the tokenizer that the model was trained with"
         )
+    if (ladder.quantizer.combine == "replace") != (asked.state == "replace"):
+        raise ValueError(
+            f"ladder of a tokenizer whose scales {ladder.quantizer.combine}: the model's state is "
+            f"{asked.state}; take the tokenizer that the model was trained with"
+        )
     places = {str(x.device) for x in (labels_B, model.position, ladder.quantizer.codebook_VC)}
     if len(places) > 1:
         names = ", ".join(sorted(places))
@@ -374,6 +381,7 @@ def generate(
     fit together, logits that are not finite, and a sampler of one's own that returns anything else.
     """
     _check_request(model, ladder, labels_B, config, known)
+    ladder = ladder.read_as(model.config.state)
     seeds = whole_numbers(seeds, "seeds")
     if len(seeds) != len(labels_B):
         raise ValueError(f"{len(seeds)} seeds for {len(labels_B)} labels: one seed for each image")

@@ -92,7 +92,8 @@ def predictions(
             own_BL = tokens_BL.masked_fill(
                 hidden_NL[rows].to(data.device), model.config.codebook_size
             )
-        inputs_BLC = data.ladder.teacher_forced_inputs(tokens_BL)
+        ladder = data.ladder.read_as(model.config.state)
+        inputs_BLC = ladder.teacher_forced_inputs(tokens_BL)
         yield Predicted(rows, model(inputs_BLC, labels_B, own_BL=own_BL), tokens_BL)
 
 

@@ -70,7 +70,8 @@ class Trainer:
         self.at_once = self.config.images_at_once(self.ranks.world)
         self.model_config = run.settings("model", ModelConfig)
         self.seed: int = run.config["train_seed"]
-        self.ladder = open_tokenizer(run).at(self.model_config.schedule)
+        ladder = open_tokenizer(run).at(self.model_config.schedule)
+        self.ladder = ladder.read_as(self.model_config.state)
         self.open_splits()
         self.model = self.first_model().to(run.device)
         if self.config.compile:

@@ -262,6 +262,8 @@ def _fill_model(
     _fill(model, follows, f"{at}model.", "tokenizer")
     model.setdefault("num_classes", classes)
     model.setdefault("patch_nums", list(tokenizer.patch_nums))
+    if tokenizer.combine == "replace":
+        model.setdefault("state", "replace")
     if model["num_classes"] not in (0, classes) and not timed_only:
         raise ConfigError(
             f"{at}model.num_classes: {model['num_classes']} does not fit the dataset's {classes} "
@@ -276,6 +278,12 @@ def _check_fit(variant: Variant, at: str) -> None:
         raise ConfigError(
             f"{at}model.patch_nums: {list(variant.model.patch_nums)} must "
             f"end at the tokenizer's latent size {size}"
+        )
+    combine, state = variant.tokenizer.config.combine, variant.model.state
+    if (combine == "replace") != (state == "replace"):
+        raise ConfigError(
+            f"{at}model.state: {state!r} does not fit tokenizer.config.combine {combine!r}; "
+            "replace needs replace, and sum or last need sum"
         )
     if variant.sampler.cfg_scale != 1.0 and not variant.model.num_classes:
         raise ConfigError(

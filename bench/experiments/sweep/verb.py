@@ -56,7 +56,8 @@ def drawn_probabilities(
 
     Teacher-forced logits on drawn tokens are the logits of sampling, for every history.
     """
-    inputs_BLC, schedule = ladder.teacher_forced_inputs(tokens_BL), model.schedule
+    schedule = model.schedule
+    inputs_BLC = ladder.read_as(model.config.state).teacher_forced_inputs(tokens_BL)
     weights = guidance_weights(sampler.cfg_scale, sampler.cfg_ramp, schedule.num_scales)
     cond_BLV = uncond_BLV = model(inputs_BLC, labels_B)
     if any(w != 1.0 for w in weights):
