@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from .attention import Attention, ScaleCache
-from .compiling import can_fuse
+from .compiling import can_fuse, kernels_know
 from .transformer import Block
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ class FusedStep:
     attention (VAR, arXiv 2404.02905, section 3.3); arguments and result as of `step`.
 
     A residual sum, the norm after it and AdaLN are one pass over memory. Queries and keys are
-    normalised, and keys and values put into the cache, in one more. What the kernels cannot take
-    goes through `step` itself.
+    normalised, and keys and values put into the cache, in one more. What the kernels cannot take,
+    or do not know, goes through `step` itself.
     """
 
     def __init__(self, model: ScaleTransformer) -> None:
-        self.model = model
+        self.model, self.known = model, kernels_know(model.config)
 
     def __call__(
         self,
@@ -41,7 +41,7 @@ class FusedStep:
         own_Bl: torch.Tensor | None = None,
         pooled_BD: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        if not can_fuse(self.model.position, inputs_BlC):
+        if not self.known or not can_fuse(self.model.position, inputs_BlC):
             return type(self.model).step(
                 self.model, inputs_BlC, k, modulation, place_LD, cache, own_Bl, pooled_BD
             )
@@ -52,9 +52,7 @@ class FusedStep:
         x_BlD = model._embed(inputs_BlC, condition_BD, where, place_LD, own_Bl)
         # the residual stream, in float32; changed in place from here on
         x_BlD = x_BlD.float().contiguous()
-        if pooled_BD is not None:
-            x_BlD += pooled_BD[:, None]
-        rows = model.rows(k)
+        rows = None if model.mask_LL is None else model.mask_LL[where, : where.stop]
         added: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
         for i, (block, six) in enumerate(zip(model.blocks, modulations)):
             gate1, gate2, gain1, gain2, shift1, shift2 = six

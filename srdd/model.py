@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from .attention import HALVES, Pool, ScaleCache, attend_by_scale
-from .compiling import check_compiler
+from .compiling import check_compiler, kernels_know
 from .config import ModelConfig
 from .contracts import check_mask
 from .fused import FusedStep
@@ -300,7 +300,7 @@ class ScaleTransformer(nn.Module):
         from then on."""
         if not options and self.position.is_cuda:
             self.step = FusedStep(self)  # type: ignore[method-assign]
-            self.replays = {}
+            self.replays = {} if kernels_know(self.config) else None
             return
         if "backend" not in options:
             check_compiler(self.position.device)

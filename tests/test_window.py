@@ -1,12 +1,16 @@
 """Windows of attention inside a scale."""
 
+import sys
+
 import pytest
 import torch
 from pydantic import ValidationError
 
+from srdd.compiling import kernels_know
 from srdd.config import ModelConfig, SamplerConfig
 from srdd.cost import sampling_cost
 from srdd.diffusion import markov_view
+from srdd.fused import FusedStep
 from srdd.masks import scale_mask, window_mask, windowed_mask
 from srdd.model import ScaleTransformer
 from srdd.noise import generator
@@ -144,3 +148,26 @@ def test_an_explicit_mask_beside_a_window_is_refused(model_config):
     config = model_config(patch_nums=SIDES, history=0, window=3)
     with pytest.raises(ValueError, match="^mask_LL beside window 3"):
         ScaleTransformer(config, scale_mask(SCHEDULE, 0))
+
+
+@pytest.mark.parametrize("dial", [{"window": 3}, {"history_vector": 2}])
+def test_kernels_of_a_gpu_that_do_not_know_a_dial_are_not_asked(make_model, monkeypatch, dial):
+    """Catches a fast path that leaves the dial out: with kernels that would take any tensor, and
+    fail here, the plain step runs."""
+    model = make_model(patch_nums=SIDES, history=0, **dial)
+    plain = make_model(patch_nums=SIDES, history=0)
+    assert kernels_know(plain.config) and not kernels_know(model.config)
+    inputs_BLC, labels_B = inputs()
+    wanted_BLV = model(inputs_BLC, labels_B)
+    monkeypatch.setattr("srdd.fused.can_fuse", lambda *tensors: True)
+    monkeypatch.setitem(sys.modules, "srdd.kernels", None)
+    for one, works in ((model, True), (plain, False)):
+        one.step = FusedStep(one)
+        denoise = one.denoiser()
+        for k, piece in enumerate(SCHEDULE.slices):
+            if works:
+                logits_BlV = denoise(inputs_BLC[:, piece], k, labels_B)
+                assert torch.allclose(logits_BlV, wanted_BLV[:, piece], atol=2e-5)
+            else:
+                with pytest.raises(ImportError):
+                    denoise(inputs_BLC[:, piece], k, labels_B)
