@@ -1,5 +1,5 @@
-"""What all settings have in common: strict objects, and numbers with the bounds of every use.
-Imports no torch."""
+"""What all settings of tokenizer, model and sampler (VAR, arXiv 2404.02905) have in common: strict
+objects, and numbers with the bounds of every use. Imports no torch."""
 
 from __future__ import annotations
 
