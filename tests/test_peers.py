@@ -35,7 +35,8 @@ def names_of(tokenizer="t", **changes):
     model = made["model"]
     return {
         "tokenizer": tokenizer, "settings": {key: whole(part) for key, part in made.items()},
-        "history": model.history, "depth": model.depth, "patch_nums": list(model.patch_nums),
+        "history": model.history, "depth": model.depth, "mask": model.mask,
+        "patch_nums": list(model.patch_nums),
     }  # fmt: skip
 
 
@@ -113,7 +114,7 @@ def test_results_of_older_versions_have_all_dials_off():
     names = names_of()
     for dial in DIALS.values():
         names["settings"][dial.section].pop(dial.key)
-    assert turned(names["settings"]) == [] and attended_pairs(names["settings"]["model"]) == 354
+    assert turned(names["settings"]) == [] and attended_pairs(names) == 354
 
 
 def test_pairs_and_reach():
@@ -121,9 +122,7 @@ def test_pairs_and_reach():
     counted."""
 
     def model(**changes):
-        return names_of(**{f"model_{key}": value for key, value in changes.items()})["settings"][
-            "model"
-        ]
+        return names_of(**{f"model_{key}": value for key, value in changes.items()})
 
     assert attended_pairs(model(window=3)) == 242
     assert attended_pairs(model(history=None)) > attended_pairs(model(history=1)) > 354

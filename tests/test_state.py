@@ -152,7 +152,9 @@ def test_whoever_measures_reads_it_too(make_model, ladder_of, state):
     ladder, tokens_BL, labels_B = plain.read_as(state), tokens(), torch.arange(3)
     logits_BLV = model(ladder.teacher_forced_inputs(tokens_BL), labels_B)
     losses_BL = token_losses(logits_BLV, tokens_BL)
-    data = HeldOut("test", tokens_BL.numpy(), labels_B.numpy(), plain, torch.device("cpu"), Ranks())
+    data = HeldOut(
+        "test", tokens_BL.numpy(), labels_B.numpy(), ladder, torch.device("cpu"), Ranks()
+    )
     found = one_pass_loss(model, data).by_scale
     assert found == pytest.approx(by_scale(losses_BL, SCHEDULE).tolist(), rel=1e-5)
     scores_BCK = scale_scores(model, plain, tokens_BL, labels_B[:, None])

@@ -31,7 +31,8 @@ EVAL_TOKENS = 2**15
 class HeldOut:
     """A split whose losses are measured, and by whom.
 
-    name: of the split, which the masks follow from; tokens_NL: integers; labels_N: int64.
+    name: of the split, which the masks follow from; tokens_NL: integers; labels_N: int64; ladder:
+    as the model reads it.
     """
 
     name: str
@@ -92,8 +93,7 @@ def predictions(
             own_BL = tokens_BL.masked_fill(
                 hidden_NL[rows].to(data.device), model.config.codebook_size
             )
-        ladder = data.ladder.read_as(model.config.state)
-        inputs_BLC = ladder.teacher_forced_inputs(tokens_BL)
+        inputs_BLC = data.ladder.teacher_forced_inputs(tokens_BL)
         yield Predicted(rows, model(inputs_BLC, labels_B, own_BL=own_BL), tokens_BL)
 
 

@@ -74,7 +74,7 @@ def _rest(names: dict[str, Any]) -> str:
     for dial in DIALS.values():
         for key in (dial.key, *dial.beside):
             settings.get(dial.section, {}).pop(key, None)
-    if names["settings"]["model"].get("state") != "replace":
+    if names["settings"].get("model", {}).get("state") != "replace":
         settings["tokenizer"] = {"name": names["tokenizer"]}
     return json.dumps(settings, sort_keys=True)
 
@@ -98,27 +98,27 @@ def counterparts(view: View) -> dict[str, str]:
 
 
 def _as_replaced(settings: dict[str, Any]) -> dict[str, Any]:
-    return {**settings, "model": {**settings["model"], "state": "replace"}}
+    return {**settings, "model": {**settings.get("model", {}), "state": "replace"}}
 
 
-def attended_pairs(model: dict[str, Any]) -> int | None:
+def attended_pairs(names: dict[str, Any]) -> int | None:
     """Query-key pairs that one pass over an image keeps, in each block; None under a mask of one's
     own."""
-    if model.get("mask") is not None:
+    if names["mask"] is not None:
         return None
-    schedule = ScaleSchedule(tuple(model["patch_nums"]))
+    model = names["settings"].get("model", {})
     sight = model.get("window"), model.get("window_from", 0)
-    return schedule.attended_pairs(model["history"], *sight)
+    return ScaleSchedule(tuple(names["patch_nums"])).attended_pairs(names["history"], *sight)
 
 
-def reached(model: dict[str, Any]) -> int | None:
+def reached(names: dict[str, Any]) -> int | None:
     """How many earlier scales a scale reaches, by attention or by its history vector; None under a
     mask of one's own."""
-    most = len(model["patch_nums"]) - 1
-    if model.get("mask") is not None:
+    most = len(names["patch_nums"]) - 1
+    if names["mask"] is not None:
         return None
-    if model["history"] is None:
+    if names["history"] is None:
         return most
     # the first scale reads nothing that could be pooled
-    pooled = max(0, min(model.get("history_vector", 0), most) - 1)
-    return max(min(model["history"] * model["depth"], most), pooled)
+    pooled = max(0, min(names["settings"].get("model", {}).get("history_vector", 0), most) - 1)
+    return max(min(names["history"] * names["depth"], most), pooled)

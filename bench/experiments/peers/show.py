@@ -35,7 +35,7 @@ def _pairs(axes: np.ndarray, view: View) -> None:
     metrics = {view.results.label("FID"): view.results.score_name("fid"), "nats/token": LOSS}
     for panel, (title, metric) in zip(axes[0], metrics.items()):
         for variant, names in view.variants.items():
-            pairs = attended_pairs(names["settings"]["model"])
+            pairs = attended_pairs(names)
             value = view.estimate(variant, metric)
             if pairs is not None and value is not None:
                 curve(panel, [(pairs, value)], variant, look_of(view, variant))
@@ -84,14 +84,14 @@ def _dial_cells(settings: dict[str, Any]) -> dict[str, str]:
 
 def _size_cells(view: View, variant: str, other: str | None) -> dict[str, str]:
     """What a variant is made of and costs: weights, pairs, reach, tokens, operations, time."""
-    model = view.variants[variant]["settings"]["model"]
-    weights, pairs = view.estimate(variant, "parameters"), attended_pairs(model)
+    names = view.variants[variant]
+    weights, pairs = view.estimate(variant, "parameters"), attended_pairs(names)
     row: dict[str, str] = {
         "Parameters": number(weights and weights.mean),
         "Attended pairs": number(pairs),
-        "Scales reached": number(reached(model)),
+        "Scales reached": number(reached(names)),
     }
-    before = other and attended_pairs(view.variants[other]["settings"]["model"])
+    before = other and attended_pairs(view.variants[other])
     row["Pairs over off"] = number(pairs / before if pairs and before else None)
     for title, (metric, unit) in COSTS.items():
         cost = view.estimate(variant, metric)
