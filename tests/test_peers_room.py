@@ -164,8 +164,10 @@ def test_the_figure_has_a_point_for_every_variant_at_its_pairs(view):
     fid, loss = figure.axes[:2]
     for panel in (fid, loss):
         bars = {bar.get_label(): bar.lines[0].get_xdata()[0] for bar in panel.containers}
-        assert set(bars) == set(SUITE["variants"])
-        assert bars["window 3"] < bars["SDD"] == bars["bell"] < bars["VAR"]
+        left_out = {"replace"} if panel is loss else set()  # other tokens, another loss
+        assert set(bars) == set(SUITE["variants"]) - left_out
+        assert bars["window 3"] == 161 and bars["VAR"] == 357
+        assert bars["SDD"] < bars["bell"] and bars["SDD"] == pytest.approx(273, rel=0.15)
         assert panel.get_xscale() == "log"
     assert caption.too_long is None
 

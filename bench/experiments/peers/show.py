@@ -13,7 +13,7 @@ from ...report.caption import Caption
 from ...report.cells import COSTS, Cell, frame, number, shown, spread, unwell, without_numbers
 from ...report.claims import claim_details
 from ...report.curves import curve, floor_line
-from ...report.drawing import DOUBLE, blank, look_of, note, plain_log
+from ...report.drawing import DOUBLE, apart, blank, look_of, note, plain_log
 from ...report.sheets import by_variant, sheet
 from ...report.timing import machine, milliseconds
 from ...report.view import View
@@ -30,15 +30,30 @@ OF_LOSS = "Held-out loss minus off (nats/token)"
 # ---------------------------------------------------------------- pairs
 
 
+def _places(view: View, metric: str) -> dict[str, float]:
+    """Where each variant stands: at its pairs, those of equal pairs side by side. Losses of other
+    tokens than the first variant's have no place beside it."""
+    tokenizer = next(iter(view.variants.values()))["tokenizer"]
+    at: dict[int, list[str]] = {}
+    for variant, names in view.variants.items():
+        pairs = attended_pairs(names)
+        if pairs is not None and (metric != LOSS or names["tokenizer"] == tokenizer):
+            at.setdefault(pairs, []).append(variant)
+    return {
+        name: pairs * 2 ** apart(i, len(equal), 0.04)
+        for pairs, equal in at.items()
+        for i, name in enumerate(equal)
+    }
+
+
 def _pairs(axes: np.ndarray, view: View) -> None:
     """FID and held-out loss of a few variants against the pairs that they attend to."""
     metrics = {view.results.label("FID"): view.results.score_name("fid"), "nats/token": LOSS}
     for panel, (title, metric) in zip(axes[0], metrics.items()):
-        for variant, names in view.variants.items():
-            pairs = attended_pairs(names)
+        for variant, place in _places(view, metric).items():
             value = view.estimate(variant, metric)
-            if pairs is not None and value is not None:
-                curve(panel, [(pairs, value)], variant, look_of(view, variant))
+            if value is not None:
+                curve(panel, [(place, value)], variant, look_of(view, variant))
         panel.set_xlabel("attended pairs of one pass, each block")
         if not panel.has_data():
             blank(panel, "no variant has a number")
@@ -64,7 +79,8 @@ def figure_pairs(view: View) -> tuple[Figure, Caption]:
         *claim_details(view),
         "Pairs are counted, not timed: on a CPU attention with a mask is slower than without, and "
         "hides pairs that are computed all the same.",
-        "Loss: of the kept weights, not weighted by scale.",
+        "Variants of equal pairs stand side by side.",
+        "Loss: of the kept weights, not weighted by scale; that of another tokenizer is left out.",
         *score_details(view),
     )
     return figure, Caption(text, details)
