@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from .config import ModelConfig
+
 # a row of logits lies in the registers of one block of threads
 MOST_CODES = 16384
 
@@ -37,6 +39,13 @@ def can_fuse(*tensors: torch.Tensor) -> bool:
     known = (torch.float32, torch.bfloat16, torch.float16)
     fit = all(x.is_cuda and x.dtype in known for x in tensors)
     return fit and not torch.is_grad_enabled() and _kernels_work()
+
+
+def kernels_know(model: ModelConfig) -> bool:
+    """Whether the fast path of a GPU (`FusedStep`, recorded samples) was made for such a model
+    (VAR, arXiv 2404.02905); a history vector or a window goes the plain way, to the same
+    numbers."""
+    return model.history_vector == 0 and model.window is None
 
 
 def check_compiler(device: torch.device) -> None:

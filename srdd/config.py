@@ -3,42 +3,39 @@ Imports no torch."""
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SerializeAsAny,
     ValidationInfo,
-    create_model,
     field_validator,
     model_validator,
 )
 
-from .lookup import Knob, function_name, is_own, knobs_of, names_function, names_in, unknown
-from .misfits import COMMITTING, codec_misfit, condition_misfit, draw_misfit, head_misfit, refuse
-from .schedule import ScaleSchedule, checked_sides
-
-# an upper bound far above every use: a number beyond it is a slip, and would end in MemoryError
-# hours later. A field with a bound of its own says all of its bounds itself: those of an alias and
-# of Field do not add up
-Positive = Annotated[int, Field(ge=1, le=10**9)]
-Side = Annotated[int, Field(ge=1, le=8192)]
-Width = Annotated[int, Field(ge=1, le=2**20)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]  # at 1 nothing would be left
-
-
-class Strict(BaseModel):
-    """A frozen settings object that refuses unknown keys, silent conversions, and numbers that JSON
-    has no word for."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+from .lookup import is_own, names_function
+from .misfits import (
+    COMMITTING,
+    codec_misfit,
+    condition_misfit,
+    draw_misfit,
+    head_misfit,
+    refuse,
+    sight_misfit,
+)
+from .rules import Chance as Chance
+from .rules import Rule as Rule
+from .rules import default_rule
+from .rules import rule_of as rule_of
+from .schedule import MOST_SIDE, ScaleSchedule, checked_sides
+from .strict import BelowOne as BelowOne
+from .strict import Positive as Positive
+from .strict import Share as Share
+from .strict import Side as Side
+from .strict import Strict as Strict
+from .strict import Width as Width
 
 
 class _Scheduled(Strict):
@@ -71,6 +68,11 @@ class TokenizerConfig(_Scheduled):
     norm_groups: Width = 32
     num_phi: int = Field(4, ge=1, le=1000, description="phi convolutions shared over the scales")
     phi_ratio: Share = Field(0.5, description="share of the convolution in phi")
+    combine: Literal["sum", "replace"] = Field(
+        "sum",
+        description="sum: each scale says what the ones before left; replace: each says all, and "
+        "the last alone is decoded",
+    )
     dropout: BelowOne = 0.0
     codec: str = Field(
         "conv",
@@ -128,6 +130,27 @@ class ModelConfig(_Scheduled):
         description="name of a mask_<name> in srdd/masks.py, instead of history",
         json_schema_extra=names_function("mask"),
     )
+    state: Literal["sum", "last", "replace"] = Field(
+        "sum",
+        description="what a scale reads of those before: sum, all that they add up to; last, what "
+        "the last one added; replace, the last one, of a tokenizer whose combine is replace, and "
+        "then where none is given",
+    )
+    history_vector: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="scales whose inputs are pooled into one vector that a scale adds to its "
+        "tokens, its own included; 0: none, 1: its own alone",
+    )
+    window: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_SIDE,
+        description="a token sees a square of this many tokens a side of its own scale, an odd "
+        "number; null: the whole scale",
+    )
+    window_from: int = Field(0, ge=0, le=1000, description="first scale k that window touches")
     depth: int = Field(16, ge=1, le=1000)
     width: Width = 1024
     heads: Width = 16
@@ -179,14 +202,20 @@ class ModelConfig(_Scheduled):
         return self
 
     @model_validator(mode="after")
-    def _head_fits(self) -> ModelConfig:
-        refuse(head_misfit(self) or condition_misfit(self))
+    def _parts_fit(self) -> ModelConfig:
+        refuse(head_misfit(self) or sight_misfit(self) or condition_misfit(self))
         return self
 
     @property
     def regresses(self) -> bool:
         """Whether it predicts residuals and no codes (regression head of arXiv 2510.02826)."""
         return self.head == "gauss"
+
+    @property
+    def recalls(self) -> bool:
+        """Whether a scale reads what earlier ones read (history vector of arXiv 2511.23334): it
+        then is not asked for alone."""
+        return self.history_vector > 1
 
     @property
     def conditional(self) -> bool:
@@ -199,53 +228,6 @@ class ModelConfig(_Scheduled):
         return self.num_classes
 
 
-Chance = Annotated[float, Field(gt=0.0, lt=1.0)]
-SomeShare = Annotated[float, Field(gt=0.0, le=1.0)]
-Nats = Annotated[float, Field(gt=0.0, le=1e9)]
-
-
-def _no_entropy(name: str) -> str:
-    if name == "entropy":
-        raise ValueError("entropy is no probability; give peak or drawn")
-    return name
-
-
-Confidence = Annotated[str, Field(json_schema_extra=names_function("confidence"))]
-# one that is compared with a probability
-ChanceConfidence = Annotated[Confidence, AfterValidator(_no_entropy)]
-# what a knob of a rule may be annotated with
-KINDS: dict[str, Any] = {
-    "Chance": Chance,
-    "ChanceConfidence": ChanceConfidence,
-    "Confidence": Confidence,
-    "Nats": Nats,
-    "Positive": Positive,
-    "Share": Share,
-    "SomeShare": SomeShare,
-    "bool": bool,
-    "float": float,
-    "int": int,
-    "str": str,
-}
-
-
-class Rule(Strict):
-    """The rule that says which tokens a further pass redraws (mask resampling of SRDD, arXiv
-    2509.22636), and what is set of it: a subclass has a field for each knob of `select_<name>`."""
-
-    model_config = ConfigDict(validate_default=True)
-
-    name: str = Field(json_schema_extra=names_function("select"))
-
-    def knobs(self) -> dict[str, Any]:
-        """What is set of the rule, by the names of its keyword-only parameters."""
-        return {key: getattr(self, key) for key in type(self).model_fields if key != "name"}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # the class of a rule is made, not written: it cannot be found by its name
-        return rule_of, (self.model_dump(),)
-
-
 def _functions(settings: Strict) -> dict[str, tuple[str, str]]:
     """Prefix and name of the functions that some settings name themselves, by key."""
     named: dict[str, tuple[str, str]] = {}
@@ -254,55 +236,6 @@ def _functions(settings: Strict) -> dict[str, tuple[str, str]]:
         for prefix in says["functions"] if says else ():
             named[key] = prefix, getattr(settings, key)
     return named
-
-
-DEFAULT_RULE = "threshold"
-RULES = Path(__file__).with_name("select.py")
-
-
-def rule_of(value: Any) -> Any:
-    """A rule of `select_<name>` from its name, or a mapping of `name` and its knobs (mask
-    resampling of SRDD, arXiv 2509.22636).
-
-    The knobs are the keyword-only parameters of the function, read without importing it. Raises
-    ValueError for an unknown knob, saying which there are, and pydantic's error for a bad value.
-    """
-    if isinstance(value, Rule):
-        return value
-    settings = {"name": value} if isinstance(value, str) else value
-    if isinstance(settings, dict):
-        settings = {"name": DEFAULT_RULE, **settings}
-    if not isinstance(settings, dict) or not isinstance(settings["name"], str):
-        raise ValueError("give the name of a select_<name>, or a mapping of name and its settings")
-    name = settings["name"]
-    knobs = knobs_of(RULES, f"select_{name}")
-    for key in settings:
-        if key != "name" and key not in knobs:
-            # of a misspelt rule the name is what is wrong
-            names = names_in(RULES, "select")
-            if name not in names:
-                raise ValueError(unknown("name", name, names))
-            raise ValueError(unknown(f"setting of select {name}", key, knobs))
-    return _rule_class(name, tuple(knobs.items())).model_validate(settings)
-
-
-@cache
-def _rule_class(name: str, knobs: tuple[tuple[str, Knob], ...]) -> type[Rule]:
-    fields: dict[str, Any] = {}
-    for key, knob in knobs:
-        if knob.kind not in KINDS:
-            who = f"{function_name('select', name)}: {key}"
-            raise ValueError(f"{who}: {unknown('kind of setting', knob.kind, KINDS)}")
-        fields[key] = KINDS[knob.kind], knob.default
-    return create_model(f"select_{name}", __base__=Rule, **fields)
-
-
-def _default_rule() -> Rule:
-    try:
-        rule: Rule = rule_of(DEFAULT_RULE)
-    except ValueError:  # a half-written file: who names a rule is told of it, and who imports not
-        rule = Rule(name=DEFAULT_RULE)
-    return rule
 
 
 # exp(50) times a map still fits into float32
@@ -369,7 +302,7 @@ class SamplerConfig(Strict):
         description="SR: redraw tokens whose probability is below; select threshold has its own",
     )
     select: Annotated[SerializeAsAny[Rule], BeforeValidator(rule_of)] = Field(
-        _default_rule(),
+        default_rule(),
         description="MR: which tokens a pass masks and redraws, a select_<name> in srdd/select.py: "
         "its name, or {name: threshold, p_resample: 0.1} with the settings that it takes",
     )
@@ -394,6 +327,24 @@ class SamplerConfig(Strict):
         "energy",
         description="energy: keep the map's norm, so that only the shape of its spectrum changes; "
         "none: the literal form, which makes it paler or stronger",
+    )
+
+    detail_scale: float = Field(
+        0.0,
+        ge=0.0,
+        le=1000.0,
+        description="beta of l + beta (l - prior) on the logits of a scale, the prior made of the "
+        "scale before; 0: off",
+    )
+    detail_ramp: Literal["constant", "decay", "grow"] = Field(
+        "constant",
+        description="constant: beta at all scales from 1 on; decay: falls to beta/(K - 1) at the "
+        "last; grow: the other way round",
+    )
+    detail_prior: Literal["dse", "linear", "none"] = Field(
+        "dse",
+        description="dse: logits of the scale before, enlarged with their own low frequencies; "
+        "linear: enlarged bilinearly; none: 0, so that detail_scale is a lower temperature",
     )
 
     @field_validator("temperature")

@@ -13,6 +13,7 @@ import torch
 
 from .contracts import ask_corrupt
 from .lookup import find, function_name, is_own
+from .quantizer import Ladder
 from .schedule import ScaleSchedule
 
 
@@ -63,6 +64,52 @@ def corrupt_absorb(
     """
     hit = torch.rand(tokens_BL.shape, generator=generator) < eps
     return tokens_BL.masked_fill(hit.to(tokens_BL.device), codebook_size)
+
+
+def wrong_codes(
+    schedule: ScaleSchedule,
+    images: int,
+    noise: float,
+    scales: int | None,
+    codebook_size: int,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Codes that take the place of tokens in a training that corrects errors (bitwise
+    self-correction of Infinity, arXiv 2412.04431; of whole tokens and for each image: ours).
+
+    At each of the first `scales` scales of an image (None: all but the last, which none reads) a
+    share of the tokens, uniform in (0, noise), is replaced by any code. Returns int64 (B, L), -1
+    where a token stays.
+    """
+    touched = schedule.num_scales - 1 if scales is None else scales
+    share_BK = torch.rand(images, schedule.num_scales, generator=generator) * noise
+    share_BK[:, touched:] = 0.0
+    share_BL = share_BK.repeat_interleave(torch.tensor(schedule.lengths), 1)
+    hit_BL = torch.rand(share_BL.shape, generator=generator) < share_BL
+    other_BL = torch.randint(codebook_size, share_BL.shape, generator=generator)
+    return other_BL.masked_fill(~hit_BL, -1)
+
+
+@torch.no_grad()
+def correct(
+    ladder: Ladder, latent_BChw: torch.Tensor, wrong_BL: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tokens that a scale reads, some of them wrong, and those that it is to predict: the
+    nearest codes of what the wrong ones leave of the latent (Infinity, arXiv 2412.04431, section
+    3.3). Returns seen_BL and tokens_BL.
+
+    wrong_BL: of `wrong_codes`; where none is wrong both are the tokens of the latent.
+    """
+    f_hat_BChw, seen, tokens = torch.zeros_like(latent_BChw), [], []
+    for k, piece in enumerate(ladder.schedule.slices):
+        # a_k = nearest(read(f - f_hat')), and the state goes on from the wrong code
+        tokens_Bl = ladder.quantizer.nearest_code(ladder.rest(latent_BChw, f_hat_BChw, k))
+        wrong_Bl = wrong_BL[:, piece]
+        seen_Bl = torch.where(wrong_Bl < 0, tokens_Bl, wrong_Bl)
+        f_hat_BChw = ladder.add_scale(f_hat_BChw, ladder.quantizer.embed(seen_Bl), k)
+        seen.append(seen_Bl)
+        tokens.append(tokens_Bl)
+    return torch.cat(seen, 1), torch.cat(tokens, 1)
 
 
 def mask_within_scales(

@@ -17,6 +17,7 @@ from .config import ModelConfig, SamplerConfig
 from .guidance import guidance_weights, guided_scales
 from .model import ScaleTransformer
 from .noise import generator
+from .past import reach
 from .quantizer import Ladder, Quantizer
 from .sampling import generate, guided_denoiser
 from .watch import Calls
@@ -52,7 +53,8 @@ def tiny_network(model: ModelConfig) -> tuple[ScaleTransformer, Ladder]:
     tiny = model.model_copy(update={"depth": 1, "width": 4, "heads": 1, "mlp_ratio": 1.0})
     with torch.random.fork_rng(devices=[]):  # moves no generator that another reads
         network = ScaleTransformer(tiny)
-        quantizer = Quantizer(model.codebook_size, model.codebook_dim, num_phi=1)
+        combine = "replace" if model.state == "replace" else "sum"
+        quantizer = Quantizer(model.codebook_size, model.codebook_dim, num_phi=1, combine=combine)
     network.init_weights(generator("dry run"))
     quantizer.init_weights(generator("dry run", "codes"))
     nn.init.dirac_(quantizer.phi[0].weight)
@@ -155,8 +157,9 @@ def sampling_bytes(
 
     Once a call: the weights that it reads, the keys and values of earlier scales, an image's logits
     (guidance is linear: one set an image is enough). Once a scale: its own keys and values, where a
-    later scale reads them. Once a sample, at scale 0: all that follows from the class alone
-    (AdaLN). Activations inside a pass count nothing: a perfect program keeps them in its caches.
+    later scale reads them; those of a history vector too, which both halves of guidance share. Once
+    a sample, at scale 0: all that follows from the class alone (AdaLN). Activations inside a pass
+    count nothing: a perfect program keeps them in its caches.
     """
     with torch.device("meta"):
         network = ScaleTransformer(model)
@@ -164,6 +167,7 @@ def sampling_bytes(
     calls = calls or dry_run(model, sampler)
     passes = calls.per_image(schedule.num_scales)
     D, blocks = model.width, network.blocks
+    past, recalled = network.past, 2 * D  # keys and values of one position that is pooled
     core = _numbers(network.head) + sum(
         _numbers(b.attention) + _numbers(b.mlp_in) + _numbers(b.mlp_out) for b in blocks
     )
@@ -188,14 +192,19 @@ def sampling_bytes(
             (length + 1) * D
             + (length * D if k == 0 else _numbers(network.input))
             + (D if model.mask_prob > 0 else 0)
+            + (_numbers(past) if past is not None and k > 0 else 0)
         )
         once = batch * pair * length if seen_later else 0
         if k == 0:
             once += sum(map(_numbers, adaln)) + tables + conditions
             once += told.once + batch * told.kept
+        pooled = reach(model.history_vector, k)[:-1] if k > 0 else range(0)
+        kept_later = 0 < k < schedule.num_scales - 1 and model.recalls
+        once += batch * recalled * length if kept_later else 0
         outputs = model.codebook_dim if model.regresses else model.codebook_size
         an_image = pair * (keys.stop - keys.start - length) + length * outputs
         an_image += told.seen + D * max(0, min(told.tokens - schedule.slices[k].start, length))
+        an_image += recalled * sum(schedule.lengths[j] for j in pooled)
         times = Fraction(calls.calls.get(k, 0), calls.batches)
         each = times * (core + told.each + embedding) + passes[k] * batch * an_image
         moved.append(_number(number_bytes * (once + each)))

@@ -167,10 +167,11 @@ def markov_view(model: ScaleTransformer) -> ScaleTransformer:
     2509.22636).
 
     Of a model of history 0 it is the same function; of another it is what is left without attention
-    to earlier scales.
+    to earlier scales, and where a history vector pools what the scale itself reads alone.
     """
-    weight = model.position
-    view = ScaleTransformer(model.config.model_copy(update={"history": 0, "mask": None})).to(weight)
+    weight, config = model.position, model.config
+    markov = {"history": 0, "mask": None, "history_vector": min(1, config.history_vector)}
+    view = ScaleTransformer(config.model_copy(update=markov)).to(weight)
     view.load_state_dict(model.state_dict())
     return view.eval()
 
@@ -180,10 +181,10 @@ def markov_logits(
 ) -> torch.Tensor:
     """Logits_BLV of every scale through the sampler's contract, each from the state before it
     (x_0-parametrisation of D3PM, arXiv 2107.03006, equation 4); token V is a lost one."""
-    f_hat_BChw, logits = ladder.empty_state(len(tokens_BL)), []
-    for k, after_BChw in enumerate(ladder.states(tokens_BL)):
-        logits.append(denoise(ladder.read_scale(f_hat_BChw, k), k, labels_B))
-        f_hat_BChw = after_BChw
+    seen_BChw, logits = ladder.empty_state(len(tokens_BL)), []
+    for k, after_BChw in enumerate(ladder.read_states(tokens_BL)):
+        logits.append(denoise(ladder.read_scale(seen_BChw, k), k, labels_B))
+        seen_BChw = after_BChw
     return torch.cat(logits, 1)
 
 
@@ -196,7 +197,7 @@ def second_path(
     codes_VC, f_hat_BChw = ladder.quantizer.codebook_VC, ladder.empty_state(len(tokens_BL))
     other = []
     for k, where in enumerate(ladder.schedule.slices):
-        residual_BlC = ladder.read_scale(latent_BChw - f_hat_BChw, k)
+        residual_BlC = ladder.rest(latent_BChw, f_hat_BChw, k)
         if k < at:
             tokens_Bl = tokens_BL[:, where]
         elif k == at:

@@ -10,14 +10,18 @@ w latent grid
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from .config import ModelConfig, SamplerConfig
 from .contracts import Denoise
 from .misfits import teacher_misfit
 from .model import ScaleTransformer
-from .noise import ImageNoise
+from .noise import ImageNoise, generator
+from .past import HistoryVector
 from .quantizer import Ladder
 from .sampling import Known, sample_var
 from .schedule import ScaleSchedule
@@ -82,7 +86,18 @@ def student_weights(teacher: ScaleTransformer, config: ModelConfig) -> dict[str,
         weights["own_embedding.weight"] = teacher.position.new_zeros(
             config.codebook_size + 1, config.width
         )
+    if config.history_vector and teacher.past is None:
+        weights |= _fresh_past(config, teacher.position)
     return weights
+
+
+def _fresh_past(config: ModelConfig, like: torch.Tensor) -> dict[str, torch.Tensor]:
+    """A history vector (Markov-VAR, arXiv 2511.23334) for a student of a teacher without: it adds
+    nothing until it has learnt to."""
+    fresh, std = HistoryVector(config), math.sqrt(1 / config.width / 3)
+    source = generator("history vector of a student")
+    fresh.init_weights(lambda weight: nn.init.trunc_normal_(weight, std=std, generator=source))
+    return {f"past.{name}": value.detach().to(like) for name, value in fresh.state_dict().items()}
 
 
 # ------------------------------------------------------- what a teacher knows of a student's tokens
@@ -117,10 +132,12 @@ def shared_logits(
     denoise: a fresh one of the teacher; ladder and tokens_BL: the student's; count: of
     `shared_scales`, 1 or more.
     """
-    f_hat_BChw, logits = ladder.empty_state(len(tokens_BL)), []
+    f_hat_BChw = seen_BChw = ladder.empty_state(len(tokens_BL))
+    logits = []
     for k, piece in enumerate(ladder.schedule.slices[:count]):
-        logits.append(denoise(ladder.read_scale(f_hat_BChw, k), k, labels_B))
-        f_hat_BChw = ladder.add_scale(f_hat_BChw, ladder.quantizer.embed(tokens_BL[:, piece]), k)
+        logits.append(denoise(ladder.read_scale(seen_BChw, k), k, labels_B))
+        codes_BlC = ladder.quantizer.embed(tokens_BL[:, piece])
+        f_hat_BChw, seen_BChw = ladder.after(f_hat_BChw, codes_BlC, k)
     return torch.cat(logits, 1)
 
 
@@ -154,7 +171,7 @@ def continued(
     )
     f_hat_BChw, tokens = student.empty_state(len(tokens_BL)), []
     for k, piece in enumerate(new.slices):
-        rest_BlC = student.read_scale(f_BChw - f_hat_BChw, k)
+        rest_BlC = student.rest(f_BChw, f_hat_BChw, k)
         own_Bl = tokens_BL[:, piece] if k < count else student.quantizer.nearest_code(rest_BlC)
         f_hat_BChw = student.add_scale(f_hat_BChw, student.quantizer.embed(own_Bl), k)
         tokens.append(own_Bl)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from .attention import Attention, ScaleCache
-from .compiling import can_fuse
+from .compiling import can_fuse, kernels_know
 from .conditioning import Condition
 from .transformer import Block
 
@@ -25,12 +25,12 @@ class FusedStep:
     attention (VAR, arXiv 2404.02905, section 3.3); arguments and result as of `step`.
 
     A residual sum, the norm after it and AdaLN are one pass over memory. Queries and keys are
-    normalised, and keys and values put into the cache, in one more. What the kernels cannot take
-    goes through `step` itself.
+    normalised, and keys and values put into the cache, in one more. What the kernels cannot take,
+    or do not know, goes through `step` itself.
     """
 
     def __init__(self, model: ScaleTransformer) -> None:
-        self.model = model
+        self.model, self.known = model, kernels_know(model.config)
 
     def __call__(
         self,
@@ -40,12 +40,12 @@ class FusedStep:
         place_LD: torch.Tensor,
         cache: ScaleCache,
         own_Bl: torch.Tensor | None = None,
+        pooled_BD: torch.Tensor | None = None,
         condition: Condition | None = None,
     ) -> torch.Tensor:
-        if condition is not None or not can_fuse(self.model.position, inputs_BlC):
-            return type(self.model).step(
-                self.model, inputs_BlC, k, modulation, place_LD, cache, own_Bl, condition
-            )
+        if not self.known or not can_fuse(self.model.position, inputs_BlC):
+            given = inputs_BlC, k, modulation, place_LD, cache, own_Bl, pooled_BD, condition
+            return type(self.model).step(self.model, *given)
         from .kernels import add_norm
 
         model, (modulations, (gain, shift), condition_BD) = self.model, modulation

@@ -29,8 +29,9 @@ PASS_TOKENS = 2**14  # of one call: its logits are held whole, 0.25 GB at 4 096 
 
 def history_of(model: ScaleTransformer) -> int | None:
     """How far back scales look (VAR, arXiv 2404.02905; 0 for SDD, 2509.22636); None, all, under an
-    explicit mask."""
-    return None if model.mask_LL is not None else model.config.history
+    explicit mask, and where a history vector asks for what earlier scales read."""
+    everything = model.mask_LL is not None or model.config.recalls
+    return None if everything else model.config.history
 
 
 def check_scales(scales: Sequence[int], model: ScaleTransformer) -> tuple[int, ...]:
@@ -92,7 +93,8 @@ def _scored(
         image_N, begin = rows // C, first // C
         few_bL = tokens_BL[begin : int(image_N[-1]) + 1]
         # made once an image: all of its classes read the same
-        inputs_bLC, at_N = ladder.teacher_forced_inputs(few_bL), image_N - begin
+        read, at_N = ladder.read_as(model.config.state), image_N - begin
+        inputs_bLC = read.teacher_forced_inputs(few_bL)
         own_NL = None if own_BCL is None else own_BCL[image_N, rows % C]
         logits_NLV = _logits(model, inputs_bLC[at_N], labels_N[rows], scales, own_NL)
         if guidance != 1.0:

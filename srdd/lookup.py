@@ -32,6 +32,7 @@ BUILT_IN = {
     "ramp": ("constant", "linear"),
     "corrupt": ("none", "uniform", "absorb"),
     "weigh": ("count", "elbo"),
+    "balance": ("token", "side", "scale", "bell"),
 }
 PLACES = {
     "mask": "srdd/masks.py",
@@ -43,6 +44,7 @@ PLACES = {
     "ramp": "srdd/guidance.py",
     "corrupt": "srdd/corruption.py",
     "weigh": "srdd/loss.py",
+    "balance": "srdd/balance.py",
 }
 
 

@@ -345,7 +345,7 @@ def tokenizer_loss(
         quantisation = quantisation + commitment * F.mse_loss(latent_BChw, f_hat_BChw.detach())
         if entropy:
             # the residual once more, with a gradient: that of `quantize` is cut off
-            live_BlC = ladder.read_scale(latent_BChw - before_BChw, k)
+            live_BlC = ladder.rest(latent_BChw, before_BChw, k)
             codebook_VC = tokenizer.quantizer.codebook_VC
             spread = spread + usage_entropy(live_BlC, codebook_VC, of_batch)
         before_BChw = f_hat_BChw.detach()

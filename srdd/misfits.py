@@ -121,6 +121,40 @@ def strength_misfit(name: str, strength: float) -> str | None:
     return None
 
 
+def sight_misfit(model: ModelConfig) -> str | None:
+    """Why a model cannot see as it is told (history vector of arXiv 2511.23334), as `key value:
+    reason`; None when it can."""
+    if model.history_vector and model.history is None:
+        sees = "all earlier scales" if model.mask is None else f"what mask {model.mask} says"
+        return (
+            f"history_vector {model.history_vector}: pools inputs that are seen already, a token "
+            f"sees {sees}; set history to 0, or history_vector to 0"
+        )
+    if model.state == "last" and model.regresses:
+        return "state last: head gauss reads the sum of what it predicted; set it to sum"
+    return _window_misfit(model)
+
+
+def _window_misfit(model: ModelConfig) -> str | None:
+    """Why a window cannot be laid about each token (MVAR, arXiv 2505.12742)."""
+    window, last = model.window, model.schedule.num_scales - 1
+    if window is None:
+        return None
+    if window % 2 == 0:
+        return (
+            f"window {window}: has no middle for the token itself; give an odd number, "
+            f"{window - 1} or {window + 1}"
+        )
+    if model.mask is not None:
+        return f"window {window}: mask {model.mask!r} says who sees whom; leave one of them out"
+    if model.window_from > last:
+        return (
+            f"window_from {model.window_from}: the schedule has scales 0 to {last}; give one of "
+            "them"
+        )
+    return None
+
+
 def draw_misfit(sampler: SamplerConfig) -> str | None:
     """Why a sampler does not draw as it is told (VAR, arXiv 2404.02905; regression of 2510.02826),
     in one sentence; None when it does."""
@@ -129,6 +163,11 @@ def draw_misfit(sampler: SamplerConfig) -> str | None:
         return (
             f"sampler {name} draws every scale once: sr_steps {sampler.sr_steps} and refine_steps "
             f"{sampler.refine_steps} need name srdd"
+        )
+    if name == "gauss" and sampler.detail_scale > 0:
+        return (
+            f"sampler gauss has no logits: detail_scale {sampler.detail_scale:g} has nothing to "
+            "push; set it to 0"
         )
     if name == "gauss" and (sampler.top_k is not None or sampler.top_p < 1):
         return (
@@ -156,6 +195,11 @@ def teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
                 f"patch_nums {list(one.patch_nums)}: a student's scales are found by their side, "
                 "and sides repeat; use arm scratch"
             )
+    if teacher.history_vector and not student.history_vector:
+        return (
+            f"history_vector 0: the teacher's is {teacher.history_vector}, and a student without "
+            "would not start from what its teacher is; give 1 or more"
+        )
     # the other way is legal: own embeddings of 0 are no embeddings
     if teacher.mask_prob > 0 and student.mask_prob == 0:
         return (
@@ -169,6 +213,11 @@ def teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
 def logit_teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
     """Why a teacher has no logits for a student (scale distillation of SRDD, arXiv 2509.22636), as
     `key value: reason`; None when it has."""
+    if student.state != teacher.state:
+        return (
+            f"state {student.state}: the teacher's is {teacher.state}; its logits are asked for at "
+            "the states that the student reads, give the same, or take arm real or sequence"
+        )
     if student.mask_prob > 0 and teacher.mask_prob == 0:
         return (
             f"mask_prob {student.mask_prob}: the teacher's is {teacher.mask_prob}; its logits are "
@@ -187,7 +236,15 @@ def logit_teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | No
 def cca_misfit(reference: ModelConfig, model: ModelConfig, uncond: float) -> str | None:
     """Why a model cannot be aligned with its classes (CCA, arXiv 2410.09347) against a reference,
     as `key value: reason`; None when it can. uncond: share of images that lose their class."""
-    for key in ("patch_nums", "history", "mask"):
+    for key in (
+        "patch_nums",
+        "history",
+        "mask",
+        "history_vector",
+        "window",
+        "window_from",
+        "state",
+    ):
         old, new = getattr(reference, key), getattr(model, key)
         if old != new:
             old, new = (list(one) if isinstance(one, tuple) else one for one in (old, new))
@@ -239,6 +296,11 @@ def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
             f"name {sampler.name}: sampler gauss and head gauss go together, the model's head is "
             f"{model.head}; {remedy}"
         )
+    if is_own("sample", sampler.name) and model.state == "last":
+        return (
+            f"name {sampler.name}: a sampler of one's own reads the sum of all scales, the model's "
+            "state is last; set model.state to sum"
+        )
     if sampler.divides_by < COLDEST:
         return (
             f"temperature {sampler.temperature}: makes logits infinite; raise it to {COLDEST} or "
@@ -252,6 +314,11 @@ def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
         return (
             f"refine_scales {list(sampler.refine_scales)}: the schedule has scales 0 to "
             f"{model.schedule.num_scales - 1}"
+        )
+    if sampler.detail_scale > 0 and model.schedule.num_scales == 1:
+        return (
+            f"detail_scale {sampler.detail_scale:g}: a schedule of one scale has no scale before; "
+            "set it to 0"
         )
     return spectrum_misfit(sampler, model.schedule.num_scales)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 from typing import Any
 
 import torch
@@ -18,14 +19,15 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from .attention import HALVES, Pool, ScaleCache, attend_by_scale, look_at
-from .compiling import check_compiler
+from .compiling import check_compiler, kernels_know
 from .conditioning import Condition, condition_module, conditioned
 from .config import ModelConfig
 from .contracts import check_mask
 from .fused import FusedStep
 from .heads import named_head
 from .linear import Linear
-from .masks import named_mask, scale_of_token
+from .masks import named_mask, scale_of_token, window_rows
+from .past import HistoryVector, Recall
 from .replay import Asked, Replay
 from .schedule import ScaleSchedule
 from .transformer import Block, draw_paths, norm
@@ -68,6 +70,7 @@ class ScaleTransformer(nn.Module):
         self.own_embedding = (
             nn.Embedding(config.codebook_size + 1, D) if config.mask_prob > 0 else None
         )
+        self.past = HistoryVector(config) if config.history_vector else None
         self.condition = condition_module(config)
         if config.mask is not None:
             if mask_LL is not None:
@@ -75,8 +78,14 @@ class ScaleTransformer(nn.Module):
             mask_LL = named_mask(config.mask, self.schedule).to(self.position.device)
         elif mask_LL is not None:
             mask_LL = check_mask(mask_LL, self.schedule, "mask_LL")
+        if mask_LL is not None and config.window is not None:
+            raise ValueError(f"mask_LL beside window {config.window}: leave one of them out")
         # not persistent: a mask is a setting, never a weight
         self.register_buffer("mask_LL", mask_LL, persistent=False)
+        sight = config.window, config.window_from
+        for k in range(self.schedule.num_scales):
+            rows_lL = window_rows(self.schedule, config.history, k, *sight)
+            self.register_buffer(f"window_{k}", rows_lL, persistent=False)
         self.register_buffer("scale_L", scale_of_token(self.schedule), persistent=False)
 
     def init_weights(self, generator: torch.Generator) -> None:
@@ -89,7 +98,8 @@ class ScaleTransformer(nn.Module):
             with torch.no_grad():
                 weight.mul_(factor)
 
-        late = {self.own_embedding, *(self.condition.modules() if self.condition else ())}
+        later = [part.modules() for part in (self.past, self.condition) if part is not None]
+        late = {self.own_embedding, *chain(*later)}
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Embedding)) and module not in late:
                 draw(module.weight)
@@ -118,6 +128,8 @@ class ScaleTransformer(nn.Module):
         if self.own_embedding is not None:
             draw(self.own_embedding.weight)
             nn.init.zeros_(self.own_embedding.weight[-1])
+        if self.past is not None:
+            self.past.init_weights(draw)
         if self.condition is not None:
             self.condition.init_weights(generator)
 
@@ -173,6 +185,21 @@ class ScaleTransformer(nn.Module):
             input_BlD: torch.Tensor = self.input(inputs_BlC)
             return input_BlD + place_lD
         return torch.cat((start_BlD, self.input(inputs_BlC[:, first:])), 1) + place_lD
+
+    def rows(self, k: int) -> torch.Tensor | None:
+        """Which of the keys that a cache holds the tokens of scale k see (MVAR, arXiv 2505.12742;
+        an explicit mask), bool (l, keys); None: all."""
+        if self.mask_LL is not None:
+            where = self.schedule.slices[k]
+            return self.mask_LL[where, : where.stop]
+        if self.config.window is None:
+            return None
+        rows_lL: torch.Tensor | None = getattr(self, f"window_{k}")
+        return rows_lL
+
+    def embedded_inputs(self, inputs_BlC: torch.Tensor) -> torch.Tensor:
+        """Inputs as the history vector pools them (Markov-VAR, arXiv 2511.23334), (B, l, D)."""
+        return norm(self.input(inputs_BlC.to(self.input.weight.dtype)))
 
     def draw_paths(self, batch: int, generator: torch.Generator) -> torch.Tensor | None:
         """Stochastic depth of one training step, paths_E2B for `hidden` (arXiv 1603.09382, section
@@ -230,13 +257,19 @@ class ScaleTransformer(nn.Module):
             if self.mask_LL is not None:
                 mask = self.mask_LL[where, where]
                 return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
-            return attend_by_scale(q, k, v, schedule, self.config.history, scale)
+            return attend_by_scale(q, k, v, schedule, self.config.history, scale, windows)
+
+        windows = None
+        if self.mask_LL is None and self.config.window is not None:
+            windows = [self.rows(k) for k in scales or range(self.schedule.num_scales)]
 
         modulations, (gain, shift), condition_BD = self.modulate(labels_B, condition_BD)
         x_BLD = self._embed(inputs_BLC, condition_BD, where, self.places(), own_BL)
         condition = conditioned(self, degraded_BChw)
         if condition is not None:
             x_BLD = condition.enter(x_BLD, where)
+        if self.past is not None:
+            x_BLD = x_BLD + self.past(self.embedded_inputs(inputs_BLC))
         for i, (block, modulation) in enumerate(zip(self.blocks, modulations)):
             given = x_BLD, modulation, attend, None if paths_E2B is None else paths_E2B[i]
             # a block draws nothing, so that no random state has to be kept
@@ -256,11 +289,13 @@ class ScaleTransformer(nn.Module):
         place_LD: torch.Tensor,
         cache: ScaleCache,
         own_Bl: torch.Tensor | None = None,
+        pooled_BD: torch.Tensor | None = None,
         condition: Condition | None = None,
     ) -> torch.Tensor:
         """What the head reads, hidden_BlD, of one scale, given the cache of the scales before it,
-        entered at k (VAR, section 3.3), the scale's own revealed tokens, and what is known of
-        degraded images. place_LD: `places()`."""
+        entered at k (VAR, section 3.3), the scale's own revealed tokens, its history vector
+        (Markov-VAR, arXiv 2511.23334), and what is known of degraded images. place_LD:
+        `places()`."""
         modulations, (gain, shift), condition_BD = modulation
         where = self.schedule.slices[k]
         x_BlD = self._embed(inputs_BlC, condition_BD, where, place_LD, own_Bl)
@@ -268,7 +303,9 @@ class ScaleTransformer(nn.Module):
             x_BlD = condition.enter(x_BlD, where)
         if x_BlD.dtype in HALVES:
             x_BlD = x_BlD.float()  # residuals are summed in float32
-        rows = None if self.mask_LL is None else self.mask_LL[where, : where.stop]
+        if pooled_BD is not None:
+            x_BlD = x_BlD + pooled_BD[:, None]
+        rows = self.rows(k)
         for i, block in enumerate(self.blocks):
 
             def attend(
@@ -298,7 +335,7 @@ class ScaleTransformer(nn.Module):
         from then on."""
         if not options and self.position.is_cuda:
             self.step = FusedStep(self)  # type: ignore[method-assign]
-            self.replays = {}
+            self.replays = {} if kernels_know(self.config) else None
             return
         if "backend" not in options:
             check_compiler(self.position.device)
@@ -350,6 +387,7 @@ class Denoiser:
         self.cache = ScaleCache(model.schedule, history, model.config.depth, model.cache_pool)
         self.place_LD = model.places()
         self.half = weight.dtype if weight.dtype in HALVES else None
+        self.recall = None if model.past is None else Recall(model.past)
         self._bound: tuple[torch.Tensor, Modulation] | None = None
         with self._autocast(weight):
             self.condition = conditioned(model, degraded_BChw)
@@ -385,9 +423,12 @@ class Denoiser:
             shape = B, config.heads, config.width // config.heads
             self.cache.enter(k, shape, self.model.position)
             given = inputs_BlC, k, modulation, self.place_LD, self.cache, own_Bl
-            # a model that restores nothing is asked as ever: its step may be compiled or fused
-            extra = () if self.condition is None else (self.condition,)
-            return self.model.step(*given, *extra)
+            pooled_BD = None
+            if self.recall is not None and k > 0:
+                pooled_BD = self.recall.pool(self.model.embedded_inputs(inputs_BlC), k)
+            # a model with neither is asked as ever: its step may be compiled or fused
+            plain = pooled_BD is None and self.condition is None
+            return self.model.step(*given, *(() if plain else (pooled_BD, self.condition)))
 
     def _modulation(self, labels_B: torch.Tensor) -> Modulation:
         """What follows from the class alone, computed once a batch."""

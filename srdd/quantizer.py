@@ -8,7 +8,7 @@ w latent grid
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -25,10 +25,17 @@ class Quantizer(nn.Module):
     """
 
     def __init__(
-        self, codebook_size: int, codebook_dim: int, num_phi: int = 4, phi_ratio: float = 0.5
+        self,
+        codebook_size: int,
+        codebook_dim: int,
+        num_phi: int = 4,
+        phi_ratio: float = 0.5,
+        combine: str = "sum",
     ) -> None:
+        """combine: sum, scales add up to a latent; replace, each stands for all of it alone (after
+        FlexVAR, arXiv 2502.20313)."""
         super().__init__()
-        self.phi_ratio = phi_ratio
+        self.phi_ratio, self.combine = phi_ratio, combine
         self.codebook_VC = nn.Parameter(torch.empty(codebook_size, codebook_dim))
         self.phi: Sequence[nn.Conv2d] = nn.ModuleList(  # type: ignore[assignment]
             nn.Conv2d(codebook_dim, codebook_dim, 3, padding=1) for _ in range(num_phi)
@@ -122,11 +129,19 @@ class Ladder:
     k).
 
     Encoding, teacher forcing, sampling and reconstruction are loops over `read_scale` and
-    `add_scale`.
+    `add_scale`. state: what a model reads of the scales before: sum, f_hat; last, what the last of
+    them added alone. Of a quantizer that replaces, f_hat is that already.
     """
 
     quantizer: Quantizer
     schedule: ScaleSchedule
+    state: str = "sum"
+
+    def read_as(self, state: str) -> Ladder:
+        """The ladder as a model of `ModelConfig.state` reads it (VAR, arXiv 2404.02905; last and
+        replace: ours, after arXiv 2502.20313)."""
+        state = "last" if state == "last" else "sum"
+        return self if state == self.state else replace(self, state=state)
 
     def read_scale(self, f_BChw: torch.Tensor, k: int) -> torch.Tensor:
         """A latent state as scale k sees it: area-resized to its grid (VAR, algorithm 1, line 5).
@@ -137,9 +152,17 @@ class Ladder:
             f_BChw = F.interpolate(f_BChw, size=(side, side), mode="area")
         return f_BChw.flatten(2).transpose(1, 2)
 
+    def rest(self, latent_BChw: torch.Tensor, f_hat_BChw: torch.Tensor, k: int) -> torch.Tensor:
+        """What scale k is to say of a latent beside a state: the rest, as it sees it (VAR,
+        algorithm 1, lines 4 and 5); all of the latent where scales replace (FlexVAR, arXiv
+        2502.20313). Returns (B, l, C)."""
+        if self.quantizer.combine == "replace":
+            return self.read_scale(latent_BChw, k)
+        return self.read_scale(latent_BChw - f_hat_BChw, k)
+
     def add_scale(self, f_hat_BChw: torch.Tensor, codes_BlC: torch.Tensor, k: int) -> torch.Tensor:
         """The state after scale k: codes up-sampled bicubically, passed through phi, added (VAR,
-        algorithm 2). Shape is kept."""
+        algorithm 2), or put in its place where scales replace. Shape is kept."""
         side, size = self.schedule.patch_nums[k], self.schedule.latent_size
         up_BCl = codes_BlC.transpose(1, 2)
         if side == size:
@@ -152,8 +175,22 @@ class Ladder:
         else:
             up_BChw = up_BCl.unflatten(2, (side, side))
             up_BChw = F.interpolate(up_BChw, size=(size, size), mode="bicubic")
+        added_BChw = self.quantizer.apply_phi(up_BChw, k, self.schedule.num_scales)
+        if self.quantizer.combine == "replace":
+            return added_BChw
         # f_hat_{k+1} = f_hat_k + phi_k(up(codes))
-        return f_hat_BChw + self.quantizer.apply_phi(up_BChw, k, self.schedule.num_scales)
+        return f_hat_BChw + added_BChw
+
+    def after(
+        self, f_hat_BChw: torch.Tensor, codes_BlC: torch.Tensor, k: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The state after scale k (VAR, algorithm 2), and what of it the next scale reads: the same
+        tensor, or where the state is `last` what scale k added alone."""
+        if self.state == "last":
+            last_BChw = self.add_scale(torch.zeros_like(f_hat_BChw), codes_BlC, k)
+            return f_hat_BChw + last_BChw, last_BChw
+        f_hat_BChw = self.add_scale(f_hat_BChw, codes_BlC, k)
+        return f_hat_BChw, f_hat_BChw
 
     def empty_state(self, batch: int, like: torch.Tensor | None = None) -> torch.Tensor:
         """f_hat before the first scale: zeros of shape (B, C, h, w)."""
@@ -171,7 +208,7 @@ class Ladder:
         f_hat_BChw = torch.zeros_like(latent_BChw)
         for k in range(self.schedule.num_scales):
             # what the scales so far left over; the codes get their gradient through f_hat alone
-            residual_BlC = self.read_scale(latent_BChw - f_hat_BChw.detach(), k)
+            residual_BlC = self.rest(latent_BChw, f_hat_BChw.detach(), k)
             tokens_Bl = self.quantizer.nearest_code(residual_BlC)
             f_hat_BChw = self.add_scale(f_hat_BChw, self.quantizer.embed(tokens_Bl), k)
             yield residual_BlC, tokens_Bl, f_hat_BChw
@@ -182,7 +219,7 @@ class Ladder:
         f_hat_BChw after adding just that."""
         f_hat_BChw = torch.zeros_like(latent_BChw)
         for k in range(self.schedule.num_scales):
-            residual_BlC = self.read_scale(latent_BChw - f_hat_BChw, k)
+            residual_BlC = self.rest(latent_BChw, f_hat_BChw, k)
             f_hat_BChw = self.add_scale(f_hat_BChw, residual_BlC, k)
             yield residual_BlC, f_hat_BChw
 
@@ -195,11 +232,22 @@ class Ladder:
     def states(self, tokens_BL: torch.Tensor) -> Iterator[torch.Tensor]:
         """The states f_hat_BChw after scale 0, 1, ... K-1 of given tokens (VAR, algorithm 2); token
         V is an absent one."""
+        for f_hat_BChw, _ in self._walk(tokens_BL):
+            yield f_hat_BChw
+
+    def read_states(self, tokens_BL: torch.Tensor) -> Iterator[torch.Tensor]:
+        """What a model reads after scale 0, 1, ... K-1 of given tokens (VAR, algorithm 2): the
+        states, or where the state is `last` what each scale added."""
+        for _, seen_BChw in self._walk(tokens_BL):
+            yield seen_BChw
+
+    def _walk(self, tokens_BL: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """`after` along given tokens; token V is an absent one."""
         f_hat_BChw = self.empty_state(len(tokens_BL))
         for k, piece in enumerate(self.schedule.slices):
             codes_BlC = self.quantizer.embed_present(tokens_BL[:, piece])
-            f_hat_BChw = self.add_scale(f_hat_BChw, codes_BlC, k)
-            yield f_hat_BChw
+            f_hat_BChw, seen_BChw = self.after(f_hat_BChw, codes_BlC, k)
+            yield f_hat_BChw, seen_BChw
 
     def decode(self, tokens_BL: torch.Tensor) -> torch.Tensor:
         """The last state f_hat_BChw of given tokens (VAR, algorithm 2)."""
@@ -212,7 +260,7 @@ class Ladder:
 
         Scale 0 reads the empty state, zeros; the model puts its start embedding there.
         """
-        return self._inputs(len(tokens_BL), self.states(tokens_BL))
+        return self._inputs(len(tokens_BL), self.read_states(tokens_BL))
 
     def _inputs(self, batch: int, states: Iterable[torch.Tensor]) -> torch.Tensor:
         """What every scale reads of the states after each."""

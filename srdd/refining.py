@@ -38,7 +38,7 @@ class Refiner:
 
     def __init__(self, model: ScaleTransformer, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
-        self.ladder = tokenizer.at(model.schedule)
+        self.ladder = tokenizer.at(model.schedule).read_as(model.config.state)
         self.regresses = model.config.regresses
 
     @torch.no_grad()
@@ -107,12 +107,13 @@ class Refiner:
     def gone_on(self, residuals: list[torch.Tensor], labels_B: torch.Tensor) -> torch.Tensor:
         """The last state where these residuals are given and the likeliest follow (arXiv
         2510.02826)."""
-        denoise, f_hat_BChw = self.model.denoiser(), self.ladder.empty_state(len(labels_B))
+        denoise = self.model.denoiser()
+        f_hat_BChw = seen_BChw = self.ladder.empty_state(len(labels_B))
         for k in range(self.ladder.schedule.num_scales):
             # asked for given scales too: later ones may read their keys
-            predicted = denoise(self.ladder.read_scale(f_hat_BChw, k), k, labels_B)
+            predicted = denoise(self.ladder.read_scale(seen_BChw, k), k, labels_B)
             given = residuals[k] if k < len(residuals) else self.likeliest(predicted)
-            f_hat_BChw = self.ladder.add_scale(f_hat_BChw, given, k)
+            f_hat_BChw, seen_BChw = self.ladder.after(f_hat_BChw, given, k)
         return f_hat_BChw
 
     def additions(self, images_BCHW: torch.Tensor, space: str) -> list[torch.Tensor]:

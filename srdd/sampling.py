@@ -24,6 +24,7 @@ from .contracts import (
     refuse_drawn,
     whole_numbers,
 )
+from .detail import sharpen
 from .diversity import reshape_spectrum
 from .draw import TokenDistribution, distribution
 from .guidance import guide
@@ -79,14 +80,15 @@ def sample_var(
     labels_B: int64; known: tokens to keep. Returns tokens_BL and the final state f_hat_BChw.
     """
     # f_hat_0 = 0, f_hat_{k+1} = f_hat_k + phi_k(up(codes of scale k)): the state that k + 1 reads
-    f_hat_BChw, tokens = ladder.empty_state(len(labels_B)), []
+    f_hat_BChw = seen_BChw = ladder.empty_state(len(labels_B))
+    tokens = []
     for k, where in enumerate(ladder.schedule.slices):
-        logits_BlV = denoise(ladder.read_scale(f_hat_BChw, k), k, labels_B)
+        logits_BlV = denoise(ladder.read_scale(seen_BChw, k), k, labels_B)
         uniform_Bl = noise.uniform(where.stop - where.start)
         drawn_Bl, _ = _distribution(logits_BlV, config).draw(uniform_Bl)
         # numbers are drawn for known tokens too: later draws must not depend on how many there are
         drawn_Bl = drawn_Bl if known is None else known.put_into(drawn_Bl, where)
-        f_hat_BChw = ladder.add_scale(f_hat_BChw, ladder.quantizer.embed(drawn_Bl), k)
+        f_hat_BChw, seen_BChw = ladder.after(f_hat_BChw, ladder.quantizer.embed(drawn_Bl), k)
         tokens.append(drawn_Bl)
     return torch.cat(tokens, 1), f_hat_BChw
 
@@ -108,12 +110,13 @@ def sample_srdd(
     refine_steps the network sees known tokens from the first pass on. Arguments and results as of
     `sample_var`.
     """
-    f_hat_BChw, tokens = ladder.empty_state(len(labels_B)), []
+    f_hat_BChw = seen_BChw = ladder.empty_state(len(labels_B))
+    tokens = []
     for k, where in enumerate(ladder.schedule.slices):
-        inputs_BlC = ladder.read_scale(f_hat_BChw, k)
+        inputs_BlC = ladder.read_scale(seen_BChw, k)
         scale = _Scale(denoise, inputs_BlC, k, labels_B, noise, config)
         drawn_Bl = _draw_scale(scale, known, where, len(ladder.quantizer.codebook_VC))
-        f_hat_BChw = ladder.add_scale(f_hat_BChw, ladder.quantizer.embed(drawn_Bl), k)
+        f_hat_BChw, seen_BChw = ladder.after(f_hat_BChw, ladder.quantizer.embed(drawn_Bl), k)
         tokens.append(drawn_Bl)
     return torch.cat(tokens, 1), f_hat_BChw
 
@@ -228,10 +231,11 @@ def guided_denoiser(
     model: ScaleTransformer, config: SamplerConfig, degraded_BChw: torch.Tensor | None = None
 ) -> Denoise:
     """A fresh denoiser of a model for one batch, its spectra reshaped (arXiv 2511.17074) where a
-    sampler asks for it, under the sampler's guidance (arXiv 2207.12598, equation 6).
-    degraded_BChw: of images to restore."""
+    sampler asks for it, under the sampler's guidance (arXiv 2207.12598, equation 6), pushed from
+    the scale before (arXiv 2602.05534) where it asks for that. degraded_BChw: of images to
+    restore."""
     denoiser = model.denoiser(degraded_BChw)
-    return guide(
+    guided = guide(
         reshape_spectrum(denoiser, config, model.schedule),
         model.schedule,
         config.cfg_scale,
@@ -239,6 +243,7 @@ def guided_denoiser(
         model.config.null_label,
         denoiser.history,
     )
+    return sharpen(guided, config, model.schedule)
 
 
 def _check_request(
@@ -274,6 +279,11 @@ def _check_request(
             f"{asked.codebook_size} of {asked.codebook_dim}; "
             "take the tokenizer that the model was trained with"
         )
+    if (ladder.quantizer.combine == "replace") != (asked.state == "replace"):
+        raise ValueError(
+            f"ladder of a tokenizer whose scales {ladder.quantizer.combine}: the model's state is "
+            f"{asked.state}; take the tokenizer that the model was trained with"
+        )
     places = {str(x.device) for x in (labels_B, model.position, ladder.quantizer.codebook_VC)}
     if len(places) > 1:
         names = ", ".join(sorted(places))
@@ -289,7 +299,8 @@ def _watched(
 ) -> Watched:  # fmt: skip
     """All that a sampler knows of the network, for one batch, and counted."""
     history = None if model.mask_LL is not None else model.config.history
-    remembers = batch if is_own("sample", config.name) and history != 0 else None
+    keeps = history != 0 or model.config.recalls
+    remembers = batch if is_own("sample", config.name) and keeps else None
     channels = model.config.codebook_dim
     guided = guided_denoiser(model, config, degraded_BChw)
     denoise = Watched(guided, model.schedule, channels, who, config.divides_by, remembers)
@@ -311,8 +322,9 @@ def _repeats(config: SamplerConfig, known: Known | None, early_exit: bool) -> bo
     rule = config.select.name
     looks = early_exit and config.refine_steps > 0 and rule not in COUNTED
     own = [("sample", config.name), ("ramp", config.cfg_ramp), ("select", rule)]
-    reshapes = config.svd_in != 0.0 or config.svd_out != 0.0
-    return known is None and not looks and not reshapes and not any(is_own(*one) for one in own)
+    # eigenvalues make a GPU wait; the matrices of a prior are made on the CPU
+    plain = config.svd_in == config.svd_out == config.detail_scale == 0.0
+    return known is None and not looks and plain and not any(is_own(*one) for one in own)
 
 
 def _weights(model: ScaleTransformer, ladder: Ladder) -> list[torch.Tensor]:
@@ -370,6 +382,7 @@ def generate(
     fit together, logits that are not finite, and a sampler of one's own that returns anything else.
     """
     _check_request(model, ladder, labels_B, config, known)
+    ladder = ladder.read_as(model.config.state)
     seeds = whole_numbers(seeds, "seeds")
     if len(seeds) != len(labels_B):
         raise ValueError(f"{len(seeds)} seeds for {len(labels_B)} labels: one seed for each image")

@@ -79,11 +79,23 @@ class ScaleSchedule:
         """Positions that the tokens of scale k attend to: scales k - history ... k."""
         return slice(self.slices[self.first_visible(k, history)].start, self.slices[k].stop)
 
-    def attended_pairs(self, history: int | None) -> int:
-        """Query-key pairs that the mask `history` computes; 0.39 of VAR's at history 0 and the
-        256-px schedule."""
-        keys = (self.key_slice(k, history) for k in range(self.num_scales))
-        return sum(length * (key.stop - key.start) for length, key in zip(self.lengths, keys))
+    def windowed(self, k: int, window: int | None, window_from: int = 0) -> bool:
+        """Whether tokens of scale k see less than all of their own scale: a square of `window` x
+        `window` tokens, from scale `window_from` on (MVAR, arXiv 2505.12742)."""
+        return window is not None and k >= window_from and window < self.patch_nums[k]
+
+    def attended_pairs(
+        self, history: int | None, window: int | None = None, window_from: int = 0
+    ) -> int:
+        """Query-key pairs that the mask `history` keeps; 0.39 of VAR's at history 0 and the 256-px
+        schedule. With a window each token keeps window^2 keys of its own scale (MVAR, arXiv
+        2505.12742)."""
+        pairs = 0
+        for k, length in enumerate(self.lengths):
+            keys = self.key_slice(k, history)
+            own = length if not self.windowed(k, window, window_from) else (window or 0) ** 2
+            pairs += length * (keys.stop - keys.start - length + own)
+        return pairs
 
 
 MOST_SIDE = 1024  # tokens; 64 times the official 16

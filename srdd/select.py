@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .config import Chance, ChanceConfidence, Confidence, Nats, SamplerConfig, SomeShare
+from .config import SamplerConfig
 from .contracts import Untouched, check_confidence, check_select
 from .draw import TokenDistribution
 from .lookup import find, function_name, is_own
+from .rules import Chance, ChanceConfidence, Confidence, Nats, SomeShare
 
 # -------------------------------------------------------------- which tokens a further pass redraws
 
@@ -119,7 +120,7 @@ def asked_confidence(drawn: Drawn, name: str) -> torch.Tensor:
 # ---------------------------------------------------------------- rules
 #
 # What can be set of a rule are its keyword-only parameters, `knob: Kind = default`: the kinds are
-# those of `config.KINDS`, and a study sets them in `sampler.select`.
+# those of `rules.KINDS`, and a study sets them in `sampler.select`.
 
 
 def redraws(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> torch.Tensor:

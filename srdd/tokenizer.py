@@ -181,7 +181,11 @@ class Tokenizer(nn.Module):
         # in this order, in which weights are drawn
         self.encoder, self.pre_quant = codec.encoder, codec.pre_quant
         self.quantizer = Quantizer(
-            config.codebook_size, config.codebook_dim, config.num_phi, config.phi_ratio
+            config.codebook_size,
+            config.codebook_dim,
+            config.num_phi,
+            config.phi_ratio,
+            config.combine,
         )
         self.post_quant, self.decoder = codec.post_quant, codec.decoder
 

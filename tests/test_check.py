@@ -11,7 +11,7 @@ import yaml
 from bench.pipeline import check
 from bench.study.before import refused_function
 from bench.study.plan import load_study
-from srdd import corruption, guidance, loss, masks, sampling
+from srdd import balance, corruption, guidance, loss, masks, sampling
 from srdd import select as rules
 from srdd.lookup import PLACES, names_in
 from srdd.masks import scale_mask
@@ -177,6 +177,13 @@ FIRST = {
         lambda own, s, V, q: torch.zeros(own.shape),
         {"training.mask_weight": "mine", "model.mask_prob": 0.5},
         "weigh_mine: gives 0 for every token",
+    ),
+    "weight of a scale": (
+        balance,
+        "balance",
+        lambda s: -torch.ones(s.num_scales, dtype=torch.float64),
+        {"training.loss_weight": "mine"},
+        "balance_mine: gives a weight that is negative",
     ),
     "corruption": (
         corruption,

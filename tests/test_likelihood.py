@@ -51,7 +51,9 @@ class Whole:
     def __init__(self, oracle):
         self.oracle, self.schedule, self.mask_LL = oracle, oracle.schedule, None
         V, null = oracle.V, oracle.null_label
-        self.config = SimpleNamespace(history=0, null_label=null, codebook_size=V)
+        self.config = SimpleNamespace(
+            history=0, null_label=null, codebook_size=V, state="sum", recalls=False
+        )
 
     def __call__(self, inputs_NLC, labels_N, own_BL=None):
         pieces = enumerate(self.schedule.slices)

@@ -130,7 +130,7 @@ def test_a_setting_needs_a_kind_and_a_default(tmp_path, monkeypatch, parameter, 
     """Catches a rule whose settings cannot be checked, and a traceback instead of one line."""
     file = tmp_path / "select.py"
     file.write_text(f"def select_mine(drawn, uniform_Bl, config, *, {parameter}):\n    return 1\n")
-    monkeypatch.setattr("srdd.config.RULES", file)
+    monkeypatch.setattr("srdd.rules.RULES", file)
     with pytest.raises(ValueError, match="select_mine: ") as error:
         SamplerConfig(select={"name": "mine"})
     assert words in str(error.value)

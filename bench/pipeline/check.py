@@ -18,6 +18,7 @@ import torch
 from pydantic import ValidationError
 
 from srdd import diffusion
+from srdd.balance import scale_weights
 from srdd.config import SamplerConfig
 from srdd.corruption import corrupted, mask_within_scales
 from srdd.cost import blank_latent, tiny_network
@@ -167,6 +168,9 @@ def check_variant(
         check_corruption(training.corruption, training.eps, variant)
     if training is not None and is_own("weigh", training.mask_weight):
         check_weight(training.mask_weight, variant)
+    if training is not None and is_own("balance", training.loss_weight):
+        who = function_name("balance", training.loss_weight)
+        twice(who, partial(scale_weights, training.loss_weight, model.schedule))
     for name, eps in elbos:
         if is_own("corrupt", name):  # asked for its ELBO, which takes a terms_<name> as well
             tried(function_name("corrupt", name), partial(find, diffusion, "terms", name))

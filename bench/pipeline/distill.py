@@ -138,7 +138,7 @@ class LogitStudent(Student):
         """
         seeds = torch.randint(2**62, (len(labels_B),), generator=source).tolist()
         own, device, tokens_BL = (
-            self.ladder.quantizer.at(self.teacher.schedule),
+            self.ladder.quantizer.at(self.teacher.schedule).read_as(self.teacher.config.state),
             self.run.device,
             tokens_BL.clone(),
         )

@@ -31,7 +31,8 @@ EVAL_TOKENS = 2**15
 class HeldOut:
     """A split whose losses are measured, and by whom.
 
-    name: of the split, which the masks follow from; tokens_NL: integers; labels_N: int64.
+    name: of the split, which the masks follow from; tokens_NL: integers; labels_N: int64; ladder:
+    as the model reads it.
     """
 
     name: str

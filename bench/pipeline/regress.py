@@ -30,18 +30,11 @@ from .datasets import SplitImages, to_float
 from .held_out import EVAL_TOKENS, HeldOut, OnePassLoss
 from .networks import open_tokenizer
 from .trainer import Trainer, carry_out
-from .training import Batch, batch_indices
+from .training import Batch, ImageBatch, batch_indices
 from .training_log import Evaluation, Kept
 
 INPUTS = ("data", "tokenizer", "tokens")
 SHARED = True
-
-
-@dataclass(frozen=True)
-class ImageBatch(Batch):
-    """A batch with the images that its residuals are made of."""
-
-    images_BCHW: torch.Tensor
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ The kept weights of a model with masks have their any-order bound measured on al
 `loss_test_any_order`; `intra_scale_gain` is their one-pass loss minus it, what own tokens can at
 most buy. `kept_at_end` is 1 where the last step is kept.
 
+With `correction` a step meets errors (`correcting`); what selects and what is measured does not.
+
 Writes model.safetensors (the kept weights) and snapshots/step_<n>.safetensors; resumes from
 resume.safetensors. Several processes (torchrun) share each batch and each evaluation; they take the
 same steps as one.
@@ -24,6 +26,8 @@ same steps as one.
 from __future__ import annotations
 
 from ..runtime.verb import Run
+from ..study.settings import TrainingConfig
+from .correcting import corrects
 from .trainer import Trainer, carry_out
 
 INPUTS = ("data", "tokenizer", "tokens")
@@ -31,4 +35,5 @@ SHARED = True
 
 
 def work(run: Run) -> None:
-    carry_out(run, Trainer)
+    correction = run.settings("training", TrainingConfig).correction
+    carry_out(run, corrects(correction.name) or Trainer)

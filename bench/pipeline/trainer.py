@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from srdd.balance import balanced
 from srdd.checkpoint import save_model
 from srdd.config import ModelConfig
 from srdd.corruption import corrupted, mask_within_scales
@@ -70,7 +71,8 @@ class Trainer:
         self.at_once = self.config.images_at_once(self.ranks.world)
         self.model_config = run.settings("model", ModelConfig)
         self.seed: int = run.config["train_seed"]
-        self.ladder = open_tokenizer(run).at(self.model_config.schedule)
+        ladder = open_tokenizer(run).at(self.model_config.schedule)
+        self.ladder = ladder.read_as(self.model_config.state)
         self.open_splits()
         self.model = self.first_model().to(run.device)
         schedule = self.model_config.schedule
@@ -140,6 +142,8 @@ class Trainer:
             own_BL = mask_within_scales(tokens_BL, model.schedule, model.mask_prob, V, source)
             weight = self.config.mask_weight
             share_BL, counted = mask_shares(weight, own_BL, model.schedule, V, model.mask_prob)
+        weight, images = self.config.loss_weight, len(tokens_BL)
+        share_BL, counted = balanced(weight, model.schedule, share_BL, counted, images)
         paths_E2B = self.model.draw_paths(len(labels_B), source)
         return Batch(
             tokens_BL, labels_B, seen_BL, own_BL, share_BL, paths_E2B, len(labels_B), counted

@@ -94,6 +94,13 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class ImageBatch(Batch):
+    """A batch with its images, bytes, of which more is made than tokens."""
+
+    images_BCHW: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Contrast(Batch):
     """A batch whose images are also read under a second class (CCA, arXiv 2410.09347).
 

@@ -7,19 +7,28 @@ from .view import View
 
 
 def reach(view: View) -> str:
-    """What an attention history of one or more means in a deep network, for the variants that have
-    one."""
-    words = []
+    """What an attention history of one or more means in a deep network, and how far a history
+    vector reaches, for the variants that have one."""
+    words, pooled = [], []
     for name, names in view.variants.items():
         h, depth, most = names["history"], names["depth"], len(names["patch_nums"]) - 1
         if h is not None and h >= 1:
             words.append(f"{rst(name)} reaches min({h} x {depth}, {most}) = {min(h * depth, most)}")
-    if not words:
-        return ""
-    return (
-        "History h reaches min(h x depth, K-1) earlier scales, hence h of 1 or more is not Markov: "
-        f"{'; '.join(words)}."
-    )
+        N = names.get("settings", {}).get("model", {}).get("history_vector", 0)
+        if N > 1:
+            pooled.append(f"{rst(name)} {min(N, most) - 1}")
+    lines = []
+    if words:
+        lines.append(
+            "History h reaches min(h x depth, K-1) earlier scales, hence h of 1 or more is not "
+            f"Markov: {'; '.join(words)}."
+        )
+    if pooled:
+        lines.append(
+            "A history vector of N scales reaches N - 1 earlier ones, hence N of 2 or more is not "
+            f"Markov in the state: {'; '.join(pooled)}."
+        )
+    return " ".join(lines)
 
 
 def by_reason(missing: dict[int, str]) -> str:

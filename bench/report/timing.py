@@ -23,6 +23,16 @@ def batches(view: View) -> list[int]:
     return sorted(view.latency("latency_s")["num_images"].dropna().astype(int).unique().tolist())
 
 
+def milliseconds(view: View, variant: str) -> tuple[float, int] | None:
+    """Median time per image at the largest batch size that was timed, and that size."""
+    rows = view.latency("latency_s")
+    rows = rows[rows["variant"] == variant].dropna(subset=["value"])
+    if not len(rows):
+        return None
+    batch = int(rows["num_images"].max())
+    return float(rows.loc[rows["num_images"] == batch, "value"].median() / batch * 1e3), batch
+
+
 def floors(view: View) -> pd.DataFrame:
     """Least seconds of each scale of a batch: columns variant, num_images, scale, memory,
     operations, floor (the longer of the two); no rows where the run measured no floors."""

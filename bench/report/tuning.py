@@ -20,6 +20,7 @@ LIMITS = {
     "resample_fraction": (1.0,),
     "svd_in": (0.0,),
     "svd_out": (0.0,),
+    "detail_scale": (0.0,),
 }
 
 

@@ -51,7 +51,7 @@ def sampler_parts(settings: dict[str, Any]) -> list[str]:
         words += [f"MR {mr} further {'pass' if mr == 1 else 'passes'}", _rule_words(settings)]
     if (sr or mr) and settings["refine_scales"] is not None:
         words.append(f"at scales {', '.join(map(str, settings['refine_scales']))}")
-    return words + _spectrum_words(settings)
+    return words + _spectrum_words(settings) + _detail_words(settings)
 
 
 def _spectrum_words(settings: dict[str, Any]) -> list[str]:
@@ -63,6 +63,14 @@ def _spectrum_words(settings: dict[str, Any]) -> list[str]:
     where = "of the first half" if scales is None else ", ".join(map(str, scales))
     strengths = [f"{key} {beta:g}" for key, beta in betas.items() if beta]
     return [*strengths, f"spectra at scales {where} (norm {settings['svd_norm']})"]
+
+
+def _detail_words(settings: dict[str, Any]) -> list[str]:
+    """How a sampler pushes logits from the scale before; nothing in results of older versions."""
+    beta = settings.get("detail_scale") or 0.0
+    if not beta:
+        return []
+    return [f"detail {beta:g} ({settings['detail_ramp']}, prior {settings['detail_prior']})"]
 
 
 # bounds of rules; those without one commit a quota

@@ -159,7 +159,7 @@ def unsharpened(sampler: SamplerConfig) -> SamplerConfig:
     cuts = rule.name == "threshold" or rule.knobs().get("confidence") == "drawn"
     cuts = cuts and not is_own("select", rule.name)
     # a reshaped state has another distribution than the learnt one
-    off = {**SHARPENING, "svd_in": 0.0, "svd_out": 0.0}
+    off = {**SHARPENING, "svd_in": 0.0, "svd_out": 0.0, "detail_scale": 0.0}
     return sampler.model_copy(update=off | ({"refine_steps": 0} if cuts else {}))
 
 
@@ -177,4 +177,5 @@ def canonical_sampler(sampler: SamplerConfig) -> dict[str, Any]:
     idle |= set() if sampler.sr_steps else {"p_resample"}
     idle |= set() if sampler.refine_steps or sampler.sr_steps else {"refine_scales"}
     idle |= set() if sampler.svd_in or sampler.svd_out else {"svd_scales", "svd_norm"}
+    idle |= set() if sampler.detail_scale else {"detail_ramp", "detail_prior"}
     return {key: value for key, value in settings.items() if key not in idle}

@@ -23,6 +23,7 @@ from .names import by_sum, whole
 from .schema import SHARPENING, DistillConfig, Study, Suite, SuiteEntry, Variant
 from .study_file import explain, shown
 from .tokenizer_settings import TokenizerSpec
+from .training_checks import check_training
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECTIONS = ("tokenizer", "tokenizer.config", "tokenizer.training", "model", "training", "sampler")
@@ -152,7 +153,7 @@ def resolve(
     variant = validated(Variant, settings, at)
     _check_fit(variant, at)
     _check_functions(variant, at)
-    _check_mask_weight(variant, at)
+    check_training(variant, at)
     if variant.distill is None:
         return _imported(variant, at)
     if is_teacher:  # also what ends a teacher that names itself
@@ -176,7 +177,7 @@ def _base_and_delta(study: Study, entry: SuiteEntry, at: str) -> dict[str, Any]:
 
 
 # where a word stands for a mapping of that name alone
-BY_NAME = ("sampler.select",)
+BY_NAME = ("sampler.select", "training.correction")
 
 
 def _set(settings: dict[str, Any], dotted: str, value: Any, prefix: str) -> None:
@@ -261,6 +262,8 @@ def _fill_model(
     _fill(model, follows, f"{at}model.", "tokenizer")
     model.setdefault("num_classes", classes)
     model.setdefault("patch_nums", list(tokenizer.patch_nums))
+    if tokenizer.combine == "replace":
+        model.setdefault("state", "replace")
     if model["num_classes"] not in (0, classes) and not timed_only:
         raise ConfigError(
             f"{at}model.num_classes: {model['num_classes']} does not fit the dataset's {classes} "
@@ -275,6 +278,12 @@ def _check_fit(variant: Variant, at: str) -> None:
         raise ConfigError(
             f"{at}model.patch_nums: {list(variant.model.patch_nums)} must "
             f"end at the tokenizer's latent size {size}"
+        )
+    combine, state = variant.tokenizer.config.combine, variant.model.state
+    if (combine == "replace") != (state == "replace"):
+        raise ConfigError(
+            f"{at}model.state: {state!r} does not fit tokenizer.config.combine {combine!r}; "
+            "replace needs replace, and sum or last need sum"
         )
     if variant.sampler.cfg_scale != 1.0 and not variant.model.num_classes:
         raise ConfigError(
@@ -306,22 +315,6 @@ def check_known(at: str, file: str, prefix: str, value: str | None) -> None:
         )
 
 
-def _check_mask_weight(variant: Variant, at: str) -> None:
-    """Refuse weights of masked tokens where a training masks none."""
-    weight = variant.training.mask_weight if variant.training else "count"
-    if weight == "count":
-        return
-    problem = None
-    if variant.model.mask_prob == 0:
-        problem = "model.mask_prob is 0; set mask_weight count, or mask_prob more than 0"
-    elif variant.distill and variant.distill.arm == "logit":
-        problem = "distill.arm logit learns with all own tokens masked; set mask_weight count"
-    if problem:
-        raise ConfigError(
-            f"{at}training.mask_weight: {weight!r} weighs masked tokens, but {problem}"
-        )
-
-
 def _imported(variant: Variant, at: str) -> Variant:
     """A variant without a training where its weights exist: nothing of its training matters."""
     if variant.weights is None:
@@ -330,6 +323,11 @@ def _imported(variant: Variant, at: str) -> Variant:
         raise ConfigError(
             f"{at}model.mask_prob: {variant.model.mask_prob}: official weights know no masks; "
             "set it to 0"
+        )
+    if variant.model.history_vector and variant.weights.file.endswith(".pth"):
+        raise ConfigError(
+            f"{at}model.history_vector: {variant.model.history_vector}: official weights know "
+            "none; set it to 0, or train one with distill.arm real"
         )
     return variant.model_copy(update={"training": None})
 

@@ -11,6 +11,7 @@ from srdd.config import BelowOne, Positive, Share, Side, Strict
 from srdd.lookup import names_function
 
 from .checks import MIN_IMAGES
+from .correction_settings import CorrectionConfig, by_name
 from .errors import ConfigError
 from .pretrained import PRETRAINED, Network
 
@@ -295,6 +296,11 @@ class TrainingConfig(Strict):
         0.0,
         description="noise of the corruption; the loss is then the diffusion ELBO at this noise",
     )
+    correction: Annotated[CorrectionConfig, BeforeValidator(by_name)] = Field(
+        CorrectionConfig(),
+        description="errors that are met in training and repaired: none, requantise, rollout, or a "
+        "mapping of name and its settings",
+    )
     mask_weight: str = Field(
         "count",
         description="name of a weigh_<name> in srdd/loss.py: what a masked token counts in the "
@@ -305,6 +311,13 @@ class TrainingConfig(Strict):
     mask_draws: Positive = Field(
         4,
         description="draws of masks per image in the held-out losses of a model with mask_prob > 0",
+    )
+    loss_weight: str = Field(
+        "token",
+        description="name of a balance_<name> in srdd/balance.py: what a token of each scale "
+        "counts in the loss that is minimised, 1 on average; token: 1, side: 1/p of a scale of "
+        "side p, scale: 1/p^2, bell: most in the middle. Held-out losses stay unweighted",
+        json_schema_extra=names_function("balance"),
     )
     eval_images: Positive | None = Field(
         None,

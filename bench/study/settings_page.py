@@ -24,6 +24,7 @@ from srdd.lookup import BUILT_IN, PLACES, names_in
 
 from . import rooms
 from .checks import RETURNS
+from .correction_settings import CorrectionConfig
 from .resolve import ROOT
 from .schema import CcaConfig, Claim, DistillConfig, Published, Study, Suite, SuiteEntry, Variant
 from .settings import (
@@ -83,6 +84,7 @@ SECTIONS: list[tuple[str, str, type[BaseModel]]] = [
     ),
     ("Model", "bases.<base>.model", ModelConfig),
     ("Training of the model", "bases.<base>.training", TrainingConfig),
+    ("Errors in training", "bases.<base>.training.correction", CorrectionConfig),
     ("Sampler", "bases.<base>.sampler", SamplerConfig),
     ("Distillation", "bases.<base>.distill", DistillConfig),
     ("Alignment with classes", "bases.<base>.distill.cca", CcaConfig),
@@ -102,6 +104,7 @@ FUNCTIONS = {
     "ramp": "Ramps of guidance (`sampler.cfg_ramp`)",
     "corrupt": "Corruptions of training (`training.corruption`)",
     "weigh": "Weights of masked tokens (`training.mask_weight`)",
+    "balance": "Weights of scales (`training.loss_weight`)",
 }
 
 

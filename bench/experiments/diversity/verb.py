@@ -54,7 +54,7 @@ class Probe:
         self.model = made_ready(
             open_model(run, weights), self.evaluation, self.evaluation.num_images
         )
-        self.ladder = self.tokenizer.at(self.model.schedule)
+        self.ladder = self.tokenizer.at(self.model.schedule).read_as(self.model.config.state)
         self.first = first_sample(self.evaluation, run.config["train_seed"])
         seeds = range(self.first, self.first + self.settings.num_images)
         classes, rule = self.model.config.num_classes, self.evaluation.labels

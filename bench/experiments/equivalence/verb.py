@@ -62,7 +62,8 @@ class Probe:
         self.model: ScaleTransformer = open_model(run, weights).double()
         self.tokenizer: Tokenizer = open_tokenizer(run).double()
         self.view = markov_view(self.model)
-        self.ladder: Ladder = self.tokenizer.at(self.config.schedule)
+        ladder = self.tokenizer.at(self.config.schedule)
+        self.ladder: Ladder = ladder.read_as(self.config.state)
         self.split: SplitImages = open_split(run.inputs["data"], "test")
         self.rows_N = in_shares(self.split.labels_N, self.settings.num_images)
         tokens_NL = open_tokens(run.inputs["tokens"], "test")[self.rows_N]

@@ -16,7 +16,7 @@ from ...report.curves import curve, floor_line
 from ...report.drawing import DOUBLE, RED, blank, canvas, look_of, note, plain_log, wrapped
 from ...report.estimate import Estimate, show_estimate
 from ...report.sheets import by_group, sheet
-from ...report.timing import machine
+from ...report.timing import machine, milliseconds
 from ...report.view import View
 from ...report.words import reference_details, score_details, seeds_details
 from ...study.escaping import rst
@@ -24,16 +24,6 @@ from ...study.escaping import rst
 CELL = 0.33  # inches of a number in a heat map
 
 # ---------------------------------------------------------------- against passes
-
-
-def milliseconds(view: View, variant: str) -> tuple[float, int] | None:
-    """Median time per image at the largest batch size that was timed, and that size."""
-    rows = view.latency("latency_s")
-    rows = rows[rows["variant"] == variant].dropna(subset=["value"])
-    if not len(rows):
-        return None
-    batch = int(rows["num_images"].max())
-    return float(rows.loc[rows["num_images"] == batch, "value"].median() / batch * 1e3), batch
 
 
 def _costs(view: View, variant: str) -> tuple[float | None, ...]:

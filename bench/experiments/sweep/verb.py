@@ -56,7 +56,8 @@ def drawn_probabilities(
 
     Teacher-forced logits on drawn tokens are the logits of sampling, for every history.
     """
-    inputs_BLC, schedule = ladder.teacher_forced_inputs(tokens_BL), model.schedule
+    schedule = model.schedule
+    inputs_BLC = ladder.read_as(model.config.state).teacher_forced_inputs(tokens_BL)
     weights = guidance_weights(sampler.cfg_scale, sampler.cfg_ramp, schedule.num_scales)
     cond_BLV = uncond_BLV = model(inputs_BLC, labels_B)
     if any(w != 1.0 for w in weights):
@@ -162,9 +163,10 @@ class Sweep:
         self.batch = smaller(self.run, self.batch, fitted)
         self.report_scores(images, names)
         self.run.add_cost(sampling_cost(self.model.config, sampler, calls), **names)
-        # the logits of a reshaped state are not those that teacher forcing gives
-        reshaped = reshaped_scales(sampler, self.model.schedule.num_scales)
-        if self.settings.thresholds and sampler.draws_once and not reshaped:
+        # the logits of a reshaped state are not those that teacher forcing gives, nor are those
+        # that are pushed from the scale before
+        changed = reshaped_scales(sampler, self.model.schedule.num_scales) or sampler.detail_scale
+        if self.settings.thresholds and sampler.draws_once and not changed:
             self.report_tokens(tokens_BL, sampler, names)
 
 

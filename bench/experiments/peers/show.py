@@ -1,0 +1,173 @@
+"""Scores against attended pairs, and every dial beside the same model with the dial off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ...report.absent import by_reason, missing_words
+from ...report.caption import Caption
+from ...report.cells import COSTS, Cell, frame, number, shown, spread, unwell, without_numbers
+from ...report.claims import claim_details
+from ...report.curves import curve, floor_line
+from ...report.drawing import DOUBLE, apart, blank, look_of, note, plain_log
+from ...report.sheets import by_variant, sheet
+from ...report.timing import machine, milliseconds
+from ...report.view import View
+from ...report.words import score_details, seeds_details
+from ...study.escaping import rst
+from .dials import DIALS, attended_pairs, counterparts, reached, turned
+
+LOSS = "kept_loss_test"
+# title and metric of what is compared with the dial off
+DIFFERENCES = {"FID": "fid", "IS": "is", "Class agreement": "class_agreement", "Recall": "recall"}
+OF_LOSS = "Held-out loss minus off (nats/token)"
+
+
+# ---------------------------------------------------------------- pairs
+
+
+def _places(view: View, metric: str) -> dict[str, float]:
+    """Where each variant stands: at its pairs, those of equal pairs side by side. Losses of other
+    tokens than the first variant's have no place beside it."""
+    tokenizer = next(iter(view.variants.values()))["tokenizer"]
+    at: dict[int, list[str]] = {}
+    for variant, names in view.variants.items():
+        pairs = attended_pairs(names)
+        if pairs is not None and (metric != LOSS or names["tokenizer"] == tokenizer):
+            at.setdefault(pairs, []).append(variant)
+    return {
+        name: pairs * 2 ** apart(i, len(equal), 0.04)
+        for pairs, equal in at.items()
+        for i, name in enumerate(equal)
+    }
+
+
+def _pairs(axes: np.ndarray, view: View) -> None:
+    """FID and held-out loss of a few variants against the pairs that they attend to."""
+    metrics = {view.results.label("FID"): view.results.score_name("fid"), "nats/token": LOSS}
+    for panel, (title, metric) in zip(axes[0], metrics.items()):
+        for variant, place in _places(view, metric).items():
+            value = view.estimate(variant, metric)
+            if value is not None:
+                curve(panel, [(place, value)], variant, look_of(view, variant))
+        panel.set_xlabel("attended pairs of one pass, each block")
+        if not panel.has_data():
+            blank(panel, "no variant has a number")
+            continue
+        panel.set_xscale("log", base=2)
+        plain_log(panel.xaxis)
+        if metric != LOSS:
+            floor_line(panel, view, "fid")
+        panel.set_ylabel(title if metric != LOSS else "held-out loss (nats/token)")
+
+
+def figure_pairs(view: View) -> tuple[Figure, Caption]:
+    """FID and held-out loss against attended pairs: what attention that is left out costs (MVAR,
+    arXiv 2505.12742; SRDD, 2509.22636)."""
+    figure = sheet(by_variant(view), (DOUBLE, 3.0), (1, 2), _pairs)
+    note(figure, missing_words(view, view.results.score_name("fid")))
+    text = (
+        "Scores against the query-key pairs that a pass over an image keeps. A variant further "
+        "left and no higher leaves out attention that was worth nothing. Symbols: mean over "
+        "training seeds; bars: 95 % t-interval. Dotted: real training images."
+    )
+    details = (
+        *claim_details(view),
+        "Pairs are counted, not timed: on a CPU attention with a mask is slower than without, and "
+        "hides pairs that are computed all the same.",
+        "Variants of equal pairs stand side by side.",
+        "Loss: of the kept weights, not weighted by scale; that of another tokenizer is left out.",
+        *score_details(view),
+    )
+    return figure, Caption(text, details)
+
+
+# ---------------------------------------------------------------- dials
+
+
+def _dial_cells(settings: dict[str, Any]) -> dict[str, str]:
+    """Which dials are turned, where they are off, and where they stand."""
+    names = turned(settings)
+    off = [str(DIALS[name].off) for name in names]
+    values = [DIALS[name].words(settings) for name in names]
+    columns = {"Dial": names, "Off": off, "Value": values}
+    return {title: "; ".join(parts) or "-" for title, parts in columns.items()}
+
+
+def _size_cells(view: View, variant: str, other: str | None) -> dict[str, str]:
+    """What a variant is made of and costs: weights, pairs, reach, tokens, operations, time."""
+    names = view.variants[variant]
+    weights, pairs = view.estimate(variant, "parameters"), attended_pairs(names)
+    row: dict[str, str] = {
+        "Parameters": number(weights and weights.mean),
+        "Attended pairs": number(pairs),
+        "Scales reached": number(reached(names)),
+    }
+    before = other and attended_pairs(view.variants[other])
+    row["Pairs over off"] = number(pairs / before if pairs and before else None)
+    for title, (metric, unit) in COSTS.items():
+        cost = view.estimate(variant, metric)
+        row[title] = number(cost and cost.mean / unit)
+    timed = {name: milliseconds(view, name) for name in (variant, other) if name}
+    own, usual = timed[variant], timed.get(other or "")
+    row["Time per image (ms)"] = number(own and own[0])
+    row["Time over off"] = number(own[0] / usual[0] if own and usual else None)
+    return row
+
+
+def _difference_cells(view: View, variant: str, other: str | None) -> dict[str, str]:
+    """Paired differences to the same variant with its dials off; losses of other tokens are not
+    compared."""
+    row: dict[str, str] = {}
+    for title, name in DIFFERENCES.items():
+        metric = view.results.score_name(name)
+        difference = view.difference(variant, metric, other) if other else None
+        row[f"{view.results.label(title)} minus off"] = spread(difference, difference=True)
+    same = other and view.variants[variant]["tokenizer"] == view.variants[other]["tokenizer"]
+    loss = view.difference(variant, LOSS, other) if other and same else None
+    row[OF_LOSS] = spread(loss, difference=True)
+    return row
+
+
+def table_dials(view: View) -> tuple[pd.DataFrame, Caption]:
+    """Every variant beside the same with all dials off: what the dial is, what it costs, and paired
+    differences."""
+    others, fid, rows = counterparts(view), view.results.score_name("fid"), []
+    for variant, names in view.variants.items():
+        other = others.get(variant)
+        row: dict[str, str] = {"Variant": variant, **_dial_cells(names["settings"])}
+        row["Beside"] = Cell(other or "-")
+        row |= _size_cells(view, variant, other) | _difference_cells(view, variant, other)
+        rows.append(row | {"Status": by_reason(view.missing(variant, fid)) or "ok"})
+    optional = [title for title in frame(rows) if "Time" in title or title == "Parameters"]
+    optional += [f"{view.results.label(title)} minus off" for title in list(DIFFERENCES)[1:]]
+    table = without_numbers(frame(rows), optional)
+    text = (
+        "Each dial beside the same model with the dial off: what it costs, and differences paired "
+        "by training seed with their 95 % t-intervals. Below 0 is better for FID and loss. Pairs "
+        "are the claimed saving, time the measured one."
+    )
+    used = {name for names in view.variants.values() for name in turned(names["settings"])}
+    details = (
+        *claim_details(view),
+        *(rst(f"{name}: {DIALS[name].source}.") for name in DIALS if name in used),
+        "Attended pairs: of one pass over an image in each block. Scales reached: earlier ones, by "
+        "attention through all blocks or by the history vector; 0 is Markov.",
+        "Loss: of the kept weights, weighted for none, so that all are read by one yardstick; of "
+        "other tokens it is not compared.",
+        machine(view) if "Time per image (ms)" in table else "",
+        *score_details(view),
+        *seeds_details(view),
+    )
+    return shown(table, *_shown_columns(view, table)), Caption(text, details)
+
+
+def _shown_columns(view: View, table: pd.DataFrame) -> list[str]:
+    """What a reader needs to judge."""
+    last = "Status" if unwell(table) else "Token evals"
+    difference = f"{view.results.label('FID')} minus off"
+    return ["Variant", "Value", "Parameters", "Attended pairs", difference, OF_LOSS, last]

@@ -1,0 +1,179 @@
+"""The room peers from end to end: every dial is trained, drawn, scored, timed, collected and
+shown."""
+
+import importlib
+import json
+
+import pandas as pd
+import pytest
+from test_config import edited
+
+from bench.pipeline import collect
+from bench.report.results import Results
+from bench.report.view import View
+from bench.runtime.verb import main
+from bench.runtime.verbs import stages, verbs
+from bench.study import rooms
+from bench.study.plan import load_study
+from bench.study.variants import variants_of
+from srdd.checkpoint import load_tensors
+
+ON = {
+    "vector 2": {"model.history_vector": 2},
+    "window 3": {"model.window": 3},
+    "bell": {"training.loss_weight": "bell"},
+    "requantise": {"training.correction": "requantise"},
+    "rollout": {"training.correction": "rollout"},
+    "last": {"model.state": "last"},
+    "replace": {"tokenizer.config.combine": "replace"},
+    "detail": {"sampler.detail_scale": 0.2},
+}
+SUITE = {
+    "claim": "c",
+    "measure": ["scores", "latency"],
+    "train_seeds": [0],
+    "latency": {"batch_sizes": [2], "rounds": 2, "max_rounds": 2},
+    "variants": {
+        "SDD": {"base": "var", "delta": {"model.history": 0}},
+        **{
+            name: {"base": "var", "delta": {"model.history": 0, **delta}}
+            for name, delta in ON.items()
+        },
+        "VAR": {"base": "var"},
+    },
+    "figures": ["fid", "per_scale", "pairs"],
+    "tables": ["scores", "dials"],
+}
+
+
+class Made:
+    """The jobs of a suite, run in this process, and what collect makes of them."""
+
+    def __init__(self, root):
+        self.root, self.plan = root, load_study(edited(root, **{"suites/peers": SUITE}))
+        self.jobs = {run_id: self.plan.jobs[run_id] for run_id in self.plan.suites["peers"]}
+        done = set()
+        while len(done) < len(self.jobs):
+            for run_id, job in self.jobs.items():
+                if run_id not in done and set(job.inputs.values()) <= done:
+                    assert self.call(run_id) == 0, run_id
+                    done.add(run_id)
+
+    def call(self, run_id):
+        job = self.jobs[run_id]
+        path = self.root / "configs" / f"{run_id.replace('/', '_')}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"study": "smoke", **job.about}))
+        inputs = [w for role, read in job.inputs.items() for w in (f"--{role}", self.root / read)]
+        words = [path, self.root / run_id, *inputs]
+        words += ["--threads", "1", "--device", "cpu", "--record"]
+        verb = stages()[job.stage].name
+        work = importlib.import_module(verbs()[verb].module).work
+        with pytest.raises(SystemExit) as left:
+            main(verb, work, tuple(job.inputs), [*map(str, words)])
+        return left.value.code
+
+    def view(self):
+        study = json.loads(self.plan.study.model_dump_json())
+        runs = sorted(self.jobs)
+        about = {**study["suites"]["peers"], "variants": variants_of(self.plan, "peers")}
+        keys = (
+            "study", "reduced", "evaluation", "features", "dataset", "train_seeds",
+            "tokenizer_seed", "latency",
+        )  # fmt: skip
+        plan = {
+            "scope": "peers",
+            "suites": {"peers": {**about, "runs": runs}},
+            "folders": {run_id: str(self.root / run_id) for run_id in runs},
+            **{key: study[key] for key in keys},
+        }
+        (self.root / "plan.json").write_text(json.dumps(plan))
+        collect.collect(self.root / "plan.json", self.root / "collected")
+        return View(Results.load(self.root / "collected"), "peers")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return Made(tmp_path_factory.mktemp("peers"))
+
+
+@pytest.fixture(scope="module")
+def view(made):
+    return made.view()
+
+
+@pytest.fixture(scope="module")
+def rows(view):
+    return rooms.function_of("tables", "dials")(view)[0].set_index("Variant")
+
+
+def test_every_dial_is_another_training_but_that_of_the_sampler(made, view):
+    """Catches a dial that nothing reads: weights of all trainings differ."""
+    models = {name: names["model"] for name, names in view.variants.items()}
+    assert models["detail"] == models["SDD"] and len(set(models.values())) == len(models) - 1
+    weights = []
+    for run_id in made.jobs:
+        if run_id.startswith("train/"):
+            tensors, _ = load_tensors(made.root / run_id / "model.safetensors")
+            weights.append(tensors["head.weight"])
+    assert len(weights) == 9
+    for i, one in enumerate(weights):
+        assert not any((one == other).all() for other in weights[:i])
+
+
+def test_the_table_names_dials_costs_and_differences(rows):
+    """Catches a row beside the wrong variant, and a difference that is not that of its scores."""
+    assert list(rows.index) == list(SUITE["variants"])
+    assert all(rows.loc[name, "Beside"] == "SDD" for name in ON)
+    assert rows.loc["SDD", "Beside"] == rows.loc["VAR", "Beside"] == "-"
+    dials = rows["Dial"].to_dict()
+    assert dials == {
+        "SDD": "-", "VAR": "-", "vector 2": "history vector", "window 3": "window",
+        "bell": "loss weight", "requantise": "correction", "rollout": "correction",
+        "last": "state", "replace": "state", "detail": "detail",
+    }  # fmt: skip
+    numbers = {name: cell.numbers["value"] for name, cell in rows["Attended pairs"].items()}
+    assert numbers["SDD"] == 1 + 16 + 256 and numbers["VAR"] == 1 + 20 + 336
+    assert numbers["window 3"] == 1 + 16 + 16 * 9
+    width = 16
+    sizes = {name: cell.numbers["value"] for name, cell in rows["Parameters"].items()}
+    assert sizes["vector 2"] - sizes["SDD"] == 3 * width * width + width
+    assert len(set(sizes.values())) == 2
+    assert rows.loc["vector 2", "Scales reached"] == "1"
+    assert all(cell.numbers["value"] > 0 for cell in rows["Time per image (ms)"])
+
+
+def test_differences_are_those_of_the_scores(view, rows):
+    """Catches a difference of other variants, and losses of other tokens side by side."""
+    fid = view.results.score_name("fid")
+    for name in ON:
+        wanted = view.of(name, fid).iloc[0] - view.of("SDD", fid).iloc[0]
+        cell = rows.loc[name, f"{view.results.label('FID')} minus off"]
+        assert cell.numbers["mean"] == pytest.approx(wanted)
+        loss = rows.loc[name, "Held-out loss minus off (nats/token)"].numbers["mean"]
+        if name == "replace":
+            assert loss is None or pd.isna(loss)
+        else:
+            own, off = (view.of(one, "kept_loss_test").iloc[0] for one in (name, "SDD"))
+            assert loss == pytest.approx(own - off)
+
+
+def test_the_figure_has_a_point_for_every_variant_at_its_pairs(view):
+    """Catches a variant that is left out, or drawn where another stands."""
+    figure, caption = rooms.function_of("figures", "pairs")(view)
+    fid, loss = figure.axes[:2]
+    for panel in (fid, loss):
+        bars = {bar.get_label(): bar.lines[0].get_xdata()[0] for bar in panel.containers}
+        left_out = {"replace"} if panel is loss else set()  # other tokens, another loss
+        assert set(bars) == set(SUITE["variants"]) - left_out
+        assert bars["window 3"] == 161 and bars["VAR"] == 357
+        assert bars["SDD"] < bars["bell"] and bars["SDD"] == pytest.approx(273, rel=0.15)
+        assert panel.get_xscale() == "log"
+    assert caption.too_long is None
+
+
+@pytest.mark.parametrize("name", ["fid", "per_scale"])
+def test_figures_of_other_rooms_know_the_dials(view, name):
+    """Catches a variant that a figure which is there cannot draw."""
+    _, caption = rooms.function_of("figures", name)(view)
+    assert caption.text and "detail 0.2" in caption or name == "per_scale"
