@@ -295,12 +295,14 @@ def conflict(
     """Compare the gradients of two losses (DCR, arXiv 2603.04803, conflicting gradients)."""
     weights = list(parameters)
     first, second = (_gradients(loss, weights) for loss in (loss_a, loss_b))
-    dot, *squares = (
-        sum(float((x.double() * y.double()).sum()) for x, y in zip(left, right))
-        for left, right in ((first, second), (first, first), (second, second))
-    )
-    length = math.sqrt(squares[0] * squares[1])
+    dot, lengths = _dot(first, second), (_dot(first, first), _dot(second, second))
+    length = math.sqrt(lengths[0] * lengths[1])
     return Conflict(dot / length if length else 0.0, [x + y for x, y in zip(first, second)])
+
+
+def _dot(left: list[torch.Tensor], right: list[torch.Tensor]) -> float:
+    """Product of two lists of gradients, summed in float64."""
+    return sum(float((x.double() * y.double()).sum()) for x, y in zip(left, right))
 
 
 def _gradients(loss: torch.Tensor, weights: Sequence[nn.Parameter]) -> list[torch.Tensor]:
