@@ -17,7 +17,8 @@ from .conditioning import Condition
 from .transformer import Block
 
 if TYPE_CHECKING:
-    from .model import Modulation, ScaleTransformer
+    from .model import ScaleTransformer
+    from .transformer import Modulation
 
 
 class FusedStep:

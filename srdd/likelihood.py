@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from .denoiser import Denoiser
 from .loss import any_order_shares, token_losses
-from .model import Denoiser, ScaleTransformer
+from .model import ScaleTransformer
 from .noise import generator
 from .quantizer import Ladder
 from .schedule import ScaleSchedule

@@ -17,6 +17,9 @@ from .attention import Attend, Attention
 from .config import ModelConfig
 from .linear import Linear, linear_gelu
 
+# of all blocks and of the head, and the embedding that they follow from
+Modulation = tuple[list[tuple[torch.Tensor, ...]], tuple[torch.Tensor, torch.Tensor], torch.Tensor]
+
 
 class Block(nn.Module):
     """Pre-norm attention and MLP whose gains, shifts and gates come from the class (AdaLN; VAR,

@@ -12,6 +12,7 @@ from oracle import Oracle
 from srdd import degradation
 from srdd.config import ModelConfig
 from srdd.degradation import shifted
+from srdd.denoiser import Denoiser
 from srdd.likelihood import (
     Stage,
     averaged,
@@ -23,7 +24,7 @@ from srdd.likelihood import (
     token_scores,
 )
 from srdd.lookup import names_in
-from srdd.model import Denoiser, ScaleTransformer
+from srdd.model import ScaleTransformer
 from srdd.noise import generator
 from srdd.schedule import ScaleSchedule
 
