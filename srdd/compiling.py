@@ -43,9 +43,10 @@ def can_fuse(*tensors: torch.Tensor) -> bool:
 
 def kernels_know(model: ModelConfig) -> bool:
     """Whether the fast path of a GPU (`FusedStep`, recorded samples) was made for such a model
-    (VAR, arXiv 2404.02905); a history vector or a window goes the plain way, to the same
-    numbers."""
-    return model.history_vector == 0 and model.window is None
+    (VAR, arXiv 2404.02905); a history vector, a window or degraded images go the plain way, to the
+    same numbers."""
+    plain = model.history_vector == 0 and model.window is None
+    return plain and model.condition == "none"
 
 
 def check_compiler(device: torch.device) -> None:
