@@ -257,9 +257,11 @@ class ScaleTransformer(nn.Module):
                 return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
             return attend_by_scale(q, k, v, schedule, self.config.history, scale, windows)
 
-        windows = None
+        windows: list[torch.Tensor | None] | None = None
         if self.mask_LL is None and self.config.window is not None:
             windows = [self.rows(k) for k in scales or range(self.schedule.num_scales)]
+            # a window that hides nothing is none
+            windows = None if all(rows is None for rows in windows) else windows
 
         modulations, (gain, shift), condition_BD = self.modulate(labels_B, condition_BD)
         x_BLD = self._embed(inputs_BLC, condition_BD, where, self.places(), own_BL)
