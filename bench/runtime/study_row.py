@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from ..study.rooms import opponents
+from ..study.rooms import compared
 from ..study.settings import SLUG
 from .rows import RUN_COLUMNS, brief, read_rows
 
@@ -279,7 +279,7 @@ def check_sides(about: dict[str, Any], variants: dict[str, dict[str, Any]], wher
         for claim in [*part["claims"], *part.get("published", ())]:
             for key in ("variant", "against"):
                 rule = claim.get("rule") if key == "against" else None
-                legal = sides | set(opponents(rule) if rule else ())
+                legal = sides | set(compared(rule) if rule else ())
                 if claim.get(key, claim["variant"]) not in legal:
                     raise ValueError(
                         f"{where}: suites.{suite}: {key} {brief(claim[key])} of a claim is no "

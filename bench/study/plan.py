@@ -124,7 +124,7 @@ def _check_references(resolved: suite_checks.Resolved) -> None:
     sides = {**resolved.variants, **suite.variants}
     for claim in suite.claims:
         for key, side in (("variant", claim.variant), ("against", claim.against)):
-            others = rooms.opponents(claim.rule) if key == "against" else ()
+            others = rooms.compared(claim.rule) if key == "against" else ()
             if side not in sides and side not in others:
                 which = suite_checks.which_claim(suite, claim)
                 raise ConfigError(

@@ -24,7 +24,7 @@ What `plan.py` may say, all of it optional:
     problems(study, one)         why a suite cannot give what it asks of this room, each a line
                                  `key: what and remedy`
     cautions(study, one)         what is legal and hardly meant
-    OPPONENTS                    names beside variants that claims of a rule compare with
+    COMPARED                     names beside variants that claims of a rule compare with
     rule_problems(study, one, claim)  the same of a claim that one of the room's rules judges
     elbos(settings)              corruptions whose ELBO is asked for, each with a noise
     EVALUATES, READS_TEST        whether it scores images of its own with the extractor, and reads
@@ -216,10 +216,10 @@ def place_of_function(what: str, name: str) -> str:
     return f"bench/experiments/{room}/show.py: {PREFIXES[what]}_{name}"
 
 
-def opponents(rule: str) -> tuple[str, ...]:
+def compared(rule: str) -> tuple[str, ...]:
     """What a claim of a rule may be held against beside variants; empty for an unknown rule."""
     room = shows("rule").get(rule)
-    asked = says(room, "OPPONENTS", {}) if room else {}
+    asked = says(room, "COMPARED", {}) if room else {}
     names: tuple[str, ...] = asked.get(f"judge_{rule}", ())
     return names
 

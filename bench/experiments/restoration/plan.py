@@ -34,7 +34,7 @@ OWN = "restored"  # the way that a model is asked for where models of other ways
 # ways without a scale transformer
 WITHOUT = ("input", "round_trip", "median", "wiener", "ridge", "mlp", "ceiling", "latent")
 WAYS = (*TOLD, *UNTRAINED, OWN, *WITHOUT)
-OPPONENTS = {"judge_restored": WAYS, "judge_carries": ("control",)}
+COMPARED = {"judge_restored": WAYS, "judge_carries": ("control",)}
 SCORES = {
     "psnr": "higher",
     "ssim": "higher",
@@ -143,7 +143,7 @@ def parts_of(metric: str, kinds: tuple[str, ...]) -> tuple[str, str, str] | None
 
 
 def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
-    """Metrics and opponents that these rules cannot read."""
+    """Metrics that these rules cannot read, and what they cannot compare with."""
     if claim.variant not in one.variants:
         yield f"variant: {unknown('variant', claim.variant, one.variants)}"
     kinds = study.told(one.name, "restoration").degradations

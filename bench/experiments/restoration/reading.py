@@ -99,9 +99,9 @@ def run_details(view: View) -> tuple[str, ...]:
     told = asked(view)
     refiner = told.get("refiner")
     return (
-        f"N = {count_words(view, 'restoration')} images of {held_out(view.results)}, each with one "
-        f"instance of each degradation ({', '.join(kinds_of(view))}; strength "
-        f"{told['strength']:g}), which training images have too. One model for all of them.",
+        f"N = {count_words(view, 'restoration')} images of {held_out(view.results)}. Each has one "
+        f"instance of each degradation ({', '.join(kinds_of(view))}), of strength "
+        f"{told['strength']:g}. One model learns all of them.",
         "A model is told the degraded image and no class, and decodes on its own: no coarser token "
         "is given. PSNR of 8-bit images, mean over images.",
         "Refiner: trained behind each model on its likeliest codes of training images, "

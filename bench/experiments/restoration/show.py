@@ -115,8 +115,8 @@ def figure_restoration(view: View) -> tuple[Figure, Caption]:
     caption = (
         "PSNR of restored held-out images to the clean ones. Symbols: how codes are taken from a "
         "model. Lines take no scale transformer: the input as it is, a linear and a nonlinear "
-        "regression on pixels, and what the tokenizer makes of the clean image's own tokens, which "
-        "no code can pass. Mean and interval."
+        "regression on pixels. Dashed: what the tokenizer makes of the clean image's own tokens, "
+        "which no code can pass. Mean and interval."
     )
     return figure, Caption(caption, (*claim_details(view), *run_details(view), reach(view)))
 
@@ -165,7 +165,7 @@ def _plane(axes: np.ndarray, view: View) -> None:
             style = {**BARS, "color": GREY, "marker": look(i)["marker"], "markerfacecolor": "white"}
             _point(panel, pair(first, way), style)
         if not panel.lines:
-            blank(panel, "no classifier, or no number")
+            blank(panel, "not measured")
         else:
             _legend(panel, view)
         panel.set_title(kind)
@@ -222,7 +222,7 @@ def figure_restoration_time(view: View) -> tuple[Figure, Caption]:
     note(figure, missing_words(view, "psnr_restored"))
     caption = (
         "PSNR of restored images, mean over degradations, against the time that one takes, decoder "
-        "included: of a batch of up to 256, the median of three. Left and up is better. "
+        "included. Time: of a batch of up to 256, the median of three. Left and up is better. "
         "Colour: variant; symbol: way. Mean and interval; time on a logarithmic axis."
     )
     return figure, Caption(caption, (*claim_details(view), *run_details(view)))
@@ -367,8 +367,9 @@ def table_swap(view: View) -> tuple[pd.DataFrame, Caption]:
     RestoreVAR, arXiv 2505.18047)."""
     rows = [swap_row(view, kind) for kind in (*kinds_of(view), "control")]
     caption = (
-        "PSNR of clean tokens whose coarse, or fine, half is that of the degraded image, and how "
-        "much more the coarse half costs than in the control, which takes tokens of another image."
+        "PSNR of clean tokens whose coarse, or fine, half is that of the degraded image. Last: how "
+        "much more the coarse half costs than the fine one, beyond the control. The control takes "
+        "tokens of another image."
     )
     columns = ["Degradation", "Coarse half degraded (dB)", "Fine half degraded (dB)"]
     columns += ["Coarse half, quantised again (dB)", "Fine half, quantised again (dB)"]
