@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
+from torch.compiler import is_compiling
 
 from .config import ModelConfig
+from .linear import Linear, linear
+from .masks import scale_mask
 from .schedule import ScaleSchedule
 
 HALVES = (torch.bfloat16, torch.float16)
@@ -128,6 +132,63 @@ class _Spans(torch.autograd.Function):
         return total, None
 
 
+# Tokens of scales that are looked at together under a mask, on a CPU; calls for a few tokens each
+# cost more than the pairs that a mask hides.
+TOGETHER = 64
+# Pairs of tokens whose weights a CPU may hold: products and a softmax then take less time than the
+# fused operation, whose way back computes the weights again.
+HELD_PAIRS = 2**16
+
+
+class _Look(NamedTuple):
+    """One call of attention: whose tokens look at whose, and under which mask, if any."""
+
+    queries: slice
+    keys: slice
+    seen_lm: torch.Tensor | None
+
+
+def _looks(schedule: ScaleSchedule, history: int | None, together: int) -> tuple[_Look, ...]:
+    """The calls that attend all scales: those of a few tokens together, every other scale alone."""
+    looks: list[_Look] = []
+    for k, scale in enumerate(schedule.slices):
+        joined = bool(looks) and scale.stop - looks[-1].queries.start <= together
+        if joined:
+            queries, keys, _ = looks.pop()
+            queries, keys = slice(queries.start, scale.stop), slice(keys.start, scale.stop)
+            seen_lm = scale_mask(schedule, history)[queries, keys]
+            looks.append(_Look(queries, keys, seen_lm))
+        else:
+            looks.append(_Look(scale, schedule.key_slice(k, history), None))
+    return tuple(looks)
+
+
+_kept_looks = cache(_looks)
+
+
+def look_at(
+    q_BHld: torch.Tensor,
+    k_BHmd: torch.Tensor,
+    v_BHmd: torch.Tensor,
+    scale: float,
+    seen_lm: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """softmax(q k^T scale) v under a mask, if any (VAR, arXiv 2404.02905, section 3.3), by what is
+    fastest for this many pairs. seen_lm: bool, True may look; shapes as of the queries."""
+    pairs = q_BHld.shape[2] * k_BHmd.shape[2]
+    if not _is_plain(q_BHld) or pairs > HELD_PAIRS:
+        return F.scaled_dot_product_attention(q_BHld, k_BHmd, v_BHmd, seen_lm, scale=scale)
+    logits_BHlm = (q_BHld if scale == 1.0 else q_BHld * scale) @ k_BHmd.mT
+    if seen_lm is not None:
+        logits_BHlm = logits_BHlm.masked_fill(~seen_lm, -torch.inf)
+    return logits_BHlm.softmax(-1) @ v_BHmd
+
+
+def _is_plain(x: torch.Tensor) -> bool:
+    """Whether this is a CPU's float32, not compiled: what has been measured."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not is_compiling()
+
+
 def attend_by_scale(
     q_BHLd: torch.Tensor,
     k_BHLd: torch.Tensor,
@@ -135,60 +196,88 @@ def attend_by_scale(
     schedule: ScaleSchedule,
     history: int | None,
     scale: float,
-    windows: Sequence[torch.Tensor | None] | None = None,
 ) -> torch.Tensor:
-    """Attention of all scales under the mask `history`, as one dense call per scale (VAR, arXiv
-    2404.02905, figure 4).
+    """Attention of all scales under the mask `history`, one call a scale, or for a few scales of
+    few tokens (VAR, arXiv 2404.02905, figure 4).
 
     Equal to attention with `scale_mask(schedule, history)`; computes only the pairs that the mask
-    keeps. Shapes are kept. windows: which of its keys each scale sees, of `window_rows`; None: all.
+    keeps, but for those of a few tokens. Shapes are kept.
     """
-    lengths = schedule.lengths
+    # what is compiled goes scale by scale, and is traced once
+    looks = (
+        _looks(schedule, history, 0)
+        if is_compiling()
+        else _kept_looks(schedule, history, TOGETHER if _is_plain(q_BHLd) else 0)
+    )
+    if len(looks) == 1:
+        return look_at(q_BHLd, k_BHLd, v_BHLd, scale, looks[0].seen_lm)
+    lengths = [look.queries.stop - look.queries.start for look in looks]
     # tokens before heads, as memory has it: cutting and joining along tokens then moves whole rows
     q_BLHd, k_BLHd, v_BLHd = (x.transpose(1, 2) for x in (q_BHLd, k_BHLd, v_BHLd))
     if history == 0:
         keys, values = k_BLHd.split(lengths, 1), v_BLHd.split(lengths, 1)
     else:
-        slices = (schedule.key_slice(k, history) for k in range(schedule.num_scales))
-        spans = tuple((keys.start, keys.stop) for keys in slices)
+        spans = tuple((look.keys.start, look.keys.stop) for look in looks)
         keys = _Spans.apply(k_BLHd, spans)  # type: ignore[no-untyped-call]
         values = _Spans.apply(v_BLHd, spans)  # type: ignore[no-untyped-call]
-    # softmax(q k^T scale) v of each scale over its own span of keys: no pair is masked out
+    # softmax(q k^T scale) v of each look over its own span of keys
     heads = []
-    rows = windows or [None] * len(lengths)
-    for *scale_k, seen in zip(q_BLHd.split(lengths, 1), keys, values, rows):
-        q, key, value = (x.transpose(1, 2) for x in scale_k)
-        heads.append(
-            F.scaled_dot_product_attention(q, key, value, attn_mask=seen, scale=scale).transpose(
-                1, 2
-            )
-        )
+    for look, *of_look in zip(looks, q_BLHd.split(lengths, 1), keys, values):
+        q, key, value = (x.transpose(1, 2) for x in of_look)
+        heads.append(look_at(q, key, value, scale, look.seen_lm).transpose(1, 2))
     return torch.cat(heads, 1).transpose(1, 2)
 
 
+def attend_in_windows(
+    q_BHLd: torch.Tensor,
+    k_BHLd: torch.Tensor,
+    v_BHLd: torch.Tensor,
+    schedule: ScaleSchedule,
+    history: int | None,
+    scale: float,
+    windows: Sequence[torch.Tensor | None],
+) -> torch.Tensor:
+    """`attend_by_scale` where some scales see a window of themselves (MVAR, arXiv 2505.12742), one
+    call a scale. windows: of each scale which of its keys it sees, of `window_rows`; None: all."""
+    heads = []
+    for k, (piece, seen_lm) in enumerate(zip(schedule.slices, windows)):
+        keys = schedule.key_slice(k, history)
+        given = q_BHLd[:, :, piece], k_BHLd[:, :, keys], v_BHLd[:, :, keys]
+        heads.append(F.scaled_dot_product_attention(*given, attn_mask=seen_lm, scale=scale))
+    return torch.cat(heads, 2)
+
+
 class _Unit(torch.autograd.Function):
-    """Vectors over their L2 norms, in float32 or finer. Autograd's own quotient keeps and reads
-    three tensors of this size; the result alone is enough for a first derivative."""
+    """Vectors over their L2 norms, in float32 or finer, times a factor a head if given. Autograd's
+    own quotient keeps and reads three tensors of this size; the result alone is enough for a first
+    derivative."""
 
     @staticmethod
-    def forward(ctx: Any, x_BHLd: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, x_BHLd: torch.Tensor, factor_H11: torch.Tensor | None) -> torch.Tensor:
         sums = torch.float32 if x_BHLd.dtype in HALVES else None
         inverse_BHL1 = (
             torch.linalg.vector_norm(x_BHLd, dim=-1, keepdim=True, dtype=sums)
             .clamp_(min=1e-12)
             .reciprocal_()
         )
-        unit_BHLd: torch.Tensor = x_BHLd * inverse_BHL1
-        ctx.save_for_backward(unit_BHLd, inverse_BHL1)
-        return unit_BHLd
+        if factor_H11 is not None:
+            inverse_BHL1.mul_(factor_H11)
+        scaled_BHLd: torch.Tensor = x_BHLd * inverse_BHL1
+        ctx.save_for_backward(scaled_BHLd, inverse_BHL1, factor_H11)
+        return scaled_BHLd
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_BHLd: torch.Tensor) -> torch.Tensor:
-        unit_BHLd, inverse_BHL1 = ctx.saved_tensors
-        # y = x/|x|: dx = (dy - y (y.dy)) / |x|
-        along_BHL1 = (grad_BHLd * unit_BHLd).sum(-1, keepdim=True)
-        return torch.addcmul(grad_BHLd, unit_BHLd, along_BHL1, value=-1).mul_(inverse_BHL1)
+    def backward(ctx: Any, grad_BHLd: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        scaled_BHLd, inverse_BHL1, factor_H11 = ctx.saved_tensors
+        # y = s x/|x|: dx = (dy - y (y.dy) / s^2) s/|x|, ds = y.dy / s
+        along_BHL1 = (grad_BHLd * scaled_BHLd).sum(-1, keepdim=True)
+        factor_grad_H11 = None
+        if factor_H11 is not None:
+            factor_grad_H11 = along_BHL1.sum((0, 2))[..., None] / factor_H11
+            along_BHL1 = along_BHL1 / factor_H11.square()
+        grad_BHLd = torch.addcmul(grad_BHLd, scaled_BHLd, along_BHL1, value=-1).mul_(inverse_BHL1)
+        return grad_BHLd, factor_grad_H11
 
 
 class Attention(nn.Module):
@@ -199,22 +288,22 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.qk_norm = config.heads, config.qk_norm
         self.head_dim = config.width // config.heads
-        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.qkv = Linear(config.width, 3 * config.width, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(config.width))
         self.v_bias = nn.Parameter(torch.zeros(config.width))
         if config.qk_norm:
             self.head_log_scale = nn.Parameter(torch.full((config.heads, 1, 1), math.log(4.0)))
-        self.out = nn.Linear(config.width, config.width)
+        self.out = Linear(config.width, config.width)
 
     def project(self, x_BLD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries, keys and values, each (B, H, L, D/H) (VAR, arXiv 2404.02905, section 3.3)."""
         # keys have no bias: it would shift all logits of a query alike
         bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        qkv = F.linear(x_BLD, self.qkv.weight, bias).unflatten(-1, (3, self.heads, self.head_dim))
+        qkv = linear(x_BLD, self.qkv.weight, bias).unflatten(-1, (3, self.heads, self.head_dim))
         q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))  # each (B, H, L, D/H)
         if self.qk_norm:
-            q_unit, k = _Unit.apply(q), _Unit.apply(k)  # type: ignore[no-untyped-call]
-            q = q_unit * self.head_log_scale.clamp(max=math.log(100.0)).exp()
+            factor = self.head_log_scale.clamp(max=math.log(100.0)).exp()
+            q, k = _Unit.apply(q, factor), _Unit.apply(k, None)  # type: ignore[no-untyped-call]
         return q.to(v.dtype), k.to(v.dtype), v
 
     @property

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .tokenizer import laid_out
+
 GROUPS = 8
 MOST_WIDTH = 8  # times the first layer's (arXiv 1611.07004, section 6.1.2)
 LARGEST_WEIGHT = 1e4  # as VQGAN's code has it: a vanishing gradient must not win
@@ -50,7 +52,7 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """Images in [-1, 1] to logits (B, 1, h, w)."""
-        logits_B1hw: torch.Tensor = self.judge(images_BCHW)
+        logits_B1hw: torch.Tensor = self.judge(laid_out(images_BCHW))
         return logits_B1hw
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from .config import ModelConfig
 from .contracts import shape_of
+from .linear import Linear
 from .lookup import find, function_name, is_own
 
 
@@ -48,7 +49,7 @@ class BitsHead(nn.Module):
         bits_Vc = code_bits(codebook_size)
         # follows from V: no weight
         self.register_buffer("bits_Vc", bits_Vc, persistent=False)
-        self.bits = nn.Linear(width, bits_Vc.shape[1])
+        self.bits = Linear(width, bits_Vc.shape[1])
 
     @property
     def weight(self) -> torch.Tensor:
@@ -76,7 +77,7 @@ class GaussHead(nn.Module):
 
     def __init__(self, width: int, channels: int, num_scales: int) -> None:
         super().__init__()
-        self.mean = nn.Linear(width, channels)
+        self.mean = Linear(width, channels)
         self.register_buffer("sigma_KC", torch.ones(num_scales, channels))
 
     def forward(self, x_BlD: torch.Tensor) -> torch.Tensor:
@@ -86,7 +87,7 @@ class GaussHead(nn.Module):
 
 def head_softmax(config: ModelConfig) -> nn.Module:
     """A logit for each code (VAR, arXiv 2404.02905, section 3.2)."""
-    return nn.Linear(config.width, config.codebook_size)
+    return Linear(config.width, config.codebook_size)
 
 
 def head_bits(config: ModelConfig) -> nn.Module:

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from .contracts import ask_weigh
 from .heads import affine
+from .linear import by_onednn, outer, product
 from .lookup import find, function_name, is_own
 from .schedule import ScaleSchedule
 from .tokenizer import Tokenizer
@@ -50,7 +51,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         each token, None for 1."""
         total = hidden_ND.new_zeros((), dtype=torch.float32)
         grad_ND = torch.empty_like(hidden_ND)
-        grad_VD = torch.zeros_like(weight_VD, dtype=torch.float32)
+        fast = by_onednn(hidden_ND, weight_VD)
+        # as it is made, so that nothing is turned over for a sum
+        grad_VD = torch.zeros_like(weight_VD.T if fast else weight_VD, dtype=torch.float32)
+        grad_VD = grad_VD.T if fast else grad_VD
         grad_V = torch.zeros_like(bias_V, dtype=torch.float32)
         # the same memory for every chunk: fresh pages cost more than what is computed in them
         most = _LinearCrossEntropy.ROWS.get(hidden_ND.device.type, 512)
@@ -59,7 +63,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for begin in range(0, len(tokens_N), most):
             rows = slice(begin, begin + most)
             x_nD, token_n1 = hidden_ND[rows], tokens_N[rows, None]
-            logits_nV = torch.addmm(bias_V, x_nD, weight_VD.T, out=pages[: len(x_nD)]).float()
+            if fast:
+                logits_nV = product(x_nD, weight_VD, bias_V)
+            else:
+                logits_nV = torch.addmm(bias_V, x_nD, weight_VD.T, out=pages[: len(x_nD)]).float()
             share_nV = torch.softmax(logits_nV, 1, out=shares[: len(x_nD)])
             # log of the sum of exponentials, from the likeliest code: its share is never too small
             # for a logarithm
@@ -75,6 +82,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
             grad_V += share_nV.sum(0)
             share_nV = share_nV.to(x_nD.dtype)
             # z = W x + b: d/dx = (p - e) W, d/dW = (p - e)^T x, d/db = sum (p - e)
+            if fast:
+                grad_ND[rows] = product(share_nV, weight_VD.T)
+                grad_VD += outer(share_nV, x_nD)
+                continue
             torch.mm(share_nV, weight_VD, out=grad_ND[rows])
             if share_nV.dtype == torch.float32:
                 grad_VD.addmm_(share_nV.T, x_nD)

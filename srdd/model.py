@@ -17,12 +17,20 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import HALVES, Pool, ScaleCache, attend_by_scale
+from .attention import (
+    HALVES,
+    Pool,
+    ScaleCache,
+    attend_by_scale,
+    attend_in_windows,
+    look_at,
+)
 from .compiling import check_compiler, kernels_know
 from .config import ModelConfig
 from .contracts import check_mask
 from .fused import FusedStep
 from .heads import named_head
+from .linear import Linear
 from .masks import named_mask, scale_of_token, window_rows
 from .past import HistoryVector, Recall
 from .replay import Asked, Replay
@@ -55,12 +63,12 @@ class ScaleTransformer(nn.Module):
         self.start_position = nn.Parameter(torch.empty(self.schedule.lengths[0], D))
         self.position = nn.Parameter(torch.empty(L, D))
         self.level_embedding = nn.Embedding(self.schedule.num_scales, D)
-        self.input = nn.Linear(config.codebook_dim, D)
+        self.input = Linear(config.codebook_dim, D)
         if config.shared_adaln:
-            self.shared_modulation = nn.Linear(D, 6 * D)
+            self.shared_modulation = Linear(D, 6 * D)
         blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.blocks = blocks  # type: ignore[assignment]
-        self.head_modulation = nn.Linear(D, 2 * D)
+        self.head_modulation = Linear(D, 2 * D)
         self.head = named_head(config)
         # the scale's own tokens, for intra-scale masks; the last row is [MASK]
         self.own_embedding = (
@@ -185,6 +193,13 @@ class ScaleTransformer(nn.Module):
         rows_lL: torch.Tensor | None = getattr(self, f"window_{k}")
         return rows_lL
 
+    def windows(self) -> list[torch.Tensor | None] | None:
+        """`rows` of every scale (MVAR, arXiv 2505.12742); None where all see all."""
+        if self.mask_LL is not None or self.config.window is None:
+            return None
+        rows = [self.rows(k) for k in range(self.schedule.num_scales)]
+        return None if all(rows_lL is None for rows_lL in rows) else rows
+
     def embedded_inputs(self, inputs_BlC: torch.Tensor) -> torch.Tensor:
         """Inputs as the history vector pools them (Markov-VAR, arXiv 2511.23334), (B, l, D)."""
         return norm(self.input(inputs_BlC.to(self.input.weight.dtype)))
@@ -231,11 +246,13 @@ class ScaleTransformer(nn.Module):
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
             if self.mask_LL is not None:
                 return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask_LL, scale=scale)
-            return attend_by_scale(q, k, v, self.schedule, self.config.history, scale, windows)
+            given = q, k, v, self.schedule, self.config.history, scale
+            return (
+                attend_by_scale(*given) if windows is None else attend_in_windows(*given, windows)
+            )
 
-        windows = None
-        if self.mask_LL is None and self.config.window is not None:
-            windows = [self.rows(k) for k in range(self.schedule.num_scales)]
+        # None where no scale is larger than its window: the same path as without
+        windows = self.windows()
 
         modulations, (gain, shift), condition_BD = self.modulate(labels_B)
         x_BLD = self._embed(
@@ -279,7 +296,7 @@ class ScaleTransformer(nn.Module):
                 q: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, i: int = i
             ) -> torch.Tensor:
                 key, value = cache.extend(i, key, value)
-                return F.scaled_dot_product_attention(q, key, value, attn_mask=rows, scale=scale)
+                return look_at(q, key, value, scale, rows)
 
             x_BlD = block(x_BlD, modulations[i], attend)
         return norm(x_BlD) * (gain + 1) + shift

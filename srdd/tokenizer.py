@@ -162,6 +162,14 @@ def named_codec(config: TokenizerConfig) -> Codec:
     return Codec(*codec)
 
 
+def laid_out(x_BChw: torch.Tensor) -> torch.Tensor:
+    """A grid as convolutions (VQGAN, arXiv 2012.09841) take it fastest: on a CPU with the channels
+    of a place side by side, which all layers keep. On a GPU that was slower. Shape is kept."""
+    if x_BChw.device.type != "cpu":
+        return x_BChw
+    return x_BChw.contiguous(memory_format=torch.channels_last)
+
+
 class Tokenizer(nn.Module):
     """Image to tokens and back (VAR, arXiv 2404.02905, section 3.2). Images are float in [-1, 1],
     (B, in_channels, S, S)."""
@@ -204,7 +212,7 @@ class Tokenizer(nn.Module):
 
     def to_latent(self, images: torch.Tensor) -> torch.Tensor:
         """Encoder (VAR, section 3.2): images in [-1, 1] to latent_BChw."""
-        latent_BChw: torch.Tensor = self.pre_quant(self.encoder(images))
+        latent_BChw: torch.Tensor = self.pre_quant(self.encoder(laid_out(images))).contiguous()
         if is_own("codec", self.config.codec):
             side, C = self.config.schedule.latent_size, self.config.codebook_dim
             self._check_own("latents", latent_BChw, (len(images), C, side, side))
@@ -213,7 +221,7 @@ class Tokenizer(nn.Module):
     def to_image(self, f_hat_BChw: torch.Tensor) -> torch.Tensor:
         """Decoder (VAR, section 3.2): a state f_hat_BChw to images, not clamped; [-1, 1] is the
         legal range."""
-        images: torch.Tensor = self.decoder(self.post_quant(f_hat_BChw))
+        images: torch.Tensor = self.decoder(self.post_quant(laid_out(f_hat_BChw))).contiguous()
         if is_own("codec", self.config.codec):
             side, channels = self.config.image_size, self.config.in_channels
             self._check_own("images", images, (len(f_hat_BChw), channels, side, side))

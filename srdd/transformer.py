@@ -15,6 +15,7 @@ from torch import nn
 
 from .attention import Attend, Attention
 from .config import ModelConfig
+from .linear import Linear, linear_gelu
 
 
 class Block(nn.Module):
@@ -25,12 +26,12 @@ class Block(nn.Module):
         super().__init__()
         D = config.width
         self.attention = Attention(config)
-        self.mlp_in = nn.Linear(D, round(D * config.mlp_ratio))
-        self.mlp_out = nn.Linear(round(D * config.mlp_ratio), D)
+        self.mlp_in = Linear(D, round(D * config.mlp_ratio))
+        self.mlp_out = Linear(round(D * config.mlp_ratio), D)
         if config.shared_adaln:
             self.modulation_table = nn.Parameter(torch.empty(6, D))
         else:
-            self.modulation = nn.Linear(D, 6 * D)
+            self.modulation = Linear(D, 6 * D)
 
     def modulate(
         self, condition_BD: torch.Tensor, shared_B6D: torch.Tensor | None
@@ -60,9 +61,8 @@ class Block(nn.Module):
             )
         h = self.attention(torch.addcmul(shift1, norm(x_BLD), gain1 + 1), attend)
         x_BLD = torch.addcmul(x_BLD, h, gate1)
-        h = self.mlp_out(
-            F.gelu(self.mlp_in(torch.addcmul(shift2, norm(x_BLD), gain2 + 1)), approximate="tanh")
-        )
+        h = torch.addcmul(shift2, norm(x_BLD), gain2 + 1)
+        h = self.mlp_out(linear_gelu(h, self.mlp_in.weight, self.mlp_in.bias))
         return torch.addcmul(x_BLD, h, gate2)
 
 

@@ -173,7 +173,7 @@ def test_gradients_are_those_of_the_sum(losses_of, make_tokenizer):
     total.backward()
     plain = [p.grad.flatten() for p in tokenizer.parameters() if p.grad is not None]
     mine, judged = gradients(tokenizer, losses, 5, images)
-    torch.testing.assert_close(mine, torch.cat(plain), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(mine, torch.cat(plain), rtol=1e-3, atol=1e-6)
     numbers = judged.numbers(RUN.ranks)
     assert numbers["adversarial_weight"] == pytest.approx(weight.item(), rel=1e-4)
     assert numbers["loss_perceptual"] == pytest.approx(distance.item(), rel=1e-5)

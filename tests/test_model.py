@@ -182,7 +182,7 @@ def test_training_is_one_graph(make_model, changes):
     torch._dynamo.reset()
     for other in found[1:]:
         for a, b in zip(found[0], other):
-            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=3e-5)
 
 
 def test_paths_are_dropped_at_their_rates(make_model):

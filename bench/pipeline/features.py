@@ -17,6 +17,7 @@ from torch import nn
 
 from srdd.files import load_tensors, save_tensors
 from srdd.noise import generator
+from srdd.tokenizer import laid_out
 
 from ..runtime.quick_start import import_torch_fidelity
 from ..study.settings import FeaturesConfig
@@ -36,6 +37,8 @@ class Classifier(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         c_in, c_out, side = channels, config.channels, image_size
+        # numbers of an image's widest activations
+        self.widest = config.channels * image_size**2
         while side > 4:
             layers += [
                 nn.Conv2d(c_in, c_out, 3, padding=1),
@@ -61,7 +64,7 @@ class Classifier(nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 images to features of shape (N, dim)."""
-        return self.trunk(to_float(images))
+        return self.trunk(laid_out(to_float(images)))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 images to logits of shape (N, num_classes)."""

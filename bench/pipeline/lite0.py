@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from srdd.files import load_foreign
+from srdd.tokenizer import laid_out
 
 from ..study.pretrained import weights_of
 
@@ -130,7 +131,7 @@ class Lite0(nn.Module):
     def stages(self, x_B3HW: torch.Tensor) -> list[torch.Tensor]:
         """Activations after each of the seven stages: 16, 24, 40, 80, 112, 192 and 320 channels, at
         1/2, 1/4, 1/8, 1/16, 1/16, 1/32 and 1/32 of the side."""
-        x_BCHW, activations, blocks = self.stem(x_B3HW), [], iter(self.blocks)
+        x_BCHW, activations, blocks = self.stem(laid_out(x_B3HW)), [], iter(self.blocks)
         for stage in STAGES:
             for _ in range(stage.repeats):
                 x_BCHW = next(blocks)(x_BCHW)

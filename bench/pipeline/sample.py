@@ -59,7 +59,7 @@ def work(run: Run) -> None:
     progress = Progress(run.run_id, count, unit="image", shown=run.ranks.first)
     with filled_together(run.out / "images.npy", shape, run.ranks) as images:
         for row, (_, path) in enumerate(weights):
-            model = made_ready(open_model(run, path), evaluation)
+            model = made_ready(open_model(run, path), evaluation, evaluation.num_images)
             how = labels_N[mine], first + mine.start, batch, progress, calls
             tokens_BL, fitted = sample_into(images[row, mine], model, tokenizer, sampler, *how)
             batch = smaller(run, batch, fitted)

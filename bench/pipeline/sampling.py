@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from srdd.watch import Calls
 from ..runtime.progress import Progress
 from ..runtime.ranks import Ranks
 from ..runtime.verb import Run, is_out_of_memory
+from .compiled import sampling_compiles
 from .datasets import to_uint8
 from .floors import DTYPES
 
@@ -37,14 +38,14 @@ class Ready(Protocol):
     def precision(self) -> str: ...
 
     @property
-    def compile(self) -> bool: ...
+    def compile(self) -> bool | Literal["auto"]: ...
 
 
-def made_ready(model: ScaleTransformer, settings: Ready) -> ScaleTransformer:
+def made_ready(model: ScaleTransformer, settings: Ready, images: int = 0) -> ScaleTransformer:
     """A model as it samples: its weights in the precision asked for, its step compiled where that
-    is asked for."""
+    is asked for, or pays for so many images."""
     model.to(DTYPES[settings.precision])
-    if settings.compile:
+    if sampling_compiles(settings.compile, images, model.position.device):
         model.compile_step()
     return model
 

@@ -76,9 +76,9 @@ class SharedDropout(nn.Dropout):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not (self.training and self.p):
             return x
-        images = len(x) * self.ranks.world
-        kept = F.dropout(x.new_ones(images, *x.shape[1:]), self.p)
-        return x * kept[self.ranks.rows(images)]
+        # numbers are drawn in the order of memory: laid out as these images are
+        whole = torch.ones_like(torch.cat([x] * self.ranks.world))
+        return x * F.dropout(whole, self.p)[self.ranks.rows(len(whole))]
 
 
 def share_dropout(module: nn.Module, ranks: Ranks) -> None:

@@ -26,6 +26,7 @@ from ..runtime.progress import Progress
 from ..runtime.verb import Run, is_out_of_memory
 from ..study.settings import TrainingConfig
 from .artefacts import model_identity, open_labels, open_tokens, snapshot_path
+from .compiled import training_compiles
 from .held_out import HeldOut, OnePassLoss, any_order_loss, drawn_loss, one_pass_loss
 from .labels import in_shares
 from .networks import open_tokenizer
@@ -74,7 +75,9 @@ class Trainer:
         self.ladder = ladder.read_as(self.model_config.state)
         self.open_splits()
         self.model = self.first_model().to(run.device)
-        if self.config.compile:
+        schedule = self.model_config.schedule
+        self.compiled = training_compiles(self.config, self.model, schedule, run.device)
+        if self.compiled:
             self.model.compile_blocks()
         self.hidden = self.model.hidden
         self.learner = self.shared(Losses(self.model, self.loss))
@@ -174,7 +177,7 @@ class Trainer:
         pass still runs."""
         if self.ranks.world == 1:
             return learner
-        if self.config.compile:
+        if self.compiled:
             # a graph would be split where gradients are sent; here each block is a graph, and one
             # that is recomputed cannot be split
             torch._dynamo.config.optimize_ddp = False

@@ -34,7 +34,7 @@ from . import provenance
 from .alone import alone
 from .clock import Stopwatch
 from .command import describe, parse, read_folders, read_json
-from .quick_start import compiles, spare_compiler
+from .quick_start import compiles, keep_compiled, spare_compiler
 from .ranks import Ranks, join
 from .rows import write_metrics, write_text
 
@@ -243,7 +243,9 @@ def main(
                 f"bench {verb}: is the work of one process; start it without torchrun"
             )
         run = Run(verb, options, inputs, ranks)
-        if not compiles(run.config):
+        if compiles(run.config):
+            keep_compiled()
+        else:
             spare_compiler()
         ranks.connect(run.device)
         run.out.mkdir(parents=True, exist_ok=True)

@@ -6,8 +6,9 @@ Not tests: nothing here can fail.
 
 Writes the ratios, and the times over their floors, to results/benchmarks/speed_<device>.csv.
 
-Setting: the 256-pixel schedule (680 tokens), width 256, 4 heads, batch 4, CPU float32 (or the GPU,
-where there is one).
+Setting: the 256-pixel schedule (680 tokens), width 256, depth 4, 4 heads, 4096 codes, batch 4; and
+the study of digits (30 tokens), width 64, depth 4, 4 heads, 64 codes, batch 64. CPU float32 (or the
+GPU, where there is one).
 """
 
 from __future__ import annotations
@@ -61,27 +62,55 @@ def test_attention_by_scale_against_dense_mask(
     compare(benchmark, rows, ours, plain, 30, [work], BATCH, what="attention", history=str(history))
 
 
+PX256 = ModelConfig(
+    patch_nums=SCHEDULE.patch_nums,
+    codebook_size=V,
+    codebook_dim=C,
+    depth=DEPTH,
+    width=WIDTH,
+    heads=HEADS,
+)
+DIGITS = ModelConfig(
+    patch_nums=(1, 2, 3, 4), codebook_size=64, codebook_dim=8, depth=4, width=64, heads=4
+)
+
+
 @pytest.mark.parametrize("compiled", COMPILED)
 @pytest.mark.parametrize("history", HISTORIES)
 def test_training_step_against_dense_mask(
     benchmark: BenchmarkFixture, rows: Rows, history: int | None, compiled: bool
 ) -> None:
     """A whole step: forward, loss, backward, AdamW; as it is, and with the network compiled."""
-    config = ModelConfig(
-        patch_nums=SCHEDULE.patch_nums,
-        codebook_size=V,
-        codebook_dim=C,
-        history=history,
-        depth=DEPTH,
-        width=WIDTH,
-        heads=HEADS,
-    )
-    source = generator("benchmark")
-    inputs_BLC = torch.randn(BATCH, SCHEDULE.seq_len, C, generator=source).to(DEVICE)
-    labels_B = torch.arange(BATCH, device=DEVICE)
-    tokens_BL = torch.randint(V, (BATCH, SCHEDULE.seq_len), generator=source).to(DEVICE)
+    config = PX256.model_copy(update={"history": history})
+    what = "training step, compiled" if compiled else "training step"
+    time_steps(benchmark, rows, config, BATCH, what, compiled)
 
-    mask_LL = scale_mask(SCHEDULE, history).to(DEVICE)
+
+@pytest.mark.parametrize("history", HISTORIES)
+def test_small_training_step_against_dense_mask(
+    benchmark: BenchmarkFixture, rows: Rows, history: int | None
+) -> None:
+    """A whole step of the study of digits, whose images have 30 tokens."""
+    config = DIGITS.model_copy(update={"history": history})
+    time_steps(benchmark, rows, config, 64, "training step, 30 tokens")
+
+
+def time_steps(
+    benchmark: BenchmarkFixture,
+    rows: Rows,
+    config: ModelConfig,
+    batch: int,
+    what: str,
+    compiled: bool = False,
+) -> None:
+    """Time steps of our path and of the plain one."""
+    schedule, history, source = config.schedule, config.history, generator("benchmark")
+    shape = batch, schedule.seq_len
+    inputs_BLC = torch.randn(*shape, config.codebook_dim, generator=source).to(DEVICE)
+    labels_B = torch.arange(batch, device=DEVICE) % config.num_classes
+    tokens_BL = torch.randint(config.codebook_size, shape, generator=source).to(DEVICE)
+
+    mask_LL = scale_mask(schedule, history).to(DEVICE)
     ours = training_step(
         config,
         lambda model: linear_cross_entropy(
@@ -95,15 +124,6 @@ def test_training_step_against_dense_mask(
             plain_logits(model, inputs_BLC, labels_B, mask_LL), tokens_BL
         ),
     )
-    what = "training step, compiled" if compiled else "training step"
-    compare(
-        benchmark,
-        rows,
-        ours,
-        plain,
-        10,
-        [training_work(config, BATCH)],
-        BATCH,
-        what=what,
-        history=str(history),
-    )
+    work, names = [training_work(config, batch)], {"what": what, "history": str(history)}
+    rounds = 10 if schedule.seq_len > 100 else 30
+    compare(benchmark, rows, ours, plain, rounds, work, batch, **names)

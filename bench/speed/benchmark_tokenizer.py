@@ -1,6 +1,6 @@
 """The tokenizer's encoder, quantisation and decoder, beside the floor. Not tests.
 
-Channels last (ours) against contiguous tensors (plain).
+As it is (ours: on a CPU with channels last) against contiguous tensors (plain).
 
     ./run test bench/speed/benchmark_tokenizer.py --benchmark-enable -s
 
@@ -41,26 +41,35 @@ def quantised(tokenizer: Tokenizer, latent_BChw: torch.Tensor) -> torch.Tensor:
     return tokenizer.at(CONFIG.schedule).encode(latent_BChw)[0]
 
 
-class Part(NamedTuple):
-    """What runs, the shape that it runs on, and the modules whose weights it reads."""
+def plain_latent(tokenizer: Tokenizer, images_BCHW: torch.Tensor) -> torch.Tensor:
+    """The encoder on images as they lie."""
+    return tokenizer.pre_quant(tokenizer.encoder(images_BCHW))
 
-    work: Callable[[Tokenizer, torch.Tensor], object]
+
+def plain_image(tokenizer: Tokenizer, f_hat_BChw: torch.Tensor) -> torch.Tensor:
+    """The decoder on states as they lie."""
+    return tokenizer.decoder(tokenizer.post_quant(f_hat_BChw))
+
+
+Work = Callable[[Tokenizer, torch.Tensor], torch.Tensor]
+
+
+class Part(NamedTuple):
+    """What runs, the plain way of it, the shape that it runs on, and the modules whose weights it
+    reads."""
+
+    ours: Work
+    plain: Work
     shape: tuple[int, ...]
     read: tuple[str, ...]
 
 
 PARTS = {
-    "encode": Part(Tokenizer.to_latent, IMAGES, ("encoder", "pre_quant")),
-    "quantise": Part(quantised, LATENTS, ("quantizer",)),
-    "decode": Part(Tokenizer.to_image, LATENTS, ("post_quant", "decoder")),
+    "encode": Part(Tokenizer.to_latent, plain_latent, IMAGES, ("encoder", "pre_quant")),
+    "quantise": Part(quantised, quantised, LATENTS, ("quantizer",)),
+    "decode": Part(Tokenizer.to_image, plain_image, LATENTS, ("post_quant", "decoder")),
 }
 rows = kept_rows("tokenizer", "what")
-
-
-def in_layout(tokenizer: Tokenizer, layout: torch.memory_format) -> Tokenizer:
-    """A tokenizer whose four-dimensional weights lie in memory so."""
-    # torch's stubs lack this overload of Module.to
-    return tokenizer.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
 
 @pytest.mark.parametrize("what", PARTS)
@@ -68,27 +77,25 @@ def test_channels_last_against_contiguous(
     benchmark: BenchmarkFixture, rows: Rows, what: str
 ) -> None:
     """One part of the tokenizer on a batch."""
-    work, shape, read = PARTS[what]
-    x = torch.randn(shape, generator=generator("benchmark")).to(DEVICE)
+    part = PARTS[what]
+    x = torch.randn(part.shape, generator=generator("benchmark")).to(DEVICE)
+    tokenizer = Tokenizer(CONFIG)
+    tokenizer.init_weights(generator("benchmark"))
+    tokenizer.eval().to(DEVICE)
 
-    def path(layout: torch.memory_format) -> Callable[[], object]:
-        tokenizer = Tokenizer(CONFIG)
-        tokenizer.init_weights(generator("benchmark"))
-        tokenizer = in_layout(tokenizer.eval().to(DEVICE), layout)
-        inputs = x.to(memory_format=layout)
-        return torch.no_grad()(lambda: work(tokenizer, inputs))
+    def path(work: Work) -> Callable[[], object]:
+        return torch.no_grad()(lambda: work(tokenizer, x))
 
     with torch.device("meta"):
         counted = Tokenizer(CONFIG)
-    weights = [weight for name in read for weight in counted.get_submodule(name).parameters()]
+    weights = [weight for name in part.read for weight in counted.get_submodule(name).parameters()]
     moved = x.nbytes + sum(weight.nbytes for weight in weights)
-    flops = flops_of(lambda: work(counted, x.to("meta")))
-    ours, plain = path(torch.channels_last), path(torch.contiguous_format)
+    flops = flops_of(lambda: part.plain(counted, x.to("meta")))
     compare(
         benchmark,
         rows,
-        ours,
-        plain,
+        path(part.ours),
+        path(part.plain),
         10,
         [(moved, flops)],
         BATCH,

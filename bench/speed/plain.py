@@ -18,6 +18,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from srdd.config import SamplerConfig
 from srdd.masks import scale_mask
@@ -51,7 +52,7 @@ class PlainDenoiser:
         place_LD = model.position + model.level_embedding(model.scale_L)
         start_BlD = condition_BD[:, None] + model.start_position
         x_BlD = (
-            start_BlD if k == 0 else model.input(torch.cat((inputs_BlC, inputs_BlC)))
+            start_BlD if k == 0 else _linear(model.input, torch.cat((inputs_BlC, inputs_BlC)))
         ) + place_LD[where]
         rows = None if self.mask_LL is None else self.mask_LL[where, : where.stop]
         cond_BlV, uncond_BlV = _blocks(model, x_BlD, condition_BD, rows, self._cached).chunk(2)
@@ -82,16 +83,22 @@ def _blocks(
     what block i attends to."""
     for i, block in enumerate(cast(Iterable[Block], model.blocks)):
         modulation = (
-            block.modulation(F.silu(condition_BD)).unflatten(-1, (6, -1)).unsqueeze(2).unbind(1)
+            _linear(block.modulation, F.silu(condition_BD))
+            .unflatten(-1, (6, -1))
+            .unsqueeze(2)
+            .unbind(1)
         )
         gate1, gate2, gain1, gain2, shift1, shift2 = modulation
         x_BlD = x_BlD + gate1 * _attend(block, i, _norm(x_BlD) * (1 + gain1) + shift1, mask, cached)
-        h_BlD = block.mlp_in(_norm(x_BlD) * (1 + gain2) + shift2)
-        x_BlD = x_BlD + gate2 * block.mlp_out(F.gelu(h_BlD, approximate="tanh"))
+        h_BlD = _linear(block.mlp_in, _norm(x_BlD) * (1 + gain2) + shift2)
+        x_BlD = x_BlD + gate2 * _linear(block.mlp_out, F.gelu(h_BlD, approximate="tanh"))
     gain, shift = (
-        model.head_modulation(F.silu(condition_BD)).unflatten(-1, (2, -1)).unsqueeze(2).unbind(1)
+        _linear(model.head_modulation, F.silu(condition_BD))
+        .unflatten(-1, (2, -1))
+        .unsqueeze(2)
+        .unbind(1)
     )
-    return model.head(_norm(x_BlD) * (1 + gain) + shift)
+    return _linear(model.head, _norm(x_BlD) * (1 + gain) + shift)
 
 
 def _attend(
@@ -110,7 +117,12 @@ def _attend(
         k, scale = F.normalize(k, dim=-1), 1.0
     k, v = cached(i, k, v)
     h_BHld = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
-    return attention.out(h_BHld.transpose(1, 2).flatten(2))
+    return _linear(attention.out, h_BHld.transpose(1, 2).flatten(2))
+
+
+def _linear(layer: nn.Module, x_BlD: torch.Tensor) -> torch.Tensor:
+    """A linear layer by torch's own operation."""
+    return F.linear(x_BlD, cast(torch.Tensor, layer.weight), cast(torch.Tensor, layer.bias))
 
 
 def _norm(x_BlD: torch.Tensor) -> torch.Tensor:
@@ -124,7 +136,8 @@ def plain_logits(
     the plain way computes them."""
     condition_BD, first = model.class_embedding(labels_B), model.schedule.lengths[0]
     x_BLD = torch.cat(
-        (condition_BD[:, None] + model.start_position, model.input(inputs_BLC[:, first:])), 1
+        (condition_BD[:, None] + model.start_position, _linear(model.input, inputs_BLC[:, first:])),
+        1,
     )
     x_BLD = x_BLD + model.position + model.level_embedding(model.scale_L)
     return _blocks(model, x_BLD, condition_BD, mask_LL, lambda i, k, v: (k, v))

@@ -81,6 +81,7 @@ class WeightsConfig(Strict):
 
 
 Precision = Literal["float32", "bfloat16"]
+Compiles = bool | Literal["auto"]  # auto: where it was measured to pay
 
 
 class DatasetConfig(Strict):
@@ -324,7 +325,9 @@ class TrainingConfig(Strict):
         "weights are tested on all",
     )
     precision: Precision = Field("float32", description="of the network; the weights are float32")
-    compile: bool = Field(False, description="compile each block; pays for long trainings")
+    compile: Compiles = Field(
+        "auto", description="compile each block; auto: on a GPU, where the training is long enough"
+    )
 
     def images_at_once(self, processes: int) -> int:
         """Images of one process's micro-batch. Raises ConfigError where they are not a whole
@@ -406,8 +409,9 @@ class EvaluationConfig(Strict):
         "few per cent in float32 at full size, "
         "more in bfloat16",
     )
-    compile: bool = Field(
-        False, description="compile what the model calls at each scale; pays for many images"
+    compile: Compiles = Field(
+        "auto",
+        description="compile what the model calls at each scale; auto: on a GPU, for many images",
     )
     metrics: tuple[str, ...] = Field(
         ("fidelity", "class_agreement"),

@@ -156,7 +156,7 @@ class Errors:
             )
         tokenizer = open_tokenizer(run)
         weights = run.inputs["train"] / "model.safetensors"
-        model = made_ready(open_model(run, weights), self.evaluation)
+        model = made_ready(open_model(run, weights), self.evaluation, self.evaluation.num_images)
         N, self.classes = self.settings.num_images, model.config.num_classes
         first = first_sample(self.evaluation, run.config["train_seed"])
         seeds, rule = range(first, first + N), self.evaluation.labels

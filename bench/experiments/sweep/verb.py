@@ -107,7 +107,7 @@ class Sweep:
         self.tokenizer = open_tokenizer(run)
         path = run.inputs["train"] / "model.safetensors"
         self.whole = open_model(run, path)  # for probabilities: in float32, not compiled
-        self.model = made_ready(open_model(run, path), self.evaluation)
+        self.model = made_ready(open_model(run, path), self.evaluation, self.evaluation.num_images)
         self.N, self.batch = self.evaluation.num_images, self.evaluation.batch_size
         self.first = first_sample(self.evaluation, run.config["train_seed"])
         seeds, classes = range(self.first, self.first + self.N), self.model.config.num_classes
