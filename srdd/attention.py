@@ -196,21 +196,21 @@ def attend_by_scale(
     schedule: ScaleSchedule,
     history: int | None,
     scale: float,
-    windows: Sequence[torch.Tensor | None] | None = None,
 ) -> torch.Tensor:
     """Attention of all scales under the mask `history`, one call a scale, or for a few scales of
     few tokens (VAR, arXiv 2404.02905, figure 4).
 
     Equal to attention with `scale_mask(schedule, history)`; computes only the pairs that the mask
-    keeps, but for those of a few tokens. Shapes are kept. windows: which of its keys each scale
-    sees, of `window_rows`; None: all.
+    keeps, but for those of a few tokens. Shapes are kept.
     """
-    # what is compiled goes scale by scale, and is traced once; so do windows
-    together = TOGETHER if windows is None and _is_plain(q_BHLd) else 0
-    looks = (_looks if is_compiling() else _kept_looks)(schedule, history, together)
+    # what is compiled goes scale by scale, and is traced once
+    looks = (
+        _looks(schedule, history, 0)
+        if is_compiling()
+        else _kept_looks(schedule, history, TOGETHER if _is_plain(q_BHLd) else 0)
+    )
     if len(looks) == 1:
-        seen_lm = windows[0] if windows else looks[0].seen_lm
-        return look_at(q_BHLd, k_BHLd, v_BHLd, scale, seen_lm)
+        return look_at(q_BHLd, k_BHLd, v_BHLd, scale, looks[0].seen_lm)
     lengths = [look.queries.stop - look.queries.start for look in looks]
     # tokens before heads, as memory has it: cutting and joining along tokens then moves whole rows
     q_BLHd, k_BLHd, v_BLHd = (x.transpose(1, 2) for x in (q_BHLd, k_BHLd, v_BHLd))
@@ -222,11 +222,29 @@ def attend_by_scale(
         values = _Spans.apply(v_BLHd, spans)  # type: ignore[no-untyped-call]
     # softmax(q k^T scale) v of each look over its own span of keys
     heads = []
-    for k, (look, *of_look) in enumerate(zip(looks, q_BLHd.split(lengths, 1), keys, values)):
+    for look, *of_look in zip(looks, q_BLHd.split(lengths, 1), keys, values):
         q, key, value = (x.transpose(1, 2) for x in of_look)
-        seen_lm = windows[k] if windows else look.seen_lm
-        heads.append(look_at(q, key, value, scale, seen_lm).transpose(1, 2))
+        heads.append(look_at(q, key, value, scale, look.seen_lm).transpose(1, 2))
     return torch.cat(heads, 1).transpose(1, 2)
+
+
+def attend_in_windows(
+    q_BHLd: torch.Tensor,
+    k_BHLd: torch.Tensor,
+    v_BHLd: torch.Tensor,
+    schedule: ScaleSchedule,
+    history: int | None,
+    scale: float,
+    windows: Sequence[torch.Tensor | None],
+) -> torch.Tensor:
+    """`attend_by_scale` where some scales see a window of themselves (MVAR, arXiv 2505.12742), one
+    call a scale. windows: of each scale which of its keys it sees, of `window_rows`; None: all."""
+    heads = []
+    for k, (piece, seen_lm) in enumerate(zip(schedule.slices, windows)):
+        keys = schedule.key_slice(k, history)
+        given = q_BHLd[:, :, piece], k_BHLd[:, :, keys], v_BHLd[:, :, keys]
+        heads.append(F.scaled_dot_product_attention(*given, attn_mask=seen_lm, scale=scale))
+    return torch.cat(heads, 2)
 
 
 class _Unit(torch.autograd.Function):

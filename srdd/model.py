@@ -17,7 +17,14 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import HALVES, Pool, ScaleCache, attend_by_scale, look_at
+from .attention import (
+    HALVES,
+    Pool,
+    ScaleCache,
+    attend_by_scale,
+    attend_in_windows,
+    look_at,
+)
 from .compiling import check_compiler, kernels_know
 from .conditioning import Condition, condition_module, conditioned
 from .config import ModelConfig
@@ -195,6 +202,14 @@ class ScaleTransformer(nn.Module):
         rows_lL: torch.Tensor | None = getattr(self, f"window_{k}")
         return rows_lL
 
+    def windows(self, scales: range | None = None) -> list[torch.Tensor | None] | None:
+        """`rows` of some scales, or of every one (MVAR, arXiv 2505.12742); None where all see
+        all."""
+        if self.mask_LL is not None or self.config.window is None:
+            return None
+        rows = [self.rows(k) for k in scales or range(self.schedule.num_scales)]
+        return None if all(rows_lL is None for rows_lL in rows) else rows
+
     def embedded_inputs(self, inputs_BlC: torch.Tensor) -> torch.Tensor:
         """Inputs as the history vector pools them (Markov-VAR, arXiv 2511.23334), (B, l, D)."""
         return norm(self.input(inputs_BlC.to(self.input.weight.dtype)))
@@ -248,6 +263,8 @@ class ScaleTransformer(nn.Module):
         """
         schedule, where = self.schedule, slice(0, self.schedule.seq_len)
         if scales is not None:
+            if self.past is not None:
+                raise ValueError("scales: a history vector pools all before them; leave scales out")
             where = slice(schedule.slices[scales[0]].start, schedule.slices[scales[-1]].stop)
             schedule = ScaleSchedule(schedule.patch_nums[scales[0] : scales[-1] + 1])
 
@@ -255,13 +272,13 @@ class ScaleTransformer(nn.Module):
             if self.mask_LL is not None:
                 mask = self.mask_LL[where, where]
                 return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
-            return attend_by_scale(q, k, v, schedule, self.config.history, scale, windows)
+            given = q, k, v, schedule, self.config.history, scale
+            return (
+                attend_by_scale(*given) if windows is None else attend_in_windows(*given, windows)
+            )
 
-        windows: list[torch.Tensor | None] | None = None
-        if self.mask_LL is None and self.config.window is not None:
-            windows = [self.rows(k) for k in scales or range(self.schedule.num_scales)]
-            # a window that hides nothing is none
-            windows = None if all(rows is None for rows in windows) else windows
+        # None where no scale is larger than its window: the same path as without
+        windows = self.windows(scales)
 
         modulations, (gain, shift), condition_BD = self.modulate(labels_B, condition_BD)
         x_BLD = self._embed(inputs_BLC, condition_BD, where, self.places(), own_BL)

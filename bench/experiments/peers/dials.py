@@ -11,6 +11,8 @@ from srdd.schedule import ScaleSchedule
 from ...report.view import View
 
 NO_CORRECTION = "none"
+# of a correction's settings those that its kind reads, as far as a reader needs them
+CORRECTION = {"requantise": ("noise",), "rollout": ("draw", "target", "weight")}
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,6 @@ class Dial:
         parts = [f"{key.removeprefix('detail_')} {part}" for key, part in beside.items()]
         return ", ".join([_shown(value), *parts])
 
-
-# of a correction's settings those that its kind reads, as far as a reader needs them
-CORRECTION = {"requantise": ("noise",), "rollout": ("draw", "target", "weight")}
 
 DIALS = {
     "history vector": Dial("model", "history_vector", 0, source="Markov-VAR, arXiv 2511.23334"),
