@@ -38,6 +38,7 @@ tokenizing.BATCH = 16
 count, schedule, cpu = int(sys.argv[2]), ScaleSchedule((1, 2)), torch.device("cpu")
 
 class Same:
+    config = SimpleNamespace(image_size=128)
     def at(self, schedule):
         return self
     def to_latent(self, images):
