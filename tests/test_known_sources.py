@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.runtime import known_sources
 from bench.runtime.known_sources import MOST_KEPT, KnownSources
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,11 +19,16 @@ ASK = (
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A folder with one source file, and a cache of its own."""
-    monkeypatch.setenv("SRDD_CACHE", str(tmp_path / "cache"))
+    """A folder with one source file, and what is kept beside it."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(sys, "pycache_prefix", None)
     (tmp_path / "root" / "srdd").mkdir(parents=True)
     (tmp_path / "root" / "srdd" / "a.py").write_text("A = 1\n")
     return tmp_path / "root"
+
+
+def files(root):
+    return root.glob("bench/__pycache__/sources/*.json")
 
 
 def kept(root):
@@ -49,7 +53,7 @@ def test_a_hash_is_computed_once_for_each_text(project):
 def test_a_damaged_file_counts_as_none(project, text):
     """Catches half a file, or one that somebody changed, that ends a plan or names a result."""
     kept(project)
-    file = next(known_sources.cache_folder().glob("sources/*.json"))
+    file = next(files(project))
     file.write_text(text)
     assert kept(project) == ("0000000001", 1)
     assert json.loads(file.read_text()) == {"q": "0000000001"}
@@ -61,7 +65,7 @@ def test_an_edit_meanwhile_keeps_nothing(project):
     known.digest("q", lambda: "0" * 10)
     (project / "srdd" / "a.py").write_text("A = 3\n")
     known.keep()
-    assert not list(known_sources.cache_folder().glob("sources/*.json"))
+    assert not list(files(project))
 
 
 def test_old_texts_are_forgotten(project):
@@ -69,7 +73,7 @@ def test_old_texts_are_forgotten(project):
     for value in range(MOST_KEPT + 3):
         (project / "srdd" / "a.py").write_text(f"A = {value}\n")
         kept(project)
-    assert len(list(known_sources.cache_folder().glob("sources/*.json"))) == MOST_KEPT
+    assert len(list(files(project))) == MOST_KEPT
 
 
 def test_another_process_finds_what_one_has_computed(tmp_path):
@@ -78,7 +82,8 @@ def test_another_process_finds_what_one_has_computed(tmp_path):
     answers = []
     (tmp_path / "file").write_text("")
     for place in ("cache", "cache", "file"):
-        environment = {**os.environ, "SRDD_CACHE": str(tmp_path / place)}
+        environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path / place)}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         done = subprocess.run(
             [sys.executable, "-c", ASK], cwd=ROOT, env=environment, capture_output=True, text=True
         )

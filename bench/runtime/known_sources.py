@@ -14,9 +14,9 @@ import re
 import sys
 from collections.abc import Callable
 from functools import cached_property
+from importlib.util import cache_from_source
 from pathlib import Path
 
-from ..study.contents import cache_folder
 from .rows import written_whole
 
 FOLDERS = ("srdd", "bench")
@@ -67,7 +67,8 @@ class KnownSources:
 
     @property
     def folder(self) -> Path:
-        return cache_folder() / "sources"
+        """Where they lie: beside the compiled modules, which follow from the same text."""
+        return Path(cache_from_source(str(self.root / "bench" / "x.py"))).parent / "sources"
 
     @cached_property
     def kept(self) -> dict[str, str]:
@@ -87,7 +88,8 @@ class KnownSources:
         """Leave what is new to later processes, unless a file was edited meanwhile; a full or
         closed disk is no reason to stop here."""
         try:
-            if self.text is None or text_digest(self.root) != self.text:
+            unsure = self.text is None or text_digest(self.root) != self.text
+            if unsure or sys.dont_write_bytecode:
                 return
             file = self.folder / f"{self.text}.json"
             with written_whole(file) as temporary:

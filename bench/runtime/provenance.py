@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 LEAVE_OUT = (
     "bench.runtime.provenance",
     "bench.runtime.closure",
+    "bench.runtime.known_sources",
     "bench.runtime.source_text",
     "bench.runtime.verbs",
     "bench.study.functions",
