@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..report.caption import Caption
-from ..report.drawing import DOUBLE, canvas, look, write_figure
+from ..report.drawing import DOUBLE, canvas, look, plain_log, write_figure
 
 LARGEST = 3  # sizes that an exponent is fitted over
 KEY = ["against", "variant", "size"]
@@ -126,6 +126,8 @@ def _draw(axes: Any, rows: Sequence[dict[str, str]], against: str) -> None:
         axes.errorbar(x, cost, bars, label=_label(name, of_name[-1]), capsize=2, **look(i))
     axes.set(xscale="log", yscale="log", xlabel=PANELS[against][0])
     axes.set(ylabel="CPU time, s", title=PANELS[against][1])
+    plain_log(axes.xaxis)
+    plain_log(axes.yaxis)
     axes.legend(fontsize=6, frameon=False)
 
 
@@ -155,8 +157,9 @@ def write_growth(rows: Sequence[dict[str, str]], stem: Path) -> None:
             _draw_memory(next(panels), of_size)
     for axes in panels:
         axes.set_visible(False)
+    what = "CPU time and memory" if "images" in there else "CPU time"
     words = (
-        "CPU time and memory against sizes, with the exponent over the largest sizes: median and "
-        "10 % to 90 % of the rounds"
+        f"{what} against sizes, with the exponent over the largest {LARGEST}: median and 10 % to "
+        "90 % of the rounds"
     )
     write_figure(stem, figure, Caption(words))
