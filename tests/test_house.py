@@ -12,7 +12,7 @@ import yaml
 
 from bench.runtime.closure import Project
 from bench.runtime.command_line import DEFAULT, take_config
-from bench.runtime.failures import at_work, living_snakemake, somebody
+from bench.runtime.failures import PLANNER, at_work, living_snakemake, somebody
 from bench.runtime.verbs import PROGRAMS, verbs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -200,13 +200,15 @@ def test_run_tells_a_study_from_a_setting(tmp_path):
     [
         (["run", "snakemake"], False),
         (["-m", "snakemake"], True),
+        (["-m", PLANNER], True),
         (["-m", "other", "snakemake"], False),
     ],
 )
 def test_a_lock_is_lifted_unless_a_snakemake_lives(tmp_path, command, works):
     """Catches ./run that takes itself for a living snakemake and never lifts the lock of a killed
     one."""
-    for name in ("run", "snakemake.py", "other.py"):
+    (tmp_path / "bench" / "runtime").mkdir(parents=True)
+    for name in ("run", "snakemake.py", "other.py", "bench/runtime/planner.py"):
         (tmp_path / name).write_text("import time\nprint('up', flush=True)\ntime.sleep(60)\n")
     process = subprocess.Popen(
         [sys.executable, *command], cwd=tmp_path, stdout=subprocess.PIPE, text=True

@@ -451,7 +451,9 @@ def test_floor_and_reconstruction_are_never_all_in_memory(make_tokenizer):
 
     baselines.reconstruct = counted
     try:
-        lazy = baselines.reconstruction(tokenizer, schedule, tokens_NL, CPU)
+        lazy = baselines.reconstruction(
+            tokenizer, schedule, tokens_NL, np.arange(len(tokens_NL)), CPU
+        )
         found = torch.cat(list(batches(lazy)))
     finally:
         baselines.reconstruct = real

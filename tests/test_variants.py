@@ -110,7 +110,7 @@ def test_what_no_model_reads_comes_last():
     names = next(iter(variants_of(whole, "main").values()))
     stages = [run_id.split("/")[0] for run_id in next(iter(names["jobs"].values()))]
     assert stages[0] == "tokenizer" and stages[-1] == "baselines" and "evaluate" in stages
-    assert jobs_behind([], names) == {}
+    assert jobs_behind({}, names) == {}
 
 
 def test_the_table_gives_back_what_was_planned(tmp_path):

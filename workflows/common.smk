@@ -234,6 +234,7 @@ if problem := SCOPES.too_few_prepared():
 
 
 onstart:
+    gc.freeze()
     gc.enable()
     for path in (BASE, Path.cwd(), PYTHON):
         # snakemake writes the commands that it submits in Python's quotes, which a shell reads

@@ -49,14 +49,19 @@ class Lazy:
 
 
 def reconstruction(
-    tokenizer: Tokenizer, schedule: ScaleSchedule, tokens_NL: np.ndarray, device: torch.device
+    tokenizer: Tokenizer,
+    schedule: ScaleSchedule,
+    tokens_NL: np.ndarray,
+    rows_N: np.ndarray,
+    device: torch.device,
 ) -> Lazy:
-    """Images of stored tokens."""
+    """Images of some rows of stored tokens, which may be mapped from a file."""
 
     def read(rows: Sequence[int]) -> torch.Tensor:
-        return torch.from_numpy(reconstruct(tokenizer, schedule, tokens_NL[rows], device))
+        tokens_BL = tokens_NL[rows_N[np.asarray(rows)]]
+        return torch.from_numpy(reconstruct(tokenizer, schedule, tokens_BL, device))
 
-    return Lazy(len(tokens_NL), read)
+    return Lazy(len(rows_N), read)
 
 
 def drawn_rows(train_N: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
@@ -128,10 +133,10 @@ def work(run: Run) -> None:
     num_classes = run.config["dataset"]["num_classes"]
     rows_N = chosen_rows(train.labels_N, num_classes, evaluation, first)
     report_repeated(run, rows_N, names)
-    tokens_NL = open_tokens(run.inputs["tokens"], "train")[rows_N]
+    tokens_NL = open_tokens(run.inputs["tokens"], "train")
     lines: dict[str, ImageSource] = {
         "floor": Chosen(train, rows_N),
-        "reconstruction": reconstruction(tokenizer, schedule, tokens_NL, run.device),
+        "reconstruction": reconstruction(tokenizer, schedule, tokens_NL, rows_N, run.device),
     }
     labels_N = train.labels_N[rows_N] if num_classes else None
     if "fidelity" in evaluation.metrics:

@@ -20,6 +20,7 @@ from ..runtime.quick_start import import_torch_fidelity
 from ..runtime.verb import is_out_of_memory
 from ..study.errors import ConfigError
 from ..study.settings import FeaturesConfig
+from .at_once import at_once
 from .datasets import AnyImages
 from .features import Classifier, batches, load_classifier, register
 from .lite0 import Lite0Features
@@ -116,11 +117,24 @@ class Extractor:
         for images_BCHW in batches(images, self.batch):
             if self.classifier is None and images_BCHW.shape[1] == 1:
                 images_BCHW = images_BCHW.expand(-1, 3, -1, -1)
-            network = self.network
-            layers = network.convert_features_tuple_to_dict(network(images_BCHW.to(self.device)))
-            distances.append(layers[self.layers[0]].cpu())
-            logits.append(layers[self.layers[1]].cpu())
+            for part_BCHW in images_BCHW.split(self._together(images_BCHW.shape[-1])):
+                layers = self._layers(part_BCHW)
+                distances.append(layers[self.layers[0]].cpu())
+                logits.append(layers[self.layers[1]].cpu())
         return Layers(torch.cat(distances), torch.cat(logits))
+
+    def _together(self, side: int) -> int:
+        """Images of a batch that go through the network together: one that sees images in their own
+        size takes fewer large ones."""
+        return self.batch if self.classifier is None else at_once(self.batch, side)
+
+    def _layers(self, images_BCHW: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Both layers of some images, by name."""
+        network = self.network
+        layers: dict[str, torch.Tensor] = network.convert_features_tuple_to_dict(
+            network(images_BCHW.to(self.device))
+        )
+        return layers
 
     @cached_property
     def _known(self) -> dict[tuple[str, int], tuple[AnyImages, Any]]:

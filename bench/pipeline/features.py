@@ -21,6 +21,7 @@ from srdd.tokenizer import laid_out
 
 from ..runtime.quick_start import import_torch_fidelity
 from ..study.settings import FeaturesConfig
+from .at_once import at_once
 from .datasets import AnyImages, ImageSource, LabelledSource, to_float
 from .lite0 import Lite0Features
 from .training import batch_indices, check_finite, learning_rate
@@ -145,7 +146,8 @@ def classify(
     classifier: Classifier, images: torch.Tensor, device: torch.device, batch_size: int = 512
 ) -> torch.Tensor:
     """Most likely class of each uint8 image, int64 on the CPU."""
-    parts = [classifier(part.to(device)).argmax(1).cpu() for part in images.split(batch_size)]
+    size = at_once(batch_size, images.shape[-1])
+    parts = [classifier(part.to(device)).argmax(1).cpu() for part in images.split(size)]
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.long)
 
 
@@ -172,7 +174,8 @@ class Best:
         device, total = model.head.weight.device, 0.0
         labels_N = torch.from_numpy(np.array(self.images.labels_N))
         for images, labels in zip(batches(self.images), labels_N.split(256)):
-            logits = model(images.to(device))
+            parts = images.split(at_once(256, images.shape[-1]))
+            logits = torch.cat([model(part.to(device)) for part in parts])
             total += F.cross_entropy(logits, labels.to(device), reduction="sum").item()
         if total < self.loss:
             self.step, self.loss = step, total

@@ -12,6 +12,7 @@ from srdd.tokenizer import Tokenizer
 
 from ..runtime.progress import track
 from ..runtime.rows import written_whole
+from .at_once import at_once
 from .datasets import SplitImages, to_float, to_uint8
 
 BATCH = 256
@@ -29,7 +30,8 @@ def encode_split(
     """Write the tokens of one split; returns its mean square reconstruction error on images in [-1,
     1]."""
     squared, ladder, N = 0.0, tokenizer.at(schedule), len(images)
-    chunks = [range(i, min(i + BATCH, N)) for i in range(0, N, BATCH)]
+    size = at_once(BATCH, tokenizer.config.image_size)
+    chunks = [range(i, min(i + size, N)) for i in range(0, N, size)]
     with written_whole(path) as temporary:
         tokens_NL = np.lib.format.open_memmap(temporary, "w+", np.int32, (N, schedule.seq_len))
         for chunk in track(chunks, label, len(chunks)):
@@ -47,8 +49,8 @@ def reconstruct(
     tokenizer: Tokenizer, schedule: ScaleSchedule, tokens_NL: np.ndarray, device: torch.device
 ) -> np.ndarray:
     """Images of stored tokens, uint8."""
-    parts = []
-    for i in range(0, len(tokens_NL), BATCH):
-        tokens_BL = torch.from_numpy(tokens_NL[i : i + BATCH].astype(np.int64)).to(device)
+    parts, size = [], at_once(BATCH, tokenizer.config.image_size)
+    for i in range(0, len(tokens_NL), size):
+        tokens_BL = torch.from_numpy(tokens_NL[i : i + size].astype(np.int64)).to(device)
         parts.append(to_uint8(tokenizer.decode(tokens_BL, schedule)).cpu().numpy())
     return np.concatenate(parts)

@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+# the module by which `./run` begins snakemake
+PLANNER = "bench.runtime.planner"
+
 
 def living_snakemake(place: Path) -> list[int]:
     """Process numbers of the living snakemakes that work in a folder (Linux; elsewhere none is
@@ -27,7 +30,8 @@ def living_snakemake(place: Path) -> list[int]:
             continue
         names = [Path(os.fsdecode(word)).name for word in words[:3]]
         # `python -m snakemake` or `snakemake`, not `python run snakemake`
-        is_snakemake = names[1:] == ["-m", "snakemake"] or "snakemake" in names[:2]
+        begun = names[1:2] == ["-m"] and names[2:] in (["snakemake"], [PLANNER])
+        is_snakemake = begun or "snakemake" in names[:2]
         if folder == place and is_snakemake:
             numbers.append(int(process.name))
     return numbers

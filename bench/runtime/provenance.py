@@ -3,6 +3,7 @@ Imports no torch."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -16,6 +17,7 @@ from typing import Any
 from ..study.functions import functions_of
 from ..study.rooms import PREFIXES
 from .closure import Key, Project
+from .known_sources import KnownSources
 from .verbs import PROGRAMS, verbs
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -25,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 LEAVE_OUT = (
     "bench.runtime.provenance",
     "bench.runtime.closure",
+    "bench.runtime.known_sources",
     "bench.runtime.source_text",
     "bench.runtime.verbs",
     "bench.study.functions",
@@ -33,9 +36,17 @@ LEAVE_OUT = (
 PROJECT = Project(ROOT, LEAVE_OUT)
 
 
+KNOWN = KnownSources(ROOT)
+
+
 @cache
 def _digest(project: Project, roots: tuple[Key, ...], named: frozenset[Key]) -> str:
-    return project.digest(roots, named)[:10]
+    def compute() -> str:
+        return project.digest(roots, named)[:10]
+
+    if project is not PROJECT:
+        return compute()
+    return KNOWN.digest(json.dumps([roots, sorted(named)]), compute)
 
 
 def roots_of(verb: str) -> tuple[Key, ...]:

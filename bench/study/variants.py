@@ -11,20 +11,45 @@ from .jobs import Job, Plan
 def variants_of(plan: Plan, suite: str) -> dict[str, dict[str, Any]]:
     """Names, settings and jobs of each variant of a suite, in the order of the study."""
     jobs = [job for run_id, job in plan.jobs.items() if run_id in plan.suites[suite]]
+    carriers = _by_names(jobs)
     variants = {}
     for name, identity in plan.identities[suite].items():
-        variants[name] = {**identity, "jobs": jobs_behind(jobs, identity)}
+        variants[name] = {**identity, "jobs": jobs_behind(carriers, identity)}
     return variants
 
 
-def jobs_behind(jobs: list[Job], identity: dict[str, Any]) -> dict[str, list[str]]:
+# the names that some jobs carry, and such jobs by what these names are, with their places
+Carriers = dict[tuple[str, ...], dict[tuple[str, ...], list[tuple[int, Job]]]]
+
+
+def _by_names(jobs: list[Job]) -> Carriers:
+    """Jobs by the names that they carry: a study of many variants would compare each with each."""
+    carriers: Carriers = {}
+    for place, job in enumerate(jobs):
+        if job.identity:
+            of_keys = carriers.setdefault(tuple(job.identity), {})
+            of_keys.setdefault(tuple(job.identity.values()), []).append((place, job))
+    return carriers
+
+
+def _named_as(carriers: Carriers, identity: dict[str, Any]) -> list[Job]:
+    """The jobs whose numbers are those of a variant, or of its tokenizer in its schedule, as they
+    were planned."""
+    found: list[tuple[int, Job]] = []
+    for keys, jobs_by_values in carriers.items():
+        found += jobs_by_values.get(tuple(identity[key] for key in keys), [])
+    return [job for _, job in sorted(found, key=lambda pair: pair[0]) if _fits(job, identity)]
+
+
+def jobs_behind(carriers: Carriers, identity: dict[str, Any]) -> dict[str, list[str]]:
     """run_ids of the jobs that carry a variant's names, by training seed,
     "" for what serves all seeds.
 
-    jobs: in the order in which they were planned, which is that in which they read each other. What
-    nothing here reads and no model is part of, such as the baselines of a tokenizer, comes last.
+    They stand in the order in which they were planned, which is that in which they read each other.
+    What nothing here reads and no model is part of, such as the baselines of a tokenizer, comes
+    last.
     """
-    own = [job for job in jobs if _carries(job, identity)]
+    own = _named_as(carriers, identity)
     read = {run_id for job in own for run_id in job.inputs.values()}
     by_seed: dict[str, list[str]] = {}
     for job in sorted(own, key=lambda job: "model" not in job.identity and job.run_id not in read):
@@ -33,8 +58,6 @@ def jobs_behind(jobs: list[Job], identity: dict[str, Any]) -> dict[str, list[str
     return by_seed
 
 
-def _carries(job: Job, identity: dict[str, Any]) -> bool:
-    """Whether the numbers of a job are those of a variant, or of its tokenizer in its schedule."""
-    if not job.identity or any(identity[key] != name for key, name in job.identity.items()):
-        return False
+def _fits(job: Job, identity: dict[str, Any]) -> bool:
+    """Whether a job that names a schedule names that of a variant."""
     return bool(job.config.get("patch_nums", identity["patch_nums"]) == identity["patch_nums"])

@@ -1,0 +1,275 @@
+"""How costs grow with tokens, width, depth, images and jobs. A program, not a test.
+
+    python -m bench.speed.benchmark_growth [PART ...] [--rounds 5] [--out results/benchmarks]
+
+Parts: tokens, width, depth (a training step of VAR and SDD), images (each verb of a small study of
+64-pixel files, with its peak of anonymous memory), jobs (a dry run of snakemake). Sizes are timed
+round by round in turn, in seconds of the CPU on one thread: what else a machine does hardly counts.
+Writes growth_cpu.csv and growth_cpu.png; a part that is not asked for keeps its rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+
+from srdd.config import ModelConfig
+from srdd.loss import linear_cross_entropy
+from srdd.noise import generator
+
+from ..runtime.provenance import ROOT, git_state, host_class
+from ..runtime.rows import write_rows
+from ..runtime.verb import device_name
+from ..runtime.verbs import stages
+from ..study.plan import load_study
+from .comparing import training_step
+from .growing import COLUMNS, KEY, PANELS, read_growth, rows_of, write_growth
+from .memory import Used, used_by
+
+BATCH, SIDE = 2, 64
+HISTORIES = {"VAR": None, "SDD": 0}
+SCHEDULES: tuple[tuple[int, ...], ...] = (
+    (1, 2, 3, 4),
+    (1, 2, 3, 4, 5, 6, 8),
+    (1, 2, 3, 4, 5, 6, 8, 10, 13, 16),
+    (1, 2, 3, 4, 6, 9, 13, 18, 24, 32),
+)
+WIDTHS, DEPTHS = (64, 128, 256, 512), (1, 2, 4, 8, 16)
+IMAGES, JOBS_OF_GRID = (300, 600, 1200, 2400), (8, 32, 128, 512)
+Costs = dict[int, list[float]]
+
+STUDY = """
+study: growth
+dataset: {name: image_folder, image_size: 64, channels: 3, num_classes: 2}
+features: {kind: trained, name: small, dim: 16, channels: 8, steps: 5, eval_every: 5}
+train_seeds: [0]
+evaluation: {num_images: 300, batch_size: 50, metrics: [fidelity, density_coverage, pixels]}
+bases:
+  var:
+    tokenizer:
+      config: {patch_nums: [1, 2, 4, 8], codebook_size: 16, codebook_dim: 4, channels: 8,
+        channel_multipliers: [1, 1, 1, 1], num_res_blocks: 1, attention: false, norm_groups: 4}
+      training: {steps: 5, warmup: 2, batch_size: 32, log_every: 5, save_every: 5, restart_every: 4}
+    model: {depth: 2, width: 16, heads: 2, init_gamma: 1.0}
+    training: {steps: 5, warmup: 2, batch_size: 16, eval_every: 5, snapshot_every: 5, save_every: 5}
+    sampler: {cfg_scale: 1.5}
+suites:
+  main:
+    claim: how costs grow
+    variants:
+      SDD: {base: var, delta: {model.history: 0}}
+    tables: [scores]
+"""
+
+
+def small_study() -> dict[str, Any]:
+    """The study whose verbs and plans are measured."""
+    study: dict[str, Any] = yaml.safe_load(STUDY)
+    return study
+
+
+# ---------------------------------------------------------------- a training step
+
+
+def step_of(patch_nums: tuple[int, ...], width: int, depth: int, name: str) -> Callable[[], None]:
+    """A whole training step of a small model: forward, loss, backward, AdamW."""
+    config = ModelConfig(
+        patch_nums=patch_nums,
+        codebook_size=1024,
+        codebook_dim=32,
+        history=HISTORIES[name],
+        depth=depth,
+        width=width,
+        heads=width // 32,
+    )
+    source, L = generator("benchmark"), config.schedule.seq_len
+    inputs_BLC = torch.randn(BATCH, L, config.codebook_dim, generator=source)
+    labels_B = torch.arange(BATCH)
+    tokens_BL = torch.randint(config.codebook_size, (BATCH, L), generator=source)
+    return training_step(
+        config,
+        lambda model: linear_cross_entropy(
+            model.hidden(inputs_BLC, labels_B), model.head, tokens_BL
+        ),
+    )
+
+
+def cpu_seconds(call: Callable[[], object]) -> float:
+    """CPU time of a call by this process."""
+    began = time.process_time()
+    call()
+    return time.process_time() - began
+
+
+def timed_in_turn(calls: dict[int, Callable[[], object]], rounds: int) -> Costs:
+    """CPU seconds of every call in each round, after one to warm up."""
+    costs: Costs = {size: [] for size in calls}
+    for number in range(rounds + 1):
+        for size, call in calls.items():
+            spent = cpu_seconds(call)
+            if number:
+                costs[size].append(spent)
+    return costs
+
+
+def step_rows(against: str, rounds: int) -> Iterator[dict[str, Any]]:
+    """A training step against tokens, width or depth; the other two stay."""
+    for name in HISTORIES:
+        if against == "tokens":
+            sizes = {sum(n * n for n in sides): (sides, 64, 2) for sides in SCHEDULES}
+        elif against == "width":
+            sizes = {width: (SCHEDULES[1], width, 2) for width in WIDTHS}
+        else:
+            sizes = {depth: (SCHEDULES[1], 64, depth) for depth in DEPTHS}
+        steps: dict[int, Callable[[], object]] = {
+            size: step_of(*about, name) for size, about in sizes.items()
+        }
+        yield from rows_of(against, name, timed_in_turn(steps, rounds), batch=BATCH)
+
+
+# ---------------------------------------------------------------- verbs against images
+
+
+def write_images(folder: Path, count: int) -> None:
+    """A folder of different images of two classes, `count` in each split."""
+    source = np.random.default_rng(0)
+    for i in range(3 * count):
+        path = folder / ("train", "val", "test")[i % 3] / "ab"[i // 3 % 2] / f"{i}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        small = Image.fromarray(source.integers(0, 256, (8, 8, 3), np.uint8))
+        small.resize((SIDE, SIDE)).save(path)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Of programs that share nothing with the user's caches and take one thread."""
+    mine = {"OMP_NUM_THREADS": "1", "SRDD_CACHE": str(folder / "cache")}
+    path = os.pathsep.join((str(ROOT / "workflows"), str(ROOT)))
+    return {**os.environ, **mine, "PYTHONPATH": path}
+
+
+def used_by_verbs(folder: Path, count: int) -> dict[str, Used]:
+    """What each verb of the small study uses for so many images of each split, in order."""
+    folder.mkdir()
+    write_images(folder / "images", count)
+    study = small_study()
+    study["dataset"]["path"] = str(folder / "images")
+    study["evaluation"]["num_images"] = count
+    file = folder / "study.yaml"
+    file.write_text(yaml.safe_dump(study), encoding="utf-8")
+    used = {}
+    for run_id, job in load_study(file).jobs.items():
+        config = folder / "configs" / f"{run_id}.json"
+        config.parent.mkdir(parents=True, exist_ok=True)
+        config.write_text(json.dumps({"study": "growth", **job.about}), encoding="utf-8")
+        verb = stages()[job.stage].name
+        inputs = [word for role, run in job.inputs.items() for word in (f"--{role}", run)]
+        words = [sys.executable, "-m", "bench", verb, str(config), run_id, *inputs]
+        words += ["--device", "cpu", "--threads", "1"]
+        used[verb] = used_by(words, folder, environment(folder))
+    return used
+
+
+def image_rows(rounds: int) -> Iterator[dict[str, Any]]:
+    """Every verb against images: CPU time with its start, and the largest peak of the rounds."""
+    found: list[dict[int, dict[str, Used]]] = []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as place:
+            found.append(
+                {count: used_by_verbs(Path(place) / str(count), count) for count in IMAGES}
+            )
+    for verb in found[0][IMAGES[0]]:
+        costs = {count: [each[count][verb].cpu_s for each in found] for count in IMAGES}
+        peaks = {count: max(each[count][verb].peak_bytes for each in found) for count in IMAGES}
+        yield from rows_of("images", verb, costs, peaks)
+
+
+# ---------------------------------------------------------------- planning against jobs
+
+
+def write_grid(file: Path, variants: int) -> int:
+    """The small study with so many variants of one grid; returns its number of jobs."""
+    study = small_study()
+    study["dataset"] = {"name": "digits", "image_size": 64, "channels": 1, "num_classes": 10}
+    grid = {"sampler.cfg_scale": [1 + i / 100 for i in range(variants)]}
+    study["suites"]["main"]["variants"]["SDD"]["grid"] = grid
+    file.write_text(yaml.safe_dump(study), encoding="utf-8")
+    return len(load_study(file).jobs)
+
+
+def job_rows(rounds: int) -> Iterator[dict[str, Any]]:
+    """A dry run of snakemake, as `./run snakemake -n` begins it, against the jobs of a study."""
+    costs: Costs = {}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        files = {variants: folder / f"{variants}.yaml" for variants in JOBS_OF_GRID}
+        jobs = {variants: write_grid(file, variants) for variants, file in files.items()}
+        for number in range(rounds + 1):  # the first one to warm up
+            for variants, file in files.items():
+                words = [sys.executable, "-m", "bench.runtime.planner", "all", "-n", "--snakefile"]
+                words += [str(ROOT / "Snakefile"), f"--configfile={file}", "--cores", "1"]
+                used = used_by(words, folder, environment(folder))
+                if number:
+                    costs.setdefault(jobs[variants], []).append(used.cpu_s)
+    yield from rows_of("jobs", "dry run", costs)
+
+
+# ---------------------------------------------------------------- the program
+
+
+def part_rows(part: str, rounds: int) -> Iterator[dict[str, Any]]:
+    """The rows of one part."""
+    if part == "images":
+        return image_rows(rounds)
+    return job_rows(rounds) if part == "jobs" else step_rows(part, rounds)
+
+
+def shared() -> dict[str, Any]:
+    """What every row says of the machine and the code."""
+    commit, dirty = git_state()
+    return {
+        "threads": 1,
+        "device": device_name(torch.device("cpu")),
+        "host_class": host_class(),
+        "torch": torch.__version__,
+        "commit": commit,
+        "dirty": dirty,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.speed.benchmark_growth")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PANELS)}")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    options = parser.parse_args(argv)
+    if options.rounds < 1:
+        parser.error(f"--rounds {options.rounds}: must be 1 or more")
+    if strange := set(options.parts) - set(PANELS):
+        parser.error(f"{', '.join(sorted(strange))}: no part (there are: {', '.join(PANELS)})")
+    torch.set_num_threads(1)
+    path = options.out / "growth_cpu.csv"
+    parts = options.parts or list(PANELS)
+    known: list[dict[str, Any]] = list(read_growth(path)) if path.is_file() else []
+    for part in parts:
+        rows = [{**shared(), **row} for row in part_rows(part, options.rounds)]
+        known = [row for row in known if row["against"] != part] + rows
+        write_rows(path, known, COLUMNS, KEY)
+        for row in rows:
+            print(f"{part} {row['variant']} {row['size']}: {row['cpu_s']:.4g} s", flush=True)
+    write_growth(read_growth(path), path.with_suffix(""))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""How a cost grows: exponents with their spread, and the figure that shows them.
+
+cost ~ size^p, fitted by least squares of the logarithms over the largest sizes, where what is the
+same at every size (a start, a call) hardly counts; once for each round of all sizes.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..report.caption import Caption
+from ..report.drawing import DOUBLE, canvas, look, plain_log, write_figure
+
+LARGEST = 3  # sizes that an exponent is fitted over
+KEY = ["against", "variant", "size"]
+COLUMNS = [
+    *KEY, "cpu_s", "cpu_low_s", "cpu_high_s", "peak_bytes", "exponent", "exponent_low",
+    "exponent_high", "rounds", "batch", "threads", "device", "host_class", "torch", "commit",
+    "dirty",
+]  # fmt: skip
+PANELS = {
+    "tokens": ("tokens of an image", "training step"),
+    "width": ("width of the model", "training step"),
+    "depth": ("depth of the model", "training step"),
+    "images": ("images of each split", "verb, with its start"),
+    "jobs": ("jobs of the study", "planning, with its start"),
+}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median with the 10 % and 90 % quantiles of some rounds."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Of at least one value."""
+        low, median, high = np.quantile(np.asarray(values, float), (0.1, 0.5, 0.9))
+        return cls(float(median), float(low), float(high))
+
+
+def exponents(costs_by_size: Mapping[int, Sequence[float]]) -> list[float]:
+    """The exponent of each round over the largest sizes. Raises ValueError for fewer than two
+    sizes, and for a cost of 0 or less."""
+    sizes = sorted(costs_by_size)[-LARGEST:]
+    costs_SR = np.array([costs_by_size[size] for size in sizes], float)
+    if len(sizes) < 2 or (costs_SR <= 0).any():
+        raise ValueError("an exponent needs two sizes or more, and costs above 0")
+    return np.polyfit(np.log(sizes), np.log(costs_SR), 1)[0].tolist()
+
+
+def rows_of(
+    against: str,
+    variant: str,
+    costs_by_size: Mapping[int, Sequence[float]],
+    peaks_by_size: Mapping[int, int] | None = None,
+    **more: Any,
+) -> list[dict[str, Any]]:
+    """One row a size: CPU seconds with their spread, peak of anonymous memory where it was read,
+    the exponent over all rounds."""
+    slope = Spread.of(exponents(costs_by_size))
+    rows = []
+    for size, costs in costs_by_size.items():
+        cost = Spread.of(costs)
+        rows.append(
+            {
+                "against": against,
+                "variant": variant,
+                "size": size,
+                "cpu_s": cost.median,
+                "cpu_low_s": cost.low,
+                "cpu_high_s": cost.high,
+                "peak_bytes": (peaks_by_size or {}).get(size),
+                "exponent": slope.median,
+                "exponent_low": slope.low,
+                "exponent_high": slope.high,
+                "rounds": len(costs),
+                **more,
+            }
+        )
+    return rows
+
+
+# ---------------------------------------------------------------- the figure
+
+
+def read_growth(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV of this benchmark. Raises ValueError for another file, OSError for none."""
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if not set(KEY) <= set(reader.fieldnames or ()):
+            raise ValueError(f"{path}: holds no {', '.join(KEY)}; give a CSV of this benchmark")
+        return list(reader)
+
+
+def _series(rows: Sequence[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
+    """Rows by variant, in order of their size."""
+    series: dict[str, list[dict[str, str]]] = {}
+    for row in sorted(rows, key=lambda row: float(row["size"])):
+        series.setdefault(row["variant"], []).append(row)
+    return series
+
+
+def _label(name: str, row: dict[str, str]) -> str:
+    slope, low, high = (float(row[f"exponent{end}"]) for end in ("", "_low", "_high"))
+    return f"{name}: {slope:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _draw(axes: Any, rows: Sequence[dict[str, str]], against: str) -> None:
+    """Cost against one size, on logarithmic axes."""
+    for i, (name, of_name) in enumerate(_series(rows).items()):
+        x, cost, low, high = (
+            np.array([float(row[key]) for row in of_name])
+            for key in ("size", "cpu_s", "cpu_low_s", "cpu_high_s")
+        )
+        bars = np.maximum(0, np.stack((cost - low, high - cost)))
+        axes.errorbar(x, cost, bars, label=_label(name, of_name[-1]), capsize=2, **look(i))
+    axes.set(xscale="log", yscale="log", xlabel=PANELS[against][0])
+    axes.set(ylabel="CPU time, s", title=PANELS[against][1])
+    plain_log(axes.xaxis)
+    plain_log(axes.yaxis)
+    axes.legend(fontsize=6, frameon=False)
+
+
+def _draw_memory(axes: Any, rows: Sequence[dict[str, str]]) -> None:
+    """Peak of anonymous memory of every verb against images."""
+    for i, (name, of_name) in enumerate(_series(rows).items()):
+        x = [float(row["size"]) for row in of_name]
+        peaks = [float(row["peak_bytes"]) / 2**20 for row in of_name]
+        axes.plot(x, peaks, label=name, **look(i))
+    axes.set(
+        xscale="log", xlabel=PANELS["images"][0], ylabel="anonymous memory, MiB", ylim=(0, None)
+    )
+    axes.set_title("peak of a verb")
+    axes.legend(fontsize=6, frameon=False, ncols=2)
+
+
+def write_growth(rows: Sequence[dict[str, str]], stem: Path) -> None:
+    """The figure of all sizes that were measured."""
+    there = [against for against in PANELS if any(row["against"] == against for row in rows)]
+    count = len(there) + ("images" in there)
+    figure, grid = canvas(DOUBLE, 2.5 * -(-count // 2), -(-count // 2), 2)
+    panels = iter(grid.flat)
+    for against in there:
+        of_size = [row for row in rows if row["against"] == against]
+        _draw(next(panels), of_size, against)
+        if against == "images":
+            _draw_memory(next(panels), of_size)
+    for axes in panels:
+        axes.set_visible(False)
+    what = "CPU time and memory" if "images" in there else "CPU time"
+    words = (
+        f"{what} against sizes, with the exponent over the largest {LARGEST}: median and 10 % to "
+        "90 % of the rounds"
+    )
+    write_figure(stem, figure, Caption(words))

@@ -1,0 +1,93 @@
+"""Hashes of code that are kept between processes: never those of another text."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.runtime.known_sources import MOST_KEPT, KnownSources
+
+ROOT = Path(__file__).resolve().parent.parent
+ASK = (
+    "from bench.runtime.provenance import KNOWN, source_of_program\n"
+    "print(source_of_program('claims'), len(KNOWN.new))"
+)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder with one source file, and what is kept beside it."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(sys, "pycache_prefix", None)
+    (tmp_path / "root" / "srdd").mkdir(parents=True)
+    (tmp_path / "root" / "srdd" / "a.py").write_text("A = 1\n")
+    return tmp_path / "root"
+
+
+def files(root):
+    return root.glob("bench/__pycache__/sources/*.json")
+
+
+def kept(root):
+    known = KnownSources(root)
+    digest = known.digest("q", lambda: f"{len(list(root.rglob('*.py'))):010}")
+    known.keep()
+    return digest, len(known.new)
+
+
+def test_a_hash_is_computed_once_for_each_text(project):
+    """Catches a hash that outlives the text it was computed of, and one that is never found
+    again."""
+    assert kept(project) == ("0000000001", 1)
+    assert kept(project) == ("0000000001", 0)
+    (project / "srdd" / "b.py").write_text("B = 1\n")
+    assert kept(project) == ("0000000002", 1)
+    (project / "srdd" / "a.py").write_text("A = 2\n")
+    assert kept(project)[1] == 1
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"q": 3}', '{"q": "../../etc"}', ""])
+def test_a_damaged_file_counts_as_none(project, text):
+    """Catches half a file, or one that somebody changed, that ends a plan or names a result."""
+    kept(project)
+    file = next(files(project))
+    file.write_text(text)
+    assert kept(project) == ("0000000001", 1)
+    assert json.loads(file.read_text()) == {"q": "0000000001"}
+
+
+def test_an_edit_meanwhile_keeps_nothing(project):
+    """Catches the hash of a new text that is kept under the name of the old one."""
+    known = KnownSources(project)
+    known.digest("q", lambda: "0" * 10)
+    (project / "srdd" / "a.py").write_text("A = 3\n")
+    known.keep()
+    assert not list(files(project))
+
+
+def test_old_texts_are_forgotten(project):
+    """Catches a cache that grows with every edit."""
+    for value in range(MOST_KEPT + 3):
+        (project / "srdd" / "a.py").write_text(f"A = {value}\n")
+        kept(project)
+    assert len(list(files(project))) == MOST_KEPT
+
+
+def test_another_process_finds_what_one_has_computed(tmp_path):
+    """Catches a plan that follows all code again; and a cache that cannot be written, which ends
+    it."""
+    answers = []
+    (tmp_path / "file").write_text("")
+    for place in ("cache", "cache", "file"):
+        environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path / place)}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        done = subprocess.run(
+            [sys.executable, "-c", ASK], cwd=ROOT, env=environment, capture_output=True, text=True
+        )
+        assert not done.stderr
+        answers.append(done.stdout.split())
+    assert [number for _, number in answers] == ["1", "0", "1"]
+    assert len({digest for digest, _ in answers}) == 1
