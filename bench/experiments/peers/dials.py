@@ -88,12 +88,12 @@ def counterparts(view: View) -> dict[str, str]:
             # what another tokenizer is compared with
             settings = {**names, "settings": _as_replaced(names["settings"])}
             off.setdefault(_rest(settings), name)
-    found = {
+    others = {
         name: off.get(_rest(names))
         for name, names in view.variants.items()
         if turned(names["settings"])
     }
-    return {name: other for name, other in found.items() if other is not None}
+    return {name: other for name, other in others.items() if other is not None}
 
 
 def _as_replaced(settings: dict[str, Any]) -> dict[str, Any]:
