@@ -35,14 +35,14 @@ OWN = "restored"  # the way that a model is asked for where models of other ways
 WITHOUT = ("input", "round_trip", "median", "wiener", "ridge", "mlp", "ceiling", "latent")
 WAYS = (*TOLD, *UNTRAINED, OWN, *WITHOUT)
 COMPARED = {"judge_restored": WAYS, "judge_carries": ("control",)}
-SCORES = {
+DIRECTIONS = {
     "psnr": "higher",
     "ssim": "higher",
     "class_agreement": "higher",
     "feature_distance": "lower",
 }
 
-REPORTED = tuple(f"{score}_{way}" for score in SCORES for way in (*TOLD, *UNTRAINED, OWN))
+REPORTED = tuple(f"{score}_{way}" for score in DIRECTIONS for way in (*TOLD, *UNTRAINED, OWN))
 
 
 class RefinerSettings(Strict):
@@ -138,7 +138,7 @@ def cautions(study: Study, resolved: Resolved) -> Iterator[str]:
 def parts_of(metric: str, kinds: tuple[str, ...]) -> tuple[str, str, str] | None:
     """Score, way and degradation (empty: the mean) of a metric's name; None for no such name."""
     ways = "|".join(WAYS)
-    parts = re.fullmatch(rf"({'|'.join(SCORES)})_({ways})(?:_({'|'.join(kinds)}))?", metric)
+    parts = re.fullmatch(rf"({'|'.join(DIRECTIONS)})_({ways})(?:_({'|'.join(kinds)}))?", metric)
     return None if parts is None else (parts[1], parts[2], parts[3] or "")
 
 
@@ -154,12 +154,12 @@ def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
     if parts is None:
         yield (
             f"metric: {claim.metric!r}: <score>_<way> or <score>_<way>_<degradation>, such as "
-            f"psnr_argmax_{kinds[0]} (scores: {', '.join(SCORES)}; ways: "
+            f"psnr_argmax_{kinds[0]} (scores: {', '.join(DIRECTIONS)}; ways: "
             f"{', '.join(WAYS)})"
         )
         return
-    if claim.better != SCORES[parts[0]]:
-        yield f"better: {claim.better!r}: of {parts[0]} {SCORES[parts[0]]} is better; say so"
+    if claim.better != DIRECTIONS[parts[0]]:
+        yield f"better: {claim.better!r}: of {parts[0]} {DIRECTIONS[parts[0]]} is better; say so"
     if claim.against in WITHOUT and BASELINES not in one.suite.measure:
         yield f"against: {claim.against!r}: needs measure {BASELINES}"
     elif claim.against not in WAYS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...report.absent import by_reason
 from ...report.cells import Cell, number, spread
 from ...report.view import View
-from .plan import SCORES
+from .plan import DIRECTIONS
 from .reading import NAMES, kinds_of, mean_of, ways_of, ways_without
 
 TITLES = {
@@ -21,7 +21,7 @@ def _scores(view: View, variant: str, way: str) -> dict[str, str]:
     row: dict[str, str] = {}
     for kind in kinds_of(view):
         row[f"{kind} (dB)"] = spread(mean_of(view, variant, f"psnr_{way}_{kind}"))
-    for score in SCORES:
+    for score in DIRECTIONS:
         row[f"{TITLES[score]}, mean"] = spread(mean_of(view, variant, f"{score}_{way}"))
         for kind in kinds_of(view) if score != "psnr" else ():
             row[f"{TITLES[score]}, {kind}"] = spread(

@@ -32,7 +32,7 @@ from ...report.estimate import Estimate, estimate, paired, show_difference
 from ...report.sheets import by_variant, sheet
 from ...report.view import View
 from ...report.words import credit_words
-from .plan import SCORES, TOLD, UNTRAINED, WITHOUT, parts_of
+from .plan import DIRECTIONS, TOLD, UNTRAINED, WITHOUT, parts_of
 from .reading import (
     NAMES,
     baseline_run,
@@ -397,7 +397,7 @@ def judge_restored(view: View, claim: dict[str, Any]) -> tuple[str, str]:
         return "not decided", f"no row of this suite has {lacks} of {variant}"
     difference = paired(_shared(values[1], values[0]), values[0])
     reason = f"{metric} of {variant} minus {whose}, paired by training seed: "
-    lower = (claim.get("better") or SCORES[score]) == "lower"
+    lower = (claim.get("better") or DIRECTIONS[score]) == "lower"
     return decided(difference, lower, reason + show_difference(difference))
 
 
