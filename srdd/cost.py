@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -168,9 +169,7 @@ def sampling_bytes(
     passes = calls.per_image(schedule.num_scales)
     D, blocks = model.width, network.blocks
     past, recalled = network.past, 2 * D  # keys and values of one position that is pooled
-    core = _numbers(network.head) + sum(
-        _numbers(b.attention) + _numbers(b.mlp_in) + _numbers(b.mlp_out) for b in blocks
-    )
+    core = _core(network)
     adaln = [
         network.head_modulation,
         *([network.shared_modulation] if model.shared_adaln else [b.modulation for b in blocks]),
@@ -198,9 +197,9 @@ def sampling_bytes(
         if k == 0:
             once += sum(map(_numbers, adaln)) + tables + conditions
             once += told.once + batch * told.kept
+        if 0 < k < schedule.num_scales - 1 and model.recalls:
+            once += batch * recalled * length
         pooled = reach(model.history_vector, k)[:-1] if k > 0 else range(0)
-        kept_later = 0 < k < schedule.num_scales - 1 and model.recalls
-        once += batch * recalled * length if kept_later else 0
         outputs = model.codebook_dim if model.regresses else model.codebook_size
         an_image = pair * (keys.stop - keys.start - length) + length * outputs
         an_image += told.seen + D * max(0, min(told.tokens - schedule.slices[k].start, length))
@@ -220,6 +219,12 @@ class _Told(NamedTuple):
     each: int = 0
     seen: int = 0
     tokens: int = 0
+
+
+def _core(network: ScaleTransformer) -> int:
+    """Weights that every pass reads: those of the head and of all blocks but AdaLN."""
+    read = [(block.attention, block.mlp_in, block.mlp_out) for block in network.blocks]
+    return _numbers(network.head) + sum(map(_numbers, chain(*read)))
 
 
 def _told(network: ScaleTransformer) -> _Told:

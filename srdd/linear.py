@@ -46,10 +46,10 @@ def _product(
     x_ND: torch.Tensor, weight_ED: torch.Tensor, bias_E: torch.Tensor | None, gelu: bool
 ) -> torch.Tensor:
     name, algorithm = ("gelu", "tanh") if gelu else ("none", "")
-    made_NE: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+    y_NE: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
         x_ND, weight_ED, bias_E, name, [], algorithm
     )
-    return made_NE
+    return y_NE
 
 
 # as one operation that torch.compile does not look into, where it would choose another library
@@ -68,8 +68,8 @@ def product(
     """x W^T + b by oneDNN, which `by_onednn` says can take them; the GELU of it (arXiv 1606.08415,
     by tanh) if asked. No gradient is known of it."""
     multiply = _compiled_product if torch.compiler.is_compiling() else _product
-    made_NE: torch.Tensor = multiply(x_ND, weight_ED, bias_E, gelu)
-    return made_NE
+    y_NE: torch.Tensor = multiply(x_ND, weight_ED, bias_E, gelu)
+    return y_NE
 
 
 def outer(grad_NE: torch.Tensor, x_ND: torch.Tensor) -> torch.Tensor:
@@ -110,17 +110,17 @@ def linear(
     if not _pays(x, weight_ED):
         return F.linear(x, weight_ED, bias_E)
     given = x.flatten(0, -2), weight_ED, bias_E
-    made: torch.Tensor = _Linear.apply(*given).unflatten(0, x.shape[:-1])  # type: ignore[no-untyped-call]
-    return made
+    y: torch.Tensor = _Linear.apply(*given)  # type: ignore[no-untyped-call]
+    return y.unflatten(0, x.shape[:-1])
 
 
 def linear_gelu(x: torch.Tensor, weight_ED: torch.Tensor, bias_E: torch.Tensor) -> torch.Tensor:
     """GELU of x W^T + b (arXiv 1606.08415, by tanh), in one go where no gradient is asked."""
     if torch.is_grad_enabled() or not _pays(x, weight_ED):
         return F.gelu(linear(x, weight_ED, bias_E), approximate="tanh")
-    made_NE = product(x.flatten(0, -2), weight_ED, bias_E, gelu=True)
-    made: torch.Tensor = made_NE.unflatten(0, x.shape[:-1])
-    return made
+    y_NE = product(x.flatten(0, -2), weight_ED, bias_E, gelu=True)
+    y: torch.Tensor = y_NE.unflatten(0, x.shape[:-1])
+    return y
 
 
 class Linear(nn.Linear):

@@ -183,15 +183,17 @@ def used_by_verbs(folder: Path, count: int) -> dict[str, Used]:
 
 def image_rows(rounds: int) -> Iterator[dict[str, Any]]:
     """Every verb against images: CPU time with its start, and the largest peak of the rounds."""
-    found: list[dict[int, dict[str, Used]]] = []
+    rounds_used: list[dict[int, dict[str, Used]]] = []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as place:
-            found.append(
+            rounds_used.append(
                 {count: used_by_verbs(Path(place) / str(count), count) for count in IMAGES}
             )
-    for verb in found[0][IMAGES[0]]:
-        costs = {count: [each[count][verb].cpu_s for each in found] for count in IMAGES}
-        peaks = {count: max(each[count][verb].peak_bytes for each in found) for count in IMAGES}
+    for verb in rounds_used[0][IMAGES[0]]:
+        costs = {count: [each[count][verb].cpu_s for each in rounds_used] for count in IMAGES}
+        peaks = {
+            count: max(each[count][verb].peak_bytes for each in rounds_used) for count in IMAGES
+        }
         yield from rows_of("images", verb, costs, peaks)
 
 

@@ -35,10 +35,10 @@ def _by_names(jobs: list[Job]) -> Carriers:
 def _named_as(carriers: Carriers, identity: dict[str, Any]) -> list[Job]:
     """The jobs whose numbers are those of a variant, or of its tokenizer in its schedule, as they
     were planned."""
-    found: list[tuple[int, Job]] = []
+    carrying: list[tuple[int, Job]] = []
     for keys, jobs_by_values in carriers.items():
-        found += jobs_by_values.get(tuple(identity[key] for key in keys), [])
-    return [job for _, job in sorted(found, key=lambda pair: pair[0]) if _fits(job, identity)]
+        carrying += jobs_by_values.get(tuple(identity[key] for key in keys), [])
+    return [job for _, job in sorted(carrying, key=lambda pair: pair[0]) if _fits(job, identity)]
 
 
 def jobs_behind(carriers: Carriers, identity: dict[str, Any]) -> dict[str, list[str]]:

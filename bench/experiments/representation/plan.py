@@ -214,13 +214,13 @@ def cautions(study: Study, one: Resolved) -> Iterator[str]:
 
 # ---------------------------------------------------------------- claims
 
-COMPARED = re.compile(rf"(.+?)_({'|'.join(sorted(ALL_ARMS, key=len, reverse=True))})_over_(.+)")
+COMPARISON = re.compile(rf"(.+?)_({'|'.join(sorted(ALL_ARMS, key=len, reverse=True))})_over_(.+)")
 
 
 def compared(metric: str) -> tuple[str, str, str] | None:
     """What a metric such as knn_accuracy_dcr_codes_over_naive compares: measure, arm, and the arm
     that it is held against, or half; None for one that compares nothing."""
-    match = COMPARED.fullmatch(metric)
+    match = COMPARISON.fullmatch(metric)
     return (match[1], match[2], match[3]) if match else None
 
 
