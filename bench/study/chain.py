@@ -308,6 +308,8 @@ def _trained(study: Study, variant: Variant, seed: int) -> Trained:
     stage, slug, teacher = "train", f"{model_slug(variant.model)}-s{seed}", None
     if variant.model.regresses:
         stage = "regress"
+    elif variant.training is not None and variant.training.unique_images is not None:
+        stage = "train_subset"
     if variant.distill is not None:
         teacher = trained(study, teacher_of(study, variant.distill), seed)
         stage, slug = "distill", f"{variant.distill.arm}-{slug}"

@@ -310,6 +310,11 @@ class TrainingConfig(Strict):
         description="test images, at most, of the losses along the training; null: all. The kept "
         "weights are tested on all",
     )
+    unique_images: Positive | None = Field(
+        None,
+        description="training images that the model learns from, chosen by hash, some of every "
+        "class, those of fewer among those of more; the tokenizer sees all; null: all",
+    )
     precision: Precision = Field("float32", description="of the network; the weights are float32")
     compile: bool = Field(False, description="compile each block; pays for long trainings")
 

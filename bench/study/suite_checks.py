@@ -19,6 +19,7 @@ from srdd.lookup import unknown
 from . import rooms
 from .checks import COSTLY, NEED_CLASSES, RETURNS, legal_metrics, tuning
 from .scores import better
+from .subsets import subset_problems
 
 if TYPE_CHECKING:
     from .schema import Claim, Study, Suite, Variant
@@ -160,6 +161,7 @@ def _output_problems(study: Study, one: Resolved) -> Iterator[str]:
             if problem := _unfit(what, name, suite):
                 yield problem
     yield from _code_problems(one)
+    yield from subset_problems(study, one.variants)
     tuned = list(tuning(suite))
     if tuned and not study.told(one.name, "sweep").halves:
         yield (
