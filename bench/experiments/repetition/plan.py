@@ -65,6 +65,7 @@ def cautions(study: Study, one: Resolved) -> Iterator[str]:
     """Steps that draw an image twice, looks along a falling rate, too few sizes for a fit."""
     if "repetition" not in one.suite.measure:
         return
+    sizes = sizes_of(one)
     for name, variant in one.variants.items():
         training = variant.training
         if training is None or training.unique_images is None:
@@ -74,12 +75,13 @@ def cautions(study: Study, one: Resolved) -> Iterator[str]:
                 f"variants.{name}.{SIZES}: {training.unique_images}: fewer than batch_size "
                 f"{training.batch_size}, a step draws images more than once"
             )
-        if training.final_lr != KEEPS_RATE:
+        fitted = len(sizes[one.groups[name]]) >= FEWEST_SIZES
+        if fitted and training.final_lr != KEEPS_RATE:
             yield (
                 f"variants.{name}.training.final_lr: {training.final_lr:g}: a look along a "
                 "training whose rate falls is no training of that length; set it to 1"
             )
-    if max(map(len, sizes_of(one).values()), default=0) < FEWEST_SIZES:
+    if max(map(len, sizes.values()), default=0) < FEWEST_SIZES:
         yield f"variants: no entry has {FEWEST_SIZES} numbers of unique images; nothing is fitted"
 
 
