@@ -343,6 +343,16 @@ def test_scaling_is_asked_twice(view, tmp_path):
     assert word == "yes" and "; with the tail: yes, " in reason, reason
     turned = {**claimed("scaling"), "variant": "VAR", "against": "SRDD"}
     assert judged(without, turned)[0] == "no"
+    assert judged(without, turned).p == pytest.approx(2 / 101), "no resample of 100 points back"
+    assert judged(view, claimed("scaling")).p == 1.0
+
+
+def test_a_p_value_counts_the_rarer_side():
+    """Catches a one-sided share, and a chance of 0."""
+    draws = np.array([-1.0, 1, 2, 3, 4, 5, 6, 7, 8, np.nan])
+    assert show.scaling.two_sided(draws) == pytest.approx(2 * 2 / 10)
+    assert show.scaling.two_sided(-draws) == pytest.approx(2 * 2 / 10)
+    assert show.scaling.two_sided(np.zeros(9)) == 1.0
 
 
 def test_scaling_needs_three_sizes(tmp_path):
@@ -463,6 +473,17 @@ def test_the_studies_plan_their_suite(name):
         "none is sampled"
     )
     assert not any(line.startswith("suites.repetition.") for line in plan.warnings), plan.warnings
+
+
+def test_scores_are_of_the_same_trainings():
+    """Catches a suite of scores that trains its models again."""
+    plan = load_study(f"{show.__file__.split('bench')[0]}workflows/config/digits.yaml")
+    trained, scored = (
+        {run_id for run_id in plan.suites[suite] if run_id.startswith("train_subset/")}
+        for suite in ("repetition", "repetition_fid")
+    )
+    assert len(scored) == 27 and scored < trained
+    assert any(run_id.startswith("evaluate/") for run_id in plan.suites["repetition_fid"])
 
 
 SCALING = {"text": "t", "rule": "scaling", "variant": "SRDD", "against": "VAR"}

@@ -288,9 +288,16 @@ def test_bad_input_is_one_line_before_any_work(tmp_path, case):
     assert "suites.repetition.variants.one" in text
 
 
-def test_what_is_hardly_meant_is_said(tmp_path):
-    """Catches looks along a falling rate, a batch larger than the set, a fit of one point."""
-    said = "\n".join(changed(tmp_path, **{"training.unique_images": 12}).warnings)
-    assert "unique_images: 12: fewer than batch_size 16" in said
-    assert "training.final_lr: 0.1: a look along" in said
-    assert "no entry has 3 numbers of unique images" in said
+def test_what_is_hardly_meant_is_said_once(tmp_path):
+    """Catches looks along a falling rate, a batch larger than the set, a fit of one point, and a
+    line for each of many variants."""
+    said = changed(tmp_path, **{"training.unique_images": 12}).warnings
+    said = [line for line in said if line.startswith("suites.repetition.")]
+    assert "variants.one: training.unique_images: fewer than batch_size" in said[0]
+    assert "no entry has 3 numbers of unique images" in said[1] and len(said) == 2
+    grid = {"training.unique_images": [10, 11, 100]}
+    suite = {**SUITE, "variants": {"one": {"base": "var", "grid": grid}}}
+    lines = load_study(edited(tmp_path, **{"suites/repetition": suite})).warnings
+    said = [line for line in lines if line.startswith("suites.repetition.")]
+    assert "variants.one, unique_images 10 (and 1 more): training.unique_images" in said[0]
+    assert "(and 2 more): training.final_lr: a look along" in said[1] and len(said) == 2

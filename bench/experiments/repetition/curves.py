@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ...report.view import View
+from ...study.escaping import rst
 from .fit import Curve, Fit, Sure, bootstrap, fit, sure
 from .plan import SIZES, Settings
 
@@ -87,7 +88,7 @@ def lone_words(view: View) -> str:
         for curve in _curves_of(view, variant, images)
         if len(curve.losses_P) < 2
     ]
-    return f"Left out, with one evaluation alone: {', '.join(lone)}." if lone else ""
+    return f"Left out, with one evaluation alone: {rst(', '.join(lone))}." if lone else ""
 
 
 def by_images(of_system: Iterable[Curve]) -> dict[int, list[Curve]]:
@@ -186,8 +187,8 @@ def schedule_error_words(view: View) -> str:
     errors = {name: sizes for name, sizes in schedule_errors(view).items() if sizes}
     if not errors:
         return ""
-    worst = max(max(sizes) for sizes in errors.values())
+    worst, names = max(max(sizes) for sizes in errors.values()), rst(", ".join(errors))
     return (
-        f"Error of the method: trainings of as many steps whose rate falls ({', '.join(errors)}) "
+        f"Error of the method: trainings of as many steps whose rate falls ({names}) "
         f"end at most {worst:.1%} from it."
     )

@@ -62,27 +62,37 @@ def problems(study: Study, one: Resolved) -> Iterator[str]:
 
 
 def cautions(study: Study, one: Resolved) -> Iterator[str]:
-    """Steps that draw an image twice, looks along a falling rate, too few sizes for a fit."""
+    """Steps that draw an image twice, looks along a falling rate, too few sizes for a fit: each
+    said once."""
     if "repetition" not in one.suite.measure:
         return
-    sizes = sizes_of(one)
+    sizes, small, falling = sizes_of(one), [], []
     for name, variant in one.variants.items():
         training = variant.training
         if training is None or training.unique_images is None:
             continue
         if training.unique_images < training.batch_size:
-            yield (
-                f"variants.{name}.{SIZES}: {training.unique_images}: fewer than batch_size "
-                f"{training.batch_size}, a step draws images more than once"
-            )
+            small.append(name)
         fitted = len(sizes[one.groups[name]]) >= FEWEST_SIZES
         if fitted and training.final_lr != KEEPS_RATE:
-            yield (
-                f"variants.{name}.training.final_lr: {training.final_lr:g}: a look along a "
-                "training whose rate falls is no training of that length; set it to 1"
-            )
+            falling.append(name)
+    if small:
+        yield (
+            f"variants.{_first(small)}: {SIZES}: fewer than batch_size: a step draws images more "
+            "than once"
+        )
+    if falling:
+        yield (
+            f"variants.{_first(falling)}: training.final_lr: a look along a training whose rate "
+            "falls is no training of that length; set it to 1"
+        )
     if max(map(len, sizes.values()), default=0) < FEWEST_SIZES:
         yield f"variants: no entry has {FEWEST_SIZES} numbers of unique images; nothing is fitted"
+
+
+def _first(names: list[str]) -> str:
+    """The first of some variants, and how many more there are."""
+    return names[0] + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
 
 
 def sizes_of(one: Resolved) -> dict[str, set[int]]:

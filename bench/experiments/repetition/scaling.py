@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from ...report.claims import Verdict
 from ...report.view import View
 from .curves import READINGS, fits
@@ -20,11 +22,12 @@ def r_star_words(found: Sure | None) -> str:
     return words if found.identified else f"{words}, not identified"
 
 
-def _once(ours: Sure | None, theirs: Sure | None) -> tuple[str, str]:
-    """Word and reason of one reading."""
+def _once(ours: Sure | None, theirs: Sure | None) -> tuple[str, str, float]:
+    """Word, reason and p-value of one reading."""
     if ours is None or theirs is None:
-        return "not decided", "not enough points"
-    low, high = interval(ours.draws_S - theirs.draws_S)
+        return "not decided", "not enough points", 1.0
+    differences_S = ours.draws_S - theirs.draws_S
+    low, high = interval(differences_S)
     difference = math.log(ours.fit.values["R*"] / theirs.fit.values["R*"])
     worst = max(ours.fit.rms, theirs.fit.rms)
     rms = f", rms {worst:.1%}" + (" (a poor fit)" if worst > QUOTED_RMS else "")
@@ -32,20 +35,31 @@ def _once(ours: Sure | None, theirs: Sure | None) -> tuple[str, str]:
         f"{r_star_words(ours)} against {r_star_words(theirs)}, log ratio {difference:+.2f} "
         f"[{low:+.2f}, {high:+.2f}]{rms}"
     )
-    if not (ours.identified and theirs.identified) or low <= 0 <= high:
-        return "not decided", reason
-    return ("yes" if low > 0 else "no"), reason
+    if not (ours.identified and theirs.identified):
+        return "not decided", reason, 1.0
+    word = "not decided" if low <= 0 <= high else "yes" if low > 0 else "no"
+    return word, reason, two_sided(differences_S)
+
+
+def two_sided(differences_S: np.ndarray) -> float:
+    """The bootstrap p-value of a difference of 0: twice the share of resamples on the rarer side,
+    never 0 (Davison and Hinkley 1997, equation 4.11)."""
+    some = differences_S[np.isfinite(differences_S)]
+    rarer = min(int((some <= 0).sum()), int((some >= 0).sum()))
+    return min(1.0, 2 * (rarer + 1) / (len(some) + 1))
 
 
 def judged_twice(view: View, claim: dict[str, Any]) -> Verdict:
-    """The verdict of both readings of a fit: that of each where they agree."""
-    words, reasons = [], []
+    """The verdict of both readings of a fit: that of each where they agree, with the larger of
+    their p-values."""
+    words, reasons, p = [], [], []
     for reading in READINGS:
         of = fits(view, reading)
-        word, reason = _once(of.get(claim["variant"]), of.get(claim["against"]))
+        word, reason, chance = _once(of.get(claim["variant"]), of.get(claim["against"]))
         words.append(word)
         reasons.append(f"{reading}: {word}, {reason}")
-    together = words[0] if len(set(words)) == 1 else "not decided"
-    differ = "" if len(set(words)) == 1 else "; the readings differ"
+        p.append(chance)
+    agree = len(set(words)) == 1
     what = f"R* of {claim['variant']} against that of {claim['against']}"
-    return Verdict(together, f"{what}; {'; '.join(reasons)}{differ}")
+    reason = f"{what}; {'; '.join(reasons)}{'' if agree else '; the readings differ'}"
+    return Verdict(words[0] if agree else "not decided", reason, max(p) if agree else 1.0)

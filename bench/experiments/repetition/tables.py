@@ -13,6 +13,7 @@ from ...report.caption import Caption
 from ...report.cells import Cell, frame, number, shown, spread, unwell
 from ...report.estimate import Estimate, estimate, show, show_estimate
 from ...report.view import View
+from ...study.escaping import rst
 from .curves import READINGS, additive, by_images, compute, curves, fits, systems
 from .fit import QUOTED_RMS, Curve, Fit, Sure, crossover, matched_epochs
 from .plan import FEWEST_SIZES
@@ -82,7 +83,8 @@ def best(view: View, details: tuple[str, ...]) -> tuple[pd.DataFrame, Caption]:
         for name, of in systems(view).items()
         for images, variant in of.items()
     ]
-    table = frame(rows)
+    nothing = {"System": "-", "Unique images": "-", "Best loss (nats/token)": "-"}
+    table = frame(rows or [nothing | {"Status": "no variant says training.unique_images"}])
     words = (
         "Best held-out loss by unique images: the smaller of one pass and any-order bound. Epochs "
         "to best: of the kept weights. Matched epochs: until then a loss is at most 1 % above that "
@@ -136,7 +138,7 @@ def fit_words(view: View) -> tuple[str, ...]:
         found = {reading: fits(view, reading)[name] for reading in READINGS}
         if any(one is not None for one in found.values()):
             said = "; ".join(f"{reading} {r_star_words(one)}" for reading, one in found.items())
-            words.append(f"R* of {name}: {said}.")
+            words.append(f"R* of {rst(name)}: {said}.")
     return tuple(words)
 
 
@@ -151,7 +153,7 @@ def fitted(view: View, details: tuple[str, ...]) -> tuple[pd.DataFrame, Caption]
         if other is not None:
             rows.append({"System": name, "Reading": "additive, all points", "R*": Cell("-"),
                          **_numbers(other)})  # fmt: skip
-    table = frame(rows or [{"System": "", "Reading": "", "R*": ""}])
+    table = frame(rows or [{"System": "-", "Reading": "-", "R*": "-"}])
     words = (
         "Fits of held-out loss, E + B / D'^b with effective data D' = U + U R* (1 - exp(-(epochs - "
         "1) / R*)): up to the minimum of each curve, and with the tail. Additive: overfitting adds "
@@ -161,7 +163,7 @@ def fitted(view: View, details: tuple[str, ...]) -> tuple[pd.DataFrame, Caption]
     more = (
         "The form is monotone in the epochs, so a tail that rises is fitted by a small R*: read "
         "both readings and epochs to best beside them.",
-        f"Both forms fit with rms below {QUOTED_RMS:.0%}: {', '.join(well) or 'no system'}.",
+        f"Both forms fit with rms below {QUOTED_RMS:.0%}: {rst(', '.join(well)) or 'no system'}.",
         "Huber loss of log residuals, delta 0.001, least of 27 starts. Not identified: an interval "
         "touches a bound of R*, 0.05 or 8 000. The profile takes points of one curve as "
         "independent and is too narrow.",
@@ -239,10 +241,13 @@ def law_words(view: View, name: str, first: str, sizes: list[int]) -> str:
                 by_seed.setdefault(seed, []).append((math.log(images), math.log(C)))
     slopes = [_slope(points) for points in by_seed.values() if len(points) >= FEWEST_SIZES]
     if not slopes:
-        return f"{name}: crosses {first} at fewer than three numbers of images, no law is fitted."
+        return (
+            f"{rst(name)}: crosses {rst(first)} at fewer than three numbers of images, no law is "
+            "fitted."
+        )
     exponent = estimate(slopes)
     return (
-        f"{name}: compute of the crossing grows as unique images to the power "
+        f"{rst(name)}: compute of the crossing grows as unique images to the power "
         f"{show_estimate(exponent)}, over seeds."
     )
 
@@ -250,17 +255,17 @@ def law_words(view: View, name: str, first: str, sizes: list[int]) -> str:
 def crossed(view: View, details: tuple[str, ...]) -> tuple[pd.DataFrame, Caption]:
     """A row for each further system and number of images that it shares with the first."""
     of = systems(view)
-    first, *others = of
+    first, *others = of or ["the first system"]
     rows, laws = [], []
     for name in others:
         both = sorted(set(of[name]) & set(of[first]))
         rows += [_crossing_row(view, name, first, images) for images in both]
         if len(both) >= FEWEST_SIZES:
             laws.append(law_words(view, name, first, both))
-    table = frame(rows or [{"System": "", "Against": first, "Unique images": ""}])
+    table = frame(rows or [{"System": "-", "Against": first, "Unique images": "-"}])
     words = (
-        f"Every system against {first}: best loss minus that of {first}, paired by training seed "
-        "with 95 % interval, and the compute from which its best loss so far stays below to the "
-        "end, geometric mean over the seeds that cross. A touch is no crossing."
+        f"Every system against {rst(first)}: best loss minus that of {rst(first)}, paired by "
+        "training seed with 95 % interval, and the compute from which its best loss so far stays "
+        "below to the end, geometric mean over the seeds that cross. A touch is no crossing."
     )
     return table, Caption(words, (*details, *laws))
