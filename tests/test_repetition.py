@@ -269,7 +269,7 @@ def rows_of(i, names, system, images, seed, last, tail):
     return rows
 
 
-def build(folder, sizes=(85, 170, 341, 682), last=800, ended=(), more=(), tail=0.05):
+def build(folder, sizes=(85, 170, 341, 682), last=800, ended=(), more=(), tail=0.05, fid=None):
     """Results of VAR and SRDD at several numbers of images. ended: (variant, seed) that diverged;
     more: further variants as (name, system, images, last, training)."""
     entries = [
@@ -285,6 +285,18 @@ def build(folder, sizes=(85, 170, 341, 682), last=800, ended=(), more=(), tail=0
                          "reason": "loss is nan at step 3" if bad else ""})  # fmt: skip
             if not bad:
                 rows += rows_of(i, names, system, images, seed, until, tail)
+            if fid is not None and not bad:
+                rows.append(
+                    {
+                        **rows[-1],
+                        "metric": "fid_x8",
+                        "value": fid,
+                        "step": None,
+                        "sampler": names["sampler"],
+                        "seed_first": 0,
+                        "seed_last": 199,
+                    }
+                )
     suite = {
         "claim": "what is asked", "claims": [], "measure": ["repetition"],
         "figures": [], "tables": [], "train_seeds": list(SEEDS), "published": [],
@@ -417,6 +429,14 @@ def test_tables_hold_the_numbers_of_the_rows(view):
         found = crossings(view, "SRDD", "VAR", images)
         row = crossed[crossed["Unique images"] == str(images)].iloc[0]
         assert row["Seeds"].numbers["crossed"] == sum(C is not None for C in found.values())
+
+
+def test_a_score_at_the_best_step_is_shown_where_there_is_one(view, tmp_path):
+    """Catches a column of a score that nobody took, and one that is taken and not shown."""
+    scored, _ = show.table_repetition(build(tmp_path / "fid", sizes=(85, 170), last=200, fid=3.5))
+    assert [cell.numbers["mean"] for cell in scored["FID (x8)"]] == [3.5] * 4
+    assert "FID (x8)" in scored.attrs["shown"]
+    assert "FID (x8)" not in show.table_repetition(view)[0]
 
 
 def test_a_diverged_training_is_left_out_and_named(tmp_path):

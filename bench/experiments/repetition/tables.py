@@ -92,7 +92,8 @@ def best(view: View, details: tuple[str, ...]) -> tuple[pd.DataFrame, Caption]:
     )
     gap = "Generalisation gap: best loss minus the training loss of the steps before it."
     order = ("System", "Unique images", "Best loss (nats/token)", "One pass (nats/token)")
-    last = "Status" if unwell(table) else "Matched epochs"
+    fid = view.results.label("FID")
+    last = "Status" if unwell(table) else fid if fid in table else "Matched epochs"
     columns = [*order, "Any-order bound (nats/token)", "Epochs to best", last]
     return shown(table, *columns), Caption(words, (*details, gap))
 
