@@ -34,7 +34,7 @@ def images_of(view: View, variant: str) -> int | None:
 def systems(view: View) -> dict[str, dict[int, str]]:
     """Variants of each system by their unique images; those that are there to tell the error of a
     constant rate are left out."""
-    found: dict[str, dict[int, str]] = {}
+    variants_of: dict[str, dict[int, str]] = {}
     falling = schedule_errors(view)
     for variant, names in view.variants.items():
         images = images_of(view, variant)
@@ -42,8 +42,8 @@ def systems(view: View) -> dict[str, dict[int, str]]:
             continue
         others = (f"{key.split('.')[-1]} {value}" for key, value in names["grid"].items()
                   if key != SIZES)  # fmt: skip
-        found.setdefault(", ".join((names["group"], *others)), {})[images] = variant
-    return {name: dict(sorted(of.items())) for name, of in found.items()}
+        variants_of.setdefault(", ".join((names["group"], *others)), {})[images] = variant
+    return {name: dict(sorted(of.items())) for name, of in variants_of.items()}
 
 
 def _along(view: View, variant: str) -> pd.DataFrame:
@@ -64,19 +64,27 @@ def _curves_of(view: View, variant: str, images: int) -> list[Curve]:
             continue  # a training that did not end well
         losses = looks[["one_pass", "bound"]].min(axis=1)  # of a model without masks one is empty
         steps = looks.index.get_level_values("step").to_numpy(float)
-        found = (steps, looks["epochs"].to_numpy(float), losses.to_numpy(float))
-        curves.append(Curve(images, int(seed), *found, float(best[int(seed)])))
+        looked = (steps, looks["epochs"].to_numpy(float), losses.to_numpy(float))
+        curves.append(Curve(images, int(seed), *looked, float(best[int(seed)])))
     return curves
 
 
 def curves(view: View) -> dict[str, list[Curve]]:
     """Curves of two or more looks of every system, by unique images and seed; the loss is the
     smaller of one pass and any-order bound."""
-    return view.results.once(("repetition curves", view.suite, tuple(view.variants)), lambda: {
-        name: [curve for images, variant in of.items()
-               for curve in _curves_of(view, variant, images) if len(curve.losses_P) > 1]
-        for name, of in systems(view).items()
-    })  # fmt: skip
+    return view.results.once(
+        ("repetition curves", view.suite, tuple(view.variants)), lambda: _curves(view)
+    )
+
+
+def _curves(view: View) -> dict[str, list[Curve]]:
+    of_system: dict[str, list[Curve]] = {}
+    for name, of in systems(view).items():
+        several = of_system.setdefault(name, [])
+        for images, variant in of.items():
+            every = _curves_of(view, variant, images)
+            several += [curve for curve in every if len(curve.losses_P) > 1]
+    return of_system
 
 
 def lone_words(view: View) -> str:
@@ -93,19 +101,17 @@ def lone_words(view: View) -> str:
 
 def by_images(of_system: Iterable[Curve]) -> dict[int, list[Curve]]:
     """Curves of a system by their unique images."""
-    found: dict[int, list[Curve]] = {}
+    by_size: dict[int, list[Curve]] = {}
     for curve in of_system:
-        found.setdefault(curve.images, []).append(curve)
-    return found
+        by_size.setdefault(curve.images, []).append(curve)
+    return by_size
 
 
 def read(view: View, reading: str) -> dict[str, list[Curve]]:
     """Curves as a reading of the fit takes them."""
-    cut = READINGS[reading]
-    return {
-        name: [curve.until_best() if cut else curve for curve in of]
-        for name, of in curves(view).items()
-    }
+    if not READINGS[reading]:
+        return curves(view)
+    return {name: [*map(Curve.until_best, of)] for name, of in curves(view).items()}
 
 
 def fits(view: View, reading: str) -> dict[str, Sure | None]:
@@ -168,11 +174,14 @@ def _schedule_errors(view: View) -> dict[str, list[float]]:
     return last
 
 
+def _by_seed(view: View, variant: str) -> dict[int, Curve]:
+    """Curves of a variant by training seed."""
+    some = _curves_of(view, variant, images_of(view, variant) or 0)
+    return {curve.seed: curve for curve in some}
+
+
 def _ends_apart(view: View, variant: str, other: str) -> list[float]:
-    falling, constant = (
-        {curve.seed: curve for curve in _curves_of(view, one, images_of(view, one) or 0)}
-        for one in (variant, other)
-    )
+    falling, constant = _by_seed(view, variant), _by_seed(view, other)
     apart = []
     for seed in sorted(set(falling) & set(constant)):
         end = falling[seed]

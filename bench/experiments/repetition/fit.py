@@ -227,7 +227,7 @@ def _solve(
         theta[free] = some
         return theta
 
-    found = least_squares(
+    solution = least_squares(
         lambda some: form.log_losses(whole(some), points)[0] - logs_P,
         np.clip(theta[free], low + 1e-9, high - 1e-9),
         jac=lambda some: form.log_losses(whole(some), points)[1][:, free],
@@ -239,7 +239,7 @@ def _solve(
         ftol=tolerance,
         xtol=tolerance,
     )
-    return whole(found.x).copy(), float(found.cost)
+    return whole(solution.x).copy(), float(solution.cost)
 
 
 def fit(form_name: str, curves: Sequence[Curve], start: Fit | None = None) -> Fit | None:
@@ -253,7 +253,7 @@ def fit(form_name: str, curves: Sequence[Curve], start: Fit | None = None) -> Fi
     # costs that differ by rounding are one minimum: the first start that reaches it
     theta, cost = min(
         (_solve(form, points, one, tolerance=tolerance) for one in starts),
-        key=lambda found: round(found[1], 15),
+        key=lambda solved: round(solved[1], 15),
     )
     residuals_P = form.log_losses(theta, points)[0] - np.log(points.losses_P)
     values = [math.exp(value) if log else value for value, log in zip(theta, form.logs)]

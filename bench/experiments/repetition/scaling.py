@@ -13,13 +13,13 @@ from .curves import READINGS, fits
 from .fit import QUOTED_RMS, Sure, interval
 
 
-def r_star_words(found: Sure | None) -> str:
+def r_star_words(fitted: Sure | None) -> str:
     """R* with its interval, as a reason says it."""
-    if found is None:
+    if fitted is None:
         return "not enough points"
-    low, high = found.bootstrap
-    words = f"{found.fit.values['R*']:.3g} [{low:.3g}, {high:.3g}]"
-    return words if found.identified else f"{words}, not identified"
+    low, high = fitted.bootstrap
+    words = f"{fitted.fit.values['R*']:.3g} [{low:.3g}, {high:.3g}]"
+    return words if fitted.identified else f"{words}, not identified"
 
 
 def _once(ours: Sure | None, theirs: Sure | None) -> tuple[str, str, float]:

@@ -111,19 +111,19 @@ def _grown(view: View) -> dict[str, dict[int, list[Curve]]]:
 def _means(some: list[Curve], value: Callable[[Curve], np.ndarray]) -> list[tuple[float, Estimate]]:
     """Mean over seeds of a value at each look that all trainings have: epochs and estimate."""
     count = min(len(curve.epochs_P) for curve in some)
-    found = []
+    means = []
     for place in range(count):
         mean = estimate([value(curve)[place] for curve in some])
         if mean is not None:
-            found.append((float(some[0].epochs_P[place]), mean))
-    return found
+            means.append((float(some[0].epochs_P[place]), mean))
+    return means
 
 
 def _line(
-    panel: Axes, found: list[tuple[float, Estimate]], label: str, style: dict[str, Any]
+    panel: Axes, means: list[tuple[float, Estimate]], label: str, style: dict[str, Any]
 ) -> None:
     """Means along an axis with their intervals."""
-    draw_band(panel, [x for x, _ in found], [mean for _, mean in found], label, style)
+    draw_band(panel, [x for x, _ in means], [mean for _, mean in means], label, style)
 
 
 def _panels(view: View, draw: Panel, title: str, height: float = 2.1) -> Figure:
@@ -177,8 +177,8 @@ def _details(view: View) -> tuple[str, ...]:
 def _fit_of(view: View, name: str) -> Fit | None:
     if settings(view).form == "additive":
         return additive(view)[name]
-    found = fits(view, "to the minimum")[name]
-    return found.fit if found else None
+    fitted = fits(view, "to the minimum")[name]
+    return fitted.fit if fitted else None
 
 
 def _draw_losses(view: View) -> Panel:
@@ -186,8 +186,8 @@ def _draw_losses(view: View) -> Panel:
         fitted = _fit_of(view, name)
         for images, some in sizes.items():
             style = _style(view, images)
-            found = _means(some, lambda curve: curve.losses_P)
-            _line(panel, found, f"{images:,} images", style)
+            means = _means(some, lambda curve: curve.losses_P)
+            _line(panel, means, f"{images:,} images", style)
             best = estimate([curve.best_epochs for curve in some])
             loss = estimate(
                 [view.of(systems(view)[name][images], "best_loss")[c.seed] for c in some]
@@ -247,8 +247,8 @@ def _draw_value(view: View) -> Panel:
         for images, some in sizes.items():
             if images == most:
                 continue
-            found = list(_excess(some, sizes[most]))
-            _line(panel, found, f"{images:,} images", _style(view, images))
+            excess = list(_excess(some, sizes[most]))
+            _line(panel, excess, f"{images:,} images", _style(view, images))
         panel.axhline(1.0, color="0.35", linestyle=":", linewidth=0.8, label="1 % above")
 
     return draw
@@ -282,12 +282,12 @@ def _draw_compute(panel: Axes, view: View, images: int) -> None:
         if images not in sizes:
             continue
         some, variant = sizes[images], of[name][images]
-        found = _means(some, lambda curve: best_so_far(curve.losses_P))
+        means = _means(some, lambda curve: best_so_far(curve.losses_P))
         scale = compute(view, variant, np.ones(1))[0] * some[0].steps_P[0] / some[0].epochs_P[0]
-        found = [(epochs * scale, mean) for epochs, mean in found]
+        against_compute = [(epochs * scale, mean) for epochs, mean in means]
         style = {"color": _system_colour(view, name), "marker": MARKERS[place % len(MARKERS)],
                  "markersize": 2, "linewidth": 1.0}  # fmt: skip
-        _line(panel, found, name, style)
+        _line(panel, against_compute, name, style)
         crossed = [C for C in tables.crossings(view, name, first, images).values() if C is not None]
         if name != first and len(crossed) * 2 > len(some):
             middle = math.exp(float(np.mean(np.log(crossed))))

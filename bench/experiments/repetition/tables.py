@@ -29,14 +29,14 @@ def _matched(view: View, name: str, images: int) -> Cell:
     if not larger or images not in of:
         return Cell("-")
     more = {curve.seed: curve for curve in of[larger[0]]}
-    found = [matched_epochs(few, more[few.seed]) for few in of[images] if few.seed in more]
-    inside = [epochs for epochs in found if epochs is not None and math.isfinite(epochs)]
-    if len(inside) == len(found):
+    epochs_S = [matched_epochs(few, more[few.seed]) for few in of[images] if few.seed in more]
+    inside = [epochs for epochs in epochs_S if epochs is not None and math.isfinite(epochs)]
+    if len(inside) == len(epochs_S):
         return spread(estimate(inside))
-    early, never = found.count(None), found.count(math.inf)
+    early, never = epochs_S.count(None), epochs_S.count(math.inf)
     words = f"above from the first evaluation in {early}" if early else ""
     words += f"{', ' * bool(early and never)}to the end in {never}" if never else ""
-    return Cell(f"{words} of {len(found)} seeds")
+    return Cell(f"{words} of {len(epochs_S)} seeds")
 
 
 def _gap(view: View, variant: str) -> Estimate | None:
@@ -66,8 +66,8 @@ def _best_row(view: View, name: str, images: int, variant: str) -> dict[str, Any
 
 
 def _mean(view: View, variant: str, metric: str) -> float | None:
-    found = view.estimate(variant, metric)
-    return found.mean if found else None
+    value = view.estimate(variant, metric)
+    return value.mean if value else None
 
 
 def _bound_error(view: View, variant: str) -> float | None:
@@ -106,16 +106,16 @@ def _between(interval: tuple[float, float]) -> Cell:
     return Cell(f"[{show(low)}, {show(high)}]", low=low, high=high)
 
 
-def _fit_row(name: str, reading: str, found: Sure | None) -> dict[str, Any]:
+def _fit_row(name: str, reading: str, fitted: Sure | None) -> dict[str, Any]:
     row: dict[str, Any] = {"System": name, "Reading": reading}
-    if found is None:
+    if fitted is None:
         return row | {"R*": Cell("not enough points")}
-    value = found.fit.values["R*"]
-    said = show(value) if found.identified else "not identified"
+    value = fitted.fit.values["R*"]
+    said = show(value) if fitted.identified else "not identified"
     row["R*"] = Cell(said, value=value)
-    row["Over curves"] = _between(found.bootstrap)
-    row["Of the profile"] = _between(found.profile)
-    return row | _numbers(found.fit)
+    row["Over curves"] = _between(fitted.bootstrap)
+    row["Of the profile"] = _between(fitted.profile)
+    return row | _numbers(fitted.fit)
 
 
 def _numbers(fit: Fit) -> dict[str, Any]:
@@ -136,9 +136,11 @@ def fit_words(view: View) -> tuple[str, ...]:
     """R* of every system in both readings: never one alone."""
     words = []
     for name in fits(view, "to the minimum"):
-        found = {reading: fits(view, reading)[name] for reading in READINGS}
-        if any(one is not None for one in found.values()):
-            said = "; ".join(f"{reading} {r_star_words(one)}" for reading, one in found.items())
+        by_reading = {reading: fits(view, reading)[name] for reading in READINGS}
+        if any(one is not None for one in by_reading.values()):
+            said = "; ".join(
+                f"{reading} {r_star_words(one)}" for reading, one in by_reading.items()
+            )
             words.append(f"R* of {rst(name)}: {said}.")
     return tuple(words)
 
@@ -184,15 +186,15 @@ def crossings(view: View, name: str, first: str, images: int) -> dict[int, float
     of = systems(view)
     sides = [by_images(curves(view)[one]).get(images, []) for one in (name, first)]
     theirs = {curve.seed: curve for curve in sides[1]}
-    found: dict[int, float | None] = {}
+    by_seed: dict[int, float | None] = {}
     for curve in sides[0]:
         if curve.seed in theirs:
             other = theirs[curve.seed]
-            found[curve.seed] = crossover(
+            by_seed[curve.seed] = crossover(
                 *_against_compute(view, of[name][images], curve),
                 *_against_compute(view, of[first][images], other),
             )
-    return found
+    return by_seed
 
 
 def _against_compute(view: View, variant: str, curve: Curve) -> tuple[np.ndarray, np.ndarray]:
@@ -201,19 +203,19 @@ def _against_compute(view: View, variant: str, curve: Curve) -> tuple[np.ndarray
 
 def _crossing_row(view: View, name: str, first: str, images: int) -> dict[str, Any]:
     of = systems(view)
-    found = crossings(view, name, first, images)
+    by_seed = crossings(view, name, first, images)
     difference = view.difference(of[name][images], "best_loss", of[first][images])
-    crossed = [C for C in found.values() if C is not None]
+    crossed = [C for C in by_seed.values() if C is not None]
     budget = _budget(view, name, first, images)
     mean = math.exp(float(np.mean(np.log(crossed)))) if crossed else None
-    none = f"none within {show(budget)}" if budget and found else "-"
+    none = f"none within {show(budget)}" if budget and by_seed else "-"
     return {
         "System": name,
         "Against": first,
         "Unique images": number(images),
         "Best loss, difference (nats/token)": spread(difference, difference=True),
         "Stays below from (FLOP)": Cell(show(mean) if crossed else none, value=mean),
-        "Seeds": Cell(f"{len(crossed)} of {len(found)}", crossed=len(crossed), all=len(found)),
+        "Seeds": Cell(f"{len(crossed)} of {len(by_seed)}", crossed=len(crossed), all=len(by_seed)),
         "Budget (FLOP)": Cell(show(budget), value=budget),
     }
 
