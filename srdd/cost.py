@@ -170,13 +170,6 @@ def sampling_bytes(
     D, blocks = model.width, network.blocks
     past, recalled = network.past, 2 * D  # keys and values of one position that is pooled
     core = _core(network)
-    adaln = [
-        network.head_modulation,
-        *([network.shared_modulation] if model.shared_adaln else [b.modulation for b in blocks]),
-    ]
-    tables = 6 * D * len(blocks) if model.shared_adaln else 0
-    # a class row in, its modulations out; one more for 'no class'
-    conditions = (batch + any(doubled)) * (D + sum(linear.out_features for linear in adaln))
     told = _told(network)
     moved = []
     for k, length in enumerate(schedule.lengths):
@@ -195,8 +188,7 @@ def sampling_bytes(
         )
         once = batch * pair * length if seen_later else 0
         if k == 0:
-            once += sum(map(_numbers, adaln)) + tables + conditions
-            once += told.once + batch * told.kept
+            once += _of_classes(network, batch + any(doubled)) + told.once + batch * told.kept
         if 0 < k < schedule.num_scales - 1 and model.recalls:
             once += batch * recalled * length
         pooled = reach(model.history_vector, k)[:-1] if k > 0 else range(0)
@@ -219,6 +211,18 @@ class _Told(NamedTuple):
     each: int = 0
     seen: int = 0
     tokens: int = 0
+
+
+def _of_classes(network: ScaleTransformer, classes: int) -> int:
+    """Numbers that what follows from some classes moves: AdaLN's weights once, and of each class
+    its row in and its modulations out."""
+    blocks, D = network.blocks, network.config.width
+    shared = network.config.shared_adaln
+    adaln = [network.shared_modulation] if shared else [block.modulation for block in blocks]
+    adaln = [network.head_modulation, *adaln]
+    tables = 6 * D * len(blocks) if shared else 0
+    moved = classes * (D + sum(layer.out_features for layer in adaln))
+    return sum(map(_numbers, adaln)) + tables + moved
 
 
 def _core(network: ScaleTransformer) -> int:

@@ -110,8 +110,9 @@ def linear(
     if not _pays(x, weight_ED):
         return F.linear(x, weight_ED, bias_E)
     given = x.flatten(0, -2), weight_ED, bias_E
-    y: torch.Tensor = _Linear.apply(*given)  # type: ignore[no-untyped-call]
-    return y.unflatten(0, x.shape[:-1])
+    y_NE: torch.Tensor = _Linear.apply(*given)  # type: ignore[no-untyped-call]
+    y: torch.Tensor = y_NE.unflatten(0, x.shape[:-1])
+    return y
 
 
 def linear_gelu(x: torch.Tensor, weight_ED: torch.Tensor, bias_E: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from pathlib import Path
 # a plan makes many objects and hardly any garbage: a quarter of its time would go into looking
 gc.disable()
 sys.path.insert(0, workflow.basedir)
-from bench.study.before import missing_files, refused_function
+from bench.study.before import TRAININGS, missing_files, refused_function
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
 from bench.study.schema import RESERVED
@@ -149,7 +149,7 @@ def check_processes():
     """Every batch must go into equal parts: said before any work."""
     for run_id, job in PLAN.jobs.items():
         try:
-            if job.stage in ("train", "distill", "regress", "restore"):
+            if job.stage in TRAININGS:
                 training = json.dumps(job.config["training"])
                 TrainingConfig.model_validate_json(training).images_at_once(PROCESSES)
             elif job.stage == "tokenizer":

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -190,10 +191,12 @@ def image_rows(rounds: int) -> Iterator[dict[str, Any]]:
                 {count: used_by_verbs(Path(place) / str(count), count) for count in IMAGES}
             )
     for verb in rounds_used[0][IMAGES[0]]:
-        costs = {count: [each[count][verb].cpu_s for each in rounds_used] for count in IMAGES}
-        peaks = {
-            count: max(each[count][verb].peak_bytes for each in rounds_used) for count in IMAGES
-        }
+        costs: dict[int, list[float]] = {count: [] for count in IMAGES}
+        peaks = dict.fromkeys(IMAGES, 0)
+        for count, each in product(IMAGES, rounds_used):
+            used = each[count][verb]
+            costs[count].append(used.cpu_s)
+            peaks[count] = max(peaks[count], used.peak_bytes)
         yield from rows_of("images", verb, costs, peaks)
 
 

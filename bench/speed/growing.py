@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,13 +116,15 @@ def _label(name: str, row: dict[str, str]) -> str:
     return f"{name}: {slope:.2f} ({low:.2f} to {high:.2f})"
 
 
+def _column(rows: Sequence[dict[str, str]], key: str) -> np.ndarray:
+    return np.array([float(row[key]) for row in rows])
+
+
 def _draw(axes: Any, rows: Sequence[dict[str, str]], against: str) -> None:
     """Cost against one size, on logarithmic axes."""
     for i, (name, of_name) in enumerate(_series(rows).items()):
-        x, cost, low, high = (
-            np.array([float(row[key]) for row in of_name])
-            for key in ("size", "cpu_s", "cpu_low_s", "cpu_high_s")
-        )
+        read = partial(_column, of_name)
+        x, cost, low, high = map(read, ("size", "cpu_s", "cpu_low_s", "cpu_high_s"))
         bars = np.maximum(0, np.stack((cost - low, high - cost)))
         axes.errorbar(x, cost, bars, label=_label(name, of_name[-1]), capsize=2, **look(i))
     axes.set(xscale="log", yscale="log", xlabel=PANELS[against][0])

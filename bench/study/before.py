@@ -26,7 +26,7 @@ from .settings import HUB, WeightsConfig
 from .tokenizer_settings import TokenizerSpec
 
 # jobs that take long
-TRAININGS = {"train", "distill", "regress", "restore"}
+TRAININGS = {"train", "train_subset", "distill", "regress", "restore"}
 
 
 def stages_of(run_ids: Iterable[str]) -> set[str]:

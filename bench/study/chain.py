@@ -313,6 +313,8 @@ def _trained(study: Study, variant: Variant, seed: int) -> Trained:
         stage = "regress"
     if variant.model.condition != "none":
         stage = "restore"
+    elif variant.training is not None and variant.training.unique_images is not None:
+        stage = "train_subset"
     if variant.distill is not None:
         teacher = trained(study, teacher_of(study, variant.distill), seed)
         stage, slug = "distill", f"{variant.distill.arm}-{slug}"

@@ -324,6 +324,11 @@ class TrainingConfig(Strict):
         description="test images, at most, of the losses along the training; null: all. The kept "
         "weights are tested on all",
     )
+    unique_images: Positive | None = Field(
+        None,
+        description="training images that the model learns from, chosen by hash, some of every "
+        "class, those of fewer among those of more; the tokenizer sees all; null: all",
+    )
     precision: Precision = Field("float32", description="of the network; the weights are float32")
     compile: Compiles = Field(
         "auto", description="compile each block; auto: on a GPU, where the training is long enough"

@@ -20,6 +20,7 @@ from . import rooms
 from .checks import COSTLY, NEED_CLASSES, RETURNS, legal_metrics, tuning
 from .restore_settings import RestoreConfig, degradation_problems
 from .scores import better
+from .subsets import subset_problems
 
 if TYPE_CHECKING:
     from .schema import Claim, Study, Suite, Variant
@@ -162,6 +163,7 @@ def _output_problems(study: Study, one: Resolved) -> Iterator[str]:
                 yield problem
     yield from _code_problems(one)
     yield from _restore_problems(study, one)
+    yield from subset_problems(study, one.variants)
     tuned = list(tuning(suite))
     if tuned and not study.told(one.name, "sweep").halves:
         yield (

@@ -73,6 +73,10 @@ def _correction_problems(variant: Variant, training: TrainingConfig) -> Iterator
             f"{at} beside model.mask_prob {model.mask_prob}: own tokens would be those of another "
             "ladder; set one of them to none or 0"
         )
+    if model.condition != "none":
+        yield f"{at} is of a model that is told no image (condition none); set it to none"
+    if training.unique_images is not None:
+        yield f"{at} is of trainings on all images; set it to none, or unique_images to null"
     if training.corruption != "none":
         yield (
             f"{at} beside corruption {training.corruption!r}: both say which tokens are read; set "

@@ -164,6 +164,11 @@ def _generator_problems(name: str, variant: Variant) -> Iterator[str]:
             f"variants.{name}.model.num_classes: {model.num_classes}: a condition takes the place "
             "of a class, and this model is trained without; give it the dataset's classes"
         )
+    elif model.history_vector:
+        yield (
+            f"variants.{name}.model.history_vector: {model.history_vector}: scales are run alone, "
+            "and it pools those before them; set it to 0"
+        )
     elif model.class_dropout == 0:
         yield (
             f"variants.{name}.model.class_dropout: 0: a condition begins as no class, which "

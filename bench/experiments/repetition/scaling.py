@@ -1,0 +1,65 @@
+"""Whether one system's R* is above another's: asked twice. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ...report.claims import Verdict
+from ...report.view import View
+from .curves import READINGS, fits
+from .fit import QUOTED_RMS, Sure, interval
+
+
+def r_star_words(fitted: Sure | None) -> str:
+    """R* with its interval, as a reason says it."""
+    if fitted is None:
+        return "not enough points"
+    low, high = fitted.bootstrap
+    words = f"{fitted.fit.values['R*']:.3g} [{low:.3g}, {high:.3g}]"
+    return words if fitted.identified else f"{words}, not identified"
+
+
+def _once(ours: Sure | None, theirs: Sure | None) -> tuple[str, str, float]:
+    """Word, reason and p-value of one reading."""
+    if ours is None or theirs is None:
+        return "not decided", "not enough points", 1.0
+    differences_S = ours.draws_S - theirs.draws_S
+    low, high = interval(differences_S)
+    difference = math.log(ours.fit.values["R*"] / theirs.fit.values["R*"])
+    worst = max(ours.fit.rms, theirs.fit.rms)
+    rms = f", rms {worst:.1%}" + (" (a poor fit)" if worst > QUOTED_RMS else "")
+    reason = (
+        f"{r_star_words(ours)} against {r_star_words(theirs)}, log ratio {difference:+.2f} "
+        f"[{low:+.2f}, {high:+.2f}]{rms}"
+    )
+    if not (ours.identified and theirs.identified):
+        return "not decided", reason, 1.0
+    word = "not decided" if low <= 0 <= high else "yes" if low > 0 else "no"
+    return word, reason, two_sided(differences_S)
+
+
+def two_sided(differences_S: np.ndarray) -> float:
+    """The bootstrap p-value of a difference of 0: twice the share of resamples on the rarer side,
+    never 0 (Davison and Hinkley 1997, equation 4.11)."""
+    some = differences_S[np.isfinite(differences_S)]
+    rarer = min(int((some <= 0).sum()), int((some >= 0).sum()))
+    return min(1.0, 2 * (rarer + 1) / (len(some) + 1))
+
+
+def judged_twice(view: View, claim: dict[str, Any]) -> Verdict:
+    """The verdict of both readings of a fit: that of each where they agree, with the larger of
+    their p-values."""
+    words, reasons, p = [], [], []
+    for reading in READINGS:
+        of = fits(view, reading)
+        word, reason, chance = _once(of.get(claim["variant"]), of.get(claim["against"]))
+        words.append(word)
+        reasons.append(f"{reading}: {word}, {reason}")
+        p.append(chance)
+    agree = len(set(words)) == 1
+    what = f"R* of {claim['variant']} against that of {claim['against']}"
+    reason = f"{what}; {'; '.join(reasons)}{'' if agree else '; the readings differ'}"
+    return Verdict(words[0] if agree else "not decided", reason, max(p) if agree else 1.0)

@@ -1,0 +1,274 @@
+"""The tables of repetition: best losses, fits, crossings. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ...report.absent import by_reason
+from ...report.caption import Caption
+from ...report.cells import Cell, frame, number, shown, spread, unwell
+from ...report.estimate import Estimate, estimate, show, show_estimate
+from ...report.view import View
+from ...study.escaping import rst
+from .curves import READINGS, additive, by_images, compute, curves, fits, systems
+from .fit import QUOTED_RMS, Curve, Fit, Sure, crossover, matched_epochs
+from .plan import FEWEST_SIZES
+from .scaling import r_star_words
+
+# ---------------------------------------------------------------- best losses
+
+
+def _matched(view: View, name: str, images: int) -> Cell:
+    """Until how many epochs repeats are as good as the next larger set at equal compute."""
+    of = by_images(curves(view)[name])
+    larger = [U for U in sorted(of) if U > images]
+    if not larger or images not in of:
+        return Cell("-")
+    more = {curve.seed: curve for curve in of[larger[0]]}
+    epochs_S = [matched_epochs(few, more[few.seed]) for few in of[images] if few.seed in more]
+    inside = [epochs for epochs in epochs_S if epochs is not None and math.isfinite(epochs)]
+    if len(inside) == len(epochs_S):
+        return spread(estimate(inside))
+    early, never = epochs_S.count(None), epochs_S.count(math.inf)
+    words = f"above from the first evaluation in {early}" if early else ""
+    words += f"{', ' * bool(early and never)}to the end in {never}" if never else ""
+    return Cell(f"{words} of {len(epochs_S)} seeds")
+
+
+def _gap(view: View, variant: str) -> Estimate | None:
+    """Held-out loss minus training loss of the kept weights."""
+    return estimate((view.of(variant, "best_loss") - view.of(variant, "best_loss_train")).dropna())
+
+
+def _best_row(view: View, name: str, images: int, variant: str) -> dict[str, Any]:
+    missing = view.missing(variant, "epochs_to_best")
+    scored = view.score(variant, "fid")
+    row = {
+        "System": name,
+        "Unique images": number(images),
+        "Best loss (nats/token)": spread(view.estimate(variant, "best_loss")),
+        "One pass (nats/token)": spread(view.estimate(variant, "kept_loss_test")),
+        "Any-order bound (nats/token)": spread(view.estimate(variant, "loss_test_any_order")),
+        "Epochs to best": spread(view.estimate(variant, "epochs_to_best")),
+        "Matched epochs": _matched(view, name, images),
+        "Generalisation gap (nats/token)": spread(_gap(view, variant)),
+        "Error of the bound (nats/token)": number(_bound_error(view, variant)),
+        "Loss after one epoch (nats/token)": spread(view.estimate(variant, "loss_one_epoch")),
+        "Kept at the end": number(_mean(view, variant, "kept_at_end")),
+    }
+    if scored is not None:  # the suite measures scores too
+        row[view.results.label("FID")] = spread(scored)
+    return row | {"Status": by_reason(missing) or "ok"}
+
+
+def _mean(view: View, variant: str, metric: str) -> float | None:
+    value = view.estimate(variant, metric)
+    return value.mean if value else None
+
+
+def _bound_error(view: View, variant: str) -> float | None:
+    """Standard error of a bound by its draws of masks, mean over evaluations."""
+    rows = view.snapshots(variant, "loss_test_any_order_error")
+    return float(rows["value"].mean()) if len(rows) else None
+
+
+def best(view: View, details: tuple[str, ...]) -> tuple[pd.DataFrame, Caption]:
+    """A row for each system and number of unique images."""
+    rows = [
+        _best_row(view, name, images, variant)
+        for name, of in systems(view).items()
+        for images, variant in of.items()
+    ]
+    nothing = {"System": "-", "Unique images": "-", "Best loss (nats/token)": "-"}
+    table = frame(rows or [nothing | {"Status": "no variant says training.unique_images"}])
+    words = (
+        "Best held-out loss by unique images: the smaller of one pass and any-order bound. Epochs "
+        "to best: of the kept weights. Matched epochs: until then a loss is at most 1 % above that "
+        "of the next larger set after as many steps. Mean and 95 % interval over training seeds."
+    )
+    gap = "Generalisation gap: best loss minus the training loss of the steps before it."
+    order = ("System", "Unique images", "Best loss (nats/token)", "One pass (nats/token)")
+    fid = view.results.label("FID")
+    last = "Status" if unwell(table) else fid if fid in table else "Matched epochs"
+    columns = [*order, "Any-order bound (nats/token)", "Epochs to best", last]
+    return shown(table, *columns), Caption(words, (*details, gap))
+
+
+# ---------------------------------------------------------------- fits
+
+
+def _between(interval: tuple[float, float]) -> Cell:
+    low, high = interval
+    return Cell(f"[{show(low)}, {show(high)}]", low=low, high=high)
+
+
+def _fit_row(name: str, reading: str, fitted: Sure | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"System": name, "Reading": reading}
+    if fitted is None:
+        return row | {"R*": Cell("not enough points")}
+    value = fitted.fit.values["R*"]
+    said = show(value) if fitted.identified else "not identified"
+    row["R*"] = Cell(said, value=value)
+    row["Over curves"] = _between(fitted.bootstrap)
+    row["Of the profile"] = _between(fitted.profile)
+    return row | _numbers(fitted.fit)
+
+
+def _numbers(fit: Fit) -> dict[str, Any]:
+    rms = Cell(f"{fit.rms:.2%}", value=fit.rms)
+    row = {"rms": rms, "Points": number(fit.points)}
+    row |= {key: number(value) for key, value in fit.values.items() if key != "R*"}
+    return row | {"At a bound": ", ".join(fit.bounded)}
+
+
+def quoted(view: View, name: str) -> bool:
+    """Whether both forms fit a system well enough for its R* to be quoted alone."""
+    first, other = fits(view, "to the minimum")[name], additive(view)[name]
+    parts = [first.fit if first else None, other]
+    return all(part is not None and part.rms < QUOTED_RMS for part in parts)
+
+
+def fit_words(view: View) -> tuple[str, ...]:
+    """R* of every system in both readings: never one alone."""
+    words = []
+    for name in fits(view, "to the minimum"):
+        by_reading = {reading: fits(view, reading)[name] for reading in READINGS}
+        if any(one is not None for one in by_reading.values()):
+            said = "; ".join(
+                f"{reading} {r_star_words(one)}" for reading, one in by_reading.items()
+            )
+            words.append(f"R* of {rst(name)}: {said}.")
+    return tuple(words)
+
+
+def fitted(view: View, details: tuple[str, ...]) -> tuple[pd.DataFrame, Caption]:
+    """A row for each system and reading, and one for the additive form."""
+    rows = []
+    for name, of in systems(view).items():
+        if len(of) < 2:
+            continue
+        rows += [_fit_row(name, reading, fits(view, reading)[name]) for reading in READINGS]
+        other = additive(view)[name]
+        if other is not None:
+            rows.append({"System": name, "Reading": "additive, all points", "R*": Cell("-"),
+                         **_numbers(other)})  # fmt: skip
+    table = frame(rows or [{"System": "-", "Reading": "-", "R*": "-"}])
+    words = (
+        "Fits of held-out loss, E + B / D'^b with effective data D' = U + U R* (1 - exp(-(epochs - "
+        "1) / R*)): up to the minimum of each curve, and with the tail. Additive: overfitting adds "
+        "P R^g / U^h. Intervals of R*: 95 %, over resampled trainings and of the profile."
+    )
+    well = [name for name, of in systems(view).items() if len(of) > 1 and quoted(view, name)]
+    more = (
+        "The form is monotone in the epochs, so a tail that rises is fitted by a small R*: read "
+        "both readings and epochs to best beside them.",
+        f"Both forms fit with rms below {QUOTED_RMS:.0%}: {rst(', '.join(well)) or 'no system'}.",
+        "Huber loss of log residuals, delta 0.001, least of 27 starts. Not identified: an interval "
+        "touches a bound of R*, 0.05 or 8 000. The profile takes points of one curve as "
+        "independent and is too narrow.",
+    )
+    columns = ["System", "Reading", "R*", "Over curves", "Of the profile", "rms", "Points"]
+    return shown(table, *columns), Caption(words, (*details, *more))
+
+
+# ---------------------------------------------------------------- crossings
+
+
+def crossings(view: View, name: str, first: str, images: int) -> dict[int, float | None]:
+    """By training seed, the compute from which a system stays below the first; None: it does
+    not."""
+    if name == first:
+        return {}
+    of = systems(view)
+    sides = [by_images(curves(view)[one]).get(images, []) for one in (name, first)]
+    theirs = {curve.seed: curve for curve in sides[1]}
+    by_seed: dict[int, float | None] = {}
+    for curve in sides[0]:
+        if curve.seed in theirs:
+            other = theirs[curve.seed]
+            by_seed[curve.seed] = crossover(
+                *_against_compute(view, of[name][images], curve),
+                *_against_compute(view, of[first][images], other),
+            )
+    return by_seed
+
+
+def _against_compute(view: View, variant: str, curve: Curve) -> tuple[np.ndarray, np.ndarray]:
+    return compute(view, variant, curve.steps_P), curve.losses_P
+
+
+def _crossing_row(view: View, name: str, first: str, images: int) -> dict[str, Any]:
+    of = systems(view)
+    by_seed = crossings(view, name, first, images)
+    difference = view.difference(of[name][images], "best_loss", of[first][images])
+    crossed = [C for C in by_seed.values() if C is not None]
+    budget = _budget(view, name, first, images)
+    mean = math.exp(float(np.mean(np.log(crossed)))) if crossed else None
+    none = f"none within {show(budget)}" if budget and by_seed else "-"
+    return {
+        "System": name,
+        "Against": first,
+        "Unique images": number(images),
+        "Best loss, difference (nats/token)": spread(difference, difference=True),
+        "Stays below from (FLOP)": Cell(show(mean) if crossed else none, value=mean),
+        "Seeds": Cell(f"{len(crossed)} of {len(by_seed)}", crossed=len(crossed), all=len(by_seed)),
+        "Budget (FLOP)": Cell(show(budget), value=budget),
+    }
+
+
+def _budget(view: View, name: str, first: str, images: int) -> float | None:
+    """The most compute that a training of the two has had."""
+    of, most = systems(view), 0.0
+    for one in (name, first):
+        for curve in by_images(curves(view)[one]).get(images, []):
+            most = max(most, float(compute(view, of[one][images], curve.steps_P[-1:])[0]))
+    return most or None
+
+
+def _slope(points: list[tuple[float, float]]) -> float:
+    """Of the line of least squares through some points."""
+    xs, ys = np.array(points).T
+    return float(np.polyfit(xs, ys, 1)[0])
+
+
+def law_words(view: View, name: str, first: str, sizes: list[int]) -> str:
+    """log C = a + c log U of the seeds that cross at three numbers of images or more."""
+    by_seed: dict[int, list[tuple[float, float]]] = {}
+    for images in sizes:
+        for seed, C in crossings(view, name, first, images).items():
+            if C is not None:
+                by_seed.setdefault(seed, []).append((math.log(images), math.log(C)))
+    slopes = [_slope(points) for points in by_seed.values() if len(points) >= FEWEST_SIZES]
+    if not slopes:
+        return (
+            f"{rst(name)}: crosses {rst(first)} at fewer than three numbers of images, no law is "
+            "fitted."
+        )
+    exponent = estimate(slopes)
+    return (
+        f"{rst(name)}: compute of the crossing grows as unique images to the power "
+        f"{show_estimate(exponent)}, over seeds."
+    )
+
+
+def crossed(view: View, details: tuple[str, ...]) -> tuple[pd.DataFrame, Caption]:
+    """A row for each further system and number of images that it shares with the first."""
+    of = systems(view)
+    first, *others = of or ["the first system"]
+    rows, laws = [], []
+    for name in others:
+        both = sorted(set(of[name]) & set(of[first]))
+        rows += [_crossing_row(view, name, first, images) for images in both]
+        if len(both) >= FEWEST_SIZES:
+            laws.append(law_words(view, name, first, both))
+    table = frame(rows or [{"System": "-", "Against": first, "Unique images": "-"}])
+    words = (
+        f"Every system against {rst(first)}: best loss minus that of {rst(first)}, paired by "
+        "training seed with 95 % interval, and the compute from which its best loss so far stays "
+        "below to the end, geometric mean over the seeds that cross. A touch is no crossing."
+    )
+    return table, Caption(words, (*details, *laws))
