@@ -29,6 +29,7 @@ from PIL import Image
 from srdd.config import ModelConfig
 from srdd.loss import linear_cross_entropy
 from srdd.noise import generator
+from srdd.schedule import ScaleSchedule
 
 from ..runtime.provenance import ROOT, git_state, host_class
 from ..runtime.rows import write_rows
@@ -129,7 +130,7 @@ def step_rows(against: str, rounds: int) -> Iterator[dict[str, Any]]:
     """A training step against tokens, width or depth; the other two stay."""
     for name in HISTORIES:
         if against == "tokens":
-            sizes = {sum(n * n for n in sides): (sides, 64, 2) for sides in SCHEDULES}
+            sizes = {ScaleSchedule(sides).seq_len: (sides, 64, 2) for sides in SCHEDULES}
         elif against == "width":
             sizes = {width: (SCHEDULES[1], width, 2) for width in WIDTHS}
         else:
