@@ -11,9 +11,9 @@ A place stands between two comments, `<!-- NAME WORDS -->` and `<!-- /NAME -->`:
     work STUDY/SUITE: A | B     minutes of the jobs behind these variants, one after another
     seeds STUDY                 training seeds of its claims
     images STUDY PART           images of train, val or test
-    speed                       timings of our path beside a plain one
+    speed                       timings of our path beside a plain one, on a CPU
     gpu WHAT                    times on a GPU of all that begins so
-    public                      timings of our path beside the public VAR code
+    public [cpu]                timings of our path beside the public VAR code, on a GPU or on a CPU
 
 Imports no torch.
 """
@@ -252,11 +252,26 @@ def _sampling_name(row: dict[str, Any]) -> str | None:
     return f"sampling, {row['variant']}" if row["scale"] == "all" else None
 
 
+def _part_name(row: dict[str, Any]) -> str | None:
+    """The name of a part of the tokenizer, or of features."""
+    what = str(row["what"])
+    return what if what in ("encode", "decode", "features") else None
+
+
+NAMED_ROWS = {
+    "speed_cpu": _step_name,
+    "sampling_cpu": _sampling_name,
+    "tokenizer_cpu": _part_name,
+    "metrics_cpu": _part_name,
+}
+
+
 def _speed(root: Path, words: str) -> str:
-    """Training steps and sampling: our time over the plain path's and over its floor."""
-    head = ["What", "Our time over the plain path's", "Our time over its floor"]
-    steps = _timings(_benchmark(root, "speed_cpu"), _step_name)
-    return _grid([head, *steps, *_timings(_benchmark(root, "sampling_cpu"), _sampling_name)])
+    """Training steps, sampling and the rest: our time over the plain path's and over its floor."""
+    table = [["What", "Our time over the plain path's", "Our time over its floor"]]
+    for name, row_name in NAMED_ROWS.items():
+        table += _timings(_benchmark(root, name), row_name)
+    return _grid(table)
 
 
 def _number(row: dict[str, Any], key: str, form: str, factor: float = 1.0) -> str:
@@ -284,10 +299,10 @@ def _gpu(root: Path, words: str) -> str:
 
 
 def _public(root: Path, words: str) -> str:
-    """Our time over that of the public VAR code, on a GPU."""
+    """Our time over that of the public VAR code."""
     head = ["What", "Batch", "Ours", "Against", "Our time, ms", "Theirs, ms", "Ratio"]
     table = [head]
-    for row in _benchmark(root, "public_cuda"):
+    for row in _benchmark(root, f"public_{words.strip() or 'cuda'}"):
         ratio, low, high = (
             _number(row, key, ".2f") for key in ("ratio", "ratio_low", "ratio_high")
         )
