@@ -220,7 +220,7 @@ def attend_by_scale(
         spans = tuple((look.keys.start, look.keys.stop) for look in looks)
         keys = _Spans.apply(k_BLHd, spans)  # type: ignore[no-untyped-call]
         values = _Spans.apply(v_BLHd, spans)  # type: ignore[no-untyped-call]
-    # softmax(q k^T scale) v of each look over its own span of keys
+    # softmax(q k^T scale) v of each call over its own span of keys
     heads = []
     for look, *of_look in zip(looks, q_BLHd.split(lengths, 1), keys, values):
         q, key, value = (x.transpose(1, 2) for x in of_look)

@@ -85,6 +85,7 @@ def test_every_lookup_by_name_is_named_by_a_setting():
     its edits would make nothing stale."""
     config = {
         **{key: {} for key in ("sampler", "training", "evaluation", "equivalence", "classify")},
+        "restore": {},
         "sampler": {"name": "srdd", "refine_steps": 1, "select": "static", "cfg_scale": 2.0},
         "model": {"patch_nums": [1], "mask": "mine"},
         "tokenizer": {"config": SIZES},

@@ -22,6 +22,7 @@ from bench.runtime.provenance import (
     source_of_shows,
 )
 from bench.runtime.verbs import stages
+from bench.study.before import TRAININGS
 from bench.study.functions import functions_of
 from bench.study.plan import load_study
 from srdd.lookup import PLACES
@@ -429,7 +430,7 @@ def test_a_changed_default_makes_stale_what_reads_it(plan, before, copy, tmp_pat
     """Catches a default that is changed where names leave it out: the same name, other numbers."""
     edit = lambda text: re.sub(r"(beta2: BelowOne = \D*)0\.95", r"\g<1>0.96", text)  # noqa: E731
     changed = changed_by(plan, before, copy, tmp_path, "bench/study/settings.py", edit)
-    assert changed == of_stages(plan, "train", "distill", "regress", "restore")
+    assert changed == of_stages(plan, *TRAININGS)
 
 
 def test_prose_makes_nothing_stale(plan, before, copy, tmp_path):

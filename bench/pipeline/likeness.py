@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from skimage.metrics import structural_similarity
 
 ROUNDING = 1 / 12  # mean square error of rounding to whole grey levels
 
@@ -34,6 +33,8 @@ def ssim(
 ) -> np.ndarray:
     """Structural similarity (Wang et al. 2004, by scikit-image) of each uint8 image: its mean, or
     that of its map over a region."""
+    from skimage.metrics import structural_similarity  # slow to import, and few ask
+
     side, values = window_side(true_NCHW.shape[-1]), []
     for true_CHW, other_CHW in zip(true_NCHW, other_NCHW):
         whole, map_CHW = structural_similarity(

@@ -88,7 +88,7 @@ def _curves(view: View) -> dict[str, list[Curve]]:
 
 
 def lone_words(view: View) -> str:
-    """Which trainings have one look alone and are left out; empty where none is."""
+    """Which trainings have one evaluation alone and are left out; empty where none is."""
     lone = [
         f"{variant} seed {curve.seed}"
         for of in systems(view).values()
@@ -161,15 +161,18 @@ def schedule_errors(view: View) -> dict[str, list[float]]:
     )
 
 
+def _is_constant(names: dict[str, Any]) -> bool:
+    """Whether the rate of a variant's training stays at its peak."""
+    return bool(names["settings"]["training"].get("final_lr") == 1.0)
+
+
 def _schedule_errors(view: View) -> dict[str, list[float]]:
     last: dict[str, list[float]] = {}
     for variant, names in view.variants.items():
-        training = names["settings"]["training"]
-        if training.get("final_lr") == 1.0 or images_of(view, variant) is None:
+        if images_of(view, variant) is None or _is_constant(names):
             continue
         for other, about in view.variants.items():
-            constant = about["settings"]["training"].get("final_lr") == 1.0
-            if constant and _rest(view, other) == _rest(view, variant):
+            if _is_constant(about) and _rest(view, other) == _rest(view, variant):
                 last[variant] = _ends_apart(view, variant, other)
     return last
 
@@ -192,7 +195,8 @@ def _ends_apart(view: View, variant: str, other: str) -> list[float]:
 
 
 def schedule_error_words(view: View) -> str:
-    """How far a look along a constant rate is from a training of that length whose rate falls."""
+    """How far an evaluation along a constant rate is from the end of a training of that length
+    whose rate falls."""
     errors = {name: sizes for name, sizes in schedule_errors(view).items() if sizes}
     if not errors:
         return ""

@@ -369,7 +369,7 @@ def sure(curves: Sequence[Curve], draws_S: np.ndarray) -> Sure | None:
 
 
 def best_so_far(losses_P: np.ndarray) -> np.ndarray:
-    """The least loss until each look."""
+    """The least loss until each evaluation."""
     return np.minimum.accumulate(losses_P)
 
 
@@ -401,8 +401,8 @@ def crossover(
 
 def matched_epochs(few: Curve, more: Curve, tolerance: float = 0.01) -> float | None:
     """Epochs of the smaller set until which a loss is that of the larger one at as many steps, up
-    to a share; from there on it stays above. None where that begins with the first look, infinite
-    where it never does."""
+    to a share; from there on it stays above. None where that begins with the first evaluation,
+    infinite where it never does."""
     steps = np.intersect1d(few.steps_P, more.steps_P)
     if not len(steps):
         return None

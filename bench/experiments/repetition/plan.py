@@ -83,8 +83,8 @@ def cautions(study: Study, one: Resolved) -> Iterator[str]:
         )
     if falling:
         yield (
-            f"variants.{_first(falling)}: training.final_lr: a look along a training whose rate "
-            "falls is no training of that length; set it to 1"
+            f"variants.{_first(falling)}: training.final_lr: an evaluation along a training whose "
+            "rate falls is no training of that length; set it to 1"
         )
     if max(map(len, sizes.values()), default=0) < FEWEST_SIZES:
         yield f"variants: no entry has {FEWEST_SIZES} numbers of unique images; nothing is fitted"

@@ -109,7 +109,7 @@ def _grown(view: View) -> dict[str, dict[int, list[Curve]]]:
 
 
 def _means(some: list[Curve], value: Callable[[Curve], np.ndarray]) -> list[tuple[float, Estimate]]:
-    """Mean over seeds of a value at each look that all trainings have: epochs and estimate."""
+    """Mean over seeds of a value at each evaluation that all have: epochs and estimate."""
     count = min(len(curve.epochs_P) for curve in some)
     means = []
     for place in range(count):
@@ -159,8 +159,8 @@ def _details(view: View) -> tuple[str, ...]:
     return (
         *claim_details(view),
         f"Losses of {held_out(view.results)}; the step that is kept was chosen on the validation "
-        "split. Of a model with masks the smaller of one-pass loss and any-order bound (Monte "
-        "Carlo over draws of masks), of others one pass, which is exact.",
+        "split. A model without masks has its exact one-pass loss. One with masks has the smaller "
+        "of that and the any-order bound, which is Monte Carlo over draws of masks.",
         "One tokenizer of the whole training split serves every number of images; smaller sets "
         "are parts of larger ones.",
         "Constant rate and averaged weights: every evaluation is a point of the curve.",

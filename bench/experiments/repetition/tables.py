@@ -158,8 +158,8 @@ def fitted(view: View, details: tuple[str, ...]) -> tuple[pd.DataFrame, Caption]
                          **_numbers(other)})  # fmt: skip
     table = frame(rows or [{"System": "-", "Reading": "-", "R*": "-"}])
     words = (
-        "Fits of held-out loss, E + B / D'^b with effective data D' = U + U R* (1 - exp(-(epochs - "
-        "1) / R*)): up to the minimum of each curve, and with the tail. Additive: overfitting adds "
+        "Fits of held-out loss, E + B / D'^b, up to the minimum of each curve and with the tail. "
+        "Effective data: D' = U + U R* (1 - exp(-(epochs - 1) / R*)). Additive: overfitting adds "
         "P R^g / U^h. Intervals of R*: 95 %, over resampled trainings and of the profile."
     )
     well = [name for name, of in systems(view).items() if len(of) > 1 and quoted(view, name)]
@@ -267,8 +267,8 @@ def crossed(view: View, details: tuple[str, ...]) -> tuple[pd.DataFrame, Caption
             laws.append(law_words(view, name, first, both))
     table = frame(rows or [{"System": "-", "Against": first, "Unique images": "-"}])
     words = (
-        f"Every system against {rst(first)}: best loss minus that of {rst(first)}, paired by "
-        "training seed with 95 % interval, and the compute from which its best loss so far stays "
-        "below to the end, geometric mean over the seeds that cross. A touch is no crossing."
+        f"Best loss minus that of {rst(first)}, paired by training seed, with its 95 % interval. "
+        "Compute from which the best loss so far stays below to the end: geometric mean over the "
+        "seeds that cross. A touch is no crossing."
     )
     return table, Caption(words, (*details, *laws))

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import ndimage, signal
+from scipy import ndimage
 from torch import nn
 
 from srdd.noise import generator
@@ -54,6 +54,8 @@ def median(images_NCHW: torch.Tensor) -> torch.Tensor:
 
 def wiener(images_NCHW: torch.Tensor) -> torch.Tensor:
     """The adaptive Wiener filter of 3 x 3 pixels, by scipy, of each channel."""
+    from scipy import signal  # slow to import
+
     planes = images_NCHW.double().flatten(0, 1).numpy()
     with np.errstate(divide="ignore", invalid="ignore"):  # of a flat window, which it leaves
         filtered = np.stack([signal.wiener(plane, (3, 3)) for plane in planes])
