@@ -43,28 +43,28 @@ def cfg_to_var(config: SamplerConfig) -> dict[str, float]:
     }
 
 
-def model_config(tensors: State, patch_nums: tuple[int, ...], **changes: Any) -> ModelConfig:
+def model_config(state: State, /, patch_nums: tuple[int, ...], **changes: Any) -> ModelConfig:
     """Sizes of an official VAR transformer (arXiv 2404.02905), read from its shapes. Raises
     ValueError naming a missing key.
 
     changes: settings that no shape tells, such as history or class_dropout.
     """
-    D, C = need(tensors, "word_embed.weight", "VAR", 2)
-    depth = count(tensors, r"blocks\.(\d+)\.attn\.")
-    qk_norm = "blocks.0.attn.scale_mul_1H11" in tensors
+    D, C = need(state, "word_embed.weight", "VAR", 2)
+    depth = count(state, r"blocks\.(\d+)\.attn\.")
+    qk_norm = "blocks.0.attn.scale_mul_1H11" in state
     known = {
         "patch_nums": patch_nums,
-        "codebook_size": need(tensors, "head.weight", "VAR", 2)[0],
+        "codebook_size": need(state, "head.weight", "VAR", 2)[0],
         "codebook_dim": C,
-        "num_classes": need(tensors, "class_emb.weight", "VAR", 2)[0] - 1,
+        "num_classes": need(state, "class_emb.weight", "VAR", 2)[0] - 1,
         "depth": depth,
         "width": D,
-        "heads": need(tensors, "blocks.0.attn.scale_mul_1H11", "VAR", 4)[1]
+        "heads": need(state, "blocks.0.attn.scale_mul_1H11", "VAR", 4)[1]
         if qk_norm
         else max(1, D // 64),
-        "mlp_ratio": need(tensors, "blocks.0.ffn.fc1.weight", "VAR", 2)[0] / max(1, D),
+        "mlp_ratio": need(state, "blocks.0.ffn.fc1.weight", "VAR", 2)[0] / max(1, D),
         "qk_norm": qk_norm,
-        "shared_adaln": "shared_ada_lin.1.weight" in tensors,
+        "shared_adaln": "shared_ada_lin.1.weight" in state,
         "drop_path": 0.1 * depth / 24,
     }
     return ModelConfig(**{**known, **changes})
@@ -137,7 +137,7 @@ def _model_keys(model: ScaleTransformer) -> dict[str, str]:
 
 
 def import_model(
-    state: State, patch_nums: tuple[int, ...] | None = None, **changes: Any
+    state: State, /, patch_nums: tuple[int, ...] | None = None, **changes: Any
 ) -> ScaleTransformer:
     """An official VAR transformer (arXiv 2404.02905) as our model, in evaluation mode; history=0
     makes it an SDD to fine-tune."""

@@ -111,7 +111,7 @@ NEEDS = {
     "bench.pipeline.evaluate": {"torch"},
     "bench.pipeline.import_official": {"torch"},
     "bench.experiments.sweep.verb": {"torch"},
-    "bench.experiments.zero_shot.verb": {"torch", "skimage"},
+    "bench.experiments.zero_shot.verb": {"torch"},
 }
 
 

@@ -27,7 +27,8 @@ def settings(view: View) -> Settings:
 
 def images_of(view: View, variant: str) -> int | None:
     """Unique images of a variant's training; None where it names none."""
-    count = view.variants[variant]["settings"]["training"].get("unique_images")
+    training = view.variants[variant]["settings"].get("training") or {}
+    count = training.get("unique_images")
     return None if count is None else int(count)
 
 

@@ -164,8 +164,8 @@ def fitted(view: View, details: tuple[str, ...]) -> tuple[pd.DataFrame, Caption]
     )
     well = [name for name, of in systems(view).items() if len(of) > 1 and quoted(view, name)]
     more = (
-        "The form is monotone in the epochs, so a tail that rises is fitted by a small R*: read "
-        "both readings and epochs to best beside them.",
+        "The form is monotone in the epochs: a tail that rises is fitted by a small R*. Read both "
+        "readings, and epochs to best beside them.",
         f"Both forms fit with rms below {QUOTED_RMS:.0%}: {rst(', '.join(well)) or 'no system'}.",
         "Huber loss of log residuals, delta 0.001, least of 27 starts. Not identified: an interval "
         "touches a bound of R*, 0.05 or 8 000. The profile takes points of one curve as "

@@ -204,17 +204,19 @@ def _empty_problems(settings: Settings, one: Resolved) -> Iterator[str]:
 
 
 def cautions(study: Study, one: Resolved) -> Iterator[str]:
-    """One scale a step of a generator whose scales look back, which runs those too."""
+    """One scale a step where every generator's scales look back, so that all run those too."""
     if "representation" not in one.suite.measure:
         return
     if study.told(one.name, "representation").scales == "all":
         return
-    for name, variant in one.variants.items():
-        if variant.model.history != 0:
-            yield (
-                f"representation.scales: 'one': scales of {name!r} look back (model.history "
-                f"{variant.model.history}), so a step runs the earlier ones too; history 0 runs one"
-            )
+    histories = {name: variant.model.history for name, variant in one.variants.items()}
+    if 0 in histories.values():  # what it is held against
+        return
+    for name, history in histories.items():
+        yield (
+            f"representation.scales: 'one': scales of {name!r} look back (model.history "
+            f"{history}), so a step runs the earlier ones too; history 0 runs one"
+        )
 
 
 # ---------------------------------------------------------------- claims
