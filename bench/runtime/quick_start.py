@@ -9,6 +9,7 @@ when something of them is asked for.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -111,6 +112,23 @@ def spare_compiler() -> None:
     offered = {"disable": _unmarked, "graph_break": lambda *_, **__: None}
     sys.modules[COMPILER] = torch._dynamo = _Standing(COMPILER, _load_compiler, **offered)
     sys.meta_path.insert(0, _Submodules())
+
+
+# ---------------------------------------------------------------- memory
+
+# of glibc's mallopt: what is larger comes from the system by itself, and how much may lie idle
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+
+
+def keep_memory() -> None:
+    """Let a process on Linux keep what it frees, up to 1 GiB: pages that come fresh from the system
+    for every tensor cost a CPU as much as a small convolution does in them."""
+    try:
+        allocator = ctypes.CDLL(None)
+        allocator.mallopt(MMAP_THRESHOLD, 32 * 2**20)  # the most that it takes
+        allocator.mallopt(TRIM_THRESHOLD, 2**30)
+    except (OSError, TypeError, AttributeError):  # another system, or another C library
+        return
 
 
 # ---------------------------------------------------------------- torchvision

@@ -34,7 +34,7 @@ from . import provenance
 from .alone import alone
 from .clock import Stopwatch
 from .command import describe, parse, read_folders, read_json
-from .quick_start import compiles, keep_compiled, spare_compiler
+from .quick_start import compiles, keep_compiled, keep_memory, spare_compiler
 from .ranks import Ranks, join
 from .rows import write_metrics, write_text
 
@@ -234,6 +234,7 @@ def main(
     """Run a verb and leave: exit status 0, or 1 with one line that says what is wrong and what to
     do. shared: whether several processes may do it together."""
     options = parse(verb, inputs, argv)
+    keep_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     ranks = join()

@@ -28,6 +28,7 @@ from srdd.noise import generator
 from ..pipeline.floors import Rates, best_rates, floor_of, measure_rates
 from ..runtime.clock import seconds
 from ..runtime.provenance import host_class
+from ..runtime.quick_start import keep_memory
 from ..runtime.rows import write_rows
 from ..runtime.verb import device_name
 from .counting import ratios_of
@@ -37,6 +38,7 @@ C = TypeVar("C")
 Rows = list[dict[str, Any]]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 FOLDER = Path("results/benchmarks")
+keep_memory()  # as every job does, for both sides
 # torch.compile needs a C++ compiler on a CPU
 COMPILED = [False, True] if DEVICE.type == "cuda" or shutil.which("g++") else [False]
 
