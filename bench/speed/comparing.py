@@ -27,7 +27,7 @@ from srdd.noise import generator
 
 from ..pipeline.floors import Rates, best_rates, floor_of, measure_rates
 from ..runtime.clock import seconds
-from ..runtime.provenance import host_class
+from ..runtime.provenance import git_state, host_class
 from ..runtime.quick_start import keep_memory
 from ..runtime.rows import write_rows
 from ..runtime.verb import device_name
@@ -38,6 +38,8 @@ C = TypeVar("C")
 Rows = list[dict[str, Any]]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 FOLDER = Path("results/benchmarks")
+# of the start: what a benchmark writes is no change of what it measures
+COMMIT, _CHANGED = git_state()
 keep_memory()  # as every job does, for both sides
 # torch.compile needs a C++ compiler on a CPU
 COMPILED = [False, True] if DEVICE.type == "cuda" or shutil.which("g++") else [False]
@@ -156,6 +158,8 @@ def keep(
         "threads": torch.get_num_threads(),
         "host_class": host_class(),
         "torch": torch.__version__,
+        "commit": COMMIT,
+        "changed": _CHANGED,
     }
     rows.append(row)
     print(f"\n{_said(row, info)}", end="")
