@@ -421,7 +421,7 @@ def test_tables_hold_the_numbers_of_the_rows(view):
         "with the tail",
         "additive, all points",
     ]
-    assert caption.too_long is None and "read both readings" in caption
+    assert caption.too_long is None and "Read both readings" in caption
     crossed, caption = show.table_crossover(view)
     assert len(crossed) == 4 and caption.too_long is None
     assert set(crossed["Seeds"]) <= {f"{n} of 3" for n in range(4)}

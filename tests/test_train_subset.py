@@ -300,4 +300,4 @@ def test_what_is_hardly_meant_is_said_once(tmp_path):
     lines = load_study(edited(tmp_path, **{"suites/repetition": suite})).warnings
     said = [line for line in lines if line.startswith("suites.repetition.")]
     assert "variants.one, unique_images 10 (and 1 more): training.unique_images" in said[0]
-    assert "(and 2 more): training.final_lr: a look along" in said[1] and len(said) == 2
+    assert "(and 2 more): training.final_lr: an evaluation along" in said[1] and len(said) == 2

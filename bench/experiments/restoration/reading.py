@@ -33,15 +33,13 @@ NAMES = {
 
 def asked(view: View) -> dict[str, Any]:
     """What the suite asks of the room, or of that without a scale transformer."""
-    settings: dict[str, Any] = (
-        view.about.get("restoration") or view.about.get("restoration_baselines") or {}
-    )
+    settings: dict[str, Any] = view.about.get("restoration") or view.about["restoration_baselines"]
     return settings
 
 
 def kinds_of(view: View) -> list[str]:
     """Degradations that were measured."""
-    return list(asked(view).get("degradations", ()))
+    return list(asked(view)["degradations"])
 
 
 def condition_of(view: View, variant: str) -> str:

@@ -386,6 +386,8 @@ def judge_restored(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     variant to the same way of another variant, or to another way of its own, or to one without a
     scale transformer on its tokenizer."""
     metric, variant, against = claim["metric"], claim["variant"], claim["against"]
+    if not set(view.about) & {"restoration", "restoration_baselines"}:
+        return "not decided", f"no row of this suite has {metric} of {variant}"
     score, way, kind = parts_of(metric, tuple(kinds_of(view))) or ("", "", "")
     other, whose = metric, f"that of {against}"
     if against in (*TOLD, *UNTRAINED, *WITHOUT):
