@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from test_config import edited
 
+from bench.experiments.restoration.plan import REDRAWS
 from bench.experiments.restoration.show import judge_carries, judge_restored
 from bench.experiments.restoration_baselines.plan import Settings, problems
 from bench.experiments.restoration_baselines.verb import median, ridge_of, wiener
@@ -200,6 +201,7 @@ def test_every_way_has_its_numbers(view):
     most = view.estimate("SRDD", "psnr_repair").mean
     assert repeats.loc[2] == most
     assert view.estimate("SRDD", "token_evals_repair").mean == 2 * 21
+    assert view.estimate("SRDD", "p_resample_repair").mean in REDRAWS
     assert view.estimate("state", "token_evals").mean == 21
 
 

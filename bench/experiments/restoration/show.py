@@ -35,6 +35,7 @@ from ...report.words import credit_words
 from .plan import DIRECTIONS, TOLD, UNTRAINED, WITHOUT, parts_of
 from .reading import (
     NAMES,
+    asked,
     baseline_run,
     kinds_of,
     mean_of,
@@ -338,6 +339,15 @@ def figure_restoration_strips(view: View) -> tuple[Figure, Caption]:
 # ---------------------------------------------------------------- tables
 
 
+def _repair_words(view: View) -> str:
+    """Below which probabilities repairs redraw; empty where there is none."""
+    chosen = sorted({p for name in view.variants for p in view.of(name, "p_resample_repair")})
+    if not chosen:
+        return ""
+    how = "as told" if asked(view).get("p_resample") else "chosen on validation images by PSNR"
+    return f"Redrawn: tokens less likely than {', '.join(f'{p:g}' for p in chosen)}, {how}."
+
+
 def table_restoration(view: View) -> tuple[pd.DataFrame, Caption]:
     """PSNR and class agreement of every variant and way, above what takes no scale transformer
     (RestoreVAR, arXiv 2505.18047)."""
@@ -355,6 +365,7 @@ def table_restoration(view: View) -> tuple[pd.DataFrame, Caption]:
         "restoration, and far above what is reached alone.",
         "ms: of an image of a batch of up to 256, decoder included, the median of three. Token "
         "evals: tokens of an image through the scale transformer; the refiner is not among them.",
+        _repair_words(view),
         "Preprocessing: degraded and restored images are rounded to 8 bits, and nothing is resized "
         "or cropped for it. SSIM: scikit-image's window of 7 pixels, or what fits half of a side.",
         *run_details(view),
