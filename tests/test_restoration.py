@@ -361,6 +361,14 @@ REFUSED = [
         "restoration_baselines.degradations: unknown degradation 'haze'",
     ),
     (
+        {"restoration_baselines": {"num_images": 100}},
+        "restoration_baselines.num_images: differs from restoration.num_images",
+    ),
+    (
+        {"restoration": {"p_resample": 0.1}, "variants": {"state": SUITE["variants"]["state"]}},
+        "restoration.p_resample: 0.1: is not read, no variant of this suite has masks",
+    ),
+    (
         {"measure": ["restoration", "restoration_baselines", "scores"]},
         "variants.state.model.condition: 'state': measure scores has no degraded images for it",
     ),

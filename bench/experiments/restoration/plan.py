@@ -141,6 +141,11 @@ def cautions(study: Study, resolved: Resolved) -> Iterator[str]:
                 f"restoration.degradations: {', '.join(sorted(odd))}: {name!r} learns "
                 f"{', '.join(learnt.degradations)} alone"
             )
+        if learnt and told.strength != learnt.strength:
+            yield (
+                f"restoration.strength: {told.strength:g}: {name!r} learns {learnt.strength:g}, "
+                "while regressions learn what is measured"
+            )
 
 
 def parts_of(metric: str, kinds: tuple[str, ...]) -> tuple[str, str, str] | None:
