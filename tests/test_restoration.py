@@ -20,7 +20,7 @@ from bench.experiments.restoration_baselines.verb import median, ridge_of, wiene
 from bench.pipeline import collect
 from bench.pipeline.artefacts import open_split
 from bench.pipeline.degraded import DegradedSplit
-from bench.pipeline.paired_folder import refuse_unpaired
+from bench.pipeline.paired_folder import partner_of, refuse_unpaired
 from bench.pipeline.prepare import read_dataset
 from bench.report.results import Results
 from bench.report.view import View
@@ -482,6 +482,16 @@ def test_pairs_are_prepared_and_read_together(tmp_path, make_tokenizer):
     ladder = tokenizer.at(tokenizer.config.schedule)
     told = condition_latent("state", tokenizer, ladder, split.degraded("paired", rows[:2]))
     assert told.shape == (2, 4, 4, 4)
+
+
+def test_a_folder_of_pairs_may_lie_in_and_hold_a_folder_clean(tmp_path):
+    root = tmp_path / "clean" / "pairs"
+    for part in ("clean", "degraded"):
+        (root / part / "clean").mkdir(parents=True)
+        for name in ("clean/a.png", "b.png"):
+            (root / part / name).touch()
+    for name in ("clean/a.png", "b.png"):
+        assert partner_of(root / "clean" / name) == root / "degraded" / name
 
 
 def test_a_study_of_pairs_is_planned_and_trained_on_them(tmp_path):
