@@ -62,7 +62,8 @@ def shift_occlusion(images_BCHW: torch.Tensor, seeds: Sequence[int]) -> torch.Te
 
 
 def shift_contrast(images_BCHW: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
-    """0.4 times the contrast, about the mid-tone (ImageNet-C, arXiv 1903.12261). Shape is kept."""
+    """0.4 times the contrast, about the mid-tone (ImageNet-C, arXiv 1903.12261, has it about the
+    image's mean). Shape is kept."""
     return 0.4 * images_BCHW
 
 
@@ -131,14 +132,10 @@ def degrade_occlusion(
 def degrade_contrast(
     images_BCHW: torch.Tensor, seeds: Sequence[int], strength: float
 ) -> torch.Tensor:
-    """1 - 0.6 times the strength of the contrast, about the mean of each channel of the image
-    (ImageNet-C, arXiv 1903.12261). Shape is kept.
-
-    About the mid-tone, as `shift_contrast` has it, it would be a factor on pixels from -1 to 1,
-    which the norms of an encoder undo.
-    """
-    mean_BC11 = images_BCHW.mean((2, 3), keepdim=True)
-    return torch.lerp(images_BCHW, mean_BC11, 0.6 * strength)
+    """1 - 0.6 times the strength of the contrast, about the mid-tone as `shift_contrast` has it, so
+    that an image's mean moves too (ImageNet-C, arXiv 1903.12261, keeps the mean). Shape is
+    kept."""
+    return (1 - 0.6 * strength) * images_BCHW
 
 
 def degrade_blur(images_BCHW: torch.Tensor, seeds: Sequence[int], strength: float) -> torch.Tensor:

@@ -13,13 +13,14 @@ import torch
 from PIL import Image
 from test_config import edited
 
+from bench.experiments.restoration.plan import REDRAWS
 from bench.experiments.restoration.show import judge_carries, judge_restored
 from bench.experiments.restoration_baselines.plan import Settings, problems
 from bench.experiments.restoration_baselines.verb import median, ridge_of, wiener
 from bench.pipeline import collect
 from bench.pipeline.artefacts import open_split
 from bench.pipeline.degraded import DegradedSplit
-from bench.pipeline.paired_folder import refuse_unpaired
+from bench.pipeline.paired_folder import partner_of, refuse_unpaired
 from bench.pipeline.prepare import read_dataset
 from bench.report.results import Results
 from bench.report.view import View
@@ -200,6 +201,7 @@ def test_every_way_has_its_numbers(view):
     most = view.estimate("SRDD", "psnr_repair").mean
     assert repeats.loc[2] == most
     assert view.estimate("SRDD", "token_evals_repair").mean == 2 * 21
+    assert view.estimate("SRDD", "p_resample_repair").mean in REDRAWS
     assert view.estimate("state", "token_evals").mean == 21
 
 
@@ -359,6 +361,14 @@ REFUSED = [
         "restoration_baselines.degradations: unknown degradation 'haze'",
     ),
     (
+        {"restoration_baselines": {"num_images": 100}},
+        "restoration_baselines.num_images: differs from restoration.num_images",
+    ),
+    (
+        {"restoration": {"p_resample": 0.1}, "variants": {"state": SUITE["variants"]["state"]}},
+        "restoration.p_resample: 0.1: is not read, no variant of this suite has masks",
+    ),
+    (
         {"measure": ["restoration", "restoration_baselines", "scores"]},
         "variants.state.model.condition: 'state': measure scores has no degraded images for it",
     ),
@@ -472,6 +482,16 @@ def test_pairs_are_prepared_and_read_together(tmp_path, make_tokenizer):
     ladder = tokenizer.at(tokenizer.config.schedule)
     told = condition_latent("state", tokenizer, ladder, split.degraded("paired", rows[:2]))
     assert told.shape == (2, 4, 4, 4)
+
+
+def test_a_folder_of_pairs_may_lie_in_and_hold_a_folder_clean(tmp_path):
+    root = tmp_path / "clean" / "pairs"
+    for part in ("clean", "degraded"):
+        (root / part / "clean").mkdir(parents=True)
+        for name in ("clean/a.png", "b.png"):
+            (root / part / name).touch()
+    for name in ("clean/a.png", "b.png"):
+        assert partner_of(root / "clean" / name) == root / "degraded" / name
 
 
 def test_a_study_of_pairs_is_planned_and_trained_on_them(tmp_path):

@@ -18,7 +18,7 @@ from ..study.errors import ConfigError
 from ..study.restore_settings import PAIRED
 from .artefacts import open_split
 from .datasets import FileImages, SplitImages, to_float
-from .paired_folder import CLEAN, degraded_path
+from .paired_folder import partner_of
 
 
 class DegradedSplit:
@@ -42,10 +42,7 @@ class DegradedSplit:
                 "restore.degradations: paired: these images have no degraded partners; prepare a "
                 "paired_folder"
             )
-        # a path below clean/, of which any folder of the dataset may hold more
-        roots = [path.parents[path.parts[::-1].index(CLEAN)] for path in images.paths]
-        paths = [degraded_path(path, root) for path, root in zip(images.paths, roots)]
-        return replace(images, paths=paths, recorded=None)
+        return replace(images, paths=[*map(partner_of, images.paths)], recorded=None)
 
     def clean(self, rows: Sequence[int]) -> torch.Tensor:
         """Images in [-1, 1]."""

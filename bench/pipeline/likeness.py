@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 ROUNDING = 1 / 12  # mean square error of rounding to whole grey levels
+ROWS = 256  # images whose errors are in memory at once
 
 
 def psnr(
@@ -15,10 +16,12 @@ def psnr(
     An error below that of rounding to 8 bits cannot be told from none: it counts as 1/12, hence
     58.9 dB at most and never infinity.
     """
-    error_NCHW = true_NCHW.astype(np.float64) - other_NCHW
     region_hw = np.ones(true_NCHW.shape[2:], bool) if region_hw is None else region_hw
-    error_NCp = error_NCHW[:, :, region_hw]
-    return 10 * np.log10(255**2 / np.maximum((error_NCp**2).mean((1, 2)), ROUNDING))
+    squared = []
+    for i in range(0, max(1, len(true_NCHW)), ROWS):
+        error_BCHW = true_NCHW[i : i + ROWS].astype(np.float64) - other_NCHW[i : i + ROWS]
+        squared.append((error_BCHW[:, :, region_hw] ** 2).mean((1, 2)))
+    return 10 * np.log10(255**2 / np.maximum(np.concatenate(squared), ROUNDING))
 
 
 def window_side(side: int) -> int:

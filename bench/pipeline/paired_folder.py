@@ -22,6 +22,14 @@ def degraded_path(path: Path, root: Path) -> Path:
     return root / DEGRADED / path.relative_to(root / CLEAN)
 
 
+def partner_of(path: Path) -> Path:
+    """The degraded image of a clean one, whose folder of pairs may lie in, or hold, another folder
+    clean."""
+    above = zip(path.parts[::-1], path.parents)
+    partners = [degraded_path(path, root) for part, root in above if part == CLEAN]
+    return next((partner for partner in partners if partner.is_file()), partners[0])
+
+
 def load_paired_folder(config: DatasetConfig) -> dict[str, object]:
     """Pairs of images for restoration: a folder with clean/ and degraded/, both laid out as
     `load_image_folder` has it, each clean image with a degraded one of the same name and size."""

@@ -58,6 +58,12 @@ def chosen_rows(images: SplitImages, count: int) -> np.ndarray:
             f"training.unique_images: {count}: the training split has {len(images)}; "
             "give as many or fewer"
         )
+    classes = len(set(images.labels_N.tolist()))
+    if count < classes:
+        raise ConfigError(
+            f"training.unique_images: {count}: leaves some of the {classes} classes without an "
+            f"image; give {classes} or more"
+        )
     if isinstance(images, ArrayImages):
         keys = array_keys(images.images_NCHW)
     else:

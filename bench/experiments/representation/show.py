@@ -35,7 +35,7 @@ from ...report.estimate import FEWEST, Estimate, estimate, show_difference
 from ...report.sheets import by_variant, sheet
 from ...report.view import View
 from .measures import DETAIL
-from .plan import ALL_ARMS, ARMS, HALF, LONG, MEASURES, compared
+from .plan import ALL_ARMS, ARMS, HALF, MEASURES, compared
 from .reading import (
     NAMES,
     above_half,
@@ -92,10 +92,16 @@ def figure_detail_plane(view: View) -> tuple[Figure, Caption]:
     words = (
         "What the encoder's z says of the class, upwards, and of fine detail, to the right, after "
         "every arm. Better is up and right. Left: nearest neighbours; right: a linear probe. "
-        "Hollow: the arm went on until it had run as many tokens as DCR by codes. Mean and "
-        "interval over training seeds."
+        f"{_long_words(view, 'Hollow')}Mean and interval over training seeds."
     )
     return figure, Caption(words, (*claim_details(view), *run_details(view), _cost_words(view)))
+
+
+def _long_words(view: View, what: str) -> str:
+    """What is said of arms that go on to equal tokens; empty where none does."""
+    if not any(arm.removesuffix("_long") != arm for arm in arms_of(view)):
+        return ""
+    return f"{what}: the arm went on until it had run as many tokens as DCR by codes. "
 
 
 def _cost_words(view: View) -> str:
@@ -252,7 +258,7 @@ def table_representation(view: View) -> tuple[pd.DataFrame, Caption]:
         "Blind pairs: images of one class with different tokens that the first encoder all but "
         "confuses. They are told apart where both are likelier under their own z. Table "
         "blind_pairs lists them.",
-        f"Equal tokens: {' and '.join(LONG)} went on until they had run as many as DCR by codes.",
+        _long_words(view, "Equal tokens").strip(),
         *run_details(view),
     )
     return shown(frame(rows), *COLUMNS), Caption(words, details)

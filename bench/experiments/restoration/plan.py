@@ -20,6 +20,7 @@ from ...study.settings import once_each
 from ...study.suite_checks import Resolved, side_problems
 
 TRAINS = READS_TEST = RESTORES = READS_CODES = True
+REDRAWS = (0.01, 0.03, 0.1, 0.3)  # of which validation images choose p_resample
 BASELINES = "restoration_baselines"  # the measure of what needs no scale transformer
 NEEDS = {
     "figure_swap": BASELINES,
@@ -77,8 +78,8 @@ class Settings(DegradedHeldOut):
         None,
         gt=0,
         lt=1,
-        description="the repair redraws tokens less likely than this; null: than chance, one over "
-        "the number of codes",
+        description="the repair redraws tokens less likely than this; null: the value of 0.01, "
+        "0.03, 0.1 and 0.3 with the highest PSNR on validation images",
     )
 
     _members_differ = once_each("decode", "passes")
@@ -119,6 +120,13 @@ def problems(study: Study, resolved: Resolved) -> Iterator[str]:
             "restoration.refiner: stands behind models with model.condition, of which this suite "
             "has none; leave it out"
         )
+    if told.p_resample is not None and all(
+        model.condition != "none" or not model.mask_prob for model in models.values()
+    ):
+        yield (
+            f"restoration.p_resample: {told.p_resample:g}: is not read, no variant of this suite "
+            "has masks; leave it out"
+        )
 
 
 def cautions(study: Study, resolved: Resolved) -> Iterator[str]:
@@ -132,6 +140,11 @@ def cautions(study: Study, resolved: Resolved) -> Iterator[str]:
             yield (
                 f"restoration.degradations: {', '.join(sorted(odd))}: {name!r} learns "
                 f"{', '.join(learnt.degradations)} alone"
+            )
+        if learnt and told.strength != learnt.strength:
+            yield (
+                f"restoration.strength: {told.strength:g}: {name!r} learns {learnt.strength:g}, "
+                "while regressions learn what is measured"
             )
 
 

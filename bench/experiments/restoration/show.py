@@ -35,6 +35,7 @@ from ...report.words import credit_words
 from .plan import DIRECTIONS, TOLD, UNTRAINED, WITHOUT, parts_of
 from .reading import (
     NAMES,
+    asked,
     baseline_run,
     kinds_of,
     mean_of,
@@ -115,8 +116,8 @@ def figure_restoration(view: View) -> tuple[Figure, Caption]:
     caption = (
         "PSNR of restored held-out images to the clean ones. Symbols: how codes are taken from a "
         "model. Lines take no scale transformer: the input as it is, a linear and a nonlinear "
-        "regression on pixels. Dashed: what the tokenizer makes of the clean image's own tokens, "
-        "which no code can pass. Mean and interval."
+        "regression on pixels. Dashed: the clean image's own tokens, decoded; a mean code can pass "
+        "it. Mean and interval."
     )
     return figure, Caption(caption, (*claim_details(view), *run_details(view), reach(view)))
 
@@ -186,9 +187,8 @@ def figure_perception(view: View) -> tuple[Figure, Caption]:
     note(figure, missing_words(view, "class_agreement_restored"))
     caption = (
         "Share of restored images that the study's classifier takes for the true class, against "
-        "PSNR. Right: nearer to the clean pixels; up: more of them still show what they showed. A "
-        "way that averages what is plausible moves right, one that draws it does not. Colour: "
-        "variant; symbol: way; hollow: without a scale transformer. Mean and interval."
+        "PSNR. Right: nearer to the clean pixels; up: more of them still show what they showed. "
+        "Colour: variant; symbol: way; hollow: without a scale transformer. Mean and interval."
     )
     return figure, Caption(caption, (*claim_details(view), *run_details(view)))
 
@@ -338,6 +338,15 @@ def figure_restoration_strips(view: View) -> tuple[Figure, Caption]:
 # ---------------------------------------------------------------- tables
 
 
+def _repair_words(view: View) -> str:
+    """Below which probabilities repairs redraw; empty where there is none."""
+    chosen = sorted({p for name in view.variants for p in view.of(name, "p_resample_repair")})
+    if not chosen:
+        return ""
+    how = "as told" if asked(view).get("p_resample") else "chosen on validation images by PSNR"
+    return f"Redrawn: tokens less likely than {', '.join(f'{p:g}' for p in chosen)}, {how}."
+
+
 def table_restoration(view: View) -> tuple[pd.DataFrame, Caption]:
     """PSNR and class agreement of every variant and way, above what takes no scale transformer
     (RestoreVAR, arXiv 2505.18047)."""
@@ -352,9 +361,10 @@ def table_restoration(view: View) -> tuple[pd.DataFrame, Caption]:
         *claim_details(view),
         "Tokens right alone: share of the clean image's tokens that the likeliest codes find on "
         "their own. Teacher-forced: given the true coarser ones, as validation has it; no "
-        "restoration, and far above what is reached alone.",
+        "restoration.",
         "ms: of an image of a batch of up to 256, decoder included, the median of three. Token "
         "evals: tokens of an image through the scale transformer; the refiner is not among them.",
+        _repair_words(view),
         "Preprocessing: degraded and restored images are rounded to 8 bits, and nothing is resized "
         "or cropped for it. SSIM: scikit-image's window of 7 pixels, or what fits half of a side.",
         *run_details(view),
@@ -398,9 +408,18 @@ def judge_restored(view: View, claim: dict[str, Any]) -> tuple[str, str]:
         lacks = metric if not len(values[0]) else other
         return "not decided", f"no row of this suite has {lacks} of {variant}"
     difference = paired(_shared(values[1], values[0]), values[0])
-    reason = f"{metric} of {variant} minus {whose}, paired by training seed: "
+    reason = f"{metric} of {variant} minus {whose}{_sizes(view, claim)}, paired by training seed: "
     lower = (claim.get("better") or DIRECTIONS[score]) == "lower"
     return decided(difference, lower, reason + show_difference(difference))
+
+
+def _sizes(view: View, claim: dict[str, Any]) -> str:
+    """How large a model is and the MLP that it is held against; empty for anything else."""
+    ours = view.estimate(claim["variant"], "parameters")
+    theirs = mean_of(view, claim["variant"], "mlp_parameters")
+    if claim["against"] != "mlp" or ours is None or theirs is None:
+        return ""
+    return f" ({ours.mean:,.0f} weights, without the tokenizer's, against {theirs.mean:,.0f})"
 
 
 def _shared(values: pd.Series, like: pd.Series) -> pd.Series:

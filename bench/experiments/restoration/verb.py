@@ -5,8 +5,9 @@ class_agreement, feature_distance. Ways of a model that is told the degraded ima
 `expected` and `draw` (its sampler), and `refined`, the refiner behind argmax. Ways of a model that
 was trained for something else: `known`, degraded tokens of the first half of the scales kept and
 the rest drawn; `repair`, degraded tokens redrawn where they are unlikely, at the most passes asked
-for, and of every number of passes with `repeat`. `restored`: the way by which models are compared,
-expected, repair or known.
+for, and of every number of passes with `repeat`; `p_resample_repair` is below which probability,
+which validation images choose. `restored`: the way by which models are compared, expected, repair
+or known.
 
 `token_accuracy_free_<degradation>` and `token_accuracy_forced_<degradation>`: share of the clean
 image's tokens that argmax finds, on its own and given the true coarser ones; with a scale those of
@@ -36,12 +37,14 @@ from srdd.restoring import completed, repaired, restored
 from ...pipeline.artefacts import model_identity, open_tokens, save_npz
 from ...pipeline.datasets import to_float, to_uint8
 from ...pipeline.degraded import DegradedSplit
+from ...pipeline.labels import in_shares
+from ...pipeline.likeness import psnr
 from ...pipeline.networks import open_model, open_tokenizer
 from ...pipeline.restored import BATCH, SHOWN, CleanImages, Scores, batches
 from ...pipeline.training import batch_indices
 from ...runtime.clock import seconds
 from ...runtime.verb import Run
-from .plan import OWN, RefinerSettings, Settings
+from .plan import OWN, REDRAWS, RefinerSettings, Settings
 
 INPUTS = ("data", "tokenizer", "tokens", "train", "features")
 
@@ -115,8 +118,27 @@ class Restoration:
     def repair(self, passes: int, images_BCHW: torch.Tensor, seeds: list[int]) -> torch.Tensor:
         """States of the degraded images' tokens, redrawn where they are unlikely."""
         given = self.model, self.ladder, self.own_tokens(images_BCHW), seeds
-        unlikely = self.settings.p_resample or 1 / self.model.config.codebook_size
-        return repaired(*given, unlikely, passes)
+        return repaired(*given, self.unlikely, passes)
+
+    @cached_property
+    def unlikely(self) -> float:
+        """Below which probability a repair redraws: as told, or what restores a batch of validation
+        images best at the most passes; no test image has a say."""
+        if self.settings.p_resample is not None:
+            return self.settings.p_resample
+        split = DegradedSplit(self.run.inputs["data"], "val", self.settings.strength)
+        rows = in_shares(np.asarray(split.images.labels_N), BATCH).tolist()
+        clean_NCHW, passes = to_uint8(split.clean(rows)).numpy(), max(self.settings.passes)
+        psnr_of = dict.fromkeys(REDRAWS, 0.0)
+        for kind in self.settings.degradations:
+            images_BCHW = to_float(to_uint8(split.degraded(kind, rows))).to(self.run.device)
+            tokens_BL = self.own_tokens(images_BCHW)
+            for chance in REDRAWS:
+                state = repaired(self.model, self.ladder, tokens_BL, rows, chance, passes)
+                with torch.no_grad():
+                    images = to_uint8(self.tokenizer.to_image(state)).cpu().numpy()
+                psnr_of[chance] += float(psnr(clean_NCHW, images).mean())
+        return max(psnr_of, key=psnr_of.__getitem__)
 
     # ------------------------------------------------------------ refiner
 
@@ -232,6 +254,8 @@ class Restoration:
             self.run.add(f"token_evals_{way}", evals, "tokens/image", repeat=passes, **names)
         most = max(self.settings.passes) if way == "repair" else 1
         self.run.add(f"token_evals_{way}", most * length, "tokens/image", **names)
+        if way == "repair":
+            self.run.add("p_resample_repair", self.unlikely, "probability", **names)
         if way == "argmax":
             self.run.add_cost(sampling_cost(self.model.config, SamplerConfig(top_k=1)), **names)
 

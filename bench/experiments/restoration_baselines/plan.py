@@ -16,6 +16,7 @@ from ...study.restore_settings import DegradedHeldOut, classifier_of, degradatio
 from ...study.schema import Study, Variant
 from ...study.suite_checks import Resolved
 
+BESIDE = "restoration"  # the measure whose rows stand beside those of this one
 TRAINS = READS_TEST = RESTORES = True
 MOST_PIXELS = 4096  # a ridge regression inverts a matrix of so many rows
 
@@ -60,9 +61,23 @@ def problems(study: Study, resolved: Resolved) -> Iterator[str]:
         return
     told, data = study.told(resolved.name, "restoration_baselines"), study.dataset
     yield from degradation_problems("restoration_baselines", told.degradations, told.strength, data)
+    yield from _unlike_problems(study, resolved)
     pixels = data.channels * data.image_size**2
     if told.regressions and pixels > MOST_PIXELS:
         yield (
             f"restoration_baselines.regressions: true: images of {pixels:,} numbers; a regression "
             f"of all takes {MOST_PIXELS:,} at most, set it to false"
         )
+
+
+def _unlike_problems(study: Study, resolved: Resolved) -> Iterator[str]:
+    """Other images, or images that are degraded otherwise, than models restore beside them."""
+    if BESIDE not in resolved.suite.measure:
+        return
+    ours, theirs = (study.told(resolved.name, room) for room in ("restoration_baselines", BESIDE))
+    for key in DegradedHeldOut.model_fields:
+        if getattr(ours, key) != getattr(theirs, key):
+            yield (
+                f"restoration_baselines.{key}: differs from restoration.{key}, and both are "
+                "compared; give both the same"
+            )

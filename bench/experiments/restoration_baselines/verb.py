@@ -208,9 +208,10 @@ class Swap:
 
 
 def report_swap(swap: Swap, run: Run, kinds: dict[str, torch.Tensor], names: dict) -> None:
-    """Rows of every degradation, and of the control: tokens of the image before."""
+    """Rows of every degradation, and of the control: tokens of the image half of them away, since
+    neighbours in a folder are of one class."""
     latents = {kind: swap.latent(images_NCHW) for kind, images_NCHW in kinds.items()}
-    latents["control"] = swap.latent_N.roll(1, 0)
+    latents["control"] = swap.latent_N.roll(max(1, len(swap.latent_N) // 2), 0)
     middle, weighs = swap.schedule.num_scales // 2, {}
     for kind, latent_N in latents.items():
         psnr_of: dict[tuple[str, int], float] = {}
