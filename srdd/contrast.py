@@ -64,7 +64,9 @@ def scales_to_run(model: ScaleTransformer, k: int) -> range:
     """Scales that logits of scale k depend on: with history 0 itself alone (SDD, arXiv 2509.22636),
     else those that it reaches through all blocks."""
     history = history_of(model)
-    first = 0 if history is None else max(0, k - history * model.config.depth)
+    # a window says of every key that a scale sees whether it is near: none may be left out
+    everything = history is None or (history > 0 and model.config.window is not None)
+    first = 0 if history is None or everything else max(0, k - history * model.config.depth)
     return range(first, k + 1)
 
 

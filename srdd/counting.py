@@ -95,6 +95,7 @@ def count_passes(
             f"sampler.name {config.name!r}: its passes are not counted image by image (those of "
             f"{', '.join(SAMPLERS)} are)"
         )
+    ladder = ladder.read_as(model.config.state)
     counting = Counting(guided_denoiser(model, config), len(labels_B), model, config)
     noise = ImageNoise(seeds, labels_B.device)
     tokens_BL, _ = SAMPLERS[config.name](counting, ladder, labels_B, noise, config)

@@ -21,12 +21,13 @@ def rolled_out(
     """The likeliest code of every scale after the model's own coarser ones (RestoreVAR, arXiv
     2505.18047): the state f_hat_BChw and what the head read, hidden_BLD. Never teacher-forced."""
     labels_B = torch.zeros(len(degraded_BChw), dtype=torch.long, device=degraded_BChw.device)
-    denoise, f_hat_BChw = model.denoiser(degraded_BChw), ladder.empty_state(len(degraded_BChw))
+    denoise, ladder = model.denoiser(degraded_BChw), ladder.read_as(model.config.state)
+    f_hat_BChw = seen_BChw = ladder.empty_state(len(degraded_BChw))
     features = []
     for k in range(ladder.schedule.num_scales):
-        hidden_BlD = denoise.hidden(ladder.read_scale(f_hat_BChw, k), k, labels_B)
+        hidden_BlD = denoise.hidden(ladder.read_scale(seen_BChw, k), k, labels_B)
         tokens_Bl = denoise.head(hidden_BlD).argmax(-1)
-        f_hat_BChw = ladder.add_scale(f_hat_BChw, ladder.quantizer.embed(tokens_Bl), k)
+        f_hat_BChw, seen_BChw = ladder.after(f_hat_BChw, ladder.quantizer.embed(tokens_Bl), k)
         features.append(hidden_BlD.float())
     return f_hat_BChw, torch.cat(features, 1)
 

@@ -28,13 +28,14 @@ def expected_state(
 ) -> torch.Tensor:
     """The state whose every step is the mean code under the network, softmax(logits) @ codes (ours;
     a state between codes is legal, since the network reads states and no tokens). Returns
-    f_hat_BChw. Towards temperature 0 it is that of the likeliest codes."""
-    f_hat_BChw = ladder.empty_state(len(labels_B))
+    f_hat_BChw. Towards temperature 0 it is that of the likeliest codes. ladder: as the network
+    reads it."""
+    f_hat_BChw = seen_BChw = ladder.empty_state(len(labels_B))
     for k in range(ladder.schedule.num_scales):
-        logits_BlV = denoise(ladder.read_scale(f_hat_BChw, k), k, labels_B)
+        logits_BlV = denoise(ladder.read_scale(seen_BChw, k), k, labels_B)
         share_BlV = (logits_BlV.float() / temperature).softmax(-1)
         codes_BlC = share_BlV.to(f_hat_BChw.dtype) @ ladder.quantizer.codebook_VC
-        f_hat_BChw = ladder.add_scale(f_hat_BChw, codes_BlC, k)
+        f_hat_BChw, seen_BChw = ladder.after(f_hat_BChw, codes_BlC, k)
     return f_hat_BChw
 
 
@@ -57,7 +58,8 @@ def restored(
         raise ValueError(f"decode {decode!r}: is none of {', '.join(DECODES)}")
     labels_B = torch.zeros(len(seeds), dtype=torch.long, device=degraded_BChw.device)
     if decode == "expected":
-        return expected_state(model.denoiser(degraded_BChw), ladder, labels_B), None
+        read = ladder.read_as(model.config.state)
+        return expected_state(model.denoiser(degraded_BChw), read, labels_B), None
     config = SamplerConfig(top_k=1) if decode == "argmax" else sampler
     tokens_BL, f_hat_BChw = generate(
         model, ladder, labels_B, seeds, config, degraded_BChw=degraded_BChw
@@ -84,6 +86,7 @@ def completed(
     a class (super-resolution of VAR, arXiv 2404.02905, section 4.4, from degraded tokens). Returns
     f_hat_BChw."""
     known = known_prefix(ladder.schedule, coarse, degraded_BL)
+    ladder = ladder.read_as(model.config.state)
     noise = ImageNoise(seeds, degraded_BL.device)
     labels_B = _no_class(model, len(degraded_BL))
     return sample_var(model.denoiser(), ladder, labels_B, noise, SamplerConfig(), known)[1]
@@ -106,9 +109,10 @@ def repaired(
     """
     labels_B, noise = _no_class(model, len(degraded_BL)), ImageNoise(seeds, degraded_BL.device)
     denoise, V = model.denoiser(), model.config.codebook_size
-    f_hat_BChw = ladder.empty_state(len(degraded_BL))
+    ladder = ladder.read_as(model.config.state)
+    f_hat_BChw = seen_BChw = ladder.empty_state(len(degraded_BL))
     for k, where in enumerate(ladder.schedule.slices):
-        inputs_BlC, tokens_Bl = ladder.read_scale(f_hat_BChw, k), degraded_BL[:, where]
+        inputs_BlC, tokens_Bl = ladder.read_scale(seen_BChw, k), degraded_BL[:, where]
         masked_Bl = torch.ones_like(tokens_Bl, dtype=torch.bool)
         for _ in range(passes):
             own_Bl = tokens_Bl.masked_fill(masked_Bl, V)
@@ -120,5 +124,5 @@ def repaired(
             )
             tokens_Bl = torch.where(low_Bl, drawn_Bl, tokens_Bl)
             masked_Bl = low_Bl
-        f_hat_BChw = ladder.add_scale(f_hat_BChw, ladder.quantizer.embed(tokens_Bl), k)
+        f_hat_BChw, seen_BChw = ladder.after(f_hat_BChw, ladder.quantizer.embed(tokens_Bl), k)
     return f_hat_BChw

@@ -43,8 +43,7 @@ def requantised(
     for k, where in enumerate(ladder.schedule.slices):
         tokens_Bl = tokens_BL[:, where]
         if k >= cut:
-            residual_BlC = ladder.read_scale(latent_BChw - f_hat_BChw, k)
-            tokens_Bl = ladder.quantizer.nearest_code(residual_BlC)
+            tokens_Bl = ladder.quantizer.nearest_code(ladder.rest(latent_BChw, f_hat_BChw, k))
         f_hat_BChw = ladder.add_scale(f_hat_BChw, ladder.quantizer.embed(tokens_Bl), k)
         parts.append(tokens_Bl)
     return torch.cat(parts, 1)

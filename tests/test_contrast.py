@@ -295,3 +295,14 @@ def test_a_projector_of_zero_says_no_class(network):
     loss = sum(dcr_loss(*one, 0.1) for one in
                reconstructions(model, ladder, tokens_BL, condition_BD, condition_BD))  # fmt: skip
     assert not torch.autograd.grad(loss, z)[0].any()
+
+
+def test_a_window_beside_earlier_scales_is_the_same_scale_by_scale(network):
+    """Catches rows of a window that count keys of scales that are not run."""
+    model, ladder, tokens_BL = network(history=1, depth=1, window=1)
+    condition_BD = z_of(model)
+    together = own_scores(model, ladder, tokens_BL, condition_BD)
+    for k, of_scale in enumerate(together):
+        torch.testing.assert_close(
+            own_scores(model, ladder, tokens_BL, condition_BD, k)[0], of_scale
+        )

@@ -165,6 +165,9 @@ def test_requantising_predicts_the_corrected_tokens(bench, tmp_path):
     latent_BChw = trainer.latent(batch.images_BCHW)
     seen_BL, tokens_BL = correct(trainer.ladder, latent_BChw, batch.wrong_BL)
     assert torch.equal(trainer.ladder.encode(latent_BChw)[0], batch.tokens_BL)
+    with torch.autocast("cpu", torch.bfloat16):  # of training.precision
+        low = trainer.corrected(batch.images_BCHW, batch.wrong_BL)
+    assert all(map(torch.equal, low, (seen_BL, tokens_BL)))
     inputs_BLC = trainer.ladder.teacher_forced_inputs(seen_BL)
     logits_BLV = trainer.model(inputs_BLC, batch.labels_B, batch.paths_E2B)
     wanted = next_scale_cross_entropy(logits_BLV, tokens_BL).item()

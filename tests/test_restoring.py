@@ -6,8 +6,9 @@ import torch
 from srdd.config import SamplerConfig
 from srdd.degradation import degraded, shifted
 from srdd.noise import generator
+from srdd.quantizer import Quantizer
 from srdd.refiner import LatentRefiner, rolled_out
-from srdd.restoring import restored
+from srdd.restoring import completed, expected_state, repaired, restored
 from srdd.schedule import ScaleSchedule
 from srdd.swapping import requantised, swapped
 
@@ -130,6 +131,39 @@ def test_quantising_again_keeps_the_coarse_and_finds_the_own_tokens(make_ladder)
         assert torch.equal(mended[:, SCHEDULE.slices[k]], ladder.quantizer.nearest_code(residual))
 
 
+def test_where_scales_replace_all_is_quantised_again(make_ladder):
+    """Catches a rest that such a tokenizer does not know."""
+    ladder, (_, latent), (clean, _) = two(make_ladder)
+    quantizer = Quantizer(7, 4, combine="replace")
+    quantizer.load_state_dict(ladder.quantizer.state_dict())
+    ladder = quantizer.at(SCHEDULE)
+    assert torch.equal(requantised(ladder, clean, latent, 0), ladder.encode(latent)[0])
+
+
+# ---------------------------------------------------------------- without training
+
+
+def test_ways_without_training_read_the_state_that_a_model_reads(make_model, make_ladder):
+    """Catches a model of the last contribution that is asked at the sum of all: the likeliest codes
+    of a low temperature, and tokens all redrawn or all kept, are those of the sampler."""
+    model = make_model(state="last", mask_prob=0.5)
+    ladder = make_ladder(model.schedule)
+    tokens = ladder.encode(torch.randn(3, 4, 3, 3, generator=generator("d")))[0]
+    seen = []
+    denoise = model.denoiser()
+
+    def watched(inputs, *given):
+        seen.append(inputs)
+        return denoise(inputs, *given)
+
+    model.denoiser = lambda degraded=None: watched
+    repaired(model, ladder, tokens, range(3), 1e-9, 1)
+    completed(model, ladder, tokens, model.schedule.num_scales, range(3))
+    wanted = ladder.read_as("last").teacher_forced_inputs(tokens)
+    for half in (seen[: model.schedule.num_scales], seen[model.schedule.num_scales :]):
+        torch.testing.assert_close(torch.cat(half, 1), wanted)
+
+
 # ---------------------------------------------------------------- refiner
 
 
@@ -140,14 +174,18 @@ def refiner(model):
     return made
 
 
-def test_a_refiner_starts_as_the_state_itself(make_model, make_ladder):
-    model = make_model(condition="state", num_classes=0)
+@pytest.mark.parametrize("state", ["sum", "last"])
+def test_a_refiner_starts_as_the_state_itself(make_model, make_ladder, state):
+    model = make_model(condition="state", num_classes=0, state=state)
     ladder, latent = make_ladder(model.schedule), torch.randn(3, 4, 3, 3, generator=generator("d"))
     f_hat, hidden = rolled_out(model, ladder, latent)
     argmax, tokens = restored(model, ladder, latent, range(3), "argmax", SamplerConfig())
     torch.testing.assert_close(f_hat, argmax)
-    inputs = ladder.teacher_forced_inputs(tokens)
+    # towards temperature 0 the mean code is the likeliest
     labels = torch.zeros(3, dtype=torch.long)
+    given = model.denoiser(latent), ladder.read_as(state), labels, 1e-4
+    torch.testing.assert_close(expected_state(*given), argmax)
+    inputs = ladder.read_as(state).teacher_forced_inputs(tokens)
     torch.testing.assert_close(hidden, model.hidden(inputs, labels, degraded_BChw=latent))
     assert torch.equal(refiner(model)(f_hat, hidden), f_hat)
 

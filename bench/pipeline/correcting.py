@@ -66,6 +66,15 @@ class Correcting(Trainer):
         with torch.autocast(self.run.device.type, enabled=False):
             return self.tokenizer.to_latent(to_float(images_BCHW))
 
+    @torch.no_grad()
+    def corrected(
+        self, images_BCHW: torch.Tensor, wrong_BL: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`correct` of images (Infinity, arXiv 2412.04431, section 3.3), in float32 as the stored
+        tokens were made: in bfloat16 many codes are equally near."""
+        with torch.autocast(self.run.device.type, enabled=False):
+            return correct(self.ladder, self.latent(images_BCHW), wrong_BL)
+
 
 class Requantising(Correcting):
     """Some tokens of early scales are replaced, and every scale predicts the true code of what is
@@ -91,9 +100,7 @@ class Requantising(Correcting):
         """The cross-entropy of the corrected tokens, twice: what is minimised is what is reported
         (Infinity, arXiv 2412.04431, section 3.3)."""
         assert isinstance(part, WrongBatch)
-        with torch.no_grad():
-            latent_BChw = self.latent(part.images_BCHW)
-            seen_BL, tokens_BL = correct(self.ladder, latent_BChw, part.wrong_BL)
+        seen_BL, tokens_BL = self.corrected(part.images_BCHW, part.wrong_BL)
         return super().loss(replace(part, seen_BL=seen_BL, tokens_BL=tokens_BL))
 
 
@@ -158,8 +165,7 @@ class RollingOut(Correcting):
         assert part.images_BCHW is not None
         wrong_BL = torch.full_like(rolled_BL, -1)
         wrong_BL[:, slices[part.scale]] = rolled_BL[:, slices[part.scale]]
-        _, tokens_BL = correct(self.ladder, self.latent(part.images_BCHW), wrong_BL)
-        return tokens_BL[:, where]
+        return self.corrected(part.images_BCHW, wrong_BL)[1][:, where]
 
 
 def corrects(name: str) -> type[Trainer] | None:

@@ -89,7 +89,10 @@ def ways_of(view: View, variant: str) -> dict[str, list[Point]]:
     """Every way of asking a variant: tokens through the network, and accuracy."""
     lengths, Y = _token_counts(view, variant)
     prefix, alone = by_scale(view, variant, "accuracy"), by_scale(view, variant, "accuracy_only")
-    markov = view.variants[variant]["history"] == 0
+    names = view.variants[variant]
+    # a history vector of 2 or more scales reads what those before it read
+    pools = (names["settings"]["model"].get("history_vector") or 0) > 1
+    markov = names["history"] == 0 and not pools
     ways: dict[str, list[Point]] = {}
     ways["first scales"] = [(Y * sum(lengths[: k + 1]), mean) for k, mean in prefix.items()]
     ways["one scale"] = [

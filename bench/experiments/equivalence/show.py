@@ -79,7 +79,8 @@ def _against_eps(view: View, variant: str, prefix: str, corruption: str) -> pd.D
 def _chain(view: View) -> str:
     """The variant whose terms are taken apart: the first one that is Markov, else the first."""
     for name, about in view.variants.items():
-        if about["history"] == 0 and not about["mask"]:
+        pools = about["settings"]["model"].get("history_vector", 0) > 1
+        if about["history"] == 0 and not about["mask"] and not pools:
             return name
     return next(iter(view.variants))
 

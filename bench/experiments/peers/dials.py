@@ -118,6 +118,7 @@ def reached(names: dict[str, Any]) -> int | None:
         return None
     if names["history"] is None:
         return most
-    # the first scale reads nothing that could be pooled
-    pooled = max(0, min(names["settings"].get("model", {}).get("history_vector", 0), most) - 1)
-    return max(min(names["history"] * names["depth"], most), pooled)
+    attended = names["history"] * names["depth"]
+    pooled = max(0, names["settings"].get("model", {}).get("history_vector", 0) - 1)
+    # what a scale attends to has pooled too; the first scale reads nothing that could be pooled
+    return max(min(attended, most), min(attended + pooled, most - 1) if pooled else 0)

@@ -391,7 +391,8 @@ def prepared(run: Run, settings: Settings, train: Images) -> tuple[Classifier, C
     seed = run.config["train_seed"]
     model = open_model(run, run.inputs["train"] / "model.safetensors").eval().requires_grad_(False)
     projector = Projector(settings.dim, model.config.width)
-    frozen = Conditioned(model, open_tokenizer(run).at(model.schedule), projector)
+    ladder = open_tokenizer(run).at(model.schedule).read_as(model.config.state)
+    frozen = Conditioned(model, ladder, projector)
     encoder = encoder_of(run, settings, train)
     train_projector(settings, seed, encoder, frozen, train, run.device)
     return encoder, frozen

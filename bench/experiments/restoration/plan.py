@@ -107,6 +107,12 @@ def problems(study: Study, resolved: Resolved) -> Iterator[str]:
     told = study.told(resolved.name, "restoration")
     yield from degradation_problems("restoration", told.degradations, told.strength, study.dataset)
     models = {name: one.model for name, one in resolved.variants.items()}
+    for name, model in models.items():
+        if model.condition == "none" and model.conditional and model.class_dropout == 0:
+            yield (
+                f"variants.{name}.model.class_dropout: 0: a model that is told no image is asked "
+                f"without a class, which {name!r} never saw; give it more than 0"
+            )
     for name, model in models.items() if told.refiner else ():
         width = told.refiner.width or model.width
         heads = told.refiner.heads or model.heads

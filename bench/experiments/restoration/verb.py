@@ -60,7 +60,8 @@ class Restoration:
         self.sampler = run.settings("sampler", SamplerConfig)
         self.model = open_model(run, run.inputs["train"] / "model.safetensors")
         self.tokenizer = open_tokenizer(run)
-        self.ladder = self.tokenizer.at(self.model.schedule)
+        ladder = self.tokenizer.at(self.model.schedule)
+        self.ladder = ladder.read_as(self.model.config.state)
         self.clean = CleanImages(run, self.settings.strength, self.settings.num_images)
         self.names: dict[str, Any] = model_identity(run)
         self.strip: dict[str, np.ndarray] = {}

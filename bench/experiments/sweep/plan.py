@@ -58,7 +58,14 @@ def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
 
 
 def problems(study: Study, resolved: Resolved) -> Iterator[str]:
-    """A table of probabilities that no sampler gives."""
+    """Probabilities of codes of a model that predicts none, and a table that no sampler fills."""
+    swept = "sweep" in resolved.suite.measure and study.told(resolved.name, "sweep").thresholds
+    for name, variant in resolved.variants.items() if swept else ():
+        if variant.model.regresses:
+            yield (
+                f"variants.{name}.model.head: 'gauss' predicts no codes, whose probabilities "
+                "sweep.thresholds asks for; set thresholds to []"
+            )
     if "sampling_probability" not in resolved.suite.tables:
         return
     if not study.told(resolved.name, "sweep").thresholds:
