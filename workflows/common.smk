@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import sys
+import time
 from pathlib import Path
 
 # a plan makes many objects and hardly any garbage: a quarter of its time would go into looking
@@ -40,6 +41,8 @@ OPTIONS = {
 
 def stop(message):
     """One line and out, before any work; the exit status says that nothing needs to be added."""
+    # what snakemake says goes through a thread of its own: let it end, so that this line is the last
+    time.sleep(0.2)
     print(f"error: {message}", file=sys.stderr, flush=True)
     sys.exit(2)
 
