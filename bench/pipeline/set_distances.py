@@ -7,7 +7,7 @@ N real or first images, M generated or second ones, D numbers of each, Y classes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -115,6 +115,28 @@ def spread_within(x_ND: torch.Tensor, labels_N: torch.Tensor) -> dict[int, float
         if len(of_class_ND) > 1:
             spreads[label] = distance_within(of_class_ND)
     return spreads
+
+
+# ---------------------------------------------------------------- nearest images
+
+
+def nearest_squared(x_MD: torch.Tensor, others: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Squared distance of every image to the nearest of others, float64 of shape (M,).
+
+    others: (B, D) each, read once and part by part. All float64.
+    """
+    nearest_M = torch.full((len(x_MD),), torch.inf, dtype=x_MD.dtype, device=x_MD.device)
+    for other_BD in others:
+        for rows in _blocks(len(x_MD), len(other_BD)):
+            least_B = _squared_distances(x_MD[rows], other_BD).amin(1)
+            nearest_M[rows] = torch.minimum(nearest_M[rows], least_B)
+    return nearest_M.clamp(min=0)  # of equal images, rounding leaves less
+
+
+def pixel_rows(images: AnyImages) -> torch.Tensor:
+    """Pixels of uint8 images in [-1, 1] as float64 (N, D); images of more than 32 x 32 x 3 numbers
+    are reduced to 16 x 16 by area."""
+    return torch.cat([_pixels(images_BCHW).flatten(1) for images_BCHW in batches(images)])
 
 
 # ---------------------------------------------------------------- pixels
