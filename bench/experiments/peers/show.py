@@ -167,7 +167,10 @@ def table_dials(view: View) -> tuple[pd.DataFrame, Caption]:
 
 
 def _shown_columns(view: View, table: pd.DataFrame) -> list[str]:
-    """What a reader needs to judge."""
+    """What a reader needs to judge: where times were measured, beside the pairs they come from."""
     last = "Status" if unwell(table) else "Token evals"
     difference = f"{view.results.label('FID')} minus off"
-    return ["Variant", "Value", "Parameters", "Attended pairs", difference, OF_LOSS, last]
+    size = ["Parameters", "Attended pairs"]
+    timed = "Time over off" in table
+    cost = [*size, "Time over off"] if timed else ["Value", *size]
+    return ["Variant", *cost, difference, OF_LOSS, last]
