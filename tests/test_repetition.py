@@ -10,7 +10,14 @@ import yaml
 from small_study import SAMPLER
 
 from bench.experiments.repetition import show, tables
-from bench.experiments.repetition.curves import curves, fits, schedule_errors, systems
+from bench.experiments.repetition.curves import (
+    curves,
+    fits,
+    fitted,
+    read,
+    schedule_errors,
+    systems,
+)
 from bench.experiments.repetition.fit import (
     FORMS,
     Crossing,
@@ -353,6 +360,19 @@ def test_curves_take_the_smaller_loss(view):
     first = next(c for c in of["SRDD"] if (c.images, c.seed) == (170, 2))
     assert first.losses_P == pytest.approx(losses_of("SRDD", 170, 2, steps) - 0.05)
     assert first.epochs_P == pytest.approx(steps * BATCH / 170)
+
+
+def test_evaluations_of_the_warm_up_are_not_fitted(tmp_path):
+    """Catches points of a rising rate that bend a fit, and curves that lose them in figures."""
+    slow = [(f"{system}, unique_images 999", system, 999, 800, {"warmup": warmup})
+            for system, warmup in (("VAR", 2 * EVERY), ("SRDD", 0))]  # fmt: skip
+    view = build(tmp_path / "slow", more=slow)
+    first = {name: [curve.steps_P[0] for curve in of if curve.images == 999]
+             for name, of in fitted(view).items()}  # fmt: skip
+    assert first == {"VAR": [3 * EVERY] * len(SEEDS), "SRDD": [EVERY] * len(SEEDS)}
+    assert all(curve.steps_P[0] == EVERY for of in curves(view).values() for curve in of)
+    assert all(curve.steps_P[0] == 3 * EVERY for curve in read(view, "to the minimum")["VAR"]
+               if curve.images == 999)  # fmt: skip
 
 
 def test_scaling_is_asked_twice(view, tmp_path):

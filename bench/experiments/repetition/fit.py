@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +33,8 @@ SEED = 0  # of the resamples
 class Curve:
     """One training on U images: losses at its evaluations, and the epochs of the kept weights.
 
-    steps_P, epochs_P rise; losses_P: nats a token; seed: of the training.
+    steps_P, epochs_P rise; losses_P: nats a token; seed: of the training; warmup: steps in which
+    the learning rate rose.
     """
 
     images: int
@@ -42,12 +43,19 @@ class Curve:
     epochs_P: np.ndarray
     losses_P: np.ndarray
     best_epochs: float
+    warmup: int = 0
 
     def until_best(self) -> Curve:
         """The same up to the kept weights: what comes after is overfitting."""
-        few = self.epochs_P <= self.best_epochs * (1 + 1e-9)
-        cut = self.steps_P[few], self.epochs_P[few], self.losses_P[few]
-        return Curve(self.images, self.seed, *cut, self.best_epochs)
+        return self._only(self.epochs_P <= self.best_epochs * (1 + 1e-9))
+
+    def after_warmup(self) -> Curve:
+        """The same without what was evaluated while the learning rate rose: no form holds there."""
+        return self._only(self.steps_P > self.warmup)
+
+    def _only(self, some_P: np.ndarray) -> Curve:
+        arrays = {name: getattr(self, name)[some_P] for name in ("steps_P", "epochs_P", "losses_P")}
+        return replace(self, **arrays)
 
 
 @dataclass(frozen=True)

@@ -200,6 +200,7 @@ def fitted(view: View, details: tuple[str, ...]) -> tuple[pd.DataFrame, Caption]
     more = (
         "The form is monotone in the epochs: a tail that rises is fitted by a small R*. Read both "
         "readings, and epochs to best beside them.",
+        "Evaluations while the learning rate rises are shown in figures and not fitted.",
         f"Both forms fit with rms below {QUOTED_RMS:.0%}: {rst(', '.join(well)) or 'no system'}.",
         "Huber loss of log residuals, delta 0.001, least of 27 starts. Not identified: an interval "
         "touches a bound of R*, 0.05 or 8 000. The profile takes points of one curve as "
