@@ -42,6 +42,27 @@ class Layers(NamedTuple):
     logits_NV: torch.Tensor
 
 
+class Rows:
+    """A tensor of known length on the CPU that is filled part by part: all parts and what they are
+    joined to would be twice as much."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.filled = count, 0
+        self.rows_ND = torch.empty(0)
+
+    def add(self, part_BD: torch.Tensor) -> None:
+        """The next rows."""
+        if not self.filled:
+            self.rows_ND = torch.empty(self.count, *part_BD.shape[1:], dtype=part_BD.dtype)
+        self.rows_ND[self.filled : self.filled + len(part_BD)] = part_BD
+        self.filled += len(part_BD)
+
+    def whole(self) -> torch.Tensor:
+        """All rows, which are there."""
+        assert self.filled == self.count, f"{self.filled} of {self.count} rows"
+        return self.rows_ND
+
+
 @dataclass(frozen=True)
 class Extractor:
     """A feature extractor, as torch-fidelity knows it; the network behind it, if it does not."""
@@ -113,15 +134,15 @@ class Extractor:
 
         Grey ones are repeated to three channels where the extractor needs colour.
         """
-        distances, logits = [], []
+        distances, logits = Rows(len(images)), Rows(len(images))
         for images_BCHW in batches(images, self.batch):
             if self.classifier is None and images_BCHW.shape[1] == 1:
                 images_BCHW = images_BCHW.expand(-1, 3, -1, -1)
             for part_BCHW in images_BCHW.split(self._together(images_BCHW.shape[-1])):
                 layers = self._layers(part_BCHW)
-                distances.append(layers[self.layers[0]].cpu())
-                logits.append(layers[self.layers[1]].cpu())
-        return Layers(torch.cat(distances), torch.cat(logits))
+                distances.add(layers[self.layers[0]])
+                logits.add(layers[self.layers[1]])
+        return Layers(distances.whole(), logits.whole())
 
     def _together(self, side: int) -> int:
         """Images of a batch that go through the network together: one that sees images in their own
