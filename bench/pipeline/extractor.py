@@ -25,6 +25,7 @@ from .datasets import AnyImages
 from .features import Classifier, batches, load_classifier, register
 from .lite0 import Lite0Features
 from .reference import Chosen, Reference
+from .scratch import Rows
 
 if TYPE_CHECKING:
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase
@@ -40,27 +41,6 @@ class Layers(NamedTuple):
 
     features_ND: torch.Tensor
     logits_NV: torch.Tensor
-
-
-class Rows:
-    """A tensor of known length on the CPU that is filled part by part: all parts and what they are
-    joined to would be twice as much."""
-
-    def __init__(self, count: int) -> None:
-        self.count, self.filled = count, 0
-        self.rows_ND = torch.empty(0)
-
-    def add(self, part_BD: torch.Tensor) -> None:
-        """The next rows."""
-        if not self.filled:
-            self.rows_ND = torch.empty(self.count, *part_BD.shape[1:], dtype=part_BD.dtype)
-        self.rows_ND[self.filled : self.filled + len(part_BD)] = part_BD
-        self.filled += len(part_BD)
-
-    def whole(self) -> torch.Tensor:
-        """All rows, which are there."""
-        assert self.filled == self.count, f"{self.filled} of {self.count} rows"
-        return self.rows_ND
 
 
 @dataclass(frozen=True)

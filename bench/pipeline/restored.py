@@ -17,7 +17,7 @@ from .degraded import DegradedSplit
 from .features import load_classifier
 from .labels import in_shares
 from .likeness import psnr, ssim
-from .scratch import on_disk
+from .scratch import Rows, on_disk
 
 BATCH, SHOWN = 256, 6
 Scores = dict[str, tuple[float, str]]  # value and unit by name
@@ -73,8 +73,10 @@ class CleanImages:
         """Features and likeliest classes of images."""
         assert self.classifier is not None
         trunk, head = self.classifier.features, self.classifier.head
-        parts = [trunk(part.to(self.run.device)) for part in self.parts(images_NCHW)]
-        features_ND = torch.cat(parts)
+        features = Rows(len(images_NCHW), self.run.device)
+        for part in self.parts(images_NCHW):
+            features.add(trunk(part.to(self.run.device)))
+        features_ND = features.whole()
         return features_ND, head(features_ND).argmax(1).cpu()
 
     @cached_property

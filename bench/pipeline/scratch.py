@@ -1,4 +1,4 @@
-"""Tensors of many images that a verb needs more than once, on disk while it runs.
+"""What there is of many images: whole in memory where it is small, else on disk while a verb runs.
 
 What is mapped from a file costs no memory while nobody looks at it: the system takes its pages
 back.
@@ -12,6 +12,31 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
+
+class Rows:
+    """A tensor of known length that is filled part by part.
+
+    All parts and what they are joined to would be twice as much. And small parts that stay between
+    large tensors that go cut up the memory that these leave, which then is not used again.
+    """
+
+    def __init__(self, count: int, device: torch.device | None = None) -> None:
+        self.count, self.device, self.filled = count, device, 0
+        self.rows_ND = torch.empty(0)
+
+    def add(self, part_BD: torch.Tensor) -> None:
+        """The next rows."""
+        if not self.filled:
+            shape, kind = (self.count, *part_BD.shape[1:]), part_BD.dtype
+            self.rows_ND = torch.empty(shape, dtype=kind, device=self.device)
+        self.rows_ND[self.filled : self.filled + len(part_BD)] = part_BD
+        self.filled += len(part_BD)
+
+    def whole(self) -> torch.Tensor:
+        """All rows, which are there."""
+        assert self.filled == self.count, f"{self.filled} of {self.count} rows"
+        return self.rows_ND
 
 
 def on_disk(folder: Path, parts: Iterable[torch.Tensor]) -> torch.Tensor:
@@ -31,3 +56,9 @@ def on_disk(folder: Path, parts: Iterable[torch.Tensor]) -> torch.Tensor:
         if not file.tell():  # of nothing there is nothing to map
             return torch.from_numpy(np.empty((count, *shape), kind))
         return torch.from_numpy(np.memmap(file, kind, "r+", shape=(count, *shape)))
+
+
+def bytes_on_disk(folder: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """An array of uint8 zeros to be filled, in a file of the same kind."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return np.memmap(file, np.uint8, "w+", shape=shape)

@@ -38,7 +38,7 @@ from ...pipeline.at_once import at_once
 from ...pipeline.datasets import to_float, to_uint8
 from ...pipeline.labels import in_shares, in_turn
 from ...pipeline.networks import open_model, open_tokenizer
-from ...pipeline.scratch import on_disk
+from ...pipeline.scratch import Rows, on_disk
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
 from .plan import Settings
@@ -121,15 +121,15 @@ class HeldOut:
     @torch.no_grad()
     def encode(self, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Latents (on disk) and tokens_NL of uint8 images."""
-        tokens: list[torch.Tensor] = []
+        tokens = Rows(len(images_NCHW), self.device)
 
         def latents() -> Iterator[torch.Tensor]:
             for part in images_NCHW.split(self.together):
                 latent_BChw = self.tokenizer.to_latent(to_float(part.to(self.device)))
-                tokens.append(self.ladder.encode(latent_BChw)[0])
+                tokens.add(self.ladder.encode(latent_BChw)[0])
                 yield latent_BChw
 
-        return on_disk(self.run.out, latents()), torch.cat(tokens)
+        return on_disk(self.run.out, latents()), tokens.whole()
 
     def shifted(self, name: str) -> torch.Tensor:
         """All images after a shift, uint8, on disk."""

@@ -34,7 +34,7 @@ from ...pipeline.labels import asked_labels, first_sample, partners
 from ...pipeline.metrics import MIN_IMAGES
 from ...pipeline.networks import open_model, open_tokenizer
 from ...pipeline.sampling import made_ready
-from ...pipeline.scratch import on_disk
+from ...pipeline.scratch import Rows, on_disk
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
 from ...study.errors import ConfigError
@@ -78,7 +78,7 @@ class Probe:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Samples that keep the first so many scales of given tokens: tokens_NL on the CPU and the
         last states f_hat_NChw on disk."""
-        tokens: list[torch.Tensor] = []
+        tokens = Rows(len(self.labels_N))
 
         def states() -> Iterator[torch.Tensor]:
             for i in range(0, len(self.labels_N), self.batch):
@@ -91,11 +91,11 @@ class Probe:
                 tokens_BL, f_hat_BChw = generate(
                     self.model, self.ladder, labels_B, seeds, self.sampler, known
                 )
-                tokens.append(tokens_BL.cpu())
+                tokens.add(tokens_BL)
                 yield f_hat_BChw
 
         f_hat_NChw = on_disk(self.folder, states())
-        return torch.cat(tokens), f_hat_NChw
+        return tokens.whole(), f_hat_NChw
 
     @torch.no_grad()
     def states(self, tokens_NL: torch.Tensor) -> torch.Tensor:

@@ -38,7 +38,7 @@ from ...pipeline.labels import in_shares
 from ...pipeline.likeness import psnr
 from ...pipeline.networks import open_tokenizer
 from ...pipeline.restored import BATCH, SHOWN, CleanImages, batches
-from ...pipeline.scratch import on_disk
+from ...pipeline.scratch import Rows, on_disk
 from ...runtime.verb import Run
 from .plan import Settings
 
@@ -180,8 +180,10 @@ class Swap:
 
     def encoded(self, latent_NChw: torch.Tensor) -> torch.Tensor:
         """Tokens of latents."""
-        parts = (part.to(self.device) for part in self.clean.parts(latent_NChw))
-        return torch.cat([self.ladder.encode(part)[0] for part in parts])
+        tokens = Rows(len(latent_NChw), self.device)
+        for part in self.clean.parts(latent_NChw):
+            tokens.add(self.ladder.encode(part.to(self.device))[0])
+        return tokens.whole()
 
     @torch.no_grad()
     def decoded(self, tokens_BL: torch.Tensor) -> torch.Tensor:
