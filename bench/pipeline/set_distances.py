@@ -65,9 +65,15 @@ def widened(x_ND: torch.Tensor) -> torch.Tensor:
 
 def _squared_distances(x_ND: torch.Tensor, y_MD: torch.Tensor) -> torch.Tensor:
     """||x - y||^2 of all pairs in float64, of as many y at a time as are float64 at once."""
-    x_ND, pieces = x_ND.double(), y_MD.split(max(1, WIDE // y_MD.shape[1]))
-    parts = [_squared_distances_at_once(x_ND, piece_MD.double()) for piece_MD in pieces]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+    x_ND, size = x_ND.double(), max(1, WIDE // y_MD.shape[1])
+    if len(y_MD) <= size:
+        return _squared_distances_at_once(x_ND, y_MD.double())
+    # filled, and not joined: small pieces that stay would cut up the memory of large ones that go
+    whole_NM = x_ND.new_empty(len(x_ND), len(y_MD))
+    for i in range(0, len(y_MD), size):
+        piece_MD = y_MD[i : i + size].double()
+        whole_NM[:, i : i + size] = _squared_distances_at_once(x_ND, piece_MD)
+    return whole_NM
 
 
 def _squared_distances_at_once(x_ND: torch.Tensor, y_MD: torch.Tensor) -> torch.Tensor:
