@@ -120,11 +120,12 @@ def rate_words(view: View, sizes: dict[int, list[str]]) -> str:
 
 def near_details(view: View) -> str:
     """What counts as near."""
-    quantile = (view.about.get("memorisation") or {}).get("quantile", 0.05)
+    told = view.about.get("memorisation") or {}
+    share = f"{100 * told.get('quantile', 0.05):g}%"
     return (
         "Nearest-image rate: share of samples as near to an image that was seen as the nearest "
-        f"{quantile:.0%} of held-out images are, or nearer. Fresh samples have about "
-        f"{quantile:.0%}, copies 100%. Distances of pixels; all images as the tokenizer makes them."
+        f"{share} of held-out images are, or nearer. Fresh samples have about "
+        f"{share}, copies 100%. Distances of pixels; all images as the tokenizer makes them."
     )
 
 

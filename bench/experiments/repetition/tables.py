@@ -112,10 +112,10 @@ def best(view: View, details: tuple[str, ...]) -> tuple[pd.DataFrame, Caption]:
     parts = [NEAREST] if NEAREST in table else ["One pass (nats/token)", BOUND]
     columns = ["System", "Unique images", "Best loss (nats/token)", *parts, "Epochs to best", last]
     columns += [GAP] if NEAREST in table else []
-    return shown(table, *columns), Caption(words, (*details, *_meanings(table)))
+    return shown(table, *columns), Caption(words, (*details, *_meanings(view, table)))
 
 
-def _meanings(table: pd.DataFrame) -> Iterator[str]:
+def _meanings(view: View, table: pd.DataFrame) -> Iterator[str]:
     """What columns mean that are not the losses of the first sentence."""
     yield (
         "Generalisation gap: best loss minus the mean training loss of the steps before it, which "
@@ -125,10 +125,12 @@ def _meanings(table: pd.DataFrame) -> Iterator[str]:
         "system over unique images, not those of two systems."
     )
     if NEAREST in table:
+        told = view.about.get("memorisation") or {}
+        share = f"{100 * told.get('quantile', 0.05):g}%"
         yield (
-            "Nearest-image rate: share of samples as near to an image that was seen, by pixels, as "
-            "the nearest share of held-out images are that memorisation.quantile names (0.05 where "
-            "nothing is said): about that share for fresh samples, 1 for copies."
+            "Nearest-image rate of the kept weights: share of samples as near to an image that was "
+            f"seen, by pixels, as the nearest {share} of held-out images are, or nearer. Fresh "
+            f"samples have about {share}, copies 100%."
         )
 
 
