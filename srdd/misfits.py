@@ -36,6 +36,7 @@ SIZES = (
 MOST_STRENGTH = {
     "occlusion": (8 / 3, "hides a square larger than the image"),
     "contrast": (5 / 3, "turns black into white"),
+    "jpeg": (10.0, "asks for a quality below 1"),
 }
 # what codec conv alone reads
 OF_CONVOLUTIONS = ("channels", "num_res_blocks", "attention", "norm_groups", "dropout")

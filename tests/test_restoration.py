@@ -357,8 +357,8 @@ REFUSED = [
     ),
     ({"restoration": {"decode": ["best"]}}, "restoration.decode"),
     (
-        {"restoration_baselines": {"degradations": ["haze"]}},
-        "restoration_baselines.degradations: unknown degradation 'haze'",
+        {"restoration_baselines": {"degradations": ["mist"]}},
+        "restoration_baselines.degradations: unknown degradation 'mist'",
     ),
     (
         {"restoration_baselines": {"num_images": 100}},
