@@ -20,13 +20,14 @@ from bench.experiments.restoration_baselines.verb import median, ridge_of, wiene
 from bench.pipeline import collect
 from bench.pipeline.artefacts import open_split
 from bench.pipeline.degraded import DegradedSplit
-from bench.pipeline.paired_folder import partner_of, refuse_unpaired
+from bench.pipeline.paired_folder import degraded_path, refuse_unpaired
 from bench.pipeline.prepare import read_dataset
 from bench.report.results import Results
 from bench.report.view import View
 from bench.runtime.verb import main
 from bench.runtime.verbs import stages, verbs
 from bench.study import rooms
+from bench.study.contents import content_of, suffixes_read
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
 from bench.study.restore_settings import FOUR
@@ -445,6 +446,8 @@ def test_large_images_have_no_regression():
 
 # ---------------------------------------------------------------- folders of pairs
 
+PAIRED = {"degradations": ["paired"]}
+
 
 def pairs(root, count=60):
     """A folder of clean images and of the same ones paler, in two classes."""
@@ -458,13 +461,11 @@ def pairs(root, count=60):
     return root
 
 
-def test_pairs_are_prepared_and_read_together(tmp_path, make_tokenizer):
-    """Catches a partner of another image, and clean images that are those of the other part."""
-    root = pairs(tmp_path / "pairs")
+def prepared(tmp_path, root):
+    """The folder of prepared pairs, and the digest that a plan knows them by."""
     about = dict(name="paired_folder", path=str(root), image_size=8, channels=1, num_classes=2)
-    config = DatasetConfig(**about, crop=False)
-    data = read_dataset(config)
-    assert sum(map(len, data.splits.values())) == 60
+    known = content_of(root, suffixes_read("paired_folder"))
+    config = DatasetConfig(**about, crop=False, content=known)
     run = {"config": {"dataset": json.loads(config.model_dump_json())}, "run_id": "prepare/p"}
     job = tmp_path / "job.json"
     job.write_text(json.dumps({"study": "s", "identity": {}, "inputs": {}, **run}))
@@ -472,8 +473,18 @@ def test_pairs_are_prepared_and_read_together(tmp_path, make_tokenizer):
     work = importlib.import_module("bench.pipeline.prepare").work
     with pytest.raises(SystemExit) as left:
         main("prepare", work, (), [str(job), str(out), "--device", "cpu"])
-    assert left.value.code == 0
-    split = DegradedSplit(out, "train", 1.0)
+    return out, known, left.value.code
+
+
+def test_pairs_are_prepared_and_read_together(tmp_path, make_tokenizer):
+    """Catches a partner of another image, and clean images that are those of the other part."""
+    # a root that is called clean and lies beside another folder of degraded images
+    root = pairs(tmp_path / "clean" / "pairs")
+    shutil.copytree(root / "clean", tmp_path / "degraded" / "pairs" / "clean")
+    out, known, code = prepared(tmp_path, root)
+    assert code == 0
+    assert sum(len(open_split(out, name)) for name in ("train", "val", "test")) == 60
+    split = DegradedSplit(out, "train", 1.0, known)
     rows = list(range(len(split)))
     clean = open_split(out, "train").read(rows).int()
     paler = split.degraded("paired", rows).add(1).mul(127.5).round().int()
@@ -484,6 +495,44 @@ def test_pairs_are_prepared_and_read_together(tmp_path, make_tokenizer):
     assert told.shape == (2, 4, 4, 4)
 
 
+def blacken(path):
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(path)
+
+
+def test_a_partner_that_changes_is_never_read_as_the_old_one(tmp_path):
+    """Catches results that stand for degraded images which are not there any more."""
+    root = pairs(tmp_path / "pairs")
+    out, known, _ = prepared(tmp_path, root)
+    opened, other = (DegradedSplit(out, "test", 1.0, known) for _ in range(2))
+    before = opened.degraded("paired", [0])
+    clean = opened.images.paths[0]
+    blacken(root / "degraded" / clean.relative_to(root / "clean"))
+    with pytest.raises(ValueError, match="has changed since it was prepared"):
+        opened.degraded("paired", [0])
+    with pytest.raises(ConfigError, match="have changed since this run was planned"):
+        other.degraded("paired", [1])
+    assert before.std() > 0
+
+
+def test_a_damaged_partner_is_named_when_images_are_prepared(tmp_path):
+    """Catches a training that stops at the first damaged partner, hours later."""
+    root = pairs(tmp_path / "pairs")
+    path = root / "degraded" / "class1" / "3.png"
+    path.write_bytes(path.read_bytes()[:60])  # the header with its size is whole
+    _, _, words = prepared(tmp_path, root)
+    assert "degraded/class1/3.png: damaged image" in words and "\n" not in words
+
+
+def test_a_partner_of_other_pixels_is_planned_anew(tmp_path):
+    """Catches old rows that count as done though what a model was told has changed."""
+    root = pairs(tmp_path / "pairs")
+    file = study_of_pairs(tmp_path, root)
+    planned = load_study(file).suites["restoration"]
+    assert load_study(file).suites["restoration"] == planned
+    blacken(root / "degraded" / "class1" / "1.png")
+    assert not load_study(file).suites["restoration"] & planned
+
+
 def test_a_folder_of_pairs_may_lie_in_and_hold_a_folder_clean(tmp_path):
     root = tmp_path / "clean" / "pairs"
     for part in ("clean", "degraded"):
@@ -491,31 +540,35 @@ def test_a_folder_of_pairs_may_lie_in_and_hold_a_folder_clean(tmp_path):
         for name in ("clean/a.png", "b.png"):
             (root / part / name).touch()
     for name in ("clean/a.png", "b.png"):
-        assert partner_of(root / "clean" / name) == root / "degraded" / name
+        assert degraded_path(root / "clean" / name, root) == root / "degraded" / name
+
+
+def study_of_pairs(tmp_path, root, **more):
+    """The file of a study whose models restore the degraded images of a folder of pairs."""
+    about = {
+        "name": "paired_folder", "path": str(root), "image_size": 8, "channels": 1,
+        "num_classes": 2, "crop": False, "test_share": 0.3, "val_share": 0.1,
+    }  # fmt: skip
+    state = {**TOLD, "model.condition": "state", "restore": PAIRED}
+    suite = {
+        **SUITE, "restoration": PAIRED, "restoration_baselines": PAIRED, "claims": [],
+        "variants": {"state": {"base": "var", "delta": state}},
+    }  # fmt: skip
+    place = tmp_path / "study"
+    place.mkdir(exist_ok=True)
+    return edited(place, **{"dataset": about, "suites/restoration": suite, **more})
 
 
 def test_a_study_of_pairs_is_planned_and_trained_on_them(tmp_path):
     """Catches a dataset that only its loader's test can name."""
-    about = {
-        "name": "paired_folder", "path": str(pairs(tmp_path / "pairs")), "image_size": 8,
-        "channels": 1, "num_classes": 2, "crop": False, "test_share": 0.3, "val_share": 0.1,
-    }  # fmt: skip
-    given = {"degradations": ["paired"]}
-    state = {**TOLD, "model.condition": "state", "restore": given}
-    suite = {
-        **SUITE, "restoration": given, "restoration_baselines": given, "claims": [],
-        "variants": {"state": {"base": "var", "delta": state}},
-    }  # fmt: skip
-    changes = {"dataset": about, "suites/restoration": suite}
-    root = tmp_path / "study"
-    root.mkdir()
-    plan = load_study(edited(root, **changes))
+    root = pairs(tmp_path / "pairs")
+    plan = load_study(study_of_pairs(tmp_path, root))
     told = [plan.jobs[run_id] for run_id in plan.suites["restoration"]]
     (train,) = (job for job in told if job.stage == "restore")
-    assert train.config["restore"] == given
+    assert train.config["restore"] == PAIRED
     assert plan.jobs[train.inputs["data"]].config["dataset"]["name"] == "paired_folder"
     with pytest.raises(ConfigError, match="dataset.path: is missing; paired_folder needs"):
-        load_study(edited(root, **{**changes, "dataset/path": None}))
+        load_study(study_of_pairs(tmp_path, root, **{"dataset/path": None}))
 
 
 def test_other_data_have_no_partners(made):

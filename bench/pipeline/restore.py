@@ -75,8 +75,8 @@ class RestoreTrainer(Trainer):
     def open_splits(self) -> None:
         """Beside tokens the images of every split."""
         super().open_splits()
-        data, strength = self.run.inputs["data"], self.restore_config.strength
-        self.degraded = {name: DegradedSplit(data, name, strength) for name in SPLITS}
+        strength = self.restore_config.strength
+        self.degraded = {name: DegradedSplit.of(self.run, name, strength) for name in SPLITS}
 
     def split(self, name: str) -> DegradedHeldOut:
         """A split whose losses are measured."""

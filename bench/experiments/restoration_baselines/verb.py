@@ -147,7 +147,7 @@ class Restorers:
 
     def _regress(self) -> None:
         settings, seed = self.settings, self.run.config.get("tokenizer_seed") or 0
-        split = DegradedSplit(self.run.inputs["data"], "train", settings.strength)
+        split = DegradedSplit.of(self.run, "train", settings.strength)
         rows = in_shares(split.images.labels_N, min(settings.train_images, len(split))).tolist()
         names, clean = settings.degradations, to_uint8(split.clean(rows))
         x = torch.cat([to_uint8(split.degraded(name, rows)) for name in names])
