@@ -211,6 +211,29 @@ def teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
     return None
 
 
+def unconditioned(student: ModelConfig, teacher: ModelConfig) -> ModelConfig:
+    """A model that restores as if it were told what its teacher is: classes, and no image (VAR,
+    arXiv 2404.02905)."""
+    told = {"condition": teacher.condition, "num_classes": teacher.num_classes}
+    return student.model_copy(update=told)
+
+
+def restorer_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
+    """Why a model that is told degraded images cannot start from a teacher (RestoreVAR, arXiv
+    2505.18047), as `key value: reason`; None when it can."""
+    if teacher.condition != "none":
+        return (
+            f"condition {student.condition}: the teacher's is {teacher.condition}; a restoration "
+            "starts from a model that is told no image"
+        )
+    if teacher.conditional and teacher.class_dropout == 0:
+        return (
+            f"num_classes {student.num_classes}: starts from the teacher without a class, which "
+            "it never saw; give the teacher class_dropout of more than 0"
+        )
+    return teacher_misfit(teacher, unconditioned(student, teacher))
+
+
 def logit_teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
     """Why a teacher has no logits for a student (scale distillation of SRDD, arXiv 2509.22636), as
     `key value: reason`; None when it has."""

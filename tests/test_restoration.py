@@ -62,6 +62,15 @@ SUITE = {
         },
         "SRDD": {"base": "var", "delta": {"model.history": 0, "model.mask_prob": 1.0}},
         "SDD": {"base": "var", "delta": {"model.history": 0}},
+        "started": {
+            "base": "var",
+            "delta": {
+                **TOLD, "model.history": 0, "model.condition": "cross",
+                "distill": {
+                    "arm": "restore", "teacher": {"base": "var", "delta": {"model.history": 0}},
+                },
+            },
+        },
     },
     "figures": ["restoration", "perception", "restoration_time", "swap", "restoration_strips"],
     "tables": ["restoration", "swap", "claims"],
@@ -141,7 +150,8 @@ def test_a_model_that_is_told_is_trained_by_its_own_verb(made):
     """Catches a training that is renamed where nothing is told, and one that is told and trained
     without."""
     assert len(made.of("restore")) == 2 and len(made.of("train")) == 2
-    assert len(made.of("restoration")) == 4 and len(made.of("restoration_baselines")) == 1
+    assert len(made.of("distill")) == 1
+    assert len(made.of("restoration")) == 5 and len(made.of("restoration_baselines")) == 1
     for run_id in made.of("train"):
         assert "restore" not in made.jobs[run_id].config
         assert "condition" not in made.jobs[run_id].config["model"]
@@ -162,6 +172,19 @@ def test_a_training_learns_and_ends_the_same_again_and_in_parts(made, tmp_path):
     parts = load_model(tmp_path / "parts" / "model.safetensors").state_dict()
     assert max((first[name] - parts[name]).abs().max() for name in first) < 1e-3
     assert first["condition.input.weight"].abs().max() > 0
+
+
+def test_a_restoration_starts_from_a_model_that_was_told_nothing(made, tmp_path):
+    """Catches a start from drawn weights, and a training that is told no degraded images."""
+    (run_id,) = made.of("distill")
+    path = made.root / made.jobs[run_id].inputs["teacher"] / "model.safetensors"
+    teacher = load_model(path).state_dict()
+    assert made.call(run_id, tmp_path / "still", lr=1e-12) == 0
+    still = load_model(tmp_path / "still" / "model.safetensors").state_dict()
+    teacher["class_embedding.weight"] = teacher["class_embedding.weight"][-1:]
+    for name, value in teacher.items():
+        torch.testing.assert_close(still[name], value, atol=1e-6, rtol=0)
+    assert load_model(made.root / run_id / "model.safetensors").condition.start_gain.abs() > 0
 
 
 def test_one_instance_an_image_and_degradation(made):
@@ -383,6 +406,7 @@ def test_bad_suites_are_refused_in_one_line(tmp_path, changes, words):
     assert words in str(refused.value) and "\n" not in str(refused.value)
 
 
+STATE = {"model.condition": "state"}
 DELTAS = [
     ({"model.num_classes": 10}, "num_classes 10: condition state is told the image and no class"),
     ({"sampler.cfg_scale": 1.5}, "sampler.cfg_scale: 1.5"),
@@ -397,6 +421,14 @@ DELTAS = [
         "distill: model.condition 'state' is trained here, by itself",
     ),
     ({"weights": {"file": "w.safetensors"}}, "weights: model.condition 'state' is trained here"),
+    (
+        {"model.condition": "none", "distill": {"arm": "restore", "teacher": {"base": "var"}}},
+        "distill.arm: restore: model.condition is none; set it, or take arm real",
+    ),
+    (
+        {"distill": {"arm": "restore", "teacher": {"base": "var", "delta": {**TOLD, **STATE}}}},
+        "model.condition state: the teacher's is state; a restoration starts from a model",
+    ),
 ]
 
 
