@@ -14,11 +14,14 @@ from PIL import Image
 from test_config import edited
 
 from bench.experiments.restoration.plan import REDRAWS
+from bench.experiments.restoration.reading import regression_words
 from bench.experiments.restoration.show import judge_carries, judge_restored
 from bench.experiments.restoration_baselines.plan import Settings, problems
-from bench.experiments.restoration_baselines.verb import median, ridge_of, wiener
+from bench.experiments.restoration_baselines.regression import UNet, fitted
+from bench.experiments.restoration_baselines.verb import Restorers, median, ridge_of, wiener
 from bench.pipeline import collect
 from bench.pipeline.artefacts import open_split
+from bench.pipeline.datasets import to_float, to_uint8
 from bench.pipeline.degraded import DegradedSplit
 from bench.pipeline.paired_folder import degraded_path, refuse_unpaired
 from bench.pipeline.prepare import read_dataset
@@ -44,7 +47,7 @@ SUITE = {
     "measure": ["restoration", "restoration_baselines"],
     "train_seeds": [0],
     "restoration": {"refiner": {"steps": 4, "batch_size": 8}, "passes": [1, 2]},
-    "restoration_baselines": {"steps": 20, "units": 16, "train_images": 200},
+    "restoration_baselines": {"steps": 20, "units": 16, "train_images": 200, "unet": 4},
     "claims": [
         {
             "text": "coarse", "rule": "carries", "variant": "state", "against": "control",
@@ -264,9 +267,50 @@ def test_a_regression_beats_the_input(view):
     names = view.variants["state"]
     for kind in ("noise", "contrast"):
         scores = {
-            way: view.grid_value(names, f"psnr_{way}_{kind}") for way in ("input", "ridge", "mlp")
+            way: view.grid_value(names, f"psnr_{way}_{kind}")
+            for way in ("input", "ridge", "mlp", "unet")
         }
-        assert scores["ridge"] > scores["input"] and np.isfinite(scores["mlp"])
+        assert min(scores["ridge"], scores["unet"]) > scores["input"] and np.isfinite(scores["mlp"])
+    assert view.grid_value(names, "unet_parameters") == sum(
+        9 * n * m + m for n, m in ((1, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16), (24, 8))
+    ) + sum(9 * n * m + m for n, m in ((12, 4), (4, 1)))
+
+
+def test_a_unet_takes_any_side_and_starts_as_the_input():
+    """Catches a skip between unequal sides, and weights that depend on earlier draws."""
+    image = torch.rand(2, 3, 7, 10, generator=generator("x"))
+    network = UNet(3, 4, generator("u"))
+    assert torch.equal(network(image), image)
+    again = UNet(3, 4, generator("u")).state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in network.state_dict().items())
+    source, settings = generator("d"), Settings(steps=60, lr=1e-2)
+
+    def draw(source):
+        clean = torch.randint(100, (8, 3, 7, 10), generator=source, dtype=torch.uint8)
+        return clean + 100, clean
+
+    trained = fitted(network, draw, source, settings, torch.device("cpu"))
+    degraded_BCHW, clean_BCHW = (to_float(part) for part in draw(generator("test")))
+    left = (trained(degraded_BCHW) - clean_BCHW).abs().mean()
+    assert left < 0.5 * (degraded_BCHW - clean_BCHW).abs().mean()
+
+
+def test_a_unet_sees_the_images_that_the_mlp_sees(made):
+    """Catches an image with the degradation of another one."""
+    (run_id,) = set(made.of("restoration_baselines"))
+    run = SimpleNamespace(
+        inputs={"data": made.root / made.of("prepare")[0]}, config=made.jobs[run_id].config
+    )
+    ways = object.__new__(Restorers)
+    ways.settings = Settings(batch_size=6, train_images=200)
+    ways.split = DegradedSplit.of(run, "train", 1.0)
+    ways.rows = [5, 2, 9]
+    degraded_BCHW, clean_BCHW = ways._drawn(generator("draw"))
+    places = torch.randint(12, (6,), generator=generator("draw"))
+    names = ways.settings.degradations
+    x = torch.cat([to_uint8(ways.split.degraded(name, ways.rows)) for name in names])
+    y = torch.cat([to_uint8(ways.split.clean(ways.rows))] * 4)
+    assert torch.equal(degraded_BCHW, x[places]) and torch.equal(clean_BCHW, y[places])
 
 
 def test_ridge_regression_is_the_closed_form():
@@ -349,6 +393,22 @@ def test_a_way_is_judged_against_another_of_its_own(view, monkeypatch):
     carries = claim(rule="carries", metric="swap_excess_blur", against="control")
     assert judge_carries(seen, carries)[0] == "no"
     assert judge_carries(seen, {**carries, "better": "lower"})[0] == "yes"
+
+
+def test_a_regression_of_all_seeds_is_said_to_have_no_noise(view, monkeypatch):
+    """Catches an interval that is read as one over trainings of both sides."""
+    values = {"psnr_argmax": [17.0, 18.1, 18.9], "psnr_mlp": [19.0, 20.1, 20.9]}
+    seen = three_seeds(view, monkeypatch, values)
+    mine = claim(metric="psnr_argmax", against="mlp")
+    assert "own noise" not in judge_restored(seen, mine)[1]
+    assert regression_words(seen) == "Regressions are fitted anew for each training seed."
+    shared = pd.Series([18.0], index=[-1])
+    monkeypatch.setattr(View, "of", lambda self, variant, metric: (
+        pd.Series(values["psnr_argmax"], index=[0, 1, 2])
+        if metric == "psnr_argmax" else pd.Series(dtype=float)))  # fmt: skip
+    monkeypatch.setattr(View, "grid_seeds", lambda self, names, metric: shared)
+    assert "one fit of it for all seeds" in judge_restored(seen, mine)[1]
+    assert "their own noise is in no interval" in regression_words(seen)
 
 
 def test_one_seed_decides_nothing(view):
@@ -472,7 +532,7 @@ def test_large_images_have_no_regression():
     one = SimpleNamespace(name="restoration", suite=suite)
     (line,) = problems(study, one)
     assert "regressions: true: images of 16,384 numbers" in line
-    told = Settings(regressions=False)
+    told = Settings(regressions=False, unet=32)
     assert not list(problems(study, one))
 
 
