@@ -5,11 +5,15 @@ B batch, C channels, H W sides
 
 from __future__ import annotations
 
+import io
+import math
 import sys
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from .lookup import find
 from .misfits import strength_misfit
@@ -148,3 +152,69 @@ def degrade_blur(images_BCHW: torch.Tensor, seeds: Sequence[int], strength: floa
         images_BCHW = torch.lerp(images_BCHW, mean_BCHW, min(times, 1.0))
         times -= 1
     return images_BCHW
+
+
+def degrade_gaussian_blur(
+    images_BCHW: torch.Tensor, seeds: Sequence[int], strength: float
+) -> torch.Tensor:
+    """A Gaussian of side / 64 times the strength in pixels, the edge repeated, for images of 32
+    pixels and more (ImageNet-C, arXiv 1903.12261, has 1 to 6 at 224). Shape is kept."""
+    std = strength * images_BCHW.shape[-1] / 64
+    reach = math.ceil(4 * std)
+    if not reach:
+        return images_BCHW
+    weights = torch.arange(-reach, reach + 1, dtype=torch.float64).div(std).square().mul(-0.5).exp()
+    weights /= weights.sum()
+    for dim in (2, 3):
+        # tap by tap: a convolution may choose its sums by the size of the batch
+        last = images_BCHW.shape[dim] - 1
+        places = torch.arange(last + 1, device=images_BCHW.device)
+        blurred_BCHW = torch.zeros_like(images_BCHW)
+        for tap, weight in enumerate(weights.tolist(), -reach):
+            moved = images_BCHW.index_select(dim, (places + tap).clamp(0, last))
+            blurred_BCHW.add_(moved, alpha=weight)
+        images_BCHW = blurred_BCHW
+    return images_BCHW.clamp(-1, 1)
+
+
+def _jpeg_quality(strength: float) -> int:
+    """The quality at which libjpeg's steps of quantisation are 5 times the strength those of its
+    tables, which it has at 50: 10 at strength 1, 100 near 0."""
+    scale = 500 * strength
+    quality = 5000 / scale if scale > 100 else (200 - scale) / 2
+    return max(1, round(quality))
+
+
+def degrade_jpeg(images_BCHW: torch.Tensor, seeds: Sequence[int], strength: float) -> torch.Tensor:
+    """JPEG of quality 10 at strength 1, whose steps of quantisation grow with the strength, by
+    Pillow, chroma at half the side (ImageNet-C, arXiv 1903.12261, has qualities 25 to 7). Shape,
+    (B, 1 or 3, H, W), is kept."""
+    if not strength:
+        return images_BCHW
+    quality, restored = _jpeg_quality(strength), []
+    for image_CHW in images_BCHW.cpu():
+        levels_HWC = image_CHW.clamp(-1, 1).add(1).mul(127.5).round().byte().permute(1, 2, 0)
+        array, file = levels_HWC.numpy(), io.BytesIO()
+        Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(
+            file, "JPEG", quality=quality, subsampling="4:2:0"
+        )
+        with Image.open(file) as image:
+            read_HWC = np.array(image).reshape(array.shape)
+        restored.append(torch.from_numpy(read_HWC).permute(2, 0, 1))
+    return torch.stack(restored).to(images_BCHW).div(127.5).sub(1)
+
+
+def degrade_haze(images_BCHW: torch.Tensor, seeds: Sequence[int], strength: float) -> torch.Tensor:
+    """Haze by the atmospheric model I = J t + A (1 - t), t = exp(-strength d), with a grey light A
+    between 0.7 and 1 of white (RESIDE, arXiv 1712.04143); the depth d is ours: drawn between 0.5
+    and 1.5 at 4 x 4 places, and bilinear between them. Shape is kept."""
+    hazy = []
+    for image_CHW, seed in zip(images_BCHW, seeds):
+        source = generator("degrade", "haze", seed)
+        depth_11ss = 0.5 + torch.rand(1, 1, 4, 4, generator=source)
+        light = 2 * (0.7 + 0.3 * torch.rand((), generator=source).item()) - 1
+        shape = image_CHW.shape[1:]
+        depth_HW = F.interpolate(depth_11ss, shape, mode="bilinear", align_corners=True)[0, 0]
+        through_HW = torch.exp(-strength * depth_HW).to(image_CHW)
+        hazy.append(image_CHW * through_HW + light * (1 - through_HW))
+    return torch.stack(hazy)

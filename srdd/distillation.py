@@ -18,7 +18,7 @@ from torch import nn
 
 from .config import ModelConfig, SamplerConfig
 from .contracts import Denoise
-from .misfits import teacher_misfit
+from .misfits import restorer_misfit, teacher_misfit, unconditioned
 from .model import ScaleTransformer
 from .noise import ImageNoise, generator
 from .past import HistoryVector
@@ -89,6 +89,24 @@ def student_weights(teacher: ScaleTransformer, config: ModelConfig) -> dict[str,
     if config.history_vector and teacher.past is None:
         weights |= _fresh_past(config, teacher.position)
     return weights
+
+
+@torch.no_grad()
+def restorer_weights(teacher: ScaleTransformer, fresh: ScaleTransformer) -> dict[str, torch.Tensor]:
+    """Weights of a model that is told degraded images and starts from one that is told none
+    (RestoreVAR, arXiv 2505.18047): those of the teacher as `student_weights` has them, its class
+    embedding that of no class; what reads the images is as in the fresh model. Before a step its
+    logits are the teacher's without a class. Raises ValueError for other sizes."""
+    if problem := restorer_misfit(teacher.config, fresh.config):
+        raise ValueError(problem)
+    weights = student_weights(teacher, unconditioned(fresh.config, teacher.config))
+    weights["class_embedding.weight"] = weights["class_embedding.weight"][-1:].clone()
+    own = {name: value for name, value in fresh.state_dict().items() if _reads_images(name)}
+    return weights | own
+
+
+def _reads_images(name: str) -> bool:
+    return name.startswith("condition.")
 
 
 def _fresh_past(config: ModelConfig, like: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -36,6 +36,7 @@ SIZES = (
 MOST_STRENGTH = {
     "occlusion": (8 / 3, "hides a square larger than the image"),
     "contrast": (5 / 3, "turns black into white"),
+    "jpeg": (10.0, "asks for a quality below 1"),
 }
 # what codec conv alone reads
 OF_CONVOLUTIONS = ("channels", "num_res_blocks", "attention", "norm_groups", "dropout")
@@ -208,6 +209,29 @@ def teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
             "place for its embedding of own tokens; give more than 0, or a teacher with mask_prob 0"
         )
     return None
+
+
+def unconditioned(student: ModelConfig, teacher: ModelConfig) -> ModelConfig:
+    """A model that restores as if it were told what its teacher is: classes, and no image (VAR,
+    arXiv 2404.02905)."""
+    told = {"condition": teacher.condition, "num_classes": teacher.num_classes}
+    return student.model_copy(update=told)
+
+
+def restorer_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
+    """Why a model that is told degraded images cannot start from a teacher (RestoreVAR, arXiv
+    2505.18047), as `key value: reason`; None when it can."""
+    if teacher.condition != "none":
+        return (
+            f"condition {student.condition}: the teacher's is {teacher.condition}; a restoration "
+            "starts from a model that is told no image"
+        )
+    if teacher.conditional and teacher.class_dropout == 0:
+        return (
+            f"num_classes {student.num_classes}: starts from the teacher without a class, which "
+            "it never saw; give the teacher class_dropout of more than 0"
+        )
+    return teacher_misfit(teacher, unconditioned(student, teacher))
 
 
 def logit_teacher_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:

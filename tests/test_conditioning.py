@@ -11,8 +11,9 @@ from srdd.checkpoint import load_model, save_model
 from srdd.conditioning import condition_latent
 from srdd.config import ModelConfig, SamplerConfig
 from srdd.cost import sampling_bytes, sampling_cost
+from srdd.distillation import restorer_weights
 from srdd.fused import FusedStep
-from srdd.misfits import sampler_misfit
+from srdd.misfits import restorer_misfit, sampler_misfit
 from srdd.model import ScaleTransformer
 from srdd.noise import generator
 from srdd.restoring import completed, expected_state, repaired, restored
@@ -239,6 +240,43 @@ def test_a_condition_is_counted(model_config):
     # its weights once, what is added written once and read once
     assert moved["state"] - moved["none"] == 4 * (C * D + D + 2 * 2 * L * D)
     assert moved["cross"] == moved["tokens"] > moved["state"]
+
+
+# ---------------------------------------------------------------- from a model that is told nothing
+
+
+@pytest.mark.parametrize("condition", KINDS)
+def test_a_restoration_starts_as_its_teacher_without_a_class(make_model, make_ladder, condition):
+    """Catches another row of the class embedding, and a condition that is not silent at first."""
+    teacher = make_model(num_classes=3, history=0)
+    fresh = ScaleTransformer(told_config(teacher, condition))
+    fresh.init_weights(generator("fresh"))
+    drawn = {name: value.clone() for name, value in fresh.state_dict().items()}
+    fresh.load_state_dict(restorer_weights(teacher, fresh))
+    ladder, none_B = make_ladder(teacher.schedule), torch.full((B,), teacher.config.null_label)
+    inputs_BLC = ladder.teacher_forced_inputs(tokens(ladder))
+    wanted_BLV = teacher(inputs_BLC, none_B)
+    given_BLV = fresh(inputs_BLC, torch.zeros_like(none_B), degraded_BChw=latents())
+    assert torch.equal(given_BLV, wanted_BLV)
+    own = {name for name in drawn if name.startswith("condition.")}
+    assert own and all(torch.equal(fresh.state_dict()[name], drawn[name]) for name in own)
+
+
+def told_config(teacher, condition):
+    return teacher.config.model_copy(update={"num_classes": 0, "condition": condition})
+
+
+def test_what_no_restoration_can_start_from(make_model):
+    told = restorer(make_model, "state")
+    problem = restorer_misfit(told.config, told.config)
+    assert "the teacher's is state; a restoration starts" in problem
+    teacher = make_model(num_classes=3, class_dropout=0.0)
+    student = told_config(teacher, "state")
+    assert "without a class, which it never saw" in restorer_misfit(teacher.config, student)
+    teacher = make_model(num_classes=3)
+    other = told_config(make_model(num_classes=3, depth=4), "state")
+    with pytest.raises(ValueError, match="depth 4: the teacher's is"):
+        restorer_weights(teacher, ScaleTransformer(other))
 
 
 # ---------------------------------------------------------------- on disk, and what is refused

@@ -13,9 +13,12 @@ from scipy.stats import chi2
 from test_config import edited
 
 from bench.experiments.ladders.verb import Bands, band_energies, noisy
+from bench.pipeline.regress import RegressionTrainer
 from bench.pipeline.train_tokenizer import put_in_order
+from bench.pipeline.training import ImageBatch
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
+from bench.study.settings import TrainingConfig
 from bench.study.tokenizer_settings import TokenizerTraining
 from srdd.checkpoint import load_model, load_tokenizer, save_model, save_tokenizer
 from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
@@ -274,6 +277,26 @@ def test_a_linear_rule_is_learnt(model_config):
 
     optimizer.step(closure)
     assert closure().item() < 1e-4
+
+
+def test_what_is_regressed_is_float32_in_any_precision(make_model, make_tokenizer):
+    """Catches residuals that bfloat16 rounds before a network learns them, and means that it rounds
+    before they are compared."""
+    tokenizer, model = make_tokenizer(), make_model(head="gauss", patch_nums=(1, 2, 4))
+    trainer = object.__new__(RegressionTrainer)
+    trainer.tokenizer, trainer.model, trainer.hidden = tokenizer, model, model.hidden
+    trainer.ladder = tokenizer.at(model.schedule)
+    trainer.config = TrainingConfig(steps=1, precision="bfloat16")
+    images = torch.randint(256, (2, 1, 8, 8), generator=generator("x"), dtype=torch.uint8)
+    labels, tokens = torch.zeros(2, dtype=torch.int64), torch.zeros(2, 21, dtype=torch.int64)
+    part = ImageBatch(tokens, labels, tokens, None, None, None, 2, 42.0, images)
+    exact, seen = trainer.pairs(images), []
+    model.head.register_forward_hook(lambda *given: seen.append(given[-1]))
+    with torch.autocast("cpu", torch.bfloat16):
+        for value, wanted in zip(trainer.pairs(images), exact):
+            assert torch.equal(value, wanted)
+        loss, _ = trainer.loss(part)
+    assert seen[0].dtype == loss.dtype == torch.float32
 
 
 # ---------------------------------------------------------------- order of the codes

@@ -14,19 +14,23 @@ from PIL import Image
 from test_config import edited
 
 from bench.experiments.restoration.plan import REDRAWS
+from bench.experiments.restoration.reading import regression_words
 from bench.experiments.restoration.show import judge_carries, judge_restored
 from bench.experiments.restoration_baselines.plan import Settings, problems
-from bench.experiments.restoration_baselines.verb import median, ridge_of, wiener
+from bench.experiments.restoration_baselines.regression import UNet, fitted
+from bench.experiments.restoration_baselines.verb import Restorers, median, ridge_of, wiener
 from bench.pipeline import collect
 from bench.pipeline.artefacts import open_split
+from bench.pipeline.datasets import to_float, to_uint8
 from bench.pipeline.degraded import DegradedSplit
-from bench.pipeline.paired_folder import partner_of, refuse_unpaired
+from bench.pipeline.paired_folder import degraded_path, refuse_unpaired
 from bench.pipeline.prepare import read_dataset
 from bench.report.results import Results
 from bench.report.view import View
 from bench.runtime.verb import main
 from bench.runtime.verbs import stages, verbs
 from bench.study import rooms
+from bench.study.contents import content_of, suffixes_read
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
 from bench.study.restore_settings import FOUR
@@ -43,7 +47,7 @@ SUITE = {
     "measure": ["restoration", "restoration_baselines"],
     "train_seeds": [0],
     "restoration": {"refiner": {"steps": 4, "batch_size": 8}, "passes": [1, 2]},
-    "restoration_baselines": {"steps": 20, "units": 16, "train_images": 200},
+    "restoration_baselines": {"steps": 20, "units": 16, "train_images": 200, "unet": 4},
     "claims": [
         {
             "text": "coarse", "rule": "carries", "variant": "state", "against": "control",
@@ -61,6 +65,15 @@ SUITE = {
         },
         "SRDD": {"base": "var", "delta": {"model.history": 0, "model.mask_prob": 1.0}},
         "SDD": {"base": "var", "delta": {"model.history": 0}},
+        "started": {
+            "base": "var",
+            "delta": {
+                **TOLD, "model.history": 0, "model.condition": "cross",
+                "distill": {
+                    "arm": "restore", "teacher": {"base": "var", "delta": {"model.history": 0}},
+                },
+            },
+        },
     },
     "figures": ["restoration", "perception", "restoration_time", "swap", "restoration_strips"],
     "tables": ["restoration", "swap", "claims"],
@@ -140,7 +153,8 @@ def test_a_model_that_is_told_is_trained_by_its_own_verb(made):
     """Catches a training that is renamed where nothing is told, and one that is told and trained
     without."""
     assert len(made.of("restore")) == 2 and len(made.of("train")) == 2
-    assert len(made.of("restoration")) == 4 and len(made.of("restoration_baselines")) == 1
+    assert len(made.of("distill")) == 1
+    assert len(made.of("restoration")) == 5 and len(made.of("restoration_baselines")) == 1
     for run_id in made.of("train"):
         assert "restore" not in made.jobs[run_id].config
         assert "condition" not in made.jobs[run_id].config["model"]
@@ -161,6 +175,19 @@ def test_a_training_learns_and_ends_the_same_again_and_in_parts(made, tmp_path):
     parts = load_model(tmp_path / "parts" / "model.safetensors").state_dict()
     assert max((first[name] - parts[name]).abs().max() for name in first) < 1e-3
     assert first["condition.input.weight"].abs().max() > 0
+
+
+def test_a_restoration_starts_from_a_model_that_was_told_nothing(made, tmp_path):
+    """Catches a start from drawn weights, and a training that is told no degraded images."""
+    (run_id,) = made.of("distill")
+    path = made.root / made.jobs[run_id].inputs["teacher"] / "model.safetensors"
+    teacher = load_model(path).state_dict()
+    assert made.call(run_id, tmp_path / "still", lr=1e-12) == 0
+    still = load_model(tmp_path / "still" / "model.safetensors").state_dict()
+    teacher["class_embedding.weight"] = teacher["class_embedding.weight"][-1:]
+    for name, value in teacher.items():
+        torch.testing.assert_close(still[name], value, atol=1e-6, rtol=0)
+    assert load_model(made.root / run_id / "model.safetensors").condition.start_gain.abs() > 0
 
 
 def test_one_instance_an_image_and_degradation(made):
@@ -240,9 +267,50 @@ def test_a_regression_beats_the_input(view):
     names = view.variants["state"]
     for kind in ("noise", "contrast"):
         scores = {
-            way: view.grid_value(names, f"psnr_{way}_{kind}") for way in ("input", "ridge", "mlp")
+            way: view.grid_value(names, f"psnr_{way}_{kind}")
+            for way in ("input", "ridge", "mlp", "unet")
         }
-        assert scores["ridge"] > scores["input"] and np.isfinite(scores["mlp"])
+        assert min(scores["ridge"], scores["unet"]) > scores["input"] and np.isfinite(scores["mlp"])
+    assert view.grid_value(names, "unet_parameters") == sum(
+        9 * n * m + m for n, m in ((1, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16), (24, 8))
+    ) + sum(9 * n * m + m for n, m in ((12, 4), (4, 1)))
+
+
+def test_a_unet_takes_any_side_and_starts_as_the_input():
+    """Catches a skip between unequal sides, and weights that depend on earlier draws."""
+    image = torch.rand(2, 3, 7, 10, generator=generator("x"))
+    network = UNet(3, 4, generator("u"))
+    assert torch.equal(network(image), image)
+    again = UNet(3, 4, generator("u")).state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in network.state_dict().items())
+    source, settings = generator("d"), Settings(steps=60, lr=1e-2)
+
+    def draw(source):
+        clean = torch.randint(100, (8, 3, 7, 10), generator=source, dtype=torch.uint8)
+        return clean + 100, clean
+
+    trained = fitted(network, draw, source, settings, torch.device("cpu"))
+    degraded_BCHW, clean_BCHW = (to_float(part) for part in draw(generator("test")))
+    left = (trained(degraded_BCHW) - clean_BCHW).abs().mean()
+    assert left < 0.5 * (degraded_BCHW - clean_BCHW).abs().mean()
+
+
+def test_a_unet_sees_the_images_that_the_mlp_sees(made):
+    """Catches an image with the degradation of another one."""
+    (run_id,) = set(made.of("restoration_baselines"))
+    run = SimpleNamespace(
+        inputs={"data": made.root / made.of("prepare")[0]}, config=made.jobs[run_id].config
+    )
+    ways = object.__new__(Restorers)
+    ways.settings = Settings(batch_size=6, train_images=200)
+    ways.split = DegradedSplit.of(run, "train", 1.0)
+    ways.rows = [5, 2, 9]
+    degraded_BCHW, clean_BCHW = ways._drawn(generator("draw"))
+    places = torch.randint(12, (6,), generator=generator("draw"))
+    names = ways.settings.degradations
+    x = torch.cat([to_uint8(ways.split.degraded(name, ways.rows)) for name in names])
+    y = torch.cat([to_uint8(ways.split.clean(ways.rows))] * 4)
+    assert torch.equal(degraded_BCHW, x[places]) and torch.equal(clean_BCHW, y[places])
 
 
 def test_ridge_regression_is_the_closed_form():
@@ -327,6 +395,22 @@ def test_a_way_is_judged_against_another_of_its_own(view, monkeypatch):
     assert judge_carries(seen, {**carries, "better": "lower"})[0] == "yes"
 
 
+def test_a_regression_of_all_seeds_is_said_to_have_no_noise(view, monkeypatch):
+    """Catches an interval that is read as one over trainings of both sides."""
+    values = {"psnr_argmax": [17.0, 18.1, 18.9], "psnr_mlp": [19.0, 20.1, 20.9]}
+    seen = three_seeds(view, monkeypatch, values)
+    mine = claim(metric="psnr_argmax", against="mlp")
+    assert "own noise" not in judge_restored(seen, mine)[1]
+    assert regression_words(seen) == "Regressions are fitted anew for each training seed."
+    shared = pd.Series([18.0], index=[-1])
+    monkeypatch.setattr(View, "of", lambda self, variant, metric: (
+        pd.Series(values["psnr_argmax"], index=[0, 1, 2])
+        if metric == "psnr_argmax" else pd.Series(dtype=float)))  # fmt: skip
+    monkeypatch.setattr(View, "grid_seeds", lambda self, names, metric: shared)
+    assert "one fit of it for all seeds" in judge_restored(seen, mine)[1]
+    assert "their own noise is in no interval" in regression_words(seen)
+
+
 def test_one_seed_decides_nothing(view):
     for one in SUITE["claims"]:
         judge = rooms.function_of("rule", one["rule"])
@@ -357,8 +441,8 @@ REFUSED = [
     ),
     ({"restoration": {"decode": ["best"]}}, "restoration.decode"),
     (
-        {"restoration_baselines": {"degradations": ["haze"]}},
-        "restoration_baselines.degradations: unknown degradation 'haze'",
+        {"restoration_baselines": {"degradations": ["mist"]}},
+        "restoration_baselines.degradations: unknown degradation 'mist'",
     ),
     (
         {"restoration_baselines": {"num_images": 100}},
@@ -382,6 +466,7 @@ def test_bad_suites_are_refused_in_one_line(tmp_path, changes, words):
     assert words in str(refused.value) and "\n" not in str(refused.value)
 
 
+STATE = {"model.condition": "state"}
 DELTAS = [
     ({"model.num_classes": 10}, "num_classes 10: condition state is told the image and no class"),
     ({"sampler.cfg_scale": 1.5}, "sampler.cfg_scale: 1.5"),
@@ -396,6 +481,14 @@ DELTAS = [
         "distill: model.condition 'state' is trained here, by itself",
     ),
     ({"weights": {"file": "w.safetensors"}}, "weights: model.condition 'state' is trained here"),
+    (
+        {"model.condition": "none", "distill": {"arm": "restore", "teacher": {"base": "var"}}},
+        "distill.arm: restore: model.condition is none; set it, or take arm real",
+    ),
+    (
+        {"distill": {"arm": "restore", "teacher": {"base": "var", "delta": {**TOLD, **STATE}}}},
+        "model.condition state: the teacher's is state; a restoration starts from a model",
+    ),
 ]
 
 
@@ -439,11 +532,13 @@ def test_large_images_have_no_regression():
     one = SimpleNamespace(name="restoration", suite=suite)
     (line,) = problems(study, one)
     assert "regressions: true: images of 16,384 numbers" in line
-    told = Settings(regressions=False)
+    told = Settings(regressions=False, unet=32)
     assert not list(problems(study, one))
 
 
 # ---------------------------------------------------------------- folders of pairs
+
+PAIRED = {"degradations": ["paired"]}
 
 
 def pairs(root, count=60):
@@ -458,13 +553,11 @@ def pairs(root, count=60):
     return root
 
 
-def test_pairs_are_prepared_and_read_together(tmp_path, make_tokenizer):
-    """Catches a partner of another image, and clean images that are those of the other part."""
-    root = pairs(tmp_path / "pairs")
+def prepared(tmp_path, root):
+    """The folder of prepared pairs, and the digest that a plan knows them by."""
     about = dict(name="paired_folder", path=str(root), image_size=8, channels=1, num_classes=2)
-    config = DatasetConfig(**about, crop=False)
-    data = read_dataset(config)
-    assert sum(map(len, data.splits.values())) == 60
+    known = content_of(root, suffixes_read("paired_folder"))
+    config = DatasetConfig(**about, crop=False, content=known)
     run = {"config": {"dataset": json.loads(config.model_dump_json())}, "run_id": "prepare/p"}
     job = tmp_path / "job.json"
     job.write_text(json.dumps({"study": "s", "identity": {}, "inputs": {}, **run}))
@@ -472,8 +565,18 @@ def test_pairs_are_prepared_and_read_together(tmp_path, make_tokenizer):
     work = importlib.import_module("bench.pipeline.prepare").work
     with pytest.raises(SystemExit) as left:
         main("prepare", work, (), [str(job), str(out), "--device", "cpu"])
-    assert left.value.code == 0
-    split = DegradedSplit(out, "train", 1.0)
+    return out, known, left.value.code
+
+
+def test_pairs_are_prepared_and_read_together(tmp_path, make_tokenizer):
+    """Catches a partner of another image, and clean images that are those of the other part."""
+    # a root that is called clean and lies beside another folder of degraded images
+    root = pairs(tmp_path / "clean" / "pairs")
+    shutil.copytree(root / "clean", tmp_path / "degraded" / "pairs" / "clean")
+    out, known, code = prepared(tmp_path, root)
+    assert code == 0
+    assert sum(len(open_split(out, name)) for name in ("train", "val", "test")) == 60
+    split = DegradedSplit(out, "train", 1.0, known)
     rows = list(range(len(split)))
     clean = open_split(out, "train").read(rows).int()
     paler = split.degraded("paired", rows).add(1).mul(127.5).round().int()
@@ -484,6 +587,44 @@ def test_pairs_are_prepared_and_read_together(tmp_path, make_tokenizer):
     assert told.shape == (2, 4, 4, 4)
 
 
+def blacken(path):
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(path)
+
+
+def test_a_partner_that_changes_is_never_read_as_the_old_one(tmp_path):
+    """Catches results that stand for degraded images which are not there any more."""
+    root = pairs(tmp_path / "pairs")
+    out, known, _ = prepared(tmp_path, root)
+    opened, other = (DegradedSplit(out, "test", 1.0, known) for _ in range(2))
+    before = opened.degraded("paired", [0])
+    clean = opened.images.paths[0]
+    blacken(root / "degraded" / clean.relative_to(root / "clean"))
+    with pytest.raises(ValueError, match="has changed since it was prepared"):
+        opened.degraded("paired", [0])
+    with pytest.raises(ConfigError, match="have changed since this run was planned"):
+        other.degraded("paired", [1])
+    assert before.std() > 0
+
+
+def test_a_damaged_partner_is_named_when_images_are_prepared(tmp_path):
+    """Catches a training that stops at the first damaged partner, hours later."""
+    root = pairs(tmp_path / "pairs")
+    path = root / "degraded" / "class1" / "3.png"
+    path.write_bytes(path.read_bytes()[:60])  # the header with its size is whole
+    _, _, words = prepared(tmp_path, root)
+    assert "degraded/class1/3.png: damaged image" in words and "\n" not in words
+
+
+def test_a_partner_of_other_pixels_is_planned_anew(tmp_path):
+    """Catches old rows that count as done though what a model was told has changed."""
+    root = pairs(tmp_path / "pairs")
+    file = study_of_pairs(tmp_path, root)
+    planned = load_study(file).suites["restoration"]
+    assert load_study(file).suites["restoration"] == planned
+    blacken(root / "degraded" / "class1" / "1.png")
+    assert not load_study(file).suites["restoration"] & planned
+
+
 def test_a_folder_of_pairs_may_lie_in_and_hold_a_folder_clean(tmp_path):
     root = tmp_path / "clean" / "pairs"
     for part in ("clean", "degraded"):
@@ -491,31 +632,35 @@ def test_a_folder_of_pairs_may_lie_in_and_hold_a_folder_clean(tmp_path):
         for name in ("clean/a.png", "b.png"):
             (root / part / name).touch()
     for name in ("clean/a.png", "b.png"):
-        assert partner_of(root / "clean" / name) == root / "degraded" / name
+        assert degraded_path(root / "clean" / name, root) == root / "degraded" / name
+
+
+def study_of_pairs(tmp_path, root, **more):
+    """The file of a study whose models restore the degraded images of a folder of pairs."""
+    about = {
+        "name": "paired_folder", "path": str(root), "image_size": 8, "channels": 1,
+        "num_classes": 2, "crop": False, "test_share": 0.3, "val_share": 0.1,
+    }  # fmt: skip
+    state = {**TOLD, "model.condition": "state", "restore": PAIRED}
+    suite = {
+        **SUITE, "restoration": PAIRED, "restoration_baselines": PAIRED, "claims": [],
+        "variants": {"state": {"base": "var", "delta": state}},
+    }  # fmt: skip
+    place = tmp_path / "study"
+    place.mkdir(exist_ok=True)
+    return edited(place, **{"dataset": about, "suites/restoration": suite, **more})
 
 
 def test_a_study_of_pairs_is_planned_and_trained_on_them(tmp_path):
     """Catches a dataset that only its loader's test can name."""
-    about = {
-        "name": "paired_folder", "path": str(pairs(tmp_path / "pairs")), "image_size": 8,
-        "channels": 1, "num_classes": 2, "crop": False, "test_share": 0.3, "val_share": 0.1,
-    }  # fmt: skip
-    given = {"degradations": ["paired"]}
-    state = {**TOLD, "model.condition": "state", "restore": given}
-    suite = {
-        **SUITE, "restoration": given, "restoration_baselines": given, "claims": [],
-        "variants": {"state": {"base": "var", "delta": state}},
-    }  # fmt: skip
-    changes = {"dataset": about, "suites/restoration": suite}
-    root = tmp_path / "study"
-    root.mkdir()
-    plan = load_study(edited(root, **changes))
+    root = pairs(tmp_path / "pairs")
+    plan = load_study(study_of_pairs(tmp_path, root))
     told = [plan.jobs[run_id] for run_id in plan.suites["restoration"]]
     (train,) = (job for job in told if job.stage == "restore")
-    assert train.config["restore"] == given
+    assert train.config["restore"] == PAIRED
     assert plan.jobs[train.inputs["data"]].config["dataset"]["name"] == "paired_folder"
     with pytest.raises(ConfigError, match="dataset.path: is missing; paired_folder needs"):
-        load_study(edited(root, **{**changes, "dataset/path": None}))
+        load_study(study_of_pairs(tmp_path, root, **{"dataset/path": None}))
 
 
 def test_other_data_have_no_partners(made):

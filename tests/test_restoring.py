@@ -1,10 +1,19 @@
 """Degradations, swapped scales and the refiner: each does what it says, and is off where it is."""
 
+import io
+import math
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from scipy import ndimage
 
+from srdd import degradation
 from srdd.config import SamplerConfig
 from srdd.degradation import degraded, shifted
+from srdd.lookup import names_in
 from srdd.noise import generator
 from srdd.quantizer import Quantizer
 from srdd.refiner import LatentRefiner, rolled_out
@@ -12,7 +21,7 @@ from srdd.restoring import completed, expected_state, repaired, restored
 from srdd.schedule import ScaleSchedule
 from srdd.swapping import requantised, swapped
 
-FOUR = ("noise", "occlusion", "contrast", "blur")
+ALL = names_in(Path(degradation.__file__), "degrade")
 SCHEDULE = ScaleSchedule((1, 2, 4))
 
 
@@ -23,24 +32,25 @@ def images(batch=4, side=8):
 # ---------------------------------------------------------------- degradations
 
 
-@pytest.mark.parametrize("name", FOUR)
-def test_strength_0_leaves_images_and_strength_1_does_not(name):
-    images_BCHW = images()
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ALL)
+def test_strength_0_leaves_images_and_strength_1_does_not(name, channels):
+    images_BCHW = images(side=16).expand(-1, channels, -1, -1)
     kept = images_BCHW.clone()
     assert torch.equal(degraded(name, images_BCHW, range(4), 0.0), kept)
     changed = degraded(name, images_BCHW, range(4))
-    assert not torch.equal(changed, kept)
+    assert changed.shape == kept.shape and not torch.equal(changed, kept)
     assert torch.equal(images_BCHW, kept)
     assert changed.abs().max() <= 1
 
 
-@pytest.mark.parametrize("name", FOUR)
+@pytest.mark.parametrize("name", ALL)
 def test_the_seed_decides_and_the_batch_does_not(name):
     images_BCHW = images()
     whole = degraded(name, images_BCHW, [5, 6, 7, 8])
     for i, seed in enumerate((5, 6, 7, 8)):
         assert torch.equal(degraded(name, images_BCHW[i : i + 1], [seed]), whole[i : i + 1])
-    if name in ("noise", "occlusion"):
+    if name in ("noise", "occlusion", "haze"):
         assert not torch.equal(degraded(name, images_BCHW, [9, 10, 11, 12]), whole)
 
 
@@ -58,6 +68,47 @@ def test_what_each_degradation_is():
     torch.testing.assert_close(blurred[0, 0, 3:6, 3:6], torch.full((3, 3), 1 / 9))
     half = degraded("blur", point, [0], 0.5)
     torch.testing.assert_close(half, (point + blurred) / 2)
+
+
+def test_a_gaussian_blur_is_that_of_scipy():
+    """Catches a width, a border or an axis that is another one."""
+    picture = images(2, 64)
+    blurred = degraded("gaussian_blur", picture, range(2), 1.5)
+    wanted = ndimage.gaussian_filter(picture.double().numpy(), (0, 0, 1.5, 1.5), mode="nearest")
+    np.testing.assert_allclose(blurred.numpy(), wanted, atol=1e-4)
+    flat = torch.full((1, 3, 4, 4), 0.25)
+    torch.testing.assert_close(degraded("gaussian_blur", flat, [0], 100.0), flat)
+
+
+@pytest.mark.parametrize("strength,quality", [(0.2, 50), (1.0, 10), (2.0, 5), (10.0, 1)])
+def test_jpeg_quantises_so_many_times_as_coarsely(strength, quality):
+    """Catches a quality that does not fall with strength, and planes in another order."""
+    picture = images(1, 32).expand(-1, 3, -1, -1) * torch.tensor([1.0, 0.5, 0.1])[:, None, None]
+    file = io.BytesIO()
+    levels = picture[0].add(1).mul(127.5).round().byte().permute(1, 2, 0).numpy()
+    Image.fromarray(levels).save(file, "JPEG", quality=quality)
+    wanted = np.array(Image.open(file)).transpose(2, 0, 1) / 127.5 - 1
+    given = degraded("jpeg", picture, [0], strength)[0]
+    np.testing.assert_allclose(given.numpy(), wanted, atol=1e-6)
+
+
+def test_haze_goes_by_the_atmospheric_model():
+    """Catches light that is not grey, depth that is not smooth, and haze that does not thicken: two
+    colours at one place tell the transmission, and a third one the light."""
+    levels = torch.tensor([-1.0, 0.0, 1.0])[:, None, None].expand(1, 3, 32, 32)
+    hazy = degraded("haze", levels, [3], 1.0)[0]
+    through = (hazy[2] - hazy[0]) / 2
+    depth = -through.log()
+    assert 0.5 <= depth.min() and depth.max() <= 1.5
+    assert (depth[1:] - depth[:-1]).abs().max() < 0.15 < depth.max() - depth.min()
+    light = (hazy[1] / (1 - through) + 1) / 2
+    torch.testing.assert_close(light, light[:1, :1].expand_as(light))
+    assert 0.7 <= light[0, 0] <= 1
+    thick = degraded("haze", levels, [3], 2.0)[0]
+    torch.testing.assert_close((thick[2] - thick[0]) / 2, through.square())
+    assert math.isclose(
+        light[0, 0], ((thick[1] / (1 - through.square()) + 1) / 2)[0, 0], rel_tol=1e-4
+    )
     # 32 pixels: four times over, nearly a Gaussian of the same variance, 4 x 2/3
     wide = torch.zeros(1, 1, 32, 32)
     wide[0, 0, 16, 16] = 1

@@ -71,6 +71,12 @@ def _place_now(folder: Path, about: dict[str, Any]) -> Path:
     return Path(about["root"])
 
 
+def place_of_images(folder: Path) -> Path:
+    """The folder that the images of prepared data lie in now."""
+    folder = Path(folder).absolute()
+    return _place_now(folder, json.loads((folder / "data.json").read_text(encoding="utf-8")))
+
+
 # ---------------------------------------------------------------- tokenizer and tokens
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,27 +13,35 @@ import torch
 from srdd.degradation import degraded
 from srdd.noise import derive_seed
 
+from ..runtime.verb import Run
 from ..study.errors import ConfigError
 from ..study.restore_settings import PAIRED
-from .artefacts import open_split
+from .artefacts import open_split, place_of_images
 from .datasets import FileImages, SplitImages, to_float
-from .paired_folder import partner_of
+from .paired_images import partners_of
 
 
 class DegradedSplit:
     """The images of a split and what any degradation makes of them: one instance for each image and
     degradation, whatever batch it is in."""
 
-    def __init__(self, data: Path, name: str, strength: float) -> None:
-        self.data, self.name, self.strength = data, name, strength
+    def __init__(self, data: Path, name: str, strength: float, content: str | None = None) -> None:
+        self.data, self.name, self.strength, self.content = data, name, strength, content
         self.images: SplitImages = open_split(data, name)
+
+    @classmethod
+    def of(cls, run: Run, name: str, strength: float) -> DegradedSplit:
+        """A split of the images that a job reads, by the content that its config names."""
+        content = run.config["dataset"].get("content")
+        return cls(run.inputs["data"], name, strength, content)
 
     def __len__(self) -> int:
         return len(self.images)
 
     @cached_property
     def partners(self) -> FileImages:
-        """The degraded images of a paired folder. Raises ConfigError for other data."""
+        """The degraded images of a paired folder. Raises ConfigError for other data, and for
+        files that are not those of the plan."""
         images = self.images
         about = json.loads((self.data / "data.json").read_text(encoding="utf-8"))
         if not isinstance(images, FileImages) or about.get("pairs") is not True:
@@ -42,7 +49,7 @@ class DegradedSplit:
                 "restore.degradations: paired: these images have no degraded partners; prepare a "
                 "paired_folder"
             )
-        return replace(images, paths=[*map(partner_of, images.paths)], recorded=None)
+        return partners_of(images, place_of_images(self.data), self.content)
 
     def clean(self, rows: Sequence[int]) -> torch.Tensor:
         """Images in [-1, 1]."""

@@ -29,6 +29,7 @@ from srdd.config import SamplerConfig
 from srdd.distillation import (
     continued,
     distillation_loss,
+    restorer_weights,
     shared_logits,
     shared_scales,
     student_weights,
@@ -47,6 +48,7 @@ from ..study.schema import DistillSettings
 from .artefacts import model_identity, snapshot_path
 from .held_out import EVAL_TOKENS, HeldOut
 from .labels import asked_labels
+from .told import RestoreTrainer
 from .trainer import Trainer, carry_out
 from .training import Batch, Contrast, batch_indices
 from .training_log import Kept
@@ -308,6 +310,19 @@ class CcaStudent(ControlStudent):
         return loss.float() * share, cross_entropy.float() * share
 
 
+class RestoreStudent(RestoreTrainer):
+    """A training on degraded images that starts from a teacher which was told none."""
+
+    def first_model(self) -> ScaleTransformer:
+        """The teacher without a class, and what reads degraded images drawn anew (RestoreVAR, arXiv
+        2505.18047)."""
+        about = self.run.settings("distill", DistillSettings)
+        path = self.run.inputs["teacher"] / "model.safetensors"
+        teacher, model = load_model(path, about.teacher.model), super().first_model()
+        model.load_state_dict(restorer_weights(teacher, model))
+        return model
+
+
 def arm_real(run: Run) -> Trainer:
     """Fine-tune the teacher on real images, re-encoded with the reduced schedule."""
     return Student(run)
@@ -329,6 +344,12 @@ def arm_cca(run: Run) -> Trainer:
     """Condition contrastive alignment (CCA, arXiv 2410.09347): each image is made more likely under
     its class than the teacher has it, and less likely under that of another image."""
     return CcaStudent(run)
+
+
+def arm_restore(run: Run) -> Trainer:
+    """Fine-tune the teacher to restore degraded images that it is told by `model.condition`, which
+    at first changes nothing (RestoreVAR, arXiv 2505.18047, goes on from VAR's public weights)."""
+    return RestoreStudent(run)
 
 
 def arm_cross_entropy(run: Run) -> Trainer:

@@ -22,24 +22,21 @@ def degraded_path(path: Path, root: Path) -> Path:
     return root / DEGRADED / path.relative_to(root / CLEAN)
 
 
-def partner_of(path: Path) -> Path:
-    """The degraded image of a clean one, whose folder of pairs may lie in, or hold, another folder
-    clean."""
-    above = zip(path.parts[::-1], path.parents)
-    partners = [degraded_path(path, root) for part, root in above if part == CLEAN]
-    return next((partner for partner in partners if partner.is_file()), partners[0])
-
-
 def load_paired_folder(config: DatasetConfig) -> dict[str, object]:
     """Pairs of images for restoration: a folder with clean/ and degraded/, both laid out as
-    `load_image_folder` has it, each clean image with a degraded one of the same name and size."""
-    from .datasets import load_image_folder  # it lists the loaders, this one among them
+    `load_image_folder` has it, each clean image with a degraded one of the same name and size.
+    Raises ConfigError for odd ones, and ValueError for a degraded image that is damaged."""
+    # they list the loaders, this one among them
+    from .datasets import load_image_folder
+    from .paired_images import refuse_damaged
 
     if config.path is None:
         raise ConfigError("dataset.path: is missing; paired_folder needs the folder of both parts")
     root = place_of(config.path, "dataset.path")
     refuse_unpaired(root)
-    return load_image_folder(config.model_copy(update={"path": str(root / CLEAN)}))
+    loaded = load_image_folder(config.model_copy(update={"path": str(root / CLEAN)}))
+    refuse_damaged(loaded, root)
+    return loaded
 
 
 def refuse_unpaired(root: Path) -> None:

@@ -79,9 +79,11 @@ class RegressionTrainer(Trainer):
 
     @torch.no_grad()
     def pairs(self, images_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the network reads of some images, bytes, and what it is to predict."""
-        latent_BChw = self.tokenizer.to_latent(to_float(images_BCHW))
-        return self.ladder.regression_pairs(latent_BChw)
+        """What the network reads of some images, bytes, and what it is to predict: in float32 as in
+        evaluation, in whatever precision the network computes."""
+        with torch.autocast(images_BCHW.device.type, enabled=False):
+            latent_BChw = self.tokenizer.to_latent(to_float(images_BCHW))
+            return self.ladder.regression_pairs(latent_BChw)
 
     def loss(self, part: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The squared error of the residuals, as a share of the whole batch's mean, twice: what is
@@ -90,7 +92,9 @@ class RegressionTrainer(Trainer):
         inputs_BLC, residual_BLC = self.pairs(part.images_BCHW)
         recompute = self.config.checkpointing
         hidden_BLD = self.hidden(inputs_BLC, part.labels_B, part.paths_E2B, None, recompute)
-        errors_BL = regression_errors(self.model.head(hidden_BLD), residual_BLC)
+        # a mean in bfloat16 could not come nearer to a residual than its three digits
+        with torch.autocast(hidden_BLD.device.type, enabled=False):
+            errors_BL = regression_errors(self.model.head(hidden_BLD.float()), residual_BLC)
         loss = errors_BL.sum() / part.counted
         return loss, loss
 

@@ -35,7 +35,7 @@ class CleanImages:
     images lie on disk."""
 
     def __init__(self, run: Run, strength: float, num_images: int | None) -> None:
-        self.run, self.split = run, DegradedSplit(run.inputs["data"], "test", strength)
+        self.run, self.split = run, DegradedSplit.of(run, "test", strength)
         labels_N = np.asarray(self.split.images.labels_N)
         self.rows_N = in_shares(labels_N, min(num_images or len(labels_N), len(labels_N)))
         if not len(self.rows_N):

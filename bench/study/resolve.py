@@ -14,12 +14,13 @@ from pydantic import BaseModel, ValidationError
 
 from srdd.config import TokenizerConfig
 from srdd.lookup import PLACES, names_in, unknown
-from srdd.misfits import logit_teacher_misfit, sampler_misfit, teacher_misfit
+from srdd.misfits import logit_teacher_misfit, restorer_misfit, sampler_misfit, teacher_misfit
 
 from .contrast import CONTRASTED, cca_problem
 from .errors import ConfigError
 from .functions import named_by
 from .names import by_sum, whole
+from .restore_settings import RESTORES
 from .schema import SHARPENING, DistillConfig, Study, Suite, SuiteEntry, Variant
 from .study_file import explain, shown
 from .tokenizer_settings import TokenizerSpec
@@ -369,7 +370,7 @@ def _check_arm(distill: DistillConfig, at: str) -> list[str]:
 
 def _check_guided(variant: Variant, distill: DistillConfig, teacher: Variant, at: str) -> None:
     """A student of a teacher that draws as its sampler says is not sharpened once more."""
-    if distill.arm in ("real", "logit", "scratch", *CONTRASTED):
+    if distill.arm in ("real", RESTORES, "logit", "scratch", *CONTRASTED):
         raise ConfigError(
             f"{at}distill.guided: True: arm {distill.arm!r} learns from no guided samples; "
             "leave it out, or use arm 'sequence'"
@@ -436,7 +437,8 @@ def _control(
 
 
 def _check_models(variant: Variant, distill: DistillConfig, teacher: Variant, at: str) -> None:
-    problem = teacher_misfit(teacher.model, variant.model)
+    misfit = restorer_misfit if distill.arm == RESTORES else teacher_misfit
+    problem = misfit(teacher.model, variant.model)
     if not problem and distill.arm == "logit":
         problem = logit_teacher_misfit(teacher.model, variant.model)
     if problem:

@@ -17,9 +17,11 @@ from .settings import DatasetConfig, once_each
 
 if TYPE_CHECKING:
     from .jobs import Job
-    from .schema import Study
+    from .schema import DistillConfig, Study
+    from .settings import WeightsConfig
 
 PAIRED = "paired"  # the degraded image that a paired folder gives itself
+RESTORES = "restore"  # the arm of a distillation that starts from a model which is told no image
 FOUR = ("noise", "occlusion", "contrast", "blur")
 
 
@@ -82,13 +84,24 @@ def degradation_problems(
 
 
 def restore_misfit(
-    condition: str, restore: RestoreConfig | None, distill: object, weights: object
+    condition: str,
+    restore: RestoreConfig | None,
+    distill: DistillConfig | None,
+    weights: WeightsConfig | None,
 ) -> str | None:
     """Why a variant does not restore as it is told, as `key: reason`; None when it does."""
+    starts = distill is not None and distill.arm == RESTORES
     if condition == "none":
+        if starts:
+            return f"distill.arm: {RESTORES}: model.condition is none; set it, or take arm real"
         what = "restore: is not read, model.condition is none; set model.condition, or leave it out"
         return what if restore is not None else None
+    if starts:  # the weights of a base may be those of its teacher
+        return None
     for key, given in {"distill": distill, "weights": weights}.items():
         if given is not None:
-            return f"{key}: model.condition {condition!r} is trained here, by itself; leave it out"
+            return (
+                f"{key}: model.condition {condition!r} is trained here, by itself; leave it out, "
+                f"or start from a teacher by distill.arm {RESTORES}"
+            )
     return None

@@ -33,7 +33,9 @@ TOLD = ("argmax", "expected", "draw", "refined")
 UNTRAINED = ("known", "repair")
 OWN = "restored"  # the way that a model is asked for where models of other ways stand beside it
 # ways without a scale transformer
-WITHOUT = ("input", "round_trip", "median", "wiener", "ridge", "mlp", "ceiling", "latent")
+FILTERS = ("input", "round_trip", "median", "wiener")
+REGRESSIONS = ("ridge", "mlp", "unet")
+WITHOUT = (*FILTERS, *REGRESSIONS, "ceiling", "latent")
 WAYS = (*TOLD, *UNTRAINED, OWN, *WITHOUT)
 COMPARED = {"judge_restored": WAYS, "judge_carries": ("control",)}
 DIRECTIONS = {

@@ -11,7 +11,7 @@ from ...report.completion import count_words
 from ...report.estimate import Estimate, estimate
 from ...report.view import View
 from ...report.words import held_out, seeds_details
-from .plan import TOLD, UNTRAINED, WITHOUT
+from .plan import REGRESSIONS, TOLD, UNTRAINED, WITHOUT
 
 NAMES = {
     "argmax": "likeliest code",
@@ -26,6 +26,7 @@ NAMES = {
     "wiener": "Wiener filter",
     "ridge": "ridge regression",
     "mlp": "MLP",
+    "unet": "U-Net",
     "ceiling": "ceiling: clean tokens",
     "latent": "ceiling: clean latent",
 }
@@ -108,5 +109,35 @@ def run_details(view: View) -> tuple[str, ...]:
         f"{refiner['steps']} steps."
         if refiner
         else "",
+        regression_words(view),
         *seeds_details(view),
     )
+
+
+def serves_all(values: pd.Series) -> bool:
+    """Whether numbers are those of one tokenizer, and of what was fitted with it, for all training
+    seeds."""
+    return list(values.index) == [-1]
+
+
+def regression_words(view: View) -> str:
+    """Whether each training seed has regressions of its own; empty where there are none."""
+    first = next(iter(view.variants))
+    fits = [of_seeds(view, first, f"psnr_{way}") for way in REGRESSIONS]
+    fits = [values for values in fits if len(values)]
+    if not fits:
+        return ""
+    if any(map(serves_all, fits)):
+        return (
+            "Regressions are fitted once, with the one tokenizer of all training seeds: their own "
+            "noise is in no interval."
+        )
+    return "Regressions are fitted anew for each training seed."
+
+
+def noise_words(other: str, values: tuple[pd.Series, pd.Series]) -> str:
+    """That a regression which serves all training seeds has no share in an interval over them."""
+    regresses = any(f"_{way}" in other for way in REGRESSIONS)
+    if not regresses or not serves_all(values[1]) or serves_all(values[0]):
+        return ""
+    return " (one fit of it for all seeds, whose own noise is not in the interval)"

@@ -32,15 +32,17 @@ from ...report.estimate import Estimate, estimate, paired, show_difference
 from ...report.sheets import by_variant, sheet
 from ...report.view import View
 from ...report.words import credit_words
-from .plan import DIRECTIONS, TOLD, UNTRAINED, WITHOUT, parts_of
+from .plan import DIRECTIONS, REGRESSIONS, TOLD, UNTRAINED, WITHOUT, parts_of
 from .reading import (
     NAMES,
     asked,
     baseline_run,
     kinds_of,
     mean_of,
+    noise_words,
     of_seeds,
     run_details,
+    serves_all,
     strip_run,
     ways_of,
     ways_without,
@@ -51,6 +53,7 @@ LINES: dict[str, dict[str, Any]] = {
     "input": {"color": GREY, "linestyle": ":"},
     "ridge": {"color": GREY, "linestyle": "-"},
     "mlp": {"color": "black", "linestyle": "-."},
+    "unet": {"color": "black", "linestyle": ":"},
     "ceiling": {"color": GREY, "linestyle": "--"},
 }
 MODEL_WAYS = (*TOLD, *UNTRAINED)
@@ -305,7 +308,7 @@ def _column(view: View, runs: tuple[str, str | None], key: str, kind: str) -> np
 def figure_restoration_strips(view: View) -> tuple[Figure, Caption]:
     """A few held-out images through every way (RestoreVAR, arXiv 2505.18047)."""
     shape, strip = _grid(view), strip_run(view)
-    keys = ("input", "ridge", "mlp", *TOLD, "ceiling", "clean")
+    keys = ("input", *REGRESSIONS, *TOLD, "ceiling", "clean")
     titles = {**NAMES, "input": "degraded", "clean": "clean", "ceiling": "clean tokens"}
     figure, axes = canvas(DOUBLE, 2.6 * shape[0], *shape)
     for panel, kind in zip(axes.flat, kinds_of(view)):
@@ -411,21 +414,23 @@ def judge_restored(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     difference = paired(_shared(values[1], values[0]), values[0])
     reason = f"{metric} of {variant} minus {whose}{_sizes(view, claim)}, paired by training seed: "
     lower = (claim.get("better") or DIRECTIONS[score]) == "lower"
-    return decided(difference, lower, reason + show_difference(difference))
+    reason += show_difference(difference) + noise_words(other, values)
+    return decided(difference, lower, reason)
 
 
 def _sizes(view: View, claim: dict[str, Any]) -> str:
-    """How large a model is and the MLP that it is held against; empty for anything else."""
+    """How large a model is and the network on pixels that it is held against; empty for anything
+    else."""
     ours = view.estimate(claim["variant"], "parameters")
-    theirs = mean_of(view, claim["variant"], "mlp_parameters")
-    if claim["against"] != "mlp" or ours is None or theirs is None:
+    theirs = mean_of(view, claim["variant"], f"{claim['against']}_parameters")
+    if claim["against"] not in REGRESSIONS or ours is None or theirs is None:
         return ""
     return f" ({ours.mean:,.0f} weights, without the tokenizer's, against {theirs.mean:,.0f})"
 
 
 def _shared(values: pd.Series, like: pd.Series) -> pd.Series:
     """Values of one tokenizer for all seeds as values of every seed."""
-    if list(values.index) != [-1]:
+    if not serves_all(values):
         return values
     return pd.Series(float(values.iloc[0]), index=like.index)
 

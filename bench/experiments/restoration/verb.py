@@ -127,7 +127,7 @@ class Restoration:
         images best at the most passes; no test image has a say."""
         if self.settings.p_resample is not None:
             return self.settings.p_resample
-        split = DegradedSplit(self.run.inputs["data"], "val", self.settings.strength)
+        split = DegradedSplit.of(self.run, "val", self.settings.strength)
         rows = in_shares(np.asarray(split.images.labels_N), BATCH).tolist()
         psnr_of = dict.fromkeys(REDRAWS, 0.0)
         for kind in self.settings.degradations:
@@ -161,7 +161,7 @@ class Restoration:
         refiner.init_weights(generator("refiner", seed))
         refiner = refiner.to(self.run.device)
         optimizer = torch.optim.AdamW(refiner.parameters(), lr=settings.lr)
-        split = DegradedSplit(self.run.inputs["data"], "train", self.settings.strength)
+        split = DegradedSplit.of(self.run, "train", self.settings.strength)
         names, total = self.settings.degradations, 0.0
         for step in range(settings.steps):
             for group in optimizer.param_groups:

@@ -34,6 +34,13 @@ class Settings(DegradedHeldOut):
     ridge: float = Field(1e-2, gt=0, le=1e6, description="penalty a training image")
     units: Positive = Field(256, description="hidden units of each layer of the MLP")
     layers: int = Field(2, ge=1, le=100, description="hidden layers of the MLP")
+    unet: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="channels of a U-Net on images of any size, doubled at each of two more "
+        "levels; null: none",
+    )
     steps: Positive = Field(640, description="of AdamW on the L1 error, the rate falling to 0")
     batch_size: Positive = Field(64, description="degraded training images a step")
     lr: float = Field(1e-3, gt=0, le=10, description="rate of the first step")
@@ -66,7 +73,7 @@ def problems(study: Study, resolved: Resolved) -> Iterator[str]:
     if told.regressions and pixels > MOST_PIXELS:
         yield (
             f"restoration_baselines.regressions: true: images of {pixels:,} numbers; a regression "
-            f"of all takes {MOST_PIXELS:,} at most, set it to false"
+            f"of all takes {MOST_PIXELS:,} at most, set it to false and unet to its channels"
         )
 
 

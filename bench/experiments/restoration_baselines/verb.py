@@ -2,7 +2,8 @@
 
 `<score>_<way>_<degradation>`, and without a degradation the mean over all; scores: psnr, ssim,
 class_agreement, feature_distance. Ways: `input` as it is, `round_trip` through the tokenizer,
-`median` and `wiener` of 3 x 3 pixels, `ridge` and `mlp`, one regression for all degradations.
+`median` and `wiener` of 3 x 3 pixels, `ridge`, `mlp` and `unet`, one regression for all
+degradations.
 `ceiling` and `latent` know the clean image: its own tokens decoded, and its latent unquantised.
 
 `swap_<part>_<degradation>`, scale m: PSNR of clean tokens with degraded ones below m (coarse), from
@@ -41,6 +42,7 @@ from ...pipeline.restored import BATCH, SHOWN, CleanImages, batches
 from ...pipeline.scratch import Rows, on_disk
 from ...runtime.verb import Run
 from .plan import Settings
+from .regression import Draw, UNet, fitted, mlp
 
 INPUTS = ("data", "tokenizer", "tokens", "features")
 
@@ -91,30 +93,6 @@ def ridge_of(x_ND: torch.Tensor, y_ND: torch.Tensor, penalty: float) -> Restore:
     return restore
 
 
-def mlp_of(x: torch.Tensor, y: torch.Tensor, settings: Settings, seed: int, run: Run) -> nn.Module:
-    """An MLP from degraded to clean pixels by AdamW on the L1 error, its rate falling to 0."""
-    sides = [x[0].numel(), *[settings.units] * settings.layers, x[0].numel()]
-    layers: list[nn.Module] = [nn.Flatten()]
-    source = generator("restoration mlp", seed)
-    for wide, narrow in zip(sides, sides[1:]):
-        linear = nn.Linear(wide, narrow)
-        nn.init.kaiming_normal_(linear.weight, nonlinearity="relu", generator=source)
-        nn.init.zeros_(linear.bias)
-        layers += [linear, nn.GELU()]
-    network = nn.Sequential(*layers[:-1]).to(run.device)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr)
-    for step in range(settings.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = settings.lr * (1 - step / settings.steps)
-        rows_B = torch.randint(len(x), (settings.batch_size,), generator=source)
-        restored_BD = network(to_float(x[rows_B].to(run.device)))
-        clean_BD = to_float(y[rows_B].to(run.device)).flatten(1)
-        optimizer.zero_grad()
-        (restored_BD - clean_BD).abs().mean().backward()
-        optimizer.step()
-    return network.eval()
-
-
 def by_network(network: nn.Module, device: torch.device) -> Restore:
     """A network on pixels as a restoration."""
 
@@ -134,9 +112,16 @@ class Restorers:
         self.schedule = ScaleSchedule(tuple(run.config["patch_nums"]))
         self.ways: dict[str, Restore] = {"input": lambda images: images}
         self.ways |= {"round_trip": self.round_trip, "median": median, "wiener": wiener}
-        self.mlp_weights = 0
+        self.weights: dict[str, int] = {}
+        if settings.regressions or settings.unet:
+            self.split = DegradedSplit.of(run, "train", settings.strength)
+            most = min(settings.train_images, len(self.split))
+            self.rows = in_shares(self.split.images.labels_N, most).tolist()
         if settings.regressions:
             self._regress()
+        if settings.unet:
+            channels = self.split.clean(self.rows[:1]).shape[1]
+            self._fit("unet", partial(UNet, channels, settings.unet), self._drawn)
 
     def round_trip(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """Images through the tokenizer."""
@@ -144,19 +129,37 @@ class Restorers:
         tokens_BL = self.tokenizer.encode(images_NCHW, self.schedule)
         return to_uint8(self.tokenizer.decode(tokens_BL, self.schedule)).cpu()
 
+    def _fit(self, name: str, build: Callable[[torch.Generator], nn.Module], draw: Draw) -> None:
+        """A network of that name, whose weights and images follow from the tokenizer's seed."""
+        source = generator(f"restoration {name}", self.run.config.get("tokenizer_seed") or 0)
+        network = fitted(build(source), draw, source, self.settings, self.run.device)
+        self.weights[name] = sum(weight.numel() for weight in network.parameters())
+        self.ways[name] = by_network(network, self.run.device)
+
     def _regress(self) -> None:
-        settings, seed = self.settings, self.run.config.get("tokenizer_seed") or 0
-        split = DegradedSplit(self.run.inputs["data"], "train", settings.strength)
-        rows = in_shares(split.images.labels_N, min(settings.train_images, len(split))).tolist()
-        names, side = settings.degradations, split.clean(rows[:1]).shape[-1]
-        parts = list(product(names, batches(np.array(rows), side)))
-        degraded = (to_uint8(split.degraded(name, part)) for name, part in parts)
+        """Regressions of all pixels: every degraded training image lies on disk."""
+        settings, names = self.settings, self.settings.degradations
+        side = self.split.clean(self.rows[:1]).shape[-1]
+        parts = list(product(names, batches(np.array(self.rows), side)))
+        degraded = (to_uint8(self.split.degraded(name, part)) for name, part in parts)
         x = on_disk(self.run.out, degraded)
-        y = on_disk(self.run.out, (to_uint8(split.clean(part)) for _, part in parts))
-        network = mlp_of(x, y, settings, seed, self.run)
-        self.mlp_weights = sum(weight.numel() for weight in network.parameters())
+        y = on_disk(self.run.out, (to_uint8(self.split.clean(part)) for _, part in parts))
+
+        def draw(source: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+            rows_B = torch.randint(len(x), (settings.batch_size,), generator=source)
+            return x[rows_B], y[rows_B]
+
         self.ways["ridge"] = ridge_of(x, y, settings.ridge)
-        self.ways["mlp"] = by_network(network, self.run.device)
+        self._fit("mlp", partial(mlp, x[0].numel(), settings), draw)
+
+    def _drawn(self, source: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same images as `_regress` has them, of a step alone, degraded when they are read."""
+        names, count = self.settings.degradations, len(self.rows)
+        shape = (self.settings.batch_size,)
+        places = torch.randint(count * len(names), shape, generator=source).tolist()
+        rows = [self.rows[place % count] for place in places]
+        mixed = self.split.mixed(names, [place // count for place in places], rows)
+        return to_uint8(mixed), to_uint8(self.split.clean(rows))
 
 
 # ---------------------------------------------------------------- swapped scales
@@ -280,8 +283,8 @@ def work(run: Run) -> None:
         images_NCHW = clean.on_disk(parts)
         clean.report(way, dict.fromkeys(kinds, clean.scores(images_NCHW)), names)
         strip[way] = images_NCHW[:SHOWN].numpy().copy()
-    if ways.mlp_weights:
-        run.add("mlp_parameters", ways.mlp_weights, "weights", **names)
+    for way, count in ways.weights.items():
+        run.add(f"{way}_parameters", count, "weights", **names)
     if settings.swap:
         report_swap(swap, run, kinds, {**names, "num_images": len(clean)})
     save_npz(run.out / "strip.npz", **strip)
