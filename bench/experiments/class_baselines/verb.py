@@ -142,8 +142,8 @@ class HeldOut:
         labels["nearest"] = nearest(known.pixels_nD, known.seen_n, pixels_BD)
         labels["logistic"] = known.logistic.predict(pixels_BD)
         if known.network is not None:
-            made = reconstruct(self.tokenizer, self.schedule, tokens_BL, self.run.device)
-            both = {"network": images, "network_reconstructed": torch.from_numpy(made)}
+            rebuilt = reconstruct(self.tokenizer, self.schedule, tokens_BL, self.run.device)
+            both = {"network": images, "network_reconstructed": torch.from_numpy(rebuilt)}
             for name, asked in both.items():
                 labels[name] = classify(known.network, asked, self.run.device).numpy()
         return first, labels
@@ -156,10 +156,11 @@ class HeldOut:
         firsts, labels = zip(*(self.asked(shift, rows_B) for rows_B in parts))
         for k, first in enumerate(zip(*firsts)):
             self.right(f"accuracy_naive_bayes{end}", np.concatenate(first), scale=k)
-        return {
-            name: self.right(f"accuracy_{name}{end}", np.concatenate([of[name] for of in labels]))
-            for name in labels[0]
-        }
+        shares = {}
+        for name in labels[0]:
+            labels_N = np.concatenate([of_part[name] for of_part in labels])
+            shares[name] = self.right(f"accuracy_{name}{end}", labels_N)
+        return shares
 
 
 def work(run: Run) -> None:

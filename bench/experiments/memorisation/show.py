@@ -78,8 +78,8 @@ def _draw_panel(panel: Axes, view: View, images: int, names: list[str]) -> None:
             words = "held out" if against == "held_out" else "images it saw"
             draw_band(panel, epochs, means, f"{group}, {words}", style | more)
         _draw_kept(panel, view, variant, images, style)
-    fresh = estimate([v.mean for v in (view.estimate(n, _fid(view, "seen_of_held_out"))
-                                       for n in names) if v])  # fmt: skip
+    values = [view.estimate(name, _fid(view, "seen_of_held_out")) for name in names]
+    fresh = estimate([value.mean for value in values if value])
     if fresh is not None:
         panel.axhline(fresh.mean, label="held-out images against images seen", **FRESH)
     panel.set_title(f"{images:,} images")

@@ -289,8 +289,8 @@ def _draw_compute(panel: Axes, view: View, images: int) -> None:
         style = {"color": _system_colour(view, name), "marker": MARKERS[place % len(MARKERS)],
                  "markersize": 2, "linewidth": 1.0}  # fmt: skip
         _line(panel, against_compute, name, style)
-        found = tables.crossings(view, name, first, images).values()
-        crossed = [one.compute for one in found if one is not None and not one.censored]
+        crossings = tables.crossings(view, name, first, images).values()
+        crossed = [one.compute for one in crossings if one is not None and not one.censored]
         if name != first and len(crossed) * 2 > len(some):
             middle = math.exp(float(np.mean(np.log(crossed))))
             panel.axvline(middle, color=style["color"], linestyle=":", linewidth=1)

@@ -77,8 +77,8 @@ def _copies(view: View, variant: str) -> dict[str, Cell]:
         f"{view.results.label('FID')}, images seen": f"fid_seen_{view.results.extractor}",
         "Held-out images, the same": f"fid_seen_of_held_out_{view.results.extractor}",
     }
-    found = {title: view.estimate(variant, metric) for title, metric in metrics.items()}
-    return {title: spread(value) for title, value in found.items() if value is not None}
+    values = {title: view.estimate(variant, metric) for title, metric in metrics.items()}
+    return {title: spread(value) for title, value in values.items() if value is not None}
 
 
 def _mean(view: View, variant: str, metric: str) -> float | None:

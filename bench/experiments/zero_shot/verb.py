@@ -318,8 +318,8 @@ class HeldOut:
         self.tokens_NL = torch.from_numpy(stored_NL.astype(np.int64))
         schedule = self.model.schedule
         decode = partial(reconstruct, self.tokenizer, schedule, device=run.device)
-        made = (torch.from_numpy(decode(stored_NL[part])) for part in parts)
-        self.ceiling_NCHW = on_disk(run.out, made).numpy()
+        rebuilt = (torch.from_numpy(decode(stored_NL[part])) for part in parts)
+        self.ceiling_NCHW = on_disk(run.out, rebuilt).numpy()
         labels_N = true_N if run.config["dataset"]["num_classes"] else None
         evaluators = open_evaluators(run, self.evaluation.metrics, Reference(split))
         self.likeness = Likeness(self.images_NCHW, labels_N, evaluators)
