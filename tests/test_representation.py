@@ -416,7 +416,9 @@ def test_figures_and_tables_show_what_was_measured(tmp_path):
     assert list(pairs["All"]) == ["0-7 1-8 2-9"] * len(SEEDS)
     figure, _ = show.figure_detail_plane(view)
     labels = figure.axes[0].get_legend_handles_labels()[1]
-    assert labels == list(NAMES.values())
+    assert labels == [name for arm, name in NAMES.items() if arm != "frozen"]
+    drawn = figure.axes[0].containers[labels.index(NAMES["recon"])]
+    assert drawn.lines[0].get_ydata() == pytest.approx([0.1])
     figure, _ = show.figure_gradient_cosine(view)
     assert len(figure.axes[0].lines) == 3
     plt.close("all")

@@ -48,3 +48,13 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
     call()
     synchronise(device)
     return time.perf_counter() - began
+
+
+def busy_seconds(call: Callable[[], object], device: torch.device) -> float:
+    """Time of one call that other programs on the same cores do not lengthen: on a CPU what it
+    takes of the processor, over torch's threads; on a GPU wall-clock time."""
+    if device.type != "cpu":
+        return seconds(call, device)
+    began = time.process_time()
+    call()
+    return (time.process_time() - began) / torch.get_num_threads()

@@ -52,28 +52,43 @@ from .reading import (
 
 PLANES = {"knn_accuracy": "kNN accuracy", "probe_accuracy": "probe accuracy"}
 MOST_MATRICES = 6  # arms beside each other
+MOST_POINTS = 16  # of a curve of cosines: those of single steps leap
 
 # ---------------------------------------------------------------- class against detail
 
 
 def _style(arm: str) -> dict[str, Any]:
-    """Look of an arm: the same in all figures, hollow where it went on to equal tokens."""
+    """Style of an arm: the same in all figures, hollow where it went on to equal tokens."""
     base = arm.removesuffix("_long")
     style = {**look(ARMS.index(base)), "linestyle": "none"}  # type: ignore[arg-type]
     return style | ({"markerfacecolor": "white"} if arm != base else {})
 
 
 def _plane(axes: Axes, view: View, variant: str, measure: str) -> None:
-    """A mark for each arm: detail to the right, class upwards."""
+    """A mark for each arm, paired with the frozen encoder: detail to the right, class upwards."""
     for arm in arms_of(view):
-        x, y = (of_arm(view, variant, name, arm) for name in ("detail_r2", measure))
-        if x is None or y is None:
+        x, y = (beside(view, variant, name, arm, "frozen") for name in ("detail_r2", measure))
+        if x is None or y is None or arm == "frozen":
             continue
         bars = {"xerr": x.half or 0, "yerr": y.half or 0, "elinewidth": 0.5, "capsize": 1.2}
         axes.errorbar([x.mean], [y.mean], label=text(NAMES[arm]), **bars, **_style(arm))
     if not axes.lines:
         blank(axes, "not measured")
-    axes.set_xlabel("R2 of six moments from z")
+        return
+    axes.axhline(0, color=GREY, linewidth=0.6, zorder=0)
+    axes.axvline(0, color=GREY, linewidth=0.6, zorder=0)
+    axes.set_xlabel("R2 of six moments, minus frozen")
+
+
+def _plane_title(view: View, variant: str) -> str:
+    """The generator, and what the frozen encoder scores under it."""
+    scores = []
+    for measure, label in {"detail_r2": "R2", **PLANES}.items():
+        frozen = of_arm(view, variant, measure, "frozen")
+        if frozen is not None:
+            scores.append(f"{label} {frozen.mean:.3f}")
+    of_frozen = f"; frozen: {', '.join(scores)}" if scores else ""
+    return f"generator {variant}{of_frozen}"
 
 
 def figure_detail_plane(view: View) -> tuple[Figure, Caption]:
@@ -85,14 +100,14 @@ def figure_detail_plane(view: View) -> tuple[Figure, Caption]:
     for row, variant in zip(axes, names):
         for panel, (measure, label) in zip(row, PLANES.items()):
             _plane(panel, view, variant, measure)
-            panel.set_ylabel(label)
-        row[0].set_title(text(f"generator {variant}"), loc="left")
+            panel.set_ylabel(f"{label}, minus frozen")
+        row[0].set_title(text(_plane_title(view, variant)), loc="left")
     legend_below(figure, 4)
     note(figure, "; ".join(missing_arms(view)))
     words = (
-        "What the encoder's z says of the class, upwards, and of fine detail, to the right, after "
-        "every arm. Better is up and right. Left: nearest neighbours; right: a linear probe. "
-        f"{_long_words(view, 'Hollow')}Mean and interval over training seeds."
+        "What an arm adds to what the frozen encoder's z says of the class, upwards, and of fine "
+        "detail, to the right. Better is up and right. Left: nearest neighbours; right: a linear "
+        f"probe. {_long_words(view, 'Hollow')}Mean and interval over training seeds, paired."
     )
     return figure, Caption(words, (*claim_details(view), *run_details(view), _cost_words(view)))
 
@@ -118,12 +133,23 @@ def _cost_words(view: View) -> str:
 # ---------------------------------------------------------------- conflicts
 
 
+def _smoothed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Means over neighbouring steps of each training, at the middle of each stretch."""
+    if not len(rows):
+        return rows
+    width = max(1.0, (rows["step"].max() - rows["step"].min() + 1) / MOST_POINTS)
+    stretch = ((rows["step"] - rows["step"].min()) // width).rename("stretch")
+    means = rows.groupby(["train_seed", stretch], as_index=False)["value"].mean()
+    middles = rows.groupby(stretch)["step"].mean()
+    return means.assign(step=means["stretch"].map(middles)).drop(columns="stretch")
+
+
 def _cosines(axes: np.ndarray, view: View) -> None:
     """Along the steps, and the share of steps below 0."""
     curve, bars = axes.flat
     for place, variant in enumerate(view.variants):
         style = look_of(view, variant)
-        rows = along(view, variant)
+        rows = _smoothed(along(view, variant))
         if len(rows):
             band(curve, rows, "step", variant, {**style, "marker": ""})
         share = view.estimate(variant, "conflict_share_naive")
@@ -155,7 +181,7 @@ def figure_gradient_cosine(view: View) -> tuple[Figure, Caption]:
     details = (
         *claim_details(view),
         "Of an arm that goes on to equal tokens the first part is shown, that of equal steps. A "
-        "point is the mean over neighbouring steps where there are many.",
+        f"point is the mean over neighbouring steps where there are more than {MOST_POINTS}.",
         *run_details(view),
     )
     return figure, Caption(words, details)

@@ -68,7 +68,8 @@ def _ways(axes: np.ndarray, view: View) -> None:
     """A panel for each degradation: variants side by side, a symbol for each way, lines of what
     takes no scale transformer."""
     variants, first = list(view.variants), next(iter(view.variants))
-    for panel, kind in zip(axes.flat, kinds_of(view)):
+    named = len(kinds_of(view)) - axes.shape[1]  # panels from here on have none below
+    for nth, (panel, kind) in enumerate(zip(axes.flat, kinds_of(view))):
         for i, variant in enumerate(variants):
             ways = ways_of(view, variant)
             for j, way in enumerate(ways):
@@ -83,8 +84,8 @@ def _ways(axes: np.ndarray, view: View) -> None:
                 panel.axhline(value.mean, label=NAMES[way], linewidth=1, zorder=0, **line)
         if not panel.lines:
             blank(panel, "no variant has a number")
-        names = [wrapped(name, 12) for name in variants]
-        slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+        names = [wrapped(name, 24) if nth >= named else "" for name in variants]
+        slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
         panel.set_xticks(range(len(names)), names, **slant)
         panel.set_title(kind)
         panel.set_ylabel("PSNR (dB)")
@@ -222,8 +223,8 @@ def figure_restoration_time(view: View) -> tuple[Figure, Caption]:
     note(figure, missing_words(view, "psnr_restored"))
     caption = (
         "PSNR of restored images, mean over degradations, against the time that one takes, decoder "
-        "included. Time: of a batch of up to 256, the median of three. Left and up is better. "
-        "Colour: variant; symbol: way. Mean and interval; time on a logarithmic axis."
+        "included. Time: a thread's on a CPU, of a batch of up to 256, the median of five. Left "
+        "and up is better. Colour: variant; symbol: way. Mean and interval; logarithmic axis."
     )
     return figure, Caption(caption, (*claim_details(view), *run_details(view)))
 

@@ -42,7 +42,7 @@ from ...pipeline.likeness import psnr
 from ...pipeline.networks import open_model, open_tokenizer
 from ...pipeline.restored import BATCH, SHOWN, CleanImages, Scores, batches
 from ...pipeline.training import batch_indices
-from ...runtime.clock import seconds
+from ...runtime.clock import busy_seconds
 from ...runtime.verb import Run
 from .plan import OWN, REDRAWS, RefinerSettings, Settings
 
@@ -202,7 +202,7 @@ class Restoration:
         return of_kinds
 
     def report_time(self, way: str, states: States) -> None:
-        """Time of an image of a whole batch: the median of three after a first one."""
+        """Time of an image of a whole batch: the median of five after a first one."""
         part = next(iter(self.degraded.values()))[:BATCH]
         images_BCHW, seeds = to_float(part.to(self.run.device)), list(range(len(part)))
 
@@ -211,7 +211,7 @@ class Restoration:
                 self.tokenizer.to_image(states(images_BCHW, seeds))
 
         once()
-        spent = statistics.median(seconds(once, self.run.device) for _ in range(3)) / len(part)
+        spent = statistics.median(busy_seconds(once, self.run.device) for _ in range(5)) / len(part)
         self.run.add(f"restore_ms_{way}", 1000 * spent, "ms", **self.names)
 
     @torch.no_grad()
