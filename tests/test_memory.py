@@ -6,11 +6,15 @@ apart: the system takes them back when it needs them."""
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from bench.pipeline import metrics, set_distances
+from bench.pipeline.scratch import bytes_on_disk, on_disk
 from bench.speed.memory import used_by
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,6 +65,99 @@ else:
         assert part.shape[1:] == (3, 128, 128)
 """
 
+# images that rooms need more than once, and what is made of them, around the same network
+ROOMS = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+import numpy as np
+import torch
+from bench.experiments.classify.verb import HeldOut
+from bench.experiments.error_propagation.verb import Probe, drift
+from bench.experiments.restoration_baselines.verb import Swap
+from bench.experiments.zero_shot.verb import each_on_disk
+from bench.pipeline import restored
+from bench.pipeline.datasets import ArrayImages
+from bench.pipeline.restored import CleanImages
+from bench.pipeline.scratch import on_disk
+from srdd.schedule import ScaleSchedule
+
+folder, schedule, cpu = Path.cwd(), ScaleSchedule((1, 2)), torch.device("cpu")
+images = torch.from_numpy(np.load("test_images.npy", mmap_mode="r+"))
+count = len(images)
+
+class Same:
+    config = SimpleNamespace(image_size=128)
+    def at(self, schedule):
+        return self
+    def to_latent(self, images):
+        return images
+    def encode(self, images):
+        return torch.zeros(len(images), 5, dtype=torch.long), images
+    def to_image(self, images):
+        return images
+    def decode(self, tokens_BL, schedule=None):
+        return torch.zeros(len(tokens_BL), 3, 128, 128)
+
+run = SimpleNamespace(inputs={"data": folder, "features": folder}, out=folder, device=cpu)
+run.settings = lambda key, kind: SimpleNamespace(kind="pretrained")
+if sys.argv[1] == "restore":
+    restored.ssim = lambda clean, other: np.zeros(len(clean))  # takes minutes, an image at a time
+    clean = CleanImages(run, 1.0, None)
+    assert len(clean) == count
+    noisy = clean.degraded("contrast")
+    assert clean.scores(noisy)["psnr"][0] > 5
+    swap = Swap(clean, Same(), schedule)
+    assert swap.psnr(lambda tokens_BL: tokens_BL, swap.tokens_NL) > 5
+    assert swap.rolled(1).shape == swap.latent(noisy).shape == noisy.shape
+elif sys.argv[1] == "classify":
+    class Held(HeldOut):
+        def __init__(self):
+            self.run, self.device, self.tokenizer, self.ladder = run, cpu, Same(), Same()
+            self.together, self.rows_N, self.images_NCHW = 16, np.arange(count), images
+    held = Held()
+    assert held.encode(held.shifted("contrast"))[0].shape == images.shape
+elif sys.argv[1] == "errors":
+    model = SimpleNamespace(position=torch.zeros(1), schedule=schedule)
+    probe = Probe(model, Same(), None, torch.zeros(count), 0, 16, folder)
+    states = probe.states(torch.zeros(count, 5, dtype=torch.long))
+    assert len(drift(states[:, :, ::8, ::8] + 1, states[:, :, ::8, ::8])) == count
+    assert probe.images(states).shape == images.shape
+else:
+    assert each_on_disk(folder, images.numpy(), lambda part: 255 - part).min() == 255
+"""
+# features of both sides, as they come from a network, and distances of all their pairs
+DISTANCES = """
+import sys
+from types import SimpleNamespace
+import torch
+from bench.pipeline import metrics, set_distances
+from bench.pipeline.scratch import Rows
+
+count, D = int(sys.argv[1]), 8192
+# of small sets too, no more than so many are float64 at once, and distances of 16 rows
+set_distances.WIDE, set_distances.BLOCK = 2**18, 16 * count
+
+def features(seed):
+    rows = Rows(count)
+    for i in range(0, count, 100):
+        rows.add(torch.rand(100, D, generator=torch.Generator().manual_seed(seed + i)))
+    return rows.whole()
+
+class Known:
+    device = torch.device("cpu")
+    real = features(0), None
+    def of_reference(self, images):
+        return self.real
+    def once(self, what, images, make):
+        return make()
+
+class Drawn(metrics.Scored):
+    layers = features(10**6), None
+
+print(metrics.metric_density_coverage(Drawn(None, None, SimpleNamespace(images=None), Known())))
+"""
+
 
 def write_images(folder: Path, count: int) -> None:
     """A folder of different images, in parts and without classes."""
@@ -101,17 +198,88 @@ def ready_to_reconstruct(folder: Path, count: int) -> list[str]:
     return [sys.executable, "-c", LOOP, "reconstruct", str(count)]
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux's /proc")
-@pytest.mark.parametrize("ready", [ready_to_prepare, ready_to_encode, ready_to_reconstruct])
-def test_memory_does_not_grow_with_images(ready, tmp_path):
-    """Catches images, or what is read of each, that are all held at once: 1 200 more would
-    take 56 MiB as bytes."""
+def ready_for(room: str, folder: Path, count: int) -> list[str]:
+    """The held-out images of a room, as an array."""
+    shape = (count, 3, SIDE, SIDE)
+    np.lib.format.open_memmap(folder / "test_images.npy", "w+", np.uint8, shape).flush()
+    np.save(folder / "test_labels.npy", np.zeros(count, np.int64))
+    (folder / "data.json").write_text(json.dumps({"kind": "arrays"}))
+    return [sys.executable, "-c", ROOMS, room]
+
+
+READY = {
+    "prepare": ready_to_prepare,
+    "encode": ready_to_encode,
+    "reconstruct": ready_to_reconstruct,
+    **{room: partial(ready_for, room) for room in ("restore", "classify", "errors", "zero_shot")},
+}
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/status").is_file(), reason="needs Linux's /proc"
+)
+
+
+def grown(ready, tmp_path: Path, few: int, many: int) -> float:
+    """Bytes of memory that each further image takes."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     environment["SRDD_CACHE"] = str(tmp_path / "cache")
     peaks = []
-    for count in (FEW, MANY):
+    for count in (few, many):
         folder = tmp_path / str(count)
         folder.mkdir()
         peaks.append(used_by(ready(folder, count), folder, environment).peak_bytes)
-    more = (peaks[1] - peaks[0]) / ((MANY - FEW) * IMAGE_BYTES)
-    assert peaks[0] > 2**25 and more < 0.3
+    assert peaks[0] > 2**25
+    return (peaks[1] - peaks[0]) / (many - few)
+
+
+@needs_proc
+@pytest.mark.parametrize("what", READY)
+def test_memory_does_not_grow_with_images(what, tmp_path):
+    """Catches images, or what is read of each, that are all held at once: 1 200 more would
+    take 56 MiB as bytes."""
+    assert grown(READY[what], tmp_path, FEW, MANY) < 0.3 * IMAGE_BYTES
+
+
+@needs_proc
+def test_features_are_held_once_in_float32(tmp_path):
+    """Catches features that are held as parts and whole, or all in float64: two to three times as
+    much as they take."""
+
+    def ready(folder: Path, count: int) -> list[str]:
+        return [sys.executable, "-c", DISTANCES, str(count)]
+
+    both = 2 * 4 * 8192  # features of a real and a drawn image
+    assert 0.8 * both < grown(ready, tmp_path, 400, 1600) < 1.5 * both
+
+
+def test_distances_of_pieces_are_those_of_all(monkeypatch):
+    """Catches a piece that is lost, or taken twice."""
+    x_ND, y_MD = torch.rand(60, 5), torch.rand(70, 5)
+    wide = x_ND.double(), y_MD.double()
+    radii_N = set_distances.squared_radii(wide[0])
+    whole = set_distances.density_coverage(wide[0], radii_N, wide[1])
+    monkeypatch.setattr(set_distances, "WIDE", 5 * 16)
+    assert set_distances.widened(x_ND) is x_ND
+    pieces_N = set_distances.squared_radii(x_ND)
+    assert torch.allclose(pieces_N, radii_N, rtol=1e-12, atol=0) and pieces_N.dtype == torch.double
+    assert set_distances.density_coverage(x_ND, pieces_N, y_MD) == whole
+
+
+def test_precision_compares_fewer_of_many():
+    """Catches 10 000 x 50 000 distances, five times over, and small sets that are compared in other
+    parts than before."""
+    assert metrics.prc_rows(10_000) == 10_000
+    assert metrics.prc_rows(50_000) * 50_000 <= 2**25
+    assert metrics.prc_rows(10**9) == 1
+
+
+def test_what_lies_on_disk_is_what_was_put_there(tmp_path):
+    """Catches parts in another order or of another type, and a file that stays."""
+    parts = [torch.arange(12.0).view(4, 3), torch.ones(1, 3), torch.zeros(2, 3)]
+    mapped = on_disk(tmp_path, (part.clone() for part in parts))
+    assert torch.equal(mapped, torch.cat(parts)) and mapped.dtype == torch.float32
+    across = on_disk(tmp_path, [torch.arange(6).view(3, 2).T, torch.zeros(1, 3, dtype=torch.long)])
+    assert across.tolist() == [[0, 2, 4], [1, 3, 5], [0, 0, 0]]
+    assert on_disk(tmp_path, [torch.zeros(3, 0, 2)] * 2).shape == (6, 0, 2)
+    filled = bytes_on_disk(tmp_path, (2, 3))
+    filled[1] = 7
+    assert filled.tolist() == [[0, 0, 0], [7, 7, 7]] and not any(tmp_path.iterdir())

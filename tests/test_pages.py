@@ -24,6 +24,8 @@ TABLE = """\
 | Variant | FID, paired | a \\| b |
 | --- | --- | --- |
 | VAR | 1.0 ± 0.1 | 2 |
+| SDD | 3.0 ± 0.1 | 4 |
+| SRDD | 5.0 ± 0.1 | 2 |
 
 First of 5 % words. Second. Third.
 
@@ -83,9 +85,23 @@ def test_a_table_can_be_shown_in_short(published):
         "| a \\| b | Variant |",
         "| --- | --- |",
         "| 2 | VAR |",
+        "| 4 | SDD |",
+        "| 2 | SRDD |",
         "",
         "First of 5 % words. Second.",
     ]
+
+
+@pytest.mark.parametrize(
+    "asked, left", [("Variant = SDD", ["SDD"]), ("a \\| b = 4 | 2", ["VAR", "SDD", "SRDD"]),
+                    ("a \\| b = 2", ["VAR", "SRDD"])]
+)  # fmt: skip
+def test_a_table_can_be_shown_by_row(published, asked, left):
+    """Catches rows of another suite beside those that are asked for, and a head that is lost."""
+    place = f"<!-- published mine/main_scores where: {asked} note: 1 -->\n<!-- /published -->"
+    head, _, *rows = fill(published, place).splitlines()[1:-3]
+    assert head == "| Variant | FID, paired | a \\| b |"
+    assert [row.split()[1] for row in rows] == left
 
 
 def test_a_table_is_shown_whole_and_twice_the_same(published):
@@ -106,6 +122,14 @@ def test_minutes_count_no_pause_and_no_job_twice(published):
     "place, words",
     [
         ("<!-- published mine/main_scores columns: FID -->\n<!-- /published -->", "column 'FID'"),
+        (
+            "<!-- published mine/main_scores where: Variant = SD -->\n<!-- /published -->",
+            "Variant 'SD'; did you mean 'SDD'",
+        ),
+        (
+            "<!-- published mine/main_scores where: Suite = SDD -->\n<!-- /published -->",
+            "column 'Suite'",
+        ),
         ("<!-- published main_scores -->\n<!-- /published -->", "give STUDY/TABLE"),
         ("<!-- minute mine -->4<!-- /minute -->", "did you mean 'minutes'"),
         ("<!-- minutes mine -->4", "1 opened, 0 closed"),

@@ -6,6 +6,7 @@ import pytest
 from small_suite import SmallSuite
 from test_config import edited
 
+from bench.experiments.peers.dials import unguided
 from bench.study import rooms
 from srdd.checkpoint import load_tensors
 
@@ -123,3 +124,27 @@ def test_figures_of_other_rooms_know_the_dials(view, name):
     """Catches a variant that a figure which is there cannot draw."""
     _, caption = rooms.function_of("figures", name)(view)
     assert caption.text and "detail 0.2" in caption or name == "per_scale"
+
+
+def test_one_guidance_stands_for_all_of_a_sweep():
+    """Catches three marks of one dial at one place, a grid of another setting that is thinned with
+    them, and a sweep without w = 1 that vanishes."""
+    grids = {
+        "a, 1.0": {"sampler.cfg_scale": 1.0},
+        "a, 2.0": {"sampler.cfg_scale": 2.0},
+        "b, 0.1, 1.0": {"sampler.cfg_scale": 1.0, "sampler.detail_scale": 0.1},
+        "b, 0.2, 2.0": {"sampler.cfg_scale": 2.0, "sampler.detail_scale": 0.2},
+        "c, 2.0": {"sampler.cfg_scale": 2.0},
+        "d": {},
+    }
+
+    class Sweep:
+        variants = {name: {"group": name[0], "grid": grid} for name, grid in grids.items()}
+
+        def sampler(self, name):
+            return {"cfg_scale": grids[name].get("sampler.cfg_scale", 1.5)}
+
+        def only(self, names):
+            return list(names)
+
+    assert unguided(Sweep()) == [name for name in grids if name != "a, 2.0"]

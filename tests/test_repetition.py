@@ -9,10 +9,18 @@ import pytest
 import yaml
 from small_study import SAMPLER
 
-from bench.experiments.repetition import show
-from bench.experiments.repetition.curves import curves, fits, schedule_errors, systems
+from bench.experiments.repetition import show, tables
+from bench.experiments.repetition.curves import (
+    curves,
+    fits,
+    fitted,
+    read,
+    schedule_errors,
+    systems,
+)
 from bench.experiments.repetition.fit import (
     FORMS,
+    Crossing,
     Curve,
     Points,
     bootstrap,
@@ -24,7 +32,6 @@ from bench.experiments.repetition.fit import (
     profile,
     sure,
 )
-from bench.experiments.repetition.tables import crossings
 from bench.report.claims import judged
 from bench.report.results import Results
 from bench.report.view import View
@@ -166,11 +173,22 @@ def test_crossings_of_known_curves():
     """Catches a crossing of the losses instead of the best so far, and the axis of the compute."""
     slow, fast = line(5.0, 0.6), line(4.4, 0.3)
     # 5 - 0.6 x = 4.4 - 0.3 x at x = 2
-    assert crossover(*slow, *fast) == pytest.approx(1e8, rel=1e-6)
+    assert crossover(*slow, *fast) == (pytest.approx(1e8, rel=1e-6), False)
     assert crossover(*fast, *slow) is None, "it is above at the end"
     between = line(5.0, 0.6, count=5), line(4.4, 0.3, count=17)
-    assert crossover(*between[0], *between[1]) == pytest.approx(1e8, rel=1e-6)
-    assert crossover(*line(4.0, 0.3), *fast) == pytest.approx(1e6), "below from the first look"
+    assert crossover(*between[0], *between[1]).compute == pytest.approx(1e8, rel=1e-6)
+
+
+def test_below_from_the_first_evaluation_is_an_upper_limit():
+    """Catches a compute of a crossing that nobody saw: it lies before the first evaluation."""
+    low, high = line(4.0, 0.3), line(4.4, 0.3)
+    assert crossover(*low, *high) == (pytest.approx(1e6), True)
+    later = line(4.0, 0.3, first=1e7)
+    assert crossover(*later, *high) == (pytest.approx(1e7), True), "the first that both have"
+    cell = tables._compute_cell([Crossing(1e6, True), Crossing(1e8, False)])
+    assert cell == "before 1e+07" and cell.numbers == {"value": None, "before": pytest.approx(1e7)}
+    seen = tables._compute_cell([Crossing(1e6, False), Crossing(1e8, False)])
+    assert seen == "1e+07" and seen.numbers == {"value": pytest.approx(1e7), "before": None}
 
 
 def test_a_touch_is_no_crossing_and_a_second_crossing_counts():
@@ -181,15 +199,17 @@ def test_a_touch_is_no_crossing_and_a_second_crossing_counts():
     assert crossover(compute, touching, compute, other) is None
     twice = np.array([5.5, 4.4, 4.1, 3.9, 3.5])
     found = crossover(compute, twice, compute, other)
-    assert 1e9 < found < 1e10 and found == pytest.approx(1e9 * 10**0.5)
+    assert 1e9 < found.compute < 1e10 and found.compute == pytest.approx(1e9 * 10**0.5)
     rising = np.array([5.5, 4.4, 9.0, 9.0, 9.0])
-    assert crossover(compute, rising, compute, np.full(5, 4.5)) < 1e7, "the best so far stays"
+    assert crossover(compute, rising, compute, np.full(5, 4.5)).compute < 1e7, (
+        "the best so far stays"
+    )
     early = crossover(compute, other, compute[:3], np.array([5.5, 4.6, 3.9]))
-    assert early > 1e8, "what ended early keeps its best"
+    assert early.compute > 1e8, "what ended early keeps its best"
 
 
 def test_matched_epochs_compare_equal_steps():
-    """Catches epochs of the larger set, and looks at other steps."""
+    """Catches epochs of the larger set, and evaluations at other steps."""
     steps = np.arange(1, 6) * 20.0
     fresh = Curve(200, 0, steps, steps * 64 / 200, np.array([5, 4, 3.5, 3.2, 3.0]), 32.0)
     losses = fresh.losses_P * np.array([1.0, 1.0, 1.005, 1.02, 1.2])
@@ -342,6 +362,19 @@ def test_curves_take_the_smaller_loss(view):
     assert first.epochs_P == pytest.approx(steps * BATCH / 170)
 
 
+def test_evaluations_of_the_warm_up_are_not_fitted(tmp_path):
+    """Catches points of a rising rate that bend a fit, and curves that lose them in figures."""
+    slow = [(f"{system}, unique_images 999", system, 999, 800, {"warmup": warmup})
+            for system, warmup in (("VAR", 2 * EVERY), ("SRDD", 0))]  # fmt: skip
+    view = build(tmp_path / "slow", more=slow)
+    first = {name: [curve.steps_P[0] for curve in of if curve.images == 999]
+             for name, of in fitted(view).items()}  # fmt: skip
+    assert first == {"VAR": [3 * EVERY] * len(SEEDS), "SRDD": [EVERY] * len(SEEDS)}
+    assert all(curve.steps_P[0] == EVERY for of in curves(view).values() for curve in of)
+    assert all(curve.steps_P[0] == 3 * EVERY for curve in read(view, "to the minimum")["VAR"]
+               if curve.images == 999)  # fmt: skip
+
+
 def test_scaling_is_asked_twice(view, tmp_path):
     """Catches a verdict of one reading, a sign, and a reason that keeps the other reading quiet."""
     word, reason = judged(view, claimed("scaling"))
@@ -426,7 +459,7 @@ def test_tables_hold_the_numbers_of_the_rows(view):
     assert len(crossed) == 4 and caption.too_long is None
     assert set(crossed["Seeds"]) <= {f"{n} of 3" for n in range(4)}
     for images in (85, 682):
-        found = crossings(view, "SRDD", "VAR", images)
+        found = tables.crossings(view, "SRDD", "VAR", images)
         row = crossed[crossed["Unique images"] == str(images)].iloc[0]
         assert row["Seeds"].numbers["crossed"] == sum(C is not None for C in found.values())
 
@@ -453,7 +486,7 @@ def test_a_diverged_training_is_left_out_and_named(tmp_path):
     plt.close(figure)
 
 
-def test_a_curve_of_one_look_is_dropped_and_named(tmp_path):
+def test_a_curve_of_one_evaluation_is_dropped_and_named(tmp_path):
     """Catches a point that is taken for a curve."""
     lone = ("alone", "VAR", 1363, EVERY, {})
     view = build(tmp_path / "lone", more=[lone])
@@ -496,14 +529,22 @@ def test_the_studies_plan_their_suite(name):
 
 
 def test_scores_are_of_the_same_trainings():
-    """Catches a suite of scores that trains its models again."""
+    """Catches a suite of scores whose models differ from those of the losses in more than how often
+    weights are saved."""
     plan = load_study(f"{show.__file__.split('bench')[0]}workflows/config/digits.yaml")
-    trained, scored = (
-        {run_id for run_id in plan.suites[suite] if run_id.startswith("train_subset/")}
-        for suite in ("repetition", "repetition_fid")
-    )
-    assert len(scored) == 27 and scored < trained
-    assert any(run_id.startswith("evaluate/") for run_id in plan.suites["repetition_fid"])
+
+    def trainings(suite):
+        configs = [plan.jobs[run_id].config for run_id in plan.suites[suite]
+                   if run_id.startswith("train_subset/")]  # fmt: skip
+        return {
+            config_hash({**one, "training": {**one["training"], "snapshot_every": 0}})
+            for one in configs
+        }
+
+    scored, jobs = trainings("repetition_fid"), plan.suites["repetition_fid"]
+    assert len(scored) == 27 and scored < trainings("repetition")
+    assert sum(run_id.startswith("memorisation/") for run_id in jobs) == 27
+    assert any(run_id.startswith("evaluate/") for run_id in jobs)
 
 
 SCALING = {"text": "t", "rule": "scaling", "variant": "SRDD", "against": "VAR"}

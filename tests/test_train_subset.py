@@ -289,8 +289,8 @@ def test_bad_input_is_one_line_before_any_work(tmp_path, case):
 
 
 def test_what_is_hardly_meant_is_said_once(tmp_path):
-    """Catches looks along a falling rate, a batch larger than the set, a fit of one point, and a
-    line for each of many variants."""
+    """Catches evaluations along a falling rate, a batch larger than the set, a fit of one point,
+    and a line for each of many variants."""
     said = changed(tmp_path, **{"training.unique_images": 12}).warnings
     said = [line for line in said if line.startswith("suites.repetition.")]
     assert "variants.one: training.unique_images: fewer than batch_size" in said[0]

@@ -152,8 +152,8 @@ def losses(variant, curves):
 
 
 def test_fewer_steps_are_seen_between_evaluations(tmp_path):
-    """Catches a verdict that the grid of evaluations decides: both reach every loss at the same one,
-    b 4 to 12 steps before a."""
+    """Catches a verdict that the grid of evaluations decides: both reach every loss at the same
+    one, b 4 to 12 steps before a."""
     slow = {seed: [4.0 + 0.01 * seed, 3.0, 2.5, 2.4] for seed in SEEDS}
     fast = {
         seed: [value - 0.1 - 0.02 * (seed == 1) for value in curve] for seed, curve in slow.items()

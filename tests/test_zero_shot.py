@@ -173,7 +173,8 @@ def test_boxes_that_hide_nothing_or_all_are_refused(tmp_path):
         known_in_box(SCHEDULE, torch.ones(3, 3, dtype=torch.bool), tokens_like(SCHEDULE))
     config = ZeroShotConfig(inpaint=(0.0, 0.0, 0.05, 0.05))
     with pytest.raises(ConfigError, match="zero_shot.inpaint.*no cell"):
-        next(tasks_of(config, SCHEDULE, tokens_like(SCHEDULE), np.zeros((5, 1, 8, 8), np.uint8)))
+        images = np.zeros((5, 1, 8, 8), np.uint8)
+        next(tasks_of(config, SCHEDULE, tokens_like(SCHEDULE), images, tmp_path))
     study = yaml.safe_load(SMOKE.read_text())
     study["suites"]["zero_shot"]["zero_shot"]["outpaint"] = [0.2, 0.2, 1.3, 0.8]
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(study))

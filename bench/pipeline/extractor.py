@@ -25,6 +25,7 @@ from .datasets import AnyImages
 from .features import Classifier, batches, load_classifier, register
 from .lite0 import Lite0Features
 from .reference import Chosen, Reference
+from .scratch import Rows
 
 if TYPE_CHECKING:
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase
@@ -113,15 +114,15 @@ class Extractor:
 
         Grey ones are repeated to three channels where the extractor needs colour.
         """
-        distances, logits = [], []
+        distances, logits = Rows(len(images)), Rows(len(images))
         for images_BCHW in batches(images, self.batch):
             if self.classifier is None and images_BCHW.shape[1] == 1:
                 images_BCHW = images_BCHW.expand(-1, 3, -1, -1)
             for part_BCHW in images_BCHW.split(self._together(images_BCHW.shape[-1])):
                 layers = self._layers(part_BCHW)
-                distances.append(layers[self.layers[0]].cpu())
-                logits.append(layers[self.layers[1]].cpu())
-        return Layers(torch.cat(distances), torch.cat(logits))
+                distances.add(layers[self.layers[0]])
+                logits.add(layers[self.layers[1]])
+        return Layers(distances.whole(), logits.whole())
 
     def _together(self, side: int) -> int:
         """Images of a batch that go through the network together: one that sees images in their own

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .at_once import at_once
+
 ROUNDING = 1 / 12  # mean square error of rounding to whole grey levels
 ROWS = 256  # images whose errors are in memory at once
 
@@ -17,9 +19,9 @@ def psnr(
     58.9 dB at most and never infinity.
     """
     region_hw = np.ones(true_NCHW.shape[2:], bool) if region_hw is None else region_hw
-    squared = []
-    for i in range(0, max(1, len(true_NCHW)), ROWS):
-        error_BCHW = true_NCHW[i : i + ROWS].astype(np.float64) - other_NCHW[i : i + ROWS]
+    squared, rows = [], at_once(ROWS, true_NCHW.shape[-1])
+    for i in range(0, max(1, len(true_NCHW)), rows):
+        error_BCHW = true_NCHW[i : i + rows].astype(np.float64) - other_NCHW[i : i + rows]
         squared.append((error_BCHW[:, :, region_hw] ** 2).mean((1, 2)))
     return 10 * np.log10(255**2 / np.maximum(np.concatenate(squared), ROUNDING))
 

@@ -49,6 +49,7 @@ from .set_distances import (
     root,
     spread_within,
     squared_radii,
+    widened,
 )
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ UNITS = {
     "cas": "share",
     "variance_pixels": "squared intensity",  # of intensities in [-1, 1]
 }
+
+
+IS_SPLITS, IS_SEED = 10, 2020  # of torch-fidelity
+PRC_ROWS, PRC_DISTANCES = 10_000, 2**25
 
 
 @dataclass(frozen=True)
@@ -88,13 +93,13 @@ class Scored:
 
     @property
     def exact(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features of reference and generated images for distances block by block: float64, on the
-        device."""
+        """Features of reference and generated images for distances block by block, on the device:
+        float64, or as they are where they are many, and the blocks are float64."""
         real_ND, device = (
             self.extractor.of_reference(self.reference.images)[0],
             self.extractor.device,
         )
-        return real_ND.to(device).double(), self.layers[0].to(device).double()
+        return widened(real_ND.to(device)), widened(self.layers[0].to(device))
 
 
 def inception_score(logits_NV: torch.Tensor) -> float:
@@ -102,7 +107,16 @@ def inception_score(logits_NV: torch.Tensor) -> float:
     import_torch_fidelity()
     from torch_fidelity.metric_isc import isc_features_to_metric
 
-    return float(isc_features_to_metric(logits_NV)["inception_score_mean"])
+    N, splits = len(logits_NV), IS_SPLITS
+    # torch-fidelity's own parts of its own order, one after the other: all at once in float64 would
+    # be eight times the logits
+    order_N = np.random.RandomState(IS_SEED).permutation(N)
+    scores = []
+    for i in range(splits):
+        part_NV = logits_NV[order_N[i * N // splits : (i + 1) * N // splits]]
+        of_part = isc_features_to_metric(part_NV, splits=1, shuffle=False)
+        scores.append(of_part["inception_score_mean"])
+    return float(np.mean(scores))
 
 
 def _kid(scored: Scored) -> float:
@@ -111,7 +125,7 @@ def _kid(scored: Scored) -> float:
     images = scored.reference.images
     generated_ND, real_ND = scored.layers[0], scored.extractor.of_reference(images)[0]
     if kid_is_exact(len(generated_ND), len(real_ND), generated_ND.shape[1]):
-        real_ND, generated_ND = scored.exact
+        real_ND, generated_ND = (x_ND.double() for x_ND in scored.exact)
         within = scored.extractor.once("kernel", images, lambda: kernel_within(real_ND))
         return kernel_within(generated_ND) + within - 2 * kernel_between(generated_ND, real_ND)
     import_torch_fidelity()
@@ -121,6 +135,12 @@ def _kid(scored: Scored) -> float:
     subset = min(1000, len(generated_ND), len(real_ND))
     kid = kid_features_to_metric(generated_ND, real_ND, kid_subset_size=subset, verbose=False)
     return float(kid["kernel_inception_distance_mean"])
+
+
+def prc_rows(count: int) -> int:
+    """Images that are compared with all others at once for precision and recall: as torch-fidelity
+    has it up to 10 000, and fewer of many, whose distances it holds five times."""
+    return PRC_ROWS if count <= PRC_ROWS else max(1, PRC_DISTANCES // count)
 
 
 def metric_fidelity(scored: Scored) -> dict[str, float]:
@@ -142,7 +162,9 @@ def metric_fidelity(scored: Scored) -> dict[str, float]:
     else:  # given ones are float64
         ours = {name: value.astype(np.float64) for name, value in ours.items()}
     distance = fid_statistics_to_metric(ours, theirs, verbose=False)
-    shares = prc_features_to_metric(generated_ND, real_ND, save_cpu_ram=True, verbose=False)
+    rows = prc_rows(max(len(generated_ND), len(real_ND)))
+    how = {"save_cpu_ram": True, "prc_batch_size": rows, "verbose": False}
+    shares = prc_features_to_metric(generated_ND, real_ND, **how)
     return {
         "fid": float(distance["frechet_inception_distance"]),
         "kid": _kid(scored),

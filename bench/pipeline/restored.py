@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -10,24 +11,28 @@ import torch
 from ..runtime.verb import Run
 from ..study.errors import ConfigError
 from ..study.settings import FeaturesConfig
+from .at_once import at_once
 from .datasets import to_uint8
 from .degraded import DegradedSplit
 from .features import load_classifier
 from .labels import in_shares
 from .likeness import psnr, ssim
+from .scratch import Rows, on_disk
 
 BATCH, SHOWN = 256, 6
 Scores = dict[str, tuple[float, str]]  # value and unit by name
 
 
-def batches(rows_N: np.ndarray) -> Iterator[list[int]]:
-    """Rows of a split, so many at a time."""
-    for i in range(0, len(rows_N), BATCH):
-        yield rows_N[i : i + BATCH].tolist()
+def batches(rows_N: np.ndarray, side: int) -> Iterator[list[int]]:
+    """Rows of a split, as many at a time as images of a side go through a network together."""
+    size = at_once(BATCH, side)
+    for i in range(0, len(rows_N), size):
+        yield rows_N[i : i + size].tolist()
 
 
 class CleanImages:
-    """Held-out images, what degradations make of them, and how like a restoration is to them."""
+    """Held-out images, what degradations make of them, and how like a restoration is to them. All
+    images lie on disk."""
 
     def __init__(self, run: Run, strength: float, num_images: int | None) -> None:
         self.run, self.split = run, DegradedSplit(run.inputs["data"], "test", strength)
@@ -36,8 +41,9 @@ class CleanImages:
         if not len(self.rows_N):
             raise ConfigError("dataset.test_share: leaves no held-out image to restore; raise it")
         self.labels_N = labels_N[self.rows_N]
-        clean = [to_uint8(self.split.clean(rows)) for rows in batches(self.rows_N)]
-        self.images_NCHW = torch.cat(clean)
+        self.side = self.split.clean(self.rows_N[:1].tolist()).shape[-1]
+        clean = (to_uint8(self.split.clean(rows)) for rows in self.batches())
+        self.images_NCHW = self.on_disk(clean)
         self.classifier = None
         if run.settings("features", FeaturesConfig).kind == "trained":
             path = run.inputs["features"] / "features.safetensors"
@@ -46,19 +52,36 @@ class CleanImages:
     def __len__(self) -> int:
         return len(self.rows_N)
 
+    def batches(self) -> Iterator[list[int]]:
+        """Rows of the split, those that go through a network together."""
+        return batches(self.rows_N, self.side)
+
+    def parts(self, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Images, or what else there is one of for each, in the same parts."""
+        return images_NCHW.split(at_once(BATCH, self.side))
+
+    def on_disk(self, parts: Iterable[torch.Tensor]) -> torch.Tensor:
+        """Parts behind each other, in a file of the run's folder."""
+        return on_disk(self.run.out, parts)
+
     def degraded(self, name: str) -> torch.Tensor:
         """All images after a degradation, as a sensor would give them: uint8."""
-        parts = [to_uint8(self.split.degraded(name, rows)) for rows in batches(self.rows_N)]
-        return torch.cat(parts)
+        return self.on_disk(to_uint8(self.split.degraded(name, rows)) for rows in self.batches())
 
     @torch.no_grad()
     def _features(self, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features and likeliest classes of images."""
         assert self.classifier is not None
         trunk, head = self.classifier.features, self.classifier.head
-        parts = [trunk(part.to(self.run.device)) for part in images_NCHW.split(BATCH)]
-        features_ND = torch.cat(parts)
+        features = Rows(len(images_NCHW), self.run.device)
+        for part in self.parts(images_NCHW):
+            features.add(trunk(part.to(self.run.device)))
+        features_ND = features.whole()
         return features_ND, head(features_ND).argmax(1).cpu()
+
+    @cached_property
+    def _true(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._features(self.images_NCHW)
 
     def scores(self, images_NCHW: torch.Tensor) -> Scores:
         """PSNR and SSIM, means over images; with a classifier how many are of the true class, and
@@ -68,7 +91,7 @@ class CleanImages:
         scores["ssim"] = float(ssim(clean, restored).mean()), "ssim"
         if self.classifier is None:
             return scores
-        true_ND, _ = self._features(self.images_NCHW)
+        true_ND, _ = self._true
         restored_ND, classes_N = self._features(images_NCHW)
         right_N = classes_N.numpy() == self.labels_N
         scores["class_agreement"] = float(right_N.mean()), "share"

@@ -1,13 +1,14 @@
 """Distances between two sets of feature vectors or images, block by block.
 
-No N x M matrix is ever whole in memory. All in float64.
+No N x M matrix is ever whole in memory. All in float64; features in float32 are made float64 piece
+by piece.
 
 N real or first images, M generated or second ones, D numbers of each, Y classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from .datasets import AnyImages, to_float
 from .features import batches
 
 BLOCK = 2**23  # numbers of a block of distances: 64 MiB
+WIDE = 2**25  # numbers of a set that are float64 at once: 256 MiB
 NEIGHBOURS = 5  # k of density and coverage, as their paper recommends
 MOST_PIXELS = 32 * 32 * 3  # numbers of an image whose covariance is taken as it is
 REDUCED = 16  # side of larger images, by area
@@ -55,7 +57,20 @@ def kernel_between(x_ND: torch.Tensor, y_MD: torch.Tensor) -> float:
 # ---------------------------------------------------------------- density and coverage
 
 
+def widened(x_ND: torch.Tensor) -> torch.Tensor:
+    """Features in float64, or as they are where they are so many that `_squared_distances` does it
+    piece by piece."""
+    return x_ND.double() if x_ND.numel() <= WIDE else x_ND
+
+
 def _squared_distances(x_ND: torch.Tensor, y_MD: torch.Tensor) -> torch.Tensor:
+    """||x - y||^2 of all pairs in float64, of as many y at a time as are float64 at once."""
+    x_ND, pieces = x_ND.double(), y_MD.split(max(1, WIDE // y_MD.shape[1]))
+    parts = [_squared_distances_at_once(x_ND, piece_MD.double()) for piece_MD in pieces]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def _squared_distances_at_once(x_ND: torch.Tensor, y_MD: torch.Tensor) -> torch.Tensor:
     """||x - y||^2 of all pairs as ||x||^2 - 2 x . y + ||y||^2: one matrix product, rounding as in
     float64."""
     products_NM = (x_ND @ y_MD.T).mul_(-2)
@@ -64,7 +79,7 @@ def _squared_distances(x_ND: torch.Tensor, y_MD: torch.Tensor) -> torch.Tensor:
 
 def squared_radii(x_ND: torch.Tensor, k: int = NEIGHBOURS) -> torch.Tensor:
     """Squared distance of every real image to its k-th nearest other one (arXiv 2002.09797, NND_k).
-    x_ND: float64 with more than k rows; float64 of shape (N,)."""
+    x_ND: `widened`, with more than k rows; float64 of shape (N,)."""
     radii = []
     for rows in _blocks(len(x_ND), len(x_ND)):
         block = _squared_distances(x_ND[rows], x_ND)
@@ -79,8 +94,8 @@ def density_coverage(
     """Density and coverage of generated images (arXiv 2002.09797): of all pairs, the share
     of k whose generated image lies in the real one's ball; and the share of balls with one inside.
 
-    x_ND: real; radii_N: their `squared_radii`; y_MD: generated; all float64. Density: balls of real
-    images that hold a generated one, over k; 1 on average for real ones, and may exceed 1.
+    x_ND: real; radii_N: their `squared_radii`; y_MD: generated; both `widened`. Density: balls of
+    real images that hold a generated one, over k; 1 on average for real ones, and may exceed 1.
     Coverage: share of real images whose ball holds a generated one. A ball is open, as in the
     authors' code.
     """
@@ -97,7 +112,7 @@ def density_coverage(
 
 def distance_within(x_ND: torch.Tensor) -> float:
     """Mean distance of all pairs of different images of one set (as LPIPS diversity, arXiv
-    1711.11586, of any features). x_ND: float64, two rows or more."""
+    1711.11586, of any features). x_ND: `widened`, two rows or more."""
     count, total = len(x_ND), 0.0
     for rows in _blocks(count, count):
         block = _squared_distances(x_ND[rows], x_ND)
@@ -107,7 +122,7 @@ def distance_within(x_ND: torch.Tensor) -> float:
 
 
 def spread_within(x_ND: torch.Tensor, labels_N: torch.Tensor) -> dict[int, float]:
-    """`distance_within` (arXiv 1711.11586) of each class with two images or more. x_ND: float64;
+    """`distance_within` (arXiv 1711.11586) of each class with two images or more. x_ND: `widened`;
     labels_N: int64."""
     spreads = {}
     for label in labels_N.unique().tolist():
@@ -115,6 +130,28 @@ def spread_within(x_ND: torch.Tensor, labels_N: torch.Tensor) -> dict[int, float
         if len(of_class_ND) > 1:
             spreads[label] = distance_within(of_class_ND)
     return spreads
+
+
+# ---------------------------------------------------------------- nearest images
+
+
+def nearest_squared(x_MD: torch.Tensor, others: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Squared distance of every image to the nearest of others, float64 of shape (M,).
+
+    others: (B, D) each, read once and part by part. All float64.
+    """
+    nearest_M = torch.full((len(x_MD),), torch.inf, dtype=x_MD.dtype, device=x_MD.device)
+    for other_BD in others:
+        for rows in _blocks(len(x_MD), len(other_BD)):
+            least_B = _squared_distances(x_MD[rows], other_BD).amin(1)
+            nearest_M[rows] = torch.minimum(nearest_M[rows], least_B)
+    return nearest_M.clamp(min=0)  # of equal images, rounding leaves less
+
+
+def pixel_rows(images: AnyImages) -> torch.Tensor:
+    """Pixels of uint8 images in [-1, 1] as float64 (N, D); images of more than 32 x 32 x 3 numbers
+    are reduced to 16 x 16 by area."""
+    return torch.cat([_pixels(images_BCHW).flatten(1) for images_BCHW in batches(images)])
 
 
 # ---------------------------------------------------------------- pixels

@@ -4,6 +4,7 @@ A place stands between two comments, `<!-- NAME WORDS -->` and `<!-- /NAME -->`:
 
     published STUDY/TABLE       a published table with its caption; then, if asked,
                                 `columns: A | B` which of its columns,
+                                `where: A = one | other` which of its rows,
                                 `note: 2` that many sentences of its caption, and no details
     suites STUDY ...            every suite, what it asks, and minutes of its jobs in these studies
     minutes STUDY               minutes in which a job of the study was at work
@@ -44,7 +45,10 @@ from .cells import BAR
 ROOT = Path(__file__).resolve().parent.parent.parent
 NOT_YET = "(not published yet)"
 PLACE = re.compile(r"<!-- (\w+)((?: [^\n]*?)?) -->((?:(?!<!-- /?\w).)*?)<!-- /\1 -->", re.DOTALL)
-TABLE_WORDS = re.compile(r"([\w.-]+)/([\w.-]+)(?: columns: (.+?))?(?: note: ([0-9]+))?")
+TABLE_WORDS = re.compile(
+    r"([\w.-]+)/([\w.-]+)(?: columns: (.+?))?"
+    r"(?: where: (.+?) = (.+?))?(?: note: ([0-9]+))?"
+)
 DETAILS = '<details markdown="1">'
 
 # ---------------------------------------------------------------- published tables
@@ -74,6 +78,19 @@ def _with_columns(lines: list[str], titles: list[str]) -> list[str]:
     return [_row(map(row.__getitem__, chosen)) for row in rows]
 
 
+def _with_rows(lines: list[str], title: str, values: list[str]) -> list[str]:
+    """A pipe table with the rows that hold one of these values in a column. Raises ValueError for a
+    column that it lacks and a value that no row has."""
+    head, *rows = [_cells(line) for line in lines]
+    if title not in head:
+        raise ValueError(unknown("column", title, head))
+    at = head.index(title)
+    for value in values:
+        if value not in {row[at] for row in rows[1:]}:
+            raise ValueError(unknown(title, value, {row[at] for row in rows[1:]}))
+    return [*lines[:2], *(_row(row) for row in rows[1:] if row[at] in values)]
+
+
 def _first_sentences(caption: str, count: int) -> str:
     """The beginning of a caption, without its details."""
     text = caption.split(DETAILS)[0].strip()
@@ -84,8 +101,10 @@ def _published(root: Path, words: str) -> str:
     """A published table, whole or in short."""
     match = TABLE_WORDS.fullmatch(words)
     if match is None:
-        raise ValueError("give STUDY/TABLE, then columns: A | B and note: 2 where wanted")
-    study, name, columns, note = match.groups()
+        raise ValueError(
+            "give STUDY/TABLE, then columns: A | B, where: A = one | other and note: 2 where wanted"
+        )
+    study, name, columns, column, values, note = match.groups()
     source = root / "results" / study / "published" / "tables" / f"{name}.md"
     if not source.parent.parent.is_dir():
         return NOT_YET
@@ -99,6 +118,8 @@ def _published(root: Path, words: str) -> str:
     first = lines.index(table[0])
     above = lines[:first]
     caption = "\n".join(lines[first + len(table) :]).strip()
+    if column:
+        table = _with_rows(table, column, [value.strip() for value in BAR.split(values)])
     if columns:
         table = _with_columns(table, [title.strip() for title in BAR.split(columns)])
     if note:

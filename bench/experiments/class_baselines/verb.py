@@ -18,6 +18,7 @@ from srdd.degradation import shifted
 from srdd.schedule import ScaleSchedule
 
 from ...pipeline.artefacts import open_split, open_tokens, tokenizer_identity
+from ...pipeline.at_once import at_once
 from ...pipeline.datasets import to_float, to_uint8
 from ...pipeline.features import Classifier, classify, load_classifier
 from ...pipeline.labels import in_shares
@@ -30,6 +31,7 @@ from .plan import Settings
 INPUTS = ("data", "tokenizer", "tokens", "features")
 
 BATCH = 256
+TOGETHER = 2**14  # small images that are asked for at once
 ALPHA = 0.5  # of every code that a place of a class has not shown (Jeffreys)
 CELLS = 2**27  # distances of pixels that are held at once
 
@@ -103,15 +105,14 @@ def flat(images_NCHW: torch.Tensor) -> np.ndarray:
 
 
 class HeldOut:
-    """Held-out images, as they are or shifted, asked of every classifier."""
+    """Held-out images, as they are or shifted, asked of every classifier some at a time."""
 
     def __init__(self, run: Run, trained: Trained) -> None:
         self.run, self.trained, self.tokenizer = run, trained, open_tokenizer(run)
         self.schedule = ScaleSchedule(tuple(run.config["patch_nums"]))
-        split, count = open_split(run.inputs["data"], "test"), trained.settings.num_images
-        self.rows_N = in_shares(split.labels_N, count or len(split))
-        self.labels_N = np.asarray(split.labels_N)[self.rows_N].astype(np.int64)
-        self.images_NCHW = split.read(self.rows_N.tolist())
+        self.split, count = open_split(run.inputs["data"], "test"), trained.settings.num_images
+        self.rows_N = in_shares(self.split.labels_N, count or len(self.split))
+        self.labels_N = np.asarray(self.split.labels_N)[self.rows_N].astype(np.int64)
         names = {**tokenizer_identity(run), "model": self.schedule.name}
         self.names = {**names, "num_images": len(self.rows_N)}
 
@@ -122,33 +123,43 @@ class HeldOut:
         return share
 
     @torch.no_grad()
-    def tokens(self, images_NCHW: torch.Tensor) -> np.ndarray:
-        """Tokens_NL of uint8 images."""
-        parts = (to_float(part.to(self.run.device)) for part in images_NCHW.split(BATCH))
-        encoded = [self.tokenizer.encode(part, self.schedule).cpu() for part in parts]
+    def tokens(self, images_BCHW: torch.Tensor) -> np.ndarray:
+        """Tokens_BL of uint8 images."""
+        side = images_BCHW.shape[-1]
+        parts = (part.to(self.run.device) for part in images_BCHW.split(at_once(BATCH, side)))
+        encoded = [self.tokenizer.encode(to_float(part), self.schedule).cpu() for part in parts]
         return torch.cat(encoded).numpy()
+
+    def asked(self, shift: str, rows_B: np.ndarray) -> tuple[list[np.ndarray], dict]:
+        """Labels of some images of one shift: of naive Bayes after every scale, and by the name of
+        a classifier."""
+        known, rows = self.trained, rows_B.tolist()
+        images = to_uint8(shifted(shift, to_float(self.split.read(rows)), rows))
+        tokens_BL, pixels_BD = self.tokens(images), flat(images)
+        log_p_BYL = bayes_scores(known.log_shares_YLV, tokens_BL)
+        first = [log_p_BYL[..., : k.stop].sum(-1).argmax(1) for k in self.schedule.slices]
+        labels = {"naive_bayes": log_p_BYL.sum(-1).argmax(1)}
+        labels["nearest"] = nearest(known.pixels_nD, known.seen_n, pixels_BD)
+        labels["logistic"] = known.logistic.predict(pixels_BD)
+        if known.network is not None:
+            made = reconstruct(self.tokenizer, self.schedule, tokens_BL, self.run.device)
+            both = {"network": images, "network_reconstructed": torch.from_numpy(made)}
+            for name, asked in both.items():
+                labels[name] = classify(known.network, asked, self.run.device).numpy()
+        return first, labels
 
     def report(self, shift: str) -> dict[str, float]:
         """Every classifier on images of one shift; returns their accuracies."""
-        known, end = self.trained, "" if shift == "none" else f"_shift_{shift}"
-        images = to_uint8(shifted(shift, to_float(self.images_NCHW), self.rows_N.tolist()))
-        tokens_NL, pixels_ND, shares = self.tokens(images), flat(images), {}
-        log_p_NYL = bayes_scores(known.log_shares_YLV, tokens_NL)
-        for k, piece in enumerate(self.schedule.slices):
-            first_N = log_p_NYL[..., : piece.stop].sum(-1).argmax(1)
-            self.right(f"accuracy_naive_bayes{end}", first_N, scale=k)
-        labels = {"naive_bayes": log_p_NYL.sum(-1).argmax(1)}
-        labels["nearest"] = nearest(known.pixels_nD, known.seen_n, pixels_ND)
-        labels["logistic"] = known.logistic.predict(pixels_ND)
-        if known.network is not None:
-            reconstructed = torch.from_numpy(
-                reconstruct(self.tokenizer, self.schedule, tokens_NL, self.run.device)
-            )
-            for name, asked in (("network", images), ("network_reconstructed", reconstructed)):
-                labels[name] = classify(known.network, asked, self.run.device).numpy()
-        for name, labels_N in labels.items():
-            shares[name] = self.right(f"accuracy_{name}{end}", labels_N)
-        return shares
+        end = "" if shift == "none" else f"_shift_{shift}"
+        size = at_once(TOGETHER, self.tokenizer.config.image_size)
+        parts = [self.rows_N[i : i + size] for i in range(0, len(self.rows_N), size)]
+        firsts, labels = zip(*(self.asked(shift, rows_B) for rows_B in parts))
+        for k, first in enumerate(zip(*firsts)):
+            self.right(f"accuracy_naive_bayes{end}", np.concatenate(first), scale=k)
+        return {
+            name: self.right(f"accuracy_{name}{end}", np.concatenate([of[name] for of in labels]))
+            for name in labels[0]
+        }
 
 
 def work(run: Run) -> None:

@@ -11,7 +11,7 @@ evidence, 128 for none and 1 or 255 for `map_limit` nats.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -34,9 +34,11 @@ from srdd.likelihood import (
 from srdd.noise import generator
 
 from ...pipeline.artefacts import model_identity, open_split, save_npz
+from ...pipeline.at_once import at_once
 from ...pipeline.datasets import to_float, to_uint8
 from ...pipeline.labels import in_shares, in_turn
 from ...pipeline.networks import open_model, open_tokenizer
+from ...pipeline.scratch import Rows, on_disk
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
 from .plan import Settings
@@ -81,7 +83,8 @@ class HeldOut:
         self.rows_N = of_these_n[in_shares(all_N[of_these_n], count)]
         # places among the classes that are asked for
         self.labels_N = np.searchsorted(classes_Y, all_N[self.rows_N])
-        self.images_NCHW = split.read(self.rows_N.tolist())
+        self.together = at_once(BATCH, self.tokenizer.config.image_size)
+        self.images_NCHW = on_disk(run.out, map(split.read, self.parts(self.rows_N)))
         self.N, self.Y = len(self.rows_N), len(classes_Y)
         self.classes_Y = torch.from_numpy(classes_Y).to(self.device)
         self.identity = {**model_identity(run), "num_images": self.N}
@@ -110,36 +113,52 @@ class HeldOut:
         share = accuracy(np.asarray(scores_NY), self.labels_N)
         return self.add(metric, share, scale=scale, repeat=repeat)
 
+    def parts(self, rows_N: np.ndarray) -> Iterator[list[int]]:
+        """Rows of a split, as many at a time as go through the tokenizer together."""
+        for i in range(0, len(rows_N), self.together):
+            yield rows_N[i : i + self.together].tolist()
+
     @torch.no_grad()
     def encode(self, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents (on the CPU) and tokens_NL of uint8 images."""
-        latents, tokens = [], []
-        for part in images_NCHW.split(BATCH):
-            latent_BChw = self.tokenizer.to_latent(to_float(part.to(self.device)))
-            latents.append(latent_BChw.cpu())
-            tokens.append(self.ladder.encode(latent_BChw)[0])
-        return torch.cat(latents), torch.cat(tokens)
+        """Latents (on disk) and tokens_NL of uint8 images."""
+        tokens = Rows(len(images_NCHW), self.device)
+
+        def latents() -> Iterator[torch.Tensor]:
+            for part in images_NCHW.split(self.together):
+                latent_BChw = self.tokenizer.to_latent(to_float(part.to(self.device)))
+                tokens.add(self.ladder.encode(latent_BChw)[0])
+                yield latent_BChw
+
+        return on_disk(self.run.out, latents()), tokens.whole()
+
+    def shifted(self, name: str) -> torch.Tensor:
+        """All images after a shift, uint8, on disk."""
+        parts = zip(self.images_NCHW.split(self.together), self.parts(self.rows_N))
+        images = (to_uint8(shifted(name, to_float(part), rows)) for part, rows in parts)
+        return on_disk(self.run.out, images)
 
     @cached_property
     def latent_std(self) -> float:
         """Standard deviation of the latent over training images, all cells and channels."""
         train = open_split(self.run.inputs["data"], "train")
-        rows = in_shares(train.labels_N, STATISTICS).tolist()
+        rows_N = in_shares(train.labels_N, STATISTICS)
         sums = torch.zeros(3, dtype=torch.float64)
-        for i in range(0, len(rows), BATCH):
-            latent = self.encode(train.read(rows[i : i + BATCH]))[0].double()
+        for rows in self.parts(rows_N):
+            latent = self.encode(train.read(rows))[0].double()
             sums += torch.stack((latent.sum(), latent.square().sum(), torch.tensor(latent.numel())))
         total, squares, count = sums.tolist()
         return float(max(0.0, squares / count - (total / count) ** 2) ** 0.5)
 
     def copies(self, latent_NChw: torch.Tensor, sigma: float, count: int) -> torch.Tensor:
-        """Tokens_SNL of noisy copies; the noise of an image follows from its row in the split."""
-        noise, parts = sigma * self.latent_std, []
-        for i in range(0, self.N, BATCH):
-            rows = slice(i, i + BATCH)
-            latent, seeds = latent_NChw[rows].to(self.device), self.rows_N[rows].tolist()
-            parts.append(smoothed_tokens(self.ladder, latent, noise, seeds, count))
-        return torch.cat(parts, 1)
+        """Tokens_SNL of noisy copies, on disk; the noise of an image follows from its row in the
+        split."""
+
+        def of_part(latent_BChw: torch.Tensor, seeds: list[int]) -> torch.Tensor:
+            noise, given = sigma * self.latent_std, latent_BChw.to(self.device)
+            return smoothed_tokens(self.ladder, given, noise, seeds, count).transpose(0, 1)
+
+        parts = zip(latent_NChw.split(self.together), self.parts(self.rows_N))
+        return on_disk(self.run.out, (of_part(*part) for part in parts)).transpose(0, 1)
 
     def scores(self, tokens_NL: torch.Tensor, w: float = 1.0) -> torch.Tensor:
         """Scores_NY of all scales, guided where w is not 1, on the CPU."""
@@ -148,7 +167,8 @@ class HeldOut:
 
     def smoothed(self, first_NY: torch.Tensor, copies_SNL: torch.Tensor) -> torch.Tensor:
         """Scores_SNY of images and their copies, the image itself first."""
-        return torch.stack([first_NY, *map(self.scores, copies_SNL)])
+        copies = (tokens_NL.to(self.device) for tokens_NL in copies_SNL)
+        return torch.stack([first_NY, *map(self.scores, copies)])
 
     def average(self, scores_SNY: torch.Tensor) -> torch.Tensor:
         """Scores of so many copies as one."""
@@ -228,8 +248,8 @@ def report_smoothing(held: HeldOut, exact: Exact, right: float, progress: Progre
     most = max(settings.samples)
     for sigma in settings.sigma:
         copies_SNL = held.copies(held.latent_NChw, sigma, max(1, most - 1))
-        changed = (copies_SNL != held.tokens_NL).double().mean().item()
-        held.add(f"tokens_changed_s{sigma:g}", changed)
+        changed = [(copy_NL.to(held.device) != held.tokens_NL).sum() for copy_NL in copies_SNL]
+        held.add(f"tokens_changed_s{sigma:g}", sum(map(int, changed)) / copies_SNL.numel())
         scores_SNY = held.smoothed(first_NY, copies_SNL[: most - 1])
         for count in settings.samples:
             mean_NY = held.average(scores_SNY[:count])
@@ -247,11 +267,11 @@ def report_funnel(held: HeldOut, exact: Exact, right: float) -> None:
     stages = [Stage(stage.scales, stage.keep, stage.samples) for stage in settings.stages]
     most = max(stage.samples for stage in stages)
     copies_SNL = held.copies(held.latent_NChw, settings.chosen_sigma, most - 1)
-    tokens_SNL = torch.cat((held.tokens_NL[None], copies_SNL))
 
     def ask(copy: int, places_NC: torch.Tensor, scales: Sequence[int]) -> torch.Tensor:
         labels_NC = held.classes_Y[places_NC]
-        return scale_scores(held.model, held.ladder, tokens_SNL[copy], labels_NC, scales)
+        tokens_NL = copies_SNL[copy - 1].to(held.device) if copy else held.tokens_NL
+        return scale_scores(held.model, held.ladder, tokens_NL, labels_NC, scales)
 
     places_Y = torch.arange(held.Y, device=held.device)
     every_NY, history = places_Y.expand(held.N, -1), history_of(held.model)
@@ -303,8 +323,7 @@ def report_shifts(held: HeldOut, progress: Progress) -> None:
     """Accuracy on shifted images, without and with smoothing."""
     settings = held.settings
     for name in shifts_of(settings):
-        images = shifted(name, to_float(held.images_NCHW), held.rows_N.tolist())
-        latent_NChw, tokens_NL = held.encode(to_uint8(images))
+        latent_NChw, tokens_NL = held.encode(held.shifted(name))
         scores_NY = held.scores(tokens_NL)
         held.right(f"accuracy_shift_{name}", scores_NY)
         if settings.sigma and settings.chosen_samples > 1:

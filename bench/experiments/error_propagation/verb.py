@@ -13,7 +13,9 @@ other scores of CHANGES.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -32,6 +34,7 @@ from ...pipeline.labels import asked_labels, first_sample, partners
 from ...pipeline.metrics import MIN_IMAGES
 from ...pipeline.networks import open_model, open_tokenizer
 from ...pipeline.sampling import made_ready
+from ...pipeline.scratch import Rows, on_disk
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
 from ...study.errors import ConfigError
@@ -40,6 +43,7 @@ from .plan import Settings
 
 INPUTS = ("data", "tokenizer", "tokens", "train", "features")
 
+TOGETHER = 1024  # images whose latents are compared at once
 # scores whose change is measured where the study has them, and whether the extractor ends their
 # name: FID alone rewards noise
 CHANGES = {"fid": True, "class_agreement": True, "coverage": True, "fid_pixels": False}
@@ -55,6 +59,7 @@ class Probe:
     labels_N: torch.Tensor
     first_seed: int
     batch: int
+    folder: Path
 
     @property
     def ladder(self) -> Ladder:
@@ -71,41 +76,48 @@ class Probe:
     def go_on(
         self, tokens_NL: torch.Tensor | None = None, scales: int = 0
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Samples that keep the first so many scales of given tokens: tokens_NL and the last states
-        f_hat_NChw, on the CPU."""
-        tokens, states, schedule = [], [], self.model.schedule
-        for i in range(0, len(self.labels_N), self.batch):
-            rows, known = slice(i, i + self.batch), None
-            if scales:
-                assert tokens_NL is not None
-                known = known_prefix(schedule, scales, tokens_NL[rows].to(self.device))
-            labels_B, seeds = self.labels_N[rows].to(self.device), self.seeds(rows)
-            tokens_BL, f_hat_BChw = generate(
-                self.model, self.ladder, labels_B, seeds, self.sampler, known
-            )
-            tokens.append(tokens_BL.cpu())
-            states.append(f_hat_BChw.cpu())
-        return torch.cat(tokens), torch.cat(states)
+        """Samples that keep the first so many scales of given tokens: tokens_NL on the CPU and the
+        last states f_hat_NChw on disk."""
+        tokens = Rows(len(self.labels_N))
+
+        def states() -> Iterator[torch.Tensor]:
+            for i in range(0, len(self.labels_N), self.batch):
+                rows, known = slice(i, i + self.batch), None
+                if scales:
+                    assert tokens_NL is not None
+                    prefix_BL = tokens_NL[rows].to(self.device)
+                    known = known_prefix(self.model.schedule, scales, prefix_BL)
+                labels_B, seeds = self.labels_N[rows].to(self.device), self.seeds(rows)
+                tokens_BL, f_hat_BChw = generate(
+                    self.model, self.ladder, labels_B, seeds, self.sampler, known
+                )
+                tokens.add(tokens_BL)
+                yield f_hat_BChw
+
+        f_hat_NChw = on_disk(self.folder, states())
+        return tokens.whole(), f_hat_NChw
 
     @torch.no_grad()
     def states(self, tokens_NL: torch.Tensor) -> torch.Tensor:
-        """The last states f_hat_NChw of given tokens, on the CPU."""
-        batches = tokens_NL.split(self.batch)
-        return torch.cat([self.ladder.decode(part.to(self.device)).cpu() for part in batches])
+        """The last states f_hat_NChw of given tokens, on disk."""
+        batches = (part.to(self.device) for part in tokens_NL.split(self.batch))
+        return on_disk(self.folder, map(self.ladder.decode, batches))
 
     @torch.no_grad()
     def images(self, f_hat_NChw: torch.Tensor) -> np.ndarray:
-        """Decoded states, uint8."""
-        parts = []
-        for part_BChw in f_hat_NChw.split(self.batch):
-            parts.append(to_uint8(self.tokenizer.to_image(part_BChw.to(self.device))).cpu())
-        return torch.cat(parts).numpy()
+        """Decoded states, uint8, on disk."""
+        parts = (part_BChw.to(self.device) for part_BChw in f_hat_NChw.split(self.batch))
+        images = (to_uint8(self.tokenizer.to_image(part_BChw)) for part_BChw in parts)
+        return on_disk(self.folder, images).numpy()
 
 
 def drift(f_NChw: torch.Tensor, other_NChw: torch.Tensor) -> torch.Tensor:
     """||f - f'|| / ||f|| of each image, over all cells and channels of its latent."""
-    distance_N = (f_NChw - other_NChw).flatten(1).double().norm(dim=1)
-    return distance_N / f_NChw.flatten(1).double().norm(dim=1)
+    shares = []
+    for f_BChw, other_BChw in zip(f_NChw.split(TOGETHER), other_NChw.split(TOGETHER)):
+        distance_B = (f_BChw - other_BChw).flatten(1).double().norm(dim=1)
+        shares.append(distance_B / f_BChw.flatten(1).double().norm(dim=1))
+    return torch.cat(shares)
 
 
 def unrelated(f_NChw: torch.Tensor, labels_N: torch.Tensor) -> float | None:
@@ -118,7 +130,8 @@ def unrelated(f_NChw: torch.Tensor, labels_N: torch.Tensor) -> float | None:
     paired_N = torch.nonzero(partners_N >= 0).flatten()
     if not len(paired_N):
         return None
-    return drift(f_NChw[paired_N], f_NChw[partners_N[paired_N]]).mean().item()
+    shares = [drift(f_NChw[rows], f_NChw[partners_N[rows]]) for rows in paired_N.split(TOGETHER)]
+    return torch.cat(shares).mean().item()
 
 
 def measure(
@@ -162,7 +175,7 @@ class Errors:
         seeds, rule = range(first, first + N), self.evaluation.labels
         self.labels_N = asked_labels(run.inputs["data"], self.classes, seeds, rule)
         sampler = run.settings("sampler", SamplerConfig)
-        how = self.labels_N, first, self.evaluation.batch_size
+        how = self.labels_N, first, self.evaluation.batch_size, run.out
         self.probe = Probe(model, tokenizer, sampler, *how)
         self.schedule = model.schedule
         counted = {"seed_first": first, "seed_last": first + N - 1, "num_images": N}

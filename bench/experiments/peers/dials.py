@@ -78,6 +78,9 @@ def _rest(names: dict[str, Any]) -> str:
     return json.dumps(settings, sort_keys=True)
 
 
+GUIDANCE = "sampler.cfg_scale"
+
+
 def counterparts(view: View) -> dict[str, str]:
     """Of each variant with a dial turned the one of the suite that is the same with all dials off;
     variants without one are left out."""
@@ -94,6 +97,26 @@ def counterparts(view: View) -> dict[str, str]:
         if turned(names["settings"])
     }
     return {name: other for name, other in others.items() if other is not None}
+
+
+def unguided(view: View) -> View:
+    """Without variants that differ from another one in guidance alone: it stands for them where it
+    has w = 1. What guidance changes is in figure and table guidance."""
+
+    def but_guidance(names: dict[str, Any]) -> tuple[Any, ...]:
+        grid = {key: value for key, value in names["grid"].items() if key != GUIDANCE}
+        return names["group"], tuple(sorted((key, str(value)) for key, value in grid.items()))
+
+    plain = {
+        but_guidance(names)
+        for name, names in view.variants.items()
+        if GUIDANCE in names["grid"] and view.sampler(name)["cfg_scale"] == 1
+    }
+    return view.only(
+        name
+        for name, names in view.variants.items()
+        if but_guidance(names) not in plain or view.sampler(name)["cfg_scale"] == 1
+    )
 
 
 def _as_replaced(settings: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ...report.timing import machine, milliseconds
 from ...report.view import View
 from ...report.words import score_details, seeds_details
 from ...study.escaping import rst
-from .dials import DIALS, attended_pairs, counterparts, reached, turned
+from .dials import DIALS, attended_pairs, counterparts, reached, turned, unguided
 
 LOSS = "kept_loss_test"
 # title and metric of what is compared with the dial off
@@ -68,6 +68,7 @@ def _pairs(axes: np.ndarray, view: View) -> None:
 def figure_pairs(view: View) -> tuple[Figure, Caption]:
     """FID and held-out loss against attended pairs: what attention that is left out costs (MVAR,
     arXiv 2505.12742; SRDD, 2509.22636)."""
+    view = unguided(view)
     figure = sheet(by_variant(view), (DOUBLE, 3.0), (1, 2), _pairs)
     note(figure, missing_words(view, view.results.score_name("fid")))
     text = (
@@ -136,6 +137,7 @@ def _difference_cells(view: View, variant: str, other: str | None) -> dict[str, 
 def table_dials(view: View) -> tuple[pd.DataFrame, Caption]:
     """Every variant beside the same with all dials off: what the dial is, what it costs, and paired
     differences."""
+    view, every = unguided(view), len(view.variants)
     others, fid, rows = counterparts(view), view.results.score_name("fid"), []
     for variant, names in view.variants.items():
         other = others.get(variant)
@@ -160,6 +162,7 @@ def table_dials(view: View) -> tuple[pd.DataFrame, Caption]:
         "Loss: of the kept weights, weighted for none, so that all are read by one yardstick; of "
         "other tokens it is not compared.",
         machine(view) if "Time per image (ms)" in table else "",
+        "At guidance w = 1: table guidance has the others." if len(view.variants) < every else "",
         *score_details(view),
         *seeds_details(view),
     )
@@ -167,7 +170,10 @@ def table_dials(view: View) -> tuple[pd.DataFrame, Caption]:
 
 
 def _shown_columns(view: View, table: pd.DataFrame) -> list[str]:
-    """What a reader needs to judge."""
+    """What a reader needs to judge: where times were measured, beside the pairs they come from."""
     last = "Status" if unwell(table) else "Token evals"
     difference = f"{view.results.label('FID')} minus off"
-    return ["Variant", "Value", "Parameters", "Attended pairs", difference, OF_LOSS, last]
+    size = ["Parameters", "Attended pairs"]
+    timed = "Time over off" in table
+    cost = [*size, "Time over off"] if timed else ["Value", *size]
+    return ["Variant", *cost, difference, OF_LOSS, last]

@@ -48,7 +48,7 @@ def systems(view: View) -> dict[str, dict[int, str]]:
 
 
 def _along(view: View, variant: str) -> pd.DataFrame:
-    """Looks of a variant by training seed and step: epochs, one-pass loss, bound where measured."""
+    """Evaluations of a variant by training seed and step: epochs, one-pass loss, bound if any."""
     columns = {"epochs": "epochs", "one_pass": "loss_test", "bound": "loss_test_any_order"}
     series = {
         name: view.snapshots(variant, metric).set_index(["train_seed", "step"])["value"]
@@ -59,19 +59,20 @@ def _along(view: View, variant: str) -> pd.DataFrame:
 
 def _curves_of(view: View, variant: str, images: int) -> list[Curve]:
     best = view.of(variant, "epochs_to_best")
+    warmup = int(view.variants[variant]["settings"]["training"].get("warmup", 0))
     curves = []
-    for seed, looks in _along(view, variant).groupby(level="train_seed"):
+    for seed, rows in _along(view, variant).groupby(level="train_seed"):
         if int(seed) not in best:
             continue  # a training that did not end well
-        losses = looks[["one_pass", "bound"]].min(axis=1)  # of a model without masks one is empty
-        steps = looks.index.get_level_values("step").to_numpy(float)
-        looked = (steps, looks["epochs"].to_numpy(float), losses.to_numpy(float))
-        curves.append(Curve(images, int(seed), *looked, float(best[int(seed)])))
+        losses = rows[["one_pass", "bound"]].min(axis=1)  # of a model without masks one is empty
+        steps = rows.index.get_level_values("step").to_numpy(float)
+        points = (steps, rows["epochs"].to_numpy(float), losses.to_numpy(float))
+        curves.append(Curve(images, int(seed), *points, float(best[int(seed)]), warmup))
     return curves
 
 
 def curves(view: View) -> dict[str, list[Curve]]:
-    """Curves of two or more looks of every system, by unique images and seed; the loss is the
+    """Curves of two or more evaluations of every system, by unique images and seed; the loss is the
     smaller of one pass and any-order bound."""
     return view.results.once(
         ("repetition curves", view.suite, tuple(view.variants)), lambda: _curves(view)
@@ -108,11 +109,16 @@ def by_images(of_system: Iterable[Curve]) -> dict[int, list[Curve]]:
     return by_size
 
 
+def fitted(view: View) -> dict[str, list[Curve]]:
+    """What forms are fitted to: curves after the warm-up."""
+    return {name: [*map(Curve.after_warmup, of)] for name, of in curves(view).items()}
+
+
 def read(view: View, reading: str) -> dict[str, list[Curve]]:
     """Curves as a reading of the fit takes them."""
     if not READINGS[reading]:
-        return curves(view)
-    return {name: [*map(Curve.until_best, of)] for name, of in curves(view).items()}
+        return fitted(view)
+    return {name: [*map(Curve.until_best, of)] for name, of in fitted(view).items()}
 
 
 def fits(view: View, reading: str) -> dict[str, Sure | None]:
@@ -130,7 +136,7 @@ def additive(view: View) -> dict[str, Fit | None]:
     """The form in which overfitting adds to the loss, of all points of every system."""
     return view.results.once(
         ("repetition additive", view.suite, tuple(view.variants)),
-        lambda: {name: fit("additive", of) for name, of in curves(view).items()},
+        lambda: {name: fit("additive", of) for name, of in fitted(view).items()},
     )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,9 +31,10 @@ SEED = 0  # of the resamples
 
 @dataclass(frozen=True)
 class Curve:
-    """One training on U images: losses at its looks, and the epochs of the weights that it keeps.
+    """One training on U images: losses at its evaluations, and the epochs of the kept weights.
 
-    steps_P, epochs_P rise; losses_P: nats a token; seed: of the training.
+    steps_P, epochs_P rise; losses_P: nats a token; seed: of the training; warmup: steps in which
+    the learning rate rose.
     """
 
     images: int
@@ -41,12 +43,19 @@ class Curve:
     epochs_P: np.ndarray
     losses_P: np.ndarray
     best_epochs: float
+    warmup: int = 0
 
     def until_best(self) -> Curve:
         """The same up to the kept weights: what comes after is overfitting."""
-        few = self.epochs_P <= self.best_epochs * (1 + 1e-9)
-        cut = self.steps_P[few], self.epochs_P[few], self.losses_P[few]
-        return Curve(self.images, self.seed, *cut, self.best_epochs)
+        return self._only(self.epochs_P <= self.best_epochs * (1 + 1e-9))
+
+    def after_warmup(self) -> Curve:
+        """The same without what was evaluated while the learning rate rose: no form holds there."""
+        return self._only(self.steps_P > self.warmup)
+
+    def _only(self, some_P: np.ndarray) -> Curve:
+        arrays = {name: getattr(self, name)[some_P] for name in ("steps_P", "epochs_P", "losses_P")}
+        return replace(self, **arrays)
 
 
 @dataclass(frozen=True)
@@ -373,13 +382,21 @@ def best_so_far(losses_P: np.ndarray) -> np.ndarray:
     return np.minimum.accumulate(losses_P)
 
 
+class Crossing(NamedTuple):
+    """The compute from which one curve stays below another; censored: it is below from the first
+    evaluation of both on, so that this is an upper limit."""
+
+    compute: float
+    censored: bool
+
+
 def crossover(
     compute_A: np.ndarray, losses_A: np.ndarray, compute_B: np.ndarray, losses_B: np.ndarray
-) -> float | None:
+) -> Crossing | None:
     """The least compute from which the best loss so far of A stays below that of B to the end of
     both; None where it is not below at the end, or never below.
 
-    Losses are linear in log compute between looks, and what ended early keeps its best.
+    Losses are linear in log compute between evaluations, and what ended early keeps its best.
     """
     first = max(compute_A[0], compute_B[0])
     places = np.unique(np.r_[compute_A, compute_B])
@@ -393,10 +410,11 @@ def crossover(
         return None
     last = np.flatnonzero(above > 0)
     if not len(last):
-        return float(first)
+        return Crossing(float(first), censored=True)
     i = int(last[-1])
     share = above[i] / (above[i] - above[i + 1])
-    return float(math.exp(log_C[i] + share * (log_C[i + 1] - log_C[i])))
+    between = math.exp(log_C[i] + share * (log_C[i + 1] - log_C[i]))
+    return Crossing(float(between), censored=False)
 
 
 def matched_epochs(few: Curve, more: Curve, tolerance: float = 0.01) -> float | None:

@@ -53,7 +53,7 @@ def problems(study: Study, one: Resolved) -> Iterator[str]:
         return
     for name, variant in one.variants.items():
         if variant.training is None:
-            yield f"variants.{name}: is imported, no training is looked at; remove it"
+            yield f"variants.{name}: is imported, it has no training whose epochs count; remove it"
         elif variant.training.unique_images is None:
             yield (
                 f"variants.{name}.{SIZES}: null: measure repetition counts epochs of unique "
@@ -62,8 +62,8 @@ def problems(study: Study, one: Resolved) -> Iterator[str]:
 
 
 def cautions(study: Study, one: Resolved) -> Iterator[str]:
-    """Steps that draw an image twice, looks along a falling rate, too few sizes for a fit: each
-    said once."""
+    """Steps that draw an image twice, evaluations along a falling rate, too few sizes for a fit:
+    each said once."""
     if "repetition" not in one.suite.measure:
         return
     sizes, small, falling = sizes_of(one), [], []

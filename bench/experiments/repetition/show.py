@@ -166,7 +166,8 @@ def _details(view: View) -> tuple[str, ...]:
         *claim_details(view),
         f"Losses of {held_out(view.results)}; the step that is kept was chosen on the validation "
         "split. A model without masks has its exact one-pass loss. One with masks has the smaller "
-        "of that and the any-order bound, which is Monte Carlo over draws of masks.",
+        "of that and the any-order bound, which is Monte Carlo over draws of masks. A bound and an "
+        "exact loss are different quantities: a lead by a bound is a lead, a lag may be its own.",
         "One tokenizer of the whole training split serves every number of images; smaller sets "
         "are parts of larger ones.",
         "Constant rate and averaged weights: every evaluation is a point of the curve.",
@@ -294,7 +295,8 @@ def _draw_compute(panel: Axes, view: View, images: int) -> None:
         style = {"color": _system_colour(view, name), "marker": MARKERS[place % len(MARKERS)],
                  "markersize": 2, "linewidth": 1.0}  # fmt: skip
         _line(panel, against_compute, name, style)
-        crossed = [C for C in tables.crossings(view, name, first, images).values() if C is not None]
+        found = tables.crossings(view, name, first, images).values()
+        crossed = [one.compute for one in found if one is not None and not one.censored]
         if name != first and len(crossed) * 2 > len(some):
             middle = math.exp(float(np.mean(np.log(crossed))))
             panel.axvline(middle, color=style["color"], linestyle=":", linewidth=1)
@@ -322,7 +324,8 @@ def figure_crossover(view: View) -> tuple[Figure, Caption]:
         "Compute: three times the operations of one pass over an image's tokens, times images "
         "drawn; a multiply and an add count as two."
     )
-    return figure, Caption(words, (*_details(view), flops))
+    before = "A system that is below from the first evaluation on crossed before it: no line."
+    return figure, Caption(words, (*_details(view), flops, before))
 
 
 # ---------------------------------------------------------------- heat map

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,12 @@ from ...report.estimate import Estimate, estimate, show, show_estimate
 from ...report.view import View
 from ...study.escaping import rst
 from .curves import READINGS, additive, by_images, compute, curves, fits, systems
-from .fit import QUOTED_RMS, Curve, Fit, Sure, crossover, matched_epochs
+from .fit import QUOTED_RMS, Crossing, Curve, Fit, Sure, crossover, matched_epochs
 from .plan import FEWEST_SIZES
 from .scaling import r_star_words
+
+BOUND, GAP = "Any-order bound (nats/token)", "Generalisation gap (nats/token)"
+NEAREST = "Nearest-image rate"
 
 # ---------------------------------------------------------------- best losses
 
@@ -52,17 +56,29 @@ def _best_row(view: View, name: str, images: int, variant: str) -> dict[str, Any
         "Unique images": number(images),
         "Best loss (nats/token)": spread(view.estimate(variant, "best_loss")),
         "One pass (nats/token)": spread(view.estimate(variant, "kept_loss_test")),
-        "Any-order bound (nats/token)": spread(view.estimate(variant, "loss_test_any_order")),
+        BOUND: spread(view.estimate(variant, "loss_test_any_order")),
         "Epochs to best": spread(view.estimate(variant, "epochs_to_best")),
         "Matched epochs": _matched(view, name, images),
-        "Generalisation gap (nats/token)": spread(_gap(view, variant)),
+        GAP: spread(_gap(view, variant)),
         "Error of the bound (nats/token)": number(_bound_error(view, variant)),
         "Loss after one epoch (nats/token)": spread(view.estimate(variant, "loss_one_epoch")),
         "Kept at the end": number(_mean(view, variant, "kept_at_end")),
     }
     if scored is not None:  # the suite measures scores too
         row[view.results.label("FID")] = spread(scored)
+    row |= _copies(view, variant)
     return row | {"Status": by_reason(missing) or "ok"}
+
+
+def _copies(view: View, variant: str) -> dict[str, Cell]:
+    """How near samples are to the images that were seen, where the suite measures it."""
+    metrics = {
+        NEAREST: "nearest_rate",
+        f"{view.results.label('FID')}, images seen": f"fid_seen_{view.results.extractor}",
+        "Held-out images, the same": f"fid_seen_of_held_out_{view.results.extractor}",
+    }
+    found = {title: view.estimate(variant, metric) for title, metric in metrics.items()}
+    return {title: spread(value) for title, value in found.items() if value is not None}
 
 
 def _mean(view: View, variant: str, metric: str) -> float | None:
@@ -90,12 +106,30 @@ def best(view: View, details: tuple[str, ...]) -> tuple[pd.DataFrame, Caption]:
         "to best: of the kept weights. Matched epochs: until then a loss is at most 1 % above that "
         "of the next larger set after as many steps. Mean and 95 % interval over training seeds."
     )
-    gap = "Generalisation gap: best loss minus the training loss of the steps before it."
-    order = ("System", "Unique images", "Best loss (nats/token)", "One pass (nats/token)")
     fid = view.results.label("FID")
     last = "Status" if unwell(table) else fid if fid in table else "Matched epochs"
-    columns = [*order, "Any-order bound (nats/token)", "Epochs to best", last]
-    return shown(table, *columns), Caption(words, (*details, gap))
+    # with copies measured, what the smaller loss is of stands in the csv
+    parts = [NEAREST] if NEAREST in table else ["One pass (nats/token)", BOUND]
+    columns = ["System", "Unique images", "Best loss (nats/token)", *parts, "Epochs to best", last]
+    columns += [GAP] if NEAREST in table else []
+    return shown(table, *columns), Caption(words, (*details, *_meanings(table)))
+
+
+def _meanings(table: pd.DataFrame) -> Iterator[str]:
+    """What columns mean that are not the losses of the first sentence."""
+    yield (
+        "Generalisation gap: best loss minus the mean training loss of the steps before it, which "
+        "has class dropout and weights that are not averaged. Without masks both are the one-pass "
+        "loss. With masks the training loss is a draw of the any-order bound and the best loss the "
+        "smaller of bound and one pass. These are different quantities: compare the gaps of one "
+        "system over unique images, not those of two systems."
+    )
+    if NEAREST in table:
+        yield (
+            "Nearest-image rate: share of samples as near to an image that was seen, by pixels, as "
+            "the nearest share of held-out images are that memorisation.quantile names (0.05 where "
+            "nothing is said): about that share for fresh samples, 1 for copies."
+        )
 
 
 # ---------------------------------------------------------------- fits
@@ -166,6 +200,7 @@ def fitted(view: View, details: tuple[str, ...]) -> tuple[pd.DataFrame, Caption]
     more = (
         "The form is monotone in the epochs: a tail that rises is fitted by a small R*. Read both "
         "readings, and epochs to best beside them.",
+        "Evaluations while the learning rate rises are shown in figures and not fitted.",
         f"Both forms fit with rms below {QUOTED_RMS:.0%}: {rst(', '.join(well)) or 'no system'}.",
         "Huber loss of log residuals, delta 0.001, least of 27 starts. Not identified: an interval "
         "touches a bound of R*, 0.05 or 8 000. The profile takes points of one curve as "
@@ -178,15 +213,14 @@ def fitted(view: View, details: tuple[str, ...]) -> tuple[pd.DataFrame, Caption]
 # ---------------------------------------------------------------- crossings
 
 
-def crossings(view: View, name: str, first: str, images: int) -> dict[int, float | None]:
-    """By training seed, the compute from which a system stays below the first; None: it does
-    not."""
+def crossings(view: View, name: str, first: str, images: int) -> dict[int, Crossing | None]:
+    """By training seed, from which compute a system stays below the first; None: it does not."""
     if name == first:
         return {}
     of = systems(view)
     sides = [by_images(curves(view)[one]).get(images, []) for one in (name, first)]
     theirs = {curve.seed: curve for curve in sides[1]}
-    by_seed: dict[int, float | None] = {}
+    by_seed: dict[int, Crossing | None] = {}
     for curve in sides[0]:
         if curve.seed in theirs:
             other = theirs[curve.seed]
@@ -205,19 +239,27 @@ def _crossing_row(view: View, name: str, first: str, images: int) -> dict[str, A
     of = systems(view)
     by_seed = crossings(view, name, first, images)
     difference = view.difference(of[name][images], "best_loss", of[first][images])
-    crossed = [C for C in by_seed.values() if C is not None]
+    crossed = [one for one in by_seed.values() if one is not None]
     budget = _budget(view, name, first, images)
-    mean = math.exp(float(np.mean(np.log(crossed)))) if crossed else None
     none = f"none within {show(budget)}" if budget and by_seed else "-"
     return {
         "System": name,
         "Against": first,
         "Unique images": number(images),
         "Best loss, difference (nats/token)": spread(difference, difference=True),
-        "Stays below from (FLOP)": Cell(show(mean) if crossed else none, value=mean),
+        "Stays below from (FLOP)": _compute_cell(crossed) if crossed else Cell(none),
         "Seeds": Cell(f"{len(crossed)} of {len(by_seed)}", crossed=len(crossed), all=len(by_seed)),
         "Budget (FLOP)": Cell(show(budget), value=budget),
     }
+
+
+def _compute_cell(crossed: list[Crossing]) -> Cell:
+    """The geometric mean of some crossings; where one lies before the first evaluation the mean
+    with that evaluation in its place, which is an upper limit and no value."""
+    mean = math.exp(float(np.mean(np.log([one.compute for one in crossed]))))
+    if any(one.censored for one in crossed):
+        return Cell(f"before {show(mean)}", value=None, before=mean)
+    return Cell(show(mean), value=mean, before=None)
 
 
 def _budget(view: View, name: str, first: str, images: int) -> float | None:
@@ -236,17 +278,18 @@ def _slope(points: list[tuple[float, float]]) -> float:
 
 
 def law_words(view: View, name: str, first: str, sizes: list[int]) -> str:
-    """log C = a + c log U of the seeds that cross at three numbers of images or more."""
+    """log C = a + c log U of the seeds that cross at three numbers of images or more; a crossing
+    before the first evaluation has no C."""
     by_seed: dict[int, list[tuple[float, float]]] = {}
     for images in sizes:
-        for seed, C in crossings(view, name, first, images).items():
-            if C is not None:
-                by_seed.setdefault(seed, []).append((math.log(images), math.log(C)))
+        for seed, one in crossings(view, name, first, images).items():
+            if one is not None and not one.censored:
+                by_seed.setdefault(seed, []).append((math.log(images), math.log(one.compute)))
     slopes = [_slope(points) for points in by_seed.values() if len(points) >= FEWEST_SIZES]
     if not slopes:
         return (
-            f"{rst(name)}: crosses {rst(first)} at fewer than three numbers of images, no law is "
-            "fitted."
+            f"{rst(name)}: crosses {rst(first)} at fewer than three numbers of images after "
+            "the first evaluation, no law is fitted."
         )
     exponent = estimate(slopes)
     return (
@@ -271,4 +314,8 @@ def crossed(view: View, details: tuple[str, ...]) -> tuple[pd.DataFrame, Caption
         "Compute from which the best loss so far stays below to the end: geometric mean over the "
         "seeds that cross. A touch is no crossing."
     )
-    return table, Caption(words, (*details, *laws))
+    before = (
+        "Before N: in one seed or more the best loss is below from the first evaluation on, when "
+        "it crossed is not known; N is an upper limit, and no law takes it."
+    )
+    return table, Caption(words, (*details, before, *laws))

@@ -129,17 +129,26 @@ class Restoration:
             return self.settings.p_resample
         split = DegradedSplit(self.run.inputs["data"], "val", self.settings.strength)
         rows = in_shares(np.asarray(split.images.labels_N), BATCH).tolist()
-        clean_NCHW, passes = to_uint8(split.clean(rows)).numpy(), max(self.settings.passes)
         psnr_of = dict.fromkeys(REDRAWS, 0.0)
         for kind in self.settings.degradations:
-            images_BCHW = to_float(to_uint8(split.degraded(kind, rows))).to(self.run.device)
-            tokens_BL = self.own_tokens(images_BCHW)
             for chance in REDRAWS:
-                state = repaired(self.model, self.ladder, tokens_BL, rows, chance, passes)
-                with torch.no_grad():
-                    images = to_uint8(self.tokenizer.to_image(state)).cpu().numpy()
-                psnr_of[chance] += float(psnr(clean_NCHW, images).mean())
+                likeness = [
+                    self.repair_psnr(split, kind, part, chance)
+                    for part in batches(np.array(rows), self.clean.side)
+                ]
+                psnr_of[chance] += float(np.concatenate(likeness).mean())
         return max(psnr_of, key=psnr_of.__getitem__)
+
+    @torch.no_grad()
+    def repair_psnr(
+        self, split: DegradedSplit, kind: str, rows: list[int], chance: float
+    ) -> np.ndarray:
+        """PSNR of some images, redrawn below a probability at the most passes."""
+        images_BCHW = to_float(to_uint8(split.degraded(kind, rows))).to(self.run.device)
+        given = self.model, self.ladder, self.own_tokens(images_BCHW), rows, chance
+        state = repaired(*given, max(self.settings.passes))
+        images = to_uint8(self.tokenizer.to_image(state)).cpu().numpy()
+        return psnr(to_uint8(split.clean(rows)).numpy(), images)
 
     # ------------------------------------------------------------ refiner
 
@@ -181,12 +190,14 @@ class Restoration:
 
     def images(self, states: States, kind: str) -> torch.Tensor:
         """All held-out images restored, uint8."""
-        parts = []
-        for part, rows in zip(self.degraded[kind].split(BATCH), batches(self.clean.rows_N)):
-            with torch.no_grad():
-                f_hat_BChw = states(to_float(part.to(self.run.device)), rows)
-                parts.append(to_uint8(self.tokenizer.to_image(f_hat_BChw)).cpu())
-        return torch.cat(parts)
+
+        @torch.no_grad()
+        def restored_part(part_BCHW: torch.Tensor, rows: list[int]) -> torch.Tensor:
+            f_hat_BChw = states(to_float(part_BCHW.to(self.run.device)), rows)
+            return to_uint8(self.tokenizer.to_image(f_hat_BChw))
+
+        degraded = zip(self.clean.parts(self.degraded[kind]), self.clean.batches())
+        return self.clean.on_disk(restored_part(*part) for part in degraded)
 
     def report(self, way: str, states: States, repeat: int | None = None) -> dict[str, Scores]:
         """The scores of a way, a few of its images and the time that it takes."""
@@ -195,7 +206,7 @@ class Restoration:
             images_NCHW = self.images(states, kind)
             of_kinds[kind] = self.clean.scores(images_NCHW)
             if repeat is None:
-                self.strip[f"{way}_{kind}"] = images_NCHW[:SHOWN].numpy()
+                self.strip[f"{way}_{kind}"] = images_NCHW[:SHOWN].numpy().copy()
         self.clean.report(way, of_kinds, self.names, repeat)
         if way == self.own and repeat is None:
             self.clean.report(OWN, of_kinds, self.names)
@@ -203,7 +214,7 @@ class Restoration:
 
     def report_time(self, way: str, states: States) -> None:
         """Time of an image of a whole batch: the median of five after a first one."""
-        part = next(iter(self.degraded.values()))[:BATCH]
+        part = self.clean.parts(next(iter(self.degraded.values())))[0]
         images_BCHW, seeds = to_float(part.to(self.run.device)), list(range(len(part)))
 
         def once() -> None:
@@ -219,7 +230,7 @@ class Restoration:
         """How many of the clean image's tokens are found, on one's own and teacher-forced."""
         stored = open_tokens(self.run.inputs["tokens"], "test")
         right: dict[str, list[torch.Tensor]] = {"free": [], "forced": []}
-        for part, rows in zip(self.degraded[kind].split(BATCH), batches(self.clean.rows_N)):
+        for part, rows in zip(self.clean.parts(self.degraded[kind]), self.clean.batches()):
             latent_BChw = self.told(to_float(part.to(self.run.device)))
             clean_BL = torch.from_numpy(stored[rows].astype(np.int64)).to(self.run.device)
             given = self.model, self.ladder, latent_BChw, rows, "argmax", self.sampler

@@ -16,7 +16,9 @@ Writes strip.npz: a few images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -35,13 +37,14 @@ from ...pipeline.degraded import DegradedSplit
 from ...pipeline.labels import in_shares
 from ...pipeline.likeness import psnr
 from ...pipeline.networks import open_tokenizer
-from ...pipeline.restored import BATCH, SHOWN, CleanImages
+from ...pipeline.restored import BATCH, SHOWN, CleanImages, batches
+from ...pipeline.scratch import Rows, on_disk
 from ...runtime.verb import Run
 from .plan import Settings
 
 INPUTS = ("data", "tokenizer", "tokens", "features")
 
-Restore = Callable[[torch.Tensor], torch.Tensor]  # uint8 (N, C, S, S), both
+Restore = Callable[[torch.Tensor], torch.Tensor]  # of a batch, uint8 (B, C, S, S), both
 
 # ---------------------------------------------------------------- filters and regressions
 
@@ -83,8 +86,7 @@ def ridge_of(x_ND: torch.Tensor, y_ND: torch.Tensor, penalty: float) -> Restore:
     weight_DD = torch.linalg.solve(left + torch.diag(diagonal), right)
 
     def restore(images_NCHW: torch.Tensor) -> torch.Tensor:
-        parts = [to_uint8(widened(part) @ weight_DD) for part in images_NCHW.split(BATCH)]
-        return torch.cat(parts).view_as(images_NCHW)
+        return to_uint8(widened(images_NCHW) @ weight_DD).view_as(images_NCHW)
 
     return restore
 
@@ -118,8 +120,7 @@ def by_network(network: nn.Module, device: torch.device) -> Restore:
 
     @torch.no_grad()
     def restore(images_NCHW: torch.Tensor) -> torch.Tensor:
-        parts = [network(to_float(part.to(device))) for part in images_NCHW.split(BATCH)]
-        return to_uint8(torch.cat(parts)).cpu().view_as(images_NCHW)
+        return to_uint8(network(to_float(images_NCHW.to(device)))).cpu().view_as(images_NCHW)
 
     return restore
 
@@ -139,19 +140,19 @@ class Restorers:
 
     def round_trip(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """Images through the tokenizer."""
-        parts = []
-        for part in images_NCHW.split(BATCH):
-            tokens_BL = self.tokenizer.encode(to_float(part.to(self.run.device)), self.schedule)
-            parts.append(to_uint8(self.tokenizer.decode(tokens_BL, self.schedule)).cpu())
-        return torch.cat(parts)
+        images_NCHW = to_float(images_NCHW.to(self.run.device))
+        tokens_BL = self.tokenizer.encode(images_NCHW, self.schedule)
+        return to_uint8(self.tokenizer.decode(tokens_BL, self.schedule)).cpu()
 
     def _regress(self) -> None:
         settings, seed = self.settings, self.run.config.get("tokenizer_seed") or 0
         split = DegradedSplit(self.run.inputs["data"], "train", settings.strength)
         rows = in_shares(split.images.labels_N, min(settings.train_images, len(split))).tolist()
-        names, clean = settings.degradations, to_uint8(split.clean(rows))
-        x = torch.cat([to_uint8(split.degraded(name, rows)) for name in names])
-        y = torch.cat([clean] * len(names))
+        names, side = settings.degradations, split.clean(rows[:1]).shape[-1]
+        parts = list(product(names, batches(np.array(rows), side)))
+        degraded = (to_uint8(split.degraded(name, part)) for name, part in parts)
+        x = on_disk(self.run.out, degraded)
+        y = on_disk(self.run.out, (to_uint8(split.clean(part)) for _, part in parts))
         network = mlp_of(x, y, settings, seed, self.run)
         self.mlp_weights = sum(weight.numel() for weight in network.parameters())
         self.ways["ridge"] = ridge_of(x, y, settings.ridge)
@@ -162,56 +163,82 @@ class Restorers:
 
 
 class Swap:
-    """Tokens of clean images with some of degraded ones, decoded and compared."""
+    """Tokens of clean images with some of degraded ones, decoded and compared. Latents lie on
+    disk."""
 
     def __init__(self, clean: CleanImages, tokenizer: Tokenizer, schedule: ScaleSchedule) -> None:
         self.clean, self.tokenizer, self.schedule = clean, tokenizer, schedule
         self.ladder, self.device = tokenizer.at(schedule), clean.run.device
-        self.latent_N = self.latent(clean.images_NCHW)
-        self.tokens_NL = self.ladder.encode(self.latent_N)[0]
+        self.latent_NChw = self.latent(clean.images_NCHW)
+        self.tokens_NL = self.encoded(self.latent_NChw)
 
     @torch.no_grad()
     def latent(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """Latents of uint8 images."""
-        parts = images_NCHW.split(BATCH)
-        return torch.cat([self.tokenizer.to_latent(to_float(x.to(self.device))) for x in parts])
+        parts = (to_float(part.to(self.device)) for part in self.clean.parts(images_NCHW))
+        return self.clean.on_disk(map(self.tokenizer.to_latent, parts))
+
+    def encoded(self, latent_NChw: torch.Tensor) -> torch.Tensor:
+        """Tokens of latents."""
+        tokens = Rows(len(latent_NChw), self.device)
+        for part in self.clean.parts(latent_NChw):
+            tokens.add(self.ladder.encode(part.to(self.device))[0])
+        return tokens.whole()
 
     @torch.no_grad()
-    def decoded(self, tokens_NL: torch.Tensor) -> torch.Tensor:
-        """Images of tokens, uint8."""
-        parts = [self.tokenizer.decode(part, self.schedule) for part in tokens_NL.split(BATCH)]
-        return to_uint8(torch.cat(parts)).cpu()
+    def decoded(self, tokens_BL: torch.Tensor) -> torch.Tensor:
+        """Images of the tokens of a batch, uint8."""
+        return to_uint8(self.tokenizer.decode(tokens_BL, self.schedule)).cpu()
 
-    def psnr(self, tokens_NL: torch.Tensor) -> float:
-        """Mean PSNR of the images of tokens."""
-        clean_NCHW = self.clean.images_NCHW.numpy()
-        return float(psnr(clean_NCHW, self.decoded(tokens_NL).numpy()).mean())
+    @torch.no_grad()
+    def unquantised(self, latent_BChw: torch.Tensor) -> torch.Tensor:
+        """Images of the latents of a batch, uint8."""
+        return to_uint8(self.tokenizer.to_image(latent_BChw.to(self.device))).cpu()
 
-    def parts(self, latent_N: torch.Tensor) -> Iterator[tuple[str, int, float]]:
+    def psnr(self, tokens_of: Callable[..., torch.Tensor], *given_N: torch.Tensor) -> float:
+        """Mean PSNR of the images of tokens, which follow from what is given of each batch."""
+        batches = zip(self.clean.parts(self.clean.images_NCHW), *map(self.clean.parts, given_N))
+        likeness = []
+        for clean_BCHW, *given_B in batches:
+            images_BCHW = self.decoded(tokens_of(*(part.to(self.device) for part in given_B)))
+            likeness.append(psnr(clean_BCHW.numpy(), images_BCHW.numpy()))
+        return float(np.concatenate(likeness).mean())
+
+    def parts(self, latent_NChw: torch.Tensor) -> Iterator[tuple[str, int, float]]:
         """Name, scale and PSNR of every swap with the tokens of other latents."""
-        other_NL, K = self.ladder.encode(latent_N)[0], self.schedule.num_scales
-        given = self.schedule, self.tokens_NL, other_NL
-        for k in range(K):
-            yield "alone", k, self.psnr(swapped(*given, {k}))
-        for m in range(K + 1):
-            yield "coarse", m, self.psnr(swapped(*given, range(m)))
-            yield "fine", m, self.psnr(swapped(*given, range(m, K)))
-            again = requantised(self.ladder, other_NL, self.latent_N, m)
-            yield "again_coarse", m, self.psnr(again)
-            again = requantised(self.ladder, self.tokens_NL, latent_N, m)
-            yield "again_fine", m, self.psnr(again)
+        other_NL, K = self.encoded(latent_NChw), self.schedule.num_scales
 
-    def same(self, latent_N: torch.Tensor) -> list[float]:
+        def with_scales(scales: Collection[int]) -> float:
+            swap = partial(swapped, self.schedule, scales=scales)
+            return self.psnr(swap, self.tokens_NL, other_NL)
+
+        def again(kept_NL: torch.Tensor, rest_NChw: torch.Tensor, cut: int) -> float:
+            return self.psnr(partial(requantised, self.ladder, cut=cut), kept_NL, rest_NChw)
+
+        for k in range(K):
+            yield "alone", k, with_scales({k})
+        for m in range(K + 1):
+            yield "coarse", m, with_scales(range(m))
+            yield "fine", m, with_scales(range(m, K))
+            yield "again_coarse", m, again(other_NL, self.latent_NChw, m)
+            yield "again_fine", m, again(self.tokens_NL, latent_NChw, m)
+
+    def same(self, latent_NChw: torch.Tensor) -> list[float]:
         """Share of tokens that are the clean ones, by scale."""
-        same_NL = self.ladder.encode(latent_N)[0] == self.tokens_NL
+        same_NL = self.encoded(latent_NChw) == self.tokens_NL
         return [same_NL[:, where].double().mean().item() for where in self.schedule.slices]
+
+    def rolled(self, by: int) -> torch.Tensor:
+        """Latents of other images: so many places away."""
+        places = torch.arange(len(self.clean)).roll(by, 0)
+        return self.clean.on_disk(self.latent_NChw[part] for part in self.clean.parts(places))
 
 
 def report_swap(swap: Swap, run: Run, kinds: dict[str, torch.Tensor], names: dict) -> None:
     """Rows of every degradation, and of the control: tokens of the image half of them away, since
     neighbours in a folder are of one class."""
     latents = {kind: swap.latent(images_NCHW) for kind, images_NCHW in kinds.items()}
-    latents["control"] = swap.latent_N.roll(max(1, len(swap.latent_N) // 2), 0)
+    latents["control"] = swap.rolled(max(1, len(swap.clean) // 2))
     middle, weighs = swap.schedule.num_scales // 2, {}
     for kind, latent_N in latents.items():
         psnr_of: dict[tuple[str, int], float] = {}
@@ -234,21 +261,25 @@ def work(run: Run) -> None:
     clean = CleanImages(run, settings.strength, settings.num_images)
     names: dict[str, Any] = {**tokenizer_identity(run), "model": ways.schedule.name}
     kinds = {name: clean.degraded(name) for name in settings.degradations}
-    strip = {"clean": clean.images_NCHW[:SHOWN].numpy()}
+    strip = {"clean": clean.images_NCHW[:SHOWN].numpy().copy()}
     swap = Swap(clean, tokenizer, ways.schedule)
     for way, restore in ways.ways.items():
-        restored = {kind: restore(images_NCHW) for kind, images_NCHW in kinds.items()}
-        scores = {kind: clean.scores(images) for kind, images in restored.items()}
+        scores = {}
+        for kind, images_NCHW in kinds.items():
+            restored_NCHW = clean.on_disk(map(restore, clean.parts(images_NCHW)))
+            scores[kind] = clean.scores(restored_NCHW)
+            strip[f"{way}_{kind}"] = restored_NCHW[:SHOWN].numpy().copy()
         clean.report(way, scores, names)
-        strip |= {f"{way}_{kind}": images[:SHOWN].numpy() for kind, images in restored.items()}
         words = (f"{kind} {of_kind['psnr'][0]:.2f} dB" for kind, of_kind in scores.items())
         run.say(f"{way}: {', '.join(words)}")
-    with torch.no_grad():
-        whole = torch.cat([tokenizer.to_image(part) for part in swap.latent_N.split(BATCH)])
-    tops = {"ceiling": swap.decoded(swap.tokens_NL), "latent": to_uint8(whole).cpu()}
-    for way, images in tops.items():
-        clean.report(way, dict.fromkeys(kinds, clean.scores(images)), names)
-        strip[way] = images[:SHOWN].numpy()
+    tops = {
+        "ceiling": map(swap.decoded, clean.parts(swap.tokens_NL)),
+        "latent": map(swap.unquantised, clean.parts(swap.latent_NChw)),
+    }
+    for way, parts in tops.items():
+        images_NCHW = clean.on_disk(parts)
+        clean.report(way, dict.fromkeys(kinds, clean.scores(images_NCHW)), names)
+        strip[way] = images_NCHW[:SHOWN].numpy().copy()
     if ways.mlp_weights:
         run.add("mlp_parameters", ways.mlp_weights, "weights", **names)
     if settings.swap:

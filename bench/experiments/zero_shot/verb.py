@@ -13,9 +13,10 @@ images through every task.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from srdd.tokenizer import Tokenizer
 from srdd.zero_shot import box_mask, known_in_box, known_scales
 
 from ...pipeline.artefacts import model_identity, open_split, open_tokens, save_npz
+from ...pipeline.at_once import at_once
 from ...pipeline.datasets import to_uint8
 from ...pipeline.evaluators import Evaluator, open_evaluators, scores_of
 from ...pipeline.labels import first_sample, in_shares
@@ -38,6 +40,7 @@ from ...pipeline.metrics import MIN_IMAGES, Extractor
 from ...pipeline.networks import open_model, open_tokenizer
 from ...pipeline.reference import Reference
 from ...pipeline.sampling import made_ready
+from ...pipeline.scratch import on_disk
 from ...pipeline.tokenizing import reconstruct
 from ...runtime.progress import track
 from ...runtime.verb import Run
@@ -48,6 +51,7 @@ from .plan import Settings
 INPUTS = ("data", "tokenizer", "tokens", "train", "features")
 
 STRIP, STRIP_SCALES = 6, 4
+BATCH = 256  # small images that go through a network together
 
 # ---------------------------------------------------------------- baselines
 
@@ -94,8 +98,8 @@ class Task:
     """What is known of the images: their tokens, and for the baseline their pixels.
 
     name: inpaint, outpaint or super_resolution; scale: m of super-resolution; region_hw: the
-    unknown pixels, None where all are; shown_NCHW: what is known as an image; baseline: its name;
-    baseline_NCHW: what it makes of what is known.
+    unknown pixels, None where all are; shown_NCHW: what is known of the first images as an image;
+    baseline: its name; baseline_NCHW: what it makes of what is known of all, on disk.
     """
 
     name: str
@@ -112,11 +116,25 @@ class Task:
         return self.name if self.scale is None else f"{self.name}_{self.scale}"
 
 
+def each_on_disk(
+    folder: Path, images_NCHW: np.ndarray, make: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """What is made of images, some at a time, on disk."""
+    size = at_once(BATCH, images_NCHW.shape[-1])
+    starts = range(0, len(images_NCHW), size)
+    parts = (torch.from_numpy(make(images_NCHW[i : i + size])) for i in starts)
+    return on_disk(folder, parts).numpy()
+
+
 def tasks_of(
-    config: Settings, schedule: ScaleSchedule, tokens_NL: torch.Tensor, images_NCHW: np.ndarray
+    config: Settings,
+    schedule: ScaleSchedule,
+    tokens_NL: torch.Tensor,
+    images_NCHW: np.ndarray,
+    folder: Path,
 ) -> Iterator[Task]:
-    """The tasks that are asked for. Raises ConfigError for a box without a token of the finest
-    grid, or with all."""
+    """The tasks that are asked for; folder: where their images lie. Raises ConfigError for a box
+    without a token of the finest grid, or with all."""
     unknown: dict[str, torch.Tensor] = {}
     for name in ("inpaint", "outpaint"):
         box = getattr(config, name)
@@ -126,9 +144,9 @@ def tasks_of(
         except ValueError as error:
             raise ConfigError(f"zero_shot.{name}: {error}") from None
     for name, unknown_hw in unknown.items():
-        yield _box_task(name, schedule, unknown_hw, tokens_NL, images_NCHW)
+        yield _box_task(name, schedule, unknown_hw, tokens_NL, images_NCHW, folder)
     for m in range(1, schedule.num_scales) if config.super_resolution else ():
-        yield _super_resolution_task(m, schedule, tokens_NL, images_NCHW)
+        yield _super_resolution_task(m, schedule, tokens_NL, images_NCHW, folder)
 
 
 def _box_task(
@@ -137,25 +155,34 @@ def _box_task(
     unknown_hw: torch.Tensor,
     tokens_NL: torch.Tensor,
     images_NCHW: np.ndarray,
+    folder: Path,
 ) -> Task:
     """A task of unknown tokens of the finest grid."""
     # pixels of the unknown tokens: the latent is a whole number of times smaller than the image
     times = images_NCHW.shape[-1] // schedule.latent_size
     region_hw = unknown_hw.numpy().repeat(times, 0).repeat(times, 1)
-    shown_NCHW = np.where(region_hw, np.uint8(128), images_NCHW)
+    shown_NCHW = np.where(region_hw, np.uint8(128), images_NCHW[:STRIP])
     known = known_in_box(schedule, unknown_hw, tokens_NL)
-    filled_NCHW = nearest_fill(images_NCHW, region_hw)
+    fill = partial(nearest_fill, unknown_hw=region_hw)
+    filled_NCHW = each_on_disk(folder, images_NCHW, fill)
     return Task(name, None, known, region_hw, shown_NCHW, "nearest_fill", filled_NCHW)
 
 
 def _super_resolution_task(
-    m: int, schedule: ScaleSchedule, tokens_NL: torch.Tensor, images_NCHW: np.ndarray
+    m: int,
+    schedule: ScaleSchedule,
+    tokens_NL: torch.Tensor,
+    images_NCHW: np.ndarray,
+    folder: Path,
 ) -> Task:
     """The task that keeps the true tokens of the first m scales."""
     side = images_NCHW.shape[-1]
-    small_NCHW = area_reduce(images_NCHW, reduced_side(schedule, m, side))
-    shown_NCHW = enlarge(small_NCHW, side, "nearest")
-    large_NCHW = enlarge(small_NCHW, side, "bicubic")
+
+    def enlarged(images_BCHW: np.ndarray, mode: str = "bicubic") -> np.ndarray:
+        return enlarge(area_reduce(images_BCHW, reduced_side(schedule, m, side)), side, mode)
+
+    shown_NCHW = enlarged(images_NCHW[:STRIP], "nearest")
+    large_NCHW = each_on_disk(folder, images_NCHW, enlarged)
     known = known_scales(schedule, m, tokens_NL)
     return Task("super_resolution", m, known, None, shown_NCHW, "bicubic", large_NCHW)
 
@@ -169,9 +196,9 @@ def complete(
     first_seed: int,
     known: Known,
     batch: int,
-) -> np.ndarray:
-    """Images drawn round known tokens, uint8; image i has seed first_seed + i."""
-    ladder, device, parts = tokenizer.at(model.schedule), model.position.device, []
+) -> Iterator[torch.Tensor]:
+    """Images drawn round known tokens, uint8, batch by batch; image i has seed first_seed + i."""
+    ladder, device = tokenizer.at(model.schedule), model.position.device
     for i in range(0, len(labels_N), batch):
         labels_B = labels_N[i : i + batch].to(device)
         part = Known(
@@ -179,8 +206,7 @@ def complete(
         )
         seeds = range(first_seed + i, first_seed + i + len(labels_B))
         _, f_hat_BChw = generate(model, ladder, labels_B, seeds, sampler, part)
-        parts.append(to_uint8(tokenizer.to_image(f_hat_BChw)).cpu().numpy())
-    return np.concatenate(parts)
+        yield to_uint8(tokenizer.to_image(f_hat_BChw))
 
 
 # ---------------------------------------------------------------- numbers
@@ -205,7 +231,7 @@ class Likeness:
     def _features(self, images_NCHW: np.ndarray) -> torch.Tensor:
         assert self._trained is not None and self._trained.classifier is not None
         device, features = self._trained.device, self._trained.classifier.features
-        parts = torch.from_numpy(images_NCHW).split(512)
+        parts = torch.from_numpy(images_NCHW).split(2 * at_once(BATCH, images_NCHW.shape[-1]))
         return torch.cat([features(part.to(device)).cpu() for part in parts])
 
     @cached_property
@@ -281,23 +307,29 @@ class HeldOut:
         )
         rows_N = in_shares(split.labels_N, self.count)
         true_N = np.asarray(split.labels_N)[rows_N]
-        self.images_NCHW = split.read(rows_N.tolist()).numpy()
+        size = at_once(BATCH, self.tokenizer.config.image_size)
+        parts = [slice(i, i + size) for i in range(0, self.count, size)]
+        images = (split.read(rows_N[part].tolist()) for part in parts)
+        self.images_NCHW = on_disk(run.out, images).numpy()
         # an unconditional model has one label, 0
         no_labels_N = torch.zeros(self.count, dtype=torch.long)
         self.labels_N = torch.from_numpy(true_N) if self.model.config.conditional else no_labels_N
         stored_NL = open_tokens(run.inputs["tokens"], "test")[rows_N]
         self.tokens_NL = torch.from_numpy(stored_NL.astype(np.int64))
         schedule = self.model.schedule
-        self.ceiling_NCHW = reconstruct(self.tokenizer, schedule, stored_NL, run.device)
+        decode = partial(reconstruct, self.tokenizer, schedule, device=run.device)
+        made = (torch.from_numpy(decode(stored_NL[part])) for part in parts)
+        self.ceiling_NCHW = on_disk(run.out, made).numpy()
         labels_N = true_N if run.config["dataset"]["num_classes"] else None
         evaluators = open_evaluators(run, self.evaluation.metrics, Reference(split))
         self.likeness = Likeness(self.images_NCHW, labels_N, evaluators)
         self.first = first_sample(self.evaluation, run.config["train_seed"])
 
     def complete(self, task: Task) -> np.ndarray:
-        """Images of a task with what is unknown drawn, uint8."""
+        """Images of a task with what is unknown drawn, uint8, on disk."""
         how = self.first, task.known, self.evaluation.batch_size
-        return complete(self.model, self.tokenizer, self.sampler, self.labels_N, *how)
+        parts = complete(self.model, self.tokenizer, self.sampler, self.labels_N, *how)
+        return on_disk(self.run.out, parts).numpy()
 
     def report(self, prefix: str, numbers: dict, scale: int | None) -> None:
         """Rows of numbers, {name: (value, unit)}."""
@@ -328,15 +360,16 @@ def work(run: Run) -> None:
     strip = {name: images_NCHW[:STRIP] for name, images_NCHW in images.items()}
     total = sum(box is not None for box in (settings.inpaint, settings.outpaint))
     total += schedule.num_scales - 1 if settings.super_resolution else 0
-    tasks = tasks_of(settings, schedule, held_out.tokens_NL, held_out.images_NCHW)
+    given = held_out.tokens_NL, held_out.images_NCHW, run.out
+    tasks = tasks_of(settings, schedule, *given)
     said = []
     for task in track(tasks, run.run_id, total, "task"):
         completed_NCHW = held_out.complete(task)
         said.append(f"{task.key} {held_out.report_task(task, completed_NCHW):.2f} dB")
         if task.scale is None or task.scale in shown_scales(schedule.num_scales):
-            strip[f"{task.key}_input"] = task.shown_NCHW[:STRIP]
-            strip[f"{task.key}_baseline"] = task.baseline_NCHW[:STRIP]
-            strip[f"{task.key}_completed"] = completed_NCHW[:STRIP]
+            strip[f"{task.key}_input"] = task.shown_NCHW
+            strip[f"{task.key}_baseline"] = np.array(task.baseline_NCHW[:STRIP])
+            strip[f"{task.key}_completed"] = np.array(completed_NCHW[:STRIP])
     held_out.report("ceiling", held_out.likeness.to(held_out.ceiling_NCHW, None), None)
     save_npz(run.out / "strip.npz", **strip)
     run.say(f"{', '.join(said)} on what is unknown, {held_out.count} images")

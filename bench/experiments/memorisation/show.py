@@ -1,0 +1,151 @@
+"""FID against epochs: of held-out images, and of those that a training saw."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ...report.absent import missing_words
+from ...report.caption import Caption
+from ...report.claims import claim_details
+from ...report.drawing import (
+    DOUBLE,
+    blank,
+    canvas,
+    draw_band,
+    legend_below,
+    look_of,
+    note,
+    plain_log,
+)
+from ...report.estimate import Estimate, estimate, show_estimate
+from ...report.view import View
+from ...report.words import score_details
+from ...study.escaping import rst
+
+COLUMNS = 3  # panels side by side
+SEEN = {"linestyle": "--", "markerfacecolor": "none"}
+FRESH = {"color": "0.35", "linestyle": ":", "linewidth": 1, "marker": "", "zorder": 0}
+
+
+def images_seen(view: View) -> dict[int, list[str]]:
+    """Variants by the number of training images that they saw, those that were measured."""
+    counts = {name: view.estimate(name, "seen_images") for name in view.variants}
+    by_count: dict[int, list[str]] = {}
+    for name, count in counts.items():
+        if count is not None:
+            by_count.setdefault(round(count.mean), []).append(name)
+    return dict(sorted(by_count.items()))
+
+
+def epochs_of(view: View, variant: str, images: int) -> float:
+    """Epochs of one step."""
+    return float(view.variants[variant]["settings"]["training"]["batch_size"] / images)
+
+
+def _fid(view: View, against: str) -> str:
+    """The metric of samples against `held_out` or `seen` images."""
+    return f"fid_{against}_{view.results.extractor}"
+
+
+def along(view: View, variant: str, metric: str, images: int) -> tuple[list[float], list[Estimate]]:
+    """Epochs and means over seeds of a number along the training, at each step that is there."""
+    rows: pd.DataFrame = view.snapshots(variant, metric)
+    means = {float(step): estimate(part["value"]) for step, part in rows.groupby("step")}
+    there = {step: mean for step, mean in means.items() if mean is not None}
+    return [step * epochs_of(view, variant, images) for step in there], list(there.values())
+
+
+def _draw_kept(panel: Axes, view: View, variant: str, images: int, style: dict[str, Any]) -> None:
+    """A ring at FID of the kept weights, held out."""
+    step, fid = (view.estimate(variant, name) for name in ("kept_step", _fid(view, "held_out")))
+    if step is not None and fid is not None:
+        epochs = step.mean * epochs_of(view, variant, images)
+        ring = {"markersize": 8, "markerfacecolor": "none", "color": style["color"]}
+        panel.plot(epochs, fid.mean, "o", **ring)
+
+
+def _draw_panel(panel: Axes, view: View, images: int, names: list[str]) -> None:
+    for variant in names:
+        group = view.variants[variant]["group"]
+        style = {**look_of(view, group), "linewidth": 1, "markersize": 3, "linestyle": "-"}
+        for against, more in (("held_out", {}), ("seen", SEEN)):
+            epochs, means = along(view, variant, _fid(view, against), images)
+            words = "held out" if against == "held_out" else "images it saw"
+            draw_band(panel, epochs, means, f"{group}, {words}", style | more)
+        _draw_kept(panel, view, variant, images, style)
+    fresh = estimate([v.mean for v in (view.estimate(n, _fid(view, "seen_of_held_out"))
+                                       for n in names) if v])  # fmt: skip
+    if fresh is not None:
+        panel.axhline(fresh.mean, label="held-out images against images seen", **FRESH)
+    panel.set_title(f"{images:,} images")
+    panel.set_xscale("log")
+    panel.set_yscale("log")
+    plain_log(panel.xaxis)
+    plain_log(panel.yaxis)
+
+
+def _panels(view: View, sizes: dict[int, list[str]]) -> Figure:
+    """A panel for each number of images that were seen."""
+    columns = min(COLUMNS, max(1, len(sizes)))
+    rows = max(1, math.ceil(len(sizes) / columns))
+    figure, axes = canvas(DOUBLE, 0.6 + 2.3 * rows, rows, columns, sharey=True)
+    for panel, (images, names) in zip(axes.flat, sizes.items()):
+        _draw_panel(panel, view, images, names)
+    for panel in axes.flat[len(sizes) :]:
+        panel.set_visible(False)
+    for panel in axes.flat[max(0, len(sizes) - columns) : len(sizes)]:
+        panel.set_xlabel("epochs")
+    for panel in axes[:, 0]:
+        panel.set_ylabel(view.results.label("FID"))
+    if not sizes:
+        axes[0, 0].set_visible(True)
+        blank(axes[0, 0], "no training was measured")
+    legend_below(figure, 4)
+    return figure
+
+
+def rate_words(view: View, sizes: dict[int, list[str]]) -> str:
+    """The nearest-image rate of the kept weights of every variant."""
+    rates = {
+        name: view.estimate(name, "nearest_rate") for names in sizes.values() for name in names
+    }
+    said = [f"{rst(name)} {show_estimate(rate)}" for name, rate in rates.items() if rate]
+    return f"Nearest-image rate of the kept weights: {'; '.join(said)}." if said else ""
+
+
+def near_details(view: View) -> str:
+    """What counts as near."""
+    quantile = (view.about.get("memorisation") or {}).get("quantile", 0.05)
+    return (
+        "Nearest-image rate: share of samples as near to an image that was seen as the nearest "
+        f"{quantile:.0%} of held-out images are, or nearer. Fresh samples have about "
+        f"{quantile:.0%}, copies 100%. Distances of pixels; all images as the tokenizer makes them."
+    )
+
+
+def figure_memorisation(view: View) -> tuple[Figure, Caption]:
+    """FID (arXiv 1706.08500) against epochs, held out and against the images that were seen."""
+    sizes = images_seen(view)
+    figure = _panels(view, sizes)
+    note(figure, missing_words(view, _fid(view, "held_out")))
+    words = (
+        "FID against epochs, a panel for each number of unique images: of held-out images (solid) "
+        "and of those that the training saw (dashed). Dotted: held-out images against those seen. "
+        "A dashed line below it, beside a solid one that rises, is memorisation. Ring: kept "
+        "weights. Lines: mean over seeds; bands: 95 % t-interval."
+    )
+    details = (
+        *claim_details(view),
+        "FID against few images is high by their number alone, and that of the dotted line by the "
+        "size of the held-out split: compare inside a panel.",
+        "At steps that only some trainings reach, means are over those.",
+        near_details(view),
+        rate_words(view, sizes),
+        *score_details(view),
+    )
+    return figure, Caption(words, details)
