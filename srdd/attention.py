@@ -132,7 +132,7 @@ class _Spans(torch.autograd.Function):
         return total, None
 
 
-# Tokens of scales that are looked at together under a mask, on a CPU; calls for a few tokens each
+# Tokens of scales that are attended together under a mask, on a CPU; calls for a few tokens each
 # cost more than the pairs that a mask hides.
 TOGETHER = 64
 # Pairs of tokens whose weights a CPU may hold: products and a softmax then take less time than the
@@ -140,43 +140,47 @@ TOGETHER = 64
 HELD_PAIRS = 2**16
 
 
-class _Look(NamedTuple):
-    """One call of attention: whose tokens look at whose, and under which mask, if any."""
+class _QueryBlock(NamedTuple):
+    """One call of attention: a block of queries, the keys that it reads, and a mask, if any."""
 
     queries: slice
     keys: slice
     seen_lm: torch.Tensor | None
 
 
-def _looks(schedule: ScaleSchedule, history: int | None, together: int) -> tuple[_Look, ...]:
+def _query_blocks(
+    schedule: ScaleSchedule, history: int | None, together: int
+) -> tuple[_QueryBlock, ...]:
     """The calls that attend all scales: those of a few tokens together, every other scale alone."""
-    looks: list[_Look] = []
+    blocks: list[_QueryBlock] = []
     for k, scale in enumerate(schedule.slices):
-        joined = bool(looks) and scale.stop - looks[-1].queries.start <= together
+        joined = bool(blocks) and scale.stop - blocks[-1].queries.start <= together
         if joined:
-            queries, keys, _ = looks.pop()
+            queries, keys, _ = blocks.pop()
             queries, keys = slice(queries.start, scale.stop), slice(keys.start, scale.stop)
             seen_lm = scale_mask(schedule, history)[queries, keys]
-            looks.append(_Look(queries, keys, seen_lm))
+            blocks.append(_QueryBlock(queries, keys, seen_lm))
         else:
-            looks.append(_Look(scale, schedule.key_slice(k, history), None))
-    return tuple(looks)
+            blocks.append(_QueryBlock(scale, schedule.key_slice(k, history), None))
+    return tuple(blocks)
 
 
-_kept_looks = cache(_looks)
+_kept_blocks = cache(_query_blocks)
 
 
-def look_at(
+def attend_block(
     q_BHld: torch.Tensor,
     k_BHmd: torch.Tensor,
     v_BHmd: torch.Tensor,
     scale: float,
     seen_lm: torch.Tensor | None = None,
+    held_pairs: int = HELD_PAIRS,
 ) -> torch.Tensor:
     """softmax(q k^T scale) v under a mask, if any (VAR, arXiv 2404.02905, section 3.3), by what is
-    fastest for this many pairs. seen_lm: bool, True may look; shapes as of the queries."""
+    fastest for this many pairs. seen_lm: bool, True may attend; held_pairs: the most whose weights
+    a CPU holds, 0 for the fused operation. Shapes as of the queries."""
     pairs = q_BHld.shape[2] * k_BHmd.shape[2]
-    if not _is_plain(q_BHld) or pairs > HELD_PAIRS:
+    if not _is_plain(q_BHld) or pairs > held_pairs:
         return F.scaled_dot_product_attention(q_BHld, k_BHmd, v_BHmd, seen_lm, scale=scale)
     logits_BHlm = (q_BHld if scale == 1.0 else q_BHld * scale) @ k_BHmd.mT
     if seen_lm is not None:
@@ -196,55 +200,41 @@ def attend_by_scale(
     schedule: ScaleSchedule,
     history: int | None,
     scale: float,
+    windows: Sequence[torch.Tensor | None] | None = None,
 ) -> torch.Tensor:
     """Attention of all scales under the mask `history`, one call a scale, or for a few scales of
     few tokens (VAR, arXiv 2404.02905, figure 4).
 
     Equal to attention with `scale_mask(schedule, history)`; computes only the pairs that the mask
-    keeps, but for those of a few tokens. Shapes are kept.
+    keeps, but for those of a few tokens. windows: of each scale which of its keys it sees, of
+    `window_rows` (MVAR, arXiv 2505.12742); None: all. Shapes are kept.
     """
     # what is compiled goes scale by scale, and is traced once
-    looks = (
-        _looks(schedule, history, 0)
-        if is_compiling()
-        else _kept_looks(schedule, history, TOGETHER if _is_plain(q_BHLd) else 0)
-    )
-    if len(looks) == 1:
-        return look_at(q_BHLd, k_BHLd, v_BHLd, scale, looks[0].seen_lm)
-    lengths = [look.queries.stop - look.queries.start for look in looks]
+    if is_compiling():
+        blocks = _query_blocks(schedule, history, 0)
+    else:
+        together = TOGETHER if _is_plain(q_BHLd) and windows is None else 0
+        blocks = _kept_blocks(schedule, history, together)
+    if len(blocks) == 1 and windows is None:
+        return attend_block(q_BHLd, k_BHLd, v_BHLd, scale, blocks[0].seen_lm)
+    # under the mask of a window the fused operation is faster from 8 x 8 tokens on
+    held_pairs = HELD_PAIRS if windows is None else 0
+    masks = [block.seen_lm for block in blocks] if windows is None else windows
+    lengths = [block.queries.stop - block.queries.start for block in blocks]
     # tokens before heads, as memory has it: cutting and joining along tokens then moves whole rows
     q_BLHd, k_BLHd, v_BLHd = (x.transpose(1, 2) for x in (q_BHLd, k_BHLd, v_BHLd))
     if history == 0:
         keys, values = k_BLHd.split(lengths, 1), v_BLHd.split(lengths, 1)
     else:
-        spans = tuple((look.keys.start, look.keys.stop) for look in looks)
+        spans = tuple((block.keys.start, block.keys.stop) for block in blocks)
         keys = _Spans.apply(k_BLHd, spans)  # type: ignore[no-untyped-call]
         values = _Spans.apply(v_BLHd, spans)  # type: ignore[no-untyped-call]
-    # softmax(q k^T scale) v of each call over its own span of keys
+    # softmax(q k^T scale) v of each block over its own span of keys
     heads = []
-    for look, *of_look in zip(looks, q_BLHd.split(lengths, 1), keys, values):
-        q, key, value = (x.transpose(1, 2) for x in of_look)
-        heads.append(look_at(q, key, value, scale, look.seen_lm).transpose(1, 2))
+    for seen_lm, *of_block in zip(masks, q_BLHd.split(lengths, 1), keys, values):
+        q, key, value = (x.transpose(1, 2) for x in of_block)
+        heads.append(attend_block(q, key, value, scale, seen_lm, held_pairs).transpose(1, 2))
     return torch.cat(heads, 1).transpose(1, 2)
-
-
-def attend_in_windows(
-    q_BHLd: torch.Tensor,
-    k_BHLd: torch.Tensor,
-    v_BHLd: torch.Tensor,
-    schedule: ScaleSchedule,
-    history: int | None,
-    scale: float,
-    windows: Sequence[torch.Tensor | None],
-) -> torch.Tensor:
-    """`attend_by_scale` where some scales see a window of themselves (MVAR, arXiv 2505.12742), one
-    call a scale. windows: of each scale which of its keys it sees, of `window_rows`; None: all."""
-    heads = []
-    for k, (piece, seen_lm) in enumerate(zip(schedule.slices, windows)):
-        keys = schedule.key_slice(k, history)
-        given = q_BHLd[:, :, piece], k_BHLd[:, :, keys], v_BHLd[:, :, keys]
-        heads.append(F.scaled_dot_product_attention(*given, attn_mask=seen_lm, scale=scale))
-    return torch.cat(heads, 2)
 
 
 class _Unit(torch.autograd.Function):

@@ -108,6 +108,18 @@ def sampling_cost(model: ModelConfig, sampler: SamplerConfig, calls: Calls | Non
     return Cost(nfe, token_evals, flops, by_scale, tuple(map(_number, passes)), per_pass)
 
 
+def least_flops(model: ModelConfig, cost: Cost) -> tuple[Number, ...]:
+    """Operations of every scale that the result of `sampling_cost` needs at least: without those of
+    pairs that a window hides (MVAR, arXiv 2505.12742), which a mask computes all the same."""
+    flops_K: list[Number] = []
+    for k, (calls, _, flops) in enumerate(cost.by_scale):
+        every = model.schedule.attended_pairs_of(k, model.history)
+        seen = model.schedule.attended_pairs_of(k, model.history, model.window, model.window_from)
+        # of a pair in each block: q.k and its share of the values, D multiply-adds each
+        flops_K.append(flops - calls * (every - seen) * 4 * model.width * model.depth)
+    return tuple(flops_K)
+
+
 def _doubled(model: ModelConfig, sampler: SamplerConfig) -> list[bool]:
     """At which scales the network also runs without class."""
     weights = guidance_weights(sampler.cfg_scale, sampler.cfg_ramp, model.schedule.num_scales)

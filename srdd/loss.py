@@ -58,15 +58,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_V = torch.zeros_like(bias_V, dtype=torch.float32)
         # the same memory for every chunk: fresh pages cost more than what is computed in them
         most = _LinearCrossEntropy.ROWS.get(hidden_ND.device.type, 512)
-        pages = hidden_ND.new_empty(min(len(hidden_ND), most), len(weight_VD))
-        shares = torch.empty_like(pages, dtype=torch.float32)
+        shape = min(len(hidden_ND), most), len(weight_VD)
+        shares = hidden_ND.new_empty(shape, dtype=torch.float32)
+        # oneDNN returns a tensor of its own
+        out_nV = None if fast else hidden_ND.new_empty(shape)
         for begin in range(0, len(tokens_N), most):
             rows = slice(begin, begin + most)
             x_nD, token_n1 = hidden_ND[rows], tokens_N[rows, None]
-            if fast:
+            if out_nV is None:
                 logits_nV = product(x_nD, weight_VD, bias_V)
             else:
-                logits_nV = torch.addmm(bias_V, x_nD, weight_VD.T, out=pages[: len(x_nD)]).float()
+                logits_nV = torch.addmm(bias_V, x_nD, weight_VD.T, out=out_nV[: len(x_nD)]).float()
             share_nV = torch.softmax(logits_nV, 1, out=shares[: len(x_nD)])
             # log of the sum of exponentials, from the likeliest code: its share is never too small
             # for a logarithm

@@ -21,9 +21,8 @@ from .attention import (
     HALVES,
     Pool,
     ScaleCache,
+    attend_block,
     attend_by_scale,
-    attend_in_windows,
-    look_at,
 )
 from .compiling import check_compiler, kernels_know
 from .conditioning import Condition, condition_module, conditioned
@@ -272,10 +271,7 @@ class ScaleTransformer(nn.Module):
             if self.mask_LL is not None:
                 mask = self.mask_LL[where, where]
                 return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
-            given = q, k, v, schedule, self.config.history, scale
-            return (
-                attend_by_scale(*given) if windows is None else attend_in_windows(*given, windows)
-            )
+            return attend_by_scale(q, k, v, schedule, self.config.history, scale, windows)
 
         # None where no scale is larger than its window: the same path as without
         windows = self.windows(scales)
@@ -329,7 +325,7 @@ class ScaleTransformer(nn.Module):
                 q: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, i: int = i
             ) -> torch.Tensor:
                 key, value = cache.extend(i, key, value)
-                return look_at(q, key, value, scale, rows)
+                return attend_block(q, key, value, scale, rows)
 
             x_BlD = block(x_BlD, modulations[i], attend)
             if condition is not None:

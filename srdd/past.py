@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from .config import ModelConfig
-from .schedule import ScaleSchedule
 
 
 class HistoryVector(nn.Module):
@@ -110,9 +109,3 @@ class Recall:
 
 def _repeated(part_BnE: torch.Tensor, batch: int) -> torch.Tensor:
     return part_BnE.repeat(batch // len(part_BnE), 1, 1)
-
-
-def reached(scales: int, schedule: ScaleSchedule) -> int:
-    """How many earlier scales a history vector of N scales reaches (Markov-VAR, arXiv 2511.23334):
-    N - 1, not times the depth, since it pools what scales read and not what they make of it."""
-    return max(0, min(scales, schedule.num_scales - 1) - 1)

@@ -90,11 +90,16 @@ class ScaleSchedule:
         """Query-key pairs that the mask `history` keeps; 0.39 of VAR's at history 0 and the 256-px
         schedule. With a window each token keeps window^2 keys of its own scale (MVAR, arXiv
         2505.12742)."""
-        pairs = 0
-        for k, length in enumerate(self.lengths):
-            keys = self.key_slice(k, history)
-            own = length if not self.windowed(k, window, window_from) else (window or 0) ** 2
-            pairs += length * (keys.stop - keys.start - length + own)
+        scales = range(self.num_scales)
+        return sum(self.attended_pairs_of(k, history, window, window_from) for k in scales)
+
+    def attended_pairs_of(
+        self, k: int, history: int | None, window: int | None = None, window_from: int = 0
+    ) -> int:
+        """`attended_pairs` of the tokens of scale k alone."""
+        keys, length = self.key_slice(k, history), self.lengths[k]
+        own = window * window if window and self.windowed(k, window, window_from) else length
+        pairs: int = length * (keys.stop - keys.start - length + own)
         return pairs
 
 

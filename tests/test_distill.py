@@ -1,6 +1,7 @@
 """Scale distillation: where a student starts, what it learns from, what is refused,
 and what its figure and table show."""
 
+import copy
 import importlib
 import itertools
 import json
@@ -12,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_suite import collected
 from test_config import edited
 from test_verbs import kill_after, start
 
-from bench.experiments.distillation.arms import training_tokens
-from bench.pipeline import collect
+from bench.experiments.distillation.arms import full_schedule_of, training_tokens
 from bench.pipeline.distill import (
     LogitStudent,
     SequenceStudent,
@@ -25,7 +26,6 @@ from bench.pipeline.distill import (
     teacher_tokens,
 )
 from bench.pipeline.labels import class_shares, labels_of
-from bench.report.results import Results
 from bench.report.view import View
 from bench.runtime.ranks import Ranks
 from bench.runtime.verb import Run, main
@@ -34,7 +34,6 @@ from bench.study import rooms
 from bench.study.errors import ConfigError
 from bench.study.names import unsharpened
 from bench.study.plan import load_study
-from bench.study.variants import variants_of
 from srdd.checkpoint import load_model
 from srdd.config import ModelConfig, SamplerConfig
 from srdd.distillation import (
@@ -840,30 +839,19 @@ def test_another_teacher_is_not_taken_for_the_one(made, tmp_path):
 @pytest.fixture(scope="module")
 def results(made):
     """What collect makes of the suite."""
-    study = json.loads(made.plan.study.model_dump_json())
-    suite = study["suites"]["distillation"]
-    about = {**suite, "train_seeds": [0], "variants": variants_of(made.plan, "distillation")}
-    plan = {
-        "scope": "distillation",
-        "suites": {"distillation": {**about, "runs": sorted(made.plan.suites["distillation"])}},
-        "folders": {run_id: str(made.root / run_id) for run_id in made.plan.suites["distillation"]},
-        **{
-            key: study[key]
-            for key in (
-                "study",
-                "reduced",
-                "evaluation",
-                "features",
-                "dataset",
-                "train_seeds",
-                "tokenizer_seed",
-                "latency",
-            )
-        },
-    }
-    (made.root / "plan.json").write_text(json.dumps(plan))
-    collect.collect(made.root / "plan.json", made.root / "collected")
-    return Results.load(made.root / "collected")
+    return collected(made.plan, "distillation", made.root, train_seeds=[0])
+
+
+def test_a_student_is_held_against_the_same_model(results):
+    """Catches a difference of two things: another window or state beside another schedule."""
+    view = View(results, "distillation")
+    assert full_schedule_of(view, "SDD logit, patch_nums 1-4") == "SDD"
+    assert full_schedule_of(view, "VAR real, patch_nums 1-4") == "VAR"
+    for key, value in (("window", 1), ("history_vector", 2), ("state", "last"), ("depth", 9)):
+        names = copy.deepcopy(view.variants["SDD logit, patch_nums 1-4"])
+        names["settings"]["model"][key] = value
+        variants = {**view.variants, "student": names}
+        assert full_schedule_of(Namespace(variants=variants), "student") is None, key
 
 
 def test_missing_numbers_have_the_status_of_the_distillation(results):

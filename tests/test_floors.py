@@ -139,7 +139,7 @@ def test_a_floor_is_the_longer_of_two():
     """Catches bytes divided by the wrong rate, and floors that are added where both happen at
     once."""
     found = floors.sampling_floors(
-        Rates(bandwidth=10.0, matmul=100.0), _Cost(((1, 1, 30), (1, 4, 400))), (20, 20), batch=2
+        Rates(bandwidth=10.0, matmul=100.0), (30, 400), (20, 20), batch=2
     )
     assert [(f.memory_s, f.operations_s, f.seconds) for f in found] == [
         (2.0, 0.6, 2.0),
@@ -152,11 +152,6 @@ def test_a_busy_round_lowers_no_floor():
     busy while it was rated."""
     found = floors.best_rates([Rates(1.0, 9.0), Rates(3.0, 2.0), Rates(1.0, 2.0)])
     assert found == Rates(3.0, 9.0)
-
-
-class _Cost:
-    def __init__(self, by_scale):
-        self.by_scale = by_scale
 
 
 @pytest.fixture
@@ -185,12 +180,12 @@ def timed(tmp_path, small, model_config, tokenizer_config, monkeypatch):
     """Run the latency verb on two tiny variants; returns its metrics as a table."""
     monkeypatch.setattr(latency, "measure_rates", lambda device, dtype, repeats: Rates(1e9, 1e10))
 
-    def run(**settings):
+    def run(changes=None, **settings):
         entries = {
             name: {
                 "identity": {"model": name, "sampler": "s"},
                 "tokenizer": tokenizer_config(patch_nums=(1, 2, 3), image_size=6).model_dump(),
-                "model": model_config(history=history).model_dump(),
+                "model": model_config(history=history, **(changes or {})).model_dump(),
                 "sampler": SamplerConfig(cfg_scale=2.0).model_dump(),
             }
             for name, history in (("VAR", None), ("SDD", 0))
@@ -246,6 +241,19 @@ def test_latency_rows_hold_their_floors(timed, model_config):
                 pytest.approx(batch * cost.flops / 1e10)
             ]
         assert values(rows, "largest_batch", model=name) == [2]
+
+
+def test_the_floor_of_a_window_counts_the_pairs_that_it_keeps(timed, model_config):
+    """Catches a floor of all pairs, under which a windowed model could not be told from the whole
+    one: tokens of the last scale see one key of nine, in both halves of guidance."""
+    where = {"model": "SDD", "num_images": "2", "scale": "2"}
+    whole, windowed = (
+        values(timed(changes), "floor_operations_scale_s", **where)
+        for changes in ({}, {"window": 1})
+    )
+    config = model_config(history=0)
+    hidden = 9 * (9 - 1) * 4 * config.width * config.depth * 2  # flops of an image
+    assert whole[0] - windowed[0] == pytest.approx(2 * hidden / 1e10)
 
 
 def test_latency_in_bfloat16(timed, model_config):

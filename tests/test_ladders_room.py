@@ -1,24 +1,15 @@
 """The room ladders from end to end: a regression, a head of bits and sides that repeat are trained,
 measured, collected, drawn."""
 
-import importlib
-import json
-
 import numpy as np
-import pandas as pd
 import pytest
+from small_suite import SmallSuite
 from test_config import edited
 
-from bench.pipeline import collect
 from bench.report.completion import along_scales
-from bench.report.results import Results
-from bench.report.view import View
-from bench.runtime.verb import main
-from bench.runtime.verbs import stages, verbs
 from bench.study import rooms
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
-from bench.study.variants import variants_of
 from srdd.checkpoint import load_model
 
 SUITE = {
@@ -48,66 +39,15 @@ SUITE = {
 }  # fmt: skip
 
 
-class Made:
-    """The jobs of a suite, run in this process."""
-
-    def __init__(self, root):
-        self.root, self.plan = root, load_study(edited(root, **{"suites/ladders": SUITE}))
-        self.jobs = {run_id: self.plan.jobs[run_id] for run_id in self.plan.suites["ladders"]}
-        done = set()
-        while len(done) < len(self.jobs):
-            for run_id, job in self.jobs.items():
-                if run_id not in done and set(job.inputs.values()) <= done:
-                    assert self.call(run_id) == 0, run_id
-                    done.add(run_id)
-
-    def call(self, run_id, out=None, **training):
-        """Run a job, elsewhere or with another training where that is asked for."""
-        job, out = self.jobs[run_id], out or self.root / run_id
-        about = json.loads(json.dumps(job.about))
-        about["config"].get("training", {}).update(training)
-        path = self.root / "configs" / f"{out.name}.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"study": "smoke", **about}))
-        inputs = [w for role, read in job.inputs.items() for w in (f"--{role}", self.root / read)]
-        words = [path, out, *inputs, "--threads", "1", "--device", "cpu", "--record"]
-        verb = stages()[job.stage].name
-        work = importlib.import_module(verbs()[verb].module).work
-        with pytest.raises(SystemExit) as left:
-            main(verb, work, tuple(job.inputs), [*map(str, words)])
-        return left.value.code
-
-    def of(self, stage):
-        return [run_id for run_id, job in self.jobs.items() if job.stage == stage]
-
-    def results(self):
-        """What collect makes of the suite."""
-        study = json.loads(self.plan.study.model_dump_json())
-        runs = sorted(self.jobs)
-        about = {**study["suites"]["ladders"], "variants": variants_of(self.plan, "ladders")}
-        keys = (
-            "study", "reduced", "evaluation", "features", "dataset", "train_seeds",
-            "tokenizer_seed", "latency",
-        )  # fmt: skip
-        plan = {
-            "scope": "ladders",
-            "suites": {"ladders": {**about, "runs": runs}},
-            "folders": {run_id: str(self.root / run_id) for run_id in runs},
-            **{key: study[key] for key in keys},
-        }
-        (self.root / "plan.json").write_text(json.dumps(plan))
-        collect.collect(self.root / "plan.json", self.root / "collected")
-        return Results.load(self.root / "collected")
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return Made(tmp_path_factory.mktemp("ladders"))
+    root = tmp_path_factory.mktemp("ladders")
+    return SmallSuite(root, "ladders", edited(root, **{"suites/ladders": SUITE}))
 
 
 @pytest.fixture(scope="module")
 def view(made):
-    return View(made.results(), "ladders")
+    return made.view()
 
 
 def test_a_regression_is_one_training_for_both_temperatures(made):
@@ -123,7 +63,7 @@ def test_a_regression_learns_and_knows_its_width(made):
     model = load_model(made.root / run_id / "model.safetensors")
     sigma = model.head.sigma_KC
     assert sigma.shape == (3, 4) and (sigma > 0).all() and (sigma != 1).any()
-    rows = pd.read_csv(made.root / run_id / "metrics.csv")
+    rows = made.rows(run_id)
     train = rows[rows["metric"] == "regression_mse_train"].set_index("step")["value"]
     test = rows[rows["metric"] == "regression_mse_test"].set_index("step")["value"]
     lengths = np.array([1, 4, 16])

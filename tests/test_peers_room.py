@@ -1,22 +1,13 @@
 """The room peers from end to end: every dial is trained, drawn, scored, timed, collected and
 shown."""
 
-import importlib
-import json
-
 import pandas as pd
 import pytest
+from small_suite import SmallSuite
 from test_config import edited
 
 from bench.experiments.peers.dials import unguided
-from bench.pipeline import collect
-from bench.report.results import Results
-from bench.report.view import View
-from bench.runtime.verb import main
-from bench.runtime.verbs import stages, verbs
 from bench.study import rooms
-from bench.study.plan import load_study
-from bench.study.variants import variants_of
 from srdd.checkpoint import load_tensors
 
 ON = {
@@ -47,55 +38,10 @@ SUITE = {
 }
 
 
-class Made:
-    """The jobs of a suite, run in this process, and what collect makes of them."""
-
-    def __init__(self, root):
-        self.root, self.plan = root, load_study(edited(root, **{"suites/peers": SUITE}))
-        self.jobs = {run_id: self.plan.jobs[run_id] for run_id in self.plan.suites["peers"]}
-        done = set()
-        while len(done) < len(self.jobs):
-            for run_id, job in self.jobs.items():
-                if run_id not in done and set(job.inputs.values()) <= done:
-                    assert self.call(run_id) == 0, run_id
-                    done.add(run_id)
-
-    def call(self, run_id):
-        job = self.jobs[run_id]
-        path = self.root / "configs" / f"{run_id.replace('/', '_')}.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"study": "smoke", **job.about}))
-        inputs = [w for role, read in job.inputs.items() for w in (f"--{role}", self.root / read)]
-        words = [path, self.root / run_id, *inputs]
-        words += ["--threads", "1", "--device", "cpu", "--record"]
-        verb = stages()[job.stage].name
-        work = importlib.import_module(verbs()[verb].module).work
-        with pytest.raises(SystemExit) as left:
-            main(verb, work, tuple(job.inputs), [*map(str, words)])
-        return left.value.code
-
-    def view(self):
-        study = json.loads(self.plan.study.model_dump_json())
-        runs = sorted(self.jobs)
-        about = {**study["suites"]["peers"], "variants": variants_of(self.plan, "peers")}
-        keys = (
-            "study", "reduced", "evaluation", "features", "dataset", "train_seeds",
-            "tokenizer_seed", "latency",
-        )  # fmt: skip
-        plan = {
-            "scope": "peers",
-            "suites": {"peers": {**about, "runs": runs}},
-            "folders": {run_id: str(self.root / run_id) for run_id in runs},
-            **{key: study[key] for key in keys},
-        }
-        (self.root / "plan.json").write_text(json.dumps(plan))
-        collect.collect(self.root / "plan.json", self.root / "collected")
-        return View(Results.load(self.root / "collected"), "peers")
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return Made(tmp_path_factory.mktemp("peers"))
+    root = tmp_path_factory.mktemp("peers")
+    return SmallSuite(root, "peers", edited(root, **{"suites/peers": SUITE}))
 
 
 @pytest.fixture(scope="module")

@@ -246,8 +246,8 @@ def beginning(make_model, make_ladder):
 
 def gone_on(training, arm):
     """The same after the steps of an arm, or to equal tokens."""
-    for _, more in verb.stages(training, arm, equal_tokens=False):
-        training.go_on(arm, more, lambda: None)
+    for _, more in verb.checkpoints(training, arm, equal_tokens=False):
+        training.run_steps(arm, more, lambda: None)
     return training
 
 
@@ -293,8 +293,8 @@ def test_a_long_arm_begins_as_the_short_one_and_spends_the_same_tokens(beginning
     """Catches an arm at equal tokens that is another training, or that stops elsewhere."""
     training = beginning()
     names, steps = [], []
-    for name, more in verb.stages(training, "recon", equal_tokens=True):
-        training.go_on("recon", more, lambda: None)
+    for name, more in verb.checkpoints(training, "recon", equal_tokens=True):
+        training.run_steps("recon", more, lambda: None)
         names, steps = [*names, name], [*steps, training.step]
         if len(names) == 1:
             short = weights(training.encoder.trunk)
@@ -329,9 +329,9 @@ def test_a_run_reports_every_number_once(beginning, tmp_path, monkeypatch):
     monkeypatch.setattr(verb, "model_identity", lambda run: {"train_seed": 0})
     monkeypatch.setattr(verb.Images, "of", classmethod(lambda cls, run, split: training.train))
     measured = verb.Measured(run, training.settings, training.frozen, training.train)
-    measured.begin(training.encoder)
-    for name, more in verb.stages(training, "naive", equal_tokens=False):
-        training.go_on("naive", more, lambda: None)
+    measured.find_pairs(training.encoder)
+    for name, more in verb.checkpoints(training, "naive", equal_tokens=False):
+        training.run_steps("naive", more, lambda: None)
         verb.report_training(measured, name, training)
         measured.report(name, training.encoder)
     measured.add_pairs()

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from small_suite import SmallSuite
 from test_config import edited
 
 from bench.experiments.restoration.plan import REDRAWS
@@ -19,23 +20,19 @@ from bench.experiments.restoration.show import judge_carries, judge_restored
 from bench.experiments.restoration_baselines.plan import Settings, problems
 from bench.experiments.restoration_baselines.regression import UNet, fitted
 from bench.experiments.restoration_baselines.verb import Restorers, median, ridge_of, wiener
-from bench.pipeline import collect
 from bench.pipeline.artefacts import open_split
 from bench.pipeline.datasets import to_float, to_uint8
 from bench.pipeline.degraded import DegradedSplit
 from bench.pipeline.paired_folder import degraded_path, refuse_unpaired
 from bench.pipeline.prepare import read_dataset
-from bench.report.results import Results
 from bench.report.view import View
 from bench.runtime.verb import main
-from bench.runtime.verbs import stages, verbs
 from bench.study import rooms
 from bench.study.contents import content_of, suffixes_read
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
 from bench.study.restore_settings import FOUR
 from bench.study.settings import DatasetConfig
-from bench.study.variants import variants_of
 from srdd.checkpoint import load_model
 from srdd.conditioning import condition_latent
 from srdd.degradation import degraded
@@ -80,70 +77,15 @@ SUITE = {
 }  # fmt: skip
 
 
-class Made:
-    """The jobs of a suite, run in this process."""
-
-    def __init__(self, root, study=None):
-        self.root = root
-        self.plan = load_study(study or edited(root, **{"suites/restoration": SUITE}))
-        self.jobs = {run_id: self.plan.jobs[run_id] for run_id in self.plan.suites["restoration"]}
-        done = set()
-        while len(done) < len(self.jobs):
-            for run_id, job in self.jobs.items():
-                if run_id not in done and set(job.inputs.values()) <= done:
-                    assert self.call(run_id) == 0, run_id
-                    done.add(run_id)
-
-    def call(self, run_id, out=None, **training):
-        """Run a job, elsewhere or with another training where that is asked for."""
-        job, out = self.jobs[run_id], out or self.root / run_id
-        about = json.loads(json.dumps(job.about))
-        about["config"].get("training", {}).update(training)
-        path = self.root / "configs" / f"{out.name}.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"study": "smoke", **about}))
-        inputs = [w for role, read in job.inputs.items() for w in (f"--{role}", self.root / read)]
-        words = [path, out, *inputs, "--threads", "1", "--device", "cpu", "--record"]
-        verb = stages()[job.stage].name
-        work = importlib.import_module(verbs()[verb].module).work
-        with pytest.raises(SystemExit) as left:
-            main(verb, work, tuple(job.inputs), [*map(str, words)])
-        return left.value.code
-
-    def of(self, stage):
-        return [run_id for run_id, job in self.jobs.items() if job.stage == stage]
-
-    def rows(self, run_id):
-        return pd.read_csv(self.root / run_id / "metrics.csv")
-
-    def results(self):
-        """What collect makes of the suite."""
-        study = json.loads(self.plan.study.model_dump_json())
-        about = {**study["suites"]["restoration"]}
-        about["variants"] = variants_of(self.plan, "restoration")
-        keys = (
-            "study", "reduced", "evaluation", "features", "dataset", "train_seeds",
-            "tokenizer_seed", "latency",
-        )  # fmt: skip
-        plan = {
-            "scope": "restoration",
-            "suites": {"restoration": {**about, "runs": sorted(self.jobs)}},
-            "folders": {run_id: str(self.root / run_id) for run_id in self.jobs},
-            **{key: study[key] for key in keys},
-        }
-        (self.root / "plan.json").write_text(json.dumps(plan))
-        collect.collect(self.root / "plan.json", self.root / "collected")
-        return Results.load(self.root / "collected")
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return Made(tmp_path_factory.mktemp("restoration"))
+    root = tmp_path_factory.mktemp("restoration")
+    return SmallSuite(root, "restoration", edited(root, **{"suites/restoration": SUITE}))
 
 
 @pytest.fixture(scope="module")
 def view(made):
-    return View(made.results(), "restoration")
+    return made.view()
 
 
 # ---------------------------------------------------------------- jobs and trainings

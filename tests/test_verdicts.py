@@ -127,8 +127,8 @@ def test_two_seeds_give_no_verdict(tmp_path):
 # ---------------------------------------------------------------- convergence
 
 
-def test_a_crossing_lies_between_two_looks():
-    """Catches the first look at or below a target, and a crossing that was before the first one."""
+def test_a_crossing_lies_between_two_evaluations():
+    """Catches the first evaluation at or below a target, and a crossing that was before it."""
     steps, losses = np.array([40, 80, 120, 160]), np.array([4.0, 3.0, 3.1, 2.0])
     assert crossing(steps, losses, 3.5) == 60 and crossing(steps, losses, 3.0) == 80
     assert crossing(steps, losses, 2.55) == pytest.approx(140)
@@ -136,7 +136,8 @@ def test_a_crossing_lies_between_two_looks():
 
 
 def test_targets_are_losses_that_all_pass():
-    """Catches a target that one training never reaches, or has passed before its first look."""
+    """Catches a target that one training never reaches, or has passed before its first
+    evaluation."""
     curves = [pd.DataFrame({"value": values}) for values in ([3.10, 2.6, 2.503], [4.0, 2.4])]
     assert targets(curves) == [2.53, 2.56, 2.61, 2.71]
     assert targets([pd.DataFrame({"value": [2.6, 2.5]})]) == [2.52, 2.55] and targets([]) == []
@@ -150,9 +151,9 @@ def losses(variant, curves):
     ]
 
 
-def test_fewer_steps_are_seen_between_looks(tmp_path):
-    """Catches a verdict that the grid of looks decides: both reach every loss at the same look, b 4
-    to 12 steps before a."""
+def test_fewer_steps_are_seen_between_evaluations(tmp_path):
+    """Catches a verdict that the grid of evaluations decides: both reach every loss at the same
+    one, b 4 to 12 steps before a."""
     slow = {seed: [4.0 + 0.01 * seed, 3.0, 2.5, 2.4] for seed in SEEDS}
     fast = {
         seed: [value - 0.1 - 0.02 * (seed == 1) for value in curve] for seed, curve in slow.items()

@@ -8,12 +8,11 @@ what must be computed over the matmul rate (operation floor), whichever is longe
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from srdd.cost import Cost
 from srdd.linear import by_onednn, product
 
 from ..runtime.clock import seconds
@@ -106,12 +105,13 @@ def floor_of(rates: Rates, moved_bytes: float, flops: float) -> Floor:
 
 
 def sampling_floors(
-    rates: Rates, cost: Cost, moved_bytes: tuple[float, ...], batch: int
+    rates: Rates, flops_K: Sequence[float], moved_bytes: tuple[float, ...], batch: int
 ) -> tuple[Floor, ...]:
-    """The floor of every scale of a batch, from the cost of one image and the bytes of the whole
-    batch.
+    """The floor of every scale of a batch, from the operations of one image, `least_flops`, and the
+    bytes of the whole batch.
 
     Scales follow one another, so that of a sample is their sum.
     """
-    flops_K = [batch * flops for _, _, flops in cost.by_scale]
-    return tuple(floor_of(rates, moved, flops) for moved, flops in zip(moved_bytes, flops_K))
+    return tuple(
+        floor_of(rates, moved, batch * flops) for moved, flops in zip(moved_bytes, flops_K)
+    )

@@ -138,6 +138,18 @@ def canvas(
 HANDLE, BETWEEN = 28, 14  # points of a handle before a name, and between two columns of a legend
 
 
+def grid_shape(count: int, most: int) -> tuple[int, int]:
+    """Rows and columns of so many panels, at most `most` of them side by side; one for none."""
+    columns = min(most, max(1, count))
+    return max(1, -(-count // columns)), columns
+
+
+def hide_rest(axes: np.ndarray, count: int) -> None:
+    """Take away the panels of a grid beyond the first ones."""
+    for panel in axes.flat[count:]:
+        panel.set_visible(False)
+
+
 def text_width(line: str) -> float:
     """Points that a line takes in a legend."""
     small = FontProperties(family=all_families(), size=7)

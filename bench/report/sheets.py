@@ -16,7 +16,16 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from .axes import spread_out
-from .drawing import canvas, legend_below, legend_height, plain_log, plain_number
+from .drawing import (
+    DOUBLE,
+    canvas,
+    grid_shape,
+    hide_rest,
+    legend_below,
+    legend_height,
+    plain_log,
+    plain_number,
+)
 from .view import View
 
 MOST = 12  # lines that one panel can hold: ten colours, nine markers
@@ -105,6 +114,20 @@ def sheet(
     _spread([axes for _, axes in pages], far)
     even([axes for _, axes in pages])
     return figure
+
+
+def panel_sheet(
+    parts: list[View], count: int, most: int, height: float, draw: Draw, **more: Any
+) -> Figure:
+    """A `sheet` across the page with so many panels for every part, at most `most` of them side by
+    side. height: of a row, in inches; more: as `sheet` takes it."""
+    shape = grid_shape(count, most)
+
+    def draw_part(axes: np.ndarray, part: View) -> None:
+        draw(axes, part)
+        hide_rest(axes, count)
+
+    return sheet(parts, (DOUBLE, height * shape[0]), shape, draw_part, **more)
 
 
 def _spread(pages: list[np.ndarray], far: Iterable[int]) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from srdd.cost import Cost, dry_run, sampling_bytes, sampling_cost
+from srdd.cost import Cost, dry_run, least_flops, sampling_bytes, sampling_cost
 from srdd.loss import linear_cross_entropy
 from srdd.model import ScaleTransformer
 from srdd.official import cfg_from_var
@@ -125,7 +125,7 @@ def sampling_work(setting: Setting, model_name: str, batch: int) -> tuple[float,
         setting.counted[model_name] = calls, sampling_cost(config, SAMPLER, calls)
     calls, cost = setting.counted[model_name]
     moved = sampling_bytes(config, SAMPLER, batch, dtype.itemsize, calls)
-    floors = sampling_floors(setting.rates, cost, moved, batch)
+    floors = sampling_floors(setting.rates, least_flops(config, cost), moved, batch)
     return sum(floor.seconds for floor in floors), batch * cost.flops
 
 

@@ -28,7 +28,7 @@ from bench.speed.comparing import training_step
 from bench.speed.counting import training_work
 from srdd.attention import attend_by_scale
 from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
-from srdd.cost import dry_run, sampling_bytes, sampling_cost
+from srdd.cost import dry_run, least_flops, sampling_bytes, sampling_cost
 from srdd.loss import linear_cross_entropy
 from srdd.masks import scale_mask
 from srdd.model import ScaleTransformer
@@ -197,7 +197,7 @@ def sampling(table: Table, depth: int, batches: list[int]) -> None:
             for batch in batches:
                 labels = torch.arange(batch, device=GPU)
                 moved = sampling_bytes(made, SAMPLER, batch, 2, calls)
-                floors = sampling_floors(table.rates, cost, moved, batch)
+                floors = sampling_floors(table.rates, least_flops(made, cost), moved, batch)
 
                 # torch may take cuDNN's attention otherwise
                 chosen = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]

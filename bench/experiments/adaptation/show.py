@@ -26,7 +26,7 @@ from ...report.claims import (
 from ...report.curves import GREY, curve, floor_line
 from ...report.drawing import DOUBLE, blank, draw_band, look_of, note, plain_log
 from ...report.estimate import Estimate, estimate, show_difference
-from ...report.sheets import by_group, by_variant, sheet
+from ...report.sheets import by_group, by_variant, panel_sheet, sheet
 from ...report.view import View
 from ...report.words import score_details, seeds_details
 from ...study.escaping import rst
@@ -240,19 +240,15 @@ def figure_intra_scale(view: View) -> tuple[Figure, Caption]:
     models = [name for name in by_model(view) if masked(view, name) and name not in again]
     scales = _scales(view)
     asked = view.only(models or list(view.variants)[:1])
-    columns = min(4, max(1, len(scales)))
-    shape = (-(-len(scales) // columns) or 1, columns)
 
     def draw(axes: np.ndarray, part: View) -> None:
         for panel, k in zip(axes.flat, scales):
             _hidden_panel(panel, part, k)
-        for panel in axes.flat[len(scales) :]:
-            panel.set_visible(False)
         for row in axes:
             row[0].set_ylabel("loss minus that of one pass (nats/token)")
 
-    size = (DOUBLE, 2.7 * shape[0])
-    figure = sheet(by_variant(asked, 8), size, shape, draw, columns=2, sharey=True)
+    parts = by_variant(asked, 8)
+    figure = panel_sheet(parts, len(scales), 4, 2.7, draw, columns=2, sharey=True)
     note(figure, missing_words(asked, "kept_step"))
     text = (
         "Cross-entropy of a scale's hidden tokens, minus that where all are hidden, against how "

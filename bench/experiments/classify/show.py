@@ -27,7 +27,7 @@ from ...report.drawing import (
     plain_log,
     text,
 )
-from ...report.sheets import by_variant, sheet
+from ...report.sheets import Draw, by_variant, sheet
 from ...report.view import View
 from .plan import is_gain
 from .reading import (
@@ -187,15 +187,7 @@ def _over_noise(axes: Axes, view: View, variant: str) -> None:
 def figure_smoothing(view: View) -> tuple[Figure, Caption]:
     """Accuracy against copies for every noise, and against noise beside the tokens that it changes
     (A-VARC, arXiv 2510.12060, likelihood smoothing)."""
-    views = by_variant(view, PAGE)
-    most = max(len(page.variants) for page in views)
-    pages: list[np.ndarray] = []
-
-    def draw(axes: np.ndarray, part: View) -> None:
-        _smoothing(axes, part)
-        pages.append(axes)
-
-    figure = sheet(views, (DOUBLE, 3.8), (2, most), draw)
+    figure, pages = _column_sheet(view, 3.8, 2, _smoothing)
     for row in range(2):
         _level([panel for axes in pages for panel in axes[row]], "y")
     _hide_idle(figure)
@@ -206,6 +198,20 @@ def figure_smoothing(view: View) -> tuple[Figure, Caption]:
         "read; dotted: how many tokens one copy changes. Mean and interval."
     )
     return figure, Caption(caption, (*claim_details(view), *run_details(view)))
+
+
+def _column_sheet(
+    view: View, height: float, rows: int, draw: Draw, **more: Any
+) -> tuple[Figure, list[np.ndarray]]:
+    """A column of panels for each variant, and the panels of every page, to be levelled."""
+    views, pages = by_variant(view, PAGE), []
+
+    def draw_page(axes: np.ndarray, part: View) -> None:
+        draw(axes, part)
+        pages.append(axes)
+
+    most = max(len(page.variants) for page in views)
+    return sheet(views, (DOUBLE, height), (rows, most), draw_page, **more), pages
 
 
 def _hide_idle(figure: Figure) -> None:
@@ -235,15 +241,7 @@ def _funnel(axes: np.ndarray, view: View) -> None:
 def figure_funnel(view: View) -> tuple[Figure, Caption]:
     """Accuracy against tokens through the network: the first scales, one scale, the funnel, the
     masked bound (A-VARC, arXiv 2510.12060)."""
-    views = by_variant(view, PAGE)
-    most = max(len(page.variants) for page in views)
-    pages: list[np.ndarray] = []
-
-    def draw(axes: np.ndarray, part: View) -> None:
-        _funnel(axes, part)
-        pages.append(axes)
-
-    figure = sheet(views, (DOUBLE, 2.3), (1, most), draw, columns=3)
+    figure, pages = _column_sheet(view, 2.3, 1, _funnel, columns=3)
     panels = [panel for axes in pages for panel in axes.flat]
     _level(panels, "x", "y")
     for panel in panels:

@@ -42,13 +42,16 @@ def full_schedules(view: View) -> list[str]:
 
 
 def full_schedule_of(view: View, variant: str) -> str | None:
-    """The first of them with the same mask as a variant."""
-    variants = view.variants
-    mask = variants[variant]["history"], variants[variant]["mask"]
-    for name in full_schedules(view):
-        if (variants[name]["history"], variants[name]["mask"]) == mask:
-            return name
-    return None
+    """The first of them whose model differs from a variant's in nothing but the schedule; None
+    where there is none: a difference would be one of two things."""
+    model = _without_schedule(view.variants[variant])
+    alike = (one for one in full_schedules(view) if _without_schedule(view.variants[one]) == model)
+    return next(alike, None)
+
+
+def _without_schedule(names: dict[str, Any]) -> dict[str, Any]:
+    """All settings of a variant's model but its schedule."""
+    return {key: value for key, value in names["settings"]["model"].items() if key != "patch_nums"}
 
 
 # ---------------------------------------------------------------- in words

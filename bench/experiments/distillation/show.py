@@ -34,8 +34,8 @@ from .arms import (
 
 
 def group_looks(view: View) -> dict[str, dict[str, Any]]:
-    """A colour for each arm, a line and marker for each mask; where that would make two groups
-    alike, a style for each group."""
+    """A colour for each arm, a line for each full schedule that arms are held against; where that
+    would make two groups alike, a style for each group."""
     variants, whole = view.variants, full_schedules(view)
     arm_of, base_of = {}, {}
     for group, (first, *_) in view.groups().items():
@@ -47,9 +47,9 @@ def group_looks(view: View) -> dict[str, dict[str, Any]]:
     arms, looks = list(dict.fromkeys(arm_of.values())), {}
     for group, arm in arm_of.items():
         base = base_of[group]
-        mask = whole.index(base) if base else len(whole)
+        teacher = whole.index(base) if base else len(whole)
         colour = COLOURS[arms.index(arm) % len(COLOURS)]
-        line = mask % len(LINES)
+        line = teacher % len(LINES)
         looks[group] = {
             "color": colour,
             "linestyle": LINES[line],
@@ -185,7 +185,7 @@ def _time(view: View, variant: str) -> tuple[Cell, int | None]:
 
 
 def _minus_full(view: View, variant: str) -> Cell:
-    """FID minus that of the full schedule of the same mask, paired by training seed."""
+    """FID minus that of the full schedule of the same model, paired by training seed."""
     whole = full_schedule_of(view, variant)
     if whole is None or whole == variant:
         return Cell("-" if whole is None else "full")
@@ -194,7 +194,8 @@ def _minus_full(view: View, variant: str) -> Cell:
 
 
 def _student_row(view: View, variant: str) -> dict[str, str]:
-    """One variant: scores, difference to the full schedule of its mask, cost, training, status."""
+    """One variant: scores, difference to the full schedule of its model, cost, training,
+    status."""
     names, fid = view.variants[variant], f"fid_{view.results.extractor}"
     settings, count = names["settings"], len(view.of(variant, fid))
     row: dict[str, str] = {"Variant": names["group"]}
@@ -263,7 +264,7 @@ def table_distillation(view: View) -> tuple[pd.DataFrame, Caption]:
     caption = (
         "Full schedules, then students of each arm from many tokens to few; below, what real "
         "training images score and the same through the tokenizer. Difference: to the full "
-        "schedule of the same mask, paired by training seed, 95 % t-interval."
+        "schedule of the same model, paired by training seed, 95 % t-interval."
     )
     details = (
         *claim_details(view),

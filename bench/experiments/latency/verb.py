@@ -35,7 +35,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
-from srdd.cost import dry_run, sampling_bytes, sampling_cost
+from srdd.cost import dry_run, least_flops, sampling_bytes, sampling_cost
 from srdd.model import ScaleTransformer
 from srdd.noise import derive_seed, generator
 from srdd.sampling import generate, guided_denoiser
@@ -275,7 +275,8 @@ def add_floors(run: Run, variants: list[TimedVariant], config: Settings, rates: 
             if key not in costs:
                 costs[key] = sampling_cost(model, sampler, calls)
             moved = sampling_bytes(model, sampler, batch, number_bytes, calls)
-            by_scale = sampling_floors(rates, costs[key], moved, batch)
+            flops_K = least_flops(model, costs[key])
+            by_scale = sampling_floors(rates, flops_K, moved, batch)
             add_floor_rows(run, by_scale, {**variant.identity, "num_images": batch})
 
 

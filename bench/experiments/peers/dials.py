@@ -66,7 +66,7 @@ def turned(settings: dict[str, Any]) -> list[str]:
     return [name for name, dial in DIALS.items() if dial.value(settings) != dial.off]
 
 
-def _rest(names: dict[str, Any]) -> str:
+def _without_dials(names: dict[str, Any]) -> str:
     """All settings of a variant but those of the dials. A tokenizer is part of them unless the
     state says that it has to be another."""
     settings = {key: dict(section) for key, section in names["settings"].items()}
@@ -87,12 +87,12 @@ def counterparts(view: View) -> dict[str, str]:
     off: dict[str, str] = {}
     for name, names in view.variants.items():
         if not turned(names["settings"]):
-            off.setdefault(_rest(names), name)
+            off.setdefault(_without_dials(names), name)
             # what another tokenizer is compared with
             settings = {**names, "settings": _as_replaced(names["settings"])}
-            off.setdefault(_rest(settings), name)
+            off.setdefault(_without_dials(settings), name)
     others = {
-        name: off.get(_rest(names))
+        name: off.get(_without_dials(names))
         for name, names in view.variants.items()
         if turned(names["settings"])
     }
@@ -103,19 +103,19 @@ def unguided(view: View) -> View:
     """Without variants that differ from another one in guidance alone: it stands for them where it
     has w = 1. What guidance changes is in figure and table guidance."""
 
-    def but_guidance(names: dict[str, Any]) -> tuple[Any, ...]:
+    def without_guidance(names: dict[str, Any]) -> tuple[Any, ...]:
         grid = {key: value for key, value in names["grid"].items() if key != GUIDANCE}
         return names["group"], tuple(sorted((key, str(value)) for key, value in grid.items()))
 
     plain = {
-        but_guidance(names)
+        without_guidance(names)
         for name, names in view.variants.items()
         if GUIDANCE in names["grid"] and view.sampler(name)["cfg_scale"] == 1
     }
     return view.only(
         name
         for name, names in view.variants.items()
-        if but_guidance(names) not in plain or view.sampler(name)["cfg_scale"] == 1
+        if without_guidance(names) not in plain or view.sampler(name)["cfg_scale"] == 1
     )
 
 

@@ -108,15 +108,15 @@ def _size_cells(view: View, variant: str, other: str | None) -> dict[str, str]:
         "Attended pairs": number(pairs),
         "Scales reached": number(reached(names)),
     }
-    before = other and attended_pairs(view.variants[other])
-    row["Pairs over off"] = number(pairs / before if pairs and before else None)
+    pairs_off = other and attended_pairs(view.variants[other])
+    row["Pairs over off"] = number(pairs / pairs_off if pairs and pairs_off else None)
     for title, (metric, unit) in COSTS.items():
         cost = view.estimate(variant, metric)
         row[title] = number(cost and cost.mean / unit)
     timed = {name: milliseconds(view, name) for name in (variant, other) if name}
-    own, usual = timed[variant], timed.get(other or "")
-    row["Time per image (ms)"] = number(own and own[0])
-    row["Time over off"] = number(own[0] / usual[0] if own and usual else None)
+    time, time_off = timed[variant], timed.get(other or "")
+    row["Time per image (ms)"] = number(time and time[0])
+    row["Time over off"] = number(time[0] / time_off[0] if time and time_off else None)
     return row
 
 
@@ -153,20 +153,27 @@ def table_dials(view: View) -> tuple[pd.DataFrame, Caption]:
         "by training seed with their 95 % t-intervals. Below 0 is better for FID and loss. Pairs "
         "are the claimed saving, time the measured one."
     )
+    timed, unlike_one = "Time per image (ms)" in table, len(view.variants) < every
+    details = _dial_details(view, timed, unlike_one)
+    return shown(table, *_shown_columns(view, table)), Caption(text, details)
+
+
+def _dial_details(view: View, timed: bool, unlike_one: bool) -> tuple[str, ...]:
+    """Whose each dial is, and how the columns are counted. timed: whether times were measured;
+    unlike_one: whether variants of other guidance than w = 1 are left out."""
     used = {name for names in view.variants.values() for name in turned(names["settings"])}
-    details = (
+    return (
         *claim_details(view),
         *(rst(f"{name}: {DIALS[name].source}.") for name in DIALS if name in used),
         "Attended pairs: of one pass over an image in each block. Scales reached: earlier ones, by "
         "attention through all blocks or by the history vector; 0 is Markov.",
         "Loss: of the kept weights, weighted for none, so that all are read by one yardstick; of "
         "other tokens it is not compared.",
-        machine(view) if "Time per image (ms)" in table else "",
-        "At guidance w = 1: table guidance has the others." if len(view.variants) < every else "",
+        machine(view) if timed else "",
+        "At guidance w = 1: table guidance has the others." if unlike_one else "",
         *score_details(view),
         *seeds_details(view),
     )
-    return shown(table, *_shown_columns(view, table)), Caption(text, details)
 
 
 def _shown_columns(view: View, table: pd.DataFrame) -> list[str]:

@@ -28,6 +28,8 @@ from ...report.drawing import (
     blank,
     canvas,
     draw_band,
+    grid_shape,
+    hide_rest,
     legend_below,
     note,
     plain_log,
@@ -126,11 +128,24 @@ def _line(
     draw_band(panel, [x for x, _ in means], [mean for _, mean in means], label, style)
 
 
+def _label_edges(axes: np.ndarray, count: int, below: str, left: str) -> None:
+    """Names of the axes at the left and below the last panel of each column, where panels share
+    them; what is beyond `count` is taken away, and a figure of none says so."""
+    hide_rest(axes, count)
+    for panel in axes[:, 0]:
+        panel.set_ylabel(left)
+    for panel in axes.flat[max(0, count - axes.shape[1]) : count]:
+        panel.set_xlabel(below)
+        panel.tick_params(labelbottom=True)
+    if not count:
+        axes[0, 0].set_visible(True)
+        blank(axes[0, 0], "no training on several numbers of images")
+
+
 def _panels(view: View, draw: Panel, title: str, height: float = 2.1) -> Figure:
     """A panel for every system over epochs, on a logarithmic axis and with one legend."""
     of = _grown(view)
-    rows = max(1, math.ceil(len(of) / COLUMNS))
-    columns = min(COLUMNS, max(1, len(of)))
+    rows, columns = grid_shape(len(of), COLUMNS)
     figure, axes = canvas(DOUBLE, 0.4 + height * rows, rows, columns, sharex=True, sharey=True)
     for images in sorted({U for sizes in of.values() for U in sizes}):  # the legend in their order
         axes[0, 0].plot([], [], label=f"{images:,} images", **_style(view, images))
@@ -139,16 +154,7 @@ def _panels(view: View, draw: Panel, title: str, height: float = 2.1) -> Figure:
         panel.set_title(text(name))
         panel.set_xscale("log")
         plain_log(panel.xaxis)
-    for panel in axes.flat[len(of) :]:
-        panel.set_visible(False)
-    for panel in axes[:, 0]:
-        panel.set_ylabel(title)
-    for panel in axes.flat[max(0, len(of) - columns) : len(of)]:
-        panel.set_xlabel("epochs")
-        panel.tick_params(labelbottom=True)
-    if not of:
-        axes[0, 0].set_visible(True)
-        blank(axes[0, 0], "no training on several numbers of images")
+    _label_edges(axes, len(of), "epochs", title)
     legend_below(figure, 6)
     note(figure, missing_words(view, "epochs_to_best"))
     return figure
@@ -301,21 +307,11 @@ def _draw_compute(panel: Axes, view: View, images: int) -> None:
 def figure_crossover(view: View) -> tuple[Figure, Caption]:
     """Best held-out loss so far against compute, by the number of unique images."""
     sizes = sorted({U for of in _grown(view).values() for U in of})
-    columns = min(COLUMNS, max(1, len(sizes)))
-    rows = max(1, math.ceil(len(sizes) / columns))
+    rows, columns = grid_shape(len(sizes), COLUMNS)
     figure, axes = canvas(DOUBLE, 0.4 + 2.1 * rows, rows, columns, sharex=True)
     for panel, images in zip(axes.flat, sizes):
         _draw_compute(panel, view, images)
-    for panel in axes.flat[len(sizes) :]:
-        panel.set_visible(False)
-    for panel in axes[:, 0]:
-        panel.set_ylabel("best loss so far (nats/token)")
-    for panel in axes.flat[max(0, len(sizes) - columns) : len(sizes)]:
-        panel.set_xlabel("training compute (FLOP)")
-        panel.tick_params(labelbottom=True)
-    if not sizes:
-        axes[0, 0].set_visible(True)
-        blank(axes[0, 0], "no training on several numbers of images")
+    _label_edges(axes, len(sizes), "training compute (FLOP)", "best loss so far (nats/token)")
     legend_below(figure, 5)
     note(figure, missing_words(view, "epochs_to_best"))
     first = next(iter(systems(view)), "the first system")

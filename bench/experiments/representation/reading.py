@@ -45,7 +45,7 @@ def of_arm(view: View, variant: str, measure: str, arm: str) -> Estimate | None:
     return view.estimate(variant, f"{measure}_{arm}")
 
 
-def beside(view: View, variant: str, measure: str, arm: str, against: str) -> Estimate | None:
+def minus(view: View, variant: str, measure: str, arm: str, against: str) -> Estimate | None:
     """A measure of one arm minus that of another, paired by training seed."""
     first, second = (view.of(variant, f"{measure}_{name}") for name in (against, arm))
     return paired(first, second)

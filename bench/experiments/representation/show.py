@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from ...report.caption import Caption
 from ...report.cells import Cell, frame, number, shown, spread
@@ -25,6 +26,7 @@ from ...report.drawing import (
     band,
     blank,
     canvas,
+    hide_rest,
     legend_below,
     look,
     look_of,
@@ -42,8 +44,8 @@ from .reading import (
     along,
     arms_of,
     asked,
-    beside,
     matrix_runs,
+    minus,
     missing_arms,
     of_arm,
     run_details,
@@ -67,7 +69,7 @@ def _style(arm: str) -> dict[str, Any]:
 def _plane(axes: Axes, view: View, variant: str, measure: str) -> None:
     """A mark for each arm, paired with the frozen encoder: detail to the right, class upwards."""
     for arm in arms_of(view):
-        x, y = (beside(view, variant, name, arm, "frozen") for name in ("detail_r2", measure))
+        x, y = (minus(view, variant, name, arm, "frozen") for name in ("detail_r2", measure))
         if x is None or y is None or arm == "frozen":
             continue
         bars = {"xerr": x.half or 0, "yerr": y.half or 0, "elinewidth": 0.5, "capsize": 1.2}
@@ -190,6 +192,20 @@ def figure_gradient_cosine(view: View) -> tuple[Figure, Caption]:
 # ---------------------------------------------------------------- whose condition
 
 
+def _matrices(axes: np.ndarray, view: View, runs: list[tuple[str, str, str]]) -> AxesImage:
+    """The posterior before any arm, then after each; returns the last, for a bar of colours."""
+    panels = [("before", runs[0][2], "before")]
+    panels += [(NAMES[arm], run_id, "after") for _, arm, run_id in runs]
+    for panel, (title, run_id, when) in zip(axes.flat, panels):
+        matrix_BB = view.results.images[f"{run_id}/{when}"][0, 0]
+        drawn: AxesImage = panel.imshow(matrix_BB / 255, cmap="cividis", vmin=0, vmax=1)
+        panel.set(xticks=[], yticks=[])
+        panel.set_title(text(title), fontsize=6)
+    axes[0, 0].set_xlabel("condition of")
+    axes[0, 0].set_ylabel("tokens of")
+    return drawn
+
+
 def figure_pair_scores(view: View) -> tuple[Figure, Caption]:
     """How likely each condition of a batch is given each image's tokens, before and after (the
     scores of DCR by log-likelihoods)."""
@@ -198,22 +214,11 @@ def figure_pair_scores(view: View) -> tuple[Figure, Caption]:
     few = [one for one in runs if one[0] == first][:MOST_MATRICES]
     columns = 1 + max(1, len(few))
     figure, axes = canvas(DOUBLE, 0.9 + DOUBLE / columns, 1, columns)
-    images = view.results.images
-    panels = [("before", few[0][2], "before")] if few else []
-    panels += [(NAMES[arm], run_id, "after") for _, arm, run_id in few]
-    for panel, (title, run_id, when) in zip(axes.flat, panels):
-        matrix_BB = images[f"{run_id}/{when}"][0, 0]
-        drawn = panel.imshow(matrix_BB / 255, cmap="cividis", vmin=0, vmax=1)
-        panel.set(xticks=[], yticks=[])
-        panel.set_title(text(title), fontsize=6)
-    for panel in axes.flat[len(panels) :]:
-        panel.set_visible(False)
-    if panels:
-        axes[0, 0].set_xlabel("condition of")
-        axes[0, 0].set_ylabel("tokens of")
+    if few:
+        drawn = _matrices(axes, view, few)
         figure.colorbar(drawn, ax=list(axes.flat), fraction=0.02, label="posterior")
     else:
-        axes[0, 0].set_visible(True)
+        hide_rest(axes, 1)
         blank(axes[0, 0], "no matrices")
     words = (
         "One batch of held-out images, those of a class together. Row i is how likely each "
@@ -260,7 +265,7 @@ def _row(view: View, variant: str, arm: str) -> dict[str, str]:
         row[f"R2 of {moment}"] = spread(of_arm(view, variant, f"detail_r2_{moment}", arm))
     for measure in MEASURES:
         if arm != "frozen" and measure not in ("token_evals", "seconds"):
-            difference = beside(view, variant, measure, arm, "frozen")
+            difference = minus(view, variant, measure, arm, "frozen")
             row[f"{TITLES[measure]} minus frozen"] = spread(difference, difference=True)
     if arm in ("naive", "naive_long"):
         row["Conflicts"] = spread(view.estimate(variant, "conflict_share_naive"))
@@ -333,7 +338,7 @@ def _differences(view: View, metric: str, sides: list[str]) -> dict[str, Estimat
     measure, arm, against = parts
     if against == HALF:
         return {name: above_half(view, name, measure, arm) for name in sides}
-    return {name: beside(view, name, measure, arm, against) for name in sides}
+    return {name: minus(view, name, measure, arm, against) for name in sides}
 
 
 def _measured(view: View, claim: dict[str, Any]) -> tuple[dict[str, Estimate], str]:

@@ -65,6 +65,11 @@ INPUTS = ("data", "tokenizer", "tokens", "train")
 
 BATCH = 512  # images or sequences of one pass without gradients
 POINTS = 80  # of a curve along the steps, at most
+# of what is no share
+UNITS = {
+    "detail_r2": "R2", "pixel_r2": "R2", "nll": "nats/token",
+    "intra_distance": "1 - cosine", "inter_distance": "1 - cosine",
+}  # fmt: skip
 
 # ---------------------------------------------------------------- what is read
 
@@ -166,8 +171,8 @@ class Training:
         """Count the tokens of so many sequences."""
         self.token_evals += sequences * tokens_run(self.frozen.model, k)
 
-    def ready(self) -> bool:
-        """Whether this training may go on: the tokens that dcr_codes takes are not yet spent."""
+    def has_budget(self) -> bool:
+        """Whether the tokens that dcr_codes takes are not yet spent."""
         return self.token_evals < self.budget
 
     @cached_property
@@ -179,59 +184,76 @@ class Training:
 
     def losses(self, arm: str) -> list[torch.Tensor]:
         """The losses of this step, whose sum is minimised."""
-        rows, images, view, tokens_BL = self.batch()
-        k, B, model, ladder = (
-            self.scale(self.step),
-            len(rows),
-            self.frozen.model,
-            self.frozen.ladder,
-        )
+        rows, images_BCHW, view_BCHW, tokens_BL = self.batch()
         if arm == "supervised":
             labels_B = torch.from_numpy(self.train.labels_N[rows]).to(self.device)
-            return [
-                class_loss(self.encoder, self.train.images.read(rows).to(self.device), labels_B)
-            ]
-        tau = self.settings.tau
+            read = self.train.images.read(rows).to(self.device)
+            return [class_loss(self.encoder, read, labels_B)]
+        z_BZ, k = self.z(images_BCHW), self.scale(self.step)
         if arm == "contrast":
-            return [info_nce(self.z(images), self.z(view), tau)]
-        condition_BD = self.frozen.condition(z_BZ := self.z(images))
-        if arm in ("recon", "naive"):
-            self.count(B, k)
-            losses = [self.frozen.nll(tokens_BL, z_BZ, k)]
-            if arm == "naive":
-                losses.append(info_nce(z_BZ, self.z(view), tau))
-            return losses
+            return [self.contrast(z_BZ, view_BCHW)]
         if arm == "dcr_codes":
-            self.count(B * (B + 1), k)
-            view_BD = self.frozen.condition(self.z(view))
-            given = model, ladder, tokens_BL, condition_BD, view_BD, k
-            each = [dcr_loss(*one, tau) for one in reconstructions(*given)]
-            return [torch.stack(each).mean()]
+            return [self.dcr_by_codes(tokens_BL, z_BZ, view_BCHW, k)]
+        if arm == "dcr_loglik":
+            return [self.dcr_by_likelihoods(tokens_BL, z_BZ, k)]
+        self.count(len(rows), k)
+        nll = self.frozen.nll(tokens_BL, z_BZ, k)
+        return [nll] if arm == "recon" else [nll, self.contrast(z_BZ, view_BCHW)]
+
+    def contrast(self, z_BZ: torch.Tensor, view_BCHW: torch.Tensor) -> torch.Tensor:
+        """InfoNCE of images and their other views (SimCLR, arXiv 2002.05709)."""
+        return info_nce(z_BZ, self.z(view_BCHW), self.settings.tau)
+
+    def dcr_by_codes(
+        self, tokens_BL: torch.Tensor, z_BZ: torch.Tensor, view_BCHW: torch.Tensor, k: int | None
+    ) -> torch.Tensor:
+        """The loss of DCR (arXiv 2603.04803) on expected codes, mean over the scales that run."""
+        B, frozen = len(tokens_BL), self.frozen
+        condition_BD = frozen.condition(z_BZ)
+        self.count(B * (B + 1), k)
+        view_BD = frozen.condition(self.z(view_BCHW))
+        given = frozen.model, frozen.ladder, tokens_BL, condition_BD, view_BD, k
+        tau = self.settings.tau
+        return torch.stack([dcr_loss(*one, tau) for one in reconstructions(*given)]).mean()
+
+    def dcr_by_likelihoods(
+        self, tokens_BL: torch.Tensor, z_BZ: torch.Tensor, k: int | None
+    ) -> torch.Tensor:
+        """Contrast of the log-likelihoods of all pairs, in place of the scores of DCR (arXiv
+        2603.04803), plus the mean NLL of a token under its own condition."""
+        B, frozen = len(tokens_BL), self.frozen
+        condition_BD = frozen.condition(z_BZ)
         self.count(B * B, k)
-        each_BB = pair_scores(model, ladder, tokens_BL, condition_BD, k)
-        lengths = model.schedule.lengths if k is None else [model.schedule.lengths[k]]
+        each_BB = pair_scores(frozen.model, frozen.ladder, tokens_BL, condition_BD, k)
+        lengths = frozen.model.schedule.lengths
+        tokens = sum(lengths) if k is None else lengths[k]
         own = torch.stack([scores_BB.diagonal().mean() for scores_BB in each_BB]).sum()
         contrast = torch.stack([row_contrast(scores_BB) for scores_BB in each_BB]).mean()
-        return [contrast - own / sum(lengths)]
+        return contrast - own / tokens
 
-    def go_on(self, arm: str, more: Callable[[], bool], said: Callable[[], None]) -> None:
+    def run_steps(self, arm: str, more: Callable[[], bool], after_step: Callable[[], None]) -> None:
         """Steps of an arm as long as `more` says; an optimizer is begun once."""
         weights = list(self.encoder.parameters() if arm == "supervised" else self.trunk_weights)
         began = time.perf_counter()
         while more():
             losses = self.losses(arm)
             check_finite(sum(loss.item() for loss in losses), self.step)
-            if len(losses) == 2:
-                cosine, gradients = conflict(losses[0], losses[1], weights)
-                self.cosines.append(cosine)
-            else:
-                gradients = list(torch.autograd.grad(losses[0], weights))
-            for weight, gradient in zip(weights, gradients):
+            for weight, gradient in zip(weights, self.gradients(losses, weights)):
                 weight.grad = gradient
             self.optimizer.step()
             self.step += 1
-            said()
+            after_step()
         self.seconds += time.perf_counter() - began
+
+    def gradients(
+        self, losses: list[torch.Tensor], weights: list[nn.Parameter]
+    ) -> list[torch.Tensor]:
+        """Gradients of the sum of losses; of two losses their cosine is kept."""
+        if len(losses) == 1:
+            return list(torch.autograd.grad(losses[0], weights))
+        cosine, gradients = conflict(losses[0], losses[1], weights)
+        self.cosines.append(cosine)
+        return gradients
 
     @property
     def trunk_weights(self) -> list[nn.Parameter]:
@@ -299,8 +321,8 @@ class Measured:
         parts = (to_float(part.to(self.device)) for part in images_NCHW.split(BATCH))
         return torch.cat([z_of(encoder, part).float().cpu() for part in parts])
 
-    def begin(self, encoder: Classifier) -> None:
-        """Fix the blind pairs by the encoder that every arm begins with. Raises ConfigError where
+    def find_pairs(self, encoder: Classifier) -> None:
+        """Find the blind pairs of the encoder that every arm begins with. Raises ConfigError where
         the test images have too few."""
         z_NZ, tokens = self.z(encoder, self.seen_NCHW).numpy(), self.tokens_NL.numpy()
         try:
@@ -347,10 +369,8 @@ class Measured:
         intra, inter = class_distances(z_NZ.numpy(), self.labels_N)
         values |= {"intra_distance": intra, "inter_distance": inter}
         values["pair_accuracy"] = self.pair_accuracy(z_NZ)
-        units = {"detail_r2": "R2", "pixel_r2": "R2", "nll": "nats/token"}
-        units |= dict.fromkeys(("intra_distance", "inter_distance"), "1 - cosine")
         for measure, value in values.items():
-            self.add(f"{measure}_{name}", value, units.get(measure, "share"))
+            self.add(f"{measure}_{name}", value, UNITS.get(measure, "share"))
         for moment, value in zip(DETAIL, details[0].tolist()):
             self.add(f"detail_r2_{moment}_{name}", value, "R2")
         return values
@@ -398,14 +418,14 @@ def prepared(run: Run, settings: Settings, train: Images) -> tuple[Classifier, C
     return encoder, frozen
 
 
-def stages(
+def checkpoints(
     training: Training, arm: str, equal_tokens: bool
 ) -> Iterator[tuple[str, Callable[[], bool]]]:
     """Names under which an arm is measured, and how long it goes on until then."""
     steps = 0 if arm == "frozen" else training.settings.steps
     yield arm, lambda: training.step < steps
     if equal_tokens and arm in LONG:
-        yield f"{arm}_long", training.ready
+        yield f"{arm}_long", training.has_budget
 
 
 def work(run: Run) -> None:
@@ -413,12 +433,12 @@ def work(run: Run) -> None:
     train = Images.of(run, "train")
     start, frozen = prepared(run, settings, train)
     measured = Measured(run, settings, frozen, train)
-    measured.begin(start)
+    measured.find_pairs(start)
     given = settings, run.config["train_seed"], copy.deepcopy(start), frozen, train, run.device
     training = Training(*given)
     progress = Progress(run.run_id, settings.steps)
-    for name, more in stages(training, arm, settings.equal_tokens):
-        training.go_on(arm, more, progress.advance)
+    for name, more in checkpoints(training, arm, settings.equal_tokens):
+        training.run_steps(arm, more, progress.advance)
         report_training(measured, name, training)
         values = measured.report(name, training.encoder)
         numbers = ", ".join(f"{key} {value:.3f}" for key, value in values.items())

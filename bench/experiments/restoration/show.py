@@ -19,6 +19,8 @@ from ...report.drawing import (
     apart,
     blank,
     canvas,
+    grid_shape,
+    hide_rest,
     legend_below,
     look,
     look_of,
@@ -29,7 +31,7 @@ from ...report.drawing import (
     wrapped,
 )
 from ...report.estimate import Estimate, estimate, paired, show_difference
-from ...report.sheets import by_variant, sheet
+from ...report.sheets import Draw, by_variant, panel_sheet, sheet
 from ...report.view import View
 from ...report.words import credit_words
 from .plan import DIRECTIONS, REGRESSIONS, TOLD, UNTRAINED, WITHOUT, parts_of
@@ -94,28 +96,15 @@ def _ways(axes: np.ndarray, view: View) -> None:
         panel.set_ylabel("PSNR (dB)")
 
 
-def _grid(view: View) -> tuple[int, int]:
-    """Rows and columns of panels, one for each degradation."""
-    count = len(kinds_of(view))
-    columns = min(2, count)
-    return -(-count // columns), columns
-
-
-def _hide_idle(axes: np.ndarray, count: int) -> None:
-    for panel in axes.flat[count:]:
-        panel.set_visible(False)
+def _kind_sheet(view: View, height: float, draw: Draw) -> Figure:
+    """A panel for each degradation, once more for every ten variants."""
+    return panel_sheet(by_variant(view, 10), len(kinds_of(view)), 2, height, draw, columns=4)
 
 
 def figure_restoration(view: View) -> tuple[Figure, Caption]:
     """PSNR of restored images by degradation, variant and way of decoding (RestoreVAR, arXiv
     2505.18047)."""
-    shape = _grid(view)
-
-    def draw(axes: np.ndarray, part: View) -> None:
-        _ways(axes, part)
-        _hide_idle(axes, len(kinds_of(view)))
-
-    figure = sheet(by_variant(view, 10), (DOUBLE, 2.6 * shape[0]), shape, draw, columns=4)
+    figure = _kind_sheet(view, 2.6, _ways)
     note(figure, missing_words(view, "psnr_restored"))
     caption = (
         "PSNR of restored held-out images to the clean ones. Symbols: how codes are taken from a "
@@ -181,13 +170,7 @@ def _plane(axes: np.ndarray, view: View) -> None:
 def figure_perception(view: View) -> tuple[Figure, Caption]:
     """Class agreement against PSNR for every way (the plane of perception and distortion, arXiv
     1711.06077)."""
-    shape = _grid(view)
-
-    def draw(axes: np.ndarray, part: View) -> None:
-        _plane(axes, part)
-        _hide_idle(axes, len(kinds_of(view)))
-
-    figure = sheet(by_variant(view, 10), (DOUBLE, 2.8 * shape[0]), shape, draw, columns=4)
+    figure = _kind_sheet(view, 2.8, _plane)
     note(figure, missing_words(view, "class_agreement_restored"))
     caption = (
         "Share of restored images that the study's classifier takes for the true class, against "
@@ -266,10 +249,10 @@ def _swap(axes: np.ndarray, view: View) -> None:
 def figure_swap(view: View) -> tuple[Figure, Caption]:
     """PSNR when tokens of the degraded image stand in for clean ones, below or above a cut (probe
     of RestoreVAR, arXiv 2505.18047)."""
-    shape = _grid(view)
+    shape = grid_shape(len(kinds_of(view)), 2)
     figure, axes = canvas(DOUBLE, 2.5 * shape[0], *shape)
     _swap(axes, view)
-    _hide_idle(axes, len(kinds_of(view)))
+    hide_rest(axes, len(kinds_of(view)))
     legend_below(figure, 2)
     caption = (
         "Tokens of a clean image with those of its degraded twin below, or from, scale m on. No "
@@ -307,7 +290,7 @@ def _column(view: View, runs: tuple[str, str | None], key: str, kind: str) -> np
 
 def figure_restoration_strips(view: View) -> tuple[Figure, Caption]:
     """A few held-out images through every way (RestoreVAR, arXiv 2505.18047)."""
-    shape, strip = _grid(view), strip_run(view)
+    shape, strip = grid_shape(len(kinds_of(view)), 2), strip_run(view)
     keys = ("input", *REGRESSIONS, *TOLD, "ceiling", "clean")
     titles = {**NAMES, "input": "degraded", "clean": "clean", "ceiling": "clean tokens"}
     figure, axes = canvas(DOUBLE, 2.6 * shape[0], *shape)
@@ -329,7 +312,7 @@ def figure_restoration_strips(view: View) -> tuple[Figure, Caption]:
         marks = [wrapped(titles[key], 14) for key in given]
         panel.set_xticks([(i + 0.45) * pitch for i in range(len(marks))], marks, **slant)
         panel.tick_params(length=0, labeltop=True, labelbottom=False, pad=1)
-    _hide_idle(axes, len(kinds_of(view)))
+    hide_rest(axes, len(kinds_of(view)))
     caption = (
         "The first held-out images of the job, not chosen: degraded, restored without and with a "
         "scale transformer, the clean image's own tokens decoded, and clean."
