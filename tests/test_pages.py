@@ -2,6 +2,7 @@
 newcomers copy from them works."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -69,6 +70,26 @@ def test_numbers_of_the_pages_are_those_of_the_committed_results():
         assert text == pages.filled(page), f"{page.name}: run `python -m bench pages --write`"
         assert pages.NOT_YET not in text
     assert "<!-- published " in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_minutes_of_core_suites_are_those_of_a_reproduction(published):
+    """Catches a time of every suite that stands for that of the core ones alone."""
+    config = published / "workflows" / "config"
+    (config / "suites").mkdir(parents=True)
+    (config / "suites" / "shared.yaml").write_text("core: false\n")
+    (config / "mine.yaml").write_text("suites: {turned: {core: false}, shared: {core: true}}\n")
+    suites = {"turned": ["train/a"], "shared": ["train/b"], "usual": ["train/b"]}
+    about = {"suites": {name: {"runs": jobs} for name, jobs in suites.items()}}
+    with open(published / "results" / "mine" / "published" / "runs.csv", "a", newline="") as file:
+        row = {"run_id": "study/mine", "stage": "study", "status": "ok"}
+        row |= {"config_hash": "0", "source_hash": "0", "dirty": "False"}
+        writer = csv.DictWriter(file, RUN_COLUMNS)
+        writer.writerow({**row, "config_json": json.dumps(about)})
+    place = "<!-- minutes mine{} -->7<!-- /minutes -->"
+    assert fill(published, place.format(" core")).endswith(">2<!-- /minutes -->")
+    assert fill(published, place.format("")).endswith(">4<!-- /minutes -->")
+    with pytest.raises(ValueError, match="give STUDY, then core"):
+        fill(published, place.format(" cor"))
 
 
 def test_the_readme_is_short():

@@ -7,7 +7,7 @@ A place stands between two comments, `<!-- NAME WORDS -->` and `<!-- /NAME -->`:
                                 `where: A = one | other` which of its rows,
                                 `note: 2` that many sentences of its caption, and no details
     suites STUDY ...            every suite, what it asks, and minutes of its jobs in these studies
-    minutes STUDY               minutes in which a job of the study was at work
+    minutes STUDY [core]        minutes in which a job of the study was at work, or of core suites
     memory STUDY                the most memory of any of its jobs, in GiB
     work STUDY/SUITE: A | B     minutes of the jobs behind these variants, one after another
     seeds STUDY                 training seeds of its claims
@@ -163,9 +163,25 @@ def _minutes_in_words(seconds: float) -> str:
     return f"{seconds / 60:.0f}" if seconds >= 60 else "under 1"
 
 
+def _is_core(root: Path, study: str, suite: str) -> bool:
+    """Whether `./run reproduce` runs a suite of a study: what the study says, else the suite."""
+    config = root / "workflows" / "config"
+    of_study = (read_yaml(config / f"{study}.yaml").get("suites") or {}).get(suite) or {}
+    shared = config / "suites" / f"{suite}.yaml"
+    of_suite = read_yaml(shared) if shared.is_file() else {}
+    return bool(of_study.get("core", of_suite.get("core", True)))
+
+
 def _minutes(root: Path, words: str) -> str:
-    """How long a study took, in minutes."""
-    rows = _runs(root, words)
+    """How long a study took, in minutes; of its core suites alone where that is asked."""
+    study, *part = words.split()
+    if part not in ([], ["core"]):
+        raise ValueError("give STUDY, then core where its core suites are meant")
+    rows = _runs(root, study)
+    if part:
+        suites = _about(rows)["suites"].items()
+        jobs = {job for name, of in suites if _is_core(root, study, name) for job in of["runs"]}
+        rows = [row for row in rows if row["run_id"] in jobs]
     return _minutes_in_words(_at_work(rows)) if rows else NOT_YET
 
 

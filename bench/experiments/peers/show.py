@@ -46,14 +46,24 @@ def _places(view: View, metric: str) -> dict[str, float]:
     }
 
 
+def _styles(view: View) -> dict[str, dict[str, Any]]:
+    """Style of each variant: of a sweep over guidance one is left of each group, which then has the
+    style of its group."""
+    groups = [names["group"] for names in view.variants.values()]
+    if len(set(groups)) < len(groups):
+        return {name: look_of(view, name) for name in view.variants}
+    return {name: look_of(view, group) for name, group in zip(view.variants, groups)}
+
+
 def _pairs(axes: np.ndarray, view: View) -> None:
     """FID and held-out loss of a few variants against the pairs that they attend to."""
     metrics = {view.results.label("FID"): view.results.score_name("fid"), "nats/token": LOSS}
+    styles = _styles(view)
     for panel, (title, metric) in zip(axes[0], metrics.items()):
         for variant, place in _places(view, metric).items():
             value = view.estimate(variant, metric)
             if value is not None:
-                curve(panel, [(place, value)], variant, look_of(view, variant))
+                curve(panel, [(place, value)], variant, styles[variant])
         panel.set_xlabel("attended pairs of one pass, each block")
         if not panel.has_data():
             blank(panel, "no variant has a number")
