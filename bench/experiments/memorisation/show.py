@@ -142,8 +142,8 @@ def figure_memorisation(view: View) -> tuple[Figure, Caption]:
     )
     details = (
         *claim_details(view),
-        "FID against few images is high by their number alone, and that of the dotted line by the "
-        "size of the held-out split: compare inside a panel.",
+        "FID against few images is high by their number alone, and the dotted line by that of "
+        "held-out images. Compare inside a panel.",
         "At steps that only some trainings reach, means are over those.",
         near_details(view),
         rate_words(view, sizes),

@@ -317,7 +317,7 @@ def crossed(view: View, details: tuple[str, ...]) -> tuple[pd.DataFrame, Caption
         "seeds that cross. A touch is no crossing."
     )
     before = (
-        "Before N: in one seed or more the best loss is below from the first evaluation on, when "
-        "it crossed is not known; N is an upper limit, and no law takes it."
+        "Before N: in one seed or more the best loss is below from the first evaluation on. When "
+        "it crossed is then not known, and no law takes N."
     )
     return table, Caption(words, (*details, before, *laws))
