@@ -8,8 +8,9 @@ from pydantic import Field
 
 from srdd.config import Strict
 
-from ...study.chain import add_probe
-from ...study.jobs import Plan
+from ...study.chain import trainings
+from ...study.jobs import Job, Plan
+from ...study.names import canonical_sampler, dump, features_config
 from ...study.schema import Study, Variant
 from ...study.suite_checks import Resolved
 
@@ -39,8 +40,19 @@ class Settings(Strict):
 
 
 def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
-    """One job a training: it draws its images itself and keeps none."""
-    add_probe(plan, suite, variants, "memorisation", sampled=True)
+    """One job a training: it draws its images itself, scores them in the main extractor alone and
+    keeps none."""
+    study = plan.study
+    shared = {
+        "memorisation": dump(study.told(suite, "memorisation")),
+        "evaluation": dump(study.evaluation),
+        "features": features_config(study),
+    }
+    for variant, trained in trainings(plan, suite, variants):
+        config = {**trained.config, "sampler": canonical_sampler(variant.sampler), **shared}
+        read = trained.inputs("data", "tokenizer", "tokens", "train")
+        read["features"] = trained.features[0].run_id
+        plan.add(suite, Job("memorisation", config, read, trained.slug, trained.names))
 
 
 def spread_steps(steps: Sequence[int], ratio: float | None) -> list[int]:

@@ -48,8 +48,8 @@ def epochs_of(view: View, variant: str, images: int) -> float:
 
 
 def _fid(view: View, against: str) -> str:
-    """The metric of samples against `held_out` or `seen` images."""
-    return f"fid_{against}_{view.results.extractor}"
+    """The metric of samples against `held_out` or `seen` images, in the study's first extractor."""
+    return f"fid_{against}_{view.results.extractors[0]}"
 
 
 def along(view: View, variant: str, metric: str, images: int) -> tuple[list[float], list[Estimate]]:
