@@ -89,6 +89,13 @@ def _draw_panel(panel: Axes, view: View, images: int, names: list[str]) -> None:
     plain_log(panel.yaxis)
 
 
+def _limit(figure: Figure) -> None:
+    """Panels as high as their means: a band that reaches 0 has no end on a logarithmic axis."""
+    drawn = [value for axes in figure.axes for line in axes.lines for value in line.get_ydata()]
+    if drawn:
+        figure.axes[0].set_ylim(min(drawn) / 1.3, max(drawn) * 1.3)
+
+
 def _panels(view: View, sizes: dict[int, list[str]]) -> Figure:
     """A panel for each number of images that were seen."""
     columns = min(COLUMNS, max(1, len(sizes)))
@@ -105,6 +112,7 @@ def _panels(view: View, sizes: dict[int, list[str]]) -> Figure:
     if not sizes:
         axes[0, 0].set_visible(True)
         blank(axes[0, 0], "no training was measured")
+    _limit(figure)
     legend_below(figure, 4)
     return figure
 
@@ -125,7 +133,8 @@ def near_details(view: View) -> str:
     return (
         "Nearest-image rate: share of samples as near to an image that was seen as the nearest "
         f"{share} of held-out images are, or nearer. Fresh samples have about "
-        f"{share}, copies 100%. Distances of pixels; all images as the tokenizer makes them."
+        f"{share}, copies 100%, poor ones less. Distances of pixels; all images as the tokenizer "
+        "makes them."
     )
 
 

@@ -11,8 +11,9 @@ the number of images on either side, so compare within one number of images.
 
 `nearest_rate`: share of samples whose nearest image that was seen is as near as that of the nearest
 `quantile` of held-out images, or nearer (three samples as in arXiv 2004.05675). Fresh samples have
-about `quantile`, copies 1. Distances are of pixels, of larger images reduced ones. All images are
-those that the tokenizer makes: samples are, and the blur of its decoder must not count as near.
+about `quantile`, copies 1, poor ones that lie far from all images less. Distances are of pixels, of
+larger images reduced ones. All images are those that the tokenizer makes: samples are, and the blur
+of its decoder must not count as near.
 """
 
 from __future__ import annotations
