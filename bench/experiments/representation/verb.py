@@ -201,7 +201,7 @@ class Training:
         return [nll] if arm == "recon" else [nll, self.contrast(z_BZ, view_BCHW)]
 
     def contrast(self, z_BZ: torch.Tensor, view_BCHW: torch.Tensor) -> torch.Tensor:
-        """InfoNCE of images and their other views (SimCLR, arXiv 2002.05709)."""
+        """InfoNCE of images and their other views (CPC, arXiv 1807.03748, equation 4)."""
         return info_nce(z_BZ, self.z(view_BCHW), self.settings.tau)
 
     def dcr_by_codes(
