@@ -18,8 +18,14 @@ from bench.experiments.restoration.plan import REDRAWS
 from bench.experiments.restoration.reading import regression_words
 from bench.experiments.restoration.show import judge_carries, judge_restored
 from bench.experiments.restoration_baselines.plan import Settings, problems
-from bench.experiments.restoration_baselines.regression import UNet, fitted
-from bench.experiments.restoration_baselines.verb import Restorers, median, ridge_of, wiener
+from bench.experiments.restoration_baselines.verb import (
+    Restorers,
+    UNet,
+    fitted,
+    median,
+    ridge_of,
+    wiener,
+)
 from bench.pipeline.artefacts import open_split
 from bench.pipeline.datasets import to_float, to_uint8
 from bench.pipeline.degraded import DegradedSplit
