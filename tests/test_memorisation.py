@@ -195,8 +195,8 @@ def test_the_figure_follows_from_metrics_alone(view):
     """Catches epochs of another number of images, and lines of the wrong kind."""
     figure, caption = show.figure_memorisation(view)
     figure.canvas.draw()
-    assert [axes.get_title() for axes in figure.axes] == ["85 images", "341 images"]
-    for axes, images in zip(figure.axes, (85, 341)):
+    assert [axes.get_title() for axes in figure.axes] == ["85 images", "341 images", "", ""]
+    for axes, rates, images in zip(figure.axes[:2], figure.axes[2:], (85, 341)):
         lines = [line for line in axes.lines if len(line.get_xdata()) == 4]
         assert len(lines) == 4, "two systems, held out and seen"
         epochs = [step * 64 / images for step in (40, 80, 160, 320)]
@@ -206,6 +206,11 @@ def test_the_figure_follows_from_metrics_alone(view):
         assert all(line.get_ydata() == pytest.approx([4.04, 4.08, 4.16, 4.32]) for line in solid)
         dashed = [line for line in lines if line.get_linestyle() == "--"]
         assert all(line.get_ydata() == pytest.approx([3.04, 3.08, 3.16, 3.32]) for line in dashed)
+        copies = [line for line in rates.lines if len(line.get_xdata()) == 4]
+        assert len(copies) == 2 and all(
+            line.get_xdata() == pytest.approx(epochs) for line in copies
+        )
+        assert all(line.get_ydata() == pytest.approx([0.24, 0.28, 0.36, 0.52]) for line in copies)
     assert caption.too_long is None and "SRDD, unique_images 85 0.2" in caption
     plt.close(figure)
 

@@ -1,10 +1,12 @@
-"""FID against epochs: of held-out images, and of those that a training saw."""
+"""FID against epochs, of held-out images and of those that a training saw; and how many are
+copies."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,6 +19,7 @@ from ...report.drawing import (
     blank,
     canvas,
     draw_band,
+    hide_rest,
     legend_below,
     look_of,
     note,
@@ -89,32 +92,52 @@ def _draw_panel(panel: Axes, view: View, images: int, names: list[str]) -> None:
     plain_log(panel.yaxis)
 
 
-def _limit(figure: Figure) -> None:
+def _draw_rates(panel: Axes, view: View, images: int, names: list[str]) -> None:
+    """The share of samples that count as copies, along the training."""
+    for variant in names:
+        group = view.variants[variant]["group"]
+        style = {**look_of(view, group), "linewidth": 1, "markersize": 3, "linestyle": "-"}
+        epochs, means = along(view, variant, "nearest_rate", images)
+        draw_band(panel, epochs, means, f"{group}, held out", style)
+    panel.axhline(quantile(view), **FRESH)
+    panel.set_xscale("log")
+    plain_log(panel.xaxis)
+    panel.set_ylim(0, 1)
+    panel.set_xlabel("epochs")
+
+
+def _limit(row: np.ndarray) -> None:
     """Panels as high as their means: a band that reaches 0 has no end on a logarithmic axis."""
-    drawn = [value for axes in figure.axes for line in axes.lines for value in line.get_ydata()]
+    drawn = [value for panel in row for line in panel.lines for value in line.get_ydata()]
     if drawn:
-        figure.axes[0].set_ylim(min(drawn) / 1.3, max(drawn) * 1.3)
+        row[0].set_ylim(min(drawn) / 1.3, max(drawn) * 1.3)
 
 
 def _panels(view: View, sizes: dict[int, list[str]]) -> Figure:
-    """A panel for each number of images that were seen."""
+    """Two panels for each number of images that were seen: FID above the rate of copies."""
     columns = min(COLUMNS, max(1, len(sizes)))
     rows = max(1, math.ceil(len(sizes) / columns))
-    figure, axes = canvas(DOUBLE, 0.6 + 2.3 * rows, rows, columns, sharey=True)
-    for panel, (images, names) in zip(axes.flat, sizes.items()):
+    figure, axes = canvas(DOUBLE, 0.6 + 3.6 * rows, 2 * rows, columns, sharey="row")
+    fids, rates = axes[::2], axes[1::2]
+    for panel, rate, (images, names) in zip(fids.flat, rates.flat, sizes.items()):
         _draw_panel(panel, view, images, names)
-    for panel in axes.flat[len(sizes) :]:
-        panel.set_visible(False)
-    for panel in axes.flat[max(0, len(sizes) - columns) : len(sizes)]:
-        panel.set_xlabel("epochs")
-    for panel in axes[:, 0]:
-        panel.set_ylabel(view.results.label("FID"))
+        _draw_rates(rate, view, images, names)
+    for row in fids:
+        _limit(row)
+        row[0].set_ylabel(view.results.label("FID"))
+    for row in rates:
+        row[0].set_ylabel("nearest-image rate")
+    hide_rest(fids, max(1, len(sizes)))
+    hide_rest(rates, len(sizes))
     if not sizes:
-        axes[0, 0].set_visible(True)
-        blank(axes[0, 0], "no training was measured")
-    _limit(figure)
+        blank(fids[0, 0], "no training was measured")
     legend_below(figure, 4)
     return figure
+
+
+def quantile(view: View) -> float:
+    """Share of held-out images whose distance counts as near."""
+    return float((view.about.get("memorisation") or {}).get("quantile", 0.05))
 
 
 def rate_words(view: View, sizes: dict[int, list[str]]) -> str:
@@ -128,8 +151,7 @@ def rate_words(view: View, sizes: dict[int, list[str]]) -> str:
 
 def near_details(view: View) -> str:
     """What counts as near."""
-    told = view.about.get("memorisation") or {}
-    share = f"{100 * told.get('quantile', 0.05):g}%"
+    share = f"{100 * quantile(view):g}%"
     return (
         "Nearest-image rate: share of samples as near to an image that was seen as the nearest "
         f"{share} of held-out images are, or nearer. Fresh samples have about "
@@ -144,15 +166,16 @@ def figure_memorisation(view: View) -> tuple[Figure, Caption]:
     figure = _panels(view, sizes)
     note(figure, missing_words(view, _fid(view, "held_out")))
     words = (
-        "FID against epochs, a panel for each number of unique images: of held-out images (solid) "
-        "and of those that the training saw (dashed). Dotted: held-out images against those seen. "
-        "A dashed line below it, beside a solid one that rises, is memorisation. Ring: kept "
-        "weights. Lines: mean over seeds; bands: 95 % t-interval."
+        "Above: FID against epochs, of held-out images (solid) and of those that the training saw "
+        "(dashed). Dotted: held-out images against those seen. Below: the share of samples that "
+        "are as near to an image seen as few held-out ones (dotted) are. A share that rises is "
+        "copying. Ring: kept weights. Lines: mean over seeds; bands: 95 % t-interval."
     )
     details = (
         *claim_details(view),
         "FID against few images is high by their number alone, and the dotted line by that of "
         "held-out images. Compare inside a panel.",
+        "FID is blind to copies where few images are seen: believe the rate.",
         "At steps that only some trainings reach, means are over those.",
         near_details(view),
         rate_words(view, sizes),
