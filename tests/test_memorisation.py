@@ -18,7 +18,7 @@ from bench.experiments.memorisation.plan import spread_steps
 from bench.experiments.memorisation.verb import near_shares
 from bench.experiments.repetition import show as repetition
 from bench.pipeline.set_distances import nearest_squared, pixel_rows
-from bench.pipeline.train_subset import chosen_rows
+from bench.pipeline.unique_images import chosen_rows
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
 
@@ -215,6 +215,26 @@ def test_the_figure_follows_from_metrics_alone(view):
     plt.close(figure)
 
 
+def test_a_figure_without_points_along_trainings_has_those_of_the_end(view):
+    """Catches a logarithmic axis with nothing on it, after all jobs."""
+    rows = view.results.metrics
+    view.results.metrics = rows[~rows["metric"].str.contains("nearest|fid_") | rows["step"].isna()]
+    figure, _ = show.figure_memorisation(view)
+    figure.canvas.draw()
+    rates = np.concatenate([np.atleast_1d(line.get_ydata()) for line in figure.axes[2].lines])
+    assert np.isclose(rates, 0.2).any(), "that of the kept weights"
+    plt.close(figure)
+
+
+def test_copies_are_told_where_held_out_images_equal_some_that_were_seen():
+    """Catches a threshold of 0 that rounding decides: copies of it would be none."""
+    source = torch.Generator().manual_seed(0)
+    seen = torch.randint(0, 256, (100, 3072), generator=source).double() / 127.5 - 1
+    held = torch.cat([seen[:30], -seen[30:]])
+    nearest = [nearest_squared(part, [seen]) for part in (seen.flip(0), held)]
+    assert near_shares(nearest, nearest[1], 0.05) == [1.0, pytest.approx(0.3)]
+
+
 def test_nothing_measured_is_said(tmp_path):
     """Catches an empty figure that looks like a result."""
     figure, caption = show.figure_memorisation(build(tmp_path / "none", sizes=(85,), last=200))
@@ -244,6 +264,17 @@ def changed(tmp_path, **suite):
 
 
 BAD = {
+    "a student": (
+        {
+            "variants": {
+                "one": {
+                    "base": "var",
+                    "delta": {"distill": {"arm": "real", "teacher": {"base": "var"}}},
+                }
+            }
+        },
+        "variants.one.distill: which images its teacher saw",
+    ),
     "a ratio that never moves on": ({"memorisation": {"ratio": 1.0}}, "memorisation.ratio"),
     "a ratio that is a word": ({"memorisation": {"ratio": "all"}}, "memorisation.ratio"),
     "half of all images": ({"memorisation": {"quantile": 0.5}}, "memorisation.quantile"),

@@ -372,6 +372,10 @@ def test_one_seed_decides_nothing(view):
 REFUSED = [
     ({"restoration": {"degradations": []}}, "restoration.degradations: must hold at least 1"),
     (
+        {"restoration": {"degradations": ["gaussian_blur"]}},
+        "restoration.degradations: gaussian_blur: changes nothing at 8 pixels",
+    ),
+    (
         {"restoration": {"degradations": ["noise", "nois"]}},
         "restoration.degradations: unknown degradation 'nois'; did you mean 'noise'",
     ),

@@ -11,7 +11,8 @@ from test_config import edited
 
 from bench.pipeline.datasets import ArrayImages, FileImages, Recorded
 from bench.pipeline.held_out import any_order_loss
-from bench.pipeline.train_subset import SubsetTrainer, any_order_draws, chosen_rows
+from bench.pipeline.train_subset import SubsetTrainer, any_order_draws
+from bench.pipeline.unique_images import chosen_rows
 from bench.runtime.verb import Run, main
 from bench.runtime.verbs import stages, verbs
 from bench.study.errors import ConfigError

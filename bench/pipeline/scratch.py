@@ -6,6 +6,7 @@ back.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -59,6 +60,11 @@ def on_disk(folder: Path, parts: Iterable[torch.Tensor]) -> torch.Tensor:
 
 
 def bytes_on_disk(folder: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """An array of uint8 zeros to be filled, in a file of the same kind."""
+    """An array of uint8 zeros to be filled, in a file of the same kind.
+
+    Its room is taken at once: a full disk is an error here, and later the end of the process.
+    """
     with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate") and (size := int(np.prod(shape))):
+            os.posix_fallocate(file.fileno(), 0, size)
         return np.memmap(file, np.uint8, "w+", shape=shape)

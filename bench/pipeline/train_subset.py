@@ -32,44 +32,17 @@ from srdd.model import ScaleTransformer
 from srdd.noise import generator
 
 from ..runtime.verb import Run
-from ..study.errors import ConfigError
 from .artefacts import model_identity, open_split
-from .datasets import ArrayImages, SplitImages
 from .held_out import HeldOut, masked_sums
-from .splits import array_keys, some_of_all
 from .trainer import Trainer, carry_out
 from .training import Resume
 from .training_log import Kept
+from .unique_images import chosen_rows
 
 INPUTS = ("data", "tokenizer", "tokens")
 SHARED = True
 
 PASSES = 3  # a training step takes about three forward passes: one on the way back is two
-
-
-def chosen_rows(images: SplitImages, count: int) -> np.ndarray:
-    """Indices of `count` images in their order, chosen by a hash of pixels, or of files as they
-    were prepared; those of a smaller count are among them.
-
-    Raises ConfigError for more than there are, or fewer than classes.
-    """
-    if count > len(images):
-        raise ConfigError(
-            f"training.unique_images: {count}: the training split has {len(images)}; "
-            "give as many or fewer"
-        )
-    classes = len(set(images.labels_N.tolist()))
-    if count < classes:
-        raise ConfigError(
-            f"training.unique_images: {count}: leaves some of the {classes} classes without an "
-            f"image; give {classes} or more"
-        )
-    if isinstance(images, ArrayImages):
-        keys = array_keys(images.images_NCHW)
-    else:
-        assert images.recorded is not None  # of prepared data it always is
-        keys = [row.tobytes() for row in images.recorded.sums_N]
-    return np.array(some_of_all(keys, images.labels_N.tolist(), count))
 
 
 @torch.no_grad()

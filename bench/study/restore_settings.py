@@ -65,6 +65,9 @@ def classifier_of(study: Study, features: tuple[Job, ...]) -> Job:
     return features[kinds.index("trained") if "trained" in kinds else 0]
 
 
+FEWEST_BLURRED = 32  # pixels of a side: a Gaussian of side / 64 pixels of smaller images is none
+
+
 def degradation_problems(
     at: str, names: Iterable[str], strength: float, dataset: DatasetConfig
 ) -> Iterator[str]:
@@ -78,6 +81,11 @@ def degradation_problems(
             yield (
                 f"{at}.degradations: paired: the dataset {dataset.name!r} has no degraded images "
                 "of its own; take a paired_folder, or name another"
+            )
+        elif name == "gaussian_blur" and dataset.image_size < FEWEST_BLURRED:
+            yield (
+                f"{at}.degradations: gaussian_blur: changes nothing at {dataset.image_size} "
+                f"pixels; it needs {FEWEST_BLURRED}, take blur"
             )
         elif problem := strength_misfit(name, strength):
             yield f"{at}.{problem}"

@@ -80,6 +80,11 @@ def problems(study: Study, one: Resolved) -> Iterator[str]:
                 f"variants.{name}: is imported, which images it was trained on is not known; "
                 "remove it"
             )
+        elif variant.distill is not None:
+            yield (
+                f"variants.{name}.distill: which images its teacher saw is not asked; leave it out "
+                "of measure memorisation"
+            )
         elif (variant.training.unique_images or FEWEST_SEEN) < FEWEST_SEEN:
             yield (
                 f"variants.{name}.training.unique_images: {variant.training.unique_images}: FID "

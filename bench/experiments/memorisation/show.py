@@ -63,13 +63,15 @@ def along(view: View, variant: str, metric: str, images: int) -> tuple[list[floa
     return [step * epochs_of(view, variant, images) for step in there], list(there.values())
 
 
-def _draw_kept(panel: Axes, view: View, variant: str, images: int, style: dict[str, Any]) -> None:
-    """A ring at FID of the kept weights, held out."""
-    step, fid = (view.estimate(variant, name) for name in ("kept_step", _fid(view, "held_out")))
-    if step is not None and fid is not None:
+def _draw_kept(
+    panel: Axes, view: View, variant: str, images: int, metric: str, style: dict[str, Any]
+) -> None:
+    """A ring at the number of the kept weights."""
+    step, kept = (view.estimate(variant, name) for name in ("kept_step", metric))
+    if step is not None and kept is not None:
         epochs = step.mean * epochs_of(view, variant, images)
         ring = {"markersize": 8, "markerfacecolor": "none", "color": style["color"]}
-        panel.plot(epochs, fid.mean, "o", **ring)
+        panel.plot(epochs, kept.mean, "o", **ring)
 
 
 def _draw_panel(panel: Axes, view: View, images: int, names: list[str]) -> None:
@@ -80,7 +82,7 @@ def _draw_panel(panel: Axes, view: View, images: int, names: list[str]) -> None:
             epochs, means = along(view, variant, _fid(view, against), images)
             words = "held out" if against == "held_out" else "images it saw"
             draw_band(panel, epochs, means, f"{group}, {words}", style | more)
-        _draw_kept(panel, view, variant, images, style)
+        _draw_kept(panel, view, variant, images, _fid(view, "held_out"), style)
     values = [view.estimate(name, _fid(view, "seen_of_held_out")) for name in names]
     fresh = estimate([value.mean for value in values if value])
     if fresh is not None:
@@ -99,6 +101,10 @@ def _draw_rates(panel: Axes, view: View, images: int, names: list[str]) -> None:
         style = {**look_of(view, group), "linewidth": 1, "markersize": 3, "linestyle": "-"}
         epochs, means = along(view, variant, "nearest_rate", images)
         draw_band(panel, epochs, means, f"{group}, held out", style)
+        _draw_kept(panel, view, variant, images, "nearest_rate", style)
+    if not any(len(line.get_xdata()) for line in panel.lines):
+        blank(panel, "no rate was measured")
+        return
     panel.axhline(quantile(view), **FRESH)
     panel.set_xscale("log")
     plain_log(panel.xaxis)

@@ -37,7 +37,7 @@ from ...pipeline.reference import Chosen
 from ...pipeline.sampling import made_ready, sample_into, smaller
 from ...pipeline.set_distances import nearest_squared, pixel_rows
 from ...pipeline.tokenizing import BATCH, reconstruct
-from ...pipeline.train_subset import chosen_rows
+from ...pipeline.unique_images import chosen_rows
 from ...runtime.progress import Progress
 from ...runtime.quick_start import import_torch_fidelity
 from ...runtime.verb import Run
@@ -45,6 +45,7 @@ from ...study.settings import EvaluationConfig, TrainingConfig
 from .plan import Settings, spread_steps
 
 INPUTS = ("data", "tokenizer", "tokens", "train", "features")
+ROUNDING = 1e-10  # of a squared distance; one grey level of one pixel is 6e-5
 
 
 def weights_of(folder: Path, ratio: float | None) -> list[tuple[int | None, Path]]:
@@ -112,8 +113,12 @@ def near_shares(
     sets: list[torch.Tensor], nearest_held_H: torch.Tensor, quantile: float
 ) -> list[float]:
     """Share of each set of squared distances that is not above a quantile of those of held-out
-    images. sets: distances of a sample to its nearest training image, (N,) each."""
-    threshold = float(np.quantile(nearest_held_H.numpy(), quantile))
+    images. sets: distances of a sample to its nearest training image, (N,) each.
+
+    Distances that differ by rounding are one: where so many held-out images equal an image that was
+    seen that the quantile is 0, copies are what equals one too.
+    """
+    threshold = float(np.quantile(nearest_held_H.numpy(), quantile)) + ROUNDING
     return [(nearest_N <= threshold).double().mean().item() for nearest_N in sets]
 
 

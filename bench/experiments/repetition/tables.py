@@ -15,7 +15,7 @@ from ...report.cells import Cell, frame, number, shown, spread, unwell
 from ...report.estimate import Estimate, estimate, show, show_estimate
 from ...report.view import View
 from ...study.escaping import rst
-from .curves import READINGS, additive, by_images, compute, curves, fits, systems
+from .curves import READINGS, additive, by_images, compute, curves, fits, settings, systems
 from .fit import QUOTED_RMS, Crossing, Curve, Fit, Sure, crossover, matched_epochs
 from .plan import FEWEST_SIZES
 from .scaling import r_star_words
@@ -204,6 +204,7 @@ def fitted(view: View, details: tuple[str, ...]) -> tuple[pd.DataFrame, Caption]
         "readings, and epochs to best beside them.",
         "Evaluations while the learning rate rises are shown in figures and not fitted.",
         f"Both forms fit with rms below {QUOTED_RMS:.0%}: {rst(', '.join(well)) or 'no system'}.",
+        f"Resampled trainings: {settings(view).bootstrap} times. "
         "Huber loss of log residuals, delta 0.001, least of 27 starts. Not identified: an interval "
         "touches a bound of R*, 0.05 or 8 000. The profile takes points of one curve as "
         "independent and is too narrow.",
