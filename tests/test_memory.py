@@ -26,8 +26,24 @@ from bench.__main__ import main
 sys.argv = ["bench", "prepare", "config.json", "out", "--device", "cpu", "--threads", "1"]
 main()
 """
+# a network that does nothing: what verbs hold around it is what they read
+NETWORK = """
+class Same:
+    config = SimpleNamespace(image_size=128)
+    def at(self, schedule):
+        return self
+    def to_latent(self, images):
+        return images
+    def encode(self, images):
+        return torch.zeros(len(images), 5, dtype=torch.long), images
+    def to_image(self, images):
+        return images
+    def decode(self, tokens_BL, schedule=None):
+        return torch.zeros(len(tokens_BL), 3, 128, 128)
+"""
 # the verbs' own loops around a network that does nothing: what they hold is what they read
-LOOP = """
+LOOP = (
+    """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,19 +57,9 @@ from srdd.schedule import ScaleSchedule
 tokenizing.BATCH = 16
 count, schedule, cpu = int(sys.argv[2]), ScaleSchedule((1, 2)), torch.device("cpu")
 
-class Same:
-    config = SimpleNamespace(image_size=128)
-    def at(self, schedule):
-        return self
-    def to_latent(self, images):
-        return images
-    def encode(self, images):
-        return torch.zeros(len(images), schedule.seq_len, dtype=torch.long), images
-    def to_image(self, images):
-        return images
-    def decode(self, tokens_BL, schedule):
-        return torch.zeros(len(tokens_BL), 3, 128, 128)
-
+"""
+    + NETWORK
+    + """
 if sys.argv[1] == "encode":
     images = ArrayImages(np.load("images.npy", mmap_mode="r"), np.zeros(count))
     tokenizing.encode_split(Same(), schedule, images, Path("tokens.npy"), cpu, "encode")
@@ -64,9 +70,11 @@ else:
     for part in batches(lazy, 16):
         assert part.shape[1:] == (3, 128, 128)
 """
+)
 
 # images that rooms need more than once, and what is made of them, around the same network
-ROOMS = """
+ROOMS = (
+    """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -87,19 +95,9 @@ folder, schedule, cpu = Path.cwd(), ScaleSchedule((1, 2)), torch.device("cpu")
 images = torch.from_numpy(np.load("test_images.npy", mmap_mode="r+"))
 count = len(images)
 
-class Same:
-    config = SimpleNamespace(image_size=128)
-    def at(self, schedule):
-        return self
-    def to_latent(self, images):
-        return images
-    def encode(self, images):
-        return torch.zeros(len(images), 5, dtype=torch.long), images
-    def to_image(self, images):
-        return images
-    def decode(self, tokens_BL, schedule=None):
-        return torch.zeros(len(tokens_BL), 3, 128, 128)
-
+"""
+    + NETWORK
+    + """
 run = SimpleNamespace(inputs={"data": folder, "features": folder}, out=folder, device=cpu)
 run.config = {"dataset": {}}
 run.settings = lambda key, kind: SimpleNamespace(kind="pretrained")
@@ -128,6 +126,7 @@ elif sys.argv[1] == "errors":
 else:
     assert each_on_disk(folder, images.numpy(), lambda part: 255 - part).min() == 255
 """
+)
 # features of both sides, as they come from a network, and distances of all their pairs
 DISTANCES = """
 import sys

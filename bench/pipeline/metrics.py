@@ -143,30 +143,52 @@ def prc_rows(count: int) -> int:
     return PRC_ROWS if count <= PRC_ROWS else max(1, PRC_DISTANCES // count)
 
 
+def fid_between(ours_ND: torch.Tensor, theirs_ND: torch.Tensor) -> float:
+    """FID (arXiv 1706.08500) of two sets of features of any size, by torch-fidelity."""
+    import_torch_fidelity()
+    from torch_fidelity.metric_fid import fid_features_to_statistics
+
+    return _fid_of(*map(fid_features_to_statistics, (ours_ND, theirs_ND)))
+
+
+def fid(scored: Scored) -> float:
+    """FID (arXiv 1706.08500) of generated images, against the reference's statistics where it has
+    some."""
+    theirs = scored.reference.statistics
+    if theirs is None:
+        real_ND = scored.extractor.of_reference(scored.reference.images)[0]
+        return fid_between(scored.layers[0], real_ND)
+    import_torch_fidelity()
+    from torch_fidelity.metric_fid import fid_features_to_statistics
+
+    ours = fid_features_to_statistics(scored.layers[0])
+    # given ones are float64
+    return _fid_of({name: value.astype(np.float64) for name, value in ours.items()}, theirs)
+
+
+def _fid_of(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> float:
+    from torch_fidelity.metric_fid import fid_statistics_to_metric
+
+    distance = fid_statistics_to_metric(ours, theirs, verbose=False)
+    return float(distance["frechet_inception_distance"])
+
+
 def metric_fidelity(scored: Scored) -> dict[str, float]:
     """FID (arXiv 1706.08500), KID (1801.01401), IS (1606.03498), precision and recall (1904.06991).
 
-    FID takes the reference's statistics where it has some. KID: all pairs where `kid_is_exact`; all
+    KID: all pairs where `kid_is_exact`; all
     else by torch-fidelity.
     """
-    reference = scored.reference
     generated_ND, logits_NV = scored.layers
-    real_ND = scored.extractor.of_reference(reference.images)[0]
+    real_ND = scored.extractor.of_reference(scored.reference.images)[0]
     import_torch_fidelity()
-    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
     from torch_fidelity.metric_prc import prc_features_to_metric
 
-    ours, theirs = fid_features_to_statistics(generated_ND), reference.statistics
-    if theirs is None:
-        theirs = fid_features_to_statistics(real_ND)
-    else:  # given ones are float64
-        ours = {name: value.astype(np.float64) for name, value in ours.items()}
-    distance = fid_statistics_to_metric(ours, theirs, verbose=False)
     rows = prc_rows(max(len(generated_ND), len(real_ND)))
     how = {"save_cpu_ram": True, "prc_batch_size": rows, "verbose": False}
     shares = prc_features_to_metric(generated_ND, real_ND, **how)
     return {
-        "fid": float(distance["frechet_inception_distance"]),
+        "fid": fid(scored),
         "kid": _kid(scored),
         "is": inception_score(logits_NV),
         "precision": float(shares["precision"]),

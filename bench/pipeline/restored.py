@@ -11,7 +11,7 @@ import torch
 from ..runtime.verb import Run
 from ..study.errors import ConfigError
 from ..study.settings import FeaturesConfig
-from .at_once import at_once
+from .at_once import at_once, row_parts
 from .datasets import to_uint8
 from .degraded import DegradedSplit
 from .features import load_classifier
@@ -25,9 +25,7 @@ Scores = dict[str, tuple[float, str]]  # value and unit by name
 
 def batches(rows_N: np.ndarray, side: int) -> Iterator[list[int]]:
     """Rows of a split, as many at a time as images of a side go through a network together."""
-    size = at_once(BATCH, side)
-    for i in range(0, len(rows_N), size):
-        yield rows_N[i : i + size].tolist()
+    return row_parts(rows_N, at_once(BATCH, side))
 
 
 class CleanImages:

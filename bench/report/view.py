@@ -13,6 +13,12 @@ from .estimate import Estimate
 from .results import Results
 
 
+def pools_past(names: Record) -> bool:
+    """Whether a history vector of two or more scales makes a variant's prediction follow from more
+    than the state (Markov-VAR, arXiv 2511.23334); one scale is the variant's own."""
+    return (names["settings"]["model"].get("history_vector") or 0) > 1
+
+
 @dataclass(frozen=True)
 class View:
     """Results and the suite that is shown of them: every question of `Results` with the suite

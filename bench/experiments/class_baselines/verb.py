@@ -18,7 +18,7 @@ from srdd.degradation import shifted
 from srdd.schedule import ScaleSchedule
 
 from ...pipeline.artefacts import open_split, open_tokens, tokenizer_identity
-from ...pipeline.at_once import at_once
+from ...pipeline.at_once import at_once, row_parts
 from ...pipeline.datasets import to_float, to_uint8
 from ...pipeline.features import Classifier, classify, load_classifier
 from ...pipeline.labels import in_shares
@@ -130,10 +130,10 @@ class HeldOut:
         encoded = [self.tokenizer.encode(to_float(part), self.schedule).cpu() for part in parts]
         return torch.cat(encoded).numpy()
 
-    def asked(self, shift: str, rows_B: np.ndarray) -> tuple[list[np.ndarray], dict]:
+    def asked(self, shift: str, rows: list[int]) -> tuple[list[np.ndarray], dict]:
         """Labels of some images of one shift: of naive Bayes after every scale, and by the name of
         a classifier."""
-        known, rows = self.trained, rows_B.tolist()
+        known = self.trained
         images = to_uint8(shifted(shift, to_float(self.split.read(rows)), rows))
         tokens_BL, pixels_BD = self.tokens(images), flat(images)
         log_p_BYL = bayes_scores(known.log_shares_YLV, tokens_BL)
@@ -152,8 +152,8 @@ class HeldOut:
         """Every classifier on images of one shift; returns their accuracies."""
         end = "" if shift == "none" else f"_shift_{shift}"
         size = at_once(TOGETHER, self.tokenizer.config.image_size)
-        parts = [self.rows_N[i : i + size] for i in range(0, len(self.rows_N), size)]
-        firsts, labels = zip(*(self.asked(shift, rows_B) for rows_B in parts))
+        parts = row_parts(self.rows_N, size)
+        firsts, labels = zip(*(self.asked(shift, rows) for rows in parts))
         for k, first in enumerate(zip(*firsts)):
             self.right(f"accuracy_naive_bayes{end}", np.concatenate(first), scale=k)
         shares = {}

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ...report.completion import at, count_words
 from ...report.estimate import Estimate, estimate
-from ...report.view import View
+from ...report.view import View, pools_past
 from ...report.words import held_out, seeds_details
 
 Point = tuple[float, Estimate]  # of a curve
@@ -90,9 +90,7 @@ def ways_of(view: View, variant: str) -> dict[str, list[Point]]:
     lengths, Y = _token_counts(view, variant)
     prefix, alone = by_scale(view, variant, "accuracy"), by_scale(view, variant, "accuracy_only")
     names = view.variants[variant]
-    # a history vector of 2 or more scales reads what those before it read
-    pools = (names["settings"]["model"].get("history_vector") or 0) > 1
-    markov = names["history"] == 0 and not pools
+    markov = names["history"] == 0 and not pools_past(names)
     ways: dict[str, list[Point]] = {}
     ways["first scales"] = [(Y * sum(lengths[: k + 1]), mean) for k, mean in prefix.items()]
     ways["one scale"] = [

@@ -34,7 +34,7 @@ from srdd.likelihood import (
 from srdd.noise import generator
 
 from ...pipeline.artefacts import model_identity, open_split, save_npz
-from ...pipeline.at_once import at_once
+from ...pipeline.at_once import at_once, row_parts
 from ...pipeline.datasets import to_float, to_uint8
 from ...pipeline.labels import in_shares, in_turn
 from ...pipeline.networks import open_model, open_tokenizer
@@ -115,8 +115,7 @@ class HeldOut:
 
     def parts(self, rows_N: np.ndarray) -> Iterator[list[int]]:
         """Rows of a split, as many at a time as go through the tokenizer together."""
-        for i in range(0, len(rows_N), self.together):
-            yield rows_N[i : i + self.together].tolist()
+        return row_parts(rows_N, self.together)
 
     @torch.no_grad()
     def encode(self, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

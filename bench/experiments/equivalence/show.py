@@ -32,7 +32,7 @@ from ...report.drawing import (
 )
 from ...report.estimate import FEWEST, show
 from ...report.sheets import by_variant, sheet
-from ...report.view import View
+from ...report.view import View, pools_past
 from ...report.words import held_out, seeds_details
 from ...study.escaping import rst
 
@@ -79,8 +79,7 @@ def _against_eps(view: View, variant: str, prefix: str, corruption: str) -> pd.D
 def _chain(view: View) -> str:
     """The variant whose terms are taken apart: the first one that is Markov, else the first."""
     for name, about in view.variants.items():
-        pools = about["settings"]["model"].get("history_vector", 0) > 1
-        if about["history"] == 0 and not about["mask"] and not pools:
+        if about["history"] == 0 and not about["mask"] and not pools_past(about):
             return name
     return next(iter(view.variants))
 

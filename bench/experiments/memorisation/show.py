@@ -3,7 +3,6 @@ copies."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from ...report.drawing import (
     blank,
     canvas,
     draw_band,
+    grid_shape,
     hide_rest,
     legend_below,
     look_of,
@@ -74,10 +74,15 @@ def _draw_kept(
         panel.plot(epochs, kept.mean, "o", **ring)
 
 
+def _line_style(view: View, variant: str) -> dict[str, Any]:
+    """The line of a variant: that of its group, solid."""
+    style = look_of(view, view.variants[variant]["group"])
+    return {**style, "linewidth": 1, "markersize": 3, "linestyle": "-"}
+
+
 def _draw_panel(panel: Axes, view: View, images: int, names: list[str]) -> None:
     for variant in names:
-        group = view.variants[variant]["group"]
-        style = {**look_of(view, group), "linewidth": 1, "markersize": 3, "linestyle": "-"}
+        group, style = view.variants[variant]["group"], _line_style(view, variant)
         for against, more in (("held_out", {}), ("seen", SEEN)):
             epochs, means = along(view, variant, _fid(view, against), images)
             words = "held out" if against == "held_out" else "images it saw"
@@ -97,10 +102,9 @@ def _draw_panel(panel: Axes, view: View, images: int, names: list[str]) -> None:
 def _draw_rates(panel: Axes, view: View, images: int, names: list[str]) -> None:
     """The share of samples that count as copies, along the training."""
     for variant in names:
-        group = view.variants[variant]["group"]
-        style = {**look_of(view, group), "linewidth": 1, "markersize": 3, "linestyle": "-"}
+        style = _line_style(view, variant)
         epochs, means = along(view, variant, "nearest_rate", images)
-        draw_band(panel, epochs, means, f"{group}, held out", style)
+        draw_band(panel, epochs, means, "", style)  # the panels above name it
         _draw_kept(panel, view, variant, images, "nearest_rate", style)
     if not any(len(line.get_xdata()) for line in panel.lines):
         blank(panel, "no rate was measured")
@@ -121,8 +125,7 @@ def _limit(row: np.ndarray) -> None:
 
 def _panels(view: View, sizes: dict[int, list[str]]) -> Figure:
     """Two panels for each number of images that were seen: FID above the rate of copies."""
-    columns = min(COLUMNS, max(1, len(sizes)))
-    rows = max(1, math.ceil(len(sizes) / columns))
+    rows, columns = grid_shape(len(sizes), COLUMNS)
     figure, axes = canvas(DOUBLE, 0.6 + 3.6 * rows, 2 * rows, columns, sharey="row")
     fids, rates = axes[::2], axes[1::2]
     for panel, rate, (images, names) in zip(fids.flat, rates.flat, sizes.items()):

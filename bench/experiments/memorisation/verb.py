@@ -31,7 +31,7 @@ from srdd.schedule import ScaleSchedule
 from ...pipeline.artefacts import checkpoints, model_identity, open_split, open_tokens
 from ...pipeline.evaluators import open_one
 from ...pipeline.labels import asked_labels, first_sample
-from ...pipeline.metrics import Scored, metric_fidelity
+from ...pipeline.metrics import Scored, fid, fid_between
 from ...pipeline.networks import open_model, open_tokenizer
 from ...pipeline.reference import Chosen
 from ...pipeline.sampling import made_ready, sample_into, smaller
@@ -39,7 +39,6 @@ from ...pipeline.set_distances import nearest_squared, pixel_rows
 from ...pipeline.tokenizing import BATCH, reconstruct
 from ...pipeline.unique_images import chosen_rows
 from ...runtime.progress import Progress
-from ...runtime.quick_start import import_torch_fidelity
 from ...runtime.verb import Run
 from ...study.settings import EvaluationConfig, TrainingConfig
 from .plan import Settings, spread_steps
@@ -98,17 +97,6 @@ class Drawing:
             yield reconstruct(self.tokenizer, schedule, part_BL, self.run.device)
 
 
-def fid_between(ours_ND: torch.Tensor, theirs_ND: torch.Tensor) -> float:
-    """FID (arXiv 1706.08500) of two sets of features of any size, by torch-fidelity: `score` takes
-    no reference of fewer than 100 images."""
-    import_torch_fidelity()
-    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
-
-    ours, theirs = map(fid_features_to_statistics, (ours_ND, theirs_ND))
-    distance = fid_statistics_to_metric(ours, theirs, verbose=False)
-    return float(distance["frechet_inception_distance"])
-
-
 def near_shares(
     sets: list[torch.Tensor], nearest_held_H: torch.Tensor, quantile: float
 ) -> list[float]:
@@ -157,7 +145,7 @@ def report_fid(
         images_NCHW = drawing.images(path)
         scored = Scored(images_NCHW, None, reference, extractor)
         where = {"step": step, **drawing.names}
-        run.add(f"fid_held_out_{name}", metric_fidelity(scored)["fid"], "score", **where)
+        run.add(f"fid_held_out_{name}", fid(scored), "score", **where)
         run.add(f"fid_seen_{name}", fid_between(scored.layers[0], seen_UD), "score", **where)
         pixels.append(pixel_rows(images_NCHW))
     of_held = {**model_identity(run), "num_images": len(held_HD)}

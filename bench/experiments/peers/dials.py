@@ -14,6 +14,8 @@ NO_CORRECTION = "none"
 # of a correction's settings those that its kind reads, as far as a reader needs them
 CORRECTION = {"requantise": ("noise",), "rollout": ("draw", "target", "weight")}
 
+GUIDANCE = "sampler.cfg_scale"
+
 
 @dataclass(frozen=True)
 class Dial:
@@ -76,9 +78,6 @@ def _without_dials(names: dict[str, Any]) -> str:
     if names["settings"].get("model", {}).get("state") != "replace":
         settings["tokenizer"] = {"name": names["tokenizer"]}
     return json.dumps(settings, sort_keys=True)
-
-
-GUIDANCE = "sampler.cfg_scale"
 
 
 def counterparts(view: View) -> dict[str, str]:

@@ -349,7 +349,8 @@ def table_restoration(view: View) -> tuple[pd.DataFrame, Caption]:
         "Tokens right alone: share of the clean image's tokens that the likeliest codes find on "
         "their own. Teacher-forced: given the true coarser ones, as validation has it; no "
         "restoration.",
-        "ms: of an image of a batch of up to 256, decoder included, the median of three. Token "
+        "ms: of an image of a batch of up to 256, decoder included, the median of five; a thread's "
+        "on a CPU. Token "
         "evals: tokens of an image through the scale transformer; the refiner is not among them.",
         _repair_words(view),
         "Preprocessing: degraded and restored images are rounded to 8 bits, and nothing is resized "
