@@ -387,8 +387,27 @@ def test_an_edited_score_makes_stale_what_scores(plan, before, copy, tmp_path):
     asking = {
         run for run, job in plan.jobs.items() if ("metric", "fidelity") in functions_of(job.config)
     }
-    assert changed == asking - of_stages(plan, "sample")
+    assert changed == asking - of_stages(plan, "sample", "memorisation")
     assert changed
+
+
+def test_one_more_score_draws_no_image_again(tmp_path):
+    """Catches images that are named by what is asked of them: a metric that a user adds would draw
+    every image of the study again."""
+    asked = ["fidelity", "density_coverage", "class_agreement", "pixels"]
+    plans = []
+    for metrics in (asked, [*asked, "classification_accuracy"]):
+        path = tmp_path / f"with{len(metrics)}.yaml"
+        study = {"study": "mine", "like": "fashion32", "evaluation": {"metrics": metrics}}
+        copies = {"measure": ["memorisation"], "variants": {"one": {"base": "var"}}}
+        study["suites"] = {"copies": {"claim": "samples are copies", **copies}}
+        path.write_text(yaml.safe_dump(study), encoding="utf-8")
+        plans.append(load_study(path))
+    fewer, more = plans
+    drawing = ("sample", "memorisation", "adaptation", "classify")
+    assert of_stages(fewer, *drawing) == of_stages(more, *drawing)
+    assert {fewer.jobs[run].stage for run in of_stages(fewer, *drawing)} == set(drawing)
+    assert of_stages(fewer, "evaluate") != of_stages(more, "evaluate")
 
 
 def test_an_edited_rule_makes_stale_what_refines_by_it(plan, before, copy, tmp_path):

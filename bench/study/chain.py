@@ -18,6 +18,7 @@ from .names import (
     canonical_sampler,
     config_hash,
     data_config,
+    drawn,
     dump,
     extractor_configs,
     extractor_role,
@@ -388,23 +389,21 @@ def score_jobs(
     """Images, kept on disk, and their scores in each extractor: a job of each, so that one more
     makes none of the others again."""
     for variant, trained in trainings(plan, suite, variants):
-        settings = {
-            "sampler": canonical_sampler(variant.sampler),
-            "evaluation": dump(plan.study.evaluation),
-        }
-        config = {**trained.config, **settings, "snapshots": snapshots}
+        sampler = canonical_sampler(variant.sampler)
+        config = {**trained.config, "sampler": sampler, "snapshots": snapshots}
         sample = Job(
             "sample",
-            config,
+            {**config, "evaluation": drawn(plan.study.evaluation)},
             trained.inputs("data", "tokenizer", "train"),
             trained.slug,
             trained.names,
         )
         plan.add(suite, sample)
+        scored = {"evaluation": dump(plan.study.evaluation)}
         for extractor, told in _scored_by(plan.study, trained.features):
             read = {**trained.inputs("data"), "features": extractor.run_id}
             read["sample"] = sample.run_id
-            job = Job("evaluate", {**config, **told}, read, trained.slug, trained.names)
+            job = Job("evaluate", {**config, **scored, **told}, read, trained.slug, trained.names)
             plan.add(suite, job)
 
 

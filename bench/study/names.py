@@ -18,7 +18,7 @@ from .contents import suffixes_read
 from .emoji_files import CREDIT
 from .errors import ConfigError
 from .schema import SHARPENING, Study
-from .settings import HUB, DatasetConfig, FeaturesConfig, WeightsConfig
+from .settings import HUB, DatasetConfig, EvaluationConfig, FeaturesConfig, WeightsConfig
 
 
 def sum_needed(file: str) -> str | None:
@@ -125,6 +125,12 @@ def dump(model: BaseModel | None) -> dict[str, Any] | None:
     new setting renames nothing. What a default is worth is known by the code that reads it, whose
     digest changes with it."""
     return None if model is None else json.loads(model.model_dump_json(exclude_defaults=True))
+
+
+def drawn(evaluation: EvaluationConfig) -> dict[str, Any]:
+    """Settings of an evaluation as the config of a job holds them that draws images: one more score
+    of the same images draws none of them again."""
+    return {key: value for key, value in dump(evaluation).items() if key != "metrics"}
 
 
 @overload

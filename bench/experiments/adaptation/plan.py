@@ -16,7 +16,7 @@ from ...study import rooms
 from ...study.chain import Trained, trainings
 from ...study.checks import legal_metrics
 from ...study.jobs import Job, Plan
-from ...study.names import canonical_sampler, dump
+from ...study.names import canonical_sampler, drawn, dump
 from ...study.resolve import teacher_of
 from ...study.schema import Claim, Study, Variant
 from ...study.scores import BETTER, better
@@ -67,11 +67,9 @@ def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
         entry = {"name": trained.names["sampler"], "sampler": canonical_sampler(variant.sampler)}
         samplers = samplers_of.setdefault(trained.train.run_id, (trained, []))[1]
         samplers += [entry] if entry not in samplers else []
-    # the images that are scored are counted; which scores they get changes no count
-    images = dump(plan.study.evaluation)
-    images.pop("metrics", None)
     told = {
-        "images": images,
+        # the images that are scored are counted; which scores they get changes no count
+        "images": drawn(plan.study.evaluation),
         "adaptation": dump(plan.study.told(suite, "adaptation")),
     }
     for trained, samplers in samplers_of.values():

@@ -10,7 +10,7 @@ from srdd.config import Strict
 
 from ...study.chain import trainings
 from ...study.jobs import Job, Plan
-from ...study.names import canonical_sampler, dump, features_config
+from ...study.names import canonical_sampler, drawn, dump, features_config
 from ...study.schema import Study, Variant
 from ...study.suite_checks import Resolved
 
@@ -45,7 +45,7 @@ def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
     study = plan.study
     shared = {
         "memorisation": dump(study.told(suite, "memorisation")),
-        "evaluation": dump(study.evaluation),
+        "evaluation": drawn(study.evaluation),
         "features": features_config(study),
     }
     for variant, trained in trainings(plan, suite, variants):
