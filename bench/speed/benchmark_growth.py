@@ -3,8 +3,9 @@
     python -m bench.speed.benchmark_growth [PART ...] [--rounds 5] [--out results/benchmarks]
 
 Parts: tokens, width, depth (a training step of VAR and SDD), images (each verb of a small study of
-64-pixel files, with its peak of anonymous memory), jobs (a dry run of snakemake). Sizes are timed
-round by round in turn, in seconds of the CPU on one thread: what else a machine does hardly counts.
+64-pixel files, with its peak of anonymous memory), memory (the same at 256 pixels, once: half an
+hour), jobs (a dry run of snakemake). Sizes are timed round by round in turn, in seconds of the CPU
+on one thread: what else a machine does hardly counts.
 Writes growth_cpu.csv and growth_cpu.png; a part that is not asked for keeps its rows.
 """
 
@@ -40,7 +41,7 @@ from .comparing import training_step
 from .growing import COLUMNS, KEY, PANELS, read_growth, rows_of, write_growth
 from .memory import Used, used_by
 
-BATCH, SIDE = 2, 64
+BATCH = 2
 HISTORIES = {"VAR": None, "SDD": 0}
 SCHEDULES: tuple[tuple[int, ...], ...] = (
     (1, 2, 3, 4),
@@ -49,7 +50,9 @@ SCHEDULES: tuple[tuple[int, ...], ...] = (
     (1, 2, 3, 4, 6, 9, 13, 18, 24, 32),
 )
 WIDTHS, DEPTHS = (64, 128, 256, 512), (1, 2, 4, 8, 16)
-IMAGES, JOBS_OF_GRID = (300, 600, 1200, 2400), (8, 32, 128, 512)
+JOBS_OF_GRID = (8, 32, 128, 512)
+# side of the images of a part, and how many of them each split has
+IMAGES = {"images": (64, (300, 600, 1200, 2400)), "memory": (256, (1000, 4000))}
 Costs = dict[int, list[float]]
 
 STUDY = """
@@ -76,9 +79,16 @@ suites:
 """
 
 
-def small_study() -> dict[str, Any]:
-    """The study whose verbs and plans are measured."""
+def small_study(side: int = 64) -> dict[str, Any]:
+    """The study whose verbs and plans are measured. side: a power of 2; a larger one has one more
+    level and scale each time that it doubles, and half of the channels."""
     study: dict[str, Any] = yaml.safe_load(STUDY)
+    config = study["bases"]["var"]["tokenizer"]["config"]
+    for doubled in range((side // 64).bit_length() - 1):
+        config["patch_nums"].append(16 * 2**doubled)
+        config["channel_multipliers"].append(1)
+        config["channels"] = study["features"]["channels"] = 4
+    study["dataset"]["image_size"] = side
     return study
 
 
@@ -144,14 +154,14 @@ def step_rows(against: str, rounds: int) -> Iterator[dict[str, Any]]:
 # ---------------------------------------------------------------- verbs against images
 
 
-def write_images(folder: Path, count: int) -> None:
+def write_images(folder: Path, count: int, side: int) -> None:
     """A folder of different images of two classes, `count` in each split."""
     source = np.random.default_rng(0)
     for i in range(3 * count):
         path = folder / ("train", "val", "test")[i % 3] / "ab"[i // 3 % 2] / f"{i}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         small = Image.fromarray(source.integers(0, 256, (8, 8, 3), np.uint8))
-        small.resize((SIDE, SIDE)).save(path)
+        small.resize((side, side)).save(path)
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -161,11 +171,11 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, **mine, "PYTHONPATH": path}
 
 
-def used_by_verbs(folder: Path, count: int) -> dict[str, Used]:
+def used_by_verbs(folder: Path, count: int, side: int) -> dict[str, Used]:
     """What each verb of the small study uses for so many images of each split, in order."""
     folder.mkdir()
-    write_images(folder / "images", count)
-    study = small_study()
+    write_images(folder / "images", count, side)
+    study = small_study(side)
     study["dataset"]["path"] = str(folder / "images")
     study["evaluation"]["num_images"] = count
     file = folder / "study.yaml"
@@ -183,22 +193,25 @@ def used_by_verbs(folder: Path, count: int) -> dict[str, Used]:
     return used
 
 
-def image_rows(rounds: int) -> Iterator[dict[str, Any]]:
+def image_rows(against: str, rounds: int) -> Iterator[dict[str, Any]]:
     """Every verb against images: CPU time with its start, and the largest peak of the rounds."""
+    side, counts = IMAGES[against]
     rounds_used: list[dict[int, dict[str, Used]]] = []
     for _ in range(rounds):
-        with tempfile.TemporaryDirectory() as place:
-            rounds_used.append(
-                {count: used_by_verbs(Path(place) / str(count), count) for count in IMAGES}
-            )
-    for verb in rounds_used[0][IMAGES[0]]:
-        costs: dict[int, list[float]] = {count: [] for count in IMAGES}
-        peaks = dict.fromkeys(IMAGES, 0)
-        for count, each in product(IMAGES, rounds_used):
+        used_of: dict[int, dict[str, Used]] = {}
+        for count in counts:
+            # beside the results, where a job's images would lie: a temporary folder may be memory
+            with tempfile.TemporaryDirectory(dir=ROOT / "results") as place:
+                used_of[count] = used_by_verbs(Path(place) / str(count), count, side)
+        rounds_used.append(used_of)
+    for verb in rounds_used[0][counts[0]]:
+        costs: dict[int, list[float]] = {count: [] for count in counts}
+        peaks = dict.fromkeys(counts, 0)
+        for count, each in product(counts, rounds_used):
             used = each[count][verb]
             costs[count].append(used.cpu_s)
             peaks[count] = max(peaks[count], used.peak_bytes)
-        yield from rows_of("images", verb, costs, peaks)
+        yield from rows_of(against, verb, costs, peaks)
 
 
 # ---------------------------------------------------------------- planning against jobs
@@ -207,7 +220,7 @@ def image_rows(rounds: int) -> Iterator[dict[str, Any]]:
 def write_grid(file: Path, variants: int) -> int:
     """The small study with so many variants of one grid; returns its number of jobs."""
     study = small_study()
-    study["dataset"] = {"name": "digits", "image_size": 64, "channels": 1, "num_classes": 10}
+    study["dataset"] |= {"name": "digits", "channels": 1, "num_classes": 10}
     grid = {"sampler.cfg_scale": [1 + i / 100 for i in range(variants)]}
     study["suites"]["main"]["variants"]["SDD"]["grid"] = grid
     file.write_text(yaml.safe_dump(study), encoding="utf-8")
@@ -236,8 +249,8 @@ def job_rows(rounds: int) -> Iterator[dict[str, Any]]:
 
 def part_rows(part: str, rounds: int) -> Iterator[dict[str, Any]]:
     """The rows of one part."""
-    if part == "images":
-        return image_rows(rounds)
+    if part in IMAGES:
+        return image_rows(part, 1 if part == "memory" else rounds)
     return job_rows(rounds) if part == "jobs" else step_rows(part, rounds)
 
 

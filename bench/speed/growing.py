@@ -7,7 +7,7 @@ same at every size (a start, a call) hardly counts; once for each round of all s
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,8 @@ PANELS = {
     "tokens": ("tokens of an image", "training step"),
     "width": ("width of the model", "training step"),
     "depth": ("depth of the model", "training step"),
-    "images": ("images of each split", "verb, with its start"),
+    "images": ("images of each split, 64 px", "verb, with its start"),
+    "memory": ("images of each split, 256 px", "verb, with its start"),
     "jobs": ("jobs of the study", "planning, with its start"),
 }
 
@@ -134,34 +135,43 @@ def _draw(axes: Any, rows: Sequence[dict[str, str]], against: str) -> None:
     axes.legend(fontsize=6, frameon=False)
 
 
-def _draw_memory(axes: Any, rows: Sequence[dict[str, str]]) -> None:
+def _draw_memory(axes: Any, rows: Sequence[dict[str, str]], against: str) -> None:
     """Peak of anonymous memory of every verb against images."""
     for i, (name, of_name) in enumerate(_series(rows).items()):
         x = [float(row["size"]) for row in of_name]
         peaks = [float(row["peak_bytes"]) / 2**20 for row in of_name]
         axes.plot(x, peaks, label=name, **look(i))
     axes.set(
-        xscale="log", xlabel=PANELS["images"][0], ylabel="anonymous memory, MiB", ylim=(0, None)
+        xscale="log", xlabel=PANELS[against][0], ylabel="anonymous memory, MiB", ylim=(0, None)
     )
     axes.set_title("peak of a verb")
     axes.legend(fontsize=6, frameon=False, ncols=2)
 
 
+def _panels(against: str) -> list[Callable[..., None]]:
+    """What is drawn of one size."""
+    return OF_VERBS.get(against, [_draw])
+
+
+# one round says nothing of the spread of times
+OF_VERBS: dict[str, list[Callable[..., None]]] = {
+    "images": [_draw, _draw_memory],
+    "memory": [_draw_memory],
+}
+
+
 def write_growth(rows: Sequence[dict[str, str]], stem: Path) -> None:
     """The figure of all sizes that were measured."""
     measured = {row["against"] for row in rows}
-    there = [against for against in PANELS if against in measured]
-    count = len(there) + ("images" in there)
-    figure, grid = canvas(DOUBLE, 2.5 * -(-count // 2), -(-count // 2), 2)
-    panels = iter(grid.flat)
-    for against in there:
-        of_size = [row for row in rows if row["against"] == against]
-        _draw(next(panels), of_size, against)
-        if against == "images":
-            _draw_memory(next(panels), of_size)
-    for axes in panels:
+    drawn = [(panel, against) for against in PANELS for panel in _panels(against)]
+    there = [(draw, against) for draw, against in drawn if against in measured]
+    lines = -(-len(there) // 2)
+    figure, grid = canvas(DOUBLE, 2.5 * lines, lines, 2)
+    for axes, (draw, against) in zip(grid.flat, there):
+        draw(axes, [row for row in rows if row["against"] == against], against)
+    for axes in grid.flat[len(there) :]:
         axes.set_visible(False)
-    what = "CPU time and memory" if "images" in there else "CPU time"
+    what = "CPU time and memory" if measured & set(OF_VERBS) else "CPU time"
     words = (
         f"{what} against sizes, with the exponent over the largest {LARGEST}: median and 10 % to "
         "90 % of the rounds"
