@@ -52,7 +52,7 @@ SCHEDULES: tuple[tuple[int, ...], ...] = (
 WIDTHS, DEPTHS = (64, 128, 256, 512), (1, 2, 4, 8, 16)
 JOBS_OF_GRID = (8, 32, 128, 512)
 # side of the images of a part, and how many of them each split has
-IMAGES = {"images": (64, (300, 600, 1200, 2400)), "memory": (256, (1000, 4000))}
+IMAGES = {"images": (64, (300, 600, 1200, 2400)), "memory": (256, (500, 2000))}
 Costs = dict[int, list[float]]
 
 STUDY = """
@@ -79,16 +79,20 @@ suites:
 """
 
 
+# the scales of VAR at 256 pixels, with a smaller network
+LARGE = {
+    "patch_nums": [1, 2, 3, 4, 5, 6, 8, 10, 13, 16],
+    "channels": 4,
+    "channel_multipliers": [1, 1, 1, 1, 1],
+}
+
+
 def small_study(side: int = 64) -> dict[str, Any]:
-    """The study whose verbs and plans are measured. side: a power of 2; a larger one has one more
-    level and scale each time that it doubles, and half of the channels."""
+    """The study whose verbs and plans are measured. side: 64 or 256."""
     study: dict[str, Any] = yaml.safe_load(STUDY)
-    config = study["bases"]["var"]["tokenizer"]["config"]
-    for doubled in range((side // 64).bit_length() - 1):
-        config["patch_nums"].append(16 * 2**doubled)
-        config["channel_multipliers"].append(1)
-        config["channels"] = study["features"]["channels"] = 4
     study["dataset"]["image_size"] = side
+    if side == 256:
+        study["bases"]["var"]["tokenizer"]["config"] |= LARGE
     return study
 
 
