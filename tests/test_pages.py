@@ -14,7 +14,9 @@ import pytest
 import yaml
 
 from bench.report import pages
-from bench.runtime.rows import RUN_COLUMNS
+from bench.runtime.rows import RUN_COLUMNS, write_rows
+from bench.speed import benchmark_start
+from bench.speed.growing import COLUMNS, KEY
 from bench.study.plan import load_study
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -253,3 +255,37 @@ def test_the_mask_of_the_docs_is_complete(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "train/first_and_own-" in done.stdout, done.stderr
+
+
+# ---------------------------------------------------------------- benchmarks
+
+
+def test_memory_of_many_images_goes_on_as_it_grew(tmp_path):
+    """Catches peaks of one side under another, and a slope of other images than were measured."""
+    peaks = {("images", 600): 100, ("images", 2400): 101, ("images", 300): 99}
+    peaks |= {("memory", 500): 200, ("memory", 2000): 215}
+    rows = [
+        {"against": against, "variant": "encode", "size": size, "peak_bytes": peak * 2**20}
+        for (against, size), peak in peaks.items()
+    ]
+    rows += [{"against": "depth", "variant": "VAR", "size": 2}]
+    rows += [{**row, "variant": "sample", "peak_bytes": 7 * 2**20} for row in rows[:-1]]
+    folder = tmp_path / "results" / "benchmarks"
+    write_rows(folder / "growth_cpu.csv", rows, COLUMNS, KEY)
+    text = fill(tmp_path, "<!-- peaks -->\n<!-- /peaks -->")
+    head, _, encode, sample = [line.split(" | ") for line in text.splitlines()[1:-1]]
+    assert head[1:5] == ["600 of 64 px", "2400 of 64 px", "500 of 256 px", "2000 of 256 px"]
+    # 15 MiB for 1 500 images are 10 KiB each, and 480 MiB more for 48 000 more
+    assert encode[1:] == ["100", "101", "200", "215", "10.2", "695 |"]
+    assert sample[1:] == ["7", "7", "7", "7", "0.0", "7 |"]
+
+
+def test_what_planning_costs_stands_with_its_jobs_and_its_spread(tmp_path):
+    """Catches a time without its range, and one of a study whose size nobody knows."""
+    folder = tmp_path / "results" / "benchmarks"
+    row = {"jobs": 128, "cpu_s": 2.0, "cpu_low_s": 1.9, "cpu_high_s": 2.25}
+    rows = [{"what": "planning", **row}, {"what": "torch", **row, "jobs": None}]
+    write_rows(folder / "start_cpu.csv", rows, benchmark_start.COLUMNS, benchmark_start.KEY)
+    text = fill(tmp_path, "<!-- start -->\n<!-- /start -->")
+    assert "| planning | 128 | 2.00 (1.90 to 2.25) |" in text
+    assert "| torch | - | 2.00 (1.90 to 2.25) |" in text

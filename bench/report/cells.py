@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -31,6 +32,17 @@ class Cell(str):
 
 
 BAR = re.compile(r"(?<!\\)\|")  # between two cells of a markdown table
+
+
+def pipe_row(cells: Iterable[str]) -> str:
+    """A line of a markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def pipe_table(rows: list[list[str]]) -> str:
+    """A markdown table of a head and rows."""
+    head, *rest = rows
+    return "\n".join([pipe_row(head), "|" + " --- |" * len(head), *map(pipe_row, rest)])
 
 
 def number(value: float | None, digits: int = 3) -> Cell:

@@ -15,6 +15,8 @@ A place stands between two comments, `<!-- NAME WORDS -->` and `<!-- /NAME -->`:
     speed                       timings of our path beside a plain one, on a CPU
     gpu WHAT                    times on a GPU of all that begins so
     public [cpu]                timings of our path beside the public VAR code, on a GPU or on a CPU
+    peaks                       what each verb allocates, by images
+    start                       what planning costs, and the start of a job
 
 Imports no torch.
 """
@@ -25,14 +27,12 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from srdd.lookup import unknown
 
@@ -40,7 +40,8 @@ from ..runtime.rows import METRIC_COLUMNS, RUN_COLUMNS, read_rows, write_text
 from ..runtime.variants_file import read_variants
 from ..study import escaping
 from ..study.study_file import read_yaml
-from .cells import BAR
+from .benchmarks import BENCHMARKS
+from .cells import BAR, pipe_row, pipe_table
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NOT_YET = "(not published yet)"
@@ -59,15 +60,6 @@ def _cells(line: str) -> list[str]:
     return [cell.strip() for cell in BAR.split(line.strip())[1:-1]]
 
 
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _grid(rows: list[list[str]]) -> str:
-    """A pipe table of a head and rows."""
-    return "\n".join([_row(rows[0]), "|" + " --- |" * len(rows[0]), *map(_row, rows[1:])])
-
-
 def _with_columns(lines: list[str], titles: list[str]) -> list[str]:
     """A pipe table with these columns of it. Raises ValueError for a column that it lacks."""
     rows = [_cells(line) for line in lines]
@@ -75,7 +67,7 @@ def _with_columns(lines: list[str], titles: list[str]) -> list[str]:
         if title not in rows[0]:
             raise ValueError(unknown("column", title, rows[0]))
     chosen = [rows[0].index(title) for title in titles]
-    return [_row(map(row.__getitem__, chosen)) for row in rows]
+    return [pipe_row(map(row.__getitem__, chosen)) for row in rows]
 
 
 def _with_rows(lines: list[str], title: str, values: list[str]) -> list[str]:
@@ -88,7 +80,7 @@ def _with_rows(lines: list[str], title: str, values: list[str]) -> list[str]:
     for value in values:
         if value not in {row[at] for row in rows[1:]}:
             raise ValueError(unknown(title, value, {row[at] for row in rows[1:]}))
-    return [*lines[:2], *(_row(row) for row in rows[1:] if row[at] in values)]
+    return [*lines[:2], *(pipe_row(row) for row in rows[1:] if row[at] in values)]
 
 
 def _first_sentences(caption: str, count: int) -> str:
@@ -253,102 +245,7 @@ def _suites(root: Path, words: str) -> str:
         table.append([f"`{name}`", asks, *(minutes[study].get(name, "-") for study in studies)])
     elapsed = [_minutes(root, study) for study in studies]
     table.append(["together", "From start to end, two jobs at a time", *elapsed])
-    return _grid(table)
-
-
-# ---------------------------------------------------------------- timings
-
-
-def _timing(title: str, row: dict[str, Any]) -> list[str]:
-    """The cells of a timed pair."""
-    ratio, low, high, over = (
-        f"{float(row[key]):.2f}" for key in ("ratio", "ratio_low", "ratio_high", "ours_over_floor")
-    )
-    return [title, f"{ratio} ({low} to {high})", over]
-
-
-def _benchmark(root: Path, name: str) -> list[dict[str, Any]]:
-    """The rows of a benchmark; what is missing is empty."""
-    path = root / "results" / "benchmarks" / f"{name}.csv"
-    return pd.read_csv(path, keep_default_na=False).to_dict("records")
-
-
-def _timings(
-    rows: list[dict[str, Any]], name: Callable[[dict[str, Any]], str | None]
-) -> list[list[str]]:
-    """Cells of the rows of a benchmark that have a name."""
-    return [_timing(title, row) for row in rows if (title := name(row)) is not None]
-
-
-def _step_name(row: dict[str, Any]) -> str | None:
-    what = str(row["what"])
-    return f"{what}, history {row['history']}" if what.startswith("training step") else None
-
-
-def _sampling_name(row: dict[str, Any]) -> str | None:
-    return f"sampling, {row['variant']}" if row["scale"] == "all" else None
-
-
-def _part_name(row: dict[str, Any]) -> str | None:
-    """The name of a part of the tokenizer, or of features."""
-    what = str(row["what"])
-    return what if what in ("encode", "decode", "features") else None
-
-
-NAMED_ROWS = {
-    "speed_cpu": _step_name,
-    "sampling_cpu": _sampling_name,
-    "tokenizer_cpu": _part_name,
-    "metrics_cpu": _part_name,
-}
-
-
-def _speed(root: Path, words: str) -> str:
-    """Training steps, sampling and the rest: our time over the plain path's and over its floor."""
-    table = [["What", "Our time over the plain path's", "Our time over its floor"]]
-    for name, row_name in NAMED_ROWS.items():
-        table += _timings(_benchmark(root, name), row_name)
-    return _grid(table)
-
-
-def _number(row: dict[str, Any], key: str, form: str, factor: float = 1.0) -> str:
-    """A number of a benchmark's row; a dash where there is none."""
-    return format(float(row[key]) * factor, form) if row[key] != "" else "-"
-
-
-def _gpu(root: Path, words: str) -> str:
-    """Times on a GPU of all that begins with a word."""
-    head = ["What", "Way", "Batch", "Time, ms", "Over its floor", "Of a matrix product's rate",
-            "Peak, MiB"]  # fmt: skip
-    table = [head]
-    for row in _benchmark(root, "gpu_cuda"):
-        if not str(row["what"]).startswith(words.strip()):
-            continue
-        low, time, high = (
-            _number(row, f"{key}s", ".3g", 1e3) for key in ("low_", "second", "high_")
-        )
-        share = _number(row, "matmul_share", ".0%")
-        peak = _number(row, "peak_bytes", ".0f", 2**-20)
-        cells = [row["what"], row["way"], row["batch"], f"{time} ({low} to {high})",
-                 _number(row, "over_floor", ".2f"), share, peak]  # fmt: skip
-        table.append([str(cell) for cell in cells])
-    return _grid(table)
-
-
-def _public(root: Path, words: str) -> str:
-    """Our time over that of the public VAR code."""
-    head = ["What", "Batch", "Ours", "Against", "Our time, ms", "Theirs, ms", "Ratio"]
-    table = [head]
-    for row in _benchmark(root, f"public_{words.strip() or 'cuda'}"):
-        ratio, low, high = (
-            _number(row, key, ".2f") for key in ("ratio", "ratio_low", "ratio_high")
-        )
-        times = [_number(row, f"{side}_s", ".3g", 1e3) for side in ("ours", "theirs")]
-        cells = [row["what"], row["batch"], row["ours"], row["theirs"], *times,
-                 f"{ratio} ({low} to {high})"]  # fmt: skip
-        if "public" in str(row["theirs"]):
-            table.append([str(cell) for cell in cells])
-    return _grid(table)
+    return pipe_table(table)
 
 
 # ---------------------------------------------------------------- the pages
@@ -361,9 +258,7 @@ PLACES: dict[str, Callable[[Path, str], str]] = {
     "work": _work,
     "seeds": _seeds,
     "images": _images,
-    "speed": _speed,
-    "gpu": _gpu,
-    "public": _public,
+    **BENCHMARKS,
 }
 
 

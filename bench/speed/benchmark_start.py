@@ -1,0 +1,106 @@
+"""What a study costs around its work: to plan it, to find nothing to do, to begin a job. A program.
+
+    python -m bench.speed.benchmark_start [--rounds 5] [--out results/benchmarks]
+
+Each is a process of its own on one thread, all in turn, in seconds of the CPU: what else a machine
+does hardly counts. The study with nothing to do is run to its end first, a few minutes. Writes
+start_cpu.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..runtime.provenance import ROOT
+from ..runtime.rows import write_rows
+from ..runtime.verbs import stages
+from ..study.plan import load_study
+from .benchmark_growth import environment, shared, small_study
+from .growing import Spread
+from .memory import used_by
+
+KEY = ["what"]
+COLUMNS = [
+    *KEY, "jobs", "cpu_s", "cpu_low_s", "cpu_high_s", "rounds", "threads", "device", "host_class",
+    "torch", "commit", "dirty",
+]  # fmt: skip
+DIGITS = ROOT / "workflows" / "config" / "digits.yaml"
+VERBS = ("prepare", "train", "sample", "evaluate")
+VARIANTS = 32  # of the study that is run
+LEVELS = {"patch_nums": [1, 2, 4], "channel_multipliers": [1, 2]}
+
+
+def planning(target: str, config: Path, *more: str) -> list[str]:
+    """A run of snakemake as `./run snakemake` begins it."""
+    words = [sys.executable, "-m", "bench.runtime.planner", target, "--cores", "2", *more]
+    return [*words, "--snakefile", str(ROOT / "Snakefile"), f"--configfile={config}"]
+
+
+def beginning(stage: str) -> list[str]:
+    """The imports of a job, and nothing after."""
+    return [sys.executable, "-c", f"import {stages()[stage].module}"]
+
+
+def write_small(file: Path) -> int:
+    """A study of 8-pixel digits that is run within minutes; returns its number of jobs."""
+    study = small_study(8)
+    study["dataset"] |= {"name": "digits", "channels": 1, "num_classes": 10}
+    study["evaluation"]["num_images"] = 100
+    study["bases"]["var"]["tokenizer"]["config"] |= LEVELS
+    grid = {"sampler.cfg_scale": [1 + i / 100 for i in range(VARIANTS)]}
+    study["suites"]["main"]["variants"]["SDD"]["grid"] = grid
+    file.write_text(yaml.safe_dump(study), encoding="utf-8")
+    return len(load_study(file).jobs)
+
+
+def start_rows(rounds: int, folder: Path) -> list[dict[str, Any]]:
+    """One row of each program: CPU seconds with their spread, jobs of the study."""
+    small = folder / "small.yaml"
+    jobs = write_small(small)
+    digits = load_study(DIGITS)
+    core, every = len(digits.jobs_of(None)), len(digits.jobs_of("full"))
+    programs: dict[str, tuple[int | None, list[str]]] = {
+        "planning, core suites of digits": (core, planning("all", DIGITS, "-n")),
+        "planning, all suites of digits": (every, planning("full", DIGITS, "-n")),
+        "nothing to do": (jobs, planning("all", small)),
+        "import of torch alone": (None, [sys.executable, "-c", "import torch"]),
+        **{f"start of a job, {verb}": (None, beginning(verb)) for verb in VERBS},
+    }
+    used_by(programs["nothing to do"][1], folder, environment(folder))  # does all there is to do
+    costs: dict[str, list[float]] = {what: [] for what in programs}
+    for number in range(rounds + 1):  # the first one to warm up
+        for what, (_, words) in programs.items():
+            cpu_s = used_by(words, folder, environment(folder)).cpu_s
+            if number:
+                costs[what].append(cpu_s)
+    rows = []
+    for what, (count, _) in programs.items():
+        cost = Spread.of(costs[what])
+        times = {"cpu_s": cost.median, "cpu_low_s": cost.low, "cpu_high_s": cost.high}
+        rows.append({"what": what, "jobs": count, **times, "rounds": rounds, **shared()})
+    return rows
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.speed.benchmark_start")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    options = parser.parse_args(argv)
+    if options.rounds < 1:
+        parser.error(f"--rounds {options.rounds}: must be 1 or more")
+    with tempfile.TemporaryDirectory() as place:
+        rows = start_rows(options.rounds, Path(place))
+    write_rows(options.out / "start_cpu.csv", rows, COLUMNS, KEY)
+    for row in rows:
+        print(f"{row['what']}: {row['cpu_s']:.3g} s")
+
+
+if __name__ == "__main__":
+    main()
