@@ -3,6 +3,7 @@ teacher and student. Imports no torch."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from .lookup import is_own
@@ -37,6 +38,8 @@ MOST_STRENGTH = {
     "occlusion": (8 / 3, "hides a square larger than the image"),
     "contrast": (5 / 3, "turns black into white"),
     "jpeg": (10.0, "asks for a quality below 1"),
+    # through the thinnest haze, of depth 0.5, black and white are half of one of 255 levels apart
+    "haze": (2 * math.log(510), "leaves nothing but its own light in 8 bits"),
 }
 # what codec conv alone reads
 OF_CONVOLUTIONS = ("channels", "num_res_blocks", "attention", "norm_groups", "dropout")
@@ -230,6 +233,18 @@ def restorer_misfit(teacher: ModelConfig, student: ModelConfig) -> str | None:
         return (
             f"num_classes {student.num_classes}: starts from the teacher without a class, which "
             "it never saw; give the teacher class_dropout of more than 0"
+        )
+    # what `teacher_misfit` advises would be no model that is told an image
+    if teacher.mask_prob > 0:
+        return (
+            f"mask_prob {student.mask_prob}: the teacher's is {teacher.mask_prob}, and a model "
+            "that is told an image has no masks and no place for its embedding of own tokens; "
+            "name a teacher with mask_prob 0"
+        )
+    if teacher.schedule.repeats or student.schedule.repeats:
+        return (
+            f"patch_nums {list(student.patch_nums)}: its scales are found in the teacher by their "
+            "side, and sides repeat; leave distill out, or name a schedule without"
         )
     return teacher_misfit(teacher, unconditioned(student, teacher))
 

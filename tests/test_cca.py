@@ -401,6 +401,16 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize("key", ["beta_tokens", "lambda_"])
+def test_the_control_is_told_what_it_reads_alone(key, tmp_path):
+    """Catches a control that is trained once more under another name."""
+    with pytest.raises(
+        ConfigError, match=f"distill.cca.{key}: 5: arm 'cross_entropy' reads uncond"
+    ):
+        load_study(study(tmp_path, "control", {f"distill.cca.{key}": 5.0}))
+    load_study(study(tmp_path, "control", {"distill.cca.uncond": 0.2}))
+
+
 @pytest.mark.parametrize("case", BAD)
 @pytest.mark.parametrize("name", ["CCA", "control"])
 def test_bad_alignment_is_one_line(case, name, tmp_path):

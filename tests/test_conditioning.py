@@ -273,6 +273,9 @@ def test_what_no_restoration_can_start_from(make_model):
     teacher = make_model(num_classes=3, class_dropout=0.0)
     student = told_config(teacher, "state")
     assert "without a class, which it never saw" in restorer_misfit(teacher.config, student)
+    twice = told_config(make_model(num_classes=3, patch_nums=(1, 2, 2, 4)), "state")
+    problem = restorer_misfit(make_model(num_classes=3).config, twice)
+    assert "sides repeat; leave distill out" in problem, "another arm tells no image"
     teacher = make_model(num_classes=3)
     other = told_config(make_model(num_classes=3, depth=4), "state")
     with pytest.raises(ValueError, match="depth 4: the teacher's is"):

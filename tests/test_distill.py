@@ -503,6 +503,18 @@ BAD = {
         {},
         ["distill.guided: True", "'real'", "'sequence'"],
     ),
+    "images that nobody draws": (
+        "SDD logit",
+        {"distill.num_samples": 64},
+        {},
+        ["distill.num_samples: 64", "'logit'", "leave it out", "'sequence'"],
+    ),
+    "images that the control does not draw": (
+        "SDD scratch",
+        {"distill.num_samples": 64},
+        {},
+        ["distill.num_samples: 64", "'scratch'", "leave it out"],
+    ),
     "no images": ("SDD sequence", {"distill.num_samples": 0}, {}, ["distill.num_samples", "0"]),
 }
 

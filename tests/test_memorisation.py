@@ -1,6 +1,7 @@
 """The room of copies: what counts as near, its job on known samples, its figure, what is
 refused."""
 
+import dataclasses
 import importlib
 import json
 
@@ -17,6 +18,7 @@ from bench.experiments.memorisation import show, verb
 from bench.experiments.memorisation.plan import spread_steps
 from bench.experiments.memorisation.verb import near_shares
 from bench.experiments.repetition import show as repetition
+from bench.pipeline.reference import Reference
 from bench.pipeline.set_distances import nearest_squared, pixel_rows
 from bench.pipeline.unique_images import chosen_rows
 from bench.study.errors import ConfigError
@@ -319,3 +321,28 @@ def test_the_verb_is_listed():
     assert json.dumps(verb.INPUTS) == json.dumps(
         ["data", "tokenizer", "tokens", "train", "features"]
     )
+
+
+def test_held_out_is_the_split_where_scores_have_a_file(made, tmp_path, monkeypatch):
+    """Catches a FID that is called that of held-out images and is against a file of statistics."""
+    plain = rows_of_known(made, tmp_path / "plain", monkeypatch, "train")
+    opened = verb.open_one
+
+    def with_file(run):
+        extractor, _ = opened(run)
+        about = extractor.config.model_copy(update={"reference": "adm.npz"})
+        statistics = {"mu": np.ones(about.dim), "sigma": np.eye(about.dim)}
+        return dataclasses.replace(extractor, config=about), Reference(np.zeros(3), statistics)
+
+    monkeypatch.setattr(verb, "open_one", with_file)
+    beside = rows_of_known(made, tmp_path / "file", monkeypatch, "train")
+    assert beside["value"].tolist() == plain["value"].tolist()
+
+
+def test_held_out_is_told_apart_from_a_file_of_statistics(view):
+    """Catches a caption that names the file of all other scores."""
+    words = "Held-out images are those of the held-out split"
+    assert words not in show.figure_memorisation(view)[1]
+    view.results.about["features"] |= {"reference": "adm.npz"}
+    assert words in " ".join(show.figure_memorisation(view.only([*view.variants]))[1].details)
+    plt.close("all")

@@ -29,7 +29,7 @@ main()
 # a network that does nothing: what verbs hold around it is what they read
 NETWORK = """
 class Same:
-    config = SimpleNamespace(image_size=128)
+    config = SimpleNamespace(image_size=128, in_channels=3)
     def at(self, schedule):
         return self
     def to_latent(self, images):
@@ -82,9 +82,10 @@ import numpy as np
 import torch
 from bench.experiments.classify.verb import HeldOut
 from bench.experiments.error_propagation.verb import Probe, drift
+from bench.experiments.memorisation import verb as memorisation
 from bench.experiments.restoration_baselines.verb import Swap
 from bench.experiments.zero_shot.verb import each_on_disk
-from bench.pipeline import likeness, restored
+from bench.pipeline import likeness, restored, set_distances
 from bench.pipeline.datasets import ArrayImages
 from bench.pipeline.restored import CleanImages
 from bench.pipeline.scratch import on_disk
@@ -123,6 +124,23 @@ elif sys.argv[1] == "errors":
     states = probe.states(torch.zeros(count, 5, dtype=torch.long))
     assert len(drift(states[:, :, ::8, ::8] + 1, states[:, :, ::8, ::8])) == count
     assert probe.images(states).shape == images.shape
+elif sys.argv[1] == "memorise":
+    def sampled(images_NCHW, *how):
+        for i in range(0, count, 16):
+            images_NCHW[i : i + 16] = images[i : i + 16]
+        return None, 16
+    class Drawn(memorisation.Drawing):
+        def __init__(self):
+            self.run, self.tokenizer, self.labels_N = run, Same(), range(count)
+            self.evaluation = self.sampler = self.first = self.progress = None
+            self.batch = memorisation.BATCH = 16
+    memorisation.open_model = memorisation.made_ready = lambda *how: None
+    memorisation.sample_into = sampled
+    set_distances.REDUCED = 64  # rows of 96 KiB
+    parts = [images[i : i + 16].numpy() for i in range(0, count, 16)]
+    drawn, seen = [Drawn().images(None)], parts[:1]
+    distances_M, held_H = memorisation.distances(drawn, iter(parts), iter(seen), run)
+    assert len(distances_M) == len(held_H) == count and not held_H.any()
 else:
     assert each_on_disk(folder, images.numpy(), lambda part: 255 - part).min() == 255
 """
@@ -212,7 +230,10 @@ READY = {
     "prepare": ready_to_prepare,
     "encode": ready_to_encode,
     "reconstruct": ready_to_reconstruct,
-    **{room: partial(ready_for, room) for room in ("restore", "classify", "errors", "zero_shot")},
+    **{
+        room: partial(ready_for, room)
+        for room in ("restore", "classify", "errors", "zero_shot", "memorise")
+    },
 }
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/status").is_file(), reason="needs Linux's /proc"

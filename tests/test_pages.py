@@ -2,6 +2,7 @@
 newcomers copy from them works."""
 
 import csv
+import itertools
 import json
 import os
 import re
@@ -79,7 +80,10 @@ def test_minutes_of_core_suites_are_those_of_a_reproduction(published):
     config = published / "workflows" / "config"
     (config / "suites").mkdir(parents=True)
     (config / "suites" / "shared.yaml").write_text("core: false\n")
-    (config / "mine.yaml").write_text("suites: {turned: {core: false}, shared: {core: true}}\n")
+    (config / "mine.yaml").write_text("like: ./above.yaml\n")
+    (config / "above.yaml").write_text(
+        "take: [shared]\nsuites: {turned: {core: false}, shared: {core: true}}\n"
+    )
     suites = {"turned": ["train/a"], "shared": ["train/b"], "usual": ["train/b"]}
     about = {"suites": {name: {"runs": jobs} for name, jobs in suites.items()}}
     with open(published / "results" / "mine" / "published" / "runs.csv", "a", newline="") as file:
@@ -97,6 +101,36 @@ def test_minutes_of_core_suites_are_those_of_a_reproduction(published):
 def test_the_readme_is_short():
     """Catches a README that grows: what it says at length belongs into docs."""
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 135
+
+
+def test_what_is_asked_of_a_table_stands_in_any_order(published):
+    """Catches an order that the words of the usage do not name, and a place that fails because of
+    it."""
+    parts = ("columns: Variant", "where: a \\| b = 2", "note: 1")
+    shown = set()
+    for order in itertools.permutations(parts):
+        asked = f"mine/main_scores {' '.join(order)}"
+        shown.add(
+            fill(published, f"<!-- published {asked} -->\n<!-- /published -->").split("\n", 1)[1]
+        )
+    assert shown == {
+        "| Variant |\n| --- |\n| VAR |\n| SRDD |\n\nFirst of 5 % words.\n<!-- /published -->"
+    }
+
+
+@pytest.mark.parametrize(
+    "asked,words",
+    [
+        ("note: two", "note: 'two' is no number"),
+        ("where: Variant", "where: 'Variant' names no value"),
+        ("note: 1 note: 2", "note, note: one stands twice"),
+        ("column: Variant", "'mine/main_scores column: Variant': give STUDY/TABLE"),
+    ],
+)
+def test_what_cannot_be_asked_of_a_table_is_said(published, asked, words):
+    """Catches a usage without the word that is wrong."""
+    with pytest.raises(ValueError, match=words):
+        fill(published, f"<!-- published mine/main_scores {asked} -->\n<!-- /published -->")
 
 
 def test_a_table_can_be_shown_in_short(published):

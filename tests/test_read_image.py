@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.pipeline.read_image import read_image
+from bench.pipeline.read_image import read_image, to_eight_bits, upright_size
 from workflow import ROOT
 
 RAMP = np.tile(np.linspace(0, 255, 32).round().astype(np.uint8), (32, 1))
@@ -230,3 +230,15 @@ def test_an_image_too_large_is_not_called_damaged(tmp_path, monkeypatch, recwarn
         match="a.png: has more than 200 pixels, which is the most that is read; make it smaller",
     ):
         read(path)
+
+
+@pytest.mark.parametrize("suffix", ("jpg", "png", "tif", "webp"))
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_is_that_of_the_upright_image(tmp_path, orientation, suffix):
+    """Catches a size as it is stored, and one turned twice: Pillow turns a TIFF's by itself."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path, Image.new("RGB", (40, 30)), f"a.{suffix}", exif=exif)
+    with Image.open(path) as file:
+        assert upright_size(path) == to_eight_bits(file, 255).size
+    assert upright_size(path) == ((30, 40) if orientation > 4 else (40, 30))

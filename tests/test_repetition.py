@@ -17,6 +17,7 @@ from bench.experiments.repetition.curves import (
     read,
     schedule_errors,
     systems,
+    warm_words,
 )
 from bench.experiments.repetition.fit import (
     FORMS,
@@ -32,6 +33,7 @@ from bench.experiments.repetition.fit import (
     profile,
     sure,
 )
+from bench.experiments.repetition.plan import evaluations_after_warmup
 from bench.report.claims import judged
 from bench.report.results import Results
 from bench.report.view import View
@@ -41,6 +43,7 @@ from bench.study.errors import ConfigError
 from bench.study.names import config_hash
 from bench.study.plan import load_study
 from bench.study.schema import Claim
+from bench.study.settings import TrainingConfig
 
 SIZES = (85, 170, 341, 682, 1363)
 EPOCHS = np.array([1, 2, 4, 8, 16, 32, 64.0])
@@ -374,6 +377,53 @@ def test_evaluations_of_the_warm_up_are_not_fitted(tmp_path):
     assert all(curve.steps_P[0] == EVERY for of in curves(view).values() for curve in of)
     assert all(curve.steps_P[0] == 3 * EVERY for curve in read(view, "to the minimum")["VAR"]
                if curve.images == 999)  # fmt: skip
+
+
+def test_what_lies_in_the_warm_up_is_said(tmp_path):
+    """Catches a training that is in no fit, without a word: one whose every evaluation, and one
+    whose best, comes while the learning rate rises."""
+    slow = [("VAR, unique_images 999", "VAR", 999, 800, {"warmup": 800}),
+            ("SRDD, unique_images 999", "SRDD", 999, 800, {"warmup": 2 * EVERY})]  # fmt: skip
+    view = build(tmp_path / "slow", more=slow)
+    said = warm_words(view)
+    assert said.count("every evaluation") == len(SEEDS) and "SRDD" not in said
+    rows = view.results.metrics
+    early = (rows["metric"] == "epochs_to_best") & (
+        rows["model"] == view.variants[slow[1][0]]["model"]
+    )
+    view.results.metrics = rows.assign(value=rows["value"].where(~early, EVERY * BATCH / 999))
+    again = View(view.results, view.suite)
+    view.results.metrics = view.results.metrics.copy()
+    assert warm_words(again).count("its best loss; the fit with the tail has the rest") == len(
+        SEEDS
+    )
+    assert warm_words(build(tmp_path / "usual")) == ""
+    assert any("In no fit" in part for part in show.figure_repetition(view)[1].details)
+
+
+@pytest.mark.parametrize("steps,every,warmup,after", [
+    (100, 20, 0, 5), (100, 20, 20, 4), (100, 20, 99, 1), (90, 20, 79, 2), (90, 20, 80, 1),
+    (12, 20, 5, 1),
+])  # fmt: skip
+def test_evaluations_after_the_warm_up_are_counted(steps, every, warmup, after):
+    """Catches the last evaluation forgotten, or counted twice."""
+    training = TrainingConfig(steps=steps, eval_every=every, warmup=warmup)
+    evaluated = {*range(every, steps + 1, every), steps}
+    assert evaluations_after_warmup(training) == after == sum(at > warmup for at in evaluated)
+
+
+def test_a_training_that_hardly_leaves_the_warm_up_is_said_before_it_runs(tmp_path):
+    """Catches a training that no fit reads, found out after it has run."""
+    bases = {"var": {"base": "var", "grid": {"training.unique_images": [85, 170, 341]},
+                     "delta": {"training.steps": 40, "training.eval_every": 20,
+                               "training.warmup": 39, "training.final_lr": 1.0,
+                               "training.snapshot_every": 20}}}  # fmt: skip
+    said = [line for line in planned(tmp_path, claims=[], variants=bases).warnings
+            if "training.warmup: fewer than two evaluations" in line]  # fmt: skip
+    assert len(said) == 1 and "(and 2 more)" in said[0], said
+    bases["var"]["delta"]["training.warmup"] = 0
+    again = planned(tmp_path, claims=[], variants=bases).warnings
+    assert not any("fewer than two evaluations" in line for line in again)
 
 
 def test_scaling_is_asked_twice(view, tmp_path):

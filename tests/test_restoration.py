@@ -14,6 +14,7 @@ from PIL import Image
 from small_suite import SmallSuite
 from test_config import edited
 
+from bench.experiments.restoration import reading
 from bench.experiments.restoration.plan import REDRAWS
 from bench.experiments.restoration.reading import regression_words
 from bench.experiments.restoration.show import judge_carries, judge_restored
@@ -438,6 +439,19 @@ DELTAS = [
         "distill.arm: restore: model.condition is none; set it, or take arm real",
     ),
     (
+        {
+            "distill": {
+                "arm": "restore",
+                "teacher": {"base": "var", "delta": {"model.mask_prob": 0.5}},
+            }
+        },
+        "no masks and no place for its embedding of own tokens; name a teacher with mask_prob 0",
+    ),
+    (
+        {"distill": {"arm": "restore", "num_samples": 9, "teacher": {"base": "var"}}},
+        "distill.num_samples: 9: arm 'restore' does not read it; leave it out",
+    ),
+    (
         {"distill": {"arm": "restore", "teacher": {"base": "var", "delta": {**TOLD, **STATE}}}},
         "model.condition state: the teacher's is state; a restoration starts from a model",
     ),
@@ -463,6 +477,54 @@ CLAIMS = [
         "against: 'SDD': rule carries holds a swap against that of another image's tokens",
     ),
 ]
+
+
+OFF = [
+    (
+        {"against": "unet"}, {"restoration_baselines": {"unet": None}},
+        "against: 'unet': unet of 'state' is not measured, "
+        "restoration_baselines.unet is null (measured: argmax, "
+    ),
+    (
+        {"against": "mlp"}, {"restoration_baselines": {"regressions": False}},
+        "against: 'mlp': mlp of 'state' is not measured, restoration_baselines.regressions is",
+    ),
+    (
+        {"metric": "psnr_ridge"}, {"restoration_baselines": {"regressions": False}},
+        "metric: 'psnr_ridge': ridge of 'state' is not measured, restoration_baselines.regressions",
+    ),
+    (
+        {"against": "ceiling"}, {"measure": ["restoration"]},
+        "against: 'ceiling': needs measure restoration_baselines",
+    ),
+    (
+        {"against": "draw"}, {"restoration": {"decode": ["argmax", "expected"]}},
+        "against: 'draw': draw of 'state' is not measured, restoration.decode lacks it "
+        "(measured: argmax, expected, restored, input",
+    ),
+    (
+        {"metric": "psnr_refined"}, {"restoration": {}},
+        "metric: 'psnr_refined': refined of 'state' is not measured, restoration.refiner is null",
+    ),
+    ({"metric": "psnr_repair"}, {}, "metric: 'psnr_repair': repair of 'state' is not measured ("),
+    (
+        {"rule": "carries", "metric": "swap_excess_blur", "against": "control"},
+        {"restoration_baselines": {"swap": False}},
+        "metric: 'swap_excess_blur': restoration_baselines.swap is false",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes,suite,words", OFF, ids=[words for *_, words in OFF])
+def test_claims_on_what_is_not_measured_are_refused(tmp_path, changes, suite, words):
+    """Catches a claim that ends as not decided, after all work, since its suite leaves out what it
+    is held against."""
+    bad = {**SUITE["claims"][1], "variant": "state", **changes}
+    shows = {"figures": [], "tables": []}
+    whole = {**SUITE, **shows, **suite, "claims": [bad]}
+    with pytest.raises(ConfigError) as refused:
+        load_study(edited(tmp_path, **{"suites/restoration": whole}))
+    assert words in str(refused.value) and "suites.restoration.claims" in str(refused.value)
 
 
 @pytest.mark.parametrize("changes,words", CLAIMS, ids=[words for _, words in CLAIMS])
@@ -621,12 +683,47 @@ def test_other_data_have_no_partners(made):
         split.degraded("paired", [0])
 
 
+@pytest.mark.parametrize("suffix", ("jpg", "png", "webp"))
+def test_sizes_of_pairs_are_those_of_upright_images(tmp_path, suffix):
+    """Catches a pair that is refused since a camera stored one image on its side, and one that is
+    taken though its images are turned differently."""
+    turned, exif = Image.new("L", (8, 6)), Image.Exif()
+    exif[0x0112] = 6
+    for part in ("clean", "degraded"):
+        (tmp_path / part).mkdir()
+        turned.save(tmp_path / part / f"a.{suffix}", exif=exif)
+    refuse_unpaired(tmp_path)
+    Image.new("L", (6, 8)).save(tmp_path / "degraded" / f"a.{suffix}")
+    refuse_unpaired(tmp_path)
+    Image.new("L", (8, 6)).save(tmp_path / "degraded" / f"a.{suffix}")
+    with pytest.raises(ConfigError, match="has 8x6 pixels, its clean image 6x8"):
+        refuse_unpaired(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "ways,words",
+    [
+        (("input", "ridge", "mlp", "ceiling"), "as it is, a linear and a nonlinear regression on"),
+        (("input", "unet", "ceiling"), "the input as it is, a U-Net. Dashed: "),
+        (("input", "ceiling"), "the input as it is. Dashed: "),
+    ],
+)
+def test_a_caption_names_the_lines_that_are_there(monkeypatch, ways, words):
+    """Catches regressions in a caption of a suite that has none."""
+    monkeypatch.setattr(reading, "ways_without", lambda view: list(ways))
+    assert words in reading.line_words(None)
+    assert ("regression" in reading.line_words(None)) == ("ridge" in ways)
+    monkeypatch.setattr(reading, "ways_without", lambda view: [])
+    assert reading.line_words(None) == ""
+
+
 def test_unequal_pairs_are_refused_by_the_first(tmp_path):
     root = pairs(tmp_path / "pairs", 4)
     refuse_unpaired(root)
     Image.fromarray(np.zeros((4, 8), np.uint8)).save(root / "degraded" / "class1" / "1.png")
     with pytest.raises(ConfigError, match=r"class1/1.png has 8x4 pixels, its clean image 8x8"):
         refuse_unpaired(root)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(root / "degraded" / "class1" / "1.png")
     (root / "degraded" / "class0" / "2.png").rename(root / "degraded" / "class0" / "x.png")
     with pytest.raises(ConfigError, match=r"clean/class0/2.png has no partner in degraded \(and 1"):
         refuse_unpaired(root)

@@ -122,6 +122,7 @@ def test_haze_goes_by_the_atmospheric_model():
     [
         ("occlusion", 3.0, "strength 3: of occlusion hides a square larger than the image"),
         ("contrast", 2.0, "strength 2: of contrast turns black into white; give 1.66 or less"),
+        ("haze", 13.0, "strength 13: of haze leaves nothing but its own light .*; give 12.46"),
         ("noise", -1.0, "strength -1: is below 0"),
         ("rain", 1.0, "unknown degrade 'rain'"),
     ],
@@ -129,6 +130,19 @@ def test_haze_goes_by_the_atmospheric_model():
 def test_what_cannot_be_a_degradation_is_refused(name, strength, words):
     with pytest.raises(ValueError, match=words):
         degraded(name, images(), range(4), strength)
+
+
+def test_the_most_haze_still_shows_something():
+    """Catches a limit that refuses images which 8 bits can tell apart, or lets pass others."""
+    ends = torch.tensor([-1.0, 1.0])[:, None, None, None].expand(2, 1, 32, 32)
+    same = []
+    for seed in range(200):
+        hazy = degraded("haze", ends, [seed, seed], 12.46)
+        levels = hazy.add(1).mul(127.5).round()
+        same.append(torch.equal(levels[0], levels[1]))
+    assert not all(same)
+    thin = 2 * math.exp(-0.5 * 12.46) * 127.5
+    assert thin == pytest.approx(0.5, abs=0.01)
 
 
 def test_each_image_needs_a_seed():

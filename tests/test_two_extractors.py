@@ -45,8 +45,10 @@ def baseline(metric, value):
 
 def made(folder, fid_a, fid_b, claims=(), features=(TRAINED, OTHER), more=()):
     """Results where b has a higher FID by x8, and by lite the FIDs that are given."""
-    pixels = {"fid_pixels": [7.0, 7.0, 7.0]}
-    values = {"a": {"fid_lite": fid_a, **pixels}, "b": {"fid_lite": fid_b, **pixels}}
+    values = {
+        "a": {"fid_lite": fid_a, "fid_pixels": [7.0, 7.01, 7.0]},
+        "b": {"fid_lite": fid_b, "fid_pixels": [7.0, 7.0, 7.01]},
+    }
     rows = scores_of(Results.load(build(folder / "plain", ["a", "b"])), values)
     features = list(features)
     folder = build(folder / "two", ["a", "b"], claims, more=[*rows, *more], features=features)
@@ -81,7 +83,7 @@ def test_a_claim_is_judged_by_each_extractor(tmp_path):
     ] or ({"Claim", "Holds here", "By lite", "Because"} <= {*readable(table)[0].columns})
     assert "Holds here: by x8. By lite:" in caption
     words = " ".join(claim_details(View(results, "s")))
-    assert "b beats a: no, after Holm no, by lite yes" in words and "evaluators differ" in words
+    assert "b beats a: no, by lite yes" in words and "evaluators differ" in words
 
 
 def test_verdicts_that_agree_are_called_no_difference(tmp_path):

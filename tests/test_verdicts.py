@@ -11,9 +11,10 @@ from small_study import SEEDS, build
 from bench.experiments.claims.show import table_claims
 from bench.experiments.guidance.show import table_guidance
 from bench.experiments.latency.show import table_latency
+from bench.experiments.scores import against_first
 from bench.experiments.scores import show as scores
 from bench.experiments.scores.show import table_costs, table_scores
-from bench.report.claims import claim_details, judged
+from bench.report.claims import after_holm, claim_details, decided_together, judged
 from bench.report.estimate import Estimate, estimate, holm
 from bench.report.gain import gain_words
 from bench.report.results import Results
@@ -53,8 +54,34 @@ def test_p_is_that_of_the_t_test():
     than 0.05."""
     values = [0.3, 0.5, 0.1, 0.4]
     assert estimate(values).p == pytest.approx(ttest_1samp(values, 0).pvalue)
-    assert estimate([1.0]).p is None and estimate([2.0, 2.0]).p == 0 and estimate([0.0, 0.0]).p == 1
     assert Estimate(1.0, 1.0, 5).p == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("values", ([1.0], [2.0, 2.0], [0.0, 0.0, 0.0], [0.1 + 0.2, 0.3, 0.3]))
+def test_no_p_without_variance(values):
+    """Catches a p of 0, the strongest there is, of seeds that only happen to differ equally: as
+    every t-test of them, it cannot be computed."""
+    assert estimate(values).p is None
+    together = {85: estimate([1.0, 2.0, 4.0]), 170: estimate(values)}
+    assert decided_together(together)[1] is None, "one of several that has none"
+
+
+def test_equal_differences_are_outside_holms_correction(tmp_path):
+    """Catches `not decided` after a test that was never made, and a p of 0 that takes the first
+    place among those that were."""
+    results = made(tmp_path, claims=[asked()])
+    rows = results.metrics
+    fid = rows["metric"] == results.score_name("fid")
+    for i in (0, 1):
+        of_variant = fid & rows["run_id"].str.startswith(f"sample/v{i}-")
+        rows.loc[of_variant, "value"] = 5.0 - i
+    view = View(results, "s")
+    judgement = judged(view, results.about["suites"]["s"]["claims"][0])
+    assert judgement[0] == "yes" and judgement.p is None
+    assert after_holm(view, results.about["suites"]["s"]["claims"][0], judgement) is None
+    row = against_first.verdicts(view)["b"]
+    assert row[against_first.verdict_title(view)] == "lower"
+    assert row[against_first.after_holm_title(view)] == "no p-value"
 
 
 def test_holm_by_hand():
@@ -84,6 +111,9 @@ def test_words_stand_beside_each_other(tmp_path, monkeypatch):
         )
         seeds = rows.loc[mine, "train_seed"]
         rows.loc[mine, "value"] = [spread[s] + shift + 0.01 * i * (s % 2 + s) for s in seeds]
+    recall = rows["metric"].str.startswith("recall")
+    recall &= rows["model"] == results.variants("s")["b"]["model"]
+    rows.loc[recall, "value"] += 0.01 * (rows.loc[recall, "train_seed"] - 1)
     results.metrics = results.metrics.copy()
     table, caption = table_claims(View(results, "s"))
     assert table["Holds here"].tolist() == ["no", "not decided", "not decided", "no", "yes", "no"]
@@ -91,14 +121,12 @@ def test_words_stand_beside_each_other(tmp_path, monkeypatch):
         "no",
         "not decided",
         "not decided",
-        "no",
+        "no p-value",
         "no p-value",
         "no p-value",
     ]
     p = judged(View(results, "s"), claims[0]).p
-    assert 0.05 / 4 > p > 0.05 / 40, (
-        "four claims have a p-value here; with forty it would not stand"
-    )
+    assert 0.05 / 3 > p > 0.05 / 39, "three claims have a p-value; with 39 it would not stand"
     about = results.about["suites"]["s"]
     about["claims"] = [{**one, "text": f"{i} {one['text']}"} for i in range(13) for one in claims]
     results.metrics = results.metrics.copy()
@@ -423,6 +451,8 @@ def test_scores_and_costs(tmp_path):
     results.metrics.loc[results.metrics["metric"] == "fid_pixels", "sampler"] = names["b"]
     rows = results.metrics
     mine = (rows["metric"] == "fid_x8") & (rows["model"] == results.variants("s")["c"]["model"])
+    of_b = (rows["metric"] == "fid_x8") & (rows["model"] == results.variants("s")["b"]["model"])
+    results.metrics.loc[of_b, "value"] += 0.001 * rows.loc[of_b, "train_seed"]
     # a paired difference of 0.2, 0.3, 0.45 to a: p of about 0.05
     results.metrics.loc[mine, "value"] = [
         5.0 + 0.01 * seed + add for seed, add in zip(rows.loc[mine, "train_seed"], (0.2, 0.3, 0.45))

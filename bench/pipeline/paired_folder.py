@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
 from ..study.contents import IMAGE_SUFFIXES, walk
 from ..study.errors import ConfigError, place_of, shown
 from ..study.settings import DatasetConfig
+from .read_image import upright_size
 
 CLEAN, DEGRADED = "clean", "degraded"
 
@@ -58,7 +57,7 @@ def refuse_unpaired(root: Path) -> None:
             "both parts the same names"
         )
     for name in sorted(clean):
-        sizes = [_size(root / part / name) for part in (CLEAN, DEGRADED)]
+        sizes = [upright_size(root / part / name) for part in (CLEAN, DEGRADED)]
         if sizes[0] != sizes[1]:
             one, other = (f"{width}x{height}" for width, height in sizes)
             raise ConfigError(
@@ -72,11 +71,3 @@ def _images(folder: Path) -> set[str]:
     files = walk(folder, Counter())
     wanted = (path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
     return {path.relative_to(folder).as_posix() for path in wanted}
-
-
-def _size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ConfigError(f"{shown(path)}: cannot be read ({error}); replace it") from None

@@ -6,9 +6,9 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
-from ..study.errors import shown
+from ..study.errors import ConfigError, shown
 
 # 1.125 of the size before the crop, as VAR prepares its images (arXiv 2404.02905)
 MARGIN = 1.125
@@ -20,6 +20,7 @@ SPREAD = {"L;2": 85, "L;4": 17}
 DEEP = (
     "RGB;16B",
 )  # of these Pillow keeps the upper byte of a pixel, and both of the transparent colour
+DAMAGE = (OSError, SyntaxError, EOFError, ValueError)  # what Pillow raises of it
 Background = int | tuple[int, int, int]
 
 # each names a file that is read all the same: a large photograph, or one whose notes are damaged
@@ -87,6 +88,20 @@ def to_eight_bits(image: Image.Image, background: Background) -> Image.Image:
     return image
 
 
+def upright_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file as `read_image` sees it: a camera may store it on its side.
+
+    Raises ConfigError naming a file that cannot be read.
+    """
+    try:
+        with Image.open(path) as file:
+            if file.getexif().get(ExifTags.Base.Orientation, 1) < 5:  # not turned by a quarter
+                return file.size
+            return ImageOps.exif_transpose(file).size
+    except (*DAMAGE, TypeError, Image.DecompressionBombError) as error:
+        raise ConfigError(f"{shown(path)}: cannot be read ({error}); replace it") from None
+
+
 def read_image(
     path: Path,
     size: int,
@@ -116,7 +131,7 @@ def read_image(
             f"{shown(path)}: has more than {most} pixels, which is the most that is read; make it "
             "smaller"
         ) from None
-    except (OSError, SyntaxError, EOFError, ValueError) as error:
+    except DAMAGE as error:
         raise ValueError(f"{shown(path)}: damaged image ({error}); repair or remove it") from None
     short = round(MARGIN * size) if crop else size
     scale = short / min(image.size)

@@ -80,7 +80,13 @@ def _squared_distances_at_once(x_ND: torch.Tensor, y_MD: torch.Tensor) -> torch.
     """||x - y||^2 of all pairs as ||x||^2 - 2 x . y + ||y||^2: one matrix product, rounding as in
     float64."""
     products_NM = (x_ND @ y_MD.T).mul_(-2)
-    return products_NM.add_(x_ND.square().sum(1)[:, None]).add_(y_MD.square().sum(1))
+    return products_NM.add_(_lengths(x_ND)[:, None]).add_(_lengths(y_MD))
+
+
+def _lengths(x_ND: torch.Tensor) -> torch.Tensor:
+    """||x||^2 of each row; the squares of all rows at once would be as much memory as they are."""
+    parts = [x_ND[rows].square().sum(1) for rows in _blocks(len(x_ND), x_ND.shape[1])]
+    return torch.cat(parts) if parts else x_ND.new_empty(0)
 
 
 def squared_radii(x_ND: torch.Tensor, k: int = NEIGHBOURS) -> torch.Tensor:

@@ -167,9 +167,10 @@ Made by `python -m bench claims --write` from `results/*/published`; do not edit
 **yes** and **no**: the 95 % interval of the difference that the claim names excludes 0, over three
 training seeds at least. **not decided**: it holds 0. A verdict is that of the study's first
 extractor. Where another one scored the same images, its verdict follows. *Not after Holm*: the
-verdict falls when all claims of the study are tested together at 5 % (Holm 1979). A blank cell: the
-study does not ask this. *(reduced)*: one training or a small model, so that two CPU cores finish;
-nothing is claimed of it.
+verdict falls when all claims of the study are tested together at 5 % (Holm 1979). A difference that
+is equal in every training seed has no p-value, and is not among these. A blank cell: the study does
+not ask this. *(reduced)*: one training or a small model, so that two CPU cores finish; nothing is
+claimed of it.
 """
 
 

@@ -37,11 +37,10 @@ class Estimate:
     @property
     def p(self) -> float | None:
         """Two-sided p-value of a mean of 0, by the t-test that the interval comes from (Student
-        1908); None for one value."""
-        if self.half is None:
+        1908); None for one value, and for equal ones, whose variance of 0 no t can be divided
+        by."""
+        if not self.half:
             return None
-        if self.half == 0:
-            return float(self.mean == 0)
         # half = t(0.975, n - 1) * standard error: divided by the quantile, the error is back
         error = self.half / stdtrit(self.count - 1, (1 + CONFIDENCE) / 2)
         return float(2 * stdtr(self.count - 1, -abs(self.mean) / error))

@@ -39,6 +39,8 @@ from srdd.lookup import unknown
 from ..runtime.rows import METRIC_COLUMNS, RUN_COLUMNS, read_rows, write_text
 from ..runtime.variants_file import read_variants
 from ..study import escaping
+from ..study.load import compose
+from ..study.schema import Suite
 from ..study.study_file import read_yaml
 from .benchmarks import BENCHMARKS
 from .cells import BAR, pipe_row, pipe_table
@@ -46,10 +48,8 @@ from .cells import BAR, pipe_row, pipe_table
 ROOT = Path(__file__).resolve().parent.parent.parent
 NOT_YET = "(not published yet)"
 PLACE = re.compile(r"<!-- (\w+)((?: [^\n]*?)?) -->((?:(?!<!-- /?\w).)*?)<!-- /\1 -->", re.DOTALL)
-TABLE_WORDS = re.compile(
-    r"([\w.-]+)/([\w.-]+)(?: columns: (.+?))?"
-    r"(?: where: (.+?) = (.+?))?(?: note: ([0-9]+))?"
-)
+TABLE = re.compile(r"([\w.-]+)/([\w.-]+)")
+IN_SHORT = ("columns", "where", "note")  # what may be asked of a table, in any order
 DETAILS = '<details markdown="1">'
 
 # ---------------------------------------------------------------- published tables
@@ -89,14 +89,29 @@ def _first_sentences(caption: str, count: int) -> str:
     return " ".join(re.split(r"(?<=\.) (?=[A-Z])", text)[:count])
 
 
+def _asked_table(words: str) -> tuple[tuple[str, str], dict[str, str]]:
+    """Study and name of a table, and what of it a place asks for."""
+    usage = (
+        "give STUDY/TABLE, then columns: A | B, where: A = one | other and note: 2 where wanted, "
+        "each once"
+    )
+    head, *rest = re.split(rf" ({'|'.join(IN_SHORT)}): ", words)
+    asked = dict(zip(rest[::2], rest[1::2]))
+    match = TABLE.fullmatch(head)
+    if match is None:
+        raise ValueError(f"{head!r}: {usage}")
+    if len(rest) > 2 * len(asked):
+        raise ValueError(f"{', '.join(rest[::2])}: one stands twice; {usage}")
+    if "where" in asked and not all(asked["where"].partition(" = ")):
+        raise ValueError(f"where: {asked['where']!r} names no value; {usage}")
+    if not re.fullmatch("[0-9]+", asked.get("note", "1")):
+        raise ValueError(f"note: {asked['note']!r} is no number of sentences; {usage}")
+    return (match[1], match[2]), asked
+
+
 def _published(root: Path, words: str) -> str:
     """A published table, whole or in short."""
-    match = TABLE_WORDS.fullmatch(words)
-    if match is None:
-        raise ValueError(
-            "give STUDY/TABLE, then columns: A | B, where: A = one | other and note: 2 where wanted"
-        )
-    study, name, columns, column, values, note = match.groups()
+    (study, name), asked = _asked_table(words)
     source = root / "results" / study / "published" / "tables" / f"{name}.md"
     if not source.parent.parent.is_dir():
         return NOT_YET
@@ -110,12 +125,13 @@ def _published(root: Path, words: str) -> str:
     first = lines.index(table[0])
     above = lines[:first]
     caption = "\n".join(lines[first + len(table) :]).strip()
-    if column:
+    if "where" in asked:
+        column, _, values = asked["where"].partition(" = ")
         table = _with_rows(table, column, [value.strip() for value in BAR.split(values)])
-    if columns:
-        table = _with_columns(table, [title.strip() for title in BAR.split(columns)])
-    if note:
-        caption = _first_sentences(caption, int(note))
+    if "columns" in asked:
+        table = _with_columns(table, [title.strip() for title in BAR.split(asked["columns"])])
+    if "note" in asked:
+        caption = _first_sentences(caption, int(asked["note"]))
     return "\n".join([*above, *table, "", caption]).strip()
 
 
@@ -156,12 +172,10 @@ def _minutes_in_words(seconds: float) -> str:
 
 
 def _is_core(root: Path, study: str, suite: str) -> bool:
-    """Whether `./run reproduce` runs a suite of a study: what the study says, else the suite."""
-    config = root / "workflows" / "config"
-    of_study = (read_yaml(config / f"{study}.yaml").get("suites") or {}).get(suite) or {}
-    shared = config / "suites" / f"{suite}.yaml"
-    of_suite = read_yaml(shared) if shared.is_file() else {}
-    return bool(of_study.get("core", of_suite.get("core", True)))
+    """Whether `./run reproduce` runs a suite of a study, as a plan of it has it; one that the study
+    asks no more counts as any other."""
+    suites = compose(root / "workflows" / "config" / f"{study}.yaml").data["suites"]
+    return bool((suites.get(suite) or {}).get("core", Suite.model_fields["core"].default))
 
 
 def _minutes(root: Path, words: str) -> str:

@@ -51,8 +51,12 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
 
 
 def busy_seconds(call: Callable[[], object], device: torch.device) -> float:
-    """Time of one call that other programs on the same cores do not lengthen: on a CPU what it
-    takes of the processor, over torch's threads; on a GPU wall-clock time."""
+    """Time of one call that other programs on the same cores do not lengthen: on a CPU processor
+    time over the number of torch's threads, on a GPU wall-clock time.
+
+    With one thread that is the time the call takes alone. With more it is the least that it can
+    take: where a part leaves threads idle, wall-clock time is longer.
+    """
     if device.type != "cpu":
         return seconds(call, device)
     began = time.process_time()

@@ -16,7 +16,7 @@ from srdd.config import TokenizerConfig
 from srdd.lookup import PLACES, names_in, unknown
 from srdd.misfits import logit_teacher_misfit, restorer_misfit, sampler_misfit, teacher_misfit
 
-from .contrast import CONTRASTED, cca_problem
+from .contrast import cca_problem, unread_by_arm
 from .errors import ConfigError
 from .functions import named_by
 from .names import by_sum, whole
@@ -341,6 +341,8 @@ def _student(study: Study, variant: Variant, distill: DistillConfig, at: str) ->
     as a plain training."""
     arms = _check_arm(distill, at)
     teacher = teacher_of(study, distill, at)
+    if problem := unread_by_arm(distill):
+        raise ConfigError(f"{at}{problem}")
     if distill.guided:
         _check_guided(variant, distill, teacher, at)
     _check_one_tokenizer(teacher, variant, at)
@@ -370,11 +372,6 @@ def _check_arm(distill: DistillConfig, at: str) -> list[str]:
 
 def _check_guided(variant: Variant, distill: DistillConfig, teacher: Variant, at: str) -> None:
     """A student of a teacher that draws as its sampler says is not sharpened once more."""
-    if distill.arm in ("real", RESTORES, "logit", "scratch", *CONTRASTED):
-        raise ConfigError(
-            f"{at}distill.guided: True: arm {distill.arm!r} learns from no guided samples; "
-            "leave it out, or use arm 'sequence'"
-        )
     for key, off in SHARPENING.items():
         taught, asked = getattr(teacher.sampler, key), getattr(variant.sampler, key)
         if taught != off and asked != off:

@@ -26,8 +26,9 @@ from ...report.drawing import (
     plain_log,
 )
 from ...report.estimate import Estimate, estimate, show_estimate
+from ...report.nearness import near_quantile, near_words
 from ...report.view import View
-from ...report.words import score_details
+from ...report.words import held_out, score_details
 from ...study.escaping import rst
 
 COLUMNS = 3  # panels side by side
@@ -109,7 +110,7 @@ def _draw_rates(panel: Axes, view: View, images: int, names: list[str]) -> None:
     if not any(len(line.get_xdata()) for line in panel.lines):
         blank(panel, "no rate was measured")
         return
-    panel.axhline(quantile(view), **FRESH)
+    panel.axhline(near_quantile(view), **FRESH)
     panel.set_xscale("log")
     plain_log(panel.xaxis)
     panel.set_ylim(0, 1)
@@ -144,9 +145,16 @@ def _panels(view: View, sizes: dict[int, list[str]]) -> Figure:
     return figure
 
 
-def quantile(view: View) -> float:
-    """Share of held-out images whose distance counts as near."""
-    return float((view.about.get("memorisation") or {}).get("quantile", 0.05))
+def held_words(view: View) -> str:
+    """That held-out images are those of the study, where its other scores are held against a
+    file."""
+    file = view.results.features[view.results.extractors[0]].get("reference")
+    if not file:
+        return ""
+    return (
+        f"Held-out images are those of {held_out(view.results)}: features.reference, which other "
+        "scores are held against, has no share in these."
+    )
 
 
 def rate_words(view: View, sizes: dict[int, list[str]]) -> str:
@@ -156,17 +164,6 @@ def rate_words(view: View, sizes: dict[int, list[str]]) -> str:
     }
     said = [f"{rst(name)} {show_estimate(rate)}" for name, rate in rates.items() if rate]
     return f"Nearest-image rate of the kept weights: {'; '.join(said)}." if said else ""
-
-
-def near_details(view: View) -> str:
-    """What counts as near."""
-    share = f"{100 * quantile(view):g}%"
-    return (
-        "Nearest-image rate: share of samples as near to an image that was seen as the nearest "
-        f"{share} of held-out images are, or nearer. Fresh samples have about "
-        f"{share}, copies 100%, poor ones less. Distances of pixels; all images as the tokenizer "
-        "makes them."
-    )
 
 
 def figure_memorisation(view: View) -> tuple[Figure, Caption]:
@@ -186,8 +183,9 @@ def figure_memorisation(view: View) -> tuple[Figure, Caption]:
         "held-out images. Compare inside a panel.",
         "FID is blind to copies where few images are seen: believe the rate.",
         "At steps that only some trainings reach, means are over those.",
-        near_details(view),
+        near_words(view),
         rate_words(view, sizes),
         *score_details(view),
+        held_words(view),
     )
     return figure, Caption(words, details)

@@ -4,7 +4,8 @@ kept weights.
 The images that were seen are the unique images of the training, the whole split where it names no
 number. With a step along the training, without one of the kept weights:
 
-`fid_held_out_<extractor>` is the FID that every score is (arXiv 1706.08500). `fid_seen_<extractor>`
+`fid_held_out_<extractor>` is FID (arXiv 1706.08500) against the held-out split, as every score is
+whose study names no `features.reference`; a file of one is not read here. `fid_seen_<extractor>`
 is the same samples against the images that were seen, `fid_seen_of_held_out_<extractor>` what
 held-out images score against these: fresh images, as many as the held-out split has. FID falls with
 the number of images on either side, so compare within one number of images.
@@ -18,7 +19,8 @@ of its decoder must not count as near.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +31,14 @@ from srdd.config import ModelConfig, SamplerConfig
 from srdd.schedule import ScaleSchedule
 
 from ...pipeline.artefacts import checkpoints, model_identity, open_split, open_tokens
+from ...pipeline.datasets import SplitImages
 from ...pipeline.evaluators import open_one
 from ...pipeline.labels import asked_labels, first_sample
 from ...pipeline.metrics import Scored, fid, fid_between
 from ...pipeline.networks import open_model, open_tokenizer
-from ...pipeline.reference import Chosen
+from ...pipeline.reference import Chosen, Reference
 from ...pipeline.sampling import made_ready, sample_into, smaller
+from ...pipeline.scratch import bytes_on_disk, on_disk
 from ...pipeline.set_distances import nearest_squared, pixel_rows
 from ...pipeline.tokenizing import BATCH, reconstruct
 from ...pipeline.unique_images import chosen_rows
@@ -79,9 +83,10 @@ class Drawing:
         return {**model_identity(self.run), **seeds, "num_images": N}
 
     def images(self, weights: Path) -> np.ndarray:
-        """Images of some weights, uint8 (N, C, S, S)."""
+        """Images of some weights, uint8 (N, C, S, S), on disk."""
         size, N = self.tokenizer.config, len(self.labels_N)
-        images_NCHW = np.empty((N, size.in_channels, size.image_size, size.image_size), np.uint8)
+        shape = N, size.in_channels, size.image_size, size.image_size
+        images_NCHW = bytes_on_disk(self.run.out, shape)
         model = made_ready(open_model(self.run, weights), self.evaluation, N)
         how = self.labels_N, self.first, self.batch, self.progress
         _, fitted = sample_into(images_NCHW, model, self.tokenizer, self.sampler, *how)
@@ -117,12 +122,10 @@ def work(run: Run) -> None:
     train, held = (open_split(run.inputs["data"], split) for split in ("train", "test"))
     unique = run.settings("training", TrainingConfig).unique_images
     seen_U = chosen_rows(train, unique or len(train))
-    sets = report_fid(run, drawing, weights, (Chosen(train, seen_U), held))
+    drawn = report_fid(run, drawing, weights, (Chosen(train, seen_U), held))
     drawing.progress.close()
     held_parts = drawing.decoded("test", np.arange(len(held)))
-    sets.append(torch.cat([pixel_rows(part) for part in held_parts]))
-    of_seen = (pixel_rows(part) for part in drawing.decoded("train", seen_U))
-    *nearest, nearest_held_H = nearest_squared(torch.cat(sets), of_seen).split([*map(len, sets)])
+    *nearest, nearest_held_H = distances(drawn, held_parts, drawing.decoded("train", seen_U), run)
     shares = near_shares(nearest, nearest_held_H, settings.quantile)
     for (step, _), share in zip(weights, shares):
         run.add("nearest_rate", share, "share", step=step, **drawing.names)
@@ -130,16 +133,40 @@ def work(run: Run) -> None:
     run.say(f"nearest_rate {shares[0]:.3f} of the kept weights, {len(seen_U)} images seen")
 
 
+def distances(
+    drawn: list[np.ndarray],
+    held_parts: Iterable[np.ndarray],
+    seen_parts: Iterable[np.ndarray],
+    run: Run,
+) -> tuple[torch.Tensor, ...]:
+    """Squared distance to the nearest image that was seen, of each set of drawn images and of the
+    held-out ones; their pixels lie on disk while the images that were seen go by, once."""
+    rows = on_disk(
+        run.out, (pixel_rows(part) for part in chain(*map(in_batches, drawn), held_parts))
+    )
+    counts = [len(images) for images in drawn]
+    counts.append(len(rows) - sum(counts))
+    of_seen = (pixel_rows(part) for part in seen_parts)
+    return nearest_squared(rows, of_seen).split(counts)
+
+
+def in_batches(images_NCHW: np.ndarray) -> Iterator[np.ndarray]:
+    """Images some at a time."""
+    return (images_NCHW[i : i + BATCH] for i in range(0, len(images_NCHW), BATCH))
+
+
 def report_fid(
     run: Run,
     drawing: Drawing,
     weights: list[tuple[int | None, Path]],
-    real: tuple[Chosen, Any],
-) -> list[torch.Tensor]:
+    real: tuple[Chosen, SplitImages],
+) -> list[np.ndarray]:
     """FID of each set of weights against held-out images and against those that were seen; the
-    pixels of its images. real: images that were seen, held-out ones."""
+    images of each. real: images that were seen, held-out ones."""
     extractor, reference = open_one(run)
-    name, pixels = extractor.config.name, []
+    if extractor.config.reference is not None:  # of the study's scores; its images are others
+        reference = Reference(real[1])
+    name, drawn = extractor.config.name, []
     seen_UD, held_HD = (extractor.features(images)[0] for images in real)
     for step, path in weights:
         images_NCHW = drawing.images(path)
@@ -147,7 +174,7 @@ def report_fid(
         where = {"step": step, **drawing.names}
         run.add(f"fid_held_out_{name}", fid(scored), "score", **where)
         run.add(f"fid_seen_{name}", fid_between(scored.layers[0], seen_UD), "score", **where)
-        pixels.append(pixel_rows(images_NCHW))
+        drawn.append(images_NCHW)
     of_held = {**model_identity(run), "num_images": len(held_HD)}
     run.add(f"fid_seen_of_held_out_{name}", fid_between(held_HD, seen_UD), "score", **of_held)
-    return pixels
+    return drawn

@@ -6,7 +6,7 @@ unique images: one method, trained on several numbers of images.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -99,6 +99,25 @@ def lone_words(view: View) -> str:
         if len(curve.losses_P) < 2
     ]
     return f"Left out, with one evaluation alone: {rst(', '.join(lone))}." if lone else ""
+
+
+def warm_words(view: View) -> str:
+    """Which trainings no fit reads, or that to the minimum alone does not; empty where none is."""
+    words = []
+    for curve, variant in _named(view):
+        where = f"{variant} seed {curve.seed}"
+        if not len(curve.after_warmup().losses_P):
+            words.append(f"{where} (every evaluation)")
+        elif not len(curve.after_warmup().until_best().losses_P):
+            words.append(f"{where} (its best loss; the fit with the tail has the rest)")
+    return f"In no fit, as the learning rate still rose: {rst(', '.join(words))}." if words else ""
+
+
+def _named(view: View) -> Iterator[tuple[Curve, str]]:
+    """Every curve that is drawn, with its variant."""
+    for name, of in systems(view).items():
+        for curve in curves(view)[name]:
+            yield curve, of[curve.images]
 
 
 def by_images(of_system: Iterable[Curve]) -> dict[int, list[Curve]]:

@@ -12,6 +12,7 @@ from srdd.config import Strict
 from ...study.chain import trainings
 from ...study.jobs import Plan
 from ...study.schema import Claim, Study, Variant
+from ...study.settings import TrainingConfig
 from ...study.suite_checks import Resolved, side_problems, some
 
 TRAINS = True
@@ -62,11 +63,11 @@ def problems(study: Study, one: Resolved) -> Iterator[str]:
 
 
 def cautions(study: Study, one: Resolved) -> Iterator[str]:
-    """Steps that draw an image twice, evaluations along a falling rate, too few sizes for a fit:
-    each said once."""
+    """Trainings without a curve after the warm-up, steps that draw an image twice, evaluations
+    along a falling rate, too few sizes for a fit: each said once."""
     if "repetition" not in one.suite.measure:
         return
-    sizes, small, falling = sizes_of(one), [], []
+    sizes, small, falling, warm = sizes_of(one), [], [], []
     for name, variant in one.variants.items():
         training = variant.training
         if training is None or training.unique_images is None:
@@ -76,6 +77,13 @@ def cautions(study: Study, one: Resolved) -> Iterator[str]:
         fitted = len(sizes[one.groups[name]]) >= FEWEST_SIZES
         if fitted and training.final_lr != KEEPS_RATE:
             falling.append(name)
+        if fitted and evaluations_after_warmup(training) < 2:
+            warm.append(name)
+    if warm:
+        yield (
+            f"variants.{_first(warm)}: training.warmup: fewer than two evaluations follow it, and "
+            "fits read no others; give less, or a smaller eval_every"
+        )
     if small:
         yield (
             f"variants.{_first(small)}: {SIZES}: fewer than batch_size: a step draws images more "
@@ -88,6 +96,13 @@ def cautions(study: Study, one: Resolved) -> Iterator[str]:
         )
     if max(map(len, sizes.values()), default=0) < FEWEST_SIZES:
         yield f"variants: no entry has {FEWEST_SIZES} numbers of unique images; nothing is fitted"
+
+
+def evaluations_after_warmup(training: TrainingConfig) -> int:
+    """Evaluations of a training whose learning rate no longer rises, the one at its end too."""
+    steps, every = training.steps, training.eval_every
+    after = steps // every - training.warmup // every
+    return after + (steps % every > 0)
 
 
 def _first(names: list[str]) -> str:

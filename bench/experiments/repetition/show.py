@@ -50,6 +50,7 @@ from .curves import (
     schedule_error_words,
     settings,
     systems,
+    warm_words,
 )
 from .fit import Curve, Fit, best_so_far
 
@@ -173,6 +174,7 @@ def _details(view: View) -> tuple[str, ...]:
         "Constant rate and averaged weights: every evaluation is a point of the curve.",
         schedule_error_words(view),
         lone_words(view),
+        warm_words(view),
         missing_words(view, "epochs_to_best"),
         *seeds_details(view),
     )

@@ -13,6 +13,7 @@ from ...report.absent import by_reason
 from ...report.caption import Caption
 from ...report.cells import Cell, frame, number, shown, spread, unwell
 from ...report.estimate import Estimate, estimate, show, show_estimate
+from ...report.nearness import near_words
 from ...report.view import View
 from ...study.escaping import rst
 from .curves import READINGS, additive, by_images, compute, curves, fits, settings, systems
@@ -125,13 +126,7 @@ def _meanings(view: View, table: pd.DataFrame) -> Iterator[str]:
         "system over unique images, not those of two systems."
     )
     if NEAREST in table:
-        told = view.about.get("memorisation") or {}
-        share = f"{100 * told.get('quantile', 0.05):g}%"
-        yield (
-            "Nearest-image rate of the kept weights: share of samples as near to an image that was "
-            f"seen, by pixels, as the nearest {share} of held-out images are, or nearer. Fresh "
-            f"samples have about {share}, copies 100%."
-        )
+        yield near_words(view)
 
 
 # ---------------------------------------------------------------- fits

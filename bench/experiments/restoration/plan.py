@@ -45,6 +45,7 @@ DIRECTIONS = {
     "feature_distance": "lower",
 }
 
+OF_CLASSIFIER = ("class_agreement", "feature_distance")
 REPORTED = tuple(f"{score}_{way}" for score in DIRECTIONS for way in (*TOLD, *UNTRAINED, OWN))
 
 
@@ -170,6 +171,11 @@ def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
     kinds = study.told(one.name, "restoration").degradations
     if claim.rule == "carries":
         yield from _swap_problems(claim, kinds)
+        if not study.told(one.name, BASELINES).swap:
+            yield (
+                f"metric: {claim.metric!r}: {BASELINES}.swap is false, no tokens are swapped; set "
+                "it to true"
+            )
         return
     parts = parts_of(claim.metric, kinds)
     if parts is None:
@@ -181,12 +187,72 @@ def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
         return
     if claim.better != DIRECTIONS[parts[0]]:
         yield f"better: {claim.better!r}: of {parts[0]} {DIRECTIONS[parts[0]]} is better; say so"
-    if claim.against in WITHOUT and BASELINES not in one.suite.measure:
-        yield f"against: {claim.against!r}: needs measure {BASELINES}"
-    elif claim.against not in WAYS:
+    kinds_of_network = {features.kind for features in study.features}
+    if parts[0] in OF_CLASSIFIER and "trained" not in kinds_of_network:
+        yield (
+            f"metric: {claim.metric!r}: {parts[0]} needs features of kind trained, this study has "
+            f"{' and '.join(sorted(kinds_of_network))} (without: psnr, ssim)"
+        )
+    yield from _way_problems(study, one, claim, parts[1])
+    if claim.against not in WAYS:
         yield from side_problems(one, claim)
         if claim.against not in one.variants:
             yield f"against: {unknown('variant or way', claim.against, (*one.variants, *WAYS))}"
+
+
+def _way_problems(study: Study, one: Resolved, claim: Claim, way: str) -> Iterator[str]:
+    """Ways of a claim that its suite does not measure."""
+    against = claim.against
+    sides = [("metric", claim.metric, claim.variant, way)]
+    if against in WAYS:
+        sides.append(("against", against, claim.variant, against))
+    elif against in one.variants:
+        sides.append(("metric", claim.metric, against, way))
+    for key, value, variant, asked in sides:
+        if variant not in one.variants:
+            continue
+        if asked in WITHOUT and BASELINES not in one.suite.measure:
+            yield f"{key}: {value!r}: needs measure {BASELINES}"
+            continue
+        legal = _measured(study, one, one.variants[variant])
+        if asked not in legal:
+            yield (
+                f"{key}: {value!r}: {asked} of {variant!r} is not measured"
+                f"{_switch(study, one, asked)} (measured: {', '.join(legal)})"
+            )
+
+
+def _measured(study: Study, one: Resolved, variant: Variant) -> list[str]:
+    """Ways that a suite measures beside a variant: its own, then those without a scale
+    transformer."""
+    told, model = study.told(one.name, "restoration"), variant.model
+    if model.condition != "none":
+        ways = [*told.decode, *(["refined"] if told.refiner else [])]
+    else:
+        ways = ["known", *(["repair"] if model.mask_prob else [])]
+    ways.append(OWN)
+    if BASELINES not in one.suite.measure:
+        return ways
+    off = _off(study, one)
+    return [*ways, *(way for way in WITHOUT if way not in off)]
+
+
+def _off(study: Study, one: Resolved) -> dict[str, str]:
+    """Regressions that a suite leaves out, each with the setting that does."""
+    beside, off = study.told(one.name, BASELINES), {}
+    if not beside.regressions:
+        off = dict.fromkeys(("ridge", "mlp"), f"{BASELINES}.regressions is false")
+    if beside.unet is None:
+        off["unet"] = f"{BASELINES}.unet is null"
+    return off
+
+
+def _switch(study: Study, one: Resolved, way: str) -> str:
+    """What keeps a way from being measured, where one setting does."""
+    off = {"refined": "restoration.refiner is null"}
+    off |= dict.fromkeys(("argmax", "expected", "draw"), "restoration.decode lacks it")
+    off |= _off(study, one) if BASELINES in one.suite.measure else {}
+    return f", {off[way]}" if way in off else ""
 
 
 def _swap_problems(claim: Claim, kinds: tuple[str, ...]) -> Iterator[str]:

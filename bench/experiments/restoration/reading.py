@@ -31,6 +31,12 @@ NAMES = {
     "latent": "ceiling: clean latent",
 }
 
+TIME_WORDS = (
+    "Time on a CPU: what a call takes of the processor, over the number of threads, so that other "
+    "programs do not lengthen it. With several threads, of which some idle at times, wall-clock "
+    "time is longer. On a GPU: wall-clock time."
+)
+
 
 def asked(view: View) -> dict[str, Any]:
     """What the suite asks of the room, or of that without a scale transformer."""
@@ -69,6 +75,24 @@ def ways_without(view: View) -> list[str]:
     """Ways without a scale transformer that were measured."""
     first = next(iter(view.variants))
     return [way for way in WITHOUT if mean_of(view, first, f"psnr_{way}") is not None]
+
+
+def line_words(view: View) -> str:
+    """What lines stand for, those that are drawn; empty where nothing without a scale transformer
+    was measured."""
+    ways = ways_without(view)
+    if "input" not in ways:
+        return ""
+    pixels = {
+        ("ridge", "mlp"): ", a linear and a nonlinear regression on pixels",
+        ("ridge",): ", a linear regression on pixels",
+        ("mlp",): ", a nonlinear regression on pixels",
+    }
+    words = "Lines take no scale transformer: the input as it is"
+    words += pixels.get(tuple(way for way in ("ridge", "mlp") if way in ways), "")
+    words += ", a U-Net. " if "unet" in ways else ". "
+    ceiling = "Dashed: the clean image's own tokens, decoded; a mean code can pass it. "
+    return words + (ceiling if "ceiling" in ways else "")
 
 
 def strip_run(view: View) -> tuple[str, int, str] | None:

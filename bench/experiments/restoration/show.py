@@ -37,9 +37,11 @@ from ...report.words import credit_words
 from .plan import DIRECTIONS, REGRESSIONS, TOLD, UNTRAINED, WITHOUT, parts_of
 from .reading import (
     NAMES,
+    TIME_WORDS,
     asked,
     baseline_run,
     kinds_of,
+    line_words,
     mean_of,
     noise_words,
     of_seeds,
@@ -108,9 +110,7 @@ def figure_restoration(view: View) -> tuple[Figure, Caption]:
     note(figure, missing_words(view, "psnr_restored"))
     caption = (
         "PSNR of restored held-out images to the clean ones. Symbols: how codes are taken from a "
-        "model. Lines take no scale transformer: the input as it is, a linear and a nonlinear "
-        "regression on pixels. Dashed: the clean image's own tokens, decoded; a mean code can pass "
-        "it. Mean and interval."
+        f"model. {line_words(view)}Mean and interval."
     )
     return figure, Caption(caption, (*claim_details(view), *run_details(view), reach(view)))
 
@@ -209,10 +209,10 @@ def figure_restoration_time(view: View) -> tuple[Figure, Caption]:
     note(figure, missing_words(view, "psnr_restored"))
     caption = (
         "PSNR of restored images, mean over degradations, against the time that one takes, decoder "
-        "included. Time: a thread's on a CPU, of a batch of up to 256, the median of five. Left "
-        "and up is better. Colour: variant; symbol: way. Mean and interval; logarithmic axis."
+        "included. Batches of up to 256, the median of five; on a CPU processor time over threads. "
+        "Left and up is better. Colour: variant; symbol: way. Mean and interval; logarithmic axis."
     )
-    return figure, Caption(caption, (*claim_details(view), *run_details(view)))
+    return figure, Caption(caption, (*claim_details(view), TIME_WORDS, *run_details(view)))
 
 
 # ---------------------------------------------------------------- swapped scales
@@ -349,9 +349,9 @@ def table_restoration(view: View) -> tuple[pd.DataFrame, Caption]:
         "Tokens right alone: share of the clean image's tokens that the likeliest codes find on "
         "their own. Teacher-forced: given the true coarser ones, as validation has it; no "
         "restoration.",
-        "ms: of an image of a batch of up to 256, decoder included, the median of five; a thread's "
-        "on a CPU. Token "
+        "ms: of an image of a batch of up to 256, decoder included, the median of five. Token "
         "evals: tokens of an image through the scale transformer; the refiner is not among them.",
+        TIME_WORDS,
         _repair_words(view),
         "Preprocessing: degraded and restored images are rounded to 8 bits, and nothing is resized "
         "or cropped for it. SSIM: scikit-image's window of 7 pixels, or what fits half of a side.",

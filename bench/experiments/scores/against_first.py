@@ -30,18 +30,22 @@ def after_holm_title(view: View) -> str:
 
 def verdicts(view: View) -> dict[str, dict[str, str]]:
     """FID of every variant minus that of the first: the difference, what it decides, and what it
-    decides when all rows of the table are tested together (Holm 1979)."""
+    decides when all rows of the table are tested together (Holm 1979), unless seeds give equal
+    differences, which have no p-value."""
     first, *others = view.variants
     fid, title = view.results.score_name("fid"), difference_title(view)
     alone, together = verdict_title(view), after_holm_title(view)
     differences = {name: view.difference(name, fid) for name in others}
     tested = {n: d for n, d in differences.items() if d is not None and d.count >= FEWEST}
     p_values = {name: difference.p for name, difference in tested.items()}
-    rejected = holm({name: p for name, p in p_values.items() if p is not None})
+    known = {name: p for name, p in p_values.items() if p is not None}
+    rejected = holm(known)
     rows = {first: {title: Cell("first"), alone: "", together: ""}}
     for name, difference in differences.items():
         word = {"yes": "lower", "no": "higher"}.get(verdict(tested.get(name)), "not decided")
         corrected = word if name in rejected else "not decided"
+        if name in tested and name not in known:
+            corrected = "no p-value"
         cell = spread(difference, difference=True)
         rows[name] = {title: cell, alone: word, together: corrected}
     return rows
