@@ -539,14 +539,19 @@ def test_a_falling_rate_says_the_error_of_the_method(tmp_path):
     said = next(line for line in caption.details if line.startswith("Error of the method"))
     worst = max(schedule_errors(view)["falls"])
     assert f"in log units: falls {show_number(worst)}." in said and "%" not in said
-    assert "tail" not in said, "this one ends before the minimum"
 
 
 def test_an_error_in_the_overfitted_tail_is_called_so(tmp_path):
     """Catches an error beyond the minimum that is read as one of the curve before it."""
-    falling = ("falls", "VAR", 170, 800, {"final_lr": 0.1, "steps": 800})
-    view = build(tmp_path / "tail", more=[falling])
-    assert "an error of the overfitted tail: falls." in schedule_error_words(view)
+    early, late = (
+        (name, "VAR", 170, steps, {"final_lr": 0.1, "steps": steps})
+        for name, steps in (("early", EVERY), ("late", 800))
+    )
+    view = build(tmp_path / "tail", more=[late])
+    assert "in the overfitted tail: all." in schedule_error_words(view)
+    assert "tail" not in schedule_error_words(build(tmp_path / "early", more=[early]))
+    both = build(tmp_path / "both", more=[early, late])
+    assert "in the overfitted tail: late." in schedule_error_words(both)
 
 
 # ---------------------------------------------------------------- plan

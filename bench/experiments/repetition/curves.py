@@ -222,11 +222,9 @@ def schedule_error_words(view: View) -> str:
         return ""
     twins = _constant_twins(view)
     tail = [name for name in errors if _ends_in_tail(view, name, twins[name])]
-    said = ", ".join(f"{rst(name)} {show(error)}" for name, error in errors.items())
-    beyond = (
-        f" Past the minimum of the constant rate, an error of the overfitted tail: "
-        f"{rst(', '.join(tail))}."
-    )
+    said = "; ".join(f"{rst(name)} {show(error)}" for name, error in errors.items())
+    which = "all" if len(tail) == len(errors) else rst("; ".join(tail))
+    beyond = f" Past the minimum of the constant rate, in the overfitted tail: {which}."
     return (
         "Error of the method: log of the held-out loss along the constant rate, minus that at the "
         "end of a training of as many steps whose rate falls. Largest size of the seeds, in log "

@@ -258,12 +258,14 @@ def _draw_value(view: View) -> Panel:
     return draw
 
 
+def _without_most(sizes: dict[int, list[Curve]]) -> dict[int, list[Curve]]:
+    """Curves of a system but for those of the most images, against which they are drawn."""
+    return {images: some for images, some in sizes.items() if images < max(sizes)}
+
+
 def figure_data_value(view: View) -> tuple[Figure, Caption]:
     """What repeated images are worth: their loss against that of the most images, equal compute."""
-    repeated = {
-        name: {images: some for images, some in sizes.items() if images < max(sizes)}
-        for name, sizes in _grown(view).items()
-    }
+    repeated = {name: _without_most(sizes) for name, sizes in _grown(view).items()}
     figure = _panels(view, _draw_value(view), "above the most images (%)", repeated)
     if any(axes.lines for axes in figure.axes):
         figure.axes[0].set_ylim(-1, 20)
