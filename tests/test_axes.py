@@ -2,13 +2,23 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from small_study import build
 
+from bench.experiments.convergence.show import _with_mean_seconds
 from bench.report.axes import is_far_off, keep_to_lines, spread_out
-from bench.report.drawing import look_of, write_figure
+from bench.report.drawing import (
+    fill_of,
+    look,
+    look_of,
+    scale_places,
+    side_ticks,
+    write_figure,
+)
 from bench.report.looks import places
 from bench.report.results import Results
+from bench.report.sheets import by_group, by_variant
 from bench.report.view import View
 from bench.study import rooms
 
@@ -95,3 +105,99 @@ def test_a_variant_looks_the_same_in_every_suite(tmp_path):
     results.about["suites"] = dict.fromkeys(suites, results.about["suites"]["s"])
     whole = View(results, "all")
     assert look_of(whole.only(["v13"]), "v13") == look_of(whole, "v13")
+
+
+def test_no_two_of_fifty_look_alike(tmp_path):
+    """Catches variants of one colour and one line, where a figure draws no markers, and bars of one
+    colour: five lines go into ten colours."""
+    looks = [look(i) for i in range(50)]
+    assert len({(one["color"], str(one["linestyle"])) for one in looks}) == 50
+    assert len({(one["color"], one["marker"]) for one in map(look, range(90))}) == 90
+    view = View(Results.load(build(tmp_path, [f"v{i}" for i in range(25)])), "s")
+    bars = [fill_of(view, name) for name in view.variants]
+    assert len({(bar["color"], bar["hatch"]) for bar in bars}) == 25
+    assert {bar["hatch"] for bar in bars[:10]} == {""}
+
+
+def scheduled(folder, *schedules):
+    """A view of a suite with a variant for each schedule."""
+    results = Results.load(build(folder, [f"v{i}" for i in range(len(schedules))]))
+    for names, schedule in zip(results.variants("s").values(), schedules):
+        names["patch_nums"] = list(schedule)
+    return View(results, "s")
+
+
+@pytest.mark.parametrize(
+    "schedules, places, labels",
+    [
+        ([(1, 2, 4)], [[1, 2, 4]], "124"),
+        ([(1, 2, 3), (1, 3)], [[1, 2, 3], [1, 3]], "123"),
+        ([(4, 4, 4)], [[0, 1, 2]], "444"),
+        ([(1, 2, 4), (2, 2, 4, 4)], [[0, 1, 3], [1, 2, 3, 4]], "12244"),
+    ],
+)
+def test_scales_of_one_side_stand_apart(tmp_path, schedules, places, labels):
+    """Catches all scales of 4-4-4 drawn at one place, and schedules of other sides moved."""
+    view = scheduled(tmp_path, *schedules)
+    assert [[*scale_places(view, one).values()] for one in schedules] == places
+    first = view.only(["v0"])  # a page of a sheet has the axis of the whole
+    assert [*scale_places(first, schedules[0]).values()] == places[0]
+    figure, axes = plt.subplots()
+    side_ticks(axes, view)
+    figure.canvas.draw()
+    assert "".join(label.get_text() for label in axes.get_xticklabels()) == labels
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("name", ["per_scale", "code_usage"])
+def test_no_line_goes_straight_up(tmp_path, name):
+    """Catches a figure of scales that puts equal sides on each other."""
+    view = scheduled(tmp_path, (4, 4, 4))
+    of_grid = view.results.metrics["model"] == "1.2.4"
+    view.results.metrics.loc[of_grid, "model"] = "4.4.4"
+    figure, _ = rooms.function_of("figures", name)(view)
+    lines = [line for axes in figure.axes for line in axes.lines if len(line.get_xdata()) > 1]
+    assert lines and all(min(np.diff(line.get_xdata())) > 0.9 for line in lines)
+    plt.close(figure)
+
+
+def test_every_page_holds_what_the_others_are_read_against(tmp_path):
+    """Catches a block of curves without the first variant, which compares with nothing."""
+    view = View(Results.load(build(tmp_path, [f"v{i}" for i in range(14)])), "s")
+    for pages in (by_variant(view, 6), by_group(view, 6)):
+        assert all(next(iter(page.variants)) == "v0" for page in pages)
+        assert all(len(page.variants) <= 6 for page in pages) and len(pages) == 3
+        assert {name for page in pages for name in page.variants} == {*view.variants}
+    apart = by_variant(view, 6, again=False)
+    assert sum(len(page.variants) for page in apart) == 14
+    assert by_variant(view, 14) == [view] == by_group(view, 14)
+
+
+def test_losses_of_other_tokens_are_left_out_and_named(tmp_path):
+    """Catches curves of other targets in one panel, which a reader compares."""
+    view = View(Results.load(build(tmp_path, ["a", "b", "c"])), "s")
+    metrics, names = view.results.metrics, view.variants["c"]
+    metrics.loc[metrics["model"] == names["model"], "tokenizer"] = "v9-other"
+    names["tokenizer"] = "v9-other"
+    figure, caption = rooms.function_of("figures", "per_scale")(view)
+    assert [len(axes.lines) for axes in figure.axes] == [2, 2]
+    assert "another tokenizer are left out" in caption.text and "tokenizer: c." in caption
+    assert caption.too_long is None
+    plt.close(figure)
+
+
+def test_time_along_a_training_never_goes_back():
+    """Catches a curve against seconds that turns back at a step which the fast trainings alone
+    reach: a mean over fewer seeds lies before that of the step before."""
+    steps = {0: (10, 20, 30), 1: (10, 20)}
+    rows = pd.DataFrame(
+        [
+            {"train_seed": seed, "step": step, "value": 1.0, "seconds": step * (1.0, 4.0)[seed]}
+            for seed, of in steps.items()
+            for step in of
+        ]
+    )
+    seconds = _with_mean_seconds(rows).groupby("step")["seconds"].unique()
+    assert [list(values) for values in seconds] == [[25.0], [50.0], [60.0]]
+    nothing = rows.assign(seconds=np.nan)
+    assert _with_mean_seconds(nothing)["seconds"].isna().all(), "a clock that nobody kept"

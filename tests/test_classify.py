@@ -550,6 +550,16 @@ def test_shifts_have_names_for_readers(seen):
     assert {"as they are", "heavy noise", "heavy noise, smoothed"} < set(table.columns)
 
 
+def test_shifts_without_a_column_are_named(seen):
+    """Catches a column that a reader of the page misses without a word."""
+    view, shifts = seen(*FAR), ["none", *"abcdef"]
+    view.about["classify"]["shifts"] = shifts[:6]
+    assert "In the csv alone" not in show.table_class_shifts(view)[1]
+    view.about["classify"]["shifts"] = shifts
+    table, caption = show.table_class_shifts(view)
+    assert "In the csv alone: f, and" in caption and "f" not in table.attrs["shown"]
+
+
 def test_the_table_of_claims_says_what_decides_them(seen):
     """Catches a table of claims about classifiers that speaks of scores of generated images, and
     hides that the split must be large enough."""

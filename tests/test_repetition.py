@@ -15,6 +15,7 @@ from bench.experiments.repetition.curves import (
     fits,
     fitted,
     read,
+    schedule_error_words,
     schedule_errors,
     systems,
     warm_words,
@@ -35,6 +36,7 @@ from bench.experiments.repetition.fit import (
 )
 from bench.experiments.repetition.plan import evaluations_after_warmup
 from bench.report.claims import judged
+from bench.report.estimate import show as show_number
 from bench.report.results import Results
 from bench.report.view import View
 from bench.runtime.rows import write_metrics, write_runs
@@ -488,6 +490,37 @@ def test_figures_draw_every_system(view, name):
     plt.close(figure)
 
 
+def test_every_entry_of_the_legend_has_a_line(view):
+    """Catches a name of the largest set, against which the others are drawn, beside no line."""
+    for name in ("data_value", "repetition"):
+        figure, _ = getattr(show, f"figure_{name}")(view)
+        drawn = {
+            line.get_label() for axes in figure.axes for line in axes.lines if len(line.get_xdata())
+        }
+        (legend,) = figure.legends
+        said = {words.get_text() for words in legend.get_texts()} - {"fit"}
+        assert said <= drawn and f"{85} images" in said
+        assert ("682 images" in said) == (name == "repetition")
+        plt.close(figure)
+
+
+@pytest.mark.parametrize(
+    "crossings, place",
+    [
+        ([(1e6, False), (1e8, False), (1e7, False)], 1e7),
+        ([(1e6, False), (1e8, False), None], 1e7),
+        ([(1e6, False), None, None], None),
+        ([(1e6, False), (1e8, False), (1e5, True)], None),
+    ],
+)
+def test_a_line_of_a_crossing_is_the_table_s_number(view, monkeypatch, crossings, place):
+    """Catches a line at the mean of some seeds where another crossed before, nobody knows when."""
+    by_seed = {seed: one and Crossing(*one) for seed, one in enumerate(crossings)}
+    monkeypatch.setattr(tables, "crossings", lambda *_: by_seed)
+    found = tables.middle_crossing(view, "SRDD", "VAR", 170)
+    assert found is None if place is None else found == pytest.approx(place)
+
+
 def test_tables_hold_the_numbers_of_the_rows(view):
     """Catches a mean of other rows, and R* that stands alone."""
     table, caption = show.table_repetition(view)
@@ -551,7 +584,24 @@ def test_a_falling_rate_says_the_error_of_the_method(tmp_path):
     view = build(tmp_path / "falls", more=[falling])
     assert "falls" not in str(systems(view)) and set(schedule_errors(view)) == {"falls"}
     assert schedule_errors(view)["falls"] == pytest.approx([0, 0, 0], abs=0.02)
-    assert "Error of the method: trainings of as many steps" in show.table_repetition(view)[1]
+    caption = show.table_repetition(view)[1]
+    assert "Error of the method: log of the held-out loss" in caption
+    said = next(line for line in caption.details if line.startswith("Error of the method"))
+    worst = max(schedule_errors(view)["falls"])
+    assert f"in log units: falls {show_number(worst)}." in said and "%" not in said
+
+
+def test_an_error_in_the_overfitted_tail_is_called_so(tmp_path):
+    """Catches an error beyond the minimum that is read as one of the curve before it."""
+    early, late = (
+        (name, "VAR", 170, steps, {"final_lr": 0.1, "steps": steps})
+        for name, steps in (("early", EVERY), ("late", 800))
+    )
+    view = build(tmp_path / "tail", more=[late])
+    assert "in the overfitted tail: all." in schedule_error_words(view)
+    assert "tail" not in schedule_error_words(build(tmp_path / "early", more=[early]))
+    both = build(tmp_path / "both", more=[early, late])
+    assert "in the overfitted tail: late." in schedule_error_words(both)
 
 
 # ---------------------------------------------------------------- plan

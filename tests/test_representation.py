@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -14,9 +15,10 @@ from small_study import SEEDS, build, variant
 from bench.experiments.representation import measures, show, verb
 from bench.experiments.representation.plan import ARMS, REPORTED, compared, shown_arms
 from bench.experiments.representation.plan import Settings as Told
-from bench.experiments.representation.reading import NAMES
+from bench.experiments.representation.reading import NAMES, batch_classes
 from bench.pipeline.datasets import ArrayImages
 from bench.pipeline.features import train_classifier
+from bench.pipeline.labels import in_shares
 from bench.pipeline.views import different, view_of
 from bench.report.claims import judged
 from bench.report.results import Results
@@ -422,3 +424,29 @@ def test_figures_and_tables_show_what_was_measured(tmp_path):
     figure, _ = show.figure_gradient_cosine(view)
     assert len(figure.axes[0].lines) == 3
     plt.close("all")
+
+
+@pytest.mark.parametrize("num_images", [None, 9])
+def test_borders_of_classes_are_those_of_the_batch(tmp_path, num_images):
+    """Catches white lines that lie beside the classes: the rows are taken in shares of a split, of
+    which the report knows the counts alone."""
+    view, counts = results(tmp_path), {0: 7, 1: 2, 2: 11}
+    rows = [{"metric": "num_test_class", "scale": label, "value": count}
+            for label, count in counts.items()]  # fmt: skip
+    view.results.metrics = pd.concat([view.results.metrics, pd.DataFrame(rows)])
+    view.about["representation"] |= {"num_images": num_images, "batch": 4}
+    labels = np.random.default_rng(0).permutation(np.repeat([*counts], [*counts.values()]))
+    seen = labels[in_shares(labels, num_images or len(labels))]
+    batch = np.sort(seen)[in_shares(np.sort(seen), 4)]  # as verb.Measured.posterior takes them
+    assert batch_classes(view).tolist() == batch.tolist()
+    figure, axes = plt.subplots()
+    show._class_borders(axes, batch)
+    assert len(axes.lines) == 2 * (len(set(batch)) - 1) > 0
+    plt.close(figure)
+
+
+def test_older_rows_have_no_borders(tmp_path):
+    """Catches a figure that fails where nobody counted the classes of the split."""
+    view = results(tmp_path)
+    assert len(batch_classes(view)) == 0
+    plt.close(show.figure_pair_scores(view)[0])

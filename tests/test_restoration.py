@@ -6,6 +6,7 @@ import json
 import shutil
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +17,7 @@ from test_config import edited
 
 from bench.experiments.restoration import reading
 from bench.experiments.restoration.plan import REDRAWS
-from bench.experiments.restoration.reading import regression_words
+from bench.experiments.restoration.reading import mean_of, regression_words, ways_of
 from bench.experiments.restoration.show import judge_carries, judge_restored
 from bench.experiments.restoration_baselines.plan import Settings, problems
 from bench.experiments.restoration_baselines.verb import (
@@ -295,6 +296,32 @@ def test_figures_are_drawn_whole(view, name):
     said = [words.get_text() for axes in figure.axes for words in axes.texts]
     assert not [words for words in said if "no " in words or "not" in words]
     assert figure.get_suptitle() == "" and len(caption.text.split()) <= 60
+
+
+def test_what_lies_together_is_shown_larger(view):
+    """Catches a plane in which all that was trained to restore is one spot, and a larger one that
+    leaves some of it out."""
+    figure, _ = rooms.function_of("figures", "perception")(view)
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    assert len(panels) == 2 * len(FOUR)
+    for whole, near in zip(panels[::2], panels[1::2]):
+        assert np.ptp(near.get_xlim()) < 0.9 * np.ptp(whole.get_xlim()), near.get_title()
+        (low, high), (bottom, top) = near.get_xlim(), near.get_ylim()
+        kind = whole.get_title()
+        for way in ways_of(view, "state"):
+            x, y = (mean_of(view, "state", f"{score}_{way}_{kind}").mean
+                    for score in ("psnr", "class_agreement"))  # fmt: skip
+            assert low < x < high and bottom < y < top
+    plt.close(figure)
+
+
+def test_headings_of_strips_lie_on_no_other(view):
+    """Catches slanted headings of two lines, which lie on their neighbours."""
+    figure, _ = rooms.function_of("figures", "restoration_strips")(view)
+    for panel in figure.axes:
+        said = [label.get_text() for label in panel.get_xticklabels() if panel.get_visible()]
+        assert not [words for words in said if "\n" in words]
+    plt.close(figure)
 
 
 def test_tables_have_every_way_and_degradation(view):

@@ -365,7 +365,10 @@ def test_tuned_settings_are_named_as_the_group_varies_them(tmp_path):
             [0.04, 0.05, 0.06],
             "own tokens gain +0.050 [+0.025, +0.075] nats a token: refinement can help",
         ),
-        ([-0.02, 0.05, 0.06], "refinement cannot help"),
+        ([-0.02, 0.05, 0.06], "nats a token: whether refinement can help is not decided"),
+        ([-0.02, -0.05, 0.01], "nats a token: whether refinement can help is not decided"),
+        ([0.0, 0.0, 0.0], "refinement cannot help"),
+        ([-0.05], "fewer than three training seeds, whether refinement can help is not decided"),
         ([-0.04, -0.05, -0.06], "refinement cannot help"),
         (
             [0.05],

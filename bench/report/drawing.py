@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,14 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import (
+    FixedFormatter,
+    FixedLocator,
+    FuncFormatter,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+)
 
 from ..runtime.rows import write_text, written_whole
 from ..study.escaping import rst
@@ -30,9 +38,11 @@ from .view import View
 
 SINGLE, DOUBLE = 3.3, 6.8
 COLOURS = sns.color_palette("colorblind")
-# ten colours and nine markers: no two of the first ninety variants look alike
+# ten colours and nine markers: no two of the first ninety variants look alike, and where a figure
+# draws no markers, or bars, none of the first fifty
 MARKERS = "os^DvPX<>"
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\")
 RED = "#c00000"
 LARGEST = 60_000  # pixels of a side that matplotlib can draw
 STYLE = {
@@ -115,17 +125,28 @@ def _mark_reduced(figure: Figure) -> None:
 
 
 def look(i: int) -> dict[str, Any]:
-    """Colour, marker and line of the i-th variant."""
+    """Colour, marker and line of the i-th variant. Each time that the colours come round, lines
+    begin one further: five go into ten, and a colour would always have the same line."""
     return {
         "color": COLOURS[i % len(COLOURS)],
         "marker": MARKERS[i % len(MARKERS)],
-        "linestyle": LINES[i % len(LINES)],
+        "linestyle": LINES[(i + i // len(COLOURS)) % len(LINES)],
     }
+
+
+def fill_of(view: View, name: str) -> dict[str, Any]:
+    """Colour of a variant's bars, hatched from the eleventh variant on."""
+    i = _place(view, name)
+    return {"color": look(i)["color"], "hatch": HATCHES[i // len(COLOURS) % len(HATCHES)]}
 
 
 def look_of(view: View, name: str) -> dict[str, Any]:
     """`look` of a variant or group, the same in every figure of its study."""
-    return look(places(view.whole or view.results)[name])
+    return look(_place(view, name))
+
+
+def _place(view: View, name: str) -> int:
+    return places(view.whole or view.results)[name]
 
 
 def canvas(
@@ -265,15 +286,39 @@ def apart(i: int, count: int, step: float) -> float:
     return min(step, 0.3 / count) * (i - (count - 1) / 2)
 
 
-def side_ticks(axes: Axes, view: View, first: int = 0) -> None:
-    """The x axis of scales: the side of each token grid that a variant of the suite has. first:
-    the first scale that has numbers."""
-    grids = [names["patch_nums"][first:] for names in view.variants.values()]
-    sides = sorted({side for grid in grids for side in grid}) or [1]
-    axes.xaxis.set_major_locator(FixedLocator(sides))
+def scale_places(view: View, patch_nums: Sequence[int], even: bool = False) -> dict[int, float]:
+    """Where each scale of a schedule stands on an x axis of grid sides: at its side. Where a
+    schedule of the suite has a side twice, or on request, scales stand one step apart: else those
+    of 4-4-4-4 would lie on each other. Scales of one side and one turn share a place.
+    """
+    results = view.whole or view.results  # one axis for every part of a sheet
+    grids = [names["patch_nums"] for names in results.variants(view.suite).values()]
+    if not even and all(len(set(grid)) == len(grid) for grid in grids):
+        return dict(enumerate(patch_nums))
+    steps = sorted({step for grid in grids for step in _turns(grid)})
+    return {k: float(steps.index(step)) for k, step in enumerate(_turns(patch_nums))}
+
+
+def _turns(patch_nums: Sequence[int]) -> list[tuple[int, int]]:
+    """Each side of a schedule, and how many scales before had it."""
+    return [(side, list(patch_nums[:k]).count(side)) for k, side in enumerate(patch_nums)]
+
+
+def side_ticks(axes: Axes, view: View, first: int = 0, even: bool = False) -> None:
+    """The x axis of scales: the side of each token grid that a variant has, where `scale_places`
+    puts it. first: the first scale that has numbers."""
+    sides: dict[float, int] = {}
+    for names in view.variants.values():
+        grid = names["patch_nums"]
+        at = scale_places(view, grid, even)
+        sides |= {at[k]: side for k, side in enumerate(grid) if k >= first}
+    sides = dict(sorted(sides.items())) or {1: 1}
+    axes.xaxis.set_major_locator(FixedLocator(list(sides)))
+    axes.xaxis.set_major_formatter(FixedFormatter([str(side) for side in sides.values()]))
     axes.xaxis.set_minor_locator(NullLocator())
-    margin = 0.06 * (1 + sides[-1] - sides[0])
-    axes.set_xlim(sides[0] - margin, sides[-1] + margin)
+    low, high = min(sides), max(sides)
+    margin = 0.06 * (1 + high - low)
+    axes.set_xlim(low - margin, high + margin)
     axes.set_xlabel("grid side of the scale (tokens)")
 
 

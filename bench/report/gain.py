@@ -11,7 +11,8 @@ from srdd.lookup import is_own
 from .estimate import FEWEST, Estimate, show_difference
 from .view import View
 
-CAN_HELP = "refinement can help"
+CAN_HELP, CANNOT_HELP = "refinement can help", "refinement cannot help"
+NOT_DECIDED = "whether refinement can help is not decided"
 
 
 def ranked_by(sampler: dict[str, Any]) -> str | None:
@@ -36,13 +37,16 @@ def truncates(sampler: dict[str, Any]) -> bool:
 
 
 def _what_it_does(gain: Estimate) -> str:
-    """What a gain says of refinement: it can help where the interval lies above 0. Fewer than
-    three trainings decide nothing but what is not above 0 anyway."""
-    if (gain.mean if gain.half is None else gain.low) <= 0:
-        return "refinement cannot help"
+    """What a gain says of refinement: it can help where the interval lies above 0, it cannot where
+    it lies below, and one that holds 0 decides nothing. A model without masks reads no own tokens:
+    its gain is 0 in every training, and says what an interval below 0 says."""
+    if gain.low == gain.high == 0:
+        return CANNOT_HELP
     if gain.count < FEWEST:
-        return "fewer than three training seeds, whether refinement can help is not decided"
-    return CAN_HELP
+        return f"fewer than three training seeds, {NOT_DECIDED}"
+    if gain.high < 0:
+        return CANNOT_HELP
+    return CAN_HELP if gain.low > 0 else NOT_DECIDED
 
 
 def _called(names: list[str], groups: dict[str, list[str]]) -> str:

@@ -45,19 +45,27 @@ def shares(things: Iterable[Any], most: int) -> list[list[Any]]:
     return [things[first:end] for first, end in zip(ends, ends[1:])]
 
 
-def by_variant(view: View, most: int = MOST) -> list[View]:
-    """Results of a few variants each."""
-    parts = shares(view.variants, most)
-    return [view] if len(parts) == 1 else [view.only(names) for names in parts]
+def by_variant(view: View, most: int = MOST, again: bool = True) -> list[View]:
+    """Results of a few variants each. again: each part begins with the first variant, against which
+    the others are read; without, where each has a panel of its own."""
+    first, *others = view.variants
+    if len(others) < most:
+        return [view]
+    if not again:
+        return [view.only(names) for names in shares(view.variants, most)]
+    return [view.only([first, *names]) for names in shares(others, most - 1)]
 
 
 def by_group(view: View, most: int = MOST, always: Iterable[str] = ()) -> list[View]:
     """Results of a few groups of variants each, which stay together; always: variants that every
-    part holds."""
+    part holds, if not those of the first group, against which the others are read."""
     groups, always = view.groups(), set(always)
     parts = shares([group for group, members in groups.items() if set(members) - always], most)
     if len(parts) == 1:
         return [view]
+    if not always:
+        (_, first), *others = groups.items()
+        always, parts = set(first), shares([group for group, _ in others], most - 1)
     views = []
     for part in parts:
         members = always.union(*(groups[group] for group in part))

@@ -13,13 +13,14 @@ from matplotlib.figure import Figure, SubFigure
 
 from ...report.absent import missing_words, reach
 from ...report.caption import Caption
-from ...report.cells import frame, shown
+from ...report.cells import MOST_COLUMNS, frame, shown
 from ...report.claims import NO_DIRECTION, Verdict, claim_details, direction
 from ...report.curves import GREY, curve
 from ...report.drawing import (
     DOUBLE,
     blank,
     canvas,
+    fill_of,
     legend_below,
     look,
     look_of,
@@ -29,6 +30,7 @@ from ...report.drawing import (
 )
 from ...report.sheets import Draw, by_variant, sheet
 from ...report.view import View
+from ...study.escaping import rst
 from .plan import is_gain
 from .reading import (
     BASELINES,
@@ -80,7 +82,7 @@ def _bars(axes: Axes, view: View, metric: str) -> None:
         means = by_scale(view, variant, metric)
         xs = [k + (i + 0.5) * width - 0.4 for k in means]
         half = [mean.half or 0 for mean in means.values()]
-        style = {"color": look_of(view, variant)["color"], "alpha": 0.7}
+        style = {**fill_of(view, variant), "alpha": 0.7}
         error = {"elinewidth": 0.7, "capsize": 1.2}
         heights = [mean.mean for mean in means.values()]
         axes.bar(xs, heights, width, yerr=half, error_kw=error, **style)
@@ -204,7 +206,7 @@ def _column_sheet(
     view: View, height: float, rows: int, draw: Draw, **more: Any
 ) -> tuple[Figure, list[np.ndarray]]:
     """A column of panels for each variant, and the panels of every page, to be levelled."""
-    views, pages = by_variant(view, PAGE), []
+    views, pages = by_variant(view, PAGE, again=False), []
 
     def draw_page(axes: np.ndarray, part: View) -> None:
         draw(axes, part)
@@ -365,6 +367,9 @@ def table_classification(view: View) -> tuple[pd.DataFrame, Caption]:
     )
 
 
+MOST_SHIFTS = MOST_COLUMNS - 1
+
+
 def table_class_shifts(view: View) -> tuple[pd.DataFrame, Caption]:
     """Accuracy on shifted images, of likelihood classification and of other classifiers."""
     shifts = ["none", *(name for name in asked(view)["shifts"] if name != "none")]
@@ -377,10 +382,19 @@ def table_class_shifts(view: View) -> tuple[pd.DataFrame, Caption]:
     words = (
         "Accuracy on held-out images as they are, and changed in one way; every image is changed "
         "by its own seed, the same for all classifiers. In brackets: classifiers without "
-        "a generative model. The csv has all shifts, and likelihoods with smoothing."
+        f"a generative model. {_left_to_csv(shifts)}"
     )
     details = *claim_details(view), missing_words(view, "accuracy"), *run_details(view)
-    return shown(frame(rows), "Classifier", *map(shift_name, shifts[:6])), Caption(words, details)
+    columns = map(shift_name, shifts[:MOST_SHIFTS])
+    return shown(frame(rows), "Classifier", *columns), Caption(words, details)
+
+
+def _left_to_csv(shifts: list[str]) -> str:
+    """Which shifts have no column beside the classifier's name, and what else the csv has."""
+    rest = rst(", ".join(map(shift_name, shifts[MOST_SHIFTS:])))
+    if not rest:
+        return "The csv has likelihoods with smoothing."
+    return f"In the csv alone: {rest}, and likelihoods with smoothing."
 
 
 # ---------------------------------------------------------------- rules

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from ...report.absent import missing_words
@@ -48,12 +49,24 @@ def _reached(view: View) -> tuple[str, ...]:
     return tuple(details)
 
 
+def _with_mean_seconds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with the seconds at which each step stands: a mean over seeds would go back where the
+    slow trainings have ended, so what an evaluation adds is the mean of those that reach it."""
+    seconds = rows.pivot_table(index="step", columns="train_seed", values="seconds").sort_index()
+    if seconds.empty:
+        return rows
+    added = seconds.diff()
+    added.iloc[0] = seconds.iloc[0]
+    return rows.assign(seconds=rows["step"].map(added.mean(axis=1).cumsum()))
+
+
 def _curves(axes: np.ndarray, view: View, metric: str, title: str) -> None:
     """A metric of every variant, against step on the left and training time on the right."""
     for panel, along, label in zip(axes, (None, "seconds"), ("training step", "training time (s)")):
         for variant in view.variants:
             rows = view.snapshots(variant, metric)
             if len(rows):
+                rows = _with_mean_seconds(rows) if along else rows
                 band(panel, rows, "step", variant, look_of(view, variant), along)
         if not panel.lines:
             blank(panel, f"no {title} along the training")
@@ -92,7 +105,8 @@ def figure_convergence(view: View) -> tuple[Figure, Caption]:
         *claim_details(view),
         "At steps that only some trainings reach, means are over those.",
         "Time is training alone, without evaluation, of trainings that shared the machine with "
-        "other jobs. It is a record, no measurement of speed. Seconds of a step: mean over seeds.",
+        "other jobs. It is a record, no measurement of speed. Seconds of a step: mean over seeds. "
+        "At a step that only some reach: those of the step before, and what these add.",
         f"Floor: real training images{floor_count(view)}.",
         *_reached(view),
         kept_words(view),

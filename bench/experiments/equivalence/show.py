@@ -26,6 +26,7 @@ from ...report.drawing import (
     blank,
     look_of,
     note,
+    scale_places,
     side_ticks,
     text,
     wrapped,
@@ -156,8 +157,8 @@ def _log_scales(
     for (i, variant, metric), rows in parts.items():
         if not len(rows):
             continue
-        sides = rows["scale"].astype(int).map(dict(enumerate(view.variants[variant]["patch_nums"])))
-        sides = sides + apart(i, len(view.variants), 0.04)
+        at_side = scale_places(view, view.variants[variant]["patch_nums"])
+        sides = rows["scale"].astype(int).map(at_side) + apart(i, len(view.variants), 0.04)
         style = {**look_of(view, variant), "linestyle": "-", **metrics[metric]}
         seeds = rows["value"].clip(lower=zero)
         axes.scatter(sides, seeds, s=6, color=style["color"], alpha=0.4, linewidth=0)

@@ -21,7 +21,16 @@ from ...report.completion import (
     lost_words,
 )
 from ...report.curves import GREY
-from ...report.drawing import DOUBLE, apart, band, blank, look_of, note, side_ticks
+from ...report.drawing import (
+    DOUBLE,
+    apart,
+    band,
+    blank,
+    look_of,
+    note,
+    scale_places,
+    side_ticks,
+)
 from ...report.estimate import estimate
 from ...report.sheets import by_variant, sheet
 from ...report.view import View
@@ -44,8 +53,8 @@ def _draw(axes: Axes, view: View, metric: str) -> None:
     for i, (variant, names) in enumerate(view.variants.items()):
         rows = along_scales(view, variant, metric)
         if len(rows):
-            sides = rows["scale"].astype(int).map(dict(enumerate(names["patch_nums"])))
-            beside = sides + apart(i, len(view.variants), 0.06)
+            at_side = rows["scale"].astype(int).map(scale_places(view, names["patch_nums"]))
+            beside = at_side + apart(i, len(view.variants), 0.06)
             band(axes, rows.assign(side=beside), "side", variant, look_of(view, variant))
     if not axes.lines:
         blank(axes, "not measured")

@@ -15,7 +15,7 @@ from ...report.caption import Caption
 from ...report.cells import frame, number, shown, spread
 from ...report.claims import NOISE, claim_details
 from ...report.curves import curve, floor_line
-from ...report.drawing import DOUBLE, LINES, MARKERS, blank, look_of, note, text
+from ...report.drawing import DOUBLE, LINES, blank, look_of, note, text
 from ...report.estimate import estimate, paired, show_estimate
 from ...report.sheets import by_group, sheet
 from ...report.tuning import differing, edges, flat, half_words, short, varied
@@ -118,10 +118,10 @@ def _draw_group(axes: Axes, view: View, group: str, i: int, metric: str) -> None
     """The i-th group: a line for each ramp and whatever else its members are set to, with the tuned
     setting ringed; a level line for a group that was tuned in something else than guidance."""
     members, best = view.groups()[group], view.tuned(group, f"fid_{view.results.extractor}")
-    ramps, alike, colour = (
+    ramps, alike, drawn = (
         _ramps(view, members),
         _apart_from_guidance(view, members),
-        look_of(view, group)["color"],
+        look_of(view, group),
     )
     lines = [(ramp, words) for words in alike for ramp in ramps]
     for j, (ramp, words) in enumerate(lines):
@@ -131,13 +131,15 @@ def _draw_group(axes: Axes, view: View, group: str, i: int, metric: str) -> None
             axes.plot([w], [score.mean], "o", markersize=9, markerfacecolor="none", color="black")
         if points:
             label = ", ".join(filter(None, (group, words, f"ramp {ramp}")))
-            marker, line = MARKERS[j % len(MARKERS)], LINES[j % len(LINES)]
-            style = {"color": colour, "marker": marker, "linestyle": line}
+            # colour and symbol are the group's, as in every figure; lines, then hollow ones, tell
+            # its ramps apart
+            filled = drawn["color"] if j < len(LINES) else "white"
+            style = {**drawn, "linestyle": LINES[j % len(LINES)], "markerfacecolor": filled}
             curve(axes, list(points.values()), label, style)
     if not ramps and best and len(members) > 1:
         score = view.estimate(best, metric)
         if score is not None:
-            style = {"color": colour, "linestyle": LEVELS[i % len(LEVELS)], "linewidth": 1}
+            style = {"color": drawn["color"], "linestyle": LEVELS[i % len(LEVELS)], "linewidth": 1}
             axes.axhline(score.mean, label=text(f"{group}, tuned, w = 1"), **style)
 
 

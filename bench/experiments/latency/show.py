@@ -16,7 +16,16 @@ from ...report.axes import keep_to_lines
 from ...report.caption import Caption
 from ...report.cells import COSTS, Cell, frame, number, shown, without_numbers
 from ...report.claims import Verdict, claim_details, claimed, decided_together
-from ...report.drawing import DOUBLE, blank, look_of, note, plain_log, side_ticks, text
+from ...report.drawing import (
+    DOUBLE,
+    blank,
+    look_of,
+    note,
+    plain_log,
+    scale_places,
+    side_ticks,
+    text,
+)
 from ...report.estimate import Estimate, show
 from ...report.sheets import by_variant, sheet
 from ...report.timing import batches, floors, machine
@@ -97,7 +106,7 @@ def _latency(axes: np.ndarray, view: View) -> None:
         _against_batch(memory, peak, lost, view, i)
         rows = parts[parts["variant"] == variant]
         if len(rows):
-            sides = rows["scale"].astype(int).map(dict(enumerate(names["patch_nums"])))
+            sides = rows["scale"].astype(int).map(scale_places(view, names["patch_nums"]))
             _rounds_and_median(scales, sides, rows["ms"], variant, look_of(view, variant))
     time.set_ylabel("time per image (ms)")
     memory.set_ylabel("working memory (MiB)")
@@ -211,9 +220,8 @@ def _by_scale(axes: Axes, view: View, batch: int | None) -> None:
     measured."""
     least, times = floors(view), milliseconds(view, "latency_scale_s")
     least[["memory", "operations", "floor"]] *= 1e3
-    sides = sorted({side for names in view.variants.values() for side in names["patch_nums"]})
     for i, (variant, names) in enumerate(view.variants.items()):
-        place = {k: sides.index(side) for k, side in enumerate(names["patch_nums"])}
+        place = scale_places(view, names["patch_nums"], even=True)
         parts = []
         for rows in (times, least):
             cell = rows[(rows["variant"] == variant) & (rows["num_images"] == (batch or -1))]
@@ -223,7 +231,9 @@ def _by_scale(axes: Axes, view: View, batch: int | None) -> None:
     title = "network by scale" if batch is None else f"network by scale, batch {batch}"
     axes.set(xlabel="grid side of the scale (tokens)", ylabel="time of the scale (ms)")
     if axes.lines:
-        axes.set_xticks(range(len(sides)), map(str, sides))
+        limits = axes.get_xlim()
+        side_ticks(axes, view, even=True)
+        axes.set_xlim(limits)
     _finish(axes, len(view.variants), title)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...report.estimate import show
 from ...report.view import View
 from ...study.escaping import rst
 from .fit import Curve, Fit, Sure, bootstrap, fit, sure
@@ -193,14 +194,19 @@ def _is_constant(names: dict[str, Any]) -> bool:
 
 
 def _schedule_errors(view: View) -> dict[str, list[float]]:
-    last: dict[str, list[float]] = {}
+    return {name: _ends_apart(view, name, other) for name, other in _constant_twins(view).items()}
+
+
+def _constant_twins(view: View) -> dict[str, str]:
+    """Every training whose rate falls, and the one of a constant rate that is else the same."""
+    twins: dict[str, str] = {}
     for variant, names in view.variants.items():
         if images_of(view, variant) is None or _is_constant(names):
             continue
         for other, about in view.variants.items():
             if _is_constant(about) and _rest(view, other) == _rest(view, variant):
-                last[variant] = _ends_apart(view, variant, other)
-    return last
+                twins[variant] = other
+    return twins
 
 
 def _by_seed(view: View, variant: str) -> dict[int, Curve]:
@@ -220,14 +226,26 @@ def _ends_apart(view: View, variant: str, other: str) -> list[float]:
     return apart
 
 
+def _ends_in_tail(view: View, variant: str, other: str) -> bool:
+    """Whether every training of a falling rate is longer than its constant twin's best epochs."""
+    ends, constant = _by_seed(view, variant), _by_seed(view, other)
+    both = set(ends) & set(constant)
+    return bool(both) and all(ends[seed].epochs_P[-1] > constant[seed].best_epochs for seed in both)
+
+
 def schedule_error_words(view: View) -> str:
     """How far an evaluation along a constant rate is from the end of a training of that length
-    whose rate falls."""
-    errors = {name: sizes for name, sizes in schedule_errors(view).items() if sizes}
+    whose rate falls, and which of these ends lie in the overfitted tail."""
+    errors = {name: max(sizes) for name, sizes in schedule_errors(view).items() if sizes}
     if not errors:
         return ""
-    worst, names = max(max(sizes) for sizes in errors.values()), rst(", ".join(errors))
+    twins = _constant_twins(view)
+    tail = [name for name in errors if _ends_in_tail(view, name, twins[name])]
+    said = "; ".join(f"{rst(name)} {show(error)}" for name, error in errors.items())
+    which = "all" if len(tail) == len(errors) else rst("; ".join(tail))
+    beyond = f" Past the minimum of the constant rate, in the overfitted tail: {which}."
     return (
-        f"Error of the method: trainings of as many steps whose rate falls ({names}) "
-        f"end at most {worst:.1%} from it."
+        "Error of the method: log of the held-out loss along the constant rate, minus that at the "
+        "end of a training of as many steps whose rate falls. Largest size of the seeds, in log "
+        f"units: {said}.{beyond if tail else ''}"
     )

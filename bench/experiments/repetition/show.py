@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -143,11 +142,11 @@ def _label_edges(axes: np.ndarray, count: int, below: str, left: str) -> None:
         blank(axes[0, 0], "no training on several numbers of images")
 
 
-def _panels(view: View, draw: Panel, title: str, height: float = 2.1) -> Figure:
-    """A panel for every system over epochs, on a logarithmic axis and with one legend."""
-    of = _grown(view)
+def _panels(view: View, draw: Panel, title: str, of: dict[str, dict[int, list[Curve]]]) -> Figure:
+    """A panel for every system over epochs, on a logarithmic axis and with one legend. of: the
+    curves that have a line, by system and images."""
     rows, columns = grid_shape(len(of), COLUMNS)
-    figure, axes = canvas(DOUBLE, 0.4 + height * rows, rows, columns, sharex=True, sharey=True)
+    figure, axes = canvas(DOUBLE, 0.4 + 2.1 * rows, rows, columns, sharex=True, sharey=True)
     for images in sorted({U for sizes in of.values() for U in sizes}):  # the legend in their order
         axes[0, 0].plot([], [], label=f"{images:,} images", **_style(view, images))
     for panel, (name, sizes) in zip(axes.flat, of.items()):
@@ -223,7 +222,7 @@ def _limit(figure: Figure, view: View) -> None:
 
 def figure_repetition(view: View) -> tuple[Figure, Caption]:
     """Held-out loss against epochs for every number of unique images, with the fit."""
-    figure = _panels(view, _draw_losses(view), "held-out loss (nats/token)")
+    figure = _panels(view, _draw_losses(view), "held-out loss (nats/token)", _grown(view))
     _limit(figure, view)
     form = settings(view).form
     words = (
@@ -252,20 +251,24 @@ def _excess(some: list[Curve], fresh: list[Curve]) -> Iterator[tuple[float, Esti
 
 def _draw_value(view: View) -> Panel:
     def draw(panel: Axes, name: str, sizes: dict[int, list[Curve]]) -> None:
-        most = max(sizes)
+        whole = _grown(view)[name]
         for images, some in sizes.items():
-            if images == most:
-                continue
-            excess = list(_excess(some, sizes[most]))
+            excess = list(_excess(some, whole[max(whole)]))
             _line(panel, excess, f"{images:,} images", _style(view, images))
         panel.axhline(1.0, color="0.35", linestyle=":", linewidth=0.8, label="1 % above")
 
     return draw
 
 
+def _without_most(sizes: dict[int, list[Curve]]) -> dict[int, list[Curve]]:
+    """Curves of a system but for those of the most images, against which they are drawn."""
+    return {images: some for images, some in sizes.items() if images < max(sizes)}
+
+
 def figure_data_value(view: View) -> tuple[Figure, Caption]:
     """What repeated images are worth: their loss against that of the most images, equal compute."""
-    figure = _panels(view, _draw_value(view), "above the most images (%)")
+    repeated = {name: _without_most(sizes) for name, sizes in _grown(view).items()}
+    figure = _panels(view, _draw_value(view), "above the most images (%)", repeated)
     if any(axes.lines for axes in figure.axes):
         figure.axes[0].set_ylim(-1, 20)
     words = (
@@ -297,10 +300,8 @@ def _draw_compute(panel: Axes, view: View, images: int) -> None:
         style = {"color": _system_colour(view, name), "marker": MARKERS[place % len(MARKERS)],
                  "markersize": 2, "linewidth": 1.0}  # fmt: skip
         _line(panel, against_compute, name, style)
-        crossings = tables.crossings(view, name, first, images).values()
-        crossed = [one.compute for one in crossings if one is not None and not one.censored]
-        if name != first and len(crossed) * 2 > len(some):
-            middle = math.exp(float(np.mean(np.log(crossed))))
+        middle = tables.middle_crossing(view, name, first, images)
+        if middle is not None:
             panel.axvline(middle, color=style["color"], linestyle=":", linewidth=1)
     panel.set_title(f"{images:,} images")
     panel.set_xscale("log")
@@ -319,14 +320,18 @@ def figure_crossover(view: View) -> tuple[Figure, Caption]:
     first = next(iter(systems(view)), "the first system")
     words = (
         "Best held-out loss so far against training compute, one panel a number of unique images. "
-        f"Dotted: where a system falls below {rst(first)} and stays there, in most seeds; none "
-        "where there is no such line. Lines: mean over seeds; bands: 95 % t-interval."
+        f"Dotted: where a system falls below {rst(first)} and stays there, geometric mean over the "
+        "seeds that cross; none where half or fewer do. Lines: mean over seeds; bands: 95 % "
+        "t-interval."
     )
     flops = (
         "Compute: three times the operations of one pass over an image's tokens, times images "
         "drawn; a multiply and an add count as two."
     )
-    before = "A system that is below from the first evaluation on crossed before it: no line."
+    before = (
+        "A seed that is below from the first evaluation on crossed before it, when is not known: "
+        "there is no line then, and table crossover says before."
+    )
     return figure, Caption(words, (*_details(view), flops, before))
 
 

@@ -254,10 +254,24 @@ def _crossing_row(view: View, name: str, first: str, images: int) -> dict[str, A
 def _compute_cell(crossed: list[Crossing]) -> Cell:
     """The geometric mean of some crossings; where one lies before the first evaluation the mean
     with that evaluation in its place, which is an upper limit and no value."""
-    mean = math.exp(float(np.mean(np.log([one.compute for one in crossed]))))
+    mean = _geometric_mean(crossed)
     if any(one.censored for one in crossed):
         return Cell(f"before {show(mean)}", value=None, before=mean)
     return Cell(show(mean), value=mean, before=None)
+
+
+def middle_crossing(view: View, name: str, first: str, images: int) -> float | None:
+    """The compute of the crossing as the table says it; None where half of the seeds or fewer
+    cross, or one does before the first evaluation: a mean of the others would say when it was."""
+    by_seed = crossings(view, name, first, images)
+    crossed = [one for one in by_seed.values() if one is not None]
+    if 2 * len(crossed) <= len(by_seed) or any(one.censored for one in crossed):
+        return None
+    return _geometric_mean(crossed)
+
+
+def _geometric_mean(crossed: list[Crossing]) -> float:
+    return math.exp(float(np.mean(np.log([one.compute for one in crossed]))))
 
 
 def _budget(view: View, name: str, first: str, images: int) -> float | None:

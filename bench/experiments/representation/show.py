@@ -26,6 +26,7 @@ from ...report.drawing import (
     band,
     blank,
     canvas,
+    fill_of,
     hide_rest,
     legend_below,
     look,
@@ -44,6 +45,7 @@ from .reading import (
     along,
     arms_of,
     asked,
+    batch_classes,
     matrix_runs,
     minus,
     missing_arms,
@@ -156,7 +158,8 @@ def _cosines(axes: np.ndarray, view: View) -> None:
             band(curve, rows, "step", variant, {**style, "marker": ""})
         share = view.estimate(variant, "conflict_share_naive")
         if share is not None:
-            bars.bar([place], [share.mean], yerr=share.half or 0, color=style["color"], alpha=0.7)
+            filled = {**fill_of(view, variant), "alpha": 0.7}
+            bars.bar([place], [share.mean], yerr=share.half or 0, **filled)
     for panel, line in ((curve, 0.0), (bars, 0.5)):
         panel.axhline(line, color=GREY, linewidth=0.6, zorder=0)
     if not bars.patches:
@@ -192,13 +195,23 @@ def figure_gradient_cosine(view: View) -> tuple[Figure, Caption]:
 # ---------------------------------------------------------------- whose condition
 
 
+def _class_borders(panel: Axes, classes_B: np.ndarray) -> None:
+    """Lines between the classes of a batch, in rows and in columns."""
+    for place in np.flatnonzero(np.diff(classes_B)):
+        for line in (panel.axhline, panel.axvline):
+            line(place + 0.5, color="white", linewidth=0.4)
+
+
 def _matrices(axes: np.ndarray, view: View, runs: list[tuple[str, str, str]]) -> AxesImage:
     """The posterior before any arm, then after each; returns the last, for a bar of colours."""
     panels = [("before", runs[0][2], "before")]
     panels += [(NAMES[arm], run_id, "after") for _, arm, run_id in runs]
+    classes_B = batch_classes(view)
     for panel, (title, run_id, when) in zip(axes.flat, panels):
         matrix_BB = view.results.images[f"{run_id}/{when}"][0, 0]
         drawn: AxesImage = panel.imshow(matrix_BB / 255, cmap="cividis", vmin=0, vmax=1)
+        if len(classes_B) == len(matrix_BB):  # an older version counted no classes
+            _class_borders(panel, classes_B)
         panel.set(xticks=[], yticks=[])
         panel.set_title(text(title), fontsize=6)
     axes[0, 0].set_xlabel("condition of")
@@ -221,7 +234,7 @@ def figure_pair_scores(view: View) -> tuple[Figure, Caption]:
         hide_rest(axes, 1)
         blank(axes[0, 0], "no matrices")
     words = (
-        "One batch of held-out images, those of a class together. Row i is how likely each "
+        "One batch of held-out images, white lines between classes. Row i is how likely each "
         "condition is given the tokens of image i. All conditions are equally likely before. A "
         "bright diagonal: z tells the generator which image it is of. A bright block: only which "
         "class."

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...report.absent import missing_words, reach
@@ -23,10 +22,8 @@ from ...report.drawing import (
     hide_rest,
     legend_below,
     look,
-    look_of,
     note,
     place,
-    plain_log,
     text,
     wrapped,
 )
@@ -35,6 +32,7 @@ from ...report.sheets import Draw, by_variant, panel_sheet, sheet
 from ...report.view import View
 from ...report.words import credit_words
 from .plan import DIRECTIONS, REGRESSIONS, TOLD, UNTRAINED, WITHOUT, parts_of
+from .planes import MODEL_WAYS, has_told, planes, planes_and_near, times
 from .reading import (
     NAMES,
     TIME_WORDS,
@@ -49,7 +47,6 @@ from .reading import (
     serves_all,
     strip_run,
     ways_of,
-    ways_without,
 )
 from .rows import baseline_rows, model_rows, swap_row
 
@@ -60,7 +57,6 @@ LINES: dict[str, dict[str, Any]] = {
     "unet": {"color": "black", "linestyle": ":"},
     "ceiling": {"color": GREY, "linestyle": "--"},
 }
-MODEL_WAYS = (*TOLD, *UNTRAINED)
 BARS = {"linestyle": "none", "markersize": 4, "elinewidth": 0.7, "capsize": 1.5}
 
 
@@ -118,94 +114,31 @@ def figure_restoration(view: View) -> tuple[Figure, Caption]:
 # ---------------------------------------------------------------- likeness against class
 
 
-def _point(panel: Axes, pair: list[Estimate | None], style: dict[str, Any]) -> None:
-    """PSNR and class agreement of one way."""
-    x, y = pair
-    if x is not None and y is not None:
-        panel.errorbar([x.mean], [y.mean], [_half(y)], [_half(x)], **style)
-
-
-def _legend(panel: Axes, view: View, without: bool = True) -> None:
-    """A colour for each variant, a symbol for each way: a name for every pair would fill a page."""
-    for variant in view.variants:
-        colour = look_of(view, variant)["color"]
-        panel.plot([], [], color=colour, marker="s", linestyle="none", label=text(variant))
-    taken = {way for variant in view.variants for way in ways_of(view, variant)}
-    for i, way in enumerate(MODEL_WAYS):
-        if way in taken:
-            style = {"color": "black", "marker": look(i)["marker"], "linestyle": "none"}
-            panel.plot([], [], label=NAMES[way], **style)
-    for i, way in enumerate(ways_without(view) if without else ()):
-        style = {"color": GREY, "marker": look(i)["marker"], "markerfacecolor": "white"}
-        panel.plot([], [], label=NAMES[way], linestyle="none", **style)
-
-
-def _plane(axes: np.ndarray, view: View) -> None:
-    """A panel for each degradation: every way of every variant."""
-    first = next(iter(view.variants))
-    for panel, kind in zip(axes.flat, kinds_of(view)):
-
-        def pair(variant: str, way: str, kind: str = kind) -> list[Estimate | None]:
-            scores = ("psnr", "class_agreement")
-            return [mean_of(view, variant, f"{score}_{way}_{kind}") for score in scores]
-
-        for variant in view.variants:
-            colour = look_of(view, variant)["color"]
-            for way in ways_of(view, variant):
-                marker = look(MODEL_WAYS.index(way))["marker"]
-                style = {**BARS, "color": colour, "marker": marker}
-                _point(panel, pair(variant, way), style)
-        for i, way in enumerate(ways_without(view)):
-            style = {**BARS, "color": GREY, "marker": look(i)["marker"], "markerfacecolor": "white"}
-            _point(panel, pair(first, way), style)
-        if not panel.lines:
-            blank(panel, "not measured")
-        else:
-            _legend(panel, view)
-        panel.set_title(kind)
-        panel.set_xlabel("PSNR (dB)")
-        panel.set_ylabel("class agreement")
-
-
 def figure_perception(view: View) -> tuple[Figure, Caption]:
     """Class agreement against PSNR for every way (the plane of perception and distortion, arXiv
     1711.06077)."""
-    figure = _kind_sheet(view, 2.8, _plane)
+    count, pages = len(kinds_of(view)), by_variant(view, 10)
+    near = has_told(view)
+    draw = planes_and_near if near else planes
+    figure = panel_sheet(pages, count * (1 + near), 2, 2.4, draw, columns=4)
     note(figure, missing_words(view, "class_agreement_restored"))
     caption = (
         "Share of restored images that the study's classifier takes for the true class, against "
-        "PSNR. Right: nearer to the clean pixels; up: more of them still show what they showed. "
-        "Colour: variant; symbol: way; hollow: without a scale transformer. Mean and interval."
+        "PSNR: nearer to the clean pixels lies further right. Colour: variant; symbol: way; "
+        "hollow: without a scale transformer. Mean and interval."
     )
+    if near:
+        caption += " Second column: the part with the models that were trained to restore, larger."
     return figure, Caption(caption, (*claim_details(view), *run_details(view)))
 
 
 # ---------------------------------------------------------------- time
 
 
-def _times(axes: np.ndarray, view: View) -> None:
-    """Every way of every variant: PSNR, mean over degradations, against time."""
-    (panel,) = axes.flat
-    for variant in view.variants:
-        for way in ways_of(view, variant):
-            pair = [view.estimate(variant, f"{name}_{way}") for name in ("restore_ms", "psnr")]
-            marker = look(MODEL_WAYS.index(way))["marker"]
-            style = {"color": look_of(view, variant)["color"], "marker": marker}
-            _point(panel, pair, {**BARS, **style})
-    if not panel.lines:
-        blank(panel, "no time was measured")
-        return
-    _legend(panel, view, without=False)
-    panel.set_xscale("log")
-    plain_log(panel.xaxis)
-    panel.set_xlabel("ms an image")
-    panel.set_ylabel("PSNR (dB), mean")
-
-
 def figure_restoration_time(view: View) -> tuple[Figure, Caption]:
     """PSNR against the time that an image takes, by variant and way (RestoreVAR, arXiv
     2505.18047)."""
-    figure = sheet(by_variant(view, 10), (DOUBLE, 3.0), (1, 1), _times, columns=4)
+    figure = sheet(by_variant(view, 10), (DOUBLE, 3.0), (1, 1), times, columns=4)
     note(figure, missing_words(view, "psnr_restored"))
     caption = (
         "PSNR of restored images, mean over degradations, against the time that one takes, decoder "
@@ -308,8 +241,9 @@ def figure_restoration_strips(view: View) -> tuple[Figure, Caption]:
             blank(panel, "no images")
             continue
         pitch = place(panel, cells, 5, len(given))
-        slant = {"rotation": 35, "ha": "left", "rotation_mode": "anchor", "fontsize": 6}
-        marks = [wrapped(titles[key], 14) for key in given]
+        # in one line each: slanted ones of two lines lie on their neighbours
+        slant = {"rotation": 40, "ha": "left", "rotation_mode": "anchor", "fontsize": 6}
+        marks = [titles[key] for key in given]
         panel.set_xticks([(i + 0.45) * pitch for i in range(len(marks))], marks, **slant)
         panel.tick_params(length=0, labeltop=True, labelbottom=False, pad=1)
     hide_rest(axes, len(kinds_of(view)))

@@ -21,6 +21,7 @@ from ...report.drawing import (
     look,
     look_of,
     note,
+    scale_places,
     side_ticks,
     text,
 )
@@ -43,19 +44,31 @@ def by_model(view: View) -> dict[str, list[str]]:
     return others
 
 
+def other_tokens(view: View) -> list[str]:
+    """Variants whose tokens another tokenizer chose than the first variant's, at the same scales:
+    their losses are of other targets and no curve may stand beside it."""
+    first = next(iter(view.variants.values()))
+    return [
+        variant
+        for variant, names in view.variants.items()
+        if names["tokenizer"] != first["tokenizer"] and names["patch_nums"] == first["patch_nums"]
+    ]
+
+
 def _per_scale(axes: np.ndarray, view: View) -> None:
     """Loss and accuracy of every variant against the scale."""
     panels = {
         "loss_test_scale": "held-out loss (nats/token)",
         "token_accuracy_test_scale": "held-out token accuracy (share)",
     }
-    models = by_model(view)
+    apart_from_these = set(other_tokens(view))
+    models = [variant for variant in by_model(view) if variant not in apart_from_these]
     for panel, (metric, title) in zip(axes[0], panels.items()):
         for i, variant in enumerate(models):
             rows, names = view.by_scale(variant, metric), view.variants[variant]
             if len(rows):
-                sides = rows["scale"].astype(int).map(dict(enumerate(names["patch_nums"])))
-                side = sides + apart(i, len(models), 0.05)
+                places = scale_places(view, names["patch_nums"])
+                side = rows["scale"].astype(int).map(places) + apart(i, len(models), 0.05)
                 band(panel, rows.assign(side=side), "side", variant, look_of(view, variant))
         if not panel.lines:
             blank(panel, "no training has ended well")
@@ -81,8 +94,14 @@ def figure_per_scale(view: View) -> tuple[Figure, Caption]:
         "Lines: mean, bands: 95 % t-interval over training seeds; symbols of one scale stand side "
         "by side."
     )
+    left_out = other_tokens(view)
+    if left_out:
+        text += " Variants of another tokenizer are left out: they have other targets."
     details = (
         *claim_details(view),
+        f"Left out, with tokens of another tokenizer: {rst(', '.join(left_out))}."
+        if left_out
+        else "",
         f"Tokens of {held_out(view.results)}, at the step with the best validation loss.",
         _shared_curves(view),
         *seeds_details(view),
@@ -95,23 +114,24 @@ def figure_per_scale(view: View) -> tuple[Figure, Caption]:
 def _code_usage(axes: np.ndarray, view: View) -> None:
     """Perplexity of the codes of every schedule against the scale."""
     panel = axes[0, 0]
-    quarters: dict[int, float] = {}
-    collapsed_at: list[tuple[int, float]] = []
+    quarters: dict[float, float] = {}
+    collapsed_at: list[tuple[float, float]] = []
     for i, (grid, names) in enumerate(view.grids().items()):
         metrics = ("code_perplexity", "codes_usable", "scale_collapsed")
         perplexity, usable, collapsed = (view.grid_scales(names, metric) for metric in metrics)
-        sides = {k: side for k, side in enumerate(names["patch_nums"]) if k in perplexity}
-        if not sides:
+        places = scale_places(view, names["patch_nums"])
+        places = {k: x for k, x in places.items() if k in perplexity}
+        if not places:
             continue
-        values = [perplexity[k] for k in sides]
-        panel.plot(list(sides.values()), values, label=text(grid), alpha=0.9, **look(i))
-        quarters |= {side: usable[k] / 4 for k, side in sides.items() if k in usable}
-        for (k, side), value in zip(sides.items(), values):
+        values = [perplexity[k] for k in places]
+        panel.plot(list(places.values()), values, label=text(grid), alpha=0.9, **look(i))
+        quarters |= {x: usable[k] / 4 for k, x in places.items() if k in usable}
+        for (k, x), value in zip(places.items(), values):
             if collapsed.get(float(k), 0) > 0:  # of any training seed
-                collapsed_at.append((side, value))
+                collapsed_at.append((x, value))
     if quarters:
         read_at = sorted(quarters)
-        line = [quarters[side] for side in read_at]
+        line = [quarters[x] for x in read_at]
         label = "quarter of usable codes"
         panel.plot(read_at, line, color=GREY, linestyle=":", linewidth=1, label=label)
         panel.set_ylim(0, 1.12 * max(np.max(drawn.get_ydata()) for drawn in panel.lines))
