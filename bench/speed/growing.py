@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import NullLocator
 
 from ..report.caption import Caption
 from ..report.drawing import DOUBLE, canvas, look, plain_log, write_figure
@@ -141,9 +142,11 @@ def _draw_memory(axes: Any, rows: Sequence[dict[str, str]], against: str) -> Non
         x = [float(row["size"]) for row in of_name]
         peaks = [float(row["peak_bytes"]) / 2**20 for row in of_name]
         axes.plot(x, peaks, label=name, **look(i))
-    axes.set(
-        xscale="log", xlabel=PANELS[against][0], ylabel="anonymous memory, MiB", ylim=(0, None)
-    )
+    axes.set(xscale="log", xlabel=PANELS[against][0], ylabel="anonymous memory, MiB")
+    axes.set_ylim(0, 1.4 * axes.get_ylim()[1])  # room for the names above all lines
+    axes.set_xticks(sorted({float(row["size"]) for row in rows}))
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_title("peak of a verb")
     axes.legend(fontsize=6, frameon=False, ncols=2)
 
