@@ -99,7 +99,7 @@ def upright_size(path: Path) -> tuple[int, int]:
                 return file.size
             return ImageOps.exif_transpose(file).size
     except (*DAMAGE, TypeError, Image.DecompressionBombError) as error:
-        raise ConfigError(f"{shown(path)}: cannot be read ({error}); replace it") from None
+        raise ConfigError(f"{shown(path)}: damaged image ({error}); repair or remove it") from None
 
 
 def read_image(

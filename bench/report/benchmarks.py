@@ -111,10 +111,10 @@ def _peaks(root: Path, words: str) -> str:
     """Peak of what each verb allocates at the two largest numbers of images of each side, and at
     `MANY` if it goes on to grow as between these."""
     rows = [row for row in _benchmark(root, "growth_cpu") if row["peak_bytes"] != ""]
-    sizes = {
-        against: sorted({row["size"] for row in rows if row["against"] == against})[-2:]
-        for against in ("images", "memory")
-    }
+    measured = sorted({(row["against"], row["size"]) for row in rows})
+    sizes: dict[str, list[int]] = {"images": [], "memory": []}
+    for against, size in measured:
+        sizes[against] = [*sizes[against], size][-2:]
     peaks = {
         (row["against"], row["variant"], row["size"]): float(row["peak_bytes"]) for row in rows
     }

@@ -48,11 +48,11 @@ def shares(things: Iterable[Any], most: int) -> list[list[Any]]:
 def by_variant(view: View, most: int = MOST, again: bool = True) -> list[View]:
     """Results of a few variants each. again: each part begins with the first variant, against which
     the others are read; without, where each has a panel of its own."""
-    first, *others = view.variants
-    if len(others) < most:
+    if len(view.variants) <= most:  # also of none
         return [view]
     if not again:
         return [view.only(names) for names in shares(view.variants, most)]
+    first, *others = view.variants
     return [view.only([first, *names]) for names in shares(others, most - 1)]
 
 

@@ -329,7 +329,7 @@ def figure_crossover(view: View) -> tuple[Figure, Caption]:
         "drawn; a multiply and an add count as two."
     )
     before = (
-        "A seed that is below from the first evaluation on crossed before it, when is not known: "
+        "A seed that is below from the first evaluation on crossed before it. When is not known: "
         "there is no line then, and table crossover says before."
     )
     return figure, Caption(words, (*_details(view), flops, before))
