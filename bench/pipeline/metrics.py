@@ -176,8 +176,7 @@ def _fid_of(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> float
 def metric_fidelity(scored: Scored) -> dict[str, float]:
     """FID (arXiv 1706.08500), KID (1801.01401), IS (1606.03498), precision and recall (1904.06991).
 
-    KID: all pairs where `kid_is_exact`; all
-    else by torch-fidelity.
+    KID: all pairs where `kid_is_exact`; all else by torch-fidelity.
     """
     generated_ND, logits_NV = scored.layers
     real_ND = scored.extractor.of_reference(scored.reference.images)[0]

@@ -88,6 +88,10 @@ def to_eight_bits(image: Image.Image, background: Background) -> Image.Image:
     return image
 
 
+def _damaged(path: Path, error: Exception) -> str:
+    return f"{shown(path)}: damaged image ({error}); repair or remove it"
+
+
 def upright_size(path: Path) -> tuple[int, int]:
     """Width and height of an image file as `read_image` sees it: a camera may store it on its side.
 
@@ -95,11 +99,13 @@ def upright_size(path: Path) -> tuple[int, int]:
     """
     try:
         with Image.open(path) as file:
+            if file.width == file.height:  # however it is turned; of a PNG to ask means to decode
+                return file.size
             if file.getexif().get(ExifTags.Base.Orientation, 1) < 5:  # not turned by a quarter
                 return file.size
             return ImageOps.exif_transpose(file).size
     except (*DAMAGE, TypeError, Image.DecompressionBombError) as error:
-        raise ConfigError(f"{shown(path)}: damaged image ({error}); repair or remove it") from None
+        raise ConfigError(_damaged(path, error)) from None
 
 
 def read_image(
@@ -132,7 +138,7 @@ def read_image(
             "smaller"
         ) from None
     except DAMAGE as error:
-        raise ValueError(f"{shown(path)}: damaged image ({error}); repair or remove it") from None
+        raise ValueError(_damaged(path, error)) from None
     short = round(MARGIN * size) if crop else size
     scale = short / min(image.size)
     width, height = (max(short, round(side * scale)) for side in image.size)

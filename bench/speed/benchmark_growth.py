@@ -17,10 +17,11 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ WIDTHS, DEPTHS = (64, 128, 256, 512), (1, 2, 4, 8, 16)
 JOBS_OF_GRID = (8, 32, 128, 512)
 # side of the images of a part, and how many of them each split has
 IMAGES = {"images": (64, (300, 600, 1200, 2400)), "memory": (256, (500, 2000))}
-Costs = dict[int, list[float]]
+Key = TypeVar("Key", int, str)
 
 STUDY = """
 study: growth
@@ -129,14 +130,14 @@ def cpu_seconds(call: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-def timed_in_turn(calls: dict[int, Callable[[], object]], rounds: int) -> Costs:
-    """CPU seconds of every call in each round, after one to warm up."""
-    costs: Costs = {size: [] for size in calls}
+def in_turn(takes: Mapping[Key, Callable[[], float]], rounds: int) -> dict[Key, list[float]]:
+    """What each takes, by its own count, in each round of all, after one to warm up."""
+    costs: dict[Key, list[float]] = {key: [] for key in takes}
     for number in range(rounds + 1):
-        for size, call in calls.items():
-            spent = cpu_seconds(call)
+        for key, take in takes.items():
+            cost = take()
             if number:
-                costs[size].append(spent)
+                costs[key].append(cost)
     return costs
 
 
@@ -149,10 +150,8 @@ def step_rows(against: str, rounds: int) -> Iterator[dict[str, Any]]:
             sizes = {width: (SCHEDULES[1], width, 2) for width in WIDTHS}
         else:
             sizes = {depth: (SCHEDULES[1], 64, depth) for depth in DEPTHS}
-        steps: dict[int, Callable[[], object]] = {
-            size: step_of(*about, name) for size, about in sizes.items()
-        }
-        yield from rows_of(against, name, timed_in_turn(steps, rounds), batch=BATCH)
+        steps = {size: partial(cpu_seconds, step_of(*about, name)) for size, about in sizes.items()}
+        yield from rows_of(against, name, in_turn(steps, rounds), batch=BATCH)
 
 
 # ---------------------------------------------------------------- verbs against images
@@ -173,6 +172,11 @@ def environment(folder: Path) -> dict[str, str]:
     mine = {"OMP_NUM_THREADS": "1", "SRDD_CACHE": str(folder / "cache")}
     path = os.pathsep.join((str(ROOT / "workflows"), str(ROOT)))
     return {**os.environ, **mine, "PYTHONPATH": path}
+
+
+def cpu_seconds_of(words: Sequence[str], folder: Path) -> float:
+    """CPU time of a program in a folder, with its start."""
+    return used_by(words, folder, environment(folder)).cpu_s
 
 
 def used_by_verbs(folder: Path, count: int, side: int) -> dict[str, Used]:
@@ -221,6 +225,12 @@ def image_rows(against: str, rounds: int) -> Iterator[dict[str, Any]]:
 # ---------------------------------------------------------------- planning against jobs
 
 
+def planning(target: str, config: Path, *more: str) -> list[str]:
+    """A run of snakemake as `./run snakemake` begins it."""
+    words = [sys.executable, "-m", "bench.runtime.planner", target, "--cores", "1", *more]
+    return [*words, "--snakefile", str(ROOT / "Snakefile"), f"--configfile={config}"]
+
+
 def write_grid(file: Path, variants: int) -> int:
     """The small study with so many variants of one grid; returns its number of jobs."""
     study = small_study()
@@ -233,18 +243,13 @@ def write_grid(file: Path, variants: int) -> int:
 
 def job_rows(rounds: int) -> Iterator[dict[str, Any]]:
     """A dry run of snakemake, as `./run snakemake -n` begins it, against the jobs of a study."""
-    costs: Costs = {}
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        files = {variants: folder / f"{variants}.yaml" for variants in JOBS_OF_GRID}
-        jobs = {variants: write_grid(file, variants) for variants, file in files.items()}
-        for number in range(rounds + 1):  # the first one to warm up
-            for variants, file in files.items():
-                words = [sys.executable, "-m", "bench.runtime.planner", "all", "-n", "--snakefile"]
-                words += [str(ROOT / "Snakefile"), f"--configfile={file}", "--cores", "1"]
-                used = used_by(words, folder, environment(folder))
-                if number:
-                    costs.setdefault(jobs[variants], []).append(used.cpu_s)
+        folder, runs = Path(place), {}
+        for variants in JOBS_OF_GRID:
+            file = folder / f"{variants}.yaml"
+            jobs = write_grid(file, variants)
+            runs[jobs] = partial(cpu_seconds_of, planning("all", file, "-n"), folder)
+        costs = in_turn(runs, rounds)
     yield from rows_of("jobs", "dry run", costs)
 
 
@@ -271,14 +276,20 @@ def shared() -> dict[str, Any]:
     }
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.speed.benchmark_growth")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PANELS)}")
+def options_of(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """What both programs of growth and start are asked, and the words of their own."""
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args(argv)
     if options.rounds < 1:
         parser.error(f"--rounds {options.rounds}: must be 1 or more")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.speed.benchmark_growth")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PANELS)}")
+    options = options_of(parser, argv)
     if strange := set(options.parts) - set(PANELS):
         parser.error(f"{', '.join(sorted(strange))}: no part (there are: {', '.join(PANELS)})")
     torch.set_num_threads(1)

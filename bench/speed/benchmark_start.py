@@ -13,6 +13,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,15 @@ from ..runtime.provenance import ROOT
 from ..runtime.rows import write_rows
 from ..runtime.verbs import stages
 from ..study.plan import load_study
-from .benchmark_growth import environment, shared, small_study
+from .benchmark_growth import (
+    cpu_seconds_of,
+    in_turn,
+    options_of,
+    planning,
+    shared,
+    small_study,
+)
 from .growing import Spread
-from .memory import used_by
 
 KEY = ["what"]
 COLUMNS = [
@@ -35,12 +42,6 @@ DIGITS = ROOT / "workflows" / "config" / "digits.yaml"
 VERBS = ("prepare", "train", "sample", "evaluate")
 VARIANTS = 32  # of the study that is run
 LEVELS = {"patch_nums": [1, 2, 4], "channel_multipliers": [1, 2]}
-
-
-def planning(target: str, config: Path, *more: str) -> list[str]:
-    """A run of snakemake as `./run snakemake` begins it."""
-    words = [sys.executable, "-m", "bench.runtime.planner", target, "--cores", "2", *more]
-    return [*words, "--snakefile", str(ROOT / "Snakefile"), f"--configfile={config}"]
 
 
 def beginning(stage: str) -> list[str]:
@@ -73,28 +74,19 @@ def start_rows(rounds: int, folder: Path) -> list[dict[str, Any]]:
         "import of torch alone": (None, [sys.executable, "-c", "import torch"]),
         **{f"start of a job, {verb}": (None, beginning(verb)) for verb in VERBS},
     }
-    used_by(programs["nothing to do"][1], folder, environment(folder))  # does all there is to do
-    costs: dict[str, list[float]] = {what: [] for what in programs}
-    for number in range(rounds + 1):  # the first one to warm up
-        for what, (_, words) in programs.items():
-            cpu_s = used_by(words, folder, environment(folder)).cpu_s
-            if number:
-                costs[what].append(cpu_s)
-    rows = []
-    for what, (count, _) in programs.items():
-        cost = Spread.of(costs[what])
-        times = {"cpu_s": cost.median, "cpu_low_s": cost.low, "cpu_high_s": cost.high}
-        rows.append({"what": what, "jobs": count, **times, "rounds": rounds, **shared()})
-    return rows
+    cpu_seconds_of(programs["nothing to do"][1], folder)  # does all there is to do
+    takes = {what: partial(cpu_seconds_of, words, folder) for what, (_, words) in programs.items()}
+    costs = in_turn(takes, rounds)
+    common = {"rounds": rounds, **shared()}
+    return [
+        {"what": what, "jobs": count, **Spread.of(costs[what]).cpu, **common}
+        for what, (count, _) in programs.items()
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.speed.benchmark_start")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
-    options = parser.parse_args(argv)
-    if options.rounds < 1:
-        parser.error(f"--rounds {options.rounds}: must be 1 or more")
+    options = options_of(parser, argv)
     with tempfile.TemporaryDirectory() as place:
         rows = start_rows(options.rounds, Path(place))
     write_rows(options.out / "start_cpu.csv", rows, COLUMNS, KEY)

@@ -44,6 +44,11 @@ class Spread:
     low: float
     high: float
 
+    @property
+    def cpu(self) -> dict[str, float]:
+        """As the columns of CPU seconds."""
+        return {"cpu_s": self.median, "cpu_low_s": self.low, "cpu_high_s": self.high}
+
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
         """Of at least one value."""
@@ -73,15 +78,12 @@ def rows_of(
     slope = Spread.of(exponents(costs_by_size))
     rows = []
     for size, costs in costs_by_size.items():
-        cost = Spread.of(costs)
         rows.append(
             {
                 "against": against,
                 "variant": variant,
                 "size": size,
-                "cpu_s": cost.median,
-                "cpu_low_s": cost.low,
-                "cpu_high_s": cost.high,
+                **Spread.of(costs).cpu,
                 "peak_bytes": (peaks_by_size or {}).get(size),
                 "exponent": slope.median,
                 "exponent_low": slope.low,

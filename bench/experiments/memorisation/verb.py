@@ -33,6 +33,7 @@ from srdd.schedule import ScaleSchedule
 from ...pipeline.artefacts import checkpoints, model_identity, open_split, open_tokens
 from ...pipeline.datasets import SplitImages
 from ...pipeline.evaluators import open_one
+from ...pipeline.features import batches
 from ...pipeline.labels import asked_labels, first_sample
 from ...pipeline.metrics import Scored, fid, fid_between
 from ...pipeline.networks import open_model, open_tokenizer
@@ -141,18 +142,12 @@ def distances(
 ) -> tuple[torch.Tensor, ...]:
     """Squared distance to the nearest image that was seen, of each set of drawn images and of the
     held-out ones; their pixels lie on disk while the images that were seen go by, once."""
-    rows = on_disk(
-        run.out, (pixel_rows(part) for part in chain(*map(in_batches, drawn), held_parts))
-    )
+    drawn_parts = (part.numpy() for images in drawn for part in batches(images, BATCH))
+    rows = on_disk(run.out, (pixel_rows(part) for part in chain(drawn_parts, held_parts)))
     counts = [len(images) for images in drawn]
     counts.append(len(rows) - sum(counts))
     of_seen = (pixel_rows(part) for part in seen_parts)
     return nearest_squared(rows, of_seen).split(counts)
-
-
-def in_batches(images_NCHW: np.ndarray) -> Iterator[np.ndarray]:
-    """Images some at a time."""
-    return (images_NCHW[i : i + BATCH] for i in range(0, len(images_NCHW), BATCH))
 
 
 def report_fid(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...pipeline.labels import in_shares
 from ...report.absent import by_reason
 from ...report.completion import count_words
 from ...report.estimate import Estimate, estimate, paired
@@ -91,14 +92,6 @@ def matrix_runs(view: View) -> list[tuple[str, str, str]]:
     return shown
 
 
-def _middles(sorted_N: np.ndarray, count: int) -> np.ndarray:
-    """Of images in the order of their classes, the middles of `count` equal parts: what
-    `pipeline.labels.in_shares` takes, which reads whole labels."""
-    count, total = min(count, len(sorted_N)), len(sorted_N)
-    places = (2 * np.arange(count) + 1) * total // (2 * max(1, count))
-    return sorted_N[places]
-
-
 def batch_classes(view: View) -> np.ndarray:
     """Class of each image of the batch that matrices show; empty where no row counts classes."""
     rows = view.results.rows_of("num_test_class").dropna(subset=["scale", "value"])
@@ -106,7 +99,8 @@ def batch_classes(view: View) -> np.ndarray:
     classes, counts = (of_class[name].to_numpy(int) for name in ("scale", "value"))
     split_N = np.repeat(classes, counts)
     told = asked(view)
-    return _middles(_middles(split_N, told["num_images"] or len(split_N)), told["batch"])
+    test_N = split_N[in_shares(split_N, told["num_images"] or len(split_N))]
+    return test_N[in_shares(test_N, told["batch"])]
 
 
 def missing_arms(view: View) -> list[str]:
