@@ -357,6 +357,17 @@ def test_every_rule_of_judgement_is_found_by_name(make):
         assert word == "not decided" and reason, f"{rule} decides without a number"
 
 
+def test_equal_scores_that_round_apart_decide_nothing():
+    """Catches a verdict on differences of the last bit, that all have one sign."""
+    import pandas as pd
+
+    first = pd.Series([0.6, 0.7, 0.8])
+    second = first - 2.0**-53
+    assert (second < first).all()
+    assert verdict(paired(first, second)) == "not decided"
+    assert verdict(paired(first, first - [1e-6, 1.1e-6, 1.2e-6])) == "yes"
+
+
 def test_verdict_and_pairing_alone():
     """Catches a pairing by position: seeds that only one side has must not shift the others."""
     import pandas as pd

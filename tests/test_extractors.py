@@ -360,6 +360,21 @@ def test_too_many_held_out_images_are_not_kept(tmp_path, monkeypatch):
     one.recall(reference)
 
 
+@pytest.mark.parametrize("count, seed", [(100, 9), (60, 0)])
+def test_kept_features_are_of_no_other_images(tmp_path, count, seed):
+    """Catches images held against features of a study's file of reference, as many or fewer."""
+    kept = Reference(ArrayImages(drawn(100), np.zeros(100, np.int64)))
+    Extractor(FeaturesConfig(**LITE0), torch.device("cpu"), tmp_path).keep(kept)
+    asked, fresh = (
+        Extractor(FeaturesConfig(**LITE0), torch.device("cpu"), folder)
+        for folder in (tmp_path, tmp_path / "empty")
+    )
+    others = Reference(ArrayImages(drawn(count, seed=seed), np.zeros(count, np.int64)))
+    asked.recall(others)
+    layers = [one.of_reference(others.images).features_ND for one in (asked, fresh)]
+    assert torch.equal(*layers)
+
+
 # ---------------------------------------------------------------- roles with numbers
 
 

@@ -433,6 +433,14 @@ REFUSED = [
         "restoration.p_resample: 0.1: is not read, no variant of this suite has masks",
     ),
     (
+        {"restoration_baselines": {"swap": False}, "claims": []},
+        "figures: swap: restoration_baselines.swap is false, no tokens are swapped",
+    ),
+    (
+        {"restoration_baselines": {"swap": False}, "claims": [], "figures": []},
+        "tables: swap: restoration_baselines.swap is false, no tokens are swapped",
+    ),
+    (
         {"measure": ["restoration", "restoration_baselines", "scores"]},
         "variants.state.model.condition: 'state': measure scores has no degraded images for it",
     ),

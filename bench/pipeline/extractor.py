@@ -6,6 +6,7 @@ with it, or read where the features job has kept them. N images, D features, V c
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 KEPT = "reference.safetensors"  # layers of the held-out images, in the folder of the features job
 MOST_KEPT = 2**26  # numbers of it: 256 MiB
+KNOWN_BY = 16  # images that a set is known by
 
 T = TypeVar("T")
 
@@ -171,15 +173,27 @@ class Extractor:
         numbers = sum(layer[0].numel() for layer in self.of_reference(reference.images))
         if len(reference.images) * numbers <= MOST_KEPT:
             layers = self.of_reference(reference.images)._asdict()
-            save_tensors(self.folder / KEPT, layers, kind="reference")
+            known_by = _known_by(reference.images)
+            save_tensors(self.folder / KEPT, layers, kind="reference", images=known_by)
 
     def recall(self, reference: Reference) -> None:
-        """Know what `keep` wrote of the held-out images. Raises ValueError for a damaged file."""
+        """Know what `keep` wrote, where it is of these images. Raises ValueError for a damaged
+        file."""
         path = self.folder / KEPT
-        if self.keeps and path.is_file():
-            layers = Layers(**load_tensors(path)[0])
-            assert len(layers.features_ND) == len(reference.images)
+        if not self.keeps or not path.is_file():
+            return
+        tensors, metadata = load_tensors(path)
+        # a study's file of reference may hold other images than its held-out split
+        if metadata.get("images") == _known_by(reference.images):
+            layers = Layers(**tensors)
             self._known["layers", id(reference.images)] = reference.images, layers
+
+
+def _known_by(images: AnyImages) -> str:
+    """What tells a set of images from another: how many they are, and a sum of the first ones."""
+    first = next(batches(images, KNOWN_BY))
+    shape, data = list(first.shape[1:]), first.contiguous().numpy().tobytes()
+    return f"{len(images)} of {shape}, {hashlib.sha256(data).hexdigest()}"
 
 
 def _no_weights(path: str | None, error: Exception) -> str:

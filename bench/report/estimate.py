@@ -15,6 +15,7 @@ from scipy.special import stdtr, stdtrit  # scipy.stats takes half a second to i
 CONFIDENCE = 0.95
 # training seeds of a verdict: two have an interval that hardly ever decides, and then by luck
 FEWEST = 3
+ROUNDING = 1e-12  # numbers that are so near, as a share of them, are equal
 
 
 @final
@@ -57,15 +58,20 @@ def estimate(values: Iterable[float]) -> Estimate | None:
         # t(0.975, n - 1) * s / sqrt(n)
         quantile = stdtrit(count - 1, (1 + CONFIDENCE) / 2)
         half = float(quantile * finite.std(ddof=1) / math.sqrt(count))
-        if half < 1e-12 * abs(finite.mean()):
+        if half < ROUNDING * abs(finite.mean()):
             half = 0.0  # equal numbers, but for the rounding of their mean
     return Estimate(float(finite.mean()), half, count)
 
 
 def paired(first: pd.Series, second: pd.Series) -> Estimate | None:
-    """Second minus first over the index values (training seeds, rounds) that both have."""
+    """Second minus first over the index values (training seeds, rounds) that both have; 0 where
+    they differ by no more than rounding."""
     common = first.index.intersection(second.index)
-    return estimate(second[common].to_numpy() - first[common].to_numpy())
+    firsts, seconds = first[common].to_numpy(dtype=float), second[common].to_numpy(dtype=float)
+    differences = seconds - firsts
+    # rounding has a sign, and three equal signs would decide
+    differences[np.abs(differences) <= ROUNDING * np.abs(firsts)] = 0.0
+    return estimate(differences)
 
 
 def verdict(difference: Estimate | None, lower_is_claimed: bool = True) -> str:

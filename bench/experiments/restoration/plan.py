@@ -109,6 +109,7 @@ def problems(study: Study, resolved: Resolved) -> Iterator[str]:
         return
     told = study.told(resolved.name, "restoration")
     yield from degradation_problems("restoration", told.degradations, told.strength, study.dataset)
+    yield from _shown_problems(study, resolved)
     models = {name: one.model for name, one in resolved.variants.items()}
     for name, model in models.items():
         if model.condition == "none" and model.conditional and model.class_dropout == 0:
@@ -136,6 +137,15 @@ def problems(study: Study, resolved: Resolved) -> Iterator[str]:
             f"restoration.p_resample: {told.p_resample:g}: is not read, no variant of this suite "
             "has masks; leave it out"
         )
+
+
+def _shown_problems(study: Study, resolved: Resolved) -> Iterator[str]:
+    """Figures and tables of swapped tokens where none are swapped."""
+    if BASELINES not in resolved.suite.measure or study.told(resolved.name, BASELINES).swap:
+        return
+    for key in ("figures", "tables"):
+        if "swap" in getattr(resolved.suite, key):
+            yield f"{key}: swap: {BASELINES}.swap is false, no tokens are swapped; leave it out"
 
 
 def cautions(study: Study, resolved: Resolved) -> Iterator[str]:
