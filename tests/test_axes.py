@@ -107,6 +107,16 @@ def test_a_variant_looks_the_same_in_every_suite(tmp_path):
     assert look_of(whole.only(["v13"]), "v13") == look_of(whole, "v13")
 
 
+def test_baselines_look_the_same_in_every_study(tmp_path):
+    """Catches an SDD that is orange in one study and green in the next, since others come first."""
+    found = {}
+    for study, names in {"a": ["VAR", "history 1", "SDD"], "b": ["SDD", "mine", "SRDD"]}.items():
+        numbers = places(Results.load(build(tmp_path / study, names)))
+        assert len({*numbers.values()}) == len(names)
+        found[study] = numbers["SDD"]
+    assert found["a"] == found["b"]
+
+
 def test_no_two_of_fifty_look_alike(tmp_path):
     """Catches variants of one colour and one line, where a figure draws no markers, and bars of one
     colour: five lines go into ten colours."""

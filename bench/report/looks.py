@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from .results import Results
 
+BASELINES = ("VAR", "SDD", "SRDD")  # have the same look in all studies too
 FEW = 10  # names that have a colour each; a suite of more cannot tell them by colour alone
 
 
@@ -23,7 +24,7 @@ def _places(results: Results) -> dict[str, int]:
     for names in together:
         for name in names:
             beside.setdefault(name, set()).update(names)
-    places: dict[str, int] = {}
+    places = {name: i for i, name in enumerate(BASELINES) if name in beside}
     for name in (name for names in together for name in names):
         if name not in places:
             taken = {places[other] for other in beside[name] if other in places}
