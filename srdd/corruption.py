@@ -112,6 +112,26 @@ def correct(
     return torch.cat(seen, 1), torch.cat(tokens, 1)
 
 
+DRAWN = 2**20  # random numbers that are compared at once; 4 bytes each, as are their ratios
+
+
+def hidden_within_scales(
+    count: int, schedule: ScaleSchedule, mask_prob: float, generator: torch.Generator
+) -> torch.Tensor:
+    """Which tokens `mask_within_scales` hides in so many images (SRDD, arXiv 2509.22636; MaskGIT,
+    2202.04200), bool (N, L). They do not depend on how many numbers are compared at once."""
+    shape = count, schedule.num_scales
+    ratio_NK = torch.rand(shape, generator=generator)
+    ratio_NK = ratio_NK.masked_fill(torch.rand(shape, generator=generator) >= mask_prob, 0.0)
+    L, lengths_K = schedule.seq_len, torch.tensor(schedule.lengths)
+    hidden = [
+        torch.rand(len(ratio_BK), L, generator=generator)
+        >= ratio_BK.repeat_interleave(lengths_K, 1)
+        for ratio_BK in ratio_NK.split(max(1, DRAWN // L))
+    ]
+    return torch.cat(hidden)
+
+
 def mask_within_scales(
     tokens_BL: torch.Tensor,
     schedule: ScaleSchedule,
@@ -126,9 +146,5 @@ def mask_within_scales(
     is revealed, the ratio uniform in (0, 1); else none is. Returns own_BL: the token where
     revealed, V where masked.
     """
-    B, K = len(tokens_BL), schedule.num_scales
-    ratio_BK = torch.rand(B, K, generator=generator)
-    ratio_BK = ratio_BK.masked_fill(torch.rand(B, K, generator=generator) >= mask_prob, 0.0)
-    ratio_BL = ratio_BK.repeat_interleave(torch.tensor(schedule.lengths), 1)
-    hidden_BL = torch.rand(tokens_BL.shape, generator=generator) >= ratio_BL
+    hidden_BL = hidden_within_scales(len(tokens_BL), schedule, mask_prob, generator)
     return tokens_BL.masked_fill(hidden_BL.to(tokens_BL.device), codebook_size)

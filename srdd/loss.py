@@ -210,6 +210,23 @@ def mask_shares(
     return share_BL, share_BL.sum(dtype=torch.float64).item()
 
 
+RANKED = 2**18  # random numbers that are ranked at once; 8 bytes each, twice
+
+
+def random_sets(m_N1: torch.Tensor, length: int, generator: torch.Generator) -> torch.Tensor:
+    """A random set of m of a scale's l tokens for each image (ARDM, arXiv 2110.02037, equation 5),
+    bool (N, l).
+
+    m_N1: integers (N, 1). The sets do not depend on how many images are ranked at once.
+    """
+    sets = [
+        # ranks of random numbers below m
+        torch.rand(len(m_B1), length, generator=generator).argsort(1).argsort(1) < m_B1
+        for m_B1 in m_N1.split(max(1, RANKED // length))
+    ]
+    return torch.cat(sets)
+
+
 def any_order_masks(
     schedule: ScaleSchedule, count: int, generator: torch.Generator
 ) -> torch.Tensor:
@@ -224,8 +241,7 @@ def any_order_masks(
         # one shared offset in [0, 1): places are stratified over the images and each is uniform
         place_N = order_N + torch.rand(1, generator=generator).double()
         m_N1 = 1 + (place_N * length / max(1, count)).long().clamp(max=length - 1)[:, None]
-        # ranks of random numbers below m: a random set of m tokens
-        masks.append(torch.rand(count, length, generator=generator).argsort(1).argsort(1) < m_N1)
+        masks.append(random_sets(m_N1, length, generator))
     return torch.cat(masks, 1)
 
 

@@ -16,7 +16,7 @@ from test_refinement import trainer_of
 from bench.pipeline.held_out import AnyOrderLoss, HeldOut, any_order_loss, drawn_loss, one_pass_loss
 from bench.runtime.ranks import Ranks
 from srdd.contracts import ask_weigh
-from srdd.corruption import mask_within_scales
+from srdd.corruption import hidden_within_scales, mask_within_scales
 from srdd.loss import (
     any_order_masks,
     linear_cross_entropy,
@@ -291,12 +291,50 @@ def test_processes_and_variants_see_the_same_masks():
     assert whole[0] != any_order_loss(model, replace(val, name="test"), 2).mean
 
 
-def test_the_drawn_loss_is_what_a_step_minimises(make_model, make_ladder):
+def test_masks_are_the_same_however_many_are_drawn_at_once(monkeypatch):
+    """Catches held-out losses that follow from the memory that their masks may take."""
+    schedule = ScaleSchedule((1, 2, 3))
+
+    def drawn():
+        return (
+            any_order_masks(schedule, 41, generator("any order")),
+            hidden_within_scales(41, schedule, 0.6, generator("masks")),
+        )
+
+    at_once = drawn()
+    monkeypatch.setattr("srdd.loss.RANKED", 20)
+    monkeypatch.setattr("srdd.corruption.DRAWN", 20)
+    for whole, parts in zip(at_once, drawn()):
+        assert torch.equal(whole, parts) and 0 < whole.sum() < whole.numel()
+
+
+def test_processes_share_the_drawn_loss(make_model, make_ladder):
+    """Catches a process that divides its part by the weights of all images, or of a batch."""
+    model, ladder = make_model(mask_prob=0.6), make_ladder(ScaleSchedule((1, 2, 3)))
+    tokens, labels = torch.randint(7, (40, 14), generator=generator("tokens")), torch.arange(40) % 3
+    val = HeldOut("val", tokens.int().numpy(), labels.numpy(), ladder, torch.device("cpu"), Ranks())
+    hidden_NL = hidden_within_scales(
+        40, ladder.schedule, 0.6, generator("held-out masks", "val", 0)
+    )
+    losses = 0.0
+    for rank in range(3):
+        ranks = Ranks()
+        ranks.rank, ranks.world = rank, 3
+        hidden = hidden_NL[ranks.rows(40)].sum().item()
+        losses += drawn_loss(model, replace(val, ranks=ranks), "count", 1) * hidden
+    assert losses / hidden_NL.sum().item() == pytest.approx(
+        drawn_loss(model, val, "count", 1), rel=1e-9
+    )
+
+
+def test_the_drawn_loss_is_what_a_step_minimises(make_model, make_ladder, monkeypatch):
     """Catches masks or weights of the validation that are others than those of the training."""
     model, ladder = make_model(mask_prob=0.6), make_ladder(ScaleSchedule((1, 2, 3)))
     tokens, labels = torch.randint(7, (40, 14), generator=generator("tokens")), torch.arange(40) % 3
     val = HeldOut("val", tokens.int().numpy(), labels.numpy(), ladder, torch.device("cpu"), Ranks())
     found = drawn_loss(model, val, "count", 2)
+    monkeypatch.setattr("bench.pipeline.held_out.EVAL_TOKENS", 3 * 14)
+    assert drawn_loss(model, val, "count", 2) == pytest.approx(found, rel=1e-6)
     losses, hidden = 0.0, 0
     with torch.no_grad():
         for draw in range(2):

@@ -8,14 +8,14 @@ B images of a batch, N of the split, L tokens of all scales, K scales, V codes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from srdd.corruption import mask_within_scales
+from srdd.corruption import hidden_within_scales
 from srdd.loss import any_order_masks, any_order_shares, mask_shares, token_losses
 from srdd.model import ScaleTransformer
 from srdd.noise import generator
@@ -124,19 +124,33 @@ def one_pass_loss(model: ScaleTransformer, data: HeldOut) -> OnePassLoss:
 
 @torch.no_grad()
 def masked_sums(
-    model: ScaleTransformer, data: HeldOut, hidden_NL: torch.Tensor, share_NL: torch.Tensor
+    model: ScaleTransformer,
+    data: HeldOut,
+    hidden_NL: torch.Tensor,
+    weights: Callable[[slice], torch.Tensor],
 ) -> torch.Tensor:
     """Sum over a split of weight times -log p of each token, by scale; own tokens are revealed
     except hidden ones.
 
-    share_NL: the weights. Returns float64 (K,).
+    weights: those of some rows, float32 (B, L): of a whole split they would take as much memory as
+    its tokens. Returns float64 (K,).
     """
     pieces = model.schedule.slices
     sums_K = torch.zeros(len(pieces), dtype=torch.float64, device=data.device)
     for rows, logits_BLV, tokens_BL in predictions(model, data, hidden_NL):
-        weighted_BL = token_losses(logits_BLV, tokens_BL) * share_NL[rows].to(data.device)
+        weighted_BL = token_losses(logits_BLV, tokens_BL) * weights(rows).to(data.device)
         sums_K += torch.stack([weighted_BL[:, piece].sum(dtype=torch.float64) for piece in pieces])
     return data.ranks.total(sums_K.cpu())
+
+
+def any_order_sums(model: ScaleTransformer, data: HeldOut, draw: int) -> torch.Tensor:
+    """Sum over a split of what one draw of masks says of each token in the any-order bound (ARDM,
+    arXiv 2110.02037, equation 5), by scale, float64 (K,)."""
+    schedule = model.schedule
+    hidden_NL = any_order_masks(schedule, len(data), generator("any order", data.name, draw))
+    return masked_sums(
+        model, data, hidden_NL, lambda rows: any_order_shares(hidden_NL[rows], schedule)
+    )
 
 
 def any_order_loss(model: ScaleTransformer, data: HeldOut, draws: int) -> AnyOrderLoss:
@@ -150,10 +164,31 @@ def any_order_loss(model: ScaleTransformer, data: HeldOut, draws: int) -> AnyOrd
     schedule, N = model.schedule, len(data)
     sums_K = torch.zeros(schedule.num_scales, dtype=torch.float64)
     for draw in range(draws):
-        hidden_NL = any_order_masks(schedule, N, generator("any order", data.name, draw))
-        sums_K += masked_sums(model, data, hidden_NL, any_order_shares(hidden_NL, schedule))
+        sums_K += any_order_sums(model, data, draw)
     losses_K = sums_K / (draws * N * torch.tensor(schedule.lengths))
     return AnyOrderLoss(sums_K.sum().item() / (draws * N * schedule.seq_len), losses_K.tolist())
+
+
+class DrawnMasks:
+    """Masks of a split as a step draws them, but fixed, and the weights of their tokens."""
+
+    def __init__(self, model: ScaleTransformer, data: HeldOut, weight: str, draw: int) -> None:
+        self.model, self.data, self.weight = model, data, weight
+        source = generator("held-out masks", data.name, draw)
+        self.hidden_NL = hidden_within_scales(
+            len(data), model.schedule, model.config.mask_prob, source
+        )
+        self.counted = 0.0  # sum of the weights that were asked for
+
+    def weights(self, rows: slice) -> torch.Tensor:
+        """Of some rows, float32 (B, L)."""
+        config = self.model.config
+        tokens_BL = torch.from_numpy(self.data.tokens_NL[rows].astype(np.int64))
+        own_BL = tokens_BL.masked_fill(self.hidden_NL[rows], config.codebook_size)
+        schedule, V = self.model.schedule, config.codebook_size
+        share_BL, counted = mask_shares(self.weight, own_BL, schedule, V, config.mask_prob)
+        self.counted += counted
+        return share_BL
 
 
 def drawn_loss(model: ScaleTransformer, data: HeldOut, weight: str, draws: int) -> float:
@@ -162,13 +197,9 @@ def drawn_loss(model: ScaleTransformer, data: HeldOut, weight: str, draws: int) 
 
     weight: name of the rule; masks are drawn as in a step, but fixed, `draws` for each image.
     """
-    schedule, V, mask_prob = model.schedule, model.config.codebook_size, model.config.mask_prob
-    tokens_NL = torch.from_numpy(data.tokens_NL.astype(np.int64))
     total, weights = 0.0, 0.0
     for draw in range(draws):
-        source = generator("held-out masks", data.name, draw)
-        own_NL = mask_within_scales(tokens_NL, schedule, mask_prob, V, source)
-        share_NL, count = mask_shares(weight, own_NL, schedule, V, mask_prob)
-        total += masked_sums(model, data, own_NL == V, share_NL).sum().item()
-        weights += count
+        asked = DrawnMasks(model, data, weight, draw)
+        total += masked_sums(model, data, asked.hidden_NL, asked.weights).sum().item()
+        weights += data.ranks.total(torch.tensor([asked.counted], dtype=torch.float64)).item()
     return total / (weights or 1.0)

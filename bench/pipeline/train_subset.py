@@ -27,13 +27,11 @@ import torch
 
 from srdd.config import SamplerConfig
 from srdd.cost import sampling_cost
-from srdd.loss import any_order_masks, any_order_shares
 from srdd.model import ScaleTransformer
-from srdd.noise import generator
 
 from ..runtime.verb import Run
 from .artefacts import model_identity, open_split
-from .held_out import HeldOut, masked_sums
+from .held_out import HeldOut, any_order_sums
 from .trainer import Trainer, carry_out
 from .training import Resume
 from .training_log import Kept
@@ -52,8 +50,7 @@ def any_order_draws(model: ScaleTransformer, data: HeldOut, draws: int) -> np.nd
     schedule, N = model.schedule, len(data)
     means = []
     for draw in range(draws):
-        hidden_NL = any_order_masks(schedule, N, generator("any order", data.name, draw))
-        sums_K = masked_sums(model, data, hidden_NL, any_order_shares(hidden_NL, schedule))
+        sums_K = any_order_sums(model, data, draw)
         means.append(sums_K.sum().item() / (N * schedule.seq_len))
     return np.array(means)
 

@@ -20,6 +20,7 @@ import torch
 
 from srdd.config import SamplerConfig
 from srdd.counting import Counted, count_passes
+from srdd.loss import random_sets
 from srdd.model import ScaleTransformer
 from srdd.noise import generator
 from srdd.quantizer import Ladder
@@ -53,9 +54,13 @@ def hidden_sets(
     """A random set of so many tokens of each scale for each of `count` images, bool (count, L)."""
     sets = []
     for length, number in zip(schedule.lengths, numbers_K):
-        places_Nl = torch.rand(count, length, generator=source).argsort(1).argsort(1)
-        sets.append(places_Nl < number)
+        sets.append(random_sets(torch.full((count, 1), number), length, source))
     return torch.cat(sets, 1)
+
+
+def _hidden_sums(model: ScaleTransformer, data: HeldOut, hidden_NL: torch.Tensor) -> torch.Tensor:
+    """Sum over a split of -log p of hidden tokens, by scale, float64 (K,)."""
+    return masked_sums(model, data, hidden_NL, lambda rows: hidden_NL[rows].float())
 
 
 def hidden_losses(
@@ -71,7 +76,7 @@ def hidden_losses(
         for draw in range(draws):
             source = generator("hidden tokens", data.name, point, draw)
             hidden_NL = hidden_sets(schedule, list(numbers_K), N, source)
-            sums_K += masked_sums(model, data, hidden_NL, hidden_NL.float())
+            sums_K += _hidden_sums(model, data, hidden_NL)
         for k, (total, number) in enumerate(zip(sums_K.tolist(), numbers_K)):
             # on a small grid several points are one number
             losses[k].setdefault(number, total / (draws * N * number))
