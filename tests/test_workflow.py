@@ -189,6 +189,8 @@ def test_leftovers_are_neither_listed_nor_published(project):
         code, text, said = run(project, "reproduce", "--config", STUDY)
         assert code == 0 and "main_fid.png" in text, text + said
         assert "main_old" not in text and "made from older rows" not in text, text
+        assert "smoke/published:\n  Verdicts: " in text and "all equal." in text, text
+        assert (out / "compared.csv").is_file()
         assert all(path.is_file() for path in old), "what was computed is not deleted"
     finally:
         shutil.rmtree(published, ignore_errors=True)

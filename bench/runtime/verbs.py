@@ -31,6 +31,7 @@ PROGRAMS = {
     "figures": "bench.report.figures",
     "tables": "bench.report.tables",
     "claims": "bench.report.all_claims",
+    "compare": "bench.report.compare",
     "pages": "bench.report.pages",
     "site": "bench.site.build",
 }

@@ -1,0 +1,161 @@
+"""Results of a study beside others of it, such as the published ones:
+`python -m bench compare MINE OTHERS`.
+
+The verdicts of claims that both judge, and the FID of each variant whose evaluations have the same
+names: a name follows from all settings. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from ..runtime.rows import write_rows
+from .claims import judged
+from .estimate import CONFIDENCE, paired, show
+from .results import Results
+from .view import View
+
+TABLE = "compared.csv"
+COLUMNS = [
+    "suite", "variant", "metric", "train_seeds", "mine", "others", "difference", "low", "high",
+]  # fmt: skip
+KEY = ["suite", "variant", "metric"]
+ELSEWHERE = (
+    "Another processor or release of torch rounds otherwise: a training then ends elsewhere, as "
+    "with another seed."
+)
+
+
+class Turned(NamedTuple):
+    """A claim of two verdicts."""
+
+    suite: str
+    text: str
+    mine: str
+    others: str
+
+
+class Compared(NamedTuple):
+    """What two results of a study have in common, and where they part."""
+
+    rows: list[dict[str, object]]  # FID of the same settings, as in the table
+    other_settings: list[str]  # variants that only one side measured so
+    claims: int
+    turned: list[Turned]
+
+
+def _views(mine: Results, others: Results) -> Iterator[tuple[View, View]]:
+    """The suites that both have."""
+    for suite in mine.about["suites"]:
+        if suite in others.about["suites"]:
+            yield View(mine, suite), View(others, suite)
+
+
+def _runs(view: View, variant: str, metric: str) -> pd.Series:
+    """Names of the runs that a variant's final scores are of, by training seed."""
+    rows = view.select(variant, metric)
+    return rows[rows["step"].isna() & rows["scale"].isna()].set_index("train_seed")["run_id"]
+
+
+def _row(one: View, other: View, variant: str, metric: str) -> dict[str, object] | None:
+    """The metric of a variant on both sides, over the seeds that both have; None where a run of
+    them has another name."""
+    mine, others = one.of(variant, metric), other.of(variant, metric)
+    seeds = mine.index.intersection(others.index)
+    runs = [_runs(view, variant, metric) for view in (one, other)]
+    same = all(set(runs[0].loc[[seed]]) == set(runs[1].loc[[seed]]) for seed in seeds)
+    difference = paired(others, mine)
+    if not same or difference is None:
+        return None
+    known = difference.half is not None
+    return {
+        "suite": one.suite,
+        "variant": variant,
+        "metric": metric,
+        "train_seeds": " ".join(str(seed) for seed in seeds),
+        "mine": mine[seeds].mean(),
+        "others": others[seeds].mean(),
+        "difference": difference.mean,
+        "low": difference.low if known else None,
+        "high": difference.high if known else None,
+    }
+
+
+def compared(mine: Results, others: Results) -> Compared:
+    """What two results of a study have in common, and where they part."""
+    rows, other_settings, turned, claims = [], [], [], 0
+    for one, other in _views(mine, others):
+        for variant in one.variants:
+            metric = mine.score_name("fid")
+            if variant not in other.variants or one.of(variant, metric).empty:
+                continue
+            row = _row(one, other, variant, metric)
+            if row is None:
+                other_settings.append(f"{variant} ({one.suite})")
+            else:
+                rows.append(row)
+        known = {claim["text"]: claim for claim in other.about["claims"]}
+        for claim in one.about["claims"]:
+            if claim != known.get(claim["text"]):
+                continue
+            claims += 1
+            words = judged(one, claim)[0], judged(other, claim)[0]
+            if words[0] != words[1]:
+                turned.append(Turned(one.suite, claim["text"].rstrip(" ."), *words))
+    return Compared(rows, other_settings, claims, turned)
+
+
+def _fid_words(rows: list[dict[str, object]]) -> str:
+    """How far the means of the same settings lie apart."""
+    if not rows:
+        return "FID: no variant was measured with the same settings on both sides."
+    table = pd.DataFrame(rows)
+    if not table["difference"].any():
+        return f"FID of the same settings: {len(table)} variants, all equal."
+    apart = table[(table["low"] > 0) | (table["high"] < 0)]
+    largest = table.loc[table["difference"].abs().idxmax()]
+    by_chance = (1 - CONFIDENCE) * len(table)
+    return (
+        f"FID of the same settings: {len(table)} variants. The paired interval excludes 0 for "
+        f"{len(apart)}; chance alone gives about {by_chance:.0f}. "
+        f"Largest difference: {show(largest['difference'])}, "
+        f"{largest['variant']} ({largest['suite']}): {show(largest['mine'])} here, "
+        f"{show(largest['others'])} there."
+    )
+
+
+def words_of(found: Compared) -> list[str]:
+    """What a reader is told, a line each."""
+    same = found.claims - len(found.turned)
+    lines = [f"Verdicts: {same} of {found.claims} are the same."]
+    for suite, text, mine, others in found.turned:
+        lines.append(f"    {text} ({suite}): {mine} here, {others} there.")
+    lines.append(_fid_words(found.rows))
+    if found.other_settings:
+        lines.append(f"Other settings there, not compared: {', '.join(found.other_settings)}.")
+    if found.turned or any(row["difference"] for row in found.rows):
+        lines.append(ELSEWHERE)
+    return lines
+
+
+def main() -> None:
+    """Print what two folders of results have in common; the numbers go into the first one."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench compare",
+        description="Results of a study beside others of it, such as the published ones.",
+    )
+    parser.add_argument("mine", type=Path, metavar="MINE")
+    parser.add_argument("others", type=Path, metavar="OTHERS")
+    folders = parser.parse_args()
+    try:
+        found = compared(Results.load(folders.mine), Results.load(folders.others))
+        write_rows(folders.mine / TABLE, found.rows, COLUMNS, KEY)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+    print(f"Beside {folders.others}:", *words_of(found), sep="\n  ")

@@ -1,0 +1,101 @@
+"""Results of a study beside others of it: what is the same, what turned, what cannot be
+compared."""
+
+import csv
+import sys
+
+import pandas as pd
+import pytest
+from small_study import build
+
+from bench.report import compare
+from bench.report.results import Results
+
+CLAIM = {
+    "text": "b scores a lower FID than a.", "origin": "paper", "rule": "score", "variant": "b",
+    "against": "a", "metric": "fid", "better": "lower",
+}  # fmt: skip
+
+
+def changed(folder, change):
+    """The numbers of a folder, each row put through a function."""
+    path = folder / "metrics.csv"
+    rows = list(csv.DictReader(path.open()))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(map(change, rows))
+    return folder
+
+
+def scaled(row):
+    """FID of b far below that of a, no two seeds alike."""
+    if row["metric"] == "fid_x8" and row["run_id"].startswith("sample/v1"):
+        return {**row, "value": str(float(row["value"]) / 2 + 0.1 * int(row["train_seed"]) ** 2)}
+    return row
+
+
+def folders(tmp_path, names=("a", "b")):
+    return [build(tmp_path / side, list(names), [CLAIM]) for side in ("mine", "others")]
+
+
+def said(mine, others, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["compare", str(mine), str(others)])
+    compare.main()
+    return capsys.readouterr().out
+
+
+def test_the_same_results_are_called_the_same(tmp_path, monkeypatch, capsys):
+    """Catches a difference between numbers that are equal, and a reason where nothing is to be
+    explained."""
+    mine, others = folders(tmp_path)
+    out = said(mine, others, monkeypatch, capsys)
+    assert f"Beside {others}:" in out and "Verdicts: 1 of 1 are the same." in out
+    assert "2 variants, all equal." in out
+    assert compare.ELSEWHERE not in out and "Other settings" not in out
+    table = pd.read_csv(mine / "compared.csv")
+    assert [*table["variant"]] == ["a", "b"]
+    assert not table[["difference", "low", "high"]].to_numpy().any()
+    assert not (others / "compared.csv").exists()
+
+
+def test_a_verdict_that_turns_and_a_number_that_moves_are_named(tmp_path, monkeypatch, capsys):
+    """Catches a reproduction that found otherwise and does not say so, and sides turned round."""
+    mine, others = folders(tmp_path)
+    changed(mine, scaled)
+    out = said(mine, others, monkeypatch, capsys)
+    assert "Verdicts: 0 of 1 are the same." in out
+    assert "b scores a lower FID than a (s): yes here, no there." in out
+    assert "excludes 0 for 1" in out and compare.ELSEWHERE in out
+    table = pd.read_csv(mine / "compared.csv").set_index("variant")
+    assert table.loc["a", "difference"] == 0 and table.loc["b", "high"] < 0
+    moved = table.loc["b", "mine"] - table.loc["b", "others"]
+    assert table.loc["b", "difference"] == pytest.approx(moved)
+
+
+def test_other_settings_are_not_compared(tmp_path, monkeypatch, capsys):
+    """Catches a changed setting that is taken for a reproduction that failed, or that held."""
+    mine, others = folders(tmp_path)
+    for name in ("metrics.csv", "runs.csv", "variants.csv"):
+        path = others / name
+        path.write_text(path.read_text().replace("sample/v1-2", "sample/w1-2"))
+    out = said(mine, others, monkeypatch, capsys)
+    assert "Other settings there, not compared: b (s)." in out and ": 1 variants, all equal." in out
+    assert [*pd.read_csv(mine / "compared.csv")["variant"]] == ["a"]
+
+
+def test_what_one_side_lacks_is_left_out(tmp_path):
+    """Catches a variant, a claim or a suite of one's own that stops the comparison."""
+    mine = build(tmp_path / "mine", ["a", "b", "c"], [CLAIM, {**CLAIM, "text": "mine"}])
+    others = build(tmp_path / "others", ["a", "b"], [{**CLAIM, "better": "higher"}])
+    found = compare.compared(Results.load(mine), Results.load(others))
+    assert [row["variant"] for row in found.rows] == ["a", "b"] and found.claims == 0
+    assert found.turned == [] and found.other_settings == []
+
+
+def test_a_folder_without_results_gets_one_line(tmp_path, monkeypatch):
+    mine, _ = folders(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["compare", str(mine), str(tmp_path / "nowhere")])
+    with pytest.raises(SystemExit) as stopped:
+        compare.main()
+    assert str(stopped.value).startswith("error: ") and "nowhere" in str(stopped.value)
