@@ -10,8 +10,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -41,10 +42,11 @@ class Turned(NamedTuple):
     others: str
 
 
-class Compared(NamedTuple):
+@dataclass
+class Compared:
     """What two results of a study have in common, and where they part."""
 
-    rows: list[dict[str, object]]  # FID of the same settings, as in the table
+    rows: list[dict[str, Any]]  # FID of the same settings, as in the table
     other_settings: list[str]  # variants that only one side measured so
     claims: int
     turned: list[Turned]
@@ -63,7 +65,7 @@ def _runs(view: View, variant: str, metric: str) -> pd.Series:
     return rows[rows["step"].isna() & rows["scale"].isna()].set_index("train_seed")["run_id"]
 
 
-def _row(one: View, other: View, variant: str, metric: str) -> dict[str, object] | None:
+def _row(one: View, other: View, variant: str, metric: str) -> dict[str, Any] | None:
     """The metric of a variant on both sides, over the seeds that both have; None where a run of
     them has another name."""
     mine, others = one.of(variant, metric), other.of(variant, metric)
@@ -87,31 +89,36 @@ def _row(one: View, other: View, variant: str, metric: str) -> dict[str, object]
     }
 
 
+def _same_claims(one: View, other: View) -> list[dict[str, Any]]:
+    """Claims of a suite that both judge alike."""
+    return [claim for claim in one.about["claims"] if claim in other.about["claims"]]
+
+
+def _turned(one: View, other: View) -> Iterator[Turned]:
+    """The claims that both judge, where the verdicts differ."""
+    for claim in _same_claims(one, other):
+        words = judged(one, claim)[0], judged(other, claim)[0]
+        if words[0] != words[1]:
+            yield Turned(one.suite, claim["text"].rstrip(" ."), *words)
+
+
 def compared(mine: Results, others: Results) -> Compared:
     """What two results of a study have in common, and where they part."""
-    rows, other_settings, turned, claims = [], [], [], 0
+    both, metric = Compared([], [], 0, []), mine.score_name("fid")
     for one, other in _views(mine, others):
-        for variant in one.variants:
-            metric = mine.score_name("fid")
-            if variant not in other.variants or one.of(variant, metric).empty:
-                continue
+        scored = [name for name in one.variants if not one.of(name, metric).empty]
+        for variant in filter(other.variants.__contains__, scored):
             row = _row(one, other, variant, metric)
             if row is None:
-                other_settings.append(f"{variant} ({one.suite})")
+                both.other_settings.append(f"{variant} ({one.suite})")
             else:
-                rows.append(row)
-        known = {claim["text"]: claim for claim in other.about["claims"]}
-        for claim in one.about["claims"]:
-            if claim != known.get(claim["text"]):
-                continue
-            claims += 1
-            words = judged(one, claim)[0], judged(other, claim)[0]
-            if words[0] != words[1]:
-                turned.append(Turned(one.suite, claim["text"].rstrip(" ."), *words))
-    return Compared(rows, other_settings, claims, turned)
+                both.rows.append(row)
+        both.turned.extend(_turned(one, other))
+        both.claims += len(_same_claims(one, other))
+    return both
 
 
-def _fid_words(rows: list[dict[str, object]]) -> str:
+def _fid_words(rows: list[dict[str, Any]]) -> str:
     """How far the means of the same settings lie apart."""
     if not rows:
         return "FID: no variant was measured with the same settings on both sides."
@@ -130,16 +137,16 @@ def _fid_words(rows: list[dict[str, object]]) -> str:
     )
 
 
-def words_of(found: Compared) -> list[str]:
+def words_of(both: Compared) -> list[str]:
     """What a reader is told, a line each."""
-    same = found.claims - len(found.turned)
-    lines = [f"Verdicts: {same} of {found.claims} are the same."]
-    for suite, text, mine, others in found.turned:
+    same = both.claims - len(both.turned)
+    lines = [f"Verdicts: {same} of {both.claims} are the same."]
+    for suite, text, mine, others in both.turned:
         lines.append(f"    {text} ({suite}): {mine} here, {others} there.")
-    lines.append(_fid_words(found.rows))
-    if found.other_settings:
-        lines.append(f"Other settings there, not compared: {', '.join(found.other_settings)}.")
-    if found.turned or any(row["difference"] for row in found.rows):
+    lines.append(_fid_words(both.rows))
+    if both.other_settings:
+        lines.append(f"Other settings there, not compared: {', '.join(both.other_settings)}.")
+    if both.turned or any(row["difference"] for row in both.rows):
         lines.append(ELSEWHERE)
     return lines
 
@@ -154,8 +161,8 @@ def main() -> None:
     parser.add_argument("others", type=Path, metavar="OTHERS")
     folders = parser.parse_args()
     try:
-        found = compared(Results.load(folders.mine), Results.load(folders.others))
-        write_rows(folders.mine / TABLE, found.rows, COLUMNS, KEY)
+        both = compared(Results.load(folders.mine), Results.load(folders.others))
+        write_rows(folders.mine / TABLE, both.rows, COLUMNS, KEY)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
-    print(f"Beside {folders.others}:", *words_of(found), sep="\n  ")
+    print(f"Beside {folders.others}:", *words_of(both), sep="\n  ")
