@@ -1,6 +1,7 @@
 """Where results of a study go, and what is asked before any work."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,16 @@ def test_a_plan_holds_what_collect_gathers(plan, place):
                 for jobs in one["jobs"].values()
                 for run_id in jobs
             )
+
+
+def test_the_report_begins_with_what_a_reader_needs(plan):
+    """Catches a first page of file names alone, or one that points to tables which nobody makes."""
+    words = dict(Scopes(plan).configs())[MAIN / "configs" / "about.rst"]
+    made = set(plan.outputs_of("tables", None))
+    assert f"training seeds {', '.join(map(str, plan.study.train_seeds))}" in words
+    assert "95 % t-interval" in words and "smoke.yaml``" in words
+    named = re.findall(r"``(\w+_(?:scores|claims))``", words)
+    assert len(named) == 2 and set(named) <= made
 
 
 def test_every_job_has_a_config(plan, place):

@@ -154,9 +154,28 @@ class Scopes:
         }
 
     def about_study(self) -> str:
-        """What stands in front of the report: the study, and the files that it was read from."""
-        files = "".join(f"- ``{name}``\n" for name in self.plan.files)
-        return f"Study ``{self.study}``, read from\n\n{files}"
+        """What stands in front of the report: the study, how its numbers are read, where to begin,
+        and its file."""
+        study, (file, *beside) = self.plan.study, self.plan.files
+        side, seeds = study.dataset.image_size, ", ".join(map(str, study.train_seeds))
+        extractors = " and ".join(f"``{features.name}``" for features in study.features)
+        first = [
+            f"``{name}_{table}``"
+            for table in ("scores", "claims")
+            for name in self.plan.suites_of(None)
+            if table in study.suites[name].tables
+        ]
+        parts = [
+            f"Study ``{self.study}``: ``{study.dataset.name}`` at {side}x{side} pixels, training "
+            f"seeds {seeds}, scores of {study.evaluation.num_images:,} images a seed by "
+            f"{extractors}.",
+            f"Begin with the tables {' and '.join(first[:1] + first[-1:])}." if first[1:] else "",
+            "A number is a mean over training seeds with the half of its 95 % t-interval. A claim "
+            "holds, or not, where the interval of its paired difference excludes 0; else it is "
+            "not decided.",
+            f"Read from ``{file}``" + (f" and {len(beside)} files beside it." if beside else "."),
+        ]
+        return "\n\n".join(filter(None, parts)) + "\n"
 
     def configs(self) -> Iterator[tuple[Path, str]]:
         """The config of every job, and what is known of the files that the study names: path and
