@@ -93,6 +93,15 @@ def test_what_one_side_lacks_is_left_out(tmp_path):
     assert found.turned == [] and found.other_settings == []
 
 
+def test_numbers_that_suites_share_are_counted_once(tmp_path):
+    """Catches one training that moved and stands for many."""
+    both = [Results.load(folder) for folder in folders(tmp_path)]
+    for results in both:
+        results.about["suites"]["t"] = results.about["suites"]["s"]
+        results.variants_of["t"] = results.variants_of["s"]
+    assert [row["suite"] for row in compare.compared(*both).rows] == ["s", "s"]
+
+
 def test_a_folder_without_results_gets_one_line(tmp_path, monkeypatch):
     mine, _ = folders(tmp_path)
     monkeypatch.setattr(sys, "argv", ["compare", str(mine), str(tmp_path / "nowhere")])

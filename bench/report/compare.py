@@ -102,12 +102,23 @@ def _turned(one: View, other: View) -> Iterator[Turned]:
             yield Turned(one.suite, claim["text"].rstrip(" ."), *words)
 
 
+def _scored(one: View, other: View, metric: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Variants of a suite that both have and mine has scored; what tells their numbers from those
+    of other suites, which may share them."""
+    for name, names in one.variants.items():
+        if name in other.variants and not one.of(name, metric).empty:
+            network = tuple(names[key] for key in ("tokenizer", "model", "sampler"))
+            yield name, (*network, *sorted(set(_runs(one, name, metric))))
+
+
 def compared(mine: Results, others: Results) -> Compared:
     """What two results of a study have in common, and where they part."""
-    both, metric = Compared([], [], 0, []), mine.score_name("fid")
+    both, metric, seen = Compared([], [], 0, []), mine.score_name("fid"), set()
     for one, other in _views(mine, others):
-        scored = [name for name in one.variants if not one.of(name, metric).empty]
-        for variant in filter(other.variants.__contains__, scored):
+        for variant, numbers in _scored(one, other, metric):
+            if numbers in seen:
+                continue
+            seen.add(numbers)
             row = _row(one, other, variant, metric)
             if row is None:
                 both.other_settings.append(f"{variant} ({one.suite})")
