@@ -66,6 +66,22 @@ def test_changes_far_off_keep_their_sign():
     plt.close(figure)
 
 
+def test_an_axis_around_0_shows_whole_intervals_and_names_that_lie_apart():
+    """Catches an interval that is cut off at the edge, and ticks 0.1, 0 and -0.1 on one spot."""
+    figure, axes = plt.subplots()
+    axes.plot(range(4), [0.6, -0.35, -0.2, 2.5])
+    axes.fill_between(range(4), [-1.6, -1, -0.4, 1], [4.5, 0.2, 0.1, 4])
+    assert spread_out([axes]) and axes.get_yscale() == "symlog"
+    low, high = axes.get_ylim()
+    assert low < -1.6 and high > 4.5
+    ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
+    heights = axes.transAxes.inverted().transform(
+        axes.transData.transform([(0, tick) for tick in ticks])
+    )[:, 1]
+    assert 0 in ticks and len(ticks) >= 3 and np.diff(np.sort(heights)).min() > 0.1
+    plt.close(figure)
+
+
 def test_a_round_far_off_is_a_triangle_at_the_edge():
     """Catches one slow round that presses all medians together, or that nobody sees."""
     figure, axes = plt.subplots()

@@ -96,6 +96,17 @@ def test_minutes_of_core_suites_are_those_of_a_reproduction(published):
     assert fill(published, place.format("")).endswith(">4<!-- /minutes -->")
     with pytest.raises(ValueError, match="give STUDY, then core"):
         fill(published, place.format(" cor"))
+    # beside one that published another suite: in one column, the first study's numbers first
+    (config / "suites" / "shared.yaml").write_text("core: false\nclaim: is it so\n")
+    (config / "suites" / "turned.yaml").write_text("claim: is it not\n")
+    again = published / "results" / "again" / "published" / "runs.csv"
+    again.parent.mkdir(parents=True)
+    rows = (published / "results" / "mine" / "published" / "runs.csv").read_text()
+    again.write_text(rows.replace("usual", "other").replace(",120,", ",600,"))
+    (config / "suites" / "other.yaml").write_text("claim: is it else\n")
+    table = fill(published, "<!-- suites mine+again -->\n<!-- /suites -->")
+    assert "| `shared` | is it so | 2 |" in table and "| `other` | is it else | 10 |" in table
+    assert "| What it asks | mine, minutes |" in table and "two jobs at a time | 4 + 12 |" in table
 
 
 def test_the_readme_is_short():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.container import ErrorbarContainer
-from matplotlib.ticker import FuncFormatter, NullLocator, SymmetricalLogLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, SymmetricalLogLocator
 
 from .drawing import LOG_AXIS, plain_log, plain_number
 
@@ -54,7 +56,8 @@ def spread_out(panels: Iterable[Axes], name: str = "y") -> bool:
         if min(means) > 0:
             _logarithmic(axes, name, *_limits(panels, name, means, seen))
         else:
-            _linear_around_0(axes, name, means, seen)
+            bands = [_bands(panel, name) for panel in panels]
+            _linear_around_0(axes, name, means, np.concatenate([seen, *bands]))
     return True
 
 
@@ -76,12 +79,24 @@ def _logarithmic(axes: Axes, name: str, low: float, high: float) -> None:
     _say(axes, name, LOG_AXIS)
 
 
+def _bands(axes: Axes, name: str) -> np.ndarray:
+    """Ends of the intervals that a panel fills, along an axis."""
+    bands = [item for item in axes.collections if isinstance(item, PolyCollection)]
+    paths = chain.from_iterable(band.get_paths() for band in bands)
+    ends = [np.asarray(path.vertices)[:, "xy".index(name)] for path in paths]
+    both = np.concatenate([np.empty(0), *ends])
+    return both[np.isfinite(both)]
+
+
 def _linear_around_0(axes: Axes, name: str, means: np.ndarray, seen: np.ndarray) -> None:
     ends = float(f"{2 * np.median(np.abs(means[means != 0])):.1g}")
+    low, high = 1.5 * min(*seen, -ends), 1.5 * max(*seen, ends)
     getattr(axes, f"set_{name}scale")("symlog", linthresh=ends)
-    getattr(axes, f"set_{name}lim")(1.5 * min(*seen, -ends), 1.5 * max(*seen, ends))
+    getattr(axes, f"set_{name}lim")(low, high)
     axis = getattr(axes, f"{name}axis")
-    axis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=ends))
+    decades = SymmetricalLogLocator(base=10, linthresh=ends).tick_values(low, high)
+    # inside of the linear part decades crowd at 0, and their names would lie on one another
+    axis.set_major_locator(FixedLocator([at for at in decades if not 0 < abs(at) < ends / 2]))
     axis.set_major_formatter(FuncFormatter(plain_number))
     axis.set_minor_locator(NullLocator())
     _say(axes, name, f"{LOG_AXIS} beyond {ends:g}")

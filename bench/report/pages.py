@@ -6,7 +6,8 @@ A place stands between two comments, `<!-- NAME WORDS -->` and `<!-- /NAME -->`:
                                 `columns: A | B` which of its columns,
                                 `where: A = one | other` which of its rows,
                                 `note: 2` that many sentences of its caption, and no details
-    suites STUDY ...            every suite, what it asks, and minutes of its jobs in these studies
+    suites STUDY ...            every suite, what it asks, and minutes of its jobs in these studies;
+                                STUDY+STUDY: those of both in one column
     minutes STUDY [core]        minutes in which a job of the study was at work, or of core suites
     memory STUDY                the most memory of any of its jobs, in GiB
     work STUDY/SUITE: A | B     minutes of the jobs behind these variants, one after another
@@ -27,6 +28,7 @@ import argparse
 import json
 import re
 import sys
+from collections import ChainMap
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -249,15 +251,18 @@ def _minutes_of_suites(rows: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def _suites(root: Path, words: str) -> str:
-    """A table of all suites with what each asks, and its minutes in each study."""
-    studies = words.split()
-    rows = {study: _runs(root, study) for study in studies}
-    minutes = {study: _minutes_of_suites(rows[study]) for study in studies}
-    table = [["Suite", "What it asks", *(f"{study}, minutes" for study in studies)]]
-    for name, file in _suite_files(root, studies[0]).items():
+    """A table of all suites with what each asks, and its minutes in each study; of studies joined
+    by a plus in the first that has the suite."""
+    columns = [column.split("+") for column in words.split()]
+    of_study = {
+        study: _minutes_of_suites(_runs(root, study)) for study in chain.from_iterable(columns)
+    }
+    minutes = [ChainMap(*map(of_study.__getitem__, studies)) for studies in columns]
+    table = [["Suite", "What it asks", *(f"{studies[0]}, minutes" for studies in columns)]]
+    for name, file in _suite_files(root, columns[0][0]).items():
         asks = escaping.cell(read_yaml(file)["claim"])
-        table.append([f"`{name}`", asks, *(minutes[study].get(name, "-") for study in studies)])
-    elapsed = [_minutes(root, study) for study in studies]
+        table.append([f"`{name}`", asks, *(column.get(name, "-") for column in minutes)])
+    elapsed = [" + ".join(_minutes(root, study) for study in studies) for studies in columns]
     table.append(["together", "From start to end, two jobs at a time", *elapsed])
     return pipe_table(table)
 
