@@ -262,7 +262,7 @@ def _suites(root: Path, words: str) -> str:
     for name, file in _suite_files(root, columns[0][0]).items():
         asks = escaping.cell(read_yaml(file)["claim"])
         table.append([f"`{name}`", asks, *(column.get(name, "-") for column in minutes)])
-    elapsed = [" + ".join(_minutes(root, study) for study in studies) for studies in columns]
+    elapsed = [" + ".join(map(partial(_minutes, root), studies)) for studies in columns]
     table.append(["together", "From start to end, two jobs at a time", *elapsed])
     return pipe_table(table)
 
