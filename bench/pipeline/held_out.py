@@ -71,12 +71,21 @@ class AnyOrderLoss(NamedTuple):
     by_scale: list[float]
 
 
-class Predicted(NamedTuple):
-    """What the network makes of some rows of a split."""
+class MaskedSums(NamedTuple):
+    """Sum over a split of weight times -log p of each token, float64 by scale (K,), and the sum of
+    the weights."""
 
-    rows: slice
+    by_scale_K: torch.Tensor
+    weight: float
+
+
+class Predicted(NamedTuple):
+    """What the network makes of some images of a split, and the own tokens that it was told, on the
+    CPU."""
+
     logits_BLV: torch.Tensor
     tokens_BL: torch.Tensor
+    own_BL: torch.Tensor | None
 
 
 def predictions(
@@ -90,16 +99,16 @@ def predictions(
     batch = max(1, EVAL_TOKENS // model.schedule.seq_len)
     for i in range(mine.start, mine.stop, batch):
         rows = slice(i, min(i + batch, mine.stop))
-        tokens_BL = torch.from_numpy(data.tokens_NL[rows].astype(np.int64)).to(data.device)
+        tokens_BL = torch.from_numpy(data.tokens_NL[rows].astype(np.int64))
         labels_B = torch.from_numpy(data.labels_N[rows]).to(data.device)
-        own_BL = None
+        own_BL, told = None, data.told(rows)
         if hidden_NL is not None:
-            own_BL = tokens_BL.masked_fill(
-                hidden_NL[rows].to(data.device), model.config.codebook_size
-            )
+            own_BL = tokens_BL.masked_fill(hidden_NL[rows], model.config.codebook_size)
+            told["own_BL"] = own_BL.to(data.device)
+        tokens_BL = tokens_BL.to(data.device)
         inputs_BLC = data.ladder.teacher_forced_inputs(tokens_BL)
-        logits_BLV = model(inputs_BLC, labels_B, own_BL=own_BL, **data.told(rows))
-        yield Predicted(rows, logits_BLV, tokens_BL)
+        logits_BLV = model(inputs_BLC, labels_B, **told)
+        yield Predicted(logits_BLV, tokens_BL, own_BL)
 
 
 @torch.no_grad()
@@ -108,7 +117,7 @@ def one_pass_loss(model: ScaleTransformer, data: HeldOut) -> OnePassLoss:
     given, none is dropped."""
     schedule = model.schedule
     sums_2K = torch.zeros(2, schedule.num_scales, dtype=torch.float64, device=data.device)
-    for _, logits_BLV, tokens_BL in predictions(model, data):
+    for logits_BLV, tokens_BL, _ in predictions(model, data):
         right_BL = (logits_BLV.argmax(-1) == tokens_BL).float()
         both_2BL = torch.stack((token_losses(logits_BLV, tokens_BL), right_BL))
         by_scale = [
@@ -127,30 +136,34 @@ def masked_sums(
     model: ScaleTransformer,
     data: HeldOut,
     hidden_NL: torch.Tensor,
-    weights: Callable[[slice], torch.Tensor],
-) -> torch.Tensor:
-    """Sum over a split of weight times -log p of each token, by scale; own tokens are revealed
-    except hidden ones.
+    weigh: Callable[[torch.Tensor], torch.Tensor],
+) -> MaskedSums:
+    """Sums over a split whose own tokens are revealed except hidden ones.
 
-    weights: those of some rows, float32 (B, L): of a whole split they would take as much memory as
-    its tokens. Returns float64 (K,).
+    weigh: gives the weights of some images, float32 (B, L), from their own_BL, V where hidden, on
+    the CPU as in a step. Weights of a whole split would take as much memory as its tokens.
     """
     pieces = model.schedule.slices
     sums_K = torch.zeros(len(pieces), dtype=torch.float64, device=data.device)
-    for rows, logits_BLV, tokens_BL in predictions(model, data, hidden_NL):
-        weighted_BL = token_losses(logits_BLV, tokens_BL) * weights(rows).to(data.device)
+    weight = 0.0
+    for logits_BLV, tokens_BL, own_BL in predictions(model, data, hidden_NL):
+        assert own_BL is not None
+        share_BL = weigh(own_BL)
+        weight += share_BL.sum(dtype=torch.float64).item()
+        weighted_BL = token_losses(logits_BLV, tokens_BL) * share_BL.to(data.device)
         sums_K += torch.stack([weighted_BL[:, piece].sum(dtype=torch.float64) for piece in pieces])
-    return data.ranks.total(sums_K.cpu())
+    both = data.ranks.total(torch.cat([sums_K.cpu(), torch.tensor([weight], dtype=torch.float64)]))
+    return MaskedSums(both[:-1], both[-1].item())
 
 
 def any_order_sums(model: ScaleTransformer, data: HeldOut, draw: int) -> torch.Tensor:
     """Sum over a split of what one draw of masks says of each token in the any-order bound (ARDM,
     arXiv 2110.02037, equation 5), by scale, float64 (K,)."""
-    schedule = model.schedule
+    schedule, V = model.schedule, model.config.codebook_size
     hidden_NL = any_order_masks(schedule, len(data), generator("any order", data.name, draw))
     return masked_sums(
-        model, data, hidden_NL, lambda rows: any_order_shares(hidden_NL[rows], schedule)
-    )
+        model, data, hidden_NL, lambda own_BL: any_order_shares(own_BL == V, schedule)
+    ).by_scale_K
 
 
 def any_order_loss(model: ScaleTransformer, data: HeldOut, draws: int) -> AnyOrderLoss:
@@ -169,37 +182,24 @@ def any_order_loss(model: ScaleTransformer, data: HeldOut, draws: int) -> AnyOrd
     return AnyOrderLoss(sums_K.sum().item() / (draws * N * schedule.seq_len), losses_K.tolist())
 
 
-class DrawnMasks:
-    """Masks of a split as a step draws them, but fixed, and the weights of their tokens."""
-
-    def __init__(self, model: ScaleTransformer, data: HeldOut, weight: str, draw: int) -> None:
-        self.model, self.data, self.weight = model, data, weight
-        source = generator("held-out masks", data.name, draw)
-        self.hidden_NL = hidden_within_scales(
-            len(data), model.schedule, model.config.mask_prob, source
-        )
-        self.counted = 0.0  # sum of the weights that were asked for
-
-    def weights(self, rows: slice) -> torch.Tensor:
-        """Of some rows, float32 (B, L)."""
-        config = self.model.config
-        tokens_BL = torch.from_numpy(self.data.tokens_NL[rows].astype(np.int64))
-        own_BL = tokens_BL.masked_fill(self.hidden_NL[rows], config.codebook_size)
-        schedule, V = self.model.schedule, config.codebook_size
-        share_BL, counted = mask_shares(self.weight, own_BL, schedule, V, config.mask_prob)
-        self.counted += counted
-        return share_BL
-
-
 def drawn_loss(model: ScaleTransformer, data: HeldOut, weight: str, draws: int) -> float:
     """The loss of a training with masks on a split (MaskGIT, arXiv 2202.04200, equation 1, with
     weights), nats a token.
 
-    weight: name of the rule; masks are drawn as in a step, but fixed, `draws` for each image.
+    weight: name of the rule, but elbo, of which `any_order_loss` measures the mean; masks are drawn
+    as in a step, but fixed, `draws` for each image.
     """
+    schedule, V, mask_prob = model.schedule, model.config.codebook_size, model.config.mask_prob
     total, weights = 0.0, 0.0
     for draw in range(draws):
-        asked = DrawnMasks(model, data, weight, draw)
-        total += masked_sums(model, data, asked.hidden_NL, asked.weights).sum().item()
-        weights += data.ranks.total(torch.tensor([asked.counted], dtype=torch.float64)).item()
+        source = generator("held-out masks", data.name, draw)
+        hidden_NL = hidden_within_scales(len(data), schedule, mask_prob, source)
+        sums_K, part = masked_sums(
+            model,
+            data,
+            hidden_NL,
+            lambda own_BL: mask_shares(weight, own_BL, schedule, V, mask_prob)[0],
+        )
+        total += sums_K.sum().item()
+        weights += part
     return total / (weights or 1.0)

@@ -52,12 +52,14 @@ def spread_out(panels: Iterable[Axes], name: str = "y") -> bool:
     means, seen = (np.concatenate(values) for values in zip(*parts))
     if not len(means) or not is_far_off(means, float(np.abs(seen).max())):
         return False
+    if min(means) > 0:
+        limits = _limits(panels, name, means, seen)
+        for axes in panels:
+            _logarithmic(axes, name, *limits)
+        return True
+    seen = np.concatenate([seen, *(_bands(axes, name) for axes in panels)])
     for axes in panels:
-        if min(means) > 0:
-            _logarithmic(axes, name, *_limits(panels, name, means, seen))
-        else:
-            bands = [_bands(panel, name) for panel in panels]
-            _linear_around_0(axes, name, means, np.concatenate([seen, *bands]))
+        _linear_around_0(axes, name, means, seen)
     return True
 
 

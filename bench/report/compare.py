@@ -59,10 +59,11 @@ def _views(mine: Results, others: Results) -> Iterator[tuple[View, View]]:
             yield View(mine, suite), View(others, suite)
 
 
-def _runs(view: View, variant: str, metric: str) -> pd.Series:
-    """Names of the runs that a variant's final scores are of, by training seed."""
+def _runs(view: View, variant: str, metric: str, seeds: pd.Index) -> set[tuple[int, str]]:
+    """Training seeds of a variant's final scores with the names of the runs that they are of."""
     rows = view.select(variant, metric)
-    return rows[rows["step"].isna() & rows["scale"].isna()].set_index("train_seed")["run_id"]
+    rows = rows[rows["step"].isna() & rows["scale"].isna() & rows["train_seed"].isin(seeds)]
+    return set(zip(rows["train_seed"], rows["run_id"]))
 
 
 def _row(one: View, other: View, variant: str, metric: str) -> dict[str, Any] | None:
@@ -70,8 +71,7 @@ def _row(one: View, other: View, variant: str, metric: str) -> dict[str, Any] | 
     them has another name."""
     mine, others = one.of(variant, metric), other.of(variant, metric)
     seeds = mine.index.intersection(others.index)
-    runs = [_runs(view, variant, metric) for view in (one, other)]
-    same = all(set(runs[0].loc[[seed]]) == set(runs[1].loc[[seed]]) for seed in seeds)
+    same = _runs(one, variant, metric, seeds) == _runs(other, variant, metric, seeds)
     difference = paired(others, mine)
     if not same or difference is None:
         return None
@@ -89,14 +89,9 @@ def _row(one: View, other: View, variant: str, metric: str) -> dict[str, Any] | 
     }
 
 
-def _same_claims(one: View, other: View) -> list[dict[str, Any]]:
-    """Claims of a suite that both judge alike."""
-    return [claim for claim in one.about["claims"] if claim in other.about["claims"]]
-
-
-def _turned(one: View, other: View) -> Iterator[Turned]:
-    """The claims that both judge, where the verdicts differ."""
-    for claim in _same_claims(one, other):
+def _turned(one: View, other: View, claims: list[dict[str, Any]]) -> Iterator[Turned]:
+    """The claims of two verdicts."""
+    for claim in claims:
         words = judged(one, claim)[0], judged(other, claim)[0]
         if words[0] != words[1]:
             yield Turned(one.suite, claim["text"].rstrip(" ."), *words)
@@ -106,9 +101,10 @@ def _scored(one: View, other: View, metric: str) -> Iterator[tuple[str, tuple[An
     """Variants of a suite that both have and mine has scored; what tells their numbers from those
     of other suites, which may share them."""
     for name, names in one.variants.items():
-        if name in other.variants and not one.of(name, metric).empty:
+        seeds = one.of(name, metric).index
+        if name in other.variants and len(seeds):
             network = tuple(names[key] for key in ("tokenizer", "model", "sampler"))
-            yield name, (*network, *sorted(set(_runs(one, name, metric))))
+            yield name, (*network, *sorted(_runs(one, name, metric, seeds)))
 
 
 def compared(mine: Results, others: Results) -> Compared:
@@ -124,8 +120,9 @@ def compared(mine: Results, others: Results) -> Compared:
                 both.other_settings.append(f"{variant} ({one.suite})")
             else:
                 both.rows.append(row)
-        both.turned.extend(_turned(one, other))
-        both.claims += len(_same_claims(one, other))
+        claims = [claim for claim in one.about["claims"] if claim in other.about["claims"]]
+        both.claims += len(claims)
+        both.turned.extend(_turned(one, other, claims))
     return both
 
 

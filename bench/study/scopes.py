@@ -159,17 +159,16 @@ class Scopes:
         study, (file, *beside) = self.plan.study, self.plan.files
         side, seeds = study.dataset.image_size, ", ".join(map(str, study.train_seeds))
         extractors = " and ".join(f"``{features.name}``" for features in study.features)
-        first = [
-            f"``{name}_{table}``"
-            for table in ("scores", "claims")
-            for name in self.plan.suites_of(None)
-            if table in study.suites[name].tables
-        ]
+        begin = []
+        for table in ("scores", "claims"):
+            suites = self.plan.suites_of(None)
+            having = [name for name in suites if table in study.suites[name].tables]
+            begin += [f"``{name}_{table}``" for name in having[:1]]
         parts = [
             f"Study ``{self.study}``: ``{study.dataset.name}`` at {side}x{side} pixels, training "
             f"seeds {seeds}, scores of {study.evaluation.num_images:,} images a seed by "
             f"{extractors}.",
-            f"Begin with the tables {' and '.join(first[:1] + first[-1:])}." if first[1:] else "",
+            f"Begin with {' and '.join(begin)} of the tables." if begin else "",
             "A number is a mean over training seeds with the half of its 95 % t-interval. A claim "
             "holds, or not, where the interval of its paired difference excludes 0; else it is "
             "not decided.",

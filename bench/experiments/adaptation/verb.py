@@ -58,17 +58,12 @@ def hidden_sets(
     return torch.cat(sets, 1)
 
 
-def _hidden_sums(model: ScaleTransformer, data: HeldOut, hidden_NL: torch.Tensor) -> torch.Tensor:
-    """Sum over a split of -log p of hidden tokens, by scale, float64 (K,)."""
-    return masked_sums(model, data, hidden_NL, lambda rows: hidden_NL[rows].float())
-
-
 def hidden_losses(
     model: ScaleTransformer, data: HeldOut, points: int, draws: int
 ) -> list[dict[int, float]]:
     """Cross-entropy of hidden tokens in nats a token, by how many of a scale's tokens are hidden,
     for each scale (MaskGIT, arXiv 2202.04200, equation 1, at a given number)."""
-    schedule, N = model.schedule, len(data)
+    schedule, V, N = model.schedule, model.config.codebook_size, len(data)
     numbers_KP = [hidden_numbers(length, points) for length in schedule.lengths]
     losses: list[dict[int, float]] = [{} for _ in schedule.lengths]
     for point, numbers_K in enumerate(zip(*numbers_KP)):
@@ -76,7 +71,9 @@ def hidden_losses(
         for draw in range(draws):
             source = generator("hidden tokens", data.name, point, draw)
             hidden_NL = hidden_sets(schedule, list(numbers_K), N, source)
-            sums_K += _hidden_sums(model, data, hidden_NL)
+            sums_K += masked_sums(
+                model, data, hidden_NL, lambda own_BL: (own_BL == V).float()
+            ).by_scale_K
         for k, (total, number) in enumerate(zip(sums_K.tolist(), numbers_K)):
             # on a small grid several points are one number
             losses[k].setdefault(number, total / (draws * N * number))
