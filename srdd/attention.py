@@ -118,11 +118,15 @@ class _Spans(torch.autograd.Function):
     def forward(
         ctx: Any, x_BLHd: torch.Tensor, spans: tuple[tuple[int, int], ...]
     ) -> tuple[torch.Tensor, ...]:
+        """Stretches (B, l, H, d) of x_BLHd, views of it (scales that a scale attends to: VAR, arXiv
+        2404.02905, figure 4). spans: first place and the one behind the last."""
         ctx.spans, ctx.length = spans, x_BLHd.shape[1]
         return tuple(x_BLHd[:, start:stop] for start, stop in spans)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """The gradient of x_BLHd: the sum of those of the stretches, each at its place (VAR, arXiv
+        2404.02905, figure 4)."""
         shape = list(grads[0].shape)
         shape[1] = ctx.length
         # keys of a scale are read by several: gradients of overlapping stretches add up
@@ -244,6 +248,8 @@ class _Unit(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x_BHLd: torch.Tensor, factor_H11: torch.Tensor | None) -> torch.Tensor:
+        """x_BHLd of length 1 over d, times factor_H11 (q/k norm of VAR, arXiv 2404.02905), in the
+        dtype of x_BHLd."""
         sums = torch.float32 if x_BHLd.dtype in HALVES else None
         inverse_BHL1 = (
             torch.linalg.vector_norm(x_BHLd, dim=-1, keepdim=True, dtype=sums)
@@ -259,6 +265,8 @@ class _Unit(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_BHLd: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The gradients of x_BHLd and of factor_H11 (q/k norm of VAR, arXiv 2404.02905); None where
+        there is no factor."""
         scaled_BHLd, inverse_BHL1, factor_H11 = ctx.saved_tensors
         # y = s x/|x|: dx = (dy - y (y.dy) / s^2) s/|x|, ds = y.dy / s
         along_BHL1 = (grad_BHLd * scaled_BHLd).sum(-1, keepdim=True)

@@ -47,6 +47,8 @@ class Projector(nn.Module):
             nn.init.zeros_(zero)
 
     def forward(self, z_BZ: torch.Tensor) -> torch.Tensor:
+        """What is added to the condition of no class, (B, D), from the features of an image (DCR,
+        arXiv 2603.04803)."""
         added_BD: torch.Tensor = self.last(F.gelu(self.first(self.norm(z_BZ))))
         return added_BD
 

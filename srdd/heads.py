@@ -62,6 +62,7 @@ class BitsHead(nn.Module):
         return self.bits_Vc @ self.bits.bias
 
     def forward(self, x_BlD: torch.Tensor) -> torch.Tensor:
+        """Logits of all codes, (B, l, V), each a sum over its bits (Infinity, arXiv 2412.04431)."""
         return F.linear(self.bits(x_BlD), self.bits_Vc)
 
 
@@ -81,6 +82,7 @@ class GaussHead(nn.Module):
         self.register_buffer("sigma_KC", torch.ones(num_scales, channels))
 
     def forward(self, x_BlD: torch.Tensor) -> torch.Tensor:
+        """The mean of the residual, (B, l, C) (regression head of arXiv 2510.02826)."""
         mean_BlC: torch.Tensor = self.mean(x_BlD)
         return mean_BlC
 

@@ -87,12 +87,15 @@ class _Linear(torch.autograd.Function):
     def forward(
         ctx: Any, x_ND: torch.Tensor, weight_ED: torch.Tensor, bias_E: torch.Tensor | None
     ) -> torch.Tensor:
+        """x W^T + b, (N, E) (VAR, arXiv 2404.02905, section 3.3)."""
         ctx.save_for_backward(x_ND, weight_ED)
         return product(x_ND, weight_ED, bias_E)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_NE: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """The gradients of x_ND, weight_ED and bias_E (VAR, arXiv 2404.02905, section 3.3); None
+        where none is asked for."""
         x_ND, weight_ED = ctx.saved_tensors
         x_asked, weight_asked, bias_asked = ctx.needs_input_grad
         return (

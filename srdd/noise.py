@@ -88,6 +88,8 @@ class GivenNoise(ImageNoise):
         self.numbers_BN, self.at, self.before = numbers_BN, 0, before
 
     def uniform(self, length: int, use: str = "") -> torch.Tensor:
+        """The next numbers of every image, (B, length), uniform in [0, 1) (seeds an image: EDM2,
+        arXiv 2312.02696). use: not read, the order says it."""
         self.before()
         self.at += length
         return self.numbers_BN[:, self.at - length : self.at]

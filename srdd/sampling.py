@@ -167,10 +167,13 @@ class _Scale:
 
     @property
     def length(self) -> int:
+        """Tokens of the scale (VAR, arXiv 2404.02905, section 3.2)."""
         return self.inputs_BlC.shape[1]
 
     @property
     def sr_steps(self) -> int:
+        """Redraws of unlikely tokens (SR of SRDD, arXiv 2509.22636); 0 where the scale is not
+        refined."""
         return self.config.sr_steps if self.config.refines(self.k) else 0
 
     def pass_over(self, use: str, *own_Bl: torch.Tensor) -> Pass:

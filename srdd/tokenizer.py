@@ -33,6 +33,7 @@ class ResBlock(nn.Module):
         self.shortcut = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x (B, c_in, h, w) to (B, c_out, h, w) (VQGAN, arXiv 2012.09841, table 7)."""
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))
         out: torch.Tensor = self.shortcut(x) + h
@@ -49,6 +50,7 @@ class SpatialAttention(nn.Module):
         self.out = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x (B, C, h, w) plus what its places attend to (VQGAN, arXiv 2012.09841, table 7)."""
         q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, -1)
         h = F.scaled_dot_product_attention(q, k, v).squeeze(1).transpose(1, 2)
         out: torch.Tensor = self.out(h.unflatten(2, x.shape[2:]))
@@ -64,6 +66,7 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x (B, C, h, w) to (B, C, h/2, w/2) (VQGAN, arXiv 2012.09841, table 7)."""
         halved: torch.Tensor = self.conv(F.pad(x, (0, 1, 0, 1)))
         return halved
 
@@ -76,6 +79,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x (B, C, h, w) to (B, C, 2h, 2w) (VQGAN, arXiv 2012.09841, table 7)."""
         doubled: torch.Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         return doubled
 
