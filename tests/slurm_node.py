@@ -88,15 +88,8 @@ def _memory_mb() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20 - 512
 
 
-def start(folder: Path) -> dict[str, str]:
-    """Start the cluster; returns the environment of its users.
-    Raises RuntimeError when its node does not come up."""
-    for name in ("munge", "state", "spool", "bin"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o711)
-    key = folder / "munge" / "key"
-    key.write_bytes(secrets.token_bytes(1024))
-    key.chmod(0o600)
+def _write_settings(folder: Path) -> None:
+    """slurm.conf and gres.conf of a node with one GPU that is none."""
     host, user = (
         socket.gethostname().split(".")[0],
         subprocess.check_output(["id", "-un"], text=True).strip(),
@@ -111,13 +104,29 @@ def start(folder: Path) -> dict[str, str]:
     )
     (folder / "slurm.conf").write_text(settings)
     (folder / "gres.conf").write_text(f"NodeName={host} Name=gpu File=/dev/null\n")
-    # the plugin takes every SLURM_ variable out of a job before it calls srun, also the one that
-    # says where the cluster is
+
+
+def _write_srun(folder: Path) -> None:
+    """A srun that says where the cluster is: the plugin takes every SLURM_ variable out of a job
+    before it calls it."""
     srun = folder / "bin" / "srun"
     srun.write_text(
         f'#!/bin/sh\nexec env SLURM_CONF={folder}/slurm.conf {shutil.which("srun")} "$@"\n'
     )
     srun.chmod(0o755)
+
+
+def start(folder: Path) -> dict[str, str]:
+    """Start the cluster; returns the environment of its users.
+    Raises RuntimeError when its node does not come up."""
+    for name in ("munge", "state", "spool", "bin"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o711)
+    key = folder / "munge" / "key"
+    key.write_bytes(secrets.token_bytes(1024))
+    key.chmod(0o600)
+    _write_settings(folder)
+    _write_srun(folder)
     users = {
         **os.environ,
         "SLURM_CONF": str(folder / "slurm.conf"),
