@@ -17,12 +17,20 @@ CROWD = 0.8  # of the means, in the lower half of an axis from 0: its upper half
 FAR = 3.0  # times the median mean is far off
 
 
+def _bands(axes: Axes, name: str) -> np.ndarray:
+    """Ends of the intervals that a panel fills, along an axis."""
+    bands = [item for item in axes.collections if isinstance(item, PolyCollection)]
+    paths = chain.from_iterable(band.get_paths() for band in bands)
+    ends = [np.asarray(path.vertices)[:, "xy".index(name)] for path in paths]
+    return np.concatenate([np.empty(0), *ends])
+
+
 def _data(axes: Axes, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Means that a panel draws along an axis, and all that has to be seen on it: also ends of
     intervals, and lines across."""
     bars = [item for item in axes.containers if isinstance(item, ErrorbarContainer)]
     caps = {cap for bar in bars for cap in bar.lines[1]}
-    drawn, whole = [np.empty(0)], [np.empty(0)]
+    drawn, whole = [np.empty(0)], [_bands(axes, name)]
     for line in axes.lines:
         values = np.ravel(np.asarray(getattr(line, f"get_{name}data")(), float))
         whole.append(values)
@@ -57,7 +65,6 @@ def spread_out(panels: Iterable[Axes], name: str = "y") -> bool:
         for axes in panels:
             _logarithmic(axes, name, *limits)
         return True
-    seen = np.concatenate([seen, *(_bands(axes, name) for axes in panels)])
     for axes in panels:
         _linear_around_0(axes, name, means, seen)
     return True
@@ -79,15 +86,6 @@ def _logarithmic(axes: Axes, name: str, low: float, high: float) -> None:
     getattr(axes, f"set_{name}lim")(low, high)
     plain_log(getattr(axes, f"{name}axis"))
     _say(axes, name, LOG_AXIS)
-
-
-def _bands(axes: Axes, name: str) -> np.ndarray:
-    """Ends of the intervals that a panel fills, along an axis."""
-    bands = [item for item in axes.collections if isinstance(item, PolyCollection)]
-    paths = chain.from_iterable(band.get_paths() for band in bands)
-    ends = [np.asarray(path.vertices)[:, "xy".index(name)] for path in paths]
-    both = np.concatenate([np.empty(0), *ends])
-    return both[np.isfinite(both)]
 
 
 def _linear_around_0(axes: Axes, name: str, means: np.ndarray, seen: np.ndarray) -> None:
