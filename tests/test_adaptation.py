@@ -356,7 +356,8 @@ def test_the_same_within_a_margin_by_two_one_sided_tests():
         is_out = found.low > margin or found.high < -margin
         assert word == ("yes" if is_in else "no" if is_out else "not decided")
         assert (p < 0.05) == (word != "not decided")
-    assert equivalence(estimate([0.1, 0.1, 0.1]), 0.3)[:2] == ("yes", 0.0)
+    assert equivalence(estimate([0.1, 0.1, 0.1]), 0.3)[:2] == ("not decided", None)
+    assert equivalence(estimate([0.0, 0.0, 0.0]), 0.3)[:2] == ("yes", None), "nothing differs"
     assert equivalence(estimate([0.1, 0.1]), 0.3)[0] == "not decided", "two seeds decide nothing"
     assert equivalence(None, 0.3) == ("not decided", None, "")
 
@@ -414,7 +415,7 @@ def test_same_is_judged_by_the_margin_that_the_claim_states(tmp_path):
     word, reason = judged(view, asked("same", margin=0.3))
     assert word == "yes" and reason.endswith("the same within 0.3")
     assert reason.startswith("fid_x8 of b minus that of a")
-    assert judged(view, asked("same", margin=0.05))[0] == "no", "0.1 apart with no spread"
+    assert judged(view, asked("same", margin=0.05))[0] == "no", "0.1 apart with little spread"
     assert judged(view, {**asked("same"), "margin": None})[0] == "not decided"
     lite = {"kind": "pretrained", "name": "lite", "network": "efficientnet_lite0", "dim": 1280}
     view.results.features["lite"] = lite

@@ -62,7 +62,7 @@ def test_one_claim_is_one_line_with_every_study(tmp_path):
     assert "| b is faster | no |  |  |" in page
     assert "| one | x8, lite | 200 | 0, 1, 2 | 0 / 1 / 0 | 1 |" in page
     assert "| two | x8, lite | 200 | 0, 1, 2 | 0 / 1 / 0 | 0 |" in page
-    assert "ask 3 claims, 0 of them by a t-test. Of these 0 are yes or no alone, and 0" in page
+    assert "ask 3 claims, 3 of them by a t-test. Of these 3 are yes or no alone, and 3" in page
     rows = rows_of(folder)
     assert [(row["study"], row["extractor"], row["verdict"]) for row in rows] == [
         ("one", "x8", "no"), ("one", "lite", "yes"), ("one", "", "no"),

@@ -75,7 +75,7 @@ def test_a_direction_that_nobody_knows_is_asked_for(tmp_path):
     names = plain.variants("s")
     more = [
         {**head, **{key: names[name][key] for key in ("tokenizer", "model", "sampler")},
-         "train_seed": seed, "value": value + seed,
+         "train_seed": seed, "value": value * (1 + 0.1 * seed),
          "run_id": f"sample/v{i}-{seed}"}
         for i, (name, value) in enumerate((("a", 1.0), ("b", 2.0))) for seed in (0, 1, 2)
     ]  # fmt: skip

@@ -377,7 +377,8 @@ def rows_for(i, name, accuracy, gain=0.05, images=400):
         head = {"study": "x", "dataset": "d", "train_seed": seed, "unit": "share"}
         head |= {key: names[key] for key in ("tokenizer", "model")}
         head |= {"run_id": f"sample/v{i}-{seed}", "num_images": images}
-        values = {"accuracy": share, "funnel_gain": -0.002 + 0.001 * seed, "smoothing_gain": gain}
+        values = {"accuracy": share, "funnel_gain": -0.002 + 0.001 * seed}
+        values |= {"smoothing_gain": gain + 0.001 * (seed - 1)}
         values |= {"accuracy_smoothed": share + gain, "accuracy_funnel": share - 0.002}
         values |= {"exact_token_evals": 63, "funnel_token_evals": 30, "map_limit": 2.0}
         values |= {"exact_flops": 1e9, "posterior_nll": 0.1, "tokens_changed_s0.2": 0.4}

@@ -14,6 +14,7 @@ import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
 from small_study import build
 
 from bench.experiments.diversity import judges
@@ -31,7 +32,8 @@ from bench.experiments.diversity.verb import spectra
 from bench.pipeline import collect
 from bench.pipeline.metrics import metric_spread
 from bench.pipeline.set_distances import distance_within, spread_within
-from bench.report.estimate import Estimate
+from bench.report.claims import no_worse
+from bench.report.estimate import Estimate, estimate
 from bench.report.results import Results
 from bench.report.view import View
 from bench.runtime.rows import METRIC_COLUMNS, read_rows
@@ -165,7 +167,10 @@ def rows_of(about, points):
     for span, seed in itertools.product(range(3), range(3)):
         first, last = ((0, 99), (100, 199), (0, 199))[span]
         precision, recall = (*halves, whole)[span]
-        for metric, value in (("precision", precision), ("recall", recall + 0.001 * seed)):
+        for metric, value in (
+            ("precision", precision),
+            ("recall", recall * (0.99 + 0.01 * seed)),
+        ):
             yield {
                 "study": "x", "metric": f"{metric}_x8", "value": value, "train_seed": float(seed),
                 "seed_first": first, "seed_last": last, "num_images": 1 + last - first,
@@ -235,8 +240,19 @@ def test_gain_is_over_the_same_sampler_without(tmp_path):
     (0.02, 0.005, True, "no"), (-0.02, 0.005, True, "yes"), (0.0, None, False, "not decided"),
 ])  # fmt: skip
 def test_no_worse_by_the_end_of_the_interval(mean, half, lower, word):
-    assert judges.no_worse(Estimate(mean, half, 3), 0.01, lower) == word
-    assert judges.no_worse(Estimate(mean, half, 2), 0.01, lower) == "not decided"
+    judgement = no_worse(Estimate(mean, half, 3), 0.01, lower, "")
+    assert judgement[0] == word and judgement.difference.mean == mean
+    assert no_worse(Estimate(mean, half, 2), 0.01, lower, "")[0] == "not decided"
+
+
+def test_no_worse_is_tested_against_its_margin():
+    """Catches a verdict that Holm's correction never sees, and the p-value of a difference of 0."""
+    values = [-0.004, -0.001, 0.002, -0.002]
+    judgement = no_worse(estimate(values), 0.01, False, "")
+    assert judgement[0] == "yes"
+    assert judgement.p == pytest.approx(ttest_1samp(values, -0.01).pvalue)
+    of_costs = no_worse(estimate(np.negative(values)), 0.01, True, "")
+    assert of_costs[0] == "yes" and of_costs.p == pytest.approx(judgement.p)
 
 
 def test_keeps_reads_the_margin_of_the_suite(tmp_path):

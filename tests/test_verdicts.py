@@ -14,7 +14,7 @@ from bench.experiments.latency.show import table_latency
 from bench.experiments.scores import against_first
 from bench.experiments.scores import show as scores
 from bench.experiments.scores.show import table_costs, table_scores
-from bench.report.claims import after_holm, claim_details, decided_together, judged
+from bench.report.claims import EQUAL, after_holm, claim_details, decided_together, judged, no_worse
 from bench.report.estimate import Estimate, estimate, holm
 from bench.report.gain import gain_words
 from bench.report.results import Results
@@ -66,9 +66,9 @@ def test_no_p_without_variance(values):
     assert decided_together(together)[1] is None, "one of several that has none"
 
 
-def test_equal_differences_are_outside_holms_correction(tmp_path):
-    """Catches `not decided` after a test that was never made, and a p of 0 that takes the first
-    place among those that were."""
+def test_equal_differences_decide_nothing(tmp_path):
+    """Catches a verdict by an interval of no width, as coarse scores and few seeds give, and a p of
+    0 that takes the first place among the others."""
     results = made(tmp_path, claims=[asked()])
     rows = results.metrics
     fid = rows["metric"] == results.score_name("fid")
@@ -77,11 +77,20 @@ def test_equal_differences_are_outside_holms_correction(tmp_path):
         rows.loc[of_variant, "value"] = 5.0 - i
     view = View(results, "s")
     judgement = judged(view, results.about["suites"]["s"]["claims"][0])
-    assert judgement[0] == "yes" and judgement.p is None
+    assert judgement[0] == "not decided" and judgement.p is None
+    assert "equal in every training seed" in judgement[1]
     assert after_holm(view, results.about["suites"]["s"]["claims"][0], judgement) is None
     row = against_first.verdicts(view)["b"]
-    assert row[against_first.verdict_title(view)] == "lower"
-    assert row[against_first.after_holm_title(view)] == "no p-value"
+    assert row[against_first.verdict_title(view)] == "not decided"
+    assert row[against_first.after_holm_title(view)] == "not decided"
+
+
+@pytest.mark.parametrize("shift", (0.0, -0.002, 0.02))
+def test_equal_differences_decide_nothing_against_a_margin(shift):
+    """Catches the same where a margin moves an interval of no width away from 0."""
+    judgement = no_worse(estimate([shift] * 3), 0.01, False, "reason")
+    assert judgement[0] == "not decided" and judgement.p is None
+    assert judgement[1] == f"reason{EQUAL}"
 
 
 def test_holm_by_hand():
@@ -121,12 +130,12 @@ def test_words_stand_beside_each_other(tmp_path, monkeypatch):
         "no",
         "not decided",
         "not decided",
-        "no p-value",
+        "no",
         "no p-value",
         "no p-value",
     ]
     p = judged(View(results, "s"), claims[0]).p
-    assert 0.05 / 3 > p > 0.05 / 39, "three claims have a p-value; with 39 it would not stand"
+    assert 0.05 / 4 > p > 0.05 / 39, "four claims have a p-value; with 39 it would not stand"
     about = results.about["suites"]["s"]
     about["claims"] = [{**one, "text": f"{i} {one['text']}"} for i in range(13) for one in claims]
     results.metrics = results.metrics.copy()

@@ -168,9 +168,9 @@ Made by `python -m bench claims --write` from `results/*/published`; do not edit
 training seeds at least. **not decided**: it holds 0. A verdict is that of the study's first
 extractor. Where another one scored the same images, its verdict follows. *Not after Holm*: the
 verdict falls when all claims of the study are tested together at 5 % (Holm 1979). A difference that
-is equal in every training seed has no p-value, and is not among these. A blank cell: the study does
-not ask this. *(reduced)*: one training or a small model, so that two CPU cores finish; nothing is
-claimed of it.
+is equal in every training seed has no interval and decides nothing. Bytes and identities have no
+p-value, and are not among these. A blank cell: the study does not ask this. *(reduced)*: one
+training or a small model, so that two CPU cores finish; nothing is claimed of it.
 """
 
 

@@ -105,6 +105,7 @@ def judged(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     return judgement
 
 
+EQUAL = "; equal in every training seed, of which no interval follows"
 NO_METRIC = "no such metric"  # the word for a claim on what nobody scored
 DIFFER = "the evaluators differ"
 
@@ -197,11 +198,23 @@ def after_holm(view: View, claim: dict[str, Any], judgement: tuple[str, str]) ->
 
 
 def decided(difference: Estimate | None, lower: bool, reason: str) -> Verdict:
-    """The verdict on a paired difference over training seeds, of which there must be three."""
+    """The verdict on a paired difference over training seeds, of which there must be three that
+    differ."""
     if difference is not None and difference.count < FEWEST:
         few = f"{reason}; fewer than three training seeds"
         return Verdict("not decided", few, difference=difference)
+    if difference is not None and difference.equal and difference.mean:
+        reason += EQUAL
     return Verdict(verdict(difference, lower), reason, difference and difference.p, difference)
+
+
+def no_worse(difference: Estimate | None, margin: float, lower: bool, reason: str) -> Verdict:
+    """The verdict on a paired difference that may be worse by no more than a margin: `yes` where
+    its interval ends short of it, `no` where all of it lies beyond. lower: less is better."""
+    if difference is None:
+        return Verdict("not decided", reason)
+    moved = decided(difference.moved(-margin if lower else margin), lower, reason)
+    return Verdict(moved[0], moved[1], moved.p, difference)
 
 
 def decided_together(

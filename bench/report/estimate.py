@@ -36,6 +36,16 @@ class Estimate:
         return self.mean + (self.half or 0.0)
 
     @property
+    def equal(self) -> bool:
+        """Whether several values are equal, which tells nothing of how far others would lie
+        apart."""
+        return self.half == 0
+
+    def moved(self, by: float) -> Estimate:
+        """The same of values that are all larger by a constant."""
+        return Estimate(self.mean + by, self.half, self.count)
+
+    @property
     def p(self) -> float | None:
         """Two-sided p-value of a mean of 0, by the t-test that the interval comes from (Student
         1908); None for one value, and for equal ones, whose variance of 0 no t can be divided
@@ -76,8 +86,9 @@ def paired(first: pd.Series, second: pd.Series) -> Estimate | None:
 
 def verdict(difference: Estimate | None, lower_is_claimed: bool = True) -> str:
     """`yes` when the paired interval excludes 0 in the claimed direction, `no` in the other, else
-    `not decided`."""
-    if difference is None or difference.half is None:
+    `not decided`; so too where values are equal, whose interval has no width whatever the
+    number."""
+    if difference is None or not difference.half:
         return "not decided"
     if difference.low <= 0 <= difference.high:
         return "not decided"

@@ -13,8 +13,9 @@ from ...report.claims import (
     decided,
     direction,
     no_metric,
+    no_worse,
 )
-from ...report.estimate import FEWEST, Estimate, estimate, paired, show_difference
+from ...report.estimate import estimate, paired, show_difference
 from ...report.tuning import half_words
 from ...report.view import View
 from .frontier import Mixture, Point, best_at
@@ -97,19 +98,6 @@ def frontier(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     return decided(difference, False, reason)
 
 
-def no_worse(difference: Estimate | None, margin: float, lower: bool) -> str:
-    """`yes` where the interval of a difference ends short of a margin in the worse direction, `no`
-    where all of it lies beyond, else `not decided`."""
-    if difference is None or difference.half is None or difference.count < FEWEST:
-        return "not decided"
-    worst, best = difference.low, difference.high
-    if lower:
-        worst, best = -difference.high, -difference.low
-    if worst > -margin:
-        return "yes"
-    return "no" if best < -margin else "not decided"
-
-
 def keeps(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     """Yes when a score is less by no more than a margin (diversity.margin) by the 95 % t-interval
     of the paired difference over training seeds."""
@@ -122,7 +110,7 @@ def keeps(view: View, claim: dict[str, Any]) -> tuple[str, str]:
         f"{metric} of {claim['variant']} minus that of {claim['against']}, paired by training "
         f"seed, may be worse by {margin:g}: {show_difference(difference)}"
     )
-    return Verdict(no_worse(difference, margin, lower), reason, difference=difference)
+    return no_worse(difference, margin, lower, reason)
 
 
 def plain_of(view: View, variant: str) -> str | None:

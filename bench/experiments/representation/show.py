@@ -400,9 +400,7 @@ def judge_arm_keeps(view: View, claim: dict[str, Any]) -> Verdict:
         return Verdict("not decided", reason if not known else f"{reason}; {NO_DIRECTION}")
     margin = asked(view)["margin"]
     shift = -margin if better == "lower" else margin
-    moved: dict[str, Estimate | None] = {
-        name: Estimate(one.mean + shift, one.half, one.count) for name, one in known.items()
-    }
+    moved: dict[str, Estimate | None] = {name: one.moved(shift) for name, one in known.items()}
     word, p = decided_together(moved, better == "lower")
     reason = f"{reason}; may be worse by {margin:g}"
     return Verdict(word, reason, p, next(iter(known.values())))

@@ -30,8 +30,7 @@ def after_holm_title(view: View) -> str:
 
 def verdicts(view: View) -> dict[str, dict[str, str]]:
     """FID of every variant minus that of the first: the difference, what it decides, and what it
-    decides when all rows of the table are tested together (Holm 1979), unless seeds give equal
-    differences, which have no p-value."""
+    decides when all rows of the table are tested together (Holm 1979)."""
     first, *others = view.variants
     fid, title = view.results.score_name("fid"), difference_title(view)
     alone, together = verdict_title(view), after_holm_title(view)
@@ -44,8 +43,6 @@ def verdicts(view: View) -> dict[str, dict[str, str]]:
     for name, difference in differences.items():
         word = {"yes": "lower", "no": "higher"}.get(verdict(tested.get(name)), "not decided")
         corrected = word if name in rejected else "not decided"
-        if name in tested and name not in known:
-            corrected = "no p-value"
         cell = spread(difference, difference=True)
         rows[name] = {title: cell, alone: word, together: corrected}
     return rows
