@@ -1,5 +1,6 @@
 """The room of repeated images: its fits by known curves, its rules, figures, tables, refusals."""
 
+import itertools
 import json
 import math
 
@@ -10,6 +11,7 @@ import yaml
 from small_study import SAMPLER
 
 from bench.experiments.repetition import show, tables
+from bench.experiments.repetition.crossing import Crossing, crossover, matched_epochs
 from bench.experiments.repetition.curves import (
     curves,
     fits,
@@ -22,15 +24,13 @@ from bench.experiments.repetition.curves import (
 )
 from bench.experiments.repetition.fit import (
     FORMS,
-    Crossing,
     Curve,
     Points,
+    _solve,
     bootstrap,
-    crossover,
     effective_data,
     fit,
     interval,
-    matched_epochs,
     profile,
     sure,
 )
@@ -117,6 +117,28 @@ def test_noise_widens_the_intervals_until_nothing_is_identified(r_star, noise, i
         assert low * 0.97 < r_star < high * 1.03
     assert found.fit.rms == pytest.approx(noise, rel=0.3)
     assert show.scaling.r_star_words(found).endswith("not identified") != identified
+
+
+@pytest.mark.parametrize("E", [-0.5, 2.5])
+def test_a_search_from_an_earlier_fit_ends_at_the_least_cost(E):
+    """Catches a search that ends early, or that stays at a bound where it began, as an irreducible
+    loss of none does: resamples and profiles go on from the best fit."""
+    rng, some = np.random.default_rng(0), []
+    for seed, images in itertools.product(range(3), SIZES):
+        losses = E + 40 / effective_data(images, EPOCHS, 60.0) ** 0.2
+        losses = losses * np.exp(0.01 * rng.standard_normal(len(EPOCHS)))
+        some.append(Curve(images, seed, EPOCHS * images / 64, EPOCHS, losses, 64.0))
+    best = fit("effective", some)
+    assert ("E" in best.bounded) == (E < 0)
+    for _ in range(6):
+        drawn = [some[i] for i in rng.integers(0, len(some), len(some))]
+        least = fit("effective", drawn).cost
+        assert fit("effective", drawn, best).cost == pytest.approx(least, rel=1e-5)
+    points, form = Points.of(some), FORMS["effective"]
+    for log_R in (2.0, 3.0, 6.0):
+        costs = [_solve(form, points, start, {3: log_R})[1] for start in form.starts(points)[::3]]
+        warm = _solve(form, points, best.theta, {3: log_R})[1]
+        assert warm == pytest.approx(min(costs), rel=1e-5)
 
 
 def test_the_order_of_seeds_and_rows_changes_nothing():

@@ -203,9 +203,13 @@ def decided(difference: Estimate | None, lower: bool, reason: str) -> Verdict:
     if difference is not None and difference.count < FEWEST:
         few = f"{reason}; fewer than three training seeds"
         return Verdict("not decided", few, difference=difference)
-    if difference is not None and difference.equal and difference.mean:
-        reason += EQUAL
+    reason += equal_words(difference)
     return Verdict(verdict(difference, lower), reason, difference and difference.p, difference)
+
+
+def equal_words(difference: Estimate | None) -> str:
+    """Says that seeds differ equally, which decides nothing; empty for all other differences."""
+    return EQUAL if difference is not None and difference.equal and difference.mean else ""
 
 
 def no_worse(difference: Estimate | None, margin: float, lower: bool, reason: str) -> Verdict:

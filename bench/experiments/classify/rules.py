@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...report.claims import Verdict, direction
+from ...report.claims import Verdict, direction, equal_words
 from ...report.estimate import FEWEST, Estimate, estimate, paired, show_difference, verdict
 from ...report.view import View
 from .reading import images_of, mean_of, seeds_of, two_errors
@@ -38,7 +38,7 @@ def _beyond(
         return Verdict("not decided", f"{reason}: not measured")
     bound = two_errors(shares, images)
     shown_bound = f"two standard errors of {images} images are {bound:.3f}"
-    reason = f"{reason}: {show_difference(difference)}; {shown_bound}"
+    reason = f"{reason}: {show_difference(difference)}; {shown_bound}{equal_words(difference)}"
     word = verdict(difference, direction(claim) == "lower")
     if difference.count < FEWEST:
         word, reason = "not decided", f"{reason}; fewer than three training seeds"

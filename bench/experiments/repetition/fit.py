@@ -1,5 +1,4 @@
-"""Losses over unique images and epochs: the fits, their intervals, crossings. Arrays in, numbers
-out.
+"""Losses over unique images and epochs: the fits and their intervals. Arrays in, numbers out.
 
 U unique images, P points of all curves, R repeats (epochs minus 1), D' effective data
 """
@@ -10,7 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,6 +24,9 @@ FEWEST_POINTS = 4
 QUOTED_RMS = 0.01  # R* of a fit that is worse says little
 CHI_SQUARE = 3.841  # 95 %, one number
 EDGE = 1.02  # a factor within which an interval touches a bound
+TOLERANCE = 1e-9  # a smaller change of cost or parameters, as a share, ends a search
+# a start is so far from its bounds, where a sine is flat, as a share of half the range
+INSIDE = 0.02
 PROFILE = 41  # values of R* of a profile
 SEED = 0  # of the resamples
 
@@ -123,7 +125,7 @@ class Form:
     """A form of the loss: names and bounds of its parameters, starts, log losses with slopes."""
 
     names: tuple[str, ...]
-    bounds: Callable[[Points], tuple[list[float], list[float]]]
+    bounds: Callable[[Points], tuple[list[float], list[float]]]  # of the centred parameters
     starts: Callable[[Points], list[list[float]]]
     log_losses: Callable[[np.ndarray, Points], tuple[np.ndarray, np.ndarray]]
     logs: tuple[bool, ...]  # which are fitted as their logarithm
@@ -181,16 +183,23 @@ def _additive(theta: np.ndarray, points: Points) -> tuple[np.ndarray, np.ndarray
 
 
 def _effective_bounds(points: Points) -> tuple[list[float], list[float]]:
-    most = math.log(points.losses_P.min())
+    least, most = math.log(points.losses_P.min()), math.log(points.losses_P.max())
     return (
-        [LOG_E, -20.0, B_RANGE[0], math.log(R_RANGE[0])],
-        [most, 60.0, B_RANGE[1], math.log(R_RANGE[1])],
+        [LOG_E, LOG_E, B_RANGE[0], math.log(R_RANGE[0])],
+        [least, most + 1, B_RANGE[1], math.log(R_RANGE[1])],
     )
 
 
 def _additive_bounds(points: Points) -> tuple[list[float], list[float]]:
-    most = math.log(points.losses_P.min())
-    return [LOG_E, -20.0, B_RANGE[0], -40.0, 0.1, 0.0], [most, 60.0, B_RANGE[1], 40.0, 5.0, 5.0]
+    least, most = math.log(points.losses_P.min()), math.log(points.losses_P.max())
+    return [LOG_E, LOG_E, B_RANGE[0], -40.0, 0.1, 0.0], [
+        least,
+        most + 1,
+        B_RANGE[1],
+        40.0,
+        5.0,
+        5.0,
+    ]
 
 
 FORMS = {
@@ -217,38 +226,70 @@ FORMS = {
 }
 
 
+def _typical(points: Points) -> float:
+    """Log of a typical number of images seen. There E and B / D'^b are told apart, and B and b hang
+    together least."""
+    return float(np.log(points.images_P * points.epochs_P).mean())
+
+
+def _centred(theta: np.ndarray, typical: float) -> np.ndarray:
+    """Parameters with log of B / D'^b at a typical D' in place of log B; a negative one takes it
+    back."""
+    moved = theta.copy()
+    moved[1] -= theta[2] * typical
+    return moved
+
+
+def _roots(residuals_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers whose half squares are the Huber costs of residuals (1964), and their slopes."""
+    size_P = np.abs(residuals_P)
+    far_P = np.sqrt(np.maximum(2 * HUBER * size_P - HUBER**2, HUBER**2))
+    near_P = size_P <= HUBER
+    roots_P = np.where(near_P, residuals_P, np.sign(residuals_P) * far_P)
+    return roots_P, np.where(near_P, 1.0, HUBER / far_P)
+
+
 def _solve(
     form: Form,
     points: Points,
     start: Sequence[float],
     fixed: Mapping[int, float] | None = None,
-    tolerance: float = 1e-8,
 ) -> tuple[np.ndarray, float]:
-    """The least Huber cost from one start. fixed: parameters that are held, by place; tolerance: a
-    smaller change of cost or parameters, as a share, ends the search."""
-    fixed, low_high = fixed or {}, form.bounds(points)
+    """The least Huber cost from one start. fixed: parameters that are held, by place.
+
+    MINPACK's Levenberg-Marquardt, on parameters that a sine keeps between their bounds.
+    """
+    fixed, typical = fixed or {}, _typical(points)
     free = [i for i in range(len(form.names)) if i not in fixed]
-    low, high = (np.array(side)[free] for side in low_high)
-    theta = np.array([fixed.get(i, value) for i, value in enumerate(start)], float)
+    low, high = (np.array(side)[free] for side in form.bounds(points))
+    half = (high - low) / 2
+    centred = _centred(np.array([fixed.get(i, x) for i, x in enumerate(start)], float), typical)
     logs_P = np.log(points.losses_P)
 
-    def whole(some: np.ndarray) -> np.ndarray:
-        theta[free] = some
-        return theta
+    def whole(angles: np.ndarray) -> np.ndarray:
+        centred[free] = low + half * (1 + np.sin(angles))
+        return _centred(centred, -typical)
 
+    def evaluate(angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        losses_P, slopes_PN = form.log_losses(whole(angles), points)
+        slopes_PN[:, 2] += typical * slopes_PN[:, 1]
+        roots_P, weights_P = _roots(losses_P - logs_P)
+        slopes_PN = slopes_PN[:, free] * half * np.cos(angles)
+        return roots_P, weights_P[:, None] * slopes_PN
+
+    # the solver asks for values and slopes of the same angles, one after the other
+    latest = lru_cache(1)(lambda angles: evaluate(np.frombuffer(angles)))
+    inside = np.clip((centred[free] - low) / half - 1, -1 + INSIDE, 1 - INSIDE)
     solution = least_squares(
-        lambda some: form.log_losses(whole(some), points)[0] - logs_P,
-        np.clip(theta[free], low + 1e-9, high - 1e-9),
-        jac=lambda some: form.log_losses(whole(some), points)[1][:, free],
-        bounds=(low, high),
-        loss="huber",
-        f_scale=HUBER,
-        x_scale="jac",
-        max_nfev=400,
-        ftol=tolerance,
-        xtol=tolerance,
+        lambda angles: latest(angles.tobytes())[0],
+        np.arcsin(inside),
+        jac=lambda angles: latest(angles.tobytes())[1],
+        method="lm",
+        max_nfev=2000,
+        ftol=TOLERANCE,
+        xtol=TOLERANCE,
     )
-    return whole(solution.x).copy(), float(solution.cost)
+    return whole(solution.x), float(solution.cost)
 
 
 def fit(form_name: str, curves: Sequence[Curve], start: Fit | None = None) -> Fit | None:
@@ -258,10 +299,9 @@ def fit(form_name: str, curves: Sequence[Curve], start: Fit | None = None) -> Fi
     if points.lacks:
         return None
     starts = form.starts(points) if start is None else [list(start.theta)]
-    tolerance = 1e-8 if start is None else 1e-5  # a resample differs by far more
     # costs that differ by rounding are one minimum: the first start that reaches it
     theta, cost = min(
-        (_solve(form, points, one, tolerance=tolerance) for one in starts),
+        (_solve(form, points, one) for one in starts),
         key=lambda solved: round(solved[1], 15),
     )
     residuals_P = form.log_losses(theta, points)[0] - np.log(points.losses_P)
@@ -269,7 +309,7 @@ def fit(form_name: str, curves: Sequence[Curve], start: Fit | None = None) -> Fi
     low, high = form.bounds(points)
     bounded = tuple(
         name
-        for name, value, a, b in zip(form.names, theta, low, high)
+        for name, value, a, b in zip(form.names, _centred(theta, _typical(points)), low, high)
         if min(value - a, b - value) < 1e-3 * (b - a)
     )
     rms = float(np.sqrt(np.mean(residuals_P**2)))
@@ -372,66 +412,3 @@ def sure(curves: Sequence[Curve], draws_S: np.ndarray) -> Sure | None:
     low, high = interval(draws_S)
     between = math.exp(max(low, -50.0)), math.exp(min(high, 50.0))
     return Sure(best, between, profile(curves, best), draws_S)
-
-
-# ---------------------------------------------------------------- free of any form
-
-
-def best_so_far(losses_P: np.ndarray) -> np.ndarray:
-    """The least loss until each evaluation."""
-    return np.minimum.accumulate(losses_P)
-
-
-class Crossing(NamedTuple):
-    """The compute from which one curve stays below another; censored: it is below from the first
-    evaluation of both on, so that this is an upper limit."""
-
-    compute: float
-    censored: bool
-
-
-def crossover(
-    compute_A: np.ndarray, losses_A: np.ndarray, compute_B: np.ndarray, losses_B: np.ndarray
-) -> Crossing | None:
-    """The least compute from which the best loss so far of A stays below that of B to the end of
-    both; None where it is not below at the end, or never below.
-
-    Losses are linear in log compute between evaluations, and what ended early keeps its best.
-    """
-    first = max(compute_A[0], compute_B[0])
-    places = np.unique(np.r_[compute_A, compute_B])
-    log_C = np.log(places[places >= first])
-    sides = ((compute_A, losses_A), (compute_B, losses_B))
-    of_A, of_B = (
-        np.interp(log_C, np.log(compute), best_so_far(losses)) for compute, losses in sides
-    )
-    above = of_A - of_B
-    if above[-1] >= 0:
-        return None
-    last = np.flatnonzero(above > 0)
-    if not len(last):
-        return Crossing(float(first), censored=True)
-    i = int(last[-1])
-    share = above[i] / (above[i] - above[i + 1])
-    between = math.exp(log_C[i] + share * (log_C[i + 1] - log_C[i]))
-    return Crossing(float(between), censored=False)
-
-
-def matched_epochs(few: Curve, more: Curve, tolerance: float = 0.01) -> float | None:
-    """Epochs of the smaller set until which a loss is that of the larger one at as many steps, up
-    to a share; from there on it stays above. None where that begins with the first evaluation,
-    infinite where it never does."""
-    steps = np.intersect1d(few.steps_P, more.steps_P)
-    if not len(steps):
-        return None
-    at = [np.searchsorted(curve.steps_P, steps) for curve in (few, more)]
-    over = few.losses_P[at[0]] / more.losses_P[at[1]] - (1 + tolerance)
-    epochs = few.epochs_P[at[0]]
-    fine = np.flatnonzero(over <= 0)
-    if not len(fine):
-        return None
-    i = int(fine[-1])
-    if i == len(over) - 1:
-        return math.inf
-    share = -over[i] / (over[i + 1] - over[i])
-    return float(epochs[i] + share * (epochs[i + 1] - epochs[i]))

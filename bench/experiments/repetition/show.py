@@ -39,6 +39,7 @@ from ...report.view import View
 from ...report.words import held_out, seeds_details
 from ...study.escaping import rst
 from . import scaling, tables
+from .crossing import best_so_far
 from .curves import (
     additive,
     by_images,
@@ -51,7 +52,7 @@ from .curves import (
     systems,
     warm_words,
 )
-from .fit import Curve, Fit, best_so_far
+from .fit import Curve, Fit
 
 COLUMNS = 3  # panels side by side
 HEADROOM = 1.25  # of the worst best loss: what overfits further leaves the panel

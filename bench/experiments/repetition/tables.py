@@ -16,8 +16,9 @@ from ...report.estimate import Estimate, estimate, show, show_estimate
 from ...report.nearness import near_words
 from ...report.view import View
 from ...study.escaping import rst
+from .crossing import Crossing, crossover, matched_epochs
 from .curves import READINGS, additive, by_images, compute, curves, fits, settings, systems
-from .fit import QUOTED_RMS, Crossing, Curve, Fit, Sure, crossover, matched_epochs
+from .fit import QUOTED_RMS, Curve, Fit, Sure
 from .plan import FEWEST_SIZES
 from .scaling import r_star_words
 
