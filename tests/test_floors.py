@@ -372,8 +372,11 @@ FLOOR_ROWS = ("floor_memory", "floor_operations", "copy_bandwidth", "matmul_rate
 
 @pytest.fixture
 def published():
-    """The digits' published results as an older version wrote them, without floors."""
+    """The digits' published results as an older version wrote them, without floors. Claims of other
+    suites are left out: their verdicts take a minute, and nothing here reads them."""
     results = Results.load(ROOT / "results" / "digits" / "published")
+    for suite, about in results.about["suites"].items():
+        about["claims"] = about["claims"] if suite.startswith("latency") else []
     results.metrics = results.metrics[
         ~results.metrics["metric"].str.startswith(FLOOR_ROWS)
     ].reset_index(drop=True)
