@@ -7,15 +7,19 @@ import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from site_pages import is_dead, links_of, pages_of, tables_of, tree_of
 from small_study import build
 from test_two_extractors import asked, differing
 
-from bench.report.cells import write_table
+from bench.report.caption import Caption
+from bench.report.cells import number, write_table
+from bench.report.cells import shown as showing
 from bench.report.drawing import write_figure
 from bench.report.making import run_verb
 from bench.site.build import MARK, main, make_site
+from bench.site.tables import read_table
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = sorted((ROOT / "results").glob("*/published"))
@@ -190,6 +194,21 @@ def test_a_table_that_lost_whole_rows_is_named(copied, tmp_path, capsys):
     path.write_text("".join(lines[:-2]))
     line = said(capsys, tmp_path / "site", "--results", tmp_path / "results")
     assert str(path) in line and f"{len(lines) - 3} rows" in line and str(len(lines) - 1) in line
+
+
+def test_a_row_that_markdown_leaves_out_is_on_the_page(tmp_path):
+    """Catches a whole table that is called cut off: a row of which the shown columns are empty
+    stands in the csv alone, as real images without classes do."""
+    numbers = [number(0.5), number(None), number(0.25)]
+    values = {"Variant": ["a", "b", "c"], "FID": numbers, "Recall": [number(x) for x in (1, 2, 3)]}
+    table = showing(pd.DataFrame(values), "Variant", "FID")
+    write_table(tmp_path / "s_scores", table, Caption("Scores."))
+    path = tmp_path / "s_scores.csv"
+    assert "| b |" not in path.with_suffix(".md").read_text()
+    assert [row[0].text for row in read_table(path, "scores").rows] == ["a", "b", "c"]
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(ValueError, match="has 2 rows, its .md 2 and leaves out 1; publish"):
+        read_table(path, "scores")
 
 
 def test_words_that_are_no_utf8_are_named(copied, tmp_path, capsys):

@@ -109,6 +109,10 @@ def too_wide(table: pd.DataFrame) -> str | None:
     return None
 
 
+# how `readable` says that rows stand in the csv alone
+ROWS_LEFT = re.compile(r"\b(\d+) more rows? in the csv\.$", re.MULTILINE)
+
+
 def readable(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """What stands in markdown, and how much stands in the csv alone, in words: columns that are not
     shown, and rows that have numbers in these alone."""

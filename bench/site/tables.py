@@ -15,7 +15,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from ..report.cells import BAR, number
+from ..report.cells import BAR, ROWS_LEFT, number
 from ..report.estimate import Estimate, show, show_difference, show_estimate
 from ..study import escaping
 from .captions import caption_of, text_of
@@ -55,10 +55,11 @@ def read_table(path: Path, name: str) -> Table:
     """The table of a csv, with the caption beside it. Raises ValueError, naming the file, for one
     that is damaged."""
     values = _read(path)
-    titles, rows = _shown(path.with_suffix(".md"))
+    titles, rows, left = _shown(path.with_suffix(".md"))
     of_csv = len(next(iter(values.values())))
-    if rows != of_csv:  # one of the two was cut at the end of a line
-        raise ValueError(f"{path}: has {of_csv} rows, its .md {rows}; publish it again")
+    if rows + left != of_csv:  # one of the two was cut at the end of a line
+        more = f" and leaves out {left}" * bool(left)
+        raise ValueError(f"{path}: has {of_csv} rows, its .md {rows}{more}; publish it again")
     first = set(titles)
     columns, cells = [], []
     for title, endings in _merged(values).items():
@@ -90,11 +91,15 @@ def _read(path: Path) -> dict[str, list[str]]:
     return values
 
 
-def _shown(path: Path) -> tuple[list[str], int]:
-    """The columns that the markdown of a table shows, as they stand there, and how many rows."""
-    lines = [line for line in text_of(path).splitlines() if line.startswith("| ")]
+def _shown(path: Path) -> tuple[list[str], int, int]:
+    """The columns that the markdown of a table shows, as they stand there, how many rows, and how
+    many it says that it leaves to the csv."""
+    text = text_of(path)
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
     titles = [cell.strip() for cell in BAR.split(lines[0])[1:-1]] if lines else []
-    return titles, max(0, len(lines) - 2)  # titles, and the rule below them
+    left = ROWS_LEFT.search(text)
+    # titles, and the rule below them
+    return titles, max(0, len(lines) - 2), int(left[1]) if left else 0
 
 
 def _merged(header: Iterable[str]) -> dict[str, list[str]]:
