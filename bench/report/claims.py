@@ -215,10 +215,8 @@ def equal_words(difference: Estimate | None) -> str:
 def no_worse(difference: Estimate | None, margin: float, lower: bool, reason: str) -> Verdict:
     """The verdict on a paired difference that may be worse by no more than a margin: `yes` where
     its interval ends short of it, `no` where all of it lies beyond. lower: less is better."""
-    if difference is None:
-        return Verdict("not decided", reason)
-    moved = decided(difference.moved(-margin if lower else margin), lower, reason)
-    return Verdict(moved[0], moved[1], moved.p, difference)
+    allowed = decided(difference and difference.allowing(margin, lower), lower, reason)
+    return Verdict(allowed[0], allowed[1], allowed.p, difference)
 
 
 def decided_together(

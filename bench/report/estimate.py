@@ -41,9 +41,10 @@ class Estimate:
         apart."""
         return self.half == 0
 
-    def moved(self, by: float) -> Estimate:
-        """The same of values that are all larger by a constant."""
-        return Estimate(self.mean + by, self.half, self.count)
+    def allowing(self, margin: float, lower: bool) -> Estimate:
+        """What a difference that may be worse by a margin is tested as against 0. lower: less is
+        better."""
+        return Estimate(self.mean + (-margin if lower else margin), self.half, self.count)
 
     @property
     def p(self) -> float | None:

@@ -83,7 +83,7 @@ def of_funnel(view: View, claim: dict[str, Any]) -> Verdict:
         whole = mean_of(view, name, "exact_token_evals")
         if loss is None or not spent or not whole:
             return Verdict("not decided", f"funnel of {name}: not measured")
-        above = loss.moved(MARGIN)
+        above = loss.allowing(MARGIN, lower=False)
         word = verdict(above, lower_is_claimed=False) if loss.count >= FEWEST else "not decided"
         reason = (
             f"funnel of {name} minus all classes: {show_difference(loss)}, "

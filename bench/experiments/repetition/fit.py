@@ -122,13 +122,20 @@ class Fit:
 
 @dataclass(frozen=True)
 class Form:
-    """A form of the loss: names and bounds of its parameters, starts, log losses with slopes."""
+    """A form of the loss: names of its parameters, bounds of those after E, B and b, starts, log
+    losses with slopes."""
 
     names: tuple[str, ...]
-    bounds: Callable[[Points], tuple[list[float], list[float]]]  # of the centred parameters
+    further: tuple[tuple[float, float], ...]
     starts: Callable[[Points], list[list[float]]]
     log_losses: Callable[[np.ndarray, Points], tuple[np.ndarray, np.ndarray]]
     logs: tuple[bool, ...]  # which are fitted as their logarithm
+
+    def bounds(self, points: Points) -> tuple[np.ndarray, np.ndarray]:
+        """The lowest and the highest centred parameters."""
+        least, most = math.log(points.losses_P.min()), math.log(points.losses_P.max())
+        low, high = np.array([(LOG_E, least), (LOG_E, most + 1), B_RANGE, *self.further]).T
+        return low, high
 
 
 def _power_starts(points: Points) -> list[tuple[float, float, float]]:
@@ -182,30 +189,10 @@ def _additive(theta: np.ndarray, points: Points) -> tuple[np.ndarray, np.ndarray
     return np.log(loss_P), np.stack(slopes, 1) / loss_P[:, None]
 
 
-def _effective_bounds(points: Points) -> tuple[list[float], list[float]]:
-    least, most = math.log(points.losses_P.min()), math.log(points.losses_P.max())
-    return (
-        [LOG_E, LOG_E, B_RANGE[0], math.log(R_RANGE[0])],
-        [least, most + 1, B_RANGE[1], math.log(R_RANGE[1])],
-    )
-
-
-def _additive_bounds(points: Points) -> tuple[list[float], list[float]]:
-    least, most = math.log(points.losses_P.min()), math.log(points.losses_P.max())
-    return [LOG_E, LOG_E, B_RANGE[0], -40.0, 0.1, 0.0], [
-        least,
-        most + 1,
-        B_RANGE[1],
-        40.0,
-        5.0,
-        5.0,
-    ]
-
-
 FORMS = {
     "effective": Form(
         ("E", "B", "b", "R*"),
-        _effective_bounds,
+        ((math.log(R_RANGE[0]), math.log(R_RANGE[1])),),
         lambda points: [
             [*start, math.log(R)]
             for start, R in itertools.product(_power_starts(points), (2.0, 20.0, 200.0))
@@ -215,7 +202,7 @@ FORMS = {
     ),
     "additive": Form(
         ("E", "B", "b", "P", "g", "h"),
-        _additive_bounds,
+        ((-40.0, 40.0), (0.1, 5.0), (0.0, 5.0)),
         lambda points: [
             [*start, math.log(1e-2), g, 0.3]
             for start, g in itertools.product(_power_starts(points), (0.5, 1.0, 2.0))
@@ -261,7 +248,7 @@ def _solve(
     """
     fixed, typical = fixed or {}, _typical(points)
     free = [i for i in range(len(form.names)) if i not in fixed]
-    low, high = (np.array(side)[free] for side in form.bounds(points))
+    low, high = (side[free] for side in form.bounds(points))
     half = (high - low) / 2
     centred = _centred(np.array([fixed.get(i, x) for i, x in enumerate(start)], float), typical)
     logs_P = np.log(points.losses_P)

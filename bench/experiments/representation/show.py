@@ -398,9 +398,10 @@ def judge_arm_keeps(view: View, claim: dict[str, Any]) -> Verdict:
     better = direction(claim)
     if not known or better is None:
         return Verdict("not decided", reason if not known else f"{reason}; {NO_DIRECTION}")
-    margin = asked(view)["margin"]
-    shift = -margin if better == "lower" else margin
-    moved: dict[str, Estimate | None] = {name: one.moved(shift) for name, one in known.items()}
-    word, p = decided_together(moved, better == "lower")
+    margin, lower = asked(view)["margin"], better == "lower"
+    allowed: dict[str, Estimate | None] = {
+        name: one.allowing(margin, lower) for name, one in known.items()
+    }
+    word, p = decided_together(allowed, lower)
     reason = f"{reason}; may be worse by {margin:g}"
     return Verdict(word, reason, p, next(iter(known.values())))

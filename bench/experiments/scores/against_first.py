@@ -37,8 +37,7 @@ def verdicts(view: View) -> dict[str, dict[str, str]]:
     differences = {name: view.difference(name, fid) for name in others}
     tested = {n: d for n, d in differences.items() if d is not None and d.count >= FEWEST}
     p_values = {name: difference.p for name, difference in tested.items()}
-    known = {name: p for name, p in p_values.items() if p is not None}
-    rejected = holm(known)
+    rejected = holm({name: p for name, p in p_values.items() if p is not None})
     rows = {first: {title: Cell("first"), alone: "", together: ""}}
     for name, difference in differences.items():
         word = {"yes": "lower", "no": "higher"}.get(verdict(tested.get(name)), "not decided")
