@@ -113,6 +113,7 @@ def _read_pairs(
     def part(
         inputs_bLC: torch.Tensor, tokens_bL: torch.Tensor, condition_CD: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
+        """What is read of b images under all C conditions, (b C, ...) for each scale."""
         inputs_NLC = inputs_bLC.repeat_interleave(C, 0)
         logits = logits_by_scale(model, inputs_NLC, condition_CD.repeat(len(tokens_bL), 1), k)
         return tuple(read(logits, tokens_bL.repeat_interleave(C, 0)))
@@ -148,6 +149,7 @@ def pair_scores(
     """
 
     def read(logits: list[torch.Tensor], tokens_NL: torch.Tensor) -> list[torch.Tensor]:
+        """log p(tokens) of each scale in nats, (N,)."""
         own = _tokens_of(model, tokens_NL, k)
         return [-token_losses(values, tokens).sum(1) for values, tokens in zip(logits, own)]
 
@@ -197,6 +199,7 @@ def reconstructions(
     codebook_VC = ladder.quantizer.codebook_VC
 
     def read(logits: list[torch.Tensor], tokens_NL: torch.Tensor) -> list[torch.Tensor]:
+        """Expected codes of each scale; its tokens are not asked."""
         return [expected_codes(values, codebook_VC) for values in logits]
 
     pairs = _read_pairs(model, ladder, tokens_BL, condition_BD, k, read)

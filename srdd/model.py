@@ -98,6 +98,7 @@ class ScaleTransformer(nn.Module):
         config, std = self.config, math.sqrt(1 / self.config.width / 3)
 
         def draw(weight: torch.Tensor, factor: float = 1.0) -> None:
+            """Draw one weight in place: a normal cut at -2 and 2, times a factor."""
             nn.init.trunc_normal_(weight, std=std, generator=generator)
             with torch.no_grad():
                 weight.mul_(factor)
@@ -268,6 +269,8 @@ class ScaleTransformer(nn.Module):
             schedule = ScaleSchedule(schedule.patch_nums[scales[0] : scales[-1] + 1])
 
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
+            """Attention of all scales at once under the mask of the history (VAR, arXiv
+            2404.02905); queries, keys and values as `attend_by_scale` takes them."""
             if self.mask_LL is not None:
                 mask = self.mask_LL[where, where]
                 return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
@@ -324,6 +327,7 @@ class ScaleTransformer(nn.Module):
             def attend(
                 q: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, i: int = i
             ) -> torch.Tensor:
+                """Attention of one scale to itself and to what block i keeps of earlier ones."""
                 key, value = cache.extend(i, key, value)
                 return attend_block(q, key, value, scale, rows)
 

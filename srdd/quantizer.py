@@ -101,6 +101,7 @@ def tree_order(codebook_VC: torch.Tensor) -> torch.Tensor:
     """
 
     def leaves(members_n: torch.Tensor) -> list[torch.Tensor]:
+        """Codes below one node of the tree in order, as lists of one index each."""
         if len(members_n) < 2:
             return [members_n]
         codes_nC = codebook_VC[members_n].double()
