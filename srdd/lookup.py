@@ -64,11 +64,18 @@ def function_name(prefix: str, name: str) -> str:
     return f"{PLACES[prefix]}: {prefix}_{name}"
 
 
+MANY, FEW = 60, 6  # names that one message can hold, and those that it shows of more
+
+
 def unknown(what: str, name: str, legal: Iterable[str]) -> str:
-    """One sentence that says which name is unknown, which one is nearest and which ones exist."""
+    """One sentence that says which name is unknown, which one is nearest and which ones exist; of
+    very many the nearest few."""
     legal = sorted(map(str, legal))
-    near = difflib.get_close_matches(str(name), legal, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), legal, n=FEW, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
+    if len(legal) > MANY:
+        shown = near or legal[:FEW]
+        return f"unknown {what} {name!r}{hint} (of {len(legal)}: {', '.join(shown)}, ...)"
     return f"unknown {what} {name!r}{hint} (there are: {', '.join(legal) or 'none'})"
 
 

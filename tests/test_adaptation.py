@@ -232,11 +232,14 @@ def test_what_is_hardly_meant_is_said(tmp_path):
     that a rule finds missing at the very end."""
     claim = {**SAME, "metric": "loss_test_any_ordr"}
     full = {"base": "srdd", "delta": {**SHORT, "model.history": None}}
-    plan = planned(tmp_path, variants={**VARIANTS, "full": full}, claims=[claim])
+    claims = [claim, {**claim, "text": "again"}]
+    plan = planned(tmp_path, variants={**VARIANTS, "full": full}, claims=claims)
     said = "\n".join(plan.warnings)
     assert "variants.full.model.history: None: scales attend to earlier ones" in said
     assert "variants.adapted.model.history" not in said
-    assert "claims.metric: unknown metric 'loss_test_any_ordr'; did you mean" in said
+    (line,) = [line for line in plan.warnings if "claims.metric" in line]
+    assert "unknown metric 'loss_test_any_ordr'; did you mean 'loss_test_any_order'?" in line
+    assert "kept_loss_test" in line and len(line) < 500, "nearest few of some two hundred names"
     assert "full" not in "\n".join(planned(tmp_path).warnings)
 
 
@@ -407,6 +410,43 @@ def test_any_number_is_judged_by_its_paired_difference(tmp_path):
     assert judged(view, asked("value", metric="fid"))[0] == "no", "FID of b is higher by 0.1"
     word, reason = judged(view, asked("value", metric="peak_q99", better="lower"))
     assert word == "no such metric" and reason == "no row of this suite has peak_q99"
+
+
+OWN = {"seed_first": 900, "seed_last": 919}  # a sample that is not the study's
+
+
+def test_numbers_over_images_of_their_own_are_judged(tmp_path):
+    """Catches a rule that sees the study's own samples alone: its claim said not decided, and no
+    reader could tell why."""
+    rows = [
+        ("a", "inpaint_psnr_unknown", (18.0, 18.1, 18.2), OWN),
+        ("b", "inpaint_psnr_unknown", (18.5, 18.61, 18.7), OWN),
+        ("a", "halved", (1.0, 1.1, 1.2), {"seed_first": 0, "seed_last": 9}),
+        ("a", "halved", (2.0, 2.1, 2.2), {"seed_first": 10, "seed_last": 19}),
+        ("b", "halved", (1.0, 1.1, 1.2), {"seed_first": 0, "seed_last": 9}),
+    ]
+    view = results_with(tmp_path, rows)
+    word, reason = judged(view, asked("value", metric="inpaint_psnr_unknown", better="higher"))
+    assert word == "yes" and "+0.503" in reason
+    words = judged(view, asked("value", metric="halved", better="lower"))
+    assert words[0] == "not decided" and words[1].endswith("paired by training seed: none")
+
+
+@pytest.mark.parametrize("rule", ["value", "same"])
+@pytest.mark.parametrize(
+    "axes, said",
+    [
+        ({"scale": 2}, "each scale;"),
+        ({"step": 7}, "each step;"),
+        ({"scale": 1, "step": 7}, "each scale and step;"),
+    ],
+)
+def test_a_number_of_each_scale_or_step_is_said_to_be_one(tmp_path, rule, axes, said):
+    """Catches a claim that ends with a bare dash where many numbers stand."""
+    rows = [(name, "loss_there", (1.0, 1.1, 1.2), axes) for name in "ab"]
+    view, claim = results_with(tmp_path, rows), asked(rule, metric="loss_there", better="lower")
+    word, reason = judged(view, {**claim, "margin": 1.0 if rule == "same" else None})
+    assert word == "not decided" and f"loss_there has a number of {said}" in reason
 
 
 def test_same_is_judged_by_the_margin_that_the_claim_states(tmp_path):

@@ -184,6 +184,22 @@ def test_boxes_that_hide_nothing_or_all_are_refused(tmp_path):
     assert "\n" not in text and "outpaint" in text and "1.3" in text and "suites.zero_shot" in text
 
 
+def test_claims_on_completions_are_known_beforehand(tmp_path):
+    """Catches a warning at a claim of what is measured, and one of a task that is not asked for,
+    which nothing decides after hours."""
+    study = yaml.safe_load(SMOKE.read_text())
+    suite = study["suites"]["zero_shot"]
+    variant, against, *_ = suite["variants"]
+    claim = {"text": "t", "rule": "value", "metric": "inpaint_psnr_unknown"}
+    suite["claims"] = [{**claim, "variant": variant, "against": against}]
+    (tmp_path / "good.yaml").write_text(yaml.safe_dump(study))
+    assert not load_study(tmp_path / "good.yaml").warnings
+    suite["zero_shot"]["inpaint"] = None
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(study))
+    with pytest.raises(ConfigError, match=r"claims\.metric: 'inpaint_.*zero_shot\.inpaint is null"):
+        load_study(tmp_path / "bad.yaml")
+
+
 def test_super_resolution_keeps_the_first_scales():
     """Catches an m that is off by one, and one that leaves nothing known or nothing to draw."""
     tokens_BL = tokens_like(SCHEDULE)

@@ -127,9 +127,11 @@ def cautions(study: Study, one: Resolved) -> Iterator[str]:
                 "ones, whose own tokens are partly masked in training and whole in sampling; "
                 "history 0 has no such difference"
             )
-    for claim in one.suite.claims:
-        if claim.rule in ("value", "same") and claim.metric not in _known(study):
-            words = unknown("metric", claim.metric, _known(study))
+    known, rules = _known(study), ("value", "same")
+    asked = dict.fromkeys(claim.metric for claim in one.suite.claims if claim.rule in rules)
+    for metric in asked:
+        if metric not in known:
+            words = unknown("metric", metric, known)
             yield f"claims.metric: {words}; taken as a number that a job of this suite reports"
 
 

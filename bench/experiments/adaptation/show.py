@@ -25,7 +25,7 @@ from ...report.claims import (
 )
 from ...report.curves import GREY, curve, floor_line
 from ...report.drawing import DOUBLE, blank, draw_band, look_of, note, plain_log
-from ...report.estimate import Estimate, estimate, show_difference
+from ...report.estimate import Estimate, estimate
 from ...report.sheets import by_group, by_variant, panel_sheet, sheet
 from ...report.view import View
 from ...report.words import score_details, seeds_details
@@ -40,6 +40,7 @@ from .models import (
     share_of_teacher,
     steps_made,
 )
+from .numbers import absent_words, compared
 from .same import equivalence
 
 PASSES = "image_tokens_per_forward"
@@ -369,39 +370,12 @@ def table_decoding(view: View) -> tuple[pd.DataFrame, Caption]:
 UNBOUNDED = ("fid", "kid", "is")
 
 
-def _whole_name(view: View, name: str) -> str:
-    """A metric as it stands in these results: of a score with its extractor."""
-    score = view.results.score_name(name)
-    return score if len(view.results.rows_of(score)) else name
-
-
-def _absent(view: View, metric: str) -> tuple[str, str] | None:
-    """What is said of a claim whose metric no row of the suite has; None where one has it."""
-    if view.results.rows_of(metric)["run_id"].isin(view.runs).any():
-        return None
-    rows = view.results.metrics
-    measured = (rows["run_id"].isin(view.runs) & rows["train_seed"].notna()).any()
-    return (NO_METRIC if measured else "not decided"), f"no row of this suite has {metric}"
-
-
-def _compared(view: View, claim: dict[str, Any]) -> tuple[Estimate | None, str]:
-    """The paired difference that a claim is about, and the beginning of a reason."""
-    metric, variant, against = (
-        _whole_name(view, claim["metric"]),
-        claim["variant"],
-        claim["against"],
-    )
-    difference = view.difference(variant, metric, against)
-    reason = f"{metric} of {variant} minus that of {against}, paired by training seed: "
-    return difference, reason + show_difference(difference)
-
-
 def judge_value(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     """As judge_score, of any number that a variant has: by the 95 % t-interval of its paired
     difference over training seeds."""
-    if absent := _absent(view, _whole_name(view, claim["metric"])):
+    if absent := absent_words(view, claim["metric"]):
         return absent
-    difference, reason = _compared(view, claim)
+    difference, reason = compared(view, claim)
     better = direction(claim)
     if better is None:
         return "not decided", f"{reason}; {NO_DIRECTION}"
@@ -415,9 +389,9 @@ def judge_same(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     first = view.results.extractors[0]
     if claim["metric"] in UNBOUNDED and view.results.extractor != first:
         return NO_METRIC, f"the margin is stated in units of {first}"
-    if absent := _absent(view, _whole_name(view, claim["metric"])):
+    if absent := absent_words(view, claim["metric"]):
         return absent
-    difference, reason = _compared(view, claim)
+    difference, reason = compared(view, claim)
     margin = claim.get("margin")
     if margin is None:
         return "not decided", f"{reason}; the claim states no margin"

@@ -17,6 +17,20 @@ from ...study.suite_checks import Resolved
 
 EVALUATES = READS_TEST = KNOWN_TOKENS = True
 
+# of boxes alone: super-resolution has a number for each m
+REPORTED = tuple(
+    f"{task}_{measure}"
+    for task in ("inpaint", "outpaint")
+    for measure in (
+        "psnr_unknown",
+        "psnr_whole",
+        "ssim_unknown",
+        "ssim_whole",
+        "class_agreement",
+        "feature_distance",
+    )
+)
+
 Box = Annotated[tuple[float, float, float, float], Field(strict=False)]
 TRAINS = True
 
@@ -78,6 +92,14 @@ def problems(study: Study, resolved: Resolved) -> Iterator[str]:
     scales = [variant.model.schedule.num_scales for variant in variants.values()]
     if not (settings.inpaint or settings.outpaint) and all(count == 1 for count in scales):
         yield "zero_shot.super_resolution: needs a schedule of 2 scales or more, or another task"
+    for claim in suite.claims:
+        for task in ("inpaint", "outpaint"):
+            if claim.metric in REPORTED and claim.metric.startswith(task):
+                if getattr(settings, task) is None:
+                    yield (
+                        f"claims.metric: {claim.metric!r}: zero_shot.{task} is null, nothing is "
+                        "completed so; give it a box"
+                    )
 
 
 def _box_problems(settings: Settings, name: str, size: int) -> Iterator[str]:
