@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,16 +20,15 @@ ASK = (
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A folder with one source file, and what is kept beside it."""
-    monkeypatch.setattr(sys, "dont_write_bytecode", False)
-    monkeypatch.setattr(sys, "pycache_prefix", None)
+    """A folder with one source file, and a cache of its own."""
+    monkeypatch.setenv("SRDD_CACHE", str(tmp_path / "cache"))
     (tmp_path / "root" / "srdd").mkdir(parents=True)
     (tmp_path / "root" / "srdd" / "a.py").write_text("A = 1\n")
     return tmp_path / "root"
 
 
 def files(root):
-    return root.glob("bench/__pycache__/sources/*.json")
+    return root.parent.glob("cache/sources/*.json")
 
 
 def kept(root):
@@ -76,14 +76,24 @@ def test_old_texts_are_forgotten(project):
     assert len(list(files(project))) == MOST_KEPT
 
 
+def test_a_copy_of_the_project_finds_what_the_original_has_kept(project, tmp_path):
+    """Catches a clone that follows all code again."""
+    kept(project)
+    copy = shutil.copytree(project, tmp_path / "copy")
+    assert kept(copy) == ("0000000001", 0)
+    (copy / "srdd" / "a.py").rename(copy / "srdd" / "b.py")
+    assert kept(copy)[1] == 1, "another name of a file is another text"
+
+
 def test_another_process_finds_what_one_has_computed(tmp_path):
     """Catches a plan that follows all code again; and a cache that cannot be written, which ends
     it."""
     answers = []
     (tmp_path / "file").write_text("")
     for place in ("cache", "cache", "file"):
-        environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path / place)}
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        # many containers ask for no compiled modules
+        environment = {**os.environ, "SRDD_CACHE": str(tmp_path / place)}
+        environment["PYTHONDONTWRITEBYTECODE"] = "1"
         done = subprocess.run(
             [sys.executable, "-c", ASK], cwd=ROOT, env=environment, capture_output=True, text=True
         )

@@ -1,8 +1,8 @@
 """Hashes of code that earlier processes computed, kept by the content of all source files.
 
 To follow what a job uses takes longer than to read all of the project's text, and every plan and
-every job asks for it. What is kept is true of exactly one text, so nothing is ever out of date.
-Where nothing can be kept, all is computed. Imports no torch.
+every job asks for it. What is kept is true of exactly one text, so nothing is ever out of date, and
+copies of the project share it. Where nothing can be kept, all is computed. Imports no torch.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import re
 import sys
 from collections.abc import Callable
 from functools import cached_property
-from importlib.util import cache_from_source
 from pathlib import Path
 
+from ..study.contents import cache_folder
 from .rows import written_whole
 
 FOLDERS = ("srdd", "bench")
 DIGEST = re.compile(r"[0-9a-f]{10}")
-MOST_KEPT = 8  # texts of the project, the newest ones
+MOST_KEPT = 32  # texts of the project, the newest ones; some 25 KB each
 
 
 def text_digest(root: Path) -> str:
@@ -67,8 +67,9 @@ class KnownSources:
 
     @property
     def folder(self) -> Path:
-        """Where they lie: beside the compiled modules, which follow from the same text."""
-        return Path(cache_from_source(str(self.root / "bench" / "x.py"))).parent / "sources"
+        """Where they lie: beside downloads and sums, and not beside compiled modules, which many
+        containers ask Python not to write."""
+        return cache_folder() / "sources"
 
     @cached_property
     def kept(self) -> dict[str, str]:
@@ -88,8 +89,7 @@ class KnownSources:
         """Leave what is new to later processes, unless a file was edited meanwhile; a full or
         closed disk is no reason to stop here."""
         try:
-            unsure = self.text is None or text_digest(self.root) != self.text
-            if unsure or sys.dont_write_bytecode:
+            if self.text is None or text_digest(self.root) != self.text:
                 return
             file = self.folder / f"{self.text}.json"
             with written_whole(file) as temporary:
