@@ -29,7 +29,17 @@ settings.load_profile("quick")
 
 
 # files that take longest begin first: two processes then end at about the same time
-LONGEST = ("test_workflow", "test_slurm", "test_closure", "test_run", "test_targets", "test_ranks")
+LONGEST = (
+    "test_workflow",
+    "test_targets",
+    "test_slurm",
+    "test_memory",
+    "test_site_browser",
+    "test_closure",
+    "test_house",
+    "test_run",
+    "test_ranks",
+)
 
 
 def pytest_collection_modifyitems(items):

@@ -1,9 +1,31 @@
-"""What the tests of the site share: the pages as a reader of HTML sees them."""
+"""What the tests of the site share: the site of what is committed, and its pages as a reader of
+HTML sees them."""
 
+import fcntl
+import os
 from functools import cache
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from selectolax.lexbor import LexborHTMLParser
+
+from bench.site.build import make_site
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def committed_site(tmp_path_factory):
+    """The site of what is committed, to read: made once for all processes of the tests."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    site = folder / "committed" / "site"
+    site.parent.mkdir(exist_ok=True)
+    with open(site.parent / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not site.exists():  # it takes its place when it is whole
+            make_site(ROOT / "results", site)
+    return site.resolve()
 
 
 @cache

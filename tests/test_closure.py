@@ -180,6 +180,9 @@ def test_a_name_that_is_no_definition_is_an_error(tmp_path):
 # ---------------------------------------------------------------- what really runs
 
 
+OURS = f"{ROOT}/srdd/", f"{ROOT}/bench/"
+
+
 class Executed:
     """The code of this project that runs, by file and first line."""
 
@@ -187,18 +190,20 @@ class Executed:
         self.places: set[tuple[str, int]] = set()
 
     def __call__(self, frame, event, argument) -> None:
+        # a tracer that returns none is told of calls alone: no returns, no calls of C
         code = frame.f_code
-        if event == "call" and code.co_filename.startswith((f"{ROOT}/srdd/", f"{ROOT}/bench/")):
+        if code.co_filename.startswith(OURS):
             self.places.add((code.co_filename, code.co_firstlineno))
 
     def __enter__(self):
-        threading.setprofile(self)
-        sys.setprofile(self)
+        self.before = sys.gettrace()
+        threading.settrace(self)
+        sys.settrace(self)
         return self
 
     def __exit__(self, *_) -> None:
-        sys.setprofile(None)
-        threading.setprofile(None)
+        sys.settrace(self.before)
+        threading.settrace(self.before)
 
 
 def definitions(path: str) -> list[tuple[int, int, set[str]]]:

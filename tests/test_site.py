@@ -5,11 +5,12 @@ import json
 import os
 import re
 import shutil
+from collections import defaultdict
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from site_pages import is_dead, links_of, pages_of, tables_of, tree_of
+from site_pages import committed_site, is_dead, links_of, pages_of, tables_of, tree_of
 from small_study import build
 from test_two_extractors import asked, differing
 
@@ -30,9 +31,7 @@ NUMBER = re.compile(r"[+-]?[0-9][0-9,]*\.?[0-9]*(e[+-]?[0-9]+)?")
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The site of what is committed."""
-    target = tmp_path_factory.mktemp("site") / "site"
-    make_site(ROOT / "results", target)
-    return target.resolve()
+    return committed_site(tmp_path_factory)
 
 
 def rows_of(path):
@@ -87,7 +86,10 @@ def test_scores_beside_images_stand_in_the_metrics(site, study):
     text = page.read_text(encoding="utf-8")
     suites = json.loads(text.removeprefix("window.COMPARED = ").rstrip().removesuffix(";"))
     variants = {(row["suite"], row["variant"]): row for row in rows_of(published / "variants.csv")}
-    metrics = [row for row in rows_of(published / "metrics.csv") if not row["step"]]
+    values_of = defaultdict(set)
+    for row in rows_of(published / "metrics.csv"):
+        if row["value"] and not row["step"]:
+            values_of[row["metric"], row["run_id"]].add(float(row["value"]))
     count = 0
     for suite, by_variant in suites.items():
         for variant, entry in by_variant.items():
@@ -95,11 +97,7 @@ def test_scores_beside_images_stand_in_the_metrics(site, study):
             for seed, of_seed in entry["seeds"].items():
                 jobs = json.loads(names["jobs"])[seed]
                 for metric, shown in of_seed["scores"].items():
-                    values = {
-                        float(row["value"])
-                        for row in metrics
-                        if row["metric"] == metric and row["run_id"] in jobs and row["value"]
-                    }
+                    values = set().union(*(values_of[metric, job] for job in jobs))
                     assert any(rounds_to(shown, value) for value in values), (variant, metric)
                     count += 1
     assert count

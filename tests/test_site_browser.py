@@ -1,14 +1,9 @@
 """The site in a real browser, opened as files: what a reader sees and can do."""
 
-from pathlib import Path
-
 import pytest
 from browser import complaints, opened, show, until
-from site_pages import pages_of
+from site_pages import committed_site, pages_of
 
-from bench.site.build import make_site
-
-ROOT = Path(__file__).resolve().parent.parent
 STUDY = "results/digits"  # one with images of several training seeds
 
 
@@ -21,9 +16,7 @@ def browser():
 @pytest.fixture(scope="module")
 def site(browser, tmp_path_factory):
     """The site of what is committed."""
-    target = tmp_path_factory.mktemp("site") / "site"
-    make_site(ROOT / "results", target)
-    return target.resolve()
+    return committed_site(tmp_path_factory)
 
 
 def all_of(browser, selector):
