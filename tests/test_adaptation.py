@@ -186,6 +186,15 @@ BAD = {
         {"claims": [{**SAME, "metric": "FID of all"}]},
         ["suites.a.claims.metric: 'FID of all': a name of small letters"],
     ),
+    "a number of another measure": (
+        {"claims": [{**SAME, "metric": "inpaint_psnr_unknown"}]},
+        ["suites.a.claims.metric: 'inpaint_psnr_unknown': is reported by measure zero_shot, this"],
+    ),
+    "a number of this room without its measure": (
+        {"measure": ["sweep"], "figures": [], "tables": [],
+         "claims": [{**SAME, "metric": "peak_max"}]},
+        ["suites.a.claims.metric: 'peak_max': is reported by measure adaptation", "has sweep; add"],
+    ),
     "a grid": (
         {"claims": [{**SAME, "variant": "shuffled"}]},
         ["suites.a.claims.variant: 'shuffled' is a grid; name one of its variants"],

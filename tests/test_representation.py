@@ -120,6 +120,11 @@ def test_a_claim_of_an_arm_that_is_not_asked_for_is_refused(tmp_path):
     for metric in (KNN, "knn_accuracy_dcr_codes_over_recon_long"):
         with pytest.raises(ConfigError, match="unknown arm"):
             planned(tmp_path, told, claims=[{**CLAIM, "metric": metric}])
+    value = {**CLAIM, "rule": "value", "metric": "knn_accuracy_recon"}
+    planned(tmp_path, told, claims=[value])
+    for metric in ("knn_accuracy_naive", "knn_accuracy_recon_long", "conflict_share_naive"):
+        with pytest.raises(ConfigError, match="does not report it of 'SDD' with these settings"):
+            planned(tmp_path, told, claims=[{**value, "metric": metric}])
     with pytest.raises(ConfigError, match="add it to representation.arms"):
         planned(tmp_path, told, figures=["gradient_cosine"])
     with pytest.raises(ConfigError, match="shows arms that reconstruct"):

@@ -541,6 +541,14 @@ OFF = [
         {"metric": "psnr_refined"}, {"restoration": {}},
         "metric: 'psnr_refined': refined of 'state' is not measured, restoration.refiner is null",
     ),
+    (
+        {"rule": "value", "metric": "psnr_refined", "against": "cross"}, {"restoration": {}},
+        "metric: 'psnr_refined': measure restoration does not report it of 'state'",
+    ),
+    (
+        {"rule": "value", "metric": "psnr_known", "variant": "SDD", "against": "cross"}, {},
+        "metric: 'psnr_known': measure restoration does not report it of 'cross'",
+    ),
     ({"metric": "psnr_repair"}, {}, "metric: 'psnr_repair': repair of 'state' is not measured ("),
     (
         {"rule": "carries", "metric": "swap_excess_blur", "against": "control"},

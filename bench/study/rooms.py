@@ -33,6 +33,8 @@ What `plan.py` may say, all of it optional:
     RESTORES                     whether it hands models the degraded images that they restore
     REPORTED                     numbers of a model or a sampler, one a training, that its jobs
                                  report and rules of any metric can be asked of
+    reports(study, one, variant)  those of them that the settings of a suite give of a variant; all
+                                 if left out
     READS_CODES                  whether it asks a model for probabilities of codes, which a
                                  regression has none of
 

@@ -29,16 +29,9 @@ NEEDS = {name: ("trained", "scored") for name in ("judge_value", "judge_same")}
 SHOWS_FID = ("figure_tokens_per_forward", "table_adaptation", "table_decoding")
 
 COUNTED = ("var", "srdd")  # samplers whose passes can be told image by image
-# further numbers that this room and trainings report of a model or a sampler
-REPORTED = (
-    "image_tokens_per_forward",
-    "image_token_evals",
-    "peak_q99",
-    "peak_max",
-    "intra_scale_gain",
-    "kept_loss_test",
-    "kept_step",
-)
+REPORTED = ("image_tokens_per_forward", "image_token_evals", "peak_q99", "peak_max")
+# further numbers that every training reports
+OF_TRAININGS = ("intra_scale_gain", "kept_loss_test", "kept_step")
 
 
 class Settings(Strict):
@@ -146,9 +139,9 @@ def _adapts(study: Study, variant: Variant) -> bool:
 
 
 def _known(study: Study) -> list[str]:
-    """Metrics that are known before a run: scores, and what any room reports."""
+    """Metrics that are known before a run: scores, what trainings and any room report."""
     reported = chain.from_iterable(rooms.says(room, "REPORTED", ()) for room in rooms.measures())
-    return sorted({*legal_metrics(study)[0], *reported, *BETTER})
+    return sorted({*legal_metrics(study)[0], *reported, *OF_TRAININGS, *BETTER})
 
 
 def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
@@ -167,6 +160,37 @@ def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
             "the claim round, or leave better out"
         )
     yield from side_problems(one, claim)
+    yield from _unreported(study, one, claim)
+
+
+def _unreported(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
+    """A metric that a measure reports and this suite does not, or not of one side."""
+    metric, measures = claim.metric, one.suite.measure
+    reporting = [room for room in rooms.measures() if metric in rooms.says(room, "REPORTED", ())]
+    if not reporting or metric in legal_metrics(study)[0]:
+        return
+    asked = [room for room in reporting if room in measures]
+    if not asked:
+        yield (
+            f"metric: {metric!r}: is reported by measure {' or '.join(reporting)}, this suite has "
+            f"{', '.join(measures)}; add it to measure"
+        )
+    for key in ("variant", "against") if asked else ():
+        name = getattr(claim, key)
+        if name in one.variants and not any(
+            _reports(study, one, room, claim, name) for room in asked
+        ):
+            yield (
+                f"metric: {metric!r}: measure {' and '.join(asked)} does not report it of {name!r} "
+                "with these settings; change them or the claim"
+            )
+            return
+
+
+def _reports(study: Study, one: Resolved, room: str, claim: Claim, variant: str) -> bool:
+    """Whether a measure of a suite reports the metric of a claim of a variant."""
+    reports = rooms.says(room, "reports")
+    return reports is None or claim.metric in reports(study, one, variant)
 
 
 def _metric_problems(study: Study, claim: Claim) -> Iterator[str]:

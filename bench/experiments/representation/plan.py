@@ -58,11 +58,8 @@ def shown_arms(arms: tuple[str, ...], equal_tokens: bool) -> list[str]:
 
 
 ALL_ARMS = shown_arms(ARMS, True)
-REPORTED = (
-    *(f"{measure}_{arm}" for measure in MEASURES for arm in ALL_ARMS),
-    "conflict_share_naive",
-    "gradient_cosine_naive",
-)
+OF_NAIVE = ("conflict_share_naive", "gradient_cosine_naive")
+REPORTED = (*(f"{measure}_{arm}" for measure in MEASURES for arm in ALL_ARMS), *OF_NAIVE)
 
 
 class Settings(Strict):
@@ -141,6 +138,14 @@ def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
 
 
 # ---------------------------------------------------------------- what cannot be
+
+
+def reports(study: Study, one: Resolved, variant: str) -> list[str]:
+    """Numbers of the arms that a suite asks for."""
+    settings = study.told(one.name, "representation")
+    arms = shown_arms(settings.arms, settings.equal_tokens)
+    of_naive = [name for name in OF_NAIVE if "naive" in arms]
+    return [*(f"{measure}_{arm}" for measure in MEASURES for arm in arms), *of_naive]
 
 
 def problems(study: Study, one: Resolved) -> Iterator[str]:

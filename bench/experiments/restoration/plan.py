@@ -232,6 +232,12 @@ def _way_problems(study: Study, one: Resolved, claim: Claim, way: str) -> Iterat
             )
 
 
+def reports(study: Study, one: Resolved, variant: str) -> list[str]:
+    """Scores of the ways that a suite measures of a variant."""
+    ways = _measured(study, one, one.variants[variant])
+    return [f"{score}_{way}" for score in DIRECTIONS for way in ways]
+
+
 def _measured(study: Study, one: Resolved, variant: Variant) -> list[str]:
     """Ways that a suite measures beside a variant: its own, then those without a scale
     transformer."""
