@@ -13,6 +13,7 @@ import yaml
 from scipy.stats import ttest_1samp
 from small_study import SEEDS, build, variant
 
+from bench.experiments.adaptation import plan as adaptation_plan
 from bench.experiments.adaptation import show, verb
 from bench.experiments.adaptation.models import (
     by_model,
@@ -22,6 +23,7 @@ from bench.experiments.adaptation.models import (
     teacher_in,
 )
 from bench.experiments.adaptation.same import equivalence
+from bench.experiments.zero_shot import plan as zero_shot_plan
 from bench.pipeline.held_out import HeldOut, one_pass_loss
 from bench.report.claims import claim_details, judged
 from bench.report.estimate import estimate
@@ -32,6 +34,7 @@ from bench.runtime.ranks import Ranks
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
 from bench.study.schema import Claim
+from bench.study.subsets import OF_SUBSETS
 from srdd.config import SamplerConfig
 from srdd.schedule import ScaleSchedule
 
@@ -195,6 +198,14 @@ BAD = {
          "claims": [{**SAME, "metric": "peak_max"}]},
         ["suites.a.claims.metric: 'peak_max': is reported by measure adaptation", "has sweep; add"],
     ),
+    "a number of masks": (
+        {"claims": [{**SAME, "metric": "loss_test_any_order", "against": "went on"}]},
+        ["suites.a.claims.metric: 'loss_test_any_order': 'went on' has none", "model.mask_prob"],
+    ),
+    "a number of fewer images": (
+        {"claims": [{**SAME, "metric": "epochs_to_best"}]},
+        ["suites.a.claims.metric: 'epochs_to_best'", "without training.unique_images"],
+    ),
     "a grid": (
         {"claims": [{**SAME, "variant": "shuffled"}]},
         ["suites.a.claims.variant: 'shuffled' is a grid; name one of its variants"],
@@ -224,6 +235,46 @@ def test_bad_input_is_one_line_before_any_work(tmp_path, case):
     asked, words = BAD[case]
     line = refused(tmp_path, **asked)
     assert all(word in line for word in words), line
+
+
+def test_what_trainings_and_own_metrics_report_needs_no_measure(tmp_path, monkeypatch):
+    """Catches a legal claim that is refused: numbers of trainings on fewer images, and a metric of
+    one's own with the name of another measure's number."""
+    some = {
+        base: {"base": base, "delta": {"training.unique_images": 200}} for base in ("sdd", "var")
+    }
+    claim = {"rule": "value", "better": "lower", "variant": "sdd", "against": "var"}
+    shown = {"measure": ["scores"], "figures": [], "tables": []}
+    for metric in OF_SUBSETS:
+        planned(tmp_path, some, [{**claim, "metric": metric}], **shown)
+    nearest = {**claim, "metric": "nearest_rate"}
+    with pytest.raises(ConfigError, match="is reported by measure memorisation"):
+        planned(tmp_path, some, [nearest], **shown)
+    monkeypatch.setattr(adaptation_plan, "legal_metrics", lambda study: ([], ["nearest_rate"]))
+    planned(tmp_path, some, [nearest], **shown)
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (lambda *_: {}["x"], "x"),
+        (lambda *_: None, "not iterable"),
+        (lambda *_: "inpaint_psnr_unknown", "must be a list of names"),
+        (lambda *_: [3], "must be a list of names"),
+    ],
+    ids=["raises", "nothing", "one word", "a number"],
+)
+def test_a_room_that_cannot_say_what_it_reports_is_named(tmp_path, monkeypatch, given, words):
+    """Catches a traceback, and a name that counts as reported since it is part of a string."""
+    monkeypatch.setattr(zero_shot_plan, "reports", given)
+    claim = {"rule": "value", "metric": "inpaint_psnr_unknown", "variant": "sdd", "against": "var"}
+    both = {base: {"base": base} for base in ("sdd", "var")}
+    shown = {"measure": ["zero_shot"], "figures": [], "tables": []}
+    with pytest.raises(ConfigError) as error:
+        planned(tmp_path, both, [claim], **shown)
+    line = str(error.value)
+    assert "bench/experiments/zero_shot/plan.py: reports: " in line and words in line
+    assert "\n" not in line
 
 
 def test_a_claim_is_named_where_a_suite_has_several(tmp_path):
@@ -421,7 +472,7 @@ def test_any_number_is_judged_by_its_paired_difference(tmp_path):
     assert word == "no such metric" and reason == "no row of this suite has peak_q99"
 
 
-OWN = {"seed_first": 900, "seed_last": 919}  # a sample that is not the study's
+OWN = {"seed_first": 900, "seed_last": 919, "num_images": 20}  # no sample of the study
 
 
 def test_numbers_over_images_of_their_own_are_judged(tmp_path):
@@ -430,15 +481,50 @@ def test_numbers_over_images_of_their_own_are_judged(tmp_path):
     rows = [
         ("a", "inpaint_psnr_unknown", (18.0, 18.1, 18.2), OWN),
         ("b", "inpaint_psnr_unknown", (18.5, 18.61, 18.7), OWN),
-        ("a", "halved", (1.0, 1.1, 1.2), {"seed_first": 0, "seed_last": 9}),
-        ("a", "halved", (2.0, 2.1, 2.2), {"seed_first": 10, "seed_last": 19}),
-        ("b", "halved", (1.0, 1.1, 1.2), {"seed_first": 0, "seed_last": 9}),
     ]
     view = results_with(tmp_path, rows)
     word, reason = judged(view, asked("value", metric="inpaint_psnr_unknown", better="higher"))
     assert word == "yes" and "+0.503" in reason
-    words = judged(view, asked("value", metric="halved", better="lower"))
-    assert words[0] == "not decided" and words[1].endswith("paired by training seed: none")
+
+
+FIRST = {"seed_first": 0, "seed_last": 99, "num_images": 100}
+SECOND = {"seed_first": 100, "seed_last": 199, "num_images": 100}
+LOW, HIGH, EMPTY = (1.0, 1.1, 1.2), (2.0, 2.11, 2.2), (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [("a", LOW, FIRST), ("b", HIGH, SECOND)],
+        [("a", LOW, {"seed_first": 0, "seed_last": 199}), ("b", HIGH, FIRST)],
+        [("a", LOW, {**OWN, "num_images": 10}), ("b", HIGH, OWN)],
+        [("a", LOW, FIRST), ("a", LOW, SECOND), ("b", HIGH, FIRST)],
+        [("a", LOW, FIRST), ("a", EMPTY, SECOND), ("b", EMPTY, FIRST), ("b", HIGH, SECOND)],
+    ],
+    ids=["other seeds", "the study's and a half", "other counts", "halves", "empty halves"],
+)
+def test_numbers_over_different_images_are_no_pair(tmp_path, rows):
+    """Catches a yes that follows from two samples and not from two variants."""
+    view = results_with(tmp_path, [(name, "drawn", *rest) for name, *rest in rows])
+    for rule, more in (("value", {"better": "higher"}), ("same", {"margin": 5})):
+        word, reason = judged(view, asked(rule, metric="drawn", **more))
+        assert word == "not decided" and "none; no training has one number of both" in reason
+
+
+def test_a_margin_holds_for_no_fid_of_another_extractor(tmp_path):
+    """Catches a margin in units of one extractor by which another judges: of completed images
+    too."""
+    rows = [(name, "inpaint_fid_x8", (1.0, 1.1, 1.2), OWN) for name in "ab"]
+    rows += [(name, "inpaint_fid_lite", (9.0, 9.1, 9.2), OWN) for name in "ab"]
+    view = results_with(tmp_path, rows)
+    lite = {"kind": "pretrained", "name": "lite", "network": "efficientnet_lite0", "dim": 1280}
+    view.results.features["lite"] = lite
+    claim = asked("same", metric="inpaint_fid", margin=0.3)
+    assert judged(view, claim)[0] == "yes"
+    assert judged(view.by("lite"), claim) == (
+        "no such metric",
+        "the margin is stated in units of x8",
+    )
 
 
 @pytest.mark.parametrize("rule", ["value", "same"])

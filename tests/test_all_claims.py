@@ -49,7 +49,8 @@ def test_page_and_table_follow_from_what_is_published(committed):
 def test_the_program_prints_the_page(committed, monkeypatch, capsys):
     """Catches a program that is not listed, and one that prints another page."""
     program = import_module(PROGRAMS["claims"])
-    monkeypatch.setattr(program, "rulings", lambda studies: committed[1])
+    rulings_of = {tuple(committed[0]): committed[1]}
+    monkeypatch.setattr(program, "rulings", lambda studies: rulings_of[tuple(studies)])
     monkeypatch.setattr(sys, "argv", ["bench claims"])
     program.main()
     page = (ROOT / PAGE).read_text(encoding="utf-8")

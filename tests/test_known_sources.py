@@ -49,7 +49,7 @@ def test_a_hash_is_computed_once_for_each_text(project):
     assert kept(project)[1] == 1
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"q": 3}', '{"q": "../../etc"}', ""])
+@pytest.mark.parametrize("text", ["{", "[]", '{"q": 3}', '{"q": "../../etc"}', "", "[" * 200_000])
 def test_a_damaged_file_counts_as_none(project, text):
     """Catches half a file, or one that somebody changed, that ends a plan or names a result."""
     kept(project)

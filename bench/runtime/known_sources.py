@@ -39,7 +39,7 @@ def _read(file: Path) -> dict[str, str]:
     """What a file keeps; nothing where it is damaged or not there."""
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(kept, dict):
         return {}
@@ -55,6 +55,9 @@ class KnownSources:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        # beside downloads and sums, and not beside compiled modules, which many containers ask
+        # Python not to write
+        self.folder = cache_folder() / "sources"
         self.new: dict[str, str] = {}
 
     @cached_property
@@ -64,12 +67,6 @@ class KnownSources:
             return text_digest(self.root)
         except OSError:
             return None
-
-    @property
-    def folder(self) -> Path:
-        """Where they lie: beside downloads and sums, and not beside compiled modules, which many
-        containers ask Python not to write."""
-        return cache_folder() / "sources"
 
     @cached_property
     def kept(self) -> dict[str, str]:

@@ -87,6 +87,23 @@ def says(room: str, what: str, default: Any = None) -> Any:
     return getattr(plan_of(room), what, default)
 
 
+def reported(room: str, *what: Any) -> set[str]:
+    """Those of REPORTED that a suite reports of a variant. Raises ConfigError, one line that names
+    the function, where it raises or gives no names."""
+    reports = says(room, "reports")
+    if reports is None:
+        return set(says(room, "REPORTED", ()))
+    place = f"bench/experiments/{room}/plan.py: reports"
+    try:
+        given = reports(*what)
+        names = [] if isinstance(given, str) else list(given)
+    except Exception as error:
+        raise ConfigError(f"{place}: {raised(error, FOLDER / room)}") from error
+    if isinstance(given, str) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{place}: gives {given!r}; must be a list of names")
+    return set(names)
+
+
 def add_jobs(room: str, *what: Any) -> None:
     """Add the jobs of a measure to a plan. Raises ConfigError, one line that names its function,
     where that one raises."""

@@ -55,10 +55,15 @@ WHAT = re.compile(
 WHERE = re.compile(r"(_whole|_unknown|_train|_val|_test)?(_scale)?$")
 
 
+def bare_score(metric: str) -> str:
+    """A metric without what is measured and where: fid of inpaint_fid."""
+    return WHAT.sub("", WHERE.sub("", metric))
+
+
 def better(metric: str) -> Literal["lower", "higher"] | None:
     """The direction of a metric named without its extractor, such as inpaint_psnr_whole; None where
     none is known."""
-    names = (metric, WHERE.sub("", metric), WHAT.sub("", WHERE.sub("", metric)))
+    names = (metric, WHERE.sub("", metric), bare_score(metric))
     return next((BETTER[name] for name in names if name in BETTER), None)
 
 
@@ -69,7 +74,7 @@ OF_CLASSES = {"class_agreement", "cas", "feature_distance"}
 
 def needs_classes(score: str) -> bool:
     """Whether a score named without its extractor, such as inpaint_class_agreement, needs them."""
-    return bool(OF_CLASSES & {score, WHAT.sub("", WHERE.sub("", score))})
+    return bool(OF_CLASSES & {score, bare_score(score)})
 
 
 # metrics of bench/pipeline/metrics.py that another evaluator than the extractor stands behind, and

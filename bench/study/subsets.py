@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from .schema import Study, Variant
 
 
+# what these trainings report beside what every training does
+OF_SUBSETS = ("best_loss", "best_loss_train", "epochs_to_best", "loss_one_epoch", "unique_images")
+
+
 def most_images(study: Study) -> int | None:
     """No training split of a study has more images than this; None where nobody knows before the
     files are read."""

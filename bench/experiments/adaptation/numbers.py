@@ -4,34 +4,47 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ...report.claims import NO_METRIC
-from ...report.completion import at
 from ...report.estimate import Estimate, paired, show_difference
 from ...report.view import View
 
-AXES = ("scale", "step", "repeat")  # along which a training may have several numbers
-
-
-def of_trainings(view: View, variant: str, metric: str) -> pd.Series:
-    """The number of a metric by training seed: over the samples of the study, or over images that a
-    measure takes for itself, as zero_shot takes held-out ones. Empty where a training has
-    several."""
-    values = view.of(variant, metric)
-    if len(values):
-        return values
-    values = at(view, variant, metric)
-    return values if values.index.is_unique else values.iloc[:0]
+AXES = ["scale", "step", "repeat"]  # along which a training may have several numbers
+SAMPLE = ["seed_first", "seed_last", "num_images"]
+NONE = "none; no training has one number of both over the same images"
 
 
 def compared(view: View, claim: dict[str, Any]) -> tuple[Estimate | None, str]:
     """The paired difference that a claim is about, and the beginning of a reason."""
-    metric, sides = _whole_name(view, claim["metric"]), (claim["against"], claim["variant"])
-    difference = paired(*(of_trainings(view, side, metric) for side in sides))
-    against, variant = sides
+    sides = claim["variant"], claim["against"]
+    metric, (variant, against) = _whole_name(view, claim["metric"]), sides
+    first, second = view.of(against, metric), view.of(variant, metric)
+    if first.empty and second.empty:
+        first, second = _own_pairs(view, against, variant, metric)
+    difference = paired(first, second)
     reason = f"{metric} of {variant} minus that of {against}, paired by training seed: "
-    return difference, reason + (show_difference(difference) if difference else "none")
+    return difference, reason + (show_difference(difference) if difference else NONE)
+
+
+def _own_pairs(view: View, against: str, variant: str, metric: str) -> tuple[pd.Series, pd.Series]:
+    """Numbers of two variants over images that a measure takes for itself, as zero_shot takes
+    held-out ones; of seeds whose images are the same on both sides."""
+    first, second = (_own(view, name, metric) for name in (against, variant))
+    both = first.index.intersection(second.index)
+    samples = (rows.loc[both, SAMPLE].fillna(-1) for rows in (first, second))
+    same = both[np.equal(*samples).all(axis=1).to_numpy()]
+    return first.loc[same, "value"].dropna(), second.loc[same, "value"].dropna()
+
+
+def _own(view: View, variant: str, metric: str) -> pd.DataFrame:
+    """Rows of a metric without scale, step and repeat, by training seed; none where a seed has
+    several, of which one may be empty."""
+    rows = view.select(variant, metric)
+    rows = rows[rows[AXES].isna().all(axis=1)]
+    rows = rows.set_index(rows["train_seed"].astype(int))
+    return rows if rows.index.is_unique else rows.iloc[:0]
 
 
 def absent_words(view: View, name: str) -> tuple[str, str] | None:

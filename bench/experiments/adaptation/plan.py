@@ -20,6 +20,7 @@ from ...study.names import canonical_sampler, drawn, dump
 from ...study.resolve import teacher_of
 from ...study.schema import Claim, Study, Variant
 from ...study.scores import BETTER, better
+from ...study.subsets import OF_SUBSETS
 from ...study.suite_checks import Resolved, side_problems, some
 
 TRAINS = READS_TEST = True
@@ -31,7 +32,8 @@ SHOWS_FID = ("figure_tokens_per_forward", "table_adaptation", "table_decoding")
 COUNTED = ("var", "srdd")  # samplers whose passes can be told image by image
 REPORTED = ("image_tokens_per_forward", "image_token_evals", "peak_q99", "peak_max")
 # further numbers that every training reports
-OF_TRAININGS = ("intra_scale_gain", "kept_loss_test", "kept_step")
+OF_MASKS = ("intra_scale_gain", "loss_test_any_order")  # of those with masks
+OF_TRAININGS = (*OF_MASKS, *OF_SUBSETS, "kept_loss_test", "kept_step")
 
 
 class Settings(Strict):
@@ -164,22 +166,25 @@ def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
 
 
 def _unreported(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
-    """A metric that a measure reports and this suite does not, or not of one side."""
+    """A known number that this suite does not report, or not of one side."""
     metric, measures = claim.metric, one.suite.measure
-    reporting = [room for room in rooms.measures() if metric in rooms.says(room, "REPORTED", ())]
-    if not reporting or metric in legal_metrics(study)[0]:
+    scores, own = legal_metrics(study)
+    if metric in scores or own:  # a metric of one's own may give any name
         return
+    for key in ("variant", "against"):
+        if (name := getattr(claim, key)) in one.variants:
+            yield from _not_trained(metric, name, one.variants[name])
+    reporting = [room for room in rooms.measures() if metric in rooms.says(room, "REPORTED", ())]
     asked = [room for room in reporting if room in measures]
-    if not asked:
+    if reporting and not asked:
         yield (
             f"metric: {metric!r}: is reported by measure {' or '.join(reporting)}, this suite has "
             f"{', '.join(measures)}; add it to measure"
         )
-    for key in ("variant", "against") if asked else ():
-        name = getattr(claim, key)
-        if name in one.variants and not any(
-            _reports(study, one, room, claim, name) for room in asked
-        ):
+    for name in dict.fromkeys((claim.variant, claim.against)) if asked else ():
+        if name not in one.variants:
+            continue
+        if not any(metric in rooms.reported(room, study, one, name) for room in asked):
             yield (
                 f"metric: {metric!r}: measure {' and '.join(asked)} does not report it of {name!r} "
                 "with these settings; change them or the claim"
@@ -187,10 +192,13 @@ def _unreported(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
             return
 
 
-def _reports(study: Study, one: Resolved, room: str, claim: Claim, variant: str) -> bool:
-    """Whether a measure of a suite reports the metric of a claim of a variant."""
-    reports = rooms.says(room, "reports")
-    return reports is None or claim.metric in reports(study, one, variant)
+def _not_trained(metric: str, name: str, variant: Variant) -> Iterator[str]:
+    """Numbers of trainings that this one does not report."""
+    if metric in OF_MASKS and variant.model.mask_prob == 0:
+        yield f"metric: {metric!r}: {name!r} has none, it is trained without model.mask_prob"
+    training = variant.training
+    if metric in OF_SUBSETS and (training is None or training.unique_images is None):
+        yield f"metric: {metric!r}: {name!r} has none, it is trained without training.unique_images"
 
 
 def _metric_problems(study: Study, claim: Claim) -> Iterator[str]:

@@ -30,6 +30,7 @@ from ...report.sheets import by_group, by_variant, panel_sheet, sheet
 from ...report.view import View
 from ...report.words import score_details, seeds_details
 from ...study.escaping import rst
+from ...study.scores import bare_score
 from .models import (
     by_model,
     hidden_counts,
@@ -387,7 +388,7 @@ def judge_same(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     margin that the claim states, no where it lies outside (two one-sided tests, Schuirmann
     1987)."""
     first = view.results.extractors[0]
-    if claim["metric"] in UNBOUNDED and view.results.extractor != first:
+    if bare_score(claim["metric"]) in UNBOUNDED and view.results.extractor != first:
         return NO_METRIC, f"the margin is stated in units of {first}"
     if absent := absent_words(view, claim["metric"]):
         return absent

@@ -54,6 +54,12 @@ def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
     add_probe(plan, suite, variants, "ladders", sampled=False)
 
 
+def reports(study: Study, one: Resolved, variant: str) -> list[str]:
+    """All but what noise loses, which two levels of it are needed for."""
+    levels = study.told(one.name, "ladders").noise
+    return [name for name in REPORTED if name != "noise_loss" or len(levels) > 1]
+
+
 def problems(study: Study, one: Resolved) -> Iterator[str]:
     """What a suite cannot show of ladders."""
     if "ladders" not in one.suite.measure:

@@ -16,8 +16,6 @@ from ...study.settings import TrainingConfig
 from ...study.suite_checks import Resolved, side_problems, some
 
 TRAINS = True
-# numbers of a training that rules of any metric can be asked of
-REPORTED = ("best_loss", "best_loss_train", "epochs_to_best", "loss_one_epoch", "unique_images")
 SIZES = "training.unique_images"
 FEWEST_SIZES = 3  # numbers of unique images that a fit needs
 KEEPS_RATE = 1.0

@@ -235,7 +235,9 @@ def _way_problems(study: Study, one: Resolved, claim: Claim, way: str) -> Iterat
 def reports(study: Study, one: Resolved, variant: str) -> list[str]:
     """Scores of the ways that a suite measures of a variant."""
     ways = _measured(study, one, one.variants[variant])
-    return [f"{score}_{way}" for score in DIRECTIONS for way in ways]
+    trained = any(features.kind == "trained" for features in study.features)
+    scores = [score for score in DIRECTIONS if trained or score not in OF_CLASSIFIER]
+    return [f"{score}_{way}" for score in scores for way in ways]
 
 
 def _measured(study: Study, one: Resolved, variant: Variant) -> list[str]:

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from srdd.config import Strict
 
 from ...study.chain import add_probe
-from ...study.checks import MIN_IMAGES
+from ...study.checks import COSTLY, MIN_IMAGES, RETURNS, legal_metrics
 from ...study.jobs import Plan
 from ...study.schema import Study, Variant
 from ...study.suite_checks import Resolved
@@ -19,18 +19,9 @@ EVALUATES = READS_TEST = KNOWN_TOKENS = True
 
 # of boxes alone: super-resolution has a number for each m
 BOXES = ("inpaint", "outpaint")
-REPORTED = tuple(
-    f"{task}_{measure}"
-    for task in BOXES
-    for measure in (
-        "psnr_unknown",
-        "psnr_whole",
-        "ssim_unknown",
-        "ssim_whole",
-        "class_agreement",
-        "feature_distance",
-    )
-)
+LIKENESS = ("psnr_unknown", "psnr_whole", "ssim_unknown", "ssim_whole", "feature_distance")
+SCORES = {score for names in RETURNS.values() for score in names} - {*COSTLY}
+REPORTED = tuple(f"{task}_{name}" for task in BOXES for name in (*LIKENESS, *sorted(SCORES)))
 
 Box = Annotated[tuple[float, float, float, float], Field(strict=False)]
 TRAINS = True
@@ -96,10 +87,13 @@ def problems(study: Study, resolved: Resolved) -> Iterator[str]:
 
 
 def reports(study: Study, resolved: Resolved, variant: str) -> list[str]:
-    """Numbers of the boxes that are asked for."""
+    """Numbers of the boxes that are asked for, as far as the study's metrics and extractors go."""
     settings = study.told(resolved.name, "zero_shot")
-    off = tuple(task for task in BOXES if getattr(settings, task) is None)
-    return [name for name in REPORTED if not name.startswith(off)]
+    tasks = [task for task in BOXES if getattr(settings, task) is not None]
+    trained = any(features.kind == "trained" for features in study.features)
+    likeness = [name for name in LIKENESS if trained or name != "feature_distance"]
+    scores = SCORES & {*legal_metrics(study)[0]}
+    return [f"{task}_{name}" for task in tasks for name in (*likeness, *scores)]
 
 
 def _box_problems(settings: Settings, name: str, size: int) -> Iterator[str]:
