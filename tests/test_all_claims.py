@@ -10,10 +10,12 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from small_study import build
+from small_study import SEEDS, build
 from test_two_extractors import OTHER, TRAINED, agreeing, asked, differing, made
 
 from bench.report.all_claims import PAGE, TABLE, csv_of, page_of, published, rulings, write
+from bench.report.results import Results
+from bench.report.view import View
 from bench.runtime.verbs import PROGRAMS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,6 +85,28 @@ def test_one_claim_is_one_line_with_every_study(tmp_path):
     ]  # fmt: skip
     assert {row["after_holm_all_studies"] for row in rows if row["reduced"] == "True"} == {""}
     assert "the evaluators differ" in rows[0]["because"] and rows[1]["p"] != ""
+
+
+def test_a_claim_says_how_many_images_it_rests_on(tmp_path):
+    """Catches the study's number of generated images beside a claim on held-out ones, or on
+    times."""
+    own = {"metric": "inpaint_psnr_unknown", "seed_first": 900, "seed_last": 919, "num_images": 20}
+    claims = [
+        asked(),
+        {**asked("inpaint_psnr_unknown", rule="value", text="b fills better"), "better": "higher"},
+        asked(rule="latency", text="b is faster"),
+    ]
+    bare = View(Results.load(build(tmp_path / "bare", ["a", "b"], claims)), "s")
+    more = [
+        {"study": "x", "unit": "dB", **own, "train_seed": seed, "value": 10.0 + i + 0.1 * seed,
+         "run_id": f"sample/v{i}-{seed}", **{key: names[key] for key in ("tokenizer", "model")}}
+        for i, names in enumerate(bare.variants.values())
+        for seed in SEEDS
+    ]  # fmt: skip
+    folder = project(tmp_path / "all", one=build(tmp_path / "one", ["a", "b"], claims, more=more))
+    write(folder)
+    counts = {row["claim"]: row["num_images"] for row in rows_of(folder)}
+    assert counts == {"b beats a": "200", "b fills better": "20", "b is faster": ""}
 
 
 def test_holm_over_all_studies_is_stricter(tmp_path):

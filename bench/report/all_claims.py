@@ -7,6 +7,7 @@ Imports no torch.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -47,7 +48,7 @@ class Ruling:
     after_holm_all_studies: str
     difference: str
     p: float | None
-    num_images: int
+    num_images: int | None
     train_seeds: str
     device: str
     commit: str
@@ -67,6 +68,19 @@ def published(root: Path) -> dict[str, Results]:
 
 def _unique(values: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(value for value in values if value))
+
+
+def _images(view: View, reason: str) -> int | None:
+    """How many images the numbers that a reason names are taken over: those of the study's samples
+    where one is. None where they are of no images, or of several counts, as times by batch are."""
+    results, counts = view.results, set()
+    for metric in set(re.findall(r"\w+", reason)):
+        rows = results.rows_of(metric)
+        counts |= set(rows.loc[rows["run_id"].isin(view.runs), "num_images"].dropna().astype(int))
+    whole = results.about["evaluation"]["num_images"]
+    if whole in counts:
+        return whole
+    return counts.pop() if len(counts) == 1 else None
 
 
 def _rulings_of(study: str, view: View, claim: dict) -> Iterator[Ruling]:
@@ -94,7 +108,7 @@ def _rulings_of(study: str, view: View, claim: dict) -> Iterator[Ruling]:
             after_holm_all_studies="",
             difference=show_difference(difference) if difference else "",
             p=getattr(verdict, "p", None),
-            num_images=results.about["evaluation"]["num_images"],
+            num_images=_images(by, reason),
             train_seeds=" ".join(map(str, view.about["train_seeds"])),
             device=_unique(runs["device"]),
             commit=_unique(runs["commit"].str[:9]),
@@ -154,6 +168,7 @@ def _together(ruled: list[Ruling], studies: dict[str, Results]) -> Iterator[Ruli
 def csv_of(ruled: list[Ruling]) -> str:
     """The table with every number, one row for each claim, study and extractor."""
     rows = pd.DataFrame(ruled, columns=list(Ruling.__dataclass_fields__))
+    rows["num_images"] = rows["num_images"].astype("Int64")
     return rows.to_csv(index=False, lineterminator="\n", float_format="%.6g")
 
 
@@ -240,7 +255,7 @@ def _studies(ruled: list[Ruling], studies: dict[str, Results]) -> str:
             {
                 "Study": _title(study, ruled),
                 "Extractors": ", ".join(studies[study].extractors) if scored else "-",
-                "N": str(of_study[0].num_images) if scored else "-",
+                "N": str(studies[study].about["evaluation"]["num_images"]) if scored else "-",
                 "Training seeds": seeds,
                 "yes / no / not decided": " / ".join(str(counts[word]) for word in [*counts][:3]),
                 "Extractors differ": str(counts["differ"]),
