@@ -331,6 +331,6 @@ def legal_metrics(study: Study) -> tuple[list[str], list[str]]:
     legal = [key for name in study.evaluation.metrics for key in RETURNS.get(name, ())]
     if data.num_classes == 0:
         legal = [name for name in legal if name not in NEED_CLASSES]
-    elif all(features.kind != "trained" for features in study.features):  # knows other classes
+    elif not study.trains_extractor:  # others know other classes
         legal = [name for name in legal if name != "class_agreement"]
     return legal, own

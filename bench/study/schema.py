@@ -369,6 +369,11 @@ class Study(Composition):
         return self.features[0]
 
     @property
+    def trains_extractor(self) -> bool:
+        """Whether an extractor is trained as a classifier of the study's own classes."""
+        return any(features.kind == "trained" for features in self.features)
+
+    @property
     def extractors(self) -> dict[str, FeaturesConfig]:
         """The feature extractors by what messages call them: features, or of several
         features[1]."""

@@ -18,8 +18,8 @@ NONE = "none; no training has one number of both over the same images"
 
 def compared(view: View, claim: dict[str, Any]) -> tuple[Estimate | None, str]:
     """The paired difference that a claim is about, and the beginning of a reason."""
-    sides = claim["variant"], claim["against"]
-    metric, (variant, against) = _whole_name(view, claim["metric"]), sides
+    variant, against = claim["variant"], claim["against"]
+    metric = _whole_name(view, claim["metric"])
     first, second = view.of(against, metric), view.of(variant, metric)
     if first.empty and second.empty:
         first, second = _own_pairs(view, against, variant, metric)

@@ -31,8 +31,8 @@ SHOWS_FID = ("figure_tokens_per_forward", "table_adaptation", "table_decoding")
 
 COUNTED = ("var", "srdd")  # samplers whose passes can be told image by image
 REPORTED = ("image_tokens_per_forward", "image_token_evals", "peak_q99", "peak_max")
-# further numbers that every training reports
-OF_MASKS = ("intra_scale_gain", "loss_test_any_order")  # of those with masks
+OF_MASKS = ("intra_scale_gain", "loss_test_any_order")
+# further numbers that trainings report: those with masks, those on fewer images, all
 OF_TRAININGS = (*OF_MASKS, *OF_SUBSETS, "kept_loss_test", "kept_step")
 
 
@@ -171,9 +171,9 @@ def _unreported(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
     scores, own = legal_metrics(study)
     if metric in scores or own:  # a metric of one's own may give any name
         return
-    for key in ("variant", "against"):
-        if (name := getattr(claim, key)) in one.variants:
-            yield from _not_trained(metric, name, one.variants[name])
+    sides = [name for name in (claim.variant, claim.against) if name in one.variants]
+    for name in sides:
+        yield from _not_trained(metric, name, one.variants[name])
     reporting = [room for room in rooms.measures() if metric in rooms.says(room, "REPORTED", ())]
     asked = [room for room in reporting if room in measures]
     if reporting and not asked:
@@ -181,9 +181,7 @@ def _unreported(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
             f"metric: {metric!r}: is reported by measure {' or '.join(reporting)}, this suite has "
             f"{', '.join(measures)}; add it to measure"
         )
-    for name in dict.fromkeys((claim.variant, claim.against)) if asked else ():
-        if name not in one.variants:
-            continue
+    for name in sides if asked else ():
         if not any(metric in rooms.reported(room, study, one, name) for room in asked):
             yield (
                 f"metric: {metric!r}: measure {' and '.join(asked)} does not report it of {name!r} "

@@ -197,8 +197,8 @@ def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
         return
     if claim.better != DIRECTIONS[parts[0]]:
         yield f"better: {claim.better!r}: of {parts[0]} {DIRECTIONS[parts[0]]} is better; say so"
-    kinds_of_network = {features.kind for features in study.features}
-    if parts[0] in OF_CLASSIFIER and "trained" not in kinds_of_network:
+    if parts[0] in OF_CLASSIFIER and not study.trains_extractor:
+        kinds_of_network = {features.kind for features in study.features}
         yield (
             f"metric: {claim.metric!r}: {parts[0]} needs features of kind trained, this study has "
             f"{' and '.join(sorted(kinds_of_network))} (without: psnr, ssim)"
@@ -235,8 +235,7 @@ def _way_problems(study: Study, one: Resolved, claim: Claim, way: str) -> Iterat
 def reports(study: Study, one: Resolved, variant: str) -> list[str]:
     """Scores of the ways that a suite measures of a variant."""
     ways = _measured(study, one, one.variants[variant])
-    trained = any(features.kind == "trained" for features in study.features)
-    scores = [score for score in DIRECTIONS if trained or score not in OF_CLASSIFIER]
+    scores = [score for score in DIRECTIONS if study.trains_extractor or score not in OF_CLASSIFIER]
     return [f"{score}_{way}" for score in scores for way in ways]
 
 

@@ -90,8 +90,7 @@ def reports(study: Study, resolved: Resolved, variant: str) -> list[str]:
     """Numbers of the boxes that are asked for, as far as the study's metrics and extractors go."""
     settings = study.told(resolved.name, "zero_shot")
     tasks = [task for task in BOXES if getattr(settings, task) is not None]
-    trained = any(features.kind == "trained" for features in study.features)
-    likeness = [name for name in LIKENESS if trained or name != "feature_distance"]
+    likeness = [name for name in LIKENESS if study.trains_extractor or name != "feature_distance"]
     scores = SCORES & {*legal_metrics(study)[0]}
     return [f"{task}_{name}" for task in tasks for name in (*likeness, *scores)]
 
