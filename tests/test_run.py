@@ -383,9 +383,9 @@ def test_a_full_and_a_closed_disk_get_one_line_and_lose_nothing(copy):
 def test_a_second_run_at_the_same_time_gets_one_line_and_the_first_ends_well(copy):
     """Catches a second run that unlocks the folder of a living one, or that leaves the user with
     snakemake's advice to do so."""
-    code, _, said = run(copy, "snakemake", "--configfile", "smoke.yaml", "-n", "convergence")
+    code, _, said = run(copy, "snakemake", "--configfile", "smoke.yaml", "-n", "snr")
     assert code == 0, said
-    words = ["snakemake", "--configfile", "smoke.yaml", "convergence"]
+    words = ["snakemake", "--configfile", "smoke.yaml", "snr"]
     first = subprocess.Popen(
         [sys.executable, "run", *words],
         cwd=copy,
@@ -402,9 +402,9 @@ def test_a_second_run_at_the_same_time_gets_one_line_and_the_first_ends_well(cop
     # a lock that a killed run left is lifted
     locks.mkdir(exist_ok=True)
     (locks / "0.output.lock").write_text(
-        next((copy / "results" / "smoke" / "train").glob("*/row.json")).relative_to(copy).as_posix()
+        next((copy / "results" / "smoke" / "snr").glob("*/row.json")).relative_to(copy).as_posix()
     )
-    code, _, said = run(copy, *words, "--forcerun", "figures_convergence")
+    code, _, said = run(copy, *words, "--forcerun", "figures_snr")
     assert code == 0, said
 
 

@@ -2,6 +2,7 @@
 figures from published results alone."""
 
 import csv
+import re
 import shutil
 import subprocess
 import sys
@@ -19,14 +20,20 @@ STUDY = "it's my $study & $(touch pwned) é.yaml"
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A copy of the code that may be edited, in a folder that needs quotes,
-    with the smoke study run to its end."""
+def finished(tmp_path_factory):
+    """A copy of the code that may be edited, in a folder that needs quotes, with the smoke study
+    run to its end; what the run printed, and what it said on the side."""
     root = copy_project(tmp_path_factory.mktemp("project") / PLACE)
     shutil.copy(root / "smoke.yaml", root / STUDY)
-    code, text = snakemake(root, f"--configfile={STUDY}", "all", "report", timeout=900)
-    assert code == 0, text
-    return root
+    words = "reproduce", "--config", STUDY
+    code, out, said = run(root, *words, timeout=900, PYTHONIOENCODING="ascii")
+    assert code == 0, said
+    return root, out, said
+
+
+@pytest.fixture(scope="module")
+def project(finished):
+    return finished[0]
 
 
 def again(project, *words):
@@ -91,6 +98,25 @@ def test_smoke_study_makes_everything(project):
     assert not list(project.parent.rglob("pwned")), "a shell read a word of a path"
     report = (out / "report.html").read_text()
     assert "main_fid" in report and len(report) > 100_000
+
+
+def test_a_run_says_one_line_a_job_and_draws_a_figure_first(finished):
+    """Catches lines of jobs among those of the run, a first figure that waits for the others, and a
+    stream without UTF-8 that stops either."""
+    project, out, said = finished
+    lines = said.splitlines()
+    jobs = [line for line in lines if re.match(r"\[ *\d+/\d+\] ", line)]
+    total = int(jobs[0].split("/")[1].split("]")[0])
+    assert [int(line[1:].split("/")[0]) for line in jobs] == list(range(1, total + 1)), said
+    assert all(" left" in line for line in jobs[:-1]) and len(lines) < total + 5, said
+    assert "reconstruction error" not in said + out and "rule " not in said, said
+    order = [re.sub(r"^\[.*?\] ", "", line) for line in jobs]
+    first = next(i for i, line in enumerate(order) if line.startswith("figures "))
+    assert order[first].split(":")[0].startswith("figures results/smoke/suites/latency/figures/")
+    assert (project / order[first].split()[1].rstrip(":;")).is_file()
+    assert first < next(i for i, line in enumerate(order) if line.startswith("train/")), said
+    log = next((project / "results" / "smoke" / "tokenizer").glob("*/log.txt"))
+    assert "reconstruction error" in log.read_text()
 
 
 def test_smoke_study_gives_its_golden_numbers(project):

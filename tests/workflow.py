@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked_snakemake
+
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE = ROOT / "tests" / "studies" / "smoke.yaml"
 # what is measured on the machine differs from run to run
@@ -26,25 +28,9 @@ def clean_environment():
 
 
 def snakemake(project, *words, timeout=300):
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--cores",
-        "2",
-        "--config",
-        "device=cpu",
-        *map(str, words),
-    ]
-    done = subprocess.run(
-        command,
-        cwd=project,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
-    return done.returncode, done.stdout + done.stderr
+    """Exit status of snakemake in a folder, and all that it said."""
+    words = "--cores", "2", "--config", "device=cpu", *words
+    return forked_snakemake.snakemake(words, project, clean_environment(), timeout)
 
 
 def planned(text):
