@@ -4,6 +4,7 @@ and table made of both."""
 import itertools
 import json
 import math
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -463,6 +464,26 @@ def test_figure_labels_every_ratio_and_floor(with_floors):
         "torch",
     ):
         assert words in caption
+
+
+def test_ratios_of_three_digits_do_not_run_into_each_other():
+    """Catches 108 beside 113 that reads 108113, as on a machine that had other work."""
+    results = Results.load(ROOT / "results" / "digits" / "published")
+    floors = results.metrics["metric"].str.startswith("floor_")
+    results.metrics = results.metrics.assign(
+        value=results.metrics["value"].where(~floors, results.metrics["value"] / 60)
+    )
+    figure, _ = rooms.function_of("figures", "floors")(View(results, "latency_256px"))
+    figure.canvas.draw()
+    rows = defaultdict(list)
+    for text in figure.axes[1].texts:
+        rows[text.get_position()[1]].append(text)
+    assert len(rows) == 2
+    for texts in rows.values():
+        assert sum(len(text.get_text()) > 2 and "." not in text.get_text() for text in texts) > 5
+        boxes = sorted((text.get_window_extent() for text in texts), key=lambda box: box.x0)
+        gaps = [right.x0 - left.x1 for left, right in zip(boxes, boxes[1:])]
+        assert min(gaps) > 0.3 * boxes[0].height, gaps  # a word apart
 
 
 def test_older_results_have_figures_and_tables_without_floors(published):

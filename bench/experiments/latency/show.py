@@ -166,11 +166,14 @@ def _points(axes: Axes, times: pd.DataFrame, least: pd.DataFrame, view: View, i:
     axes.plot(middle.index, middle.to_numpy(), label=text(variant), **style)
     for name, (line, _) in FLOORS.items():
         axes.plot(least["x"], least[name], color=colour, linestyle=line, linewidth=1, zorder=1)
-    place = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "top", "fontsize": 5.5}
+    place = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "top"}
     for x, floor in zip(least["x"], least["floor"]):
         if x in middle.index:
-            over = show(middle[x] / floor, 2)
-            axes.text(x, 1.0 - RATIO_ROW * i, over, color=colour, **place)
+            over = middle[x] / floor
+            # three digits must not run into those of the next scale
+            size = 5.5 if over < 99.5 else 4.3
+            place |= {"fontsize": size, "color": colour}
+            axes.text(x, 1.0 - RATIO_ROW * i, show(over, 2), **place)
 
 
 def _finish(axes: Axes, variants: int, title: str) -> None:
