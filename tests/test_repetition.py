@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -158,6 +159,16 @@ def test_resamples_of_two_systems_are_paired():
     drawn = bootstrap({"a": some, "b": more}, 40)
     assert drawn["a"].std() > 0.005
     assert (drawn["a"] - drawn["b"]).std() < 0.2 * drawn["a"].std()
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_is_an_error(loss):
+    """Catches a search that ends as if all were well, with numbers that are none."""
+    first, *others = made(20.0)
+    losses_P = first.losses_P.copy()
+    losses_P[1] = loss
+    with pytest.raises(ValueError, match="finite"):
+        fit("effective", [replace(first, losses_P=losses_P), *others])
 
 
 def test_too_few_points_are_not_fitted():

@@ -285,7 +285,10 @@ def _solve(
         gtol=1e-8,
     )
     roots_P = about["fvec"]
-    return whole(angles), float(0.5 * roots_P @ roots_P)
+    cost = float(0.5 * roots_P @ roots_P)
+    if not math.isfinite(cost):  # MINPACK itself ends as if all were well
+        raise ValueError("a loss is no finite number above 0: no form can be fitted")
+    return whole(angles), cost
 
 
 def fit(form_name: str, curves: Sequence[Curve], start: Fit | None = None) -> Fit | None:
