@@ -172,8 +172,8 @@ def _points(axes: Axes, times: pd.DataFrame, least: pd.DataFrame, view: View, i:
             over = middle[x] / floor
             # three digits must not run into those of the next scale
             size = 5.5 if over < 99.5 else 4.3
-            place |= {"fontsize": size, "color": colour}
-            axes.text(x, 1.0 - RATIO_ROW * i, show(over, 2), **place)
+            row = 1.0 - RATIO_ROW * i
+            axes.text(x, row, show(over, 2), color=colour, fontsize=size, **place)
 
 
 def _finish(axes: Axes, variants: int, title: str) -> None:
