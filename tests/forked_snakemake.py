@@ -52,7 +52,7 @@ def server(environment):
     return process
 
 
-def snakemake(words, folder, environment, timeout):
+def snakemake(words, folder, environment, timeout=300):
     """Exit status of snakemake with some words in a folder, and all that it said. Raises
     TimeoutError."""
     process = server(tuple(sorted(environment.items())))

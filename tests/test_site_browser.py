@@ -50,32 +50,27 @@ def test_complaints_are_heard(browser, tmp_path):
     assert "loud" in said and "none.png" in said and "https://elsewhere.invalid/x.js" in said
 
 
-@pytest.fixture(scope="module")
-def on_a_phone(browser, site):
-    """Every page opened once as on a phone: what is wrong with it, and how wide it is."""
-    metrics = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    width = "return document.documentElement.scrollWidth"
-    seen = {}
-    try:
-        for page in pages_of(site):
-            seen[page] = complaints(browser, site / page), browser.execute_script(width)
-    finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    return seen
-
-
-def test_every_page_loads_alone(on_a_phone):
+def test_every_page_loads_alone(browser, site):
     """Catches an error in a script, an image that is not there, and anything fetched from
     elsewhere: a reader without a network sees all."""
-    said = {page: words for page, (words, _) in on_a_phone.items() if page != "404.html"}
+    said = {page: complaints(browser, site / page) for page in pages_of(site) if page != "404.html"}
     assert len(said) > 10
     assert not {page: words for page, words in said.items() if words}
 
 
-def test_no_page_is_wider_than_a_phone(on_a_phone):
+def test_no_page_is_wider_than_a_phone(browser, site):
     """Catches a table or figure that makes all of a page scroll sideways."""
-    assert not [page for page, (_, width) in on_a_phone.items() if width > 390]
+    metrics = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        wide = []
+        for page in pages_of(site):
+            show(browser, site / page)
+            if browser.execute_script("return document.documentElement.scrollWidth") > 390:
+                wide.append(page)
+        assert not wide
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def column(browser, place):

@@ -41,7 +41,7 @@ def test_every_suite_is_a_target(tmp_path):
     }
     stages = {suite: [run_id.split("/")[0] for run_id in plan.jobs_of(suite)] for suite in expected}
     assert {suite: jobs.count("train") for suite, jobs in stages.items()} == expected
-    for suite in ("ablation_components", "latency"):
+    for suite in expected:
         code, text = snakemake(ROOT, "--directory", tmp_path, "-n", suite)
         assert code == 0, text
         jobs = {
@@ -84,7 +84,7 @@ def test_official_weights_are_imported_once_each_and_not_trained(tmp_path):
 def test_bad_command_lines(words, expected, tmp_path):
     """Catches a misspelt option that is silently ignored."""
     words = "-n", "--directory", tmp_path, *words
-    code, text = forked_snakemake.snakemake(words, ROOT, clean_environment(), 300)
+    code, text = forked_snakemake.snakemake(words, ROOT, clean_environment())
     assert code != 0 and expected in text
 
 
@@ -96,7 +96,7 @@ def test_a_target_that_is_none_is_named_with_those_that_are(words, expected, tmp
     """Catches a misspelt suite that ends in snakemake's words and in advice to run the same
     again."""
     words = *words, "-n", "--directory", tmp_path
-    code, text = forked_snakemake.snakemake(words, ROOT, clean_environment(), 300)
+    code, text = forked_snakemake.snakemake(words, ROOT, clean_environment())
     last = text.strip().splitlines()[-1]
     assert code != 0 and last.startswith("error: ") and "digits.yaml" in last and expected in last
 
@@ -141,7 +141,7 @@ def test_processes_share_trainings_and_samples_alone(tmp_path):
     assert code == 0, text
     code, alone = snakemake(ROOT, *place, "-n", "-p", "--quiet", "host", "--", "main", "latency")
     jobs = [sorted(re.findall(r"-m bench \w+ (\S+)", found)) for found in (text, alone)]
-    assert code == 0 and jobs[0] == jobs[1] and len(jobs[0]) > 15
+    assert code == 0 and jobs[0] == jobs[1] and len(jobs[0]) > 20
     for block in re.findall(r"^rule \w+_job:.*?^Shell command: .*?$", text, re.M | re.S):
         verb, gpus, given = (
             re.search(p, block)[1]
