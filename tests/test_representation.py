@@ -12,8 +12,10 @@ import pytest
 import torch
 import yaml
 from small_study import SEEDS, build, variant
+from small_suite import SmallSuite
+from test_config import edited
 
-from bench.experiments.representation import measures, show, verb
+from bench.experiments.representation import measures, show, verb, verb_encoder
 from bench.experiments.representation.plan import ARMS, REPORTED, compared, shown_arms
 from bench.experiments.representation.plan import Settings as Told
 from bench.experiments.representation.reading import NAMES, batch_classes
@@ -61,7 +63,19 @@ def test_each_arm_of_each_model_is_a_job_of_its_own(tmp_path):
     assert len(names[1]) == 2 * 3 * 2 and names[1] < names[0]
     job = next(job for job in plans[0].jobs.values() if job.stage == "representation")
     assert set(job.inputs) == set(verb.INPUTS)
+    assert set(plans[0].jobs[job.inputs["encoder"]].inputs) == set(verb_encoder.INPUTS)
     assert "sampler" not in job.config and "sampler" not in job.identity
+
+
+def test_what_arms_begin_with_is_made_once_for_each_generator(tmp_path):
+    """Catches an encoder that every arm trains again, one that two generators share with its
+    projector, and one that is trained again for what an arm alone reads."""
+    of_arms = {"arms": ["frozen", "recon"], "steps": 3, "lr": 0.1, "tau": 1.0, "margin": 0.1}
+    plans = [planned(tmp_path, told) for told in ({}, of_arms, {"dim": 9}, {"batch": 8})]
+    names = [{run for run in plan.jobs if run.startswith("representation_encoder/")}
+             for plan in plans]  # fmt: skip
+    assert len(names[0]) == 2 * 3 and names[1] == names[0]
+    assert not names[0] & names[2] and not names[0] & names[3]
 
 
 NO_NULL = {"SDD": {"base": "sdd", "delta": {"model.class_dropout": 0.0}}}
@@ -246,8 +260,9 @@ def beginning(make_model, make_ladder):
         ladder = make_ladder(model.schedule, V)
         frozen = Conditioned(model, ladder, Projector(4, model.config.width))
         asked = settings.model_copy(update=told)
-        verb.train_projector(asked, 0, encoder, frozen, train, cpu)
-        return verb.Training(asked, 0, encoder, frozen, train, cpu)
+        batches = verb.Batches(train, asked.batch, 0, cpu)
+        verb_encoder.train_projector(asked, batches, encoder, frozen)
+        return verb.Training(asked, encoder, frozen, batches)
 
     return make
 
@@ -328,15 +343,15 @@ def test_a_run_reports_every_number_once(beginning, tmp_path, monkeypatch):
     """Catches a measure without an arm behind it, a number under two names, and pairs that are not
     places in the test split."""
     training = beginning(pairs=3, num_images=None, neighbours=2, probe_images=50)
-    rows = []
+    rows, train = [], training.batches.train
 
     def add(metric, value, unit, **identity):
         rows.append((metric, identity.get("repeat"), identity.get("step"), value))
 
     run = SimpleNamespace(add=add, device=torch.device("cpu"))
     monkeypatch.setattr(verb, "model_identity", lambda run: {"train_seed": 0})
-    monkeypatch.setattr(verb.Images, "of", classmethod(lambda cls, run, split: training.train))
-    measured = verb.Measured(run, training.settings, training.frozen, training.train)
+    monkeypatch.setattr(verb.Images, "of", classmethod(lambda cls, run, split: train))
+    measured = verb.Measured(run, training.settings, training.frozen, train)
     measured.find_pairs(training.encoder)
     for name, more in verb.checkpoints(training, "naive", equal_tokens=False):
         training.run_steps("naive", more, lambda: None)
@@ -352,6 +367,51 @@ def test_a_run_reports_every_number_once(beginning, tmp_path, monkeypatch):
     matrix = measured.posterior(training.encoder)
     assert matrix.shape == (1, 1, 3, 3) and matrix.dtype == np.uint8
     assert np.abs(matrix[0, 0].astype(int).sum(1) - 255).max() <= 2
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The jobs of two arms, run one after the other."""
+    root = tmp_path_factory.mktemp("representation")
+    told = {
+        "arms": ["frozen", "supervised"],
+        "dim": 4,
+        "channels": 8,
+        "pretrain_steps": 5,
+        "pairs": 3,
+    }
+    told |= {"projector_steps": 12, "projector_lr": 0.3, "steps": 2, "lr": 0.01, "batch": 4}
+    suite = {"claim": "c", "measure": ["representation"], "train_seeds": [0],
+             "variants": {"SDD": {"base": "var", "delta": {"model.history": 0}}},
+             "representation": told}  # fmt: skip
+    return SmallSuite(root, "arms", edited(root, **{"suites/arms": suite}))
+
+
+def test_arms_go_on_from_the_encoder_of_one_job(made):
+    """Catches an arm that begins elsewhere, an encoder that the arm before it changed, and one that
+    another run makes otherwise."""
+    (first,) = made.of("representation_encoder")
+    frozen, supervised = (made.root / run for run in made.of("representation"))
+    strips = [np.load(folder / "strip.npz") for folder in (frozen, supervised)]
+    assert (strips[0]["before"] == strips[1]["before"]).all()
+    assert (strips[0]["before"] == strips[0]["after"]).all()
+    assert (strips[1]["before"] != strips[1]["after"]).any()
+    assert made.call(first, made.root / "again") == 0
+    for name in ("encoder", "projector"):
+        file = f"{name}.safetensors"
+        assert (made.root / "again" / file).read_bytes() == (made.root / first / file).read_bytes()
+
+
+def test_an_arm_without_a_whole_encoder_fails(made):
+    """Catches an arm that trains an encoder of its own, or goes on from one that is cut off."""
+    (first,), (run, _) = made.of("representation_encoder"), made.of("representation")
+    file = made.root / first / "projector.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    try:
+        assert made.call(run, made.root / "cut") != 0
+    finally:
+        file.write_bytes(whole)
 
 
 # ---------------------------------------------------------------- what is shown

@@ -85,6 +85,19 @@ def called(name):
     return edit
 
 
+def more_work(root):
+    job = 'sampled=True)\n    plan.add(suite, Job("code_variety_more", {}, {}))'
+    replaced("plan.py", "import Plan", "import Job, Plan")(root)
+    replaced("plan.py", "sampled=True)", job)(root)
+
+
+def two_of_one_name(root):
+    other = root / f"{ROOM}_more"
+    other.mkdir()
+    for path in (root / ROOM / "verb_more.py", other / "verb.py"):
+        shutil.copy2(root / ROOM / "verb.py", path)
+
+
 NO_MEASURE = f"'code_variety' is no measure: {ROOM} has"
 MISTAKES = {
     "no __init__": (without("__init__.py"), f"{NO_MEASURE} no __init__.py (measures: "),
@@ -128,6 +141,14 @@ MISTAKES = {
         "NEEDS: unknown function 'table_code_varity'; did you mean 'table_code_variety'?",
     ),
     "key": (called("published"), "bench/experiments/published: 'published' is a key of a study"),
+    "no second verb": (
+        more_work,
+        f"{ROOM}/verb_more.py: is missing; the jobs of the stage 'code_variety_more' need one",
+    ),
+    "two verbs of one name": (
+        two_of_one_name,
+        f"{ROOM}_more/verb.py: 'code_variety_more' is the verb of {ROOM}/verb_more.py too",
+    ),
     "verb of a study": (called("train"), "verb.py: 'train' is a verb of every study already"),
 }
 

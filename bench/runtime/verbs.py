@@ -90,11 +90,24 @@ def _read(name: str, path: Path) -> Verb | None:
     )
 
 
+def _of_rooms() -> dict[str, Path]:
+    """Files of the rooms' verbs by name: verb.py is called as its room, verb_<more>.py
+    <room>_<more>. Raises ConfigError for two of one name."""
+    folder, files = BENCH / "experiments", dict[str, Path]()
+    for path in sorted([*folder.glob("*/verb.py"), *folder.glob("*/verb_*.py")]):
+        name = path.parent.name + path.stem.removeprefix("verb")
+        if files.setdefault(name, path) != path:
+            places = [one.relative_to(BENCH.parent).as_posix() for one in (path, files[name])]
+            raise ConfigError(f"{places[0]}: {name!r} is the verb of {places[1]} too; rename one")
+    return files
+
+
 @cache
 def verbs() -> dict[str, Verb]:
-    """All verbs by name: those of bench/pipeline, and one of each room that has work of its own."""
+    """All verbs by name: those of bench/pipeline, and those of each room that has work of its
+    own."""
     files = {path.stem: path for path in sorted((BENCH / "pipeline").glob("*.py"))}
-    files |= {path.parent.name: path for path in sorted((BENCH / "experiments").glob("*/verb.py"))}
+    files |= _of_rooms()
     read = (_read(name, path) for name, path in files.items())
     return {verb.name: verb for verb in read if verb is not None}
 
@@ -109,11 +122,12 @@ def check_jobs(jobs: Iterable[Job]) -> None:
     names: said before any work."""
     read_by_stage = {job.stage: set(map(first_role, job.inputs)) for job in jobs}
     for stage, read in read_by_stage.items():
-        verb, file = stages().get(stage), f"bench/experiments/{stage}/verb.py"
+        verb, file = stages().get(stage), _file_of(stage)
         if verb is None:
             lacks = "has no function work(run)" if _in_project(file) else "is missing"
-            raise ConfigError(f"{file}: {lacks}; the jobs of the room {stage!r} need one")
-        if verb.module.endswith(".verb") and _in_project(f"bench/pipeline/{verb.name}.py"):
+            raise ConfigError(f"{file}: {lacks}; the jobs of the stage {stage!r} need one")
+        of_room = verb.module.startswith("bench.experiments.")
+        if of_room and _in_project(f"bench/pipeline/{verb.name}.py"):
             raise ConfigError(
                 f"{file}: {stage!r} is a verb of every study already; rename the room"
             )
@@ -121,6 +135,16 @@ def check_jobs(jobs: Iterable[Job]) -> None:
             place = f"{verb.module.replace('.', '/')}.py"
             legal = f"its jobs read {', '.join(sorted(read)) or 'nothing'}"
             raise ConfigError(f"{place}: INPUTS: is {list(verb.inputs)}; {legal}, in any order")
+
+
+def _file_of(stage: str) -> str:
+    """Where the verb of a room's jobs lies, or would."""
+    folder = BENCH / "experiments"
+    for path in [] if (folder / stage).is_dir() else sorted(folder.glob("*/plan.py")):
+        room, _, more = stage.partition(f"{path.parent.name}_")
+        if more and not room:
+            return f"bench/experiments/{path.parent.name}/verb_{more}.py"
+    return f"bench/experiments/{stage}/verb.py"
 
 
 def _in_project(file: str) -> bool:

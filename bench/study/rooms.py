@@ -4,7 +4,8 @@ A room holds all that one question needs, and nothing outside names it:
 
     __init__.py  the question, its paper, one paragraph
     plan.py      what a suite may set and which jobs that means; no torch
-    verb.py      `work(run)`, where the question takes work of its own; torch
+    verb.py      `work(run)`, where the question takes work of its own; torch. verb_<more>.py does
+                 work of another kind, in jobs of the stage <room>_<more>
     show.py      figure_<name>, table_<name>, judge_<name>; no torch. The first two give the figure
                  or table and a Caption (bench/report/caption.py); `shown` in bench/report/cells.py
                  says which columns a reader needs

@@ -62,17 +62,10 @@ OF_NAIVE = ("conflict_share_naive", "gradient_cosine_naive")
 REPORTED = (*(f"{measure}_{arm}" for measure in MEASURES for arm in ALL_ARMS), *OF_NAIVE)
 
 
-class Settings(Strict):
-    """An encoder trained as a classifier, and arms that go on from it under a frozen generator."""
+class EncoderSettings(Strict):
+    """An encoder trained as a classifier, and the projector from its z to a generator's
+    condition."""
 
-    arms: tuple[Arm, ...] = Field(
-        ARMS,
-        strict=False,
-        min_length=1,
-        description="what the encoder goes on with: nothing (frozen), reconstruction, contrast of "
-        "two views, their sum (naive), contrast between reconstructions by expected codes or by "
-        "log-likelihoods (dcr_codes, dcr_loglik), classes (supervised)",
-    )
     dim: int = Field(8, ge=1, le=2**12, description="numbers of z")
     channels: int = Field(
         32, ge=8, le=2**12, multiple_of=8, description="of the encoder's first layer"
@@ -87,8 +80,21 @@ class Settings(Strict):
         150, description="of cross-entropy with encoder and generator frozen, for all arms"
     )
     projector_lr: float = Field(3e-3, gt=0, le=1, description="its learning rate")
-    steps: Positive = Field(80, description="of an arm, projector and generator frozen")
     batch: int = Field(16, ge=2, le=10**4, description="different images of a step")
+
+
+class Settings(EncoderSettings):
+    """An encoder trained as a classifier, and arms that go on from it under a frozen generator."""
+
+    arms: tuple[Arm, ...] = Field(
+        ARMS,
+        strict=False,
+        min_length=1,
+        description="what the encoder goes on with: nothing (frozen), reconstruction, contrast of "
+        "two views, their sum (naive), contrast between reconstructions by expected codes or by "
+        "log-likelihoods (dcr_codes, dcr_loglik), classes (supervised)",
+    )
+    steps: Positive = Field(80, description="of an arm, projector and generator frozen")
     lr: float = Field(5e-4, gt=0, le=1, description="learning rate of an arm")
     tau: float = Field(0.1, gt=0, le=100, description="temperature of cosines")
     scales: Literal["one", "all"] = Field(
@@ -125,13 +131,20 @@ class Settings(Strict):
 
 
 def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
-    """One job for each arm of each trained model, whatever its sampler."""
+    """One job for each arm of each trained model, whatever its sampler, and one for what they all
+    begin with."""
     settings: Settings = plan.study.told(suite, "representation")
+    encoder = dump(
+        EncoderSettings(**settings.model_dump(include=set(EncoderSettings.model_fields)))
+    )
     # neither the other arms nor what a rule reads changes an arm
     told = dump(settings.model_copy(update={"arms": ARMS, "margin": Settings().margin}))
     for _, trained in trainings(plan, suite, variants):
         names = {key: trained.names[key] for key in ("tokenizer", "model")}
         read = trained.inputs("data", "tokenizer", "tokens", "train")
+        config = {**trained.config, "encoder": encoder}
+        first = Job("representation_encoder", config, read, trained.slug, names)
+        read = {**read, "encoder": plan.add(suite, first)}
         for arm in settings.arms:
             config = {**trained.config, "representation": told, "arm": arm}
             plan.add(suite, Job("representation", config, read, f"{arm}-{trained.slug}", names))

@@ -8,9 +8,9 @@ two gradients along the steps (`gradient_cosine_naive`) and the share of steps i
 negative. Of the arm frozen the blind pairs, places in the test split by `repeat`. `_long`: the arm
 went on until it had run as many tokens as dcr_codes.
 
-Encoder and projector begin alike in all arms of a training seed; no arm but supervised reads a
-label. Encoder, projector and generator are not kept. strip.npz: the posterior over the conditions
-of one batch, before and after.
+Encoder and projector are those that `representation_encoder` left, the same for all arms of a
+training seed; no arm but supervised reads a label. What an arm makes of the encoder is not kept.
+strip.npz: the posterior over the conditions of one batch, before and after.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -27,7 +26,6 @@ from torch import nn
 
 from srdd.contrast import (
     Conditioned,
-    Projector,
     conflict,
     dcr_loss,
     info_nce,
@@ -36,20 +34,16 @@ from srdd.contrast import (
     row_contrast,
     tokens_run,
 )
-from srdd.noise import generator
 
-from ...pipeline.artefacts import model_identity, open_split, open_tokens, save_npz
-from ...pipeline.datasets import SplitImages, to_float
-from ...pipeline.features import Classifier, train_classifier
+from ...pipeline.artefacts import model_identity, save_npz
+from ...pipeline.datasets import to_float
+from ...pipeline.features import Classifier
 from ...pipeline.features import loss as class_loss
 from ...pipeline.labels import in_shares
-from ...pipeline.networks import open_model, open_tokenizer
 from ...pipeline.training import check_finite
-from ...pipeline.views import different, view_of
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
 from ...study.errors import ConfigError
-from ...study.settings import DatasetConfig, FeaturesConfig
 from .measures import (
     DETAIL,
     blind_pairs,
@@ -60,8 +54,9 @@ from .measures import (
     ridge_r2,
 )
 from .plan import LONG, Settings
+from .verb_encoder import Batches, Images, open_beginning, z_of
 
-INPUTS = ("data", "tokenizer", "tokens", "train")
+INPUTS = ("data", "tokenizer", "tokens", "train", "encoder")
 
 BATCH = 512  # images or sequences of one pass without gradients
 POINTS = 80  # of a curve along the steps, at most
@@ -71,49 +66,6 @@ UNITS = {
     "intra_distance": "1 - cosine", "inter_distance": "1 - cosine",
 }  # fmt: skip
 
-# ---------------------------------------------------------------- what is read
-
-
-@dataclass(frozen=True)
-class Images:
-    """A split as arms and measures read it: images, tokens int64 on the CPU, labels."""
-
-    images: SplitImages
-    tokens_NL: torch.Tensor
-    labels_N: np.ndarray
-
-    @classmethod
-    def of(cls, run: Run, split: str) -> Images:
-        """A split of the run's data, with its tokens."""
-        images = open_split(run.inputs["data"], split)
-        tokens = np.asarray(open_tokens(run.inputs["tokens"], split), np.int64)
-        return cls(images, torch.from_numpy(tokens), np.asarray(images.labels_N, np.int64))
-
-
-def encoder_of(run: Run, settings: Settings, train: Images) -> Classifier:
-    """The encoder that every arm begins with: a classifier of the training images, or of some."""
-    data, seed = run.settings("dataset", DatasetConfig), run.config["train_seed"]
-    config = FeaturesConfig(
-        name="encoder", dim=settings.dim, channels=settings.channels, steps=settings.pretrain_steps,
-        seed=seed,
-    )  # fmt: skip
-    shape = {"channels": data.channels, "image_size": data.image_size}
-    shape["num_classes"] = data.num_classes
-    images, labels_N = train.images, train.labels_N
-    if settings.pretrain_images is None:
-        return train_classifier(config, shape, images, labels_N, seed, run.device)
-    rows = in_shares(labels_N, settings.pretrain_images)
-    few = images.read(rows.tolist()).numpy()
-    return train_classifier(config, shape, few, labels_N[rows], seed, run.device)
-
-
-def z_of(encoder: Classifier, images_BCHW: torch.Tensor) -> torch.Tensor:
-    """z_BZ of images in [-1, 1]: what enters the last activation, which would take from it all that
-    is negative."""
-    z_BZ: torch.Tensor = encoder.trunk[:-1](images_BCHW)
-    return z_BZ
-
-
 # ---------------------------------------------------------------- an arm
 
 
@@ -122,50 +74,23 @@ class Training:
     seed, step) alone, so that all arms see the same images, scales and views."""
 
     def __init__(
-        self,
-        settings: Settings,
-        seed: int,
-        encoder: Classifier,
-        frozen: Conditioned,
-        train: Images,
-        device: torch.device,
+        self, settings: Settings, encoder: Classifier, frozen: Conditioned, batches: Batches
     ) -> None:
-        self.settings, self.seed, self.device = settings, seed, device
-        self.encoder, self.frozen, self.train = encoder, frozen, train
+        self.settings, self.encoder, self.frozen, self.batches = settings, encoder, frozen, batches
         encoder.zero_grad()  # of the training as a classifier
         self.cosines: list[float] = []
         self.step, self.token_evals, self.seconds = 0, 0, 0.0
-
-    def source(self, what: str, step: int | None = None) -> torch.Generator:
-        """Random numbers of a step, of this one or of any."""
-        step = self.step if step is None else step
-        return generator("representation", what, self.seed, step)
-
-    def rows(self) -> list[int]:
-        """Places of this step's images, all different."""
-        N = len(self.train.tokens_NL)
-        order = torch.randperm(N, generator=self.source("batch")).tolist()
-        return different(order, self.train.tokens_NL, self.settings.batch)
 
     def scale(self, step: int) -> int | None:
         """The scale of a step; None for all."""
         if self.settings.scales == "all":
             return None
-        K = self.frozen.model.schedule.num_scales
-        return int(torch.randint(K, (1,), generator=self.source("scale", step)))
+        K, source = self.frozen.model.schedule.num_scales, self.batches.source("scale", step)
+        return int(torch.randint(K, (1,), generator=source))
 
     def z(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """z_BZ of images in [-1, 1]."""
         return z_of(self.encoder, images_BCHW)
-
-    def batch(self) -> tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Rows of this step, their images in [-1, 1], another view of these, and their tokens."""
-        rows = self.rows()
-        images_BCHW = to_float(self.train.images.read(rows))
-        view_BCHW = view_of(images_BCHW, self.source("view"))
-        parts = images_BCHW, view_BCHW, self.train.tokens_NL[rows]
-        images_BCHW, view_BCHW, tokens_BL = (part.to(self.device) for part in parts)
-        return rows, images_BCHW, view_BCHW, tokens_BL
 
     def count(self, sequences: int, k: int | None) -> None:
         """Count the tokens of so many sequences."""
@@ -184,10 +109,11 @@ class Training:
 
     def losses(self, arm: str) -> list[torch.Tensor]:
         """The losses of this step, whose sum is minimised."""
-        rows, images_BCHW, view_BCHW, tokens_BL = self.batch()
+        rows, images_BCHW, view_BCHW, tokens_BL = self.batches.of(self.step)
         if arm == "supervised":
-            labels_B = torch.from_numpy(self.train.labels_N[rows]).to(self.device)
-            read = self.train.images.read(rows).to(self.device)
+            train, device = self.batches.train, self.batches.device
+            labels_B = torch.from_numpy(train.labels_N[rows]).to(device)
+            read = train.images.read(rows).to(device)
             return [class_loss(self.encoder, read, labels_B)]
         z_BZ, k = self.z(images_BCHW), self.scale(self.step)
         if arm == "contrast":
@@ -264,30 +190,6 @@ class Training:
     def optimizer(self) -> torch.optim.Optimizer:
         """Adam of all weights of the encoder; those without a gradient stay."""
         return torch.optim.Adam(self.encoder.parameters(), lr=self.settings.lr)
-
-
-def train_projector(
-    settings: Settings, seed: int, encoder: Classifier, frozen: Conditioned, train: Images,
-    device: torch.device,
-) -> None:  # fmt: skip
-    """Train the projector by cross-entropy of all scales, encoder and generator frozen: the arms
-    differ in what follows alone."""
-    training = Training(settings, seed, encoder, frozen, train, device)
-    frozen.projector.init_weights(generator("representation", "projector", seed))
-    frozen.projector.to(device)
-    optimizer = torch.optim.Adam(frozen.projector.parameters(), lr=settings.projector_lr)
-    for step in range(settings.projector_steps):
-        # steps below 0: no arm sees these batches again
-        training.step = -1 - step
-        _, images, _, tokens_BL = training.batch()
-        with torch.no_grad():
-            z_BZ = training.z(images)
-        loss = frozen.nll(tokens_BL, z_BZ, None)
-        check_finite(loss.item(), step)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    frozen.projector.requires_grad_(False)
 
 
 # ---------------------------------------------------------------- measures
@@ -406,18 +308,6 @@ def report_training(measured: Measured, name: str, training: Training) -> None:
         measured.add("gradient_cosine_naive", mean, "cosine", step=last)
 
 
-def prepared(run: Run, settings: Settings, train: Images) -> tuple[Classifier, Conditioned]:
-    """The encoder that every arm begins with, generator and projector, all frozen."""
-    seed = run.config["train_seed"]
-    model = open_model(run, run.inputs["train"] / "model.safetensors").eval().requires_grad_(False)
-    projector = Projector(settings.dim, model.config.width)
-    ladder = open_tokenizer(run).at(model.schedule).read_as(model.config.state)
-    frozen = Conditioned(model, ladder, projector)
-    encoder = encoder_of(run, settings, train)
-    train_projector(settings, seed, encoder, frozen, train, run.device)
-    return encoder, frozen
-
-
 def checkpoints(
     training: Training, arm: str, equal_tokens: bool
 ) -> Iterator[tuple[str, Callable[[], bool]]]:
@@ -431,11 +321,11 @@ def checkpoints(
 def work(run: Run) -> None:
     settings, arm = run.settings("representation", Settings), run.config["arm"]
     train = Images.of(run, "train")
-    start, frozen = prepared(run, settings, train)
+    start, frozen = open_beginning(run, settings)
     measured = Measured(run, settings, frozen, train)
     measured.find_pairs(start)
-    given = settings, run.config["train_seed"], copy.deepcopy(start), frozen, train, run.device
-    training = Training(*given)
+    batches = Batches(train, settings.batch, run.config["train_seed"], run.device)
+    training = Training(settings, copy.deepcopy(start), frozen, batches)
     progress = Progress(run.run_id, settings.steps)
     for name, more in checkpoints(training, arm, settings.equal_tokens):
         training.run_steps(arm, more, progress.advance)
