@@ -1,5 +1,7 @@
 """Figures that one value far off would spoil, and looks that stay the same between figures."""
 
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -7,6 +9,7 @@ import pytest
 from small_study import build
 
 from bench.experiments.convergence.show import _with_mean_seconds
+from bench.experiments.snr.show import figure_snr
 from bench.report.axes import is_far_off, keep_to_lines, spread_out
 from bench.report.drawing import (
     fill_of,
@@ -21,6 +24,8 @@ from bench.report.results import Results
 from bench.report.sheets import by_group, by_variant
 from bench.report.view import View
 from bench.study import rooms
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.parametrize(
@@ -227,3 +232,17 @@ def test_time_along_a_training_never_goes_back():
     assert [list(values) for values in seconds] == [[25.0], [50.0], [60.0]]
     nothing = rows.assign(seconds=np.nan)
     assert _with_mean_seconds(nothing)["seconds"].isna().all(), "a clock that nobody kept"
+
+
+@pytest.mark.parametrize("study, form", [("digits", "1x1"), ("fashion32_rooms", "1")])
+def test_panels_of_one_figure_write_grids_in_one_form(study, form):
+    """Catches 1 below one panel and 1x1 below the next, whose schedule is shorter."""
+    results = Results.load(ROOT / "results" / study / "published")
+    for about in results.about[
+        "suites"
+    ].values():  # verdicts take time, and nothing here reads them
+        about["claims"] = []
+    figure, _ = figure_snr(View(results, "snr"))
+    firsts = [panel.get_xticklabels()[0].get_text() for panel in figure.axes if panel.lines]
+    assert len(firsts) == 2 and set(firsts) == {form}
+    plt.close(figure)

@@ -42,8 +42,9 @@ def _why_no_snr(view: View, names: dict[str, Any]) -> str:
     )
 
 
-def _draw_schedule(axes: Axes, view: View, names: dict[str, Any]) -> None:
-    """The four lines of a schedule; bands where quantiles over images were measured."""
+def _draw_schedule(axes: Axes, view: View, names: dict[str, Any], form: str) -> None:
+    """The four lines of a schedule; bands where quantiles over images were measured. form: how the
+    side of a grid is written."""
     for name, (label, style) in SNR.items():
         values = _snr_rows(view, names, f"snr_{name}_db")
         if not len(values):
@@ -54,7 +55,7 @@ def _draw_schedule(axes: Axes, view: View, names: dict[str, Any]) -> None:
             axes.fill_between(low.index, low, high, color=style["color"], alpha=0.15, linewidth=0)
     sides = names["patch_nums"]
     axes.xaxis.set_major_locator(FixedLocator(range(len(sides))))
-    axes.set_xticklabels([f"{side}x{side}" if len(sides) < 6 else str(side) for side in sides])
+    axes.set_xticklabels([form.format(side) for side in sides])
     axes.set_xlim(-0.3, len(sides) - 0.7)
     axes.set_xlabel("scale, coarse to fine (grid side, tokens)")
 
@@ -77,9 +78,11 @@ def figure_snr(view: View) -> tuple[Figure, Caption]:
     width = SINGLE if columns == 1 else DOUBLE
     figure, axes = canvas(width, 0.5 + 2.2 * rows, rows, columns, sharey=True)
     panels = iter(axes.flat)
+    # one form for all panels, in which the longest schedule has room
+    form = "{0}x{0}" if max(len(names["patch_nums"]) for names in grids.values()) < 6 else "{0}"
     for (grid, names), panel in zip(grids.items(), panels):
         panel.set_title(text(f"schedule {grid}"))
-        _draw_schedule(panel, view, names)
+        _draw_schedule(panel, view, names, form)
         if not panel.lines:
             lost.append(f"{grid}: {_why_no_snr(view, names)}")
             blank(panel, lost[-1])
