@@ -2,6 +2,7 @@
 numbers of this machine."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import slurm_node
@@ -46,8 +47,10 @@ def test_a_cluster_runs_the_study_and_resumes_what_was_cancelled(tmp_path):
     project whose folder needs quotes, a cancelled job that spoils the next run, and numbers that
     depend on where they were made."""
     project = copy_project(tmp_path / 'my "own" $HOME & Übung')
-    targets = one_of_each(project)
-    with slurm_node.cluster() as users:
+    targets, local = one_of_each(project), copy_project(tmp_path / "local")
+    # the cluster's jobs are asked about every ten seconds: time enough for the same work here
+    with ThreadPoolExecutor(1) as beside, slurm_node.cluster() as users:
+        ran = beside.submit(snakemake, local, "--configfile=smoke.yaml", targets[0])
         first, second, cancelled = slurm_node.smoke(project, users, *targets)
         jobs = slurm_node.jobs(users)
     said = (project / "said.txt").read_text(errors="replace")
@@ -58,8 +61,7 @@ def test_a_cluster_runs_the_study_and_resumes_what_was_cancelled(tmp_path):
     for job in jobs:
         gpus = None if "prepare" in job["Comment"] else "gres:gpu:1"
         assert job.get("TresPerJob") == gpus, job
-    local = copy_project(tmp_path / "local")
-    code, text = snakemake(local, "--configfile=smoke.yaml", targets[0])
+    code, text = ran.result()
     assert code == 0, text
     on_cluster, here = numbers(project), numbers(local)
     assert len(here) > 50 and {key: on_cluster.get(key) for key in here} == here
