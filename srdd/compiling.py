@@ -17,9 +17,9 @@ MOST_CODES = 16384
 
 
 @cache
-def _kernels_work() -> bool:
-    """Whether Triton is there and can compile a kernel, which takes a C compiler and the headers of
-    Python; where it cannot, that is said once, and plain code does the same."""
+def kernels_work() -> bool:
+    """Whether Triton (MAPL 2019) is there and can compile a kernel, which takes a C compiler and
+    the headers of Python; where it cannot, that is said once, and plain code does the same."""
     if importlib.util.find_spec("triton") is None:
         return False
     try:
@@ -38,7 +38,7 @@ def can_fuse(*tensors: torch.Tensor) -> bool:
     take these: on a GPU with Triton, in float32 or a half precision, and no gradient is asked."""
     known = (torch.float32, torch.bfloat16, torch.float16)
     fit = all(x.is_cuda and x.dtype in known for x in tensors)
-    return fit and not torch.is_grad_enabled() and _kernels_work()
+    return fit and not torch.is_grad_enabled() and kernels_work()
 
 
 def kernels_know(model: ModelConfig) -> bool:

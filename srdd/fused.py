@@ -6,6 +6,7 @@ B batch, l tokens of one scale, C latent channels, D width, H heads
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,7 +32,17 @@ class FusedStep:
     """
 
     def __init__(self, model: ScaleTransformer) -> None:
-        self.model, self.known = model, kernels_know(model.config)
+        # the model holds its step: held in turn, both would stay on the GPU when it is let go
+        self._model, self.known = weakref.ref(model), kernels_know(model.config)
+
+    @property
+    def model(self) -> ScaleTransformer:
+        """The model (VAR, arXiv 2404.02905) whose step this is. Raises ReferenceError where it is
+        gone."""
+        model = self._model()
+        if model is None:
+            raise ReferenceError("the model of this step is gone")
+        return model
 
     def __call__(
         self,
@@ -44,12 +55,13 @@ class FusedStep:
         pooled_BD: torch.Tensor | None = None,
         condition: Condition | None = None,
     ) -> torch.Tensor:
-        if not self.known or not can_fuse(self.model.position, inputs_BlC):
+        model = self.model
+        if not self.known or not can_fuse(model.position, inputs_BlC):
             given = inputs_BlC, k, modulation, place_LD, cache, own_Bl, pooled_BD, condition
-            return type(self.model).step(self.model, *given)
+            return type(model).step(model, *given)
         from .kernels import add_norm
 
-        model, (modulations, (gain, shift), condition_BD) = self.model, modulation
+        modulations, (gain, shift), condition_BD = modulation
         where, dtype = model.schedule.slices[k], model.position.dtype
         x_BlD = model._embed(inputs_BlC, condition_BD, where, place_LD, own_Bl)
         # the residual stream, in float32; changed in place from here on

@@ -8,6 +8,7 @@ E blocks
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -357,29 +358,37 @@ class ScaleTransformer(nn.Module):
         if "backend" not in options:
             check_compiler(self.position.device)
         step = torch.compile(ScaleTransformer.step, dynamic=False, fullgraph=True, **options)
+        itself = weakref.ref(self)  # holds `compiled`: held in turn, neither would be let go
 
         def compiled(*arguments: Any) -> torch.Tensor:
             """`step`, compiled; arguments and result as of `step`."""
+            model = itself()
+            assert model is not None
             # a graph for each scale and batch is what is wanted here, and more than Dynamo thinks
             # reasonable
             with torch._dynamo.config.patch(
                 recompile_limit=10_000, accumulated_recompile_limit=10_000
             ):
                 torch.compiler.cudagraph_mark_step_begin()
-                return step(self, *arguments)
+                return step(model, *arguments)
 
         self.step = compiled  # type: ignore[method-assign, assignment]
         self.cache_pool = {}
 
-    def free_compiled(self) -> None:
-        """Give back what a compiled step keeps between batches: caches of every batch size, and on
-        a GPU the recorded samples."""
+    def free_compiled(self, again: bool = True) -> bool:
+        """Give back what a compiled step keeps between batches (VAR, section 3.3): caches of every
+        batch size, and on a GPU the recorded samples. again: whether these may be recorded again.
+        Returns whether there were such samples."""
+        replays = self.replays or {}
+        held = any(isinstance(replay, Replay) for replay in replays.values())
         if self.replays is not None:
-            self.replays.clear()
+            # nothing known of the numbers that a sample takes: it is never recorded
+            self.replays = {} if again else dict.fromkeys(replays, [])
         if self.cache_pool is not None:
             self.cache_pool.clear()
             if self.position.is_cuda:
                 torch._inductor.cudagraph_trees.reset_cudagraph_trees()
+        return held
 
     def denoiser(self, degraded_BChw: torch.Tensor | None = None) -> Denoiser:
         """A fresh `denoise` for one batch of images, or of degraded ones that are restored."""

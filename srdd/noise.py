@@ -92,4 +92,5 @@ class GivenNoise(ImageNoise):
         arXiv 2312.02696). use: not read, the order says it."""
         self.before()
         self.at += length
-        return self.numbers_BN[:, self.at - length : self.at]
+        # a copy also of one row: kernels are compiled once more for numbers that begin anywhere
+        return self.numbers_BN[:, self.at - length : self.at].clone()

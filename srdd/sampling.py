@@ -29,6 +29,7 @@ from .diversity import reshape_spectrum
 from .draw import TokenDistribution, distribution
 from .guidance import guide
 from .lookup import find, function_name, is_own
+from .memory import is_out_of_memory
 from .misfits import COUNTED, sampler_misfit
 from .model import ScaleTransformer
 from .noise import ImageNoise
@@ -319,12 +320,13 @@ def _watched(
 Seen = tuple[Watched, torch.Tensor]
 
 
-def _repeats(config: SamplerConfig, known: Known | None, early_exit: bool) -> bool:
+def _repeats(
+    model: ScaleTransformer, config: SamplerConfig, known: Known | None, early_exit: bool
+) -> bool:
     """Whether every sample asks for the same kernels: nothing looks at what was drawn, and no
     function of one's own may, nor one of torch that waits for the GPU."""
-    rule = config.select.name
-    looks = early_exit and config.refine_steps > 0 and rule not in COUNTED
-    own = [("sample", config.name), ("ramp", config.cfg_ramp), ("select", rule)]
+    looks = early_exit and config.refine_steps > 0 and config.select.name not in COUNTED
+    own = [("head", model.config.head), *config.functions().values()]
     # eigenvalues make a GPU wait; the matrices of a prior are made on the CPU
     plain = config.svd_in == config.svd_out == config.detail_scale == 0.0
     return known is None and not looks and plain and not any(is_own(*one) for one in own)
@@ -356,7 +358,9 @@ def _replayed(
             replay = Replay(draw, labels_B, known, _weights(model, ladder))
             model.replays[key] = replay
             return replay(labels_B, noise)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             torch.cuda.empty_cache()
             noise, known = ImageNoise(noise.seeds, noise.device), []
     drawn = draw(labels_B, noise)
@@ -413,7 +417,11 @@ def generate(
         denoise.gather()
         return (tokens_BL, f_hat_BChw), (denoise, drawn_faults(tokens_BL, f_hat_BChw, V, known))
 
-    if model.replays is not None and degraded_BChw is None and _repeats(config, known, early_exit):
+    if (
+        model.replays is not None
+        and degraded_BChw is None
+        and _repeats(model, config, known, early_exit)
+    ):
         key = config.model_dump_json(), ladder.schedule, id(ladder.quantizer), B, early_exit
         sample, (denoise, faults) = _replayed(model, ladder, key, draw, labels_B, noise)
     else:

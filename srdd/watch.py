@@ -63,6 +63,10 @@ class Calls:
         return Calls(batches, images, dict(enumerate(calls)), dict(enumerate(rows)))
 
 
+def _over(*_: object) -> torch.Tensor:
+    raise RuntimeError("this batch is drawn; begin another with a denoiser of its own")
+
+
 class Watched:
     """A `denoise` for one batch that says what is wrong with a call or its logits, and counts it
     (VAR, arXiv 2404.02905, section 3.2).
@@ -182,7 +186,9 @@ class Watched:
             )
 
     def gather(self) -> None:
-        """After the sample: put together what `check` reads, on the device."""
+        """After the sample: put together what `check` reads, on the device, and let go of the
+        network, which a recorded sample would keep alive."""
+        self.denoise = _over
         if self.looks:
             self.looked = torch.stack([look for _, look in self.looks])
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from bench.pipeline import compiled
 from bench.pipeline.compiled import SAMPLED_IMAGES, sampling_compiles, training_compiles
 from bench.study.settings import TrainingConfig
 from srdd.attention import TOGETHER, attend_by_scale
@@ -95,13 +96,18 @@ def test_scales_together_see_what_the_mask_says(sides, history):
     torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
 
 
-def test_auto_compiles_large_work_on_a_gpu_alone():
-    """Catches an `auto` that compiles a look at digits, or nothing at all."""
+def test_auto_compiles_large_work_on_a_gpu_alone(monkeypatch):
+    """Catches an `auto` that compiles a look at digits, or nothing at all, or that ends a training
+    where there is no compiler."""
+    monkeypatch.setattr(compiled, "kernels_work", lambda: True)
     cuda, cpu, schedule = torch.device("cuda"), torch.device("cpu"), ScaleSchedule((1, 2, 16))
     layer = torch.nn.Linear(1000, 1000)
     long = TrainingConfig(steps=10**6, batch_size=256)
     assert training_compiles(long, layer, schedule, cuda)
     assert not training_compiles(long, layer, schedule, cpu)
+    with monkeypatch.context() as without:
+        without.setattr(compiled, "kernels_work", lambda: False)
+        assert not training_compiles(long, layer, schedule, cuda)
     assert not training_compiles(TrainingConfig(steps=100), layer, schedule, cuda)
     asked = TrainingConfig(steps=100, compile=True)
     assert training_compiles(asked, layer, schedule, cpu)

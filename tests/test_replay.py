@@ -1,16 +1,24 @@
 """Samples that are recorded and replayed: when, and when not. The recording itself needs a GPU
 (tests/gpu): here it only notes what it would replay."""
 
+import gc
 import importlib.util
 import sys
 import warnings
+import weakref
+from contextlib import nullcontext
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
-from srdd import compiling, sampling
+from bench.pipeline import sampling as drawing
+from bench.runtime.progress import Progress
+from srdd import compiling, replay, sampling
 from srdd.config import SamplerConfig
+from srdd.fused import FusedStep
+from srdd.memory import is_out_of_memory
 from srdd.noise import GivenNoise, ImageNoise
 from srdd.sampling import generate
 
@@ -18,12 +26,12 @@ from srdd.sampling import generate
 class Noted(sampling.Replay):
     """Draws anew in place of replaying, from the numbers that a record would be given."""
 
-    made, tried, full = 0, 0, False
+    made, tried, full = 0, 0, None
 
     def __init__(self, draw, labels_B, asked, weights):
         Noted.tried += 1
         if self.full:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+            raise self.full
         Noted.made += 1
         self.draw, self.asked, self.weights = draw, asked, [weight.detach() for weight in weights]
 
@@ -37,7 +45,7 @@ def recorded(monkeypatch, make_model, make_ladder):
     monkeypatch.setattr(sampling, "Replay", Noted)
     monkeypatch.setattr(Noted, "made", 0)
     monkeypatch.setattr(Noted, "tried", 0)
-    monkeypatch.setattr(Noted, "full", False)
+    monkeypatch.setattr(Noted, "full", None)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     model = make_model()
     ladder, model.replays = make_ladder(model.schedule), {}
@@ -93,13 +101,126 @@ def test_weights_that_moved_are_recorded_again(recorded):
     assert Noted.made == 2
 
 
-def test_without_memory_for_a_record_images_are_drawn_all_the_same(recorded, monkeypatch):
+FULL = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("CUDA error: out of memory"),  # of a graph that is put together
+    RuntimeError("Triton Error [CUDA]: out of memory"),  # of a kernel that is loaded
+)
+
+
+@pytest.mark.parametrize("error", FULL, ids=str)
+def test_without_memory_for_a_record_images_are_drawn_all_the_same(recorded, monkeypatch, error):
     """Catches a batch that is halved because its record does not fit, and a record tried again."""
     model, draw = recorded
-    monkeypatch.setattr(Noted, "full", True)
+    assert is_out_of_memory(error)
+    monkeypatch.setattr(Noted, "full", error)
     for _ in range(3):
         assert torch.equal(draw(), plain(model, draw))
     assert Noted.made == 0 and Noted.tried == 1
+
+
+def test_another_error_of_a_record_is_raised(recorded, monkeypatch):
+    """Catches a fault of a record that is taken for a full memory, and drawn around."""
+    _, draw = recorded
+    monkeypatch.setattr(Noted, "full", RuntimeError("operation not permitted"))
+    draw()
+    with pytest.raises(RuntimeError, match="not permitted"):
+        draw()
+
+
+@pytest.mark.parametrize("select", [{"name": "lowest", "confidence": "mine"}, {"name": "mine"}])
+def test_what_a_function_of_ones_own_asks_is_not_recorded(make_model, select):
+    """Catches a confidence or head of one's own inside a record: it may wait for the GPU."""
+    model, known = make_model(), SamplerConfig(name="srdd", select={"name": "lowest"})
+    assert sampling._repeats(model, known, None, False)
+    assert not sampling._repeats(model, SamplerConfig(name="srdd", select=select), None, False)
+    own = SimpleNamespace(config=SimpleNamespace(head="mine"))
+    assert not sampling._repeats(own, known, None, False)
+
+
+# ---------------------------------------------------------------- memory
+
+
+class NoRecording:
+    """Runs what it is told to record, and does nothing of it again."""
+
+    def __call__(self):
+        return nullcontext()
+
+    def cut(self):
+        pass
+
+    def replay(self):
+        pass
+
+
+@pytest.mark.parametrize("how", ["fused", "torch.compile"])
+def test_a_model_that_is_let_go_takes_its_samples_with_it(
+    monkeypatch, make_model, make_ladder, how
+):
+    """Catches a model that its step or its record holds: the weights of every snapshot would stay
+    on the GPU until Python looks for cycles."""
+    monkeypatch.setattr(replay, "Recording", NoRecording)
+    model = make_model()
+    if how == "fused":
+        model.step, model.replays = FusedStep(model), {}
+    else:
+        model.compile_step(backend="eager")
+    ladder, labels_B = make_ladder(model.schedule), torch.arange(2)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            generate(model, ladder, labels_B, range(2), SamplerConfig())
+        assert how != "fused" or isinstance(*model.replays.values(), replay.Replay)
+        gone = weakref.ref(model)
+        del model
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+class Kept(Noted):
+    """A record that takes room."""
+
+    def __init__(self):
+        pass
+
+
+@pytest.mark.parametrize("needs, fitted, recorded_again", [
+    (lambda model, batch: False, 8, True),
+    (lambda model, batch: any(isinstance(one, Kept) for one in model.replays.values()), 8, False),
+    (lambda model, batch: batch > 4, 4, False),
+], ids=["old records", "its own record", "itself"])  # fmt: skip
+def test_records_go_before_a_batch_is_halved(
+    monkeypatch, make_model, needs, fitted, recorded_again
+):
+    """Catches images that round otherwise because of what a sampler before them had recorded, a
+    batch that is tried for ever, and one that is recorded again and again without room for it."""
+    model, tries = make_model(), []
+    model.replays = {"before": Kept()}
+
+    def draw(images, model, tokenizer, sampler, labels_B, seeds):
+        tries.append(len(seeds))
+        assert len(tries) < 20
+        if "before" in model.replays and model.replays["before"] != []:
+            return None
+        if needs(model, len(seeds)):
+            return None
+        if model.replays.get(len(seeds)) != []:
+            model.replays[len(seeds)] = Kept()
+        images[:] = np.array(seeds)[:, None, None, None]
+        return torch.tensor(seeds)[:, None], drawing.Calls()
+
+    monkeypatch.setattr(drawing, "draw_batch", draw)
+    images = np.zeros((24, 1, 1, 1), np.uint8)
+    how = torch.zeros(24, dtype=torch.long), 0, 8, Progress("x", 24)
+    _, most = drawing.sample_into(images, model, None, SamplerConfig(), *how)
+    assert most == fitted and images.ravel().tolist() == list(range(24))
+    assert (Kept in map(type, model.replays.values())) == (recorded_again or fitted < 8)
+
+
+# ---------------------------------------------------------------- kernels
 
 
 def test_kernels_that_cannot_be_compiled_are_done_without(monkeypatch):
@@ -119,14 +240,14 @@ def test_kernels_that_cannot_be_compiled_are_done_without(monkeypatch):
                 raise RuntimeError("gcc failed\nPython.h: No such file")
 
         kernels.kept_mass = kept_mass
-        compiling._kernels_work.cache_clear()
+        compiling.kernels_work.cache_clear()
         with torch.no_grad(), warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             assert [compiling.can_fuse(on_gpu) for _ in range(3)] == 3 * [not broken]
         assert len(calls) == 1 and len(said) == broken
         assert all("Python.h: No such file" in str(one.message) for one in said)
         assert not compiling.can_fuse(on_gpu)  # gradients are asked for
-    compiling._kernels_work.cache_clear()
+    compiling.kernels_work.cache_clear()
 
 
 def test_numbers_given_are_those_that_would_be_drawn():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from srdd.compiling import kernels_work
 from srdd.schedule import ScaleSchedule
 
 from ..study.settings import TrainingConfig
@@ -30,7 +31,8 @@ def training_compiles(
     numbers = sum(weight.numel() for weight in model.parameters())
     # a product with every weight for every token, forward, and twice as many backward
     operations = 6.0 * numbers * schedule.seq_len * config.batch_size * config.steps
-    return device.type == "cuda" and operations >= TRAINING_OPERATIONS
+    # Inductor needs what the kernels need: where they cannot be compiled, neither can blocks
+    return device.type == "cuda" and operations >= TRAINING_OPERATIONS and kernels_work()
 
 
 def sampling_compiles(asked: bool | str, images: int, device: torch.device) -> bool:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import torch
 
 from srdd.files import load_tensors, save_tensors
+from srdd.memory import is_out_of_memory
 
 from ..runtime.quick_start import import_torch_fidelity
-from ..runtime.verb import is_out_of_memory
 from ..study.errors import ConfigError
 from ..study.settings import FeaturesConfig
 from .at_once import at_once

@@ -23,10 +23,10 @@ import numpy as np
 import torch
 
 from srdd.lookup import find
+from srdd.memory import is_out_of_memory
 from srdd.noise import derive_seed
 
 from ..runtime.quick_start import import_torch_fidelity
-from ..runtime.verb import is_out_of_memory
 from ..study.checks import MIN_IMAGES
 from ..study.scores import EVALUATORS, kid_is_exact
 from ..study.settings import FeaturesConfig

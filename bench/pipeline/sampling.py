@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from srdd.config import SamplerConfig
+from srdd.memory import is_out_of_memory
 from srdd.model import ScaleTransformer
 from srdd.sampling import generate
 from srdd.tokenizer import Tokenizer
@@ -23,7 +24,7 @@ from srdd.watch import Calls
 
 from ..runtime.progress import Progress
 from ..runtime.ranks import Ranks
-from ..runtime.verb import Run, is_out_of_memory
+from ..runtime.verb import Run
 from .compiled import sampling_compiles
 from .datasets import to_uint8
 from .floors import DTYPES
@@ -95,14 +96,17 @@ def sample_into(
     device = model.position.device
     labels_N = labels_N.to(device)
     kept: list[torch.Tensor] = []
-    asked, i = max(batch, STRIP), 0
+    asked, i, freed = max(batch, STRIP), 0, False
     while i < len(images_NCHW):
         labels_B = labels_N[i : i + batch]
         seeds, rows = range(first + i, first + i + len(labels_B)), slice(i, i + len(labels_B))
         drawn = draw_batch(images_NCHW[rows], model, tokenizer, sampler, labels_B, seeds)
         if drawn is None:
-            batch = len(labels_B) // 2
-            model.free_compiled()
+            # recorded samples, those of other samplers too, may be what takes the room; where this
+            # batch has none beside its own record, it goes on without one
+            if not model.free_compiled(again=not freed):
+                batch = len(labels_B) // 2
+            freed = True
             if device.type == "cuda":
                 torch.cuda.empty_cache()
             continue

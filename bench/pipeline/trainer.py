@@ -18,12 +18,13 @@ from srdd.checkpoint import save_model
 from srdd.config import ModelConfig
 from srdd.corruption import corrupted, mask_within_scales
 from srdd.loss import linear_cross_entropy, mask_shares
+from srdd.memory import is_out_of_memory
 from srdd.model import ScaleTransformer
 from srdd.noise import generator
 
 from ..runtime.clock import Stopwatch
 from ..runtime.progress import Progress
-from ..runtime.verb import Run, is_out_of_memory
+from ..runtime.verb import Run
 from ..study.settings import TrainingConfig
 from .artefacts import model_identity, open_labels, open_tokens, snapshot_path
 from .compiled import training_compiles

@@ -85,13 +85,10 @@ def _load_compiler() -> None:
 
 
 def compiles(config: Any) -> bool:
-    """Whether a job may compile anything, by its config: it meets no stand-in. What is left open is
-    compiled on a GPU alone."""
+    """Whether a job is told to compile, by its config, which says nothing of what is left open: it
+    meets no stand-in, which would be in the way of nothing but time."""
     if isinstance(config, dict):
-        asked = config.get("compile")
-        if asked is True or (asked == "auto" and torch.cuda.is_available()):
-            return True
-        return any(map(compiles, config.values()))
+        return config.get("compile") is True or any(map(compiles, config.values()))
     return isinstance(config, list) and any(map(compiles, config))
 
 

@@ -28,6 +28,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 from pydantic import BaseModel, ValidationError
 
+from srdd.memory import is_out_of_memory
+
 from ..study.errors import ConfigError, place_of
 from ..study.names import config_hash
 from . import provenance
@@ -162,14 +164,6 @@ def _upstream(inputs: dict[str, Path]) -> str | None:
     return None
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says so, in one of the words that torch has for it."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    words = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-
-
 def check_file(path: str, sha256: str | None, key: str) -> Path:
     """A file that must exist and, when a sum is given, have it: weights of others are read only
     after this."""
@@ -244,9 +238,8 @@ def main(
                 f"bench {verb}: is the work of one process; start it without torchrun"
             )
         run = Run(verb, options, inputs, ranks)
-        if compiles(run.config):
-            keep_compiled()
-        else:
+        keep_compiled()
+        if not compiles(run.config):
             spare_compiler()
         ranks.connect(run.device)
         run.out.mkdir(parents=True, exist_ok=True)

@@ -68,7 +68,7 @@ class Variant:
     name: str
     prepare: Callable[[ScaleTransformer], None]
     warm_up: int
-    free: Callable[[ScaleTransformer], None]
+    free: Callable[[ScaleTransformer], object]
 
 
 def leave(model: ScaleTransformer) -> None:

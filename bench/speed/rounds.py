@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 
+from srdd.memory import is_out_of_memory
+
 from ..runtime.clock import seconds, synchronise
 from ..runtime.rows import write_rows
-from ..runtime.verb import is_out_of_memory
 from .counting import ratios_of
 
 KEY = ["what", "batch", "ours", "theirs", "precision"]

@@ -4,6 +4,7 @@ memory that runs out, pinned copies, nccl, and a training that goes on.
 Skipped where there is no GPU. `python tests/gpu/run.py` runs these and then measures.
 """
 
+import gc
 import json
 import math
 import os
@@ -14,16 +15,18 @@ from argparse import Namespace
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from test_ranks import Bench, curve, finish
 
 from bench.pipeline.sampling import draw_batch, made_ready, sample_into
 from bench.pipeline.trainer import Trainer
 from bench.runtime.progress import Progress
-from bench.runtime.verb import Run, is_out_of_memory
+from bench.runtime.verb import Run
 from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
 from srdd.draw import TokenDistribution, distribution
 from srdd.loss import linear_cross_entropy, next_scale_cross_entropy
+from srdd.memory import is_out_of_memory
 from srdd.model import ScaleTransformer
 from srdd.noise import GivenNoise, ImageNoise, generator
 from srdd.quantizer import Quantizer
@@ -43,6 +46,8 @@ SRDD = SamplerConfig(
 def few_leftovers():
     """Catches nothing itself: memory of one test is not there for the next."""
     yield
+    gc.collect()
+    torch._C._cuda_clearCublasWorkspaces()  # each stream that recorded has one of 32 MiB
     torch.cuda.empty_cache()
 
 
@@ -425,8 +430,29 @@ def test_a_training_that_does_not_fit_says_what_would(bench, tmp_path):
         torch.cuda.set_per_process_memory_fraction(1.0)
 
 
-def test_one_process_by_nccl_trains_as_one_without(bench, tmp_path):
-    """Catches gradients that nccl is not asked for, and a device that torchrun cannot give."""
+def test_gradients_of_one_process_by_nccl_are_its_own():
+    """Catches a group of both backends that cannot be made, and sums that it spoils."""
+    layer, images = torch.nn.Linear(8, 4).to(GPU), torch.randn(16, 8, device=GPU)
+    layer(images).square().sum().backward()
+    alone = [weight.grad.clone() for weight in layer.parameters()]
+    layer.zero_grad()
+    store = dist.HashStore()
+    dist.init_process_group("cpu:gloo,cuda:nccl", store=store, rank=0, world_size=1)
+    try:
+        shared = torch.nn.parallel.DistributedDataParallel(layer, device_ids=[GPU.index or 0])
+        shared(images).square().sum().backward()
+        for weight, grad in zip(layer.parameters(), alone):
+            torch.testing.assert_close(weight.grad, grad)
+        for device in (torch.device("cpu"), GPU):
+            number = torch.full((3,), 2.5, device=device)
+            dist.all_reduce(number)
+            assert number.tolist() == [2.5] * 3
+    finally:
+        dist.destroy_process_group()
+
+
+def test_one_process_by_torchrun_trains_as_one_without(bench, tmp_path):
+    """Catches a device that torchrun cannot give."""
     run_id = bench.find("train", "h0")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [

@@ -120,6 +120,7 @@ class Probe:
         side, count = config.image_size, self.settings.num_images
         images = bytes_on_disk(self.run.out, (count, config.in_channels, side, side))
         tokens_NL = self.drawn(images, sampler, progress)
+        self.model.free_compiled()  # no other sampler draws from what was recorded of this one
         self.report_spectrum("drawn", tokens_NL, **names)
         if sampler.svd_in > 0:
             scales = reshaped_scales(sampler, self.model.schedule.num_scales)

@@ -36,6 +36,7 @@ from torch.utils._pytree import tree_iter
 
 from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
 from srdd.cost import dry_run, least_flops, sampling_bytes, sampling_cost
+from srdd.memory import is_out_of_memory
 from srdd.model import ScaleTransformer
 from srdd.noise import derive_seed, generator
 from srdd.sampling import generate, guided_denoiser
@@ -47,7 +48,7 @@ from ...pipeline.sampling import made_ready
 from ...report.estimate import paired
 from ...runtime.clock import seconds, synchronise
 from ...runtime.progress import Progress
-from ...runtime.verb import Run, is_out_of_memory
+from ...runtime.verb import Run
 from .plan import Settings
 
 ALONE = True  # times are taken alone on the machine

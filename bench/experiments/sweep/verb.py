@@ -161,6 +161,7 @@ class Sweep:
         how = self.labels_N, self.first, self.batch, progress, calls
         tokens_BL, fitted = sample_into(images, self.model, self.tokenizer, sampler, *how)
         self.batch = smaller(self.run, self.batch, fitted)
+        self.model.free_compiled()  # no other sampler draws from what was recorded of this one
         self.report_scores(images, names)
         self.run.add_cost(sampling_cost(self.model.config, sampler, calls), **names)
         # the logits of a reshaped state are not those that teacher forcing gives, nor are those
