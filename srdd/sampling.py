@@ -320,16 +320,14 @@ def _watched(
 Seen = tuple[Watched, torch.Tensor]
 
 
-def _repeats(
-    model: ScaleTransformer, config: SamplerConfig, known: Known | None, early_exit: bool
-) -> bool:
+def _repeats(model: ScaleTransformer, config: SamplerConfig, early_exit: bool) -> bool:
     """Whether every sample asks for the same kernels: nothing looks at what was drawn, and no
     function of one's own may, nor one of torch that waits for the GPU."""
     looks = early_exit and config.refine_steps > 0 and config.select.name not in COUNTED
     own = [("head", model.config.head), *config.functions().values()]
     # eigenvalues make a GPU wait; the matrices of a prior are made on the CPU
     plain = config.svd_in == config.svd_out == config.detail_scale == 0.0
-    return known is None and not looks and plain and not any(is_own(*one) for one in own)
+    return not looks and plain and not any(is_own(*one) for one in own)
 
 
 def _weights(model: ScaleTransformer, ladder: Ladder) -> list[torch.Tensor]:
@@ -395,8 +393,7 @@ def generate(
         raise ValueError(f"{len(seeds)} seeds for {len(labels_B)} labels: one seed for each image")
     if degraded_BChw is not None and len(degraded_BChw) != len(labels_B):
         raise ValueError(f"{len(degraded_BChw)} degraded images for {len(labels_B)} labels")
-    noise = ImageNoise(seeds, labels_B.device)
-    who = function_name("sample", config.name)
+    noise, who = ImageNoise(seeds, labels_B.device), function_name("sample", config.name)
     channels, V = model.config.codebook_dim, model.config.codebook_size
     own = is_own("sample", config.name)
     read = {"labels_B": labels_B, **dict(ladder.quantizer.named_parameters())} if own else {}
@@ -417,11 +414,8 @@ def generate(
         denoise.gather()
         return (tokens_BL, f_hat_BChw), (denoise, drawn_faults(tokens_BL, f_hat_BChw, V, known))
 
-    if (
-        model.replays is not None
-        and degraded_BChw is None
-        and _repeats(model, config, known, early_exit)
-    ):
+    alone = known is None and degraded_BChw is None
+    if model.replays is not None and alone and _repeats(model, config, early_exit):
         key = config.model_dump_json(), ladder.schedule, id(ladder.quantizer), B, early_exit
         sample, (denoise, faults) = _replayed(model, ladder, key, draw, labels_B, noise)
     else:

@@ -132,10 +132,10 @@ def test_another_error_of_a_record_is_raised(recorded, monkeypatch):
 def test_what_a_function_of_ones_own_asks_is_not_recorded(make_model, select):
     """Catches a confidence or head of one's own inside a record: it may wait for the GPU."""
     model, known = make_model(), SamplerConfig(name="srdd", select={"name": "lowest"})
-    assert sampling._repeats(model, known, None, False)
-    assert not sampling._repeats(model, SamplerConfig(name="srdd", select=select), None, False)
+    assert sampling._repeats(model, known, False)
+    assert not sampling._repeats(model, SamplerConfig(name="srdd", select=select), False)
     own = SimpleNamespace(config=SimpleNamespace(head="mine"))
-    assert not sampling._repeats(own, known, None, False)
+    assert not sampling._repeats(own, known, False)
 
 
 # ---------------------------------------------------------------- memory
