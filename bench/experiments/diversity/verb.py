@@ -72,9 +72,7 @@ class Probe:
         self.settings: Settings = run.settings("diversity", Settings)
         self.tokenizer = open_tokenizer(run)
         weights = run.inputs["train"] / "model.safetensors"
-        self.model = made_ready(
-            open_model(run, weights), self.evaluation, self.evaluation.num_images
-        )
+        self.model = made_ready(open_model(run, weights), self.evaluation, self.settings.num_images)
         self.ladder = self.tokenizer.at(self.model.schedule).read_as(self.model.config.state)
         self.first = first_sample(self.evaluation, run.config["train_seed"])
         seeds = range(self.first, self.first + self.settings.num_images)

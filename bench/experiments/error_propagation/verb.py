@@ -169,8 +169,9 @@ class Errors:
             )
         tokenizer = open_tokenizer(run)
         weights = run.inputs["train"] / "model.safetensors"
-        model = made_ready(open_model(run, weights), self.evaluation, self.evaluation.num_images)
-        N, self.classes = self.settings.num_images, model.config.num_classes
+        N = self.settings.num_images
+        model = made_ready(open_model(run, weights), self.evaluation, N)
+        self.classes = model.config.num_classes
         first = first_sample(self.evaluation, run.config["train_seed"])
         seeds, rule = range(first, first + N), self.evaluation.labels
         self.labels_N = asked_labels(run.inputs["data"], self.classes, seeds, rule)

@@ -302,9 +302,7 @@ class HeldOut:
         self.count = min(self.settings.num_images, len(split))
         self.tokenizer = open_tokenizer(run)
         weights = run.inputs["train"] / "model.safetensors"
-        self.model = made_ready(
-            open_model(run, weights), self.evaluation, self.evaluation.num_images
-        )
+        self.model = made_ready(open_model(run, weights), self.evaluation, self.count)
         rows_N = in_shares(split.labels_N, self.count)
         true_N = np.asarray(split.labels_N)[rows_N]
         size = at_once(BATCH, self.tokenizer.config.image_size)
