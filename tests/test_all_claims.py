@@ -9,11 +9,13 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from small_study import SEEDS, build
 from test_two_extractors import OTHER, TRAINED, agreeing, asked, differing, made
 
 from bench.report.all_claims import PAGE, TABLE, csv_of, page_of, published, rulings, write
+from bench.report.claims import judged
 from bench.report.results import Results
 from bench.report.view import View
 from bench.runtime.verbs import PROGRAMS
@@ -159,3 +161,28 @@ def test_no_study_and_a_damaged_one(tmp_path, lost):
     with pytest.raises(ValueError, match=f"results/one/published/{lost}: is not there"):
         write(folder)
     assert not (folder / PAGE).exists()
+
+
+def test_a_verdict_says_which_training_seeds_it_is_without(tmp_path):
+    """Catches a claim of five seeds that rests on three: rows of trainings that diverged, or of a
+    file that was cut off, are not there."""
+    folder = build(tmp_path / "one", ["a", "b"], [asked(), asked(rule="latency", text="faster")])
+    names = View(Results.load(folder), "s").variants["b"]
+    rows = pd.read_csv(folder / "metrics.csv", dtype=str, keep_default_na=False)
+    lost = (rows["model"] == names["model"]) & (rows["train_seed"] == "1")
+    rows = rows[~(lost & rows["metric"].str.startswith("fid"))]
+    rows.to_csv(folder / "metrics.csv", index=False)
+    view = View(Results.load(folder), "s")
+    word, reason = judged(view, view.about["claims"][0])
+    assert word == "not decided" and "; over 2 of 3 training seeds: seed 1 " in reason
+    ruled = list(rulings({"one": view.results}))
+    assert [ruling.train_seeds for ruling in ruled] == ["0 2", "0 1 2"]
+    assert "over 2 of 3" in ruled[0].because and "training seeds:" not in ruled[1].because
+
+
+def test_a_copy_of_a_study_is_refused(tmp_path):
+    """Catches a backup that counts as if somebody had measured it again."""
+    one = build(tmp_path / "one", ["a", "b"], [asked()])
+    folder = project(tmp_path / "all", one=one, backup=one)
+    with pytest.raises(ValueError, match="published: is a copy of results/backup/published"):
+        published(folder)

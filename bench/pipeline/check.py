@@ -8,6 +8,7 @@ srdd/contracts.py.
 
 from __future__ import annotations
 
+import argparse
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from srdd.config import SamplerConfig
 from srdd.corruption import corrupted, mask_within_scales
 from srdd.cost import blank_latent, tiny_network
 from srdd.guidance import guidance_weights
-from srdd.lookup import find, function_name, is_own
+from srdd.lookup import find, function_name, is_own, unknown
 from srdd.loss import mask_shares
 from srdd.masks import named_mask
 from srdd.noise import generator
@@ -188,11 +189,17 @@ def elbos_of(study: Study, suite: str) -> tuple[tuple[str, float], ...]:
 
 def main() -> None:
     """Check the functions that the named suites of a study use."""
-    path, *suites = sys.argv[1:]
+    parser = argparse.ArgumentParser(prog="python -m bench check", description=main.__doc__)
+    parser.add_argument("study", help="its YAML file")
+    parser.add_argument("suites", nargs="*", metavar="suite")
+    given = parser.parse_args()
     done: set[tuple] = set()
     try:
-        study = load_study(path).study
-        for name in suites:
+        study = load_study(given.study).study
+        for name in given.suites:
+            if name not in study.suites:
+                raise ConfigError(f"{given.study}: {unknown('suite', name, study.suites)}")
+        for name in given.suites:
             suite, elbos = study.suites[name], elbos_of(study, name)
             for variant in variants_and_teachers(study, name):
                 # many variants differ in what no such function sees

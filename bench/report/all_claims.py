@@ -7,6 +7,7 @@ Imports no torch.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,7 @@ import pandas as pd
 from ..runtime.rows import write_text
 from ..study.resolve import ROOT
 from .cells import MOST_COLUMNS, markdown
-from .claims import after_holm, by_others, judged, others_words, reads, taught_words
+from .claims import absent_seeds, after_holm, by_others, judged, others_words, reads, taught_words
 from .estimate import holm, show_difference
 from .published import published_folders, whole_folder
 from .results import Results
@@ -63,6 +64,15 @@ def published(root: Path) -> dict[str, Results]:
             folder.parent.name: Results.load(folder)
             for folder in published_folders(root / "results")
         }
+    seen: dict[str, str] = {}
+    for name, results in studies.items():
+        tables = ((results.folder / table).read_bytes() for table in ("runs.csv", "metrics.csv"))
+        first = seen.setdefault(hashlib.sha256(b"".join(tables)).hexdigest(), name)
+        if first != name:
+            raise ValueError(
+                f"results/{name}/published: is a copy of results/{first}/published, whose claims "
+                "would count twice; move it out of results/"
+            )
     return dict(sorted(studies.items(), key=lambda item: bool(item[1].about["reduced"])))
 
 
@@ -109,7 +119,11 @@ def _rulings_of(study: str, view: View, claim: dict) -> Iterator[Ruling]:
             difference=show_difference(difference) if difference else "",
             p=getattr(verdict, "p", None),
             num_images=_images(by, reason),
-            train_seeds=" ".join(map(str, view.about["train_seeds"])),
+            train_seeds=" ".join(
+                str(seed)
+                for seed in view.about["train_seeds"]
+                if seed not in absent_seeds(by, claim, reason)
+            ),
             device=_unique(runs["device"]),
             commit=_unique(runs["commit"].str[:9]),
             because=reason + (end if first else ""),

@@ -12,6 +12,7 @@ from typing import Any
 from ..study import rooms
 from ..study.escaping import rst, sentence
 from ..study.scores import BETTER, bare_name, better
+from .absent import by_reason
 from .estimate import FEWEST, Estimate, holm, show_difference, verdict
 from .gain import gain_words
 from .independence import taught_by
@@ -102,7 +103,28 @@ def judged(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     if not pair or not all(isinstance(word, str) for word in judgement):
         legal = "must be the pair of yes, no or not decided, and a reason"
         raise ValueError(f"{who}: gives {judgement!r}; {legal}")
-    return judgement
+    absent = absent_seeds(view, claim, judgement[1])
+    if not absent:
+        return judgement
+    seeds = view.about["train_seeds"]
+    over = f"; over {len(seeds) - len(absent)} of {len(seeds)} training seeds: {by_reason(absent)}"
+    p, difference = (getattr(judgement, name, None) for name in ("p", "difference"))
+    return Verdict(judgement[0], judgement[1] + over, p, difference)
+
+
+def absent_seeds(view: View, claim: dict[str, Any], reason: str) -> dict[int, str]:
+    """Training seeds that a verdict is without, each with why: those in which a variant that the
+    claim compares lacks a number that the reason names, and has it in other seeds."""
+    absent: dict[int, str] = {}
+    names = [name for name in sides(view, claim) if name in view.variants]
+    for metric in sorted(set(re.findall(r"\w+", reason))):
+        if not len(view.results.rows_of(metric)):
+            continue
+        for name in names:
+            missing = view.missing(name, metric)
+            if len(missing) < len(view.about["train_seeds"]):
+                absent |= {seed: why for seed, why in missing.items() if seed not in absent}
+    return dict(sorted(absent.items()))
 
 
 EQUAL = "; equal in every training seed, of which no interval follows"

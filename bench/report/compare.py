@@ -19,6 +19,7 @@ import pandas as pd
 from ..runtime.rows import write_rows
 from .claims import judged
 from .estimate import CONFIDENCE, paired, show
+from .published import whole_folder
 from .results import Results
 from .view import View
 
@@ -169,7 +170,8 @@ def main() -> None:
     parser.add_argument("others", type=Path, metavar="OTHERS")
     folders = parser.parse_args()
     try:
-        both = compared(Results.load(folders.mine), Results.load(folders.others))
+        with whole_folder("give two folders with runs.csv and metrics.csv, as a run leaves them"):
+            both = compared(Results.load(folders.mine), Results.load(folders.others))
         write_rows(folders.mine / TABLE, both.rows, COLUMNS, KEY)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")

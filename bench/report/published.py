@@ -14,9 +14,9 @@ def published_folders(results: Path) -> list[Path]:
 
 
 @contextmanager
-def whole_folder() -> Iterator[None]:
-    """Raises ValueError, in one line that names it, for a file that a published folder lacks."""
+def whole_folder(remedy: str = "publish the study again") -> Iterator[None]:
+    """Raises ValueError, in one line that names it, for a file that a folder of results lacks."""
     try:
         yield
     except FileNotFoundError as error:
-        raise ValueError(f"{error.filename}: is not there; publish the study again") from None
+        raise ValueError(f"{error.filename}: is not there; {remedy}") from None

@@ -68,6 +68,8 @@ def no_study_among(words: list[str], option: str) -> None:
         if word.endswith((".yaml", ".yml")) and not word.startswith("-") and not owned:
             if any(place.is_file() for place in places(word)):
                 stop(f"{word}: a study's file goes after {option}")
+            if "=" not in word:
+                stop(f"{word}: no such file; a study's file goes after {option}")
 
 
 def is_setting(word: str) -> bool:

@@ -15,6 +15,7 @@ file that holds the wrong key.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -335,6 +336,16 @@ def _key_of_setting(setting: str, entry: Any, at: Key, data: dict[str, Any]) -> 
     for part in ("grid", "delta"):
         if (word := _first_word(setting, entry.get(part))) is not None:
             return (*at, part, word)
+    # of a check of several settings the message begins with their section, and names most of them
+    section, words = setting.partition(":")[0], set(re.findall(r"\w+", setting))
+    inside = [
+        (part, key)
+        for part in ("grid", "delta")
+        for key in entry.get(part) or {}
+        if str(key).rpartition(".")[0] == section
+    ]
+    for part, key in sorted(inside, key=lambda one: one[1].rpartition(".")[2] not in words):
+        return (*at, part, key)
     return _key_of(f"bases.{entry.get('base')}.{setting}", data)
 
 

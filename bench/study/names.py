@@ -57,6 +57,11 @@ def known_dataset(study: Study) -> DatasetConfig:
     """The dataset by the content of its files, and not by their place. Raises ConfigError for files
     that are not those that the study asks for."""
     data, content = study.dataset, None
+    if data.content and data.path is None:
+        raise ConfigError(
+            f"dataset.content: {data.content}: is the sum of files, and dataset.path names none; "
+            "remove it"
+        )
     # the loader has sums of its own
     known = data.name in checks.SUMMED and data.content is None
     if data.path is not None and not known:

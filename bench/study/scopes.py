@@ -24,6 +24,7 @@ from .variants import variants_of
 What = Literal["figures", "tables"]
 
 ROOT = Path("results")
+OURS = Path("workflows/config")  # the studies that come with the project
 ENDINGS: dict[What, tuple[str, ...]] = {"figures": ("png", "svg"), "tables": ("csv", "md")}
 OF_SUITE = ("claim", "claims", "published", "measure", "figures", "tables", "tuned_on")
 OF_STUDY = ("reduced", "evaluation", "features", "dataset", "train_seeds", "tokenizer_seed")
@@ -198,21 +199,23 @@ class Scopes:
         return self.results / "configs" / "study_file.txt"
 
     def name_clash(self, file: Path) -> str | None:
-        """Why another study's tables would be replaced: two studies of one name share a folder.
-        None where there is no other. Raises OSError or ValueError where the other file cannot be
-        read or is no study any more."""
-        if not self.file_memory.is_file():
-            return None
-        before, file = Path(self.file_memory.read_text(encoding="utf-8").strip()), file.absolute()
-        if before == file or not before.is_file() or not differ(before, file):
-            return None
-        if study_name(before) != self.study:
-            return None
-        return (
-            f"{file}: study: {self.study!r}: {before} has this name too, "
-            f"and its tables and figures in {self.results} "
-            "are replaced; give each study a name of its own"
-        )
+        """Why another study's tables would be replaced: two studies of one name share a folder, the
+        one that ran last, or one that comes with the project. None where there is no other. Raises
+        OSError or ValueError where the other file cannot be read or is no study any more."""
+        file, others = file.absolute(), [OURS / f"{self.study}.yaml"]
+        if self.file_memory.is_file():
+            others.insert(0, Path(self.file_memory.read_text(encoding="utf-8").strip()))
+        for other in others:
+            same = other.absolute() == file
+            if same or not other.is_file() or not differ(other, file):
+                continue
+            if study_name(other) == self.study:
+                return (
+                    f"{file}: study: {self.study!r}: {other} has this name too, "
+                    f"and its tables and figures in {self.results} "
+                    "are replaced; give each study a name of its own"
+                )
+        return None
 
     def too_few_prepared(self) -> str | None:
         """Why the images that are prepared are too few, as for a study that grew; None where they

@@ -71,7 +71,23 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False) 
     return mapping
 
 
+def _plain_number(loader: _StrictLoader, node: yaml.ScalarNode) -> int | float:
+    """A number as everybody reads it: YAML 1.1 has 010 for 8, 1:30 for 90 and 1_0 for 10."""
+    text = node.value.lstrip("+-")
+    if re.search("[_:]", text) or re.match(r"0\d|0[bx]", text):
+        raise ConfigError(
+            f"line {node.start_mark.line + 1}: {shown(node.value)}: YAML would read another number "
+            "than it shows; write it with digits alone, without leading zeros, colons and "
+            "underscores, or a word in quotes"
+        )
+    kind = node.tag.rpartition(":")[2]
+    number: int | float = getattr(loader, f"construct_yaml_{kind}")(node)
+    return number
+
+
 _StrictLoader.add_constructor("tag:yaml.org,2002:map", _mapping)
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _plain_number)
+_StrictLoader.add_constructor("tag:yaml.org,2002:float", _plain_number)
 _StrictLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
