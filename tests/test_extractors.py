@@ -128,6 +128,10 @@ def second(*without, **changes):
 
 
 REFUSED = {
+    "a twin": (
+        [TRAINED, {**TRAINED, "name": "other"}],
+        "[1].name: other: has all settings of digits16, whose scores it would repeat",
+    ),
     "the same name": ([TRAINED, LITE0, TRAINED], "[2].name: digits16: is the name of features[0]"),
     "a name that ends another": (
         [{**TRAINED, "name": "32"}, LITE0],

@@ -110,6 +110,7 @@ def test_no_order_of_options_loses_a_word(targets, options):
             ["all", "-n", "workflows/config/fashion.yaml"],
             "fashion.yaml: a study's file goes after --configfile",
         ),
+        (["main", "mien.yaml", "-n"], "mien.yaml: no such file; a study's file goes after"),
     ],
 )
 def test_words_that_cannot_be_right_get_one_line(words, expected):

@@ -165,6 +165,16 @@ def test_another_study_of_this_name_is_said(plan, place):
     assert scopes.name_clash(SMOKE) is None
 
 
+def test_a_copy_of_a_study_of_the_project_is_said_on_a_fresh_clone(plan, place):
+    """Catches a changed copy that is published in place of its original, since nothing ran yet."""
+    scopes, ours = Scopes(plan), place / "workflows" / "config" / "smoke.yaml"
+    touch(ours, SMOKE.read_text(encoding="utf-8"))
+    assert scopes.name_clash(SMOKE) is None and scopes.name_clash(ours) is None
+    touch(ours, SMOKE.read_text(encoding="utf-8") + "# changed\n")
+    assert "smoke.yaml has this name too" in scopes.name_clash(SMOKE)
+    assert scopes.name_clash(ours) is None
+
+
 def test_images_that_became_too_few_are_said(plan, place):
     """Catches a study that grew and fails in the middle of its work."""
     scopes = Scopes(plan)

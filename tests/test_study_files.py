@@ -9,6 +9,7 @@ import yaml
 from bench.study.errors import ConfigError
 from bench.study.load import CONFIG, compose, differ, merged
 from bench.study.plan import load_study
+from bench.study.study_file import _StrictLoader
 
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE = yaml.safe_load((ROOT / "tests" / "studies" / "smoke.yaml").read_text(encoding="utf-8"))
@@ -215,6 +216,42 @@ def test_what_a_suite_file_says_wrong_is_said_of_it(case, tmp_path, monkeypatch)
     assert f"(read for {path})" in refused(path)
     monkeypatch.chdir(tmp_path)
     assert refused(path).startswith(f"suites/small.yaml: {words}")
+
+
+@pytest.mark.parametrize("key, value, words", [
+    ("training.warmup", 5000, "training: warmup 5000"),
+    ("model.heads", 3, "model: width 16 is not a multiple of heads 3"),
+    ("tokenizer.config.channel_multipliers", [1], "tokenizer.config: patch_nums [1, 2, 4] must"),
+])  # fmt: skip
+def test_a_check_of_several_settings_is_said_of_the_file_that_set_one(tmp_path, key, value, words):
+    """Catches a base's file that is blamed for what a variant of another file changes."""
+    study(tmp_path)
+    suite = {"claim": "c", "figures": [], "variants": {"A": {"base": "var", "delta": {key: value}}}}
+    path = like(tmp_path, take=[], suites={"own": suite})
+    said = refused(path)
+    assert said.startswith(f"{path}: suites.own.variants.A (delta and base).{words}"), said
+
+
+@pytest.mark.parametrize("number", ["010", "-07", "1:30", "1_0", "0x10", "0b1", "1_0.0", "0:0.9"])
+def test_a_number_that_yaml_reads_otherwise_is_refused(tmp_path, number):
+    """Catches octal, sexagesimal and underscored numbers of YAML 1.1 that nobody meant."""
+    path = study(tmp_path, train_seeds=["here"])
+    path.write_text(path.read_text().replace("here", number))
+    assert f"'{number}': YAML would read another number" in refused(path)
+
+
+@pytest.mark.parametrize("number, is_read", [("0", 0), ("-3", -3), ("0.5", 0.5), ("1e-3", 1e-3)])
+def test_plain_numbers_are_read_as_ever(tmp_path, number, is_read):
+    """Catches a refusal of zero, of a sign or of a fraction."""
+    path = tmp_path / "number.yaml"
+    path.write_text(f"x: {number}\n")
+    assert yaml.load(path.read_text(), _StrictLoader) == {"x": is_read}
+
+
+def test_a_sum_of_no_files_is_refused(tmp_path):
+    """Catches a sum that is never compared, as of digits, which lie in a package."""
+    dataset = {**HEAD["dataset"], "content": "a" * 64}
+    assert "dataset.path names none; remove it" in refused(study(tmp_path, dataset=dataset))
 
 
 def test_a_suite_file_that_cannot_be_read_is_named(tmp_path):
