@@ -37,6 +37,7 @@ from srdd.contrast import (
 
 from ...pipeline.artefacts import model_identity, save_npz
 from ...pipeline.datasets import to_float
+from ...pipeline.encoders import Batches, Images, open_encoder, z_of
 from ...pipeline.features import Classifier
 from ...pipeline.features import loss as class_loss
 from ...pipeline.labels import in_shares
@@ -54,7 +55,6 @@ from .measures import (
     ridge_r2,
 )
 from .plan import LONG, Settings
-from .verb_encoder import Batches, Images, open_beginning, z_of
 
 INPUTS = ("data", "tokenizer", "tokens", "train", "encoder")
 
@@ -321,7 +321,7 @@ def checkpoints(
 def work(run: Run) -> None:
     settings, arm = run.settings("representation", Settings), run.config["arm"]
     train = Images.of(run, "train")
-    start, frozen = open_beginning(run, settings)
+    start, frozen = open_encoder(run, settings.dim)
     measured = Measured(run, settings, frozen, train)
     measured.find_pairs(start)
     batches = Batches(train, settings.batch, run.config["train_seed"], run.device)
