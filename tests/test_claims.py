@@ -1,6 +1,7 @@
 """Verdicts of claims: which way a metric points, metrics that are none, and what captions say of
 labels, copies and bias."""
 
+import pandas as pd
 import pytest
 from small_study import build
 
@@ -205,3 +206,21 @@ def test_too_few_images_for_the_features_are_said(tmp_path, dim, kind, said):
     reference, _ = words_of(tmp_path, features={"kind": kind, "name": "x8", "dim": dim})
     assert (said in reference) if said else ("dominated by bias" not in reference)
     assert (f"{dim} dimensions" in reference) == (said is not None)
+
+
+def test_variants_of_the_same_scores_are_named(tmp_path):
+    """Catches a control that kept the same weights, and stands beside its original as if it had
+    been measured apart."""
+    folder = build(tmp_path, ["a", "b", "c"])
+    first = View(Results.load(folder), "s")
+    told = [table_scores(first)[1].details]
+    rows = pd.read_csv(folder / "metrics.csv", dtype=str, keep_default_na=False)
+    theirs = {
+        name: (rows["metric"] == "fid_x8") & (rows["model"] == first.variants[name]["model"])
+        for name in ("a", "c")
+    }
+    rows.loc[theirs["c"], "value"] = rows.loc[theirs["a"], "value"].to_numpy()
+    rows.to_csv(folder / "metrics.csv", index=False)
+    told.append(table_scores(View(Results.load(folder), "s"))[1].details)
+    words = ["are claims on the other: a and c." in " ".join(details) for details in told]
+    assert words == [False, True]

@@ -46,6 +46,7 @@ from ...report.words import (
     score_details,
     seeds_details,
 )
+from ...study.escaping import rst
 from ...study.scores import kid_is_exact
 from .against_first import after_holm_title, difference_title, fid_differences, verdicts
 from .panels import Places, draw_baselines, draw_trainings, name_lost
@@ -295,6 +296,7 @@ def table_scores(view: View) -> tuple[pd.DataFrame, Caption]:
         *claim_details(view),
         NOISE,
         *score_details(view),
+        _twin_words(view),
         _floor_words(view, names),
         _kid_words(view),
         "Losses and costs: table costs." if apart else COST_WORDS,
@@ -307,6 +309,19 @@ def table_scores(view: View) -> tuple[pd.DataFrame, Caption]:
         "images."
     )
     return shown(table, *_shown(view, table)), Caption(text, details)
+
+
+def _twin_words(view: View) -> str:
+    """Which variants of other settings have the same FID in every training seed, as where training
+    longer keeps the same weights: a comparison with one is one with the other."""
+    groups: dict[tuple[tuple[int, float], ...], list[str]] = {}
+    for variant in view.variants:
+        scores = view.of(variant, view.results.score_name("fid"))
+        groups.setdefault(tuple(scores.sort_index().items()), []).append(variant)
+    twins = [names for scores, names in groups.items() if len(scores) > 1 and len(names) > 1]
+    words = "; ".join(" and ".join(map(rst, names)) for names in twins)
+    same = "The same FID in every training seed, so that claims on one are claims on the other"
+    return f"{same}: {words}." if twins else ""
 
 
 def _floor_words(view: View, names: dict) -> str:
