@@ -108,3 +108,17 @@ def test_a_folder_without_results_gets_one_line(tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as stopped:
         compare.main()
     assert str(stopped.value).startswith("error: ") and "nowhere" in str(stopped.value)
+
+
+def test_fewer_training_seeds_are_said(tmp_path, monkeypatch, capsys):
+    """Catches a reproduction that lost a training, and is called equal."""
+    mine, others = folders(tmp_path)
+    path = mine / "metrics.csv"
+    rows = [line for line in path.open() if not (",fid_x8," in line and "sample/v1-2" in line)]
+    path.write_text("".join(rows))
+    out = said(mine, others, monkeypatch, capsys)
+    claim = "b scores a lower FID than a (s): training seeds 0 1 here, training seeds 0 1 2 there."
+    assert claim in out and "FID of b (s): training seeds 0 1 here, 0 1 2 there." in out
+    assert "FID of a" not in out
+    again = said(others, others, monkeypatch, capsys)
+    assert "training seeds" not in again

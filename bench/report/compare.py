@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ..runtime.rows import write_rows
-from .claims import judged
+from .claims import absent_seeds, judged
 from .estimate import CONFIDENCE, paired, show
 from .published import whole_folder
 from .results import Results
@@ -51,6 +51,7 @@ class Compared:
     other_settings: list[str]  # variants that only one side measured so
     claims: int
     turned: list[Turned]
+    seeds: list[Turned]  # claims and FID over other training seeds
 
 
 def _views(mine: Results, others: Results) -> Iterator[tuple[View, View]]:
@@ -90,12 +91,27 @@ def _row(one: View, other: View, variant: str, metric: str) -> dict[str, Any] | 
     }
 
 
-def _turned(one: View, other: View, claims: list[dict[str, Any]]) -> Iterator[Turned]:
-    """The claims of two verdicts."""
+def _beside(
+    one: View, other: View, claims: list[dict[str, Any]]
+) -> Iterator[tuple[Turned, Turned]]:
+    """Every claim with both verdicts, and with the training seeds of both."""
     for claim in claims:
-        words = judged(one, claim)[0], judged(other, claim)[0]
-        if words[0] != words[1]:
-            yield Turned(one.suite, claim["text"].rstrip(" ."), *words)
+        both = [(view, judged(view, claim)) for view in (one, other)]
+        text, seeds = claim["text"].rstrip(" ."), []
+        for view, (_, reason) in both:
+            absent = absent_seeds(view, claim, reason)
+            left = [str(seed) for seed in view.about["train_seeds"] if seed not in absent]
+            seeds.append(f"training seeds {' '.join(left)}")
+        words = (word for _, (word, _) in both)
+        yield Turned(one.suite, text, *words), Turned(one.suite, text, *seeds)
+
+
+def _fid_seeds(one: View, other: View, variant: str, metric: str) -> Turned | None:
+    """A variant that has its FID in other training seeds; None for the same seeds."""
+    mine, others = (" ".join(map(str, view.of(variant, metric).index)) for view in (one, other))
+    if mine == others:
+        return None
+    return Turned(one.suite, f"FID of {variant}", f"training seeds {mine}", others)
 
 
 def _scored(one: View, other: View, metric: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
@@ -110,7 +126,7 @@ def _scored(one: View, other: View, metric: str) -> Iterator[tuple[str, tuple[An
 
 def compared(mine: Results, others: Results) -> Compared:
     """What two results of a study have in common, and where they part."""
-    both, metric, seen = Compared([], [], 0, []), mine.score_name("fid"), set()
+    both, metric, seen = Compared([], [], 0, [], []), mine.score_name("fid"), set()
     for one, other in _views(mine, others):
         for variant, numbers in _scored(one, other, metric):
             if numbers in seen:
@@ -121,9 +137,13 @@ def compared(mine: Results, others: Results) -> Compared:
                 both.other_settings.append(f"{variant} ({one.suite})")
             else:
                 both.rows.append(row)
+                if seeds := _fid_seeds(one, other, variant, metric):
+                    both.seeds.append(seeds)
         claims = [claim for claim in one.about["claims"] if claim in other.about["claims"]]
         both.claims += len(claims)
-        both.turned.extend(_turned(one, other, claims))
+        for words, over in _beside(one, other, claims):
+            both.turned += [words] if words.mine != words.others else []
+            both.seeds += [over] if over.mine != over.others else []
     return both
 
 
@@ -153,6 +173,8 @@ def words_of(both: Compared) -> list[str]:
     for suite, text, mine, others in both.turned:
         lines.append(f"    {text} ({suite}): {mine} here, {others} there.")
     lines.append(_fid_words(both.rows))
+    for suite, text, mine, others in both.seeds:
+        lines.append(f"    {text} ({suite}): {mine} here, {others} there.")
     if both.other_settings:
         lines.append(f"Other settings there, not compared: {', '.join(both.other_settings)}.")
     if both.turned or any(row["difference"] for row in both.rows):
