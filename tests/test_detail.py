@@ -220,7 +220,7 @@ def test_what_a_schedule_or_a_head_lacks_is_one_line(model_config):
         SamplerConfig(name="gauss", detail_scale=0.5)
 
 
-def test_a_recorded_sample_knows_no_detail():
+def test_a_recorded_sample_knows_no_detail(make_model):
     """Catches a CUDA graph that records matrices which are made on the CPU."""
-    assert _repeats(SamplerConfig(), None, True)
-    assert not _repeats(config(0.1), None, True)
+    assert _repeats(make_model(), SamplerConfig(), True)
+    assert not _repeats(make_model(), config(0.1), True)

@@ -138,6 +138,16 @@ def test_what_a_function_of_ones_own_asks_is_not_recorded(make_model, select):
     assert not sampling._repeats(own, known, False)
 
 
+def test_known_tokens_are_never_recorded(recorded):
+    """Catches the tokens of one image that a record hands to all that follow."""
+    model, draw = recorded
+    for _ in range(3):
+        tokens_BL = draw()
+    model.replays.clear()
+    known = sampling.Known(tokens_BL, torch.ones_like(tokens_BL, dtype=torch.bool))
+    assert torch.equal(draw(known=known), tokens_BL) and model.replays == {}
+
+
 # ---------------------------------------------------------------- memory
 
 
