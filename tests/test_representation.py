@@ -391,7 +391,7 @@ def test_arms_go_on_from_the_encoder_of_one_job(made):
     """Catches an arm that begins elsewhere, an encoder that the arm before it changed, and one that
     another run makes otherwise."""
     (first,) = made.of("representation_encoder")
-    frozen, supervised = (made.root / run for run in made.of("representation"))
+    frozen, supervised = (made.root / run for run in sorted(made.of("representation")))
     strips = [np.load(folder / "strip.npz") for folder in (frozen, supervised)]
     assert (strips[0]["before"] == strips[1]["before"]).all()
     assert (strips[0]["before"] == strips[0]["after"]).all()
