@@ -33,16 +33,7 @@ class FusedStep:
 
     def __init__(self, model: ScaleTransformer) -> None:
         # the model holds its step: held in turn, both would stay on the GPU when it is let go
-        self._model, self.known = weakref.ref(model), kernels_know(model.config)
-
-    @property
-    def model(self) -> ScaleTransformer:
-        """The model (VAR, arXiv 2404.02905) whose step this is. Raises ReferenceError where it is
-        gone."""
-        model = self._model()
-        if model is None:
-            raise ReferenceError("the model of this step is gone")
-        return model
+        self.model, self.known = weakref.ref(model), kernels_know(model.config)
 
     def __call__(
         self,
@@ -55,7 +46,8 @@ class FusedStep:
         pooled_BD: torch.Tensor | None = None,
         condition: Condition | None = None,
     ) -> torch.Tensor:
-        model = self.model
+        model = self.model()
+        assert model is not None  # which calls its step
         if not self.known or not can_fuse(model.position, inputs_BlC):
             given = inputs_BlC, k, modulation, place_LD, cache, own_Bl, pooled_BD, condition
             return type(model).step(model, *given)

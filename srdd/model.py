@@ -363,7 +363,7 @@ class ScaleTransformer(nn.Module):
         def compiled(*arguments: Any) -> torch.Tensor:
             """`step`, compiled; arguments and result as of `step`."""
             model = itself()
-            assert model is not None
+            assert model is not None  # which calls its step
             # a graph for each scale and batch is what is wanted here, and more than Dynamo thinks
             # reasonable
             with torch._dynamo.config.patch(

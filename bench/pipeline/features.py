@@ -20,7 +20,7 @@ from srdd.noise import generator
 from srdd.tokenizer import laid_out
 
 from ..runtime.quick_start import import_torch_fidelity
-from ..study.settings import FeaturesConfig
+from ..study.settings import DatasetConfig, FeaturesConfig
 from .at_once import at_once
 from .datasets import AnyImages, ImageSource, LabelledSource, to_float
 from .lite0 import Lite0Features
@@ -70,6 +70,15 @@ class Classifier(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 images to logits of shape (N, num_classes)."""
         return self.head(self.features(images))
+
+
+def shape_of(data: DatasetConfig) -> dict[str, int]:
+    """Sizes of the images that a classifier reads, and how many classes it tells apart."""
+    return {
+        "channels": data.channels,
+        "image_size": data.image_size,
+        "num_classes": data.num_classes,
+    }
 
 
 def save_classifier(

@@ -15,7 +15,7 @@ from ..study.errors import ConfigError
 from ..study.settings import DatasetConfig, FeaturesConfig
 from .artefacts import open_split
 from .datasets import SplitImages
-from .features import Best, Classifier, classify, save_classifier, train_classifier
+from .features import Best, Classifier, classify, save_classifier, shape_of, train_classifier
 from .labels import in_shares
 from .metrics import Extractor
 from .reference import StreamedImages, open_reference
@@ -77,11 +77,7 @@ def work(run: Run) -> None:
         open_network(run, config)
         return
     splits = {split: open_split(run.inputs["data"], split) for split in ("train", "test")}
-    shape = {
-        "channels": data.channels,
-        "image_size": data.image_size,
-        "num_classes": data.num_classes,
-    }
+    shape = shape_of(data)
     progress = Progress(run.run_id, config.steps)
 
     def advance(loss: float) -> None:

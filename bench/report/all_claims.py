@@ -7,11 +7,11 @@ Imports no torch.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +19,7 @@ import pandas as pd
 from ..runtime.rows import write_text
 from ..study.resolve import ROOT
 from .cells import MOST_COLUMNS, markdown
-from .claims import absent_seeds, after_holm, by_others, judged, others_words, reads, taught_words
+from .claims import after_holm, by_others, judged, others_words, reads, seeds_behind, taught_words
 from .estimate import holm, show_difference
 from .published import published_folders, whole_folder
 from .results import Results
@@ -64,11 +64,8 @@ def published(root: Path) -> dict[str, Results]:
             folder.parent.name: Results.load(folder)
             for folder in published_folders(root / "results")
         }
-    seen: dict[str, str] = {}
-    for name, results in studies.items():
-        tables = ((results.folder / table).read_bytes() for table in ("runs.csv", "metrics.csv"))
-        first = seen.setdefault(hashlib.sha256(b"".join(tables)).hexdigest(), name)
-        if first != name:
+    for (first, one), (name, other) in combinations(studies.items(), 2):
+        if one.about == other.about and one.metrics.equals(other.metrics):
             raise ValueError(
                 f"results/{name}/published: is a copy of results/{first}/published, whose claims "
                 "would count twice; move it out of results/"
@@ -119,11 +116,7 @@ def _rulings_of(study: str, view: View, claim: dict) -> Iterator[Ruling]:
             difference=show_difference(difference) if difference else "",
             p=getattr(verdict, "p", None),
             num_images=_images(by, reason),
-            train_seeds=" ".join(
-                str(seed)
-                for seed in view.about["train_seeds"]
-                if seed not in absent_seeds(by, claim, reason)
-            ),
+            train_seeds=seeds_behind(by, claim, reason),
             device=_unique(runs["device"]),
             commit=_unique(runs["commit"].str[:9]),
             because=reason + (end if first else ""),

@@ -127,6 +127,12 @@ def absent_seeds(view: View, claim: dict[str, Any], reason: str) -> dict[int, st
     return dict(sorted(absent.items()))
 
 
+def seeds_behind(view: View, claim: dict[str, Any], reason: str) -> str:
+    """The training seeds that a verdict rests on."""
+    absent = absent_seeds(view, claim, reason)
+    return " ".join(str(seed) for seed in view.about["train_seeds"] if seed not in absent)
+
+
 EQUAL = "; equal in every training seed, of which no interval follows"
 NO_METRIC = "no such metric"  # the word for a claim on what nobody scored
 DIFFER = "the evaluators differ"

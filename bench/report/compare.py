@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ..runtime.rows import write_rows
-from .claims import absent_seeds, judged
+from .claims import judged, seeds_behind
 from .estimate import CONFIDENCE, paired, show
 from .published import whole_folder
 from .results import Results
@@ -35,7 +35,7 @@ ELSEWHERE = (
 
 
 class Turned(NamedTuple):
-    """A claim of two verdicts."""
+    """A claim of two verdicts, or a number of other training seeds."""
 
     suite: str
     text: str
@@ -96,14 +96,11 @@ def _beside(
 ) -> Iterator[tuple[Turned, Turned]]:
     """Every claim with both verdicts, and with the training seeds of both."""
     for claim in claims:
-        both = [(view, judged(view, claim)) for view in (one, other)]
-        text, seeds = claim["text"].rstrip(" ."), []
-        for view, (_, reason) in both:
-            absent = absent_seeds(view, claim, reason)
-            left = [str(seed) for seed in view.about["train_seeds"] if seed not in absent]
-            seeds.append(f"training seeds {' '.join(left)}")
-        words = (word for _, (word, _) in both)
-        yield Turned(one.suite, text, *words), Turned(one.suite, text, *seeds)
+        both = [(view, *judged(view, claim)) for view in (one, other)]
+        text, words = claim["text"].rstrip(" ."), [word for _, word, _ in both]
+        seeds = [seeds_behind(view, claim, reason) for view, _, reason in both]
+        over = (f"training seeds {of_side}" for of_side in seeds)
+        yield Turned(one.suite, text, *words), Turned(one.suite, text, *over)
 
 
 def _fid_seeds(one: View, other: View, variant: str, metric: str) -> Turned | None:
@@ -166,15 +163,18 @@ def _fid_words(rows: list[dict[str, Any]]) -> str:
     )
 
 
+def _line(one: Turned) -> str:
+    """What both sides say of one thing."""
+    return f"    {one.text} ({one.suite}): {one.mine} here, {one.others} there."
+
+
 def words_of(both: Compared) -> list[str]:
     """What a reader is told, a line each."""
     same = both.claims - len(both.turned)
     lines = [f"Verdicts: {same} of {both.claims} are the same."]
-    for suite, text, mine, others in both.turned:
-        lines.append(f"    {text} ({suite}): {mine} here, {others} there.")
+    lines += map(_line, both.turned)
     lines.append(_fid_words(both.rows))
-    for suite, text, mine, others in both.seeds:
-        lines.append(f"    {text} ({suite}): {mine} here, {others} there.")
+    lines += map(_line, both.seeds)
     if both.other_settings:
         lines.append(f"Other settings there, not compared: {', '.join(both.other_settings)}.")
     if both.turned or any(row["difference"] for row in both.rows):

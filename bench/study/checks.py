@@ -110,14 +110,12 @@ def _twin_problems(study: Study) -> Iterator[str]:
     """Evaluators that differ in their name alone: what the second says is what the first said."""
     seen: dict[str, str] = {}
     for at, features in study.extractors.items():
-        settings = features.model_dump_json(exclude={"name"})
-        if settings in seen:
+        first = seen.setdefault(features.model_dump_json(exclude={"name"}), features.name)
+        if first != features.name:
             yield (
-                f"{at}.name: {features.name}: has all settings of {seen[settings]}, whose scores "
-                "it would repeat as if somebody else agreed; remove it, or give it another seed "
-                "or network"
+                f"{at}.name: {features.name}: has all settings of {first}, whose scores it would "
+                "repeat as if somebody else agreed; remove it, or give it another seed or network"
             )
-        seen.setdefault(settings, features.name)
 
 
 def _pretrained_problems(at: str, features: FeaturesConfig) -> Iterator[str]:

@@ -344,8 +344,8 @@ def _key_of_setting(setting: str, entry: Any, at: Key, data: dict[str, Any]) -> 
         for key in entry.get(part) or {}
         if str(key).rpartition(".")[0] == section
     ]
-    for part, key in sorted(inside, key=lambda one: one[1].rpartition(".")[2] not in words):
-        return (*at, part, key)
+    if inside:
+        return (*at, *min(inside, key=lambda one: one[1].rpartition(".")[2] not in words))
     return _key_of(f"bases.{entry.get('base')}.{setting}", data)
 
 

@@ -13,7 +13,7 @@ from srdd.files import save_tensors
 from srdd.noise import generator
 
 from ...pipeline.encoders import Batches, Images, open_generator, z_of
-from ...pipeline.features import Classifier, save_classifier, train_classifier
+from ...pipeline.features import Classifier, save_classifier, shape_of, train_classifier
 from ...pipeline.labels import in_shares
 from ...pipeline.training import check_finite
 from ...runtime.verb import Run
@@ -25,32 +25,17 @@ INPUTS = ("data", "tokenizer", "tokens", "train")
 # ---------------------------------------------------------------- trainings
 
 
-def _shape(run: Run) -> dict[str, int]:
-    """Sizes of the images that the encoder reads, and how many classes it tells apart."""
-    data = run.settings("dataset", DatasetConfig)
-    return {
-        "channels": data.channels,
-        "image_size": data.image_size,
-        "num_classes": data.num_classes,
-    }
-
-
-def _config(run: Run, settings: EncoderSettings) -> FeaturesConfig:
-    """The encoder as a classifier's settings."""
-    return FeaturesConfig(
-        name="encoder", dim=settings.dim, channels=settings.channels, steps=settings.pretrain_steps,
-        seed=run.config["train_seed"],
-    )  # fmt: skip
-
-
-def encoder_of(run: Run, settings: EncoderSettings, train: Images) -> Classifier:
-    """A classifier of the training images, or of some."""
-    config, shape, labels_N = _config(run, settings), _shape(run), train.labels_N
-    if settings.pretrain_images is None:
-        return train_classifier(config, shape, train.images, labels_N, config.seed, run.device)
-    rows = in_shares(labels_N, settings.pretrain_images)
-    few = train.images.read(rows.tolist()).numpy()
-    return train_classifier(config, shape, few, labels_N[rows], config.seed, run.device)
+def encoder_of(
+    config: FeaturesConfig, shape: dict[str, int], train: Images, count: int | None,
+    device: torch.device,
+) -> Classifier:  # fmt: skip
+    """A classifier of the training images, or of so many."""
+    images, labels_N = train.images, train.labels_N
+    if count is None:
+        return train_classifier(config, shape, images, labels_N, config.seed, device)
+    rows = in_shares(labels_N, count)
+    few = images.read(rows.tolist()).numpy()
+    return train_classifier(config, shape, few, labels_N[rows], config.seed, device)
 
 
 def train_projector(
@@ -79,13 +64,17 @@ def train_projector(
 
 
 def work(run: Run) -> None:
-    settings = run.settings("encoder", EncoderSettings)
-    train = Images.of(run, "train")
-    batches = Batches(train, settings.batch, run.config["train_seed"], run.device)
-    encoder, frozen = encoder_of(run, settings, train), open_generator(run, settings.dim)
+    settings, seed = run.settings("encoder", EncoderSettings), run.config["train_seed"]
+    config = FeaturesConfig(
+        name="encoder", dim=settings.dim, channels=settings.channels, steps=settings.pretrain_steps,
+        seed=seed,
+    )  # fmt: skip
+    shape, train = shape_of(run.settings("dataset", DatasetConfig)), Images.of(run, "train")
+    encoder = encoder_of(config, shape, train, settings.pretrain_images, run.device)
     run.say(f"encoder trained, {settings.pretrain_steps} steps")
+    frozen = open_generator(run, settings.dim)
+    batches = Batches(train, settings.batch, seed, run.device)
     train_projector(settings, batches, encoder, frozen)
     run.say(f"projector trained, {settings.projector_steps} steps")
     save_tensors(run.out / "projector.safetensors", frozen.projector.state_dict(), kind="projector")
-    path, config = run.out / "encoder.safetensors", _config(run, settings)
-    save_classifier(path, encoder.cpu(), _shape(run), config)
+    save_classifier(run.out / "encoder.safetensors", encoder.cpu(), shape, config)
