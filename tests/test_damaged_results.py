@@ -362,3 +362,79 @@ def test_numbers_cut_at_the_end_of_a_line_are_missed(tmp_path):
     (folder / "metrics.csv").write_text("".join(lines[:40]))
     with pytest.raises(ValueError, match=r"metrics\.csv: holds no number of job .* more\)"):
         Results.load(folder)
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A copy of what collect wrote and publishing kept."""
+    origin = Path(__file__).parents[1] / "results" / "digits_few" / "published"
+    return shutil.copytree(origin, tmp_path / "published")
+
+
+def refusal(folder):
+    """How loading results is refused."""
+    with pytest.raises(ValueError) as error:
+        Results.load(folder)
+    return str(error.value)
+
+
+def test_numbers_cut_inside_a_job_are_missed(published):
+    """Catches the loss of a few numbers of jobs that all have others."""
+    path = published / "metrics.csv"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join([*lines[:100], *lines[101:]]), encoding="utf-8")
+    rows = len(lines) - 1
+    assert f"{path}: holds {rows - 1} rows where {rows} were collected" in refusal(published)
+
+
+def test_an_edited_number_is_known(published):
+    """Catches a score that somebody made better by hand."""
+    path, place = published / "metrics.csv", results.METRIC_COLUMNS.index("value")
+    line = path.read_text(encoding="utf-8").splitlines()[100]
+    cells = line.split(",")
+    edit(path, line, ",".join([*cells[:place], f"{cells[place]}1", *cells[place + 1 :]]))
+    assert "metrics.csv: holds other cells than were collected" in refusal(published)
+
+
+def test_an_edited_variant_is_known(published):
+    """Catches settings in a caption that no job ran with."""
+    edit(published / "variants.csv", '""cfg_scale"": 1.0', '""cfg_scale"": 1.5')
+    assert "variants.csv: holds other cells than were collected" in refusal(published)
+
+
+def test_a_job_that_lost_its_row_is_known(published):
+    """Catches a table of jobs that was cut, whose job would be left out without a word."""
+    rows = {
+        name: results.read_rows(published / name, columns)
+        for name, columns in (
+            ("runs.csv", results.RUN_COLUMNS),
+            ("metrics.csv", results.METRIC_COLUMNS),
+        )
+    }
+    kept = {
+        name: [row for row in of_file if not row["run_id"].startswith("prepare/")]
+        for name, of_file in rows.items()
+    }
+    results.write_metrics(published / "metrics.csv", kept["metrics.csv"])
+    results.write_runs(published / "runs.csv", kept["runs.csv"])
+    assert "runs.csv: has no row of job prepare/" in refusal(published)
+
+
+def test_tables_saved_with_other_ends_of_lines_are_read(published):
+    """Catches sums that a spreadsheet or another system changes without changing a number."""
+    for name in ("metrics.csv", "variants.csv"):
+        path = published / name
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    Results.load(published)
+
+
+def test_results_of_older_versions_are_read(published):
+    """Catches results that can be read no more because nobody wrote down what they hold."""
+    runs = results.read_rows(published / "runs.csv", results.RUN_COLUMNS)
+    for row in runs:
+        about = json.loads(row["config_json"] or "{}")
+        about.pop("contents", None)
+        row["config_json"] = json.dumps(about)
+    results.write_runs(published / "runs.csv", runs)
+    edit(published / "metrics.csv", ",share,", ",nat,")
+    Results.load(published)

@@ -130,8 +130,9 @@ def _check_settings(plan: dict[str, Any], where: str) -> dict[str, dict[str, Any
     return variants
 
 
-def study_row(plan: dict[str, Any]) -> dict[str, Any]:
-    """A row for the study itself: its settings, but for those of the variants."""
+def study_row(plan: dict[str, Any], contents: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A row for the study itself: its settings, but for those of the variants, and what the tables
+    beside it hold."""
     about = _about(plan)
     commit, dirty = provenance.git_state()
     return {
@@ -144,7 +145,7 @@ def study_row(plan: dict[str, Any]) -> dict[str, Any]:
         "dirty": dirty,
         "torch": provenance.torch_version(),
         "host_class": provenance.host_class(),
-        "config_json": json.dumps(about, sort_keys=False),
+        "config_json": json.dumps({**about, "contents": contents}, sort_keys=False),
     }
 
 
@@ -225,14 +226,14 @@ def collect(plan_path: Path, out: Path) -> None:
     plan = read_plan(plan_path)
     variants = _check_settings(plan, str(plan_path))
     folders = {run_id: Path(folder) for run_id, folder in plan["folders"].items()}
-    runs, metrics = [study_row(plan)], []
+    runs, metrics = [], []
     for run_id, folder in folders.items():
         row, numbers = read_run(folder, run_id, plan["study"])
         runs.append(row)
         metrics += numbers
     arrays: dict[str, np.ndarray] = {}
     labels: dict[int, np.ndarray | None] = {}
-    for row in runs[1:]:
+    for row in runs:
         run_id, seed = row["run_id"], json.loads(row["config_json"] or "{}").get("train_seed", 0)
         if run_id.startswith("sample/") and seed not in labels:
             labels[seed] = study_labels(plan, folders, seed)
@@ -242,9 +243,11 @@ def collect(plan_path: Path, out: Path) -> None:
     for run_id, folder in folders.items():
         if run_id.startswith("prepare/"):
             arrays |= opened(partial(real_images, folder), folder)
-    write_metrics(out / "metrics.csv", metrics)
-    write_runs(out / "runs.csv", runs)
-    write_variants(out / NAME, variants)
+    contents = {
+        "metrics.csv": write_metrics(out / "metrics.csv", metrics),
+        NAME: write_variants(out / NAME, variants),
+    }
+    write_runs(out / "runs.csv", [study_row(plan, contents), *runs])
     save_npz(out / "images.npz", **arrays)
     bad = [row for row in runs if row["status"] not in ("ok", "skipped")]
     for row in bad:

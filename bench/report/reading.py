@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..runtime.rows import METRIC_COLUMNS, RUN_COLUMNS, brief
+from ..runtime.rows import METRIC_COLUMNS, RUN_COLUMNS, brief, content
 from ..runtime.study_row import Record
 
 NUMBERS = (
@@ -55,6 +55,18 @@ def check_run_ids(folder: Path, metrics: list[dict[str, str]], runs: list[dict[s
             raise ValueError(f"{where}: runs.csv has no such run; collect again")
 
 
+def check_runs(path: Path, suites: dict[str, Any], run_ids: set[str]) -> None:
+    """Raises ValueError where a suite lists a run that has no row: runs.csv was cut."""
+    lost = [run_id for suite in suites.values() for run_id in suite["runs"]]
+    lost = [run_id for run_id in dict.fromkeys(lost) if run_id not in run_ids]
+    if lost:
+        more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+        raise ValueError(
+            f"{path}: has no row of job {lost[0]}{more}, which the study lists; the file is cut or "
+            "of another run: collect or publish again"
+        )
+
+
 def check_numbers(folder: Path, metrics: list[dict[str, str]], runs: list[dict[str, str]]) -> None:
     """Raises ValueError where a job that scored images has no number: a file cut at the end of a
     line looks whole."""
@@ -69,6 +81,26 @@ def check_numbers(folder: Path, metrics: list[dict[str, str]], runs: list[dict[s
         raise ValueError(
             f"{folder / 'metrics.csv'}: holds no number of job {lost[0]}{more}, which runs.csv "
             "says ended; the file is cut or of another run: collect or publish again"
+        )
+
+
+def check_contents(
+    folder: Path, about: dict[str, Any], tables: dict[str, list[dict[str, str]]]
+) -> None:
+    """Raises ValueError for a table that holds other cells than were collected: it was cut at the
+    end of a line, or edited. Results of older versions do not say what was."""
+    for name, rows in tables.items():
+        collected, there = about.get("contents", {}).get(name), content(rows)
+        if collected is None or collected == there:
+            continue
+        words = (
+            "other cells than were collected"
+            if collected["rows"] == there["rows"]
+            else f"{there['rows']} rows where {collected['rows']} were collected"
+        )
+        raise ValueError(
+            f"{folder / name}: holds {words}; the file was cut or changed: bring it back, or "
+            "collect or publish again"
         )
 
 

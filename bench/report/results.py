@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..runtime.images_file import read_images
-from ..runtime.rows import METRIC_COLUMNS, RUN_COLUMNS, read_rows
+from ..runtime.rows import METRIC_COLUMNS, RUN_COLUMNS, VARIANT_COLUMNS, read_rows
 from ..runtime.study_row import Record, check_job, check_sides, check_study
 from ..runtime.variants_file import NAME, Variants, read_variants
 from .estimate import Estimate, estimate, paired
@@ -25,8 +25,10 @@ from .extractors import Extractors
 from .reading import (
     NUMBERS,
     TABLES,
+    check_contents,
     check_numbers,
     check_run_ids,
+    check_runs,
     check_studies,
     frame_of,
     one_each,
@@ -56,15 +58,17 @@ class Results(Extractors):
         about = study_row(folder / "runs.csv", runs)
         check_study(about, f"{folder / 'runs.csv'}: study")
         check_studies(folder, metrics, about["study"])
-        run_ids = {row["run_id"] for row in runs}
-        listed = {name: run_ids & {*suite["runs"]} for name, suite in about["suites"].items()}
+        check_runs(folder / "runs.csv", about["suites"], {row["run_id"] for row in runs})
+        listed = {name: {*suite["runs"]} for name, suite in about["suites"].items()}
         variants = read_variants(folder / NAME, listed)
         check_sides(about, variants, f"{folder / 'runs.csv'}: study")
+        tables = {"metrics.csv": metrics, NAME: read_rows(folder / NAME, VARIANT_COLUMNS)}
         # what no suite lists is left over from another version of the study: no number may hold it
         kept = set().union(*listed.values())
         metrics = [row for row in metrics if row["run_id"] in kept]
         runs = [row for row in runs if row["run_id"] in kept or row["stage"] == "study"]
         check_numbers(folder, metrics, runs)
+        check_contents(folder, about, tables)
         return cls(
             folder,
             within_training(frame_of(metrics, METRIC_COLUMNS, NUMBERS), about),

@@ -210,6 +210,13 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
 
+class ContentPart(Part):
+    """What `rows.content` says of a table."""
+
+    rows: Count
+    sha256: str
+
+
 class StudyPart(Part):
     study: str
     reduced: str | None
@@ -219,6 +226,8 @@ class StudyPart(Part):
     features: Annotated[list[FeaturesPart], BeforeValidator(_listed), Field(min_length=1)]
     dataset: DatasetPart
     tokenizer_seed: Literal["train_seed", "shared"] | None = None
+    # by the name of a table beside it; older versions wrote none
+    contents: dict[str, ContentPart] = {}
 
 
 def _checked(schema: type[PartT], about: dict[str, Any], where: str) -> PartT:

@@ -21,15 +21,17 @@ AS_NUMBER = ("history", "depth")
 Variants = dict[str, dict[str, Record]]  # by suite and name, both in the order of the study
 
 
-def write_variants(path: Path, variants: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-    """One row a suite and variant, in the order of the study."""
+def write_variants(
+    path: Path, variants: Mapping[str, Mapping[str, Mapping[str, Any]]]
+) -> dict[str, Any]:
+    """One row a suite and variant, in the order of the study; returns their `content`."""
     rows = []
     for suite, names_by_variant in variants.items():
         for variant, names in names_by_variant.items():
             cells = {column: names[column] for column in VARIANT_COLUMNS if column in names}
             cells |= {column: json.dumps(names[column], allow_nan=False) for column in AS_JSON}
             rows.append({"suite": suite, "variant": variant, **cells})
-    write_in_order(path, rows, VARIANT_COLUMNS, VARIANT_KEY)
+    return write_in_order(path, rows, VARIANT_COLUMNS, VARIANT_KEY)
 
 
 def read_variants(path: Path, runs: Mapping[str, set[str]]) -> Variants:
