@@ -22,6 +22,7 @@ from bench.study.checks import RETURNS
 from bench.study.errors import ConfigError
 from bench.study.scores import bare_name, kid_is_exact, score_name
 from bench.study.settings import FeaturesConfig
+from srdd.noise import generator
 from srdd.schedule import ScaleSchedule
 from stub_inception import StubInception
 
@@ -96,9 +97,13 @@ def test_scores_are_those_of_torch_fidelity(channels, monkeypatch):
         prc=True, kid_subset_size=130, cache=False, save_cpu_ram=True, verbose=False,
         feature_extractor="tiny6",
     )  # fmt: skip
-    assert found["fid_tiny6"][0] == theirs["frechet_inception_distance"]
-    assert found["kid_tiny6"][0] == theirs["kernel_inception_distance_mean"]
-    assert found["is_tiny6"][0] == theirs["inception_score_mean"]
+    # features in float32 differ in their last digits with the batch on some processors
+    for ours, name in (
+        ("fid", "frechet_inception_distance"),
+        ("kid", "kernel_inception_distance_mean"),
+        ("is", "inception_score_mean"),
+    ):
+        assert found[f"{ours}_tiny6"][0] == pytest.approx(theirs[name], rel=1e-6)
     assert (found["precision_tiny6"][0], found["recall_tiny6"][0]) == (
         theirs["precision"],
         theirs["recall"],
@@ -133,7 +138,7 @@ def test_kid_takes_all_pairs(small_blocks):
     two = [torch.from_numpy(features[:130]) for features in (x, y)]
     whole = kid_features_to_metric(*two, kid_subsets=1, kid_subset_size=130, verbose=False)
     ours = numbers(generated, Reference(real[:130]), extractor)["kid_tiny6"]
-    assert ours == pytest.approx(whole["kernel_inception_distance_mean"], rel=1e-9)
+    assert ours == pytest.approx(whole["kernel_inception_distance_mean"], rel=1e-6)
 
 
 def test_large_sets_keep_their_subsets():
@@ -167,6 +172,26 @@ def test_one_image_again_and_again_covers_little():
     scored = Scored(np.repeat(real[:1], 130, 0), None, Reference(real), extractor)
     found = score(scored, ("fidelity", "density_coverage"))
     assert found["precision_tiny6"][0] == 1 and found["coverage_tiny6"][0] < 0.2
+
+
+def test_balls_of_real_images_that_are_all_alike_hold_nothing():
+    """Catches density and coverage that are what rounding leaves, another on every processor: an
+    open ball of no radius is empty, even of the image itself."""
+    for seed in range(20):
+        rows_ND = 1000 * torch.randn(3, 7, generator=generator(str(seed)), dtype=torch.float64)
+        alike_ND = rows_ND.repeat(8, 1)
+        radii_N = set_distances.squared_radii(alike_ND)
+        assert radii_N.tolist() == [0.0] * 24
+        assert set_distances.density_coverage(alike_ND, radii_N, rows_ND) == (0.0, 0.0)
+        assert set_distances.nearest_squared(rows_ND, [alike_ND]).tolist() == [0.0] * 3
+
+
+def test_what_is_no_number_stays_none():
+    """Catches a NaN that becomes a distance of 0, the best there is."""
+    x_ND = torch.randn(9, 4, generator=generator("nan"), dtype=torch.float64)
+    x_ND[4, 2] = torch.nan
+    assert np.isnan(set_distances.distance_within(x_ND))
+    assert set_distances.nearest_squared(x_ND, [x_ND[:3]]).isnan().nonzero().tolist() == [[4]]
 
 
 # ---------------------------------------------------------------- classification accuracy score

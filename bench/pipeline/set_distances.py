@@ -83,6 +83,13 @@ def _squared_distances_at_once(x_ND: torch.Tensor, y_MD: torch.Tensor) -> torch.
     return products_NM.add_(_lengths(x_ND)[:, None]).add_(_lengths(y_MD))
 
 
+def _rounding(x_ND: torch.Tensor, y_MD: torch.Tensor) -> float:
+    """What `_squared_distances` may leave of equal rows: its terms cancel, their rounding stays,
+    which differs from one processor to the next."""
+    longest = [_lengths(z_ND).max().item() for z_ND in (x_ND, y_MD)]
+    return x_ND.shape[1] * torch.finfo(torch.float64).eps * sum(longest)
+
+
 def _lengths(x_ND: torch.Tensor) -> torch.Tensor:
     """||x||^2 of each row; the squares of all rows at once would be as much memory as they are."""
     parts = [x_ND[rows].square().sum(1) for rows in _blocks(len(x_ND), x_ND.shape[1])]
@@ -90,14 +97,20 @@ def _lengths(x_ND: torch.Tensor) -> torch.Tensor:
 
 
 def squared_radii(x_ND: torch.Tensor, k: int = NEIGHBOURS) -> torch.Tensor:
-    """Squared distance of every real image to its k-th nearest other one (arXiv 2002.09797, NND_k).
-    x_ND: `widened`, with more than k rows; float64 of shape (N,)."""
+    """Squared distance of every real image to its k-th nearest other one (arXiv 2002.09797, NND_k),
+    0 where k others equal it. x_ND: `widened`, with more than k rows; float64 of shape (N,)."""
     radii = []
     for rows in _blocks(len(x_ND), len(x_ND)):
         block = _squared_distances(x_ND[rows], x_ND)
         block[:, rows].fill_diagonal_(torch.inf)  # an image is no neighbour of itself
         radii.append(block.topk(k, 1, largest=False).values[:, -1])
-    return torch.cat(radii)
+    return _without_rounding(torch.cat(radii), _rounding(x_ND, x_ND))
+
+
+def _without_rounding(squared: torch.Tensor, rounding: float) -> torch.Tensor:
+    """Squared distances, in place: 0 where rounding alone may have left something, NaN where one
+    was."""
+    return squared.masked_fill_(squared <= rounding, 0.0)
 
 
 def density_coverage(
@@ -112,6 +125,8 @@ def density_coverage(
     authors' code.
     """
     inside, covered = 0, 0
+    # an open ball of no radius holds nothing, also where rounding takes a distance below 0
+    radii_N = radii_N.masked_fill(radii_N == 0, -torch.inf)
     for rows in _blocks(len(x_ND), len(y_MD)):
         within = _squared_distances(x_ND[rows], y_MD) < radii_N[rows, None]
         inside += int(within.sum())
@@ -125,11 +140,10 @@ def density_coverage(
 def distance_within(x_ND: torch.Tensor) -> float:
     """Mean distance of all pairs of different images of one set (as LPIPS diversity, arXiv
     1711.11586, of any features). x_ND: `widened`, two rows or more."""
-    count, total = len(x_ND), 0.0
+    count, total, rounding = len(x_ND), 0.0, _rounding(x_ND, x_ND)
     for rows in _blocks(count, count):
         block = _squared_distances(x_ND[rows], x_ND)
-        block[:, rows].fill_diagonal_(0.0)  # rounding leaves an image at a distance from itself
-        total += block.clamp_(min=0).sqrt_().sum().item()
+        total += _without_rounding(block, rounding).sqrt_().sum().item()
     return total / (count * (count - 1))
 
 
@@ -153,11 +167,13 @@ def nearest_squared(x_MD: torch.Tensor, others: Iterable[torch.Tensor]) -> torch
     others: (B, D) each, read once and part by part. All float64.
     """
     nearest_M = torch.full((len(x_MD),), torch.inf, dtype=x_MD.dtype, device=x_MD.device)
+    rounding = 0.0
     for other_BD in others:
+        rounding = max(rounding, _rounding(x_MD, other_BD))
         for rows in _blocks(len(x_MD), len(other_BD)):
             least_B = _squared_distances(x_MD[rows], other_BD).amin(1)
             nearest_M[rows] = torch.minimum(nearest_M[rows], least_B)
-    return nearest_M.clamp(min=0)  # of equal images, rounding leaves less
+    return _without_rounding(nearest_M, rounding)
 
 
 def pixel_rows(images: AnyImages) -> torch.Tensor:

@@ -116,19 +116,6 @@ def reshapes(sampler: SamplerConfig) -> bool:
     return sampler.svd_in > 0
 
 
-def cautions(study: Study, resolved: Resolved) -> Iterator[str]:
-    """Settings that nothing reads, and probabilities of another distribution than the drawn one."""
-    for name, variant in resolved.variants.items():
-        sampler = variant.sampler
-        for key in ("svd_scales", "svd_norm"):
-            idle = sampler.svd_in == sampler.svd_out == 0
-            if idle and key in sampler.model_fields_set:
-                yield (
-                    f"variants.{name}: sampler.{key} is not read, svd_in and svd_out are 0; "
-                    "remove it"
-                )
-
-
 def rule_problems(study: Study, resolved: Resolved, claim: Claim) -> Iterator[str]:
     """As of a score; rule frontier compares entries, each on one half of the images; rule gain
     needs each side's sampler without reshaping."""
