@@ -20,6 +20,7 @@ from ..report.caption import Caption
 from ..report.drawing import DOUBLE, canvas, look, plain_log, write_figure
 
 LARGEST = 3  # sizes that an exponent is fitted over
+FEW = 4  # names of a panel that stand above one another
 KEY = ["against", "variant", "size"]
 COLUMNS = [
     *KEY, "cpu_s", "cpu_low_s", "cpu_high_s", "peak_bytes", "exponent", "exponent_low",
@@ -115,9 +116,11 @@ def _series(rows: Sequence[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
     return series
 
 
-def _label(name: str, row: dict[str, str]) -> str:
-    slope, low, high = (float(row[f"exponent{end}"]) for end in ("", "_low", "_high"))
-    return f"{name}: {slope:.2f} ({low:.2f} to {high:.2f})"
+def _label(name: str, row: dict[str, str], with_range: bool) -> str:
+    """A name with its exponent."""
+    # what rounds to -0.00 is 0
+    shown = [f"{round(float(row[f'exponent{end}']), 2) + 0.0:.2f}" for end in ("", "_low", "_high")]
+    return f"{name}: {shown[0]} ({shown[1]} to {shown[2]})" if with_range else f"{name}: {shown[0]}"
 
 
 def _column(rows: Sequence[dict[str, str]], key: str) -> np.ndarray:
@@ -126,16 +129,21 @@ def _column(rows: Sequence[dict[str, str]], key: str) -> np.ndarray:
 
 def _draw(axes: Any, rows: Sequence[dict[str, str]], against: str) -> None:
     """Cost against one size, on logarithmic axes."""
-    for i, (name, of_name) in enumerate(_series(rows).items()):
+    series = _series(rows)
+    few = len(series) <= FEW
+    for i, (name, of_name) in enumerate(series.items()):
         read = partial(_column, of_name)
         x, cost, low, high = map(read, ("size", "cpu_s", "cpu_low_s", "cpu_high_s"))
         bars = np.maximum(0, np.stack((cost - low, high - cost)))
-        axes.errorbar(x, cost, bars, label=_label(name, of_name[-1]), capsize=2, **look(i))
+        axes.errorbar(x, cost, bars, label=_label(name, of_name[-1], few), capsize=2, **look(i))
     axes.set(xscale="log", yscale="log", xlabel=PANELS[against][0])
     axes.set(ylabel="CPU time, s", title=PANELS[against][1])
     plain_log(axes.xaxis)
     plain_log(axes.yaxis)
-    axes.legend(fontsize=6, frameon=False)
+    if not few:
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high * (high / low) ** 0.4)  # room for the names above all lines
+    axes.legend(fontsize=6, frameon=False, ncols=1 if few else 2)
 
 
 def _draw_memory(axes: Any, rows: Sequence[dict[str, str]], against: str) -> None:
@@ -179,6 +187,6 @@ def write_growth(rows: Sequence[dict[str, str]], stem: Path) -> None:
     what = "CPU time and memory" if measured & set(OF_VERBS) else "CPU time"
     words = (
         f"{what} against sizes, with the exponent over the largest {LARGEST}: median and 10 % to "
-        "90 % of the rounds"
+        f"90 % of the rounds (of more than {FEW} lines the median)"
     )
     write_figure(stem, figure, Caption(words))
