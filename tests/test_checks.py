@@ -526,6 +526,17 @@ SAID = {
         },
         ["suites.main.variants.SDD.delta.sampler.cfg_scale", "is not read", "grid"],
     ),
+    "a rule of a sampler that refines nothing": (
+        {f"{MAIN}/variants/SDD/delta": {"model.history": 0, "sampler.select.p_resample": 0.2}},
+        ["suites.main.variants.SDD.delta.sampler.select.p_resample", "refine_steps is 0"],
+    ),
+    "a ramp of a sampler that guides nowhere": (
+        {
+            **grid({"sampler.temperature": [1.0, 2.0]}),
+            f"{MAIN}/variants/SDD/delta": {"sampler.cfg_ramp": "constant", "sampler.cfg_scale": 1},
+        },
+        ["suites.main.variants.SDD.delta.sampler.cfg_ramp: is not read, cfg_scale is 1"],
+    ),
     "seeds that nothing trains with": (
         {"suites/latency/train_seeds": [0, 1]},
         ["suites.latency.train_seeds", "[0, 1]", "trains no model"],
@@ -561,6 +572,13 @@ def test_said_before_any_work(tmp_path, case):
     plan = load_study(edited(tmp_path, **changes))
     assert any(all(word in line for word in words) for line in plan.warnings), plan.warnings
     assert len(plan.warnings) < 8, "once for all variants of which it is true"
+
+
+def test_a_ramp_that_some_of_a_grid_read_is_not_called_idle(tmp_path):
+    """Catches a warning about a setting that counts wherever guidance is on."""
+    changes = grid({"sampler.cfg_scale": [1.0, 2.0]})
+    changes[f"{MAIN}/variants/SDD/delta"] = {"sampler.cfg_ramp": "constant"}
+    assert not any("cfg_ramp" in line for line in load_study(edited(tmp_path, **changes)).warnings)
 
 
 def test_names_of_any_script_are_legal(tmp_path):

@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from bench.study.before import missing_files
+from bench.study.entries import entries_of
 from bench.study.errors import ConfigError
 from bench.study.names import canonical_sampler
 from bench.study.plan import load_study
-from bench.study.resolve import entries_of
 from srdd.config import SamplerConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -334,6 +334,14 @@ BAD = {
             "suites/main/variants/SDD, cfg_scale 2.0": {"base": "var", "delta": {"model.depth": 1}},
         },
         ["variants.SDD, cfg_scale 2.0", "two different variants"],
+    ),
+    "a name in other capitals": (
+        {"suites/main/variants/sDd": {"base": "var", "delta": {"model.depth": 1}}},
+        ["variants.sDd", "differs from 'SDD' in capitals"],
+    ),
+    "a name in other characters": (
+        {"suites/main/variants/\uff33DD\u00a0": {"base": "var", "delta": {"model.depth": 1}}},
+        ["variants.", "differs from 'SDD' in capitals, blanks"],
     ),
     "weights of no kind": (imported("v.ckpt"), ["weights.file", "neither .pth", "'v.ckpt'"]),
     "weights of no hub": (

@@ -41,6 +41,19 @@ def test_digits_splits_share_no_image():
     assert splits["train"].images_NCHW.max() == 255
 
 
+def test_other_than_the_asked_number_of_training_images_is_refused(monkeypatch):
+    """Catches a study that says 5 000 images, and trains on the 1 400 that there are or on all of a
+    loader of one's own."""
+    count = len(load(config())["train"])
+    assert len(load(config(train_images=count))["train"]) == count
+    with pytest.raises(ConfigError, match=f"train_images: {count + 1}: .* has {count} images"):
+        load(config(train_images=count + 1))
+    whole = datasets.load_digits(config())
+    monkeypatch.setattr(datasets, "load_digits", lambda config: whole)
+    with pytest.raises(ConfigError, match=f"train has {count} images, .* asks for 50; take as"):
+        load(config(train_images=50))
+
+
 def test_fewer_training_images_leave_the_held_out_ones_alone():
     """Catches a data-size sweep whose reference set moves with it."""
     small, full = load(config(train_images=50)), load(config())

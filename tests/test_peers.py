@@ -197,7 +197,8 @@ CAUTIONS = {
     ),
     "a first scale of no window": ({"model.window_from": 1}, "model.window_from: is not read"),
     "a ramp of no detail": (
-        {"sampler.detail_ramp": "grow", "sampler.top_p": 0.9}, "sampler.detail_ramp: is not read"
+        {"sampler.detail_ramp": "grow", "sampler.top_p": 0.9},
+        "delta.sampler.detail_ramp: is not read, detail_scale is 0",
     ),
 }  # fmt: skip
 

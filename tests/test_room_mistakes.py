@@ -170,7 +170,12 @@ def test_a_mistake_is_one_line_before_any_work(recipe, tmp_path, mistake):
 
 
 @pytest.mark.parametrize(
-    "words, line", [(["snrr"], "did you mean 'snr'?"), (["--nam"], "'--name'?")]
+    "words, line",
+    [
+        (["snrr"], "did you mean 'snr'?"),
+        (["--nam"], "'--name'?"),
+        (["main", "snr"], "error: main snr: 2 scopes, give one"),
+    ],
 )
 def test_a_misspelt_scope_of_a_plan_is_refused(words, line):
     """Catches a plan of everything, printed to whoever asked for one suite."""

@@ -68,6 +68,7 @@ def check_splits(
         if not len(images):
             key = "val" if split == "val" else "test"
             raise ConfigError(f"dataset.{key}_share: leaves no image for the split {split}")
+    _check_count(len(splits["train"]), config, refuse)
     if len({type(images) for images in splits.values()}) > 1:
         refuse("returns arrays for one split and files for another; return one kind")
     classes = _classes(returned.get("classes"), splits, config, refuse)
@@ -77,6 +78,19 @@ def check_splits(
             for split, images in splits.items()
         }
     return splits, classes
+
+
+def _check_count(count: int, config: DatasetConfig, refuse: Refuse) -> None:
+    """Raises ConfigError for a training split of other than the asked number of images, which every
+    caption would name."""
+    asked = config.train_images
+    if asked is not None and asked > count:
+        raise ConfigError(
+            f"dataset.train_images: {asked}: the training split has {count} images; give as many "
+            "or fewer, or leave it out for all"
+        )
+    if asked is not None and asked < count:
+        refuse(f"train has {count} images, dataset.train_images asks for {asked}; take as many")
 
 
 def _check_files(images: FileImages, split: str, config: DatasetConfig, refuse: Refuse) -> None:

@@ -7,6 +7,7 @@ Imports no torch.
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -310,11 +311,11 @@ def write(root: Path) -> None:
 
 def main() -> None:
     """Print the page, or with --write write page and table."""
-    words = sys.argv[1:]
-    if words not in ([], ["--write"]):
-        sys.exit("error: usage: python -m bench claims [--write]")
+    parser = argparse.ArgumentParser(prog="python -m bench claims")
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE} and {TABLE}")
+    write_both = parser.parse_args().write
     try:
-        if words:
+        if write_both:
             write(ROOT)
             print(f"wrote {PAGE} and {TABLE}")
             return

@@ -226,7 +226,10 @@ def _scope_of(plan: Plan, words: list[str]) -> str | None:
     for word in words:
         if word not in legal:
             raise ConfigError(f"{unknown('suite or option', word, legal)}; {USAGE}")
-    return next((word for word in words if not word.startswith("--")), None)
+    scopes = [word for word in words if not word.startswith("--")]
+    if len(scopes) > 1:
+        raise ConfigError(f"{' '.join(scopes)}: {len(scopes)} scopes, give one; {USAGE}")
+    return next(iter(scopes), None)
 
 
 def _stop_for(path: str, problem: str | None) -> None:

@@ -177,16 +177,28 @@ def unsharpened(sampler: SamplerConfig) -> SamplerConfig:
 def canonical_sampler(sampler: SamplerConfig) -> dict[str, Any]:
     """A sampler's settings without those at their defaults and those that cannot matter, so that
     equal samplers have one name."""
-    settings = dump(sampler)
+    idle = idle_settings(sampler)
+    return {key: value for key, value in dump(sampler).items() if key not in idle}
+
+
+def idle_settings(sampler: SamplerConfig) -> dict[str, str]:
+    """The settings of a sampler that cannot matter, each with the setting that makes it so."""
     # a function of the user's own may read any setting
     own_rule = sampler.refine_steps and is_own("select", sampler.select.name)
     if own_rule or is_own("sample", sampler.name):
-        return settings
-    # at cfg_scale 1 guidance is off and no ramp is asked
-    idle = {"cfg_ramp"} if sampler.cfg_scale == 1 else set()
-    idle |= set() if sampler.refine_steps else {"select"}
-    idle |= set() if sampler.sr_steps else {"p_resample"}
-    idle |= set() if sampler.refine_steps or sampler.sr_steps else {"refine_scales"}
-    idle |= set() if sampler.svd_in or sampler.svd_out else {"svd_scales", "svd_norm"}
-    idle |= set() if sampler.detail_scale else {"detail_ramp", "detail_prior"}
-    return {key: value for key, value in settings.items() if key not in idle}
+        return {}
+    refines, reshapes = sampler.refine_steps > 0, sampler.svd_in or sampler.svd_out
+    idle: dict[str, str] = {}
+    if sampler.cfg_scale == 1:  # guidance is off and no ramp is asked
+        idle |= {"cfg_ramp": "cfg_scale is 1"}
+    if not refines:
+        idle |= {"select": "refine_steps is 0"}
+    if not sampler.sr_steps:
+        idle |= {"p_resample": "sr_steps is 0"}
+    if not refines and not sampler.sr_steps:
+        idle |= {"refine_scales": "refine_steps and sr_steps are 0"}
+    if not reshapes:
+        idle |= dict.fromkeys(("svd_scales", "svd_norm"), "svd_in and svd_out are 0")
+    if not sampler.detail_scale:
+        idle |= dict.fromkeys(("detail_ramp", "detail_prior"), "detail_scale is 0")
+    return idle

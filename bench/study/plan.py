@@ -12,11 +12,12 @@ from srdd.lookup import PLACES, unknown
 from . import checks, rooms, suite_checks
 from .chain import identity_of
 from .contents import Contents
+from .entries import entries_of
 from .errors import ConfigError
 from .functions import named_by
 from .jobs import Plan
 from .load import compose
-from .resolve import check_known, entries_of, resolve_variant, validated
+from .resolve import check_known, resolve_variant, validated
 from .schema import CLASSES, RESERVED, SCOPES, Named, Study, Suite, study_schema
 from .study_file import one_line, read_yaml
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import itertools
-import math
 import operator
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -17,18 +15,18 @@ from srdd.lookup import PLACES, names_in, unknown
 from srdd.misfits import logit_teacher_misfit, restorer_misfit, sampler_misfit, teacher_misfit
 
 from .contrast import cca_problem, unread_by_arm
+from .entries import NamedEntry, entries_of
 from .errors import ConfigError
 from .functions import named_by
 from .names import by_sum, whole
 from .restore_settings import RESTORES
-from .schema import SHARPENING, DistillConfig, Study, Suite, SuiteEntry, Variant
+from .schema import SHARPENING, DistillConfig, Study, SuiteEntry, Variant
 from .study_file import explain, shown
 from .tokenizer_settings import TokenizerSpec
 from .training_checks import check_training
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECTIONS = ("tokenizer", "tokenizer.config", "tokenizer.training", "model", "training", "sampler")
-MOST_VARIANTS = 1000  # of a suite
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -42,60 +40,6 @@ def validated(schema: type[Schema], data: Any, prefix: str = "") -> Schema:
 
 
 # ---------------------------------------------------------------- the variants of a suite
-
-
-class NamedEntry(NamedTuple):
-    """A variant before it is resolved: the entry of the study that it comes from, base and delta,
-    and the grid's values in it."""
-
-    group: str
-    entry: SuiteEntry
-    grid: dict[str, Any]
-
-
-def entries_of(suite: Suite, at: str = "") -> dict[str, NamedEntry]:
-    """The variants of a suite by name, grids expanded. Raises ConfigError for too many,
-    and for two of one name."""
-    _check_count(suite, at)
-    entries: dict[str, NamedEntry] = {}
-    for group, entry in suite.variants.items():
-        for values in itertools.product(*entry.grid.values()):
-            grid = dict(zip(entry.grid, values))
-            name = ", ".join((group, *_grid_words(grid)))
-            plain = SuiteEntry(base=entry.base, delta={**entry.delta, **grid})
-            named = NamedEntry(group, plain, grid)
-            if entries.setdefault(name, named) != named:
-                raise ConfigError(
-                    f"{at}variants.{name}: two different variants have this name; "
-                    "name one otherwise"
-                )
-    return entries
-
-
-def _check_count(suite: Suite, at: str) -> None:
-    sizes = {
-        name: math.prod(map(len, entry.grid.values())) for name, entry in suite.variants.items()
-    }
-    count = sum(sizes.values())
-    if count > MOST_VARIANTS:
-        most = max(sizes, key=lambda name: sizes[name])
-        raise ConfigError(
-            f"{at}variants: {count:,} with their grids, of {most!r} alone {sizes[most]:,}; "
-            f"{MOST_VARIANTS} a suite are the most"
-        )
-
-
-def _grid_words(grid: dict[str, Any]) -> Iterator[str]:
-    """What a grid adds to the name of a variant."""
-    for key, value in grid.items():
-        yield f"{key.rsplit('.', 1)[-1]} {_word(value)}"
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, dict):  # a rule with its settings
-        parts = itertools.chain.from_iterable(value.items())
-        return " ".join(str(part) for part in parts if part != "name")
-    return "-".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def variant_names(study: Study, suite: str) -> list[str]:

@@ -7,11 +7,11 @@ meaning. Imports no torch.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import importlib
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,9 @@ def page() -> str:
 
 def main() -> None:
     """Print the page, or write it: `python -m bench settings [--write]`."""
-    if "--write" in sys.argv:
+    parser = argparse.ArgumentParser(prog="python -m bench settings")
+    parser.add_argument("--write", action="store_true", help="write docs/settings.md")
+    if parser.parse_args().write:
         PAGE.write_text(page(), encoding="utf-8")
     else:
         print(page(), end="")

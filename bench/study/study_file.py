@@ -63,6 +63,11 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False) 
         if not isinstance(key_node, yaml.ScalarNode):
             raise ConfigError(f"{at}: a list or mapping as a key; a key is a word")
         key = loader.construct_object(key_node, deep=deep)
+        if not isinstance(key, str):
+            raise ConfigError(
+                f"{at}: the key {shown(key_node.value)} reads as {key!r}, which is no word; write "
+                "it in quotes"
+            )
         if key in seen:
             raise ConfigError(f"{at}: {key!r} stands twice; give each a name of its own")
         seen.add(key)

@@ -18,6 +18,7 @@ from srdd.lookup import unknown
 
 from . import rooms
 from .checks import COSTLY, NEED_CLASSES, RETURNS, legal_metrics, tuning
+from .idle import idle_grids, idle_losses, idle_samplers, losses_in_use
 from .restore_settings import RestoreConfig, degradation_problems
 from .scores import better
 from .subsets import subset_problems
@@ -26,12 +27,6 @@ if TYPE_CHECKING:
     from .schema import Claim, Study, Suite, Variant
     from .settings import TrainingConfig
     from .tokenizer_settings import TokenizerTraining
-
-# settings of a tokenizer's losses by the weight that, at 0, leaves them unread
-OF_A_LOSS = {
-    "perceptual": ("perceptual_network", "perceptual_weights", "perceptual_size"),
-    "adversarial": ("adversarial_start", "discriminator"),
-}
 
 
 @dataclass(frozen=True)
@@ -109,10 +104,11 @@ def _tuning_problems(study: Study, name: str) -> Iterator[str]:
 def cautions(study: Study, suites: dict[str, Resolved]) -> Iterator[str]:
     """What suites may ask for and hardly mean; once for all variants of which it is true."""
     places: dict[str, list[str]] = {}
-    in_use = _losses_in_use(suites)
+    in_use = losses_in_use(suites)
     for name, one in suites.items():
         of_rooms = (says(study, one) for says in _hooks("cautions"))
-        lines = (*_suite_cautions(one.suite), *_idle_grids(one), *itertools.chain(*of_rooms))
+        idle = (*idle_grids(one), *idle_samplers(one))
+        lines = (*_suite_cautions(one.suite), *idle, *itertools.chain(*of_rooms))
         yield from (f"suites.{name}.{line}" for line in lines)
         yield from (
             f"suites.{name}.claims.{caution}" for caution in _claim_cautions(study, one.suite)
@@ -120,7 +116,7 @@ def cautions(study: Study, suites: dict[str, Resolved]) -> Iterator[str]:
         for variant, settings in one.variants.items():
             lines = (
                 *_variant_cautions(settings, one.suite),
-                *_idle_losses(settings, in_use),
+                *idle_losses(settings, in_use),
                 *_sight_cautions(settings),
                 *_taught_cautions(study, settings),
             )
@@ -198,19 +194,6 @@ def _restore_problems(study: Study, one: Resolved) -> Iterator[str]:
             )
         told, at = variant.restore or RestoreConfig(), f"variants.{name}.restore"
         yield from degradation_problems(at, told.degradations, told.strength, study.dataset)
-
-
-def _idle_grids(one: Resolved) -> Iterator[str]:
-    """Values of a grid that nothing reads: its variants would be one, and one is left."""
-    for group, entry in one.suite.variants.items():
-        grids = [one.grids[name] for name in one.variants if one.groups[name] == group]
-        for key, values in entry.grid.items():
-            left = {repr(grid[key]) for grid in grids}
-            if len(values) > 1 and len(left) == 1:
-                yield (
-                    f"variants.{group}.grid.{key}: {list(values)}: gives one variant, "
-                    f"{left.pop()}; the values are equal, or nothing reads them"
-                )
 
 
 def _suite_cautions(suite: Suite) -> Iterator[str]:
@@ -377,26 +360,6 @@ def _variant_cautions(variant: Variant, suite: Suite) -> Iterator[str]:
             f"training.patience: {training.patience}: never ends a training of {training.steps} "
             f"steps that is evaluated every {training.eval_every}"
         )
-
-
-def _losses_in_use(suites: dict[str, Resolved]) -> set[str]:
-    """Weights of losses that some tokenizer of a study trains with."""
-    variants = [variant for one in suites.values() for variant in one.variants.values()]
-    trainings = [one.tokenizer.training for one in variants if one.tokenizer.weights is None]
-    return {weight for weight in OF_A_LOSS for one in trainings if getattr(one, weight)}
-
-
-def _idle_losses(variant: Variant, in_use: set[str]) -> Iterator[str]:
-    """Settings of a loss that no tokenizer of the study trains with: nothing reads them, but the
-    tokenizer has another name and is trained again."""
-    training = variant.tokenizer.training
-    for weight in OF_A_LOSS.keys() - in_use:
-        for key in OF_A_LOSS[weight]:
-            if key in training.model_fields_set:
-                yield (
-                    f"tokenizer.training.{key}: is not read, {weight} is 0; give {weight}, or "
-                    f"remove {key}"
-                )
 
 
 def _sight_cautions(variant: Variant) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from srdd.config import ModelConfig, SamplerConfig
+from srdd.config import ModelConfig
 
 from ...study.schema import Study, Variant
 from ...study.suite_checks import Resolved
@@ -51,7 +51,7 @@ def problems(study: Study, one: Resolved) -> Iterator[str]:
 def cautions(study: Study, one: Resolved) -> Iterator[str]:
     """Dials that do nothing, or the same as another value."""
     for name, variant in one.variants.items():
-        for line in (*_of_model(variant.model), *_of_sampler(variant.sampler)):
+        for line in _of_model(variant.model):
             yield f"variants.{name}.{line}"
 
 
@@ -72,9 +72,3 @@ def _of_model(model: ModelConfig) -> Iterator[str]:
             f"model.window: {window}: no scale from {model.window_from} on has a larger side "
             f"({max(sides)}), so that all is seen; null is the same model under another name"
         )
-
-
-def _of_sampler(sampler: SamplerConfig) -> Iterator[str]:
-    for key in ("detail_ramp", "detail_prior"):
-        if sampler.detail_scale == 0 and key in sampler.model_fields_set:
-            yield f"sampler.{key}: is not read, detail_scale is 0; remove it"

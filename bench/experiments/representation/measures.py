@@ -40,8 +40,7 @@ def knn_accuracy(
     """Accuracy of the vote of the nearest training images by cosine."""
     from sklearn.neighbors import KNeighborsClassifier
 
-    few = min(neighbours, len(train_MZ))
-    voters = KNeighborsClassifier(few, metric="cosine").fit(train_MZ, labels_M)
+    voters = KNeighborsClassifier(neighbours, metric="cosine").fit(train_MZ, labels_M)
     return float(voters.score(test_NZ, labels_N))
 
 

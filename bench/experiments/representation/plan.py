@@ -195,9 +195,19 @@ def _generator_problems(name: str, variant: Variant) -> Iterator[str]:
 
 
 def _count_problems(study: Study, settings: Settings) -> Iterator[str]:
+    if settings.neighbours > settings.probe_images:
+        yield (
+            f"representation.neighbours: {settings.neighbours}: more than the "
+            f"{settings.probe_images} training images that probes read; give fewer"
+        )
     counts = known_counts(study)
     if counts is None:
         return
+    if settings.neighbours > counts["train"]:
+        yield (
+            f"representation.neighbours: {settings.neighbours}: more than the about "
+            f"{counts['train']} training images; give fewer"
+        )
     test = min(counts["test"], settings.num_images or counts["test"])
     if test < settings.pairs:
         yield (

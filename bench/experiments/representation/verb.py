@@ -202,6 +202,11 @@ class Measured:
         self.run, self.settings, self.frozen = run, settings, frozen
         self.device = run.device
         self.train, self.rows_M = train, in_shares(train.labels_N, settings.probe_images)
+        if settings.neighbours > len(self.rows_M):
+            raise ConfigError(
+                f"representation.neighbours: {settings.neighbours}: more than the "
+                f"{len(self.rows_M)} training images that probes read; give fewer"
+            )
         self.test = Images.of(run, "test")
         count = settings.num_images or len(self.test.labels_N)
         self.rows_N = in_shares(self.test.labels_N, count)

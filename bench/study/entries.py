@@ -1,0 +1,79 @@
+"""The variants of a suite by name before they are resolved, grids expanded. Imports no torch."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import unicodedata
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from .errors import ConfigError
+from .schema import Suite, SuiteEntry
+
+MOST_VARIANTS = 1000  # of a suite
+
+
+class NamedEntry(NamedTuple):
+    """A variant before it is resolved: the entry of the study that it comes from, base and delta,
+    and the grid's values in it."""
+
+    group: str
+    entry: SuiteEntry
+    grid: dict[str, Any]
+
+
+def entries_of(suite: Suite, at: str = "") -> dict[str, NamedEntry]:
+    """The variants of a suite by name, grids expanded. Raises ConfigError for too many,
+    and for two of one name."""
+    _check_count(suite, at)
+    entries: dict[str, NamedEntry] = {}
+    alike: dict[str, str] = {}
+    for group, entry in suite.variants.items():
+        for values in itertools.product(*entry.grid.values()):
+            grid = dict(zip(entry.grid, values))
+            name = ", ".join((group, *_grid_words(grid)))
+            plain = SuiteEntry(base=entry.base, delta={**entry.delta, **grid})
+            named = NamedEntry(group, plain, grid)
+            if entries.setdefault(name, named) != named:
+                raise ConfigError(
+                    f"{at}variants.{name}: two different variants have this name; "
+                    "name one otherwise"
+                )
+            if (other := alike.setdefault(_as_seen(name), name)) != name:
+                raise ConfigError(
+                    f"{at}variants.{name}: differs from {other!r} in capitals, blanks or the form "
+                    "of its characters alone; name one otherwise"
+                )
+    return entries
+
+
+def _as_seen(name: str) -> str:
+    """A name as a reader tells it from others."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def _check_count(suite: Suite, at: str) -> None:
+    sizes = {
+        name: math.prod(map(len, entry.grid.values())) for name, entry in suite.variants.items()
+    }
+    count = sum(sizes.values())
+    if count > MOST_VARIANTS:
+        most = max(sizes, key=lambda name: sizes[name])
+        raise ConfigError(
+            f"{at}variants: {count:,} with their grids, of {most!r} alone {sizes[most]:,}; "
+            f"{MOST_VARIANTS} a suite are the most"
+        )
+
+
+def _grid_words(grid: dict[str, Any]) -> Iterator[str]:
+    """What a grid adds to the name of a variant."""
+    for key, value in grid.items():
+        yield f"{key.rsplit('.', 1)[-1]} {_word(value)}"
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, dict):  # a rule with its settings
+        parts = itertools.chain.from_iterable(value.items())
+        return " ".join(str(part) for part in parts if part != "name")
+    return "-".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
