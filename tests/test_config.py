@@ -592,6 +592,17 @@ def test_grid_is_every_combination_by_name(tmp_path):
     assert list(entries_of(plan.study.suites["main"])) == ["VAR", *names]
 
 
+def test_settings_of_one_last_word_have_names_of_their_own(tmp_path):
+    """Catches `steps 5, steps 10`, of which nobody knows which steps are which."""
+    values = {"training.steps": [5, 10], "tokenizer.training.steps": [5, 10], "model.depth": [1]}
+    plan = load_study(edited(tmp_path, **grid(values)))
+    assert list(plan.identities["main"])[1:] == [
+        f"SDD, training.steps {mine}, tokenizer.training.steps {other}, depth 1"
+        for mine in (5, 10)
+        for other in (5, 10)
+    ]
+
+
 def test_grid_meets_itself_silently(tmp_path):
     """Catches a setting that is run twice under two names, or a grid refused because a value does
     not matter: the ramp at w = 1. Outside of a grid, equal settings are an error."""

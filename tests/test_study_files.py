@@ -413,6 +413,20 @@ def test_an_error_of_the_other_study_names_it(tmp_path):
     assert text.startswith(f"{tmp_path}/like.yaml: ")
 
 
+def test_what_a_study_leaves_out_of_another_is_said_of_it(tmp_path):
+    """Catches an error that sends the user to a claim of a study that is right."""
+    chosen = {**MAIN, "tuned_on": "small", "train_seeds": [7]}
+    other = study(tmp_path, suites={"small": {}, "main": chosen})
+    own = tmp_path / "like.yaml"
+    places = {"small": tmp_path / "suites" / "small.yaml", "main": other}
+    for suite, place in places.items():
+        text = refused(like(tmp_path, suites={suite: {"variants": {"VAR": None}}}))
+        assert text.startswith(f"{own}: suites.{suite}.claims.against: unknown variant 'VAR'")
+        assert text.endswith(f"(that stands in {place})"), text
+    text = refused(like(tmp_path, take=["main"]))
+    assert text.startswith(f"{own}: suites.main.tuned_on: ") and text.endswith(f"in {other})")
+
+
 def test_the_example_of_own_images_plans():
     """Catches an example in the project that its own checks refuse."""
     plan = load_study(OWN_IMAGES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from .errors import ConfigError
@@ -32,7 +32,7 @@ def entries_of(suite: Suite, at: str = "") -> dict[str, NamedEntry]:
     for group, entry in suite.variants.items():
         for values in itertools.product(*entry.grid.values()):
             grid = dict(zip(entry.grid, values))
-            name = ", ".join((group, *_grid_words(grid)))
+            name = ", ".join((group, *grid_words(grid)))
             plain = SuiteEntry(base=entry.base, delta={**entry.delta, **grid})
             named = NamedEntry(group, plain, grid)
             if entries.setdefault(name, named) != named:
@@ -66,10 +66,19 @@ def _check_count(suite: Suite, at: str) -> None:
         )
 
 
-def _grid_words(grid: dict[str, Any]) -> Iterator[str]:
-    """What a grid adds to the name of a variant."""
+def grid_words(grid: dict[str, Any]) -> Iterator[str]:
+    """What a grid adds to the name of a variant: each setting by the last words of its key that no
+    other one ends with."""
     for key, value in grid.items():
-        yield f"{key.rsplit('.', 1)[-1]} {_word(value)}"
+        yield f"{_end_of(key, grid)} {_word(value)}"
+
+
+def _end_of(key: str, keys: Iterable[str]) -> str:
+    words = key.split(".")
+    ends = [".".join(words[place:]) for place in reversed(range(len(words)))]
+    others = [f".{other}" for other in keys if other != key]
+    alone = (end for end in ends if not any(other.endswith(f".{end}") for other in others))
+    return next(alone, key)
 
 
 def _word(value: Any) -> str:

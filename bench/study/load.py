@@ -31,6 +31,7 @@ from .study_file import one_line, read_yaml
 CONFIG = ROOT / "workflows" / "config"
 MOST_STUDIES = 5  # that start from one another
 ENDINGS = (".yaml", ".yml")
+REFERS = (("claims",), ("published",))  # keys of a suite that name its variants
 
 Key = tuple[str, ...]
 
@@ -83,11 +84,25 @@ class Composed:
 
     def placed(self, message: str) -> str:
         """A message about a key with the file in front that holds it."""
-        layer = self._holder(_key_of(message, self.data))
+        key = _key_of(message, self.data)
+        layer = self._holder(key)
         if layer is None or layer.file == self.path:
             return f"{self.path}: {message}"
+        if self._takes_away(key):
+            return f"{self.path}: {message} (that stands in {_near(layer.file)})"
         inside = message.removeprefix("".join(f"{word}." for word in layer.at))
         return f"{_near(layer.file)}: {inside} (read for {self.path})"
+
+    def _takes_away(self, key: Key) -> bool:
+        """Whether a key of another file names what the study's own file may have left out, a suite
+        or variants: it is right there, and wrong here."""
+        own = self.layers[-1].data
+        if key[2:3] == ("tuned_on",):
+            return own.get("take") is not None
+        if key[2:3] not in REFERS:
+            return False
+        changes = (own.get("suites") or {}).get(key[1]) or {}
+        return None in (changes.get("variants") or {}).values()
 
     def _holder(self, key: Key) -> Layer | None:
         """The last layer that holds a key, or most of its words; None for no key at all."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -21,6 +19,7 @@ from ...report.sheets import by_group, sheet
 from ...report.tuning import differing, edges, flat, half_words, short, varied
 from ...report.view import View
 from ...report.words import bias_words, reference_details, score_details, seeds_details
+from ...study.entries import grid_words
 from ...study.escaping import rst
 
 MOST = 6  # groups in one panel against guidance: each has a line for every ramp
@@ -71,17 +70,6 @@ def _tuned_words(view: View) -> str:
 # ---------------------------------------------------------------- figure
 
 
-def _grid_words(grid: dict[str, Any]) -> list[str]:
-    """What a grid gave a model, in words; settings of the sampler are not of it."""
-    words = []
-    for key, value in grid.items():
-        if key.startswith("sampler."):
-            continue
-        several = isinstance(value, (list, tuple))
-        words.append(f"{key.rsplit('.', 1)[-1]} {'-'.join(map(str, value)) if several else value}")
-    return words
-
-
 def _apart_from_guidance(view: View, members: list[str]) -> dict[str, list[str]]:
     """Members of a group that differ in guidance alone, by what else they are set to: one line
     each."""
@@ -92,7 +80,9 @@ def _apart_from_guidance(view: View, members: list[str]) -> dict[str, list[str]]
     for name in members:
         settings = samplers[name]
         words = [f"{short(key)} {settings[key]}" for key in keys if key in settings]
-        words += _grid_words(view.variants[name]["grid"])
+        grid = view.variants[name]["grid"]
+        # settings of the sampler are among the words before
+        words += grid_words({key: grid[key] for key in grid if not key.startswith("sampler.")})
         alike.setdefault(", ".join(words), []).append(name)
     return alike
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ...report.estimate import show
 from ...report.view import View
+from ...study.entries import grid_words
 from ...study.escaping import rst
 from .fit import Curve, Fit, Sure, bootstrap, fit, sure
 from .plan import SIZES, Settings
@@ -42,8 +43,7 @@ def systems(view: View) -> dict[str, dict[int, str]]:
         images = images_of(view, variant)
         if images is None or variant in falling:
             continue
-        others = (f"{key.split('.')[-1]} {value}" for key, value in names["grid"].items()
-                  if key != SIZES)  # fmt: skip
+        others = grid_words({key: names["grid"][key] for key in names["grid"] if key != SIZES})
         variants_of.setdefault(", ".join((names["group"], *others)), {})[images] = variant
     return {name: dict(sorted(of.items())) for name, of in variants_of.items()}
 
