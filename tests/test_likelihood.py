@@ -134,10 +134,10 @@ def test_permuted_classes_have_permuted_scores(network):
     order_Y = torch.tensor([2, 0, 1])
     scores = scale_scores(model, ladder, tokens_BL, CLASSES)
     permuted = scale_scores(model, ladder, tokens_BL, order_Y)
-    assert torch.allclose(permuted, scores[:, order_Y], atol=1e-6, rtol=0)
+    assert torch.allclose(permuted, scores[:, order_Y], atol=1e-5, rtol=0)
     own = scale_scores(model, ladder, tokens_BL, torch.arange(5)[:, None] % 3)
     expected = scores[torch.arange(5), torch.arange(5) % 3]
-    assert torch.allclose(own[:, 0], expected, atol=1e-6, rtol=0)
+    assert torch.allclose(own[:, 0], expected, atol=1e-5, rtol=0)
 
 
 def test_chunks_change_nothing(network, monkeypatch):

@@ -449,14 +449,14 @@ def test_evaluations_after_the_warm_up_are_counted(steps, every, warmup, after):
 
 def test_a_training_that_hardly_leaves_the_warm_up_is_said_before_it_runs(tmp_path):
     """Catches a training that no fit reads, found out after it has run."""
-    bases = {"var": {"base": "var", "grid": {"training.unique_images": [85, 170, 341]},
+    bases = {"hot": {"base": "var", "grid": {"training.unique_images": [85, 170, 341]},
                      "delta": {"training.steps": 40, "training.eval_every": 20,
                                "training.warmup": 39, "training.final_lr": 1.0,
                                "training.snapshot_every": 20}}}  # fmt: skip
     said = [line for line in planned(tmp_path, claims=[], variants=bases).warnings
             if "training.warmup: fewer than two evaluations" in line]  # fmt: skip
     assert len(said) == 1 and "(and 2 more)" in said[0], said
-    bases["var"]["delta"]["training.warmup"] = 0
+    bases["hot"]["delta"]["training.warmup"] = 0
     again = planned(tmp_path, claims=[], variants=bases).warnings
     assert not any("fewer than two evaluations" in line for line in again)
 

@@ -95,7 +95,7 @@ GAUSS = {"SDD": {"base": "sdd", "delta": {"model.head": "gauss", "sampler.name":
         ({"arms": ["naive"]}, None, "all are held against frozen"),
         ({"scales": "two"}, None, "representation.scales"),
         ({"pairs": 400}, None, "representation.pairs: 400: more than the 359 test images"),
-        ({"neighbours": 9000}, None, "neighbours: 9000: more than the about 1366 training images"),
+        ({"neighbours": 9000}, None, "neighbours: 9000: more than the about 1222 training images"),
         ({"neighbours": 101, "probe_images": 100}, None, "101: more than the 100 training images"),
         ({"pairs": 150, "num_images": 100}, None, "more than the 100 test images"),
         ({}, NO_NULL, "model.class_dropout: 0: a condition begins as no class"),

@@ -240,16 +240,17 @@ def test_a_number_that_yaml_reads_otherwise_is_refused(tmp_path, number):
     assert f"'{number}': YAML would read another number" in refused(path)
 
 
-@pytest.mark.parametrize("key, is_read", [("yes", "True"), ("1.0", "1.0"), ("null", "None")])
-def test_a_key_that_yaml_reads_as_no_word_is_refused(tmp_path, key, is_read):
-    """Catches a variant called `yes` that everywhere else is called True."""
+KINDS = [("yes", "a truth value"), ("1.0", "a number"), ("null", "null")]
+
+
+@pytest.mark.parametrize("key, kind", KINDS)
+def test_a_key_that_yaml_reads_as_no_word_is_refused(tmp_path, key, kind):
+    """Catches a variant called `yes` that everywhere else is called True, or 1.0."""
     path = study(tmp_path, train_seeds=["here"])
     path.write_text(path.read_text().replace("here", f"{{{key}: 1}}"))
-    assert f"the key '{key}' reads as {is_read}, which is no word; write it in quotes" in refused(
-        path
-    )
+    assert f"line 19: the key '{key}' is no text but {kind}; write it in quotes" in refused(path)
     path.write_text(path.read_text().replace(f"{{{key}: 1}}", f"{{'{key}': 1}}"))
-    assert "reads as" not in refused(path)
+    assert "is no text" not in refused(path)
 
 
 @pytest.mark.parametrize("number, is_read", [("0", 0), ("-3", -3), ("0.5", 0.5), ("1e-3", 1e-3)])

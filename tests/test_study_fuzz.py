@@ -266,11 +266,11 @@ FILES = {
     "code": (b"a: !!python/object/apply:os.system ['true']\n", "not readable as YAML"),
     "word that is a truth value": (
         SMOKE.replace("      VAR: {", "      no: {", 1).encode(),
-        "variants.False: is no text but a truth value",
+        "the key 'no' is no text but a truth value",
     ),
     "name that is a number": (
         SMOKE.replace("      VAR: {", "      1: {", 1).encode(),
-        "variants.1: is no text but a whole number",
+        "the key '1' is no text but a whole number",
     ),
     "date as a text": (
         SMOKE.replace("VAR beside SDD", "2024-01-02").encode(),

@@ -450,7 +450,7 @@ class Made:
                 **{key: study["suites"][suite][key] for key in keys},
                 "train_seeds": study["suites"][suite]["train_seeds"],
                 "variants": self.variants(suite),
-                "runs": self.plan.jobs_of(suite),
+                "runs": [run for run in self.plan.jobs_of(suite) if run in self.folders],
             }
             for suite in self.suites
         }

@@ -65,8 +65,8 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False) 
         key = loader.construct_object(key_node, deep=deep)
         if not isinstance(key, str):
             raise ConfigError(
-                f"{at}: the key {shown(key_node.value)} reads as {key!r}, which is no word; write "
-                "it in quotes"
+                f"{at}: the key {shown(key_node.value)} is no text but {_kind(key)}; write it in "
+                "quotes"
             )
         if key in seen:
             raise ConfigError(f"{at}: {key!r} stands twice; give each a name of its own")
@@ -185,13 +185,11 @@ def _size(node: Any, known: dict[int, tuple[int, int] | None], level: int) -> tu
 
 
 def _not_plain(node: Any, at: str) -> Iterator[str]:
-    """What no setting can be: a key that is no text, a date, binary data, a set, a number that
-    is none."""
+    """What no setting can be: a name that nobody can read, a date, binary data, a set, a number
+    that is none."""
     if isinstance(node, dict):
         for key, part in node.items():
-            if not isinstance(key, str):
-                yield f"{at}{shown(key)}: is no text but {_kind(key)}; write the key in quotes"
-            elif len(key) > 200:
+            if len(key) > 200:
                 yield f"{at}{shown(key)}: a name of {len(key):,} characters; 200 are the most"
             elif not key.strip() or not all(map(_visible, key)):
                 yield (
