@@ -1,7 +1,8 @@
 """Linear layers, with products by the library that is faster on a CPU.
 
 torch multiplies matrices by MKL, which keeps its widest vector instructions to processors of its
-own maker. oneDNN, which torch calls for convolutions, uses them on all.
+own maker, Intel, and is the faster one there. oneDNN, which torch calls for convolutions, uses them
+on all. The maker decides and no measurement, so that a job that goes on rounds as it began.
 
 N rows, D width of what is read, E width of what is made
 """
@@ -14,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
+
+from .processor import maker
 
 # multiplications: below that, calling oneDNN costs more than it saves
 FEWEST = 2**20
@@ -28,14 +31,19 @@ def _works() -> bool:
         return False
 
 
-_HAS_ONEDNN = _works()
+def _mkl_is_at_home() -> bool:
+    """Whether torch's own library multiplies on a processor of its maker."""
+    return torch.backends.mkl.is_available() and maker() == "Intel"
+
+
+_ONEDNN = _works() and not _mkl_is_at_home()
 
 
 def by_onednn(*tensors: torch.Tensor) -> bool:
-    """Whether oneDNN takes these: float32 on a CPU, as they are."""
+    """Whether oneDNN takes these: float32, as they are, on a CPU where it is the faster library."""
     fit = all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
     as_they_are = not torch.is_autocast_enabled("cpu")
-    return _HAS_ONEDNN and fit and as_they_are
+    return _ONEDNN and fit and as_they_are
 
 
 def _pays(x_ND: torch.Tensor, weight_ED: torch.Tensor) -> bool:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 # torch-fidelity installs a top-level package `tests`: helpers are imported by their own names
 sys.path.insert(0, str(Path(__file__).parent))
 
+import srdd.linear  # noqa: E402
 from srdd.config import ModelConfig, TokenizerConfig  # noqa: E402
 from srdd.model import ScaleTransformer  # noqa: E402
 from srdd.noise import generator  # noqa: E402
@@ -122,3 +123,11 @@ def make_tokenizer():
         return tokenizer
 
     return make
+
+
+@pytest.fixture(params=["oneDNN", "MKL"])
+def library(request, monkeypatch):
+    """Products of float32 on a CPU by either library, whatever processor this is."""
+    if request.param == "oneDNN" and not srdd.linear._works():
+        pytest.skip("this torch has no oneDNN for products")
+    monkeypatch.setattr(srdd.linear, "_ONEDNN", request.param == "oneDNN")

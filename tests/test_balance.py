@@ -64,7 +64,7 @@ def test_weights_of_scales_and_of_masked_tokens_multiply(rule):
     assert total == pytest.approx(both_BL.double().sum().item() if rule == "count" else 90.0)
 
 
-def test_the_loss_is_the_sum_over_scales_of_their_weights():
+def test_the_loss_is_the_sum_over_scales_of_their_weights(library):
     """Catches weights that never reach the loss: by hand from the losses of tokens."""
     head, hidden_BLD = torch.nn.Linear(8, 9), torch.randn(2, 30, 8)
     tokens_BL = torch.randint(9, (2, 30))

@@ -4,17 +4,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import srdd.linear
 from bench.pipeline import compiled
 from bench.pipeline.compiled import SAMPLED_IMAGES, sampling_compiles, training_compiles
+from bench.runtime.provenance import host_class
 from bench.study.settings import TrainingConfig
+from srdd import processor
 from srdd.attention import TOGETHER, attend_by_scale
-from srdd.linear import FEWEST, Linear, by_onednn, linear, linear_gelu, outer, product
+from srdd.linear import FEWEST, Linear, linear, linear_gelu, outer, product
 from srdd.masks import scale_mask
 from srdd.noise import generator
 from srdd.schedule import ScaleSchedule
 
 ONEDNN = pytest.mark.skipif(
-    not by_onednn(torch.zeros(1)), reason="this torch has no oneDNN for products"
+    not srdd.linear._works(), reason="this torch has no oneDNN for products"
 )
 
 
@@ -39,9 +42,8 @@ def test_products_are_exact_to_rounding(rows, D, E):
     )
 
 
-@ONEDNN
 @pytest.mark.parametrize("biased", [True, False])
-def test_gradients_are_those_of_torch(biased):
+def test_gradients_are_those_of_torch(biased, library):
     """Catches a gradient that is turned over or left out, by a layer large enough for oneDNN."""
     layer, x = Linear(128, 256, bias=biased), drawn(4, 40, 128).requires_grad_()
     assert x.numel() * 256 >= FEWEST
@@ -55,7 +57,34 @@ def test_gradients_are_those_of_torch(biased):
         torch.testing.assert_close(mine.double(), its, rtol=1e-4, atol=1e-3)
 
 
-def test_other_tensors_go_the_old_way():
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ("vendor_id\t: GenuineIntel\nmodel name: x\n", "Intel"),
+        ("vendor_id\t: AuthenticAMD\n", "AMD"),
+        ("processor: 0\nFeatures: neon\n", None),
+    ],
+)
+def test_the_maker_decides_who_multiplies(tmp_path, monkeypatch, said, name):
+    """Catches the slower library on a processor of MKL's maker, and on all others."""
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    for on_linux in (True, False):
+        if on_linux:
+            processor.CPUINFO.write_text(said)
+        else:
+            processor.CPUINFO.unlink()
+            monkeypatch.setattr(processor.platform, "processor", lambda: said)
+        processor.maker.cache_clear()
+        assert processor.maker() == name
+        assert srdd.linear._mkl_is_at_home() == (name == "Intel")
+        assert f" of {name}, " in host_class() if name else " of " not in host_class()
+    processor.maker.cache_clear()
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
+    assert not srdd.linear._mkl_is_at_home()
+
+
+def test_other_tensors_go_the_old_way(library):
     """Catches float64, half precision, a meta tensor and a small layer that oneDNN would refuse or
     round."""
     for dtype in (torch.float64, torch.bfloat16):
@@ -69,7 +98,7 @@ def test_other_tensors_go_the_old_way():
         assert linear(drawn(200, 128), drawn(64, 128)).dtype == torch.bfloat16
 
 
-def test_gelu_is_one_with_and_without_gradients():
+def test_gelu_is_one_with_and_without_gradients(library):
     """Catches a sampler that computes another network than the trainer."""
     x, weight, bias = drawn(64, 128), drawn(256, 128), drawn(256)
     with torch.no_grad():

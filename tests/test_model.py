@@ -217,7 +217,7 @@ def test_masks_are_no_weights(make_model):
 
 @pytest.mark.parametrize("some", [False, True])
 @pytest.mark.parametrize("half", [False, True])
-def test_fused_head_loss_equals_the_plain_one(half, some):
+def test_fused_head_loss_equals_the_plain_one(half, some, library):
     """Catches a chunk boundary, a scale factor or a gradient of the fused head and cross-entropy
     that is off; of all tokens and of some, in float32 and under bfloat16 autocast (its products
     have 8 bits: 2 % of the largest gradient)."""

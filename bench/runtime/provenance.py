@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from srdd.processor import maker
+
 from ..study.functions import functions_of
 from ..study.rooms import PREFIXES
 from .closure import Key, Project
@@ -98,8 +100,9 @@ def git_state() -> tuple[str | None, bool | None]:
 
 
 def host_class() -> str:
-    """What kind of machine this is: processor family and cores, never its name."""
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    """What kind of machine this is: processor family, its maker and cores, never its name."""
+    made_by = f" of {maker()}" if maker() else ""
+    return f"{platform.system()} {platform.machine()}{made_by}, {os.cpu_count()} cores"
 
 
 def shows_gpu() -> bool:
