@@ -56,8 +56,11 @@ NAMED_ROWS = {
 
 
 def _speed(root: Path, words: str) -> str:
-    """Training steps, sampling and the rest: our time over the plain path's and over its floor."""
+    """Training steps, sampling and the rest: our time over the plain path's and over its floor.
+    words: the maker of the processor, where not all was timed on one of it."""
     table = [["What", "Our time over the plain path's", "Our time over its floor"]]
+    if maker := words.strip():
+        return pipe_table([*table, *_timings(_benchmark(root, f"speed_cpu_{maker}"), _step_name)])
     for name, row_name in NAMED_ROWS.items():
         table += _timings(_benchmark(root, name), row_name)
     return pipe_table(table)

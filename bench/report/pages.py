@@ -13,7 +13,7 @@ A place stands between two comments, `<!-- NAME WORDS -->` and `<!-- /NAME -->`:
     work STUDY/SUITE: A | B     minutes of the jobs behind these variants, one after another
     seeds STUDY                 training seeds of its claims
     images STUDY PART           images of train, val or test
-    speed                       timings of our path beside a plain one, on a CPU
+    speed [intel]               timings of our path beside a plain one, on a CPU, or on one of Intel
     gpu WHAT                    times on a GPU of all that begins so
     public [cpu]                timings of our path beside the public VAR code, on a GPU or on a CPU
     peaks                       what each verb allocates, by images

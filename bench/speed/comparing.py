@@ -24,6 +24,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from srdd.config import ModelConfig
 from srdd.model import ScaleTransformer
 from srdd.noise import generator
+from srdd.processor import maker
 
 from ..pipeline.floors import Rates, best_rates, floor_of, measure_rates
 from ..runtime.clock import seconds
@@ -69,15 +70,17 @@ def training_step(
 def kept_rows(name: str, *key: str) -> Callable[[], Iterator[Rows]]:
     """A fixture `rows` of a benchmark file.
 
-    What it holds at the end is written to results/benchmarks/<name>_<device>.csv, sorted by key.
+    What it holds at the end is written to results/benchmarks/<name>_<device>.csv, sorted by key;
+    of a processor of Intel, where another library multiplies, to <name>_cpu_intel.csv.
     """
+    intel = DEVICE.type == "cpu" and maker() == "Intel"
 
     @pytest.fixture(scope="module")
     def rows() -> Iterator[Rows]:
         kept: Rows = []
         yield kept
         if kept:
-            path = FOLDER / f"{name}_{DEVICE.type}.csv"
+            path = FOLDER / f"{name}_{DEVICE.type}{'_intel' if intel else ''}.csv"
             write_rows(path, kept, list(kept[0]), list(key))
 
     return rows
