@@ -74,11 +74,12 @@ def grid_words(grid: dict[str, Any]) -> Iterator[str]:
 
 
 def _end_of(key: str, keys: Iterable[str]) -> str:
-    words = key.split(".")
-    ends = [".".join(words[place:]) for place in reversed(range(len(words)))]
-    others = [f".{other}" for other in keys if other != key]
-    alone = (end for end in ends if not any(other.endswith(f".{end}") for other in others))
-    return next(alone, key)
+    words, others = key.split("."), [f".{other}" for other in keys if other != key]
+    for place in reversed(range(len(words))):
+        end = ".".join(words[place:])
+        if not any(other.endswith(f".{end}") for other in others):
+            return end
+    return key
 
 
 def _word(value: Any) -> str:
