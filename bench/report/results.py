@@ -19,7 +19,7 @@ import pandas as pd
 from ..runtime.images_file import read_images
 from ..runtime.rows import METRIC_COLUMNS, RUN_COLUMNS, VARIANT_COLUMNS, read_rows
 from ..runtime.study_row import Record, check_job, check_sides, check_study
-from ..runtime.variants_file import NAME, Variants, read_variants
+from ..runtime.variants_file import NAME, Variants, variants_in
 from .estimate import Estimate, estimate, paired
 from .extractors import Extractors
 from .reading import (
@@ -60,9 +60,10 @@ class Results(Extractors):
         check_studies(folder, metrics, about["study"])
         check_runs(folder / "runs.csv", about["suites"], {row["run_id"] for row in runs})
         listed = {name: {*suite["runs"]} for name, suite in about["suites"].items()}
-        variants = read_variants(folder / NAME, listed)
+        rows = read_rows(folder / NAME, VARIANT_COLUMNS)
+        variants = variants_in(rows, folder / NAME, listed)
         check_sides(about, variants, f"{folder / 'runs.csv'}: study")
-        tables = {"metrics.csv": metrics, NAME: read_rows(folder / NAME, VARIANT_COLUMNS)}
+        tables = {"metrics.csv": metrics, NAME: rows}
         # what no suite lists is left over from another version of the study: no number may hold it
         kept = set().union(*listed.values())
         metrics = [row for row in metrics if row["run_id"] in kept]

@@ -35,11 +35,16 @@ def write_variants(
 
 
 def read_variants(path: Path, runs: Mapping[str, set[str]]) -> Variants:
-    """The variants of every suite. runs: the runs that are there, by suite. Raises ValueError for a
-    row of another suite, a damaged cell or a run that is not there,
+    """The variants of every suite, as `variants_in` gives them."""
+    return variants_in(read_rows(path, VARIANT_COLUMNS), path, runs)
+
+
+def variants_in(rows: list[dict[str, str]], path: Path, runs: Mapping[str, set[str]]) -> Variants:
+    """The variants of every suite from the rows of a file. runs: the runs that are there, by suite.
+    Raises ValueError for a row of another suite, a damaged cell or a run that is not there,
     and for a suite without variants."""
     variants: Variants = {suite: {} for suite in runs}
-    for row in read_rows(path, VARIANT_COLUMNS):
+    for row in rows:
         suite, variant = row["suite"], row["variant"]
         where = f"{path}: suite {brief(suite)}, variant {brief(variant)}"
         if suite not in variants:

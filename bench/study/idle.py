@@ -21,10 +21,9 @@ OF_A_LOSS = {
 
 def idle_grids(one: Resolved) -> Iterator[str]:
     """Values of a grid that nothing reads: its variants would be one, and one is left."""
-    for group, entry in one.suite.variants.items():
-        grids = [one.grids[name] for name in one.variants if one.groups[name] == group]
-        for key, values in entry.grid.items():
-            left = {repr(grid[key]) for grid in grids}
+    for group, names in one.members.items():
+        for key, values in one.suite.variants[group].grid.items():
+            left = {repr(one.grids[name][key]) for name in names}
             if len(values) > 1 and len(left) == 1:
                 yield (
                     f"variants.{group}.grid.{key}: {list(values)}: gives one variant, "
@@ -35,10 +34,9 @@ def idle_grids(one: Resolved) -> Iterator[str]:
 def idle_samplers(one: Resolved) -> Iterator[str]:
     """Settings of a sampler in a delta that no variant of it reads, such as a rule of refinement
     where nothing is refined."""
-    for group, entry in one.suite.variants.items():
-        members = [one.variants[name] for name in one.variants if one.groups[name] == group]
-        idle = [idle_settings(variant.sampler) for variant in members]
-        for key in entry.delta:
+    for group, names in one.members.items():
+        idle = [idle_settings(one.variants[name].sampler) for name in names]
+        for key in one.suite.variants[group].delta:
             section, _, setting = key.partition(".")
             reasons = [each.get(setting.partition(".")[0]) for each in idle]
             if section == "sampler" and reasons and all(reasons):

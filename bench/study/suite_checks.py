@@ -40,6 +40,14 @@ class Resolved:
     groups: dict[str, str]
     grids: dict[str, dict[str, Any]]
 
+    @property
+    def members(self) -> dict[str, list[str]]:
+        """The variants of each entry, those that were left out as twins aside."""
+        members: dict[str, list[str]] = {group: [] for group in self.suite.variants}
+        for name in self.variants:
+            members[self.groups[name]].append(name)
+        return members
+
 
 def problems(study: Study, suites: dict[str, Resolved]) -> Iterator[str]:
     """Why suites cannot give what they ask for."""
@@ -290,8 +298,7 @@ def side_problems(one: Resolved, claim: Claim, grids: bool = False) -> Iterator[
         name = getattr(claim, key)
         if not grids and name not in variants and name in suite.variants:
             yield (
-                f"{key}: {name!r} is a grid; name one of its variants "
-                f"({some(v for v in variants if one.groups[v] == name)})"
+                f"{key}: {name!r} is a grid; name one of its variants ({some(one.members[name])})"
             )
         if grids and name not in suite.variants:
             yield (
