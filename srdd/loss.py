@@ -34,8 +34,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
     = 680, batch 4) and two more tensors of their size are never held. The gradient is made on the
     way forward, while a chunk's probabilities are in the cache."""
 
-    # of a chunk: on a CPU so few that they stay in its caches, on a GPU so many that they fill it
-    ROWS = {"cpu": 512, "cuda": 16384}
+    # logits of a chunk: on a CPU so few that they stay in its caches, on a GPU so many that they
+    # fill it
+    LOGITS = {"cpu": 2**21, "cuda": 2**26}
 
     @staticmethod
     def forward(
@@ -51,15 +52,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         each token, None for 1."""
         total = hidden_ND.new_zeros((), dtype=torch.float32)
         grad_ND = torch.empty_like(hidden_ND)
+        grad_VD: torch.Tensor | None = None
+        grad_V: torch.Tensor | None = None
         fast = by_onednn(hidden_ND, weight_VD)
-        # as it is made, so that nothing is turned over for a sum
-        grad_VD = torch.zeros_like(weight_VD.T if fast else weight_VD, dtype=torch.float32)
-        grad_VD = grad_VD.T if fast else grad_VD
-        grad_V = torch.zeros_like(bias_V, dtype=torch.float32)
         # the same memory for every chunk: fresh pages cost more than what is computed in them
-        most = _LinearCrossEntropy.ROWS.get(hidden_ND.device.type, 512)
+        logits = _LinearCrossEntropy.LOGITS.get(hidden_ND.device.type, 2**21)
+        most = max(1, logits // len(weight_VD))
         shape = min(len(hidden_ND), most), len(weight_VD)
-        shares = hidden_ND.new_empty(shape, dtype=torch.float32)
+        logs = hidden_ND.new_empty(shape, dtype=torch.float32)
         # oneDNN returns a tensor of its own
         out_nV = None if fast else hidden_ND.new_empty(shape)
         for begin in range(0, len(tokens_N), most):
@@ -69,30 +69,28 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 logits_nV = product(x_nD, weight_VD, bias_V)
             else:
                 logits_nV = torch.addmm(bias_V, x_nD, weight_VD.T, out=out_nV[: len(x_nD)]).float()
-            share_nV = torch.softmax(logits_nV, 1, out=shares[: len(x_nD)])
-            # log of the sum of exponentials, from the likeliest code: its share is never too small
-            # for a logarithm
-            log_sum_n1 = logits_nV.amax(1, keepdim=True) - share_nV.amax(1, keepdim=True).log()
-            # -log p(a) = log sum_v exp(z_v) - z_a
-            loss_n1 = log_sum_n1 - logits_nV.gather(1, token_n1)
+            logp_nV = torch.log_softmax(logits_nV, 1, out=logs[: len(x_nD)])
+            loss_n1 = -logp_nV.gather(1, token_n1)
+            share_nV = logp_nV.exp_()
             # d loss / d z = p - one_hot(a)
-            share_nV.scatter_add_(1, token_n1, torch.full_like(log_sum_n1, -1.0))
+            share_nV.scatter_add_(1, token_n1, torch.full_like(loss_n1, -1.0))
             if share_N is not None:
                 loss_n1 = loss_n1 * share_N[rows, None]
                 share_nV.mul_(share_N[rows, None])
             total += loss_n1.sum()
-            grad_V += share_nV.sum(0)
-            share_nV = share_nV.to(x_nD.dtype)
             # z = W x + b: d/dx = (p - e) W, d/dW = (p - e)^T x, d/db = sum (p - e)
+            one_V, share_nV = share_nV.sum(0), share_nV.to(x_nD.dtype)
             if fast:
                 grad_ND[rows] = product(share_nV, weight_VD.T)
-                grad_VD += outer(share_nV, x_nD)
-                continue
-            torch.mm(share_nV, weight_VD, out=grad_ND[rows])
-            if share_nV.dtype == torch.float32:
-                grad_VD.addmm_(share_nV.T, x_nD)
-            else:  # of half precision: summed in float32
-                grad_VD += share_nV.T @ x_nD
+                one_VD = outer(share_nV, x_nD)
+            else:
+                torch.mm(share_nV, weight_VD, out=grad_ND[rows])
+                one_VD = share_nV.T @ x_nD
+            # of half precision: summed in float32
+            grad_VD = one_VD.float() if grad_VD is None else grad_VD.add_(one_VD)
+            grad_V = one_V if grad_V is None else grad_V.add_(one_V)
+        if grad_VD is None or grad_V is None:  # no token
+            grad_VD, grad_V = torch.zeros_like(weight_VD), torch.zeros_like(bias_V)
         ctx.save_for_backward(grad_ND, grad_VD.to(weight_VD.dtype), grad_V.to(bias_V.dtype))
         ctx.count = count
         return total / count
