@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from .config import ModelConfig
+from .memory import is_out_of_memory
 
 # a row of logits lies in the registers of one block of threads
 MOST_CODES = 16384
@@ -27,6 +28,8 @@ def kernels_work() -> bool:
 
         kept_mass(torch.zeros(1, 1, 2, device="cuda"), 1.0, 2, 1.0)
     except Exception as error:  # of Triton, of a compiler, of a driver
+        if is_out_of_memory(error):
+            raise  # it says nothing of Triton, and is no answer to keep
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         warnings.warn(f"Triton cannot compile here ({reason}); slower code is used", stacklevel=2)
         return False

@@ -13,7 +13,7 @@ from torch import nn
 
 from .config import ModelConfig
 from .contracts import shape_of
-from .linear import Linear
+from .linear import Linear, in_full
 from .lookup import find, function_name, is_own
 
 
@@ -71,7 +71,8 @@ class GaussHead(nn.Module):
     2510.02826).
 
     sigma_KC: root mean square of what the kept weights leave of the training residuals, by scale
-    and channel, which the sampler draws with; 1 until it is measured.
+    and channel, which the sampler draws with; 1 until it is measured. Computes in the precision of
+    its weights: in bfloat16 a mean could not come nearer to a residual than its three digits.
     """
 
     sigma_KC: torch.Tensor
@@ -83,7 +84,8 @@ class GaussHead(nn.Module):
 
     def forward(self, x_BlD: torch.Tensor) -> torch.Tensor:
         """The mean of the residual, (B, l, C) (regression head of arXiv 2510.02826)."""
-        mean_BlC: torch.Tensor = self.mean(x_BlD)
+        with in_full(x_BlD):
+            mean_BlC: torch.Tensor = self.mean(x_BlD.to(self.sigma_KC.dtype))
         return mean_BlC
 
 

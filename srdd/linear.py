@@ -9,6 +9,7 @@ N rows, D width of what is read, E width of what is made
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -44,6 +45,14 @@ def by_onednn(*tensors: torch.Tensor) -> bool:
     fit = all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
     as_they_are = not torch.is_autocast_enabled("cpu")
     return _ONEDNN and fit and as_they_are
+
+
+def in_full(tensor: torch.Tensor) -> AbstractContextManager[Any]:
+    """Products as exact as their tensors, whatever autocast asks of the network of VAR (arXiv
+    2404.02905) around them."""
+    kind = tensor.device.type
+    lowered = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if lowered else nullcontext()
 
 
 def _pays(x_ND: torch.Tensor, weight_ED: torch.Tensor) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import torch
 
-# torch on a CPU, a call of CUDA such as the end of a recording, cuBLAS, a kernel that Triton loads
+# torch on a CPU, a call of CUDA such as the end of a recording, cuBLAS, a kernel that Triton loads,
+# cuDNN, none of whose ways to convolve finds the memory that it works in
 WORDS = (
     "can't allocate memory",
     "CUDA error: out of memory",
     "STATUS_ALLOC_FAILED",
     "Triton Error [CUDA]: out of memory",
+    "unable to find an engine to execute this computation",
 )
 
 

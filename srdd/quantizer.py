@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .linear import in_full
 from .schedule import ScaleSchedule
 
 
@@ -74,7 +75,9 @@ class Quantizer(nn.Module):
         codes_VC = self.codebook_VC.detach()
         # argmin |x - e|^2 = |x|^2 + |e|^2 - 2 x.e, in one product
         squared = x_NC.square().sum(1, keepdim=True) + codes_VC.square().sum(1)
-        return torch.addmm(squared, x_NC, codes_VC.T, alpha=-2).argmin(1).view(x_BlC.shape[:-1])
+        with in_full(x_NC):  # in bfloat16 many codes are equally near
+            nearest_N = torch.addmm(squared, x_NC, codes_VC.T, alpha=-2).argmin(1)
+        return nearest_N.view(x_BlC.shape[:-1])
 
     def embed(self, tokens_Bl: torch.Tensor) -> torch.Tensor:
         """Codes of tokens (VQ-VAE, arXiv 1711.00937). Returns codes_BlC."""
@@ -164,23 +167,29 @@ class Ladder:
     def add_scale(self, f_hat_BChw: torch.Tensor, codes_BlC: torch.Tensor, k: int) -> torch.Tensor:
         """The state after scale k: codes up-sampled bicubically, passed through phi, added (VAR,
         algorithm 2), or put in its place where scales replace. Shape is kept."""
-        side, size = self.schedule.patch_nums[k], self.schedule.latent_size
-        up_BCl = codes_BlC.transpose(1, 2)
-        if side == size:
-            up_BChw = up_BCl.unflatten(2, (size, size))
-        elif up_BCl.is_cuda:
-            # linear in the codes: as a product it takes a tenth of the time of torch's operation,
-            # whose gradient would also depend on the order of sums
-            table_lN = _bicubic(side, size, up_BCl.dtype, up_BCl.device)
-            up_BChw = (up_BCl @ table_lN).unflatten(2, (size, size))
-        else:
-            up_BChw = up_BCl.unflatten(2, (side, side))
-            up_BChw = F.interpolate(up_BChw, size=(size, size), mode="bicubic")
-        added_BChw = self.quantizer.apply_phi(up_BChw, k, self.schedule.num_scales)
+        # all later scales read this state, in training as in sampling
+        with in_full(codes_BlC):
+            up_BChw = self._up(codes_BlC.transpose(1, 2), k)
+            added_BChw = self.quantizer.apply_phi(up_BChw, k, self.schedule.num_scales)
         if self.quantizer.combine == "replace":
             return added_BChw
         # f_hat_{k+1} = f_hat_k + phi_k(up(codes))
         return f_hat_BChw + added_BChw
+
+    def _up(self, codes_BCl: torch.Tensor, k: int) -> torch.Tensor:
+        """Codes of scale k, up-sampled to the size of the state."""
+        side, size = self.schedule.patch_nums[k], self.schedule.latent_size
+        if side == size:
+            same_BChw: torch.Tensor = codes_BCl.unflatten(2, (size, size))
+            return same_BChw
+        if not codes_BCl.is_cuda:
+            codes_BCss = codes_BCl.unflatten(2, (side, side))
+            return F.interpolate(codes_BCss, size=(size, size), mode="bicubic")
+        # linear in the codes: as a product it takes a tenth of the time of torch's operation, whose
+        # gradient would also depend on the order of sums
+        table_lN = _bicubic(side, size, codes_BCl.dtype, codes_BCl.device)
+        up_BChw: torch.Tensor = (codes_BCl @ table_lN).unflatten(2, (size, size))
+        return up_BChw
 
     def after(
         self, f_hat_BChw: torch.Tensor, codes_BlC: torch.Tensor, k: int

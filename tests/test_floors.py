@@ -444,6 +444,23 @@ def test_time_over_floor_is_what_a_hand_divides(with_floors):
     )
 
 
+@pytest.mark.parametrize("device, compiled", [("NVIDIA H200", True), ("cpu, 2 threads", True),
+                                              ("NVIDIA H200", False)])  # fmt: skip
+def test_scales_are_told_apart_from_a_sample_that_replays_graphs(with_floors, device, compiled):
+    """Catches times of scales that seem to be those of the sample beside them, 6 times as short."""
+    runs = with_floors.runs
+    timed = runs["run_id"] == with_floors.latency_run("latency")["run_id"]
+    runs.loc[timed, "device"] = device
+    config = json.loads(runs.loc[timed, "config_json"].iloc[0])
+    config.setdefault("latency", {})["compile"] = compiled
+    runs.loc[timed, "config_json"] = json.dumps(config)
+    view = View(with_floors, "latency")
+    for name in ("latency", "floors"):
+        _, caption = rooms.function_of("figures", name)(view)
+        said = any("replays recorded graphs" in detail for detail in caption.details)
+        assert said == (compiled and device.startswith("NVIDIA"))
+
+
 def test_figure_labels_every_ratio_and_floor(with_floors):
     """Catches a variant, batch or scale without its ratio, a floor that is not drawn, and a caption
     without machine or rates."""

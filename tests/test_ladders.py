@@ -14,11 +14,12 @@ from test_config import edited
 
 from bench.experiments.ladders.verb import Bands, band_energies, noisy
 from bench.pipeline.regress import RegressionTrainer
+from bench.pipeline.sampling import made_ready
 from bench.pipeline.train_tokenizer import put_in_order
 from bench.pipeline.training import ImageBatch
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
-from bench.study.settings import TrainingConfig
+from bench.study.settings import EvaluationConfig, TrainingConfig
 from bench.study.tokenizer_settings import TokenizerTraining
 from srdd.checkpoint import load_model, load_tokenizer, save_model, save_tokenizer
 from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
@@ -250,6 +251,23 @@ def test_residuals_are_drawn_from_their_gaussian(make_model, make_ladder):
         square, count = standard.double().square().sum().item(), standard.numel()
         assert chi2.ppf(1e-4, count) < square < chi2.ppf(1 - 1e-4, count)
         assert abs(standard.mean().item()) < 4 / math.sqrt(count)
+
+
+def test_a_residual_is_drawn_in_full_by_a_network_in_bfloat16(make_model, make_ladder):
+    """Catches a mean and a width that are rounded to three digits on the way."""
+    model = make_model(head="gauss")
+    wanted = {name: value.clone() for name, value in model.head.state_dict().items()}
+    made_ready(model, EvaluationConfig(precision="bfloat16"))
+    assert model.position.dtype == torch.bfloat16
+    kept = model.head.state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in wanted.items())
+    hidden_BlD = torch.randn(2, 3, 16, generator=generator("hidden"))
+    exact_BlC = model.head.mean(hidden_BlD)
+    assert torch.equal(model.denoiser().head(hidden_BlD), exact_BlC)
+    _, state = generate(
+        model, make_ladder(model.schedule), torch.zeros(2, dtype=int), [1, 2], GAUSS
+    )
+    assert state.dtype == torch.float32 and state.isfinite().all()
 
 
 def test_noise_is_normal_and_follows_from_the_seed():

@@ -158,3 +158,20 @@ def test_a_perfect_code_leaves_nothing(make_ladder, side):
     latent = ladder.decode(tokens_BL).detach()
     again, f_hat = ladder.encode(latent)
     assert torch.equal(again, tokens_BL) and torch.equal(f_hat, latent)
+
+
+@pytest.mark.parametrize("combine", ["sum", "replace"])
+def test_states_and_tokens_do_not_depend_on_the_precision_of_the_network(make_ladder, combine):
+    """Catches a training under autocast that reads other states than a sampler, or whose tokens are
+    those of codes rounded to three digits."""
+    ladder = make_ladder(ScaleSchedule((1, 2, 3, 4)), codebook_size=64)
+    ladder.quantizer.combine = combine
+    latent_BChw = noise(5, 3, 4, 4, 4)
+    tokens_BL, f_hat_BChw = ladder.encode(latent_BChw)
+    inputs_BLC = ladder.teacher_forced_inputs(tokens_BL)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+        low_BL, low_BChw = ladder.encode(latent_BChw)
+        read_BLC = ladder.teacher_forced_inputs(tokens_BL)
+    assert torch.equal(low_BL, tokens_BL) and torch.equal(low_BChw, f_hat_BChw)
+    assert torch.equal(read_BLC, inputs_BLC)

@@ -105,6 +105,8 @@ FULL = (
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     RuntimeError("CUDA error: out of memory"),  # of a graph that is put together
     RuntimeError("Triton Error [CUDA]: out of memory"),  # of a kernel that is loaded
+    # of cuDNN, whose every way needs memory to work in
+    RuntimeError("GET was unable to find an engine to execute this computation"),
 )
 
 
@@ -257,6 +259,28 @@ def test_kernels_that_cannot_be_compiled_are_done_without(monkeypatch):
         assert len(calls) == 1 and len(said) == broken
         assert all("Python.h: No such file" in str(one.message) for one in said)
         assert not compiling.can_fuse(on_gpu)  # gradients are asked for
+    compiling.kernels_work.cache_clear()
+
+
+def test_a_full_gpu_says_nothing_of_its_kernels(monkeypatch):
+    """Catches slower code for a whole job because memory was full at the first question."""
+    kernels = ModuleType("srdd.kernels")
+    monkeypatch.setitem(sys.modules, "srdd.kernels", kernels)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+
+    def full(*shape, device):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    zeros = torch.zeros
+    kernels.kept_mass = lambda *given: None
+    compiling.kernels_work.cache_clear()
+    with monkeypatch.context() as now:
+        now.setattr(torch, "zeros", full)
+        with pytest.raises(torch.OutOfMemoryError):
+            compiling.kernels_work()
+    with monkeypatch.context() as later:
+        later.setattr(torch, "zeros", lambda *shape, device: zeros(*shape))
+        assert compiling.kernels_work()
     compiling.kernels_work.cache_clear()
 
 

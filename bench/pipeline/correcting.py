@@ -70,10 +70,8 @@ class Correcting(Trainer):
     def corrected(
         self, images_BCHW: torch.Tensor, wrong_BL: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """`correct` of images (Infinity, arXiv 2412.04431, section 3.3), in float32 as the stored
-        tokens were made: in bfloat16 many codes are equally near."""
-        with torch.autocast(self.run.device.type, enabled=False):
-            return correct(self.ladder, self.latent(images_BCHW), wrong_BL)
+        """`correct` of images (Infinity, arXiv 2412.04431, section 3.3)."""
+        return correct(self.ladder, self.latent(images_BCHW), wrong_BL)
 
 
 class Requantising(Correcting):

@@ -6,6 +6,7 @@ its seed, and the image itself from its batch only by rounding.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 
 from srdd.config import SamplerConfig
+from srdd.heads import GaussHead
 from srdd.memory import is_out_of_memory
 from srdd.model import ScaleTransformer
 from srdd.sampling import generate
@@ -45,7 +47,10 @@ class Ready(Protocol):
 def made_ready(model: ScaleTransformer, settings: Ready, images: int = 0) -> ScaleTransformer:
     """A model as it samples: its weights in the precision asked for, its step compiled where that
     is asked for, or pays for so many images."""
+    # a residual is drawn from the whole of its mean and width
+    exact = copy.deepcopy(model.head) if isinstance(model.head, GaussHead) else None
     model.to(DTYPES[settings.precision])
+    model.head = model.head if exact is None else exact
     if sampling_compiles(settings.compile, images, model.position.device):
         model.compile_step()
     return model

@@ -185,6 +185,7 @@ class DatasetPart(Part):
 
 class LatencyPart(Part):
     precision: str = "float32"
+    compile: bool = False
 
 
 class TokenizerTrainingPart(Part):

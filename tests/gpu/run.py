@@ -17,12 +17,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMITS = {"tests": 160, "measure": 170, "public": 140, "profile": 45}  # seconds of each command
-TOGETHER = 570  # seconds of all parts: what is left of ten minutes copies the results
+TOGETHER = 560  # seconds of all parts: what is left of ten minutes copies the results
+PATIENCE = 8  # seconds between being asked to end and being killed
 
 
 def commands(options: argparse.Namespace) -> dict[str, list[list[str]]]:
@@ -52,8 +54,11 @@ def run(command: list[str], environment: dict[str, str], stream: IO[str], limit:
     try:
         return process.wait(limit)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        # asked first, so that pytest prints the failures that it has seen
+        for number, patience in ((signal.SIGINT, PATIENCE), (signal.SIGKILL, None)):
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(process.pid, number)
+                process.wait(patience)
         return 124
 
 
@@ -70,19 +75,19 @@ def main() -> None:
         [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "gpu"),
          *filter(None, [os.environ.get("PYTHONPATH")])]
     )}  # fmt: skip
-    ended, tails, end = {}, [], time.monotonic() + TOGETHER
+    ended, end = {}, time.monotonic() + TOGETHER
     for part in options.parts:
         if part == "public" and options.public is None:
             continue
         for i, command in enumerate(commands(options)[part]):
-            began, log = time.monotonic(), options.out / f"{part}{i or ''}.log"
+            began, log = time.monotonic(), options.out / f"{part}.log"
             limit = max(1.0, min(LIMITS[part], end - began))
-            with open(log, "w") as stream:
-                ended[log.stem] = code = run(command, environment, stream, limit)
-            last = "\n".join(log.read_text().splitlines()[-45:])
+            with open(log, "a" if i else "w") as stream:
+                ended[part, i] = code = run(command, environment, stream, limit)
+            # what was cut off may end in half a letter
+            last = "\n".join(log.read_text(errors="replace").splitlines()[-45:])
             took = time.monotonic() - began
-            tails.append(f"---- {log.stem}: exit {code}, {took:.0f} s\n{last}")
-            print(tails[-1], flush=True)
+            print(f"---- {part}{i or ''}: exit {code}, {took:.0f} s\n{last}", flush=True)
     sys.exit(any(ended.values()))
 
 

@@ -43,6 +43,7 @@ from .times import (
 )
 from .words import (
     NOT_TRAINED,
+    by_scale_words,
     failed_words,
     largest_words,
     over_floor_words,
@@ -138,6 +139,7 @@ def figure_latency(view: View) -> tuple[Figure, Caption]:
         f"Interleaved rounds in one process, warm-up excluded. {rounds_words(view)}",
         "Time: from the first scale to the latent state, without the decoder; of the network: "
         "guidance included.",
+        by_scale_words(view),
         "Working memory: bytes that the sampler's tensors hold above the weights, at their peak.",
         NOT_TRAINED,
         samplers(view),
@@ -272,6 +274,7 @@ def figure_floors(view: View) -> tuple[Figure, Caption]:
         "Left: from the first scale to the latent state, draws included, decoder excluded, "
         "against the sum of its scales' floors.",
         f"Right: the network alone, guidance included, {precision(view)}.",
+        by_scale_words(view),
         *rates_details(view),
         over_floor_words(view),
         rounds_words(view),

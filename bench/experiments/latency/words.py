@@ -9,7 +9,7 @@ from typing import Any
 from ...report.estimate import show
 from ...report.timing import batches
 from ...report.view import View
-from ...runtime.study_row import check_job
+from ...runtime.study_row import LatencyPart, check_job
 from ...study.escaping import rst
 from .plan import Settings
 from .times import memory_ratios, over_floor, ratio, show_ratio
@@ -23,10 +23,26 @@ def _job_config(view: View) -> dict[str, Any]:
     return json.loads(run["config_json"] or "{}") if run is not None else {}
 
 
+def _settings(view: View) -> LatencyPart:
+    """How the suite was timed."""
+    place = f"{view.results.folder / 'runs.csv'}: latency of {view.suite}: config_json"
+    return check_job(_job_config(view), place).latency
+
+
 def precision(view: View) -> str:
     """The dtype that the suite's networks were timed in."""
-    place = f"{view.results.folder / 'runs.csv'}: latency of {view.suite}: config_json"
-    return check_job(_job_config(view), place).latency.precision
+    return _settings(view).precision
+
+
+def by_scale_words(view: View) -> str:
+    """How a scale was run otherwise than within a whole sample; empty where it was not."""
+    run = view.latency_run()
+    if run is None or run["device"].startswith("cpu") or not _settings(view).compile:
+        return ""
+    return (
+        "By scale every kernel is started on its own; a whole sample replays recorded graphs, so "
+        "that its scales together take longer than it."
+    )
 
 
 def failed_words(view: View) -> str:
