@@ -3,6 +3,7 @@ where extractors differ."""
 
 import csv
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from bench.report.claims import judged
 from bench.report.results import Results
 from bench.report.view import View
 from bench.runtime.verbs import PROGRAMS
+from bench.study.escaping import rst
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -48,6 +50,25 @@ def test_page_and_table_follow_from_what_is_published(committed):
     again = "run `python -m bench claims --write`"
     assert (ROOT / PAGE).read_text(encoding="utf-8") == page_of(found, studies), again
     assert (ROOT / TABLE).read_text(encoding="utf-8") == csv_of(found), again
+
+
+def test_captions_say_of_a_claim_what_the_table_says():
+    """Catches a figure of some variants that judges a claim by these alone, and captions that stay
+    when a study's verdicts are published anew."""
+    rows = [row for row in csv.DictReader((ROOT / TABLE).open(encoding="utf-8"))
+            if row["first"] == "True"]  # fmt: skip
+    seen = 0
+    for row in rows:
+        word, after = row["verdict"], row["after_holm"]
+        said = f"{word}, after Holm {after}" if after and word in ("yes", "no") else word
+        claim = re.escape(rst(row["claim"]))
+        asked = re.compile(rf"[:;] {claim}: ((?:yes|no(?:t decided)?)\b(?:, after Holm [a-z ]+)?)")
+        folder = ROOT / "results" / row["study"] / "published"
+        for caption in folder.glob(f"*/{row['suite']}_*.rst"):
+            for found in asked.findall(caption.read_text(encoding="utf-8")):
+                assert found.strip() == said, f"{caption}: {row['claim']}"
+                seen += 1
+    assert seen > 500
 
 
 def test_the_program_prints_the_page(committed, monkeypatch, capsys):

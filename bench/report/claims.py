@@ -30,6 +30,7 @@ NOISE = (
 def claim_details(view: View) -> tuple[str, ...]:
     """Details of a caption: what the suite asks, how its claims were decided, plain and after
     Holm's correction, and what its refinement can do; a reduced study says so first."""
+    view = view.of_suite
     about, reduced = view.about, view.results.about.get("reduced")
     return (
         f"REDUCED STUDY: {sentence(reduced)}" if reduced else "",
@@ -92,7 +93,7 @@ def judged(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     """Whether a claim holds here, `yes`, `no` or `not decided`, by the rule `judge_<name>` that the
     study names, and why. A rule of one's own returns this pair, or a `Verdict` whose p-value Holm's
     correction counts."""
-    who = rooms.place_of_function("rule", claim["rule"])
+    view, who = view.of_suite, rooms.place_of_function("rule", claim["rule"])
     try:
         judgement = rooms.function_of("rule", claim["rule"])(view, claim)
     except (ValueError, MemoryError):
@@ -219,7 +220,7 @@ def after_holm(view: View, claim: dict[str, Any], judgement: tuple[str, str]) ->
     """A claim's word when all claims of the study, each once, by the extractor that is asked, are
     tested together (Holm 1979, 5 %); None for one without a p-value, such as bytes that were
     counted."""
-    p, key = _p_values(view.results), _key(view.suite, claim)
+    p, key = _p_values(view.of_suite.results), _key(view.suite, claim)
     if key not in p:
         return None
     return judgement[0] if key in holm(p) else "not decided"

@@ -50,7 +50,13 @@ class View:
 
     def by(self, extractor: str) -> View:
         """The same with every score asked of another extractor."""
-        return View(self.results.by(extractor), self.suite)
+        whole = self.whole and self.whole.by(extractor)
+        return View(self.results.by(extractor), self.suite, whole)
+
+    @property
+    def of_suite(self) -> View:
+        """The same with all variants of the suite: what a claim is judged by, whatever is shown."""
+        return View(self.whole or self.results, self.suite)
 
     def sampler(self, variant: str) -> dict[str, Any]:
         return self.results.sampler(variant, self.suite)
