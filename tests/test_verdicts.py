@@ -66,6 +66,24 @@ def test_no_p_without_variance(values):
     assert decided_together(together)[1] is None, "one of several that has none"
 
 
+def test_what_is_shown_changes_no_verdict(tmp_path):
+    """Catches a figure of a few variants that judges the suite's claims by these, and whose
+    p-values all captions after it are corrected with."""
+    results = made(tmp_path, names=("a", "b", "c"), claims=[asked()])
+    rows, claim = results.metrics, results.about["suites"]["s"]["claims"][0]
+    fid = rows["metric"] == results.score_name("fid")
+    for i, base in enumerate((9.0, 5.0, 7.0)):
+        for j, seed in enumerate(SEEDS):
+            rows.loc[fid & (rows["run_id"] == f"sample/v{i}-{seed}"), "value"] = base + 0.1 * i * j
+    whole = View(results, "s")
+    few = whole.only(["a", "c"])
+    details = claim_details(few)
+    assert judged(few, claim) == judged(whole, claim) and judged(whole, claim)[0] == "yes"
+    assert after_holm(few, claim, judged(few, claim)) == "yes"
+    assert details == claim_details(whole)
+    assert few.by("other").of_suite.variants.keys() == whole.variants.keys()
+
+
 def test_equal_differences_decide_nothing(tmp_path):
     """Catches a verdict by an interval of no width, as coarse scores and few seeds give, and a p of
     0 that takes the first place among the others."""
