@@ -3,6 +3,7 @@ the tables and figures of sweeps."""
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,8 @@ from bench.report.view import View
 from bench.runtime.rows import write_metrics, write_runs
 from bench.runtime.variants_file import write_variants
 from bench.study import rooms
+
+ROOT = Path(__file__).resolve().parent.parent
 
 SAMPLER = {
     "name": "var", "cfg_scale": 1.0, "cfg_ramp": "linear", "temperature": 1.0, "top_k": None,
@@ -275,6 +278,21 @@ def test_a_missing_score_is_named_and_never_zero(make):
         assert all(0.0 not in line.get_ydata() for axes in drawn.axes for line in axes.lines)
     table, _ = guidance.table_guidance(View(results, "s"))
     assert table["Status"].tolist() == ["no scores on halves"]
+
+
+def test_times_of_as_many_tokens_are_not_joined():
+    """Catches a line through what the machine did at the time, and a median without the spread of
+    its rounds."""
+    view = View(Results.load(ROOT / "results" / "fashion8" / "published"), "ablation_refinement")
+    drawn, caption = refinement.figure_refine_steps(view)
+    times = drawn.axes[2]
+    by_group = {holder.get_label(): holder.lines[0].get_linestyle() for holder in times.containers}
+    assert by_group["SDD temperature"] == "None"
+    joined = {line.get_label() for line in times.lines if len(line.get_xdata()) > 2}
+    assert "SDD temperature" not in joined and "MR shuffled" in joined
+    bars = [line for line in times.lines if len(set(line.get_ydata())) == 1]
+    assert len(bars) >= len(view.variants)
+    assert any("median over 5 interleaved rounds" in detail for detail in caption.details)
 
 
 def test_an_empty_panel_says_why_and_keeps_the_scale_of_the_others(make):

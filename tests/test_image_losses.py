@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from bench.pipeline import image_losses, lpips, perceptual
 from bench.pipeline.image_losses import ImageLosses
 from bench.pipeline.perceptual import Perceptual
+from bench.runtime.quick_start import import_torch_fidelity
 from bench.runtime.ranks import Ranks
 from bench.study.settings import WeightsConfig
 from bench.study.tokenizer_settings import TokenizerSpec
@@ -286,8 +287,8 @@ def opened(path):
 
 def test_lpips_is_that_of_torch_fidelity(weights_file, monkeypatch):
     """Catches another slice, colour or order of the channels than LPIPS has."""
-    from bench.runtime.quick_start import import_torch_fidelity
 
+    import_torch_fidelity()
     import_torch_fidelity()
     from torch_fidelity import sample_similarity_lpips as theirs
 

@@ -18,6 +18,7 @@ from bench.pipeline.reference import (
     open_reference,
     read_reference,
 )
+from bench.runtime.quick_start import import_torch_fidelity
 from bench.study.checks import RETURNS
 from bench.study.errors import ConfigError
 from bench.study.scores import bare_name, kid_is_exact, score_name
@@ -81,6 +82,7 @@ def test_scores_are_those_of_torch_fidelity(channels, monkeypatch):
         ),
         NAMES,
     )
+    import_torch_fidelity()
     from torch_fidelity import calculate_metrics
 
     sets = [
@@ -133,6 +135,7 @@ def test_kid_takes_all_pairs(small_blocks):
     xx, yy, xy = ((a @ b.T / 6 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
     pairs = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (xx, yy)]
     assert found == pytest.approx(sum(pairs) - 2 * xy.mean(), rel=1e-9)
+    import_torch_fidelity()
     from torch_fidelity.metric_kid import kid_features_to_metric
 
     two = [torch.from_numpy(features[:130]) for features in (x, y)]
@@ -266,6 +269,7 @@ def test_pixels_have_a_distance_of_their_own(channels, count):
     """Catches another scale than [-1, 1], a covariance that is divided wrongly, also of fewer
     images than pixels, and the extractor's name behind it."""
     generated, real = random_images(0, count, channels), random_images(1, 150, channels, shift=30)
+    import_torch_fidelity()
     import torch_fidelity.metric_fid as theirs
 
     flat = [torch.from_numpy(x.reshape(len(x), -1) / 127.5 - 1) for x in (generated, real)]
@@ -290,6 +294,21 @@ def test_variance_is_inside_classes():
     assert found == (pytest.approx(wanted, rel=1e-6), "squared intensity")
     whole = pixel_scores(images, None, images)["variance_pixels"][0]
     assert whole == pytest.approx(flat.var(0, ddof=1).mean(), rel=1e-6) and whole > 1.2 * wanted
+
+
+def test_a_variance_that_no_class_has_is_no_number():
+    """Catches a 0.0, which is that of equal images, where every class has one image."""
+    images = random_images(0, 130, 1)
+    assert set(pixel_scores(images, np.arange(130), images)) == {"fid_pixels"}
+
+
+def test_a_class_without_any_share_leaves_an_inception_score():
+    """Catches 0 times the logarithm of 0: a network so sure that a class has no share at all."""
+    logits_NV = torch.full((40, 3), -1000.0)
+    logits_NV[torch.arange(40), torch.arange(40) % 2] = 0.0
+    score = metrics.inception_score(logits_NV)
+    assert score == pytest.approx(metrics.inception_score(logits_NV.clamp(min=-600.0)))
+    assert 1.5 < score <= 2.0
 
 
 def test_large_images_are_reduced_first():

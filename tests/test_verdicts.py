@@ -15,7 +15,7 @@ from bench.experiments.scores import against_first
 from bench.experiments.scores import show as scores
 from bench.experiments.scores.show import table_costs, table_scores
 from bench.report.claims import EQUAL, after_holm, claim_details, decided_together, judged, no_worse
-from bench.report.estimate import Estimate, estimate, holm
+from bench.report.estimate import Estimate, estimate, holm, show_difference
 from bench.report.gain import gain_words
 from bench.report.results import Results
 from bench.report.trainings import crossing, kept_words, steps_to_targets, targets
@@ -55,6 +55,22 @@ def test_p_is_that_of_the_t_test():
     values = [0.3, 0.5, 0.1, 0.4]
     assert estimate(values).p == pytest.approx(ttest_1samp(values, 0).pvalue)
     assert Estimate(1.0, 1.0, 5).p == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    "mean, half, words",
+    [
+        (0.2293, 0.2248, "+0.229 [+0.005, +0.454]"),  # +0.00 would not say that it decides
+        (-0.2541, 0.2550, "-0.254 [-0.509, +0.001]"),
+        (1.07, 1.112, "+1.07 [-0.04, +2.18]"),
+        (0.2, 0.1, "+0.20 [+0.10, +0.30]"),
+        (0.1, 0.1, "+0.10 [+0.00, +0.20]"),
+        (1.0, 1 - 1e-9, "+1.000000 [+0.000000, +2.000000]"),
+    ],
+)
+def test_an_interval_says_on_which_side_of_0_it_ends(mean, half, words):
+    """Catches an end that is rounded to 0, of which nobody knows whether it decides."""
+    assert show_difference(Estimate(mean, half, 3)) == words
 
 
 @pytest.mark.parametrize("values", ([1.0], [2.0, 2.0], [0.0, 0.0, 0.0], [0.1 + 0.2, 0.3, 0.3]))

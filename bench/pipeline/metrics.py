@@ -68,6 +68,7 @@ UNITS = {
 
 
 IS_SPLITS, IS_SEED = 10, 2020  # of torch-fidelity
+LEAST_LOGIT = -700.0  # below the largest, of which a float64 still has an exponential
 PRC_ROWS, PRC_DISTANCES = 10_000, 2**25
 
 
@@ -113,7 +114,9 @@ def inception_score(logits_NV: torch.Tensor) -> float:
     order_N = np.random.RandomState(IS_SEED).permutation(N)
     scores = []
     for i in range(splits):
-        part_NV = logits_NV[order_N[i * N // splits : (i + 1) * N // splits]]
+        part_NV = logits_NV[order_N[i * N // splits : (i + 1) * N // splits]].double()
+        # a class that no image has any share of would be 0 times the logarithm of 0
+        part_NV = (part_NV - part_NV.amax(1, keepdim=True)).clamp(min=LEAST_LOGIT)
         of_part = isc_features_to_metric(part_NV, splits=1, shuffle=False)
         scores.append(of_part["inception_score_mean"])
     return float(np.mean(scores))
@@ -276,8 +279,8 @@ def metric_pixels(scored: Scored) -> dict[str, float]:
     Images of more than 32 x 32 x 3 numbers are reduced to 16 x 16 by area first. fid: nothing where
     the reference's images have another shape then. variance: mean over classes, in the shares of
     the labels asked for, of the trace of the covariance inside a class over the numbers of an
-    image; all are one class without labels. Neither higher nor lower is better: near that of real
-    images of the same labels is.
+    image; all are one class without labels; nothing where no class has two images. Neither higher
+    nor lower is better: near that of real images of the same labels is.
     """
     labels_N = (
         None if scored.labels_N is None else torch.from_numpy(np.array(scored.labels_N)).long()
@@ -289,9 +292,10 @@ def metric_pixels(scored: Scored) -> dict[str, float]:
         return moments, root(moments.covariance_DD)
 
     theirs, root_DD = scored.extractor.once("pixels", real, of_real)
+    variance = {} if ours.variance is None else {"variance": ours.variance}
     if ours.shape != theirs.shape:
-        return {"variance": ours.variance}
-    return {"fid": frechet(ours, theirs, root_DD), "variance": ours.variance}
+        return variance
+    return {"fid": frechet(ours, theirs, root_DD), **variance}
 
 
 # ---------------------------------------------------------------- scores

@@ -192,7 +192,7 @@ class PixelMoments:
     shape: tuple[int, ...]
     mean_D: torch.Tensor
     covariance_DD: torch.Tensor
-    variance: float
+    variance: float | None
 
 
 def _pixels(images_BCHW: torch.Tensor) -> torch.Tensor:
@@ -236,15 +236,16 @@ def pixel_moments(images: AnyImages, labels_N: torch.Tensor | None = None) -> Pi
 
 def _variance_inside(
     counts_Y: torch.Tensor, squares_Y: torch.Tensor, sums_YD: torch.Tensor
-) -> float:
+) -> float | None:
     """Trace of the covariance inside a class over D, mean over classes in their shares.
 
     From the number of images of each class, the sums of their squares and their sums: the sum of
     squared distances from the mean is the sum of squares less the squared sum over the number.
+    None where no class has two images.
     """
     several = counts_Y > 1
     if not several.any():
-        return 0.0
+        return None
     inside_Y = squares_Y - sums_YD.square().sum(1) / counts_Y
     per_class = inside_Y[several] / (counts_Y[several] - 1) / sums_YD.shape[1]
     shares = counts_Y[several] / counts_Y[several].sum()

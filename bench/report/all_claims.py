@@ -188,12 +188,12 @@ Made by `python -m bench claims --write` from `results/*/published`; do not edit
 `results/claims.csv` has the same with every number and reason.
 
 **yes** and **no**: the 95 % interval of the difference that the claim names excludes 0, over three
-training seeds at least. **not decided**: it holds 0. A verdict is that of the study's first
-extractor. Where another one scored the same images, its verdict follows. *Not after Holm*: the
-verdict falls when all claims of the study are tested together at 5 % (Holm 1979). A difference that
-is equal in every training seed has no interval and decides nothing. Bytes and identities have no
-p-value, and are not among these. A blank cell: the study does not ask this. *(reduced)*: one
-training or a small model, so that two CPU cores finish; nothing is claimed of it.
+training seeds at least, of times over paired rounds. **not decided**: it holds 0. A verdict is that
+of the study's first extractor. Where another one scored the same images, its verdict follows. *Not
+after Holm*: the verdict falls when all claims of the study are tested together at 5 % (Holm 1979).
+A difference that is equal in every training seed has no interval and decides nothing. Bytes and
+identities have no p-value, and are not among these. A blank cell: the study does not ask this.
+*(reduced)*: one training or a small model, so that two CPU cores finish; nothing is claimed of it.
 """
 
 
@@ -264,7 +264,7 @@ def _studies(ruled: list[Ruling], studies: dict[str, Results]) -> str:
                 "Study": _title(study, ruled),
                 "Extractors": ", ".join(studies[study].extractors) if scored else "-",
                 "N": str(studies[study].about["evaluation"]["num_images"]) if scored else "-",
-                "Training seeds": seeds,
+                "Training seeds": seeds or "-",
                 "yes / no / not decided": " / ".join(str(counts[word]) for word in [*counts][:3]),
                 "Extractors differ": str(counts["differ"]),
                 "Commit and device": f"{_unique(commits)} on {_unique(devices)}",
@@ -280,8 +280,8 @@ def _together_words(ruled: list[Ruling]) -> str:
     alone = sum(ruling.verdict in DECIDED for ruling in tested)
     stand = sum(ruling.after_holm_all_studies in DECIDED for ruling in tested)
     return (
-        f"The studies that are not reduced ask {len(first)} claims, {len(tested)} of them by a "
-        f"t-test. Of these {alone} are yes or no alone, and {stand} when all are tested together "
+        f"The studies that are not reduced ask {len(first)} claims. {len(tested)} of them have a "
+        f"p-value. Of these {alone} are yes or no alone, and {stand} when all are tested together "
         "(Holm, 5 %).\n"
     )
 

@@ -129,7 +129,10 @@ def absent_seeds(view: View, claim: dict[str, Any], reason: str) -> dict[int, st
 
 
 def seeds_behind(view: View, claim: dict[str, Any], reason: str) -> str:
-    """The training seeds that a verdict rests on."""
+    """The training seeds that a verdict rests on; none where it needs no training, as of times."""
+    needs = set(rooms.needs("rule", claim["rule"]))
+    if needs and needs <= set(rooms.which("SIZES_ONLY")):
+        return ""
     absent = absent_seeds(view, claim, reason)
     return " ".join(str(seed) for seed in view.about["train_seeds"] if seed not in absent)
 

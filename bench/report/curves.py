@@ -31,13 +31,18 @@ def floor_count(view: View) -> str:
 
 
 def curve(
-    axes: Axes, points: Sequence[tuple[float, Estimate]], label: str, style: dict[str, Any]
+    axes: Axes,
+    points: Sequence[tuple[float, Estimate]],
+    label: str,
+    style: dict[str, Any],
+    joined: bool = True,
 ) -> None:
     """Means over training seeds with their intervals, in order of x: a line and a band; bars where
-    points are no function of x, or one point alone, of which a band would show nothing."""
+    points are no function of x, or are not joined, or one point alone, of which a band would show
+    nothing."""
     points = sorted(points, key=lambda point: point[0])
     xs, values = [x for x, _ in points], [value for _, value in points]
-    if len(set(xs)) < max(2, len(xs)):
+    if not joined or len(set(xs)) < max(2, len(xs)):
         half = [value.half or 0 for value in values]
         marks = {**style, "linestyle": "none", "elinewidth": 0.8, "capsize": 1.5}
         axes.errorbar(xs, [value.mean for value in values], yerr=half, label=text(label), **marks)

@@ -15,6 +15,7 @@ from scipy.special import stdtr, stdtrit  # scipy.stats takes half a second to i
 CONFIDENCE = 0.95
 # training seeds of a verdict: two have an interval that hardly ever decides, and then by luck
 FEWEST = 3
+MOST_PLACES = 6  # decimals of a number that is shown with its interval
 ROUNDING = 1e-12  # numbers that are so near, as a share of them, are equal
 
 
@@ -124,7 +125,7 @@ def show(value: float | None, digits: int = 3) -> str:
 
 def _decimals(half: float) -> int:
     """Decimals that show two digits of an uncertainty."""
-    return min(6, max(0, 1 - math.floor(math.log10(half))))
+    return min(MOST_PLACES, max(0, 1 - math.floor(math.log10(half))))
 
 
 def show_estimate(value: Estimate | None) -> str:
@@ -145,5 +146,9 @@ def show_difference(value: Estimate | None) -> str:
         return "-"
     if value.half is None:
         return f"{value.mean:+.3g} (one seed, no interval)"
+    ends = value.low, value.high
     places = _decimals(value.half) if value.half else 3
+    # on which side of 0 an end lies is what decides
+    while places < MOST_PLACES and any(end and not round(end, places) for end in ends):
+        places += 1
     return f"{value.mean:+.{places}f} [{value.low:+.{places}f}, {value.high:+.{places}f}]"

@@ -23,14 +23,21 @@ def batches(view: View) -> list[int]:
     return sorted(view.latency("latency_s")["num_images"].dropna().astype(int).unique().tolist())
 
 
-def milliseconds(view: View, variant: str) -> tuple[float, int] | None:
-    """Median time per image at the largest batch size that was timed, and that size."""
+def round_times(view: View, variant: str) -> tuple[pd.Series, int] | None:
+    """Milliseconds per image of every round at the largest batch size that was timed, and that
+    size."""
     rows = view.latency("latency_s")
     rows = rows[rows["variant"] == variant].dropna(subset=["value"])
     if not len(rows):
         return None
     batch = int(rows["num_images"].max())
-    return float(rows.loc[rows["num_images"] == batch, "value"].median() / batch * 1e3), batch
+    return rows.loc[rows["num_images"] == batch, "value"] / batch * 1e3, batch
+
+
+def milliseconds(view: View, variant: str) -> tuple[float, int] | None:
+    """Median time per image at the largest batch size that was timed, and that size."""
+    timed = round_times(view, variant)
+    return timed and (float(timed[0].median()), timed[1])
 
 
 def floors(view: View) -> pd.DataFrame:

@@ -107,7 +107,7 @@ def table_claims(view: View) -> tuple[pd.DataFrame, Caption]:
         accuracy if "accuracy" in rules else "",
         "Times: the interval of the log ratio over paired rounds, at every batch size.",
         _other_words(view),
-        "After Holm: of all claims with a p-value of a t-test; bytes and identities have none.",
+        "After Holm: of all claims with a p-value; bytes and identities have none.",
         *((NOISE, *reference_details(view.results)) if drawn else ()),
         *dict.fromkeys(taught),
         "Of the SRDD paper only the beginning of the text was seen by us; "

@@ -37,7 +37,9 @@ def precision(view: View) -> str:
 def by_scale_words(view: View) -> str:
     """How a scale was run otherwise than within a whole sample; empty where it was not."""
     run = view.latency_run()
-    if run is None or run["device"].startswith("cpu") or not _settings(view).compile:
+    if run is None or not _settings(view).compile:
+        return ""
+    if not run["device"] or run["device"].startswith("cpu"):  # one that failed has none
         return ""
     return (
         "By scale every kernel is started on its own; a whole sample replays recorded graphs, so "

@@ -16,7 +16,7 @@ from ...report.curves import curve, floor_line
 from ...report.drawing import DOUBLE, RED, blank, canvas, look_of, note, plain_log, wrapped
 from ...report.estimate import Estimate, show_estimate
 from ...report.sheets import by_group, sheet
-from ...report.timing import machine, milliseconds
+from ...report.timing import machine, milliseconds, round_times
 from ...report.view import View
 from ...report.words import reference_details, score_details, seeds_details
 from ...study.escaping import rst
@@ -49,6 +49,30 @@ def _cost_points(view: View, members: list[str]) -> list[list[tuple[float, Estim
     return by_panel
 
 
+def _time_bars(axes: Axes, view: View, members: list[str], colour: str) -> None:
+    """From the first to the third quartile of the rounds' times, a bar for each variant."""
+    for variant in members:
+        score, timed = view.score(variant, "fid"), round_times(view, variant)
+        if score is not None and timed is not None:
+            low, high = timed[0].quantile(0.25), timed[0].quantile(0.75)
+            axes.plot([low, high], 2 * [score.mean], color=colour, linewidth=0.8, alpha=0.6)
+
+
+def _time_words(view: View) -> str:
+    """How times were taken, and by how many rounds."""
+    timed = [round_times(view, variant) for variant in view.variants]
+    counts = {len(times[0]) for times in timed if times is not None}
+    if not counts:
+        return ""
+    low, high = min(counts), max(counts)
+    return (
+        f"Time: median over {low if low == high else f'{low} to {high}'} interleaved rounds, "
+        "decoder excluded, drawn weights; thin bars: from the first to the third quartile. "
+        "Variants that read as many tokens are not joined: their times differ by what the machine "
+        "did."
+    )
+
+
 def _passes_axis(axes: Axes) -> None:
     """Whole numbers of passes."""
     low, high = axes.get_xlim()
@@ -61,9 +85,14 @@ def _refine_steps(axes: np.ndarray, view: View) -> None:
     """FID of a few groups against what their passes cost."""
     panels = axes[0]
     for group, members in view.groups().items():
-        for panel, points in zip(panels, _cost_points(view, members)):
+        by_panel = _cost_points(view, members)
+        # of as many tokens: their times differ by what the machine did
+        alike = len({tokens for tokens, _ in by_panel[1]}) < len(by_panel[1])
+        for panel, points in zip(panels, by_panel):
+            joined = panel is not panels[2] or not alike
             if points:
-                curve(panel, points, group, look_of(view, group))
+                curve(panel, points, group, look_of(view, group), joined)
+        _time_bars(panels[2], view, members, look_of(view, group)["color"])
     timed = [milliseconds(view, variant) for variant in view.variants if view.score(variant, "fid")]
     batch = next((time[1] for time in reversed(timed) if time is not None), "-")
     panels[0].set_xlabel("network passes per refined scale")
@@ -101,7 +130,7 @@ def figure_refine_steps(view: View) -> tuple[Figure, Caption]:
     details = (
         *claim_details(view),
         "A pass computes every token of its scale; guided calls count two.",
-        "Time: median over interleaved rounds, decoder excluded, drawn weights.",
+        _time_words(view),
         machine(view),
         *score_details(view, sampler=False),
     )
