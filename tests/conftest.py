@@ -29,7 +29,7 @@ settings.register_profile(
 settings.load_profile("quick")
 
 
-# files that take longest begin first: two processes then end at about the same time
+# files that take longest begin first: all processes then end at about the same time
 LONGEST = (
     "test_workflow",
     "test_targets",
