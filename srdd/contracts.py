@@ -35,28 +35,6 @@ def _floats(value: Any) -> TypeGuard[torch.Tensor]:
     return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
-class Untouched:
-    """Tensors that a function of one's own is given and must leave as they are: what it is asked
-    for, and what later images are drawn from (VAR, arXiv 2404.02905, or another sampler).
-
-    torch counts the changes of a tensor, so that nothing is copied and no GPU is waited for.
-    """
-
-    def __init__(self, **tensors: torch.Tensor) -> None:
-        # tensors of inference mode are not counted
-        self.tensors = {n: x for n, x in tensors.items() if not x.is_inference()}
-        self.before = {name: tensor._version for name, tensor in self.tensors.items()}
-
-    def check(self, who: str) -> None:
-        """Raises ValueError that begins with `who` for the first tensor that was changed."""
-        for name, tensor in self.tensors.items():
-            if tensor._version != self.before[name]:
-                raise ValueError(
-                    f"{who}: changes {name} in place, which others read too; work on a copy, such "
-                    "as that of .clone()"
-                )
-
-
 # ---------------------------------------------------------------- what a sampler knows of a network
 
 
