@@ -235,7 +235,8 @@ def test_own_layers_start_from_the_seed(monkeypatch):
     monkeypatch.setattr(heads, "head_mine", lambda c: _OwnHead(c.width, c.codebook_size),
         raising=False)  # fmt: skip
     sizes = TokenizerConfig(patch_nums=(1, 2, 4), image_size=8, in_channels=1, channels=8,
-        norm_groups=8, channel_multipliers=(1, 2), codebook_size=7, codebook_dim=4, codec="mine")  # fmt: skip
+        norm_groups=8, channel_multipliers=(1, 2), codebook_size=7, codebook_dim=4,
+        codec="mine")  # fmt: skip
     config = ModelConfig(patch_nums=(1, 2), codebook_size=7, codebook_dim=4, depth=1, width=8,
         heads=1, head="mine")  # fmt: skip
     made = {}
