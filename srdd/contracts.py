@@ -35,28 +35,6 @@ def _floats(value: Any) -> TypeGuard[torch.Tensor]:
     return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
-class Untouched:
-    """Tensors that a function of one's own is given and must leave as they are: what it is asked
-    for, and what later images are drawn from (VAR, arXiv 2404.02905, or another sampler).
-
-    torch counts the changes of a tensor, so that nothing is copied and no GPU is waited for.
-    """
-
-    def __init__(self, **tensors: torch.Tensor) -> None:
-        # tensors of inference mode are not counted
-        self.tensors = {n: x for n, x in tensors.items() if not x.is_inference()}
-        self.before = {name: tensor._version for name, tensor in self.tensors.items()}
-
-    def check(self, who: str) -> None:
-        """Raises ValueError that begins with `who` for the first tensor that was changed."""
-        for name, tensor in self.tensors.items():
-            if tensor._version != self.before[name]:
-                raise ValueError(
-                    f"{who}: changes {name} in place, which others read too; work on a copy, such "
-                    "as that of .clone()"
-                )
-
-
 # ---------------------------------------------------------------- what a sampler knows of a network
 
 
@@ -344,6 +322,36 @@ def check_known(tokens_BL: Any, mask_BL: Any, shape: tuple[int, int], codebook_s
         raise ValueError(
             f"known tokens: must be codes, 0 ... {codebook_size - 1}, wherever their mask is True"
         )
+
+
+# ---------------------------------------------------------------- shifts and degradations
+
+
+def ask_images(
+    change: Callable[[torch.Tensor], Any], who: str, images_BCHW: torch.Tensor
+) -> torch.Tensor:
+    """What a shift or degradation makes of images (ImageNet-C, arXiv 1903.12261): the same dtype
+    and shape in [-1, 1], the same at a second call; the images that it is given stay as they were.
+    Raises ValueError that begins with `who`."""
+    given_BCHW = images_BCHW.clone()
+    seen_BCHW = change(given_BCHW)
+    if not fits(seen_BCHW, images_BCHW.dtype, images_BCHW.shape):
+        raise ValueError(
+            f"{who}: gives {shape_of(seen_BCHW)}; must be {shape_of(images_BCHW)}, as the images "
+            "it is given"
+        )
+    if not torch.equal(given_BCHW, images_BCHW):
+        raise ValueError(f"{who}: changes the images that it is given; work on a copy")
+    # written so that NaN is refused too
+    if seen_BCHW.numel() and not seen_BCHW.abs().amax() <= 1.001:
+        low, high = seen_BCHW.amin().item(), seen_BCHW.amax().item()
+        raise ValueError(f"{who}: gives values {low:.4g} to {high:.4g}; must be in [-1, 1]")
+    if not torch.equal(seen_BCHW, change(images_BCHW.clone())):
+        raise ValueError(
+            f"{who}: gives something else each time; draw every random number from a generator of "
+            "the image's own seed"
+        )
+    return seen_BCHW
 
 
 # ---------------------------------------------------------------- what a tokenizer is given

@@ -17,7 +17,7 @@ from .conditioning import StateCondition
 from .config import ModelConfig, SamplerConfig
 from .guidance import guidance_weights, guided_scales
 from .model import ScaleTransformer
-from .noise import generator
+from .noise import first_weights, generator
 from .past import reach
 from .quantizer import Ladder, Quantizer
 from .sampling import generate, guided_denoiser
@@ -52,7 +52,7 @@ def tiny_network(model: ModelConfig) -> tuple[ScaleTransformer, Ladder]:
     arXiv 2404.02905), and a ladder for it: a sampler meets the same shapes as with the model
     itself. Weights are drawn from a generator of their own."""
     tiny = model.model_copy(update={"depth": 1, "width": 4, "heads": 1, "mlp_ratio": 1.0})
-    with torch.random.fork_rng(devices=[]):  # moves no generator that another reads
+    with first_weights(0):  # moves no generator that another reads
         network = ScaleTransformer(tiny)
         combine = "replace" if model.state == "replace" else "sum"
         quantizer = Quantizer(model.codebook_size, model.codebook_dim, num_phi=1, combine=combine)

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from .lookup import find
+from .contracts import ask_images
+from .lookup import find, function_name, is_own
 from .misfits import strength_misfit
 from .noise import generator
 
@@ -27,7 +28,11 @@ def shifted(name: str, images_BCHW: torch.Tensor, seeds: Sequence[int]) -> torch
     shift = find(sys.modules[__name__], "shift", name)
     if len(seeds) != len(images_BCHW):
         raise ValueError(f"{len(seeds)} seeds for {len(images_BCHW)} images: one for each image")
-    shifted_BCHW: torch.Tensor = shift(images_BCHW, [int(seed) for seed in seeds])
+    whole = [int(seed) for seed in seeds]
+    if is_own("shift", name):
+        who = function_name("shift", name)
+        return ask_images(lambda x_BCHW: shift(x_BCHW, list(whole)), who, images_BCHW)
+    shifted_BCHW: torch.Tensor = shift(images_BCHW, whole)
     return shifted_BCHW
 
 
@@ -107,7 +112,11 @@ def degraded(
         raise ValueError(f"{len(seeds)} seeds for {len(images_BCHW)} images: one for each image")
     if problem := strength_misfit(name, strength):
         raise ValueError(problem)
-    degraded_BCHW: torch.Tensor = degrade(images_BCHW, [int(seed) for seed in seeds], strength)
+    whole = [int(seed) for seed in seeds]
+    if is_own("degrade", name):
+        who = function_name("degrade", name)
+        return ask_images(lambda x_BCHW: degrade(x_BCHW, list(whole), strength), who, images_BCHW)
+    degraded_BCHW: torch.Tensor = degrade(images_BCHW, whole, strength)
     return degraded_BCHW
 
 

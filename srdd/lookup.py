@@ -47,6 +47,21 @@ PLACES = {
     "balance": "srdd/balance.py",
 }
 
+# functions that change images, all of one file; rooms check their names
+IMAGE_CHANGES = {
+    "shift": ("none", "noise", "heavy_noise", "occlusion", "contrast", "blur", "translation"),
+    "degrade": (
+        "noise",
+        "occlusion",
+        "contrast",
+        "blur",
+        "gaussian_blur",
+        "jpeg",
+        "haze",
+        "paired",  # no function: the images of a paired folder
+    ),
+}
+
 
 def names_function(*prefixes: str) -> dict[str, Any]:
     """What the field of a setting says (`json_schema_extra`) whose value is the name of a function
@@ -56,12 +71,14 @@ def names_function(*prefixes: str) -> dict[str, Any]:
 
 def is_own(prefix: str, name: str | None) -> bool:
     """Whether a name means a function that a user added."""
-    return name is not None and name not in BUILT_IN[prefix]
+    built_in = IMAGE_CHANGES.get(prefix) or BUILT_IN[prefix]
+    return name is not None and name not in built_in
 
 
 def function_name(prefix: str, name: str) -> str:
     """File and function of a name, as an error begins with: srdd/masks.py: mask_<name>."""
-    return f"{PLACES[prefix]}: {prefix}_{name}"
+    place = "srdd/degradation.py" if prefix in IMAGE_CHANGES else PLACES[prefix]
+    return f"{place}: {prefix}_{name}"
 
 
 MANY, FEW = 60, 6  # names that one message can hold, and those that it shows of more

@@ -8,7 +8,8 @@ w latent grid
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -24,6 +25,16 @@ def generator(*parts: str | int) -> torch.Generator:
     """A CPU generator seeded by `derive_seed(*parts)` (per-image generators as in EDM2, arXiv
     2312.02696)."""
     return torch.Generator().manual_seed(derive_seed(*parts))
+
+
+@contextmanager
+def first_weights(seed: int) -> Iterator[None]:
+    """Where a network with parts of a user's own is made: what their constructors draw follows from
+    the training's seed (as image noise does in EDM2, arXiv 2312.02696), and torch's own generator
+    stays as it was. Weights of the project's layers are drawn anew, by `init_weights`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed("own layers", seed))
+        yield
 
 
 class ImageNoise:

@@ -16,7 +16,6 @@ import torch
 from .config import SamplerConfig
 from .contracts import (
     Denoise,
-    Untouched,
     check_drawn,
     check_known,
     check_labels,
@@ -36,6 +35,7 @@ from .noise import ImageNoise
 from .quantizer import Ladder
 from .replay import Draw, Replay
 from .select import Drawn, Pass, redraws
+from .untouched import Untouched
 from .watch import Calls, Watched
 
 # ---------------------------------------------------------------- tokens that are given

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from .config import SamplerConfig
-from .contracts import Untouched, check_confidence, check_select
+from .contracts import check_confidence, check_select
 from .draw import TokenDistribution
 from .lookup import find, function_name, is_own
 from .rules import Chance, ChanceConfidence, Confidence, Nats, SomeShare
+from .untouched import Untouched
 
 # -------------------------------------------------------------- which tokens a further pass redraws
 
@@ -109,10 +110,11 @@ def asked_confidence(drawn: Drawn, name: str) -> torch.Tensor:
     """What a rule ranks positions by (SDAR, arXiv 2510.06303): `confidence_<name>`, float64 (B, l);
     one of one's own is checked. Raises ValueError."""
     confidence = find(sys.modules[__name__], "confidence", name)
-    who, given = function_name("confidence", name), Untouched(**drawn.tensors())
-    confidence_Bl: torch.Tensor = confidence(drawn)
     if not is_own("confidence", name):
-        return confidence_Bl
+        built_in_Bl: torch.Tensor = confidence(drawn)
+        return built_in_Bl
+    who, given = function_name("confidence", name), Untouched(**drawn.tensors())
+    confidence_Bl = confidence(drawn)
     given.check(who)
     return check_confidence(confidence_Bl, drawn.open_Bl.shape, who)
 
@@ -130,10 +132,12 @@ def redraws(drawn: Drawn, uniform_Bl: torch.Tensor, config: SamplerConfig) -> to
     Raises ValueError for an unknown rule, or one that returns anything else or changes what it is
     given."""
     select = find(sys.modules[__name__], "select", config.select.name)
-    who, given = function_name("select", config.select.name), Untouched(**drawn.tensors())
-    redraw_Bl: torch.Tensor = select(drawn, uniform_Bl, config, **config.select.knobs())
+    knobs = config.select.knobs()
     if not is_own("select", config.select.name):
-        return redraw_Bl
+        built_in_Bl: torch.Tensor = select(drawn, uniform_Bl, config, **knobs)
+        return built_in_Bl
+    who, given = function_name("select", config.select.name), Untouched(**drawn.tensors())
+    redraw_Bl = select(drawn, uniform_Bl, config, **knobs)
     given.check(who)
     return check_select(redraw_Bl, drawn.fixed_Bl, who)
 

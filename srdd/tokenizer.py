@@ -196,13 +196,13 @@ class Tokenizer(nn.Module):
 
     def init_weights(self, generator: torch.Generator) -> None:
         """Draw every weight from one generator: convolutions uniform in +-1/sqrt(fan in), as torch
-        does; codes normal."""
+        does; codes normal. Other layers of a codec of one's own keep what they were made with."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 bound = module.weight[0].numel() ** -0.5
                 nn.init.uniform_(module.weight, -bound, bound, generator=generator)
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:  # one of one's own may have none
+                    nn.init.zeros_(module.bias)
         self.quantizer.init_weights(generator)
 
     def at(self, schedule: ScaleSchedule) -> Ladder:

@@ -9,9 +9,19 @@ import torch
 import yaml
 
 from bench.pipeline import check
-from bench.study.before import refused_function
+from bench.study.before import names_own, refused_function
 from bench.study.plan import load_study
-from srdd import balance, corruption, guidance, loss, masks, sampling
+from srdd import (
+    balance,
+    corruption,
+    degradation,
+    guidance,
+    heads,
+    loss,
+    masks,
+    sampling,
+    tokenizer,
+)
 from srdd import select as rules
 from srdd.lookup import PLACES, names_in
 from srdd.masks import scale_mask
@@ -208,6 +218,68 @@ def test_a_study_is_refused_before_any_work(monkeypatch, tmp_path, case):
     found = checked(monkeypatch, path)
     assert found.startswith(f"error: {PLACES[prefix]}: ") and "\n" not in found
     assert re.search(words, found), found
+
+
+IMAGES = {
+    "nan": (lambda x, seeds, *s: x * NAN, "gives values nan"),
+    "another range": (lambda x, seeds, *s: 3 * x, "gives values -"),
+    "another shape": (lambda x, seeds, *s: x[..., :4], "gives float32 of shape"),
+    "bytes": (lambda x, seeds, *s: x.byte(), "gives uint8"),
+    "in place": (lambda x, seeds, *s: x.mul_(0.5), "changes the images that it is given"),
+    "chance": (
+        lambda x, seeds, *s: (x + 0.1 * torch.randn(x.shape)).clamp(-1, 1),
+        "gives something else each time",
+    ),
+    "place in the batch": (
+        lambda x, seeds, *s: x * torch.linspace(1, 0, len(x))[:, None, None, None],
+        "an image depends on its place in the batch",
+    ),
+    "raises": (lambda x, seeds, *s: [][0], "IndexError: .*test_check.py"),
+    "nothing": (lambda x, seeds, *s: 0.5 * x, None),
+}
+
+
+@pytest.mark.parametrize("prefix", ["shift", "degrade"])
+@pytest.mark.parametrize("case", IMAGES)
+def test_a_change_of_images_is_tried_first(monkeypatch, tmp_path, case, prefix):
+    """Catches a shift or degradation whose NaN become black, that draws other images in each job,
+    or that changes the clean images: found after the trainings or never."""
+    function, words = IMAGES[case]
+    add(monkeypatch, degradation, prefix, function)
+    for place in ("held_out_checks", "restore_settings"):
+        monkeypatch.setattr(
+            f"bench.study.{place}.names_in", lambda file, kind: [*names_in(file, kind), "mine"]
+        )
+    path = study_with(tmp_path, "classify" if prefix == "shift" else "restoration_baselines")
+    study = yaml.safe_load(path.read_text())
+    told = {"classify": {"shifts": ["none", "mine"]}}
+    if prefix == "degrade":
+        told = {"restoration_baselines": {"degradations": ["noise", "mine"]}}
+    study["suites"]["main"] |= told
+    path.write_text(yaml.safe_dump(study))
+    assert names_own(load_study(path).study, "main")
+    said = checked(monkeypatch, path)
+    if words is None:
+        assert said is None
+    else:
+        assert re.search(f"^error: srdd/degradation.py: {prefix}_mine: {words}", said), said
+
+
+def test_networks_of_ones_own_are_tried_first(monkeypatch, tmp_path):
+    """Catches a codec or head whose fault shows in its training: docs/extending.md says that each
+    is tried once before the first job."""
+    monkeypatch.setattr(
+        "bench.study.resolve.names_in", lambda file, prefix: [*names_in(file, prefix), "mine"]
+    )
+    add(monkeypatch, heads, "head", lambda config: torch.nn.Linear(config.width, 3))
+    path = study_with(tmp_path, **{"model.head": "mine"})
+    assert names_own(load_study(path).study, "main")
+    assert "srdd/heads.py: head_mine: weight" in checked(monkeypatch, path)
+    nothing = torch.nn.Identity()
+    add(monkeypatch, tokenizer, "codec", lambda config: tokenizer.Codec(*[nothing] * 4))
+    path = study_with(tmp_path, **{"tokenizer.config.codec": "mine"})
+    assert names_own(load_study(path).study, "main")
+    assert "srdd/tokenizer.py: codec_mine: gives latents" in checked(monkeypatch, path)
 
 
 def test_known_tokens_are_tried_where_a_measure_has_some(monkeypatch, tmp_path):

@@ -461,3 +461,37 @@ def test_what_is_assigned_is_a_function_too(tmp_path):
     )
     (tmp_path / "masks.py").write_text(text)
     assert names_in(tmp_path / "masks.py", "mask") == ["a", "b", "c", "d"]
+
+
+HIDDEN = {
+    "codebook_VC": lambda ladder, known: ladder.quantizer.codebook_VC.data.mul_(1.5),
+    "tokens_BL": lambda ladder, known: known.tokens_BL.numpy().fill(0),
+    "mask_BL": lambda ladder, known: np.logical_not(known.mask_BL.numpy(), known.mask_BL.numpy()),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_a_change_that_torch_does_not_count_shows_too(monkeypatch, make_model, make_ladder, name):
+    """Catches codes or known tokens changed through numpy or `.data`, for all later images."""
+
+    def sample(denoise, ladder, labels_B, noise, config, known=None):
+        HIDDEN[name](ladder, known)
+        return sampling.sample_var(denoise, ladder, labels_B, noise, config, known)
+
+    known = Known(torch.ones(2, 14, dtype=torch.long), torch.zeros(2, 14, dtype=torch.bool))
+    with pytest.raises(ValueError, match=f"sample_mine: changes {name} in place"):
+        drawn_by(monkeypatch, make_model, make_ladder, sample, known=known)
+
+
+def test_a_rule_changes_nothing_through_numpy(monkeypatch, make_model, make_ladder):
+    """Catches a rule that moves what a later pass is held against, uncounted by torch."""
+
+    def rule(drawn, uniform_Bl, config):
+        drawn.peak_Bl.numpy()[...] = 0
+        return torch.ones_like(drawn.open_Bl)
+
+    add(monkeypatch, rules, "select", rule)
+    config = SamplerConfig(name="srdd", refine_steps=1, select="mine")
+    asked = make_model(mask_prob=0.5), make_ladder(SCHEDULE), torch.tensor([0, 1]), [0, 1], config
+    with pytest.raises(ValueError, match="select_mine: changes peak_Bl in place"):
+        generate(*asked)

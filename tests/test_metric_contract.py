@@ -9,9 +9,11 @@ import torch
 
 from bench.pipeline import metrics
 from bench.pipeline.features import Classifier
+from bench.pipeline.metric_contract import BUILT_IN
 from bench.pipeline.metrics import Extractor, Scored, score
 from bench.pipeline.reference import Reference
 from bench.study.settings import FeaturesConfig
+from srdd.lookup import names_in
 
 
 def scored():
@@ -139,3 +141,68 @@ def test_what_a_metric_sees_cannot_be_changed(mine, what):
 
     with pytest.raises(ValueError, match="metric_mine: raises ValueError: .*read-only"):
         mine(careless)
+
+
+def _first(scored):
+    return scored.layers[0]
+
+
+def _real(scored):
+    return scored.extractor.of_reference(scored.reference.images)[0]
+
+
+CHANGES = {
+    "by torch": (lambda s: _first(s).mul_(0.5), "the layers of the generated images"),
+    "by numpy": (lambda s: _first(s).numpy().fill(0), "the layers of the generated images"),
+    "in another order": (
+        lambda s: np.random.default_rng(0).shuffle(_first(s).numpy()),
+        "the layers of the generated images",
+    ),
+    "of the reference": (lambda s: _real(s).numpy().fill(0), "the layers of reference 0"),
+    "radii": (
+        lambda s: s.extractor.once("radii", s.reference.images, lambda: None).zero_(),
+        "the radii of reference 1",
+    ),
+    "images of the reference": (
+        lambda s: s.reference.images.fill(0),
+        "the images of the reference",
+    ),
+    "the classifier": (
+        lambda s: s.extractor.classifier.head.bias.data.fill_(1),
+        "the weights of the classifier",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_what_others_read_too_stays_as_it_is(mine, case):
+    """Catches a metric that works in place on what it reads, and so falsifies the scores behind
+    it and those of later images with status ok."""
+    change, what = CHANGES[case]
+
+    def careless(scored):
+        change(scored)
+        return {"mine": 0.0}
+
+    others = ("density_coverage",) if case == "radii" else ()
+    with pytest.raises(ValueError, match=f"metric_mine: changes {what} in place.*clone"):
+        mine(careless, *others)
+
+
+def test_a_metric_may_work_on_copies_and_keep_what_it_computes(mine):
+    """Catches a refusal of a metric that changes nothing that others read."""
+
+    def careful(scored):
+        _first(scored).clone().zero_()
+        _real(scored).numpy().copy().fill(0)
+        own = scored.extractor.once("mine", scored.reference.images, lambda: torch.zeros(3))
+        return {"mine": float(own.add_(1).sum())}
+
+    assert mine(careful)["mine_tiny6"].value == 3.0
+
+
+def test_metrics_that_are_built_in_exist():
+    """Catches a metric that is called built in, and so goes unchecked, but is none; and one of the
+    project that is taken for one's own, which costs a look at all features."""
+    written = names_in(Path(metrics.__file__), "metric")
+    assert sorted(BUILT_IN) == [name for name in written if name != "mine"]

@@ -9,7 +9,10 @@ from small_study import build
 
 from bench.experiments.scores import show as scores
 from bench.report.cells import shown, write_table
+from bench.report.claims import judged
 from bench.report.making import run_verb
+from bench.report.results import Results
+from bench.report.view import View
 from bench.study import rooms
 
 CLAIM = {
@@ -108,3 +111,69 @@ def test_a_broken_rule_is_named(monkeypatch, tmp_path, rule, words):
         and words in found
         and "\n" not in found
     )
+
+
+def _fid(view):
+    return f"fid_{view.results.extractor}"
+
+
+CHANGES = {
+    "selected rows": lambda view: view.select("a", _fid(view)).__setitem__("value", 0.0),
+    "final values": lambda view: view.of("a", _fid(view)).__imul__(100),
+    "rows of a metric": lambda view: view.results.rows_of(_fid(view)).__setitem__("value", 0.0),
+    "all rows": lambda view: view.results.metrics.__setitem__("value", 0.0),
+    "all runs": lambda view: view.results.runs.__setitem__("status", "oom"),
+    "variants": lambda view: view.variants.pop("b"),
+    "settings": lambda view: view.variants["a"].__setitem__("tokenizer", "other-1"),
+    "settings of any": lambda view: [one.clear() for one in view.variants.values()],
+    "the suite": lambda view: view.about["train_seeds"].clear(),
+    "any suite": lambda view: [
+        x["train_seeds"].clear() for x in view.results.about["suites"].values()
+    ],
+    "a claim": lambda view: view.about["claims"][0].__setitem__("against", "a"),
+    "the extractors": lambda view: view.results.about["features"].clear(),
+}
+
+
+@pytest.mark.parametrize("what", ["tables", "figures", "rule"])
+@pytest.mark.parametrize("case", CHANGES)
+def test_what_one_function_changes_no_other_one_reads(monkeypatch, tmp_path, case, what):
+    """Catches a table, figure or rule that works in place on results, and so changes the numbers
+    of the tables and claims behind it with status 0."""
+    claim = {**CLAIM, "rule": "value"}
+    rules = {"claims": [{**CLAIM, "text": "u"}, claim] if what == "rule" else [claim]}
+    asked = {} if what == "rule" else {what: ["mine"]}
+
+    def careful(view, *claims):
+        return ("yes", "why") if claims else (pd.DataFrame({"a": [1]}), "words")
+
+    def careless(view, *claims):
+        CHANGES[case](view)
+        return careful(view, *claims)
+
+    tables = {}
+    for function in (careful, careless):
+        add(monkeypatch, what, function)
+        target = tmp_path / function.__name__
+        folder = build(target / "made", ["a", "b"], **rules, **{"tables": []} | asked)
+        results = Results.load(folder)
+        view = View(results, "s")
+        if what == "rule":
+            judged(view, view.about["claims"][0])
+        else:
+            rooms.function_of(what, "mine")(view.lent)
+        tables[function] = (
+            judged(view, view.about["claims"][-1]),
+            str(rooms.function_of("tables", "scores")(view)[0]),
+        )
+    assert tables[careful] == tables[careless]
+
+
+def test_images_of_results_are_read_only(tmp_path):
+    """Catches a figure that changes the images that the next one shows."""
+    results = Results.load(build(tmp_path, ["a"]))
+    results.known.update(rows=results.rows)
+    for array in results.images.values():
+        assert not array.flags.writeable
+    with pytest.raises(TypeError):
+        results.images["mine"] = 1

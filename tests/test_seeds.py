@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from small_study import GRID, TOKENIZER, build
 from test_config import SMOKE, edited
 
 from bench.pipeline.labels import first_sample
-from bench.pipeline.tokenizer_trainer import seed_of
+from bench.pipeline.tokenizer_trainer import first_tokenizer, seed_of
+from bench.pipeline.trainer import Trainer
+from bench.pipeline.training import Average
 from bench.report.claims import claim_details
 from bench.report.results import Results
 from bench.report.view import View
@@ -19,6 +22,9 @@ from bench.study.errors import ConfigError
 from bench.study.plan import load_study
 from bench.study.settings import EvaluationConfig
 from bench.study.tokenizer_settings import TokenizerTraining
+from srdd import heads, tokenizer
+from srdd.config import ModelConfig, TokenizerConfig
+from srdd.tokenizer import Codec
 
 
 def of_stage(plan, stage):
@@ -202,3 +208,49 @@ def test_captions_leave_the_reasons_of_claims_to_their_table(tmp_path):
     assert "b beats a: no" in short and "b beats a: no" in long
     assert "paired by training seed" in long and "paired by training seed" not in short
     assert "table claims" in short
+
+
+def _bits(module):
+    return torch.cat([value.flatten().double() for value in module.state_dict().values()])
+
+
+def _own_codec(config):
+    """A codec with what the project does not draw: a transposed convolution, no bias, counts."""
+    C, cell = config.codebook_dim, config.downsampling
+    into = torch.nn.Conv2d(config.in_channels, C, cell, stride=cell, bias=False)
+    back = torch.nn.ConvTranspose2d(C, config.in_channels, cell, stride=cell)
+    return Codec(into, torch.nn.BatchNorm2d(C), torch.nn.Identity(), back)
+
+
+class _OwnHead(torch.nn.Linear):
+    def __init__(self, width, codes):
+        super().__init__(width, codes)
+        self.scale = torch.nn.Parameter(torch.rand(3))
+
+
+def test_own_layers_start_from_the_seed(monkeypatch):
+    """Catches first weights of a codec or head of one's own that no seed repeats: torch's own
+    generator drew what `init_weights` leaves as it is."""
+    monkeypatch.setattr(tokenizer, "codec_mine", _own_codec, raising=False)
+    monkeypatch.setattr(heads, "head_mine", lambda c: _OwnHead(c.width, c.codebook_size),
+        raising=False)  # fmt: skip
+    sizes = TokenizerConfig(patch_nums=(1, 2, 4), image_size=8, in_channels=1, channels=8,
+        norm_groups=8, channel_multipliers=(1, 2), codebook_size=7, codebook_dim=4,
+        codec="mine")  # fmt: skip
+    config = ModelConfig(patch_nums=(1, 2), codebook_size=7, codebook_dim=4, depth=1, width=8,
+        heads=1, head="mine")  # fmt: skip
+    made = {}
+    for seed, chance in ((0, 1), (0, 2), (1, 3)):
+        torch.manual_seed(chance)
+        before = torch.get_rng_state()
+        trainer = Trainer.__new__(Trainer)
+        trainer.model_config, trainer.seed = config, seed
+        own = first_tokenizer(sizes, seed)
+        made[chance] = _bits(trainer.first_model()), _bits(own)
+        assert torch.equal(before, torch.get_rng_state()), "moves a generator that others read"
+    for ours, again, other in zip(*made.values()):
+        assert torch.equal(ours, again) and not torch.equal(ours, other)
+    average = Average(own, 0.9)
+    own.train().to_latent(torch.rand(2, 1, 8, 8))
+    average.update(own, 0)
+    assert average.weights["pre_quant.num_batches_tracked"] == 1

@@ -20,19 +20,23 @@ from pydantic import ValidationError
 
 from srdd import diffusion
 from srdd.balance import scale_weights
-from srdd.config import SamplerConfig
+from srdd.config import SamplerConfig, TokenizerConfig
 from srdd.corruption import corrupted, mask_within_scales
 from srdd.cost import blank_latent, tiny_network
+from srdd.degradation import degraded, shifted
 from srdd.guidance import guidance_weights
+from srdd.heads import named_head
 from srdd.lookup import find, function_name, is_own, unknown
 from srdd.loss import mask_shares
 from srdd.masks import named_mask
-from srdd.noise import generator
+from srdd.noise import first_weights, generator
 from srdd.quantizer import Ladder
 from srdd.sampling import Known, generate
+from srdd.tokenizer import Tokenizer
 from srdd.zero_shot import known_prefix
 
 from ..study import rooms
+from ..study.before import own_changes
 from ..study.errors import ConfigError, line_of
 from ..study.plan import load_study
 from ..study.resolve import variants_and_teachers
@@ -155,6 +159,7 @@ def check_variant(
 ) -> None:
     """Every function of one's own that a variant names, with the settings that it will have."""
     model, sampler, training = variant.model, variant.sampler, variant.training
+    check_networks(variant)
     mask = model.mask
     if mask is not None and is_own("mask", mask):
         tried(function_name("mask", mask), partial(named_mask, mask, model.schedule))
@@ -176,6 +181,48 @@ def check_variant(
         if is_own("corrupt", name):  # asked for its ELBO, which takes a terms_<name> as well
             tried(function_name("corrupt", name), partial(find, diffusion, "terms", name))
             check_corruption(name, eps, variant)
+
+
+def check_changes(study: Study, suite: str) -> None:
+    """Every shift and degradation of one's own of a suite, on images of the dataset's shape: all at
+    once, and the last one alone."""
+    data = study.dataset
+    shape = (IMAGES, data.channels, data.image_size, data.image_size)
+    images_BCHW = torch.rand(shape, generator=generator("check", "images")) * 2 - 1
+    for prefix, name, strength in sorted(own_changes(study, suite)):
+        who, more = function_name(prefix, name), (strength,) if prefix == "degrade" else ()
+        change = partial(degraded if prefix == "degrade" else shifted, name)
+        whole_BCHW = tried(who, partial(change, images_BCHW, SEEDS, *more))
+        alone_1CHW = tried(who, partial(change, images_BCHW[-1:], SEEDS[-1:], *more))
+        if not torch.allclose(whole_BCHW[-1:], alone_1CHW, rtol=0, atol=1e-3):
+            raise ConfigError(
+                f"{who}: an image depends on its place in the batch; let it follow from its own "
+                "pixels and seed"
+            )
+
+
+def run_codec(config: TokenizerConfig) -> None:
+    """Take two images to latents and back, with drawn weights. Raises ValueError for other shapes,
+    and for numbers that are not finite."""
+    with first_weights(0):
+        tokenizer = Tokenizer(config)
+    tokenizer.init_weights(generator("check", "codec"))
+    shape = (IMAGES, config.in_channels, config.image_size, config.image_size)
+    images_BCHW = torch.rand(shape, generator=generator("check", "images")) * 2 - 1
+    with torch.no_grad():
+        latent_BChw = tokenizer.eval().to_latent(images_BCHW)
+        made_BCHW = tokenizer.to_image(latent_BChw)
+    if not (latent_BChw.isfinite().all() and made_BCHW.isfinite().all()):
+        raise ValueError("gives NaN or inf")
+
+
+def check_networks(variant: Variant) -> None:
+    """A head and a codec of one's own, in the sizes of the variant."""
+    model, sizes = variant.model, variant.tokenizer.config
+    if is_own("head", model.head):
+        tried(function_name("head", model.head), partial(named_head, model))
+    if is_own("codec", sizes.codec):
+        tried(function_name("codec", sizes.codec), partial(run_codec, sizes))
 
 
 def elbos_of(study: Study, suite: str) -> tuple[tuple[str, float], ...]:
@@ -201,10 +248,12 @@ def main() -> None:
                 raise ConfigError(f"{given.study}: {unknown('suite', name, study.suites)}")
         for name in given.suites:
             suite, elbos = study.suites[name], elbos_of(study, name)
+            check_changes(study, name)
             for variant in variants_and_teachers(study, name):
                 # many variants differ in what no such function sees
                 key = (
                     variant.model,
+                    variant.tokenizer.config,
                     variant.sampler,
                     variant.training,
                     suite.measure,

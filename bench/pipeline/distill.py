@@ -37,7 +37,7 @@ from srdd.distillation import (
 from srdd.lookup import find
 from srdd.loss import cca_loss, next_scale_cross_entropy, token_losses
 from srdd.model import ScaleTransformer
-from srdd.noise import ImageNoise, derive_seed, generator
+from srdd.noise import ImageNoise, derive_seed, first_weights, generator
 from srdd.quantizer import Ladder
 from srdd.sampling import generate
 
@@ -105,7 +105,8 @@ class Student(Trainer):
         path = self.run.inputs["teacher"] / "model.safetensors"
         self.teacher = load_model(path, self.about.teacher.model).to(self.run.device)
         self.teacher.requires_grad_(False)
-        model = ScaleTransformer(self.model_config)
+        with first_weights(self.seed):
+            model = ScaleTransformer(self.model_config)
         model.load_state_dict(student_weights(self.teacher, self.model_config))
         return model
 

@@ -150,6 +150,14 @@ class Extractor:
             self._known[key] = images, make()  # kept alive, so that its id stays its own
         return self._known[key][1]
 
+    @property
+    def computed(self) -> dict[str, Any]:
+        """All that `once` keeps, by what it is and of which images."""
+        known = self._known.items()
+        return {
+            f"the {what} of reference {i}": value for i, ((what, _), (_, value)) in enumerate(known)
+        }
+
     def of_reference(self, images: AnyImages) -> Layers:
         """Both layers of a reference's images, computed once, or known already."""
         return self.once("layers", images, lambda: self._chosen(images) or self.features(images))

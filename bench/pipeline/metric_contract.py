@@ -8,14 +8,28 @@ import re
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+
+from srdd.untouched import checksum
 
 from ..study.scores import EVALUATORS
 from ..study.settings import SLUG
 
+if TYPE_CHECKING:
+    from .metrics import Scored
+
 A = TypeVar("A")
+# a metric of any other name is a user's own: what it reads is looked at again behind it
+BUILT_IN = (
+    "fidelity",
+    "class_agreement",
+    "density_coverage",
+    "spread",
+    "classification_accuracy",
+    "pixels",
+)
 BASELINES = ("floor_", "reconstruction_", "reference_")
 
 
@@ -36,6 +50,51 @@ def read_only(array: A) -> A:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+def _is_closed(array: object) -> bool:
+    """Whether an array is mapped from a file that nobody can write to: a write ends the process."""
+    return isinstance(array, np.memmap) and array.mode == "r"
+
+
+def sums_of(scored: Scored) -> dict[str, int]:
+    """Checksums of all that the metrics of a set read, by what it is.
+
+    Both layers are computed here if nobody has asked for them yet, so that no metric of one's own
+    is the first to see them. What else was computed of the reference's images counts too. Images
+    that are read from files come as copies, and have no sum.
+    """
+    extractor, reference = scored.extractor, scored.reference
+    extractor.of_reference(reference.images)
+    arrays = {
+        "the generated images": scored.generated,
+        "the images of the reference": reference.images,
+        "the labels": scored.labels_N,
+    }
+    read: dict[str, Any] = {
+        name: array
+        for name, array in arrays.items()
+        if isinstance(array, np.ndarray) and not _is_closed(array)
+    }
+    read["the layers of the generated images"] = scored.layers
+    read["the statistics of the reference"] = reference.statistics
+    if extractor.classifier is not None:
+        read["the weights of the classifier"] = extractor.classifier.state_dict()
+    read |= extractor.computed
+    return {name: checksum(value) for name, value in read.items()}
+
+
+def changed(before: dict[str, int], scored: Scored) -> str | None:
+    """What a metric changed of what others read, as the end of a sentence that its name begins;
+    None where it left all as it was. before: of `sums_of`."""
+    after = sums_of(scored)
+    for name, value in before.items():
+        if after.get(name) != value:
+            return (
+                f"changes {name} in place, which other metrics read too; work on a copy, such as "
+                "that of .clone()"
+            )
+    return None
 
 
 def problem_of(key: object, value: object, extractor: str) -> str | None:

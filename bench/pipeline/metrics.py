@@ -4,8 +4,9 @@ A metric is a function `metric_<name>(Scored) -> {name: value}`; its evaluator j
 
 What a metric returns is checked where it is called: names of lower-case letters, digits and _,
 which no other metric returns; finite numbers. A name is left out where it has no value. What a
-metric looks at is read-only. The evaluator is the extractor, but for metrics that EVALUATORS of
-bench/study/scores.py names.
+metric reads it leaves as it is: arrays are read-only, and after a metric of one's own checksums
+tell whether all that others read is still the same. The evaluator is the extractor, but for metrics
+that EVALUATORS of bench/study/scores.py names.
 
 FID, IS, precision and recall come from torch-fidelity, KID too where all pairs are too many; the
 reference is the held-out split, never the training images, or what the study names. Images are read
@@ -37,7 +38,7 @@ from .features import (
     classify,
     train_classifier,
 )
-from .metric_contract import problem_of, read_only, where_raised
+from .metric_contract import BUILT_IN, changed, problem_of, read_only, sums_of, where_raised
 from .reference import Reference
 from .set_distances import (
     PixelMoments,
@@ -320,6 +321,7 @@ def measured(name: str, scored: Scored) -> dict[str, float]:
     """
     function = find(sys.modules[__name__], "metric", name)
     who = f"bench/pipeline/metrics.py: metric_{name}:"
+    before = {} if name in BUILT_IN else sums_of(scored)
     try:
         values = function(scored)
     except (Exception, SystemExit) as error:
@@ -328,6 +330,8 @@ def measured(name: str, scored: Scored) -> dict[str, float]:
         words = " ".join(str(error).split())
         where = where_raised(error, function)
         raise ValueError(f"{who} raises {type(error).__name__}: {words}{where}") from error
+    if before and (problem := changed(before, scored)):
+        raise ValueError(f"{who} {problem}")
     if not isinstance(values, dict):
         raise ValueError(
             f"{who} returns {type(values).__name__}; a dict of names and finite numbers is needed"

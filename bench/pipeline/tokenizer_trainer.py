@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import torch
 
+from srdd.config import TokenizerConfig
 from srdd.loss import TokenizerLoss, tokenizer_loss
-from srdd.noise import derive_seed, generator
+from srdd.noise import derive_seed, first_weights, generator
 from srdd.schedule import ScaleSchedule
 from srdd.tokenizer import Tokenizer
 
@@ -66,6 +67,14 @@ def seed_of(config: TokenizerTraining, train_seed: int | None) -> int:
     return config.seed if train_seed is None else derive_seed("tokenizer", config.seed, train_seed)
 
 
+def first_tokenizer(config: TokenizerConfig, seed: int) -> Tokenizer:
+    """The tokenizer that training starts from."""
+    with first_weights(seed):
+        tokenizer = Tokenizer(config)
+    tokenizer.init_weights(generator("tokenizer", seed))
+    return tokenizer
+
+
 class TokenizerTrainer:
     """State of one training: weights, averaged weights, optimizer, use of the codes, the log."""
 
@@ -75,8 +84,7 @@ class TokenizerTrainer:
         images_of_process(self.config, self.ranks.world)
         self.seed = seed_of(self.config, run.config.get("tokenizer_seed"))
         self.images = open_split(run.inputs["data"], "train")
-        self.tokenizer = Tokenizer(spec.config)
-        self.tokenizer.init_weights(generator("tokenizer", self.seed))
+        self.tokenizer = first_tokenizer(spec.config, self.seed)
         self.tokenizer.to(run.device)
         share_dropout(self.tokenizer, self.ranks)
         self.of_batch = partial(mean, ranks=self.ranks)

@@ -20,7 +20,7 @@ from srdd.corruption import corrupted, mask_within_scales
 from srdd.loss import linear_cross_entropy, mask_shares
 from srdd.memory import is_out_of_memory
 from srdd.model import ScaleTransformer
-from srdd.noise import generator
+from srdd.noise import first_weights, generator
 
 from ..runtime.clock import Stopwatch
 from ..runtime.progress import Progress
@@ -159,7 +159,8 @@ class Trainer:
 
     def first_model(self) -> ScaleTransformer:
         """The model that training starts from."""
-        model = ScaleTransformer(self.model_config)
+        with first_weights(self.seed):
+            model = ScaleTransformer(self.model_config)
         model.init_weights(generator("model", self.seed))
         return model
 

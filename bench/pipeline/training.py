@@ -144,7 +144,7 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int, final: float)
 
 class Average:
     """Exponential moving average of a module's floating-point weights, with a faster start: decay
-    min(d, (1+n)/(10+n))."""
+    min(d, (1+n)/(10+n)). Whole numbers are those of the last step."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -157,7 +157,11 @@ class Average:
         pairs = [
             (self.weights[name], value.detach()) for name, value in module.state_dict().items()
         ]
-        torch._foreach_lerp_([mean for mean, _ in pairs], [value for _, value in pairs], 1 - decay)
+        means = [(mean, value) for mean, value in pairs if mean.is_floating_point()]
+        torch._foreach_lerp_([mean for mean, _ in means], [value for _, value in means], 1 - decay)
+        for kept, value in pairs:
+            if not kept.is_floating_point():  # a count, such as of batches: it has no mean
+                kept.copy_(value)
 
 
 def check_finite(loss: float, step: int) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from copy import deepcopy
 from typing import Any
 
 from ..study import rooms
@@ -95,7 +96,7 @@ def judged(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     correction counts."""
     view, who = view.of_suite, rooms.place_of_function("rule", claim["rule"])
     try:
-        judgement = rooms.function_of("rule", claim["rule"])(view, claim)
+        judgement = rooms.function_of("rule", claim["rule"])(view.lent, deepcopy(claim))
     except (ValueError, MemoryError):
         raise
     except Exception as error:
@@ -119,7 +120,7 @@ def absent_seeds(view: View, claim: dict[str, Any], reason: str) -> dict[int, st
     absent: dict[int, str] = {}
     names = [name for name in sides(view, claim) if name in view.variants]
     for metric in sorted(set(re.findall(r"\w+", reason))):
-        if not len(view.results.rows_of(metric)):
+        if not view.results.has_rows(metric):
             continue
         for name in names:
             missing = view.missing(name, metric)

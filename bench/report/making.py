@@ -60,7 +60,7 @@ def _make(what: str, stem: Path, name: str, view: View, write: Callable) -> None
     one that raises or breaks its contract."""
     who = rooms.place_of_function(what, name)
     try:
-        drawn, caption = _checked(what, rooms.function_of(what, name)(view))
+        drawn, caption = _checked(what, rooms.function_of(what, name)(view.lent))
         write(stem, drawn, caption, view.results.about.get("reduced") or "")
     except Unmade as error:
         raise Unmade(f"{who}: {error}") from None

@@ -7,10 +7,11 @@ Imports no torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from ..runtime.study_row import Record, check_job, check_sides, check_study
 from ..runtime.variants_file import NAME, Variants, variants_in
 from .estimate import Estimate, estimate, paired
 from .extractors import Extractors
+from .lending import Lending, handed_out
 from .reading import (
     NUMBERS,
     TABLES,
@@ -38,7 +40,7 @@ from .reading import (
 
 
 @dataclass
-class Results(Extractors):
+class Results(Lending, Extractors):
     """The rows of a folder, asked by suite and variant."""
 
     folder: Path
@@ -49,6 +51,7 @@ class Results(Extractors):
     # what was computed once, shared with the results of a few variants that `only` gives
     known: dict[Any, Any] = field(default_factory=dict)
     asked: str | None = None  # the extractor whose scores are asked for; None: the study's first
+    lender: Results | None = None  # whose rows what is computed once is computed from
 
     @classmethod
     def load(cls, folder: Path) -> Results:
@@ -78,18 +81,6 @@ class Results(Extractors):
             variants,
         )
 
-    def once(self, key: Any, make: Callable[[], Any]) -> Any:
-        """A value that is computed when first asked for: figures of many variants ask for one
-        thousands of times."""
-        # rows that were replaced are searched afresh
-        if self.known.get("rows") is not self.metrics:
-            images = {name: self.known[name] for name in ("images",) if name in self.known}
-            self.known.clear()
-            self.known.update(images, rows=self.metrics)
-        if key not in self.known:
-            self.known[key] = make()
-        return self.known[key]
-
     def only(self, suite: str, names: Iterable[str]) -> Results:
         """The same results with some variants of a suite alone."""
         shown = {name: self.variants(suite)[name] for name in names}
@@ -101,21 +92,33 @@ class Results(Extractors):
         return replace(self, asked=extractor)
 
     @property
-    def images(self) -> dict[str, np.ndarray]:
-        """Images by key. Raises ValueError for a damaged file or arrays that are no images."""
-        return self.once("images", lambda: read_images(self.folder / "images.npz"))
+    def images(self) -> Mapping[str, np.ndarray]:
+        """Images by key, which nobody can change. Raises ValueError for a damaged file or arrays
+        that are no images."""
+        return self.once("images", self._images)
+
+    def _images(self) -> Mapping[str, np.ndarray]:
+        images = read_images(self.folder / "images.npz")
+        for array in images.values():
+            array.flags.writeable = False
+        return MappingProxyType(images)
 
     def rows_of(self, metric: str) -> pd.DataFrame:
         """Every row of a metric."""
-        by_metric = self.once(
-            "by metric", lambda: dict(iter(self.metrics.groupby("metric", sort=False)))
-        )
-        return by_metric.get(metric, self.metrics.iloc[:0])
+        return handed_out(self._by_metric.get(metric, self.rows.iloc[:0]))
+
+    def has_rows(self, metric: str) -> bool:
+        """Whether there is any row of a metric."""
+        return metric in self._by_metric
+
+    @property
+    def _by_metric(self) -> dict[str, pd.DataFrame]:
+        return self.once("by metric", lambda: dict(iter(self.rows.groupby("metric", sort=False))))
 
     @cached_property
-    def runs_of(self) -> dict[str, set[str]]:
+    def runs_of(self) -> dict[str, frozenset[str]]:
         """Names of the runs that each suite lists."""
-        return {name: set(suite["runs"]) for name, suite in self.about["suites"].items()}
+        return {name: frozenset(suite["runs"]) for name, suite in self.about["suites"].items()}
 
     def suite(self, suite: str) -> dict[str, Any]:
         return self.about["suites"][suite]
@@ -131,15 +134,17 @@ class Results(Extractors):
     def select(self, variant: str, suite: str, metric: str) -> pd.DataFrame:
         """Every row of a metric that belongs to a trained model of this variant. Raises ValueError
         for a number with two values."""
+        if self.lender is not None:
+            return self.lender.select(variant, suite, metric)
         return self.once(
             ("select", variant, suite, metric), lambda: self._select(variant, suite, metric)
         )
 
     def _select(self, variant: str, suite: str, metric: str) -> pd.DataFrame:
         keys = ["metric", "model", "tokenizer"]
-        places = self.once("places", lambda: self.metrics.groupby(keys).indices)
+        places = self.once("places", lambda: self.rows.groupby(keys).indices)
         names = self.variants(suite)[variant]
-        rows = self.metrics.iloc[places.get((metric, names["model"], names["tokenizer"]), [])]
+        rows = self.rows.iloc[places.get((metric, names["model"], names["tokenizer"]), [])]
         mine = rows["sampler"].isna() | (rows["sampler"] == names["sampler"])
         # another suite may have measured the same again
         mine &= rows["run_id"].isin(self.runs_of[suite])
@@ -152,6 +157,8 @@ class Results(Extractors):
     ) -> pd.Series:
         """The final value of a metric by train_seed; seeds without a number are left out. seeds:
         the first and last sample seed of a score, instead of all that the study draws."""
+        if self.lender is not None:
+            return self.lender.of(variant, suite, metric, seeds)
         first, last = seeds or self.sample_seeds
         return self.once(
             ("of", variant, suite, metric, first, last),
@@ -406,9 +413,7 @@ class Results(Extractors):
         them: variants that differ in training only share rows.
         A value that did not fit into memory is missing."""
         shown = tuple(self.variants(suite))
-        return self.once(
-            ("latency", suite, metric, shown), lambda: self._latency(suite, metric)
-        ).copy()
+        return self.once(("latency", suite, metric, shown), lambda: self._latency(suite, metric))
 
     def _latency(self, suite: str, metric: str) -> pd.DataFrame:
         run, rows = self.latency_run(suite), self.rows_of(metric)

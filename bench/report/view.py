@@ -39,7 +39,7 @@ class View:
         return self.results.variants(self.suite)
 
     @property
-    def runs(self) -> set[str]:
+    def runs(self) -> frozenset[str]:
         """Names of the runs that the suite lists."""
         return self.results.runs_of[self.suite]
 
@@ -52,6 +52,11 @@ class View:
         """The same with every score asked of another extractor."""
         whole = self.whole and self.whole.by(extractor)
         return View(self.results.by(extractor), self.suite, whole)
+
+    @property
+    def lent(self) -> View:
+        """The same for one figure, table or rule, which may change what it is handed."""
+        return View(self.results.lent, self.suite, self.whole)
 
     @property
     def of_suite(self) -> View:

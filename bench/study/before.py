@@ -9,8 +9,9 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from srdd.lookup import BUILT_IN, is_own, unknown
+from srdd.lookup import BUILT_IN, IMAGE_CHANGES, is_own, unknown
 
 from . import emoji_files, rooms
 from .chain import import_jobs, tokenizer_job
@@ -119,11 +120,31 @@ def _missing_weights(study: Study, suite: str, name: str, wanted: set[str]) -> I
                 yield from (f"{place}{key}{problem}" for problem in _weights_problems(weights))
 
 
+def own_changes(study: Study, suite: str) -> set[tuple[str, str, float]]:
+    """Shifts and degradations of the user's own that a suite's rooms or trainings name: prefix,
+    name and strength."""
+    about = study.suites[suite]
+    told: list[Any] = [
+        study.told(suite, room) for room in rooms.with_settings() if room in about.measure
+    ]
+    told += [one.restore for one in variants_and_teachers(study, suite) if one.restore is not None]
+    return {
+        (prefix, name, float(getattr(settings, "strength", 1.0)))
+        for settings in told
+        for _, (prefix, name) in named_by(settings)
+        if prefix in IMAGE_CHANGES and is_own(prefix, name)
+    }
+
+
 def names_own(study: Study, suite: str) -> bool:
-    """Whether a suite names a mask, sampler, rule, ramp, corruption or weight of the user's own."""
+    """Whether a suite names a function of the user's own that is tried first: of a mask, sampler,
+    rule, ramp, corruption or weight, or one that changes images."""
+    if own_changes(study, suite):
+        return True
     named = [(prefix, name) for _, prefix, name in functions_of(study, suite)]
     for variant in variants_and_teachers(study, suite):
-        for settings in filter(None, (variant.model, variant.sampler, variant.training)):
+        parts = variant.model, variant.sampler, variant.training, variant.tokenizer.config
+        for settings in filter(None, parts):
             named += [function for _, function in named_by(settings)]
     return any(is_own(prefix, name) for prefix, name in named if prefix in BUILT_IN)
 

@@ -32,7 +32,7 @@ from scipy.fft import dctn
 from srdd.config import ModelConfig, SamplerConfig
 from srdd.cost import sampling_cost
 from srdd.model import ScaleTransformer
-from srdd.noise import generator
+from srdd.noise import first_weights, generator
 from srdd.refining import Refiner, gradient_noise, trunk
 
 from ...pipeline.artefacts import checkpoints, model_identity, open_labels, open_split
@@ -153,8 +153,10 @@ def snapshots(run: Run) -> list[tuple[int | None, ScaleTransformer]]:
         if step:
             models.append((step, open_model(run, saved[step])))
             continue
-        first = ScaleTransformer(run.settings("model", ModelConfig))
-        first.init_weights(generator("model", run.config["train_seed"]))
+        seed = run.config["train_seed"]
+        with first_weights(seed):
+            first = ScaleTransformer(run.settings("model", ModelConfig))
+        first.init_weights(generator("model", seed))
         models.append((0, first.to(run.device).eval()))
     return models
 

@@ -38,7 +38,7 @@ from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
 from srdd.cost import dry_run, least_flops, sampling_bytes, sampling_cost
 from srdd.memory import is_out_of_memory
 from srdd.model import ScaleTransformer
-from srdd.noise import derive_seed, generator
+from srdd.noise import derive_seed, first_weights, generator
 from srdd.sampling import generate, guided_denoiser
 from srdd.tokenizer import Tokenizer
 from srdd.watch import Calls
@@ -129,8 +129,9 @@ class TimedVariant:
 def build(name: str, entry: dict, device: torch.device, config: Settings) -> TimedVariant:
     """A variant with drawn weights, the network's in the precision that is asked for, its step
     compiled where that is asked for."""
-    model = ScaleTransformer(ModelConfig.model_validate_json(json.dumps(entry["model"])))
-    tokenizer = Tokenizer(TokenizerConfig.model_validate_json(json.dumps(entry["tokenizer"])))
+    with first_weights(0):
+        model = ScaleTransformer(ModelConfig.model_validate_json(json.dumps(entry["model"])))
+        tokenizer = Tokenizer(TokenizerConfig.model_validate_json(json.dumps(entry["tokenizer"])))
     for module in (model, tokenizer):
         module.init_weights(generator("latency"))
         module.eval()
