@@ -49,6 +49,48 @@ def test_a_hash_is_computed_once_for_each_text(project):
     assert kept(project)[1] == 1
 
 
+@pytest.mark.parametrize(
+    "place, words",
+    [
+        ("mine.py", "import mine"),
+        ("mine.py", "import os, mine as m"),
+        ("lab/inner/mine.py", "from lab.inner import mine"),
+        ("lab/inner/mine.py", "if A: import lab.inner.mine"),
+        ("lab/mine.py", "def f():\n    from lab \\\n        import (\n        mine)"),
+        ("more/mine.py", "from lab import x"),
+        ("srdd/ext/mine.py", "from .ext import mine"),
+        ("schön.py", "import schön"),
+    ],
+)
+def test_code_beside_the_project_is_of_its_text(project, place, words):
+    """Catches a helper beside `run`, in a folder of one's own, behind a link or used by such a
+    helper, whose edit leaves old hashes and so old numbers."""
+    (project / "lab").mkdir()
+    (project / "lab" / "x.py").write_text("import more.mine\n")
+    (project.parent / "elsewhere").mkdir()
+    (project / "srdd" / "ext").symlink_to(project.parent / "elsewhere")
+    (project / "srdd" / "a.py").write_text(f"A = 1\n{words}\n", encoding="utf-8")
+    helper = project / place
+    helper.parent.mkdir(parents=True, exist_ok=True)
+    for text in ("B = 1\n", "B = 2\n"):
+        helper.write_text(text)
+        assert kept(project)[1] == 1, f"{place} is no part of the text"
+    assert kept(project)[1] == 0
+
+
+def test_what_nobody_imports_is_not_read(project):
+    """Catches a walk through folders of images and results, and one that a link leads in a
+    circle."""
+    (project / "images").mkdir()
+    (project / "srdd" / "back").symlink_to(project / "srdd")
+    (project / "srdd" / "none").symlink_to(project / "nothing")
+    kept(project)
+    for place in ("images/a.py", "srdd/__pycache__/b.py", "srdd/no-name.py"):
+        (project / place).parent.mkdir(exist_ok=True)
+        (project / place).write_text("A = 1\n")
+        assert kept(project)[1] == 0, place
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"q": 3}', '{"q": "../../etc"}', "", "[" * 200_000])
 def test_a_damaged_file_counts_as_none(project, text):
     """Catches half a file, or one that somebody changed, that ends a plan or names a result."""
