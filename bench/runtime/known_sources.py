@@ -102,6 +102,14 @@ class KnownSources:
             return None
 
     @cached_property
+    def names(self) -> set[str]:
+        """First words of the modules whose text is read."""
+        try:
+            return {path.split("/")[0].removesuffix(".py") for path in source_texts(self.root)}
+        except OSError:
+            return set(FOLDERS)
+
+    @cached_property
     def kept(self) -> dict[str, str]:
         """What earlier processes found of this text."""
         return _read(self.folder / f"{self.text}.json") if self.text else {}
