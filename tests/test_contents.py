@@ -273,8 +273,7 @@ def test_a_replaced_file_of_the_same_size_and_age_is_read(tmp_path):
 
 
 def test_readers_refuse_images_that_changed_and_follow_those_that_moved(tmp_path):
-    """Catches a training that goes on with other images than its tokens were made from, also where
-    a copy keeps size and age."""
+    """Catches a training that goes on with other images than its tokens were made from."""
     root = images(tmp_path / "p")
     code, text, out = prepared(tmp_path, root)
     assert code == 0, text
@@ -288,17 +287,24 @@ def test_readers_refuse_images_that_changed_and_follow_those_that_moved(tmp_path
         os.utime(path)
     assert (split.read(range(3)) == before).all()
     shutil.copyfile(split.paths[1], split.paths[0])
-    about = split.paths[3].stat()
-    content = bytearray(split.paths[3].read_bytes())
-    content[-1] ^= 1
-    split.paths[3].write_bytes(content)
-    os.utime(split.paths[3], ns=(about.st_atime_ns, about.st_mtime_ns))
-    for changed in (0, 3):
-        with pytest.raises(ValueError, match=r"has changed since it was prepared"):
-            split.read([changed])
+    with pytest.raises(ValueError, match=r"has changed since it was prepared"):
+        split.read([0])
     split.paths[2].unlink()
     with pytest.raises(ValueError, match=r"cannot be read .No such file"):
         split.read([2])
+
+
+def test_readers_refuse_a_copy_that_keeps_size_and_age(tmp_path):
+    """Catches an image replaced after it was prepared whose time says that it was not."""
+    code, text, out = prepared(tmp_path, images(tmp_path / "p"))
+    assert code == 0, text
+    split = artefacts.open_split(out, "train")
+    about, content = split.paths[0].stat(), split.paths[0].read_bytes()
+    # the last byte is of a sum that decoders pass over
+    split.paths[0].write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(split.paths[0], ns=(about.st_atime_ns, about.st_mtime_ns))
+    with pytest.raises(ValueError, match=r"has changed since it was prepared"):
+        split.read([0])
 
 
 def test_prepare_refuses_what_changed_after_planning(tmp_path):
