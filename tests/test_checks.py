@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from itertools import chain, product
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from test_config import BARE, edited, grid
 
 from bench.study import checks, rooms
 from bench.study.checks import enough_images, few_for_features, needs_of
+from bench.study.entries import check_one_value
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
 from bench.study.scores import better
@@ -376,6 +378,37 @@ BAD = {
         {f"{MAIN}/variants/SDD/delta": {"tokenizer.config": {"codebook_size": 8}}},
         ["delta.tokenizer.config", "would drop", "channels", "tokenizer.config.codebook_size: 8"],
     ),
+    "two values of one setting": (
+        {f"{MAIN}/variants/SDD/delta": {"sampler": {"cfg_scale": 3.0}, "sampler.cfg_scale": 2.0}},
+        ["study.yaml: suites.main.variants.SDD.delta.sampler.cfg_scale: 2.0", "sampler", "gives 3"],
+    ),
+    "two values of one setting, deep down": (
+        {
+            f"{MAIN}/variants/SDD/delta": {
+                "tokenizer.config.codebook_size": 8,
+                "tokenizer": {"config": {"codebook_size": 16}},
+            }
+        },
+        ["SDD.delta.tokenizer.config.codebook_size: 8", "of tokenizer", "gives 16"],
+    ),
+    "two rules": (
+        {f"{MAIN}/variants/SDD/delta": {"sampler.select": "lowest", "sampler.select.name": "all"}},
+        ["SDD.delta.sampler.select.name: 'all'", "of sampler.select", "gives 'lowest'"],
+    ),
+    "two values of a teacher": (
+        {
+            f"{MAIN}/variants/SDD/delta": {
+                "distill": {
+                    "arm": "real",
+                    "teacher": {
+                        "base": "var",
+                        "delta": {"sampler": {"cfg_scale": 3.0}, "sampler.cfg_scale": 2.0},
+                    },
+                }
+            }
+        },
+        ["distill.teacher.delta.sampler.cfg_scale: 2.0", "of sampler", "gives 3"],
+    ),
     "a published FID below 0": (
         {f"{MAIN}/published": [{"variant": "VAR", "metric": "fid", "value": -1.0, "source": "s"}]},
         ["published[0]", "-1", "fid", "0 or more"],
@@ -637,6 +670,23 @@ def test_warm_up_reaches_its_peak(training):
         assert found == min(usual, steps // 2) and found < steps
         assert training.model_validate_json(training(steps=steps).model_dump_json()).warmup == found
     assert training(steps=100, warmup=99).warmup == 99
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"sampler.select": "threshold", "sampler.select.p_resample": 0.2},
+        {"sampler.select": {"name": "threshold"}, "sampler.select.p_resample": 0.2},
+        {"sampler.select": {"name": "threshold", "p_resample": 0.2}, "sampler.select.name": None},
+        {"sampler.cfg_scale": 2.0, "sampler.select": "lowest", "sampler.select.name": "lowest"},
+    ],
+)
+def test_a_mapping_and_keys_of_it_may_stand_in_one_delta(delta):
+    """Catches a rule with a setting of its own that is refused as if it stood twice, and one value
+    that is written twice."""
+    twice = None in delta.values()
+    with pytest.raises(ConfigError, match="gives 'threshold'") if twice else nullcontext():
+        check_one_value(delta, "at.")
 
 
 def test_direction_follows_from_the_metric(tmp_path):

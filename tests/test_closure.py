@@ -151,6 +151,61 @@ def test_names_are_followed_through_imports_aliases_and_packages(tmp_path):
     }
 
 
+def test_folders_without_init_are_followed(tmp_path):
+    """Catches a helper in a folder that is no package by a file of its own, at any depth; and the
+    package around such a folder, whose statements an import runs."""
+    keys = closure_of(
+        tmp_path,
+        main="from lab.deep import one\nimport lab.two as t\nimport lab.deep.three\n"
+        "from pack.inner import late\n\n"
+        "def work():\n    return one.f(t.g, lab.deep.three.h, late.k)\n",
+        lab__deep__one="def f():\n    pass\n\ndef unused():\n    pass\n",
+        lab__two="def g():\n    pass\n",
+        lab__deep__three="def h():\n    pass\n",
+        pack__init="print('loaded')\n",
+        pack__inner__late="def k():\n    pass\n",
+    )
+    assert keys == {
+        ("main", "work"),
+        ("lab.deep.one", "f"),
+        ("lab.two", "g"),
+        ("lab.deep.three", "h"),
+        ("pack", ""),
+        ("pack.inner.late", "k"),
+    }
+
+
+@pytest.mark.parametrize(
+    "test, runs",
+    [
+        ("TYPE_CHECKING", False),
+        ("typing.TYPE_CHECKING", False),
+        ('__name__ == "__main__"', False),
+        ("not TYPE_CHECKING", True),
+        ("TYPE_CHECKING == False", True),
+        ('__name__ != "__main__"', True),
+        ('not __name__ == "__main__"', True),
+        ("__name__", True),
+    ],
+)
+def test_what_an_import_may_run_counts(tmp_path, test, runs):
+    """Catches a body that an import runs and that is left out because its condition holds the word
+    of one that never does."""
+    text = f"import typing\nfrom typing import TYPE_CHECKING\nif {test}:\n    print(1)\n"
+    keys = closure_of(tmp_path, main=f"{text}\ndef work():\n    pass\n")
+    assert (("main", "") in keys) == runs
+
+
+def test_code_behind_a_link_counts_for_what_is_imported_by_a_computed_name(tmp_path):
+    """Catches a linked folder of the project that a computed import may load."""
+    (tmp_path / "srdd").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine.py").write_text("def f():\n    pass\n")
+    (tmp_path / "srdd" / "ext").symlink_to(tmp_path / "elsewhere")
+    computed = "import importlib\n\ndef work(name):\n    return importlib.import_module(name)\n"
+    assert ("srdd.ext.mine", "f") in closure_of(tmp_path, main=computed)
+
+
 def test_what_cannot_be_followed_counts_whole(tmp_path):
     """Catches a star import, a module that is handed on and a bare statement that make nothing
     stale."""

@@ -163,6 +163,37 @@ def test_a_damaged_or_foreign_job_is_one_line(job, file, old, new, said):
     assert said in collected(job)
 
 
+def test_numbers_that_the_job_did_not_write_are_refused(job):
+    """Catches a job's own metrics.csv that lost rows or was edited and is collected as if the job
+    had written it so; and line ends, or a row of an older version, that count as an edit."""
+    numbers = [
+        {"study": "x", "metric": metric, "value": 1.0, "run_id": "evaluate/a-0123456789"}
+        for metric in ("fid_x8", "nfe")
+    ]
+    row = json.loads((job / "row.json").read_text())
+    row["contents"] = {"metrics.csv": results.write_metrics(job / "metrics.csv", numbers)}
+    (job / "row.json").write_text(json.dumps(row))
+    assert collected(job) == "fine"
+    rows = results.read_rows(job.parent.parent / "out" / "runs.csv", results.RUN_COLUMNS)
+    assert {one["run_id"] for one in rows} == {"study/x", "evaluate/a-0123456789"}
+    whole = (job / "metrics.csv").read_text()
+    (job / "metrics.csv").write_bytes(whole.replace("\n", "\r\n").encode())
+    assert collected(job) == "fine"
+    header, first, _ = whole.splitlines(keepends=True)
+    for text in (header, header + first, whole.replace(",1,", ",2,", 1)):
+        (job / "metrics.csv").write_text(text)
+        said = collected(job)
+        assert said.startswith(f"error: {job / 'metrics.csv'}: holds other cells") and (
+            f"delete {job} and run again" in said
+        )
+    for damaged in ([], 3, {"metrics.csv": "3"}):
+        (job / "row.json").write_text(json.dumps({**row, "contents": damaged}))
+        assert "holds other cells" in collected(job)
+    del row["contents"]
+    (job / "row.json").write_text(json.dumps(row))
+    assert collected(job) == "fine", "a job of an older version"
+
+
 def test_damaged_images_are_one_line(job):
     """Catches a traceback of numpy for an .npz that a full disk cut off."""
     root, folder = job.parent.parent, job.parent.parent / "zero_shot" / "a-0123456789"

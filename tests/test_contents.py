@@ -294,6 +294,19 @@ def test_readers_refuse_images_that_changed_and_follow_those_that_moved(tmp_path
         split.read([2])
 
 
+def test_readers_refuse_a_copy_that_keeps_size_and_age(tmp_path):
+    """Catches an image replaced after it was prepared whose time says that it was not."""
+    code, text, out = prepared(tmp_path, images(tmp_path / "p"))
+    assert code == 0, text
+    split = artefacts.open_split(out, "train")
+    about, content = split.paths[0].stat(), split.paths[0].read_bytes()
+    # the last byte is of a sum that decoders pass over
+    split.paths[0].write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(split.paths[0], ns=(about.st_atime_ns, about.st_mtime_ns))
+    with pytest.raises(ValueError, match=r"has changed since it was prepared"):
+        split.read([0])
+
+
 def test_prepare_refuses_what_changed_after_planning(tmp_path):
     """Catches a name that promises other images than those that were read."""
     root = images(tmp_path / "p")

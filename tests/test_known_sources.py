@@ -1,4 +1,5 @@
-"""Hashes of code that are kept between processes: never those of another text."""
+"""Hashes of code that are kept between processes: never those of another text. And the commit that
+a result names: never that of another project."""
 
 import json
 import os
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.runtime import provenance
 from bench.runtime.known_sources import MOST_KEPT, KnownSources
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,6 +49,48 @@ def test_a_hash_is_computed_once_for_each_text(project):
     assert kept(project) == ("0000000002", 1)
     (project / "srdd" / "a.py").write_text("A = 2\n")
     assert kept(project)[1] == 1
+
+
+@pytest.mark.parametrize(
+    "place, words",
+    [
+        ("mine.py", "import mine"),
+        ("mine.py", "import os, mine as m"),
+        ("lab/inner/mine.py", "from lab.inner import mine"),
+        ("lab/inner/mine.py", "if A: import lab.inner.mine"),
+        ("lab/mine.py", "def f():\n    from lab \\\n        import (\n        mine)"),
+        ("more/mine.py", "from lab import x"),
+        ("srdd/ext/mine.py", "from .ext import mine"),
+        ("schön.py", "import schön"),
+    ],
+)
+def test_code_beside_the_project_is_of_its_text(project, place, words):
+    """Catches a helper beside `run`, in a folder of one's own, behind a link or used by such a
+    helper, whose edit leaves old hashes and so old numbers."""
+    (project / "lab").mkdir()
+    (project / "lab" / "x.py").write_text("import more.mine\n")
+    (project.parent / "elsewhere").mkdir()
+    (project / "srdd" / "ext").symlink_to(project.parent / "elsewhere")
+    (project / "srdd" / "a.py").write_text(f"A = 1\n{words}\n", encoding="utf-8")
+    helper = project / place
+    helper.parent.mkdir(parents=True, exist_ok=True)
+    for text in ("B = 1\n", "B = 2\n"):
+        helper.write_text(text)
+        assert kept(project)[1] == 1, f"{place} is no part of the text"
+    assert kept(project)[1] == 0
+
+
+def test_what_nobody_imports_is_not_read(project):
+    """Catches a walk through folders of images and results, and one that a link leads in a
+    circle."""
+    (project / "images").mkdir()
+    (project / "srdd" / "back").symlink_to(project / "srdd")
+    (project / "srdd" / "none").symlink_to(project / "nothing")
+    kept(project)
+    for place in ("images/a.py", "srdd/__pycache__/b.py", "srdd/no-name.py"):
+        (project / place).parent.mkdir(exist_ok=True)
+        (project / place).write_text("A = 1\n")
+        assert kept(project)[1] == 0, place
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"q": 3}', '{"q": "../../etc"}', "", "[" * 200_000])
@@ -101,3 +145,75 @@ def test_another_process_finds_what_one_has_computed(tmp_path):
         answers.append(done.stdout.split())
     assert [number for _, number in answers] == ["1", "0", "1"]
     assert len({digest for digest, _ in answers}) == 1
+
+
+# ---------------------------------------------------------------- the commit
+
+
+def git(folder, *words):
+    who = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main")
+    environment = {key: text for key, text in os.environ.items() if not key.startswith("GIT_")}
+    done = subprocess.run(
+        ["git", "-C", str(folder), *who, *words],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def committed(project, monkeypatch):
+    """A project under git with a helper beside it, and what its results say of their commit."""
+    (project / "srdd" / "a.py").write_text("import mine\nimport lab.x\n")
+    (project / "docs").mkdir()
+    (project / "docs" / "a.md").write_text("words\n")
+    git(project, "init", "-q")
+    git(project, "add", ".")
+    git(project, "commit", "-q", "-m", "first")
+
+    def state(root=project):
+        monkeypatch.setattr(provenance, "ROOT", root)
+        monkeypatch.setattr(provenance, "KNOWN", KnownSources(root))
+        return provenance.git_state.__wrapped__()
+
+    return state
+
+
+@pytest.mark.parametrize(
+    "place, dirty",
+    [
+        ("srdd/new.py", True),
+        ("bench/experiments/mine/verb.py", True),
+        ("workflows/config/schön.yaml", True),
+        ("mine.py", True),
+        ("lab/x.py", True),
+        ("docs/a.md", True),
+        ("docs/new.md", False),
+        ("notes.txt", False),
+        ("images/cat/1.png", False),
+    ],
+)
+def test_new_code_is_a_change_of_the_commit(committed, project, place, dirty):
+    """Catches results of a new module, room or study that name a commit without it as theirs; and
+    notes or images that count as code."""
+    assert committed() == (git(project, "rev-parse", "HEAD"), False)
+    (project / place).parent.mkdir(parents=True, exist_ok=True)
+    (project / place).write_text("other")
+    assert committed() == (git(project, "rev-parse", "HEAD"), dirty)
+
+
+def test_a_commit_is_that_of_the_project_itself(committed, project, tmp_path, monkeypatch):
+    """Catches the commit of a repository that the project was unpacked in, or that the environment
+    names, as in a hook; and a linked working tree that is taken for none."""
+    head = git(project, "rev-parse", "HEAD")
+    shutil.copytree(project / "srdd", project / "docs" / "unpacked" / "srdd")
+    assert committed(project / "docs" / "unpacked") == (None, None)
+    git(project, "worktree", "add", "-q", "--detach", str(tmp_path / "linked"))
+    assert committed(tmp_path / "linked") == (head, False)
+    monkeypatch.setenv("GIT_DIR", str(project / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(project))
+    shutil.copytree(project / "srdd", tmp_path / "other" / "srdd")
+    assert committed(tmp_path / "other") == (None, None)
+    assert committed(tmp_path / "linked") == (head, False)

@@ -181,6 +181,7 @@ def test_diverged_training_is_a_row_and_an_error(ready, tmp_path):
     row = json.loads((tmp_path / "recorded" / "row.json").read_text())
     assert row["status"] == "diverged" and "step" in row["reason"]
     assert len((tmp_path / "recorded" / "metrics.csv").read_text().splitlines()) == 1
+    assert row["contents"]["metrics.csv"]["rows"] == 0
     assert not (tmp_path / "recorded" / "model.safetensors").exists()
     # what reads it is skipped and says why
     words = ready.words("sample", tmp_path / "sample")

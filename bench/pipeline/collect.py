@@ -24,9 +24,11 @@ import numpy as np
 from ..runtime import provenance
 from ..runtime.command import describe
 from ..runtime.rows import (
+    CONTENTS,
     METRIC_COLUMNS,
     RUN_COLUMNS,
     brief,
+    content,
     read_object,
     read_rows,
     write_metrics,
@@ -58,16 +60,23 @@ PLAN_KEYS = (
 def read_run(
     folder: Path, run_id: str | None = None, study: str | None = None
 ) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """The status row and the metrics of one job. Raises ValueError for damaged files, and for those
-    of another job than the
-    plan's run_id and study."""
+    """The status row and the metrics of one job. Raises ValueError for damaged files, for metrics
+    that are not those which the job wrote, and for files of another job than the plan's run_id and
+    study."""
     row, numbers = (
         read_object(folder / "row.json"),
         read_rows(folder / "metrics.csv", METRIC_COLUMNS),
     )
     again = f"delete {folder} and run again"
+    written = row.pop(CONTENTS, None)
     if unknown := row.keys() ^ set(RUN_COLUMNS):
         raise ValueError(f"{folder / 'row.json'}: {sorted(unknown)}: missing or unknown; {again}")
+    # jobs of older versions do not say what they wrote
+    if written is not None and written != {"metrics.csv": content(numbers)}:
+        raise ValueError(
+            f"{folder / 'metrics.csv'}: holds other cells than the job wrote, by its row.json; "
+            f"{again}"
+        )
     if run_id is None:
         return row, numbers
     if row["run_id"] != run_id:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..study.contents import cache_folder, sums_of
+from ..study.contents import cache_folder, stamp_of, sums_of
 from ..study.errors import ConfigError, place_of, shown
 from ..study.settings import DatasetConfig
 from .image_folder import ImageFolder, read_folder, skipped_words
@@ -90,8 +90,7 @@ class Recorded:
         """Raises ValueError for a file that is not what was prepared; one that only has another age
         is read to compare."""
         try:
-            about = path.stat()
-            if (about.st_size, about.st_mtime_ns) == (self.sizes_N[i], self.times_N[i]):
+            if stamp_of(path) == (self.sizes_N[i], self.times_N[i]):
                 return
             same = hashlib.sha256(path.read_bytes()).digest() == self.sums_N[i].tobytes()
         except OSError as error:

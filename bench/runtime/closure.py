@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +25,37 @@ Key = tuple[str, str]  # a module and the name of a definition of it
 FIND: Key = ("srdd.lookup", "find")
 # modules whose imports by a computed name are of other packages
 FOREIGN = ("bench.runtime.quick_start",)
+FOLDERS = ("srdd", "bench")  # packages of the project
+
+
+def source_files(root: Path, name: str) -> Iterator[Path]:
+    """Files of the modules below a folder whose names begin with a word; links are followed, as
+    Python does."""
+    if (file := root / f"{name}.py").is_file():
+        yield file
+    yield from _files_below(root / name, frozenset())
+
+
+def _files_below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    """Source files below a folder; a link back to a folder above gives no more of them."""
+    real = os.path.realpath(folder)
+    if real in above or not os.path.isdir(real):
+        return
+    with os.scandir(folder) as entries:
+        # nothing else can be named in an import
+        named = [entry for entry in entries if entry.name.removesuffix(".py").isidentifier()]
+    for entry in named:
+        if entry.is_dir():
+            if entry.name != "__pycache__":
+                yield from _files_below(folder / entry.name, above | {real})
+        elif entry.name.endswith(".py") and entry.is_file():
+            yield folder / entry.name
+
+
+def _with_packages(module: str) -> Iterator[str]:
+    """A module and the packages that it lies in, which an import of it loads."""
+    parts = module.split(".")
+    return (".".join(parts[:end]) for end in range(len(parts), 0, -1))
 
 
 class Project:
@@ -33,6 +65,7 @@ class Project:
         """leave_out: modules that say where a result comes from and have no part in it."""
         self.root, self.leave_out = root, frozenset(leave_out)
         self.source = cache(self._source)
+        self.is_folder = cache(self._is_folder)
         self.fields = cache(self._fields)
         self.resolved = cache(self._resolved)
         self.used_by = cache(self._used_by)
@@ -54,6 +87,11 @@ class Project:
                 )
         return None
 
+    def _is_folder(self, module: str) -> bool:
+        """Whether a name is a folder of this project; without __init__.py, Python finds modules in
+        it all the same."""
+        return bool(module) and self.root.joinpath(*module.split(".")).is_dir()
+
     def own(self, module: str) -> Source:
         """A module of this project. Raises KeyError for any other."""
         source = self.source(module)
@@ -71,8 +109,8 @@ class Project:
             if name in known or source is None:
                 continue
             known.add(name)
-            todo.extend(source.loads)
-            todo.append(name.rpartition(".")[0])
+            for module in (name, *source.loads):
+                todo.extend(_with_packages(module))
         return known
 
     def _imported(self, module: str) -> frozenset[Key]:
@@ -134,11 +172,12 @@ class Project:
         if target.name is not None:
             rest = (target.name, *rest)
         source = self.source(target.module)
-        if source is None:
-            return frozenset()
         if not rest:
             return self.whole(target.module)
         below = f"{target.module}.{rest[0]}"
+        if source is None:
+            inside = self.is_folder(target.module)
+            return self._follow(Target(below), rest[1:]) if inside else frozenset()
         if not source.has(rest[0]) and self.source(below) is not None:
             return self._follow(Target(below), rest[1:])
         if below in self.leave_out or (rest[0].startswith("__") and not source.has(rest[0])):
@@ -240,9 +279,7 @@ class Project:
         return None
 
     def _all_modules(self) -> list[str]:
-        files = [
-            path for folder in ("srdd", "bench") for path in (self.root / folder).rglob("*.py")
-        ]
+        files = [path for folder in FOLDERS for path in source_files(self.root, folder)]
         names = [".".join(path.relative_to(self.root).with_suffix("").parts) for path in files]
         return [name.removesuffix(".__init__") for name in names]
 

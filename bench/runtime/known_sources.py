@@ -17,20 +17,53 @@ from functools import cached_property
 from pathlib import Path
 
 from ..study.contents import cache_folder
+from .closure import FOLDERS, source_files
 from .rows import written_whole
 
-FOLDERS = ("srdd", "bench")
+# `from NAME.x import y` and `import NAME.x as y, OTHER`, wherever in a line a statement may begin
+WORD = rb"[\w\x80-\xff]"
+IMPORT = re.compile(
+    rb"(?:^|[;:])[ \t]*(?:"
+    rb"from[ \t]+(" + WORD + rb"+)(?:" + WORD + rb"|[ \t.])*[ \t]import\b|"
+    rb"import[ \t]+((?:" + WORD + rb"|[ \t.,])+))"
+)
+FIRST_WORD = re.compile(rb"(?<![.\w\x80-\xff])" + WORD + rb"+")
 DIGEST = re.compile(r"[0-9a-f]{10}")
 MOST_KEPT = 32  # texts of the project, the newest ones; some 25 KB each
 
 
+def _imported(text: bytes) -> set[str]:
+    """First words of what a source text may import; too many rather than too few."""
+    words: set[bytes] = set()
+    for line in re.sub(rb"\\\r?\n", b" ", text).split(b"\n"):
+        if b"import" in line:
+            for one, several in IMPORT.findall(line):
+                words.update(FIRST_WORD.findall(one or several))
+    return {word.decode("utf-8", "replace") for word in words}
+
+
+def source_texts(root: Path) -> dict[str, bytes]:
+    """Every source file below a folder that a job may use, by its path: those of the project, and
+    what these import that lies beside it. Folders of images and results are not looked into.
+    Raises OSError."""
+    texts: dict[str, bytes] = {}
+    todo, known = set(FOLDERS), set[str]()
+    while todo:
+        name = todo.pop()
+        known.add(name)
+        for path in source_files(root, name):
+            text = path.read_bytes()
+            texts[path.relative_to(root).as_posix()] = text
+            todo |= _imported(text) - known
+    return texts
+
+
 def text_digest(root: Path) -> str:
-    """sha256 of all source files below a folder, by name and content, and of Python's version,
+    """sha256 of all source files that a job may use, by name and content, and of Python's version,
     whose syntax trees differ. Raises OSError."""
     summed = hashlib.sha256(sys.version.encode())
-    for path in sorted(path for folder in FOLDERS for path in (root / folder).rglob("*.py")):
-        content = path.read_bytes()
-        summed.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode())
+    for name, content in sorted(source_texts(root).items()):
+        summed.update(f"{name} {len(content)}\n".encode("utf-8", "surrogateescape"))
         summed.update(content)
     return summed.hexdigest()
 
@@ -67,6 +100,14 @@ class KnownSources:
             return text_digest(self.root)
         except OSError:
             return None
+
+    @cached_property
+    def names(self) -> set[str]:
+        """First words of the modules whose text is read."""
+        try:
+            return {path.split("/")[0].removesuffix(".py") for path in source_texts(self.root)}
+        except OSError:
+            return set(FOLDERS)
 
     @cached_property
     def kept(self) -> dict[str, str]:

@@ -84,19 +84,45 @@ def roots_of_shows(what: str, names: Iterable[str], project: Project = PROJECT) 
     return (PROGRAMS[what], "main"), *sorted(set().union(*shown))
 
 
+# beside the modules that jobs use: what says which jobs there are
+WORKFLOW = ("workflows", "Snakefile")
+
+
+def _git(*words: str) -> str:
+    """What git says of the working tree that begins where this project does. What the environment
+    says of another repository counts for nothing, but for git's own settings. Raises OSError,
+    CalledProcessError."""
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("GIT_") or key.startswith("GIT_CONFIG")
+    }
+    return subprocess.run(
+        ["git", "-C", str(ROOT), *words],
+        capture_output=True,
+        env=environment,
+        check=True,
+    ).stdout.decode("utf-8", "surrogateescape")
+
+
+def _is_code(path: str) -> bool:
+    """Whether a new file or folder is code that jobs may use."""
+    return path.split("/")[0].removesuffix(".py") in {*WORKFLOW, *KNOWN.names}
+
+
 @cache
 def git_state() -> tuple[str | None, bool | None]:
-    """The commit of the working tree and whether it has changes; (None, None) outside git."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
+    """The commit of the working tree and whether it has changes, new files of code among them;
+    (None, None) outside git, and inside a repository that is another project's."""
     try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+        commit, top = _git("rev-parse", "HEAD", "--show-toplevel").split("\n", 1)
+        if not os.path.samefile(top.removesuffix("\n"), ROOT):
+            return None, None
+        status = _git("status", "--porcelain", "-z", "--untracked-files=normal").split("\0")
     except (OSError, subprocess.CalledProcessError):
         return None, None
+    changed = any(entry and not entry.startswith("??") for entry in status)
+    return commit, changed or any(_is_code(entry[3:]) for entry in status if entry)
 
 
 def host_class() -> str:

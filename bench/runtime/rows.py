@@ -30,6 +30,7 @@ VARIANT_COLUMNS = [
     "suite", "variant", "group", "grid", "tokenizer", "model", "sampler", "timed", "history",
     "mask", "depth", "patch_nums", "settings", "jobs",
 ]  # fmt: skip
+CONTENTS = "contents"  # what a row says of the tables beside it, no column of runs.csv
 STATUSES = ("ok", "oom", "diverged", "skipped")
 WHOLE = ("train_seed", "seed_first", "seed_last", "num_images", "scale", "step", "repeat")
 # what float() would also take, such as 1_000, nan or Arabic digits, no verb writes

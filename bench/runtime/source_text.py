@@ -257,12 +257,16 @@ def _is_text(node: ast.stmt) -> bool:
     return isinstance(node.value.value, str)
 
 
+TYPES_ALONE = (("TYPE_CHECKING",), ("typing", "TYPE_CHECKING"))
+AS_PROGRAM = ast.dump(ast.parse('__name__ == "__main__"', mode="eval").body)
+
+
 def _never_runs(node: ast.stmt) -> bool:
-    """Whether an import skips a statement: `if TYPE_CHECKING` and `if __name__ == "__main__"`."""
-    if not isinstance(node, ast.If):
+    """Whether an import skips a statement: `if TYPE_CHECKING` and `if __name__ == "__main__"`,
+    exactly so; the body of anything more, such as of `not TYPE_CHECKING`, may run."""
+    if not isinstance(node, ast.If) or node.orelse:
         return False
-    names = {part.id for part in ast.walk(node.test) if isinstance(part, ast.Name)}
-    return names in ({"TYPE_CHECKING"}, {"__name__"}) and not node.orelse
+    return dotted(node.test) in TYPES_ALONE or ast.dump(node.test) == AS_PROGRAM
 
 
 class Source:

@@ -38,7 +38,7 @@ from .clock import Stopwatch
 from .command import describe, parse, read_folders, read_json
 from .quick_start import compiles, keep_compiled, keep_memory, spare_compiler
 from .ranks import Ranks, join
-from .rows import write_metrics, write_text
+from .rows import CONTENTS, write_metrics, write_text
 
 
 class Cost(Protocol):
@@ -196,6 +196,7 @@ def device_name(device: torch.device) -> str:
 
 def _finish(run: Run, status: str, reason: str | None, started: datetime, wall_s: float) -> None:
     commit, dirty = provenance.git_state()
+    metrics = write_metrics(run.out / "metrics.csv", run.metrics if status == "ok" else [])
     row = {
         "run_id": run.run_id,
         "stage": run.run_id.split("/")[0],
@@ -213,8 +214,8 @@ def _finish(run: Run, status: str, reason: str | None, started: datetime, wall_s
         "wall_s": round(wall_s, 3),
         "peak_bytes": peak_bytes(run.device),
         "config_json": json.dumps(run.config, sort_keys=True),
+        CONTENTS: {"metrics.csv": metrics},
     }
-    write_metrics(run.out / "metrics.csv", run.metrics if status == "ok" else [])
     write_text(run.out / "row.json", json.dumps(row, indent=1, sort_keys=True) + "\n")
 
 

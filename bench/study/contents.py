@@ -95,12 +95,6 @@ def walk(
 
 
 def stamp_of(path: Path) -> Stamp:
-    """Size and time of a file."""
-    about = os.stat(path)
-    return about.st_size, about.st_mtime_ns
-
-
-def _seen(path: Path) -> Stamp:
     """Size and newest time of a file: that of its inode too,
     which a copy that keeps its age cannot set back."""
     about = os.stat(path)
@@ -179,7 +173,7 @@ def sums_of(paths: Sequence[Path], cache: SumCache | None = None) -> list[bytes]
     cache = cache or SumCache()
     path = None
     try:
-        stamps = {path: _seen(path) for path in paths}
+        stamps = {path: stamp_of(path) for path in paths}
         sums = cache.known(stamps)
         new = [path for path in stamps if path not in sums]
         if len(new) > MANY:

@@ -10,8 +10,11 @@ from typing import Any, NamedTuple
 
 from .errors import ConfigError
 from .schema import Suite, SuiteEntry
+from .study_file import shown
 
 MOST_VARIANTS = 1000  # of a suite
+# where a word stands for a mapping of that name alone
+BY_NAME = ("sampler.select", "training.correction")
 
 
 class NamedEntry(NamedTuple):
@@ -30,6 +33,7 @@ def entries_of(suite: Suite, at: str = "") -> dict[str, NamedEntry]:
     entries: dict[str, NamedEntry] = {}
     alike: dict[str, str] = {}
     for group, entry in suite.variants.items():
+        check_one_value(entry.delta, f"{at}variants.{group}.delta.")
         for values in itertools.product(*entry.grid.values()):
             grid = dict(zip(entry.grid, values))
             name = ", ".join((group, *grid_words(grid)))
@@ -46,6 +50,33 @@ def entries_of(suite: Suite, at: str = "") -> dict[str, NamedEntry]:
                     "of its characters alone; name one otherwise"
                 )
     return entries
+
+
+def check_one_value(delta: dict[str, Any], at: str) -> None:
+    """Refuse a delta that gives one setting two values: in a mapping, and by a dotted key of its
+    own. Raises ConfigError."""
+    for dotted, value in delta.items():
+        parts = dotted.split(".")
+        for end in range(1, len(parts)):
+            above = ".".join(parts[:end])
+            other = _inside(delta.get(above), above, parts[end:])
+            if other and other != [value]:
+                raise ConfigError(
+                    f"{at}{dotted}: {shown(value)}: the mapping of {above} in the same delta gives "
+                    f"{shown(other[0])}; keep one"
+                )
+
+
+def _inside(node: Any, above: str, parts: list[str]) -> list[Any]:
+    """The value that the mapping of a key holds for further words of it; none where it holds
+    none."""
+    for part in parts:
+        if above in BY_NAME and isinstance(node, str):
+            node = {"name": node}
+        if not isinstance(node, dict) or part not in node:
+            return []
+        node, above = node[part], f"{above}.{part}"
+    return [node]
 
 
 def _as_seen(name: str) -> str:

@@ -15,7 +15,7 @@ from srdd.lookup import PLACES, names_in, unknown
 from srdd.misfits import logit_teacher_misfit, restorer_misfit, sampler_misfit, teacher_misfit
 
 from .contrast import cca_problem, unread_by_arm
-from .entries import NamedEntry, entries_of
+from .entries import BY_NAME, NamedEntry, check_one_value, entries_of
 from .errors import ConfigError
 from .functions import named_by
 from .names import by_sum, whole
@@ -91,6 +91,8 @@ def resolve(
 ) -> Variant:
     """An entry as a whole variant. timed_only: other sizes than the data's are legal.
     Raises ConfigError."""
+    if is_teacher:  # its delta is no entry of a suite
+        check_one_value(entry.delta, f"{at}.delta.")
     settings = _base_and_delta(study, entry, at)
     at += " (delta and base)."
     tokenizer = _fill_tokenizer(study, settings, at, timed_only)
@@ -119,10 +121,6 @@ def _base_and_delta(study: Study, entry: SuiteEntry, at: str) -> dict[str, Any]:
         _check_whole_section(settings, dotted, value, f"{at}.delta.")
         _set(settings, dotted, copy.deepcopy(value), f"{at}.delta.")
     return settings
-
-
-# where a word stands for a mapping of that name alone
-BY_NAME = ("sampler.select", "training.correction")
 
 
 def _set(settings: dict[str, Any], dotted: str, value: Any, prefix: str) -> None:
