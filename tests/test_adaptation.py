@@ -156,7 +156,7 @@ BAD = {
         ["sampler.refine_steps 1: refines a model trained without masks"],
     ),
     "a student without the masks of its teacher": (
-        {"variants": changed("went on", **{"distill.teacher": {"base": "srdd"}})},
+        {"variants": changed("went on", distill={**SHORT["distill"], "teacher": {"base": "srdd"}})},
         ["mask_prob 0.0: the teacher's is 1.0"],
     ),
     "a margin that is missing": (

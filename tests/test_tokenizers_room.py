@@ -236,7 +236,7 @@ def test_the_figure_shows_real_images_above_what_is_made_of_them(results):
     runs.loc[len(runs)] = {"run_id": run, "stage": "tokenizers", "status": "ok"}
     view.results.__dict__.pop("_runs_by_id", None)
     names["jobs"]["0"] = [*names["jobs"]["0"], run]
-    view.runs.add(run)
+    view.results.runs_of["s"] |= {run}
     figure, _ = figure_reconstructions(view)
     (axes,) = figure.axes
     assert [mark.get_text() for mark in axes.get_yticklabels()] == ["real, held out", "a"]
