@@ -183,12 +183,17 @@ def check_variant(
             check_corruption(name, eps, variant)
 
 
+def drawn_images(channels: int, size: int) -> torch.Tensor:
+    """A few images of noise in [-1, 1]."""
+    shape = IMAGES, channels, size, size
+    return torch.rand(shape, generator=generator("check", "images")) * 2 - 1
+
+
 def check_changes(study: Study, suite: str) -> None:
     """Every shift and degradation of one's own of a suite, on images of the dataset's shape: all at
     once, and the last one alone."""
     data = study.dataset
-    shape = (IMAGES, data.channels, data.image_size, data.image_size)
-    images_BCHW = torch.rand(shape, generator=generator("check", "images")) * 2 - 1
+    images_BCHW = drawn_images(data.channels, data.image_size)
     for prefix, name, strength in sorted(own_changes(study, suite)):
         who, more = function_name(prefix, name), (strength,) if prefix == "degrade" else ()
         change = partial(degraded if prefix == "degrade" else shifted, name)
@@ -207,8 +212,7 @@ def run_codec(config: TokenizerConfig) -> None:
     with first_weights(0):
         tokenizer = Tokenizer(config)
     tokenizer.init_weights(generator("check", "codec"))
-    shape = (IMAGES, config.in_channels, config.image_size, config.image_size)
-    images_BCHW = torch.rand(shape, generator=generator("check", "images")) * 2 - 1
+    images_BCHW = drawn_images(config.in_channels, config.image_size)
     with torch.no_grad():
         latent_BChw = tokenizer.eval().to_latent(images_BCHW)
         made_BCHW = tokenizer.to_image(latent_BChw)

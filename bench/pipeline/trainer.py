@@ -61,6 +61,14 @@ class Losses(torch.nn.Module):
         return self.loss(part)
 
 
+def first_network(config: ModelConfig, seed: int) -> ScaleTransformer:
+    """The network that a training seed starts from."""
+    with first_weights(seed):
+        model = ScaleTransformer(config)
+    model.init_weights(generator("model", seed))
+    return model
+
+
 class Trainer:
     """State of one training: weights, averaged weights, optimizer, the best evaluation so far, the
     log."""
@@ -159,10 +167,7 @@ class Trainer:
 
     def first_model(self) -> ScaleTransformer:
         """The model that training starts from."""
-        with first_weights(self.seed):
-            model = ScaleTransformer(self.model_config)
-        model.init_weights(generator("model", self.seed))
-        return model
+        return first_network(self.model_config, self.seed)
 
     def averaged(self) -> ScaleTransformer:
         """The model with averaged weights, in evaluation mode."""

@@ -58,11 +58,11 @@ def source_texts(root: Path) -> dict[str, bytes]:
     return texts
 
 
-def text_digest(root: Path) -> str:
-    """sha256 of all source files that a job may use, by name and content, and of Python's version,
-    whose syntax trees differ. Raises OSError."""
+def text_digest(texts: dict[str, bytes]) -> str:
+    """sha256 of source files, by name and content, and of Python's version, whose syntax trees
+    differ."""
     summed = hashlib.sha256(sys.version.encode())
-    for name, content in sorted(source_texts(root).items()):
+    for name, content in sorted(texts.items()):
         summed.update(f"{name} {len(content)}\n".encode("utf-8", "surrogateescape"))
         summed.update(content)
     return summed.hexdigest()
@@ -94,20 +94,23 @@ class KnownSources:
         self.new: dict[str, str] = {}
 
     @cached_property
+    def _first_look(self) -> tuple[str | None, set[str]]:
+        """`text` and `names`, by reading the sources once."""
+        try:
+            texts = source_texts(self.root)
+        except OSError:
+            return None, set(FOLDERS)
+        return text_digest(texts), {path.split("/")[0].removesuffix(".py") for path in texts}
+
+    @property
     def text(self) -> str | None:
         """The text that is read now; None where it cannot be read."""
-        try:
-            return text_digest(self.root)
-        except OSError:
-            return None
+        return self._first_look[0]
 
-    @cached_property
+    @property
     def names(self) -> set[str]:
         """First words of the modules whose text is read."""
-        try:
-            return {path.split("/")[0].removesuffix(".py") for path in source_texts(self.root)}
-        except OSError:
-            return set(FOLDERS)
+        return self._first_look[1]
 
     @cached_property
     def kept(self) -> dict[str, str]:
@@ -127,7 +130,7 @@ class KnownSources:
         """Leave what is new to later processes, unless a file was edited meanwhile; a full or
         closed disk is no reason to stop here."""
         try:
-            if self.text is None or text_digest(self.root) != self.text:
+            if self.text is None or text_digest(source_texts(self.root)) != self.text:
                 return
             file = self.folder / f"{self.text}.json"
             with written_whole(file) as temporary:

@@ -32,13 +32,14 @@ from scipy.fft import dctn
 from srdd.config import ModelConfig, SamplerConfig
 from srdd.cost import sampling_cost
 from srdd.model import ScaleTransformer
-from srdd.noise import first_weights, generator
+from srdd.noise import generator
 from srdd.refining import Refiner, gradient_noise, trunk
 
 from ...pipeline.artefacts import checkpoints, model_identity, open_labels, open_split
 from ...pipeline.datasets import to_float
 from ...pipeline.labels import in_shares
 from ...pipeline.networks import open_model, open_tokenizer
+from ...pipeline.trainer import first_network
 from ...pipeline.training import batch_indices
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
@@ -153,10 +154,7 @@ def snapshots(run: Run) -> list[tuple[int | None, ScaleTransformer]]:
         if step:
             models.append((step, open_model(run, saved[step])))
             continue
-        seed = run.config["train_seed"]
-        with first_weights(seed):
-            first = ScaleTransformer(run.settings("model", ModelConfig))
-        first.init_weights(generator("model", seed))
+        first = first_network(run.settings("model", ModelConfig), run.config["train_seed"])
         models.append((0, first.to(run.device).eval()))
     return models
 
