@@ -1,4 +1,4 @@
-"""Networks that one job leaves and another reads: tokenizers and scale transformers, on a device.
+"""Networks that a job starts from: a seed's first one, or what another job left, on a device.
 
 Apart from `artefacts`, since they need torch.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from srdd.checkpoint import load_model
 from srdd.config import ModelConfig, TokenizerConfig
 from srdd.model import ScaleTransformer
+from srdd.noise import first_weights, generator
 from srdd.tokenizer import Tokenizer
 from srdd.tokenizer_checkpoint import load_tokenizer
 
@@ -33,3 +34,11 @@ def open_model(run: Run, path: Path) -> ScaleTransformer:
     Raises ValueError for one of another config.
     """
     return load_model(path, expect=run.settings("model", ModelConfig)).to(run.device)
+
+
+def first_network(config: ModelConfig, seed: int) -> ScaleTransformer:
+    """The network that a training seed starts from."""
+    with first_weights(seed):
+        model = ScaleTransformer(config)
+    model.init_weights(generator("model", seed))
+    return model

@@ -20,7 +20,7 @@ from srdd.corruption import corrupted, mask_within_scales
 from srdd.loss import linear_cross_entropy, mask_shares
 from srdd.memory import is_out_of_memory
 from srdd.model import ScaleTransformer
-from srdd.noise import first_weights, generator
+from srdd.noise import generator
 
 from ..runtime.clock import Stopwatch
 from ..runtime.progress import Progress
@@ -30,7 +30,7 @@ from .artefacts import model_identity, open_labels, open_tokens, snapshot_path
 from .compiled import training_compiles
 from .held_out import HeldOut, OnePassLoss, any_order_loss, drawn_loss, one_pass_loss
 from .labels import in_shares
-from .networks import open_tokenizer
+from .networks import first_network, open_tokenizer
 from .training import (
     Average,
     Batch,
@@ -59,14 +59,6 @@ class Losses(torch.nn.Module):
 
     def forward(self, part: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         return self.loss(part)
-
-
-def first_network(config: ModelConfig, seed: int) -> ScaleTransformer:
-    """The network that a training seed starts from."""
-    with first_weights(seed):
-        model = ScaleTransformer(config)
-    model.init_weights(generator("model", seed))
-    return model
 
 
 class Trainer:

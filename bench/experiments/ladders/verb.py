@@ -38,8 +38,7 @@ from srdd.refining import Refiner, gradient_noise, trunk
 from ...pipeline.artefacts import checkpoints, model_identity, open_labels, open_split
 from ...pipeline.datasets import to_float
 from ...pipeline.labels import in_shares
-from ...pipeline.networks import open_model, open_tokenizer
-from ...pipeline.trainer import first_network
+from ...pipeline.networks import first_network, open_model, open_tokenizer
 from ...pipeline.training import batch_indices
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
