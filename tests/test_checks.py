@@ -11,9 +11,10 @@ from test_config import BARE, edited, grid
 
 from bench.study import checks, rooms
 from bench.study.checks import enough_images, few_for_features, needs_of
-from bench.study.entries import check_one_value
+from bench.study.entries import check_one_value, entries_of
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
+from bench.study.schema import Suite, SuiteEntry
 from bench.study.scores import better
 from bench.study.settings import FeaturesConfig, TrainingConfig
 from bench.study.tokenizer_settings import TokenizerTraining
@@ -687,6 +688,36 @@ def test_a_mapping_and_keys_of_it_may_stand_in_one_delta(delta):
     twice = None in delta.values()
     with pytest.raises(ConfigError, match="gives 'threshold'") if twice else nullcontext():
         check_one_value(delta, "at.")
+
+
+@pytest.mark.parametrize(
+    "delta, grid, says",
+    [
+        (
+            {"sampler.select": {"name": "random", "p_resample": 0.2}},
+            {"sampler.select.p_resample": [0.2, 0.4]},
+            "grid.sampler.select.p_resample: 0.4: the mapping of sampler.select in its delta",
+        ),
+        (
+            {"sampler.cfg_scale": 2.0},
+            {"sampler": [{"cfg_scale": 2.0}, {"cfg_scale": 3.0}]},
+            "delta.sampler.cfg_scale: 2.0: the mapping of sampler in its grid gives 3.0",
+        ),
+        (
+            {},
+            {"sampler": [{"cfg_scale": 2.0}], "sampler.cfg_scale": [2.0, 1.5]},
+            "grid.sampler.cfg_scale: 1.5: the mapping of sampler in its grid gives 2.0",
+        ),
+    ],
+)
+def test_a_grid_and_a_mapping_do_not_give_one_setting_two_values(delta, grid, says):
+    """Catches a value of the delta that the grid overrides without a word, and one of the grid
+    that the delta overrides: the variant's name would say another value than it has."""
+    entry = SuiteEntry(base="first", delta=delta, grid=grid)
+    suite = Suite.model_construct(variants={"one": entry})
+    with pytest.raises(ConfigError) as caught:
+        entries_of(suite)
+    assert says in str(caught.value)
 
 
 def test_direction_follows_from_the_metric(tmp_path):

@@ -33,9 +33,9 @@ def entries_of(suite: Suite, at: str = "") -> dict[str, NamedEntry]:
     entries: dict[str, NamedEntry] = {}
     alike: dict[str, str] = {}
     for group, entry in suite.variants.items():
-        check_one_value(entry.delta, f"{at}variants.{group}.delta.")
         for values in itertools.product(*entry.grid.values()):
             grid = dict(zip(entry.grid, values))
+            check_one_value(entry.delta, f"{at}variants.{group}.", grid)
             name = ", ".join((group, *grid_words(grid)))
             plain = SuiteEntry(base=entry.base, delta={**entry.delta, **grid})
             named = NamedEntry(group, plain, grid)
@@ -52,18 +52,20 @@ def entries_of(suite: Suite, at: str = "") -> dict[str, NamedEntry]:
     return entries
 
 
-def check_one_value(delta: dict[str, Any], at: str) -> None:
-    """Refuse a delta that gives one setting two values: in a mapping, and by a dotted key of its
-    own. Raises ConfigError."""
-    for dotted, value in delta.items():
+def check_one_value(delta: dict[str, Any], at: str, grid: dict[str, Any] | None = None) -> None:
+    """Refuse a variant that gives one setting two values: in a mapping, and by a dotted key of its
+    own, in its delta or its grid. Raises ConfigError."""
+    parts_of = {**dict.fromkeys(delta, "delta"), **dict.fromkeys(grid or {}, "grid")}
+    given = {**delta, **(grid or {})}
+    for dotted, value in given.items():
         parts = dotted.split(".")
         for end in range(1, len(parts)):
             above = ".".join(parts[:end])
-            other = _inside(delta.get(above), above, parts[end:])
+            other = _inside(given.get(above), above, parts[end:])
             if other and other != [value]:
                 raise ConfigError(
-                    f"{at}{dotted}: {shown(value)}: the mapping of {above} in the same delta gives "
-                    f"{shown(other[0])}; keep one"
+                    f"{at}{parts_of[dotted]}.{dotted}: {shown(value)}: the mapping of {above} in "
+                    f"its {parts_of[above]} gives {shown(other[0])}; keep one"
                 )
 
 

@@ -92,7 +92,7 @@ def resolve(
     """An entry as a whole variant. timed_only: other sizes than the data's are legal.
     Raises ConfigError."""
     if is_teacher:  # its delta is no entry of a suite
-        check_one_value(entry.delta, f"{at}.delta.")
+        check_one_value(entry.delta, f"{at}.")
     settings = _base_and_delta(study, entry, at)
     at += " (delta and base)."
     tokenizer = _fill_tokenizer(study, settings, at, timed_only)
