@@ -6,6 +6,7 @@ import importlib
 import json
 import sys
 import threading
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,7 @@ def test_every_lookup_by_name_is_named_by_a_setting():
     lookups = set()
     for verb in verbs:
         for key in project.closure(roots_of(verb.name), functions_of(config)):
-            lookups |= project.used_by(key)[2]
+            lookups |= project.used_by(key).lookups
     assert {prefix for _, prefix in lookups} == {prefix for prefix, _ in functions_of(config)}
 
 
@@ -261,6 +262,7 @@ class Executed:
         threading.settrace(self.before)
 
 
+@cache
 def definitions(path: str) -> list[tuple[int, int, set[str]]]:
     """First line, last line and names of everything at the top of a file."""
     spans = []
@@ -277,7 +279,7 @@ def definitions(path: str) -> list[tuple[int, int, set[str]]]:
 
 def unseen(executed: Executed, keys) -> set[tuple[str, ...]]:
     """What ran and is not in a closure."""
-    missing, files = set(), {}
+    missing = set()
     for path, line in executed.places:
         module = (
             str(Path(path).relative_to(ROOT).with_suffix(""))
@@ -286,7 +288,7 @@ def unseen(executed: Executed, keys) -> set[tuple[str, ...]]:
         )
         if module in LEAVE_OUT:
             continue
-        top = files.setdefault(path, definitions(path))
+        top = definitions(path)
         names = next((names for first, last, names in top if first <= line <= last), set())
         if not any((module, name) in keys for name in names):
             missing.add((module, *sorted(names)))

@@ -270,7 +270,7 @@ def test_features_are_held_once_in_float32(tmp_path):
         return [sys.executable, "-c", DISTANCES, str(count)]
 
     both = 2 * 4 * 8192  # features of a real and a drawn image
-    assert 0.4 * both < grown(ready, tmp_path, 400, 1600) < 1.5 * both
+    assert 0.4 * both < grown(ready, tmp_path, 300, 900) < 1.5 * both
 
 
 def test_distances_of_pieces_are_those_of_all(monkeypatch):

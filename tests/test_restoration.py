@@ -87,8 +87,10 @@ SUITE = {
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    root = tmp_path_factory.mktemp("restoration")
-    return SmallSuite(root, "restoration", edited(root, **{"suites/restoration": SUITE}))
+    root, few = tmp_path_factory.mktemp("restoration"), {"num_images": 100}
+    rooms = {room: {**SUITE[room], **few} for room in ("restoration", "restoration_baselines")}
+    study = edited(root, **{"suites/restoration": {**SUITE, **rooms}})
+    return SmallSuite(root, "restoration", study)
 
 
 @pytest.fixture(scope="module")

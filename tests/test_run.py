@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -407,6 +408,19 @@ def test_a_second_run_at_the_same_time_gets_one_line_and_the_first_ends_well(cop
     )
     code, _, said = run(copy, *words, "--forcerun", "figures_snr")
     assert code == 0, said
+
+
+@pytest.mark.parametrize("asked", ["", "elsewhere"])
+def test_compiled_modules_are_kept_where_python_writes_none_beside_their_source(tmp_path, asked):
+    """Catches a container in which every job compiles all modules anew, one whose folders of code
+    fill up against its will, and a place of the user's own that is overruled."""
+    root, place = copy_project(tmp_path / "copy"), asked and str(tmp_path / asked)
+    words = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": place}
+    code, _, said = run(root, "data", "--help", **words)
+    assert code == 0, said
+    kept = Path(place or root / ".venv" / "pycache")
+    assert any(path.name.startswith("__main__") for path in kept.rglob("*.pyc"))
+    assert not any(path for path in root.rglob("__pycache__"))
 
 
 def test_a_locale_without_utf8_runs_a_study_of_any_name(copy):

@@ -17,6 +17,7 @@ import os
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from ..study.rooms import PREFIXES
 from .source_text import IMPORT, OWN, ROOMS, Chain, Definition, Source, Target, dotted, read_source
@@ -58,6 +59,16 @@ def _with_packages(module: str) -> Iterator[str]:
     return (".".join(parts[:end]) for end in range(len(parts), 0, -1))
 
 
+class _Used(NamedTuple):
+    """What one definition uses."""
+
+    keys: frozenset[Key]
+    modules: frozenset[str]  # its own, and those that it imports itself
+    lookups: frozenset[Key]  # (module, prefix) of lookups by name
+    words: frozenset[str]
+    fields: frozenset[str]  # of a settings class: those that have a default
+
+
 class Project:
     """The modules below a folder, each read once."""
 
@@ -68,9 +79,11 @@ class Project:
         self.is_folder = cache(self._is_folder)
         self.fields = cache(self._fields)
         self.resolved = cache(self._resolved)
+        self.definition = cache(self._definition)
         self.used_by = cache(self._used_by)
         self.run_by_import = cache(self._run_by_import)
         self.imported = cache(self._imported)
+        self.loaded_by = cache(self._loaded_by)
         self.shown = cache(self._shown)
 
     # ------------------------------------------------------------ modules
@@ -102,16 +115,17 @@ class Project:
     def loaded(self, modules: Iterable[str]) -> set[str]:
         """Modules of this project that an import of these loads, themselves and their packages
         included."""
-        todo, known = list(modules), set()
+        todo, known = {name for name in modules if self.source(name) is not None}, set()
         while todo:
-            name = todo.pop()
-            source = self.source(name)
-            if name in known or source is None:
-                continue
-            known.add(name)
-            for module in (name, *source.loads):
-                todo.extend(_with_packages(module))
+            known |= todo
+            todo = set().union(*map(self.loaded_by, todo)) - known
         return known
+
+    def _loaded_by(self, module: str) -> frozenset[str]:
+        """Modules of this project that one of it names in its imports, and the packages of all."""
+        named = (module, *self.own(module).loads)
+        parts = {part for one in named for part in _with_packages(one)}
+        return frozenset(part for part in parts if self.source(part) is not None)
 
     def _imported(self, module: str) -> frozenset[Key]:
         """What an import of a module runs, in it and in all that it loads."""
@@ -223,7 +237,7 @@ class Project:
             rest.append(type(node)(**{name: getattr(node, name) for name in node._fields} | more))
         return Definition(rest), fields
 
-    def definition(self, key: Key) -> Definition:
+    def _definition(self, key: Key) -> Definition:
         """One definition, or one field `Class.field` of a settings class."""
         owner, _, name = key[1].partition(".")
         rest, fields = self.fields((key[0], owner))
@@ -231,15 +245,12 @@ class Project:
 
     # ------------------------------------------------------------ the closure
 
-    def _used_by(self, key: Key) -> tuple[frozenset[Key], frozenset[str], frozenset[Key]]:
-        """What one definition uses: definitions, modules that it imports itself, and (module,
-        prefix) of its lookups by name."""
+    def _used_by(self, key: Key) -> _Used:
         module, uses = key[0], self.definition(key).uses
         source = self.own(module)
         local: dict[str, list[Target]] = {}
         keys: set[Key] = set()
-        loads: set[str] = set()
-        lookups: set[Key] = set()
+        loads, lookups = {module}, set[Key]()
         for node in uses.imports:
             bound, stars, loaded = source.imported(node)
             loads.update(loaded)
@@ -268,7 +279,10 @@ class Project:
                 keys |= means(lookup.module)  # of another `find`, or with a computed prefix
         if uses.anything and module not in FOREIGN:
             keys.update(*map(self.whole, self._all_modules()))
-        return frozenset(keys), frozenset(loads), frozenset(lookups)
+        fields = frozenset(() if "." in key[1] else self.fields(key)[1])
+        return _Used(
+            frozenset(keys), frozenset(loads), frozenset(lookups), frozenset(uses.words), fields
+        )
 
     def _module(self, targets: list[Target], rest: Chain) -> str | None:
         """The module that an imported name is, if it is one."""
@@ -298,14 +312,14 @@ class Project:
         while todo:
             for key in todo:
                 walk.visit(key)
-            todo = walk.more() - walk.keys
+            todo = walk.more()
         return frozenset(walk.keys)
 
     def digest(self, roots: Iterable[Key], named: Iterable[Key] = ()) -> str:
         """sha256 over the closure: modules, names and syntax trees."""
         summed = hashlib.sha256()
-        for module, name in sorted(self.closure(roots, named)):
-            summed.update(f"{module}:{name}={self.definition((module, name)).digest}\n".encode())
+        for key in sorted(self.closure(roots, named)):
+            summed.update(f"{key[0]}:{key[1]}={self.definition(key).digest}\n".encode())
         return summed.hexdigest()
 
 
@@ -329,7 +343,7 @@ def _gives_default(value: ast.expr) -> bool:
 
 
 class _Walk:
-    """What a closure has met so far."""
+    """What a closure has met so far. Whatever is met is looked into once."""
 
     def __init__(self, project: Project, named: list[Key]) -> None:
         self.project, self.named = project, named
@@ -338,38 +352,36 @@ class _Walk:
         self.words: set[str] = set()
         self.modules: set[str] = set()
         self.lookups: set[Key] = set()
+        self.settings: list[tuple[Key, frozenset[str]]] = []  # classes with fields of a default
 
     def visit(self, key: Key) -> None:
-        """Take one definition in."""
-        used, loads, lookups = self.project.used_by(key)
+        """Take one definition in: what it uses, and what an import of its modules runs."""
+        used = self.project.used_by(key)
         self.keys.add(key)
-        self.used |= used
-        self.words |= self.project.definition(key).uses.words
-        self.modules |= {key[0], *loads}
-        self.lookups |= lookups
+        self.used |= used.keys
+        self.words |= used.words
+        if modules := used.modules - self.modules:
+            self.modules |= modules
+            self.used.update(*map(self.project.imported, modules))
+        if lookups := used.lookups - self.lookups:
+            self.lookups |= lookups
+            self.used.update(*(self._looked_up(*lookup) for lookup in lookups))
+        if used.fields:
+            self.settings.append((key, used.fields))
 
     def more(self) -> set[Key]:
-        """All that these use, what an import of their modules runs, and the fields that they
-        read."""
-        return self.used | self._looked_up() | self._imported() | self._read_fields()
+        """What is used and was not yet visited, and the fields that are read."""
+        read = {
+            (module, f"{name}.{field}")
+            for (module, name), fields in self.settings
+            for field in fields & self.words
+        }
+        return (self.used | read) - self.keys
 
-    def _looked_up(self) -> set[Key]:
-        named = {(prefix, f"{prefix}_{name}") for prefix, name in self.named}
+    def _looked_up(self, module: str, prefix: str) -> set[Key]:
         keys: set[Key] = set()
-        for module, prefix in self.lookups:
-            for _, function in [one for one in named if one[0] == prefix]:
-                shown = module == ROOMS[0]
-                keys |= (
-                    self.project.shown(function) if shown else self.project.names(module, function)
-                )
+        for _, name in [one for one in self.named if one[0] == prefix]:
+            function = f"{prefix}_{name}"
+            shown = module == ROOMS[0]
+            keys |= self.project.shown(function) if shown else self.project.names(module, function)
         return keys
-
-    def _imported(self) -> set[Key]:
-        return set().union(*map(self.project.imported, self.modules))
-
-    def _read_fields(self) -> set[Key]:
-        read: set[Key] = set()
-        for module, name in self.keys:
-            fields = () if "." in name else self.project.fields((module, name))[1]
-            read |= {(module, f"{name}.{one}") for one in fields if one in self.words}
-        return read
