@@ -50,40 +50,27 @@ def test_complaints_are_heard(browser, tmp_path):
     assert "loud" in said and "none.png" in said and "https://elsewhere.invalid/x.js" in said
 
 
-PHONE = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-
-
-@pytest.fixture(scope="module")
-def on_a_phone(browser, site):
-    """What is wrong with every page on a phone, and how wide it is there."""
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
-    width = "return document.documentElement.scrollWidth"
-    try:
-        return {
-            page: (complaints(browser, site / page), browser.execute_script(width))
-            for page in pages_of(site)
-        }
-    finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-
-def test_every_page_loads_alone(on_a_phone):
+def test_every_page_loads_alone(browser, site):
     """Catches an error in a script, an image that is not there, and anything fetched from
     elsewhere: a reader without a network sees all."""
-    said = {page: words for page, (words, _) in on_a_phone.items() if page != "404.html"}
+    said = {page: complaints(browser, site / page) for page in pages_of(site) if page != "404.html"}
     assert len(said) > 10
     assert not {page: words for page, words in said.items() if words}
 
 
-def test_a_page_loads_alone_on_a_wide_screen(browser, site):
-    """Catches an error of what a phone does not show, such as the list of all pages."""
-    pages = "index.html", f"{STUDY}/index.html", f"{STUDY}/images.html"
-    assert not {page: words for page in pages if (words := complaints(browser, site / page))}
-
-
-def test_no_page_is_wider_than_a_phone(on_a_phone):
+def test_no_page_is_wider_than_a_phone(browser, site):
     """Catches a table or figure that makes all of a page scroll sideways."""
-    assert not {page: width for page, (_, width) in on_a_phone.items() if width > PHONE["width"]}
+    metrics = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        wide = []
+        for page in pages_of(site):
+            show(browser, site / page)
+            if browser.execute_script("return document.documentElement.scrollWidth") > 390:
+                wide.append(page)
+        assert not wide
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def column(browser, place):

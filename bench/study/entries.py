@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from .errors import ConfigError
@@ -35,9 +35,9 @@ def entries_of(suite: Suite, at: str = "") -> dict[str, NamedEntry]:
     for group, entry in suite.variants.items():
         for values in itertools.product(*entry.grid.values()):
             grid = dict(zip(entry.grid, values))
-            check_one_value(entry.delta, f"{at}variants.{group}.", grid)
             name = ", ".join((group, *grid_words(grid)))
             plain = SuiteEntry(base=entry.base, delta={**entry.delta, **grid})
+            check_one_value(plain.delta, f"{at}variants.{group}.", grid)
             named = NamedEntry(group, plain, grid)
             if entries.setdefault(name, named) != named:
                 raise ConfigError(
@@ -52,20 +52,19 @@ def entries_of(suite: Suite, at: str = "") -> dict[str, NamedEntry]:
     return entries
 
 
-def check_one_value(delta: dict[str, Any], at: str, grid: dict[str, Any] | None = None) -> None:
+def check_one_value(delta: dict[str, Any], at: str, grid: Collection[str] = ()) -> None:
     """Refuse a variant that gives one setting two values: in a mapping, and by a dotted key of its
-    own, in its delta or its grid. Raises ConfigError."""
-    parts_of = {**dict.fromkeys(delta, "delta"), **dict.fromkeys(grid or {}, "grid")}
-    given = {**delta, **(grid or {})}
-    for dotted, value in given.items():
+    own. grid: the keys that come from its grid. Raises ConfigError."""
+    for dotted, value in delta.items():
         parts = dotted.split(".")
         for end in range(1, len(parts)):
             above = ".".join(parts[:end])
-            other = _inside(given.get(above), above, parts[end:])
+            other = _inside(delta.get(above), above, parts[end:])
             if other and other != [value]:
+                part, whole = ("grid" if key in grid else "delta" for key in (dotted, above))
                 raise ConfigError(
-                    f"{at}{parts_of[dotted]}.{dotted}: {shown(value)}: the mapping of {above} in "
-                    f"its {parts_of[above]} gives {shown(other[0])}; keep one"
+                    f"{at}{part}.{dotted}: {shown(value)}: the mapping of {above} in its {whole} "
+                    f"gives {shown(other[0])}; keep one"
                 )
 
 
