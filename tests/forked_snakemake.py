@@ -5,6 +5,7 @@ As a program it carries out a line of JSON after the other: words, folder, envir
 """
 
 import atexit
+import gc
 import json
 import os
 import select
@@ -18,9 +19,11 @@ from pathlib import Path
 
 def serve():
     """Fork a process for each line, and answer with how it ended."""
+    gc.disable()  # as bench/runtime/planner.py begins it; children share what is frozen
     import pydantic  # noqa: F401  by the Snakefile, which reads a study
     import snakemake.cli
 
+    gc.freeze()
     for line in sys.stdin:
         words, folder, environment, log = json.loads(line)
         if child := os.fork():

@@ -131,7 +131,7 @@ def test_a_plan_holds_what_collect_gathers(plan, place):
 
 def test_the_report_begins_with_what_a_reader_needs(plan):
     """Catches a first page of file names alone, or one that points to tables which nobody makes."""
-    words = dict(Scopes(plan).configs())[MAIN / "configs" / "about.rst"]
+    words = dict(Scopes(plan).about())[MAIN / "configs" / "about.rst"]
     made = set(plan.outputs_of("tables", None))
     assert f"training seeds {', '.join(map(str, plan.study.train_seeds))}" in words
     assert "95 % t-interval" in words and "smoke.yaml``" in words
@@ -141,9 +141,10 @@ def test_the_report_begins_with_what_a_reader_needs(plan):
 
 def test_every_job_has_a_config(plan, place):
     """Catches a job that finds no config, or one of another study."""
-    configs = dict(Scopes(plan).configs())
     for run_id, job in plan.jobs.items():
-        about = json.loads(configs[MAIN / "configs" / f"{run_id}.json"])
+        path, text = Scopes(plan).config_of(run_id)
+        about = json.loads(text)
+        assert path == MAIN / "configs" / f"{run_id}.json"
         assert about["study"] == "smoke" and about["config"] == job.config
     with pytest.raises(ConfigError, match="train/none: no job of this study"):
         Scopes(plan).inputs_of("train/none")

@@ -24,7 +24,9 @@ COUNTED = ["train_seed", "scale", "step", "seed_first", "seed_last", "num_images
 
 
 def clean_environment():
-    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    """Of a stranger's shell; the same for every test, so that one process forks for all."""
+    ours = ("PYTHONPATH", "PYTEST_CURRENT_TEST")
+    return {key: value for key, value in os.environ.items() if key not in ours}
 
 
 def snakemake(project, *words, timeout=300):

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 # a plan makes many objects and hardly any garbage: a quarter of its time would go into looking
@@ -200,9 +201,17 @@ def write_changed(path, text):
         )
 
 
+@cache
+def write_config(run_id):
+    """What a job is told; a job on another machine finds what the submitting one wrote."""
+    if workflow.is_main_process:
+        write_changed(*SCOPES.config_of(run_id))
+
+
 def write_plans():
-    """What the jobs and the collecting of every scope are told; the name of the study's file."""
-    for path, text in SCOPES.configs():
+    """What the collecting of every scope is told. Snakemake looks once which files are there, so
+    that a plan cannot be written when it is asked for."""
+    for path, text in SCOPES.about():
         write_changed(path, text)
     for scope in ALL_SCOPES:
         write_changed(SCOPES.plan_path(scope), SCOPES.plan_text(scope))
@@ -229,7 +238,7 @@ def check_name():
 
 # the default run, all suites (full/), one suite (suites/<suite>/)
 ALL_SCOPES = (None, "full", *PLAN.study.suites)
-if workflow.is_main_process:  # a job on another machine finds what the submitting one wrote
+if workflow.is_main_process:
     write_plans()
     check_name()
 if problem := SCOPES.too_few_prepared():
@@ -273,14 +282,21 @@ wildcard_constraints:
 
 
 def job_of(stage):
-    """Input function: the row files of the jobs that a job of this stage reads."""
+    """Input function: the row files of the jobs that a job of this stage reads. What the job is
+    told is written here, so that a target costs its own jobs and not all of the study."""
 
     def rows(wildcards):
-        return [
-            f"{folder}/row.json" for folder in SCOPES.inputs_of(f"{stage}/{wildcards.job}").values()
-        ]
+        run_id = f"{stage}/{wildcards.job}"
+        folders = SCOPES.inputs_of(run_id).values()
+        write_config(run_id)
+        return [f"{folder}/row.json" for folder in folders]
 
     return rows
+
+
+def files_of(scope, name):
+    """Input function: a file of every job of a scope."""
+    return lambda wildcards: [f"{SCOPES.folder(job)}/{name}" for job in PLAN.jobs_of(scope)]
 
 
 def command(verb, stage):

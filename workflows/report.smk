@@ -1,15 +1,14 @@
 # From rows to tables, figures and the report.
 for scope in ALL_SCOPES:
     place = SCOPES.place(scope)
-    folders = [SCOPES.folder(run_id) for run_id in PLAN.jobs_of(scope)]
 
     rule:
         name:
             f"collect_{scope or 'study'}"
         input:
             plan=SCOPES.plan_path(scope).as_posix(),
-            rows=[f"{folder}/row.json" for folder in folders],
-            metrics=[f"{folder}/metrics.csv" for folder in folders],
+            rows=files_of(scope, "row.json"),
+            metrics=files_of(scope, "metrics.csv"),
         output:
             metrics=place / "metrics.csv",
             runs=place / "runs.csv",

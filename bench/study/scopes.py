@@ -142,7 +142,9 @@ class Scopes:
             **{key: study[key] for key in OF_STUDY},
             "folders": {run_id: self.folder(run_id) for run_id in run_ids},
         }
-        return json.dumps(about, indent=1) + "\n"
+        # a line a key: of longer texts Python's faster encoder makes one line alone
+        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in about.items()]
+        return "{\n" + ",\n".join(lines) + "\n}\n"
 
     def _suite(self, name: str, study: dict[str, Any]) -> dict[str, Any]:
         """What plan.json says of a suite. study: its settings as the plan describes them."""
@@ -177,19 +179,20 @@ class Scopes:
         ]
         return "\n\n".join(filter(None, parts)) + "\n"
 
-    def configs(self) -> Iterator[tuple[Path, str]]:
-        """The config of every job, and what is known of the files that the study names: path and
-        text. The name of a config holds a hash of its content, so that a file, once written, is
-        right but for the places of files."""
+    def about(self) -> Iterator[tuple[Path, str]]:
+        """What stands in front of the report, and what is known of the files that the study names:
+        path and text."""
         folder = self.results / "configs"
-        for run_id, job in self.plan.jobs.items():
-            yield (
-                folder / f"{run_id}.json",
-                json.dumps({"study": self.study, **job.about}, indent=1) + "\n",
-            )
         yield folder / "about.rst", self.about_study()
         if self.plan.contents:
             yield folder / "contents.json", json.dumps(self.plan.contents, indent=1) + "\n"
+
+    def config_of(self, run_id: str) -> tuple[Path, str]:
+        """The config of a job: path and text. Its name holds a hash of its content, so that a file,
+        once written, is right but for the places of files."""
+        told = {"study": self.study, **self.plan.jobs[run_id].about}
+        path = self.results / "configs" / f"{run_id}.json"
+        return path, json.dumps(told, indent=1) + "\n"
 
     # ------------------------------------------------------------ what is asked before any work
 
