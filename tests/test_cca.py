@@ -485,7 +485,18 @@ def test_a_figure_of_nothing_is_refused(tmp_path):
     suite["figures"] = ["alignment"]
     path.write_text(yaml.safe_dump(data, sort_keys=False))
     load_study(path)
-    suite["variants"] = {"SDD": suite["variants"]["SDD"]}
+    control = next(
+        one
+        for one in suite["variants"].values()
+        if one.get("delta", {}).get("distill.arm") == "cross_entropy"
+    )
+    whole = suite["variants"]
+    again = {**control, "delta": {**control["delta"], "training.steps": 3}}
+    suite["variants"] = {**whole, "shorter": again}
+    path.write_text(yaml.safe_dump(data, sort_keys=False))
+    with pytest.raises(ConfigError, match="and 'shorter' are two controls"):
+        load_study(path)
+    suite["variants"] = {"SDD": whole["SDD"]}
     path.write_text(yaml.safe_dump(data, sort_keys=False))
     with pytest.raises(ConfigError, match="'alignment' shows trainings of distill.arm cca"):
         load_study(path)

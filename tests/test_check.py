@@ -282,6 +282,46 @@ def test_networks_of_ones_own_are_tried_first(monkeypatch, tmp_path):
     assert "srdd/tokenizer.py: codec_mine: gives latents" in checked(monkeypatch, path)
 
 
+class Shifted(torch.nn.Linear):
+    """A head whose bias is moved by what it draws when it is made."""
+
+    def __init__(self, config, persistent):
+        super().__init__(config.width, config.codebook_size)
+        self.register_buffer("shift_V", torch.randn(config.codebook_size), persistent=persistent)
+
+    def forward(self, x):
+        return super().forward(x) + self.shift_V
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_head_that_forgets_what_it_drew_is_refused(monkeypatch, tmp_path, kept):
+    """Catches a network that is scored with other constants than it was trained with."""
+    monkeypatch.setattr(
+        "bench.study.resolve.names_in", lambda file, prefix: [*names_in(file, prefix), "mine"]
+    )
+    add(monkeypatch, heads, "head", lambda config: Shifted(config, kept))
+    said = checked(monkeypatch, study_with(tmp_path, **{"model.head": "mine"}))
+    assert said is None if kept else "head_mine: computes something else once it is saved" in said
+
+
+def test_a_codec_that_forgets_what_it_drew_is_refused(monkeypatch, tmp_path):
+    """Catches images that are decoded with other constants than the tokenizer learnt."""
+
+    def forgets(config):
+        codec = tokenizer.codec_conv(config)
+        drawn = torch.rand(())
+        after = codec.encoder.register_forward_hook(lambda module, given, made: made * drawn)
+        assert after is not None
+        return codec
+
+    monkeypatch.setattr(
+        "bench.study.resolve.names_in", lambda file, prefix: [*names_in(file, prefix), "mine"]
+    )
+    add(monkeypatch, tokenizer, "codec", forgets)
+    said = checked(monkeypatch, study_with(tmp_path, **{"tokenizer.config.codec": "mine"}))
+    assert "codec_mine: computes something else once it is saved" in said
+
+
 def test_known_tokens_are_tried_where_a_measure_has_some(monkeypatch, tmp_path):
     """Catches a sampler that loses known tokens, found only after the model of a zero-shot suite is
     trained."""

@@ -340,6 +340,20 @@ BAD = {
         measured("sweep", figures=["distillation"]),
         ["figures", "'distillation'", "grid"],
     ),
+    "two students at one place": (
+        measured(
+            "sweep",
+            figures=["distillation"],
+            variants={
+                "VAR": {"base": "var"},
+                "VAR few": {
+                    "base": "var",
+                    "grid": {"model.patch_nums": [[1, 4], [2, 4]], "training.steps": [8, 9]},
+                },
+            },
+        ),
+        ["figures", "'distillation'", "'VAR few'", "share a place"],
+    ),
     "no heat": (
         measured("sweep", figures=["heat_maps"]),
         ["figures", "'heat_maps'", "refine_steps"],
@@ -570,6 +584,20 @@ SAID = {
             f"{MAIN}/variants/SDD/delta": {"sampler.cfg_ramp": "constant", "sampler.cfg_scale": 1},
         },
         ["suites.main.variants.SDD.delta.sampler.cfg_ramp: is not read, cfg_scale is 1"],
+    ),
+    "more codes than there are": (
+        {f"{MAIN}/variants/SDD/delta": {"model.history": 0, "sampler.top_k": 4096}},
+        ["suites.main.variants.SDD.delta.sampler.top_k: is not read, the codebook has 16 codes"],
+    ),
+    "a class that is dropped and never given": (
+        {
+            f"{MAIN}/variants/SDD/delta": {
+                "model.num_classes": 0,
+                "model.class_dropout": 0.2,
+                "sampler.cfg_scale": 1.0,
+            }
+        },
+        ["suites.main.variants.SDD.delta.model.class_dropout: is not read, model.num_classes is 0"],
     ),
     "seeds that nothing trains with": (
         {"suites/latency/train_seeds": [0, 1]},

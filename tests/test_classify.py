@@ -2,6 +2,7 @@
 shown and how claims are decided."""
 
 import json
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -573,3 +574,17 @@ def test_the_table_of_claims_says_what_decides_them(seen):
         assert "two binomial standard errors" in words
         assert ("generated images" in words) == ("FID and KID" in words) == drawn
         view.results.metrics.loc[:, "sampler"] = None
+
+
+@pytest.mark.parametrize(
+    "told, words",
+    [
+        ({"num_images": 200}, "class_baselines.num_images: None: differs from classify.num_images"),
+        ({"classes": 3}, "classify.classes: 3: class_baselines tell all 10 classes apart"),
+    ],
+)
+def test_baselines_of_other_images_or_classes_are_refused(tmp_path, told, words):
+    """Catches a table whose rows tell other classes apart, on other images, than its models."""
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        planned(tmp_path, told)
+    assert planned(tmp_path, told, measure=["classify"], tables=[], figures=[])

@@ -864,6 +864,11 @@ def test_a_student_is_held_against_the_same_model(results):
         names["settings"]["model"][key] = value
         variants = {**view.variants, "student": names}
         assert full_schedule_of(Namespace(variants=variants), "student") is None, key
+    longer = copy.deepcopy(view.variants["SDD"])
+    longer["settings"]["training"]["steps"] *= 2
+    twice = Namespace(variants={**view.variants, "SDD longer": longer})
+    assert full_schedule_of(twice, "SDD logit, patch_nums 1-4") is None, "one of two"
+    assert full_schedule_of(twice, "SDD longer") == "SDD longer"
 
 
 def test_missing_numbers_have_the_status_of_the_distillation(results):

@@ -167,6 +167,13 @@ def test_a_class_without_an_image_is_refused(tmp_path, how):
         load(config(tmp_path, num_classes=3))
 
 
+def test_images_without_class_folders_are_told_of(tmp_path):
+    """Catches the commonest slip, all images in one folder, that gets no remedy."""
+    put(tmp_path, 5)
+    with pytest.raises(ConfigError, match="5 images lie in it: make a folder of each class, or"):
+        load(config(tmp_path, num_classes=3))
+
+
 def test_what_is_left_out_is_counted(tmp_path):
     """Catches images that are skipped without a word."""
     for name in "ab":

@@ -176,7 +176,7 @@ def committed(project, monkeypatch):
     def state(root=project):
         monkeypatch.setattr(provenance, "ROOT", root)
         monkeypatch.setattr(provenance, "KNOWN", KnownSources(root))
-        return provenance.git_state.__wrapped__()
+        return provenance.git_state()
 
     return state
 
@@ -202,6 +202,19 @@ def test_new_code_is_a_change_of_the_commit(committed, project, place, dirty):
     (project / place).parent.mkdir(parents=True, exist_ok=True)
     (project / place).write_text("other")
     assert committed() == (git(project, "rev-parse", "HEAD"), dirty)
+
+
+def test_a_job_names_the_commit_that_it_began_with(committed, project):
+    """Catches a result that names a commit which was made while it was computed, or hides an edit
+    of that time."""
+    head = git(project, "rev-parse", "HEAD")
+    start = committed()
+    assert provenance.git_state_since(start) == (head, False)
+    (project / "srdd" / "a.py").write_text("import mine\n")
+    assert provenance.git_state_since(start) == (head, True)
+    git(project, "commit", "-q", "-a", "-m", "second")
+    assert provenance.git_state_since(start) == (head, True)
+    assert provenance.git_state_since((None, None)) == (None, None)
 
 
 def test_a_commit_is_that_of_the_project_itself(committed, project, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Scores: the same numbers as torch-fidelity's own, or as their formulas, against the held-out
 images or a given file, read batch by batch."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,21 @@ def inception(**settings):
     )
     extractor.__dict__["network"] = StubInception()
     return extractor
+
+
+def test_weights_that_were_replaced_are_not_read(tmp_path):
+    """Catches scores by another network beside those of the one that was checked first."""
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"one")
+    config = FeaturesConfig(
+        kind="inception",
+        name="mine",
+        weights=str(weights),
+        sha256=hashlib.sha256(b"one").hexdigest(),
+    )
+    weights.write_bytes(b"other")
+    with pytest.raises(ConfigError, match="features.weights: .*weights.pth has sha256"):
+        _ = Extractor(config, CPU, tmp_path).network
 
 
 def reference_file(path, seed=1, with_images=True, **changes):

@@ -135,7 +135,8 @@ def test_the_last_line_of_a_log_that_is_written_right_now(tmp_path):
 @pytest.mark.parametrize(
     "words, expected",
     [
-        (["all"], ["--logger=job-lines", "all"]),
+        (["all"], ["all", "--logger=job-lines"]),
+        (["all", "--", "main"], ["all", "--logger=job-lines", "--", "main"]),
         (["all", "--verbose"], ["all"]),
         (["all", "-n"], ["all", "-n"]),
         (["all", "--quiet", "rules"], ["all", "--quiet", "rules"]),

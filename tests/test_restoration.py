@@ -572,6 +572,17 @@ def test_claims_on_what_is_not_measured_are_refused(tmp_path, changes, suite, wo
     assert words in str(refused.value) and "suites.restoration.claims" in str(refused.value)
 
 
+def test_a_variant_named_like_a_way_is_not_taken_for_it(tmp_path):
+    """Catches a claim against a variant that is judged against a way of the other one."""
+    variants = {**SUITE["variants"], "ridge": SUITE["variants"]["SDD"]}
+    del variants["SDD"]
+    bad = {**SUITE["claims"][1], "variant": "state", "against": "ridge"}
+    with pytest.raises(ConfigError, match="against: 'ridge': a way to restore and a variant"):
+        load_study(edited(tmp_path, **{
+            "suites/restoration": {**SUITE, "variants": variants, "claims": [bad]}
+        }))  # fmt: skip
+
+
 @pytest.mark.parametrize("changes,words", CLAIMS, ids=[words for _, words in CLAIMS])
 def test_bad_claims_are_refused_in_one_line(tmp_path, changes, words):
     bad = {**SUITE["claims"][1], **changes}

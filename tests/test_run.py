@@ -5,11 +5,13 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from hypothesis import given
@@ -408,6 +410,28 @@ def test_a_second_run_at_the_same_time_gets_one_line_and_the_first_ends_well(cop
     )
     code, _, said = run(copy, *words, "--forcerun", "figures_snr")
     assert code == 0, said
+
+
+def test_a_run_that_is_stopped_while_it_plans_says_so_in_one_line(copy):
+    """Catches a traceback, and a fault that is told, after Ctrl-C."""
+    process = subprocess.Popen(
+        [sys.executable, "run", "snakemake", "--configfile", "smoke.yaml", "snr"],
+        cwd=copy,
+        env=clean_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    whole = psutil.Process(process.pid)
+    while process.poll() is None and not any(
+        "bench.runtime.planner" in child.cmdline() for child in whole.children()
+    ):
+        time.sleep(0.05)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "Traceback" not in said, said
+    assert said.strip().splitlines()[-1] == "stopped; the same command goes on from here", said
 
 
 @pytest.mark.parametrize("asked", ["", "elsewhere"])

@@ -8,6 +8,7 @@ import pytest
 
 from bench.runtime.study_row import published_suites
 from bench.study.errors import ConfigError
+from bench.study.merging import merged
 from bench.study.plan import load_study
 from bench.study.scopes import Scopes, known_contents
 from workflow import ROOT, SMOKE
@@ -26,6 +27,17 @@ def place(tmp_path, monkeypatch):
     """An empty folder to work in."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_a_suite_changes_single_settings_of_a_room(plan):
+    """Catches a suite that gives one setting and so puts all others of the study back to their
+    defaults."""
+    told = plan.study.told("refinement", "latency")
+    assert (told.batch_sizes, told.rounds) == ((2,), 2), "its own"
+    assert (told.max_rounds, told.warmup) == (3, 1), "the study's"
+    assert plan.study.told("latency", "latency").batch_sizes == (1, 2)
+    nested = {"a": {"b": 1, "c": [1, 2]}, "d": 4}
+    assert merged(nested, {"a": {"c": [3]}}) == {"a": {"b": 1, "c": [3]}, "d": 4}
 
 
 def touch(path, text=""):

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import forked_snakemake
 import pytest
+import yaml
 
 from bench.study.plan import load_study
-from workflow import ROOT, SMOKE, clean_environment, copy_project, planned, snakemake
+from workflow import ROOT, SMOKE, clean_environment, copy_project, planned, run, snakemake
 
 STUDIES = sorted((ROOT / "workflows" / "config").glob("*.yaml"))
 
@@ -99,6 +101,44 @@ def test_a_target_that_is_none_is_named_with_those_that_are(words, expected, tmp
     code, text = forked_snakemake.snakemake(words, ROOT, clean_environment())
     last = text.strip().splitlines()[-1]
     assert code != 0 and last.startswith("error: ") and "digits.yaml" in last and expected in last
+
+
+def test_a_word_is_checked_as_run_hands_it_on(tmp_path):
+    """Catches checks that see other words than those that `./run` gives to snakemake."""
+    for words, expected in (
+        (["mian"], "did you mean 'main'"),
+        (["smoke.yaml"], "a study's file goes after --configfile"),
+    ):
+        project = copy_project(tmp_path / words[0])
+        code, _, said = run(project, "snakemake", *words, "--configfile", "smoke.yaml")
+        last = said.strip().splitlines()[-1]
+        assert code and last.startswith("error: ") and expected in last, said
+
+
+def test_a_suite_is_not_drawn_from_what_is_published(tmp_path):
+    """Catches a suite that is trained although published results were asked for."""
+    name = "latency_d16"
+    kept = Path("results") / name / "published"
+    shutil.copytree(ROOT / kept, tmp_path / kept)
+    study = ROOT / "workflows" / "config" / f"{name}.yaml"
+    words = f"--configfile={study}", "--directory", tmp_path, "-n", "--config", "results=published"
+    suite = next(iter(load_study(study).study.suites))
+    for target, expected in ((suite, f"which {suite} is no target for"), ("figures", "")):
+        code, text = forked_snakemake.snakemake([target, *words], ROOT, clean_environment())
+        assert bool(code) == bool(expected) and expected in text, text
+
+
+def test_a_study_without_core_suites_is_not_done_at_once(tmp_path):
+    """Catches a run that ends well after no job; a suite of it can be asked for."""
+    study = yaml.safe_load(SMOKE.read_text(encoding="utf-8"))
+    study["suites"] = {"snr": {**study["suites"]["snr"], "core": False}}
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(study), encoding="utf-8")
+    words = f"--configfile={path}", f"--directory={tmp_path}", "-n"
+    code, text = snakemake(ROOT, *words)
+    assert code and "suites: none is core (snr); add the word full" in text
+    code, text = snakemake(ROOT, *words, "--", "snr")
+    assert code == 0, text
 
 
 def test_two_studies_of_one_name_are_told(tmp_path):

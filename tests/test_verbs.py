@@ -228,8 +228,9 @@ def test_a_tokenizer_of_another_config_is_refused(ready, tmp_path):
     assert "phi_ratio" in error and "0.25" in error
 
 
-def test_checkpoint_of_other_code_is_not_resumed(ready, tmp_path):
-    """Catches two versions of the code mixed in one training."""
+@pytest.mark.parametrize("key, other", [("source", "0000000000"), ("torch", "2.0.0")])
+def test_checkpoint_of_other_code_is_not_resumed(ready, tmp_path, key, other):
+    """Catches two versions of the code, or two releases of torch, mixed in one training."""
     process = start("train", *ready.words("train", tmp_path / "out"))
     kill_after(process, tmp_path / "out" / "resume.safetensors")
     from srdd.checkpoint import load_tensors, save_tensors
@@ -237,7 +238,7 @@ def test_checkpoint_of_other_code_is_not_resumed(ready, tmp_path):
     path = tmp_path / "out" / "resume.safetensors"
     if path.exists():
         tensors, metadata = load_tensors(path)
-        save_tensors(path, tensors, **{**metadata, "source": "0000000000"})
+        save_tensors(path, tensors, **{**metadata, key: other})
     code, text = call("train", *ready.words("train", tmp_path / "out"))
     assert code == 0 and "starts again" in text, text
 

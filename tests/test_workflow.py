@@ -253,6 +253,12 @@ def test_a_comment_retrains_nothing_and_code_reruns_what_depends_on_it(project):
     text = path.read_text()
     path.write_text(text.replace("subset = min(1000,", "subset = min(999,"))
     rerun = again(project)
+    record, aside = project / ".snakemake", project / "set aside"
+    record.rename(aside)
+    _, said = snakemake(project, f"--configfile={STUDY}", "-n", "all")
+    shutil.rmtree(record)
+    aside.rename(record)
+    assert "made by other code than this, and of which .snakemake has no record: " in said
     path.write_text(text)
     assert {"evaluate_job", "baselines_job"} <= set(rerun) and not {
         "train_job",
@@ -284,8 +290,9 @@ def test_figures_and_tables_from_published_alone(project, tmp_path):
     published.mkdir(parents=True)
     for name in ("srdd", "bench", "workflows", "profiles"):
         shutil.copytree(project / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("Snakefile", "environment.yml", STUDY):
+    for name in ("Snakefile", "environment.yml", "requirements.txt", "run", STUDY):
         shutil.copy(project / name, root / name)
+    shutil.copytree(project / ".venv", root / ".venv")
     for name in ("metrics.csv", "runs.csv", "variants.csv", "images.npz"):
         shutil.copy(project / "results" / "smoke" / name, published / name)
     code, text = snakemake(root, f"--configfile={STUDY}", "figures", "tables")
@@ -295,4 +302,8 @@ def test_figures_and_tables_from_published_alone(project, tmp_path):
         assert (made / "tables" / path.name).read_text() == path.read_text()
     for path in sorted((project / "results" / "smoke" / "figures").glob("*.svg")):
         assert (made / "figures" / path.name).read_bytes() == path.read_bytes()
+    words = "reproduce", "--config", STUDY, "--config", "results=published"
+    code, out, said = run(root, *words)
+    assert code == 0 and "from_published/figures/main_fid.png" in out, said
+    assert "SDD scores a lower FID than VAR" in out and "| VAR" in out, "claims and scores"
     assert not (root / "results" / "smoke" / "train").exists()

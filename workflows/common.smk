@@ -1,5 +1,6 @@
 # What all rules share: the study, the folders of its jobs, the hash of the code that a verb runs.
 # Imports no torch.
+import atexit
 import gc
 import itertools
 import json
@@ -15,7 +16,9 @@ from pathlib import Path
 # a plan makes many objects and hardly any garbage: a quarter of its time would go into looking
 gc.disable()
 sys.path.insert(0, workflow.basedir)
-from bench.study.before import TRAININGS, missing_files, refused_function
+from snakemake.io import IOFile
+
+from bench.study.before import TRAININGS, missing_files, nothing_to_make, refused_function
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
 from bench.study.schema import RESERVED
@@ -25,7 +28,7 @@ from bench.study.tokenizer_settings import TokenizerSpec, images_of_process
 from bench.runtime.provenance import shows_gpu, source_of, source_of_program, source_of_shows
 from bench.runtime.rows import write_text, written_whole
 from bench.runtime.study_row import published_suites
-from bench.runtime.verbs import check_jobs
+from bench.runtime.verbs import check_jobs, stages
 from srdd.lookup import unknown
 
 BASE = Path(workflow.basedir)
@@ -273,7 +276,7 @@ onstart:
     missing = missing_files(PLAN, needed)
     if missing:
         stop(f"{STUDY_FILE}: {missing[0]}")
-    if problem := refused_function(STUDY_FILE, PLAN, needed):
+    if problem := refused_function(STUDY_FILE, PLAN, needed, PYTHON):
         stop(problem)
 
 
@@ -289,9 +292,46 @@ def job_of(stage):
         run_id = f"{stage}/{wildcards.job}"
         folders = SCOPES.inputs_of(run_id).values()
         write_config(run_id)
+        note_unrecorded(run_id)
         return [f"{folder}/row.json" for folder in folders]
 
     return rows
+
+
+UNRECORDED = []
+
+
+def made_by_other_code(run_id):
+    """Whether a finished job was made by other code than this. Who reads a damaged row says so."""
+    job, row = PLAN.jobs[run_id], Path(SCOPES.folder(run_id)) / "row.json"
+    try:
+        made_by = json.loads(row.read_text(encoding="utf-8"))["source_hash"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return made_by != source_of(VERBS[job.stage].name, job.config)
+
+
+@cache
+def note_unrecorded(run_id):
+    """Remember a finished job of other code that snakemake has no record of, as of a folder of
+    results that was copied without .snakemake: it would count as made by this code."""
+    row = f"{SCOPES.folder(run_id)}/row.json"
+    if Path(row).is_file() and workflow.persistence.metadata(IOFile(row)) is None:
+        if made_by_other_code(run_id):
+            UNRECORDED.append(run_id)
+
+
+def say_unrecorded():
+    """One line, when all else is said, on those that were not made again."""
+    left = list(filter(made_by_other_code, UNRECORDED))
+    if left:
+        rules = sorted({f"{run_id.split('/')[0]}_job" for run_id in left})
+        print(
+            "warning: finished jobs that were made by other code than this, and of which "
+            f".snakemake has no record: {len(left)}, such as {left[0]}; they stay as they are. To "
+            f"make them again: --forcerun {' '.join(rules)}",
+            file=sys.stderr,
+        )
 
 
 def files_of(scope, name):
@@ -347,10 +387,26 @@ def outputs(what, scope, own=False):
         stop(error)
 
 
+VERBS = stages()
+if workflow.is_main_process:
+    atexit.register(say_unrecorded)
+
+
 def check_targets():
     """A word that is no target: said with the names that are. `./run` puts targets in front, where
-    no option can own them."""
+    no option can own them. A suite is not drawn from what is published, and a study without core
+    suites makes nothing by itself."""
     words = sys.argv[3:] if sys.argv[1:2] == ["--snakefile"] else sys.argv[1:]
+    # snakemake knows its targets only later: words that may be one
+    asked = {word for word in words if word[0:1] != "-" and (workflow.is_rule(word) or "/" in word)}
+    if asked <= {"all", "report"} and (problem := nothing_to_make(PLAN, None)):
+        stop(f"{STUDY_FILE}: {problem}")
+    for name in sorted(asked & {*PLAN.study.suites, "full"}):
+        if config.get("results") == "published":
+            stop(
+                f"--config results=published: draws all that is published, which {name} is no "
+                "target for (there are: figures, tables)"
+            )
     for name in itertools.takewhile(lambda word: not word.startswith("-"), words):
         if re.fullmatch(r"\w+", name) and not workflow.is_rule(name) and not Path(name).exists():
             stop(f"{STUDY_FILE}: {unknown('target', name, [*RESERVED, *PLAN.study.suites])}")

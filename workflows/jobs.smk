@@ -1,9 +1,7 @@
 # Every job of a study is one run of a verb: a config in, rows out. Weights, images and
 # checkpoints to resume from lie beside the declared outputs, where a killed job keeps them. GPU:
 # asked for only where there is one.
-from bench.runtime.verbs import stages
-
-for stage, verb in stages().items():
+for stage, verb in VERBS.items():
 
     rule:
         name:

@@ -17,10 +17,11 @@ from typing import TypeVar
 
 import torch
 from pydantic import ValidationError
+from torch import nn
 
 from srdd import diffusion
 from srdd.balance import scale_weights
-from srdd.config import SamplerConfig, TokenizerConfig
+from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
 from srdd.corruption import corrupted, mask_within_scales
 from srdd.cost import blank_latent, tiny_network
 from srdd.degradation import degraded, shifted
@@ -43,6 +44,7 @@ from ..study.resolve import variants_and_teachers
 from ..study.schema import Study, Suite, Variant
 
 T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
 
 IMAGES = 2
 SEEDS = tuple(range(IMAGES))
@@ -206,25 +208,57 @@ def check_changes(study: Study, suite: str) -> None:
             )
 
 
+FORGETS = (
+    "computes something else once it is saved and read again: a value that is drawn and no part of "
+    "the state; make it a parameter or a buffer that is saved (persistent=True)"
+)
+
+
+def twins(make: Callable[[], M]) -> tuple[M, M]:
+    """A network as it is made, and as it is read back into one that began with other draws."""
+    with first_weights(0):
+        one = make()
+    with first_weights(1):
+        other = make()
+    other.load_state_dict(one.state_dict())
+    return one.eval(), other.eval()
+
+
+def run_head(config: ModelConfig) -> None:
+    """A head, saved and read. Raises ValueError for one that is no head or forgets."""
+    one, other = twins(lambda: named_head(config))
+    x_BD = torch.randn(2, config.width, generator=generator("check", "head"))
+    with torch.no_grad():
+        if not torch.equal(one(x_BD), other(x_BD)):
+            raise ValueError(FORGETS)
+
+
 def run_codec(config: TokenizerConfig) -> None:
     """Take two images to latents and back, with drawn weights. Raises ValueError for other shapes,
-    and for numbers that are not finite."""
-    with first_weights(0):
+    for numbers that are not finite, and for a codec that forgets."""
+
+    def drawn() -> Tokenizer:
         tokenizer = Tokenizer(config)
-    tokenizer.init_weights(generator("check", "codec"))
+        tokenizer.init_weights(generator("check", "codec"))
+        return tokenizer
+
     images_BCHW = drawn_images(config.in_channels, config.image_size)
     with torch.no_grad():
-        latent_BChw = tokenizer.eval().to_latent(images_BCHW)
-        made_BCHW = tokenizer.to_image(latent_BChw)
-    if not (latent_BChw.isfinite().all() and made_BCHW.isfinite().all()):
+        both = [
+            (latent_BChw := tokenizer.to_latent(images_BCHW), tokenizer.to_image(latent_BChw))
+            for tokenizer in twins(drawn)
+        ]
+    if not all(x.isfinite().all() for x in both[0]):
         raise ValueError("gives NaN or inf")
+    if not all(torch.equal(x, y) for x, y in zip(*both)):
+        raise ValueError(FORGETS)
 
 
 def check_networks(variant: Variant) -> None:
     """A head and a codec of one's own, in the sizes of the variant."""
     model, sizes = variant.model, variant.tokenizer.config
     if is_own("head", model.head):
-        tried(function_name("head", model.head), partial(named_head, model))
+        tried(function_name("head", model.head), partial(run_head, model))
     if is_own("codec", sizes.codec):
         tried(function_name("codec", sizes.codec), partial(run_codec, sizes))
 

@@ -36,6 +36,7 @@ from ..runtime.rows import (
 )
 from ..runtime.study_row import check_sides, check_study, check_variant
 from ..runtime.variants_file import NAME, write_variants
+from ..study.errors import ConfigError
 from ..study.names import config_hash
 from ..study.settings import EvaluationConfig
 from .artefacts import open_split, save_npz
@@ -223,6 +224,8 @@ def opened(read: Callable[[], dict[str, np.ndarray]], folder: Path) -> dict[str,
     damaged."""
     try:
         return read()
+    except ConfigError as error:  # of the images themselves, with its remedy
+        raise ConfigError(f"{folder}: {error}") from None
     except (ValueError, EOFError, IndexError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(

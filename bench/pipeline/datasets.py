@@ -94,12 +94,12 @@ class Recorded:
                 return
             same = hashlib.sha256(path.read_bytes()).digest() == self.sums_N[i].tobytes()
         except OSError as error:
-            raise ValueError(
+            raise ConfigError(
                 f"{shown(path)}: cannot be read ({error.strerror}); put it back or run the study "
                 "again"
             ) from None
         if not same:
-            raise ValueError(
+            raise ConfigError(
                 f"{shown(path)}: has changed since it was prepared; run the study again, it "
                 "prepares anew"
             )
@@ -361,8 +361,9 @@ def load_image_folder(config: DatasetConfig) -> dict[str, object]:
         if not paths:
             left_out = skipped_words(folder.skipped)
             raise ConfigError(
-                f"dataset.path: {shown(root)} gives no images for the split {split}; too few "
-                "images or shares too small"
+                f"dataset.path: {shown(root)} gives no images for the split {split} of "
+                f"{sum(len(paths) for paths, _ in parts.values())}; add images, or raise "
+                f"dataset.{split}_share where there is one"
                 + (f", or too few groups: dataset.group finds {_count(groups)}" if groups else "")
                 + (f" (left out: {left_out})" if left_out else "")
             )

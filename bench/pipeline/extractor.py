@@ -19,6 +19,7 @@ from srdd.files import load_tensors, save_tensors
 from srdd.memory import is_out_of_memory
 
 from ..runtime.quick_start import import_torch_fidelity
+from ..runtime.verb import check_file
 from ..study.errors import ConfigError
 from ..study.settings import FeaturesConfig
 from .at_once import at_once
@@ -86,7 +87,8 @@ class Extractor:
 
         path = None
         if self.config.weights:
-            path = str(Path(self.config.weights).expanduser())
+            # anew for each job: another file in its place would score by another network
+            path = str(check_file(self.config.weights, self.config.sha256, "features.weights"))
         # torch-fidelity does not see by itself that there is a GPU
         settings = {"cuda": self.device.type == "cuda", "verbose": False}
         try:

@@ -209,6 +209,12 @@ def _classes_of(own: Path, num_classes: int, skipped: Counter[str]) -> list[str]
     names = in_order([folder.name for folder in folders])
     if len(names) != num_classes:
         there = f": {listed(names)}" if names else ""
+        loose = sum(map(_is_read, children(own, Counter())[1])) if not names else 0
+        there += (
+            f"; {loose} images lie in it: make a folder of each class, or set num_classes to 0"
+            if loose
+            else ""
+        )
         raise ConfigError(
             f"dataset.num_classes: {num_classes} does not fit the {len(names)} class folders of "
             f"{shown(own)}{there}"

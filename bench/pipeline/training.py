@@ -182,7 +182,8 @@ class Resume:
     ) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Tensors and state of the last checkpoint, or None.
 
-        One of other code or config is set aside, never mixed in.
+        One of other code, config or release of torch is set aside, never mixed in: a row names one
+        of each.
         """
         if not self.path.is_file():
             return None
@@ -195,6 +196,12 @@ class Resume:
             say(
                 "starts again: the checkpoint to resume from was written by other code or another "
                 "config"
+            )
+            return None
+        if metadata.get("torch") != torch.__version__:
+            say(
+                f"starts again: the checkpoint to resume from was written by torch "
+                f"{metadata.get('torch')}, this is {torch.__version__}"
             )
             return None
         return tensors, metadata["state"]
@@ -215,7 +222,14 @@ class Resume:
 
     def save(self, tensors: dict[str, torch.Tensor], **state: Any) -> None:
         """Write a checkpoint, whole or not at all; state: what JSON can hold."""
-        save_tensors(self.path, tensors, source=self.source, config=self.config, state=state)
+        save_tensors(
+            self.path,
+            tensors,
+            source=self.source,
+            config=self.config,
+            torch=torch.__version__,
+            state=state,
+        )
 
     def remove(self) -> None:
         """After a training that is complete."""

@@ -253,8 +253,12 @@ def labels_words(view: View) -> str:
 
 def floor_has_labels(view: View) -> bool:
     """Whether the floor was drawn with the labels that the variants were asked for, so that a
-    perfect generator scores it."""
-    return not with_classes(view) or view.results.about["evaluation"].get("labels") is not None
+    perfect generator scores it. One without classes draws them in the shares of its training
+    images."""
+    about, how = view.results.about, view.results.about["evaluation"].get("labels")
+    if with_classes(view):
+        return how is not None
+    return how == "training" or about["dataset"]["num_classes"] < 2
 
 
 # ---------------------------------------------------------------- scores

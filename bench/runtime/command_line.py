@@ -117,10 +117,14 @@ def only_one(word: str, group: list[str]) -> bool:
 
 def take_view(words: list[str]) -> list[str]:
     """Words with which snakemake says one line a job; with `--verbose`, in a dry run, and where the
-    user chooses what it says, all its lines."""
+    user chooses what it says, all its lines. After all others but those behind `--`: targets stand
+    in front."""
     rest = [word for word in words if word != VERBOSE]
     options = {word.partition("=")[0] for word in words}
-    return rest if options & (DRY | VIEWS | {VERBOSE}) else ["--logger=job-lines", *rest]
+    if options & (DRY | VIEWS | {VERBOSE}):
+        return rest
+    cut = rest.index("--") if "--" in rest else len(rest)
+    return [*rest[:cut], "--logger=job-lines", *rest[cut:]]
 
 
 def arranged(words: list[str]) -> tuple[list[str], Path]:

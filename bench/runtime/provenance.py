@@ -110,9 +110,8 @@ def _is_code(path: str) -> bool:
     return path.split("/")[0].removesuffix(".py") in {*WORKFLOW, *KNOWN.names}
 
 
-@cache
 def git_state() -> tuple[str | None, bool | None]:
-    """The commit of the working tree and whether it has changes, new files of code among them;
+    """The commit of the working tree now and whether it has changes, new files of code among them;
     (None, None) outside git, and inside a repository that is another project's."""
     try:
         commit, top = _git("rev-parse", "HEAD", "--show-toplevel").split("\n", 1)
@@ -123,6 +122,15 @@ def git_state() -> tuple[str | None, bool | None]:
         return None, None
     changed = any(entry and not entry.startswith("??") for entry in status)
     return commit, changed or any(_is_code(entry[3:]) for entry in status if entry)
+
+
+def git_state_since(
+    start: tuple[str | None, bool | None],
+) -> tuple[str | None, bool | None]:
+    """The commit that this process began with. Whoever moves it, or edits, while a job runs leaves
+    code that may be loaded from either: that counts as changed."""
+    commit, dirty = start
+    return commit, (git_state() != start or dirty) if commit else dirty
 
 
 def host_class() -> str:

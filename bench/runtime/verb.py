@@ -91,7 +91,7 @@ class Run:
         self.inputs = read_folders(options, inputs)
         self.device = choose_device(options.device, self.ranks)
         self.metrics: list[dict[str, Any]] = []
-        self.source = provenance.source_of(verb, self.config)
+        self.git, self.source = provenance.git_state(), provenance.source_of(verb, self.config)
 
     def settings(self, key: str, schema: type[S]) -> S:
         """A part of the config as its schema, with the places where its files lie now.
@@ -195,7 +195,7 @@ def device_name(device: torch.device) -> str:
 
 
 def _finish(run: Run, status: str, reason: str | None, started: datetime, wall_s: float) -> None:
-    commit, dirty = provenance.git_state()
+    commit, dirty = provenance.git_state_since(run.git)
     metrics = write_metrics(run.out / "metrics.csv", run.metrics if status == "ok" else [])
     row = {
         "run_id": run.run_id,

@@ -149,7 +149,9 @@ def names_own(study: Study, suite: str) -> bool:
     return any(is_own(prefix, name) for prefix, name in named if prefix in BUILT_IN)
 
 
-def refused_function(path: str | Path, plan: Plan, run_ids: Iterable[str]) -> str | None:
+def refused_function(
+    path: str | Path, plan: Plan, run_ids: Iterable[str], python: str | Path = sys.executable
+) -> str | None:
     """Why a function of the user's own cannot be used by the jobs that will run, in one line that
     names it: tried by another process, since planning imports no torch; None where all can, or
     where there are none."""
@@ -158,7 +160,7 @@ def refused_function(path: str | Path, plan: Plan, run_ids: Iterable[str]) -> st
     suites = [name for name in suites if names_own(plan.study, name)]
     if not suites:
         return None
-    words = [sys.executable, "-m", "bench", "check", str(path), *suites]
+    words = [str(python), "-m", "bench", "check", str(path), *suites]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         words, capture_output=True, encoding="utf-8", errors="replace", env=environment

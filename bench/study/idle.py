@@ -43,6 +43,28 @@ def idle_samplers(one: Resolved) -> Iterator[str]:
                 yield f"variants.{group}.delta.{key}: is not read, {reasons[0]}; remove it"
 
 
+def idle_for_others(one: Resolved) -> Iterator[str]:
+    """Settings in a delta that no variant of it reads for what stands elsewhere: they name another
+    training or sampler, and the same numbers are made again."""
+    for group, names in one.members.items():
+        for key in one.suite.variants[group].delta:
+            reasons = [_unread(one.variants[name], key) for name in names]
+            if reasons and all(reasons):
+                yield f"variants.{group}.delta.{key}: is not read, {reasons[0]}; remove it"
+
+
+def _unread(variant: Variant, key: str) -> str | None:
+    """Why a variant does not read one of its settings."""
+    model, sampler = variant.model, variant.sampler
+    if key.startswith("training.") and variant.weights is not None:
+        return "weights are given and nothing is trained"
+    if key == "model.class_dropout" and not model.num_classes:
+        return "model.num_classes is 0"
+    if key == "sampler.top_k" and (sampler.top_k or 0) >= model.codebook_size:
+        return f"the codebook has {model.codebook_size} codes"
+    return None
+
+
 def losses_in_use(suites: dict[str, Resolved]) -> set[str]:
     """Weights of losses that some tokenizer of a study trains with."""
     variants = [variant for one in suites.values() for variant in one.variants.values()]

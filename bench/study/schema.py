@@ -12,6 +12,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     PrivateAttr,
+    ValidationError,
     create_model,
     field_validator,
     model_validator,
@@ -24,6 +25,7 @@ from srdd.misfits import refuse
 from . import rooms
 from .contents import Contents
 from .errors import ConfigError
+from .merging import merged
 from .restore_settings import RestoreConfig, restore_misfit
 from .scores import better
 from .settings import (
@@ -394,9 +396,18 @@ class Study(Composition):
 
     def told(self, suite: str, room: str) -> Any:
         """What a room is told in a suite: the suite's settings, else the study's, else the
-        defaults."""
-        own = getattr(self.suites[suite], room, None) or getattr(self, room, None)
-        return own or rooms.with_settings()[room]()
+        defaults, each setting by itself. Raises ConfigError for two that do not fit."""
+        return self.once(("told", suite, room), lambda: self._told(suite, room))
+
+    def _told(self, suite: str, room: str) -> Any:
+        own, whole = getattr(self.suites[suite], room, None), getattr(self, room, None)
+        if own is None or whole is None:
+            return own or whole or rooms.with_settings()[room]()
+        try:
+            return type(whole).model_validate(merged(whole, own))
+        except ValidationError as error:
+            said = error.errors(include_url=False)[0]["msg"]
+            raise ConfigError(f"suites.{suite}.{room}: with {room} of the study: {said}") from None
 
 
 def _room_fields(whose: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ...study.settings import once_each
 from ...study.suite_checks import Resolved
 
 TRAINS = READS_TEST = True
+BESIDE = "classify"  # whose tables show these beside the models
 
 
 class Settings(Strict):
@@ -69,3 +70,21 @@ def problems(study: Study, resolved: Resolved) -> Iterator[str]:
     yield from class_problems(study, "class_baselines")
     shifts = study.told(resolved.name, "class_baselines").shifts
     yield from shift_problems("class_baselines", shifts)
+    if BESIDE in resolved.suite.measure:
+        yield from _unlike_problems(study, resolved)
+
+
+def _unlike_problems(study: Study, resolved: Resolved) -> Iterator[str]:
+    """Other images or classes than those of the models beside them in one table."""
+    ours, theirs = (study.told(resolved.name, room) for room in ("class_baselines", BESIDE))
+    if ours.num_images != theirs.num_images:
+        yield (
+            f"class_baselines.num_images: {ours.num_images}: differs from classify.num_images "
+            f"{theirs.num_images}, and both are compared; give both the same"
+        )
+    if theirs.classes and theirs.classes < study.dataset.num_classes:
+        yield (
+            f"classify.classes: {theirs.classes}: class_baselines tell all "
+            f"{study.dataset.num_classes} classes apart, and both are compared; leave classes out, "
+            "or class_baselines out of measure"
+        )

@@ -42,16 +42,22 @@ def full_schedules(view: View) -> list[str]:
 
 
 def full_schedule_of(view: View, variant: str) -> str | None:
-    """The first of them whose model differs from a variant's in nothing but the schedule; None
-    where there is none: a difference would be one of two things."""
-    model = _without_schedule(view.variants[variant])
-    alike = (one for one in full_schedules(view) if _without_schedule(view.variants[one]) == model)
-    return next(alike, None)
+    """The one of them whose model and tokenizer differ from a variant's in nothing but the
+    schedule; itself for one of them. None where there is none, or where there are several, trained
+    otherwise: a difference would be one of two things."""
+    full = full_schedules(view)
+    if variant in full:
+        return variant
+    mine = _without_schedule(view.variants[variant])
+    alike = [one for one in full if _without_schedule(view.variants[one]) == mine]
+    return alike[0] if len(alike) == 1 else None
 
 
-def _without_schedule(names: dict[str, Any]) -> dict[str, Any]:
-    """All settings of a variant's model but its schedule."""
-    return {key: value for key, value in names["settings"]["model"].items() if key != "patch_nums"}
+def _without_schedule(names: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """All settings of a variant's model but its schedule, and its tokenizer's."""
+    model, settings = names["settings"]["model"], names["settings"]
+    alike = {key: value for key, value in model.items() if key != "patch_nums"}
+    return alike, settings.get("tokenizer")
 
 
 # ---------------------------------------------------------------- in words

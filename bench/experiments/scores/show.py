@@ -45,6 +45,7 @@ from ...report.words import (
     samplers,
     score_details,
     seeds_details,
+    with_classes,
 )
 from ...study.escaping import rst
 from ...study.scores import kid_is_exact
@@ -330,12 +331,18 @@ def _floor_words(view: View, names: dict) -> str:
     counts = floor["num_images"].dropna()
     if not len(counts):
         return ""
-    ideal = (
-        "They are what a perfect generator and a perfect prior over these tokens score"
-        if floor_has_labels(view)
-        else "They have the shares of the training split, which the labels of the variants do not "
-        "have. So a perfect generator need not score the same"
-    )
+    if floor_has_labels(view):
+        ideal = "They are what a perfect generator and a perfect prior over these tokens score"
+    elif with_classes(view):
+        ideal = (
+            "They have the shares of the training split, which the labels of the variants do not "
+            "have. So a perfect generator need not score the same"
+        )
+    else:
+        ideal = (
+            "They have every class equally often, unlike images that are drawn without classes. "
+            "So a perfect generator need not score the same"
+        )
     return (
         f"Floor and reconstruction: {int(counts.iloc[0])} training images, as they are and through "
         f"the tokenizer, against the same reference. {ideal}."
