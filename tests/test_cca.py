@@ -496,6 +496,11 @@ def test_a_figure_of_nothing_is_refused(tmp_path):
     path.write_text(yaml.safe_dump(data, sort_keys=False))
     with pytest.raises(ConfigError, match="and 'shorter' are two controls"):
         load_study(path)
+    name = next(name for name, one in whole.items() if one is control)
+    suite["variants"] = {**whole, name: again}
+    path.write_text(yaml.safe_dump(data, sort_keys=False))
+    with pytest.raises(ConfigError, match=f"and its control '{name}' for 3"):
+        load_study(path)
     suite["variants"] = {"SDD": whole["SDD"]}
     path.write_text(yaml.safe_dump(data, sort_keys=False))
     with pytest.raises(ConfigError, match="'alignment' shows trainings of distill.arm cca"):

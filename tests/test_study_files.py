@@ -443,3 +443,18 @@ def test_merging_leaves_what_is_merged_alone():
     below = {"a": {"b": 1, "c": [1]}}
     assert merged(below, {"a": {"c": [2], "d": None}}) == {"a": {"b": 1, "c": [2], "d": None}}
     assert below == {"a": {"b": 1, "c": [1]}}
+
+
+def test_variants_that_own_bases_make_alike_are_said_of_the_own_file(tmp_path):
+    """Catches advice to edit a file of the project for what a study of one's own changed."""
+    path = tmp_path / "mine.yaml"
+    alone = "{training: {patience: null}}"
+    path.write_text(
+        f"study: mine\nlike: digits\ntake: [main]\nbases: {{sdd: {alone}, var: {alone}}}\n"
+        "suites: {main: {tuned_on: null}}\n"
+    )
+    with pytest.raises(ConfigError) as error:
+        load_study(path)
+    said = str(error.value)
+    assert said.startswith(f"{path}: suites.main.variants.SDD, as long: has the same settings")
+    assert said.endswith("(that stands in workflows/config/digits.yaml)")

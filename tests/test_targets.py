@@ -76,6 +76,7 @@ def test_official_weights_are_imported_once_each_and_not_trained(tmp_path):
         (("--config", "also=clasify"), "also=clasify: unknown suite 'clasify'; did you"),
         (("--config", "processes=0"), "processes=0: not legal (there are: whole numbers from 1)"),
         (("--config", "processes=two"), "processes=two: not legal"),
+        (("--config", "processes=2.0"), "processes=2.0: not legal"),
         (
             ("--config", "processes=7"),
             "tokenizer.training.batch_size 128: cannot be shared among 7 processes",

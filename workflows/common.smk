@@ -79,9 +79,10 @@ def read_study():
                 f"{', '.join(OPTIONS)})"
             )
     for key in options - {"also"}:
-        if config[key] not in OPTIONS[key]:
-            legal = "whole numbers from 1" if key == "processes" else ", ".join(OPTIONS[key])
-            stop(f"--config {key}={config[key]}: not legal (there are: {legal})")
+        value, legal = config[key], OPTIONS[key]
+        if value not in legal or type(value) is not type(legal[0]):
+            legal = "whole numbers from 1" if key == "processes" else ", ".join(legal)
+            stop(f"--config {key}={'' if value is None else value}: not legal (there are: {legal})")
     try:
         plan = load_study(files[0], known_contents(files[0], trusted=not workflow.is_main_process))
         check_jobs(plan.jobs.values())

@@ -95,8 +95,10 @@ class Composed:
 
     def _takes_away(self, key: Key) -> bool:
         """Whether a key of another file names what the study's own file may have left out, a suite
-        or variants: it is right there, and wrong here."""
+        or variants, or a variant that its own bases change: it is right there, and wrong here."""
         own = self.layers[-1].data
+        if key[2:3] == ("variants",) and len(key) == 4 and own.get("bases"):
+            return True
         if key[2:3] == ("tuned_on",):
             return own.get("take") is not None
         if key[2:3] not in REFERS:
