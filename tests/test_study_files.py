@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from bench.study.errors import ConfigError
-from bench.study.load import CONFIG, compose, differ, merged
+from bench.study.load import CONFIG, compose, differ
+from bench.study.merging import merged
 from bench.study.plan import load_study
 from bench.study.study_file import _StrictLoader
 

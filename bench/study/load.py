@@ -24,6 +24,7 @@ from srdd.lookup import unknown
 
 from .errors import ConfigError, place_of
 from .fit import fitted
+from .merging import merged
 from .resolve import ROOT, validated
 from .schema import Composition
 from .study_file import one_line, read_yaml
@@ -308,13 +309,6 @@ def changed(suite: Any, change: Any, at: str) -> Any:
     whole = merged(suite, change)
     kept = {name: entry for name, entry in whole["variants"].items() if name not in gone}
     return {**whole, "variants": kept}
-
-
-def merged(below: Any, above: Any) -> Any:
-    """Two settings as one: mappings key by key, else what stands above."""
-    if not (isinstance(below, dict) and isinstance(above, dict)):
-        return above
-    return {**below, **{key: merged(below.get(key), value) for key, value in above.items()}}
 
 
 # ---------------------------------------------------------------- where a key stands

@@ -1,4 +1,5 @@
-"""Settings that are given twice: by a study, and by one of its suites. Imports no torch."""
+"""Settings that are given twice: in two files, or by a study and by one of its suites. Imports no
+torch."""
 
 from __future__ import annotations
 
@@ -7,15 +8,14 @@ from typing import Any
 from srdd.config import Strict
 
 
-def merged(whole: Any, own: Any) -> Any:
-    """What was given of two settings, each by itself, the second one's where both were; mappings
-    deeply."""
-    if isinstance(whole, Strict) and type(whole) is type(own):
-        return merged(_given(whole), _given(own))
-    if isinstance(whole, dict) and isinstance(own, dict):
-        both = {key: merged(whole[key], own[key]) for key in whole.keys() & own.keys()}
-        return {**whole, **own, **both}
-    return own
+def merged(below: Any, above: Any) -> Any:
+    """Two settings as one: mappings key by key, else what stands above. Of settings that were read
+    already, what was given."""
+    if isinstance(below, Strict) and type(below) is type(above):
+        return merged(_given(below), _given(above))
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    return {**below, **{key: merged(below.get(key), value) for key, value in above.items()}}
 
 
 def _given(settings: Strict) -> dict[str, Any]:
