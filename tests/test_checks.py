@@ -585,8 +585,8 @@ SAID = {
         },
         ["suites.main.variants.SDD.delta.sampler.cfg_ramp: is not read, cfg_scale is 1"],
     ),
-    "more codes than there are": (
-        {f"{MAIN}/variants/SDD/delta": {"model.history": 0, "sampler.top_k": 4096}},
+    "all codes as the most likely ones": (
+        {f"{MAIN}/variants/SDD/delta": {"model.history": 0, "sampler.top_k": 16}},
         ["suites.main.variants.SDD.delta.sampler.top_k: is not read, the codebook has 16 codes"],
     ),
     "a class that is dropped and never given": (

@@ -421,6 +421,8 @@ def test_a_run_that_is_stopped_while_it_plans_says_so_in_one_line(copy):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # shells start what runs in the background without it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     whole = psutil.Process(process.pid)
     while process.poll() is None and not any(

@@ -60,7 +60,7 @@ def _unread(variant: Variant, key: str) -> str | None:
         return "weights are given and nothing is trained"
     if key == "model.class_dropout" and not model.num_classes:
         return "model.num_classes is 0"
-    if key == "sampler.top_k" and (sampler.top_k or 0) >= model.codebook_size:
+    if key == "sampler.top_k" and sampler.top_k == model.codebook_size:
         return f"the codebook has {model.codebook_size} codes"
     return None
 
