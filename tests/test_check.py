@@ -370,6 +370,9 @@ def test_torch_is_loaded_only_for_functions_of_ones_own(monkeypatch, tmp_path):
     assert refused_function(path, plan, []) is None and not asked, "no job will run"
     assert refused_function(path, plan, plan.jobs) == "srdd/masks.py: mask_mine: leaks"
     assert asked[0][1:] == ["-m", "bench", "check", str(path), "main"]
+    # sent to a cluster, snakemake's own Python is quoted for a shell
+    refused_function(path, plan, plan.jobs, "/a b/python")
+    assert asked[-1][0] == "/a b/python"
 
 
 def test_the_check_runs_where_snakemake_starts_it(monkeypatch, tmp_path):
