@@ -176,7 +176,7 @@ def committed(project, monkeypatch):
     def state(root=project):
         monkeypatch.setattr(provenance, "ROOT", root)
         monkeypatch.setattr(provenance, "KNOWN", KnownSources(root))
-        return provenance.git_state()
+        return provenance.git_state.__wrapped__()
 
     return state
 

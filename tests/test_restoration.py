@@ -428,7 +428,7 @@ REFUSED = [
     ),
     (
         {"restoration_baselines": {"num_images": 100}},
-        "restoration_baselines.num_images: differs from restoration.num_images",
+        "restoration_baselines.num_images: 100: differs from restoration.num_images",
     ),
     (
         {"restoration": {"p_resample": 0.1}, "variants": {"state": SUITE["variants"]["state"]}},

@@ -205,13 +205,6 @@ def write_changed(path, text):
         )
 
 
-@cache
-def write_config(run_id):
-    """What a job is told; a job on another machine finds what the submitting one wrote."""
-    if workflow.is_main_process:
-        write_changed(*SCOPES.config_of(run_id))
-
-
 def write_plans():
     """What the collecting of every scope is told. Snakemake looks once which files are there, so
     that a plan cannot be written when it is asked for."""
@@ -292,38 +285,45 @@ def job_of(stage):
     def rows(wildcards):
         run_id = f"{stage}/{wildcards.job}"
         folders = SCOPES.inputs_of(run_id).values()
-        write_config(run_id)
-        note_unrecorded(run_id)
+        if workflow.is_main_process:  # a job on another machine finds what that one wrote
+            look_once(run_id)
         return [f"{folder}/row.json" for folder in folders]
 
     return rows
 
 
-UNRECORDED = []
+VERBS, UNRECORDED = stages(), []
+
+
+def source_of_run(run_id):
+    """The hash of the code that a job runs."""
+    job = PLAN.jobs[run_id]
+    return source_of(VERBS[job.stage].name, job.config)
 
 
 def made_by_other_code(run_id):
     """Whether a finished job was made by other code than this. Who reads a damaged row says so."""
-    job, row = PLAN.jobs[run_id], Path(SCOPES.folder(run_id)) / "row.json"
+    row = Path(SCOPES.folder(run_id)) / "row.json"
     try:
         made_by = json.loads(row.read_text(encoding="utf-8"))["source_hash"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return made_by != source_of(VERBS[job.stage].name, job.config)
+    return made_by != source_of_run(run_id)
 
 
 @cache
-def note_unrecorded(run_id):
-    """Remember a finished job of other code that snakemake has no record of, as of a folder of
-    results that was copied without .snakemake: it would count as made by this code."""
+def look_once(run_id):
+    """Write what a job is told. Remember a finished one that snakemake has no record of, as in
+    results that were copied without .snakemake: it would count as made by this code."""
+    write_changed(*SCOPES.config_of(run_id))
     row = f"{SCOPES.folder(run_id)}/row.json"
     if Path(row).is_file() and workflow.persistence.metadata(IOFile(row)) is None:
-        if made_by_other_code(run_id):
-            UNRECORDED.append(run_id)
+        UNRECORDED.append(run_id)
 
 
+@atexit.register
 def say_unrecorded():
-    """One line, when all else is said, on those that were not made again."""
+    """One line, when all else is said, on those of other code that were not made again."""
     left = list(filter(made_by_other_code, UNRECORDED))
     if left:
         rules = sorted({f"{run_id.split('/')[0]}_job" for run_id in left})
@@ -365,13 +365,9 @@ def command(verb, stage):
     return words
 
 
-def source_of_job(verb, stage):
-    """Params function: the hash of the code that a job runs."""
-
-    def source(wildcards):
-        return source_of(verb, PLAN.jobs[f"{stage}/{wildcards.job}"].config)
-
-    return source
+def source_of_job(stage):
+    """Params function: `source_of_run`."""
+    return lambda wildcards: source_of_run(f"{stage}/{wildcards.job}")
 
 
 def source_of_scope(what, scope):
@@ -388,26 +384,22 @@ def outputs(what, scope, own=False):
         stop(error)
 
 
-VERBS = stages()
-if workflow.is_main_process:
-    atexit.register(say_unrecorded)
-
-
 def check_targets():
     """A word that is no target: said with the names that are. `./run` puts targets in front, where
     no option can own them. A suite is not drawn from what is published, and a study without core
     suites makes nothing by itself."""
     words = sys.argv[3:] if sys.argv[1:2] == ["--snakefile"] else sys.argv[1:]
     # snakemake knows its targets only later: words that may be one
-    asked = {word for word in words if word[0:1] != "-" and (workflow.is_rule(word) or "/" in word)}
+    plain = [word for word in words if not word.startswith("-")]
+    asked = {word for word in plain if workflow.is_rule(word) or "/" in word}
     if asked <= {"all", "report"} and (problem := nothing_to_make(PLAN, None)):
         stop(f"{STUDY_FILE}: {problem}")
-    for name in sorted(asked & {*PLAN.study.suites, "full"}):
-        if config.get("results") == "published":
-            stop(
-                f"--config results=published: draws all that is published, which {name} is no "
-                "target for (there are: figures, tables)"
-            )
+    drawn = sorted(asked & {*PLAN.study.suites, "full"})
+    if drawn and config.get("results") == "published":
+        stop(
+            f"--config results=published: draws all that is published, which {drawn[0]} is no "
+            "target for (there are: figures, tables)"
+        )
     for name in itertools.takewhile(lambda word: not word.startswith("-"), words):
         if re.fullmatch(r"\w+", name) and not workflow.is_rule(name) and not Path(name).exists():
             stop(f"{STUDY_FILE}: {unknown('target', name, [*RESERVED, *PLAN.study.suites])}")

@@ -25,7 +25,7 @@ for stage, verb in VERBS.items():
             device=DEVICE if verb.gpu else "cpu",
         params:
             command=command(verb.name, stage),
-            source=source_of_job(verb.name, stage),
+            source=source_of_job(stage),
             base=BASE,
             python=PYTHON,
         # every word that holds a path is quoted (:q); UTF-8 whatever the locale says

@@ -242,15 +242,16 @@ def run_codec(config: TokenizerConfig) -> None:
         tokenizer.init_weights(generator("check", "codec"))
         return tokenizer
 
+    def there_and_back(tokenizer: Tokenizer) -> tuple[torch.Tensor, torch.Tensor]:
+        latent_BChw = tokenizer.to_latent(images_BCHW)
+        return latent_BChw, tokenizer.to_image(latent_BChw)
+
     images_BCHW = drawn_images(config.in_channels, config.image_size)
     with torch.no_grad():
-        both = [
-            (latent_BChw := tokenizer.to_latent(images_BCHW), tokenizer.to_image(latent_BChw))
-            for tokenizer in twins(drawn)
-        ]
-    if not all(x.isfinite().all() for x in both[0]):
+        first, again = map(there_and_back, twins(drawn))
+    if not all(x.isfinite().all() for x in first):
         raise ValueError("gives NaN or inf")
-    if not all(torch.equal(x, y) for x, y in zip(*both)):
+    if not all(map(torch.equal, first, again)):
         raise ValueError(FORGETS)
 
 

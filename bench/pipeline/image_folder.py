@@ -190,7 +190,7 @@ def _without_classes(place: Path, skipped: Counter[str]) -> tuple[list[Path], li
 def _classes_of(own: Path, num_classes: int, skipped: Counter[str]) -> list[str]:
     """Names of the class folders, checked: each holds images of its own, and there are as many as
     the study says."""
-    folders = children(own, Counter())[0]
+    folders, files = children(own, Counter())
     _refuse_nested(own, folders)
     _refuse_twins(own, folders)
     empty = []
@@ -209,12 +209,11 @@ def _classes_of(own: Path, num_classes: int, skipped: Counter[str]) -> list[str]
     names = in_order([folder.name for folder in folders])
     if len(names) != num_classes:
         there = f": {listed(names)}" if names else ""
-        loose = sum(map(_is_read, children(own, Counter())[1])) if not names else 0
-        there += (
-            f"; {loose} images lie in it: make a folder of each class, or set num_classes to 0"
-            if loose
-            else ""
-        )
+        loose = 0 if names else sum(map(_is_read, files))
+        if loose:
+            there = (
+                f"; {loose} images lie in it: make a folder of each class, or set num_classes to 0"
+            )
         raise ConfigError(
             f"dataset.num_classes: {num_classes} does not fit the {len(names)} class folders of "
             f"{shown(own)}{there}"

@@ -110,8 +110,11 @@ def _is_code(path: str) -> bool:
     return path.split("/")[0].removesuffix(".py") in {*WORKFLOW, *KNOWN.names}
 
 
-def git_state() -> tuple[str | None, bool | None]:
-    """The commit of the working tree now and whether it has changes, new files of code among them;
+GitState = tuple[str | None, bool | None]
+
+
+def git_state_now() -> GitState:
+    """The commit of the working tree and whether it has changes, new files of code among them;
     (None, None) outside git, and inside a repository that is another project's."""
     try:
         commit, top = _git("rev-parse", "HEAD", "--show-toplevel").split("\n", 1)
@@ -124,13 +127,18 @@ def git_state() -> tuple[str | None, bool | None]:
     return commit, changed or any(_is_code(entry[3:]) for entry in status if entry)
 
 
-def git_state_since(
-    start: tuple[str | None, bool | None],
-) -> tuple[str | None, bool | None]:
+@cache
+def git_state() -> GitState:
+    """The same, as it was when this process first asked: what it writes is no change of its
+    code."""
+    return git_state_now()
+
+
+def git_state_since(start: GitState) -> GitState:
     """The commit that this process began with. Whoever moves it, or edits, while a job runs leaves
     code that may be loaded from either: that counts as changed."""
     commit, dirty = start
-    return commit, (git_state() != start or dirty) if commit else dirty
+    return commit, (git_state_now() != start or dirty) if commit else dirty
 
 
 def host_class() -> str:

@@ -22,6 +22,20 @@ def class_problems(study: Study, room: str) -> Iterator[str]:
         )
 
 
+def unlike_problems(
+    study: Study, suite: str, room: str, beside: str, keys: Iterable[str]
+) -> Iterator[str]:
+    """Settings in which a room differs from the one whose rows stand beside its own."""
+    ours, theirs = (study.told(suite, one) for one in (room, beside))
+    for key in keys:
+        mine, other = getattr(ours, key), getattr(theirs, key)
+        if mine != other:
+            yield (
+                f"{room}.{key}: {mine}: differs from {beside}.{key} {other}, and both are "
+                "compared; give both the same"
+            )
+
+
 def shift_problems(room: str, shifts: Iterable[str]) -> Iterator[str]:
     """Shifts of held-out images that nobody wrote."""
     legal = names_in(ROOT / "srdd" / "degradation.py", "shift")

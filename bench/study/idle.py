@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from srdd.lookup import is_own
+
 from .names import idle_settings
 
 if TYPE_CHECKING:
@@ -31,38 +33,31 @@ def idle_grids(one: Resolved) -> Iterator[str]:
                 )
 
 
-def idle_samplers(one: Resolved) -> Iterator[str]:
-    """Settings of a sampler in a delta that no variant of it reads, such as a rule of refinement
-    where nothing is refined."""
+def idle_deltas(one: Resolved) -> Iterator[str]:
+    """Settings in a delta that no variant of it reads, such as a rule of refinement where nothing
+    is refined. Some name another training or sampler, and the same numbers are made again."""
     for group, names in one.members.items():
-        idle = [idle_settings(one.variants[name].sampler) for name in names]
+        variants = [one.variants[name] for name in names]
         for key in one.suite.variants[group].delta:
-            section, _, setting = key.partition(".")
-            reasons = [each.get(setting.partition(".")[0]) for each in idle]
-            if section == "sampler" and reasons and all(reasons):
-                yield f"variants.{group}.delta.{key}: is not read, {reasons[0]}; remove it"
-
-
-def idle_for_others(one: Resolved) -> Iterator[str]:
-    """Settings in a delta that no variant of it reads for what stands elsewhere: they name another
-    training or sampler, and the same numbers are made again."""
-    for group, names in one.members.items():
-        for key in one.suite.variants[group].delta:
-            reasons = [_unread(one.variants[name], key) for name in names]
+            reasons = [_unread(variant, key) for variant in variants]
             if reasons and all(reasons):
                 yield f"variants.{group}.delta.{key}: is not read, {reasons[0]}; remove it"
 
 
 def _unread(variant: Variant, key: str) -> str | None:
-    """Why a variant does not read one of its settings."""
+    """Why a variant does not read one of its settings; None where it may."""
     model, sampler = variant.model, variant.sampler
-    if key.startswith("training.") and variant.weights is not None:
+    section, _, setting = key.partition(".")
+    if section == "training" and variant.weights is not None:
         return "weights are given and nothing is trained"
     if key == "model.class_dropout" and not model.num_classes:
         return "model.num_classes is 0"
-    if key == "sampler.top_k" and sampler.top_k == model.codebook_size:
+    if section != "sampler":
+        return None
+    whole = sampler.top_k == model.codebook_size and not is_own("sample", sampler.name)
+    if setting == "top_k" and whole:
         return f"the codebook has {model.codebook_size} codes"
-    return None
+    return idle_settings(sampler).get(setting.partition(".")[0])
 
 
 def losses_in_use(suites: dict[str, Resolved]) -> set[str]:

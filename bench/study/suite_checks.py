@@ -18,7 +18,7 @@ from srdd.lookup import unknown
 
 from . import rooms
 from .checks import COSTLY, NEED_CLASSES, RETURNS, legal_metrics, tuning
-from .idle import idle_for_others, idle_grids, idle_losses, idle_samplers, losses_in_use
+from .idle import idle_deltas, idle_grids, idle_losses, losses_in_use
 from .restore_settings import RestoreConfig, degradation_problems
 from .scores import better
 from .subsets import subset_problems
@@ -115,7 +115,7 @@ def cautions(study: Study, suites: dict[str, Resolved]) -> Iterator[str]:
     in_use = losses_in_use(suites)
     for name, one in suites.items():
         of_rooms = (says(study, one) for says in _hooks("cautions"))
-        idle = (*idle_grids(one), *idle_samplers(one), *idle_for_others(one))
+        idle = (*idle_grids(one), *idle_deltas(one))
         lines = (*_suite_cautions(one.suite), *idle, *itertools.chain(*of_rooms))
         yield from (f"suites.{name}.{line}" for line in lines)
         yield from (

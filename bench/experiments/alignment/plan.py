@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...study.contrast import CONTRASTED
-from ...study.schema import Study, Variant
+from ...study.schema import Study
 from ...study.suite_checks import Resolved
 
 NEEDS = {"figure_alignment": "trained"}
 
 
 def problems(study: Study, one: Resolved) -> Iterator[str]:
-    """Nobody is aligned."""
-    arms = {variant.distill.arm for variant in one.variants.values() if variant.distill}
+    """Nobody is aligned, or against no one control."""
     if "alignment" not in one.suite.figures:
         return
     yield from _control_problems(one)
+    arms = {variant.distill.arm for variant in one.variants.values() if variant.distill}
     if not arms & set(CONTRASTED):
         yield (
             "figures: 'alignment' shows trainings of distill.arm cca and its control "
@@ -27,16 +27,14 @@ def problems(study: Study, one: Resolved) -> Iterator[str]:
 def _control_problems(one: Resolved) -> Iterator[str]:
     """Several controls of one teacher, or one of another number of steps: losses are shown less
     that of the control after as many."""
-    distilled = {name: variant for name, variant in one.variants.items() if variant.distill}
-    teachers = {
-        name: variant.distill.model_dump_json(include={"teacher"})
-        for name, variant in distilled.items()
-        if variant.distill and variant.distill.arm in CONTRASTED
-    }
-    control_of: dict[str, str] = {}
-    for name, teacher in teachers.items():
-        distill = distilled[name].distill
-        if distill is None or distill.arm != "cross_entropy":
+    teachers, control_of, steps = {}, dict[str, str](), {}
+    for name, variant in one.variants.items():
+        distill, training = variant.distill, variant.training
+        if distill is None or training is None or distill.arm not in CONTRASTED:
+            continue
+        teacher = distill.model_dump_json(include={"teacher"})
+        teachers[name], steps[name] = teacher, training.steps
+        if distill.arm != "cross_entropy":
             continue
         if teacher in control_of:
             yield (
@@ -47,13 +45,8 @@ def _control_problems(one: Resolved) -> Iterator[str]:
         control_of[teacher] = name
     for name, teacher in teachers.items():
         control = control_of.get(teacher, name)
-        steps, others = (_steps(distilled[each]) for each in (name, control))
-        if steps != others:
+        if steps[name] != steps[control]:
             yield (
-                f"figures: 'alignment': {name!r} is trained for {steps} steps and its control "
-                f"{control!r} for {others}; give both the same training.steps"
+                f"figures: 'alignment': {name!r} is trained for {steps[name]} steps and its "
+                f"control {control!r} for {steps[control]}; give both the same training.steps"
             )
-
-
-def _steps(variant: Variant) -> int | None:
-    return variant.training.steps if variant.training else None

@@ -11,7 +11,7 @@ from srdd.lookup import names_function
 
 from ...study.chain import add_tokenized
 from ...study.checks import MIN_IMAGES
-from ...study.held_out_checks import class_problems, shift_problems
+from ...study.held_out_checks import class_problems, shift_problems, unlike_problems
 from ...study.jobs import Job, Plan
 from ...study.names import dump
 from ...study.schema import Study, Variant
@@ -71,20 +71,11 @@ def problems(study: Study, resolved: Resolved) -> Iterator[str]:
     shifts = study.told(resolved.name, "class_baselines").shifts
     yield from shift_problems("class_baselines", shifts)
     if BESIDE in resolved.suite.measure:
-        yield from _unlike_problems(study, resolved)
-
-
-def _unlike_problems(study: Study, resolved: Resolved) -> Iterator[str]:
-    """Other images or classes than those of the models beside them in one table."""
-    ours, theirs = (study.told(resolved.name, room) for room in ("class_baselines", BESIDE))
-    if ours.num_images != theirs.num_images:
-        yield (
-            f"class_baselines.num_images: {ours.num_images}: differs from classify.num_images "
-            f"{theirs.num_images}, and both are compared; give both the same"
-        )
-    if theirs.classes and theirs.classes < study.dataset.num_classes:
-        yield (
-            f"classify.classes: {theirs.classes}: class_baselines tell all "
-            f"{study.dataset.num_classes} classes apart, and both are compared; leave classes out, "
-            "or class_baselines out of measure"
-        )
+        yield from unlike_problems(study, resolved.name, "class_baselines", BESIDE, ["num_images"])
+        classes = study.told(resolved.name, BESIDE).classes
+        if classes and classes < study.dataset.num_classes:
+            yield (
+                f"classify.classes: {classes}: class_baselines tell all "
+                f"{study.dataset.num_classes} classes apart, and both are compared; leave classes "
+                "out, or class_baselines out of measure"
+            )

@@ -204,15 +204,15 @@ def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
             f"{' and '.join(sorted(kinds_of_network))} (without: psnr, ssim)"
         )
     yield from _way_problems(study, one, claim, parts[1])
-    if claim.against in WAYS and claim.against in one.variants:
-        yield (
-            f"against: {claim.against!r}: a way to restore and a variant have this name; give the "
-            "variant another one"
-        )
     if claim.against not in WAYS:
         yield from side_problems(one, claim)
         if claim.against not in one.variants:
             yield f"against: {unknown('variant or way', claim.against, (*one.variants, *WAYS))}"
+    elif claim.against in one.variants:
+        yield (
+            f"against: {claim.against!r}: a way to restore and a variant have this name; give the "
+            "variant another one"
+        )
 
 
 def _way_problems(study: Study, one: Resolved, claim: Claim, way: str) -> Iterator[str]:

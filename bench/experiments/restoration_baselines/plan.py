@@ -10,6 +10,7 @@ from srdd.config import Positive
 
 from ...study.chain import add_tokenized
 from ...study.checks import MIN_IMAGES
+from ...study.held_out_checks import unlike_problems
 from ...study.jobs import Job, Plan
 from ...study.names import dump
 from ...study.restore_settings import DegradedHeldOut, classifier_of, degradation_problems
@@ -68,23 +69,12 @@ def problems(study: Study, resolved: Resolved) -> Iterator[str]:
         return
     told, data = study.told(resolved.name, "restoration_baselines"), study.dataset
     yield from degradation_problems("restoration_baselines", told.degradations, told.strength, data)
-    yield from _unlike_problems(study, resolved)
+    if BESIDE in resolved.suite.measure:
+        keys = DegradedHeldOut.model_fields
+        yield from unlike_problems(study, resolved.name, "restoration_baselines", BESIDE, keys)
     pixels = data.channels * data.image_size**2
     if told.regressions and pixels > MOST_PIXELS:
         yield (
             f"restoration_baselines.regressions: true: images of {pixels:,} numbers; a regression "
             f"of all takes {MOST_PIXELS:,} at most, set it to false and unet to its channels"
         )
-
-
-def _unlike_problems(study: Study, resolved: Resolved) -> Iterator[str]:
-    """Other images, or images that are degraded otherwise, than models restore beside them."""
-    if BESIDE not in resolved.suite.measure:
-        return
-    ours, theirs = (study.told(resolved.name, room) for room in ("restoration_baselines", BESIDE))
-    for key in DegradedHeldOut.model_fields:
-        if getattr(ours, key) != getattr(theirs, key):
-            yield (
-                f"restoration_baselines.{key}: differs from restoration.{key}, and both are "
-                "compared; give both the same"
-            )
