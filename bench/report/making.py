@@ -18,6 +18,7 @@ from ..study import rooms
 from ..study.errors import line_of
 from .caption import Caption
 from .cells import too_wide
+from .origins import origins_details
 from .results import Results
 from .view import View
 
@@ -61,6 +62,7 @@ def _make(what: str, stem: Path, name: str, view: View, write: Callable) -> None
     who = rooms.place_of_function(what, name)
     try:
         drawn, caption = _checked(what, rooms.function_of(what, name)(view.lent))
+        caption = Caption(caption.text, (*caption.details, *origins_details(view)))
         write(stem, drawn, caption, view.results.about.get("reduced") or "")
     except Unmade as error:
         raise Unmade(f"{who}: {error}") from None
