@@ -50,27 +50,47 @@ def test_complaints_are_heard(browser, tmp_path):
     assert "loud" in said and "none.png" in said and "https://elsewhere.invalid/x.js" in said
 
 
-def test_every_page_loads_alone(browser, site):
+@pytest.fixture(scope="module")
+def seen(browser, site):
+    """What every page says and how wide it is on a phone, loaded once."""
+    return {
+        page: (complaints(browser, site / page), phone_width(browser)) for page in pages_of(site)
+    }
+
+
+def phone_width(browser):
+    """Pixels that a page takes when its window becomes a phone of 390."""
+    metrics = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        return browser.execute_script("return document.documentElement.scrollWidth")
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_every_page_loads_alone(seen):
     """Catches an error in a script, an image that is not there, and anything fetched from
     elsewhere: a reader without a network sees all."""
-    said = {page: complaints(browser, site / page) for page in pages_of(site) if page != "404.html"}
+    said = {page: words for page, (words, _) in seen.items() if page != "404.html"}
     assert len(said) > 10
     assert not {page: words for page, words in said.items() if words}
 
 
-def test_no_page_is_wider_than_a_phone(browser, site):
+def test_width_is_seen(browser, tmp_path):
+    """Catches a measure that no page can fail."""
+    page = tmp_path / "page.html"
+    for width, wanted in ((500, 500), (100, 390)):
+        page.write_text(
+            "<meta name=viewport content='width=device-width, initial-scale=1'>"
+            f"<body style='margin:0'><div style='width:{width}px'>wide</div>"
+        )
+        show(browser, page)
+        assert phone_width(browser) == wanted
+
+
+def test_no_page_is_wider_than_a_phone(seen):
     """Catches a table or figure that makes all of a page scroll sideways."""
-    metrics = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    try:
-        wide = []
-        for page in pages_of(site):
-            show(browser, site / page)
-            if browser.execute_script("return document.documentElement.scrollWidth") > 390:
-                wide.append(page)
-        assert not wide
-    finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert not [page for page, (_, width) in seen.items() if width > 390]
 
 
 def column(browser, place):
