@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
@@ -37,7 +38,10 @@ from .looks import places
 from .view import View
 
 SINGLE, DOUBLE = 3.3, 6.8
-COLOURS = sns.color_palette("colorblind")
+# olive for the yellow of the palette, which is faint on white; also to eyes that see no red or no
+# green it is as far from the others as they are from one another
+OLIVE = to_rgb("#666200")
+COLOURS = [*sns.color_palette("colorblind")[:8], OLIVE, sns.color_palette("colorblind")[9]]
 # ten colours and nine markers: no two of the first ninety variants look alike, and where a figure
 # draws no markers, or bars, none of the first fifty
 MARKERS = "os^DvPX<>"
@@ -278,6 +282,13 @@ def draw_band(
     sure = [mean.half is not None for mean in means]
     low, high = [mean.low for mean in means], [mean.high for mean in means]
     axes.fill_between(xs, low, high, where=sure, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def name_ticks(axes: Axes, names: Sequence[str]) -> None:
+    """A place for each of these names on the x axis, at 0, 1, 2, ..., written at a slant."""
+    slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(names)), list(map(text, names)), **slant)
+    axes.set_xlim(-0.5, max(1, len(names)) - 0.5)
 
 
 def apart(i: int, count: int, step: float) -> float:
