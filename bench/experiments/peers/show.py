@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...report.absent import by_reason, missing_words
@@ -13,7 +15,7 @@ from ...report.caption import Caption
 from ...report.cells import COSTS, Cell, frame, number, shown, spread, unwell, without_numbers
 from ...report.claims import claim_details
 from ...report.curves import curve, floor_line
-from ...report.drawing import DOUBLE, apart, blank, look_of, note, plain_log
+from ...report.drawing import DOUBLE, blank, look_of, name_ticks, note
 from ...report.sheets import by_variant, sheet
 from ...report.timing import machine, milliseconds
 from ...report.view import View
@@ -30,20 +32,22 @@ OF_LOSS = "Held-out loss minus off (nats/token)"
 # ---------------------------------------------------------------- pairs
 
 
-def _places(view: View, metric: str) -> dict[str, float]:
-    """Where each variant stands: at its pairs, those of equal pairs side by side. Losses of other
-    tokens than the first variant's have no place beside it."""
-    tokenizer = next(iter(view.variants.values()))["tokenizer"]
-    at: dict[int, list[str]] = {}
+def _by_pairs(view: View) -> dict[int, list[str]]:
+    """Variants by the pairs that they attend to, fewest first. Many keep equal pairs: on an axis of
+    numbers they would hide each other, and beside their number a false one would be read."""
+    of: dict[int, list[str]] = {}
     for variant, names in view.variants.items():
         pairs = attended_pairs(names)
-        if pairs is not None and (metric != LOSS or names["tokenizer"] == tokenizer):
-            at.setdefault(pairs, []).append(variant)
-    return {
-        name: pairs * 2 ** apart(i, len(equal), 0.04)
-        for pairs, equal in at.items()
-        for i, name in enumerate(equal)
-    }
+        if pairs is not None:
+            of.setdefault(pairs, []).append(variant)
+    return dict(sorted(of.items()))
+
+
+def _compared(view: View, metric: str) -> set[str]:
+    """Variants whose number stands beside the first one's: a loss of other tokens does not."""
+    tokenizer = next(iter(view.variants.values()))["tokenizer"]
+    same = (name for name, names in view.variants.items() if names["tokenizer"] == tokenizer)
+    return set(same if metric == LOSS else view.variants)
 
 
 def _styles(view: View) -> dict[str, dict[str, Any]]:
@@ -55,23 +59,36 @@ def _styles(view: View) -> dict[str, dict[str, Any]]:
     return {name: look_of(view, group) for name, group in zip(view.variants, groups)}
 
 
+def _pairs_axis(panel: Axes, of: dict[int, list[str]]) -> None:
+    """Names of variants below, and above them the pairs that each group of them keeps."""
+    name_ticks(panel, list(chain.from_iterable(of.values())))
+    first = 0
+    for pairs, names in of.items():
+        middle = first + (len(names) - 1) / 2
+        above = {"transform": panel.get_xaxis_transform(), "ha": "center", "va": "bottom"}
+        panel.text(middle, 1.01, str(pairs), fontsize=7, **above)
+        if first:
+            panel.axvline(first - 0.5, color="0.8", linewidth=0.6, zorder=0)
+        first += len(names)
+    panel.set_title("attended pairs of one pass, each block", pad=12, fontsize=7.5)
+
+
 def _pairs(axes: np.ndarray, view: View) -> None:
-    """FID and held-out loss of a few variants against the pairs that they attend to."""
+    """FID and held-out loss of a few variants, grouped by the pairs that they attend to."""
     metrics = {view.results.label("FID"): view.results.score_name("fid"), "nats/token": LOSS}
-    styles = _styles(view)
+    styles, of = _styles(view), _by_pairs(view)
     for panel, (title, metric) in zip(axes[0], metrics.items()):
-        for variant, place in _places(view, metric).items():
-            value = view.estimate(variant, metric)
+        compared = _compared(view, metric)
+        for place, variant in enumerate(chain.from_iterable(of.values())):
+            value = view.estimate(variant, metric) if variant in compared else None
             if value is not None:
                 curve(panel, [(place, value)], variant, styles[variant])
-        panel.set_xlabel("attended pairs of one pass, each block")
         if not panel.has_data():
             blank(panel, "no variant has a number")
             continue
-        panel.set_xscale("log", base=2)
-        plain_log(panel.xaxis)
         if metric != LOSS:
             floor_line(panel, view, "fid")
+        _pairs_axis(panel, of)
         panel.set_ylabel(title if metric != LOSS else "held-out loss (nats/token)")
 
 
@@ -79,18 +96,18 @@ def figure_pairs(view: View) -> tuple[Figure, Caption]:
     """FID and held-out loss against attended pairs: what attention that is left out costs (MVAR,
     arXiv 2505.12742; SRDD, 2509.22636)."""
     view = unguided(view)
-    figure = sheet(by_variant(view), (DOUBLE, 3.0), (1, 2), _pairs)
+    figure = sheet(by_variant(view), (DOUBLE, 3.6), (1, 2), _pairs)
     note(figure, missing_words(view, view.results.score_name("fid")))
     text = (
-        "Scores against the query-key pairs that a pass over an image keeps. A variant further "
-        "left and no higher leaves out attention that was worth nothing. Symbols: mean over "
-        "training seeds; bars: 95 % t-interval. Dotted: real training images."
+        "Scores by the query-key pairs that a pass over an image keeps: the numbers above the "
+        "panels, fewest on the left. Variants between two grey lines keep as many. A variant with "
+        "fewer pairs and no higher score leaves out attention that was worth nothing. Symbols: "
+        "mean; bars: 95 % t-interval over training seeds. Dotted: real training images."
     )
     details = (
         *claim_details(view),
         "Pairs are counted, not timed: on a CPU attention with a mask is slower than without, and "
         "hides pairs that are computed all the same.",
-        "Variants of equal pairs stand side by side.",
         "Loss: of the kept weights, not weighted by scale; that of another tokenizer is left out.",
         *score_details(view),
     )
