@@ -50,19 +50,21 @@ def curve(
     draw_band(axes, xs, values, label, style)
 
 
-def floor_line(axes: Axes, view: View, metric: str) -> None:
+def floor_line(axes: Axes, view: View, metric: str, along: str = "y") -> None:
     """What real training images score: a line across, or where it lies so far off that the curves
-    would be pushed to an edge, a number in the legend. The curves are drawn before."""
+    would be pushed to an edge, a number in the legend. The curves are drawn before. along: the axis
+    of the scores, x or y."""
     metric = f"floor_{metric}_{view.results.extractor}"
     of_grids = (view.grid_value(names, metric) for names in view.variants.values())
     value = next((floor for floor in of_grids if floor is not None), None)
     if value is None:
         return
-    low, high = axes.dataLim.y0, axes.dataLim.y1  # of curves with their bands
+    low, high = getattr(axes.dataLim, f"interval{along}")  # of curves with their bands
     reach = max(high, value) - min(low, value)
     if not axes.lines or high - low >= LEAST_SHARE * reach:
-        axes.axhline(value, **FLOOR_LINE)
+        (axes.axhline if along == "y" else axes.axvline)(value, **FLOOR_LINE)
         return
-    end = "below" if value < low else "above"
+    ends = ("below", "above") if along == "y" else ("left of", "right of")
+    end = ends[0] if value < low else ends[1]
     label = f"floor {show(value)} (real training images), {end} the panel"
     axes.plot([], [], **{**FLOOR_LINE, "label": label})

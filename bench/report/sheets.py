@@ -91,14 +91,15 @@ def sheet(
     draw: Draw,
     columns: int = 4,
     far: Iterable[int] = (),
+    alike: str = "xy",
     **more: Any,
 ) -> Figure:
     """A figure with panels of this shape and size in inches for every part, drawn alike on equal
     axes.
 
     draw(axes, part) fills them; columns: of the legend; far: panels whose
-    y axis becomes logarithmic where they would else be half empty; more: as `plt.subplots` takes
-    it.
+    y axis becomes logarithmic where they would else be half empty; alike: axes that are equal in
+    all parts, of "x" and "y"; more: as `plt.subplots` takes it.
     """
     width, height = size
     if len(parts) == 1:
@@ -120,7 +121,7 @@ def sheet(
     figure.set_figheight(sum(heights))
     pages[0][0]._subplotspec.get_gridspec().set_height_ratios(heights)
     _spread([axes for _, axes in pages], far)
-    even([axes for _, axes in pages])
+    even([axes for _, axes in pages], alike)
     return figure
 
 
@@ -158,11 +159,12 @@ def grow(figure: Figure, columns: int) -> None:
         figure.set_figheight(figure.get_figheight() + needed - COUNTED)
 
 
-def even(pages: list[np.ndarray]) -> None:
-    """The same limits for the same panel of every page: what lies higher is higher."""
+def even(pages: list[np.ndarray], names: Iterable[str] = "xy") -> None:
+    """The same limits for the same panel of every page: what lies higher is higher. names: of the
+    axes."""
     for panels in zip(*(page.flat for page in pages)):
         drawn = [axes for axes in panels if axes.lines or axes.collections]
-        for name in ("x", "y"):
+        for name in names:
             limits = [getattr(axes, f"get_{name}lim")() for axes in drawn]
             for axes in drawn:
                 getattr(axes, f"set_{name}lim")(

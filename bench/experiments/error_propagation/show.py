@@ -92,10 +92,10 @@ def figure_error_propagation(view: View) -> tuple[Figure, Caption]:
     """Drift of the last latent, drift over its direct part and change of FID against the scale that
     the errors are in."""
     pages, shape = by_variant(view), (3, len(shares_shown(view)))
-    shared = {"sharey": "row", "sharex": True}
     last_row = range(2 * shape[1], 3 * shape[1])  # changes of FID
+    draw = _error_propagation
     figure = sheet(
-        pages, (DOUBLE, 5.4), shape, _error_propagation, columns=3, far=last_row, **shared
+        pages, (DOUBLE, 5.4), shape, draw, columns=3, far=last_row, sharey="row", sharex=True
     )
     note(figure, lost_words(view, "drift_unrelated"))
     caption = (
