@@ -666,31 +666,48 @@ def test_the_figure_of_passes_draws_what_was_counted(view):
 
 def test_a_line_ends_with_one_pass_of_the_same_weights(tmp_path):
     """Catches one pass of other weights, a line that begins at two passes, and variants of one
-    pass that hide each other."""
+    pass that hide each other or stand beside their number."""
     single, several = {"sampler": variant(0, "a")["sampler"]}, {"sampler": "s-several"}
     rows = [(name, "image_tokens_per_forward", (4.0,) * 3, single) for name in "ab"]
     rows += [("b", "image_tokens_per_forward", (2.0, 2.1, 2.2), several)]
     rows += [("b", "fid_x8", (4.0, 4.1, 4.2), {**several, "seed_first": 0, "seed_last": 199})]
     view = adapted(results_with(tmp_path, rows, "abc"))
     assert [one_pass_of(view, name) for name in "abc"] == [None, None, "b"]
-    figure, _ = show.figure_tokens_per_forward(view)
-    panel = figure.axes[0]
-    line = next(line for line in panel.lines if line.get_label() == "c")
+    figure, caption = show.figure_tokens_per_forward(view)
+    passes, _, names, _ = figure.axes
+    line = next(line for line in passes.lines if line.get_label() == "c")
     assert line.get_xdata() == pytest.approx([2.1, 4.0])
     assert line.get_ydata() == pytest.approx([4.1, view.score("b", "fid").mean])
-    places = {one.get_label(): one.lines[0].get_xdata()[0] for one in panel.containers}
-    assert places["a"] < 4.0 < places["b"] < panel.get_xlim()[1]
+    assert [label.get_text() for label in names.get_yticklabels()] == ["a", "b"]
+    drawn = {one.lines[0].get_ydata()[0]: one.lines[0].get_xdata()[0] for one in names.containers}
+    scores = {row: view.score(name, "fid").mean for row, name in enumerate("ab")}
+    assert drawn == pytest.approx(scores) and names.get_xlabel() == "FID (x8)"
+    assert names.get_title() == "one pass: 4 tokens per forward" and caption.too_long is None
     view.variants["c"]["settings"]["sampler"]["temperature"] = 0.7
     assert one_pass_of(view, "c") is None, "one pass at another temperature is no pass of it"
     plt.close("all")
 
 
-def test_many_groups_stand_lines_first(tmp_path, monkeypatch):
-    """Catches rules on one sheet and what they are read against on another."""
+def test_one_pass_of_several_schedules_says_how_many_tokens_each(tmp_path):
+    """Catches one number of tokens for variants that differ in it."""
+    single = {"sampler": variant(0, "a")["sampler"]}
+    tokens = {"a": (4.0,) * 3, "b": (7.5,) * 3}
+    rows = [(name, "image_tokens_per_forward", some, single) for name, some in tokens.items()]
+    figure, _ = show.figure_tokens_per_forward(adapted(results_with(tmp_path, rows, "abc")))
+    names = figure.axes[-2]
+    assert [label.get_text() for label in names.get_yticklabels()] == ["a (4)", "b (7.5)"]
+    assert names.get_title() == "one pass (tokens per forward)"
+    plt.close("all")
+
+
+def test_groups_of_several_passes_stand_above_those_of_one(tmp_path, monkeypatch):
+    """Catches rules on one sheet and what they are read against on another, and variants of one
+    pass on an axis of passes."""
     view = adapted(results_with(tmp_path, [], "abc"))
-    assert show._sheets(view) == [view]
+    wanted = [["c"], ["a", "b"]]
+    assert [list(part.variants) for part in show._sheets(view)] == wanted
     monkeypatch.setattr(show, "by_group", lambda part: show_by_group(part, 2))
-    assert [list(part.variants) for part in show._sheets(view)] == [["c"], ["a", "b"]]
+    assert [list(part.variants) for part in show._sheets(view)] == wanted
 
 
 def test_trainings_that_kept_the_same_weights_are_told(tmp_path):

@@ -3,6 +3,7 @@ number of a variant."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from ...report.claims import (
     direction,
 )
 from ...report.curves import GREY, curve, floor_line
-from ...report.drawing import DOUBLE, blank, draw_band, look_of, note, plain_log
+from ...report.drawing import DOUBLE, blank, draw_band, look_of, note, plain_log, text
 from ...report.estimate import Estimate, estimate
 from ...report.sheets import by_group, by_variant, panel_sheet, sheet
 from ...report.view import View
@@ -49,40 +50,81 @@ PASSES = "image_tokens_per_forward"
 # ---------------------------------------------------------------- FID against tokens per forward
 
 
-SIDE_BY_SIDE = 0.8  # octaves over which the variants of one pass stand
+MOST_ROWS = 20  # names of usual size in a panel
 
 
 def _tokens_per_forward(axes: np.ndarray, part: View, view: View) -> None:
-    """FID, and a score that noise lowers, of a few groups against tokens per forward."""
-    for panel, name in zip(axes[0], ("fid", _beside(view))):
-        title = "FID" if name == "fid" else name.replace("_", " ")
-        lines = {group: _line(view, members, name) for group, members in part.groups().items()}
-        alone = [group for group, points in lines.items() if _at_one_place(points)]
-        count = sum(len(lines[group]) for group in alone)
-        i = 0
-        for group, points in lines.items():
-            if points and group not in alone:
-                curve(panel, points, group, look_of(view, group))
-            # variants of as many passes would hide each other
-            for x, score in points if group in alone else ():
-                beside = x * 2 ** (SIDE_BY_SIDE * ((i + 0.5) / count - 0.5))
-                curve(panel, [(beside, score)], group, look_of(view, group))
-                i += 1
+    """FID, and a score that noise lowers, of a few groups: of several passes against tokens per
+    forward, of one pass in rows, since all have as many."""
+    in_rows = _counted(part) and not _is_refined(part, part.variants)
+    for i, name in enumerate(("fid", _beside(view))):
+        panel, title = axes[0, i], "FID" if name == "fid" else name.replace("_", " ")
+        if in_rows:
+            _rows(panel, part, view, name)
+        else:
+            _lines(panel, part, view, name)
         if not panel.has_data():
             blank(panel, f"no variant has {title} and counted passes")
             continue
         if name == "fid":
-            floor_line(panel, part, "fid")
-        panel.set_xscale("log", base=2)
-        low, high = panel.dataLim.intervalx
-        panel.set_xlim(low / 1.1, high * 1.1)  # a share of a narrow range would cut a marker
-        plain_log(panel.xaxis)
-        panel.set_xlabel("tokens per forward")
-        panel.set_ylabel(view.results.label(title))
+            floor_line(panel, part, "fid", "x" if in_rows else "y")
+        if in_rows:
+            _names_axis(panel, part, named=i == 0)
+        else:
+            _passes_axis(panel)
+        (panel.set_xlabel if in_rows else panel.set_ylabel)(view.results.label(title))
 
 
-def _at_one_place(points: list[tuple[float, Estimate]]) -> bool:
-    return len({x for x, _ in points}) == 1
+def _lines(panel: Axes, part: View, view: View, name: str) -> None:
+    """A line for each group of a few."""
+    for group, members in part.groups().items():
+        if points := _line(view, members, name):
+            curve(panel, points, group, look_of(view, group))
+
+
+def _passes_axis(panel: Axes) -> None:
+    panel.set_xscale("log", base=2)
+    low, high = panel.dataLim.intervalx
+    panel.set_xlim(low / 1.1, high * 1.1)  # a share of a narrow range would cut a marker
+    plain_log(panel.xaxis)
+    panel.set_xlabel("tokens per forward")
+
+
+def _rows(panel: Axes, part: View, view: View, name: str) -> None:
+    """A row for each variant of one pass: on an axis of tokens all would stand at one place."""
+    groups = {one: group for group, members in part.groups().items() for one in members}
+    for row, variant in enumerate(_counted(part)):
+        score = view.score(variant, name)
+        if score is not None:
+            style = {**look_of(view, groups[variant]), "linestyle": "none"}
+            bar = {"xerr": score.half or 0, "elinewidth": 0.8, "capsize": 1.5}
+            panel.errorbar([score.mean], [row], **style, **bar)
+
+
+def _counted(part: View) -> dict[str, float]:
+    """Tokens per forward of the variants whose passes were counted; of those that kept the same
+    weights the first."""
+    again, passes = _later_ones(part), {}
+    for variant in part.variants:
+        mean = part.estimate(variant, PASSES)
+        if mean is not None and variant not in again:
+            passes[variant] = mean.mean
+    return passes
+
+
+def _names_axis(panel: Axes, part: View, named: bool) -> None:
+    """Names of the variants of one pass; how many tokens that is once, or where schedules differ
+    behind each name."""
+    passes = _counted(part)
+    counts = {f"{count:.3g}" for count in passes.values()}
+    names = [f"{name} ({count:.3g})" if len(counts) > 1 else name for name, count in passes.items()]
+    panel.set_yticks(range(len(names)), list(map(text, names)) if named else [""] * len(names))
+    panel.tick_params(axis="y", labelsize=7 if len(names) <= MOST_ROWS else 5)
+    panel.set_ylim(len(names) - 0.5, -0.5)
+    panel.grid(axis="y", color="0.9", linewidth=0.5)
+    panel.set_axisbelow(True)
+    words = f": {counts.pop()} tokens per forward" if len(counts) == 1 else " (tokens per forward)"
+    panel.set_title(f"one pass{words}", fontsize=7.5)
 
 
 def _line(view: View, members: list[str], name: str) -> list[tuple[float, Estimate]]:
@@ -100,16 +142,17 @@ def _line(view: View, members: list[str], name: str) -> list[tuple[float, Estima
 
 
 def _sheets(view: View) -> list[View]:
-    """Groups of one figure: where they are too many for one panel, those of several passes stand
-    together and those of one pass below."""
-    if len(by_group(view)) == 1:
-        return [view]
+    """Groups of one figure: those of several passes stand together, and those of one pass
+    below."""
     several: list[str] = []
     single: list[str] = []
     for members in view.groups().values():
-        refined = any(view.sampler(variant)["refine_steps"] for variant in members)
-        (several if refined else single).extend(members)
+        (several if _is_refined(view, members) else single).extend(members)
     return [part for names in (several, single) if names for part in by_group(view.only(names))]
+
+
+def _is_refined(view: View, names: Iterable[str]) -> bool:
+    return any(view.sampler(variant)["refine_steps"] for variant in names)
 
 
 def _later_ones(view: View) -> set[str]:
@@ -133,13 +176,14 @@ def figure_tokens_per_forward(view: View) -> tuple[Figure, Caption]:
         (1, 2),
         lambda axes, part: _tokens_per_forward(axes, part, view),
         columns=3,
+        alike="",
     )
     note(figure, missing_words(view, PASSES))
     text = (
         f"FID and {_beside(view).replace('_', ' ')} against tokens per forward: an image's tokens "
         "over the passes in which it had an open position. A line for each rule: many passes on "
-        "the left, one pass of the same weights on the far right. Variants of one pass stand side "
-        "by side. Bands and bars: 95 % intervals over training seeds."
+        "the left, one pass of the same weights on the far right. Below, by name: variants of one "
+        "pass. Bands and bars: 95 % intervals over training seeds."
     )
     details = (
         *claim_details(view),
@@ -250,13 +294,13 @@ def figure_intra_scale(view: View) -> tuple[Figure, Caption]:
             row[0].set_ylabel("loss minus that of one pass (nats/token)")
 
     parts = by_variant(asked, 8)
-    figure = panel_sheet(parts, len(scales), 4, 2.7, draw, columns=2, sharey=True)
+    figure = panel_sheet(parts, len(scales), 4, 2.7, draw, columns=2, sharey=True, alike="x")
     note(figure, missing_words(asked, "kept_step"))
     text = (
         "Cross-entropy of a scale's hidden tokens, minus that where all are hidden, against how "
-        "many are hidden; the others are revealed. On the right all are hidden: one pass. A line "
-        "below 0 says that own tokens help. Solid: held-out images; dotted: training images; "
-        "bands: 95 % intervals of the paired difference over training seeds."
+        "many are hidden. On the right all are hidden: one pass. A line below 0 says that own "
+        "tokens help. Solid: held-out images; dotted: training images; bands: 95 % intervals of "
+        "the paired difference over training seeds. Each block has a y axis of its own."
     )
     return figure, Caption(text, (*claim_details(view), *_hidden_details(view)))
 
