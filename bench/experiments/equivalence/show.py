@@ -132,7 +132,7 @@ def _draw_elbos(axes: Axes, view: View) -> None:
             if len(rows):
                 style = {**look_of(view, variant), "linestyle": line, "markersize": 2.5}
                 band(axes, rows, "eps", "" if j else variant, style)
-    axes.set_title("every variant, as a chain in f_hat")
+    axes.set_title(f"every variant, as a chain in f_hat\n({wrapped(_strokes(view), 60)})")
     axes.set_ylabel("held-out ELBO (nats/token)")
 
 
@@ -243,7 +243,8 @@ def figure_equivalence(view: View) -> tuple[Figure, Caption]:
         "Top: negative ELBO of the discrete diffusion on the token ladder against the noise, "
         "left with its transition and read-out terms. Bottom left: its relative gap to the "
         "cross-entropy, largest training seed. Bottom right: KL of the model's distributions on "
-        "two token paths, mean. Faint points: one training each."
+        "two token paths, mean. Faint points: one training each. Symbols of one scale stand side "
+        "by side."
     )
     details = (
         *claim_details(view),
@@ -254,7 +255,7 @@ def figure_equivalence(view: View) -> tuple[Figure, Caption]:
         "Gap: without noise. At or below the red line the two are equal. For a chain in f_hat "
         "that is an identity, true of any Markov hierarchy without noise.",
         PATHS,
-        "Symbols of one scale stand side by side; an exact 0 is drawn at the tick 0.",
+        "An exact 0 is drawn at the tick 0.",
         "Bands: interval.",
         *seeds_details(view),
         reach(view),
