@@ -99,13 +99,14 @@ def figure_convergence(view: View) -> tuple[Figure, Caption]:
     text = (
         "Held-out loss (above) and FID (below) of averaged weights along the training, against "
         "steps and against seconds. Lines: mean, bands: 95 % t-interval over training seeds. "
-        "Dotted: floor, real training images; grey: losses that every training passes."
+        "Dotted: floor, real training images; grey: losses that every training passes. Seconds "
+        "are a record of a shared machine, no measurement of speed."
     )
     details = (
         *claim_details(view),
         "At steps that only some trainings reach, means are over those.",
         "Time is training alone, without evaluation, of trainings that shared the machine with "
-        "other jobs. It is a record, no measurement of speed. Seconds of a step: mean over seeds. "
+        "other jobs. Seconds of a step: mean over seeds. "
         "At a step that only some reach: those of the step before, and what these add.",
         f"Floor: real training images{floor_count(view)}.",
         *_reached(view),
