@@ -76,16 +76,16 @@ def _beside(
 
 
 def _bars(axes: Axes, view: View, metric: str) -> None:
-    """A bar with its interval for every scale of every variant."""
+    """A bar for every scale of every variant; at its end symbol and interval as in the legend."""
     width = 0.8 / len(view.variants)
     for i, variant in enumerate(view.variants):
         means = by_scale(view, variant, metric)
         xs = [k + (i + 0.5) * width - 0.4 for k in means]
         half = [mean.half or 0 for mean in means.values()]
-        style = {**fill_of(view, variant), "alpha": 0.7}
-        error = {"elinewidth": 0.7, "capsize": 1.2}
         heights = [mean.mean for mean in means.values()]
-        axes.bar(xs, heights, width, yerr=half, error_kw=error, **style)
+        axes.bar(xs, heights, width, **fill_of(view, variant), alpha=0.35)
+        ends = {**look_of(view, variant), **BARS, "linestyle": "none"}
+        axes.errorbar(xs, heights, yerr=half, **ends)
     if not axes.patches:
         blank(axes, "not measured")
 
@@ -121,7 +121,7 @@ def figure_class_evidence(view: View) -> tuple[Figure, Caption]:
         "Left: share of held-out images whose true class makes the tokens of the first scales "
         "likeliest. Middle: the same of one scale alone, coarser ones known but not scored. "
         "Right: how much likelier the true class makes a scale's tokens than no class does. "
-        "Mean and interval."
+        "Symbols of one scale stand side by side. Mean and interval."
     )
     return figure, Caption(caption, (*claim_details(view), *run_details(view), reach(view)))
 
@@ -197,7 +197,8 @@ def figure_smoothing(view: View) -> tuple[Figure, Caption]:
     caption = (
         "Top: accuracy when the log-likelihoods of an image and of noisy copies are averaged, "
         "against their number. Bottom: against the noise, at the number that table and claims "
-        "read; dotted: how many tokens one copy changes. Mean and interval."
+        "read; dotted: how many tokens one copy changes. Symbols of one number stand side by side. "
+        "Mean and interval."
     )
     return figure, Caption(caption, (*claim_details(view), *run_details(view)))
 
