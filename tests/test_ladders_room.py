@@ -6,6 +6,7 @@ import pytest
 from small_suite import SmallSuite
 from test_config import edited
 
+from bench.experiments.ladders import show
 from bench.report.completion import along_scales
 from bench.study import rooms
 from bench.study.errors import ConfigError
@@ -131,6 +132,36 @@ def test_figures_show_every_model_once(view, name):
     lines = {line.get_label() for axes in figure.axes for line in axes.lines}
     assert {"VAR", "gauss", "bits 4-4"} <= lines and "mean" not in lines
     assert figure.get_suptitle() == "" and caption.text
+
+
+def test_variants_that_add_the_same_bands_have_one_line(view, monkeypatch):
+    """Catches lines that lie hidden below the last one, and a step that is left out of the
+    comparison."""
+    other_last: list[str] = []
+
+    def lent(view, variant, metric):
+        rows = along_scales(view, "VAR" if variant == "gauss" else variant, metric)
+        last = rows["scale"] == rows["scale"].max()
+        if variant in other_last and metric.endswith("image"):
+            return rows.assign(value=rows["value"].mask(last, 9.0))
+        return rows
+
+    def labels():
+        figure, _ = show.figure_bands(view)
+        return {line.get_label() for axes in figure.axes for line in axes.lines}
+
+    monkeypatch.setattr(show, "along_scales", lent)
+    assert {"VAR; gauss", "bits 4-4"} <= labels() and not labels() & {"VAR", "gauss"}
+    other_last.append("gauss")
+    assert {"VAR", "gauss"} <= labels()
+
+
+def test_the_true_step_has_no_dashes_of_a_variant(view):
+    """Catches an error of the tokenizer in the style of another variant's line."""
+    figure, _ = show.figure_refine_error(view)
+    hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
+    assert len(hollow) == len({line.get_marker() for line in hollow}) == 3
+    assert {line.get_linestyle() for line in hollow} == {"-"}
 
 
 def test_the_table_has_a_row_for_every_system(view):

@@ -48,22 +48,27 @@ def _flops_so_far(view: View, variant: str) -> dict[int, float]:
     return {int(k): flops / 1e6 for k, flops in rows.items()}
 
 
-def _line(axes: Axes, view: View, variant: str, metric: str, places: dict[int, float]) -> None:
-    """A metric of a variant over its scales, at given places."""
+def _line(
+    axes: Axes, view: View, variant: str, metric: str, places: dict[int, float], label: str = ""
+) -> None:
+    """A metric of a variant over its scales, at given places. label: if not its name."""
     rows = along_scales(view, variant, metric)
     rows = rows[rows["scale"].isin(places)]
     if len(rows):
         at_place = rows.assign(place=rows["scale"].astype(int).map(places))
-        band(axes, at_place, "place", variant, look_of(view, variant))
+        band(axes, at_place, "place", label or variant, look_of(view, variant))
 
 
 def _floor(axes: Axes, view: View, variant: str, places: dict[int, float]) -> None:
-    """What the tokenizer itself leaves, as a thin dotted line."""
+    """What the tokenizer itself leaves: a thin line of hollow symbols, because every dash pattern
+    is that of some variant."""
     rows = along_scales(view, variant, "ladder_error")
     means = rows[rows["scale"].isin(places)].groupby("scale")["value"].mean()
-    colour = look_of(view, variant)["color"]
+    look = look_of(view, variant)
+    hollow = {"markerfacecolor": "white", "markersize": 3, "markeredgewidth": 0.6}
+    style = {"color": look["color"], "marker": look["marker"], "linestyle": "-", "linewidth": 0.5}
     xs = [places[int(k)] for k in means.index]
-    axes.plot(xs, means.to_numpy(), color=colour, linestyle=":", linewidth=0.8, zorder=1)
+    axes.plot(xs, means.to_numpy(), zorder=1, **style, **hollow)
 
 
 # ---------------------------------------------------------------- refinement
@@ -94,8 +99,9 @@ def figure_refine_error(view: View) -> tuple[Figure, Caption]:
     note(figure, missing_words(models, "refine_error_mean"))
     text = (
         "Error of held-out images after each step, earlier steps true and this one the likeliest "
-        "codes, of a regression its mean. Dotted: with the true step, what the tokenizer leaves. "
-        "Between the two: what the model does not know. Bands: 95 % t-interval over training seeds."
+        "codes, of a regression its mean. Hollow, thin: with the true step, what the tokenizer "
+        "leaves. Between the two: what the model does not know. Bands: 95 % t-interval over "
+        "training seeds."
     )
     details = (
         *claim_details(view),
@@ -223,13 +229,28 @@ def figure_gradient_noise(view: View) -> tuple[Figure, Caption]:
 
 # ---------------------------------------------------------------- bands
 
+SPACES = ("latent", "image")
+
+
+def _alike(view: View) -> list[list[str]]:
+    """Variants whose steps add the same to latent and image, such as those that only number codes
+    otherwise: the last line would hide the others."""
+    of: dict[tuple, list[str]] = {}
+    for variant in view.variants:
+        rows = [along_scales(view, variant, f"band_centre_{space}") for space in SPACES]
+        numbers = [part[["train_seed", "scale", "value"]].to_numpy().round(9) for part in rows]
+        of.setdefault(tuple(map(repr, map(np.ndarray.tolist, numbers))), []).append(variant)
+    return list(of.values())
+
 
 def _bands(axes: np.ndarray, view: View) -> None:
-    """Mean band of what each step adds."""
-    for panel, space in zip(axes[0], ("latent", "image")):
-        for variant, names in view.variants.items():
-            places = {k: float(k) for k in range(len(names["patch_nums"]))}
-            _line(panel, view, variant, f"band_centre_{space}", places)
+    """Mean band of what each step adds, one line for variants that add the same."""
+    alike = _alike(view)
+    for panel, space in zip(axes[0], SPACES):
+        for first, *others in alike:
+            places = {k: float(k) for k in range(len(view.variants[first]["patch_nums"]))}
+            label = "; ".join((first, *others))
+            _line(panel, view, first, f"band_centre_{space}", places, label)
         panel.set_xlabel("step")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.set_ylabel(f"mean band of what a step adds, {space}")
@@ -245,7 +266,7 @@ def figure_bands(view: View) -> tuple[Figure, Caption]:
     text = (
         "Mean DCT band of the energy that each step of the true ladder adds, to the latent (left) "
         "and to the image (right). A Laplacian pyramid rises from step to step; plain residual "
-        "quantisation of one grid stays flat."
+        "quantisation of one grid stays flat. Variants that add the same have one line."
     )
     details = (
         *claim_details(view),
