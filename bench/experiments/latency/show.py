@@ -167,7 +167,8 @@ def _points(axes: Axes, times: pd.DataFrame, least: pd.DataFrame, view: View, i:
     middle = times.groupby("x")["ms"].median()
     axes.plot(middle.index, middle.to_numpy(), label=text(variant), **style)
     for name, (line, _) in FLOORS.items():
-        axes.plot(least["x"], least[name], color=colour, linestyle=line, linewidth=1, zorder=1)
+        thin = {"marker": style["marker"], "markersize": 2, "linewidth": 1, "zorder": 1}
+        axes.plot(least["x"], least[name], color=colour, linestyle=line, **thin)
     place = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "top"}
     for x, floor in zip(least["x"], least["floor"]):
         if x in middle.index:
@@ -176,6 +177,9 @@ def _points(axes: Axes, times: pd.DataFrame, least: pd.DataFrame, view: View, i:
             size = 5.5 if over < 99.5 else 4.3
             row = 1.0 - RATIO_ROW * i
             axes.text(x, row, show(over, 2), color=colour, fontsize=size, **place)
+    beside = {"transform": axes.transAxes, "clip_on": False, "markersize": 3}
+    # not among the lines of the axis, which say how far the data reach
+    axes.add_artist(Line2D([1.02], [1 - RATIO_ROW * (i + 0.4)], **{**style, **beside}))
 
 
 def _finish(axes: Axes, variants: int, title: str) -> None:
