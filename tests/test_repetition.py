@@ -520,6 +520,23 @@ def test_figures_draw_every_system(view, name):
         dashed = [line for line in panels[0].lines if line.get_linestyle() == "--"]
         assert len(dashed) == 5, "one fit for each number of images and one for the legend"
         assert "R* of VAR: to the minimum" in caption and "with the tail" in caption
+    if name == "data_value":
+        bands = [part for axes in panels for part in axes.collections if part.get_paths()]
+        lowest = min(path.vertices[:, 1].min() for part in bands for path in part.get_paths())
+        assert panels[0].get_ylim()[0] <= lowest or "or below -5 %" in caption
+    plt.close(figure)
+
+
+def test_a_vertical_line_has_the_symbol_of_its_system(view, monkeypatch):
+    """Catches a crossing that only its colour tells from that of another system."""
+    monkeypatch.setattr(show.tables, "middle_crossing", lambda *of: 1e7 if of[1] != of[2] else None)
+    figure, _ = show.figure_crossover(view)
+    panel = figure.axes[0]
+    curves = {line.get_label(): line for line in panel.lines}
+    tops = [line for line in panel.lines if list(line.get_xdata()) == [1e7] and line.get_marker()]
+    assert tops and all(line.get_ydata()[0] == 1 for line in tops)
+    others = [line for name, line in curves.items() if not name.startswith("_")][1:]
+    assert [top.get_marker() for top in tops] == [line.get_marker() for line in others]
     plt.close(figure)
 
 

@@ -56,6 +56,7 @@ from .fit import Curve, Fit
 
 COLUMNS = 3  # panels side by side
 HEADROOM = 1.25  # of the worst best loss: what overfits further leaves the panel
+DEEPEST = -5  # per cent: an interval that ends lower would press the lines together
 CLIPPED = 0.3  # nats a token; colours of a larger difference are the same
 DASHED = {"linestyle": "--", "linewidth": 0.8, "marker": ""}
 
@@ -266,16 +267,27 @@ def _without_most(sizes: dict[int, list[Curve]]) -> dict[int, list[Curve]]:
     return {images: some for images, some in sizes.items() if images < max(sizes)}
 
 
+def _lowest(some: list[Curve], fresh: list[Curve]) -> float:
+    """The lowest end of an interval of repeated images against the largest set, in per cent; 0 of
+    none."""
+    return min((mean.low for _, mean in _excess(some, fresh)), default=0.0)
+
+
 def figure_data_value(view: View) -> tuple[Figure, Caption]:
     """What repeated images are worth: their loss against that of the most images, equal compute."""
+    cut = ""
     repeated = {name: _without_most(sizes) for name, sizes in _grown(view).items()}
     figure = _panels(view, _draw_value(view), "above the most images (%)", repeated)
     if any(axes.lines for axes in figure.axes):
-        figure.axes[0].set_ylim(-1, 20)
+        lowest = min(_lowest(some, sizes[max(sizes)]) for sizes in _grown(view).values()
+                     for some in _without_most(sizes).values())  # fmt: skip
+        bottom = max(min(-1.0, 1.1 * lowest), DEEPEST)
+        figure.axes[0].set_ylim(bottom, 20)
+        cut = f" or below {DEEPEST} %" if bottom == DEEPEST else ""
     words = (
         "Held-out loss of repeated images above that of the largest set after as many steps, equal "
         "compute, against epochs of the smaller set. Near 0 a repeat is as good as a new image. "
-        "Lines: mean over seeds; bands: 95 % t-interval. What lies above 20 % is cut off."
+        f"Lines: mean over seeds; bands: 95 % t-interval. What lies above 20 %{cut} is cut off."
     )
     return figure, Caption(words, _details(view))
 
@@ -304,6 +316,9 @@ def _draw_compute(panel: Axes, view: View, images: int) -> None:
         middle = tables.middle_crossing(view, name, first, images)
         if middle is not None:
             panel.axvline(middle, color=style["color"], linestyle=":", linewidth=1)
+            # whose line it is, also to eyes that do not tell the colours
+            top = {"transform": panel.get_xaxis_transform(), "clip_on": False}
+            panel.plot([middle], [1], **{**style, "markersize": 4}, **top)
     panel.set_title(f"{images:,} images")
     panel.set_xscale("log")
 
@@ -321,9 +336,9 @@ def figure_crossover(view: View) -> tuple[Figure, Caption]:
     first = next(iter(systems(view)), "the first system")
     words = (
         "Best held-out loss so far against training compute, one panel a number of unique images. "
-        f"Dotted: where a system falls below {rst(first)} and stays there, geometric mean over the "
-        "seeds that cross; none where half or fewer do. Lines: mean over seeds; bands: 95 % "
-        "t-interval."
+        f"Dotted: where the system of its symbol falls below {rst(first)} and stays there, "
+        "geometric mean over the seeds that cross. None where half or fewer do. Lines: mean over "
+        "seeds; bands: 95 % t-interval."
     )
     flops = (
         "Compute: three times the operations of one pass over an image's tokens, times images "
