@@ -317,6 +317,27 @@ def test_what_lies_together_is_shown_larger(view):
     plt.close(figure)
 
 
+def test_a_variant_is_told_by_a_letter_too(view):
+    """Catches variants that only their colour tells apart, and a letter of another variant."""
+    figure, _ = rooms.function_of("figures", "restoration_time")(view)
+    (panel,) = figure.axes
+    letters = dict(zip("abcdefghij", view.variants))
+    said = [words.get_text() for words in figure.legends[0].get_texts()]
+    assert {f"{letter}: {name}" for letter, name in letters.items()} <= set(said)
+    places = {(words.get_text(), *words.xy) for words in panel.texts}
+    for letter, name in letters.items():
+        for way in ways_of(view, name):
+            x, y = (view.estimate(name, f"{what}_{way}") for what in ("restore_ms", "psnr"))
+            assert (letter, x.mean, y.mean) in places
+    plt.close(figure)
+
+
+def test_a_figure_without_intervals_promises_none(view):
+    """Catches details that tell of intervals which are not drawn."""
+    _, caption = rooms.function_of("figures", "swap")(view)
+    assert "interval over the training seeds" not in caption.whole
+
+
 def test_headings_of_strips_lie_on_no_other(view):
     """Catches slanted headings of two lines, which lie on their neighbours."""
     figure, _ = rooms.function_of("figures", "restoration_strips")(view)

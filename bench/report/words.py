@@ -264,13 +264,14 @@ def floor_has_labels(view: View) -> bool:
 # ---------------------------------------------------------------- scores
 
 
-def seeds_details(view: View) -> tuple[str, ...]:
+def seeds_details(view: View, interval: bool = True) -> tuple[str, ...]:
     """Details of a caption: how many trainings stand behind a mean, and on which seeds settings
-    were tuned."""
+    were tuned. interval: whether the mean is shown with its own."""
     seeds = view.about["train_seeds"]
     if len(seeds) == 1:
         return f"One training seed ({seeds[0]}), no interval.", tuning_words(view)
-    shown = f"Mean and 95 % t-interval over the training seeds {', '.join(map(str, seeds))}"
+    what = "Mean and 95 % t-interval" if interval else "Mean, no interval,"
+    shown = f"{what} over the training seeds {', '.join(map(str, seeds))}"
     return f"{shown}{tokenizer_words(view)}.", tuning_words(view)
 
 
@@ -365,12 +366,12 @@ def sample_words(results: Results) -> str:
     return "the same sample seeds in every variant, others in every training"
 
 
-def score_details(view: View, sampler: bool = True) -> tuple[str, ...]:
+def score_details(view: View, sampler: bool = True, interval: bool = True) -> tuple[str, ...]:
     """Details of a caption: how a suite's scores were made: N, extractor, reference, seeds and,
-    unless the sampler is what varies, the sampler."""
+    unless the sampler is what varies, the sampler. interval: whether means have theirs."""
     return (
         *reference_details(view.results, view),
-        *seeds_details(view),
+        *seeds_details(view, interval),
         *imported_details(view),
         samplers(view) if sampler else "",
     )

@@ -3,6 +3,8 @@ variant. Imports no torch."""
 
 from __future__ import annotations
 
+import math
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,21 @@ HOLLOW = {
 }
 
 
+def _letter(view: View, variant: str) -> str:
+    """A letter for each variant of the suite: ten colours are not told apart by every eye."""
+    i = list((view.whole or view.results).variants(view.suite)).index(variant)
+    return ascii_lowercase[i % 26] * (1 + i // 26)
+
+
+def _write_letter(panel: Axes, view: View, variant: str, x: float, y: float) -> None:
+    """The letter of a variant beside its symbol; letters of neighbours stand on other sides."""
+    angle = 2 * math.pi * list(view.variants).index(variant) / len(view.variants)
+    beside = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 5}
+    away = (5 * math.cos(angle), 5 * math.sin(angle))
+    said = panel.annotate(_letter(view, variant), (x, y), away, color="0.2", zorder=4, **beside)
+    said.set_in_layout(False)
+
+
 def _point(panel: Axes, pair: list[Estimate | None], style: dict[str, Any]) -> None:
     """PSNR and class agreement of one way. Bars are pale and lie below all symbols: many variants
     score alike, and crossing bars would hide where they are."""
@@ -41,10 +58,12 @@ def _point(panel: Axes, pair: list[Estimate | None], style: dict[str, Any]) -> N
 
 
 def _legend(panel: Axes, view: View, without: bool = True) -> None:
-    """A colour for each variant, a symbol for each way: a name for every pair would fill a page."""
+    """A colour and letter for each variant, a symbol for each way: a name for every pair would fill
+    a page."""
     for variant in view.variants:
         style = {**EDGE, **_style(view, variant, MODEL_WAYS[0]), "marker": "s"}
-        panel.plot([], [], linestyle="none", label=text(variant), **style)
+        label = text(f"{_letter(view, variant)}: {variant}")
+        panel.plot([], [], linestyle="none", label=label, **style)
     taken = {way for variant in view.variants for way in ways_of(view, variant)}
     for i, way in enumerate(MODEL_WAYS):
         if way in taken:
@@ -65,18 +84,28 @@ def _style(view: View, variant: str, way: str) -> dict[str, Any]:
 Pair = list[Estimate | None]  # PSNR and class agreement
 
 
+def _way(panel: Axes, view: View, which: tuple[str, str], pair: Pair, named: bool = True) -> None:
+    """One way of one variant: its symbol, and its letter where it is named."""
+    x, y = pair
+    _point(panel, pair, _style(view, *which))
+    if named and x is not None and y is not None:
+        _write_letter(panel, view, which[0], x.mean, y.mean)
+
+
 def _pair(view: View, variant: str, way: str, kind: str) -> Pair:
     return [
         mean_of(view, variant, f"{score}_{way}_{kind}") for score in ("psnr", "class_agreement")
     ]
 
 
-def _plane(panel: Axes, view: View, kind: str) -> None:
-    """Every way of every variant, and those without a scale transformer, at one degradation."""
+def _plane(panel: Axes, view: View, kind: str, unnamed: tuple[str, ...] = ()) -> None:
+    """Every way of every variant, and those without a scale transformer, at one degradation.
+    unnamed: ways whose symbols have no letter, because a panel beside has them larger."""
     first = next(iter(view.variants))
     for variant in view.variants:
         for way in ways_of(view, variant):
-            _point(panel, _pair(view, variant, way, kind), _style(view, variant, way))
+            pair = _pair(view, variant, way, kind)
+            _way(panel, view, (variant, way), pair, named=way not in unnamed)
     for i, way in enumerate(ways_without(view)):
         _point(panel, _pair(view, first, way, kind), {**HOLLOW, "marker": look(i)["marker"]})
     if not panel.lines:
@@ -104,7 +133,7 @@ def planes_and_near(axes: np.ndarray, view: View) -> None:
     restore, which lie on each other beside the others."""
     panels = list(axes.flat)
     for left, right, kind in zip(panels[::2], panels[1::2], kinds_of(view)):
-        _plane(left, view, kind)
+        _plane(left, view, kind, unnamed=TOLD)
         _plane(right, view, kind)
         right.set_title(f"{kind}, trained to restore")
         right.set_ylabel("")
@@ -132,7 +161,7 @@ def times(axes: np.ndarray, view: View) -> None:
     for variant in view.variants:
         for way in ways_of(view, variant):
             pair = [view.estimate(variant, f"{name}_{way}") for name in ("restore_ms", "psnr")]
-            _point(panel, pair, _style(view, variant, way))
+            _way(panel, view, (variant, way), pair)
     if not panel.lines:
         blank(panel, "no time was measured")
         return

@@ -119,8 +119,9 @@ def baseline_run(view: View, variant: str, seed: int) -> str | None:
     return runs[0] if runs else None
 
 
-def run_details(view: View) -> tuple[str, ...]:
-    """Details of a caption: which images, which degradations, how a model is asked."""
+def run_details(view: View, interval: bool = True) -> tuple[str, ...]:
+    """Details of a caption: which images, which degradations, how a model is asked. interval:
+    whether means have theirs."""
     told = asked(view)
     refiner = told.get("refiner")
     return (
@@ -134,7 +135,7 @@ def run_details(view: View) -> tuple[str, ...]:
         if refiner
         else "",
         regression_words(view),
-        *seeds_details(view),
+        *seeds_details(view, interval),
     )
 
 

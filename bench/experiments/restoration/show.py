@@ -124,8 +124,8 @@ def figure_perception(view: View) -> tuple[Figure, Caption]:
     note(figure, missing_words(view, "class_agreement_restored"))
     caption = (
         "Share of restored images that the study's classifier takes for the true class, against "
-        "PSNR: nearer to the clean pixels lies further right. Colour: variant; symbol: way; "
-        "hollow: without a scale transformer. Mean and interval."
+        "PSNR: nearer to the clean pixels lies further right. Colour and letter: variant; symbol: "
+        "way; hollow: without a scale transformer. Mean and interval."
     )
     if near:
         caption += " Second column: the part with the models that were trained to restore, larger."
@@ -143,7 +143,8 @@ def figure_restoration_time(view: View) -> tuple[Figure, Caption]:
     caption = (
         "PSNR of restored images, mean over degradations, against the time that one takes, decoder "
         "included. Batches of up to 256, the median of five; on a CPU processor time over threads. "
-        "Left and up is better. Colour: variant; symbol: way. Mean and interval; logarithmic axis."
+        "Left and up is better. Colour, letter: variant; symbol: way. Mean and interval; "
+        "logarithmic axis."
     )
     return figure, Caption(caption, (*claim_details(view), TIME_WORDS, *run_details(view)))
 
@@ -191,12 +192,14 @@ def figure_swap(view: View) -> tuple[Figure, Caption]:
         "Tokens of a clean image with those of its degraded twin below, or from, scale m on. No "
         "model takes part. A swap breaks the chain of residuals whatever it brings in: the control "
         "takes tokens of another image. Dotted: what follows the cut is quantised again, so that "
-        "the chain is whole. Means."
+        "the chain is whole. Means over the tokenizers, without intervals."
     )
-    return figure, Caption(caption, (*claim_details(view), *_swap_details(view)))
+    details = *claim_details(view), *_swap_details(view, interval=False)
+    return figure, Caption(caption, details)
 
 
-def _swap_details(view: View) -> tuple[str, ...]:
+def _swap_details(view: View, interval: bool = True) -> tuple[str, ...]:
+    """What was swapped. interval: whether numbers have theirs."""
     first = next(iter(view.variants))
     return (
         f"Of the tokenizers of {text(first)}; both ends of a curve are the tokenizer's round trips "
@@ -204,7 +207,7 @@ def _swap_details(view: View) -> tuple[str, ...]:
         "Coarse beyond the control: what the degraded coarse half costs minus what the degraded "
         "fine half does, minus the same of the control. Above 0 coarse scales carry more of the "
         "degradation than of any content.",
-        *run_details(view),
+        *run_details(view, interval=interval),
     )
 
 
