@@ -490,6 +490,14 @@ def test_figures_and_table_show_what_was_measured(made, tmp_path):
         figure.canvas.draw()
         words = " ".join(item.get_text() for item in figure.findobj(plt.Text))
         assert "not measured" not in words and "missing" not in words and caption.text
+        if draw is figure_frontier:
+            said = {words.get_text() for words in figure.legends[0].get_texts()}
+            assert {"sweep: temperature 1, 1.3", "SSR: svd_in 1, 3", "SAR"} <= said
+            lines = figure.axes[0].lines
+            marks = [line for line in lines if line.get_marker() == lines[0].get_marker()]
+            sizes = [line.get_markersize() for line in marks if len(line.get_xdata())]
+            assert len(sizes) == 2 and sizes[0] < sizes[1], "symbols grow along the setting"
+            assert "interval over the training seeds" not in caption.whole
         plt.close(figure)
     table, _ = table_diversity(view)
     assert set(table["Status"]) == {"ok"} and len(table) == 5

@@ -29,7 +29,7 @@ from ...report.drawing import (
 )
 from ...report.estimate import Estimate, estimate
 from ...report.sheets import sheet
-from ...report.tuning import flat, varied
+from ...report.tuning import flat, short, varied
 from ...report.view import View
 from ...report.words import reference_details, score_details, seeds_details
 from . import judges
@@ -38,6 +38,7 @@ from .plan import shown_of
 
 REAL = {"color": "0.35", "linestyle": ":", "marker": "", "linewidth": 1}
 HULL = {"color": "black", "linestyle": "--", "linewidth": 0.8, "zorder": 0}
+SMALL_TO_LARGE = (1.5, 4)  # points of the symbols of a line, in the order of its setting
 # how far from the given ones singular values are drawn, of a wide map
 MOST_VALUES = 16
 
@@ -81,24 +82,62 @@ def _points(view: View, members: list[str], x: str, y: str) -> dict[str, tuple[A
     return {name: pair for name, pair in both.items() if None not in pair}
 
 
-def _lines(view: View, group: str, names: list[str]) -> list[list[str]]:
-    """Variants of a group in lines: along the setting with most values, all else equal."""
+def _along(view: View, group: str) -> str | None:
+    """The setting along which a group's marks are joined: that with most values."""
     tried = varied(view, group)
-    along = max(tried, key=lambda key: len(tried[key]), default=None)
+    return max(tried, key=lambda key: len(tried[key]), default=None)
+
+
+def _order(setting: Any) -> tuple[bool, Any]:
+    """Numbers by size; what is none, such as no limit, stays in the order of the variants."""
+    number = isinstance(setting, (int, float))
+    return not number, setting if number else 0
+
+
+def _lines(view: View, group: str, names: list[str]) -> dict[str, list[str]]:
+    """Variants of a group in lines by their other settings: each line goes along one setting, from
+    its lowest value to its highest."""
+    tried, along = varied(view, group), _along(view, group)
+    settings = {name: flat(view.sampler(name)) for name in names}
     lines: dict[str, list[str]] = {}
-    for name in names:
-        settings = flat(view.sampler(name))
-        rest = [settings.get(key) for key in tried if key != along]
-        lines.setdefault(repr(rest), []).append(name)
-    return list(lines.values())
+    for name in sorted(names, key=lambda name: _order(settings[name].get(along or ""))):
+        rest = [settings[name].get(key) for key in tried if key != along]
+        words = ", ".join(
+            f"{value:g}" if isinstance(value, float) else str(value) for value in rest
+        )
+        lines.setdefault(words, []).append(name)
+    return lines
+
+
+def _group_words(view: View, group: str) -> str:
+    """A group and its settings: along its lines, then of which each line has one."""
+    tried, along = varied(view, group), _along(view, group)
+    if along is None:
+        return group
+    first = f"{short(along)} {_values(tried[along])}"
+    rest = [f"{short(key)} {_values(tried[key])}" for key in tried if key != along]
+    return f"{group}: {first}" + "".join(f"; lines of {words}" for words in rest)
+
+
+def _values(tried: list[Any]) -> str:
+    in_order = sorted(tried, key=_order)
+    return ", ".join(f"{one:g}" if isinstance(one, float) else str(one) for one in in_order)
 
 
 def _draw_group(axes: Axes, view: View, group: str, points: dict[str, tuple[Any, Any]]) -> None:
-    """Means of a group, joined along one setting."""
-    style = {**look_of(view, group), "linewidth": 0.7, "markersize": 3.5}
-    for i, names in enumerate(_lines(view, group, list(points))):
+    """Means of a group, joined along one setting: symbols grow with it, and beside the smallest
+    stands what else a line has."""
+    style = {**look_of(view, group), "linewidth": 0.7}
+    for i, (words, names) in enumerate(_lines(view, group, list(points)).items()):
         xs, ys = zip(*((x.mean, y.mean) for x, y in map(points.__getitem__, names)))
-        axes.plot(xs, ys, label="_" if i else text(group), **style)
+        label = "_" if i else text(_group_words(view, group))
+        axes.plot([], [], label=label, markersize=3.5, **style)
+        axes.plot(xs, ys, **{**style, "marker": ""})
+        sizes = np.linspace(*SMALL_TO_LARGE, len(names))
+        for x, y, size in zip(xs, ys, sizes):
+            axes.plot([x], [y], markersize=size, **style)
+        beside = {"textcoords": "offset points", "fontsize": 4.5, "color": style["color"]}
+        axes.annotate(words, (xs[0], ys[0]), (-2, -1), ha="right", va="top", **beside)
 
 
 def _draw_hull(axes: Axes, view: View, x: str, y: str) -> None:
@@ -130,18 +169,19 @@ def _frontier(axes: np.ndarray, view: View) -> None:
 def figure_frontier(view: View) -> tuple[Figure, Caption]:
     """Recall and coverage (arXiv 1904.06991, 2002.09797) against precision and class agreement, a
     mark for each sampler, beside the best line of those that reshape nothing."""
-    figure = sheet(_by_model(view), (DOUBLE, 4.8), (2, 2), _frontier, columns=4)
+    figure = sheet(_by_model(view), (DOUBLE, 4.8), (2, 2), _frontier, columns=2)
     note(figure, missing_words(view, view.results.score_name("recall")))
     caption = (
-        "Recall and coverage against precision and class agreement, a mark for each sampler, means "
-        "over training seeds. Dashed: the upper hull of the samplers that reshape nothing. What "
-        "lies above it is more diverse than temperature and guidance at equal precision."
+        "Recall and coverage against precision and class agreement, a symbol for each sampler, "
+        "means over training seeds. Symbols grow along the first setting in the legend; the number "
+        "at a line is its other setting. Dashed: the upper hull of the samplers that reshape "
+        "nothing. Above it is more diverse than temperature and guidance at equal precision."
     )
     details = (
         *claim_details(view),
-        "Lines join the samplers of a group that differ in one setting.",
+        "Lines join the samplers of a group that differ in the first setting alone.",
         "The hull is of all samples; the rule chooses on half of them and scores on the others.",
-        *score_details(view, sampler=False),
+        *score_details(view, sampler=False, interval=False),
     )
     return figure, Caption(caption, details)
 
