@@ -269,9 +269,9 @@ def figure_floors(view: View) -> tuple[Figure, Caption]:
     note(figure, failed_words(view))
     caption = (
         "Measured time beside what the machine allows at best. Points: every round, a triangle "
-        "beyond the axis. Lines: median; dotted: memory floor, dashed: operation floor, in the "
-        "variant's colour. Numbers on top: median time over the longer floor, in the order of the "
-        "legend."
+        "beyond the axis. Lines: median; dotted: memory floor, dashed: operation floor, with the "
+        "variant's colour and symbol. Numbers on top: median time over the longer floor, with the "
+        "symbol on their right."
     )
     details = (
         *claim_details(view),
