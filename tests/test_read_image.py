@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from bench.pipeline.read_image import read_image, to_eight_bits, upright_size
 from workflow import ROOT
@@ -93,6 +93,66 @@ def test_orientation_is_applied(tmp_path, orientation):
     exif[0x0112] = orientation
     path = saved(tmp_path, stored, "a.png", exif=exif)
     assert np.array_equal(read(path, crop=False, size=32)[0], np.asarray(upright))
+
+
+def exif_of(*entries):
+    """EXIF notes of some entries (tag, type, count, bytes), as a camera would never write them."""
+    body, later = struct.pack("<H", len(entries)), b""
+    for tag, kind, count, value in sorted(entries):
+        if len(value) > 4:
+            value, later = struct.pack("<I", 14 + 12 * len(entries) + len(later)), later + value
+        body += struct.pack("<HHI", tag, kind, count) + value.ljust(4, b"\0")
+    return b"Exif\0\0II*\0" + struct.pack("<I", 8) + body + bytes(4) + later
+
+
+ON_ITS_SIDE = (274, 3, 1, struct.pack("<H", 6))
+ODD_NOTES = {
+    "text for a resolution": exif_of(ON_ITS_SIDE, (282, 2, 3, b"72\0")),
+    "text for a unit": exif_of(ON_ITS_SIDE, (296, 2, 2, b"2\0")),
+    "a fraction for a width": exif_of(ON_ITS_SIDE, (256, 5, 1, struct.pack("<II", 3, 2))),
+    "a negative unit": exif_of(ON_ITS_SIDE, (296, 6, 1, b"\xff")),
+}
+
+
+@pytest.mark.parametrize("notes", ODD_NOTES.values(), ids=ODD_NOTES)
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_odd_notes_do_not_matter(tmp_path, notes, suffix):
+    """Catches a sound photograph that ends a study, since its notes cannot be written anew."""
+    image = Image.fromarray(np.tile(np.arange(0, 240, 8, dtype=np.uint8), (20, 1)))
+    plain = saved(tmp_path, image.transpose(Image.Transpose.ROTATE_270), f"plain.{suffix}")
+    path = saved(tmp_path, image, f"a.{suffix}", exif=notes)
+    assert upright_size(path) == (20, 30)
+    apart = read(path).astype(int) - read(plain)
+    assert abs(apart).max() < 20  # JPEG and WEBP lose a little, by the direction
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_notes_that_are_no_notes_do_not_matter(tmp_path, suffix):
+    """Catches pixels called damaged for what stands beside them."""
+    path = saved(tmp_path, Image.new("L", (30, 20), 90), f"a.{suffix}", exif=b"Exif\0\0II*\0\x08")
+    assert upright_size(path) == (30, 20)
+    assert abs(read(path).astype(int) - 90).max() < 3
+
+
+def test_a_long_text_in_a_png_does_not_matter(tmp_path):
+    """Catches a PNG that is called damaged for a text of two megabytes that an editor left."""
+    notes = PngImagePlugin.PngInfo()
+    notes.add_text("history", "a" * 2_000_000, zip=True)
+    path = saved(tmp_path, Image.new("L", (30, 20), 90), "a.png", pnginfo=notes)
+    assert (read(path) == 90).all()
+
+
+@pytest.mark.parametrize("error", [struct.error("short"), TypeError("odd"), KeyError("lost")])
+def test_whatever_a_decoder_raises_names_the_file(tmp_path, monkeypatch, error):
+    """Catches a traceback of Pillow after which nobody knows which of 50 000 images it was."""
+    path = saved(tmp_path, Image.new("L", (30, 20)), "a.png")
+
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(Image.Image, "convert", fails)
+    with pytest.raises(ValueError, match="a.png: damaged image"):
+        read(path)
 
 
 @pytest.mark.parametrize("mode", ["F", "I", "LAB", "HSV"])

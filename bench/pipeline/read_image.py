@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, PngImagePlugin
 
 from ..study.errors import ConfigError, shown
 
@@ -20,12 +21,27 @@ SPREAD = {"L;2": 85, "L;4": 17}
 DEEP = (
     "RGB;16B",
 )  # of these Pillow keeps the upper byte of a pixel, and both of the transparent colour
-DAMAGE = (OSError, SyntaxError, EOFError, ValueError)  # what Pillow raises of it
+DAMAGE = (  # what Pillow raises of it
+    OSError, SyntaxError, EOFError, ValueError, TypeError, LookupError, ArithmeticError,
+    struct.error,
+)  # fmt: skip
+# how an image that a camera stored turned is turned back, by its orientation
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 Background = int | tuple[int, int, int]
 
 # each names a file that is read all the same: a large photograph, or one whose notes are damaged
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+# notes and colour profiles of a PNG, on which no pixel depends: Pillow refuses more than 1 MB
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 2**26
 
 
 class UnknownMode(ValueError):
@@ -66,13 +82,26 @@ def _composited(image: Image.Image, background: Background) -> Image.Image:
     )
 
 
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """How an image must be turned to stand upright; None where its notes are damaged or do not say:
+    pixels are sound all the same."""
+    # notes of a PNG may stand behind its pixels, and a TIFF is turned while it is read
+    if image.format in ("PNG", "TIFF"):
+        image.load()
+    try:
+        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except DAMAGE:
+        return None
+
+
 def to_eight_bits(image: Image.Image, background: Background) -> Image.Image:
     """An opened image as L or RGB of 8 bits, upright.
 
     Raises UnknownMode for one without an agreed range, such as floats.
     """
     _mend_transparency(image)
-    image = ImageOps.exif_transpose(image)
+    turn = _turn(image)
+    image = image if turn is None else image.transpose(turn)
     if image.mode in SIXTEEN:
         return _sixteen_bits(image, background)
     if image.mode == "1" and "transparency" in image.info:  # Pillow composites no single bits
@@ -101,10 +130,9 @@ def upright_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as file:
             if file.width == file.height:  # however it is turned; of a PNG to ask means to decode
                 return file.size
-            if file.getexif().get(ExifTags.Base.Orientation, 1) < 5:  # not turned by a quarter
-                return file.size
-            return ImageOps.exif_transpose(file).size
-    except (*DAMAGE, TypeError, Image.DecompressionBombError) as error:
+            quarter = _turn(file) in {TURNS[orientation] for orientation in (5, 6, 7, 8)}
+            return (file.height, file.width) if quarter else file.size
+    except (*DAMAGE, Image.DecompressionBombError) as error:
         raise ConfigError(_damaged(path, error)) from None
 
 
