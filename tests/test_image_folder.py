@@ -167,6 +167,16 @@ def test_a_class_without_an_image_is_refused(tmp_path, how):
         load(config(tmp_path, num_classes=3))
 
 
+@pytest.mark.parametrize("second", ["test", "train"])
+def test_a_word_in_two_unicode_forms_is_said(tmp_path, second):
+    """Catches a class that `is not in train`, where it stands, and two classes of one word: some
+    systems write an accent as a character of its own."""
+    for name in ("train/caf\u00e9", "train/tea", f"{second}/cafe\u0301", "test/tea"):
+        put(tmp_path / name)
+    with pytest.raises(ConfigError, match="one word in two Unicode forms, 'caf.*rename one"):
+        read_folder(tmp_path, 2)
+
+
 def test_images_without_class_folders_are_told_of(tmp_path):
     """Catches the commonest slip, all images in one folder, that gets no remedy."""
     put(tmp_path, 5)

@@ -10,6 +10,7 @@ Anything else is refused by name: nothing is guessed.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -207,6 +208,7 @@ def _classes_of(own: Path, num_classes: int, skipped: Counter[str]) -> list[str]
             "convert the images or remove the folder"
         )
     names = in_order([folder.name for folder in folders])
+    _refuse_other_forms(own, names, own, names)
     if len(names) != num_classes:
         there = f": {listed(names)}" if names else ""
         loose = 0 if names else sum(map(_is_read, files))
@@ -252,6 +254,20 @@ def _refuse_twins(own: Path, folders: list[Path]) -> None:
         seen[real] = folder.name
 
 
+def _refuse_other_forms(place: Path, names: list[str], own: Path, classes: list[str]) -> None:
+    """Raises ConfigError for a class that is the same word as another in other characters: two
+    systems write an accented letter as one character or as two, and both look alike."""
+    words = {unicodedata.normalize("NFC", name): name for name in classes}
+    for name in names:
+        other = words.get(unicodedata.normalize("NFC", name), name)
+        if other != name:
+            raise ConfigError(
+                f"dataset.path: class {shown(name)} of {shown(place)} and class {shown(other)} of "
+                f"{shown(own)} are one word in two Unicode forms, {ascii(name)} and "
+                f"{ascii(other)}; rename one as the other"
+            )
+
+
 def _with_classes(
     place: Path, classes: list[str], own: Path, skipped: Counter[str]
 ) -> tuple[list[Path], list[int]]:
@@ -262,6 +278,7 @@ def _with_classes(
     folders, files = children(place, skipped)
     skipped["loose image beside the class folders"] += len(_images(files, skipped))
     there = {folder.name for folder in folders}
+    _refuse_other_forms(place, [folder.name for folder in folders], own, classes)
     if strange := [folder.name for folder in folders if folder.name not in classes]:
         raise ConfigError(
             f"dataset.path: class {listed(strange)} of {shown(place)} is not in {shown(own)}: no "
