@@ -247,6 +247,8 @@ def kept_mass(
     the range of float32 numbers. Returns float32 (B, l, V), not normalised again."""
     V = logits_BlV.shape[-1]
     logits_NV = logits_BlV.reshape(-1, V)
+    if logits_NV.stride(1) != 1:  # of one image a transposed tensor is not copied by reshape
+        logits_NV = logits_NV.contiguous()
     out_BlV = torch.empty(logits_BlV.shape, dtype=torch.float32, device=logits_BlV.device)
     block = triton.next_power_of_2(V)
     _mass_kernel[(len(logits_NV),)](

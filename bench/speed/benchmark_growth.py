@@ -38,9 +38,9 @@ from ..runtime.rows import write_rows
 from ..runtime.verb import device_name
 from ..runtime.verbs import stages
 from ..study.plan import load_study
-from .comparing import training_step
 from .growing import COLUMNS, KEY, PANELS, read_growth, rows_of, write_growth
 from .memory import Used, used_by
+from .steps import training_step
 
 BATCH = 2
 HISTORIES = {"VAR": None, "SDD": 0}

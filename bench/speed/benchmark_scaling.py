@@ -23,9 +23,10 @@ from srdd.masks import scale_mask
 from srdd.model import ScaleTransformer
 from srdd.noise import generator
 
-from .comparing import DEVICE, Rows, compare, kept_rows, training_step
+from .comparing import DEVICE, Rows, compare, kept_rows
 from .counting import training_work
 from .plain import plain_logits
+from .steps import training_step
 
 BATCH, V, C = 2, 4096, 32
 PX64, PX128 = (1, 2, 3, 4), (1, 2, 3, 4, 5, 6, 8)

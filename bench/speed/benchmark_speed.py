@@ -25,9 +25,10 @@ from srdd.masks import scale_mask
 from srdd.noise import generator
 from srdd.schedule import ScaleSchedule
 
-from .comparing import COMPILED, DEVICE, Rows, compare, kept_rows, training_step
+from .comparing import COMPILED, DEVICE, Rows, compare, kept_rows
 from .counting import training_work
 from .plain import plain_logits
+from .steps import training_step
 
 SCHEDULE = ScaleSchedule((1, 2, 3, 4, 5, 6, 8, 10, 13, 16))
 BATCH, WIDTH, HEADS, DEPTH, V, C = 4, 256, 4, 4, 4096, 32

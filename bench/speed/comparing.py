@@ -21,9 +21,6 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from srdd.config import ModelConfig
-from srdd.model import ScaleTransformer
-from srdd.noise import generator
 from srdd.processor import maker
 
 from ..pipeline.floors import Rates, best_rates, floor_of, measure_rates
@@ -33,38 +30,17 @@ from ..runtime.quick_start import keep_memory
 from ..runtime.rows import write_rows
 from ..runtime.verb import device_name
 from .counting import ratios_of
+from .steps import DEVICE
 
 R = TypeVar("R")
 C = TypeVar("C")
 Rows = list[dict[str, Any]]
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 FOLDER = Path("results/benchmarks")
 # of the start: what a benchmark writes is no change of what it measures
 COMMIT, _CHANGED = git_state()
 keep_memory()  # as every job does, for both sides
 # torch.compile needs a C++ compiler on a CPU
 COMPILED = [False, True] if DEVICE.type == "cuda" or shutil.which("g++") else [False]
-
-
-def training_step(
-    config: ModelConfig,
-    loss_of: Callable[[ScaleTransformer], torch.Tensor],
-    compiled: bool = False,
-) -> Callable[[], None]:
-    """A whole step of a fresh model: forward, loss, backward, AdamW."""
-    model = ScaleTransformer(config)
-    model.init_weights(generator("benchmark model"))
-    model.to(DEVICE)
-    if compiled:
-        model.compile_blocks()
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-
-    def step() -> None:
-        loss_of(model).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
 
 
 def kept_rows(name: str, *key: str) -> Callable[[], Iterator[Rows]]:

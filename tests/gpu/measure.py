@@ -9,8 +9,11 @@ Writes FOLDER/gpu_cuda.csv again after each row, and prints a table last.
 from __future__ import annotations
 
 import argparse
+import gc
 import statistics
+import sys
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,8 +27,8 @@ from bench.pipeline.floors import measure_rates, sampling_floors
 from bench.runtime.clock import seconds
 from bench.runtime.provenance import git_state
 from bench.runtime.rows import write_rows
-from bench.speed.comparing import training_step
 from bench.speed.counting import training_work
+from bench.speed.steps import training_step
 from srdd.attention import attend_by_scale
 from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
 from srdd.cost import dry_run, least_flops, sampling_bytes, sampling_cost
@@ -255,16 +258,26 @@ def main() -> None:
         "attention": lambda: attention(table),
         "decoding": lambda: decoding(table, 64),
     }
+    failed: list[str] = []
     for name in options.parts:
         if time.monotonic() - table.began > options.limit_seconds:
             print(f"{name}: left out, after {options.limit_seconds:g} s")
             continue
-        parts[name]()
+        try:
+            parts[name]()
+        except Exception as error:  # the others are measured all the same
+            failed.append(name)
+            print(f"{name}: {type(error).__name__}: {' '.join(str(error).split())}")
+            traceback.print_exc()
+        # what a failed part held goes first
+        gc.collect()
         torch.cuda.empty_cache()
     rates = table.rates
     print(f"\n{table.about['device']}, torch {torch.__version__}, {table.about['commit']}")
     print(f"copies {rates.bandwidth / 1e12:.2f} TB/s, products {rates.matmul / 1e12:.0f} TFLOP/s")
     print("\n".join(map(line, table.rows)))
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

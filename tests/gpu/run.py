@@ -75,6 +75,9 @@ def main() -> None:
         [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "gpu"),
          *filter(None, [os.environ.get("PYTHONPATH")])]
     )}  # fmt: skip
+    seen = [sys.executable, "-c", "import sys, torch; sys.exit(not torch.cuda.is_available())"]
+    if subprocess.run(seen, env=environment).returncode:
+        sys.exit("error: torch sees no GPU on this machine; nothing was run")
     ended, end = {}, time.monotonic() + TOGETHER
     for part in options.parts:
         if part == "public" and options.public is None:

@@ -173,6 +173,18 @@ def test_masses_and_draws_are_those_of_plain_code(V, temperature, top_k, top_p):
     assert (mass_BlV.gather(-1, tokens_Bl.cpu()[..., None]) > 0).all()
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_logits_may_lie_in_any_order(batch):
+    """Catches a kernel that reads the logits of one image, which lie transposed, as those of other
+    codes."""
+    logits_BlV = torch.randn(batch, 64, 9, generator=generator("strides")).to(GPU).transpose(1, 2)
+    for logits in (logits_BlV, logits_BlV.repeat(1, 1, 2)[..., ::2]):
+        with torch.no_grad():
+            mass = distribution(logits, 1.0, 10, 0.9).mass_BlV
+            again = distribution(logits.contiguous(), 1.0, 10, 0.9).mass_BlV
+        assert torch.equal(mass, again)
+
+
 def test_logits_that_are_no_numbers_give_no_probability():
     """Catches a kernel that hides NaN, which only the probability would show."""
     logits_BlV = torch.randn(1, 3, 64, device=GPU)
