@@ -194,6 +194,29 @@ def test_numbers_that_the_job_did_not_write_are_refused(job):
     assert collected(job) == "fine", "a job of an older version"
 
 
+def test_a_job_that_read_another_run_is_refused(job):
+    """Catches results of two machines put together: a training of one beside images that were drawn
+    from that of the other, both with status ok."""
+    root, folder = job.parent.parent, job.parent.parent / "train" / "b-0123456789"
+    shutil.copytree(job, folder)
+    for file in ("row.json", "metrics.csv"):
+        replaced(folder / file, "evaluate/a-", "train/b-")
+    plan = json.loads((root / "plan.json").read_text())
+    plan["folders"]["train/b-0123456789"] = str(folder)
+    plan["suites"]["s"]["runs"] = list(plan["folders"])
+    (root / "plan.json").write_text(json.dumps(plan))
+    row = json.loads((job / "row.json").read_text())
+    read = {"train/b-0123456789": results.sum_of_row(folder), "train/of another scope": "1"}
+    (job / "row.json").write_text(json.dumps({**row, "inputs": read}))
+    assert collected(job) == "fine"
+    replaced(folder / "row.json", '"started_at": null', '"started_at": "2026-01-01T00:00:00+00:00"')
+    said = collected(job)
+    assert said.startswith(f"error: {job / 'row.json'}: evaluate/a-0123456789 read another run of")
+    assert said.endswith(f"delete {job} and run again")
+    (job / "row.json").write_text(json.dumps(row))
+    assert collected(job) == "fine", "a job of an older version"
+
+
 def test_damaged_images_are_one_line(job):
     """Catches a traceback of numpy for an .npz that a full disk cut off."""
     root, folder = job.parent.parent, job.parent.parent / "zero_shot" / "a-0123456789"

@@ -2,6 +2,7 @@
 figures from published results alone."""
 
 import csv
+import os
 import re
 import shutil
 import subprocess
@@ -258,7 +259,7 @@ def test_a_comment_retrains_nothing_and_code_reruns_what_depends_on_it(project):
     _, said = snakemake(project, f"--configfile={STUDY}", "-n", "all")
     shutil.rmtree(record)
     aside.rename(record)
-    assert "made by other code than this, and of which .snakemake has no record: " in said
+    assert "warning: finished jobs that were made by other code than this: " in said
     path.write_text(text)
     assert {"evaluate_job", "baselines_job"} <= set(rerun) and not {
         "train_job",
@@ -266,6 +267,30 @@ def test_a_comment_retrains_nothing_and_code_reruns_what_depends_on_it(project):
         "tokenizer_job",
     } & set(rerun)
     assert again(project) == {}
+
+
+def test_a_job_that_other_code_made_is_said(project):
+    """Catches code that was edited while a run went on and put back: what snakemake told the job is
+    as it was, what ran is not. And a warning of jobs that are to run again, or of none."""
+    row = next((project / "results" / "smoke" / "evaluate").glob("*/row.json"))
+    text, times = row.read_text(), (row.stat().st_atime_ns, row.stat().st_mtime_ns)
+    made_by = re.search('"source_hash": "([0-9a-f]+)"', text)[1]
+    try:
+        row.write_text(text.replace(made_by, "0123456789"))
+        os.utime(row, ns=times)
+        code, said = snakemake(project, f"--configfile={STUDY}", "-n", "all")
+    finally:
+        row.write_text(text)
+        os.utime(row, ns=times)
+    assert code == 0 and "Nothing to be done" in said
+    assert f"made by other code than this: 1, such as evaluate/{row.parent.name}; " in said
+    path = project / "bench" / "pipeline" / "metrics.py"
+    text = path.read_text()
+    path.write_text(text.replace("subset = min(1000,", "subset = min(999,"))
+    _, edited = snakemake(project, f"--configfile={STUDY}", "-n", "all")
+    path.write_text(text)
+    _, as_it_was = snakemake(project, f"--configfile={STUDY}", "-n", "all")
+    assert "evaluate_job" in edited and "other code" not in edited + as_it_was
 
 
 def test_a_new_variant_leaves_the_baselines_alone(project):

@@ -16,7 +16,6 @@ from pathlib import Path
 # a plan makes many objects and hardly any garbage: a quarter of its time would go into looking
 gc.disable()
 sys.path.insert(0, workflow.basedir)
-from snakemake.io import IOFile
 
 from bench.study.before import TRAININGS, missing_files, nothing_to_make, refused_function
 from bench.study.errors import ConfigError
@@ -292,7 +291,7 @@ def job_of(stage):
     return rows
 
 
-VERBS, UNRECORDED = stages(), []
+VERBS, FINISHED = stages(), []
 
 
 def source_of_run(run_id):
@@ -313,24 +312,35 @@ def made_by_other_code(run_id):
 
 @cache
 def look_once(run_id):
-    """Write what a job is told. Remember a finished one that snakemake has no record of, as in
-    results that were copied without .snakemake: it would count as made by this code."""
+    """Write what a job is told. Remember a finished one: snakemake compares what it told a job, not
+    what ran. It knows nothing of results that were copied without .snakemake, and code may have
+    been edited while a run went on."""
     write_changed(*SCOPES.config_of(run_id))
-    row = f"{SCOPES.folder(run_id)}/row.json"
-    if Path(row).is_file() and workflow.persistence.metadata(IOFile(row)) is None:
-        UNRECORDED.append(run_id)
+    if Path(SCOPES.folder(run_id), "row.json").is_file():
+        FINISHED.append(run_id)
+
+
+def to_run():
+    """The jobs that snakemake means to run, by run_id; in a dry run none of them has been."""
+    try:
+        every = workflow.dag.needrun_jobs(exclude_finished=False)
+        jobs = [job for job in every if "job" in job.wildcards.keys()]
+    except AttributeError:  # it ended before it knew
+        return set()
+    return {f"{job.rule.name.removesuffix('_job')}/{job.wildcards.job}" for job in jobs}
 
 
 @atexit.register
-def say_unrecorded():
-    """One line, when all else is said, on those of other code that were not made again."""
-    left = list(filter(made_by_other_code, UNRECORDED))
+def say_other_code():
+    """One line, when all else is said, on finished jobs of other code that are not made again."""
+    again = to_run()
+    left = [run_id for run_id in FINISHED if run_id not in again and made_by_other_code(run_id)]
     if left:
         rules = sorted({f"{run_id.split('/')[0]}_job" for run_id in left})
         print(
-            "warning: finished jobs that were made by other code than this, and of which "
-            f".snakemake has no record: {len(left)}, such as {left[0]}; they stay as they are. To "
-            f"make them again: --forcerun {' '.join(rules)}",
+            f"warning: finished jobs that were made by other code than this: {len(left)}, such as "
+            f"{left[0]}; they stay as they are, since .snakemake has no record of it. To make them "
+            f"again: --forcerun {' '.join(rules)}",
             file=sys.stderr,
         )
 

@@ -25,12 +25,14 @@ from ..runtime import provenance
 from ..runtime.command import describe
 from ..runtime.rows import (
     CONTENTS,
+    INPUTS,
     METRIC_COLUMNS,
     RUN_COLUMNS,
     brief,
     content,
     read_object,
     read_rows,
+    sum_of_row,
     write_metrics,
     write_runs,
 )
@@ -70,6 +72,7 @@ def read_run(
     )
     again = f"delete {folder} and run again"
     written = row.pop(CONTENTS, None)
+    row.pop(INPUTS, None)
     if unknown := row.keys() ^ set(RUN_COLUMNS):
         raise ValueError(f"{folder / 'row.json'}: {sorted(unknown)}: missing or unknown; {again}")
     # jobs of older versions do not say what they wrote
@@ -116,6 +119,22 @@ def read_plan(path: Path) -> dict[str, Any]:
             "delete the file and run again"
         )
     return plan
+
+
+def check_inputs(folders: dict[str, Path]) -> None:
+    """Raises ValueError for a job that read another run of a job than lies there now, as where
+    results of two machines were put together: its numbers are not those of what stands beside
+    them. Jobs of older versions do not say what they read."""
+    sums = {run_id: sum_of_row(folder) for run_id, folder in folders.items()}
+    for run_id, folder in folders.items():
+        read = read_object(folder / "row.json").get(INPUTS, {})
+        known = read.items() if isinstance(read, dict) else ()
+        other = [name for name, before in known if sums.get(name, before) != before]
+        if other:
+            raise ValueError(
+                f"{folder / 'row.json'}: {run_id} read another run of {other[0]} than lies in "
+                f"{folders[other[0]]}; delete {folder} and run again"
+            )
 
 
 def _about(plan: dict[str, Any]) -> dict[str, Any]:
@@ -243,6 +262,7 @@ def collect(plan_path: Path, out: Path) -> None:
         row, numbers = read_run(folder, run_id, plan["study"])
         runs.append(row)
         metrics += numbers
+    check_inputs(folders)
     arrays: dict[str, np.ndarray] = {}
     labels: dict[int, np.ndarray | None] = {}
     for row in runs:

@@ -30,7 +30,8 @@ VARIANT_COLUMNS = [
     "suite", "variant", "group", "grid", "tokenizer", "model", "sampler", "timed", "history",
     "mask", "depth", "patch_nums", "settings", "jobs",
 ]  # fmt: skip
-CONTENTS = "contents"  # what a row says of the tables beside it, no column of runs.csv
+# what a row.json says of the tables beside it, and of the rows that its job read; no columns
+CONTENTS, INPUTS = "contents", "inputs"
 STATUSES = ("ok", "oom", "diverged", "skipped")
 WHOLE = ("train_seed", "seed_first", "seed_last", "num_images", "scale", "step", "repeat")
 # what float() would also take, such as 1_000, nan or Arabic digits, no verb writes
@@ -206,6 +207,12 @@ def read_object(path: Path) -> dict[str, Any]:
     """The JSON object of a file of ours. Raises ValueError for a damaged one, OSError for one that
     is not there."""
     return parse_object(read_text(path), str(path))
+
+
+def sum_of_row(folder: Path) -> str:
+    """What a job is known by to those that read it: its row.json, in which no two runs are equal.
+    Raises OSError where it is not there."""
+    return sha256((folder / "row.json").read_bytes()).hexdigest()[:16]
 
 
 def read_rows(path: Path, columns: list[str]) -> list[dict[str, str]]:

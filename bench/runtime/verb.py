@@ -38,7 +38,7 @@ from .clock import Stopwatch
 from .command import describe, parse, read_folders, read_json
 from .quick_start import compiles, keep_compiled, keep_memory, spare_compiler
 from .ranks import Ranks, join
-from .rows import CONTENTS, write_metrics, write_text
+from .rows import CONTENTS, INPUTS, sum_of_row, write_metrics, write_text
 
 
 class Cost(Protocol):
@@ -91,6 +91,7 @@ class Run:
         self.inputs = read_folders(options, inputs)
         self.device = choose_device(options.device, self.ranks)
         self.metrics: list[dict[str, Any]] = []
+        self.read: dict[str, str] = {}  # sums of the rows of the jobs that are read
         self.git, self.source = provenance.git_state(), provenance.source_of(verb, self.config)
 
     def settings(self, key: str, schema: type[S]) -> S:
@@ -194,6 +195,14 @@ def device_name(device: torch.device) -> str:
     )
 
 
+def _read_by(run: Run) -> dict[str, str]:
+    """The jobs that a run reads, by run_id, as they are now."""
+    return {
+        read_json(folder / "row.json")["run_id"]: sum_of_row(folder)
+        for folder in run.inputs.values()
+    }
+
+
 def _finish(run: Run, status: str, reason: str | None, started: datetime, wall_s: float) -> None:
     commit, dirty = provenance.git_state_since(run.git)
     metrics = write_metrics(run.out / "metrics.csv", run.metrics if status == "ok" else [])
@@ -215,6 +224,7 @@ def _finish(run: Run, status: str, reason: str | None, started: datetime, wall_s
         "peak_bytes": peak_bytes(run.device),
         "config_json": json.dumps(run.config, sort_keys=True),
         CONTENTS: {"metrics.csv": metrics},
+        INPUTS: run.read,
     }
     write_text(run.out / "row.json", json.dumps(row, indent=1, sort_keys=True) + "\n")
 
@@ -283,7 +293,8 @@ def _run(run: Run, work: Callable[[Run], None], record: bool) -> int:
     """Do the work and leave the row of the run; the exit status."""
     if not os.access(run.out, os.W_OK):
         raise PermissionError(errno.EACCES, "no right to write", str(run.out))
-    started, clock = datetime.now(UTC), Stopwatch()
+    # before the work: another run may take the place of what is read
+    run.read, started, clock = _read_by(run), datetime.now(UTC), Stopwatch()
     status, reason = _status(run, work)
     wall_s = clock.seconds
     if status == "ok":
