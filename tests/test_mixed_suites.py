@@ -1,6 +1,7 @@
 """Words and choices of suites whose variants, seeds or tokenizers are not all alike: what is said
 of some is not said of all."""
 
+import pandas as pd
 import pytest
 from small_study import GRID, SEEDS, build, variant
 
@@ -50,6 +51,29 @@ def row(i, seed, metric, value, **more):
 def half(i, seed, value, sampler=None, first=0, metric="fid_x8"):
     more = {"seed_first": first, "seed_last": first + 99, "num_images": 100}
     return row(i, seed, metric, value, sampler=sampler or variant(i, "-")["sampler"], **more)
+
+
+# ---------------------------------------------------------------- runs
+
+
+def test_what_another_suite_measured_of_a_tokenizer_stays_there(tmp_path):
+    """Catches a suite that shows another one's numbers of the same tokenizer, by other settings and
+    of other images, as its own; and two suites of one room that no table can be made of."""
+    measured = {"weak": (20.0, 300), "strong": (10.0, 120)}
+    results = Results.load(build(tmp_path, ["a", "b"]))
+    names, like = results.variants("s")["a"], results.metrics.iloc[0]
+    rows = []
+    for suite, (value, count) in measured.items():
+        results.about["suites"][suite] = {**results.about["suites"]["s"], "runs": [f"room/{suite}"]}
+        told = {"metric": "psnr_input", "value": value, "num_images": count, "scale": None}
+        told |= {"run_id": f"room/{suite}", "tokenizer": names["tokenizer"], "model": GRID}
+        rows += [{**like, **told, "train_seed": seed} for seed in SEEDS]
+    results.metrics = pd.concat([results.metrics, pd.DataFrame(rows)], ignore_index=True)
+    for suite, (value, count) in measured.items():
+        view = View(results, suite)
+        assert view.grid_seeds(names, "psnr_input").tolist() == [value] * len(SEEDS)
+        assert set(view.of_grid(names, "psnr_input")["num_images"]) == {count}
+        assert set(view.rows_of("psnr_input")["run_id"]) == {f"room/{suite}"}
 
 
 # ---------------------------------------------------------------- refinement

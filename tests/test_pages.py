@@ -161,6 +161,20 @@ def test_a_table_can_be_shown_in_short(published):
 
 
 @pytest.mark.parametrize(
+    "asked, cell",
+    [
+        ("mine/main_scores: SDD | FID, paired", "3.0 ± 0.1"),
+        ("mine/main_scores: SRDD | a \\| b", "2"),
+        ("theirs/main_scores: SDD | FID, paired", pages.NOT_YET),
+    ],
+)
+def test_one_cell_of_a_table_stands_in_a_sentence(published, asked, cell):
+    """Catches a number in prose of another row or column than it says."""
+    filled = fill(published, f"FID <!-- cell {asked} -->9<!-- /cell --> here.")
+    assert filled == f"FID <!-- cell {asked} -->{cell}<!-- /cell --> here."
+
+
+@pytest.mark.parametrize(
     "asked, left", [("Variant = SDD", ["SDD"]), ("a \\| b = 4 | 2", ["VAR", "SDD", "SRDD"]),
                     ("a \\| b = 2", ["VAR", "SRDD"])]
 )  # fmt: skip
@@ -199,6 +213,9 @@ def test_minutes_count_no_pause_and_no_job_twice(published):
             "column 'Suite'",
         ),
         ("<!-- published main_scores -->\n<!-- /published -->", "give STUDY/TABLE"),
+        ("<!-- cell mine/main_scores: SD | a -->4<!-- /cell -->", "Variant 'SD'; did you mean"),
+        ("<!-- cell mine/main_scores: SDD | b -->4<!-- /cell -->", "column 'b'"),
+        ("<!-- cell mine/main_scores: SDD -->4<!-- /cell -->", "give STUDY/TABLE: ROW | COLUMN"),
         ("<!-- minute mine -->4<!-- /minute -->", "did you mean 'minutes'"),
         ("<!-- minutes mine -->4", "1 opened, 0 closed"),
     ],

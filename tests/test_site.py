@@ -58,8 +58,11 @@ def test_every_number_of_a_table_stands_in_its_csv(site, study):
     """Catches a number that was rounded wrongly, moved to another row or column, or left out."""
     shown = tables_of(site / "results" / study / "index.html")
     files = sorted((ROOT / "results" / study / "published" / "tables").glob("*.csv"))
-    assert {path.stem for path in files} == set(shown)
-    for path in files:
+    left_out = [path for path in files if path.stem not in shown]
+    for path in left_out:  # suites ask for the same claims
+        twins = [other for other in files if other.read_bytes() == path.read_bytes()]
+        assert {other.stem for other in twins} & set(shown) and path.stem.endswith("_claims"), path
+    for path in (path for path in files if path not in left_out):
         titles, cells = shown[path.stem]
         rows = rows_of(path)
         assert len(rows) == len(cells)

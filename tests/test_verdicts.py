@@ -512,7 +512,7 @@ def test_scores_and_costs(tmp_path):
     assert by.loc[["a", "b", "c"], "Verdict"].tolist() == ["", "higher", "higher"]
     p = results.difference("c", "s", "fid_x8").p
     assert 0.04 < p < 0.05, "alone it is decided; the second of two tests may have 0.05"
-    assert by.loc[["b", "c"], "Verdict after Holm"].tolist() == ["higher", "higher"]
+    assert by.loc[["b", "c"], "Verdict after Holm, this table"].tolist() == ["higher", "higher"]
     results.suite("s")["tables"] = ["scores", "costs"]
     table, caption = table_scores(View(results, "s"))
     assert "NFE" not in table and "Losses and costs: table costs." in caption

@@ -22,7 +22,7 @@ from ..study.resolve import ROOT
 from .cells import MOST_COLUMNS, markdown
 from .claims import after_holm, by_others, judged, others_words, reads, seeds_behind, taught_words
 from .estimate import holm, show_difference
-from .published import published_folders, whole_folder
+from .published import published_folders, weight, whole_folder
 from .results import Results
 from .view import View
 
@@ -58,8 +58,8 @@ class Ruling:
 
 
 def published(root: Path) -> dict[str, Results]:
-    """Results of every published study by its folder's name, reduced ones last. Raises ValueError
-    or OSError that names what cannot be read."""
+    """Results of every published study by its folder's name, the strongest evidence first. Raises
+    ValueError or OSError that names what cannot be read."""
     with whole_folder():
         studies = {
             folder.parent.name: Results.load(folder)
@@ -71,7 +71,7 @@ def published(root: Path) -> dict[str, Results]:
                 f"results/{name}/published: is a copy of results/{first}/published, whose claims "
                 "would count twice; move it out of results/"
             )
-    return dict(sorted(studies.items(), key=lambda item: bool(item[1].about["reduced"])))
+    return dict(sorted(studies.items(), key=lambda item: weight(item[1].about)))
 
 
 def _unique(values: Iterable[str]) -> str:
@@ -187,13 +187,17 @@ HEAD = """# Claims
 Made by `python -m bench claims --write` from `results/*/published`; do not edit.
 `results/claims.csv` has the same with every number and reason.
 
-**yes** and **no**: the 95 % interval of the difference that the claim names excludes 0, over three
-training seeds at least, of times over paired rounds. **not decided**: it holds 0. A verdict is that
-of the study's first extractor. Where another one scored the same images, its verdict follows. *Not
-after Holm*: the verdict falls when all claims of the study are tested together at 5 % (Holm 1979).
-A difference that is equal in every training seed has no interval and decides nothing. Bytes and
-identities have no p-value, and are not among these. A blank cell: the study does not ask this.
-*(reduced)*: one training or a small model, so that two CPU cores finish; nothing is claimed of it.
+- **yes** and **no**: the 95 % interval of the difference that the claim names excludes 0, over
+  three training seeds at least, of times over paired rounds. **not decided**: it holds 0. A
+  difference that is equal in every training seed has no interval and decides nothing.
+- *Not after Holm*: the verdict falls when all claims of the study are tested together at 5 % (Holm
+  1979). Bytes and identities have no p-value, and are not among these.
+- A verdict is that of the study's first extractor. Where another one scored the same images, its
+  verdict follows.
+- Studies of more training seeds and images stand first. A blank cell: the study does not ask this.
+"""
+REDUCED = """- *(reduced)*: one training or a small model, so that two CPU cores finish; nothing is
+  claimed of it.
 """
 
 
@@ -278,12 +282,19 @@ def _together_words(ruled: list[Ruling]) -> str:
     first = [ruling for ruling in ruled if ruling.first and not ruling.reduced]
     tested = [ruling for ruling in first if ruling.after_holm_all_studies]
     alone = sum(ruling.verdict in DECIDED for ruling in tested)
-    stand = sum(ruling.after_holm_all_studies in DECIDED for ruling in tested)
-    return (
+    stand = [ruling for ruling in tested if ruling.after_holm_all_studies in DECIDED]
+    words = (
         f"The studies that are not reduced ask {len(first)} claims. {len(tested)} of them have a "
-        f"p-value. Of these {alone} are yes or no alone, and {stand} when all are tested together "
-        "(Holm, 5 %).\n"
+        f"p-value. Of these {alone} are yes or no alone, and {len(stand)} when all are tested "
+        "together (Holm, 5 %)"
     )
+    if not stand:
+        return f"{words}.\n"
+    rows = [
+        {"Claim": each.claim, "Study": each.study, "Suite": each.suite, "Verdict": each.verdict}
+        for each in stand
+    ]
+    return f"{words}:\n\n{markdown(pd.DataFrame(rows, dtype=object))}"
 
 
 STUDIES = """## How each study came to them
@@ -297,7 +308,8 @@ def page_of(ruled: list[Ruling], studies: dict[str, Results]) -> str:
     """The page in markdown."""
     if not ruled:
         return f"{HEAD}\nNo study with a claim is published.\n"
-    parts = [HEAD, *_matrices(ruled), _together_words(ruled), STUDIES, _studies(ruled, studies)]
+    head = HEAD + REDUCED if any(ruling.reduced for ruling in ruled) else HEAD
+    parts = [head, *_matrices(ruled), _together_words(ruled), STUDIES, _studies(ruled, studies)]
     return "\n".join(parts)
 
 

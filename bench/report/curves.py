@@ -25,7 +25,7 @@ LEAST_SHARE = 0.4  # of a panel that its curves fill beside the floor
 def floor_count(view: View) -> str:
     """How many images the floor was scored on, which a small training split may limit."""
     names = next(iter(view.variants.values()))
-    rows = view.results.of_grid(names, f"floor_fid_{view.results.extractor}")
+    rows = view.of_grid(names, f"floor_fid_{view.results.extractor}")
     counts = rows["num_images"].dropna()
     return f" (N = {int(counts.iloc[0])})" if len(counts) else ""
 

@@ -6,13 +6,15 @@ A place stands between two comments, `<!-- NAME WORDS -->` and `<!-- /NAME -->`:
                                 `columns: A | B` which of its columns,
                                 `where: A = one | other` which of its rows,
                                 `note: 2` that many sentences of its caption, and no details
+    cell STUDY/TABLE: ROW | COLUMN
+                                one cell of a published table, its row by what it begins with
     suites STUDY ...            every suite, what it asks, and minutes of its jobs in these studies;
                                 STUDY+STUDY: those of both in one column
     minutes STUDY [core]        minutes in which a job of the study was at work, or of core suites
     memory STUDY                the most memory of any of its jobs, in GiB
     work STUDY/SUITE: A | B     minutes of the jobs behind these variants, one after another
     seeds STUDY                 training seeds of its claims
-    images STUDY PART           images of train, val or test
+    images STUDY PART           images of train, val or test, or generated for each training seed
     speed [intel]               timings of our path beside a plain one, on a CPU, or on one of Intel
     gpu WHAT                    times on a GPU of all that begins so
     public [cpu]                timings of our path beside the public VAR code, on a GPU or on a CPU
@@ -111,17 +113,39 @@ def _asked_table(words: str) -> tuple[tuple[str, str], dict[str, str]]:
     return (match[1], match[2]), asked
 
 
-def _published(root: Path, words: str) -> str:
-    """A published table, whole or in short."""
-    (study, name), asked = _asked_table(words)
+def _text_of(root: Path, study: str, name: str) -> str | None:
+    """A published table in markdown; None where nothing of the study is published. Raises
+    ValueError for a table that the study lacks."""
     source = root / "results" / study / "published" / "tables" / f"{name}.md"
     if not source.parent.parent.is_dir():
-        return NOT_YET
+        return None
     if not source.is_file():
         names = sorted(path.stem for path in source.parent.glob("*.md"))
         raise ValueError(unknown("table", name, names))
     # the word that a site's generator needs to read markdown inside of HTML; others pass over it
-    text = source.read_text(encoding="utf-8").strip().replace("<details>", DETAILS)
+    return source.read_text(encoding="utf-8").strip().replace("<details>", DETAILS)
+
+
+def _cell(root: Path, words: str) -> str:
+    """One cell of a published table. Raises ValueError for a row or a column that it lacks."""
+    where, _, asked = words.partition(": ")
+    match, place = TABLE.fullmatch(where), [part.strip() for part in BAR.split(asked)]
+    if match is None or len(place) != 2:
+        raise ValueError(f"{words!r}: give STUDY/TABLE: ROW | COLUMN")
+    text = _text_of(root, match[1], match[2])
+    if text is None:
+        return NOT_YET
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    table = _with_rows(table, _cells(table[0])[0], place[:1])
+    return _cells(_with_columns(table, place[1:])[2])[0]
+
+
+def _published(root: Path, words: str) -> str:
+    """A published table, whole or in short."""
+    (study, name), asked = _asked_table(words)
+    text = _text_of(root, study, name)
+    if text is None:
+        return NOT_YET
     lines = text.splitlines()
     table = [line for line in lines if line.startswith("|")]
     first = lines.index(table[0])
@@ -220,14 +244,17 @@ def _seeds(root: Path, words: str) -> str:
 
 
 def _images(root: Path, words: str) -> str:
-    """How many images a part of a study has."""
+    """How many images a part of a study has, or are generated for each of its training seeds."""
     study, part = words.split()
+    if part == "generated":
+        evaluation = _about(_runs(root, study)).get("evaluation")
+        return f"{evaluation['num_images']:,}".replace(",", " ") if evaluation else NOT_YET
     path = root / "results" / study / "published" / "metrics.csv"
     if not path.is_file():
         return NOT_YET
     counts = [row for row in read_rows(path, METRIC_COLUMNS) if row["metric"] == f"num_{part}"]
     if len(counts) != 1:
-        raise ValueError(unknown("part", part, ("train", "val", "test")))
+        raise ValueError(unknown("part", part, ("train", "val", "test", "generated")))
     return f"{int(float(counts[0]['value'])):,}".replace(",", " ")
 
 
@@ -271,6 +298,7 @@ def _suites(root: Path, words: str) -> str:
 
 PLACES: dict[str, Callable[[Path, str], str]] = {
     "published": _published,
+    "cell": _cell,
     "suites": _suites,
     "minutes": _minutes,
     "memory": _memory,

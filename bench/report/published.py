@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def published_folders(results: Path) -> list[Path]:
     """The published folders under a folder of results, by name. The folders, not their tables: a
     study that lost one is said, not left out."""
     return sorted(path for path in results.glob("*/published") if path.is_dir())
+
+
+def weight(about: dict[str, Any]) -> tuple[bool, int, int]:
+    """What published studies are sorted by, those with the strongest evidence first: whole before
+    reduced, then by training seeds, then by images generated for each."""
+    return (
+        bool(about["reduced"]),
+        -len(about["train_seeds"]),
+        -about["evaluation"]["num_images"],
+    )
 
 
 @contextmanager

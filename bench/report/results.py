@@ -263,10 +263,12 @@ class Results(Lending, Extractors):
         rows = self.select(variant, suite, metric).dropna(subset=["scale", "value"])
         return rows[rows["step"] == rows["train_seed"].map(kept)][["train_seed", "scale", "value"]]
 
-    def of_grid(self, names: dict[str, Any], metric: str) -> pd.DataFrame:
-        """Rows of a tokenizer under the schedule of a variant: what encode and baselines report."""
+    def of_grid(self, names: dict[str, Any], metric: str, suite: str | None = None) -> pd.DataFrame:
+        """Rows of a tokenizer under the schedule of a variant: what encode and baselines report, in
+        one suite or all."""
         rows, grid = self.rows_of(metric), ".".join(map(str, names["patch_nums"]))
-        return rows[(rows["model"] == grid) & (rows["tokenizer"] == names["tokenizer"])]
+        rows = rows[(rows["model"] == grid) & (rows["tokenizer"] == names["tokenizer"])]
+        return self._of_suite(rows, suite)
 
     def grid_estimate(
         self, names: dict[str, Any], metric: str, suite: str | None = None
@@ -278,16 +280,18 @@ class Results(Lending, Extractors):
     def grid_seeds(self, names: dict[str, Any], metric: str, suite: str | None = None) -> pd.Series:
         """The values of such a metric by training seed, -1 for a tokenizer that serves all.
         Raises ValueError for two values of one seed."""
-        rows = self.of_grid(names, metric)
-        rows = self._of_suite(rows[rows["value"].notna() & rows["scale"].isna()], suite)
+        rows = self.of_grid(names, metric, suite)
+        rows = rows[rows["value"].notna() & rows["scale"].isna()]
         return self._one_a_seed(rows, names, metric)
 
     def _of_suite(self, rows: pd.DataFrame, suite: str | None) -> pd.DataFrame:
-        """Rows of the training seeds of a suite, or of none in particular; None: all."""
+        """Rows of the runs of a suite, of its training seeds or of none in particular; None: all.
+        Another suite may have measured the same tokenizer by settings of its own."""
         if suite is None:
             return rows
         seeds = rows["train_seed"]
-        return rows[seeds.isna() | seeds.isin(self.suite(suite)["train_seeds"])]
+        mine = rows["run_id"].isin(self.runs_of[suite])
+        return rows[mine & (seeds.isna() | seeds.isin(self.suite(suite)["train_seeds"]))]
 
     def grid_value(
         self, names: dict[str, Any], metric: str, suite: str | None = None
@@ -301,7 +305,7 @@ class Results(Lending, Extractors):
     ) -> pd.Series:
         """The mean of such a metric over the tokenizers at every scale that has one. Raises
         ValueError for two values of one tokenizer."""
-        rows = self._of_suite(self.of_grid(names, metric).dropna(subset=["scale", "value"]), suite)
+        rows = self.of_grid(names, metric, suite).dropna(subset=["scale", "value"])
         means = {
             k: self._one_a_seed(part, names, metric).mean() for k, part in rows.groupby("scale")
         }

@@ -93,6 +93,14 @@ class View:
     def by_scale(self, variant: str, metric: str) -> pd.DataFrame:
         return self.results.by_scale(variant, self.suite, metric)
 
+    def rows_of(self, metric: str) -> pd.DataFrame:
+        """Rows of a metric that runs of the suite report."""
+        rows = self.results.rows_of(metric)
+        return rows[rows["run_id"].isin(self.runs)]
+
+    def of_grid(self, names: dict[str, Any], metric: str) -> pd.DataFrame:
+        return self.results.of_grid(names, metric, self.suite)
+
     def grid_estimate(self, names: dict[str, Any], metric: str) -> Estimate | None:
         return self.results.grid_estimate(names, metric, self.suite)
 

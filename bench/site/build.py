@@ -22,7 +22,7 @@ import yaml
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
-from ..report.published import published_folders
+from ..report.published import published_folders, weight
 from ..runtime.rows import write_text
 from .documents import stage_documents
 from .pages import compared, front_page, images_page, render, variants_page
@@ -61,7 +61,7 @@ def make_site(results: Path, target: Path) -> None:
     studies = [read_published(folder) for folder in published_folders(results)]
     if not studies:
         raise ValueError(f"{results}: holds no published study; run `./run publish` first")
-    studies.sort(key=lambda study: bool(study.reduced))  # by name, reduced ones last
+    studies.sort(key=lambda study: weight(study.results.about))
     with tempfile.TemporaryDirectory(prefix="srdd-site-") as folder:
         staged, fresh = Path(folder, "pages"), Path(folder, "site")
         pages = _stage(studies, staged)

@@ -13,9 +13,12 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
+from srdd.config import SamplerConfig
+
 from ..report.all_claims import Ruling, rulings
 from ..report.estimate import show
 from ..study import escaping
+from ..study.names import idle_settings
 from .published import Published
 from .walls import Wall, by_class, sampled
 
@@ -92,11 +95,22 @@ def variants_page(published: Published) -> str:
     suites = []
     for suite in published.suites:
         variants = published.results.variants(suite.name)
-        settings = {name: flat(names["settings"]) for name, names in variants.items()}
+        settings = {name: flat(_read(names["settings"])) for name, names in variants.items()}
         whole = {name: _pretty(names["settings"]) for name, names in variants.items()}
         keys = differing(settings.values())
         suites.append({"name": suite.name, "keys": keys, "settings": settings, "whole": whole})
     return render("variants", study=published, suites=suites)
+
+
+def _read(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a variant without those of its sampler that nothing reads, such as the rule
+    of one that refines nothing."""
+    try:
+        idle = idle_settings(SamplerConfig(**settings["sampler"]))
+    except (KeyError, TypeError, ValueError):  # as another version wrote them
+        return settings
+    sampler = {key: value for key, value in settings["sampler"].items() if key not in idle}
+    return {**settings, "sampler": sampler}
 
 
 def _pretty(settings: dict[str, Any]) -> str:

@@ -58,8 +58,13 @@ class Published:
 
     @property
     def claims(self) -> list[Table]:
-        """Its tables of claims."""
-        return [table for suite in self.suites for table in suite.claims]
+        """Its tables of claims. Suites of one study ask for the same one, which stands once."""
+        tables = [table for suite in self.suites for table in suite.claims]
+        kept: list[Table] = []
+        for table in tables:
+            if not any((table.columns, table.rows) == (old.columns, old.rows) for old in kept):
+                kept.append(table)
+        return kept
 
     @cached_property
     def jobs(self) -> list[dict[str, Any]]:

@@ -51,8 +51,7 @@ def absent_words(view: View, name: str) -> tuple[str, str] | None:
     """What is said of a claim whose metric no row of the suite has, or rows of scales, steps or
     repeats alone; None where there is a number to compare."""
     metric, results = _whole_name(view, name), view.results
-    rows = results.rows_of(metric)
-    rows = rows[rows["run_id"].isin(view.runs)]
+    rows = view.rows_of(metric)
     if rows.empty:
         rows = results.metrics
         measured = (rows["run_id"].isin(view.runs) & rows["train_seed"].notna()).any()

@@ -32,8 +32,6 @@ def _row(view: View, claim: dict) -> dict[str, str]:
     reason += others_words(judgement, others) + taught_words(view, claim, judgement, others)
     row = {
         "Claim": claim["text"],
-        "Of": ORIGINS[claim["origin"]],
-        "Suite": view.suite,
         "Holds here": word,
         "After Holm": after_holm(view, claim, judgement) or NO_P,
     }
@@ -42,7 +40,8 @@ def _row(view: View, claim: dict) -> dict[str, str]:
         corrected = other and (after_holm(view.by(name), claim, other) or NO_P)
         row[_by(name)] = other[0] if other else "-"
         row[f"{_by(name)}, after Holm"] = corrected or "-"
-    return row | {"Because": f"{reason}. {words}" if words else reason}
+    row["Because"] = f"{reason}. {words}" if words else reason
+    return row | {"Of": ORIGINS[claim["origin"]], "Suite": view.suite}
 
 
 def _shown(view: View, table: pd.DataFrame) -> pd.DataFrame:

@@ -263,7 +263,7 @@ def figure_spectra(view: View) -> tuple[Figure, Caption]:
         "of drawn tokens once reshaped. A row for each model, which sees all earlier scales or as "
         "many as its history."
     )
-    counts = view.results.rows_of("spectrum_drawn_1")["num_images"].dropna()
+    counts = view.rows_of("spectrum_drawn_1")["num_images"].dropna()
     details = (
         *claim_details(view),
         f"N = {int(counts.max())} images of each sampler and training." if len(counts) else "",

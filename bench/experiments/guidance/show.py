@@ -126,11 +126,12 @@ def _draw_group(axes: Axes, view: View, group: str, i: int, metric: str) -> None
             filled = drawn["color"] if j < len(LINES) else "white"
             style = {**drawn, "linestyle": LINES[j % len(LINES)], "markerfacecolor": filled}
             curve(axes, list(points.values()), label, style)
-    if not ramps and best and len(members) > 1:
+    if not ramps and best:
         score = view.estimate(best, metric)
         if score is not None:
             style = {"color": drawn["color"], "linestyle": LEVELS[i % len(LEVELS)], "linewidth": 1}
-            axes.axhline(score.mean, label=text(f"{group}, tuned, w = 1"), **style)
+            how = "tuned, w = 1" if len(members) > 1 else "w = 1"
+            axes.axhline(score.mean, label=text(f"{group}, {how}"), **style)
 
 
 def _guidance(axes: np.ndarray, view: View) -> None:
@@ -159,8 +160,10 @@ def figure_guidance(view: View) -> tuple[Figure, Caption]:
     caption = (
         "FID, IS, precision and recall against w in u + w (c - u), a line for each group and ramp. "
         "Lines: mean, bands: interval. Rings: the setting with the lowest mean FID on half of the "
-        "sample seeds. Level lines: groups that were tuned without guidance."
+        "sample seeds."
     )
+    if any(not _ramps(view, members) for members in view.groups().values()):
+        caption += " Level lines: groups without guidance, at their best setting."
     details = (
         *claim_details(view),
         "VAR's own cfg is w - 1 at the last scale of the linear ramp.",
@@ -231,7 +234,7 @@ def _half_bias_words(view: View) -> str:
     """Which side of a half has fewer images than the features have dimensions; empty where that is
     said of the whole already."""
     second = view.results.halves[1]
-    held = view.results.rows_of("half_reference_images")["value"].dropna()
+    held = view.rows_of("half_reference_images")["value"].dropna()
     return bias_words(
         view.results, second[1] - second[0] + 1, int(held.min()) if len(held) else None
     )

@@ -13,7 +13,7 @@ from ...report.absent import missing_words
 from ...report.caption import Caption
 from ...report.claims import claim_details
 from ...report.curves import curve, floor_line
-from ...report.drawing import DOUBLE, RED, blank, canvas, look_of, note, plain_log, wrapped
+from ...report.drawing import DOUBLE, RED, blank, canvas, look_of, note, plain_log, text, wrapped
 from ...report.estimate import Estimate, show_estimate
 from ...report.sheets import by_group, sheet
 from ...report.timing import machine, milliseconds, round_times
@@ -73,6 +73,27 @@ def _time_words(view: View) -> str:
     )
 
 
+def _swept(view: View, variant: str) -> str:
+    """What a variant's entry swept, as a point has room for; of schedules those alone that are not
+    the suite's first, which most points share."""
+    first, words = next(iter(view.variants.values())), []
+    for value in view.variants[variant]["grid"].values():
+        if isinstance(value, list):
+            words += ["-".join(map(str, value))] if value != first["patch_nums"] else []
+        else:
+            words.append(f"{value:g}" if isinstance(value, float) else str(value))
+    return ", ".join(words)
+
+
+def _name_points(axes: Axes, view: View, members: list[str]) -> None:
+    """What a group sweeps that is not passes, beside its points."""
+    for variant in members:
+        score, tokens = view.score(variant, "fid"), _costs(view, variant)[1]
+        if score is not None and tokens is not None:
+            place = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
+            axes.annotate(text(_swept(view, variant)), (tokens, score.mean), fontsize=5.5, **place)
+
+
 def _passes_axis(axes: Axes) -> None:
     """Whole numbers of passes."""
     low, high = axes.get_xlim()
@@ -93,6 +114,8 @@ def _refine_steps(axes: np.ndarray, view: View) -> None:
             if points:
                 curve(panel, points, group, look_of(view, group), joined)
         _time_bars(panels[2], view, members, look_of(view, group)["color"])
+        if not by_panel[0]:
+            _name_points(panels[1], view, members)
     timed = [milliseconds(view, variant) for variant in view.variants if view.score(variant, "fid")]
     batch = next((time[1] for time in reversed(timed) if time is not None), "-")
     panels[0].set_xlabel("network passes per refined scale")
@@ -122,10 +145,11 @@ def figure_refine_steps(view: View) -> tuple[Figure, Caption]:
     that draw each scale once (SRDD, arXiv 2509.22636; MaskGIT, arXiv 2202.04200)."""
     figure = sheet(by_group(view), (DOUBLE, 3.1), (1, 3), _refine_steps, far=range(3), sharey=True)
     note(figure, missing_words(view, f"fid_{view.results.extractor}"))
-    text = (
+    words = (
         "FID against what a sampler costs: network passes per refined scale, tokens through the "
-        "network, measured time. Lines and symbols: mean, bands and bars: interval. Groups whose "
-        "variants differ in more than passes appear in the middle and on the right only."
+        "network, median time. Lines and symbols: mean, bands and bars: interval; across, "
+        "quartiles of the time. Groups that sweep something else than passes: in the middle, with "
+        "its value, and on the right."
     )
     details = (
         *claim_details(view),
@@ -134,7 +158,7 @@ def figure_refine_steps(view: View) -> tuple[Figure, Caption]:
         machine(view),
         *score_details(view, sampler=False),
     )
-    return figure, Caption(text, details)
+    return figure, Caption(words, details)
 
 
 # ---------------------------------------------------------------- heat maps
@@ -236,7 +260,7 @@ def figure_heat_maps(view: View) -> tuple[Figure, Caption]:
     if image is not None:
         figure.colorbar(image, ax=list(axes.flat), label=view.results.label("FID"), shrink=0.9)
     note(figure, missing_words(view, f"fid_{view.results.extractor}"))
-    text = (
+    words = (
         "FID of mask resampling, mean over training seeds: tokens drawn with a probability below "
         "p_resample are masked and drawn again, refine_steps times. A panel for each guidance; all "
         "share one colour scale."
@@ -247,4 +271,4 @@ def figure_heat_maps(view: View) -> tuple[Figure, Caption]:
         *reference_details(view.results, view),
         *seeds_details(view),
     )
-    return figure, Caption(text, details)
+    return figure, Caption(words, details)

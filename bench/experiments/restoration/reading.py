@@ -112,7 +112,7 @@ def strip_run(view: View) -> tuple[str, int, str] | None:
 
 def baseline_run(view: View, variant: str, seed: int) -> str | None:
     """run_id of the restorations without a scale transformer behind a variant's tokenizer."""
-    names, rows = view.variants[variant], view.results.of_grid
+    names, rows = view.variants[variant], view.of_grid
     measured = rows(names, "psnr_input").dropna(subset=["value"])
     mine = measured[measured["train_seed"].isna() | (measured["train_seed"] == seed)]
     runs = [run for run in mine["run_id"] if f"{run}/clean" in view.results.images]

@@ -25,7 +25,7 @@ def verdict_title(view: View) -> str:
 
 
 def after_holm_title(view: View) -> str:
-    return f"Verdict after Holm{_by(view)}"
+    return f"Verdict after Holm, this table{_by(view)}"
 
 
 def verdicts(view: View) -> dict[str, dict[str, str]]:

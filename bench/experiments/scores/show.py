@@ -327,7 +327,7 @@ def _twin_words(view: View) -> str:
 
 def _floor_words(view: View, names: dict) -> str:
     """What the rows of floor and reconstruction are; empty where nobody scored them."""
-    floor = view.results.of_grid(names, f"floor_{view.results.score_name('fid')}")
+    floor = view.of_grid(names, f"floor_{view.results.score_name('fid')}")
     counts = floor["num_images"].dropna()
     if not len(counts):
         return ""

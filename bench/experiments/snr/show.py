@@ -26,8 +26,7 @@ SNR = {
 
 def _snr_rows(view: View, names: dict[str, Any], metric: str) -> pd.Series:
     """Value in dB by scale."""
-    rows = view.results.of_grid(names, metric)
-    rows = rows[rows["run_id"].isin(view.about["runs"])].dropna(subset=["scale", "value"])
+    rows = view.of_grid(names, metric).dropna(subset=["scale", "value"])
     return rows.set_index(rows["scale"].astype(int))["value"].sort_index()
 
 
@@ -64,7 +63,7 @@ def _counts(view: View) -> str:
     """How many images stand behind the numbers of each schedule."""
     counts = set()
     for names in view.grids().values():
-        rows = view.results.of_grid(names, "snr_latent_db")
+        rows = view.of_grid(names, "snr_latent_db")
         counts |= set(rows["num_images"].dropna().astype(int))
     return ", ".join(map(str, sorted(counts))) or "no"
 

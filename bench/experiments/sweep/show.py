@@ -53,6 +53,7 @@ def _drawn_words(view: View) -> str:
     """Whose tokens were asked for their probability."""
     metrics = view.results.metrics
     of_shares = metrics["metric"].str.startswith("drawn_below_")
+    of_shares &= metrics["run_id"].isin(view.runs)
     counts = metrics.loc[of_shares, "num_images"].dropna()
     images = (
         f"the first {int(counts.iloc[0])} generated images" if len(counts) else "generated images"

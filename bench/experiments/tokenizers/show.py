@@ -112,7 +112,9 @@ def _codes(view: View, names: dict[str, Any]) -> dict[str, Cell]:
         for title, value_K in of_metric.items():
             cells[f"{title} {side}x{side}"] = number(value_K.get(float(k)))
     collapsed = view.grid_scales(names, "scale_collapsed")
-    cells["Scales collapsed"] = number(float((collapsed > 0).sum()) if there else None)
+    cells["Scales collapsed, any tokenizer"] = number(
+        float((collapsed > 0).sum()) if there else None
+    )
     return cells
 
 

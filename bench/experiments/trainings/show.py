@@ -154,18 +154,17 @@ def figure_code_usage(view: View) -> tuple[Figure, Caption]:
     figure = sheet(by_grid(view), (SINGLE, 2.7), (1, 1), _code_usage, columns=2)
     lost = []
     for grid, names in view.grids().items():
-        if not len(view.results.of_grid(names, "code_perplexity")["value"].dropna()):
+        if not len(view.of_grid(names, "code_perplexity")["value"].dropna()):
             lost.append(f"{grid}: {view.results.why(names, None)}")
     note(figure, "; ".join(lost))
     caption = (
         "Codes that the tokenizer uses at each scale: exp of the entropy of their shares, on "
-        "held-out images. Dotted: a quarter of the codes that the scale could use; a scale at or "
-        "below it has collapsed and has a red ring."
+        "held-out images, mean over tokenizers. Dotted: a quarter of the codes that the scale "
+        "could use. Red ring: one tokenizer at least is at or below it, and its scale collapsed."
     )
     details = (
         *claim_details(view),
         f"Tokenizer {_tokenizers(view)} on {held_out(view.results)}.",
-        "A scale is marked also where it is one tokenizer's of several.",
         tokenizers_words(view),
     )
     return figure, Caption(caption, details)
