@@ -219,7 +219,8 @@ def submit(project: Path, users: dict[str, str], *words: str) -> subprocess.Pope
         "--slurm-init-seconds-before-status-checks",
         "1",
     ]
-    environment = {**clean_environment(), **users}
+    impatient = str(Path(__file__).parent / "impatient")
+    environment = {**clean_environment(), **users, "PYTHONPATH": impatient}
     said = open(project / "said.txt", "ab")
     return subprocess.Popen(command, cwd=project, env=environment, stdout=said, stderr=said)
 

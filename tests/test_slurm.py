@@ -20,6 +20,13 @@ pytestmark = pytest.mark.skipif(
 TARGETS = ("results/smoke/train/{}/row.json", "results/smoke/latency/{}/row.json")
 
 
+@pytest.fixture(scope="module")
+def users():
+    """The environment of the users of one cluster."""
+    with slurm_node.cluster() as environment:
+        yield environment
+
+
 def one_of_each(project):
     """Paths of the rows of one training and of the suite's times."""
     code, text = snakemake(
@@ -29,27 +36,26 @@ def one_of_each(project):
     return [re.search(target.format("[^,/ ]+"), text)[0] for target in TARGETS]
 
 
-def test_a_folder_that_no_job_could_be_sent_from_is_refused(tmp_path):
+def test_a_folder_that_no_job_could_be_sent_from_is_refused(tmp_path, users):
     """Catches jobs that fail on the cluster, one after the other,
     by a quote that ends a word of their command."""
     project = copy_project(tmp_path / "the user's own")
-    with slurm_node.cluster() as users:
-        assert slurm_node.submit(project, users, "snr").wait() == 2
-        assert slurm_node.jobs(users) == []
+    assert slurm_node.submit(project, users, "snr").wait() == 2
+    assert slurm_node.jobs(users) == []
     assert (
         "no folder of the project may have an apostrophe"
         in (project / "said.txt").read_text().splitlines()[-1]
     )
 
 
-def test_a_cluster_runs_the_study_and_resumes_what_was_cancelled(tmp_path):
+def test_a_cluster_runs_the_study_and_resumes_what_was_cancelled(tmp_path, users):
     """Catches the profile that cannot run as the README writes it, GPU jobs sent without a GPU, a
     project whose folder needs quotes, a cancelled job that spoils the next run, and numbers that
     depend on where they were made."""
     project = copy_project(tmp_path / 'my "own" $HOME & Übung')
     targets, local = one_of_each(project), copy_project(tmp_path / "local")
-    # the cluster's jobs are asked about every ten seconds: time enough for the same work here
-    with ThreadPoolExecutor(1) as beside, slurm_node.cluster() as users:
+    # while the cluster waits for its jobs there is time enough for the same work here
+    with ThreadPoolExecutor(1) as beside:
         ran = beside.submit(snakemake, local, "--configfile=smoke.yaml", targets[0])
         first, second, cancelled = slurm_node.smoke(project, users, *targets)
         jobs = slurm_node.jobs(users)
