@@ -31,14 +31,10 @@ def run(name, seed=0, **told):
 def said(*rows, suite=None):
     """What captions of a suite of these runs say; of all runs where the suite is not told."""
     frame = pd.DataFrame(rows)
+    results = SimpleNamespace(runs=frame, once=lambda _, make: make())
     runs = frozenset(suite or frame["run_id"])
-    return [
-        words
-        for words in origins_details(
-            SimpleNamespace(results=SimpleNamespace(runs=frame), runs=runs)
-        )
-        if words
-    ]
+    view = SimpleNamespace(results=results, runs=runs, suite="main")
+    return [words for words in origins_details(view) if words]
 
 
 def test_runs_that_share_everything_are_not_spoken_of():
@@ -94,7 +90,7 @@ def test_every_table_and_figure_says_it(monkeypatch, tmp_path):
     results = SimpleNamespace(
         runs=rows, runs_of={"main": frozenset(rows["run_id"])}, about={}, images={}
     )
-    results.lent = results
+    results.lent, results.once = results, lambda _, make: make()
     monkeypatch.setattr(making.rooms, "place_of_function", lambda *_: "show.py: table_x")
     monkeypatch.setattr(
         making.rooms, "function_of", lambda *_: lambda view: (pd.DataFrame({"a": [1]}), "Text.")

@@ -21,6 +21,10 @@ UNKNOWN = "a commit that nobody noted"
 def origins_details(view: View) -> tuple[str, ...]:
     """Details of a caption: in what the runs of a suite differ beside their settings; none where in
     nothing."""
+    return view.results.once(("origins", view.suite), lambda: _details(view))
+
+
+def _details(view: View) -> tuple[str, ...]:
     runs = view.results.runs
     runs = runs[runs["run_id"].isin(view.runs)]
     return (
