@@ -264,8 +264,7 @@ onstart:
             f"{RESULTS}: cannot be written; change its rights, then run the same command again"
         )
     # a plan needs no files, a run does: say what is missing before the first job
-    needed = [job for job in workflow.dag.needrun_jobs() if "job" in job.wildcards.keys()]
-    needed = [f"{job.rule.name.removesuffix('_job')}/{job.wildcards.job}" for job in needed]
+    needed = sorted(to_run())
     missing = missing_files(PLAN, needed)
     if missing:
         stop(f"{STUDY_FILE}: {missing[0]}")
@@ -294,6 +293,7 @@ def job_of(stage):
 VERBS, FINISHED = stages(), []
 
 
+@cache
 def source_of_run(run_id):
     """The hash of the code that a job runs."""
     job = PLAN.jobs[run_id]
@@ -333,7 +333,7 @@ def to_run():
 @atexit.register
 def say_other_code():
     """One line, when all else is said, on finished jobs of other code that are not made again."""
-    again = to_run()
+    again = to_run() if FINISHED else set()
     left = [run_id for run_id in FINISHED if run_id not in again and made_by_other_code(run_id)]
     if left:
         rules = sorted({f"{run_id.split('/')[0]}_job" for run_id in left})

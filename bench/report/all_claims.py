@@ -83,8 +83,7 @@ def _images(view: View, reason: str) -> int | None:
     where one is. None where they are of no images, or of several counts, as times by batch are."""
     results, counts = view.results, set()
     for metric in set(re.findall(r"\w+", reason)):
-        rows = results.rows_of(metric)
-        counts |= set(rows.loc[rows["run_id"].isin(view.runs), "num_images"].dropna().astype(int))
+        counts |= set(view.rows_of(metric)["num_images"].dropna().astype(int))
     whole = results.about["evaluation"]["num_images"]
     if whole in counts:
         return whole

@@ -299,7 +299,7 @@ def no_metric(view: View, claim: dict[str, Any]) -> str:
     """Why a claim names no metric of these results: no row has it though others were scored, or no
     study has; else empty."""
     metric, rows = view.results.score_name(claim["metric"]), view.results.metrics
-    if view.results.rows_of(metric)["run_id"].isin(view.runs).any():
+    if len(view.rows_of(metric)):
         return ""
     of_suite = rows[rows["run_id"].isin(view.runs) & rows["train_seed"].notna()]
     names = (bare_name(name, view.results.extractor) for name in of_suite["metric"].unique())

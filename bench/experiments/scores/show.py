@@ -352,10 +352,9 @@ def _floor_words(view: View, names: dict) -> str:
 def _kid_words(view: View) -> str:
     """Whether KID takes all pairs; empty where it was not measured, or the sizes are not known."""
     results = view.results
-    rows = results.rows_of(results.score_name("kid"))
     features = results.features[results.extractor]
     held = results.rows_of("num_test")["value"].dropna()
-    measured = rows["run_id"].isin(view.runs).any()
+    measured = len(view.rows_of(results.score_name("kid")))
     if not measured or not len(held) or not features.get("dim"):
         return ""
     if features.get("reference") or not len(results.rows_of(f"reference_is_{results.extractor}")):
