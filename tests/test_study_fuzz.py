@@ -4,6 +4,7 @@ line, and quickly."""
 import copy
 import datetime
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.study import study_file
 from bench.study.before import missing_files
 from bench.study.errors import ConfigError
 from bench.study.jobs import Plan
@@ -235,6 +237,47 @@ def test_mutated_text_is_a_plan_or_one_line(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "text.yaml"
     path.write_text(text, encoding="utf-8")
     is_plan_or_line(path)
+
+
+# what the two parsers of YAML read differently, and what lies near it
+ODD_YAML = [
+    *["\t", "? ", "?", "!", "!x ", "|", ">-", "|#", "#", "\ufeff", "\r", "\x85", "\u2028", "&a "],
+    *["*a", "'", '"', ":", ": ", "- ", "{a:b}", "[a, b]", "<<: ", "%", "@", "---", "...", "\\"],
+    *["\x07", "~"],
+]
+
+
+def read_by(loader, text):
+    """What a parser makes of a text; None if it refuses it."""
+    try:
+        return repr(yaml.load(text, loader))
+    except (yaml.YAMLError, ConfigError):
+        return None
+
+
+def test_the_quick_parser_reads_what_the_other_one_reads():
+    """Catches a study that means one thing where PyYAML has libyaml, and another where not."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "workflows").rglob("*.yaml")]
+    assert all(map(study_file._both_agree, texts)), "none of ours is read by the slow one"
+    drawn, compared = random.Random(0), 0
+    for _ in range(6000):
+        lines = drawn.choice(texts).splitlines(keepends=True)
+        at = drawn.randrange(len(lines))
+        text = "".join(lines[at : at + drawn.randrange(1, 8)])
+        for _ in range(drawn.randrange(1, 4)):
+            at = drawn.randrange(len(text) + 1)
+            text = text[:at] + drawn.choice(ODD_YAML) + text[at + drawn.choice([0, 0, 1, 3]) :]
+        quick = read_by(study_file._QuickLoader, text) if study_file._both_agree(text) else None
+        if quick is not None:
+            assert quick == read_by(study_file._StrictLoader, text), text
+            compared += 1
+    assert compared > 1000
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, "- " * 10**5, "{a: " * 10**5], ids=["[", "-", "{"])
+def test_nesting_without_end_is_not_given_to_the_quick_parser(text):
+    """Catches a process that ends without a word: libyaml has no limit of levels."""
+    assert not study_file._both_agree(text)
 
 
 def laughs(levels):
