@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -159,6 +160,42 @@ def test_resamples_of_two_systems_are_paired():
     drawn = bootstrap({"a": some, "b": more}, 40)
     assert drawn["a"].std() > 0.005
     assert (drawn["a"] - drawn["b"]).std() < 0.2 * drawn["a"].std()
+
+
+def asked(ours, theirs):
+    """What one reading says of two systems."""
+    drawn = bootstrap({"ours": ours, "theirs": theirs}, 150)
+    return show.scaling._once(sure(ours, drawn["ours"]), sure(theirs, drawn["theirs"]))
+
+
+def of_seeds(*r_stars):
+    """Curves whose R* is that of their seed."""
+    some = [made(r_star, 0.002, seeds=len(r_stars)) for r_star in r_stars]
+    return [curve for seed, of in enumerate(some) for curve in of if curve.seed == seed]
+
+
+def test_what_the_trainings_of_one_seed_share_decides_nothing():
+    """Catches an R* that is above another's because one seed's tokenizer made it so: resamples take
+    its curves as independent, and decide."""
+    even = of_seeds(15.0, 15.0, 15.0)
+    word, reason, p = asked(of_seeds(15.5, 24.0, 60.0), even)
+    low, high = re.search(r"\[(\S+), (\S+)\] over curves", reason).groups()
+    assert float(low) > 0 and word == "not decided" and p > 0.05, reason
+    low, high = re.search(r"\[(\S+), (\S+)\] over seeds", reason).groups()
+    assert float(low) < 0 < float(high), reason
+    word, reason, p = asked(of_seeds(30.0, 28.0, 32.0), even)
+    assert word == "yes" and p < 0.05, reason
+    assert asked(even, of_seeds(30.0, 28.0, 32.0))[0] == "no"
+    word, reason, p = asked(of_seeds(30.0, 28.0), of_seeds(15.0, 15.0))
+    assert (word, p) == ("not decided", 1.0) and reason.endswith("fewer than three training seeds")
+
+
+def test_the_interval_over_seeds_is_that_of_seeds_fitted_alone():
+    """Catches R* of a seed that curves of the others move."""
+    some = of_seeds(10.0, 20.0, 40.0)
+    logs = sure(some, bootstrap({"a": some}, 20)["a"]).seeds
+    assert list(logs) == [0, 1, 2]
+    assert np.exp([*logs.values()]) == pytest.approx([10.0, 20.0, 40.0], rel=0.1)
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])

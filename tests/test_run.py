@@ -412,8 +412,18 @@ def test_a_second_run_at_the_same_time_gets_one_line_and_the_first_ends_well(cop
     assert code == 0, said
 
 
-def test_a_run_that_is_stopped_while_it_plans_says_so_in_one_line(copy):
-    """Catches a traceback, and a fault that is told, after Ctrl-C."""
+def test_one_suite_may_be_named_beside_a_whole_study(copy):
+    """Catches words for snakemake that it takes for no target, since the suite that is drawn first
+    comes between: a page of its usage, for a suite and for a slip."""
+    code, out, said = run(copy, "reproduce", "guidance", "-n", "--config", "smoke.yaml")
+    assert code == 0, said
+    code, out, said = run(copy, "reproduce", "guidanc", "-n", "--config", "smoke.yaml")
+    assert code and "did you mean 'guidance'?" in said and "usage" not in said, said
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_while_it_plans_says_so_in_one_line(copy, how):
+    """Catches a traceback, and a fault that is told, after Ctrl-C and after a time limit."""
     process = subprocess.Popen(
         [sys.executable, "run", "snakemake", "--configfile", "smoke.yaml", "snr"],
         cwd=copy,
@@ -430,9 +440,9 @@ def test_a_run_that_is_stopped_while_it_plans_says_so_in_one_line(copy):
     ):
         time.sleep(0.05)
     time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, how)
     said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130 and "Traceback" not in said, said
+    assert process.returncode == 128 + how and "Traceback" not in said, said
     assert said.strip().splitlines()[-1] == "stopped; the same command goes on from here", said
 
 

@@ -274,6 +274,36 @@ def test_the_quick_parser_reads_what_the_other_one_reads():
     assert compared > 1000
 
 
+@pytest.mark.parametrize("text", ['a: "\\U00110000"', f"%YAML {'1' * 5000}.1\n---\na: 1"])
+def test_what_the_scanner_lets_through_is_one_line(tmp_path, text):
+    """Catches a traceback of Python for a character or a version beyond all bounds."""
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    assert "not readable as YAML: " in is_plan_or_line(path)
+
+
+@pytest.mark.parametrize("kept", ["a{i}: &a{i} {{", "a{i}: [&a{i} {{"], ids=["keys", "in a list"])
+def test_mappings_that_merge_mappings_end(tmp_path, kept):
+    """Catches ten lines that merge nine mappings each, and would be read for ever."""
+    end = "}]" if "[" in kept else "}"
+    lines = ["study: a", "a0: &a0 {k: 1}"]
+    for i in range(1, 15):
+        merged = ", ".join([f"*a{i - 1}"] * 9)
+        lines.append(f"{kept.format(i=i)}<<: [{merged}], z{i}: 1{end}")
+    path = tmp_path / "bomb.yaml"
+    path.write_text("\n".join(lines))
+    assert is_plan_or_line(path)
+    last = study_file.read_yaml(path)["a14"]
+    assert (last[0] if end == "}]" else last) == {"k": 1, **{f"z{i}": 1 for i in range(1, 15)}}
+
+
+def test_a_merge_keeps_what_stands_later(tmp_path):
+    """Catches a merged key that wins over one's own, or over an earlier mapping's."""
+    path = tmp_path / "merge.yaml"
+    path.write_text("a: &a {x: 1, y: 1}\nb: &b {x: 2, z: 2}\nc: {<<: [*a, *b], y: 3}")
+    assert study_file.read_yaml(path)["c"] == {"x": 1, "y": 3, "z": 2}
+
+
 @pytest.mark.parametrize("text", ["[" * 10**5, "- " * 10**5, "{a: " * 10**5], ids=["[", "-", "{"])
 def test_nesting_without_end_is_not_given_to_the_quick_parser(text):
     """Catches a process that ends without a word: libyaml has no limit of levels."""

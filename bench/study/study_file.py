@@ -44,6 +44,13 @@ IN_YAML = {
 class _Strict(SafeConstructor):
     """Refuses a key that stands twice, and reads 1e-3 as the number that it is."""
 
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Write out `<<`, each key once: mappings that merge mappings nine at a time would hold
+        nine times as many pairs at every level."""
+        super().flatten_mapping(node)
+        pairs = {(key.tag, str(key.value)): (key, value) for key, value in node.value}
+        node.value = list(pairs.values())
+
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
@@ -177,7 +184,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"not readable as YAML: nested deeper than {MOST_LEVELS} levels"
         ) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        # PyYAML's scanner lets through what Python says of a character or number beyond all bounds
         raise ConfigError(f"not readable as YAML: {error}") from None
     if not isinstance(data, dict):
         raise ConfigError("holds no settings: a study is a mapping of keys")
@@ -346,7 +354,9 @@ def _own_errors(error: ValidationError) -> list[Any]:
 
 
 def _shortly(value: Any) -> str:
-    """A refused value; of a mapping its keys alone."""
+    """A refused value as YAML writes it; of a mapping its keys alone."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, dict):
         return f"a mapping of {shown(sorted(map(str, value)))}" if value else "an empty mapping"
     return shown(value)

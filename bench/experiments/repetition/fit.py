@@ -321,12 +321,14 @@ def fit(form_name: str, curves: Sequence[Curve], start: Fit | None = None) -> Fi
 
 @dataclass(frozen=True)
 class Sure:
-    """A fitted R* with its two 95 % intervals: over resampled curves, and of the profile."""
+    """A fitted R* with its two 95 % intervals, over resampled curves and of the profile, and log R*
+    of each training seed alone."""
 
     fit: Fit
     bootstrap: tuple[float, float]
     profile: tuple[float, float]
     draws_S: np.ndarray  # log R* of every resample; not a number where it had too few sizes
+    seeds: Mapping[int, float]  # log R* by training seed, of those with points enough
 
     @property
     def identified(self) -> bool:
@@ -375,7 +377,8 @@ def bootstrap(systems: Mapping[str, Sequence[Curve]], count: int) -> dict[str, n
     number where a resample has too few sizes.
 
     One resample draws (U, seed) for all systems: trainings of one seed share their tokenizer and
-    images, so that differences of systems are paired.
+    images, so that differences of systems are paired. It takes the numbers of images of one seed as
+    independent, which for the same reason they are not: `by_seed` is free of that.
     """
     rng = np.random.default_rng(SEED)
     keys = sorted({(c.images, c.seed) for curves in systems.values() for c in curves})
@@ -391,6 +394,17 @@ def bootstrap(systems: Mapping[str, Sequence[Curve]], count: int) -> dict[str, n
             if again is not None:
                 log_R_S[s] = again.theta[3]
         logs[name] = log_R_S
+    return logs
+
+
+def by_seed(curves: Sequence[Curve], best: Fit) -> dict[int, float]:
+    """log R* of the curves of every training seed alone, from the best fit of all; without seeds
+    that have too few points."""
+    logs = {}
+    for seed in sorted({curve.seed for curve in curves}):
+        alone = fit("effective", [curve for curve in curves if curve.seed == seed], best)
+        if alone is not None:
+            logs[seed] = alone.theta[3]
     return logs
 
 
@@ -410,4 +424,4 @@ def sure(curves: Sequence[Curve], draws_S: np.ndarray) -> Sure | None:
         return None
     low, high = interval(draws_S)
     between = math.exp(max(low, -50.0)), math.exp(min(high, 50.0))
-    return Sure(best, between, profile(curves, best), draws_S)
+    return Sure(best, between, profile(curves, best), draws_S, by_seed(curves, best))

@@ -6,8 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ...report.claims import Verdict
+from ...report.estimate import FEWEST, Estimate, paired, verdict
 from ...report.view import View
 from .curves import READINGS, fits
 from .fit import QUOTED_RMS, Sure, interval
@@ -28,17 +30,31 @@ def _once(ours: Sure | None, theirs: Sure | None) -> tuple[str, str, float]:
         return "not decided", "not enough points", 1.0
     differences_S = ours.draws_S - theirs.draws_S
     low, high = interval(differences_S)
+    of_seeds = paired(pd.Series(theirs.seeds, dtype=float), pd.Series(ours.seeds, dtype=float))
     difference = math.log(ours.fit.values["R*"] / theirs.fit.values["R*"])
     worst = max(ours.fit.rms, theirs.fit.rms)
     rms = f", rms {worst:.1%}" + (" (a poor fit)" if worst > QUOTED_RMS else "")
     reason = (
         f"{r_star_words(ours)} against {r_star_words(theirs)}, log ratio {difference:+.2f} "
-        f"[{low:+.2f}, {high:+.2f}]{rms}"
+        f"[{low:+.2f}, {high:+.2f}] over curves, {_seed_words(of_seeds)}{rms}"
     )
     if not (ours.identified and theirs.identified):
         return "not decided", reason, 1.0
+    if of_seeds is None or of_seeds.count < FEWEST:
+        return "not decided", f"{reason}; fewer than three training seeds", 1.0
+    # curves of one seed hang together, and three seeds are few: each interval must decide
     word = "not decided" if low <= 0 <= high else "yes" if low > 0 else "no"
-    return word, reason, two_sided(differences_S)
+    if word != verdict(of_seeds, lower_is_claimed=False):
+        word = "not decided"
+    p = max(two_sided(differences_S), of_seeds.p or 1.0)
+    return word, reason, p
+
+
+def _seed_words(of_seeds: Estimate | None) -> str:
+    """The interval of a log ratio over training seeds fitted alone, as a reason says it."""
+    if of_seeds is None or of_seeds.half is None:
+        return "no interval over seeds"
+    return f"[{of_seeds.low:+.2f}, {of_seeds.high:+.2f}] over seeds"
 
 
 def two_sided(differences_S: np.ndarray) -> float:

@@ -68,9 +68,9 @@ Panel = Callable[[Axes, str, dict[int, list[Curve]]], None]
 
 def judge_scaling(view: View, claim: dict[str, Any]) -> Verdict:
     """Yes where R* (effective data, arXiv 2305.16264) of the variant is above that of the other by
-    the bootstrap interval of the difference of their logarithms, in both readings: up to the
-    minimum of each curve, and with the tail beyond it. Not decided where the readings differ or
-    an R* is not identified."""
+    the difference of their logarithms, in both readings: up to the minimum of each curve, and with
+    the tail beyond it. In each by two intervals, over resampled trainings and over training seeds
+    fitted alone. Not decided where readings or intervals differ or an R* is not identified."""
     return scaling.judged_twice(view, claim)
 
 

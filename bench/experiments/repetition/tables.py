@@ -146,6 +146,9 @@ def _fit_row(name: str, reading: str, fitted: Sure | None) -> dict[str, Any]:
     said = show(value) if fitted.identified else "not identified"
     row["R*"] = Cell(said, value=value)
     row["Over curves"] = _between(fitted.bootstrap)
+    over_seeds = estimate(fitted.seeds.values())
+    if over_seeds is not None and over_seeds.half is not None:
+        row["Over seeds"] = _between((math.exp(over_seeds.low), math.exp(over_seeds.high)))
     row["Of the profile"] = _between(fitted.profile)
     return row | _numbers(fitted.fit)
 
@@ -192,7 +195,8 @@ def fitted(view: View, details: tuple[str, ...]) -> tuple[pd.DataFrame, Caption]
     words = (
         "Fits of held-out loss, E + B / D'^b, up to the minimum of each curve and with the tail. "
         "Effective data: D' = U + U R* (1 - exp(-(epochs - 1) / R*)). Additive: overfitting adds "
-        "P R^g / U^h. Intervals of R*: 95 %, over resampled trainings and of the profile."
+        "P R^g / U^h. Intervals of R*: 95 %, over resampled trainings, over training seeds and of "
+        "the profile."
     )
     well = [name for name, of in systems(view).items() if len(of) > 1 and quoted(view, name)]
     more = (
@@ -202,10 +206,11 @@ def fitted(view: View, details: tuple[str, ...]) -> tuple[pd.DataFrame, Caption]
         f"Both forms fit with rms below {QUOTED_RMS:.0%}: {rst(', '.join(well)) or 'no system'}.",
         f"Resampled trainings: {settings(view).bootstrap} times. "
         "Huber loss of log residuals, delta 0.001, least of 27 starts. Not identified: an interval "
-        "touches a bound of R*, 0.05 or 8 000. The profile takes points of one curve as "
-        "independent and is too narrow.",
+        "touches a bound of R*, 0.05 or 8 000. Over seeds: the t-interval of log R* of each seed "
+        "fitted alone. Resamples take trainings of one seed as independent, which share tokenizer "
+        "and images; the profile takes points of one curve so and is too narrow.",
     )
-    columns = ["System", "Reading", "R*", "Over curves", "Of the profile", "rms", "Points"]
+    columns = ["System", "Reading", "R*", "Over curves", "Over seeds", "Of the profile", "rms"]
     return shown(table, *columns), Caption(words, (*details, *more))
 
 
