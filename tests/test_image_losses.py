@@ -1,6 +1,7 @@
 """Losses of a tokenizer beside its pixels: perceptual, adversarial, their weights, their state."""
 
 import hashlib
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -21,11 +22,30 @@ from srdd.discriminator import (
     adversarial_loss,
     discriminator_loss,
 )
-from srdd.loss import perceptual_distance, tokenizer_loss
+from srdd.loss import perceptual_distance, tokenizer_loss, usage_entropy
 from srdd.noise import generator
 
 RUN = SimpleNamespace(device=torch.device("cpu"), files={}, ranks=Ranks())
 SMALL = {"discriminator": {"layers": 1, "channels": 8}}
+
+
+@pytest.mark.parametrize("places, entropy", [
+    ([0, 0, 0, 0], 0.0), ([0, 0, 9, 9], 1.0), ([0, 0, 0, 9], 0.81128), ([9], 0.0),
+])  # fmt: skip
+def test_usage_is_the_share_of_the_largest_entropy(places, entropy):
+    """Catches an entropy in other units, of each latent alone, or 1 for one code of two."""
+    codebook_VC = torch.tensor([[0.0], [9.0]])
+    latent_BlC = torch.tensor(places, dtype=torch.float).view(1, -1, 1)
+    assert usage_entropy(latent_BlC, codebook_VC).item() == pytest.approx(entropy, abs=1e-4)
+
+
+def test_usage_measures_distances_by_the_nearest_code():
+    """Catches a temperature that is another distance, and distances that are not squared: squares 1
+    and 9, divided by 1."""
+    found = usage_entropy(torch.tensor([[[1.0]]]), torch.tensor([[0.0], [4.0]]))
+    share = 1 / (1 + math.exp(1 - 9))
+    wanted = -(share * math.log(share) + (1 - share) * math.log(1 - share)) / math.log(2)
+    assert found.item() == pytest.approx(wanted, rel=1e-3)
 
 
 def images_of(name, count=3, channels=1, side=8):

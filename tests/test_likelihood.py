@@ -182,6 +182,22 @@ def test_a_map_weighs_scales_by_their_area():
 # ---------------------------------------------------------------- smoothing
 
 
+def test_noise_has_the_spread_that_is_asked_for():
+    """Catches a sigma that is squared, divided by, or of another noise at every size."""
+    latent, seen = torch.randn(16, 4, 3, 3, generator=generator("latent")), []
+
+    def encode(noisy_BChw):
+        seen.append(noisy_BChw - latent)
+        return torch.zeros(16, 14, dtype=torch.long), None
+
+    ladder = SimpleNamespace(schedule=ScaleSchedule((1, 2, 3)), encode=encode)
+    for sigma in (1.0, 0.2):
+        smoothed_tokens(ladder, latent, sigma, range(16), 4)
+    wide, narrow = torch.stack(seen[:4]), torch.stack(seen[4:])
+    assert wide.std().item() == pytest.approx(1, abs=0.05) and abs(wide.mean()) < 0.08
+    torch.testing.assert_close(narrow, 0.2 * wide, atol=1e-6, rtol=1e-5)
+
+
 def test_no_noise_changes_no_token(make_ladder):
     """Catches noise that is added where none is asked for, and copies that are one copy."""
     ladder = make_ladder(ScaleSchedule((1, 2, 3)))

@@ -175,3 +175,12 @@ def test_states_and_tokens_do_not_depend_on_the_precision_of_the_network(make_la
         read_BLC = ladder.teacher_forced_inputs(tokens_BL)
     assert torch.equal(low_BL, tokens_BL) and torch.equal(low_BChw, f_hat_BChw)
     assert torch.equal(read_BLC, inputs_BLC)
+
+
+def test_an_absent_token_adds_nothing():
+    """Catches a code, or no number, for what is not there: V stands for an absent token."""
+    quantizer = Quantizer(3, 2, num_phi=1)
+    torch.nn.init.normal_(quantizer.codebook_VC, generator=torch.Generator().manual_seed(0))
+    codes_BlC = quantizer.embed_present(torch.tensor([[2, 3, 0]]))
+    wanted = [quantizer.codebook_VC[2], torch.zeros(2), quantizer.codebook_VC[0]]
+    assert torch.equal(codes_BlC[0], torch.stack(wanted))
