@@ -6,6 +6,7 @@ import json
 import math
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from bench.pipeline import floors
 from bench.pipeline.floors import Rates
 from bench.report.estimate import show
 from bench.report.results import Results
-from bench.report.timing import batches
+from bench.report.timing import batches, milliseconds, round_times
 from bench.report.view import View
 from bench.runtime.rows import METRIC_COLUMNS, read_rows
 from bench.runtime.verb import main
@@ -529,3 +530,17 @@ def test_a_suite_that_was_never_timed_has_a_figure(published):
     published.runs = published.runs[~published.runs["run_id"].str.startswith("latency/")]
     figure, caption = rooms.function_of("figures", "floors")(View(published, "latency"))
     assert "Not timed" in caption and len(figure.axes) == 3
+
+
+def test_a_time_is_that_of_one_image_at_the_largest_batch_that_ran():
+    """Catches a time of a batch, of another variant or size, and of one that did not fit."""
+    rows = pd.DataFrame(
+        [("A", 1, 0.5), ("A", 8, 0.8), ("A", 8, 1.6), ("A", 64, None), ("B", 4, 2.0)],
+        columns=["variant", "num_images", "value"],
+    )
+    view = SimpleNamespace(latency=lambda metric: rows if metric == "latency_s" else None)
+    times, batch = round_times(view, "A")
+    assert (times.tolist(), batch) == ([pytest.approx(100.0), pytest.approx(200.0)], 8)
+    assert milliseconds(view, "A") == (pytest.approx(150.0), 8)
+    assert milliseconds(view, "B") == (pytest.approx(500.0), 4)
+    assert milliseconds(view, "C") is None
