@@ -1,4 +1,5 @@
-"""Verb: the two lines that every score is read against, each of as many images as a variant has.
+"""Verb: the two lines that every score is read against, each of as many images as a variant has or,
+where the training split has fewer, of all of them.
 
 Floor: real training images against the held-out ones, what a perfect generator of this size of
 sample scores. Reconstruction: the same images through the tokenizer, what a perfect prior over its
