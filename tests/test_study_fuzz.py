@@ -297,6 +297,19 @@ def test_mappings_that_merge_mappings_end(tmp_path, kept):
     assert (last[0] if end == "}]" else last) == {"k": 1, **{f"z{i}": 1 for i in range(1, 15)}}
 
 
+@pytest.mark.parametrize("more", ["", "<<: *b, "])
+def test_a_key_that_stands_twice_is_refused_where_others_merge_it(tmp_path, more):
+    """Catches a mapping of a list that is written out before it is read itself: its second value
+    would win, and a key that it overrides would count as twice."""
+    path = tmp_path / "twice.yaml"
+    text = "b: &b {{k: 0}}\nx: [&a {{{}k: 1{}}}]\nc: {{<<: *a, k: 3}}"
+    path.write_text(text.format(more, ", k: 2"))
+    with pytest.raises(ConfigError, match="'k' stands twice"):
+        study_file.read_yaml(path)
+    path.write_text(text.format(more, ""))
+    assert study_file.read_yaml(path) == {"b": {"k": 0}, "x": [{"k": 1}], "c": {"k": 3}}
+
+
 def test_a_merge_keeps_what_stands_later(tmp_path):
     """Catches a merged key that wins over one's own, or over an earlier mapping's."""
     path = tmp_path / "merge.yaml"

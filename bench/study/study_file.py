@@ -26,6 +26,7 @@ from .errors import ConfigError
 
 MOST_VALUES = 100_000  # of a study with its aliases written out
 MOST_LEVELS = 40
+MERGE = "tag:yaml.org,2002:merge"  # the key `<<`
 SHALLOW = 2_000  # levels: libyaml fills the stack of a process at ten times as many
 # tabs, marks of byte order, question marks in a list, empty tags, and comments that stick to a
 # block's mark: libyaml reads what PyYAML refuses, or otherwise
@@ -45,11 +46,15 @@ class _Strict(SafeConstructor):
     """Refuses a key that stands twice, and reads 1e-3 as the number that it is."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Write out `<<`, each key once: mappings that merge mappings nine at a time would hold
-        nine times as many pairs at every level."""
+        """Write out `<<`, each key of others once: mappings that merge nine mappings each would hold
+        nine times as many pairs at every level. Own keys stay as they are, to be checked."""
+        own = [pair for pair in node.value if pair[0].tag != MERGE]
         super().flatten_mapping(node)
-        pairs = {(key.tag, str(key.value)): (key, value) for key, value in node.value}
-        node.value = list(pairs.values())
+        of_others = node.value[: len(node.value) - len(own)]
+        merged = {(key.tag, str(key.value)): (key, value) for key, value in of_others}
+        for key, _ in own:
+            merged.pop((key.tag, str(key.value)), None)
+        node.value = [*merged.values(), *own]
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
@@ -70,7 +75,7 @@ class _Strict(SafeConstructor):
 def _mapping(loader: _Strict, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
     seen = set()
     for key_node, _ in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":
+        if key_node.tag == MERGE:
             continue
         at = f"line {key_node.start_mark.line + 1}"
         if not isinstance(key_node, yaml.ScalarNode):
