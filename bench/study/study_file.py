@@ -46,8 +46,8 @@ class _Strict(SafeConstructor):
     """Refuses a key that stands twice, and reads 1e-3 as the number that it is."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Write out `<<`, each key of others once: mappings that merge nine mappings each would hold
-        nine times as many pairs at every level. Own keys stay as they are, to be checked."""
+        """Write out `<<`, each key of others once: mappings that merge nine each would hold nine
+        times as many pairs at every level. Own keys stay as they are, to be checked."""
         own = [pair for pair in node.value if pair[0].tag != MERGE]
         super().flatten_mapping(node)
         of_others = node.value[: len(node.value) - len(own)]

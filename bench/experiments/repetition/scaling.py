@@ -44,10 +44,11 @@ def _once(ours: Sure | None, theirs: Sure | None) -> tuple[str, str, float]:
         return "not decided", f"{reason}; fewer than three training seeds", 1.0
     # curves of one seed hang together, and three seeds are few: each interval must decide
     word = "not decided" if low <= 0 <= high else "yes" if low > 0 else "no"
-    if word != verdict(of_seeds, lower_is_claimed=False):
-        word = "not decided"
+    by_seeds = verdict(of_seeds, lower_is_claimed=False)
+    if {word, by_seeds} == {"yes", "no"}:
+        return "not decided", reason, 1.0
     p = max(two_sided(differences_S), of_seeds.p or 1.0)
-    return word, reason, p
+    return word if word == by_seeds else "not decided", reason, p
 
 
 def _seed_words(of_seeds: Estimate | None) -> str:
