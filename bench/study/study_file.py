@@ -89,7 +89,6 @@ def _mapping(loader: _Strict, node: yaml.MappingNode, deep: bool = False) -> dic
         if key in seen:
             raise ConfigError(f"{at}: {key!r} stands twice; give each a name of its own")
         seen.add(key)
-    loader.flatten_mapping(node)  # YAML's own `<<` merging
     mapping: dict[Any, Any] = SafeConstructor.construct_mapping(loader, node, deep)
     return mapping
 

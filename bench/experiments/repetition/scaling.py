@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...report.claims import Verdict
-from ...report.estimate import FEWEST, Estimate, paired, verdict
+from ...report.claims import Verdict, decided
+from ...report.estimate import Estimate, paired
 from ...report.view import View
 from .curves import READINGS, fits
 from .fit import QUOTED_RMS, Sure, interval
@@ -40,15 +40,13 @@ def _once(ours: Sure | None, theirs: Sure | None) -> tuple[str, str, float]:
     )
     if not (ours.identified and theirs.identified):
         return "not decided", reason, 1.0
-    if of_seeds is None or of_seeds.count < FEWEST:
-        return "not decided", f"{reason}; fewer than three training seeds", 1.0
     # curves of one seed hang together, and three seeds are few: each interval must decide
     word = "not decided" if low <= 0 <= high else "yes" if low > 0 else "no"
-    by_seeds = verdict(of_seeds, lower_is_claimed=False)
-    if {word, by_seeds} == {"yes", "no"}:
-        return "not decided", reason, 1.0
-    p = max(two_sided(differences_S), of_seeds.p or 1.0)
-    return word if word == by_seeds else "not decided", reason, p
+    by_seeds = decided(of_seeds, lower=False, reason=reason)
+    if by_seeds.p is None or {word, by_seeds[0]} == {"yes", "no"}:
+        return "not decided", by_seeds[1], 1.0
+    p = max(two_sided(differences_S), by_seeds.p)
+    return word if word == by_seeds[0] else "not decided", by_seeds[1], p
 
 
 def _seed_words(of_seeds: Estimate | None) -> str:
