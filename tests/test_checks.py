@@ -292,6 +292,10 @@ BAD = {
     ),
     # images
     "few training images": ({"dataset/train_images": 60}, ["dataset.train_images", "60", "100"]),
+    "more training images than the set can have": (
+        {"dataset/train_images": 1600},
+        ["dataset.train_images", "1600", "of digits has at most 1475", "leave it out for all"],
+    ),
     "few held-out images": (
         {"dataset/test_share": 0.03},
         [

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import http.server
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 
 from bench.pipeline import datasets
 from bench.pipeline.prepare import load
+from bench.study.checks import most_to_train_on
 from bench.study.errors import ConfigError
 from bench.study.settings import DatasetConfig
 
@@ -48,6 +50,10 @@ def test_other_than_the_asked_number_of_training_images_is_refused(monkeypatch):
     assert len(load(config(train_images=count))["train"]) == count
     with pytest.raises(ConfigError, match=f"train_images: {count + 1}: .* has {count} images"):
         load(config(train_images=count + 1))
+    for shares in ((0.01, 0.01), (0.05, 0.2), (0.3, 0.45), (0.45, 0.1)):
+        data = config(val_share=shares[0], test_share=shares[1])
+        most = most_to_train_on(SimpleNamespace(dataset=data))
+        assert 0 <= most - len(load(data)["train"]) < 250, "a plan refuses what can be, or nothing"
     whole = datasets.load_digits(config())
     monkeypatch.setattr(datasets, "load_digits", lambda config: whole)
     with pytest.raises(ConfigError, match=f"train has {count} images, .* asks for 50; take as"):

@@ -7,6 +7,7 @@ are said and the study runs.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -250,8 +251,28 @@ def known_counts(study: Study) -> dict[str, int] | None:
     return {"train": round(train), "val": round(whole * data.val_share), "test": round(test)}
 
 
+def most_to_train_on(study: Study) -> int | None:
+    """No training split of a set whose size is known has more images; None for other sets."""
+    data = study.dataset
+    if data.name not in KNOWN_SETS:
+        return None
+    images, held_out, _, _ = KNOWN_SETS[data.name]
+    if data.name == "emoji":  # a concept, which has several images, lies on one side
+        return images
+    share = (1 - data.val_share) * (1 if held_out is not None else 1 - data.test_share)
+    # a hash leaves about the share: six standard deviations more is what none does
+    chance = 6 * math.sqrt(images * share * (1 - share))
+    return min(images, math.ceil(images * share + chance))
+
+
 def _image_problems(study: Study) -> Iterator[str]:
     counts, needs = known_counts(study), needs_of(study)
+    asked, most = study.dataset.train_images, most_to_train_on(study)
+    if asked is not None and most is not None and asked > most:
+        yield (
+            f"dataset.train_images: {asked}: the training split of {study.dataset.name} has at "
+            f"most {most}; give as many or fewer, or leave it out for all"
+        )
     if study.dataset.train_images is not None and study.dataset.train_images < needs["train"]:
         yield (
             f"dataset.train_images: {study.dataset.train_images}: the baseline of every score "

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from .checks import KNOWN_SETS
+from .checks import most_to_train_on
 from .resolve import teacher_of
 
 if TYPE_CHECKING:
@@ -20,12 +20,8 @@ OF_SUBSETS = ("best_loss", "best_loss_train", "epochs_to_best", "loss_one_epoch"
 def most_images(study: Study) -> int | None:
     """No training split of a study has more images than this; None where nobody knows before the
     files are read."""
-    data, known = study.dataset, []
-    if data.name in KNOWN_SETS:
-        known.append(KNOWN_SETS[data.name][0])
-    if data.train_images is not None:
-        known.append(data.train_images)
-    return min(known, default=None)
+    known = most_to_train_on(study), study.dataset.train_images
+    return min((count for count in known if count is not None), default=None)
 
 
 def subset_problems(study: Study, variants: Mapping[str, Variant]) -> Iterator[str]:
