@@ -3,6 +3,7 @@ shown and how claims are decided."""
 
 import json
 import re
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,6 +25,7 @@ from bench.report.view import View
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
 from srdd.likelihood import scale_scores
+from srdd.schedule import ScaleSchedule
 
 STAGES = [{"scales": 2, "keep": 5}, {"scales": 4, "keep": 1, "samples": 3}]
 VARIANTS = {"VAR": {"base": "var"}, "SDD": {"base": "sdd"}, "SRDD": {"base": "srdd"}}
@@ -368,6 +370,21 @@ def test_the_nearest_image_is_that_of_all_distances(monkeypatch):
     assert (baselines.nearest(train, labels_N, asked) == wanted).all()
 
 
+def test_one_token_is_dropped_for_nothing():
+    """Catches a job that fails after its training, for curves of a schedule without a second
+    token."""
+    rows = []
+    held = SimpleNamespace(
+        schedule=ScaleSchedule((1,)),
+        rows_N=np.arange(2),
+        Y=3,
+        add=lambda *row, **_: rows.append(row),
+    )
+    log_p_nCL = np.log(np.random.default_rng(0).dirichlet(np.ones(4), 2)).reshape(2, 4, 1)
+    verb.report_decisions(held, SimpleNamespace(log_p_nCL=log_p_nCL, curve_n=np.arange(2)))
+    assert rows == []
+
+
 # ---------------------------------------------------------------- show
 
 
@@ -440,8 +457,17 @@ def test_seeds_that_differ_decide_nothing(seen):
 
 def test_a_gain_is_judged_in_both_models(seen):
     """Catches a gain of one model that is read as a difference between two."""
-    word, reason = judged(seen(*FAR, gain=0.07), "smoothing_gain")
+    view = seen(*FAR, gain=0.07)
+    word, reason = judged(view, "smoothing_gain")
     assert word == "yes" and "of a" in reason and "of b" in reason
+    # one model gains what the other loses: each alone is sure, together they say nothing
+    rows = view.results.metrics
+    of_b = (rows["metric"] == "smoothing_gain") & rows["run_id"].str.startswith("sample/v1")
+    assert of_b.sum() == 3
+    rows.loc[of_b, "value"] *= -1
+    view.results.known.clear()
+    verdict = judged(view, "smoothing_gain")
+    assert verdict[0] == "not decided" and verdict.p == 1.0
     other = seen(*FAR, gain=0.01)
     assert judged(other, "smoothing_gain")[0] == "not decided"
 
@@ -449,11 +475,13 @@ def test_a_gain_is_judged_in_both_models(seen):
 def test_the_funnel_is_judged_by_what_it_loses_and_takes(seen):
     """Catches a cheap funnel that loses, and a good one that costs as much as all classes."""
     view = seen(*FAR)
-    assert judged(view, "accuracy_funnel", "funnel")[0] == "yes"
+    cheap = judged(view, "accuracy_funnel", "funnel")
+    assert cheap[0] == "yes" and 0 < cheap.p < 0.05
     rows = view.results.metrics
     rows.loc[rows["metric"] == "funnel_token_evals", "value"] = 40.0
     view.results.known.clear()
-    assert judged(view, "accuracy_funnel", "funnel")[0] == "no"
+    dear = judged(view, "accuracy_funnel", "funnel")
+    assert dear[0] == "no" and dear.p is None, "tokens are counted, not tested"
     rows.loc[rows["metric"] == "funnel_token_evals", "value"] = 30.0
     rows.loc[rows["metric"] == "funnel_gain", "value"] -= 0.05
     view.results.known.clear()

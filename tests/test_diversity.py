@@ -30,6 +30,7 @@ from bench.experiments.diversity.show import (
 )
 from bench.experiments.diversity.verb import spectra
 from bench.pipeline import collect
+from bench.pipeline.labels import in_shares
 from bench.pipeline.metrics import metric_spread
 from bench.pipeline.set_distances import distance_within, spread_within
 from bench.report.claims import no_worse
@@ -345,6 +346,10 @@ def test_one_job_a_model_and_names_hold_what_is_drawn(tmp_path):
     ({"diversity.margin": 0.0}, "diversity.margin"),
     ({"diversity.shown": ["SAR"]}, "figures: 'spectra' needs a shown variant with sampler.svd_in"),
     ({"measure": ["sweep"]}, "figures: 'spectra' needs measure diversity"),
+    (
+        {"variants.SAR.delta": {"model.head": "gauss", "sampler.name": "gauss"}},
+        "model.head: 'gauss' makes images of residuals, and diversity measures",
+    ),
     ({"variants.SAR.delta": {"sampler.svd_out": -1.0}}, "svd_out"),
     ({"variants.SAR.delta": {"sampler.svd_norm": "unit"}}, "svd_norm"),
     ({"variants.SAR.delta": {"sampler.svd_in": 1.0, "sampler.svd_scales": [0, 1]}},
@@ -469,7 +474,10 @@ def test_probabilities_of_a_reshaped_state_are_not_those_of_teacher_forcing(made
 def test_real_spectra_are_those_of_held_out_tokens(made):
     tokenizer = load_tokenizer(made.folder("tokenizer") / "tokenizer.safetensors")
     ladder = tokenizer.at(ScaleSchedule((1, 2, 4)))
-    tokens_NL = np.load(made.folder("encode") / "test_tokens.npy")[:100].astype(np.int64)
+    labels_N = np.load(made.folder("prepare") / "test_labels.npy")
+    rows_n = in_shares(labels_N, 100)
+    tokens_NL = np.load(made.folder("encode") / "test_tokens.npy")[rows_n].astype(np.int64)
+    assert rows_n.tolist() != list(range(100)), "the first of a folder are of its first classes"
     rows = read_rows(made.folder("diversity") / "metrics.csv", METRIC_COLUMNS)
     maps = spectra(ladder, torch.from_numpy(tokens_NL))
     assert maps.keys() == {1, 2}

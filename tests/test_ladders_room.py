@@ -1,17 +1,24 @@
 """The room ladders from end to end: a regression, a head of bits and sides that repeat are trained,
 measured, collected, drawn."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from small_suite import SmallSuite
 from test_config import edited
+from test_ranks import finish, torchrun
 
-from bench.experiments.ladders import show
+from bench.experiments.ladders import show, verb
+from bench.pipeline.sampling import growth, sample_into
 from bench.report.completion import along_scales
 from bench.study import rooms
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
 from srdd.checkpoint import load_model
+from srdd.config import SamplerConfig
+from srdd.tokenizer_checkpoint import load_tokenizer
 
 SUITE = {
     "claim": "c",
@@ -93,6 +100,56 @@ def test_micro_batches_change_no_regression(made, tmp_path):
         for path in (made.root / run_id, tmp_path / "parts")
     )
     assert (first - second).abs().max() < 1e-4
+
+
+def test_two_processes_regress_as_one(made, tmp_path):
+    """Catches widths of a snapshot that one process asks the others for, which are at the next
+    step."""
+    (run_id,) = made.of("regress")
+    read = made.jobs[run_id].inputs
+    inputs = [word for role in read for word in (f"--{role}", made.root / read[role])]
+    config = made.root / "configs" / f"{(made.root / run_id).name}.json"
+    words = [config, tmp_path / "two", *inputs, "--threads", 1, "--device", "cpu"]
+    code, text = finish(torchrun("-m", "bench", "regress", *words))
+    assert code == 0, text
+    found, wanted = (folder / "snapshots" for folder in (tmp_path / "two", made.root / run_id))
+    names = sorted(path.name for path in wanted.iterdir())
+    assert len(names) > 1 and names == sorted(path.name for path in found.iterdir())
+    for name in names:
+        one, two = (load_model(folder / name).state_dict() for folder in (wanted, found))
+        for key, value in one.items():
+            torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-4)
+
+
+def test_the_growth_of_a_regression_ends_with_its_image(made, view):
+    """Catches images of the nearest codes beside samples that were made of residuals."""
+    (run_id,) = made.of("regress")
+    (tokenizer_id,) = made.of("tokenizer")[:1]
+    model = load_model(made.root / run_id / "model.safetensors")
+    tokenizer = load_tokenizer(made.root / tokenizer_id / "tokenizer.safetensors")
+    images, labels = np.zeros((3, 1, 8, 8), np.uint8), torch.tensor([1, 2, 3])
+    sampler, progress = SamplerConfig(name="gauss"), SimpleNamespace(advance=lambda count: None)
+    tokens, _ = sample_into(images, model, tokenizer, sampler, labels, 5, 3, progress)
+    strip = growth(tokenizer, model, sampler, labels, 5, tokens)
+    assert strip.shape == (3, 3, 1, 8, 8)
+    assert np.abs(strip[:, -1].astype(int) - images).max() <= 1
+    assert (strip[:, 0] != strip[:, -1]).any()
+
+
+def test_a_student_was_never_drawn_anew(made, monkeypatch):
+    """Catches noise at step 0 of a network that a training from another's weights never had."""
+    monkeypatch.setattr(verb, "open_model", lambda run, path: path.name)
+    monkeypatch.setattr(verb, "first_network", lambda *_: torch.nn.Identity())
+    (run_id,) = made.of("regress")
+    run = SimpleNamespace(
+        inputs={"train": made.root / run_id}, config=made.plan.jobs[run_id].config, device="cpu",
+        settings=lambda *_: None,
+    )  # fmt: skip
+    steps = [step for step, _ in verb.snapshots(run)]
+    assert steps[:2] == [None, 0] and len(steps) > 2
+    run.config = {**run.config, "distill": {}}
+    assert [step for step, _ in verb.snapshots(run)][0] is None
+    assert 0 not in [step for step, _ in verb.snapshots(run)]
 
 
 def test_measures_agree_where_they_ask_the_same(view):

@@ -389,6 +389,10 @@ def test_a_way_is_judged_against_another_of_its_own(view, monkeypatch):
     closer = claim(metric="feature_distance_argmax", against="mlp", better="lower")
     assert judge_restored(seen, closer)[0] == "yes"
     assert judge_restored(seen, claim(against="draw"))[0] == "not decided"
+    alone = three_seeds(view, monkeypatch, {**values, "psnr_restored": [16.0, 17.2, 17.9]})
+    word, reason = judge_restored(alone, claim(metric="psnr_argmax", against="restored"))
+    assert word == "yes" and "minus psnr_restored" in reason
+    seen = three_seeds(view, monkeypatch, values)
     carries = claim(rule="carries", metric="swap_excess_blur", against="control")
     assert judge_carries(seen, carries)[0] == "no"
     assert judge_carries(seen, {**carries, "better": "lower"})[0] == "yes"

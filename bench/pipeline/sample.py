@@ -69,7 +69,9 @@ def work(run: Run) -> None:
     if not run.ranks.first:
         return
     save_array(run.out / "labels.npy", labels_N.numpy())
-    save_array(run.out / "strip.npy", growth(tokenizer, model, tokens_BL[:STRIP]))
+    tokens_BL = tokens_BL[:STRIP]
+    grown = growth(tokenizer, model, sampler, labels_N[: len(tokens_BL)], first, tokens_BL)
+    save_array(run.out / "strip.npy", grown)
     write_text(run.out / "steps.json", json.dumps([step for step, _ in weights]))
     # of snapshots nobody asks what they cost
     cost = None if run.config["snapshots"] else sampling_cost(model.config, sampler, counted)

@@ -10,6 +10,7 @@ import copy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -20,6 +21,7 @@ from srdd.config import SamplerConfig
 from srdd.heads import GaussHead
 from srdd.memory import is_out_of_memory
 from srdd.model import ScaleTransformer
+from srdd.quantizer import Ladder
 from srdd.sampling import generate
 from srdd.tokenizer import Tokenizer
 from srdd.watch import Calls
@@ -156,8 +158,30 @@ def filled_together(path: Path, shape: tuple[int, ...], ranks: Ranks) -> Iterato
             temporary.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class NotedLadder(Ladder):
+    """A ladder that keeps the state after every scale."""
+
+    noted: list[torch.Tensor] = field(default_factory=list)
+
+    def add_scale(self, f_hat_BChw: torch.Tensor, codes_BlC: torch.Tensor, k: int) -> torch.Tensor:
+        self.noted.append(super().add_scale(f_hat_BChw, codes_BlC, k))
+        return self.noted[-1]
+
+
 @torch.no_grad()
-def growth(tokenizer: Tokenizer, model: ScaleTransformer, tokens_BL: torch.Tensor) -> np.ndarray:
-    """The images after scale 0, 1, ... K-1: uint8 of shape (B, K, C, S, S)."""
-    states = tokenizer.at(model.schedule).states(tokens_BL)
+def growth(
+    tokenizer: Tokenizer, model: ScaleTransformer, sampler: SamplerConfig,
+    labels_B: torch.Tensor, first: int, tokens_BL: torch.Tensor,
+) -> np.ndarray:  # fmt: skip
+    """The images after scale 0, 1, ... K-1, uint8 of shape (B, K, C, S, S), of tokens that were
+    drawn with these labels and the seeds from `first` on."""
+    states = list(tokenizer.at(model.schedule).states(tokens_BL))
+    if model.config.regresses:
+        # its images are of residuals, of which the tokens are only the nearest codes: drawn again
+        ladder = NotedLadder(tokenizer.quantizer, model.schedule)
+        model.free_compiled(again=False)  # a record of a sample would note nothing
+        seeds = range(first, first + len(labels_B))
+        generate(model, ladder, labels_B.to(model.position.device), seeds, sampler)
+        states = ladder.noted
     return torch.stack([to_uint8(tokenizer.to_image(state)) for state in states], 1).cpu().numpy()

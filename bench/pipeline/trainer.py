@@ -168,7 +168,7 @@ class Trainer:
         return model.eval()
 
     def snapshot(self) -> ScaleTransformer:
-        """The model that a snapshot holds."""
+        """The model that a snapshot holds. Every process takes part."""
         return self.averaged()
 
     def shared(self, learner: Losses) -> Losses | DistributedDataParallel:
@@ -412,9 +412,10 @@ class Trainer:
                 with clock.paused():  # an evaluation is no training
                     self.evaluate(losses)
                 self.recent.clear()
-            if first and (state.step % config.snapshot_every == 0 or last):
-                path = snapshot_path(self.run.out, state.step)
-                save_model(path, self.snapshot(), step=state.step)
+            if state.step % config.snapshot_every == 0 or last:
+                snapshot = self.snapshot()  # made by all processes: some share what it measures
+                if first:
+                    save_model(snapshot_path(self.run.out, state.step), snapshot, step=state.step)
             if self.resume.due(state.step) and not last:
                 state.seconds = clock.seconds
                 self.save()

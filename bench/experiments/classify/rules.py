@@ -49,7 +49,7 @@ def _beyond(
 
 def of_gain(view: View, claim: dict[str, Any]) -> Verdict:
     """The verdict on a gain that models show, all that measured it."""
-    verdicts = []
+    verdicts, tested = [], []
     for name in (claim["variant"], claim["against"]):
         gains, plain = view.of(name, claim["metric"]), mean_of(view, name, "accuracy")
         if not len(gains) or plain is None:
@@ -59,25 +59,27 @@ def of_gain(view: View, claim: dict[str, Any]) -> Verdict:
         shares = (plain, min(1.0, max(0.0, plain + gain.mean)))
         reason = f"{claim['metric']} of {name}"
         verdicts.append(_beyond(gain, shares, images_of(view, name), claim, reason))
+        tested.append(gain)
     if not verdicts or not len(view.of(claim["variant"], claim["metric"])):
         return Verdict("not decided", f"{claim['metric']} of {claim['variant']}: not measured")
     reason = "; ".join(one[1] for one in verdicts)
-    return _together({one[0] for one in verdicts}, reason, [one.p for one in verdicts], verdicts[0])
+    return _together(verdicts, tested, reason)
 
 
-def _together(
-    words: set[str], reason: str, p_values: list[float | None], first: Verdict
-) -> Verdict:
-    """What several models say: their word where all say the same, the largest of their p-values."""
+def _together(verdicts: list[Verdict], tested: list[Estimate], reason: str) -> Verdict:
+    """What several models say: their word where all say the same, the largest of their p-values, 1
+    where what was tested points both ways."""
+    words = {one[0] for one in verdicts}
     word = words.pop() if len(words) == 1 else "not decided"
-    known = [p for p in p_values if p is not None]
-    p = max(known) if len(known) == len(p_values) else None
-    return Verdict(word, reason, p, first.difference)
+    known = [one.p for one in verdicts if one.p is not None]
+    p = max(known) if len(known) == len(verdicts) else None
+    one_way = len({one.mean > 0 for one in tested}) == 1
+    return Verdict(word, reason, p if p is None or one_way else 1.0, verdicts[0].difference)
 
 
 def of_funnel(view: View, claim: dict[str, Any]) -> Verdict:
     """The verdict on a funnel: what it loses, and what it takes."""
-    verdicts = []
+    verdicts, tested = [], []
     for name in (claim["variant"], claim["against"]):
         loss, spent = view.estimate(name, "funnel_gain"), mean_of(view, name, "funnel_token_evals")
         whole = mean_of(view, name, "exact_token_evals")
@@ -89,6 +91,9 @@ def of_funnel(view: View, claim: dict[str, Any]) -> Verdict:
             f"funnel of {name} minus all classes: {show_difference(loss)}, "
             f"{spent:g} of {whole:g} tokens"
         )
-        verdicts.append(Verdict("no" if spent >= HALF * whole else word, reason, above.p, loss))
+        tested.append(above)
+        # tokens are counted: a "no" by them follows from no test
+        dear = spent >= HALF * whole
+        verdicts.append(Verdict("no" if dear else word, reason, None if dear else above.p, loss))
     reason = "; ".join(one[1] for one in verdicts) + f"; at most {MARGIN:g} may be lost"
-    return _together({one[0] for one in verdicts}, reason, [one.p for one in verdicts], verdicts[0])
+    return _together(verdicts, tested, reason)

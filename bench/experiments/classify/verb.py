@@ -354,6 +354,8 @@ def report_decisions(held: HeldOut, exact: Exact) -> None:
             for count in counts_of(tokens):
                 share = decisions_left(log_p_nYL, order_nL, count, keep)
                 left[way, order, count] = held.add(f"{way}_{order}", share, repeat=count)
+    if tokens == 1:  # nothing is left of one token without it
+        return
     half = max(count for count in counts_of(tokens) if 2 * count <= tokens)
     gain = left["dropped", "evidence", half] - left["dropped", "random", half]
     held.add("deletion_gain", gain)

@@ -21,10 +21,10 @@ from srdd.config import SamplerConfig
 from srdd.diversity import reshaped_scales, reweight, spectrum
 from srdd.quantizer import Ladder
 
-from ...pipeline.artefacts import model_identity, open_tokens, save_npz
+from ...pipeline.artefacts import model_identity, open_labels, open_tokens, save_npz
 from ...pipeline.at_once import at_once
 from ...pipeline.evaluators import open_evaluators, scores_of
-from ...pipeline.labels import asked_labels, first_sample
+from ...pipeline.labels import asked_labels, first_sample, in_shares
 from ...pipeline.networks import open_model, open_tokenizer
 from ...pipeline.sampling import made_ready, sample_into
 from ...pipeline.scratch import bytes_on_disk
@@ -94,9 +94,11 @@ class Probe:
                 self.run.add(f"spectrum_{what}_{i}", value, "share", scale=k, **names)
 
     def report_real(self) -> None:
-        """Spectra of held-out tokens."""
+        """Spectra of held-out tokens, of every class its share."""
         tokens_NL = open_tokens(self.run.inputs["tokens"], "test")
-        kept_NL = torch.from_numpy(np.array(tokens_NL[: self.settings.num_images])).long()
+        labels_N = open_labels(self.run.inputs["data"], "test")
+        rows = in_shares(labels_N, self.settings.num_images)
+        kept_NL = torch.from_numpy(np.array(tokens_NL[rows])).long()
         self.report_spectrum("real", kept_NL.to(self.run.device), **model_identity(self.run))
 
     def drawn(self, images: np.ndarray, sampler: SamplerConfig, progress: Progress) -> torch.Tensor:

@@ -143,9 +143,10 @@ def measure_noise(measured: Measurement, progress: Progress) -> None:
 
 def snapshots(run: Run) -> list[tuple[int | None, ScaleTransformer]]:
     """The kept weights, and those along the training that are nearest to `ALONG`; step 0 is drawn
-    again as it was."""
+    again as it was, and left out of a training that began from another's weights."""
     saved = dict(checkpoints(run.inputs["train"], True))
-    steps = sorted({0, *(step for step in saved if step is not None)})
+    drawn = set() if "distill" in run.config else {0}
+    steps = sorted({*drawn, *(step for step in saved if step is not None)})
     chosen = {min(steps, key=lambda step: abs(step - share * steps[-1])) for share in ALONG}
     kept = open_model(run, run.inputs["train"] / "model.safetensors")
     models: list[tuple[int | None, ScaleTransformer]] = [(None, kept)]

@@ -31,7 +31,7 @@ from ...report.estimate import Estimate, estimate, paired, show_difference
 from ...report.sheets import Draw, by_variant, panel_sheet, sheet
 from ...report.view import View
 from ...report.words import credit_words
-from .plan import DIRECTIONS, REGRESSIONS, TOLD, UNTRAINED, WITHOUT, parts_of
+from .plan import DIRECTIONS, REGRESSIONS, TOLD, WAYS, parts_of
 from .planes import MODEL_WAYS, has_told, planes, planes_and_near, times
 from .reading import (
     NAMES,
@@ -325,7 +325,7 @@ def judge_restored(view: View, claim: dict[str, Any]) -> tuple[str, str]:
         return "not decided", f"no row of this suite has {metric} of {variant}"
     score, way, kind = parts_of(metric, tuple(kinds_of(view))) or ("", "", "")
     other, whose = metric, f"that of {against}"
-    if against in (*TOLD, *UNTRAINED, *WITHOUT):
+    if against in WAYS:
         other = f"{score}_{against}" + (f"_{kind}" if kind else "")
         whose, against = other, variant
     values = of_seeds(view, variant, metric), of_seeds(view, against, other)

@@ -159,7 +159,7 @@ def table_reconstruction(view: View) -> tuple[pd.DataFrame, Caption]:
         _same(view),
     )
     fids = [name for name in table if name.startswith("rFID")]
-    last = "Status" if unwell(table) else "Scales collapsed"
+    last = "Status" if unwell(table) else "Scales collapsed, any tokenizer"
     columns = ["Variant", *fids[:2], "PSNR (dB)", "Perplexity, lowest", "Perplexity, mean", last]
     return shown(table, *columns), Caption(words, details)
 
