@@ -16,6 +16,8 @@ from small_study import build
 from bench.report.making import run_verb
 from bench.report.results import Results
 from bench.runtime import rows as results
+from bench.runtime.command import read_row
+from bench.study.errors import ConfigError
 
 TABLES = ("scores", "tokenizer", "latency", "claims")
 CLAIM = {
@@ -438,3 +440,14 @@ def test_results_of_older_versions_are_read(published):
     results.write_runs(published / "runs.csv", runs)
     edit(published / "metrics.csv", ",share,", ",nat,")
     Results.load(published)
+
+
+@pytest.mark.parametrize("damaged", [b"[]", b"{}", b"\xff\xfe", b'{"a', b'{"run_id": "a/b"}'])
+def test_a_damaged_row_of_a_job_that_is_read_is_one_line_with_what_to_do(tmp_path, damaged):
+    """Catches a fault of the program, or a line without the file, where an input is damaged."""
+    (tmp_path / "row.json").write_bytes(damaged)
+    with pytest.raises(ConfigError) as refused:
+        read_row(tmp_path)
+    line = str(refused.value)
+    assert line.startswith(f"{tmp_path}/row.json: ") and f"delete {tmp_path} and" in line
+    assert "\n" not in line

@@ -210,6 +210,30 @@ def test_what_is_left_out_is_counted(tmp_path):
     assert "2 classes (train+val+test): a " in words
 
 
+@pytest.mark.parametrize("target", ["..", "../..", "../../.."])
+def test_a_link_to_a_folder_above_adds_no_image_of_another_class(tmp_path, target):
+    """Catches a class that holds all classes, and a training part that holds the test part."""
+    root = tmp_path / "data"
+    for part in ("train", "test"):
+        for name in "ab":
+            put(root / part / name, 30)
+    (root / "train" / "a" / "project").symlink_to(target)
+    put(tmp_path / "other", 5)
+    folder = read_folder(root, 2)
+    assert {part: len(paths) for part, (paths, _) in folder.parts.items()} == {
+        "train": 60, "test": 60,
+    }  # fmt: skip
+    assert folder.skipped["link to a folder above"] == 1
+
+
+def test_a_folder_called_like_another_class_is_below_its_own(tmp_path):
+    """Catches an image of a sub-folder that is passed over, because a class has that name."""
+    put(tmp_path / "cat", 30)
+    put(tmp_path / "dog", 30)
+    put(tmp_path / "cat" / "dog", 4)
+    assert read_folder(tmp_path, 2).below == 4
+
+
 def test_links_are_followed_and_twins_refused(tmp_path):
     """Catches a linked folder that is left out, one folder under two names,
     and a link to nothing."""

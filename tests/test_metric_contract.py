@@ -1,5 +1,6 @@
 """Metrics of one's own: what they may return and look at, checked where they are called."""
 
+import random
 import sys
 from pathlib import Path
 
@@ -47,6 +48,33 @@ def test_numbers_of_every_kind_are_taken(mine, value):
     found = mine(lambda scored: {"mine": value, "mine_2": 1})
     assert found == {"mine_tiny6": (float(value), "score"), "mine_2_tiny6": (1.0, "score")}
     assert all(type(number) is float for number, _ in found.values())
+
+
+def test_what_a_metric_draws_follows_from_its_name_and_nothing_is_left(monkeypatch):
+    """Catches a score that changes at every run, and a precision or a generator that the next
+    metric, or the job, finds changed."""
+
+    def drawing(scored):
+        torch.set_default_dtype(torch.float64)
+        return {"mine": float(torch.rand(())) + np.random.rand() + random.random()}
+
+    def failing(scored):
+        torch.set_default_dtype(torch.float64)
+        raise ArithmeticError("no")
+
+    def states():
+        return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
+
+    given = scored()
+    monkeypatch.setattr(metrics, "metric_mine", drawing, raising=False)
+    first = metrics.measured("mine", given)
+    torch.rand(7), np.random.rand(7), random.random()
+    before = states()
+    assert metrics.measured("mine", given) == first
+    monkeypatch.setattr(metrics, "metric_mine", failing)
+    with pytest.raises(ValueError, match="raises ArithmeticError"):
+        metrics.measured("mine", given)
+    assert states() == before and torch.get_default_dtype() == torch.float32
 
 
 WRONG = {

@@ -163,8 +163,19 @@ def test_suites_beside_the_core_ones_are_a_word_for_snakemake():
     words = ["--config", "study.yaml", "--config", "device=cpu", "--also", "classify,ladders", "-n"]
     wanted = ["--config", "study.yaml", "--config", also, "device=cpu", "-n"]
     assert take_also(words) == wanted
-    with pytest.raises(SystemExit, match="--also: nothing is given; give suites"):
-        take_also(["--also"])
+    for nothing in ("--also", "--also="):
+        with pytest.raises(SystemExit, match="--also: nothing is given; give suites"):
+            take_also([nothing, "-n"])
+
+
+def test_a_folder_of_the_user_called_like_ours_is_not_run(tmp_path):
+    """Catches Python that looks in the folder where the user is, before that of the project."""
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "__init__.py").touch()
+    (tmp_path / "bench" / "__main__.py").write_text("raise SystemExit('not ours')")
+    (tmp_path / "yaml.py").write_text("raise SystemExit('not ours')")
+    code, out, said = run(ROOT, "site", "--help", folder=tmp_path)
+    assert code == 0 and "bench site" in out, said
 
 
 def test_help_is_help_and_runs_nothing(tmp_path):

@@ -200,6 +200,12 @@ def test_images_that_became_too_few_are_said(plan, place):
     assert "train has 5 images" in scopes.too_few_prepared()
     touch(scopes.results / run_id / "data.json", json.dumps({"kind": "arrays"}))
     assert scopes.too_few_prepared() is None
+    for damaged in ("[]", '{"counts": [1]}', '{"cou', "\0"):
+        touch(scopes.results / run_id / "data.json", damaged)
+        said = scopes.too_few_prepared()
+        assert f"{run_id}/data.json: is damaged; delete " in said, damaged
+    (scopes.results / run_id / "data.json").write_bytes(b"\xff\xfe")
+    assert "is damaged" in scopes.too_few_prepared()
 
 
 def test_sums_of_files_are_remembered(place):
@@ -209,5 +215,6 @@ def test_sums_of_files_are_remembered(place):
     assert known_contents(SMOKE, trusted=False).known == {}
     touch(memory, '{"a.png": "123"}')
     assert known_contents(SMOKE, trusted=True).of("a.png", "dataset.path") == "123"
-    touch(memory, "{")
-    assert known_contents(SMOKE, trusted=True).known == {}
+    for damaged in ("{", "[1]", "5", '"x"', "null"):
+        touch(memory, damaged)
+        assert known_contents(SMOKE, trusted=True).known == {}, damaged

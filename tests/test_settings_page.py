@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from bench.study import rooms, settings_page
+from bench.study.plan import load_study
 
 ROOT = Path(__file__).resolve().parent.parent
 # their descriptions stand in srdd/config.py
@@ -68,3 +69,14 @@ def test_no_word_is_broken():
     """Catches a name that was quoted in its middle, and one that a line break cut."""
     page = settings_page.page()
     assert not re.search(r"`\w`\w|\w- \w+\(", page) and "super- " not in page
+
+
+def test_the_study_at_its_head_can_be_planned(tmp_path):
+    """Catches an example that is refused as it stands."""
+    text = re.search(r"```yaml\n(.*?)```", settings_page.page(), re.S)[1]
+    for name in ("a", "b"):  # of its folder of images; which are looked at by a job
+        (tmp_path / "photos" / name).mkdir(parents=True)
+    path = tmp_path / "photos.yaml"
+    path.write_text(text.replace("~/photos", str(tmp_path / "photos")), encoding="utf-8")
+    variants = load_study(path).study.suites["main"].variants
+    assert "SDD, w 2" in variants and "SRDD threshold" not in variants

@@ -87,7 +87,7 @@ def read_study():
         check_jobs(plan.jobs.values())
     except ConfigError as error:
         stop(error)
-    plan.also = frozenset(filter(None, str(config.get("also", "")).split(",")))
+    plan.also = frozenset(filter(None, str(config.get("also") or "").split(",")))
     for name in sorted(plan.also - set(plan.study.suites)):
         stop(f"--config also={config['also']}: {unknown('suite', name, plan.study.suites)}")
     if workflow.is_main_process:  # jobs on other machines read the study again
@@ -193,7 +193,7 @@ def write_changed(path, text):
     """Write a file of the plan where it is not what it should be:
     a job must not find it newer than its own results."""
     try:
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        if not path.is_file() or path.read_bytes() != text.encode(errors="backslashreplace"):
             # not forced to the disk: the next plan mends what a crash loses
             with written_whole(path) as temporary:
                 temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")

@@ -56,9 +56,13 @@ class ImageFolder:
     @property
     def below(self) -> int:
         """Images that lie in sub-folders of their class folder."""
-        names = set(self.classes)
-        paths = (path for of_part, _ in self.parts.values() for path in of_part)
-        return sum(path.parent.name not in names for path in paths) if names else 0
+        if not self.classes:
+            return 0
+        return sum(
+            path.parent.name != self.classes[label]
+            for paths, labels in self.parts.values()
+            for path, label in zip(paths, labels)
+        )
 
 
 def listed(names: list[str]) -> str:

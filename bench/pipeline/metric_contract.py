@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 import numbers
+import random
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import torch
 
+from srdd.noise import derive_seed
 from srdd.untouched import checksum
 
 from ..study.scores import EVALUATORS
@@ -31,6 +35,24 @@ BUILT_IN = (
     "pixels",
 )
 BASELINES = ("floor_", "reconstruction_", "reference_")
+
+
+@contextmanager
+def kept(name: str) -> Iterator[None]:
+    """Where a metric of one's own runs: what it draws from the generators of Python, numpy and
+    torch follows from its name, and these and torch's default precision stay as they were."""
+    seed, dtype = derive_seed("metric", name), torch.get_default_dtype()
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            torch.manual_seed(seed)
+            np.random.seed(seed % 2**32)
+            random.seed(seed)
+            yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
+        torch.set_default_dtype(dtype)
 
 
 def where_raised(error: BaseException, function: Callable) -> str:

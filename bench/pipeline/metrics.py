@@ -16,6 +16,7 @@ batch by batch: 50 000 of 256 pixels need not fit into memory.
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -38,7 +39,7 @@ from .features import (
     classify,
     train_classifier,
 )
-from .metric_contract import BUILT_IN, changed, problem_of, read_only, sums_of, where_raised
+from .metric_contract import BUILT_IN, changed, kept, problem_of, read_only, sums_of, where_raised
 from .reference import Reference
 from .set_distances import (
     PixelMoments,
@@ -323,7 +324,8 @@ def measured(name: str, scored: Scored) -> dict[str, float]:
     who = f"bench/pipeline/metrics.py: metric_{name}:"
     before = {} if name in BUILT_IN else sums_of(scored)
     try:
-        values = function(scored)
+        with nullcontext() if name in BUILT_IN else kept(name):
+            values = function(scored)
     except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
             raise

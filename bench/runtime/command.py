@@ -56,8 +56,22 @@ def read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no UTF-8, or no JSON
         raise ConfigError(f"{path}: not readable as JSON ({error})") from None
+
+
+def read_row(folder: Path) -> dict[str, Any]:
+    """How a job ended, its row.json. Raises ConfigError, with what to do, for one that is damaged
+    or not there."""
+    path = folder / "row.json"
+    again = f"delete {folder} and run what makes it again"
+    try:
+        row = read_json(path)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; {again}") from None
+    if not isinstance(row, dict) or not {"run_id", "status"} <= row.keys():
+        raise ConfigError(f"{path}: names no run and no status; {again}")
+    return row
 
 
 def check(verb: str, inputs: Sequence[str]) -> None:
@@ -66,7 +80,7 @@ def check(verb: str, inputs: Sequence[str]) -> None:
     try:
         read_json(options.config)
         for folder in read_folders(options, inputs).values():
-            read_json(folder / "row.json")
+            read_row(folder)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {describe(error)}")
 

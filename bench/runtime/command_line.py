@@ -92,7 +92,7 @@ def take_group(
         if option not in options:
             rest.append(words[at - 1])
             continue
-        group = [value] if equals else []
+        group = [value] if value else []
         while at < len(words) and not words[at].startswith("-") and belongs(words[at], group):
             group.append(words[at])
             at += 1

@@ -35,7 +35,7 @@ from ..study.names import config_hash
 from . import provenance
 from .alone import alone
 from .clock import Stopwatch
-from .command import describe, parse, read_folders, read_json
+from .command import describe, parse, read_folders, read_json, read_row
 from .quick_start import compiles, keep_compiled, keep_memory, spare_compiler
 from .ranks import Ranks, join
 from .rows import CONTENTS, INPUTS, sum_of_row, write_metrics, write_text
@@ -159,7 +159,7 @@ def choose_device(name: str, ranks: Ranks) -> torch.device:
 def _upstream(inputs: dict[str, Path]) -> str | None:
     """Why this run cannot be: an input that did not end well."""
     for folder in inputs.values():
-        row = read_json(folder / "row.json")
+        row = read_row(folder)
         if row["status"] != "ok":
             return f"{row['run_id']} is {row['status']}"
     return None
@@ -197,10 +197,7 @@ def device_name(device: torch.device) -> str:
 
 def _read_by(run: Run) -> dict[str, str]:
     """The jobs that a run reads, by run_id, as they are now."""
-    return {
-        read_json(folder / "row.json")["run_id"]: sum_of_row(folder)
-        for folder in run.inputs.values()
-    }
+    return {read_row(folder)["run_id"]: sum_of_row(folder) for folder in run.inputs.values()}
 
 
 def _finish(run: Run, status: str, reason: str | None, started: datetime, wall_s: float) -> None:

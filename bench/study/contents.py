@@ -34,10 +34,9 @@ Stamp = tuple[int, int]  # size in bytes, time of the last change in ns
 
 def cache_folder() -> Path:
     """Where downloads and sums are kept: $SRDD_CACHE, or ~/.cache/srdd, or a temporary folder."""
-    if given := os.environ.get("SRDD_CACHE"):
-        return Path(given).absolute()
+    given = os.environ.get("SRDD_CACHE") or "~/.cache/srdd"
     try:
-        return Path("~/.cache/srdd").expanduser()
+        return Path(given).expanduser().absolute()
     except RuntimeError:  # a container whose user has no home
         return Path(tempfile.gettempdir()) / f"srdd-{os.getuid()}"
 
@@ -78,10 +77,14 @@ def children(folder: Path, skipped: Counter[str]) -> tuple[list[Path], list[Path
 
 
 def walk(
-    folder: Path, skipped: Counter[str], above: frozenset[str] = frozenset()
+    folder: Path, skipped: Counter[str], above: frozenset[str] | None = None
 ) -> Iterator[Path]:
-    """Every visible file below a folder; a link back to a folder above is left out and counted."""
+    """Every visible file below a folder; a link back to a folder above, also of the folder itself,
+    is left out and counted."""
     real = os.path.realpath(folder)
+    if above is None:  # of where it lies, and of where it leads as a link
+        place = Path(os.path.realpath(folder.parent))
+        above = frozenset(map(str, (place, *place.parents, *Path(real).parents))) - {real}
     if real in above:
         skipped["link to a folder above"] += 1
         return

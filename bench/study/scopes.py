@@ -38,7 +38,7 @@ def known_contents(file: str | Path, trusted: bool) -> Contents:
         sums = json.loads(memory.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         sums = {}
-    return Contents(sums, trusted=trusted)
+    return Contents(sums if isinstance(sums, dict) else {}, trusted=trusted)
 
 
 @dataclass(frozen=True)
@@ -227,9 +227,11 @@ class Scopes:
             about = self.results / run_id / "data.json"
             if not job.needs or not about.is_file():
                 continue
-            counts = json.loads(about.read_text(encoding="utf-8")).get("counts", {})
-            problem = enough_images(counts, job.needs) if counts else None
-            if problem:
+            try:
+                counts = dict(json.loads(about.read_text(encoding="utf-8")).get("counts", {}))
+            except (AttributeError, TypeError, ValueError):
+                return f"{about}: is damaged; delete {about.parent} and give the same command again"
+            if counts and (problem := enough_images(counts, job.needs)):
                 return problem
         return None
 

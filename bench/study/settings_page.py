@@ -56,7 +56,7 @@ suites:
   main:                       # a suite that is taken: what changes in it
     variants:
       SRDD threshold: null    # null removes a variant
-      SDD, w 1.5: {base: sdd, delta: {sampler.cfg_scale: 1.5}}
+      SDD, w 2: {base: sdd, delta: {sampler.cfg_scale: 2.0}}
 ```
 
 Mappings merge deeply; lists and values replace. `dataset` and `take` replace whole. `features` may
