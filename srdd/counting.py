@@ -15,6 +15,7 @@ from .config import SamplerConfig
 from .contracts import Denoise
 from .draw import distribution
 from .guidance import guidance_weights, guided_scales
+from .misfits import COUNTED
 from .model import ScaleTransformer
 from .noise import ImageNoise
 from .quantizer import Ladder
@@ -27,8 +28,10 @@ class Counting:
     """A guided `denoise` of one batch that counts, for each image, the passes in which it had an
     open position (tokens per forward of SDAR, arXiv 2510.06303).
 
-    passes_BK: int64. peaks: of every call, the probability of the likeliest code at each open
-    position, float64 (positions,). history: as samplers read it, 0 where a call may be left out.
+    passes_BK: int64. calls_BK: those that the network makes for an image drawn alone; few samplers
+    leave one out where nothing is open. peaks: of every call, the probability of the likeliest code
+    at each open position, float64 (positions,). history: as samplers read it, 0 where a call may be
+    left out.
     """
 
     def __init__(
@@ -37,7 +40,9 @@ class Counting:
         self.denoise, self.config, self.masked = denoise, config, model.config.codebook_size
         # later scales of a mask of one's own may read any other
         self.history = None if model.mask_LL is not None else model.config.history
+        self.leaves_out = self.history == 0 and config.select.name not in COUNTED  # `sample_srdd`
         self.passes_BK = torch.zeros(count, model.schedule.num_scales, dtype=torch.int64)
+        self.calls_BK = torch.zeros_like(self.passes_BK)
         self.peaks: list[torch.Tensor] = []
 
     def __call__(
@@ -48,7 +53,9 @@ class Counting:
         open_Bl = torch.ones_like(logits_BlV[..., 0], dtype=torch.bool)
         if own_Bl:
             open_Bl = own_Bl[0] == self.masked
-        self.passes_BK[:, k] += open_Bl.any(1).cpu()
+        open_B = open_Bl.any(1).cpu()
+        self.passes_BK[:, k] += open_B
+        self.calls_BK[:, k] += open_B if self.leaves_out else 1
         cuts = self.config.temperature, self.config.top_k, self.config.top_p
         self.peaks.append(distribution(logits_BlV, *cuts).peak()[open_Bl].cpu())
         return logits_BlV
@@ -56,10 +63,11 @@ class Counting:
 
 @dataclass(frozen=True)
 class Counted:
-    """What images took: passes_BK, int64, and the peaks of all their open positions, float64 (N,)
-    (SDAR, arXiv 2510.06303)."""
+    """What images took: passes_BK and calls_BK, int64, and the peaks of all their open positions,
+    float64 (N,) (SDAR, arXiv 2510.06303)."""
 
     passes_BK: torch.Tensor
+    calls_BK: torch.Tensor
     peaks_N: torch.Tensor
 
     def tokens_per_forward(self, seq_len: int) -> torch.Tensor:
@@ -73,7 +81,7 @@ class Counted:
         schedule = model.schedule
         weights = guidance_weights(config.cfg_scale, config.cfg_ramp, schedule.num_scales)
         halves_K = 1 + torch.tensor(guided_scales(weights, model.config.history)).double()
-        return (self.passes_BK * halves_K * torch.tensor(schedule.lengths)).sum(1)
+        return (self.calls_BK * halves_K * torch.tensor(schedule.lengths)).sum(1)
 
 
 @torch.no_grad()
@@ -99,4 +107,4 @@ def count_passes(
     counting = Counting(guided_denoiser(model, config), len(labels_B), model, config)
     noise = ImageNoise(seeds, labels_B.device)
     tokens_BL, _ = SAMPLERS[config.name](counting, ladder, labels_B, noise, config)
-    return tokens_BL, Counted(counting.passes_BK, torch.cat(counting.peaks))
+    return tokens_BL, Counted(counting.passes_BK, counting.calls_BK, torch.cat(counting.peaks))

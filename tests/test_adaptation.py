@@ -24,7 +24,9 @@ from bench.experiments.adaptation.models import (
 )
 from bench.experiments.adaptation.same import equivalence
 from bench.experiments.zero_shot import plan as zero_shot_plan
+from bench.pipeline.artefacts import open_split
 from bench.pipeline.held_out import HeldOut, one_pass_loss
+from bench.pipeline.unique_images import chosen_rows
 from bench.report.claims import claim_details, judged
 from bench.report.estimate import estimate
 from bench.report.results import Results
@@ -345,6 +347,32 @@ def test_losses_of_hidden_tokens_by_enumeration(make_model, make_ladder):
     assert max(values) - min(values) > 0.02, "the test must be able to fail"
     by_scale = one_pass_loss(model, data).by_scale
     assert [first[1], second[4]] == pytest.approx(by_scale, abs=1e-5)
+
+
+def test_training_images_are_those_that_were_learnt_from(make_ladder, tmp_path):
+    """Catches losses of training images over some that the model never saw."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 60), ("test", 20)):
+        np.save(tmp_path / f"{split}_images.npy", rng.integers(0, 256, (count, 1, 4, 4), np.uint8))
+        np.save(tmp_path / f"{split}_labels.npy", np.arange(count) % 3)
+        np.save(tmp_path / f"{split}_tokens.npy", np.arange(count)[:, None].repeat(5, 1))
+    (tmp_path / "data.json").write_text('{"kind": "arrays"}')
+    probe = object.__new__(verb.Probe)
+    probe.model = SimpleNamespace(config=SimpleNamespace(conditional=True))
+    probe.ladder = make_ladder(ScaleSchedule((1, 2)))
+    probe.settings = SimpleNamespace(hidden_images=9)
+    probe.run = SimpleNamespace(
+        inputs={"data": tmp_path, "tokens": tmp_path}, device=torch.device("cpu"), ranks=Ranks(),
+        config={"training": {"unique_images": 12}},
+    )  # fmt: skip
+    learnt = chosen_rows(open_split(tmp_path, "train"), 12)
+    found = probe.split("train")
+    rows = found.tokens_NL[:, 0].tolist()
+    assert len(rows) == 9 and set(rows) < set(learnt.tolist())
+    assert found.labels_N.tolist() == [row % 3 for row in rows]
+    assert len(set(probe.split("test").tokens_NL[:, 0].tolist()) - set(range(20))) == 0
+    probe.run.config = {"training": None}
+    assert not set(probe.split("train").tokens_NL[:, 0].tolist()) <= set(learnt.tolist())
 
 
 def test_hidden_numbers_run_from_one_to_all():

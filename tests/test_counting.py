@@ -172,6 +172,28 @@ def test_token_evals_are_those_of_one_image(make_model, make_ladder, history, cf
     assert counted.token_evals(model, config).tolist() == [wanted] * 2
 
 
+@pytest.mark.parametrize("history", [0, 1, None])
+@pytest.mark.parametrize("name", ["dynamic", "threshold", "entropy", "static"])
+def test_token_evals_are_what_the_network_is_given(make_model, make_ladder, history, name):
+    """Catches calls that are made though nothing is open, where later scales read their keys, and
+    that nobody counts."""
+    model = make_model(history=history, mask_prob=1.0)
+    ladder, config = make_ladder(ScaleSchedule((1, 2, 3))), srdd(3, name)
+    rows, step = [], model.step
+
+    def noted(inputs_BlC, *rest):
+        rows.append(inputs_BlC.shape[:2].numel())
+        return step(inputs_BlC, *rest)
+
+    for seed in range(4):
+        _, counted = count_passes(model, ladder, torch.tensor([1]), [seed], config)
+        rows.clear()
+        model.step = noted
+        generate(model, ladder, torch.tensor([1]), [seed], config)
+        model.step = step
+        assert counted.token_evals(model, config).tolist() == [sum(rows)]
+
+
 def test_one_pass_of_every_rule_is_var(make_model, make_ladder):
     """Catches a rule that acts on a scale of one pass: T = 1 is the sampler var, bit for bit, and a
     network that reads own tokens with weight 0 is its teacher."""

@@ -26,10 +26,11 @@ from srdd.noise import generator
 from srdd.quantizer import Ladder
 from srdd.schedule import ScaleSchedule
 
-from ...pipeline.artefacts import model_identity, open_labels, open_tokens
+from ...pipeline.artefacts import model_identity, open_labels, open_split, open_tokens
 from ...pipeline.held_out import HeldOut, masked_sums
 from ...pipeline.labels import asked_labels, first_sample, in_shares
 from ...pipeline.networks import open_model, open_tokenizer
+from ...pipeline.unique_images import chosen_rows
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
 from ...study.settings import EvaluationConfig
@@ -100,9 +101,14 @@ class Probe:
         self.labels_N = asked_labels(run.inputs["data"], classes, self.seeds, rule)
 
     def split(self, name: str) -> HeldOut:
-        """Tokens of a split, or of as many of its images as are asked for."""
+        """Tokens of a split, of training images those that were learnt from, or of as many of these
+        as are asked for."""
         labels_N = open_labels(self.run.inputs["data"], name).astype(np.int64)
-        rows_N = in_shares(labels_N, self.settings.hidden_images)
+        some_N = np.arange(len(labels_N))
+        unique = (self.run.config.get("training") or {}).get("unique_images")
+        if name == "train" and unique is not None:
+            some_N = chosen_rows(open_split(self.run.inputs["data"], name), unique)
+        rows_N = some_N[in_shares(labels_N[some_N], self.settings.hidden_images)]
         tokens_NL = open_tokens(self.run.inputs["tokens"], name)[rows_N]
         # an unconditional model knows one label alone, row 0 of its embedding
         labels_N = labels_N[rows_N] * int(self.model.config.conditional)
@@ -121,14 +127,13 @@ class Probe:
 
     def counted(self, sampler: SamplerConfig) -> Counted:
         """What every image takes under a sampler."""
-        passes, peaks, batch = [], [], self.images.batch_size
+        parts, batch = [], self.images.batch_size
         for i in range(0, len(self.seeds), batch):
             seeds, labels_B = self.seeds[i : i + batch], self.labels_N[i : i + batch]
             asked = self.model, self.ladder, labels_B.to(self.run.device), seeds, sampler
-            counted = count_passes(*asked)[1]
-            passes.append(counted.passes_BK)
-            peaks.append(counted.peaks_N)
-        return Counted(torch.cat(passes), torch.cat(peaks))
+            parts.append(count_passes(*asked)[1])
+        each = [(part.passes_BK, part.calls_BK, part.peaks_N) for part in parts]
+        return Counted(*map(torch.cat, zip(*each)))
 
     def report_sampler(self, entry: dict) -> None:
         """Passes of each image under a sampler, and what its rule could reach."""

@@ -40,6 +40,7 @@ from ...pipeline.datasets import to_float
 from ...pipeline.labels import in_shares
 from ...pipeline.networks import first_network, open_model, open_tokenizer
 from ...pipeline.training import batch_indices
+from ...pipeline.unique_images import chosen_rows
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
 from ...study.settings import TrainingConfig
@@ -162,15 +163,19 @@ def snapshots(run: Run) -> list[tuple[int | None, ScaleTransformer]]:
 def measure_gradients(measured: Measurement, progress: Progress) -> None:
     """Noise of the gradients of trunk weights, of the kept weights and along the training."""
     run, count = measured.run, measured.settings.micro_batches
-    size = run.settings("training", TrainingConfig).batch_size
-    images = open_split(run.inputs["data"], "train")
+    training = run.settings("training", TrainingConfig)
+    size, images = training.batch_size, open_split(run.inputs["data"], "train")
+    learnt_N = np.arange(len(images))
+    if training.unique_images is not None:
+        learnt_N = chosen_rows(images, training.unique_images)
     labels_N = measured.known(open_labels(run.inputs["data"], "train"))
     for step, model in snapshots(run):
         refiner = Refiner(model, measured.refiner.tokenizer)
 
         def losses(refiner: Refiner = refiner) -> Iterator[torch.Tensor]:
             for i in range(count):
-                rows = batch_indices(len(labels_N), size, run.config["train_seed"], i)
+                places = batch_indices(len(learnt_N), size, run.config["train_seed"], i)
+                rows = learnt_N[places].tolist()
                 images_BCHW = to_float(images.read(rows).to(run.device))
                 yield refiner.loss(images_BCHW, torch.from_numpy(labels_N[rows]).to(run.device))
 
