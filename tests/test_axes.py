@@ -1,6 +1,7 @@
 """Figures that one value far off would spoil, and looks that stay the same between figures."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,6 +12,7 @@ from small_study import build
 from bench.experiments.convergence.show import _with_mean_seconds
 from bench.experiments.snr.show import figure_snr
 from bench.report.axes import is_far_off, keep_to_lines, spread_out
+from bench.report.curves import floor_line
 from bench.report.drawing import (
     fill_of,
     look,
@@ -246,3 +248,30 @@ def test_panels_of_one_figure_write_grids_in_one_form(study, form):
     firsts = [panel.get_xticklabels()[0].get_text() for panel in figure.axes if panel.lines]
     assert len(firsts) == 2 and set(firsts) == {form}
     plt.close(figure)
+
+
+@pytest.mark.parametrize("along", ["y", "x"])
+@pytest.mark.parametrize(
+    "floor, legend", [(4.0, None), (0.001, "below"), (900.0, "above"), (None, "")]
+)
+def test_the_floor_is_a_line_where_it_is_near_and_a_number_where_it_is_far(along, floor, legend):
+    """Catches a floor that is not drawn, one at another place, and curves pressed to an edge."""
+    _, axes = plt.subplots()
+    values, places = [5.0, 6.0, 7.0], [1, 2, 3]
+    axes.plot(*((places, values) if along == "y" else (values, places)))
+    view = SimpleNamespace(
+        results=SimpleNamespace(extractor="x8"), variants={"a": "names"},
+        grid_value=lambda names, metric: floor if metric == "floor_fid_x8" else None,
+    )  # fmt: skip
+    floor_line(axes, view, "fid", along)
+    drawn = axes.lines[1:]
+    if floor is None:
+        assert not drawn
+    elif legend is None:
+        ends = drawn[0].get_ydata() if along == "y" else drawn[0].get_xdata()
+        assert list(ends) == [4.0, 4.0] and drawn[0].get_label() == "floor: real training images"
+    else:
+        side = {"x": {"below": "left of", "above": "right of"}}.get(along, {}).get(legend, legend)
+        assert not len(drawn[0].get_xdata())
+        assert drawn[0].get_label().endswith(f"(real training images), {side} the panel")
+    plt.close()

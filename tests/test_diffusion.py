@@ -128,6 +128,13 @@ def test_lost_tokens_add_no_code_to_the_state(make_ladder):
 # ---------------------------------------------------------------- the posterior
 
 
+def test_one_impossible_token_is_enough_to_refuse():
+    """Catches 0 over 0 that is handed on, because another token is possible."""
+    stays = torch.eye(3, dtype=torch.float64)
+    with pytest.raises(ValueError, match="probability 0 given its x_0"):
+        diffusion.posterior(stays, stays, torch.tensor([0, 1]), torch.tensor([0, 2]))
+
+
 def test_posterior_is_bayes_by_enumeration():
     """Catches a transposed matrix or a missing normaliser in D3PM's equation 3: every path of three
     random steps is counted."""

@@ -15,6 +15,7 @@ from srdd.degradation import shifted
 from srdd.denoiser import Denoiser
 from srdd.likelihood import (
     Stage,
+    _hidden,
     averaged,
     evidence_map,
     funnel,
@@ -335,6 +336,17 @@ def test_the_bound_is_exact_where_tokens_do_not_depend_on_one_another(make_model
     draws = masked_bound(model, ladder, tokens_BL, CLASSES, [0, 1], 400)
     error = draws.std(0) / 400**0.5
     assert ((draws.mean(0) - exact_BY).abs() < 4 * error + 1e-4).all()
+
+
+def test_any_number_of_tokens_is_hidden_as_often():
+    """Catches scales of which one token is never hidden alone, or never all of them."""
+    schedule, source = ScaleSchedule((1, 2, 3)), generator("hidden")
+    hidden_NL = torch.stack([_hidden(schedule, source) for _ in range(1800)])
+    for piece, length in zip(schedule.slices, schedule.lengths):
+        counts = torch.bincount(hidden_NL[:, piece].sum(1), minlength=length + 1)
+        assert counts[0] == 0 and len(counts) == length + 1
+        share = 1800 / length
+        assert (counts[1:] - share).abs().max() <= 4.5 * share**0.5
 
 
 def test_common_noise_hides_the_same_tokens_of_all_classes(make_model, make_ladder):

@@ -338,6 +338,16 @@ def test_large_images_are_reduced_first():
     assert set_distances.pixel_moments(random_images(0, 100, 3)).shape == (3, 8, 8)
 
 
+def test_the_variance_inside_classes_counts_pairs_and_no_single_image():
+    """Catches a class of two images that is left out, and one of a single image that counts."""
+    images, labels = random_images(1, 6, 1), torch.tensor([0, 0, 1, 2, 2, 2])
+    pixels = images.astype(float).reshape(6, -1) / 127.5 - 1
+    inside = [pixels[np.array(rows)].var(0, ddof=1).mean() for rows in ([0, 1], [3, 4, 5])]
+    found = set_distances.pixel_moments(images, labels).variance
+    assert found == pytest.approx((2 * inside[0] + 3 * inside[1]) / 5)
+    assert set_distances.pixel_moments(images[:2], torch.tensor([0, 1])).variance is None
+
+
 def test_a_reference_of_another_shape_has_no_distance_of_pixels():
     """Catches grey images against a given file of colour: an error after all trainings."""
     assert set(pixel_scores(random_images(0, channels=1), None, random_images(1))) == {

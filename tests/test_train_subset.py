@@ -12,6 +12,7 @@ from test_config import edited
 from bench.pipeline.datasets import ArrayImages, FileImages, Recorded
 from bench.pipeline.held_out import any_order_loss
 from bench.pipeline.train_subset import SubsetTrainer, any_order_draws
+from bench.pipeline.training import batch_indices
 from bench.pipeline.unique_images import chosen_rows
 from bench.runtime.verb import Run, main
 from bench.runtime.verbs import stages, verbs
@@ -302,3 +303,13 @@ def test_what_is_hardly_meant_is_said_once(tmp_path):
     said = [line for line in lines if line.startswith("suites.repetition.")]
     assert "variants.one, unique_images 10 (and 1 more): training.unique_images" in said[0]
     assert "(and 2 more): training.final_lr: an evaluation along" in said[1] and len(said) == 2
+
+
+@pytest.mark.parametrize("count, batch_size", [(7, 5), (5, 7), (4, 12), (6, 3), (1, 4)])
+def test_batches_are_epochs_joined_end_to_end(count, batch_size):
+    """Catches an image that is drawn twice in an epoch, or left out, where a batch ends one epoch
+    and begins the next."""
+    drawn = np.concatenate([batch_indices(count, batch_size, 3, step) for step in range(count)])
+    epochs = drawn.reshape(batch_size, count)
+    assert (np.sort(epochs, 1) == np.arange(count)).all()
+    assert count < 4 or len(set(map(tuple, epochs.tolist()))) > 1, "orders differ"

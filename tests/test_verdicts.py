@@ -14,7 +14,15 @@ from bench.experiments.latency.show import table_latency
 from bench.experiments.scores import against_first
 from bench.experiments.scores import show as scores
 from bench.experiments.scores.show import table_costs, table_scores
-from bench.report.claims import EQUAL, after_holm, claim_details, decided_together, judged, no_worse
+from bench.report.claims import (
+    EQUAL,
+    NOISE,
+    after_holm,
+    claim_details,
+    decided_together,
+    judged,
+    no_worse,
+)
 from bench.report.estimate import Estimate, estimate, holm, show_difference
 from bench.report.gain import gain_words
 from bench.report.results import Results
@@ -117,6 +125,25 @@ def test_equal_differences_decide_nothing(tmp_path):
     row = against_first.verdicts(view)["b"]
     assert row[against_first.verdict_title(view)] == "not decided"
     assert row[against_first.after_holm_title(view)] == "not decided"
+
+
+def test_a_table_of_many_variants_is_corrected_for_them(tmp_path):
+    """Catches a column after Holm that repeats the one before it: one small difference among 60
+    that are none."""
+    names = ["a", *(f"v{i:02}" for i in range(60))]
+    results = made(tmp_path, names=names)
+    rows = results.metrics
+    fid = rows["metric"] == results.score_name("fid")
+    for i, name in enumerate(names):
+        for seed, value in enumerate((5.0, 5.1, 5.2)):
+            moved = {"a": 0.0, "v00": (-0.9, -1.0, -1.1)[seed]}.get(name, (0.1, -0.1, 0.0)[seed])
+            rows.loc[fid & (rows["run_id"] == f"sample/v{i}-{seed}"), "value"] = value + moved
+    view = View(results, "s")
+    row = against_first.verdicts(view)["v00"]
+    assert row[against_first.verdict_title(view)] == "lower"
+    assert row[against_first.after_holm_title(view)] == "not decided"
+    alone = against_first.verdicts(view.only(["a", "v00"]))["v00"]
+    assert alone[against_first.after_holm_title(view)] == "lower"
 
 
 @pytest.mark.parametrize("shift", (0.0, -0.002, 0.02))
@@ -520,3 +547,10 @@ def test_scores_and_costs(tmp_path):
     assert (
         table["Any-order bound (nats/token)"].tolist() == ["-", "2.50 ± 0", "-"] and "NFE" in table
     )
+
+
+def test_a_caption_warns_of_noise_where_a_claim_is_of_fid(tmp_path):
+    """Catches the word about FID where none is claimed, and its absence where one is."""
+    for metric, warned in (("fid", True), ("kid", True), ("precision", False)):
+        results = made(tmp_path / metric, claims=[asked(metric=metric)])
+        assert (NOISE in claim_details(View(results, "s"))) == warned, metric

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from srdd.compiling import kernels_know
 from srdd.config import ModelConfig, SamplerConfig
-from srdd.cost import sampling_cost
+from srdd.cost import least_flops, sampling_cost
 from srdd.diffusion import markov_view
 from srdd.fused import FusedStep
 from srdd.masks import scale_mask, window_mask, windowed_mask
@@ -110,6 +110,19 @@ def test_pairs_at_the_official_schedule():
     assert round(pairs / OFFICIAL.attended_pairs(None), 2) == 0.13
     assert ScaleSchedule((1, 2, 3, 4)).attended_pairs(0) == 354
     assert ScaleSchedule((1, 2, 3, 4)).attended_pairs(0, 3, 3) == 242
+
+
+def test_what_a_window_hides_is_no_part_of_the_least_operations(model_config):
+    """Catches a floor of a window that is that of all pairs, or below what is seen: 2 D operations
+    for q.k and as many for the values, in every block."""
+    config = model_config(patch_nums=SIDES, history=0, window=3, depth=2, width=16)
+    cost = sampling_cost(config, SamplerConfig())
+    least = least_flops(config, cost)
+    seen = [int(window_mask(side, 3).sum()) for side in SIDES]
+    for k, side in enumerate(SIDES):
+        hidden = side**4 - seen[k]
+        assert cost.by_scale[k][2] - least[k] == 2 * (2 * 16 * hidden + 2 * 16 * hidden)
+    assert seen[3] < SIDES[3] ** 4
 
 
 def test_it_stays_markov_and_costs_what_it_computes(make_model, model_config):
