@@ -917,6 +917,9 @@ def test_loss_over_counted_tokens_is_their_plain_mean(share):
     source = generator("counted")
     hidden = torch.randn(3, 700, 16, generator=source, requires_grad=True)
     head, tokens = torch.nn.Linear(16, 50), torch.randint(50, (3, 700), generator=source)
+    with torch.no_grad():  # large enough that other tokens have another mean
+        for weight in head.parameters():
+            weight.normal_(generator=source)
     counted = torch.rand(3, 700, generator=source) < share
     parameters = (hidden, head.weight, head.bias)
     loss = linear_cross_entropy(hidden, head, tokens, counted)
