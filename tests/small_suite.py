@@ -33,20 +33,24 @@ class SmallSuite:
                     assert self.call(run_id) == 0, run_id
                     done.add(run_id)
 
-    def call(self, run_id, out=None, **training):
-        """Run a job, elsewhere or with another training where that is asked for."""
-        job, out = self.jobs[run_id], out or self.root / run_id
+    def words(self, run_id, out, **training):
+        """What the verb of a job is told, with another training where that is asked for."""
+        job = self.jobs[run_id]
         about = json.loads(json.dumps(job.about))
         about["config"].get("training", {}).update(training)
         path = self.root / "configs" / f"{out.name}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps({"study": "smoke", **about}))
         inputs = [w for role, read in job.inputs.items() for w in (f"--{role}", self.root / read)]
-        words = [path, out, *inputs, "--threads", "1", "--device", "cpu", "--record"]
+        return [*map(str, (path, out, *inputs, "--threads", 1, "--device", "cpu", "--record"))]
+
+    def call(self, run_id, out=None, **training):
+        """Run a job, elsewhere or with another training where that is asked for."""
+        job, words = self.jobs[run_id], self.words(run_id, out or self.root / run_id, **training)
         verb = stages()[job.stage].name
         work = importlib.import_module(verbs()[verb].module).work
         with pytest.raises(SystemExit) as left:
-            main(verb, work, tuple(job.inputs), [*map(str, words)])
+            main(verb, work, tuple(job.inputs), words)
         return left.value.code
 
     def of(self, stage):

@@ -348,7 +348,7 @@ def test_one_job_a_model_and_names_hold_what_is_drawn(tmp_path):
     ({"measure": ["sweep"]}, "figures: 'spectra' needs measure diversity"),
     (
         {"variants.SAR.delta": {"model.head": "gauss", "sampler.name": "gauss"}},
-        "model.head: 'gauss' makes images of residuals, and diversity measures",
+        "SAR.model.head: 'gauss' predicts no codes, and measure diversity asks for theirs",
     ),
     ({"variants.SAR.delta": {"sampler.svd_out": -1.0}}, "svd_out"),
     ({"variants.SAR.delta": {"sampler.svd_norm": "unit"}}, "svd_norm"),

@@ -106,10 +106,7 @@ def test_two_processes_regress_as_one(made, tmp_path):
     """Catches widths of a snapshot that one process asks the others for, which are at the next
     step."""
     (run_id,) = made.of("regress")
-    read = made.jobs[run_id].inputs
-    inputs = [word for role in read for word in (f"--{role}", made.root / read[role])]
-    config = made.root / "configs" / f"{(made.root / run_id).name}.json"
-    words = [config, tmp_path / "two", *inputs, "--threads", 1, "--device", "cpu"]
+    words = made.words(run_id, tmp_path / "two")
     code, text = finish(torchrun("-m", "bench", "regress", *words))
     assert code == 0, text
     found, wanted = (folder / "snapshots" for folder in (tmp_path / "two", made.root / run_id))

@@ -176,8 +176,9 @@ def growth(
 ) -> np.ndarray:  # fmt: skip
     """The images after scale 0, 1, ... K-1, uint8 of shape (B, K, C, S, S), of tokens that were
     drawn with these labels and the seeds from `first` on."""
-    states = list(tokenizer.at(model.schedule).states(tokens_BL))
-    if model.config.regresses:
+    if not model.config.regresses:
+        states = list(tokenizer.at(model.schedule).states(tokens_BL))
+    else:
         # its images are of residuals, of which the tokens are only the nearest codes: drawn again
         ladder = NotedLadder(tokenizer.quantizer, model.schedule)
         model.free_compiled(again=False)  # a record of a sample would note nothing

@@ -35,7 +35,7 @@ from .held_out import HeldOut, any_order_sums
 from .trainer import Trainer, carry_out
 from .training import Resume
 from .training_log import Kept
-from .unique_images import chosen_rows
+from .unique_images import learnt_rows
 
 INPUTS = ("data", "tokenizer", "tokens")
 SHARED = True
@@ -91,12 +91,11 @@ class SubsetTrainer(Trainer):
         """Tokens and labels of every split, of the training split those that may be drawn."""
         super().open_splits()
         images = open_split(self.run.inputs["data"], "train")
-        count = self.config.unique_images or len(images)
-        rows_N = chosen_rows(images, count)
-        if count < len(images):  # all of them stay mapped
+        rows_N = learnt_rows(images, self.config.unique_images)
+        if len(rows_N) < len(images):  # all of them stay mapped
             for arrays in (self.tokens, self.labels):
                 arrays["train"] = arrays["train"][rows_N]
-        self.unique = count
+        self.unique = len(rows_N)
 
     def evaluate(self, losses: list[float]) -> None:
         """Beside what every training measures, the any-order bound on the test images."""

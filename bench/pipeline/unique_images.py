@@ -32,3 +32,9 @@ def chosen_rows(images: SplitImages, count: int) -> np.ndarray:
         assert images.recorded is not None  # of prepared data it always is
         keys = [row.tobytes() for row in images.recorded.sums_N]
     return np.array(some_of_all(keys, images.labels_N.tolist(), count))
+
+
+def learnt_rows(images: SplitImages, unique: int | None) -> np.ndarray:
+    """Indices of the training images that a training learns from. unique: its
+    `training.unique_images`, None for all. Raises ConfigError as `chosen_rows` does."""
+    return np.arange(len(images)) if unique is None else chosen_rows(images, unique)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -257,14 +258,22 @@ def decided_together(
 ) -> tuple[str, float | None]:
     """`yes` where every one of several differences decides so, `no` where every one decides the
     contrary; p-value: the largest of them, 1 where they point both ways."""
-    words = {verdict(difference, lower) for difference in differences.values()}
-    word = words.pop() if len(words) == 1 else "not decided"
-    tested = [difference for difference in differences.values() if difference is not None]
-    p = [difference.p for difference in tested if difference.p is not None]
-    if not p or len(p) < len(differences):
+    tested = list(differences.values())
+    p_values = [None if difference is None else difference.p for difference in tested]
+    return joined([verdict(difference, lower) for difference in tested], p_values, tested)
+
+
+def joined(
+    words: Sequence[str], p_values: Sequence[float | None], tested: Sequence[Estimate | None]
+) -> tuple[str, float | None]:
+    """The word that all say, else `not decided`; the largest p-value, 1 where what was tested
+    points both ways, None where one has none."""
+    word = words[0] if len(set(words)) == 1 else "not decided"
+    known = [p for p in p_values if p is not None]
+    if not known or len(known) < len(p_values):
         return word, None
-    one_way = len({difference.mean > 0 for difference in tested}) == 1
-    return word, max(p) if one_way else 1.0
+    one_way = len({estimate.mean > 0 for estimate in tested if estimate is not None}) == 1
+    return word, max(known) if one_way else 1.0
 
 
 NO_DIRECTION = (

@@ -243,12 +243,18 @@ def known_counts(study: Study) -> dict[str, int] | None:
         return None
     images, held_out, _, _ = KNOWN_SETS[data.name]
     test = images * data.test_share if held_out is None else held_out
-    # the test images of the other sets come beside those that are counted
-    whole = images - test if held_out is None else images
+    whole = images * _beside_test(study)
     train = whole * (1 - data.val_share)
     if data.train_images is not None:
         train = min(train, data.train_images)
     return {"train": round(train), "val": round(whole * data.val_share), "test": round(test)}
+
+
+def _beside_test(study: Study) -> float:
+    """Share of the images of a known set that train and val are taken from: all that are counted,
+    where the set has test images of its own."""
+    own_test = KNOWN_SETS[study.dataset.name][1] is not None
+    return 1.0 if own_test else 1 - study.dataset.test_share
 
 
 def most_to_train_on(study: Study) -> int | None:
@@ -256,10 +262,9 @@ def most_to_train_on(study: Study) -> int | None:
     data = study.dataset
     if data.name not in KNOWN_SETS:
         return None
-    images, held_out, _, _ = KNOWN_SETS[data.name]
+    images, share = KNOWN_SETS[data.name][0], _beside_test(study) * (1 - data.val_share)
     if data.name == "emoji":  # a concept, which has several images, lies on one side
         return images
-    share = (1 - data.val_share) * (1 if held_out is not None else 1 - data.test_share)
     # a hash leaves about the share: six standard deviations more is what none does
     chance = 6 * math.sqrt(images * share * (1 - share))
     return min(images, math.ceil(images * share + chance))

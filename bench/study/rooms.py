@@ -36,7 +36,7 @@ What `plan.py` may say, all of it optional:
                                  report and rules of any metric can be asked of
     reports(study, one, variant)  those of them that the settings of a suite give of a variant; all
                                  if left out
-    READS_CODES                  whether it asks a model for probabilities of codes, which a
+    READS_CODES                  whether it asks a model for codes or their probabilities, which a
                                  regression has none of
 
 Imports no torch.

@@ -177,7 +177,7 @@ def _output_problems(study: Study, one: Resolved) -> Iterator[str]:
 
 
 def _code_problems(one: Resolved) -> Iterator[str]:
-    """Measures that ask for probabilities of codes where a model predicts none."""
+    """Measures that ask for codes, or their probabilities, where a model predicts none."""
     asking = [room for room in one.suite.measure if room in rooms.which("READS_CODES")]
     for name, variant in one.variants.items() if asking else ():
         if variant.model.regresses:

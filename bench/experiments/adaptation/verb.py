@@ -30,7 +30,7 @@ from ...pipeline.artefacts import model_identity, open_labels, open_split, open_
 from ...pipeline.held_out import HeldOut, masked_sums
 from ...pipeline.labels import asked_labels, first_sample, in_shares
 from ...pipeline.networks import open_model, open_tokenizer
-from ...pipeline.unique_images import chosen_rows
+from ...pipeline.unique_images import learnt_rows
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
 from ...study.settings import EvaluationConfig
@@ -104,10 +104,9 @@ class Probe:
         """Tokens of a split, of training images those that were learnt from, or of as many of these
         as are asked for."""
         labels_N = open_labels(self.run.inputs["data"], name).astype(np.int64)
-        some_N = np.arange(len(labels_N))
-        unique = (self.run.config.get("training") or {}).get("unique_images")
-        if name == "train" and unique is not None:
-            some_N = chosen_rows(open_split(self.run.inputs["data"], name), unique)
+        training = self.run.config.get("training") or {}  # none of an imported model
+        unique = training.get("unique_images") if name == "train" else None
+        some_N = learnt_rows(open_split(self.run.inputs["data"], name), unique)
         rows_N = some_N[in_shares(labels_N[some_N], self.settings.hidden_images)]
         tokens_NL = open_tokens(self.run.inputs["tokens"], name)[rows_N]
         # an unconditional model knows one label alone, row 0 of its embedding

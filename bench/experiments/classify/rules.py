@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...report.claims import Verdict, direction, equal_words
+from ...report.claims import Verdict, direction, equal_words, joined
 from ...report.estimate import FEWEST, Estimate, estimate, paired, show_difference, verdict
 from ...report.view import View
 from .reading import images_of, mean_of, seeds_of, two_errors
@@ -67,14 +67,9 @@ def of_gain(view: View, claim: dict[str, Any]) -> Verdict:
 
 
 def _together(verdicts: list[Verdict], tested: list[Estimate], reason: str) -> Verdict:
-    """What several models say: their word where all say the same, the largest of their p-values, 1
-    where what was tested points both ways."""
-    words = {one[0] for one in verdicts}
-    word = words.pop() if len(words) == 1 else "not decided"
-    known = [one.p for one in verdicts if one.p is not None]
-    p = max(known) if len(known) == len(verdicts) else None
-    one_way = len({one.mean > 0 for one in tested}) == 1
-    return Verdict(word, reason, p if p is None or one_way else 1.0, verdicts[0].difference)
+    """What several models say together."""
+    word, p = joined([one[0] for one in verdicts], [one.p for one in verdicts], tested)
+    return Verdict(word, reason, p, verdicts[0].difference)
 
 
 def of_funnel(view: View, claim: dict[str, Any]) -> Verdict:

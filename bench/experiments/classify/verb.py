@@ -339,6 +339,8 @@ def report_shifts(held: HeldOut, progress: Progress) -> None:
 def report_decisions(held: HeldOut, exact: Exact) -> None:
     """Decisions that are left when the tokens of most mutual information with them are kept alone
     or dropped, beside tokens in a random order."""
+    if held.schedule.seq_len == 1:  # nothing is left of one token without it
+        return
     log_p_nYL = exact.log_p_nCL[:, : held.Y]
     decided_n = log_p_nYL.sum(-1, dtype=np.float64).argmax(1)
     own_nL = log_p_nYL[np.arange(len(decided_n)), decided_n]
@@ -354,8 +356,6 @@ def report_decisions(held: HeldOut, exact: Exact) -> None:
             for count in counts_of(tokens):
                 share = decisions_left(log_p_nYL, order_nL, count, keep)
                 left[way, order, count] = held.add(f"{way}_{order}", share, repeat=count)
-    if tokens == 1:  # nothing is left of one token without it
-        return
     half = max(count for count in counts_of(tokens) if 2 * count <= tokens)
     gain = left["dropped", "evidence", half] - left["dropped", "random", half]
     held.add("deletion_gain", gain)

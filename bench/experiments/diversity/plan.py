@@ -18,7 +18,7 @@ from ...study.schema import Claim, Study, Variant
 from ...study.settings import once_each
 from ...study.suite_checks import Resolved, score_problems, side_problems, some
 
-TRAINS = DRAWS = READS_TEST = True
+TRAINS = DRAWS = READS_TEST = READS_CODES = True
 NEEDS = {
     "figure_frontier": "scored",
     "table_diversity": "scored",
@@ -89,8 +89,7 @@ def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
 
 
 def problems(study: Study, resolved: Resolved) -> Iterator[str]:
-    """Variants to show that the suite has not, images that no training has so many of, and models
-    whose images are made of no codes."""
+    """Variants to show that the suite has not, and images that no training has so many of."""
     if "diversity" not in resolved.suite.measure:
         return
     settings = study.told(resolved.name, "diversity")
@@ -98,12 +97,6 @@ def problems(study: Study, resolved: Resolved) -> Iterator[str]:
         if name not in resolved.variants:
             yield (
                 f"diversity.shown: {name!r} is no variant of this suite ({some(resolved.variants)})"
-            )
-    for name, variant in resolved.variants.items():
-        if variant.model.regresses:
-            yield (
-                f"variants.{name}.model.head: 'gauss' makes images of residuals, and diversity "
-                "measures the spectra of codes; take head softmax or bits"
             )
     if settings.num_images > study.evaluation.num_images:
         yield (

@@ -40,7 +40,7 @@ from ...pipeline.datasets import to_float
 from ...pipeline.labels import in_shares
 from ...pipeline.networks import first_network, open_model, open_tokenizer
 from ...pipeline.training import batch_indices
-from ...pipeline.unique_images import chosen_rows
+from ...pipeline.unique_images import learnt_rows
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
 from ...study.settings import TrainingConfig
@@ -165,9 +165,7 @@ def measure_gradients(measured: Measurement, progress: Progress) -> None:
     run, count = measured.run, measured.settings.micro_batches
     training = run.settings("training", TrainingConfig)
     size, images = training.batch_size, open_split(run.inputs["data"], "train")
-    learnt_N = np.arange(len(images))
-    if training.unique_images is not None:
-        learnt_N = chosen_rows(images, training.unique_images)
+    learnt_N = learnt_rows(images, training.unique_images)
     labels_N = measured.known(open_labels(run.inputs["data"], "train"))
     for step, model in snapshots(run):
         refiner = Refiner(model, measured.refiner.tokenizer)

@@ -42,7 +42,7 @@ from ...pipeline.sampling import made_ready, sample_into, smaller
 from ...pipeline.scratch import bytes_on_disk, on_disk
 from ...pipeline.set_distances import nearest_squared, pixel_rows
 from ...pipeline.tokenizing import BATCH, reconstruct
-from ...pipeline.unique_images import chosen_rows
+from ...pipeline.unique_images import learnt_rows
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
 from ...study.settings import EvaluationConfig, TrainingConfig
@@ -121,8 +121,7 @@ def work(run: Run) -> None:
     weights = weights_of(run.inputs["train"], settings.ratio)
     drawing = Drawing(run, len(weights))
     train, held = (open_split(run.inputs["data"], split) for split in ("train", "test"))
-    unique = run.settings("training", TrainingConfig).unique_images
-    seen_U = chosen_rows(train, unique or len(train))
+    seen_U = learnt_rows(train, run.settings("training", TrainingConfig).unique_images)
     drawn = report_fid(run, drawing, weights, (Chosen(train, seen_U), held))
     drawing.progress.close()
     held_parts = drawing.decoded("test", np.arange(len(held)))
