@@ -2,6 +2,7 @@
 a quick hypothesis profile."""
 
 import gc
+import os
 import random
 import sys
 from pathlib import Path
@@ -22,6 +23,9 @@ from srdd.quantizer import Quantizer  # noqa: E402
 from srdd.tokenizer import Tokenizer  # noqa: E402
 
 torch.set_num_threads(1)
+if not torch.cuda.is_available():
+    # Triton reads it when it is imported, which torch's compiler does; see test_kernels.py
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 settings.register_profile(
     "quick",
     deadline=None,

@@ -34,7 +34,7 @@ def commands(options: argparse.Namespace) -> dict[str, list[list[str]]]:
     return {
         "tests": [[
             python, "-m", "pytest", "-v", "--no-header", "-p", "no:cacheprovider", "--tb=short",
-            "--durations=5", str(here / "test_gpu.py"),
+            "--durations=5", str(here.parent / "test_kernels.py"), str(here / "test_gpu.py"),
         ]],
         "measure": [[python, str(here / "measure.py"), "--out", out, "--limit-seconds", "120"]],
         "public": [[

@@ -1,12 +1,11 @@
-"""What only a GPU can show: kernels and recorded samples against plain code, half precision, real
-memory that runs out, pinned copies, nccl, and a training that goes on.
+"""What only a GPU can show: recorded samples against plain code, half precision, real memory that
+runs out, pinned copies, nccl, and a training that goes on. Kernels: tests/test_kernels.py.
 
 Skipped where there is no GPU. `python tests/gpu/run.py` runs these and then measures.
 """
 
 import gc
 import json
-import math
 import os
 import subprocess
 import sys
@@ -24,7 +23,6 @@ from bench.pipeline.trainer import Trainer
 from bench.runtime.progress import Progress
 from bench.runtime.verb import Run
 from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
-from srdd.draw import TokenDistribution, distribution
 from srdd.loss import linear_cross_entropy, next_scale_cross_entropy
 from srdd.memory import is_out_of_memory
 from srdd.model import ScaleTransformer
@@ -93,41 +91,7 @@ def agree(a_BL, b_BL, share):
     assert same >= share, f"only {same:.3f} of the images are equal"
 
 
-# ---------------------------------------------------------------- kernels against plain code
-
-
-@pytest.mark.parametrize("width", [48, 1024, 1920])
-@pytest.mark.parametrize("half", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("parts", [1, 4])
-def test_norm_after_a_sum_is_that_of_plain_code(width, half, parts):
-    """Catches a row that reads another image's modulation, a part that is left out, and sums in
-    half precision."""
-    from srdd.kernels import add_norm
-
-    x, bias = torch.randn(3, 7, width, device=GPU), torch.randn(width, device=GPU).to(half)
-    h = torch.randn(parts, 21, width, device=GPU).to(half)
-    six = (0.3 * torch.randn(3, 6, width, device=GPU)).to(half).unsqueeze(2).unbind(1)
-    gate, gain, shift = (part.double() for part in six[:3])
-    before = x.double()
-    out = add_norm(x, (h, bias, six[0]), six[1], six[2], half)
-    summed = before + (h.double().sum(0) + bias.double()).view(3, 7, width) * gate
-    wanted = F.layer_norm(summed, (width,), eps=1e-6) * (1 + gain) + shift
-    torch.testing.assert_close(x.double(), summed, rtol=1e-5, atol=1e-5)
-    tolerance = 1e-4 if half == torch.float32 else 2**-6
-    torch.testing.assert_close(out.double(), wanted, rtol=tolerance, atol=tolerance)
-
-
-@pytest.mark.parametrize("rows", [1, 2, 17, 72, 128, 300])
-@pytest.mark.parametrize("sizes", [(1024, 1024), (4096, 1024), (2048, 96), (1000, 64)])
-def test_a_product_in_parts_is_the_product(rows, sizes):
-    """Catches a stretch of inputs that no part sums, and rows that are read beyond the last."""
-    from srdd.kernels import product
-
-    inputs, outputs = sizes
-    x = torch.randn(rows, inputs, device=GPU, dtype=torch.bfloat16)
-    weight = torch.randn(outputs, inputs, device=GPU, dtype=torch.bfloat16)
-    ours, wanted = product(x, weight).double().sum(0), x.double() @ weight.double().T
-    assert (ours - wanted).norm() / wanted.norm() < 5e-3
+# ---------------------------------------------------------------- recorded samples
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 5, 13])
@@ -142,62 +106,6 @@ def test_codes_are_upsampled_as_on_a_cpu(side):
         ladder.quantizer.to(GPU)
         ours = ladder.add_scale(state.to(GPU), codes.to(GPU), k).cpu()
     torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("temperature, top_k, top_p", [
-    (1.0, None, 1.0), (0.7, None, 0.9), (1.3, 900, 0.96), (1.0, 1, 1.0), (1.0, 10, 1.0),
-    (1.0, 5, 1e-9),
-])  # fmt: skip
-@pytest.mark.parametrize("V", [37, 4096])
-def test_masses_and_draws_are_those_of_plain_code(V, temperature, top_k, top_p):
-    """Catches another code at the edge of top-k or the nucleus, ties that are torn apart, and a
-    draw that lands one code further."""
-    logits_BlV = 3 * torch.randn(5, 41, V, generator=generator("logits", V))
-    logits_BlV[0] = logits_BlV[0].round()
-    uniform_Bl = torch.rand(5, 41, dtype=torch.float64, generator=generator("uniform"))
-    uniform_Bl[0, :2] = torch.tensor([0.0, 1 - 2.0**-53])
-    plain = distribution(logits_BlV, temperature, top_k, top_p)
-    with torch.no_grad():
-        ours = distribution(logits_BlV.to(GPU), temperature, top_k, top_p)
-        tokens_Bl, chance_Bl = ours.draw(uniform_Bl.to(GPU))
-    mass_BlV = ours.mass_BlV.cpu()
-    differ = ((mass_BlV > 0) != (plain.mass_BlV > 0)).any(-1).double().mean()
-    assert differ <= 0.01  # a mass at the very edge may round to its other side
-    same = (mass_BlV > 0) == (plain.mass_BlV > 0)
-    torch.testing.assert_close(mass_BlV[same], plain.mass_BlV[same], rtol=1e-5, atol=1e-7)
-    # drawn from the same masses
-    again_Bl, wanted_Bl = TokenDistribution(mass_BlV).draw(uniform_Bl)
-    assert (tokens_Bl.cpu() == again_Bl).double().mean() >= 0.99
-    equal = tokens_Bl.cpu() == again_Bl
-    torch.testing.assert_close(chance_Bl.cpu()[equal], wanted_Bl[equal], rtol=1e-5, atol=1e-9)
-    assert (mass_BlV.gather(-1, tokens_Bl.cpu()[..., None]) > 0).all()
-
-
-@pytest.mark.parametrize("batch", [1, 2])
-def test_logits_may_lie_in_any_order(batch):
-    """Catches a kernel that reads the logits of one image, which lie transposed, as those of other
-    codes."""
-    logits_BlV = torch.randn(batch, 64, 9, generator=generator("strides")).to(GPU).transpose(1, 2)
-    for logits in (logits_BlV, logits_BlV.repeat(1, 1, 2)[..., ::2]):
-        with torch.no_grad():
-            mass = distribution(logits, 1.0, 10, 0.9).mass_BlV
-            again = distribution(logits.contiguous(), 1.0, 10, 0.9).mass_BlV
-        assert torch.equal(mass, again)
-
-
-def test_logits_that_are_no_numbers_give_no_probability():
-    """Catches a kernel that hides NaN, which only the probability would show."""
-    logits_BlV = torch.randn(1, 3, 64, device=GPU)
-    logits_BlV[0, 0, 5], logits_BlV[0, 1] = math.nan, -math.inf
-    with torch.no_grad():
-        tokens_Bl, chance_Bl = distribution(logits_BlV, 1.0, 10, 0.9).draw(
-            torch.rand(1, 3, dtype=torch.float64, device=GPU)
-        )
-    assert chance_Bl.isnan().tolist() == [[True, True, False]]
-    assert ((tokens_Bl >= 0) & (tokens_Bl < 64)).all()
-
-
-# ---------------------------------------------------------------- recorded samples
 
 
 @pytest.mark.parametrize("sampler", [VAR, SamplerConfig(), SRDD], ids=["var", "plain", "srdd"])
