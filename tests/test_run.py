@@ -273,6 +273,10 @@ def test_what_was_published_is_not_lost(finished):
     (target / "tables" / "classify_claims.csv").write_text("x")
     with pytest.raises(ValueError, match="holds classify_claims, which would be lost.*--also"):
         refuse_loss(target, files)
+    (target / "tables" / "classify_claims.csv").unlink()
+    (target / "figures" / "refinement_heat_maps.png").write_text("x")  # a suite without tables
+    with pytest.raises(ValueError, match="holds refinement_heat_maps, which would be lost"):
+        refuse_loss(target, files)
 
 
 @pytest.mark.parametrize("lost", ["tables/main_scores.md", "images.npz", "figures/main_fid.rst"])

@@ -63,8 +63,10 @@ def to_publish(folder: Path) -> list[str]:
 
 
 def refuse_loss(target: Path, files: list[str]) -> None:
-    """Raises ValueError where tables of suites were published that would not be there any more."""
-    old = {path.stem for path in (target / "tables").glob("*.csv")} if target.is_dir() else set()
+    """Raises ValueError where tables or figures of suites were published that would not be there
+    any more: a suite may have figures alone."""
+    patterns = ("tables/*.csv", "figures/*.png")
+    old = {path.stem for pattern in patterns for path in target.glob(pattern)}
     lost = sorted(old - {Path(name).stem for name in files})
     if lost:
         raise ValueError(
