@@ -5,6 +5,7 @@ import csv
 import itertools
 import json
 import math
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -456,6 +457,31 @@ def test_the_figure_shows_the_trainings_that_go_on(made):
             wanted = [value - control.get(step, 0.0) for step, value in rows.items()]
             assert lines[label].get_ydata().tolist() == pytest.approx(wanted)
     assert "minus those of its control" in str(caption)
+
+
+def test_losses_find_their_control_in_another_block(made, monkeypatch):
+    """Catches losses that vanish where the control stands in another block of the figure."""
+    show = import_module("bench.experiments.alignment.show")
+    view = View(collected(made), "distillation")
+
+    def parts(aligned):
+        return [aligned.only(["CCA"]), aligned.only(["control"])]
+
+    monkeypatch.setattr(show, "by_variant", parts)
+    figure, _ = show.figure_alignment(view)
+    drawn = [{line.get_label() for line in axes.lines} for axes in figure.axes]
+    assert drawn == [{"CCA"}] * 3 + [{"control"}] * 3
+
+
+def test_losses_without_a_control_are_said(made):
+    """Catches a training that ended well and is said not to have, and losses that are left out
+    without a word."""
+    view = View(collected(made), "distillation")
+    lone = view.only([name for name in view.variants if name != "control"])
+    figure, _ = rooms.function_of("figures", "alignment")(lone)
+    said = [[text.get_text() for text in axes.texts] for axes in figure.axes]
+    assert said == [[], ["no training has a\ncontrol"], ["no training has a\ncontrol"]]
+    assert "losses of CCA: no control of the same teacher" in figure.get_suptitle()
 
 
 def collected(made):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -53,20 +54,30 @@ def _less_control(rows: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:
     return both.assign(value=both["value"] - both["value_control"])
 
 
-def _along(axes: np.ndarray, view: View) -> None:
-    """Every training against its steps; losses beside those of its control."""
-    controls = _controls(view)
+def _uncontrolled(aligned: View) -> str:
+    """Which trainings have no control to be shown beside; empty where all have."""
+    controls = _controls(aligned)
+    lone = [variant for variant in aligned.variants if variant not in controls]
+    return f"losses of {', '.join(lone)}: no control of the same teacher" if lone else ""
+
+
+def _along(axes: np.ndarray, view: View, aligned: View) -> None:
+    """Every training of a few against its steps; losses beside those of its control, which may be
+    among the others of all that are aligned."""
+    controls = _controls(aligned)
     for panel, (metric, title) in zip(axes[0], PANELS.items()):
+        why = "no training has ended well"
         for variant in view.variants:
             rows = view.snapshots(variant, metric)
             if metric != "reward_margin" and len(rows):
                 if variant not in controls:
+                    why = "no training has a control"
                     continue
-                rows = _less_control(rows, view.snapshots(controls[variant], metric))
+                rows = _less_control(rows, aligned.snapshots(controls[variant], metric))
             if len(rows):
                 band(panel, rows, "step", variant, look_of(view, variant))
         if not panel.lines:
-            blank(panel, "no training has ended well")
+            blank(panel, why)
         panel.set_xlabel("step")
         panel.set_ylabel(title)
 
@@ -75,8 +86,10 @@ def figure_alignment(view: View) -> tuple[Figure, Caption]:
     """Reward margin and held-out losses along every alignment and its control (CCA, arXiv
     2410.09347)."""
     aligned = _aligned(view)
-    figure = sheet(by_variant(aligned), (DOUBLE, 2.6), (1, 3), _along)
-    note(figure, missing_words(aligned, "kept_step"))
+    draw = partial(_along, aligned=aligned)
+    figure = sheet(by_variant(aligned), (DOUBLE, 2.6), (1, 3), draw)
+    lost = [missing_words(aligned, "kept_step"), _uncontrolled(aligned)]
+    note(figure, "; ".join(filter(None, lost)))
     words = (
         "Along each training: reward margin, held-out loss under the right class, and under none, "
         "minus those of its control. A margin of 0 is a model that tells classes apart as well as "
