@@ -240,6 +240,20 @@ def test_a_drowned_gradient_is_called_so(view, monkeypatch):
     assert any(line.startswith("Too noisy: in a training") for line in caption.details)
 
 
+def test_imported_weights_are_not_called_drowned(view, monkeypatch):
+    """Catches gradients that nobody measured, given out as too noisy."""
+    rows = view.results.metrics
+    mine = rows["metric"].str.startswith("gradient_noise")
+    kept = rows[~(mine & (rows["run_id"] == ladder_run(view, "VAR")))]
+    monkeypatch.setattr(view.results, "metrics", kept)
+    monkeypatch.setitem(view.variants["VAR"]["settings"], "training", None)
+    table, caption = rooms.function_of("tables", "factors")(view)
+    assert table.set_index("Variant")["Gradient noise"]["VAR"] == "-"
+    assert not any(line.startswith("Too noisy") for line in caption.details)
+    figure, _ = rooms.function_of("figures", "gradient_noise")(view)
+    assert "too noisy" not in figure.get_suptitle() and "VAR: seed 0" in figure.get_suptitle()
+
+
 def ladder_run(view, variant):
     """The job that measured a variant."""
     (run_id,) = set(view.select(variant, "gradient_noise")["run_id"])

@@ -333,7 +333,10 @@ def _row(view: View, variant: str) -> dict[str, str]:
 
 def _is_drowned(view: View, variant: str) -> bool:
     """Whether the mean gradient of a training did not stand out of the noise of its batches: a mean
-    over the other trainings would be that of the steadier ones."""
+    over the other trainings would be that of the steadier ones. Of weights that were imported
+    no gradient was measured."""
+    if view.variants[variant]["settings"]["training"] is None:
+        return False
     known, asked = (at(view, variant, m) for m in ("gradient_noise", "refine_error_mean"))
     return len(known) < len(asked)
 
