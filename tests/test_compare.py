@@ -73,6 +73,17 @@ def test_a_verdict_that_turns_and_a_number_that_moves_are_named(tmp_path, monkey
     assert table.loc["b", "difference"] == pytest.approx(moved)
 
 
+def test_one_training_has_no_interval_and_equal_ones_decide_nothing(tmp_path):
+    """Catches trainings that chance is said to move, of which there is one of each."""
+    rows = [
+        {"suite": "s", "variant": name, "difference": 0.1, "mine": 1.1, "others": 1.0,
+         "low": low, "high": low}
+        for name, low in (("a", None), ("b", None), ("c", 0.1))
+    ]  # fmt: skip
+    assert "2 variants. One training seed, no interval. Largest" in compare._fid_words(rows[:2])
+    assert "excludes 0 for 0; chance alone gives about 0." in compare._fid_words(rows)
+
+
 def test_other_settings_are_not_compared(tmp_path, monkeypatch, capsys):
     """Catches a changed setting that is taken for a reproduction that failed, or that held."""
     mine, others = folders(tmp_path)

@@ -151,15 +151,26 @@ def _fid_words(rows: list[dict[str, Any]]) -> str:
     table = pd.DataFrame(rows)
     if not table["difference"].any():
         return f"FID of the same settings: {len(table)} variants, all equal."
-    apart = table[(table["low"] > 0) | (table["high"] < 0)]
     largest = table.loc[table["difference"].abs().idxmax()]
-    by_chance = (1 - CONFIDENCE) * len(table)
     return (
-        f"FID of the same settings: {len(table)} variants. The paired interval excludes 0 for "
-        f"{len(apart)}; chance alone gives about {by_chance:.0f}. "
+        f"FID of the same settings: {len(table)} variants. {_interval_words(table)} "
         f"Largest difference: {show(largest['difference'])}, "
         f"{largest['variant']} ({largest['suite']}): {show(largest['mine'])} here, "
         f"{show(largest['others'])} there."
+    )
+
+
+def _interval_words(table: pd.DataFrame) -> str:
+    """For how many variants the interval excludes 0, of those that have one."""
+    tested = table.dropna(subset=["low", "high"])
+    if not len(tested):
+        return "One training seed, no interval."
+    # seeds that differ equally have an interval without a width, which decides nothing
+    apart = ((tested["low"] > 0) | (tested["high"] < 0)) & (tested["low"] < tested["high"])
+    by_chance = (1 - CONFIDENCE) * len(tested)
+    return (
+        f"The paired interval excludes 0 for {apart.sum()}; chance alone gives about "
+        f"{by_chance:.0f}."
     )
 
 
