@@ -140,6 +140,27 @@ def test_a_claim_says_how_many_images_it_rests_on(tmp_path):
     assert counts == {"b beats a": "200", "b fills better": "20", "b is faster": ""}
 
 
+def test_what_was_tuned_on_a_half_rests_on_the_other(tmp_path):
+    """Catches all images beside a difference of the half that chose nothing."""
+    bare = View(Results.load(build(tmp_path / "bare", ["a", "b"])), "s")
+    more = [
+        {"study": "x", "metric": "fid_x8", "unit": "score", "train_seed": seed, "num_images": 100,
+         "seed_first": first, "seed_last": first + 99, "value": 5.0 + i + 0.1 * (i + 1) * seed,
+         "run_id": f"sample/v{i}-{seed}",
+         **{key: names[key] for key in ("tokenizer", "model", "sampler")}}
+        for i, names in enumerate(bare.variants.values())
+        for seed in SEEDS
+        for first in (0, 100)
+    ]  # fmt: skip
+    claims = [asked(), asked(rule="tuned", text="b tuned beats a tuned")]
+    folder = project(tmp_path / "all", one=build(tmp_path / "one", ["a", "b"], claims, more=more))
+    write(folder)
+    rows = {row["claim"]: row for row in rows_of(folder)}
+    tuned = rows["b tuned beats a tuned"]
+    assert tuned["verdict"] == "no" and tuned["num_images"] == "100"
+    assert rows["b beats a"]["num_images"] == "200"
+
+
 def test_holm_over_all_studies_is_stricter(tmp_path):
     """Catches a correction over the claims of one study, or of one extractor's twice."""
     close = {"fid_a": [3.0, 3.1, 3.2], "fid_b": [2.8, 2.85, 3.05]}

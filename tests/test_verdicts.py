@@ -22,6 +22,7 @@ from bench.report.claims import (
     decided_together,
     judged,
     no_worse,
+    seeds_behind,
 )
 from bench.report.estimate import Estimate, estimate, holm, show_difference
 from bench.report.gain import gain_words
@@ -222,6 +223,37 @@ def test_two_seeds_give_no_verdict(tmp_path):
     assert "Fewer than three training seeds: no verdict" in table_claims(View(results, "s"))[1]
 
 
+# ---------------------------------------------------------------- seeds behind a verdict
+
+
+def halves_of(bare, name, seed, value):
+    """FID of a variant on both halves of the sample seeds of a training."""
+    more = {"num_images": 100, "sampler": bare[name]["sampler"]}
+    return [
+        (name, seed, "fid_x8", value, {"seed_first": first, "seed_last": first + 99, **more})
+        for first in (0, 100)
+    ]
+
+
+def test_a_tuned_verdict_lacks_no_seed_of_what_was_not_chosen(tmp_path):
+    """Catches an interval over three trainings that is said to be over two, because a setting that
+    is not the best lost one."""
+    names, rows = ("a", "b", "c"), []
+    bare = Results.load(build(tmp_path / "names", list(names))).variants("s")
+    for i, name in enumerate(names):
+        for seed in (0, 2) if name == "c" else SEEDS:
+            rows += halves_of(bare, name, seed, 5.0 + 0.5 * i + 0.01 * seed * (i + 1))
+    results = made(tmp_path, rows, names=names)
+    table, c = results.metrics, results.variants("s")["c"]["model"]
+    lost = (table["model"] == c) & (table["train_seed"] == 1) & (table["metric"] == "fid_x8")
+    results.metrics = table[~lost]
+    for name in ("b", "c"):
+        results.variants("s")[name]["group"] = "g"
+    verdict = judged(View(results, "s"), asked("tuned", "g", "a"))
+    assert verdict.difference.count == 3 and "of b minus that of a" in verdict[1]
+    assert "training seeds:" not in verdict[1]
+
+
 # ---------------------------------------------------------------- convergence
 
 
@@ -274,6 +306,17 @@ def test_fewer_steps_are_seen_between_evaluations(tmp_path):
     assert "2.60: a 112 steps" in caption and "-8.5 [" in caption
     grey = [line for line in figure.axes[0].lines if len(set(line.get_ydata())) == 1]
     assert [line.get_ydata()[0] for line in grey] == list(found)
+
+
+def test_steps_are_said_to_lack_a_training_that_diverged(tmp_path):
+    """Catches steps of two trainings that are given out as those of three."""
+    slow = {seed: [4.0 + 0.01 * seed, 3.0, 2.5, 2.4] for seed in SEEDS}
+    fast = {seed: [value - 0.1 for value in slow[seed]] for seed in (0, 2)}
+    claim = asked("convergence")
+    results = made(tmp_path, losses("a", slow) + losses("b", fast), claims=[claim])
+    word, reason = judged(View(results, "s"), claim)
+    assert word == "not decided" and "; over 2 of 3 training seeds: seed 1 " in reason
+    assert seeds_behind(View(results, "s"), claim, reason) == "0 2"
 
 
 def test_one_target_that_is_not_sure_decides_nothing(tmp_path):

@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..runtime.rows import write_text
+from ..study import rooms
 from ..study.resolve import ROOT
 from .cells import MOST_COLUMNS, markdown
 from .claims import after_holm, by_others, judged, others_words, reads, seeds_behind, taught_words
@@ -78,13 +79,17 @@ def _unique(values: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(value for value in values if value))
 
 
-def _images(view: View, reason: str) -> int | None:
+def _images(view: View, claim: dict, reason: str) -> int | None:
     """How many images the numbers that a reason names are taken over: those of the study's samples
-    where one is. None where they are of no images, or of several counts, as times by batch are."""
+    where one is, or the half of them on which a rule that tunes scores. None where they are of no
+    images, or of several counts, as times by batch are."""
     results, counts = view.results, set()
     for metric in set(re.findall(r"\w+", reason)):
         counts |= set(view.rows_of(metric)["num_images"].dropna().astype(int))
     whole = results.about["evaluation"]["num_images"]
+    if whole in counts and claim["rule"] in rooms.listed("rule", "HALVES"):
+        first, last = results.halves[1]
+        return last - first + 1
     if whole in counts:
         return whole
     return counts.pop() if len(counts) == 1 else None
@@ -115,7 +120,7 @@ def _rulings_of(study: str, view: View, claim: dict) -> Iterator[Ruling]:
             after_holm_all_studies="",
             difference=show_difference(difference) if difference else "",
             p=getattr(verdict, "p", None),
-            num_images=_images(by, reason),
+            num_images=_images(by, claim, reason),
             train_seeds=seeds_behind(by, claim, reason),
             device=_unique(runs["device"]),
             commit=_unique(runs["commit"].str[:9]),

@@ -119,15 +119,34 @@ def absent_seeds(view: View, claim: dict[str, Any], reason: str) -> dict[int, st
     """Training seeds that a verdict is without, each with why: those in which a variant that the
     claim compares lacks a number that the reason names, and has it in other seeds."""
     absent: dict[int, str] = {}
-    names = [name for name in sides(view, claim) if name in view.variants]
+    names = _compared(view, claim, reason)
     for metric in sorted(set(re.findall(r"\w+", reason))):
         if not view.results.has_rows(metric):
             continue
         for name in names:
-            missing = view.missing(name, metric)
-            if len(missing) < len(view.about["train_seeds"]):
-                absent |= {seed: why for seed, why in missing.items() if seed not in absent}
+            absent = _lacking(view, name, metric) | absent
     return dict(sorted(absent.items()))
+
+
+def _compared(view: View, claim: dict[str, Any], reason: str) -> list[str]:
+    """Variants whose numbers a verdict rests on: of a group those that the reason names, if it
+    names some, as a rule that tunes names the best one alone."""
+    compared, groups = [], view.groups()
+    for key in ("variant", "against"):
+        members = groups.get(claim[key], [])
+        named = [one for one in members if re.search(rf"(?<!\w){re.escape(one)}(?!\w)", reason)]
+        compared += [claim[key]] if claim[key] in view.variants else named or members
+    return compared
+
+
+def _lacking(view: View, name: str, metric: str) -> dict[int, str]:
+    """Training seeds in which a variant lacks a metric that it has in others, as a final number or
+    along the training."""
+    for along in (False, True):
+        missing = view.missing(name, metric, along)
+        if len(missing) < len(view.about["train_seeds"]):
+            return missing
+    return {}
 
 
 def seeds_behind(view: View, claim: dict[str, Any], reason: str) -> str:

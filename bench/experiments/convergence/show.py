@@ -131,8 +131,9 @@ def judge_convergence(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     shown = "; ".join(
         f"{show_difference(steps)} at {target:.2f}" for target, steps in saved.items()
     )
-    what = f"steps until a held-out loss, {variant} minus {against}, paired by training seed"
-    reason = f"{what}: {shown}"
+    # the metric by its name: a training without it is then said, as of every other rule
+    what = f"steps until a held-out loss (loss_test), {variant} minus {against}"
+    reason = f"{what}, paired by training seed: {shown}"
     if any(steps is None or steps.count < FEWEST for steps in saved.values()):
         return "not decided", f"{reason}; fewer than three training seeds"
     word, p = decided_together(saved)
