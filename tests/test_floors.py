@@ -193,22 +193,43 @@ def timed(tmp_path, small, model_config, tokenizer_config, monkeypatch):
             for name, history in (("VAR", None), ("SDD", 0))
         }
         settings = {"batch_sizes": [1, 2], "rounds": 2, "max_rounds": 2, **settings}
-        config = {"latency": settings, "variants": entries}
-        (tmp_path / "config.json").write_text(
-            json.dumps({"run_id": "latency/t-1", "study": "t", "config": config})
-        )
-        with pytest.raises(SystemExit) as left:
-            main(
-                "latency",
-                latency.work,
-                argv=[str(tmp_path / "config.json"), str(tmp_path / "out"), "--device", "cpu"],
-            )
-        assert left.value.code == 0, left.value.code
-        return pd.DataFrame(read_rows(tmp_path / "out" / "metrics.csv", METRIC_COLUMNS)).replace(
-            "", None
-        )
+        return latency_rows(tmp_path, {"latency": settings, "variants": entries})
 
     return run
+
+
+def latency_rows(folder, config):
+    """What the latency verb reports of a config."""
+    (folder / "config.json").write_text(
+        json.dumps({"run_id": "latency/t-1", "study": "t", "config": config})
+    )
+    words = [str(folder / "config.json"), str(folder / "out"), "--device", "cpu"]
+    with pytest.raises(SystemExit) as left:
+        main("latency", latency.work, argv=words)
+    assert left.value.code == 0, left.value.code
+    rows = read_rows(folder / "out" / "metrics.csv", METRIC_COLUMNS)
+    return pd.DataFrame(rows).replace("", None)
+
+
+@pytest.fixture
+def timed_entry(tmp_path, small, model_config, tokenizer_config, monkeypatch):
+    """Rows of a sampler whose rule ends early, and the same sampler after its draws."""
+    monkeypatch.setattr(latency, "measure_rates", lambda device, dtype, repeats: Rates(1e9, 1e10))
+    rule = {"name": "threshold", "p_resample": 0.14}
+    sampler = SamplerConfig(name="srdd", refine_steps=4, select=rule, temperature=0.03)
+    entry = {
+        "identity": {"model": "m", "sampler": "s"},
+        "tokenizer": tokenizer_config(patch_nums=(1, 2, 3), image_size=6).model_dump(),
+        "model": model_config(history=0, mask_prob=0.5).model_dump(),
+        "sampler": sampler.model_dump(),
+    }
+    settings = {"batch_sizes": [1, 16], "rounds": 2, "max_rounds": 2}
+    rows = latency_rows(tmp_path, {"latency": settings, "variants": {"a": entry}})
+    variant = latency.build("a", entry, torch.device("cpu"), LatencyConfig(**settings))
+    with torch.no_grad():
+        for batch in (1, 16):
+            variant.draw(batch, torch.device("cpu"))
+    return rows, variant
 
 
 def values(rows, metric, **where):
@@ -243,6 +264,18 @@ def test_latency_rows_hold_their_floors(timed, model_config):
                 pytest.approx(batch * cost.flops / 1e10)
             ]
         assert values(rows, "largest_batch", model=name) == [2]
+
+
+def test_a_batch_costs_what_it_was_timed_with(timed_entry):
+    """Catches the calls of the largest batch beside the time of one image, which a rule that ends
+    early draws in fewer."""
+    rows, variant = timed_entry
+    made = {batch: variant.calls[batch].per_image(3) for batch in (1, 16)}
+    assert sum(made[1]) < sum(made[16])
+    assert values(rows[rows["num_images"].isna()], "nfe") == [sum(made[16])]
+    assert values(rows, "nfe", num_images="1") == [sum(made[1])]
+    assert values(rows, "passes_used", num_images="1") == list(map(float, made[1]))
+    assert values(rows, "nfe", num_images="16") == []
 
 
 def test_the_floor_of_a_window_counts_the_pairs_that_it_keeps(timed, model_config):

@@ -11,6 +11,7 @@ from small_study import SEEDS, build
 from bench.experiments.claims.show import table_claims
 from bench.experiments.guidance.show import table_guidance
 from bench.experiments.latency.show import table_latency
+from bench.experiments.peers import show as peers
 from bench.experiments.scores import against_first
 from bench.experiments.scores import show as scores
 from bench.experiments.scores.show import table_costs, table_scores
@@ -27,6 +28,7 @@ from bench.report.claims import (
 from bench.report.estimate import Estimate, estimate, holm, show_difference
 from bench.report.gain import gain_words
 from bench.report.results import Results
+from bench.report.timing import common_batch
 from bench.report.trainings import crossing, kept_words, steps_to_targets, targets
 from bench.report.tuning import edges
 from bench.report.view import View
@@ -223,7 +225,26 @@ def test_two_seeds_give_no_verdict(tmp_path):
     assert "Fewer than three training seeds: no verdict" in table_claims(View(results, "s"))[1]
 
 
-# ---------------------------------------------------------------- seeds behind a verdict
+# ---------------------------------------------------------------- costs of times
+
+
+def test_the_table_of_times_has_the_costs_of_its_batch(tmp_path):
+    """Catches the calls of the largest batch beside the time of one image."""
+    rows = [("a", None, "nfe", 13, {}), ("a", None, "nfe", 7, {"num_images": 1})]
+    table, _ = table_latency(View(made(tmp_path, rows), "s"))
+    costs = table[table["Variant"] == "a"].set_index("Batch")["NFE"]
+    assert costs.to_dict() == {"1": "7", "8": "13"}
+
+
+def without_batch_8(tmp_path):
+    """Results in which a ran out of memory at the batch size 8, where b takes half of the time for
+    an image."""
+    results = made(tmp_path)
+    rows, first = results.metrics, results.variants("s")["a"]["timed"]
+    large = (rows["metric"] == "latency_s") & (rows["num_images"] == 8)
+    values = rows["value"].where(~large, rows["value"] / 2)
+    results.metrics = rows.assign(value=values.mask(large & (rows["model"] == first)))
+    return View(results, "s")
 
 
 def halves_of(bare, name, seed, value):
@@ -252,6 +273,28 @@ def test_a_tuned_verdict_lacks_no_seed_of_what_was_not_chosen(tmp_path):
     verdict = judged(View(results, "s"), asked("tuned", "g", "a"))
     assert verdict.difference.count == 3 and "of b minus that of a" in verdict[1]
     assert "training seeds:" not in verdict[1]
+
+
+def test_times_of_two_batch_sizes_are_not_compared(tmp_path, monkeypatch):
+    """Catches an image of a batch of 8 beside one of a batch of 1, where a variant had no memory
+    for more."""
+    view = without_batch_8(tmp_path)
+    assert common_batch(view, ["a", "b"]) == 1 and common_batch(view, ["b"]) == 8
+    monkeypatch.setattr(peers, "attended_pairs", lambda names: 1)
+    monkeypatch.setattr(peers, "reached", lambda names: 1)
+    row = peers._size_cells(view, "b", "a")
+    assert row["Time over off"].numbers["value"] == pytest.approx(1.1 * 1.0055 / 1.005)
+    figure, _ = rooms.function_of("figures", "refine_steps")(view)
+    assert figure.axes[2].get_xlabel() == "time per image (ms), batch 1"
+
+
+def test_calls_that_were_timed_and_not_sampled_are_said(tmp_path):
+    """Catches a time of 11 calls beside an FID of samples that took 10."""
+    rows = [("b", None, "nfe", 11, {}), ("a", None, "nfe", 3, {})]
+    rows += [("b", seed, "nfe", 10, {}) for seed in SEEDS]
+    rows += [("a", seed, "nfe", 3, {}) for seed in SEEDS]
+    _, caption = rooms.function_of("figures", "refine_steps")(View(made(tmp_path, rows), "s"))
+    assert "took: b, 11 calls timed and 10 sampled." in caption
 
 
 # ---------------------------------------------------------------- convergence

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from ..study.escaping import rst
@@ -23,21 +25,42 @@ def batches(view: View) -> list[int]:
     return sorted(view.latency("latency_s")["num_images"].dropna().astype(int).unique().tolist())
 
 
-def round_times(view: View, variant: str) -> tuple[pd.Series, int] | None:
-    """Milliseconds per image of every round at the largest batch size that was timed, and that
-    size."""
+def common_batch(view: View, variants: Iterable[str]) -> int | None:
+    """The largest batch size at which all of these were timed, of those that were timed at all:
+    times of two sizes do not compare, and one variant may have had no memory for the largest."""
+    rows = view.latency("latency_s").dropna(subset=["value"])
+    sizes = [set(part["num_images"].astype(int)) for _, part in _of(rows, variants)]
+    return max(set.intersection(*sizes), default=None) if sizes else None
+
+
+def _of(rows: pd.DataFrame, variants: Iterable[str]) -> Iterable[tuple[str, pd.DataFrame]]:
+    return rows[rows["variant"].isin(list(variants))].groupby("variant")
+
+
+def round_times(view: View, variant: str, batch: int | None = None) -> tuple[pd.Series, int] | None:
+    """Milliseconds per image of every round at a batch size, or the largest one that was timed, and
+    that size."""
     rows = view.latency("latency_s")
     rows = rows[rows["variant"] == variant].dropna(subset=["value"])
-    if not len(rows):
-        return None
-    batch = int(rows["num_images"].max())
-    return rows.loc[rows["num_images"] == batch, "value"] / batch * 1e3, batch
+    batch = batch or int(rows["num_images"].max() if len(rows) else 0)
+    rows = rows[rows["num_images"] == batch]
+    return (rows["value"] / batch * 1e3, batch) if len(rows) else None
 
 
-def milliseconds(view: View, variant: str) -> tuple[float, int] | None:
-    """Median time per image at the largest batch size that was timed, and that size."""
-    timed = round_times(view, variant)
+def milliseconds(view: View, variant: str, batch: int | None = None) -> tuple[float, int] | None:
+    """Median time per image at a batch size, or the largest one that was timed, and that size."""
+    timed = round_times(view, variant, batch)
     return timed and (float(timed[0].median()), timed[1])
+
+
+def cost_of(rows: pd.DataFrame, variant: str, batch: int | None) -> float | None:
+    """What an image of a batch costs where it was timed: as that batch was counted, where it makes
+    other calls than the largest one, of which the run's own number is. rows: of `nfe`, or another
+    cost."""
+    rows = rows[rows["variant"] == variant].dropna(subset=["value"])
+    own = rows[rows["num_images"] == batch]
+    values = (own if len(own) else rows[rows["num_images"].isna()])["value"]
+    return float(values.iloc[0]) if len(values) else None
 
 
 def floors(view: View) -> pd.DataFrame:

@@ -28,7 +28,7 @@ from ...report.drawing import (
 )
 from ...report.estimate import Estimate, show
 from ...report.sheets import by_variant, sheet
-from ...report.timing import batches, floors, machine
+from ...report.timing import batches, cost_of, floors, machine
 from ...report.view import View
 from ...report.words import samplers
 from .times import (
@@ -341,9 +341,8 @@ def _latency_row(view: View, variant: str, batch: int) -> dict[str, str]:
         row[title] = number(mebibytes(view, metric, variant, batch))
     row[f"Time / {next(iter(view.variants))}"] = _ratio_cell(view, variant, batch)
     for title, (metric, unit) in COSTS.items():
-        cost = view.latency(metric)
-        cost = cost.loc[cost["variant"] == variant, "value"].dropna()
-        row[title] = number(cost.iloc[0] / unit if len(cost) else None)
+        cost = cost_of(view.latency(metric), variant, batch)
+        row[title] = number(cost and cost / unit)
     # a batch that does not fit is the one cell without rounds
     row["Status"] = "ok" if len(times) else "oom"
     return row

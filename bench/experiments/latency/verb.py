@@ -276,6 +276,8 @@ def add_floors(run: Run, variants: list[TimedVariant], config: Settings, rates: 
             key = calls.per_image(model.schedule.num_scales)
             if key not in costs:
                 costs[key] = sampling_cost(model, sampler, calls)
+            if costs[key] is not cost:
+                run.add_cost(costs[key], **variant.identity, num_images=batch)
             moved = sampling_bytes(model, sampler, batch, number_bytes, calls)
             flops_K = least_flops(model, costs[key])
             by_scale = sampling_floors(rates, flops_K, moved, batch)

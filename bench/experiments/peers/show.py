@@ -17,7 +17,7 @@ from ...report.claims import claim_details
 from ...report.curves import curve, floor_line
 from ...report.drawing import DOUBLE, blank, look_of, name_ticks, note
 from ...report.sheets import by_variant, sheet
-from ...report.timing import machine, milliseconds
+from ...report.timing import common_batch, machine, milliseconds
 from ...report.view import View
 from ...report.words import score_details, seeds_details
 from ...study.escaping import rst
@@ -140,7 +140,9 @@ def _size_cells(view: View, variant: str, other: str | None) -> dict[str, str]:
     for title, (metric, unit) in COSTS.items():
         cost = view.estimate(variant, metric)
         row[title] = number(cost and cost.mean / unit)
-    timed = {name: milliseconds(view, name) for name in (variant, other) if name}
+    pair = [name for name in (variant, other) if name]
+    batch = common_batch(view, pair)
+    timed = {name: milliseconds(view, name, batch) for name in pair}
     time, time_off = timed[variant], timed.get(other or "")
     row["Time per image (ms)"] = number(time and time[0])
     row["Time over off"] = number(time[0] / time_off[0] if time and time_off else None)

@@ -16,7 +16,7 @@ from ...report.curves import curve, floor_line
 from ...report.drawing import DOUBLE, RED, blank, canvas, look_of, note, plain_log, text, wrapped
 from ...report.estimate import Estimate, show_estimate
 from ...report.sheets import by_group, sheet
-from ...report.timing import machine, milliseconds, round_times
+from ...report.timing import common_batch, cost_of, machine, milliseconds, round_times
 from ...report.view import View
 from ...report.words import reference_details, score_details, seeds_details
 from ...study.escaping import rst
@@ -26,10 +26,17 @@ CELL = 0.33  # inches of a number in a heat map
 # ---------------------------------------------------------------- against passes
 
 
+def _batch(view: View) -> int | None:
+    """The batch size of all times of the figure, also of those in other blocks of it."""
+    whole = view.of_suite
+    return common_batch(whole, whole.variants)
+
+
 def _costs(view: View, variant: str) -> tuple[float | None, ...]:
     """What a variant costs, an x for each panel: passes per refined scale, tokens through the
     network per image, milliseconds per image."""
-    tokens, timed = view.estimate(variant, "token_evals"), milliseconds(view, variant)
+    tokens = view.estimate(variant, "token_evals")
+    timed = milliseconds(view, variant, _batch(view))
     passes = 1 + view.sampler(variant)["refine_steps"]
     return passes, tokens and tokens.mean, timed and timed[0]
 
@@ -52,7 +59,7 @@ def _cost_points(view: View, members: list[str]) -> list[list[tuple[float, Estim
 def _time_bars(axes: Axes, view: View, members: list[str], colour: str) -> None:
     """From the first to the third quartile of the rounds' times, a bar for each variant."""
     for variant in members:
-        score, timed = view.score(variant, "fid"), round_times(view, variant)
+        score, timed = view.score(variant, "fid"), round_times(view, variant, _batch(view))
         if score is not None and timed is not None:
             low, high = timed[0].quantile(0.25), timed[0].quantile(0.75)
             axes.plot([low, high], 2 * [score.mean], color=colour, linewidth=0.8, alpha=0.6)
@@ -60,7 +67,7 @@ def _time_bars(axes: Axes, view: View, members: list[str], colour: str) -> None:
 
 def _time_words(view: View) -> str:
     """How times were taken, and by how many rounds."""
-    timed = [round_times(view, variant) for variant in view.variants]
+    timed = [round_times(view, variant, _batch(view)) for variant in view.variants]
     counts = {len(times[0]) for times in timed if times is not None}
     if not counts:
         return ""
@@ -71,6 +78,20 @@ def _time_words(view: View) -> str:
         "Variants that read as many tokens are not joined: their times differ by what the machine "
         "did."
     )
+
+
+def _call_words(view: View) -> str:
+    """Rules that made other numbers of calls where they were timed than where images were drawn:
+    they look at what is drawn, and the weights of a timing are none that were trained."""
+    words, timed = [], view.latency("nfe").dropna(subset=["value"])
+    for variant in view.variants:
+        calls = cost_of(timed, variant, _batch(view))
+        drawn = view.estimate(variant, "nfe")
+        if calls is None or drawn is None or f"{calls:.3g}" == f"{drawn.mean:.3g}":
+            continue
+        words.append(f"{rst(variant)}, {calls:.3g} calls timed and {drawn.mean:.3g} sampled")
+    said = "Rules that look at what is drawn may be timed with other calls than images took"
+    return f"{said}: {'; '.join(words)}." if words else ""
 
 
 def _swept(view: View, variant: str) -> str:
@@ -116,11 +137,9 @@ def _refine_steps(axes: np.ndarray, view: View) -> None:
         _time_bars(panels[2], view, members, look_of(view, group)["color"])
         if not by_panel[0]:
             _name_points(panels[1], view, members)
-    timed = [milliseconds(view, variant) for variant in view.variants if view.score(variant, "fid")]
-    batch = next((time[1] for time in reversed(timed) if time is not None), "-")
     panels[0].set_xlabel("network passes per refined scale")
     panels[1].set_xlabel("tokens through the network per image")
-    panels[2].set_xlabel(f"time per image (ms), batch {batch}")
+    panels[2].set_xlabel(f"time per image (ms), batch {_batch(view) or '-'}")
     for panel in panels:
         if not panel.lines:
             differ = panel is panels[0] and any(other.lines for other in panels)
@@ -155,6 +174,7 @@ def figure_refine_steps(view: View) -> tuple[Figure, Caption]:
         *claim_details(view),
         "A pass computes every token of its scale; guided calls count two.",
         _time_words(view),
+        _call_words(view),
         machine(view),
         *score_details(view, sampler=False),
     )
