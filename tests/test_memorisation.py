@@ -217,6 +217,19 @@ def test_the_figure_follows_from_metrics_alone(view):
     plt.close(figure)
 
 
+def test_two_of_one_group_are_told_apart(view):
+    """Catches lines of two learning rates of one grid with one name and one colour."""
+    for names in view.variants.values():
+        names["group"] = "both"
+    figure, _ = show.figure_memorisation(view)
+    for axes, images in zip(figure.axes[:2], (85, 341)):
+        solid = [line for line in axes.lines if line.get_label().endswith(", held out")]
+        wanted = {f"{system}, unique_images {images}, held out" for system in ("VAR", "SRDD")}
+        assert {line.get_label() for line in solid} == wanted
+        assert len({line.get_color() for line in solid}) == 2
+    plt.close(figure)
+
+
 def test_a_figure_without_points_along_trainings_has_those_of_the_end(view):
     """Catches a logarithmic axis with nothing on it, after all jobs."""
     rows = view.results.metrics

@@ -75,19 +75,27 @@ def _draw_kept(
         panel.plot(epochs, kept.mean, "o", **ring)
 
 
-def _line_style(view: View, variant: str) -> dict[str, Any]:
-    """The line of a variant: that of its group, solid."""
-    style = look_of(view, view.variants[variant]["group"])
-    return {**style, "linewidth": 1, "markersize": 3, "linestyle": "-"}
+def _name_of(view: View, names: list[str], variant: str) -> str:
+    """What a line of a panel is called and looks like: the variant's group, or itself where its
+    group has several in the panel."""
+    groups = [view.variants[name]["group"] for name in names]
+    group: str = view.variants[variant]["group"]
+    return group if groups.count(group) == 1 else variant
+
+
+def _line_style(view: View, name: str) -> dict[str, Any]:
+    """The solid line of a group or a variant."""
+    return {**look_of(view, name), "linewidth": 1, "markersize": 3, "linestyle": "-"}
 
 
 def _draw_panel(panel: Axes, view: View, images: int, names: list[str]) -> None:
     for variant in names:
-        group, style = view.variants[variant]["group"], _line_style(view, variant)
+        name = _name_of(view, names, variant)
+        style = _line_style(view, name)
         for against, more in (("held_out", {}), ("seen", SEEN)):
             epochs, means = along(view, variant, _fid(view, against), images)
             words = "held out" if against == "held_out" else "images it saw"
-            draw_band(panel, epochs, means, f"{group}, {words}", style | more)
+            draw_band(panel, epochs, means, f"{name}, {words}", style | more)
         _draw_kept(panel, view, variant, images, _fid(view, "held_out"), style)
     values = [view.estimate(name, _fid(view, "seen_of_held_out")) for name in names]
     fresh = estimate([value.mean for value in values if value])
@@ -103,7 +111,7 @@ def _draw_panel(panel: Axes, view: View, images: int, names: list[str]) -> None:
 def _draw_rates(panel: Axes, view: View, images: int, names: list[str]) -> None:
     """The share of samples that count as copies, along the training."""
     for variant in names:
-        style = _line_style(view, variant)
+        style = _line_style(view, _name_of(view, names, variant))
         epochs, means = along(view, variant, "nearest_rate", images)
         draw_band(panel, epochs, means, "", style)  # the panels above name it
         _draw_kept(panel, view, variant, images, "nearest_rate", style)
