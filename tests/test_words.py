@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import pytest
 from small_study import build
 
+from bench.experiments.error_propagation.show import error_details
 from bench.report.results import Results
 from bench.report.view import View
 from bench.study import escaping, rooms
@@ -48,6 +49,16 @@ def test_words_are_those_of_the_field(word, plain):
             if match := pattern.search(text):
                 wrong.append(f"{path.relative_to(ROOT)}:{line}: {match[0]!r}; write {plain!r}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_errors_are_held_against_what_all_scores_are(tmp_path):
+    """Catches a caption that names the held-out split, where FID is held against a file."""
+    features = {"kind": "inception", "name": "x8", "dim": 8, "reference": "files/adm.npz"}
+    results = Results.load(build(tmp_path, ["a", "b"], features=features))
+    results.about["suites"]["s"]["error_propagation"] = {"shares": [0.1]}
+    said = " ".join(error_details(View(results, "s")))
+    assert "Reference: the statistics of features.reference adm.npz for FID" in said
+    assert "reference: the held-out split" not in said
 
 
 def sentences(words):

@@ -34,7 +34,7 @@ from ...report.drawing import (
 from ...report.estimate import estimate
 from ...report.sheets import by_variant, sheet
 from ...report.view import View
-from ...report.words import held_out, sample_words, samplers, seeds_details
+from ...report.words import reference_words, sample_words, samplers, seeds_details
 from ...study.escaping import rst
 
 
@@ -218,7 +218,9 @@ def error_details(view: View) -> tuple[str, ...]:
         "rewards the noise. Whether images got worse is seen in class agreement and coverage, "
         "where the study measures them.",
         f"N = {count_words(view, 'error_propagation')} images, {sample_words(view.results)}.",
-        f"Scores: {extractor_words(view.results)}; reference: {held_out(view.results)}.",
+        f"Scores: {extractor_words(view.results)}.",
+        # that of all scores of the study, which may be a file's
+        reference_words(view.results),
         few_words(view, "error_propagation"),
         *seeds_details(view),
         samplers(view),
