@@ -131,7 +131,8 @@ def absent_seeds(view: View, claim: dict[str, Any], reason: str) -> dict[int, st
 def _compared(view: View, claim: dict[str, Any], reason: str) -> list[str]:
     """Variants whose numbers a verdict rests on: of a group those that the reason names, if it
     names some, as a rule that tunes names the best one alone."""
-    compared, groups = [], view.groups()
+    compared: list[str] = []
+    groups = view.groups()
     for key in ("variant", "against"):
         members = groups.get(claim[key], [])
         named = [one for one in members if re.search(rf"(?<!\w){re.escape(one)}(?!\w)", reason)]
