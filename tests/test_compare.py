@@ -84,6 +84,15 @@ def test_one_training_has_no_interval_and_equal_ones_decide_nothing(tmp_path):
     assert "excludes 0 for 0; chance alone gives about 0." in compare._fid_words(rows)
 
 
+def test_a_claim_of_an_older_version_is_compared(tmp_path):
+    """Catches a reproduction that compares no verdict because claims have got one more setting,
+    which none of them gives."""
+    mine = build(tmp_path / "mine", ["a", "b"], [{**CLAIM, "margin": None, "of_later": None}])
+    others = build(tmp_path / "others", ["a", "b"], [CLAIM])
+    found = compare.compared(Results.load(mine), Results.load(others))
+    assert found.claims == 1 and not found.turned and not found.only_mine
+
+
 def test_other_settings_are_not_compared(tmp_path, monkeypatch, capsys):
     """Catches a changed setting that is taken for a reproduction that failed, or that held."""
     mine, others = folders(tmp_path)
@@ -101,6 +110,7 @@ def test_what_one_side_lacks_is_left_out(tmp_path):
     others = build(tmp_path / "others", ["a", "b"], [{**CLAIM, "better": "higher"}])
     found = compare.compared(Results.load(mine), Results.load(others))
     assert [row["variant"] for row in found.rows] == ["a", "b"] and found.claims == 0
+    assert found.only_mine == 2 and "not compared: 2." in compare.words_of(found)[1]
     assert found.turned == [] and found.other_settings == []
 
 

@@ -52,6 +52,7 @@ class Compared:
     claims: int
     turned: list[Turned]
     seeds: list[Turned]  # claims and FID over other training seeds
+    only_mine: int = 0  # claims that the other results do not judge so
 
 
 def _views(mine: Results, others: Results) -> Iterator[tuple[View, View]]:
@@ -121,6 +122,11 @@ def _scored(one: View, other: View, metric: str) -> Iterator[tuple[str, tuple[An
             yield name, (*network, *sorted(_runs(one, name, metric, seeds)))
 
 
+def _given(claim: dict[str, Any]) -> dict[str, Any]:
+    """What a claim says: a setting that it leaves open is none that an older version lacks."""
+    return {key: value for key, value in claim.items() if value is not None}
+
+
 def compared(mine: Results, others: Results) -> Compared:
     """What two results of a study have in common, and where they part."""
     both, metric, seen = Compared([], [], 0, [], []), mine.score_name("fid"), set()
@@ -136,8 +142,10 @@ def compared(mine: Results, others: Results) -> Compared:
                 both.rows.append(row)
                 if seeds := _fid_seeds(one, other, variant, metric):
                     both.seeds.append(seeds)
-        claims = [claim for claim in one.about["claims"] if claim in other.about["claims"]]
+        asked = [_given(claim) for claim in other.about["claims"]]
+        claims = [claim for claim in one.about["claims"] if _given(claim) in asked]
         both.claims += len(claims)
+        both.only_mine += len(one.about["claims"]) - len(claims)
         for words, over in _beside(one, other, claims):
             both.turned += [words] if words.mine != words.others else []
             both.seeds += [over] if over.mine != over.others else []
@@ -183,6 +191,8 @@ def words_of(both: Compared) -> list[str]:
     """What a reader is told, a line each."""
     same = both.claims - len(both.turned)
     lines = [f"Verdicts: {same} of {both.claims} are the same."]
+    if both.only_mine:
+        lines.append(f"Claims that are not asked so there, not compared: {both.only_mine}.")
     lines += map(_line, both.turned)
     lines.append(_fid_words(both.rows))
     lines += map(_line, both.seeds)
