@@ -214,6 +214,10 @@ BAD = {
         measured("latency", **{"claims": claimed(rule="nearer", metric="is")[f"{MAIN}/claims"]}),
         ["claims.rule", "'nearer'", "latency, memory"],
     ),
+    "a figure that tunes on few images": (
+        {"evaluation/num_images": 150, "suites/guidance/tables": [], "suites/guidance/claims": []},
+        ["evaluation.num_images", "150", "suite 'guidance', figures: 'guidance' tunes", "200"],
+    ),
     "tuning without halves": (
         {"suites/guidance/sweep": {"halves": False}},
         ["suites.guidance.sweep.halves", "False", "guidance", "true"],

@@ -293,13 +293,15 @@ def _image_problems(study: Study) -> Iterator[str]:
             f"evaluation.metrics: {', '.join(study.evaluation.metrics)}: needs classes, and "
             "class_agreement features of kind trained; nothing is measured; add fidelity"
         )
-    halves = [name for name, suite in study.suites.items() if "guidance" in suite.tables]
-    if halves and study.evaluation.num_images < 2 * MIN_IMAGES:
-        yield (
-            f"evaluation.num_images: {study.evaluation.num_images}: table guidance of "
-            f"{halves[0]!r} tunes on one half and scores on the "
-            f"other; give {2 * MIN_IMAGES} or more"
-        )
+    for name, suite in study.suites.items():
+        # a rule that tunes says so itself, with its claim
+        shown = [what for what in tuning(suite) if not what.startswith("claims")]
+        if shown and study.evaluation.num_images < 2 * MIN_IMAGES:
+            yield (
+                f"evaluation.num_images: {study.evaluation.num_images}: suite {name!r}, "
+                f"{shown[0]} tunes on one half and scores on the other; give {2 * MIN_IMAGES} or "
+                "more"
+            )
 
 
 def _seed_problems(study: Study) -> Iterator[str]:
