@@ -871,6 +871,17 @@ def test_a_student_is_held_against_the_same_model(results):
     assert full_schedule_of(twice, "SDD longer") == "SDD longer"
 
 
+def test_a_student_that_is_named_by_itself_is_no_full_schedule(results):
+    """Catches a student of fewer scales that is called full, beside which no other student of its
+    model has a difference."""
+    view, alone = View(results, "distillation"), "SDD real, patch_nums 1-4"
+    variants = copy.deepcopy(dict(view.variants))
+    variants[alone]["grid"] = {}
+    of = Namespace(variants=variants)
+    assert full_schedule_of(of, alone) == "SDD"
+    assert full_schedule_of(of, "SDD logit, patch_nums 1-4") == "SDD"
+
+
 def test_missing_numbers_have_the_status_of_the_distillation(results):
     """Catches a distilled model whose run is not found by its settings,
     so that a failure reads as `not run`."""

@@ -43,14 +43,17 @@ def full_schedules(view: View) -> list[str]:
 
 def full_schedule_of(view: View, variant: str) -> str | None:
     """The one of them whose model and tokenizer differ from a variant's in nothing but the
-    schedule; itself for one of them. None where there is none, or where there are several, trained
-    otherwise: a difference would be one of two things."""
-    full = full_schedules(view)
-    if variant in full:
+    schedule, that of most tokens: a student may be named by itself too. Itself for a longest one.
+    None where there is none, or where there are several, trained otherwise: a difference would be
+    one of two things."""
+    variants = view.variants
+    mine = _without_schedule(variants[variant])
+    alike = [one for one in full_schedules(view) if _without_schedule(variants[one]) == mine]
+    tokens = {one: tokens_of(variants[one]["patch_nums"]) for one in alike}
+    longest = [one for one in alike if tokens[one] == max(tokens.values())]
+    if variant in longest:
         return variant
-    mine = _without_schedule(view.variants[variant])
-    alike = [one for one in full if _without_schedule(view.variants[one]) == mine]
-    return alike[0] if len(alike) == 1 else None
+    return longest[0] if len(longest) == 1 else None
 
 
 def _without_schedule(names: dict[str, Any]) -> tuple[dict[str, Any], Any]:
