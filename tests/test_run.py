@@ -264,6 +264,24 @@ def test_only_what_the_study_names_is_published_and_whole(finished):
     assert (target / "metrics.csv").read_text() == "newer"
 
 
+def test_a_copy_that_stops_between_its_renames_leaves_the_old_one(finished, monkeypatch):
+    """Catches a published folder that is gone until somebody publishes again."""
+    target, files, rename = finished / "published", to_publish(finished), os.rename
+    copy_whole(finished, files, target)
+    (finished / "metrics.csv").write_text("newer")
+
+    def fails(old, new):
+        if Path(new) == target and Path(old).name.endswith(".tmp"):
+            raise OSError("no room")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", fails)
+    with pytest.raises(OSError, match="no room"):
+        copy_whole(finished, files, target)
+    assert (target / "metrics.csv").read_text() == "metrics.csv"
+    assert not list(finished.glob(".published*"))
+
+
 def test_what_was_published_is_not_lost(finished):
     """Catches suites that vanish when others are published without them."""
     target, files = finished / "published", to_publish(finished)

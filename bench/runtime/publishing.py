@@ -103,6 +103,7 @@ def copy_whole(folder: Path, files: list[str], target: Path) -> None:
         os.rename(fresh, target)
         shutil.rmtree(_old(target), ignore_errors=True)
     finally:
+        mend(target)  # where the second renaming failed, or was stopped
         shutil.rmtree(fresh, ignore_errors=True)
 
 
