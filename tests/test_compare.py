@@ -104,6 +104,19 @@ def test_other_settings_are_not_compared(tmp_path, monkeypatch, capsys):
     assert [*pd.read_csv(mine / "compared.csv")["variant"]] == ["a"]
 
 
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_a_variant_that_one_side_has_not_scored_is_named(tmp_path, where):
+    """Catches a variant whose trainings all diverged, which is left out without a word or said to
+    have other settings."""
+    both = folders(tmp_path)
+    path = both[where == "here"] / "metrics.csv"
+    rows = [line for line in path.open() if not (",fid_x8," in line and "sample/v1-" in line)]
+    path.write_text("".join(rows))
+    found = compare.compared(*map(Results.load, both))
+    assert [row["variant"] for row in found.rows] == ["a"] and not found.other_settings
+    assert f"one side alone, not compared: b (s), {where}." in " ".join(compare.words_of(found))
+
+
 def test_what_one_side_lacks_is_left_out(tmp_path):
     """Catches a variant, a claim or a suite of one's own that stops the comparison."""
     mine = build(tmp_path / "mine", ["a", "b", "c"], [CLAIM, {**CLAIM, "text": "mine"}])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +53,8 @@ class Compared:
     turned: list[Turned]
     seeds: list[Turned]  # claims and FID over other training seeds
     only_mine: int = 0  # claims that the other results do not judge so
+    # variants that both have and one side has not scored, as where all trainings diverged
+    one_sided: list[str] = field(default_factory=list)
 
 
 def _views(mine: Results, others: Results) -> Iterator[tuple[View, View]]:
@@ -112,12 +114,20 @@ def _fid_seeds(one: View, other: View, variant: str, metric: str) -> Turned | No
     return Turned(one.suite, f"FID of {variant}", f"training seeds {mine}", others)
 
 
+def _one_sided(one: View, other: View, metric: str) -> Iterator[str]:
+    """Variants of a suite that both have and one side alone has scored."""
+    for name in filter(other.variants.__contains__, one.variants):
+        here, there = (len(view.of(name, metric)) for view in (one, other))
+        if bool(here) != bool(there):
+            yield f"{name} ({one.suite}), {'here' if here else 'there'}"
+
+
 def _scored(one: View, other: View, metric: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Variants of a suite that both have and mine has scored; what tells their numbers from those
-    of other suites, which may share them."""
+    """Variants of a suite that both have scored; what tells their numbers from those of other
+    suites, which may share them."""
     for name, names in one.variants.items():
         seeds = one.of(name, metric).index
-        if name in other.variants and len(seeds):
+        if name in other.variants and len(seeds) and len(other.of(name, metric)):
             network = tuple(names[key] for key in ("tokenizer", "model", "sampler"))
             yield name, (*network, *sorted(_runs(one, name, metric, seeds)))
 
@@ -131,6 +141,7 @@ def compared(mine: Results, others: Results) -> Compared:
     """What two results of a study have in common, and where they part."""
     both, metric, seen = Compared([], [], 0, [], []), mine.score_name("fid"), set()
     for one, other in _views(mine, others):
+        both.one_sided += _one_sided(one, other, metric)
         for variant, numbers in _scored(one, other, metric):
             if numbers in seen:
                 continue
@@ -196,6 +207,8 @@ def words_of(both: Compared) -> list[str]:
     lines += map(_line, both.turned)
     lines.append(_fid_words(both.rows))
     lines += map(_line, both.seeds)
+    if both.one_sided:
+        lines.append(f"Scored on one side alone, not compared: {'; '.join(both.one_sided)}.")
     if both.other_settings:
         lines.append(f"Other settings there, not compared: {', '.join(both.other_settings)}.")
     if both.turned or any(row["difference"] for row in both.rows):
