@@ -2,6 +2,8 @@
 images beside a score, memory of a whole pipeline, the edge of what was tuned, and what refinement
 can do."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -254,6 +256,32 @@ def halves_of(bare, name, seed, value):
         (name, seed, "fid_x8", value, {"seed_first": first, "seed_last": first + 99, **more})
         for first in (0, 100)
     ]
+
+
+def test_guidance_is_held_against_the_same_model_without(tmp_path):
+    """Catches a gain of guidance that is one of another model, where a group tries several."""
+    names, rows = ("small", "large guided", "large"), []
+    bare = Results.load(build(tmp_path / "names", list(names))).variants("s")
+    for name, value in zip(names, (9.0, 4.0, 5.0)):
+        for seed in SEEDS:
+            rows += halves_of(bare, name, seed, value + 0.1 * seed)
+    results = made(tmp_path, rows, names=names)
+    variants, table = results.variants("s"), results.metrics
+    variants["large guided"]["settings"]["sampler"]["cfg_scale"] = 2.0
+    for name, one in variants.items():  # a sampler each, two of one model
+        one["grid"] = {"model.width": 16 if name == "small" else 64}
+        mine = table["model"] == one["model"]
+        one["sampler"], one["group"] = f"s-{name}", "g"
+        table.loc[mine & table["sampler"].notna(), "sampler"] = one["sampler"]
+    table.loc[table["model"] == variants["large"]["model"], "model"] = variants["large guided"][
+        "model"
+    ]
+    variants["large"]["model"] = variants["large guided"]["model"]
+    shown, _ = table_guidance(View(replace(results, metrics=table, known={}), "s"))
+    row = shown.iloc[0]
+    assert row["Tuned"] == "w 2, width 64"
+    assert row["FID at w = 1, second half"].numbers["mean"] == pytest.approx(5.1)
+    assert row["Tuned minus w = 1, paired"].numbers["mean"] == pytest.approx(-1.0)
 
 
 def test_a_tuned_verdict_lacks_no_seed_of_what_was_not_chosen(tmp_path):

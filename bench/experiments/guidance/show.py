@@ -36,7 +36,13 @@ def tuned_to(view: View, group: str, best: str) -> str:
             continue
         value = settings[key]
         words.append(f"{short(key)} {f'{value:g}' if isinstance(value, float) else value}")
-    return ", ".join(words) or "-"
+    return ", ".join([*words, *_beside_sampler(view, best)]) or "-"
+
+
+def _beside_sampler(view: View, variant: str) -> list[str]:
+    """What the grid of a variant sets beside its sampler, such as a learning rate."""
+    grid = view.variants[variant]["grid"]
+    return list(grid_words({key: grid[key] for key in grid if not key.startswith("sampler.")}))
 
 
 def _halves_words(view: View) -> str:
@@ -80,9 +86,8 @@ def _apart_from_guidance(view: View, members: list[str]) -> dict[str, list[str]]
     for name in members:
         settings = samplers[name]
         words = [f"{short(key)} {settings[key]}" for key in keys if key in settings]
-        grid = view.variants[name]["grid"]
         # settings of the sampler are among the words before
-        words += grid_words({key: grid[key] for key in grid if not key.startswith("sampler.")})
+        words += _beside_sampler(view, name)
         alike.setdefault(", ".join(words), []).append(name)
     return alike
 
@@ -191,7 +196,11 @@ def edge_words(view: View) -> str:
 
 
 def _unguided(view: View, variant: str, best: str) -> bool:
-    """Whether a variant is the best one of its group without guidance, all else equal."""
+    """Whether a variant is the best one of its group without guidance, all else equal: the model
+    too, where a group tries several."""
+    variants = view.variants
+    if any(variants[variant][key] != variants[best][key] for key in ("model", "tokenizer")):
+        return False
     plain = {**view.sampler(best), "cfg_scale": OFF}
     sampler = {**view.sampler(variant), "cfg_ramp": plain["cfg_ramp"]}  # of w = 1 no ramp is read
     return sampler == plain
