@@ -250,7 +250,8 @@ def test_imported_weights_are_not_called_drowned(view, monkeypatch):
     table, caption = rooms.function_of("tables", "factors")(view)
     assert table.set_index("Variant")["Gradient noise"]["VAR"] == "-"
     assert not any(line.startswith("Too noisy") for line in caption.details)
-    figure, _ = rooms.function_of("figures", "gradient_noise")(view)
+    figure, caption = rooms.function_of("figures", "gradient_noise")(view)
+    assert "At steps that only some trainings have, means are over those." in caption
     assert "too noisy" not in figure.get_suptitle() and "VAR: seed 0" in figure.get_suptitle()
 
 

@@ -222,6 +222,8 @@ def figure_gradient_noise(view: View) -> tuple[Figure, Caption]:
         "at one step.",
         "Geometric means, and the interval of their logarithm. A step is left out where the mean "
         "gradient of a training did not stand out of its noise.",
+        # steps are shares of a training, and patience ends some sooner
+        "At steps that only some trainings have, means are over those.",
         *seeds_details(view),
     )
     return figure, Caption(text, details)
