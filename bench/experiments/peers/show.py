@@ -140,9 +140,8 @@ def _size_cells(view: View, variant: str, other: str | None) -> dict[str, str]:
     for title, (metric, unit) in COSTS.items():
         cost = view.estimate(variant, metric)
         row[title] = number(cost and cost.mean / unit)
-    pair = [name for name in (variant, other) if name]
-    batch = common_batch(view, pair)
-    timed = {name: milliseconds(view, name, batch) for name in pair}
+    batch = common_batch(view, view.variants)  # one for the whole column
+    timed = {name: milliseconds(view, name, batch) for name in (variant, other) if name}
     time, time_off = timed[variant], timed.get(other or "")
     row["Time per image (ms)"] = number(time and time[0])
     row["Time over off"] = number(time[0] / time_off[0] if time and time_off else None)
