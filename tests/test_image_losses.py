@@ -1,19 +1,28 @@
 """Losses of a tokenizer beside its pixels: perceptual, adversarial, their weights, their state."""
 
 import hashlib
+import json
 import math
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from pydantic import ValidationError
 
 from bench.pipeline import image_losses, lpips, perceptual
 from bench.pipeline.image_losses import ImageLosses
 from bench.pipeline.perceptual import Perceptual
+from bench.runtime.provenance import ROOT
 from bench.runtime.quick_start import import_torch_fidelity
 from bench.runtime.ranks import Ranks
+from bench.runtime.verbs import stages
+from bench.speed.benchmark_growth import small_study
+from bench.study.plan import load_study
 from bench.study.settings import WeightsConfig
 from bench.study.tokenizer_settings import TokenizerSpec
 from srdd.discriminator import (
@@ -303,6 +312,34 @@ def weights_file(tmp_path_factory):
 def opened(path):
     known = hashlib.sha256(path.read_bytes()).hexdigest()
     return lpips.open_lpips(WeightsConfig(file=str(path), sha256=known), "key")
+
+
+def test_a_study_trains_a_tokenizer_by_lpips(weights_file, tmp_path):
+    """Catches a job that refuses the place of the weights that its plan gave it."""
+    known = {
+        "file": str(weights_file),
+        "sha256": hashlib.sha256(weights_file.read_bytes()).hexdigest(),
+    }
+    study = small_study(8)
+    study["dataset"] |= {"name": "digits", "channels": 1, "num_classes": 10}
+    study["evaluation"]["num_images"] = 100
+    tokenizer = study["bases"]["var"]["tokenizer"]
+    tokenizer["config"] |= {"patch_nums": [1, 2, 4], "channel_multipliers": [1, 1]}
+    tokenizer["training"] |= {"perceptual": 1.0, "perceptual_network": "lpips", "steps": 2}
+    tokenizer["training"] |= {"perceptual_size": 32, "perceptual_weights": known, "warmup": 1}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    jobs = load_study(tmp_path / "study.yaml").jobs
+    for run_id in (run_id for run_id in jobs if run_id.startswith(("prepare/", "tokenizer/"))):
+        job = jobs[run_id]
+        (tmp_path / "job.json").write_text(json.dumps({"study": "growth", **job.about}))
+        read = [word for role, name in job.inputs.items() for word in (f"--{role}", name)]
+        verb = stages()[job.stage].name
+        words = [sys.executable, "-m", "bench", verb, "job.json", run_id, *read]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [*words, "--device", "cpu"], cwd=tmp_path, env=environment, capture_output=True
+        )
+        assert done.returncode == 0, done.stderr.decode()
 
 
 def test_lpips_is_that_of_torch_fidelity(weights_file, monkeypatch):

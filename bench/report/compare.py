@@ -117,9 +117,9 @@ def _fid_seeds(one: View, other: View, variant: str, metric: str) -> Turned | No
 def _one_sided(one: View, other: View, metric: str) -> Iterator[str]:
     """Variants of a suite that both have and one side alone has scored."""
     for name in filter(other.variants.__contains__, one.variants):
-        here, there = (len(view.of(name, metric)) for view in (one, other))
-        if bool(here) != bool(there):
-            yield f"{name} ({one.suite}), {'here' if here else 'there'}"
+        mine, others = (len(view.of(name, metric)) for view in (one, other))
+        if bool(mine) != bool(others):
+            yield f"{name} ({one.suite}), {'here' if mine else 'there'}"
 
 
 def _scored(one: View, other: View, metric: str) -> Iterator[tuple[str, tuple[Any, ...]]]:

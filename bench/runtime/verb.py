@@ -95,14 +95,16 @@ class Run:
         self.git, self.source = provenance.git_state(), provenance.source_of(verb, self.config)
 
     def settings(self, key: str, schema: type[S]) -> S:
-        """A part of the config as its schema, with the places where its files lie now.
+        """A part of the config as its schema, with the places where its files lie now; that of a
+        file deeper in it, such as training.perceptual_weights, whoever opens it asks `files` for.
 
         Raises ConfigError.
         """
         places = {}
         for name, path in self.files.items():
-            if name.startswith(f"{key}."):
-                places[name.partition(".")[2]] = path
+            part, _, field = name.rpartition(".")
+            if part == key:
+                places[field] = path
         try:
             return schema.model_validate_json(json.dumps({**self.config[key], **places}))
         except KeyError:
