@@ -282,15 +282,24 @@ def test_networks_of_ones_own_are_tried_first(monkeypatch, tmp_path):
     assert "srdd/tokenizer.py: codec_mine: gives latents" in checked(monkeypatch, path)
 
 
-class Shifted(torch.nn.Linear):
+class Shifted(torch.nn.Module):
     """A head whose bias is moved by what it draws when it is made."""
 
     def __init__(self, config, persistent):
-        super().__init__(config.width, config.codebook_size)
+        super().__init__()
+        self.own = torch.nn.Linear(config.width, config.codebook_size)
         self.register_buffer("shift_V", torch.randn(config.codebook_size), persistent=persistent)
 
+    @property
+    def weight(self):
+        return self.own.weight
+
+    @property
+    def bias(self):
+        return self.own.bias + self.shift_V
+
     def forward(self, x):
-        return super().forward(x) + self.shift_V
+        return torch.nn.functional.linear(x, self.weight, self.bias)
 
 
 @pytest.mark.parametrize("kept", [True, False])
@@ -302,6 +311,53 @@ def test_a_head_that_forgets_what_it_drew_is_refused(monkeypatch, tmp_path, kept
     add(monkeypatch, heads, "head", lambda config: Shifted(config, kept))
     said = checked(monkeypatch, study_with(tmp_path, **{"model.head": "mine"}))
     assert said is None if kept else "head_mine: computes something else once it is saved" in said
+
+
+class Changed(torch.nn.Linear):
+    """A head that does something beside its affine map."""
+
+    def __init__(self, config, change):
+        super().__init__(config.width, config.codebook_size)
+        self.change = change
+
+    def forward(self, x):
+        return self.change(self, super().forward, x)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda head, linear, x: linear(10 * torch.nn.functional.normalize(x, dim=-1)),
+        lambda head, linear, x: 30 * torch.tanh(linear(x) / 30),
+        lambda head, linear, x: linear(torch.nn.functional.dropout(x, 0.5, head.training)),
+        lambda head, linear, x: linear(x).sum(-1),
+    ],
+)
+def test_a_head_that_is_not_affine_is_refused(monkeypatch, tmp_path, change):
+    """Catches a head that is trained by its weight and bias, and sampled and scored by what else it
+    does: every number would be of two models."""
+    monkeypatch.setattr(
+        "bench.study.resolve.names_in", lambda file, prefix: [*names_in(file, prefix), "mine"]
+    )
+    add(monkeypatch, heads, "head", lambda config: Changed(config, change))
+    said = checked(monkeypatch, study_with(tmp_path, **{"model.head": "mine"}))
+    assert said.startswith("error: srdd/heads.py: head_mine: computes something else than x W^T + b")
+
+
+def test_a_head_that_is_one_for_all_models_is_refused(monkeypatch, tmp_path):
+    """Catches a teacher and a student, or two variants of a job, that train one head."""
+    monkeypatch.setattr(
+        "bench.study.resolve.names_in", lambda file, prefix: [*names_in(file, prefix), "mine"]
+    )
+    made = []
+
+    def shared(config):
+        made.append(torch.nn.Linear(config.width, config.codebook_size))
+        return made[0]
+
+    add(monkeypatch, heads, "head", shared)
+    said = checked(monkeypatch, study_with(tmp_path, **{"model.head": "mine"}))
+    assert "srdd/heads.py: head_mine: gives the same weights at each call" in said
 
 
 def test_a_codec_that_forgets_what_it_drew_is_refused(monkeypatch, tmp_path):

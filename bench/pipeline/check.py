@@ -16,6 +16,7 @@ from functools import partial
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import nn
 
@@ -26,7 +27,7 @@ from srdd.corruption import corrupted, mask_within_scales
 from srdd.cost import blank_latent, tiny_network
 from srdd.degradation import degraded, shifted
 from srdd.guidance import guidance_weights
-from srdd.heads import named_head
+from srdd.heads import affine, named_head
 from srdd.lookup import find, function_name, is_own, unknown
 from srdd.loss import mask_shares
 from srdd.masks import named_mask
@@ -208,6 +209,11 @@ def check_changes(study: Study, suite: str) -> None:
             )
 
 
+SHARES = "gives the same weights at each call; make new ones, since two networks may be at work"
+NOT_AFFINE = (
+    "computes something else than x W^T + b of its own weight and bias, by which losses and guidance "
+    "take it; let its output be that, also while it trains"
+)
 FORGETS = (
     "computes something else once it is saved and read again: a value that is drawn and no part of "
     "the state; make it a parameter or a buffer that is saved (persistent=True)"
@@ -215,22 +221,32 @@ FORGETS = (
 
 
 def twins(make: Callable[[], M]) -> tuple[M, M]:
-    """A network as it is made, and as it is read back into one that began with other draws."""
+    """A network as it is made, and as it is read back into one that began with other draws. Raises
+    ValueError for two that share weights."""
     with first_weights(0):
         one = make()
     with first_weights(1):
         other = make()
+    if set(map(id, one.parameters())) & set(map(id, other.parameters())):
+        raise ValueError(SHARES)
     other.load_state_dict(one.state_dict())
     return one.eval(), other.eval()
 
 
 def run_head(config: ModelConfig) -> None:
-    """A head, saved and read. Raises ValueError for one that is no head or forgets."""
+    """A head, saved and read. Raises ValueError for one that is no head, forgets, or is not affine
+    while it trains or afterwards."""
     one, other = twins(lambda: named_head(config))
     x_BD = torch.randn(2, config.width, generator=generator("check", "head"))
     with torch.no_grad():
         if not torch.equal(one(x_BD), other(x_BD)):
             raise ValueError(FORGETS)
+        affine_BV = F.linear(x_BD, *affine(one))
+        for logits_BV in (one(x_BD), one.train()(x_BD)):
+            if logits_BV.shape != affine_BV.shape or not torch.allclose(
+                logits_BV, affine_BV, rtol=1e-3, atol=1e-4
+            ):
+                raise ValueError(NOT_AFFINE)
 
 
 def run_codec(config: TokenizerConfig) -> None:
