@@ -445,6 +445,17 @@ def test_a_second_run_at_the_same_time_gets_one_line_and_the_first_ends_well(cop
     assert code == 0, said
 
 
+def test_a_lock_that_a_killed_run_left_is_lifted_in_any_folder(copy, tmp_path):
+    """Catches a run in a folder of the user's own, `--directory`, that never goes on once it was
+    killed, and says for ever that another run is at work."""
+    lock = tmp_path / ".snakemake" / "locks" / "0.output.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("results/smoke/snr/x/row.json")
+    words = ["snakemake", "--configfile", "smoke.yaml", "-n", "snr", "--directory", tmp_path]
+    code, _, said = run(copy, *words)
+    assert code == 0 and not lock.exists(), said
+
+
 def test_one_suite_may_be_named_beside_a_whole_study(copy):
     """Catches words for snakemake that it takes for no target, since the suite that is drawn first
     comes between: a page of its usage, for a suite and for a slip."""
