@@ -341,7 +341,9 @@ def test_a_head_that_is_not_affine_is_refused(monkeypatch, tmp_path, change):
     )
     add(monkeypatch, heads, "head", lambda config: Changed(config, change))
     said = checked(monkeypatch, study_with(tmp_path, **{"model.head": "mine"}))
-    assert said.startswith("error: srdd/heads.py: head_mine: computes something else than x W^T + b")
+    assert said.startswith(
+        "error: srdd/heads.py: head_mine: computes something else than x W^T + b"
+    )
 
 
 def test_a_head_that_is_one_for_all_models_is_refused(monkeypatch, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -210,6 +211,36 @@ def test_truncated_and_foreign_checkpoints(ready, tmp_path):
     words[words.index("--tokenizer") + 1] = folder
     error = one_line_error(*call("train", *words))
     assert "tokenizer.safetensors" in error and "truncated" in error
+
+
+@pytest.mark.parametrize(
+    "role, name, keep",
+    [
+        ("tokens", "train_tokens.npy", None),
+        ("tokens", "train_tokens.npy", 0.5),
+        ("tokens", "train_tokens.npy", 0),
+        ("data", "train_labels.npy", 0),
+        ("data", "train_labels.npy", 0.5),
+        ("tokenizer", "tokenizer.safetensors", None),
+        ("tokenizer", "tokenizer.safetensors", 0.5),
+    ],
+)
+def test_a_file_of_another_job_that_is_lost_or_cut_is_named_with_a_remedy(
+    ready, tmp_path, role, name, keep
+):
+    """Catches results that were copied in part, or weights that were removed to save space: a
+    traceback, or numpy's words without a file, while no job would make the file again."""
+    words = ready.words("train", tmp_path / "out")
+    at = words.index(f"--{role}") + 1
+    folder = shutil.copytree(words[at], tmp_path / role)
+    whole = (folder / name).read_bytes()
+    (folder / name).unlink()
+    if keep is not None:
+        (folder / name).write_bytes(whole[: int(keep * len(whole))])
+    words[at] = folder
+    error = one_line_error(*call("train", *words))
+    assert error.startswith(f"error: {folder / name}: "), error
+    assert error.endswith(f"; delete {folder} and run what makes it again"), error
 
 
 def test_a_tokenizer_of_another_config_is_refused(ready, tmp_path):

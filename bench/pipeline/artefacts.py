@@ -6,6 +6,10 @@ Verbs import this module, and `networks` for what needs torch, and never each ot
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,25 +37,51 @@ def save_npz(path: Path, **arrays: np.ndarray) -> None:
         np.savez_compressed(file, allow_pickle=True, **arrays)
 
 
+@contextmanager
+def read_of(path: Path) -> Iterator[None]:
+    """Where a file that another job left is read, as a copy that broke off leaves it cut. Raises
+    ValueError or FileNotFoundError that names it, for one that is damaged or not there."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file") from None
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path}: cannot be read ({why})") from None
+
+
+def open_array(path: Path, mapped: bool = False) -> np.ndarray:
+    """An array of an .npy file; mapped: not read yet. Raises as `read_of`."""
+    with read_of(path):
+        array: np.ndarray = np.load(path, mmap_mode="r" if mapped else None)
+        return array
+
+
+def open_json(path: Path) -> Any:
+    """What a JSON file holds. Raises as `read_of`."""
+    with read_of(path):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
 # ---------------------------------------------------------------- prepared images
 
 
 def open_labels(folder: Path, split: str) -> np.ndarray:
     """Labels of one split of prepared data, without its images."""
-    return np.load(folder / f"{split}_labels.npy")
+    return open_array(folder / f"{split}_labels.npy")
 
 
 def open_split(folder: Path, split: str) -> SplitImages:
     """One split of prepared data; arrays are mapped, not read; files are compared with what was
     prepared when they are read."""
     folder = Path(folder).absolute()
-    about = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    about = open_json(folder / "data.json")
     labels = open_labels(folder, split)
     if about["kind"] == "arrays":
-        return ArrayImages(np.load(folder / f"{split}_images.npy", mmap_mode="r"), labels)
+        return ArrayImages(open_array(folder / f"{split}_images.npy", mapped=True), labels)
     root = _place_now(folder, about)
-    names = json.loads((folder / f"{split}_paths.json").read_text(encoding="utf-8"))
-    with np.load(folder / f"{split}_files.npz") as files:
+    names, sums = open_json(folder / f"{split}_paths.json"), folder / f"{split}_files.npz"
+    with read_of(sums), np.load(sums) as files:
         recorded = Recorded(files["sizes"], files["times"], files["sums"])
     background = about["background"]
     background = background if isinstance(background, int) else tuple(background)
@@ -64,7 +94,7 @@ def _place_now(folder: Path, about: dict[str, Any]) -> Path:
     was prepared."""
     config = folder.parents[1] / "configs" / folder.parent.name / f"{folder.name}.json"
     if config.is_file():
-        job = json.loads(config.read_text(encoding="utf-8"))
+        job = open_json(config)
         path = job.get("files", {}).get("dataset.path") or job["config"]["dataset"].get("path")
         if path is not None:
             return place_of(path, "dataset.path").absolute()
@@ -74,7 +104,7 @@ def _place_now(folder: Path, about: dict[str, Any]) -> Path:
 def place_of_images(folder: Path) -> Path:
     """The folder that the images of prepared data lie in now."""
     folder = Path(folder).absolute()
-    return _place_now(folder, json.loads((folder / "data.json").read_text(encoding="utf-8")))
+    return _place_now(folder, open_json(folder / "data.json"))
 
 
 # ---------------------------------------------------------------- tokenizer and tokens
@@ -88,7 +118,7 @@ def tokenizer_identity(run: Run) -> dict[str, Any]:
 
 def open_tokens(folder: Path, split: str) -> np.ndarray:
     """Tokens of a split, int32 of shape (N, L), mapped and not read."""
-    return np.load(folder / f"{split}_tokens.npy", mmap_mode="r")
+    return open_array(folder / f"{split}_tokens.npy", mapped=True)
 
 
 # ---------------------------------------------------------------- models
@@ -124,8 +154,8 @@ def open_samples(folder: Path, asked_N: np.ndarray) -> tuple[np.ndarray, list[in
     asked_N: the labels that the evaluation asks for. Raises ConfigError for images of another
     number or of other labels.
     """
-    images, labels_N = np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "labels.npy")
-    steps = json.loads((folder / "steps.json").read_text(encoding="utf-8"))
+    images = open_array(folder / "images.npy", mapped=True)
+    labels_N, steps = open_array(folder / "labels.npy"), open_json(folder / "steps.json")
     for name, shape, wanted in (
         ("images.npy", images.shape[:2], (len(steps), len(asked_N))),
         ("labels.npy", labels_N.shape, asked_N.shape),

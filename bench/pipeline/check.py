@@ -211,8 +211,8 @@ def check_changes(study: Study, suite: str) -> None:
 
 SHARES = "gives the same weights at each call; make new ones, since two networks may be at work"
 NOT_AFFINE = (
-    "computes something else than x W^T + b of its own weight and bias, by which losses and guidance "
-    "take it; let its output be that, also while it trains"
+    "computes something else than x W^T + b of its own weight and bias, by which losses and "
+    "guidance take it; let its output be that, also while it trains"
 )
 FORGETS = (
     "computes something else once it is saved and read again: a value that is drawn and no part of "

@@ -3,7 +3,6 @@ gives."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,7 @@ from srdd.noise import derive_seed
 from ..runtime.verb import Run
 from ..study.errors import ConfigError
 from ..study.restore_settings import PAIRED
-from .artefacts import open_split, place_of_images
+from .artefacts import open_json, open_split, place_of_images
 from .datasets import FileImages, SplitImages, to_float
 from .paired_images import partners_of
 
@@ -43,7 +42,7 @@ class DegradedSplit:
         """The degraded images of a paired folder. Raises ConfigError for other data, and for
         files that are not those of the plan."""
         images = self.images
-        about = json.loads((self.data / "data.json").read_text(encoding="utf-8"))
+        about = open_json(self.data / "data.json")
         if not isinstance(images, FileImages) or about.get("pairs") is not True:
             raise ConfigError(
                 "restore.degradations: paired: these images have no degraded partners; prepare a "

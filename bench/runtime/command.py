@@ -8,11 +8,13 @@ import errno
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..study.errors import ConfigError
+
+MAKE = "; remove it and make it again"  # as srdd says of a file by itself
 
 
 def first_role(role: str) -> str:
@@ -72,6 +74,15 @@ def read_row(folder: Path) -> dict[str, Any]:
     if not isinstance(row, dict) or not {"run_id", "status"} <= row.keys():
         raise ConfigError(f"{path}: names no run and no status; {again}")
     return row
+
+
+def with_remedy(text: str, folders: Iterable[Path]) -> str:
+    """A message about a file in the folder of a job that is read, with what makes that file again:
+    no other job looks whether it is there."""
+    for folder in folders:
+        if f"{folder}/" in text and "; delete " not in text:
+            return f"{text.removesuffix(MAKE)}; delete {folder} and run what makes it again"
+    return text
 
 
 def check(verb: str, inputs: Sequence[str]) -> None:

@@ -35,7 +35,7 @@ from ..study.names import config_hash
 from . import provenance
 from .alone import alone
 from .clock import Stopwatch
-from .command import describe, parse, read_folders, read_json, read_row
+from .command import describe, parse, read_folders, read_json, read_row, with_remedy
 from .quick_start import compiles, keep_compiled, keep_memory, spare_compiler
 from .ranks import Ranks, join
 from .rows import CONTENTS, INPUTS, sum_of_row, write_metrics, write_text
@@ -265,7 +265,8 @@ def main(
     except (ValueError, OSError) as error:
         ranks.report()
         ranks.end(1)
-        sys.exit(f"error: {describe(error)}")
+        folders = read_folders(options, inputs).values()
+        sys.exit(f"error: {with_remedy(describe(error), folders)}")
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception:
