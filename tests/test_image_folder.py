@@ -432,6 +432,19 @@ def test_a_class_that_would_be_held_out_whole_is_trained_on(tmp_path, count):
     assert (count > 1) or "without a held-out image: b, c" in summary(data)
 
 
+def test_many_classes_of_one_image(tmp_path):
+    """Catches a log that names ten of many classes as if they were all, and advice to raise a share
+    where every image has to be trained on."""
+    names = [f"c{i:02d}" for i in range(25)]
+    for name in names:
+        put(tmp_path / name, 1)
+    with pytest.raises(ConfigError, match="merge classes: each of 25 keeps one to train on"):
+        read_dataset(config(tmp_path, num_classes=25))
+    put(tmp_path / "c00", 80)
+    words = summary(read_dataset(config(tmp_path, num_classes=25)))
+    assert "without a held-out image: c01, c02" in words and "c10 and 14 more" in words
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(

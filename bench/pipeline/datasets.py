@@ -359,11 +359,14 @@ def load_image_folder(config: DatasetConfig) -> dict[str, object]:
     parts = _split_folder(folder, config, groups)
     for split, (paths, _) in parts.items():
         if not paths:
-            left_out = skipped_words(folder.skipped)
+            left_out, count = skipped_words(folder.skipped), sum(len(p) for p, _ in parts.values())
             raise ConfigError(
-                f"dataset.path: {shown(root)} gives no images for the split {split} of "
-                f"{sum(len(paths) for paths, _ in parts.values())}; add images, or raise "
-                f"dataset.{split}_share where there is one"
+                f"dataset.path: {shown(root)} gives no images for the split {split} of {count}; "
+                + (
+                    f"add images or merge classes: each of {count} keeps one to train on"
+                    if count == len(folder.classes)
+                    else f"add images, or raise dataset.{split}_share where there is one"
+                )
                 + (f", or too few groups: dataset.group finds {_count(groups)}" if groups else "")
                 + (f" (left out: {left_out})" if left_out else "")
             )
