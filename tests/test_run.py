@@ -178,6 +178,39 @@ def test_a_folder_of_the_user_called_like_ours_is_not_run(tmp_path):
     assert code == 0 and "bench site" in out, said
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_are_no_fault(copy, closed):
+    """Catches a traceback in a program without a terminal, and words of jobs in the next file that
+    is opened."""
+    command = f'"$0" run snakemake -n snr --configfile smoke.yaml {closed}'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable],
+        cwd=copy,
+        env=clean_environment(),
+        capture_output=True,
+    )
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
+
+
+LEFT = """
+import runpy, sys
+import bench.runtime.publishing as publishing
+def gone(target):
+    raise BrokenPipeError(32, "Broken pipe")
+publishing.mend = gone
+sys.argv = ["run", "publish", "--config", "smoke.yaml"]
+runpy.run_path("run")
+"""
+
+
+def test_a_reader_that_leaves_is_no_full_disk(copy):
+    """Catches `./run ... | head` that asks for room on the disk."""
+    done = subprocess.run(
+        [sys.executable, "-c", LEFT], cwd=copy, env=clean_environment(), capture_output=True
+    )
+    assert done.returncode == 128 + signal.SIGPIPE and not done.stderr, done.stderr
+
+
 def test_help_is_help_and_runs_nothing(tmp_path):
     """Catches a question for help that is answered by snakemake's words and an error about files
     that are not there."""
