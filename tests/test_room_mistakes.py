@@ -120,6 +120,14 @@ MISTAKES = {
         f"{ROOM}/plan.py: jobs: raises KeyError: 'code_varity' (plan.py, line ",
     ),
     "plan raises": (replaced("plan.py", "TRAINS = True", "TRAINS = yes"), "raises NameError: "),
+    "plan leaves": (
+        replaced("plan.py", "TRAINS = True", "raise SystemExit"),
+        f"{ROOM}/plan.py: raises SystemExit: ",
+    ),
+    "jobs leaves": (
+        replaced("plan.py", "    add_probe", "    raise SystemExit\n    add_probe"),
+        f"{ROOM}/plan.py: jobs: raises SystemExit: ",
+    ),
     "settings of no kind": (
         replaced("plan.py", "Settings(Strict)", "Settings"),
         f"{ROOM}/plan.py: Settings: is no class of its kind",

@@ -100,7 +100,7 @@ def judged(view: View, claim: dict[str, Any]) -> tuple[str, str]:
         judgement = rooms.function_of("rule", claim["rule"])(view.lent, deepcopy(claim))
     except (ValueError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{who}: {raised(error)}") from error
     pair = isinstance(judgement, tuple) and len(judgement) == 2
     if not pair or not all(isinstance(word, str) for word in judgement):

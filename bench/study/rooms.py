@@ -79,7 +79,7 @@ def plan_of(room: str) -> ModuleType | None:
     except SyntaxError as error:
         line = f"{place}: line {error.lineno}"
         raise ConfigError(f"{line}: {error.msg}; Python cannot read it") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{place}: {raised(error, FOLDER / room)}") from error
 
 
@@ -98,7 +98,7 @@ def reported(room: str, *what: Any) -> set[str]:
     try:
         given = reports(*what)
         names = [] if isinstance(given, str) else list(given)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{place}: {raised(error, FOLDER / room)}") from error
     if isinstance(given, str) or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"{place}: gives {given!r}; must be a list of names")
@@ -112,7 +112,7 @@ def add_jobs(room: str, *what: Any) -> None:
         says(room, "jobs")(*what)
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         place = f"bench/experiments/{room}/plan.py: jobs"
         raise ConfigError(f"{place}: {raised(error, FOLDER / room)}") from error
 
