@@ -2,6 +2,7 @@
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -378,6 +379,25 @@ def test_a_codec_that_forgets_what_it_drew_is_refused(monkeypatch, tmp_path):
     add(monkeypatch, tokenizer, "codec", forgets)
     said = checked(monkeypatch, study_with(tmp_path, **{"tokenizer.config.codec": "mine"}))
     assert "codec_mine: computes something else once it is saved" in said
+
+
+def test_a_codec_that_mixes_the_images_of_a_batch_is_refused(monkeypatch, tmp_path):
+    """Catches tokens, and all numbers behind them, that depend on how many images are read at
+    once; batch statistics that were kept in training are no such fault."""
+
+    def mixes(config, kept):
+        codec = tokenizer.codec_conv(config)
+        norm = torch.nn.BatchNorm2d(config.codebook_dim, track_running_stats=kept)
+        return codec._replace(pre_quant=torch.nn.Sequential(codec.pre_quant, norm))
+
+    monkeypatch.setattr(
+        "bench.study.resolve.names_in", lambda file, prefix: [*names_in(file, prefix), "mine"]
+    )
+    path = study_with(tmp_path, **{"tokenizer.config.codec": "mine"})
+    for kept in (True, False):
+        add(monkeypatch, tokenizer, "codec", partial(mixes, kept=kept))
+        said = checked(monkeypatch, path)
+        assert said is None if kept else "codec_mine: gives an image another result" in said
 
 
 def test_known_tokens_are_tried_where_a_measure_has_some(monkeypatch, tmp_path):

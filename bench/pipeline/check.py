@@ -251,24 +251,35 @@ def run_head(config: ModelConfig) -> None:
 
 def run_codec(config: TokenizerConfig) -> None:
     """Take two images to latents and back, with drawn weights. Raises ValueError for other shapes,
-    for numbers that are not finite, and for a codec that forgets."""
+    for numbers that are not finite, and for a codec that forgets, or mixes the images of a
+    batch."""
 
     def drawn() -> Tokenizer:
         tokenizer = Tokenizer(config)
         tokenizer.init_weights(generator("check", "codec"))
         return tokenizer
 
-    def there_and_back(tokenizer: Tokenizer) -> tuple[torch.Tensor, torch.Tensor]:
-        latent_BChw = tokenizer.to_latent(images_BCHW)
+    def there_and_back(
+        tokenizer: Tokenizer, only: slice = slice(None)
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        latent_BChw = tokenizer.to_latent(images_BCHW[only])
         return latent_BChw, tokenizer.to_image(latent_BChw)
 
     images_BCHW = drawn_images(config.in_channels, config.image_size)
     with torch.no_grad():
-        first, again = map(there_and_back, twins(drawn))
+        one, other = twins(drawn)
+        first, again = there_and_back(one), there_and_back(other)
+        alone = there_and_back(one, slice(-1, None))
     if not all(x.isfinite().all() for x in first):
         raise ValueError("gives NaN or inf")
     if not all(map(torch.equal, first, again)):
         raise ValueError(FORGETS)
+    for whole, part in zip(first, alone):
+        if not torch.allclose(whole[-1:], part, rtol=1e-3, atol=1e-3):
+            raise ValueError(
+                "gives an image another result beside other images; let each follow from itself "
+                "once the training is over (as BatchNorm does by its running statistics)"
+            )
 
 
 def check_networks(variant: Variant) -> None:
