@@ -195,8 +195,8 @@ def _class_words(dataset: Dataset) -> list[str]:
     words = [f"{len(dataset.classes)} classes (train+val+test): {', '.join(named)}"]
     empty = [shown(name) for name, row in zip(dataset.classes, counts) if not row[2]]
     if empty:
-        more = f" and {len(empty) - NAMED} more" if len(empty) > NAMED else ""
-        words.append(f"without a held-out image: {', '.join(empty[:NAMED])}{more}")
+        rest = f" and {len(empty) - NAMED} more" if len(empty) > NAMED else ""
+        words.append(f"without a held-out image: {', '.join(empty[:NAMED])}{rest}")
     return words
 
 
