@@ -192,6 +192,14 @@ def test_streams_that_are_closed_are_no_fault(copy, closed):
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
 
 
+def test_a_user_without_a_home_may_run(copy):
+    """Catches a traceback of snakemake's, which keeps a cache below the home, for a user of a
+    container or of cron that has none."""
+    words = ["snakemake", "-n", "snr", "--configfile", "smoke.yaml"]
+    code, _, said = run(copy, *words, HOME="/proc/none", XDG_CACHE_HOME="")
+    assert code == 0 and "Traceback" not in said, said
+
+
 LEFT = """
 import runpy, sys
 import bench.runtime.publishing as publishing
@@ -487,6 +495,26 @@ def test_a_lock_that_a_killed_run_left_is_lifted_in_any_folder(copy, tmp_path):
     words = ["snakemake", "--configfile", "smoke.yaml", "-n", "snr", "--directory", tmp_path]
     code, _, said = run(copy, *words)
     assert code == 0 and not lock.exists(), said
+
+
+def test_a_study_may_be_edited_and_planned_while_it_runs(copy, tmp_path):
+    """Catches a plan, `-n`, of an edited study by which the run that goes on collects at its end:
+    it fails for jobs that it never had, or makes tables of others."""
+    words = ["snakemake", "-n", "snr", "--directory", tmp_path, "--configfile"]
+    assert run(copy, *words, "smoke.yaml")[0] == 0
+    plan = tmp_path / "results" / "smoke" / "suites" / "snr" / "plan.json"
+    before, edited = plan.read_text(), tmp_path / "edited.yaml"
+    edited.write_text((copy / "smoke.yaml").read_text() + "reduced: edited\n")
+    lock = tmp_path / ".snakemake" / "locks" / "0.output.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.write_text("results/smoke/suites/snr/metrics.csv\n")
+    with open(tmp_path / ".snakemake" / "run.lock", "a") as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        code, _, said = run(copy, *words, edited)
+        assert code == 0 and plan.read_text() == before, said
+        assert "another run collects results/smoke/suites/snr by the study as it was" in said
+    code, _, said = run(copy, *words, edited)
+    assert code == 0 and "edited" in plan.read_text() and "another run" not in said, said
 
 
 def test_one_suite_may_be_named_beside_a_whole_study(copy):

@@ -31,6 +31,7 @@ from bench.runtime.verbs import check_jobs, stages
 from srdd.lookup import unknown
 
 BASE = Path(workflow.basedir)
+LOCKS = Path(".snakemake/locks")
 # Paths, and not text, because Snakemake's record of a job's parameters leaves paths out: another
 # Python, or another place of the project, makes nothing stale
 PYTHON = Path(sys.executable)
@@ -204,13 +205,33 @@ def write_changed(path, text):
         )
 
 
+def made_by_others():
+    """Files that another run in this folder is to make, as its lock names them; this one has no
+    lock yet."""
+    try:
+        locks = [path.read_text(encoding="utf-8") for path in LOCKS.glob("*.output.lock")]
+    except OSError:  # it ended just now
+        return set()
+    return {line for lock in locks for line in lock.splitlines()}
+
+
 def write_plans():
     """What the collecting of every scope is told. Snakemake looks once which files are there, so
-    that a plan cannot be written when it is asked for."""
+    that a plan cannot be written when it is asked for. What another run is about to collect stays
+    as that run was told: a study may be edited, and asked what would run, meanwhile."""
     for path, text in SCOPES.about():
         write_changed(path, text)
+    others = made_by_others()
     for scope in ALL_SCOPES:
-        write_changed(SCOPES.plan_path(scope), SCOPES.plan_text(scope))
+        path, text = SCOPES.plan_path(scope), SCOPES.plan_text(scope)
+        if (path.parent / "metrics.csv").as_posix() not in others or not path.is_file():
+            write_changed(path, text)
+        elif path.read_text(encoding="utf-8") != text:
+            print(
+                f"warning: another run collects {path.parent} by the study as it was; what is "
+                "changed since then counts once that run has ended",
+                file=sys.stderr,
+            )
 
 
 def check_name():
