@@ -691,6 +691,10 @@ def test_equal_samplers_have_one_name(case):
             {"bases/var/tokenizer/weights": "/nowhere/t.safetensors"},
             ["tokenizer.weights", "/nowhere/t.safetensors"],
         ),
+        (
+            {"dataset/name": "image_folder", "dataset/path": __file__},
+            ["dataset.path", __file__, "is a file; give the folder"],
+        ),
     ],
 )
 def test_missing_files_are_named_before_any_job_and_not_when_planning(tmp_path, changes, words):

@@ -26,6 +26,7 @@ from .schema import Study
 from .settings import HUB, WeightsConfig
 from .tokenizer_settings import TokenizerSpec
 
+FOLDERS = ("image_folder", "paired_folder")  # datasets whose path is no archive
 # jobs that take long
 TRAININGS = {"train", "train_subset", "distill", "regress", "restore"}
 
@@ -61,6 +62,11 @@ def _missing_inputs(study: Study) -> Iterator[str]:
             yield (
                 f"dataset.path: no folder at {data.path}{seen_from}; "
                 "put the images there or change the path"
+            )
+        elif data.name in FOLDERS and not root.is_dir():
+            yield (
+                f"dataset.path: {data.path} is a file; give the folder of the images, which an "
+                "archive is unpacked to"
             )
     if data.name == "emoji" and (problem := emoji_files.absent(data.image_size)):
         yield f"dataset.name: emoji: {problem}"
