@@ -66,6 +66,13 @@ def checked(monkeypatch, path):
     return None
 
 
+def counts_images(denoise, ladder, labels_B, *more):
+    """A sampler whose tokens follow from how many images are drawn at once."""
+    tokens_BL, _ = sampling.sample_var(denoise, ladder, labels_B, *more)
+    tokens_BL = (tokens_BL + len(labels_B)) % 4
+    return tokens_BL, ladder.decode(tokens_BL)
+
+
 FIRST = {
     "mask": (
         masks,
@@ -143,6 +150,25 @@ FIRST = {
             "model.mask_prob": 0.5,
         },
         "select_mine: gives float64",
+    ),
+    "rule of a batch": (
+        rules,
+        "select",
+        lambda d, u, c: (d.probability_Bl < d.probability_Bl.median()) & ~d.fixed_Bl,
+        {
+            "sampler.name": "srdd",
+            "sampler.refine_steps": 1,
+            "sampler.select": "mine",
+            "model.mask_prob": 0.5,
+        },
+        "select_mine: an image depends on the others of its batch",
+    ),
+    "sampler of a batch": (
+        sampling,
+        "sample",
+        counts_images,
+        {"sampler.name": "mine"},
+        "sample_mine: an image depends on the others of its batch",
     ),
     "confidence": (
         rules,

@@ -101,6 +101,13 @@ def check_sampler(variant: Variant, with_known: bool) -> None:
             f"{who}: an image depends on its place in the batch; draw every random number of an "
             "image from noise, which has a row for each"
         )
+    for i in SEEDS:
+        alone_1L = tried(who, partial(lambda one: draw(seeds=(one,))[0], i))
+        if not torch.equal(alone_1L, tokens_BL[i : i + 1]):
+            raise ConfigError(
+                f"{who}: an image depends on the others of its batch; take means, ranks and "
+                "thresholds over the tokens of each image alone (dim=-1)"
+            )
     if with_known:
         # codes that are not what it draws, so that one that is lost shows
         other_BL = (tokens_BL + 1) % variant.model.codebook_size
