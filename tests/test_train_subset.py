@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -236,6 +237,30 @@ def test_a_killed_training_keeps_its_bounds(made, tmp_path):
     rows = made.rows(run_id)
     for metric in ("loss_test", "loss_test_any_order", "best_loss", "epochs"):
         assert values(again, metric) == values(rows, metric)
+
+
+def test_what_is_made_to_be_scored_is_no_training(made, tmp_path, monkeypatch):
+    """Catches seconds of a training that hold evaluations, or the making of snapshots, for which a
+    regression runs over all training images."""
+    now = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr("bench.runtime.clock.time", clock)
+    trainer = trainer_of(made, made.find("train_subset", unique_images=30), tmp_path / "out")
+    spent = {"step": 1.0, "snapshot": 1000.0, "evaluate": 100_000.0}
+
+    def slow(name):
+        call, seconds = getattr(trainer, name), spent[name]
+
+        def taking(*given):
+            now[0] += seconds
+            return call(*given)
+
+        monkeypatch.setattr(trainer, name, taking)
+
+    for name in spent:
+        slow(name)
+    trainer.loop()
+    assert [row.seconds for row in trainer.state.log] == [row.step for row in trainer.state.log]
 
 
 # ---------------------------------------------------------------- plan

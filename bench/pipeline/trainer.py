@@ -413,9 +413,10 @@ class Trainer:
                     self.evaluate(losses)
                 self.recent.clear()
             if state.step % config.snapshot_every == 0 or last:
-                snapshot = self.snapshot()  # made by all processes: some share what it measures
-                if first:
-                    save_model(snapshot_path(self.run.out, state.step), snapshot, step=state.step)
+                with clock.paused():  # made by all processes: some share what they measure for it
+                    snapshot, path = self.snapshot(), snapshot_path(self.run.out, state.step)
+                    if first:
+                        save_model(path, snapshot, step=state.step)
             if self.resume.due(state.step) and not last:
                 state.seconds = clock.seconds
                 self.save()
