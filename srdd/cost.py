@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .conditioning import StateCondition
 from .config import ModelConfig, SamplerConfig
 from .guidance import guidance_weights, guided_scales
+from .masks import named_mask
 from .model import ScaleTransformer
 from .noise import first_weights, generator
 from .past import reach
@@ -110,14 +111,41 @@ def sampling_cost(model: ModelConfig, sampler: SamplerConfig, calls: Calls | Non
 
 def least_flops(model: ModelConfig, cost: Cost) -> tuple[Number, ...]:
     """Operations of every scale that the result of `sampling_cost` needs at least: without those of
-    pairs that a window hides (MVAR, arXiv 2505.12742), which a mask computes all the same."""
+    pairs that a window (MVAR, arXiv 2505.12742) or a mask of one's own hides, which are computed
+    all the same."""
     flops_K: list[Number] = []
-    for k, (calls, _, flops) in enumerate(cost.by_scale):
-        every = model.schedule.attended_pairs_of(k, model.history)
-        seen = model.schedule.attended_pairs_of(k, model.history, model.window, model.window_from)
+    for k, ((calls, _, flops), sight) in enumerate(zip(cost.by_scale, _sights(model))):
+        hidden = model.schedule.attended_pairs_of(k, model.history) - sight.pairs
         # of a pair in each block: q.k and its share of the values, D multiply-adds each
-        flops_K.append(flops - calls * (every - seen) * 4 * model.width * model.depth)
+        flops_K.append(flops - calls * hidden * 4 * model.width * model.depth)
     return tuple(flops_K)
+
+
+class _Sight(NamedTuple):
+    """What the tokens of a scale must see: pairs of a query and a key, positions of earlier scales
+    that any of them reads, and of its own those that a later scale reads."""
+
+    pairs: int
+    earlier: int
+    kept: int
+
+
+def _sights(model: ModelConfig) -> list[_Sight]:
+    """Of every scale, by history and window, or by the mask of one's own."""
+    schedule, history, sights = model.schedule, model.history, []
+    if model.mask is not None:
+        mask_LL = named_mask(model.mask, schedule)
+        for where in schedule.slices:
+            earlier_l, kept_l = mask_LL[where, : where.start].any(0), mask_LL[where.stop :, where]
+            counts = mask_LL[where].sum(), earlier_l.sum(), kept_l.any(0).sum()
+            sights.append(_Sight(*(int(count) for count in counts)))
+        return sights
+    for k, length in enumerate(schedule.lengths):
+        keys, later = schedule.key_slice(k, history), range(k + 1, schedule.num_scales)
+        pairs = schedule.attended_pairs_of(k, history, model.window, model.window_from)
+        kept = length if any(schedule.first_visible(j, history) <= k for j in later) else 0
+        sights.append(_Sight(pairs, keys.stop - keys.start - length, kept))
+    return sights
 
 
 def _doubled(model: ModelConfig, sampler: SamplerConfig) -> list[bool]:
@@ -176,7 +204,7 @@ def sampling_bytes(
     """
     with torch.device("meta"):
         network = ScaleTransformer(model)
-    schedule, history, doubled = model.schedule, model.history, _doubled(model, sampler)
+    schedule, doubled = model.schedule, _doubled(model, sampler)
     calls = calls or dry_run(model, sampler)
     passes = calls.per_image(schedule.num_scales)
     D, blocks = model.width, network.blocks
@@ -184,13 +212,9 @@ def sampling_bytes(
     core = _core(network)
     told = _told(network)
     moved = []
-    for k, length in enumerate(schedule.lengths):
-        keys = schedule.key_slice(k, history)
+    for k, (length, sight) in enumerate(zip(schedule.lengths, _sights(model))):
         # keys and values of one position of one image
         pair = 2 * D * len(blocks) * (2 if doubled[k] else 1)
-        seen_later = any(
-            schedule.first_visible(j, history) <= k for j in range(k + 1, schedule.num_scales)
-        )
         # positions and level; the start embedding or the input's projection; [MASK]
         embedding = (
             (length + 1) * D
@@ -198,14 +222,14 @@ def sampling_bytes(
             + (D if model.mask_prob > 0 else 0)
             + (_numbers(past) if past is not None and k > 0 else 0)
         )
-        once = batch * pair * length if seen_later else 0
+        once = batch * pair * sight.kept
         if k == 0:
             once += _of_classes(network, batch + any(doubled)) + told.once + batch * told.kept
         if 0 < k < schedule.num_scales - 1 and model.recalls:
             once += batch * recalled * length
         pooled = reach(model.history_vector, k)[:-1] if k > 0 else range(0)
         outputs = model.codebook_dim if model.regresses else model.codebook_size
-        an_image = pair * (keys.stop - keys.start - length) + length * outputs
+        an_image = pair * sight.earlier + length * outputs
         an_image += told.seen + D * max(0, min(told.tokens - schedule.slices[k].start, length))
         an_image += recalled * sum(schedule.lengths[j] for j in pooled)
         times = Fraction(calls.calls.get(k, 0), calls.batches)

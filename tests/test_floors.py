@@ -27,8 +27,9 @@ from bench.report.view import View
 from bench.runtime.rows import METRIC_COLUMNS, read_rows
 from bench.runtime.verb import main
 from bench.study import rooms
+from srdd import masks
 from srdd.config import SamplerConfig
-from srdd.cost import _flops, sampling_bytes, sampling_cost
+from srdd.cost import _flops, least_flops, sampling_bytes, sampling_cost
 
 ROOT = Path(__file__).resolve().parent.parent
 D, V, C, DEPTH, HEADS, LENGTHS = 16, 7, 4, 2, 2, (1, 4, 9)  # of the tiny model
@@ -107,6 +108,39 @@ def test_bytes_grow_with_batch_history_and_passes(model_config, batch, more, his
     )
     for a, b, c, d in zip(found, larger, longer, again):
         assert a < b and a <= c and a < d and b * batch <= a * (batch + more)
+
+
+def test_a_mask_of_ones_own_needs_what_it_shows(model_config, monkeypatch):
+    """Catches floors of a mask that are those of VAR: hidden pairs, and keys that nobody reads."""
+
+    def mask_blocks(schedule):
+        """Own scale alone, as history 0 has it."""
+        return masks.scale_mask(schedule, 0)
+
+    def mask_first(schedule):
+        """The own token, and of earlier scales the very first alone."""
+        mask_LL = torch.eye(schedule.seq_len, dtype=torch.bool)
+        mask_LL[:, 0] = True
+        return mask_LL
+
+    for mask in (mask_blocks, mask_first):
+        monkeypatch.setattr(masks, mask.__name__, mask, raising=False)
+    plain, sampler = SamplerConfig(), SamplerConfig(cfg_scale=2.0, cfg_ramp="constant")
+    own, blocks = model_config(history=0), model_config(history=None, mask="blocks")
+    for asked in (plain, sampler):
+        assert sampling_bytes(blocks, asked, 3) == sampling_bytes(own, asked, 3)
+        least = [least_flops(config, sampling_cost(config, asked)) for config in (blocks, own)]
+        assert least[0] == least[1]
+    first, every = model_config(history=None, mask="first"), model_config(history=None)
+    costs = [sampling_cost(config, plain) for config in (first, every)]
+    moved = [sampling_bytes(config, plain, 3) for config in (every, first)]
+    for k, length in enumerate(LENGTHS):
+        seen, last = sum(LENGTHS[:k]), k == len(LENGTHS) - 1
+        hidden = length * (seen + length) - (2 * length - (k == 0))
+        every_flops = costs[1].by_scale[k][2]
+        assert every_flops - least_flops(first, costs[0])[k] == 2 * 2 * D * hidden * DEPTH
+        unread = max(0, seen - 1) + (0 if last else length - (k == 0))
+        assert moved[0][k] - moved[1][k] == 4 * 3 * 2 * D * DEPTH * unread
 
 
 def test_histories_differ_by_attention_and_cache_alone(model_config):
