@@ -192,6 +192,24 @@ def test_streams_that_are_closed_are_no_fault(copy, closed):
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize(
+    "data, words",
+    [
+        ("study: é".encode("utf-16"), "no UTF-8 text at byte 0; save it as UTF-8"),
+        (b"study: x\n\tsuites: {}\n", "not readable as YAML: while scanning"),
+        (b"study: x\n---\nstudy: y\n", "expected a single document"),
+        (b"- study\n", "holds no settings: a study is a mapping of keys"),
+    ],
+)
+def test_a_study_that_cannot_be_read_is_named(copy, tmp_path, data, words):
+    """Catches snakemake's word of a file that it does not name, and a traceback of its parser."""
+    study = tmp_path / "bad.yaml"
+    study.write_bytes(data)
+    code, _, said = run(copy, "snakemake", "snr", "-n", "--configfile", study)
+    assert code and said.startswith(f"error: {study}: ") and words in said, said
+    assert len(said.splitlines()) == 1
+
+
 def test_a_user_without_a_home_may_run(copy):
     """Catches a traceback of snakemake's, which keeps a cache below the home, for a user of a
     container or of cron that has none."""

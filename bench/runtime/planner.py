@@ -7,11 +7,39 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from importlib import import_module
+from pathlib import Path
+
+
+def refuse_unreadable(words: list[str]) -> None:
+    """End with one line that names the study and what is wrong with it, where snakemake would say
+    of no file that it is not valid, or raise what its parser raises."""
+    import yaml  # which snakemake imports too
+
+    for word in words:
+        option, _, name = word.partition("=")
+        if option != "--configfile" or not name:
+            continue
+        try:
+            if isinstance(yaml.safe_load(Path(name).read_text(encoding="utf-8")), dict):
+                continue
+        except (OSError, ValueError, RecursionError, yaml.YAMLError):
+            pass
+        from ..study.errors import ConfigError
+        from ..study.study_file import one_line, read_yaml
+
+        try:
+            read_yaml(Path(name))
+        except ConfigError as error:
+            print(f"error: {one_line(f'{name}: {error}')}", file=sys.stderr, flush=True)
+            sys.exit(2)  # nothing needs to be added
+
 
 if __name__ == "__main__":
     gc.disable()
     try:
+        refuse_unreadable(sys.argv[1:])
         import_module("snakemake.cli").main()
     except KeyboardInterrupt:  # while it plans; `./run` says that it was stopped
         os._exit(130)
