@@ -192,6 +192,24 @@ def test_streams_that_are_closed_are_no_fault(copy, closed):
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
 
 
+OPENED = """
+import runpy, subprocess, sys
+import bench.runtime.publishing as publishing
+child = "import os; [os.fstat(number) for number in range(3)]"
+def looks(target):
+    sys.exit(subprocess.run([sys.executable, "-c", child]).returncode)
+publishing.mend = looks
+sys.argv = ["run", "publish", "--config", "smoke.yaml"]
+runpy.run_path("run")
+"""
+
+
+def test_what_was_closed_is_open_in_every_job(copy):
+    """Catches a stream that is opened for this process alone."""
+    words = ["sh", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, OPENED]
+    assert subprocess.run(words, cwd=copy, env=clean_environment()).returncode == 0
+
+
 @pytest.mark.parametrize(
     "data, words",
     [
