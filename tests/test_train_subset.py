@@ -240,13 +240,14 @@ def test_a_killed_training_keeps_its_bounds(made, tmp_path):
 
 
 def test_what_is_made_to_be_scored_is_no_training(made, tmp_path, monkeypatch):
-    """Catches seconds of a training that hold evaluations, or the making of snapshots, for which a
-    regression runs over all training images."""
+    """Catches seconds of a training that hold evaluations, states to resume from, or the making of
+    snapshots, for which a regression runs over all training images."""
     now = [0.0]
     clock = SimpleNamespace(monotonic=lambda: now[0])
     monkeypatch.setattr("bench.runtime.clock.time", clock)
     trainer = trainer_of(made, made.find("train_subset", unique_images=30), tmp_path / "out")
-    spent = {"step": 1.0, "snapshot": 1000.0, "evaluate": 100_000.0}
+    monkeypatch.setattr(trainer.resume, "due", lambda step: True)
+    spent = {"step": 1.0, "snapshot": 1000.0, "evaluate": 100_000.0, "save": 1e7}
 
     def slow(name):
         call, seconds = getattr(trainer, name), spent[name]

@@ -255,8 +255,8 @@ def metric_classification_accuracy(scored: Scored) -> dict[str, float]:
 
     Architecture and training are the extractor's, without its choice of a step by validation;
     beside one that was not trained here, those that `features` of kind trained has where nothing
-    is set. Weights and batches have a seed of their own, the same for all sets. Nothing where not `costly`, without labels asked for, or against the
-    images of a given file, which have none.
+    is set. Weights and batches have a seed of their own, the same for all sets. Nothing where not
+    `costly`, without labels asked for, or against the images of a given file, which have none.
     """
     labels_N, real = scored.labels_N, scored.reference.images
     real_N = getattr(real, "labels_N", None)

@@ -22,7 +22,7 @@ from srdd.memory import is_out_of_memory
 from srdd.model import ScaleTransformer
 from srdd.noise import generator
 
-from ..runtime.clock import Stopwatch
+from ..runtime.clock import Stopwatch, synchronise
 from ..runtime.progress import Progress
 from ..runtime.verb import Run
 from ..study.settings import TrainingConfig
@@ -412,17 +412,20 @@ class Trainer:
                 with clock.paused():  # an evaluation is no training
                     self.evaluate(losses)
                 self.recent.clear()
-            if state.step % config.snapshot_every == 0 or last:
-                with clock.paused():  # made by all processes: some share what they measure for it
-                    snapshot, path = self.snapshot(), snapshot_path(self.run.out, state.step)
-                    if first:
-                        save_model(path, snapshot, step=state.step)
-            if self.resume.due(state.step) and not last:
+            snapshots = state.step % config.snapshot_every == 0 or last
+            saves = self.resume.due(state.step) and not last
+            if snapshots or saves:
+                synchronise(self.run.device)  # what a GPU still computes is training
                 state.seconds = clock.seconds
-                self.save()
-            progress.advance(
-                note=f"validation loss {state.log[-1].loss_val:.3f}" if state.log else ""
-            )
+                with clock.paused():
+                    if snapshots:  # made by all processes: some share what they measure for it
+                        snapshot, path = self.snapshot(), snapshot_path(self.run.out, state.step)
+                        if first:
+                            save_model(path, snapshot, step=state.step)
+                    if saves:
+                        self.save()
+            note = f"validation loss {state.log[-1].loss_val:.3f}" if state.log else ""
+            progress.advance(note=note)
         progress.close()
 
     def report(self, kept: Kept) -> None:
