@@ -231,13 +231,18 @@ def test_two_of_one_group_are_told_apart(view):
 
 
 def test_a_figure_without_points_along_trainings_has_those_of_the_end(view):
-    """Catches a logarithmic axis with nothing on it, after all jobs."""
+    """Catches a logarithmic axis with nothing on it, after all jobs, and FID against the images
+    that were seen in the legend alone (ratio null)."""
     rows = view.results.metrics
     view.results.metrics = rows[~rows["metric"].str.contains("nearest|fid_") | rows["step"].isna()]
     figure, _ = show.figure_memorisation(view)
     figure.canvas.draw()
     rates = np.concatenate([np.atleast_1d(line.get_ydata()) for line in figure.axes[2].lines])
     assert np.isclose(rates, 0.2).any(), "that of the kept weights"
+    named = [line for line in figure.axes[0].lines if line.get_label().startswith("VAR")]
+    points = {line.get_label(): line.get_xydata().tolist() for line in named}
+    end = pytest.approx(160 * 64 / 85)
+    assert points == {"VAR, held out": [[end, 4.0]], "VAR, images it saw": [[end, 3.0]]}
     plt.close(figure)
 
 

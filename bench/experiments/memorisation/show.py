@@ -57,10 +57,14 @@ def _fid(view: View, against: str) -> str:
 
 
 def along(view: View, variant: str, metric: str, images: int) -> tuple[list[float], list[Estimate]]:
-    """Epochs and means over seeds of a number along the training, at each step that is there."""
+    """Epochs and means over seeds of a number along the training, at each step that is there;
+    those of the kept weights where no others were measured."""
     rows: pd.DataFrame = view.snapshots(variant, metric)
     means = {float(step): estimate(part["value"]) for step, part in rows.groupby("step")}
     there = {step: mean for step, mean in means.items() if mean is not None}
+    step, kept = (view.estimate(variant, name) for name in ("kept_step", metric))
+    if not there and step is not None and kept is not None:
+        there = {step.mean: kept}
     return [step * epochs_of(view, variant, images) for step in there], list(there.values())
 
 
