@@ -728,6 +728,17 @@ def test_figures_and_tables_show_what_was_measured(made, tmp_path):
     assert figures["zero_shot_strips"][0].axes[0].get_images()
 
 
+def test_super_resolution_alone_speaks_of_no_unknown_part(made, tmp_path):
+    """Catches columns without one number, and captions that explain them."""
+    results = made.collect(tmp_path)
+    results.about["suites"]["zero_shot"]["zero_shot"] |= {"inpaint": None, "outpaint": None}
+    view = View(results, "zero_shot")
+    table, caption = zero_shot_show.table_zero_shot(view)
+    assert not [title for title in table if "unknown" in title] and "unknown" not in caption
+    assert (table["PSNR whole (dB)"] != "").all() and len(table) == 2 * 4
+    assert "unknown" not in zero_shot_show.figure_zero_shot(view)[1]
+
+
 def test_missing_numbers_are_named(made, tmp_path):
     """Catches a failed job that is drawn as nothing, as 0, or as the other variant's number."""
     results = made.collect(tmp_path)

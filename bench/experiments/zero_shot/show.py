@@ -39,6 +39,7 @@ from .tasks import (
     BASELINES,
     CEILING,
     TASKS,
+    has_boxes,
     level,
     protocol_details,
     rows_lost,
@@ -195,8 +196,8 @@ def figure_zero_shot(view: View) -> tuple[Figure, Caption]:
         *claim_details(view),
         "Likeness rewards the average of all plausible answers; a sampler gives one of them.",
         *protocol_details(view),
-        "PSNR of 8-bit images, an exact part counted as 58.9 dB; SSIM on the unknown part: mean "
-        "of its map there.",
+        "PSNR of 8-bit images, an exact part counted as 58.9 dB"
+        + ("; SSIM on the unknown part: mean of its map there." if has_boxes(view) else "."),
         *run_details(view),
     )
     return figure, Caption(caption, details)
@@ -399,9 +400,11 @@ def _table(view: View) -> pd.DataFrame:
             rows += _task_rows(view, task, m)
     table, empty = frame(rows), []
     for title in _columns(view.results):
-        if title not in LIKENESS_NAMES and table[title].isin(["-", ""]).all():
+        asked = title in LIKENESS_NAMES and (has_boxes(view) or "unknown" not in title)
+        if not asked and table[title].isin(["-", ""]).all():
             empty.append(title)
-    columns = ["Task", "Variant", "PSNR unknown (dB)", "PSNR whole (dB)"]
+    likeness = [name for name in ("PSNR unknown (dB)", "PSNR whole (dB)") if name not in empty]
+    columns = ["Task", "Variant", *likeness]
     columns += ["PSNR minus the first, paired (dB)", view.results.label("Class agreement")]
     last = "Status" if unwell(table) else "SSIM whole"
     return shown(table.drop(columns=empty), *columns, last)
@@ -410,10 +413,11 @@ def _table(view: View) -> pd.DataFrame:
 def table_zero_shot(view: View) -> tuple[pd.DataFrame, Caption]:
     """Likeness and scores of completed images for every task and variant, with the baseline and the
     ceiling below (VAR, arXiv 2404.02905)."""
+    parts = ", on the unknown part and whole" if has_boxes(view) else ""
     caption = (
-        "PSNR of completed images to the true ones, on the unknown part and whole. Class: how "
-        "many are still of the one that was asked for. Below each task its baseline and what the "
-        "tokenizer makes of all true tokens. Difference: paired by training seed."
+        f"PSNR of completed images to the true ones{parts}. Class: how many are still of the one "
+        "that was asked for. Below each task its baseline and what the tokenizer makes of all true "
+        "tokens. Difference: paired by training seed."
     )
     of_first = (
         "they are those of the first variant, schedules differ" if len(view.grids()) > 1 else ""

@@ -21,6 +21,11 @@ def tasks(view: View) -> list[str]:
     return [name for name in TASKS if view.about["zero_shot"][name]]
 
 
+def has_boxes(view: View) -> bool:
+    """Whether a task of the suite has a part of the image that is unknown."""
+    return tasks(view) != ["super_resolution"]
+
+
 def true_scales(view: View) -> list[int]:
     """Every m of super-resolution that a variant of the suite can have."""
     return list(range(1, max(len(names["patch_nums"]) for names in view.variants.values())))
