@@ -15,12 +15,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small_study import build
 from test_verbs import ROOT, Bench
 
-from bench.experiments.equivalence.show import judge_equal
+from bench.experiments.equivalence.show import figure_equivalence, judge_equal
 from bench.pipeline.artefacts import open_split
 from bench.pipeline.datasets import to_float
 from bench.pipeline.labels import in_shares
+from bench.report.results import Results
 from bench.report.view import View
 from bench.runtime.verb import main
 from bench.runtime.verbs import verbs
@@ -528,3 +530,20 @@ def test_rule_of_equality(gaps, missing, word):
     )
     assert found == word and "SDD" in reason and "VAR" in reason
     assert all(why in reason for seeds in missing.values() for why in seeds.values())
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_noise_alone_has_a_figure(tmp_path):
+    """Catches an axis from 0 to 0 where `eps: [0.0]`, the smallest list of noises, is asked."""
+    head = {"study": "x", "model": "m-0", "train_seed": 0, "run_id": "sample/v0-0", "value": 2.0}
+    names = ("elbo", "elbo_transition", "elbo_readout")
+    results = Results.load(build(tmp_path, ["SDD"]))
+    names_of = results.variants("s")["SDD"]
+    head |= {"model": names_of["model"], "tokenizer": names_of["tokenizer"]}
+    rows = [{**head, "metric": f"{name}_uniform_eps0"} for name in names]
+    results.metrics = pd.concat([results.metrics, pd.DataFrame(rows)], ignore_index=True)
+    results.about["suites"]["s"]["equivalence"] = {
+        "eps": [0.0], "corruptions": ["uniform"], "draws": 1,
+    }  # fmt: skip
+    figure, _ = figure_equivalence(View(results, "s"))
+    assert figure.axes[0].get_xlim() == (-0.04, 1.32) and len(figure.axes[0].lines) == 3

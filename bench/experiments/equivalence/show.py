@@ -108,7 +108,8 @@ def _draw_part(axes: Axes, view: View, prefix: str, right: float) -> None:
     if ends:
         place = {"textcoords": "offset points", "va": "center", "fontsize": 7, "color": colour}
         axes.annotate(name, (right, max(ends)), (4, 0), **place).set_in_layout(False)
-        axes.set_xlim(-0.04 * right, 1.32 * right)  # room for the words
+        width = right or 1.0  # no noise alone has no width of its own
+        axes.set_xlim(-0.04 * width, 1.32 * width)  # room for the words
 
 
 def _draw_parts(axes: Axes, view: View) -> None:
