@@ -562,6 +562,23 @@ def test_tokens_of_the_figure_count_the_classes_that_were_asked(seen):
     assert list(table["Accuracy"])[-1].numbers["value"] == 0.5
 
 
+def test_captions_say_what_was_asked_and_nothing_else(seen):
+    """Catches words on smoothing and columns of it where `sigma` is empty, log-likelihoods where
+    likelihoods are averaged, and images of all classes where a few were asked."""
+    view = seen(*FAR)
+    assert "3 copies" in show.figure_class_evidence(view)[1]
+    assert "classes, and no other" not in show.figure_class_evidence(view)[1]
+    view.about["classify"] |= {"average": "probability", "classes": 2, "shifts": ["a"]}
+    caption = show.figure_smoothing(view)[1]
+    assert "when the likelihoods of" in caption and "those of 2 of its 3 classes" in caption
+    view.about["classify"] |= {"sigma": [], "stages": []}
+    for table, caption in (show.table_classification(view), show.table_class_shifts(view)):
+        assert not [title for title in table if "moothed" in title or "unnel" in title]
+        assert "moothing" not in caption and "funnel" not in caption
+    assert "moothing" not in show.figure_explanations(view)[1]
+    plt.close("all")
+
+
 def test_classifiers_of_tokens_have_an_interval():
     """Catches tokenizers that agree by chance and lose their interval, and one of pixels, which
     know none."""

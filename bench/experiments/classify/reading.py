@@ -138,18 +138,41 @@ def of_run(view: View, run_id: str, metric: str) -> float | None:
 
 def run_details(view: View) -> tuple[str, ...]:
     """Details of a caption: which images, which scores, which noise, how many trainings."""
-    told = asked(view)
-    averaged = "log p" if told["average"] == "log" else "p"
     return (
-        f"N = {count_words(view, 'classify')} images of {held_out(view.results)}.",
+        f"N = {count_words(view, 'classify')} images of {held_out(view.results)}"
+        f"{class_words(view)}.",
         "Score of a class: the sum over all tokens of log p(token | coarser scales, class), "
         "classes equally likely before. The class with the highest score is chosen, of equal ones "
         "the first. Samplers have no part in it.",
-        f"Smoothing: {averaged} averaged over {told['chosen_samples']} copies, the image itself "
-        f"among them. The others have noise of {told['chosen_sigma']:g} standard deviations of the "
-        "latent before it is quantised; both numbers were fixed beforehand.",
+        smoothing_words(view),
         stage_words(view),
         *seeds_details(view),
+    )
+
+
+def class_words(view: View) -> str:
+    """How many classes are told apart, where the study has more; else empty."""
+    classes, all_of_them = asked(view)["classes"], view.results.about["dataset"]["num_classes"]
+    if not classes or classes >= all_of_them:
+        return ""
+    return f", those of {classes} of its {all_of_them} classes, and no other class is asked for"
+
+
+def averaged_words(view: View) -> str:
+    """What is averaged over copies."""
+    return "log-likelihoods" if asked(view)["average"] == "log" else "likelihoods"
+
+
+def smoothing_words(view: View) -> str:
+    """What is averaged over how many copies, and their noise; empty where none was smoothed."""
+    told = asked(view)
+    if not told["sigma"]:
+        return ""
+    averaged = "log p" if told["average"] == "log" else "p"
+    return (
+        f"Smoothing: {averaged} averaged over {told['chosen_samples']} copies, the image itself "
+        f"among them. The others have noise of {told['chosen_sigma']:g} standard deviations of the "
+        "latent before it is quantised; both numbers were fixed beforehand."
     )
 
 

@@ -65,7 +65,7 @@ def shift_row(view: View, variant: str, shifts: list[str]) -> dict[str, str]:
     for name in shifts:
         metric = "accuracy" if name == "none" else f"accuracy_shift_{name}"
         row[shift_name(name)] = spread(view.estimate(variant, metric))
-        row[f"{shift_name(name)}, smoothed"] = spread(
-            view.estimate(variant, "accuracy_smoothed" if name == "none" else f"{metric}_smoothed")
-        )
+        if asked(view)["sigma"]:
+            smoothed = "accuracy_smoothed" if name == "none" else f"{metric}_smoothed"
+            row[f"{shift_name(name)}, smoothed"] = spread(view.estimate(variant, smoothed))
     return row

@@ -37,6 +37,7 @@ from .reading import (
     WAYS,
     Point,
     asked,
+    averaged_words,
     baseline,
     by_repeat,
     by_scale,
@@ -195,10 +196,10 @@ def figure_smoothing(view: View) -> tuple[Figure, Caption]:
     _hide_idle(figure)
     note(figure, missing_words(view, "accuracy_smoothed"))
     caption = (
-        "Top: accuracy when the log-likelihoods of an image and of noisy copies are averaged, "
-        "against their number. Bottom: against the noise, at the number that table and claims "
-        "read; dotted: how many tokens one copy changes. Symbols of one number stand side by side. "
-        "Mean and interval."
+        f"Top: accuracy when the {averaged_words(view)} of an image and of noisy copies are "
+        "averaged, against their number. Bottom: against the noise, at the number that table and "
+        "claims read; dotted: how many tokens one copy changes. Symbols of one number stand side "
+        "by side. Mean and interval."
     )
     return figure, Caption(caption, (*claim_details(view), *run_details(view)))
 
@@ -351,21 +352,40 @@ def _map_words(strip: tuple[str, int, str] | None) -> list[str]:
 # ---------------------------------------------------------------- tables
 
 
+SHOWN = (
+    "Classifier",
+    "Accuracy",
+    "2 s.e. of the split",
+    "Smoothed",
+    "Funnel",
+    "Tokens",
+    "Posterior NLL (nats)",
+)
+
+
 def table_classification(view: View) -> tuple[pd.DataFrame, Caption]:
     """Accuracy of likelihood classification, what it costs and how sure it is, above classifiers
     without a generative model."""
     rows = [variant_row(view, variant) for variant in view.variants]
     table = frame([*rows, *baseline_rows(view)])
-    columns = "Classifier", "Accuracy", "2 s.e. of the split", "Smoothed", "Funnel"
+    told, ways = asked(view), ["by all scales"]
+    ways += ["with smoothing"] if told["sigma"] else []
+    ways += ["by the funnel"] if told["stages"] else []
+    table = table.drop(columns=_unasked(told))
+    columns = [name for name in SHOWN if name in table]
     words = (
-        "Share of held-out images that are classified right: by all scales, with smoothing, by "
-        "the funnel. Beside it the tokens that an image takes with all classes, and how far the "
-        "posterior is from the truth. In brackets: classifiers without a generative model."
+        f"Share of held-out images that are classified right: {', '.join(ways)}. Beside it the "
+        "tokens that an image takes with all classes, and how far the posterior is from the truth. "
+        "In brackets: classifiers without a generative model."
     )
     details = *claim_details(view), missing_words(view, "accuracy"), *run_details(view)
-    return shown(table, *columns, "Tokens", "Posterior NLL (nats)"), Caption(
-        words, (*details, cost_words())
-    )
+    return shown(table, *columns), Caption(words, (*details, cost_words()))
+
+
+def _unasked(told: dict[str, Any]) -> list[str]:
+    """Columns of what the suite does not ask for."""
+    of_funnel = [] if told["stages"] else ["Funnel", "Tokens, funnel", "GFLOP, funnel"]
+    return of_funnel if told["sigma"] else ["Smoothed", *of_funnel]
 
 
 MOST_SHIFTS = MOST_COLUMNS - 1
@@ -374,6 +394,7 @@ MOST_SHIFTS = MOST_COLUMNS - 1
 def table_class_shifts(view: View) -> tuple[pd.DataFrame, Caption]:
     """Accuracy on shifted images, of likelihood classification and of other classifiers."""
     shifts = ["none", *(name for name in asked(view)["shifts"] if name != "none")]
+    smoothed = bool(asked(view)["sigma"])
     rows = [shift_row(view, variant, shifts) for variant in view.variants]
     for name, words in BASELINES.items():
         values = {shift: baseline(view, name, shift) for shift in shifts}
@@ -383,19 +404,19 @@ def table_class_shifts(view: View) -> tuple[pd.DataFrame, Caption]:
     words = (
         "Accuracy on held-out images as they are, and changed in one way; every image is changed "
         "by its own seed, the same for all classifiers. In brackets: classifiers without "
-        f"a generative model. {_left_to_csv(shifts)}"
+        f"a generative model. {_left_to_csv(shifts, smoothed)}"
     )
     details = *claim_details(view), missing_words(view, "accuracy"), *run_details(view)
     columns = map(shift_name, shifts[:MOST_SHIFTS])
     return shown(frame(rows), "Classifier", *columns), Caption(words, details)
 
 
-def _left_to_csv(shifts: list[str]) -> str:
+def _left_to_csv(shifts: list[str], smoothed: bool) -> str:
     """Which shifts have no column beside the classifier's name, and what else the csv has."""
     rest = rst(", ".join(map(shift_name, shifts[MOST_SHIFTS:])))
     if not rest:
-        return "The csv has likelihoods with smoothing."
-    return f"In the csv alone: {rest}, and likelihoods with smoothing."
+        return "The csv has likelihoods with smoothing." if smoothed else ""
+    return f"In the csv alone: {rest}{', and likelihoods with smoothing' if smoothed else ''}."
 
 
 # ---------------------------------------------------------------- rules
