@@ -188,6 +188,17 @@ def test_figures_show_every_model_once(view, name):
     assert figure.get_suptitle() == "" and caption.text
 
 
+def test_levels_without_a_panel_are_named(view, monkeypatch):
+    """Catches noise that was measured and is left out without a word, and a class where models
+    know none."""
+    assert "not drawn" not in show.figure_noise_shift(view)[1]
+    assert "the class alone" in show.figure_noise_shift(view)[1]
+    monkeypatch.setitem(view.about["ladders"], "noise", [0.5, 0.0, 0.1, 0.2, 0.3, 0.4])
+    monkeypatch.setitem(view.results.about["dataset"], "num_classes", 0)
+    caption = show.figure_noise_shift(view)[1]
+    assert "Measured and not drawn: 0.1, 0.4." in caption and "the class alone" not in caption
+
+
 def test_variants_that_add_the_same_bands_have_one_line(view, monkeypatch):
     """Catches lines that lie hidden below the last one, and a step that is left out of the
     comparison."""

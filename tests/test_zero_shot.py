@@ -739,6 +739,19 @@ def test_super_resolution_alone_speaks_of_no_unknown_part(made, tmp_path):
     assert "unknown" not in zero_shot_show.figure_zero_shot(view)[1]
 
 
+def test_images_without_classes_have_no_words_on_them(made, tmp_path):
+    """Catches true classes, and a class that was asked for, where the models know none."""
+    results = made.collect(tmp_path)
+    view = View(results, "zero_shot")
+    assert "their true classes" in zero_shot_show.table_zero_shot(view)[1]
+    results.about["dataset"]["num_classes"] = 0
+    results.metrics = results.metrics[~results.metrics["metric"].str.contains("class_agreement")]
+    results.known.clear()
+    table, caption = zero_shot_show.table_zero_shot(view)
+    assert "true classes" not in caption and "Class:" not in caption
+    assert not [title for title in table if "Class" in title]
+
+
 def test_missing_numbers_are_named(made, tmp_path):
     """Catches a failed job that is drawn as nothing, as 0, or as the other variant's number."""
     results = made.collect(tmp_path)

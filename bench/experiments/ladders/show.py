@@ -23,7 +23,7 @@ from ...report.drawing import DOUBLE, band, blank, look_of, note, plain_log
 from ...report.estimate import estimate
 from ...report.sheets import by_variant, sheet
 from ...report.view import View
-from ...report.words import held_out, score_details, seeds_details
+from ...report.words import held_out, score_details, seeds_details, with_classes
 
 Places = Callable[[View, str], dict[int, float]]
 
@@ -151,15 +151,18 @@ def figure_noise_shift(view: View) -> tuple[Figure, Caption]:
     draw = partial(_noise_shift, levels=levels)
     figure = sheet(by_variant(models), (DOUBLE, 2.8), (1, len(levels)), draw, sharey="row")
     note(figure, missing_words(models, "noise_loss"))
+    alone = ", the class alone" if with_classes(models) else ""
     text = (
         "Error against the clean image where the first steps are those of an image with noise and "
-        "the likeliest codes follow. Left: nothing kept, the class alone; right: all kept, what "
-        "the tokenizer makes of the noisy image. A model that refines lies lowest in between."
+        f"the likeliest codes follow. Left: nothing kept{alone}; right: all kept, what the "
+        "tokenizer makes of the noisy image. A model that refines lies lowest in between."
     )
+    more = [f"{level:g}" for level in sorted(view.about["ladders"]["noise"]) if level not in levels]
     details = (
         *claim_details(view),
         "Noise: normal, of this standard deviation, added to images in [-1, 1] before they are "
         "encoded. That of an image is the same in every system and at every level.",
+        f"Measured and not drawn: {', '.join(more)}." if more else "",
         *_measured_details(view),
     )
     return figure, Caption(text, details)

@@ -413,11 +413,12 @@ def _table(view: View) -> pd.DataFrame:
 def table_zero_shot(view: View) -> tuple[pd.DataFrame, Caption]:
     """Likeness and scores of completed images for every task and variant, with the baseline and the
     ceiling below (VAR, arXiv 2404.02905)."""
-    parts = ", on the unknown part and whole" if has_boxes(view) else ""
+    table, parts = _table(view), ", on the unknown part and whole" if has_boxes(view) else ""
+    agrees = view.results.label("Class agreement") in table
+    classes = " Class: how many are still of the one that was asked for." if agrees else ""
     caption = (
-        f"PSNR of completed images to the true ones{parts}. Class: how many are still of the one "
-        "that was asked for. Below each task its baseline and what the tokenizer makes of all true "
-        "tokens. Difference: paired by training seed."
+        f"PSNR of completed images to the true ones{parts}.{classes} Below each task its baseline "
+        "and what the tokenizer makes of all true tokens. Difference: paired by training seed."
     )
     of_first = (
         "they are those of the first variant, schedules differ" if len(view.grids()) > 1 else ""
@@ -436,4 +437,4 @@ def table_zero_shot(view: View) -> tuple[pd.DataFrame, Caption]:
         few_words(view, "zero_shot"),
         *run_details(view),
     )
-    return _table(view), Caption(caption, details)
+    return table, Caption(caption, details)

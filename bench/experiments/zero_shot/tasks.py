@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...report.completion import at, count_words, lost_words
 from ...report.view import View
-from ...report.words import held_out, sample_words, samplers, seeds_details
+from ...report.words import held_out, sample_words, samplers, seeds_details, with_classes
 
 TASKS = {
     "inpaint": "in-painting",
@@ -89,9 +89,10 @@ def protocol_details(view: View) -> tuple[str, ...]:
 
 def run_details(view: View) -> tuple[str, ...]:
     """Details of a caption: N, seeds, interval, sampler: how the numbers were made."""
+    classes = ", with their true classes" if with_classes(view) else ""
     return (
-        f"N = {count_words(view, 'zero_shot')} images of {held_out(view.results)}, with their true "
-        f"classes; {sample_words(view.results)}.",
+        f"N = {count_words(view, 'zero_shot')} images of {held_out(view.results)}{classes}; "
+        f"{sample_words(view.results)}.",
         *seeds_details(view),
         samplers(view),
     )
