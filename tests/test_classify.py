@@ -579,6 +579,18 @@ def test_captions_say_what_was_asked_and_nothing_else(seen):
     plt.close("all")
 
 
+def test_names_of_variants_without_a_number_are_escaped(seen):
+    """Catches a name with letters of reStructuredText, which loses them in the details."""
+    view = seen(*FAR)
+    view.results.metrics = view.results.metrics[view.results.metrics["metric"] != "accuracy"]
+    view.results.known.clear()
+    variants = view.results.variants_of[view.suite]
+    variants["a_ *b*"] = variants.pop("a")
+    view.about["classify"]["shifts"] = ["none", "blur"]
+    for table in (show.table_classification, show.table_class_shifts):
+        assert r"a\_ \*b\*: seed" in table(view)[1]
+
+
 def test_classifiers_of_tokens_have_an_interval():
     """Catches tokenizers that agree by chance and lose their interval, and one of pixels, which
     know none."""

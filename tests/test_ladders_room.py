@@ -188,6 +188,17 @@ def test_figures_show_every_model_once(view, name):
     assert figure.get_suptitle() == "" and caption.text
 
 
+def test_a_suite_that_draws_nothing_has_no_words_on_scores(view, monkeypatch):
+    """Catches a number of generated images, and columns of scores, where none were generated."""
+    table, caption = show.table_factors(view)
+    assert "generated images" not in caption and "Extractor" not in caption
+    assert not [title for title in table if "FID" in title or "agreement" in title]
+    assert "FID never judges alone" not in caption and "One training seed" in caption
+    monkeypatch.setitem(view.about, "measure", ["scores", "ladders"])
+    table, caption = show.table_factors(view)
+    assert "generated images" in caption and view.results.label("FID") in table
+
+
 def test_levels_without_a_panel_are_named(view, monkeypatch):
     """Catches noise that was measured and is left out without a word, and a class where models
     know none."""

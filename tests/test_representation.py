@@ -145,6 +145,8 @@ def test_a_claim_of_an_arm_that_is_not_asked_for_is_refused(tmp_path):
         planned(tmp_path, told, figures=["gradient_cosine"])
     with pytest.raises(ConfigError, match="shows arms that reconstruct"):
         planned(tmp_path, {"arms": ["frozen"]}, figures=["pair_scores"])
+    with pytest.raises(ConfigError, match="'detail_plane' shows what arms add to frozen"):
+        planned(tmp_path, {"arms": ["frozen"]}, figures=["detail_plane"])
 
 
 def test_one_scale_of_a_model_that_looks_back_is_said(tmp_path):
@@ -483,7 +485,10 @@ def test_figures_and_tables_show_what_was_measured(tmp_path):
     assert len(table) == 2 * len(NAMES)
     row = table[table["Encoder"] == "SDD, reconstruction"].iloc[0]
     assert row["kNN minus frozen"].numbers["mean"] == pytest.approx(0.1)
-    pairs, _ = show.table_blind_pairs(view)
+    pairs, caption = show.table_blind_pairs(view)
+    assert "steps as a classifier;" in caption
+    view.about["representation"]["pretrain_images"] = 50
+    assert "steps as a classifier of 50 images;" in show.table_blind_pairs(view)[1]
     assert list(pairs["All"]) == ["0-7 1-8 2-9"] * len(SEEDS)
     figure, _ = show.figure_detail_plane(view)
     labels = figure.axes[0].get_legend_handles_labels()[1]

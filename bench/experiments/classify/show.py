@@ -378,7 +378,8 @@ def table_classification(view: View) -> tuple[pd.DataFrame, Caption]:
         "tokens that an image takes with all classes, and how far the posterior is from the truth. "
         "In brackets: classifiers without a generative model."
     )
-    details = *claim_details(view), missing_words(view, "accuracy"), *run_details(view)
+    missing = rst(missing_words(view, "accuracy"))
+    details = *claim_details(view), missing, *run_details(view)
     return shown(table, *columns), Caption(words, (*details, cost_words()))
 
 
@@ -406,7 +407,8 @@ def table_class_shifts(view: View) -> tuple[pd.DataFrame, Caption]:
         "by its own seed, the same for all classifiers. In brackets: classifiers without "
         f"a generative model. {_left_to_csv(shifts, smoothed)}"
     )
-    details = *claim_details(view), missing_words(view, "accuracy"), *run_details(view)
+    missing = rst(missing_words(view, "accuracy"))
+    details = *claim_details(view), missing, *run_details(view)
     columns = map(shift_name, shifts[:MOST_SHIFTS])
     return shown(frame(rows), "Classifier", *columns), Caption(words, details)
 

@@ -24,6 +24,7 @@ from ...report.estimate import estimate
 from ...report.sheets import by_variant, sheet
 from ...report.view import View
 from ...report.words import held_out, score_details, seeds_details, with_classes
+from ...study import rooms
 
 Places = Callable[[View, str], dict[int, float]]
 
@@ -349,14 +350,22 @@ def _is_drowned(view: View, variant: str) -> bool:
 def table_factors(view: View) -> tuple[pd.DataFrame, Caption]:
     """Every system: its space, head and partition, and what was measured of it."""
     table = frame([_row(view, variant) for variant in view.variants])
+    unscored = not set(view.about["measure"]) & set(rooms.which("SCORES"))
+    if unscored:
+        table = table.drop(columns=[view.results.label(title) for title in SCORES])
     scores = [view.results.label(title) for title in ("FID", "Class agreement")]
+    scores = [title for title in scores if title in table]
     last = "Status" if unwell(table) else "Gradient noise"
     columns = ["Variant", "Tokens", "Reconstruction error", "Refinement error", *scores, last]
     text = (
         "Every system: tokens, error of the tokenizer's reconstruction, mean error over the steps "
-        "of refinement, scores, and noise of the gradients. FID never judges alone: a head of "
-        "independent bits scores a low one with images of the wrong class."
+        f"of refinement{'' if unscored else ', scores'}, and noise of the gradients."
     )
+    if not unscored:
+        text += (
+            " FID never judges alone: a head of independent bits scores a low one with images of "
+            "the wrong class."
+        )
     drowned: tuple[str, ...] = ()
     if "too noisy" in set(table["Gradient noise"]):
         count = view.about["ladders"]["micro_batches"]
@@ -371,7 +380,7 @@ def table_factors(view: View) -> tuple[pd.DataFrame, Caption]:
         "That is from an empty latent to the last step. Lost to noise: mean error at the strongest "
         "noise minus that at the weakest.",
         *drowned,
-        *_measured_details(view)[:1],
-        *score_details(view),
+        *_measured_details(view)[: None if unscored else 1],
+        *(() if unscored else score_details(view)),
     )
     return shown(table, *columns), Caption(text, details)

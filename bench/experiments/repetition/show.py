@@ -176,7 +176,7 @@ def _details(view: View) -> tuple[str, ...]:
         schedule_error_words(view),
         lone_words(view),
         warm_words(view),
-        missing_words(view, "epochs_to_best"),
+        rst(missing_words(view, "epochs_to_best")),
         *seeds_details(view),
     )
 

@@ -222,6 +222,11 @@ def _count_problems(study: Study, settings: Settings) -> Iterator[str]:
 
 
 def _empty_problems(settings: Settings, one: Resolved) -> Iterator[str]:
+    if "detail_plane" in one.suite.figures and not set(settings.arms) - {"frozen"}:
+        yield (
+            "figures: 'detail_plane' shows what arms add to frozen, the only one of "
+            "representation.arms; add another"
+        )
     if "gradient_cosine" in one.suite.figures and "naive" not in settings.arms:
         yield "figures: 'gradient_cosine' shows the arm naive; add it to representation.arms"
     if "pair_scores" in one.suite.figures and not set(settings.arms) & set(RECONSTRUCT):

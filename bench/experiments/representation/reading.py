@@ -122,11 +122,12 @@ def run_details(view: View) -> tuple[str, ...]:
     """Details of a caption: what all arms share, what is measured and how, what is thrown away."""
     told = asked(view)
     scales = "one scale, drawn" if told["scales"] == "one" else "all scales"
+    few = f" of {told['pretrain_images']} images" if told.get("pretrain_images") else ""
     return (
         f"N = {count_words(view, 'representation')} images of {held_out(view.results)}.",
-        f"Encoder: {told['dim']} numbers, trained {told['pretrain_steps']} steps as a classifier; "
-        f"then the projector, {told['projector_steps']} steps by cross-entropy. Both are the same "
-        "for all arms of a training seed.",
+        f"Encoder: {told['dim']} numbers, trained {told['pretrain_steps']} steps as a classifier"
+        f"{few}; then the projector, {told['projector_steps']} steps by cross-entropy. Both are "
+        "the same for all arms of a training seed.",
         f"An arm: {told['steps']} steps of {told['batch']} images with different tokens at "
         f"learning rate {told['lr']:g}, {scales} a step; generator and projector frozen. "
         "Temperature of cosines " + f"{told['tau']:g}.",

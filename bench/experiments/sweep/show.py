@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from ...report.absent import missing_words
 from ...report.caption import Caption
 from ...report.cells import Cell, frame, shown, spread
 from ...report.claims import (
@@ -22,6 +23,7 @@ from ...report.estimate import estimate, paired, show_difference
 from ...report.tuning import edges, half_words
 from ...report.view import View
 from ...report.words import seeds_details
+from ...study.escaping import rst
 
 QUANTILES = {
     "10 % quantile": "drawn_probability_q10",
@@ -61,6 +63,18 @@ def _drawn_words(view: View) -> str:
     return f"Tokens: those of {images} of each training seed."
 
 
+def _left_out(view: View, shares: list[str]) -> str:
+    """Which variants were drawn and have no row; empty where all have some, or none was asked."""
+    drawn = [name for name in view.variants if not view.missing(name, "nfe")]
+    absent = [name for name in drawn if not len(view.select(name, QUANTILES["Median"]))]
+    if not absent or not shares:
+        return ""
+    return (
+        "Without a row, as their samplers draw a token more than once or reshape what it is drawn "
+        f"from: {', '.join(map(rst, absent))}."
+    )
+
+
 def table_sampling_probability(view: View) -> tuple[pd.DataFrame, Caption]:
     """Quantiles of the probability of drawn tokens, and the share below each threshold, per scale,
     for samplers of one pass."""
@@ -76,7 +90,13 @@ def table_sampling_probability(view: View) -> tuple[pd.DataFrame, Caption]:
         "by scale. Median: over tokens. Shares: tokens below a threshold, which redrawing below "
         "such a p_resample would draw again."
     )
-    details = (*claim_details(view), _drawn_words(view), *seeds_details(view))
+    details = (
+        *claim_details(view),
+        _drawn_words(view),
+        _left_out(view, list(shares)),
+        rst(missing_words(view, "nfe")),
+        *seeds_details(view),
+    )
     table = shown(frame(rows), "Variant", "Grid", "Median", *list(shares)[:4], "Status")
     return table, Caption(text, details)
 
