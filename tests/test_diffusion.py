@@ -9,6 +9,7 @@ import math
 from dataclasses import replace
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -547,3 +548,9 @@ def test_no_noise_alone_has_a_figure(tmp_path):
     }  # fmt: skip
     figure, _ = figure_equivalence(View(results, "s"))
     assert figure.axes[0].get_xlim() == (-0.04, 1.32) and len(figure.axes[0].lines) == 3
+    assert figure.axes[1].get_xlim() == (-0.04, 1.32)
+    assert figure.axes[3].texts[0].get_text().split() == "no trained model was asked".split()
+    names_of["patch_nums"] = [1, 4]
+    figure, _ = figure_equivalence(View(results, "s"))
+    assert "no schedule has one" in " ".join(figure.axes[3].texts[0].get_text().split())
+    plt.close("all")

@@ -138,12 +138,17 @@ def _draw_elbos(axes: Axes, view: View) -> None:
 
 
 def _log_scales(
-    axes: Axes, view: View, metrics: dict[str, dict], label: str, extreme: str
+    axes: Axes,
+    view: View,
+    metrics: dict[str, dict],
+    label: str,
+    extreme: str,
+    empty: str = "no trained model was asked",
 ) -> float | None:
     """Per scale and variant, each training seed as a faint point and their mean or max as a line,
     on a logarithmic axis. Returns where an exact 0 is drawn; None where nothing is.
 
-    metrics: name, and what differs from the variant's own style.
+    metrics: name, and what differs from the variant's own style; empty: why nothing is.
     """
     parts = {}
     for i, variant in enumerate(view.variants):
@@ -151,7 +156,7 @@ def _log_scales(
             parts[i, variant, metric] = _per_scale(view, variant, metric)
     values = np.concatenate([[], *(rows["value"].to_numpy(float) for rows in parts.values())])
     if not len(values):
-        blank(axes, "no trained model was asked")
+        blank(axes, empty)
         return None
     # a decade below the smallest number above 0
     zero = 10.0 ** (math.floor(math.log10(min(values[values > 0], default=1e-16))) - 1)
@@ -195,7 +200,11 @@ def _draw_paths(axes: Axes, view: View) -> None:
     """How far two paths to one state differ, each with its own state and both with the same."""
     hollow = {"linestyle": CORRUPTION_LINES[1], "markerfacecolor": "white"}
     lines = {"path_kl": {}, "path_kl_equal_state": {**hollow, "clip_on": False}}
-    zero = _log_scales(axes, view, lines, "KL of two token paths (nats/token)", "mean")
+    empty = "no trained model was asked"
+    if max(len(names["patch_nums"]) for names in view.variants.values()) <= FIRST_PATH:
+        empty = "paths meet at the third scale, no schedule has one"
+    label = "KL of two token paths (nats/token)"
+    zero = _log_scales(axes, view, lines, label, "mean", empty)
     if zero is not None:
         _ticks_above_zero(axes, zero)
         styles = {"each path with its own state": {}, "both paths with one state": hollow}
@@ -213,6 +222,8 @@ def _equivalence(axes: np.ndarray, view: View) -> None:
             blank(panel, "no trained model was asked")
         panel.set_xlabel("eps, noise on each token (probability)")
     parts.set_ylim(bottom=0)
+    if not max(view.about["equivalence"]["eps"]):
+        elbos.set_xlim(parts.get_xlim())
     _draw_gap(gap, view)
     _draw_paths(path, view)
     side_ticks(gap, view)
