@@ -744,6 +744,16 @@ def test_images_without_classes_have_no_words_on_them(made, tmp_path):
     results = made.collect(tmp_path)
     view = View(results, "zero_shot")
     assert "their true classes" in zero_shot_show.table_zero_shot(view)[1]
+    errors = View(results, "error_propagation")
+    assert "samples of one class" in errors_show.table_error_propagation(errors)[1]
+    for suite in ("zero_shot", "error_propagation"):
+        for names in results.variants(suite).values():
+            names["settings"]["model"]["num_classes"] = 0
+    words = zero_shot_show.table_zero_shot(view)[1]
+    assert "of the true one, which no model is told" in words and "asked for" not in words
+    assert "of one class" not in errors_show.table_error_propagation(errors)[1]
+    figure, caption = errors_show.figure_error_propagation(errors)
+    assert "of one class" not in caption and "of one class" not in words_of(figure)
     results.about["dataset"]["num_classes"] = 0
     results.metrics = results.metrics[~results.metrics["metric"].str.contains("class_agreement")]
     results.known.clear()

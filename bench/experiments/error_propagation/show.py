@@ -34,8 +34,19 @@ from ...report.drawing import (
 from ...report.estimate import estimate
 from ...report.sheets import by_variant, sheet
 from ...report.view import View
-from ...report.words import reference_words, sample_words, samplers, seeds_details
+from ...report.words import (
+    reference_words,
+    sample_words,
+    samplers,
+    seeds_details,
+    with_classes,
+)
 from ...study.escaping import rst
+
+
+def _two(view: View, samples: str) -> str:
+    """Samples that are compared, of one class where the models know some."""
+    return f"{samples} of one class" if with_classes(view) else samples
 
 
 def shares_shown(view: View) -> list[float]:
@@ -76,7 +87,7 @@ def _error_propagation(axes: np.ndarray, view: View) -> None:
     for panel, p in zip(drifts, shares):
         panel.set_title(f"{100 * p:g} % of a scale replaced")
         if unrelated:
-            label = "two samples of one class"
+            label = f"two {_two(view, 'samples')}"
             panel.axhline(np.mean(unrelated), linestyle=":", linewidth=1, label=label, **style)
         panel.set_ylim(bottom=0)
     for panel in ratios:
@@ -101,7 +112,7 @@ def figure_error_propagation(view: View) -> tuple[Figure, Caption]:
     caption = (
         "What becomes of tokens that are replaced at one scale: drift of the last latent, drift "
         "over its direct part, change of FID. Lines: mean, bands: interval; symbols of one scale "
-        "stand side by side. Dotted: two clean samples of one class, at which nothing of the "
+        f"stand side by side. Dotted: two {_two(view, 'clean samples')}, at which nothing of the "
         "image is left."
     )
     return figure, Caption(caption, (*claim_details(view), *error_details(view), reach(view)))
@@ -166,7 +177,7 @@ def _unrelated_words(view: View) -> str:
         if drift:
             words.append(f"{rst(name)} {drift.mean:.2f}")
     drifts = "; ".join(words) or "not measured"
-    return f"Drift between two clean samples of one class, for comparison: {drifts}."
+    return f"Drift between two {_two(view, 'clean samples')}, for comparison: {drifts}."
 
 
 def _table(view: View) -> pd.DataFrame:

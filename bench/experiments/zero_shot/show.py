@@ -33,7 +33,7 @@ from ...report.results import Results
 from ...report.sheets import by_variant, sheet
 from ...report.sheets import shares as parts_of
 from ...report.view import View
-from ...report.words import credit_words, held_out, sample_words, samplers
+from ...report.words import credit_words, held_out, sample_words, samplers, with_classes
 from .tasks import (
     BASELINE_NAMES,
     BASELINES,
@@ -415,7 +415,8 @@ def table_zero_shot(view: View) -> tuple[pd.DataFrame, Caption]:
     ceiling below (VAR, arXiv 2404.02905)."""
     table, parts = _table(view), ", on the unknown part and whole" if has_boxes(view) else ""
     agrees = view.results.label("Class agreement") in table
-    classes = " Class: how many are still of the one that was asked for." if agrees else ""
+    which = "one that was asked for" if with_classes(view) else "true one, which no model is told"
+    classes = f" Class: how many are still of the {which}." if agrees else ""
     caption = (
         f"PSNR of completed images to the true ones{parts}.{classes} Below each task its baseline "
         "and what the tokenizer makes of all true tokens. Difference: paired by training seed."
