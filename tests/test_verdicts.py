@@ -390,6 +390,18 @@ def test_steps_are_said_to_lack_a_training_that_diverged(tmp_path):
     assert seeds_behind(View(results, "s"), claim, reason) == "0 2"
 
 
+def test_a_claim_of_a_variant_that_diverged_everywhere_says_so(tmp_path):
+    """Catches `-` as the whole reason of a claim whose variant has no number in any seed."""
+    rows = losses("a", {seed: [4.0, 3.0, 2.5, 2.4] for seed in SEEDS})
+    claim = {**asked("value"), "metric": "loss_test", "better": "lower"}
+    results = made(tmp_path, rows, claims=[claim])
+    mine = results.runs["run_id"].isin(sum(results.variants("s")["b"]["jobs"].values(), []))
+    results.runs.loc[mine & (results.runs["stage"] != "encode"), "status"] = "diverged"
+    vars(results).pop("_runs_by_id", None)
+    word, reason = judged(View(results, "s"), claim)
+    assert word == "not decided" and "; b: seeds 0, 1, 2 diverged" in reason
+
+
 def test_one_target_that_is_not_sure_decides_nothing(tmp_path):
     """Catches a claim confirmed by the target that suits it:
     b is ahead early and level at the end."""

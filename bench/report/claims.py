@@ -106,13 +106,34 @@ def judged(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     if not pair or not all(isinstance(word, str) for word in judgement):
         legal = "must be the pair of yes, no or not decided, and a reason"
         raise ValueError(f"{who}: gives {judgement!r}; {legal}")
-    absent = absent_seeds(view, claim, judgement[1])
-    if not absent:
+    absent, over = absent_seeds(view, claim, judgement[1]), _gone_words(view, claim, judgement)
+    if not absent and not over:
         return judgement
-    seeds = view.about["train_seeds"]
-    over = f"; over {len(seeds) - len(absent)} of {len(seeds)} training seeds: {by_reason(absent)}"
+    seeds, there = view.about["train_seeds"], len(view.about["train_seeds"]) - len(absent)
+    if absent:
+        over = f"; over {there} of {len(seeds)} training seeds: {by_reason(absent)}{over}"
     p, difference = (getattr(judgement, name, None) for name in ("p", "difference"))
     return Verdict(judgement[0], judgement[1] + over, p, difference)
+
+
+def _gone_words(view: View, claim: dict[str, Any], judgement: tuple[str, str]) -> str:
+    """Why a variant of an undecided claim lacks in all training seeds a number that the reason
+    names, as the end of the reason: its jobs failed; empty where the reason says so itself."""
+    word, reason = judgement
+    metrics = sorted(filter(view.results.has_rows, set(re.findall(r"\w+", reason))))
+    words = ""
+    for name in _compared(view, claim, reason) if word == "not decided" else ():
+        gone = [metric for metric in metrics if _is_gone(view, name, metric)]
+        why = by_reason(view.missing(name, gone[0])) if gone else ""
+        if why and why not in reason and not re.search(r" not (measured|run)$", why):
+            words += f"; {name}: {why}"
+    return words
+
+
+def _is_gone(view: View, name: str, metric: str) -> bool:
+    """Whether a variant has a metric in no training seed, final or along the training."""
+    seeds = len(view.about["train_seeds"])
+    return all(len(view.missing(name, metric, along)) == seeds for along in (False, True))
 
 
 def absent_seeds(view: View, claim: dict[str, Any], reason: str) -> dict[int, str]:
