@@ -519,6 +519,21 @@ def test_borders_of_classes_are_those_of_the_batch(tmp_path, num_images):
     plt.close(figure)
 
 
+def test_matrices_are_those_of_a_generator_that_has_some(tmp_path):
+    """Catches an empty figure where the first generator diverged and the second has matrices."""
+    view = results(tmp_path)
+    rows = view.results.metrics
+    gone = rows["run_id"].str.contains("/v0-") & rows["metric"].str.startswith("knn")
+    view.results.metrics = rows[~gone]
+    shown = [("VAR", "recon", "sample/v1-0")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(show, "matrix_runs", lambda view: shown)
+        figure, caption = show.figure_pair_scores(view)
+    assert "Generator VAR" in caption and figure.axes[0].images
+    assert "SDD: all arms" in figure.get_suptitle()
+    plt.close(figure)
+
+
 def test_older_rows_have_no_borders(tmp_path):
     """Catches a figure that fails where nobody counted the classes of the split."""
     view = results(tmp_path)

@@ -31,7 +31,7 @@ from ...report.estimate import Estimate, estimate
 from ...report.sheets import sheet
 from ...report.tuning import flat, short, varied
 from ...report.view import View
-from ...report.words import reference_details, score_details, seeds_details
+from ...report.words import reference_details, score_details, seeds_details, with_classes
 from . import judges
 from .frontier import Point, hull
 from .plan import shown_of
@@ -309,9 +309,10 @@ def figure_diversity_wall(view: View) -> tuple[Figure, Caption]:
     else:
         blank(panel, "no variant has images")
     note(figure, ", ".join(name for name in rows if name not in walls))
+    column = "one sample seed and class" if with_classes(view) else "one sample seed"
     caption = (
-        "Each column one sample seed and class, each row one sampler; rows of one model differ in "
-        "the sampler alone. Not chosen; enlarged without smoothing."
+        f"Each column {column}, each row one sampler; rows of one model differ in the sampler "
+        "alone. Not chosen; enlarged without smoothing."
     )
     details = (*claim_details(view), "Of the first training seed with images.")
     return figure, Caption(caption, details)
@@ -360,7 +361,9 @@ def table_diversity(view: View) -> tuple[pd.DataFrame, Caption]:
     details = (
         *claim_details(view),
         "Spread: mean distance between features of two images of one class over that of real "
-        "images; 1 is as far apart. Of the variants that are shown.",
+        "images; 1 is as far apart. Of the variants that are shown."
+        if "Spread" in table
+        else "",
         "Cost: of the network; the singular values of a few small maps count nothing.",
         f"N = {view.results.about['evaluation']['num_images']} images a training.",
         *reference_details(view.results, view),

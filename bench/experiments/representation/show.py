@@ -223,7 +223,7 @@ def figure_pair_scores(view: View) -> tuple[Figure, Caption]:
     """How likely each condition of a batch is given each image's tokens, before and after (the
     scores of DCR by log-likelihoods)."""
     runs = [one for one in matrix_runs(view) if one[1] not in ("frozen", "supervised")]
-    first = next(iter(view.variants))
+    first = runs[0][0] if runs else next(iter(view.variants))
     few = [one for one in runs if one[0] == first][:MOST_MATRICES]
     columns = 1 + max(1, len(few))
     figure, axes = canvas(DOUBLE, 0.9 + DOUBLE / columns, 1, columns)
@@ -233,6 +233,7 @@ def figure_pair_scores(view: View) -> tuple[Figure, Caption]:
     else:
         hide_rest(axes, 1)
         blank(axes[0, 0], "no matrices")
+    note(figure, "; ".join(missing_arms(view)))
     words = (
         "One batch of held-out images, white lines between classes. Row i is how likely each "
         "condition is given the tokens of image i. All conditions are equally likely before. A "

@@ -180,12 +180,14 @@ def figure_samples(view: View) -> tuple[Figure, Caption]:
         "Generated images of every variant, beside real held-out images in the same order of rows. "
         "Not chosen; enlarged without smoothing."
     )
+    order = f"in the same order of classes{_of_classes(view.results, count, rows.kind)}; "
+    if view.results.about["dataset"]["num_classes"] < 2:
+        order = ""
     details = (
         *claim_details(view),
         f"Images of each variant: {_same(view, f'the same {seeds} seeds in the same places')}, of "
         "the first training seed with images.",
-        f"Real images: in the same order of classes{_of_classes(view.results, count, rows.kind)}; "
-        f"of {held_out(view.results)}.",
+        f"Real images: {order}of {held_out(view.results)}.",
         credit_words(view.results),
         rows.key,
         samplers(view),

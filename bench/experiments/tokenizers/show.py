@@ -83,9 +83,10 @@ def figure_reconstructions(view: View) -> tuple[Figure, Caption]:
         if run is None
     ]
     note(figure, "; ".join(lost))
+    classes = view.results.about["dataset"]["num_classes"] > 1
     caption = (
-        "Real held-out images, one of each class in turn, not chosen, and their reconstructions: "
-        "the best that a model of these tokens could draw."
+        f"Real held-out images, {'one of each class in turn, ' if classes else ''}not chosen, and "
+        "their reconstructions: the best that a model of these tokens could draw."
     )
     details = (
         *claim_details(view),
