@@ -833,3 +833,16 @@ def test_unequal_pairs_are_refused_by_the_first(tmp_path):
     with pytest.raises(ConfigError, match="dataset.path: is missing; paired_folder needs"):
         config = DatasetConfig(name="paired_folder", image_size=8, channels=1, num_classes=2)
         read_dataset(config)
+
+
+def test_a_caption_says_what_the_models_learnt(view, monkeypatch):
+    """Catches models that are said to learn a degradation, or a strength of it, that they never
+    saw."""
+    words = reading.run_details(view)[0]
+    assert words.endswith("of strength 1. One model learns all of them.")
+    monkeypatch.setitem(view.about["restoration"], "degradations", ["jpeg"])
+    words = reading.run_details(view)[0]
+    assert "learns all" not in words
+    assert "state, cross, started: blur, contrast, noise, occlusion of strength 1." in words
+    untold = view.only(["SRDD", "SDD"])
+    assert reading.run_details(untold)[0].endswith("(jpeg), of strength 1.")

@@ -11,6 +11,7 @@ from ...report.completion import count_words
 from ...report.estimate import Estimate, estimate
 from ...report.view import View
 from ...report.words import held_out, seeds_details
+from ...study.escaping import rst
 from .plan import REGRESSIONS, TOLD, UNTRAINED, WITHOUT
 
 NAMES = {
@@ -127,7 +128,7 @@ def run_details(view: View, interval: bool = True) -> tuple[str, ...]:
     return (
         f"N = {count_words(view, 'restoration')} images of {held_out(view.results)}. Each has one "
         f"instance of each degradation ({', '.join(kinds_of(view))}), of strength "
-        f"{told['strength']:g}. One model learns all of them.",
+        f"{told['strength']:g}.{learnt_words(view)}",
         "A model is told the degraded image and no class, and decodes on its own: no coarser token "
         "is given. PSNR of 8-bit images, mean over images.",
         "Refiner: trained behind each model on its likeliest codes of training images, "
@@ -137,6 +138,29 @@ def run_details(view: View, interval: bool = True) -> tuple[str, ...]:
         regression_words(view),
         *seeds_details(view, interval),
     )
+
+
+def learnt_words(view: View) -> str:
+    """What models that are told learnt to restore, where it is something else than is asked of
+    them; empty where none is told."""
+    learnt: dict[str, list[str]] = {}
+    asked_for = _kinds_words(asked(view))
+    for variant in view.variants:
+        if condition_of(view, variant) != "none":
+            settings = view.variants[variant]["settings"].get("restore")  # none in older rows
+            words = _kinds_words(settings) if settings else asked_for
+            learnt.setdefault(words, []).append(rst(variant))
+    if not learnt:
+        return ""
+    if set(learnt) == {asked_for}:
+        return " One model learns all of them."
+    said = [f"{', '.join(names)}: {words}" for words, names in learnt.items()]
+    return f" What one model learnt to restore is not the same: {'; '.join(said)}."
+
+
+def _kinds_words(told: dict[str, Any]) -> str:
+    """Degradations in the order of their names, and their strength."""
+    return f"{', '.join(sorted(told['degradations']))} of strength {told['strength']:g}"
 
 
 def serves_all(values: pd.Series) -> bool:
