@@ -846,3 +846,5 @@ def test_a_caption_says_what_the_models_learnt(view, monkeypatch):
     assert "state, cross, started: blur, contrast, noise, occlusion of strength 1." in words
     untold = view.only(["SRDD", "SDD"])
     assert reading.run_details(untold)[0].endswith("(jpeg), of strength 1.")
+    assert "A model is told" in " ".join(reading.run_details(view))
+    assert "A model is told" not in " ".join(reading.run_details(untold))

@@ -130,7 +130,10 @@ def run_details(view: View, interval: bool = True) -> tuple[str, ...]:
         f"instance of each degradation ({', '.join(kinds_of(view))}), of strength "
         f"{told['strength']:g}.{learnt_words(view)}",
         "A model is told the degraded image and no class, and decodes on its own: no coarser token "
-        "is given. PSNR of 8-bit images, mean over images.",
+        "is given."
+        if any(condition_of(view, variant) != "none" for variant in view.variants)
+        else "",
+        "PSNR of 8-bit images, mean over images.",
         "Refiner: trained behind each model on its likeliest codes of training images, "
         f"{refiner['steps']} steps."
         if refiner
