@@ -279,6 +279,36 @@ def test_settings_that_cannot_be_are_refused(tokenizer_config, training, message
         TokenizerSpec.model_validate({"config": tokenizer_config(), "training": training})
 
 
+LPIPS = {
+    "perceptual": 1.0,
+    "perceptual_network": "lpips",
+    "perceptual_weights": {"file": "a.pth", "sha256": "0" * 64},
+}
+
+
+@pytest.mark.parametrize("size, asked", [(None, 8), (15, 15)])
+def test_lpips_is_not_asked_of_images_that_it_cannot_halve(tokenizer_config, size, asked):
+    """Catches a training that ends in a traceback of a pooling of one pixel."""
+    training = {**LPIPS, "perceptual_size": size}
+    with pytest.raises(ValidationError, match=f"images of {asked} pixels and needs 16 or more"):
+        TokenizerSpec.model_validate({"config": tokenizer_config(), "training": training})
+    for legal in ({**training, "perceptual_size": 16}, {**training, "perceptual": 0.0}):
+        TokenizerSpec.model_validate({"config": tokenizer_config(), "training": legal})
+    network = lpips.Lpips()
+    assert network.stages(torch.zeros(1, 3, 16, 16))[-1].shape[2:] == (1, 1)
+    with pytest.raises(RuntimeError):
+        network.stages(torch.zeros(1, 3, 15, 15))
+
+
+@pytest.mark.parametrize("key", ["perceptual", "adversarial"])
+def test_a_loss_of_images_is_not_asked_of_a_tokenizer_without_a_decoder(key):
+    """Catches a training that ends in a traceback about a gradient that nothing takes."""
+    sizes = {"patch_nums": [1, 2, 4], "image_size": 8, "in_channels": 1, "codec": "pixels"}
+    config = {**sizes, "codebook_dim": 4, "channel_multipliers": [1, 1]}
+    with pytest.raises(ValidationError, match=f"training.{key} 0.5: codec pixels has no decoder"):
+        TokenizerSpec.model_validate({"config": config, "training": {key: 0.5}})
+
+
 def test_the_smallest_image_is_one_patch():
     """Catches a least side that a discriminator cannot read, or one that is too large."""
     for layers in (1, 2, 3):

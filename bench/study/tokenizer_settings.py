@@ -18,6 +18,8 @@ from .settings import (
     warmup_of,
 )
 
+LEAST_OF_LPIPS = 16  # pixels of a side: VGG-16 halves it four times
+
 
 class DiscriminatorConfig(Strict):
     """The patch discriminator of the adversarial loss (PatchGAN, arXiv 1611.07004, section 3.2.2)
@@ -69,7 +71,8 @@ class TokenizerTraining(Strict):
         description="lpips only: a .pth of VGG-16 with LPIPS's linear layers, its path and sum",
     )
     perceptual_size: Side | None = Field(
-        None, description="side that the network sees images at; null: their own"
+        None,
+        description="side that the network sees images at, for lpips 16 or more; null: their own",
     )
     adversarial: float = Field(
         0.0,
@@ -146,15 +149,28 @@ class TokenizerSpec(Strict):
     @model_validator(mode="after")
     def _patches_fit(self) -> TokenizerSpec:
         size, judge = self.config.image_size, self.training.discriminator
-        if self.training.adversarial and self.config.codec == "pixels":
-            raise ValueError(
-                f"training.adversarial {self.training.adversarial}: codec pixels has no decoder "
-                "to train by it; set it to 0"
-            )
+        for key in ("adversarial", "perceptual") if self.config.codec == "pixels" else ():
+            if weight := getattr(self.training, key):
+                raise ValueError(
+                    f"training.{key} {weight}: codec pixels has no decoder to train by it; set it "
+                    "to 0"
+                )
         if self.training.adversarial and size < judge.least_side:
             raise ValueError(
                 f"training.discriminator.layers {judge.layers}: needs images of "
                 f"{judge.least_side} pixels or more, these have {size}; give fewer, or "
                 "training.adversarial 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _lpips_sees_enough(self) -> TokenizerSpec:
+        training = self.training
+        side = training.perceptual_size or self.config.image_size
+        of_lpips = training.perceptual and training.perceptual_network == "lpips"
+        if of_lpips and side < LEAST_OF_LPIPS:
+            raise ValueError(
+                f"training.perceptual_size: lpips would see images of {side} pixels and needs "
+                f"{LEAST_OF_LPIPS} or more; give perceptual_size {LEAST_OF_LPIPS} or more"
             )
         return self
