@@ -69,9 +69,13 @@ def _left_out(view: View, shares: list[str]) -> str:
     absent = [name for name in drawn if not len(view.select(name, QUANTILES["Median"]))]
     if not absent or not shares:
         return ""
+    # a group by its name, where none of it has a row
+    whole = {name for name, members in view.groups().items() if set(members) <= set(absent)}
+    groups = {name: view.variants[name]["group"] for name in absent}
+    said = dict.fromkeys(groups[name] if groups[name] in whole else name for name in absent)
     return (
         "Without a row, as their samplers draw a token more than once or reshape what it is drawn "
-        f"from: {', '.join(map(rst, absent))}."
+        f"from: {'; '.join(map(rst, said))}."
     )
 
 
