@@ -488,7 +488,7 @@ def test_figures_and_tables_show_what_was_measured(tmp_path):
     pairs, caption = show.table_blind_pairs(view)
     assert "steps as a classifier;" in caption
     view.about["representation"]["pretrain_images"] = 50
-    assert "steps as a classifier of 50 images;" in show.table_blind_pairs(view)[1]
+    assert "steps as a classifier on 50 images;" in show.table_blind_pairs(view)[1]
     assert list(pairs["All"]) == ["0-7 1-8 2-9"] * len(SEEDS)
     figure, _ = show.figure_detail_plane(view)
     labels = figure.axes[0].get_legend_handles_labels()[1]

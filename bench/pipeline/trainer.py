@@ -125,9 +125,8 @@ class Trainer:
         labels_B = torch.from_numpy(labels_N[indices])
         if self.model_config.conditional:
             # classifier-free guidance needs an unconditional half (arXiv 2207.12598, algorithm 1)
-            dropped_B = (
-                torch.rand(len(labels_B), generator=source) < self.model_config.class_dropout
-            )
+            share = self.model_config.class_dropout
+            dropped_B = torch.rand(len(labels_B), generator=source) < share
             labels_B = labels_B.masked_fill(dropped_B, self.model_config.null_label)
         tokens_BL = torch.from_numpy(self.tokens["train"][indices].astype(np.int64))
         return self.draw(tokens_BL, labels_B, source)
@@ -194,10 +193,9 @@ class Trainer:
     def step(self) -> torch.Tensor:
         """One optimizer step; returns this process's part of the cross-entropy of its batch."""
         config, step = self.config, self.state.step
+        rate = learning_rate(step, config.steps, config.lr, config.warmup, config.final_lr)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(
-                step, config.steps, config.lr, config.warmup, config.final_lr
-            )
+            group["lr"] = rate
         batch = self.batch(step)
         self.optimizer.zero_grad()
         cross_entropy = self.accumulate(batch.part(self.ranks.rows(batch.images)))
@@ -379,8 +377,8 @@ class Trainer:
             self.resume.save(tensors, **self.state.to_json())
 
     def totals(self) -> list[float]:
-        """The losses of the steps since the last evaluation, of the whole batches: the only place
-        where a GPU is waited for."""
+        """The losses of the steps since the last evaluation, of the whole batches. Here a GPU is
+        waited for, and before a file is written; not in a step."""
         if not self.recent:
             return []
         return self.ranks.total(torch.stack(self.recent).double().cpu()).tolist()

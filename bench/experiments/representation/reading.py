@@ -122,7 +122,7 @@ def run_details(view: View) -> tuple[str, ...]:
     """Details of a caption: what all arms share, what is measured and how, what is thrown away."""
     told = asked(view)
     scales = "one scale, drawn" if told["scales"] == "one" else "all scales"
-    few = f" of {told['pretrain_images']} images" if told.get("pretrain_images") else ""
+    few = f" on {told['pretrain_images']} images" if told.get("pretrain_images") else ""
     return (
         f"N = {count_words(view, 'representation')} images of {held_out(view.results)}.",
         f"Encoder: {told['dim']} numbers, trained {told['pretrain_steps']} steps as a classifier"
