@@ -37,6 +37,10 @@ def save_npz(path: Path, **arrays: np.ndarray) -> None:
         np.savez_compressed(file, allow_pickle=True, **arrays)
 
 
+# what a file that is cut, or none of its kind, raises where numpy or json reads it
+DAMAGED = ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error
+
+
 @contextmanager
 def read_of(path: Path) -> Iterator[None]:
     """Where a file that another job left is read, as a copy that broke off leaves it cut. Raises
@@ -45,7 +49,7 @@ def read_of(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file") from None
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGED as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path}: cannot be read ({why})") from None
 

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from ..study.contents import FOLDERS
 from ..study.errors import ConfigError, place_of, shown
 from ..study.settings import DatasetConfig
 from .datasets import SPLITS, ArrayImages, FileImages, SplitImages
@@ -48,7 +49,7 @@ def check_splits(
         refuse(f"returns {type(returned).__name__}; it must return {WORDS}")
     if not set(SPLITS) <= returned.keys():
         refuse(f"returns {sorted(map(str, returned))}; it must return {WORDS}")
-    legal = {*KEYS, *(NOTES if config.name in ("image_folder", "paired_folder") else ())}
+    legal = {*KEYS, *(NOTES if config.name in FOLDERS else ())}
     if unread := [str(key) for key in returned if key not in legal]:
         refuse(f"returns also {listed(unread)}, which nothing reads (legal: {', '.join(KEYS)})")
     splits = {split: returned[split] for split in SPLITS}

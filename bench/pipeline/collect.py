@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import zipfile
-import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -41,7 +39,7 @@ from ..runtime.variants_file import NAME, write_variants
 from ..study.errors import ConfigError
 from ..study.names import config_hash
 from ..study.settings import EvaluationConfig
-from .artefacts import open_split, save_npz
+from .artefacts import DAMAGED, open_split, save_npz
 from .labels import asked_array, first_sample, in_turn
 
 GRID = 40
@@ -245,7 +243,7 @@ def opened(read: Callable[[], dict[str, np.ndarray]], folder: Path) -> dict[str,
         return read()
     except ConfigError as error:  # of the images themselves, with its remedy
         raise ConfigError(f"{folder}: {error}") from None
-    except (ValueError, EOFError, IndexError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (*DAMAGED, IndexError) as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
             f"{folder}: images cannot be read ({why}); delete the folder and run again"

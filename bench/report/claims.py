@@ -106,12 +106,13 @@ def judged(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     if not pair or not all(isinstance(word, str) for word in judgement):
         legal = "must be the pair of yes, no or not decided, and a reason"
         raise ValueError(f"{who}: gives {judgement!r}; {legal}")
-    absent, over = absent_seeds(view, claim, judgement[1]), _gone_words(view, claim, judgement)
-    if not absent and not over:
+    over = _gone_words(view, claim, judgement)
+    if absent := absent_seeds(view, claim, judgement[1]):
+        count = len(view.about["train_seeds"])
+        there = f"; over {count - len(absent)} of {count} training seeds"
+        over = f"{there}: {by_reason(absent)}{over}"
+    if not over:
         return judgement
-    seeds, there = view.about["train_seeds"], len(view.about["train_seeds"]) - len(absent)
-    if absent:
-        over = f"; over {there} of {len(seeds)} training seeds: {by_reason(absent)}{over}"
     p, difference = (getattr(judgement, name, None) for name in ("p", "difference"))
     return Verdict(judgement[0], judgement[1] + over, p, difference)
 
@@ -120,8 +121,7 @@ def _gone_words(view: View, claim: dict[str, Any], judgement: tuple[str, str]) -
     """Why a variant of an undecided claim lacks in all training seeds a number that the reason
     names, as the end of the reason: its jobs failed; empty where the reason says so itself."""
     word, reason = judgement
-    metrics = sorted(filter(view.results.has_rows, set(re.findall(r"\w+", reason))))
-    words = ""
+    words, metrics = "", _metrics_named(view, reason)
     for name in _compared(view, claim, reason) if word == "not decided" else ():
         gone = [metric for metric in metrics if _is_gone(view, name, metric)]
         why = by_reason(view.missing(name, gone[0])) if gone else ""
@@ -141,12 +141,15 @@ def absent_seeds(view: View, claim: dict[str, Any], reason: str) -> dict[int, st
     claim compares lacks a number that the reason names, and has it in other seeds."""
     absent: dict[int, str] = {}
     names = _compared(view, claim, reason)
-    for metric in sorted(set(re.findall(r"\w+", reason))):
-        if not view.results.has_rows(metric):
-            continue
+    for metric in _metrics_named(view, reason):
         for name in names:
             absent = _lacking(view, name, metric) | absent
     return dict(sorted(absent.items()))
+
+
+def _metrics_named(view: View, reason: str) -> list[str]:
+    """Metrics of the study that a reason names."""
+    return sorted(filter(view.results.has_rows, set(re.findall(r"\w+", reason))))
 
 
 def _compared(view: View, claim: dict[str, Any], reason: str) -> list[str]:

@@ -29,21 +29,19 @@ def common_batch(view: View, variants: Iterable[str]) -> int | None:
     """The largest batch size at which all of these were timed, of those that were timed at all:
     times of two sizes do not compare, and one variant may have had no memory for the largest."""
     rows = view.latency("latency_s").dropna(subset=["value"])
-    sizes = [set(part["num_images"].astype(int)) for _, part in _of(rows, variants)]
+    rows = rows[rows["variant"].isin(list(variants))]
+    sizes = [set(of_one.astype(int)) for _, of_one in rows.groupby("variant")["num_images"]]
     return max(set.intersection(*sizes), default=None) if sizes else None
-
-
-def _of(rows: pd.DataFrame, variants: Iterable[str]) -> Iterable[tuple[str, pd.DataFrame]]:
-    return rows[rows["variant"].isin(list(variants))].groupby("variant")
 
 
 def round_times(view: View, variant: str, batch: int | None = None) -> tuple[pd.Series, int] | None:
     """Milliseconds per image of every round at a batch size, or the largest one that was timed, and
     that size."""
-    rows = view.latency("latency_s")
-    rows = rows[rows["variant"] == variant].dropna(subset=["value"])
-    batch = batch or int(rows["num_images"].max() if len(rows) else 0)
-    rows = rows[rows["num_images"] == batch]
+    batch = batch or common_batch(view, [variant])
+    if batch is None:
+        return None
+    rows = view.latency("latency_s").dropna(subset=["value"])
+    rows = rows[(rows["variant"] == variant) & (rows["num_images"] == batch)]
     return (rows["value"] / batch * 1e3, batch) if len(rows) else None
 
 

@@ -15,20 +15,14 @@ from pathlib import Path
 def refuse_unreadable(words: list[str]) -> None:
     """End with one line that names the study and what is wrong with it, where snakemake would say
     of no file that it is not valid, or raise what its parser raises."""
-    import yaml  # which snakemake imports too
+    # which the Snakefile imports too
+    from ..study.errors import ConfigError
+    from ..study.study_file import one_line, read_yaml
 
     for word in words:
         option, _, name = word.partition("=")
         if option != "--configfile" or not name:
             continue
-        try:
-            if isinstance(yaml.safe_load(Path(name).read_text(encoding="utf-8")), dict):
-                continue
-        except (OSError, ValueError, RecursionError, yaml.YAMLError):
-            pass
-        from ..study.errors import ConfigError
-        from ..study.study_file import one_line, read_yaml
-
         try:
             read_yaml(Path(name))
         except ConfigError as error:

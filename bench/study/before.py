@@ -15,6 +15,7 @@ from srdd.lookup import BUILT_IN, IMAGE_CHANGES, is_own, unknown
 
 from . import emoji_files, rooms
 from .chain import import_jobs, tokenizer_job
+from .contents import FOLDERS
 from .errors import ConfigError, place_of
 from .functions import named_by
 from .jobs import Job, Plan
@@ -26,7 +27,6 @@ from .schema import Study
 from .settings import HUB, WeightsConfig
 from .tokenizer_settings import TokenizerSpec
 
-FOLDERS = ("image_folder", "paired_folder")  # datasets whose path is no archive
 # jobs that take long
 TRAININGS = {"train", "train_subset", "distill", "regress", "restore"}
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from . import emoji_files, rooms
+from .contents import FOLDERS
 from .pretrained import PRETRAINED
 from .scores import EVALUATORS
 
@@ -333,7 +334,7 @@ def _dataset_problems(study: Study) -> Iterator[str]:
     if data.name == "emoji" and data.image_size not in emoji_files.SIZES:
         yield f"dataset.image_size: {data.image_size}: emoji are drawn at 32 and 64 pixels alone"
     reads = any(not suite.sizes_only for suite in study.suites.values())
-    if data.name in ("image_folder", "paired_folder") and data.path is None and reads:
+    if data.name in FOLDERS and data.path is None and reads:
         yield f"dataset.path: is missing; {data.name} needs the folder of the images"
 
 

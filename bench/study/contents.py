@@ -22,6 +22,7 @@ from pathlib import Path
 
 from .errors import ConfigError, place_of, shown
 
+FOLDERS = ("image_folder", "paired_folder")  # datasets that are the images of a folder
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 SYSTEM = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
@@ -252,4 +253,4 @@ class Contents:
 
 def suffixes_read(dataset: str) -> tuple[str, ...]:
     """Which files of its folder a dataset reads; empty: any."""
-    return IMAGE_SUFFIXES if dataset in ("image_folder", "paired_folder") else ()
+    return IMAGE_SUFFIXES if dataset in FOLDERS else ()

@@ -58,8 +58,9 @@ def _cost_points(view: View, members: list[str]) -> list[list[tuple[float, Estim
 
 def _time_bars(axes: Axes, view: View, members: list[str], colour: str) -> None:
     """From the first to the third quartile of the rounds' times, a bar for each variant."""
+    batch = _batch(view)
     for variant in members:
-        score, timed = view.score(variant, "fid"), round_times(view, variant, _batch(view))
+        score, timed = view.score(variant, "fid"), round_times(view, variant, batch)
         if score is not None and timed is not None:
             low, high = timed[0].quantile(0.25), timed[0].quantile(0.75)
             axes.plot([low, high], 2 * [score.mean], color=colour, linewidth=0.8, alpha=0.6)
@@ -67,7 +68,8 @@ def _time_bars(axes: Axes, view: View, members: list[str], colour: str) -> None:
 
 def _time_words(view: View) -> str:
     """How times were taken, and by how many rounds."""
-    timed = [round_times(view, variant, _batch(view)) for variant in view.variants]
+    batch = _batch(view)
+    timed = [round_times(view, variant, batch) for variant in view.variants]
     counts = {len(times[0]) for times in timed if times is not None}
     if not counts:
         return ""
@@ -83,9 +85,9 @@ def _time_words(view: View) -> str:
 def _call_words(view: View) -> str:
     """Rules that made other numbers of calls where they were timed than where images were drawn:
     they look at what is drawn, and the weights of a timing are none that were trained."""
-    words, timed = [], view.latency("nfe").dropna(subset=["value"])
+    words, timed, batch = [], view.latency("nfe"), _batch(view)
     for variant in view.variants:
-        calls = cost_of(timed, variant, _batch(view))
+        calls = cost_of(timed, variant, batch)
         drawn = view.estimate(variant, "nfe")
         if calls is None or drawn is None or f"{calls:.3g}" == f"{drawn.mean:.3g}":
             continue
