@@ -660,6 +660,8 @@ def test_the_table_of_samplers_says_what_is_hardly_reached(view):
     assert table.set_index("Variant").loc["a", "Status"] != "ok", (
         "a number that is missing is named"
     )
+    assert "Every sampler: FID beside class agreement. Tokens" in caption, "no other was scored"
+    assert "Coverage" not in " ".join(table.columns)
 
 
 def test_the_figure_of_hidden_tokens_shows_both_splits(view):

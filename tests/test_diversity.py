@@ -4,6 +4,7 @@ rules, its figures."""
 import importlib
 import itertools
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -510,6 +511,19 @@ def test_figures_and_table_show_what_was_measured(made, tmp_path):
     table, _ = table_diversity(view)
     assert set(table["Status"]) == {"ok"} and len(table) == 5
     assert (table["Spread"] != "-").sum() == 2, "of the variants that are shown"
+
+
+def test_scores_that_no_variant_has_are_not_named(made, tmp_path):
+    """Catches captions and empty panels of class agreement where nothing has classes."""
+    results = made.results(tmp_path / "out").results
+    of_classes = results.metrics["metric"].str.startswith(("class_agreement", "coverage"))
+    view = View(replace(results, metrics=results.metrics[~of_classes]), "d")
+    figure, caption = figure_frontier(view)
+    assert len(figure.axes) == 1
+    plt.close(figure)
+    assert caption.text.startswith("Recall against precision, a symbol")
+    table, said = table_diversity(view)
+    assert "Class agreement" not in table and "class agreement" not in said.text
     added = table.set_index("Variant")["Recall added"]
     assert added["SSR, svd_in 1.0"] and not added["sweep, temperature 1.0"]
     claim = {**CLAIM, "rule": "frontier", "variant": "SSR", "against": "sweep"}

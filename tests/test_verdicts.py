@@ -390,10 +390,20 @@ def test_steps_are_said_to_lack_a_training_that_diverged(tmp_path):
     assert seeds_behind(View(results, "s"), claim, reason) == "0 2"
 
 
-def test_a_claim_of_a_variant_that_diverged_everywhere_says_so(tmp_path):
+@pytest.mark.parametrize(
+    ("rule", "metric"),
+    [
+        ("value", "loss_test"),
+        ("convergence", "fid"),
+        ("funnel", "fid"),
+        ("arms", "accuracy_joint_minus_half"),
+        ("arm_keeps", "accuracy_joint_minus_half"),
+    ],
+)
+def test_a_claim_of_a_variant_that_diverged_everywhere_says_so(tmp_path, rule, metric):
     """Catches `-` as the whole reason of a claim whose variant has no number in any seed."""
     rows = losses("a", {seed: [4.0, 3.0, 2.5, 2.4] for seed in SEEDS})
-    claim = {**asked("value"), "metric": "loss_test", "better": "lower"}
+    claim = {**asked(rule), "metric": metric, "better": "lower"}
     results = made(tmp_path, rows, claims=[claim])
     mine = results.runs["run_id"].isin(sum(results.variants("s")["b"]["jobs"].values(), []))
     results.runs.loc[mine & (results.runs["stage"] != "encode"), "status"] = "diverged"

@@ -123,11 +123,21 @@ def _gone_words(view: View, claim: dict[str, Any], judgement: tuple[str, str]) -
     word, reason = judgement
     words, metrics = "", _metrics_named(view, reason)
     for name in _compared(view, claim, reason) if word == "not decided" else ():
-        gone = [metric for metric in metrics if _is_gone(view, name, metric)]
-        why = by_reason(view.missing(name, gone[0])) if gone else ""
+        why = by_reason(_gone(view, name, metrics))
         if why and why not in reason and not re.search(r" not (measured|run)$", why):
             words += f"; {name}: {why}"
     return words
+
+
+def _gone(view: View, name: str, metrics: list[str]) -> dict[int, str]:
+    """Why a variant lacks one of these metrics in every training seed; where none is named, why a
+    job of it failed in each of them. Empty where neither is so."""
+    for metric in metrics:
+        if _is_gone(view, name, metric):
+            return view.missing(name, metric)
+    of_jobs = view.missing(name, "")  # a metric that nothing has
+    well = {"not measured", "not run"} & set(of_jobs.values())
+    return {} if metrics or well else of_jobs
 
 
 def _is_gone(view: View, name: str, metric: str) -> bool:

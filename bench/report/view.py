@@ -78,6 +78,14 @@ class View:
     def score(self, variant: str, name: str) -> Estimate | None:
         return self.results.score(variant, self.suite, name)
 
+    def scored(self, *names: str) -> list[str]:
+        """Those of these scores that a variant has, in the order given."""
+        return [
+            name
+            for name in names
+            if any(self.score(variant, name) is not None for variant in self.variants)
+        ]
+
     def difference(self, variant: str, metric: str, against: str | None = None) -> Estimate | None:
         return self.results.difference(variant, self.suite, metric, against)
 

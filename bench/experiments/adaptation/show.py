@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from ...report.absent import by_reason, missing_words
 from ...report.caption import Caption
-from ...report.cells import Cell, frame, number, shown, spread, unwell
+from ...report.cells import Cell, frame, number, shown, spread, unwell, without_numbers
 from ...report.claims import (
     NO_DIRECTION,
     NO_METRIC,
@@ -163,8 +163,7 @@ def _later_ones(view: View) -> set[str]:
 def _beside(view: View) -> str:
     """The score that stands beside FID, which noise may lower: class agreement, or precision where
     no classifier of the classes was asked."""
-    scored = any(view.score(name, "class_agreement") for name in view.variants)
-    return "class_agreement" if scored else "precision"
+    return "class_agreement" if view.scored("class_agreement") else "precision"
 
 
 def figure_tokens_per_forward(view: View) -> tuple[Figure, Caption]:
@@ -395,13 +394,17 @@ def _decoding_row(view: View, variant: str) -> dict[str, Any]:
 def table_decoding(view: View) -> tuple[pd.DataFrame, Caption]:
     """Scores of every sampler beside what an image takes (SDAR, arXiv 2510.06303)."""
     table = frame([_decoding_row(view, variant) for variant in view.variants])
+    scored = view.scored("class_agreement", "coverage")
+    beside = " and ".join(name.replace("_", " ") for name in scored)
     text = (
-        "Every sampler: FID beside class agreement and coverage. Tokens per forward: an image's "
+        f"Every sampler: {' beside '.join(filter(None, ['FID', beside]))}. "
+        "Tokens per forward: an image's "
         "tokens over its passes. Token evals: computed for an image that is drawn alone. Likeliest "
         "code: its probability at the surest hundredth of open positions. Mean and 95 % interval "
         "over training seeds."
     )
     titles = [view.results.label(name) for name in ("FID", "Class agreement", "Coverage")]
+    table = without_numbers(table, titles)
     last = "Status" if unwell(table) else "Likeliest code, 99 % quantile"
     columns = ["Variant", *titles, "Tokens per forward", "Token evals per image", last]
     said = (*_hardly_reached(view), *_kept_alike(view), NOISE)

@@ -151,10 +151,15 @@ def _draw_hull(axes: Axes, view: View, x: str, y: str) -> None:
         axes.plot(xs, ys, label="best without reshaping", **HULL)
 
 
-def _frontier(axes: np.ndarray, view: View) -> None:
+def _beside(view: View) -> tuple[list[str], list[str]]:
+    """The scores of the horizontal and of the vertical axes, those of a study that were scored."""
+    fidelity = view.scored("precision", "class_agreement") or ["precision"]
+    return fidelity, view.scored("recall", "coverage") or ["recall"]
+
+
+def _frontier(axes: np.ndarray, view: View, scores: list[tuple[str, str]]) -> None:
     """Recall and coverage of one model's samplers against precision and class agreement."""
-    pairs = [(x, y) for y in ("recall", "coverage") for x in ("precision", "class_agreement")]
-    for panel, (x, y) in zip(axes.flat, pairs):
+    for panel, (x, y) in zip(axes.flat, scores):
         for group, members in view.groups().items():
             if points := _points(view, members, x, y):
                 _draw_group(panel, view, group, points)
@@ -166,16 +171,30 @@ def _frontier(axes: np.ndarray, view: View) -> None:
         panel.set_ylabel(view.results.label(y))
 
 
+def _joined(scores: list[str]) -> str:
+    return " and ".join(score.replace("_", " ") for score in scores)
+
+
 def figure_frontier(view: View) -> tuple[Figure, Caption]:
     """Recall and coverage (arXiv 1904.06991, 2002.09797) against precision and class agreement, a
     mark for each sampler, beside the best line of those that reshape nothing."""
-    figure = sheet(_by_model(view), (DOUBLE, 4.8), (2, 2), _frontier, columns=2)
+    fidelity, diversity = _beside(view)
+    pairs = [(x, y) for y in diversity for x in fidelity]
+    shape = (2, 2) if len(pairs) == 4 else (1, len(pairs))
+    figure = sheet(
+        _by_model(view),
+        (DOUBLE, 2.4 * shape[0]),
+        shape,
+        lambda axes, part: _frontier(axes, part, pairs),
+        columns=2,
+    )
     note(figure, missing_words(view, view.results.score_name("recall")))
     caption = (
-        "Recall and coverage against precision and class agreement, a symbol for each sampler, "
-        "means over training seeds. Symbols grow along the first setting in the legend; the number "
-        "at a line is its other setting. Dashed: the upper hull of the samplers that reshape "
-        "nothing. Above it is more diverse than temperature and guidance at equal precision."
+        f"{_joined(diversity).capitalize()} against {_joined(fidelity)}, a symbol for each "
+        "sampler, means over training seeds. Symbols grow along the first setting in the legend; "
+        "the number at a line is its other setting. Dashed: the upper hull of the samplers that "
+        "reshape nothing. Above it is more diverse than temperature and guidance at equal "
+        "precision."
     )
     details = (
         *claim_details(view),
@@ -353,8 +372,9 @@ def table_diversity(view: View) -> tuple[pd.DataFrame, Caption]:
     fid = view.results.label("FID")
     titles = [fid if title == "FID" else title for title in SCORES]
     table = without_numbers(frame([_row(view, name) for name in view.variants]), titles)
+    agreement = ", class agreement" if "Class agreement" in table else ""
     caption = (
-        "Recall, precision, class agreement and FID of every sampler, mean and interval over "
+        f"Recall, precision{agreement} and FID of every sampler, mean and interval over "
         "training seeds. Recall added: minus the same sampler without reshaping, paired by "
         "training seed. Recall rises with the number of images: all have the same."
     )

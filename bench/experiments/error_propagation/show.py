@@ -115,7 +115,12 @@ def figure_error_propagation(view: View) -> tuple[Figure, Caption]:
         f"stand side by side. Dotted: two {_two(view, 'clean samples')}, at which nothing of the "
         "image is left."
     )
-    return figure, Caption(caption, (*claim_details(view), *error_details(view), reach(view)))
+    asked = view.about["error_propagation"]["shares"]
+    rest = sorted(set(asked) - set(shares_shown(view)))
+    percent = ", ".join(f"{100 * share:g} %" for share in rest)
+    left_out = f"Asked and not drawn: {percent}; see the table." if rest else ""
+    details = (*claim_details(view), left_out, *error_details(view), reach(view))
+    return figure, Caption(caption, details)
 
 
 # ---------------------------------------------------------------- table

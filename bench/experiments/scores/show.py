@@ -80,15 +80,10 @@ def _fid_panel(axes: Axes, view: View, places: Places) -> None:
     spread_out([axes], "x" if places.rows else "y")
 
 
-def _is_scored(view: View, metric: str) -> bool:
-    """Whether a variant has a number of a metric."""
-    return any(len(view.of(variant, metric)) for variant in view.variants)
-
-
 def _share_panel(axes: Axes, view: View, places: Places) -> None:
     """Those of class agreement, CAS, precision, recall and coverage that were scored."""
     metrics = {name: view.results.score_name(metric) for name, metric in SHARES.items()}
-    scored = [name for name, metric in metrics.items() if _is_scored(view, metric)]
+    scored = [name for name, metric in SHARES.items() if view.scored(metric)]
     for j, name in enumerate(scored):
         colour, marker = SHARE_STYLES[name]
         styles = [{"color": COLOURS[colour], "marker": marker}] * len(places.names)
@@ -246,7 +241,7 @@ def _line_rows(view: View) -> tuple[list[dict[str, str]], dict]:
     rows = [_line_row(view, "floor", "Floor: real training images", names)]
     held = _line_row(view, "reference", HELD_OUT, names)
     agreement = held_out_agreement(view.results)
-    if agreement is not None and _is_scored(view, view.results.score_name("class_agreement")):
+    if agreement is not None and view.scored("class_agreement"):
         held[view.results.label("Class agreement")] = Cell(number(agreement), mean=agreement)
     if set(held.values()) - {"-", held["Variant"], held["Status"]}:  # older results have none
         rows.append({**held, "Status": "ok"})
