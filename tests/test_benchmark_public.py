@@ -11,6 +11,7 @@ import torch
 from bench.speed import rounds
 from bench.speed.benchmark_public import compared, main
 from bench.speed.rounds import COLUMNS, Side, Table, Timed, in_turn, row_of
+from bench.speed.whole import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
@@ -53,6 +54,40 @@ def test_a_row_holds_medians_of_paired_rounds():
     assert (row["ours_over_floor"], row["theirs_over_floor"]) == (4.0, 3.0)
     assert (row["ours_matmul_share"], row["theirs_matmul_share"]) == (1.0, 0.5)
     assert (row["ours_peak_bytes"], row["theirs_peak_bytes"]) == (7, None)
+
+
+def test_a_part_replaces_no_whole_run(tmp_path):
+    """Catches rows that a run of some of them, or one that was stopped, has taken away."""
+    path, columns, key = tmp_path / "speed_cpu.csv", ["what", "history", "s"], ["what", "history"]
+    step, same, decode = (
+        {"what": what, "history": history, "s": 1.5}
+        for what, history in (("step", None), ("step", 0), ("decode", None))
+    )
+    assert write_whole(path, [step, same], columns, key) == path
+    before = path.read_text()
+    part = tmp_path / "speed_cpu_part.csv"
+    assert write_whole(path, [{**same, "s": 2.0}, decode], columns, key) == part
+    assert path.read_text() == before and len(part.read_text().splitlines()) == 3
+    assert write_whole(path, [same, decode, {**step, "s": 3.0}], columns, key) == path
+    assert len(path.read_text().splitlines()) == 4 and not part.exists()
+
+
+def test_a_table_that_is_not_finished_leaves_the_last_one(tmp_path, capsys):
+    """Catches a row of a stopped run in the place of all rows of the run before."""
+    first = {"what": "sampling", "ours": "VAR", "theirs": "public VAR", "precision": "float32"}
+    rows = [row_of(Timed(Side(never), [1.0]), Timed(Side(never), [2.0]), 1.0) for _ in range(2)]
+    rows = [{**row, **first, "batch": batch} for batch, row in enumerate(rows, 1)]
+    whole = Table(tmp_path / "public_cpu.csv", {})
+    for row in rows:
+        whole.add(row)
+    stopped = Table(tmp_path / "public_cpu.csv", {"commit": "new"})
+    stopped.add(rows[0])
+    stopped.show()
+    assert stopped.written.name == "public_cpu_part.csv" and "new" in stopped.written.read_text()
+    assert f"written to {stopped.written}" in capsys.readouterr().out
+    assert "new" not in whole.written.read_text()
+    stopped.add(rows[1])
+    assert stopped.written == whole.written and "new" in whole.written.read_text()
 
 
 def test_a_side_out_of_memory_leaves_an_empty_time():

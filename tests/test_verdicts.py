@@ -488,6 +488,28 @@ def test_a_higher_is_may_be_farther_from_real_images(tmp_path):
     assert word == "yes" and "real training images" in reason
 
 
+def test_a_metric_of_ones_own_is_a_column_of_the_table_of_scores(tmp_path):
+    """Catches a score that only the rows of the jobs hold, without a mean and an interval."""
+    results = real(made(tmp_path), floor=1.9, reference=1.5)
+    scored = results.metrics["metric"] == "fid_x8"
+    floor = results.metrics["metric"].str.endswith("floor_is_x8")
+    mine = results.metrics[scored | floor].assign(unit="share")
+    mine["metric"] = mine["metric"].replace({"fid_x8": "mine", "floor_is_x8": "floor_mine"})
+    results.metrics = pd.concat([results.metrics, mine], ignore_index=True)
+    evaluated = results.runs["run_id"].isin(set(mine["run_id"])) & (
+        results.runs["stage"] == "sample"
+    )
+    results.runs.loc[evaluated, "stage"] = "evaluate"
+    table, _ = table_scores(View(results, "s"))
+    column = table.set_index("Variant")["mine (share)"]
+    means = [cell.numbers["mean"] for cell in column[["a", "b"]]]
+    fid = table.set_index("Variant")["FID (x8)"]
+    assert means == [cell.numbers["mean"] for cell in fid[["a", "b"]]]
+    assert column["Floor: real training images"] == "1.90"
+    assert column["Held-out images themselves"] == "-"
+    assert [name for name in table if name.endswith("(share)")] == ["mine (share)"]
+
+
 def test_memory_of_the_whole_pipeline_is_said(tmp_path):
     """Catches a sampler's memory alone where weights and decoder decide, and a claim on the
     pipeline that reads the sampler's."""

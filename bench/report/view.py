@@ -80,11 +80,10 @@ class View:
 
     def scored(self, *names: str) -> list[str]:
         """Those of these scores that a variant has, in the order given."""
-        return [
-            name
-            for name in names
-            if any(self.score(variant, name) is not None for variant in self.variants)
-        ]
+        return [name for name in names if self._has(name)]
+
+    def _has(self, score: str) -> bool:
+        return any(self.score(variant, score) is not None for variant in self.variants)
 
     def difference(self, variant: str, metric: str, against: str | None = None) -> Estimate | None:
         return self.results.difference(variant, self.suite, metric, against)

@@ -6,8 +6,9 @@ Both sides hold the same random weights, and their float32 logits are compared f
 sampling without the decoder, whole training steps, and the decoder. Ratios below 1 mean that ours
 is faster. The floor of a side is what its model (VAR, SDD) must move or compute, in the precision.
 
-Writes results/benchmarks/public_<device>.csv again after each row, and prints a table last. A side
-that does not fit into memory leaves its time empty.
+Writes results/benchmarks/public_<device>.csv again after each row, or public_<device>_part.csv
+while an earlier run there has more rows, and prints a table last. A side that does not fit into
+memory leaves its time empty.
 """
 
 from __future__ import annotations

@@ -27,10 +27,10 @@ from ..pipeline.floors import Rates, best_rates, floor_of, measure_rates
 from ..runtime.clock import seconds
 from ..runtime.provenance import git_state, host_class
 from ..runtime.quick_start import keep_memory
-from ..runtime.rows import write_rows
 from ..runtime.verb import device_name
 from .counting import ratios_of
 from .steps import DEVICE
+from .whole import write_whole
 
 R = TypeVar("R")
 C = TypeVar("C")
@@ -47,7 +47,8 @@ def kept_rows(name: str, *key: str) -> Callable[[], Iterator[Rows]]:
     """A fixture `rows` of a benchmark file.
 
     What it holds at the end is written to results/benchmarks/<name>_<device>.csv, sorted by key;
-    of a processor of Intel, where another library multiplies, to <name>_cpu_intel.csv.
+    of a processor of Intel, where another library multiplies, to <name>_cpu_intel.csv. A part of
+    what stands there goes to <name>_<device>_part.csv.
     """
     intel = DEVICE.type == "cpu" and maker() == "Intel"
 
@@ -57,7 +58,8 @@ def kept_rows(name: str, *key: str) -> Callable[[], Iterator[Rows]]:
         yield kept
         if kept:
             path = FOLDER / f"{name}_{DEVICE.type}{'_intel' if intel else ''}.csv"
-            write_rows(path, kept, list(kept[0]), list(key))
+            written = write_whole(path, kept, list(kept[0]), list(key))
+            print(f"written to {written}")
 
     return rows
 

@@ -18,8 +18,8 @@ import torch
 from srdd.memory import is_out_of_memory
 
 from ..runtime.clock import seconds, synchronise
-from ..runtime.rows import write_rows
 from .counting import ratios_of
+from .whole import write_whole
 
 KEY = ["what", "batch", "ours", "theirs", "precision"]
 COLUMNS = [
@@ -220,7 +220,7 @@ class Table:
     """The rows so far, printed and written to a CSV as they come."""
 
     def __init__(self, out: Path, shared: dict[str, Any]) -> None:
-        self.out, self.shared = out, shared
+        self.out, self.written, self.shared = out, out, shared
         self.rows: list[dict[str, Any]] = []
         self.left_out: list[str] = []
 
@@ -228,7 +228,7 @@ class Table:
         """Keep a row: print it, and write the CSV again."""
         self.rows.append({**self.shared, **row})
         print(said(row), flush=True)
-        write_rows(self.out, self.rows, COLUMNS, KEY)
+        self.written = write_whole(self.out, self.rows, COLUMNS, KEY)
 
     def show(self) -> None:
         """All rows in at most 40 lines, then what was left out for want of time."""
@@ -237,4 +237,4 @@ class Table:
         print("", HEADER, *shown, *([f"... {more} more rows"] if more else []), sep="\n")
         if self.left_out:
             print(f"left out, --limit-seconds: {'; '.join(self.left_out)}")
-        print(f"written to {self.out}" if self.rows else "nothing was timed", flush=True)
+        print(f"written to {self.written}" if self.rows else "nothing was timed", flush=True)

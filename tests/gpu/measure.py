@@ -3,7 +3,8 @@ bfloat16, ways to attend, ways to sample. Not tests.
 
     python tests/gpu/measure.py [--depth 16] [--out FOLDER] [--limit-seconds 120]
 
-Writes FOLDER/gpu_cuda.csv again after each row, and prints a table last.
+Writes FOLDER/gpu_cuda.csv again after each row, or gpu_cuda_part.csv while an earlier run there
+has more rows, and prints a table last.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from bench.pipeline.floors import measure_rates, sampling_floors
 from bench.runtime.clock import seconds
 from bench.runtime.provenance import git_state
-from bench.runtime.rows import write_rows
 from bench.speed.counting import training_work
 from bench.speed.steps import training_step
+from bench.speed.whole import write_whole
 from srdd.attention import attend_by_scale
 from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
 from srdd.cost import dry_run, least_flops, sampling_bytes, sampling_cost
@@ -102,7 +103,7 @@ class Table:
             "first_s": first, "rounds": rounds, **self.about,
         }  # fmt: skip
         self.rows.append(row)
-        write_rows(self.out / "gpu_cuda.csv", self.rows, COLUMNS, ["what", "batch", "way"])
+        write_whole(self.out / "gpu_cuda.csv", self.rows, COLUMNS, ["what", "batch", "way"])
         print(line(row), flush=True)
 
 

@@ -50,6 +50,7 @@ from ...report.words import (
 from ...study.escaping import rst
 from ...study.scores import kid_is_exact
 from .against_first import after_holm_title, difference_title, fid_differences, verdicts
+from .further import further_scores
 from .panels import Places, draw_baselines, draw_trainings, name_lost
 from .real import HELD_OUT, real_scores, real_words
 
@@ -187,6 +188,8 @@ def _score_row(view: View, variant: str) -> dict[str, str]:
     row = _start_row(view, variant)
     for asked, title, name in _scored(view):
         row[titled(asked.results, title)] = spread(asked.score(variant, name))
+    for title, metric in _further(view).items():
+        row[title] = spread(view.estimate(variant, metric))
     return row
 
 
@@ -197,6 +200,13 @@ def _scored(view: View) -> Iterator[tuple[View, str, str]]:
         yield view, title, name
         for other in view.results.others if title in OF_OTHERS else ():
             yield view.by(other), title, name
+
+
+def _further(view: View) -> dict[str, str]:
+    """Metrics of all other scores, as of one's own, by the title of a column that the csv has."""
+    return further_scores(
+        view, {asked.results.score_name(name) for asked, _, name in _scored(view)}
+    )
 
 
 def _published_title(metric: str) -> str:
@@ -220,14 +230,17 @@ def _line_row(view: View, name: str, label: str, names: dict) -> dict[str, str]:
     """What every score is read against: real images, or images through the tokenizer, with an
     interval where each training seed has a tokenizer of its own."""
     row: dict[str, str] = {"Variant": label}
-    for asked, title, metric in _scored(view):
-        results = asked.results
-        value = asked.grid_estimate(names, f"{name}_{results.score_name(metric)}")
+    columns = {
+        titled(asked.results, title): asked.results.score_name(metric)
+        for asked, title, metric in _scored(view)
+    }
+    for title, metric in (columns | _further(view)).items():
+        value = view.grid_estimate(names, f"{name}_{metric}")
         if value is None or not value.half:  # one tokenizer for all, or no tokenizer at all
             mean = value and value.mean
-            row[titled(results, title)] = Cell(number(mean), mean=mean)
+            row[title] = Cell(number(mean), mean=mean)
         else:
-            row[titled(results, title)] = spread(value)
+            row[title] = spread(value)
     scored = row[view.results.label("FID")] != "-"
     row["Status"] = "ok" if scored else view.results.why(names, None)
     return row
