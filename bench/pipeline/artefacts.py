@@ -34,7 +34,7 @@ def save_array(path: Path, array: np.ndarray) -> None:
 def save_npz(path: Path, **arrays: np.ndarray) -> None:
     """Compressed arrays in one .npz file, whole or not at all."""
     with written_whole(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, allow_pickle=True, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 # what a file that is cut, or none of its kind, raises where numpy or json reads it

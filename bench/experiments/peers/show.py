@@ -75,7 +75,9 @@ def _pairs_axis(panel: Axes, of: dict[int, list[str]]) -> None:
 
 def _pairs(axes: np.ndarray, view: View) -> None:
     """FID and held-out loss of a few variants, grouped by the pairs that they attend to."""
-    metrics = {view.results.label("FID"): view.results.score_name("fid"), "nats/token": LOSS}
+    count = view.results.about["evaluation"]["num_images"]
+    fid = f"{view.results.label('FID')}, N = {count}"
+    metrics = {fid: view.results.score_name("fid"), "held-out loss (nats/token)": LOSS}
     styles, of = _styles(view), _by_pairs(view)
     for panel, (title, metric) in zip(axes[0], metrics.items()):
         compared = _compared(view, metric)
@@ -89,7 +91,7 @@ def _pairs(axes: np.ndarray, view: View) -> None:
         if metric != LOSS:
             floor_line(panel, view, "fid")
         _pairs_axis(panel, of)
-        panel.set_ylabel(title if metric != LOSS else "held-out loss (nats/token)")
+        panel.set_ylabel(title)
 
 
 def figure_pairs(view: View) -> tuple[Figure, Caption]:
