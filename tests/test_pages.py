@@ -160,6 +160,16 @@ def test_a_table_can_be_shown_in_short(published):
     ]
 
 
+def test_a_row_without_anything_in_the_columns_that_are_shown_is_left_out(published):
+    """Catches a row of dashes, whose only number stands in a column that is not shown."""
+    table = published / "results" / "mine" / "published" / "tables" / "main_scores.md"
+    table.write_text(
+        "| Variant | FID | IS |\n| --- | --- | --- |\n| VAR | 2 | - |\n| Floor | - | 3 |\n"
+    )
+    place = "<!-- published mine/main_scores columns: Variant | FID -->\n<!-- /published -->"
+    assert fill(published, place).splitlines()[3:-1] == ["| VAR | 2 |"]
+
+
 @pytest.mark.parametrize(
     "asked, cell",
     [

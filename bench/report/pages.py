@@ -74,6 +74,12 @@ def _with_columns(lines: list[str], titles: list[str]) -> list[str]:
     return [pipe_row(map(row.__getitem__, chosen)) for row in rows]
 
 
+def _tells(line: str) -> bool:
+    """Whether a row has anything beside its name: those columns may be left out that it is for."""
+    beside = _cells(line)[1:]
+    return not beside or not set(beside) <= {"-", ""}
+
+
 def _with_rows(lines: list[str], title: str, values: list[str]) -> list[str]:
     """A pipe table with the rows that hold one of these values in a column. Raises ValueError for a
     column that it lacks and a value that no row has."""
@@ -156,6 +162,7 @@ def _published(root: Path, words: str) -> str:
         table = _with_rows(table, column, [value.strip() for value in BAR.split(values)])
     if "columns" in asked:
         table = _with_columns(table, [title.strip() for title in BAR.split(asked["columns"])])
+        table = [*table[:2], *(line for line in table[2:] if _tells(line))]
     if "note" in asked:
         caption = _first_sentences(caption, int(asked["note"]))
     return "\n".join([*above, *table, "", caption]).strip()
