@@ -293,3 +293,15 @@ def test_what_the_rule_cannot_compare_is_refused(tmp_path, claim, wrong):
              "claims": [{**told, **claim}]}  # fmt: skip
     with pytest.raises(ConfigError, match=wrong):
         planned(tmp_path, suites={"t": suite})
+
+
+def test_reconstructions_of_one_tokenizer_are_no_claim(tmp_path):
+    """Catches a claim between two models that read one tokenizer, which can only be equal."""
+    told = {"text": "t", "rule": "reconstruction", "variant": "var", "against": "pixels"}
+    twin = {"base": "sdd", "delta": {"model.history": None}}
+    suite = {"claim": "c", "measure": ["tokenizers"], "variants": {**VARIANTS, "var": twin}}
+    claim = {**told, "better": "lower"}
+    with pytest.raises(ConfigError, match="'pixels' has the tokenizer and the schedule of 'var'"):
+        planned(tmp_path, suites={"t": {**suite, "claims": [claim]}})
+    twin["delta"]["model.patch_nums"] = [1, 8]
+    assert planned(tmp_path, suites={"t": {**suite, "claims": [claim]}}).jobs

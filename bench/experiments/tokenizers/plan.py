@@ -39,9 +39,18 @@ def jobs(plan: Plan, suite: str, variants: dict[str, Variant]) -> None:
 
 
 def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
-    """Metrics of which reconstructions have no number, and sides that are grids."""
+    """Metrics of which reconstructions have no number, sides that are grids, and sides that share
+    their reconstructions."""
     if claim.metric not in JUDGED:
         yield "metric: " + unknown("metric of reconstructions", claim.metric, JUDGED)
     elif claim.better is None:
         yield f"better: is missing; say whether lower or higher {claim.metric} is better"
     yield from side_problems(one, claim)
+    sides = [one.variants[name] for name in (claim.variant, claim.against) if name in one.variants]
+    if len(sides) == 2:
+        first, second = ((side.tokenizer, side.model.patch_nums) for side in sides)
+        if first == second:
+            yield (
+                f"against: {claim.against!r} has the tokenizer and the schedule of "
+                f"{claim.variant!r}, and so the same reconstructions; name variants of two"
+            )
