@@ -16,14 +16,16 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import srdd.attention
 from bench.pipeline.floors import measure_rates, sampling_floors
 from bench.runtime.clock import seconds
 from bench.runtime.provenance import git_state
@@ -181,6 +183,34 @@ def training(table: Table, depth: int, batch: int) -> None:
             torch.cuda.empty_cache()
 
 
+def attended_together(history: int | None, tokens: int) -> AbstractContextManager[object]:
+    """Where compiled code attends the scales of so many tokens under one mask, and not scale by
+    scale."""
+    blocks = srdd.attention._query_blocks(SCHEDULE, history, tokens)
+    there = tuple(
+        block if block.seen_lm is None else block._replace(seen_lm=block.seen_lm.to(GPU))
+        for block in blocks
+    )
+    return patch.object(srdd.attention, "_query_blocks", lambda *_: there)
+
+
+# tokens of the scales that a step attends under one mask: those of the first eight scales, all
+TOGETHER = {"compiled, 255 together": 255, "compiled, one mask": SCHEDULE.seq_len}
+
+
+def together(table: Table, depth: int, batch: int) -> None:
+    """Whole steps with blocks compiled, small scales or all of them under one mask."""
+    for history, name in NAMES.items():
+        made = config(depth, history)
+        _, flops = training_work(made, batch)
+        for way, tokens in TOGETHER.items():
+            with attended_together(history, tokens):
+                step = training_call(made, True, batch)
+                table.add(f"training, {name}", way, batch, step, flops=flops)
+            step = None
+            torch.cuda.empty_cache()
+
+
 @torch.no_grad()
 def sampling(table: Table, depth: int, batches: list[int]) -> None:
     """A whole batch without the decoder."""
@@ -248,8 +278,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     parser.add_argument("--limit-seconds", type=float, default=120)
     parser.add_argument(
-        "--parts", nargs="+", default=["sampling", "training", "attention", "decoding"]
-    )
+        "--parts", nargs="+",
+        default=["sampling", "training", "attention", "decoding", "together"],
+    )  # fmt: skip
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     table = Table(options.out, options.depth)
@@ -258,6 +289,7 @@ def main() -> None:
         "training": lambda: training(table, options.depth, options.train_batch),
         "attention": lambda: attention(table),
         "decoding": lambda: decoding(table, 64),
+        "together": lambda: together(table, options.depth, options.train_batch),
     }
     failed: list[str] = []
     for name in options.parts:
