@@ -121,6 +121,17 @@ def least_flops(model: ModelConfig, cost: Cost) -> tuple[Number, ...]:
     return tuple(flops_K)
 
 
+def class_flops(model: ModelConfig) -> int:
+    """Operations of what follows from the class alone (AdaLN of DiT, arXiv 2212.09748), which
+    `sampling_cost` counts at scale 0: a network that is asked anew from a later scale on computes
+    it again."""
+    with torch.device("meta"):
+        network, labels_B = ScaleTransformer(model), torch.zeros(1, dtype=torch.long)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network.modulate(labels_B)
+    return int(counter.get_total_flops())
+
+
 class _Sight(NamedTuple):
     """What the tokens of a scale must see: pairs of a query and a key, positions of earlier scales
     that any of them reads, and of its own those that a later scale reads."""

@@ -198,11 +198,13 @@ class Stage:
 @dataclass(frozen=True)
 class Funnelled:
     """Labels_B that are left, the classes that each stage kept, int64 (B, keep), and how often
-    every scale was run, an image."""
+    every scale was run, an image; resumed: for how many classes of these runs began at a later
+    scale than the first."""
 
     labels_B: torch.Tensor
     kept: list[torch.Tensor]
     passes: tuple[float, ...]
+    resumed: float
 
     def token_evals(self, schedule: ScaleSchedule) -> float:
         """Tokens through the network, an image."""
@@ -260,13 +262,14 @@ def funnel(
     nothing = torch.zeros(*classes_BC.shape, 0, dtype=torch.float64, device=classes_BC.device)
     copies = max(stage.samples for stage in stages)
     known = [nothing] * copies  # scores of the first scales of each copy, (B, C, scales)
-    times, kept = [0] * schedule.num_scales, []
+    times, resumed, kept = [0] * schedule.num_scales, 0, []
     for stage in stages:
         for copy in range(stage.samples):
             have = known[copy].shape[-1]
             if scales := _scales_to_run(have, stage, history):
                 new = ask(copy, classes_BC, scales)[..., have - stage.scales :]
                 known[copy] = torch.cat((known[copy], new.to(nothing)), -1)
+                resumed += classes_BC.shape[1] * (scales[0] > 0)
             for k in scales:
                 times[k] += classes_BC.shape[1]
         sums = [scores[..., : stage.scales].sum(-1) for scores in known[: stage.samples]]
@@ -274,7 +277,7 @@ def funnel(
         classes_BC = classes_BC.gather(1, left_Bc)
         known = [scores.take_along_dim(left_Bc[..., None], 1) for scores in known]
         kept.append(classes_BC)
-    return Funnelled(classes_BC[:, 0], kept, tuple(map(float, times)))
+    return Funnelled(classes_BC[:, 0], kept, tuple(map(float, times)), float(resumed))
 
 
 # ---------------------------------------------------------------- the masked bound

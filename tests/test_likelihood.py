@@ -8,9 +8,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from bench.experiments.classify.verb import report_cost
 from oracle import Oracle
 from srdd import degradation
-from srdd.config import ModelConfig
+from srdd.config import ModelConfig, SamplerConfig
+from srdd.cost import sampling_cost
 from srdd.degradation import shifted
 from srdd.denoiser import Denoiser
 from srdd.likelihood import (
@@ -292,6 +294,36 @@ def test_tokens_of_a_funnel_are_those_that_the_network_saw(network, monkeypatch,
     again = 3 * 1 + (2 * 5 + 2 * 5) + 2 * 2 * 14
     assert ask.tokens == 5 * (own if history == 0 else again)
     assert [kept.shape for kept in found.kept] == [(5, 2), (5, 2), (5, 1)]
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+def test_operations_of_a_funnel_are_those_that_the_network_made(network, monkeypatch, history):
+    """Catches a stage that begins at a later scale and makes what follows from the class for
+    nothing."""
+    model, ladder, tokens_BL = network(history=history)
+    made, inner = [], ScaleTransformer.modulate
+
+    def counted(network, labels_B, *more):
+        made.append(len(labels_B))
+        return inner(network, labels_B, *more)
+
+    monkeypatch.setattr(ScaleTransformer, "modulate", counted)
+    ask = Counting(monkeypatch, model, ladder, torch.stack((tokens_BL, tokens_BL.flip(0))))
+    outcome = funnel(ask, model.schedule, history, CLASSES.expand(5, -1), STAGES)
+    assert sum(made) == 5 * (outcome.passes[0] + outcome.resumed)
+    added = {}
+    held = SimpleNamespace(
+        model=model,
+        schedule=model.schedule,
+        add=lambda name, value, unit: added.update({name: value}),
+    )
+    report_cost(held, "funnel", outcome.passes, outcome.resumed)
+    cost, D = sampling_cost(model.config, SamplerConfig()), model.config.width
+    of_scales = sum(n * row[2] for n, row in zip(outcome.passes, cost.by_scale))
+    # 6 modulations of each block and 2 of the head, D x D multiply-adds each
+    of_a_class = 2 * (6 * model.config.depth + 2) * D * D
+    assert added["funnel_flops"] == of_scales + outcome.resumed * of_a_class
+    assert (outcome.resumed > 0) == (history == 0)
 
 
 def test_a_funnel_averages_the_copies_of_its_last_stage(network, monkeypatch):

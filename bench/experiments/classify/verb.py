@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from srdd.config import SamplerConfig
-from srdd.cost import sampling_cost
+from srdd.cost import class_flops, sampling_cost
 from srdd.degradation import shifted
 from srdd.likelihood import (
     Stage,
@@ -228,11 +228,13 @@ def report_exact(held: HeldOut, exact: Exact) -> float:
     return right
 
 
-def report_cost(held: HeldOut, way: str, passes: Sequence[float]) -> str:
-    """What a way of asking costs an image: passes of every scale, all classes counted."""
+def report_cost(held: HeldOut, way: str, passes: Sequence[float], resumed: float = 0.0) -> str:
+    """What a way of asking costs an image: passes of every scale, all classes counted. resumed: for
+    how many of them a run began at a later scale, which makes what follows from the class anew."""
     cost = sampling_cost(held.model.config, SamplerConfig())
     tokens = sum(n * length for n, length in zip(passes, held.schedule.lengths))
     flops = sum(n * float(row[2]) for n, row in zip(passes, cost.by_scale))
+    flops += resumed * class_flops(held.model.config)
     held.add(f"{way}_token_evals", tokens, "tokens/image")
     held.add(f"{way}_flops", flops, "flop/image")
     return f"{tokens:g} tokens, {flops / 1e9:.3g} GFLOP an image"
@@ -282,7 +284,7 @@ def report_funnel(held: HeldOut, exact: Exact, right: float) -> None:
     for place, kept_Nc in enumerate(outcome.kept):
         there_N = (kept_Nc.cpu().numpy() == held.labels_N[:, None]).any(1)
         held.add("stage_recall", float(there_N.mean()), repeat=place)
-    report_cost(held, "funnel", outcome.passes)
+    report_cost(held, "funnel", outcome.passes, outcome.resumed)
 
 
 def report_guidance(held: HeldOut, right: float) -> None:
