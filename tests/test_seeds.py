@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +13,8 @@ import yaml
 from small_study import GRID, TOKENIZER, build
 from test_config import SMOKE, edited
 
+import bench.experiments.adaptation.verb as adaptation
+import bench.experiments.error_propagation.verb as error_propagation
 from bench.pipeline.labels import first_sample
 from bench.pipeline.tokenizer_trainer import first_tokenizer, seed_of
 from bench.pipeline.trainer import Trainer
@@ -23,8 +28,10 @@ from bench.study.plan import load_study
 from bench.study.settings import EvaluationConfig
 from bench.study.tokenizer_settings import TokenizerTraining
 from srdd import heads, tokenizer
-from srdd.config import ModelConfig, TokenizerConfig
+from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
 from srdd.tokenizer import Codec
+
+ROOMS = [(adaptation, "adaptation"), (error_propagation, "error_propagation")]
 
 
 def of_stage(plan, stage):
@@ -66,6 +73,32 @@ def test_no_two_trainings_draw_one_sample_seed(num_images, first):
     begins = [first_sample(evaluation, seed) for seed in (0, 1, 5)]
     assert begins[0] == first == first_sample(evaluation, None)
     assert all(np.diff(begins) >= num_images)
+
+
+@pytest.mark.parametrize("room, about", ROOMS)
+@pytest.mark.parametrize("num_images", [100, 300])
+def test_rooms_that_draw_more_than_an_evaluation_share_no_sample_seed(
+    monkeypatch, room, about, num_images
+):
+    """Catches a room whose own number of images reaches into the samples of the next training."""
+    asked, settings = [], room.Settings(num_images=num_images)
+    given = {
+        "images": EvaluationConfig(num_images=200),
+        "evaluation": EvaluationConfig(num_images=200),
+    }
+    given |= {about: settings, "sampler": SamplerConfig()}
+    held = SimpleNamespace(reference=SimpleNamespace(images=range(200)), name="one")
+    monkeypatch.setattr(room, "open_evaluators", lambda *_: [held], raising=False)
+    for name in ("open_tokenizer", "open_model", "made_ready", "model_identity"):
+        monkeypatch.setattr(room, name, MagicMock(), raising=False)
+    monkeypatch.setattr(room, "asked_labels", lambda _, classes, seeds, rule: asked.append(seeds))
+    for train_seed in (0, 1, 2):
+        run = MagicMock(config={"train_seed": train_seed})
+        run.settings = lambda name, kind: given[name]
+        (room.Errors if about == "error_propagation" else room.Probe)(run)
+    drawn = [seed for seeds in asked for seed in seeds]
+    assert len(drawn) == len(set(drawn)) == 3 * num_images
+    assert [seeds[0] for seeds in asked] == [k * max(200, num_images) for k in range(3)]
 
 
 def test_sample_seeds_that_no_table_can_show_are_refused(tmp_path):

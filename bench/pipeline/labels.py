@@ -23,13 +23,14 @@ GOLDEN = 11400714819323198485
 WORD = 2**64
 
 
-def first_sample(evaluation: EvaluationConfig, train_seed: int | None) -> int:
+def first_sample(evaluation: EvaluationConfig, train_seed: int | None, count: int = 0) -> int:
     """The sample seed of the first image of a training: trainings share none, or their scores would
     vary less than they do.
 
-    train_seed: None for what belongs to no training, which takes those of training seed 0.
+    train_seed: None for what belongs to no training, which takes those of training seed 0. count:
+    images that are drawn of each training, where they may be more than an evaluation has.
     """
-    return evaluation.first_seed + (train_seed or 0) * evaluation.num_images
+    return evaluation.first_seed + (train_seed or 0) * max(evaluation.num_images, count)
 
 
 def class_shares(labels_N: np.ndarray, num_classes: int) -> np.ndarray:

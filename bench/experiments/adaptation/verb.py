@@ -95,8 +95,9 @@ class Probe:
         ladder = open_tokenizer(run).at(self.model.schedule)
         self.ladder: Ladder = ladder.read_as(self.model.config.state)
         self.identity = model_identity(run)
-        first = first_sample(self.images, run.config["train_seed"])
-        self.seeds = range(first, first + self.settings.num_images)
+        count = self.settings.num_images
+        first = first_sample(self.images, run.config["train_seed"], count)
+        self.seeds = range(first, first + count)
         classes, rule = self.model.config.num_classes, self.images.labels
         self.labels_N = asked_labels(run.inputs["data"], classes, self.seeds, rule)
 

@@ -172,7 +172,7 @@ class Errors:
         N = self.settings.num_images
         model = made_ready(open_model(run, weights), self.evaluation, N)
         self.classes = model.config.num_classes
-        first = first_sample(self.evaluation, run.config["train_seed"])
+        first = first_sample(self.evaluation, run.config["train_seed"], N)
         seeds, rule = range(first, first + N), self.evaluation.labels
         self.labels_N = asked_labels(run.inputs["data"], self.classes, seeds, rule)
         sampler = run.settings("sampler", SamplerConfig)

@@ -321,7 +321,7 @@ class HeldOut:
         labels_N = true_N if run.config["dataset"]["num_classes"] else None
         evaluators = open_evaluators(run, self.evaluation.metrics, Reference(split))
         self.likeness = Likeness(self.images_NCHW, labels_N, evaluators)
-        self.first = first_sample(self.evaluation, run.config["train_seed"])
+        self.first = first_sample(self.evaluation, run.config["train_seed"], self.count)
 
     def complete(self, task: Task) -> np.ndarray:
         """Images of a task with what is unknown drawn, uint8, on disk."""
