@@ -15,6 +15,7 @@ from test_config import SMOKE, edited
 
 import bench.experiments.adaptation.verb as adaptation
 import bench.experiments.error_propagation.verb as error_propagation
+from bench.experiments.restoration.verb import Restoration
 from bench.pipeline.labels import first_sample
 from bench.pipeline.tokenizer_trainer import first_tokenizer, seed_of
 from bench.pipeline.trainer import Trainer
@@ -99,6 +100,28 @@ def test_rooms_that_draw_more_than_an_evaluation_share_no_sample_seed(
     drawn = [seed for seeds in asked for seed in seeds]
     assert len(drawn) == len(set(drawn)) == 3 * num_images
     assert [seeds[0] for seeds in asked] == [k * max(200, num_images) for k in range(3)]
+
+
+def test_restored_images_are_drawn_with_other_numbers_in_every_training():
+    """Catches drawn restorations whose noise all trainings share, and an interval that lacks it."""
+    split, drawn = range(5), []
+    parts = list(torch.zeros(3, 1, 2, 2, dtype=torch.uint8).split(2))
+    clean = SimpleNamespace(
+        split=split, parts=lambda _: parts, batches=lambda: [[0, 3], [4]], on_disk=list
+    )
+    for train_seed in (0, 1, 2):
+        restoration = object.__new__(Restoration)
+        run = SimpleNamespace(config={"train_seed": train_seed}, device=torch.device("cpu"))
+        restoration.run, restoration.clean = run, clean
+        restoration.tokenizer = SimpleNamespace(to_image=lambda f_hat_BChw: f_hat_BChw)
+        restoration.degraded = {"noise": None}
+
+        def states(images_BCHW, seeds):
+            drawn.extend(seeds)
+            return images_BCHW
+
+        restoration.images(states, "noise")
+    assert drawn == [0, 3, 4, 5, 8, 9, 10, 13, 14]
 
 
 def test_sample_seeds_that_no_table_can_show_are_refused(tmp_path):

@@ -71,6 +71,12 @@ class Restoration:
         kind = self.model.config.condition
         return condition_latent(kind, self.tokenizer, self.ladder, images_BCHW)
 
+    def seeds(self, split: DegradedSplit, rows: list[int]) -> list[int]:
+        """What images of a split are drawn with, by their rows: trainings share no seed, or their
+        scores would vary less than they do."""
+        first = self.run.config["train_seed"] * len(split)
+        return [first + row for row in rows]
+
     # ------------------------------------------------------------ ways
 
     def ways(self) -> dict[str, States]:
@@ -145,8 +151,8 @@ class Restoration:
     ) -> np.ndarray:
         """PSNR of some images, redrawn below a probability at the most passes."""
         images_BCHW = to_float(to_uint8(split.degraded(kind, rows))).to(self.run.device)
-        given = self.model, self.ladder, self.own_tokens(images_BCHW), rows, chance
-        state = repaired(*given, max(self.settings.passes))
+        given = self.model, self.ladder, self.own_tokens(images_BCHW), self.seeds(split, rows)
+        state = repaired(*given, chance, max(self.settings.passes))
         images = to_uint8(self.tokenizer.to_image(state)).cpu().numpy()
         return psnr(to_uint8(split.clean(rows)).numpy(), images)
 
@@ -193,7 +199,8 @@ class Restoration:
 
         @torch.no_grad()
         def restored_part(part_BCHW: torch.Tensor, rows: list[int]) -> torch.Tensor:
-            f_hat_BChw = states(to_float(part_BCHW.to(self.run.device)), rows)
+            seeds = self.seeds(self.clean.split, rows)
+            f_hat_BChw = states(to_float(part_BCHW.to(self.run.device)), seeds)
             return to_uint8(self.tokenizer.to_image(f_hat_BChw))
 
         degraded = zip(self.clean.parts(self.degraded[kind]), self.clean.batches())
