@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from bench.runtime.alone import alone
 from bench.runtime.command_line import DEFAULT, arranged, take_also, take_config
-from bench.runtime.publishing import ROWS, copy_whole, mend, outputs, refuse_loss, to_publish
+from bench.runtime.failures import what_failed
+from bench.runtime.publishing import ROWS, copy_whole, mend, outputs, refuse_loss, shown, to_publish
 from bench.runtime.rows import RUN_COLUMNS, write_runs
 from workflow import ROOT, SMOKE, clean_environment, copy_project, run
 
@@ -152,6 +153,20 @@ def test_studies_are_found_from_where_the_user_is(tmp_path, monkeypatch):
         take_config(["--config", study.name, "--configfile", study.name])
     with pytest.raises(SystemExit, match="a study's file goes after --config"):
         take_config([study.name, "full"])
+
+
+def test_paths_are_said_as_they_are_found_from_where_the_user_is(tmp_path, monkeypatch):
+    """Catches `results/...` said to a user of another folder, who finds nothing there."""
+    log = tmp_path / "project" / "results" / "x" / "prepare" / "d-1" / "log.txt"
+    log.parent.mkdir(parents=True)
+    log.write_text("Traceback (most recent call last)\nKeyError: 1\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for folder, path in ((tmp_path / "project", log.relative_to(tmp_path / "project")),
+                         (elsewhere, log)):  # fmt: skip
+        monkeypatch.chdir(folder)
+        assert shown(log) == path
+        assert what_failed(tmp_path / "project", 0, [])[0].startswith(f"error: {path}: KeyError")
 
 
 def test_suites_beside_the_core_ones_are_a_word_for_snakemake():

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from .publishing import shown
+
 # the module by which `./run` begins snakemake
 PLANNER = "bench.runtime.planner"
 
@@ -106,7 +108,7 @@ def what_failed(place: Path, began: float, others: list[int]) -> list[str]:
             )
     for pattern in ("*/*/*/log.txt", "*/logs/*.txt", "*/full/logs/*.txt", "*/suites/*/logs/*.txt"):
         for log in _written_since(place / "results", pattern, began):
-            lines += _last_words(log, place)
+            lines += _last_words(log)
     lines = list(dict.fromkeys(lines))
     return lines or [
         "error: snakemake could not finish; its last lines above say why, and the same command "
@@ -134,14 +136,11 @@ def _written_since(folder: Path, pattern: str, began: float) -> list[Path]:
     return [path for path in sorted(folder.glob(pattern)) if path.stat().st_mtime >= began]
 
 
-def _last_words(log: Path, place: Path) -> list[str]:
+def _last_words(log: Path) -> list[str]:
     """The last line of a job's log where it says what is wrong."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     if not lines:
         return []
     if any(line.startswith("Traceback (most recent call last)") for line in lines):
-        return [
-            f"error: {log.relative_to(place)}: {lines[-1]} (a fault of the program; the log says "
-            "where)"
-        ]
+        return [f"error: {shown(log)}: {lines[-1]} (a fault of the program; the log says where)"]
     return [line for line in lines if line.startswith("error: ")][-1:]

@@ -33,8 +33,8 @@ def runs_of(folder: Path) -> list[dict[str, str]]:
 
 
 def shown(path: Path) -> Path:
-    """A path as the user finds it."""
-    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+    """A path as it is found from where the user is."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def to_publish(folder: Path) -> list[str]:
