@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from test_config import BARE, edited, grid
 
+from bench.experiments.representation import plan as representation
 from bench.study import checks, rooms
 from bench.study.checks import enough_images, few_for_features, needs_of
 from bench.study.entries import check_one_value, entries_of
@@ -899,6 +900,8 @@ def test_enough_images():
         lambda: ModelConfig(patch_nums=(1, 2.0)),
         lambda: SamplerConfig(refine_scales=(2, 1)),
         lambda: FeaturesConfig(name="x", channels=12),
+        lambda: FeaturesConfig(name="x", dim=1),
+        lambda: representation.Settings(dim=1),
         lambda: FeaturesConfig(name="x\n"),
         lambda: TrainingConfig(steps=12, warmup=500),
         lambda: TrainingConfig(steps=1e3),

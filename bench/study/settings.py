@@ -168,7 +168,7 @@ class FeaturesConfig(Strict):
     )
     dim: int = Field(
         default_factory=_usual_dim,
-        ge=1,
+        ge=2,  # FID takes a covariance matrix, which one number does not have
         le=2**16,
         description="features of an image: 64 for kind trained; of kind inception 64, 192, 768 "
         "or, where none is given, 2048; of kind pretrained those of the network, 1280",

@@ -66,7 +66,8 @@ class EncoderSettings(Strict):
     """An encoder trained as a classifier, and the projector from its z to a generator's
     condition."""
 
-    dim: int = Field(8, ge=1, le=2**12, description="numbers of z")
+    # cosines of one number are its sign, which would tell no pair from another
+    dim: int = Field(8, ge=2, le=2**12, description="numbers of z")
     channels: int = Field(
         32, ge=8, le=2**12, multiple_of=8, description="of the encoder's first layer"
     )
