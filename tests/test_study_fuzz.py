@@ -214,6 +214,57 @@ def is_plan_or_line(path):
     return None
 
 
+LONG = "x" * 300
+FOLDER = {"name": "image_folder", "image_size": 8, "channels": 1, "num_classes": 10}
+INCEPTION = {"kind": "inception", "name": "x", "sha256": "0" * 64, "weights": str(ROOT / "run")}
+REFERENCE = {**INCEPTION, "reference_sha256": "0" * 64}
+
+
+def said_of(tmp_path, change):
+    """What is said of the smoke study with other keys, before its first job."""
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.dump({**DATA, **change}), encoding="utf-8")
+    words = [sys.executable, "-m", "bench", "plan", str(path), "--name", "--files"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert done.returncode and done.stderr.startswith("error: "), done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"like": f"{LONG}/x.yaml"}, "like: "),
+        ({"dataset": {**DATA["dataset"], "path": LONG}}, "dataset.path: "),
+        ({"dataset": {**FOLDER, "path": "x/" * 3000}}, "dataset.path: "),
+        ({"features": {**INCEPTION, "weights": LONG}}, "features.weights: "),
+        ({"features": {**REFERENCE, "reference": LONG}}, "features.reference: "),
+        ({"features": {**INCEPTION, "weights": "~nobody-here/x"}}, "features.weights: "),
+        ({"suites": {"main": {**DATA["suites"]["main"], "measure": [LONG]}}}, "unknown measure"),
+    ],
+    ids=["like", "path", "folder", "weights", "reference", "home", "measure"],
+)
+def test_a_name_that_no_file_can_have_is_one_line(tmp_path, change, words):
+    """Catches a traceback for a path or a name that is too long, or lies in no home."""
+    said = said_of(tmp_path, change)
+    assert words in said, said
+
+
+def test_a_folder_that_may_not_be_entered_is_one_line(tmp_path, monkeypatch):
+    """Catches a traceback for images in a folder of somebody else."""
+    stat = Path.stat
+
+    def denied(place, **more):
+        if place.name == "photos":
+            raise PermissionError(13, "Permission denied", str(place))
+        return stat(place, **more)
+
+    monkeypatch.setattr(Path, "stat", denied)
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.dump({**DATA, "dataset": {**FOLDER, "path": "/locked/photos"}}))
+    assert "dataset.path: /locked/photos: cannot be looked up (Permission" in is_plan_or_line(path)
+
+
 @settings(max_examples=150)
 @given(data=mutated())
 def test_mutated_studies_are_a_plan_or_one_line(data, tmp_path_factory):

@@ -43,12 +43,15 @@ def missing_files(plan: Plan, run_ids: Iterable[str] | None = None) -> list[str]
     wanted = set(plan.jobs if run_ids is None else run_ids)
     stages = stages_of(wanted)
     problems: list[str] = []
-    if stages - set(rooms.which("SIZES_ONLY")):
-        problems += _missing_inputs(plan.study)
-        problems += _missing_networks(plan, wanted)
-    for suite in plan.study.suites:
-        for name in variant_names(plan.study, suite):
-            problems += _missing_weights(plan.study, suite, name, wanted)
+    try:
+        if stages - set(rooms.which("SIZES_ONLY")):
+            problems += _missing_inputs(plan.study)
+            problems += _missing_networks(plan, wanted)
+        for suite in plan.study.suites:
+            for name in variant_names(plan.study, suite):
+                problems += _missing_weights(plan.study, suite, name, wanted)
+    except ConfigError as error:  # a path that no file can have
+        problems.append(str(error))
     return problems
 
 
@@ -123,7 +126,7 @@ def _missing_weights(study: Study, suite: str, name: str, wanted: set[str]) -> I
         for job in jobs:
             files = job.files if job.run_id in wanted else {}
             for key, weights in files.items():
-                yield from (f"{place}{key}{problem}" for problem in _weights_problems(weights))
+                yield from _weights_problems(weights, f"{place}{key}")
 
 
 def own_changes(study: Study, suite: str) -> set[tuple[str, str, float]]:
@@ -177,14 +180,14 @@ def refused_function(
     return lines[-1].removeprefix("error: ")
 
 
-def _weights_problems(weights: WeightsConfig) -> Iterator[str]:
-    """Why weights cannot be read now, as the end of a key and a reason."""
+def _weights_problems(weights: WeightsConfig, key: str) -> Iterator[str]:
+    """Why weights cannot be read now."""
     local = not weights.file.startswith(HUB)
-    if local and not place_of(weights.file, "weights").is_file():
-        yield f": no file at {weights.file}; put it there or change the path"
+    if local and not place_of(weights.file, key).is_file():
+        yield f"{key}: no file at {weights.file}; put it there or change the path"
     problem = sum_needed(weights.file) if weights.sha256 is None else None
     if problem:
-        yield f": {problem}"
+        yield f"{key}: {problem}"
 
 
 def nothing_to_make(plan: Plan, scope: str | None) -> str | None:

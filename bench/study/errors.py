@@ -7,6 +7,7 @@ import os
 import traceback
 from pathlib import Path
 
+MOST_LETTERS = 200  # of a path in a message
 PROJECT = Path(__file__).resolve().parents[2]
 
 
@@ -15,16 +16,30 @@ class ConfigError(ValueError):
 
 
 def place_of(path: str | Path, key: str) -> Path:
-    """A path of a study with its `~` replaced. Raises ConfigError for a home that does not
-    exist."""
+    """A path of a study with its `~` replaced. Raises ConfigError for a home that does not exist,
+    and for a path that the system does not look up."""
     if "\0" in str(path):
         raise ConfigError(f"{key}: {str(path)!r} holds a null character, no path does")
     try:
-        return Path(path).expanduser()
+        return within_reach(Path(path).expanduser(), key)
     except RuntimeError:
         user = str(path).split("/", 1)[0]
         why = "HOME is not set" if user == "~" else "a slash may be missing after ~"
         raise ConfigError(f"{key}: {path}: no such home ({why}); write the whole path") from None
+
+
+def within_reach(place: Path, key: str) -> Path:
+    """The same path. Raises ConfigError where the system does not say whether anything is there: a
+    folder above it cannot be entered, or a name is too long."""
+    try:
+        place.exists()
+    except OSError as error:
+        text = shown(place)
+        text = text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}..."
+        raise ConfigError(
+            f"{key}: {text}: cannot be looked up ({error.strerror}); change its rights or the path"
+        ) from None
+    return place
 
 
 def line_of(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 
 from srdd.lookup import unknown
 
-from .errors import ConfigError, place_of
+from .errors import ConfigError, place_of, within_reach
 from .fit import fitted
 from .merging import merged
 from .resolve import ROOT, validated
@@ -164,7 +164,7 @@ def _place_of_study(path: Path, like: str) -> Path:
     """The file of a study by its name in workflows/config, or by a path from the file that says
     it."""
     if like.endswith(ENDINGS) or "/" in like:
-        place = path.parent / place_of(like, "like")
+        place = within_reach(path.parent / place_of(like, "like"), "like")
         if not place.is_file():
             raise ConfigError(f"like: no file at {like}, seen from {path.parent}; change the path")
         return place

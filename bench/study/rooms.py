@@ -126,7 +126,8 @@ def measures() -> tuple[str, ...]:
 def no_measure(name: str) -> str:
     """Why a name is no measure: its folder lacks what makes it one, or there is none."""
     folder = FOLDER / name
-    if not name.isidentifier() or not folder.is_dir():
+    folders = {place.name for place in FOLDER.iterdir() if place.is_dir()}
+    if not name.isidentifier() or name not in folders:
         return unknown("measure", name, measures())
     files = [file for file in ("__init__.py", "plan.py") if not (folder / file).is_file()]
     lacks = f"no {files[0]}" if files else "a plan.py without a function jobs"
