@@ -20,6 +20,7 @@ from bench.report.drawing import write_figure
 from bench.report.results import Results
 from bench.report.view import View
 from bench.study import rooms
+from workflow import ROOT
 
 NAMES = "variant {i}, cfg_scale {w:g}, history {h}"
 LONG = (
@@ -79,6 +80,67 @@ def test_every_name_can_be_read(tmp_path, name, count, pattern):
     if name != "code_usage":
         said = {" ".join(text.split()) for text, _ in shown}
         assert {" ".join(variant.split()) for variant in results.variants("s")} <= said
+    plt.close(figure)
+
+
+PUBLISHED = [
+    ("digits", "adaptation", "tokens_per_forward"),
+    ("digits", "diversity", "diversity_wall"),
+    ("digits", "peers", "pairs"),
+    ("digits", "peers_window", "pairs"), ("digits", "representation", "detail_plane"),
+    ("digits", "representation", "gradient_cosine"), ("digits", "restoration", "restoration"),
+    ("digits_few", "classify", "funnel"), ("digits_few", "classify", "smoothing"),
+    ("digits_ablations", "zero_shot", "zero_shot"),
+    ("digits_ablations", "zero_shot", "zero_shot_strips"),
+]  # fmt: skip
+
+
+def renamed(results, suite, more):
+    """The results of one suite, its variants and groups with longer names."""
+    old, about = results.variants_of[suite], results.about["suites"][suite]
+    names = {of["group"]: of["group"] + more for of in old.values()}
+    names |= {name: name.replace(of["group"], names[of["group"]], 1) for name, of in old.items()}
+    told = {key: value for key, value in about.items() if key != "claims"}
+    if "shown" in told.get("diversity", {}):
+        shown = [names[name] for name in told["diversity"]["shown"]]
+        told["diversity"] = {**told["diversity"], "shown": shown}
+    results.about["suites"] = {suite: {**told, "claims": []}}
+    of_suite = {names[name]: {**of, "group": names[of["group"]]} for name, of in old.items()}
+    results.variants_of.clear()
+    results.variants_of[suite] = of_suite
+    return results
+
+
+def slanted_apart(one, other):
+    """Whether two slanted names have room for their lines beside each other."""
+    (x, y), (u, v) = (text.get_transform().transform(text.get_position()) for text in (one, other))
+    slope = np.radians(one.get_rotation())
+    lines = [1 + text.get_text().count("\n") for text in (one, other)]
+    line = 0.1 * one.figure.dpi
+    return abs((u - x) * np.sin(slope) - (v - y) * np.cos(slope)) >= line * sum(lines) / 2
+
+
+@pytest.mark.parametrize("study, suite, name", PUBLISHED)
+def test_long_names_can_be_read_in_figures_of_every_kind(study, suite, name):
+    """Catches names of a grid's length that lie over each other, above panels, columns or below
+    them, or that leave the figure."""
+    results = Results.load(ROOT / "results" / study / "published")
+    results = renamed(results, suite, ", trained with many masks of own tokens")
+    figure, _ = rooms.function_of("figures", name)(View(results, suite))
+    level = [(text, box) for text, box in texts_of(figure) if len(text) > 5]
+    whole = figure.bbox.expanded(1.01, 1.01)
+    for text, box in level:
+        assert whole.x0 <= box.x0 and box.x1 <= whole.x1, f"{text!r} is cut off"
+    turned = set()
+    for panel in figure.axes:
+        texts = panel.findobj(lambda a: isinstance(a, Text) and a.get_visible() and a.get_text())
+        turned |= {text.get_text() for text in texts if text.get_rotation()}
+        slanted = [text for text in texts if text.get_rotation() % 90]
+        for one, other in itertools.combinations(slanted, 2):
+            assert slanted_apart(one, other), f"{one.get_text()!r} on {other.get_text()!r}"
+    level = [(text, box) for text, box in level if text not in turned]
+    for (text, box), (other, place) in itertools.combinations(level, 2):
+        assert overlap(box, place) < 0.1, f"{text!r} lies over {other!r}"
     plt.close(figure)
 
 

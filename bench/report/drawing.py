@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from ..runtime.rows import write_text, written_whole
 from ..study.escaping import rst
 from .caption import Caption
 from .estimate import Estimate, estimate
-from .glyphs import drawable, families, lenders, names_of, text, wrapped
+from .glyphs import drawable, families, lenders, names_of, text, wrapped, wrapped_into
 from .looks import places
 from .view import View
 
@@ -160,6 +161,8 @@ def canvas(
     return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, **more)
 
 
+LINE = 0.12  # inches of a line of a name
+LONGEST = 110  # points of a slanted name below a panel of two
 HANDLE, BETWEEN = 28, 14  # points of a handle before a name, and between two columns of a legend
 
 
@@ -284,10 +287,32 @@ def draw_band(
     axes.fill_between(xs, low, high, where=sure, color=style["color"], alpha=0.15, linewidth=0)
 
 
+def title_with(axes: Axes, name: str, columns: int) -> None:
+    """A name above one of so many panels side by side, in lines no longer than the panel."""
+    axes.set_title(wrapped(name, int(14 * DOUBLE / columns)))
+
+
+def slanted(
+    names: Iterable[str], letters: int, pitch: float, degrees: float
+) -> tuple[list[str], float]:
+    """Names that stand slanted, so many inches apart: in lines of so many letters, or longer ones
+    where more lines would lie on the next name. Also the inches that they take across the axis."""
+    slope = math.sin(math.radians(degrees))
+    lines = max(1, int(pitch * slope / LINE))
+    marks = [wrapped_into(lines, name, letters) for name in names]
+    longest = max((text_width(line) for mark in marks for line in mark.split("\n")), default=0.0)
+    return marks, longest / 72 * slope + LINE * lines
+
+
 def name_ticks(axes: Axes, names: Sequence[str]) -> None:
-    """A place for each of these names on the x axis, at 0, 1, 2, ..., written at a slant."""
+    """A place for each of these names on the x axis, at 0, 1, 2, ..., written at a slant; names
+    that would leave the panel no room stand in the legend alone."""
     slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(range(len(names)), list(map(text, names)), **slant)
+    marks = list(map(text, names))
+    if max(map(text_width, marks), default=0.0) > LONGEST:
+        marks = [""] * len(names)
+        axes.set_xlabel("variant (symbols: below)")
+    axes.set_xticks(range(len(names)), marks, **slant)
     axes.set_xlim(-0.5, max(1, len(names)) - 0.5)
 
 

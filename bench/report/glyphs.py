@@ -146,3 +146,13 @@ def wrapped(name: Any, letters: int) -> str:
     shown = drawable(name)
     longest = max((len(word) for word in shown.split()), default=1)
     return "\n".join(map(_unread, textwrap.wrap(shown, max(1, letters, min(longest, WORD)))))
+
+
+def wrapped_into(lines: int, name: Any, letters: int) -> str:
+    """`wrapped`, in at most so many lines: they hold more letters where they have to."""
+    whole = len(drawable(name))
+    for wider in range(letters, whole):
+        shown = wrapped(name, wider)
+        if shown.count("\n") < lines:
+            return shown
+    return wrapped(name, max(letters, whole))

@@ -25,7 +25,7 @@ from ...report.claims import (
     direction,
 )
 from ...report.curves import GREY, curve, floor_line
-from ...report.drawing import DOUBLE, blank, draw_band, look_of, note, plain_log, text
+from ...report.drawing import DOUBLE, blank, draw_band, look_of, note, plain_log, text, wrapped
 from ...report.estimate import Estimate, estimate
 from ...report.sheets import by_group, by_variant, panel_sheet, sheet
 from ...report.view import View
@@ -124,7 +124,7 @@ def _names_axis(panel: Axes, part: View, named: bool) -> None:
     panel.grid(axis="y", color="0.9", linewidth=0.5)
     panel.set_axisbelow(True)
     words = f": {counts.pop()} tokens per forward" if len(counts) == 1 else " (tokens per forward)"
-    panel.set_title(f"one pass{words}", fontsize=7.5)
+    panel.set_title(wrapped(f"one pass{words}", 20), fontsize=7.5)
 
 
 def _line(view: View, members: list[str], name: str) -> list[tuple[float, Estimate]]:

@@ -27,6 +27,7 @@ from ...report.drawing import (
     note,
     plain_log,
     text,
+    title_with,
 )
 from ...report.sheets import Draw, by_variant, sheet
 from ...report.view import View
@@ -137,7 +138,7 @@ def _smoothing(axes: np.ndarray, view: View) -> None:
     counts = sorted(told["samples"])
     for column, variant in enumerate(view.variants):
         copies, noise = axes[:, column]
-        copies.set_title(text(variant))
+        title_with(copies, variant, axes.shape[1])
         for i, sigma in enumerate(told["sigma"]):
             means = by_repeat(view, variant, f"accuracy_smoothed_s{sigma:g}")
             points = [(place, means[n]) for place, n in enumerate(counts) if n in means]
@@ -230,7 +231,7 @@ def _hide_idle(figure: Figure) -> None:
 
 def _funnel(axes: np.ndarray, view: View) -> None:
     for panel, variant in zip(axes.flat, view.variants):
-        panel.set_title(text(variant))
+        title_with(panel, variant, axes.shape[1])
         points = ways_of(view, variant)
         for name, of_way in points.items():
             curve(panel, of_way, name, look(WAYS.index(name)))

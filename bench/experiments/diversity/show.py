@@ -17,6 +17,7 @@ from ...report.cells import COSTS, frame, number, shown, spread, without_numbers
 from ...report.claims import claim_details
 from ...report.drawing import (
     DOUBLE,
+    LINE,
     blank,
     canvas,
     draw_band,
@@ -25,7 +26,7 @@ from ...report.drawing import (
     note,
     place,
     text,
-    wrapped,
+    wrapped_into,
 )
 from ...report.estimate import Estimate, estimate
 from ...report.sheets import sheet
@@ -322,7 +323,8 @@ def figure_diversity_wall(view: View) -> tuple[Figure, Caption]:
             for column, image in enumerate(walls.get(name, ()))
         }
         pitch = place(panel, cells, len(rows), columns)
-        marks = [wrapped(name, 26) for name in rows]
+        lines = int((DOUBLE - 1.6) / columns / LINE)
+        marks = [wrapped_into(max(1, lines), name, 26) for name in rows]
         panel.set_yticks([(row + 0.45) * pitch for row in range(len(rows))], marks)
         panel.tick_params(length=0)
     else:

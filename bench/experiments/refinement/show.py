@@ -13,7 +13,17 @@ from ...report.absent import missing_words
 from ...report.caption import Caption
 from ...report.claims import claim_details
 from ...report.curves import curve, floor_line
-from ...report.drawing import DOUBLE, RED, blank, canvas, look_of, note, plain_log, text, wrapped
+from ...report.drawing import (
+    DOUBLE,
+    RED,
+    blank,
+    canvas,
+    look_of,
+    note,
+    plain_log,
+    text,
+    title_with,
+)
 from ...report.estimate import Estimate, show_estimate
 from ...report.sheets import by_group, sheet
 from ...report.timing import common_batch, cost_of, machine, milliseconds, round_times
@@ -272,7 +282,7 @@ def figure_heat_maps(view: View) -> tuple[Figure, Caption]:
             blank(panel, "no variant has a score")
             continue
         image = _draw_heat(panel, heat, values.min(), values.max())
-        panel.set_title(wrapped(group, int(14 * DOUBLE / axes.shape[1])))
+        title_with(panel, group, axes.shape[1])
     for panel in axes[:, 0]:
         panel.set_ylabel("p_resample (probability)")
     for panel in axes.flat[len(maps) :]:

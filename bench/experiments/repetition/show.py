@@ -32,7 +32,7 @@ from ...report.drawing import (
     legend_below,
     note,
     plain_log,
-    text,
+    title_with,
 )
 from ...report.estimate import FEWEST, Estimate, estimate, show_difference
 from ...report.view import View
@@ -153,7 +153,7 @@ def _panels(view: View, draw: Panel, title: str, of: dict[str, dict[int, list[Cu
         axes[0, 0].plot([], [], label=f"{images:,} images", **_style(view, images))
     for panel, (name, sizes) in zip(axes.flat, of.items()):
         draw(panel, name, sizes)
-        panel.set_title(text(name))
+        title_with(panel, name, columns)
         panel.set_xscale("log")
         plain_log(panel.xaxis)
     _label_edges(axes, len(of), "epochs", title)
@@ -393,7 +393,7 @@ def figure_repetition_map(view: View) -> tuple[Figure, Caption]:
         panel.set_xscale("log")
         plain_log(panel.xaxis)
         panel.set_xlabel("epochs")
-        panel.set_title(text(f"{name} minus {first}"))
+        title_with(panel, f"{name} minus {first}", len(others))
     axes[0, 0].set_ylabel("unique images")
     if others:
         figure.colorbar(mesh, ax=list(axes.flat), label="loss difference (nats/token)",

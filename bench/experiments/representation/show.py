@@ -32,7 +32,10 @@ from ...report.drawing import (
     look,
     look_of,
     note,
+    slanted,
     text,
+    text_width,
+    wrapped,
 )
 from ...report.estimate import FEWEST, Estimate, estimate, show_difference
 from ...report.sheets import by_variant, sheet
@@ -56,6 +59,7 @@ from .reading import (
 
 PLANES = {"knn_accuracy": "kNN accuracy", "probe_accuracy": "probe accuracy"}
 MOST_MATRICES = 6  # arms beside each other
+TITLE = 84  # letters of a line across the page
 MOST_POINTS = 16  # of a curve of cosines: those of single steps leap
 
 # ---------------------------------------------------------------- class against detail
@@ -105,7 +109,7 @@ def figure_detail_plane(view: View) -> tuple[Figure, Caption]:
         for panel, (measure, label) in zip(row, PLANES.items()):
             _plane(panel, view, variant, measure)
             panel.set_ylabel(f"{label}, minus frozen")
-        row[0].set_title(text(_plane_title(view, variant)), loc="left")
+        row[0].set_title(wrapped(_plane_title(view, variant), TITLE), loc="left")
     legend_below(figure, 4)
     note(figure, "; ".join(missing_arms(view)))
     words = (
@@ -148,6 +152,17 @@ def _smoothed(rows: pd.DataFrame) -> pd.DataFrame:
     return means.assign(step=means["stretch"].map(middles)).drop(columns="stretch")
 
 
+def _names_below(axes: Axes, names: list[str]) -> None:
+    """Names of variants below one of two panels: level where they fit."""
+    pitch = (DOUBLE / 2 - 0.7) / (len(names) + 1)
+    marks, slant = list(map(text, names)), {}
+    if max(map(text_width, marks)) / 72 > pitch:
+        marks, _ = slanted(names, 24, pitch, 40)
+        slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(names)), marks, **slant)
+    axes.set_xlim(-1, len(names))
+
+
 def _cosines(axes: np.ndarray, view: View) -> None:
     """Along the steps, and the share of steps below 0."""
     curve, bars = axes.flat
@@ -167,8 +182,7 @@ def _cosines(axes: np.ndarray, view: View) -> None:
         blank(bars, "not measured")
     curve.set_xlabel("step")
     curve.set_ylabel("cosine of the gradients")
-    bars.set_xticks(range(len(view.variants)), [text(name) for name in view.variants])
-    bars.set_xlim(-1, len(view.variants))
+    _names_below(bars, list(view.variants))
     bars.set_ylabel("share of steps below 0")
     bars.set_ylim(0, 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,8 @@ from ...report.drawing import (
     look,
     note,
     place,
+    slanted,
     text,
-    wrapped,
 )
 from ...report.estimate import Estimate, estimate, paired, show_difference
 from ...report.sheets import Draw, by_variant, panel_sheet, sheet
@@ -57,6 +58,7 @@ LINES: dict[str, dict[str, Any]] = {
     "unet": {"color": "black", "linestyle": ":"},
     "ceiling": {"color": GREY, "linestyle": "--"},
 }
+PAGE, SLANT = 10, 40  # variants side by side, and degrees of their names
 BARS = {"linestyle": "none", "markersize": 4, "elinewidth": 0.7, "capsize": 1.5}
 
 
@@ -65,6 +67,12 @@ def _half(value: Estimate) -> float:
 
 
 # ---------------------------------------------------------------- by way
+
+
+def _names_below(variants: Iterable[str]) -> tuple[list[str], float]:
+    """Names of variants below one of two panels, and the inches that they take there."""
+    names = list(variants)
+    return slanted(names, 24, (DOUBLE / 2 - 0.8) / max(1, len(names)), SLANT)
 
 
 def _ways(axes: np.ndarray, view: View) -> None:
@@ -87,22 +95,25 @@ def _ways(axes: np.ndarray, view: View) -> None:
                 panel.axhline(value.mean, label=NAMES[way], linewidth=1, zorder=0, **line)
         if not panel.lines:
             blank(panel, "no variant has a number")
-        names = [wrapped(name, 24) if nth >= named else "" for name in variants]
-        slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+        names = _names_below(variants)[0] if nth >= named else [""] * len(variants)
+        slant = {"rotation": SLANT, "ha": "right", "rotation_mode": "anchor"}
         panel.set_xticks(range(len(names)), names, **slant)
         panel.set_title(kind)
         panel.set_ylabel("PSNR (dB)")
 
 
 def _kind_sheet(view: View, height: float, draw: Draw) -> Figure:
-    """A panel for each degradation, once more for every ten variants."""
-    return panel_sheet(by_variant(view, 10), len(kinds_of(view)), 2, height, draw, columns=4)
+    """A panel for each degradation, once more for every PAGE variants."""
+    return panel_sheet(by_variant(view, PAGE), len(kinds_of(view)), 2, height, draw, columns=4)
 
 
 def figure_restoration(view: View) -> tuple[Figure, Caption]:
     """PSNR of restored images by degradation, variant and way of decoding (RestoreVAR, arXiv
     2505.18047)."""
-    figure = _kind_sheet(view, 2.6, _ways)
+    parts = by_variant(view, PAGE)
+    below = max(_names_below(part.variants)[1] for part in parts)
+    rows = grid_shape(len(kinds_of(view)), 2)[0]
+    figure = _kind_sheet(view, 2.6 + max(0.0, below - 1) / rows, _ways)
     note(figure, missing_words(view, "psnr_restored"))
     caption = (
         "PSNR of restored held-out images to the clean ones. Symbols: how codes are taken from a "

@@ -25,7 +25,9 @@ from ...report.drawing import (
     look_of,
     note,
     place,
+    slanted,
     text,
+    text_width,
     wrapped,
 )
 from ...report.estimate import estimate, paired
@@ -57,12 +59,14 @@ LIKENESS = {"psnr": "PSNR (dB)", "ssim": "SSIM (1 = equal)"}
 
 
 def _crowded(view: View) -> bool:
-    """Whether names do not fit below a panel: a slanted one takes twice the height of its lines
-    along the axis."""
+    """Whether names do not fit below a panel: level ones take their width, and a slanted one twice
+    the height of its lines, along the axis."""
     names = [wrapped(name, LETTERS) for name in view.variants]
-    lines = max(1 + name.count("\n") for name in names)
+    lines = [line for name in names for line in name.split("\n")]
     room = (DOUBLE / len(tasks(view)) - 0.6) / len(names)
-    return len(names) > 4 and 2 * 0.11 * lines > room
+    if len(names) <= 4:
+        return max(map(text_width, lines)) / 72 > room
+    return 2 * 0.11 * max(1 + name.count("\n") for name in names) > room
 
 
 def _variants_axis(axes: Axes, view: View) -> None:
@@ -207,11 +211,12 @@ def figure_zero_shot(view: View) -> tuple[Figure, Caption]:
 
 SHOWN = 4  # images of a strip
 COLUMNS = 7  # variants side by side
-ABOVE = 16  # letters of a line above a column
+ABOVE, SLANT = 24, 35  # letters of a line above a column, and its degrees
 
 
-def _strip(axes: Axes, columns: dict[str, np.ndarray | None]) -> None:
-    """A panel of images, a column for each name; a name without images is marked."""
+def _strip(axes: Axes, columns: dict[str, np.ndarray | None], inches: float) -> None:
+    """A panel of images, a column so many inches wide for each name; a name without images is
+    marked."""
     cells = {}
     for column, images in enumerate(columns.values()):
         for row, image in enumerate(() if images is None else images[:SHOWN]):
@@ -221,12 +226,9 @@ def _strip(axes: Axes, columns: dict[str, np.ndarray | None]) -> None:
         axes.spines[:].set_visible(False)
         return
     pitch = place(axes, cells, SHOWN, len(columns))
-    marks = []
-    for name, images in columns.items():
-        words = name if images is not None else f"{name}: missing"
-        # what is longer than a line is wrapped
-        marks.append(wrapped(words, ABOVE) if len(words) > ABOVE + 8 else text(words))
-    slant = {"rotation": 35, "ha": "left", "rotation_mode": "anchor"}
+    words = [name if images is not None else f"{name}: missing" for name, images in columns.items()]
+    marks, _ = slanted(words, ABOVE, inches, SLANT)
+    slant = {"rotation": SLANT, "ha": "left", "rotation_mode": "anchor"}
     axes.set_xticks([(column + 0.45) * pitch for column in range(len(marks))], marks, **slant)
     axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=1)
 
@@ -266,16 +268,16 @@ def _strip_columns(
     return columns
 
 
-def _strip_sheet(names: list[str], pages: int, strips: int) -> tuple[Figure, np.ndarray]:
-    """A figure with a panel for each strip. names: of variants, on so many pages."""
+def _strip_sheet(names: list[str], pages: int, strips: int) -> tuple[Figure, np.ndarray, float]:
+    """A figure with a panel for each strip, and the inches of a column. names: of variants, on so
+    many pages."""
     most = -(-len(names) // pages)
     per_line = 2 if most <= 5 and pages == 1 else 1
     lines = max(1, -(-strips // per_line))
-    height = 0.5 + (DOUBLE - 0.2) / per_line * SHOWN / (most + 4.5)
-    # slanted names above the columns: half of their length, and their lines
-    longest = max(min(len(name), ABOVE + 8) for name in names)
-    height += max(0.0, 0.035 * (longest - 12))
-    return canvas(DOUBLE, lines * height, lines, per_line)
+    inches = (DOUBLE - 0.2) / per_line / (most + 4.5)
+    _, above = slanted([f"{name}: missing" for name in names], ABOVE, inches, SLANT)
+    height = 0.1 + inches * SHOWN + max(0.4, above)
+    return *canvas(DOUBLE, lines * height, lines, per_line), inches
 
 
 def figure_zero_shot_strips(view: View) -> tuple[Figure, Caption]:
@@ -284,12 +286,12 @@ def figure_zero_shot_strips(view: View) -> tuple[Figure, Caption]:
     runs = {variant: strip_run(view, variant) for variant in view.variants}
     parts = parts_of(runs, COLUMNS)
     strips = [(key, title, part) for key, title in _keys(view, runs) for part in parts]
-    figure, axes = _strip_sheet(list(runs), len(parts), len(strips))
+    figure, axes, inches = _strip_sheet(list(runs), len(parts), len(strips))
     panels = iter(axes.flat)
     if not any(runs.values()):
         blank(next(panels), "no variant has images")
     for (key, title, part), panel in zip(strips, panels):
-        _strip(panel, _strip_columns(view, runs, key, part))
+        _strip(panel, _strip_columns(view, runs, key, part), inches)
         panel.set_ylabel(title)
     for panel in panels:
         panel.set_visible(False)
