@@ -326,3 +326,14 @@ def test_collapsed_scales_are_ringed_and_named_once(tmp_path):
     assert [*ring.get_ydata()] == [*codes.get_ydata()][1:] and not panel.texts
     words = [words.get_text() for legend in figure.legends for words in legend.get_texts()]
     assert sum("collapsed" in said for said in words) == 1
+
+
+def test_a_dollar_beside_reconstructions_is_escaped_once():
+    """Catches a backslash that is shown before a dollar of a name."""
+    results = Results.load(ROOT / "results" / "fashion32_tokenizers" / "published")
+    results = renamed(results, "ablation_tokenizer", " $x$")
+    view = View(results, "ablation_tokenizer")
+    figure, _ = rooms.function_of("figures", "reconstructions")(view)
+    shown = [text for text, _ in texts_of(figure) if "x" in text and "$" in text]
+    assert shown and all("\\" not in text.replace("\\$", "$") for text in shown), shown
+    plt.close(figure)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from ...report.caption import Caption
 from ...report.cells import Cell, frame, number, of_several, shown, unwell
 from ...report.claims import Verdict, against_the_usual, claim_details, decided
-from ...report.drawing import DOUBLE, blank, canvas, note, place, text, wrapped
+from ...report.drawing import DOUBLE, blank, canvas, note, place, wrapped
 from ...report.estimate import paired, show_difference
 from ...report.results import Results
 from ...report.view import View
@@ -61,7 +61,7 @@ def _rows(axes: Axes, view: View, runs: dict[str, str]) -> None:
     for row, of_row in enumerate(rows.values()):
         cells |= {(row, column): image for column, image in enumerate(of_row)}
     pitch = place(axes, cells, len(rows), columns)
-    marks = [wrapped(text(name), LETTERS) for name in rows]
+    marks = [wrapped(name, LETTERS) for name in rows]
     axes.set_yticks([(row + 0.45) * pitch for row in range(len(marks))], marks)
     axes.tick_params(length=0, pad=3)
 
