@@ -739,6 +739,19 @@ def test_super_resolution_alone_speaks_of_no_unknown_part(made, tmp_path):
     assert "unknown" not in zero_shot_show.figure_zero_shot(view)[1]
 
 
+def test_models_of_one_scale_have_no_super_resolution(made, tmp_path):
+    """Catches a panel and words of a task for which there is no scale to keep."""
+    results = made.collect(tmp_path)
+    for names in results.variants("zero_shot").values():
+        names["patch_nums"] = names["patch_nums"][-1:]
+    view = View(results, "zero_shot")
+    for name in ("zero_shot", "zero_shot_strips"):
+        figure, caption = rooms.function_of("figures", name)(view)
+        assert "uper-resolution" not in words_of(figure) and "uper-resolution" not in caption
+    table, _ = zero_shot_show.table_zero_shot(view)
+    assert not any("uper" in str(cell) for cell in table["Task"])
+
+
 def test_images_without_classes_have_no_words_on_them(made, tmp_path):
     """Catches true classes, and a class that was asked for, where the models know none."""
     results = made.collect(tmp_path)

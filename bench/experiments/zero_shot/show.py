@@ -42,6 +42,7 @@ from .tasks import (
     CEILING,
     TASKS,
     has_boxes,
+    known_words,
     level,
     protocol_details,
     rows_lost,
@@ -303,9 +304,9 @@ def figure_zero_shot_strips(view: View) -> tuple[Figure, Caption]:
             )
     note(figure, "; ".join(missing))
     caption = (
-        f"The first {SHOWN} held-out images, not chosen, through every task. Input: what is "
-        "known, grey where it is not; for super-resolution the reduced image that bicubic "
-        "enlarges. All true: the tokenizer's reconstruction from all true tokens."
+        f"The first {SHOWN} held-out images, not chosen, through every task. "
+        f"Input: {known_words(view)}. "
+        "All true: the tokenizer's reconstruction from all true tokens."
     )
     details = (
         *claim_details(view),

@@ -17,8 +17,10 @@ CEILING = "reconstruction from all true tokens"
 
 
 def tasks(view: View) -> list[str]:
-    """The tasks that the suite asks for."""
-    return [name for name in TASKS if view.about["zero_shot"][name]]
+    """The tasks that the suite asks for; of variants of one scale no super-resolution."""
+    asked = [name for name in TASKS if view.about["zero_shot"][name]]
+    has_coarse = bool(true_scales(view.of_suite))
+    return [name for name in asked if name != "super_resolution" or has_coarse]
 
 
 def has_boxes(view: View) -> bool:
@@ -78,13 +80,22 @@ def protocol_details(view: View) -> tuple[str, ...]:
             "Nearest-mean fill: the mean of the known pixels at the smallest distance. It keeps "
             "every known pixel exactly, which a decoded image cannot. So the unknown part decides.",
         ]
-    if about["super_resolution"]:
+    if "super_resolution" in tasks(view):
         details.append(
             "Super-resolution keeps the true tokens of the first m scales. Bicubic enlarges the "
             "image reduced to the share of its side that the m-th grid has of the last one."
         )
     details.append("Completed images are scored as decoded: no known pixel is pasted over them.")
     return tuple(details)
+
+
+def known_words(view: View) -> str:
+    """What a strip shows of what its tasks know."""
+    words = ["what is known, grey where it is not"] if has_boxes(view) else []
+    if "super_resolution" in tasks(view):
+        where = "for super-resolution " if words else ""
+        words.append(f"{where}the reduced image that bicubic enlarges")
+    return "; ".join(words)
 
 
 def run_details(view: View) -> tuple[str, ...]:
