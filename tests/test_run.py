@@ -4,6 +4,7 @@ somebody else works there."""
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -456,6 +457,50 @@ def only_line(said):
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and said.splitlines()[-1] == lines[0] and "Traceback" not in said, said
     return lines[0]
+
+
+FILLED = """import sys
+from pathlib import Path
+import numpy as np
+from bench.pipeline.sampling import filled_together
+from bench.pipeline.scratch import bytes_on_disk, npy_on_disk
+from bench.runtime.ranks import Ranks
+folder, shape = Path(sys.argv[1]), (1, 4, 2**20)
+try:
+    {}
+except OSError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [
+        "bytes_on_disk(folder, shape)[:] = 1",
+        "npy_on_disk(folder / 'tokens.npy', np.int32, shape)[:] = 1",
+        "with filled_together(folder / 'images.npy', shape, Ranks()) as images: images[:] = 1",
+    ],
+)
+def test_a_mapped_file_that_the_disk_cannot_hold_is_an_error(tmp_path, fill):
+    """Catches a process that the system ends without a word, since the room of a mapped file was
+    not taken before it is filled."""
+    disk = tmp_path / "disk"
+    small_disk(disk, "1m")
+    try:
+        words = [sys.executable, "-c", FILLED.format(fill), str(disk)]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 1 and "No space left on device" in done.stderr
+        assert str(disk) in done.stderr
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_new_files_are_mapped_where_their_room_is_taken():
+    """Catches a verb that maps a new file by itself."""
+    new = re.compile(r"memmap\([^)]*\"w\+\"", re.S)
+    paths = [*ROOT.glob("srdd/**/*.py"), *ROOT.glob("bench/**/*.py")]
+    mapping = {path.name for path in paths if new.search(path.read_text(encoding="utf-8"))}
+    assert mapping == {"scratch.py"}
 
 
 @pytest.fixture(scope="module")

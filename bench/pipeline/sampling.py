@@ -32,6 +32,7 @@ from ..runtime.verb import Run
 from .compiled import sampling_compiles
 from .datasets import to_uint8
 from .floors import DTYPES
+from .scratch import npy_on_disk
 
 STRIP = 10  # images of the figure strip
 
@@ -145,7 +146,7 @@ def filled_together(path: Path, shape: tuple[int, ...], ranks: Ranks) -> Iterato
     temporary = path.with_name(f".{path.name}.{first_process}.tmp")
     try:
         if ranks.first:
-            np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+            npy_on_disk(temporary, np.uint8, shape)
         ranks.wait()
         array = np.lib.format.open_memmap(temporary, "r+")
         yield array

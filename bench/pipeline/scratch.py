@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -65,6 +66,24 @@ def bytes_on_disk(folder: Path, shape: tuple[int, ...]) -> np.ndarray:
     Its room is taken at once: a full disk is an error here, and later the end of the process.
     """
     with tempfile.TemporaryFile(dir=folder) as file:
-        if hasattr(os, "posix_fallocate") and (size := int(np.prod(shape))):
-            os.posix_fallocate(file.fileno(), 0, size)
+        _take_room(file, int(np.prod(shape)), folder)
         return np.memmap(file, np.uint8, "w+", shape=shape)
+
+
+def npy_on_disk(path: Path, kind: type[np.generic], shape: tuple[int, ...]) -> np.memmap:
+    """A new .npy file of zeros to be filled, mapped; its room is taken at once, as that of
+    `bytes_on_disk`."""
+    array = np.lib.format.open_memmap(path, "w+", kind, shape)
+    with open(path, "r+b") as file:
+        _take_room(file, path.stat().st_size, path)
+    return array
+
+
+def _take_room(file: IO[bytes], size: int, place: Path) -> None:
+    """Raises OSError that names the place where the disk has too little room."""
+    if not hasattr(os, "posix_fallocate") or not size:
+        return
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(place)) from None

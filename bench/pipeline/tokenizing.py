@@ -14,6 +14,7 @@ from ..runtime.progress import track
 from ..runtime.rows import written_whole
 from .at_once import at_once
 from .datasets import SplitImages, to_float, to_uint8
+from .scratch import npy_on_disk
 
 BATCH = 256
 
@@ -33,7 +34,7 @@ def encode_split(
     size = at_once(BATCH, tokenizer.config.image_size)
     chunks = [range(i, min(i + size, N)) for i in range(0, N, size)]
     with written_whole(path) as temporary:
-        tokens_NL = np.lib.format.open_memmap(temporary, "w+", np.int32, (N, schedule.seq_len))
+        tokens_NL = npy_on_disk(temporary, np.int32, (N, schedule.seq_len))
         for chunk in track(chunks, label, len(chunks)):
             images_BCHW = to_float(images.read(chunk).to(device))
             tokens_BL, f_hat_BChw = ladder.encode(tokenizer.to_latent(images_BCHW))

@@ -33,6 +33,7 @@ from ...pipeline.metrics import MIN_IMAGES
 from ...pipeline.networks import open_model, open_tokenizer
 from ...pipeline.reference import Reference, halves
 from ...pipeline.sampling import made_ready, sample_into, smaller
+from ...pipeline.scratch import bytes_on_disk
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
 from ...study.settings import EvaluationConfig
@@ -174,11 +175,7 @@ class Sweep:
 def work(run: Run) -> None:
     sweep, entries = Sweep(run), run.config["samplers"]
     progress = Progress(run.run_id, sweep.N * len(entries), unit="image")
-    scratch = run.out / ".images.npy"
-    try:
-        images = np.lib.format.open_memmap(scratch, "w+", np.uint8, sweep.shape())
-        for entry in entries:
-            sweep.report(images, entry, progress)
-    finally:
-        scratch.unlink(missing_ok=True)
+    images = bytes_on_disk(run.out, sweep.shape())
+    for entry in entries:
+        sweep.report(images, entry, progress)
     progress.close()
