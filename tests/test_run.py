@@ -271,6 +271,47 @@ def test_a_reader_that_leaves_is_no_full_disk(copy):
     assert done.returncode == 128 + signal.SIGPIPE and not done.stderr, done.stderr
 
 
+ASKED = """
+import os, runpy, signal, subprocess, sys, time
+import bench.runtime.publishing as publishing
+number = int(sys.argv[1])
+class Quick(subprocess.Popen):
+    def __init__(self, command, **more):
+        plans = "bench.runtime.planner" in command
+        super().__init__([sys.executable, "-c", ""] if plans else command, **more)
+def asked(folder):
+    try:
+        os.kill(os.getpid(), number)
+        time.sleep(0.5)
+        print("goes on")
+    finally:
+        print("puts away")
+    sys.exit(0)
+subprocess.Popen, publishing.to_publish = Quick, asked
+sys.argv = ["run", "publish", "--config", "smoke.yaml"]
+runpy.run_path("run")
+"""
+
+
+@pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_may_be_stopped_when_all_jobs_have_ended(copy, how, before):
+    """Catches a time limit that nobody heeds once snakemake has ended: results are published, and
+    the exit status says that all is well; and a run begun by nohup that is stopped."""
+    done = subprocess.run(
+        [sys.executable, "-c", ASKED, str(int(how))],
+        cwd=copy,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(how, before),
+    )
+    ignored = before is signal.SIG_IGN
+    assert done.returncode == (0 if ignored else 128 + how), done.stderr
+    assert done.stdout == ("goes on\n" if ignored else "") + "puts away\n"
+    assert ("stopped; the same command" in done.stderr) != ignored
+
+
 def test_help_is_help_and_runs_nothing(tmp_path):
     """Catches a question for help that is answered by snakemake's words and an error about files
     that are not there."""
