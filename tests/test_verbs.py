@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.runtime.failures import ended_badly
 from bench.study.plan import load_study
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -161,6 +163,25 @@ def test_killed_training_resumes_bit_by_bit(ready, tmp_path, verb, stage, weight
     assert rows[0] == rows[1]
     assert any("adversarial_weight" in line for line in rows[0]) == bool(more)
     assert not (tmp_path / "killed" / "resume.safetensors").exists()
+
+
+def test_a_training_that_found_too_little_memory_goes_on_when_there_is_more(ready, tmp_path):
+    """Catches advice for one that ran out of memory by which all of its steps are lost."""
+    words, out = ready.words("train", tmp_path / "out"), tmp_path / "out"
+    code = "from bench.runtime import verb; from bench.pipeline import train as own, trainer\n"
+    code += "step = trainer.Trainer.step\n"
+    code += "def full(self):\n    if self.state.step < 8: return step(self)\n"
+    code += "    raise MemoryError('all is full')\n"
+    code += "trainer.Trainer.step = full; verb.main('train', own.work, own.INPUTS, shared=True)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, *map(str, words), "--device", "cpu", "--record"]
+    assert subprocess.run(command, env=environment).returncode == 0
+    row = json.loads((out / "row.json").read_text())
+    line = ended_badly(row, out / "row.json")
+    assert f"oom: all is full; to try again, delete {out}/row.json and" in line
+    Path(re.search("delete (.*) and give", line)[1]).unlink()
+    code, text = call("train", *words)
+    assert code == 0 and "resumes at step 6" in text, text
 
 
 def test_diverged_training_is_a_row_and_an_error(ready, tmp_path):

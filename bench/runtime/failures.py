@@ -9,7 +9,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -114,6 +114,15 @@ def what_failed(place: Path, began: float, others: list[int]) -> list[str]:
         "error: snakemake could not finish; its last lines above say why, and the same command "
         "goes on from here"
     ]
+
+
+def ended_badly(row: Mapping[str, str], file: Path) -> str:
+    """One line for a job that did not end well, by its row, which lies in a file. One that ran out
+    of memory may find more: without its row, and with its checkpoint, it goes on."""
+    line = f"error: {row['run_id']} {row['status']}: {row['reason']}"
+    if row["status"] != "oom":
+        return line
+    return f"{line}; to try again, delete {file} and give the same command"
 
 
 def _of_the_disk(place: Path) -> list[str]:
