@@ -14,6 +14,7 @@ import pytest
 
 from bench.runtime.failures import ended_badly
 from bench.study.plan import load_study
+from srdd.files import load_tensors, save_tensors
 
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE = ROOT / "tests" / "studies" / "smoke.yaml"
@@ -163,6 +164,34 @@ def test_killed_training_resumes_bit_by_bit(ready, tmp_path, verb, stage, weight
     assert rows[0] == rows[1]
     assert any("adversarial_weight" in line for line in rows[0]) == bool(more)
     assert not (tmp_path / "killed" / "resume.safetensors").exists()
+
+
+@pytest.mark.parametrize("verb, stage", [("train", "train"), ("train_tokenizer", "tokenizer")])
+def test_a_training_whose_row_cannot_be_written_is_not_lost(ready, tmp_path, verb, stage):
+    """Catches a checkpoint that is removed before all that it led to is written, and a row that
+    tells of the last part of a training alone: its start, its seconds, its device."""
+    words, out = ready.words(stage, tmp_path / "out"), tmp_path / "out"
+    code = "import sys; from bench.runtime import verb, rows\n"
+    code += "def full(*_): raise OSError(28, 'No space left on device')\n"
+    code += f"verb.write_metrics = full; from bench.pipeline import {verb} as own\n"
+    code += f"verb.main({verb!r}, own.work, own.INPUTS, shared=True)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, *map(str, words), "--device", "cpu", "--threads", "2"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and "the disk is full" in done.stderr
+    path = out / "resume.safetensors"
+    tensors, metadata = load_tensors(path)
+    assert metadata["worked"]["devices"] == ["cpu, 2 threads"]
+    began = "2020-01-01T00:00:00+00:00"
+    metadata["worked"] |= {"started_at": began, "wall_s": 1000.0, "host_classes": ["another"]}
+    save_tensors(path, tensors, **metadata)
+    code, text = call(verb, *words)
+    assert code == 0 and "resumes at step" in text, text
+    row = json.loads((out / "row.json").read_text())
+    assert row["started_at"] == began and 1000 < row["wall_s"] < 1200
+    assert row["device"] == "cpu, 2 threads; cpu, 1 threads"
+    assert row["host_class"].startswith("another; ")
+    assert not path.exists()
 
 
 def test_a_training_that_found_too_little_memory_goes_on_when_there_is_more(ready, tmp_path):

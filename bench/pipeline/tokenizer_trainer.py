@@ -100,12 +100,11 @@ class TokenizerTrainer:
         self.image_losses = ImageLosses(run, spec, self.seed)
         self.done = 0
         self.log: list[Measured] = []
-        path = run.out / "resume.safetensors"
-        self.resume = Resume(path, run.config, run.source, self.config.save_every)
+        self.resume = Resume(run, self.config.save_every)
 
     def restore(self) -> None:
         """Go on from the last checkpoint, if there is one of this code and config."""
-        checkpoint = self.resume.load(self.run.say)
+        checkpoint = self.resume.load()
         if checkpoint is not None:
             tensors, state = checkpoint
             unpack(tensors, self.tokenizer, self.optimizer, self.average)
@@ -235,5 +234,4 @@ def train(run: Run, spec: TokenizerSpec) -> Tokenizer:
     trainer.loop()
     if run.ranks.first:
         trainer.report()
-        trainer.resume.remove()
     return trainer.averaged()

@@ -19,7 +19,6 @@ Writes and resumes as `train` does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -59,14 +58,12 @@ class WithBounds(Resume):
     """A checkpoint that also holds the bounds along the training, by step."""
 
     def __init__(self, plain: Resume, bounds: dict[int, tuple[float, float]]) -> None:
-        super().__init__(plain.path, plain.config, plain.source, plain.save_every)
+        super().__init__(plain.run, plain.save_every)
         self.bounds = bounds
 
-    def load(
-        self, say: Callable[[str], None]
-    ) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Tensors and state of the last checkpoint, or None; the bounds of it are taken out."""
-        checkpoint = super().load(say)
+        checkpoint = super().load()
         if checkpoint is not None:
             bounds = checkpoint[1].pop("bounds")
             self.bounds.update({int(step): (mean, error) for step, mean, error in bounds})

@@ -90,8 +90,7 @@ class Trainer:
         self.state = TrainState()
         # losses since the last evaluation, this process's part
         self.recent: list[torch.Tensor] = []
-        path = run.out / "resume.safetensors"
-        self.resume = Resume(path, run.config, run.source, self.config.save_every)
+        self.resume = Resume(run, self.config.save_every)
 
     # ------------------------------------------------------------ data
 
@@ -355,7 +354,7 @@ class Trainer:
 
     def restore(self) -> None:
         """Go on from the last checkpoint, if there is one of this code and config."""
-        checkpoint = self.resume.load(self.run.say)
+        checkpoint = self.resume.load()
         if checkpoint is not None:
             tensors, state = checkpoint
             self.state = TrainState.from_json(state)
@@ -447,4 +446,3 @@ def carry_out(run: Run, make: Callable[[Run], Trainer]) -> None:
         return
     trainer.report(kept)
     save_model(run.out / "model.safetensors", trainer.model, step=trainer.state.best_step)
-    trainer.resume.remove()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -21,7 +20,7 @@ from srdd.files import load_tensors, save_tensors
 from srdd.noise import generator
 
 from ..runtime.ranks import Ranks
-from ..runtime.verb import Diverged
+from ..runtime.verb import Diverged, Run, Worked
 
 NO_DECAY = ("position", "level_embedding", "head_log_scale", "modulation_table")
 
@@ -174,17 +173,18 @@ class Resume:
     """A checkpoint beside the outputs that holds all that a training needs to go on, written now
     and then."""
 
-    def __init__(self, path: Path, config: dict[str, Any], source: str, save_every: int) -> None:
-        self.path, self.config, self.source, self.save_every = path, config, source, save_every
+    def __init__(self, run: Run, save_every: int) -> None:
+        self.run, self.path, self.save_every = run, run.out / "resume.safetensors", save_every
+        # not before: a run that ends while its results are written goes on from here
+        run.remove_at_end = self.path
 
-    def load(
-        self, say: Callable[[str], None]
-    ) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Tensors and state of the last checkpoint, or None.
 
         One of other code, config or release of torch is set aside, never mixed in: a row names one
         of each.
         """
+        run, say = self.run, self.run.say
         if not self.path.is_file():
             return None
         try:
@@ -192,7 +192,7 @@ class Resume:
         except ValueError as error:
             say(f"starts again: {error}")
             return None
-        if (metadata.get("source"), metadata.get("config")) != (self.source, self.config):
+        if (metadata.get("source"), metadata.get("config")) != (run.source, run.config):
             say(
                 "starts again: the checkpoint to resume from was written by other code or another "
                 "config"
@@ -204,6 +204,7 @@ class Resume:
                 f"{metadata.get('torch')}, this is {torch.__version__}"
             )
             return None
+        run.go_on_from(Worked(**metadata["worked"]))
         return tensors, metadata["state"]
 
     def check_agree(self, step: int, ranks: Ranks) -> None:
@@ -225,15 +226,11 @@ class Resume:
         save_tensors(
             self.path,
             tensors,
-            source=self.source,
-            config=self.config,
+            source=self.run.source,
+            config=self.run.config,
             torch=torch.__version__,
             state=state,
         )
-
-    def remove(self) -> None:
-        """After a training that is complete."""
-        self.path.unlink(missing_ok=True)
 
 
 def pack(

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from pydantic import BaseModel, ValidationError
@@ -68,6 +68,16 @@ class Diverged(ValueError):
     """A training whose loss is not a finite number any more."""
 
 
+class Worked(NamedTuple):
+    """When a job began, how many seconds it has been at work, and on what: a checkpoint holds it,
+    so that the row of a training that was interrupted tells of all of it."""
+
+    started_at: str
+    wall_s: float
+    devices: list[str]
+    host_classes: list[str]
+
+
 class Run:
     """One run of a verb: its config, folders, device, and the numbers it reports."""
 
@@ -93,6 +103,24 @@ class Run:
         self.metrics: list[dict[str, Any]] = []
         self.read: dict[str, str] = {}  # sums of the rows of the jobs that are read
         self.git, self.source = provenance.git_state(), provenance.source_of(verb, self.config)
+        self.clock, self.earlier = Stopwatch(), Worked(_now(), 0.0, [], [])
+        self.remove_at_end: Path | None = None  # of no use once the row is there
+
+    def worked(self) -> Worked:
+        """Until now; pauses between runs count nothing."""
+        device = f"{self.ranks.world} x " if self.ranks.world > 1 else ""
+        device += device_name(self.device)
+        before = self.earlier
+        return Worked(
+            before.started_at,
+            self.clock.seconds,
+            list(dict.fromkeys([*before.devices, device])),
+            list(dict.fromkeys([*before.host_classes, provenance.host_class()])),
+        )
+
+    def go_on_from(self, earlier: Worked) -> None:
+        """This run goes on with what an earlier one began."""
+        self.earlier, self.clock = earlier, Stopwatch(self.clock.seconds + earlier.wall_s)
 
     def settings(self, key: str, schema: type[S]) -> S:
         """A part of the config as its schema, with the places where its files lie now; that of a
@@ -144,6 +172,10 @@ class Run:
         if all_ranks or self.ranks.first:
             rank = "" if self.ranks.first else f", process {self.ranks.rank}"
             print(f"[{self.run_id}{rank}] {text}", file=sys.stderr, flush=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def choose_device(name: str, ranks: Ranks) -> torch.device:
@@ -202,7 +234,7 @@ def _read_by(run: Run) -> dict[str, str]:
     return {read_row(folder)["run_id"]: sum_of_row(folder) for folder in run.inputs.values()}
 
 
-def _finish(run: Run, status: str, reason: str | None, started: datetime, wall_s: float) -> None:
+def _finish(run: Run, status: str, reason: str | None, worked: Worked) -> None:
     commit, dirty = provenance.git_state_since(run.git)
     metrics = write_metrics(run.out / "metrics.csv", run.metrics if status == "ok" else [])
     row = {
@@ -215,11 +247,10 @@ def _finish(run: Run, status: str, reason: str | None, started: datetime, wall_s
         "commit": commit,
         "dirty": dirty,
         "torch": torch.__version__,
-        "device": (f"{run.ranks.world} x " if run.ranks.world > 1 else "")
-        + device_name(run.device),
-        "host_class": provenance.host_class(),
-        "started_at": started.isoformat(timespec="seconds"),
-        "wall_s": round(wall_s, 3),
+        "device": "; ".join(worked.devices),
+        "host_class": "; ".join(worked.host_classes),
+        "started_at": worked.started_at,
+        "wall_s": round(worked.wall_s, 3),
         "peak_bytes": peak_bytes(run.device),
         "config_json": json.dumps(run.config, sort_keys=True),
         CONTENTS: {"metrics.csv": metrics},
@@ -294,20 +325,22 @@ def _run(run: Run, work: Callable[[Run], None], record: bool) -> int:
     if not os.access(run.out, os.W_OK):
         raise PermissionError(errno.EACCES, "no right to write", str(run.out))
     # before the work: another run may take the place of what is read
-    run.read, started, clock = _read_by(run), datetime.now(UTC), Stopwatch()
+    run.read, run.clock, run.earlier = _read_by(run), Stopwatch(), Worked(_now(), 0.0, [], [])
     status, reason = _status(run, work)
-    wall_s = clock.seconds
+    worked = run.worked()
     if status == "ok":
         run.ranks.wait()
         if run.ranks.first:
-            _finish(run, status, reason, started, wall_s)
+            _finish(run, status, reason, worked)
+            if run.remove_at_end is not None:
+                run.remove_at_end.unlink(missing_ok=True)
         run.ranks.close()
         return 0
     run.ranks.report()
     run.say(f"{status}: {reason}", all_ranks=True)
     if not record and status != "skipped":
         print(f"error: {run.run_id} {status}: {reason}", file=sys.stderr, flush=True)
-    _finish(run, status, reason, started, wall_s)
+    _finish(run, status, reason, worked)
     code = 0 if record else 1
     run.ranks.end(code)
     return code
