@@ -2,6 +2,7 @@
 what one process gives."""
 
 import csv
+import fcntl
 import json
 import os
 import signal
@@ -395,6 +396,21 @@ def test_two_killed_processes_resume(bench, tmp_path):
     code, text = finish(torchrun("-m", "bench", "train", *words))
     assert code == 0 and text.count("resumes at step") == 1, text
     close(out, bench.root / run_id)
+def test_two_processes_keep_what_another_run_has_just_ended(bench, tmp_path):
+    """Catches processes that train, or wait for ever, where the first one alone knows that all is
+    done."""
+    run_id, out = bench.find("train", "h0"), tmp_path / "two"
+    out.mkdir()
+    row = (bench.root / run_id / "row.json").read_text()
+    with open(out / ".lock", "a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = torchrun("-m", "bench", "train", *bench.words(run_id, out))
+        while "waiting until it ends" not in (line := process.stdout.readline()):
+            assert line, finish(process)
+        (out / "row.json").write_text(row)
+    code, text = finish(process)
+    assert code == 0 and text.count("its results are kept") == 1, text
+    assert not (out / "model.safetensors").exists() and (out / "row.json").read_text() == row
 
 
 def test_a_process_that_fails_ends_all(bench, tmp_path):

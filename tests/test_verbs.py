@@ -1,5 +1,6 @@
 """The verbs by hand, as processes: kill and resume, failures as rows, one-line errors."""
 
+import fcntl
 import json
 import os
 import re
@@ -211,6 +212,26 @@ def test_a_training_that_found_too_little_memory_goes_on_when_there_is_more(read
     Path(re.search("delete (.*) and give", line)[1]).unlink()
     code, text = call("train", *words)
     assert code == 0 and "resumes at step 6" in text, text
+
+
+def test_what_another_process_has_just_ended_is_not_done_again(ready, tmp_path):
+    """Catches a training that waits for one which a killed workflow left behind, and then begins
+    anew; and one that takes over what other code or other inputs led to."""
+    out, said = tmp_path / "out", "its results are kept"
+    words = ready.words("tokenizer", out)
+    assert call("train_tokenizer", *words)[0] == 0
+    first = (out / "row.json").read_text()
+    for row, kept in ((first, True), (first.replace(json.loads(first)["source_hash"], "x"), False)):
+        (out / "row.json").unlink()
+        with open(out / ".lock", "a+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            process = start("train_tokenizer", *words)
+            while "waiting until it ends" not in (line := process.stderr.readline()):
+                assert line, process.communicate()
+            (out / "row.json").write_text(row)
+        _, text = process.communicate(timeout=240)
+        assert process.returncode == 0 and (said in text) == kept, text
+        assert ((out / "row.json").read_text() == row) == kept
 
 
 def test_diverged_training_is_a_row_and_an_error(ready, tmp_path):

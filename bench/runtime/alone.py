@@ -11,8 +11,9 @@ from typing import TextIO
 
 
 @contextmanager
-def alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Wait until no other process works in a folder, and keep others out meanwhile.
+def alone(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
+    """Wait until no other process works in a folder, and keep others out meanwhile; gives whether
+    there was one.
 
     A workflow that was killed may leave a job behind that still writes; the same job, started
     again, would write beside it. The system gives the lock up when its holder dies. Where the disk
@@ -22,8 +23,9 @@ def alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     try:
         file = open(folder / ".lock", "a+", encoding="utf-8")
     except OSError:
-        yield
+        yield False
         return
+    waited = False
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -34,12 +36,13 @@ def alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
                 "until it ends"
             )
             fcntl.flock(file, fcntl.LOCK_EX)
+            waited = True
         except OSError:
             pass
         _sign(file)
         for half in folder.glob(".*.tmp"):
             half.unlink(missing_ok=True)
-        yield
+        yield waited
 
 
 def _sign(file: TextIO) -> None:

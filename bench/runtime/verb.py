@@ -38,7 +38,7 @@ from .clock import Stopwatch
 from .command import describe, parse, read_folders, read_json, read_row, with_remedy
 from .quick_start import compiles, keep_compiled, keep_memory, spare_compiler
 from .ranks import Ranks, join
-from .rows import CONTENTS, INPUTS, sum_of_row, write_metrics, write_text
+from .rows import CONTENTS, INPUTS, read_object, sum_of_row, write_metrics, write_text
 
 
 class Cost(Protocol):
@@ -284,8 +284,12 @@ def main(
             spare_compiler()
         ranks.connect(run.device)
         run.out.mkdir(parents=True, exist_ok=True)
-        with alone(run.out, run.say) if ranks.first else nullcontext():
-            code = _run(run, work, options.record)
+        with alone(run.out, run.say) if ranks.first else nullcontext(False) as waited:
+            # what the others are to do is known to the first one alone
+            over = bool(ranks.total(torch.tensor(int(waited and _was_done(run)))))
+            if over:
+                ranks.close()
+            code = 0 if over else _run(run, work, options.record)
         if ranks.world > 1:
             # threads of torch.distributed may abort a process that tears down its interpreter,
             # after all work is done
@@ -303,6 +307,22 @@ def main(
     except Exception:
         ranks.report()
         raise
+
+
+def _was_done(run: Run) -> bool:
+    """Whether the run that was waited for has just ended well with what this one would do, from
+    the same inputs: it is not done again."""
+    try:
+        row = read_object(run.out / "row.json")
+        read = _read_by(run)
+    except (OSError, ValueError):
+        return False
+    known = row.get("config_hash"), row.get("source_hash"), row.get("torch"), row.get(INPUTS)
+    same = known == (config_hash(run.config), run.source, torch.__version__, read)
+    if not same or row.get("status") != "ok":
+        return False
+    run.say("that process has ended it; its results are kept")
+    return True
 
 
 def _status(run: Run, work: Callable[[Run], None]) -> tuple[str, str | None]:
