@@ -330,9 +330,13 @@ def test_a_tokenizer_of_another_config_is_refused(ready, tmp_path):
     assert "phi_ratio" in error and "0.25" in error
 
 
-@pytest.mark.parametrize("key, other", [("source", "0000000000"), ("torch", "2.0.0")])
+@pytest.mark.parametrize(
+    "key, other",
+    [("source", "0000000000"), ("torch", "2.0.0"), ("inputs", {"encode/x": "0000000000000000"})],
+)
 def test_checkpoint_of_other_code_is_not_resumed(ready, tmp_path, key, other):
-    """Catches two versions of the code, or two releases of torch, mixed in one training."""
+    """Catches two versions of the code, two releases of torch, or tokens of two runs mixed in one
+    training."""
     process = start("train", *ready.words("train", tmp_path / "out"))
     kill_after(process, tmp_path / "out" / "resume.safetensors")
     from srdd.checkpoint import load_tensors, save_tensors

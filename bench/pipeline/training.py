@@ -181,8 +181,8 @@ class Resume:
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Tensors and state of the last checkpoint, or None.
 
-        One of other code, config or release of torch is set aside, never mixed in: a row names one
-        of each.
+        One of other code, config or release of torch, or that learnt from what another run of a job
+        made, is set aside, never mixed in: a row names one of each.
         """
         run, say = self.run, self.run.say
         if not self.path.is_file():
@@ -202,6 +202,12 @@ class Resume:
             say(
                 f"starts again: the checkpoint to resume from was written by torch "
                 f"{metadata.get('torch')}, this is {torch.__version__}"
+            )
+            return None
+        if metadata.get("inputs") != run.read:
+            say(
+                "starts again: the checkpoint to resume from was written when another run of what "
+                "is read lay there"
             )
             return None
         run.go_on_from(Worked(**metadata["worked"]))
@@ -229,6 +235,8 @@ class Resume:
             source=self.run.source,
             config=self.run.config,
             torch=torch.__version__,
+            inputs=self.run.read,
+            worked=self.run.worked()._asdict(),
             state=state,
         )
 
