@@ -396,6 +396,18 @@ def test_two_killed_processes_resume(bench, tmp_path):
     code, text = finish(torchrun("-m", "bench", "train", *words))
     assert code == 0 and text.count("resumes at step") == 1, text
     close(out, bench.root / run_id)
+    whole = tmp_path / "whole"
+    code, text = finish(torchrun("-m", "bench", "train", *bench.words(run_id, whole)))
+    assert code == 0, text
+    name = "model.safetensors"
+    assert (out / name).read_bytes() == (whole / name).read_bytes()
+    rows, wanted = (
+        [row for row in (folder / "metrics.csv").read_text().splitlines() if ",s," not in row]
+        for folder in (out, whole)
+    )
+    assert rows == wanted and any("loss_train" in row for row in rows)
+
+
 def test_two_processes_keep_what_another_run_has_just_ended(bench, tmp_path):
     """Catches processes that train, or wait for ever, where the first one alone knows that all is
     done."""

@@ -380,7 +380,8 @@ class Trainer:
         waited for, and before a file is written; not in a step."""
         if not self.recent:
             return []
-        return self.ranks.total(torch.stack(self.recent).double().cpu()).tolist()
+        losses = torch.stack([loss.double() for loss in self.recent])
+        return self.ranks.total(losses.cpu()).tolist()
 
     def stopped(self) -> bool:
         """Whether all steps are done, or `patience` evaluations brought no better weights."""
@@ -393,10 +394,9 @@ class Trainer:
         config, state, first = self.config, self.state, self.ranks.first
         self.model.train()
         progress = Progress(self.run.run_id, config.steps, state.step, shown=first)
-        # losses of before a kill come from the checkpoint, and count once
-        self.recent = [
-            torch.tensor(loss if first else 0.0, device=self.run.device) for loss in state.recent
-        ]
+        # of before a kill, from the checkpoint, counted once: sums of processes, no float32 numbers
+        before = torch.tensor(state.recent, dtype=torch.float64, device=self.run.device)
+        self.recent = list(before * int(first))
         clock = Stopwatch(state.seconds)
         while not self.stopped():
             self.recent.append(self.step())
