@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.pipeline.artefacts import checkpoints, save_steps
 from bench.runtime.failures import ended_badly
 from bench.study.plan import load_study
+from bench.study.settings import TrainingConfig
 from srdd.files import load_tensors, save_tensors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -282,6 +284,37 @@ def test_truncated_and_foreign_checkpoints(ready, tmp_path):
     words[words.index("--tokenizer") + 1] = folder
     error = one_line_error(*call("train", *words))
     assert "tokenizer.safetensors" in error and "truncated" in error
+
+
+def test_a_snapshot_that_is_lost_is_missed(ready, tmp_path):
+    """Catches a copy of results that broke off, of which the snapshots that are there are scored
+    as if they were all."""
+    run_id, sample_id = ready.first("train"), ready.first("sample")
+    config = json.loads(json.dumps(ready.plan.jobs[run_id].config))
+    config["training"] |= {"snapshot_every": 5}
+    code, text = call(
+        "train", *ready.words("train", tmp_path / "train", ready.write(run_id, config))
+    )
+    ready.write(run_id, ready.plan.jobs[run_id].config)
+    assert code == 0, text
+    made = sorted((tmp_path / "train" / "snapshots").iterdir())
+    listed = [path for _, path in checkpoints(tmp_path / "train", True)]
+    assert listed == made and len(made) == 3  # after 5, 10 and 12 steps
+    config = {**ready.plan.jobs[sample_id].config, "snapshots": True}
+    words = ready.words("sample", tmp_path / "sample", ready.write(sample_id, config))
+    words[words.index("--train") + 1] = tmp_path / "train"
+    made[1].unlink()
+    error = one_line_error(*call("sample", *words))
+    ready.write(sample_id, ready.plan.jobs[sample_id].config)
+    assert f"{made[1].name}: no such file; delete {tmp_path / 'train'} and run" in error
+
+
+def test_snapshots_of_a_training_that_stops_early_end_before(tmp_path):
+    """Catches a snapshot that is missed where none was made."""
+    training = TrainingConfig(steps=12, snapshot_every=5)
+    for done, steps in ((12, [5, 10, 12]), (11, [5, 10]), (10, [5, 10]), (4, [])):
+        save_steps(tmp_path, done, training)
+        assert json.loads((tmp_path / "checkpoints.json").read_text()) == steps
 
 
 @pytest.mark.parametrize(

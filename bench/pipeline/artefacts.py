@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..runtime.rows import written_whole
+from ..runtime.rows import write_text, written_whole
 from ..study.errors import ConfigError, place_of
+from ..study.settings import TrainingConfig
 from .datasets import ArrayImages, FileImages, Recorded, SplitImages
 
 if TYPE_CHECKING:  # it imports torch, which preparing and collecting need not
@@ -133,18 +134,36 @@ def model_identity(run: Run) -> dict[str, Any]:
     return {**run.job["identity"], "train_seed": run.config["train_seed"]}
 
 
+STEPS = "checkpoints.json"
+
+
 def snapshot_path(folder: Path, step: int) -> Path:
     """Where the averaged weights of a step lie."""
     return folder / "snapshots" / f"step_{step:07d}.safetensors"
 
 
+def save_steps(folder: Path, done: int, training: TrainingConfig) -> None:
+    """After which of the steps that it has done a training made snapshots: one that is lost is then
+    missed."""
+    steps = list(range(training.snapshot_every, done + 1, training.snapshot_every))
+    if done == training.steps and done not in steps:
+        steps.append(done)
+    write_text(folder / STEPS, json.dumps(steps))
+
+
 def checkpoints(folder: Path, snapshots: bool) -> list[tuple[int | None, Path]]:
-    """The kept weights, or all snapshots in order of their step."""
+    """The kept weights, or all snapshots in order of their step. Raises ConfigError where none are
+    there, FileNotFoundError where one is lost."""
     if not snapshots:
         return [(None, folder / "model.safetensors")]
     snapshot_paths = sorted((folder / "snapshots").glob("step_*.safetensors"))
     if not snapshot_paths:
         raise ConfigError(f"{folder}/snapshots: holds no weights; train again")
+    if (folder / STEPS).is_file():  # trainings of older versions do not say what they made
+        snapshot_paths = [snapshot_path(folder, step) for step in open_json(folder / STEPS)]
+    for path in snapshot_paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file")
     return [(int(path.stem.removeprefix("step_")), path) for path in snapshot_paths]
 
 

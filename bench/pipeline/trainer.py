@@ -26,7 +26,7 @@ from ..runtime.clock import Stopwatch, synchronise
 from ..runtime.progress import Progress
 from ..runtime.verb import Run
 from ..study.settings import TrainingConfig
-from .artefacts import model_identity, open_labels, open_tokens, snapshot_path
+from .artefacts import model_identity, open_labels, open_tokens, save_steps, snapshot_path
 from .compiled import training_compiles
 from .held_out import HeldOut, OnePassLoss, any_order_loss, drawn_loss, one_pass_loss
 from .labels import in_shares
@@ -444,5 +444,6 @@ def carry_out(run: Run, make: Callable[[Run], Trainer]) -> None:
     kept = trainer.take_best()
     if not run.ranks.first:
         return
+    save_steps(run.out, trainer.state.step, trainer.config)
     trainer.report(kept)
     save_model(run.out / "model.safetensors", trainer.model, step=trainer.state.best_step)
