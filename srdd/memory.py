@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import torch
 
-# torch on a CPU, a call of CUDA such as the end of a recording, cuBLAS, a kernel that Triton loads,
-# cuDNN, none of whose ways to convolve finds the memory that it works in
+# torch on a CPU, a call of CUDA such as the end of a recording, of its driver such as the load of a
+# kernel that Inductor compiled, cuBLAS, a kernel that Triton loads, cuDNN, which names host or
+# device, or none of whose ways to convolve finds the memory that it works in, and NCCL
 WORDS = (
     "can't allocate memory",
     "CUDA error: out of memory",
+    "CUDA driver error: out of memory",
     "STATUS_ALLOC_FAILED",
     "Triton Error [CUDA]: out of memory",
+    "_ALLOCATION_FAILED",
     "unable to find an engine to execute this computation",
+    "'out of memory'",
 )
 
 

@@ -107,6 +107,11 @@ FULL = (
     RuntimeError("Triton Error [CUDA]: out of memory"),  # of a kernel that is loaded
     # of cuDNN, whose every way needs memory to work in
     RuntimeError("GET was unable to find an engine to execute this computation"),
+    # as cudnnGetErrorString says it since cuDNN 9
+    RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    RuntimeError("CUDA driver error: out of memory"),  # of a kernel that Inductor compiled
+    # of a first sum over processes, which takes memory for itself
+    RuntimeError("ncclUnhandledCudaError\nLast error:\nCuda failure 2 'out of memory'"),
 )
 
 
