@@ -9,6 +9,7 @@ B batch, l tokens of one scale, V codebook, D width, H heads; M = B l rows
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 import triton  # type: ignore[import-not-found, import-untyped, unused-ignore]
@@ -93,6 +94,27 @@ def _product_kernel(
 # few rows read the weights once and do little else: cut along the inputs too, so that all of the
 # GPU reads, they are through sooner
 FEW_ROWS = 128
+OUTPUTS, INPUTS = 32, 128  # of the weights that a block of threads reads at once
+
+
+def stages_that_fit(rows: int, shared_bytes: int) -> int:
+    """Stretches of x and of W (VAR, arXiv 2404.02905, section 3.3) that a block of threads has on
+    their way in its shared memory: 4, or 3 where that holds no more, such as the 99 KiB of GPUs
+    that are not made for data centres. rows: of x, padded."""
+    stage_bytes = 2 * INPUTS * (rows + OUTPUTS)  # of half precision
+    return 4 if 4 * stage_bytes <= shared_bytes else 3
+
+
+@cache
+def _shared_bytes(device: torch.device) -> int:
+    """The most shared memory that a block of threads may ask of a GPU; without one nothing is short
+    of it."""
+    if device.type != "cuda":
+        return 2**30
+    index = torch.cuda.current_device() if device.index is None else device.index
+    # what Triton holds a kernel against when it starts it
+    most: int = triton.runtime.driver.active.utils.get_device_properties(index)["max_shared_mem"]
+    return most
 
 
 def product(x_ND: torch.Tensor, weight_ED: torch.Tensor) -> torch.Tensor:
@@ -105,10 +127,11 @@ def product(x_ND: torch.Tensor, weight_ED: torch.Tensor) -> torch.Tensor:
         return torch.mm(x_ND, weight_ED.T)[None]
     parts = 8 if N <= 32 else 4
     out = torch.empty(parts, N, E, dtype=torch.float32, device=x_ND.device)
-    _product_kernel[(triton.cdiv(E, 32), parts)](
+    rows = max(16, triton.next_power_of_2(N))
+    _product_kernel[(triton.cdiv(E, OUTPUTS), parts)](
         x_ND, weight_ED, out, N, E, D,
-        SHARE=D // parts, ROWS=max(16, triton.next_power_of_2(N)), OUTPUTS=32, INPUTS=128,
-        num_warps=4, num_stages=4,
+        SHARE=D // parts, ROWS=rows, OUTPUTS=OUTPUTS, INPUTS=INPUTS,
+        num_warps=4, num_stages=stages_that_fit(rows, _shared_bytes(x_ND.device)),
     )  # fmt: skip
     return out
 

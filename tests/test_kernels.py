@@ -2,6 +2,10 @@
 
 import importlib.util
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -70,6 +74,41 @@ def test_a_product_in_parts_is_the_product(device, rows, sizes):
     weight = torch.randn(outputs, inputs, device=device, dtype=half)
     ours, wanted = product(x, weight).double().sum(0), x.double() @ weight.double().T
     assert (ours - wanted).norm() / wanted.norm() < 5e-3
+
+
+# the sizes of d16, compiled for a GPU that need not be there: KiB of shared memory
+COMPILES = """
+import sys
+from triton import compile
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from srdd.kernels import INPUTS, OUTPUTS, _product_kernel, stages_that_fit
+
+arch, most, rows = map(int, sys.argv[1:])
+types = dict(x_ptr="*bf16", weight_ptr="*bf16", out_ptr="*fp32", rows="i32", outputs="i32")
+signature = {**types, "inputs": "i32"} | dict.fromkeys(_product_kernel.arg_names[6:], "constexpr")
+sizes = dict(SHARE=1024, ROWS=rows, OUTPUTS=OUTPUTS, INPUTS=INPUTS)
+# as they are where weights lie: addresses and widths are multiples of 16
+aligned = {(place,): [["tt.divisibility", 16]] for place in (0, 1, 2, 4, 5)}
+source = ASTSource(_product_kernel, signature, sizes, aligned)
+options = dict(num_warps=4, num_stages=stages_that_fit(rows, 1024 * most))
+print(compile(source, target=GPUTarget("cuda", arch, 32), options=options).metadata.shared / 1024)
+"""
+
+
+@pytest.mark.parametrize("arch, most", [(80, 163), (86, 99), (90, 227), (120, 99)])
+@pytest.mark.parametrize("rows", [64, 128])
+def test_a_product_in_parts_fits_into_shared_memory(arch, most, rows):
+    """Catches a kernel that GPUs with less shared memory than those of data centres refuse."""
+    if importlib.util.find_spec("triton") is None:
+        pytest.skip("no Triton")
+    environment = {**os.environ, "TRITON_INTERPRET": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILES, str(arch), str(most), str(rows)],
+        cwd=Path(__file__).parent.parent, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert 0 < float(done.stdout) <= most
 
 
 @pytest.mark.parametrize("temperature, top_k, top_p", [
