@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .config import ModelConfig
+from .noise import truncated_normal_
 from .quantizer import Ladder
 from .tokenizer import Tokenizer
 
@@ -155,10 +156,10 @@ class CrossCondition(nn.Module):
         std = math.sqrt(1 / self.position.shape[1] / 3)
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=std, generator=generator)
+                truncated_normal_(module.weight, std, generator)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        nn.init.trunc_normal_(self.position, std=std, generator=generator)
+        truncated_normal_(self.position, std, generator)
 
     def forward(self, degraded_BChw: torch.Tensor) -> Condition:
         """What the network is told of a batch of degraded images."""

@@ -14,13 +14,12 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from .config import ModelConfig, SamplerConfig
 from .contracts import Denoise
 from .misfits import restorer_misfit, teacher_misfit, unconditioned
 from .model import ScaleTransformer
-from .noise import ImageNoise, generator
+from .noise import ImageNoise, generator, truncated_normal_
 from .past import HistoryVector
 from .quantizer import Ladder
 from .sampling import Known, sample_var
@@ -114,7 +113,7 @@ def _fresh_past(config: ModelConfig, like: torch.Tensor) -> dict[str, torch.Tens
     nothing until it has learnt to."""
     fresh, std = HistoryVector(config), math.sqrt(1 / config.width / 3)
     source = generator("history vector of a student")
-    fresh.init_weights(lambda weight: nn.init.trunc_normal_(weight, std=std, generator=source))
+    fresh.init_weights(lambda weight: truncated_normal_(weight, std, source))
     return {f"past.{name}": value.detach().to(like) for name, value in fresh.state_dict().items()}
 
 

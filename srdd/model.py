@@ -34,6 +34,7 @@ from .fused import FusedStep
 from .heads import named_head
 from .linear import Linear
 from .masks import named_mask, scale_of_token, window_rows
+from .noise import truncated_normal_
 from .past import HistoryVector
 from .replay import Asked, Replay
 from .schedule import ScaleSchedule
@@ -100,7 +101,7 @@ class ScaleTransformer(nn.Module):
 
         def draw(weight: torch.Tensor, factor: float = 1.0) -> None:
             """Draw one weight in place: a normal cut at -2 and 2, times a factor."""
-            nn.init.trunc_normal_(weight, std=std, generator=generator)
+            truncated_normal_(weight, std, generator)
             with torch.no_grad():
                 weight.mul_(factor)
 

@@ -27,6 +27,20 @@ def generator(*parts: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(*parts))
 
 
+@torch.no_grad()
+def truncated_normal_(
+    weight: torch.Tensor, std: float, generator: torch.Generator, bound: float = 2.0
+) -> torch.Tensor:
+    """Fill with normal numbers of mean 0, drawn again where they lie beyond -bound or bound (VAR's
+    first weights, arXiv 2404.02905): torch's own function draws other numbers from one release to
+    the next."""
+    weight.normal_(0.0, std, generator=generator)
+    while (beyond := weight.abs() > bound).any():
+        again = torch.empty_like(weight).normal_(0.0, std, generator=generator)
+        weight.copy_(torch.where(beyond, again, weight))
+    return weight
+
+
 @contextmanager
 def first_weights(seed: int) -> Iterator[None]:
     """Where a network with parts of a user's own is made: what their constructors draw follows from

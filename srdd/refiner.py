@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from .model import ScaleTransformer
+from .noise import truncated_normal_
 from .quantizer import Ladder
 
 
@@ -59,7 +60,7 @@ class LatentRefiner(nn.Module):
                 nn.init.zeros_(parameter)
             elif parameter.ndim > 1:
                 std = parameter.shape[-1] ** -0.5
-                nn.init.trunc_normal_(parameter, std=std, generator=generator)
+                truncated_normal_(parameter, std, generator)
         nn.init.zeros_(self.output.weight)
 
     def forward(self, f_hat_BChw: torch.Tensor, hidden_BLD: torch.Tensor) -> torch.Tensor:

@@ -64,7 +64,8 @@ def test_no_global_randomness_in_the_library(path):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue
         name = node.func.attr
-        assert name not in {"manual_seed_all", "seed"}
+        # trunc_normal_ draws other numbers from one release of torch to the next
+        assert name not in {"manual_seed_all", "seed", "trunc_normal_"}
         if name in {
             "rand",
             "randn",
@@ -73,7 +74,6 @@ def test_no_global_randomness_in_the_library(path):
             "multinomial",
             "normal_",
             "uniform_",
-            "trunc_normal_",
             "bernoulli_",
         }:
             given = {keyword.arg for keyword in node.keywords}

@@ -30,6 +30,7 @@ from bench.study.settings import EvaluationConfig
 from bench.study.tokenizer_settings import TokenizerTraining
 from srdd import heads, tokenizer
 from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
+from srdd.noise import generator, truncated_normal_
 from srdd.tokenizer import Codec
 
 ROOMS = [(adaptation, "adaptation"), (error_propagation, "error_propagation")]
@@ -310,3 +311,15 @@ def test_own_layers_start_from_the_seed(monkeypatch):
     own.train().to_latent(torch.rand(2, 1, 8, 8))
     average.update(own, 0)
     assert average.weights["pre_quant.num_batches_tracked"] == 1
+
+
+def test_first_weights_are_those_of_every_release_of_torch():
+    """Catches weights that another release of torch draws otherwise from the same seed, and numbers
+    beyond the bound."""
+    weight = truncated_normal_(torch.empty(6), 1.5, generator("t"))
+    wanted = [0.8241534, 1.0264472, 1.434216, 0.3636471, 0.8960108, -1.3511189]
+    assert weight.tolist() == pytest.approx(wanted, rel=1e-6)
+    many = truncated_normal_(torch.empty(20_000), 1.5, generator("many"))
+    assert many.abs().max() <= 2.0
+    # sigma 1.5 cut at 2: scipy.stats.truncnorm(-4 / 3, 4 / 3, scale=1.5).std()
+    assert many.std() == pytest.approx(1.0229, abs=0.02)
