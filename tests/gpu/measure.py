@@ -64,11 +64,12 @@ def config(depth: int, history: int | None) -> ModelConfig:
 
 
 class Table:
-    """Rows as they come."""
+    """Rows as they come, as long as there is time; what was asked for later is left out."""
 
-    def __init__(self, out: Path, depth: int) -> None:
+    def __init__(self, out: Path, depth: int, limit_seconds: float) -> None:
+        self.ends = time.monotonic() + limit_seconds
         self.rates = measure_rates(GPU, torch.bfloat16)
-        self.out, self.rows, self.began = out, [], time.monotonic()
+        self.out, self.rows, self.left_out = out, [], []
         commit, dirty = git_state()
         self.about = {
             "depth": depth, "copy_bandwidth": self.rates.bandwidth,
@@ -81,6 +82,9 @@ class Table:
         floor_s: float | None = None, flops: float | None = None, replays: bool = False,
     ) -> None:  # fmt: skip
         """Time a call: once for all that it compiles, then round after round."""
+        if self.late():
+            self.left_out.append(f"{what}, {way}, batch {batch}")
+            return
         try:
             first = seconds(call, GPU)
             for _ in range(2):
@@ -107,6 +111,21 @@ class Table:
         self.rows.append(row)
         write_whole(self.out / "gpu_cuda.csv", self.rows, COLUMNS, ["what", "batch", "way"])
         print(line(row), flush=True)
+
+    def late(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() > self.ends
+
+    def show(self) -> None:
+        """All rows, below what they are of; then what was left out."""
+        about, rates = self.about, self.rates
+        print(f"\n{about['device']}, torch {about['torch']}, {about['commit']}")
+        print(
+            f"copies {rates.bandwidth / 1e12:.2f} TB/s, products {rates.matmul / 1e12:.0f} TFLOP/s"
+        )
+        print("\n".join(map(line, self.rows)))
+        if self.left_out:
+            print(f"left out, --limit-seconds: {'; '.join(self.left_out)}")
 
 
 def line(row: dict[str, Any]) -> str:
@@ -135,7 +154,7 @@ def attention(table: Table) -> None:
     flex = torch.compile(flex_attention)
     for history, name in NAMES.items():
         pairs = SCHEDULE.attended_pairs(history)
-        # two products forward, five backward with what is computed again
+        # two products forward, four backward: what is computed again is not asked for
         flops = 3 * 4 * B * H * d * pairs
         what = f"attention, {name}"
 
@@ -283,7 +302,7 @@ def main() -> None:
     )  # fmt: skip
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    table = Table(options.out, options.depth)
+    table = Table(options.out, options.depth, options.limit_seconds)
     parts = {
         "sampling": lambda: sampling(table, options.depth, options.batch),
         "training": lambda: training(table, options.depth, options.train_batch),
@@ -293,11 +312,14 @@ def main() -> None:
     }
     failed: list[str] = []
     for name in options.parts:
-        if time.monotonic() - table.began > options.limit_seconds:
-            print(f"{name}: left out, after {options.limit_seconds:g} s")
+        if table.late():
+            table.left_out.append(name)
             continue
         try:
             parts[name]()
+        except KeyboardInterrupt:  # of run.py, whose time is over: what was measured is shown
+            failed.append(f"{name}, stopped")
+            break
         except Exception as error:  # the others are measured all the same
             failed.append(name)
             print(f"{name}: {type(error).__name__}: {' '.join(str(error).split())}")
@@ -305,10 +327,7 @@ def main() -> None:
         # what a failed part held goes first
         gc.collect()
         torch.cuda.empty_cache()
-    rates = table.rates
-    print(f"\n{table.about['device']}, torch {torch.__version__}, {table.about['commit']}")
-    print(f"copies {rates.bandwidth / 1e12:.2f} TB/s, products {rates.matmul / 1e12:.0f} TFLOP/s")
-    print("\n".join(map(line, table.rows)))
+    table.show()
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 

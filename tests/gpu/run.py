@@ -6,7 +6,8 @@ PART: tests, measure, public, profile; without one, all. CHECKOUT: of Foundation
 
 A machine with torch, triton, numpy, pandas, scipy, scikit-learn, safetensors, pydantic, PyYAML,
 pillow, tqdm, pytest, pytest-benchmark and hypothesis is enough. Each part has a limit of its own,
-all of them have one together, and one that fails does not keep the others.
+all of them have one together, and one that fails does not keep the others. What each prints is in
+FOLDER/PART.log, its end is shown when it is through; tables, and how all parts ended, come last.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMITS = {"tests": 160, "measure": 170, "public": 140, "profile": 45}  # seconds of each command
 TOGETHER = 560  # seconds of all parts: what is left of ten minutes copies the results
 PATIENCE = 8  # seconds between being asked to end and being killed
+TABLES = ("measure", "public")  # parts whose last lines are a table
+LINES = 45  # of a part's end
 
 
 def commands(options: argparse.Namespace) -> dict[str, list[list[str]]]:
@@ -62,36 +65,67 @@ def run(command: list[str], environment: dict[str, str], stream: IO[str], limit:
         return 124
 
 
-def main() -> None:
-    """Run the parts that are asked for; what they print last is printed again at the end."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", default=list(LIMITS))
-    parser.add_argument("--public", type=Path)
+def sees_gpu(environment: dict[str, str]) -> bool:
+    """Whether torch sees a GPU; asked of another process, which leaves no memory of one taken."""
+    seen = [sys.executable, "-c", "import sys, torch; sys.exit(not torch.cuda.is_available())"]
+    return not subprocess.run(seen, env=environment).returncode
+
+
+def last_lines(log: Path) -> str:
+    """The end of what a part printed, which may break off in half a letter."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-LINES:])
+
+
+def parse() -> argparse.Namespace:
+    """The words of the command line; those that name nothing to run are refused."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART")
+    parser.add_argument("--public", type=Path, metavar="CHECKOUT")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks")
     options = parser.parse_args()
+    for part in options.parts:
+        if part not in LIMITS:
+            parser.error(f"PART {part!r}: is none of {', '.join(LIMITS)}")
+    if "public" in options.parts and options.public is None:
+        parser.error("PART public: give --public, a checkout of FoundationVision/VAR")
+    if options.public is not None:
+        options.public = options.public.resolve()
+        if not (options.public / "models" / "var.py").is_file():
+            parser.error(f"--public {options.public}: holds no models/var.py")
+    known = [part for part in LIMITS if part != "public" or options.public is not None]
+    options.parts = options.parts or known
+    return options
+
+
+def main() -> None:
+    """Run the parts that are asked for; their tables are printed again at the end."""
+    end, options = time.monotonic() + TOGETHER, parse()
     options.out = options.out.resolve()
     options.out.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(
         [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "gpu"),
          *filter(None, [os.environ.get("PYTHONPATH")])]
     )}  # fmt: skip
-    seen = [sys.executable, "-c", "import sys, torch; sys.exit(not torch.cuda.is_available())"]
-    if subprocess.run(seen, env=environment).returncode:
+    if not sees_gpu(environment):
         sys.exit("error: torch sees no GPU on this machine; nothing was run")
-    ended, end = {}, time.monotonic() + TOGETHER
+    ended: list[str] = []
+    failed = False
     for part in options.parts:
-        if part == "public" and options.public is None:
-            continue
         for i, command in enumerate(commands(options)[part]):
             began, log = time.monotonic(), options.out / f"{part}.log"
             limit = max(1.0, min(LIMITS[part], end - began))
             with open(log, "a" if i else "w") as stream:
-                ended[part, i] = code = run(command, environment, stream, limit)
-            # what was cut off may end in half a letter
-            last = "\n".join(log.read_text(errors="replace").splitlines()[-45:])
-            took = time.monotonic() - began
-            print(f"---- {part}{i or ''}: exit {code}, {took:.0f} s\n{last}", flush=True)
-    sys.exit(any(ended.values()))
+                code = run(command, environment, stream, limit)
+            failed = failed or code != 0
+            ended.append(f"---- {part}{i or ''}: exit {code}, {time.monotonic() - began:.0f} s")
+            print(ended[-1], last_lines(log), sep="\n", flush=True)
+    for part in options.parts:
+        if part in TABLES:
+            print(f"---- {part}", last_lines(options.out / f"{part}.log"), sep="\n")
+    print("\n".join(ended), flush=True)
+    sys.exit(failed)
 
 
 if __name__ == "__main__":
