@@ -539,3 +539,17 @@ def test_older_rows_have_no_borders(tmp_path):
     view = results(tmp_path)
     assert len(batch_classes(view)) == 0
     plt.close(show.figure_pair_scores(view)[0])
+
+
+def test_seconds_of_an_arm_end_when_a_gpu_is_through(monkeypatch):
+    """Catches a clock that is read while the last step, or what came before the first, is still at
+    work."""
+    events = []
+    monkeypatch.setattr(verb, "synchronise", lambda device: events.append(f"waits for {device}"))
+    training = SimpleNamespace(
+        encoder=SimpleNamespace(parameters=list), batches=SimpleNamespace(device="cuda"), step=0,
+        losses=lambda arm: [torch.zeros(())], gradients=lambda losses, weights: [], seconds=0.0,
+        optimizer=SimpleNamespace(step=lambda: events.append("steps")),
+    )  # fmt: skip
+    verb.Training.run_steps(training, "supervised", lambda: training.step < 2, lambda: None)
+    assert events == ["waits for cuda", "steps", "steps", "waits for cuda"]

@@ -42,6 +42,7 @@ from ...pipeline.features import Classifier
 from ...pipeline.features import loss as class_loss
 from ...pipeline.labels import in_shares
 from ...pipeline.training import check_finite
+from ...runtime.clock import synchronise
 from ...runtime.progress import Progress
 from ...runtime.verb import Run
 from ...study.errors import ConfigError
@@ -160,6 +161,7 @@ class Training:
     def run_steps(self, arm: str, more: Callable[[], bool], after_step: Callable[[], None]) -> None:
         """Steps of an arm as long as `more` says; an optimizer is begun once."""
         weights = list(self.encoder.parameters() if arm == "supervised" else self.trunk_weights)
+        synchronise(self.batches.device)
         began = time.perf_counter()
         while more():
             losses = self.losses(arm)
@@ -169,6 +171,7 @@ class Training:
             self.optimizer.step()
             self.step += 1
             after_step()
+        synchronise(self.batches.device)  # the last step may still be at work on a GPU
         self.seconds += time.perf_counter() - began
 
     def gradients(
