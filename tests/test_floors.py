@@ -28,8 +28,12 @@ from bench.runtime.rows import METRIC_COLUMNS, read_rows
 from bench.runtime.verb import main
 from bench.study import rooms
 from srdd import masks
+from srdd import sampling as drawing
 from srdd.config import SamplerConfig
 from srdd.cost import _flops, least_flops, sampling_bytes, sampling_cost
+from srdd.fused import FusedStep
+from srdd.noise import GivenNoise
+from srdd.replay import Replay
 
 ROOT = Path(__file__).resolve().parent.parent
 D, V, C, DEPTH, HEADS, LENGTHS = 16, 7, 4, 2, 2, (1, 4, 9)  # of the tiny model
@@ -434,6 +438,34 @@ def test_latency_of_a_compiled_step(timed, monkeypatch):
     assert all(value > 0 for value in values(rows, "peak_memory_bytes") + values(rows, "latency_s"))
 
 
+class Held(Replay):
+    """A record without a GPU: draws anew, and has room for one image only."""
+
+    def __init__(self, draw, labels_B, asked, weights):
+        if len(labels_B) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        self.draw, self.labels_B, self.asked, self.weights = draw, labels_B, asked, weights
+
+    def __call__(self, labels_B, noise):
+        return self.draw(labels_B, GivenNoise(noise.all_of(self.asked)))
+
+
+def test_a_sample_that_was_not_replayed_says_so(timed, monkeypatch):
+    """Catches the time of kernels that are started one by one under the name of a record, held
+    against that of one."""
+
+    def on_a_gpu(model):
+        model.step, model.replays = FusedStep(model), {}
+
+    monkeypatch.setattr(latency.ScaleTransformer, "compile_step", on_a_gpu)
+    monkeypatch.setattr(drawing, "Replay", Held)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    rows = timed(compile=True)
+    assert values(rows, "replayed", num_images="1") == [1.0, 1.0]
+    assert values(rows, "replayed", num_images="2") == [0.0, 0.0]
+    assert not values(timed(), "replayed")
+
+
 # ---------------------------------------------------------------- figure and table
 
 FLOOR_ROWS = ("floor_memory", "floor_operations", "copy_bandwidth", "matmul_rate", "largest_batch")
@@ -522,11 +554,20 @@ def test_scales_are_told_apart_from_a_sample_that_replays_graphs(with_floors, de
     config = json.loads(runs.loc[timed, "config_json"].iloc[0])
     config.setdefault("latency", {})["compile"] = compiled
     runs.loc[timed, "config_json"] = json.dumps(config)
+    rows = with_floors.metrics
+    peaks = rows[
+        (rows["metric"] == "peak_memory_bytes") & rows["run_id"].isin(runs["run_id"][timed])
+    ]
+    whole = (peaks["num_images"] < 64).astype(float)
+    peaks = peaks.assign(metric="replayed", value=whole)
+    with_floors.metrics = pd.concat([rows, peaks], ignore_index=True)
     view = View(with_floors, "latency")
     for name in ("latency", "floors"):
         _, caption = rooms.function_of("figures", name)(view)
-        said = any("replays recorded graphs" in detail for detail in caption.details)
-        assert said == (compiled and device.startswith("NVIDIA"))
+        told = [detail for detail in caption.details if "replays recorded graphs" in detail]
+        assert bool(told) == (compiled and device.startswith("NVIDIA"))
+        for detail in told:
+            assert detail.endswith("Not replayed but drawn anew: VAR at batch 64; SDD at batch 64.")
 
 
 def test_figure_labels_every_ratio_and_floor(with_floors):

@@ -36,9 +36,11 @@ from torch.utils._pytree import tree_iter
 
 from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
 from srdd.cost import dry_run, least_flops, sampling_bytes, sampling_cost
+from srdd.fused import FusedStep
 from srdd.memory import is_out_of_memory
 from srdd.model import ScaleTransformer
 from srdd.noise import derive_seed, first_weights, generator
+from srdd.replay import Replay
 from srdd.sampling import generate, guided_denoiser
 from srdd.tokenizer import Tokenizer
 from srdd.watch import Calls
@@ -118,6 +120,12 @@ class TimedVariant:
         if not self.calls:
             return dry_run(self.model.config, self.sampler)
         return self.calls.get(batch, self.calls[max(self.calls)])
+
+    def replays(self, batch: int) -> bool:
+        """Whether draws of a batch size replay what was recorded: not those of a rule that looks at
+        what it drew, nor where memory held no record."""
+        known = (self.model.replays or {}).values()
+        return any(isinstance(one, Replay) and len(one.labels_B) == batch for one in known)
 
     def decode(self, state_BChw: torch.Tensor) -> torch.Tensor:
         """State to images."""
@@ -304,6 +312,9 @@ def warmed_up(run: Run, variant: TimedVariant, batch: int, config: Settings) -> 
             variant.draw(batch, run.device)
             scale_seconds(variant, batch, run.device)
         add_memory(run, variant, batch)
+        if isinstance(variant.model.step, FusedStep):
+            identity = {**variant.identity, "num_images": batch}
+            run.add("replayed", int(variant.replays(batch)), "share", **identity)
 
     return attempt(run, variant, batch, probe)
 

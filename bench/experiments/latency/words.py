@@ -43,8 +43,19 @@ def by_scale_words(view: View) -> str:
         return ""
     return (
         "By scale every kernel is started on its own; a whole sample replays recorded graphs, so "
-        "that its scales together take longer than it."
+        f"that its scales together take longer than it.{_not_replayed(view)}"
     )
+
+
+def _not_replayed(view: View) -> str:
+    """Which whole samples were drawn without a record, as a sentence; empty where none was."""
+    rows, names = view.latency("replayed"), []
+    for variant in view.variants:
+        drawn = rows[(rows["variant"] == variant) & (rows["value"] == 0)]
+        if len(drawn):
+            sizes = sorted(drawn["num_images"].astype(int))
+            names.append(f"{rst(variant)} at batch {', '.join(map(str, sizes))}")
+    return f" Not replayed but drawn anew: {'; '.join(names)}." if names else ""
 
 
 def failed_words(view: View) -> str:
