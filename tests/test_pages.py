@@ -352,6 +352,17 @@ def test_memory_of_many_images_goes_on_as_it_grew(tmp_path):
     assert sample[1:] == ["7", "7", "7", "7", "0.0", "7 |"]
 
 
+@pytest.mark.parametrize("other, named", [("H100", "H100"), ("H200", "H100 and H200")])
+def test_times_are_those_of_the_devices_of_their_rows(tmp_path, other, named):
+    """Catches times of another GPU, or of two, below the name of one that was written by hand."""
+    folder = tmp_path / "results" / "benchmarks"
+    for name, device in (("gpu_cuda", "H100"), ("public_cuda", other)):
+        rows = [{"what": what, "device": device} for what in ("sampling", "training")]
+        write_rows(folder / f"{name}.csv", rows, ["what", "device"], ["what"])
+    text = fill(tmp_path, "<!-- device gpu_cuda public_cuda --><!-- /device -->")
+    assert f"-->{named}<!--" in text
+
+
 def test_what_planning_costs_stands_with_its_jobs_and_its_spread(tmp_path):
     """Catches a time without its range, and one of a study whose size nobody knows."""
     folder = tmp_path / "results" / "benchmarks"

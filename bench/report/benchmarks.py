@@ -106,6 +106,15 @@ def _public(root: Path, words: str) -> str:
     return pipe_table(table)
 
 
+def _device(root: Path, words: str) -> str:
+    """What some benchmarks were measured on; the numbers of several devices are not told apart
+    where none is named."""
+    rows = [row for name in words.split() for row in _benchmark(root, name)]
+    if not rows:
+        raise ValueError("names no benchmark with rows; give files of results/benchmarks")
+    return " and ".join(dict.fromkeys(str(row["device"]) for row in rows))
+
+
 MANY = 50_000
 MIB, KIB = 2**-20, 2**-10
 
@@ -147,6 +156,7 @@ BENCHMARKS: dict[str, Callable[[Path, str], str]] = {
     "speed": _speed,
     "gpu": _gpu,
     "public": _public,
+    "device": _device,
     "peaks": _peaks,
     "start": _start,
 }

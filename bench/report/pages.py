@@ -18,6 +18,7 @@ A place stands between two comments, `<!-- NAME WORDS -->` and `<!-- /NAME -->`:
     speed [intel]               timings of our path beside a plain one, on a CPU, or on one of Intel
     gpu WHAT                    times on a GPU of all that begins so
     public [cpu]                timings of our path beside the public VAR code, on a GPU or on a CPU
+    device BENCHMARK ...        what some benchmarks were measured on
     peaks                       what each verb allocates, by images
     start                       what planning costs, and the start of a job
 
