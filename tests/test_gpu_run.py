@@ -1,6 +1,7 @@
 """The programs that a lent GPU is measured by, as far as they go without one."""
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -49,6 +50,15 @@ def test_what_names_nothing_to_run_is_refused_at_once(begin, capsys, words, name
     assert begin(*words, tests="print('ran')") == 2
     said = capsys.readouterr()
     assert named in said.err and not said.out
+
+
+def test_rows_are_written_where_they_change_no_tree(monkeypatch):
+    """Catches a part whose rows say `dirty` of what the part before it has written, and committed
+    rows that a run overwrites which is cut short."""
+    monkeypatch.setattr(sys, "argv", ["run.py"])
+    out = program("run").parse().out
+    asked = ["git", "-C", str(FOLDER), "check-ignore", "-q", str(out / "gpu_cuda.csv")]
+    assert subprocess.run(asked).returncode in (0, 128)  # 128: no repository
 
 
 def test_tables_and_ends_of_all_parts_come_last(begin, capsys):

@@ -8,6 +8,7 @@ A machine with torch, triton, numpy, pandas, scipy, scikit-learn, safetensors, p
 pillow, tqdm, pytest, pytest-benchmark and hypothesis is enough. Each part has a limit of its own,
 all of them have one together, and one that fails does not keep the others. What each prints is in
 FOLDER/PART.log, its end is shown when it is through; tables, and how all parts ended, come last.
+FOLDER is results/gpu/benchmarks; what is to be published is copied to results/benchmarks.
 """
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("parts", nargs="*", metavar="PART")
     parser.add_argument("--public", type=Path, metavar="CHECKOUT")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks")
+    # not where the tables of the docs are committed: a part that writes there would leave the next
+    # one a changed tree, and a run that is cut short fewer rows
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "gpu" / "benchmarks")
     options = parser.parse_args()
     for part in options.parts:
         if part not in LIMITS:
