@@ -68,6 +68,19 @@ def test_shown_samples_are_one_of_each_class_in_turn(tmp_path, counts):
         assert np.array_equal(found[f"sample/cond/{what}"], found[f"sample/uncond/{what}"])
 
 
+def test_samples_whose_images_are_lost_are_refused(tmp_path):
+    """Catches a copy of results that broke off: figures that show, in silence, images of another
+    training beside those of the other variants."""
+    row = {"run_id": "sample/a-0123456789", "status": "ok"}
+    for name in ("images", "labels", "strip"):
+        with pytest.raises(ValueError, match=rf"{name}.npy: no such file; delete .* and run again"):
+            collect.check_images(tmp_path, row)
+        (tmp_path / f"{name}.npy").write_text("")
+    collect.check_images(tmp_path, row)
+    for more in ({"status": "oom"}, {"run_id": "sweep/a-0123456789"}):
+        collect.check_images(tmp_path / "none", row | more)
+
+
 SUITES = {
     "s": {
         "claim": "c",

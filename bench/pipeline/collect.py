@@ -191,6 +191,16 @@ def study_labels(
     return asked_array(data, plan["dataset"]["num_classes"], seeds, evaluation.labels)
 
 
+def check_images(folder: Path, row: dict[str, Any]) -> None:
+    """Raises ValueError for a job that ended well whose images are lost, as by a copy that broke
+    off: figures would show those of another training."""
+    if row["status"] != "ok" or not row["run_id"].startswith("sample/"):
+        return
+    for name in ("images.npy", "labels.npy", "strip.npy"):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder / name}: no such file; delete {folder} and run again")
+
+
 def sample_images(
     folders: dict[str, Path], labels_N: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
@@ -265,6 +275,7 @@ def collect(plan_path: Path, out: Path) -> None:
     labels: dict[int, np.ndarray | None] = {}
     for row in runs:
         run_id, seed = row["run_id"], json.loads(row["config_json"] or "{}").get("train_seed", 0)
+        check_images(folders[run_id], row)
         if run_id.startswith("sample/") and seed not in labels:
             labels[seed] = study_labels(plan, folders, seed)
         arrays |= opened(
