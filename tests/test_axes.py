@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
 from small_study import build
 
 from bench.experiments.convergence.show import _with_mean_seconds
@@ -14,6 +15,7 @@ from bench.experiments.snr.show import figure_snr
 from bench.report.axes import is_far_off, keep_to_lines, spread_out
 from bench.report.curves import floor_line
 from bench.report.drawing import (
+    draw_band,
     fill_of,
     look,
     look_of,
@@ -21,6 +23,7 @@ from bench.report.drawing import (
     side_ticks,
     write_figure,
 )
+from bench.report.estimate import Estimate
 from bench.report.looks import places
 from bench.report.results import Results
 from bench.report.sheets import by_group, by_variant
@@ -191,6 +194,18 @@ def test_no_line_goes_straight_up(tmp_path, name):
     figure, _ = rooms.function_of("figures", name)(view)
     lines = [line for axes in figure.axes for line in axes.lines if len(line.get_xdata()) > 1]
     assert lines and all(min(np.diff(line.get_xdata())) > 0.9 for line in lines)
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("sure, bars", [("1", 1), ("101", 2), ("110", 0), ("00", 0)])
+def test_an_interval_without_a_neighbour_is_a_bar(sure, bars):
+    """Catches a schedule of one scale whose interval is a band without a width."""
+    means = [Estimate(2.0, 0.5 if known == "1" else None, 3) for known in sure]
+    figure, axes = plt.subplots()
+    draw_band(axes, list(range(len(sure))), means, "v", look(0))
+    drawn = [part for part in axes.collections if isinstance(part, LineCollection)]
+    segments = [segment for part in drawn for segment in part.get_segments()]
+    assert [segment[:, 1].tolist() for segment in segments] == [[1.5, 2.5]] * bars
     plt.close(figure)
 
 

@@ -29,6 +29,7 @@ from matplotlib.ticker import (
     NullFormatter,
     NullLocator,
 )
+from numpy.typing import ArrayLike
 
 from ..runtime.rows import write_text, written_whole
 from ..study.escaping import rst
@@ -284,7 +285,21 @@ def draw_band(
     axes.plot(xs, [mean.mean for mean in means], label=text(label), **style)
     sure = [mean.half is not None for mean in means]
     low, high = [mean.low for mean in means], [mean.high for mean in means]
-    axes.fill_between(xs, low, high, where=sure, color=style["color"], alpha=0.15, linewidth=0)
+    draw_between(axes, xs, low, high, sure, style["color"])
+
+
+def draw_between(
+    axes: Axes, xs: ArrayLike, low: ArrayLike, high: ArrayLike, sure: Sequence[bool], colour: Any
+) -> None:
+    """A band from low to high where both are known; a bar at a place without such a neighbour, of
+    which a band would show nothing."""
+    where = np.asarray(sure, bool)
+    axes.fill_between(xs, low, high, where=where, color=colour, alpha=0.15, linewidth=0)
+    edged = np.pad(where, 1)
+    alone = where & ~edged[:-2] & ~edged[2:]
+    if alone.any():
+        places, bottom, top = np.asarray(xs)[alone], np.asarray(low)[alone], np.asarray(high)[alone]
+        axes.vlines(places, bottom, top, color=colour, linewidth=0.8)
 
 
 def title_with(axes: Axes, name: str, columns: int) -> None:

@@ -19,7 +19,7 @@ from ...report.caption import Caption
 from ...report.cells import frame, number, shown, spread, unwell
 from ...report.claims import claim_details
 from ...report.completion import along_scales, at, count_words, lost, lost_words
-from ...report.drawing import DOUBLE, band, blank, look_of, note, plain_log
+from ...report.drawing import DOUBLE, band, blank, draw_between, look_of, note, plain_log
 from ...report.estimate import estimate
 from ...report.sheets import by_variant, sheet
 from ...report.view import View
@@ -182,7 +182,7 @@ def _log_band(panel: Axes, rows: pd.DataFrame, label: str, style: dict[str, Any]
     panel.plot(steps, middle, label=glyphs.text(label), **style)
     sure = [mean.half is not None for mean in means]
     low, high = np.exp([mean.low for mean in means]), np.exp([mean.high for mean in means])
-    panel.fill_between(steps, low, high, sure, color=style["color"], alpha=0.15, linewidth=0)
+    draw_between(panel, steps, low, high, sure, style["color"])
 
 
 def _gradient_noise(axes: np.ndarray, view: View) -> None:

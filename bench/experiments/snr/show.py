@@ -11,7 +11,17 @@ from matplotlib.ticker import FixedLocator
 
 from ...report.caption import Caption
 from ...report.claims import claim_details
-from ...report.drawing import COLOURS, DOUBLE, SINGLE, blank, canvas, legend_below, note, text
+from ...report.drawing import (
+    COLOURS,
+    DOUBLE,
+    SINGLE,
+    blank,
+    canvas,
+    draw_between,
+    legend_below,
+    note,
+    text,
+)
 from ...report.view import View
 from ...report.words import held_out, shares_tokenizer
 
@@ -51,7 +61,7 @@ def _draw_schedule(axes: Axes, view: View, names: dict[str, Any], form: str) -> 
         axes.plot(values.index, values.to_numpy(), label=label, **style)
         low, high = (_snr_rows(view, names, f"snr_{name}_db_{end}") for end in ("q10", "q90"))
         if len(low) and low.index.equals(high.index):
-            axes.fill_between(low.index, low, high, color=style["color"], alpha=0.15, linewidth=0)
+            draw_between(axes, low.index, low, high, [True] * len(low), style["color"])
     sides = names["patch_nums"]
     axes.xaxis.set_major_locator(FixedLocator(range(len(sides))))
     axes.set_xticklabels([form.format(side) for side in sides])
