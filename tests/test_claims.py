@@ -172,6 +172,16 @@ def test_captions_say_how_labels_were_drawn(tmp_path, labels, said, ideal):
     ) != ideal
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_captions_say_where_samples_are_not_of_float32(tmp_path, precision):
+    """Catches scores of samples in bfloat16 that read as the usual ones."""
+    evaluation = {"num_images": 200, "first_seed": 0, "precision": precision}
+    reference, scores = words_of(tmp_path, evaluation=evaluation)
+    for words in (reference, scores):
+        assert ("per training seed, drawn in bfloat16, " in words) == (precision == "bfloat16")
+        assert "float32" not in words
+
+
 def test_without_classes_no_label_is_named(tmp_path):
     """Catches labels in the caption of images that were asked for no class."""
     reference, scores = words_of(tmp_path, dataset={"name": "d", "num_classes": 0})

@@ -570,6 +570,27 @@ def test_scales_are_told_apart_from_a_sample_that_replays_graphs(with_floors, de
             assert detail.endswith("Not replayed but drawn anew: VAR at batch 64; SDD at batch 64.")
 
 
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({}, None),
+        ({"precision": "bfloat16"}, "; network: bfloat16."),
+        ({"precision": "bfloat16", "compile": True}, "; network: bfloat16, compiled."),
+    ],
+)
+def test_captions_of_times_say_how_the_network_ran(with_floors, settings, words):
+    """Catches times in bfloat16, or of a compiled network, that read as the usual ones."""
+    runs = with_floors.runs
+    timed = runs["run_id"] == with_floors.latency_run("latency")["run_id"]
+    config = json.loads(runs.loc[timed, "config_json"].iloc[0])
+    config["latency"] = {**config.get("latency", {}), **settings}
+    runs.loc[timed, "config_json"] = json.dumps(config)
+    view = View(with_floors, "latency")
+    for kind, name in [("figures", "latency"), ("figures", "floors"), ("tables", "latency")]:
+        _, caption = rooms.function_of(kind, name)(view)
+        assert (words in caption) if words else ("; network:" not in caption)
+
+
 def test_figure_labels_every_ratio_and_floor(with_floors):
     """Catches a variant, batch or scale without its ratio, a floor that is not drawn, and a caption
     without machine or rates."""

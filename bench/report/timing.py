@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 
+from ..runtime.study_row import LatencyPart, check_job
 from ..study.escaping import rst
 from .view import View
 
 
+def job_config(view: View) -> dict[str, Any]:
+    """Settings of the latency run; empty where there is none."""
+    run = view.latency_run()
+    return json.loads(run["config_json"] or "{}") if run is not None else {}
+
+
+def timed_as(view: View) -> LatencyPart:
+    """How the suite was timed."""
+    place = f"{view.results.folder / 'runs.csv'}: latency of {view.suite}: config_json"
+    return check_job(job_config(view), place).latency
+
+
+def _network_words(view: View) -> str:
+    """How the network ran where that is not the usual, float32 and not compiled; else empty."""
+    how = timed_as(view)
+    parts = [how.precision] if how.precision != "float32" else []
+    parts += ["compiled"] if how.compile else []
+    return f"; network: {', '.join(parts)}" if parts else ""
+
+
 def machine(view: View) -> str:
-    """Where the suite was timed."""
+    """Where the suite was timed, and how the network ran."""
     run = view.latency_run()
     if run is None:
         return "Not timed: there is no latency run of this suite."
     if run["status"] != "ok":
         return rst(f"The latency run is {run['status']}: {run['reason']}.")
-    return rst(f"Machine: {run['device']}; {run['host_class']}; torch {run['torch']}.")
+    where = f"Machine: {run['device']}; {run['host_class']}; torch {run['torch']}"
+    return rst(f"{where}{_network_words(view)}.")
 
 
 def batches(view: View) -> list[int]:

@@ -330,8 +330,10 @@ def reference_details(results: Results, view: View | None = None) -> tuple[str, 
     """Details of a caption: how scores were made: N, extractor, reference, what biases them, and
     the labels that a suite asks for."""
     count = results.about["evaluation"]["num_images"]
+    precision = results.about["evaluation"].get("precision", "float32")
+    drawn = f", drawn in {rst(precision)}" if precision != "float32" else ""
     return (
-        f"Scores: N = {count} generated images per training seed, {sample_words(results)}.",
+        f"Scores: N = {count} generated images per training seed{drawn}, {sample_words(results)}.",
         extractors_words(results),
         reference_words(results),
         bias_words(results),

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
-from typing import Any
 
 from ...report.estimate import show
-from ...report.timing import batches
+from ...report.timing import batches, job_config, timed_as
 from ...report.view import View
-from ...runtime.study_row import LatencyPart, check_job
 from ...study.escaping import rst
 from .plan import Settings
 from .times import memory_ratios, over_floor, ratio, show_ratio
@@ -17,27 +14,15 @@ from .times import memory_ratios, over_floor, ratio, show_ratio
 NOT_TRAINED = "Weights are drawn, not trained: they do not change the time of a network call."
 
 
-def _job_config(view: View) -> dict[str, Any]:
-    """Settings of the latency run; empty where there is none."""
-    run = view.latency_run()
-    return json.loads(run["config_json"] or "{}") if run is not None else {}
-
-
-def _settings(view: View) -> LatencyPart:
-    """How the suite was timed."""
-    place = f"{view.results.folder / 'runs.csv'}: latency of {view.suite}: config_json"
-    return check_job(_job_config(view), place).latency
-
-
 def precision(view: View) -> str:
     """The dtype that the suite's networks were timed in."""
-    return _settings(view).precision
+    return timed_as(view).precision
 
 
 def by_scale_words(view: View) -> str:
     """How a scale was run otherwise than within a whole sample; empty where it was not."""
     run = view.latency_run()
-    if run is None or not _settings(view).compile:
+    if run is None or not timed_as(view).compile:
         return ""
     if not run["device"] or run["device"].startswith("cpu"):  # one that failed has none
         return ""
@@ -74,7 +59,7 @@ def rounds_words(view: View) -> str:
         return ""
     low, high = counts.min(), counts.max()
     words = f"Rounds: {low}" if low == high else f"Rounds: {low} to {high}"
-    asked = _job_config(view).get("latency", {})
+    asked = job_config(view).get("latency", {})
     if "max_rounds" not in asked:  # of an older version
         return f"{words}."
     # a job's config leaves out what is at its default
