@@ -570,6 +570,24 @@ def test_scales_are_told_apart_from_a_sample_that_replays_graphs(with_floors, de
             assert detail.endswith("Not replayed but drawn anew: VAR at batch 64; SDD at batch 64.")
 
 
+def test_weights_without_memory_leave_the_others_timed(timed, monkeypatch):
+    """Catches a suite without one time because the weights of one variant are too large."""
+    build = latency.build
+
+    def small_alone(name, *rest):
+        if name == "VAR":
+            raise torch.OutOfMemoryError("out of memory")
+        return build(name, *rest)
+
+    monkeypatch.setattr(latency, "build", small_alone)
+    rows = timed()
+    numbers = rows[rows["metric"] == "latency_s"].groupby("model")["value"].count()
+    assert numbers.to_dict() == {"SDD": 4, "VAR": 0}
+    lost = rows[(rows["model"] == "VAR") & (rows["metric"] == "latency_s")]
+    assert lost["num_images"].astype(int).tolist() == [1, 2]
+    assert values(rows, "largest_batch", model="SDD") == [2]
+
+
 @pytest.mark.parametrize(
     "settings, words",
     [

@@ -150,6 +150,27 @@ def build(name: str, entry: dict, device: torch.device, config: Settings) -> Tim
     )
 
 
+def all_that_fit(run: Run, entries: dict[str, dict], config: Settings) -> list[TimedVariant]:
+    """The variants whose weights find memory: one that is too large leaves rows without a number,
+    and the others are timed. Raises what the last one raised where none fits."""
+    variants: list[TimedVariant] = []
+    last: RuntimeError | MemoryError | None = None
+    for name, entry in entries.items():
+        try:
+            variants.append(build(name, entry, run.device, config))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            last = error
+            run.say(f"{name}: its weights are out of memory")
+            for batch in config.batch_sizes:
+                run.add("latency_s", None, "s/batch", num_images=batch, **entry["identity"])
+            run.add("largest_batch", None, "images", **entry["identity"])
+    if last is not None and not variants:
+        raise last
+    return variants
+
+
 def peak_of(call: Callable[[], object], device: torch.device) -> int:
     """Most bytes that tensors hold at once during a call, beyond what was held before it."""
     if device.type == "cuda":
@@ -363,9 +384,8 @@ def time_rounds(run: Run, rounds: Rounds, variants: list[TimedVariant]) -> Rates
 
 @torch.no_grad()
 def work(run: Run) -> None:
-    config, variants = run.settings("latency", Settings), []
-    for name, entry in run.config["variants"].items():
-        variants.append(build(name, entry, run.device, config))
-    rounds = Rounds(what_fits(run, variants, config), variants[0].name, config)
+    config, entries = run.settings("latency", Settings), run.config["variants"]
+    variants = all_that_fit(run, entries, config)
+    rounds = Rounds(what_fits(run, variants, config), next(iter(entries)), config)
     rates = time_rounds(run, rounds, variants)
     add_floors(run, variants, config, rates)
