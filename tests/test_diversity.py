@@ -528,3 +528,20 @@ def test_scores_that_no_variant_has_are_not_named(made, tmp_path):
     assert added["SSR, svd_in 1.0"] and not added["sweep, temperature 1.0"]
     claim = {**CLAIM, "rule": "frontier", "variant": "SSR", "against": "sweep"}
     assert judge_frontier(view, claim)[0] == "not decided"  # one training seed
+
+
+def test_spectra_and_images_that_are_missing_have_a_reason(made, tmp_path):
+    """Catches a panel `not measured`, and a row without images, of a training that failed."""
+    whole = made.results(tmp_path / "out").results
+    failed, runs = whole.runs["stage"] != "prepare", whole.runs.copy()
+    runs.loc[failed, ["status", "reason"]] = ["oom", "no room"]
+    empty = whole.metrics.iloc[:0]
+    (tmp_path / "none").mkdir()
+    np.savez(tmp_path / "none" / "images.npz")
+    results = Results(tmp_path / "none", empty, runs, whole.about, whole.variants_of)
+    for draw in (figure_spectra, figure_diversity_wall):
+        figure, _ = draw(View(results, "d"))
+        assert "oom (no room)" in " ".join(figure._suptitle.get_text().split())
+        plt.close(figure)
+    table, _ = table_diversity(View(results, "d"))
+    assert all(status.startswith("seed 0 oom") for status in table["Status"])

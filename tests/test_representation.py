@@ -496,7 +496,14 @@ def test_figures_and_tables_show_what_was_measured(tmp_path):
     drawn = figure.axes[0].containers[labels.index(NAMES["recon"])]
     assert drawn.lines[0].get_ydata() == pytest.approx([0.1])
     figure, _ = show.figure_gradient_cosine(view)
-    assert len(figure.axes[0].lines) == 3
+    assert len(figure.axes[0].lines) == 3 and figure._suptitle is None
+    metrics = view.results.metrics
+    shares = metrics["metric"].eq("conflict_share_naive")
+    shares &= metrics["model"].eq(view.variants["VAR"]["model"])
+    left = View(Results(view.results.folder, metrics[~shares], view.results.runs,
+                        view.results.about, view.results.variants_of), "s")  # fmt: skip
+    figure, _ = show.figure_gradient_cosine(left)
+    assert "missing: VAR: seeds 0, 1, 2" in figure._suptitle.get_text()
     plt.close("all")
 
 

@@ -412,6 +412,23 @@ def test_a_claim_of_a_variant_that_diverged_everywhere_says_so(tmp_path, rule, m
     assert word == "not decided" and "; b: seeds 0, 1, 2 diverged" in reason
 
 
+@pytest.mark.parametrize("rule", ["tuned", "latency", "memory"])
+def test_a_claim_without_a_number_says_which_job_failed(tmp_path, rule):
+    """Catches `nothing was timed`, or no scores on halves, of runs that had no memory."""
+    claim = {**asked(rule), "metric": "fid"}
+    results = made(tmp_path, claims=[claim])
+    failed = results.runs["run_id"].isin(
+        ["latency/s-1", *sum(results.variants("s")["b"]["jobs"].values(), [])]
+    )
+    rows = results.runs["stage"].ne("encode") & failed
+    results.runs.loc[rows, ["status", "reason"]] = ["oom", "no memory"]
+    metrics = results.metrics
+    results.metrics = metrics[~metrics["run_id"].isin(results.runs.loc[rows, "run_id"])]
+    vars(results).pop("_runs_by_id", None)
+    word, reason = judged(View(results, "s"), claim)
+    assert word == "not decided" and "oom (no memory)" in reason
+
+
 def test_one_target_that_is_not_sure_decides_nothing(tmp_path):
     """Catches a claim confirmed by the target that suits it:
     b is ahead early and level at the end."""

@@ -42,6 +42,14 @@ def by_reason(missing: dict[int, str]) -> str:
     return ", ".join(parts)
 
 
+def group_missing(view: View, group: str, metric: str) -> str:
+    """Training seeds of which no variant of a group has a number, and why the first has none; empty
+    where each seed has one."""
+    first, *others = [view.missing(name, metric) for name in view.groups()[group]]
+    in_all = set(first).intersection(*others)
+    return by_reason({seed: why for seed, why in first.items() if seed in in_all})
+
+
 def missing_words(view: View, metric: str, along: bool = False) -> str:
     """One line that names every variant and seed without a number, and why; empty when all are
     there."""

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ...report.absent import missing_words
+from ...report.absent import by_reason, missing_words
 from ...report.caption import Caption
 from ...report.cells import COSTS, frame, number, shown, spread, without_numbers
 from ...report.claims import claim_details
@@ -277,6 +277,8 @@ def figure_spectra(view: View) -> tuple[Figure, Caption]:
             panel.set_xlabel("singular value i")
         panels[0].set_ylabel(f"$s_i / s_1$ ({sees})")
     legend_below(figure, 2)
+    lost = [name for name in _shown(view) if not len(view.select(name, "spectrum_drawn_1"))]
+    note(figure, missing_words(view.only(lost), "spectrum_drawn_1"))
     caption = (
         "Singular values over the largest, of the state that a scale reads: mean over images and "
         "training seeds, bands: interval. Dotted: of held-out tokens. Read: what the network sees "
@@ -329,7 +331,8 @@ def figure_diversity_wall(view: View) -> tuple[Figure, Caption]:
         panel.tick_params(length=0)
     else:
         blank(panel, "no variant has images")
-    note(figure, ", ".join(name for name in rows if name not in walls))
+    lost = view.only([name for name in rows if name not in walls])
+    note(figure, missing_words(lost, lost.results.score_name("recall")) or ", ".join(lost.variants))
     column = "one sample seed and class" if with_classes(view) else "one sample seed"
     caption = (
         f"Each column {column}, each row one sampler; rows of one model differ in the sampler "
@@ -364,8 +367,8 @@ def _row(view: View, variant: str) -> dict[str, str]:
     for title, (metric, unit) in COSTS.items():
         cost = view.estimate(variant, metric)
         row[title] = number(cost and cost.mean / unit)
-    missing = missing_words(view.only([variant]), view.results.score_name("recall"))
-    return row | {"Status": missing or "ok"}
+    missing = view.missing(variant, view.results.score_name("recall"))
+    return row | {"Status": by_reason(missing) or "ok"}
 
 
 def table_diversity(view: View) -> tuple[pd.DataFrame, Caption]:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from ...report.absent import missing_words
+from ...report.absent import group_missing, missing_words
 from ...report.caption import Caption
 from ...report.cells import frame, number, shown, spread
 from ...report.claims import NOISE, claim_details
@@ -25,6 +25,7 @@ from ...study.escaping import rst
 MOST = 6  # groups in one panel against guidance: each has a line for every ramp
 SCORES = {"fid": "FID", "is": "IS", "precision": "precision", "recall": "recall"}
 LEVELS = tuple(line for line in LINES if line != ":")  # dotted is the floor
+NO_HALVES = "no scores on halves"
 OFF = 1.0  # the guidance scale w that leaves u + w (c - u) at c
 
 
@@ -64,7 +65,8 @@ def _tuned_words(view: View) -> str:
     for group in view.groups():
         best = view.tuned(group, metric)
         if best is None:
-            words.append(f"{rst(group)}: no scores on halves")
+            why = group_missing(view, group, metric) or NO_HALVES
+            words.append(rst(f"{group}: {why}"))
             continue
         setting, at_edge = tuned_to(view, group, best), edges(view, group, best)
         at = "" if setting == "-" else f" at {rst(setting)}"  # of one setting nothing is chosen
@@ -212,7 +214,7 @@ def _group_row(view: View, group: str) -> dict[str, str]:
     members, best = view.groups()[group], view.tuned(group, metric)
     row: dict[str, str] = {"Group": group, "Settings tried": number(len(members))}
     if best is None:
-        return row | {"Status": "no scores on halves"}
+        return row | {"Status": group_missing(view, group, metric) or NO_HALVES}
     row["Tuned"] = tuned_to(view, group, best)
     row["At an edge"] = "yes" if edges(view, group, best) else "no"
     for name in ("FID", "IS", "Precision", "Recall"):

@@ -415,7 +415,8 @@ def judge_latency(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     reason = "; ".join(
         f"{word} at batch {', '.join(shown_by_word[word])}" for word in sorted(shown_by_word)
     )
-    return Verdict(claimed(verdict, claim), reason or "nothing was timed", p)
+    parts = [reason or "nothing was timed", failed_words(view)]
+    return Verdict(claimed(verdict, claim), "; ".join(filter(None, parts)), p)
 
 
 PEAKS = {
@@ -442,4 +443,4 @@ def judge_memory(view: View, claim: dict[str, Any]) -> tuple[str, str]:
         if name == asked and shares:
             lower = [share < 1 for share in shares.values()]
             verdict = "yes" if all(lower) else "no" if not any(lower) else "not decided"
-    return claimed(verdict, claim), "; ".join(words)
+    return claimed(verdict, claim), "; ".join(filter(None, [*words, failed_words(view)]))

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from ...report.absent import missing_words
 from ...report.caption import Caption
 from ...report.cells import Cell, frame, number, shown, spread
 from ...report.claims import (
@@ -192,6 +193,7 @@ def figure_gradient_cosine(view: View) -> tuple[Figure, Caption]:
     conflicting gradients)."""
     asked(view)
     figure = sheet(by_variant(view, 6), (DOUBLE, 2.6), (1, 2), _cosines, columns=4)
+    note(figure, missing_words(view, "conflict_share_naive"))
     words = (
         "Cosine of the gradients of cross-entropy and InfoNCE in the naive sum, along its steps. "
         "Right: the share of steps in which it is negative. Below 0 the two losses pull apart. "

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from ...report.absent import missing_words
+from ...report.absent import group_missing, missing_words
 from ...report.caption import Caption
 from ...report.cells import Cell, frame, shown, spread
 from ...report.claims import (
@@ -105,6 +105,13 @@ def table_sampling_probability(view: View) -> tuple[pd.DataFrame, Caption]:
     return table, Caption(text, details)
 
 
+def _without_halves(view: View, groups: list[str], metric: str) -> str:
+    """Which groups cannot be tuned, and why they have no scores."""
+    reasons = {group: group_missing(view, group, metric) for group in groups}
+    words = [f"{group}: {why or 'none on halves'}" for group, why in reasons.items()]
+    return f"a group has no scores on halves; {'; '.join(words)}"
+
+
 def judge_tuned(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     """As judge_score, between groups, each at the setting that is best on the first half of sample
     seeds and reference; scored on the second."""
@@ -117,7 +124,8 @@ def judge_tuned(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     tuned = {side: view.tuned(claim[side], metric, lower) for side in ("against", "variant")}
     best = {side: name for side, name in tuned.items() if name is not None}
     if len(best) < len(tuned):
-        return Verdict("not decided", "a group has no scores on halves")
+        lost = [side for side in tuned if side not in best]
+        return Verdict("not decided", _without_halves(view, [claim[side] for side in lost], metric))
     difference = paired(*(view.of(name, metric, second) for name in best.values()))
     held_against = half_words(view).rsplit(", ", 1)[-1]
     reason = (
