@@ -25,6 +25,7 @@ from workflow import snakemake
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE, MAIN = "bases/var", "suites/main"
+CLAIMS = f"{MAIN}/claims"
 LITE0 = {"kind": "pretrained", "network": "efficientnet_lite0"}
 INCEPTION = {"kind": "inception", "name": "inception"}
 
@@ -313,6 +314,27 @@ BAD = {
     "digits made smaller": ({"dataset/image_size": 4}, ["dataset.image_size", "4", "8 pixels"]),
     "a folder without a path": ({"dataset/name": "image_folder"}, ["dataset.path", "missing"]),
     # figures and tables
+    "a loss of another tokenizer": (
+        {
+            **measured("scores", claims=claimed(rule="value", metric="kept_loss_test")[CLAIMS]),
+            f"{MAIN}/variants/SDD/delta": {"tokenizer.config.codebook_size": 4},
+        },
+        ["suites.main.claims.variant", "'SDD'", "tokenizer", "do not compare"],
+    ),
+    "a loss of other scales": (
+        {
+            **measured("scores", claims=claimed(rule="same", metric="loss_test", margin=1)[CLAIMS]),
+            f"{MAIN}/variants/SDD/delta": {"model.patch_nums": [4]},
+        },
+        ["suites.main.claims.variant", "'SDD'", "model.patch_nums", "do not compare"],
+    ),
+    "steps to a loss of other scales": (
+        {
+            **measured("convergence", claims=claimed(rule="convergence")[CLAIMS]),
+            f"{MAIN}/variants/SDD/delta": {"model.patch_nums": [4]},
+        },
+        ["suites.main.claims.variant", "'SDD'", "model.patch_nums", "do not compare"],
+    ),
     "convergence of one look": (
         {f"{MAIN}/figures": ["convergence"]},
         ["suites.main.figures", "'convergence' needs measure convergence", "samples"],

@@ -379,6 +379,18 @@ def test_fewer_steps_are_seen_between_evaluations(tmp_path):
     assert [line.get_ydata()[0] for line in grey] == list(found)
 
 
+def test_steps_to_losses_of_other_tokens_are_not_compared(tmp_path):
+    """Catches curves and steps of a variant of another schedule, whose losses are of other
+    tokens."""
+    curves = {seed: [4.0 + 0.01 * seed, 3.0, 2.5, 2.4] for seed in SEEDS}
+    view = View(made(tmp_path, losses("a", curves) + losses("b", curves)), "s")
+    view.variants["b"]["patch_nums"] = [4]
+    assert all(list(rows) == ["a"] for rows in steps_to_targets(view).values())
+    figure, caption = rooms.function_of("figures", "convergence")(view)
+    labels = [line.get_label() for line in figure.axes[0].lines]
+    assert "a" in labels and "b" not in labels and "of other tokens: b." in caption
+
+
 def test_steps_are_said_to_lack_a_training_that_diverged(tmp_path):
     """Catches steps of two trainings that are given out as those of three."""
     slow = {seed: [4.0 + 0.01 * seed, 3.0, 2.5, 2.4] for seed in SEEDS}

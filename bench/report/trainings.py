@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,12 +37,30 @@ def targets(curves: list[pd.DataFrame]) -> list[float]:
     return [loss for loss in losses if loss < first]
 
 
+def of_other_tokens(view: View) -> list[str]:
+    """Variants that predict other tokens than the first one: of another tokenizer or schedule, or
+    residuals in place of codes. Their losses are of other targets."""
+
+    def predicted(names: dict[str, Any]) -> tuple[Any, ...]:
+        head = names["settings"].get("model", {}).get("head")
+        return names["tokenizer"], tuple(names["patch_nums"]), head == "gauss"
+
+    first = predicted(next(iter(view.variants.values())))
+    return [variant for variant, names in view.variants.items() if predicted(names) != first]
+
+
+def of_same_tokens(view: View) -> View:
+    """The others, whose losses compare."""
+    apart = set(of_other_tokens(view))
+    return view.only([variant for variant in view.variants if variant not in apart])
+
+
 def steps_to_targets(view: View) -> dict[float, dict[str, pd.DataFrame]]:
     """Step and second at which every training reaches each target, interpolated between evaluations
     of the held-out one-pass loss: by target and variant a table with index train_seed and columns
-    step, seconds."""
+    step, seconds. Of variants that predict the tokens of the first one."""
     curves = {}
-    for variant in view.variants:
+    for variant in of_same_tokens(view).variants:
         for seed, part in view.snapshots(variant, "loss_test").groupby("train_seed"):
             curves[variant, int(seed)] = part.sort_values("step")
     return {target: _reached(curves, target) for target in targets(list(curves.values()))}

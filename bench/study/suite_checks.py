@@ -290,6 +290,25 @@ def _not_measured(study: Study, name: str) -> str:
     return "; it needs classes" + (", and features of kind trained" if name not in COSTLY else "")
 
 
+def token_problems(one: Resolved, claim: Claim) -> Iterator[str]:
+    """Sides that predict other tokens, whose losses are of other targets, or a density."""
+    first, second = one.variants.get(claim.against), one.variants.get(claim.variant)
+    if first is None or second is None:
+        return
+    unlike = {
+        "tokenizer": first.tokenizer != second.tokenizer,
+        "model.patch_nums": first.model.patch_nums != second.model.patch_nums,
+        "model.head": (first.model.head == "gauss") != (second.model.head == "gauss"),
+    }
+    keys = [key for key, differs in unlike.items() if differs]
+    if keys:
+        yield (
+            f"variant: {claim.variant!r}: differs from {claim.against!r} in {' and '.join(keys)}, "
+            "so that their losses are of other tokens and do not compare; claim a score, such as "
+            "fid"
+        )
+
+
 def side_problems(one: Resolved, claim: Claim, grids: bool = False) -> Iterator[str]:
     """Sides of a claim that a rule cannot read: a grid has no value of its own, but where it is
     tuned (grids)."""

@@ -21,7 +21,7 @@ from ...study.resolve import teacher_of
 from ...study.schema import Claim, Study, Variant
 from ...study.scores import BETTER, better
 from ...study.subsets import OF_SUBSETS
-from ...study.suite_checks import Resolved, side_problems, some
+from ...study.suite_checks import Resolved, side_problems, some, token_problems
 
 TRAINS = READS_TEST = True
 
@@ -31,6 +31,8 @@ SHOWS_FID = ("figure_tokens_per_forward", "table_adaptation", "table_decoding")
 
 COUNTED = ("var", "srdd")  # samplers whose passes can be told image by image
 REPORTED = ("image_tokens_per_forward", "image_token_evals", "peak_q99", "peak_max")
+# of what tokens there are, so that they compare between models of the same tokens alone
+OF_TOKENS = re.compile(r"^(kept_loss|loss|best_loss|token_accuracy|elbo_cross_entropy)(_|$)")
 OF_MASKS = ("intra_scale_gain", "loss_test_any_order")
 # further numbers that trainings report: those with masks, those on fewer images, all
 OF_TRAININGS = (*OF_MASKS, *OF_SUBSETS, "kept_loss_test", "kept_step")
@@ -162,6 +164,8 @@ def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
             "the claim round, or leave better out"
         )
     yield from side_problems(one, claim)
+    if OF_TOKENS.search(claim.metric):
+        yield from token_problems(one, claim)
     yield from _unreported(study, one, claim)
 
 

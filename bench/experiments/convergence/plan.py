@@ -8,7 +8,7 @@ from ...study.chain import score_jobs
 from ...study.errors import ConfigError
 from ...study.jobs import Plan
 from ...study.schema import Claim, Study, Variant
-from ...study.suite_checks import Resolved, side_problems
+from ...study.suite_checks import Resolved, side_problems, token_problems
 
 NEEDS = {"judge_convergence": "trained"}
 
@@ -31,6 +31,7 @@ def rule_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
     if "metric" in claim.model_fields_set:
         yield f"metric: {claim.metric!r}: rule {claim.rule} reads none; remove it"
     yield from side_problems(one, claim)
+    yield from token_problems(one, claim)
     for key in ("variant", "against"):
         name = getattr(claim, key)
         if name in one.variants and one.variants[name].training is None:

@@ -17,7 +17,12 @@ from ...report.curves import floor_count, floor_line
 from ...report.drawing import DOUBLE, band, blank, look_of, note
 from ...report.estimate import FEWEST, paired, show, show_difference
 from ...report.sheets import by_variant, sheet
-from ...report.trainings import kept_words, steps_to_targets
+from ...report.trainings import (
+    kept_words,
+    of_other_tokens,
+    of_same_tokens,
+    steps_to_targets,
+)
 from ...report.view import View
 from ...report.words import score_details
 from ...study.escaping import rst
@@ -77,7 +82,7 @@ def _curves(axes: np.ndarray, view: View, metric: str, title: str) -> None:
 def _convergence(axes: np.ndarray, view: View, targets: Iterable[float]) -> None:
     """Loss and FID of every variant against step and time. targets: losses of the whole suite, of
     which these may be a few variants."""
-    _curves(axes[0], view, "loss_test", "held-out loss (nats/token)")
+    _curves(axes[0], of_same_tokens(view), "loss_test", "held-out loss (nats/token)")
     _curves(axes[1], view, f"fid_{view.results.extractor}", view.results.label("FID"))
     for target in targets:
         for panel in axes[0]:
@@ -102,8 +107,10 @@ def figure_convergence(view: View) -> tuple[Figure, Caption]:
         "Dotted: floor, real training images; grey: losses that every training passes. Seconds "
         "are a record of a shared machine, no measurement of speed."
     )
+    apart = rst(", ".join(of_other_tokens(view)))
     details = (
         *claim_details(view),
+        f"Losses left out, as they are of other tokens: {apart}." if apart else "",
         "At steps that only some trainings reach, means are over those.",
         "Time is training alone, without evaluation, of trainings that shared the machine with "
         "other jobs. Seconds of a step: mean over seeds. "
