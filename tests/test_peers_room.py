@@ -90,6 +90,14 @@ def test_the_table_names_dials_costs_and_differences(rows):
     assert all(cell.numbers["value"] > 0 for cell in rows["Time per image (ms)"])
 
 
+def test_dials_without_a_counterpart_are_named(view):
+    """Catches `-` for a difference, without the reason that nothing stands on the other side."""
+    table = rooms.function_of("tables", "dials")
+    assert "so without differences" not in table(view)[1]
+    _, caption = table(view.only(["VAR", "bell", "detail"]))
+    assert "but for its dials, so without differences: bell, detail." in caption
+
+
 def test_differences_are_those_of_the_scores(view, rows):
     """Catches a difference of other variants, and losses of other tokens side by side."""
     fid = view.results.score_name("fid")

@@ -188,6 +188,18 @@ def table_dials(view: View) -> tuple[pd.DataFrame, Caption]:
     return shown(table, *_shown_columns(view, table)), Caption(text, details)
 
 
+def _alone_words(view: View) -> str:
+    """Which variants with a dial have nothing to stand beside; empty where all have."""
+    others, turned_ones = counterparts(view), []
+    for name, names in view.variants.items():
+        if turned(names["settings"]) and name not in others:
+            turned_ones.append(name)
+    if not turned_ones:
+        return ""
+    listed = rst(", ".join(turned_ones))
+    return f"No variant is the same but for its dials, so without differences: {listed}."
+
+
 def _dial_details(view: View, timed: bool, unlike_one: bool) -> tuple[str, ...]:
     """Whose each dial is, and how the columns are counted. timed: whether times were measured;
     unlike_one: whether variants of other guidance than w = 1 are left out."""
@@ -197,6 +209,7 @@ def _dial_details(view: View, timed: bool, unlike_one: bool) -> tuple[str, ...]:
         *(rst(f"{name}: {DIALS[name].source}.") for name in DIALS if name in used),
         "Attended pairs: of one pass over an image in each block. Scales reached: earlier ones, by "
         "attention through all blocks or by the history vector; 0 is Markov.",
+        _alone_words(view),
         "Loss: of the kept weights, weighted for none, so that all are read by one yardstick; of "
         "other tokens it is not compared.",
         machine(view) if timed else "",
