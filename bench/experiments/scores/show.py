@@ -311,11 +311,14 @@ def table_scores(view: View) -> tuple[pd.DataFrame, Caption]:
         "Losses and costs: table costs." if apart else COST_WORDS,
         PUBLISHED_WORDS if view.about.get("published") else "",
     )
+    verdict = (
+        "Verdict: of the paired difference in FID to the first variant, all rows tested together "
+        "(Holm, 5 %). "
+    )
     text = (
         "Scores of every variant: mean and 95 % t-interval over training seeds. Lower FID is "
-        "better, of the others more. Verdict: of the paired difference in FID to the first "
-        "variant, all rows tested together (Holm, 5 %). Below: real and reconstructed training "
-        "images."
+        f"better, of the others more. {verdict if len(view.variants) > 1 else ''}Below: real and "
+        "reconstructed training images."
     )
     return shown(table, *_shown(view, table)), Caption(text, details)
 
