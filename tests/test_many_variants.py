@@ -287,6 +287,18 @@ def test_the_caption_counts_the_seeds_that_are_shown(tmp_path):
         plt.close(drawn)
 
 
+@pytest.mark.parametrize("classes", [0, 1])
+def test_without_classes_all_images_are_shown(tmp_path, classes):
+    """Catches one row of a class 0 and nine empty ones, where labels are kept and all are 0."""
+    labels = np.zeros(12, int)
+    results = study(tmp_path, 1, images={"real/labels": labels, "sample/v0-0/labels": labels})
+    results.about["dataset"]["num_classes"] = classes
+    drawn, caption = rooms.function_of("figures", "samples")(View(results, "s"))
+    assert "the same 12 seeds in the same places" in caption
+    assert drawn.axes[0].get_ylabel() == "row"
+    plt.close(drawn)
+
+
 def test_long_class_names_become_a_key(tmp_path):
     """Catches class names that are cut off, or that squeeze the images."""
     names = np.array(["n02123045 tabby, tabby cat", ".. dog", "cow"])

@@ -76,7 +76,10 @@ def _blocks(view: View) -> list[Block]:
 
 
 def _labels(results: Results, run: str) -> np.ndarray | None:
-    """Labels of the images of a run, one for each; None where they were not kept."""
+    """Labels of the images of a run, one for each; None where they were not kept, or say nothing
+    as all images are of one class."""
+    if results.about["dataset"]["num_classes"] < 2:
+        return None
     labels = results.images.get(f"{run}/labels")
     whole = labels is not None and len(labels) == len(results.images[f"{run}/images"])
     return labels if whole else None
@@ -104,6 +107,8 @@ def _rows(view: View, blocks: list[Block]) -> Rows:
     if not with_classes(view) and classes >= 2:
         kind = "seed modulo 10 (real: class)" if count == 10 else "row (real: class)"
         return Rows(numbers, kind)
+    if classes < 2:
+        return Rows(numbers, "row")
     if not by_class and count != classes:
         return Rows(numbers, "seed modulo 10")
     names = view.results.images.get("real/classes", np.array([]))[:count].tolist()
