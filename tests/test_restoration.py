@@ -3,6 +3,7 @@ asked to restore, held against what takes no model, collected, drawn and judged.
 
 import importlib
 import json
+import math
 import shutil
 from types import SimpleNamespace
 
@@ -16,10 +17,11 @@ from scipy import signal
 from small_suite import SmallSuite
 from test_config import edited
 
-from bench.experiments.restoration import reading
+from bench.experiments.restoration import reading, show
 from bench.experiments.restoration.plan import REDRAWS
 from bench.experiments.restoration.reading import mean_of, regression_words, ways_of
 from bench.experiments.restoration.show import judge_carries, judge_restored
+from bench.experiments.restoration.swapped import coarse_excess, coarse_share
 from bench.experiments.restoration_baselines.plan import Settings, problems
 from bench.experiments.restoration_baselines.verb import (
     Restorers,
@@ -207,12 +209,56 @@ def test_ends_of_a_swap_are_round_trips(view):
             for again in ("", "again_"):
                 found = view.grid_scales(names, f"swap_{again}{part}_{kind}")
                 assert (found[0], found[3]) == pytest.approx(ends, abs=0.02), (kind, again, part)
-        coarse, fine = (view.grid_scales(names, f"swap_{part}_{kind}")[1] for part in
-                        ("coarse", "fine"))  # fmt: skip
-        control = [view.grid_scales(names, f"swap_{part}_control")[1] for part in
-                   ("coarse", "fine")]  # fmt: skip
-        excess = (fine - coarse) - (control[1] - control[0])
-        assert view.grid_value(names, f"swap_excess_{kind}") == pytest.approx(excess)
+        parts = [view.grid_scales(names, f"swap_{part}_{kind}") for part in ("coarse", "fine")]
+        errors = [10 ** (-psnr_m / 10) for psnr_m in parts]
+        coarse, fine = (error_m[1] - errors[0][0] for error_m in errors)
+        wanted = [coarse / (coarse + fine)] if coarse + fine > 0 else []
+        assert coarse_share(view, "state", kind).tolist() == pytest.approx(wanted)
+
+
+def swapped(psnr):
+    """A view of two training seeds with these PSNR by kind: clean, coarse half, fine half."""
+
+    def of(names, metric, scale):
+        _, half, kind = metric.split("_")
+        clean, coarse, fine = psnr[kind]
+        value = clean if scale == 0 else coarse if half == "coarse" else fine
+        return pd.Series([value, value], index=[0, 1], dtype=float)
+
+    return SimpleNamespace(
+        variants={"SDD": {"patch_nums": [1, 2, 3, 4]}},
+        grid_seeds=of,
+        grid_scales=lambda names, metric: [1, 2, 3] if metric.split("_")[2] in psnr else [],
+    )
+
+
+def db(error):
+    return -10 * math.log10(error)
+
+
+@pytest.mark.parametrize("strength", [1e-6, 0.01, 1.0, 50.0])
+def test_the_coarse_share_does_not_follow_from_how_much_is_destroyed(strength):
+    """Catches a weak degradation that seems to lie in coarse scales, as its halves cost little and
+    the control's fine half costs much."""
+    psnr = {
+        "control": (db(1), db(1 + 3), db(1 + 9)),
+        "noise": (db(1), db(1 + strength), db(1 + 3 * strength)),
+    }
+    view = swapped(psnr)
+    assert coarse_share(view, "SDD", "noise").tolist() == pytest.approx([0.25, 0.25], rel=1e-6)
+    assert coarse_excess(view, "SDD", "noise").tolist() == pytest.approx([0, 0], abs=1e-6)
+
+
+def test_tokens_that_add_no_error_are_not_judged():
+    """Catches a verdict on a degradation that changes nothing."""
+    view = swapped({"control": (db(1), db(4), db(10)), "noise": (db(1), db(1), db(1))})
+    assert not len(coarse_excess(view, "SDD", "noise"))
+    claim = {"variant": "SDD", "metric": "swap_excess_noise", "better": "higher"}
+    word, reason = judge_carries(view, claim)
+    assert word == "not decided" and reason == "swap_excess_noise: tokens of noise add no error"
+    other = swapped({"control": (db(1), db(4), db(10)), "blur": (db(1), db(1), db(1))})
+    other.grid_seeds = lambda *_: pd.Series(dtype=float)
+    assert judge_carries(other, claim)[1].endswith("no tokens of this suite were swapped")
 
 
 def test_a_regression_beats_the_input(view):
@@ -391,7 +437,9 @@ def three_seeds(view, monkeypatch, values):
     by_seed = {name: pd.Series(of, index=[0, 1, 2]) for name, of in values.items()}
     blank = pd.Series(dtype=float)
     monkeypatch.setattr(View, "of", lambda self, variant, metric: by_seed.get(metric, blank))
-    monkeypatch.setattr(View, "grid_seeds", lambda self, names, metric: by_seed.get(metric, blank))
+    monkeypatch.setattr(
+        View, "grid_seeds", lambda self, names, metric, scale=None: by_seed.get(metric, blank)
+    )
     return view
 
 
@@ -400,7 +448,7 @@ def test_a_way_is_judged_against_another_of_its_own(view, monkeypatch):
     values = {
         "psnr_expected": [18.0, 19.0, 20.0], "psnr_argmax": [17.0, 18.1, 18.9],
         "psnr_mlp": [19.0, 20.1, 20.9], "feature_distance_argmax": [3.0, 3.1, 3.2],
-        "feature_distance_mlp": [4.0, 4.2, 4.1], "swap_excess_blur": [-3.0, -3.1, -3.3],
+        "feature_distance_mlp": [4.0, 4.2, 4.1],
     }  # fmt: skip
     seen = three_seeds(view, monkeypatch, values)
     assert judge_restored(seen, claim())[0] == "yes"
@@ -412,6 +460,8 @@ def test_a_way_is_judged_against_another_of_its_own(view, monkeypatch):
     word, reason = judge_restored(alone, claim(metric="psnr_argmax", against="restored"))
     assert word == "yes" and "minus psnr_restored" in reason
     seen = three_seeds(view, monkeypatch, values)
+    excess = pd.Series([-0.3, -0.31, -0.33], index=[0, 1, 2])
+    monkeypatch.setattr(show, "coarse_excess", lambda view, variant, kind: excess)
     carries = claim(rule="carries", metric="swap_excess_blur", against="control")
     assert judge_carries(seen, carries)[0] == "no"
     assert judge_carries(seen, {**carries, "better": "lower"})[0] == "yes"

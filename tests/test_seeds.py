@@ -14,6 +14,7 @@ from small_study import GRID, TOKENIZER, build
 from test_config import SMOKE, edited
 
 import bench.experiments.adaptation.verb as adaptation
+import bench.experiments.classify.verb as classify
 import bench.experiments.error_propagation.verb as error_propagation
 from bench.experiments.restoration.verb import Restoration
 from bench.pipeline.labels import first_sample
@@ -123,6 +124,25 @@ def test_restored_images_are_drawn_with_other_numbers_in_every_training():
 
         restoration.images(states, "noise")
     assert drawn == [0, 3, 4, 5, 8, 9, 10, 13, 14]
+
+
+def test_noisy_copies_are_drawn_with_other_numbers_in_every_training(monkeypatch):
+    """Catches smoothed likelihoods and masked bounds whose noise all trainings share."""
+    asked = []
+
+    def drawn(ladder, latent_BChw, noise, seeds, count):
+        asked.extend(seeds)
+        return torch.zeros(count, len(seeds), 3)
+
+    monkeypatch.setattr(classify, "smoothed_tokens", drawn)
+    for train_seed in (0, 1, 2):
+        held = object.__new__(classify.HeldOut)
+        held.first_seed, held.rows_N, held.together = 50 * train_seed, np.array([2, 9, 11]), 2
+        held.device, held.ladder, held.latent_std = torch.device("cpu"), None, 1.0
+        held.run = SimpleNamespace(out=None)
+        monkeypatch.setattr(classify, "on_disk", lambda out, parts: torch.cat(list(parts)))
+        assert held.copies(torch.zeros(3, 1), 0.5, 2).shape == (2, 3, 3)
+    assert asked == [2, 9, 11, 52, 59, 61, 102, 109, 111]
 
 
 def test_sample_seeds_that_no_table_can_show_are_refused(tmp_path):

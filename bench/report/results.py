@@ -277,11 +277,14 @@ class Results(Lending, Extractors):
         that have a tokenizer of their own, of one suite or all; one number where one serves all."""
         return estimate(self.grid_seeds(names, metric, suite))
 
-    def grid_seeds(self, names: dict[str, Any], metric: str, suite: str | None = None) -> pd.Series:
-        """The values of such a metric by training seed, -1 for a tokenizer that serves all.
-        Raises ValueError for two values of one seed."""
+    def grid_seeds(
+        self, names: dict[str, Any], metric: str, suite: str | None = None, scale: int | None = None
+    ) -> pd.Series:
+        """The values of such a metric by training seed, -1 for a tokenizer that serves all, of one
+        scale or of none. Raises ValueError for two values of one seed."""
         rows = self.of_grid(names, metric, suite)
-        rows = rows[rows["value"].notna() & rows["scale"].isna()]
+        mine = rows["scale"].isna() if scale is None else rows["scale"] == scale
+        rows = rows[rows["value"].notna() & mine]
         return self._one_a_seed(rows, names, metric)
 
     def _of_suite(self, rows: pd.DataFrame, suite: str | None) -> pd.DataFrame:

@@ -111,8 +111,8 @@ class View:
     def grid_estimate(self, names: dict[str, Any], metric: str) -> Estimate | None:
         return self.results.grid_estimate(names, metric, self.suite)
 
-    def grid_seeds(self, names: dict[str, Any], metric: str) -> pd.Series:
-        return self.results.grid_seeds(names, metric, self.suite)
+    def grid_seeds(self, names: dict[str, Any], metric: str, scale: int | None = None) -> pd.Series:
+        return self.results.grid_seeds(names, metric, self.suite, scale)
 
     def grid_value(self, names: dict[str, Any], metric: str) -> float | None:
         return self.results.grid_value(names, metric, self.suite)

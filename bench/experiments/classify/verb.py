@@ -11,7 +11,7 @@ evidence, 128 for none and 1 or 255 for `map_limit` nats.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -81,6 +81,7 @@ class HeldOut:
         of_these_n = np.flatnonzero(np.isin(all_N, classes_Y))
         count = self.settings.num_images or len(of_these_n)
         self.rows_N = of_these_n[in_shares(all_N[of_these_n], count)]
+        self.first_seed = run.config["train_seed"] * len(all_N)
         # places among the classes that are asked for
         self.labels_N = np.searchsorted(classes_Y, all_N[self.rows_N])
         self.together = at_once(BATCH, self.tokenizer.config.image_size)
@@ -130,6 +131,11 @@ class HeldOut:
 
         return on_disk(self.run.out, latents()), tokens.whole()
 
+    def seeds(self, rows: Iterable[int]) -> list[int]:
+        """What images of a split are drawn with, by their rows: trainings share no seed, or their
+        accuracies would vary less than they do."""
+        return [self.first_seed + int(row) for row in rows]
+
     def shifted(self, name: str) -> torch.Tensor:
         """All images after a shift, uint8, on disk."""
         parts = zip(self.images_NCHW.split(self.together), self.parts(self.rows_N))
@@ -150,11 +156,12 @@ class HeldOut:
 
     def copies(self, latent_NChw: torch.Tensor, sigma: float, count: int) -> torch.Tensor:
         """Tokens_SNL of noisy copies, on disk; the noise of an image follows from its row in the
-        split."""
+        split and from the training seed."""
 
-        def of_part(latent_BChw: torch.Tensor, seeds: list[int]) -> torch.Tensor:
+        def of_part(latent_BChw: torch.Tensor, rows: list[int]) -> torch.Tensor:
             noise, given = sigma * self.latent_std, latent_BChw.to(self.device)
-            return smoothed_tokens(self.ladder, given, noise, seeds, count).transpose(0, 1)
+            drawn = smoothed_tokens(self.ladder, given, noise, self.seeds(rows), count)
+            return drawn.transpose(0, 1)
 
         parts = zip(latent_NChw.split(self.together), self.parts(self.rows_N))
         return on_disk(self.run.out, (of_part(*part) for part in parts)).transpose(0, 1)
@@ -305,7 +312,8 @@ def report_bound(held: HeldOut, right: float, progress: Progress) -> None:
     for name, common in (("accuracy_bound", True), ("accuracy_bound_independent", False)):
         parts = []
         for i in range(0, held.N, step):
-            asked = held.tokens_NL[i : i + step], held.classes_Y, held.rows_N[i : i + step].tolist()
+            seeds = held.seeds(held.rows_N[i : i + step])
+            asked = held.tokens_NL[i : i + step], held.classes_Y, seeds
             parts.append(masked_bound(model, held.ladder, *asked, most, common).cpu())
         draws_RNY = torch.cat(parts, 1)
         for count in held.settings.draws:

@@ -22,6 +22,7 @@ from ...study.suite_checks import Resolved, side_problems
 TRAINS = READS_TEST = RESTORES = READS_CODES = True
 REDRAWS = (0.01, 0.03, 0.1, 0.3)  # of which validation images choose p_resample
 BASELINES = "restoration_baselines"  # the measure of what needs no scale transformer
+EXCESS = "swap_excess_"  # before a degradation: what rule carries judges
 NEEDS = {
     "figure_swap": BASELINES,
     "table_swap": BASELINES,
@@ -278,7 +279,7 @@ def _switch(study: Study, one: Resolved, way: str) -> str:
 
 
 def _swap_problems(claim: Claim, kinds: tuple[str, ...]) -> Iterator[str]:
-    legal = [f"swap_excess_{kind}" for kind in kinds]
+    legal = [f"{EXCESS}{kind}" for kind in kinds]
     if claim.metric not in legal:
         yield f"metric: {unknown('metric', claim.metric, legal)}"
     if claim.against != "control":

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from ...report.absent import by_reason
 from ...report.cells import Cell, number, spread
+from ...report.estimate import estimate
 from ...report.view import View
 from .plan import DIRECTIONS
 from .reading import NAMES, kinds_of, mean_of, ways_of, ways_without
+from .swapped import CONTROL, coarse_excess, coarse_share
 
 TITLES = {
     "psnr": "PSNR",
@@ -86,9 +88,10 @@ def swap_row(view: View, kind: str) -> dict[str, str]:
         ("Fine half, quantised again (dB)", f"swap_again_fine_{kind}"),
     ):
         row[title] = _at(view, first, metric, K // 2)
-    excess = f"swap_excess_{kind}"
-    if kind != "control":
-        row["Coarse beyond the control (dB)"] = spread(mean_of(view, first, excess), True)
+    row["Coarse share of the added error"] = spread(estimate(coarse_share(view, first, kind)))
+    if kind != CONTROL:
+        excess = estimate(coarse_excess(view, first, kind))
+        row["Beyond the control"] = spread(excess, difference=True)
     for k in range(K):
         row[f"Scale {k} alone (dB)"] = _at(view, first, f"swap_alone_{kind}", k)
         row[f"Scale {k}, tokens unchanged"] = _at(view, first, f"tokens_same_{kind}", k)

@@ -32,7 +32,7 @@ from ...report.estimate import Estimate, estimate, paired, show_difference
 from ...report.sheets import Draw, by_variant, panel_sheet, sheet
 from ...report.view import View
 from ...report.words import credit_words
-from .plan import DIRECTIONS, REGRESSIONS, TOLD, WAYS, parts_of
+from .plan import DIRECTIONS, EXCESS, REGRESSIONS, TOLD, WAYS, parts_of
 from .planes import MODEL_WAYS, has_told, planes, planes_and_near, times
 from .reading import (
     NAMES,
@@ -50,6 +50,7 @@ from .reading import (
     ways_of,
 )
 from .rows import baseline_rows, model_rows, swap_row
+from .swapped import coarse_excess
 
 LINES: dict[str, dict[str, Any]] = {
     "input": {"color": GREY, "linestyle": ":"},
@@ -215,9 +216,10 @@ def _swap_details(view: View, interval: bool = True) -> tuple[str, ...]:
     return (
         f"Of the tokenizers of {text(first)}; both ends of a curve are the tokenizer's round trips "
         "of the clean and of the degraded image.",
-        "Coarse beyond the control: what the degraded coarse half costs minus what the degraded "
-        "fine half does, minus the same of the control. Above 0 coarse scales carry more of the "
-        "degradation than of any content.",
+        "Added error: the squared error of a half degraded image beyond that of clean tokens, from "
+        "the mean PSNR. Its coarse share is that of the coarse half in what both halves add. "
+        "Beyond the control: minus the share of the control. Above 0 coarse scales carry more of "
+        "the degradation than of any content. A share does not grow with the degradation.",
         *run_details(view, interval=interval),
     )
 
@@ -314,12 +316,12 @@ def table_swap(view: View) -> tuple[pd.DataFrame, Caption]:
     rows = [swap_row(view, kind) for kind in (*kinds_of(view), "control")]
     caption = (
         "PSNR of clean tokens whose coarse, or fine, half is that of the degraded image. Last: how "
-        "much more the coarse half costs than the fine one, beyond the control. The control takes "
-        "tokens of another image."
+        "much of the error that both halves add is the coarse one's, and that share minus the "
+        "control's. The control takes tokens of another image."
     )
     columns = ["Degradation", "Coarse half degraded (dB)", "Fine half degraded (dB)"]
     columns += ["Coarse half, quantised again (dB)", "Fine half, quantised again (dB)"]
-    columns += ["Coarse beyond the control (dB)"]
+    columns += ["Coarse share of the added error", "Beyond the control"]
     details = *claim_details(view), *_swap_details(view)
     return shown(frame(rows), *columns), Caption(caption, details)
 
@@ -369,14 +371,17 @@ def _shared(values: pd.Series, like: pd.Series) -> pd.Series:
 
 def judge_carries(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     """Whether coarse scales carry more of a degradation than of any content: the 95 % t-interval of
-    swap_excess over the tokenizers of the training seeds."""
-    values = view.grid_seeds(view.variants[claim["variant"]], claim["metric"])
-    excess = estimate(values)
+    the coarse half's share of the added error, minus the control's, over the tokenizers of the
+    training seeds."""
+    variant, kind = claim["variant"], claim["metric"].removeprefix(EXCESS)
+    excess = estimate(coarse_excess(view, variant, kind))
     if excess is None:
-        return "not decided", f"no row of this suite has {claim['metric']}"
+        there = len(view.grid_scales(view.variants[variant], f"swap_coarse_{kind}"))
+        why = f"tokens of {kind} add no error" if there else "no tokens of this suite were swapped"
+        return "not decided", f"{claim['metric']}: {why}"
     reason = (
-        f"{claim['metric']}, what a degraded coarse half costs more than a fine one, beyond the "
-        f"control: {show_difference(excess)}"
+        f"{claim['metric']}, the coarse half's share of the error that degraded tokens add, minus "
+        f"the control's: {show_difference(excess)}"
     )
     verdict: Verdict = decided(excess, claim["better"] == "lower", reason)
     return verdict

@@ -8,9 +8,8 @@ degradations.
 
 `swap_<part>_<degradation>`, scale m: PSNR of clean tokens with degraded ones below m (coarse), from
 m on (fine), at m (alone); `swap_<part>_control` with tokens of another image; `again` before the
-part: what follows the cut is quantised again. `swap_excess_<degradation>`: what the coarse half
-costs minus what the fine half does, minus the same of the control. `tokens_same_<degradation>`,
-scale k: share of degraded images' tokens that are the clean ones.
+part: what follows the cut is quantised again. `tokens_same_<degradation>`, scale k: share of
+degraded images' tokens that are the clean ones.
 
 Writes strip.npz: a few images.
 """
@@ -315,19 +314,12 @@ def report_swap(swap: Swap, run: Run, kinds: dict[str, torch.Tensor], names: dic
     neighbours in a folder are of one class."""
     latents = {kind: swap.latent(images_NCHW) for kind, images_NCHW in kinds.items()}
     latents["control"] = swap.rolled(max(1, len(swap.clean) // 2))
-    middle, weighs = swap.schedule.num_scales // 2, {}
     for kind, latent_N in latents.items():
-        psnr_of: dict[tuple[str, int], float] = {}
         for part, scale, value in swap.parts(latent_N):
-            psnr_of[part, scale] = value
             run.add(f"swap_{part}_{kind}", value, "dB", scale=scale, **names)
-        # the ceiling stands in both losses: what the coarse half costs more than the fine one
-        weighs[kind] = psnr_of["fine", middle] - psnr_of["coarse", middle]
         if kind != "control":
             for k, share in enumerate(swap.same(latent_N)):
                 run.add(f"tokens_same_{kind}", share, "share", scale=k, **names)
-    for kind in kinds:
-        run.add(f"swap_excess_{kind}", weighs[kind] - weighs["control"], "dB", **names)
 
 
 def work(run: Run) -> None:
