@@ -712,7 +712,7 @@ def test_a_line_ends_with_one_pass_of_the_same_weights(tmp_path):
     drawn = {one.lines[0].get_ydata()[0]: one.lines[0].get_xdata()[0] for one in names.containers}
     scores = {row: view.score(name, "fid").mean for row, name in enumerate("ab")}
     assert drawn == pytest.approx(scores) and names.get_xlabel() == "FID (x8)"
-    assert names.get_title() == "one pass: 4 tokens per forward" and caption.too_long is None
+    assert names.get_title() == "one pass: 4 tokens\nper forward" and caption.too_long is None
     view.variants["c"]["settings"]["sampler"]["temperature"] = 0.7
     assert one_pass_of(view, "c") is None, "one pass at another temperature is no pass of it"
     plt.close("all")
@@ -726,7 +726,7 @@ def test_one_pass_of_several_schedules_says_how_many_tokens_each(tmp_path):
     figure, _ = show.figure_tokens_per_forward(adapted(results_with(tmp_path, rows, "abc")))
     names = figure.axes[-2]
     assert [label.get_text() for label in names.get_yticklabels()] == ["a (4)", "b (7.5)"]
-    assert names.get_title() == "one pass (tokens per forward)"
+    assert names.get_title() == "one pass (tokens per\nforward)"
     plt.close("all")
 
 

@@ -192,8 +192,8 @@ def test_a_training_whose_row_cannot_be_written_is_not_lost(ready, tmp_path, ver
     assert code == 0 and "resumes at step" in text, text
     row = json.loads((out / "row.json").read_text())
     assert row["started_at"] == began and 1000 < row["wall_s"] < 1200
-    assert row["device"] == "cpu, 2 threads; cpu, 1 threads"
-    assert row["host_class"].startswith("another; ")
+    assert row["device"] == "cpu, 2 threads, then cpu, 1 threads"
+    assert row["host_class"].startswith("another, then ")
     assert not path.exists()
 
 
