@@ -550,6 +550,18 @@ def test_bad_suites_are_refused_in_one_line(tmp_path, changes, words):
     assert words in str(refused.value) and "\n" not in str(refused.value)
 
 
+def test_a_plane_of_class_agreement_needs_a_classifier(tmp_path):
+    """Catches a figure that is planned and whose panels are all not measured."""
+    suite = {**SUITE, "claims": [], "tables": ["restoration"]}
+    features = {"kind": "inception", "name": "inception64", "dim": 64}
+    given = {"features": features, "evaluation/metrics": ["fidelity"]}
+    wrong = "restoration.figures: perception: needs class agreement, of features of kind trained"
+    with pytest.raises(ConfigError, match=wrong):
+        load_study(edited(tmp_path, **{"suites/restoration": suite, **given}))
+    left = {"suites/restoration": {**suite, "figures": ["restoration"]}}
+    assert load_study(edited(tmp_path, **left, **given)).jobs
+
+
 STATE = {"model.condition": "state"}
 DELTAS = [
     ({"model.num_classes": 10}, "num_classes 10: condition state is told the image and no class"),

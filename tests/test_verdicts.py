@@ -389,6 +389,8 @@ def test_steps_to_losses_of_other_tokens_are_not_compared(tmp_path):
     figure, caption = rooms.function_of("figures", "convergence")(view)
     labels = [line.get_label() for line in figure.axes[0].lines]
     assert "a" in labels and "b" not in labels and "of other tokens: b." in caption
+    said = "Losses of other tokens than those of a, which do not compare: b."
+    assert said in table_costs(view)[1] and said in table_scores(view)[1]
 
 
 def test_steps_are_said_to_lack_a_training_that_diverged(tmp_path):

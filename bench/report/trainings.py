@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..study.escaping import rst
 from .view import View
 
 ABOVE = (0.02, 0.05, 0.1, 0.2)  # nats a token over a loss that every training reaches
@@ -47,6 +48,15 @@ def of_other_tokens(view: View) -> list[str]:
 
     first = predicted(next(iter(view.variants.values())))
     return [variant for variant, names in view.variants.items() if predicted(names) != first]
+
+
+def other_tokens_words(view: View) -> str:
+    """Whose losses do not compare with those of the first variant; empty where all do."""
+    names, first = of_other_tokens(view), next(iter(view.variants))
+    if not names:
+        return ""
+    apart = rst(", ".join(names))
+    return f"Losses of other tokens than those of {rst(first)}, which do not compare: {apart}."
 
 
 def of_same_tokens(view: View) -> View:

@@ -141,7 +141,13 @@ def problems(study: Study, resolved: Resolved) -> Iterator[str]:
 
 
 def _shown_problems(study: Study, resolved: Resolved) -> Iterator[str]:
-    """Figures and tables of swapped tokens where none are swapped."""
+    """Figures and tables of swapped tokens where none are swapped, and a plane of class agreement
+    where no classifier tells it."""
+    if "perception" in resolved.suite.figures and not study.trains_extractor:
+        yield (
+            "figures: perception: needs class agreement, of features of kind trained, which this "
+            "study has not; leave it out"
+        )
     if BASELINES not in resolved.suite.measure or study.told(resolved.name, BASELINES).swap:
         return
     for key in ("figures", "tables"):

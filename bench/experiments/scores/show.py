@@ -37,7 +37,7 @@ from ...report.curves import floor_count
 from ...report.drawing import COLOURS, DOUBLE, blank, canvas, legend_below, look_of, note
 from ...report.estimate import paired, show, show_difference
 from ...report.results import Results
-from ...report.trainings import kept_words
+from ...report.trainings import kept_words, other_tokens_words
 from ...report.view import View
 from ...report.words import (
     floor_has_labels,
@@ -309,6 +309,7 @@ def table_scores(view: View) -> tuple[pd.DataFrame, Caption]:
         _floor_words(view, names),
         _kid_words(view),
         "Losses and costs: table costs." if apart else COST_WORDS,
+        "" if apart else other_tokens_words(view),
         PUBLISHED_WORDS if view.about.get("published") else "",
     )
     verdict = (
@@ -392,6 +393,7 @@ def table_costs(view: View) -> tuple[pd.DataFrame, Caption]:
         COST_WORDS,
         "Any-order bound: of masked models, whose tokens may be drawn in any order. Intra-scale "
         "gain: the one-pass loss minus it, above 0 where own tokens are worth something.",
+        other_tokens_words(view),
         kept_words(view),
         *seeds_details(view),
         samplers(view),
