@@ -5,6 +5,7 @@ import importlib
 import json
 import math
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -36,6 +37,8 @@ from bench.pipeline.datasets import to_float, to_uint8
 from bench.pipeline.degraded import DegradedSplit
 from bench.pipeline.paired_folder import degraded_path, refuse_unpaired
 from bench.pipeline.prepare import read_dataset
+from bench.report.claims import judged, seeds_behind
+from bench.report.results import Results
 from bench.report.view import View
 from bench.runtime.verb import main
 from bench.study import rooms
@@ -259,6 +262,30 @@ def test_tokens_that_add_no_error_are_not_judged():
     other = swapped({"control": (db(1), db(4), db(10)), "blur": (db(1), db(1), db(1))})
     other.grid_seeds = lambda *_: pd.Series(dtype=float)
     assert judge_carries(other, claim)[1].endswith("no tokens of this suite were swapped")
+
+
+@pytest.mark.parametrize(("coarse", "fine", "share"), [(1.1, 0.91, 1), (0.91, 1.1, 0)])
+def test_a_half_that_lowers_the_error_has_no_share_outside_of_0_to_1(coarse, fine, share):
+    """Catches a coarse half that is said to carry ten times the added error, as degraded tokens of
+    the fine half happened to be nearer to the image than the clean ones."""
+    view = swapped({"noise": (db(1), db(coarse), db(fine))})
+    assert coarse_share(view, "SDD", "noise").tolist() == [share, share]
+
+
+def test_a_verdict_of_swaps_says_which_training_seeds_it_lacks():
+    """Catches a verdict over two tokenizers of three that says nothing of the third."""
+    whole = Results.load(Path(__file__).parents[1] / "results" / "digits" / "published")
+    about = whole.suite("restoration")
+    claim = next(one for one in about["claims"] if one["metric"] == "swap_excess_blur")
+    first, *_, last = about["train_seeds"]
+    rows = whole.metrics
+    lost = rows["metric"].str.startswith("swap_") & (rows["train_seed"] == last)
+    part = Results(whole.folder, rows[~lost], whole.runs, whole.about, whole.variants_of)
+    every, few = View(whole, "restoration"), View(part, "restoration")
+    judgement = judged(few, claim)
+    assert judgement[1].endswith(f"; over 2 of 3 training seeds: seed {last} not measured")
+    assert str(last) not in seeds_behind(few, claim, judgement[1]).split()
+    assert "training seeds" not in judged(every, claim)[1]
 
 
 def test_a_regression_beats_the_input(view):

@@ -371,19 +371,16 @@ class Results(Lending, Extractors):
         return "not measured" if len(jobs) else "not run"
 
     def missing(self, variant: str, suite: str, metric: str, along: bool = False) -> dict[int, str]:
-        """Training seeds of the suite without a final value of a metric,
-        or `along` the training without any, and why."""
+        """Training seeds of the suite without a final value of a metric, of the variant or of its
+        tokenizer, or `along` the training without any, and why."""
         names = self.variants(suite)[variant]
-        there = set(
-            self.snapshots(variant, suite, metric)["train_seed"]
-            if along
-            else self.of(variant, suite, metric).index
-        )
-        return {
-            seed: self.why(names, seed)
-            for seed in self.suite(suite)["train_seeds"]
-            if seed not in there
-        }
+        curve = self.snapshots(variant, suite, metric)["train_seed"] if along else None
+        there = set(self.of(variant, suite, metric).index if curve is None else curve)
+        of_grid = self.of_grid(names, metric, suite).dropna(subset=["value"])["train_seed"]
+        if of_grid.isna().any():  # one tokenizer serves all training seeds
+            return {}
+        lost = [seed for seed in self.suite(suite)["train_seeds"] if seed not in {*there, *of_grid}]
+        return {seed: self.why(names, seed) for seed in lost}
 
     def sample_run(self, variant: str, suite: str) -> str | None:
         """run_id of the images of the first training seed that has some: of the kept weights,

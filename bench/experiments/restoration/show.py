@@ -380,8 +380,8 @@ def judge_carries(view: View, claim: dict[str, Any]) -> tuple[str, str]:
         why = f"tokens of {kind} add no error" if there else "no tokens of this suite were swapped"
         return "not decided", f"{claim['metric']}: {why}"
     reason = (
-        f"{claim['metric']}, the coarse half's share of the error that degraded tokens add, minus "
-        f"the control's: {show_difference(excess)}"
+        f"{claim['metric']}, the coarse half's share of the error that degraded tokens add "
+        f"(swap_coarse_{kind}, swap_fine_{kind}), minus the control's: {show_difference(excess)}"
     )
     verdict: Verdict = decided(excess, claim["better"] == "lower", reason)
     return verdict

@@ -14,15 +14,14 @@ def coarse_share(view: View, variant: str, kind: str) -> pd.Series:
     scales, the share of the coarse half, by training seed (probe of RestoreVAR, arXiv 2505.18047;
     definition ours).
 
-    A difference in dB would be larger the more a degradation destroys, a share is not. From the
-    mean PSNR: of the clean tokens' own error, 10^(loss / 10) - 1. Without a value where the halves
-    add nothing.
+    From the mean PSNR: of the clean tokens' own error, 10^(loss / 10) - 1. A half that lowers the
+    error adds none, or a share could lie outside of 0 to 1. Without a value where neither adds any.
     """
     names = view.variants[variant]
     middle = len(names["patch_nums"]) // 2
     clean = view.grid_seeds(names, f"swap_coarse_{kind}", 0)  # nothing lies below the first cut
     coarse, fine = (
-        10 ** ((clean - view.grid_seeds(names, f"swap_{half}_{kind}", middle)) / 10) - 1
+        (10 ** ((clean - view.grid_seeds(names, f"swap_{half}_{kind}", middle)) / 10) - 1).clip(0)
         for half in ("coarse", "fine")
     )
     added = coarse + fine
