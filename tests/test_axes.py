@@ -12,6 +12,7 @@ from small_study import build
 
 from bench.experiments.convergence.show import _with_mean_seconds
 from bench.experiments.snr.show import figure_snr
+from bench.experiments.trainings.show import other_tokens
 from bench.report.axes import is_far_off, keep_to_lines, spread_out
 from bench.report.curves import floor_line
 from bench.report.drawing import (
@@ -229,8 +230,31 @@ def test_losses_of_other_tokens_are_left_out_and_named(tmp_path):
     names["tokenizer"] = "v9-other"
     figure, caption = rooms.function_of("figures", "per_scale")(view)
     assert [len(axes.lines) for axes in figure.axes] == [2, 2]
-    assert "another tokenizer are left out" in caption.text and "tokenizer: c." in caption
+    assert "of other tokens are left out" in caption.text and "other tokens: c." in caption
     assert caption.too_long is None
+    plt.close(figure)
+
+
+def test_losses_of_residuals_stand_beside_none_of_codes(tmp_path):
+    """Catches nats of a density in one panel with those of codes, at the same scales or others."""
+    view = View(Results.load(build(tmp_path, ["a", "b", "c"])), "s")
+    view.variants["b"]["patch_nums"] = [1, 4]
+    assert other_tokens(view) == [], "of another schedule the scales tell them apart"
+    for name in "bc":
+        view.variants[name]["settings"].setdefault("model", {})["head"] = "gauss"
+    assert other_tokens(view) == ["b", "c"]
+
+
+def test_losses_against_pairs_are_of_the_same_tokens(tmp_path):
+    """Catches a loss of other tokens, as of another schedule, which looks lower than the first
+    one's."""
+    view = View(Results.load(build(tmp_path, ["a", "b", "c"])), "s")
+    metrics = view.results.metrics
+    metrics.loc[metrics["metric"] == "kept_step", "metric"] = "kept_loss_test"
+    view.variants["c"]["patch_nums"] = [1, 4]
+    figure, _ = rooms.function_of("figures", "pairs")(view)
+    fid, loss = [axes.get_legend_handles_labels()[1] for axes in figure.axes]
+    assert "c" in fid and {"a", "b"} <= set(loss) and "c" not in loss
     plt.close(figure)
 
 

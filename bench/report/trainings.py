@@ -38,14 +38,19 @@ def targets(curves: list[pd.DataFrame]) -> list[float]:
     return [loss for loss in losses if loss < first]
 
 
+def regresses(names: dict[str, Any]) -> bool:
+    """Whether a variant predicts residuals in place of codes: its loss is of a density."""
+    return bool(names["settings"].get("model", {}).get("head") == "gauss")
+
+
+def predicted(names: dict[str, Any]) -> tuple[Any, ...]:
+    """What decides which tokens a variant predicts: losses compare where it is the same."""
+    return names["tokenizer"], tuple(names["patch_nums"]), regresses(names)
+
+
 def of_other_tokens(view: View) -> list[str]:
     """Variants that predict other tokens than the first one: of another tokenizer or schedule, or
     residuals in place of codes. Their losses are of other targets."""
-
-    def predicted(names: dict[str, Any]) -> tuple[Any, ...]:
-        head = names["settings"].get("model", {}).get("head")
-        return names["tokenizer"], tuple(names["patch_nums"]), head == "gauss"
-
     first = predicted(next(iter(view.variants.values())))
     return [variant for variant, names in view.variants.items() if predicted(names) != first]
 

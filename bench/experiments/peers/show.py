@@ -18,6 +18,7 @@ from ...report.curves import curve, floor_line
 from ...report.drawing import DOUBLE, blank, look_of, name_ticks, note
 from ...report.sheets import by_variant, sheet
 from ...report.timing import common_batch, machine, milliseconds
+from ...report.trainings import of_same_tokens, predicted
 from ...report.view import View
 from ...report.words import score_details, seeds_details
 from ...study.escaping import rst
@@ -41,13 +42,6 @@ def _by_pairs(view: View) -> dict[int, list[str]]:
         if pairs is not None:
             of.setdefault(pairs, []).append(variant)
     return dict(sorted(of.items()))
-
-
-def _compared(view: View, metric: str) -> set[str]:
-    """Variants whose number stands beside the first one's: a loss of other tokens does not."""
-    tokenizer = next(iter(view.variants.values()))["tokenizer"]
-    same = (name for name, names in view.variants.items() if names["tokenizer"] == tokenizer)
-    return set(same if metric == LOSS else view.variants)
 
 
 def _styles(view: View) -> dict[str, dict[str, Any]]:
@@ -80,7 +74,7 @@ def _pairs(axes: np.ndarray, view: View) -> None:
     metrics = {fid: view.results.score_name("fid"), "held-out loss (nats/token)": LOSS}
     styles, of = _styles(view), _by_pairs(view)
     for panel, (title, metric) in zip(axes[0], metrics.items()):
-        compared = _compared(view, metric)
+        compared = (of_same_tokens(view) if metric == LOSS else view).variants
         for place, variant in enumerate(chain.from_iterable(of.values())):
             value = view.estimate(variant, metric) if variant in compared else None
             if value is not None:
@@ -110,7 +104,7 @@ def figure_pairs(view: View) -> tuple[Figure, Caption]:
         *claim_details(view),
         "Pairs are counted, not timed: on a CPU attention with a mask is slower than without, and "
         "hides pairs that are computed all the same.",
-        "Loss: of the kept weights, not weighted by scale; that of another tokenizer is left out.",
+        "Loss: of the kept weights, not weighted by scale; those of other tokens are left out.",
         *score_details(view),
     )
     return figure, Caption(text, details)
@@ -158,7 +152,7 @@ def _difference_cells(view: View, variant: str, other: str | None) -> dict[str, 
         metric = view.results.score_name(name)
         difference = view.difference(variant, metric, other) if other else None
         row[f"{view.results.label(title)} minus off"] = spread(difference, difference=True)
-    same = other and view.variants[variant]["tokenizer"] == view.variants[other]["tokenizer"]
+    same = other and predicted(view.variants[variant]) == predicted(view.variants[other])
     loss = view.difference(variant, LOSS, other) if other and same else None
     row[OF_LOSS] = spread(loss, difference=True)
     return row

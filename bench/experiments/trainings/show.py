@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -26,6 +28,7 @@ from ...report.drawing import (
     text,
 )
 from ...report.sheets import by_grid, by_variant, sheet
+from ...report.trainings import of_other_tokens, regresses
 from ...report.view import View
 from ...report.words import held_out, seeds_details, tokenizers_words
 from ...study.escaping import rst
@@ -45,14 +48,15 @@ def by_model(view: View) -> dict[str, list[str]]:
 
 
 def other_tokens(view: View) -> list[str]:
-    """Variants whose tokens another tokenizer chose than the first variant's, at the same scales:
-    their losses are of other targets and no curve may stand beside it."""
+    """Variants of other tokens than the first one's, but for those of another schedule alone,
+    which has other scales: their losses are of other targets and no curve may stand beside it."""
     first = next(iter(view.variants.values()))
-    return [
-        variant
-        for variant, names in view.variants.items()
-        if names["tokenizer"] != first["tokenizer"] and names["patch_nums"] == first["patch_nums"]
-    ]
+
+    def beside(names: dict[str, Any]) -> bool:
+        unlike = names["patch_nums"] != first["patch_nums"]
+        return unlike and regresses(names) == regresses(first)
+
+    return [name for name in of_other_tokens(view) if not beside(view.variants[name])]
 
 
 def _per_scale(axes: np.ndarray, view: View) -> None:
@@ -96,12 +100,10 @@ def figure_per_scale(view: View) -> tuple[Figure, Caption]:
     )
     left_out = other_tokens(view)
     if left_out:
-        text += " Variants of another tokenizer are left out: they have other targets."
+        text += " Variants of other tokens are left out: they have other targets."
     details = (
         *claim_details(view),
-        f"Left out, with tokens of another tokenizer: {rst(', '.join(left_out))}."
-        if left_out
-        else "",
+        f"Left out, as they predict other tokens: {rst(', '.join(left_out))}." if left_out else "",
         f"Tokens of {held_out(view.results)}, at the step with the best validation loss.",
         _shared_curves(view),
         *seeds_details(view),
