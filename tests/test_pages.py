@@ -170,6 +170,17 @@ def test_a_row_without_anything_in_the_columns_that_are_shown_is_left_out(publis
     assert fill(published, place).splitlines()[3:-1] == ["| VAR | 2 |"]
 
 
+def test_a_row_of_what_failed_stays_in_a_table_in_short(published):
+    """Catches a variant that diverged, of which a page then says nothing."""
+    table = published / "results" / "mine" / "published" / "tables" / "main_scores.md"
+    rows = ["| VAR | 2 | 3 | ok |", "| SDD | - | - | seed 0 diverged |", "| Floor | - | 3 | ok |"]
+    table.write_text(
+        "\n".join(["| Variant | FID | IS | Status |", "| --- | --- | --- | --- |", *rows])
+    )
+    place = "<!-- published mine/main_scores columns: Variant | FID -->\n<!-- /published -->"
+    assert fill(published, place).splitlines()[3:-1] == ["| VAR | 2 |", "| SDD | - |"]
+
+
 @pytest.mark.parametrize(
     "asked, cell",
     [

@@ -75,10 +75,17 @@ def _with_columns(lines: list[str], titles: list[str]) -> list[str]:
     return [pipe_row(map(row.__getitem__, chosen)) for row in rows]
 
 
-def _tells(line: str) -> bool:
-    """Whether a row has anything beside its name: those columns may be left out that it is for."""
-    beside = _cells(line)[1:]
-    return not beside or not set(beside) <= {"-", ""}
+def _in_short(lines: list[str], titles: list[str]) -> list[str]:
+    """A pipe table with these columns of it, without rows that have nothing there beside their
+    name: those columns are left out that they are for. Rows of what failed stay."""
+    short, whole = _with_columns(lines, titles), [_cells(line) for line in lines]
+    kept, at = short[:2], whole[0].index("Status") if "Status" in whole[0] else None
+    for line, row in zip(short[2:], whole[2:]):
+        beside = set(_cells(line)[1:])
+        failed = at is not None and row[at] not in ("ok", "-", "")
+        if failed or not beside or beside - {"-", ""}:
+            kept.append(line)
+    return kept
 
 
 def _with_rows(lines: list[str], title: str, values: list[str]) -> list[str]:
@@ -162,8 +169,7 @@ def _published(root: Path, words: str) -> str:
         column, _, values = asked["where"].partition(" = ")
         table = _with_rows(table, column, [value.strip() for value in BAR.split(values)])
     if "columns" in asked:
-        table = _with_columns(table, [title.strip() for title in BAR.split(asked["columns"])])
-        table = [*table[:2], *(line for line in table[2:] if _tells(line))]
+        table = _in_short(table, [title.strip() for title in BAR.split(asked["columns"])])
     if "note" in asked:
         caption = _first_sentences(caption, int(asked["note"]))
     return "\n".join([*above, *table, "", caption]).strip()
