@@ -3,6 +3,7 @@ images beside a score, memory of a whole pipeline, the edge of what was tuned, a
 can do."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from bench.experiments.peers import show as peers
 from bench.experiments.scores import against_first
 from bench.experiments.scores import show as scores
 from bench.experiments.scores.show import table_costs, table_scores
+from bench.report.absent import group_missing
 from bench.report.claims import (
     EQUAL,
     NOISE,
@@ -391,6 +393,26 @@ def test_steps_to_losses_of_other_tokens_are_not_compared(tmp_path):
     assert "a" in labels and "b" not in labels and "of other tokens: b." in caption
     said = "Losses of other tokens than those of a, which do not compare: b."
     assert said in table_costs(view)[1] and said in table_scores(view)[1]
+
+
+@pytest.mark.parametrize(
+    "lost, words",
+    [
+        ([{0: "oom", 1: "oom", 2: "oom"}, {0: "oom", 1: "oom", 2: "oom"}], "seeds 0, 1, 2 oom"),
+        ([{0: "oom", 1: "oom"}, {0: "oom", 2: "oom"}], "in no common training seed"),
+        ([{0: "oom", 1: "oom", 2: "oom"}, {}], ""),
+    ],
+)
+def test_a_group_without_a_common_seed_says_so(lost, words):
+    """Catches one lost seed as the reason why a group cannot be tuned, or none, where no seed has
+    all of its variants."""
+    view = SimpleNamespace(
+        about={"train_seeds": [0, 1, 2]},
+        groups=lambda: {"g": ["a", "b"]},
+        missing=lambda name, metric: lost["ab".index(name)],
+    )
+    said = group_missing(view, "g", "fid_x8")
+    assert words in said and bool(words) == bool(said)
 
 
 def test_steps_are_said_to_lack_a_training_that_diverged(tmp_path):

@@ -43,9 +43,13 @@ def by_reason(missing: dict[int, str]) -> str:
 
 
 def group_missing(view: View, group: str, metric: str) -> str:
-    """Training seeds of which no variant of a group has a number, and why the first has none; empty
-    where each seed has one."""
+    """Why a group has no seed to tune on: training seeds of which no variant has a number, and why
+    the first has none, or that those with some share none; empty where all have one."""
     first, *others = [view.missing(name, metric) for name in view.groups()[group]]
+    seeds = set(view.about["train_seeds"])
+    some = [set(missing) for missing in (first, *others) if set(missing) < seeds]
+    if some and set().union(*some) == seeds:
+        return "its variants have numbers in no common training seed"
     in_all = set(first).intersection(*others)
     return by_reason({seed: why for seed, why in first.items() if seed in in_all})
 
