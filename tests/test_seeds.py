@@ -137,9 +137,9 @@ def test_noisy_copies_are_drawn_with_other_numbers_in_every_training(monkeypatch
     monkeypatch.setattr(classify, "smoothed_tokens", drawn)
     for train_seed in (0, 1, 2):
         held = object.__new__(classify.HeldOut)
-        held.first_seed, held.rows_N, held.together = 50 * train_seed, np.array([2, 9, 11]), 2
+        held.split_size, held.rows_N, held.together = 50, np.array([2, 9, 11]), 2
         held.device, held.ladder, held.latent_std = torch.device("cpu"), None, 1.0
-        held.run = SimpleNamespace(out=None)
+        held.run = SimpleNamespace(out=None, config={"train_seed": train_seed})
         monkeypatch.setattr(classify, "on_disk", lambda out, parts: torch.cat(list(parts)))
         assert held.copies(torch.zeros(3, 1), 0.5, 2).shape == (2, 3, 3)
     assert asked == [2, 9, 11, 52, 59, 61, 102, 109, 111]

@@ -6,7 +6,7 @@ whatever number of images, first seed, batch, process or half of the seeds is sc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,12 @@ def first_sample(evaluation: EvaluationConfig, train_seed: int | None, count: in
     images that are drawn of each training, where they may be more than an evaluation has.
     """
     return evaluation.first_seed + (train_seed or 0) * max(evaluation.num_images, count)
+
+
+def seeds_of_rows(rows: Iterable[int], train_seed: int, count: int) -> list[int]:
+    """What images of a split of so many are drawn with, by their rows: trainings share no seed, or
+    their scores would vary less than they do."""
+    return [train_seed * count + int(row) for row in rows]
 
 
 def class_shares(labels_N: np.ndarray, num_classes: int) -> np.ndarray:

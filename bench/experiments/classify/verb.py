@@ -36,7 +36,7 @@ from srdd.noise import generator
 from ...pipeline.artefacts import model_identity, open_split, save_npz
 from ...pipeline.at_once import at_once, row_parts
 from ...pipeline.datasets import to_float, to_uint8
-from ...pipeline.labels import in_shares, in_turn
+from ...pipeline.labels import in_shares, in_turn, seeds_of_rows
 from ...pipeline.networks import open_model, open_tokenizer
 from ...pipeline.scratch import Rows, on_disk
 from ...runtime.progress import Progress
@@ -81,7 +81,7 @@ class HeldOut:
         of_these_n = np.flatnonzero(np.isin(all_N, classes_Y))
         count = self.settings.num_images or len(of_these_n)
         self.rows_N = of_these_n[in_shares(all_N[of_these_n], count)]
-        self.first_seed = run.config["train_seed"] * len(all_N)
+        self.split_size = len(all_N)
         # places among the classes that are asked for
         self.labels_N = np.searchsorted(classes_Y, all_N[self.rows_N])
         self.together = at_once(BATCH, self.tokenizer.config.image_size)
@@ -132,9 +132,8 @@ class HeldOut:
         return on_disk(self.run.out, latents()), tokens.whole()
 
     def seeds(self, rows: Iterable[int]) -> list[int]:
-        """What images of a split are drawn with, by their rows: trainings share no seed, or their
-        accuracies would vary less than they do."""
-        return [self.first_seed + int(row) for row in rows]
+        """What images of the split are drawn with."""
+        return seeds_of_rows(rows, self.run.config["train_seed"], self.split_size)
 
     def shifted(self, name: str) -> torch.Tensor:
         """All images after a shift, uint8, on disk."""

@@ -37,7 +37,7 @@ from srdd.restoring import completed, repaired, restored
 from ...pipeline.artefacts import model_identity, open_tokens, save_npz
 from ...pipeline.datasets import to_float, to_uint8
 from ...pipeline.degraded import DegradedSplit
-from ...pipeline.labels import in_shares
+from ...pipeline.labels import in_shares, seeds_of_rows
 from ...pipeline.likeness import psnr
 from ...pipeline.networks import open_model, open_tokenizer
 from ...pipeline.restored import BATCH, SHOWN, CleanImages, Scores, batches
@@ -72,10 +72,8 @@ class Restoration:
         return condition_latent(kind, self.tokenizer, self.ladder, images_BCHW)
 
     def seeds(self, split: DegradedSplit, rows: list[int]) -> list[int]:
-        """What images of a split are drawn with, by their rows: trainings share no seed, or their
-        scores would vary less than they do."""
-        first = self.run.config["train_seed"] * len(split)
-        return [first + row for row in rows]
+        """What images of a split are drawn with."""
+        return seeds_of_rows(rows, self.run.config["train_seed"], len(split))
 
     # ------------------------------------------------------------ ways
 
