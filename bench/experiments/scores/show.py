@@ -204,9 +204,10 @@ def _scored(view: View) -> Iterator[tuple[View, str, str]]:
 
 def _further(view: View) -> dict[str, str]:
     """Metrics of all other scores, as of one's own, by the title of a column that the csv has."""
-    return further_scores(
-        view, {asked.results.score_name(name) for asked, _, name in _scored(view)}
-    )
+    known = {asked.results.score_name(name) for asked, _, name in _scored(view)}
+    key = "further scores", view.suite, view.results.extractor
+    scores: dict[str, str] = view.results.once(key, lambda: further_scores(view, known))
+    return scores
 
 
 def _published_title(metric: str) -> str:
@@ -318,8 +319,8 @@ def table_scores(view: View) -> tuple[pd.DataFrame, Caption]:
     )
     text = (
         "Scores of every variant: mean and 95 % t-interval over training seeds. Lower FID is "
-        f"better, of the others more. {verdict if len(view.variants) > 1 else ''}Below: real and "
-        "reconstructed training images."
+        f"better, of the other scores shown more. {verdict if len(view.variants) > 1 else ''}"
+        "Below: real and reconstructed training images."
     )
     return shown(table, *_shown(view, table)), Caption(text, details)
 
