@@ -161,7 +161,8 @@ def all_that_fit(run: Run, entries: dict[str, dict], config: Settings) -> list[T
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            last = error
+            # without the frames, which hold the weights that did not fit
+            last = error.with_traceback(None)
             run.say(f"{name}: its weights are out of memory")
             for batch in config.batch_sizes:
                 run.add("latency_s", None, "s/batch", num_images=batch, **entry["identity"])
