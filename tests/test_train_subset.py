@@ -339,3 +339,26 @@ def test_batches_are_epochs_joined_end_to_end(count, batch_size):
     epochs = drawn.reshape(batch_size, count)
     assert (np.sort(epochs, 1) == np.arange(count)).all()
     assert count < 4 or len(set(map(tuple, epochs.tolist()))) > 1, "orders differ"
+
+
+def test_what_starts_again_leaves_no_checkpoint_beside_its_snapshots(made, tmp_path):
+    """Catches snapshots of two versions of the code in one training, where the second one was
+    stopped before its first checkpoint and the first one came back; and a checkpoint that is lost
+    while nothing was written."""
+    run_id = made.find("train_subset", unique_images=30)
+
+    def begun_at(source, until):
+        out = tmp_path / "out"
+        trainer = trainer_of(made, run_id, out, snapshot_every=2, save_every=6)
+        trainer.run.source = source
+        trainer.restore()
+        first_step = trainer.state.step
+        trainer.stopped = lambda: trainer.state.step >= until
+        trainer.loop()
+        return first_step, sorted(int(path.stem[5:]) for path in (out / "snapshots").iterdir())
+
+    assert begun_at("first", 7) == (0, [2, 4, 6])
+    assert begun_at("second", 1) == (0, [2, 4, 6])
+    assert begun_at("first", 7) == (6, [2, 4, 6])
+    assert begun_at("second", 3) == (0, [2])
+    assert begun_at("first", 5) == (0, [2, 4])

@@ -362,9 +362,6 @@ class Trainer:
             for name, value in self.best.items():
                 value.copy_(tensors[f"best.{name}"])
             self.run.say(f"resumes at step {self.state.step}")
-        elif self.ranks.first:
-            for old in (self.run.out / "snapshots").glob("step_*.safetensors"):
-                old.unlink()  # of an earlier run of other code
         self.resume.check_agree(self.state.step, self.ranks)
 
     def save(self) -> None:
@@ -416,6 +413,7 @@ class Trainer:
                 state.seconds = clock.seconds
                 with clock.paused():
                     if snapshots:  # made by all processes: some share what they measure for it
+                        self.resume.put_away()
                         snapshot, path = self.snapshot(), snapshot_path(self.run.out, state.step)
                         if first:
                             save_model(path, snapshot, step=state.step)
@@ -444,6 +442,7 @@ def carry_out(run: Run, make: Callable[[Run], Trainer]) -> None:
     kept = trainer.take_best()
     if not run.ranks.first:
         return
+    trainer.resume.put_away()
     save_steps(run.out, trainer.state.step, trainer.config)
     trainer.report(kept)
     save_model(run.out / "model.safetensors", trainer.model, step=trainer.state.best_step)

@@ -177,6 +177,7 @@ class Resume:
         self.run, self.path, self.save_every = run, run.out / "resume.safetensors", save_every
         # not before: a run that ends while its results are written goes on from here
         run.remove_at_end = self.path
+        self.starts_again = True
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Tensors and state of the last checkpoint, or None.
@@ -211,7 +212,17 @@ class Resume:
             )
             return None
         run.go_on_from(Worked(**metadata["worked"]))
+        self.starts_again = False
         return tensors, metadata["state"]
+
+    def put_away(self) -> None:
+        """Before the first file of a training that starts again: remove what an earlier one left.
+        Its checkpoint, if its code came back, would go on with snapshots of both."""
+        if self.starts_again and self.run.ranks.first:
+            self.path.unlink(missing_ok=True)
+            for old in (self.run.out / "snapshots").glob("step_*.safetensors"):
+                old.unlink()
+        self.starts_again = False
 
     def check_agree(self, step: int, ranks: Ranks) -> None:
         """Raises ValueError for processes that would go on from different steps, which one folder
@@ -229,6 +240,7 @@ class Resume:
 
     def save(self, tensors: dict[str, torch.Tensor], **state: Any) -> None:
         """Write a checkpoint, whole or not at all; state: what JSON can hold."""
+        self.put_away()
         save_tensors(
             self.path,
             tensors,
