@@ -312,6 +312,33 @@ def test_a_run_may_be_stopped_when_all_jobs_have_ended(copy, how, before):
     assert ("stopped; the same command" in done.stderr) != ignored
 
 
+# a snakemake that is through, and hears the signal on its way out
+THROUGH = """import os, signal, sys, time
+signal.signal(int(sys.argv[1]), signal.SIG_IGN)
+time.sleep(0.3)
+os.kill(os.getppid(), int(sys.argv[1]))
+time.sleep(0.3)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_may_be_stopped_while_snakemake_leaves(copy, how):
+    """Catches a signal that is forgotten because snakemake, which was through, ended well."""
+    words = f"{THROUGH!r}, str(int(number))]"
+    asked = ASKED.replace('""] if plans', f"{words} if plans").replace("0.5", "0")
+    done = subprocess.run(
+        [sys.executable, "-c", asked, str(int(how))],
+        cwd=copy,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        # shells start what runs in the background without it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert done.returncode == 128 + how and "stopped; the same command" in done.stderr
+    assert not done.stdout
+
+
 def test_help_is_help_and_runs_nothing(tmp_path):
     """Catches a question for help that is answered by snakemake's words and an error about files
     that are not there."""
