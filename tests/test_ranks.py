@@ -316,7 +316,8 @@ def same_images(ours, theirs):
 def several(world, local=0):
     ranks = Ranks()
     ranks.world = ranks.local_world = world
-    ranks.local, ranks.store = local, Namespace(add=lambda *_: 1, set=lambda *_: None)
+    store = {"add": lambda *_: 1, "set": lambda *_: None, "check": lambda *_: True}
+    ranks.local, ranks.store = local, Namespace(**store)
     return ranks
 
 
@@ -423,6 +424,36 @@ def test_two_processes_keep_what_another_run_has_just_ended(bench, tmp_path):
     code, text = finish(process)
     assert code == 0 and text.count("its results are kept") == 1, text
     assert not (out / "model.safetensors").exists() and (out / "row.json").read_text() == row
+
+
+PATIENT = """import sys
+from datetime import timedelta
+import bench.runtime.ranks as ranks
+from bench.pipeline import train
+from bench.runtime.verb import main
+connect = ranks.Ranks.connect
+def impatient(self, device):
+    ranks.TIMEOUT = timedelta(seconds=4)
+    connect(self, device)
+ranks.Ranks.connect = impatient
+main("train", train.work, train.INPUTS, shared=True)
+"""
+
+
+def test_two_processes_wait_as_long_as_another_run_works(bench, tmp_path):
+    """Catches a job that fails because the first process waits for one that a killed workflow left
+    behind, and the others wait for it no longer than for a file that it writes."""
+    run_id, out, program = bench.find("train", "h0"), tmp_path / "two", tmp_path / "patient.py"
+    out.mkdir()
+    program.write_text(PATIENT)
+    with open(out / ".lock", "a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = torchrun(program, *bench.words(run_id, out))
+        while "waiting until it ends" not in (line := process.stdout.readline()):
+            assert line, finish(process)
+        time.sleep(8)
+    code, text = finish(process)
+    assert code == 0 and (out / "model.safetensors").is_file(), text
 
 
 def test_a_process_that_fails_ends_all(bench, tmp_path):

@@ -93,6 +93,15 @@ class Ranks:
         """Until all are here."""
         self.gather(torch.zeros(1))
 
+    def follow(self) -> None:
+        """Until the first process calls it too, however long it was kept: `wait` gives up."""
+        if self.store is None:
+            return
+        if self.first:
+            self.store.set("followed", "yes")
+        while not self.store.check(["followed"]):
+            time.sleep(0.05)
+
     def report(self) -> None:
         """Goes on in the first process that fails: it says so for all, then calls `end`.
 

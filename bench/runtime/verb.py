@@ -285,6 +285,7 @@ def main(
         ranks.connect(run.device)
         run.out.mkdir(parents=True, exist_ok=True)
         with alone(run.out, run.say) if ranks.first else nullcontext(False) as waited:
+            ranks.follow()
             # what the others are to do is known to the first one alone
             over = bool(ranks.total(torch.tensor(int(waited and _was_done(run)))))
             if over:
