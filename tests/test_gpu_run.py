@@ -88,6 +88,25 @@ def test_rows_end_with_the_time_and_are_shown(monkeypatch, tmp_path, capsys):
     assert "a GPU" in said and "left out, --limit-seconds: sampling, as it is, batch 1" in said
 
 
+def test_the_table_names_the_file_of_its_rows(monkeypatch, tmp_path, capsys):
+    """Catches rows of an earlier run that are published for those of one that was cut short."""
+    measure = program("measure")
+    monkeypatch.setattr(measure, "measure_rates", lambda *_: Rates(1e12, 1e14))
+    monkeypatch.setattr(measure, "seconds", lambda *_: 1.0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "a GPU")
+    for name in ("synchronize", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    for name in ("memory_allocated", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda: 0)
+    whole, part = (measure.Table(tmp_path, 16, limit_seconds=60.0) for _ in range(2))
+    for batch in (1, 2):
+        whole.add("sampling", "as it is", batch, lambda: None)
+    part.add("sampling", "as it is", 1, lambda: None)
+    for table, name in ((whole, "gpu_cuda.csv"), (part, "gpu_cuda_part.csv")):
+        table.show()
+        assert f"written to {tmp_path / name}\n" in capsys.readouterr().out
+
+
 def test_an_interrupted_part_leaves_the_table(monkeypatch, tmp_path, capsys):
     """Catches rows that nobody sees where the time of all parts ends."""
     measure = program("measure")

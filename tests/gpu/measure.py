@@ -69,7 +69,8 @@ class Table:
     def __init__(self, out: Path, depth: int, limit_seconds: float) -> None:
         self.ends = time.monotonic() + limit_seconds
         self.rates = measure_rates(GPU, torch.bfloat16)
-        self.out, self.rows, self.left_out = out, [], []
+        self.out, self.rows, self.left_out = out / "gpu_cuda.csv", [], []
+        self.written = self.out
         commit, dirty = git_state()
         self.about = {
             "depth": depth, "copy_bandwidth": self.rates.bandwidth,
@@ -109,7 +110,7 @@ class Table:
             "first_s": first, "rounds": rounds, **self.about,
         }  # fmt: skip
         self.rows.append(row)
-        write_whole(self.out / "gpu_cuda.csv", self.rows, COLUMNS, ["what", "batch", "way"])
+        self.written = write_whole(self.out, self.rows, COLUMNS, ["what", "batch", "way"])
         print(line(row), flush=True)
 
     def late(self) -> bool:
@@ -117,7 +118,7 @@ class Table:
         return time.monotonic() > self.ends
 
     def show(self) -> None:
-        """All rows, below what they are of; then what was left out."""
+        """All rows, below what they are of; then what was left out, and which file holds them."""
         about, rates = self.about, self.rates
         print(f"\n{about['device']}, torch {about['torch']}, {about['commit']}")
         print(
@@ -126,6 +127,7 @@ class Table:
         print("\n".join(map(line, self.rows)))
         if self.left_out:
             print(f"left out, --limit-seconds: {'; '.join(self.left_out)}")
+        print(f"written to {self.written}" if self.rows else "nothing was timed")
 
 
 def line(row: dict[str, Any]) -> str:
