@@ -28,8 +28,10 @@ NUMBERS = (
 TABLES = {"metrics.csv": METRIC_COLUMNS, "runs.csv": RUN_COLUMNS}
 # stages that end with a score, whatever is asked of them
 SCORING = ("evaluate", "baselines", "sweep")
+# along which a training may have several numbers of a metric
+AXES = ["scale", "step", "repeat"]
 # rows of a metric and a variant that agree in these are one number
-ONE_NUMBER = ["train_seed", "sampler", "seed_first", "seed_last", "scale", "step", "repeat"]
+ONE_NUMBER = ["train_seed", "sampler", "seed_first", "seed_last", *AXES]
 
 
 def study_row(path: Path, runs: list[dict[str, str]]) -> Record:

@@ -251,6 +251,11 @@ def labels_words(view: View) -> str:
     return f"Label of an image: {LABELS.get(how, rst(how))}."
 
 
+def score_words(scores: Iterable[str]) -> str:
+    """Names of scores in a sentence."""
+    return " and ".join(score.replace("_", " ") for score in scores)
+
+
 def floor_has_labels(view: View) -> bool:
     """Whether the floor was drawn with the labels that the variants were asked for, so that a
     perfect generator scores it. One without classes draws them in the shares of its training

@@ -9,9 +9,9 @@ import pandas as pd
 
 from ...report.claims import NO_METRIC
 from ...report.estimate import Estimate, paired, show_difference
+from ...report.reading import AXES
 from ...report.view import View
 
-AXES = ["scale", "step", "repeat"]  # along which a training may have several numbers
 SAMPLE = ["seed_first", "seed_last", "num_images"]
 NONE = "none; no training has one number of both over the same images"
 

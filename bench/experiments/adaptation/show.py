@@ -29,7 +29,7 @@ from ...report.drawing import DOUBLE, blank, draw_band, look_of, note, plain_log
 from ...report.estimate import Estimate, estimate
 from ...report.sheets import by_group, by_variant, panel_sheet, sheet
 from ...report.view import View
-from ...report.words import score_details, seeds_details
+from ...report.words import score_details, score_words, seeds_details
 from ...study.escaping import rst
 from ...study.scores import bare_score
 from .models import (
@@ -179,7 +179,7 @@ def figure_tokens_per_forward(view: View) -> tuple[Figure, Caption]:
     )
     note(figure, missing_words(view, PASSES))
     text = (
-        f"FID and {_beside(view).replace('_', ' ')} against tokens per forward: an image's tokens "
+        f"{score_words(('FID', _beside(view)))} against tokens per forward: an image's tokens "
         "over the passes in which it had an open position. A line for each rule: many passes on "
         "the left, one pass of the same weights on the far right. Below, by name: variants of one "
         "pass. Bands and bars: 95 % intervals over training seeds."
@@ -394,14 +394,12 @@ def _decoding_row(view: View, variant: str) -> dict[str, Any]:
 def table_decoding(view: View) -> tuple[pd.DataFrame, Caption]:
     """Scores of every sampler beside what an image takes (SDAR, arXiv 2510.06303)."""
     table = frame([_decoding_row(view, variant) for variant in view.variants])
-    scored = view.scored("class_agreement", "coverage")
-    beside = " and ".join(name.replace("_", " ") for name in scored)
+    beside = score_words(view.scored("class_agreement", "coverage"))
     text = (
-        f"Every sampler: {' beside '.join(filter(None, ['FID', beside]))}. "
-        "Tokens per forward: an image's "
-        "tokens over its passes. Token evals: computed for an image that is drawn alone. Likeliest "
-        "code: its probability at the surest hundredth of open positions. Mean and 95 % interval "
-        "over training seeds."
+        f"Every sampler: {' beside '.join(filter(None, ['FID', beside]))}. Tokens per forward: an "
+        "image's tokens over its passes. Token evals: computed for an image that is drawn alone. "
+        "Likeliest code: its probability at the surest hundredth of open positions. Mean and 95 % "
+        "interval over training seeds."
     )
     titles = [view.results.label(name) for name in ("FID", "Class agreement", "Coverage")]
     table = without_numbers(table, titles)

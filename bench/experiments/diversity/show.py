@@ -32,7 +32,13 @@ from ...report.estimate import Estimate, estimate
 from ...report.sheets import sheet
 from ...report.tuning import flat, short, varied
 from ...report.view import View
-from ...report.words import reference_details, score_details, seeds_details, with_classes
+from ...report.words import (
+    reference_details,
+    score_details,
+    score_words,
+    seeds_details,
+    with_classes,
+)
 from . import judges
 from .frontier import Point, hull
 from .plan import shown_of
@@ -172,10 +178,6 @@ def _frontier(axes: np.ndarray, view: View, scores: list[tuple[str, str]]) -> No
         panel.set_ylabel(view.results.label(y))
 
 
-def _joined(scores: list[str]) -> str:
-    return " and ".join(score.replace("_", " ") for score in scores)
-
-
 def figure_frontier(view: View) -> tuple[Figure, Caption]:
     """Recall and coverage (arXiv 1904.06991, 2002.09797) against precision and class agreement, a
     mark for each sampler, beside the best line of those that reshape nothing."""
@@ -191,7 +193,7 @@ def figure_frontier(view: View) -> tuple[Figure, Caption]:
     )
     note(figure, missing_words(view, view.results.score_name("recall")))
     caption = (
-        f"{_joined(diversity).capitalize()} against {_joined(fidelity)}, a symbol for each "
+        f"{score_words(diversity).capitalize()} against {score_words(fidelity)}, a symbol for each "
         "sampler, means over training seeds. Symbols grow along the first setting in the legend; "
         "the number at a line is its other setting. Dashed: the upper hull of the samplers that "
         "reshape nothing. Above it is more diverse than temperature and guidance at equal "

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from ...report.reading import AXES
 from ...report.view import View
-
-AXES = ["scale", "step", "repeat"]  # a number of one of these is no score of a training
 
 
 def further_scores(view: View, known: set[str]) -> dict[str, str]:
