@@ -293,19 +293,25 @@ runpy.run_path("run")
 """
 
 
+def stopped(copy, code, how, began):
+    """A run of `code` that is asked to end by a signal; began: what whoever began it does with
+    some signals."""
+    return subprocess.run(
+        [sys.executable, "-c", code, str(int(how))],
+        cwd=copy,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: [signal.signal(*one) for one in began.items()],
+    )
+
+
 @pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
 def test_a_run_may_be_stopped_when_all_jobs_have_ended(copy, how, before):
     """Catches a time limit that nobody heeds once snakemake has ended: results are published, and
     the exit status says that all is well; and a run begun by nohup that is stopped."""
-    done = subprocess.run(
-        [sys.executable, "-c", ASKED, str(int(how))],
-        cwd=copy,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: signal.signal(how, before),
-    )
+    done = stopped(copy, ASKED, how, {how: before})
     ignored = before is signal.SIG_IGN
     assert done.returncode == (0 if ignored else 128 + how), done.stderr
     assert done.stdout == ("goes on\n" if ignored else "") + "puts away\n"
@@ -326,15 +332,8 @@ def test_a_run_may_be_stopped_while_snakemake_leaves(copy, how):
     """Catches a signal that is forgotten because snakemake, which was through, ended well."""
     words = f"{THROUGH!r}, str(int(number))]"
     asked = ASKED.replace('""] if plans', f"{words} if plans").replace("0.5", "0")
-    done = subprocess.run(
-        [sys.executable, "-c", asked, str(int(how))],
-        cwd=copy,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        # shells start what runs in the background without it
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    # shells start what runs in the background without SIGINT
+    done = stopped(copy, asked, how, {signal.SIGINT: signal.SIG_DFL})
     assert done.returncode == 128 + how and "stopped; the same command" in done.stderr
     assert not done.stdout
 

@@ -142,12 +142,15 @@ def snapshot_path(folder: Path, step: int) -> Path:
     return folder / "snapshots" / f"step_{step:07d}.safetensors"
 
 
+def snapshots_in(folder: Path) -> list[Path]:
+    """The averaged weights that lie there, in order of their step."""
+    return sorted((folder / "snapshots").glob("step_*.safetensors"))
+
+
 def save_steps(folder: Path, done: int, training: TrainingConfig) -> None:
     """After which of the steps that it has done a training made snapshots: one that is lost is then
     missed."""
-    steps = list(range(training.snapshot_every, done + 1, training.snapshot_every))
-    if done == training.steps and done not in steps:
-        steps.append(done)
+    steps = [step for step in range(1, done + 1) if training.makes_snapshot(step)]
     write_text(folder / STEPS, json.dumps(steps))
 
 
@@ -156,15 +159,15 @@ def checkpoints(folder: Path, snapshots: bool) -> list[tuple[int | None, Path]]:
     there, FileNotFoundError where one is lost."""
     if not snapshots:
         return [(None, folder / "model.safetensors")]
-    snapshot_paths = sorted((folder / "snapshots").glob("step_*.safetensors"))
-    if not snapshot_paths:
+    paths = snapshots_in(folder)
+    if not paths:
         raise ConfigError(f"{folder}/snapshots: holds no weights; train again")
     if (folder / STEPS).is_file():  # trainings of older versions do not say what they made
-        snapshot_paths = [snapshot_path(folder, step) for step in open_json(folder / STEPS)]
-    for path in snapshot_paths:
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file")
-    return [(int(path.stem.removeprefix("step_")), path) for path in snapshot_paths]
+        paths = [snapshot_path(folder, step) for step in open_json(folder / STEPS)]
+        for path in paths:
+            if not path.is_file():
+                raise FileNotFoundError(f"{path}: no such file")
+    return [(int(path.stem.removeprefix("step_")), path) for path in paths]
 
 
 # ---------------------------------------------------------------- samples

@@ -406,7 +406,7 @@ class Trainer:
                 with clock.paused():  # an evaluation is no training
                     self.evaluate(losses)
                 self.recent.clear()
-            snapshots = state.step % config.snapshot_every == 0 or last
+            snapshots = config.makes_snapshot(state.step)
             saves = self.resume.due(state.step) and not last
             if snapshots or saves:
                 synchronise(self.run.device)  # what a GPU still computes is training

@@ -21,6 +21,7 @@ from srdd.noise import generator
 
 from ..runtime.ranks import Ranks
 from ..runtime.verb import Diverged, Run, Worked
+from .artefacts import snapshots_in
 
 NO_DECAY = ("position", "level_embedding", "head_log_scale", "modulation_table")
 
@@ -220,7 +221,7 @@ class Resume:
         Its checkpoint, if its code came back, would go on with snapshots of both."""
         if self.starts_again and self.run.ranks.first:
             self.path.unlink(missing_ok=True)
-            for old in (self.run.out / "snapshots").glob("step_*.safetensors"):
+            for old in snapshots_in(self.run.out):
                 old.unlink()
         self.starts_again = False
 

@@ -319,15 +319,19 @@ def slanted(
     return marks, longest / 72 * slope + LINE * lines
 
 
+def leaning(degrees: float) -> dict[str, Any]:
+    """How names stand at a slant below an axis: each ends at its place."""
+    return {"rotation": degrees, "ha": "right", "rotation_mode": "anchor"}
+
+
 def name_ticks(axes: Axes, names: Sequence[str]) -> None:
     """A place for each of these names on the x axis, at 0, 1, 2, ..., written at a slant; names
     that would leave the panel no room stand in the legend alone."""
-    slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
     marks = list(map(text, names))
     if max(map(text_width, marks), default=0.0) > LONGEST:
         marks = [""] * len(names)
         axes.set_xlabel("variant (symbols: below)")
-    axes.set_xticks(range(len(names)), marks, **slant)
+    axes.set_xticks(range(len(names)), marks, **leaning(40))
     axes.set_xlim(-0.5, max(1, len(names)) - 0.5)
 
 

@@ -103,8 +103,12 @@ class Run:
         self.metrics: list[dict[str, Any]] = []
         self.read: dict[str, str] = {}  # sums of the rows of the jobs that are read
         self.git, self.source = provenance.git_state(), provenance.source_of(verb, self.config)
-        self.clock, self.earlier = Stopwatch(), Worked(_now(), 0.0, [], [])
         self.remove_at_end: Path | None = None  # of no use once the row is there
+        self.begin()
+
+    def begin(self) -> None:
+        """What has been waited for until now is no work of this run."""
+        self.clock, self.earlier = Stopwatch(), Worked(_now(), 0.0, [], [])
 
     def worked(self) -> Worked:
         """Until now; pauses between runs count nothing."""
@@ -346,7 +350,8 @@ def _run(run: Run, work: Callable[[Run], None], record: bool) -> int:
     if not os.access(run.out, os.W_OK):
         raise PermissionError(errno.EACCES, "no right to write", str(run.out))
     # before the work: another run may take the place of what is read
-    run.read, run.clock, run.earlier = _read_by(run), Stopwatch(), Worked(_now(), 0.0, [], [])
+    run.read = _read_by(run)
+    run.begin()
     status, reason = _status(run, work)
     worked = run.worked()
     if status == "ok":

@@ -334,6 +334,11 @@ class TrainingConfig(Strict):
         "auto", description="compile each block; auto: on a GPU, where the training is long enough"
     )
 
+    def makes_snapshot(self, step: int) -> bool:
+        """Whether the weights after a step are kept for figures: now and then, and after the
+        last."""
+        return step % self.snapshot_every == 0 or step == self.steps
+
     def images_at_once(self, processes: int) -> int:
         """Images of one process's micro-batch. Raises ConfigError where they are not a whole
         number."""

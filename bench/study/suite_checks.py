@@ -298,7 +298,7 @@ def token_problems(one: Resolved, claim: Claim) -> Iterator[str]:
     unlike = {
         "tokenizer": first.tokenizer != second.tokenizer,
         "model.patch_nums": first.model.patch_nums != second.model.patch_nums,
-        "model.head": (first.model.head == "gauss") != (second.model.head == "gauss"),
+        "model.head": first.model.regresses != second.model.regresses,
     }
     keys = [key for key, differs in unlike.items() if differs]
     if keys:

@@ -29,6 +29,7 @@ from ...report.drawing import (
     canvas,
     fill_of,
     hide_rest,
+    leaning,
     legend_below,
     look,
     look_of,
@@ -159,7 +160,7 @@ def _names_below(axes: Axes, names: list[str]) -> None:
     marks, slant = list(map(text, names)), {}
     if max(map(text_width, marks)) / 72 > pitch:
         marks, _ = slanted(names, 24, pitch, 40)
-        slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+        slant = leaning(40)
     axes.set_xticks(range(len(names)), marks, **slant)
     axes.set_xlim(-1, len(names))
 

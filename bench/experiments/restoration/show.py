@@ -21,6 +21,7 @@ from ...report.drawing import (
     canvas,
     grid_shape,
     hide_rest,
+    leaning,
     legend_below,
     look,
     note,
@@ -97,8 +98,7 @@ def _ways(axes: np.ndarray, view: View) -> None:
         if not panel.lines:
             blank(panel, "no variant has a number")
         names = _names_below(variants)[0] if nth >= named else [""] * len(variants)
-        slant = {"rotation": SLANT, "ha": "right", "rotation_mode": "anchor"}
-        panel.set_xticks(range(len(names)), names, **slant)
+        panel.set_xticks(range(len(names)), names, **leaning(SLANT))
         panel.set_title(kind)
         panel.set_ylabel("PSNR (dB)")
 

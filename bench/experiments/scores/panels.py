@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from ...report.absent import by_reason
 from ...report.curves import FLOOR_LINE, GREY
-from ...report.drawing import RED, text, text_width, wrapped
+from ...report.drawing import RED, leaning, text, text_width, wrapped
 from ...report.estimate import estimate
 from ...report.view import View
 
@@ -66,8 +66,8 @@ class Places:
     def label(self, axes: Axes) -> None:
         """Write the names on the axis."""
         if not self.rows:
-            slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-            axes.set_xticks(range(len(self.marks)), self.marks, **(slant if self.slanted else {}))
+            slant = leaning(45) if self.slanted else {}
+            axes.set_xticks(range(len(self.marks)), self.marks, **slant)
             axes.set_xlim(-0.5, len(self.marks) - 0.5)
             axes.set_xlabel("variant")
             return

@@ -22,6 +22,7 @@ from ...report.drawing import (
     band,
     blank,
     canvas,
+    leaning,
     look_of,
     note,
     place,
@@ -78,7 +79,7 @@ def _variants_axis(axes: Axes, view: View) -> None:
         axes.set_xticks(range(len(names)), [""] * len(names))
         axes.set_xlabel("variant (symbols: below)")
         return
-    slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(names) > 4 else {}
+    slant = leaning(30) if len(names) > 4 else {}
     axes.set_xticks(range(len(names)), names, **slant)
     axes.set_xlabel("variant")
 
