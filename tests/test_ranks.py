@@ -269,6 +269,38 @@ def test_out_of_memory_says_what_would_fit(bench, tmp_path, monkeypatch, limit, 
     ), row["reason"]
 
 
+def out_of_memory(*_, **__):
+    raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+def no_room_beside_weights(weight, *more, make=torch.empty_like, **options):
+    """`torch.empty_like` where gradients fit, and what is kept of each weight does not."""
+    if isinstance(weight, torch.nn.Parameter):
+        out_of_memory()
+    return make(weight, *more, **options)
+
+
+def test_what_fits_leaves_room_for_the_optimizer(bench, tmp_path, monkeypatch):
+    """Catches advice by gradients alone: AdamW makes its moments after them, in the first step, and
+    the run that follows the advice fails there."""
+    trainer = bench.trainer("h0", tmp_path / "out")
+    step = trainer.optimizer.step
+    monkeypatch.setattr(trainer.optimizer, "step", out_of_memory)
+    with pytest.raises(MemoryError, match="16 images at once .* 8 fit: set training.accumulate 2"):
+        trainer.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "empty_like", no_room_beside_weights)
+        with pytest.raises(MemoryError, match="and with 1; set training.checkpointing"):
+            trainer.step()
+    for weight in trainer.model.parameters():
+        weight.grad = torch.zeros_like(weight)
+    step()  # its moments are there from now on
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "empty_like", no_room_beside_weights)
+        with pytest.raises(MemoryError, match="8 fit"):
+            trainer.step()
+
+
 def test_a_batch_of_samples_that_does_not_fit_is_halved(bench, tmp_path, monkeypatch, capsys):
     """Catches images that change with the batch that memory allows, one that is left out,
     and a fall-back in silence."""

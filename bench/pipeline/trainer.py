@@ -43,8 +43,7 @@ from .training import (
     unpack,
 )
 from .training_log import Evaluation, Kept, TrainState, report_evaluation, report_kept
-
-TRIES = 5  # halvings of a micro-batch that does not fit, to say what would
+from .what_fits import what_fits
 
 
 class Losses(torch.nn.Module):
@@ -197,24 +196,28 @@ class Trainer:
             group["lr"] = rate
         batch = self.batch(step)
         self.optimizer.zero_grad()
-        cross_entropy = self.accumulate(batch.part(self.ranks.rows(batch.images)))
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        self.optimizer.step()
+        cross_entropy = self.learn(batch.part(self.ranks.rows(batch.images)))
         self.average.update(self.model, step)
         return cross_entropy
 
-    def accumulate(self, mine: Batch) -> torch.Tensor:
-        """Gradients of this process's images, and their part of the cross-entropy.
+    def learn(self, mine: Batch) -> torch.Tensor:
+        """New weights from this process's images, and their part of the cross-entropy.
 
         Raises MemoryError that names what would fit.
         """
         try:
-            return self.backward(mine)
+            cross_entropy = self.backward(mine)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+            self.optimizer.step()
+            return cross_entropy
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         # outside of the handler: the error holds the frames, and these the tensors that did not fit
-        raise MemoryError(self.what_fits(mine))
+        self.optimizer.zero_grad()
+        raise MemoryError(
+            what_fits(self.config, self.at_once, lambda rows: self.fits(mine.part(slice(rows))))
+        )
 
     def backward(self, mine: Batch) -> torch.Tensor:
         """Gradients, micro-batch by micro-batch; between processes they are summed once, with the
@@ -264,33 +267,19 @@ class Trainer:
         """What the network reads: the states of corrupted tokens."""
         return self.ladder.teacher_forced_inputs(part.seen_BL)
 
-    def what_fits(self, mine: Batch) -> str:
-        """After a micro-batch that did not fit into memory: which accumulate would, by trying."""
-        self.optimizer.zero_grad()
-        rows, config = self.at_once, self.config
-        text = (
-            f"out of memory with {rows} images at once "
-            f"(batch_size {config.batch_size}, accumulate {config.accumulate})"
-        )
-        for _ in range(TRIES):
-            if rows % 2:
-                break
-            rows //= 2
-            if self.fits(mine.part(slice(rows))):
-                accumulate = config.accumulate * self.at_once // rows
-                return f"{text}; {rows} fit: set training.accumulate {accumulate}"
-        return (
-            f"{text}, and with {rows}; set training.checkpointing or a larger training.accumulate"
-        )
-
     def fits(self, part: Batch) -> bool:
-        """Whether the gradients of a part of a batch fit into memory."""
+        """Whether the gradients of a part of a batch fit into memory, beside what the optimizer
+        keeps of them."""
         if self.run.device.type == "cuda":
             torch.cuda.empty_cache()
+        weights = list(self.model.parameters())
         try:
+            # AdamW makes both moments of a weight in its first step, after the gradients
+            moments = [torch.empty_like(w) for w in 2 * weights if w not in self.optimizer.state]
             # not backward(): that would talk to the other processes
             loss = self.losses(self.loss, part)[0]
-            torch.autograd.grad(loss, list(self.model.parameters()), allow_unused=True)
+            torch.autograd.grad(loss, weights, allow_unused=True)
+            del moments  # held until now
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
