@@ -166,13 +166,8 @@ def test_logits_that_are_no_numbers_give_no_probability(device):
     assert ((tokens_Bl >= 0) & (tokens_Bl < 64)).all()
 
 
-@pytest.mark.parametrize("changes", [
-    {"history": None}, {"history": 0}, {"history": 1}, {"history": 0, "shared_adaln": True},
-    {"history": None, "qk_norm": False},
-], ids=str)  # fmt: skip
-def test_a_step_by_kernels_is_the_plain_one(device, changes):
-    """Catches keys written to another scale's place in the cache, a gate or a bias of the wrong
-    half of a block, and the norm of queries where there is none."""
+def network(device, noise=0.2, **changes):
+    """A small network none of whose weights is 0."""
     sizes = dict(
         patch_nums=(1, 2, 3), codebook_size=16, codebook_dim=4, num_classes=3, depth=2, width=48,
         heads=3,
@@ -182,21 +177,68 @@ def test_a_step_by_kernels_is_the_plain_one(device, changes):
     source = generator("kernels", "more")
     with torch.no_grad():
         for weight in model.parameters():
-            weight.add_(0.2 * torch.randn(weight.shape, generator=source))
-    model.to(device).eval()
-    labels_B = torch.tensor([0, 2], device=device)
-    outs = []
-    for step in (model.step, FusedStep(model)):
-        model.step = step
-        denoise = model.denoiser()
-        with torch.no_grad():
-            outs.append(
-                [
-                    denoise(
-                        torch.randn(2, n, 4, generator=generator("in", k)).to(device), k, labels_B
-                    )
-                    for k, n in enumerate(model.schedule.lengths)
-                ]
-            )
-    for plain, ours in zip(*outs):
-        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-4)
+            weight.add_(noise * torch.randn(weight.shape, generator=source))
+    return model.to(device).eval()
+
+
+def scale_by_scale(model, step):
+    """What a step makes of each scale of two images, from the same inputs."""
+    model.step = step
+    denoise, like = model.denoiser(), model.position
+    labels_B = torch.tensor([0, 2], device=like.device)
+    with torch.no_grad():
+        return [
+            denoise(torch.randn(2, n, 4, generator=generator("in", k)).to(like), k, labels_B)
+            for k, n in enumerate(model.schedule.lengths)
+        ]
+
+
+STEPS = pytest.mark.parametrize("changes", [
+    {"history": None}, {"history": 0}, {"history": 1}, {"history": 0, "shared_adaln": True},
+    {"history": None, "qk_norm": False},
+], ids=str)  # fmt: skip
+
+
+@STEPS
+def test_a_step_by_kernels_is_the_plain_one(device, changes):
+    """Catches keys written to another scale's place in the cache, a gate or a bias of the wrong
+    half of a block, and the norm of queries where there is none."""
+    model = network(device, **changes)
+    plain, ours = scale_by_scale(model, model.step), scale_by_scale(model, FusedStep(model))
+    for of_plain, of_ours in zip(plain, ours):
+        torch.testing.assert_close(of_ours, of_plain, rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture
+def fewer_kernels(device, monkeypatch):
+    """Those that tests/gpu holds against the library's."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "gpu"))
+    from candidates import fewer_kernels
+
+    return fewer_kernels
+
+
+@STEPS
+@pytest.mark.parametrize("half", [torch.float32, torch.float16])
+def test_a_step_by_fewer_kernels_is_the_plain_one(device, fewer_kernels, changes, half):
+    """Catches scales of more tokens than a block of threads takes whose keys are kept twice or not,
+    and a GELU before its bias."""
+    model = network(device, patch_nums=(1, 2, 5, 9), **changes).to(half)
+    plain = scale_by_scale(model, model.step)
+    with fewer_kernels():
+        ours = scale_by_scale(model, FusedStep(model))
+    for of_plain, of_ours in zip(plain, ours):
+        away = (of_ours.float() - of_plain.float()).abs().max() / of_plain.abs().max()
+        assert away < (1e-5 if half == torch.float32 else 5e-3)
+
+
+def test_fewer_kernels_sum_products_in_parts(device, fewer_kernels):
+    """Catches a part that attention leaves out, where rows are few and the network is wide."""
+    sizes = {"depth": 1, "width": 1024, "heads": 4, "patch_nums": (1, 2)}
+    model = network(device, noise=0.02, **sizes).to(torch.float16)
+    plain = scale_by_scale(model, model.step)
+    with fewer_kernels():
+        ours = scale_by_scale(model, FusedStep(model))
+    for of_plain, of_ours in zip(plain, ours):
+        away = (of_ours.float() - of_plain.float()).abs().max() / of_plain.abs().max()
+        assert away < 5e-3

@@ -232,6 +232,28 @@ def together(table: Table, depth: int, batch: int) -> None:
             torch.cuda.empty_cache()
 
 
+def flash() -> AbstractContextManager[object]:
+    """Attention by the flash kernels; torch may take cuDNN's otherwise."""
+    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION])
+
+
+def fewer() -> AbstractContextManager[object]:
+    """The kernels of candidates.py, which Triton must be there for."""
+    from candidates import fewer_kernels
+
+    return fewer_kernels()
+
+
+# how a batch is drawn, and what else is in force
+WAYS: dict[str, Callable[[], AbstractContextManager[object]]] = {
+    "as it is": nullcontext,
+    "kernels": nullcontext,
+    "kernels, graphs": nullcontext,
+    "kernels, graphs, flash": flash,
+    "fewer kernels, graphs": fewer,
+}
+
+
 @torch.no_grad()
 def sampling(table: Table, depth: int, batches: list[int]) -> None:
     """A whole batch without the decoder."""
@@ -245,7 +267,7 @@ def sampling(table: Table, depth: int, batches: list[int]) -> None:
         model.to(GPU, torch.bfloat16).eval()
         calls = dry_run(made, SAMPLER)
         cost = sampling_cost(made, SAMPLER, calls)
-        for way in ("as it is", "kernels", "kernels, graphs", "kernels, graphs, flash"):
+        for way, in_force in WAYS.items():
             if way == "kernels":
                 model.compile_step()
             model.replays = {} if "graphs" in way else None
@@ -254,11 +276,8 @@ def sampling(table: Table, depth: int, batches: list[int]) -> None:
                 moved = sampling_bytes(made, SAMPLER, batch, 2, calls)
                 floors = sampling_floors(table.rates, least_flops(made, cost), moved, batch)
 
-                # torch may take cuDNN's attention otherwise
-                chosen = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
-
                 def draw() -> None:
-                    with sdpa_kernel(chosen) if "flash" in way else nullcontext():  # noqa: B023
+                    with in_force():  # noqa: B023
                         generate(model, ladder, labels, range(batch), SAMPLER)  # noqa: B023
 
                 floor_s = sum(floor.seconds for floor in floors)

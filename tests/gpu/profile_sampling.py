@@ -1,16 +1,18 @@
 """Where the time of one sample goes on a GPU: kernels by total time, and the idle gaps of each
 scale. Not a test.
 
-    python tests/gpu/profile_sampling.py [--depth 16] [--batch 1] [--history none|0] [--eager]
+    python tests/gpu/profile_sampling.py [--depth 16] [--batch 1] [--history none|0]
+        [--eager | --fewer]
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from contextlib import nullcontext
 
 import torch
-from measure import GPU, SAMPLER, SCHEDULE, config
+from measure import GPU, SAMPLER, SCHEDULE, config, fewer
 from torch.profiler import ProfilerActivity, profile
 
 from srdd.model import ScaleTransformer
@@ -27,6 +29,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--history", default="none")
     parser.add_argument("--eager", action="store_true")
+    parser.add_argument("--fewer", action="store_true", help="kernels of candidates.py")
     parser.add_argument("--top", type=int, default=18)
     options = parser.parse_args()
     history = None if options.history == "none" else int(options.history)
@@ -40,7 +43,8 @@ def main() -> None:
     labels, ladder = torch.arange(options.batch, device=GPU), quantizer.at(SCHEDULE)
 
     def draw() -> None:
-        generate(model, ladder, labels, range(options.batch), SAMPLER)
+        with fewer() if options.fewer else nullcontext():
+            generate(model, ladder, labels, range(options.batch), SAMPLER)
 
     for _ in range(4):
         draw()
