@@ -252,7 +252,11 @@ def _crossing_row(view: View, name: str, first: str, images: int) -> dict[str, A
         "Unique images": number(images),
         "Best loss, difference (nats/token)": spread(difference, difference=True),
         "Stays below from (FLOP)": _compute_cell(crossed) if crossed else Cell(none),
-        "Seeds": Cell(f"{len(crossed)} of {len(by_seed)}", crossed=len(crossed), all=len(by_seed)),
+        "Seeds": Cell(
+            f"{len(crossed)} of {len(by_seed)}" if by_seed else "-",
+            crossed=len(crossed),
+            all=len(by_seed),
+        ),
         "Budget (FLOP)": Cell(show(budget), value=budget),
     }
 
