@@ -169,6 +169,33 @@ def test_killed_training_resumes_bit_by_bit(ready, tmp_path, verb, stage, weight
     assert not (tmp_path / "killed" / "resume.safetensors").exists()
 
 
+@pytest.mark.parametrize("more", [{}, {"eval_every": 7}], ids=str)
+def test_a_killed_training_of_features_resumes_bit_by_bit(ready, tmp_path, more):
+    """Catches one that begins anew, and a checkpoint without the moments of AdamW or the weights
+    that are kept so far."""
+    run_id = ready.first("features")
+    config = json.loads((ready.root / "configs" / f"{run_id}.json").read_text())["config"]
+    config["features"] |= {"steps": 60, **more}
+    path = ready.write(run_id, config)
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert call("train_features", *ready.words("features", whole, path))[0] == 0
+    code = "import os; from bench.runtime import verb\n"
+    code += "from bench.pipeline import train_features as own, features\n"
+    code += "features.SAVE_EVERY = 20\n"
+    code += "features.check_finite = lambda loss, step: step == 48 and os.kill(os.getpid(), 9)\n"
+    code += "verb.main('train_features', own.work, own.INPUTS)"
+    command = [sys.executable, "-c", code, *map(str, ready.words("features", out, path))]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    killed = subprocess.run([*command, "--device", "cpu", "--threads", "1"], env=environment)
+    assert killed.returncode == -signal.SIGKILL and (out / "resume.safetensors").exists()
+    code, text = call("train_features", *ready.words("features", out, path))
+    ready.write(run_id, ready.plan.jobs[run_id].config)
+    assert code == 0 and "resumes at step 40" in text, text
+    for name in ("features.safetensors", "metrics.csv"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+    assert not (out / "resume.safetensors").exists()
+
+
 @pytest.mark.parametrize("verb, stage", [("train", "train"), ("train_tokenizer", "tokenizer")])
 def test_a_training_whose_row_cannot_be_written_is_not_lost(ready, tmp_path, verb, stage):
     """Catches a checkpoint that is removed before all that it led to is written, and a row that

@@ -20,13 +20,23 @@ from srdd.noise import generator
 from srdd.tokenizer import laid_out
 
 from ..runtime.quick_start import import_torch_fidelity
+from ..runtime.verb import Run
 from ..study.settings import DatasetConfig, FeaturesConfig
 from .at_once import at_once
 from .datasets import AnyImages, ImageSource, LabelledSource, to_float
 from .lite0 import Lite0Features
-from .training import batch_indices, check_finite, learning_rate
+from .training import (
+    Resume,
+    batch_indices,
+    check_finite,
+    learning_rate,
+    pack_optimizer,
+    part_of,
+    unpack_optimizer,
+)
 
 WARMUP = 20  # steps, or half of a short training, so that lr reaches its peak
+SAVE_EVERY = 500  # steps between checkpoints
 
 
 class Classifier(nn.Module):
@@ -191,6 +201,46 @@ class Best:
             self.weights = {name: value.clone() for name, value in model.state_dict().items()}
 
 
+class Going:
+    """The training of a classifier that goes on where it was interrupted."""
+
+    def __init__(self, run: Run) -> None:
+        self.resume, self.step = Resume(run, SAVE_EVERY), 0
+        self.checkpoint = self.resume.load()
+        if self.checkpoint is not None:
+            self.step = self.checkpoint[1]["step"]  # how many are done
+            run.say(f"resumes at step {self.step}")
+
+    def restore(
+        self, model: Classifier, optimizer: torch.optim.Optimizer, best: Best | None
+    ) -> None:
+        """Weights, moments, and the weights that are kept so far, as they were."""
+        if self.checkpoint is None:
+            return
+        tensors, state = self.checkpoint
+        model.load_state_dict(part_of(tensors, "weights."))
+        unpack_optimizer(tensors, optimizer, "optimizer.")
+        if best is not None and state["best"] is not None:
+            best.step, best.loss = state["best"]
+            device = model.head.weight.device
+            kept = part_of(tensors, "best.")
+            best.weights = {name: value.to(device) for name, value in kept.items()}
+
+    def save(
+        self, step: int, model: Classifier, optimizer: torch.optim.Optimizer, best: Best | None
+    ) -> None:
+        """Write the checkpoint where it is due after so many steps."""
+        if not self.resume.due(step):
+            return
+        tensors = {f"weights.{name}": value for name, value in model.state_dict().items()}
+        tensors |= pack_optimizer(optimizer, "optimizer.")
+        kept = None
+        if best is not None and best.weights:
+            tensors |= {f"best.{name}": value for name, value in best.weights.items()}
+            kept = best.step, best.loss
+        self.resume.save(tensors, step=step, best=kept)
+
+
 @torch.enable_grad()
 def train_classifier(
     config: FeaturesConfig,
@@ -201,20 +251,23 @@ def train_classifier(
     device: torch.device,
     after: Callable[[float], None] = lambda value: None,
     best: Best | None = None,
+    going: Going | None = None,
 ) -> Classifier:
     """A classifier trained on images with these labels, on the device, in evaluation mode.
 
     shape: channels, image_size and num_classes; images: what `batches` reads; seed: of the first
     weights and of the batches; after: told the loss of each step; best: keeps the weights of its
-    lowest loss; None: those of the last step are kept. Raises Diverged for a loss that is not a
-    finite number.
+    lowest loss; None: those of the last step are kept; going: begins at its step, and keeps
+    checkpoints. Raises Diverged for a loss that is not a finite number.
     """
     model = Classifier(config, **shape)
     model.init_weights(seed)
     model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.05)
     warmup = min(WARMUP, config.steps // 2)
-    for step in range(config.steps):
+    if going is not None:
+        going.restore(model, optimizer, best)
+    for step in range(going.step if going is not None else 0, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config.steps, config.lr, warmup, 0.0)
         indices = batch_indices(len(images), config.batch_size, seed, step)
@@ -227,6 +280,8 @@ def train_classifier(
         check_finite(value.item(), step)
         if best is not None:
             best.look(model, step + 1, config.steps)
+        if going is not None:
+            going.save(step + 1, model, optimizer, best)
     if best is not None and best.weights:
         model.load_state_dict(best.weights)
     return model.eval()

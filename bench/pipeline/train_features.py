@@ -15,7 +15,15 @@ from ..study.errors import ConfigError
 from ..study.settings import DatasetConfig, FeaturesConfig
 from .artefacts import open_split
 from .datasets import SplitImages
-from .features import Best, Classifier, classify, save_classifier, shape_of, train_classifier
+from .features import (
+    Best,
+    Classifier,
+    Going,
+    classify,
+    save_classifier,
+    shape_of,
+    train_classifier,
+)
 from .labels import in_shares
 from .metrics import Extractor
 from .reference import StreamedImages, open_reference
@@ -78,7 +86,8 @@ def work(run: Run) -> None:
         return
     splits = {split: open_split(run.inputs["data"], split) for split in ("train", "test")}
     shape = shape_of(data)
-    progress = Progress(run.run_id, config.steps)
+    going = Going(run)
+    progress = Progress(run.run_id, config.steps, going.step)
 
     def advance(loss: float) -> None:
         progress.advance(note=f"loss {loss:.3f}")
@@ -87,7 +96,7 @@ def work(run: Run) -> None:
     if config.eval_every is not None:
         splits["val"] = open_split(run.inputs["data"], "val")
         best = Best(splits["val"], config.eval_every)
-    how = config.seed, run.device, advance, best
+    how = config.seed, run.device, advance, best, going
     model = train_classifier(config, shape, train, train.labels_N, *how)
     progress.close()
     if best is not None:

@@ -9,7 +9,7 @@ a run resumed at step n goes on exactly as if it had never stopped.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -279,8 +279,8 @@ def unpack(
     average: Average,
 ) -> None:
     """The reverse of `pack`."""
-    module.load_state_dict(dict(_part(tensors, "weights.")))
-    for name, value in _part(tensors, "average."):
+    module.load_state_dict(part_of(tensors, "weights."))
+    for name, value in part_of(tensors, "average.").items():
         average.weights[name].copy_(value)
     unpack_optimizer(tensors, optimizer, "optimizer.")
 
@@ -290,13 +290,13 @@ def unpack_optimizer(
 ) -> None:
     """The reverse of `pack_optimizer`."""
     state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in _part(tensors, prefix):
+    for name, value in part_of(tensors, prefix).items():
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _part(tensors: dict[str, torch.Tensor], prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
-    return (
-        (name[len(prefix) :], value) for name, value in tensors.items() if name.startswith(prefix)
-    )
+def part_of(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin so, by the rest of their names."""
+    named = ((name, value) for name, value in tensors.items() if name.startswith(prefix))
+    return {name.removeprefix(prefix): value for name, value in named}

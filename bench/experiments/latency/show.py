@@ -49,6 +49,7 @@ from .words import (
     over_floor_words,
     precision,
     rates_details,
+    ratio_words,
     rounds_words,
     verdict_details,
 )
@@ -368,7 +369,9 @@ def _latency_table(view: View) -> pd.DataFrame:
         table = table.drop(columns=["Floor per image (ms)", "Time / floor"], errors="ignore")
     table = without_numbers(table, [title for title in MEMORY if title != "Working memory (MiB)"])
     last = "Pipeline, peak (MiB)" if (table["Status"] == "ok").all() else "Status"
-    columns = ["Variant", "Batch", "Time per image (ms)", f"Time / {next(iter(view.variants))}"]
+    columns = ["Variant", "Batch", "Time per image (ms)"]
+    if len(view.variants) > 1:
+        columns.append(f"Time / {next(iter(view.variants))}")
     return shown(table, *columns, "Time / floor", "Working memory (MiB)", last)
 
 
@@ -377,8 +380,7 @@ def table_latency(view: View) -> tuple[pd.DataFrame, Caption]:
     to the first variant."""
     caption = (
         "Median time per image from the first scale to the latent state, and the most bytes of "
-        "the sampler's tensors above the weights. Ratio to the first variant: geometric mean "
-        "over paired rounds with 95 % t-interval, and what it decides."
+        f"the sampler's tensors above the weights.{ratio_words(view)}"
     )
     details = (
         *claim_details(view),

@@ -60,7 +60,8 @@ def rounds_words(view: View) -> str:
     low, high = counts.min(), counts.max()
     words = f"Rounds: {low}" if low == high else f"Rounds: {low} to {high}"
     asked = job_config(view).get("latency", {})
-    if "max_rounds" not in asked:  # of an older version
+    # one variant has no ratio; an older version did not say how many rounds are too many
+    if len(view.variants) == 1 or "max_rounds" not in asked:
         return f"{words}."
     # a job's config leaves out what is at its default
     width = asked.get("width", Settings.model_fields["width"].default)
@@ -68,6 +69,16 @@ def rounds_words(view: View) -> str:
     return (
         f"{words}, until the interval of the log ratio to {rst(first)} is at most "
         f"{width:g} wide, {asked['max_rounds']} at most."
+    )
+
+
+def ratio_words(view: View) -> str:
+    """What the ratios of times are; one variant has none."""
+    if len(view.variants) == 1:
+        return ""
+    return (
+        " Ratio to the first variant: geometric mean over paired rounds with 95 % t-interval, and "
+        "what it decides."
     )
 
 

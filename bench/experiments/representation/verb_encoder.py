@@ -12,8 +12,9 @@ from srdd.contrast import Conditioned
 from srdd.files import save_tensors
 from srdd.noise import generator
 
+from ...pipeline.datasets import AnyImages
 from ...pipeline.encoders import Batches, Images, open_generator, z_of
-from ...pipeline.features import Classifier, save_classifier, shape_of, train_classifier
+from ...pipeline.features import Classifier, Going, save_classifier, shape_of, train_classifier
 from ...pipeline.labels import in_shares
 from ...pipeline.training import check_finite
 from ...runtime.verb import Run
@@ -26,16 +27,15 @@ INPUTS = ("data", "tokenizer", "tokens", "train")
 
 
 def encoder_of(
-    config: FeaturesConfig, shape: dict[str, int], train: Images, count: int | None,
-    device: torch.device,
-) -> Classifier:  # fmt: skip
+    config: FeaturesConfig, shape: dict[str, int], train: Images, count: int | None, run: Run
+) -> Classifier:
     """A classifier of the training images, or of so many."""
-    images, labels_N = train.images, train.labels_N
-    if count is None:
-        return train_classifier(config, shape, images, labels_N, config.seed, device)
-    rows = in_shares(labels_N, count)
-    few = images.read(rows.tolist()).numpy()
-    return train_classifier(config, shape, few, labels_N[rows], config.seed, device)
+    images: AnyImages = train.images
+    labels_N, going = train.labels_N, Going(run)
+    if count is not None:
+        rows = in_shares(labels_N, count)
+        images, labels_N = train.images.read(rows.tolist()).numpy(), labels_N[rows]
+    return train_classifier(config, shape, images, labels_N, config.seed, run.device, going=going)
 
 
 def train_projector(
@@ -70,7 +70,7 @@ def work(run: Run) -> None:
         seed=seed,
     )  # fmt: skip
     shape, train = shape_of(run.settings("dataset", DatasetConfig)), Images.of(run, "train")
-    encoder = encoder_of(config, shape, train, settings.pretrain_images, run.device)
+    encoder = encoder_of(config, shape, train, settings.pretrain_images, run)
     run.say(f"encoder trained, {settings.pretrain_steps} steps")
     frozen = open_generator(run, settings.dim)
     batches = Batches(train, settings.batch, seed, run.device)
