@@ -956,6 +956,17 @@ def test_a_score_of_classes_is_not_claimed_of_a_variant_without(tmp_path, metric
     load_study(edited(tmp_path, **{**blind, **claimed(metric="fid")}))
 
 
+@pytest.mark.parametrize("key, value", [("corruption", "uniform"), ("loss_weight", "scale")])
+def test_what_sets_scales_apart_needs_two(tmp_path, key, value):
+    """Catches one training under two names, whose numbers look like a finding."""
+    one = {"model.patch_nums": [4], "tokenizer.config.patch_nums": [4]}
+    set_to = {f"training.{key}": value, **({"training.eps": 0.2} if key == "corruption" else {})}
+    at = f"{MAIN}/variants/SDD"
+    load_study(edited(tmp_path, **{at: {"base": "var", "delta": set_to}}))
+    with pytest.raises(ConfigError, match=f"training.{key}: '{value}' .* one .*alone"):
+        load_study(edited(tmp_path, **{at: {"base": "var", "delta": {**one, **set_to}}}))
+
+
 def test_draws_of_masks_without_masks_are_said(tmp_path):
     """Catches the same training twice under two names, since a setting is not read."""
     delta = {"model.history": 0, "training.mask_draws": 8}

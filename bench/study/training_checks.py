@@ -21,9 +21,26 @@ def check_training(variant: Variant, at: str) -> None:
 
 
 def _problems(variant: Variant, training: TrainingConfig) -> Iterator[str]:
+    yield from _one_scale_problems(variant, training)
     yield from _mask_weight_problems(variant, training)
     yield from _loss_weight_problems(variant, training)
     yield from _correction_problems(variant, training)
+
+
+def _one_scale_problems(variant: Variant, training: TrainingConfig) -> Iterator[str]:
+    """What sets scales apart where there is one: the same training under another name."""
+    if variant.model.schedule.num_scales > 1:
+        return
+    if training.corruption != "none":
+        yield (
+            f"corruption: {training.corruption!r} changes tokens that a later scale reads, there "
+            "is one scale alone; set it to none"
+        )
+    if training.loss_weight != "token":
+        yield (
+            f"loss_weight: {training.loss_weight!r} weighs scales, there is one alone; set it to "
+            "token"
+        )
 
 
 def _mask_weight_problems(variant: Variant, training: TrainingConfig) -> Iterator[str]:
