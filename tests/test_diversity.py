@@ -100,6 +100,9 @@ def test_spread_has_no_value_where_there_is_none():
         alike_ND = 100 * x_ND[place].repeat(8, 1)
         assert metric_spread(scored(x_ND, labels_N, alike_ND, labels_N)) == {}
     assert metric_spread(scored(2 * x_ND, None, x_ND, None)) == {"spread": pytest.approx(2.0)}
+    # as the held-out images of a set without classes are stored
+    stored_N = np.zeros(8, np.int64)
+    assert metric_spread(scored(2 * x_ND, None, x_ND, stored_N)) == {"spread": pytest.approx(2.0)}
 
 
 # ---------------------------------------------------------------- the best of a sweep

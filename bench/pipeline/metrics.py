@@ -231,6 +231,8 @@ def metric_spread(scored: Scored) -> dict[str, float]:
     """
     real_ND, generated_MD = scored.exact
     real_N = getattr(scored.reference.images, "labels_N", None)
+    if scored.labels_N is None and real_N is not None and not np.ptp(real_N):
+        real_N = None  # images without classes are stored as one class
     if (real_N is None) != (scored.labels_N is None):
         return {}
     ours, theirs = (
