@@ -225,6 +225,16 @@ def test_the_table_says_what_each_tokenizer_scores(results):
     assert "1.5 (x8)" in " ".join(caption.details) and "tokenizer of b" in " ".join(caption.details)
 
 
+def test_a_training_seed_without_scores_is_said(results):
+    """Catches a mean of rFID over fewer tokenizers than that of PSNR beside it, called ok."""
+    rows = results.metrics
+    fid = rows["metric"] == "reconstruction_fid_x8"
+    of_seeds = [rows[fid].assign(train_seed=seed) for seed in (0, 2)]
+    results.metrics = pd.concat([rows[~fid], *of_seeds], ignore_index=True)
+    table, _ = table_reconstruction(View(results, "s"))
+    assert table.iloc[0]["Status"] == "seed 1 not measured"
+
+
 def test_the_figure_shows_real_images_above_what_is_made_of_them(results):
     """Catches rows in another order than their names, and a tokenizer without images that is left
     out in silence."""

@@ -206,6 +206,22 @@ def test_class_agreement_stands_beside_that_of_real_images(tmp_path):
 
 
 def taught(results, variant, **training):
+def test_what_another_extractor_lacks_is_said(tmp_path):
+    """Catches a row that is called ok, of all training seeds, where another extractor scored only
+    some, and its verdict without a word of those that it is over."""
+    results = differing(tmp_path, claims=[asked()])
+    model = results.variants("s")["b"]["model"]
+    rows = results.metrics
+    lost = (rows["metric"] == "fid_lite") & (rows["model"] == model) & (rows["train_seed"] == 1)
+    results.metrics = rows[~lost]
+    table, _ = table_scores(View(results, "s"))
+    by = table.set_index("Variant")["Status"]
+    assert (by["a"], by["b"]) == ("ok", "by lite seed 1 not measured")
+    assert "Status" in table.attrs["shown"]
+    because = table_claims(View(results, "s"))[0]["Because"].iloc[0]
+    assert "] (over 2 of 3 training seeds: seed 1 not measured)" in because
+
+
     """The same results, with a tokenizer of a variant that was trained so."""
     run = {"run_id": f"tokenizer/{variant}", "stage": "tokenizer", "status": "ok"}
     run["config_json"] = json.dumps({"tokenizer": {"training": training}})

@@ -542,6 +542,30 @@ def test_a_higher_is_may_be_farther_from_real_images(tmp_path):
 
 
 def test_a_metric_of_ones_own_is_a_column_of_the_table_of_scores(tmp_path):
+def test_a_mean_over_fewer_seeds_says_why(tmp_path):
+    """Catches a floor or a tuned group that some training seeds lack and whose row is called ok."""
+    results = Results.load(build(tmp_path, ["a", "b"]))
+    rows = results.metrics
+    floor = rows["metric"] == "floor_fid_x8"
+    of_seeds = [rows[floor].assign(train_seed=seed, value=1.5 + seed / 10) for seed in (0, 2)]
+    lost = (rows["metric"] == "fid_x8") & (rows["train_seed"] == 1)
+    lost &= rows["model"] == results.variants("s")["b"]["model"]
+    halves = rows[(rows["metric"] == "fid_x8") & ~lost]
+    of_halves = [
+        halves.assign(seed_first=first, seed_last=first + 99, num_images=100) for first in (0, 100)
+    ]
+    results.metrics = pd.concat([rows[~floor & ~lost], *of_seeds, *of_halves], ignore_index=True)
+    bad = results.runs["run_id"] == "baselines/g-1"
+    results.runs.loc[bad, ["status", "reason"]] = ["oom", "too large"]
+    for names in results.variants("s").values():
+        names["jobs"]["1"].append("baselines/g-1")
+    status = table_scores(View(results, "s"))[0].set_index("Variant")["Status"]
+    assert status["Floor: real training images"] == "seed 1 oom (too large)"
+    assert status["a"] == "ok"
+    guided = table_guidance(View(results, "s"))[0].set_index("Group")["Status"]
+    assert (guided["a"], guided["b"]) == ("ok", "seed 1 oom (too large)")
+
+
     """Catches a score that only the rows of the jobs hold, without a mean and an interval."""
     results = real(made(tmp_path), floor=1.9, reference=1.5)
     scored = results.metrics["metric"] == "fid_x8"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..study.escaping import rst
 from .view import View
 
@@ -40,6 +42,34 @@ def by_reason(missing: dict[int, str]) -> str:
     for why, of_reason in seeds.items():
         parts.append(f"seed{'s' * (len(of_reason) > 1)} {', '.join(of_reason)} {why}")
     return ", ".join(parts)
+
+
+def lost_scores(view: View, variant: str) -> str:
+    """Training seeds in which a variant has no FID, and why; those of each other extractor too,
+    where the first has its score. Empty where all is there."""
+    first = by_reason(view.missing(variant, view.results.score_name("fid")))
+    words = [first]
+    for asked in map(view.by, view.results.others):
+        lost = by_reason(asked.missing(variant, asked.results.score_name("fid")))
+        words.append(f"by {asked.results.extractor} {lost}" if lost not in first else "")
+    return "; ".join(filter(None, words))
+
+
+def lost_lines(view: View, names: dict[str, Any], line: str) -> str:
+    """Training seeds whose tokenizer has no FID of a line that scores are read against, such as
+    floor, and why; empty where one tokenizer serves all or all have one."""
+    there = view.grid_seeds(names, f"{line}_{view.results.score_name('fid')}").index
+    if -1 in there:
+        return ""
+    stages = ("tokenizer", "encode", "baselines")
+    lost = {
+        seed: view.results.why(names, seed, *stages)
+        for seed in view.about["train_seeds"]
+        if seed not in there
+    }
+    if not len(there) and set(lost.values()) <= {"not measured", "not run"}:
+        return view.results.why(names, None)
+    return by_reason(lost)
 
 
 def group_missing(view: View, group: str, metric: str) -> str:

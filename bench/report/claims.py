@@ -74,10 +74,12 @@ def _claims_fid(about: dict[str, Any]) -> bool:
 
 class Verdict(tuple):
     """What a rule finds, the pair (word, reason); as `p` the p-value that the word follows from and
-    as `difference` the number behind it, where it follows from such."""
+    as `difference` the number behind it, where it follows from such; as `over` what its reason says
+    of numbers that are missing."""
 
     p: float | None
     difference: Estimate | None
+    over: str
 
     def __new__(
         cls,
@@ -85,9 +87,10 @@ class Verdict(tuple):
         reason: str,
         p: float | None = None,
         difference: Estimate | None = None,
+        over: str = "",
     ) -> Verdict:
         verdict = super().__new__(cls, (word, reason))
-        verdict.p, verdict.difference = p, difference
+        verdict.p, verdict.difference, verdict.over = p, difference, over
         return verdict
 
 
@@ -114,7 +117,7 @@ def judged(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     if not over:
         return judgement
     p, difference = (getattr(judgement, name, None) for name in ("p", "difference"))
-    return Verdict(judgement[0], judgement[1] + over, p, difference)
+    return Verdict(judgement[0], judgement[1] + over, p, difference, over)
 
 
 def _gone_words(view: View, claim: dict[str, Any], judgement: tuple[str, str]) -> str:
@@ -245,7 +248,9 @@ def others_words(judgement: tuple[str, str], others: dict[str, tuple[str, str]])
     words = ""
     for name, other in others.items():
         difference = getattr(other, "difference", None)
+        over = getattr(other, "over", "").removeprefix("; ")
         shown = f", {show_difference(difference)}" if difference else f" ({other[1]})"
+        shown += f" ({over})" if difference and over else ""
         words += f"; by {name}: {other[0]}{shown}"
     differ = any(other[0] != judgement[0] for other in others.values())
     return f"{words}; {DIFFER}" if differ else words

@@ -361,9 +361,11 @@ class Results(Lending, Extractors):
         # what has no training seed serves all of them
         return self._runs_by_id.loc[[*names["jobs"].get("", ()), *names["jobs"].get(str(seed), ())]]
 
-    def why(self, names: dict[str, Any], seed: int | None) -> str:
-        """Why a number is missing: status and reason of the first run that did not end well."""
+    def why(self, names: dict[str, Any], seed: int | None, *stages: str) -> str:
+        """Why a number is missing: status and reason of the first run that did not end well, of
+        these stages where some are given."""
         jobs = self.jobs_of(names, seed)
+        jobs = jobs[jobs["stage"].isin(stages)] if stages else jobs
         bad = jobs[jobs["status"] != "ok"]
         if len(bad):
             row = bad.iloc[0]

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...report.absent import by_reason, missing_words
+from ...report.absent import lost_lines, lost_scores, missing_words
 from ...report.caption import Caption
 from ...report.cells import COSTS, Cell, frame, number, shown, spread
 from ...report.claims import claim_details
@@ -214,7 +214,7 @@ def _student_row(view: View, variant: str) -> dict[str, str]:
         row["Time per image (ms)"], row["Batch"] = time, number(batch)
     row["Training steps"] = number(settings["training"] and settings["training"]["steps"])
     row["Tokens read in training (million)"] = number(training_tokens(settings) / 1e6)
-    row["Status"] = by_reason(view.missing(variant, fid)) or "ok"
+    row["Status"] = lost_scores(view, variant) or "ok"
     return row
 
 
@@ -227,8 +227,7 @@ def _line_row(view: View, label: str, name: str, schedule: str, names: dict) -> 
     for other in view.results.others:
         value = view.grid_value(names, f"{name}_fid_{other}")
         row[view.results.by(other).label("FID")] = Cell(number(value), mean=value)
-    missing = row[view.results.label("FID")] == "-"
-    return row | {"Status": view.results.why(names, None) if missing else "ok"}
+    return row | {"Status": lost_lines(view, names, name) or "ok"}
 
 
 def _table_order(view: View) -> list[str]:

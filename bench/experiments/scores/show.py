@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...report.absent import by_reason, missing_words
+from ...report.absent import by_reason, lost_lines, lost_scores, missing_words
 from ...report.axes import spread_out
 from ...report.caption import Caption
 from ...report.cells import (
@@ -242,9 +242,7 @@ def _line_row(view: View, name: str, label: str, names: dict) -> dict[str, str]:
             row[title] = Cell(number(mean), mean=mean)
         else:
             row[title] = spread(value)
-    scored = row[view.results.label("FID")] != "-"
-    row["Status"] = "ok" if scored else view.results.why(names, None)
-    return row
+    return row | {"Status": lost_lines(view, names, name) or "ok"}
 
 
 def _line_rows(view: View) -> tuple[list[dict[str, str]], dict]:
@@ -293,8 +291,7 @@ def table_scores(view: View) -> tuple[pd.DataFrame, Caption]:
             row |= of_extractor[variant]
         row |= {} if apart else _cost_columns(view, variant)
         row |= _published_cells(view, variant)
-        lost = by_reason(view.missing(variant, f"fid_{view.results.extractor}"))
-        rows.append(row | {"Status": lost or "ok"})
+        rows.append(row | {"Status": lost_scores(view, variant) or "ok"})
     lines, names = _line_rows(view)
     scored = [titled(asked.results, title) for asked, title, _ in _scored(view)]
     optional = [title for title in scored if title != view.results.label("FID")]

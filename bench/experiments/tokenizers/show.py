@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ...report.absent import lost_lines
 from ...report.caption import Caption
 from ...report.cells import Cell, frame, number, of_several, shown, unwell
 from ...report.claims import Verdict, against_the_usual, claim_details, decided
@@ -130,6 +131,8 @@ def _row(view: View, variant: str, names: dict[str, Any]) -> dict[str, str]:
         row[title] = of_several(view.grid_estimate(names, f"reconstruction_{metric}_test"))
     there = view.grid_value(names, "reconstruction_psnr_test") is not None
     status = "ok" if there else results.why(names, None)
+    if there and results.has_rows(f"reconstruction_{results.score_name('fid')}"):
+        status = lost_lines(view, names, "reconstruction") or "ok"
     return {**row, **_codes(view, names), "Status": status}
 
 
