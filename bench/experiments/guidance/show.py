@@ -49,11 +49,12 @@ def _beside_sampler(view: View, variant: str) -> list[str]:
 def _halves_words(view: View) -> str:
     """Which half of the sample seeds tunes, and which one scores."""
     first, second = view.results.halves
-    count = second[1] - second[0] + 1
+    counts = [last - start + 1 for start, last in (first, second)]
+    each = f"{counts[0]} each" if counts[0] == counts[1] else f"{counts[0]} and {counts[1]}"
     return (
         f"Tuned: the setting with the lowest mean {view.results.label('FID')} on sample seeds "
         f"{first[0]} to {first[1]}. It is scored on seeds {second[0]} to "
-        f"{second[1]}{half_words(view)}. N = {count} each, not comparable with scores of other N."
+        f"{second[1]}{half_words(view)}. N = {each}, not comparable with scores of other N."
     )
 
 
@@ -245,11 +246,9 @@ def _by_others(view: View, group: str, best: str) -> dict[str, str]:
 def _half_bias_words(view: View) -> str:
     """Which side of a half has fewer images than the features have dimensions; empty where that is
     said of the whole already."""
-    second = view.results.halves[1]
+    first = view.results.halves[0]  # the smaller one, where their sizes differ
     held = view.rows_of("half_reference_images")["value"].dropna()
-    return bias_words(
-        view.results, second[1] - second[0] + 1, int(held.min()) if len(held) else None
-    )
+    return bias_words(view.results, first[1] - first[0] + 1, int(held.min()) if len(held) else None)
 
 
 def table_guidance(view: View) -> tuple[pd.DataFrame, Caption]:
