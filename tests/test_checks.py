@@ -967,6 +967,23 @@ def test_what_sets_scales_apart_needs_two(tmp_path, key, value):
         load_study(edited(tmp_path, **{at: {"base": "var", "delta": {**one, **set_to}}}))
 
 
+@pytest.mark.parametrize("metric", ["spread", "variance_pixels"])
+def test_a_score_inside_classes_is_not_claimed_of_a_variant_without(tmp_path, metric):
+    """Catches the variance of all images held against that of real images inside classes."""
+    delta = {"model.num_classes": 0, "sampler.cfg_scale": 1.0}
+    for rule in ({"rule": "nearer"}, {"better": "lower"}):
+        changes = {
+            "evaluation/metrics": ["fidelity", "pixels", "spread"],
+            f"{MAIN}/variants/SDD": {"base": "var", "delta": delta},
+            **claimed(metric=metric, **rule),
+        }
+        message = f"claims.variant: 'SDD' has no classes and no {metric}"
+        with pytest.raises(ConfigError, match=message):
+            load_study(edited(tmp_path, **changes))
+        changes[f"{MAIN}/variants/SDD"] = {"base": "var", "delta": {"model.history": 0}}
+        load_study(edited(tmp_path, **changes))
+
+
 def test_draws_of_masks_without_masks_are_said(tmp_path):
     """Catches the same training twice under two names, since a setting is not read."""
     delta = {"model.history": 0, "training.mask_draws": 8}

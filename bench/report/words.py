@@ -243,6 +243,14 @@ def with_classes(view: View) -> bool:
     return any(model.get("num_classes", data) for model in settings) and data > 1
 
 
+def without_classes(view: View) -> list[str]:
+    """Variants that know no classes, where the images have some."""
+    if not view.results.about["dataset"]["num_classes"]:
+        return []
+    models = {name: names["settings"].get("model") or {} for name, names in view.variants.items()}
+    return [name for name, model in models.items() if model.get("num_classes") == 0]
+
+
 def labels_words(view: View) -> str:
     """Which classes were asked for; empty where none were."""
     if not with_classes(view):

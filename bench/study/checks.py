@@ -36,6 +36,8 @@ RETURNS = {
     "pixels": ("fid_pixels", "variance_pixels"),
 }
 NEED_CLASSES = ("class_agreement", "cas")
+# inside each class of the images; of a model without classes not of the same
+WITHIN_CLASSES = ("spread", "variance_pixels")
 # scores that take a training of their own: of final samples alone, in no sweep
 COSTLY = ("cas",)
 # images of the sets that are known before they are read: train, test (None: a share of train),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from srdd.lookup import unknown
 
 from . import rooms
-from .checks import COSTLY, NEED_CLASSES, RETURNS, legal_metrics, tuning
+from .checks import COSTLY, NEED_CLASSES, RETURNS, WITHIN_CLASSES, legal_metrics, tuning
 from .idle import idle_deltas, idle_grids, idle_losses, losses_in_use
 from .restore_settings import RestoreConfig, degradation_problems
 from .scores import better
@@ -232,7 +232,8 @@ def _claim_problems(study: Study, one: Resolved) -> Iterator[str]:
             yield problem + which
         room = rooms.shows("rule")[claim.rule]
         says = rooms.says(room, "rule_problems")
-        yield from (problem + which for problem in (says(study, one, claim) if says else ()))
+        of_rule = says(study, one, claim) if says else ()
+        yield from (problem + which for problem in (*of_rule, *_class_problems(study, one, claim)))
 
 
 def which_claim(suite: Suite, claim: Claim) -> str:
@@ -324,10 +325,15 @@ def side_problems(one: Resolved, claim: Claim, grids: bool = False) -> Iterator[
                 f"{key}: {name!r} is one variant of a grid; rule {claim.rule} compares entries "
                 f"({some(suite.variants)})"
             )
-        mine = [full for full in variants if name in (full, one.groups[full])]
-        if claim.metric in NEED_CLASSES and any(
-            variants[full].model.num_classes == 0 for full in mine
-        ):
+
+
+def _class_problems(study: Study, one: Resolved, claim: Claim) -> Iterator[str]:
+    """Scores of classes, claimed of a side without; a set without classes is one class."""
+    needing = NEED_CLASSES + (WITHIN_CLASSES if study.dataset.num_classes else ())
+    for key in ("variant", "against") if claim.metric in needing else ():
+        name = getattr(claim, key)
+        mine = [full for full in one.variants if name in (full, one.groups[full])]
+        if any(one.variants[full].model.num_classes == 0 for full in mine):
             yield f"{key}: {name!r} has no classes and no {claim.metric}; claim another metric"
 
 

@@ -16,7 +16,7 @@ from ...report.glyphs import is_drawable
 from ...report.results import Results
 from ...report.tiles import LINE, tiles
 from ...report.view import View
-from ...report.words import credit_words, held_out, samplers, with_classes
+from ...report.words import credit_words, held_out, samplers, with_classes, without_classes
 from ...study.escaping import rst
 
 MOST = 8  # variants side by side
@@ -127,6 +127,13 @@ def _of_classes(results: Results, rows: int, kind: str) -> str:
     return f", the first {rows} of {classes}" if kind == "class" and rows < classes else ""
 
 
+def _without_words(view: View, kind: str) -> str:
+    """Variants whose images stand in rows of classes and were asked for none."""
+    names = ", ".join(map(rst, without_classes(view)))
+    words = f"Drawn without classes, in the rows of the others' seeds: {names}."
+    return words if names and kind == "class" else ""
+
+
 def _ratio(blocks: list[Block], rows: int, columns: int) -> float:
     """Height of a mosaic over its width."""
     side = next((block.images.shape[-1] for block in blocks if block.images is not None), 8)
@@ -195,6 +202,7 @@ def figure_samples(view: View) -> tuple[Figure, Caption]:
         f"Real images: {order}of {held_out(view.results)}.",
         credit_words(view.results),
         rows.key,
+        _without_words(view, rows.kind),
         samplers(view),
     )
     return figure, Caption(caption, details)

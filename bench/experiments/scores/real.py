@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...report.estimate import show
+from ...report.estimate import Estimate, show
 from ...report.view import View
+from ...report.words import without_classes
+from ...study.checks import WITHIN_CLASSES
+from ...study.escaping import rst
 
 HELD_OUT = "Held-out images themselves"
 
@@ -16,6 +19,21 @@ def real_scores(view: View, variant: str, metric: str) -> tuple[float | None, fl
     names, score = view.variants[variant], view.results.score_name(metric)
     train, held = (view.grid_value(names, f"{line}_{score}") for line in ("floor", "reference"))
     return train, held
+
+
+def beside_real(view: View, variant: str, name: str) -> Estimate | None:
+    """A score of a variant, None where that of real images is taken inside classes and the
+    variant's of all images at once."""
+    if name in WITHIN_CLASSES and variant in without_classes(view):
+        return None
+    return view.score(variant, name)
+
+
+def within_words(view: View) -> str:
+    """Which variants have no variance inside classes; empty where all have one."""
+    names = without_classes(view) if len(view.rows_of("variance_pixels")) else []
+    said = ", ".join(map(rst, names))
+    return f"Variance within classes: none of variants without classes ({said})." if said else ""
 
 
 def real_words(view: View, claim: dict[str, Any]) -> str:

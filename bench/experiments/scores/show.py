@@ -52,7 +52,7 @@ from ...study.scores import kid_is_exact
 from .against_first import after_holm_title, difference_title, fid_differences, verdicts
 from .further import further_scores
 from .panels import Places, draw_baselines, draw_trainings, name_lost
-from .real import HELD_OUT, real_scores, real_words
+from .real import HELD_OUT, beside_real, real_scores, real_words, within_words
 
 SHARES = {
     "class agreement": "class_agreement",
@@ -187,7 +187,7 @@ def _score_row(view: View, variant: str) -> dict[str, str]:
     """One variant: its scores, after its name."""
     row = _start_row(view, variant)
     for asked, title, name in _scored(view):
-        row[titled(asked.results, title)] = spread(asked.score(variant, name))
+        row[titled(asked.results, title)] = spread(beside_real(asked, variant, name))
     for title, metric in _further(view).items():
         row[title] = spread(view.estimate(variant, metric))
     return row
@@ -306,6 +306,7 @@ def table_scores(view: View) -> tuple[pd.DataFrame, Caption]:
         _twin_words(view),
         _floor_words(view, names),
         _kid_words(view),
+        within_words(view),
         "Losses and costs: table costs." if apart else COST_WORDS,
         "" if apart else other_tokens_words(view),
         PUBLISHED_WORDS if view.about.get("published") else "",
