@@ -36,6 +36,7 @@ from bench.report.timing import common_batch
 from bench.report.trainings import crossing, kept_words, steps_to_targets, targets
 from bench.report.tuning import edges
 from bench.report.view import View
+from bench.report.words import held_against
 from bench.study import rooms
 from bench.study.schema import Claim
 
@@ -541,7 +542,28 @@ def test_a_higher_is_may_be_farther_from_real_images(tmp_path):
     assert word == "yes" and "real training images" in reason
 
 
-def test_a_metric_of_ones_own_is_a_column_of_the_table_of_scores(tmp_path):
+def test_images_of_a_file_are_not_called_held_out(tmp_path):
+    """Catches IS of the images of features.reference under the name of held-out ones, and the
+    number of those of another extractor's file."""
+    results = real(made(tmp_path), floor=1.9, reference=1.5)
+    first = {**results.about["features"], "kind": "inception", "reference": "r.npz"}
+    results.about["features"] = [first, {**first, "name": "y8"}]
+    results.known.clear()
+    rows = pd.DataFrame([
+        {"run_id": f"features/{name}-1", "metric": "reference_images", "value": count}
+        for name, count in (("y8", 0), ("x8", 150))
+    ])  # fmt: skip
+    results.metrics = pd.concat([results.metrics, rows], ignore_index=True)
+    view = View(results, "s")
+    column = table_scores(view)[0].set_index("Variant")["IS (x8)"]
+    assert "Held-out images themselves" not in column
+    assert column["Images of features.reference themselves"] == "1.50"
+    assert "1.50 reference; b's" in judged(view, asked(metric="is"))[1]
+    assert "real reference images" in judged(view, asked("nearer", metric="is"))[1]
+    assert "its 150 images" in held_against(results)
+    assert "the held-out split" in held_against(results.by("y8"))
+
+
 def test_a_mean_over_fewer_seeds_says_why(tmp_path):
     """Catches a floor or a tuned group that some training seeds lack and whose row is called ok."""
     results = Results.load(build(tmp_path, ["a", "b"]))
@@ -566,6 +588,7 @@ def test_a_mean_over_fewer_seeds_says_why(tmp_path):
     assert (guided["a"], guided["b"]) == ("ok", "seed 1 oom (too large)")
 
 
+def test_a_metric_of_ones_own_is_a_column_of_the_table_of_scores(tmp_path):
     """Catches a score that only the rows of the jobs hold, without a mean and an interval."""
     results = real(made(tmp_path), floor=1.9, reference=1.5)
     scored = results.metrics["metric"] == "fid_x8"

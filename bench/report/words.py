@@ -158,19 +158,27 @@ def credit_words(results: Results) -> str:
     return f"Real images: {rst(credit)}." if credit else ""
 
 
+def given_images(results: Results) -> int:
+    """How many images the features.reference of the extractor that is asked holds; 0 where its
+    file has none, or there is no file."""
+    rows = results.rows_of("reference_images")
+    # each extractor has a job of its name
+    mine = rows["run_id"].str.rsplit("-", n=1).str[0] == f"features/{results.extractor}"
+    counts = rows.loc[mine, "value"].dropna()
+    return int(counts.iloc[0]) if len(counts) else 0
+
+
 def held_against(results: Results) -> str:
     """What generated images are compared with: held-out images, or what the study's file of
     statistics holds."""
     given = results.features[results.extractor].get("reference")
     if not given:
         return held_out(results) if copies(results) else f"{held_out(results)}, no training image"
-    images = _count(results, "reference_images")
+    images = given_images(results)
     file = f"features.reference {rst(Path(given).name)}"
     if images:
-        return (
-            f"{file}, its statistics for FID and its {images} images for KID, precision and recall"
-        )
-    return f"the statistics of {file} for FID, {held_out(results)} for KID, precision and recall"
+        return f"{file}, its statistics for FID and its {images} images for other scores"
+    return f"the statistics of {file} for FID, {held_out(results)} for other scores"
 
 
 def extractor_kind(results: Results) -> str:

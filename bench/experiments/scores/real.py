@@ -4,21 +4,49 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...report.cells import Cell, number
 from ...report.estimate import Estimate, show
 from ...report.view import View
-from ...report.words import without_classes
+from ...report.words import given_images, held_out_agreement, without_classes
 from ...study.checks import WITHIN_CLASSES
 from ...study.escaping import rst
 
 HELD_OUT = "Held-out images themselves"
+GIVEN = "Images of features.reference themselves"
 
 
 def real_scores(view: View, variant: str, metric: str) -> tuple[float | None, float | None]:
-    """What training images, and what the held-out images themselves, score; None where nobody
-    measured it."""
+    """What training images, and what the images that scores are held against themselves, score;
+    None where nobody measured it."""
     names, score = view.variants[variant], view.results.score_name(metric)
     train, held = (view.grid_value(names, f"{line}_{score}") for line in ("floor", "reference"))
+    if metric == "class_agreement":  # that of held-out images is the extractor's own accuracy
+        held = held_out_agreement(view.results)
     return train, held
+
+
+def which_real(view: View, metric: str) -> str:
+    """Which real images those are that a score is held against: of a file IS alone was taken."""
+    return "reference" if metric == "is" and given_images(view.results) else "held-out"
+
+
+def reference_rows(view: View, row: dict[str, str]) -> list[dict[str, str]]:
+    """Rows of the images that scores are held against: held-out ones, and those of a file where an
+    extractor has some. row: what all extractors say."""
+    views = [view, *map(view.by, view.results.others)]
+    # of these images nothing else was scored
+    of_files = {one.results.label("IS") for one in views if given_images(one.results)}
+    empty = Cell(number(None), mean=None)
+    rows = []
+    for label, of_file in ((HELD_OUT, False), (GIVEN, True)):
+        cells = {title: row[title] if (title in of_files) == of_file else empty for title in row}
+        rows.append(cells | {"Variant": label, "Status": "ok"})
+    agreement = held_out_agreement(view.results)
+    if agreement is not None and view.scored("class_agreement"):
+        title = view.results.label("Class agreement")
+        rows[0][title] = Cell(number(agreement), mean=agreement)
+    # older results have none
+    return [one for one in rows if set(one.values()) - {"-", one["Variant"], one["Status"]}]
 
 
 def beside_real(view: View, variant: str, name: str) -> Estimate | None:
@@ -42,7 +70,7 @@ def real_words(view: View, claim: dict[str, Any]) -> str:
     if claim["metric"] != "is":
         return ""
     train, held = real_scores(view, claim["variant"], "is")
-    measured = {"train": train, "held out": held}
+    measured = {"train": train, which_real(view, "is").replace("-", " "): held}
     parts = [f"{show(value)} {name}" for name, value in measured.items() if value is not None]
     real = train if held is None else held
     if real is None:

@@ -41,7 +41,6 @@ from ...report.trainings import kept_words, other_tokens_words
 from ...report.view import View
 from ...report.words import (
     floor_has_labels,
-    held_out_agreement,
     samplers,
     score_details,
     seeds_details,
@@ -52,7 +51,7 @@ from ...study.scores import kid_is_exact
 from .against_first import after_holm_title, difference_title, fid_differences, verdicts
 from .further import further_scores
 from .panels import Places, draw_baselines, draw_trainings, name_lost
-from .real import HELD_OUT, beside_real, real_scores, real_words, within_words
+from .real import beside_real, real_scores, real_words, reference_rows, which_real, within_words
 
 SHARES = {
     "class agreement": "class_agreement",
@@ -251,12 +250,7 @@ def _line_rows(view: View) -> tuple[list[dict[str, str]], dict]:
     floors = {view.grid_value(names, fid): names for names in grids.values()}
     names = floors[next((value for value in floors if value is not None), next(iter(floors)))]
     rows = [_line_row(view, "floor", "Floor: real training images", names)]
-    held = _line_row(view, "reference", HELD_OUT, names)
-    agreement = held_out_agreement(view.results)
-    if agreement is not None and view.scored("class_agreement"):
-        held[view.results.label("Class agreement")] = Cell(number(agreement), mean=agreement)
-    if set(held.values()) - {"-", held["Variant"], held["Status"]}:  # older results have none
-        rows.append({**held, "Status": "ok"})
+    rows += reference_rows(view, _line_row(view, "reference", "", names))
     for grid, of_grid in grids.items():
         label = f"Reconstruction, schedule {grid}"
         rows.append(_line_row(view, "reconstruction", label, of_grid))
@@ -433,7 +427,8 @@ def judge_nearer(view: View, claim: dict[str, Any]) -> tuple[str, str]:
     variant, against = claim["variant"], claim["against"]
     metric = view.results.score_name(claim["metric"])
     train, held = real_scores(view, variant, claim["metric"])
-    real, split = (held, "held-out") if held is not None else (train, "training")
+    which = which_real(view, claim["metric"])
+    real, split = (held, which) if held is not None else (train, "training")
     if real is None:
         return "not decided", f"{metric} of real images was not measured"
     first, second = ((view.of(name, metric) - real).abs() for name in (against, variant))
