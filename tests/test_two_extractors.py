@@ -3,16 +3,18 @@ their verdicts differ."""
 
 import json
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from small_study import GRID, SEEDS, TOKENIZER, build
 
 from bench.experiments.claims.show import table_claims
-from bench.experiments.scores.show import table_costs, table_scores
+from bench.experiments.scores.show import figure_fid, table_costs, table_scores
 from bench.report.cells import readable
 from bench.report.claims import by_others, claim_details, judged
 from bench.report.results import Results
 from bench.report.view import View
+from bench.report.words import extractors_words, reference_words
 from bench.runtime.study_row import check_study
 from bench.study.schema import Claim
 
@@ -115,6 +117,17 @@ def test_the_order_of_the_list_says_who_is_first(tmp_path):
     assert table["By x8"].tolist() == ["no", "-"]
     scores = table_scores(View(results, "s"))[0].set_index("Variant")
     assert scores.loc["a", "Class agreement (x8)"].startswith("0.9")
+    figure, caption = figure_fid(View(results, "s"))
+    names = figure.axes[2].get_legend_handles_labels()[1]
+    assert names == ["class agreement (x8)"], "lite scored no share"
+    assert "of CAS" not in caption
+    results.about["evaluation"]["metrics"] = ["fidelity", "classification_accuracy", "pixels"]
+    assert "of all scores that name no other (of CAS x8); x8" in extractors_words(results)
+    results.about["features"][0]["reference"] = "r.npz"
+    results.known.clear()
+    assert "for other scores; by x8 the held-out" in reference_words(results)
+    assert reference_words(results).endswith("; of CAS and pixels as by x8.")
+    plt.close("all")
 
 
 def test_holm_of_each_extractor_counts_every_claim_once(tmp_path):

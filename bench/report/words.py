@@ -197,6 +197,8 @@ def extractors_words(results: Results) -> str:
     names = (results.extractor, *results.others)
     said = [f"{name} ({extractor_kind(results.by(name))})" for name in names]
     first = f"{said[0]}, of all scores that name no other" if len(said) > 1 else said[0]
+    if results.extractor_of("cas") != results.extractor and "cas" in _taken_once(results):
+        first += f" (of CAS {results.extractor_of('cas')})"
     return f"Extractor{'s' * (len(said) > 1)}: {'; '.join([first, *said[1:]])}."
 
 
@@ -205,7 +207,17 @@ def reference_words(results: Results) -> str:
     held = {name: held_against(results.by(name)) for name in (results.extractor, *results.others)}
     if len(set(held.values())) == 1:
         return f"Reference: {held[results.extractor]}."
-    return f"Reference: {'; '.join(f'by {name} {words}' for name, words in held.items())}."
+    parts = [f"by {name} {words}" for name, words in held.items()]
+    if once := _taken_once(results):
+        parts.append(f"of {' and '.join(once.values())} as by {results.extractor_of('cas')}")
+    return f"Reference: {'; '.join(parts)}."
+
+
+def _taken_once(results: Results) -> dict[str, str]:
+    """Scores that one of several extractors takes for all and whose columns do not name it."""
+    metrics = results.about["evaluation"].get("metrics", ())
+    names = {"classification_accuracy": ("cas", "CAS"), "pixels": ("pixels", "pixels")}
+    return dict(names[metric] for metric in names if metric in metrics)
 
 
 def bias_words(results: Results, count: int | None = None, held: int | None = None) -> str:

@@ -88,7 +88,9 @@ def _share_panel(axes: Axes, view: View, places: Places) -> None:
         colour, marker = SHARE_STYLES[name]
         styles = [{"color": COLOURS[colour], "marker": marker}] * len(places.names)
         shift = min(0.26, 0.8 / len(scored)) * (j - (len(scored) - 1) / 2)
-        draw_trainings(axes, view, metrics[name], places, shift, styles, name)
+        owner = view.results.extractor_of(SHARES[name])
+        label = name if owner == view.results.extractor else f"{name} ({owner})"
+        draw_trainings(axes, view, metrics[name], places, shift, styles, label)
     if not scored:
         blank(axes, "no share was scored")
     # an interval may pass what a share can be
