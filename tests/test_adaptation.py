@@ -664,6 +664,17 @@ def test_the_table_of_samplers_says_what_is_hardly_reached(view):
     assert "Coverage" not in " ".join(table.columns)
 
 
+def test_a_score_that_a_training_seed_lacks_is_said(view):
+    """Catches FID over fewer training seeds than the losses beside it, in a row called ok."""
+    rows, model = view.results.metrics, view.variants["b"]["model"]
+    fid = (rows["metric"] == "fid_x8") & (rows["model"] == model) & (rows["train_seed"] == 1)
+    view.results.metrics = rows[~fid]
+    view.results.known.clear()
+    models = show.table_adaptation(view)[0].set_index("Model")["Status"]
+    samplers = show.table_decoding(view)[0].set_index("Variant")["Status"]
+    assert models["b"] == samplers["c"] == "seed 1 not measured" and models["a"] == "ok"
+
+
 def test_the_figure_of_hidden_tokens_shows_both_splits(view):
     """Catches a panel of another scale, a line for each sampler, a split that is left out, and the
     spread of the seeds' own tokenizers taken for that of what own tokens gain."""

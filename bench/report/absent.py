@@ -44,6 +44,15 @@ def by_reason(missing: dict[int, str]) -> str:
     return ", ".join(parts)
 
 
+def lost_of(view: View, variant: str, *metrics: str) -> str:
+    """Training seeds in which a variant lacks one of these metrics, of those that somebody
+    measured, and why: what jobs of several kinds report of one row. Empty where all are there."""
+    lost: dict[int, str] = {}
+    for metric in filter(view.results.has_rows, metrics):
+        lost = view.missing(variant, metric) | lost
+    return by_reason(dict(sorted(lost.items())))
+
+
 def lost_scores(view: View, variant: str) -> str:
     """Training seeds in which a variant has no FID, and why; those of each other extractor too,
     where the first has its score. Empty where all is there."""
