@@ -571,7 +571,8 @@ def test_a_mean_over_fewer_seeds_says_why(tmp_path):
     floor = rows["metric"] == "floor_fid_x8"
     of_seeds = [rows[floor].assign(train_seed=seed, value=1.5 + seed / 10) for seed in (0, 2)]
     lost = (rows["metric"] == "fid_x8") & (rows["train_seed"] == 1)
-    lost &= rows["model"] == results.variants("s")["b"]["model"]
+    b = results.variants("s")["b"]
+    lost &= rows["model"] == b["model"]
     halves = rows[(rows["metric"] == "fid_x8") & ~lost]
     of_halves = [
         halves.assign(seed_first=first, seed_last=first + 99, num_images=100) for first in (0, 100)
@@ -584,6 +585,12 @@ def test_a_mean_over_fewer_seeds_says_why(tmp_path):
     status = table_scores(View(results, "s"))[0].set_index("Variant")["Status"]
     assert status["Floor: real training images"] == "seed 1 oom (too large)"
     assert status["a"] == "ok"
+    calls = rows[rows["metric"] == "kept_step"].assign(metric="nfe", sampler=None)
+    calls = calls[(calls["model"] != b["model"]) | (calls["train_seed"] != 1)]
+    results.metrics = pd.concat([results.metrics, calls], ignore_index=True)
+    results.known.clear()
+    costs = table_costs(View(results, "s"))[0].set_index("Variant")["Status"]
+    assert (costs["a"], costs["b"]) == ("ok", "seed 1 oom (too large)")
     guided = table_guidance(View(results, "s"))[0].set_index("Group")["Status"]
     assert (guided["a"], guided["b"]) == ("ok", "seed 1 oom (too large)")
 

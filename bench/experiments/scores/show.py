@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...report.absent import by_reason, lost_lines, lost_scores, missing_words
+from ...report.absent import lost_lines, lost_of, lost_scores, missing_words
 from ...report.axes import spread_out
 from ...report.caption import Caption
 from ...report.cells import (
@@ -380,7 +380,7 @@ def table_costs(view: View) -> tuple[pd.DataFrame, Caption]:
     rows = []
     for variant in view.variants:
         row = _start_row(view, variant) | _cost_columns(view, variant)
-        row["Status"] = by_reason(view.missing(variant, "kept_loss_test")) or "ok"
+        row["Status"] = lost_of(view, variant, "kept_loss_test", "nfe") or "ok"
         rows.append(row)
     table = without_numbers(frame(rows), list(LOSSES))
     details = (
