@@ -9,6 +9,7 @@ import pytest
 from small_study import GRID, SEEDS, TOKENIZER, build
 
 from bench.experiments.claims.show import table_claims
+from bench.experiments.scores.real import kid_words
 from bench.experiments.scores.show import figure_fid, table_costs, table_scores
 from bench.report.cells import readable
 from bench.report.claims import by_others, claim_details, judged
@@ -220,6 +221,23 @@ def test_what_another_extractor_lacks_is_said(tmp_path):
     assert "Status" in table.attrs["shown"]
     because = table_claims(View(results, "s"))[0]["Because"].iloc[0]
     assert "] (over 2 of 3 training seeds: seed 1 not measured)" in because
+
+
+def test_how_kid_was_taken_is_said_of_each_extractor(tmp_path):
+    """Catches all pairs that are said of an extractor whose features are too many for them."""
+    real = [baseline(f"reference_is_{name}", 2.0) for name in ("x8", "lite")]
+    results = agreeing(tmp_path, more=real)
+    for name in ("x8", "lite"):
+        scored = results.metrics[results.metrics["metric"] == f"fid_{name}"]
+        scored = scored.assign(metric=f"kid_{name}")
+        results.metrics = pd.concat([results.metrics, scored], ignore_index=True)
+    assert "KID: over all pairs." in table_scores(View(results, "s"))[1]
+    results.about["evaluation"]["num_images"] = 50_000
+    held = results.metrics["metric"] == "num_test"
+    results.metrics.loc[held, "value"] = 10_000
+    results.known.clear()
+    words = "KID: by x8 over all pairs; by lite mean over 100 random subsets."
+    assert words == kid_words(View(results, "s"))
 
 
 def test_class_agreement_stands_beside_that_of_real_images(tmp_path):

@@ -10,6 +10,7 @@ from ...report.view import View
 from ...report.words import given_images, held_out_agreement, without_classes
 from ...study.checks import WITHIN_CLASSES
 from ...study.escaping import rst
+from ...study.scores import kid_is_exact
 
 HELD_OUT = "Held-out images themselves"
 GIVEN = "Images of features.reference themselves"
@@ -62,6 +63,32 @@ def within_words(view: View) -> str:
     names = without_classes(view) if len(view.rows_of("variance_pixels")) else []
     said = ", ".join(map(rst, names))
     return f"Variance within classes: none of variants without classes ({said})." if said else ""
+
+
+def kid_words(view: View) -> str:
+    """How KID was taken, by each extractor where they differ."""
+    views = view, *map(view.by, view.results.others)
+    ways = {asked.results.extractor: _kid_way(asked) for asked in views}
+    if len(set(ways.values())) == 1:
+        way = ways[view.results.extractor]
+        return f"KID: {way}." if way else ""
+    said = (f"by {name} {way}" for name, way in ways.items() if way)
+    return f"KID: {'; '.join(said)}."
+
+
+def _kid_way(view: View) -> str:
+    """Whether KID takes all pairs; empty where it was not measured, or the sizes are not known."""
+    results = view.results
+    features = results.features[results.extractor]
+    held = results.rows_of("num_test")["value"].dropna()
+    measured = len(view.rows_of(results.score_name("kid")))
+    if not measured or not len(held) or not features.get("dim"):
+        return ""
+    if features.get("reference") or not len(results.rows_of(f"reference_is_{results.extractor}")):
+        return ""  # of a file with images of its own, or of an older version
+    count = results.about["evaluation"]["num_images"]
+    exact = kid_is_exact(count, int(held.iloc[0]), features["dim"])
+    return "over all pairs" if exact else "mean over 100 random subsets"
 
 
 def real_words(view: View, claim: dict[str, Any]) -> str:

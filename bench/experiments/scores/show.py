@@ -47,11 +47,18 @@ from ...report.words import (
     with_classes,
 )
 from ...study.escaping import rst
-from ...study.scores import kid_is_exact
 from .against_first import after_holm_title, difference_title, fid_differences, verdicts
 from .further import further_scores
 from .panels import Places, draw_baselines, draw_trainings, name_lost
-from .real import beside_real, real_scores, real_words, reference_rows, which_real, within_words
+from .real import (
+    beside_real,
+    kid_words,
+    real_scores,
+    real_words,
+    reference_rows,
+    which_real,
+    within_words,
+)
 
 SHARES = {
     "class agreement": "class_agreement",
@@ -301,7 +308,7 @@ def table_scores(view: View) -> tuple[pd.DataFrame, Caption]:
         *score_details(view),
         _twin_words(view),
         _floor_words(view, names),
-        _kid_words(view),
+        kid_words(view),
         within_words(view),
         "Losses and costs: table costs." if apart else COST_WORDS,
         "" if apart else other_tokens_words(view),
@@ -354,21 +361,6 @@ def _floor_words(view: View, names: dict) -> str:
         f"Floor and reconstruction: {int(counts.iloc[0])} training images, as they are and through "
         f"the tokenizer, against the same reference. {ideal}."
     )
-
-
-def _kid_words(view: View) -> str:
-    """Whether KID takes all pairs; empty where it was not measured, or the sizes are not known."""
-    results = view.results
-    features = results.features[results.extractor]
-    held = results.rows_of("num_test")["value"].dropna()
-    measured = len(view.rows_of(results.score_name("kid")))
-    if not measured or not len(held) or not features.get("dim"):
-        return ""
-    if features.get("reference") or not len(results.rows_of(f"reference_is_{results.extractor}")):
-        return ""  # of a file with images of its own, or of an older version
-    count = results.about["evaluation"]["num_images"]
-    exact = kid_is_exact(count, int(held.iloc[0]), features["dim"])
-    return "KID: over all pairs." if exact else "KID: mean over 100 random subsets."
 
 
 COST_WORDS = "Held-out loss of the kept weights. Each variant's cost per image includes guidance."
