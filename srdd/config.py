@@ -257,8 +257,8 @@ Scales = Annotated[
 
 
 class SamplerConfig(Strict):
-    """How tokens are drawn. cfg_scale is w in u + w (c - u): 1 switches guidance off, below 1 it
-    leans towards no class; VAR's own t is w - 1.
+    """How tokens are drawn. Of cfg_scale, w in u + w (c - u), 1 switches guidance off, and below 1
+    leans towards no class. VAR's own t is w - 1.
 
     sr_steps is simple resampling, refine_steps is mask resampling (SRDD, arXiv 2509.22636); both
     are 0 in VAR and SDD.

@@ -3,6 +3,7 @@
 import io
 import re
 import tokenize
+from itertools import chain
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -17,6 +18,16 @@ from bench.study import escaping, rooms
 ROOT = Path(__file__).resolve().parent.parent
 TEXTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "workflows").rglob("*.yaml")]
 SOURCES = sorted([*(ROOT / "srdd").rglob("*.py"), *(ROOT / "bench").rglob("*.py")])
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+# of a page: code, places that results fill, tables, headings and lines of HTML
+NO_PROSE = re.compile(
+    r"^ *```.*?^ *```$|<!-- published.*?<!-- /published -->|^ {4,}.*?$|^[|#<].*?$",
+    re.DOTALL | re.MULTILINE,
+)
+# a word, whatever it holds; of a link only its words are read
+CODE_SPAN, COMMENT = re.compile(r"`[^`]*`"), re.compile(r"<!--.*?-->")
+LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
+BEGINNING = re.compile(r"\n\s*\n|\n(?= *(?:[-*]|\d+\.) )")
 PROSE = {tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
 # what stands there instead of which plain word
 UNPLAIN = {
@@ -61,8 +72,26 @@ def test_errors_are_held_against_what_all_scores_are(tmp_path):
     assert "reference: the held-out split" not in said
 
 
+def paragraphs(page):
+    """Paragraphs and items of lists of a page, in plain words."""
+    text = COMMENT.sub("", NO_PROSE.sub("\n\n", page.read_text(encoding="utf-8")))
+    for paragraph in BEGINNING.split(text):
+        plain = LINK.sub(r"\1", CODE_SPAN.sub("Code", " ".join(paragraph.split())))
+        yield re.sub(r"[*_]", "", plain)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_sentences_of_pages_are_short(page):
+    """Catches a sentence that is a paragraph, or a list that is written as one sentence."""
+    long = []
+    for words in chain.from_iterable(map(sentences, paragraphs(page))):
+        if len(words) > MOST_WORDS_OF_SENTENCE:
+            long.append(f"{len(words)} words: {' '.join(words)}")
+    assert not long, "\n".join(long)
+
+
 def sentences(words):
-    """Sentences of a caption, as lists of words; signs such as + and = are none."""
+    """Sentences of a page or caption, as lists of words; signs such as + and = are none."""
     for sentence in re.split(r"(?<=[.!?])\s+(?=\W*[A-Z0-9])", escaping.plain(words)):
         yield [word for word in sentence.split() if re.search(r"\w", word)]
 

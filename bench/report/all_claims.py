@@ -191,8 +191,8 @@ HEAD = """# Claims
 Made by `python -m bench claims --write` from `results/*/published`; do not edit.
 `results/claims.csv` has the same with every number and reason.
 
-- **yes** and **no**: the 95 % interval of the difference that the claim names excludes 0, over
-  three training seeds at least, of times over paired rounds. **not decided**: it holds 0. A
+- **yes** and **no**: the 95 % interval of the difference that the claim names excludes 0. It is
+  over three training seeds at least, of times over paired rounds. **not decided**: it holds 0. A
   difference that is equal in every training seed has no interval and decides nothing.
 - *Not after Holm*: the verdict falls when all claims of the study are tested together at 5 % (Holm
   1979). Bytes and identities have no p-value, and are not among these.

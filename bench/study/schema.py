@@ -88,8 +88,8 @@ class CcaConfig(Strict):
 
 
 class DistillConfig(Strict):
-    """How a model of fewer scales is made from a teacher, a method of this project: only the
-    beginning of the paper's text was seen by us."""
+    """How a model of fewer scales is made from a teacher. The method is this project's: only
+    the beginning of the paper's text was seen by us."""
 
     arm: str = Field(description="name of an arm_<name> in bench/pipeline/distill.py")
     teacher: SuiteEntry = Field(description="the teacher: a base and a delta")

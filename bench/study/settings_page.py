@@ -41,9 +41,9 @@ HEAD = """# Settings of a study
 
 Made by `python -m bench settings --write` from the schema; do not edit.
 
-A study is a YAML file. It names its images, its feature extractors, *bases* (whole settings of a
-method) and *suites* (variants, each a base and what changes in it, and what is measured of them).
-It may start from another study and take suites that are files:
+A study is a YAML file. It names its images, its feature extractors, *bases* and *suites*. A base is
+whole settings of a method. A suite has variants, each a base and what changes in it, and says what
+is measured of them. A study may start from another study and take suites that are files:
 
 ```yaml
 study: photos
