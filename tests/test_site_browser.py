@@ -1,5 +1,7 @@
 """The site in a real browser, opened as files: what a reader sees and can do."""
 
+import contextlib
+
 import pytest
 from browser import complaints, opened, show, until
 from site_pages import committed_site, pages_of
@@ -50,6 +52,34 @@ def test_complaints_are_heard(browser, tmp_path):
     assert "loud" in said and "none.png" in said and "https://elsewhere.invalid/x.js" in said
 
 
+LINES = """
+const range = document.createRange();
+const lines = (element) => {
+  range.selectNodeContents(element);
+  return new Set([...range.getClientRects()].map((line) => line.top)).size;
+};
+return [...document.querySelectorAll(arguments[0])].map(lines);
+"""
+
+
+def test_names_of_files_and_studies_are_read_whole(browser, site):
+    """Catches a name that breaks in the middle of a word at a phone's width."""
+    with phone(browser):
+        show(browser, site / "docs" / "running.html")
+        lines = browser.execute_script(LINES, "td:first-child > code")
+    assert len(lines) > 10 and set(lines) == {1}
+
+
+@pytest.mark.parametrize("width", [500, 1280])
+def test_claims_over_all_studies_are_read_in_few_lines(browser, site, width):
+    """Catches claims of a word a line beside wide blank columns."""
+    browser.set_window_size(width, 1000)
+    show(browser, site / "index.html")
+    lines = browser.execute_script(LINES, "#claims tbody td:first-child")
+    browser.set_window_size(1300, 1000)
+    assert len(lines) > 40 and sorted(lines)[len(lines) // 2] <= 3 and max(lines) <= 5
+
+
 @pytest.fixture(scope="module")
 def seen(browser, site):
     """What every page says and how wide it is on a phone, loaded once."""
@@ -58,14 +88,21 @@ def seen(browser, site):
     }
 
 
-def phone_width(browser):
-    """Pixels that a page takes when its window becomes a phone of 390."""
+@contextlib.contextmanager
+def phone(browser):
+    """The window of a phone, 390 pixels wide."""
     metrics = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     try:
-        return browser.execute_script("return document.documentElement.scrollWidth")
+        yield
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def phone_width(browser):
+    """Pixels that a page takes when its window becomes a phone of 390."""
+    with phone(browser):
+        return browser.execute_script("return document.documentElement.scrollWidth")
 
 
 def test_every_page_loads_alone(seen):
