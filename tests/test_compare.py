@@ -117,6 +117,31 @@ def test_a_variant_that_one_side_has_not_scored_is_named(tmp_path, where):
     assert f"one side alone, not compared: b (s), {where}." in " ".join(compare.words_of(found))
 
 
+@pytest.mark.parametrize(
+    "there, words",
+    [
+        (
+            {"features": {"kind": "trained", "name": "y8", "dim": 8}},
+            "features.name x8 here, y8 there",
+        ),
+        (
+            {"dataset": {"name": "photos", "image_size": 32, "num_classes": 3}},
+            "dataset.name d here, photos there",
+        ),
+        ({"evaluation": {"num_images": 77, "first_seed": 0}}, "evaluation.num_images 200 here, 77"),
+    ],
+)
+def test_another_study_is_called_one(tmp_path, monkeypatch, capsys, there, words):
+    """Catches verdicts on other images, or by another extractor, that rounding is to explain, and
+    variants that both scored and are said to be scored on one side alone."""
+    mine = build(tmp_path / "mine", ["a", "b"], [CLAIM])
+    others = changed(build(tmp_path / "others", ["a", "b"], [CLAIM], **there), scaled)
+    out = said(mine, others, monkeypatch, capsys)
+    assert "Not the same study: " in out and words in out
+    assert compare.ELSEWHERE not in out
+    assert "features" not in there or "Scored on one side" not in out
+
+
 def test_what_one_side_lacks_is_left_out(tmp_path):
     """Catches a variant, a claim or a suite of one's own that stops the comparison."""
     mine = build(tmp_path / "mine", ["a", "b", "c"], [CLAIM, {**CLAIM, "text": "mine"}])

@@ -55,6 +55,8 @@ class Compared:
     only_mine: int = 0  # claims that the other results do not judge so
     # variants that both have and one side has not scored, as where all trainings diverged
     one_sided: list[str] = field(default_factory=list)
+    # what of the studies differs, such as the images: rounding explains no verdict then
+    unlike: list[str] = field(default_factory=list)
 
 
 def _views(mine: Results, others: Results) -> Iterator[tuple[View, View]]:
@@ -132,6 +134,28 @@ def _scored(one: View, other: View, metric: str) -> Iterator[tuple[str, tuple[An
             yield name, (*network, *sorted(_runs(one, name, metric, seeds)))
 
 
+SAME = ("name", "image_size", "num_classes", "content")  # of the dataset
+
+
+def _asked_of(results: Results) -> dict[str, Any]:
+    """The settings that verdicts of all suites rest on; None where a study does not say one."""
+    data, evaluation = results.about["dataset"], results.about["evaluation"]
+    asked = {f"dataset.{key}": data.get(key) for key in SAME}
+    drawn = {"evaluation.num_images": evaluation.get("num_images")}
+    return {**asked, "features.name": results.extractor, **drawn}
+
+
+def _unlike(mine: Results, others: Results) -> list[str]:
+    """What the studies do not share."""
+    asked = _asked_of(others)
+    both = [(key, one, asked[key]) for key, one in _asked_of(mine).items()]
+    return [
+        f"{key} {one} here, {other} there"
+        for key, one, other in both
+        if one != other and None not in (one, other)
+    ]
+
+
 def _given(claim: dict[str, Any]) -> dict[str, Any]:
     """What a claim says: a setting that it leaves open is none that an older version lacks."""
     return {key: value for key, value in claim.items() if value is not None}
@@ -140,8 +164,10 @@ def _given(claim: dict[str, Any]) -> dict[str, Any]:
 def compared(mine: Results, others: Results) -> Compared:
     """What two results of a study have in common, and where they part."""
     both, metric, seen = Compared([], [], 0, [], []), mine.score_name("fid"), set()
+    both.unlike = _unlike(mine, others)
     for one, other in _views(mine, others):
-        both.one_sided += _one_sided(one, other, metric)
+        if metric == others.score_name("fid"):
+            both.one_sided += _one_sided(one, other, metric)
         for variant, numbers in _scored(one, other, metric):
             if numbers in seen:
                 continue
@@ -201,7 +227,8 @@ def _line(one: Turned) -> str:
 def words_of(both: Compared) -> list[str]:
     """What a reader is told, a line each."""
     same = both.claims - len(both.turned)
-    lines = [f"Verdicts: {same} of {both.claims} are the same."]
+    lines = [f"Not the same study: {'; '.join(both.unlike)}."] if both.unlike else []
+    lines.append(f"Verdicts: {same} of {both.claims} are the same.")
     if both.only_mine:
         lines.append(f"Claims that are not asked so there, not compared: {both.only_mine}.")
     lines += map(_line, both.turned)
@@ -211,7 +238,7 @@ def words_of(both: Compared) -> list[str]:
         lines.append(f"Scored on one side alone, not compared: {'; '.join(both.one_sided)}.")
     if both.other_settings:
         lines.append(f"Other settings there, not compared: {', '.join(both.other_settings)}.")
-    if both.turned or any(row["difference"] for row in both.rows):
+    if not both.unlike and (both.turned or any(row["difference"] for row in both.rows)):
         lines.append(ELSEWHERE)
     return lines
 
