@@ -116,8 +116,8 @@ class DatasetConfig(Strict):
     )
     crop: bool = Field(
         True,
-        description="resize to 1.125 of the size and cut out the middle, as VAR does; false: keep "
-        "the borders",
+        description="resize the short side to 1.125 of the size and cut out the middle square, as "
+        "VAR does; false: the whole short side; the long one is cut all the same",
     )
     background: Background = Field(
         255, description="what transparent pixels show: a grey level, or three colours"
