@@ -180,11 +180,15 @@ def test_one_mistake_is_counted_once(tmp_path):
     assert "(and 1 more)" in refused(tmp_path, [{**LITE0, "network": "alexnet", "sise": 64}])
 
 
-def test_a_trained_extractor_needs_classes(tmp_path):
-    """Catches a classifier of no classes, named without its place."""
-    none = {"dataset": {**SMOKE["dataset"], "num_classes": 0}}
-    text = refused(tmp_path, [LITE0, TRAINED], **none)
-    assert text.startswith("features[1].kind: 'trained' needs a dataset with classes")
+@pytest.mark.parametrize("classes", [0, 1])
+def test_a_trained_extractor_needs_classes(tmp_path, classes):
+    """Catches a classifier of no classes or one, named without its place, and words that a dataset
+    of one class meets."""
+    few = {"dataset": {"name": "image_folder", "path": "photos", "image_size": 8, "channels": 1}}
+    few["dataset"]["num_classes"] = classes
+    text = refused(tmp_path, [LITE0, TRAINED], **few)
+    asked = "'trained' needs a dataset of two classes or more, this has"
+    assert text.startswith(f"features[1].kind: {asked} {classes};")
 
 
 def test_a_claim_names_no_extractor(tmp_path):

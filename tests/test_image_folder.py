@@ -432,6 +432,15 @@ def test_a_class_that_would_be_held_out_whole_is_trained_on(tmp_path, count):
     assert (count > 1) or "without a held-out image: b, c" in summary(data)
 
 
+def test_a_folder_of_few_images_is_told_how_many_scores_need(tmp_path):
+    """Catches advice to raise a share where no share is large enough: 37 images score nothing."""
+    for name, count in (("a", 17), ("b", 20)):
+        put(tmp_path / name, count)
+    words = r"val of 37; add images \(scores need 100 to train on and as many held out\), or raise"
+    with pytest.raises(ConfigError, match=words):
+        read_dataset(config(tmp_path, num_classes=2, val_share=0.001))
+
+
 def test_many_classes_of_one_image(tmp_path):
     """Catches a log that names ten of many classes as if they were all, and advice to raise a share
     where every image has to be trained on."""

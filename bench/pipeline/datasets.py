@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from ..study.checks import MIN_IMAGES
 from ..study.contents import cache_folder, stamp_of, sums_of
 from ..study.errors import ConfigError, place_of, shown
 from ..study.settings import DatasetConfig
@@ -365,7 +366,8 @@ def load_image_folder(config: DatasetConfig) -> dict[str, object]:
                 + (
                     f"add images or merge classes: each of {count} keeps one to train on"
                     if count == len(folder.classes)
-                    else f"add images, or raise dataset.{split}_share where there is one"
+                    else f"add images (scores need {MIN_IMAGES} to train on and as many held out), "
+                    f"or raise dataset.{split}_share where there is one"
                 )
                 + (f", or too few groups: dataset.group finds {_count(groups)}" if groups else "")
                 + (f" (left out: {left_out})" if left_out else "")

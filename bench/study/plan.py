@@ -234,6 +234,6 @@ def _check_classes(study: Study) -> None:
     for at, features in study.extractors.items():
         if features.kind == "trained" and data.num_classes < 2:
             raise ConfigError(
-                f"{at}.kind: 'trained' needs a dataset with classes, this "
-                f"has {data.num_classes}; use kind: pretrained or inception"
+                f"{at}.kind: 'trained' needs a dataset of two classes or more, this has "
+                f"{data.num_classes}; use kind: pretrained or inception"
             )
