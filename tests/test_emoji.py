@@ -363,6 +363,13 @@ def test_the_verb_is_one_line_of_bad_input(tmp_path):
         assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 
 
+def test_help_of_the_verb_is_a_command():
+    """Catches half of a quotation mark in what a user copies."""
+    command = [sys.executable, "-m", "bench", "data", "-h"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "./run data NAME (there are: emoji, cifar10)\n" and not done.returncode
+
+
 # ---------------------------------------------------------------- the study
 
 

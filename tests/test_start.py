@@ -13,6 +13,21 @@ from bench.runtime.quick_start import compiles
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.mark.parametrize(
+    "word, words",
+    [
+        ("--confg", "unrecognized arguments: --confg; did you mean --config?"),
+        ("--zzz=1", "unrecognized arguments: --zzz=1 ("),
+    ],
+)
+def test_a_mistyped_option_gets_one_line(word, words):
+    """Catches all options of snakemake on a screen, over a last line that helps nobody."""
+    command = [sys.executable, "-m", "bench.runtime.planner", word]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {words}")
+    assert done.stderr.count("\n") == 1
+
+
 def python(code: str, **variables: str) -> str:
     """What a fresh Python prints for some lines."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}

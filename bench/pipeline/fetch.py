@@ -13,16 +13,16 @@ from .cifar import fetch_cifar10
 from .fetch_emoji import make_emoji
 
 SETS: dict[str, Callable[[], list[Path]]] = {"emoji": make_emoji, "cifar10": fetch_cifar10}
-USAGE = f"`./run data NAME` (there are: {', '.join(SETS)})"
+USAGE = f"./run data NAME (there are: {', '.join(SETS)})"
 
 
 def main() -> None:
     """Fetch the set that is named, check it, and say where it lies."""
     if {"-h", "--help"} & set(sys.argv):
-        print(USAGE.strip("`"))
+        print(USAGE)
         return
     if len(sys.argv) != 2:
-        sys.exit(f"error: give one set of images; {USAGE}")
+        sys.exit(f"error: give one set of images: {USAGE}")
     if sys.argv[1] not in SETS:
         sys.exit(f"error: {unknown('set of images', sys.argv[1], SETS)}")
     try:

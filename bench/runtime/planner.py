@@ -5,11 +5,14 @@ turns it on before the first job. Imports no torch.
 
 from __future__ import annotations
 
+import argparse
+import difflib
 import gc
 import os
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 
 def refuse_unreadable(words: list[str]) -> None:
@@ -30,8 +33,20 @@ def refuse_unreadable(words: list[str]) -> None:
             sys.exit(2)  # nothing needs to be added
 
 
+def refuse_words(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    """End with one line for words that snakemake does not know, not with all of its options."""
+    known = parser._option_string_actions  # by name; argparse lists them nowhere else
+    for word in message.split():
+        if word.startswith("--") and (near := difflib.get_close_matches(word, known, 1)):
+            message += f"; did you mean {near[0]}?"
+            break
+    print(f"error: {message} (`./run snakemake -h` lists all)", file=sys.stderr, flush=True)
+    sys.exit(2)
+
+
 if __name__ == "__main__":
     gc.disable()
+    argparse.ArgumentParser.error = refuse_words  # type: ignore[method-assign, assignment]
     try:
         refuse_unreadable(sys.argv[1:])
         import_module("snakemake.cli").main()
