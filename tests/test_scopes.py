@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bench.runtime.study_row import published_suites
 from bench.study.errors import ConfigError
@@ -149,6 +150,19 @@ def test_the_report_begins_with_what_a_reader_needs(plan):
     assert "95 % t-interval" in words and "smoke.yaml``" in words
     named = re.findall(r"``(\w+_(?:scores|claims))``", words)
     assert len(named) == 2 and set(named) <= made
+
+
+def test_the_report_names_the_files_of_a_study_and_that_it_is_reduced(tmp_path):
+    """Catches files that are said to lie beside the study's own, and a first page that reads as if
+    a trial were a result."""
+    photos = {"name": "image_folder", "path": "photos", "image_size": 32, "channels": 3}
+    own = {"study": "own", "like": "fashion_reduced", "take": ["main"], "reduced": "a trial_ {}"}
+    own |= {"dataset": {**photos, "num_classes": 3}, "features": {"name": "own64"}}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(own), encoding="utf-8")
+    words = Scopes(load_study(tmp_path / "own.yaml")).about_study()
+    assert words.startswith("REDUCED STUDY: a trial")
+    files = r"``own.yaml``, which takes ``workflows/config/.*yaml``, ``workflows/.*``, 1 more\."
+    assert re.search(f"Read from {files}", words)
 
 
 def test_every_job_has_a_config(plan, place):

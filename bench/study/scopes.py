@@ -16,6 +16,7 @@ from typing import Any, Literal
 from .checks import enough_images
 from .contents import Contents
 from .errors import ConfigError
+from .escaping import sentence
 from .jobs import Plan
 from .load import differ
 from .plan import study_name
@@ -159,7 +160,7 @@ class Scopes:
     def about_study(self) -> str:
         """What stands in front of the report: the study, how its numbers are read, where to begin,
         and its file."""
-        study, (file, *beside) = self.plan.study, self.plan.files
+        study, (file, *others) = self.plan.study, self.plan.files
         side, seeds = study.dataset.image_size, ", ".join(map(str, study.train_seeds))
         extractors = " and ".join(f"``{features.name}``" for features in study.features)
         begin = []
@@ -167,7 +168,10 @@ class Scopes:
             suites = self.plan.suites_of(None)
             having = [name for name in suites if table in study.suites[name].tables]
             begin += [f"``{name}_{table}``" for name in having[:1]]
+        more = [f"{len(others) - 2} more"] if len(others) > 2 else []
+        others = [*(f"``{other}``" for other in others[:2]), *more]
         parts = [
+            f"REDUCED STUDY: {sentence(study.reduced)}" if study.reduced else "",
             f"Study ``{self.study}``: ``{study.dataset.name}`` at {side}x{side} pixels, training "
             f"seeds {seeds}, scores of {study.evaluation.num_images:,} images a seed by "
             f"{extractors}.",
@@ -175,7 +179,7 @@ class Scopes:
             "A number is a mean over training seeds with the half of its 95 % t-interval. A claim "
             "holds, or not, where the interval of its paired difference excludes 0; else it is "
             "not decided.",
-            f"Read from ``{file}``" + (f" and {len(beside)} files beside it." if beside else "."),
+            f"Read from ``{file}``" + (f", which takes {', '.join(others)}." if others else "."),
         ]
         return "\n\n".join(filter(None, parts)) + "\n"
 
