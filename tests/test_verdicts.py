@@ -707,7 +707,7 @@ def test_tuned_settings_are_named_as_the_group_varies_them(tmp_path):
         ([-0.04, -0.05, -0.06], "refinement cannot help"),
         (
             [0.05],
-            "+0.05 (one seed, no interval) nats a token: fewer than three training seeds, whether",
+            "+0.05 (one seed) nats a token: fewer than three training seeds, whether",
         ),
         ([0.0], "refinement cannot help"),
         ([], "what own tokens gain was not measured"),

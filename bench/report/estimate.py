@@ -133,7 +133,7 @@ def show_estimate(value: Estimate | None) -> str:
     if value is None:
         return "-"
     if value.half is None:
-        return f"{show(value.mean)} (one seed, no interval)"
+        return f"{show(value.mean)} (one seed)"
     if value.half == 0:
         return f"{show(value.mean)} ± 0"
     places = _decimals(value.half)
@@ -145,7 +145,7 @@ def show_difference(value: Estimate | None) -> str:
     if value is None:
         return "-"
     if value.half is None:
-        return f"{value.mean:+.3g} (one seed, no interval)"
+        return f"{value.mean:+.3g} (one seed)"
     ends = value.low, value.high
     places = _decimals(value.half) if value.half else 3
     # on which side of 0 an end lies is what decides
