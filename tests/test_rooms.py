@@ -124,6 +124,20 @@ def test_a_plan_says_only_what_the_contract_knows(room):
         assert known or used, f"bench/experiments/{room}/plan.py: {name}: no word of a plan"
 
 
+# what reads the probabilities of codes: of a regression it would take means for logits
+OF_CODES = ("srdd.contrast.", "srdd.counting.", "srdd.likelihood.")
+
+
+def test_rooms_that_read_codes_say_so():
+    """Catches a regression that is asked for log-probabilities, and numbers made of its means."""
+    read = {
+        path.parent.name
+        for path in (ROOT / "bench" / "experiments").glob("*/*.py")
+        if any(name.startswith(OF_CODES) for name in imports_of(path))
+    }
+    assert read and read <= set(rooms.which("READS_CODES"))
+
+
 @pytest.mark.parametrize("room", rooms.names())
 def test_a_room_says_its_question(room):
     """Catches a folder of which nobody knows what it asks."""

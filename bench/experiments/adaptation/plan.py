@@ -23,7 +23,7 @@ from ...study.scores import BETTER, better
 from ...study.subsets import OF_SUBSETS
 from ...study.suite_checks import Resolved, side_problems, some, token_problems
 
-TRAINS = READS_TEST = True
+TRAINS = READS_TEST = READS_CODES = True
 
 # the rules read any number of a trained model
 NEEDS = {name: ("trained", "scored") for name in ("judge_value", "judge_same")}

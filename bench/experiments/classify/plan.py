@@ -20,7 +20,7 @@ from ...study.schema import Claim, Study, Variant
 from ...study.settings import once_each
 from ...study.suite_checks import Resolved, side_problems
 
-TRAINS = READS_TEST = True
+TRAINS = READS_TEST = READS_CODES = True
 
 Sigma = Annotated[float, Field(ge=0, le=100)]
 Copies = Annotated[int, Field(ge=1, le=1000)]
