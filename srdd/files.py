@@ -32,11 +32,7 @@ def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], **metadata:
     # one entry: safetensors writes several in an order that differs from run to run
     text = {METADATA: json.dumps(metadata, sort_keys=True)}
     try:
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            temporary,
-            text,
-        )
+        save_file(_apart(tensors), temporary, text)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -44,6 +40,20 @@ def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], **metadata:
         raise OSError(f"{path}: cannot be written ({error})") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Each tensor in memory of its own, which safetensors asks for: a weight that two layers of a
+    user's own share is written twice. Raises ValueError for what is no tensor."""
+    apart, places = {}, set()
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise ValueError(f"{name} is a {type(tensor).__name__}, no tensor; files hold no more")
+        tensor = tensor.detach().cpu().contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if place in places else tensor
+        places.add(place)
+    return apart
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -175,10 +185,11 @@ def fill(module: Module, tensors: dict[str, torch.Tensor], path: str | Path) -> 
         if wanted[name].shape != tensors[name].shape
     ]
     refuse_misfits(f"{path}: weights", sorted(problems))
+    # a layer of one's own may count, as BatchNorm does its batches
     kinds = [
         f"{name} holds {tensors[name].dtype}"
         for name in wanted
-        if not tensors[name].is_floating_point()
+        if tensors[name].is_floating_point() != wanted[name].is_floating_point()
     ]
     refuse_misfits(f"{path}: weights", sorted(kinds))
     if unsound := sorted(name for name in wanted if not tensors[name].isfinite().all()):

@@ -407,6 +407,25 @@ def test_a_codec_that_forgets_what_it_drew_is_refused(monkeypatch, tmp_path):
     assert "codec_mine: computes something else once it is saved" in said
 
 
+class _Keeps(torch.nn.Identity):
+    def get_extra_state(self):
+        return {"seen": 3}
+
+    def set_extra_state(self, state):
+        self.seen = state["seen"]
+
+
+def test_a_codec_whose_state_no_file_holds_is_refused(monkeypatch, tmp_path):
+    """Catches a codec that is trained before it turns out that its state is more than tensors."""
+    monkeypatch.setattr(
+        "bench.study.resolve.names_in", lambda file, prefix: [*names_in(file, prefix), "mine"]
+    )
+    add(monkeypatch, tokenizer, "codec",
+        lambda config: tokenizer.codec_conv(config)._replace(post_quant=_Keeps()))  # fmt: skip
+    said = checked(monkeypatch, study_with(tmp_path, **{"tokenizer.config.codec": "mine"}))
+    assert "codec_mine: " in said and "_extra_state" in said, said
+
+
 def test_a_codec_that_mixes_the_images_of_a_batch_is_refused(monkeypatch, tmp_path):
     """Catches tokens, and all numbers behind them, that depend on how many images are read at
     once; batch statistics that were kept in training are no such fault."""

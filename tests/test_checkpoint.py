@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from srdd import checkpoint
+from srdd import checkpoint, tokenizer
 from srdd.loss import by_scale, next_scale_cross_entropy, token_losses, tokenizer_loss
 from srdd.noise import generator
 from srdd.schedule import ScaleSchedule
@@ -27,6 +27,27 @@ def test_round_trip_is_exact_and_repeatable(make_model, make_tokenizer, tmp_path
             torch.equal(a, b)
             for a, b in zip(module.state_dict().values(), again.state_dict().values())
         )
+
+
+def _shares_and_counts(config):
+    """A codec with one layer in two places, and a norm that counts its batches."""
+    codec, C = tokenizer.codec_conv(config), config.codebook_dim
+    norm = torch.nn.Sequential(codec.pre_quant, torch.nn.BatchNorm2d(C))
+    return codec._replace(pre_quant=norm, post_quant=codec.pre_quant)
+
+
+def test_layers_of_ones_own_come_back(make_tokenizer, monkeypatch, tmp_path):
+    """Catches a tokenizer that is trained and then cannot be written, since two layers share their
+    weights, or not be read, since one of its numbers is a whole one."""
+    monkeypatch.setattr(tokenizer, "codec_mine", _shares_and_counts, raising=False)
+    module, path = make_tokenizer(codec="mine"), tmp_path / "t.safetensors"
+    module.train().to_latent(torch.zeros(2, 1, 8, 8))
+    checkpoint.save_tokenizer(path, module)
+    again = checkpoint.load_tokenizer(path, expect=module.config)
+    assert again.pre_quant[1].num_batches_tracked == 1
+    assert again.post_quant.weight is again.pre_quant[0].weight
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
 
 
 def test_damaged_foreign_and_missing_files(make_model, model_config, make_tokenizer, tmp_path):

@@ -13,6 +13,8 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import torch
@@ -26,6 +28,7 @@ from srdd.config import ModelConfig, SamplerConfig, TokenizerConfig
 from srdd.corruption import corrupted, mask_within_scales
 from srdd.cost import blank_latent, tiny_network
 from srdd.degradation import degraded, shifted
+from srdd.files import fill, load_tensors, save_tensors
 from srdd.guidance import guidance_weights
 from srdd.heads import affine, named_head
 from srdd.lookup import find, function_name, is_own, unknown
@@ -236,7 +239,10 @@ def twins(make: Callable[[], M]) -> tuple[M, M]:
         other = make()
     if set(map(id, one.parameters())) & set(map(id, other.parameters())):
         raise ValueError(SHARES)
-    other.load_state_dict(one.state_dict())
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.safetensors"
+        save_tensors(path, one.state_dict())
+        fill(other, load_tensors(path)[0], path.name)
     return one.eval(), other.eval()
 
 
