@@ -89,13 +89,14 @@ def balanced(
     share_BL: torch.Tensor | None,
     counted: float,
     images: int,
+    rule: str = "count",
 ) -> tuple[torch.Tensor | None, float]:
     """Weights of tokens times those of their scales, and what the weighted sum of losses is divided
     by (after HMAR, arXiv 2506.04421).
 
-    share_BL, counted: of `mask_shares`; share_BL None for 1 everywhere. A sum that is divided by
-    its weights stays a weighted mean; one that is divided by the number of tokens stays so, since
-    the weights of scales are 1 on average.
+    share_BL, counted: of `mask_shares` by this rule; share_BL None for 1 everywhere. A sum that is
+    divided by its weights stays a weighted mean; that of rule elbo, which is divided by the number
+    of tokens, stays so, since the weights of scales are 1 on average.
     """
     if name == "token":
         return share_BL, counted
@@ -104,6 +105,6 @@ def balanced(
     if share_BL is None:
         return weight_L.expand(images, -1), counted
     weighed_BL = share_BL * weight_L.to(share_BL.device)
-    if counted == float(share_BL.numel()):
+    if rule == "elbo":
         return weighed_BL, counted
     return weighed_BL, weighed_BL.sum(dtype=torch.float64).item()

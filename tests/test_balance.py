@@ -6,7 +6,7 @@ from test_refinement import trainer_of
 
 from bench.pipeline.held_out import HeldOut
 from bench.runtime.ranks import Ranks
-from srdd import balance
+from srdd import balance, loss
 from srdd.balance import balanced, scale_weights
 from srdd.lookup import BUILT_IN
 from srdd.loss import linear_cross_entropy, mask_shares, token_losses
@@ -53,15 +53,21 @@ def test_weights_of_tokens_leave_a_batch_as_it_is():
     assert balanced("token", SMALL, share_BL, 7.0, 2)[0] is share_BL
 
 
-@pytest.mark.parametrize("rule", ["count", "elbo"])
-def test_weights_of_scales_and_of_masked_tokens_multiply(rule):
+def _twice(own_BL, schedule, codebook_size, mask_prob):
+    """Weights of one's own that sum to the number of tokens where half of these are masked."""
+    return 2.0 * (own_BL == codebook_size)
+
+
+@pytest.mark.parametrize("rule", ["count", "elbo", "mine"])
+def test_weights_of_scales_and_of_masked_tokens_multiply(rule, monkeypatch):
     """Catches one that replaces the other, and a sum that is no weighted mean any more."""
-    own_BL = torch.where(torch.rand(3, 30) < 0.5, 9, 2)
+    monkeypatch.setattr(loss, "weigh_mine", _twice, raising=False)
+    own_BL = torch.tensor([9, 2]).repeat(3, 15)
     share_BL, counted = mask_shares(rule, own_BL, SMALL, 9, 1.0)
-    both_BL, total = balanced("scale", SMALL, share_BL, counted, 3)
+    both_BL, total = balanced("scale", SMALL, share_BL, counted, 3, rule)
     weight_L = scale_weights("scale", SMALL).repeat_interleave(torch.tensor(SMALL.lengths))
     assert torch.allclose(both_BL, share_BL * weight_L.float())
-    assert total == pytest.approx(both_BL.double().sum().item() if rule == "count" else 90.0)
+    assert total == pytest.approx(90.0 if rule == "elbo" else both_BL.double().sum().item())
 
 
 def test_the_loss_is_the_sum_over_scales_of_their_weights(library):

@@ -136,12 +136,11 @@ class Trainer:
         model, V = self.model_config, self.model_config.codebook_size
         seen_BL = corrupted(self.config.corruption, tokens_BL, self.config.eps, V, source)
         own_BL, share_BL, counted = None, None, float(tokens_BL.numel())
+        rule, weight, images = self.config.mask_weight, self.config.loss_weight, len(tokens_BL)
         if model.mask_prob:
             own_BL = mask_within_scales(tokens_BL, model.schedule, model.mask_prob, V, source)
-            weight = self.config.mask_weight
-            share_BL, counted = mask_shares(weight, own_BL, model.schedule, V, model.mask_prob)
-        weight, images = self.config.loss_weight, len(tokens_BL)
-        share_BL, counted = balanced(weight, model.schedule, share_BL, counted, images)
+            share_BL, counted = mask_shares(rule, own_BL, model.schedule, V, model.mask_prob)
+        share_BL, counted = balanced(weight, model.schedule, share_BL, counted, images, rule)
         paths_E2B = self.model.draw_paths(len(labels_B), source)
         return Batch(
             tokens_BL, labels_B, seen_BL, own_BL, share_BL, paths_E2B, len(labels_B), counted
