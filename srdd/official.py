@@ -31,11 +31,21 @@ def cfg_from_var(
     )
 
 
+# what changes a sample and the public sampler of VAR does not take
+NOT_OF_VAR = ("temperature", "sr_steps", "refine_steps", "svd_in", "svd_out", "detail_scale")
+
+
 def cfg_to_var(config: SamplerConfig) -> dict[str, float]:
-    """Our sampler settings in VAR's words (arXiv 2404.02905). Raises ValueError for a ramp that VAR
-    does not have."""
+    """Our sampler settings in VAR's words (arXiv 2404.02905). Raises ValueError for a sampler, a
+    ramp or a setting that VAR does not have."""
     if config.cfg_ramp != "linear" and config.cfg_scale != 1.0:
         raise ValueError(f"cfg_ramp {config.cfg_ramp!r}: VAR knows only the linear ramp")
+    if config.name not in ("var", "srdd"):
+        raise ValueError(f"name {config.name!r}: VAR draws every token once, as sampler var does")
+    for key in NOT_OF_VAR:
+        value, off = getattr(config, key), SamplerConfig.model_fields[key].default
+        if value != off:
+            raise ValueError(f"{key} {value}: VAR knows no other than {off}")
     return {
         "cfg": config.cfg_scale - 1.0,
         "top_k": config.top_k or 0,

@@ -99,6 +99,11 @@ def test_guidance_settings_convert_there_and_back():
         assert cfg_to_var(there) == pytest.approx({"cfg": cfg, "top_k": top_k, "top_p": top_p})
     with pytest.raises(ValueError, match="linear"):
         cfg_to_var(SamplerConfig(cfg_scale=2.0, cfg_ramp="constant"))
+    for more in ({"temperature": 0.7}, {"svd_in": 1.0}, {"name": "srdd", "refine_steps": 2}):
+        with pytest.raises(ValueError, match=rf"^{list(more)[-1]} [0-9.]+: VAR knows no other"):
+            cfg_to_var(SamplerConfig(**more))
+    with pytest.raises(ValueError, match="^name 'gauss'"):
+        cfg_to_var(SamplerConfig(name="gauss"))
 
 
 def test_sizes_and_schedule_are_read_from_the_shapes(official):
