@@ -11,8 +11,6 @@ from .lookup import is_own
 if TYPE_CHECKING:
     from .config import ModelConfig, SamplerConfig, TokenizerConfig
 
-# logits of 1e8 over it are the largest that float32 holds
-COLDEST = 1e-30
 # rules that commit a quota of positions at each pass: a scale of l tokens needs at most l passes
 COMMITTING = ("static", "sequential", "shuffled", "dynamic", "entropy")
 # rules that redraw as many tokens whatever was drawn: no look is needed to know that there are some
@@ -339,11 +337,6 @@ def sampler_misfit(sampler: SamplerConfig, model: ModelConfig) -> str | None:
         return (
             f"name {sampler.name}: a sampler of one's own reads the sum of all scales, the model's "
             "state is last; set model.state to sum"
-        )
-    if sampler.divides_by < COLDEST:
-        return (
-            f"temperature {sampler.temperature}: makes logits infinite; raise it to {COLDEST} or "
-            "more, or take top_k 1 for the likeliest code"
         )
     if sampler.top_k is not None and sampler.top_k > model.codebook_size:
         return f"top_k {sampler.top_k}: is more than the {model.codebook_size} codes"
