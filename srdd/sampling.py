@@ -36,7 +36,7 @@ from .quantizer import Ladder
 from .replay import Draw, Replay
 from .select import Drawn, Pass, redraws
 from .untouched import Untouched
-from .watch import Calls, Watched
+from .watch import Calls, Watched, kept_for_all
 
 # ---------------------------------------------------------------- tokens that are given
 
@@ -303,11 +303,11 @@ def _watched(
 ) -> Watched:  # fmt: skip
     """All that a sampler knows of the network, for one batch, and counted."""
     history = None if model.mask_LL is not None else model.config.history
-    keeps = history != 0 or model.config.recalls
-    remembers = batch if is_own("sample", config.name) and keeps else None
+    own = is_own("sample", config.name)
+    kept = kept_for_all(model.config, config, history) if own else None
     channels = model.config.codebook_dim
     guided = guided_denoiser(model, config, degraded_BChw)
-    denoise = Watched(guided, model.schedule, channels, who, config.divides_by, remembers)
+    denoise = Watched(guided, model.schedule, channels, who, config.divides_by, kept, batch)
     denoise.history = history if early_exit else None
     denoise.sigma_KC = getattr(model.head, "sigma_KC", None)
     return denoise

@@ -12,9 +12,11 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import NamedTuple
 
 import torch
 
+from .config import ModelConfig, SamplerConfig
 from .contracts import fits, shape_of
 from .schedule import ScaleSchedule
 
@@ -63,6 +65,28 @@ class Calls:
         return Calls(batches, images, dict(enumerate(calls)), dict(enumerate(rows)))
 
 
+class Kept(NamedTuple):
+    """What is kept between scales for all images of a batch at once (keys of VAR, arXiv
+    2404.02905), and the setting that keeps none."""
+
+    what: str
+    without: str
+
+
+def kept_for_all(model: ModelConfig, sampler: SamplerConfig, history: int | None) -> Kept | None:
+    """What an image asked for alone would get of others (VAR, arXiv 2404.02905; SSG, 2602.05534);
+    None where each may be asked for alone. history: that the network goes by."""
+    if history != 0:
+        return Kept("the network keeps keys of earlier scales", "history 0")
+    if model.recalls:
+        return Kept("a history vector keeps what earlier scales read", "history_vector 0")
+    if model.condition != "none":
+        return Kept("the network is told degraded images", "condition none")
+    if sampler.detail_scale > 0 and sampler.detail_prior != "none":
+        return Kept("detail guidance keeps the logits of the scale before", "detail_scale 0")
+    return None
+
+
 def _over(*_: object) -> torch.Tensor:
     raise RuntimeError("this batch is drawn; begin another with a denoiser of its own")
 
@@ -72,8 +96,8 @@ class Watched:
     (VAR, arXiv 2404.02905, section 3.2).
 
     On a CPU logits that are not finite are refused at once; on a GPU, which nobody should wait for
-    between scales, by `check`. temperature: what the sampler will divide logits by. remembers: for
-    how many images the network keeps keys of earlier scales; None where it keeps none.
+    between scales, by `check`. temperature: what the sampler will divide logits by. kept: what is
+    kept for so many images, of which none may be asked for alone; None where each may.
     """
 
     def __init__(
@@ -83,11 +107,12 @@ class Watched:
         channels: int,
         who: str,
         temperature: float = 1.0,
-        remembers: int | None = None,
+        kept: Kept | None = None,
+        images: int = 0,
     ) -> None:
         self.denoise, self.schedule, self.channels, self.who = denoise, schedule, channels, who
         self.temperature, self.seen = temperature, Calls()
-        self.remembers = remembers
+        self.kept, self.images = kept, images
         self.labels_B: torch.Tensor | None = None
         # how far back scales look; at 0 a sampler may leave out a call that would draw nothing
         self.history: int | None = None
@@ -105,8 +130,8 @@ class Watched:
     ) -> torch.Tensor:
         own = () if own_Bl is None else (own_Bl,)
         k = self._check_call(inputs_BlC, k, labels_B, own)
-        if self.remembers is not None:
-            self._check_memory(k, labels_B)
+        if self.kept is not None:
+            self._check_memory(k, labels_B, self.kept)
         logits_BlV = self.denoise(inputs_BlC, k, labels_B, *own)
         self.seen.count(k, len(inputs_BlC))
         self.looks.append((k, self._look(logits_BlV)))
@@ -155,22 +180,20 @@ class Watched:
                 )
         return k
 
-    def _check_memory(self, k: int, labels_B: torch.Tensor) -> None:
-        """Refuses what would mix the keys of earlier scales: they are those of the last call at
-        each scale."""
-        if len(labels_B) != self.remembers:
+    def _check_memory(self, k: int, labels_B: torch.Tensor, kept: Kept) -> None:
+        """Refuses what would mix images: what is kept is that of the last call at each scale."""
+        if len(labels_B) != self.images:
             raise ValueError(
-                f"{self.who}: asks scale {k} for {len(labels_B)} of {self.remembers} images; the "
-                "network keeps keys of earlier scales for all of them at once, so ask for all "
-                "(with history 0 it keeps none)"
+                f"{self.who}: asks scale {k} for {len(labels_B)} of {self.images} images; "
+                f"{kept.what} for all of them at once, so ask for all ({kept.without} keeps none)"
             )
         if self.labels_B is None:
             self.labels_B = labels_B
         if labels_B is not self.labels_B and not torch.equal(labels_B, self.labels_B):
             raise ValueError(
-                f"{self.who}: asks scale {k} with other labels than before; the network keeps the "
-                "keys of the last call at each scale, so that both would be mixed: set cfg_scale "
-                "for guidance, or use a model of history 0, which keeps none"
+                f"{self.who}: asks scale {k} with other labels than before; {kept.what}, of the "
+                "last call at each scale, so that both would be mixed: set cfg_scale for guidance, "
+                f"or give {kept.without}, which keeps none"
             )
 
     def _refuse(self, k: int, look: float) -> None:

@@ -423,6 +423,36 @@ def test_keys_of_earlier_scales_are_not_mixed(monkeypatch, make_model, make_ladd
         drawn_by(monkeypatch, make_model, make_ladder, sample, history=0)
 
 
+def _image_by_image(denoise, ladder, labels_B, noise, config, known=None):
+    """VAR's sampler, which asks for one image at a time at every scale."""
+
+    def asked(inputs_BlC, k, labels_B):
+        pairs = zip(inputs_BlC.split(1), labels_B.split(1))
+        return torch.cat([denoise(image_1lC, k, label_1) for image_1lC, label_1 in pairs])
+
+    return sampling.sample_var(asked, ladder, labels_B, noise, config, known)
+
+
+KEPT = {
+    "detail guidance": ({}, {"detail_scale": 1.0}, "detail_scale 0"),
+    "history vector": ({"history_vector": 2}, {}, "history_vector 0"),
+    "degraded images": ({"condition": "state", "num_classes": 0}, {}, "condition none"),
+}
+
+
+@pytest.mark.parametrize("what", KEPT)
+def test_what_is_kept_of_all_images_serves_none_alone(monkeypatch, make_model, make_ladder, what):
+    """Catches an image that is pushed from another's logits, or told another's degraded image, and
+    a remedy that is in force already."""
+    sizes, settings, remedy = KEPT[what]
+    add(monkeypatch, sampling, "sample", _image_by_image)
+    model, config = make_model(history=0, **sizes), SamplerConfig(name="mine", **settings)
+    degraded_BChw = None if model.condition is None else torch.zeros(2, 4, 3, 3)
+    asked = model, make_ladder(SCHEDULE), torch.tensor([0, 0]), [0, 1], config
+    with pytest.raises(ValueError, match=f"for 1 of 2 images; .*{what}.* [(]{remedy} keeps none"):
+        generate(*asked, degraded_BChw=degraded_BChw)
+
+
 def test_a_call_may_be_written_otherwise(monkeypatch, make_model, make_ladder):
     """Catches a refusal of keywords, of no own tokens said in so many words, and of numpy's whole
     numbers."""
