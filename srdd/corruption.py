@@ -60,7 +60,7 @@ def corrupt_absorb(
     """Q = (1 - eps) I + eps 1 e_V^T (D3PM, arXiv 2107.03006, appendix A.2.2): each token is lost
     with probability eps.
 
-    A lost token is V, which adds nothing to the latent state. Shape is kept.
+    A lost token is V, whose code is zeros: phi adds its bias there and no more. Shape is kept.
     """
     hit = torch.rand(tokens_BL.shape, generator=generator) < eps
     return tokens_BL.masked_fill(hit.to(tokens_BL.device), codebook_size)

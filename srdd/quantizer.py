@@ -84,7 +84,7 @@ class Quantizer(nn.Module):
         return F.embedding(tokens_Bl, self.codebook_VC)
 
     def embed_present(self, tokens_Bl: torch.Tensor) -> torch.Tensor:
-        """Codes of tokens, nothing for an absent one, which is V (absorbing state of D3PM, arXiv
+        """Codes of tokens, zeros for an absent one, which is V (absorbing state of D3PM, arXiv
         2107.03006). Returns codes_BlC."""
         V = len(self.codebook_VC)
         return self.embed(tokens_Bl.clamp(max=V - 1)) * (tokens_Bl < V).unsqueeze(-1)
