@@ -546,6 +546,20 @@ SAID = {
         },
         ["suites.main.variants.none", "refine_scales", "no scale is refined"],
     ),
+    "one token to refine": (
+        {
+            f"{MAIN}/variants/one": {
+                "base": "var",
+                "delta": {
+                    **MR,
+                    "sampler.refine_steps": 2,
+                    "sampler.refine_scales": [0],
+                    "sampler.select": "static",
+                },
+            }
+        },
+        ["suites.main.variants.one", "refine_steps: 2", "no scale is refined", "static"],
+    ),
     "a history of all": (
         {f"{MAIN}/variants/all": {"base": "var", "delta": {"model.history": 2}}},
         ["suites.main.variants.all", "history: 2", "all 3 scales"],

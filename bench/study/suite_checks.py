@@ -364,6 +364,14 @@ def _variant_cautions(variant: Variant, suite: Suite) -> Iterator[str]:
     model, training, sampler = variant.model, variant.training, variant.sampler
     if sampler.refine_scales == () and (sampler.sr_steps or sampler.refine_steps):
         yield "sampler.refine_scales: []: no scale is refined; null: all"
+    elif sampler.refine_steps and all(
+        sampler.passes(k, length) == 1 for k, length in enumerate(model.schedule.lengths)
+    ):
+        yield (
+            f"sampler.refine_steps: {sampler.refine_steps}: no scale is refined, select "
+            f"{sampler.select.name} makes no more passes than a scale has tokens; give "
+            "refine_scales of more than one"
+        )
     if training is None or not trains:
         return
     yield from _warmup_cautions("training", training, 20)
