@@ -1,9 +1,11 @@
 """Whether compiled code can work here, for VAR and all others: that of torch.compile, whose C++
-compiler is given paths that a space tears apart, and the kernels of `kernels.py`."""
+compiler is given paths that a space tears apart and leaves half a library when it is killed, and
+the kernels of `kernels.py`."""
 
 from __future__ import annotations
 
 import importlib.util
+import time
 import warnings
 from functools import cache
 from pathlib import Path
@@ -64,3 +66,35 @@ def check_compiler(device: torch.device) -> None:
             f"compile: torch's compiler cannot work from {str(place)!r}, whose name holds a space; "
             "set compile to false, or move the project's environment"
         )
+    if device.type == "cpu":
+        from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+        remove_torn(Path(cache_dir()))
+
+
+LINKED = 10  # seconds; a linker writes a library in less
+
+
+def remove_torn(folder: Path) -> None:
+    """Remove libraries that a compiler which was killed left unfinished: torch.compile (PyTorch 2,
+    ASPLOS 2024) would find them there at every later run, and fail."""
+    for library in folder.rglob("*.so"):
+        try:
+            idle = time.time() - library.stat().st_mtime > LINKED
+            if idle and not _is_whole(library):
+                library.unlink()
+        except OSError:  # gone, or another user's
+            continue
+
+
+def _is_whole(library: Path) -> bool:
+    """Whether a library goes on to the end of its table of sections, which ELF has last."""
+    with library.open("rb") as file:
+        header = file.read(64)
+    if len(header) < 64 or not any(header):
+        return False
+    if header[:6] != b"\x7fELF\x02\x01":  # of another kind of system
+        return True
+    pieces = header[40:48], header[58:60], header[60:62]
+    begin, size, count = (int.from_bytes(piece, "little") for piece in pieces)
+    return library.stat().st_size >= begin + size * count
