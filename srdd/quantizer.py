@@ -196,7 +196,7 @@ class Ladder:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The state after scale k (VAR, algorithm 2), and what of it the next scale reads: the same
         tensor, or where the state is `last` what scale k added alone."""
-        if self.state == "last":
+        if self.state == "last" and self.quantizer.combine == "sum":
             last_BChw = self.add_scale(torch.zeros_like(f_hat_BChw), codes_BlC, k)
             return f_hat_BChw + last_BChw, last_BChw
         f_hat_BChw = self.add_scale(f_hat_BChw, codes_BlC, k)
