@@ -32,7 +32,10 @@ def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], **metadata:
     # one entry: safetensors writes several in an order that differs from run to run
     text = {METADATA: json.dumps(metadata, sort_keys=True)}
     try:
+        temporary.touch()
+        rights = temporary.stat().st_mode  # of a new file: safetensors lets its owner alone read it
         save_file(_apart(tensors), temporary, text)
+        os.chmod(temporary, rights)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -57,11 +60,12 @@ def _apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Read named tensors and their metadata (safetensors format). Raises FileNotFoundError, or
-    ValueError for a damaged file."""
+    """Read named tensors and their metadata (safetensors format). Raises FileNotFoundError,
+    PermissionError, or ValueError for a damaged file."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
+    path.open("rb").close()  # safetensors says of a file that it may not read that there is none
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))

@@ -1,6 +1,7 @@
 """Weights on disk, tokenizer and its loss."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -85,6 +86,29 @@ def test_failed_write_leaves_the_old_file(make_model, tmp_path, monkeypatch):
     with pytest.raises(OSError):
         checkpoint.save_model(path, make_model(history=0))
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_weights_have_the_rights_of_other_files(tmp_path, monkeypatch):
+    """Catches weights that their owner alone may read in a folder that many share, and what they
+    meet there: a checkpoint that is said to be missing, and advice to delete its job."""
+    from bench.runtime.command import describe
+
+    path = tmp_path / "m.safetensors"
+    before = os.umask(0o002)
+    try:
+        checkpoint.save_tensors(path, {"weights": torch.zeros(3)})
+        (tmp_path / "other").touch()
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+    def closed(self, *_):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", closed)
+    with pytest.raises(PermissionError) as error:
+        checkpoint.load_tensors(path)
+    assert "cannot be read or written" in describe(error.value)
 
 
 def test_tokenizer_loss_reaches_every_weight(make_tokenizer):

@@ -105,5 +105,6 @@ def describe(error: BaseException) -> str:
             f"{text}: the disk is full; free some space and run the same command again, it resumes"
         )
     if number in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return f"{text}: cannot be written; give another results folder or change its rights"
+        what = "written" if number == errno.EROFS else "read or written"
+        return f"{text}: cannot be {what}; give another results folder or change its rights"
     return text
