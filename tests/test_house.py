@@ -227,11 +227,13 @@ def test_run_tells_a_study_from_a_setting(tmp_path):
         (["-m", "snakemake"], True),
         (["-m", PLANNER], True),
         (["-m", "other", "snakemake"], False),
+        # a job on this node, which a killed run leaves behind
+        (["-m", "snakemake", "--mode", "remote"], False),
     ],
 )
 def test_a_lock_is_lifted_unless_a_snakemake_lives(tmp_path, command, works):
-    """Catches ./run that takes itself for a living snakemake and never lifts the lock of a killed
-    one."""
+    """Catches ./run that takes itself, or a job of a killed run, for a living snakemake and never
+    lifts the lock of a killed one."""
     (tmp_path / "bench" / "runtime").mkdir(parents=True)
     for name in ("run", "snakemake.py", "other.py", "bench/runtime/planner.py"):
         (tmp_path / name).write_text("import time\nprint('up', flush=True)\ntime.sleep(60)\n")

@@ -22,7 +22,11 @@ PLANNER = "bench.runtime.planner"
 
 def living_snakemake(place: Path) -> list[int]:
     """Process numbers of the living snakemakes that work in a folder (Linux; elsewhere none is
-    seen)."""
+    seen).
+
+    A snakemake that carries out a job of another one, as on the node of a cluster, is none: it may
+    outlive that one, and who runs the job again waits for it.
+    """
     numbers = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -34,7 +38,7 @@ def living_snakemake(place: Path) -> list[int]:
         # `python -m snakemake` or `snakemake`, not `python run snakemake`
         begun = names[1:2] == ["-m"] and names[2:] in (["snakemake"], [PLANNER])
         is_snakemake = begun or "snakemake" in names[:2]
-        if folder == place and is_snakemake:
+        if folder == place and is_snakemake and b"--mode" not in words:
             numbers.append(int(process.name))
     return numbers
 
