@@ -10,6 +10,7 @@ from bench.pipeline import collect
 from bench.pipeline.datasets import ArrayImages
 from bench.pipeline.labels import labels_of
 from bench.runtime import rows as results
+from workflow import sign
 
 
 def test_real_images_keep_the_order_of_classes(monkeypatch, tmp_path):
@@ -245,3 +246,8 @@ def test_damaged_images_are_one_line(job):
     for damaged in (whole[:-40], b"", whole.replace(b"\x93NUMPY", b"\x93NUMPI")):
         (folder / "strip.npz").write_bytes(damaged)
         assert f"{folder}: images cannot be read" in collected(job)
+    np.savez(folder / "strip.npz", original=np.zeros((1, 1, 2, 2), np.uint8))
+    sign(folder)
+    assert collected(job) == "fine"
+    np.savez(folder / "strip.npz", original=np.ones((1, 1, 2, 2), np.uint8))
+    assert f"{folder / 'strip.npz'}: holds other bytes than the job wrote" in collected(job)

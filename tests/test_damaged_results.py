@@ -17,6 +17,7 @@ from bench.report.making import run_verb
 from bench.report.results import Results
 from bench.runtime import rows as results
 from bench.runtime.command import read_row
+from bench.runtime.kept_files import sum_of_file
 from bench.study.errors import ConfigError
 
 TABLES = ("scores", "tokenizer", "latency", "claims")
@@ -402,6 +403,21 @@ def test_an_edited_variant_is_known(published):
     """Catches settings in a caption that no job ran with."""
     edit(published / "variants.csv", '""cfg_scale"": 1.0', '""cfg_scale"": 1.5')
     assert "variants.csv: holds other cells than were collected" in refusal(published)
+
+
+def test_images_of_another_run_are_known(folder):
+    """Catches figures of another machine's images beside these numbers, where two folders of
+    results were put together."""
+    runs = results.read_rows(folder / "runs.csv", results.RUN_COLUMNS)
+    row = next(row for row in runs if row["stage"] == "study")
+    images = sum_of_file(folder / "images.npz")
+    row["config_json"] = json.dumps({**json.loads(row["config_json"]), "images_sha256": images})
+    results.write_runs(folder / "runs.csv", runs)
+    with np.load(folder / "images.npz") as saved:
+        arrays = dict(saved)
+    assert said(folder, "figures") == "fine"
+    np.savez(folder / "images.npz", **{key: array[::-1] for key, array in arrays.items()})
+    assert f"{folder / 'images.npz'}: holds other images than were" in said(folder, "figures")
 
 
 def test_a_job_that_lost_its_row_is_known(published):

@@ -33,6 +33,7 @@ from bench.pipeline.reference import Chosen, Reference, half_rows, halves
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
 from bench.study.settings import EvaluationConfig, FeaturesConfig
+from workflow import sign
 
 SHARES = st.lists(st.integers(0, 10**6), min_size=1, max_size=12).filter(any)
 
@@ -210,6 +211,7 @@ class Skewed(Made):
         kept = rank < np.array([99] * 6 + [4, 3, 2, 1])[labels]
         np.save(self.data / "train_labels.npy", labels[kept])
         np.save(self.data / "train_images.npy", images[kept])
+        sign(self.data)
         self.shares = class_shares(labels[kept], 10)
         self.sample = self.named("sample/hNone")
         for run_id in ("features/", "tokenizer/", "encode/1.2.4", "train/hNone", "sample/hNone"):
@@ -260,6 +262,7 @@ def test_scores_read_the_labels_that_were_asked_for(skewed, tmp_path):
     ):
         open_samples(folder, asked)
     np.save(folder / "labels.npy", np.arange(200) % 10)
+    sign(folder)
     error = skewed.run(evaluate, tmp_path / "out", sample=folder)
     assert (
         isinstance(error, str)
@@ -407,6 +410,7 @@ def test_probes_read_held_out_images_of_every_class(skewed, tmp_path, monkeypatc
         np.save(
             tmp_path / "data" / f"test_{name}.npy", np.load(skewed.data / f"test_{name}.npy")[order]
         )
+    sign(tmp_path / "data")
     seen, read = [], ArrayImages.read
 
     def recorded(self, indices, *more):

@@ -18,6 +18,7 @@ from bench.runtime.failures import ended_badly
 from bench.study.plan import load_study
 from bench.study.settings import TrainingConfig
 from srdd.files import load_tensors, save_tensors
+from workflow import sign
 
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE = ROOT / "tests" / "studies" / "smoke.yaml"
@@ -298,6 +299,38 @@ def one_line_error(code, text):
     return errors[0]
 
 
+def one_bit(whole):
+    """The content of a file in which one bit has changed."""
+    at = len(whole) * 3 // 4
+    return whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "role, name",
+    [
+        ("tokens", "train_tokens.npy"),
+        ("data", "val_labels.npy"),
+        ("tokenizer", "tokenizer.safetensors"),
+    ],
+)
+def test_a_file_of_another_job_in_which_a_bit_has_changed_is_named(ready, tmp_path, role, name):
+    """Catches a damaged disk, or files of another machine's run beside a row, that make numbers
+    with status ok."""
+    words = ready.words("train", tmp_path / "out")
+    at = words.index(f"--{role}") + 1
+    folder = shutil.copytree(words[at], tmp_path / role)
+    (folder / name).write_bytes(one_bit((folder / name).read_bytes()))
+    words[at] = folder
+    error = one_line_error(*call("train", *words))
+    said = f"{folder / name}: holds other bytes than the job wrote, by its row.json"
+    assert error == f"error: {said}; delete {folder} and run what makes it again"
+    assert not (tmp_path / "out" / "row.json").exists()
+    row = json.loads((folder / "row.json").read_text())
+    del row["files"]
+    (folder / "row.json").write_text(json.dumps(row))
+    assert "other bytes" not in call("train", *words)[1], "a job of an older version"
+
+
 def test_truncated_and_foreign_checkpoints(ready, tmp_path):
     """Catches a damaged tokenizer that is read as weights, and an error that hides the file."""
     words = ready.words("train", tmp_path / "out")
@@ -309,6 +342,9 @@ def test_truncated_and_foreign_checkpoints(ready, tmp_path):
         (whole / "tokenizer.safetensors").read_bytes()[:500]
     )
     words[words.index("--tokenizer") + 1] = folder
+    error = one_line_error(*call("train", *words))
+    assert "tokenizer.safetensors" in error and "other bytes than the job wrote" in error
+    sign(folder)
     error = one_line_error(*call("train", *words))
     assert "tokenizer.safetensors" in error and "truncated" in error
 
@@ -330,6 +366,11 @@ def test_a_snapshot_that_is_lost_is_missed(ready, tmp_path):
     config = {**ready.plan.jobs[sample_id].config, "snapshots": True}
     words = ready.words("sample", tmp_path / "sample", ready.write(sample_id, config))
     words[words.index("--train") + 1] = tmp_path / "train"
+    whole = made[1].read_bytes()
+    made[1].write_bytes(one_bit(whole))
+    error = one_line_error(*call("sample", *words))
+    assert f"{made[1]}: holds other bytes than the job wrote" in error
+    assert f"; delete {tmp_path / 'train'} and run" in error
     made[1].unlink()
     error = one_line_error(*call("sample", *words))
     ready.write(sample_id, ready.plan.jobs[sample_id].config)
@@ -384,6 +425,7 @@ def test_a_tokenizer_of_another_config_is_refused(ready, tmp_path):
     tokenizer = load_tokenizer(whole / "tokenizer.safetensors")
     tokenizer.config = tokenizer.config.model_copy(update={"phi_ratio": 0.25})
     save_tokenizer(folder / "tokenizer.safetensors", tokenizer)
+    sign(folder)
     words = ready.words("encode", tmp_path / "out")
     words[words.index("--tokenizer") + 1] = folder
     error = one_line_error(*call("encode", *words))

@@ -59,6 +59,7 @@ from srdd.zero_shot import (
     replace_tokens,
     replaced_count,
 )
+from workflow import sign
 
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE = ROOT / "tests" / "studies" / "smoke.yaml"
@@ -561,6 +562,7 @@ def test_held_out_images_are_of_every_class(made, tmp_path, monkeypatch):
     order = np.argsort(labels, kind="stable")
     for name in ("images", "labels"):
         np.save(tmp_path / "data" / f"test_{name}.npy", np.load(data / f"test_{name}.npy")[order])
+    sign(tmp_path / "data")
     seen = []
     monkeypatch.setattr(
         evaluators, "score", lambda scored, names: seen.append(scored.labels_N) or {}
@@ -645,6 +647,7 @@ def test_too_few_held_out_images_are_one_line(made, tmp_path, stage):
     shutil.copytree(data, tmp_path / "data")
     for name in ("images", "labels"):
         np.save(tmp_path / "data" / f"test_{name}.npy", np.load(data / f"test_{name}.npy")[:99])
+    sign(tmp_path / "data")
     error = made.run(run_id, tmp_path / "out", data=tmp_path / "data")
     assert (
         isinstance(error, str)

@@ -4,6 +4,7 @@ and what they have made."""
 import csv
 import hashlib
 import itertools
+import json
 import os
 import re
 import shutil
@@ -75,6 +76,16 @@ def run(project, *words, folder=None, timeout=600, **variables):
         done.stdout.decode(errors="replace"),
         done.stderr.decode(errors="replace"),
     )
+
+
+def sign(folder):
+    """The row of a job says of its files what lies there now: whoever changed them is believed."""
+    # programs that import this file may lack bench on their path
+    from bench.runtime.kept_files import FILES, sums_of
+
+    row = json.loads((folder / "row.json").read_text(encoding="utf-8"))
+    text = json.dumps({**row, FILES: sums_of(folder)})
+    (folder / "row.json").write_text(text, encoding="utf-8")
 
 
 def numbers(project):

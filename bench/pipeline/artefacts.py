@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..runtime.rows import write_text, written_whole
+from ..runtime.kept_files import check_files, in_folder
+from ..runtime.rows import read_object, write_text, written_whole
 from ..study.errors import ConfigError, place_of
 from ..study.settings import TrainingConfig
 from .datasets import ArrayImages, FileImages, Recorded, SplitImages
@@ -156,7 +157,8 @@ def save_steps(folder: Path, done: int, training: TrainingConfig) -> None:
 
 def checkpoints(folder: Path, snapshots: bool) -> list[tuple[int | None, Path]]:
     """The kept weights, or all snapshots in order of their step. Raises ConfigError where none are
-    there, FileNotFoundError where one is lost."""
+    there, FileNotFoundError where one is lost, ValueError for one that the training did not
+    write."""
     if not snapshots:
         return [(None, folder / "model.safetensors")]
     paths = snapshots_in(folder)
@@ -167,6 +169,8 @@ def checkpoints(folder: Path, snapshots: bool) -> list[tuple[int | None, Path]]:
         for path in paths:
             if not path.is_file():
                 raise FileNotFoundError(f"{path}: no such file")
+    if (folder / "row.json").is_file():
+        check_files(folder, read_object(folder / "row.json"), lambda name: not in_folder(name))
     return [(int(path.stem.removeprefix("step_")), path) for path in paths]
 
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from ..runtime import provenance
 from ..runtime.command import describe
+from ..runtime.kept_files import FILES, check_files, sum_of_file
 from ..runtime.rows import (
     CONTENTS,
     INPUTS,
@@ -43,6 +44,8 @@ from .artefacts import DAMAGED, open_split, save_npz
 from .labels import asked_array, first_sample, in_turn
 
 GRID = 40
+# what figures show of a job; samples are as many as an evaluation asks for, and their strip tells
+SHOWN = ("labels.npy", "strip.npy", "strip.npz", "data.json", "test_images.npy", "test_labels.npy")
 
 
 PLAN_KEYS = (
@@ -71,6 +74,7 @@ def read_run(
     again = f"delete {folder} and run again"
     written = row.pop(CONTENTS, None)
     row.pop(INPUTS, None)
+    row.pop(FILES, None)
     if unknown := row.keys() ^ set(RUN_COLUMNS):
         raise ValueError(f"{folder / 'row.json'}: {sorted(unknown)}: missing or unknown; {again}")
     # jobs of older versions do not say what they wrote
@@ -157,9 +161,11 @@ def _check_settings(plan: dict[str, Any], where: str) -> dict[str, dict[str, Any
     return variants
 
 
-def study_row(plan: dict[str, Any], contents: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """A row for the study itself: its settings, but for those of the variants, and what the tables
-    beside it hold."""
+def study_row(
+    plan: dict[str, Any], contents: dict[str, dict[str, Any]], images: str
+) -> dict[str, Any]:
+    """A row for the study itself: its settings, but for those of the variants, what the tables
+    beside it hold, and the sum of images.npz."""
     about = _about(plan)
     commit, dirty = provenance.git_state()
     return {
@@ -172,7 +178,7 @@ def study_row(plan: dict[str, Any], contents: dict[str, dict[str, Any]]) -> dict
         "dirty": dirty,
         "torch": provenance.torch_version(),
         "host_class": provenance.host_class(),
-        "config_json": json.dumps({**about, "contents": contents}, sort_keys=False),
+        "config_json": json.dumps({**about, "contents": contents, "images_sha256": images}),
     }
 
 
@@ -276,6 +282,7 @@ def collect(plan_path: Path, out: Path) -> None:
     for row in runs:
         run_id, seed = row["run_id"], json.loads(row["config_json"] or "{}").get("train_seed", 0)
         check_images(folders[run_id], row)
+        check_files(folders[run_id], read_object(folders[run_id] / "row.json"), SHOWN.__contains__)
         if run_id.startswith("sample/") and seed not in labels:
             labels[seed] = study_labels(plan, folders, seed)
         arrays |= opened(
@@ -288,8 +295,9 @@ def collect(plan_path: Path, out: Path) -> None:
         "metrics.csv": write_metrics(out / "metrics.csv", metrics),
         NAME: write_variants(out / NAME, variants),
     }
-    write_runs(out / "runs.csv", [study_row(plan, contents), *runs])
     save_npz(out / "images.npz", **arrays)
+    images = sum_of_file(out / "images.npz")
+    write_runs(out / "runs.csv", [study_row(plan, contents, images), *runs])
     bad = [row for row in runs if row["status"] not in ("ok", "skipped")]
     for row in bad:
         print(f"[collect] {row['run_id']} {row['status']}: {row['reason']}", file=sys.stderr)

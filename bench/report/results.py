@@ -98,7 +98,7 @@ class Results(Lending, Extractors):
         return self.once("images", self._images)
 
     def _images(self) -> Mapping[str, np.ndarray]:
-        images = read_images(self.folder / "images.npz")
+        images = read_images(self.folder / "images.npz", self.about.get("images_sha256"))
         for array in images.values():
             array.flags.writeable = False
         return MappingProxyType(images)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .kept_files import sum_of_file
+
 # endings of keys and what stands there; all other keys hold (N, C, H, W)
 DIMENSIONS = {"strip": "N, scales, C, H, W", "labels": "N", "classes": "classes"}
 KINDS = {"labels": ("iu", "whole numbers"), "classes": ("U", "text")}
@@ -23,13 +25,20 @@ class Images(dict):
         raise ValueError(f"{self.path}: holds no {key}; collect again")
 
 
-def read_images(path: Path) -> Images:
+def read_images(path: Path, sha256: str | None = None) -> Images:
     """Arrays by key. Raises ValueError naming file and key for what is damaged or no image, OSError
     for no file.
+
+    sha256: of the file that was collected; None: nobody knows.
 
     Images are uint8 (N, C, H, W) with one or three channels and equal sides; strips have an axis of
     scales behind N.
     """
+    if sha256 is not None and sum_of_file(path) != sha256:
+        raise ValueError(
+            f"{path}: holds other images than were collected beside runs.csv; bring the file back, "
+            "or collect or publish again"
+        )
     images = Images()
     images.path = path
     key = ""

@@ -229,6 +229,7 @@ class StudyPart(Part):
     tokenizer_seed: Literal["train_seed", "shared"] | None = None
     # by the name of a table beside it; older versions wrote none
     contents: dict[str, ContentPart] = {}
+    images_sha256: str | None = None  # of the images.npz beside it; older versions wrote none
 
 
 def _checked(schema: type[PartT], about: dict[str, Any], where: str) -> PartT:

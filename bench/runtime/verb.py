@@ -36,6 +36,7 @@ from . import provenance
 from .alone import alone
 from .clock import Stopwatch
 from .command import describe, parse, read_folders, read_json, read_row, with_remedy
+from .kept_files import FILES, check_files, in_folder, sums_of
 from .quick_start import compiles, keep_compiled, keep_memory, spare_compiler
 from .ranks import Ranks, join
 from .rows import CONTENTS, INPUTS, read_object, sum_of_row, write_metrics, write_text
@@ -259,6 +260,7 @@ def _finish(run: Run, status: str, reason: str | None, worked: Worked) -> None:
         "config_json": json.dumps(run.config, sort_keys=True),
         CONTENTS: {"metrics.csv": metrics},
         INPUTS: run.read,
+        FILES: sums_of(run.out, run.remove_at_end) if status == "ok" else {},
     }
     write_text(run.out / "row.json", json.dumps(row, indent=1, sort_keys=True) + "\n")
 
@@ -334,6 +336,9 @@ def _status(run: Run, work: Callable[[Run], None]) -> tuple[str, str | None]:
     """Do the work; how it ended, and why it did not end well."""
     if reason := _upstream(run.inputs):
         return "skipped", reason
+    if run.ranks.first:
+        for folder in run.inputs.values():
+            check_files(folder, read_row(folder), in_folder)
     try:
         work(run)
     except Diverged as error:

@@ -1,0 +1,50 @@
+"""The files that a job leaves for others, known by what its row.json says of them: a copy that
+broke off, a damaged disk, or results of two machines in one folder leave others beside a row.
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# what a row.json says of the files beside it
+FILES = "files"
+# tables have sums of their own; the others are written on after the row, and nobody reads them
+OTHERS = ("row.json", "metrics.csv", "log.txt", "process.tsv")
+
+
+def sum_of_file(path: Path) -> str:
+    """sha256 of a file. Raises OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sums_of(folder: Path, removed: Path | None = None) -> dict[str, str]:
+    """Sums of all files that a job leaves, by their place in its folder; but for the one that is
+    removed at its end."""
+    paths = [path for path in sorted(folder.rglob("[!.]*")) if path.is_file() and path != removed]
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    kept = [name for name in names if name not in OTHERS]
+    return {name: sum_of_file(folder / name) for name in kept}
+
+
+def in_folder(name: str) -> bool:
+    """Whether a file lies in the folder of its job itself, and not below, as snapshots do, which
+    few jobs read."""
+    return "/" not in name
+
+
+def check_files(folder: Path, row: dict[str, Any], which: Callable[[str], bool]) -> None:
+    """Raises ValueError for a file that is not the one which the job wrote. One that is not there
+    is missed by who reads it; jobs of older versions do not say what they wrote."""
+    written = row.get(FILES)
+    for name, before in written.items() if isinstance(written, dict) else ():
+        path = folder / name
+        if which(name) and path.is_file() and sum_of_file(path) != before:
+            raise ValueError(
+                f"{path}: holds other bytes than the job wrote, by its row.json; delete {folder} "
+                "and run what makes it again"
+            )
