@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from bench.pipeline.artefacts import checkpoints, save_steps
+from bench.runtime.alone import alone
 from bench.runtime.failures import ended_badly
+from bench.runtime.kept_files import sums_of
 from bench.study.plan import load_study
 from bench.study.settings import TrainingConfig
 from srdd.files import load_tensors, save_tensors
@@ -262,6 +264,19 @@ def test_what_another_process_has_just_ended_is_not_done_again(ready, tmp_path):
         _, text = process.communicate(timeout=240)
         assert process.returncode == 0 and (said in text) == kept, text
         assert ((out / "row.json").read_text() == row) == kept
+
+
+def test_halves_of_a_killed_job_are_put_away(tmp_path):
+    """Catches weights that were half written when a job was killed, and stay for ever: under a
+    name of safetensors, or among snapshots."""
+    (tmp_path / "snapshots").mkdir()
+    kept = ["model.safetensors", "snapshots/step_0000001.safetensors", "strip.tmp.npy"]
+    halves = [".model.safetensors.17.tmp", ".tmp0y1JgE", "snapshots/.tmpAbC123"]
+    for name in (*kept, *halves):
+        (tmp_path / name).touch()
+    with alone(tmp_path, print):
+        assert sorted(sums_of(tmp_path)) == kept
+        assert not any((tmp_path / name).exists() for name in halves)
 
 
 def test_diverged_training_is_a_row_and_an_error(ready, tmp_path):

@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+# temporary names of ours, and of safetensors
+HALVES = (".*.tmp", ".tmp??????")
+
 
 @contextmanager
 def alone(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
@@ -40,8 +43,9 @@ def alone(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
         except OSError:
             pass
         _sign(file)
-        for half in folder.glob(".*.tmp"):
-            half.unlink(missing_ok=True)
+        for pattern in HALVES:
+            for half in folder.rglob(pattern):
+                half.unlink(missing_ok=True)
         yield waited
 
 
