@@ -82,14 +82,14 @@ def test_published_rows_stand_in_for_own_ones_alone_where_they_may(
     outputs = scopes.outputs("figures", scope, own)
     if origin == MAIN / "published":
         assert outputs == [
-            f"results/smoke/from_published/figures/main_fid.{end}" for end in ("png", "svg")
+            f"results/smoke/from_published/figures/main_fid.{end}" for end in ("png", "svg", "rst")
         ]
     else:
         names = plan.outputs_of("figures", scope)
         assert outputs == [
             (scopes.place(scope) / "figures" / f"{name}.{end}").as_posix()
             for name in names
-            for end in ("png", "svg")
+            for end in ("png", "svg", "rst")
         ]
 
 

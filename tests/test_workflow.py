@@ -327,8 +327,12 @@ def test_figures_and_tables_from_published_alone(project, tmp_path):
         assert (made / "tables" / path.name).read_text() == path.read_text()
     for path in sorted((project / "results" / "smoke" / "figures").glob("*.svg")):
         assert (made / "figures" / path.name).read_bytes() == path.read_bytes()
+    lost = [made / "figures" / "main_fid.rst", made / "tables" / "main_scores.rst"]
+    for caption in lost:
+        caption.unlink()
     words = "reproduce", "--config", STUDY, "--config", "results=published"
     code, out, said = run(root, *words)
+    assert all(caption.is_file() for caption in lost), "captions that nothing makes again"
     assert code == 0 and "from_published/figures/main_fid.png" in out, said
     assert "SDD scores a lower FID than VAR" in out and "| VAR" in out, "claims and scores"
     assert not (root / "results" / "smoke" / "train").exists()

@@ -21,7 +21,7 @@ from bench.study.before import TRAININGS, missing_files, nothing_to_make, refuse
 from bench.study.errors import ConfigError
 from bench.study.plan import load_study
 from bench.study.schema import RESERVED
-from bench.study.scopes import Scopes, known_contents
+from bench.study.scopes import ENDINGS, Scopes, known_contents
 from bench.study.settings import TrainingConfig
 from bench.study.tokenizer_settings import TokenizerSpec, images_of_process
 from bench.runtime.provenance import shows_gpu, source_of, source_of_program, source_of_shows

@@ -41,7 +41,7 @@ DRAWN += [("published", SCOPES.published, RESULTS / "from_published", "published
 CATEGORY = {"figures": "Figures", "tables": "Tables"}
 
 for scope, origin, target, label in DRAWN:
-    for what, endings in (("figures", ("png", "svg")), ("tables", ("csv", "md"))):
+    for what, endings in ENDINGS.items():
         names = (
             SCOPES.published_outputs(what) if scope == "published" else PLAN.outputs_of(what, scope)
         )

@@ -26,7 +26,11 @@ What = Literal["figures", "tables"]
 
 ROOT = Path("results")
 OURS = Path("workflows/config")  # the studies that come with the project
-ENDINGS: dict[What, tuple[str, ...]] = {"figures": ("png", "svg"), "tables": ("csv", "md")}
+# of the files of a figure or table; the last one holds its caption
+ENDINGS: dict[What, tuple[str, ...]] = {
+    "figures": ("png", "svg", "rst"),
+    "tables": ("csv", "md", "rst"),
+}
 OF_SUITE = ("claim", "claims", "published", "measure", "figures", "tables", "tuned_on")
 OF_STUDY = ("reduced", "evaluation", "features", "dataset", "train_seeds", "tokenizer_seed")
 
