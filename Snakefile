@@ -16,6 +16,7 @@ rule all:
     input:
         outputs("figures", None, own=True),
         outputs("tables", None, own=True),
+        between(None),
 
 
 rule full:
@@ -23,6 +24,7 @@ rule full:
     input:
         outputs("figures", "full"),
         outputs("tables", "full"),
+        between("full"),
 
 
 if workflow.is_main_process:

@@ -269,6 +269,25 @@ def test_a_comment_retrains_nothing_and_code_reruns_what_depends_on_it(project):
     assert again(project) == {}
 
 
+@pytest.mark.parametrize(
+    "lost, rules",
+    [
+        ("evaluate/*/row.json", {"evaluate_job", "collect_study", "figures_study", "tables_study"}),
+        ("images.npz", {"collect_study", "figures_study", "tables_study"}),
+    ],
+)
+def test_what_is_deleted_between_is_made_again(project, tmp_path, lost, rules):
+    """Catches advice to delete the row of a job that ran out of memory and to give the same
+    command, which finds nothing to be done."""
+    path = next((project / "results" / "smoke").glob(lost))
+    aside = tmp_path / "aside"
+    shutil.move(path, aside)
+    try:
+        assert set(again(project)) - {"all"} == rules
+    finally:
+        shutil.move(aside, path)
+
+
 def test_a_job_that_other_code_made_is_said(project):
     """Catches code that was edited while a run went on and put back: what snakemake told the job is
     as it was, what ran is not. And a warning of jobs that are to run again, or of none."""

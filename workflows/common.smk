@@ -415,6 +415,15 @@ def outputs(what, scope, own=False):
         stop(error)
 
 
+def between(scope):
+    """Input function: what a scope makes on the way to its figures and tables. Snakemake makes a
+    file again that nobody needs now, such as the row of a job that is to be tried again, only for a
+    target that names it."""
+    place = SCOPES.place(scope)
+    collected = [place / name for name in ("metrics.csv", "runs.csv", "variants.csv", "images.npz")]
+    return lambda wildcards: [*files_of(scope, "row.json")(wildcards), *collected]
+
+
 def check_targets():
     """A word that is no target: said with the names that are. `./run` puts targets in front, where
     no option can own them. A suite is not drawn from what is published, and a study without core

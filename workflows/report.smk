@@ -95,7 +95,7 @@ for suite in PLAN.study.suites:
         input:
             outputs("figures", suite),
             outputs("tables", suite),
-            SCOPES.place(suite) / "metrics.csv",
+            between(suite),
 
 
 rule figures:
