@@ -424,6 +424,20 @@ def test_only_what_the_study_names_is_published_and_whole(finished):
     assert (target / "metrics.csv").read_text() == "newer"
 
 
+def test_published_results_may_lie_behind_a_link(finished):
+    """Catches a link that becomes a folder: what it led to stays as it was, and nothing can be
+    published a second time."""
+    target, files, place = finished / "published", to_publish(finished), finished / "elsewhere"
+    place.mkdir()
+    target.symlink_to("elsewhere")
+    for text in ("new", "newer"):
+        (finished / "metrics.csv").write_text(text)
+        mend(target)
+        copy_whole(finished, files, target)
+        assert target.is_symlink() and (place / "metrics.csv").read_text() == text
+    assert not list(finished.glob(".*"))
+
+
 def test_a_copy_that_stops_between_its_renames_leaves_the_old_one(finished, monkeypatch):
     """Catches a published folder that is gone until somebody publishes again."""
     target, files, rename = finished / "published", to_publish(finished), os.rename

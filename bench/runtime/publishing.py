@@ -77,6 +77,7 @@ def refuse_loss(target: Path, files: list[str]) -> None:
 
 def mend(target: Path) -> None:
     """Bring back what was published when a publishing was killed between its two renames."""
+    target = target.resolve()
     old = _old(target)
     if old.is_dir() and not target.exists():
         os.rename(old, target)
@@ -86,9 +87,10 @@ def copy_whole(folder: Path, files: list[str], target: Path) -> None:
     """Copy files into a folder, whole or not at all: all to a new one, which then takes the place
     of the old one.
 
-    What else lies in the old one, such as somebody's notes, stays. Raises OSError, and then the old
-    one is as it was.
+    What else lies in the old one, such as somebody's notes, stays. A link stays too: what it leads
+    to is replaced. Raises OSError, and then the old one is as it was.
     """
+    target = target.resolve()
     fresh = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         for name in files:
