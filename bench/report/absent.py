@@ -7,6 +7,9 @@ from typing import Any
 from ..study.escaping import rst
 from .view import View
 
+# stages of which numbers of a tokenizer come, whatever became of the trainings behind it
+OF_TOKENIZER = ("tokenizer", "encode", "baselines")
+
 
 def reach(view: View) -> str:
     """What an attention history of one or more means in a deep network, and how far a history
@@ -44,41 +47,53 @@ def by_reason(missing: dict[int, str]) -> str:
     return ", ".join(parts)
 
 
-def lost_of(view: View, variant: str, *metrics: str) -> str:
-    """Training seeds in which a variant lacks one of these metrics, of those that somebody
-    measured, and why: what jobs of several kinds report of one row. Empty where all are there."""
-    lost: dict[int, str] = {}
-    for metric in filter(view.results.has_rows, metrics):
-        lost = view.missing(variant, metric) | lost
-    return by_reason(dict(sorted(lost.items())))
+def status_of(view: View, variant: str, metric: str, *others: str) -> str:
+    """Status of a row: training seeds of a variant without the metric, each with why, and without
+    others that the row shows beside it, by their names; else ok. A mean over the seeds that are
+    left must say so."""
+    missing, lacking = view.missing(variant, metric), dict[str, list[str]]()
+    for other in others:
+        of_other = _lost(view, variant, other)
+        alone = {seed: why for seed, why in of_other.items() if seed not in missing}
+        if alone:
+            lacking.setdefault(by_reason(alone), []).append(other)
+    parts = [f"{', '.join(names)}: {words}" for words, names in lacking.items()]
+    return "; ".join(filter(None, [by_reason(missing), *parts])) or "ok"
 
 
-def lost_scores(view: View, variant: str) -> str:
-    """Training seeds in which a variant has no FID, and why; those of each other extractor too,
-    where the first has its score. Empty where all is there."""
-    first = by_reason(view.missing(variant, view.results.score_name("fid")))
-    words = [first]
-    for asked in map(view.by, view.results.others):
-        lost = by_reason(asked.missing(variant, asked.results.score_name("fid")))
-        words.append(f"by {asked.results.extractor} {lost}" if lost not in first else "")
-    return "; ".join(filter(None, words))
+def _lost(view: View, variant: str, metric: str) -> dict[int, str]:
+    """Training seeds of a variant without a metric, and why; none where nobody asked it of the
+    variant."""
+    missing = view.missing(variant, metric)
+    never = len(missing) == len(view.about["train_seeds"])
+    return {} if never and set(missing.values()) <= {"not measured", "not run"} else missing
 
 
-def lost_lines(view: View, names: dict[str, Any], line: str) -> str:
-    """Training seeds whose tokenizer has no FID of a line that scores are read against, such as
-    floor, and why; empty where one tokenizer serves all or all have one."""
-    there = view.grid_seeds(names, f"{line}_{view.results.score_name('fid')}").index
-    if -1 in there:
-        return ""
-    stages = ("tokenizer", "encode", "baselines")
-    lost = {
-        seed: view.results.why(names, seed, *stages)
-        for seed in view.about["train_seeds"]
-        if seed not in there
-    }
-    if not len(there) and set(lost.values()) <= {"not measured", "not run"}:
+def grid_status(view: View, names: dict[str, Any], *metrics: str) -> str:
+    """Status of a row of a tokenizer under a schedule: why nobody has the first of these metrics,
+    or which training seeds, with a tokenizer each, lack one that others have, else ok."""
+    if view.grid_value(names, metrics[0]) is None:
         return view.results.why(names, None)
-    return by_reason(lost)
+    missing: dict[int, str] = {}
+    for metric in metrics:
+        there = set(view.grid_seeds(names, metric).index)
+        if there and -1 not in there:  # -1: one tokenizer serves all
+            lost = [seed for seed in view.about["train_seeds"] if seed not in there]
+            missing |= {seed: view.results.why(names, seed, *OF_TOKENIZER) for seed in lost}
+    return by_reason(dict(sorted(missing.items()))) or "ok"
+
+
+def members_status(view: View, members: list[str], metric: str) -> str:
+    """Status of a row of several variants: training seeds without a number, with the variants that
+    lack them unless all do, else ok."""
+    lost: dict[str, list[str]] = {}
+    for name in members:
+        if words := by_reason(view.missing(name, metric)):
+            lost.setdefault(words, []).append(name)
+    parts = []
+    for words, names in lost.items():
+        parts.append(words if len(names) == len(members) else f"{', '.join(names)}: {words}")
+    return "; ".join(parts) or "ok"
 
 
 def group_missing(view: View, group: str, metric: str) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...report.absent import lost_of, missing_words
+from ...report.absent import missing_words, status_of
 from ...report.caption import Caption
 from ...report.cells import Cell, frame, number, shown, spread, unwell, without_numbers
 from ...report.claims import (
@@ -344,8 +344,9 @@ def _model_row(view: View, name: str, members: list[str]) -> dict[str, Any]:
     row["Any-order bound (nats/token)"] = spread(view.estimate(name, "loss_test_any_order"))
     row["Intra-scale gain (nats/token)"] = spread(view.estimate(name, "intra_scale_gain"))
     row |= _passes_columns(view, members)
-    fid = view.results.score_name("fid")  # of a job of its own
-    return row | {"Status": lost_of(view, name, "kept_step", fid) or "ok"}
+    fid = view.results.score_name("fid")
+    said = dict.fromkeys(status_of(view, one, "kept_step", fid) for one in members)
+    return row | {"Status": "; ".join(words for words in said if words != "ok") or "ok"}
 
 
 def table_adaptation(view: View) -> tuple[pd.DataFrame, Caption]:
@@ -388,8 +389,8 @@ def _decoding_row(view: View, variant: str) -> dict[str, Any]:
     row["Token evals per image"] = spread(view.estimate(variant, "image_token_evals"))
     row["Tokens per forward of a batch"] = spread(view.estimate(variant, "tokens_per_forward"))
     row["Likeliest code, 99 % quantile"] = spread(view.estimate(variant, "peak_q99"))
-    fid = view.results.score_name("fid")  # of a job of its own
-    return row | {"Status": lost_of(view, variant, PASSES, fid) or "ok"}
+    status = status_of(view, variant, PASSES, view.results.score_name("fid"))
+    return row | {"Status": status}
 
 
 def table_decoding(view: View) -> tuple[pd.DataFrame, Caption]:

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...report.absent import lost_lines, lost_scores, missing_words
+from ...report.absent import grid_status, missing_words
 from ...report.caption import Caption
 from ...report.cells import COSTS, Cell, frame, number, shown, spread
 from ...report.claims import claim_details
@@ -214,7 +214,9 @@ def _student_row(view: View, variant: str) -> dict[str, str]:
         row["Time per image (ms)"], row["Batch"] = time, number(batch)
     row["Training steps"] = number(settings["training"] and settings["training"]["steps"])
     row["Tokens read in training (million)"] = number(training_tokens(settings) / 1e6)
-    row["Status"] = lost_scores(view, variant) or "ok"
+    row["Status"] = status_of(view, variant, *(
+        f"fid_{name}" for name in (view.results.extractor, *view.results.others)
+    ))  # fmt: skip
     return row
 
 
@@ -227,7 +229,8 @@ def _line_row(view: View, label: str, name: str, schedule: str, names: dict) -> 
     for other in view.results.others:
         value = view.grid_value(names, f"{name}_fid_{other}")
         row[view.results.by(other).label("FID")] = Cell(number(value), mean=value)
-    return row | {"Status": lost_lines(view, names, name) or "ok"}
+    extractors = view.results.extractor, *view.results.others
+    return row | {"Status": grid_status(view, names, *(f"{name}_fid_{by}" for by in extractors))}
 
 
 def _table_order(view: View) -> list[str]:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from ...report.absent import by_reason, group_missing, missing_words
+from ...report.absent import group_missing, members_status, missing_words
 from ...report.caption import Caption
 from ...report.cells import frame, number, shown, spread
 from ...report.claims import NOISE, claim_details
@@ -227,8 +227,8 @@ def _group_row(view: View, group: str) -> dict[str, str]:
         off, on = view.of(unguided, metric, second), view.of(best, metric, second)
         row["FID at w = 1, second half"] = spread(estimate(off))
         row["Tuned minus w = 1, paired"] = spread(paired(off, on), difference=True)
-    lost = by_reason(view.missing(best, metric))
-    return row | _by_others(view, group, best) | {"Status": lost or "ok"}
+    status = members_status(view, members, metric)
+    return row | _by_others(view, group, best) | {"Status": status}
 
 
 def _by_others(view: View, group: str, best: str) -> dict[str, str]:

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ...report import glyphs
-from ...report.absent import by_reason, missing_words
+from ...report.absent import missing_words, status_of
 from ...report.caption import Caption
 from ...report.cells import frame, number, shown, spread, unwell
 from ...report.claims import claim_details
-from ...report.completion import along_scales, at, count_words, lost, lost_words
+from ...report.completion import along_scales, at, count_words, lost_words
 from ...report.drawing import DOUBLE, band, blank, draw_between, look_of, note, plain_log
 from ...report.estimate import estimate
 from ...report.sheets import by_variant, sheet
@@ -334,7 +334,8 @@ def _row(view: View, variant: str) -> dict[str, str]:
     for title in SCORES:
         score = view.score(variant, title.lower().replace(" ", "_"))
         row[view.results.label(title)] = spread(score)
-    return row | {"Status": by_reason(lost(view, variant, "refine_error_mean")) or "ok"}
+    status = status_of(view, variant, "refine_error_mean", view.results.score_name("fid"))
+    return row | {"Status": status}
 
 
 def _is_drowned(view: View, variant: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...report.absent import by_reason
+from ...report.absent import status_of
 from ...report.caption import Caption
 from ...report.cells import Cell, frame, number, shown, spread, unwell
 from ...report.estimate import Estimate, estimate, show, show_estimate
@@ -51,7 +51,6 @@ def _gap(view: View, variant: str) -> Estimate | None:
 
 
 def _best_row(view: View, name: str, images: int, variant: str) -> dict[str, Any]:
-    missing = view.missing(variant, "epochs_to_best")
     scored = view.score(variant, "fid")
     row = {
         "System": name,
@@ -69,7 +68,8 @@ def _best_row(view: View, name: str, images: int, variant: str) -> dict[str, Any
     if scored is not None:  # the suite measures scores too
         row[view.results.label("FID")] = spread(scored)
     row |= _copies(view, variant)
-    return row | {"Status": by_reason(missing) or "ok"}
+    fid = view.results.score_name("fid")
+    return row | {"Status": status_of(view, variant, "epochs_to_best", fid, "nearest_rate")}
 
 
 def _copies(view: View, variant: str) -> dict[str, Cell]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...report.absent import by_reason
+from ...report.absent import by_reason, grid_status
 from ...report.cells import Cell, number, spread
 from ...report.estimate import estimate
 from ...report.view import View
@@ -72,7 +72,8 @@ def baseline_rows(view: View) -> list[dict[str, str]]:
     rows = []
     for way in ways_without(view):
         name = {"Variant": f"({NAMES[way]})", "Decoding": ""}
-        rows.append({**name, **_scores(view, first, way), "Status": "ok"})
+        status = grid_status(view, view.variants[first], f"psnr_{way}")
+        rows.append({**name, **_scores(view, first, way), "Status": status})
     return rows
 
 

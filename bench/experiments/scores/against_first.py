@@ -65,3 +65,16 @@ def _listed(view: View) -> str:
         shown.append(f"{rst(name)} {show_difference(view.difference(name, metric))}")
     what = f"{view.results.label('FID')} minus that of {rst(first)}"
     return f"{what}, paired by training seed, 95 % t-interval: {'; '.join(shown)}."
+
+
+def twin_words(view: View) -> str:
+    """Which variants of other settings have the same FID in every training seed, as where training
+    longer keeps the same weights: a comparison with one is one with the other."""
+    groups: dict[tuple[tuple[int, float], ...], list[str]] = {}
+    for variant in view.variants:
+        scores = view.of(variant, view.results.score_name("fid"))
+        groups.setdefault(tuple(scores.sort_index().items()), []).append(variant)
+    twins = [names for scores, names in groups.items() if len(scores) > 1 and len(names) > 1]
+    words = "; ".join(" and ".join(map(rst, names)) for names in twins)
+    same = "The same FID in every training seed, so that claims on one are claims on the other"
+    return f"{same}: {words}." if twins else ""

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...report.absent import lost_lines, lost_of, lost_scores, missing_words
+from ...report.absent import grid_status, missing_words, status_of
 from ...report.axes import spread_out
 from ...report.caption import Caption
 from ...report.cells import (
@@ -46,8 +46,13 @@ from ...report.words import (
     seeds_details,
     with_classes,
 )
-from ...study.escaping import rst
-from .against_first import after_holm_title, difference_title, fid_differences, verdicts
+from .against_first import (
+    after_holm_title,
+    difference_title,
+    fid_differences,
+    twin_words,
+    verdicts,
+)
 from .further import further_scores
 from .panels import Places, draw_baselines, draw_trainings, name_lost
 from .real import (
@@ -218,6 +223,12 @@ def _further(view: View) -> dict[str, str]:
     return scores
 
 
+def _metrics(view: View) -> list[str]:
+    """Every score of a row that a variant can have."""
+    return [*(asked.results.score_name(name) for asked, _, name in _scored(view)),
+            *_further(view).values()]  # fmt: skip
+
+
 def _published_title(metric: str) -> str:
     return f"Published {PUBLISHED[metric]} (its own evaluator)"
 
@@ -250,7 +261,8 @@ def _line_row(view: View, name: str, label: str, names: dict) -> dict[str, str]:
             row[title] = Cell(number(mean), mean=mean)
         else:
             row[title] = spread(value)
-    return row | {"Status": lost_lines(view, names, name) or "ok"}
+    extractors = view.results.extractor, *view.results.others
+    return row | {"Status": grid_status(view, names, *(f"{name}_fid_{by}" for by in extractors))}
 
 
 def _line_rows(view: View) -> tuple[list[dict[str, str]], dict]:
@@ -294,7 +306,8 @@ def table_scores(view: View) -> tuple[pd.DataFrame, Caption]:
             row |= of_extractor[variant]
         row |= {} if apart else _cost_columns(view, variant)
         row |= _published_cells(view, variant)
-        rows.append(row | {"Status": lost_scores(view, variant) or "ok"})
+        status = status_of(view, variant, f"fid_{view.results.extractor}", *_metrics(view))
+        rows.append(row | {"Status": status})
     lines, names = _line_rows(view)
     scored = [titled(asked.results, title) for asked, title, _ in _scored(view)]
     optional = [title for title in scored if title != view.results.label("FID")]
@@ -306,7 +319,7 @@ def table_scores(view: View) -> tuple[pd.DataFrame, Caption]:
         *claim_details(view),
         NOISE,
         *score_details(view),
-        _twin_words(view),
+        twin_words(view),
         _floor_words(view, names),
         kid_words(view),
         within_words(view),
@@ -324,19 +337,6 @@ def table_scores(view: View) -> tuple[pd.DataFrame, Caption]:
         "Below: real and reconstructed training images."
     )
     return shown(table, *_shown(view, table)), Caption(text, details)
-
-
-def _twin_words(view: View) -> str:
-    """Which variants of other settings have the same FID in every training seed, as where training
-    longer keeps the same weights: a comparison with one is one with the other."""
-    groups: dict[tuple[tuple[int, float], ...], list[str]] = {}
-    for variant in view.variants:
-        scores = view.of(variant, view.results.score_name("fid"))
-        groups.setdefault(tuple(scores.sort_index().items()), []).append(variant)
-    twins = [names for scores, names in groups.items() if len(scores) > 1 and len(names) > 1]
-    words = "; ".join(" and ".join(map(rst, names)) for names in twins)
-    same = "The same FID in every training seed, so that claims on one are claims on the other"
-    return f"{same}: {words}." if twins else ""
 
 
 def _floor_words(view: View, names: dict) -> str:
@@ -372,7 +372,7 @@ def table_costs(view: View) -> tuple[pd.DataFrame, Caption]:
     rows = []
     for variant in view.variants:
         row = _start_row(view, variant) | _cost_columns(view, variant)
-        row["Status"] = lost_of(view, variant, "kept_loss_test", "nfe") or "ok"
+        row["Status"] = status_of(view, variant, "kept_loss_test", "nfe")
         rows.append(row)
     table = without_numbers(frame(rows), list(LOSSES))
     details = (

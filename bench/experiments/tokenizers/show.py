@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...report.absent import lost_lines
+from ...report.absent import grid_status
 from ...report.caption import Caption
 from ...report.cells import Cell, frame, number, of_several, shown, unwell
 from ...report.claims import Verdict, against_the_usual, claim_details, decided
@@ -129,10 +129,8 @@ def _row(view: View, variant: str, names: dict[str, Any]) -> dict[str, str]:
     quality = {"PSNR (dB)": "psnr", "Error (mse)": "mse"}
     for title, metric in quality.items():
         row[title] = of_several(view.grid_estimate(names, f"reconstruction_{metric}_test"))
-    there = view.grid_value(names, "reconstruction_psnr_test") is not None
-    status = "ok" if there else results.why(names, None)
-    if there and results.has_rows(f"reconstruction_{results.score_name('fid')}"):
-        status = lost_lines(view, names, "reconstruction") or "ok"
+    scores = [f"reconstruction_fid_{name}" for name in (results.extractor, *results.others)]
+    status = grid_status(view, names, "reconstruction_psnr_test", *scores)
     return {**row, **_codes(view, names), "Status": status}
 
 

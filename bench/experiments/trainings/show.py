@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ...report.absent import missing_words, reach
+from ...report.absent import grid_status, missing_words, reach
 from ...report.caption import Caption
 from ...report.cells import Cell, frame, number, of_several, shown, unwell
 from ...report.claims import claim_details
@@ -177,7 +177,7 @@ def _tokenizer_rows(view: View, grid: str, names: dict) -> list[dict[str, str]]:
     train, test = (
         view.grid_estimate(names, f"reconstruction_mse_{split}") for split in ("train", "test")
     )
-    status = "ok" if test is not None else view.results.why(names, None)
+    status = grid_status(view, names, "reconstruction_mse_test")
     whole = {
         "Schedule": grid,
         "Scale": "all",

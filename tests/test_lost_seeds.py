@@ -1,0 +1,83 @@
+"""What tables say where one training seed of several has no number: a mean over the seeds that are
+left never stands there as if all were behind it."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from bench.report.results import Results
+from bench.report.view import View
+from bench.study import rooms
+
+PUBLISHED = Path(__file__).parent.parent / "results"
+
+
+@cache
+def published(study):
+    """Published results without their claims, whose verdicts take longer than the tables."""
+    results = Results.load(PUBLISHED / study / "published")
+    for suite in results.about["suites"].values():
+        suite["claims"] = []
+    return results
+
+
+def without(study, run_id):
+    """Published results in which a job found no memory."""
+    whole = published(study)
+    metrics = whole.metrics[whole.metrics["run_id"] != run_id].reset_index(drop=True)
+    assert len(metrics) < len(whole.metrics)
+    runs, lost = whole.runs.copy(), whole.runs["run_id"] == run_id
+    runs.loc[lost, ["status", "reason"]] = "oom", "no memory"
+    return Results(whole.folder, metrics, runs, whole.about, whole.variants_of)
+
+
+def status(results, suite, table, row):
+    """Status of the row that begins like this."""
+    rows, _ = rooms.function_of("tables", table)(View(results, suite))
+    begins = rows.iloc[:, 0].astype(str)
+    return rows.loc[begins.str.startswith(row), "Status"].iloc[0]
+
+
+RECONSTRUCTION = "Reconstruction, schedule 1-2-3-4"
+FID = "fid_digits64"
+# study, suite, table, variant whose job of a stage is lost, its seed, the row that shows its
+# number, the name of that number where the row has others of the seed
+LOST = [
+    ("fashion32", "ablation_guidance", "guidance", "VAR, cfg_scale 2.5", "sweep", 1, "VAR", ""),
+    ("digits", "adaptation", "decoding", "SDD", "sweep", 6, "SDD", FID),
+    ("digits", "adaptation", "adaptation", "SDD", "sweep", 6, "SDD", FID),
+    ("digits", "ladders", "factors", "VAR", "evaluate", 6, "VAR", FID),
+    ("digits", "repetition_fid", "repetition", "VAR, unique_images 85", "evaluate", 6, "VAR", FID),
+    ("digits", "repetition_fid", "repetition", "VAR, unique_images 85", "memorisation", 6, "VAR",
+     "nearest_rate"),
+    ("digits", "main", "scores", "VAR", "baselines", 6, RECONSTRUCTION, ""),
+    ("digits", "main", "tokenizer", "VAR", "encode", 6, "1-2-3-4", ""),
+    ("digits", "restoration", "restoration", "VAR state", "restoration_baselines", 6, "(as it is)",
+     ""),
+    ("fashion32_tokenizers", "ablation_tokenizer", "reconstruction", "+ adversarial", "baselines",
+     1, "+ adversarial", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("study, suite, table, variant, stage, seed, row, name", LOST)
+def test_a_row_names_the_seed_that_its_means_are_without(
+    study, suite, table, variant, stage, seed, row, name
+):
+    jobs = published(study).variants(suite)[variant]["jobs"][str(seed)]
+    lost = next(one for one in jobs if one.startswith(f"{stage}/"))
+    assert status(published(study), suite, table, row) == "ok"
+    words = f"{name}: " if name else ""
+    said = f"{words}seed {seed} oom (no memory)"
+    assert status(without(study, lost), suite, table, row) == said
+
+
+def test_a_score_that_is_no_number_in_one_seed_is_named():
+    whole = published("fashion8")
+    names, metrics = whole.variants("main")["SDD"], whole.metrics.copy()
+    mine = (metrics["model"] == names["model"]) & (metrics["sampler"] == names["sampler"])
+    mine &= (metrics["metric"] == "coverage_fashion8") & (metrics["train_seed"] == 6)
+    metrics.loc[mine, "value"] = float("nan")
+    results = Results(whole.folder, metrics, whole.runs, whole.about, whole.variants_of)
+    assert status(results, "main", "scores", "SDD") == "coverage_fashion8: seed 6 not measured"
+    assert status(results, "main", "scores", "VAR") == "ok"
