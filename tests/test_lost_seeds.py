@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.report.claims import judged, seeds_behind
 from bench.report.results import Results
 from bench.report.view import View
 from bench.study import rooms
@@ -81,3 +82,30 @@ def test_a_score_that_is_no_number_in_one_seed_is_named():
     results = Results(whole.folder, metrics, whole.runs, whole.about, whole.variants_of)
     assert status(results, "main", "scores", "SDD") == "coverage_fashion8: seed 6 not measured"
     assert status(results, "main", "scores", "VAR") == "ok"
+
+
+@pytest.mark.parametrize("study, suite, variant, stage, metric", [
+    ("digits_few", "classify", "VAR", "classify", "funnel"),
+    ("digits_few", "classify", "VAR", "classify", "accuracy_only_scale1"),
+    ("digits", "representation", "VAR", "representation",
+     "detail_r2_dcr_codes_over_naive"),
+])  # fmt: skip
+def test_a_verdict_names_the_seed_that_its_numbers_are_without(
+    study, suite, variant, stage, metric
+):
+    """Catches a reason that does not name what rows call the numbers, so that two trainings of
+    three are given out as all."""
+    whole = published(study)
+    claims = Results.load(whole.folder).about["suites"][suite]["claims"]
+    claim = next(one for one in claims if metric in (one["metric"], one["rule"]))
+    first, second, third = whole.suite(suite)["train_seeds"]
+    jobs = whole.variants(suite)[variant]["jobs"][str(second)]
+    lost = next(one for one in jobs if one.startswith(f"{stage}/"))
+    if stage == "representation":
+        lost = next(one for one in jobs if one.startswith("representation/dcr_codes-"))
+    view = View(without(study, lost), suite)
+    judgement = judged(view, claim)
+    said = f"; over 2 of 3 training seeds: seed {second} oom (no memory)"
+    assert judgement[0] == "not decided" and judgement[1].endswith(said)
+    assert seeds_behind(view, claim, judgement) == f"{first} {third}"
+    assert "training seeds:" not in judged(View(whole, suite), claim)[1]

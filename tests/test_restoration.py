@@ -284,7 +284,7 @@ def test_a_verdict_of_swaps_says_which_training_seeds_it_lacks():
     every, few = View(whole, "restoration"), View(part, "restoration")
     judgement = judged(few, claim)
     assert judgement[1].endswith(f"; over 2 of 3 training seeds: seed {last} not measured")
-    assert str(last) not in seeds_behind(few, claim, judgement[1]).split()
+    assert str(last) not in seeds_behind(few, claim, judgement).split()
     assert "training seeds" not in judged(every, claim)[1]
 
 

@@ -422,9 +422,9 @@ def test_steps_are_said_to_lack_a_training_that_diverged(tmp_path):
     fast = {seed: [value - 0.1 for value in slow[seed]] for seed in (0, 2)}
     claim = asked("convergence")
     results = made(tmp_path, losses("a", slow) + losses("b", fast), claims=[claim])
-    word, reason = judged(View(results, "s"), claim)
+    word, reason = judgement = judged(View(results, "s"), claim)
     assert word == "not decided" and "; over 2 of 3 training seeds: seed 1 " in reason
-    assert seeds_behind(View(results, "s"), claim, reason) == "0 2"
+    assert seeds_behind(View(results, "s"), claim, judgement) == "0 2"
 
 
 @pytest.mark.parametrize(

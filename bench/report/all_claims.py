@@ -121,7 +121,7 @@ def _rulings_of(study: str, view: View, claim: dict) -> Iterator[Ruling]:
             difference=show_difference(difference) if difference else "",
             p=getattr(verdict, "p", None),
             num_images=_images(by, claim, reason),
-            train_seeds=seeds_behind(by, claim, reason),
+            train_seeds=seeds_behind(by, claim, verdict),
             device=_unique(runs["device"]),
             commit=_unique(runs["commit"].str[:9]),
             because=reason + (end if first else ""),

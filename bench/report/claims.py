@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -74,11 +74,13 @@ def _claims_fid(about: dict[str, Any]) -> bool:
 
 class Verdict(tuple):
     """What a rule finds, the pair (word, reason); as `p` the p-value that the word follows from and
-    as `difference` the number behind it, where it follows from such; as `over` what its reason says
-    of numbers that are missing."""
+    as `difference` the number behind it, where it follows from such; as `reads` the metrics that it
+    follows from and its reason does not name; as `over` what is said of numbers that are missing.
+    """
 
     p: float | None
     difference: Estimate | None
+    reads: tuple[str, ...]
     over: str
 
     def __new__(
@@ -87,10 +89,11 @@ class Verdict(tuple):
         reason: str,
         p: float | None = None,
         difference: Estimate | None = None,
+        reads: tuple[str, ...] = (),
         over: str = "",
     ) -> Verdict:
         verdict = super().__new__(cls, (word, reason))
-        verdict.p, verdict.difference, verdict.over = p, difference, over
+        verdict.p, verdict.difference, verdict.reads, verdict.over = p, difference, reads, over
         return verdict
 
 
@@ -110,21 +113,27 @@ def judged(view: View, claim: dict[str, Any]) -> tuple[str, str]:
         legal = "must be the pair of yes, no or not decided, and a reason"
         raise ValueError(f"{who}: gives {judgement!r}; {legal}")
     over = _gone_words(view, claim, judgement)
-    if absent := absent_seeds(view, claim, judgement[1]):
+    if absent := absent_seeds(view, claim, judgement):
         count = len(view.about["train_seeds"])
         there = f"; over {count - len(absent)} of {count} training seeds"
         over = f"{there}: {by_reason(absent)}{over}"
     if not over:
         return judgement
     p, difference = (getattr(judgement, name, None) for name in ("p", "difference"))
-    return Verdict(judgement[0], judgement[1] + over, p, difference, over)
+    return Verdict(judgement[0], judgement[1] + over, p, difference, _reads(judgement), over)
+
+
+def _reads(judgement: tuple[str, str]) -> tuple[str, ...]:
+    """Metrics that a verdict follows from and its reason does not name."""
+    reads: tuple[str, ...] = getattr(judgement, "reads", ())
+    return reads
 
 
 def _gone_words(view: View, claim: dict[str, Any], judgement: tuple[str, str]) -> str:
     """Why a variant of an undecided claim lacks in all training seeds a number that the reason
     names, as the end of the reason: its jobs failed; empty where the reason says so itself."""
     word, reason = judgement
-    words, metrics = "", _metrics_named(view, reason)
+    words, metrics = "", _metrics_behind(view, judgement)
     for name in _compared(view, claim, reason) if word == "not decided" else ():
         why = by_reason(_gone(view, name, metrics))
         if why and why not in reason and not re.search(r" not (measured|run)$", why):
@@ -144,25 +153,26 @@ def _gone(view: View, name: str, metrics: list[str]) -> dict[int, str]:
 
 
 def _is_gone(view: View, name: str, metric: str) -> bool:
-    """Whether a variant has a metric in no training seed, final or along the training."""
+    """Whether a variant has a metric in no training seed, final, along the training or by scale."""
     seeds = len(view.about["train_seeds"])
-    return all(len(view.missing(name, metric, along)) == seeds for along in (False, True))
+    return all(len(missing) == seeds for missing in _missing_each_way(view, name, metric))
 
 
-def absent_seeds(view: View, claim: dict[str, Any], reason: str) -> dict[int, str]:
+def absent_seeds(view: View, claim: dict[str, Any], judgement: tuple[str, str]) -> dict[int, str]:
     """Training seeds that a verdict is without, each with why: those in which a variant that the
-    claim compares lacks a number that the reason names, and has it in other seeds."""
+    claim compares lacks a number that it follows from, and has it in other seeds."""
     absent: dict[int, str] = {}
-    names = _compared(view, claim, reason)
-    for metric in _metrics_named(view, reason):
+    names = _compared(view, claim, judgement[1])
+    for metric in _metrics_behind(view, judgement):
         for name in names:
             absent = _lacking(view, name, metric) | absent
     return dict(sorted(absent.items()))
 
 
-def _metrics_named(view: View, reason: str) -> list[str]:
-    """Metrics of the study that a reason names."""
-    return sorted(filter(view.results.has_rows, set(re.findall(r"\w+", reason))))
+def _metrics_behind(view: View, judgement: tuple[str, str]) -> list[str]:
+    """Metrics of the study that a verdict follows from: those that its reason names, and others."""
+    named = {*re.findall(r"\w+", judgement[1]), *_reads(judgement)}
+    return sorted(filter(view.results.has_rows, named))
 
 
 def _compared(view: View, claim: dict[str, Any], reason: str) -> list[str]:
@@ -178,21 +188,28 @@ def _compared(view: View, claim: dict[str, Any], reason: str) -> list[str]:
 
 
 def _lacking(view: View, name: str, metric: str) -> dict[int, str]:
-    """Training seeds in which a variant lacks a metric that it has in others, as a final number or
-    along the training."""
+    """Training seeds in which a variant lacks a metric that it has in others."""
+    seeds = len(view.about["train_seeds"])
+    every_way = _missing_each_way(view, name, metric)
+    return next((missing for missing in every_way if len(missing) < seeds), {})
+
+
+def _missing_each_way(view: View, name: str, metric: str) -> Iterator[dict[int, str]]:
+    """Training seeds without a metric, and why: without a final number, without one along the
+    training, without one of a scale."""
     for along in (False, True):
-        missing = view.missing(name, metric, along)
-        if len(missing) < len(view.about["train_seeds"]):
-            return missing
-    return {}
+        yield view.missing(name, metric, along)
+    there = set(view.select(name, metric).dropna(subset=["scale", "value"])["train_seed"])
+    lost = [seed for seed in view.about["train_seeds"] if seed not in there]
+    yield {seed: view.results.why(view.variants[name], seed) for seed in lost}
 
 
-def seeds_behind(view: View, claim: dict[str, Any], reason: str) -> str:
+def seeds_behind(view: View, claim: dict[str, Any], judgement: tuple[str, str]) -> str:
     """The training seeds that a verdict rests on; none where it needs no training, as of times."""
     needs = set(rooms.needs("rule", claim["rule"]))
     if needs and needs <= set(rooms.which("SIZES_ONLY")):
         return ""
-    absent = absent_seeds(view, claim, reason)
+    absent = absent_seeds(view, claim, judgement)
     return " ".join(str(seed) for seed in view.about["train_seeds"] if seed not in absent)
 
 

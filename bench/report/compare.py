@@ -101,9 +101,9 @@ def _beside(
 ) -> Iterator[tuple[Turned, Turned]]:
     """Every claim with both verdicts, and with the training seeds of both."""
     for claim in claims:
-        both = [(view, *judged(view, claim)) for view in (one, other)]
-        text, words = claim["text"].rstrip(" ."), [word for _, word, _ in both]
-        seeds = [seeds_behind(view, claim, reason) for view, _, reason in both]
+        both = [(view, judged(view, claim)) for view in (one, other)]
+        text, words = claim["text"].rstrip(" ."), [judgement[0] for _, judgement in both]
+        seeds = [seeds_behind(view, claim, judgement) for view, judgement in both]
         over = (f"training seeds {of_side}" for of_side in seeds)
         yield Turned(one.suite, text, *words), Turned(one.suite, text, *over)
 

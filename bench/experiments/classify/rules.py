@@ -23,7 +23,9 @@ def of_difference(view: View, claim: dict[str, Any]) -> Verdict:
     difference = paired(first, second)
     shares = (float(first.mean()), float(second.mean()))
     reason = f"{metric} of {claim['variant']} minus that of {against}"
-    return _beyond(difference, shares, images_of(view, claim["variant"]), claim, reason)
+    judgement = _beyond(difference, shares, images_of(view, claim["variant"]), claim, reason)
+    name = metric.rpartition("_scale")[0]  # of one scale; empty for a metric of all
+    return _reading(judgement, *filter(None, [name]))
 
 
 def _beyond(
@@ -66,6 +68,12 @@ def of_gain(view: View, claim: dict[str, Any]) -> Verdict:
     return _together(verdicts, tested, reason)
 
 
+def _reading(judgement: Verdict, *metrics: str) -> Verdict:
+    """The same verdict, which follows from metrics that its reason does not name."""
+    word, reason = judgement
+    return Verdict(word, reason, judgement.p, judgement.difference, metrics)
+
+
 def _together(verdicts: list[Verdict], tested: list[Estimate], reason: str) -> Verdict:
     """What several models say together."""
     word, p = joined([one[0] for one in verdicts], [one.p for one in verdicts], tested)
@@ -91,4 +99,5 @@ def of_funnel(view: View, claim: dict[str, Any]) -> Verdict:
         dear = spent >= HALF * whole
         verdicts.append(Verdict("no" if dear else word, reason, None if dear else above.p, loss))
     reason = "; ".join(one[1] for one in verdicts) + f"; at most {MARGIN:g} may be lost"
-    return _together(verdicts, tested, reason)
+    judgement = _together(verdicts, tested, reason)
+    return _reading(judgement, "funnel_gain")

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...report.absent import grid_status, missing_words
+from ...report.absent import grid_status, missing_words, status_of
 from ...report.caption import Caption
 from ...report.cells import COSTS, Cell, frame, number, shown, spread
 from ...report.claims import claim_details

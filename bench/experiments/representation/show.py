@@ -389,6 +389,12 @@ def _measured(view: View, claim: dict[str, Any]) -> tuple[dict[str, Estimate], s
     return known, f"{metric}, paired by training seed: {reason}"
 
 
+def _metrics_of(metric: str) -> tuple[str, ...]:
+    """What rows call the measure of each of the arms that a metric compares."""
+    measure, *arms = compared(metric) or ("",)
+    return tuple(f"{measure}_{arm}" for arm in arms if arm != HALF)
+
+
 def judge_arms(view: View, claim: dict[str, Any]) -> Verdict:
     """Yes when the paired 95 % t-interval over training seeds of the difference of two arms
     excludes 0 under both generators, and that of a share of images is larger than two binomial
@@ -396,7 +402,8 @@ def judge_arms(view: View, claim: dict[str, Any]) -> Verdict:
     known, reason = _measured(view, claim)
     better = direction(claim)
     if not known or better is None:
-        return Verdict("not decided", reason if not known else f"{reason}; {NO_DIRECTION}")
+        words = f"{reason}; {NO_DIRECTION}" if known else reason
+        return Verdict("not decided", words, reads=_metrics_of(claim["metric"]))
     word, p = decided_together(dict(known), better == "lower")
     measure, arm, against = compared(claim["metric"]) or ("", "", "")
     for name, one in known.items() if against != HALF else ():
@@ -405,7 +412,7 @@ def judge_arms(view: View, claim: dict[str, Any]) -> Verdict:
             reason += f"; two standard errors of {name} are {bound:.3f}"
             small = word != "not decided" and abs(one.mean) <= bound
             word = "not decided" if small else word
-    return Verdict(word, reason, p, next(iter(known.values())))
+    return Verdict(word, reason, p, next(iter(known.values())), _metrics_of(claim["metric"]))
 
 
 def judge_arm_keeps(view: View, claim: dict[str, Any]) -> Verdict:
@@ -415,11 +422,12 @@ def judge_arm_keeps(view: View, claim: dict[str, Any]) -> Verdict:
     known, reason = _measured(view, claim)
     better = direction(claim)
     if not known or better is None:
-        return Verdict("not decided", reason if not known else f"{reason}; {NO_DIRECTION}")
+        words = f"{reason}; {NO_DIRECTION}" if known else reason
+        return Verdict("not decided", words, reads=_metrics_of(claim["metric"]))
     margin, lower = asked(view)["margin"], better == "lower"
     allowed: dict[str, Estimate | None] = {
         name: one.allowing(margin, lower) for name, one in known.items()
     }
     word, p = decided_together(allowed, lower)
     reason = f"{reason}; may be worse by {margin:g}"
-    return Verdict(word, reason, p, next(iter(known.values())))
+    return Verdict(word, reason, p, next(iter(known.values())), _metrics_of(claim["metric"]))
