@@ -73,6 +73,20 @@ def test_a_row_names_the_seed_that_its_means_are_without(
     assert status(without(study, lost), suite, table, row) == said
 
 
+@pytest.mark.parametrize("table", ["classification", "class_shifts"])
+def test_a_caption_names_the_seed_that_classifiers_of_tokens_are_without(table):
+    """Catches a mean over two tokenizers of three that nothing says."""
+    whole = published("digits_few")
+    jobs = whole.variants("classify")["VAR"]["jobs"]["6"]
+    lost = next(one for one in jobs if one.startswith("class_baselines/"))
+    words = "naive Bayes on token counts, the study's classifier on reconstructions: seed 6 oom"
+    captions = []
+    for results in (whole, without("digits_few", lost)):
+        _, caption = rooms.function_of("tables", table)(View(results, "classify"))
+        captions.append(" ".join(caption.details))
+    assert words not in captions[0] and words in captions[1]
+
+
 def test_a_score_that_is_no_number_in_one_seed_is_named():
     whole = published("fashion8")
     names, metrics = whole.variants("main")["SDD"], whole.metrics.copy()

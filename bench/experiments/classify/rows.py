@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from ...report.absent import grid_status, missing_words
 from ...report.cells import Cell, number, spread
 from ...report.estimate import Estimate
 from ...report.view import View
+from ...study.escaping import rst
 from .reading import BASELINES, OF_TOKENS, asked, baseline, images_of, mean_of, two_errors
 
 
@@ -52,6 +54,18 @@ def baseline_rows(view: View) -> list[dict[str, str]]:
     ]
     classes = asked(view)["classes"] or view.results.about["dataset"]["num_classes"]
     return [*rows, {"Classifier": "(chance)", "Accuracy": number(1 / max(1, classes))}]
+
+
+def lost_words(view: View) -> str:
+    """Which variants, and which classifiers behind a tokenizer of each training seed, lack seeds,
+    and why; empty where none does."""
+    names, lost = next(iter(view.variants.values())), dict[str, list[str]]()
+    for name in OF_TOKENS:
+        status = grid_status(view, names, f"accuracy_{name}")
+        if baseline(view, name) is not None and status != "ok":
+            lost.setdefault(status, []).append(BASELINES[name])
+    said = [f"{', '.join(classifiers)}: {status}" for status, classifiers in lost.items()]
+    return rst("; ".join(filter(None, [missing_words(view, "accuracy"), *said])))
 
 
 def shift_name(shift: str) -> str:

@@ -48,7 +48,7 @@ from .reading import (
     strip_run,
     ways_of,
 )
-from .rows import baseline_rows, of_baseline, shift_name, shift_row, variant_row
+from .rows import baseline_rows, lost_words, of_baseline, shift_name, shift_row, variant_row
 from .rules import of_difference, of_funnel, of_gain
 
 PAGE = 3  # variants beside each other
@@ -379,8 +379,7 @@ def table_classification(view: View) -> tuple[pd.DataFrame, Caption]:
         "tokens that an image takes with all classes, and how far the posterior is from the truth. "
         "In brackets: classifiers without a generative model."
     )
-    missing = rst(missing_words(view, "accuracy"))
-    details = *claim_details(view), missing, *run_details(view)
+    details = *claim_details(view), lost_words(view), *run_details(view)
     return shown(table, *columns), Caption(words, (*details, cost_words()))
 
 
@@ -408,8 +407,7 @@ def table_class_shifts(view: View) -> tuple[pd.DataFrame, Caption]:
         "by its own seed, the same for all classifiers. In brackets: classifiers without "
         f"a generative model. {_left_to_csv(shifts, smoothed)}"
     )
-    missing = rst(missing_words(view, "accuracy"))
-    details = *claim_details(view), missing, *run_details(view)
+    details = *claim_details(view), lost_words(view), *run_details(view)
     columns = map(shift_name, shifts[:MOST_SHIFTS])
     return shown(frame(rows), "Classifier", *columns), Caption(words, details)
 
