@@ -103,6 +103,8 @@ def test_a_score_that_is_no_number_in_one_seed_is_named():
     ("digits_few", "classify", "VAR", "classify", "accuracy_only_scale1"),
     ("digits", "representation", "VAR", "representation",
      "detail_r2_dcr_codes_over_naive"),
+    ("fashion32_rooms", "equivalence", "VAR", "equivalence", "path_kl_equal_state"),
+    ("digits", "repetition", "VAR, unique_images 85", "train_subset", "scaling"),
 ])  # fmt: skip
 def test_a_verdict_names_the_seed_that_its_numbers_are_without(
     study, suite, variant, stage, metric

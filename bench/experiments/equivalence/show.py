@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from ...report.absent import by_reason, missing_words, reach
 from ...report.caption import Caption
 from ...report.cells import Cell, frame, number, shown, spread, unwell
-from ...report.claims import claim_details
+from ...report.claims import Verdict, claim_details
 from ...report.curves import GREY
 from ...report.drawing import (
     COLOURS,
@@ -374,4 +374,4 @@ def judge_equal(view: View, claim: dict[str, Any]) -> tuple[str, str]:
         words.append("fewer than three training seeds")
     if claim["metric"] in IDENTITIES:
         words.append(AN_IDENTITY)
-    return word, "; ".join(words)
+    return Verdict(word, "; ".join(words), reads=(claim["metric"],))

@@ -77,4 +77,6 @@ def judged_twice(view: View, claim: dict[str, Any]) -> Verdict:
     agree = len(set(words)) == 1
     what = f"R* of {claim['variant']} against that of {claim['against']}"
     reason = f"{what}; {'; '.join(reasons)}{'' if agree else '; the readings differ'}"
-    return Verdict(words[0] if agree else "not decided", reason, max(p) if agree else 1.0)
+    word, chance = (words[0], max(p)) if agree else ("not decided", 1.0)
+    # a training that did not end well has no curve
+    return Verdict(word, reason, chance, reads=("epochs_to_best",))
