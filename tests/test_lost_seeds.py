@@ -87,6 +87,17 @@ def test_a_caption_names_the_seed_that_classifiers_of_tokens_are_without(table):
     assert words not in captions[0] and words in captions[1]
 
 
+def test_a_figure_of_codes_names_the_seed_whose_tokenizer_it_is_without():
+    whole = published("fashion32")
+    jobs = whole.variants("main")["VAR"]["jobs"]["1"]
+    lost = next(one for one in jobs if one.startswith("encode/"))
+    notes = []
+    for results in (whole, without("fashion32", lost)):
+        figure, _ = rooms.function_of("figures", "code_usage")(View(results, "main"))
+        notes.append(figure.get_suptitle())
+    assert not notes[0] and notes[1].endswith(": seed 1 oom (no memory)")
+
+
 def test_a_score_that_is_no_number_in_one_seed_is_named():
     whole = published("fashion8")
     names, metrics = whole.variants("main")["SDD"], whole.metrics.copy()

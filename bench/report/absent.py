@@ -69,14 +69,15 @@ def _lost(view: View, variant: str, metric: str) -> dict[int, str]:
     return {} if never and set(missing.values()) <= {"not measured", "not run"} else missing
 
 
-def grid_status(view: View, names: dict[str, Any], *metrics: str) -> str:
+def grid_status(view: View, names: dict[str, Any], *metrics: str, scale: int | None = None) -> str:
     """Status of a row of a tokenizer under a schedule: why nobody has the first of these metrics,
-    or which training seeds, with a tokenizer each, lack one that others have, else ok."""
-    if view.grid_value(names, metrics[0]) is None:
+    or which training seeds, with a tokenizer each, lack one that others have, else ok. scale: of
+    metrics that have one number a scale."""
+    if not len(view.grid_seeds(names, metrics[0], scale)):
         return view.results.why(names, None)
     missing: dict[int, str] = {}
     for metric in metrics:
-        there = set(view.grid_seeds(names, metric).index)
+        there = set(view.grid_seeds(names, metric, scale).index)
         if there and -1 not in there:  # -1: one tokenizer serves all
             lost = [seed for seed in view.about["train_seeds"] if seed not in there]
             missing |= {seed: view.results.why(names, seed, *OF_TOKENIZER) for seed in lost}

@@ -156,8 +156,9 @@ def figure_code_usage(view: View) -> tuple[Figure, Caption]:
     figure = sheet(by_grid(view), (SINGLE, 2.7), (1, 1), _code_usage, columns=2)
     lost = []
     for grid, names in view.grids().items():
-        if not len(view.of_grid(names, "code_perplexity")["value"].dropna()):
-            lost.append(f"{grid}: {view.results.why(names, None)}")
+        status = grid_status(view, names, "code_perplexity", scale=0)
+        if status != "ok":
+            lost.append(f"{grid}: {status}")
     note(figure, "; ".join(lost))
     caption = (
         "Codes that the tokenizer uses at each scale: exp of the entropy of their shares, on "
