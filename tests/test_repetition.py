@@ -389,8 +389,8 @@ def build(folder, sizes=(85, 170, 341, 682), last=800, ended=(), more=(), tail=0
                         "value": fid,
                         "step": None,
                         "sampler": names["sampler"],
-                        "seed_first": 0,
-                        "seed_last": 199,
+                        "seed_first": 200 * seed,
+                        "seed_last": 200 * seed + 199,
                     }
                 )
     suite = {

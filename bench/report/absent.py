@@ -8,7 +8,9 @@ from ..study.escaping import rst
 from .view import View
 
 # stages of which numbers of a tokenizer come, whatever became of the trainings behind it
-OF_TOKENIZER = ("tokenizer", "encode", "baselines")
+OF_TOKENIZER = (
+    "tokenizer", "encode", "baselines", "class_baselines", "restoration_baselines", "tokenizers",
+)  # fmt: skip
 
 
 def reach(view: View) -> str:
@@ -63,10 +65,10 @@ def status_of(view: View, variant: str, metric: str, *others: str) -> str:
 
 def _lost(view: View, variant: str, metric: str) -> dict[int, str]:
     """Training seeds of a variant without a metric, and why; none where nobody asked it of the
-    variant."""
+    variant: no seed has it, also where all ended well."""
     missing = view.missing(variant, metric)
     never = len(missing) == len(view.about["train_seeds"])
-    return {} if never and set(missing.values()) <= {"not measured", "not run"} else missing
+    return {} if never and {"not measured", "not run"} & {*missing.values()} else missing
 
 
 def grid_status(view: View, names: dict[str, Any], *metrics: str, scale: int | None = None) -> str:

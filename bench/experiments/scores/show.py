@@ -372,7 +372,7 @@ def table_costs(view: View) -> tuple[pd.DataFrame, Caption]:
     rows = []
     for variant in view.variants:
         row = _start_row(view, variant) | _cost_columns(view, variant)
-        row["Status"] = status_of(view, variant, "kept_loss_test", "nfe")
+        row["Status"] = status_of(view, variant, "nfe", "kept_loss_test")
         rows.append(row)
     table = without_numbers(frame(rows), list(LOSSES))
     details = (
