@@ -79,6 +79,13 @@ def test_times_rest_on_no_training_seed():
     assert all(row["train_seeds"] for row in rows if row not in timed)
 
 
+def test_a_claim_by_a_rule_that_names_no_metric_says_its_images():
+    """Catches a blank where the number behind a verdict is of so many held-out images."""
+    rows = pd.read_csv(ROOT / TABLE)
+    asked = rows["suite"].isin(["classify", "equivalence", "representation"])
+    assert asked.sum() > 20 and rows.loc[asked, "num_images"].notna().all()
+
+
 def test_the_program_prints_the_page(committed, monkeypatch, capsys):
     """Catches a program that is not listed, and one that prints another page."""
     program = import_module(PROGRAMS["claims"])

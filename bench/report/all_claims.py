@@ -8,7 +8,6 @@ Imports no torch.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -21,7 +20,16 @@ from ..runtime.rows import write_text
 from ..study import rooms
 from ..study.resolve import ROOT
 from .cells import MOST_COLUMNS, markdown
-from .claims import after_holm, by_others, judged, others_words, reads, seeds_behind, taught_words
+from .claims import (
+    after_holm,
+    by_others,
+    judged,
+    metrics_behind,
+    others_words,
+    reads,
+    seeds_behind,
+    taught_words,
+)
 from .estimate import holm, show_difference
 from .published import published_folders, weight, whole_folder
 from .results import Results
@@ -79,12 +87,12 @@ def _unique(values: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(value for value in values if value))
 
 
-def _images(view: View, claim: dict, reason: str) -> int | None:
-    """How many images the numbers that a reason names are taken over: those of the study's samples
+def _images(view: View, claim: dict, judgement: tuple[str, str]) -> int | None:
+    """How many images the numbers behind a verdict are taken over: those of the study's samples
     where one is, or the half of them on which a rule that tunes scores. None where they are of no
     images, or of several counts, as times by batch are."""
     results, counts = view.results, set()
-    for metric in set(re.findall(r"\w+", reason)):
+    for metric in metrics_behind(view, judgement):
         counts |= set(view.rows_of(metric)["num_images"].dropna().astype(int))
     whole = results.about["evaluation"]["num_images"]
     if whole in counts and claim["rule"] in rooms.listed("rule", "HALVES"):
@@ -120,7 +128,7 @@ def _rulings_of(study: str, view: View, claim: dict) -> Iterator[Ruling]:
             after_holm_all_studies="",
             difference=show_difference(difference) if difference else "",
             p=getattr(verdict, "p", None),
-            num_images=_images(by, claim, reason),
+            num_images=_images(by, claim, verdict),
             train_seeds=seeds_behind(by, claim, verdict),
             device=_unique(runs["device"]),
             commit=_unique(runs["commit"].str[:9]),

@@ -133,7 +133,7 @@ def _gone_words(view: View, claim: dict[str, Any], judgement: tuple[str, str]) -
     """Why a variant of an undecided claim lacks in all training seeds a number that the reason
     names, as the end of the reason: its jobs failed; empty where the reason says so itself."""
     word, reason = judgement
-    words, metrics = "", _metrics_behind(view, judgement)
+    words, metrics = "", metrics_behind(view, judgement)
     for name in _compared(view, claim, reason) if word == "not decided" else ():
         why = by_reason(_gone(view, name, metrics))
         if why and why not in reason and not re.search(r" not (measured|run)$", why):
@@ -163,13 +163,13 @@ def absent_seeds(view: View, claim: dict[str, Any], judgement: tuple[str, str]) 
     claim compares lacks a number that it follows from, and has it in other seeds."""
     absent: dict[int, str] = {}
     names = _compared(view, claim, judgement[1])
-    for metric in _metrics_behind(view, judgement):
+    for metric in metrics_behind(view, judgement):
         for name in names:
             absent = _lacking(view, name, metric) | absent
     return dict(sorted(absent.items()))
 
 
-def _metrics_behind(view: View, judgement: tuple[str, str]) -> list[str]:
+def metrics_behind(view: View, judgement: tuple[str, str]) -> list[str]:
     """Metrics of the study that a verdict follows from: those that its reason names, and others."""
     named = {*re.findall(r"\w+", judgement[1]), *_reads(judgement)}
     return sorted(filter(view.results.has_rows, named))
