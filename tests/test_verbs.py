@@ -449,11 +449,12 @@ def test_a_tokenizer_of_another_config_is_refused(ready, tmp_path):
 
 @pytest.mark.parametrize(
     "key, other",
-    [("source", "0000000000"), ("torch", "2.0.0"), ("inputs", {"encode/x": "0000000000000000"})],
-)
+    [("source", "0000000000"), ("torch", "2.0.0"), ("inputs", {"encode/x": "0000000000000000"}),
+     ("sum", 0)],
+)  # fmt: skip
 def test_checkpoint_of_other_code_is_not_resumed(ready, tmp_path, key, other):
     """Catches two versions of the code, two releases of torch, or tokens of two runs mixed in one
-    training."""
+    training, and a checkpoint in which a bit has changed."""
     process = start("train", *ready.words("train", tmp_path / "out"))
     kill_after(process, tmp_path / "out" / "resume.safetensors")
     from srdd.checkpoint import load_tensors, save_tensors

@@ -18,6 +18,7 @@ from torch import nn
 
 from srdd.files import load_tensors, save_tensors
 from srdd.noise import generator
+from srdd.untouched import checksum
 
 from ..runtime.ranks import Ranks
 from ..runtime.verb import Diverged, Run, Worked
@@ -212,6 +213,9 @@ class Resume:
                 "is read lay there"
             )
             return None
+        if metadata.get("sum") != _sum_of(tensors):
+            say(f"starts again: {self.path} holds other bytes than were written")
+            return None
         run.go_on_from(Worked(**metadata["worked"]))
         self.starts_again = False
         return tensors, metadata["state"]
@@ -251,7 +255,13 @@ class Resume:
             inputs=self.run.read,
             worked=self.run.worked()._asdict(),
             state=state,
+            sum=_sum_of(tensors),
         )
+
+
+def _sum_of(tensors: dict[str, torch.Tensor]) -> int:
+    """A checksum of named tensors; what a file holds may lie in another order."""
+    return checksum([tensors[name] for name in sorted(tensors)])
 
 
 def pack(

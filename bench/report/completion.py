@@ -19,6 +19,11 @@ def at(view: View, variant: str, metric: str, scale: int | None = None) -> pd.Se
     return rows.set_index(rows["train_seed"].astype(int))["value"]
 
 
+def fullest_of(view: View, metric: str, scale: int | None = None) -> str:
+    """The variant that has a number in most training seeds; the first of several."""
+    return max(view.variants, key=lambda variant: len(at(view, variant, metric, scale)))
+
+
 def along_scales(view: View, variant: str, metric: str) -> pd.DataFrame:
     """Values of a metric at every scale that has one: columns train_seed, scale, value."""
     rows = view.select(variant, metric).dropna(subset=["scale", "value"])

@@ -77,6 +77,10 @@ def _tuning_problems(study: Study, name: str) -> Iterator[str]:
     others = [other for other in study.suites if other != name]
     if suite.tuned_on not in others:
         problem = unknown("suite", suite.tuned_on, others)
+        if suite.tuned_on == name:
+            problem = f"{name!r} is the suite itself; name another one, of other training seeds"
+            yield f"tuned_on: {problem}, or write `tuned_on: null`"
+            return
         yield f"tuned_on: {problem}; name it in `take` too, or write `tuned_on: null`"
         return
     if not set(study.suites[suite.tuned_on].measure) & set(rooms.which("SCORES")):

@@ -14,7 +14,7 @@ from ...report.absent import by_reason
 from ...report.caption import Caption
 from ...report.cells import Cell, frame, number, shown, spread, unwell
 from ...report.claims import claim_details
-from ...report.completion import along_scales, at, extractor_words, few_words, lost
+from ...report.completion import along_scales, at, extractor_words, few_words, fullest_of, lost
 from ...report.curves import GREY
 from ...report.drawing import (
     COLOURS,
@@ -362,8 +362,8 @@ def _variant_row(view: View, variant: str, task: str, m: int | None) -> dict[str
 
 def _fixed_row(view: View, prefix: str, task: str, m: int | None) -> dict[str, str]:
     """A baseline, the same for every training, or the ceiling, which has an interval where each
-    training seed has a tokenizer of its own; taken from the first variant that has it."""
-    row: dict[str, str] = {}
+    training seed has a tokenizer of its own; taken from the variant that has most of it."""
+    row, absent = dict[str, str](), dict[int, str]()
     for title, name in _columns(view.results).items():
         if m is not None and "unknown" in title:
             row[title] = ""
@@ -371,14 +371,15 @@ def _fixed_row(view: View, prefix: str, task: str, m: int | None) -> dict[str, s
         metric, scale = f"{prefix}_{task}_{name}", m
         if prefix == "ceiling" and "unknown" not in name:
             metric, scale = f"ceiling_{name}", None
-        values = (at(view, variant, metric, scale) for variant in view.variants)
-        mean = estimate(next((value for value in values if len(value)), []))
+        fullest = fullest_of(view, metric, scale)
+        mean = estimate(at(view, fullest, metric, scale))
         alone = mean is None or not mean.half
+        absent |= {} if alone else lost(view, fullest, metric, scale)
         row[title] = (
             Cell(number(mean and mean.mean), mean=mean and mean.mean) if alone else spread(mean)
         )
     measured = any(cell not in ("-", "") for cell in row.values())
-    return row | {"Status": "ok" if measured else "not measured"}
+    return row | {"Status": by_reason(absent) or ("ok" if measured else "not measured")}
 
 
 def _task_rows(view: View, task: str, m: int | None) -> list[dict[str, str]]:
