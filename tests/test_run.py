@@ -170,6 +170,22 @@ def test_paths_are_said_as_they_are_found_from_where_the_user_is(tmp_path, monke
         assert what_failed(tmp_path / "project", 0, [])[0].startswith(f"error: {path}: KeyError")
 
 
+def test_a_study_s_file_may_begin_like_an_option(tmp_path, monkeypatch):
+    """Catches a file that is there and called not given."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-mine.yaml").write_text("study: x\n")
+    assert take_config(["--config=-mine.yaml", "-n"]) == (Path("./-mine.yaml").resolve(), ["-n"])
+    with pytest.raises(SystemExit, match="give the study's file"):
+        take_config(["--config", "-n"])
+
+
+def test_a_snakemake_that_did_not_begin_goes_on_from_nowhere(copy):
+    words = ["snakemake", "--cores", "two", "snr", "--configfile", "smoke.yaml"]
+    code, _, said = run(copy, *words)
+    last = "error: snakemake could not begin; its last lines above say why"
+    assert code == 1 and said.strip().splitlines()[-1] == last, said
+
+
 def test_suites_beside_the_core_ones_are_a_word_for_snakemake():
     """Catches a second --config, of which snakemake reads the last alone, and a lost word."""
     also = "also=classify,ladders"

@@ -190,9 +190,10 @@ def take_config(words: list[str]) -> tuple[Path, list[str]]:
             rest.append(words[at])
             at += 1
             continue
-        if given is None or given.startswith("-"):
+        if not given or (given.startswith("-") and not equals):
             stop("--config: give the study's file, such as workflows/config/fashion.yaml")
-        studies.append(given)
+        # to snakemake a word that begins so is an option
+        studies.append(f"./{given}" if given.startswith("-") else given)
         at += 1 if equals else 2
     if len(studies) > 1:
         stop(f"--config: {len(studies)} studies given; run one at a time")

@@ -97,7 +97,8 @@ def what_failed(place: Path, began: float, others: list[int]) -> list[str]:
     """Lines that say why a run that began at a time (seconds since 1970) failed, the cause before
     its consequences."""
     lines = _of_the_disk(place)
-    for log in _written_since(place / ".snakemake" / "log", "*.log", began):
+    own = _written_since(place / ".snakemake" / "log", "*.log", began)
+    for log in own:
         text = log.read_text(encoding="utf-8", errors="replace")
         if "cannot be locked" in text:
             who = f" (process {others[0]})" if others else ""
@@ -114,6 +115,8 @@ def what_failed(place: Path, began: float, others: list[int]) -> list[str]:
         for log in _written_since(place / "results", pattern, began):
             lines += _last_words(log)
     lines = list(dict.fromkeys(lines))
+    if not own and not lines:  # such as for an option that it cannot read
+        lines.append("error: snakemake could not begin; its last lines above say why")
     return lines or [
         "error: snakemake could not finish; its last lines above say why, and the same command "
         "goes on from here"
