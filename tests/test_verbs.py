@@ -279,6 +279,18 @@ def test_halves_of_a_killed_job_are_put_away(tmp_path):
         assert not any((tmp_path / name).exists() for name in halves)
 
 
+def test_what_others_write_below_stays(tmp_path):
+    """Catches a job that is told to write to a folder of the user's, and removes what other
+    programs write below it, or fails at a folder of such a name."""
+    others = [".notes.tmp", "b/.model.safetensors.17.tmp", "b/c/.tmpAbC123", ".tmpfolder/x"]
+    for name in others:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / ".tmpAbC123").mkdir()
+    with alone(tmp_path, print):
+        assert all((tmp_path / name).exists() for name in others)
+
+
 def test_diverged_training_is_a_row_and_an_error(ready, tmp_path):
     """Catches a NaN that ends as weights, as 0.0 or as a missing row."""
     run_id = ready.first("train")

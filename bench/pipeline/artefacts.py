@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..runtime.kept_files import check_files, in_folder
+from ..runtime.kept_files import SNAPSHOTS, check_files, in_folder
 from ..runtime.rows import read_object, write_text, written_whole
 from ..study.errors import ConfigError, place_of
 from ..study.settings import TrainingConfig
@@ -140,12 +140,12 @@ STEPS = "checkpoints.json"
 
 def snapshot_path(folder: Path, step: int) -> Path:
     """Where the averaged weights of a step lie."""
-    return folder / "snapshots" / f"step_{step:07d}.safetensors"
+    return folder / SNAPSHOTS / f"step_{step:07d}.safetensors"
 
 
 def snapshots_in(folder: Path) -> list[Path]:
     """The averaged weights that lie there, in order of their step."""
-    return sorted((folder / "snapshots").glob("step_*.safetensors"))
+    return sorted((folder / SNAPSHOTS).glob("step_*.safetensors"))
 
 
 def save_steps(folder: Path, done: int, training: TrainingConfig) -> None:

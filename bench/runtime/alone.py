@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-# temporary names of ours, and of safetensors
-HALVES = (".*.tmp", ".tmp??????")
+from .kept_files import SNAPSHOTS
+
+# temporary names of ours, with the number of a process, and of safetensors
+HALF = re.compile(r"\..+\.[0-9]+\.tmp|\.tmp[A-Za-z0-9]{6}")
 
 
 @contextmanager
@@ -43,10 +46,16 @@ def alone(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
         except OSError:
             pass
         _sign(file)
-        for pattern in HALVES:
-            for half in folder.rglob(pattern):
-                half.unlink(missing_ok=True)
+        for half in _halves(folder):
+            half.unlink(missing_ok=True)
         yield waited
+
+
+def _halves(folder: Path) -> list[Path]:
+    """What a killed job left half written. Only where jobs write: whoever gives a folder of their
+    own may have others below it, with files that other programs write just now."""
+    paths = [path for place in (folder, folder / SNAPSHOTS) for path in place.glob(".*")]
+    return [path for path in paths if HALF.fullmatch(path.name) and path.is_file()]
 
 
 def _sign(file: TextIO) -> None:

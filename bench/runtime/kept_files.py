@@ -14,6 +14,8 @@ from typing import Any
 FILES = "files"
 # tables have sums of their own; the others are written on after the row, and nobody reads them
 OTHERS = ("row.json", "metrics.csv", "log.txt", "process.tsv")
+# the only folder below that of a job
+SNAPSHOTS = "snapshots"
 
 
 def sum_of_file(path: Path) -> str:
