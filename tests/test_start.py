@@ -17,11 +17,14 @@ ROOT = Path(__file__).resolve().parent.parent
     "word, words",
     [
         ("--confg", "unrecognized arguments: --confg; did you mean --config?"),
+        ("--confgfile=x", "unrecognized arguments: --confgfile=x; did you mean --configfile?"),
         ("--zzz=1", "unrecognized arguments: --zzz=1 ("),
+        ("--executor", "argument --executor/-e: expected one argument ("),
     ],
 )
 def test_a_mistyped_option_gets_one_line(word, words):
-    """Catches all options of snakemake on a screen, over a last line that helps nobody."""
+    """Catches all options of snakemake on a screen, over a last line that helps nobody; and an
+    option that is right, and asked whether it was meant."""
     command = [sys.executable, "-m", "bench.runtime.planner", word]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith(f"error: {words}")

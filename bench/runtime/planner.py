@@ -36,8 +36,11 @@ def refuse_unreadable(words: list[str]) -> None:
 def refuse_words(parser: argparse.ArgumentParser, message: str) -> NoReturn:
     """End with one line for words that snakemake does not know, not with all of its options."""
     known = parser._option_string_actions  # by name; argparse lists them nowhere else
-    for word in message.split():
-        if word.startswith("--") and (near := difflib.get_close_matches(word, known, 1)):
+    # other messages name an option that is right, before a value that is not
+    words = message.split() if message.startswith("unrecognized") else []
+    options = [word.partition("=")[0] for word in words if word.startswith("--")]
+    for option in options:
+        if near := difflib.get_close_matches(option, known, 1):
             message += f"; did you mean {near[0]}?"
             break
     print(f"error: {message} (`./run snakemake -h` lists all)", file=sys.stderr, flush=True)
