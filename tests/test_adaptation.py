@@ -672,7 +672,8 @@ def test_a_score_that_a_training_seed_lacks_is_said(view):
     view.results.known.clear()
     models = show.table_adaptation(view)[0].set_index("Model")["Status"]
     samplers = show.table_decoding(view)[0].set_index("Variant")["Status"]
-    assert models["b"] == samplers["c"] == "fid_x8: seed 1 not measured" and models["a"] == "ok"
+    assert samplers["c"] == "FID (x8): seed 1 not measured" and models["a"] == "ok"
+    assert models["b"] == "FID (x8), T = 1 and 1 more: seed 1 not measured"
 
 
 def test_the_figure_of_hidden_tokens_shows_both_splits(view):

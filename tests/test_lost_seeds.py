@@ -41,23 +41,23 @@ def status(results, suite, table, row):
 
 
 RECONSTRUCTION = "Reconstruction, schedule 1-2-3-4"
-FID = "fid_digits64"
+FID = "FID (digits64)"
 # study, suite, table, variant whose job of a stage is lost, its seed, the row that shows its
-# number, the name of that number where the row has others of the seed
+# number, the columns that lack it where the row has others of the seed
 LOST = [
     ("fashion32", "ablation_guidance", "guidance", "VAR, cfg_scale 2.5", "sweep", 1, "VAR", ""),
-    ("digits", "adaptation", "decoding", "SDD", "sweep", 6, "SDD", FID),
-    ("digits", "adaptation", "adaptation", "SDD", "sweep", 6, "SDD", FID),
-    ("digits", "ladders", "factors", "VAR", "evaluate", 6, "VAR", FID),
+    ("digits", "adaptation", "decoding", "SDD", "sweep", 6, "SDD", f"{FID} and 4 more"),
+    ("digits", "adaptation", "adaptation", "SDD", "sweep", 6, "SDD", f"{FID}, T = 1"),
+    ("digits", "ladders", "factors", "VAR", "evaluate", 6, "VAR", f"{FID} and 5 more"),
     ("digits", "repetition_fid", "repetition", "VAR, unique_images 85", "evaluate", 6, "VAR", FID),
     ("digits", "repetition_fid", "repetition", "VAR, unique_images 85", "memorisation", 6, "VAR",
-     "nearest_rate"),
+     "Nearest-image rate and 2 more"),
     ("digits", "main", "scores", "VAR", "baselines", 6, RECONSTRUCTION, ""),
     ("digits", "main", "tokenizer", "VAR", "encode", 6, "1-2-3-4", ""),
     ("digits", "restoration", "restoration", "VAR state", "restoration_baselines", 6, "(as it is)",
      ""),
     ("fashion32_tokenizers", "ablation_tokenizer", "reconstruction", "+ adversarial", "baselines",
-     1, "+ adversarial", ""),
+     1, "+ adversarial", "rFID (fashion64)"),
 ]  # fmt: skip
 
 
@@ -71,6 +71,37 @@ def test_a_row_names_the_seed_that_its_means_are_without(
     words = f"{name}: " if name else ""
     said = f"{words}seed {seed} oom (no memory)"
     assert status(without(study, lost), suite, table, row) == said
+
+
+@pytest.mark.parametrize("suite, table, row, column", [
+    ("main", "scores", "Reconstruction", "FID (lite0_64) and 6 more"),
+    ("ablation_tokenizer", "reconstruction", "+ perceptual", "rFID (lite0_64)"),
+])  # fmt: skip
+def test_a_column_that_no_seed_has_is_named(suite, table, row, column):
+    """Catches a row of dashes by the second extractor that is called ok, all its jobs lost."""
+    whole = published("emoji")
+    scored = whole.metrics["metric"] == "reconstruction_fid_lite0_64"
+    lost = whole.metrics.loc[scored, "run_id"].unique()
+    said = f"{column}: seeds 0, 1, 2 oom (no memory)"
+    assert status(without("emoji", *lost), suite, table, row) == said
+
+
+def test_a_row_that_no_seed_has_says_why():
+    """Catches `not measured` of reconstructions whose jobs all found no memory."""
+    whole = published("digits")
+    scored = whole.metrics["metric"] == "reconstruction_fid_digits64"
+    lost = whole.metrics.loc[scored, "run_id"].unique()
+    results = without("digits", *lost)
+    assert status(results, "main", "scores", RECONSTRUCTION) == "oom (no memory)"
+
+
+def test_rooms_that_measure_tokenizers_say_so():
+    """Catches the failed training of a model as the reason for what a tokenizer lacks."""
+    stages = set()
+    for study in ("digits", "digits_few", "emoji"):
+        names = published(study).runs["run_id"].str.extract(r"^(\w+)/\d+(?:\.\d+)+-").dropna()
+        stages |= set(names[0])  # jobs that are called by a schedule alone
+    assert stages - {"encode", "baselines"} == set(rooms.which("OF_TOKENIZER"))
 
 
 @pytest.mark.parametrize("table", ["classification", "class_shifts"])
@@ -105,7 +136,7 @@ def test_a_score_that_is_no_number_in_one_seed_is_named():
     mine &= (metrics["metric"] == "coverage_fashion8") & (metrics["train_seed"] == 6)
     metrics.loc[mine, "value"] = float("nan")
     results = Results(whole.folder, metrics, whole.runs, whole.about, whole.variants_of)
-    assert status(results, "main", "scores", "SDD") == "coverage_fashion8: seed 6 not measured"
+    assert status(results, "main", "scores", "SDD") == "Coverage (fashion8): seed 6 not measured"
     assert status(results, "main", "scores", "VAR") == "ok"
 
 

@@ -217,7 +217,7 @@ def test_what_another_extractor_lacks_is_said(tmp_path):
     results.metrics = rows[~lost]
     table, _ = table_scores(View(results, "s"))
     by = table.set_index("Variant")["Status"]
-    assert (by["a"], by["b"]) == ("ok", "fid_lite: seed 1 not measured")
+    assert (by["a"], by["b"]) == ("ok", "FID (lite): seed 1 not measured")
     assert "Status" in table.attrs["shown"]
     because = table_claims(View(results, "s"))[0]["Because"].iloc[0]
     assert "] (over 2 of 3 training seeds: seed 1 not measured)" in because

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
+from ..study import rooms
 from ..study.escaping import rst
 from .view import View
-
-# stages of which numbers of a tokenizer come, whatever became of the trainings behind it
-OF_TOKENIZER = (
-    "tokenizer", "encode", "baselines", "class_baselines", "restoration_baselines", "tokenizers",
-)  # fmt: skip
 
 
 def reach(view: View) -> str:
@@ -49,41 +47,71 @@ def by_reason(missing: dict[int, str]) -> str:
     return ", ".join(parts)
 
 
-def status_of(view: View, variant: str, metric: str, *others: str) -> str:
+def status_of(
+    view: View, variant: str, metric: str, others: Mapping[str, str] = MappingProxyType({})
+) -> str:
     """Status of a row: training seeds of a variant without the metric, each with why, and without
-    others that the row shows beside it, by their names; else ok. A mean over the seeds that are
-    left must say so."""
-    missing, lacking = view.missing(variant, metric), dict[str, list[str]]()
-    for other in others:
-        of_other = _lost(view, variant, other)
-        alone = {seed: why for seed, why in of_other.items() if seed not in missing}
-        if alone:
-            lacking.setdefault(by_reason(alone), []).append(other)
-    parts = [f"{', '.join(names)}: {words}" for words, names in lacking.items()]
+    others that the row shows beside it, by the titles of their columns; else ok. A mean over the
+    seeds that are left must say so."""
+    # what nobody has was not asked for, also where jobs failed
+    asked = {title: other for title, other in others.items() if view.results.has_rows(other)}
+    of_others = {title: view.missing(variant, other) for title, other in asked.items()}
+    return status_words(view, view.missing(variant, metric), of_others)
+
+
+def status_words(
+    view: View, missing: dict[int, str], of_others: Mapping[str, dict[int, str]]
+) -> str:
+    """Status of a row whose first number some training seeds lack, and further columns others."""
+    lacking: dict[str, list[str]] = {}
+    for title, lost in of_others.items():
+        alone = {seed: why for seed, why in lost.items() if seed not in missing}
+        if alone and not _never_asked(view, lost):
+            lacking.setdefault(by_reason(alone), []).append(title)
+    parts = [f"{_columns_words(titles)}: {words}" for words, titles in lacking.items()]
     return "; ".join(filter(None, [by_reason(missing), *parts])) or "ok"
 
 
-def _lost(view: View, variant: str, metric: str) -> dict[int, str]:
-    """Training seeds of a variant without a metric, and why; none where nobody asked it of the
-    variant: no seed has it, also where all ended well."""
-    missing = view.missing(variant, metric)
+def _never_asked(view: View, missing: dict[int, str]) -> bool:
+    """Whether nobody asked for a number: no seed has it, also where all ended well."""
     never = len(missing) == len(view.about["train_seeds"])
-    return {} if never and {"not measured", "not run"} & {*missing.values()} else missing
+    return never and bool({"not measured", "not run"} & {*missing.values()})
 
 
-def grid_status(view: View, names: dict[str, Any], *metrics: str, scale: int | None = None) -> str:
-    """Status of a row of a tokenizer under a schedule: why nobody has the first of these metrics,
-    or which training seeds, with a tokenizer each, lack one that others have, else ok. scale: of
-    metrics that have one number a scale."""
-    if not len(view.grid_seeds(names, metrics[0], scale)):
-        return view.results.why(names, None)
-    missing: dict[int, str] = {}
-    for metric in metrics:
-        there = set(view.grid_seeds(names, metric, scale).index)
-        if there and -1 not in there:  # -1: one tokenizer serves all
-            lost = [seed for seed in view.about["train_seeds"] if seed not in there]
-            missing |= {seed: view.results.why(names, seed, *OF_TOKENIZER) for seed in lost}
-    return by_reason(dict(sorted(missing.items()))) or "ok"
+def _columns_words(titles: list[str]) -> str:
+    """Columns that lack the same: one evaluation gives many, of which the first stands for all."""
+    return titles[0] if len(titles) == 1 else f"{titles[0]} and {len(titles) - 1} more"
+
+
+def grid_status(
+    view: View,
+    names: dict[str, Any],
+    metric: str,
+    others: Mapping[str, str] = MappingProxyType({}),
+    scale: int | None = None,
+) -> str:
+    """Status of a row of a tokenizer under a schedule: why nobody has the metric, or which training
+    seeds, with a tokenizer each, lack it, and which lack others, by the titles of their columns;
+    else ok. scale: of metrics that have one number a scale."""
+    lost = _grid_missing(view, names, metric, scale)
+    whole = len(lost) == len(view.about["train_seeds"]) and len(set(lost.values())) == 1
+    if whole:
+        return next(iter(lost.values()))
+    of_others = {title: _grid_missing(view, names, one, scale) for title, one in others.items()}
+    return status_words(view, lost, of_others)
+
+
+def _grid_missing(
+    view: View, names: dict[str, Any], metric: str, scale: int | None
+) -> dict[int, str]:
+    """Training seeds whose tokenizer lacks a number, and why, whatever became of the trainings
+    behind it."""
+    there = set(view.grid_seeds(names, metric, scale).index)
+    if -1 in there:  # one tokenizer serves all
+        return {}
+    stages = "tokenizer", "encode", "baselines", *rooms.which("OF_TOKENIZER")
+    lost = [seed for seed in view.about["train_seeds"] if seed not in there]
+    return {seed: view.results.why(names, seed, *stages) for seed in lost}
 
 
 def members_status(view: View, members: list[str], metric: str) -> str:

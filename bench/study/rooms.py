@@ -18,6 +18,7 @@ What `plan.py` may say, all of it optional:
     SCORES, TRAINS, DRAWS        whether these jobs score samples of every variant, train models,
                                  draw images
     SIZES_ONLY                   whether they read no image and no weights, sizes alone
+    OF_TOKENIZER                 whether they measure a tokenizer, and no training behind it
     NEEDS                        what a figure, table or rule reads: measures, or `scored`,
                                  `trained`; the room's own if left out
     SHOWS_FID, HALVES            names of those that show FID, and that tune on one half of the

@@ -11,9 +11,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...report.absent import missing_words, status_of
+from ...report.absent import missing_words, status_of, status_words
 from ...report.caption import Caption
-from ...report.cells import Cell, frame, number, shown, spread, unwell, without_numbers
+from ...report.cells import frame, number, shown, spread, unwell, without_numbers
 from ...report.claims import (
     NO_DIRECTION,
     NO_METRIC,
@@ -321,16 +321,16 @@ def _hidden_details(view: View) -> tuple[str, ...]:
 # ---------------------------------------------------------------- tables
 
 
-def _passes_columns(view: View, members: list[str]) -> dict[str, Cell]:
-    """FID of a model's samplers by rule and passes; of several alike the first."""
-    fid = view.results.label("FID")
-    row: dict[str, Cell] = {}
+def _by_passes(view: View, members: list[str]) -> dict[str, str]:
+    """A model's samplers by the title of their FID, which says rule and passes; of several alike
+    the first."""
+    fid, of_title = view.results.label("FID"), dict[str, str]()
     for name in members:
         sampler = view.sampler(name)
         passes = 1 + sampler["refine_steps"]
         title = f"{fid}, T = 1" if passes == 1 else f"{fid}, {rule_of(sampler)}, T = {passes}"
-        row.setdefault(title, spread(view.score(name, "fid")))
-    return row
+        of_title.setdefault(title, name)
+    return of_title
 
 
 def _model_row(view: View, name: str, members: list[str]) -> dict[str, Any]:
@@ -343,10 +343,10 @@ def _model_row(view: View, name: str, members: list[str]) -> dict[str, Any]:
     row["One-pass loss (nats/token)"] = spread(view.estimate(name, "kept_loss_test"))
     row["Any-order bound (nats/token)"] = spread(view.estimate(name, "loss_test_any_order"))
     row["Intra-scale gain (nats/token)"] = spread(view.estimate(name, "intra_scale_gain"))
-    row |= _passes_columns(view, members)
-    fid = view.results.score_name("fid")
-    said = dict.fromkeys(status_of(view, one, "kept_step", fid) for one in members)
-    return row | {"Status": "; ".join(words for words in said if words != "ok") or "ok"}
+    fid, samplers = view.results.score_name("fid"), _by_passes(view, members)
+    row |= {title: spread(view.score(one, "fid")) for title, one in samplers.items()}
+    scores = {title: view.missing(one, fid) for title, one in samplers.items()}
+    return row | {"Status": status_words(view, view.missing(name, "kept_step"), scores)}
 
 
 def table_adaptation(view: View) -> tuple[pd.DataFrame, Caption]:
@@ -381,16 +381,16 @@ def table_adaptation(view: View) -> tuple[pd.DataFrame, Caption]:
 def _decoding_row(view: View, variant: str) -> dict[str, Any]:
     """One sampler: scores, and what an image takes."""
     row: dict[str, Any] = {"Variant": variant}
+    scores = {}
     for title in ("FID", "Class agreement", "Coverage", "Recall", "Precision"):
-        row[view.results.label(title)] = spread(
-            view.score(variant, title.lower().replace(" ", "_"))
-        )
+        name = title.lower().replace(" ", "_")
+        row[view.results.label(title)] = spread(view.score(variant, name))
+        scores[view.results.label(title)] = view.results.score_name(name)
     row["Tokens per forward"] = spread(view.estimate(variant, PASSES))
     row["Token evals per image"] = spread(view.estimate(variant, "image_token_evals"))
     row["Tokens per forward of a batch"] = spread(view.estimate(variant, "tokens_per_forward"))
     row["Likeliest code, 99 % quantile"] = spread(view.estimate(variant, "peak_q99"))
-    status = status_of(view, variant, PASSES, view.results.score_name("fid"))
-    return row | {"Status": status}
+    return row | {"Status": status_of(view, variant, PASSES, scores)}
 
 
 def table_decoding(view: View) -> tuple[pd.DataFrame, Caption]:

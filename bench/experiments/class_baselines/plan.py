@@ -18,7 +18,7 @@ from ...study.schema import Study, Variant
 from ...study.settings import once_each
 from ...study.suite_checks import Resolved
 
-TRAINS = READS_TEST = True
+TRAINS = READS_TEST = OF_TOKENIZER = True
 BESIDE = "classify"  # whose tables show these beside the models
 
 

@@ -17,6 +17,7 @@ from ...report.claims import claim_details
 from ...report.curves import GREY
 from ...report.drawing import COLOURS, DOUBLE, LINES, MARKERS, blank, look_of, note, plain_log, text
 from ...report.estimate import show
+from ...report.results import Results
 from ...report.sheets import by_group, sheet
 from ...report.timing import batches, machine
 from ...report.view import View
@@ -214,10 +215,14 @@ def _student_row(view: View, variant: str) -> dict[str, str]:
         row["Time per image (ms)"], row["Batch"] = time, number(batch)
     row["Training steps"] = number(settings["training"] and settings["training"]["steps"])
     row["Tokens read in training (million)"] = number(training_tokens(settings) / 1e6)
-    row["Status"] = status_of(view, variant, *(
-        f"fid_{name}" for name in (view.results.extractor, *view.results.others)
-    ))  # fmt: skip
-    return row
+    others = {asked.label("FID"): asked.score_name("fid") for asked in _others(view)}
+    scores = {view.results.label("IS"): view.results.score_name("is")} | others
+    return row | {"Status": status_of(view, variant, fid, scores)}
+
+
+def _others(view: View) -> list[Results]:
+    """Results as every further extractor scores them."""
+    return [view.results.by(name) for name in view.results.others]
 
 
 def _line_row(view: View, label: str, name: str, schedule: str, names: dict) -> dict[str, str]:
@@ -229,8 +234,9 @@ def _line_row(view: View, label: str, name: str, schedule: str, names: dict) -> 
     for other in view.results.others:
         value = view.grid_value(names, f"{name}_fid_{other}")
         row[view.results.by(other).label("FID")] = Cell(number(value), mean=value)
-    extractors = view.results.extractor, *view.results.others
-    return row | {"Status": grid_status(view, names, *(f"{name}_fid_{by}" for by in extractors))}
+    others = {asked.label("FID"): f"{name}_fid_{asked.extractor}" for asked in _others(view)}
+    status = grid_status(view, names, f"{name}_fid_{view.results.extractor}", others)
+    return row | {"Status": status}
 
 
 def _table_order(view: View) -> list[str]:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ...report.absent import by_reason, missing_words
+from ...report.absent import missing_words, status_of
 from ...report.caption import Caption
 from ...report.cells import COSTS, frame, number, shown, spread, without_numbers
 from ...report.claims import claim_details
@@ -360,17 +360,18 @@ SCORES = {
 def _row(view: View, variant: str) -> dict[str, str]:
     """A variant's scores, what reshaping adds to its recall, and what it costs."""
     row: dict[str, str] = {"Variant": variant}
+    metrics = {}
     for title, name in SCORES.items():
         label = view.results.label(title) if title == "FID" else title
         row[label] = spread(view.score(variant, name))
+        metrics[label] = view.results.score_name(name)
     if _reshapes(view, variant):
         added = estimate(judges.gain(view, variant, view.results.score_name("recall")))
         row["Recall added"] = spread(added, difference=True)
     for title, (metric, unit) in COSTS.items():
         cost = view.estimate(variant, metric)
         row[title] = number(cost and cost.mean / unit)
-    missing = view.missing(variant, view.results.score_name("recall"))
-    return row | {"Status": by_reason(missing) or "ok"}
+    return row | {"Status": status_of(view, variant, metrics.pop("Recall"), metrics)}
 
 
 def table_diversity(view: View) -> tuple[pd.DataFrame, Caption]:

@@ -334,8 +334,13 @@ def _row(view: View, variant: str) -> dict[str, str]:
     for title in SCORES:
         score = view.score(variant, title.lower().replace(" ", "_"))
         row[view.results.label(title)] = spread(score)
-    status = status_of(view, variant, "refine_error_mean", view.results.score_name("fid"))
-    return row | {"Status": status}
+    scores = {view.results.label(title): _metric(view, title) for title in SCORES}
+    return row | {"Status": status_of(view, variant, "refine_error_mean", scores)}
+
+
+def _metric(view: View, title: str) -> str:
+    """What rows call a score."""
+    return view.results.score_name(title.lower().replace(" ", "_"))
 
 
 def _is_drowned(view: View, variant: str) -> bool:

@@ -68,17 +68,22 @@ def _best_row(view: View, name: str, images: int, variant: str) -> dict[str, Any
     if scored is not None:  # the suite measures scores too
         row[view.results.label("FID")] = spread(scored)
     row |= _copies(view, variant)
-    fid = view.results.score_name("fid")
-    return row | {"Status": status_of(view, variant, "epochs_to_best", fid, "nearest_rate")}
+    others = {view.results.label("FID"): view.results.score_name("fid")} | _copy_metrics(view)
+    return row | {"Status": status_of(view, variant, "epochs_to_best", others)}
 
 
-def _copies(view: View, variant: str) -> dict[str, Cell]:
-    """How near samples are to the images that were seen, where the suite measures it."""
-    metrics = {
+def _copy_metrics(view: View) -> dict[str, str]:
+    """Numbers of how near samples are to the images that were seen, by title."""
+    return {
         NEAREST: "nearest_rate",
         f"{view.results.label('FID')}, images seen": f"fid_seen_{view.results.extractor}",
         "Held-out images, the same": f"fid_seen_of_held_out_{view.results.extractor}",
     }
+
+
+def _copies(view: View, variant: str) -> dict[str, Cell]:
+    """How near samples are to the images that were seen, where the suite measures it."""
+    metrics = _copy_metrics(view)
     values = {title: view.estimate(variant, metric) for title, metric in metrics.items()}
     return {title: spread(value) for title, value in values.items() if value is not None}
 

@@ -18,7 +18,7 @@ from ...study.schema import Study, Variant
 from ...study.suite_checks import Resolved
 
 BESIDE = "restoration"  # the measure whose rows stand beside those of this one
-TRAINS = READS_TEST = RESTORES = True
+TRAINS = READS_TEST = RESTORES = OF_TOKENIZER = True
 MOST_PIXELS = 4096  # a ridge regression inverts a matrix of so many rows
 
 

@@ -223,10 +223,13 @@ def _further(view: View) -> dict[str, str]:
     return scores
 
 
-def _metrics(view: View) -> list[str]:
-    """Every score of a row that a variant can have."""
-    return [*(asked.results.score_name(name) for asked, _, name in _scored(view)),
-            *_further(view).values()]  # fmt: skip
+def _metrics(view: View) -> dict[str, str]:
+    """Every score of a row by the title of its column."""
+    scores = {
+        titled(asked.results, title): asked.results.score_name(name)
+        for asked, title, name in _scored(view)
+    }
+    return scores | _further(view)
 
 
 def _published_title(metric: str) -> str:
@@ -250,19 +253,18 @@ def _line_row(view: View, name: str, label: str, names: dict) -> dict[str, str]:
     """What every score is read against: real images, or images through the tokenizer, with an
     interval where each training seed has a tokenizer of its own."""
     row: dict[str, str] = {"Variant": label}
-    columns = {
-        titled(asked.results, title): asked.results.score_name(metric)
-        for asked, title, metric in _scored(view)
-    }
-    for title, metric in (columns | _further(view)).items():
+    for title, metric in _metrics(view).items():
         value = view.grid_estimate(names, f"{name}_{metric}")
         if value is None or not value.half:  # one tokenizer for all, or no tokenizer at all
             mean = value and value.mean
             row[title] = Cell(number(mean), mean=mean)
         else:
             row[title] = spread(value)
-    extractors = view.results.extractor, *view.results.others
-    return row | {"Status": grid_status(view, names, *(f"{name}_fid_{by}" for by in extractors))}
+    # what no variant has was not asked for, also where jobs failed
+    asked = (one for one in _metrics(view).items() if view.results.has_rows(one[1]))
+    of_line = {title: f"{name}_{metric}" for title, metric in asked}
+    fid = f"{name}_fid_{view.results.extractor}"
+    return row | {"Status": grid_status(view, names, fid, of_line)}
 
 
 def _line_rows(view: View) -> tuple[list[dict[str, str]], dict]:
@@ -306,7 +308,7 @@ def table_scores(view: View) -> tuple[pd.DataFrame, Caption]:
             row |= of_extractor[variant]
         row |= {} if apart else _cost_columns(view, variant)
         row |= _published_cells(view, variant)
-        status = status_of(view, variant, f"fid_{view.results.extractor}", *_metrics(view))
+        status = status_of(view, variant, f"fid_{view.results.extractor}", _metrics(view))
         rows.append(row | {"Status": status})
     lines, names = _line_rows(view)
     scored = [titled(asked.results, title) for asked, title, _ in _scored(view)]
@@ -372,7 +374,7 @@ def table_costs(view: View) -> tuple[pd.DataFrame, Caption]:
     rows = []
     for variant in view.variants:
         row = _start_row(view, variant) | _cost_columns(view, variant)
-        row["Status"] = status_of(view, variant, "nfe", "kept_loss_test")
+        row["Status"] = status_of(view, variant, "nfe", LOSSES)
         rows.append(row)
     table = without_numbers(frame(rows), list(LOSSES))
     details = (

@@ -11,6 +11,8 @@ from ...study.jobs import Job, Plan
 from ...study.names import dump
 from ...study.schema import Variant
 
+OF_TOKENIZER = True
+
 
 class Settings(Strict):
     """Signal-to-noise ratio of the state after each scale."""

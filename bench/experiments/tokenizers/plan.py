@@ -15,7 +15,7 @@ from ...study.names import dump
 from ...study.schema import Claim, Study, Variant
 from ...study.suite_checks import Resolved, side_problems
 
-TRAINS = READS_TEST = True
+TRAINS = READS_TEST = OF_TOKENIZER = True
 SHOWS_FID = ("table_reconstruction",)
 JUDGED = ("fid", "psnr", "mse")  # what rule reconstruction compares
 

@@ -129,8 +129,9 @@ def _row(view: View, variant: str, names: dict[str, Any]) -> dict[str, str]:
     quality = {"PSNR (dB)": "psnr", "Error (mse)": "mse"}
     for title, metric in quality.items():
         row[title] = of_several(view.grid_estimate(names, f"reconstruction_{metric}_test"))
-    scores = [f"reconstruction_fid_{name}" for name in (results.extractor, *results.others)]
-    status = grid_status(view, names, "reconstruction_psnr_test", *scores)
+    extractors = results.extractor, *results.others
+    scores = {f"rFID ({name})": f"reconstruction_fid_{name}" for name in extractors}
+    status = grid_status(view, names, "reconstruction_psnr_test", scores)
     return {**row, **_codes(view, names), "Status": status}
 
 
