@@ -541,7 +541,8 @@ def test_spectra_and_images_that_are_missing_have_a_reason(made, tmp_path):
     empty = whole.metrics.iloc[:0]
     (tmp_path / "none").mkdir()
     np.savez(tmp_path / "none" / "images.npz")
-    results = Results(tmp_path / "none", empty, runs, whole.about, whole.variants_of)
+    about = {**whole.about, "images_sha256": None}
+    results = Results(tmp_path / "none", empty, runs, about, whole.variants_of)
     for draw in (figure_spectra, figure_diversity_wall):
         figure, _ = draw(View(results, "d"))
         assert "oom (no room)" in " ".join(figure._suptitle.get_text().split())

@@ -12,8 +12,8 @@ from typing import Any
 
 # what a row.json says of the files beside it
 FILES = "files"
-# tables have sums of their own; the others are written on after the row, and nobody reads them
-OTHERS = ("row.json", "metrics.csv", "log.txt", "process.tsv")
+# of what jobs leave for others; tables have sums of their own, and nobody reads logs or notes
+KINDS = (".safetensors", ".npy", ".npz", ".json")
 # the only folder below that of a job
 SNAPSHOTS = "snapshots"
 
@@ -29,7 +29,7 @@ def sums_of(folder: Path, removed: Path | None = None) -> dict[str, str]:
     removed at its end."""
     paths = [path for path in sorted(folder.rglob("[!.]*")) if path.is_file() and path != removed]
     names = [path.relative_to(folder).as_posix() for path in paths]
-    kept = [name for name in names if name not in OTHERS]
+    kept = [name for name in names if name.endswith(KINDS) and name != "row.json"]
     return {name: sum_of_file(folder / name) for name in kept}
 
 
