@@ -232,7 +232,7 @@ def test_a_training_seed_without_scores_is_said(results):
     of_seeds = [rows[fid].assign(train_seed=seed) for seed in (0, 2)]
     results.metrics = pd.concat([rows[~fid], *of_seeds], ignore_index=True)
     table, _ = table_reconstruction(View(results, "s"))
-    assert table.iloc[0]["Status"] == "seed 1 not measured"
+    assert table.iloc[0]["Status"] == "rFID (x8): seed 1 not measured"
 
 
 def test_the_figure_shows_real_images_above_what_is_made_of_them(results):
