@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..runtime.kept_files import SNAPSHOTS, check_files, in_folder
+from ..runtime.kept_files import FILES, SNAPSHOTS, check_files, in_folder
 from ..runtime.rows import read_object, write_text, written_whole
 from ..study.errors import ConfigError, place_of
 from ..study.settings import TrainingConfig
@@ -170,7 +170,8 @@ def checkpoints(folder: Path, snapshots: bool) -> list[tuple[int | None, Path]]:
             if not path.is_file():
                 raise FileNotFoundError(f"{path}: no such file")
     if (folder / "row.json").is_file():
-        check_files(folder, read_object(folder / "row.json"), lambda name: not in_folder(name))
+        written = read_object(folder / "row.json").get(FILES)
+        check_files(folder, written, lambda name: not in_folder(name))
     return [(int(path.stem.removeprefix("step_")), path) for path in paths]
 
 

@@ -6,7 +6,6 @@ pixels, plane by plane (red, green, blue), each of 32 rows.
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import tarfile
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 
 from ..study.contents import cache_folder
 from ..study.errors import ConfigError, place_of, shown
+from ..study.file_sums import sum_of_file
 
 CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -65,9 +65,7 @@ def records(data: bytes, name: str, count: int | None = None) -> tuple[np.ndarra
 
 def _unpacked(archive: Path) -> dict[str, bytes]:
     """The six files of the archive, which is checked by its sum first. Raises ConfigError."""
-    with open(archive, "rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    if sha256 != SHA256:
+    if (sha256 := sum_of_file(archive)) != SHA256:
         raise ConfigError(
             f"dataset.path: {shown(archive)}: sha256 is {sha256}, {SHA256} is expected; fetch "
             f"{ARCHIVE} again"

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..runtime import provenance
 from ..runtime.command import describe
-from ..runtime.kept_files import FILES, check_files, sum_of_file
+from ..runtime.kept_files import FILES, check_files
 from ..runtime.rows import (
     CONTENTS,
     INPUTS,
@@ -38,6 +38,7 @@ from ..runtime.rows import (
 from ..runtime.study_row import check_sides, check_study, check_variant
 from ..runtime.variants_file import NAME, write_variants
 from ..study.errors import ConfigError
+from ..study.file_sums import sum_of_file
 from ..study.names import config_hash
 from ..study.settings import EvaluationConfig
 from .artefacts import DAMAGED, open_split, save_npz
@@ -62,11 +63,11 @@ PLAN_KEYS = (
 
 
 def read_run(
-    folder: Path, run_id: str | None = None, study: str | None = None
-) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """The status row and the metrics of one job. Raises ValueError for damaged files, for metrics
-    that are not those which the job wrote, and for files of another job than the plan's run_id and
-    study."""
+    folder: Path, run_id: str, study: str
+) -> tuple[dict[str, Any], list[dict[str, str]], Any]:
+    """The status row and the metrics of one job, and what it says of its files. Raises ValueError
+    for damaged files, for metrics that are not those which the job wrote, and for files of another
+    job than the plan's run_id and study."""
     row, numbers = (
         read_object(folder / "row.json"),
         read_rows(folder / "metrics.csv", METRIC_COLUMNS),
@@ -74,7 +75,7 @@ def read_run(
     again = f"delete {folder} and run again"
     written = row.pop(CONTENTS, None)
     row.pop(INPUTS, None)
-    row.pop(FILES, None)
+    files = row.pop(FILES, None)
     if unknown := row.keys() ^ set(RUN_COLUMNS):
         raise ValueError(f"{folder / 'row.json'}: {sorted(unknown)}: missing or unknown; {again}")
     # jobs of older versions do not say what they wrote
@@ -83,8 +84,6 @@ def read_run(
             f"{folder / 'metrics.csv'}: holds other cells than the job wrote, by its row.json; "
             f"{again}"
         )
-    if run_id is None:
-        return row, numbers
     if row["run_id"] != run_id:
         raise ValueError(
             f"{folder / 'row.json'}: run_id {brief(row['run_id'])} is another job's than {run_id}; "
@@ -102,7 +101,7 @@ def read_run(
                 f"{brief(number['run_id'])}, study {brief(number['study'])}"
             )
             raise ValueError(f"{where}, not of {run_id}, {study}; {again}")
-    return row, numbers
+    return row, numbers, files
 
 
 def read_plan(path: Path) -> dict[str, Any]:
@@ -271,9 +270,9 @@ def collect(plan_path: Path, out: Path) -> None:
     plan = read_plan(plan_path)
     variants = _check_settings(plan, str(plan_path))
     folders = {run_id: Path(folder) for run_id, folder in plan["folders"].items()}
-    runs, metrics = [], []
+    runs, metrics, written = [], [], {}
     for run_id, folder in folders.items():
-        row, numbers = read_run(folder, run_id, plan["study"])
+        row, numbers, written[run_id] = read_run(folder, run_id, plan["study"])
         runs.append(row)
         metrics += numbers
     check_inputs(folders)
@@ -282,7 +281,7 @@ def collect(plan_path: Path, out: Path) -> None:
     for row in runs:
         run_id, seed = row["run_id"], json.loads(row["config_json"] or "{}").get("train_seed", 0)
         check_images(folders[run_id], row)
-        check_files(folders[run_id], read_object(folders[run_id] / "row.json"), SHOWN.__contains__)
+        check_files(folders[run_id], written[run_id], SHOWN.__contains__)
         if run_id.startswith("sample/") and seed not in labels:
             labels[seed] = study_labels(plan, folders, seed)
         arrays |= opened(

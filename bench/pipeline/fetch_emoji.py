@@ -6,7 +6,6 @@ when it is whole.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from ..study.emoji_files import COMMAND, SOURCES, Source, packages_folder
 from ..study.errors import ConfigError, shown
+from ..study.file_sums import sum_of_file
 from .emoji import write_emoji
 
 ROOT = Path("/")  # below it Debian installs
@@ -46,8 +46,7 @@ def _present(source: Source) -> Path | None:
 
 def is_it(source: Source, path: Path) -> bool:
     """Whether a file has the content of a source."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() == source.sha256
+    return sum_of_file(path) == source.sha256
 
 
 # ---------------------------------------------------------------- by apt-get and npm

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .kept_files import sum_of_file
+from ..study.file_sums import sum_of_file
 
 # endings of keys and what stands there; all other keys hold (N, C, H, W)
 DIMENSIONS = {"strip": "N, scales, C, H, W", "labels": "N", "classes": "classes"}

@@ -5,10 +5,11 @@ Imports no torch.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from ..study.file_sums import sum_of_file
 
 # what a row.json says of the files beside it
 FILES = "files"
@@ -16,12 +17,6 @@ FILES = "files"
 KINDS = (".safetensors", ".npy", ".npz", ".json")
 # the only folder below that of a job
 SNAPSHOTS = "snapshots"
-
-
-def sum_of_file(path: Path) -> str:
-    """sha256 of a file. Raises OSError."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sums_of(folder: Path, removed: Path | None = None) -> dict[str, str]:
@@ -39,10 +34,12 @@ def in_folder(name: str) -> bool:
     return "/" not in name
 
 
-def check_files(folder: Path, row: dict[str, Any], which: Callable[[str], bool]) -> None:
+def check_files(folder: Path, written: Any, which: Callable[[str], bool]) -> None:
     """Raises ValueError for a file that is not the one which the job wrote. One that is not there
-    is missed by who reads it; jobs of older versions do not say what they wrote."""
-    written = row.get(FILES)
+    is missed by who reads it.
+
+    written: what the job's row.json says of its files; jobs of older versions say nothing.
+    """
     for name, before in written.items() if isinstance(written, dict) else ():
         path = folder / name
         if which(name) and path.is_file() and sum_of_file(path) != before:

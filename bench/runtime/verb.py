@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import hashlib
 import json
 import math
 import os
@@ -31,6 +30,7 @@ from pydantic import BaseModel, ValidationError
 from srdd.memory import is_out_of_memory
 
 from ..study.errors import ConfigError, place_of
+from ..study.file_sums import sum_of_file
 from ..study.names import config_hash
 from . import provenance
 from .alone import alone
@@ -210,11 +210,8 @@ def check_file(path: str, sha256: str | None, key: str) -> Path:
     file = place_of(path, key)
     if not file.is_file():
         raise ConfigError(f"{key}: no file at {file}")
-    if sha256 is not None:
-        with open(file, "rb") as stream:
-            own = hashlib.file_digest(stream, "sha256").hexdigest()
-        if own != sha256:
-            raise ConfigError(f"{key}: {file} has sha256 {own}, {sha256} expected")
+    if sha256 is not None and (own := sum_of_file(file)) != sha256:
+        raise ConfigError(f"{key}: {file} has sha256 {own}, {sha256} expected")
     return file
 
 
@@ -338,7 +335,7 @@ def _status(run: Run, work: Callable[[Run], None]) -> tuple[str, str | None]:
         return "skipped", reason
     if run.ranks.first:
         for folder in run.inputs.values():
-            check_files(folder, read_row(folder), in_folder)
+            check_files(folder, read_row(folder).get(FILES), in_folder)
     try:
         work(run)
     except Diverged as error:

@@ -21,6 +21,7 @@ from contextlib import closing
 from pathlib import Path
 
 from .errors import ConfigError, place_of, shown
+from .file_sums import sum_of_file
 
 FOLDERS = ("image_folder", "paired_folder")  # datasets that are the images of a folder
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -106,8 +107,7 @@ def stamp_of(path: Path) -> Stamp:
 
 
 def _sum_now(path: Path) -> bytes:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").digest()
+    return bytes.fromhex(sum_of_file(path))
 
 
 class SumCache:

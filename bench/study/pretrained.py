@@ -5,13 +5,13 @@ No package is imported: only its file is looked for, and read after its sum is c
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
 from .errors import ConfigError, shown
+from .file_sums import sum_of_file
 
 Network = Literal["efficientnet_lite0"]
 
@@ -59,9 +59,7 @@ def weights_of(network: Network, key: str) -> Path:
     files = [file for place in places if (file := Path(place) / known.file).is_file()]
     if not files:
         raise ConfigError(f"{key}: {network}: its weights are not installed; run `{known.install}`")
-    with open(files[0], "rb") as stream:
-        own = hashlib.file_digest(stream, "sha256").hexdigest()
-    if own != known.sha256:
+    if (own := sum_of_file(files[0])) != known.sha256:
         raise ConfigError(
             f"{key}: {network}: {shown(files[0])} has sha256 {own}, {known.sha256} is expected; "
             f"run `{known.install} --force-reinstall`"
