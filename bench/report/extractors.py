@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
@@ -47,6 +48,11 @@ class Extractors:
         """The metric of a score as claims and tables call it: fid with the extractor's name behind
         it, fid_pixels as it is."""
         return score_name(name, self.extractor_of(name))
+
+    def score_columns(self, titles: Iterable[str]) -> dict[str, str]:
+        """Metrics of scores, such as Class agreement, by the titles of their columns."""
+        names = {title: title.lower().replace(" ", "_") for title in titles}
+        return {self.label(title): self.score_name(name) for title, name in names.items()}
 
     def label(self, name: str) -> str:
         """A score's name with its extractor, such as FID (digits64)."""

@@ -381,11 +381,10 @@ def table_adaptation(view: View) -> tuple[pd.DataFrame, Caption]:
 def _decoding_row(view: View, variant: str) -> dict[str, Any]:
     """One sampler: scores, and what an image takes."""
     row: dict[str, Any] = {"Variant": variant}
-    scores = {}
-    for title in ("FID", "Class agreement", "Coverage", "Recall", "Precision"):
-        name = title.lower().replace(" ", "_")
-        row[view.results.label(title)] = spread(view.score(variant, name))
-        scores[view.results.label(title)] = view.results.score_name(name)
+    scores = view.results.score_columns(
+        ("FID", "Class agreement", "Coverage", "Recall", "Precision")
+    )
+    row |= {title: spread(view.estimate(variant, metric)) for title, metric in scores.items()}
     row["Tokens per forward"] = spread(view.estimate(variant, PASSES))
     row["Token evals per image"] = spread(view.estimate(variant, "image_token_evals"))
     row["Tokens per forward of a batch"] = spread(view.estimate(variant, "tokens_per_forward"))

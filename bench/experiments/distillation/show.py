@@ -17,7 +17,6 @@ from ...report.claims import claim_details
 from ...report.curves import GREY
 from ...report.drawing import COLOURS, DOUBLE, LINES, MARKERS, blank, look_of, note, plain_log, text
 from ...report.estimate import show
-from ...report.results import Results
 from ...report.sheets import by_group, sheet
 from ...report.timing import batches, machine
 from ...report.view import View
@@ -202,10 +201,8 @@ def _student_row(view: View, variant: str) -> dict[str, str]:
     row: dict[str, str] = {"Variant": names["group"]}
     row["Schedule"] = "-".join(map(str, names["patch_nums"]))
     row["Seeds"] = Cell(f"{count} of {len(view.about['train_seeds'])}", value=count)
-    for title in ("FID", "IS"):
-        row[view.results.label(title)] = spread(view.score(variant, title.lower()))
-    for asked in map(view.by, view.results.others):
-        row[asked.results.label("FID")] = spread(asked.score(variant, "fid"))
+    scores = _scores(view)
+    row |= {title: spread(view.estimate(variant, metric)) for title, metric in scores.items()}
     row[f"{view.results.label('FID')} minus full schedule, paired"] = _minus_full(view, variant)
     for title, (metric, unit) in COSTS.items():
         cost = view.estimate(variant, metric)
@@ -215,28 +212,26 @@ def _student_row(view: View, variant: str) -> dict[str, str]:
         row["Time per image (ms)"], row["Batch"] = time, number(batch)
     row["Training steps"] = number(settings["training"] and settings["training"]["steps"])
     row["Tokens read in training (million)"] = number(training_tokens(settings) / 1e6)
-    others = {asked.label("FID"): asked.score_name("fid") for asked in _others(view)}
-    scores = {view.results.label("IS"): view.results.score_name("is")} | others
     return row | {"Status": status_of(view, variant, fid, scores)}
 
 
-def _others(view: View) -> list[Results]:
-    """Results as every further extractor scores them."""
-    return [view.results.by(name) for name in view.results.others]
+def _scores(view: View) -> dict[str, str]:
+    """Metrics of scores by the titles of their columns, FID also of each other extractor."""
+    scores = view.results.score_columns(("FID", "IS"))
+    for asked in map(view.by, view.results.others):
+        scores |= asked.results.score_columns(("FID",))
+    return scores
 
 
 def _line_row(view: View, label: str, name: str, schedule: str, names: dict) -> dict[str, str]:
     """What every score is read against: the floor, or a reconstruction."""
     row: dict[str, str] = {"Variant": label, "Schedule": schedule}
-    for title in ("FID", "IS"):
-        value = view.grid_value(names, f"{name}_{title.lower()}_{view.results.extractor}")
-        row[view.results.label(title)] = Cell(number(value), mean=value)
-    for other in view.results.others:
-        value = view.grid_value(names, f"{name}_fid_{other}")
-        row[view.results.by(other).label("FID")] = Cell(number(value), mean=value)
-    others = {asked.label("FID"): f"{name}_fid_{asked.extractor}" for asked in _others(view)}
-    status = grid_status(view, names, f"{name}_fid_{view.results.extractor}", others)
-    return row | {"Status": status}
+    of_line = {title: f"{name}_{metric}" for title, metric in _scores(view).items()}
+    for title, metric in of_line.items():
+        value = view.grid_value(names, metric)
+        row[title] = Cell(number(value), mean=value)
+    fid = f"{name}_fid_{view.results.extractor}"
+    return row | {"Status": grid_status(view, names, fid, of_line)}
 
 
 def _table_order(view: View) -> list[str]:

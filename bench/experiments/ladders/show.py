@@ -331,16 +331,9 @@ def _row(view: View, variant: str) -> dict[str, str]:
         row[title] = spread(estimate(at(view, variant, metric)))
     if _is_drowned(view, variant):
         row["Gradient noise"] = "too noisy"
-    for title in SCORES:
-        score = view.score(variant, title.lower().replace(" ", "_"))
-        row[view.results.label(title)] = spread(score)
-    scores = {view.results.label(title): _metric(view, title) for title in SCORES}
+    scores = view.results.score_columns(SCORES)
+    row |= {title: spread(view.estimate(variant, metric)) for title, metric in scores.items()}
     return row | {"Status": status_of(view, variant, "refine_error_mean", scores)}
-
-
-def _metric(view: View, title: str) -> str:
-    """What rows call a score."""
-    return view.results.score_name(title.lower().replace(" ", "_"))
 
 
 def _is_drowned(view: View, variant: str) -> bool:

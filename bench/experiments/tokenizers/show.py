@@ -124,13 +124,13 @@ def _row(view: View, variant: str, names: dict[str, Any]) -> dict[str, str]:
     """What one tokenizer scores."""
     results = view.results
     row: dict[str, str] = {"Variant": variant}
-    for name in (results.extractor, *results.others):
-        row[f"rFID ({name})"] = of_several(view.grid_estimate(names, f"reconstruction_fid_{name}"))
+    extractors = results.extractor, *results.others
+    scores = {f"rFID ({name})": f"reconstruction_fid_{name}" for name in extractors}
+    for title, metric in scores.items():
+        row[title] = of_several(view.grid_estimate(names, metric))
     quality = {"PSNR (dB)": "psnr", "Error (mse)": "mse"}
     for title, metric in quality.items():
         row[title] = of_several(view.grid_estimate(names, f"reconstruction_{metric}_test"))
-    extractors = results.extractor, *results.others
-    scores = {f"rFID ({name})": f"reconstruction_fid_{name}" for name in extractors}
     status = grid_status(view, names, "reconstruction_psnr_test", scores)
     return {**row, **_codes(view, names), "Status": status}
 
