@@ -25,15 +25,7 @@ from ..study.settings import DatasetConfig, FeaturesConfig
 from .at_once import at_once
 from .datasets import AnyImages, ImageSource, LabelledSource, to_float
 from .lite0 import Lite0Features
-from .training import (
-    Resume,
-    batch_indices,
-    check_finite,
-    learning_rate,
-    pack_optimizer,
-    part_of,
-    unpack_optimizer,
-)
+from .training import Resume, batch_indices, check_finite, learning_rate, pack, part_of, unpack
 
 WARMUP = 20  # steps, or half of a short training, so that lr reaches its peak
 SAVE_EVERY = 500  # steps between checkpoints
@@ -218,8 +210,7 @@ class Going:
         if self.checkpoint is None:
             return
         tensors, state = self.checkpoint
-        model.load_state_dict(part_of(tensors, "weights."))
-        unpack_optimizer(tensors, optimizer, "optimizer.")
+        unpack(tensors, model, optimizer)
         if best is not None and state["best"] is not None:
             best.step, best.loss = state["best"]
             device = model.head.weight.device
@@ -232,9 +223,7 @@ class Going:
         """Write the checkpoint where it is due after so many steps."""
         if not self.resume.due(step):
             return
-        tensors = {f"weights.{name}": value for name, value in model.state_dict().items()}
-        tensors |= pack_optimizer(optimizer, "optimizer.")
-        kept = None
+        tensors, kept = pack(model, optimizer), None
         if best is not None and best.weights:
             tensors |= {f"best.{name}": value for name, value in best.weights.items()}
             kept = best.step, best.loss

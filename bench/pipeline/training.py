@@ -265,11 +265,12 @@ def _sum_of(tensors: dict[str, torch.Tensor]) -> int:
 
 
 def pack(
-    module: nn.Module, optimizer: torch.optim.Optimizer, average: Average
+    module: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None
 ) -> dict[str, torch.Tensor]:
-    """Weights, averaged weights and optimizer state as one flat set of named tensors."""
+    """Weights, averaged weights if any, and optimizer state as one flat set of named tensors."""
     tensors = {f"weights.{name}": value for name, value in module.state_dict().items()}
-    tensors |= {f"average.{name}": value for name, value in average.weights.items()}
+    if average is not None:
+        tensors |= {f"average.{name}": value for name, value in average.weights.items()}
     return tensors | pack_optimizer(optimizer, "optimizer.")
 
 
@@ -286,12 +287,13 @@ def unpack(
     tensors: dict[str, torch.Tensor],
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
-    average: Average,
+    average: Average | None = None,
 ) -> None:
     """The reverse of `pack`."""
     module.load_state_dict(part_of(tensors, "weights."))
-    for name, value in part_of(tensors, "average.").items():
-        average.weights[name].copy_(value)
+    if average is not None:
+        for name, value in part_of(tensors, "average.").items():
+            average.weights[name].copy_(value)
     unpack_optimizer(tensors, optimizer, "optimizer.")
 
 
