@@ -67,15 +67,13 @@ def add_norm(
 
 
 @triton.jit
-def _product_kernel(
-    x_ptr, weight_ptr, out_ptr, rows, outputs, inputs,
-    SHARE: tl.constexpr, ROWS: tl.constexpr, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr,
+def _few_rows(
+    x_ptr, weight_ptr, row, output, rows, outputs, inputs, first, share,
+    ROWS: tl.constexpr, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr,
 ):  # fmt: skip
-    row = tl.arange(0, ROWS)
-    output = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
-    first = tl.program_id(1) * SHARE
+    """x W^T of some rows and outputs over a share of the inputs, in float32."""
     total = tl.zeros((ROWS, OUTPUTS), tl.float32)
-    for begin in range(0, SHARE, INPUTS):
+    for begin in range(0, share, INPUTS):
         place = first + begin + tl.arange(0, INPUTS)
         x = tl.load(
             x_ptr + row[:, None] * inputs + place[None, :],
@@ -86,6 +84,20 @@ def _product_kernel(
             mask=(output[None, :] < outputs) & (place[:, None] < inputs), other=0.0,
         )  # fmt: skip
         total = tl.dot(x, weight, total)
+    return total
+
+
+@triton.jit
+def _product_kernel(
+    x_ptr, weight_ptr, out_ptr, rows, outputs, inputs,
+    SHARE: tl.constexpr, ROWS: tl.constexpr, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr,
+):  # fmt: skip
+    row = tl.arange(0, ROWS)
+    output = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
+    total = _few_rows(
+        x_ptr, weight_ptr, row, output, rows, outputs, inputs, tl.program_id(1) * SHARE, SHARE,
+        ROWS, OUTPUTS, INPUTS,
+    )  # fmt: skip
     at = (tl.program_id(1) * rows + row[:, None]) * outputs + output[None, :]
     inside = (row[:, None] < rows) & (output[None, :] < outputs)
     tl.store(out_ptr + at, total, mask=inside)

@@ -20,7 +20,15 @@ import triton.language as tl
 
 import srdd.fused
 from srdd.attention import Attention, ScaleCache
-from srdd.kernels import FEW_ROWS, INPUTS, OUTPUTS, _shared_bytes, product, stages_that_fit
+from srdd.kernels import (
+    FEW_ROWS,
+    INPUTS,
+    OUTPUTS,
+    _few_rows,
+    _shared_bytes,
+    product,
+    stages_that_fit,
+)
 from srdd.transformer import Block
 
 there_attended, there_mlp = srdd.fused._attended, srdd.fused._mlp
@@ -129,18 +137,9 @@ def _gelu_kernel(
 ):  # fmt: skip
     row = tl.arange(0, ROWS)
     output = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
-    total = tl.zeros((ROWS, OUTPUTS), tl.float32)
-    for begin in range(0, inputs, INPUTS):
-        place = begin + tl.arange(0, INPUTS)
-        x = tl.load(
-            x_ptr + row[:, None] * inputs + place[None, :],
-            mask=(row[:, None] < rows) & (place[None, :] < inputs), other=0.0,
-        )  # fmt: skip
-        weight = tl.load(
-            weight_ptr + output[None, :] * inputs + place[:, None],
-            mask=(output[None, :] < outputs) & (place[:, None] < inputs), other=0.0,
-        )  # fmt: skip
-        total = tl.dot(x, weight, total)
+    total = _few_rows(
+        x_ptr, weight_ptr, row, output, rows, outputs, inputs, 0, inputs, ROWS, OUTPUTS, INPUTS
+    )
     z = total + tl.load(bias_ptr + output, mask=output < outputs, other=0.0).to(tl.float32)[None, :]
     # 0.5 (1 + tanh u) is the sigmoid of 2 u
     z *= tl.sigmoid(1.5957691216057308 * (z + 0.044715 * z * z * z))
