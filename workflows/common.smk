@@ -25,6 +25,7 @@ from bench.study.scopes import ENDINGS, Scopes, known_contents
 from bench.study.settings import TrainingConfig
 from bench.study.tokenizer_settings import TokenizerSpec, images_of_process
 from bench.runtime.provenance import shows_gpu, source_of, source_of_program, source_of_shows
+from bench.runtime.publishing import ROWS
 from bench.runtime.rows import write_text, written_whole
 from bench.runtime.study_row import published_suites
 from bench.runtime.verbs import check_jobs, stages
@@ -419,9 +420,8 @@ def between(scope):
     """Input function: what a scope makes on the way to its figures and tables. Snakemake makes a
     file again that nobody needs now, such as the row of a job that is to be tried again, only for a
     target that names it."""
-    place = SCOPES.place(scope)
-    collected = [place / name for name in ("metrics.csv", "runs.csv", "variants.csv", "images.npz")]
-    return lambda wildcards: [*files_of(scope, "row.json")(wildcards), *collected]
+    rows, place = files_of(scope, "row.json"), SCOPES.place(scope)
+    return lambda wildcards: [*rows(wildcards), *(place / name for name in ROWS)]
 
 
 def check_targets():

@@ -115,8 +115,8 @@ def what_failed(place: Path, began: float, others: list[int]) -> list[str]:
         for log in _written_since(place / "results", pattern, began):
             lines += _last_words(log)
     lines = list(dict.fromkeys(lines))
-    if not own and not lines:  # such as for an option that it cannot read
-        lines.append("error: snakemake could not begin; its last lines above say why")
+    if not lines and not own:  # such as for an option that it cannot read
+        return ["error: snakemake could not begin; its last lines above say why"]
     return lines or [
         "error: snakemake could not finish; its last lines above say why, and the same command "
         "goes on from here"

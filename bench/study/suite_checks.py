@@ -74,13 +74,15 @@ def _tuning_problems(study: Study, name: str) -> Iterator[str]:
     suite = study.suites[name]
     if suite.tuned_on is None:
         return
+    if suite.tuned_on == name:
+        yield (
+            f"tuned_on: {name!r} is the suite itself; name another one, of other training seeds, "
+            "or write `tuned_on: null`"
+        )
+        return
     others = [other for other in study.suites if other != name]
     if suite.tuned_on not in others:
         problem = unknown("suite", suite.tuned_on, others)
-        if suite.tuned_on == name:
-            problem = f"{name!r} is the suite itself; name another one, of other training seeds"
-            yield f"tuned_on: {problem}, or write `tuned_on: null`"
-            return
         yield f"tuned_on: {problem}; name it in `take` too, or write `tuned_on: null`"
         return
     if not set(study.suites[suite.tuned_on].measure) & set(rooms.which("SCORES")):
